@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * For the handlers inside core: the context of one command, and how handlers refuse.
+ *
+ * A handler validates fully before its first write, or is run under a savepoint (TXN always is). It returns 0, or an environment
+ * failure that aborts the batch. A refusal is `return refuse(out, CODE, "text", ...)`, which returns 0 after filling
+ * the outcome; the handler must not have written anything then.
+ */
+#ifndef SLUICE_CORE_APPLY_H
+#define SLUICE_CORE_APPLY_H
+
+#include "broker/core/core.h"
+#include "broker/core/keys.h"
+
+struct apply {
+	struct core *core;
+	struct store_txn *txn;
+	struct effects *effects;
+	uint32_t position; /* of the command in the batch */
+	uint32_t gateway;
+	uint64_t session;
+	uint64_t random;
+	uint64_t index;	   /* of this command: tokens, history */
+	uint64_t mono_ms;
+	uint64_t wall_ms;
+};
+
+/* Fills the outcome of a refusal and returns 0. */
+int refuse(struct outcome *out, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static inline bool refused(const struct outcome *out)
+{
+	return out->code != 0;
+}
+
+/* One handler per command of commands.def. PB handlers get their message struct, BIN handlers their body struct. */
+#define PB(NAME, number, Message, message, permission, headroom, handler, text) \
+	int handler(struct apply *a, const Sluice__##Message *m, struct outcome *out);
+#define BIN(NAME, number, body_struct, permission, headroom, handler, text) \
+	int handler(struct apply *a, const struct body_struct *m, struct outcome *out);
+#include "broker/core/commands.def"
+#undef PB
+#undef BIN
+
+/* ---- counter.c: numbers in order of arrival, per gateway, in hot cells ---- */
+enum counter { COUNTER_INDEX = 1, COUNTER_STREAM, COUNTER_QUEUE, COUNTER_ROUTER, COUNTER_EDGE, COUNTER_MACHINE, COUNTER_JOB, COUNTER_SESSION,
+	       COUNTER_PRODUCER, COUNTER_HIST, COUNTER_QUAR, COUNTER_CURSOR, COUNTER_TOPO_VERSION, COUNTER_QUAR_FIRST, COUNTER_QUAR_DROPPED,
+	       COUNTER_JOBS_OPEN, COUNTER_GATEWAY /* under gateway 0 */, COUNTER_JOB_KEEP_MS, COUNTER_JOBS };
+int counter_next(struct apply *a, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* first is 1 */
+int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* 0 when unset */
+int counter_set(struct apply *a, enum counter counter, uint64_t value) SLUICE_MUST_USE;
+
+/* ---- name.c: names -> numbers ---- */
+enum name_kind { NAME_STREAM = 1, NAME_QUEUE, NAME_ROUTER, NAME_MACHINE, NAME_JOB, NAME_SESSION, NAME_PRODUCER, NAME_CURSOR /* "<stream id>/<name>" */,
+		 NAME_GATEWAY /* under gateway 0 */ };
+int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name, uint64_t *ret) SLUICE_MUST_USE;
+int name_put(struct apply *a, enum name_kind kind, struct sluice_slice name, uint64_t id) SLUICE_MUST_USE;
+int name_del(struct apply *a, enum name_kind kind, struct sluice_slice name) SLUICE_MUST_USE;
+
+/* ---- topo.c: definitions in STORE_TOPO ---- */
+enum topo_kind { TOPO_STREAM = 1, TOPO_QUEUE, TOPO_ROUTER, TOPO_EDGE, TOPO_MACHINE, TOPO_GATEWAY /* under gateway 0 */, TOPO_TOMB /* deleted, being swept by TICK */ };
+/* Packs / unpacks the definition (a protobuf message). find returns an owned message: protobuf_c_message_free_unpacked. */
+int topo_put(struct apply *a, enum topo_kind kind, uint64_t id, const ProtobufCMessage *message) SLUICE_MUST_USE;
+int topo_find(struct store_txn *txn, uint32_t gateway, enum topo_kind kind, uint64_t id, const ProtobufCMessageDescriptor *descriptor,
+	      ProtobufCMessage **ret) SLUICE_MUST_USE;
+int topo_del(struct apply *a, enum topo_kind kind, uint64_t id) SLUICE_MUST_USE;
+/* Call after any change of streams, queues, routers or edges: raises the version that caches compare, adds FX_TOPOLOGY. */
+int topo_changed(struct apply *a) SLUICE_MUST_USE;
+
+/* ---- timer.c: lazy timers; firing checks the record ---- */
+enum timer_kind { TIMER_QUEUE_LEASES = 1, TIMER_ITEM_DUE, TIMER_STREAM_RETENTION, TIMER_JOB_RETENTION, TIMER_SWEEP, TIMER_JOB_RELEASE_DUE };
+int timer_set(struct apply *a, uint64_t due_mono_ms, enum timer_kind kind, uint64_t id, uint64_t sub) SLUICE_MUST_USE;
+/* Called by tick_apply (timer.c) for each due timer after it was deleted. *io_work is the budget of records: each subtracts what it
+ * used; one that is not done sets a new timer at a->mono_ms. */
+typedef int (*timer_fire_fn)(struct apply *a, uint64_t id, uint64_t sub, uint32_t *io_work);
+int queue_leases_fire(struct apply *a, uint64_t queue, uint64_t sub, uint32_t *io_work);	/* queue_lease.c */
+int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t *io_work);	/* queue_lease.c */
+int stream_retention_fire(struct apply *a, uint64_t stream, uint64_t sub, uint32_t *io_work); /* stream_retention.c */
+int job_retention_fire(struct apply *a, uint64_t job, uint64_t sub, uint32_t *io_work);	/* job_retention.c */
+int sweep_fire(struct apply *a, uint64_t id, uint64_t kind, uint32_t *io_work);		/* topo_sweep.c: rest of a deleted stream or queue, or a purge */
+int job_release_due_fire(struct apply *a, uint64_t job, uint64_t sub, uint32_t *io_work);	/* job_claim.c */
+
+/* ---- session.c ---- */
+enum owned_kind { OWNED_JOB = 1, OWNED_GRANT = 2 /* session leases only; id = token, sub = queue */ };
+int session_check(struct apply *a, uint64_t session, struct outcome *out) SLUICE_MUST_USE; /* refuses SESSION_GONE */
+int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id, uint64_t sub) SLUICE_MUST_USE;
+int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id) SLUICE_MUST_USE;
+/* Calls each owned entry of a session, at most max; each may disown the entry it was given. Returns 0 or a failure. */
+int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint32_t max,
+		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user) SLUICE_MUST_USE;
+/* What a session's end means for what it owns (called by session.c for each entry, which it then removes). */
+int job_session_ended(struct apply *a, uint64_t session, uint64_t job);			   /* job_claim.c: orphan */
+int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token); /* queue_lease.c: items go back */
+
+/* ---- router.c ---- */
+struct route_target {
+	uint32_t kind; /* Sluice__TargetKind: stream or queue */
+	uint64_t id;
+};
+/* Targets of a subject from a router (0: the default router), streams first, each once, in id order. Borrowed until the next call.
+ * none: 0 targets (after alternates). */
+int router_route(struct apply *a, uint64_t router, struct sluice_slice subject, const struct route_target **ret, size_t *ret_count) SLUICE_MUST_USE;
+
+/* ---- publish.c / stream.c ---- */
+/* One event from inside core (job events): subject, key and JSON body; routed by the default router; never refused. */
+int publish_internal(struct apply *a, struct sluice_slice subject, struct sluice_slice key, struct sluice_slice body) SLUICE_MUST_USE;
+/* Appends a run of envelopes to a stream; offset of the first in *ret_offset. */
+struct append_spec {
+	struct sluice_slice subject;
+	struct sluice_slice payload;
+	uint8_t codec;
+	uint32_t raw_bytes;
+	uint32_t count;
+	uint64_t time_ms;
+	int64_t time_delta_max_ms;
+	uint64_t producer;
+	uint32_t epoch;
+	uint64_t first_seq;
+};
+int stream_append(struct apply *a, uint64_t stream, const struct append_spec *spec, uint64_t *ret_offset) SLUICE_MUST_USE;
+
+/* ---- queue.c ---- */
+struct queue_put_spec {
+	struct sluice_slice envelope; /* encoded, with its subject and absolute: its time delta is relative to time_ms */
+	uint64_t time_ms;
+	uint8_t priority;
+	uint32_t delay_ms;
+	struct sluice_slice dead_from; /* name of the queue it was dead-lettered from, and why; empty: not dead */
+	struct sluice_slice dead_reason;
+	uint32_t attempts;
+};
+/* Room is checked apart, so that a batch is refused before its first write. */
+int queue_room_check(struct apply *a, uint64_t queue, uint32_t count, struct outcome *out) SLUICE_MUST_USE;
+int queue_put(struct apply *a, uint64_t queue, const struct queue_put_spec *spec, uint64_t *ret_seq) SLUICE_MUST_USE;
+/* Job queues: entries that name a job. The queue holds an entry only while the job is ready. */
+int queue_job_put(struct apply *a, uint64_t queue, uint64_t job, uint8_t priority, uint64_t *ret_seq) SLUICE_MUST_USE;
+int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq, uint8_t priority) SLUICE_MUST_USE;
+/* Counts of jobs that are leased or orphaned, kept in the queue's cell. */
+int queue_job_count(struct apply *a, uint64_t queue, int leased_delta, int orphaned_delta) SLUICE_MUST_USE;
+
+/* ---- job_claim.c: called by claim_apply (queue_claim.c) for queues of jobs ---- */
+/* Leases one ready job (its entry was taken off the queue) to a->session under token a->index and appends its delivery. */
+struct job_deliveries; /* builder of JobDeliveries in the effects arena */
+int job_claim_ready(struct apply *a, uint64_t job, struct job_deliveries *deliveries) SLUICE_MUST_USE;
+/* Takes over up to max orphaned jobs of a queue; redelivers what the session holds of it (CLAIM_RESUME). */
+int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries, uint32_t *ret_count) SLUICE_MUST_USE;
+int job_redeliver(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries, uint32_t *ret_count) SLUICE_MUST_USE;
+int job_deliveries_begin(struct job_deliveries **ret) SLUICE_MUST_USE;
+int job_deliveries_end(struct apply *a, struct job_deliveries *deliveries, uint64_t queue); /* adds FX_JOBS when not empty; frees */
+
+/* ---- txn.c runs handlers of operations; these are the ones that have no command of their own ---- */
+int txn_publish_apply(struct apply *a, const Sluice__TxnPublish *m, struct outcome *out);
+int job_check_apply(struct apply *a, const Sluice__TxnCheckJob *m, struct outcome *out);
+
+/* ---- query: each module answers its reads into reply (fields allocated with malloc, freed by the caller through the free_unpacked call) ---- */
+struct query {
+	struct store_txn *txn;
+	uint32_t gateway;
+	struct query_clock clock;
+	Sluice__Reply *reply; /* code, text, rows */
+};
+int query_refuse(struct query *q, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int stream_query(struct query *q, const Sluice__Request *request);	/* stream_show, stream_list */
+int queue_query(struct query *q, const Sluice__Request *request);	/* queue_show, queue_list, queue_peek */
+int router_query(struct query *q, const Sluice__Request *request);	/* router_show, router_list */
+int machine_query(struct query *q, const Sluice__Request *request);	/* machine_show, machine_list */
+int job_query(struct query *q, const Sluice__Request *request);		/* job_show, job_list, job_history, job_explain, audit, quarantine_list */
+int session_query(struct query *q, const Sluice__Request *request);	/* session_list */
+int status_query(struct query *q, const Sluice__Request *request);	/* status_get: counts; the rest is the engine's */
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Commands: structs with a canonical, versioned byte encoding; the table (commands.def) is the only list of them.
+ * Canonical: a decoded and re-encoded command has the same bytes; that is what a command log would hold.
+ */
+#ifndef SLUICE_CORE_COMMAND_H
+#define SLUICE_CORE_COMMAND_H
+
+#include <stdbool.h>
+
+#include "protocol/frame.h"
+#include "sluice.pb-c.h"
+
+enum command_type {
+#define PB(NAME, number, Message, message, permission, headroom, handler, text) COMMAND_##NAME = number,
+#define BIN(NAME, number, body, permission, headroom, handler, text) COMMAND_##NAME = number,
+#include "broker/core/commands.def"
+#undef PB
+#undef BIN
+};
+
+enum headroom { HEADROOM_PUBLISH, HEADROOM_REPORT, HEADROOM_ALWAYS };
+
+struct cmd_tick {
+	uint32_t work_max; /* records to touch at most */
+};
+struct cmd_session_open {
+	struct sluice_slice name;   /* may be empty */
+	struct sluice_slice client; /* free text */
+	uint32_t timeout_ms;
+	uint8_t secret[16];	    /* random, stamped by the engine's caller */
+};
+struct cmd_session_expire {
+	uint64_t session;
+};
+enum claim_flag { CLAIM_ORPHANS = 1, CLAIM_RESUME = 2, CLAIM_SESSION_LEASE = 4 };
+struct cmd_claim {
+	uint64_t queue; /* number */
+	uint32_t max;
+	uint32_t lease_ms; /* 0: the queue's */
+	uint8_t flags;	   /* CLAIM_RESUME: deliver again what the session holds, grant nothing new */
+};
+struct cmd_ack {
+	uint64_t queue;
+	uint64_t token;
+	uint8_t op; /* enum ack_op */
+	uint32_t value_ms;
+	uint16_t run_count;
+	const uint8_t *runs; /* encoded as in the ACK frame: frame_run_at() */
+	struct sluice_slice reason;
+};
+
+/* Time is not here: each batch carries it (core_batch_begin). */
+struct command {
+	uint16_t type;	   /* enum command_type */
+	uint32_t gateway;  /* number */
+	uint64_t session;  /* 0: none */
+	uint64_t random;   /* stamped before the batch; the only randomness that apply may use */
+	union {
+		const ProtobufCMessage *message; /* PB commands: the struct of that message */
+		const void *body;		 /* BIN commands: the struct named in the table */
+	};
+};
+
+struct command_spec {
+	uint16_t type;
+	const char *name;			  /* "job_submit" style */
+	const char *permission;
+	enum headroom headroom;
+	const ProtobufCMessageDescriptor *message; /* NULL for BIN */
+	const char *text;
+};
+const struct command_spec *command_spec(uint16_t type); /* NULL when unknown */
+const struct command_spec *command_specs(size_t *ret_count);
+
+/* Encoding: u16 type, u8 version (1), u32 gateway, u64 session, u64 random, u32 body bytes, body.
+ * size + encode write the canonical form. decode allocates the command and its body (owned; command_free) and copies what it
+ * needs from the input. Errors: PROTOCOL, UNKNOWN_TYPE, VERSION, LIMIT, NOMEM. Thread-safe. */
+size_t command_size(const struct command *command);
+size_t command_encode(uint8_t *buf, const struct command *command);
+int command_decode(struct sluice_slice bytes, struct command **ret, const char **ret_why) SLUICE_MUST_USE;
+void command_free(struct command *command); /* of command_decode / command_copy; accepts NULL */
+/* A deep copy in one owner (through the codec). */
+int command_copy(const struct command *command, struct command **ret) SLUICE_MUST_USE;
+
+#endif

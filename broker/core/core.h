@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The rules. core applies commands to a store transaction and says what follows as data (effects). No I/O, clock, threads or
+ * randomness: time comes with the batch, random numbers with the command. The same batches in the same order give
+ * the same database; a batch may be aborted and replayed at any point.
+ *
+ * Life of a batch (the engine, or the simulator):
+ *     store_begin -> core_batch_begin(clock) -> core_apply * n -> core_batch_end -> store_commit -> release effects
+ *     on any failure: store_abort, core_batch_abort, effects_clear
+ * Nothing but caches derived from the store is kept in RAM between batches; core_batch_abort drops them.
+ *
+ * Thread: one writer thread calls everything but core_query, which any thread may call with its own read transaction.
+ */
+#ifndef SLUICE_CORE_CORE_H
+#define SLUICE_CORE_CORE_H
+
+#include "broker/core/command.h"
+#include "broker/core/effects.h"
+#include "broker/store/store.h"
+
+struct core;
+
+int core_create(struct core **ret) SLUICE_MUST_USE;
+void core_destroy(struct core *core); /* accepts NULL */
+
+struct batch_clock {
+	uint64_t mono_ms; /* durable monotone clock: durations, leases, delays, sessions; never goes back */
+	uint64_t wall_ms; /* since 1970 UTC: event times, retention */
+};
+
+/* First thing on an empty store (in a transaction): schema, clocks, gateway "default" (number 1) with its "dead-letter" queue and
+ * machine "airavata". On a store that has them: nothing. */
+int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
+
+/* The clocks as of the last commit, for the engine's boot: mono advances by max(0, wall difference). */
+int core_clock_read(struct store_txn *txn, struct batch_clock *ret) SLUICE_MUST_USE;
+/* At boot, in a transaction: sessions and timed leases get at least one full timeout from clock.mono_ms. */
+int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
+
+/* All three: 0, or an environment failure (NO_SPACE, IO, CORRUPT, NOMEM): the batch must be aborted. A refusal is
+ * not a failure: it is an outcome in a FX_REPLY effect. core_apply always adds exactly one FX_REPLY per command (after its other
+ * effects), except for TICK, which adds none. */
+int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
+int core_apply(struct core *core, struct store_txn *txn, const struct command *command, struct effects *effects) SLUICE_MUST_USE;
+int core_batch_end(struct core *core, struct store_txn *txn, struct effects *effects) SLUICE_MUST_USE;
+void core_batch_abort(struct core *core);
+
+/* Earliest due time on the monotone clock over all gateways; UINT64_MAX when there is none. */
+int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_mono_ms) SLUICE_MUST_USE;
+
+/* Gateway name -> number; NOT_FOUND. Read or write transaction. */
+int core_gateway_find(struct store_txn *txn, struct sluice_slice name, uint32_t *ret) SLUICE_MUST_USE;
+/* The applied index of a gateway (0: none yet). */
+int core_index_read(struct store_txn *txn, uint32_t gateway, uint64_t *ret) SLUICE_MUST_USE;
+
+/* --- reads, any thread, read transaction --- */
+/* Answers a read request (…_show, …_list, job_history, job_explain, audit, quarantine_list, queue_peek, session_list and the core part of
+ * status_get) into a Reply, packed into *ret (malloc'd, owned). Refusals are inside the Reply. UNSUPPORTED (returned): the
+ * request is not a read. */
+struct query_clock {
+	uint64_t mono_ms;
+	uint64_t wall_ms;
+};
+int core_query(struct store_txn *txn, uint32_t gateway, struct query_clock clock, const Sluice__Request *request, uint8_t **ret,
+	       size_t *ret_bytes) SLUICE_MUST_USE;
+bool core_request_is_query(const Sluice__Request *request);
+
+/* Names -> numbers for subscriptions. */
+struct queue_ref {
+	uint64_t id;
+	uint32_t kind; /* Sluice__QueueKind */
+	uint32_t lease_ms;
+};
+struct stream_ref {
+	uint64_t id;
+	uint64_t log;
+	uint64_t first_offset;
+	uint64_t next_offset;
+};
+int core_queue_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name, struct queue_ref *ret) SLUICE_MUST_USE;
+int core_stream_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name, struct stream_ref *ret) SLUICE_MUST_USE;
+int core_cursor_find(struct store_txn *txn, uint32_t gateway, uint64_t stream, struct sluice_slice name, uint64_t *ret_offset) SLUICE_MUST_USE;
+/* First offset whose event time is >= time_ms (next_offset when none). */
+int core_stream_seek_time(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t time_ms, uint64_t *ret_offset) SLUICE_MUST_USE;
+struct session_ref {
+	uint8_t secret[16];
+	uint32_t timeout_ms;
+};
+int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t session, struct session_ref *ret) SLUICE_MUST_USE;
+/* Calls each for every session of the store (the engine's boot: it keeps the heartbeats). Stops at a non-zero return. */
+int core_session_each(struct store_txn *txn, int (*each)(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms), void *user) SLUICE_MUST_USE;
+
+/* One stored segment, decoded; slices borrow from the transaction. */
+struct segment {
+	uint64_t base;	    /* offset of its first event */
+	uint64_t last;	    /* of its last */
+	uint32_t count;
+	uint64_t time_ms;   /* base of its events' times */
+	uint64_t time_max_ms;
+	uint8_t codec;
+	uint32_t raw_bytes;
+	uint64_t producer;
+	uint32_t epoch;
+	uint64_t first_seq;
+	struct sluice_slice subject; /* empty: per event */
+	struct sluice_slice payload;
+};
+/* The segment that holds offset, or the next one after it. NOT_FOUND at the end; CORRUPT with store_last_error(). */
+int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset, struct segment *ret) SLUICE_MUST_USE;
+
+#endif
