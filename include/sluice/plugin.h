@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Plugin ABI. A plugin is a shared object that exports one const symbol, SLUICE_PLUGIN_SYMBOL of type struct sluice_plugin.
+ *
+ * Compatibility: abi_major must be the host's; abi_minor may not exceed the host's; struct_size must cover the fields of that minor.
+ * Structs are append-only; a field is there when the struct_size that its owner gave covers it. No libevent type appears here.
+ * ABI changelog: 1.0 first version.
+ *
+ * Service plugins are clients: init gets a connected transport (one end of a socket that speaks the native protocol) and uses client.h.
+ * The same .so runs inside the broker or under `sluice-plugin`; it cannot tell. Listener plugins are the server side of a foreign
+ * protocol; THAT HALF IS UNSTABLE until three protocols use it.
+ */
+#ifndef SLUICE_PLUGIN_H
+#define SLUICE_PLUGIN_H
+
+#include <stdbool.h>
+
+#include "sluice/error.h"
+#include "sluice/types.h"
+
+#define SLUICE_PLUGIN_ABI_MAJOR 1
+#define SLUICE_PLUGIN_ABI_MINOR 0
+#define SLUICE_PLUGIN_SYMBOL sluice_plugin_v1
+
+enum sluice_plugin_kind { SLUICE_PLUGIN_SERVICE = 1, SLUICE_PLUGIN_LISTENER = 2, SLUICE_PLUGIN_AUTH = 3 };
+enum sluice_log_level { SLUICE_LOG_DEBUG, SLUICE_LOG_INFO, SLUICE_LOG_WARN, SLUICE_LOG_ERROR };
+
+/* What the host offers to every plugin. Thread-safe. */
+struct sluice_host {
+	size_t struct_size;
+	/* One line; id is a stable message id ("local.started"). The only way a plugin may log. */
+	void (*log)(void *host, enum sluice_log_level level, const char *id, const char *text);
+	/* A setting of the plugin's section; NULL when absent. Borrowed for the plugin's life. */
+	const char *(*setting)(void *host, const char *key);
+	void *host; /* first argument of the calls */
+};
+
+/* ---- service ---- */
+struct sluice_service_ops {
+	size_t struct_size;
+	/* Runs the service on a thread of its own (or as the main of sluice-plugin) until stop_fd becomes readable or it fails. address is where to
+	 * connect ("host:port"; inside the broker also transport_fd >= 0, a connected socket that the plugin then owns). Returns 0 or a code. */
+	int (*run)(const struct sluice_host *host, const char *address, int transport_fd, int stop_fd);
+};
+
+/* ---- listener (unstable) ---- */
+typedef struct sluice_conn sluice_conn; /* the host's: socket, TLS, buffers */
+
+enum sluice_listener_effect_kind {
+	SLUICE_FX_ANSWER,  /* of a publish, ack or consume: code, text, tag */
+	SLUICE_FX_ITEM,	   /* one item of a consumer: token, seq, subject, body */
+	SLUICE_FX_EVENT,   /* one event of a follower: offset, subject, body */
+	SLUICE_FX_WRITABLE /* output drained below its low mark */
+};
+struct sluice_listener_effect {
+	size_t struct_size;
+	enum sluice_listener_effect_kind kind;
+	uint64_t tag; /* what the plugin gave with the call */
+	int code;
+	const char *text;
+	sluice_token token;
+	uint64_t seq;
+	uint64_t offset;
+	uint32_t attempts;
+	struct sluice_slice subject, key, body;
+	sluice_time_ms time_ms;
+};
+/* Host calls of a listener. Only on the connection's I/O thread, which is the one that calls the listener's ops. None blocks. Slices are
+ * borrowed for the call. Codes as in error.h; BUSY: stop reading, SLUICE_FX_WRITABLE follows. */
+struct sluice_listener_host {
+	size_t struct_size;
+	int (*write)(sluice_conn *conn, const void *bytes, size_t len);
+	void (*close)(sluice_conn *conn, const char *why); /* after what was written is flushed */
+	/* Opens the durable session of this connection; needed before consume. */
+	int (*session)(sluice_conn *conn, const char *gateway, uint32_t timeout_ms, uint64_t tag);
+	int (*publish)(sluice_conn *conn, uint64_t tag, struct sluice_slice subject, struct sluice_slice queue, struct sluice_slice body);
+	int (*consume)(sluice_conn *conn, uint64_t tag, struct sluice_slice queue, uint32_t credit, uint32_t lease_ms);
+	int (*credit)(sluice_conn *conn, uint64_t consumer_tag, uint32_t more);
+	int (*ack)(sluice_conn *conn, uint64_t tag, uint64_t consumer_tag, sluice_token token, uint64_t seq, bool done);
+	int (*follow)(sluice_conn *conn, uint64_t tag, struct sluice_slice stream, uint64_t offset, uint32_t credit);
+	/* Native control message: a frame REQUEST body (SPEC.md); the answer is SLUICE_FX_ANSWER with the Reply in body. */
+	int (*request)(sluice_conn *conn, uint64_t tag, struct sluice_slice request);
+};
+struct sluice_listener_ops {
+	size_t struct_size;
+	const char *protocol;	/* "line" */
+	uint16_t default_port;
+	/* *ret_state is the plugin's per-connection state. */
+	int (*accept)(const struct sluice_listener_host *host, sluice_conn *conn, void **ret_state);
+	/* Bytes came. Returns how many were consumed (the rest comes again with more), or a negative code to close the connection. */
+	long (*bytes)(void *state, const void *bytes, size_t len);
+	void (*effect)(void *state, const struct sluice_listener_effect *effect);
+	void (*closed)(void *state); /* frees state; no host call after */
+};
+
+struct sluice_plugin {
+	size_t struct_size;
+	uint16_t abi_major;
+	uint16_t abi_minor;
+	uint32_t kind; /* enum sluice_plugin_kind */
+	const char *name;
+	const char *version;
+	/* init once after loading, before ops are used; fini once at the end. May be NULL. */
+	int (*init)(const struct sluice_host *host);
+	void (*fini)(void);
+	const void *ops; /* struct sluice_service_ops or sluice_listener_ops */
+};
+
+#endif
