@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine: takes what waits in its inbox, applies it in one write transaction, commits with full sync, releases the effects,
+ * repeats. It owns the write side of the store, admission, the consumers' credit, the sessions' heartbeats and the clock of the
+ * batches. Nothing is said before it is safe: effects leave through engine_release only, after store_commit returned 0.
+ *
+ * Sinks are the I/O threads (or the simulator). Everything that a sink hands in carries a tag of the sink's own; answers come back with it.
+ *
+ * Threads: submit, consumer_*, session_*, read_begin and facts from any thread; engine_step from the one thread that drives the engine
+ * (engine_start makes one).
+ */
+#ifndef SLUICE_ENGINE_ENGINE_H
+#define SLUICE_ENGINE_ENGINE_H
+
+#include <stdatomic.h>
+
+#include "broker/core/core.h"
+
+struct engine;
+
+/* ---- releases: what a batch said, after its commit ---- */
+struct engine_sink;
+enum origin_kind { ORIGIN_NONE = 0, ORIGIN_REQUEST, ORIGIN_CONSUMER };
+struct origin {
+	struct engine_sink *sink; /* NULL: the engine itself */
+	uint64_t tag;		  /* REQUEST: of the submission; CONSUMER: of the consumer */
+	uint8_t kind;
+};
+/* One batch's effects, shared by all sinks: each looks for its own (origins[effect->command].sink) and for those
+ * that concern everybody (LOG_GROWN, SESSION_*, JOB_*, TOPOLOGY ...). Read-only. */
+struct engine_release {
+	struct effects *effects;
+	const struct origin *origins;
+	size_t origin_count;
+	uint64_t sequence; /* 1, 2, ...: releases come to every sink in this order */
+};
+void engine_release_unref(struct engine_release *release); /* any thread; frees when every sink is done */
+
+struct engine_sink {
+	/* Called on the engine's thread after a commit; must not block. The sink takes one reference. */
+	void (*post)(struct engine_sink *sink, struct engine_release *release);
+	/* The session was attached elsewhere: close the connection that had it (tag of session_attach). Engine's thread. */
+	void (*kick)(struct engine_sink *sink, uint64_t tag);
+};
+
+/* ---- submissions ---- */
+/* One command on its way; allocated by the submitter, owned by the engine from submit on and given back through destroy. */
+struct submission {
+	struct submission *next;
+	struct command command;
+	size_t bytes;		  /* of the command, for the batch limit */
+	struct engine_sink *sink;
+	uint64_t tag;
+	bool control;		  /* the lane ahead of publishes */
+	int forced_code;	  /* engine: refused by admission or after a failed apply */
+	void (*destroy)(struct submission *submission); /* any thread */
+};
+
+struct engine_config {
+	uint64_t batch_bytes_max;  /* 0: LIMIT_ENGINE_BATCH_BYTES_MAX */
+	uint64_t inbox_bytes_max;  /* 0: 64 MiB; beyond: submit answers BUSY */
+	uint32_t publish_stop_percent; /* 0: 80; of map and disk */
+	uint32_t report_stop_percent;  /* 0: 95 */
+	uint32_t tick_work_max;	   /* 0: 1,000 records */
+	bool abort_every_batch;	   /* simulator: apply, abort, apply again */
+	/* What to do when acknowledging must stop (EIO, failed commit): never returns in the broker. Called on the engine's thread. */
+	void (*fail_stop)(void *user, int code, const char *text);
+	void *user;
+};
+
+/* Bootstraps an empty store, advances the clocks, arms the sessions. borrows store, takes nothing. now: monotone and wall. */
+int engine_create(const struct engine_config *config, struct store *store, struct batch_clock now, struct engine **ret) SLUICE_MUST_USE;
+void engine_destroy(struct engine *engine); /* accepts NULL; the thread must have been stopped */
+int engine_sink_add(struct engine *engine, struct engine_sink *sink) SLUICE_MUST_USE; /* before engine_start; at most 64 */
+
+/* Own thread, reading the clocks itself. stop finishes the batch at hand; what waits is given back unanswered. */
+int engine_start(struct engine *engine) SLUICE_MUST_USE;
+void engine_stop(struct engine *engine);
+
+/* One round without a thread: takes what waits, at most one batch. now is the process's clock (mono is offset inside to
+ * the durable clock). *ret_wait_ms: until something is due (UINT64_MAX: nothing); 0 when more waits. Returns 0 or the failure that fail_stop was told. */
+int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wait_ms) SLUICE_MUST_USE;
+
+/* 0: the engine owns it. BUSY: the inbox is full, LIMIT: the command is too large; the submission is still the caller's. */
+int engine_submit(struct engine *engine, struct submission *submission) SLUICE_MUST_USE;
+uint64_t engine_inbox_bytes(const struct engine *engine);
+
+/* ---- demand: a consumer's credit becomes CLAIM commands ---- all of these are queued in order with submissions (control lane) */
+struct consumer_spec {
+	uint32_t gateway;
+	uint64_t queue;
+	uint64_t session;
+	uint32_t lease_ms;
+	uint32_t credit;
+	uint8_t claim_flags; /* CLAIM_ORPHANS, CLAIM_SESSION_LEASE; CLAIM_RESUME: first what the session holds already */
+	struct engine_sink *sink;
+	uint64_t tag; /* unique in the sink */
+};
+int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec) SLUICE_MUST_USE;
+int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag, uint32_t more) SLUICE_MUST_USE;
+int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint64_t tag) SLUICE_MUST_USE;
+
+/* ---- sessions: heartbeats touch RAM only ---- */
+/* A connection carries the session now (an older one is kicked). While attached it does not expire: the sink closes silent connections. */
+int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag) SLUICE_MUST_USE;
+/* The connection is gone; the session expires idle_ms before its whole timeout has passed from now. */
+int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag, uint32_t idle_ms) SLUICE_MUST_USE;
+
+/* ---- reads ---- */
+/* A snapshot of the last commit; end with store_abort. *ret_sequence: every release up to it is part of what is read, so a reply must wait
+ * until the sink has handled it. */
+int engine_read_begin(struct engine *engine, struct store_txn **ret, uint64_t *ret_sequence) SLUICE_MUST_USE;
+struct batch_clock engine_clock(const struct engine *engine); /* durable monotone and wall, as of now */
+
+enum headroom_state { HEADROOM_OK, HEADROOM_PUBLISH_STOPPED, HEADROOM_REPORT_STOPPED };
+struct engine_facts {
+	uint64_t commits, commands, batches_aborted, inbox_bytes, consumers, sessions_attached;
+	enum headroom_state headroom;
+	struct store_facts store;
+};
+void engine_facts_get(struct engine *engine, struct engine_facts *ret);
+
+#endif
