@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One batch: apply, claim for whoever has credit, commit, release. The only place that calls store_commit and the only one that hands
+ * effects out, in that order.
+ *
+ * A batch that fails before its commit is aborted and run again with what made it fail refused:
+ *   NO_SPACE  publishes are refused (then reports); what frees room still goes. If that fails too, the engine stops.
+ *   CORRUPT   the command that met the damaged record is refused with it; the rest goes on.
+ *   anything else, and a commit that failed with I/O: stop. Its outcome is unknown, so nobody is answered.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/engine/engine_internal.h"
+#include "broker/util/log.h"
+
+/* Claims of one batch; the rest is served by the next. */
+enum { CLAIMS_PER_BATCH_MAX = 4096 };
+
+struct release_impl {
+	struct engine_release public;
+	atomic_int refs;
+	struct origin *origins;
+};
+
+void engine_release_unref(struct engine_release *release)
+{
+	struct release_impl *impl = (struct release_impl *)release;
+
+	if (release == NULL || atomic_fetch_sub(&impl->refs, 1) != 1)
+		return;
+	effects_destroy(release->effects);
+	free(impl->origins);
+	free(impl);
+}
+
+static int release_new(struct engine_release **ret)
+{
+	struct release_impl *impl = calloc(1, sizeof(*impl));
+	int rc;
+
+	if (impl == NULL)
+		return SLUICE_E_NOMEM;
+	rc = effects_create(&impl->public.effects);
+	if (rc != 0) {
+		free(impl);
+		return rc;
+	}
+	atomic_init(&impl->refs, 1);
+	*ret = &impl->public;
+	return 0;
+}
+
+static int origin_add(struct batch *batch, struct engine_sink *sink, uint64_t tag, enum origin_kind kind)
+{
+	if (batch->origin_count == batch->origin_capacity) {
+		size_t capacity = batch->origin_capacity == 0 ? 64 : batch->origin_capacity * 2;
+		struct origin *origins = realloc(batch->origins, capacity * sizeof(*origins));
+
+		if (origins == NULL)
+			return SLUICE_E_NOMEM;
+		batch->origins = origins;
+		batch->origin_capacity = capacity;
+	}
+	batch->origins[batch->origin_count++] = (struct origin){sink, tag, (uint8_t)kind};
+	return 0;
+}
+
+/* ---- apply ---- */
+
+/* What an aborted run leaves to be decided: which command met what. */
+struct trouble {
+	struct submission *submission; /* NULL: a TICK or CLAIM */
+	bool tick;
+	struct consumer_key claimer;
+};
+
+static int apply_submissions(struct engine *engine, struct store_txn *txn, struct trouble *trouble)
+{
+	struct batch *batch = &engine->batch;
+
+	for (size_t i = 0; i < batch->count; i++) {
+		struct submission *submission = batch->submissions[i];
+		int rc;
+
+		if (submission->forced_code != 0)
+			continue;
+		trouble->submission = submission;
+		rc = origin_add(batch, submission->sink, submission->tag, submission->sink == NULL ? ORIGIN_NONE : ORIGIN_REQUEST);
+		if (rc == 0)
+			rc = core_apply(engine->core, txn, &submission->command, batch->release->effects);
+		if (rc != 0)
+			return rc;
+	}
+	trouble->submission = NULL;
+	return 0;
+}
+
+static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch_clock clock, struct trouble *trouble)
+{
+	struct cmd_tick tick = {.work_max = engine->config.tick_work_max};
+	struct command command = {.type = COMMAND_TICK, .body = &tick};
+	int rc;
+
+	if (engine->next_deadline_ms > clock.mono_ms || engine->tick_hold_ms > clock.mono_ms)
+		return 0;
+	trouble->tick = true;
+	rc = origin_add(&engine->batch, NULL, 0, ORIGIN_NONE);
+	if (rc == 0)
+		rc = core_apply(engine->core, txn, &command, engine->batch.release->effects);
+	if (rc == 0)
+		trouble->tick = false;
+	return rc;
+}
+
+static void hear_ready(struct engine *engine, size_t *io_scanned)
+{
+	const struct effects *effects = engine->batch.release->effects;
+	size_t count = effects_count(effects);
+
+	for (; *io_scanned < count; (*io_scanned)++) {
+		const struct effect *effect = effects_at(effects, *io_scanned);
+
+		if (effect->kind == FX_QUEUE_READY)
+			demand_queue_ready(&engine->demand, effect->gateway, effect->id);
+	}
+}
+
+static int claim_note_add(struct batch *batch, const struct consumer *consumer)
+{
+	if (batch->claim_count == batch->claim_capacity) {
+		size_t capacity = batch->claim_capacity == 0 ? 64 : batch->claim_capacity * 2;
+		struct claim_note *claims = realloc(batch->claims, capacity * sizeof(*claims));
+
+		if (claims == NULL)
+			return SLUICE_E_NOMEM;
+		batch->claims = claims;
+		batch->claim_capacity = capacity;
+	}
+	batch->claims[batch->claim_count++] = (struct claim_note){consumer->key, consumer->spec.credit, consumer->resume};
+	return 0;
+}
+
+static int apply_claims(struct engine *engine, struct store_txn *txn, struct trouble *trouble)
+{
+	struct batch *batch = &engine->batch;
+	size_t scanned = 0;
+	struct command command;
+	struct cmd_claim claim;
+
+	for (int n = 0; n < CLAIMS_PER_BATCH_MAX; n++) {
+		struct consumer *consumer;
+		const struct effect *last;
+		int rc;
+
+		hear_ready(engine, &scanned);
+		consumer = demand_next(&engine->demand, &command, &claim);
+		if (consumer == NULL)
+			return 0;
+		trouble->claimer = consumer->key;
+		rc = claim_note_add(batch, consumer);
+		if (rc == 0)
+			rc = origin_add(batch, consumer->key.sink, consumer->key.tag, ORIGIN_CONSUMER);
+		if (rc == 0)
+			rc = core_apply(engine->core, txn, &command, batch->release->effects);
+		if (rc != 0)
+			return rc;
+		batch->commands++;
+		/* core_apply ends every command with its reply. */
+		last = effects_at(batch->release->effects, effects_count(batch->release->effects) - 1);
+		demand_claimed(&engine->demand, consumer, &claim, last->outcome);
+	}
+	return 0;
+}
+
+static void claims_undo(struct engine *engine)
+{
+	struct batch *batch = &engine->batch;
+
+	while (batch->claim_count > 0) {
+		const struct claim_note *note = &batch->claims[--batch->claim_count];
+		struct consumer *consumer;
+
+		HASH_FIND(hh, engine->demand.consumers, &note->key, sizeof(note->key), consumer);
+		if (consumer == NULL)
+			continue;
+		consumer->spec.credit = note->credit;
+		consumer->resume = note->resume;
+		demand_queue_ready(&engine->demand, (uint32_t)consumer->queue->key.gateway, consumer->queue->key.queue);
+	}
+}
+
+static int add_forced_replies(struct batch *batch)
+{
+	for (size_t i = 0; i < batch->count; i++) {
+		const struct submission *submission = batch->submissions[i];
+		struct effect effect = {.kind = FX_REPLY};
+		struct outcome *outcome;
+		int rc;
+
+		if (submission->forced_code == 0 || submission->sink == NULL)
+			continue;
+		outcome = effects_alloc(batch->release->effects, sizeof(*outcome));
+		if (outcome == NULL)
+			return SLUICE_E_NOMEM;
+		memset(outcome, 0, sizeof(*outcome));
+		outcome->code = submission->forced_code;
+		strncpy(outcome->text, sluice_error_text(submission->forced_code), sizeof(outcome->text) - 1);
+		effect.command = (uint32_t)batch->origin_count;
+		effect.outcome = outcome;
+		rc = origin_add(batch, submission->sink, submission->tag, ORIGIN_REQUEST);
+		if (rc == 0)
+			rc = effects_add(batch->release->effects, &effect);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int apply_all(struct engine *engine, struct store_txn *txn, struct batch_clock clock, struct trouble *trouble)
+{
+	int rc = core_batch_begin(engine->core, txn, clock);
+
+	if (rc == 0)
+		rc = apply_submissions(engine, txn, trouble);
+	if (rc == 0)
+		rc = apply_tick(engine, txn, clock, trouble);
+	if (rc == 0)
+		rc = apply_claims(engine, txn, trouble);
+	if (rc == 0)
+		rc = core_batch_end(engine->core, txn, engine->batch.release->effects);
+	if (rc == 0)
+		rc = core_next_deadline(engine->core, txn, &engine->next_deadline_ms);
+	if (rc == 0)
+		rc = add_forced_replies(&engine->batch);
+	return rc;
+}
+
+static void run_undo(struct engine *engine)
+{
+	core_batch_abort(engine->core);
+	effects_clear(engine->batch.release->effects);
+	engine->batch.origin_count = 0;
+	claims_undo(engine);
+	atomic_fetch_add(&engine->aborted, 1);
+}
+
+/* ---- commit and release ---- */
+
+static void hear_committed(struct engine *engine, struct batch_clock clock)
+{
+	const struct effects *effects = engine->batch.release->effects;
+	size_t count = effects_count(effects);
+
+	for (size_t i = 0; i < count; i++) {
+		const struct effect *effect = effects_at(effects, i);
+
+		switch (effect->kind) {
+		case FX_SESSION_OPENED:
+			/* Without memory for its heartbeat a session would live for ever; it still ends with the next boot. */
+			if (heartbeats_add(&engine->heartbeats, effect->gateway, effect->id, effect->lease_ms, clock.mono_ms) != 0)
+				log_line(LOG_LEVEL_ERROR, log_id("engine.no_memory", "no memory for a session's heartbeat"),
+					 log_u64("session", effect->id));
+			break;
+		case FX_SESSION_ENDED:
+			heartbeats_remove(&engine->heartbeats, effect->gateway, effect->id);
+			break;
+		case FX_QUEUE_DELETED:
+			demand_queue_deleted(&engine->demand, effect->gateway, effect->id);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+static void release_post(struct engine *engine)
+{
+	struct batch *batch = &engine->batch;
+	struct release_impl *impl = (struct release_impl *)batch->release;
+
+	impl->origins = batch->origins;
+	impl->public.origins = batch->origins;
+	impl->public.origin_count = batch->origin_count;
+	impl->public.sequence = engine->sequence;
+	atomic_fetch_add(&impl->refs, (int)engine->sink_count);
+	batch->release = NULL;
+	batch->origins = NULL;
+	batch->origin_count = batch->origin_capacity = 0;
+	batch->claim_count = 0;
+	for (size_t i = 0; i < engine->sink_count; i++)
+		engine->sinks[i]->post(engine->sinks[i], &impl->public);
+	engine_release_unref(&impl->public);
+}
+
+/* Marks what must be refused so that the next run can succeed. False: nothing is left to refuse. */
+static bool refuse_for(struct engine *engine, int rc, const struct trouble *trouble, struct batch_clock clock)
+{
+	struct batch *batch = &engine->batch;
+	bool marked = false;
+
+	if (rc == SLUICE_E_CORRUPT) {
+		log_line(LOG_LEVEL_ERROR, log_id("store.corrupt", "a stored record is damaged; what needs it is refused"),
+			 log_str("record", store_last_error()));
+		if (trouble->submission != NULL) {
+			trouble->submission->forced_code = rc;
+			return true;
+		}
+		if (trouble->tick) {
+			engine->tick_hold_ms = clock.mono_ms + 60000;
+			return true;
+		}
+		if (trouble->claimer.sink != NULL) {
+			demand_close(&engine->demand, trouble->claimer.sink, trouble->claimer.tag);
+			return true;
+		}
+		return false;
+	}
+	if (rc != SLUICE_E_NO_SPACE)
+		return false;
+	engine->gate.state = HEADROOM_PUBLISH_STOPPED;
+	engine->gate.forced = true;
+	for (int class = HEADROOM_PUBLISH; class <= HEADROOM_REPORT && !marked; class++) {
+		for (size_t i = 0; i < batch->count; i++) {
+			struct submission *submission = batch->submissions[i];
+			const struct command_spec *spec = command_spec(submission->command.type);
+
+			if (submission->forced_code != 0 || spec == NULL || (int)spec->headroom != class)
+				continue;
+			submission->forced_code = rc;
+			marked = true;
+		}
+	}
+	return marked;
+}
+
+static int run_once(struct engine *engine, struct batch_clock clock, struct trouble *trouble)
+{
+	struct store_txn *txn = NULL;
+	int rc;
+
+	memset(trouble, 0, sizeof(*trouble));
+	rc = store_begin(engine->store, &txn);
+	if (rc != 0)
+		return rc;
+	rc = apply_all(engine, txn, clock, trouble);
+	if (rc != 0) {
+		store_abort(txn);
+		return rc;
+	}
+	if (engine->config.abort_every_batch) {
+		store_abort(txn);
+		run_undo(engine);
+		rc = store_begin(engine->store, &txn);
+		if (rc != 0)
+			return rc;
+		rc = apply_all(engine, txn, clock, trouble);
+		if (rc != 0) {
+			store_abort(txn);
+			return rc;
+		}
+	}
+	atomic_store(&engine->committing, engine->sequence + 1);
+	return store_commit(txn);
+}
+
+int batch_run(struct engine *engine, struct batch_clock clock)
+{
+	struct trouble trouble;
+	int rc = release_new(&engine->batch.release);
+
+	if (rc != 0)
+		return rc;
+	while ((rc = run_once(engine, clock, &trouble)) != 0) {
+		run_undo(engine);
+		if (!refuse_for(engine, rc, &trouble, clock))
+			break;
+	}
+	if (rc != 0) {
+		engine_release_unref(engine->batch.release);
+		engine->batch.release = NULL;
+		return rc;
+	}
+	engine->sequence++;
+	atomic_fetch_add(&engine->commits, 1);
+	atomic_fetch_add(&engine->commands, engine->batch.count + engine->batch.commands);
+	engine->batch.commands = 0;
+	hear_committed(engine, clock);
+	release_post(engine);
+	return 0;
+}
+
+void batch_release_all(struct engine *engine)
+{
+	struct batch *batch = &engine->batch;
+
+	for (size_t i = 0; i < batch->count; i++) {
+		inbox_answered(&engine->inbox, batch->submissions[i]->bytes);
+		batch->submissions[i]->destroy(batch->submissions[i]);
+	}
+	batch->count = 0;
+	batch->bytes = 0;
+}
+
+void batch_fini(struct batch *batch)
+{
+	free(batch->submissions);
+	free(batch->origins);
+	free(batch->claims);
+	engine_release_unref(batch->release);
+}

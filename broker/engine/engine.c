@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine's loop: hear notes, choose a batch, run it, learn the next deadline, wait. Idle, one command costs one commit; no timer
+ * waits for more company.
+ */
+#include "broker/engine/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/engine/engine_internal.h"
+#include "broker/util/clock.h"
+#include "broker/util/log.h"
+#include "protocol/limits.h"
+
+static uint64_t durable_mono(struct engine *engine, uint64_t process_mono_ms)
+{
+	uint64_t mono = (uint64_t)((int64_t)process_mono_ms + atomic_load(&engine->mono_offset_ms));
+
+	if (mono < engine->mono_last_ms)
+		mono = engine->mono_last_ms;
+	engine->mono_last_ms = mono;
+	return mono;
+}
+
+static struct batch_clock process_clock(void)
+{
+	return (struct batch_clock){clock_mono_ns() / 1000000, (uint64_t)clock_wall_ms()};
+}
+
+/* ---- boot ---- */
+
+struct boot {
+	struct engine *engine;
+	uint64_t mono_ms;
+};
+
+static int boot_session(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms)
+{
+	struct boot *boot = user;
+
+	return heartbeats_add(&boot->engine->heartbeats, gateway, session, timeout_ms, boot->mono_ms);
+}
+
+static int boot_in(struct engine *engine, struct store_txn *txn, struct batch_clock now)
+{
+	struct batch_clock last = {0, 0};
+	struct batch_clock clock;
+	struct boot boot;
+	int rc = core_clock_read(txn, &last);
+
+	if (rc == SLUICE_E_NOT_FOUND)
+		last = (struct batch_clock){0, now.wall_ms};
+	else if (rc != 0)
+		return rc;
+	clock.wall_ms = now.wall_ms;
+	clock.mono_ms = last.mono_ms + (now.wall_ms > last.wall_ms ? now.wall_ms - last.wall_ms : 0);
+	atomic_store(&engine->mono_offset_ms, (int64_t)clock.mono_ms - (int64_t)now.mono_ms);
+	engine->mono_last_ms = clock.mono_ms;
+	rc = core_bootstrap(engine->core, txn, clock);
+	if (rc == 0)
+		rc = core_boot(engine->core, txn, clock);
+	boot = (struct boot){engine, clock.mono_ms};
+	if (rc == 0)
+		rc = core_session_each(txn, boot_session, &boot);
+	if (rc == 0)
+		rc = core_next_deadline(engine->core, txn, &engine->next_deadline_ms);
+	return rc;
+}
+
+static int boot_store(struct engine *engine, struct batch_clock now)
+{
+	struct store_txn *txn = NULL;
+	struct store_facts facts;
+	int rc = store_begin(engine->store, &txn);
+
+	if (rc != 0)
+		return rc;
+	rc = boot_in(engine, txn, now);
+	if (rc != 0) {
+		store_abort(txn);
+		return rc;
+	}
+	rc = store_commit(txn);
+	if (rc != 0)
+		return rc;
+	store_facts_get(engine->store, &facts);
+	headroom_update(&engine->gate, &facts);
+	atomic_store(&engine->headroom_now, (int)engine->gate.state);
+	return 0;
+}
+
+int engine_create(const struct engine_config *config, struct store *store, struct batch_clock now, struct engine **ret)
+{
+	struct engine *engine = calloc(1, sizeof(*engine));
+	int rc;
+
+	if (engine == NULL)
+		return SLUICE_E_NOMEM;
+	engine->config = *config;
+	if (engine->config.batch_bytes_max == 0)
+		engine->config.batch_bytes_max = LIMIT_ENGINE_BATCH_BYTES_MAX;
+	if (engine->config.inbox_bytes_max == 0)
+		engine->config.inbox_bytes_max = 64ull << 20;
+	if (engine->config.tick_work_max == 0)
+		engine->config.tick_work_max = 1000;
+	engine->gate.publish_stop_percent = config->publish_stop_percent != 0 ? config->publish_stop_percent : 80;
+	engine->gate.report_stop_percent = config->report_stop_percent != 0 ? config->report_stop_percent : 95;
+	engine->store = store;
+	engine->next_deadline_ms = UINT64_MAX;
+	engine->heartbeats.next_ms = UINT64_MAX;
+	demand_init(&engine->demand);
+	taken_init(&engine->taken);
+	rc = inbox_init(&engine->inbox, engine->config.inbox_bytes_max);
+	if (rc != 0) {
+		free(engine);
+		return rc;
+	}
+	rc = core_create(&engine->core);
+	if (rc == 0)
+		rc = boot_store(engine, now);
+	if (rc != 0) {
+		engine_destroy(engine);
+		return rc;
+	}
+	*ret = engine;
+	return 0;
+}
+
+static void taken_drop(struct taken *taken)
+{
+	struct submission *submission;
+	struct note *note;
+
+	while ((submission = lane_pop(&taken->control)) != NULL)
+		submission->destroy(submission);
+	while ((submission = lane_pop(&taken->data)) != NULL)
+		submission->destroy(submission);
+	while ((note = taken->notes) != NULL) {
+		taken->notes = note->next;
+		free(note);
+	}
+}
+
+void engine_destroy(struct engine *engine)
+{
+	if (engine == NULL)
+		return;
+	batch_release_all(engine);
+	taken_drop(&engine->taken);
+	inbox_fini(&engine->inbox);
+	demand_fini(&engine->demand);
+	heartbeats_fini(&engine->heartbeats);
+	batch_fini(&engine->batch);
+	core_destroy(engine->core);
+	free(engine);
+}
+
+int engine_sink_add(struct engine *engine, struct engine_sink *sink)
+{
+	if (engine->sink_count == sizeof(engine->sinks) / sizeof(engine->sinks[0]))
+		return SLUICE_E_LIMIT;
+	engine->sinks[engine->sink_count++] = sink;
+	return 0;
+}
+
+/* ---- one round ---- */
+
+static void hear_note(struct engine *engine, const struct note *note, uint64_t mono_ms)
+{
+	const struct consumer_spec *spec = &note->spec;
+
+	switch (note->kind) {
+	case NOTE_CONSUMER_OPEN:
+		if (demand_open(&engine->demand, spec) != 0)
+			log_line(LOG_LEVEL_ERROR, log_id("engine.no_memory", "no memory for a consumer"), log_u64("queue", spec->queue));
+		break;
+	case NOTE_CONSUMER_CREDIT:
+		demand_credit(&engine->demand, spec->sink, spec->tag, spec->credit);
+		break;
+	case NOTE_CONSUMER_CLOSE:
+		demand_close(&engine->demand, spec->sink, spec->tag);
+		break;
+	case NOTE_SESSION_ATTACH:
+		heartbeats_attach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag);
+		break;
+	case NOTE_SESSION_DETACH:
+		heartbeats_detach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag, note->idle_ms, mono_ms);
+		break;
+	}
+}
+
+static void hear_notes(struct engine *engine, uint64_t mono_ms)
+{
+	struct note *note;
+
+	while ((note = engine->taken.notes) != NULL) {
+		engine->taken.notes = note->next;
+		hear_note(engine, note, mono_ms);
+		free(note);
+	}
+	engine->taken.notes_tail = &engine->taken.notes;
+	atomic_store(&engine->consumer_count, engine->demand.count);
+}
+
+static int batch_add(struct batch *batch, struct submission *submission)
+{
+	if (batch->count == batch->capacity) {
+		size_t capacity = batch->capacity == 0 ? 256 : batch->capacity * 2;
+		struct submission **list = realloc(batch->submissions, capacity * sizeof(*list));
+
+		if (list == NULL)
+			return SLUICE_E_NOMEM;
+		batch->submissions = list;
+		batch->capacity = capacity;
+	}
+	batch->submissions[batch->count++] = submission;
+	batch->bytes += submission->bytes;
+	return 0;
+}
+
+/* Admission is decided here, before a command enters a batch. */
+static int batch_take(struct engine *engine, struct lane *lane)
+{
+	struct batch *batch = &engine->batch;
+
+	while (lane->head != NULL && (batch->count == 0 || batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max)) {
+		struct submission *submission = lane->head;
+		const struct command_spec *spec = command_spec(submission->command.type);
+		int rc = batch_add(batch, submission);
+
+		if (rc != 0)
+			return rc;
+		(void)lane_pop(lane);
+		if (spec == NULL)
+			submission->forced_code = SLUICE_E_UNKNOWN_TYPE;
+		else if (!headroom_admits(&engine->gate, spec->headroom))
+			submission->forced_code = SLUICE_E_NO_SPACE;
+	}
+	return 0;
+}
+
+struct expiry {
+	struct submission submission;
+	struct cmd_session_expire body;
+};
+
+static void expiry_destroy(struct submission *submission)
+{
+	free(submission); /* it is the first member of its expiry */
+}
+
+static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
+{
+	struct beat *beat;
+
+	while ((beat = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL) {
+		struct expiry *expiry = calloc(1, sizeof(*expiry));
+		int rc;
+
+		if (expiry == NULL)
+			return SLUICE_E_NOMEM;
+		expiry->body.session = beat->key.session;
+		expiry->submission.command = (struct command){.type = COMMAND_SESSION_EXPIRE, .gateway = (uint32_t)beat->key.gateway, .body = &expiry->body};
+		expiry->submission.destroy = expiry_destroy;
+		rc = batch_add(&engine->batch, &expiry->submission);
+		if (rc != 0) {
+			free(expiry);
+			return rc;
+		}
+	}
+	return 0;
+}
+
+static void headroom_check(struct engine *engine, uint64_t mono_ms)
+{
+	struct store_facts facts;
+	enum headroom_state before = engine->gate.state;
+
+	/* A statvfs and a free-list look: often enough to stop in time at disk speed, rarely enough not to be felt. */
+	if (engine->gate.checked_mono_ms + 100 > mono_ms && engine->gate.checked_mono_ms != 0)
+		return;
+	engine->gate.checked_mono_ms = mono_ms;
+	store_facts_get(engine->store, &facts);
+	headroom_update(&engine->gate, &facts);
+	atomic_store(&engine->headroom_now, (int)engine->gate.state);
+	if (engine->gate.state == before)
+		return;
+	log_line(engine->gate.state == HEADROOM_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
+		 log_id("engine.headroom", engine->gate.state == HEADROOM_OK ? "there is room again" : "the store is filling up"),
+		 log_u64("used_bytes", facts.used_bytes), log_u64("map_bytes", facts.map_bytes),
+		 log_u64("disk_free_bytes", facts.disk_free_bytes));
+}
+
+static uint64_t wait_for(const struct engine *engine, uint64_t mono_ms)
+{
+	uint64_t due = engine->next_deadline_ms > engine->tick_hold_ms ? engine->next_deadline_ms : engine->tick_hold_ms;
+
+	if (engine->taken.control.head != NULL || engine->taken.data.head != NULL || engine->demand.to_serve != NULL)
+		return 0;
+	if (engine->heartbeats.next_ms < due)
+		due = engine->heartbeats.next_ms;
+	if (due == UINT64_MAX)
+		return UINT64_MAX;
+	return due > mono_ms ? due - mono_ms : 0;
+}
+
+static bool work_waits(const struct engine *engine, uint64_t mono_ms)
+{
+	return engine->batch.count > 0 || engine->demand.to_serve != NULL ||
+	       (engine->next_deadline_ms <= mono_ms && engine->tick_hold_ms <= mono_ms);
+}
+
+static int stop_with(struct engine *engine, int rc)
+{
+	engine->failed = true;
+	if (engine->config.fail_stop != NULL)
+		engine->config.fail_stop(engine->config.user, rc, store_last_error());
+	return rc;
+}
+
+int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wait_ms)
+{
+	struct batch_clock clock = {durable_mono(engine, now.mono_ms), now.wall_ms};
+	int rc;
+
+	if (engine->failed)
+		return SLUICE_E_IO;
+	inbox_take(&engine->inbox, &engine->taken);
+	hear_notes(engine, clock.mono_ms);
+	headroom_check(engine, clock.mono_ms);
+	rc = batch_take_expired(engine, clock.mono_ms);
+	if (rc == 0)
+		rc = batch_take(engine, &engine->taken.control);
+	if (rc == 0)
+		rc = batch_take(engine, &engine->taken.data);
+	if (rc == 0 && work_waits(engine, clock.mono_ms))
+		rc = batch_run(engine, clock);
+	if (rc != 0)
+		return stop_with(engine, rc);
+	batch_release_all(engine);
+	*ret_wait_ms = wait_for(engine, clock.mono_ms);
+	return 0;
+}
+
+/* ---- thread ---- */
+
+static void *run(void *user)
+{
+	struct engine *engine = user;
+
+	while (!atomic_load(&engine->stopping)) {
+		uint64_t wait_ms = 0;
+
+		if (engine_step(engine, process_clock(), &wait_ms) != 0)
+			break;
+		if (wait_ms > 0)
+			inbox_wait(&engine->inbox, wait_ms);
+	}
+	return NULL;
+}
+
+int engine_start(struct engine *engine)
+{
+	if (pthread_create(&engine->thread, NULL, run, engine) != 0)
+		return SLUICE_E_NOMEM;
+	engine->thread_runs = true;
+	return 0;
+}
+
+void engine_stop(struct engine *engine)
+{
+	if (!engine->thread_runs)
+		return;
+	atomic_store(&engine->stopping, true);
+	inbox_stop(&engine->inbox);
+	(void)pthread_join(engine->thread, NULL);
+	engine->thread_runs = false;
+}
+
+/* ---- calls from other threads ---- */
+
+int engine_submit(struct engine *engine, struct submission *submission)
+{
+	/* A publish may be as large as a frame; anything else is bounded more tightly. */
+	uint64_t max = submission->command.type == COMMAND_PUBLISH ? LIMIT_FRAME_BYTES_MAX : LIMIT_COMMAND_BYTES_MAX;
+
+	if (submission->bytes > max)
+		return SLUICE_E_LIMIT;
+	submission->forced_code = 0;
+	return inbox_put(&engine->inbox, submission);
+}
+
+uint64_t engine_inbox_bytes(const struct engine *engine)
+{
+	return atomic_load(&engine->inbox.bytes);
+}
+
+int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec)
+{
+	struct note note = {.kind = NOTE_CONSUMER_OPEN, .spec = *spec};
+
+	return inbox_note(&engine->inbox, &note);
+}
+
+int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag, uint32_t more)
+{
+	struct note note = {.kind = NOTE_CONSUMER_CREDIT, .spec = {.sink = sink, .tag = tag, .credit = more}};
+
+	return inbox_note(&engine->inbox, &note);
+}
+
+int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint64_t tag)
+{
+	struct note note = {.kind = NOTE_CONSUMER_CLOSE, .spec = {.sink = sink, .tag = tag}};
+
+	return inbox_note(&engine->inbox, &note);
+}
+
+int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag)
+{
+	struct note note = {.kind = NOTE_SESSION_ATTACH, .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag}};
+
+	atomic_fetch_add(&engine->attached_count, 1);
+	return inbox_note(&engine->inbox, &note);
+}
+
+int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag, uint32_t idle_ms)
+{
+	struct note note = {.kind = NOTE_SESSION_DETACH,
+			    .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag},
+			    .idle_ms = idle_ms};
+
+	atomic_fetch_sub(&engine->attached_count, 1);
+	return inbox_note(&engine->inbox, &note);
+}
+
+int engine_read_begin(struct engine *engine, struct store_txn **ret, uint64_t *ret_sequence)
+{
+	int rc = store_begin_read(engine->store, ret);
+
+	/* After the snapshot: a commit that it shows was begun before. */
+	if (rc == 0)
+		*ret_sequence = atomic_load(&engine->committing);
+	return rc;
+}
+
+struct batch_clock engine_clock(const struct engine *engine)
+{
+	struct batch_clock now = process_clock();
+
+	now.mono_ms = (uint64_t)((int64_t)now.mono_ms + atomic_load(&engine->mono_offset_ms));
+	return now;
+}
+
+void engine_facts_get(struct engine *engine, struct engine_facts *ret)
+{
+	ret->commits = atomic_load(&engine->commits);
+	ret->commands = atomic_load(&engine->commands);
+	ret->batches_aborted = atomic_load(&engine->aborted);
+	ret->inbox_bytes = atomic_load(&engine->inbox.bytes);
+	ret->consumers = atomic_load(&engine->consumer_count);
+	ret->sessions_attached = atomic_load(&engine->attached_count);
+	ret->headroom = (enum headroom_state)atomic_load(&engine->headroom_now);
+	store_facts_get(engine->store, &ret->store);
+}

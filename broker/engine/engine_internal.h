@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The engine's insides, shared by its files. Everything here belongs to the engine's thread unless it is atomic or the inbox. */
+#ifndef SLUICE_ENGINE_INTERNAL_H
+#define SLUICE_ENGINE_INTERNAL_H
+
+#include <pthread.h>
+#include <uthash.h>
+
+#include "broker/engine/inbox.h"
+
+/* ---- demand.c: consumers and their credit, queues with something to serve ---- */
+struct consumer_key {
+	struct engine_sink *sink;
+	uint64_t tag;
+};
+struct consumer {
+	struct consumer_key key;
+	struct consumer_spec spec;
+	bool resume;		     /* what the session holds is to be delivered again first */
+	struct consumer *prev, *next; /* of its queue, round robin */
+	struct demand_queue *queue;
+	UT_hash_handle hh;
+};
+struct queue_key {
+	uint64_t gateway; /* wide, so that the key has no padding */
+	uint64_t queue;
+};
+struct demand_queue {
+	struct queue_key key;
+	struct consumer *consumers; /* utlist */
+	bool maybe_ready;	    /* false: the last CLAIM found it empty and nothing came since */
+	bool listed;		    /* in to_serve */
+	struct demand_queue *serve_prev, *serve_next;
+	UT_hash_handle hh;
+};
+struct demand {
+	struct consumer *consumers;
+	struct demand_queue *queues;
+	struct demand_queue *to_serve;
+	size_t count;
+};
+void demand_init(struct demand *demand);
+void demand_fini(struct demand *demand);
+int demand_open(struct demand *demand, const struct consumer_spec *spec) SLUICE_MUST_USE;
+void demand_credit(struct demand *demand, struct engine_sink *sink, uint64_t tag, uint32_t more);
+void demand_close(struct demand *demand, struct engine_sink *sink, uint64_t tag);
+void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t queue);
+void demand_queue_deleted(struct demand *demand, uint32_t gateway, uint64_t queue);
+/* The next consumer that a CLAIM should be made for, with the command filled in; NULL: nobody. */
+struct consumer *demand_next(struct demand *demand, struct command *ret_command, struct cmd_claim *ret_claim);
+/* What that CLAIM granted: fewer than asked means that the queue is empty for this consumer. */
+void demand_claimed(struct demand *demand, struct consumer *consumer, const struct cmd_claim *claim, const struct outcome *outcome);
+/* The batch was aborted: credits as they were before it. The claims of a batch are noted for that. */
+
+/* ---- heartbeat.c: sessions without a connection run out ---- */
+struct beat_key {
+	uint64_t gateway;
+	uint64_t session;
+};
+struct beat {
+	struct beat_key key;
+	uint32_t timeout_ms;
+	uint64_t deadline_ms; /* durable monotone; UINT64_MAX while attached */
+	struct engine_sink *sink;
+	uint64_t tag;
+	bool expiring;	      /* SESSION_EXPIRE is in the batch at hand */
+	UT_hash_handle hh;
+};
+struct heartbeats {
+	struct beat *beats;
+	uint64_t next_ms; /* no deadline is earlier */
+};
+int heartbeats_add(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint32_t timeout_ms, uint64_t now_ms) SLUICE_MUST_USE;
+void heartbeats_remove(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session);
+void heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag);
+void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag,
+		       uint32_t idle_ms, uint64_t now_ms);
+/* One that has run out, marked expiring; NULL: none. */
+struct beat *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms);
+void heartbeats_fini(struct heartbeats *heartbeats);
+
+/* ---- headroom.c: admission by class ---- */
+struct headroom_gate {
+	uint32_t publish_stop_percent, report_stop_percent;
+	enum headroom_state state;
+	uint64_t checked_mono_ms;
+	bool forced; /* the store said NO_SPACE: publishes stay stopped until facts say otherwise */
+};
+void headroom_update(struct headroom_gate *gate, const struct store_facts *facts);
+bool headroom_admits(const struct headroom_gate *gate, enum headroom class);
+
+/* ---- batch.c ---- */
+struct batch {
+	struct submission **submissions; /* of this batch, in order */
+	size_t count, capacity;
+	struct engine_release *release;	 /* being filled */
+	struct origin *origins;
+	size_t origin_count, origin_capacity;
+	struct claim_note { struct consumer_key key; uint32_t credit; bool resume; } *claims; /* credits before this batch */
+	size_t claim_count, claim_capacity;
+	uint64_t bytes;
+	uint64_t commands;
+};
+
+struct engine {
+	struct engine_config config;
+	struct store *store;
+	struct core *core;
+	struct inbox inbox;
+	struct taken taken;	 /* taken from the inbox, not yet in a batch */
+	struct demand demand;
+	struct heartbeats heartbeats;
+	struct headroom_gate gate;
+	struct batch batch;
+	struct engine_sink *sinks[64];
+	size_t sink_count;
+	/* durable mono = process mono + offset; the offset is set once, at create */
+	_Atomic int64_t mono_offset_ms;
+	uint64_t mono_last_ms;
+	uint64_t next_deadline_ms; /* of core's timers */
+	uint64_t tick_hold_ms;	   /* no TICK before: it failed on a damaged record */
+	uint64_t sequence;
+	_Atomic uint64_t committing; /* sequence of the last batch whose commit was begun */
+	_Atomic uint64_t commits, commands, aborted;
+	_Atomic uint64_t consumer_count, attached_count;
+	_Atomic int headroom_now;
+	bool failed;
+	pthread_t thread;
+	bool thread_runs;
+	_Atomic bool stopping;
+};
+
+/* Applies what was chosen into engine->batch in one transaction and commits. 0 or a failure that stops the engine. */
+int batch_run(struct engine *engine, struct batch_clock clock) SLUICE_MUST_USE;
+void batch_release_all(struct engine *engine);
+void batch_fini(struct batch *batch);
+
+#endif
