@@ -100,6 +100,12 @@ struct route_target {
  * none: 0 targets (after alternates). */
 int router_route(struct apply *a, uint64_t router, struct sluice_slice subject, const struct route_target **ret, size_t *ret_count) SLUICE_MUST_USE;
 
+/* Checks (before the first write) and adds the edges of a new stream or queue in the default router. */
+int router_subjects_check(struct apply *a, char *const *patterns, size_t count, struct outcome *out) SLUICE_MUST_USE;
+int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind, uint64_t target) SLUICE_MUST_USE;
+/* Removes every edge to a stream or queue that is being deleted. */
+int router_drop_target(struct apply *a, uint32_t target_kind, uint64_t target) SLUICE_MUST_USE;
+
 /* ---- publish.c / stream.c ---- */
 /* One event from inside core (job events): subject, key and JSON body; routed by the default router; never refused. */
 int publish_internal(struct apply *a, struct sluice_slice subject, struct sluice_slice key, struct sluice_slice body) SLUICE_MUST_USE;
@@ -118,7 +124,14 @@ struct append_spec {
 };
 int stream_append(struct apply *a, uint64_t stream, const struct append_spec *spec, uint64_t *ret_offset) SLUICE_MUST_USE;
 
-/* ---- queue.c ---- */
+/* ---- queue*.c ---- */
+/* At boot: timed leases count from now at the earliest (no scan). Called by core_boot. */
+int queue_boot(struct apply *a) SLUICE_MUST_USE;
+/* Sweeping: called by sweep_fire for TIMER_SWEEP timers that queue.c set (sub = SWEEP_QUEUE). *ret_done false: set the timer again. */
+enum sweep_kind { SWEEP_STREAM = 1, SWEEP_QUEUE = 2, SWEEP_SESSION = 3 };
+int queue_sweep(struct apply *a, uint64_t queue, uint32_t *io_work, bool *ret_done) SLUICE_MUST_USE;
+/* The gateway's dead-letter queue, by gateway_create. */
+int queue_install_dead_letter(struct apply *a) SLUICE_MUST_USE;
 struct queue_put_spec {
 	struct sluice_slice envelope; /* encoded, with its subject and absolute: its time delta is relative to time_ms */
 	uint64_t time_ms;
