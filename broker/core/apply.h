@@ -44,14 +44,15 @@ static inline bool refused(const struct outcome *out)
 /* ---- counter.c: numbers in order of arrival, per gateway, in hot cells ---- */
 enum counter { COUNTER_INDEX = 1, COUNTER_STREAM, COUNTER_QUEUE, COUNTER_ROUTER, COUNTER_EDGE, COUNTER_MACHINE, COUNTER_JOB, COUNTER_SESSION,
 	       COUNTER_PRODUCER, COUNTER_HIST, COUNTER_QUAR, COUNTER_CURSOR, COUNTER_TOPO_VERSION, COUNTER_QUAR_FIRST, COUNTER_QUAR_DROPPED,
-	       COUNTER_JOBS_OPEN, COUNTER_GATEWAY /* under gateway 0 */, COUNTER_JOB_KEEP_MS, COUNTER_JOBS };
+	       COUNTER_JOBS_OPEN, COUNTER_GATEWAY /* under gateway 0 */, COUNTER_JOB_KEEP_MS /* + 1; 0: the default */, COUNTER_JOBS,
+	       COUNTER_QUAR_ROWS, COUNTER_PARKED /* rows of quar that wait for their job */ };
 int counter_next(struct apply *a, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* first is 1 */
 int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* 0 when unset */
 int counter_set(struct apply *a, enum counter counter, uint64_t value) SLUICE_MUST_USE;
 
 /* ---- name.c: names -> numbers ---- */
 enum name_kind { NAME_STREAM = 1, NAME_QUEUE, NAME_ROUTER, NAME_MACHINE, NAME_JOB, NAME_SESSION, NAME_PRODUCER, NAME_CURSOR /* "<stream id>/<name>" */,
-		 NAME_GATEWAY /* under gateway 0 */ };
+		 NAME_GATEWAY /* under gateway 0 */, NAME_PARKED /* job id -> its newest parked row */ };
 int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name, uint64_t *ret) SLUICE_MUST_USE;
 int name_put(struct apply *a, enum name_kind kind, struct sluice_slice name, uint64_t id) SLUICE_MUST_USE;
 int name_del(struct apply *a, enum name_kind kind, struct sluice_slice name) SLUICE_MUST_USE;
@@ -80,7 +81,8 @@ int sweep_fire(struct apply *a, uint64_t id, uint64_t kind, uint32_t *io_work);	
 int job_release_due_fire(struct apply *a, uint64_t job, uint64_t sub, uint32_t *io_work);	/* job_claim.c */
 
 /* ---- session.c ---- */
-enum owned_kind { OWNED_JOB = 1, OWNED_GRANT = 2 /* session leases only; id = token, sub = queue */ };
+enum owned_kind { OWNED_JOB = 1, OWNED_GRANT = 2 /* session leases only; id = token, sub = queue */,
+		  OWNED_ORPHAN = 4 /* session 0: key queue, job; the orphaned jobs of a queue */ };
 int session_check(struct apply *a, uint64_t session, struct outcome *out) SLUICE_MUST_USE; /* refuses SESSION_GONE */
 int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id, uint64_t sub) SLUICE_MUST_USE;
 int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id) SLUICE_MUST_USE;
@@ -158,6 +160,8 @@ int job_claim_ready(struct apply *a, uint64_t job, struct job_deliveries *delive
 int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries, uint32_t *ret_count) SLUICE_MUST_USE;
 int job_redeliver(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries, uint32_t *ret_count) SLUICE_MUST_USE;
 int job_deliveries_begin(struct job_deliveries **ret) SLUICE_MUST_USE;
+/* The claim has enough bytes: stop, the rest is claimed by the next. */
+bool job_deliveries_full(const struct job_deliveries *deliveries);
 int job_deliveries_end(struct apply *a, struct job_deliveries *deliveries, uint64_t queue); /* adds FX_JOBS when not empty; frees */
 
 /* ---- txn.c runs handlers of operations; these are the ones that have no command of their own ---- */

@@ -49,7 +49,7 @@ static inline void key_bytes(struct key *key, struct sluice_slice bytes)
 }
 
 /* hot cells: kind, id [, sub] */
-enum hot_kind { HOT_COUNTER = 1, HOT_LOG, HOT_QUEUE, HOT_PRODUCER, HOT_CURSOR };
+enum hot_kind { HOT_COUNTER = 1, HOT_LOG, HOT_QUEUE, HOT_PRODUCER, HOT_CURSOR, HOT_MACHINE /* how many jobs use it */ };
 static inline void key_hot(struct key *key, uint32_t gateway, enum hot_kind kind, uint64_t id)
 {
 	key_begin(key, gateway);

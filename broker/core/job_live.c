@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Encoding of the live record and the job record. */
+#include "broker/core/job_live.h"
+
+#include <assert.h>
+
+enum {
+	AT_STATE = 0,
+	AT_CLAIM = 1,
+	AT_FLAGS = 2,
+	AT_PRIORITY = 3,
+	AT_ATTEMPT = 4,
+	AT_MACHINE = 8,
+	AT_QUEUE = 12,
+	AT_TOKEN = 20,
+	AT_HOLDER = 28,
+	AT_ENTRY = 36,
+	AT_HIST_LAST = 44,
+	AT_HIST_INTENT = 52,
+	AT_HIST_REF = 60,
+	AT_HIST_REPORT = 68,
+	AT_CHANGED = 76,
+	AT_GATES = 84,
+	AT_HIST_COUNT = 86,
+	AT_END = 90,
+	RECORD_HEAD_BYTES = 8 + 8 + 4,
+	META_STACK_BYTES = 2048,
+};
+
+static_assert((int)AT_END == (int)JOB_LIVE_BYTES, "the live record is on disk: its size is fixed");
+static_assert(AT_HIST_COUNT + 4 == AT_END && AT_GATES + 2 == AT_HIST_COUNT, "no gaps");
+
+void job_live_encode(uint8_t *buf, const struct job_live *live)
+{
+	buf[AT_STATE] = live->state;
+	buf[AT_CLAIM] = live->claim;
+	buf[AT_FLAGS] = live->flags;
+	buf[AT_PRIORITY] = live->priority;
+	put_be32(buf + AT_ATTEMPT, live->attempt);
+	put_be32(buf + AT_MACHINE, live->machine);
+	put_be64(buf + AT_QUEUE, live->queue);
+	put_be64(buf + AT_TOKEN, live->token);
+	put_be64(buf + AT_HOLDER, live->holder);
+	put_be64(buf + AT_ENTRY, live->entry);
+	put_be64(buf + AT_HIST_LAST, live->hist_last);
+	put_be64(buf + AT_HIST_INTENT, live->hist_intent);
+	put_be64(buf + AT_HIST_REF, live->hist_ref);
+	put_be64(buf + AT_HIST_REPORT, live->hist_report);
+	put_be64(buf + AT_CHANGED, live->changed_ms);
+	put_be16(buf + AT_GATES, live->gates_unmet);
+	put_be32(buf + AT_HIST_COUNT, live->hist_count);
+}
+
+int job_live_decode(struct sluice_slice value, struct job_live *ret)
+{
+	const uint8_t *buf = value.data;
+
+	if (value.len != JOB_LIVE_BYTES || buf[AT_CLAIM] >= JOB_CLAIM_COUNT)
+		return SLUICE_E_CORRUPT;
+	ret->state = buf[AT_STATE];
+	ret->claim = buf[AT_CLAIM];
+	ret->flags = buf[AT_FLAGS];
+	ret->priority = buf[AT_PRIORITY];
+	ret->attempt = get_be32(buf + AT_ATTEMPT);
+	ret->machine = get_be32(buf + AT_MACHINE);
+	ret->queue = get_be64(buf + AT_QUEUE);
+	ret->token = get_be64(buf + AT_TOKEN);
+	ret->holder = get_be64(buf + AT_HOLDER);
+	ret->entry = get_be64(buf + AT_ENTRY);
+	ret->hist_last = get_be64(buf + AT_HIST_LAST);
+	ret->hist_intent = get_be64(buf + AT_HIST_INTENT);
+	ret->hist_ref = get_be64(buf + AT_HIST_REF);
+	ret->hist_report = get_be64(buf + AT_HIST_REPORT);
+	ret->changed_ms = get_be64(buf + AT_CHANGED);
+	ret->gates_unmet = get_be16(buf + AT_GATES);
+	ret->hist_count = get_be32(buf + AT_HIST_COUNT);
+	return 0;
+}
+
+int job_live_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct job_live *ret)
+{
+	struct sluice_slice value;
+	struct key key;
+	int err;
+
+	key_one(&key, gateway, job);
+	err = store_get(txn, STORE_LIVE, key_slice(&key), &value);
+	return err != 0 ? err : job_live_decode(value, ret);
+}
+
+int job_live_put(struct apply *a, uint64_t job, const struct job_live *live)
+{
+	uint8_t buf[JOB_LIVE_BYTES];
+	struct key key;
+
+	key_one(&key, a->gateway, job);
+	job_live_encode(buf, live);
+	return store_put(a->txn, STORE_LIVE, key_slice(&key), (struct sluice_slice){buf, sizeof(buf)});
+}
+
+const char *job_claim_name(uint8_t claim)
+{
+	static const char *const names[JOB_CLAIM_COUNT] = {"none", "ready", "leased", "orphaned", "gated", "held"};
+
+	return claim < JOB_CLAIM_COUNT ? names[claim] : "unknown";
+}
+
+/* ---- the job record: u64 submit time, u64 index, u32 meta bytes, meta, payload ---- */
+
+int job_record_put(struct apply *a, uint64_t job, const Sluice__JobSubmit *submit)
+{
+	uint8_t head[RECORD_HEAD_BYTES], stack[META_STACK_BYTES], *meta_buf = stack;
+	Sluice__JobSubmit meta = *submit;
+	struct iovec parts[3];
+	struct key key;
+	size_t bytes;
+
+	meta.payload = (ProtobufCBinaryData){0, NULL};
+	meta.base.n_unknown_fields = 0;
+	bytes = sluice__job_submit__get_packed_size(&meta);
+	if (bytes > sizeof(stack)) {
+		meta_buf = effects_alloc(a->effects, bytes);
+		if (meta_buf == NULL)
+			return SLUICE_E_NOMEM;
+	}
+	sluice__job_submit__pack(&meta, meta_buf);
+	put_be64(head, a->wall_ms);
+	put_be64(head + 8, a->index);
+	put_be32(head + 16, (uint32_t)bytes);
+	parts[0] = (struct iovec){head, sizeof(head)};
+	parts[1] = (struct iovec){meta_buf, bytes};
+	parts[2] = (struct iovec){submit->payload.data, submit->payload.len};
+	key_one(&key, a->gateway, job);
+	return store_putv(a->txn, STORE_JOB, key_slice(&key), parts, submit->payload.len > 0 ? 3 : 2);
+}
+
+int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct job_record *ret)
+{
+	struct sluice_slice value;
+	const uint8_t *at;
+	struct key key;
+	size_t meta;
+	int err;
+
+	key_one(&key, gateway, job);
+	err = store_get(txn, STORE_JOB, key_slice(&key), &value);
+	if (err != 0)
+		return err;
+	at = value.data;
+	if (value.len < RECORD_HEAD_BYTES)
+		return SLUICE_E_CORRUPT;
+	meta = get_be32(at + 16);
+	if (meta > value.len - RECORD_HEAD_BYTES)
+		return SLUICE_E_CORRUPT;
+	ret->submit_ms = get_be64(at);
+	ret->index = get_be64(at + 8);
+	ret->meta = (struct sluice_slice){at + RECORD_HEAD_BYTES, meta};
+	ret->payload = (struct sluice_slice){at + RECORD_HEAD_BYTES + meta, value.len - RECORD_HEAD_BYTES - meta};
+	return 0;
+}
+
+int job_record_meta(const struct job_record *record, Sluice__JobSubmit **ret)
+{
+	*ret = sluice__job_submit__unpack(NULL, record->meta.len, record->meta.data);
+	return *ret != NULL ? 0 : SLUICE_E_CORRUPT;
+}

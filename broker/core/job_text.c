@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Texts around jobs: see job_text.h. */
+#include "broker/core/job_text.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "protocol/limits.h"
+
+static_assert(JOB_TOKEN_BYTES_MAX + 4 /* job. */ + 1 + 63 /* state */ <= 255, "an event's subject fits SUBJECT_BYTES_MAX");
+
+/* Bytes of the valid UTF-8 character at `at` (at least one byte is left); 0: none. */
+static size_t utf8_char(const uint8_t *at, size_t left)
+{
+	uint32_t c = at[0], min;
+	size_t bytes;
+
+	if (c < 0x80)
+		return 1;
+	if (c >= 0xc2 && c < 0xe0) {
+		bytes = 2, c &= 0x1f, min = 0x80;
+	} else if (c >= 0xe0 && c < 0xf0) {
+		bytes = 3, c &= 0x0f, min = 0x800;
+	} else if (c >= 0xf0 && c < 0xf5) {
+		bytes = 4, c &= 0x07, min = 0x10000;
+	} else {
+		return 0;
+	}
+	if (left < bytes)
+		return 0;
+	for (size_t i = 1; i < bytes; i++) {
+		if ((at[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (at[i] & 0x3f);
+	}
+	return c < min || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : bytes;
+}
+
+bool job_text_utf8(struct sluice_slice text)
+{
+	const uint8_t *at = text.data;
+
+	for (size_t i = 0; i < text.len;) {
+		size_t bytes = utf8_char(at + i, text.len - i);
+
+		if (bytes == 0)
+			return false;
+		i += bytes;
+	}
+	return true;
+}
+
+int job_text_check(struct outcome *out, const char *what, const char *text, uint64_t bytes_max)
+{
+	size_t len = strlen(text);
+
+	if (len > bytes_max)
+		return refuse(out, SLUICE_E_LIMIT, "%s has %zu bytes; at most %llu", what, len, (unsigned long long)bytes_max);
+	if (!job_text_utf8((struct sluice_slice){text, len}))
+		return refuse(out, SLUICE_E_INVAL, "%s is not valid UTF-8", what);
+	return 0;
+}
+
+const char *job_text_clean(struct effects *effects, const char *text)
+{
+	size_t len = strlen(text);
+	char *copy;
+
+	if (job_text_utf8((struct sluice_slice){text, len}))
+		return text;
+	copy = effects_alloc(effects, len + 1);
+	if (copy == NULL)
+		return NULL;
+	memcpy(copy, text, len + 1);
+	for (size_t i = 0; i < len;) {
+		size_t bytes = utf8_char((const uint8_t *)text + i, len - i);
+
+		if (bytes == 0)
+			copy[i] = '?', bytes = 1;
+		i += bytes;
+	}
+	return copy;
+}
+
+size_t job_text_token(char *buf, const char *id, uint64_t number)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	size_t n = 0;
+
+	for (const char *c = id; *c != '\0'; c++) {
+		bool escape = strchr(".*>#% ", *c) != NULL;
+
+		if (n + (escape ? 3 : 1) > JOB_TOKEN_BYTES_MAX) {
+			char text[24];
+			int len = snprintf(text, sizeof(text), "#%llu", (unsigned long long)number);
+
+			memcpy(buf, text, (size_t)len);
+			return (size_t)len;
+		}
+		if (escape) {
+			buf[n++] = '%';
+			buf[n++] = hex[(uint8_t)*c >> 4];
+			buf[n++] = hex[(uint8_t)*c & 15];
+		} else {
+			buf[n++] = *c;
+		}
+	}
+	return n;
+}
+
+char *job_text_json(char *at, const char *text)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	for (const char *c = text; *c != '\0'; c++) {
+		uint8_t byte = (uint8_t)*c;
+
+		if (byte == '"' || byte == '\\') {
+			*at++ = '\\';
+			*at++ = *c;
+		} else if (byte == '\n') {
+			*at++ = '\\';
+			*at++ = 'n';
+		} else if (byte < 0x20 || byte == 0x7f) {
+			memcpy(at, "\\u00", 4);
+			at[4] = hex[byte >> 4];
+			at[5] = hex[byte & 15];
+			at += 6;
+		} else {
+			*at++ = *c;
+		}
+	}
+	return at;
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a machine must satisfy, and its compiled form. Pure: nothing here touches the store.
+ *
+ * A machine with a non-terminal state that has no exit, or with a state that cannot be reached, would hold a job for ever;
+ * both are refused when the machine is loaded, by the name of the state.
+ */
+#include "broker/core/machine.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "protocol/limits.h"
+
+static_assert(MACHINE_STATES_CAP <= 64, "a mask has a bit per state");
+
+#define WHY(code, ...)                                          \
+	do {                                                    \
+		snprintf(why, MACHINE_WHY_BYTES, __VA_ARGS__); \
+		return code;                                    \
+	} while (0)
+
+static bool state_name_valid(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len == 0 || len > MACHINE_STATE_NAME_BYTES_MAX)
+		return false;
+	for (const char *c = name; *c != '\0'; c++) {
+		bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
+
+		if (!letter && !(*c >= '0' && *c <= '9') && *c != '_' && *c != '-')
+			return false;
+	}
+	return true;
+}
+
+static bool find(const Sluice__MachineConfig *config, const char *name, uint32_t *ret)
+{
+	for (uint32_t i = 0; i < config->n_states; i++) {
+		if (strcmp(config->states[i]->name, name) == 0) {
+			*ret = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static int check_names(const Sluice__MachineConfig *config, char *why)
+{
+	if (config->n_states == 0)
+		WHY(SLUICE_E_INVAL, "a machine needs at least one state");
+	if (config->n_states > LIMIT_MACHINE_STATES_MAX)
+		WHY(SLUICE_E_LIMIT, "%zu states; at most %u", config->n_states, (unsigned)LIMIT_MACHINE_STATES_MAX);
+	for (uint32_t i = 0; i < config->n_states; i++) {
+		const char *name = config->states[i]->name;
+		uint32_t first;
+
+		if (!state_name_valid(name))
+			WHY(SLUICE_E_INVAL, "state %u: \"%.70s\" is not a state name (1 to %d of A-Z a-z 0-9 _ -)", i + 1, name,
+			    MACHINE_STATE_NAME_BYTES_MAX);
+		if (find(config, name, &first) && first != i)
+			WHY(SLUICE_E_INVAL, "state %s is named twice", name);
+	}
+	return 0;
+}
+
+static int check_exits(const Sluice__MachineConfig *config, char *why)
+{
+	for (uint32_t i = 0; i < config->n_states; i++) {
+		const Sluice__MachineState *state = config->states[i];
+
+		if (state->terminal && state->n_next != 0)
+			WHY(SLUICE_E_INVAL, "state %s is terminal and has an exit to %.63s", state->name, state->next[0]);
+		if (!state->terminal && state->n_next == 0)
+			WHY(SLUICE_E_INVAL, "state %s is not terminal and has no exit", state->name);
+		if (state->n_next > config->n_states)
+			WHY(SLUICE_E_INVAL, "state %s has more exits than there are states", state->name);
+		for (size_t j = 0; j < state->n_next; j++) {
+			uint32_t next;
+
+			if (!find(config, state->next[j], &next))
+				WHY(SLUICE_E_INVAL, "state %s leads to %.63s, which is not a state", state->name, state->next[j]);
+			if (next == i)
+				WHY(SLUICE_E_INVAL, "state %s leads to itself", state->name);
+		}
+	}
+	return 0;
+}
+
+static uint64_t exits_mask(const Sluice__MachineConfig *config, uint32_t state)
+{
+	uint64_t mask = 0;
+
+	for (size_t j = 0; j < config->states[state]->n_next; j++) {
+		uint32_t next;
+
+		if (find(config, config->states[state]->next[j], &next))
+			mask |= UINT64_C(1) << next;
+	}
+	return mask;
+}
+
+/* The cancelled and failed states count as reached: a cancel and the broker's own verdict lead there. */
+static int check_reach(const Sluice__MachineConfig *config, uint64_t roots, char *why)
+{
+	uint64_t reached = roots, before;
+
+	do {
+		before = reached;
+		for (uint32_t i = 0; i < config->n_states; i++) {
+			if (reached >> i & 1)
+				reached |= exits_mask(config, i);
+		}
+	} while (reached != before);
+	for (uint32_t i = 0; i < config->n_states; i++) {
+		if (!(reached >> i & 1))
+			WHY(SLUICE_E_INVAL, "state %s cannot be reached from %s", config->states[i]->name, config->states[0]->name);
+	}
+	return 0;
+}
+
+static int check_verdict(const Sluice__MachineConfig *config, const char *what, const char *name, uint32_t *ret, char *why)
+{
+	if (!find(config, name, ret))
+		WHY(SLUICE_E_INVAL, "the %s state \"%.63s\" is not a state of the machine", what, name);
+	if (!config->states[*ret]->terminal)
+		WHY(SLUICE_E_INVAL, "the %s state %s is not terminal", what, name);
+	return 0;
+}
+
+int machine_check(const Sluice__MachineConfig *config, char *why)
+{
+	uint32_t cancelled, failed;
+	int err = check_names(config, why);
+
+	if (err == 0)
+		err = check_exits(config, why);
+	if (err == 0)
+		err = check_verdict(config, "cancelled", config->cancelled, &cancelled, why);
+	if (err == 0)
+		err = check_verdict(config, "failed", config->failed, &failed, why);
+	if (err != 0)
+		return err;
+	if (config->states[0]->terminal)
+		WHY(SLUICE_E_INVAL, "the initial state %s is terminal", config->states[0]->name);
+	return check_reach(config, UINT64_C(1) | UINT64_C(1) << cancelled | UINT64_C(1) << failed, why);
+}
+
+int machine_check_alter(const Sluice__MachineConfig *before, const Sluice__MachineConfig *after, char *why)
+{
+	for (uint32_t i = 0; i < before->n_states; i++) {
+		const Sluice__MachineState *old = before->states[i];
+		uint64_t now;
+
+		if (i >= after->n_states || strcmp(old->name, after->states[i]->name) != 0)
+			WHY(SLUICE_E_IN_USE, "jobs use the machine: state %s must stay where it is (new ones go to the end)", old->name);
+		if (old->terminal != after->states[i]->terminal)
+			WHY(SLUICE_E_IN_USE, "jobs use the machine: state %s must stay %s", old->name,
+			    old->terminal ? "terminal" : "not terminal");
+		now = exits_mask(after, i);
+		for (size_t j = 0; j < old->n_next; j++) {
+			uint32_t next;
+
+			if (!find(after, old->next[j], &next) || !(now >> next & 1))
+				WHY(SLUICE_E_IN_USE, "jobs use the machine: the transition %s -> %s must stay", old->name, old->next[j]);
+		}
+	}
+	return 0;
+}
+
+void machine_compile(struct machine *ret, uint32_t gateway, uint64_t id, Sluice__MachineConfig *config)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->gateway = gateway;
+	ret->id = id;
+	ret->config = config;
+	ret->state_count = (uint32_t)config->n_states;
+	(void)find(config, config->cancelled, &ret->cancelled);
+	(void)find(config, config->failed, &ret->failed);
+	for (uint32_t i = 0; i < ret->state_count; i++) {
+		ret->next[i] = exits_mask(config, i);
+		if (config->states[i]->terminal)
+			ret->terminal |= UINT64_C(1) << i;
+	}
+}
+
+bool machine_state_find(const struct machine *machine, const char *name, uint32_t *ret)
+{
+	return find(machine->config, name, ret);
+}
