@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * CLAIM: up to max ready items (or jobs) become a lease of one session. Exceptions first, since they are older, then head onward. One claim
+ * makes one grant; what does not fit (a window of GRANT_ITEMS_MAX numbers, CLAIM_BYTES_MAX of bodies) is announced again by
+ * FX_QUEUE_READY.
+ */
+#include "broker/core/queue.h"
+#include "protocol/limits.h"
+
+/* A delivery grows to this before it is cut; one item is always granted. Keeps frames far below FRAME_BYTES_MAX. */
+enum { CLAIM_BYTES_MAX = 1 << 20, DELIVER_ITEM_PREFIX_BYTES = 2 + 8, DROP_PURGED_MAX = 256 };
+
+struct picked {
+	uint64_t seq[1024];
+	uint32_t count;
+	uint64_t bytes; /* of the payload */
+};
+
+static bool window_has(const struct picked *picked, uint64_t seq)
+{
+	if (picked->count == 0)
+		return true;
+	return seq >= picked->seq[0] && seq - picked->seq[0] < LIMIT_GRANT_ITEMS_MAX;
+}
+
+static bool bytes_fit(const struct picked *picked, uint64_t body_bytes)
+{
+	return picked->count == 0 || picked->bytes + body_bytes + DELIVER_ITEM_PREFIX_BYTES <= CLAIM_BYTES_MAX;
+}
+
+static void pick(struct picked *picked, uint64_t seq, uint64_t body_bytes)
+{
+	picked->seq[picked->count++] = seq;
+	picked->bytes += body_bytes + DELIVER_ITEM_PREFIX_BYTES;
+}
+
+static bool ready_key_of(struct sluice_slice key, uint32_t gateway, uint64_t queue, uint64_t *ret_seq)
+{
+	const uint8_t *at = key.data;
+
+	if (key.len != 4 + 8 + 1 + 8 + 8 || get_be32(at) != gateway || get_be64(at + 4) != queue)
+		return false;
+	*ret_seq = get_be64(at + 21);
+	return true;
+}
+
+/* Takes exceptions in order. Purged entries on the way are dropped, a bounded number of them. */
+static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t max, struct picked *picked)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_item item;
+	struct key key;
+	uint64_t seq;
+	uint32_t dropped = 0;
+	int rc;
+
+	if (cell->exceptions == 0)
+		return 0;
+	key_one(&key, a->gateway, queue);
+	rc = store_scan_begin(a->txn, STORE_READY, key_slice(&key), &scan);
+	while (rc == 0 && picked->count < max && dropped < DROP_PURGED_MAX) {
+		rc = store_scan_next(scan, &found, &value);
+		if (rc != 0 || !ready_key_of(found, a->gateway, queue, &seq))
+			break;
+		if (value.len != 4)
+			rc = SLUICE_E_CORRUPT;
+		else if (get_be32(value.data) != cell->purge_generation) {
+			rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
+			if (rc == 0)
+				cell->bytes -= queue_item_bytes(&item);
+			if (rc == 0)
+				rc = queue_item_del(a, queue, seq);
+			if (rc == 0)
+				rc = store_scan_del(scan);
+			dropped++;
+		} else {
+			rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
+			if (rc != 0 || !window_has(picked, seq) || !bytes_fit(picked, item.body.len))
+				break;
+			pick(picked, seq, item.body.len);
+			cell->exceptions--;
+			rc = store_scan_del(scan);
+		}
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t max, struct picked *picked)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_item item;
+	struct key key;
+	int rc;
+
+	if (cell->head == cell->tail)
+		return 0;
+	key_two(&key, a->gateway, queue, cell->head);
+	rc = store_scan_begin(a->txn, STORE_ITEM, key_slice(&key), &scan);
+	while (rc == 0 && picked->count < max) {
+		const uint8_t *at;
+		uint64_t seq;
+
+		rc = store_scan_next(scan, &found, &value);
+		if (rc == SLUICE_E_NOT_FOUND) {
+			cell->head = cell->tail;
+			break;
+		}
+		if (rc != 0)
+			break;
+		at = found.data;
+		if (found.len != 20 || get_be32(at) != a->gateway || get_be64(at + 4) != queue) {
+			cell->head = cell->tail;
+			break;
+		}
+		seq = get_be64(at + 12);
+		rc = queue_item_decode(value, &item);
+		if (rc != 0)
+			break;
+		if (!(item.flags & ITEM_DELAYED)) {
+			if (!window_has(picked, seq) || !bytes_fit(picked, item.body.len))
+				break;
+			pick(picked, seq, item.body.len);
+		}
+		cell->head = seq + 1;
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+/* ---- the delivery ---- */
+
+static int payload_write(struct apply *a, uint64_t queue, const uint64_t *seqs, uint32_t count, uint64_t bytes, struct sluice_slice *ret)
+{
+	uint8_t *buffer = effects_alloc(a->effects, bytes);
+	uint8_t *at = buffer;
+	struct queue_item item;
+
+	if (buffer == NULL)
+		return SLUICE_E_NOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		int rc = queue_item_get(a->txn, a->gateway, queue, seqs[i], &item);
+
+		if (rc != 0)
+			return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		put_be16(at, (uint16_t)(item.attempts > UINT16_MAX ? UINT16_MAX : item.attempts));
+		put_be64(at + 2, item.put_time_ms);
+		memcpy(at + DELIVER_ITEM_PREFIX_BYTES, item.body.data, item.body.len);
+		at += DELIVER_ITEM_PREFIX_BYTES + item.body.len;
+	}
+	*ret = (struct sluice_slice){buffer, (size_t)(at - buffer)};
+	return 0;
+}
+
+static int runs_write(struct apply *a, const uint64_t *seqs, uint32_t count, struct effect *effect)
+{
+	struct frame_run *runs = effects_alloc(a->effects, count * sizeof(*runs));
+	uint16_t n = 0;
+
+	if (runs == NULL)
+		return SLUICE_E_NOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		if (n > 0 && runs[n - 1].first + runs[n - 1].count == seqs[i])
+			runs[n - 1].count++;
+		else
+			runs[n++] = (struct frame_run){seqs[i], 1};
+	}
+	effect->runs = runs;
+	effect->run_count = n;
+	return 0;
+}
+
+static int deliver(struct apply *a, uint64_t queue, uint64_t token, uint32_t lease_ms, const uint64_t *seqs, uint32_t count, uint64_t bytes)
+{
+	struct effect effect = {.kind = FX_GRANT,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = queue,
+				.session = a->session,
+				.token = token,
+				.lease_ms = lease_ms,
+				.count = count};
+	int rc = payload_write(a, queue, seqs, count, bytes, &effect.payload);
+
+	if (rc == 0)
+		rc = runs_write(a, seqs, count, &effect);
+	return rc != 0 ? rc : effects_add(a->effects, &effect);
+}
+
+static int grant_new(struct apply *a, uint64_t queue, struct queue_cell *cell, const struct cmd_claim *m, const struct picked *picked,
+		     uint32_t lease_ms)
+{
+	struct queue_grant grant = {.session = a->session, .lease_ms = lease_ms, .first = picked->seq[0]};
+	int rc = 0;
+
+	for (uint32_t i = 0; i < picked->count; i++)
+		grant_set(&grant, picked->seq[i]);
+	if (m->flags & CLAIM_SESSION_LEASE) {
+		grant.kind = GRANT_SESSION;
+		rc = session_own(a, a->session, OWNED_GRANT, a->index, queue);
+	} else {
+		grant.deadline_ms = a->mono_ms + lease_ms;
+		rc = queue_lease_arm(a, queue, cell, grant.deadline_ms);
+	}
+	return rc != 0 ? rc : grant_store(a, queue, a->index, &grant);
+}
+
+static int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m, struct outcome *out)
+{
+	struct picked picked;
+	uint32_t max = m->max < LIMIT_GRANT_ITEMS_MAX ? m->max : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
+	uint32_t lease_ms = m->lease_ms != 0 ? m->lease_ms : cell->lease_ms;
+	int rc;
+
+	picked.count = 0;
+	picked.bytes = 0;
+	rc = pick_exceptions(a, m->queue, cell, max, &picked);
+	/* Exceptions may lie far from head: they get a grant of their own, the next claim goes on. */
+	if (rc == 0 && picked.count == 0)
+		rc = pick_in_order(a, m->queue, cell, max, &picked);
+	if (rc == 0 && picked.count > 0) {
+		cell->ready -= picked.count;
+		cell->leased += picked.count;
+		rc = grant_new(a, m->queue, cell, m, &picked, lease_ms);
+		if (rc == 0)
+			rc = deliver(a, m->queue, a->index, m->flags & CLAIM_SESSION_LEASE ? 0 : lease_ms, picked.seq, picked.count, picked.bytes);
+	}
+	if (rc == 0)
+		rc = queue_cell_put(a, m->queue, cell);
+	out->count = picked.count;
+	if (rc == 0 && picked.count > 0 && cell->ready > 0)
+		rc = queue_ready_effect(a, m->queue);
+	return rc;
+}
+
+/* ---- resume: what the session holds already ---- */
+
+static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant, uint32_t *io_count)
+{
+	uint64_t seqs[1024];
+	uint32_t count = 0;
+	uint64_t bytes = 0;
+	struct queue_item item;
+
+	for (uint64_t seq = grant->first; seq < grant->first + grant->bits; seq++) {
+		int rc;
+
+		if (!grant_has(grant, seq))
+			continue;
+		rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
+		if (rc != 0)
+			return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		bytes += item.body.len + DELIVER_ITEM_PREFIX_BYTES;
+		seqs[count++] = seq;
+	}
+	*io_count += count;
+	return deliver(a, queue, token, grant->kind == GRANT_SESSION ? 0 : grant->lease_ms, seqs, count, bytes);
+}
+
+static int claim_resume(struct apply *a, const struct cmd_claim *m, struct outcome *out)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_grant grant;
+	struct key key;
+	int rc;
+
+	key_one(&key, a->gateway, m->queue);
+	rc = store_scan_begin(a->txn, STORE_GRANT, key_slice(&key), &scan);
+	while (rc == 0) {
+		const uint8_t *at;
+
+		rc = store_scan_next(scan, &found, &value);
+		if (rc != 0)
+			break;
+		at = found.data;
+		if (found.len != 20 || get_be32(at) != a->gateway || get_be64(at + 4) != m->queue)
+			break;
+		rc = grant_decode(value, &grant);
+		if (rc == 0 && grant.session == a->session)
+			rc = redeliver_grant(a, m->queue, get_be64(at + 12), &grant, &out->count);
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+/* ---- queues of jobs: the entry is taken off, the lease is the ledger's ---- */
+
+static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries, uint32_t *io_count)
+{
+	struct queue_cell cell;
+	struct picked picked;
+	struct queue_item item;
+	int rc = queue_cell_get(a->txn, a->gateway, m->queue, &cell);
+
+	picked.count = 0;
+	picked.bytes = 0;
+	if (rc == 0)
+		rc = pick_exceptions(a, m->queue, &cell, max, &picked);
+	if (rc == 0 && picked.count == 0)
+		rc = pick_in_order(a, m->queue, &cell, max, &picked);
+	if (rc != 0)
+		return rc;
+	cell.ready -= picked.count;
+	cell.bytes -= (uint64_t)picked.count * (QUEUE_ITEM_FIXED_BYTES + 8);
+	rc = queue_cell_put(a, m->queue, &cell);
+	for (uint32_t i = 0; rc == 0 && i < picked.count; i++) {
+		uint64_t job;
+
+		rc = queue_item_get(a->txn, a->gateway, m->queue, picked.seq[i], &item);
+		if (rc == 0 && item.body.len != 8)
+			rc = SLUICE_E_CORRUPT;
+		if (rc != 0)
+			break;
+		job = get_be64(item.body.data);
+		rc = queue_item_del(a, m->queue, picked.seq[i]);
+		if (rc == 0)
+			rc = job_claim_ready(a, job, deliveries);
+	}
+	*io_count += picked.count;
+	if (rc == 0 && picked.count > 0 && cell.ready > 0)
+		rc = queue_ready_effect(a, m->queue);
+	return rc;
+}
+
+static int claim_jobs(struct apply *a, const struct cmd_claim *m, struct outcome *out)
+{
+	struct job_deliveries *deliveries = NULL;
+	uint32_t max = m->max < LIMIT_GRANT_ITEMS_MAX ? m->max : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
+	uint32_t taken = 0;
+	int rc = job_deliveries_begin(&deliveries), end;
+
+	if (rc != 0)
+		return rc;
+	if (m->flags & CLAIM_RESUME) {
+		rc = job_redeliver(a, m->queue, max, deliveries, &taken);
+	} else {
+		if (m->flags & CLAIM_ORPHANS)
+			rc = job_claim_orphans(a, m->queue, max, deliveries, &taken);
+		if (rc == 0 && taken < max)
+			rc = claim_ready_jobs(a, m, max - taken, deliveries, &taken);
+	}
+	end = job_deliveries_end(a, deliveries, m->queue);
+	out->count = taken;
+	return rc != 0 ? rc : end;
+}
+
+int claim_apply(struct apply *a, const struct cmd_claim *m, struct outcome *out)
+{
+	struct queue_cell cell;
+	int rc = session_check(a, a->session, out);
+
+	if (rc != 0 || refused(out))
+		return rc;
+	rc = queue_cell_get(a->txn, a->gateway, m->queue, &cell);
+	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && cell.deleted))
+		return refuse(out, SLUICE_E_NOT_FOUND, "the queue does not exist any more");
+	if (rc != 0)
+		return rc;
+	if (m->lease_ms != 0 && (m->lease_ms < LIMIT_LEASE_MS_MIN || m->lease_ms > LIMIT_LEASE_MS_MAX))
+		return refuse(out, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu", m->lease_ms,
+			      (unsigned long long)LIMIT_LEASE_MS_MIN, (unsigned long long)LIMIT_LEASE_MS_MAX);
+	out->kind = OUT_CLAIMED;
+	if (cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS)
+		return claim_jobs(a, m, out);
+	return m->flags & CLAIM_RESUME ? claim_resume(a, m, out) : claim_items(a, &cell, m, out);
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What people see of queues: show, list, and peek in every state with holder and age. Reads a snapshot; any thread. */
+#include <stdlib.h>
+
+#include "broker/core/queue.h"
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+
+enum { PEEK_BODY_BYTES_MAX = 1024, PEEK_LOOKED_AT_MAX = 100000 };
+
+static int info_fill(struct query *q, uint64_t id, Sluice__QueueInfo **ret)
+{
+	struct queue_cell cell;
+	ProtobufCMessage *config = NULL;
+	Sluice__QueueInfo *info;
+	int rc = queue_cell_get(q->txn, q->gateway, id, &cell);
+
+	if (rc == 0)
+		rc = topo_find(q->txn, q->gateway, TOPO_QUEUE, id, &sluice__queue_config__descriptor, &config);
+	if (rc != 0)
+		return rc;
+	info = malloc(sizeof(*info));
+	if (info == NULL) {
+		protobuf_c_message_free_unpacked(config, NULL);
+		return SLUICE_E_NOMEM;
+	}
+	sluice__queue_info__init(info);
+	info->config = (Sluice__QueueConfig *)config;
+	info->id = id;
+	info->ready = cell.ready;
+	info->leased = cell.leased;
+	info->delayed = cell.delayed;
+	info->orphaned = cell.orphaned;
+	info->put = cell.put;
+	info->acked = cell.acked;
+	info->dead_lettered = cell.dead;
+	info->bytes = cell.bytes;
+	info->config->lease_ms = cell.lease_ms;
+	info->config->max_attempts = cell.max_attempts;
+	*ret = info;
+	return 0;
+}
+
+static int row_add(struct query *q, Sluice__QueueInfo *info)
+{
+	Sluice__QueueInfo **rows = realloc(q->reply->queues, (q->reply->n_queues + 1) * sizeof(*rows));
+
+	if (rows == NULL) {
+		sluice__queue_info__free_unpacked(info, NULL);
+		return SLUICE_E_NOMEM;
+	}
+	q->reply->queues = rows;
+	rows[q->reply->n_queues++] = info;
+	return 0;
+}
+
+static int show(struct query *q, const char *name)
+{
+	Sluice__QueueInfo *info = NULL;
+	uint64_t id;
+	int rc = name_find(q->txn, q->gateway, NAME_QUEUE, slice_text(name), &id);
+
+	if (rc == SLUICE_E_NOT_FOUND)
+		return query_refuse(q, rc, "queue '%s' does not exist", name);
+	if (rc == 0)
+		rc = info_fill(q, id, &info);
+	return rc != 0 ? rc : row_add(q, info);
+}
+
+/* Names are in byte order, so a list goes on behind the last name that it gave. */
+static int list(struct query *q, const Sluice__QueueList *m)
+{
+	uint32_t max = m->max == 0 || m->max > LIMIT_LIST_ROWS_MAX ? (uint32_t)LIMIT_LIST_ROWS_MAX : m->max;
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct key key;
+	int rc;
+
+	if (strlen(m->after) > LIMIT_NAME_BYTES_MAX)
+		return query_refuse(q, SLUICE_E_LIMIT, "after is longer than a name can be");
+	key_name(&key, q->gateway, NAME_QUEUE, slice_text(m->after));
+	rc = store_scan_begin(q->txn, STORE_NAME, key_slice(&key), &scan);
+	while (rc == 0) {
+		Sluice__QueueInfo *info = NULL;
+
+		rc = store_scan_next(scan, &found, &value);
+		if (rc != 0 || found.len < 5 || memcmp(found.data, key.bytes, 5) != 0)
+			break;
+		if (m->after[0] != 0 && found.len == key.len && memcmp(found.data, key.bytes, key.len) == 0)
+			continue;
+		if (q->reply->n_queues == max) {
+			q->reply->more = true;
+			break;
+		}
+		if (value.len != 8) {
+			rc = SLUICE_E_CORRUPT;
+			break;
+		}
+		rc = info_fill(q, get_be64(value.data), &info);
+		if (rc == 0)
+			rc = row_add(q, info);
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+/* ---- peek ---- */
+
+struct peek {
+	struct query *q;
+	uint64_t queue;
+	struct queue_cell cell;
+	struct queue_grant grant; /* the one found last: neighbours mostly share it */
+	uint64_t grant_token;
+};
+
+/* Which grant holds seq: grants are few against items, and one serves up to 1,024 of them. */
+static int grant_of(struct peek *peek, uint64_t seq, bool *ret_found)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct key key;
+	int rc;
+
+	*ret_found = peek->grant_token != 0 && grant_has(&peek->grant, seq);
+	if (*ret_found || peek->cell.leased == 0)
+		return 0;
+	key_one(&key, peek->q->gateway, peek->queue);
+	rc = store_scan_begin(peek->q->txn, STORE_GRANT, key_slice(&key), &scan);
+	while (rc == 0) {
+		rc = store_scan_next(scan, &found, &value);
+		if (rc != 0 || found.len != 20 || memcmp(found.data, key.bytes, 12) != 0)
+			break;
+		rc = grant_decode(value, &peek->grant);
+		if (rc != 0)
+			break;
+		peek->grant_token = get_be64((const uint8_t *)found.data + 12);
+		if (grant_has(&peek->grant, seq)) {
+			*ret_found = true;
+			break;
+		}
+	}
+	if (!*ret_found)
+		peek->grant_token = 0;
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+static char *text_copy(struct sluice_slice text)
+{
+	char *copy = malloc(text.len + 1);
+
+	if (copy == NULL)
+		return NULL;
+	if (text.len > 0)
+		memcpy(copy, text.data, text.len);
+	copy[text.len] = 0;
+	return copy;
+}
+
+static bool bytes_copy(ProtobufCBinaryData *to, struct sluice_slice from, size_t max)
+{
+	to->len = from.len < max ? from.len : max;
+	to->data = malloc(to->len + 1);
+	if (to->data == NULL)
+		return false;
+	if (to->len > 0)
+		memcpy(to->data, from.data, to->len);
+	return true;
+}
+
+static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *item, const char *state, Sluice__ItemInfo *row)
+{
+	struct sluice_slice rest = item->body;
+	struct envelope envelope;
+	const char *why;
+	bool complete;
+
+	row->seq = seq;
+	row->attempts = item->attempts;
+	row->put_time_ms = item->put_time_ms;
+	row->due_in_ms = item->flags & ITEM_DELAYED && item->due_mono_ms > peek->q->clock.mono_ms ? item->due_mono_ms - peek->q->clock.mono_ms : 0;
+	row->state = text_copy(slice_text(state));
+	row->last_reason = text_copy(item->dead_reason.len > 0 ? item->dead_reason : item->last_reason);
+	row->dead_from = text_copy(item->dead_from);
+	complete = row->state != NULL && row->last_reason != NULL && row->dead_from != NULL;
+	if (peek->grant_token != 0 && strcmp(state, "leased") == 0) {
+		row->token = peek->grant_token;
+		row->holder_session = peek->grant.session;
+		if (peek->grant.kind == GRANT_TIMED && peek->grant.deadline_ms > peek->q->clock.mono_ms)
+			row->lease_left_ms = peek->grant.deadline_ms - peek->q->clock.mono_ms;
+	}
+	if (peek->cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS)
+		return complete ? 0 : SLUICE_E_NOMEM;
+	if (envelope_next(&rest, &envelope, &why) != 0)
+		return SLUICE_E_CORRUPT;
+	row->subject = text_copy(envelope.subject);
+	row->body_bytes = envelope.body.len;
+	complete = complete && row->subject != NULL && bytes_copy(&row->key, envelope.key, envelope.key.len) &&
+		   bytes_copy(&row->body, envelope.body, PEEK_BODY_BYTES_MAX);
+	return complete ? 0 : SLUICE_E_NOMEM;
+}
+
+static int peek_row(struct peek *peek, uint64_t seq, const struct queue_item *item, const char *want)
+{
+	const char *state = "ready";
+	Sluice__ItemInfo **rows, *row;
+	bool held = false;
+	int rc = 0;
+
+	if (item->flags & ITEM_DELAYED)
+		state = "delayed";
+	else if (seq < peek->cell.head)
+		rc = grant_of(peek, seq, &held);
+	if (held)
+		state = "leased";
+	if (rc != 0 || (want[0] != 0 && strcmp(want, state) != 0))
+		return rc;
+	row = malloc(sizeof(*row));
+	if (row == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__item_info__init(row);
+	rc = row_fill(peek, seq, item, state, row);
+	rows = rc == 0 ? realloc(peek->q->reply->items, (peek->q->reply->n_items + 1) * sizeof(*rows)) : NULL;
+	if (rows == NULL) {
+		sluice__item_info__free_unpacked(row, NULL);
+		return rc != 0 ? rc : SLUICE_E_NOMEM;
+	}
+	peek->q->reply->items = rows;
+	rows[peek->q->reply->n_items++] = row;
+	return 0;
+}
+
+static int peek_walk(struct peek *peek, const Sluice__QueuePeek *m, uint32_t max)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_item item;
+	struct key key;
+	int rc;
+
+	key_two(&key, peek->q->gateway, peek->queue, m->after + 1);
+	rc = store_scan_begin(peek->q->txn, STORE_ITEM, key_slice(&key), &scan);
+	for (uint32_t looked = 0; rc == 0; looked++) {
+		uint64_t seq;
+
+		rc = store_scan_next(scan, &found, &value);
+		if (rc != 0 || found.len != 20 || memcmp(found.data, key.bytes, 12) != 0)
+			break;
+		if (peek->q->reply->n_items == max || looked == PEEK_LOOKED_AT_MAX) {
+			peek->q->reply->more = true;
+			break;
+		}
+		seq = get_be64((const uint8_t *)found.data + 12);
+		/* Purged, and not yet swept. */
+		if (seq >= peek->cell.sweep_from && seq < peek->cell.sweep_to)
+			continue;
+		rc = queue_item_decode(value, &item);
+		if (rc == 0)
+			rc = peek_row(peek, seq, &item, m->state);
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+static int peek(struct query *q, const Sluice__QueuePeek *m)
+{
+	uint32_t max = m->max == 0 || m->max > LIMIT_LIST_ROWS_MAX ? (uint32_t)LIMIT_LIST_ROWS_MAX : m->max;
+	struct peek at = {.q = q};
+	int rc;
+
+	if (m->state[0] != 0 && strcmp(m->state, "ready") != 0 && strcmp(m->state, "leased") != 0 && strcmp(m->state, "delayed") != 0)
+		return query_refuse(q, SLUICE_E_INVAL, "state is '%s'; expected ready, leased or delayed, or nothing for all", m->state);
+	rc = name_find(q->txn, q->gateway, NAME_QUEUE, slice_text(m->name), &at.queue);
+	if (rc == SLUICE_E_NOT_FOUND)
+		return query_refuse(q, rc, "queue '%s' does not exist", m->name);
+	if (rc == 0)
+		rc = queue_cell_get(q->txn, q->gateway, at.queue, &at.cell);
+	return rc != 0 ? rc : peek_walk(&at, m, max);
+}
+
+int queue_query(struct query *q, const Sluice__Request *request)
+{
+	switch (request->op_case) {
+	case SLUICE__REQUEST__OP_QUEUE_SHOW:
+		return show(q, request->queue_show->name);
+	case SLUICE__REQUEST__OP_QUEUE_LIST:
+		return list(q, request->queue_list);
+	case SLUICE__REQUEST__OP_QUEUE_PEEK:
+		return peek(q, request->queue_peek);
+	default:
+		return SLUICE_E_UNSUPPORTED;
+	}
+}

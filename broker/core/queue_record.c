@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Queue records: cell, item, grant, ready entry; bytes <-> structs. Layouts are in one function pair each, big-endian, packed. */
+#include "broker/core/queue.h"
+#include "protocol/limits.h"
+
+/* ---- cell ---- */
+
+static const size_t cell_u64_offsets[] = {
+	offsetof(struct queue_cell, max_items),	  offsetof(struct queue_cell, dead_letter), offsetof(struct queue_cell, head),
+	offsetof(struct queue_cell, tail),	  offsetof(struct queue_cell, ready),	    offsetof(struct queue_cell, leased),
+	offsetof(struct queue_cell, delayed),	  offsetof(struct queue_cell, orphaned),    offsetof(struct queue_cell, exceptions),
+	offsetof(struct queue_cell, put),	  offsetof(struct queue_cell, acked),	    offsetof(struct queue_cell, dead),
+	offsetof(struct queue_cell, bytes),	  offsetof(struct queue_cell, lease_timer_due), offsetof(struct queue_cell, scan_token),
+	offsetof(struct queue_cell, scan_min),	  offsetof(struct queue_cell, sweep_from),  offsetof(struct queue_cell, sweep_to),
+};
+enum { CELL_U64_COUNT = sizeof(cell_u64_offsets) / sizeof(cell_u64_offsets[0]), CELL_SIZE = 3 + 4 * 3 + 8 * CELL_U64_COUNT };
+
+int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, struct queue_cell *ret)
+{
+	struct key key;
+	struct sluice_slice value;
+	const uint8_t *at;
+	int rc;
+
+	key_hot(&key, gateway, HOT_QUEUE, queue);
+	rc = store_get(txn, STORE_HOT, key_slice(&key), &value);
+	if (rc != 0)
+		return rc;
+	if (value.len != CELL_SIZE)
+		return SLUICE_E_CORRUPT;
+	at = value.data;
+	ret->kind = at[0];
+	ret->priority = at[1];
+	ret->deleted = at[2];
+	ret->lease_ms = get_be32(at + 3);
+	ret->max_attempts = get_be32(at + 7);
+	ret->purge_generation = get_be32(at + 11);
+	for (size_t i = 0; i < CELL_U64_COUNT; i++) {
+		uint64_t number = get_be64(at + 15 + 8 * i);
+
+		memcpy((char *)ret + cell_u64_offsets[i], &number, sizeof(number));
+	}
+	return 0;
+}
+
+int queue_cell_put(struct apply *a, uint64_t queue, const struct queue_cell *cell)
+{
+	uint8_t bytes[CELL_SIZE];
+	struct key key;
+
+	bytes[0] = cell->kind;
+	bytes[1] = cell->priority;
+	bytes[2] = cell->deleted;
+	put_be32(bytes + 3, cell->lease_ms);
+	put_be32(bytes + 7, cell->max_attempts);
+	put_be32(bytes + 11, cell->purge_generation);
+	for (size_t i = 0; i < CELL_U64_COUNT; i++) {
+		uint64_t number;
+
+		memcpy(&number, (const char *)cell + cell_u64_offsets[i], sizeof(number));
+		put_be64(bytes + 15 + 8 * i, number);
+	}
+	key_hot(&key, a->gateway, HOT_QUEUE, queue);
+	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});
+}
+
+/* ---- item: u64 put time, u32 attempts, u8 priority, u8 flags, u16 dead_from, u16 dead_reason, u16 last_reason, u64 due; strings; body ---- */
+
+int queue_item_decode(struct sluice_slice value, struct queue_item *ret)
+{
+	const uint8_t *at = value.data;
+	size_t from, reason, last;
+
+	if (value.len < QUEUE_ITEM_FIXED_BYTES)
+		return SLUICE_E_CORRUPT;
+	from = get_be16(at + 14);
+	reason = get_be16(at + 16);
+	last = get_be16(at + 18);
+	if (QUEUE_ITEM_FIXED_BYTES + from + reason + last > value.len)
+		return SLUICE_E_CORRUPT;
+	ret->put_time_ms = get_be64(at);
+	ret->attempts = get_be32(at + 8);
+	ret->priority = at[12];
+	ret->flags = at[13];
+	ret->due_mono_ms = get_be64(at + 20);
+	at += QUEUE_ITEM_FIXED_BYTES;
+	ret->dead_from = (struct sluice_slice){at, from};
+	ret->dead_reason = (struct sluice_slice){at + from, reason};
+	ret->last_reason = (struct sluice_slice){at + from + reason, last};
+	at += from + reason + last;
+	ret->body = (struct sluice_slice){at, value.len - QUEUE_ITEM_FIXED_BYTES - from - reason - last};
+	return 0;
+}
+
+int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq, const struct queue_item *item)
+{
+	uint8_t fixed[QUEUE_ITEM_FIXED_BYTES];
+	struct iovec parts[5];
+	struct key key;
+
+	put_be64(fixed, item->put_time_ms);
+	put_be32(fixed + 8, item->attempts);
+	fixed[12] = item->priority;
+	fixed[13] = item->flags;
+	put_be16(fixed + 14, (uint16_t)item->dead_from.len);
+	put_be16(fixed + 16, (uint16_t)item->dead_reason.len);
+	put_be16(fixed + 18, (uint16_t)item->last_reason.len);
+	put_be64(fixed + 20, item->due_mono_ms);
+	parts[0] = (struct iovec){fixed, sizeof(fixed)};
+	parts[1] = (struct iovec){(void *)(uintptr_t)item->dead_from.data, item->dead_from.len};
+	parts[2] = (struct iovec){(void *)(uintptr_t)item->dead_reason.data, item->dead_reason.len};
+	parts[3] = (struct iovec){(void *)(uintptr_t)item->last_reason.data, item->last_reason.len};
+	parts[4] = (struct iovec){(void *)(uintptr_t)item->body.data, item->body.len};
+	key_two(&key, a->gateway, queue, seq);
+	return store_putv(a->txn, STORE_ITEM, key_slice(&key), parts, 5);
+}
+
+int queue_item_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t seq, struct queue_item *ret)
+{
+	struct key key;
+	struct sluice_slice value;
+	int rc;
+
+	key_two(&key, gateway, queue, seq);
+	rc = store_get(txn, STORE_ITEM, key_slice(&key), &value);
+	return rc != 0 ? rc : queue_item_decode(value, ret);
+}
+
+int queue_item_del(struct apply *a, uint64_t queue, uint64_t seq)
+{
+	struct key key;
+
+	key_two(&key, a->gateway, queue, seq);
+	return store_del(a->txn, STORE_ITEM, key_slice(&key));
+}
+
+uint64_t queue_item_bytes(const struct queue_item *item)
+{
+	return QUEUE_ITEM_FIXED_BYTES + item->body.len;
+}
+
+/* ---- grant: u64 session, u8 kind, u64 deadline, u32 lease, u64 first, u16 bits, u16 out, bitmap ---- */
+
+enum { GRANT_FIXED_BYTES = 8 + 1 + 8 + 4 + 8 + 2 + 2 };
+
+void grant_set(struct queue_grant *grant, uint64_t seq)
+{
+	uint64_t bit = seq - grant->first;
+
+	grant->bitmap[bit / 8] |= (uint8_t)(1u << (bit % 8));
+	grant->out++;
+	if (bit >= grant->bits)
+		grant->bits = (uint16_t)(bit + 1);
+}
+
+void grant_clear(struct queue_grant *grant, uint64_t seq)
+{
+	uint64_t bit = seq - grant->first;
+
+	grant->bitmap[bit / 8] &= (uint8_t) ~(1u << (bit % 8));
+	grant->out--;
+}
+
+int grant_decode(struct sluice_slice value, struct queue_grant *ret)
+{
+	const uint8_t *at = value.data;
+	size_t bytes;
+
+	if (value.len < GRANT_FIXED_BYTES)
+		return SLUICE_E_CORRUPT;
+	ret->session = get_be64(at);
+	ret->kind = at[8];
+	ret->deadline_ms = get_be64(at + 9);
+	ret->lease_ms = get_be32(at + 17);
+	ret->first = get_be64(at + 21);
+	ret->bits = get_be16(at + 29);
+	ret->out = get_be16(at + 31);
+	bytes = (ret->bits + 7u) / 8;
+	if (bytes > sizeof(ret->bitmap) || value.len != GRANT_FIXED_BYTES + bytes)
+		return SLUICE_E_CORRUPT;
+	memset(ret->bitmap, 0, sizeof(ret->bitmap));
+	memcpy(ret->bitmap, at + GRANT_FIXED_BYTES, bytes);
+	return 0;
+}
+
+int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t token, struct queue_grant *ret)
+{
+	struct key key;
+	struct sluice_slice value;
+	int rc;
+
+	key_two(&key, gateway, queue, token);
+	rc = store_get(txn, STORE_GRANT, key_slice(&key), &value);
+	return rc != 0 ? rc : grant_decode(value, ret);
+}
+
+int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant)
+{
+	uint8_t bytes[GRANT_FIXED_BYTES + sizeof(grant->bitmap)];
+	size_t map = (grant->bits + 7u) / 8;
+	struct key key;
+
+	key_two(&key, a->gateway, queue, token);
+	if (grant->out == 0) {
+		if (grant->kind == GRANT_SESSION) {
+			int rc = session_disown(a, grant->session, OWNED_GRANT, token);
+
+			if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
+				return rc;
+		}
+		return store_del(a->txn, STORE_GRANT, key_slice(&key));
+	}
+	put_be64(bytes, grant->session);
+	bytes[8] = grant->kind;
+	put_be64(bytes + 9, grant->deadline_ms);
+	put_be32(bytes + 17, grant->lease_ms);
+	put_be64(bytes + 21, grant->first);
+	put_be16(bytes + 29, grant->bits);
+	put_be16(bytes + 31, grant->out);
+	memcpy(bytes + GRANT_FIXED_BYTES, grant->bitmap, map);
+	return store_put(a->txn, STORE_GRANT, key_slice(&key), (struct sluice_slice){bytes, GRANT_FIXED_BYTES + map});
+}
+
+/* ---- ready: the value is the purge generation ---- */
+
+int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8_t priority, uint64_t seq)
+{
+	struct key key;
+	uint8_t generation[4];
+
+	put_be32(generation, io_cell->purge_generation);
+	key_ready(&key, a->gateway, queue, io_cell->priority ? priority : 0, 0, seq);
+	io_cell->exceptions++;
+	return store_put(a->txn, STORE_READY, key_slice(&key), (struct sluice_slice){generation, sizeof(generation)});
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The slow half of purge and delete: bounded work per TICK. What was marked is never seen by a claim meanwhile. */
+#include "broker/core/queue.h"
+
+static bool key_of_queue(struct sluice_slice key, uint32_t gateway, uint64_t queue)
+{
+	return key.len >= 12 && get_be32(key.data) == gateway && get_be64((const uint8_t *)key.data + 4) == queue;
+}
+
+/* Deletes records of a table whose key starts with (gateway, queue). Returns 1 when none is left, 0 when the work is spent. */
+static int drop_table(struct apply *a, enum store_table table, uint64_t queue, uint32_t *io_work)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_grant grant;
+	struct key key;
+	int rc;
+
+	key_one(&key, a->gateway, queue);
+	rc = store_scan_begin(a->txn, table, key_slice(&key), &scan);
+	while (rc == 0 && *io_work > 0) {
+		uint64_t token;
+
+		rc = store_scan_next(scan, &found, &value);
+		if (rc == 0 && !key_of_queue(found, a->gateway, queue))
+			rc = SLUICE_E_NOT_FOUND;
+		if (rc != 0)
+			break;
+		if (table == STORE_GRANT) {
+			token = get_be64((const uint8_t *)found.data + 12);
+			rc = grant_decode(value, &grant);
+			if (rc == 0 && grant.kind == GRANT_SESSION)
+				rc = session_disown(a, grant.session, OWNED_GRANT, token);
+			if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
+				break;
+		}
+		rc = store_scan_del(scan);
+		(*io_work)--;
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 1 : rc;
+}
+
+static int sweep_deleted(struct apply *a, uint64_t queue, uint32_t *io_work, bool *ret_done)
+{
+	static const enum store_table tables[] = {STORE_READY, STORE_GRANT, STORE_ITEM};
+	struct key key;
+
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+		int rc = drop_table(a, tables[i], queue, io_work);
+
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			return 0;
+	}
+	*ret_done = true;
+	key_hot(&key, a->gateway, HOT_QUEUE, queue);
+	return store_del(a->txn, STORE_HOT, key_slice(&key));
+}
+
+/* Purged exceptions: entries of an older generation, with their items. Returns 1 when all were looked at. */
+static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t *io_work)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_item item;
+	struct key key;
+	int rc;
+
+	key_one(&key, a->gateway, queue);
+	rc = store_scan_begin(a->txn, STORE_READY, key_slice(&key), &scan);
+	while (rc == 0 && *io_work > 0) {
+		uint64_t seq;
+
+		rc = store_scan_next(scan, &found, &value);
+		if (rc == 0 && !key_of_queue(found, a->gateway, queue))
+			rc = SLUICE_E_NOT_FOUND;
+		if (rc != 0)
+			break;
+		(*io_work)--;
+		if (value.len != 4 || found.len != 29) {
+			rc = SLUICE_E_CORRUPT;
+			break;
+		}
+		if (get_be32(value.data) == cell->purge_generation)
+			continue;
+		seq = get_be64((const uint8_t *)found.data + 21);
+		rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
+		if (rc == 0) {
+			cell->bytes -= queue_item_bytes(&item);
+			rc = queue_item_del(a, queue, seq);
+		}
+		if (rc == 0)
+			rc = store_scan_del(scan);
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 1 : rc;
+}
+
+/* Items that were ready in order when the purge came: in [sweep_from, sweep_to), never granted; delayed ones stay. */
+static int sweep_purged_items(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t *io_work)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_item item;
+	struct key key;
+	int rc;
+
+	key_two(&key, a->gateway, queue, cell->sweep_from);
+	rc = store_scan_begin(a->txn, STORE_ITEM, key_slice(&key), &scan);
+	while (rc == 0 && *io_work > 0) {
+		uint64_t seq;
+
+		rc = store_scan_next(scan, &found, &value);
+		if (rc == 0 && (!key_of_queue(found, a->gateway, queue) || get_be64((const uint8_t *)found.data + 12) >= cell->sweep_to))
+			rc = SLUICE_E_NOT_FOUND;
+		if (rc != 0)
+			break;
+		seq = get_be64((const uint8_t *)found.data + 12);
+		rc = queue_item_decode(value, &item);
+		if (rc != 0)
+			break;
+		(*io_work)--;
+		cell->sweep_from = seq + 1;
+		if (item.flags & ITEM_DELAYED)
+			continue;
+		cell->bytes -= queue_item_bytes(&item);
+		rc = store_scan_del(scan);
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 1 : rc;
+}
+
+int queue_sweep(struct apply *a, uint64_t queue, uint32_t *io_work, bool *ret_done)
+{
+	struct queue_cell cell;
+	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
+
+	*ret_done = rc == SLUICE_E_NOT_FOUND;
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	if (cell.deleted)
+		return sweep_deleted(a, queue, io_work, ret_done);
+	rc = 1;
+	if (!cell.priority)
+		rc = sweep_purged_items(a, queue, &cell, io_work);
+	if (rc == 1)
+		rc = sweep_purged_exceptions(a, queue, &cell, io_work);
+	if (rc < 0)
+		return rc;
+	*ret_done = rc == 1;
+	if (*ret_done)
+		cell.sweep_from = cell.sweep_to;
+	return queue_cell_put(a, queue, &cell);
+}
