@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Job leases: granted by CLAIM, taken over from orphans, delivered again, given back by RELEASE. The token is the index of the command
+ * that granted the lease, so a takeover's is higher. A lease has no deadline: it ends with a report, a release, a takeover, or its session,
+ * and then the job is orphaned, never put back in the queue by a timer alone.
+ *
+ * Deliveries are packed one behind the other into a buffer, which is the protobuf encoding of JobDeliveries as it stands.
+ */
+#include <stdlib.h>
+
+#include "broker/core/job_ledger.h"
+
+enum {
+	DELIVERIES_FLUSH_BYTES = 4 << 20, /* one FX_JOBS is a frame: it stays far under FRAME_BYTES_MAX (a payload has 1 MiB at most) */
+	DELIVERIES_BYTES_MAX = 16 << 20,  /* of one claim */
+	ENTRY_HEAD_BYTES_MAX = 1 + 10,	  /* field tag and length */
+	JOBS_FIELD_TAG = 1 << 3 | 2,
+};
+
+struct job_deliveries {
+	uint8_t *buf;
+	size_t bytes, capacity;
+	size_t bytes_before; /* flushed */
+	uint32_t count;	     /* in buf */
+	uint64_t queue;	     /* of them */
+};
+
+int job_deliveries_begin(struct job_deliveries **ret)
+{
+	*ret = calloc(1, sizeof(**ret));
+	return *ret != NULL ? 0 : SLUICE_E_NOMEM;
+}
+
+static int flush(struct apply *a, struct job_deliveries *deliveries, uint64_t queue)
+{
+	struct effect effect = {
+		.kind = FX_JOBS, .command = a->position, .gateway = a->gateway, .id = queue, .count = deliveries->count};
+	void *copy;
+
+	if (deliveries->count == 0)
+		return 0;
+	copy = effects_alloc(a->effects, deliveries->bytes);
+	if (copy == NULL)
+		return SLUICE_E_NOMEM;
+	effect.payload = (struct sluice_slice){memcpy(copy, deliveries->buf, deliveries->bytes), deliveries->bytes};
+	deliveries->bytes_before += deliveries->bytes;
+	deliveries->bytes = 0;
+	deliveries->count = 0;
+	return effects_add(a->effects, &effect);
+}
+
+bool job_deliveries_full(const struct job_deliveries *deliveries)
+{
+	return deliveries->bytes_before + deliveries->bytes >= DELIVERIES_BYTES_MAX;
+}
+
+int job_deliveries_end(struct apply *a, struct job_deliveries *deliveries, uint64_t queue)
+{
+	int err = flush(a, deliveries, queue);
+
+	free(deliveries->buf);
+	free(deliveries);
+	return err;
+}
+
+static int deliveries_append(struct apply *a, struct job_deliveries *deliveries, uint64_t queue, const Sluice__JobDelivery *delivery)
+{
+	size_t bytes = sluice__job_delivery__get_packed_size(delivery), length = bytes;
+	int err;
+
+	if (deliveries->bytes + bytes > DELIVERIES_FLUSH_BYTES) {
+		err = flush(a, deliveries, queue);
+		if (err != 0)
+			return err;
+	}
+	if (deliveries->capacity - deliveries->bytes < bytes + ENTRY_HEAD_BYTES_MAX) {
+		size_t capacity = 2 * (deliveries->bytes + bytes + ENTRY_HEAD_BYTES_MAX);
+		uint8_t *buf = realloc(deliveries->buf, capacity);
+
+		if (buf == NULL)
+			return SLUICE_E_NOMEM;
+		deliveries->buf = buf;
+		deliveries->capacity = capacity;
+	}
+	deliveries->buf[deliveries->bytes++] = JOBS_FIELD_TAG;
+	for (; length >= 0x80; length >>= 7)
+		deliveries->buf[deliveries->bytes++] = (uint8_t)(length | 0x80);
+	deliveries->buf[deliveries->bytes++] = (uint8_t)length;
+	deliveries->bytes += sluice__job_delivery__pack(delivery, deliveries->buf + deliveries->bytes);
+	deliveries->count++;
+	return 0;
+}
+
+/* The texts of a delivery that are only in the history. */
+static int delivery_history(struct apply *a, const struct job *job, Sluice__JobHistoryRow **ret_intent, Sluice__JobHistoryRow **ret_ref)
+{
+	int err = job_history_load(a->txn, a->gateway, job->live.hist_intent, ret_intent);
+
+	*ret_ref = NULL;
+	return err == 0 ? job_history_load(a->txn, a->gateway, job->live.hist_ref, ret_ref) : err;
+}
+
+/* Reads only. The job is delivered as `job` has it, so the claim is made before. */
+static int deliver(struct apply *a, const struct job *job, bool orphan, bool redelivered, struct job_deliveries *deliveries)
+{
+	Sluice__JobDelivery delivery = SLUICE__JOB_DELIVERY__INIT;
+	Sluice__JobHistoryRow *intent = NULL, *ref = NULL;
+	Sluice__JobSubmit *meta = NULL;
+	struct job_record record;
+	int err = job_record_get(a->txn, a->gateway, job->number, &record);
+
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	if (err == 0)
+		err = delivery_history(a, job, &intent, &ref);
+	if (err == 0) {
+		delivery.job = meta->job;
+		delivery.token = job->live.token;
+		delivery.attempt = job->live.attempt;
+		delivery.payload = (ProtobufCBinaryData){record.payload.len, (uint8_t *)record.payload.data};
+		delivery.owner = meta->owner;
+		delivery.state = (char *)job_state_name(job);
+		delivery.orphan = orphan;
+		delivery.intent = (job->live.flags & JOB_INTENT) != 0;
+		delivery.tag = intent != NULL ? intent->evidence : delivery.tag;
+		delivery.scheduler_ref = ref != NULL ? ref->scheduler_ref : delivery.scheduler_ref;
+		delivery.cancel = (job->live.flags & JOB_CANCEL) != 0;
+		delivery.redelivered = redelivered;
+		delivery.priority = job->live.priority;
+		err = deliveries_append(a, deliveries, job->live.queue, &delivery);
+	}
+	sluice__job_history_row__free_unpacked(intent, NULL);
+	sluice__job_history_row__free_unpacked(ref, NULL);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+}
+
+int job_claim_ready(struct apply *a, uint64_t number, struct job_deliveries *deliveries)
+{
+	const struct job_fact fact = job_fact("claim", JOB_SOURCE_BROKER, "");
+	struct job job;
+	int err = job_load(a, number, &job);
+
+	if (err == 0 && job.live.claim != JOB_READY)
+		return SLUICE_E_CORRUPT; /* an entry for a job that is not ready */
+	if (err == 0)
+		err = job_make_leased(a, &job);
+	if (err == 0)
+		err = job_note(a, &job, &fact);
+	if (err == 0)
+		err = job_store(a, &job);
+	return err == 0 ? deliver(a, &job, false, false, deliveries) : err;
+}
+
+static int take_over(struct apply *a, uint64_t number, struct job_deliveries *deliveries)
+{
+	const struct job_fact fact = job_fact("takeover", JOB_SOURCE_BROKER, "");
+	struct job job;
+	int err = job_load(a, number, &job);
+
+	if (err == 0 && job.live.claim != JOB_ORPHANED)
+		return SLUICE_E_CORRUPT;
+	if (err == 0 && job.live.holder != a->session) /* one that gave the job up with its session alive */
+		err = job_tell_holder(a, &job, FX_LEASE_LOST);
+	if (err == 0)
+		err = job_claim_end(a, &job, false);
+	if (err == 0)
+		err = job_make_leased(a, &job);
+	if (err == 0)
+		err = job_note(a, &job, &fact);
+	if (err == 0)
+		err = job_store(a, &job);
+	return err == 0 ? deliver(a, &job, true, false, deliveries) : err;
+}
+
+/* The orphan with the lowest number of a queue; NOT_FOUND. */
+static int orphan_first(struct apply *a, uint64_t queue, uint64_t *ret)
+{
+	struct sluice_slice found, value;
+	struct store_scan *scan;
+	struct key from;
+	int err;
+
+	job_key_orphan(&from, a->gateway, queue, 0);
+	err = store_scan_begin(a->txn, STORE_OWNED, key_slice(&from), &scan);
+	if (err != 0)
+		return err;
+	err = store_scan_next(scan, &found, &value);
+	if (err == 0 && (found.len != from.len || memcmp(found.data, from.bytes, from.len - 8) != 0))
+		err = SLUICE_E_NOT_FOUND;
+	if (err == 0)
+		*ret = get_be64((const uint8_t *)found.data + from.len - 8);
+	store_scan_end(scan);
+	return err;
+}
+
+int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries, uint32_t *ret_count)
+{
+	int err = 0;
+
+	for (*ret_count = 0; *ret_count < max && !job_deliveries_full(deliveries); ++*ret_count) {
+		uint64_t number;
+
+		err = orphan_first(a, queue, &number);
+		if (err == 0)
+			err = take_over(a, number, deliveries);
+		if (err != 0)
+			break;
+	}
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+struct redelivery {
+	uint64_t queue;
+	uint32_t left;
+	uint32_t count;
+	struct job_deliveries *deliveries;
+};
+
+static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *user)
+{
+	struct redelivery *r = user;
+	struct job job;
+	int err;
+
+	if (sub != r->queue || r->left == 0 || job_deliveries_full(r->deliveries))
+		return 0;
+	err = job_load(a, number, &job);
+	if (err == 0)
+		err = deliver(a, &job, false, true, r->deliveries);
+	r->left--;
+	r->count++;
+	return err;
+}
+
+int job_redeliver(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries, uint32_t *ret_count)
+{
+	struct redelivery r = {.queue = queue, .left = max, .deliveries = deliveries};
+	int err = session_owned_each(a, a->session, OWNED_JOB, UINT32_MAX, redeliver_one, &r);
+
+	*ret_count = r.count;
+	return err;
+}
+
+/* session.c removes the owned entry itself, so the lease is dropped here without disowning. */
+int job_session_ended(struct apply *a, uint64_t session, uint64_t number)
+{
+	const struct job_fact fact = job_fact("orphan", JOB_SOURCE_BROKER, "the holder's session ended");
+	struct job job;
+	int err = job_load(a, number, &job);
+
+	if (err != 0 || job.live.claim != JOB_LEASED || job.live.holder != session)
+		return err; /* no longer its */
+	err = queue_job_count(a, job.live.queue, -1, 0);
+	if (err == 0)
+		err = job_make_orphan(a, &job);
+	if (err == 0)
+		err = job_note(a, &job, &fact);
+	return err == 0 ? job_store(a, &job) : err;
+}
+
+/* ---- release ---- */
+
+int job_release_due_fire(struct apply *a, uint64_t number, uint64_t attempt, uint32_t *io_work)
+{
+	struct job job;
+	int err = job_live_get(a->txn, a->gateway, number, &job.live);
+
+	(void)attempt;
+	if (*io_work > 0)
+		--*io_work;
+	if (err != 0) /* finished and forgotten since */
+		return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	if (job.live.claim != JOB_GATED || job.live.due_mono_ms > a->mono_ms)
+		return 0;
+	err = job_load(a, number, &job);
+	if (err == 0)
+		err = job_claim_end(a, &job, false);
+	if (err == 0)
+		err = job_make_ready(a, &job);
+	return err == 0 ? job_store(a, &job) : err;
+}
+
+int job_give_back(struct apply *a, struct job *job, uint32_t delay_ms, const struct job_fact *fact)
+{
+	int err = job_note(a, job, fact);
+
+	if (err == 0)
+		err = job_claim_end(a, job, false);
+	if (err == 0)
+		err = delay_ms > 0 ? job_make_delayed(a, job, a->mono_ms + delay_ms) : job_make_ready(a, job);
+	return err;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * History: append only, in order of arrival over all jobs; each row points at the one before of its job, so a job's history is
+ * read backwards from its live record. Value: u64 job, u64 previous n, protobuf JobHistoryRow. */
+#include "broker/core/job_ledger.h"
+
+enum { HEAD_BYTES = 16, STACK_BYTES = 2048 };
+
+int job_history_append(struct apply *a, struct job *job, const char *from, const struct job_fact *fact)
+{
+	Sluice__JobHistoryRow row = SLUICE__JOB_HISTORY_ROW__INIT;
+	uint8_t stack[STACK_BYTES], *buf = stack;
+	struct key key;
+	size_t bytes;
+	uint64_t n;
+	int err = counter_next(a, COUNTER_HIST, &n);
+
+	if (err != 0)
+		return err;
+	row.n = n;
+	row.time_ms = a->wall_ms;
+	row.attempt = job->live.attempt;
+	row.event = (char *)fact->event;
+	row.from_state = (char *)from;
+	row.state = (char *)job_state_name(job);
+	row.source = (char *)fact->source;
+	row.evidence = (char *)fact->evidence;
+	row.scheduler_ref = (char *)fact->scheduler_ref;
+	row.token = job->live.token;
+	row.index = a->index;
+	row.exit_code = fact->exit_code;
+	row.seen_time_ms = fact->seen_time_ms;
+	bytes = HEAD_BYTES + sluice__job_history_row__get_packed_size(&row);
+	if (bytes > sizeof(stack)) {
+		buf = effects_alloc(a->effects, bytes);
+		if (buf == NULL)
+			return SLUICE_E_NOMEM;
+	}
+	put_be64(buf, job->number);
+	put_be64(buf + 8, job->live.hist_last);
+	sluice__job_history_row__pack(&row, buf + HEAD_BYTES);
+	key_one(&key, a->gateway, n);
+	job->live.hist_last = n;
+	job->live.hist_count++;
+	return store_put(a->txn, STORE_HIST, key_slice(&key), (struct sluice_slice){buf, bytes});
+}
+
+int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n, struct job_history_row *ret)
+{
+	struct sluice_slice value;
+	struct key key;
+	int err;
+
+	key_one(&key, gateway, n);
+	err = store_get(txn, STORE_HIST, key_slice(&key), &value);
+	if (err != 0)
+		return err;
+	if (value.len < HEAD_BYTES)
+		return SLUICE_E_CORRUPT;
+	ret->job = get_be64(value.data);
+	ret->previous = get_be64((const uint8_t *)value.data + 8);
+	ret->row = (struct sluice_slice){(const uint8_t *)value.data + HEAD_BYTES, value.len - HEAD_BYTES};
+	return 0;
+}
+
+int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n, Sluice__JobHistoryRow **ret)
+{
+	struct job_history_row row;
+	int err;
+
+	*ret = NULL;
+	if (n == 0)
+		return 0;
+	err = job_history_get(txn, gateway, n, &row);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+	*ret = sluice__job_history_row__unpack(NULL, row.row.len, row.row.data);
+	return *ret != NULL ? 0 : SLUICE_E_CORRUPT;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A job in the hands of one command: see job_ledger.h. */
+#include "broker/core/job_ledger.h"
+
+#include <stdio.h>
+
+#include "broker/core/queue.h"
+
+int job_find(struct apply *a, const char *id, struct job *ret, struct outcome *out)
+{
+	size_t len = strlen(id);
+	uint64_t number;
+	int err;
+
+	if (len == 0 || len > JOB_ID_BYTES_MAX)
+		return refuse(out, SLUICE_E_INVAL, "a job id has 1 to %d bytes, this one has %zu", JOB_ID_BYTES_MAX, len);
+	err = name_find(a->txn, a->gateway, NAME_JOB, (struct sluice_slice){id, len}, &number);
+	if (err == SLUICE_E_NOT_FOUND)
+		return refuse(out, SLUICE_E_NOT_FOUND, "job %s does not exist", id);
+	if (err == 0)
+		err = job_load(a, number, ret);
+	if (err == 0)
+		ret->id = id;
+	return err;
+}
+
+int job_load(struct apply *a, uint64_t number, struct job *ret)
+{
+	int err = job_live_get(a->txn, a->gateway, number, &ret->live);
+
+	ret->number = number;
+	ret->id = NULL;
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+	err = machine_get(a, ret->live.machine, &ret->machine);
+	return err == 0 && ret->live.state >= ret->machine->state_count ? SLUICE_E_CORRUPT : err;
+}
+
+int job_store(struct apply *a, const struct job *job)
+{
+	return job_live_put(a, job->number, &job->live);
+}
+
+void job_outcome(const struct job *job, enum outcome_kind kind, struct outcome *out)
+{
+	out->kind = (uint16_t)kind;
+	out->attempt = job->live.attempt;
+	out->terminal = job_is_terminal(job);
+	out->id = job->number;
+	snprintf(out->state, sizeof(out->state), "%s", job_state_name(job));
+}
+
+int job_note(struct apply *a, struct job *job, const struct job_fact *fact)
+{
+	return job_history_append(a, job, "", fact);
+}
+
+static int end_job(struct apply *a, struct job *job, bool tell_holder)
+{
+	struct effect effect = {.kind = FX_JOB_TERMINAL, .command = a->position, .gateway = a->gateway, .id = job->number};
+	int err = job_claim_end(a, job, tell_holder);
+
+	if (err == 0 && job->id != NULL) {
+		size_t len = strlen(job->id);
+		void *copy = effects_alloc(a->effects, len);
+
+		if (copy == NULL)
+			return SLUICE_E_NOMEM;
+		effect.name = (struct sluice_slice){memcpy(copy, job->id, len), len};
+	}
+	if (err == 0)
+		err = job_counter_add(a, COUNTER_JOBS_OPEN, -1);
+	if (err == 0)
+		err = job_retention_arm(a, job);
+	return err == 0 ? effects_add(a->effects, &effect) : err;
+}
+
+int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_fact *fact, bool tell_holder)
+{
+	const char *from = job_state_name(job);
+	int err;
+
+	job->live.state = (uint8_t)state;
+	job->live.changed_ms = a->wall_ms;
+	err = job_history_append(a, job, from, fact);
+	if (err == 0)
+		err = job_event_publish(a, job, from, fact);
+	if (err == 0 && job_is_terminal(job))
+		err = end_job(a, job, tell_holder);
+	return err;
+}
+
+/* ---- claims ---- */
+
+/* Jobs that wait for their delay count as the queue's delayed ones, so that it is not deleted under them. */
+static int count_delayed(struct apply *a, uint64_t queue, int64_t delta)
+{
+	struct queue_cell cell;
+	int err = queue_cell_get(a->txn, a->gateway, queue, &cell);
+
+	if (err != 0)
+		return err;
+	cell.delayed += (uint64_t)delta;
+	return queue_cell_put(a, queue, &cell);
+}
+
+static int drop_orphan(struct apply *a, struct job *job)
+{
+	struct key key;
+	int err;
+
+	job_key_orphan(&key, a->gateway, job->live.queue, job->number);
+	err = store_del(a->txn, STORE_OWNED, key_slice(&key));
+	return err == 0 ? queue_job_count(a, job->live.queue, 0, -1) : err;
+}
+
+static int drop_lease(struct apply *a, struct job *job, bool tell_holder)
+{
+	int err = session_disown(a, job->live.holder, OWNED_JOB, job->number);
+
+	if (err == 0)
+		err = queue_job_count(a, job->live.queue, -1, 0);
+	if (err == 0 && tell_holder)
+		err = job_tell_holder(a, job, FX_LEASE_LOST);
+	return err;
+}
+
+int job_claim_end(struct apply *a, struct job *job, bool tell_holder)
+{
+	int err = 0;
+
+	switch ((enum job_claim)job->live.claim) {
+	case JOB_READY:
+		err = queue_job_remove(a, job->live.queue, job->live.entry, job->live.priority);
+		break;
+	case JOB_LEASED:
+		err = drop_lease(a, job, tell_holder);
+		break;
+	case JOB_ORPHANED:
+		err = drop_orphan(a, job);
+		break;
+	case JOB_GATED: /* its timer finds that it has nothing to do */
+		err = count_delayed(a, job->live.queue, -1);
+		break;
+	case JOB_NONE:
+	case JOB_HELD:
+	case JOB_CLAIM_COUNT:
+		break;
+	}
+	job->live.claim = JOB_NONE;
+	job->live.entry = 0;
+	return err;
+}
+
+int job_make_ready(struct apply *a, struct job *job)
+{
+	int err = queue_job_put(a, job->live.queue, job->number, job->live.priority, &job->live.entry);
+
+	job->live.claim = JOB_READY;
+	job->live.holder = 0;
+	return err;
+}
+
+int job_make_delayed(struct apply *a, struct job *job, uint64_t due_mono_ms)
+{
+	int err = timer_set(a, due_mono_ms, TIMER_JOB_RELEASE_DUE, job->number, job->live.attempt);
+
+	job->live.claim = JOB_GATED;
+	job->live.due_mono_ms = due_mono_ms;
+	job->live.holder = 0;
+	return err == 0 ? count_delayed(a, job->live.queue, 1) : err;
+}
+
+int job_make_orphan(struct apply *a, struct job *job)
+{
+	struct effect effect = {.kind = FX_QUEUE_READY, .command = a->position, .gateway = a->gateway, .id = job->live.queue};
+	struct key key;
+	int err;
+
+	job_key_orphan(&key, a->gateway, job->live.queue, job->number);
+	err = store_put(a->txn, STORE_OWNED, key_slice(&key), (struct sluice_slice){"", 0});
+	if (err == 0)
+		err = queue_job_count(a, job->live.queue, 0, 1);
+	job->live.claim = JOB_ORPHANED; /* holder and token stay: who had it, and what a takeover must exceed */
+	return err == 0 ? effects_add(a->effects, &effect) : err;
+}
+
+int job_make_leased(struct apply *a, struct job *job)
+{
+	int err = session_own(a, a->session, OWNED_JOB, job->number, job->live.queue);
+
+	if (err == 0)
+		err = queue_job_count(a, job->live.queue, 1, 0);
+	job->live.claim = JOB_LEASED;
+	job->live.entry = 0;
+	job->live.holder = a->session;
+	job->live.token = a->index;
+	return err;
+}
+
+int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kind)
+{
+	struct effect effect = {.kind = kind,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = job->number,
+				.session = job->live.holder,
+				.token = job->live.token};
+	size_t len = job->id != NULL ? strlen(job->id) : 0;
+	struct outcome gone = {0};
+	void *copy;
+	int err;
+
+	if (job->live.holder == 0)
+		return 0;
+	err = session_check(a, job->live.holder, &gone);
+	if (err != 0 || refused(&gone))
+		return err;
+	copy = effects_alloc(a->effects, len + 1);
+	if (copy == NULL)
+		return SLUICE_E_NOMEM;
+	effect.name = (struct sluice_slice){memcpy(copy, job->id != NULL ? job->id : "", len), len};
+	return effects_add(a->effects, &effect);
+}
+
+int job_counter_add(struct apply *a, enum counter counter, int64_t delta)
+{
+	uint64_t value;
+	int err = counter_get(a->txn, a->gateway, counter, &value);
+
+	return err == 0 ? counter_set(a, counter, value + (uint64_t)delta) : err;
+}
+
+int job_queue_room(struct apply *a, uint64_t queue, struct outcome *out)
+{
+	struct queue_cell cell;
+	uint64_t held;
+	int err = queue_cell_get(a->txn, a->gateway, queue, &cell);
+
+	if (err == SLUICE_E_NOT_FOUND || (err == 0 && cell.deleted))
+		return refuse(out, SLUICE_E_NOT_FOUND, "the queue does not exist any more");
+	if (err != 0)
+		return err;
+	if (cell.kind != SLUICE__QUEUE_KIND__QUEUE_JOBS)
+		return refuse(out, SLUICE_E_INVAL, "the queue is of kind items; jobs need one of kind jobs");
+	held = cell.ready + cell.leased + cell.delayed + cell.orphaned;
+	if (cell.max_items != 0 && held >= cell.max_items)
+		return refuse(out, SLUICE_E_QUEUE_FULL, "the queue holds %llu jobs of at most %llu", (unsigned long long)held,
+			      (unsigned long long)cell.max_items);
+	return 0;
+}
