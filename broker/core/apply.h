@@ -45,7 +45,8 @@ static inline bool refused(const struct outcome *out)
 enum counter { COUNTER_INDEX = 1, COUNTER_STREAM, COUNTER_QUEUE, COUNTER_ROUTER, COUNTER_EDGE, COUNTER_MACHINE, COUNTER_JOB, COUNTER_SESSION,
 	       COUNTER_PRODUCER, COUNTER_HIST, COUNTER_QUAR, COUNTER_CURSOR, COUNTER_TOPO_VERSION, COUNTER_QUAR_FIRST, COUNTER_QUAR_DROPPED,
 	       COUNTER_JOBS_OPEN, COUNTER_GATEWAY /* under gateway 0 */, COUNTER_JOB_KEEP_MS /* + 1; 0: the default */, COUNTER_JOBS,
-	       COUNTER_QUAR_ROWS, COUNTER_PARKED /* rows of quar that wait for their job */ };
+	       COUNTER_QUAR_ROWS, COUNTER_PARKED /* rows of quar that wait for their job */,
+	       COUNTER_TICK_FIRST /* under gateway 0: gateway - 1 that the next TICK begins with */, COUNTER_SESSIONS /* open now */ };
 int counter_next(struct apply *a, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* first is 1 */
 int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* 0 when unset */
 int counter_set(struct apply *a, enum counter counter, uint64_t value) SLUICE_MUST_USE;
@@ -68,7 +69,8 @@ int topo_del(struct apply *a, enum topo_kind kind, uint64_t id) SLUICE_MUST_USE;
 int topo_changed(struct apply *a) SLUICE_MUST_USE;
 
 /* ---- timer.c: lazy timers; firing checks the record ---- */
-enum timer_kind { TIMER_QUEUE_LEASES = 1, TIMER_ITEM_DUE, TIMER_STREAM_RETENTION, TIMER_JOB_RETENTION, TIMER_SWEEP, TIMER_JOB_RELEASE_DUE };
+enum timer_kind { TIMER_QUEUE_LEASES = 1, TIMER_ITEM_DUE, TIMER_STREAM_RETENTION, TIMER_JOB_RETENTION, TIMER_SWEEP, TIMER_JOB_RELEASE_DUE,
+		  TIMER_PRODUCER_IDLE };
 int timer_set(struct apply *a, uint64_t due_mono_ms, enum timer_kind kind, uint64_t id, uint64_t sub) SLUICE_MUST_USE;
 /* Called by tick_apply (timer.c) for each due timer after it was deleted. *io_work is the budget of records: each subtracts what it
  * used; one that is not done sets a new timer at a->mono_ms. */
@@ -79,6 +81,7 @@ int stream_retention_fire(struct apply *a, uint64_t stream, uint64_t sub, uint32
 int job_retention_fire(struct apply *a, uint64_t job, uint64_t sub, uint32_t *io_work);	/* job_retention.c */
 int sweep_fire(struct apply *a, uint64_t id, uint64_t kind, uint32_t *io_work);		/* topo_sweep.c: rest of a deleted stream or queue, or a purge */
 int job_release_due_fire(struct apply *a, uint64_t job, uint64_t sub, uint32_t *io_work);	/* job_claim.c */
+int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_t *io_work);	/* producer.c */
 
 /* ---- session.c ---- */
 enum owned_kind { OWNED_JOB = 1, OWNED_GRANT = 2 /* session leases only; id = token, sub = queue */,
@@ -89,6 +92,8 @@ int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint
 /* Calls each owned entry of a session, at most max; each may disown the entry it was given. Returns 0 or a failure. */
 int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint32_t max,
 		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user) SLUICE_MUST_USE;
+/* Its name, or what its client called itself, for people; malloc'd. NOT_FOUND when it is no more. Any transaction. */
+int session_label(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret) SLUICE_MUST_USE;
 /* What a session's end means for what it owns (called by session.c for each entry, which it then removes). */
 int job_session_ended(struct apply *a, uint64_t session, uint64_t job);			   /* job_claim.c: orphan */
 int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token); /* queue_lease.c: items go back */

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * audit: proves that nothing is lost. Every job that is not at its end has a queue entry, a lease (also an orphaned one), or a timer; every
+ * job at its end has none. What must not be is a finding, in words. One call looks at AUDIT_JOBS_MAX jobs, so that its snapshot is short,
+ * and says where to go on; the counters can only be checked by a call that saw all jobs. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/core/job_ledger.h"
+#include "broker/core/queue.h"
+
+enum { AUDIT_JOBS_MAX = 20000, FINDINGS_MAX = 200, FINDING_BYTES = 300 };
+
+struct audit {
+	struct query *q;
+	Sluice__Audited *result;
+	struct machine *machine; /* of the last job */
+	int err;
+};
+
+static void finding(struct audit *audit, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void finding(struct audit *audit, const char *format, ...)
+{
+	Sluice__Audited *result = audit->result;
+	char text[FINDING_BYTES];
+	va_list args;
+
+	if (audit->err != 0 || result->n_findings == FINDINGS_MAX)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	result->findings[result->n_findings] = strdup(text);
+	if (result->findings[result->n_findings] == NULL)
+		audit->err = SLUICE_E_NOMEM;
+	else
+		result->n_findings++;
+}
+
+static int exists(struct audit *audit, enum store_table table, const struct key *key, bool *ret)
+{
+	struct sluice_slice value;
+	int err = store_get(audit->q->txn, table, key_slice(key), &value);
+
+	*ret = err == 0;
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static int check_ready(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct queue_item item;
+	int err = queue_item_get(audit->q->txn, audit->q->gateway, live->queue, live->entry, &item);
+
+	if (err == SLUICE_E_NOT_FOUND)
+		finding(audit, "job %llu is ready but has no entry %llu in queue %llu", (unsigned long long)number,
+			(unsigned long long)live->entry, (unsigned long long)live->queue);
+	else if (err == 0 && (item.body.len != 8 || get_be64(item.body.data) != number))
+		finding(audit, "job %llu: entry %llu of queue %llu names another job", (unsigned long long)number,
+			(unsigned long long)live->entry, (unsigned long long)live->queue);
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static int check_leased(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct key key;
+	bool owned, session;
+	int err;
+
+	key_owned(&key, audit->q->gateway, live->holder, OWNED_JOB, number);
+	err = exists(audit, STORE_OWNED, &key, &owned);
+	key_one(&key, audit->q->gateway, live->holder);
+	if (err == 0)
+		err = exists(audit, STORE_SESSION, &key, &session);
+	if (err == 0 && !session)
+		finding(audit, "job %llu is leased to session %llu, which does not exist", (unsigned long long)number,
+			(unsigned long long)live->holder);
+	else if (err == 0 && !owned)
+		finding(audit, "job %llu is leased to session %llu, which does not know of it", (unsigned long long)number,
+			(unsigned long long)live->holder);
+	return err;
+}
+
+static int check_orphaned(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct key key;
+	bool found;
+	int err;
+
+	job_key_orphan(&key, audit->q->gateway, live->queue, number);
+	err = exists(audit, STORE_OWNED, &key, &found);
+	if (err == 0 && !found)
+		finding(audit, "job %llu is orphaned but is not among the orphans of queue %llu", (unsigned long long)number,
+			(unsigned long long)live->queue);
+	return err;
+}
+
+static int check_gated(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct key key;
+	bool found;
+	int err;
+
+	key_timer(&key, audit->q->gateway, live->due_mono_ms, TIMER_JOB_RELEASE_DUE, number, live->attempt);
+	err = exists(audit, STORE_TIMER, &key, &found);
+	if (err == 0 && !found)
+		finding(audit, "job %llu waits for a time but has no timer", (unsigned long long)number);
+	return err;
+}
+
+static int check_open(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	Sluice__Audited *result = audit->result;
+
+	result->open++;
+	switch ((enum job_claim)live->claim) {
+	case JOB_READY:
+		result->ready++;
+		return check_ready(audit, number, live);
+	case JOB_LEASED:
+		result->leased++;
+		return check_leased(audit, number, live);
+	case JOB_ORPHANED:
+		result->orphaned++;
+		return check_orphaned(audit, number, live);
+	case JOB_GATED:
+		result->gated++;
+		return check_gated(audit, number, live);
+	case JOB_HELD:
+		result->held++;
+		return 0;
+	case JOB_NONE:
+	case JOB_CLAIM_COUNT:
+		break;
+	}
+	finding(audit, "job %llu is %s and has neither a lease, a gate, a timer nor a queue entry", (unsigned long long)number,
+		machine_state_name(audit->machine, live->state));
+	return 0;
+}
+
+static int check_machine(struct audit *audit, uint64_t id)
+{
+	if (audit->machine != NULL && audit->machine->id == id)
+		return 0;
+	machine_free(audit->machine);
+	audit->machine = NULL;
+	return machine_load(audit->q->txn, audit->q->gateway, id, &audit->machine);
+}
+
+static int check_job(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct job_history_row row;
+	int err = check_machine(audit, live->machine);
+
+	audit->result->jobs++;
+	if (err == 0 && live->state >= audit->machine->state_count)
+		err = SLUICE_E_CORRUPT;
+	if (err != 0)
+		return err;
+	if (!machine_is_terminal(audit->machine, live->state))
+		err = check_open(audit, number, live);
+	else if (live->claim != JOB_NONE)
+		finding(audit, "job %llu is %s and still %s", (unsigned long long)number, machine_state_name(audit->machine, live->state),
+			job_claim_name(live->claim));
+	if (err == 0 && live->hist_last != 0)
+		err = job_history_get(audit->q->txn, audit->q->gateway, live->hist_last, &row);
+	if (err == SLUICE_E_NOT_FOUND || (err == 0 && live->hist_last != 0 && row.job != number)) {
+		finding(audit, "job %llu: its last history row %llu is not there", (unsigned long long)number,
+			(unsigned long long)live->hist_last);
+		err = 0;
+	}
+	return err;
+}
+
+/* `after` is where to begin: 0, or next_number of the call before. */
+static int audit_jobs(struct audit *audit, uint64_t after)
+{
+	struct sluice_slice found, value;
+	struct store_scan *scan;
+	struct job_live live;
+	struct key from;
+	int err;
+
+	key_one(&from, audit->q->gateway, after);
+	err = store_scan_begin(audit->q->txn, STORE_LIVE, key_slice(&from), &scan);
+	if (err != 0)
+		return err;
+	while ((err = store_scan_next(scan, &found, &value)) == 0) {
+		uint64_t number;
+
+		if (found.len != from.len || memcmp(found.data, from.bytes, 4) != 0)
+			break;
+		number = get_be64((const uint8_t *)found.data + 4);
+		if (audit->result->jobs == AUDIT_JOBS_MAX) {
+			audit->result->next_number = number;
+			break;
+		}
+		err = job_live_decode(value, &live);
+		if (err == 0)
+			err = check_job(audit, number, &live);
+		if (err != 0)
+			break;
+	}
+	store_scan_end(scan);
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static int audit_counters(struct audit *audit)
+{
+	uint64_t jobs, open;
+	int err = counter_get(audit->q->txn, audit->q->gateway, COUNTER_JOBS, &jobs);
+
+	if (err == 0)
+		err = counter_get(audit->q->txn, audit->q->gateway, COUNTER_JOBS_OPEN, &open);
+	if (err != 0)
+		return err;
+	if (jobs != audit->result->jobs)
+		finding(audit, "%llu jobs are counted, %llu are there", (unsigned long long)jobs, (unsigned long long)audit->result->jobs);
+	if (open != audit->result->open)
+		finding(audit, "%llu open jobs are counted, %llu are there", (unsigned long long)open,
+			(unsigned long long)audit->result->open);
+	return 0;
+}
+
+int audit_query(struct query *q, const Sluice__Audit *m)
+{
+	struct audit audit = {.q = q, .result = malloc(sizeof(*audit.result))};
+	int err;
+
+	if (audit.result == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__audited__init(audit.result);
+	q->reply->audited = audit.result;
+	audit.result->findings = calloc(FINDINGS_MAX, sizeof(*audit.result->findings));
+	if (audit.result->findings == NULL)
+		return SLUICE_E_NOMEM;
+	err = audit_jobs(&audit, m->after_number);
+	if (err == 0 && m->after_number == 0 && audit.result->next_number == 0)
+		err = audit_counters(&audit);
+	machine_free(audit.machine);
+	return err != 0 ? err : audit.err;
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * explain: one call that says, in sentences, where a job stands: who holds it and since when, what it waits for, which limit is in the
+ * way, and what happens next. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/core/job_ledger.h"
+#include "broker/core/queue.h"
+
+enum { LINES_MAX = 16, LINE_BYTES_MAX = 1500, AGE_BYTES = 32 };
+
+struct lines {
+	char **texts;
+	size_t count;
+	int err;
+};
+
+static void line(struct lines *lines, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void line(struct lines *lines, const char *format, ...)
+{
+	char text[LINE_BYTES_MAX];
+	va_list args;
+
+	if (lines->err != 0 || lines->count == LINES_MAX)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	lines->texts[lines->count] = strdup(text);
+	if (lines->texts[lines->count] == NULL)
+		lines->err = SLUICE_E_NOMEM;
+	else
+		lines->count++;
+}
+
+static const char *age(char *buf, uint64_t ms)
+{
+	if (ms < 120000)
+		snprintf(buf, AGE_BYTES, "%llu.%01llu s", (unsigned long long)(ms / 1000), (unsigned long long)(ms % 1000 / 100));
+	else if (ms < 7200000)
+		snprintf(buf, AGE_BYTES, "%llu min", (unsigned long long)(ms / 60000));
+	else if (ms < 172800000)
+		snprintf(buf, AGE_BYTES, "%llu h", (unsigned long long)(ms / 3600000));
+	else
+		snprintf(buf, AGE_BYTES, "%llu days", (unsigned long long)(ms / 86400000));
+	return buf;
+}
+
+static const char *since(char *buf, const struct query *q, uint64_t wall_ms)
+{
+	return age(buf, q->clock.wall_ms > wall_ms ? q->clock.wall_ms - wall_ms : 0);
+}
+
+/* When the claim as it is began: the newest row that made it, at most a thousand rows back. */
+static int claim_began(struct query *q, const struct job_live *live, uint64_t *ret_ms)
+{
+	uint64_t n = live->hist_last;
+	int err = 0;
+
+	*ret_ms = live->changed_ms;
+	for (int i = 0; i < 1000 && n != 0; i++) {
+		struct job_history_row at;
+		Sluice__JobHistoryRow *row;
+		bool found;
+
+		err = job_history_get(q->txn, q->gateway, n, &at);
+		if (err == 0)
+			err = job_history_load(q->txn, q->gateway, n, &row);
+		if (err != 0)
+			break;
+		found = strcmp(row->event, "claim") == 0 || strcmp(row->event, "takeover") == 0 || strcmp(row->event, "orphan") == 0 ||
+			strcmp(row->event, "release") == 0 || strcmp(row->event, "submit") == 0 || strcmp(row->event, "reset") == 0;
+		if (found)
+			*ret_ms = row->time_ms;
+		sluice__job_history_row__free_unpacked(row, NULL);
+		if (found)
+			break;
+		n = at.previous;
+	}
+	return err;
+}
+
+static int explain_ready(struct query *q, struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info, const char *waited)
+{
+	struct queue_cell cell;
+	int err = queue_cell_get(q->txn, q->gateway, live->queue, &cell);
+
+	if (err != 0)
+		return err;
+	line(lines, "It is ready in queue %s since %s, as entry %llu of a queue with %llu ready and %llu leased jobs.", info->queue, waited,
+	     (unsigned long long)live->entry, (unsigned long long)cell.ready, (unsigned long long)cell.leased);
+	if (cell.priority)
+		line(lines, "The queue goes by priority; this job has %u of 255.", live->priority);
+	line(lines, "Next: a consumer of queue %s with credit is given it. If nothing happens, no consumer has credit: see the queue.",
+	     info->queue);
+	return 0;
+}
+
+static void explain_held(struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info, const char *held)
+{
+	const char *tag = live->flags & JOB_INTENT ? info->tag : "";
+
+	if (live->claim == JOB_LEASED)
+		line(lines, "It is held by session %llu%s%s%s since %s, under token %llu; the lease has no deadline.",
+		     (unsigned long long)live->holder, info->holder[0] != '\0' ? " (" : "", info->holder,
+		     info->holder[0] != '\0' ? ")" : "", held, (unsigned long long)live->token);
+	else
+		line(lines, "It is orphaned since %s: session %llu held it under token %llu and gave it up or ended.", held,
+		     (unsigned long long)live->holder, (unsigned long long)live->token);
+	if (tag[0] != '\0')
+		line(lines, "The intent to start it is recorded with tag %s: the work may exist.", tag);
+	else
+		line(lines, "No intent is recorded in this attempt: the work was not started under this lease.");
+	if (info->scheduler_ref[0] != '\0')
+		line(lines, "The scheduler calls it %s.", info->scheduler_ref);
+	if (live->claim == JOB_LEASED)
+		line(lines, "Next: its holder reports%s. If the holder's session ends, the job is orphaned, not queued again.",
+		     tag[0] != '\0' ? "" : " an intent, or releases it");
+	else
+		line(lines, "Next: a consumer that takes orphans takes it over with a higher token and finds out what became of the work; "
+			    "or somebody reports evidence.");
+}
+
+static void explain_end(struct lines *lines, const Sluice__JobInfo *info)
+{
+	line(lines, "%s is a terminal state: no report changes it. Only a reset opens attempt %u.", info->state, info->attempt + 1);
+}
+
+static int explain_lines(struct query *q, struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info)
+{
+	char changed[AGE_BYTES], held[AGE_BYTES], left[AGE_BYTES];
+	uint64_t began;
+	int err = claim_began(q, live, &began);
+
+	if (err != 0)
+		return err;
+	line(lines, "Job %s is %s in attempt %u, since %s.", info->job, info->state, info->attempt, since(changed, q, live->changed_ms));
+	since(held, q, began);
+	switch ((enum job_claim)live->claim) {
+	case JOB_NONE:
+		explain_end(lines, info);
+		break;
+	case JOB_READY:
+		err = explain_ready(q, lines, live, info, held);
+		break;
+	case JOB_LEASED:
+	case JOB_ORPHANED:
+		explain_held(lines, live, info, held);
+		break;
+	case JOB_GATED:
+		age(left, live->due_mono_ms > q->clock.mono_ms ? live->due_mono_ms - q->clock.mono_ms : 0);
+		line(lines, "It was released with a delay %s ago; it goes back to queue %s in %s.", held, info->queue, left);
+		break;
+	case JOB_HELD:
+	case JOB_CLAIM_COUNT:
+		line(lines, "It is held.");
+		break;
+	}
+	if (!info->terminal && info->cancel)
+		line(lines, "Cancel was asked for: %s.", info->intent ? "the holder was told, and evidence ends the job" : "an intent is refused");
+	if (info->source[0] != '\0')
+		line(lines, "Last report: from %s%s%s, exit code %d.", info->source, info->evidence[0] != '\0' ? ": " : "", info->evidence,
+		     info->exit_code);
+	return err;
+}
+
+int job_explain(struct query *q, const Sluice__JobExplain *m)
+{
+	Sluice__JobExplained *explained;
+	struct lines lines = {0};
+	struct job_live live;
+	uint64_t number;
+	int err = job_query_find(q, m->job, &number);
+
+	if (err != 0 || number == 0)
+		return err;
+	explained = malloc(sizeof(*explained));
+	if (explained == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__job_explained__init(explained);
+	q->reply->explained = explained;
+	lines.texts = calloc(LINES_MAX, sizeof(*lines.texts));
+	explained->lines = lines.texts;
+	err = lines.texts != NULL ? job_info_make(q, number, false, &explained->job) : SLUICE_E_NOMEM;
+	if (err == 0)
+		err = job_live_get(q->txn, q->gateway, number, &live);
+	if (err == 0)
+		err = explain_lines(q, &lines, &live, explained->job);
+	explained->n_lines = lines.count;
+	return err != 0 ? err : lines.err;
+}

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reads of the ledger: show, list, history. They run on any thread over a snapshot; every text in the reply is malloc'd, as the reply's
+ * free_unpacked expects. A list goes in the order of submission (job numbers); its filters look at live records only, so
+ * rows that are left out cost one small read each. */
+#include <stdlib.h>
+
+#include "broker/core/job_ledger.h"
+#include "protocol/limits.h"
+
+enum { LIST_DEFAULT = 100 };
+
+static int text_set(char **at, const char *text)
+{
+	char *copy = text[0] != '\0' ? strdup(text) : *at;
+
+	if (copy == NULL)
+		return SLUICE_E_NOMEM;
+	*at = copy;
+	return 0;
+}
+
+int job_query_find(struct query *q, const char *id, uint64_t *ret)
+{
+	int err = name_find(q->txn, q->gateway, NAME_JOB, job_slice(id), ret);
+
+	if (err != SLUICE_E_NOT_FOUND)
+		return err;
+	*ret = 0;
+	return query_refuse(q, SLUICE_E_NOT_FOUND, "job %.255s does not exist", id);
+}
+
+/* ---- one job ---- */
+
+static int info_history(struct query *q, const struct job_live *live, Sluice__JobInfo *info)
+{
+	Sluice__JobHistoryRow *intent = NULL, *ref = NULL, *report = NULL, *last = NULL;
+	int err = job_history_load(q->txn, q->gateway, live->hist_intent, &intent);
+
+	if (err == 0)
+		err = job_history_load(q->txn, q->gateway, live->hist_ref, &ref);
+	if (err == 0)
+		err = job_history_load(q->txn, q->gateway, live->hist_report, &report);
+	if (err == 0)
+		err = job_history_load(q->txn, q->gateway, live->hist_last, &last);
+	if (err == 0 && intent != NULL)
+		err = text_set(&info->tag, intent->evidence);
+	if (err == 0 && ref != NULL)
+		err = text_set(&info->scheduler_ref, ref->scheduler_ref);
+	if (err == 0 && report != NULL) {
+		info->exit_code = report->exit_code;
+		err = text_set(&info->evidence, report->evidence);
+		if (err == 0)
+			err = text_set(&info->source, report->source);
+	}
+	if (last != NULL)
+		info->index = last->index;
+	sluice__job_history_row__free_unpacked(intent, NULL);
+	sluice__job_history_row__free_unpacked(ref, NULL);
+	sluice__job_history_row__free_unpacked(report, NULL);
+	sluice__job_history_row__free_unpacked(last, NULL);
+	return err;
+}
+
+static int info_record(struct query *q, uint64_t number, bool payload, Sluice__JobInfo *info)
+{
+	struct job_record record;
+	Sluice__JobSubmit *meta;
+	int err = job_record_get(q->txn, q->gateway, number, &record);
+
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+	info->submit_time_ms = record.submit_ms;
+	err = text_set(&info->job, meta->job);
+	if (err == 0)
+		err = text_set(&info->queue, meta->queue);
+	if (err == 0)
+		err = text_set(&info->owner, meta->owner);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	if (err != 0 || !payload || record.payload.len == 0)
+		return err;
+	info->payload.data = malloc(record.payload.len);
+	if (info->payload.data == NULL)
+		return SLUICE_E_NOMEM;
+	memcpy(info->payload.data, record.payload.data, record.payload.len);
+	info->payload.len = record.payload.len;
+	return 0;
+}
+
+/* The name of a session that still lives; "" otherwise. */
+static int holder_name(struct query *q, uint64_t session, char **at)
+{
+	char *name;
+	int err = session_label(q->txn, q->gateway, session, &name);
+
+	if (err == SLUICE_E_NOT_FOUND)
+		return 0;
+	if (err == 0)
+		err = text_set(at, name);
+	if (err == 0)
+		free(name);
+	return err;
+}
+
+static int info_live(struct query *q, const struct job_live *live, const struct machine *machine, Sluice__JobInfo *info)
+{
+	int err = text_set(&info->machine, machine->config->name);
+
+	if (err == 0)
+		err = text_set(&info->state, machine_state_name(machine, live->state));
+	if (err == 0)
+		err = text_set(&info->claim, job_claim_name(live->claim));
+	if (err == 0 && live->holder != 0)
+		err = holder_name(q, live->holder, &info->holder);
+	info->terminal = machine_is_terminal(machine, live->state);
+	info->attempt = live->attempt;
+	info->token = live->token;
+	info->holder_session = live->claim == JOB_LEASED || live->claim == JOB_ORPHANED ? live->holder : 0;
+	info->cancel = (live->flags & JOB_CANCEL) != 0;
+	info->intent = (live->flags & JOB_INTENT) != 0;
+	info->priority = live->priority;
+	info->change_time_ms = live->changed_ms;
+	return err;
+}
+
+static int info_fill(struct query *q, uint64_t number, const struct job_live *live, const struct machine *machine, bool payload,
+		     Sluice__JobInfo **ret)
+{
+	Sluice__JobInfo *info = malloc(sizeof(*info));
+	int err;
+
+	if (info == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__job_info__init(info);
+	info->number = number;
+	err = live->state < machine->state_count ? info_live(q, live, machine, info) : SLUICE_E_CORRUPT;
+	if (err == 0)
+		err = info_record(q, number, payload, info);
+	if (err == 0)
+		err = info_history(q, live, info);
+	if (err != 0) {
+		sluice__job_info__free_unpacked(info, NULL);
+		return err;
+	}
+	*ret = info;
+	return 0;
+}
+
+int job_info_make(struct query *q, uint64_t number, bool payload, Sluice__JobInfo **ret)
+{
+	struct machine *machine;
+	struct job_live live;
+	int err = job_live_get(q->txn, q->gateway, number, &live);
+
+	if (err == 0)
+		err = machine_load(q->txn, q->gateway, live.machine, &machine);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+	err = info_fill(q, number, &live, machine, payload, ret);
+	machine_free(machine);
+	return err;
+}
+
+static int job_show(struct query *q, const Sluice__JobShow *m)
+{
+	Sluice__Reply *reply = q->reply;
+	uint64_t number;
+	int err = job_query_find(q, m->job, &number);
+
+	if (err != 0 || number == 0)
+		return err;
+	reply->jobs = malloc(sizeof(*reply->jobs));
+	if (reply->jobs == NULL)
+		return SLUICE_E_NOMEM;
+	err = job_info_make(q, number, m->payload, &reply->jobs[0]);
+	reply->n_jobs = err == 0 ? 1 : 0;
+	return err;
+}
+
+/* ---- list ---- */
+
+struct list {
+	const Sluice__JobList *m;
+	uint64_t queue;		 /* 0: any */
+	struct machine *machine; /* of the last row looked at */
+	size_t max;
+	uint64_t *numbers;
+	size_t count;
+	bool more;
+};
+
+static int list_machine(struct query *q, struct list *list, uint64_t id)
+{
+	struct machine *machine;
+	int err;
+
+	if (list->machine != NULL && list->machine->id == id)
+		return 0;
+	err = machine_load(q->txn, q->gateway, id, &machine);
+	if (err != 0)
+		return err;
+	machine_free(list->machine);
+	list->machine = machine;
+	return 0;
+}
+
+static int list_wants(struct query *q, struct list *list, const struct job_live *live, bool *ret)
+{
+	int err;
+
+	*ret = false;
+	if (list->queue != 0 && live->queue != list->queue)
+		return 0;
+	if (list->m->claim[0] != '\0' && strcmp(list->m->claim, job_claim_name(live->claim)) != 0)
+		return 0;
+	if (list->m->open_only && live->claim == JOB_NONE)
+		return 0;
+	*ret = true;
+	if (list->m->state[0] == '\0')
+		return 0;
+	err = list_machine(q, list, live->machine);
+	if (err == 0 && live->state >= list->machine->state_count)
+		err = SLUICE_E_CORRUPT;
+	*ret = err == 0 && strcmp(list->m->state, machine_state_name(list->machine, live->state)) == 0;
+	return err;
+}
+
+static int list_collect(struct query *q, struct list *list, uint64_t after)
+{
+	struct sluice_slice found, value;
+	struct store_scan *scan;
+	struct job_live live;
+	struct key from;
+	bool wanted;
+	int err;
+
+	key_one(&from, q->gateway, after + 1);
+	err = store_scan_begin(q->txn, STORE_LIVE, key_slice(&from), &scan);
+	if (err != 0)
+		return err;
+	while ((err = store_scan_next(scan, &found, &value)) == 0) {
+		if (found.len != from.len || memcmp(found.data, from.bytes, 4) != 0)
+			break;
+		err = job_live_decode(value, &live);
+		if (err == 0)
+			err = list_wants(q, list, &live, &wanted);
+		if (err != 0)
+			break;
+		if (!wanted)
+			continue;
+		if (list->count == list->max) {
+			list->more = true;
+			break;
+		}
+		list->numbers[list->count++] = get_be64((const uint8_t *)found.data + 4);
+	}
+	store_scan_end(scan);
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static int list_rows(struct query *q, struct list *list)
+{
+	Sluice__Reply *reply = q->reply;
+	struct job_live live;
+	int err = 0;
+
+	reply->jobs = calloc(list->count + 1, sizeof(*reply->jobs));
+	if (reply->jobs == NULL)
+		return SLUICE_E_NOMEM;
+	for (size_t i = 0; i < list->count && err == 0; i++) {
+		err = job_live_get(q->txn, q->gateway, list->numbers[i], &live);
+		if (err == 0)
+			err = list_machine(q, list, live.machine);
+		if (err == 0)
+			err = info_fill(q, list->numbers[i], &live, list->machine, false, &reply->jobs[i]);
+		reply->n_jobs = err == 0 ? i + 1 : i;
+	}
+	reply->more = list->more;
+	return err;
+}
+
+static int list_filters(struct query *q, struct list *list, uint64_t *ret_after)
+{
+	const Sluice__JobList *m = list->m;
+	int err = 0;
+
+	*ret_after = m->after_number;
+	if (m->after[0] != '\0' && m->after_number == 0)
+		err = job_query_find(q, m->after, ret_after);
+	if (err != 0 || q->reply->code != 0 || m->queue[0] == '\0')
+		return err;
+	err = name_find(q->txn, q->gateway, NAME_QUEUE, job_slice(m->queue), &list->queue);
+	return err == SLUICE_E_NOT_FOUND ? query_refuse(q, SLUICE_E_NOT_FOUND, "queue %.255s does not exist", m->queue) : err;
+}
+
+static int job_list(struct query *q, const Sluice__JobList *m)
+{
+	struct list list = {.m = m, .max = m->max == 0 ? LIST_DEFAULT : m->max < LIMIT_LIST_ROWS_MAX ? m->max : LIMIT_LIST_ROWS_MAX};
+	uint64_t after;
+	int err = list_filters(q, &list, &after);
+
+	if (err != 0 || q->reply->code != 0 || after == UINT64_MAX)
+		return err;
+	list.numbers = calloc(list.max, sizeof(*list.numbers));
+	err = list.numbers != NULL ? list_collect(q, &list, after) : SLUICE_E_NOMEM;
+	if (err == 0)
+		err = list_rows(q, &list);
+	machine_free(list.machine);
+	free(list.numbers);
+	return err;
+}
+
+/* ---- history: the newest LIST_ROWS_MAX rows, oldest first ---- */
+
+static int job_history(struct query *q, const Sluice__JobHistory *m)
+{
+	Sluice__Reply *reply = q->reply;
+	struct job_history_row row;
+	struct job_live live;
+	uint64_t number;
+	size_t count, n = 0;
+	int err = job_query_find(q, m->job, &number);
+
+	if (err != 0 || number == 0)
+		return err;
+	err = job_live_get(q->txn, q->gateway, number, &live);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+	count = live.hist_count < LIMIT_LIST_ROWS_MAX ? live.hist_count : LIMIT_LIST_ROWS_MAX;
+	reply->history = calloc(count + 1, sizeof(*reply->history));
+	if (reply->history == NULL)
+		return SLUICE_E_NOMEM;
+	while (err == 0 && live.hist_last != 0 && n < count) {
+		err = job_history_load(q->txn, q->gateway, live.hist_last, &reply->history[n]);
+		if (err == 0)
+			err = job_history_get(q->txn, q->gateway, live.hist_last, &row);
+		if (err == 0)
+			live.hist_last = row.previous;
+		n += reply->history[n] != NULL;
+	}
+	reply->n_history = n;
+	reply->more = live.hist_last != 0;
+	for (size_t i = 0; i < n / 2; i++) {
+		Sluice__JobHistoryRow *swap = reply->history[i];
+
+		reply->history[i] = reply->history[n - 1 - i];
+		reply->history[n - 1 - i] = swap;
+	}
+	return err;
+}
+
+int job_query(struct query *q, const Sluice__Request *request)
+{
+	switch (request->op_case) {
+	case SLUICE__REQUEST__OP_JOB_SHOW:
+		return job_show(q, request->job_show);
+	case SLUICE__REQUEST__OP_JOB_LIST:
+		return job_list(q, request->job_list);
+	case SLUICE__REQUEST__OP_JOB_HISTORY:
+		return job_history(q, request->job_history);
+	case SLUICE__REQUEST__OP_JOB_EXPLAIN:
+		return job_explain(q, request->job_explain);
+	case SLUICE__REQUEST__OP_AUDIT:
+		return audit_query(q, request->audit);
+	case SLUICE__REQUEST__OP_QUARANTINE_LIST:
+		return quarantine_list(q, request->quarantine_list);
+	default:
+		return SLUICE_E_UNSUPPORTED;
+	}
+}
