@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Connections: buffers, commands on their way, flow control, end of life.
+ *
+ * Flow: a connection is read from while fewer than INFLIGHT_REQUESTS_MAX commands, less than PENDING_BYTES_MAX and less than half of
+ * OUTBOX_BYTES_MAX unsent output are on its account. So a slow reader or a fast publisher is felt by itself only.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "broker/net/io.h"
+#include "broker/util/log.h"
+#include "protocol/limits.h"
+
+enum { PENDING_BYTES_MAX = 32 << 20 };
+
+uint64_t random_u64(void)
+{
+	uint64_t number;
+
+	if (getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number))
+		abort(); /* only before the kernel's pool is ready, or on a broken system */
+	return number;
+}
+
+struct conn *conn_find(struct io *io, uint64_t id)
+{
+	struct conn *conn;
+
+	HASH_FIND(hh, io->conns, &id, sizeof(id), conn);
+	return conn;
+}
+
+struct evbuffer *conn_output(struct conn *conn)
+{
+	return bufferevent_get_output(conn->bev);
+}
+
+size_t conn_unsent(const struct conn *conn)
+{
+	return evbuffer_get_length(bufferevent_get_output(conn->bev));
+}
+
+void conn_write(struct conn *conn, const void *bytes, size_t len)
+{
+	if (conn->dead)
+		return;
+	if (bufferevent_write(conn->bev, bytes, len) != 0)
+		conn_kill(conn);
+}
+
+void conn_kill(struct conn *conn)
+{
+	if (conn->dead)
+		return;
+	conn->dead = true;
+	conn->dead_next = conn->io->dead;
+	conn->io->dead = conn;
+	/* The round's end frees it; a callback further up may still hold it. */
+	event_active(conn->io->wake, EV_READ, 0);
+}
+
+void conn_close_soon(struct conn *conn)
+{
+	conn->closing = true;
+	(void)bufferevent_disable(conn->bev, EV_READ);
+	if (conn_unsent(conn) == 0)
+		conn_kill(conn);
+}
+
+void conn_flow(struct conn *conn)
+{
+	bool may = !conn->dead && !conn->closing && !conn->blocked && conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX &&
+		   conn->pending_bytes < PENDING_BYTES_MAX && conn_unsent(conn) < LIMIT_OUTBOX_BYTES_MAX / 2;
+
+	if (may == conn->reading)
+		return;
+	conn->reading = may;
+	if (!may) {
+		(void)bufferevent_disable(conn->bev, EV_READ);
+		return;
+	}
+	(void)bufferevent_enable(conn->bev, EV_READ);
+	conn_parse(conn);
+}
+
+void conn_parse(struct conn *conn)
+{
+	struct evbuffer *input = bufferevent_get_input(conn->bev);
+
+	while (!conn->dead && !conn->closing && !conn->held && !conn->blocked) {
+		size_t len = evbuffer_get_length(input);
+		const unsigned char *bytes;
+		long used;
+
+		if (len == 0 || conn->pending_count >= LIMIT_INFLIGHT_REQUESTS_MAX)
+			break;
+		bytes = evbuffer_pullup(input, -1);
+		if (bytes == NULL) {
+			conn_kill(conn);
+			return;
+		}
+		used = conn->ops->bytes(conn->state, bytes, len);
+		if (used < 0) {
+			conn_close_soon(conn);
+			return;
+		}
+		(void)evbuffer_drain(input, (size_t)used);
+		if (used == 0)
+			break;
+	}
+	conn_flow(conn);
+}
+
+/* ---- libevent's callbacks ---- */
+
+static void on_read(struct bufferevent *bev, void *user)
+{
+	struct conn *conn = user;
+
+	(void)bev;
+	conn->active_ms = io_now_ms();
+	conn_parse(conn);
+	subs_pump(conn->io);
+}
+
+static void on_write(struct bufferevent *bev, void *user)
+{
+	struct conn *conn = user;
+	struct sub *sub, *next;
+
+	(void)bev;
+	if (conn->closing && conn_unsent(conn) == 0) {
+		conn_kill(conn);
+		return;
+	}
+	conn_flow(conn);
+	HASH_ITER(hh_number, conn->subs, sub, next)
+		if (sub->kind == SUB_FOLLOW)
+			sub_wants_pump(sub);
+	if (!conn_is_native(conn) && !conn->dead)
+		conn->ops->effect(conn->state, &(struct sluice_listener_effect){.struct_size = sizeof(struct sluice_listener_effect),
+										.kind = SLUICE_FX_WRITABLE});
+	subs_pump(conn->io);
+}
+
+static void on_event(struct bufferevent *bev, short what, void *user)
+{
+	(void)bev;
+	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
+		conn_kill(user);
+}
+
+/* ---- life ---- */
+
+struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, int fd)
+{
+	struct conn *conn = calloc(1, sizeof(*conn));
+
+	if (conn == NULL) {
+		(void)close(fd);
+		return NULL;
+	}
+	conn->bev = bufferevent_socket_new(io->base, fd, BEV_OPT_CLOSE_ON_FREE);
+	if (conn->bev == NULL) {
+		(void)close(fd);
+		free(conn);
+		return NULL;
+	}
+	conn->id = io->next_id++;
+	conn->io = io;
+	conn->ops = ops;
+	conn->active_ms = io_now_ms();
+	conn->reading = true;
+	HASH_ADD(hh, io->conns, id, sizeof(conn->id), conn);
+	atomic_fetch_add(&io->net->connections, 1);
+	bufferevent_setcb(conn->bev, on_read, on_write, on_event, conn);
+	bufferevent_setwatermark(conn->bev, EV_WRITE, LIMIT_OUTBOX_BYTES_MAX / 8, 0);
+	(void)bufferevent_set_max_single_read(conn->bev, 1 << 18);
+	(void)bufferevent_set_max_single_write(conn->bev, 1 << 18);
+	if (!conn_is_native(conn))
+		conn->answers = &foreign_answers;
+	if (ops->accept(&foreign_host, (sluice_conn *)conn, &conn->state) != 0) {
+		conn_kill(conn);
+		return NULL;
+	}
+	(void)bufferevent_enable(conn->bev, EV_READ | EV_WRITE);
+	return conn;
+}
+
+static void conn_free(struct conn *conn)
+{
+	struct io *io = conn->io;
+	struct pending *pending, *next_pending;
+	struct deferred *deferred, *next_deferred;
+	struct waiter *waiter, *next_waiter;
+	struct sub *sub, *next_sub;
+	uint64_t idle = io_now_ms() - conn->active_ms;
+
+	HASH_ITER(hh_number, conn->subs, sub, next_sub)
+		sub_drop(sub);
+	DL_FOREACH_SAFE(conn->pendings, pending, next_pending)
+		pending->conn = NULL; /* freed when its answer comes */
+	DL_FOREACH_SAFE(conn->reads, deferred, next_deferred) {
+		DL_DELETE(conn->reads, deferred);
+		free(deferred->bytes);
+		free(deferred);
+	}
+	DL_FOREACH(io->answers, deferred)
+		if (deferred->conn == conn)
+			deferred->conn = NULL;
+	DL_FOREACH_SAFE(io->waiters, waiter, next_waiter) {
+		if (waiter->conn != conn)
+			continue;
+		DL_DELETE(io->waiters, waiter);
+		free(waiter);
+	}
+	if (conn->blocked)
+		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
+	if (conn->attached && engine_session_detach(io->engine, conn->gateway, conn->session, &io->sink, conn->id, (uint32_t)idle) != 0)
+		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"), log_u64("session", conn->session));
+	if (conn->state != NULL)
+		conn->ops->closed(conn->state);
+	HASH_DELETE(hh, io->conns, conn);
+	atomic_fetch_sub(&io->net->connections, 1);
+	bufferevent_free(conn->bev);
+	free(conn);
+}
+
+void conns_reap(struct io *io)
+{
+	while (io->dead != NULL) {
+		struct conn *conn = io->dead;
+
+		io->dead = conn->dead_next;
+		conn_free(conn);
+	}
+}
+
+int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms)
+{
+	int rc = engine_session_attach(conn->io->engine, gateway, session, &conn->io->sink, conn->id);
+
+	if (rc != 0)
+		return rc;
+	conn->gateway = gateway;
+	conn->session = session;
+	conn->session_timeout_ms = timeout_ms;
+	conn->attached = true;
+	return 0;
+}
+
+/* ---- commands ---- */
+
+struct net_submission {
+	struct submission submission;
+	void *block;
+	ProtobufCMessage *message;
+};
+
+static void net_submission_destroy(struct submission *submission)
+{
+	struct net_submission *own = (struct net_submission *)submission;
+
+	free(own->block);
+	if (own->message != NULL)
+		protobuf_c_message_free_unpacked(own->message, NULL);
+	free(own);
+}
+
+static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint32_t what, uint64_t corr, uint64_t extra)
+{
+	struct pending *pending = calloc(1, sizeof(*pending));
+
+	if (pending == NULL)
+		return NULL;
+	pending->conn = conn;
+	pending->ordinal = ++conn->ordinal;
+	pending->bytes = bytes;
+	pending->what = what;
+	pending->corr = corr;
+	pending->extra = extra;
+	DL_APPEND(conn->pendings, pending);
+	conn->pending_count++;
+	conn->pending_bytes += bytes;
+	return pending;
+}
+
+static void pending_undo(struct conn *conn, struct pending *pending)
+{
+	DL_DELETE(conn->pendings, pending);
+	conn->pending_count--;
+	conn->pending_bytes -= pending->bytes;
+	conn->ordinal--;
+	free(pending);
+}
+
+static void block_on_inbox(struct conn *conn)
+{
+	if (conn->blocked)
+		return;
+	conn->blocked = true;
+	DL_APPEND2(conn->io->blocked, conn, blocked_prev, blocked_next);
+}
+
+static int submit(struct conn *conn, struct net_submission *own, const struct command *command, size_t bytes, bool control, uint32_t what,
+		  uint64_t corr, uint64_t extra)
+{
+	struct pending *pending = pending_add(conn, bytes, what, corr, extra);
+	int rc;
+
+	if (pending == NULL) {
+		net_submission_destroy(&own->submission);
+		return SLUICE_E_NOMEM;
+	}
+	own->submission.command = *command;
+	own->submission.command.gateway = conn->gateway;
+	own->submission.command.session = conn->session;
+	own->submission.command.random = random_u64();
+	own->submission.bytes = bytes;
+	own->submission.sink = &conn->io->sink;
+	own->submission.tag = (uint64_t)(uintptr_t)pending;
+	own->submission.control = control;
+	own->submission.destroy = net_submission_destroy;
+	rc = engine_submit(conn->io->engine, &own->submission);
+	if (rc != 0) {
+		pending_undo(conn, pending);
+		net_submission_destroy(&own->submission);
+		if (rc == SLUICE_E_BUSY)
+			block_on_inbox(conn);
+	}
+	return rc;
+}
+
+int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control, uint32_t what, uint64_t corr, uint64_t extra)
+{
+	struct net_submission *own = calloc(1, sizeof(*own));
+
+	if (own == NULL) {
+		free(block);
+		return SLUICE_E_NOMEM;
+	}
+	own->block = block;
+	return submit(conn, own, command, bytes, control, what, corr, extra);
+}
+
+int conn_submit_message(struct conn *conn, uint16_t type, ProtobufCMessage **message, size_t bytes, bool control, uint32_t what, uint64_t corr)
+{
+	struct net_submission *own = calloc(1, sizeof(*own));
+	struct command command = {.type = type, .message = *message};
+
+	if (own == NULL) {
+		protobuf_c_message_free_unpacked(*message, NULL);
+		*message = NULL;
+		return SLUICE_E_NOMEM;
+	}
+	own->message = *message;
+	*message = NULL;
+	return submit(conn, own, &command, bytes, control, what, corr, 0);
+}

@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The I/O threads: loops, listening sockets, and the dispatch of releases to connections.
+ */
+#include "broker/net/io.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "broker/util/clock.h"
+#include "broker/util/log.h"
+
+enum { BEAT_MS = 100, BACKLOG = 4096 };
+
+struct listening {
+	struct listening *next;
+	struct net *net;
+	const struct sluice_listener_ops *ops;
+	int fd;
+	struct event *event;
+};
+
+uint64_t io_now_ms(void)
+{
+	return clock_mono_ns() / 1000000;
+}
+
+static uint64_t started_ms; /* written once, by net_create, before any thread of it runs */
+
+uint64_t net_uptime_ms(void)
+{
+	return io_now_ms() - started_ms;
+}
+
+/* ---- notes from other threads ---- */
+
+static void io_note(struct io *io, const struct io_note *note)
+{
+	struct io_note *copy = malloc(sizeof(*copy));
+	uint64_t one = 1;
+
+	/* A release that is dropped would leave clients without their answers: there is no way on without memory here. */
+	if (copy == NULL)
+		abort();
+	*copy = *note;
+	copy->next = NULL;
+	(void)pthread_mutex_lock(&io->lock);
+	*io->notes_tail = copy;
+	io->notes_tail = &copy->next;
+	(void)pthread_mutex_unlock(&io->lock);
+	if (write(io->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		log_line(LOG_LEVEL_ERROR, log_id("net.wake", "an I/O thread could not be woken"), log_str("error", strerror(errno)));
+}
+
+static void sink_post(struct engine_sink *sink, struct engine_release *release)
+{
+	io_note((struct io *)sink, &(struct io_note){.kind = IO_RELEASE, .release = release});
+}
+
+static void sink_kick(struct engine_sink *sink, uint64_t tag)
+{
+	io_note((struct io *)sink, &(struct io_note){.kind = IO_KICK, .tag = tag});
+}
+
+/* ---- releases ---- */
+
+static void reply_one(struct io *io, const struct origin *origin, const struct effect *effect)
+{
+	struct pending *pending = (struct pending *)(uintptr_t)origin->tag;
+	struct conn *conn = pending->conn;
+
+	(void)io;
+	if (conn != NULL) {
+		DL_DELETE(conn->pendings, pending);
+		conn->pending_count--;
+		conn->pending_bytes -= pending->bytes;
+		conn->answers->reply(conn, pending->what, pending->corr, effect->outcome);
+		if (conn->reads != NULL)
+			native_run_reads(conn);
+	}
+	free(pending);
+}
+
+static void consumer_one(struct io *io, const struct origin *origin, const struct effect *effect)
+{
+	struct sub *sub;
+
+	HASH_FIND(hh_tag, io->subs, &origin->tag, sizeof(origin->tag), sub);
+	if (sub == NULL)
+		return;
+	if (conn_is_native(sub->conn))
+		native_effect(sub->conn, sub, effect);
+	else
+		foreign_effect(sub->conn, sub, effect);
+}
+
+static void to_session(struct io *io, const struct effect *effect, uint64_t session)
+{
+	struct conn *conn, *next;
+
+	HASH_ITER(hh, io->conns, conn, next) {
+		if (conn->dead || conn->session != session || conn->gateway != effect->gateway)
+			continue;
+		if (conn_is_native(conn))
+			native_effect(conn, NULL, effect);
+		else
+			foreign_effect(conn, NULL, effect);
+	}
+}
+
+static void to_subscribers(struct io *io, const struct effect *effect, enum sub_kind kind)
+{
+	struct sub *sub, *next;
+
+	HASH_ITER(hh_tag, io->subs, sub, next) {
+		uint64_t id = kind == SUB_FOLLOW ? sub->key.stream : sub->queue;
+
+		if (sub->kind != kind || id != effect->id || sub->conn->gateway != effect->gateway)
+			continue;
+		if (conn_is_native(sub->conn))
+			native_effect(sub->conn, sub, effect);
+		else
+			foreign_effect(sub->conn, sub, effect);
+	}
+}
+
+static void dispatch(struct io *io, const struct engine_release *release, const struct effect *effect)
+{
+	const struct origin *origin;
+
+	switch (effect->kind) {
+	case FX_REPLY:
+	case FX_GRANT:
+	case FX_JOBS:
+		origin = &release->origins[effect->command];
+		if (origin->sink != &io->sink)
+			return;
+		if (origin->kind == ORIGIN_CONSUMER)
+			consumer_one(io, origin, effect);
+		else if (effect->kind == FX_REPLY)
+			reply_one(io, origin, effect);
+		return;
+	case FX_LOG_GROWN:
+		subs_log_grown(io, effect->gateway, effect->id);
+		return;
+	case FX_STREAM_DELETED:
+		to_subscribers(io, effect, SUB_FOLLOW);
+		return;
+	case FX_QUEUE_DELETED:
+		to_subscribers(io, effect, SUB_CONSUME);
+		return;
+	case FX_JOB_CANCEL:
+	case FX_LEASE_LOST:
+		to_session(io, effect, effect->session);
+		return;
+	case FX_SESSION_ENDED:
+		to_session(io, effect, effect->id);
+		return;
+	case FX_JOB_TERMINAL:
+		native_waiters(io, effect, io_now_ms());
+		return;
+	case FX_QUEUE_READY:
+	case FX_LOG_TRIMMED:
+	case FX_SESSION_OPENED:
+	case FX_TOPOLOGY:
+		return;
+	}
+}
+
+static void answers_flush(struct io *io)
+{
+	struct deferred *answer, *next;
+
+	DL_FOREACH_SAFE(io->answers, answer, next) {
+		if (answer->sequence > io->released)
+			continue;
+		DL_DELETE(io->answers, answer);
+		if (answer->conn != NULL)
+			native_answer(answer->conn, answer->corr, answer->bytes, answer->len);
+		free(answer->bytes);
+		free(answer);
+	}
+}
+
+static void release_handle(struct io *io, struct engine_release *release)
+{
+	size_t count = effects_count(release->effects);
+
+	for (size_t i = 0; i < count; i++)
+		dispatch(io, release, effects_at(release->effects, i));
+	io->released = release->sequence;
+	engine_release_unref(release);
+}
+
+/* ---- the round ---- */
+
+static void unblock(struct io *io)
+{
+	struct conn *conn, *next;
+
+	DL_FOREACH_SAFE2(io->blocked, conn, next, blocked_next) {
+		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
+		conn->blocked = false;
+		conn_parse(conn);
+	}
+}
+
+static void round_end(struct io *io)
+{
+	struct conn *conn, *next;
+
+	answers_flush(io);
+	subs_pump(io);
+	HASH_ITER(hh, io->conns, conn, next)
+		if (!conn->reading && !conn->dead)
+			conn_flow(conn);
+	conns_reap(io);
+}
+
+static void notes_handle(struct io *io, struct io_note *note)
+{
+	while (note != NULL) {
+		struct io_note *next = note->next;
+		struct conn *conn;
+
+		switch (note->kind) {
+		case IO_ADOPT:
+			(void)conn_create(io, note->ops, note->fd);
+			break;
+		case IO_RELEASE:
+			release_handle(io, note->release);
+			break;
+		case IO_KICK:
+			conn = conn_find(io, note->tag);
+			if (conn != NULL) {
+				conn->attached = false; /* the session is another connection's now */
+				conn_kill(conn);
+			}
+			break;
+		}
+		free(note);
+		note = next;
+	}
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *user)
+{
+	struct io *io = user;
+	struct io_note *notes;
+	uint64_t count;
+	bool stop;
+
+	(void)what;
+	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		return;
+	(void)pthread_mutex_lock(&io->lock);
+	notes = io->notes;
+	io->notes = NULL;
+	io->notes_tail = &io->notes;
+	stop = io->stop;
+	(void)pthread_mutex_unlock(&io->lock);
+	notes_handle(io, notes);
+	unblock(io);
+	round_end(io);
+	if (stop)
+		(void)event_base_loopbreak(io->base);
+}
+
+static void on_beat(evutil_socket_t fd, short what, void *user)
+{
+	struct io *io = user;
+	uint64_t now = io_now_ms();
+	struct conn *conn, *next;
+
+	(void)fd;
+	(void)what;
+	HASH_ITER(hh, io->conns, conn, next) {
+		/* Before HELLO a connection has ten seconds; afterwards its session's timeout. */
+		uint64_t limit = conn->gateway == 0 ? 10000 : conn->session_timeout_ms;
+
+		if (!conn->dead && limit != 0 && conn->active_ms + limit < now)
+			conn_kill(conn);
+	}
+	native_waiters(io, NULL, now);
+	unblock(io);
+	round_end(io);
+}
+
+static void *io_run(void *user)
+{
+	struct io *io = user;
+
+	(void)event_base_loop(io->base, EVLOOP_NO_EXIT_ON_EMPTY);
+	return NULL;
+}
+
+/* ---- listening ---- */
+
+static void on_accept(evutil_socket_t fd, short what, void *user)
+{
+	struct listening *listening = user;
+	struct net *net = listening->net;
+	uint64_t max = net->config.connections_max != 0 ? net->config.connections_max : 20000;
+
+	(void)what;
+	for (int n = 0; n < 64; n++) {
+		int conn_fd = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int on = 1;
+
+		if (conn_fd < 0) {
+			if (errno == EMFILE || errno == ENFILE)
+				log_line(LOG_LEVEL_ERROR, log_id("net.descriptors", "no file descriptor is left for a new connection"));
+			return;
+		}
+		if (atomic_load(&net->connections) >= max) {
+			(void)close(conn_fd);
+			continue;
+		}
+		(void)setsockopt(conn_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		if (net_adopt(net, listening->ops, conn_fd) != 0)
+			(void)close(conn_fd);
+	}
+}
+
+int net_adopt(struct net *net, const struct sluice_listener_ops *ops, int fd)
+{
+	struct io *io = &net->ios[atomic_fetch_add(&net->next_io, 1) % net->io_count];
+
+	io_note(io, &(struct io_note){.kind = IO_ADOPT, .fd = fd, .ops = ops});
+	return 0;
+}
+
+static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_port, const char **ret_why)
+{
+	struct sockaddr_storage addr = {0};
+	struct sockaddr_in *v4 = (struct sockaddr_in *)&addr;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&addr;
+	socklen_t len;
+	int on = 1, fd;
+
+	if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons(port);
+		len = sizeof(*v4);
+	} else if (inet_pton(AF_INET6, address, &v6->sin6_addr) == 1) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons(port);
+		len = sizeof(*v6);
+	} else {
+		*ret_why = "the address is not numeric; expected one such as 127.0.0.1 or ::1";
+		return SLUICE_E_INVAL;
+	}
+	fd = socket(addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0) {
+		*ret_why = strerror(errno);
+		return SLUICE_E_IO;
+	}
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(fd, (struct sockaddr *)&addr, len) != 0 || listen(fd, BACKLOG) != 0) {
+		int error = errno;
+
+		*ret_why = strerror(error);
+		(void)close(fd);
+		return error == EADDRINUSE ? SLUICE_E_IN_USE : SLUICE_E_IO;
+	}
+	len = sizeof(addr);
+	(void)getsockname(fd, (struct sockaddr *)&addr, &len);
+	*ret_port = ntohs(addr.ss_family == AF_INET ? v4->sin_port : v6->sin6_port);
+	*ret_fd = fd;
+	return 0;
+}
+
+int net_listen(struct net *net, const struct sluice_listener_ops *ops, const char *address, uint16_t port, uint16_t *ret_port, const char **ret_why)
+{
+	struct listening *listening = calloc(1, sizeof(*listening));
+	int rc;
+
+	if (listening == NULL)
+		return SLUICE_E_NOMEM;
+	rc = bind_to(address, port, &listening->fd, ret_port, ret_why);
+	if (rc != 0) {
+		free(listening);
+		return rc;
+	}
+	listening->net = net;
+	listening->ops = ops;
+	listening->event = event_new(net->ios[0].base, listening->fd, EV_READ | EV_PERSIST, on_accept, listening);
+	if (listening->event == NULL || event_add(listening->event, NULL) != 0) {
+		if (listening->event != NULL)
+			event_free(listening->event);
+		(void)close(listening->fd);
+		free(listening);
+		return SLUICE_E_NOMEM;
+	}
+	listening->next = net->listening;
+	net->listening = listening;
+	return 0;
+}
+
+/* ---- life ---- */
+
+static int io_init(struct io *io, struct net *net)
+{
+	const struct timeval beat = {0, BEAT_MS * 1000};
+
+	io->sink.post = sink_post;
+	io->sink.kick = sink_kick;
+	io->net = net;
+	io->engine = net->engine;
+	io->notes_tail = &io->notes;
+	io->next_id = io->next_tag = 1;
+	io->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (io->wake_fd < 0 || pthread_mutex_init(&io->lock, NULL) != 0)
+		return SLUICE_E_NOMEM;
+	io->base = event_base_new();
+	if (io->base == NULL)
+		return SLUICE_E_NOMEM;
+	io->wake = event_new(io->base, io->wake_fd, EV_READ | EV_PERSIST, on_wake, io);
+	io->beat = event_new(io->base, -1, EV_PERSIST, on_beat, io);
+	if (io->wake == NULL || io->beat == NULL || event_add(io->wake, NULL) != 0 || event_add(io->beat, &beat) != 0)
+		return SLUICE_E_NOMEM;
+	return engine_sink_add(net->engine, &io->sink);
+}
+
+int net_create(const struct net_config *config, struct engine *engine, struct net **ret)
+{
+	struct net *net = calloc(1, sizeof(*net));
+
+	if (net == NULL)
+		return SLUICE_E_NOMEM;
+	net->config = *config;
+	net->engine = engine;
+	started_ms = io_now_ms();
+	net->io_count = config->io_threads != 0 ? config->io_threads : 1;
+	net->ios = calloc(net->io_count, sizeof(*net->ios));
+	if (net->ios == NULL) {
+		free(net);
+		return SLUICE_E_NOMEM;
+	}
+	for (uint32_t i = 0; i < net->io_count; i++) {
+		int rc = io_init(&net->ios[i], net);
+
+		if (rc != 0) {
+			net_destroy(net);
+			return rc;
+		}
+	}
+	*ret = net;
+	return 0;
+}
+
+int net_start(struct net *net)
+{
+	for (uint32_t i = 0; i < net->io_count; i++) {
+		if (pthread_create(&net->ios[i].thread, NULL, io_run, &net->ios[i]) != 0)
+			return SLUICE_E_NOMEM;
+		net->ios[i].runs = true;
+	}
+	return 0;
+}
+
+void net_stop(struct net *net)
+{
+	uint64_t one = 1;
+
+	for (uint32_t i = 0; i < net->io_count; i++) {
+		struct io *io = &net->ios[i];
+
+		if (!io->runs)
+			continue;
+		(void)pthread_mutex_lock(&io->lock);
+		io->stop = true;
+		(void)pthread_mutex_unlock(&io->lock);
+		if (write(io->wake_fd, &one, sizeof(one)) < 0)
+			continue;
+		(void)pthread_join(io->thread, NULL);
+		io->runs = false;
+	}
+}
+
+static void io_fini(struct io *io)
+{
+	struct conn *conn, *next;
+	struct deferred *answer, *after;
+
+	HASH_ITER(hh, io->conns, conn, next) {
+		conn->attached = false;
+		conn_kill(conn);
+	}
+	conns_reap(io);
+	DL_FOREACH_SAFE(io->answers, answer, after) {
+		DL_DELETE(io->answers, answer);
+		free(answer->bytes);
+		free(answer);
+	}
+	while (io->notes != NULL) {
+		struct io_note *note = io->notes;
+
+		io->notes = note->next;
+		if (note->kind == IO_RELEASE)
+			engine_release_unref(note->release);
+		if (note->kind == IO_ADOPT)
+			(void)close(note->fd);
+		free(note);
+	}
+	if (io->wake != NULL)
+		event_free(io->wake);
+	if (io->beat != NULL)
+		event_free(io->beat);
+	if (io->base != NULL)
+		event_base_free(io->base);
+	if (io->wake_fd > 0)
+		(void)close(io->wake_fd);
+	(void)pthread_mutex_destroy(&io->lock);
+}
+
+void net_destroy(struct net *net)
+{
+	if (net == NULL)
+		return;
+	while (net->listening != NULL) {
+		struct listening *listening = net->listening;
+
+		net->listening = listening->next;
+		event_free(listening->event);
+		(void)close(listening->fd);
+		free(listening);
+	}
+	for (uint32_t i = 0; i < net->io_count; i++)
+		io_fini(&net->ios[i]);
+	free(net->ios);
+	free(net);
+}
+
+uint64_t net_connections(const struct net *net)
+{
+	return atomic_load(&net->connections);
+}

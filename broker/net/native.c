@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The native listener: frames in. Each frame becomes a command, a read or a change of a subscription. Lengths are checked before
+ * anything of that size is kept; before HELLO a connection may send PREAUTH_BYTES_MAX in all.
+ */
+#include "broker/net/native.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+#include "sluice/version.h"
+
+/* ---- frames out ---- */
+
+void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *body, size_t len)
+{
+	uint8_t head[FRAME_HEADER_BYTES];
+	struct frame_header header = {.body_bytes = (uint32_t)len, .type = type, .corr = corr};
+
+	frame_header_encode(head, &header);
+	conn_write(conn, head, sizeof(head));
+	if (len > 0)
+		conn_write(conn, body, len);
+}
+
+void native_message(struct conn *conn, uint8_t type, uint32_t corr, const ProtobufCMessage *message)
+{
+	size_t len = protobuf_c_message_get_packed_size(message);
+	uint8_t *bytes = malloc(len + 1);
+
+	if (bytes == NULL) {
+		conn_kill(conn);
+		return;
+	}
+	(void)protobuf_c_message_pack(message, bytes);
+	native_frame(conn, type, corr, bytes, len);
+	free(bytes);
+}
+
+long native_fail(struct conn *conn, int code, const char *format, ...)
+{
+	Sluice__Failure failure = SLUICE__FAILURE__INIT;
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	failure.code = code;
+	failure.text = text;
+	native_message(conn, FRAME_ERROR, 0, &failure.base);
+	conn_close_soon(conn);
+	return -1;
+}
+
+void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
+{
+	Sluice__Reply reply = SLUICE__REPLY__INIT;
+	char text[320];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	reply.code = code;
+	reply.text = text;
+	native_message(conn, FRAME_REPLY, corr, &reply.base);
+}
+
+static void published(struct conn *conn, uint32_t corr, const struct frame_published *answer)
+{
+	uint8_t body[2 + FRAME_PUBLISHED_FIXED_BYTES + 256];
+
+	body[0] = 0;
+	body[1] = 1;
+	native_frame(conn, FRAME_PUBLISHED, corr, body, 2 + frame_published_encode(body + 2, answer));
+}
+
+static void acked(struct conn *conn, uint32_t corr, int code, uint64_t index, uint32_t affected, const char *text)
+{
+	struct frame_acked answer = {.code = code, .index = index, .affected = affected, .text = {text, strlen(text)}};
+	uint8_t body[FRAME_ACKED_FIXED_BYTES + 256];
+
+	native_frame(conn, FRAME_ACKED, corr, body, frame_acked_encode(body, &answer));
+}
+
+/* ---- PUBLISH ---- */
+
+static int publish_refuse(struct conn *conn, uint32_t corr, const struct frame_publish *publish, int code, const char *text)
+{
+	struct frame_published answer = {.code = code,
+					 .producer = publish->producer,
+					 .first_seq = publish->first_seq,
+					 .count = publish->count,
+					 .offset = UINT64_MAX,
+					 .text = {text, strlen(text)}};
+
+	published(conn, corr, &answer);
+	return 0;
+}
+
+/* Everything that core may rely on is checked here, on the I/O thread; a batch whose events have their own subjects
+ * is decompressed here too, since core splits it. */
+static int publish_prepare(const struct frame_publish *publish, uint8_t **ret_raw, const char **ret_why)
+{
+	struct sluice_slice raw = publish->payload;
+	int rc = 0;
+
+	*ret_raw = NULL;
+	if (publish->subject.len > 0)
+		rc = subject_check(publish->subject, ret_why);
+	if (rc == 0 && publish->target_kind != PUBLISH_TO_SUBJECT)
+		rc = name_check(publish->target, ret_why);
+	if (rc == 0 && publish->codec == BATCH_ZSTD) {
+		rc = batch_decompress(publish->payload, publish->raw_bytes, ret_raw, ret_why);
+		raw = (struct sluice_slice){*ret_raw, publish->raw_bytes};
+	}
+	if (rc == 0)
+		rc = batch_check(raw, publish->count, publish->subject.len > 0, NULL, NULL, ret_why);
+	return rc;
+}
+
+struct publish_block {
+	struct frame_publish publish;
+	uint8_t bytes[];
+};
+
+static int on_publish(struct conn *conn, uint32_t corr, struct sluice_slice body)
+{
+	struct frame_publish publish = {0};
+	struct publish_block *block;
+	struct command command = {.type = COMMAND_PUBLISH};
+	uint8_t *raw = NULL;
+	const char *why = "";
+	bool use_raw;
+	size_t payload_len;
+	uint8_t *at;
+	int rc = frame_publish_decode(body, &publish, &why);
+
+	if (rc == SLUICE_E_LIMIT)
+		return publish_refuse(conn, corr, &publish, rc, why);
+	if (rc != 0)
+		return (int)native_fail(conn, rc, "PUBLISH: %s", why);
+	rc = publish_prepare(&publish, &raw, &why);
+	if (rc != 0) {
+		free(raw);
+		return publish_refuse(conn, corr, &publish, rc, why);
+	}
+	use_raw = raw != NULL && publish.subject.len == 0;
+	payload_len = use_raw ? publish.raw_bytes : publish.payload.len;
+	block = malloc(sizeof(*block) + publish.subject.len + publish.target.len + payload_len);
+	if (block == NULL) {
+		free(raw);
+		return publish_refuse(conn, corr, &publish, SLUICE_E_BUSY, "the broker is out of memory; try again");
+	}
+	block->publish = publish;
+	at = block->bytes;
+	memcpy(at, publish.subject.data, publish.subject.len);
+	block->publish.subject.data = at;
+	at += publish.subject.len;
+	memcpy(at, publish.target.data, publish.target.len);
+	block->publish.target.data = at;
+	at += publish.target.len;
+	memcpy(at, use_raw ? raw : publish.payload.data, payload_len);
+	block->publish.payload = (struct sluice_slice){at, payload_len};
+	if (use_raw)
+		block->publish.codec = BATCH_RAW;
+	free(raw);
+	command.body = &block->publish;
+	rc = conn_submit(conn, &command, block, sizeof(*block) + payload_len, false, NATIVE_PUBLISHED, corr, publish.producer);
+	if (rc == SLUICE_E_BUSY)
+		return 1;
+	if (rc != 0)
+		return publish_refuse(conn, corr, &publish, rc, sluice_error_text(rc));
+	return 0;
+}
+
+/* ---- ACK, CREDIT ---- */
+
+struct ack_block {
+	struct cmd_ack ack;
+	uint8_t bytes[];
+};
+
+static int on_ack(struct conn *conn, uint32_t corr, struct sluice_slice body)
+{
+	struct frame_ack frame;
+	struct ack_block *block;
+	struct command command = {.type = COMMAND_ACK};
+	const char *why = "";
+	struct sub *sub;
+	size_t run_bytes;
+	int rc = frame_ack_decode(body, &frame, &why);
+
+	if (rc != 0)
+		return (int)native_fail(conn, rc, "ACK: %s", why);
+	sub = sub_find(conn, frame.subscription);
+	if (sub == NULL || sub->kind != SUB_CONSUME) {
+		acked(conn, corr, SLUICE_E_NOT_FOUND, 0, 0, "no consumer of this connection has that subscription number");
+		return 0;
+	}
+	run_bytes = (size_t)frame.run_count * FRAME_RUN_BYTES;
+	block = malloc(sizeof(*block) + run_bytes + frame.reason.len);
+	if (block == NULL) {
+		acked(conn, corr, SLUICE_E_BUSY, 0, 0, "the broker is out of memory; try again");
+		return 0;
+	}
+	block->ack = (struct cmd_ack){.queue = sub->queue, .token = frame.token, .op = frame.op, .value_ms = frame.value_ms, .run_count = frame.run_count};
+	if (run_bytes > 0)
+		memcpy(block->bytes, frame.runs, run_bytes);
+	block->ack.runs = block->bytes;
+	if (frame.reason.len > 0)
+		memcpy(block->bytes + run_bytes, frame.reason.data, frame.reason.len);
+	block->ack.reason = (struct sluice_slice){block->bytes + run_bytes, frame.reason.len};
+	command.body = &block->ack;
+	rc = conn_submit(conn, &command, block, sizeof(*block) + run_bytes + frame.reason.len, true, corr != 0 ? NATIVE_ACKED : NATIVE_SILENT_ACK, corr, 0);
+	if (rc == SLUICE_E_BUSY)
+		return 1;
+	if (rc != 0)
+		acked(conn, corr, rc, 0, 0, sluice_error_text(rc));
+	return 0;
+}
+
+static int on_credit(struct conn *conn, struct sluice_slice body)
+{
+	struct frame_credit credit;
+	const char *why = "";
+	struct sub *sub;
+	int rc = frame_credit_decode(body, &credit, &why);
+
+	if (rc != 0)
+		return (int)native_fail(conn, rc, "CREDIT: %s", why);
+	sub = sub_find(conn, credit.subscription);
+	if (sub == NULL)
+		return 0; /* crossed with its end */
+	if (credit.more > LIMIT_CREDIT_MAX)
+		return (int)native_fail(conn, SLUICE_E_LIMIT, "CREDIT of %u; expected at most %llu", credit.more, (unsigned long long)LIMIT_CREDIT_MAX);
+	if (sub->kind == SUB_CONSUME)
+		return engine_consumer_credit(conn->io->engine, &conn->io->sink, sub->tag, credit.more) != 0 ? 1 : 0;
+	sub->credit = sub->credit + credit.more > LIMIT_CREDIT_MAX ? LIMIT_CREDIT_MAX : sub->credit + credit.more;
+	sub_wants_pump(sub);
+	return 0;
+}
+
+/* ---- frames in ---- */
+
+static int on_frame(struct native *native, const struct frame_header *header, struct sluice_slice body)
+{
+	struct conn *conn = native->conn;
+
+	if (!native->greeted) {
+		if (header->type != FRAME_HELLO)
+			return (int)native_fail(conn, SLUICE_E_PROTOCOL, "the first frame has type %u; expected HELLO (%d)", header->type, FRAME_HELLO);
+		return native_hello(native, body);
+	}
+	switch (header->type) {
+	case FRAME_PUBLISH:
+		return on_publish(conn, header->corr, body);
+	case FRAME_ACK:
+		return on_ack(conn, header->corr, body);
+	case FRAME_CREDIT:
+		return on_credit(conn, body);
+	case FRAME_REQUEST:
+		return native_request(conn, header->corr, body);
+	case FRAME_PING:
+		native_frame(conn, FRAME_PONG, header->corr, NULL, 0);
+		return 0;
+	case FRAME_GOODBYE:
+		conn_close_soon(conn);
+		return -1;
+	case FRAME_HELLO:
+		return (int)native_fail(conn, SLUICE_E_PROTOCOL, "a second HELLO on one connection");
+	default:
+		/* An unknown type gets an error, not a closed connection. */
+		native_refuse(conn, header->corr, SLUICE_E_UNKNOWN_TYPE, "frame type %u is unknown", header->type);
+		return 0;
+	}
+}
+
+static long native_bytes(void *state, const void *bytes, size_t len)
+{
+	struct native *native = state;
+	struct conn *conn = native->conn;
+	const uint8_t *at = bytes;
+	size_t used = 0;
+
+	while (len - used >= FRAME_HEADER_BYTES) {
+		struct frame_header header;
+		const char *why = "";
+		int rc = frame_header_decode(at + used, native->greeted ? LIMIT_FRAME_BYTES_MAX : LIMIT_PREAUTH_BYTES_MAX, &header, &why);
+
+		if (rc != 0)
+			return native_fail(conn, rc, "frame: %s", why);
+		if (len - used < FRAME_HEADER_BYTES + (size_t)header.body_bytes)
+			break;
+		rc = on_frame(native, &header, (struct sluice_slice){at + used + FRAME_HEADER_BYTES, header.body_bytes});
+		if (rc < 0)
+			return -1;
+		if (rc > 0)
+			break;
+		used += FRAME_HEADER_BYTES + (size_t)header.body_bytes;
+		if (conn->held || conn->dead || conn->pending_count >= LIMIT_INFLIGHT_REQUESTS_MAX)
+			break;
+	}
+	return (long)used;
+}
+
+/* ---- answers ---- */
+
+/* Room for the one sub-message that an outcome becomes. */
+union reply_parts {
+	Sluice__ProducerOpened producer;
+	Sluice__JobSubmitted submitted;
+	Sluice__JobReported reported;
+	Sluice__JobCancelled cancelled;
+	Sluice__JobResetDone reset;
+	Sluice__TxnDone txn;
+};
+
+static void reply_from(Sluice__Reply *reply, const struct outcome *outcome, union reply_parts *parts)
+{
+	reply->code = outcome->code;
+	reply->text = (char *)(uintptr_t)outcome->text;
+	reply->index = outcome->index;
+	switch (outcome->kind) {
+	case OUT_PRODUCER:
+		sluice__producer_opened__init(&parts->producer);
+		parts->producer.producer = outcome->id;
+		parts->producer.epoch = outcome->epoch;
+		parts->producer.last_seq = outcome->seq;
+		reply->producer_opened = &parts->producer;
+		break;
+	case OUT_SUBMITTED:
+		sluice__job_submitted__init(&parts->submitted);
+		parts->submitted.number = outcome->id;
+		parts->submitted.duplicate = outcome->duplicate;
+		parts->submitted.attempt = outcome->attempt;
+		parts->submitted.state = (char *)(uintptr_t)outcome->state;
+		reply->job_submitted = &parts->submitted;
+		break;
+	case OUT_REPORTED:
+		sluice__job_reported__init(&parts->reported);
+		parts->reported.disposition = (Sluice__Disposition)outcome->disposition;
+		parts->reported.attempt = outcome->attempt;
+		parts->reported.state = (char *)(uintptr_t)outcome->state;
+		parts->reported.reason = (char *)(uintptr_t)outcome->text;
+		reply->job_reported = &parts->reported;
+		break;
+	case OUT_CANCELLED:
+		sluice__job_cancelled__init(&parts->cancelled);
+		parts->cancelled.terminal = outcome->terminal;
+		parts->cancelled.state = (char *)(uintptr_t)outcome->state;
+		reply->job_cancelled = &parts->cancelled;
+		break;
+	case OUT_RESET:
+		sluice__job_reset_done__init(&parts->reset);
+		parts->reset.attempt = outcome->attempt;
+		reply->job_reset = &parts->reset;
+		break;
+	case OUT_TXN:
+		sluice__txn_done__init(&parts->txn);
+		parts->txn.failed_op = outcome->code != 0 ? outcome->count : 0;
+		parts->txn.duplicate = outcome->duplicate;
+		reply->txn_done = &parts->txn;
+		break;
+	case OUT_ACKED:
+		reply->affected = outcome->count;
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome)
+{
+	Sluice__Reply reply = SLUICE__REPLY__INIT;
+	union reply_parts parts;
+	struct frame_published answer;
+
+	switch (what) {
+	case NATIVE_PUBLISHED:
+		answer = (struct frame_published){.code = outcome->code,
+						  .first_seq = outcome->seq,
+						  .count = outcome->count,
+						  .index = outcome->index,
+						  .offset = outcome->code == 0 ? outcome->offset : UINT64_MAX,
+						  .flags = outcome->duplicate ? PUBLISHED_DUPLICATE : 0,
+						  .text = {outcome->text, strlen(outcome->text)}};
+		published(conn, (uint32_t)corr, &answer);
+		return;
+	case NATIVE_ACKED:
+		acked(conn, (uint32_t)corr, outcome->code, outcome->index, outcome->count, outcome->text);
+		return;
+	case NATIVE_SILENT_ACK:
+		if (outcome->code != 0)
+			acked(conn, 0, outcome->code, outcome->index, 0, outcome->text);
+		return;
+	case NATIVE_WELCOME:
+		native_welcome(conn, outcome);
+		return;
+	case NATIVE_GOODBYE:
+	case NATIVE_REPLY:
+		reply_from(&reply, outcome, &parts);
+		native_message(conn, FRAME_REPLY, (uint32_t)corr, &reply.base);
+		return;
+	}
+}
+
+const struct answer_ops native_answers = {.reply = on_reply};
+
+/* ---- effects of subscriptions and sessions ---- */
+
+void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset, uint64_t to_offset, int code, const char *text)
+{
+	Sluice__Notice notice = SLUICE__NOTICE__INIT;
+
+	notice.kind = kind;
+	notice.subscription = sub != NULL ? (uint32_t)sub->number : 0;
+	notice.offset = offset;
+	notice.to_offset = to_offset;
+	notice.code = code;
+	notice.text = (char *)(uintptr_t)text;
+	native_message(conn, FRAME_NOTICE, 0, &notice.base);
+}
+
+static void deliver_frame(struct conn *conn, const struct frame_deliver *deliver, const struct frame_run *runs)
+{
+	size_t head = frame_deliver_head_size(deliver);
+	uint8_t small[1024], *bytes = small;
+	struct frame_header header = {.body_bytes = (uint32_t)(head + deliver->payload.len), .type = FRAME_DELIVER};
+
+	if (FRAME_HEADER_BYTES + head > sizeof(small)) {
+		bytes = malloc(FRAME_HEADER_BYTES + head);
+		if (bytes == NULL) {
+			conn_kill(conn);
+			return;
+		}
+	}
+	frame_header_encode(bytes, &header);
+	(void)frame_deliver_head_encode(bytes + FRAME_HEADER_BYTES, deliver, runs);
+	conn_write(conn, bytes, FRAME_HEADER_BYTES + head);
+	conn_write(conn, deliver->payload.data, deliver->payload.len);
+	if (bytes != small)
+		free(bytes);
+}
+
+static void job_notice(struct conn *conn, const struct effect *effect)
+{
+	Sluice__Notice notice = SLUICE__NOTICE__INIT;
+	char job[256];
+	size_t len = effect->name.len < sizeof(job) - 1 ? effect->name.len : sizeof(job) - 1;
+
+	memcpy(job, effect->name.data, len);
+	job[len] = 0;
+	notice.kind = effect->kind == FX_JOB_CANCEL ? SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL : SLUICE__NOTICE_KIND__NOTICE_LEASE_LOST;
+	notice.job = job;
+	notice.token = effect->token;
+	native_message(conn, FRAME_NOTICE, 0, &notice.base);
+}
+
+void native_effect(struct conn *conn, struct sub *sub, const struct effect *effect)
+{
+	struct frame_deliver deliver = {.count = effect->count, .payload = effect->payload, .raw_bytes = (uint32_t)effect->payload.len};
+
+	if (conn->dead || conn->closing)
+		return;
+	switch (effect->kind) {
+	case FX_GRANT:
+		deliver.kind = DELIVER_ITEMS;
+		deliver.token = effect->token;
+		deliver.lease_ms = effect->lease_ms;
+		deliver.run_count = effect->run_count;
+		break;
+	case FX_JOBS:
+		deliver.kind = DELIVER_JOBS;
+		break;
+	case FX_JOB_CANCEL:
+	case FX_LEASE_LOST:
+		job_notice(conn, effect);
+		return;
+	case FX_SESSION_ENDED:
+		conn->attached = false;
+		(void)native_fail(conn, SLUICE_E_SESSION_GONE, "the session has ended: it was closed, expired, or another client opened its name");
+		return;
+	case FX_STREAM_DELETED:
+	case FX_QUEUE_DELETED:
+		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0, SLUICE_E_NOT_FOUND, "it was deleted");
+		sub_drop(sub);
+		return;
+	default:
+		return; /* FX_REPLY of a CLAIM: the engine's own */
+	}
+	deliver.subscription = (uint32_t)sub->number;
+	deliver_frame(conn, &deliver, effect->runs);
+}
+
+/* ---- segments to followers ---- */
+
+static void segment_whole(struct sub *sub, const struct segment *segment)
+{
+	struct frame_deliver deliver = {.subscription = (uint32_t)sub->number,
+					.kind = DELIVER_EVENTS,
+					.codec = segment->codec,
+					.base = segment->base,
+					.count = segment->count,
+					.time_ms = segment->time_ms,
+					.raw_bytes = segment->raw_bytes,
+					.subject = segment->subject,
+					.payload = segment->payload};
+
+	deliver_frame(sub->conn, &deliver, NULL);
+	sub->credit -= segment->count < sub->credit ? segment->count : sub->credit;
+	sub->next = segment->last + 1;
+}
+
+/* Some of a segment: from next on, what the filter takes, as far as the credit goes. */
+static int segment_part(struct sub *sub, const struct segment *segment, struct sluice_slice raw)
+{
+	struct sluice_slice filter = {sub->filter, sub->filter != NULL ? strlen(sub->filter) : 0};
+	struct frame_deliver deliver = {.subscription = (uint32_t)sub->number,
+					.kind = DELIVER_EVENTS,
+					.base = segment->base,
+					.time_ms = segment->time_ms,
+					.subject = segment->subject};
+	struct frame_run *runs = malloc(segment->count * sizeof(*runs));
+	uint8_t *bytes = malloc(raw.len + 1);
+	size_t len = 0;
+	int rc = runs == NULL || bytes == NULL ? SLUICE_E_NOMEM : 0;
+
+	for (uint32_t i = 0; rc == 0 && i < segment->count && sub->credit > 0; i++) {
+		uint64_t offset = segment->base + i;
+		struct envelope envelope;
+		const char *why = "";
+
+		rc = envelope_next(&raw, &envelope, &why);
+		if (rc != 0 || offset < sub->next)
+			continue;
+		sub->next = offset + 1;
+		if (sub->filter != NULL && !pattern_matches(filter, segment->subject.len > 0 ? segment->subject : envelope.subject))
+			continue;
+		memcpy(bytes + len, envelope.encoded.data, envelope.encoded.len);
+		len += envelope.encoded.len;
+		if (deliver.run_count > 0 && runs[deliver.run_count - 1].first + runs[deliver.run_count - 1].count == offset)
+			runs[deliver.run_count - 1].count++;
+		else
+			runs[deliver.run_count++] = (struct frame_run){offset, 1};
+		deliver.count++;
+		sub->credit--;
+	}
+	if (rc == 0 && deliver.count > 0) {
+		deliver.payload = (struct sluice_slice){bytes, len};
+		deliver.raw_bytes = (uint32_t)len;
+		deliver_frame(sub->conn, &deliver, runs);
+	}
+	free(runs);
+	free(bytes);
+	return rc;
+}
+
+int native_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
+{
+	struct sluice_slice filter = {sub->filter, sub->filter != NULL ? strlen(sub->filter) : 0};
+	bool all = sub->filter == NULL || (segment->subject.len > 0 && pattern_matches(filter, segment->subject));
+	uint8_t *raw = NULL;
+	const char *why = "";
+	int rc;
+
+	*io_budget -= *io_budget < segment->payload.len + 64 ? *io_budget : segment->payload.len + 64;
+	if (sub->filter != NULL && segment->subject.len > 0 && !all) {
+		sub->next = segment->last + 1;
+		return 0;
+	}
+	if (all && sub->next <= segment->base && sub->credit >= segment->count && (segment->codec == BATCH_RAW || sub->raw)) {
+		segment_whole(sub, segment);
+		return 0;
+	}
+	if (segment->codec == BATCH_RAW)
+		return segment_part(sub, segment, segment->payload);
+	rc = batch_decompress(segment->payload, segment->raw_bytes, &raw, &why);
+	if (rc == 0)
+		rc = segment_part(sub, segment, (struct sluice_slice){raw, segment->raw_bytes});
+	free(raw);
+	return rc;
+}
+
+/* ---- the door ---- */
+
+static int native_accept(const struct sluice_listener_host *host, sluice_conn *handle, void **ret_state)
+{
+	struct native *native = calloc(1, sizeof(*native));
+
+	(void)host;
+	if (native == NULL)
+		return SLUICE_E_NOMEM;
+	native->conn = (struct conn *)handle;
+	native->conn->answers = &native_answers;
+	*ret_state = native;
+	return 0;
+}
+
+static void native_closed(void *state)
+{
+	struct native *native = state;
+
+	if (native->hello != NULL)
+		sluice__hello__free_unpacked(native->hello, NULL);
+	free(native);
+}
+
+static void native_foreign_effect(void *state, const struct sluice_listener_effect *effect)
+{
+	(void)state;
+	(void)effect; /* the native listener hears effects as they are: native_effect() */
+}
+
+const struct sluice_listener_ops native_listener_ops = {
+	.struct_size = sizeof(struct sluice_listener_ops),
+	.protocol = "sluice",
+	.default_port = SLUICE_DEFAULT_PORT,
+	.accept = native_accept,
+	.bytes = native_bytes,
+	.effect = native_foreign_effect,
+	.closed = native_closed,
+};
+
+bool conn_is_native(const struct conn *conn)
+{
+	return conn->ops == &native_listener_ops;
+}

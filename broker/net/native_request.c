@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * REQUEST frames: commands go to the engine, reads are answered from a snapshot on this thread. A connection reads its own writes: a
+ * read waits until every earlier command of its connection is answered; and its reply waits until the effects of all that the
+ * snapshot shows have reached the connection.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "broker/net/native.h"
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+#include "protocol/message.h"
+
+/* ---- requests that are commands ---- */
+
+struct command_row {
+	Sluice__Request__OpCase op;
+	uint16_t type;
+	bool control; /* ahead of publishes */
+};
+
+static const struct command_row command_rows[] = {
+	{SLUICE__REQUEST__OP_SESSION_CLOSE, COMMAND_SESSION_CLOSE, true},
+	{SLUICE__REQUEST__OP_STREAM_CREATE, COMMAND_STREAM_CREATE, true},
+	{SLUICE__REQUEST__OP_STREAM_ALTER, COMMAND_STREAM_ALTER, true},
+	{SLUICE__REQUEST__OP_STREAM_DELETE, COMMAND_STREAM_DELETE, true},
+	{SLUICE__REQUEST__OP_CURSOR_SET, COMMAND_CURSOR_SET, true},
+	{SLUICE__REQUEST__OP_CURSOR_DELETE, COMMAND_CURSOR_DELETE, true},
+	{SLUICE__REQUEST__OP_QUEUE_CREATE, COMMAND_QUEUE_CREATE, true},
+	{SLUICE__REQUEST__OP_QUEUE_ALTER, COMMAND_QUEUE_ALTER, true},
+	{SLUICE__REQUEST__OP_QUEUE_DELETE, COMMAND_QUEUE_DELETE, true},
+	{SLUICE__REQUEST__OP_QUEUE_PURGE, COMMAND_QUEUE_PURGE, true},
+	{SLUICE__REQUEST__OP_ROUTER_CREATE, COMMAND_ROUTER_CREATE, true},
+	{SLUICE__REQUEST__OP_ROUTER_ALTER, COMMAND_ROUTER_ALTER, true},
+	{SLUICE__REQUEST__OP_ROUTER_DELETE, COMMAND_ROUTER_DELETE, true},
+	{SLUICE__REQUEST__OP_ROUTER_BIND, COMMAND_ROUTER_BIND, true},
+	{SLUICE__REQUEST__OP_ROUTER_UNBIND, COMMAND_ROUTER_UNBIND, true},
+	{SLUICE__REQUEST__OP_MACHINE_CREATE, COMMAND_MACHINE_CREATE, true},
+	{SLUICE__REQUEST__OP_MACHINE_ALTER, COMMAND_MACHINE_ALTER, true},
+	{SLUICE__REQUEST__OP_MACHINE_DELETE, COMMAND_MACHINE_DELETE, true},
+	{SLUICE__REQUEST__OP_PRODUCER_OPEN, COMMAND_PRODUCER_OPEN, true},
+	{SLUICE__REQUEST__OP_PRODUCER_CLOSE, COMMAND_PRODUCER_CLOSE, false}, /* behind its publishes */
+	{SLUICE__REQUEST__OP_JOB_SUBMIT, COMMAND_JOB_SUBMIT, false},
+	{SLUICE__REQUEST__OP_JOB_INTENT, COMMAND_JOB_INTENT, true},
+	{SLUICE__REQUEST__OP_JOB_REPORT, COMMAND_JOB_REPORT, true},
+	{SLUICE__REQUEST__OP_JOB_RELEASE, COMMAND_JOB_RELEASE, true},
+	{SLUICE__REQUEST__OP_JOB_CANCEL, COMMAND_JOB_CANCEL, true},
+	{SLUICE__REQUEST__OP_JOB_RESET, COMMAND_JOB_RESET, true},
+	{SLUICE__REQUEST__OP_QUARANTINE_PURGE, COMMAND_QUARANTINE_PURGE, true},
+	{SLUICE__REQUEST__OP_JOB_RETENTION, COMMAND_JOB_RETENTION, true},
+	{SLUICE__REQUEST__OP_TXN, COMMAND_TXN, false},
+	{SLUICE__REQUEST__OP_GATEWAY_CREATE, COMMAND_GATEWAY_CREATE, true},
+};
+
+static const struct command_row *command_row(Sluice__Request__OpCase op)
+{
+	for (size_t i = 0; i < sizeof(command_rows) / sizeof(command_rows[0]); i++)
+		if (command_rows[i].op == op)
+			return &command_rows[i];
+	return NULL;
+}
+
+/* ---- answers that wait for a release ---- */
+
+void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len)
+{
+	if (!conn->dead && !conn->closing)
+		native_frame(conn, FRAME_REPLY, corr, reply, len);
+}
+
+/* takes reply. */
+static void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence)
+{
+	struct deferred *answer;
+
+	if (sequence <= conn->io->released) {
+		native_answer(conn, corr, reply, len);
+		free(reply);
+		return;
+	}
+	answer = calloc(1, sizeof(*answer));
+	if (answer == NULL) {
+		free(reply);
+		conn_kill(conn);
+		return;
+	}
+	*answer = (struct deferred){.sequence = sequence, .conn = conn, .corr = corr, .bytes = reply, .len = len};
+	DL_APPEND(conn->io->answers, answer);
+}
+
+/* ---- status: the core's counts and the engine's facts ---- */
+
+static int status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
+{
+	static const char *const headroom[] = {"ok", "publish-stopped", "report-stopped"};
+	Sluice__Reply *reply = sluice__reply__unpack(NULL, *io_len, *io_reply);
+	struct engine_facts facts;
+	Sluice__Status *status;
+	uint8_t *bytes;
+	char server[] = "sluiced", version[] = SLUICE_VERSION, durability[] = "sync", *old[4];
+
+	if (reply == NULL || reply->status == NULL) {
+		if (reply != NULL)
+			sluice__reply__free_unpacked(reply, NULL);
+		return reply == NULL ? SLUICE_E_NOMEM : 0;
+	}
+	status = reply->status;
+	engine_facts_get(conn->io->engine, &facts);
+	old[0] = status->server;
+	old[1] = status->version;
+	old[2] = status->durability;
+	old[3] = status->headroom;
+	status->server = server;
+	status->version = version;
+	status->durability = durability;
+	status->headroom = (char *)(uintptr_t)headroom[facts.headroom];
+	status->uptime_ms = net_uptime_ms();
+	status->connections = net_connections(conn->io->net);
+	status->commits = facts.commits;
+	status->commands = facts.commands;
+	status->store_used_bytes = facts.store.used_bytes;
+	status->store_map_bytes = facts.store.map_bytes;
+	status->disk_free_bytes = facts.store.disk_free_bytes;
+	status->oldest_reader_ms = facts.store.oldest_reader_ms;
+	status->wall_time_ms = engine_clock(conn->io->engine).wall_ms;
+	bytes = malloc(sluice__reply__get_packed_size(reply) + 1);
+	if (bytes != NULL) {
+		free(*io_reply);
+		*io_reply = bytes;
+		*io_len = sluice__reply__pack(reply, bytes);
+	}
+	status->server = old[0];
+	status->version = old[1];
+	status->durability = old[2];
+	status->headroom = old[3];
+	sluice__reply__free_unpacked(reply, NULL);
+	return bytes != NULL ? 0 : SLUICE_E_NOMEM;
+}
+
+/* ---- reads ---- */
+
+static int query(struct conn *conn, const Sluice__Request *request, uint8_t **ret_reply, size_t *ret_len, uint64_t *ret_sequence)
+{
+	struct store_txn *txn = NULL;
+	struct batch_clock now = engine_clock(conn->io->engine);
+	int rc = engine_read_begin(conn->io->engine, &txn, ret_sequence);
+
+	if (rc != 0)
+		return rc;
+	rc = core_query(txn, conn->gateway, (struct query_clock){now.mono_ms, now.wall_ms}, request, ret_reply, ret_len);
+	store_abort(txn);
+	if (rc == 0 && request->op_case == SLUICE__REQUEST__OP_STATUS_GET)
+		rc = status_add(conn, ret_reply, ret_len);
+	return rc;
+}
+
+static void read_now(struct conn *conn, uint32_t corr, const Sluice__Request *request)
+{
+	uint8_t *reply = NULL;
+	size_t len = 0;
+	uint64_t sequence = 0;
+	int rc = query(conn, request, &reply, &len, &sequence);
+
+	if (rc != 0) {
+		free(reply);
+		native_refuse(conn, corr, rc, "%s", rc == SLUICE_E_CORRUPT ? store_last_error() : sluice_error_text(rc));
+		return;
+	}
+	answer_when_released(conn, corr, reply, len, sequence);
+}
+
+/* ---- wait for a job's end ---- */
+
+static bool job_read(struct conn *conn, const char *job, uint8_t **ret_reply, size_t *ret_len, uint64_t *ret_sequence, bool *ret_terminal)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
+	Sluice__Reply *reply;
+
+	show.job = (char *)(uintptr_t)job;
+	request.op_case = SLUICE__REQUEST__OP_JOB_SHOW;
+	request.job_show = &show;
+	if (query(conn, &request, ret_reply, ret_len, ret_sequence) != 0)
+		return false;
+	reply = sluice__reply__unpack(NULL, *ret_len, *ret_reply);
+	if (reply == NULL) {
+		free(*ret_reply);
+		return false;
+	}
+	*ret_terminal = reply->code != 0 || (reply->n_jobs == 1 && reply->jobs[0]->terminal);
+	sluice__reply__free_unpacked(reply, NULL);
+	return true;
+}
+
+/* The job as it is, with the code TIMEOUT. */
+static void waiter_timeout(struct conn *conn, uint32_t corr, const char *job)
+{
+	uint8_t *bytes = NULL;
+	size_t len = 0;
+	uint64_t sequence = 0;
+	bool terminal = false;
+	Sluice__Reply *reply;
+	char text[] = "the job has not ended in time; this is how it stands";
+
+	if (!job_read(conn, job, &bytes, &len, &sequence, &terminal)) {
+		native_refuse(conn, corr, SLUICE_E_IO, "the store cannot be read");
+		return;
+	}
+	reply = sluice__reply__unpack(NULL, len, bytes);
+	free(bytes);
+	if (reply == NULL) {
+		conn_kill(conn);
+		return;
+	}
+	if (!terminal) {
+		char *old = reply->text;
+
+		reply->code = SLUICE_E_TIMEOUT;
+		reply->text = text;
+		native_message(conn, FRAME_REPLY, corr, &reply->base);
+		reply->text = old;
+	} else {
+		native_message(conn, FRAME_REPLY, corr, &reply->base);
+	}
+	sluice__reply__free_unpacked(reply, NULL);
+}
+
+static void job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
+{
+	struct waiter *waiter;
+	uint8_t *reply = NULL;
+	size_t len = 0;
+	uint64_t sequence = 0;
+	bool terminal = false;
+
+	if (strlen(m->job) >= sizeof(waiter->job)) {
+		native_refuse(conn, corr, SLUICE_E_LIMIT, "the job id has %zu bytes; expected at most %llu", strlen(m->job),
+			      (unsigned long long)LIMIT_NAME_BYTES_MAX);
+		return;
+	}
+	if (!job_read(conn, m->job, &reply, &len, &sequence, &terminal)) {
+		native_refuse(conn, corr, SLUICE_E_IO, "the store cannot be read");
+		return;
+	}
+	if (terminal) {
+		answer_when_released(conn, corr, reply, len, sequence);
+		return;
+	}
+	free(reply);
+	/* Its end cannot be missed: effects of commits after the snapshot are handled by this thread after this. */
+	waiter = calloc(1, sizeof(*waiter));
+	if (waiter == NULL) {
+		conn_kill(conn);
+		return;
+	}
+	waiter->conn = conn;
+	waiter->corr = corr;
+	waiter->gateway = conn->gateway;
+	waiter->deadline_ms = io_now_ms() + (m->timeout_ms != 0 ? m->timeout_ms : UINT32_MAX);
+	memcpy(waiter->job, m->job, strlen(m->job));
+	DL_APPEND(conn->io->waiters, waiter);
+}
+
+void native_waiters(struct io *io, const struct effect *terminal, uint64_t now_ms)
+{
+	struct waiter *waiter, *next;
+
+	DL_FOREACH_SAFE(io->waiters, waiter, next) {
+		uint8_t *reply = NULL;
+		size_t len = 0;
+		uint64_t sequence = 0;
+		bool ended = false;
+
+		if (terminal == NULL && waiter->deadline_ms > now_ms)
+			continue;
+		if (terminal != NULL && (terminal->gateway != waiter->gateway || terminal->name.len != strlen(waiter->job) ||
+					 memcmp(terminal->name.data, waiter->job, terminal->name.len) != 0))
+			continue;
+		DL_DELETE(io->waiters, waiter);
+		if (terminal == NULL)
+			waiter_timeout(waiter->conn, waiter->corr, waiter->job);
+		else if (job_read(waiter->conn, waiter->job, &reply, &len, &sequence, &ended))
+			answer_when_released(waiter->conn, waiter->corr, reply, len, sequence);
+		free(waiter);
+	}
+}
+
+/* ---- subscriptions ---- */
+
+static int start_offset(struct store_txn *txn, struct conn *conn, const Sluice__FollowOpen *m, const struct stream_ref *stream, uint64_t *ret)
+{
+	int rc = 0;
+
+	switch (m->from) {
+	case SLUICE__FOLLOW_FROM__FROM_FIRST:
+		*ret = stream->first_offset;
+		break;
+	case SLUICE__FOLLOW_FROM__FROM_LAST:
+		*ret = stream->next_offset > stream->first_offset ? stream->next_offset - 1 : stream->next_offset;
+		break;
+	case SLUICE__FOLLOW_FROM__FROM_OFFSET:
+		*ret = m->offset;
+		break;
+	case SLUICE__FOLLOW_FROM__FROM_TIME:
+		rc = core_stream_seek_time(txn, conn->gateway, stream->log, m->time_ms, ret);
+		break;
+	case SLUICE__FOLLOW_FROM__FROM_CURSOR:
+		rc = core_cursor_find(txn, conn->gateway, stream->id, (struct sluice_slice){m->cursor, strlen(m->cursor)}, ret);
+		if (rc == SLUICE_E_NOT_FOUND) {
+			*ret = stream->first_offset;
+			rc = 0;
+		}
+		break;
+	case SLUICE__FOLLOW_FROM__FROM_NEW:
+		*ret = stream->next_offset;
+		break;
+	default:
+		rc = SLUICE_E_INVAL;
+		break;
+	}
+	return rc;
+}
+
+static bool sub_number_ok(struct conn *conn, uint32_t corr, uint32_t number, uint32_t credit)
+{
+	if (number == 0)
+		native_refuse(conn, corr, SLUICE_E_INVAL, "subscription number 0; expected one chosen by the client, not 0");
+	else if (sub_find(conn, number) != NULL)
+		native_refuse(conn, corr, SLUICE_E_EXISTS, "subscription number %u is in use on this connection", number);
+	else if (HASH_CNT(hh_number, conn->subs) >= LIMIT_SUBSCRIPTIONS_MAX)
+		native_refuse(conn, corr, SLUICE_E_LIMIT, "this connection has %llu subscriptions already", (unsigned long long)LIMIT_SUBSCRIPTIONS_MAX);
+	else if (credit > LIMIT_CREDIT_MAX)
+		native_refuse(conn, corr, SLUICE_E_LIMIT, "credit of %u; expected at most %llu", credit, (unsigned long long)LIMIT_CREDIT_MAX);
+	else
+		return true;
+	return false;
+}
+
+static struct sub *follow_new(struct conn *conn, const Sluice__FollowOpen *m, const struct stream_ref *stream, uint64_t start)
+{
+	struct sub *sub = calloc(1, sizeof(*sub));
+
+	if (sub == NULL)
+		return NULL;
+	sub->kind = SUB_FOLLOW;
+	sub->key = (struct log_key){conn->gateway, stream->id};
+	sub->log = stream->log;
+	sub->next = start;
+	sub->credit = m->credit;
+	sub->raw = m->raw;
+	if (m->filter[0] != 0 && strcmp(m->filter, ">") != 0) {
+		sub->filter = strdup(m->filter);
+		if (sub->filter == NULL) {
+			free(sub);
+			return NULL;
+		}
+	}
+	if (sub_add(conn, &sub, m->subscription) != 0)
+		return NULL;
+	return sub_find(conn, m->subscription);
+}
+
+static void follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOpen *m)
+{
+	Sluice__Reply reply = SLUICE__REPLY__INIT;
+	Sluice__FollowOpened opened = SLUICE__FOLLOW_OPENED__INIT;
+	struct store_txn *txn = NULL;
+	struct stream_ref stream = {0};
+	struct sub *sub;
+	const char *why = "";
+	uint64_t sequence, start = 0;
+	int rc;
+
+	if (!sub_number_ok(conn, corr, m->subscription, m->credit))
+		return;
+	if (m->filter[0] != 0 && pattern_check((struct sluice_slice){m->filter, strlen(m->filter)}, &why) != 0) {
+		native_refuse(conn, corr, SLUICE_E_INVAL, "filter: %s", why);
+		return;
+	}
+	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	if (rc == 0)
+		rc = core_stream_find(txn, conn->gateway, (struct sluice_slice){m->stream, strlen(m->stream)}, &stream);
+	if (rc == 0)
+		rc = start_offset(txn, conn, m, &stream, &start);
+	store_abort(txn);
+	if (rc == SLUICE_E_NOT_FOUND) {
+		native_refuse(conn, corr, rc, "stream '%.200s' does not exist", m->stream);
+		return;
+	}
+	sub = rc == 0 ? follow_new(conn, m, &stream, start) : NULL;
+	if (sub == NULL) {
+		native_refuse(conn, corr, rc != 0 ? rc : SLUICE_E_BUSY, "%s", sluice_error_text(rc != 0 ? rc : SLUICE_E_BUSY));
+		return;
+	}
+	opened.first_offset = stream.first_offset;
+	opened.next_offset = stream.next_offset;
+	opened.start_offset = start;
+	reply.follow_opened = &opened;
+	native_message(conn, FRAME_REPLY, corr, &reply.base);
+	sub_wants_pump(sub);
+}
+
+static void consume_open(struct conn *conn, uint32_t corr, const Sluice__ConsumeOpen *m)
+{
+	Sluice__Reply reply = SLUICE__REPLY__INIT;
+	Sluice__ConsumeOpened opened = SLUICE__CONSUME_OPENED__INIT;
+	struct consumer_spec spec = {.gateway = conn->gateway, .session = conn->session, .lease_ms = m->lease_ms, .credit = m->credit, .sink = &conn->io->sink};
+	struct store_txn *txn = NULL;
+	struct queue_ref queue = {0};
+	struct sub *sub;
+	uint64_t sequence;
+	int rc;
+
+	if (!sub_number_ok(conn, corr, m->subscription, m->credit))
+		return;
+	if (m->lease_ms != 0 && (m->lease_ms < LIMIT_LEASE_MS_MIN || m->lease_ms > LIMIT_LEASE_MS_MAX)) {
+		native_refuse(conn, corr, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu", m->lease_ms,
+			      (unsigned long long)LIMIT_LEASE_MS_MIN, (unsigned long long)LIMIT_LEASE_MS_MAX);
+		return;
+	}
+	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	if (rc == 0)
+		rc = core_queue_find(txn, conn->gateway, (struct sluice_slice){m->queue, strlen(m->queue)}, &queue);
+	store_abort(txn);
+	if (rc != 0) {
+		native_refuse(conn, corr, rc, rc == SLUICE_E_NOT_FOUND ? "queue '%.200s' does not exist" : "queue '%.200s' cannot be read", m->queue);
+		return;
+	}
+	sub = calloc(1, sizeof(*sub));
+	if (sub == NULL) {
+		native_refuse(conn, corr, SLUICE_E_BUSY, "the broker is out of memory; try again");
+		return;
+	}
+	sub->kind = SUB_CONSUME;
+	sub->queue = queue.id;
+	sub->queue_kind = queue.kind;
+	spec.queue = queue.id;
+	spec.claim_flags = (uint8_t)((m->orphans ? CLAIM_ORPHANS : 0) | (m->resume ? CLAIM_RESUME : 0) | (m->session_lease ? CLAIM_SESSION_LEASE : 0));
+	rc = sub_add(conn, &sub, m->subscription);
+	if (rc == 0) {
+		spec.tag = sub_find(conn, m->subscription)->tag;
+		opened.kind = (Sluice__QueueKind)queue.kind;
+		opened.lease_ms = m->lease_ms != 0 ? m->lease_ms : queue.lease_ms;
+		reply.consume_opened = &opened;
+		native_message(conn, FRAME_REPLY, corr, &reply.base);
+		rc = engine_consumer_open(conn->io->engine, &spec);
+	}
+	if (rc != 0)
+		conn_kill(conn);
+}
+
+static void subscription_close(struct conn *conn, uint32_t corr, const Sluice__SubscriptionClose *m)
+{
+	Sluice__Reply reply = SLUICE__REPLY__INIT;
+	struct sub *sub = sub_find(conn, m->subscription);
+
+	if (sub == NULL) {
+		native_refuse(conn, corr, SLUICE_E_NOT_FOUND, "no subscription of this connection has number %u", m->subscription);
+		return;
+	}
+	sub_drop(sub);
+	native_message(conn, FRAME_REPLY, corr, &reply.base);
+}
+
+/* ---- what needs no commit: now, or when the commands before it are answered ---- */
+
+static void run_read(struct conn *conn, uint32_t corr, const Sluice__Request *request)
+{
+	switch (request->op_case) {
+	case SLUICE__REQUEST__OP_FOLLOW_OPEN:
+		follow_open(conn, corr, request->follow_open);
+		return;
+	case SLUICE__REQUEST__OP_CONSUME_OPEN:
+		consume_open(conn, corr, request->consume_open);
+		return;
+	case SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE:
+		subscription_close(conn, corr, request->subscription_close);
+		return;
+	case SLUICE__REQUEST__OP_JOB_WAIT:
+		job_wait(conn, corr, request->job_wait);
+		return;
+	default:
+		read_now(conn, corr, request);
+		return;
+	}
+}
+
+void native_run_reads(struct conn *conn)
+{
+	struct deferred *read, *next;
+
+	DL_FOREACH_SAFE(conn->reads, read, next) {
+		Sluice__Request *request;
+
+		if (conn->dead || (conn->pendings != NULL && conn->pendings->ordinal <= read->ordinal))
+			return;
+		DL_DELETE(conn->reads, read);
+		request = sluice__request__unpack(NULL, read->len, read->bytes);
+		if (request != NULL) {
+			run_read(conn, read->corr, request);
+			sluice__request__free_unpacked(request, NULL);
+		} else {
+			conn_kill(conn);
+		}
+		free(read->bytes);
+		free(read);
+	}
+}
+
+static int defer_read(struct conn *conn, uint32_t corr, struct sluice_slice body)
+{
+	struct deferred *read = calloc(1, sizeof(*read));
+
+	if (read == NULL || (read->bytes = malloc(body.len + 1)) == NULL) {
+		free(read);
+		native_refuse(conn, corr, SLUICE_E_BUSY, "the broker is out of memory; try again");
+		return 0;
+	}
+	memcpy(read->bytes, body.data, body.len);
+	read->len = body.len;
+	read->corr = corr;
+	read->conn = conn;
+	read->ordinal = conn->ordinal;
+	DL_APPEND(conn->reads, read);
+	return 0;
+}
+
+int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
+{
+	ProtobufCMessage *message = NULL, *op;
+	Sluice__Request *request;
+	const struct command_row *row;
+	const char *why = "";
+	int rc;
+
+	if (corr == 0)
+		return (int)native_fail(conn, SLUICE_E_PROTOCOL, "a REQUEST with correlation 0; expected another number, for its reply");
+	rc = message_unpack(&sluice__request__descriptor, body, LIMIT_COMMAND_BYTES_MAX, &message, &why);
+	if (rc != 0) {
+		native_refuse(conn, corr, rc, "REQUEST: %s", why);
+		return 0;
+	}
+	request = (Sluice__Request *)message;
+	row = command_row(request->op_case);
+	if (row == NULL) {
+		if (request->op_case == SLUICE__REQUEST__OP__NOT_SET)
+			native_refuse(conn, corr, SLUICE_E_UNKNOWN_TYPE, "the request has no operation that this broker knows");
+		else if (conn->pendings != NULL || conn->reads != NULL)
+			rc = defer_read(conn, corr, body);
+		else
+			run_read(conn, corr, request);
+		sluice__request__free_unpacked(request, NULL);
+		return rc;
+	}
+	/* The operation leaves its request and goes with the command; all members of the oneof are message pointers. */
+	op = (ProtobufCMessage *)request->job_submit;
+	request->op_case = SLUICE__REQUEST__OP__NOT_SET;
+	request->job_submit = NULL;
+	sluice__request__free_unpacked(request, NULL);
+	rc = conn_submit_message(conn, row->type, &op, body.len, row->control, row->type == COMMAND_SESSION_CLOSE ? NATIVE_GOODBYE : NATIVE_REPLY, corr);
+	if (rc == SLUICE_E_BUSY)
+		return 1;
+	if (rc != 0)
+		native_refuse(conn, corr, rc, "%s", sluice_error_text(rc));
+	return 0;
+}

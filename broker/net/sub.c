@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Subscriptions: consumers (the engine keeps their credit) and followers, which read their stream from short snapshots on the I/O
+ * thread. A follower is pumped while it has credit and its connection takes output; at the end it hears CAUGHT_UP once and then waits
+ * for FX_LOG_GROWN. No snapshot is held across a socket write.
+ */
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "broker/net/io.h"
+#include "broker/util/log.h"
+#include "protocol/limits.h"
+
+/* Read from one snapshot for one follower before the next one's turn. */
+enum { PUMP_BYTES = 1 << 20 };
+
+struct sub *sub_find(struct conn *conn, uint64_t number)
+{
+	struct sub *sub;
+
+	HASH_FIND(hh_number, conn->subs, &number, sizeof(number), sub);
+	return sub;
+}
+
+static struct followed *followed_find(struct io *io, const struct log_key *key)
+{
+	struct followed *followed;
+
+	HASH_FIND(hh, io->followed, key, sizeof(*key), followed);
+	return followed;
+}
+
+static int followed_add(struct io *io, struct sub *sub)
+{
+	struct followed *followed = followed_find(io, &sub->key);
+
+	if (followed == NULL) {
+		followed = calloc(1, sizeof(*followed));
+		if (followed == NULL)
+			return SLUICE_E_NOMEM;
+		followed->key = sub->key;
+		HASH_ADD(hh, io->followed, key, sizeof(followed->key), followed);
+	}
+	DL_APPEND2(followed->subs, sub, log_prev, log_next);
+	return 0;
+}
+
+int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
+{
+	struct sub *own = *sub;
+	struct io *io = conn->io;
+
+	*sub = NULL;
+	own->conn = conn;
+	own->number = number;
+	own->tag = io->next_tag++;
+	if (own->kind == SUB_FOLLOW && followed_add(io, own) != 0) {
+		free(own->filter);
+		free(own);
+		return SLUICE_E_NOMEM;
+	}
+	HASH_ADD(hh_number, conn->subs, number, sizeof(own->number), own);
+	HASH_ADD(hh_tag, io->subs, tag, sizeof(own->tag), own);
+	return 0;
+}
+
+void sub_drop(struct sub *sub)
+{
+	struct conn *conn = sub->conn;
+	struct io *io = conn->io;
+
+	HASH_DELETE(hh_number, conn->subs, sub);
+	HASH_DELETE(hh_tag, io->subs, sub);
+	if (sub->kind == SUB_FOLLOW) {
+		struct followed *followed = followed_find(io, &sub->key);
+
+		DL_DELETE2(followed->subs, sub, log_prev, log_next);
+		if (followed->subs == NULL) {
+			HASH_DELETE(hh, io->followed, followed);
+			free(followed);
+		}
+		if (sub->listed)
+			DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
+	} else if (engine_consumer_close(io->engine, &io->sink, sub->tag) != 0) {
+		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to close a consumer"));
+	}
+	free(sub->filter);
+	free(sub);
+}
+
+void sub_wants_pump(struct sub *sub)
+{
+	if (sub->listed || sub->credit == 0 || sub->conn->dead || sub->conn->closing)
+		return;
+	sub->listed = true;
+	DL_APPEND2(sub->conn->io->pumps, sub, pump_prev, pump_next);
+}
+
+void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream)
+{
+	struct log_key key = {gateway, stream};
+	struct followed *followed = followed_find(io, &key);
+	struct sub *sub;
+
+	if (followed == NULL)
+		return;
+	DL_FOREACH2(followed->subs, sub, log_next)
+		sub_wants_pump(sub);
+}
+
+static int deliver(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
+{
+	return conn_is_native(sub->conn) ? native_deliver_segment(sub, segment, io_budget) : foreign_deliver_segment(sub, segment, io_budget);
+}
+
+/* Retention may have taken what the follower would read next: that is said, not hidden. */
+static void say_gap(struct sub *sub, uint64_t to)
+{
+	if (conn_is_native(sub->conn))
+		native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_GAP, sub, sub->next, to, 0, "");
+	sub->next = to;
+}
+
+static void say_caught_up(struct sub *sub)
+{
+	if (sub->caught_up_said)
+		return;
+	sub->caught_up_said = true;
+	if (conn_is_native(sub->conn))
+		native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_CAUGHT_UP, sub, sub->next, 0, 0, "");
+}
+
+/* Returns true when there may be more right now. */
+static bool pump_in(struct sub *sub, struct store_txn *txn)
+{
+	uint64_t budget = PUMP_BYTES;
+
+	while (sub->credit > 0 && budget > 0) {
+		struct segment segment;
+		int rc = core_segment_read(txn, (uint32_t)sub->key.gateway, sub->log, sub->next, &segment);
+
+		if (rc == SLUICE_E_NOT_FOUND) {
+			say_caught_up(sub);
+			return false;
+		}
+		if (rc != 0) {
+			log_line(LOG_LEVEL_ERROR, log_id("store.corrupt", "a stored record is damaged; its follower is ended"),
+				 log_str("record", store_last_error()));
+			if (conn_is_native(sub->conn))
+				native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, sub->next, 0, rc, store_last_error());
+			sub->credit = 0;
+			return false;
+		}
+		if (segment.base > sub->next)
+			say_gap(sub, segment.base);
+		rc = deliver(sub, &segment, &budget);
+		if (rc != 0) {
+			conn_kill(sub->conn);
+			return false;
+		}
+		if (conn_unsent(sub->conn) > LIMIT_OUTBOX_BYTES_MAX / 2)
+			return false; /* goes on when the output has drained */
+	}
+	return sub->credit > 0;
+}
+
+void subs_pump(struct io *io)
+{
+	/* Each listed follower gets one turn; who has more is listed again and the loop is woken for it. */
+	struct sub *last = io->pumps != NULL ? io->pumps->pump_prev : NULL;
+	bool more = false;
+
+	while (io->pumps != NULL) {
+		struct sub *sub = io->pumps;
+		struct store_txn *txn = NULL;
+		uint64_t sequence;
+		bool again;
+
+		DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
+		sub->listed = false;
+		if (sub->conn->dead || conn_unsent(sub->conn) > LIMIT_OUTBOX_BYTES_MAX / 2) {
+			if (sub == last)
+				break;
+			continue;
+		}
+		if (engine_read_begin(io->engine, &txn, &sequence) != 0) {
+			conn_kill(sub->conn);
+			break;
+		}
+		again = pump_in(sub, txn);
+		store_abort(txn);
+		if (again) {
+			sub_wants_pump(sub);
+			more = true;
+		}
+		if (sub == last)
+			break;
+	}
+	if (more)
+		event_active(io->wake, EV_READ, 0);
+}

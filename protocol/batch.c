@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Batches: checked as a whole, compressed as a whole. */
+#include <stdlib.h>
+#include <zstd.h>
+
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+
+int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject, int64_t *ret_time_min, int64_t *ret_time_max, const char **ret_why)
+{
+	int64_t min = INT64_MAX, max = INT64_MIN;
+
+	if (count > LIMIT_BATCH_EVENTS_MAX) {
+		*ret_why = "more events than BATCH_EVENTS_MAX";
+		return SLUICE_E_LIMIT;
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		struct envelope envelope;
+		int rc = envelope_next(&raw, &envelope, ret_why);
+
+		if (rc == 0 && batch_has_subject && envelope.subject.len > 0) {
+			*ret_why = "an event has a subject of its own in a batch that has one";
+			rc = SLUICE_E_PROTOCOL;
+		}
+		if (rc == 0 && !batch_has_subject)
+			rc = subject_check(envelope.subject, ret_why);
+		if (rc != 0)
+			return rc;
+		min = envelope.time_delta_ms < min ? envelope.time_delta_ms : min;
+		max = envelope.time_delta_ms > max ? envelope.time_delta_ms : max;
+	}
+	if (raw.len != 0) {
+		*ret_why = "bytes are left behind the last event that the batch counts";
+		return SLUICE_E_PROTOCOL;
+	}
+	if (ret_time_min != NULL)
+		*ret_time_min = min;
+	if (ret_time_max != NULL)
+		*ret_time_max = max;
+	return 0;
+}
+
+int batch_decompress(struct sluice_slice payload, uint32_t raw_bytes, uint8_t **ret_raw, const char **ret_why)
+{
+	uint8_t *raw;
+	size_t got;
+
+	if (raw_bytes > LIMIT_BATCH_RAW_BYTES_MAX) {
+		*ret_why = "the batch is larger than BATCH_RAW_BYTES_MAX";
+		return SLUICE_E_LIMIT;
+	}
+	/* A frame that says its own size must say the same: no bomb is even begun. */
+	if (ZSTD_getFrameContentSize(payload.data, payload.len) != raw_bytes) {
+		*ret_why = "the zstd frame's content size is missing or differs from raw bytes";
+		return SLUICE_E_PROTOCOL;
+	}
+	raw = malloc((size_t)raw_bytes + 1);
+	if (raw == NULL) {
+		*ret_why = "out of memory";
+		return SLUICE_E_NOMEM;
+	}
+	got = ZSTD_decompress(raw, raw_bytes, payload.data, payload.len);
+	if (ZSTD_isError(got) || got != raw_bytes) {
+		free(raw);
+		*ret_why = "the zstd frame is damaged";
+		return SLUICE_E_PROTOCOL;
+	}
+	*ret_raw = raw;
+	return 0;
+}
+
+size_t batch_compress(uint8_t *buf, size_t buf_bytes, struct sluice_slice raw)
+{
+	size_t bytes = ZSTD_compress(buf, buf_bytes, raw.data, raw.len, 1);
+
+	return ZSTD_isError(bytes) || bytes >= raw.len ? 0 : bytes;
+}

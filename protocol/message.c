@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * protobuf-c has no limit on depth or groups and does not check UTF-8; what comes from outside is looked over first, without
+ * allocation, against the descriptor.
+ */
+#include <stdbool.h>
+
+#include "protocol/message.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/bytes.h"
+
+enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
+
+static bool varint(struct reader *reader, uint64_t *ret)
+{
+	uint64_t value = 0;
+
+	for (unsigned shift = 0; shift < 64; shift += 7) {
+		uint8_t byte = (uint8_t)read_be(reader, 1);
+
+		if (reader->bad)
+			return false;
+		value |= (uint64_t)(byte & 0x7f) << shift;
+		if (!(byte & 0x80)) {
+			*ret = value;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool utf8_valid(struct sluice_slice text)
+{
+	const uint8_t *at = text.data;
+
+	for (size_t i = 0; i < text.len;) {
+		size_t len = at[i] < 0x80 ? 1 : (at[i] & 0xe0) == 0xc0 ? 2 : (at[i] & 0xf0) == 0xe0 ? 3 : (at[i] & 0xf8) == 0xf0 ? 4 : 0;
+		uint32_t point = len > 1 ? at[i] & (0xffu >> (len + 1)) : at[i];
+
+		if (len == 0 || len > text.len - i || at[i] == 0)
+			return false;
+		for (size_t k = 1; k < len; k++) {
+			if ((at[i + k] & 0xc0) != 0x80)
+				return false;
+			point = point << 6 | (at[i + k] & 0x3f);
+		}
+		if ((len == 2 && point < 0x80) || (len == 3 && point < 0x800) || (len == 4 && point < 0x10000) || point > 0x10ffff ||
+		    (point >= 0xd800 && point <= 0xdfff))
+			return false;
+		i += len;
+	}
+	return true;
+}
+
+static int look(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int depth, const char **ret_why);
+
+static int look_at_bytes(const ProtobufCFieldDescriptor *field, struct sluice_slice bytes, int depth, const char **ret_why)
+{
+	if (field == NULL)
+		return 0;
+	if (field->type == PROTOBUF_C_TYPE_STRING && !utf8_valid(bytes)) {
+		*ret_why = "a string is not valid UTF-8, or holds a NUL";
+		return SLUICE_E_PROTOCOL;
+	}
+	if (field->type == PROTOBUF_C_TYPE_MESSAGE)
+		return look(field->descriptor, bytes, depth + 1, ret_why);
+	return 0;
+}
+
+static int look(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int depth, const char **ret_why)
+{
+	struct reader reader = reader_of(bytes);
+
+	if (depth > MESSAGE_DEPTH_MAX) {
+		*ret_why = "messages are nested too deep";
+		return SLUICE_E_LIMIT;
+	}
+	*ret_why = "the message is cut short or malformed";
+	while (reader.left > 0) {
+		uint64_t tag, value;
+		int rc;
+
+		if (!varint(&reader, &tag))
+			return SLUICE_E_PROTOCOL;
+		switch (tag & 7) {
+		case WIRE_VARINT:
+			if (!varint(&reader, &value))
+				return SLUICE_E_PROTOCOL;
+			break;
+		case WIRE_64:
+			(void)read_bytes(&reader, 8);
+			break;
+		case WIRE_32:
+			(void)read_bytes(&reader, 4);
+			break;
+		case WIRE_BYTES:
+			if (!varint(&reader, &value) || value > reader.left)
+				return SLUICE_E_PROTOCOL;
+			rc = look_at_bytes(protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3)), read_bytes(&reader, (size_t)value),
+					   depth, ret_why);
+			if (rc != 0)
+				return rc;
+			break;
+		default:
+			*ret_why = "the message has a group or an unknown wire type";
+			return SLUICE_E_PROTOCOL;
+		}
+		if (reader.bad || tag >> 3 == 0)
+			return SLUICE_E_PROTOCOL;
+	}
+	return 0;
+}
+
+/* ---- unknown fields ---- */
+
+static void strip(ProtobufCMessage *message);
+
+static void strip_field(ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+{
+	void *member = (uint8_t *)message + field->offset;
+
+	if (field->type != PROTOBUF_C_TYPE_MESSAGE)
+		return;
+	if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+		size_t count = *(const size_t *)(const void *)((const uint8_t *)message + field->quantifier_offset);
+		ProtobufCMessage **list = *(ProtobufCMessage ***)member;
+
+		for (size_t i = 0; i < count; i++)
+			strip(list[i]);
+		return;
+	}
+	if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 && *(const uint32_t *)(const void *)((const uint8_t *)message + field->quantifier_offset) != field->id)
+		return;
+	if (*(ProtobufCMessage **)member != NULL)
+		strip(*(ProtobufCMessage **)member);
+}
+
+static void strip(ProtobufCMessage *message)
+{
+	for (unsigned i = 0; i < message->n_unknown_fields; i++)
+		free(message->unknown_fields[i].data);
+	free(message->unknown_fields);
+	message->n_unknown_fields = 0;
+	message->unknown_fields = NULL;
+	for (unsigned i = 0; i < message->descriptor->n_fields; i++)
+		strip_field(message, &message->descriptor->fields[i]);
+}
+
+int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max, ProtobufCMessage **ret, const char **ret_why)
+{
+	ProtobufCMessage *message;
+	int rc;
+
+	if (bytes.len > max) {
+		*ret_why = "the message is larger than its limit";
+		return SLUICE_E_LIMIT;
+	}
+	rc = look(descriptor, bytes, 0, ret_why);
+	if (rc != 0)
+		return rc;
+	message = protobuf_c_message_unpack(descriptor, NULL, bytes.len, bytes.data);
+	if (message == NULL) {
+		*ret_why = "the message is malformed";
+		return SLUICE_E_PROTOCOL;
+	}
+	strip(message);
+	*ret = message;
+	return 0;
+}
