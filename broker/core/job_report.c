@@ -175,7 +175,8 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, 
 	if (m->state[0] == '\0' || strcmp(m->state, job_state_name(job)) == 0)
 		return report_note(a, job, m, out);
 	if (!machine_state_find(job->machine, m->state, &state)) {
-		snprintf(reason, sizeof(reason), "machine %.80s has no state %s", job->machine->config->name, m->state);
+		snprintf(reason, sizeof(reason), "state %s is not one of machine %s", m->state, job->machine->config->name);
+		job_text_trim(reason);
 		return put_in_quarantine(a, job, m, reason, out);
 	}
 	if (!machine_allows(job->machine, job->live.state, state)) {

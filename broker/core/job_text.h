@@ -12,6 +12,9 @@ bool job_text_utf8(struct sluice_slice text);
  * valid, else a copy in the effects arena; NULL: out of memory. */
 const char *job_text_clean(struct effects *effects, const char *text);
 
+/* After a text was cut at a byte count: takes an unfinished character off its end. */
+void job_text_trim(char *text);
+
 /* One token of a subject from a job id. These bytes become %XX (upper-case hex): . * > # % space. An id whose token would be longer
  * than JOB_TOKEN_BYTES_MAX becomes "#<job number>", which no id can collide with. Returns its length; not terminated. */
 enum { JOB_TOKEN_BYTES_MAX = 187 };

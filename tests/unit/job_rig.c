@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * See job_rig.h. */
+#include "tests/unit/job_rig.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MUST(call)                                                                                       \
+	do {                                                                                             \
+		int must_err = (call);                                                                   \
+		cr_assert_eq(must_err, 0, "%s: %s", #call, sluice_error_name(must_err));                 \
+	} while (0)
+
+static struct sluice_slice text(const char *t)
+{
+	return (struct sluice_slice){t, strlen(t)};
+}
+
+struct outcome rig_apply(struct rig *rig, uint16_t type, uint64_t session, const void *body)
+{
+	struct command command = {.type = type, .gateway = rig->gateway, .session = session, .random = 1};
+	struct outcome out = {.code = 1};
+	struct store_txn *txn;
+
+	command.body = body; /* the union's pointers are the same */
+	effects_clear(rig->effects);
+	rig->clock.wall_ms++;
+	MUST(store_begin(rig->store, &txn));
+	MUST(core_batch_begin(rig->core, txn, rig->clock));
+	MUST(core_apply(rig->core, txn, &command, rig->effects));
+	MUST(core_batch_end(rig->core, txn, rig->effects));
+	MUST(store_commit(txn));
+	for (size_t i = 0; i < effects_count(rig->effects); i++) {
+		if (effects_at(rig->effects, i)->kind == FX_REPLY)
+			out = *effects_at(rig->effects, i)->outcome;
+	}
+	cr_assert(type == COMMAND_TICK || out.code <= 0, "a command has an answer");
+	return out;
+}
+
+static void must_apply(struct rig *rig, uint16_t type, const void *body)
+{
+	struct outcome out = rig_apply(rig, type, 0, body);
+
+	cr_assert_eq(out.code, 0, "%s: %s", sluice_error_name(out.code), out.text);
+}
+
+uint64_t rig_session(struct rig *rig)
+{
+	struct cmd_session_open open = {.client = text("test"), .timeout_ms = 30000};
+	struct outcome out = rig_apply(rig, COMMAND_SESSION_OPEN, 0, &open);
+
+	cr_assert_eq(out.code, 0, "%s", out.text);
+	return out.id;
+}
+
+void rig_session_end(struct rig *rig, uint64_t session)
+{
+	struct cmd_session_expire expire = {session};
+	struct outcome out = rig_apply(rig, COMMAND_SESSION_EXPIRE, 0, &expire);
+
+	cr_assert_eq(out.code, 0, "%s", out.text);
+}
+
+void rig_advance(struct rig *rig, uint64_t ms)
+{
+	struct cmd_tick tick = {1000};
+	uint64_t due;
+
+	rig->clock.mono_ms += ms;
+	rig->clock.wall_ms += ms;
+	for (int i = 0; i < 10000; i++) {
+		struct store_txn *txn;
+
+		MUST(store_begin(rig->store, &txn));
+		MUST(core_next_deadline(rig->core, txn, &due));
+		store_abort(txn);
+		if (due > rig->clock.mono_ms)
+			return;
+		(void)rig_apply(rig, COMMAND_TICK, 0, &tick);
+	}
+	cr_assert(false, "timers stay due");
+}
+
+static void make_topology(struct rig *rig)
+{
+	Sluice__StreamConfig stream = SLUICE__STREAM_CONFIG__INIT;
+	Sluice__StreamCreate stream_create = SLUICE__STREAM_CREATE__INIT;
+	Sluice__QueueConfig queue = SLUICE__QUEUE_CONFIG__INIT;
+	Sluice__QueueCreate queue_create = SLUICE__QUEUE_CREATE__INIT;
+	char *subjects[] = {(char *)"job.>"};
+
+	stream.name = (char *)RIG_STREAM;
+	stream.n_subjects = 1;
+	stream.subjects = subjects;
+	stream_create.config = &stream;
+	must_apply(rig, COMMAND_STREAM_CREATE, &stream_create);
+	queue.name = (char *)RIG_QUEUE;
+	queue.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
+	queue_create.config = &queue;
+	must_apply(rig, COMMAND_QUEUE_CREATE, &queue_create);
+}
+
+void rig_open(struct rig *rig)
+{
+	struct queue_ref queue;
+	struct store_txn *txn;
+
+	memset(rig, 0, sizeof(*rig));
+	rig->clock = (struct batch_clock){1000, 1700000000000};
+	MUST(store_open_mem(&(struct store_options){.create = true}, &rig->store));
+	MUST(core_create(&rig->core));
+	MUST(effects_create(&rig->effects));
+	MUST(store_begin(rig->store, &txn));
+	MUST(core_bootstrap(rig->core, txn, rig->clock));
+	MUST(store_commit(txn));
+	MUST(store_begin_read(rig->store, &txn));
+	MUST(core_gateway_find(txn, text("default"), &rig->gateway));
+	store_abort(txn);
+	make_topology(rig);
+	MUST(store_begin_read(rig->store, &txn));
+	MUST(core_queue_find(txn, rig->gateway, text(RIG_QUEUE), &queue));
+	store_abort(txn);
+	rig->queue = queue.id;
+	rig->session = rig_session(rig);
+}
+
+void rig_close(struct rig *rig)
+{
+	sluice__reply__free_unpacked(rig->reply, NULL);
+	sluice__job_deliveries__free_unpacked(rig->deliveries, NULL);
+	effects_destroy(rig->effects);
+	core_destroy(rig->core);
+	store_close(rig->store);
+}
+
+/* ---- commands ---- */
+
+struct outcome rig_submit(struct rig *rig, const char *id)
+{
+	Sluice__JobSubmit m = SLUICE__JOB_SUBMIT__INIT;
+
+	m.job = (char *)id;
+	m.queue = (char *)RIG_QUEUE;
+	m.owner = (char *)"ada";
+	m.payload = (ProtobufCBinaryData){4, (uint8_t *)"work"};
+	return rig_apply(rig, COMMAND_JOB_SUBMIT, rig->session, &m);
+}
+
+size_t rig_claim(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags)
+{
+	struct cmd_claim claim = {.queue = rig->queue, .max = max, .flags = flags};
+	struct outcome out = rig_apply(rig, COMMAND_CLAIM, session, &claim);
+	const struct effect *jobs = NULL;
+
+	cr_assert_eq(out.code, 0, "%s", out.text);
+	for (size_t i = 0; i < effects_count(rig->effects); i++) {
+		if (effects_at(rig->effects, i)->kind == FX_JOBS) {
+			cr_assert_null(jobs, "small claims come in one delivery");
+			jobs = effects_at(rig->effects, i);
+		}
+	}
+	sluice__job_deliveries__free_unpacked(rig->deliveries, NULL);
+	rig->deliveries = jobs != NULL ? sluice__job_deliveries__unpack(NULL, jobs->payload.len, jobs->payload.data)
+				       : sluice__job_deliveries__unpack(NULL, 0, (const uint8_t *)"");
+	cr_assert_not_null(rig->deliveries, "deliveries are a JobDeliveries message");
+	cr_assert_eq(rig->deliveries->n_jobs, out.count);
+	cr_assert_eq(jobs != NULL ? jobs->count : 0, out.count);
+	return rig->deliveries->n_jobs;
+}
+
+struct outcome rig_intent(struct rig *rig, const char *id, uint64_t token, uint32_t attempt, const char *tag)
+{
+	Sluice__JobIntent m = SLUICE__JOB_INTENT__INIT;
+
+	m.job = (char *)id;
+	m.token = token;
+	m.attempt = attempt;
+	m.tag = (char *)tag;
+	return rig_apply(rig, COMMAND_JOB_INTENT, rig->session, &m);
+}
+
+struct outcome rig_report(struct rig *rig, const char *id, uint64_t token, uint32_t attempt, const char *state)
+{
+	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
+
+	m.job = (char *)id;
+	m.token = token;
+	m.attempt = attempt;
+	m.state = (char *)state;
+	m.source = (char *)"test";
+	return rig_apply(rig, COMMAND_JOB_REPORT, rig->session, &m);
+}
+
+struct outcome rig_release(struct rig *rig, const char *id, uint64_t token, uint32_t delay_ms)
+{
+	Sluice__JobRelease m = SLUICE__JOB_RELEASE__INIT;
+
+	m.job = (char *)id;
+	m.token = token;
+	m.delay_ms = delay_ms;
+	return rig_apply(rig, COMMAND_JOB_RELEASE, rig->session, &m);
+}
+
+struct outcome rig_cancel(struct rig *rig, const char *id)
+{
+	Sluice__JobCancel m = SLUICE__JOB_CANCEL__INIT;
+
+	m.job = (char *)id;
+	m.reason = (char *)"not wanted";
+	return rig_apply(rig, COMMAND_JOB_CANCEL, rig->session, &m);
+}
+
+struct outcome rig_reset(struct rig *rig, const char *id, bool force)
+{
+	Sluice__JobReset m = SLUICE__JOB_RESET__INIT;
+
+	m.job = (char *)id;
+	m.force = force;
+	return rig_apply(rig, COMMAND_JOB_RESET, rig->session, &m);
+}
+
+/* ---- reads ---- */
+
+const Sluice__Reply *rig_query(struct rig *rig, const Sluice__Request *request)
+{
+	struct query_clock clock = {rig->clock.mono_ms, rig->clock.wall_ms};
+	struct store_txn *txn;
+	uint8_t *packed;
+	size_t bytes;
+
+	MUST(store_begin_read(rig->store, &txn));
+	MUST(core_query(txn, rig->gateway, clock, request, &packed, &bytes));
+	store_abort(txn);
+	sluice__reply__free_unpacked(rig->reply, NULL);
+	rig->reply = sluice__reply__unpack(NULL, bytes, packed);
+	free(packed);
+	cr_assert_not_null(rig->reply);
+	return rig->reply;
+}
+
+const Sluice__JobInfo *rig_show(struct rig *rig, const char *id)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
+
+	show.job = (char *)id;
+	show.payload = true;
+	request.op_case = SLUICE__REQUEST__OP_JOB_SHOW;
+	request.job_show = &show;
+	rig_query(rig, &request);
+	cr_assert_eq(rig->reply->n_jobs, 1, "job %s: %s", id, rig->reply->text);
+	return rig->reply->jobs[0];
+}
+
+size_t rig_history(struct rig *rig, const char *id)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobHistory history = SLUICE__JOB_HISTORY__INIT;
+
+	history.job = (char *)id;
+	request.op_case = SLUICE__REQUEST__OP_JOB_HISTORY;
+	request.job_history = &history;
+	return rig_query(rig, &request)->n_history;
+}
+
+size_t rig_quarantine(struct rig *rig, const char *id)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QuarantineList list = SLUICE__QUARANTINE_LIST__INIT;
+
+	list.job = (char *)id;
+	list.max = 1000;
+	request.op_case = SLUICE__REQUEST__OP_QUARANTINE_LIST;
+	request.quarantine_list = &list;
+	return rig_query(rig, &request)->n_quarantine;
+}
+
+void rig_audit(struct rig *rig)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__Audit audit = SLUICE__AUDIT__INIT;
+
+	request.op_case = SLUICE__REQUEST__OP_AUDIT;
+	request.audit = &audit;
+	rig_query(rig, &request);
+	cr_assert_not_null(rig->reply->audited, "%s", rig->reply->text);
+	cr_assert_eq(rig->reply->audited->n_findings, 0, "audit: %s",
+		     rig->reply->audited->n_findings > 0 ? rig->reply->audited->findings[0] : "");
+}
+
+size_t rig_effects(const struct rig *rig, enum effect_kind kind)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < effects_count(rig->effects); i++)
+		n += effects_at(rig->effects, i)->kind == kind;
+	return n;
+}
+
+uint64_t rig_events(struct rig *rig)
+{
+	struct stream_ref stream;
+	struct store_txn *txn;
+
+	MUST(store_begin_read(rig->store, &txn));
+	MUST(core_stream_find(txn, rig->gateway, text(RIG_STREAM), &stream));
+	store_abort(txn);
+	return stream.next_offset - stream.first_offset;
+}

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Every claim state x every command: what is answered, and how the job is held afterwards. The table is written by hand from the rules, one
+ * row per command, one column per situation. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "tests/unit/job_rig.h"
+
+enum situation { READY, LEASED, INTENT, ORPHAN, ORPHAN_INTENT, GATED, ENDED, CANCEL_ASKED, CANCELLED, SITUATIONS };
+
+static const char *const situation_names[SITUATIONS] = {"ready",    "leased", "intent",	      "orphan", "orphan+intent",
+							 "gated",   "ended",  "cancel-asked", "cancelled"};
+
+/* A column: what is answered (see expect_answer), a slash, the claim afterwards. */
+struct row {
+	const char *command;
+	const char *expected[SITUATIONS];
+};
+
+/* Answers: 0 done, d duplicate, A applied, D nothing new, Q quarantined; S stale token, T stale attempt, C conflict, X cancelled, W wrong
+ * state, I invalid; 0 and 1 for claims: how many were given.
+ * Claims: r ready, l leased, o orphaned, g gated, n none. */
+static const struct row rows[] = {
+	/*                    ready  leased intent orphan orph+i gated  ended  c-asked cancelled */
+	{"claim",            {"1/l", "0/l", "0/l", "0/o", "0/o", "0/g", "0/n", "0/l", "0/n"}},
+	{"claim-orphans",    {"1/l", "0/l", "0/l", "1/l", "1/l", "0/g", "0/n", "0/l", "0/n"}},
+	{"claim-resume",     {"0/r", "1/l", "1/l", "0/o", "0/o", "0/g", "0/n", "1/l", "0/n"}},
+	{"intent",           {"S/r", "0/l", "d/l", "S/o", "S/o", "S/g", "S/n", "d/l", "X/n"}},
+	{"intent-other-tag", {"S/r", "0/l", "C/l", "S/o", "S/o", "S/g", "S/n", "C/l", "X/n"}},
+	{"intent-no-token",  {"S/r", "S/l", "S/l", "S/o", "S/o", "S/g", "S/n", "S/l", "S/n"}},
+	{"intent-bad-token", {"S/r", "S/l", "S/l", "S/o", "S/o", "S/g", "S/n", "S/l", "S/n"}},
+	{"intent-attempt-2", {"S/r", "T/l", "T/l", "S/o", "S/o", "S/g", "S/n", "X/l", "X/n"}},
+	{"report",           {"A/r", "A/l", "A/l", "A/o", "A/o", "S/g", "Q/n", "A/l", "Q/n"}},
+	{"report-bad-token", {"S/r", "S/l", "S/l", "S/o", "S/o", "S/g", "S/n", "S/l", "S/n"}},
+	{"report-no-token",  {"A/r", "A/l", "A/l", "A/o", "A/o", "A/g", "Q/n", "A/l", "Q/n"}},
+	{"report-end",       {"A/n", "A/n", "A/n", "A/n", "A/n", "S/g", "D/n", "A/n", "Q/n"}},
+	{"report-end-other", {"A/n", "A/n", "A/n", "A/n", "A/n", "A/n", "D/n", "A/n", "Q/n"}},
+	{"report-attempt-2", {"Q/r", "Q/l", "Q/l", "Q/o", "Q/o", "Q/g", "Q/n", "Q/l", "Q/n"}},
+	{"report-release",   {"I/r", "A/r", "A/o", "D/o", "D/o", "S/g", "D/n", "A/o", "D/n"}},
+	{"release",          {"S/r", "0/r", "W/l", "S/o", "S/o", "d/g", "S/n", "W/l", "S/n"}},
+	{"release-delay",    {"S/r", "0/g", "W/l", "S/o", "S/o", "d/g", "S/n", "W/l", "S/n"}},
+	{"release-bad-token",{"S/r", "S/l", "S/l", "S/o", "S/o", "S/g", "S/n", "S/l", "S/n"}},
+	{"cancel",           {"0/n", "0/n", "0/l", "0/n", "0/o", "0/n", "0/n", "d/l", "d/n"}},
+	{"reset",            {"W/r", "W/l", "W/l", "W/o", "W/o", "W/g", "0/r", "W/l", "0/r"}},
+	{"reset-force",      {"0/r", "0/r", "0/r", "0/r", "0/r", "0/r", "0/r", "0/r", "0/r"}},
+	{"submit",           {"d/r", "d/l", "d/l", "d/o", "d/o", "d/g", "d/n", "d/l", "d/n"}},
+	{"session-end",      {"0/r", "0/o", "0/o", "0/o", "0/o", "0/g", "0/n", "0/o", "0/n"}},
+	{"time",             {"0/r", "0/l", "0/l", "0/o", "0/o", "0/r", "0/n", "0/l", "0/n"}},
+};
+
+/* Brings the job there; returns the token that its holder has (or had); 0 when nobody ever did. */
+static uint64_t bring(struct rig *rig, enum situation situation)
+{
+	uint64_t token = 0;
+
+	cr_assert_eq(rig_submit(rig, "j").code, 0);
+	if (situation == READY)
+		return 0;
+	cr_assert_eq(rig_claim(rig, rig->session, 1, 0), 1);
+	token = rig->deliveries->jobs[0]->token;
+	if (situation == INTENT || situation == ORPHAN_INTENT || situation == ENDED || situation == CANCEL_ASKED)
+		cr_assert_eq(rig_intent(rig, "j", token, 1, "tag").code, 0);
+	if (situation == ORPHAN || situation == ORPHAN_INTENT) {
+		rig_session_end(rig, rig->session);
+		rig->session = rig_session(rig);
+	}
+	if (situation == GATED)
+		cr_assert_eq(rig_release(rig, "j", token, 60000).code, 0);
+	if (situation == ENDED)
+		cr_assert_eq(rig_report(rig, "j", token, 1, "COMPLETE").code, 0);
+	if (situation == CANCEL_ASKED || situation == CANCELLED)
+		cr_assert_eq(rig_cancel(rig, "j").code, 0);
+	return token;
+}
+
+static struct outcome report_release(struct rig *rig, uint64_t token)
+{
+	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
+
+	m.job = (char *)"j";
+	m.token = token;
+	m.attempt = 1;
+	m.release = true;
+	return rig_apply(rig, COMMAND_JOB_REPORT, rig->session, &m);
+}
+
+static char letter_of(const struct outcome *out)
+{
+	static const char dispositions[] = {[SLUICE__DISPOSITION__APPLIED] = 'A',
+					    [SLUICE__DISPOSITION__DUPLICATE] = 'D',
+					    [SLUICE__DISPOSITION__PUT_IN_QUARANTINE] = 'Q'};
+
+	switch (out->code) {
+	case SLUICE_E_STALE_TOKEN:
+		return 'S';
+	case SLUICE_E_STALE_ATTEMPT:
+		return 'T';
+	case SLUICE_E_CONFLICT:
+		return 'C';
+	case SLUICE_E_CANCELLED:
+		return 'X';
+	case SLUICE_E_WRONG_STATE:
+		return 'W';
+	case SLUICE_E_INVAL:
+		return 'I';
+	case 0:
+		break;
+	default:
+		return '?';
+	}
+	if (out->kind == OUT_REPORTED)
+		return dispositions[out->disposition];
+	return out->duplicate ? 'd' : '0';
+}
+
+static char claimed(struct rig *rig, uint8_t flags)
+{
+	return (char)('0' + rig_claim(rig, rig->session, 10, flags));
+}
+
+static char run(struct rig *rig, const char *command, uint64_t token)
+{
+	const uint64_t bad = UINT64_C(0xffffffffffff);
+	struct outcome out = {0};
+
+	if (strcmp(command, "claim") == 0)
+		return claimed(rig, 0);
+	if (strcmp(command, "claim-orphans") == 0)
+		return claimed(rig, CLAIM_ORPHANS);
+	if (strcmp(command, "claim-resume") == 0)
+		return claimed(rig, CLAIM_RESUME);
+	if (strcmp(command, "intent") == 0)
+		out = rig_intent(rig, "j", token, 1, "tag");
+	else if (strcmp(command, "intent-other-tag") == 0)
+		out = rig_intent(rig, "j", token, 1, "another");
+	else if (strcmp(command, "intent-no-token") == 0)
+		out = rig_intent(rig, "j", 0, 1, "tag");
+	else if (strcmp(command, "intent-bad-token") == 0)
+		out = rig_intent(rig, "j", bad, 1, "tag");
+	else if (strcmp(command, "intent-attempt-2") == 0)
+		out = rig_intent(rig, "j", token, 2, "another");
+	else if (strcmp(command, "report") == 0)
+		out = rig_report(rig, "j", token, 1, "ACTIVE");
+	else if (strcmp(command, "report-bad-token") == 0)
+		out = rig_report(rig, "j", bad, 1, "ACTIVE");
+	else if (strcmp(command, "report-no-token") == 0)
+		out = rig_report(rig, "j", 0, 1, "ACTIVE");
+	else if (strcmp(command, "report-end") == 0)
+		out = rig_report(rig, "j", token, 1, "COMPLETE");
+	else if (strcmp(command, "report-end-other") == 0)
+		out = rig_report(rig, "j", 0, 1, "COMPLETE");
+	else if (strcmp(command, "report-attempt-2") == 0)
+		out = rig_report(rig, "j", 0, 2, "ACTIVE");
+	else if (strcmp(command, "report-release") == 0)
+		out = report_release(rig, token);
+	else if (strcmp(command, "release") == 0)
+		out = rig_release(rig, "j", token, 0);
+	else if (strcmp(command, "release-delay") == 0)
+		out = rig_release(rig, "j", token, 5000);
+	else if (strcmp(command, "release-bad-token") == 0)
+		out = rig_release(rig, "j", bad, 0);
+	else if (strcmp(command, "cancel") == 0)
+		out = rig_cancel(rig, "j");
+	else if (strcmp(command, "reset") == 0)
+		out = rig_reset(rig, "j", false);
+	else if (strcmp(command, "reset-force") == 0)
+		out = rig_reset(rig, "j", true);
+	else if (strcmp(command, "submit") == 0)
+		out = rig_submit(rig, "j");
+	else if (strcmp(command, "session-end") == 0)
+		rig_session_end(rig, rig->session);
+	else if (strcmp(command, "time") == 0)
+		rig_advance(rig, 3600000);
+	else
+		cr_assert(false, "no such command: %s", command);
+	return letter_of(&out);
+}
+
+static void check_cell(const struct row *row, enum situation situation)
+{
+	const char *expected = row->expected[situation];
+	const char *where = situation_names[situation];
+	struct rig rig;
+	uint64_t token;
+	char answer;
+
+	rig_open(&rig);
+	token = bring(&rig, situation);
+	answer = run(&rig, row->command, token);
+	cr_assert_eq(answer, expected[0], "%s when %s: answered %c, expected %c", row->command, where, answer, expected[0]);
+	cr_assert_eq(rig_show(&rig, "j")->claim[0], expected[2], "%s when %s: the job is %s afterwards", row->command, where,
+		     rig.reply->jobs[0]->claim);
+	rig_audit(&rig);
+	rig_close(&rig);
+}
+
+Test(job_claims, every_command_in_every_claim_state)
+{
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		for (int situation = 0; situation < SITUATIONS; situation++)
+			check_cell(&rows[i], situation);
+	}
+}
+
+Test(job_claims, a_takeover_has_a_higher_token_and_brings_what_is_known)
+{
+	struct rig rig;
+	const Sluice__JobDelivery *delivery;
+	uint64_t token;
+
+	rig_open(&rig);
+	token = bring(&rig, INTENT);
+	cr_assert_eq(rig_cancel(&rig, "j").terminal, false);
+	cr_assert_eq(rig_effects(&rig, FX_JOB_CANCEL), 1);
+	rig_session_end(&rig, rig.session);
+	cr_assert_eq(rig_effects(&rig, FX_QUEUE_READY), 1, "consumers of orphans are woken");
+	rig.session = rig_session(&rig);
+	cr_assert_eq(rig_claim(&rig, rig.session, 1, CLAIM_ORPHANS), 1);
+	delivery = rig.deliveries->jobs[0];
+	cr_assert_gt(delivery->token, token);
+	cr_assert(delivery->orphan && delivery->intent && delivery->cancel && !delivery->redelivered);
+	cr_assert_str_eq(delivery->tag, "tag");
+	cr_assert_str_eq(delivery->owner, "ada");
+	cr_assert_eq(delivery->payload.len, 4);
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").code, SLUICE_E_STALE_TOKEN);
+	cr_assert_eq(rig_report(&rig, "j", delivery->token, 1, "CANCELED").disposition, SLUICE__DISPOSITION__APPLIED);
+	rig_audit(&rig);
+	rig_close(&rig);
+}
+
+Test(job_claims, cancel_overtakes_the_queue_and_tells_the_holder)
+{
+	struct rig rig;
+	struct outcome out;
+
+	rig_open(&rig);
+	bring(&rig, LEASED);
+	out = rig_cancel(&rig, "j");
+	cr_assert(out.terminal);
+	cr_assert_str_eq(out.state, "CANCELED");
+	cr_assert_eq(rig_effects(&rig, FX_JOB_CANCEL), 1);
+	cr_assert_eq(rig_effects(&rig, FX_LEASE_LOST), 1);
+	cr_assert_eq(rig_effects(&rig, FX_JOB_TERMINAL), 1);
+	out = rig_cancel(&rig, "j");
+	cr_assert(out.code == 0 && out.terminal && out.duplicate);
+	cr_assert_eq(rig_effects(&rig, FX_JOB_TERMINAL), 0);
+	cr_assert_eq(rig_submit(&rig, "k").code, 0);
+	cr_assert_eq(rig_cancel(&rig, "k").terminal, true);
+	cr_assert_eq(rig_claim(&rig, rig.session, 10, 0), 0, "a cancelled job is not given to anybody");
+	rig_close(&rig);
+}
+
+Test(job_claims, a_reset_gives_a_new_attempt_that_knows_nothing_of_the_old)
+{
+	struct rig rig;
+	const Sluice__JobInfo *info;
+	const Sluice__JobDelivery *delivery;
+
+	rig_open(&rig);
+	bring(&rig, CANCEL_ASKED);
+	cr_assert_eq(rig_reset(&rig, "j", true).attempt, 2);
+	cr_assert_eq(rig_effects(&rig, FX_LEASE_LOST), 1);
+	info = rig_show(&rig, "j");
+	cr_assert(!info->cancel && !info->intent && info->token == 0 && info->tag[0] == '\0' && info->attempt == 2);
+	cr_assert_str_eq(info->state, "SUBMITTED");
+	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
+	delivery = rig.deliveries->jobs[0];
+	cr_assert(delivery->attempt == 2 && !delivery->intent && !delivery->cancel && delivery->tag[0] == '\0');
+	cr_assert_eq(rig_intent(&rig, "j", delivery->token, 2, "second").code, 0);
+	rig_close(&rig);
+}
+
+Test(job_claims, resume_delivers_the_same_lease_again)
+{
+	struct rig rig;
+	uint64_t token;
+
+	rig_open(&rig);
+	token = bring(&rig, INTENT);
+	cr_assert_eq(rig_claim(&rig, rig.session, 10, CLAIM_RESUME), 1);
+	cr_assert_eq(rig.deliveries->jobs[0]->token, token);
+	cr_assert(rig.deliveries->jobs[0]->redelivered && rig.deliveries->jobs[0]->intent);
+	cr_assert_eq(rig_history(&rig, "j"), 3, "submit, claim, intent: a redelivery is no event");
+	rig_close(&rig);
+}
+
+Test(job_claims, a_delayed_job_comes_back_when_its_time_has_come)
+{
+	struct rig rig;
+
+	rig_open(&rig);
+	bring(&rig, GATED);
+	rig_advance(&rig, 59000);
+	cr_assert_str_eq(rig_show(&rig, "j")->claim, "gated");
+	rig_advance(&rig, 2000);
+	cr_assert_str_eq(rig_show(&rig, "j")->claim, "ready");
+	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
+	rig_close(&rig);
+}
