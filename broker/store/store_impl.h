@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * For the implementations: raw ordered tables under one write transaction and read snapshots. Framing, cells, savepoints and faults are
+ * above this, in store.c, once for all implementations. Values are whole records as they are on disk.
+ */
+#ifndef SLUICE_STORE_STORE_IMPL_H
+#define SLUICE_STORE_STORE_IMPL_H
+
+#include "broker/store/store.h"
+
+struct raw_ops {
+	/* Transactions. write begin blocks while another writer is open. */
+	int (*begin)(void *impl, bool write, void **ret_txn);
+	int (*commit)(void *txn); /* gone in any case */
+	void (*abort)(void *txn);
+	/* Records. Returned slices are valid until the transaction's next write or its end. */
+	int (*get)(void *txn, enum store_table table, struct sluice_slice key, struct sluice_slice *ret);
+	/* Makes room for a value of len bytes and returns where to write it. */
+	int (*put)(void *txn, enum store_table table, struct sluice_slice key, size_t len, void **ret_value);
+	int (*del)(void *txn, enum store_table table, struct sluice_slice key);
+	/* The first record at or after key; the last record at or before key. */
+	int (*at_or_after)(void *txn, enum store_table table, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value);
+	int (*at_or_before)(void *txn, enum store_table table, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value);
+	/* A cursor for scans: seek as at_or_after, then next. */
+	int (*cursor_open)(void *txn, enum store_table table, void **ret_cursor);
+	int (*cursor_seek)(void *cursor, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value);
+	int (*cursor_next)(void *cursor, struct sluice_slice *ret_key, struct sluice_slice *ret_value);
+	int (*cursor_del)(void *cursor); /* what seek or next gave last; the next next gives what was behind it */
+	void (*cursor_close)(void *cursor);
+	void (*facts)(void *impl, struct store_facts *ret);
+	int (*reserve_disk)(void *impl, uint64_t bytes);
+	void (*close)(void *impl);
+};
+
+/* store.c: puts the common layer over an implementation. takes impl (closed on error too). */
+int store_wrap(const struct raw_ops *ops, void *impl, const struct store_options *options, struct store **ret) SLUICE_MUST_USE;
+/* Sets the thread's store_last_error() text; returns code. */
+int store_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif
