@@ -89,7 +89,7 @@ Test(job_machine, refusals_name_the_state)
 static const Sluice__MachineConfig *chain(size_t count)
 {
 	static struct spec specs[80];
-	static char names[81][8];
+	static char names[81][24];
 
 	for (size_t i = 0; i < count; i++) {
 		snprintf(names[i], sizeof(names[i]), "S%zu", i);
