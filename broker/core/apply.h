@@ -46,14 +46,16 @@ enum counter { COUNTER_INDEX = 1, COUNTER_STREAM, COUNTER_QUEUE, COUNTER_ROUTER,
 	       COUNTER_PRODUCER, COUNTER_HIST, COUNTER_QUAR, COUNTER_CURSOR, COUNTER_TOPO_VERSION, COUNTER_QUAR_FIRST, COUNTER_QUAR_DROPPED,
 	       COUNTER_JOBS_OPEN, COUNTER_GATEWAY /* under gateway 0 */, COUNTER_JOB_KEEP_MS /* + 1; 0: the default */, COUNTER_JOBS,
 	       COUNTER_QUAR_ROWS, COUNTER_PARKED /* rows of quar that wait for their job */,
-	       COUNTER_TICK_FIRST /* under gateway 0: gateway - 1 that the next TICK begins with */, COUNTER_SESSIONS /* open now */ };
+	       COUNTER_TICK_FIRST /* under gateway 0: gateway - 1 that the next TICK begins with */, COUNTER_SESSIONS /* open now */,
+	       COUNTER_EDGES /* now */ };
 int counter_next(struct apply *a, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* first is 1 */
 int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* 0 when unset */
 int counter_set(struct apply *a, enum counter counter, uint64_t value) SLUICE_MUST_USE;
 
 /* ---- name.c: names -> numbers ---- */
 enum name_kind { NAME_STREAM = 1, NAME_QUEUE, NAME_ROUTER, NAME_MACHINE, NAME_JOB, NAME_SESSION, NAME_PRODUCER, NAME_CURSOR /* "<stream id>/<name>" */,
-		 NAME_GATEWAY /* under gateway 0 */, NAME_PARKED /* job id -> its newest parked row */ };
+		 NAME_GATEWAY /* under gateway 0 */, NAME_PARKED /* job id -> its newest parked row */,
+		 NAME_EDGE /* target kind u8, target u64, router u64, pattern -> edge */ };
 int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name, uint64_t *ret) SLUICE_MUST_USE;
 int name_put(struct apply *a, enum name_kind kind, struct sluice_slice name, uint64_t id) SLUICE_MUST_USE;
 int name_del(struct apply *a, enum name_kind kind, struct sluice_slice name) SLUICE_MUST_USE;
@@ -180,6 +182,8 @@ struct query {
 	struct query_clock clock;
 	Sluice__Reply *reply; /* code, text, rows */
 };
+/* Numbers of the names after `after` (name.c), in name order; at most max, and then q->reply->more when there are others. */
+int name_list(struct query *q, enum name_kind kind, const char *after, uint64_t *ret, size_t max, size_t *ret_count) SLUICE_MUST_USE;
 int query_refuse(struct query *q, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int stream_query(struct query *q, const Sluice__Request *request);	/* stream_show, stream_list */
 int queue_query(struct query *q, const Sluice__Request *request);	/* queue_show, queue_list, queue_peek */

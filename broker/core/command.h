@@ -80,7 +80,7 @@ size_t command_size(const struct command *command);
 size_t command_encode(uint8_t *buf, const struct command *command);
 int command_decode(struct sluice_slice bytes, struct command **ret, const char **ret_why) SLUICE_MUST_USE;
 void command_free(struct command *command); /* of command_decode / command_copy; accepts NULL */
-/* A deep copy in one owner (through the codec). */
+/* A deep copy in one owner (through the codec), without unknown fields. */
 int command_copy(const struct command *command, struct command **ret) SLUICE_MUST_USE;
 
 #endif

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The command codec and table. Bodies of BIN commands are laid out here, one function pair each; PUBLISH's is its frame's.
+ *
+ * Canonical: command_decode refuses every input that command_encode would not have written (unknown fields, fields out of
+ * order, defaults that were spelled out, trailing bytes), so equal commands have equal bytes.
+ */
+#include "broker/core/command.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/util/bytes.h"
+#include "protocol/limits.h"
+#include "protocol/message.h"
+
+enum { COMMAND_VERSION = 1, COMMAND_HEAD_BYTES = 2 + 1 + 4 + 8 + 8 + 4 };
+
+/* PB commands are called like their message. */
+#define NAME_TICK "tick"
+#define NAME_SESSION_OPEN "session_open"
+#define NAME_SESSION_EXPIRE "session_expire"
+#define NAME_PUBLISH "publish"
+#define NAME_CLAIM "claim"
+#define NAME_ACK "ack"
+
+static const struct command_spec specs[] = {
+#define PB(NAME, number, Message, message, permission, headroom, handler, text)                                        \
+	{number, #message, permission, HEADROOM_##headroom, &sluice__##message##__descriptor, text},
+#define BIN(NAME, number, body, permission, headroom, handler, text) {number, NAME_##NAME, permission, HEADROOM_##headroom, NULL, text},
+#include "broker/core/commands.def"
+#undef PB
+#undef BIN
+};
+enum { SPEC_COUNT = sizeof(specs) / sizeof(specs[0]) };
+
+const struct command_spec *command_specs(size_t *ret_count)
+{
+	*ret_count = SPEC_COUNT;
+	return specs;
+}
+
+const struct command_spec *command_spec(uint16_t type)
+{
+	/* The table is in the order of its numbers. */
+	size_t low = 0, high = SPEC_COUNT;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (specs[middle].type < type)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < SPEC_COUNT && specs[low].type == type ? &specs[low] : NULL;
+}
+
+/* ---- BIN bodies ---- */
+
+static size_t bin_size(uint16_t type, const void *body)
+{
+	switch (type) {
+	case COMMAND_TICK:
+		return 4;
+	case COMMAND_SESSION_OPEN: {
+		const struct cmd_session_open *open = body;
+
+		return 16 + 4 + 2 + 2 + open->name.len + open->client.len;
+	}
+	case COMMAND_SESSION_EXPIRE:
+		return 8;
+	case COMMAND_PUBLISH:
+		return frame_publish_size(body);
+	case COMMAND_CLAIM:
+		return 8 + 4 + 4 + 1;
+	case COMMAND_ACK: {
+		const struct cmd_ack *ack = body;
+
+		return 8 + 8 + 1 + 4 + 2 + 2 + (size_t)ack->run_count * FRAME_RUN_BYTES + ack->reason.len;
+	}
+	default:
+		return 0;
+	}
+}
+
+static uint8_t *put_bytes(uint8_t *at, const void *data, size_t len)
+{
+	if (len > 0)
+		memcpy(at, data, len);
+	return at + len;
+}
+
+static void session_open_encode(uint8_t *at, const struct cmd_session_open *open)
+{
+	at = put_bytes(at, open->secret, sizeof(open->secret));
+	put_be32(at, open->timeout_ms);
+	put_be16(at + 4, (uint16_t)open->name.len);
+	put_be16(at + 6, (uint16_t)open->client.len);
+	at = put_bytes(at + 8, open->name.data, open->name.len);
+	(void)put_bytes(at, open->client.data, open->client.len);
+}
+
+static void claim_encode(uint8_t *at, const struct cmd_claim *claim)
+{
+	put_be64(at, claim->queue);
+	put_be32(at + 8, claim->max);
+	put_be32(at + 12, claim->lease_ms);
+	at[16] = claim->flags;
+}
+
+static void ack_encode(uint8_t *at, const struct cmd_ack *ack)
+{
+	put_be64(at, ack->queue);
+	put_be64(at + 8, ack->token);
+	at[16] = ack->op;
+	put_be32(at + 17, ack->value_ms);
+	put_be16(at + 21, (uint16_t)ack->reason.len);
+	put_be16(at + 23, ack->run_count);
+	at = put_bytes(at + 25, ack->runs, (size_t)ack->run_count * FRAME_RUN_BYTES);
+	(void)put_bytes(at, ack->reason.data, ack->reason.len);
+}
+
+static void bin_encode(uint8_t *at, uint16_t type, const void *body)
+{
+	switch (type) {
+	case COMMAND_TICK:
+		put_be32(at, ((const struct cmd_tick *)body)->work_max);
+		break;
+	case COMMAND_SESSION_OPEN:
+		session_open_encode(at, body);
+		break;
+	case COMMAND_SESSION_EXPIRE:
+		put_be64(at, ((const struct cmd_session_expire *)body)->session);
+		break;
+	case COMMAND_PUBLISH:
+		(void)frame_publish_encode(at, body);
+		break;
+	case COMMAND_CLAIM:
+		claim_encode(at, body);
+		break;
+	case COMMAND_ACK:
+		ack_encode(at, body);
+		break;
+	default:
+		break;
+	}
+}
+
+/* A decoded command, its BIN body and the bytes that the body borrows from are one allocation. */
+struct owned {
+	struct command command;
+	union {
+		struct cmd_tick tick;
+		struct cmd_session_open session_open;
+		struct cmd_session_expire session_expire;
+		struct frame_publish publish;
+		struct cmd_claim claim;
+		struct cmd_ack ack;
+	} body;
+	uint8_t bytes[];
+};
+
+static int bad(const char **ret_why, int code, const char *why)
+{
+	if (ret_why != NULL)
+		*ret_why = why;
+	return code;
+}
+
+static int session_open_decode(const uint8_t *at, size_t len, struct cmd_session_open *ret, const char **ret_why)
+{
+	size_t name, client;
+
+	if (len < 24)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "session_open: body is too short");
+	name = get_be16(at + 20);
+	client = get_be16(at + 22);
+	if (len != 24 + name + client)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "session_open: lengths do not add up");
+	memcpy(ret->secret, at, sizeof(ret->secret));
+	ret->timeout_ms = get_be32(at + 16);
+	ret->name = (struct sluice_slice){at + 24, name};
+	ret->client = (struct sluice_slice){at + 24 + name, client};
+	return 0;
+}
+
+static int ack_decode(const uint8_t *at, size_t len, struct cmd_ack *ret, const char **ret_why)
+{
+	size_t reason, runs;
+
+	if (len < 25)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "ack: body is too short");
+	reason = get_be16(at + 21);
+	runs = get_be16(at + 23);
+	if (runs > LIMIT_ACK_RUNS_MAX)
+		return bad(ret_why, SLUICE_E_LIMIT, "ack: too many runs");
+	if (len != 25 + runs * FRAME_RUN_BYTES + reason)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "ack: lengths do not add up");
+	ret->queue = get_be64(at);
+	ret->token = get_be64(at + 8);
+	ret->op = at[16];
+	ret->value_ms = get_be32(at + 17);
+	ret->run_count = (uint16_t)runs;
+	ret->runs = at + 25;
+	ret->reason = (struct sluice_slice){at + 25 + runs * FRAME_RUN_BYTES, reason};
+	return 0;
+}
+
+static int claim_decode(const uint8_t *at, size_t len, struct cmd_claim *ret, const char **ret_why)
+{
+	if (len != 17)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "claim: body is not 17 bytes");
+	*ret = (struct cmd_claim){.queue = get_be64(at), .max = get_be32(at + 8), .lease_ms = get_be32(at + 12), .flags = at[16]};
+	return 0;
+}
+
+static int bin_decode(struct owned *owned, size_t len, const char **ret_why)
+{
+	const uint8_t *at = owned->bytes;
+
+	owned->command.body = &owned->body;
+	switch (owned->command.type) {
+	case COMMAND_TICK:
+		if (len != 4)
+			return bad(ret_why, SLUICE_E_PROTOCOL, "tick: body is not 4 bytes");
+		owned->body.tick.work_max = get_be32(at);
+		return 0;
+	case COMMAND_SESSION_OPEN:
+		return session_open_decode(at, len, &owned->body.session_open, ret_why);
+	case COMMAND_SESSION_EXPIRE:
+		if (len != 8)
+			return bad(ret_why, SLUICE_E_PROTOCOL, "session_expire: body is not 8 bytes");
+		owned->body.session_expire.session = get_be64(at);
+		return 0;
+	case COMMAND_PUBLISH:
+		return frame_publish_decode((struct sluice_slice){at, len}, &owned->body.publish, ret_why);
+	case COMMAND_CLAIM:
+		return claim_decode(at, len, &owned->body.claim, ret_why);
+	case COMMAND_ACK:
+		return ack_decode(at, len, &owned->body.ack, ret_why);
+	default:
+		return bad(ret_why, SLUICE_E_UNKNOWN_TYPE, "unknown command type");
+	}
+}
+
+/* ---- PB bodies ---- */
+
+/* Unknown fields, strings with a NUL inside, defaults on the wire: all of them pack differently from what was read. */
+static bool packs_as(const ProtobufCMessage *message, const uint8_t *bytes, size_t len)
+{
+	uint8_t *packed;
+	bool same;
+
+	if (protobuf_c_message_get_packed_size(message) != len)
+		return false;
+	packed = malloc(len + 1);
+	if (packed == NULL)
+		return false;
+	(void)protobuf_c_message_pack(message, packed);
+	same = memcmp(packed, bytes, len) == 0;
+	free(packed);
+	return same;
+}
+
+static int message_decode(struct owned *owned, const ProtobufCMessageDescriptor *descriptor, size_t len, bool strict,
+			  const char **ret_why)
+{
+	ProtobufCMessage *message = NULL;
+	const char *why = NULL;
+	int rc = message_unpack(descriptor, (struct sluice_slice){owned->bytes, len}, LIMIT_COMMAND_BYTES_MAX, &message, &why);
+
+	if (rc != 0)
+		return bad(ret_why, rc, why);
+	if (strict && !packs_as(message, owned->bytes, len)) {
+		protobuf_c_message_free_unpacked(message, NULL);
+		return bad(ret_why, SLUICE_E_PROTOCOL, "the body is not in canonical form");
+	}
+	owned->command.message = message;
+	return 0;
+}
+
+/* ---- commands ---- */
+
+size_t command_size(const struct command *command)
+{
+	const struct command_spec *spec = command_spec(command->type);
+
+	if (spec == NULL)
+		return 0;
+	return COMMAND_HEAD_BYTES + (spec->message != NULL ? protobuf_c_message_get_packed_size(command->message)
+							   : bin_size(command->type, command->body));
+}
+
+size_t command_encode(uint8_t *buf, const struct command *command)
+{
+	const struct command_spec *spec = command_spec(command->type);
+	size_t bytes = command_size(command);
+
+	if (spec == NULL)
+		return 0;
+	put_be16(buf, command->type);
+	buf[2] = COMMAND_VERSION;
+	put_be32(buf + 3, command->gateway);
+	put_be64(buf + 7, command->session);
+	put_be64(buf + 15, command->random);
+	put_be32(buf + 23, (uint32_t)(bytes - COMMAND_HEAD_BYTES));
+	if (spec->message != NULL)
+		(void)protobuf_c_message_pack(command->message, buf + COMMAND_HEAD_BYTES);
+	else
+		bin_encode(buf + COMMAND_HEAD_BYTES, command->type, command->body);
+	return bytes;
+}
+
+static int head_check(struct sluice_slice bytes, const struct command_spec **ret_spec, const char **ret_why)
+{
+	const uint8_t *at = bytes.data;
+	uint64_t body_max;
+	uint32_t body;
+
+	if (bytes.len < COMMAND_HEAD_BYTES)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "a command is at least 27 bytes");
+	*ret_spec = command_spec(get_be16(at));
+	if (*ret_spec == NULL)
+		return bad(ret_why, SLUICE_E_UNKNOWN_TYPE, "unknown command type");
+	if (at[2] != COMMAND_VERSION)
+		return bad(ret_why, SLUICE_E_VERSION, "unknown version of the command encoding");
+	body = get_be32(at + 23);
+	if (body != bytes.len - COMMAND_HEAD_BYTES)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "the command's length does not fit its body");
+	body_max = get_be16(at) == COMMAND_PUBLISH ? LIMIT_FRAME_BYTES_MAX : LIMIT_COMMAND_BYTES_MAX;
+	if (body > body_max)
+		return bad(ret_why, SLUICE_E_LIMIT, "the command is longer than its limit");
+	return 0;
+}
+
+static int decode(struct sluice_slice bytes, bool strict, struct command **ret, const char **ret_why)
+{
+	const struct command_spec *spec = NULL;
+	const uint8_t *at = bytes.data;
+	struct owned *owned;
+	size_t body;
+	int rc = head_check(bytes, &spec, ret_why);
+
+	if (rc != 0)
+		return rc;
+	body = bytes.len - COMMAND_HEAD_BYTES;
+	owned = malloc(sizeof(*owned) + body);
+	if (owned == NULL)
+		return SLUICE_E_NOMEM;
+	memset(owned, 0, sizeof(*owned));
+	memcpy(owned->bytes, at + COMMAND_HEAD_BYTES, body);
+	owned->command = (struct command){.type = spec->type,
+					  .gateway = get_be32(at + 3),
+					  .session = get_be64(at + 7),
+					  .random = get_be64(at + 15)};
+	rc = spec->message != NULL ? message_decode(owned, spec->message, body, strict, ret_why)
+				  : bin_decode(owned, body, ret_why);
+	if (rc != 0) {
+		free(owned);
+		return rc;
+	}
+	*ret = &owned->command;
+	return 0;
+}
+
+int command_decode(struct sluice_slice bytes, struct command **ret, const char **ret_why)
+{
+	return decode(bytes, true, ret, ret_why);
+}
+
+void command_free(struct command *command)
+{
+	const struct command_spec *spec;
+
+	if (command == NULL)
+		return;
+	spec = command_spec(command->type);
+	if (spec != NULL && spec->message != NULL)
+		protobuf_c_message_free_unpacked((ProtobufCMessage *)(uintptr_t)command->message, NULL);
+	free(command);
+}
+
+int command_copy(const struct command *command, struct command **ret)
+{
+	size_t bytes = command_size(command);
+	uint8_t *encoded;
+	int rc;
+
+	if (bytes == 0)
+		return SLUICE_E_UNKNOWN_TYPE;
+	encoded = malloc(bytes);
+	if (encoded == NULL)
+		return SLUICE_E_NOMEM;
+	(void)command_encode(encoded, command);
+	rc = decode((struct sluice_slice){encoded, bytes}, false, ret, NULL);
+	free(encoded);
+	return rc;
+}

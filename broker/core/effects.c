@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Effects: an array of records and an arena for what they point to. The arena's chunks are kept by effects_clear, so that a
+ * list that is used again allocates nothing. A rewind drops records only: the arena's bytes stay until the next clear.
+ */
+#include "broker/core/effects.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK_BYTES_MIN = 16 * 1024, CHUNK_BYTES_MAX = 1024 * 1024, RECORDS_MIN = 64 };
+
+struct chunk {
+	struct chunk *next;
+	size_t bytes; /* of the memory behind this header */
+	size_t used;
+};
+
+struct effects {
+	struct effect *records;
+	size_t count;
+	size_t capacity;
+	struct chunk *first;
+	struct chunk *current; /* chunks behind it are empty */
+};
+
+int effects_create(struct effects **ret)
+{
+	struct effects *effects = calloc(1, sizeof(*effects));
+
+	if (effects == NULL)
+		return SLUICE_E_NOMEM;
+	*ret = effects;
+	return 0;
+}
+
+void effects_destroy(struct effects *effects)
+{
+	if (effects == NULL)
+		return;
+	for (struct chunk *chunk = effects->first, *next; chunk != NULL; chunk = next) {
+		next = chunk->next;
+		free(chunk);
+	}
+	free(effects->records);
+	free(effects);
+}
+
+void effects_clear(struct effects *effects)
+{
+	for (struct chunk *chunk = effects->first; chunk != NULL; chunk = chunk->next)
+		chunk->used = 0;
+	effects->current = effects->first;
+	effects->count = 0;
+}
+
+size_t effects_count(const struct effects *effects)
+{
+	return effects->count;
+}
+
+const struct effect *effects_at(const struct effects *effects, size_t i)
+{
+	return &effects->records[i];
+}
+
+int effects_add(struct effects *effects, const struct effect *effect)
+{
+	if (effects->count == effects->capacity) {
+		size_t capacity = effects->capacity == 0 ? RECORDS_MIN : effects->capacity * 2;
+		struct effect *records = realloc(effects->records, capacity * sizeof(*records));
+
+		if (records == NULL)
+			return SLUICE_E_NOMEM;
+		effects->records = records;
+		effects->capacity = capacity;
+	}
+	effects->records[effects->count++] = *effect;
+	return 0;
+}
+
+/* Chunks double, so that a big batch makes few of them and a small one stays small. */
+static struct chunk *chunk_new(struct effects *effects, size_t bytes)
+{
+	size_t want = effects->current == NULL ? CHUNK_BYTES_MIN : effects->current->bytes * 2;
+	struct chunk *chunk;
+
+	if (want > CHUNK_BYTES_MAX)
+		want = CHUNK_BYTES_MAX;
+	if (want < bytes)
+		want = bytes;
+	chunk = malloc(sizeof(*chunk) + want);
+	if (chunk == NULL)
+		return NULL;
+	*chunk = (struct chunk){.bytes = want};
+	if (effects->current == NULL) {
+		chunk->next = effects->first;
+		effects->first = chunk;
+	} else {
+		chunk->next = effects->current->next;
+		effects->current->next = chunk;
+	}
+	return chunk;
+}
+
+void *effects_alloc(struct effects *effects, size_t bytes)
+{
+	size_t rounded = (bytes + 7) & ~(size_t)7;
+	struct chunk *chunk = effects->current;
+	void *memory;
+
+	if (rounded < bytes)
+		return NULL;
+	while (chunk != NULL && chunk->bytes - chunk->used < rounded)
+		chunk = chunk->next;
+	if (chunk == NULL)
+		chunk = chunk_new(effects, rounded);
+	if (chunk == NULL)
+		return NULL;
+	effects->current = chunk;
+	memory = (uint8_t *)(chunk + 1) + chunk->used;
+	chunk->used += rounded;
+	return memory;
+}
+
+size_t effects_mark(const struct effects *effects)
+{
+	return effects->count;
+}
+
+void effects_rewind(struct effects *effects, size_t mark)
+{
+	if (mark < effects->count)
+		effects->count = mark;
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Producers: open, close, the check of a sequence and the memory of its answer. See producer.h. */
+#include "broker/core/producer.h"
+
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+
+/* Cell: u32 epoch, u64 last sequence, u64 monotone time of the last use, u16 answers, u8 name bytes, name, answers.
+ * Answer: u64 first sequence, u32 count, i32 code, u64 index, u64 offset, u32 failed operation (transactions). */
+enum { CELL_FIXED_BYTES = 4 + 8 + 8 + 2 + 1, ANSWER_BYTES = 8 + 4 + 4 + 8 + 8 + 4 };
+
+struct cell {
+	uint32_t epoch;
+	uint64_t last_seq;
+	uint64_t used_mono_ms;
+	uint16_t answer_count;
+	struct sluice_slice name;
+	const uint8_t *answers;
+};
+
+static int cell_get(struct apply *a, uint64_t producer, struct cell *ret)
+{
+	struct sluice_slice value;
+	const uint8_t *at;
+	struct key key;
+	int rc;
+
+	key_hot(&key, a->gateway, HOT_PRODUCER, producer);
+	rc = store_get(a->txn, STORE_HOT, key_slice(&key), &value);
+	if (rc != 0)
+		return rc;
+	at = value.data;
+	if (value.len < CELL_FIXED_BYTES || value.len != CELL_FIXED_BYTES + at[22] + (size_t)get_be16(at + 20) * ANSWER_BYTES)
+		return SLUICE_E_CORRUPT;
+	*ret = (struct cell){.epoch = get_be32(at),
+			     .last_seq = get_be64(at + 4),
+			     .used_mono_ms = get_be64(at + 12),
+			     .answer_count = get_be16(at + 20),
+			     .name = {at + CELL_FIXED_BYTES, at[22]},
+			     .answers = at + CELL_FIXED_BYTES + at[22]};
+	return 0;
+}
+
+static uint64_t answer_last(const uint8_t *answer)
+{
+	return get_be64(answer) + get_be32(answer + 8) - 1;
+}
+
+/* Stores the cell without the answers up to settled_seq, and with one more when `answer` is given. */
+static int cell_put(struct apply *a, uint64_t producer, const struct cell *cell, uint64_t settled_seq, const uint8_t *answer)
+{
+	struct scratch *scratch = &a->core->answers;
+	uint16_t count = 0;
+	struct key key;
+	uint8_t *at;
+	int rc = scratch_reserve(scratch, CELL_FIXED_BYTES + 255 + ((size_t)cell->answer_count + 1) * ANSWER_BYTES);
+
+	if (rc != 0)
+		return rc;
+	at = scratch->data + CELL_FIXED_BYTES;
+	if (cell->name.len > 0)
+		memcpy(at, cell->name.data, cell->name.len);
+	at += cell->name.len;
+	for (uint16_t i = 0; i < cell->answer_count; i++) {
+		const uint8_t *kept = cell->answers + (size_t)i * ANSWER_BYTES;
+
+		if (answer_last(kept) <= settled_seq)
+			continue;
+		memcpy(at, kept, ANSWER_BYTES);
+		at += ANSWER_BYTES;
+		count++;
+	}
+	if (answer != NULL) {
+		memcpy(at, answer, ANSWER_BYTES);
+		at += ANSWER_BYTES;
+		count++;
+	}
+	put_be32(scratch->data, cell->epoch);
+	put_be64(scratch->data + 4, cell->last_seq);
+	put_be64(scratch->data + 12, a->mono_ms);
+	put_be16(scratch->data + 20, count);
+	scratch->data[22] = (uint8_t)cell->name.len;
+	key_hot(&key, a->gateway, HOT_PRODUCER, producer);
+	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){scratch->data, (size_t)(at - scratch->data)});
+}
+
+/* ---- open, close, eviction ---- */
+
+static int open_named(struct apply *a, struct sluice_slice name, struct outcome *out)
+{
+	struct cell cell;
+	int rc = name_find(a->txn, a->gateway, NAME_PRODUCER, name, &out->id);
+
+	if (rc != 0)
+		return rc;
+	rc = cell_get(a, out->id, &cell);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+	if (cell.epoch == UINT32_MAX)
+		return refuse(out, SLUICE_E_LIMIT, "the producer's epochs are used up; close it");
+	cell.epoch++;
+	out->epoch = cell.epoch;
+	out->seq = cell.last_seq;
+	return cell_put(a, out->id, &cell, 0, NULL);
+}
+
+int producer_open_apply(struct apply *a, const Sluice__ProducerOpen *m, struct outcome *out)
+{
+	struct cell cell = {.epoch = 1, .name = {m->name, strlen(m->name)}};
+	const char *why = NULL;
+	int rc;
+
+	out->kind = OUT_PRODUCER;
+	if (cell.name.len > 0) {
+		rc = name_check(cell.name, &why);
+		if (rc != 0)
+			return refuse(out, rc, "producer name: %s", why);
+		rc = open_named(a, cell.name, out);
+		if (rc != SLUICE_E_NOT_FOUND)
+			return rc;
+	}
+	rc = counter_next(a, COUNTER_PRODUCER, &out->id);
+	if (rc == 0 && cell.name.len > 0)
+		rc = name_put(a, NAME_PRODUCER, cell.name, out->id);
+	if (rc == 0 && cell.name.len == 0)
+		rc = timer_set(a, a->mono_ms + LIMIT_PRODUCER_IDLE_MS, TIMER_PRODUCER_IDLE, out->id, 0);
+	out->epoch = cell.epoch;
+	return rc != 0 ? rc : cell_put(a, out->id, &cell, 0, NULL);
+}
+
+static int cell_of_epoch(struct apply *a, uint64_t producer, uint32_t epoch, struct cell *ret, struct outcome *out)
+{
+	int rc = cell_get(a, producer, ret);
+
+	if (rc == SLUICE_E_NOT_FOUND)
+		return refuse(out, SLUICE_E_PRODUCER_EVICTED, "producer %llu is not known (any more); open another", (unsigned long long)producer);
+	if (rc != 0)
+		return rc;
+	if (epoch < ret->epoch)
+		return refuse(out, SLUICE_E_PRODUCER_FENCED, "producer %llu was opened again: epoch %u was given, it is at %u",
+			      (unsigned long long)producer, epoch, ret->epoch);
+	if (epoch > ret->epoch)
+		return refuse(out, SLUICE_E_INVAL, "epoch %u of producer %llu was never given out; it is at %u", epoch,
+			      (unsigned long long)producer, ret->epoch);
+	return 0;
+}
+
+int producer_close_apply(struct apply *a, const Sluice__ProducerClose *m, struct outcome *out)
+{
+	struct cell cell;
+	struct key key;
+	int rc = cell_of_epoch(a, m->producer, m->epoch, &cell, out);
+
+	if (rc != 0 || refused(out))
+		return rc;
+	if (cell.name.len > 0) {
+		key_name(&key, a->gateway, NAME_PRODUCER, cell.name);
+		rc = store_del(a->txn, STORE_NAME, key_slice(&key));
+	}
+	key_hot(&key, a->gateway, HOT_PRODUCER, m->producer);
+	return rc != 0 ? rc : store_del(a->txn, STORE_HOT, key_slice(&key));
+}
+
+/* Unnamed producers only: a name is somebody's, and stays. */
+int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_t *io_work)
+{
+	struct cell cell;
+	struct key key;
+	int rc = cell_get(a, producer, &cell);
+
+	if (rc == SLUICE_E_NOT_FOUND)
+		return 0;
+	if (rc != 0)
+		return rc;
+	if (cell.used_mono_ms + LIMIT_PRODUCER_IDLE_MS > a->mono_ms)
+		return timer_set(a, cell.used_mono_ms + LIMIT_PRODUCER_IDLE_MS, TIMER_PRODUCER_IDLE, producer, 0);
+	key_hot(&key, a->gateway, HOT_PRODUCER, producer);
+	return store_del(a->txn, STORE_HOT, key_slice(&key));
+}
+
+/* ---- sequence ---- */
+
+static int answer_again(const struct cell *cell, const struct producer_call *call, struct outcome *out)
+{
+	for (uint16_t i = cell->answer_count; i > 0; i--) {
+		const uint8_t *answer = cell->answers + (size_t)(i - 1) * ANSWER_BYTES;
+		int code;
+
+		if (get_be64(answer) != call->first_seq)
+			continue;
+		if (get_be32(answer + 8) != call->count)
+			break;
+		code = (int)get_be32(answer + 12);
+		out->duplicate = true;
+		out->index = get_be64(answer + 16);
+		out->offset = get_be64(answer + 24);
+		if (out->kind == OUT_TXN)
+			out->count = get_be32(answer + 32);
+		return code == 0 ? 0 : refuse(out, code, "refused before: %s", sluice_error_text(code));
+	}
+	return refuse(out, SLUICE_E_CONFLICT, "sequence numbers up to %llu were used: this call is settled, or is not what was sent under its number",
+		      (unsigned long long)cell->last_seq);
+}
+
+int producer_begin(struct apply *a, const struct producer_call *call, struct outcome *out)
+{
+	unsigned unsettled = 0;
+	uint64_t expected;
+	struct cell cell;
+	int rc = cell_of_epoch(a, call->producer, call->epoch, &cell, out);
+
+	if (rc != 0 || refused(out))
+		return rc;
+	if (call->first_seq == 0 || call->count == 0 || call->first_seq > UINT64_MAX - call->count || call->settled_seq >= call->first_seq)
+		return refuse(out, SLUICE_E_INVAL, "sequence %llu, %u numbers, settled %llu: expected settled < sequence, from 1",
+			      (unsigned long long)call->first_seq, call->count, (unsigned long long)call->settled_seq);
+	if (call->first_seq <= cell.last_seq)
+		return answer_again(&cell, call, out);
+	expected = (cell.last_seq > call->settled_seq ? cell.last_seq : call->settled_seq) + 1;
+	if (call->first_seq != expected)
+		return refuse(out, SLUICE_E_SEQUENCE_GAP, "sequence %llu came, %llu was expected", (unsigned long long)call->first_seq,
+			      (unsigned long long)expected);
+	for (uint16_t i = 0; i < cell.answer_count; i++)
+		unsettled += answer_last(cell.answers + (size_t)i * ANSWER_BYTES) > call->settled_seq;
+	if (unsettled >= LIMIT_PRODUCER_UNSETTLED_MAX)
+		return refuse(out, SLUICE_E_BUSY, "%u answers of this producer are not settled; at most %llu", unsettled,
+			      (unsigned long long)LIMIT_PRODUCER_UNSETTLED_MAX);
+	return 0;
+}
+
+int producer_end(struct apply *a, const struct producer_call *call, const struct outcome *out)
+{
+	uint8_t answer[ANSWER_BYTES];
+	struct cell cell;
+	int rc;
+
+	if (refused(out) && sluice_error_retriable(out->code))
+		return 0;
+	rc = cell_get(a, call->producer, &cell);
+	if (rc != 0)
+		return rc;
+	put_be64(answer, call->first_seq);
+	put_be32(answer + 8, call->count);
+	put_be32(answer + 12, (uint32_t)out->code);
+	put_be64(answer + 16, out->index);
+	put_be64(answer + 24, out->offset);
+	put_be32(answer + 32, out->kind == OUT_TXN ? out->count : 0);
+	cell.last_seq = call->first_seq + call->count - 1;
+	return cell_put(a, call->producer, &cell, call->settled_seq, answer);
+}

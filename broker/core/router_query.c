@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * router_show, router_list: from the definitions, without the writer's image. */
+#include <stdlib.h>
+
+#include "broker/core/apply.h"
+#include "protocol/limits.h"
+
+/* Appends the edges of one router to its row. */
+static int edges_fill(struct query *q, Sluice__RouterInfo *info)
+{
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	struct key key;
+	size_t capacity = 0;
+	int rc;
+
+	key_topo(&key, q->gateway, TOPO_EDGE, 0);
+	rc = store_scan_begin(q->txn, STORE_TOPO, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
+		Sluice__Edge *edge;
+
+		if (found.len < 5 || memcmp(found.data, key.bytes, 5) != 0)
+			break;
+		edge = sluice__edge__unpack(NULL, value.len, value.data);
+		if (edge == NULL) {
+			rc = SLUICE_E_CORRUPT;
+			break;
+		}
+		if (strcmp(edge->router, info->config->name) != 0) {
+			sluice__edge__free_unpacked(edge, NULL);
+			continue;
+		}
+		if (info->n_edges == capacity) {
+			Sluice__Edge **edges;
+
+			capacity = capacity == 0 ? 8 : capacity * 2;
+			edges = realloc(info->edges, capacity * sizeof(*edges));
+			if (edges == NULL) {
+				sluice__edge__free_unpacked(edge, NULL);
+				rc = SLUICE_E_NOMEM;
+				break;
+			}
+			info->edges = edges;
+		}
+		info->edges[info->n_edges++] = edge;
+	}
+	store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+/* The reply's array has room. with_edges is for show: a list of many routers with 10,000 edges would be no list. */
+static int row_add(struct query *q, uint64_t id, bool with_edges)
+{
+	Sluice__RouterInfo *info = malloc(sizeof(*info));
+	ProtobufCMessage *config = NULL;
+	int rc;
+
+	if (info == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__router_info__init(info);
+	q->reply->routers[q->reply->n_routers++] = info;
+	info->id = id;
+	rc = topo_find(q->txn, q->gateway, TOPO_ROUTER, id, &sluice__router_config__descriptor, &config);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+	info->config = (Sluice__RouterConfig *)config;
+	return with_edges ? edges_fill(q, info) : 0;
+}
+
+static int show(struct query *q, const char *name)
+{
+	uint64_t id;
+	int rc = name_find(q->txn, q->gateway, NAME_ROUTER, (struct sluice_slice){name, strlen(name)}, &id);
+
+	if (rc == SLUICE_E_NOT_FOUND)
+		return query_refuse(q, rc, "router '%.200s' does not exist", name);
+	if (rc != 0)
+		return rc;
+	q->reply->routers = calloc(1, sizeof(*q->reply->routers));
+	return q->reply->routers == NULL ? SLUICE_E_NOMEM : row_add(q, id, true);
+}
+
+static int list(struct query *q, const char *after, uint32_t wanted)
+{
+	size_t max = wanted == 0 || wanted > LIMIT_LIST_ROWS_MAX ? LIMIT_LIST_ROWS_MAX : wanted;
+	uint64_t *ids = malloc(max * sizeof(*ids));
+	size_t count = 0;
+	int rc;
+
+	q->reply->routers = calloc(max, sizeof(*q->reply->routers));
+	if (ids == NULL || q->reply->routers == NULL) {
+		free(ids);
+		return SLUICE_E_NOMEM;
+	}
+	rc = name_list(q, NAME_ROUTER, after, ids, max, &count);
+	for (size_t i = 0; rc == 0 && i < count; i++)
+		rc = row_add(q, ids[i], false);
+	free(ids);
+	return rc;
+}
+
+int router_query(struct query *q, const Sluice__Request *request)
+{
+	if (request->op_case == SLUICE__REQUEST__OP_ROUTER_SHOW)
+		return show(q, request->router_show->name);
+	return list(q, request->router_list->after, request->router_list->max);
+}

@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Sessions: a client's durable identity. What a session owns (jobs, session leases) is in `owned` under it; its end
+ * tells each owner's module and removes the entry: some at once, the rest by TICK. From the end on nobody sees the session, whatever is
+ * still to be swept. Heartbeats are not here: the engine issues SESSION_EXPIRE.
+ */
+#include <stdlib.h>
+
+#include "broker/core/core_internal.h"
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+
+enum { SESSION_FIXED_BYTES = 1 + 16 + 4 + 8 + 2 + 2, END_AT_ONCE = 1024, GATHER = 64, DEFAULT_TIMEOUT_MS = 30000 };
+
+struct session {
+	bool ended; /* only sweeping is left */
+	uint8_t secret[16];
+	uint32_t timeout_ms;
+	uint64_t opened_ms; /* wall */
+	struct sluice_slice name, client;
+};
+
+static int session_decode(struct sluice_slice value, struct session *ret)
+{
+	const uint8_t *at = value.data;
+	size_t name, client;
+
+	if (value.len < SESSION_FIXED_BYTES)
+		return SLUICE_E_CORRUPT;
+	name = get_be16(at + 29);
+	client = get_be16(at + 31);
+	if (value.len != SESSION_FIXED_BYTES + name + client)
+		return SLUICE_E_CORRUPT;
+	ret->ended = at[0] != 0;
+	memcpy(ret->secret, at + 1, 16);
+	ret->timeout_ms = get_be32(at + 17);
+	ret->opened_ms = get_be64(at + 21);
+	ret->name = (struct sluice_slice){at + SESSION_FIXED_BYTES, name};
+	ret->client = (struct sluice_slice){at + SESSION_FIXED_BYTES + name, client};
+	return 0;
+}
+
+static int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id, struct session *ret)
+{
+	struct sluice_slice value;
+	struct key key;
+	int rc;
+
+	key_one(&key, gateway, id);
+	rc = store_get(txn, STORE_SESSION, key_slice(&key), &value);
+	return rc != 0 ? rc : session_decode(value, ret);
+}
+
+/* name and client must not point into the store. */
+static int session_put(struct apply *a, uint64_t id, const struct session *session)
+{
+	uint8_t bytes[SESSION_FIXED_BYTES + 255 + 1024];
+	size_t size = SESSION_FIXED_BYTES + session->name.len + session->client.len;
+	struct key key;
+
+	bytes[0] = session->ended ? 1 : 0;
+	memcpy(bytes + 1, session->secret, 16);
+	put_be32(bytes + 17, session->timeout_ms);
+	put_be64(bytes + 21, session->opened_ms);
+	put_be16(bytes + 29, (uint16_t)session->name.len);
+	put_be16(bytes + 31, (uint16_t)session->client.len);
+	if (session->name.len > 0)
+		memcpy(bytes + SESSION_FIXED_BYTES, session->name.data, session->name.len);
+	if (session->client.len > 0)
+		memcpy(bytes + SESSION_FIXED_BYTES + session->name.len, session->client.data, session->client.len);
+	key_one(&key, a->gateway, id);
+	return store_put(a->txn, STORE_SESSION, key_slice(&key), (struct sluice_slice){bytes, size});
+}
+
+int session_check(struct apply *a, uint64_t id, struct outcome *out)
+{
+	struct session session;
+	int rc = session_get(a->txn, a->gateway, id, &session);
+
+	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && session.ended))
+		return refuse(out, SLUICE_E_SESSION_GONE, "session %llu has ended; open a new one", (unsigned long long)id);
+	return rc;
+}
+
+/* ---- what a session owns ---- */
+
+int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id, uint64_t sub)
+{
+	uint8_t bytes[8];
+	struct key key;
+
+	put_be64(bytes, sub);
+	key_owned(&key, a->gateway, session, (uint8_t)kind, id);
+	return store_put(a->txn, STORE_OWNED, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});
+}
+
+int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id)
+{
+	struct key key;
+	int rc;
+
+	key_owned(&key, a->gateway, session, (uint8_t)kind, id);
+	rc = store_del(a->txn, STORE_OWNED, key_slice(&key));
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+struct owned_entry {
+	uint8_t kind;
+	uint64_t id, sub;
+};
+
+/* Up to max entries of a session from `from` on; kind 0: of all kinds. Copied, so that the table may be written. */
+static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret, size_t max, size_t *ret_count)
+{
+	size_t prefix = kind != 0 ? 13 : 12;
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	size_t count = 0;
+	int rc = store_scan_begin(a->txn, STORE_OWNED, key_slice(from), &scan);
+
+	if (rc != 0)
+		return rc;
+	while (count < max && (rc = store_scan_next(scan, &found, &value)) == 0) {
+		if (found.len != 21 || value.len != 8) {
+			rc = SLUICE_E_CORRUPT;
+			break;
+		}
+		if (memcmp(found.data, from->bytes, prefix) != 0)
+			break;
+		ret[count++] = (struct owned_entry){((const uint8_t *)found.data)[12], get_be64((const uint8_t *)found.data + 13),
+						    get_be64(value.data)};
+	}
+	store_scan_end(scan);
+	*ret_count = count;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint32_t max,
+		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user)
+{
+	struct owned_entry entries[GATHER];
+	size_t count = GATHER;
+	uint64_t from = 0;
+
+	while (max > 0 && count == GATHER) {
+		struct key key;
+		int rc;
+
+		key_owned(&key, a->gateway, session, (uint8_t)kind, from);
+		rc = owned_gather(a, &key, (uint8_t)kind, entries, max < GATHER ? max : GATHER, &count);
+		for (size_t i = 0; rc == 0 && i < count; i++)
+			rc = each(a, entries[i].id, entries[i].sub, user);
+		if (rc != 0)
+			return rc;
+		if (count == 0 || entries[count - 1].id == UINT64_MAX)
+			return 0;
+		from = entries[count - 1].id + 1;
+		max -= (uint32_t)count;
+	}
+	return 0;
+}
+
+/* ---- end ---- */
+
+static int entry_end(struct apply *a, uint64_t session, const struct owned_entry *entry)
+{
+	int rc;
+
+	switch (entry->kind) {
+	case OWNED_JOB:
+		rc = job_session_ended(a, session, entry->id);
+		break;
+	case OWNED_GRANT:
+		rc = queue_session_ended(a, session, entry->sub, entry->id);
+		break;
+	default:
+		return SLUICE_E_CORRUPT;
+	}
+	return rc != 0 ? rc : session_disown(a, session, (enum owned_kind)entry->kind, entry->id);
+}
+
+/* Ends what an ended session owns, within the budget; the record goes with the last entry. */
+int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *ret_done)
+{
+	struct owned_entry entries[GATHER];
+	struct key key;
+
+	*ret_done = false;
+	while (*io_work > 0) {
+		size_t count = 0, max = *io_work < GATHER ? *io_work : GATHER;
+		int rc;
+
+		key_one(&key, a->gateway, session);
+		rc = owned_gather(a, &key, 0, entries, max, &count);
+		for (size_t i = 0; rc == 0 && i < count; i++)
+			rc = entry_end(a, session, &entries[i]);
+		if (rc != 0)
+			return rc;
+		*io_work -= (uint32_t)count;
+		if (count < max) {
+			*ret_done = true;
+			rc = store_del(a->txn, STORE_SESSION, key_slice(&key));
+			return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+		}
+	}
+	return 0;
+}
+
+static int sessions_count(struct apply *a, int delta)
+{
+	uint64_t open;
+	int rc = counter_get(a->txn, a->gateway, COUNTER_SESSIONS, &open);
+
+	return rc != 0 ? rc : counter_set(a, COUNTER_SESSIONS, open + (uint64_t)(int64_t)delta);
+}
+
+/* The session must be open. */
+static int session_end(struct apply *a, uint64_t id)
+{
+	struct effect effect = {.kind = FX_SESSION_ENDED, .command = a->position, .gateway = a->gateway, .id = id};
+	uint32_t work = END_AT_ONCE;
+	struct session session;
+	struct key key;
+	bool done;
+	int rc = session_get(a->txn, a->gateway, id, &session);
+
+	if (rc == 0 && session.name.len > 0) {
+		/* The value is the store's: the name is copied into a key before anything is written. */
+		key_name(&key, a->gateway, NAME_SESSION, session.name);
+		rc = store_del(a->txn, STORE_NAME, key_slice(&key));
+	}
+	session.ended = true;
+	session.name = session.client = (struct sluice_slice){NULL, 0};
+	if (rc == 0)
+		rc = session_put(a, id, &session);
+	if (rc == 0)
+		rc = sessions_count(a, -1);
+	if (rc == 0)
+		rc = session_sweep(a, id, &work, &done);
+	if (rc == 0 && !done)
+		rc = timer_set(a, a->mono_ms, TIMER_SWEEP, id, SWEEP_SESSION);
+	return rc != 0 ? rc : effects_add(a->effects, &effect);
+}
+
+int session_close_apply(struct apply *a, const Sluice__SessionClose *m, struct outcome *out)
+{
+	int rc = session_check(a, a->session, out);
+
+	return rc != 0 || refused(out) ? rc : session_end(a, a->session);
+}
+
+int session_expire_apply(struct apply *a, const struct cmd_session_expire *m, struct outcome *out)
+{
+	int rc = session_check(a, m->session, out);
+
+	return rc != 0 || refused(out) ? rc : session_end(a, m->session);
+}
+
+/* ---- open ---- */
+
+static int open_check(const struct cmd_session_open *m, struct outcome *out)
+{
+	const char *why = NULL;
+	int rc;
+
+	if (m->name.len > 0) {
+		rc = name_check(m->name, &why);
+		if (rc != 0)
+			return refuse(out, rc, "session name: %s", why);
+	}
+	if (m->client.len > LIMIT_TEXT_BYTES_MAX)
+		return refuse(out, SLUICE_E_LIMIT, "the client's text is %zu bytes; at most %llu", m->client.len,
+			      (unsigned long long)LIMIT_TEXT_BYTES_MAX);
+	return 0;
+}
+
+static uint32_t timeout_within(uint32_t timeout_ms)
+{
+	if (timeout_ms == 0)
+		return DEFAULT_TIMEOUT_MS;
+	if (timeout_ms < LIMIT_SESSION_TIMEOUT_MS_MIN)
+		return (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN;
+	return timeout_ms > LIMIT_SESSION_TIMEOUT_MS_MAX ? (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX : timeout_ms;
+}
+
+int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct outcome *out)
+{
+	struct effect effect = {.kind = FX_SESSION_OPENED, .command = a->position, .gateway = a->gateway};
+	struct session session = {.timeout_ms = timeout_within(m->timeout_ms), .opened_ms = a->wall_ms, .name = m->name, .client = m->client};
+	uint64_t id, older;
+	int rc = open_check(m, out);
+
+	if (rc != 0 || refused(out))
+		return rc;
+	if (m->name.len > 0) {
+		rc = name_find(a->txn, a->gateway, NAME_SESSION, m->name, &older);
+		if (rc == 0)
+			rc = session_end(a, older);
+		else if (rc == SLUICE_E_NOT_FOUND)
+			rc = 0;
+	}
+	if (rc == 0)
+		rc = counter_next(a, COUNTER_SESSION, &id);
+	if (rc == 0 && m->name.len > 0)
+		rc = name_put(a, NAME_SESSION, m->name, id);
+	if (rc != 0)
+		return rc;
+	memcpy(session.secret, m->secret, sizeof(session.secret));
+	rc = session_put(a, id, &session);
+	if (rc == 0)
+		rc = sessions_count(a, 1);
+	out->kind = OUT_SESSION;
+	out->id = id;
+	effect.id = id;
+	effect.lease_ms = session.timeout_ms;
+	return rc != 0 ? rc : effects_add(a->effects, &effect);
+}
+
+/* ---- reads ---- */
+
+int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t id, struct session_ref *ret)
+{
+	struct session session;
+	int rc = session_get(txn, gateway, id, &session);
+
+	if (rc == 0 && session.ended)
+		return SLUICE_E_NOT_FOUND;
+	if (rc != 0)
+		return rc;
+	memcpy(ret->secret, session.secret, sizeof(ret->secret));
+	ret->timeout_ms = session.timeout_ms;
+	return 0;
+}
+
+int core_session_each(struct store_txn *txn, int (*each)(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms), void *user)
+{
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	struct session session;
+	int rc = store_scan_begin(txn, STORE_SESSION, (struct sluice_slice){"", 0}, &scan);
+
+	if (rc != 0)
+		return rc;
+	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
+		rc = found.len == 12 ? session_decode(value, &session) : SLUICE_E_CORRUPT;
+		if (rc == 0 && !session.ended)
+			rc = each(user, get_be32(found.data), get_be64((const uint8_t *)found.data + 4), session.timeout_ms);
+		if (rc != 0)
+			break;
+	}
+	store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+static int jobs_held(struct store_txn *txn, uint32_t gateway, uint64_t session, uint64_t *ret)
+{
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	struct key key;
+	int rc;
+
+	*ret = 0;
+	key_owned(&key, gateway, session, OWNED_JOB, 0);
+	rc = store_scan_begin(txn, STORE_OWNED, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
+		if (found.len != 21 || memcmp(found.data, key.bytes, 13) != 0)
+			break;
+		++*ret;
+	}
+	store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+static int session_row(struct query *q, uint64_t id, const struct session *session)
+{
+	Sluice__SessionInfo *info = malloc(sizeof(*info));
+
+	if (info == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__session_info__init(info);
+	q->reply->sessions[q->reply->n_sessions++] = info;
+	info->id = id;
+	info->timeout_ms = session->timeout_ms;
+	info->name = strndup(session->name.len > 0 ? session->name.data : "", session->name.len);
+	info->client = strndup(session->client.len > 0 ? session->client.data : "", session->client.len);
+	if (info->name == NULL || info->client == NULL)
+		return SLUICE_E_NOMEM;
+	return jobs_held(q->txn, q->gateway, id, &info->jobs_held);
+}
+
+int session_query(struct query *q, const Sluice__Request *request)
+{
+	const Sluice__SessionList *list = request->session_list;
+	size_t max = list->max == 0 || list->max > LIMIT_LIST_ROWS_MAX ? LIMIT_LIST_ROWS_MAX : list->max;
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	struct session session;
+	struct key key;
+	int rc;
+
+	if (list->after == UINT64_MAX)
+		return 0;
+	q->reply->sessions = calloc(max, sizeof(*q->reply->sessions));
+	if (q->reply->sessions == NULL)
+		return SLUICE_E_NOMEM;
+	key_one(&key, q->gateway, list->after + 1);
+	rc = store_scan_begin(q->txn, STORE_SESSION, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
+		if (found.len != 12 || get_be32(found.data) != q->gateway)
+			break;
+		rc = session_decode(value, &session);
+		if (rc != 0)
+			break;
+		if (session.ended)
+			continue;
+		if (q->reply->n_sessions == max) {
+			q->reply->more = true;
+			break;
+		}
+		rc = session_row(q, get_be64((const uint8_t *)found.data + 4), &session);
+		if (rc != 0)
+			break;
+	}
+	store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+int session_label(struct store_txn *txn, uint32_t gateway, uint64_t id, char **ret)
+{
+	struct session session;
+	struct sluice_slice label;
+	int rc = session_get(txn, gateway, id, &session);
+
+	if (rc != 0)
+		return rc;
+	label = session.name.len > 0 ? session.name : session.client;
+	*ret = strndup(label.data, label.len);
+	return *ret != NULL ? 0 : SLUICE_E_NOMEM;
+}
