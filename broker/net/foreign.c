@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The door for foreign listeners: the host table of plugin.h over connections, and effects as struct sluice_listener_effect. What a
+ * plugin asks for becomes the same commands and subscriptions as the native protocol's.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "broker/net/io.h"
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+#include "protocol/message.h"
+
+enum foreign_what { FOREIGN_ANSWER = 1, FOREIGN_SESSION, FOREIGN_REPLY };
+
+static void give(struct conn *conn, struct sluice_listener_effect effect)
+{
+	effect.struct_size = sizeof(effect);
+	if (effect.text == NULL)
+		effect.text = "";
+	if (!conn->dead && !conn->closing)
+		conn->ops->effect(conn->state, &effect);
+}
+
+/* ---- bytes ---- */
+
+static int host_write(sluice_conn *handle, const void *bytes, size_t len)
+{
+	struct conn *conn = (struct conn *)handle;
+
+	conn_write(conn, bytes, len);
+	if (conn->dead)
+		return SLUICE_E_CLOSED;
+	return conn_unsent(conn) > LIMIT_OUTBOX_BYTES_MAX / 2 ? SLUICE_E_BUSY : 0;
+}
+
+static void host_close(sluice_conn *handle, const char *why)
+{
+	(void)why;
+	conn_close_soon((struct conn *)handle);
+}
+
+/* ---- session ---- */
+
+struct session_block {
+	struct cmd_session_open open;
+};
+
+static int host_session(sluice_conn *handle, const char *gateway, uint32_t timeout_ms, uint64_t tag)
+{
+	struct conn *conn = (struct conn *)handle;
+	struct session_block *block;
+	struct command command = {.type = COMMAND_SESSION_OPEN};
+	struct store_txn *txn = NULL;
+	uint64_t sequence;
+	uint32_t number = 0;
+	int rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+
+	if (rc == 0)
+		rc = core_gateway_find(txn, (struct sluice_slice){gateway, strlen(gateway)}, &number);
+	store_abort(txn);
+	if (rc != 0)
+		return rc;
+	block = calloc(1, sizeof(*block));
+	if (block == NULL)
+		return SLUICE_E_NOMEM;
+	if (getrandom(block->open.secret, sizeof(block->open.secret), 0) != (ssize_t)sizeof(block->open.secret)) {
+		free(block);
+		return SLUICE_E_INTERNAL;
+	}
+	if (timeout_ms < LIMIT_SESSION_TIMEOUT_MS_MIN)
+		timeout_ms = (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN;
+	if (timeout_ms > LIMIT_SESSION_TIMEOUT_MS_MAX)
+		timeout_ms = (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX;
+	block->open.timeout_ms = timeout_ms;
+	conn->gateway = number;
+	conn->session_timeout_ms = timeout_ms;
+	command.body = &block->open;
+	return conn_submit(conn, &command, block, sizeof(*block), true, FOREIGN_SESSION, tag, 0);
+}
+
+/* ---- publish ---- */
+
+struct publish_block {
+	struct frame_publish publish;
+	uint8_t bytes[];
+};
+
+static int host_publish(sluice_conn *handle, uint64_t tag, struct sluice_slice subject, struct sluice_slice queue, struct sluice_slice body)
+{
+	struct conn *conn = (struct conn *)handle;
+	struct envelope envelope = {.body = body};
+	struct publish_block *block;
+	struct command command = {.type = COMMAND_PUBLISH};
+	const char *why = "";
+	size_t bytes;
+	int rc = subject_check(subject, &why);
+
+	if (conn->gateway == 0)
+		return SLUICE_E_WRONG_STATE;
+	if (rc == 0 && queue.len > 0)
+		rc = name_check(queue, &why);
+	if (rc == 0 && body.len > LIMIT_EVENT_BODY_BYTES_MAX)
+		rc = SLUICE_E_LIMIT;
+	if (rc != 0)
+		return rc;
+	bytes = sizeof(*block) + subject.len + queue.len + envelope_size_max(&envelope);
+	block = calloc(1, bytes);
+	if (block == NULL)
+		return SLUICE_E_NOMEM;
+	memcpy(block->bytes, subject.data, subject.len);
+	if (queue.len > 0)
+		memcpy(block->bytes + subject.len, queue.data, queue.len);
+	block->publish.target_kind = queue.len > 0 ? PUBLISH_TO_QUEUE : PUBLISH_TO_SUBJECT;
+	block->publish.count = 1;
+	block->publish.subject = (struct sluice_slice){block->bytes, subject.len};
+	block->publish.target = (struct sluice_slice){block->bytes + subject.len, queue.len};
+	block->publish.payload.data = block->bytes + subject.len + queue.len;
+	block->publish.payload.len = envelope_encode(block->bytes + subject.len + queue.len, &envelope);
+	block->publish.raw_bytes = (uint32_t)block->publish.payload.len;
+	command.body = &block->publish;
+	return conn_submit(conn, &command, block, bytes, false, FOREIGN_ANSWER, tag, 0);
+}
+
+/* ---- consume, credit, ack ---- */
+
+static int host_consume(sluice_conn *handle, uint64_t tag, struct sluice_slice queue, uint32_t credit, uint32_t lease_ms)
+{
+	struct conn *conn = (struct conn *)handle;
+	struct consumer_spec spec = {.gateway = conn->gateway, .session = conn->session, .lease_ms = lease_ms, .credit = credit, .sink = &conn->io->sink};
+	struct store_txn *txn = NULL;
+	struct queue_ref ref = {0};
+	struct sub *sub;
+	uint64_t sequence;
+	int rc;
+
+	if (!conn->attached)
+		return SLUICE_E_WRONG_STATE;
+	if (credit > LIMIT_CREDIT_MAX || (lease_ms != 0 && (lease_ms < LIMIT_LEASE_MS_MIN || lease_ms > LIMIT_LEASE_MS_MAX)))
+		return SLUICE_E_LIMIT;
+	if (sub_find(conn, tag) != NULL)
+		return SLUICE_E_EXISTS;
+	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	if (rc == 0)
+		rc = core_queue_find(txn, conn->gateway, queue, &ref);
+	store_abort(txn);
+	if (rc == 0 && ref.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS)
+		rc = SLUICE_E_UNSUPPORTED; /* jobs are for the native protocol: their leases outlive connections */
+	if (rc != 0)
+		return rc;
+	sub = calloc(1, sizeof(*sub));
+	if (sub == NULL)
+		return SLUICE_E_NOMEM;
+	sub->kind = SUB_CONSUME;
+	sub->queue = spec.queue = ref.id;
+	rc = sub_add(conn, &sub, tag);
+	if (rc != 0)
+		return rc;
+	spec.tag = sub_find(conn, tag)->tag;
+	return engine_consumer_open(conn->io->engine, &spec);
+}
+
+static int host_credit(sluice_conn *handle, uint64_t consumer_tag, uint32_t more)
+{
+	struct conn *conn = (struct conn *)handle;
+	struct sub *sub = sub_find(conn, consumer_tag);
+
+	if (sub == NULL)
+		return SLUICE_E_NOT_FOUND;
+	if (sub->kind == SUB_CONSUME)
+		return engine_consumer_credit(conn->io->engine, &conn->io->sink, sub->tag, more);
+	sub->credit += more;
+	sub_wants_pump(sub);
+	return 0;
+}
+
+struct ack_block {
+	struct cmd_ack ack;
+	uint8_t run[FRAME_RUN_BYTES];
+};
+
+static int host_ack(sluice_conn *handle, uint64_t tag, uint64_t consumer_tag, sluice_token token, uint64_t seq, bool done)
+{
+	struct conn *conn = (struct conn *)handle;
+	struct sub *sub = sub_find(conn, consumer_tag);
+	struct command command = {.type = COMMAND_ACK};
+	struct ack_block *block;
+
+	if (sub == NULL || sub->kind != SUB_CONSUME)
+		return SLUICE_E_NOT_FOUND;
+	block = calloc(1, sizeof(*block));
+	if (block == NULL)
+		return SLUICE_E_NOMEM;
+	for (int i = 0; i < 8; i++)
+		block->run[i] = (uint8_t)(seq >> (56 - 8 * i));
+	block->run[11] = 1;
+	block->ack = (struct cmd_ack){.queue = sub->queue, .token = token, .op = done ? ACK_DONE : ACK_NACK, .run_count = 1, .runs = block->run};
+	block->ack.reason = (struct sluice_slice){"", 0};
+	command.body = &block->ack;
+	return conn_submit(conn, &command, block, sizeof(*block), true, FOREIGN_ANSWER, tag, 0);
+}
+
+/* ---- follow, request ---- */
+
+static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice stream, uint64_t offset, uint32_t credit)
+{
+	struct conn *conn = (struct conn *)handle;
+	struct store_txn *txn = NULL;
+	struct stream_ref ref = {0};
+	struct sub *sub;
+	uint64_t sequence;
+	int rc;
+
+	if (conn->gateway == 0)
+		return SLUICE_E_WRONG_STATE;
+	if (sub_find(conn, tag) != NULL)
+		return SLUICE_E_EXISTS;
+	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	if (rc == 0)
+		rc = core_stream_find(txn, conn->gateway, stream, &ref);
+	store_abort(txn);
+	if (rc != 0)
+		return rc;
+	sub = calloc(1, sizeof(*sub));
+	if (sub == NULL)
+		return SLUICE_E_NOMEM;
+	sub->kind = SUB_FOLLOW;
+	sub->key = (struct log_key){conn->gateway, ref.id};
+	sub->log = ref.log;
+	sub->next = offset;
+	sub->credit = credit;
+	rc = sub_add(conn, &sub, tag);
+	if (rc == 0)
+		sub_wants_pump(sub_find(conn, tag));
+	return rc;
+}
+
+/* A read, in the native protocol's own message; commands of foreign protocols have calls of their own. */
+static int host_request(sluice_conn *handle, uint64_t tag, struct sluice_slice bytes)
+{
+	struct conn *conn = (struct conn *)handle;
+	ProtobufCMessage *message = NULL;
+	struct store_txn *txn = NULL;
+	struct batch_clock now = engine_clock(conn->io->engine);
+	const char *why = "";
+	uint8_t *reply = NULL;
+	size_t len = 0;
+	uint64_t sequence;
+	int rc = message_unpack(&sluice__request__descriptor, bytes, LIMIT_COMMAND_BYTES_MAX, &message, &why);
+
+	if (rc != 0)
+		return rc;
+	if (!core_request_is_query((const Sluice__Request *)message)) {
+		protobuf_c_message_free_unpacked(message, NULL);
+		return SLUICE_E_UNSUPPORTED;
+	}
+	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	if (rc == 0)
+		rc = core_query(txn, conn->gateway, (struct query_clock){now.mono_ms, now.wall_ms}, (const Sluice__Request *)message, &reply, &len);
+	store_abort(txn);
+	protobuf_c_message_free_unpacked(message, NULL);
+	if (rc == 0)
+		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER, .tag = tag, .body = {reply, len}});
+	free(reply);
+	return rc;
+}
+
+const struct sluice_listener_host foreign_host = {
+	.struct_size = sizeof(struct sluice_listener_host),
+	.write = host_write,
+	.close = host_close,
+	.session = host_session,
+	.publish = host_publish,
+	.consume = host_consume,
+	.credit = host_credit,
+	.ack = host_ack,
+	.follow = host_follow,
+	.request = host_request,
+};
+
+/* ---- effects ---- */
+
+static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome)
+{
+	int code = outcome->code;
+
+	if (what == FOREIGN_SESSION && code == 0)
+		code = conn_attach(conn, conn->gateway, outcome->id, conn->session_timeout_ms);
+	give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER, .tag = corr, .code = code, .text = outcome->text, .offset = outcome->offset});
+	conn_parse(conn);
+}
+
+const struct answer_ops foreign_answers = {.reply = on_reply};
+
+static void give_items(struct conn *conn, const struct sub *sub, const struct effect *effect)
+{
+	struct sluice_slice rest = effect->payload;
+
+	for (uint16_t r = 0; r < effect->run_count; r++) {
+		for (uint32_t i = 0; i < effect->runs[r].count; i++) {
+			const uint8_t *at = rest.data;
+			struct envelope envelope;
+			const char *why = "";
+			uint64_t put_time = 0;
+
+			for (int b = 0; b < 8; b++)
+				put_time = put_time << 8 | at[2 + b];
+			rest = (struct sluice_slice){at + 10, rest.len - 10};
+			if (envelope_next(&rest, &envelope, &why) != 0)
+				return;
+			give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ITEM,
+								   .tag = sub->number,
+								   .token = effect->token,
+								   .seq = effect->runs[r].first + i,
+								   .attempts = (uint32_t)at[0] << 8 | at[1],
+								   .subject = envelope.subject,
+								   .key = envelope.key,
+								   .body = envelope.body,
+								   .time_ms = put_time});
+		}
+	}
+}
+
+void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *effect)
+{
+	switch (effect->kind) {
+	case FX_GRANT:
+		give_items(conn, sub, effect);
+		return;
+	case FX_SESSION_ENDED:
+		conn->attached = false;
+		conn_close_soon(conn);
+		return;
+	case FX_STREAM_DELETED:
+	case FX_QUEUE_DELETED:
+		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER, .tag = sub->number, .code = SLUICE_E_NOT_FOUND, .text = "it was deleted"});
+		sub_drop(sub);
+		return;
+	default:
+		return;
+	}
+}
+
+int foreign_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
+{
+	struct sluice_slice raw = segment->payload;
+	uint8_t *plain = NULL;
+	const char *why = "";
+	int rc = 0;
+
+	*io_budget -= *io_budget < segment->raw_bytes + 64u ? *io_budget : segment->raw_bytes + 64u;
+	if (segment->codec != BATCH_RAW) {
+		rc = batch_decompress(segment->payload, segment->raw_bytes, &plain, &why);
+		raw = (struct sluice_slice){plain, segment->raw_bytes};
+	}
+	for (uint32_t i = 0; rc == 0 && i < segment->count && sub->credit > 0; i++) {
+		uint64_t offset = segment->base + i;
+		struct envelope envelope;
+
+		rc = envelope_next(&raw, &envelope, &why);
+		if (rc != 0 || offset < sub->next)
+			continue;
+		sub->next = offset + 1;
+		sub->credit--;
+		give(sub->conn, (struct sluice_listener_effect){.kind = SLUICE_FX_EVENT,
+								.tag = sub->number,
+								.offset = offset,
+								.subject = segment->subject.len > 0 ? segment->subject : envelope.subject,
+								.key = envelope.key,
+								.body = envelope.body,
+								.time_ms = segment->time_ms + (uint64_t)envelope.time_delta_ms});
+	}
+	free(plain);
+	return rc;
+}
