@@ -491,6 +491,7 @@ static void io_fini(struct io *io)
 	struct conn *conn, *next;
 	struct deferred *answer, *after;
 
+	io->ending = true;
 	HASH_ITER(hh, io->conns, conn, next) {
 		conn->attached = false;
 		conn_kill(conn);

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sluiced: wiring only. Configuration -> store -> engine -> net -> plugins -> ready, and the same backwards.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "broker/admin/config.h"
+#include "broker/admin/dump.h"
+#include "broker/net/net.h"
+#include "broker/plugin/plugin.h"
+#include "broker/util/clock.h"
+#include "broker/util/log.h"
+
+enum { PLUGIN_SETTINGS_MAX = 32 };
+
+struct broker {
+	struct config config;
+	struct store *store;
+	struct engine *engine;
+	struct net *net;
+	struct plugin *plugins[CONFIG_PLUGINS_MAX];
+	size_t plugin_count;
+	uint16_t port;
+	char host[64];
+};
+
+static int usage(FILE *to, int code)
+{
+	(void)fprintf(to, "usage: sluiced --data DIR [--listen ADDRESS:PORT] [--config FILE] [--set KEY=VALUE]... [--plugin \"PATH KEY=VALUE...\"]...\n"
+			  "       sluiced --dump DIR      every record of a store that no broker has open, as text\n"
+			  "       sluiced --commands      the command table\n"
+			  "       sluiced --settings      every setting with its default and bounds\n"
+			  "       sluiced --version\n");
+	return code;
+}
+
+static int complain(int rc, const char *why)
+{
+	(void)fprintf(stderr, "sluiced: %s\n", why);
+	return rc;
+}
+
+/* ---- the short ways out ---- */
+
+static int print_commands(void)
+{
+	static const char *const headroom[] = {"publish", "report", "always"};
+	size_t count;
+	const struct command_spec *specs = command_specs(&count);
+
+	for (size_t i = 0; i < count; i++)
+		(void)printf("%3u  %-20s %-16s %-8s %s\n", specs[i].type, specs[i].name, specs[i].permission, headroom[specs[i].headroom], specs[i].text);
+	return 0;
+}
+
+static int dump(const char *dir)
+{
+	struct store_options options = {.read_only = true};
+	struct store *store = NULL;
+	const char *why = "";
+	uint64_t records, damaged;
+	int rc = store_open_lmdb(dir, &options, &store, &why);
+
+	if (rc != 0) {
+		(void)fprintf(stderr, "sluiced: %s: %s\n", dir, why);
+		return sluice_error_exit_code(rc);
+	}
+	rc = dump_store(store, stdout, &records, &damaged);
+	store_close(store);
+	(void)fflush(stdout);
+	(void)fprintf(stderr, "%llu records, %llu damaged\n", (unsigned long long)records, (unsigned long long)damaged);
+	return sluice_error_exit_code(rc);
+}
+
+/* ---- arguments ---- */
+
+static int set_pair(struct config *config, char *pair, char *why, size_t why_bytes)
+{
+	char *equals = strchr(pair, '=');
+
+	if (equals == NULL) {
+		(void)snprintf(why, why_bytes, "--set '%s'; expected KEY=VALUE", pair);
+		return SLUICE_E_INVAL;
+	}
+	*equals = 0;
+	return config_set(config, pair, equals + 1, why, why_bytes);
+}
+
+/* Returns 0 to go on, 1 when all is done (the exit code in *ret_exit), or an error. */
+static int parse(struct config *config, int argc, char **argv, int *ret_exit, char *why, size_t why_bytes)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *option = argv[i];
+		char *value = i + 1 < argc ? argv[i + 1] : NULL;
+		int rc = 0;
+
+		*ret_exit = 0;
+		if (strcmp(option, "--help") == 0)
+			return usage(stdout, 1);
+		if (strcmp(option, "--version") == 0)
+			return printf("sluiced %s\n", SLUICE_VERSION) > 0;
+		if (strcmp(option, "--commands") == 0)
+			return print_commands() + 1;
+		if (strcmp(option, "--settings") == 0) {
+			config_print(stdout);
+			return 1;
+		}
+		if (value == NULL) {
+			(void)snprintf(why, why_bytes, "'%s' is unknown or lacks its value; --help shows the usage", option);
+			return SLUICE_E_INVAL;
+		}
+		i++;
+		if (strcmp(option, "--dump") == 0) {
+			*ret_exit = dump(value);
+			return 1;
+		}
+		if (strcmp(option, "--config") == 0) {
+			rc = config_load(config, value, why, why_bytes);
+		} else if (strcmp(option, "--set") == 0) {
+			rc = set_pair(config, value, why, why_bytes);
+		} else if (strcmp(option, "--data") == 0 || strcmp(option, "--listen") == 0 || strcmp(option, "--plugin") == 0) {
+			rc = config_set(config, option + 2, value, why, why_bytes);
+		} else {
+			(void)snprintf(why, why_bytes, "'%s' is unknown; --help shows the usage", option);
+			rc = SLUICE_E_INVAL;
+		}
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- start ---- */
+
+static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, size_t why_bytes)
+{
+	const char *listen = broker->config.listen, *colon = strrchr(listen, ':');
+	size_t len = colon != NULL ? (size_t)(colon - listen) : 0;
+	char *end = NULL;
+	unsigned long port = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
+
+	if (colon == NULL || len == 0 || len + 1 > sizeof(broker->host) || colon[1] == 0 || *end != 0 || port > 65535) {
+		(void)snprintf(why, why_bytes, "listen is '%.200s'; expected ADDRESS:PORT, such as 127.0.0.1:7584 or [::1]:7584", listen);
+		return SLUICE_E_INVAL;
+	}
+	if (listen[0] == '[' && listen[len - 1] == ']') {
+		listen++;
+		len -= 2;
+	}
+	memcpy(broker->host, listen, len);
+	broker->host[len] = 0;
+	*ret_port = (uint16_t)port;
+	if (strncmp(broker->host, "127.", 4) != 0 && strcmp(broker->host, "::1") != 0 && !broker->config.insecure) {
+		(void)snprintf(why, why_bytes,
+			       "listen is '%.200s', beyond loopback, and this version has neither TLS nor authentication; `insecure = yes` allows it all the same",
+			       broker->config.listen);
+		return SLUICE_E_DENIED;
+	}
+	return 0;
+}
+
+static void fail_stop(void *user, int code, const char *text)
+{
+	(void)user;
+	log_line(LOG_LEVEL_ERROR,
+		 log_id("engine.fail_stop", "a commit failed: what it held is unknown to its senders, and nothing more is acknowledged; start again after the cause is mended"),
+		 log_str("error", sluice_error_name(code)), log_str("cause", text));
+	/* No destructor, no flush: nothing may write to the store any more. */
+	_exit(sluice_error_exit_code(code));
+}
+
+static int start_store(struct broker *broker, char *why, size_t why_bytes)
+{
+	struct store_options options = {.create = true, .map_bytes = broker->config.map_mib << 20};
+	struct engine_config engine = {.inbox_bytes_max = broker->config.inbox_mib << 20,
+				       .publish_stop_percent = (uint32_t)broker->config.publish_stop_percent,
+				       .report_stop_percent = (uint32_t)broker->config.report_stop_percent,
+				       .fail_stop = fail_stop};
+	struct batch_clock now = {clock_mono_ns() / 1000000, (uint64_t)clock_wall_ms()};
+	const char *text = "";
+	int rc = store_open_lmdb(broker->config.data, &options, &broker->store, &text);
+
+	if (rc != 0) {
+		(void)snprintf(why, why_bytes, "data directory %.200s: %s", broker->config.data, text);
+		return rc;
+	}
+	rc = engine_create(&engine, broker->store, now, &broker->engine);
+	if (rc != 0)
+		(void)snprintf(why, why_bytes, "the store could not be started: %s: %s", sluice_error_text(rc), store_last_error());
+	return rc;
+}
+
+static int start_net(struct broker *broker, char *why, size_t why_bytes)
+{
+	struct net_config config = {.io_threads = (uint32_t)broker->config.io_threads,
+				    .connections_max = (uint32_t)broker->config.connections_max,
+				    .zstd = broker->config.zstd};
+	const char *text = "";
+	uint16_t port = 0;
+	int rc = split_listen(broker, &port, why, why_bytes);
+
+	if (rc != 0)
+		return rc;
+	(void)snprintf(why, why_bytes, "out of memory");
+	rc = net_create(&config, broker->engine, &broker->net);
+	if (rc != 0)
+		return rc;
+	rc = net_listen(broker->net, &native_listener_ops, broker->host, port, &broker->port, &text);
+	if (rc != 0)
+		(void)snprintf(why, why_bytes, "cannot listen on %.200s: %s", broker->config.listen, text);
+	return rc;
+}
+
+/* "PATH KEY=VALUE ...": split in place. */
+static size_t plugin_words(char *line, struct plugin_setting *settings)
+{
+	size_t count = 0;
+	char *save = NULL;
+
+	(void)strtok_r(line, " ", &save);
+	for (char *word = strtok_r(NULL, " ", &save); word != NULL && count < PLUGIN_SETTINGS_MAX; word = strtok_r(NULL, " ", &save)) {
+		char *equals = strchr(word, '=');
+
+		if (equals == NULL)
+			continue;
+		*equals = 0;
+		settings[count++] = (struct plugin_setting){word, equals + 1};
+	}
+	return count;
+}
+
+static const char *setting_of(const struct plugin_setting *settings, size_t count, const char *key)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(settings[i].key, key) == 0)
+			return settings[i].value;
+	return NULL;
+}
+
+static int start_listener(struct broker *broker, struct plugin *plugin, const char *port_text, char *why, size_t why_bytes)
+{
+	const struct sluice_listener_ops *ops = plugin_symbol(plugin)->ops;
+	const char *text = "";
+	uint16_t port = port_text != NULL ? (uint16_t)strtoul(port_text, NULL, 10) : ops->default_port;
+	int rc = net_listen(broker->net, ops, broker->host, port, &port, &text);
+
+	if (rc != 0) {
+		(void)snprintf(why, why_bytes, "listener %s: %s", plugin_symbol(plugin)->name, text);
+		return rc;
+	}
+	log_line(LOG_LEVEL_INFO, log_id("listener.ready", "a foreign listener is open"), log_str("protocol", ops->protocol), log_u64("port", port));
+	(void)printf("listener %s %s:%u\n", ops->protocol, broker->host, port);
+	return 0;
+}
+
+static int start_service(struct broker *broker, struct plugin *plugin)
+{
+	char address[128];
+	int pair[2];
+	int rc;
+
+	(void)snprintf(address, sizeof(address), "%s:%u", broker->host, broker->port);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+		return SLUICE_E_IO;
+	rc = net_adopt(broker->net, &native_listener_ops, pair[0]);
+	if (rc == 0)
+		rc = plugin_service_start(plugin, address, pair[1]);
+	return rc;
+}
+
+/* Listeners before the threads run, services after. */
+static int start_plugins(struct broker *broker, uint32_t kind, char *why, size_t why_bytes)
+{
+	for (size_t i = 0; i < broker->config.plugin_count; i++) {
+		struct plugin_setting settings[PLUGIN_SETTINGS_MAX];
+		char line[CONFIG_TEXT_MAX];
+		size_t count;
+		const char *as;
+		struct plugin *plugin = NULL;
+		int rc;
+
+		(void)snprintf(line, sizeof(line), "%s", broker->config.plugins[i]);
+		count = plugin_words(line, settings);
+		as = setting_of(settings, count, "kind");
+		if ((as != NULL && strcmp(as, "listener") == 0) != (kind == SLUICE_PLUGIN_LISTENER))
+			continue;
+		rc = plugin_load(line, kind, settings, count, &plugin, why, why_bytes);
+		if (rc != 0)
+			return rc;
+		broker->plugins[broker->plugin_count++] = plugin;
+		rc = kind == SLUICE_PLUGIN_LISTENER ? start_listener(broker, plugin, setting_of(settings, count, "port"), why, why_bytes)
+						    : start_service(broker, plugin);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int start(struct broker *broker, char *why, size_t why_bytes)
+{
+	int rc = start_store(broker, why, why_bytes);
+
+	if (rc == 0)
+		rc = start_net(broker, why, why_bytes);
+	if (rc == 0)
+		rc = start_plugins(broker, SLUICE_PLUGIN_LISTENER, why, why_bytes);
+	if (rc != 0)
+		return rc;
+	(void)snprintf(why, why_bytes, "a thread could not be started");
+	rc = engine_start(broker->engine);
+	if (rc == 0)
+		rc = net_start(broker->net);
+	if (rc == 0)
+		rc = start_plugins(broker, SLUICE_PLUGIN_SERVICE, why, why_bytes);
+	return rc;
+}
+
+/* ---- end ---- */
+
+static void stop(struct broker *broker)
+{
+	for (size_t i = 0; i < broker->plugin_count; i++)
+		(void)plugin_service_stop(broker->plugins[i]);
+	if (broker->engine != NULL)
+		engine_stop(broker->engine);
+	if (broker->net != NULL)
+		net_stop(broker->net);
+	net_destroy(broker->net);
+	engine_destroy(broker->engine);
+	store_close(broker->store);
+	for (size_t i = 0; i < broker->plugin_count; i++)
+		plugin_unload(broker->plugins[i]);
+}
+
+static int configure_log(const struct config *config, char *why, size_t why_bytes)
+{
+	enum log_level level;
+	enum log_format format;
+
+	if (log_level_parse(config->log_level, &level) != 0 || log_format_parse(config->log_format, &format) != 0) {
+		(void)snprintf(why, why_bytes, "log_level is '%.50s' and log_format '%.50s'; expected error, warn, info or debug, and logfmt or json",
+			       config->log_level, config->log_format);
+		return SLUICE_E_INVAL;
+	}
+	log_configure(STDERR_FILENO, level, format);
+	return 0;
+}
+
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int run(struct broker *broker, int signal_fd)
+{
+	char why[768];
+	struct signalfd_siginfo info;
+	int rc = configure_log(&broker->config, why, sizeof(why));
+
+	if (rc == 0 && broker->config.data[0] == 0) {
+		(void)snprintf(why, sizeof(why), "no data directory is given; expected --data DIR");
+		rc = SLUICE_E_INVAL;
+	}
+	if (rc == 0)
+		rc = start(broker, why, sizeof(why));
+	if (rc != 0) {
+		stop(broker);
+		return sluice_error_exit_code(complain(rc, why));
+	}
+	log_line(LOG_LEVEL_INFO, log_id("broker.ready", "listening"), log_str("address", broker->host), log_u64("port", broker->port),
+		 log_str("data", broker->config.data), log_str("version", SLUICE_VERSION));
+	(void)printf("ready %s:%u pid=%d\n", broker->host, broker->port, (int)getpid());
+	(void)fflush(stdout);
+	while (read(signal_fd, &info, sizeof(info)) < 0 && errno == EINTR)
+		continue;
+	log_line(LOG_LEVEL_INFO, log_id("broker.stopping", "stopping"));
+	stop(broker);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static struct broker broker;
+	char why[768] = "";
+	sigset_t signals;
+	int signal_fd, done, code = 0;
+
+	config_init(&broker.config);
+	done = parse(&broker.config, argc, argv, &code, why, sizeof(why));
+	if (done > 0)
+		return code;
+	if (done < 0)
+		return sluice_error_exit_code(complain(done, why));
+	(void)sigemptyset(&signals);
+	(void)sigaddset(&signals, SIGTERM);
+	(void)sigaddset(&signals, SIGINT);
+	(void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+	raise_descriptors();
+	signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
+	if (signal_fd < 0)
+		return complain(1, "signalfd failed");
+	return run(&broker, signal_fd);
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Loading plugins, see plugin.h. Nothing of a plugin is read beyond what its struct_size covers. */
+#include "broker/plugin/plugin.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "broker/util/log.h"
+
+#define SYMBOL_TEXT_OF(x) #x
+#define SYMBOL_TEXT(x) SYMBOL_TEXT_OF(x)
+
+struct plugin {
+	void *library;
+	const struct sluice_plugin *symbol;
+	struct sluice_host host;
+	char **settings; /* key, value, ... */
+	size_t setting_count;
+	pthread_t thread;
+	bool runs;
+	int stop_fd;
+	int transport_fd;
+	int result;
+	char *address;
+};
+
+static void host_log(void *user, enum sluice_log_level level, const char *id, const char *text)
+{
+	const struct plugin *plugin = user;
+	static const enum log_level levels[] = {LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR};
+
+	log_line(levels[(unsigned)level < 4 ? level : SLUICE_LOG_ERROR], log_id(id, text), log_str("plugin", plugin->symbol->name));
+}
+
+static const char *host_setting(void *user, const char *key)
+{
+	const struct plugin *plugin = user;
+
+	for (size_t i = 0; i < plugin->setting_count; i++)
+		if (strcmp(plugin->settings[2 * i], key) == 0)
+			return plugin->settings[2 * i + 1];
+	return NULL;
+}
+
+static const char *kind_name(uint32_t kind)
+{
+	return kind == SLUICE_PLUGIN_SERVICE ? "service" : kind == SLUICE_PLUGIN_LISTENER ? "listener" : kind == SLUICE_PLUGIN_AUTH ? "auth" : "unknown";
+}
+
+static int ops_check(const struct sluice_plugin *symbol, const char *name, char *why, size_t why_bytes)
+{
+	size_t need = symbol->kind == SLUICE_PLUGIN_SERVICE ? sizeof(struct sluice_service_ops) : sizeof(struct sluice_listener_ops);
+	size_t has;
+
+	if (symbol->ops == NULL) {
+		(void)snprintf(why, why_bytes, "%s: the plugin has no ops", name);
+		return SLUICE_E_UNSUPPORTED;
+	}
+	memcpy(&has, symbol->ops, sizeof(has));
+	if (has < need) {
+		(void)snprintf(why, why_bytes, "%s: its ops have %zu bytes; a %s of ABI %d.%d has at least %zu", name, has, kind_name(symbol->kind),
+			       SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR, need);
+		return SLUICE_E_UNSUPPORTED;
+	}
+	return 0;
+}
+
+int plugin_check(const struct sluice_plugin *symbol, const char *name, uint32_t kind_wanted, char *why, size_t why_bytes)
+{
+	if (symbol->struct_size < sizeof(struct sluice_plugin)) {
+		(void)snprintf(why, why_bytes, "%s: its struct has %zu bytes; ABI %d.%d needs at least %zu", name, symbol->struct_size,
+			       SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR, sizeof(struct sluice_plugin));
+		return SLUICE_E_UNSUPPORTED;
+	}
+	if (symbol->abi_major != SLUICE_PLUGIN_ABI_MAJOR || symbol->abi_minor > SLUICE_PLUGIN_ABI_MINOR) {
+		(void)snprintf(why, why_bytes, "%s: built for plugin ABI %u.%u; this host has %d.%d (the major must match, the minor may not be newer)", name,
+			       symbol->abi_major, symbol->abi_minor, SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR);
+		return SLUICE_E_UNSUPPORTED;
+	}
+	if (symbol->name == NULL || symbol->version == NULL) {
+		(void)snprintf(why, why_bytes, "%s: the plugin has no name or version", name);
+		return SLUICE_E_UNSUPPORTED;
+	}
+	if (symbol->kind != kind_wanted || (symbol->kind != SLUICE_PLUGIN_SERVICE && symbol->kind != SLUICE_PLUGIN_LISTENER)) {
+		(void)snprintf(why, why_bytes, "%s: it is a plugin of kind %s (%u); expected %s", name, kind_name(symbol->kind), symbol->kind,
+			       kind_name(kind_wanted));
+		return SLUICE_E_UNSUPPORTED;
+	}
+	return ops_check(symbol, name, why, why_bytes);
+}
+
+static int settings_copy(struct plugin *plugin, const struct plugin_setting *settings, size_t count)
+{
+	plugin->settings = calloc(2 * count + 1, sizeof(char *));
+	if (plugin->settings == NULL)
+		return SLUICE_E_NOMEM;
+	for (size_t i = 0; i < count; i++) {
+		plugin->settings[2 * i] = strdup(settings[i].key);
+		plugin->settings[2 * i + 1] = strdup(settings[i].value);
+		plugin->setting_count++;
+		if (plugin->settings[2 * i] == NULL || plugin->settings[2 * i + 1] == NULL)
+			return SLUICE_E_NOMEM;
+	}
+	return 0;
+}
+
+static int open_library(struct plugin *plugin, const char *path, char *why, size_t why_bytes)
+{
+	if (access(path, R_OK) != 0) {
+		(void)snprintf(why, why_bytes, "%s: there is no such readable file", path);
+		return SLUICE_E_NOT_FOUND;
+	}
+	plugin->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (plugin->library == NULL) {
+		(void)snprintf(why, why_bytes, "%s", dlerror());
+		return SLUICE_E_UNSUPPORTED;
+	}
+	plugin->symbol = dlsym(plugin->library, SYMBOL_TEXT(SLUICE_PLUGIN_SYMBOL));
+	if (plugin->symbol == NULL) {
+		(void)snprintf(why, why_bytes, "%s: it does not export %s, so it is no Sluice plugin", path, SYMBOL_TEXT(SLUICE_PLUGIN_SYMBOL));
+		return SLUICE_E_UNSUPPORTED;
+	}
+	return 0;
+}
+
+int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_setting *settings, size_t setting_count, struct plugin **ret, char *why,
+		size_t why_bytes)
+{
+	struct plugin *plugin = calloc(1, sizeof(*plugin));
+	int rc;
+
+	(void)snprintf(why, why_bytes, "out of memory");
+	if (plugin == NULL)
+		return SLUICE_E_NOMEM;
+	plugin->stop_fd = -1;
+	plugin->transport_fd = -1;
+	rc = settings_copy(plugin, settings, setting_count);
+	if (rc == 0)
+		rc = open_library(plugin, path, why, why_bytes);
+	if (rc == 0)
+		rc = plugin_check(plugin->symbol, path, kind_wanted, why, why_bytes);
+	if (rc != 0) {
+		plugin->symbol = NULL; /* its fini is not ours to call */
+		plugin_unload(plugin);
+		return rc;
+	}
+	plugin->host = (struct sluice_host){.struct_size = sizeof(struct sluice_host), .log = host_log, .setting = host_setting, .host = plugin};
+	if (plugin->symbol->init != NULL) {
+		rc = plugin->symbol->init(&plugin->host);
+		if (rc != 0) {
+			(void)snprintf(why, why_bytes, "%s: its init failed: %s", path, sluice_error_text(rc));
+			plugin->symbol = NULL;
+			plugin_unload(plugin);
+			return rc;
+		}
+	}
+	*ret = plugin;
+	return 0;
+}
+
+void plugin_unload(struct plugin *plugin)
+{
+	if (plugin == NULL)
+		return;
+	if (plugin->symbol != NULL && plugin->symbol->fini != NULL)
+		plugin->symbol->fini();
+	if (plugin->library != NULL)
+		(void)dlclose(plugin->library);
+	for (size_t i = 0; i < 2 * plugin->setting_count; i++)
+		free(plugin->settings[i]);
+	free(plugin->settings);
+	free(plugin->address);
+	if (plugin->stop_fd >= 0)
+		(void)close(plugin->stop_fd);
+	free(plugin);
+}
+
+const struct sluice_plugin *plugin_symbol(const struct plugin *plugin)
+{
+	return plugin->symbol;
+}
+
+const struct sluice_host *plugin_host(const struct plugin *plugin)
+{
+	return &plugin->host;
+}
+
+/* ---- services ---- */
+
+static void *service_run(void *user)
+{
+	struct plugin *plugin = user;
+	const struct sluice_service_ops *ops = plugin->symbol->ops;
+
+	plugin->result = ops->run(&plugin->host, plugin->address, plugin->transport_fd, plugin->stop_fd);
+	if (plugin->result != 0)
+		log_line(LOG_LEVEL_ERROR, log_id("plugin.ended", "a service plugin ended"), log_str("plugin", plugin->symbol->name),
+			 log_str("error", sluice_error_text(plugin->result)));
+	return NULL;
+}
+
+int plugin_service_start(struct plugin *plugin, const char *address, int transport_fd)
+{
+	plugin->address = strdup(address);
+	plugin->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	plugin->transport_fd = transport_fd;
+	if (plugin->address == NULL || plugin->stop_fd < 0)
+		return SLUICE_E_NOMEM;
+	if (pthread_create(&plugin->thread, NULL, service_run, plugin) != 0)
+		return SLUICE_E_NOMEM;
+	plugin->runs = true;
+	return 0;
+}
+
+int plugin_service_stop(struct plugin *plugin)
+{
+	uint64_t one = 1;
+
+	if (!plugin->runs)
+		return 0;
+	if (write(plugin->stop_fd, &one, sizeof(one)) < 0)
+		return SLUICE_E_IO;
+	(void)pthread_join(plugin->thread, NULL);
+	plugin->runs = false;
+	return plugin->result;
+}
