@@ -163,8 +163,7 @@ struct owned {
 
 static int bad(const char **ret_why, int code, const char *why)
 {
-	if (ret_why != NULL)
-		*ret_why = why;
+	*ret_why = why;
 	return code;
 }
 
@@ -366,7 +365,12 @@ static int decode(struct sluice_slice bytes, bool strict, struct command **ret, 
 
 int command_decode(struct sluice_slice bytes, struct command **ret, const char **ret_why)
 {
-	return decode(bytes, true, ret, ret_why);
+	const char *why = NULL;
+	int rc = decode(bytes, true, ret, &why);
+
+	if (rc != 0 && ret_why != NULL)
+		*ret_why = why != NULL ? why : "out of memory";
+	return rc;
 }
 
 void command_free(struct command *command)
@@ -384,6 +388,7 @@ void command_free(struct command *command)
 int command_copy(const struct command *command, struct command **ret)
 {
 	size_t bytes = command_size(command);
+	const char *why = NULL;
 	uint8_t *encoded;
 	int rc;
 
@@ -393,7 +398,7 @@ int command_copy(const struct command *command, struct command **ret)
 	if (encoded == NULL)
 		return SLUICE_E_NOMEM;
 	(void)command_encode(encoded, command);
-	rc = decode((struct sluice_slice){encoded, bytes}, false, ret, NULL);
+	rc = decode((struct sluice_slice){encoded, bytes}, false, ret, &why);
 	free(encoded);
 	return rc;
 }

@@ -328,6 +328,17 @@ struct outcome world_apply(struct world *world, uint16_t type, uint64_t session,
 	return out;
 }
 
+struct outcome world_try(struct world *world, uint16_t type, const void *body)
+{
+	struct command command = {.type = type, .gateway = world->gateway, .random = 1};
+	struct world_step step = {.clock = world->clock, .command = &command};
+
+	command.body = body;
+	apply_batch(world->store, world->core, world->effects, &step, 1, false);
+	cr_assert_eq(world_effects(world, FX_REPLY), 1);
+	return *world_effect(world, FX_REPLY)->outcome;
+}
+
 struct outcome world_must(struct world *world, uint16_t type, uint64_t session, const void *body)
 {
 	struct outcome out = world_apply(world, type, session, body);

@@ -42,6 +42,8 @@ size_t world_ticks(struct world *world, uint32_t work_max); /* ticks until nothi
 struct outcome world_apply(struct world *world, uint16_t type, uint64_t session, const void *body);
 /* The same, which must succeed. */
 struct outcome world_must(struct world *world, uint16_t type, uint64_t session, const void *body);
+/* Applied and aborted, and not recorded: for commands that the codec would not let through. */
+struct outcome world_try(struct world *world, uint16_t type, const void *body);
 const Sluice__Reply *world_query(struct world *world, const Sluice__Request *request);
 size_t world_effects(const struct world *world, enum effect_kind kind); /* of the last batch */
 const struct effect *world_effect(const struct world *world, enum effect_kind kind); /* the first; NULL: none */

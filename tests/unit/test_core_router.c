@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Routers: patterns, kinds, alternates, cycles, limits. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+#include "broker/core/apply.h"
+#include "broker/core/core_internal.h"
+#include "tests/unit/core_world.h"
+
+enum { STREAM = SLUICE__TARGET_KIND__TARGET_STREAM, QUEUE = SLUICE__TARGET_KIND__TARGET_QUEUE, ROUTER = SLUICE__TARGET_KIND__TARGET_ROUTER };
+
+static struct outcome router(struct world *world, uint16_t type, const char *name, uint32_t kind, const char *alternate)
+{
+	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
+	Sluice__RouterCreate create = SLUICE__ROUTER_CREATE__INIT;
+	Sluice__RouterAlter alter = SLUICE__ROUTER_ALTER__INIT;
+
+	config.name = (char *)(uintptr_t)name;
+	config.kind = (Sluice__RouterKind)kind;
+	config.alternate = (char *)(uintptr_t)alternate;
+	create.config = &config;
+	alter.config = &config;
+	return type == COMMAND_ROUTER_CREATE ? world_apply(world, type, 0, &create) : world_apply(world, type, 0, &alter);
+}
+
+static struct outcome router_delete(struct world *world, const char *name)
+{
+	Sluice__RouterDelete delete = SLUICE__ROUTER_DELETE__INIT;
+
+	delete.name = (char *)(uintptr_t)name;
+	return world_apply(world, COMMAND_ROUTER_DELETE, 0, &delete);
+}
+
+static struct outcome unbind(struct world *world, const char *from, const char *pattern, uint32_t kind, const char *target)
+{
+	Sluice__Edge edge = SLUICE__EDGE__INIT;
+	Sluice__RouterUnbind unbind = SLUICE__ROUTER_UNBIND__INIT;
+
+	edge.router = (char *)(uintptr_t)from;
+	edge.pattern = (char *)(uintptr_t)pattern;
+	edge.target_kind = (Sluice__TargetKind)kind;
+	edge.target = (char *)(uintptr_t)target;
+	unbind.edge = &edge;
+	return world_apply(world, COMMAND_ROUTER_UNBIND, 0, &unbind);
+}
+
+/* Targets of a subject from a router, as "s1 s2 q1". */
+static const char *route(struct world *world, const char *name, const char *subject)
+{
+	static char text[1024];
+	const struct route_target *targets;
+	struct store_txn *txn;
+	struct apply a;
+	uint64_t id = 0;
+	size_t count;
+
+	text[0] = 0;
+	effects_clear(world->effects);
+	cr_assert_eq(store_begin(world->store, &txn), 0);
+	apply_init(&a, world->core, txn, world->effects, world->gateway);
+	if (name != NULL)
+		cr_assert_eq(name_find(txn, world->gateway, NAME_ROUTER, world_text(name), &id), 0);
+	cr_assert_eq(router_route(&a, id, world_text(subject), &targets, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%c%llu", i > 0 ? " " : "", "sq"[targets[i].kind],
+			 (unsigned long long)targets[i].id);
+	store_abort(txn);
+	return text;
+}
+
+Test(core_router, patterns)
+{
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s1", "a.*.c", 0, 0, 0);
+	world_stream(&world, "s2", "a.>", 0, 0, 0);
+	world_stream(&world, "s3", "a.b.c", 0, 0, 0);
+	world_queue(&world, "q2", ">", 0);
+	cr_assert_eq(world_bind(&world, "", "*.*.c", STREAM, "s1").code, 0);
+	cr_assert_str_eq(route(&world, NULL, "a.b.c"), "s1 s2 s3 q2", "each once, streams first");
+	cr_assert_str_eq(route(&world, NULL, "a.b.c"), "s1 s2 s3 q2", "the same from the cache");
+	cr_assert_str_eq(route(&world, NULL, "a"), "q2", "'>' is at least one token");
+	cr_assert_str_eq(route(&world, NULL, "a.b"), "s2 q2");
+	cr_assert_str_eq(route(&world, NULL, "x.y.c"), "s1 q2");
+	cr_assert_str_eq(route(&world, NULL, "x.y.c.d"), "q2");
+	cr_assert_eq(unbind(&world, "", "*.*.c", STREAM, "s1").code, 0);
+	cr_assert_str_eq(route(&world, NULL, "x.y.c"), "q2");
+	cr_assert_str_eq(route(&world, NULL, "a.b.c"), "s1 s2 s3 q2");
+	world_close(&world);
+}
+
+/* The trie against the protocol's own matcher, over every subject and pattern of up to three tokens. */
+Test(core_router, the_trie_agrees_with_pattern_matches)
+{
+	static const char *const tokens[] = {"", "a", "b", "*", ">"};
+	static char patterns[128][16];
+	size_t count = 0;
+	struct world world;
+	const char *why;
+
+	world_open(&world, WORLD_MEM);
+	for (int i = 0; i < 125; i++) {
+		char *pattern = patterns[count];
+		char name[16];
+
+		snprintf(pattern, 16, "%s.%s.%s", tokens[i % 5], tokens[i / 5 % 5], tokens[i / 25]);
+		while (strlen(pattern) > 0 && pattern[strlen(pattern) - 1] == '.')
+			pattern[strlen(pattern) - 1] = 0;
+		if (pattern_check(world_text(pattern), &why) != 0)
+			continue;
+		snprintf(name, sizeof(name), "s%zu", ++count);
+		cr_assert_eq(world_stream(&world, name, pattern, 0, 0, 0).code, 0);
+	}
+	cr_assert_gt(count, 40);
+	for (int i = 0; i < 27; i++) {
+		char subject[16], expected[1024] = "";
+
+		snprintf(subject, sizeof(subject), "%s.%s.%s", tokens[1 + i % 2], tokens[i / 3 % 3], tokens[i / 9]);
+		while (subject[strlen(subject) - 1] == '.')
+			subject[strlen(subject) - 1] = 0;
+		if (subject_check(world_text(subject), &why) != 0)
+			continue;
+		for (size_t p = 0; p < count; p++) {
+			if (pattern_matches(world_text(patterns[p]), world_text(subject)))
+				snprintf(expected + strlen(expected), sizeof(expected) - strlen(expected), "%ss%zu",
+					 expected[0] != 0 ? " " : "", p + 1);
+		}
+		cr_assert_str_eq(route(&world, NULL, subject), expected, "subject %s", subject);
+	}
+	world_close(&world);
+}
+
+Test(core_router, direct_fanout_and_nested)
+{
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s1", NULL, 0, 0, 0);
+	world_stream(&world, "s2", NULL, 0, 0, 0);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "d", 1, "").code, 0);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "f", 2, "").code, 0);
+	cr_assert_eq(world_bind(&world, "d", "k.1", STREAM, "s1").code, 0);
+	cr_assert_eq(world_bind(&world, "d", "k.*", STREAM, "s2").code, SLUICE_E_INVAL, "a key is no pattern");
+	cr_assert_eq(world_bind(&world, "f", "", STREAM, "s1").code, 0);
+	cr_assert_eq(world_bind(&world, "f", "anything", STREAM, "s2").code, 0);
+	cr_assert_str_eq(route(&world, "d", "k.1"), "s1");
+	cr_assert_str_eq(route(&world, "d", "k.2"), "");
+	cr_assert_str_eq(route(&world, "f", "whatever"), "s1 s2");
+	cr_assert_eq(world_bind(&world, "default", "via.>", ROUTER, "d").code, 0);
+	cr_assert_eq(world_bind(&world, "", "k.>", ROUTER, "d").code, 0);
+	cr_assert_eq(world_bind(&world, "", "all", ROUTER, "f").code, 0);
+	cr_assert_str_eq(route(&world, NULL, "k.1"), "s1");
+	cr_assert_str_eq(route(&world, NULL, "via.1"), "");
+	cr_assert_str_eq(route(&world, NULL, "all"), "s1 s2");
+	cr_assert_eq(router_delete(&world, "f").code, 0);
+	cr_assert_str_eq(route(&world, NULL, "all"), "", "its edges went with it");
+	world_close(&world);
+}
+
+Test(core_router, alternate)
+{
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s1", NULL, 0, 0, 0);
+	world_stream(&world, "lost", NULL, 0, 0, 0);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "unrouted", 2, "").code, 0);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "r", 0, "nowhere").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "r", 0, "unrouted").code, 0);
+	cr_assert_eq(world_bind(&world, "r", "a", STREAM, "s1").code, 0);
+	cr_assert_str_eq(route(&world, "r", "b"), "");
+	cr_assert_eq(world_bind(&world, "unrouted", "", STREAM, "lost").code, 0);
+	cr_assert_str_eq(route(&world, "r", "a"), "s1");
+	cr_assert_str_eq(route(&world, "r", "b"), "s2");
+	cr_assert_eq(router_delete(&world, "unrouted").code, SLUICE_E_IN_USE);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "unrouted", 2, "r").code, SLUICE_E_CONFLICT, "a cycle over alternates");
+	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "r", 1, "").code, SLUICE_E_CONFLICT, "the kind stays");
+	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "r", 0, "").code, 0);
+	cr_assert_str_eq(route(&world, "r", "b"), "");
+	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "nobody", 0, "").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(router_delete(&world, "unrouted").code, 0);
+	world_close(&world);
+}
+
+Test(core_router, refusals)
+{
+	Sluice__RouterBind bind = SLUICE__ROUTER_BIND__INIT;
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s", NULL, 0, 0, 0);
+	cr_assert_eq(world_apply(&world, COMMAND_ROUTER_BIND, 0, &bind).code, SLUICE_E_INVAL);
+	cr_assert_eq(world_bind(&world, "nobody", "a", STREAM, "s").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(world_bind(&world, "", "a", STREAM, "nobody").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(world_bind(&world, "", "a", QUEUE, "s").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(world_bind(&world, "", "a", 3, "s").code, SLUICE_E_INVAL);
+	cr_assert_eq(world_bind(&world, "", "a..b", STREAM, "s").code, SLUICE_E_INVAL);
+	cr_assert_eq(unbind(&world, "", "a", STREAM, "s").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "", 0, "").code, SLUICE_E_INVAL);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "r", 7, "").code, SLUICE_E_INVAL);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "default", 0, "").code, SLUICE_E_EXISTS);
+	cr_assert_eq(router_delete(&world, "default").code, SLUICE_E_IN_USE);
+	cr_assert_eq(router_delete(&world, "r").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(world_bind(&world, "", "a", STREAM, "s").code, 0);
+	cr_assert_eq(world_effects(&world, FX_TOPOLOGY), 1);
+	cr_assert_eq(world_bind(&world, "default", "a", STREAM, "s").code, 0, "idempotent");
+	cr_assert_eq(world_effects(&world, FX_TOPOLOGY), 0);
+	world_close(&world);
+}
+
+Test(core_router, depth_at_its_limit_and_cycles)
+{
+	struct world world;
+	char from[16], to[16];
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s", NULL, 0, 0, 0);
+	for (unsigned i = 1; i <= LIMIT_ROUTER_DEPTH_MAX + 1; i++) {
+		snprintf(from, sizeof(from), "r%u", i);
+		cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, from, 2, "").code, 0);
+	}
+	/* Bound from the middle outwards, so that both directions count. */
+	for (unsigned i = 5; i < LIMIT_ROUTER_DEPTH_MAX; i++) {
+		snprintf(from, sizeof(from), "r%u", i);
+		snprintf(to, sizeof(to), "r%u", i + 1);
+		cr_assert_eq(world_bind(&world, from, "", ROUTER, to).code, 0);
+	}
+	for (unsigned i = 4; i >= 1; i--) {
+		snprintf(from, sizeof(from), "r%u", i);
+		snprintf(to, sizeof(to), "r%u", i + 1);
+		cr_assert_eq(world_bind(&world, from, "", ROUTER, to).code, 0);
+	}
+	cr_assert_eq(world_bind(&world, "r8", "", STREAM, "s").code, 0);
+	cr_assert_str_eq(route(&world, "r1", "x"), "s1", "through all eight");
+	/* limit: ROUTER_DEPTH_MAX */
+	cr_assert_eq(world_bind(&world, "r8", "", ROUTER, "r9").code, SLUICE_E_LIMIT);
+	cr_assert_eq(world_bind(&world, "r9", "", ROUTER, "r1").code, SLUICE_E_LIMIT);
+	cr_assert_eq(world_bind(&world, "r4", "x", ROUTER, "r9").code, 0, "a short branch");
+	cr_assert_eq(world_bind(&world, "r8", "", ROUTER, "r1").code, SLUICE_E_CONFLICT);
+	cr_assert_eq(world_bind(&world, "r3", "", ROUTER, "r3").code, SLUICE_E_CONFLICT);
+	world_close(&world);
+}
+
+Test(core_router, edges_at_their_limit, .timeout = 100)
+{
+	char *patterns[100];
+	char texts[100][16];
+	Sluice__StreamConfig config = SLUICE__STREAM_CONFIG__INIT;
+	Sluice__StreamCreate create = SLUICE__STREAM_CREATE__INIT;
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	config.subjects = patterns;
+	config.n_subjects = 100;
+	create.config = &config;
+	for (unsigned s = 0; s < LIMIT_EDGES_MAX / 100; s++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "s%u", s + 1);
+		config.name = name;
+		for (unsigned i = 0; i < 100; i++) {
+			snprintf(texts[i], sizeof(texts[i]), "p%u.%u", s, i);
+			patterns[i] = texts[i];
+		}
+		world_must(&world, COMMAND_STREAM_CREATE, 0, &create);
+	}
+	/* limit: EDGES_MAX */
+	cr_assert_eq(world_bind(&world, "", "one.more", STREAM, "s1").code, SLUICE_E_LIMIT);
+	cr_assert_eq(world_stream(&world, "more", "one.more", 0, 0, 0).code, SLUICE_E_LIMIT);
+	cr_assert_eq(world_bind(&world, "", "p0.0", STREAM, "s1").code, 0, "exists already");
+	cr_assert_str_eq(route(&world, NULL, "p99.99"), "s100");
+	cr_assert_eq(unbind(&world, "", "p0.0", STREAM, "s1").code, 0);
+	cr_assert_eq(world_bind(&world, "", "one.more", STREAM, "s1").code, 0);
+	cr_assert_str_eq(route(&world, NULL, "one.more"), "s1");
+	cr_assert_str_eq(route(&world, NULL, "p0.0"), "");
+	world_close(&world);
+}
+
+Test(core_router, an_aborted_change_leaves_no_trace_in_the_cache)
+{
+	struct command command = {.type = COMMAND_ROUTER_BIND};
+	Sluice__Edge edge = SLUICE__EDGE__INIT;
+	Sluice__RouterBind bind = SLUICE__ROUTER_BIND__INIT;
+	struct store_txn *txn;
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s1", NULL, 0, 0, 0);
+	world_stream(&world, "s2", NULL, 0, 0, 0);
+	edge.pattern = (char *)"a";
+	edge.target = (char *)"s1";
+	bind.edge = &edge;
+	command.gateway = world.gateway;
+	command.message = &bind.base;
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	cr_assert_eq(core_batch_begin(world.core, txn, world.clock), 0);
+	cr_assert_eq(core_apply(world.core, txn, &command, world.effects), 0);
+	command.type = COMMAND_PUBLISH;
+	static struct world_batch batch;
+	world_batch_add(&batch, NULL, "x", 0);
+	struct frame_publish publish = world_batch_publish(&batch, "a");
+	command.body = &publish;
+	cr_assert_eq(core_apply(world.core, txn, &command, world.effects), 0);
+	store_abort(txn);
+	core_batch_abort(world.core);
+	/* The next bind gets the version number that the aborted one had. */
+	cr_assert_eq(world_bind(&world, "", "a", STREAM, "s2").code, 0);
+	cr_assert_str_eq(route(&world, NULL, "a"), "s2");
+	world_close(&world);
+}
+
+Test(core_router, show_and_list)
+{
+	Sluice__RouterShow show = SLUICE__ROUTER_SHOW__INIT;
+	Sluice__RouterList list = SLUICE__ROUTER_LIST__INIT;
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	const Sluice__Reply *reply;
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s", "a.>", 0, 0, 0);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "r", 1, "").code, 0);
+	cr_assert_eq(world_bind(&world, "r", "k", STREAM, "s").code, 0);
+	show.name = (char *)"r";
+	request.op_case = SLUICE__REQUEST__OP_ROUTER_SHOW;
+	request.router_show = &show;
+	reply = world_query(&world, &request);
+	cr_assert_eq(reply->n_routers, 1);
+	cr_assert_eq(reply->routers[0]->n_edges, 1);
+	cr_assert_str_eq(reply->routers[0]->edges[0]->pattern, "k");
+	cr_assert_str_eq(reply->routers[0]->edges[0]->target, "s");
+	show.name = (char *)"nobody";
+	reply = world_query(&world, &request);
+	cr_assert_eq(reply->code, SLUICE_E_NOT_FOUND);
+	request.op_case = SLUICE__REQUEST__OP_ROUTER_LIST;
+	request.router_list = &list;
+	reply = world_query(&world, &request);
+	cr_assert_eq(reply->n_routers, 2);
+	cr_assert_str_eq(reply->routers[0]->config->name, "default");
+	world_close(&world);
+}
