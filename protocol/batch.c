@@ -1,12 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Batches: checked as a whole, compressed as a whole. */
+#include "protocol/envelope.h"
+
 #include <stdlib.h>
 #include <zstd.h>
 
-#include "protocol/envelope.h"
 #include "protocol/limits.h"
+#include "protocol/utf8.h"
 
-int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject, int64_t *ret_time_min, int64_t *ret_time_max, const char **ret_why)
+static int headers_check(struct sluice_slice headers, const char **ret_why)
+{
+	struct sluice_slice name, value;
+	size_t pos = 0;
+
+	while (envelope_header_next(headers, &pos, &name, &value) == 1) {
+		if (!utf8_valid(name) || !utf8_valid(value)) {
+			*ret_why = "a header is not valid UTF-8, or holds a NUL";
+			return SLUICE_E_PROTOCOL;
+		}
+	}
+	return 0;
+}
+
+int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject, int64_t *ret_time_min, int64_t *ret_time_max,
+		const char **ret_why)
 {
 	int64_t min = INT64_MAX, max = INT64_MIN;
 
@@ -22,6 +39,8 @@ int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject,
 			*ret_why = "an event has a subject of its own in a batch that has one";
 			rc = SLUICE_E_PROTOCOL;
 		}
+		if (rc == 0 && envelope.headers.len > 0)
+			rc = headers_check(envelope.headers, ret_why);
 		if (rc == 0 && !batch_has_subject)
 			rc = subject_check(envelope.subject, ret_why);
 		if (rc != 0)
@@ -50,8 +69,12 @@ int batch_decompress(struct sluice_slice payload, uint32_t raw_bytes, uint8_t **
 		return SLUICE_E_LIMIT;
 	}
 	/* A frame that says its own size must say the same: no bomb is even begun. */
-	if (ZSTD_getFrameContentSize(payload.data, payload.len) != raw_bytes) {
+	if (payload.len == 0 || ZSTD_getFrameContentSize(payload.data, payload.len) != raw_bytes) {
 		*ret_why = "the zstd frame's content size is missing or differs from raw bytes";
+		return SLUICE_E_PROTOCOL;
+	}
+	if (ZSTD_findFrameCompressedSize(payload.data, payload.len) != payload.len) {
+		*ret_why = "the payload is not exactly one zstd frame";
 		return SLUICE_E_PROTOCOL;
 	}
 	raw = malloc((size_t)raw_bytes + 1);

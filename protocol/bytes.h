@@ -17,7 +17,8 @@ struct reader {
 
 static inline struct reader reader_of(struct sluice_slice bytes)
 {
-	return (struct reader){bytes.data, bytes.len, false};
+	/* Never NULL: adding 0 to NULL is undefined. */
+	return (struct reader){bytes.data != NULL ? bytes.data : (const void *)"", bytes.len, false};
 }
 static inline uint64_t read_be(struct reader *reader, size_t bytes)
 {

@@ -126,7 +126,9 @@ static int64_t integer(struct walk *walk)
 
 		power = type - MP_U8;
 		value = number(walk, (size_t)1 << power);
-		if (value < unsigned_min[power] || value > INT64_MAX)
+		if (value > INT64_MAX)
+			wrong(walk, SLUICE_E_PROTOCOL, "a number is larger than a signed 64-bit one");
+		if (value < unsigned_min[power])
 			wrong(walk, SLUICE_E_PROTOCOL, "a number is not in its shortest form");
 		return (int64_t)value;
 	}
@@ -138,7 +140,7 @@ static int64_t integer(struct walk *walk)
 		bits = number(walk, (size_t)1 << power);
 		value = (int64_t)(bits << (64 - (8u << power))) >> (64 - (8u << power));
 		if (value > signed_max[power])
-			wrong(walk, SLUICE_E_PROTOCOL, "a number is not in its shortest form");
+			wrong(walk, SLUICE_E_PROTOCOL, "a number is not in its shortest form, or not a negative one");
 		return value;
 	}
 	wrong(walk, SLUICE_E_PROTOCOL, "an envelope has another type where a number is expected");
@@ -223,8 +225,9 @@ static void fields(struct walk *walk, size_t count, struct envelope *ret)
 
 int envelope_next(struct sluice_slice *io_rest, struct envelope *ret, const char **ret_why)
 {
-	struct walk walk = {io_rest->data, (const uint8_t *)io_rest->data + io_rest->len, NULL, 0};
-	const uint8_t *from = walk.at;
+	/* Never NULL: adding 0 to NULL is undefined. */
+	const uint8_t *from = io_rest->data != NULL ? io_rest->data : (const void *)"";
+	struct walk walk = {from, from + io_rest->len, NULL, 0};
 	uint8_t type = (uint8_t)number(&walk, 1);
 
 	*ret = (struct envelope){0};

@@ -2,7 +2,8 @@
  *
  * Event envelopes and batches. An envelope is one msgpack array of 2 to 7 elements, trailing defaults left out:
  *   [time delta ms (int, may be negative), body (bin), key (bin|nil), id (bin|nil), headers (map str->str|nil),
- *    subject (str|nil; only where the batch has none, and always in items), priority (uint 0..255|nil)]
+ *    subject (str|nil; only where the batch has none, and always in items), priority (uint 1..255)]
+ * Empty keys, ids, subjects and maps are nil (or left out), header names are not empty; header text is valid UTF-8 (batch_check).
  * A batch payload is envelopes one after the other. Walking is bounded code of our own (msgpack_unpack allocates from
  * declared counts); packing uses msgpack's encoding rules, shortest form required and checked, so that equal events have equal bytes.
  * Decoded slices borrow from the input. Pure, thread-safe. Errors: SLUICE_E_PROTOCOL, SLUICE_E_LIMIT with *ret_why.
@@ -37,12 +38,12 @@ int envelope_header_next(struct sluice_slice headers, size_t *io_pos, struct slu
 size_t envelope_headers_encode(uint8_t *buf, const struct sluice_slice *names, const struct sluice_slice *values, size_t n);
 
 /* Checks a whole raw payload: exactly count envelopes, every limit, each with a valid subject iff the batch has none.
- * ret_time_min/max (may be NULL) get the smallest and largest time delta. */
+ * A bad subject of an event gives INVAL or LIMIT, as subject_check() does. ret_time_min/max (may be NULL) get the smallest and largest time delta. */
 int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject, int64_t *ret_time_min, int64_t *ret_time_max,
 		const char **ret_why);
 
 /* zstd, bounded by the caller: raw_bytes is checked against BATCH_RAW_BYTES_MAX before anything is allocated, and the
- * frame must decompress to exactly that. *ret_raw is malloc'd, owned by the caller. */
+ * payload must be one zstd frame that states its content size and decompresses to exactly that. *ret_raw is malloc'd, owned by the caller. */
 int batch_decompress(struct sluice_slice payload, uint32_t raw_bytes, uint8_t **ret_raw, const char **ret_why);
 /* Returns bytes written, or 0 when it would not be smaller than raw (or buf_bytes is too small). */
 size_t batch_compress(uint8_t *buf, size_t buf_bytes, struct sluice_slice raw);

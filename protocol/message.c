@@ -3,14 +3,14 @@
  * protobuf-c has no limit on depth or groups and does not check UTF-8; what comes from outside is looked over first, without
  * allocation, against the descriptor.
  */
-#include <stdbool.h>
-
 #include "protocol/message.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "protocol/bytes.h"
+#include "protocol/limits.h"
+#include "protocol/utf8.h"
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 
@@ -32,59 +32,46 @@ static bool varint(struct reader *reader, uint64_t *ret)
 	return false;
 }
 
-static bool utf8_valid(struct sluice_slice text)
-{
-	const uint8_t *at = text.data;
+/* What is under way: fields cost 2 bytes of input and up to a hundred of memory each, so they are counted before anything is allocated. */
+struct look {
+	const char *why;
+	uint64_t fields;
+};
 
-	for (size_t i = 0; i < text.len;) {
-		size_t len = at[i] < 0x80 ? 1 : (at[i] & 0xe0) == 0xc0 ? 2 : (at[i] & 0xf0) == 0xe0 ? 3 : (at[i] & 0xf8) == 0xf0 ? 4 : 0;
-		uint32_t point = len > 1 ? at[i] & (0xffu >> (len + 1)) : at[i];
+static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int depth);
 
-		if (len == 0 || len > text.len - i || at[i] == 0)
-			return false;
-		for (size_t k = 1; k < len; k++) {
-			if ((at[i + k] & 0xc0) != 0x80)
-				return false;
-			point = point << 6 | (at[i + k] & 0x3f);
-		}
-		if ((len == 2 && point < 0x80) || (len == 3 && point < 0x800) || (len == 4 && point < 0x10000) || point > 0x10ffff ||
-		    (point >= 0xd800 && point <= 0xdfff))
-			return false;
-		i += len;
-	}
-	return true;
-}
-
-static int look(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int depth, const char **ret_why);
-
-static int look_at_bytes(const ProtobufCFieldDescriptor *field, struct sluice_slice bytes, int depth, const char **ret_why)
+static int look_at_bytes(struct look *at, const ProtobufCFieldDescriptor *field, struct sluice_slice bytes, int depth)
 {
 	if (field == NULL)
 		return 0;
 	if (field->type == PROTOBUF_C_TYPE_STRING && !utf8_valid(bytes)) {
-		*ret_why = "a string is not valid UTF-8, or holds a NUL";
+		at->why = "a string is not valid UTF-8, or holds a NUL";
 		return SLUICE_E_PROTOCOL;
 	}
 	if (field->type == PROTOBUF_C_TYPE_MESSAGE)
-		return look(field->descriptor, bytes, depth + 1, ret_why);
+		return look(at, field->descriptor, bytes, depth + 1);
 	return 0;
 }
 
-static int look(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int depth, const char **ret_why)
+static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int depth)
 {
 	struct reader reader = reader_of(bytes);
 
 	if (depth > MESSAGE_DEPTH_MAX) {
-		*ret_why = "messages are nested too deep";
+		at->why = "messages are nested too deep";
 		return SLUICE_E_LIMIT;
 	}
-	*ret_why = "the message is cut short or malformed";
+	at->why = "the message is cut short or malformed";
 	while (reader.left > 0) {
 		uint64_t tag, value;
 		int rc;
 
 		if (!varint(&reader, &tag))
 			return SLUICE_E_PROTOCOL;
+		if (++at->fields > LIMIT_MESSAGE_FIELDS_MAX) {
+			at->why = "the message has more fields than MESSAGE_FIELDS_MAX";
+			return SLUICE_E_LIMIT;
+		}
 		switch (tag & 7) {
 		case WIRE_VARINT:
 			if (!varint(&reader, &value))
@@ -99,13 +86,14 @@ static int look(const ProtobufCMessageDescriptor *descriptor, struct sluice_slic
 		case WIRE_BYTES:
 			if (!varint(&reader, &value) || value > reader.left)
 				return SLUICE_E_PROTOCOL;
-			rc = look_at_bytes(protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3)), read_bytes(&reader, (size_t)value),
-					   depth, ret_why);
+			rc = look_at_bytes(at, protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3)),
+					   read_bytes(&reader, (size_t)value), depth);
 			if (rc != 0)
 				return rc;
+			at->why = "the message is cut short or malformed";
 			break;
 		default:
-			*ret_why = "the message has a group or an unknown wire type";
+			at->why = "the message has a group or an unknown wire type";
 			return SLUICE_E_PROTOCOL;
 		}
 		if (reader.bad || tag >> 3 == 0)
@@ -149,8 +137,10 @@ static void strip(ProtobufCMessage *message)
 		strip_field(message, &message->descriptor->fields[i]);
 }
 
-int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max, ProtobufCMessage **ret, const char **ret_why)
+int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max, ProtobufCMessage **ret,
+		   const char **ret_why)
 {
+	struct look at = {0};
 	ProtobufCMessage *message;
 	int rc;
 
@@ -158,12 +148,14 @@ int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_s
 		*ret_why = "the message is larger than its limit";
 		return SLUICE_E_LIMIT;
 	}
-	rc = look(descriptor, bytes, 0, ret_why);
-	if (rc != 0)
+	rc = look(&at, descriptor, bytes, 0);
+	if (rc != 0) {
+		*ret_why = at.why;
 		return rc;
+	}
 	message = protobuf_c_message_unpack(descriptor, NULL, bytes.len, bytes.data);
 	if (message == NULL) {
-		*ret_why = "the message is malformed";
+		*ret_why = "a field of the message has another type than expected";
 		return SLUICE_E_PROTOCOL;
 	}
 	strip(message);

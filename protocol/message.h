@@ -12,8 +12,8 @@
 #include "sluice/types.h"
 
 /* Unpacks input that came from outside: at most max bytes (LIMIT beyond), no groups, strings valid UTF-8 without NUL, at
- * most MESSAGE_DEPTH_MAX nested messages; unknown fields are dropped, so that packing again is canonical. *ret is owned
- * (protobuf_c_message_free_unpacked). Errors: PROTOCOL, LIMIT, NOMEM with *ret_why (static). */
+ * most MESSAGE_DEPTH_MAX nested messages and MESSAGE_FIELDS_MAX fields; unknown fields are dropped, so that packing again is canonical. *ret is owned
+ * (protobuf_c_message_free_unpacked). Errors: PROTOCOL, LIMIT with *ret_why (static). */
 enum { MESSAGE_DEPTH_MAX = 8 };
 int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max, ProtobufCMessage **ret,
 		   const char **ret_why) SLUICE_MUST_USE;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Any message as one line of JSON, for people and scripts. */
+#include "protocol/message.h"
+
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -7,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "protocol/message.h"
+#include "protocol/utf8.h"
 
 struct text {
 	char *bytes;
@@ -65,23 +67,6 @@ static void put_text(struct text *text, const char *bytes, size_t len)
 			text_add(text, bytes + i, 1);
 	}
 	text_add(text, "\"", 1);
-}
-
-/* Whether bytes may stand as text: UTF-8 by shape. */
-static bool is_text(const uint8_t *at, size_t len)
-{
-	for (size_t i = 0; i < len;) {
-		size_t n = at[i] < 0x80 ? 1 : at[i] >= 0xc2 && at[i] < 0xe0 ? 2 : (at[i] & 0xf0) == 0xe0 ? 3 : at[i] >= 0xf0 && at[i] < 0xf5 ? 4 : 0;
-
-		if (n == 0 || n > len - i || at[i] == 0 || (at[i] == 0xe0 && n > 1 && at[i + 1] < 0xa0) || (at[i] == 0xed && n > 1 && at[i + 1] > 0x9f) ||
-		    (at[i] == 0xf0 && n > 1 && at[i + 1] < 0x90) || (at[i] == 0xf4 && n > 1 && at[i + 1] > 0x8f))
-			return false;
-		for (size_t k = 1; k < n; k++)
-			if ((at[i + k] & 0xc0) != 0x80)
-				return false;
-		i += n;
-	}
-	return true;
 }
 
 static void put_base64(struct text *text, const uint8_t *at, size_t len)
@@ -169,7 +154,7 @@ static void put_value(struct text *text, const ProtobufCFieldDescriptor *field, 
 		break;
 	case PROTOBUF_C_TYPE_BYTES:
 		binary = member;
-		if (is_text(binary->data, binary->len))
+		if (utf8_valid((struct sluice_slice){binary->data, binary->len}))
 			put_text(text, (const char *)binary->data, binary->len);
 		else
 			put_base64(text, binary->data, binary->len);
@@ -229,7 +214,7 @@ static void put_name(struct text *text, const ProtobufCFieldDescriptor *field, c
 	*io_first = false;
 	text_add(text, "\"", 1);
 	text_add(text, field->name, strlen(field->name));
-	if (field->type == PROTOBUF_C_TYPE_BYTES && field->label != PROTOBUF_C_LABEL_REPEATED && !is_text(binary->data, binary->len))
+	if (field->type == PROTOBUF_C_TYPE_BYTES && field->label != PROTOBUF_C_LABEL_REPEATED && !utf8_valid((struct sluice_slice){binary->data, binary->len}))
 		text_add(text, "_base64", 7);
 	text_add(text, "\":", 2);
 }

@@ -1,37 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Subjects, patterns and names. */
 #include "protocol/envelope.h"
+
 #include <string.h>
 
 #include "protocol/limits.h"
+#include "protocol/utf8.h"
 
 static int say(const char **ret_why, int code, const char *why)
 {
 	*ret_why = why;
 	return code;
-}
-
-/* Bytes of the UTF-8 sequence at `at`, 0 when it is none (overlong, surrogate, beyond U+10FFFF, cut). */
-static size_t utf8_length(const uint8_t *at, size_t left)
-{
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	uint32_t point;
-	size_t len;
-
-	if (at[0] < 0x80)
-		return 1;
-	len = (at[0] & 0xe0) == 0xc0 ? 2 : (at[0] & 0xf0) == 0xe0 ? 3 : (at[0] & 0xf8) == 0xf0 ? 4 : 0;
-	if (len == 0 || len > left)
-		return 0;
-	point = at[0] & (0xffu >> (len + 1));
-	for (size_t i = 1; i < len; i++) {
-		if ((at[i] & 0xc0) != 0x80)
-			return 0;
-		point = point << 6 | (at[i] & 0x3f);
-	}
-	if (point < least[len] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff))
-		return 0;
-	return len;
 }
 
 static int text_check(struct sluice_slice text, const char **ret_why)
