@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Sessions, gateways, ticks, clocks: a batch's frame. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "protocol/limits.h"
+#include "tests/unit/core_world.h"
+
+static struct outcome session_open(struct world *world, const char *name, uint32_t timeout_ms)
+{
+	struct cmd_session_open open = {.name = world_text(name), .timeout_ms = timeout_ms};
+
+	memset(open.secret, 3, sizeof(open.secret));
+	return world_apply(world, COMMAND_SESSION_OPEN, 0, &open);
+}
+
+static struct outcome session_expire(struct world *world, uint64_t session)
+{
+	struct cmd_session_expire expire = {session};
+
+	return world_apply(world, COMMAND_SESSION_EXPIRE, 0, &expire);
+}
+
+static struct outcome session_close(struct world *world, uint64_t session)
+{
+	Sluice__SessionClose close = SLUICE__SESSION_CLOSE__INIT;
+
+	return world_apply(world, COMMAND_SESSION_CLOSE, session, &close);
+}
+
+static int session_find(struct world *world, uint64_t session, struct session_ref *ret)
+{
+	struct store_txn *txn;
+	int rc;
+
+	cr_assert_eq(store_begin_read(world->store, &txn), 0);
+	rc = core_session_find(txn, world->gateway, session, ret);
+	store_abort(txn);
+	return rc;
+}
+
+static void job_queue(struct world *world, unsigned jobs)
+{
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
+	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
+	Sluice__JobSubmit submit = SLUICE__JOB_SUBMIT__INIT;
+	char name[16];
+
+	config.name = (char *)"work";
+	config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
+	create.config = &config;
+	world_must(world, COMMAND_QUEUE_CREATE, 0, &create);
+	submit.queue = (char *)"work";
+	submit.job = name;
+	for (unsigned i = 0; i < jobs; i++) {
+		snprintf(name, sizeof(name), "j%05u", i);
+		world_must(world, COMMAND_JOB_SUBMIT, 0, &submit);
+	}
+}
+
+static uint32_t claim(struct world *world, uint64_t session, const char *queue, uint8_t flags)
+{
+	struct cmd_claim claim = {.queue = world_queue_ref(world, queue).id, .max = 1000, .flags = flags};
+
+	return world_must(world, COMMAND_CLAIM, session, &claim).count;
+}
+
+Test(core_session, open_close_expire)
+{
+	struct session_ref ref;
+	struct world world;
+	struct outcome out;
+
+	world_open(&world, WORLD_MEM);
+	out = session_open(&world, NULL, 0);
+	cr_assert_eq(out.kind, OUT_SESSION);
+	cr_assert_eq(world_effect(&world, FX_SESSION_OPENED)->id, out.id);
+	cr_assert_eq(world_effect(&world, FX_SESSION_OPENED)->lease_ms, 30000);
+	cr_assert_eq(session_find(&world, out.id, &ref), 0);
+	cr_assert_eq(ref.timeout_ms, 30000);
+	cr_assert_eq(ref.secret[15], 3);
+	cr_assert_eq(session_close(&world, out.id).code, 0);
+	cr_assert_eq(world_effect(&world, FX_SESSION_ENDED)->id, out.id);
+	cr_assert_eq(session_find(&world, out.id, &ref), SLUICE_E_NOT_FOUND);
+	cr_assert_eq(session_close(&world, out.id).code, SLUICE_E_SESSION_GONE);
+	cr_assert_eq(session_expire(&world, out.id).code, SLUICE_E_SESSION_GONE);
+	out = session_open(&world, NULL, 5000);
+	cr_assert_eq(session_expire(&world, out.id).code, 0);
+	cr_assert_eq(world_effects(&world, FX_SESSION_ENDED), 1);
+	cr_assert_eq(session_expire(&world, 0).code, SLUICE_E_SESSION_GONE);
+	cr_assert_eq(world_records(&world, STORE_SESSION), 0);
+	world_close(&world);
+}
+
+Test(core_session, limits)
+{
+	char text[2000];
+	struct cmd_session_open open = {.client = {text, LIMIT_TEXT_BYTES_MAX + 1}};
+	struct session_ref ref;
+	struct world world;
+
+	memset(text, 't', sizeof(text));
+	world_open(&world, WORLD_MEM);
+	cr_assert_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, SLUICE_E_LIMIT);
+	open.client.len--;
+	open.name = (struct sluice_slice){text, LIMIT_NAME_BYTES_MAX + 1};
+	cr_assert_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, SLUICE_E_LIMIT);
+	open.name.len--;
+	cr_assert_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, 0);
+	/* limit: SESSION_TIMEOUT_MS_MIN */
+	cr_assert_eq(session_find(&world, session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN - 1).id, &ref), 0);
+	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MIN);
+	cr_assert_eq(session_find(&world, session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN + 1).id, &ref), 0);
+	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MIN + 1);
+	/* limit: SESSION_TIMEOUT_MS_MAX */
+	cr_assert_eq(session_find(&world, session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX + 1).id, &ref), 0);
+	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MAX);
+	cr_assert_eq(session_find(&world, session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX - 1).id, &ref), 0);
+	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MAX - 1);
+	world_close(&world);
+}
+
+Test(core_session, a_name_is_taken_over_at_once)
+{
+	struct session_ref ref;
+	struct world world;
+	uint64_t older, newer;
+
+	world_open(&world, WORLD_MEM);
+	job_queue(&world, 3);
+	older = session_open(&world, "scheduler", 30000).id;
+	cr_assert_eq(claim(&world, older, "work", 0), 3);
+	newer = session_open(&world, "scheduler", 30000).id;
+	cr_assert_eq(world_effect(&world, FX_SESSION_ENDED)->id, older);
+	cr_assert_eq(world_effect(&world, FX_SESSION_OPENED)->id, newer);
+	cr_assert_eq(session_find(&world, older, &ref), SLUICE_E_NOT_FOUND);
+	cr_assert_eq(claim(&world, newer, "work", 0), 0, "orphaned, not ready");
+	cr_assert_eq(claim(&world, newer, "work", CLAIM_ORPHANS), 3);
+	cr_assert_eq(session_close(&world, newer).code, 0);
+	cr_assert_neq(session_open(&world, "scheduler", 30000).id, newer, "the name is free again");
+	cr_assert_eq(world_effects(&world, FX_SESSION_ENDED), 0);
+	world_close(&world);
+}
+
+Test(core_session, session_leases_go_back_to_the_queue)
+{
+	struct world world;
+	uint64_t session;
+
+	world_open(&world, WORLD_MEM);
+	world_queue(&world, "q", "a", 0);
+	for (int i = 0; i < 5; i++)
+		cr_assert_eq(world_publish(&world, "a", "x").code, 0);
+	session = world_session(&world, NULL);
+	cr_assert_eq(claim(&world, session, "q", CLAIM_SESSION_LEASE), 5);
+	cr_assert_eq(world_ready(&world, "q"), 0);
+	cr_assert_eq(session_expire(&world, session).code, 0);
+	cr_assert_eq(world_ready(&world, "q"), 5);
+	cr_assert_eq(world_records(&world, STORE_OWNED), 0);
+	world_close(&world);
+}
+
+/* More than what ends at once: the rest is the tick's, within its budget, and the session is gone for everybody meanwhile. */
+Test(core_session, the_end_of_a_big_session_is_bounded)
+{
+	enum { JOBS = 1500 };
+	struct session_ref ref;
+	struct world world;
+	uint64_t session;
+
+	world_open(&world, WORLD_MEM);
+	job_queue(&world, JOBS);
+	session = world_session(&world, "big");
+	for (uint32_t held = 0; held < JOBS;)
+		held += claim(&world, session, "work", 0);
+	cr_assert_eq(session_close(&world, session).code, 0);
+	cr_assert_eq(session_find(&world, session, &ref), SLUICE_E_NOT_FOUND);
+	cr_assert_eq(world_records(&world, STORE_SESSION), 1, "kept until its last entry");
+	cr_assert_geq(world_ticks(&world, 100), 4);
+	cr_assert_eq(world_records(&world, STORE_SESSION), 0);
+	session = world_session(&world, "big");
+	for (uint32_t held = 0; held < JOBS;) {
+		uint32_t got = claim(&world, session, "work", CLAIM_ORPHANS);
+
+		cr_assert_gt(got, 0);
+		held += got;
+	}
+	world_close(&world);
+}
+
+static int count_sessions(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms)
+{
+	unsigned *count = user;
+
+	cr_assert_eq(timeout_ms, 30000);
+	++*count;
+	return gateway == 1 && session > 0 ? 0 : SLUICE_E_CORRUPT;
+}
+
+Test(core_session, list_each_and_status)
+{
+	Sluice__SessionList list = SLUICE__SESSION_LIST__INIT;
+	Sluice__StatusGet get = SLUICE__STATUS_GET__INIT;
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	const Sluice__Reply *reply;
+	struct store_txn *txn;
+	struct world world;
+	unsigned count = 0;
+	uint64_t first;
+
+	world_open(&world, WORLD_MEM);
+	job_queue(&world, 2);
+	first = world_session(&world, "one");
+	world_session(&world, NULL);
+	world_session(&world, "two");
+	cr_assert_eq(claim(&world, first, "work", 0), 2);
+	request.op_case = SLUICE__REQUEST__OP_SESSION_LIST;
+	request.session_list = &list;
+	list.max = 2;
+	reply = world_query(&world, &request);
+	cr_assert_eq(reply->n_sessions, 2);
+	cr_assert(reply->more);
+	cr_assert_str_eq(reply->sessions[0]->name, "one");
+	cr_assert_str_eq(reply->sessions[0]->client, "test");
+	cr_assert_eq(reply->sessions[0]->jobs_held, 2);
+	list.after = reply->sessions[1]->id;
+	reply = world_query(&world, &request);
+	cr_assert_eq(reply->n_sessions, 1);
+	cr_assert_not(reply->more);
+	cr_assert_eq(store_begin_read(world.store, &txn), 0);
+	cr_assert_eq(core_session_each(txn, count_sessions, &count), 0);
+	store_abort(txn);
+	cr_assert_eq(count, 3);
+	request.op_case = SLUICE__REQUEST__OP_STATUS_GET;
+	request.status_get = &get;
+	reply = world_query(&world, &request);
+	cr_assert_eq(reply->status->sessions, 3);
+	cr_assert_eq(reply->status->queues, 2);
+	cr_assert_eq(reply->status->streams, 0);
+	cr_assert_eq(reply->status->jobs, 2);
+	cr_assert_eq(reply->status->jobs_open, 2);
+	cr_assert_str_eq(reply->status->gateway, "default");
+	cr_assert_eq(reply->status->index, reply->index);
+	world_close(&world);
+}
+
+/* ---- gateways ---- */
+
+static struct outcome gateway_create(struct world *world, const char *name)
+{
+	Sluice__GatewayCreate create = SLUICE__GATEWAY_CREATE__INIT;
+
+	create.name = (char *)(uintptr_t)name;
+	return world_apply(world, COMMAND_GATEWAY_CREATE, 0, &create);
+}
+
+Test(core_gateway, names_live_in_one)
+{
+	struct store_txn *txn;
+	struct world world;
+	uint32_t other = 0;
+	uint64_t index = 0;
+
+	world_open(&world, WORLD_MEM);
+	cr_assert_eq(gateway_create(&world, "").code, SLUICE_E_INVAL);
+	cr_assert_eq(gateway_create(&world, "default").code, SLUICE_E_EXISTS);
+	cr_assert_eq(gateway_create(&world, "seagrid").code, 0);
+	world_stream(&world, "s", "a", 0, 0, 0);
+	cr_assert_eq(world_publish(&world, "a", "here").code, 0);
+	cr_assert_eq(store_begin_read(world.store, &txn), 0);
+	cr_assert_eq(core_gateway_find(txn, world_text("seagrid"), &other), 0);
+	cr_assert_eq(core_gateway_find(txn, world_text("nobody"), &other), SLUICE_E_NOT_FOUND);
+	cr_assert_eq(core_index_read(txn, other, &index), 0);
+	store_abort(txn);
+	cr_assert_eq(other, 2);
+	world.gateway = other;
+	cr_assert_eq(world_publish(&world, "a", "there").offset, UINT64_MAX);
+	cr_assert_eq(world_stream(&world, "s", "a", 0, 0, 0).code, 0);
+	cr_assert_eq(world_publish(&world, "a", "there").index, index + 3, "an index per gateway");
+	cr_assert_str_eq(world_events(&world, "s"), "a=there");
+	cr_assert_eq(world_ready(&world, "dead-letter"), 0, "it has one");
+	world.gateway = 3;
+	cr_assert_eq(world_publish(&world, "a", "nowhere").code, SLUICE_E_NOT_FOUND);
+	world.gateway = 0;
+	cr_assert_eq(world_publish(&world, "a", "nowhere").code, SLUICE_E_NOT_FOUND);
+	world.gateway = 1;
+	world_close(&world);
+}
+
+Test(core_gateway, ticks_take_turns)
+{
+	struct cmd_tick tick = {5};
+	struct world world;
+	size_t left[2];
+
+	world_open(&world, WORLD_MEM);
+	cr_assert_eq(gateway_create(&world, "other").code, 0);
+	for (world.gateway = 1; world.gateway <= 2; world.gateway++) {
+		world_stream(&world, "s", "a", 0, 0, 1000);
+		for (int i = 0; i < 20; i++)
+			cr_assert_eq(world_publish(&world, "a", "x").code, 0);
+	}
+	world.gateway = 1;
+	world_wait(&world, 5000);
+	world_apply(&world, COMMAND_TICK, 0, &tick);
+	world_apply(&world, COMMAND_TICK, 0, &tick);
+	for (world.gateway = 1; world.gateway <= 2; world.gateway++)
+		left[world.gateway - 1] = world_segments(&world, "s");
+	cr_assert_eq(left[0], 15, "%zu", left[0]);
+	cr_assert_eq(left[1], 15, "the second tick began with the second gateway");
+	world.gateway = 1;
+	left[0] = world_ticks(&world, 5);
+	cr_assert(left[0] >= 6 && left[0] <= 8, "%zu ticks for 30 segments at 5 a tick", left[0]);
+	world_close(&world);
+}
+
+/* ---- the batch's frame ---- */
+
+Test(core_batch, the_monotone_clock_never_goes_back)
+{
+	struct batch_clock read = {0, 0};
+	struct store_txn *txn;
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	world_wait(&world, 5000);
+	world_stream(&world, "s", "a", 0, 0, 0);
+	world.clock.mono_ms -= 3000;
+	world.clock.wall_ms -= 3000;
+	cr_assert_eq(world_publish(&world, "a", "x").code, 0);
+	cr_assert_eq(store_begin_read(world.store, &txn), 0);
+	cr_assert_eq(core_clock_read(txn, &read), 0);
+	store_abort(txn);
+	cr_assert_eq(read.mono_ms, 6000);
+	cr_assert_eq(read.wall_ms, 1700000002000, "wall time may");
+	world_close(&world);
+}
+
+Test(core_batch, bootstrap_happens_once)
+{
+	struct store_txn *txn;
+	struct world world;
+	uint64_t names;
+
+	world_open(&world, WORLD_MEM);
+	names = world_records(&world, STORE_NAME);
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	cr_assert_eq(core_bootstrap(world.core, txn, world.clock), 0);
+	cr_assert_eq(store_commit(txn), 0);
+	cr_assert_eq(world_records(&world, STORE_NAME), names);
+	world_close(&world);
+}
+
+static int fail_at(void *user, const char *operation)
+{
+	int *left = user;
+
+	return (*left)-- == 0 ? SLUICE_E_NO_SPACE : 0;
+}
+
+/* Every store call of a command fails once: the failure comes out, and the command then applies as if nothing had been. */
+Test(core_batch, failures_of_the_store_come_out)
+{
+	static struct world_batch batch;
+	struct frame_publish publish;
+	struct command command = {.type = COMMAND_PUBLISH, .gateway = 1};
+	struct store_txn *txn;
+	struct world world;
+	int rc = 1, calls = 0;
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s", "a.>", 2, 0, 0);
+	world_queue(&world, "q", "a.x", 0);
+	world_batch_add(&batch, "a.x", "1", 0);
+	world_batch_add(&batch, "a.y", "2", 0);
+	publish = world_batch_publish(&batch, NULL);
+	world_must(&world, COMMAND_PUBLISH, 0, &publish);
+	command.body = &publish;
+	for (; rc != 0 && calls < 200; calls++) {
+		int left = calls;
+
+		effects_clear(world.effects);
+		cr_assert_eq(store_begin(world.store, &txn), 0);
+		store_fault_set(world.store, fail_at, &left);
+		rc = core_batch_begin(world.core, txn, world.clock);
+		if (rc == 0)
+			rc = core_apply(world.core, txn, &command, world.effects);
+		if (rc == 0)
+			rc = core_batch_end(world.core, txn, world.effects);
+		store_fault_set(world.store, NULL, NULL);
+		cr_assert(rc == 0 || rc == SLUICE_E_NO_SPACE, "call %d: %s", calls, sluice_error_name(rc));
+		store_abort(txn);
+		core_batch_abort(world.core);
+	}
+	cr_assert_eq(rc, 0);
+	cr_assert_gt(calls, 5);
+	world_must(&world, COMMAND_PUBLISH, 0, &publish);
+	cr_assert_str_eq(world_events(&world, "s"), "a.x=1 a.y=2");
+	cr_assert_eq(world_ready(&world, "q"), 2);
+	world_close(&world);
+}
+
+Test(core_effects, marks_and_arena)
+{
+	struct effects *effects;
+	struct effect effect = {.kind = FX_TOPOLOGY};
+	size_t mark;
+	char *memory;
+
+	cr_assert_eq(effects_create(&effects), 0);
+	for (unsigned i = 0; i < 1000; i++) {
+		effect.id = i;
+		cr_assert_eq(effects_add(effects, &effect), 0);
+		memory = effects_alloc(effects, i + 1);
+		cr_assert_not_null(memory);
+		cr_assert_eq((uintptr_t)memory % 8, 0);
+		memset(memory, (int)i, i + 1);
+	}
+	memory = effects_alloc(effects, 5 << 20);
+	cr_assert_not_null(memory, "larger than a chunk");
+	memset(memory, 1, 5 << 20);
+	mark = effects_mark(effects);
+	cr_assert_eq(effects_add(effects, &effect), 0);
+	effects_rewind(effects, mark);
+	cr_assert_eq(effects_count(effects), 1000);
+	cr_assert_eq(effects_at(effects, 999)->id, 999);
+	effects_clear(effects);
+	cr_assert_eq(effects_count(effects), 0);
+	memory = effects_alloc(effects, 5 << 20);
+	cr_assert_not_null(memory);
+	memset(memory, 2, 5 << 20);
+	cr_assert_null(effects_alloc(effects, SIZE_MAX));
+	effects_destroy(effects);
+	effects_destroy(NULL);
+}
