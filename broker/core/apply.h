@@ -184,6 +184,8 @@ struct query {
 };
 /* Numbers of the names after `after` (name.c), in name order; at most max, and then q->reply->more when there are others. */
 int name_list(struct query *q, enum name_kind kind, const char *after, uint64_t *ret, size_t max, size_t *ret_count) SLUICE_MUST_USE;
+/* A text of a reply row: terminated, malloc'd (strndup wants a terminated source under sanitizers). NULL: out of memory. */
+char *query_text(struct sluice_slice text);
 int query_refuse(struct query *q, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int stream_query(struct query *q, const Sluice__Request *request);	/* stream_show, stream_list */
 int queue_query(struct query *q, const Sluice__Request *request);	/* queue_show, queue_list, queue_peek */

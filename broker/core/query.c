@@ -45,6 +45,18 @@ bool core_request_is_query(const Sluice__Request *request)
 	return query_function(request) != NULL;
 }
 
+char *query_text(struct sluice_slice text)
+{
+	char *copy = malloc(text.len + 1);
+
+	if (copy == NULL)
+		return NULL;
+	if (text.len > 0)
+		memcpy(copy, text.data, text.len);
+	copy[text.len] = 0;
+	return copy;
+}
+
 int query_refuse(struct query *q, int code, const char *format, ...)
 {
 	char text[256];

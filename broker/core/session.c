@@ -383,8 +383,8 @@ static int session_row(struct query *q, uint64_t id, const struct session *sessi
 	q->reply->sessions[q->reply->n_sessions++] = info;
 	info->id = id;
 	info->timeout_ms = session->timeout_ms;
-	info->name = strndup(session->name.len > 0 ? session->name.data : "", session->name.len);
-	info->client = strndup(session->client.len > 0 ? session->client.data : "", session->client.len);
+	info->name = query_text(session->name);
+	info->client = query_text(session->client);
 	if (info->name == NULL || info->client == NULL)
 		return SLUICE_E_NOMEM;
 	return jobs_held(q->txn, q->gateway, id, &info->jobs_held);
@@ -438,6 +438,6 @@ int session_label(struct store_txn *txn, uint32_t gateway, uint64_t id, char **r
 	if (rc != 0)
 		return rc;
 	label = session.name.len > 0 ? session.name : session.client;
-	*ret = strndup(label.data, label.len);
+	*ret = query_text(label);
 	return *ret != NULL ? 0 : SLUICE_E_NOMEM;
 }

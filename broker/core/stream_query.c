@@ -97,7 +97,7 @@ static int cursor_row(struct query *q, Sluice__StreamInfo *info, struct sluice_s
 		return SLUICE_E_NOMEM;
 	sluice__cursor_info__init(row);
 	info->cursors[info->n_cursors++] = row;
-	row->name = strndup(name.data, name.len);
+	row->name = query_text(name);
 	if (row->name == NULL)
 		return SLUICE_E_NOMEM;
 	key_hot_cursor(&key, q->gateway, info->id, id);
