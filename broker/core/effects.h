@@ -37,7 +37,7 @@ struct outcome {
 	uint16_t kind;	   /* enum outcome_kind, for code 0 (and OUT_TXN always) */
 	bool duplicate;	   /* the first answer, again */
 	uint8_t disposition; /* REPORTED: Sluice__Disposition */
-	bool terminal;	   /* CANCELLED */
+	bool terminal;	   /* CANCELLED, REPORTED: the job's state is */
 	uint32_t attempt;  /* SUBMITTED, REPORTED, RESET */
 	uint32_t count;	   /* PUBLISHED events; ACKED/affected; CLAIMED granted; TXN: failed op (1-based) */
 	uint32_t epoch;	   /* PRODUCER */

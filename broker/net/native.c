@@ -347,6 +347,7 @@ static void reply_from(Sluice__Reply *reply, const struct outcome *outcome, unio
 		sluice__job_reported__init(&parts->reported);
 		parts->reported.disposition = (Sluice__Disposition)outcome->disposition;
 		parts->reported.attempt = outcome->attempt;
+		parts->reported.terminal = outcome->terminal;
 		parts->reported.state = (char *)(uintptr_t)outcome->state;
 		parts->reported.reason = (char *)(uintptr_t)outcome->text;
 		reply->job_reported = &parts->reported;

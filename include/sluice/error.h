@@ -10,6 +10,8 @@
 
 #include <stdbool.h>
 
+#include "sluice/types.h"
+
 /* X(name, code, exit code of the CLI, retriable, text) */
 #define SLUICE_ERRORS(X)                                                                              \
 	X(INVAL, -1, 2, false, "invalid argument")                                                    \
@@ -56,9 +58,9 @@ enum sluice_error_code {
 };
 
 /* All four are pure and thread-safe; unknown codes get "unknown error", exit code 13, false, "INTERNAL". */
-const char *sluice_error_text(int code);
-const char *sluice_error_name(int code);
-int sluice_error_exit_code(int code);
-bool sluice_error_retriable(int code);
+SLUICE_API const char *sluice_error_text(int code);
+SLUICE_API const char *sluice_error_name(int code);
+SLUICE_API int sluice_error_exit_code(int code);
+SLUICE_API bool sluice_error_retriable(int code);
 
 #endif

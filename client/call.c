@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Calls: one REQUEST and its REPLY. A call lives in two places, by correlation number and in order, until it is finished; then its
+ * callback is called once, or its waiter is woken.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "client/internal.h"
+#include "protocol/message.h"
+
+struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body, size_t len, const sluice_call *options)
+{
+	struct call *call = mem_alloc(sizeof(*call));
+
+	if (call == NULL)
+		return NULL;
+	call->frame = frame;
+	call->request = body;
+	call->request_len = len;
+	do {
+		call->corr = ++client->next_corr;
+	} while (call->corr == 0);
+	call->number = ++client->next_request;
+	call->deadline_ms = deadline_of(client, options != NULL ? options->deadline_ms : 0);
+	call->done = options != NULL ? options->done : NULL;
+	call->user = options != NULL ? options->user : NULL;
+	HASH_ADD(hh, client->calls, corr, sizeof(call->corr), call);
+	DL_APPEND(client->ordered, call);
+	client_wake(client);
+	return call;
+}
+
+struct call *call_new(sluice_client *client, const Sluice__Request *request, bool repeatable, const sluice_call *options)
+{
+	size_t len = sluice__request__get_packed_size(request);
+	uint8_t *body = mem_alloc(len + 1);
+	struct call *call;
+
+	if (body == NULL)
+		return NULL;
+	(void)sluice__request__pack(request, body);
+	call = call_new_frame(client, FRAME_REQUEST, body, len, options);
+	if (call == NULL)
+		mem_free(body);
+	else
+		call->repeatable = repeatable;
+	return call;
+}
+
+void call_free(struct call *call)
+{
+	sluice_reply_free(call->reply);
+	mem_free(call->request);
+	mem_free(call);
+}
+
+void call_finish(sluice_client *client, struct call *call, sluice_reply *reply)
+{
+	HASH_DELETE(hh, client->calls, call);
+	DL_DELETE(client->ordered, call);
+	call->finished = true;
+	call->reply = reply;
+	if (reply != NULL)
+		reply->request = call->number;
+	if (call->hook != NULL)
+		call->hook(client, call);
+	if (call->done != NULL)
+		call->done(client, call->reply, call->user);
+	if (call->blocking)
+		(void)pthread_cond_broadcast(&client->changed);
+	else
+		call_free(call);
+}
+
+static void finish_code(sluice_client *client, struct call *call, int code, const char *text)
+{
+	call_finish(client, call, reply_new(code, text, strlen(text)));
+}
+
+void calls_send(sluice_client *client)
+{
+	struct call *call, *next;
+
+	if (client->state != STATE_READY)
+		return;
+	DL_FOREACH_SAFE(client->ordered, call, next) {
+		uint8_t *at;
+
+		if (call->sent)
+			continue;
+		at = link_frame(client, call->frame, call->corr, call->request_len);
+		if (at == NULL)
+			return;
+		memcpy(at, call->request, call->request_len);
+		call->sent = true;
+	}
+}
+
+void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next)
+{
+	struct call *call, *next;
+
+	DL_FOREACH_SAFE(client->ordered, call, next) {
+		if (call->deadline_ms > now) {
+			*io_next = call->deadline_ms < *io_next ? call->deadline_ms : *io_next;
+			continue;
+		}
+		finish_code(client, call, SLUICE_E_TIMEOUT,
+			    call->sent ? "no reply came before the deadline; the request may have been done" : "not connected before the deadline");
+	}
+}
+
+void calls_broken(sluice_client *client)
+{
+	struct call *call, *next;
+
+	DL_FOREACH_SAFE(client->ordered, call, next) {
+		if (!call->sent)
+			continue;
+		if (call->repeatable)
+			call->sent = false;
+		else
+			finish_code(client, call, SLUICE_E_UNKNOWN, "the connection broke before the reply; whether it was done is not known");
+	}
+}
+
+void calls_end(sluice_client *client, int code, const char *text)
+{
+	struct call *call, *next;
+
+	DL_FOREACH_SAFE(client->ordered, call, next)
+		finish_code(client, call, code, text);
+}
+
+void call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice body)
+{
+	struct call *call;
+	Sluice__Reply *message = sluice__reply__unpack(&mem_protobuf, body.len, body.data);
+	sluice_reply *reply;
+
+	if (message == NULL) {
+		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed reply");
+		return;
+	}
+	HASH_FIND(hh, client->calls, &corr, sizeof(corr), call);
+	reply = call != NULL ? reply_new(message->code, message->text, strlen(message->text)) : NULL;
+	if (reply == NULL) {
+		sluice__reply__free_unpacked(message, &mem_protobuf);
+		return; /* its deadline passed meanwhile */
+	}
+	reply->message = message;
+	reply->index = message->index;
+	reply->affected = message->affected;
+	reply->offset = UINT64_MAX;
+	reply->duplicate = (message->job_submitted != NULL && message->job_submitted->duplicate) ||
+			   (message->txn_done != NULL && message->txn_done->duplicate) ||
+			   (message->job_reported != NULL && message->job_reported->disposition == SLUICE__DISPOSITION__DUPLICATE);
+	call_finish(client, call, reply);
+}
+
+int call_settle(sluice_client *client, struct call *call, const sluice_call *options, sluice_reply **ret_reply)
+{
+	int code;
+
+	if (options != NULL && options->done != NULL) {
+		client_unlock(client);
+		return 0;
+	}
+	call->blocking = true;
+	(void)client_wait(client, &call->finished, UINT64_MAX); /* calls_due ends it at its deadline */
+	code = call->reply != NULL ? call->reply->code : SLUICE_E_NOMEM;
+	if (ret_reply != NULL) {
+		*ret_reply = call->reply;
+		call->reply = NULL;
+	}
+	call_free(call);
+	client_unlock(client);
+	return code;
+}
+
+int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool repeatable, call_hook_fn *hook, const sluice_call *options,
+		    sluice_reply **ret_reply)
+{
+	struct call *call = NULL;
+	int rc = 0;
+
+	if (ret_reply != NULL)
+		*ret_reply = NULL;
+	client_lock(client);
+	if (client->closing)
+		rc = SLUICE_E_CLOSED;
+	else if (client->state == STATE_FAILED)
+		rc = client->fail_code;
+	else if ((options == NULL || options->done == NULL) && client_on_loop(client))
+		rc = SLUICE_E_WRONG_STATE; /* a blocking call from a callback would wait for itself */
+	else if (sluice__request__get_packed_size(request) > LIMIT_COMMAND_BYTES_MAX)
+		rc = SLUICE_E_LIMIT;
+	if (rc == 0) {
+		call = call_new(client, request, repeatable, options);
+		rc = call == NULL ? SLUICE_E_NOMEM : 0;
+	}
+	if (call != NULL)
+		call->hook = hook;
+	if (rc != 0) {
+		client_unlock(client);
+		return rc;
+	}
+	return call_settle(client, call, options, ret_reply);
+}
+
+int call_run(sluice_client *client, const Sluice__Request *request, bool repeatable, const sluice_call *options, sluice_reply **ret_reply)
+{
+	return call_run_hooked(client, request, repeatable, NULL, options, ret_reply);
+}

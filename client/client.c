@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The client's life and its loop: one epoll descriptor over socket, timer and wake-up. In own-thread mode a thread turns the loop; in caller-loop
+ * mode sluice_process() or a blocking call does.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client/internal.h"
+
+uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t deadline_of(const sluice_client *client, int deadline_ms)
+{
+	if (deadline_ms < 0)
+		return UINT64_MAX;
+	return now_ms() + (deadline_ms == 0 ? client->config.deadline_ms : (uint32_t)deadline_ms);
+}
+
+void client_lock(sluice_client *client)
+{
+	(void)pthread_mutex_lock(&client->lock);
+}
+
+void client_unlock(sluice_client *client)
+{
+	(void)pthread_mutex_unlock(&client->lock);
+}
+
+static __thread const sluice_client *looping; /* whose loop this thread is in */
+
+bool client_on_loop(const sluice_client *client)
+{
+	return looping == client;
+}
+
+void client_wake(sluice_client *client)
+{
+	uint64_t one = 1;
+
+	if (client->woken || looping == client)
+		return;
+	client->woken = true;
+	(void)!write(client->wake_fd, &one, sizeof(one)); /* it can only fail when it is already readable */
+}
+
+void client_event(sluice_client *client, const sluice_event *event)
+{
+	if (client->on_event != NULL)
+		client->on_event(client, event, client->user);
+}
+
+/* ---- the loop ---- */
+
+static void timer_arm(sluice_client *client, uint64_t due)
+{
+	struct itimerspec at = {{0, 0}, {0, 0}};
+
+	if (due != UINT64_MAX) {
+		at.it_value.tv_sec = (time_t)(due / 1000);
+		at.it_value.tv_nsec = (long)(due % 1000) * 1000000 + 1; /* all zero would disarm it */
+	}
+	(void)timerfd_settime(client->timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+/* What time brings, and what waits to be sent. */
+static void work(sluice_client *client)
+{
+	uint64_t now = now_ms(), next = UINT64_MAX;
+
+	link_due(client, now);
+	calls_due(client, now, &next);
+	publish_due(client, now, &next);
+	txns_due(client, now, &next);
+	subs_due(client, now, &next);
+	txns_send(client);
+	calls_send(client);
+	publish_send(client);
+	subs_flush(client);
+	link_flush(client);
+	if (client->state == STATE_WAITING && client->next_try_ms < next)
+		next = client->next_try_ms;
+	if ((client->state == STATE_CONNECTING || client->state == STATE_HELLO || client->state == STATE_RESOLVING) && client->connect_deadline_ms < next)
+		next = client->connect_deadline_ms;
+	if (client->state == STATE_READY) {
+		uint64_t beat = client->last_out_ms + client->heartbeat_ms, silent = client->last_in_ms + 3ull * client->heartbeat_ms;
+
+		next = beat < next ? beat : next;
+		next = silent < next ? silent : next;
+	}
+	timer_arm(client, next);
+}
+
+static void drain(int fd)
+{
+	uint64_t count;
+
+	(void)!read(fd, &count, sizeof(count));
+}
+
+void loop_turn(sluice_client *client, int timeout_ms)
+{
+	struct epoll_event events[4];
+	const sluice_client *outer = looping;
+	int count;
+
+	looping = client;
+	work(client);
+	looping = outer;
+	client_unlock(client);
+	count = epoll_wait(client->epoll_fd, events, 4, timeout_ms);
+	client_lock(client);
+	looping = client;
+	for (int i = 0; i < count; i++) {
+		if (events[i].data.fd == client->wake_fd) {
+			drain(client->wake_fd);
+			client->woken = false;
+		} else if (events[i].data.fd == client->timer_fd) {
+			drain(client->timer_fd);
+		} else if (events[i].data.fd == client->socket_fd) {
+			link_io(client, events[i].events);
+		}
+	}
+	work(client);
+	looping = outer;
+}
+
+static void *run(void *user)
+{
+	sluice_client *client = user;
+
+	client_lock(client);
+	while (!client->stopping)
+		loop_turn(client, -1);
+	client_unlock(client);
+	return NULL;
+}
+
+bool client_wait(sluice_client *client, const bool *flag, uint64_t deadline_ms)
+{
+	while (!*flag) {
+		uint64_t now = now_ms();
+		struct timespec until = {(time_t)(deadline_ms / 1000), (long)(deadline_ms % 1000) * 1000000};
+
+		if (now >= deadline_ms)
+			return false;
+		if (client->config.mode == MODE_CALLER_LOOP)
+			loop_turn(client, deadline_ms == UINT64_MAX || deadline_ms - now > 1000 ? 1000 : (int)(deadline_ms - now));
+		else if (deadline_ms == UINT64_MAX)
+			(void)pthread_cond_wait(&client->changed, &client->lock);
+		else
+			(void)pthread_cond_timedwait(&client->changed, &client->lock, &until);
+	}
+	return true;
+}
+
+/* ---- life ---- */
+
+static int descriptors_open(sluice_client *client)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	client->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	client->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	client->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (client->epoll_fd < 0 || client->wake_fd < 0 || client->timer_fd < 0)
+		return SLUICE_E_IO;
+	event.data.fd = client->wake_fd;
+	if (epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->wake_fd, &event) != 0)
+		return SLUICE_E_IO;
+	event.data.fd = client->timer_fd;
+	return epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->timer_fd, &event) != 0 ? SLUICE_E_IO : 0;
+}
+
+static int locks_init(sluice_client *client)
+{
+	pthread_mutexattr_t mutex;
+	pthread_condattr_t cond;
+
+	if (pthread_mutexattr_init(&mutex) != 0 || pthread_mutexattr_settype(&mutex, PTHREAD_MUTEX_RECURSIVE) != 0 ||
+	    pthread_mutex_init(&client->lock, &mutex) != 0 || pthread_condattr_init(&cond) != 0 ||
+	    pthread_condattr_setclock(&cond, CLOCK_MONOTONIC) != 0 || pthread_cond_init(&client->changed, &cond) != 0)
+		return SLUICE_E_NOMEM;
+	(void)pthread_mutexattr_destroy(&mutex);
+	(void)pthread_condattr_destroy(&cond);
+	return 0;
+}
+
+static void client_free(sluice_client *client)
+{
+	link_close(client);
+	resolver_drop(client);
+	publish_free(client);
+	while (client->subs != NULL)
+		sub_free(client->subs);
+	if (client->epoll_fd >= 0)
+		(void)close(client->epoll_fd);
+	if (client->wake_fd >= 0)
+		(void)close(client->wake_fd);
+	if (client->timer_fd >= 0)
+		(void)close(client->timer_fd);
+	buffer_free(&client->in);
+	buffer_free(&client->out);
+	(void)pthread_cond_destroy(&client->changed);
+	(void)pthread_mutex_destroy(&client->lock);
+	mem_free(client);
+}
+
+static int thread_start(sluice_client *client)
+{
+	sigset_t all, before;
+	int rc;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	rc = pthread_create(&client->thread, NULL, run, client);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	client->thread_runs = rc == 0;
+	return rc == 0 ? 0 : SLUICE_E_NOMEM;
+}
+
+int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *user, sluice_client **ret)
+{
+	sluice_client *client = mem_alloc(sizeof(*client));
+	int rc;
+
+	if (client == NULL)
+		return SLUICE_E_NOMEM;
+	client->config = *config;
+	client->on_event = on_event;
+	client->user = user;
+	client->socket_fd = client->epoll_fd = client->wake_fd = client->timer_fd = -1;
+	client->publisher.next_seq = 1;
+	(void)!getrandom(&client->attempt, sizeof(client->attempt), 0);
+	client->attempt = 0;
+	rc = locks_init(client);
+	if (rc == 0)
+		rc = descriptors_open(client);
+	if (rc != 0) {
+		client_free(client);
+		return rc;
+	}
+	client_lock(client);
+	link_start(client);
+	rc = client->config.mode == MODE_OWN_THREAD ? thread_start(client) : 0;
+	client_unlock(client);
+	if (rc != 0) {
+		client_free(client);
+		return rc;
+	}
+	*ret = client;
+	return 0;
+}
+
+int sluice_wait_connected(sluice_client *client, int deadline_ms)
+{
+	uint64_t deadline = deadline_of(client, deadline_ms);
+	int rc = 0;
+
+	client_lock(client);
+	while (client->state != STATE_READY && rc == 0) {
+		const bool never = false;
+		uint64_t now = now_ms(), step = deadline < now + 50 ? deadline : now + 50;
+
+		if (client->state == STATE_FAILED)
+			rc = client->fail_code;
+		else if (now >= deadline)
+			rc = client->error[0] != 0 ? SLUICE_E_DISCONNECTED : SLUICE_E_TIMEOUT;
+		else
+			(void)client_wait(client, &never, step);
+	}
+	client_unlock(client);
+	return rc;
+}
+
+/* Until every publish is answered and every call ended, or the deadline. */
+static int drain_all(sluice_client *client, uint64_t deadline)
+{
+	while (client->state != STATE_FAILED && (!publish_settled(client) || buffer_len(&client->out) > 0)) {
+		const bool never = false;
+		uint64_t now = now_ms();
+
+		if (now >= deadline)
+			return SLUICE_E_TIMEOUT;
+		client_wake(client);
+		(void)client_wait(client, &never, now + 20 < deadline ? now + 20 : deadline);
+	}
+	return publish_settled(client) ? 0 : SLUICE_E_TIMEOUT;
+}
+
+int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
+{
+	uint64_t deadline;
+	int rc;
+
+	if (client == NULL)
+		return 0;
+	deadline = deadline_of(client, deadline_ms);
+	client_lock(client);
+	subs_flush(client);
+	rc = drain_all(client, deadline);
+	if (end_session && client->state == STATE_READY) {
+		Sluice__Request request = SLUICE__REQUEST__INIT;
+		Sluice__SessionClose close_session = SLUICE__SESSION_CLOSE__INIT;
+		uint64_t now = now_ms();
+		sluice_call call = {.deadline_ms = deadline == UINT64_MAX ? 1000 : deadline > now ? (int)(deadline - now) : 1};
+
+		request.op_case = SLUICE__REQUEST__OP_SESSION_CLOSE;
+		request.session_close = &close_session;
+		client->config.reconnect = false;
+		(void)call_run(client, &request, false, &call, NULL);
+	}
+	client->closing = true;
+	calls_end(client, SLUICE_E_CLOSED, "the client was closed");
+	publish_end(client, SLUICE_E_CLOSED);
+	txns_end(client, SLUICE_E_CLOSED);
+	subs_end(client, SLUICE_E_CLOSED);
+	client->stopping = true;
+	client->woken = false;
+	client_wake(client);
+	client_unlock(client);
+	if (client->thread_runs)
+		(void)pthread_join(client->thread, NULL);
+	client_free(client);
+	return rc;
+}
+
+uint64_t sluice_session(const sluice_client *client)
+{
+	uint64_t session;
+
+	client_lock((sluice_client *)(uintptr_t)client);
+	session = client->session_id;
+	client_unlock((sluice_client *)(uintptr_t)client);
+	return session;
+}
+
+const char *sluice_last_error(const sluice_client *client)
+{
+	return client->error;
+}
+
+int sluice_fd(const sluice_client *client)
+{
+	return client->config.mode == MODE_CALLER_LOOP ? client->epoll_fd : SLUICE_E_INVAL;
+}
+
+int sluice_process(sluice_client *client, int timeout_ms)
+{
+	if (client->config.mode != MODE_CALLER_LOOP)
+		return SLUICE_E_INVAL;
+	client_lock(client);
+	loop_turn(client, timeout_ms);
+	client_unlock(client);
+	return 0;
+}
+
+const char *sluice_version(void)
+{
+	return SLUICE_VERSION;
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libsluice's insides. One lock per client; the loop holds it while it works and lets go of it only to wait. Callbacks are called with the
+ * lock held by the loop's thread (it is recursive), so they may make asynchronous calls; a blocking call from a callback is refused.
+ */
+#ifndef SLUICE_CLIENT_INTERNAL_H
+#define SLUICE_CLIENT_INTERNAL_H
+
+#include <pthread.h>
+#include <uthash.h>
+
+#include "protocol/envelope.h"
+#include "protocol/frame.h"
+#include "protocol/limits.h"
+#include "sluice.pb-c.h"
+#include "sluice/client.h"
+
+enum { TEXT_MAX = 512, INFLIGHT_FRAMES_MAX = 64, CALL_DEADLINE_MS = 10000 };
+
+/* ---- memory: the allocator hook ---- */
+void *mem_alloc(size_t bytes); /* zeroed */
+void *mem_resize(void *old, size_t bytes);
+void mem_free(void *old);
+char *mem_text(const char *text, size_t len); /* a terminated copy */
+extern ProtobufCAllocator mem_protobuf;
+
+/* A growable byte buffer with a read position. */
+struct buffer {
+	uint8_t *bytes;
+	size_t start, end, capacity;
+};
+uint8_t *buffer_room(struct buffer *buffer, size_t bytes); /* at the end; NULL: no memory */
+static inline size_t buffer_len(const struct buffer *buffer)
+{
+	return buffer->end - buffer->start;
+}
+void buffer_free(struct buffer *buffer);
+
+/* ---- configuration ---- */
+enum client_mode { MODE_OWN_THREAD, MODE_CALLER_LOOP };
+struct sluice_config {
+	char address[512], gateway[256], client[256], session[256], producer[256];
+	uint32_t session_timeout_ms, deadline_ms, connect_timeout_ms, reconnect_min_ms, reconnect_max_ms, batch_events;
+	uint64_t buffer_bytes, batch_bytes;
+	enum client_mode mode;
+	bool reconnect, buffer_block, zstd, lease_extend;
+	int transport_fd;
+	char error[256];
+};
+
+/* ---- replies ---- */
+struct sluice_reply {
+	int refs; /* atomic */
+	int code;
+	char *text;
+	uint64_t request;
+	Sluice__Reply *message; /* NULL: an answer without one */
+	uint64_t index, affected, offset;
+	bool duplicate;
+	char *json;
+	const char **spare; /* string arrays handed out */
+};
+sluice_reply *reply_new(int code, const char *text, size_t text_len);
+
+/* ---- calls ---- */
+struct call {
+	uint32_t corr;
+	uint64_t number; /* request id: never reused */
+	uint8_t frame;	  /* type of its frame: REQUEST, or ACK */
+	uint8_t *request; /* packed Request, or the frame's body */
+	size_t request_len;
+	bool repeatable; /* may be sent again after the connection broke */
+	bool sent;
+	uint64_t deadline_ms; /* UINT64_MAX: none */
+	sluice_done_fn *done;
+	void *user;
+	bool finished;
+	sluice_reply *reply;
+	bool blocking; /* its owner waits and frees it */
+	/* internal ends, before done: */
+	void (*hook)(sluice_client *client, struct call *call);
+	void *hook_user;
+	struct call *prev, *next; /* in order of making */
+	UT_hash_handle hh;
+};
+
+/* ---- publishing ---- */
+struct message_end {
+	sluice_done_fn *done; /* NULL: counted only, or already told */
+	void *user;
+	struct call *waiter; /* a blocking publish */
+	uint64_t deadline_ms;
+	bool told;
+};
+struct batch {
+	struct batch *prev, *next;
+	uint8_t target_kind, flags, durability;
+	char *target, *subject; /* subject NULL: each event has its own */
+	struct buffer events;
+	uint32_t count, ends_capacity;
+	struct message_end *ends;
+	uint64_t first_seq;
+	uint64_t time_ms;
+	uint32_t corr; /* of the frame, while it is in flight */
+	bool closed;   /* takes no more messages */
+	bool in_flight, was_sent;
+	uint64_t retry_ms; /* refused for now: not before this */
+	int refused;
+	char refused_text[256];
+	size_t bytes; /* on account of the buffer */
+};
+struct publisher {
+	uint64_t producer;
+	uint32_t epoch;
+	bool opening, open;
+	int failed; /* evicted or fenced: nothing more can be published */
+	uint64_t next_seq, settled_seq;
+	struct batch *batches; /* in order of sequence */
+	uint32_t in_flight;
+	bool mixed;	       /* subjects change often: per-event subjects */
+	uint64_t buffered;
+	sluice_publish_stats stats;
+	int flush_code;
+};
+
+/* ---- transactions: a producer of their own, one under way at a time, so that each is settled before the next ---- */
+struct pending_txn {
+	struct pending_txn *prev, *next;
+	Sluice__Txn *txn;
+	struct call *call; /* once it is sent */
+	sluice_done_fn *done;
+	void *user;
+	uint64_t deadline_ms;
+	struct call *waiter;
+};
+struct transactor {
+	uint64_t producer, seq;
+	uint32_t epoch;
+	bool opening, open;
+	struct pending_txn *waiting;
+};
+
+/* ---- subscriptions ---- */
+struct held {
+	struct held *prev, *next;
+	sluice_token token;
+	uint64_t extend_ms; /* when to extend; UINT64_MAX: not */
+	uint32_t lease_ms;
+	uint32_t out;	    /* items of it not acked yet */
+	UT_hash_handle hh;
+};
+struct held_job {
+	sluice_token token;
+	char *job;
+	UT_hash_handle hh;
+};
+struct sluice_delivery {
+	struct sluice_delivery *prev, *next;
+	sluice_delivery_view view;
+	uint8_t *bytes; /* what the view points into */
+};
+struct ack_gather {
+	struct ack_gather *prev, *next;
+	sluice_token token;
+	struct frame_run *runs;
+	size_t count, capacity;
+};
+struct sluice_sub {
+	sluice_client *client;
+	uint32_t number;
+	bool follow;
+	char *name, *cursor, *filter;
+	sluice_from from;
+	uint64_t offset, time_ms;
+	uint32_t credit, lease_ms;
+	bool orphans, session_lease, manual_credit;
+	sluice_delivery_fn *on_delivery;
+	void *user;
+	bool opened, ended, closing;
+	int end_code;
+	uint64_t next_offset; /* follow: where to go on after a reconnect */
+	bool started;	      /* follow: next_offset is known */
+	uint32_t owed;	      /* credit to give back */
+	struct held *held;
+	struct held_job *jobs;
+	struct sluice_delivery *waiting;
+	size_t waiting_count;
+	struct ack_gather *acks;
+	UT_hash_handle hh;
+};
+
+/* ---- the client ---- */
+enum client_state { STATE_IDLE, STATE_RESOLVING, STATE_CONNECTING, STATE_HELLO, STATE_READY, STATE_WAITING /* for the next try */, STATE_FAILED };
+struct resolver;
+struct sluice_client {
+	struct sluice_config config;
+	sluice_event_fn *on_event;
+	void *user;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	pthread_t thread;
+	bool thread_runs, stopping, closing;
+	int epoll_fd, wake_fd, timer_fd, socket_fd;
+	bool wants_write, woken;
+	enum client_state state;
+	int fail_code;
+	char error[TEXT_MAX];
+	struct resolver *resolver;
+	size_t address_index;
+	uint64_t attempt; /* of connecting, since the last success */
+	uint64_t next_try_ms, connect_deadline_ms, last_in_ms, last_out_ms;
+	uint64_t session_id;
+	uint8_t secret[16];
+	size_t secret_len;
+	bool had_session;
+	uint32_t heartbeat_ms;
+	bool zstd;
+	struct buffer in, out;
+	uint32_t next_corr;
+	uint64_t next_request;
+	struct call *calls;   /* by corr, sent or not */
+	struct call *ordered; /* the same, in order */
+	struct publisher publisher;
+	struct transactor transactor;
+	sluice_sub *subs;
+	uint32_t next_sub;
+};
+
+void client_lock(sluice_client *client);
+void client_unlock(sluice_client *client);
+bool client_on_loop(const sluice_client *client);
+void client_wake(sluice_client *client); /* the loop has something to do */
+uint64_t now_ms(void);
+uint64_t deadline_of(const sluice_client *client, int deadline_ms);
+void client_event(sluice_client *client, const sluice_event *event);
+/* One turn of the loop with the lock held; waits up to timeout_ms. */
+void loop_turn(sluice_client *client, int timeout_ms);
+/* Waits, with the lock held, until *flag or the deadline; runs the loop itself in caller-loop mode. False: the deadline passed. */
+bool client_wait(sluice_client *client, const bool *flag, uint64_t deadline_ms);
+
+/* link.c */
+void link_start(sluice_client *client);
+void link_io(sluice_client *client, uint32_t events);
+void link_due(sluice_client *client, uint64_t now);
+void link_broken(sluice_client *client, int code, const char *why);
+void link_flush(sluice_client *client);
+void link_close(sluice_client *client);
+uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t body_bytes); /* NULL: broken */
+int resolver_start(sluice_client *client, const char *host, const char *port);
+void resolver_drop(sluice_client *client);
+
+/* call.c */
+struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body, size_t len, const sluice_call *options); /* takes body on success */
+struct call *call_new(sluice_client *client, const Sluice__Request *request, bool repeatable, const sluice_call *options);
+void calls_send(sluice_client *client);
+void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next);
+void calls_broken(sluice_client *client); /* sent ones: again, or unknown */
+void calls_end(sluice_client *client, int code, const char *text);
+void call_finish(sluice_client *client, struct call *call, sluice_reply *reply); /* takes reply */
+void call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice body);
+void call_free(struct call *call);
+/* Waits for a call that its caller made with the lock held, or lets it go when it is asynchronous; unlocks. */
+int call_settle(sluice_client *client, struct call *call, const sluice_call *options, sluice_reply **ret_reply);
+/* The tail of every operation: makes the call and waits, or not. */
+int call_run(sluice_client *client, const Sluice__Request *request, bool repeatable, const sluice_call *options, sluice_reply **ret_reply);
+/* The same; hook sees the finished call first, with its packed request. */
+typedef void call_hook_fn(sluice_client *client, struct call *call);
+int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool repeatable, call_hook_fn *hook, const sluice_call *options,
+		    sluice_reply **ret_reply);
+
+/* publish.c */
+void publish_send(sluice_client *client);
+void publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body);
+void publish_broken(sluice_client *client);
+void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next);
+void publish_end(sluice_client *client, int code);
+void publish_free(sluice_client *client);
+bool publish_settled(const sluice_client *client);
+int publish_envelope(const sluice_message *message, bool with_subject, uint64_t base_ms, struct buffer *to);
+
+/* txn.c */
+void txns_send(sluice_client *client);
+void txns_due(sluice_client *client, uint64_t now, uint64_t *io_next);
+void txns_end(sluice_client *client, int code);
+
+/* sub.c */
+void subs_open(sluice_client *client); /* after a connect */
+void subs_broken(sluice_client *client, bool session_lost);
+void subs_flush(sluice_client *client); /* gathered acks, credit owed */
+void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next);
+void sub_on_deliver(sluice_client *client, struct sluice_slice body);
+void sub_on_notice(sluice_client *client, const Sluice__Notice *notice);
+void sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body);
+void subs_end(sluice_client *client, int code);
+void sub_free(sluice_sub *sub);
+void sub_job_gone(sluice_client *client, const char *job, sluice_token token);
+
+#endif

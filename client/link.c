@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The link: address, connect, HELLO, frames in and out, and the next try when it breaks. Nothing here blocks.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "client/internal.h"
+#include "client/resolve.h"
+
+enum { READ_BYTES = 1 << 18 };
+
+static void watch(sluice_client *client, bool write)
+{
+	struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0u), .data.fd = client->socket_fd};
+
+	if (client->wants_write == write)
+		return;
+	client->wants_write = write;
+	(void)epoll_ctl(client->epoll_fd, EPOLL_CTL_MOD, client->socket_fd, &event);
+}
+
+void link_close(sluice_client *client)
+{
+	if (client->socket_fd < 0)
+		return;
+	(void)epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, client->socket_fd, NULL);
+	(void)close(client->socket_fd);
+	client->socket_fd = -1;
+	client->in.start = client->in.end = 0;
+	client->out.start = client->out.end = 0;
+	client->wants_write = false;
+}
+
+static void say(sluice_client *client, const char *why)
+{
+	(void)snprintf(client->error, sizeof(client->error), "%s", why);
+}
+
+/* Errors that another try cannot mend. */
+static bool is_final(int code)
+{
+	return code == SLUICE_E_VERSION || code == SLUICE_E_DENIED || code == SLUICE_E_INVAL || code == SLUICE_E_NOT_FOUND;
+}
+
+static void end_for_good(sluice_client *client, int code)
+{
+	client->state = STATE_FAILED;
+	client->fail_code = code;
+	calls_end(client, code, client->error);
+	publish_end(client, code);
+	txns_end(client, code);
+	subs_end(client, code);
+	(void)pthread_cond_broadcast(&client->changed);
+}
+
+static uint64_t next_delay(sluice_client *client)
+{
+	uint64_t delay = client->config.reconnect_min_ms;
+	uint32_t noise = 0;
+
+	for (uint64_t i = 0; i < client->attempt && delay < client->config.reconnect_max_ms; i++)
+		delay *= 2;
+	if (delay > client->config.reconnect_max_ms)
+		delay = client->config.reconnect_max_ms;
+	(void)!getrandom(&noise, sizeof(noise), 0);
+	return delay / 2 + noise % (delay / 2 + 1); /* jitter: many clients do not come back at once */
+}
+
+void link_broken(sluice_client *client, int code, const char *why)
+{
+	bool was_ready = client->state == STATE_READY;
+
+	if (client->state == STATE_FAILED)
+		return;
+	link_close(client);
+	if (why != client->error)
+		say(client, why);
+	calls_broken(client);
+	publish_broken(client);
+	subs_broken(client, false);
+	if (is_final(code) || !client->config.reconnect || client->config.transport_fd >= 0) {
+		end_for_good(client, is_final(code) ? code : SLUICE_E_DISCONNECTED);
+	} else {
+		client->state = STATE_WAITING;
+		client->next_try_ms = now_ms() + next_delay(client);
+		client->attempt++;
+	}
+	if (was_ready || client->state == STATE_FAILED)
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_DISCONNECTED, .code = code, .text = client->error});
+}
+
+/* ---- connecting ---- */
+
+static void send_hello(sluice_client *client)
+{
+	Sluice__Hello hello = SLUICE__HELLO__INIT;
+	char zstd[] = "zstd", *features[] = {zstd};
+	uint8_t *at;
+	size_t len;
+
+	hello.version_min = SLUICE_PROTOCOL_VERSION_MIN;
+	hello.version_max = SLUICE_PROTOCOL_VERSION;
+	hello.client = client->config.client;
+	hello.gateway = client->config.gateway;
+	hello.session_name = client->config.session;
+	hello.session_id = client->session_id;
+	hello.session_secret = (ProtobufCBinaryData){client->secret_len, client->secret};
+	hello.session_timeout_ms = client->config.session_timeout_ms;
+	hello.features = features;
+	hello.n_features = 1;
+	len = sluice__hello__get_packed_size(&hello);
+	client->state = STATE_HELLO;
+	at = link_frame(client, FRAME_HELLO, 0, len);
+	if (at != NULL)
+		(void)sluice__hello__pack(&hello, at);
+}
+
+static void adopt_socket(sluice_client *client, int fd, bool connected)
+{
+	struct epoll_event event = {.events = EPOLLIN | (connected ? 0u : EPOLLOUT), .data.fd = fd};
+	int on = 1;
+
+	client->socket_fd = fd;
+	client->wants_write = !connected;
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+		link_broken(client, SLUICE_E_IO, "epoll refused the socket");
+		return;
+	}
+	client->state = STATE_CONNECTING;
+	if (connected)
+		send_hello(client);
+}
+
+static void connect_to(sluice_client *client, const struct sockaddr_storage *addr, socklen_t len)
+{
+	int fd = socket(addr->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0) {
+		link_broken(client, SLUICE_E_IO, strerror(errno));
+		return;
+	}
+	if (connect(fd, (const struct sockaddr *)addr, len) == 0) {
+		adopt_socket(client, fd, true);
+	} else if (errno == EINPROGRESS) {
+		adopt_socket(client, fd, false);
+	} else {
+		char why[TEXT_MAX];
+
+		(void)snprintf(why, sizeof(why), "%.200s: %s", client->config.address, strerror(errno));
+		(void)close(fd);
+		link_broken(client, SLUICE_E_DISCONNECTED, why);
+	}
+}
+
+/* The address_index-th of the comma-separated list. */
+static bool pick_address(sluice_client *client, char *host, size_t host_bytes, char *port, size_t port_bytes)
+{
+	char list[512], *save = NULL, *word = NULL, *colon;
+	size_t count = 1, wanted;
+
+	(void)snprintf(list, sizeof(list), "%s", client->config.address);
+	for (const char *c = list; *c != 0; c++)
+		count += *c == ',';
+	wanted = client->address_index++ % count;
+	word = strtok_r(list, ",", &save);
+	for (size_t i = 0; i < wanted && word != NULL; i++)
+		word = strtok_r(NULL, ",", &save);
+	if (word == NULL)
+		return false;
+	colon = strrchr(word, ':');
+	if (colon != NULL)
+		*colon = 0;
+	(void)snprintf(port, port_bytes, "%s", colon != NULL ? colon + 1 : "7584");
+	if (word[0] == '[' && strlen(word) > 2 && word[strlen(word) - 1] == ']') {
+		word[strlen(word) - 1] = 0;
+		word++;
+	}
+	(void)snprintf(host, host_bytes, "%s", strcmp(word, "localhost") == 0 ? "127.0.0.1" : word);
+	return host[0] != 0;
+}
+
+void link_start(sluice_client *client)
+{
+	struct sockaddr_storage addr = {0};
+	struct sockaddr_in *v4 = (struct sockaddr_in *)&addr;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&addr;
+	char host[300], port[16];
+	unsigned long number;
+	char *end = NULL;
+
+	client->connect_deadline_ms = now_ms() + client->config.connect_timeout_ms;
+	if (client->config.transport_fd >= 0) {
+		(void)fcntl(client->config.transport_fd, F_SETFL, fcntl(client->config.transport_fd, F_GETFL) | O_NONBLOCK);
+		adopt_socket(client, client->config.transport_fd, true);
+		return;
+	}
+	if (!pick_address(client, host, sizeof(host), port, sizeof(port)) ||
+	    ((number = strtoul(port, &end, 10)) == 0 || *end != 0 || number > 65535)) {
+		link_broken(client, SLUICE_E_INVAL, "the address is malformed; expected host:port[,host:port]");
+		return;
+	}
+	if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons((uint16_t)number);
+		connect_to(client, &addr, sizeof(*v4));
+	} else if (inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons((uint16_t)number);
+		connect_to(client, &addr, sizeof(*v6));
+	} else {
+		client->state = STATE_RESOLVING;
+		if (resolver_start(client, host, port) != 0)
+			link_broken(client, SLUICE_E_NOMEM, "no thread for the name look-up");
+	}
+}
+
+/* ---- frames out ---- */
+
+uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t body_bytes)
+{
+	struct frame_header header = {.body_bytes = (uint32_t)body_bytes, .type = type, .corr = corr};
+	uint8_t *at;
+
+	if (client->socket_fd < 0)
+		return NULL;
+	at = buffer_room(&client->out, FRAME_HEADER_BYTES + body_bytes);
+	if (at == NULL) {
+		link_broken(client, SLUICE_E_NOMEM, "out of memory");
+		return NULL;
+	}
+	frame_header_encode(at, &header);
+	client->out.end += FRAME_HEADER_BYTES + body_bytes;
+	return at + FRAME_HEADER_BYTES;
+}
+
+void link_flush(sluice_client *client)
+{
+	if (client->socket_fd < 0 || client->state == STATE_CONNECTING)
+		return;
+	while (buffer_len(&client->out) > 0) {
+		ssize_t sent = send(client->socket_fd, client->out.bytes + client->out.start, buffer_len(&client->out), MSG_NOSIGNAL);
+
+		if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			watch(client, true);
+			return;
+		}
+		if (sent < 0) {
+			if (errno == EINTR)
+				continue;
+			link_broken(client, SLUICE_E_DISCONNECTED, strerror(errno));
+			return;
+		}
+		client->out.start += (size_t)sent;
+		client->last_out_ms = now_ms();
+	}
+	watch(client, false);
+}
+
+/* ---- frames in ---- */
+
+static void on_welcome(sluice_client *client, struct sluice_slice body)
+{
+	Sluice__Welcome *welcome = sluice__welcome__unpack(&mem_protobuf, body.len, body.data);
+	bool lost;
+
+	if (welcome == NULL || client->state != STATE_HELLO || welcome->session_secret.len > sizeof(client->secret)) {
+		if (welcome != NULL)
+			sluice__welcome__free_unpacked(welcome, &mem_protobuf);
+		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed WELCOME");
+		return;
+	}
+	lost = client->had_session && !welcome->resumed;
+	client->session_id = welcome->session_id;
+	client->secret_len = welcome->session_secret.len;
+	if (client->secret_len > 0)
+		memcpy(client->secret, welcome->session_secret.data, client->secret_len);
+	client->heartbeat_ms = welcome->heartbeat_ms != 0 ? welcome->heartbeat_ms : 10000;
+	client->zstd = false;
+	for (size_t i = 0; i < welcome->n_features; i++)
+		client->zstd = client->zstd || (client->config.zstd && strcmp(welcome->features[i], "zstd") == 0);
+	sluice__welcome__free_unpacked(welcome, &mem_protobuf);
+	client->had_session = true;
+	client->state = STATE_READY;
+	client->attempt = 0;
+	client->error[0] = 0;
+	client->last_in_ms = client->last_out_ms = now_ms();
+	if (lost) {
+		subs_broken(client, true);
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_SESSION_LOST,
+						     .code = SLUICE_E_SESSION_GONE,
+						     .text = "the session had ended; its leases are gone",
+						     .session = client->session_id});
+	}
+	subs_open(client);
+	client_event(client, &(sluice_event){.kind = lost || client->next_request == 0 ? SLUICE_EVENT_CONNECTED : SLUICE_EVENT_RESUMED,
+					     .text = "",
+					     .session = client->session_id});
+	(void)pthread_cond_broadcast(&client->changed);
+}
+
+static void on_failure(sluice_client *client, struct sluice_slice body)
+{
+	Sluice__Failure *failure = sluice__failure__unpack(&mem_protobuf, body.len, body.data);
+	char text[TEXT_MAX];
+	int code;
+
+	if (failure == NULL) {
+		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed ERROR");
+		return;
+	}
+	code = failure->code;
+	(void)snprintf(text, sizeof(text), "%s", failure->text);
+	sluice__failure__free_unpacked(failure, &mem_protobuf);
+	if (code == SLUICE_E_SESSION_GONE) {
+		/* The next HELLO opens a new session. A named session that was taken over is not fought for. */
+		client->session_id = 0;
+		client->secret_len = 0;
+		if (client->config.session[0] != 0)
+			client->config.reconnect = false;
+	}
+	link_broken(client, code, text);
+}
+
+static void on_notice(sluice_client *client, struct sluice_slice body)
+{
+	Sluice__Notice *notice = sluice__notice__unpack(&mem_protobuf, body.len, body.data);
+
+	if (notice == NULL) {
+		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed NOTICE");
+		return;
+	}
+	sub_on_notice(client, notice);
+	sluice__notice__free_unpacked(notice, &mem_protobuf);
+}
+
+static void on_frame(sluice_client *client, const struct frame_header *header, struct sluice_slice body)
+{
+	switch (header->type) {
+	case FRAME_WELCOME:
+		on_welcome(client, body);
+		return;
+	case FRAME_REPLY:
+		call_on_reply(client, header->corr, body);
+		return;
+	case FRAME_PUBLISHED:
+		publish_on_answer(client, header->corr, body);
+		return;
+	case FRAME_DELIVER:
+		sub_on_deliver(client, body);
+		return;
+	case FRAME_NOTICE:
+		on_notice(client, body);
+		return;
+	case FRAME_ACKED:
+		sub_on_acked(client, header->corr, body);
+		return;
+	case FRAME_ERROR:
+		on_failure(client, body);
+		return;
+	default:
+		return; /* PONG, and what a later version may add */
+	}
+}
+
+static void parse(sluice_client *client)
+{
+	while (buffer_len(&client->in) >= FRAME_HEADER_BYTES) {
+		struct frame_header header;
+		const char *why = "";
+		const uint8_t *at = client->in.bytes + client->in.start;
+
+		if (frame_header_decode(at, LIMIT_FRAME_BYTES_MAX, &header, &why) != 0) {
+			link_broken(client, SLUICE_E_PROTOCOL, why);
+			return;
+		}
+		if (buffer_len(&client->in) < FRAME_HEADER_BYTES + (size_t)header.body_bytes)
+			return;
+		client->in.start += FRAME_HEADER_BYTES + (size_t)header.body_bytes;
+		on_frame(client, &header, (struct sluice_slice){at + FRAME_HEADER_BYTES, header.body_bytes});
+		if (client->socket_fd < 0)
+			return;
+	}
+}
+
+static void read_some(sluice_client *client)
+{
+	for (int n = 0; n < 16 && client->socket_fd >= 0; n++) {
+		uint8_t *at = buffer_room(&client->in, READ_BYTES);
+		ssize_t got = at != NULL ? recv(client->socket_fd, at, READ_BYTES, 0) : -1;
+
+		if (got < 0 && at != NULL && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+			return;
+		if (got <= 0) {
+			link_broken(client, SLUICE_E_DISCONNECTED, got == 0 ? "the broker closed the connection" : strerror(errno));
+			return;
+		}
+		client->in.end += (size_t)got;
+		client->last_in_ms = now_ms();
+		parse(client);
+		if (got < READ_BYTES)
+			return;
+	}
+}
+
+void link_io(sluice_client *client, uint32_t events)
+{
+	if (client->state == STATE_CONNECTING && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) {
+		int error = 0;
+		socklen_t len = sizeof(error);
+		char why[TEXT_MAX];
+
+		(void)getsockopt(client->socket_fd, SOL_SOCKET, SO_ERROR, &error, &len);
+		if (error != 0) {
+			(void)snprintf(why, sizeof(why), "%.200s: %s", client->config.address, strerror(error));
+			link_broken(client, SLUICE_E_DISCONNECTED, why);
+			return;
+		}
+		send_hello(client);
+	}
+	if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
+		read_some(client);
+}
+
+void link_due(sluice_client *client, uint64_t now)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = 0;
+	int rc;
+
+	if (client->state == STATE_RESOLVING && resolver_poll(client->resolver, &addr, &len, &rc)) {
+		resolver_drop(client);
+		if (rc == 0)
+			connect_to(client, &addr, len);
+		else
+			link_broken(client, SLUICE_E_DISCONNECTED, "the host name could not be resolved");
+	}
+	if (client->state == STATE_WAITING && client->next_try_ms <= now)
+		link_start(client);
+	if ((client->state == STATE_CONNECTING || client->state == STATE_HELLO || client->state == STATE_RESOLVING) && client->connect_deadline_ms <= now) {
+		resolver_drop(client);
+		link_broken(client, SLUICE_E_DISCONNECTED, "the broker did not answer in time");
+	}
+	if (client->state != STATE_READY)
+		return;
+	if (client->last_in_ms + 3ull * client->heartbeat_ms <= now)
+		link_broken(client, SLUICE_E_DISCONNECTED, "the broker was silent for too long");
+	else if (client->last_out_ms + client->heartbeat_ms <= now)
+		(void)link_frame(client, FRAME_PING, 0, 0);
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Typed operations on cursors, jobs and status: each fills its message and makes the call. What can be repeated safely after a broken connection says so (true). */
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "client/internal.h"
+
+/* protobuf-c's strings are not const; nothing here writes to them. */
+static char *text(const char *value)
+{
+	return (char *)(uintptr_t)(value != NULL ? value : "");
+}
+
+static ProtobufCBinaryData bytes(sluice_slice_t value)
+{
+	return (ProtobufCBinaryData){value.len, (uint8_t *)(uintptr_t)value.data};
+}
+
+#define REQUEST(OP, member, message) \
+	Sluice__Request request = SLUICE__REQUEST__INIT; \
+	request.op_case = SLUICE__REQUEST__OP_##OP; \
+	request.member = &(message)
+
+/* ---- cursors ---- */
+
+int sluice_cursor_set(sluice_client *client, const char *stream, const char *cursor, uint64_t next_offset, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__CursorSet m = SLUICE__CURSOR_SET__INIT;
+	REQUEST(CURSOR_SET, cursor_set, m);
+
+	m.stream = text(stream);
+	m.cursor = text(cursor);
+	m.offset = next_offset;
+	return call_run(client, &request, true, call, reply);
+}
+
+int sluice_cursor_delete(sluice_client *client, const char *stream, const char *cursor, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__CursorDelete m = SLUICE__CURSOR_DELETE__INIT;
+	REQUEST(CURSOR_DELETE, cursor_delete, m);
+
+	m.stream = text(stream);
+	m.cursor = text(cursor);
+	return call_run(client, &request, false, call, reply);
+}
+
+/* ---- jobs ---- */
+
+int sluice_job_submit(sluice_client *client, const sluice_job_spec *spec, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobSubmit m = SLUICE__JOB_SUBMIT__INIT;
+	REQUEST(JOB_SUBMIT, job_submit, m);
+
+	m.job = text(spec->job);
+	m.queue = text(spec->queue);
+	m.machine = text(spec->machine);
+	m.owner = text(spec->owner);
+	m.payload = bytes(spec->payload);
+	m.priority = spec->priority;
+	return call_run(client, &request, true, call, reply);
+}
+
+/* A job that was given back, or whose intent was refused because it is over, is held no more. */
+static void given_back(sluice_client *client, struct call *call)
+{
+	Sluice__Request *request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
+	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
+
+	if (request != NULL && request->op_case == SLUICE__REQUEST__OP_JOB_RELEASE && (code == 0 || code == SLUICE_E_STALE_TOKEN))
+		sub_job_gone(client, request->job_release->job, request->job_release->token);
+	if (request != NULL && request->op_case == SLUICE__REQUEST__OP_JOB_INTENT && (code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_CANCELLED))
+		sub_job_gone(client, request->job_intent->job, request->job_intent->token);
+	if (request != NULL)
+		sluice__request__free_unpacked(request, &mem_protobuf);
+}
+
+int sluice_job_intent(sluice_client *client, const char *job, sluice_token token, uint32_t attempt, const char *tag, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobIntent m = SLUICE__JOB_INTENT__INIT;
+	REQUEST(JOB_INTENT, job_intent, m);
+
+	m.job = text(job);
+	m.token = token;
+	m.attempt = attempt;
+	m.tag = text(tag);
+	return call_run_hooked(client, &request, true, given_back, call, reply);
+}
+
+static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec)
+{
+	m->job = text(spec->job);
+	m->attempt = spec->attempt;
+	m->source = text(spec->source);
+	m->state = text(spec->state);
+	m->token = spec->token;
+	m->scheduler_ref = text(spec->scheduler_ref);
+	m->evidence = text(spec->evidence);
+	m->exit_code = spec->exit_code;
+	m->seen_time_ms = spec->seen_time_ms;
+	m->release = spec->release;
+}
+
+/* A report that ended the job, or gave its lease up, frees its place in the consumer's credit. */
+static void reported(sluice_client *client, struct call *call)
+{
+	Sluice__Request *request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
+	const Sluice__JobReport *m = request != NULL ? request->job_report : NULL;
+
+	if (m != NULL && call->reply != NULL && m->token != 0 &&
+	    (call->reply->code == SLUICE_E_STALE_TOKEN || call->reply->code == SLUICE_E_NOT_FOUND ||
+	     (call->reply->code == 0 && (m->release || (call->reply->message != NULL && call->reply->message->job_reported != NULL &&
+							call->reply->message->job_reported->terminal)))))
+		sub_job_gone(client, m->job, m->token);
+	if (request != NULL)
+		sluice__request__free_unpacked(request, &mem_protobuf);
+}
+
+int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
+	REQUEST(JOB_REPORT, job_report, m);
+
+	report_fill(&m, spec);
+	return call_run_hooked(client, &request, true, reported, call, reply);
+}
+
+int sluice_job_release(sluice_client *client, const char *job, sluice_token token, uint32_t delay_ms, const char *reason, const sluice_call *call,
+		       sluice_reply **reply)
+{
+	Sluice__JobRelease m = SLUICE__JOB_RELEASE__INIT;
+	REQUEST(JOB_RELEASE, job_release, m);
+
+	m.job = text(job);
+	m.token = token;
+	m.delay_ms = delay_ms;
+	m.reason = text(reason);
+	return call_run_hooked(client, &request, false, given_back, call, reply);
+}
+
+int sluice_job_cancel(sluice_client *client, const char *job, const char *reason, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobCancel m = SLUICE__JOB_CANCEL__INIT;
+	REQUEST(JOB_CANCEL, job_cancel, m);
+
+	m.job = text(job);
+	m.reason = text(reason);
+	return call_run(client, &request, true, call, reply);
+}
+
+int sluice_job_reset(sluice_client *client, const char *job, bool force, const char *reason, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobReset m = SLUICE__JOB_RESET__INIT;
+	REQUEST(JOB_RESET, job_reset, m);
+
+	m.job = text(job);
+	m.force = force;
+	m.reason = text(reason);
+	return call_run(client, &request, false, call, reply);
+}
+
+int sluice_job_show(sluice_client *client, const char *job, bool payload, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobShow m = SLUICE__JOB_SHOW__INIT;
+	REQUEST(JOB_SHOW, job_show, m);
+
+	m.job = text(job);
+	m.payload = payload;
+	return call_run(client, &request, true, call, reply);
+}
+
+int sluice_job_wait(sluice_client *client, const char *job, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobWait m = SLUICE__JOB_WAIT__INIT;
+	REQUEST(JOB_WAIT, job_wait, m);
+	int deadline_ms = call != NULL ? call->deadline_ms : 0;
+	sluice_call longer = {.done = call != NULL ? call->done : NULL, .user = call != NULL ? call->user : NULL};
+
+	if (deadline_ms == 0)
+		deadline_ms = (int)client->config.deadline_ms;
+	m.job = text(job);
+	m.timeout_ms = deadline_ms < 0 ? 0 : (uint32_t)deadline_ms;
+	/* The broker answers with the job as it is at the deadline; that answer needs a moment more. */
+	longer.deadline_ms = deadline_ms < 0 ? -1 : deadline_ms + 2000;
+	return call_run(client, &request, true, &longer, reply);
+}
+
+int sluice_job_list(sluice_client *client, const sluice_job_filter *filter, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobList m = SLUICE__JOB_LIST__INIT;
+	REQUEST(JOB_LIST, job_list, m);
+
+	if (filter != NULL) {
+		m.after_number = filter->after_number;
+		m.max = filter->max;
+		m.state = text(filter->state);
+		m.queue = text(filter->queue);
+		m.claim = text(filter->claim);
+		m.open_only = filter->open_only;
+	}
+	return call_run(client, &request, true, call, reply);
+}
+
+int sluice_job_history(sluice_client *client, const char *job, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobHistory m = SLUICE__JOB_HISTORY__INIT;
+	REQUEST(JOB_HISTORY, job_history, m);
+
+	m.job = text(job);
+	return call_run(client, &request, true, call, reply);
+}
+
+int sluice_job_explain(sluice_client *client, const char *job, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobExplain m = SLUICE__JOB_EXPLAIN__INIT;
+	REQUEST(JOB_EXPLAIN, job_explain, m);
+
+	m.job = text(job);
+	return call_run(client, &request, true, call, reply);
+}
+
+int sluice_quarantine_list(sluice_client *client, const char *job, uint64_t after, uint32_t max, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__QuarantineList m = SLUICE__QUARANTINE_LIST__INIT;
+	REQUEST(QUARANTINE_LIST, quarantine_list, m);
+
+	m.job = text(job);
+	m.after = after;
+	m.max = max;
+	return call_run(client, &request, true, call, reply);
+}
+
+int sluice_audit(sluice_client *client, uint64_t after_number, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__Audit m = SLUICE__AUDIT__INIT;
+	REQUEST(AUDIT, audit, m);
+
+	m.after_number = after_number;
+	return call_run(client, &request, true, call, reply);
+}
+
+int sluice_job_retention(sluice_client *client, uint64_t keep_ms, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobRetention m = SLUICE__JOB_RETENTION__INIT;
+	REQUEST(JOB_RETENTION, job_retention, m);
+
+	m.keep_ms = keep_ms;
+	return call_run(client, &request, true, call, reply);
+}
+
+void sluice_job_id(char ret[40])
+{
+	struct timespec now;
+	uint64_t noise = 0;
+
+	/* Milliseconds first, so that ids sort by time: random ids would scatter the ledger's name table. */
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	(void)!getrandom(&noise, sizeof(noise), 0);
+	(void)snprintf(ret, 40, "j%012llx-%016llx", (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000,
+		       (unsigned long long)noise);
+}
+
+/* ---- status ---- */
+
+int sluice_status(sluice_client *client, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__StatusGet m = SLUICE__STATUS_GET__INIT;
+	REQUEST(STATUS_GET, status_get, m);
+
+	return call_run(client, &request, true, call, reply);
+}
+
+int sluice_session_list(sluice_client *client, uint64_t after, uint32_t max, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__SessionList m = SLUICE__SESSION_LIST__INIT;
+	REQUEST(SESSION_LIST, session_list, m);
+
+	m.after = after;
+	m.max = max;
+	return call_run(client, &request, true, call, reply);
+}

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Typed operations on topology: each fills its message and makes the call. What can be repeated safely after a broken connection says so (true). */
+#include <string.h>
+
+#include "client/internal.h"
+#include "client/machine_text.h"
+
+/* protobuf-c's strings are not const; nothing here writes to them. */
+static char *text(const char *value)
+{
+	return (char *)(uintptr_t)(value != NULL ? value : "");
+}
+
+static size_t list_len(const char *const *list)
+{
+	size_t count = 0;
+
+	while (list != NULL && list[count] != NULL)
+		count++;
+	return count;
+}
+
+#define REQUEST(OP, member, message) \
+	Sluice__Request request = SLUICE__REQUEST__INIT; \
+	request.op_case = SLUICE__REQUEST__OP_##OP; \
+	request.member = &(message)
+
+/* ---- topology ---- */
+
+static Sluice__StreamConfig stream_config(const sluice_stream_spec *spec)
+{
+	Sluice__StreamConfig config = SLUICE__STREAM_CONFIG__INIT;
+
+	config.name = text(spec->name);
+	config.subjects = (char **)(uintptr_t)spec->subjects;
+	config.n_subjects = list_len(spec->subjects);
+	config.max_age_ms = spec->max_age_ms;
+	config.max_bytes = spec->max_bytes;
+	config.max_events = spec->max_events;
+	config.description = text(spec->description);
+	return config;
+}
+
+int sluice_stream_create(sluice_client *client, const sluice_stream_spec *spec, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__StreamConfig config = stream_config(spec);
+	Sluice__StreamCreate m = SLUICE__STREAM_CREATE__INIT;
+	REQUEST(STREAM_CREATE, stream_create, m);
+
+	m.config = &config;
+	m.if_not_exists = spec->if_not_exists;
+	return call_run(client, &request, spec->if_not_exists, call, reply);
+}
+
+int sluice_stream_alter(sluice_client *client, const sluice_stream_spec *spec, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__StreamConfig config = stream_config(spec);
+	Sluice__StreamAlter m = SLUICE__STREAM_ALTER__INIT;
+	REQUEST(STREAM_ALTER, stream_alter, m);
+
+	m.config = &config;
+	return call_run(client, &request, true, call, reply);
+}
+
+static Sluice__QueueConfig queue_config(const sluice_queue_spec *spec)
+{
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
+
+	config.name = text(spec->name);
+	config.kind = spec->jobs ? SLUICE__QUEUE_KIND__QUEUE_JOBS : SLUICE__QUEUE_KIND__QUEUE_ITEMS;
+	config.subjects = (char **)(uintptr_t)spec->subjects;
+	config.n_subjects = list_len(spec->subjects);
+	config.lease_ms = spec->lease_ms;
+	config.max_attempts = spec->max_attempts;
+	config.dead_letter = text(spec->dead_letter);
+	config.max_items = spec->max_items;
+	config.priority = spec->priority;
+	config.machine = text(spec->machine);
+	config.description = text(spec->description);
+	return config;
+}
+
+int sluice_queue_create(sluice_client *client, const sluice_queue_spec *spec, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__QueueConfig config = queue_config(spec);
+	Sluice__QueueCreate m = SLUICE__QUEUE_CREATE__INIT;
+	REQUEST(QUEUE_CREATE, queue_create, m);
+
+	m.config = &config;
+	m.if_not_exists = spec->if_not_exists;
+	return call_run(client, &request, spec->if_not_exists, call, reply);
+}
+
+int sluice_queue_alter(sluice_client *client, const sluice_queue_spec *spec, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__QueueConfig config = queue_config(spec);
+	Sluice__QueueAlter m = SLUICE__QUEUE_ALTER__INIT;
+	REQUEST(QUEUE_ALTER, queue_alter, m);
+
+	m.config = &config;
+	return call_run(client, &request, true, call, reply);
+}
+
+int sluice_queue_purge(sluice_client *client, const char *name, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__QueuePurge m = SLUICE__QUEUE_PURGE__INIT;
+	REQUEST(QUEUE_PURGE, queue_purge, m);
+
+	m.name = text(name);
+	return call_run(client, &request, false, call, reply);
+}
+
+int sluice_queue_peek(sluice_client *client, const char *queue, const char *state, uint64_t after, uint32_t max, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__QueuePeek m = SLUICE__QUEUE_PEEK__INIT;
+	REQUEST(QUEUE_PEEK, queue_peek, m);
+
+	m.name = text(queue);
+	m.state = text(state);
+	m.after = after;
+	m.max = max;
+	return call_run(client, &request, true, call, reply);
+}
+
+static int router_config(Sluice__RouterConfig *config, const sluice_router_spec *spec)
+{
+	const char *kind = spec->kind != NULL ? spec->kind : "subject";
+
+	config->name = text(spec->name);
+	config->alternate = text(spec->alternate);
+	config->description = text(spec->description);
+	if (strcmp(kind, "subject") == 0)
+		config->kind = SLUICE__ROUTER_KIND__ROUTER_SUBJECT;
+	else if (strcmp(kind, "direct") == 0)
+		config->kind = SLUICE__ROUTER_KIND__ROUTER_DIRECT;
+	else if (strcmp(kind, "fanout") == 0)
+		config->kind = SLUICE__ROUTER_KIND__ROUTER_FANOUT;
+	else
+		return SLUICE_E_INVAL;
+	return 0;
+}
+
+int sluice_router_create(sluice_client *client, const sluice_router_spec *spec, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
+	Sluice__RouterCreate m = SLUICE__ROUTER_CREATE__INIT;
+	REQUEST(ROUTER_CREATE, router_create, m);
+	int rc = router_config(&config, spec);
+
+	m.config = &config;
+	m.if_not_exists = spec->if_not_exists;
+	return rc != 0 ? rc : call_run(client, &request, spec->if_not_exists, call, reply);
+}
+
+int sluice_router_alter(sluice_client *client, const sluice_router_spec *spec, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
+	Sluice__RouterAlter m = SLUICE__ROUTER_ALTER__INIT;
+	REQUEST(ROUTER_ALTER, router_alter, m);
+	int rc = router_config(&config, spec);
+
+	m.config = &config;
+	return rc != 0 ? rc : call_run(client, &request, true, call, reply);
+}
+
+static int edge_fill(Sluice__Edge *edge, const sluice_edge *from)
+{
+	const char *kind = from->target_kind != NULL ? from->target_kind : "";
+
+	edge->router = text(from->router != NULL ? from->router : "default");
+	edge->pattern = text(from->pattern);
+	edge->target = text(from->target);
+	if (strcmp(kind, "stream") == 0)
+		edge->target_kind = SLUICE__TARGET_KIND__TARGET_STREAM;
+	else if (strcmp(kind, "queue") == 0)
+		edge->target_kind = SLUICE__TARGET_KIND__TARGET_QUEUE;
+	else if (strcmp(kind, "router") == 0)
+		edge->target_kind = SLUICE__TARGET_KIND__TARGET_ROUTER;
+	else
+		return SLUICE_E_INVAL;
+	return 0;
+}
+
+int sluice_router_bind(sluice_client *client, const sluice_edge *from, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__Edge edge = SLUICE__EDGE__INIT;
+	Sluice__RouterBind m = SLUICE__ROUTER_BIND__INIT;
+	REQUEST(ROUTER_BIND, router_bind, m);
+	int rc = edge_fill(&edge, from);
+
+	m.edge = &edge;
+	return rc != 0 ? rc : call_run(client, &request, true, call, reply);
+}
+
+int sluice_router_unbind(sluice_client *client, const sluice_edge *from, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__Edge edge = SLUICE__EDGE__INIT;
+	Sluice__RouterUnbind m = SLUICE__ROUTER_UNBIND__INIT;
+	REQUEST(ROUTER_UNBIND, router_unbind, m);
+	int rc = edge_fill(&edge, from);
+
+	m.edge = &edge;
+	return rc != 0 ? rc : call_run(client, &request, false, call, reply);
+}
+
+/* A refusal by the library itself, as if the broker had answered. */
+static int refuse_here(sluice_client *client, int code, const char *why, const sluice_call *call, sluice_reply **reply)
+{
+	sluice_reply *own = reply_new(code, why, strlen(why));
+
+	if (call != NULL && call->done != NULL) {
+		call->done(client, own, call->user);
+		sluice_reply_free(own);
+		return 0;
+	}
+	if (reply != NULL)
+		*reply = own;
+	else
+		sluice_reply_free(own);
+	return code;
+}
+
+int sluice_machine_create(sluice_client *client, const char *file, bool if_not_exists, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__MachineCreate m = SLUICE__MACHINE_CREATE__INIT;
+	REQUEST(MACHINE_CREATE, machine_create, m);
+	char why[256] = "";
+	int rc = machine_text_parse(file, &m.config, why, sizeof(why));
+
+	if (rc != 0)
+		return refuse_here(client, rc, why, call, reply);
+	m.if_not_exists = if_not_exists;
+	rc = call_run(client, &request, if_not_exists, call, reply);
+	machine_text_free(m.config);
+	return rc;
+}
+
+int sluice_machine_alter(sluice_client *client, const char *file, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__MachineAlter m = SLUICE__MACHINE_ALTER__INIT;
+	REQUEST(MACHINE_ALTER, machine_alter, m);
+	char why[256] = "";
+	int rc = machine_text_parse(file, &m.config, why, sizeof(why));
+
+	if (rc != 0)
+		return refuse_here(client, rc, why, call, reply);
+	rc = call_run(client, &request, true, call, reply);
+	machine_text_free(m.config);
+	return rc;
+}
+
+int sluice_delete(sluice_client *client, sluice_thing thing, const char *name, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__StreamDelete stream = SLUICE__STREAM_DELETE__INIT;
+	Sluice__QueueDelete queue = SLUICE__QUEUE_DELETE__INIT;
+	Sluice__RouterDelete router = SLUICE__ROUTER_DELETE__INIT;
+	Sluice__MachineDelete machine = SLUICE__MACHINE_DELETE__INIT;
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+
+	switch (thing) {
+	case SLUICE_STREAM:
+		stream.name = text(name);
+		request.op_case = SLUICE__REQUEST__OP_STREAM_DELETE;
+		request.stream_delete = &stream;
+		break;
+	case SLUICE_QUEUE:
+		queue.name = text(name);
+		request.op_case = SLUICE__REQUEST__OP_QUEUE_DELETE;
+		request.queue_delete = &queue;
+		break;
+	case SLUICE_ROUTER:
+		router.name = text(name);
+		request.op_case = SLUICE__REQUEST__OP_ROUTER_DELETE;
+		request.router_delete = &router;
+		break;
+	case SLUICE_MACHINE:
+		machine.name = text(name);
+		request.op_case = SLUICE__REQUEST__OP_MACHINE_DELETE;
+		request.machine_delete = &machine;
+		break;
+	default:
+		return SLUICE_E_INVAL;
+	}
+	return call_run(client, &request, false, call, reply);
+}
+
+int sluice_show(sluice_client *client, sluice_thing thing, const char *name, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__StreamShow stream = SLUICE__STREAM_SHOW__INIT;
+	Sluice__QueueShow queue = SLUICE__QUEUE_SHOW__INIT;
+	Sluice__RouterShow router = SLUICE__ROUTER_SHOW__INIT;
+	Sluice__MachineShow machine = SLUICE__MACHINE_SHOW__INIT;
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+
+	switch (thing) {
+	case SLUICE_STREAM:
+		stream.name = text(name);
+		request.op_case = SLUICE__REQUEST__OP_STREAM_SHOW;
+		request.stream_show = &stream;
+		break;
+	case SLUICE_QUEUE:
+		queue.name = text(name);
+		request.op_case = SLUICE__REQUEST__OP_QUEUE_SHOW;
+		request.queue_show = &queue;
+		break;
+	case SLUICE_ROUTER:
+		router.name = text(name);
+		request.op_case = SLUICE__REQUEST__OP_ROUTER_SHOW;
+		request.router_show = &router;
+		break;
+	case SLUICE_MACHINE:
+		machine.name = text(name);
+		request.op_case = SLUICE__REQUEST__OP_MACHINE_SHOW;
+		request.machine_show = &machine;
+		break;
+	default:
+		return SLUICE_E_INVAL;
+	}
+	return call_run(client, &request, true, call, reply);
+}
+
+int sluice_list(sluice_client *client, sluice_thing thing, const char *after, uint32_t max, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__StreamList stream = SLUICE__STREAM_LIST__INIT;
+	Sluice__QueueList queue = SLUICE__QUEUE_LIST__INIT;
+	Sluice__RouterList router = SLUICE__ROUTER_LIST__INIT;
+	Sluice__MachineList machine = SLUICE__MACHINE_LIST__INIT;
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+
+	switch (thing) {
+	case SLUICE_STREAM:
+		stream.after = text(after);
+		stream.max = max;
+		request.op_case = SLUICE__REQUEST__OP_STREAM_LIST;
+		request.stream_list = &stream;
+		break;
+	case SLUICE_QUEUE:
+		queue.after = text(after);
+		queue.max = max;
+		request.op_case = SLUICE__REQUEST__OP_QUEUE_LIST;
+		request.queue_list = &queue;
+		break;
+	case SLUICE_ROUTER:
+		router.after = text(after);
+		router.max = max;
+		request.op_case = SLUICE__REQUEST__OP_ROUTER_LIST;
+		request.router_list = &router;
+		break;
+	case SLUICE_MACHINE:
+		machine.after = text(after);
+		machine.max = max;
+		request.op_case = SLUICE__REQUEST__OP_MACHINE_LIST;
+		request.machine_list = &machine;
+		break;
+	default:
+		return SLUICE_E_INVAL;
+	}
+	return call_run(client, &request, true, call, reply);
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Replies and what is in them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/internal.h"
+#include "protocol/message.h"
+
+sluice_reply *reply_new(int code, const char *text, size_t text_len)
+{
+	sluice_reply *reply = mem_alloc(sizeof(*reply));
+
+	if (reply == NULL)
+		return NULL;
+	reply->refs = 1;
+	reply->code = code;
+	if (text_len == 0 && code != 0) {
+		text = sluice_error_text(code);
+		text_len = strlen(text);
+	}
+	reply->text = mem_text(text, text_len);
+	if (reply->text == NULL) {
+		mem_free(reply);
+		return NULL;
+	}
+	return reply;
+}
+
+sluice_reply *sluice_reply_ref(const sluice_reply *reply)
+{
+	sluice_reply *own = (sluice_reply *)(uintptr_t)reply;
+
+	__atomic_add_fetch(&own->refs, 1, __ATOMIC_RELAXED);
+	return own;
+}
+
+void sluice_reply_free(sluice_reply *reply)
+{
+	if (reply == NULL || __atomic_sub_fetch(&reply->refs, 1, __ATOMIC_ACQ_REL) > 0)
+		return;
+	if (reply->message != NULL)
+		sluice__reply__free_unpacked(reply->message, &mem_protobuf);
+	free(reply->json);
+	mem_free(reply->text);
+	mem_free(reply);
+}
+
+int sluice_reply_code(const sluice_reply *reply)
+{
+	return reply->code;
+}
+
+const char *sluice_reply_text(const sluice_reply *reply)
+{
+	return reply->text;
+}
+
+bool sluice_reply_retriable(const sluice_reply *reply)
+{
+	return sluice_error_retriable(reply->code);
+}
+
+uint64_t sluice_reply_request(const sluice_reply *reply)
+{
+	return reply->request;
+}
+
+sluice_index sluice_reply_index(const sluice_reply *reply)
+{
+	return reply->index;
+}
+
+bool sluice_reply_more(const sluice_reply *reply)
+{
+	return reply->message != NULL && reply->message->more;
+}
+
+bool sluice_reply_duplicate(const sluice_reply *reply)
+{
+	return reply->duplicate;
+}
+
+uint64_t sluice_reply_affected(const sluice_reply *reply)
+{
+	return reply->affected;
+}
+
+uint64_t sluice_reply_offset(const sluice_reply *reply)
+{
+	return reply->offset;
+}
+
+const char *sluice_reply_json(sluice_reply *reply)
+{
+	Sluice__Reply empty = SLUICE__REPLY__INIT;
+
+	if (reply->json == NULL && message_json(reply->message != NULL ? &reply->message->base : &empty.base, false, &reply->json) != 0)
+		return NULL;
+	return reply->json;
+}
+
+/* ---- rows ---- */
+
+bool sluice_reply_stream(const sluice_reply *reply, size_t i, sluice_stream_info *ret)
+{
+	const Sluice__StreamInfo *row;
+
+	if (reply->message == NULL || i >= reply->message->n_streams || reply->message->streams[i]->config == NULL)
+		return false;
+	row = reply->message->streams[i];
+	*ret = (sluice_stream_info){.name = row->config->name,
+				    .id = row->id,
+				    .first_offset = row->first_offset,
+				    .next_offset = row->next_offset,
+				    .events = row->events,
+				    .bytes = row->bytes,
+				    .first_time_ms = row->first_time_ms,
+				    .last_time_ms = row->last_time_ms,
+				    .max_age_ms = row->config->max_age_ms,
+				    .max_bytes = row->config->max_bytes,
+				    .max_events = row->config->max_events};
+	return true;
+}
+
+bool sluice_reply_queue(const sluice_reply *reply, size_t i, sluice_queue_info *ret)
+{
+	const Sluice__QueueInfo *row;
+
+	if (reply->message == NULL || i >= reply->message->n_queues || reply->message->queues[i]->config == NULL)
+		return false;
+	row = reply->message->queues[i];
+	*ret = (sluice_queue_info){.name = row->config->name,
+				   .jobs = row->config->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS,
+				   .id = row->id,
+				   .ready = row->ready,
+				   .leased = row->leased,
+				   .delayed = row->delayed,
+				   .orphaned = row->orphaned,
+				   .put = row->put,
+				   .acked = row->acked,
+				   .dead_lettered = row->dead_lettered,
+				   .bytes = row->bytes,
+				   .lease_ms = row->config->lease_ms,
+				   .max_attempts = row->config->max_attempts,
+				   .dead_letter = row->config->dead_letter};
+	return true;
+}
+
+bool sluice_reply_job(const sluice_reply *reply, size_t i, sluice_job_info *ret)
+{
+	const Sluice__JobInfo *row;
+
+	if (reply->message == NULL)
+		return false;
+	if (i < reply->message->n_jobs)
+		row = reply->message->jobs[i];
+	else if (i == 0 && reply->message->explained != NULL && reply->message->explained->job != NULL)
+		row = reply->message->explained->job;
+	else
+		return false;
+	*ret = (sluice_job_info){.job = row->job,
+				 .number = row->number,
+				 .queue = row->queue,
+				 .machine = row->machine,
+				 .state = row->state,
+				 .claim = row->claim,
+				 .holder = row->holder,
+				 .tag = row->tag,
+				 .scheduler_ref = row->scheduler_ref,
+				 .owner = row->owner,
+				 .evidence = row->evidence,
+				 .source = row->source,
+				 .terminal = row->terminal,
+				 .cancel = row->cancel,
+				 .intent = row->intent,
+				 .attempt = row->attempt,
+				 .token = row->token,
+				 .holder_session = row->holder_session,
+				 .exit_code = row->exit_code,
+				 .priority = (uint8_t)row->priority,
+				 .submit_time_ms = row->submit_time_ms,
+				 .change_time_ms = row->change_time_ms,
+				 .payload = {row->payload.data, row->payload.len}};
+	return true;
+}
+
+bool sluice_reply_history(const sluice_reply *reply, size_t i, sluice_job_history_row *ret)
+{
+	const Sluice__JobHistoryRow *row;
+
+	if (reply->message == NULL || i >= reply->message->n_history)
+		return false;
+	row = reply->message->history[i];
+	*ret = (sluice_job_history_row){.n = row->n,
+					.time_ms = row->time_ms,
+					.attempt = row->attempt,
+					.event = row->event,
+					.from_state = row->from_state,
+					.state = row->state,
+					.source = row->source,
+					.evidence = row->evidence,
+					.scheduler_ref = row->scheduler_ref,
+					.token = row->token,
+					.index = row->index,
+					.exit_code = row->exit_code};
+	return true;
+}
+
+bool sluice_reply_quarantine(const sluice_reply *reply, size_t i, sluice_quarantine_row *ret)
+{
+	const Sluice__QuarantineRow *row;
+
+	if (reply->message == NULL || i >= reply->message->n_quarantine)
+		return false;
+	row = reply->message->quarantine[i];
+	*ret = (sluice_quarantine_row){.n = row->n,
+				       .time_ms = row->time_ms,
+				       .job = row->job,
+				       .source = row->source,
+				       .state = row->state,
+				       .reason = row->reason,
+				       .evidence = row->evidence,
+				       .attempt = row->attempt};
+	return true;
+}
+
+bool sluice_reply_audit(const sluice_reply *reply, sluice_audit_info *ret)
+{
+	const Sluice__Audited *row = reply->message != NULL ? reply->message->audited : NULL;
+
+	if (row == NULL)
+		return false;
+	*ret = (sluice_audit_info){row->jobs, row->open, row->ready, row->leased, row->orphaned, row->gated, row->held, row->next_number};
+	return true;
+}
+
+const char *sluice_reply_line(const sluice_reply *reply, size_t i)
+{
+	if (reply->message == NULL)
+		return NULL;
+	if (reply->message->explained != NULL)
+		return i < reply->message->explained->n_lines ? reply->message->explained->lines[i] : NULL;
+	if (reply->message->audited != NULL)
+		return i < reply->message->audited->n_findings ? reply->message->audited->findings[i] : NULL;
+	return NULL;
+}
+
+sluice_disposition sluice_reply_disposition(const sluice_reply *reply)
+{
+	if (reply->message == NULL || reply->message->job_reported == NULL)
+		return SLUICE_APPLIED;
+	return (sluice_disposition)reply->message->job_reported->disposition;
+}
+
+const char *sluice_reply_state(const sluice_reply *reply)
+{
+	const Sluice__Reply *message = reply->message;
+
+	if (message == NULL)
+		return "";
+	if (message->job_submitted != NULL)
+		return message->job_submitted->state;
+	if (message->job_reported != NULL)
+		return message->job_reported->state;
+	if (message->job_cancelled != NULL)
+		return message->job_cancelled->state;
+	return "";
+}
+
+uint32_t sluice_reply_attempt(const sluice_reply *reply)
+{
+	const Sluice__Reply *message = reply->message;
+
+	if (message == NULL)
+		return 0;
+	if (message->job_submitted != NULL)
+		return message->job_submitted->attempt;
+	if (message->job_reported != NULL)
+		return message->job_reported->attempt;
+	return message->job_reset != NULL ? message->job_reset->attempt : 0;
+}
+
+uint32_t sluice_reply_failed_op(const sluice_reply *reply)
+{
+	return reply->message != NULL && reply->message->txn_done != NULL ? reply->message->txn_done->failed_op : 0;
+}

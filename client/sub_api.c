@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The calls of followers and consumers. */
+#include <string.h>
+#include <utlist.h>
+
+#include "client/sub.h"
+
+static void sub_discard(sluice_client *client, sluice_sub *sub)
+{
+	client_lock(client);
+	sub_free(sub);
+	client_unlock(client);
+}
+
+static sluice_sub *sub_new(sluice_client *client, const char *name, const char *cursor, const char *filter)
+{
+	sluice_sub *sub = mem_alloc(sizeof(*sub));
+
+	if (sub == NULL)
+		return NULL;
+	sub->client = client;
+	sub->name = mem_text(name, strlen(name));
+	sub->cursor = mem_text(cursor != NULL ? cursor : "", cursor != NULL ? strlen(cursor) : 0);
+	sub->filter = mem_text(filter != NULL ? filter : "", filter != NULL ? strlen(filter) : 0);
+	sub->number = ++client->next_sub;
+	HASH_ADD(hh, client->subs, number, sizeof(sub->number), sub);
+	if (sub->name == NULL || sub->cursor == NULL || sub->filter == NULL) {
+		sub_free(sub);
+		return NULL;
+	}
+	return sub;
+}
+
+/* Opens now when connected (subs_open does after the connect otherwise) and waits for the answer. */
+static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub **ret)
+{
+	sluice_client *client = sub->client;
+	struct call *call = client->state == STATE_READY ? sub_open_call(sub, options) : NULL;
+	uint64_t deadline = deadline_of(client, options != NULL ? options->deadline_ms : 0);
+	int rc = 0;
+
+	*ret = sub;
+	if (options != NULL && options->done != NULL) {
+		client_unlock(client);
+		return call != NULL || client->state != STATE_READY ? 0 : SLUICE_E_NOMEM;
+	}
+	if (call != NULL) {
+		rc = call_settle(client, call, options, NULL);
+		client_lock(client);
+	}
+	/* The connection may break meanwhile, or not be there yet: the reopening counts as well. */
+	while ((rc == 0 || rc == SLUICE_E_UNKNOWN) && !sub->opened && !sub->ended) {
+		const bool never = false;
+		uint64_t now = now_ms();
+
+		rc = 0;
+		if (client->state == STATE_FAILED)
+			rc = client->fail_code;
+		else if (now >= deadline)
+			rc = SLUICE_E_TIMEOUT;
+		else
+			(void)client_wait(client, &never, deadline < now + 20 ? deadline : now + 20);
+	}
+	if (sub->ended)
+		rc = sub->end_code;
+	client_unlock(client);
+	if (rc != 0) {
+		sub_discard(client, sub);
+		*ret = NULL;
+	}
+	return rc;
+}
+
+static int enter(sluice_client *client, const sluice_call *call)
+{
+	int rc = 0;
+
+	client_lock(client);
+	if (client->closing)
+		rc = SLUICE_E_CLOSED;
+	else if (client->state == STATE_FAILED)
+		rc = client->fail_code;
+	else if ((call == NULL || call->done == NULL) && client_on_loop(client))
+		rc = SLUICE_E_WRONG_STATE;
+	if (rc != 0)
+		client_unlock(client);
+	return rc;
+}
+
+int sluice_follow(sluice_client *client, const sluice_follow_spec *spec, const sluice_call *call, sluice_sub **ret)
+{
+	sluice_sub *sub;
+	int rc;
+
+	*ret = NULL;
+	if (spec->stream == NULL || (spec->from == SLUICE_FROM_CURSOR && spec->cursor == NULL))
+		return SLUICE_E_INVAL;
+	rc = enter(client, call);
+	if (rc != 0)
+		return rc;
+	sub = sub_new(client, spec->stream, spec->cursor, spec->filter);
+	if (sub == NULL) {
+		client_unlock(client);
+		return SLUICE_E_NOMEM;
+	}
+	sub->follow = true;
+	sub->from = spec->from;
+	sub->offset = spec->offset;
+	sub->time_ms = spec->time_ms;
+	sub->credit = spec->credit != 0 ? spec->credit : 1000;
+	sub->on_delivery = spec->on_delivery;
+	sub->user = spec->user;
+	return open_and_wait(sub, call, ret);
+}
+
+int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const sluice_call *call, sluice_sub **ret)
+{
+	sluice_sub *sub;
+	int rc;
+
+	*ret = NULL;
+	if (spec->queue == NULL)
+		return SLUICE_E_INVAL;
+	rc = enter(client, call);
+	if (rc != 0)
+		return rc;
+	sub = sub_new(client, spec->queue, NULL, NULL);
+	if (sub == NULL) {
+		client_unlock(client);
+		return SLUICE_E_NOMEM;
+	}
+	sub->manual_credit = spec->manual_credit;
+	sub->credit = spec->credit != 0 || spec->manual_credit ? spec->credit : 100;
+	sub->lease_ms = spec->lease_ms;
+	sub->orphans = spec->orphans;
+	sub->session_lease = spec->session_lease;
+	sub->on_delivery = spec->on_delivery;
+	sub->user = spec->user;
+	return open_and_wait(sub, call, ret);
+}
+
+int sluice_sub_credit(sluice_sub *sub, uint32_t more)
+{
+	client_lock(sub->client);
+	sub->owed += more;
+	sub->credit += more;
+	client_wake(sub->client);
+	client_unlock(sub->client);
+	return 0;
+}
+
+int sluice_sub_close(sluice_sub *sub, int deadline_ms)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__SubscriptionClose message = SLUICE__SUBSCRIPTION_CLOSE__INIT;
+	sluice_call options = {.deadline_ms = deadline_ms};
+	sluice_client *client;
+	struct call *call = NULL;
+	int rc = 0;
+
+	if (sub == NULL)
+		return 0;
+	client = sub->client;
+	client_lock(client);
+	subs_flush(client);
+	sub->closing = true;
+	if (client->state == STATE_READY && sub->opened && !sub->ended) {
+		message.subscription = sub->number;
+		request.op_case = SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE;
+		request.subscription_close = &message;
+		call = call_new(client, &request, false, &options);
+	}
+	if (call != NULL && !client_on_loop(client)) {
+		rc = call_settle(client, call, &options, NULL);
+		client_lock(client);
+	}
+	sub_free(sub);
+	client_unlock(client);
+	return rc == SLUICE_E_TIMEOUT ? rc : 0;
+}
+
+/* ---- acks ---- */
+
+static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const uint64_t *seq, uint32_t value_ms, const char *reason, const sluice_call *call,
+		     sluice_reply **ret_reply)
+{
+	sluice_client *client = sub->client;
+	struct frame_run run = {seq != NULL ? *seq : 0, 1};
+	struct frame_ack frame = {.subscription = sub->number,
+				  .op = (uint8_t)op,
+				  .token = token,
+				  .value_ms = value_ms,
+				  .run_count = seq != NULL ? 1 : 0,
+				  .reason = {reason, reason != NULL ? strlen(reason) : 0}};
+	struct call *made;
+	uint8_t *body;
+	int rc = enter(client, call);
+
+	if (ret_reply != NULL)
+		*ret_reply = NULL;
+	if (rc != 0)
+		return rc;
+	if (frame.reason.len > LIMIT_TEXT_BYTES_MAX)
+		rc = SLUICE_E_LIMIT;
+	subs_flush(client); /* what was gathered goes first */
+	body = rc == 0 ? mem_alloc(frame_ack_size(&frame)) : NULL;
+	made = body != NULL ? call_new_frame(client, FRAME_ACK, body, frame_ack_encode(body, &frame, &run), call) : NULL;
+	if (made == NULL) {
+		mem_free(body);
+		client_unlock(client);
+		return rc != 0 ? rc : SLUICE_E_NOMEM;
+	}
+	if (seq != NULL)
+		sub_item_done(sub, token);
+	return call_settle(client, made, call, ret_reply);
+}
+
+int sluice_ack(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call, sluice_reply **ret_reply)
+{
+	int rc;
+
+	if (call != NULL)
+		return ack_frame(sub, ACK_DONE, token, &seq, 0, NULL, call, ret_reply);
+	if (ret_reply != NULL)
+		*ret_reply = NULL;
+	client_lock(sub->client);
+	rc = sub_gather_ack(sub, token, seq);
+	if (rc == 0)
+		sub_item_done(sub, token);
+	client_wake(sub->client);
+	client_unlock(sub->client);
+	return rc;
+}
+
+static void nobody(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	(void)user;
+	if (reply != NULL && sluice_reply_code(reply) != 0)
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = sluice_reply_code(reply), .text = sluice_reply_text(reply)});
+}
+
+int sluice_nack(sluice_sub *sub, sluice_token token, uint64_t seq, uint32_t delay_ms, const char *reason, const sluice_call *call, sluice_reply **ret_reply)
+{
+	sluice_call quiet = {.done = nobody};
+
+	return ack_frame(sub, ACK_NACK, token, &seq, delay_ms, reason, call != NULL ? call : &quiet, ret_reply);
+}
+
+int sluice_extend(sluice_sub *sub, sluice_token token, uint32_t lease_ms, const sluice_call *call, sluice_reply **ret_reply)
+{
+	sluice_call quiet = {.done = nobody};
+
+	return ack_frame(sub, ACK_EXTEND, token, NULL, lease_ms, NULL, call != NULL ? call : &quiet, ret_reply);
+}

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Transactions: built up by the application, sent one at a time under a producer of their own, so that a retry after a broken
+ * connection is settled by its sequence number.
+ */
+#include <string.h>
+#include <utlist.h>
+
+#include "client/internal.h"
+
+struct sluice_txn {
+	Sluice__Txn *message;
+};
+
+/* ---- building ---- */
+
+sluice_txn *sluice_txn_create(void)
+{
+	sluice_txn *txn = mem_alloc(sizeof(*txn));
+
+	if (txn == NULL)
+		return NULL;
+	txn->message = mem_alloc(sizeof(*txn->message));
+	if (txn->message == NULL) {
+		mem_free(txn);
+		return NULL;
+	}
+	sluice__txn__init(txn->message);
+	return txn;
+}
+
+void sluice_txn_destroy(sluice_txn *txn)
+{
+	if (txn == NULL)
+		return;
+	sluice__txn__free_unpacked(txn->message, &mem_protobuf);
+	mem_free(txn);
+}
+
+/* Takes a deep copy of op, by its own encoding. */
+static int add(sluice_txn *txn, const Sluice__TxnOp *op)
+{
+	size_t len = sluice__txn_op__get_packed_size(op);
+	Sluice__TxnOp **ops, *copy;
+	uint8_t *packed;
+
+	if (txn->message->n_ops >= LIMIT_TXN_OPS_MAX)
+		return SLUICE_E_LIMIT;
+	packed = mem_alloc(len + 1);
+	if (packed == NULL)
+		return SLUICE_E_NOMEM;
+	(void)sluice__txn_op__pack(op, packed);
+	copy = sluice__txn_op__unpack(&mem_protobuf, len, packed);
+	mem_free(packed);
+	ops = copy != NULL ? mem_resize(txn->message->ops, (txn->message->n_ops + 1) * sizeof(*ops)) : NULL;
+	if (ops == NULL) {
+		if (copy != NULL)
+			sluice__txn_op__free_unpacked(copy, &mem_protobuf);
+		return SLUICE_E_NOMEM;
+	}
+	txn->message->ops = ops;
+	ops[txn->message->n_ops++] = copy;
+	return 0;
+}
+
+static char *text(const char *value)
+{
+	return (char *)(uintptr_t)(value != NULL ? value : "");
+}
+
+static ProtobufCBinaryData bytes(sluice_slice_t value)
+{
+	return (ProtobufCBinaryData){value.len, (uint8_t *)(uintptr_t)value.data};
+}
+
+#define OP(CASE, member, Message, INIT) \
+	Sluice__TxnOp op = SLUICE__TXN_OP__INIT; \
+	Sluice__##Message m = SLUICE__##INIT##__INIT; \
+	op.op_case = SLUICE__TXN_OP__OP_##CASE; \
+	op.member = &m
+
+int sluice_txn_publish(sluice_txn *txn, const sluice_message *message)
+{
+	OP(PUBLISH, publish, TxnPublish, TXN_PUBLISH);
+	Sluice__TxnPublish__HeadersEntry entries[64], *list[64];
+	size_t count = 0;
+
+	for (; message->headers != NULL && message->headers[2 * count] != NULL; count++) {
+		if (count == 64)
+			return SLUICE_E_LIMIT;
+		sluice__txn_publish__headers_entry__init(&entries[count]);
+		entries[count].key = text(message->headers[2 * count]);
+		entries[count].value = text(message->headers[2 * count + 1]);
+		list[count] = &entries[count];
+	}
+	m.subject = text(message->subject);
+	m.queue = text(message->queue);
+	m.stream = text(message->stream);
+	m.key = bytes(message->key);
+	m.id = bytes(message->id);
+	m.body = bytes(message->body);
+	m.headers = list;
+	m.n_headers = count;
+	m.mandatory = message->mandatory;
+	m.priority = message->priority;
+	return add(txn, &op);
+}
+
+int sluice_txn_ack(sluice_txn *txn, const char *queue, sluice_token token, uint64_t first_seq, uint32_t count)
+{
+	OP(ACK, ack, TxnAck, TXN_ACK);
+
+	m.queue = text(queue);
+	m.token = token;
+	m.first_seq = first_seq;
+	m.count = count;
+	return add(txn, &op);
+}
+
+int sluice_txn_nack(sluice_txn *txn, const char *queue, sluice_token token, uint64_t first_seq, uint32_t count, uint32_t delay_ms, const char *reason)
+{
+	OP(NACK, nack, TxnNack, TXN_NACK);
+
+	m.queue = text(queue);
+	m.token = token;
+	m.first_seq = first_seq;
+	m.count = count;
+	m.delay_ms = delay_ms;
+	m.reason = text(reason);
+	return add(txn, &op);
+}
+
+int sluice_txn_job_submit(sluice_txn *txn, const sluice_job_spec *spec)
+{
+	OP(JOB_SUBMIT, job_submit, JobSubmit, JOB_SUBMIT);
+
+	m.job = text(spec->job);
+	m.queue = text(spec->queue);
+	m.machine = text(spec->machine);
+	m.owner = text(spec->owner);
+	m.payload = bytes(spec->payload);
+	m.priority = spec->priority;
+	return add(txn, &op);
+}
+
+int sluice_txn_job_intent(sluice_txn *txn, const char *job, sluice_token token, uint32_t attempt, const char *tag)
+{
+	OP(JOB_INTENT, job_intent, JobIntent, JOB_INTENT);
+
+	m.job = text(job);
+	m.token = token;
+	m.attempt = attempt;
+	m.tag = text(tag);
+	return add(txn, &op);
+}
+
+int sluice_txn_job_report(sluice_txn *txn, const sluice_job_report_spec *spec)
+{
+	OP(JOB_REPORT, job_report, JobReport, JOB_REPORT);
+
+	m.job = text(spec->job);
+	m.attempt = spec->attempt;
+	m.source = text(spec->source);
+	m.state = text(spec->state);
+	m.token = spec->token;
+	m.scheduler_ref = text(spec->scheduler_ref);
+	m.evidence = text(spec->evidence);
+	m.exit_code = spec->exit_code;
+	m.seen_time_ms = spec->seen_time_ms;
+	m.release = spec->release;
+	return add(txn, &op);
+}
+
+int sluice_txn_job_cancel(sluice_txn *txn, const char *job, const char *reason)
+{
+	OP(JOB_CANCEL, job_cancel, JobCancel, JOB_CANCEL);
+
+	m.job = text(job);
+	m.reason = text(reason);
+	return add(txn, &op);
+}
+
+int sluice_txn_job_reset(sluice_txn *txn, const char *job, const char *reason)
+{
+	OP(JOB_RESET, job_reset, JobReset, JOB_RESET);
+
+	m.job = text(job);
+	m.reason = text(reason);
+	return add(txn, &op);
+}
+
+int sluice_txn_cursor_set(sluice_txn *txn, const char *stream, const char *cursor, uint64_t next_offset)
+{
+	OP(CURSOR_SET, cursor_set, CursorSet, CURSOR_SET);
+
+	m.stream = text(stream);
+	m.cursor = text(cursor);
+	m.offset = next_offset;
+	return add(txn, &op);
+}
+
+int sluice_txn_check_job(sluice_txn *txn, const char *job, const char *state, uint32_t attempt)
+{
+	OP(CHECK_JOB, check_job, TxnCheckJob, TXN_CHECK_JOB);
+
+	m.job = text(job);
+	m.state = text(state);
+	m.attempt = attempt;
+	return add(txn, &op);
+}
+
+/* ---- sending ---- */
+
+static void finish(sluice_client *client, struct pending_txn *pending, sluice_reply *reply)
+{
+	DL_DELETE(client->transactor.waiting, pending);
+	sluice__txn__free_unpacked(pending->txn, &mem_protobuf);
+	if (pending->waiter != NULL) {
+		pending->waiter->reply = reply;
+		pending->waiter->finished = true;
+		(void)pthread_cond_broadcast(&client->changed);
+	} else {
+		if (pending->done != NULL)
+			pending->done(client, reply, pending->user);
+		sluice_reply_free(reply);
+	}
+	mem_free(pending);
+}
+
+static void committed(sluice_client *client, struct call *call)
+{
+	struct transactor *transactor = &client->transactor;
+	struct pending_txn *pending = call->hook_user;
+	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
+
+	/* A retriable refusal has not used its number. After a deadline it is not known whether the number was used: another producer. */
+	if (code == SLUICE_E_TIMEOUT || code == SLUICE_E_UNKNOWN || code == SLUICE_E_PRODUCER_EVICTED || code == SLUICE_E_PRODUCER_FENCED)
+		transactor->open = false;
+	else if (!sluice_error_retriable(code))
+		transactor->seq++;
+	if (call->reply != NULL && code == SLUICE_E_TIMEOUT && call->sent)
+		call->reply->code = SLUICE_E_UNKNOWN;
+	finish(client, pending, call->reply != NULL ? sluice_reply_ref(call->reply) : NULL);
+}
+
+static void opened(sluice_client *client, struct call *call)
+{
+	struct transactor *transactor = &client->transactor;
+	const sluice_reply *reply = call->reply;
+
+	transactor->opening = false;
+	if (reply == NULL || reply->message == NULL || reply->message->producer_opened == NULL)
+		return;
+	transactor->producer = reply->message->producer_opened->producer;
+	transactor->epoch = reply->message->producer_opened->epoch;
+	transactor->seq = reply->message->producer_opened->last_seq + 1;
+	transactor->open = true;
+}
+
+static void producer_open(sluice_client *client)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
+	sluice_call options = {.deadline_ms = -1};
+	struct call *call;
+
+	request.op_case = SLUICE__REQUEST__OP_PRODUCER_OPEN;
+	request.producer_open = &open;
+	call = call_new(client, &request, true, &options);
+	if (call == NULL)
+		return;
+	call->hook = opened;
+	client->transactor.opening = true;
+	calls_send(client);
+}
+
+void txns_send(sluice_client *client)
+{
+	struct transactor *transactor = &client->transactor;
+	struct pending_txn *first = transactor->waiting;
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	sluice_call options = {.deadline_ms = -1};
+
+	if (client->state != STATE_READY || first == NULL || first->call != NULL)
+		return;
+	if (!transactor->open) {
+		if (!transactor->opening)
+			producer_open(client);
+		return;
+	}
+	first->txn->producer = transactor->producer;
+	first->txn->epoch = transactor->epoch;
+	first->txn->seq = transactor->seq;
+	first->txn->settled_seq = transactor->seq - 1;
+	request.op_case = SLUICE__REQUEST__OP_TXN;
+	request.txn = first->txn;
+	first->call = call_new(client, &request, true, &options);
+	if (first->call == NULL)
+		return;
+	first->call->deadline_ms = first->deadline_ms;
+	first->call->hook = committed;
+	first->call->hook_user = first;
+	calls_send(client);
+}
+
+void txns_due(sluice_client *client, uint64_t now, uint64_t *io_next)
+{
+	struct pending_txn *pending, *next;
+
+	DL_FOREACH_SAFE(client->transactor.waiting, pending, next) {
+		if (pending->call != NULL)
+			continue;
+		if (pending->deadline_ms <= now)
+			finish(client, pending, reply_new(SLUICE_E_TIMEOUT, "not sent before the deadline", 28));
+		else if (pending->deadline_ms < *io_next)
+			*io_next = pending->deadline_ms;
+	}
+}
+
+void txns_end(sluice_client *client, int code)
+{
+	struct pending_txn *pending, *next;
+
+	DL_FOREACH_SAFE(client->transactor.waiting, pending, next)
+		if (pending->call == NULL)
+			finish(client, pending, reply_new(code, "", 0));
+}
+
+static struct pending_txn *pending_new(sluice_client *client, const sluice_txn *txn, const sluice_call *call)
+{
+	struct pending_txn *pending = mem_alloc(sizeof(*pending));
+	size_t len = sluice__txn__get_packed_size(txn->message);
+	uint8_t *packed = mem_alloc(len + 1);
+
+	if (pending != NULL && packed != NULL) {
+		(void)sluice__txn__pack(txn->message, packed);
+		pending->txn = sluice__txn__unpack(&mem_protobuf, len, packed);
+	}
+	mem_free(packed);
+	if (pending == NULL || pending->txn == NULL) {
+		mem_free(pending);
+		return NULL;
+	}
+	pending->deadline_ms = deadline_of(client, call != NULL ? call->deadline_ms : 0);
+	pending->done = call != NULL ? call->done : NULL;
+	pending->user = call != NULL ? call->user : NULL;
+	return pending;
+}
+
+int sluice_txn_commit(sluice_client *client, const sluice_txn *txn, const sluice_call *call, sluice_reply **ret_reply)
+{
+	bool async = call != NULL && call->done != NULL;
+	struct call waiter = {0};
+	struct pending_txn *pending;
+	int rc = 0;
+
+	if (ret_reply != NULL)
+		*ret_reply = NULL;
+	client_lock(client);
+	if (client->closing)
+		rc = SLUICE_E_CLOSED;
+	else if (client->state == STATE_FAILED)
+		rc = client->fail_code;
+	else if (!async && client_on_loop(client))
+		rc = SLUICE_E_WRONG_STATE;
+	else if (sluice__txn__get_packed_size(txn->message) > LIMIT_COMMAND_BYTES_MAX - 64)
+		rc = SLUICE_E_LIMIT;
+	pending = rc == 0 ? pending_new(client, txn, call) : NULL;
+	if (pending == NULL) {
+		client_unlock(client);
+		return rc != 0 ? rc : SLUICE_E_NOMEM;
+	}
+	if (!async)
+		pending->waiter = &waiter;
+	DL_APPEND(client->transactor.waiting, pending);
+	client_wake(client);
+	if (!async) {
+		(void)client_wait(client, &waiter.finished, UINT64_MAX);
+		rc = waiter.reply != NULL ? waiter.reply->code : SLUICE_E_NOMEM;
+		if (ret_reply != NULL)
+			*ret_reply = waiter.reply;
+		else
+			sluice_reply_free(waiter.reply);
+	}
+	client_unlock(client);
+	return rc;
+}
