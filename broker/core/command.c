@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The command codec and table. Bodies of BIN commands are laid out here, one function pair each; PUBLISH's is its frame's.
+ * The command codec and table. Bodies of BIN commands are laid out here, one function pair each; PUBLISH's is
+ * its frame's.
  *
- * Canonical: command_decode refuses every input that command_encode would not have written (unknown fields, fields out of
- * order, defaults that were spelled out, trailing bytes), so equal commands have equal bytes.
+ * Canonical: command_decode refuses every input that command_encode would not have written (unknown fields,
+ * fields out of order, defaults that were spelled out, trailing bytes), so equal commands have equal bytes.
  */
 #include "broker/core/command.h"
 
@@ -25,9 +26,10 @@ enum { COMMAND_VERSION = 1, COMMAND_HEAD_BYTES = 2 + 1 + 4 + 8 + 8 + 4 };
 #define NAME_ACK "ack"
 
 static const struct command_spec specs[] = {
-#define PB(NAME, number, Message, message, permission, headroom, handler, text)                                        \
+#define PB(NAME, number, Message, message, permission, headroom, handler, text) \
 	{number, #message, permission, HEADROOM_##headroom, &sluice__##message##__descriptor, text},
-#define BIN(NAME, number, body, permission, headroom, handler, text) {number, NAME_##NAME, permission, HEADROOM_##headroom, NULL, text},
+#define BIN(NAME, number, body, permission, headroom, handler, text) \
+	{number, NAME_##NAME, permission, HEADROOM_##headroom, NULL, text},
 #include "broker/core/commands.def"
 #undef PB
 #undef BIN
@@ -167,7 +169,8 @@ static int bad(const char **ret_why, int code, const char *why)
 	return code;
 }
 
-static int session_open_decode(const uint8_t *at, size_t len, struct cmd_session_open *ret, const char **ret_why)
+static int session_open_decode(
+	const uint8_t *at, size_t len, struct cmd_session_open *ret, const char **ret_why)
 {
 	size_t name, client;
 
@@ -210,7 +213,10 @@ static int claim_decode(const uint8_t *at, size_t len, struct cmd_claim *ret, co
 {
 	if (len != 17)
 		return bad(ret_why, SLUICE_E_PROTOCOL, "claim: body is not 17 bytes");
-	*ret = (struct cmd_claim){.queue = get_be64(at), .max = get_be32(at + 8), .lease_ms = get_be32(at + 12), .flags = at[16]};
+	*ret = (struct cmd_claim){.queue = get_be64(at),
+		.max = get_be32(at + 8),
+		.lease_ms = get_be32(at + 12),
+		.flags = at[16]};
 	return 0;
 }
 
@@ -245,7 +251,8 @@ static int bin_decode(struct owned *owned, size_t len, const char **ret_why)
 
 /* ---- PB bodies ---- */
 
-/* Unknown fields, strings with a NUL inside, defaults on the wire: all of them pack differently from what was read. */
+/* Unknown fields, strings with a NUL inside, defaults on the wire: all of them pack differently from what
+ * was read. */
 static bool packs_as(const ProtobufCMessage *message, const uint8_t *bytes, size_t len)
 {
 	uint8_t *packed;
@@ -262,12 +269,13 @@ static bool packs_as(const ProtobufCMessage *message, const uint8_t *bytes, size
 	return same;
 }
 
-static int message_decode(struct owned *owned, const ProtobufCMessageDescriptor *descriptor, size_t len, bool strict,
-			  const char **ret_why)
+static int message_decode(struct owned *owned, const ProtobufCMessageDescriptor *descriptor, size_t len,
+	bool strict, const char **ret_why)
 {
 	ProtobufCMessage *message = NULL;
 	const char *why = NULL;
-	int rc = message_unpack(descriptor, (struct sluice_slice){owned->bytes, len}, LIMIT_COMMAND_BYTES_MAX, &message, &why);
+	int rc = message_unpack(descriptor, (struct sluice_slice){owned->bytes, len}, LIMIT_COMMAND_BYTES_MAX,
+		&message, &why);
 
 	if (rc != 0)
 		return bad(ret_why, rc, why);
@@ -287,8 +295,9 @@ size_t command_size(const struct command *command)
 
 	if (spec == NULL)
 		return 0;
-	return COMMAND_HEAD_BYTES + (spec->message != NULL ? protobuf_c_message_get_packed_size(command->message)
-							   : bin_size(command->type, command->body));
+	return COMMAND_HEAD_BYTES +
+		(spec->message != NULL ? protobuf_c_message_get_packed_size(command->message)
+				       : bin_size(command->type, command->body));
 }
 
 size_t command_encode(uint8_t *buf, const struct command *command)
@@ -350,11 +359,11 @@ static int decode(struct sluice_slice bytes, bool strict, struct command **ret, 
 	memset(owned, 0, sizeof(*owned));
 	memcpy(owned->bytes, at + COMMAND_HEAD_BYTES, body);
 	owned->command = (struct command){.type = spec->type,
-					  .gateway = get_be32(at + 3),
-					  .session = get_be64(at + 7),
-					  .random = get_be64(at + 15)};
+		.gateway = get_be32(at + 3),
+		.session = get_be64(at + 7),
+		.random = get_be64(at + 15)};
 	rc = spec->message != NULL ? message_decode(owned, spec->message, body, strict, ret_why)
-				  : bin_decode(owned, body, ret_why);
+				   : bin_decode(owned, body, ret_why);
 	if (rc != 0) {
 		free(owned);
 		return rc;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The heart: a batch's life, dispatch by the command table, and the clocks. Every command of a gateway gets the next index of it
- * (epoch 16 bits, counter 48), refused ones too; TICK takes one per gateway in which something was due (timer.c).
+ * The heart: a batch's life, dispatch by the command table, and the clocks. Every command of a gateway gets
+ * the next index of it (epoch 16 bits, counter 48), refused ones too; TICK takes one per gateway in which
+ * something was due (timer.c).
  */
 #include "broker/core/core.h"
 
@@ -92,15 +93,16 @@ int refuse(struct outcome *out, int code, const char *format, ...)
 	return 0;
 }
 
-void apply_init(struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects, uint32_t gateway)
+void apply_init(
+	struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects, uint32_t gateway)
 {
 	*a = (struct apply){.core = core,
-			    .txn = txn,
-			    .effects = effects,
-			    .position = core->position,
-			    .gateway = gateway,
-			    .mono_ms = core->clock.mono_ms,
-			    .wall_ms = core->clock.wall_ms};
+		.txn = txn,
+		.effects = effects,
+		.position = core->position,
+		.gateway = gateway,
+		.mono_ms = core->clock.mono_ms,
+		.wall_ms = core->clock.wall_ms};
 }
 
 /* ---- clocks ---- */
@@ -143,7 +145,9 @@ int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock 
 	int rc = store_get(txn, STORE_META, format_key(), &value);
 
 	if (rc == 0)
-		return value.len == sizeof(format) && get_be32(value.data) == FORMAT_VERSION ? 0 : SLUICE_E_SCHEMA;
+		return value.len == sizeof(format) && get_be32(value.data) == FORMAT_VERSION
+			? 0
+			: SLUICE_E_SCHEMA;
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	core->clock = clock;
@@ -217,11 +221,11 @@ void core_batch_abort(struct core *core)
 static int dispatch(struct apply *a, const struct command *command, struct outcome *out)
 {
 	switch (command->type) {
-#define PB(NAME, number, Message, message_field, permission, headroom, handler, text)                                  \
-	case COMMAND_##NAME:                                                                                            \
+#define PB(NAME, number, Message, message_field, permission, headroom, handler, text) \
+	case COMMAND_##NAME:                                                          \
 		return handler(a, (const Sluice__##Message *)command->message, out);
-#define BIN(NAME, number, body_struct, permission, headroom, handler, text)                                            \
-	case COMMAND_##NAME:                                                                                            \
+#define BIN(NAME, number, body_struct, permission, headroom, handler, text) \
+	case COMMAND_##NAME:                                                \
 		return handler(a, (const struct body_struct *)command->body, out);
 #include "broker/core/commands.def"
 #undef PB
@@ -242,7 +246,8 @@ static int gateway_check(struct apply *a, struct outcome *out)
 	return rc;
 }
 
-int core_apply(struct core *core, struct store_txn *txn, const struct command *command, struct effects *effects)
+int core_apply(
+	struct core *core, struct store_txn *txn, const struct command *command, struct effects *effects)
 {
 	struct effect reply = {.kind = FX_REPLY, .gateway = command->gateway};
 	struct outcome *out = effects_alloc(effects, sizeof(*out));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What struct core holds: caches that are derived from the store and dropped on abort, and scratch memory. Between two commands
- * nothing here matters to what apply does; `pending` is empty then.
+ * What struct core holds: caches that are derived from the store and dropped on abort, and scratch memory.
+ * Between two commands nothing here matters to what apply does; `pending` is empty then.
  */
 #ifndef SLUICE_CORE_CORE_INTERNAL_H
 #define SLUICE_CORE_CORE_INTERNAL_H
@@ -19,8 +19,8 @@ struct scratch {
 int scratch_reserve(struct scratch *scratch, size_t bytes) SLUICE_MUST_USE; /* keeps the content; NOMEM */
 
 enum { PENDING_LOGS_MAX = 4, PENDING_EVENTS_MAX = 1000, PENDING_BYTES_MAX = 256 * 1024 };
-/* Events from inside core (publish_internal) that wait for the end of their command, to be stored as one segment per log. Their offsets
- * are given already. */
+/* Events from inside core (publish_internal) that wait for the end of their command, to be stored as one
+ * segment per log. Their offsets are given already. */
 struct pending_log {
 	uint32_t gateway;
 	uint64_t stream;
@@ -37,7 +37,7 @@ struct grown_log {
 
 struct core {
 	struct batch_clock clock; /* of the open batch */
-	uint32_t position;	  /* of the next command in it */
+	uint32_t position;        /* of the next command in it */
 	struct machine_cache *machines;
 	struct router_cache *routers;
 	struct effects *bootstrap_effects; /* of core_bootstrap and core_boot: nobody hears them */
@@ -45,12 +45,13 @@ struct core {
 	struct grown_log *grown; /* logs that grew in this batch; may have doubles */
 	size_t grown_count, grown_capacity;
 	struct scratch envelope; /* one re-encoded event */
-	struct scratch targets;	 /* route targets of a run, queue counts */
-	struct scratch answers;	 /* a producer's cell */
+	struct scratch targets;  /* route targets of a run, queue counts */
+	struct scratch answers;  /* a producer's cell */
 };
 
 /* The context of a command. */
-void apply_init(struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects, uint32_t gateway);
+void apply_init(
+	struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects, uint32_t gateway);
 
 /* gateway.c: everything that a new gateway has. a->gateway is its number. */
 int gateway_install(struct apply *a, struct sluice_slice name) SLUICE_MUST_USE;

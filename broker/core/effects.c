@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Effects: an array of records and an arena for what they point to. The arena's chunks are kept by effects_clear, so that a
- * list that is used again allocates nothing. A rewind drops records only: the arena's bytes stay until the next clear.
+ * Effects: an array of records and an arena for what they point to. The arena's chunks are kept by
+ * effects_clear, so that a list that is used again allocates nothing. A rewind drops records only: the
+ * arena's bytes stay until the next clear.
  */
 #include "broker/core/effects.h"
 

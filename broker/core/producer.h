@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Producers: exactly-once on retry. One hot cell keeps epoch, last sequence and the answers that the client has not settled.
+ * Producers: exactly-once on retry. One hot cell keeps epoch, last sequence and the answers that the client
+ * has not settled.
  *
- * The next sequence number is max(last, settled) + 1: what the client has settled is not missing, even when admission refused it before
- * it came here. An answer is kept when it is final: done, or a refusal that a retry would only meet again. A refusal that
- * may clear by itself (QUEUE_FULL, BUSY) leaves the sequence number free.
+ * The next sequence number is max(last, settled) + 1: what the client has settled is not missing, even when
+ * admission refused it before it came here. An answer is kept when it is final: done, or a refusal that a
+ * retry would only meet again. A refusal that may clear by itself (QUEUE_FULL, BUSY) leaves the sequence
+ * number free.
  */
 #ifndef SLUICE_CORE_PRODUCER_H
 #define SLUICE_CORE_PRODUCER_H
@@ -19,8 +21,10 @@ struct producer_call {
 	uint64_t settled_seq;
 };
 
-/* Refuses, or fills out with the first answer (out->duplicate), or leaves out alone: a new call, to be ended with producer_end. */
+/* Refuses, or fills out with the first answer (out->duplicate), or leaves out alone: a new call, to be
+ * ended with producer_end. */
 int producer_begin(struct apply *a, const struct producer_call *call, struct outcome *out) SLUICE_MUST_USE;
-int producer_end(struct apply *a, const struct producer_call *call, const struct outcome *out) SLUICE_MUST_USE;
+int producer_end(
+	struct apply *a, const struct producer_call *call, const struct outcome *out) SLUICE_MUST_USE;
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Events from inside core. Their offsets are given at once, their envelopes wait until the command ends, so that a command with many of
- * them (a transaction, a tick, a claim) stores one segment per log. Not longer: what a segment holds must not depend on how
- * commands were put into batches.
+ * Events from inside core. Their offsets are given at once, their envelopes wait until the command ends, so
+ * that a command with many of them (a transaction, a tick, a claim) stores one segment per log. Not longer:
+ * what a segment holds must not depend on how commands were put into batches.
  */
 #include "broker/core/publish.h"
 #include "broker/core/stream.h"
@@ -17,13 +17,13 @@ static int pending_store(struct apply *a, struct pending_log *pending)
 	if (rc != 0)
 		return rc;
 	info.segment = (struct segment){.base = pending->base,
-					.last = pending->base + pending->count - 1,
-					.count = pending->count,
-					.time_ms = a->wall_ms,
-					.time_max_ms = a->wall_ms,
-					.codec = BATCH_RAW,
-					.raw_bytes = (uint32_t)pending->bytes,
-					.payload = {pending->envelopes.data, pending->bytes}};
+		.last = pending->base + pending->count - 1,
+		.count = pending->count,
+		.time_ms = a->wall_ms,
+		.time_max_ms = a->wall_ms,
+		.codec = BATCH_RAW,
+		.raw_bytes = (uint32_t)pending->bytes,
+		.payload = {pending->envelopes.data, pending->bytes}};
 	pending->count = 0;
 	rc = segment_append(a, pending->stream, &cell, &info);
 	if (rc == 0)
@@ -91,7 +91,8 @@ static int pending_add(struct apply *a, uint64_t stream, const struct envelope *
 	struct log_cell cell;
 	int rc = pending_place(a, stream, &pending);
 
-	if (rc == 0 && pending->count > 0 && (pending->count == PENDING_EVENTS_MAX || pending->bytes >= PENDING_BYTES_MAX))
+	if (rc == 0 && pending->count > 0 &&
+		(pending->count == PENDING_EVENTS_MAX || pending->bytes >= PENDING_BYTES_MAX))
 		rc = pending_store(a, pending);
 	if (rc == 0)
 		rc = log_cell_get(a->txn, a->gateway, stream, &cell);
@@ -113,7 +114,8 @@ static int pending_add(struct apply *a, uint64_t stream, const struct envelope *
 	return rc != 0 ? rc : stream_grown(a, stream);
 }
 
-int publish_internal(struct apply *a, struct sluice_slice subject, struct sluice_slice key, struct sluice_slice body)
+int publish_internal(
+	struct apply *a, struct sluice_slice subject, struct sluice_slice key, struct sluice_slice body)
 {
 	struct envelope envelope = {.body = body, .key = key, .subject = subject};
 	const struct route_target *targets;
@@ -131,7 +133,8 @@ int publish_internal(struct apply *a, struct sluice_slice subject, struct sluice
 		rc = scratch_reserve(scratch, envelope_size_max(&envelope));
 		if (rc != 0)
 			break;
-		envelope.encoded = (struct sluice_slice){scratch->data, envelope_encode(scratch->data, &envelope)};
+		envelope.encoded =
+			(struct sluice_slice){scratch->data, envelope_encode(scratch->data, &envelope)};
 		rc = publish_item(a, targets[i].id, &envelope, subject, a->wall_ms, 0, &seq);
 	}
 	return rc;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reads: one read transaction, one request, one packed Reply. Each module answers its own; here is who answers what, and the status. */
+ * Reads: one read transaction, one request, one packed Reply. Each module answers its own; here is who
+ * answers what, and the status. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,8 +73,8 @@ int query_refuse(struct query *q, int code, const char *format, ...)
 	return q->reply->text == NULL ? SLUICE_E_NOMEM : 0;
 }
 
-int core_query(struct store_txn *txn, uint32_t gateway, struct query_clock clock, const Sluice__Request *request, uint8_t **ret,
-	       size_t *ret_bytes)
+int core_query(struct store_txn *txn, uint32_t gateway, struct query_clock clock,
+	const Sluice__Request *request, uint8_t **ret, size_t *ret_bytes)
 {
 	struct query q = {.txn = txn, .gateway = gateway, .clock = clock};
 	query_fn answer = query_function(request);
@@ -129,7 +130,8 @@ static int topo_count(struct query *q, enum topo_kind kind, uint64_t *ret)
 static int gateway_name(struct query *q, char **ret)
 {
 	ProtobufCMessage *message = NULL;
-	int rc = topo_find(q->txn, 0, TOPO_GATEWAY, q->gateway, &sluice__gateway_create__descriptor, &message);
+	int rc =
+		topo_find(q->txn, 0, TOPO_GATEWAY, q->gateway, &sluice__gateway_create__descriptor, &message);
 
 	if (rc != 0)
 		return rc;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Router commands and edges. An edge is a definition (topo) and an entry in `name` under NAME_EDGE, whose key begins with the edge's
- * target: a bind finds its double, and a deleted target finds its edges, without a walk over all of them.
+ * Router commands and edges. An edge is a definition (topo) and an entry in `name` under NAME_EDGE, whose key
+ * begins with the edge's target: a bind finds its double, and a deleted target finds its edges, without a
+ * walk over all of them.
  *
- * Invariants: the graph of routers (edges and alternates) has no cycle, and no path over more than ROUTER_DEPTH_MAX routers.
+ * Invariants: the graph of routers (edges and alternates) has no cycle, and no path over more than
+ * ROUTER_DEPTH_MAX routers.
  */
 #include "broker/core/router.h"
 
@@ -46,12 +48,13 @@ static bool link_at(const struct router_image *image, size_t i, size_t *ret_from
 
 /* What is known of one router of the graph. */
 struct graph_node {
-	uint8_t down;	 /* routers on the longest path that begins here */
-	uint8_t up;	 /* ... that ends here */
+	uint8_t down;    /* routers on the longest path that begins here */
+	uint8_t up;      /* ... that ends here */
 	uint8_t reached; /* from the link's target */
 };
 
-/* The graph has no path over more than ROUTER_DEPTH_MAX routers, so as many rounds over its links find every longest one. */
+/* The graph has no path over more than ROUTER_DEPTH_MAX routers, so as many rounds over its links find
+ * every longest one. */
 static void graph_measure(const struct router_image *image, struct graph_node *nodes)
 {
 	for (uint64_t round = 0; round < LIMIT_ROUTER_DEPTH_MAX; round++) {
@@ -93,19 +96,22 @@ static int link_check(struct apply *a, uint64_t from, uint64_t to, struct outcom
 	nodes[target - image->routers].reached = 1;
 	graph_measure(image, nodes);
 	cycle = source != NULL && nodes[source - image->routers].reached != 0;
-	routers = nodes[target - image->routers].down + (source != NULL ? nodes[source - image->routers].up : 1U);
+	routers = nodes[target - image->routers].down +
+		(source != NULL ? nodes[source - image->routers].up : 1U);
 	free(nodes);
 	if (cycle)
-		return refuse(out, SLUICE_E_CONFLICT, "the routers would form a cycle; an event must not come back to a router");
+		return refuse(out, SLUICE_E_CONFLICT,
+			"the routers would form a cycle; an event must not come back to a router");
 	if (routers > LIMIT_ROUTER_DEPTH_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "an event would pass %u routers; at most %llu", routers,
-			      (unsigned long long)LIMIT_ROUTER_DEPTH_MAX);
+			(unsigned long long)LIMIT_ROUTER_DEPTH_MAX);
 	return 0;
 }
 
 /* ---- edges ---- */
 
-static struct sluice_slice edge_name(uint8_t *buf, uint32_t target_kind, uint64_t target, uint64_t router, struct sluice_slice pattern)
+static struct sluice_slice edge_name(
+	uint8_t *buf, uint32_t target_kind, uint64_t target, uint64_t router, struct sluice_slice pattern)
 {
 	buf[0] = (uint8_t)target_kind;
 	put_be64(buf + 1, target);
@@ -124,10 +130,12 @@ static int edges_count(struct apply *a, int delta)
 }
 
 /* Everything was checked; *ret_new is false when the edge exists already. */
-static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, uint64_t target, bool *ret_new)
+static int edge_put(
+	struct apply *a, const Sluice__Edge *edge, uint64_t router, uint64_t target, bool *ret_new)
 {
 	uint8_t buf[EDGE_NAME_MAX];
-	struct sluice_slice name = edge_name(buf, (uint32_t)edge->target_kind, target, router, text_slice(edge->pattern));
+	struct sluice_slice name =
+		edge_name(buf, (uint32_t)edge->target_kind, target, router, text_slice(edge->pattern));
 	uint64_t id;
 	int rc = name_find(a->txn, a->gateway, NAME_EDGE, name, &id);
 
@@ -157,8 +165,8 @@ static int room_check(struct apply *a, size_t more, struct outcome *out)
 	int rc = counter_get(a->txn, a->gateway, COUNTER_EDGES, &count);
 
 	if (rc == 0 && count + more > LIMIT_EDGES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the gateway has %llu edges; at most %llu", (unsigned long long)count,
-			      (unsigned long long)LIMIT_EDGES_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "the gateway has %llu edges; at most %llu",
+			(unsigned long long)count, (unsigned long long)LIMIT_EDGES_MAX);
 	return rc;
 }
 
@@ -175,11 +183,13 @@ int router_subjects_check(struct apply *a, char *const *patterns, size_t count, 
 	return room_check(a, count, out);
 }
 
-int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind, uint64_t target)
+int router_subjects_bind(
+	struct apply *a, char *const *patterns, size_t count, uint32_t target_kind, uint64_t target)
 {
-	const enum topo_kind kind = target_kind == SLUICE__TARGET_KIND__TARGET_STREAM ? TOPO_STREAM : TOPO_QUEUE;
-	const ProtobufCMessageDescriptor *descriptor = kind == TOPO_STREAM ? &sluice__stream_config__descriptor
-									   : &sluice__queue_config__descriptor;
+	const enum topo_kind kind =
+		target_kind == SLUICE__TARGET_KIND__TARGET_STREAM ? TOPO_STREAM : TOPO_QUEUE;
+	const ProtobufCMessageDescriptor *descriptor =
+		kind == TOPO_STREAM ? &sluice__stream_config__descriptor : &sluice__queue_config__descriptor;
 	Sluice__Edge edge = SLUICE__EDGE__INIT;
 	ProtobufCMessage *definition = NULL;
 	char router[] = DEFAULT_NAME;
@@ -193,7 +203,8 @@ int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, u
 		return rc;
 	edge.router = router;
 	edge.target_kind = (Sluice__TargetKind)target_kind;
-	edge.target = kind == TOPO_STREAM ? ((Sluice__StreamConfig *)definition)->name : ((Sluice__QueueConfig *)definition)->name;
+	edge.target = kind == TOPO_STREAM ? ((Sluice__StreamConfig *)definition)->name
+					  : ((Sluice__QueueConfig *)definition)->name;
 	for (size_t i = 0; i < count && rc == 0; i++) {
 		edge.pattern = patterns[i];
 		rc = edge_put(a, &edge, ROUTER_DEFAULT, target, &is_new);
@@ -208,7 +219,8 @@ struct edge_ref {
 	uint64_t id;
 };
 
-static int edges_gather(struct apply *a, uint32_t target_kind, uint64_t target, struct edge_ref *ret, size_t *ret_count)
+static int edges_gather(
+	struct apply *a, uint32_t target_kind, uint64_t target, struct edge_ref *ret, size_t *ret_count)
 {
 	uint8_t buf[EDGE_NAME_MAX];
 	struct sluice_slice prefix = edge_name(buf, target_kind, target, 0, (struct sluice_slice){NULL, 0});
@@ -247,7 +259,8 @@ int router_drop_target(struct apply *a, uint32_t target_kind, uint64_t target)
 		int rc = edges_gather(a, target_kind, target, edges, &count);
 
 		for (size_t i = 0; i < count && rc == 0; i++)
-			rc = edge_drop(a, (struct sluice_slice){edges[i].name, edges[i].name_bytes}, edges[i].id);
+			rc = edge_drop(
+				a, (struct sluice_slice){edges[i].name, edges[i].name_bytes}, edges[i].id);
 		if (rc != 0)
 			return rc;
 	}
@@ -262,7 +275,8 @@ static int pattern_check_kind(const char *pattern, uint32_t router_kind, struct 
 	int rc = 0;
 
 	if (strlen(pattern) > LIMIT_SUBJECT_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "pattern: at most %llu bytes", (unsigned long long)LIMIT_SUBJECT_BYTES_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "pattern: at most %llu bytes",
+			(unsigned long long)LIMIT_SUBJECT_BYTES_MAX);
 	if (router_kind == SLUICE__ROUTER_KIND__ROUTER_SUBJECT)
 		rc = pattern_check(text_slice(pattern), &why);
 	else if (router_kind == SLUICE__ROUTER_KIND__ROUTER_DIRECT)
@@ -283,17 +297,21 @@ static int target_find(struct apply *a, const Sluice__Edge *edge, uint64_t *ret,
 	case SLUICE__TARGET_KIND__TARGET_QUEUE:
 		rc = core_queue_find(a->txn, a->gateway, name, &queue);
 		if (rc == 0 && queue.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS)
-			return refuse(out, SLUICE_E_INVAL, "queue '%.100s' holds jobs, which come by submit; expected one of items",
-				      edge->target);
+			return refuse(out, SLUICE_E_INVAL,
+				"queue '%.100s' holds jobs, which come by submit; expected one of items",
+				edge->target);
 		*ret = rc == 0 ? queue.id : 0;
 		break;
 	case SLUICE__TARGET_KIND__TARGET_ROUTER:
 		rc = name_find(a->txn, a->gateway, NAME_ROUTER, name, ret);
 		break;
 	default:
-		return refuse(out, SLUICE_E_INVAL, "target kind %d; expected 0 (stream), 1 (queue) or 2 (router)", (int)edge->target_kind);
+		return refuse(out, SLUICE_E_INVAL,
+			"target kind %d; expected 0 (stream), 1 (queue) or 2 (router)",
+			(int)edge->target_kind);
 	}
-	return rc != SLUICE_E_NOT_FOUND ? rc : refuse(out, rc, "target '%.200s' does not exist", edge->target);
+	return rc != SLUICE_E_NOT_FOUND ? rc
+					: refuse(out, rc, "target '%.200s' does not exist", edge->target);
 }
 
 struct router_ref {
@@ -309,7 +327,8 @@ static int router_find(struct apply *a, const char *name, struct router_ref *ret
 	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, rc, "router '%.200s' does not exist", name);
 	if (rc == 0)
-		rc = topo_find(a->txn, a->gateway, TOPO_ROUTER, ret->id, &sluice__router_config__descriptor, &message);
+		rc = topo_find(a->txn, a->gateway, TOPO_ROUTER, ret->id, &sluice__router_config__descriptor,
+			&message);
 	if (rc == SLUICE_E_NOT_FOUND)
 		rc = SLUICE_E_CORRUPT;
 	if (rc != 0)
@@ -324,7 +343,8 @@ static const char *router_or_default(const char *name)
 	return name[0] != 0 ? name : DEFAULT_NAME;
 }
 
-static int edge_check(struct apply *a, const Sluice__Edge *edge, struct router_ref *router, uint64_t *target, struct outcome *out)
+static int edge_check(struct apply *a, const Sluice__Edge *edge, struct router_ref *router, uint64_t *target,
+	struct outcome *out)
 {
 	int rc;
 
@@ -350,7 +370,9 @@ int router_bind_apply(struct apply *a, const Sluice__RouterBind *m, struct outco
 	if (rc != 0 || refused(out))
 		return rc;
 	rc = name_find(a->txn, a->gateway, NAME_EDGE,
-		       edge_name(buf, (uint32_t)m->edge->target_kind, target, router.id, text_slice(m->edge->pattern)), &id);
+		edge_name(
+			buf, (uint32_t)m->edge->target_kind, target, router.id, text_slice(m->edge->pattern)),
+		&id);
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	rc = room_check(a, 1, out);
@@ -375,11 +397,12 @@ int router_unbind_apply(struct apply *a, const Sluice__RouterUnbind *m, struct o
 
 	if (rc != 0 || refused(out))
 		return rc;
-	name = edge_name(buf, (uint32_t)m->edge->target_kind, target, router.id, text_slice(m->edge->pattern));
+	name = edge_name(
+		buf, (uint32_t)m->edge->target_kind, target, router.id, text_slice(m->edge->pattern));
 	rc = name_find(a->txn, a->gateway, NAME_EDGE, name, &id);
 	if (rc == SLUICE_E_NOT_FOUND)
-		return refuse(out, rc, "there is no such edge from router '%.100s' to '%.100s'", router_or_default(m->edge->router),
-			      m->edge->target);
+		return refuse(out, rc, "there is no such edge from router '%.100s' to '%.100s'",
+			router_or_default(m->edge->router), m->edge->target);
 	if (rc == 0)
 		rc = edge_drop(a, name, id);
 	return rc != 0 ? rc : topo_changed(a);
@@ -399,9 +422,11 @@ static int config_check(struct apply *a, const Sluice__RouterConfig *config, uin
 	if (rc != 0)
 		return refuse(out, rc, "router name: %s", why);
 	if ((uint32_t)config->kind > SLUICE__ROUTER_KIND__ROUTER_FANOUT)
-		return refuse(out, SLUICE_E_INVAL, "kind is %d; expected 0 (subject), 1 (direct) or 2 (fanout)", (int)config->kind);
+		return refuse(out, SLUICE_E_INVAL,
+			"kind is %d; expected 0 (subject), 1 (direct) or 2 (fanout)", (int)config->kind);
 	if (strlen(config->description) > LIMIT_TEXT_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "description is longer than %llu bytes", (unsigned long long)LIMIT_TEXT_BYTES_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "description is longer than %llu bytes",
+			(unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	if (config->alternate[0] == 0)
 		return 0;
 	rc = name_find(a->txn, a->gateway, NAME_ROUTER, text_slice(config->alternate), &alternate);
@@ -419,7 +444,9 @@ int router_create_apply(struct apply *a, const Sluice__RouterCreate *m, struct o
 		return rc;
 	rc = name_find(a->txn, a->gateway, NAME_ROUTER, text_slice(m->config->name), &id);
 	if (rc == 0)
-		return m->if_not_exists ? 0 : refuse(out, SLUICE_E_EXISTS, "router '%.200s' exists", m->config->name);
+		return m->if_not_exists
+			? 0
+			: refuse(out, SLUICE_E_EXISTS, "router '%.200s' exists", m->config->name);
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	rc = counter_next(a, COUNTER_ROUTER, &id);
@@ -441,7 +468,8 @@ int router_alter_apply(struct apply *a, const Sluice__RouterAlter *m, struct out
 	if (rc != 0 || refused(out))
 		return rc;
 	if ((uint32_t)m->config->kind != router.kind)
-		return refuse(out, SLUICE_E_CONFLICT, "router '%.200s': the kind cannot change; create another router", m->config->name);
+		return refuse(out, SLUICE_E_CONFLICT,
+			"router '%.200s': the kind cannot change; create another router", m->config->name);
 	rc = config_check(a, m->config, router.id, out);
 	if (rc != 0 || refused(out))
 		return rc;
@@ -456,7 +484,8 @@ static int in_use_check(struct apply *a, uint64_t id, const char *name, struct o
 
 	for (size_t i = 0; rc == 0 && i < image->router_count; i++) {
 		if (image->routers[i].alternate == id)
-			return refuse(out, SLUICE_E_IN_USE, "router '%.100s' is the alternate of '%.100s'", name, image->routers[i].name);
+			return refuse(out, SLUICE_E_IN_USE, "router '%.100s' is the alternate of '%.100s'",
+				name, image->routers[i].name);
 	}
 	return rc;
 }
@@ -473,9 +502,9 @@ static int edges_drop_from(struct apply *a, uint64_t router)
 
 		if (edge->router == router)
 			rc = edge_drop(a,
-				       edge_name(buf, edge->target_kind, edge->target, router,
-						 (struct sluice_slice){edge->pattern, edge->pattern_bytes}),
-				       edge->id);
+				edge_name(buf, edge->target_kind, edge->target, router,
+					(struct sluice_slice){edge->pattern, edge->pattern_bytes}),
+				edge->id);
 	}
 	return rc;
 }

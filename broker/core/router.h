@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Routers inside core: the RAM image of a gateway's routers and edges, and what stands on it. The image is keyed by the gateway's topo
- * version and dropped with an aborted batch, so it never says anything that the store does not.
+ * Routers inside core: the RAM image of a gateway's routers and edges, and what stands on it. The image is
+ * keyed by the gateway's topo version and dropped with an aborted batch, so it never says anything that the
+ * store does not.
  */
 #ifndef SLUICE_CORE_ROUTER_H
 #define SLUICE_CORE_ROUTER_H
@@ -22,10 +23,10 @@ struct image_edge {
 
 struct image_router {
 	uint64_t id;
-	uint32_t kind; /* Sluice__RouterKind */
+	uint32_t kind;      /* Sluice__RouterKind */
 	uint64_t alternate; /* 0: none */
-	char *name;	    /* owned */
-	uint32_t root;	    /* trie node */
+	char *name;         /* owned */
+	uint32_t root;      /* trie node */
 };
 
 struct router_image {

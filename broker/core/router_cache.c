@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The RAM image of routers: a trie of pattern tokens over all routers of a gateway, and a small cache from subject to targets in front of
- * it. Direct routers use the trie with the whole pattern as one token, fanout routers hang all edges on their root.
+ * The RAM image of routers: a trie of pattern tokens over all routers of a gateway, and a small cache from
+ * subject to targets in front of it. Direct routers use the trie with the whole pattern as one token, fanout
+ * routers hang all edges on their root.
  *
- * Invariant: the image of a version is a function of the store's content at that version. Nothing here is order of arrival or hash order:
- * targets are sorted by (kind, id).
+ * Invariant: the image of a version is a function of the store's content at that version. Nothing here is
+ * order of arrival or hash order: targets are sorted by (kind, id).
  */
 #include <stdlib.h>
 
@@ -15,9 +16,9 @@
 enum { SLOT_COUNT = 1024, SUBJECT_BYTES_CACHED = 255 };
 
 struct trie_node {
-	uint32_t star;	 /* child for '*'; 0: none */
-	uint32_t edges;	 /* of patterns that end here; 1-based index of an edge, 0: none */
-	uint32_t rest;	 /* of patterns that end with '>' behind here, and of a fanout's root */
+	uint32_t star;  /* child for '*'; 0: none */
+	uint32_t edges; /* of patterns that end here; 1-based index of an edge, 0: none */
+	uint32_t rest;  /* of patterns that end with '>' behind here, and of a fanout's root */
 };
 
 struct trie_child {
@@ -69,7 +70,8 @@ static int node_new(struct trie *trie, uint32_t *ret)
 	return 0;
 }
 
-static struct trie_child *child_place(struct trie_child *children, size_t capacity, uint32_t parent, struct sluice_slice token)
+static struct trie_child *child_place(
+	struct trie_child *children, size_t capacity, uint32_t parent, struct sluice_slice token)
 {
 	size_t at = crc32c(token.data, token.len) + parent * UINT32_C(2654435761);
 
@@ -78,7 +80,8 @@ static struct trie_child *child_place(struct trie_child *children, size_t capaci
 
 		if (child->parent == 0)
 			return child;
-		if (child->parent == parent && child->token.len == token.len && memcmp(child->token.data, token.data, token.len) == 0)
+		if (child->parent == parent && child->token.len == token.len &&
+			memcmp(child->token.data, token.data, token.len) == 0)
 			return child;
 	}
 }
@@ -107,7 +110,9 @@ static int children_grow(struct trie *trie)
 
 static uint32_t child_find(const struct trie *trie, uint32_t parent, struct sluice_slice token)
 {
-	return trie->child_capacity == 0 ? 0 : child_place(trie->children, trie->child_capacity, parent, token)->node;
+	return trie->child_capacity == 0
+		? 0
+		: child_place(trie->children, trie->child_capacity, parent, token)->node;
 }
 
 static int child_get(struct trie *trie, uint32_t parent, struct sluice_slice token, uint32_t *ret)
@@ -138,7 +143,8 @@ static struct sluice_slice token_next(struct sluice_slice *io_rest)
 	const char *dot = memchr(data, '.', io_rest->len);
 	struct sluice_slice token = {data, dot == NULL ? io_rest->len : (size_t)(dot - data)};
 
-	*io_rest = dot == NULL ? (struct sluice_slice){NULL, 0} : (struct sluice_slice){dot + 1, io_rest->len - token.len - 1};
+	*io_rest = dot == NULL ? (struct sluice_slice){NULL, 0}
+			       : (struct sluice_slice){dot + 1, io_rest->len - token.len - 1};
 	return token;
 }
 
@@ -230,7 +236,8 @@ static int router_add(struct router_image *image, struct store_txn *txn, uint64_
 	if (rc == 0)
 		rc = node_new(image->trie, &router.root);
 	if (rc == 0 && config->alternate[0] != 0)
-		rc = name_find(txn, image->gateway, NAME_ROUTER, text_slice(config->alternate), &router.alternate);
+		rc = name_find(
+			txn, image->gateway, NAME_ROUTER, text_slice(config->alternate), &router.alternate);
 	if (rc != 0)
 		return rc;
 	router.name = strdup(config->name);
@@ -254,7 +261,8 @@ static int edge_add(struct router_image *image, struct store_txn *txn, uint64_t 
 	if (rc == 0)
 		rc = name_find(txn, image->gateway, NAME_ROUTER, text_slice(stored->router), &edge.router);
 	if (rc == 0)
-		rc = name_find(txn, image->gateway, kinds[edge.target_kind], text_slice(stored->target), &edge.target);
+		rc = name_find(txn, image->gateway, kinds[edge.target_kind], text_slice(stored->target),
+			&edge.target);
 	if (rc != 0)
 		return rc;
 	edge.pattern = strdup(stored->pattern);
@@ -263,12 +271,13 @@ static int edge_add(struct router_image *image, struct store_txn *txn, uint64_t 
 	edge.pattern_bytes = (uint32_t)strlen(edge.pattern);
 	image->edges[image->edge_count++] = edge;
 	router = router_image_find(image, edge.router);
-	return router == NULL ? SLUICE_E_CORRUPT : edge_insert(image, router, (uint32_t)image->edge_count - 1);
+	return router == NULL ? SLUICE_E_CORRUPT
+			      : edge_insert(image, router, (uint32_t)image->edge_count - 1);
 }
 
 static int definitions_each(struct router_image *image, struct store_txn *txn, enum topo_kind kind,
-			    const ProtobufCMessageDescriptor *descriptor,
-			    int (*add)(struct router_image *image, struct store_txn *txn, uint64_t id, const void *message))
+	const ProtobufCMessageDescriptor *descriptor,
+	int (*add)(struct router_image *image, struct store_txn *txn, uint64_t id, const void *message))
 {
 	struct store_scan *scan;
 	struct sluice_slice found, value;
@@ -285,9 +294,11 @@ static int definitions_each(struct router_image *image, struct store_txn *txn, e
 		if (found.len != 13 || memcmp(found.data, key.bytes, 5) != 0)
 			break;
 		message = protobuf_c_message_unpack(descriptor, NULL, value.len, value.data);
-		rc = message == NULL ? SLUICE_E_CORRUPT : add(image, txn, get_be64((const uint8_t *)found.data + 5), message);
+		rc = message == NULL ? SLUICE_E_CORRUPT
+				     : add(image, txn, get_be64((const uint8_t *)found.data + 5), message);
 		protobuf_c_message_free_unpacked(message, NULL);
-		/* A name that a definition holds and that is not there: the definition is damaged, not the end of a scan. */
+		/* A name that a definition holds and that is not there: the definition is damaged, not the
+		 * end of a scan. */
 		if (rc == SLUICE_E_NOT_FOUND)
 			rc = SLUICE_E_CORRUPT;
 		if (rc != 0)
@@ -311,7 +322,8 @@ static int image_load(struct store_txn *txn, uint32_t gateway, uint64_t version,
 	if (image->trie == NULL || image->slots == NULL)
 		rc = SLUICE_E_NOMEM;
 	if (rc == 0)
-		rc = definitions_each(image, txn, TOPO_ROUTER, &sluice__router_config__descriptor, router_add);
+		rc = definitions_each(
+			image, txn, TOPO_ROUTER, &sluice__router_config__descriptor, router_add);
 	if (rc == 0)
 		rc = definitions_each(image, txn, TOPO_EDGE, &sluice__edge__descriptor, edge_add);
 	if (rc != 0) {
@@ -503,7 +515,8 @@ static void found_sort(struct router_cache *cache)
 	cache->found_count = kept;
 }
 
-int router_route(struct apply *a, uint64_t router, struct sluice_slice subject, const struct route_target **ret, size_t *ret_count)
+int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
+	const struct route_target **ret, size_t *ret_count)
 {
 	struct router_cache *cache = a->core->routers;
 	struct router_image *image;
@@ -519,7 +532,7 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject, 
 	hash = crc32c(subject.data, subject.len) ^ (uint32_t)router * UINT32_C(2654435761);
 	slot = &image->slots[hash % SLOT_COUNT];
 	if (slot->router == router && slot->hash == hash && slot->subject_bytes == subject.len &&
-	    memcmp(slot->subject, subject.data, subject.len) == 0) {
+		memcmp(slot->subject, subject.data, subject.len) == 0) {
 		*ret = slot->targets;
 		*ret_count = slot->count;
 		return 0;

@@ -50,7 +50,8 @@ static int edges_fill(struct query *q, Sluice__RouterInfo *info)
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-/* The reply's array has room. with_edges is for show: a list of many routers with 10,000 edges would be no list. */
+/* The reply's array has room. with_edges is for show: a list of many routers with 10,000 edges would be no
+ * list. */
 static int row_add(struct query *q, uint64_t id, bool with_edges)
 {
 	Sluice__RouterInfo *info = malloc(sizeof(*info));

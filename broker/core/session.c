@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sessions: a client's durable identity. What a session owns (jobs, session leases) is in `owned` under it; its end
- * tells each owner's module and removes the entry: some at once, the rest by TICK. From the end on nobody sees the session, whatever is
- * still to be swept. Heartbeats are not here: the engine issues SESSION_EXPIRE.
+ * Sessions: a client's durable identity. What a session owns (jobs, session leases) is in `owned` under it;
+ * its end tells each owner's module and removes the entry: some at once, the rest by TICK. From the end on
+ * nobody sees the session, whatever is still to be swept. Heartbeats are not here: the engine issues
+ * SESSION_EXPIRE.
  */
 #include <stdlib.h>
 
@@ -10,7 +11,12 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-enum { SESSION_FIXED_BYTES = 1 + 16 + 4 + 8 + 2 + 2, END_AT_ONCE = 1024, GATHER = 64, DEFAULT_TIMEOUT_MS = 30000 };
+enum {
+	SESSION_FIXED_BYTES = 1 + 16 + 4 + 8 + 2 + 2,
+	END_AT_ONCE = 1024,
+	GATHER = 64,
+	DEFAULT_TIMEOUT_MS = 30000
+};
 
 struct session {
 	bool ended; /* only sweeping is left */
@@ -67,7 +73,8 @@ static int session_put(struct apply *a, uint64_t id, const struct session *sessi
 	if (session->name.len > 0)
 		memcpy(bytes + SESSION_FIXED_BYTES, session->name.data, session->name.len);
 	if (session->client.len > 0)
-		memcpy(bytes + SESSION_FIXED_BYTES + session->name.len, session->client.data, session->client.len);
+		memcpy(bytes + SESSION_FIXED_BYTES + session->name.len, session->client.data,
+			session->client.len);
 	key_one(&key, a->gateway, id);
 	return store_put(a->txn, STORE_SESSION, key_slice(&key), (struct sluice_slice){bytes, size});
 }
@@ -78,7 +85,8 @@ int session_check(struct apply *a, uint64_t id, struct outcome *out)
 	int rc = session_get(a->txn, a->gateway, id, &session);
 
 	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && session.ended))
-		return refuse(out, SLUICE_E_SESSION_GONE, "session %llu has ended; open a new one", (unsigned long long)id);
+		return refuse(out, SLUICE_E_SESSION_GONE, "session %llu has ended; open a new one",
+			(unsigned long long)id);
 	return rc;
 }
 
@@ -109,8 +117,10 @@ struct owned_entry {
 	uint64_t id, sub;
 };
 
-/* Up to max entries of a session from `from` on; kind 0: of all kinds. Copied, so that the table may be written. */
-static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret, size_t max, size_t *ret_count)
+/* Up to max entries of a session from `from` on; kind 0: of all kinds. Copied, so that the table may be
+ * written. */
+static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret,
+	size_t max, size_t *ret_count)
 {
 	size_t prefix = kind != 0 ? 13 : 12;
 	struct store_scan *scan;
@@ -127,8 +137,8 @@ static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, s
 		}
 		if (memcmp(found.data, from->bytes, prefix) != 0)
 			break;
-		ret[count++] = (struct owned_entry){((const uint8_t *)found.data)[12], get_be64((const uint8_t *)found.data + 13),
-						    get_be64(value.data)};
+		ret[count++] = (struct owned_entry){((const uint8_t *)found.data)[12],
+			get_be64((const uint8_t *)found.data + 13), get_be64(value.data)};
 	}
 	store_scan_end(scan);
 	*ret_count = count;
@@ -136,7 +146,7 @@ static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, s
 }
 
 int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint32_t max,
-		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user)
+	int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user)
 {
 	struct owned_entry entries[GATHER];
 	size_t count = GATHER;
@@ -217,7 +227,8 @@ static int sessions_count(struct apply *a, int delta)
 /* The session must be open. */
 static int session_end(struct apply *a, uint64_t id)
 {
-	struct effect effect = {.kind = FX_SESSION_ENDED, .command = a->position, .gateway = a->gateway, .id = id};
+	struct effect effect = {
+		.kind = FX_SESSION_ENDED, .command = a->position, .gateway = a->gateway, .id = id};
 	uint32_t work = END_AT_ONCE;
 	struct session session;
 	struct key key;
@@ -269,8 +280,8 @@ static int open_check(const struct cmd_session_open *m, struct outcome *out)
 			return refuse(out, rc, "session name: %s", why);
 	}
 	if (m->client.len > LIMIT_TEXT_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the client's text is %zu bytes; at most %llu", m->client.len,
-			      (unsigned long long)LIMIT_TEXT_BYTES_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "the client's text is %zu bytes; at most %llu",
+			m->client.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	return 0;
 }
 
@@ -280,13 +291,17 @@ static uint32_t timeout_within(uint32_t timeout_ms)
 		return DEFAULT_TIMEOUT_MS;
 	if (timeout_ms < LIMIT_SESSION_TIMEOUT_MS_MIN)
 		return (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN;
-	return timeout_ms > LIMIT_SESSION_TIMEOUT_MS_MAX ? (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX : timeout_ms;
+	return timeout_ms > LIMIT_SESSION_TIMEOUT_MS_MAX ? (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX
+							 : timeout_ms;
 }
 
 int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct outcome *out)
 {
 	struct effect effect = {.kind = FX_SESSION_OPENED, .command = a->position, .gateway = a->gateway};
-	struct session session = {.timeout_ms = timeout_within(m->timeout_ms), .opened_ms = a->wall_ms, .name = m->name, .client = m->client};
+	struct session session = {.timeout_ms = timeout_within(m->timeout_ms),
+		.opened_ms = a->wall_ms,
+		.name = m->name,
+		.client = m->client};
 	uint64_t id, older;
 	int rc = open_check(m, out);
 
@@ -332,7 +347,8 @@ int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t id, stru
 	return 0;
 }
 
-int core_session_each(struct store_txn *txn, int (*each)(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms), void *user)
+int core_session_each(struct store_txn *txn,
+	int (*each)(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms), void *user)
 {
 	struct store_scan *scan;
 	struct sluice_slice found, value;
@@ -344,7 +360,8 @@ int core_session_each(struct store_txn *txn, int (*each)(void *user, uint32_t ga
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
 		rc = found.len == 12 ? session_decode(value, &session) : SLUICE_E_CORRUPT;
 		if (rc == 0 && !session.ended)
-			rc = each(user, get_be32(found.data), get_be64((const uint8_t *)found.data + 4), session.timeout_ms);
+			rc = each(user, get_be32(found.data), get_be64((const uint8_t *)found.data + 4),
+				session.timeout_ms);
 		if (rc != 0)
 			break;
 	}

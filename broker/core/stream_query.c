@@ -137,8 +137,10 @@ static int cursors_fill(struct query *q, Sluice__StreamInfo *info)
 		if (value.len != 8)
 			rc = SLUICE_E_CORRUPT;
 		else
-			rc = cursor_row(q, info, (struct sluice_slice){(const uint8_t *)found.data + key.len, found.len - key.len},
-					get_be64(value.data));
+			rc = cursor_row(q, info,
+				(struct sluice_slice){
+					(const uint8_t *)found.data + key.len, found.len - key.len},
+				get_be64(value.data));
 		if (rc != 0)
 			break;
 	}

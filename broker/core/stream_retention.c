@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Retention by events, bytes and age, and the sweep of deleted streams. An append trims a little of what is beyond the bounds (more than it
- * added, so a log never grows away from them); the rest, and age, is the timer's.
+ * Retention by events, bytes and age, and the sweep of deleted streams. An append trims a little of what is
+ * beyond the bounds (more than it added, so a log never grows away from them); the rest, and age, is the
+ * timer's.
  *
- * By events: exact, `first` moves by offset. By bytes: whole segments, but never the last one. By age: whole segments, the
- * age of a segment being the time since its append, which no publisher can set.
+ * By events: exact, `first` moves by offset. By bytes: whole segments, but never the last one. By age: whole
+ * segments, the age of a segment being the time since its append, which no publisher can set.
  */
 #include <stdio.h>
 
@@ -34,7 +35,8 @@ static int segment_drop(struct apply *a, uint64_t log, struct log_cell *cell, co
 
 static bool is_too_old(const struct apply *a, const struct log_cell *cell, const struct segment_info *info)
 {
-	return cell->max_age_ms != 0 && a->wall_ms >= info->append_ms && a->wall_ms - info->append_ms >= cell->max_age_ms;
+	return cell->max_age_ms != 0 && a->wall_ms >= info->append_ms &&
+		a->wall_ms - info->append_ms >= cell->max_age_ms;
 }
 
 static int retention_arm(struct apply *a, uint64_t stream, struct log_cell *cell, uint64_t due)
@@ -45,7 +47,8 @@ static int retention_arm(struct apply *a, uint64_t stream, struct log_cell *cell
 	return timer_set(a, due, TIMER_STREAM_RETENTION, stream, due);
 }
 
-/* When the oldest segment gets too old. The wait is by the monotone clock, the age by wall time: a jump of the latter is seen then. */
+/* When the oldest segment gets too old. The wait is by the monotone clock, the age by wall time: a jump of
+ * the latter is seen then. */
 static uint64_t age_due(const struct apply *a, const struct log_cell *cell, const struct segment_info *info)
 {
 	uint64_t age = a->wall_ms > info->append_ms ? a->wall_ms - info->append_ms : 0;
@@ -67,17 +70,24 @@ static int trim(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_
 	if (cell->max_events != 0 && cell->next - cell->first > cell->max_events)
 		cell->first = cell->next - cell->max_events;
 	for (;;) {
-		bool over = (cell->max_bytes != 0 && cell->bytes > cell->max_bytes) || cell->first > cell->base;
+		bool over =
+			(cell->max_bytes != 0 && cell->bytes > cell->max_bytes) || cell->first > cell->base;
 
-		/* With an age bound the oldest segment has to be looked at, once per run, if no timer waits for it. */
-		if (!over && (cell->max_age_ms == 0 || (is_first && cell->timer_due != 0 && cell->timer_due > a->mono_ms)))
+		/* With an age bound the oldest segment has to be looked at, once per run, if no timer
+		 * waits for it. */
+		if (!over &&
+			(cell->max_age_ms == 0 ||
+				(is_first && cell->timer_due != 0 && cell->timer_due > a->mono_ms)))
 			return 0;
 		rc = oldest(a, stream, cell, &info);
 		if (rc != 0)
 			return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 		if (info.segment.last >= cell->first && !is_too_old(a, cell, &info) &&
-		    (cell->max_bytes == 0 || cell->bytes <= cell->max_bytes || info.segment.last + 1 == cell->next))
-			return cell->max_age_ms == 0 ? 0 : retention_arm(a, stream, cell, age_due(a, cell, &info));
+			(cell->max_bytes == 0 || cell->bytes <= cell->max_bytes ||
+				info.segment.last + 1 == cell->next))
+			return cell->max_age_ms == 0
+				? 0
+				: retention_arm(a, stream, cell, age_due(a, cell, &info));
 		if (*io_work == 0) {
 			*ret_rest = true;
 			return 0;
@@ -92,7 +102,8 @@ static int trim(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_
 
 int retention_run(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_t *io_work)
 {
-	struct effect effect = {.kind = FX_LOG_TRIMMED, .command = a->position, .gateway = a->gateway, .id = stream};
+	struct effect effect = {
+		.kind = FX_LOG_TRIMMED, .command = a->position, .gateway = a->gateway, .id = stream};
 	uint64_t first = cell->first;
 	bool rest;
 	int rc;
@@ -126,7 +137,8 @@ int stream_retention_fire(struct apply *a, uint64_t stream, uint64_t due, uint32
 /* ---- deleted streams ---- */
 
 /* Deletes the records of a table that start with a prefix. *ret_done false: the work is spent. */
-static int drop_prefix(struct apply *a, enum store_table table, const struct key *prefix, uint32_t *io_work, bool *ret_done)
+static int drop_prefix(
+	struct apply *a, enum store_table table, const struct key *prefix, uint32_t *io_work, bool *ret_done)
 {
 	struct store_scan *scan;
 	struct sluice_slice found, value;
@@ -137,7 +149,10 @@ static int drop_prefix(struct apply *a, enum store_table table, const struct key
 	*ret_done = false;
 	while (rc == 0 && *io_work > 0) {
 		rc = store_scan_next(scan, &found, &value);
-		if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && (found.len < prefix->len || memcmp(found.data, prefix->bytes, prefix->len) != 0))) {
+		if (rc == SLUICE_E_NOT_FOUND ||
+			(rc == 0 &&
+				(found.len < prefix->len ||
+					memcmp(found.data, prefix->bytes, prefix->len) != 0))) {
 			*ret_done = true;
 			rc = 0;
 			break;
@@ -165,7 +180,8 @@ int stream_sweep(struct apply *a, uint64_t stream, uint32_t *io_work, bool *ret_
 	if (rc != 0 || !*ret_done)
 		return rc;
 	key_name(&key, a->gateway, NAME_CURSOR,
-		 (struct sluice_slice){name, (size_t)snprintf(name, sizeof(name), "%llu/", (unsigned long long)stream)});
+		(struct sluice_slice){
+			name, (size_t)snprintf(name, sizeof(name), "%llu/", (unsigned long long)stream)});
 	rc = drop_prefix(a, STORE_NAME, &key, io_work, ret_done);
 	if (rc != 0 || !*ret_done)
 		return rc;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Timers and TICK. A timer is a key without a value, never deleted ahead of its time: firing looks at the record and does nothing when the
- * reason is gone. One TICK does at most work_max records of work over all gateways; what is left stays due, so the engine
- * ticks again at once. Gateways take turns: a tick that ran out of work says where the next begins.
+ * Timers and TICK. A timer is a key without a value, never deleted ahead of its time: firing looks at the
+ * record and does nothing when the reason is gone. One TICK does at most work_max records of work over all
+ * gateways; what is left stays due, so the engine ticks again at once. Gateways take turns: a tick that ran
+ * out of work says where the next begins.
  */
 #include "broker/core/core_internal.h"
 
@@ -60,7 +61,8 @@ static int due_collect(struct apply *a, struct due_timer *ret, size_t max, size_
 			rc = SLUICE_E_CORRUPT;
 			break;
 		}
-		if (get_be32(found.data) != a->gateway || get_be64((const uint8_t *)found.data + 4) > a->mono_ms)
+		if (get_be32(found.data) != a->gateway ||
+			get_be64((const uint8_t *)found.data + 4) > a->mono_ms)
 			break;
 		memcpy(ret[count++].key, found.data, TIMER_KEY_BYTES);
 	}
@@ -76,7 +78,8 @@ static int timer_fire(struct apply *a, const struct due_timer *timer, uint32_t *
 	int rc = store_del(a->txn, STORE_TIMER, (struct sluice_slice){timer->key, TIMER_KEY_BYTES});
 
 	if (rc == 0)
-		rc = fire == NULL ? SLUICE_E_CORRUPT : fire(a, get_be64(timer->key + 13), get_be64(timer->key + 21), io_work);
+		rc = fire == NULL ? SLUICE_E_CORRUPT
+				  : fire(a, get_be64(timer->key + 13), get_be64(timer->key + 21), io_work);
 	/* A timer without work of its own costs one, so that a tick always ends. */
 	if (*io_work >= before)
 		*io_work = before - 1;
@@ -98,7 +101,7 @@ static int gateway_tick(struct apply *a, uint32_t *io_work)
 			if (rc != 0)
 				return rc;
 		}
-		for (size_t i = 0; i < count && *io_work > 0; i++) {
+		for (size_t i = 0; i<count && * io_work> 0; i++) {
 			rc = timer_fire(a, &due[i], io_work);
 			if (rc != 0)
 				return rc;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Definitions of streams, queues, routers, edges, machines and gateways: packed protobuf messages in STORE_TOPO. */
+ * Definitions of streams, queues, routers, edges, machines and gateways: packed protobuf messages in
+ * STORE_TOPO. */
 #include <stdlib.h>
 
 #include "broker/core/apply.h"
@@ -20,8 +21,8 @@ int topo_put(struct apply *a, enum topo_kind kind, uint64_t id, const ProtobufCM
 	return rc;
 }
 
-int topo_find(struct store_txn *txn, uint32_t gateway, enum topo_kind kind, uint64_t id, const ProtobufCMessageDescriptor *descriptor,
-	      ProtobufCMessage **ret)
+int topo_find(struct store_txn *txn, uint32_t gateway, enum topo_kind kind, uint64_t id,
+	const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **ret)
 {
 	ProtobufCMessage *message;
 	struct sluice_slice value;

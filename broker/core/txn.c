@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Transactions: operations under one savepoint, all or none. The first refusal rolls everything back (store, effects, waiting job events) and
- * names its operation. A quarantined report refuses the whole, with nothing left in the quarantine. The producer's memory of
- * the answer is written outside the savepoint: it stays either way.
+ * Transactions: operations under one savepoint, all or none. The first refusal rolls everything back (store,
+ * effects, waiting job events) and names its operation. A quarantined report refuses the whole, with nothing
+ * left in the quarantine. The producer's memory of the answer is written outside the savepoint: it stays
+ * either way.
  */
 #include <stdlib.h>
 
@@ -59,9 +60,9 @@ int txn_publish_apply(struct apply *a, const Sluice__TxnPublish *m, struct outco
 {
 	struct frame_publish publish = {.count = 1, .flags = m->mandatory ? PUBLISH_MANDATORY : 0};
 	struct envelope envelope = {.body = {m->body.data, m->body.len},
-				    .key = {m->key.data, m->key.len},
-				    .id = {m->id.data, m->id.len},
-				    .priority = (uint8_t)m->priority};
+		.key = {m->key.data, m->key.len},
+		.id = {m->id.data, m->id.len},
+		.priority = (uint8_t)m->priority};
 	uint8_t *headers = NULL, *encoded = NULL;
 	int rc = txn_target(m, &publish, out);
 
@@ -98,7 +99,11 @@ struct txn_ack {
 
 static int txn_ack_apply(struct apply *a, const struct txn_ack *m, struct outcome *out)
 {
-	struct cmd_ack ack = {.token = m->token, .op = m->op, .value_ms = m->delay_ms, .run_count = 1, .reason = text_slice(m->reason)};
+	struct cmd_ack ack = {.token = m->token,
+		.op = m->op,
+		.value_ms = m->delay_ms,
+		.run_count = 1,
+		.reason = text_slice(m->reason)};
 	uint8_t run[FRAME_RUN_BYTES];
 	struct queue_ref queue;
 	int rc = core_queue_find(a->txn, a->gateway, text_slice(m->queue), &queue);
@@ -114,8 +119,9 @@ static int txn_ack_apply(struct apply *a, const struct txn_ack *m, struct outcom
 	rc = ack_apply(a, &ack, out);
 	/* By itself a late ack settles what is still held; a transaction stands on all of it. */
 	if (rc == 0 && !refused(out) && out->count != m->count)
-		return refuse(out, SLUICE_E_STALE_TOKEN, "only %u of %u items are still held under token %llu", out->count, m->count,
-			      (unsigned long long)m->token);
+		return refuse(out, SLUICE_E_STALE_TOKEN,
+			"only %u of %u items are still held under token %llu", out->count, m->count,
+			(unsigned long long)m->token);
 	return rc;
 }
 
@@ -128,13 +134,14 @@ static int op_apply(struct apply *a, const Sluice__TxnOp *op, struct outcome *ou
 		return txn_publish_apply(a, op->publish, out);
 	case SLUICE__TXN_OP__OP_ACK:
 		return txn_ack_apply(a,
-				     &(struct txn_ack){op->ack->queue, op->ack->token, op->ack->first_seq, op->ack->count, ACK_DONE, 0, ""},
-				     out);
+			&(struct txn_ack){op->ack->queue, op->ack->token, op->ack->first_seq, op->ack->count,
+				ACK_DONE, 0, ""},
+			out);
 	case SLUICE__TXN_OP__OP_NACK:
 		return txn_ack_apply(a,
-				     &(struct txn_ack){op->nack->queue, op->nack->token, op->nack->first_seq, op->nack->count, ACK_NACK,
-						       op->nack->delay_ms, op->nack->reason},
-				     out);
+			&(struct txn_ack){op->nack->queue, op->nack->token, op->nack->first_seq,
+				op->nack->count, ACK_NACK, op->nack->delay_ms, op->nack->reason},
+			out);
 	case SLUICE__TXN_OP__OP_JOB_SUBMIT:
 		return job_submit_apply(a, op->job_submit, out);
 	case SLUICE__TXN_OP__OP_JOB_INTENT:
@@ -163,8 +170,10 @@ static int ops_apply(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 
 		if (rc != 0)
 			return rc;
-		if (!refused(&op) && op.kind == OUT_REPORTED && op.disposition == SLUICE__DISPOSITION__PUT_IN_QUARANTINE)
-			(void)refuse(&op, SLUICE_E_QUARANTINED, "the report is stale or illegal: %.200s", op.text);
+		if (!refused(&op) && op.kind == OUT_REPORTED &&
+			op.disposition == SLUICE__DISPOSITION__PUT_IN_QUARANTINE)
+			(void)refuse(
+				&op, SLUICE_E_QUARANTINED, "the report is stale or illegal: %.200s", op.text);
 		if (refused(&op)) {
 			out->code = op.code;
 			out->count = (uint32_t)(i + 1);
@@ -183,8 +192,8 @@ static int txn_run(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 	if (m->n_ops == 0)
 		return refuse(out, SLUICE_E_INVAL, "the transaction has no operations");
 	if (m->n_ops > LIMIT_TXN_OPS_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the transaction has %zu operations; at most %llu", m->n_ops,
-			      (unsigned long long)LIMIT_TXN_OPS_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "the transaction has %zu operations; at most %llu",
+			m->n_ops, (unsigned long long)LIMIT_TXN_OPS_MAX);
 	rc = store_savepoint(a->txn);
 	if (rc != 0)
 		return rc;

@@ -11,10 +11,11 @@
 #include "broker/util/crc.h"
 #include "protocol/envelope.h"
 
-#define MUST(call)                                                                                         \
-	do {                                                                                               \
-		int must_err = (call);                                                                     \
-		cr_assert_eq(must_err, 0, "%s: %s (%s)", #call, sluice_error_name(must_err), store_last_error()); \
+#define MUST(call)                                                                                           \
+	do {                                                                                                 \
+		int must_err = (call);                                                                       \
+		cr_assert_eq(                                                                                \
+			must_err, 0, "%s: %s (%s)", #call, sluice_error_name(must_err), store_last_error()); \
 	} while (0)
 
 enum { OTHER_BATCH = 7 };
@@ -141,10 +142,12 @@ static void check_encoding(const struct command *command)
 
 	cr_assert(first != NULL && second != NULL);
 	cr_assert_eq(command_encode(first, command), bytes);
-	cr_assert_eq(command_decode((struct sluice_slice){first, bytes}, &decoded, &why), 0, "%s: %s", command_spec(command->type)->name, why);
+	cr_assert_eq(command_decode((struct sluice_slice){first, bytes}, &decoded, &why), 0, "%s: %s",
+		command_spec(command->type)->name, why);
 	cr_assert_eq(command_size(decoded), bytes);
 	cr_assert_eq(command_encode(second, decoded), bytes);
-	cr_assert_eq(memcmp(first, second, bytes), 0, "%s encodes in two ways", command_spec(command->type)->name);
+	cr_assert_eq(
+		memcmp(first, second, bytes), 0, "%s encodes in two ways", command_spec(command->type)->name);
 	command_free(decoded);
 	free(first);
 	free(second);
@@ -152,7 +155,7 @@ static void check_encoding(const struct command *command)
 
 struct replay {
 	enum world_store kind;
-	size_t batch;	 /* commands at most */
+	size_t batch;     /* commands at most */
 	bool abort_first; /* each batch is applied, aborted and applied again */
 };
 
@@ -160,14 +163,15 @@ static size_t batch_length(const struct world *world, size_t from, size_t max)
 {
 	size_t count = 1;
 
-	while (count < max && from + count < world->step_count && world->steps[from + count].command != NULL &&
-	       world->steps[from + count].clock.mono_ms == world->steps[from].clock.mono_ms)
+	while (count < max && from + count < world->step_count &&
+		world->steps[from + count].command != NULL &&
+		world->steps[from + count].clock.mono_ms == world->steps[from].clock.mono_ms)
 		count++;
 	return count;
 }
 
-static void apply_batch(struct store *store, struct core *core, struct effects *effects, const struct world_step *steps, size_t count,
-			bool commit)
+static void apply_batch(struct store *store, struct core *core, struct effects *effects,
+	const struct world_step *steps, size_t count, bool commit)
 {
 	struct store_txn *txn;
 
@@ -213,9 +217,11 @@ static void check_replay(const struct world *world, const struct replay *replay,
 	if (dump(store, NULL) != expected) {
 		dump(world->store, "expected");
 		dump(store, "replayed");
-		cr_assert_fail("%zu commands gave another database in batches of %zu (%s, %s): diff /tmp/sluice-core-PID-*.dump",
-			       world->step_count, replay->batch, replay->abort_first ? "aborted first" : "not aborted",
-			       replay->kind == WORLD_MEM ? "mem" : "lmdb");
+		cr_assert_fail(
+			"%zu commands gave another database in batches of %zu (%s, %s): diff /tmp/sluice-core-PID-*.dump",
+			world->step_count, replay->batch,
+			replay->abort_first ? "aborted first" : "not aborted",
+			replay->kind == WORLD_MEM ? "mem" : "lmdb");
 	}
 	effects_destroy(effects);
 	core_destroy(core);
@@ -343,7 +349,8 @@ struct outcome world_must(struct world *world, uint16_t type, uint64_t session, 
 {
 	struct outcome out = world_apply(world, type, session, body);
 
-	cr_assert_eq(out.code, 0, "%s: %s: %s", command_spec(type)->name, sluice_error_name(out.code), out.text);
+	cr_assert_eq(
+		out.code, 0, "%s: %s: %s", command_spec(type)->name, sluice_error_name(out.code), out.text);
 	return out;
 }
 
@@ -387,14 +394,15 @@ const struct effect *world_effect(const struct world *world, enum effect_kind ki
 
 uint64_t world_session(struct world *world, const char *name)
 {
-	struct cmd_session_open open = {.name = world_text(name), .client = world_text("test"), .timeout_ms = 30000};
+	struct cmd_session_open open = {
+		.name = world_text(name), .client = world_text("test"), .timeout_ms = 30000};
 
 	memset(open.secret, 7, sizeof(open.secret));
 	return world_must(world, COMMAND_SESSION_OPEN, 0, &open).id;
 }
 
-struct outcome world_stream(struct world *world, const char *name, const char *pattern, uint64_t max_events, uint64_t max_bytes,
-			    uint64_t max_age_ms)
+struct outcome world_stream(struct world *world, const char *name, const char *pattern, uint64_t max_events,
+	uint64_t max_bytes, uint64_t max_age_ms)
 {
 	Sluice__StreamConfig config = SLUICE__STREAM_CONFIG__INIT;
 	Sluice__StreamCreate create = SLUICE__STREAM_CREATE__INIT;
@@ -424,7 +432,8 @@ struct outcome world_queue(struct world *world, const char *name, const char *pa
 	return world_apply(world, COMMAND_QUEUE_CREATE, 0, &create);
 }
 
-struct outcome world_bind(struct world *world, const char *router, const char *pattern, uint32_t target_kind, const char *target)
+struct outcome world_bind(struct world *world, const char *router, const char *pattern, uint32_t target_kind,
+	const char *target)
 {
 	Sluice__Edge edge = SLUICE__EDGE__INIT;
 	Sluice__RouterBind bind = SLUICE__ROUTER_BIND__INIT;
@@ -439,7 +448,8 @@ struct outcome world_bind(struct world *world, const char *router, const char *p
 
 void world_batch_add(struct world_batch *batch, const char *subject, const char *body, int64_t time_delta_ms)
 {
-	struct envelope envelope = {.time_delta_ms = time_delta_ms, .body = world_text(body), .subject = world_text(subject)};
+	struct envelope envelope = {
+		.time_delta_ms = time_delta_ms, .body = world_text(body), .subject = world_text(subject)};
 
 	cr_assert_leq(batch->used + envelope_size_max(&envelope), sizeof(batch->bytes));
 	batch->used += envelope_encode(batch->bytes + batch->used, &envelope);
@@ -449,9 +459,9 @@ void world_batch_add(struct world_batch *batch, const char *subject, const char 
 struct frame_publish world_batch_publish(const struct world_batch *batch, const char *subject)
 {
 	return (struct frame_publish){.count = batch->count,
-				      .raw_bytes = (uint32_t)batch->used,
-				      .subject = world_text(subject),
-				      .payload = {batch->bytes, batch->used}};
+		.raw_bytes = (uint32_t)batch->used,
+		.subject = world_text(subject),
+		.payload = {batch->bytes, batch->used}};
 }
 
 struct outcome world_publish(struct world *world, const char *subject, const char *body)
@@ -505,8 +515,9 @@ static void print_segment(const struct segment *segment, uint64_t first, char *t
 		subject = segment->subject.len > 0 ? segment->subject : envelope.subject;
 		if (offset < first)
 			continue;
-		snprintf(text + strlen(text), size - strlen(text), "%s%.*s=%.*s", text[0] != 0 ? " " : "", (int)subject.len,
-			 (const char *)subject.data, (int)envelope.body.len, (const char *)envelope.body.data);
+		snprintf(text + strlen(text), size - strlen(text), "%s%.*s=%.*s", text[0] != 0 ? " " : "",
+			(int)subject.len, (const char *)subject.data, (int)envelope.body.len,
+			(const char *)envelope.body.data);
 	}
 	free(raw);
 }

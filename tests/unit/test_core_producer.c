@@ -32,7 +32,8 @@ static struct producer producer_new(struct world *world)
 }
 
 /* try: the codec would not let it through, so it is tried and aborted. */
-static struct outcome send_or_try(const struct producer *producer, const char *subject, uint64_t seq, uint32_t count, bool try)
+static struct outcome send_or_try(
+	const struct producer *producer, const char *subject, uint64_t seq, uint32_t count, bool try)
 {
 	static struct world_batch batch;
 	struct frame_publish publish;
@@ -46,7 +47,8 @@ static struct outcome send_or_try(const struct producer *producer, const char *s
 	publish.first_seq = seq;
 	publish.settled_seq = producer->settled;
 	publish.flags = PUBLISH_MANDATORY;
-	return try ? world_try(producer->world, COMMAND_PUBLISH, &publish) : world_apply(producer->world, COMMAND_PUBLISH, 0, &publish);
+	return try ? world_try(producer->world, COMMAND_PUBLISH, &publish)
+		   : world_apply(producer->world, COMMAND_PUBLISH, 0, &publish);
 }
 
 static struct outcome send(const struct producer *producer, const char *subject, uint64_t seq, uint32_t count)

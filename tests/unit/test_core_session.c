@@ -109,14 +109,22 @@ Test(core_session, limits)
 	open.name.len--;
 	cr_assert_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, 0);
 	/* limit: SESSION_TIMEOUT_MS_MIN */
-	cr_assert_eq(session_find(&world, session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN - 1).id, &ref), 0);
+	cr_assert_eq(session_find(&world,
+			     session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN - 1).id, &ref),
+		0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MIN);
-	cr_assert_eq(session_find(&world, session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN + 1).id, &ref), 0);
+	cr_assert_eq(session_find(&world,
+			     session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN + 1).id, &ref),
+		0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MIN + 1);
 	/* limit: SESSION_TIMEOUT_MS_MAX */
-	cr_assert_eq(session_find(&world, session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX + 1).id, &ref), 0);
+	cr_assert_eq(session_find(&world,
+			     session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX + 1).id, &ref),
+		0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MAX);
-	cr_assert_eq(session_find(&world, session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX - 1).id, &ref), 0);
+	cr_assert_eq(session_find(&world,
+			     session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX - 1).id, &ref),
+		0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MAX - 1);
 	world_close(&world);
 }
@@ -161,7 +169,8 @@ Test(core_session, session_leases_go_back_to_the_queue)
 	world_close(&world);
 }
 
-/* More than what ends at once: the rest is the tick's, within its budget, and the session is gone for everybody meanwhile. */
+/* More than what ends at once: the rest is the tick's, within its budget, and the session is gone for
+ * everybody meanwhile. */
 Test(core_session, the_end_of_a_big_session_is_bounded)
 {
 	enum { JOBS = 1500 };
@@ -359,7 +368,8 @@ static int fail_at(void *user, const char *operation)
 	return (*left)-- == 0 ? SLUICE_E_NO_SPACE : 0;
 }
 
-/* Every store call of a command fails once: the failure comes out, and the command then applies as if nothing had been. */
+/* Every store call of a command fails once: the failure comes out, and the command then applies as if
+ * nothing had been. */
 Test(core_batch, failures_of_the_store_come_out)
 {
 	static struct world_batch batch;
