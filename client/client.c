@@ -60,7 +60,7 @@ void client_wake(sluice_client *client)
 
 void client_event(sluice_client *client, const sluice_event *event)
 {
-	if (client->on_event != NULL)
+	if (client->on_event != NULL && !client->closing)
 		client->on_event(client, event, client->user);
 }
 
@@ -150,20 +150,27 @@ static void *run(void *user)
 	return NULL;
 }
 
+void client_wait_turn(sluice_client *client, uint64_t deadline_ms)
+{
+	uint64_t now = now_ms();
+	struct timespec until = {(time_t)(deadline_ms / 1000), (long)(deadline_ms % 1000) * 1000000};
+
+	if (now >= deadline_ms)
+		return;
+	if (client->config.mode == MODE_CALLER_LOOP)
+		loop_turn(client, deadline_ms == UINT64_MAX || deadline_ms - now > 1000 ? 1000 : (int)(deadline_ms - now));
+	else if (deadline_ms == UINT64_MAX)
+		(void)pthread_cond_wait(&client->changed, &client->lock);
+	else
+		(void)pthread_cond_timedwait(&client->changed, &client->lock, &until);
+}
+
 bool client_wait(sluice_client *client, const bool *flag, uint64_t deadline_ms)
 {
 	while (!*flag) {
-		uint64_t now = now_ms();
-		struct timespec until = {(time_t)(deadline_ms / 1000), (long)(deadline_ms % 1000) * 1000000};
-
-		if (now >= deadline_ms)
+		if (now_ms() >= deadline_ms)
 			return false;
-		if (client->config.mode == MODE_CALLER_LOOP)
-			loop_turn(client, deadline_ms == UINT64_MAX || deadline_ms - now > 1000 ? 1000 : (int)(deadline_ms - now));
-		else if (deadline_ms == UINT64_MAX)
-			(void)pthread_cond_wait(&client->changed, &client->lock);
-		else
-			(void)pthread_cond_timedwait(&client->changed, &client->lock, &until);
+		client_wait_turn(client, deadline_ms);
 	}
 	return true;
 }
@@ -273,7 +280,6 @@ int sluice_wait_connected(sluice_client *client, int deadline_ms)
 
 	client_lock(client);
 	while (client->state != STATE_READY && rc == 0) {
-		const bool never = false;
 		uint64_t now = now_ms(), step = deadline < now + 50 ? deadline : now + 50;
 
 		if (client->state == STATE_FAILED)
@@ -281,7 +287,7 @@ int sluice_wait_connected(sluice_client *client, int deadline_ms)
 		else if (now >= deadline)
 			rc = client->error[0] != 0 ? SLUICE_E_DISCONNECTED : SLUICE_E_TIMEOUT;
 		else
-			(void)client_wait(client, &never, step);
+			client_wait_turn(client, step);
 	}
 	client_unlock(client);
 	return rc;
@@ -291,13 +297,12 @@ int sluice_wait_connected(sluice_client *client, int deadline_ms)
 static int drain_all(sluice_client *client, uint64_t deadline)
 {
 	while (client->state != STATE_FAILED && (!publish_settled(client) || buffer_len(&client->out) > 0)) {
-		const bool never = false;
 		uint64_t now = now_ms();
 
 		if (now >= deadline)
 			return SLUICE_E_TIMEOUT;
 		client_wake(client);
-		(void)client_wait(client, &never, now + 20 < deadline ? now + 20 : deadline);
+		client_wait_turn(client, now + 20 < deadline ? now + 20 : deadline);
 	}
 	return publish_settled(client) ? 0 : SLUICE_E_TIMEOUT;
 }
@@ -322,7 +327,11 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 		request.op_case = SLUICE__REQUEST__OP_SESSION_CLOSE;
 		request.session_close = &close_session;
 		client->config.reconnect = false;
+		client->on_event = NULL; /* its own end is no news */
+		/* Waiting needs the lock to be held once only. */
+		client_unlock(client);
 		(void)call_run(client, &request, false, &call, NULL);
+		client_lock(client);
 	}
 	client->closing = true;
 	calls_end(client, SLUICE_E_CLOSED, "the client was closed");

@@ -237,6 +237,8 @@ void client_event(sluice_client *client, const sluice_event *event);
 void loop_turn(sluice_client *client, int timeout_ms);
 /* Waits, with the lock held, until *flag or the deadline; runs the loop itself in caller-loop mode. False: the deadline passed. */
 bool client_wait(sluice_client *client, const bool *flag, uint64_t deadline_ms);
+/* One wait: until something changed, or the deadline. The caller looks again. */
+void client_wait_turn(sluice_client *client, uint64_t deadline_ms);
 
 /* link.c */
 void link_start(sluice_client *client);

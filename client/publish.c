@@ -251,7 +251,6 @@ static int room_wait(sluice_client *client, size_t bytes, uint64_t deadline_ms, 
 	struct publisher *publisher = &client->publisher;
 
 	while (publisher->buffered != 0 && publisher->buffered + bytes > client->config.buffer_bytes) {
-		const bool never = false;
 		uint64_t now = now_ms();
 
 		if (!client->config.buffer_block || !may_wait)
@@ -260,7 +259,7 @@ static int room_wait(sluice_client *client, size_t bytes, uint64_t deadline_ms, 
 			return SLUICE_E_CLOSED;
 		if (now >= deadline_ms)
 			return SLUICE_E_TIMEOUT;
-		(void)client_wait(client, &never, deadline_ms < now + 20 ? deadline_ms : now + 20);
+		client_wait_turn(client, deadline_ms < now + 20 ? deadline_ms : now + 20);
 	}
 	return 0;
 }
@@ -330,7 +329,6 @@ int sluice_flush(sluice_client *client, int deadline_ms)
 		return SLUICE_E_WRONG_STATE;
 	}
 	while (client->publisher.batches != NULL && rc == 0) {
-		const bool never = false;
 		uint64_t now = now_ms();
 
 		if (client->state == STATE_FAILED)
@@ -338,7 +336,7 @@ int sluice_flush(sluice_client *client, int deadline_ms)
 		else if (now >= deadline)
 			rc = SLUICE_E_TIMEOUT;
 		else
-			(void)client_wait(client, &never, deadline < now + 50 ? deadline : now + 50);
+			client_wait_turn(client, deadline < now + 50 ? deadline : now + 50);
 	}
 	if (rc == 0) {
 		rc = client->publisher.flush_code;

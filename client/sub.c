@@ -95,9 +95,10 @@ void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view)
 	delivery = delivery_copy(view);
 	if (delivery == NULL)
 		return; /* its lease runs out; an event is read again after the next reconnect */
+	if (sub->waiting == NULL)
+		(void)pthread_cond_broadcast(&sub->client->changed);
 	DL_APPEND(sub->waiting, delivery);
 	sub->waiting_count++;
-	(void)pthread_cond_broadcast(&sub->client->changed);
 }
 
 const sluice_delivery_view *sluice_delivery_get(const sluice_delivery *delivery)
@@ -121,7 +122,6 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 
 	client_lock(client);
 	while (sub->waiting == NULL && rc == 0) {
-		const bool never = false;
 		uint64_t now = now_ms();
 
 		if (sub->ended || sub->closing)
@@ -129,7 +129,7 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 		else if (now >= deadline)
 			rc = SLUICE_E_TIMEOUT;
 		else
-			(void)client_wait(client, &never, deadline < now + 50 ? deadline : now + 50);
+			client_wait_turn(client, deadline < now + 50 ? deadline : now + 50);
 	}
 	if (sub->waiting != NULL) {
 		rc = 0;

@@ -50,7 +50,6 @@ static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub
 	}
 	/* The connection may break meanwhile, or not be there yet: the reopening counts as well. */
 	while ((rc == 0 || rc == SLUICE_E_UNKNOWN) && !sub->opened && !sub->ended) {
-		const bool never = false;
 		uint64_t now = now_ms();
 
 		rc = 0;
@@ -59,7 +58,7 @@ static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub
 		else if (now >= deadline)
 			rc = SLUICE_E_TIMEOUT;
 		else
-			(void)client_wait(client, &never, deadline < now + 20 ? deadline : now + 20);
+			client_wait_turn(client, deadline < now + 20 ? deadline : now + 20);
 	}
 	if (sub->ended)
 		rc = sub->end_code;
