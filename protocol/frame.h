@@ -85,7 +85,7 @@ size_t frame_publish_encode(uint8_t *buf, const struct frame_publish *publish); 
 enum published_flag { PUBLISHED_DUPLICATE = 1, PUBLISHED_RELAXED = 2 };
 struct frame_published {
 	int32_t code;
-	uint64_t producer;
+	uint64_t producer; /* not in the frame: the sender's own; decode gives 0 */
 	uint64_t first_seq;
 	uint32_t count;
 	uint64_t index;
@@ -93,7 +93,7 @@ struct frame_published {
 	uint8_t flags;
 	struct sluice_slice text;
 };
-enum { FRAME_PUBLISHED_FIXED_BYTES = 4 + 8 + 8 + 4 + 8 + 8 + 1 + 2 };
+enum { FRAME_PUBLISHED_FIXED_BYTES = 4 + 8 + 4 + 8 + 8 + 1 + 2 };
 int frame_published_decode(struct sluice_slice *io_body, struct frame_published *ret, const char **ret_why);
 size_t frame_published_size(const struct frame_published *published);
 size_t frame_published_encode(uint8_t *buf, const struct frame_published *published);
