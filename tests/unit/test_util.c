@@ -55,8 +55,8 @@ Test(crc, is_crc32c_of_rfc_3720)
 	cr_assert_eq(crc32c(block, sizeof(block)), 0x8A9136AAu);
 	memset(block, 0xFF, sizeof(block));
 	cr_assert_eq(crc32c(block, sizeof(block)), 0x62A8AB43u);
-	for (uint8_t i = 0; i < sizeof(block); i++)
-		block[i] = i;
+	for (size_t i = 0; i < sizeof(block); i++)
+		block[i] = (uint8_t)i;
 	cr_assert_eq(crc32c(block, sizeof(block)), 0x46DD794Eu);
 }
 

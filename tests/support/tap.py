@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For tests in Python: TAP on standard output, waiting with a deadline, a broker to talk to.
+
+    import tap
+
+    def test_publish_is_followed():
+        with tap.Broker() as broker:
+            tap.equal(do_something(broker.port), "expected", "what it should be")
+
+    tap.main(globals())
+
+Each function whose name begins with `test_` is one test. It fails if it raises or overruns its deadline, it is skipped by
+`tap.skip(reason)`; what it prints goes to standard error, so that it cannot be taken for a result. A test without
+one check (tap.check, equal, wait_until or a broker's clean end) is a failure: it would prove nothing.
+"""
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+BUILD = os.environ.get("SLUICE_BUILD", "build")
+# The long forms of tests, hours instead of seconds, run by hand: SLUICE_TEST_LONG=1.
+LONG = os.environ.get("SLUICE_TEST_LONG", "") not in ("", "0")
+TEST_SECONDS_MAX = 120
+READY_SECONDS_MAX = 60
+STOP_SECONDS_MAX = 60
+
+SANITIZER_REPORT = re.compile(
+    rb"(ERROR|WARNING|FATAL): \w+Sanitizer|: runtime error: |Sanitizer:DEADLYSIGNAL|Assertion `.*' failed")
+
+_checks = 0
+
+
+class Skip(Exception):
+    """Ends a test as skipped; the text is the reason."""
+
+
+class Failed(AssertionError):
+    """Ends a test as failed; the text says what was expected and what came."""
+
+
+def skip(reason):
+    raise Skip(reason)
+
+
+def check(condition, what):
+    """Fails the test unless the condition holds; `what` says what is true if it does."""
+    global _checks
+    _checks += 1
+    if not condition:
+        raise Failed(f"not so: {what}")
+
+
+def equal(got, expected, what):
+    global _checks
+    _checks += 1
+    if got != expected:
+        raise Failed(f"{what}: got {got!r}, expected {expected!r}")
+
+
+def raises(kind, call, what):
+    """Fails unless call() raises `kind`; returns the exception."""
+    global _checks
+    _checks += 1
+    try:
+        call()
+    except kind as error:
+        return error
+    raise Failed(f"{what}: {kind.__name__} did not come")
+
+
+def wait_until(condition, seconds, what, interval=0.02):
+    """Calls condition() until it is true and returns its value; fails after `seconds`."""
+    global _checks
+    _checks += 1
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise Failed(f"not within {seconds} s: {what}")
+        time.sleep(interval)
+
+
+def free_port():
+    """A loopback port that nobody listens on now. Prefer port 0 where a program can report what it got."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def program(path):
+    """The path of a program of the build; the test is skipped by its name if it is not built."""
+    found = os.path.join(BUILD, path)
+    if not os.access(found, os.X_OK):
+        skip(f"{path} is not built")
+    return found
+
+
+class Process:
+    """A child in a process group of its own, its output in a file; ended by its pid, never by name."""
+
+    def __init__(self, args, ready=None, env=None, cwd=None):
+        """Starts it and, if `ready` (a regular expression, bytes) is given, waits until its output matches; .ready is the match."""
+        self.output = tempfile.TemporaryFile()
+        self.args = args
+        self.child = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
+                                      start_new_session=True, env={**os.environ, **(env or {})}, cwd=cwd)
+        self.pid = self.child.pid
+        self.ready = None
+        if ready is not None:
+            try:
+                self.ready = wait_until(lambda: self._is_ready(ready), READY_SECONDS_MAX, f"{args[0]} is ready")
+            except BaseException:
+                self.kill()
+                raise
+
+    def _is_ready(self, ready):
+        found = re.search(ready, self.text(), re.M)
+        if not found and self.child.poll() is not None:
+            raise Failed(f"{self.args[0]} ended with {self.child.returncode} before it was ready:\n{self.tail()}")
+        return found
+
+    def text(self):
+        """All that it printed so far, bytes."""
+        size = os.fstat(self.output.fileno()).st_size
+        return os.pread(self.output.fileno(), size, 0)
+
+    def tail(self, lines=25):
+        return "\n".join(self.text().decode(errors="replace").splitlines()[-lines:])
+
+    def signal(self, number):
+        self.child.send_signal(number)
+
+    def wait(self, seconds):
+        try:
+            return self.child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise Failed(f"{self.args[0]} did not end within {seconds} s:\n{self.tail()}") from None
+
+    def kill(self):
+        """SIGKILL to the child and to what it started in its group; reaps the child."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.child.wait()
+
+    def stop(self, code=0, seconds=STOP_SECONDS_MAX):
+        """SIGTERM; fails unless it ends with `code` and without a sanitizer's report."""
+        if self.child.poll() is None:
+            self.signal(signal.SIGTERM)
+        got = self.wait(seconds)
+        self.kill()
+        if SANITIZER_REPORT.search(self.text()):
+            raise Failed(f"{self.args[0]}: a report:\n{self.tail(200)}")
+        equal(got, code, f"exit code of {self.args[0]}\n{self.tail()}")
+
+
+class Broker(Process):
+    """A broker on a free loopback port with a data directory of its own (or the given one, which then stays).
+
+    .port, .address ("127.0.0.1:PORT"), .data. Leaving the `with` block stops it and checks its end; after .kill() nothing is checked.
+    """
+
+    def __init__(self, data=None, port=0, args=(), env=None):
+        self.own = data is None
+        self.data = data if data is not None else tempfile.mkdtemp(prefix="sluice-test-")
+        self.killed = False
+        sluiced = program("broker/sluiced")
+        try:
+            super().__init__([sluiced, "--data", self.data, "--listen", f"127.0.0.1:{port}", *args],
+                             ready=rb"^ready (\S+):(\d+)", env=env)
+        except BaseException:
+            self.remove()
+            raise
+        self.port = int(self.ready.group(2))
+        self.address = f"127.0.0.1:{self.port}"
+
+    def kill(self):
+        self.killed = True
+        super().kill()
+
+    def stop(self, code=0, seconds=STOP_SECONDS_MAX):
+        if not self.killed:
+            super().stop(code, seconds)
+
+    def remove(self):
+        if self.own:
+            shutil.rmtree(self.data, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        try:
+            if kind is None:
+                self.stop()
+            else:
+                self.kill()
+                sys.stderr.write(f"--- the broker's last lines\n{self.tail()}\n")
+        finally:
+            self.remove()
+
+
+def _print(line):
+    os.write(_print.fd, (line + "\n").encode(errors="replace"))
+
+
+_print.fd = 1
+
+
+def _diagnose(text):
+    for line in text.rstrip().splitlines():
+        _print("# " + line)
+
+
+def _overrun(number, frame):
+    raise Failed(f"overran its deadline of {TEST_SECONDS_MAX} s" if _overrun.seconds == TEST_SECONDS_MAX else
+                 f"overran its deadline of {_overrun.seconds} s")
+
+
+def run(tests, seconds=TEST_SECONDS_MAX):
+    """Runs [(name, function)], prints TAP, returns the exit code. `seconds` bounds each test."""
+    global _checks
+    failed = 0
+    _overrun.seconds = seconds
+    # Results go to the real standard output, all else that is printed to standard error.
+    sys.stdout.flush()
+    _print.fd = os.dup(1)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGALRM, _overrun)
+    _print("TAP version 13")
+    _print(f"1..{len(tests)}")
+    for number, (name, function) in enumerate(tests, 1):
+        _checks = 0
+        name = name.replace("#", " ")
+        try:
+            signal.alarm(seconds)
+            function()
+            signal.alarm(0)
+            if _checks == 0:
+                raise Failed("checked nothing")
+            _print(f"ok {number} - {name}")
+        except Skip as reason:
+            signal.alarm(0)
+            _print(f"ok {number} - {name} # SKIP {reason}")
+        except Exception as error:
+            signal.alarm(0)
+            failed += 1
+            _print(f"not ok {number} - {name}")
+            _diagnose(str(error) if isinstance(error, Failed) else traceback.format_exc())
+    return 1 if failed else 0
+
+
+def main(namespace, seconds=TEST_SECONDS_MAX):
+    """Runs the functions of a module whose names begin with test_, in their order, or those named as arguments."""
+    tests = [(name[len("test_"):].replace("_", " "), value) for name, value in namespace.items()
+             if name.startswith("test_") and callable(value)]
+    wanted = sys.argv[1:]
+    if wanted:
+        tests = [(name, value) for name, value in tests if any(word in value.__name__ for word in wanted)]
+    sys.exit(run(tests, seconds))
