@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * An attempt of a job on this machine, as files. One directory an attempt: SPOOL/xx/JOB/ATTEMPT, JOB escaped, xx two hex digits of its
+ * hash, so that no directory grows too large. In it:
+ *   job.json  what to run
+ *   start     the start mark: taken by the job's process itself with O_CREAT|O_EXCL before exec, so an attempt starts at most once, whoever
+ *             tries. "PID START SHEPHERD SHEPHERD_START BOOT\n": START are the kernel's start times, since pids are used again
+ *   status    how it ended, by rename: "exit CODE", "signal N", "noexec ERRNO", then the wall time in ms
+ *   cancel    somebody asked for its end
+ *   out, err  its output
+ * All functions may be called from any thread, keep no state and block only for local files. Errors are codes of error.h.
+ */
+#ifndef SLUICE_LOCAL_ATTEMPT_H
+#define SLUICE_LOCAL_ATTEMPT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum { ATTEMPT_PATH_MAX = 1024 };
+
+/* The attempt's directory, made when it does not exist. LIMIT: the spool path or the id is too long. */
+int attempt_dir(const char *spool, const char *job, uint32_t attempt, bool make, char ret[ATTEMPT_PATH_MAX]);
+
+enum attempt_state {
+	ATTEMPT_NOT_STARTED, /* no start mark */
+	ATTEMPT_RUNNING,     /* its process or its shepherd lives */
+	ATTEMPT_ENDED,	     /* there is a status */
+	ATTEMPT_LOST,	     /* a start mark with neither process nor status: never run again within the attempt */
+};
+enum attempt_end { END_EXIT, END_SIGNAL, END_NOEXEC };
+struct attempt_view {
+	enum attempt_state state;
+	pid_t pid, shepherd;	 /* of a start mark; 0: unreadable */
+	bool shepherd_lives, process_lives;
+	enum attempt_end end;
+	int value;		 /* exit code, signal, errno */
+	uint64_t ended_ms;
+	bool cancelled;		 /* the cancel mark is there */
+};
+/* Looks. A start mark that cannot be read counts as started: the attempt is then LOST unless it has a status. IO: why is errno. */
+int attempt_look(const char *dir, struct attempt_view *ret);
+
+/* Asks for its end: leaves the cancel mark, then sends signal to the process group (0: the mark alone). Harmless when it has ended. */
+int attempt_cancel(const char *dir, int signal);
+
+/* Writes a whole file by rename, synced. For job.json and status. */
+int attempt_write(const char *dir, const char *name, const void *bytes, size_t len);
+/* A process's start time (field 22 of /proc/PID/stat); 0: there is none. */
+uint64_t process_start_time(pid_t pid);
+/* This boot, as 16 hex digits and NUL. */
+void boot_id(char ret[17]);
+
+#endif

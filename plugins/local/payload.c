@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * See payload.h. */
+#include "payload.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sluice/error.h"
+
+void payload_free(struct payload *payload)
+{
+	for (size_t i = 0; i < payload->argc; i++)
+		free(payload->argv[i]);
+	for (size_t i = 0; i < payload->env_count; i++)
+		free(payload->env[i]);
+	free(payload->cwd);
+	memset(payload, 0, sizeof(*payload));
+}
+
+static int __attribute__((format(printf, 4, 5))) wrong(char *why, size_t why_bytes, int code, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(why, why_bytes, format, args);
+	va_end(args);
+	return code;
+}
+
+static int take_argv(json_t *argv, struct payload *ret, char *why, size_t why_bytes)
+{
+	size_t i;
+	json_t *word;
+
+	if (!json_is_array(argv) || json_array_size(argv) == 0)
+		return wrong(why, why_bytes, SLUICE_E_INVAL, "payload: argv is missing or empty; expected a list of strings");
+	if (json_array_size(argv) > PAYLOAD_ARGS_MAX)
+		return wrong(why, why_bytes, SLUICE_E_LIMIT, "payload: argv has %zu words; expected at most %d", json_array_size(argv), PAYLOAD_ARGS_MAX);
+	json_array_foreach(argv, i, word)
+	{
+		if (!json_is_string(word))
+			return wrong(why, why_bytes, SLUICE_E_INVAL, "payload: word %zu of argv is not a string", i);
+		ret->argv[i] = strdup(json_string_value(word));
+		if (ret->argv[i] == NULL)
+			return SLUICE_E_NOMEM;
+		ret->argc++;
+	}
+	return 0;
+}
+
+static int take_env(json_t *env, struct payload *ret, char *why, size_t why_bytes)
+{
+	const char *name;
+	json_t *value;
+
+	if (env == NULL)
+		return 0;
+	if (!json_is_object(env) || json_object_size(env) > PAYLOAD_ENV_MAX)
+		return wrong(why, why_bytes, SLUICE_E_INVAL, "payload: env is not an object of at most %d strings", PAYLOAD_ENV_MAX);
+	json_object_foreach(env, name, value)
+	{
+		size_t len;
+
+		if (!json_is_string(value) || name[0] == 0 || strchr(name, '=') != NULL)
+			return wrong(why, why_bytes, SLUICE_E_INVAL, "payload: env member '%.60s' is not a name with a string", name);
+		len = strlen(name) + strlen(json_string_value(value)) + 2;
+		ret->env[ret->env_count] = malloc(len);
+		if (ret->env[ret->env_count] == NULL)
+			return SLUICE_E_NOMEM;
+		(void)snprintf(ret->env[ret->env_count++], len, "%s=%s", name, json_string_value(value));
+	}
+	return 0;
+}
+
+static int take(json_t *json, struct payload *ret, char *why, size_t why_bytes)
+{
+	json_t *cwd = json_object_get(json, "cwd");
+	const char *name;
+	json_t *value;
+	int rc;
+
+	json_object_foreach(json, name, value)
+		if (strcmp(name, "argv") != 0 && strcmp(name, "env") != 0 && strcmp(name, "cwd") != 0)
+			return wrong(why, why_bytes, SLUICE_E_INVAL, "payload: unknown member '%.60s'; expected argv, env or cwd", name);
+	rc = take_argv(json_object_get(json, "argv"), ret, why, why_bytes);
+	if (rc == 0)
+		rc = take_env(json_object_get(json, "env"), ret, why, why_bytes);
+	if (rc != 0 || cwd == NULL)
+		return rc;
+	if (!json_is_string(cwd))
+		return wrong(why, why_bytes, SLUICE_E_INVAL, "payload: cwd is not a string");
+	ret->cwd = strdup(json_string_value(cwd));
+	return ret->cwd == NULL ? SLUICE_E_NOMEM : 0;
+}
+
+int payload_parse(const char *text, size_t len, struct payload *ret, char *why, size_t why_bytes)
+{
+	json_error_t error;
+	json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+	int rc;
+
+	memset(ret, 0, sizeof(*ret));
+	(void)snprintf(why, why_bytes, "out of memory");
+	if (json == NULL)
+		return wrong(why, why_bytes, SLUICE_E_INVAL, "payload: line %d: %s; expected a JSON object with argv", error.line, error.text);
+	rc = json_is_object(json) ? take(json, ret, why, why_bytes)
+				  : wrong(why, why_bytes, SLUICE_E_INVAL, "payload: not a JSON object; expected {\"argv\": [...]}");
+	json_decref(json);
+	if (rc != 0)
+		payload_free(ret);
+	return rc;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The local scheduler's insides: a table of jobs in hand, each in one stage.
+ *
+ *   CLAIMED --intent--> INTENT --spawn--> SPAWNED --start mark--> RUNNING --status--> ENDED --report--> gone
+ *
+ * All of it runs on one thread, the one in local_run(); libsluice's callbacks come from inside sluice_process().
+ */
+#ifndef SLUICE_LOCAL_SERVICE_H
+#define SLUICE_LOCAL_SERVICE_H
+
+#include "attempt.h"
+#include "sluice/client.h"
+#include "sluice/plugin.h"
+
+enum stage { STAGE_CLAIMED, STAGE_INTENT, STAGE_SPAWNED, STAGE_RUNNING, STAGE_ENDED };
+/* Where a fault rig wants the process to stop itself, to be killed there: between intent and start, start and recording, recording
+ * and report. */
+enum window { WINDOW_NONE, WINDOW_INTENT, WINDOW_START, WINDOW_RECORD };
+
+struct service;
+struct job {
+	struct job *prev, *next;
+	struct service *service;
+	char *id;
+	sluice_token token;
+	uint32_t attempt;
+	enum stage stage;
+	bool cancel;	  /* asked for */
+	bool dropped;	  /* not ours any more: its process is ended, nothing is reported */
+	bool had_intent;  /* of an earlier holder: look what became of it before anything is started */
+	uint64_t kill_ms; /* when SIGTERM was sent; SIGKILL follows */
+	bool killed_hard;
+	int starter_fd;	  /* the shepherd's pipe; -1: none */
+	int watch_fd;	  /* pidfd of the shepherd or the job's process; -1: none */
+	uint32_t calls;	  /* under way: the struct stays until they are answered */
+	char dir[ATTEMPT_PATH_MAX];
+	char *payload;
+	size_t payload_len;
+};
+
+struct service {
+	const struct sluice_host *host;
+	sluice_client *client;
+	sluice_sub *sub;
+	int epoll_fd, stop_fd;
+	char spool[512], shepherd[1024], queue[256], source[128];
+	enum window pause;
+	struct job *jobs;
+	bool stopping;
+};
+
+/* service_job.c: what happens to one job. */
+void job_taken(struct service *service, const sluice_delivery_view *delivery);
+void job_starter_said(struct job *job);
+void job_watch_ended(struct job *job);
+void job_cancel(struct service *service, const char *id, sluice_token token);
+void job_lease_lost(struct service *service, const char *id, sluice_token token);
+void jobs_due(struct service *service, uint64_t now_ms);
+void job_free(struct job *job);
+uint64_t service_now_ms(void);
+void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job, const char *text);
+
+#endif

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One job from claim to report. The order is the point: durable INTENT, then the start (taken by the job's process itself), then the
+ * record, then the end. After a death anywhere in between, job_taken() of the next holder looks at the attempt's files first.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "payload.h"
+#include "service.h"
+
+enum { KILL_GRACE_MS = 2000 };
+extern char **environ;
+
+static void reconcile(struct job *job);
+static void report_end(struct job *job, const struct attempt_view *view);
+
+uint64_t service_now_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job, const char *text)
+{
+	char line[512];
+
+	(void)snprintf(line, sizeof(line), "%s%s%s", job != NULL ? job->id : "", job != NULL ? ": " : "", text);
+	service->host->log(service->host->host, level, id, line);
+}
+
+/* For the fault rig: leaves a note and stops; SIGKILL is what comes next. */
+static void window_pause(struct job *job, enum window window, const char *name)
+{
+	char note[ATTEMPT_PATH_MAX];
+	int fd;
+
+	if (job->service->pause != window)
+		return;
+	(void)snprintf(note, sizeof(note), "%s/paused", job->service->spool);
+	fd = open(note, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd >= 0) {
+		(void)dprintf(fd, "%s %d %s\n", name, (int)getpid(), job->id);
+		(void)close(fd);
+	}
+	(void)raise(SIGSTOP);
+}
+
+/* ---- the table ---- */
+
+void job_free(struct job *job)
+{
+	struct service *service = job->service;
+
+	if (job->starter_fd >= 0)
+		(void)close(job->starter_fd);
+	if (job->watch_fd >= 0)
+		(void)close(job->watch_fd);
+	job->starter_fd = job->watch_fd = -1;
+	if (job->calls > 0) {
+		job->dropped = true;
+		return;
+	}
+	if (job->prev != NULL)
+		job->prev->next = job->next;
+	else
+		service->jobs = job->next;
+	if (job->next != NULL)
+		job->next->prev = job->prev;
+	free(job->id);
+	free(job->payload);
+	free(job);
+}
+
+static struct job *job_find(struct service *service, const char *id, uint32_t attempt)
+{
+	for (struct job *job = service->jobs; job != NULL; job = job->next)
+		if (!job->dropped && strcmp(job->id, id) == 0 && (attempt == 0 || job->attempt == attempt))
+			return job;
+	return NULL;
+}
+
+static struct job *job_new(struct service *service, const sluice_delivery_view *delivery)
+{
+	struct job *job = calloc(1, sizeof(*job));
+
+	if (job == NULL)
+		return NULL;
+	job->service = service;
+	job->starter_fd = job->watch_fd = -1;
+	job->attempt = delivery->attempt;
+	job->token = delivery->token;
+	job->cancel = delivery->cancel;
+	job->had_intent = delivery->intent;
+	job->id = strdup(delivery->job);
+	job->payload = malloc(delivery->body.len + 1);
+	if (job->id == NULL || job->payload == NULL) {
+		free(job->id);
+		free(job->payload);
+		free(job);
+		return NULL;
+	}
+	if (delivery->body.len > 0)
+		memcpy(job->payload, delivery->body.data, delivery->body.len);
+	job->payload_len = delivery->body.len;
+	job->next = service->jobs;
+	if (job->next != NULL)
+		job->next->prev = job;
+	service->jobs = job;
+	return job;
+}
+
+/* ---- reports ---- */
+
+static void call_ended(struct job *job)
+{
+	job->calls--;
+	if (job->dropped)
+		job_free(job);
+}
+
+static void on_final(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct job *job = user;
+	int code = sluice_reply_code(reply);
+
+	(void)client;
+	if (code != 0 && code != SLUICE_E_CLOSED)
+		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job, sluice_reply_text(reply));
+	job->dropped = true;
+	call_ended(job);
+}
+
+static void on_progress(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct job *job = user;
+	int code = sluice_reply_code(reply);
+
+	(void)client;
+	if (code != 0 && code != SLUICE_E_CLOSED)
+		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job, sluice_reply_text(reply));
+	call_ended(job);
+}
+
+static void report(struct job *job, const char *state, const char *ref, const char *evidence, int exit_code, sluice_done_fn *done)
+{
+	sluice_job_report_spec spec = {.job = job->id,
+				       .attempt = job->attempt,
+				       .source = job->service->source,
+				       .state = state,
+				       .token = job->token,
+				       .scheduler_ref = ref,
+				       .evidence = evidence,
+				       .exit_code = exit_code};
+	sluice_call call = {.deadline_ms = -1, .done = done, .user = job};
+
+	job->calls++;
+	if (sluice_job_report(job->service->client, &spec, &call, NULL) != 0)
+		call_ended(job); /* the client is closing: the lease is orphaned and the next holder reports */
+}
+
+static void report_final(struct job *job, const char *state, const char *evidence, int exit_code)
+{
+	job->stage = STAGE_ENDED;
+	report(job, state, NULL, evidence, exit_code, on_final);
+}
+
+static void report_end(struct job *job, const struct attempt_view *view)
+{
+	char evidence[256];
+
+	if (job->stage == STAGE_ENDED || job->dropped)
+		return;
+	window_pause(job, WINDOW_RECORD, "record");
+	switch (view->end) {
+	case END_EXIT:
+		(void)snprintf(evidence, sizeof(evidence), "exit code %d%s", view->value, view->cancelled ? ", cancel was asked for" : "");
+		report_final(job, view->value == 0 ? "COMPLETE" : view->cancelled ? "CANCELED" : "FAILED", evidence, view->value);
+		return;
+	case END_SIGNAL:
+		(void)snprintf(evidence, sizeof(evidence), "signal %d (%s)%s", view->value, strsignal(view->value), view->cancelled ? ", cancel was asked for" : "");
+		report_final(job, view->cancelled ? "CANCELED" : "FAILED", evidence, 128 + view->value);
+		return;
+	case END_NOEXEC:
+		(void)snprintf(evidence, sizeof(evidence), "the program could not be started: %s", strerror(view->value));
+		report_final(job, "FAILED", evidence, 127);
+		return;
+	}
+}
+
+/* ---- watching ---- */
+
+static int watch_add(struct job *job, int fd, bool starter)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)(uintptr_t)job | (starter ? 1u : 0u)};
+
+	return epoll_ctl(job->service->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+static void watch(struct job *job, const struct attempt_view *view)
+{
+	pid_t pid = view->shepherd_lives ? view->shepherd : view->pid;
+
+	if (job->watch_fd >= 0)
+		return;
+	job->watch_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (job->watch_fd >= 0 && watch_add(job, job->watch_fd, false) == 0)
+		return;
+	/* It ended between the look and now: look again with the next round. */
+	if (job->watch_fd >= 0)
+		(void)close(job->watch_fd);
+	job->watch_fd = -1;
+}
+
+static void record_running(struct job *job, const struct attempt_view *view)
+{
+	char ref[64];
+
+	if (job->stage == STAGE_RUNNING)
+		return;
+	window_pause(job, WINDOW_START, "start");
+	job->stage = STAGE_RUNNING;
+	(void)snprintf(ref, sizeof(ref), "pid %d", (int)view->pid);
+	report(job, "ACTIVE", ref, "its process has started", 0, on_progress);
+}
+
+static void end_softly(struct job *job)
+{
+	if (job->kill_ms == 0)
+		job->kill_ms = service_now_ms();
+	if (attempt_cancel(job->dir, SIGTERM) != 0)
+		service_log(job->service, SLUICE_LOG_ERROR, "local.cancel", job, "its process could not be signalled");
+}
+
+/* ---- spawning ---- */
+
+static int spawn(struct job *job)
+{
+	char fd_text[16];
+	char *argv[] = {job->service->shepherd, job->dir, fd_text, NULL};
+	posix_spawn_file_actions_t actions;
+	int pipe_fds[2], rc;
+	pid_t pid;
+
+	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) != 0)
+		return errno;
+	(void)snprintf(fd_text, sizeof(fd_text), "%d", 100);
+	(void)posix_spawn_file_actions_init(&actions);
+	(void)posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], 100);
+	rc = posix_spawn(&pid, job->service->shepherd, &actions, NULL, argv, environ);
+	(void)posix_spawn_file_actions_destroy(&actions);
+	(void)close(pipe_fds[1]);
+	if (rc != 0) {
+		(void)close(pipe_fds[0]);
+		return rc;
+	}
+	/* It leaves for a session of its own at once; its first process is reaped in the loop. */
+	job->starter_fd = pipe_fds[0];
+	job->stage = STAGE_SPAWNED;
+	if (watch_add(job, job->starter_fd, true) != 0) {
+		(void)close(job->starter_fd);
+		job->starter_fd = -1;
+	}
+	return 0;
+}
+
+static void start(struct job *job)
+{
+	struct payload payload;
+	char why[256];
+	int rc;
+
+	window_pause(job, WINDOW_INTENT, "intent");
+	if (job->cancel) {
+		report_final(job, "CANCELED", "cancelled after the intent, before its process was started", 0);
+		return;
+	}
+	rc = payload_parse(job->payload, job->payload_len, &payload, why, sizeof(why));
+	if (rc != 0) {
+		report_final(job, "FAILED", why, 0);
+		return;
+	}
+	payload_free(&payload);
+	rc = attempt_write(job->dir, "job.json", job->payload, job->payload_len);
+	if (rc == 0)
+		rc = spawn(job);
+	if (rc != 0) {
+		(void)snprintf(why, sizeof(why), "the shepherd could not be started: %s", rc > 0 ? strerror(rc) : sluice_error_text(rc));
+		report_final(job, "FAILED", why, 0);
+	}
+}
+
+/* ---- after the intent: look, then act ---- */
+
+static void reconcile(struct job *job)
+{
+	struct attempt_view view;
+
+	if (job->dropped || job->stage == STAGE_ENDED)
+		return;
+	if (attempt_look(job->dir, &view) != 0) {
+		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job, "its files cannot be read; it is looked at again");
+		return;
+	}
+	switch (view.state) {
+	case ATTEMPT_NOT_STARTED:
+		if (job->starter_fd < 0)
+			start(job); /* nobody took the mark, and only one ever can */
+		return;
+	case ATTEMPT_RUNNING:
+		record_running(job, &view);
+		watch(job, &view);
+		if (job->cancel)
+			end_softly(job);
+		return;
+	case ATTEMPT_ENDED:
+		report_end(job, &view);
+		return;
+	case ATTEMPT_LOST:
+		report_final(job, "FAILED", "lost: it was started, its process is gone and nobody saw how it ended", 0);
+		return;
+	}
+}
+
+void job_starter_said(struct job *job)
+{
+	char text[32];
+	ssize_t got = read(job->starter_fd, text, sizeof(text));
+
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	(void)close(job->starter_fd); /* said all it has to say, or died */
+	job->starter_fd = -1;
+	if (got <= 0 && job->stage == STAGE_SPAWNED) {
+		struct attempt_view view;
+
+		/* Died before it said anything. If the mark is not there it is tried again by the next look; do not loop. */
+		if (attempt_look(job->dir, &view) == 0 && view.state == ATTEMPT_NOT_STARTED) {
+			report_final(job, "FAILED", "the shepherd ended before it started anything", 0);
+			return;
+		}
+	}
+	reconcile(job);
+}
+
+void job_watch_ended(struct job *job)
+{
+	(void)close(job->watch_fd);
+	job->watch_fd = -1;
+	reconcile(job);
+}
+
+/* ---- intent ---- */
+
+static void on_intent(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct job *job = user;
+	int code = sluice_reply_code(reply);
+
+	(void)client;
+	if (code == 0 && !job->dropped) {
+		job->stage = STAGE_INTENT;
+		reconcile(job);
+	} else if (code != 0) {
+		if (code != SLUICE_E_CANCELLED && code != SLUICE_E_CLOSED)
+			service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job, sluice_reply_text(reply));
+		job->dropped = true; /* cancelled before, or another's now: nothing was started */
+	}
+	call_ended(job);
+}
+
+static void ask_intent(struct job *job)
+{
+	char tag[320];
+	sluice_call call = {.deadline_ms = -1, .done = on_intent, .user = job};
+
+	(void)snprintf(tag, sizeof(tag), "%s#%u", job->id, job->attempt);
+	job->calls++;
+	if (sluice_job_intent(job->service->client, job->id, job->token, job->attempt, tag, &call, NULL) != 0) {
+		job->dropped = true;
+		call_ended(job);
+	}
+}
+
+void job_taken(struct service *service, const sluice_delivery_view *delivery)
+{
+	struct job *job = job_find(service, delivery->job, delivery->attempt);
+
+	/* Ours already, under an older token (a new session took it over). */
+	if (job != NULL) {
+		job->token = delivery->token;
+		job->cancel = job->cancel || delivery->cancel;
+		reconcile(job);
+		return;
+	}
+	job = job_new(service, delivery);
+	if (job == NULL || attempt_dir(service->spool, delivery->job, delivery->attempt, true, job->dir) != 0) {
+		service_log(service, SLUICE_LOG_ERROR, "local.spool", job, "no memory, or no room in the spool; its lease stays and it is taken over later");
+		if (job != NULL)
+			job_free(job);
+		return;
+	}
+	if (job->had_intent) {
+		job->stage = STAGE_INTENT;
+		reconcile(job);
+	} else {
+		ask_intent(job);
+	}
+}
+
+/* ---- cancel, lost leases, time ---- */
+
+void job_cancel(struct service *service, const char *id, sluice_token token)
+{
+	struct job *job = job_find(service, id, 0);
+
+	if (job == NULL || (token != 0 && job->token != token))
+		return;
+	job->cancel = true;
+	if (job->stage == STAGE_RUNNING || job->stage == STAGE_SPAWNED)
+		end_softly(job);
+}
+
+void job_lease_lost(struct service *service, const char *id, sluice_token token)
+{
+	struct job *job = job_find(service, id, 0);
+
+	if (job == NULL || job->token != token || job->stage == STAGE_ENDED)
+		return;
+	/* Another holder, or a forced reset: what runs under this attempt is its business when it took over; after a reset nobody wants it. */
+	service_log(service, SLUICE_LOG_INFO, "local.lease_lost", job, "the lease is gone; it is let go");
+	job_free(job);
+}
+
+void jobs_due(struct service *service, uint64_t now_ms)
+{
+	struct job *next;
+
+	for (struct job *job = service->jobs; job != NULL; job = next) {
+		next = job->next;
+		if (job->dropped) {
+			job_free(job);
+			continue;
+		}
+		if (job->kill_ms != 0 && !job->killed_hard && job->kill_ms + KILL_GRACE_MS <= now_ms && job->stage != STAGE_ENDED) {
+			job->killed_hard = true;
+			(void)attempt_cancel(job->dir, SIGKILL);
+		}
+		/* Nothing tells of it: its watch could not be set, or its files could not be read. */
+		if (job->watch_fd < 0 && job->starter_fd < 0 && job->calls == 0 && job->stage != STAGE_CLAIMED && job->stage != STAGE_ENDED)
+			reconcile(job);
+	}
+}
