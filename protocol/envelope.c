@@ -246,10 +246,11 @@ int envelope_next(struct sluice_slice *io_rest, struct envelope *ret, const char
 
 int envelope_header_next(struct sluice_slice encoded, size_t *io_pos, struct sluice_slice *ret_name, struct sluice_slice *ret_value)
 {
-	struct walk walk = {encoded.data, (const uint8_t *)encoded.data + encoded.len, NULL, 0};
+	struct walk walk = {encoded.data, NULL, NULL, 0};
 
 	if (encoded.len == 0)
 		return 0;
+	walk.end = walk.at + encoded.len;
 	if (*io_pos == 0)
 		(void)map_count(&walk);
 	else

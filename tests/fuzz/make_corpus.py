@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the seed corpus into DIR/<target>/: the byte vectors of the protocol, cut to what each target reads, and a few by hand.
+
+usage: make_corpus.py DIR"""
+import pathlib
+import sys
+
+VECTORS = pathlib.Path(__file__).resolve().parents[1] / "data" / "protocol"
+HEADER_BYTES = 10
+
+
+def vector(name):
+    lines = (VECTORS / (name + ".hex")).read_text().splitlines()
+    return bytes.fromhex("".join(line.split("#")[0] for line in lines))
+
+
+def body(name):
+    return vector(name)[HEADER_BYTES:]
+
+
+def publish_as_batch(name):
+    """u8 flags (1 zstd, 2 subject), u16 count, u32 raw bytes, payload: what fuzz_batch.c reads."""
+    b = body(name)
+    subject, target = int.from_bytes(b[48:50], "big"), int.from_bytes(b[50:52], "big")
+    flags = b[2] | (2 if subject else 0)
+    return bytes([flags]) + b[34:36] + b[44:48] + b[52 + subject + target:]
+
+
+ENVELOPES = ["envelope_min", "envelope_full", "envelope_nil"]
+PUBLISHES = ["publish", "publish_batch", "publish_zstd"]
+# Which of fuzz_message.c's messages, and its bytes.
+MESSAGES = [(0, "request"), (1, "hello"), (2, "reply"), (2, "reply_error"), (3, "welcome"), (4, "notice")]
+REQUESTS = ["82050b2a090a073a050a01611200",  # txn with a publish with a header
+            "a20105" "0a030a0177",            # queue_create
+            "a203100a0e0a016d12050a0153120012020a00",
+            "e20304" "0a026a31"]
+SUBJECTS = ["job.>\njob.4711.active", "*.b.*\na.b.c", "a\na", ">\nx", "a..b\n.", "a*.b\n\xc3\xa4.\xf0\x9f\x9a\xb0"]
+
+
+def seeds():
+    """target -> list of inputs. A new target whose seeds are made, not checked in, has its line here."""
+    deliver = body("deliver_jobs")
+    return {
+        "ack": [body(n) for n in ("ack", "ack_nack", "ack_extend", "acked", "acked_error", "credit")],
+        "batch": [publish_as_batch(n) for n in PUBLISHES],
+        "deliver": [body(n) for n in ("deliver_events", "deliver_items", "deliver_jobs")],
+        "envelope": [vector(n) for n in ENVELOPES] + [b"".join(vector(n) for n in ENVELOPES)]
+                    + [bytes(range(7)) + b"\x07\x09\x01k\x02id\x01s\x01h\x00\x02vvbody"],
+        "message": [bytes([which]) + body(n) for which, n in MESSAGES] + [b"\0" + bytes.fromhex(r) for r in REQUESTS]
+                   + [b"\5" + deliver[52:]],
+        "publish": [vector(n) for n in PUBLISHES],
+        "published": [body("published"), body("published_duplicate")],
+        "subject": [s.encode("latin-1") for s in SUBJECTS],
+    }
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    for target, inputs in seeds().items():
+        folder = pathlib.Path(sys.argv[1]) / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, data in enumerate(inputs):
+            (folder / f"seed-{i:02}").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
