@@ -22,8 +22,8 @@ static int headers_check(struct sluice_slice headers, const char **ret_why)
 	return 0;
 }
 
-int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject, int64_t *ret_time_min, int64_t *ret_time_max,
-		const char **ret_why)
+int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject, int64_t *ret_time_min,
+		int64_t *ret_time_max, const char **ret_why)
 {
 	int64_t min = INT64_MAX, max = INT64_MIN;
 

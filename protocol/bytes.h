@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Bounded big-endian reading and writing for the codecs. A reader that runs out sets `bad` and gives zeros from then on, so a decoder checks
- * once at its end. */
+ * Bounded big-endian reading and writing for the codecs. A reader that runs out sets `bad` and gives zeros
+ * from then on, so a decoder checks once at its end. */
 #ifndef SLUICE_PROTOCOL_BYTES_H
 #define SLUICE_PROTOCOL_BYTES_H
 

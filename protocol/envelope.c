@@ -1,15 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Event envelopes: a small part of msgpack, walked without allocation. The shortest form of every number and length is required, so equal
- * events have equal bytes; what a longer form would say is refused by name.
+ * Event envelopes: a small part of msgpack, walked without allocation. The shortest form of every number and
+ * length is required, so equal events have equal bytes; what a longer form would say is refused by name.
  */
 #include "protocol/envelope.h"
 
 #include "protocol/bytes.h"
 #include "protocol/limits.h"
 
-enum { MP_NIL = 0xc0, MP_BIN8 = 0xc4, MP_BIN16, MP_BIN32, MP_U8 = 0xcc, MP_U16, MP_U32, MP_U64, MP_I8, MP_I16, MP_I32, MP_I64,
-       MP_STR8 = 0xd9, MP_STR16, MP_STR32, MP_MAP16 = 0xde };
+enum {
+	MP_NIL = 0xc0,
+	MP_BIN8 = 0xc4,
+	MP_BIN16,
+	MP_BIN32,
+	MP_U8 = 0xcc,
+	MP_U16,
+	MP_U32,
+	MP_U64,
+	MP_I8,
+	MP_I16,
+	MP_I32,
+	MP_I64,
+	MP_STR8 = 0xd9,
+	MP_STR16,
+	MP_STR32,
+	MP_MAP16 = 0xde
+};
 enum { FIELDS_MIN = 2, FIELDS_MAX = 7 };
 
 struct walk {
@@ -140,7 +156,8 @@ static int64_t integer(struct walk *walk)
 		bits = number(walk, (size_t)1 << power);
 		value = (int64_t)(bits << (64 - (8u << power))) >> (64 - (8u << power));
 		if (value > signed_max[power])
-			wrong(walk, SLUICE_E_PROTOCOL, "a number is not in its shortest form, or not a negative one");
+			wrong(walk, SLUICE_E_PROTOCOL,
+			      "a number is not in its shortest form, or not a negative one");
 		return value;
 	}
 	wrong(walk, SLUICE_E_PROTOCOL, "an envelope has another type where a number is expected");
@@ -202,13 +219,16 @@ static void fields(struct walk *walk, size_t count, struct envelope *ret)
 	if (ret->body.len > LIMIT_EVENT_BODY_BYTES_MAX)
 		wrong(walk, SLUICE_E_LIMIT, "a body is larger than EVENT_BODY_BYTES_MAX");
 	if (count > 2)
-		ret->key = optional(walk, false, LIMIT_EVENT_KEY_BYTES_MAX, "a key is longer than EVENT_KEY_BYTES_MAX");
+		ret->key = optional(walk, false, LIMIT_EVENT_KEY_BYTES_MAX,
+				    "a key is longer than EVENT_KEY_BYTES_MAX");
 	if (count > 3)
-		ret->id = optional(walk, false, LIMIT_EVENT_ID_BYTES_MAX, "an id is longer than EVENT_ID_BYTES_MAX");
+		ret->id = optional(walk, false, LIMIT_EVENT_ID_BYTES_MAX,
+				   "an id is longer than EVENT_ID_BYTES_MAX");
 	if (count > 4 && !nil(walk))
 		ret->headers = headers(walk);
 	if (count > 5)
-		ret->subject = optional(walk, true, LIMIT_SUBJECT_BYTES_MAX, "a subject is longer than SUBJECT_BYTES_MAX");
+		ret->subject = optional(walk, true, LIMIT_SUBJECT_BYTES_MAX,
+					"a subject is longer than SUBJECT_BYTES_MAX");
 	if (count > 6) {
 		int64_t priority = integer(walk);
 
@@ -218,8 +238,8 @@ static void fields(struct walk *walk, size_t count, struct envelope *ret)
 	}
 	/* Trailing defaults are left out: the last field that is there must say something. */
 	if (walk->why == NULL && count > 2 && walk->at[-1] == MP_NIL &&
-	    ((count == 3 && ret->key.len == 0) || (count == 4 && ret->id.len == 0) || (count == 5 && ret->headers.len == 0) ||
-	     (count == 6 && ret->subject.len == 0)))
+	    ((count == 3 && ret->key.len == 0) || (count == 4 && ret->id.len == 0) ||
+	     (count == 5 && ret->headers.len == 0) || (count == 6 && ret->subject.len == 0)))
 		wrong(walk, SLUICE_E_PROTOCOL, "an envelope ends with nil; trailing defaults are left out");
 }
 
@@ -231,7 +251,8 @@ int envelope_next(struct sluice_slice *io_rest, struct envelope *ret, const char
 	uint8_t type = (uint8_t)number(&walk, 1);
 
 	*ret = (struct envelope){0};
-	if (walk.why == NULL && ((type & 0xf0) != 0x90 || (type & 0x0f) < FIELDS_MIN || (type & 0x0f) > FIELDS_MAX))
+	if (walk.why == NULL &&
+	    ((type & 0xf0) != 0x90 || (type & 0x0f) < FIELDS_MIN || (type & 0x0f) > FIELDS_MAX))
 		wrong(&walk, SLUICE_E_PROTOCOL, "an envelope is not an array of 2 to 7 elements");
 	if (walk.why == NULL)
 		fields(&walk, type & 0x0f, ret);
@@ -244,7 +265,8 @@ int envelope_next(struct sluice_slice *io_rest, struct envelope *ret, const char
 	return 0;
 }
 
-int envelope_header_next(struct sluice_slice encoded, size_t *io_pos, struct sluice_slice *ret_name, struct sluice_slice *ret_value)
+int envelope_header_next(struct sluice_slice encoded, size_t *io_pos, struct sluice_slice *ret_name,
+			 struct sluice_slice *ret_value)
 {
 	struct walk walk = {encoded.data, NULL, NULL, 0};
 
@@ -319,17 +341,18 @@ static uint8_t *put_string(uint8_t *at, struct sluice_slice bytes)
 
 size_t envelope_size_max(const struct envelope *envelope)
 {
-	return 1 + 9 + 5 + envelope->body.len + 5 + envelope->key.len + 5 + envelope->id.len + 1 + envelope->headers.len + 5 + envelope->subject.len + 2;
+	return 1 + 9 + 5 + envelope->body.len + 5 + envelope->key.len + 5 + envelope->id.len + 1 +
+	       envelope->headers.len + 5 + envelope->subject.len + 2;
 }
 
 size_t envelope_encode(uint8_t *buf, const struct envelope *envelope)
 {
-	size_t count = envelope->priority != 0	       ? 7
-		       : envelope->subject.len > 0     ? 6
-		       : envelope->headers.len > 0     ? 5
-		       : envelope->id.len > 0	       ? 4
-		       : envelope->key.len > 0	       ? 3
-						       : 2;
+	size_t count = envelope->priority != 0	   ? 7
+		       : envelope->subject.len > 0 ? 6
+		       : envelope->headers.len > 0 ? 5
+		       : envelope->id.len > 0	   ? 4
+		       : envelope->key.len > 0	   ? 3
+						   : 2;
 	uint8_t *at = write_be(buf, 0x90 | count, 1);
 
 	at = put_integer(at, envelope->time_delta_ms);
@@ -352,7 +375,8 @@ static size_t string_size(size_t len)
 	return len + (len < 32 ? 1 : len < 1u << 8 ? 2 : len < 1u << 16 ? 3 : 5);
 }
 
-size_t envelope_headers_encode(uint8_t *buf, const struct sluice_slice *names, const struct sluice_slice *values, size_t n)
+size_t envelope_headers_encode(uint8_t *buf, const struct sluice_slice *names,
+			       const struct sluice_slice *values, size_t n)
 {
 	uint8_t *at = buf;
 	size_t size = n == 0 ? 0 : n < 16 ? 1 : 3;

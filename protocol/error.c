@@ -12,10 +12,9 @@ struct error_row {
 	const char *text;
 };
 
-static const struct error_row rows[] = {
-	{0, 0, false, "OK", "done"},
+static const struct error_row rows[] = {{0, 0, false, "OK", "done"},
 #define ROW(name, code, exit, retriable, text) {code, exit, retriable, #name, text},
-	SLUICE_ERRORS(ROW)
+					SLUICE_ERRORS(ROW)
 #undef ROW
 };
 

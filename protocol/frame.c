@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Frames: bytes <-> structs. Layouts are in frame.h and SPEC.md; each decoder checks every limit before it returns 0. */
+ * Frames: bytes <-> structs. Layouts are in frame.h and SPEC.md; each decoder checks every limit before it
+ * returns 0. */
 #include "protocol/frame.h"
 
 #include "protocol/bytes.h"
@@ -17,7 +18,8 @@ static int beyond(const char **ret_why, const char *why)
 	return SLUICE_E_LIMIT;
 }
 
-int frame_header_decode(const uint8_t *buf, uint64_t frame_bytes_max, struct frame_header *ret, const char **ret_why)
+int frame_header_decode(const uint8_t *buf, uint64_t frame_bytes_max, struct frame_header *ret,
+			const char **ret_why)
 {
 	struct reader reader = {buf, FRAME_HEADER_BYTES, false};
 	uint64_t length = read_be(&reader, 4);
@@ -25,7 +27,8 @@ int frame_header_decode(const uint8_t *buf, uint64_t frame_bytes_max, struct fra
 	if (length < FRAME_LENGTH_OVERHEAD)
 		return bad(ret_why, "the length is shorter than type, flags and correlation (6 bytes)");
 	if (length > frame_bytes_max)
-		return beyond(ret_why, "the length is over the limit (FRAME_BYTES_MAX; before HELLO is accepted PREAUTH_BYTES_MAX)");
+		return beyond(ret_why,
+			      "the length is over FRAME_BYTES_MAX, or PREAUTH_BYTES_MAX before WELCOME");
 	ret->body_bytes = (uint32_t)length - FRAME_LENGTH_OVERHEAD;
 	ret->type = (uint8_t)read_be(&reader, 1);
 	ret->flags = (uint8_t)read_be(&reader, 1);
@@ -59,7 +62,8 @@ static int publish_check(const struct frame_publish *publish, const char **ret_w
 		return bad(ret_why, "the batch has no events");
 	if (publish->producer != 0 && publish->first_seq == 0)
 		return bad(ret_why, "a producer's sequence starts at 1");
-	if (publish->producer == 0 && (publish->first_seq != 0 || publish->settled_seq != 0 || publish->epoch != 0))
+	if (publish->producer == 0 &&
+	    (publish->first_seq != 0 || publish->settled_seq != 0 || publish->epoch != 0))
 		return bad(ret_why, "a sequence is given without a producer");
 	if (publish->first_seq + publish->count < publish->first_seq)
 		return bad(ret_why, "the sequence numbers overflow");
@@ -220,7 +224,8 @@ int frame_deliver_decode(struct sluice_slice body, struct frame_deliver *ret, co
 
 size_t frame_deliver_head_size(const struct frame_deliver *deliver)
 {
-	return FRAME_DELIVER_FIXED_BYTES + (size_t)deliver->run_count * FRAME_RUN_BYTES + deliver->subject.len;
+	return FRAME_DELIVER_FIXED_BYTES + (size_t)deliver->run_count * FRAME_RUN_BYTES +
+	       deliver->subject.len;
 }
 
 static uint8_t *runs_write(uint8_t *at, const struct frame_run *runs, size_t count)
@@ -232,7 +237,8 @@ static uint8_t *runs_write(uint8_t *at, const struct frame_run *runs, size_t cou
 	return at;
 }
 
-size_t frame_deliver_head_encode(uint8_t *buf, const struct frame_deliver *deliver, const struct frame_run *run_array)
+size_t frame_deliver_head_encode(uint8_t *buf, const struct frame_deliver *deliver,
+				 const struct frame_run *run_array)
 {
 	uint8_t *at = buf;
 

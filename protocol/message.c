@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * protobuf-c has no limit on depth or groups and does not check UTF-8; what comes from outside is looked over first, without
- * allocation, against the descriptor.
+ * protobuf-c has no limit on depth or groups and does not check UTF-8; what comes from outside is looked over
+ * first, without allocation, against the descriptor.
  */
 #include "protocol/message.h"
 
@@ -32,15 +32,18 @@ static bool varint(struct reader *reader, uint64_t *ret)
 	return false;
 }
 
-/* What is under way: fields cost 2 bytes of input and up to a hundred of memory each, so they are counted before anything is allocated. */
+/* What is under way: fields cost 2 bytes of input and up to a hundred of memory each, so they are counted
+ * before anything is allocated. */
 struct look {
 	const char *why;
 	uint64_t fields;
 };
 
-static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int depth);
+static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+		int depth);
 
-static int look_at_bytes(struct look *at, const ProtobufCFieldDescriptor *field, struct sluice_slice bytes, int depth)
+static int look_at_bytes(struct look *at, const ProtobufCFieldDescriptor *field, struct sluice_slice bytes,
+			 int depth)
 {
 	if (field == NULL)
 		return 0;
@@ -53,7 +56,8 @@ static int look_at_bytes(struct look *at, const ProtobufCFieldDescriptor *field,
 	return 0;
 }
 
-static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int depth)
+static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+		int depth)
 {
 	struct reader reader = reader_of(bytes);
 
@@ -86,7 +90,9 @@ static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, s
 		case WIRE_BYTES:
 			if (!varint(&reader, &value) || value > reader.left)
 				return SLUICE_E_PROTOCOL;
-			rc = look_at_bytes(at, protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3)),
+			rc = look_at_bytes(at,
+					   protobuf_c_message_descriptor_get_field(descriptor,
+										   (unsigned)(tag >> 3)),
 					   read_bytes(&reader, (size_t)value), depth);
 			if (rc != 0)
 				return rc;
@@ -113,14 +119,17 @@ static void strip_field(ProtobufCMessage *message, const ProtobufCFieldDescripto
 	if (field->type != PROTOBUF_C_TYPE_MESSAGE)
 		return;
 	if (field->label == PROTOBUF_C_LABEL_REPEATED) {
-		size_t count = *(const size_t *)(const void *)((const uint8_t *)message + field->quantifier_offset);
+		size_t count =
+			*(const size_t *)(const void *)((const uint8_t *)message + field->quantifier_offset);
 		ProtobufCMessage **list = *(ProtobufCMessage ***)member;
 
 		for (size_t i = 0; i < count; i++)
 			strip(list[i]);
 		return;
 	}
-	if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 && *(const uint32_t *)(const void *)((const uint8_t *)message + field->quantifier_offset) != field->id)
+	if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 &&
+	    *(const uint32_t *)(const void *)((const uint8_t *)message + field->quantifier_offset) !=
+		    field->id)
 		return;
 	if (*(ProtobufCMessage **)member != NULL)
 		strip(*(ProtobufCMessage **)member);
@@ -137,8 +146,8 @@ static void strip(ProtobufCMessage *message)
 		strip_field(message, &message->descriptor->fields[i]);
 }
 
-int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max, ProtobufCMessage **ret,
-		   const char **ret_why)
+int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
+		   ProtobufCMessage **ret, const char **ret_why)
 {
 	struct look at = {0};
 	ProtobufCMessage *message;

@@ -11,16 +11,18 @@
 #include "sluice/error.h"
 #include "sluice/types.h"
 
-/* Unpacks input that came from outside: at most max bytes (LIMIT beyond), no groups, strings valid UTF-8 without NUL, at
- * most MESSAGE_DEPTH_MAX nested messages and MESSAGE_FIELDS_MAX fields; unknown fields are dropped, so that packing again is canonical. *ret is owned
- * (protobuf_c_message_free_unpacked). Errors: PROTOCOL, LIMIT with *ret_why (static). */
+/* Unpacks input that came from outside: at most max bytes (LIMIT beyond), no groups, strings valid UTF-8
+ * without NUL, at most MESSAGE_DEPTH_MAX nested messages and MESSAGE_FIELDS_MAX fields; unknown fields are
+ * dropped, so that packing again is canonical. *ret is owned (protobuf_c_message_free_unpacked). Errors:
+ * PROTOCOL, LIMIT with *ret_why (static). */
 enum { MESSAGE_DEPTH_MAX = 8 };
-int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max, ProtobufCMessage **ret,
-		   const char **ret_why) SLUICE_MUST_USE;
+int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
+		   ProtobufCMessage **ret, const char **ret_why) SLUICE_MUST_USE;
 
-/* Compact JSON of any message, through its descriptor; deterministic, one line. Names as in the .proto; fields with default values are left out unless
- * all is set; bytes as text when they are valid UTF-8, else as base64 under NAME_base64; 64-bit numbers as numbers; enums as lower
- * case names without their prefix. *ret is malloc'd, owned, NUL-terminated. */
+/* Compact JSON of any message, through its descriptor; deterministic, one line. Names as in the .proto;
+ * fields with default values are left out unless all is set; bytes as text when they are valid UTF-8, else as
+ * base64 under NAME_base64; 64-bit numbers as numbers; enums as lower case names without their prefix. *ret
+ * is malloc'd, owned, NUL-terminated. */
 int message_json(const ProtobufCMessage *message, bool all, char **ret) SLUICE_MUST_USE;
 
 #endif

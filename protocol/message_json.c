@@ -75,8 +75,11 @@ static void put_base64(struct text *text, const uint8_t *at, size_t len)
 
 	text_add(text, "\"", 1);
 	for (size_t i = 0; i < len; i += 3) {
-		uint32_t bits = (uint32_t)at[i] << 16 | (i + 1 < len ? (uint32_t)at[i + 1] << 8 : 0) | (i + 2 < len ? at[i + 2] : 0u);
-		char out[4] = {alphabet[bits >> 18], alphabet[bits >> 12 & 63], i + 1 < len ? alphabet[bits >> 6 & 63] : '=', i + 2 < len ? alphabet[bits & 63] : '='};
+		uint32_t bits = (uint32_t)at[i] << 16 | (i + 1 < len ? (uint32_t)at[i + 1] << 8 : 0) |
+				(i + 2 < len ? at[i + 2] : 0u);
+		char out[4] = {alphabet[bits >> 18], alphabet[bits >> 12 & 63],
+			       i + 1 < len ? alphabet[bits >> 6 & 63] : '=',
+			       i + 2 < len ? alphabet[bits & 63] : '='};
 
 		text_add(text, out, sizeof(out));
 	}
@@ -205,7 +208,8 @@ static bool is_default(const ProtobufCFieldDescriptor *field, const void *member
 	}
 }
 
-static void put_name(struct text *text, const ProtobufCFieldDescriptor *field, const void *member, bool *io_first)
+static void put_name(struct text *text, const ProtobufCFieldDescriptor *field, const void *member,
+		     bool *io_first)
 {
 	const ProtobufCBinaryData *binary = member;
 
@@ -214,12 +218,14 @@ static void put_name(struct text *text, const ProtobufCFieldDescriptor *field, c
 	*io_first = false;
 	text_add(text, "\"", 1);
 	text_add(text, field->name, strlen(field->name));
-	if (field->type == PROTOBUF_C_TYPE_BYTES && field->label != PROTOBUF_C_LABEL_REPEATED && !utf8_valid((struct sluice_slice){binary->data, binary->len}))
+	if (field->type == PROTOBUF_C_TYPE_BYTES && field->label != PROTOBUF_C_LABEL_REPEATED &&
+	    !utf8_valid((struct sluice_slice){binary->data, binary->len}))
 		text_add(text, "_base64", 7);
 	text_add(text, "\":", 2);
 }
 
-static void put_field(struct text *text, const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field, bool all, bool *io_first)
+static void put_field(struct text *text, const ProtobufCMessage *message,
+		      const ProtobufCFieldDescriptor *field, bool all, bool *io_first)
 {
 	const uint8_t *base = (const uint8_t *)message;
 	const void *member = base + field->offset;
@@ -240,7 +246,8 @@ static void put_field(struct text *text, const ProtobufCMessage *message, const 
 		text_add(text, "]", 1);
 		return;
 	}
-	if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 && *(const uint32_t *)(const void *)(base + field->quantifier_offset) != field->id)
+	if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 &&
+	    *(const uint32_t *)(const void *)(base + field->quantifier_offset) != field->id)
 		return;
 	if (is_default(field, member) && (!all || field->type == PROTOBUF_C_TYPE_MESSAGE))
 		return;

@@ -51,7 +51,8 @@ static int tokens_check(struct sluice_slice subject, bool pattern, const char **
 			continue;
 		if (i == token)
 			return say(ret_why, SLUICE_E_INVAL, "it has an empty token");
-		wild = memchr(at + token, '*', i - token) != NULL || memchr(at + token, '>', i - token) != NULL;
+		wild = memchr(at + token, '*', i - token) != NULL ||
+		       memchr(at + token, '>', i - token) != NULL;
 		if (wild && !pattern)
 			return say(ret_why, SLUICE_E_INVAL, "'*' and '>' are for patterns only");
 		if (wild && i - token != 1)

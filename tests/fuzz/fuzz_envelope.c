@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Envelopes, both ways: what decodes encodes to the same bytes, and what is encoded decodes to the same event. */
+ * Envelopes, both ways: what decodes encodes to the same bytes, and what is encoded decodes to the same
+ * event. */
 #include "fuzz.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -20,7 +21,8 @@ static void headers_again(struct sluice_slice headers)
 		return;
 	bytes = exactly(headers.len);
 	REQUIRE(envelope_headers_encode(NULL, names, values, n) == headers.len);
-	REQUIRE(envelope_headers_encode(bytes, names, values, n) == headers.len && memcmp(bytes, headers.data, headers.len) == 0);
+	REQUIRE(envelope_headers_encode(bytes, names, values, n) == headers.len &&
+		memcmp(bytes, headers.data, headers.len) == 0);
 	free(bytes);
 }
 
@@ -38,7 +40,8 @@ static void decode(struct sluice_slice rest)
 		}
 		REQUIRE(envelope.encoded.data == from.data && envelope.encoded.len + rest.len == from.len);
 		bytes = exactly(envelope_size_max(&envelope));
-		REQUIRE(envelope_encode(bytes, &envelope) == envelope.encoded.len && memcmp(bytes, from.data, envelope.encoded.len) == 0);
+		REQUIRE(envelope_encode(bytes, &envelope) == envelope.encoded.len &&
+			memcmp(bytes, from.data, envelope.encoded.len) == 0);
 		free(bytes);
 		headers_again(envelope.headers);
 	}
@@ -60,7 +63,8 @@ static void encode(struct sluice_slice in)
 	value = take_bytes(&in, (size_t)take_number(&in, 2));
 	headers = exactly(name.len + value.len + 16);
 	if (name.len > 0)
-		envelope.headers = (struct sluice_slice){headers, envelope_headers_encode(headers, &name, &value, 1)};
+		envelope.headers =
+			(struct sluice_slice){headers, envelope_headers_encode(headers, &name, &value, 1)};
 	envelope.body = in;
 	bytes = exactly(envelope_size_max(&envelope));
 	rest = (struct sluice_slice){bytes, envelope_encode(bytes, &envelope)};
@@ -68,7 +72,8 @@ static void encode(struct sluice_slice in)
 	if (envelope.headers.len <= LIMIT_EVENT_HEADERS_BYTES_MAX) {
 		REQUIRE(envelope_next(&rest, &back, &why) == 0 && rest.len == 0);
 		REQUIRE(back.time_delta_ms == envelope.time_delta_ms && back.priority == envelope.priority);
-		REQUIRE(same(back.body, envelope.body) && same(back.key, envelope.key) && same(back.id, envelope.id));
+		REQUIRE(same(back.body, envelope.body) && same(back.key, envelope.key) &&
+			same(back.id, envelope.id));
 		REQUIRE(same(back.headers, envelope.headers) && same(back.subject, envelope.subject));
 	}
 	free(bytes);

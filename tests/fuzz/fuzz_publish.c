@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < FRAME_HEADER_BYTES)
 		return 0;
 	if (frame_header_decode(data, LIMIT_FRAME_BYTES_MAX, &header, &why) == 0) {
-		REQUIRE(header.body_bytes + FRAME_LENGTH_OVERHEAD <= LIMIT_FRAME_BYTES_MAX && header.flags == 0);
+		REQUIRE(header.body_bytes + FRAME_LENGTH_OVERHEAD <= LIMIT_FRAME_BYTES_MAX &&
+			header.flags == 0);
 		frame_header_encode(again, &header);
 		REQUIRE(memcmp(again, data, sizeof(again)) == 0);
 	} else {
@@ -28,7 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		REQUIRE(why != NULL);
 		return 0;
 	}
-	REQUIRE(publish.count >= 1 && publish.count <= LIMIT_BATCH_EVENTS_MAX && publish.raw_bytes <= LIMIT_BATCH_RAW_BYTES_MAX);
+	REQUIRE(publish.count >= 1 && publish.count <= LIMIT_BATCH_EVENTS_MAX &&
+		publish.raw_bytes <= LIMIT_BATCH_RAW_BYTES_MAX);
 	REQUIRE(publish.subject.len <= LIMIT_SUBJECT_BYTES_MAX && publish.target.len <= LIMIT_NAME_BYTES_MAX);
 	REQUIRE(publish.first_seq + publish.count >= publish.first_seq);
 	REQUIRE(frame_publish_size(&publish) == body.len);

@@ -8,7 +8,8 @@
 static struct sluice_slice token(struct sluice_slice *io, bool *ret_last)
 {
 	const uint8_t *dot = io->len > 0 ? memchr(io->data, '.', io->len) : NULL;
-	struct sluice_slice found = take_bytes(io, dot != NULL ? (size_t)(dot - (const uint8_t *)io->data) : io->len);
+	struct sluice_slice found =
+		take_bytes(io, dot != NULL ? (size_t)(dot - (const uint8_t *)io->data) : io->len);
 
 	*ret_last = dot == NULL;
 	if (dot != NULL)
@@ -39,7 +40,9 @@ static bool oracle(struct sluice_slice pattern, struct sluice_slice subject)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const uint8_t *newline = size > 0 ? memchr(data, '\n', size) : NULL;
-	struct sluice_slice subject = {data, size}, pattern = take_bytes(&subject, newline != NULL ? (size_t)(newline - data) : size / 2);
+	struct sluice_slice subject = {data, size},
+			    pattern = take_bytes(&subject,
+						 newline != NULL ? (size_t)(newline - data) : size / 2);
 	const char *why = NULL;
 	bool good_pattern = pattern_check(pattern, &why) == 0, good_subject, matches;
 
@@ -47,7 +50,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (newline != NULL)
 		(void)take_bytes(&subject, 1);
 	good_subject = subject_check(subject, &why) == 0;
-	REQUIRE(!good_subject || (pattern_check(subject, &why) == 0 && subject.len <= LIMIT_SUBJECT_BYTES_MAX));
+	REQUIRE(!good_subject ||
+		(pattern_check(subject, &why) == 0 && subject.len <= LIMIT_SUBJECT_BYTES_MAX));
 	/* A subject is a name too; the other way round dots, spaces and wildcards make the difference. */
 	REQUIRE(!good_subject || name_check(subject, &why) == 0);
 	(void)name_check(pattern, &why);

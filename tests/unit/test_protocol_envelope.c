@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Envelopes and batches: vectors, round trips, one encoding per event, every cut, every limit, zstd that lies. */
+ * Envelopes and batches: vectors, round trips, one encoding per event, every cut, every limit, zstd that
+ * lies. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,11 +47,13 @@ static struct sluice_slice vector_again(const char *name, struct envelope *ret)
 	cr_assert(envelope_next(&rest, ret, &why) == 0 && rest.len == 0, "%s: %s", name, why);
 	cr_assert(ret->encoded.len == bytes.len && ret->encoded.data == bytes.data);
 	len = envelope_encode(again, ret);
-	cr_assert(len == bytes.len && len <= envelope_size_max(ret) && memcmp(again, bytes.data, len) == 0, "%s", name);
+	cr_assert(len == bytes.len && len <= envelope_size_max(ret) && memcmp(again, bytes.data, len) == 0,
+		  "%s", name);
 	for (size_t cut = 0; cut < bytes.len; cut++) {
 		struct envelope envelope;
 
-		cr_assert(next((struct sluice_slice){bytes.data, cut}, &envelope, NULL) == SLUICE_E_PROTOCOL, "%s: %zu bytes", name, cut);
+		cr_assert(next((struct sluice_slice){bytes.data, cut}, &envelope, NULL) == SLUICE_E_PROTOCOL,
+			  "%s: %zu bytes", name, cut);
 	}
 	return bytes;
 }
@@ -61,24 +64,29 @@ Test(envelope, vectors_decode_encode_and_cuts_are_refused)
 	struct sluice_slice name, value, vector = vector_again("envelope_min", &envelope);
 	size_t pos = 0;
 
-	cr_assert(envelope.time_delta_ms == 0 && slice_is(envelope.body, "hello") && envelope.key.len == 0 && envelope.headers.len == 0);
+	cr_assert(envelope.time_delta_ms == 0 && slice_is(envelope.body, "hello") && envelope.key.len == 0 &&
+		  envelope.headers.len == 0);
 	drop(vector);
 	vector = vector_again("envelope_full", &envelope);
-	cr_assert(envelope.time_delta_ms == -5 && slice_is(envelope.key, "k1") && slice_is(envelope.id, "id-7") && envelope.priority == 9);
+	cr_assert(envelope.time_delta_ms == -5 && slice_is(envelope.key, "k1") &&
+		  slice_is(envelope.id, "id-7") && envelope.priority == 9);
 	cr_assert(slice_is(envelope.subject, "job.4711.active"));
-	cr_assert(envelope_header_next(envelope.headers, &pos, &name, &value) == 1 && slice_is(name, "user") && slice_is(value, "ada"));
+	cr_assert(envelope_header_next(envelope.headers, &pos, &name, &value) == 1 &&
+		  slice_is(name, "user") && slice_is(value, "ada"));
 	cr_assert(envelope_header_next(envelope.headers, &pos, &name, &value) == 0);
 	drop(vector);
 	vector = vector_again("envelope_nil", &envelope);
-	cr_assert(envelope.time_delta_ms == 1000 && envelope.body.len == 0 && envelope.id.len == 0 && envelope.headers.len > 0);
+	cr_assert(envelope.time_delta_ms == 1000 && envelope.body.len == 0 && envelope.id.len == 0 &&
+		  envelope.headers.len > 0);
 	drop(vector);
 }
 
 Test(envelope, times_round_trip_at_each_width)
 {
-	static const int64_t times[] = {0,	    127,       128,	  255,		256,	    65535,	65536,	    4294967295,
-					4294967296, INT64_MAX, -1,	  -32,		-33,	    -128,	-129,	    -32768,
-					-32769,	    INT32_MIN, -2147483649, INT64_MIN};
+	static const int64_t times[] = {0,	127,	128,	    255,	 256,
+					65535,	65536,	4294967295, 4294967296,	 INT64_MAX,
+					-1,	-32,	-33,	    -128,	 -129,
+					-32768, -32769, INT32_MIN,  -2147483649, INT64_MIN};
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
 		struct envelope envelope = {.time_delta_ms = times[i]}, back;
@@ -86,8 +94,9 @@ Test(envelope, times_round_trip_at_each_width)
 		size_t left, len = envelope_encode(bytes, &envelope);
 
 		cr_assert(len <= envelope_size_max(&envelope));
-		cr_assert(next((struct sluice_slice){bytes, len}, &back, &left) == 0 && left == 0 && back.time_delta_ms == times[i], "%lld",
-			  (long long)times[i]);
+		cr_assert(next((struct sluice_slice){bytes, len}, &back, &left) == 0 && left == 0 &&
+				  back.time_delta_ms == times[i],
+			  "%lld", (long long)times[i]);
 	}
 }
 
@@ -95,18 +104,20 @@ Test(envelope, longer_forms_than_needed_are_refused)
 {
 	cr_assert(CODE("\x92\x00\xc4\x00") == 0);
 	cr_assert(CODE("\xdc\x00\x02\x00\xc4\x00") == SLUICE_E_PROTOCOL); /* array 16 */
-	cr_assert(CODE("\x92\xcc\x7f\xc4\x00") == SLUICE_E_PROTOCOL);	   /* 127 as uint 8 */
+	cr_assert(CODE("\x92\xcc\x7f\xc4\x00") == SLUICE_E_PROTOCOL);	  /* 127 as uint 8 */
 	cr_assert(CODE("\x92\xcd\x00\xff\xc4\x00") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x92\xce\x00\x00\xff\xff\xc4\x00") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x92\xcf\x00\x00\x00\x00\xff\xff\xff\xff\xc4\x00") == SLUICE_E_PROTOCOL);
-	cr_assert(CODE("\x92\xcf\x80\x00\x00\x00\x00\x00\x00\x00\xc4\x00") == SLUICE_E_PROTOCOL); /* over INT64_MAX */
-	cr_assert(CODE("\x92\xd0\xff\xc4\x00") == SLUICE_E_PROTOCOL);				    /* -1 as int 8 */
-	cr_assert(CODE("\x92\xd0\x05\xc4\x00") == SLUICE_E_PROTOCOL);				    /* 5 as int 8 */
+	cr_assert(CODE("\x92\xcf\x80\x00\x00\x00\x00\x00\x00\x00\xc4\x00") ==
+		  SLUICE_E_PROTOCOL);				      /* over INT64_MAX */
+	cr_assert(CODE("\x92\xd0\xff\xc4\x00") == SLUICE_E_PROTOCOL); /* -1 as int 8 */
+	cr_assert(CODE("\x92\xd0\x05\xc4\x00") == SLUICE_E_PROTOCOL); /* 5 as int 8 */
 	cr_assert(CODE("\x92\xd1\xff\x80\xc4\x00") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x92\x00\xc5\x00\x01x") == SLUICE_E_PROTOCOL); /* 1 byte as bin 16 */
 	cr_assert(CODE("\x92\x00\xc6\x00\x00\x00\x01x") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x96\x00\xc4\x00\xc0\xc0\xc0\xd9\x01x") == SLUICE_E_PROTOCOL); /* 1 byte as str 8 */
-	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\xde\x00\x01\xa1x\xa0") == SLUICE_E_PROTOCOL); /* 1 pair as map 16 */
+	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\xde\x00\x01\xa1x\xa0") ==
+		  SLUICE_E_PROTOCOL); /* 1 pair as map 16 */
 }
 
 Test(envelope, what_says_nothing_is_left_out)
@@ -117,10 +128,11 @@ Test(envelope, what_says_nothing_is_left_out)
 	cr_assert(CODE("\x96\x00\xc4\x00\xc0\xc0\xc0\xc0") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x97\x00\xc4\x00\xc0\xc0\xc0\xc0\xc0") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x97\x00\xc4\x00\xc0\xc0\xc0\xc0\x00") == SLUICE_E_PROTOCOL); /* priority 0 */
-	cr_assert(CODE("\x97\x00\xc4\x00\xc0\xc0\xc0\xc0\xcd\x01\x00") == SLUICE_E_PROTOCOL); /* priority 256 */
+	cr_assert(CODE("\x97\x00\xc4\x00\xc0\xc0\xc0\xc0\xcd\x01\x00") ==
+		  SLUICE_E_PROTOCOL); /* priority 256 */
 	cr_assert(CODE("\x97\x00\xc4\x00\xc0\xc0\xc0\xc0\xcc\xff") == 0);
-	cr_assert(CODE("\x93\x00\xc4\x00\xc4\x00") == SLUICE_E_PROTOCOL); /* empty key */
-	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\x80") == SLUICE_E_PROTOCOL); /* empty map */
+	cr_assert(CODE("\x93\x00\xc4\x00\xc4\x00") == SLUICE_E_PROTOCOL);	       /* empty key */
+	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\x80") == SLUICE_E_PROTOCOL);	       /* empty map */
 	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\x81\xa0\xa1x") == SLUICE_E_PROTOCOL); /* empty header name */
 }
 
@@ -128,8 +140,8 @@ Test(envelope, other_shapes_are_refused)
 {
 	cr_assert(CODE("\x91\x00") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x98\x00\xc4\x00\xc0\xc0\xc0\xc0\x01\x01") == SLUICE_E_PROTOCOL);
-	cr_assert(CODE("\x92\xc4\x00\x00") == SLUICE_E_PROTOCOL);   /* order */
-	cr_assert(CODE("\x92\x00\xa1x") == SLUICE_E_PROTOCOL);	      /* body as str */
+	cr_assert(CODE("\x92\xc4\x00\x00") == SLUICE_E_PROTOCOL);      /* order */
+	cr_assert(CODE("\x92\x00\xa1x") == SLUICE_E_PROTOCOL);	       /* body as str */
 	cr_assert(CODE("\x93\x00\xc4\x00\xa1k") == SLUICE_E_PROTOCOL); /* key as str */
 	cr_assert(CODE("\x92\xc0\xc4\x00") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x92\x00\xc6\xff\xff\xff\xff") == SLUICE_E_PROTOCOL); /* 4 GiB that are not there */
@@ -182,7 +194,8 @@ static int with_headers(size_t bytes)
 	cr_assert(filling != NULL && encoded != NULL);
 	memset(filling, 'v', bytes);
 	value.data = filling;
-	cr_assert(envelope_headers_encode(NULL, &name, &value, 1) == bytes && envelope_headers_encode(encoded, &name, &value, 1) == bytes);
+	cr_assert(envelope_headers_encode(NULL, &name, &value, 1) == bytes &&
+		  envelope_headers_encode(encoded, &name, &value, 1) == bytes);
 	rc = sized((struct envelope){.headers = {encoded, bytes}});
 	free(filling);
 	free(encoded);
@@ -206,10 +219,12 @@ Test(envelope, headers_limit_at_its_edge)
 
 			/* 1 + (2 + 3 + a) + (2 + 3 + b) */
 			values[0] = (struct sluice_slice){filling, 1000};
-			values[1] = (struct sluice_slice){filling, LIMIT_EVENT_HEADERS_BYTES_MAX - 1011 + over};
+			values[1] =
+				(struct sluice_slice){filling, LIMIT_EVENT_HEADERS_BYTES_MAX - 1011 + over};
 			len = envelope_headers_encode(encoded, names, values, 2);
 			cr_assert(len == LIMIT_EVENT_HEADERS_BYTES_MAX + over);
-			cr_assert(sized((struct envelope){.headers = {encoded, len}}) == (over == 0 ? 0 : SLUICE_E_LIMIT));
+			cr_assert(sized((struct envelope){.headers = {encoded, len}}) ==
+				  (over == 0 ? 0 : SLUICE_E_LIMIT));
 		}
 		free(filling);
 		free(encoded);
@@ -234,10 +249,12 @@ Test(envelope, many_headers_keep_their_order)
 		cr_assert(len == envelope_headers_encode(NULL, names, values, n));
 		cr_assert(sized((struct envelope){.headers = {encoded, len}}) == 0);
 		for (size_t i = 0; i < n; i++) {
-			cr_assert(envelope_header_next((struct sluice_slice){encoded, len}, &pos, &name, &value) == 1);
+			cr_assert(envelope_header_next((struct sluice_slice){encoded, len}, &pos, &name,
+						       &value) == 1);
 			cr_assert(slice_is(name, texts[i]) && value.len == values[i].len);
 		}
-		cr_assert(envelope_header_next((struct sluice_slice){encoded, len}, &pos, &name, &value) == 0);
+		cr_assert(envelope_header_next((struct sluice_slice){encoded, len}, &pos, &name, &value) ==
+			  0);
 	}
 	cr_assert(envelope_headers_encode(NULL, NULL, NULL, 0) == 0);
 }
@@ -249,7 +266,9 @@ static struct sluice_slice batch_of(uint8_t *buf, uint32_t count, const char *su
 	size_t len = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
-		struct envelope envelope = {.time_delta_ms = (int64_t)i - 3, .body = text("b"), .subject = text(subject)};
+		struct envelope envelope = {.time_delta_ms = (int64_t)i - 3,
+					    .body = text("b"),
+					    .subject = text(subject)};
 
 		len += envelope_encode(buf + len, &envelope);
 	}
@@ -297,10 +316,14 @@ Test(batch, header_text_is_utf8)
 	uint8_t encoded[64], buf[128];
 
 	for (size_t i = 0; i < 10; i++) {
-		struct sluice_slice good = text("x"), name = i < 5 ? text(bad[i]) : good, value = i < 5 ? good : text(bad[i - 5]);
-		struct envelope envelope = {.headers = {encoded, envelope_headers_encode(encoded, &name, &value, 1)}};
+		struct sluice_slice good = text("x"), name = i < 5 ? text(bad[i]) : good,
+				    value = i < 5 ? good : text(bad[i - 5]);
+		struct envelope envelope = {
+			.headers = {encoded, envelope_headers_encode(encoded, &name, &value, 1)}};
 
-		cr_assert(check((struct sluice_slice){buf, envelope_encode(buf, &envelope)}, 1, true) == SLUICE_E_PROTOCOL, "%zu", i);
+		cr_assert(check((struct sluice_slice){buf, envelope_encode(buf, &envelope)}, 1, true) ==
+				  SLUICE_E_PROTOCOL,
+			  "%zu", i);
 	}
 }
 
@@ -337,7 +360,8 @@ Test(zstd, round_trip_and_every_cut_is_refused)
 	uint8_t *back = NULL;
 
 	cr_assert(len > 0 && len < raw.len);
-	cr_assert(unpack((struct sluice_slice){packed, len}, (uint32_t)raw.len, &back) == 0 && memcmp(back, buf, raw.len) == 0);
+	cr_assert(unpack((struct sluice_slice){packed, len}, (uint32_t)raw.len, &back) == 0 &&
+		  memcmp(back, buf, raw.len) == 0);
 	free(back);
 	for (size_t cut = 0; cut < len; cut++) {
 		struct sluice_slice part = slice_copy(packed, cut);
@@ -354,14 +378,19 @@ Test(zstd, frames_that_lie_are_refused)
 	size_t len = batch_compress(packed, sizeof(packed), raw);
 	uint8_t *back = NULL;
 
-	cr_assert(unpack((struct sluice_slice){packed, len}, (uint32_t)raw.len - 1, &back) == SLUICE_E_PROTOCOL);
-	cr_assert(unpack((struct sluice_slice){packed, len}, (uint32_t)raw.len + 1, &back) == SLUICE_E_PROTOCOL);
+	cr_assert(unpack((struct sluice_slice){packed, len}, (uint32_t)raw.len - 1, &back) ==
+		  SLUICE_E_PROTOCOL);
+	cr_assert(unpack((struct sluice_slice){packed, len}, (uint32_t)raw.len + 1, &back) ==
+		  SLUICE_E_PROTOCOL);
 	cr_assert(unpack((struct sluice_slice){NULL, 0}, 0, &back) == SLUICE_E_PROTOCOL);
 	cr_assert(unpack(raw, (uint32_t)raw.len, &back) == SLUICE_E_PROTOCOL);
 	memcpy(packed + len, packed, len); /* two frames */
-	cr_assert(unpack((struct sluice_slice){packed, 2 * len}, (uint32_t)raw.len, &back) == SLUICE_E_PROTOCOL);
-	cr_assert(unpack((struct sluice_slice){packed, len + 1}, (uint32_t)raw.len, &back) == SLUICE_E_PROTOCOL);
-	cr_assert(unpack(text("\x50\x2a\x4d\x18"), 0, &back) == SLUICE_E_PROTOCOL); /* the start of a skippable frame */
+	cr_assert(unpack((struct sluice_slice){packed, 2 * len}, (uint32_t)raw.len, &back) ==
+		  SLUICE_E_PROTOCOL);
+	cr_assert(unpack((struct sluice_slice){packed, len + 1}, (uint32_t)raw.len, &back) ==
+		  SLUICE_E_PROTOCOL);
+	cr_assert(unpack(text("\x50\x2a\x4d\x18"), 0, &back) ==
+		  SLUICE_E_PROTOCOL); /* the start of a skippable frame */
 }
 
 Test(zstd, raw_size_limit_at_its_edge)
@@ -376,7 +405,8 @@ Test(zstd, raw_size_limit_at_its_edge)
 		size_t len = batch_compress(packed, 1 << 16, (struct sluice_slice){zeros, raw_bytes});
 
 		cr_assert(len > 0);
-		cr_assert(unpack((struct sluice_slice){packed, len}, (uint32_t)raw_bytes, &back) == (over == 0 ? 0 : SLUICE_E_LIMIT));
+		cr_assert(unpack((struct sluice_slice){packed, len}, (uint32_t)raw_bytes, &back) ==
+			  (over == 0 ? 0 : SLUICE_E_LIMIT));
 	}
 	free(back);
 	free(zeros);

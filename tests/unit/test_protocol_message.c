@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Control messages: what comes from outside is bounded, clean text, canonical when packed again; JSON is the same each time. */
+ * Control messages: what comes from outside is bounded, clean text, canonical when packed again; JSON is the
+ * same each time. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,8 @@
 #include "protocol_vectors.h"
 #include "sluice.pb-c.h"
 
-static int unpack(const ProtobufCMessageDescriptor *descriptor, const void *bytes, size_t len, ProtobufCMessage **ret)
+static int unpack(const ProtobufCMessageDescriptor *descriptor, const void *bytes, size_t len,
+		  ProtobufCMessage **ret)
 {
 	struct sluice_slice copy = slice_copy(bytes, len);
 	const char *why = NULL;
@@ -33,7 +35,8 @@ static int code_of(const ProtobufCMessageDescriptor *descriptor, const void *byt
 #define REQUEST(literal) code_of(&sluice__request__descriptor, literal, sizeof(literal) - 1)
 #define HELLO(literal) code_of(&sluice__hello__descriptor, literal, sizeof(literal) - 1)
 
-static void vector_again(const char *name, uint8_t type, uint32_t corr, const ProtobufCMessageDescriptor *descriptor, const char *json)
+static void vector_again(const char *name, uint8_t type, uint32_t corr,
+			 const ProtobufCMessageDescriptor *descriptor, const char *json)
 {
 	struct sluice_slice body = vector_body(name, type, corr);
 	ProtobufCMessage *message = NULL;
@@ -53,11 +56,16 @@ static void vector_again(const char *name, uint8_t type, uint32_t corr, const Pr
 
 Test(message, vectors_unpack_show_and_pack)
 {
-	vector_again("hello", 1, 0, &sluice__hello__descriptor, "{\"version_min\":1,\"version_max\":1,\"client\":\"demo\",\"features\":[\"zstd\"]}");
-	vector_again("request", 2, 2, &sluice__request__descriptor, "{\"queue_create\":{\"config\":{\"name\":\"work\"},\"if_not_exists\":true}}");
-	vector_again("reply_error", 66, 3, &sluice__reply__descriptor, "{\"code\":-10,\"text\":\"queue 'w' does not exist\"}");
-	vector_again("error", 71, 0, &sluice__failure__descriptor, "{\"code\":-3,\"text\":\"no common version\"}");
-	vector_again("notice", 69, 0, &sluice__notice__descriptor, "{\"kind\":\"caught_up\",\"subscription\":1,\"offset\":42}");
+	vector_again("hello", 1, 0, &sluice__hello__descriptor,
+		     "{\"version_min\":1,\"version_max\":1,\"client\":\"demo\",\"features\":[\"zstd\"]}");
+	vector_again("request", 2, 2, &sluice__request__descriptor,
+		     "{\"queue_create\":{\"config\":{\"name\":\"work\"},\"if_not_exists\":true}}");
+	vector_again("reply_error", 66, 3, &sluice__reply__descriptor,
+		     "{\"code\":-10,\"text\":\"queue 'w' does not exist\"}");
+	vector_again("error", 71, 0, &sluice__failure__descriptor,
+		     "{\"code\":-3,\"text\":\"no common version\"}");
+	vector_again("notice", 69, 0, &sluice__notice__descriptor,
+		     "{\"kind\":\"caught_up\",\"subscription\":1,\"offset\":42}");
 }
 
 Test(message, strings_are_utf8_without_nul)
@@ -67,8 +75,9 @@ Test(message, strings_are_utf8_without_nul)
 	cr_assert(HELLO("\x1a\x01\xff") == SLUICE_E_PROTOCOL);
 	cr_assert(HELLO("\x1a\x02\xc0\x80") == SLUICE_E_PROTOCOL);
 	cr_assert(HELLO("\x1a\x03\xed\xa0\x80") == SLUICE_E_PROTOCOL);
-	cr_assert(HELLO("\x1a\x03" "a\0b") == SLUICE_E_PROTOCOL);
-	cr_assert(HELLO("\x4a\x01\xff") == SLUICE_E_PROTOCOL); /* in a repeated one */
+	cr_assert(HELLO("\x1a\x03"
+			"a\0b") == SLUICE_E_PROTOCOL);
+	cr_assert(HELLO("\x4a\x01\xff") == SLUICE_E_PROTOCOL);			     /* in a repeated one */
 	cr_assert(REQUEST("\xa2\x01\x05\x0a\x03\x0a\x01\xff") == SLUICE_E_PROTOCOL); /* nested */
 	cr_assert(HELLO("\x3a\x01\xff") == 0); /* bytes may be anything */
 	/* The entry of a map: Txn publish with a header. */
@@ -81,13 +90,15 @@ Test(message, malformed_wire_is_refused)
 	cr_assert(HELLO("") == 0);
 	cr_assert(HELLO("\x08") == SLUICE_E_PROTOCOL);
 	cr_assert(HELLO("\x08\x80") == SLUICE_E_PROTOCOL);
-	cr_assert(HELLO("\x1a\x05" "a") == SLUICE_E_PROTOCOL);
+	cr_assert(HELLO("\x1a\x05"
+			"a") == SLUICE_E_PROTOCOL);
 	cr_assert(HELLO("\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01") == SLUICE_E_PROTOCOL);
 	cr_assert(HELLO("\x00\x01") == SLUICE_E_PROTOCOL); /* field 0 */
 	cr_assert(HELLO("\x0b\x0c") == SLUICE_E_PROTOCOL); /* a group */
-	cr_assert(HELLO("\x0e") == SLUICE_E_PROTOCOL);     /* wire type 6 */
+	cr_assert(HELLO("\x0e") == SLUICE_E_PROTOCOL);	   /* wire type 6 */
 	cr_assert(HELLO("\x18\x01") == SLUICE_E_PROTOCOL); /* a number where a string belongs */
-	cr_assert(HELLO("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01") == SLUICE_E_PROTOCOL); /* 11 bytes */
+	cr_assert(HELLO("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01") ==
+		  SLUICE_E_PROTOCOL); /* 11 bytes */
 	cr_assert(HELLO("\x31\x01\x02") == SLUICE_E_PROTOCOL);
 }
 
@@ -97,7 +108,9 @@ Test(message, every_cut_of_a_vector_is_refused_or_whole)
 
 	/* The fields end behind bytes 2, 4 and 10; a cut there is a shorter message. */
 	for (size_t len = 1; len < body.len; len++)
-		cr_assert(code_of(&sluice__hello__descriptor, body.data, len) == (len == 2 || len == 4 || len == 10 ? 0 : SLUICE_E_PROTOCOL), "%zu", len);
+		cr_assert(code_of(&sluice__hello__descriptor, body.data, len) ==
+				  (len == 2 || len == 4 || len == 10 ? 0 : SLUICE_E_PROTOCOL),
+			  "%zu", len);
 	free((void *)(uintptr_t)body.data);
 }
 
@@ -114,7 +127,8 @@ Test(message, unknown_fields_are_dropped_at_every_level)
 
 	cr_assert(unpack(&sluice__request__descriptor, bytes, sizeof(bytes) - 1, &message) == 0);
 	cr_assert(protobuf_c_message_get_packed_size(message) == sizeof(canonical) - 1);
-	cr_assert(protobuf_c_message_pack(message, again) == sizeof(canonical) - 1 && memcmp(again, canonical, sizeof(canonical) - 1) == 0);
+	cr_assert(protobuf_c_message_pack(message, again) == sizeof(canonical) - 1 &&
+		  memcmp(again, canonical, sizeof(canonical) - 1) == 0);
 	protobuf_c_message_free_unpacked(message, NULL);
 }
 
@@ -123,9 +137,12 @@ Test(message, size_limit_at_its_edge)
 	ProtobufCMessage *message = NULL;
 	const char *why = NULL;
 
-	cr_assert(message_unpack(&sluice__hello__descriptor, text("\x08\x01\x10\x01"), 4, &message, &why) == 0);
+	cr_assert(message_unpack(&sluice__hello__descriptor, text("\x08\x01\x10\x01"), 4, &message, &why) ==
+		  0);
 	protobuf_c_message_free_unpacked(message, NULL);
-	cr_assert(message_unpack(&sluice__hello__descriptor, text("\x08\x01\x10\x01"), 3, &message, &why) == SLUICE_E_LIMIT && why != NULL);
+	cr_assert(message_unpack(&sluice__hello__descriptor, text("\x08\x01\x10\x01"), 3, &message, &why) ==
+			  SLUICE_E_LIMIT &&
+		  why != NULL);
 }
 
 Test(message, field_limit_at_its_edge)
@@ -142,14 +159,17 @@ Test(message, field_limit_at_its_edge)
 	free(bytes);
 }
 
-/* The trap: protobuf-c goes as deep as its input says. None of our messages contains itself, so there is a deepest one. */
+/* The trap: protobuf-c goes as deep as its input says. None of our messages contains itself, so there is a
+ * deepest one. */
 static int depth_of(const ProtobufCMessageDescriptor *descriptor, int above)
 {
 	int deepest = 0;
 
 	cr_assert(above <= MESSAGE_DEPTH_MAX, "%s is nested too deep or recursive", descriptor->name);
 	for (unsigned i = 0; i < descriptor->n_fields; i++) {
-		int depth = descriptor->fields[i].type == PROTOBUF_C_TYPE_MESSAGE ? 1 + depth_of(descriptor->fields[i].descriptor, above + 1) : 0;
+		int depth = descriptor->fields[i].type == PROTOBUF_C_TYPE_MESSAGE
+				    ? 1 + depth_of(descriptor->fields[i].descriptor, above + 1)
+				    : 0;
 
 		deepest = depth > deepest ? depth : deepest;
 	}
@@ -170,7 +190,8 @@ Test(message, deep_unknown_nesting_costs_nothing)
 	size_t at = len;
 
 	cr_assert(bytes != NULL);
-	/* Field 99 within field 99 within ...: built from the inside; lengths as 5-byte varints would be refused by nobody, 3 are enough. */
+	/* Field 99 within field 99 within ...: built from the inside; lengths as 5-byte varints would be
+	 * refused by nobody, 3 are enough. */
 	while (at > 8) {
 		size_t inner = len - at;
 
@@ -204,13 +225,17 @@ Test(json, escapes_text_and_says_base64_for_bytes_that_are_none)
 	publish.subject = quoted;
 	publish.body = (ProtobufCBinaryData){4, bytes};
 	publish.key = (ProtobufCBinaryData){1, (uint8_t *)quoted};
-	json_is(&publish.base, false, "{\"subject\":\"a\\\"b\\\\c\\n\\t\\u0001\\u007f\xc3\xa4\",\"key\":\"a\",\"body_base64\":\"/wABAg==\"}");
+	json_is(&publish.base, false,
+		"{\"subject\":\"a\\\"b\\\\c\\n\\t\\u0001\\u007f\xc3\xa4\","
+		"\"key\":\"a\",\"body_base64\":\"/wABAg==\"}");
 	notice.kind = SLUICE__NOTICE_KIND__NOTICE_GAP;
 	notice.to_offset = UINT64_MAX;
 	notice.code = INT32_MIN;
-	json_is(&notice.base, false, "{\"kind\":\"gap\",\"to_offset\":18446744073709551615,\"code\":-2147483648}");
+	json_is(&notice.base, false,
+		"{\"kind\":\"gap\",\"to_offset\":18446744073709551615,\"code\":-2147483648}");
 	json_is(&notice.base, true,
-		"{\"kind\":\"gap\",\"subscription\":0,\"offset\":0,\"to_offset\":18446744073709551615,\"code\":-2147483648,\"text\":\"\",\"job\":\"\",\"token\":0}");
+		"{\"kind\":\"gap\",\"subscription\":0,\"offset\":0,\"to_offset\":18446744073709551615,"
+		"\"code\":-2147483648,\"text\":\"\",\"job\":\"\",\"token\":0}");
 	notice.kind = (Sluice__NoticeKind)77;
 	notice.to_offset = 0;
 	notice.code = 0;
@@ -220,10 +245,14 @@ Test(json, escapes_text_and_says_base64_for_bytes_that_are_none)
 Test(json, shows_lists_maps_and_the_chosen_operation)
 {
 	/* txn { ops { publish { headers { a: "" } } } ops { check_job { job: "j" } } } */
-	static const char bytes[] = "\x82\x05\x12\x2a\x09\x0a\x07\x3a\x05\x0a\x01" "a" "\x12\x00\x2a\x05\x52\x03\x0a\x01j";
+	static const char bytes[] = "\x82\x05\x12\x2a\x09\x0a\x07\x3a\x05\x0a\x01"
+				    "a"
+				    "\x12\x00\x2a\x05\x52\x03\x0a\x01j";
 	ProtobufCMessage *message = NULL;
 
 	cr_assert(unpack(&sluice__request__descriptor, bytes, sizeof(bytes) - 1, &message) == 0);
-	json_is(message, false, "{\"txn\":{\"ops\":[{\"publish\":{\"headers\":[{\"key\":\"a\"}]}},{\"check_job\":{\"job\":\"j\"}}]}}");
+	json_is(message, false,
+		"{\"txn\":{\"ops\":[{\"publish\":{\"headers\":[{\"key\":\"a\"}]}},"
+		"{\"check_job\":{\"job\":\"j\"}}]}}");
 	protobuf_c_message_free_unpacked(message, NULL);
 }

@@ -36,8 +36,10 @@ static int name(const char *s, size_t len)
 
 Test(subject, tokens_are_there_and_plain)
 {
-	static const char *const good[] = {"a", "a.b", "job.4711.active", "J\xc3\xb6.b.\xe2\x82\xac", "#%40.$", "\xf0\x9f\x9a\xb0"};
-	static const char *const bad[] = {"", ".", ".a", "a.", "a..b", "a b", "a.\t", "a.\x7f", "*", "a.*", ">", "a.>", "x*", "\xff", "\xc2\x85", "\xc0\xae"};
+	static const char *const good[] =
+		{"a", "a.b", "job.4711.active", "J\xc3\xb6.b.\xe2\x82\xac", "#%40.$", "\xf0\x9f\x9a\xb0"};
+	static const char *const bad[] = {"",  ".",   ".a", "a.",  "a..b", "a b",  "a.\t",     "a.\x7f",
+					  "*", "a.*", ">",  "a.>", "x*",   "\xff", "\xc2\x85", "\xc0\xae"};
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 		cr_assert(subject(good[i]) == 0, "%s", good[i]);
@@ -130,7 +132,8 @@ Test(subject, matching_agrees_with_an_oracle_on_all_short_ones)
 		for (size_t s = 0; s < n_subjects; s++) {
 			bool expected = oracle(patterns[p], subjects[s]);
 
-			cr_assert(pattern_matches(text(patterns[p]), text(subjects[s])) == expected, "'%s' and '%s'", patterns[p], subjects[s]);
+			cr_assert(pattern_matches(text(patterns[p]), text(subjects[s])) == expected,
+				  "'%s' and '%s'", patterns[p], subjects[s]);
 			matched += expected;
 		}
 	}
@@ -141,9 +144,12 @@ Test(name, is_text_without_edges)
 {
 	char s[300];
 
-	cr_assert(name("a", 1) == 0 && name("a b", 3) == 0 && name("a/b.*>", 6) == 0 && name("\xc3\xa4", 2) == 0);
-	cr_assert(name("", 0) == SLUICE_E_INVAL && name(" a", 2) == SLUICE_E_INVAL && name("a ", 2) == SLUICE_E_INVAL);
-	cr_assert(name("a\nb", 3) == SLUICE_E_INVAL && name("a\0b", 3) == SLUICE_E_INVAL && name("\xe4", 1) == SLUICE_E_INVAL);
+	cr_assert(name("a", 1) == 0 && name("a b", 3) == 0 && name("a/b.*>", 6) == 0 &&
+		  name("\xc3\xa4", 2) == 0);
+	cr_assert(name("", 0) == SLUICE_E_INVAL && name(" a", 2) == SLUICE_E_INVAL &&
+		  name("a ", 2) == SLUICE_E_INVAL);
+	cr_assert(name("a\nb", 3) == SLUICE_E_INVAL && name("a\0b", 3) == SLUICE_E_INVAL &&
+		  name("\xe4", 1) == SLUICE_E_INVAL);
 	/* limit: NAME_BYTES_MAX */
 	memset(s, 'n', sizeof(s));
 	cr_assert(name(s, LIMIT_NAME_BYTES_MAX) == 0 && name(s, LIMIT_NAME_BYTES_MAX + 1) == SLUICE_E_LIMIT);
@@ -159,9 +165,11 @@ Test(error, table_has_a_name_a_text_and_an_exit_code_for_each)
 	size_t count = sizeof(codes) / sizeof(codes[0]);
 
 	for (size_t i = 0; i < count; i++) {
-		cr_assert(codes[i] < 0 && sluice_error_exit_code(codes[i]) > 0 && sluice_error_text(codes[i])[0] != 0);
+		cr_assert(codes[i] < 0 && sluice_error_exit_code(codes[i]) > 0 &&
+			  sluice_error_text(codes[i])[0] != 0);
 		for (size_t k = 0; k < i; k++)
-			cr_assert(codes[i] != codes[k] && strcmp(sluice_error_name(codes[i]), sluice_error_name(codes[k])) != 0);
+			cr_assert(codes[i] != codes[k] &&
+				  strcmp(sluice_error_name(codes[i]), sluice_error_name(codes[k])) != 0);
 	}
 	cr_assert_str_eq(sluice_error_name(SLUICE_E_STALE_TOKEN), "STALE_TOKEN");
 	cr_assert(sluice_error_retriable(SLUICE_E_BUSY) && !sluice_error_retriable(SLUICE_E_CONFLICT));
@@ -178,7 +186,8 @@ Test(limits, rows_are_the_constants)
 
 	cr_assert(count > 20);
 	for (size_t i = 0; i < count; i++) {
-		cr_assert(rows[i].value > 0 && rows[i].unit[0] != 0 && rows[i].text[0] != 0, "%s", rows[i].name);
+		cr_assert(rows[i].value > 0 && rows[i].unit[0] != 0 && rows[i].text[0] != 0, "%s",
+			  rows[i].name);
 		for (size_t k = 0; k < i; k++)
 			cr_assert(strcmp(rows[i].name, rows[k].name) != 0);
 	}
