@@ -43,6 +43,7 @@ class Floor(unittest.TestCase):
             self.assertEqual({r["scenario"] for r in rows if r["store"] == store}, names)
         for row in rows:
             self.assertEqual(len(row["values"]), 1)
+            self.assertGreater(row["probe_us"], 0)
             if "growth" not in row["unit"] and row["unit"] != "us/page":
                 self.assertGreater(row["median"], 0, row)
             self.assertIn(row["scenario"], got.stdout)

@@ -102,6 +102,7 @@ struct floor_row {
 	const char *unit;
 	unsigned count;
 	double values[FLOOR_REPEATS_MAX];	/* in the order they were measured */
+	double probe_us;			/* a minimal commit at that time: the state of the disk */
 };
 
 struct floor_report {
@@ -142,9 +143,11 @@ void floor_options_usage(void);
 
 /* report.c */
 
-/* Add one row; the strings are borrowed and must outlive the report. */
-void floor_report_add(struct floor_report *report, const char *scenario, const char *store, const char *unit,
-	const double *values, unsigned count);
+/* Add a row; its strings are borrowed and must outlive the report. */
+void floor_report_add(struct floor_report *report, const struct floor_row *row);
+
+/* The median of count values, 1 to FLOOR_REPEATS_MAX. */
+double floor_median(const double *values, unsigned count);
 
 /* The table for people, on stdout. */
 void floor_report_print(const struct floor_report *report);
@@ -167,6 +170,9 @@ void floor_store_close(struct floor_store *store);
 /* Age an open, empty store with random-key churn and long-lived items among short-lived ones; fills
  * store->age. Not timed, and without sync until its end. */
 void floor_store_age(struct floor_store *store, uint64_t rounds);
+
+/* us that a commit of one small put costs right now on a small store of its own. */
+double floor_store_probe(struct floor_store *store);
 
 /* Bytes that LMDB has claimed of the file so far; it never shrinks. */
 uint64_t floor_store_file_bytes(const struct floor_store *store);

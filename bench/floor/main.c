@@ -30,15 +30,17 @@ static const struct floor_family *const families[] = {
 enum { FAMILY_COUNT = sizeof(families) / sizeof(families[0]) };
 
 /* Filled before a signal can come, and only read after: the handler may use them. */
+enum { SCRATCH_FILES = 6 };
+
 static char scratch_dir[FLOOR_PATH_MAX];
-static char scratch_files[4][FLOOR_PATH_MAX + 32];
+static char scratch_files[SCRATCH_FILES][FLOOR_PATH_MAX + 32];
 
 static void
 scratch_remove(void)
 {
 	if (!scratch_dir[0])
 		return;
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < SCRATCH_FILES; i++)
 		(void)unlink(scratch_files[i]);
 	(void)rmdir(scratch_dir);
 }
@@ -193,14 +195,16 @@ default_parent(void)
 static void
 scratch_make(const struct floor_options *opt)
 {
-	static const char *const names[4] = { "aged.mdb", "aged.mdb-lock", "run.mdb", "run.mdb-lock" };
+	static const char *const names[SCRATCH_FILES] = {
+		"aged.mdb", "aged.mdb-lock", "run.mdb", "run.mdb-lock", "probe.mdb", "probe.mdb-lock",
+	};
 	char dir[FLOOR_PATH_MAX];
 	int n = snprintf(dir, sizeof(dir), "%s/sluice-floor-XXXXXX", opt->dir ? opt->dir : default_parent());
 	if (n < 0 || (size_t)n >= sizeof(dir) - 32)
 		floor_die("the directory's name is too long");
 	if (!mkdtemp(dir))
 		floor_die("cannot make %s: %s", dir, strerror(errno));
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < SCRATCH_FILES; i++)
 		snprintf(scratch_files[i], sizeof(scratch_files[i]), "%s/%s", dir, names[i]);
 	memcpy(scratch_dir, dir, sizeof(dir));
 
@@ -215,6 +219,13 @@ scratch_make(const struct floor_options *opt)
 			"use --dir\n", dir);
 }
 
+/* What every scenario needs of the harness. The stores are open (probe) and closed (aged). */
+struct bench {
+	const struct floor_options *opt;
+	struct floor_report *report;
+	struct floor_store aged, probe;
+};
+
 static void
 store_open(struct floor_store *store, const struct floor_options *opt, const struct floor_store *aged)
 {
@@ -225,10 +236,11 @@ store_open(struct floor_store *store, const struct floor_options *opt, const str
 }
 
 static void
-run_scenario(struct floor_report *report, const struct floor_options *opt,
-	const struct floor_scenario *scenario, const struct floor_store *aged)
+run_scenario(struct bench *bench, const struct floor_scenario *scenario, const struct floor_store *aged)
 {
+	const struct floor_options *opt = bench->opt;
 	double values[FLOOR_METRICS_MAX][FLOOR_REPEATS_MAX] = { { 0 } };
+	double probes[FLOOR_REPEATS_MAX];
 	struct floor_store store = { 0 };
 	struct floor_run run = { .opt = opt, .scenario = scenario, .store = &store };
 
@@ -244,7 +256,9 @@ run_scenario(struct floor_report *report, const struct floor_options *opt,
 			scenario->step(&run, got);
 		}
 		run.slice_ns = opt->slice_ms * 1000000u;
+		double before = floor_store_probe(&bench->probe);
 		scenario->step(&run, got);
+		probes[r] = (before + floor_store_probe(&bench->probe)) / 2;
 		for (size_t m = 0; m < FLOOR_METRICS_MAX; m++)
 			values[m][r] = got[m];
 		if (r + 1 == opt->repeats || scenario->store_each) {
@@ -252,25 +266,29 @@ run_scenario(struct floor_report *report, const struct floor_options *opt,
 			floor_store_close(&store);
 		}
 	}
-	for (size_t m = 0; m < FLOOR_METRICS_MAX && scenario->units[m]; m++)
-		floor_report_add(report, scenario->name, aged ? "aged" : "fresh", scenario->units[m],
-			values[m], opt->repeats);
+	for (size_t m = 0; m < FLOOR_METRICS_MAX && scenario->units[m]; m++) {
+		struct floor_row row = { .scenario = scenario->name, .store = aged ? "aged" : "fresh",
+			.unit = scenario->units[m], .count = opt->repeats,
+			.probe_us = floor_median(probes, opt->repeats) };
+		memcpy(row.values, values[m], sizeof(row.values));
+		floor_report_add(bench->report, &row);
+	}
 }
 
 static void
-run_all(struct floor_report *report, const struct floor_options *opt, const struct floor_store *aged)
+run_all(struct bench *bench)
 {
 	bool progress = isatty(STDERR_FILENO);
 	for (size_t f = 0; f < FAMILY_COUNT; f++) {
 		for (size_t s = 0; s < families[f]->count; s++) {
 			const struct floor_scenario *scenario = &families[f]->scenarios[s];
-			if (!chosen(opt, families[f], scenario))
+			if (!chosen(bench->opt, families[f], scenario))
 				continue;
 			for (int old = 0; old < 2; old++) {
 				if (progress)
 					fprintf(stderr, "\r\033[K%s, %s store", scenario->name,
 						old ? "aged" : "fresh");
-				run_scenario(report, opt, scenario, old ? aged : NULL);
+				run_scenario(bench, scenario, old ? &bench->aged : NULL);
 			}
 		}
 	}
@@ -312,18 +330,20 @@ main(int argc, char **argv)
 
 	uint64_t start = floor_now_ns();
 	scratch_make(&opt);
-	struct floor_store aged;
-	floor_store_create(&aged, scratch_files[0], opt.sync);
-	floor_store_age(&aged, opt.age_rounds);
-	floor_store_close(&aged);
-	print_head(&opt, &aged.age);
-
 	static struct floor_report report;
-	run_all(&report, &opt, &aged);
+	struct bench bench = { .opt = &opt, .report = &report };
+	floor_store_create(&bench.aged, scratch_files[0], opt.sync);
+	floor_store_age(&bench.aged, opt.age_rounds);
+	floor_store_close(&bench.aged);
+	print_head(&opt, &bench.aged.age);
+	floor_store_create(&bench.probe, scratch_files[4], opt.sync);
+
+	run_all(&bench);
+	floor_store_close(&bench.probe);
 	floor_report_print(&report);
 	printf("\n%.1f s\n", (double)(floor_now_ns() - start) / 1e9);
 	if (opt.json_path)
-		floor_report_json(&report, &opt, &aged.age, opt.json_path);
+		floor_report_json(&report, &opt, &bench.aged.age, opt.json_path);
 	scratch_remove();
 	return 0;
 }

@@ -43,7 +43,7 @@ enum { NUMBER_REPEATS, NUMBER_SLICE, NUMBER_BACKLOG, NUMBER_RECORDS, NUMBER_TURN
 
 static const struct number numbers[NUMBER_COUNT] = {
 	[NUMBER_REPEATS] = { OPT_REPEATS, "repeats", 1, FLOOR_REPEATS_MAX, 3, 3 },
-	[NUMBER_SLICE] = { OPT_SLICE, "slice", 10, 60000, 250, 40 },
+	[NUMBER_SLICE] = { OPT_SLICE, "slice", 10, 60000, 200, 40 },
 	[NUMBER_BACKLOG] = { OPT_BACKLOG, "backlog", 1000, 50000000, 1000000, 50000 },
 	[NUMBER_RECORDS] = { OPT_RECORDS, "records", 1000, 20000000, 1000000, 50000 },
 	[NUMBER_TURNOVER] = { OPT_TURNOVER, "turnover", 2, 10000, 16, 4 },
@@ -57,7 +57,7 @@ floor_options_usage(void)
 		"  --quick            small tables and short slices\n"
 		"  --only NAME        a scenario, a family or a shell pattern; may be repeated\n"
 		"  --list             the scenarios\n"
-		"  --dir DIR          parent of the scratch directory (default: TMPDIR, or beside the program)\n"
+		"  --dir DIR          parent of the scratch files (default: TMPDIR, or beside the program)\n"
 		"  --json FILE        the same results for programs\n"
 		"  --durability WHAT  sync (default), or none: the processor's share without the disk's\n");
 	static const char *const help[NUMBER_COUNT] = {

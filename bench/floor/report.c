@@ -1,6 +1,7 @@
 /*
  * The results: a table for people and JSON for programs. Medians, because one slow fsync of a shared
- * disk says nothing about a layout.
+ * disk says nothing about a layout. Beside each stands what a minimal commit cost at that moment, because
+ * somebody else's writes can slow a whole minute: rows are comparable only where that is alike.
  */
 #include "floor.h"
 
@@ -11,18 +12,18 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A row whose probe is so many times the best of the run gets a mark. */
+#define PROBE_DISTURBED 2.0
+
 struct summary {
 	double median, min, max;
 };
 
 void
-floor_report_add(struct floor_report *report, const char *scenario, const char *store, const char *unit,
-	const double *values, unsigned count)
+floor_report_add(struct floor_report *report, const struct floor_row *row)
 {
-	assert(report->count < FLOOR_ROWS_MAX && count > 0 && count <= FLOOR_REPEATS_MAX);
-	struct floor_row *row = &report->rows[report->count++];
-	*row = (struct floor_row){ .scenario = scenario, .store = store, .unit = unit, .count = count };
-	memcpy(row->values, values, count * sizeof(*values));
+	assert(report->count < FLOOR_ROWS_MAX && row->count > 0 && row->count <= FLOOR_REPEATS_MAX);
+	report->rows[report->count++] = *row;
 }
 
 static int
@@ -33,17 +34,34 @@ compare_double(const void *a, const void *b)
 }
 
 static struct summary
-summarise(const struct floor_row *row)
+summarise(const double *values, unsigned count)
 {
 	double sorted[FLOOR_REPEATS_MAX];
-	memcpy(sorted, row->values, row->count * sizeof(*sorted));
-	qsort(sorted, row->count, sizeof(*sorted), compare_double);
-	unsigned mid = row->count / 2;
+	memcpy(sorted, values, count * sizeof(*sorted));
+	qsort(sorted, count, sizeof(*sorted), compare_double);
+	unsigned mid = count / 2;
 	return (struct summary){
-		.median = row->count % 2 ? sorted[mid] : (sorted[mid - 1] + sorted[mid]) / 2,
+		.median = count % 2 ? sorted[mid] : (sorted[mid - 1] + sorted[mid]) / 2,
 		.min = sorted[0],
-		.max = sorted[row->count - 1],
+		.max = sorted[count - 1],
 	};
+}
+
+double
+floor_median(const double *values, unsigned count)
+{
+	return summarise(values, count).median;
+}
+
+static double
+best_probe(const struct floor_report *report)
+{
+	double best = report->count ? report->rows[0].probe_us : 0;
+	for (size_t i = 1; i < report->count; i++) {
+		if (report->rows[i].probe_us < best)
+			best = report->rows[i].probe_us;
+	}
+	return best;
 }
 
 static void
@@ -55,26 +73,29 @@ print_value(double v)
 void
 floor_report_print(const struct floor_report *report)
 {
-	printf("%-26s %-5s %-18s %11s %11s %11s\n", "scenario", "store", "unit", "median", "min", "max");
+	double quiet = best_probe(report) * PROBE_DISTURBED;
+	printf("%-26s %-5s %-18s %11s %11s %11s %9s\n", "scenario", "store", "unit", "median", "min", "max",
+		"probe us");
 	for (size_t i = 0; i < report->count; i++) {
 		const struct floor_row *row = &report->rows[i];
-		struct summary s = summarise(row);
+		struct summary s = summarise(row->values, row->count);
 		printf("%-26s %-5s %-18s", row->scenario, row->store, row->unit);
 		print_value(s.median);
 		print_value(s.min);
 		print_value(s.max);
-		putchar('\n');
+		printf(" %9.0f%s\n", row->probe_us, row->probe_us > quiet ? " !" : "");
 	}
+	puts("\nprobe us: a minimal commit at that time; !: the disk was busy with something else");
 }
 
 /* No string in a report needs escaping: all come from the tables in this program. */
 static void
 json_row(FILE *out, const struct floor_row *row, bool last)
 {
-	struct summary s = summarise(row);
+	struct summary s = summarise(row->values, row->count);
 	fprintf(out, "    {\"scenario\": \"%s\", \"store\": \"%s\", \"unit\": \"%s\", \"median\": %.6g, "
-		"\"min\": %.6g, \"max\": %.6g, \"values\": [", row->scenario, row->store, row->unit, s.median,
-		s.min, s.max);
+		"\"min\": %.6g, \"max\": %.6g, \"probe_us\": %.6g, \"values\": [", row->scenario, row->store,
+		row->unit, s.median, s.min, s.max, row->probe_us);
 	for (unsigned i = 0; i < row->count; i++)
 		fprintf(out, "%s%.6g", i ? ", " : "", row->values[i]);
 	fprintf(out, "]}%s\n", last ? "" : ",");

@@ -21,6 +21,7 @@ enum {
 					 * leave more free space */
 	AGE_KEEP_EVERY = 50,		/* one FIFO item in so many stays for good */
 	AGE_FIFO_BYTES_MAX = 6000,
+	PROBE_COMMITS = 10,
 };
 
 static void
@@ -78,6 +79,18 @@ floor_store_close(struct floor_store *store)
 	if (store->env)
 		mdb_env_close(store->env);
 	store->env = NULL;
+}
+
+double
+floor_store_probe(struct floor_store *store)
+{
+	uint64_t start = floor_now_ns();
+	for (uint64_t i = 0; i < PROBE_COMMITS; i++) {
+		MDB_txn *txn = floor_begin(store);
+		floor_put(txn, floor_table(txn, "probe"), "probe", 5, &i, sizeof(i));
+		floor_commit(txn);
+	}
+	return (double)(floor_now_ns() - start) / 1e3 / PROBE_COMMITS;
 }
 
 uint64_t
