@@ -175,11 +175,12 @@ static void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uin
 	HASH_ADD(hh, sub->held, token, sizeof(held->token), held);
 }
 
-static struct held_job *job_find(sluice_sub *sub, sluice_token token)
+/* By id: one claim leases many jobs under one token. */
+static struct held_job *job_find(sluice_sub *sub, const char *id)
 {
 	struct held_job *job;
 
-	HASH_FIND(hh, sub->jobs, &token, sizeof(token), job);
+	HASH_FIND_STR(sub->jobs, id, job);
 	return job;
 }
 
@@ -368,15 +369,18 @@ static void give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 				     .priority = (uint8_t)job->priority};
 	struct held_job *held;
 
-	if (job_find(sub, job->token) != NULL)
-		return;
+	held = job_find(sub, job->job);
+	if (held != NULL && held->token == job->token)
+		return; /* delivered again after a reconnect: the application has it */
+	if (held != NULL)
+		job_drop(sub, held);
 	held = mem_alloc(sizeof(*held));
 	if (held == NULL || (held->job = mem_text(job->job, strlen(job->job))) == NULL) {
 		mem_free(held);
 		return;
 	}
 	held->token = job->token;
-	HASH_ADD(hh, sub->jobs, token, sizeof(held->token), held);
+	HASH_ADD_KEYPTR(hh, sub->jobs, held->job, strlen(held->job), held);
 	sub_deliver(sub, &view);
 }
 

@@ -178,7 +178,7 @@ int main(int argc, char **argv)
 {
 	int starter_fd = argc > 2 ? atoi(argv[2]) : -1, null_fd;
 	struct payload payload;
-	char why[256];
+	char why[ATTEMPT_PATH_MAX + 64];
 
 	if (argc < 2) {
 		(void)fprintf(stderr, "usage: sluice-shepherd ATTEMPT_DIR [FD]\n");

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * sluice-replay: options, the main loop, the end. */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "replay.h"
+
+enum { JOBS_DEFAULT_KILLS = 30, STALL_MS_MAX = 60000 };
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+	interrupted = number;
+}
+
+uint64_t mono_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* splitmix64: small, and the same everywhere for a seed. */
+uint64_t rand_next(struct replay *replay)
+{
+	static uint64_t state;
+	uint64_t z;
+
+	if (state == 0)
+		state = replay->options.seed;
+	z = state += 0x9e3779b97f4a7c15u;
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
+
+void fail(struct replay *replay, const char *format, ...)
+{
+	va_list args;
+
+	(void)fputs(replay->tty ? "\nsluice-replay: " : "sluice-replay: ", stderr);
+	va_start(args, format);
+	(void)vfprintf(stderr, format, args);
+	va_end(args);
+	(void)fputc('\n', stderr);
+	procs_stop(replay, false);
+	exit(1);
+}
+
+static int usage(FILE *to, int code)
+{
+	(void)fprintf(to, "usage: ./dev run [--trace FILE.swf[.gz]] [--jobs N] [--speedup X] [--kill [--kills N] [--seed N]] [--plant lost|double|wrong]\n"
+			  "Replays a trace of a real supercomputer through Sluice and compares ledger, event stream, processes and trace.\n"
+			  "  --trace FILE   another trace in the Standard Workload Format (default: the excerpt in tests/data/swf)\n"
+			  "  --jobs N       only its first N jobs\n"
+			  "  --speedup X    how much faster than real (default 5000; gaps end at 100 ms, run times at 2 s)\n"
+			  "  --kill         SIGKILL broker and scheduler, at least 30 times each, meanwhile\n"
+			  "  --plant WHAT   plant a fault, to see that the comparison would find it\n"
+			  "  --no-stay      end at once, also on a terminal\n");
+	return code;
+}
+
+static bool number_option(const char *text, uint64_t min, uint64_t *ret)
+{
+	char *end = NULL;
+
+	errno = 0;
+	*ret = strtoull(text, &end, 10);
+	return text[0] >= '0' && text[0] <= '9' && *end == 0 && errno == 0 && *ret >= min;
+}
+
+static int option_value(struct options *options, const char *option, const char *value)
+{
+	uint64_t number = 0;
+	char *end = NULL;
+
+	if (strcmp(option, "--trace") == 0) {
+		options->trace = value;
+	} else if (strcmp(option, "--bin") == 0) {
+		options->bin = value;
+	} else if (strcmp(option, "--jobs") == 0 && number_option(value, 1, &number)) {
+		options->jobs = (size_t)number;
+	} else if (strcmp(option, "--kills") == 0 && number_option(value, 1, &number)) {
+		options->kills = (uint32_t)number;
+	} else if (strcmp(option, "--seed") == 0 && number_option(value, 1, &number)) {
+		options->seed = number;
+	} else if (strcmp(option, "--speedup") == 0 && (options->speedup = strtod(value, &end)) > 0 && *end == 0) {
+		return 0;
+	} else if (strcmp(option, "--plant") == 0 && (strcmp(value, "lost") == 0 || strcmp(value, "double") == 0 || strcmp(value, "wrong") == 0)) {
+		options->plant = value[0] == 'l' ? PLANT_LOST : value[0] == 'd' ? PLANT_DOUBLE : PLANT_WRONG;
+	} else {
+		(void)fprintf(stderr, "sluice-replay: '%s %s' is unknown or has a bad value\n", option, value);
+		return usage(stderr, 2);
+	}
+	return 0;
+}
+
+/* Returns -1 to go on, or the exit code. */
+static int parse(struct options *options, int argc, char **argv)
+{
+	*options = (struct options){.speedup = 5000, .kills = JOBS_DEFAULT_KILLS, .stay = true};
+	if (getrandom(&options->seed, sizeof(options->seed), 0) != (ssize_t)sizeof(options->seed))
+		options->seed = 1;
+	options->seed = options->seed % 1000000000 + 1;
+	for (int i = 1; i < argc; i++) {
+		int rc = 0;
+
+		if (strcmp(argv[i], "--help") == 0)
+			return usage(stdout, 0);
+		if (strcmp(argv[i], "--kill") == 0) {
+			options->kill = true;
+		} else if (strcmp(argv[i], "--no-stay") == 0) {
+			options->stay = false;
+		} else if (i + 1 < argc) {
+			rc = option_value(options, argv[i], argv[i + 1]);
+			i++;
+		} else {
+			(void)fprintf(stderr, "sluice-replay: '%s' is unknown or lacks its value\n", argv[i]);
+			rc = usage(stderr, 2);
+		}
+		if (rc != 0)
+			return rc;
+	}
+	return -1;
+}
+
+static void prepare(struct replay *replay)
+{
+	struct options *options = &replay->options;
+	char why[512], bin[PATH_BYTES];
+	ssize_t len = readlink("/proc/self/exe", replay->self, sizeof(replay->self) - 1);
+
+	if (len < 0)
+		fail(replay, "readlink: %s", strerror(errno));
+	replay->self[len] = 0;
+	if (options->bin == NULL || realpath(options->bin, bin) == NULL)
+		fail(replay, "--bin: the build directory is needed; ./dev run gives it");
+	options->bin = strdup(bin);
+	(void)snprintf(options->trace_path, sizeof(options->trace_path), "%s", options->trace != NULL ? options->trace : "tests/data/swf/excerpt.swf");
+	if (swf_read(options->trace_path, options->jobs, &replay->swf, why, sizeof(why)) != 0)
+		fail(replay, "%s", why);
+	(void)snprintf(replay->dir, sizeof(replay->dir), "%.900s/run-XXXXXX", bin);
+	if (mkdtemp(replay->dir) == NULL)
+		fail(replay, "%s: %s", replay->dir, strerror(errno));
+	(void)snprintf(replay->data, sizeof(replay->data), "%.1000s/data", replay->dir);
+	(void)snprintf(replay->spool, sizeof(replay->spool), "%.1000s/spool", replay->dir);
+	(void)snprintf(replay->starts, sizeof(replay->starts), "%.1000s/starts", replay->dir);
+	(void)snprintf(replay->log, sizeof(replay->log), "%.1000s/log", replay->dir);
+	(void)mkdir(replay->spool, 0700);
+	(void)pthread_mutex_init(&replay->lock, NULL);
+	replay->tty = isatty(STDOUT_FILENO) == 1;
+	plan_make(replay);
+	for (size_t i = 0; i < replay->plan_count; i++) {
+		if (replay->plans[i].expect != EXPECT_COMPLETE)
+			continue;
+		memcpy(replay->sample, replay->plans[i].id, sizeof(replay->sample));
+		break;
+	}
+}
+
+static void introduce(const struct replay *replay)
+{
+	(void)printf("Replaying %zu jobs of %s, %.0f times faster than real%s.\n", replay->plan_count, replay->options.trace_path, replay->options.speedup,
+		     replay->options.kill ? ", while broker and scheduler are killed" : "");
+	if (replay->options.kill)
+		(void)printf("Seed %llu (--seed repeats it).\n", (unsigned long long)replay->options.seed);
+	for (int i = 0; i < SWF_NOTICE_COUNT; i++)
+		if (replay->swf.notices[i].count > 0)
+			(void)printf("Notice: %s (%zu times, first in line %zu).\n", swf_notice_text((enum swf_notice)i), replay->swf.notices[i].count,
+				     replay->swf.notices[i].first_line);
+}
+
+/* ---- the loop ---- */
+
+static size_t submit_due(struct replay *replay, size_t from, uint64_t now)
+{
+	/* While there are kills to come there must be jobs to come. */
+	size_t limit = replay->plan_count;
+
+	if (replay->options.kill && !chaos_done(replay))
+		limit = (size_t)((double)replay->plan_count * chaos_share(replay)) + 24;
+	for (; from < replay->plan_count && from < limit && replay->begin_ms + replay->plans[from].at_ms <= now; from++) {
+		struct plan *plan = &replay->plans[from];
+
+		if (replay->options.plant == PLANT_LOST && strcmp(plan->id, replay->sample) == 0)
+			continue;
+		if (!feed_submit(replay, plan))
+			break;
+		plan->submitted = true;
+	}
+	return from;
+}
+
+static void submit_again(struct replay *replay)
+{
+	for (size_t i = 0; i < replay->plan_count; i++) {
+		struct plan *plan = &replay->plans[i];
+		bool again;
+
+		(void)pthread_mutex_lock(&replay->lock);
+		again = plan->submit_failed;
+		plan->submit_failed = false;
+		(void)pthread_mutex_unlock(&replay->lock);
+		if (again && !feed_submit(replay, plan))
+			plan->submit_failed = true;
+	}
+}
+
+static size_t terminal_now(struct replay *replay)
+{
+	size_t terminal;
+
+	(void)pthread_mutex_lock(&replay->lock);
+	terminal = replay->counts.terminal;
+	(void)pthread_mutex_unlock(&replay->lock);
+	return terminal;
+}
+
+static void run_loop(struct replay *replay)
+{
+	size_t next = 0, seen = 0, wanted = replay->plan_count - (replay->options.plant == PLANT_LOST ? 1 : 0);
+	uint64_t moved = mono_ms();
+
+	replay->begin_ms = moved;
+	while (!interrupted) {
+		uint64_t now = mono_ms();
+		size_t terminal = terminal_now(replay);
+
+		if (terminal != seen)
+			moved = now;
+		seen = terminal;
+		if (seen >= wanted && next >= replay->plan_count && (!replay->options.kill || chaos_done(replay)))
+			break;
+		if (now > moved + STALL_MS_MAX) {
+			(void)printf("\nNothing has moved for %d s; this is how it stands.\n", STALL_MS_MAX / 1000);
+			break;
+		}
+		next = submit_due(replay, next, now);
+		submit_again(replay);
+		feed_cancels(replay);
+		if (replay->options.kill)
+			chaos_turn(replay, now);
+		view_progress(replay, false);
+		(void)nanosleep(&(struct timespec){0, 5000000}, NULL);
+	}
+	view_progress(replay, true);
+}
+
+/* A second start behind the scheduler's back. */
+static void plant_double(struct replay *replay)
+{
+	const char *argv[] = {replay->self, "--job", replay->starts, replay->sample, "1", "0", "exit", "0", NULL};
+	pid_t pid;
+
+	if (replay->options.plant != PLANT_DOUBLE)
+		return;
+	pid = fork();
+	if (pid == 0) {
+		(void)execv(argv[0], (char *const *)(uintptr_t)argv);
+		_exit(127);
+	}
+	(void)waitpid(pid, NULL, 0);
+}
+
+/* Terminal events may still come, though there should be none: a moment to see them. */
+static void settle(struct replay *replay)
+{
+	uint64_t until = mono_ms() + 300, events = 0;
+
+	while (mono_ms() < until || events != replay->counts.events) {
+		events = replay->counts.events;
+		(void)nanosleep(&(struct timespec){0, 50000000}, NULL);
+	}
+}
+
+static void stay(struct replay *replay)
+{
+	(void)printf("\nThe broker stays up at %s until Ctrl-C. Look around in another terminal:\n"
+		     "  export SLUICE_ADDRESS=%s\n"
+		     "  %s/client/cli/sluice status\n"
+		     "  %s/client/cli/sluice job ls\n"
+		     "  %s/client/cli/sluice job history %s\n"
+		     "  %s/client/cli/sluice follow jobs --from first --count 10\n",
+		     replay->address, replay->address, replay->options.bin, replay->options.bin, replay->options.bin, replay->sample, replay->options.bin);
+	(void)fflush(stdout);
+	while (!interrupted)
+		(void)pause();
+}
+
+static void clean(struct replay *replay)
+{
+	char command[PATH_BYTES + 32];
+
+	/* The path is our own mkdtemp under the build directory. */
+	(void)snprintf(command, sizeof(command), "rm -rf -- '%s'", replay->dir);
+	if (strchr(replay->dir, '\'') == NULL && system(command) != 0)
+		(void)fprintf(stderr, "sluice-replay: %s could not be removed\n", replay->dir);
+}
+
+int main(int argc, char **argv)
+{
+	static struct replay replay;
+	struct sigaction action = {.sa_handler = on_signal};
+	bool good, stays;
+	int code;
+
+	if (argc > 1 && strcmp(argv[1], "--job") == 0)
+		return job_main(argc, argv);
+	code = parse(&replay.options, argc, argv);
+	if (code >= 0)
+		return code;
+	(void)sigaction(SIGINT, &action, NULL);
+	(void)sigaction(SIGTERM, &action, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+	prepare(&replay);
+	introduce(&replay);
+	broker_start(&replay);
+	feed_open(&replay);
+	scheduler_start(&replay, NULL);
+	run_loop(&replay);
+	plant_double(&replay);
+	settle(&replay);
+	verify_read(&replay);
+	good = view_summary(&replay) && !interrupted;
+	view_explain(&replay);
+	(void)printf("\nTook %.1f s.%s%s\n", (double)(mono_ms() - replay.begin_ms) / 1000, good ? "" : " What is left to look at: ", good ? "" : replay.dir);
+	stays = good && replay.tty && replay.options.stay && !interrupted;
+	feed_close(&replay);
+	procs_stop(&replay, stays);
+	if (stays) {
+		stay(&replay);
+		procs_stop(&replay, false);
+	}
+	if (good)
+		clean(&replay);
+	swf_free(&replay.swf);
+	free(replay.plans);
+	return good ? 0 : 1;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Broker and scheduler as processes: started, killed by pid, started again. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "replay.h"
+
+const char *const window_names[WINDOWS] = {"intent", "start", "record"};
+enum { READY_MS_MAX = 20000, STOP_MS_MAX = 10000 };
+
+static pid_t spawn(struct replay *replay, const char *const argv[], int out_fd)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		fail(replay, "fork: %s", strerror(errno));
+	if (pid > 0)
+		return pid;
+	{
+		int log = open(replay->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		int null_fd = open("/dev/null", O_RDONLY);
+
+		/* With us it ends too, should we be killed ourselves. */
+		(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+		(void)setpgid(0, 0); /* a Ctrl-C is ours to handle */
+		(void)dup2(null_fd, STDIN_FILENO);
+		(void)dup2(out_fd >= 0 ? out_fd : log, STDOUT_FILENO);
+		(void)dup2(log, STDERR_FILENO);
+		(void)execv(argv[0], (char *const *)(uintptr_t)argv);
+		_exit(127);
+	}
+}
+
+/* The broker's "ready HOST:PORT ..." line. */
+static void await_ready(struct replay *replay, int fd)
+{
+	char text[256];
+	size_t len = 0;
+	uint64_t until = mono_ms() + READY_MS_MAX;
+
+	while (len + 1 < sizeof(text)) {
+		struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+		uint64_t now = mono_ms();
+		ssize_t got;
+
+		if (now >= until || poll(&poll_fd, 1, (int)(until - now)) <= 0)
+			fail(replay, "the broker did not get ready in %d s; its log is %s", READY_MS_MAX / 1000, replay->log);
+		got = read(fd, text + len, sizeof(text) - 1 - len);
+		if (got <= 0)
+			fail(replay, "the broker ended at its start; its log is %s", replay->log);
+		len += (size_t)got;
+		text[len] = 0;
+		if (strchr(text, '\n') != NULL)
+			break;
+	}
+	if (sscanf(text, "ready %63s", replay->address) != 1)
+		fail(replay, "the broker said '%.60s'; expected 'ready HOST:PORT'", text);
+}
+
+void broker_start(struct replay *replay)
+{
+	char path[PATH_BYTES + 32], listen[80];
+	const char *argv[] = {path, "--data", replay->data, "--listen", listen, NULL};
+	int pipe_fds[2];
+
+	(void)snprintf(path, sizeof(path), "%s/broker/sluiced", replay->options.bin);
+	/* Free port at first, the same one after a kill. */
+	(void)snprintf(listen, sizeof(listen), "%s", replay->address[0] != 0 ? replay->address : "127.0.0.1:0");
+	if (pipe2(pipe_fds, O_CLOEXEC) != 0)
+		fail(replay, "pipe: %s", strerror(errno));
+	replay->broker = spawn(replay, argv, pipe_fds[1]);
+	(void)close(pipe_fds[1]);
+	await_ready(replay, pipe_fds[0]);
+	(void)close(pipe_fds[0]);
+}
+
+static void kill_hard(pid_t *pid)
+{
+	if (*pid <= 0)
+		return;
+	(void)kill(*pid, SIGKILL);
+	(void)waitpid(*pid, NULL, 0);
+	*pid = 0;
+}
+
+void broker_kill(struct replay *replay)
+{
+	kill_hard(&replay->broker);
+}
+
+void scheduler_start(struct replay *replay, const char *pause)
+{
+	char program[PATH_BYTES + 32], plugin[PATH_BYTES + 32], spool[PATH_BYTES + 16], paused[64], note[PATH_BYTES + 16];
+	const char *argv[16] = {program, "--address", replay->address, "--set", spool, "--set", "slots=64", plugin, NULL};
+
+	(void)snprintf(program, sizeof(program), "%s/broker/plugin/sluice-plugin", replay->options.bin);
+	(void)snprintf(plugin, sizeof(plugin), "%s/plugins/local/local.so", replay->options.bin);
+	(void)snprintf(spool, sizeof(spool), "spool=%s", replay->spool);
+	(void)snprintf(note, sizeof(note), "%s/paused", replay->spool);
+	(void)unlink(note);
+	if (pause != NULL) {
+		(void)snprintf(paused, sizeof(paused), "pause=%s", pause);
+		argv[7] = "--set";
+		argv[8] = paused;
+		argv[9] = plugin;
+	}
+	replay->scheduler = spawn(replay, argv, -1);
+}
+
+void scheduler_kill(struct replay *replay)
+{
+	kill_hard(&replay->scheduler);
+}
+
+bool scheduler_paused(struct replay *replay)
+{
+	char note[PATH_BYTES + 16];
+
+	(void)snprintf(note, sizeof(note), "%s/paused", replay->spool);
+	return access(note, F_OK) == 0;
+}
+
+static void stop_softly(pid_t *pid)
+{
+	uint64_t until = mono_ms() + STOP_MS_MAX;
+
+	if (*pid <= 0)
+		return;
+	(void)kill(*pid, SIGCONT);
+	(void)kill(*pid, SIGTERM);
+	while (waitpid(*pid, NULL, WNOHANG) == 0) {
+		if (mono_ms() > until) {
+			kill_hard(pid);
+			return;
+		}
+		(void)nanosleep(&(struct timespec){0, 5000000}, NULL);
+	}
+	*pid = 0;
+}
+
+void procs_stop(struct replay *replay, bool keep_broker)
+{
+	stop_softly(&replay->scheduler);
+	if (!keep_broker)
+		stop_softly(&replay->broker);
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The accounts that are not the stream's: the ledger, read in pages, and the starts that the processes wrote themselves. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "replay.h"
+
+static void read_ledger(struct replay *replay)
+{
+	sluice_job_filter filter = {.max = 500};
+	bool more = true;
+
+	while (more) {
+		sluice_reply *reply = NULL;
+		sluice_job_info job;
+		int rc = sluice_job_list(replay->client, &filter, &(sluice_call){.deadline_ms = 30000}, &reply);
+
+		if (rc != 0)
+			fail(replay, "the ledger cannot be listed: %s", reply != NULL ? sluice_reply_text(reply) : sluice_error_text(rc));
+		for (size_t i = 0; sluice_reply_job(reply, i, &job); i++) {
+			struct plan *plan = plan_find(replay, job.job);
+
+			filter.after_number = job.number;
+			if (plan == NULL)
+				continue;
+			plan->ledger_rows++;
+			plan->attempt = job.attempt;
+			plan->ledger_terminal = job.terminal;
+			(void)snprintf(plan->ledger_state, sizeof(plan->ledger_state), "%s", job.state);
+		}
+		more = sluice_reply_more(reply);
+		sluice_reply_free(reply);
+	}
+}
+
+static void read_starts(struct replay *replay)
+{
+	FILE *file = fopen(replay->starts, "re");
+	char line[256], id[ID_BYTES];
+
+	if (file == NULL && errno == ENOENT)
+		return;
+	if (file == NULL)
+		fail(replay, "%s: %s", replay->starts, strerror(errno));
+	while (fgets(line, sizeof(line), file) != NULL) {
+		struct plan *plan = sscanf(line, "%63s", id) == 1 ? plan_find(replay, id) : NULL;
+
+		if (plan != NULL)
+			plan->starts++;
+	}
+	(void)fclose(file);
+}
+
+static void read_audit(struct replay *replay)
+{
+	uint64_t after = 0;
+
+	do {
+		sluice_reply *reply = NULL;
+		sluice_audit_info audit = {0};
+		int rc = sluice_audit(replay->client, after, &(sluice_call){.deadline_ms = 30000}, &reply);
+
+		if (rc != 0)
+			fail(replay, "the audit failed: %s", sluice_error_text(rc));
+		(void)sluice_reply_audit(reply, &audit);
+		for (size_t i = 0; sluice_reply_line(reply, i) != NULL; i++)
+			replay->findings++;
+		after = audit.next_number;
+		sluice_reply_free(reply);
+	} while (after != 0);
+}
+
+static void read_quarantine(struct replay *replay)
+{
+	sluice_reply *reply = NULL;
+	sluice_quarantine_row row;
+
+	if (sluice_quarantine_list(replay->client, NULL, 0, 0, &(sluice_call){.deadline_ms = 30000}, &reply) == 0)
+		while (sluice_reply_quarantine(reply, replay->quarantined, &row))
+			replay->quarantined++;
+	sluice_reply_free(reply);
+}
+
+void verify_read(struct replay *replay)
+{
+	read_ledger(replay);
+	read_starts(replay);
+	read_audit(replay);
+	read_quarantine(replay);
+}
