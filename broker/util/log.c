@@ -207,7 +207,8 @@ static void append_time(struct line *line, int64_t wall_ms)
 	struct tm parts;
 	char date[32], text[48];
 
-	if (gmtime_r(&seconds, &parts) == NULL || strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &parts) == 0)
+	if (gmtime_r(&seconds, &parts) == NULL ||
+	    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &parts) == 0)
 		return;
 	(void)snprintf(text, sizeof(text), "%s.%03dZ", date, (int)(wall_ms % 1000));
 	append_str(line, "ts", text);

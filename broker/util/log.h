@@ -26,8 +26,8 @@
 
 enum log_level {
 	LOG_LEVEL_ERROR, /* something that an administrator has to act on */
-	LOG_LEVEL_WARN,  /* degraded, and clears by itself or soon needs an administrator */
-	LOG_LEVEL_INFO,  /* a change of state worth keeping: start, stop, listen, configuration */
+	LOG_LEVEL_WARN,	 /* degraded, and clears by itself or soon needs an administrator */
+	LOG_LEVEL_INFO,	 /* a change of state worth keeping: start, stop, listen, configuration */
 	LOG_LEVEL_DEBUG, /* for the developer */
 };
 
@@ -103,6 +103,7 @@ __attribute__((warn_unused_result)) int log_format_parse(const char *name, enum 
  */
 void log_write(enum log_level level, const struct log_field *fields);
 
-#define log_line(level, ...) log_write((level), (const struct log_field[]){__VA_ARGS__, {.type = LOG_TYPE_END}})
+#define log_line(level, ...) \
+	log_write((level), (const struct log_field[]){__VA_ARGS__, {.type = LOG_TYPE_END}})
 
 #endif

@@ -337,9 +337,10 @@ static char *output_read(int fd)
 static bool has_report(const char *output)
 {
 	static const char *const marks[] = {
-		"ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer",
-		"FATAL: ThreadSanitizer",  "WARNING: MemorySanitizer", ": runtime error: ",
-		"Sanitizer:DEADLYSIGNAL",  "LeakSanitizer has encountered a fatal error",
+		"ERROR: AddressSanitizer",  "ERROR: LeakSanitizer",
+		"WARNING: ThreadSanitizer", "FATAL: ThreadSanitizer",
+		"WARNING: MemorySanitizer", ": runtime error: ",
+		"Sanitizer:DEADLYSIGNAL",   "LeakSanitizer has encountered a fatal error",
 	};
 
 	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
@@ -367,7 +368,8 @@ static void output_show(const char *output)
 }
 
 /* Why the test failed, or NULL if it passed or was skipped. */
-static const char *verdict(const struct criterion_test *test, bool ended, int status, bool left, const char *output)
+static const char *verdict(const struct criterion_test *test, bool ended, int status, bool left,
+			   const char *output)
 {
 	int outcome = atomic_load(&report->outcome);
 
@@ -447,11 +449,15 @@ static void test_run(struct criterion_test *test, unsigned number, struct totals
 			     now_s() - begin_s);
 		output_show(output);
 	} else if (atomic_load(&report->outcome) == OUTCOME_SKIPPED) {
-		(void)printf("ok %u - %s::%s # SKIP %s\n", number, test->category, test->name, report->skip_reason);
+		(void)printf("ok %u - %s::%s # SKIP %s\n", number, test->category, test->name,
+			     report->skip_reason);
 	} else {
-		(void)printf("ok %u - %s::%s (%.2fs)\n", number, test->category, test->name, now_s() - begin_s);
-		if (atomic_load(&report->assertions) == 0 && test->data->signal == 0 && test->data->exit_code == 0)
-			(void)printf("# note: %s::%s passed without one assertion\n", test->category, test->name);
+		(void)printf("ok %u - %s::%s (%.2fs)\n", number, test->category, test->name,
+			     now_s() - begin_s);
+		if (atomic_load(&report->assertions) == 0 && test->data->signal == 0 &&
+		    test->data->exit_code == 0)
+			(void)printf("# note: %s::%s passed without one assertion\n", test->category,
+				     test->name);
 	}
 	free(output);
 	(void)close(output_fd);

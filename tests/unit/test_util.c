@@ -28,14 +28,16 @@ Test(bytes, integers_are_big_endian_at_any_alignment)
 		cr_assert_arr_eq(buffer + offset, ((uint8_t[]){0xF1, 0xF2, 0xF3, 0xF4, 0xEE}), 5);
 		cr_assert_eq(get_be32(buffer + offset), 0xF1F2F3F4u);
 		put_be64(buffer + offset, 0xF1F2F3F4F5F6F7F8u);
-		cr_assert_arr_eq(buffer + offset, ((uint8_t[]){0xF1, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xEE}), 9);
+		cr_assert_arr_eq(buffer + offset,
+				 ((uint8_t[]){0xF1, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xEE}), 9);
 		cr_assert_eq(get_be64(buffer + offset), 0xF1F2F3F4F5F6F7F8u);
 	}
 }
 
 Test(bytes, byte_order_is_number_order)
 {
-	static const uint64_t rising[] = {0, 1, 255, 256, 65535, 65536, 0x7FFFFFFFFFFFFFFFu, 0x8000000000000000u, UINT64_MAX};
+	static const uint64_t rising[] =
+		{0, 1, 255, 256, 65535, 65536, 0x7FFFFFFFFFFFFFFFu, 0x8000000000000000u, UINT64_MAX};
 	uint8_t low[8], high[8];
 
 	for (size_t i = 1; i < sizeof(rising) / sizeof(rising[0]); i++) {
@@ -67,7 +69,8 @@ Test(crc, goes_on_at_any_cut)
 	uint32_t whole = crc32c(text, len);
 
 	for (size_t cut = 0; cut <= len; cut++)
-		cr_assert_eq(crc32c_extend(crc32c(text, cut), text + cut, len - cut), whole, "cut at %zu", cut);
+		cr_assert_eq(crc32c_extend(crc32c(text, cut), text + cut, len - cut), whole, "cut at %zu",
+			     cut);
 }
 
 Test(crc, finds_every_flipped_bit)
@@ -124,14 +127,15 @@ Test(log, logfmt_line_has_time_level_id_and_fields)
 	char *text;
 
 	log_open(LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
-	log_line(LOG_LEVEL_WARN, log_id("store.headroom", "publishes are refused"), log_u64("used", UINT64_MAX),
-		 log_i64("change", -7), log_bool("clears", true), log_str("class", "publish"), log_str("path", "a b=\"c\"\n"),
-		 log_str("none", NULL));
+	log_line(LOG_LEVEL_WARN, log_id("store.headroom", "publishes are refused"),
+		 log_u64("used", UINT64_MAX), log_i64("change", -7), log_bool("clears", true),
+		 log_str("class", "publish"), log_str("path", "a b=\"c\"\n"), log_str("none", NULL));
 	text = log_close();
 	cr_assert_eq(strncmp(text, "ts=20", 5), 0, "%s", text);
-	cr_assert_str_eq(strchr(text, ' '),
-			 " level=warn id=store.headroom msg=\"publishes are refused\" used=18446744073709551615 change=-7 "
-			 "clears=true class=publish path=\"a b=\\\"c\\\"\\n\" none=\"\"\n");
+	cr_assert_str_eq(
+		strchr(text, ' '),
+		" level=warn id=store.headroom msg=\"publishes are refused\" used=18446744073709551615 change=-7 "
+		"clears=true class=publish path=\"a b=\\\"c\\\"\\n\" none=\"\"\n");
 }
 
 Test(log, json_line_is_json_whatever_the_bytes)
@@ -148,7 +152,8 @@ Test(log, json_line_is_json_whatever_the_bytes)
 		 log_str("utf8", "\xC3\xA4 \xE2\x82\xAC \xF0\x9F\x98\x80"), log_i64("n", -1));
 	line = json_loads(log_close(), 0, &error);
 	cr_assert_not_null(line, "%s", error.text);
-	cr_assert_str_eq(json_string_value(json_object_get(line, "utf8")), "\xC3\xA4 \xE2\x82\xAC \xF0\x9F\x98\x80");
+	cr_assert_str_eq(json_string_value(json_object_get(line, "utf8")),
+			 "\xC3\xA4 \xE2\x82\xAC \xF0\x9F\x98\x80");
 	cr_assert_str_eq(json_string_value(json_object_get(line, "id")), "test.bytes");
 	cr_assert_eq(json_integer_value(json_object_get(line, "n")), -1);
 	json_decref(line);
@@ -175,8 +180,8 @@ Test(log, long_line_is_cut_and_says_so)
 
 	memset(big, 'x', sizeof(big) - 1);
 	log_open(LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
-	log_line(LOG_LEVEL_INFO, log_id("test.long", "long"), log_str("a", big), log_str("b", big), log_str("c", big),
-		 log_str("d", big), log_u64("last", 1));
+	log_line(LOG_LEVEL_INFO, log_id("test.long", "long"), log_str("a", big), log_str("b", big),
+		 log_str("c", big), log_str("d", big), log_u64("last", 1));
 	text = log_close();
 	cr_assert_leq(strlen(text), (size_t)LOG_LINE_BYTES_MAX);
 	cr_assert_not_null(strstr(text, "xxx...\" b="));
@@ -190,7 +195,8 @@ Test(log, long_line_is_cut_and_says_so)
 static void *writer(void *name)
 {
 	for (int i = 0; i < LINES_EACH; i++)
-		log_line(LOG_LEVEL_INFO, log_id("test.thread", "a line"), log_str("writer", name), log_str("end", "here"));
+		log_line(LOG_LEVEL_INFO, log_id("test.thread", "a line"), log_str("writer", name),
+			 log_str("end", "here"));
 	return NULL;
 }
 
@@ -207,7 +213,8 @@ Test(log, lines_of_threads_do_not_mix)
 	for (int i = 0; i < WRITERS; i++)
 		cr_assert_eq(pthread_join(threads[i], NULL), 0);
 	text = log_close();
-	for (char *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save), lines++) {
+	for (char *line = strtok_r(text, "\n", &save); line != NULL;
+	     line = strtok_r(NULL, "\n", &save), lines++) {
 		cr_assert_eq(strncmp(line, "ts=", 3), 0, "%s", line);
 		cr_assert_str_eq(line + strlen(line) - strlen(" end=here"), " end=here");
 	}
