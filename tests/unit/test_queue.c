@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Queues: grants, tokens, acks, expiry, attempts, dead letters, purge, sweep. Each world's end proves determinism as well. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+#include "broker/core/queue.h"
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+#include "tests/unit/core_world.h"
+
+static struct world world;
+
+static void open_mem(void)
+{
+	world_open(&world, WORLD_MEM);
+	world_queue(&world, "work", NULL, 0);
+}
+
+static void close_world(void)
+{
+	world_close(&world);
+}
+
+TestSuite(queue, .init = open_mem, .fini = close_world);
+
+static uint64_t queue_id(const char *name)
+{
+	return world_queue_ref(&world, name).id;
+}
+
+static void put(const char *queue, unsigned count)
+{
+	for (unsigned i = 0; i < count;) {
+		struct world_batch batch = {.count = 0};
+		struct frame_publish publish;
+		char body[16];
+
+		for (; i < count && batch.count < 500; i++) {
+			snprintf(body, sizeof(body), "b%u", i);
+			world_batch_add(&batch, NULL, body, 0);
+		}
+		publish = world_batch_publish(&batch, "s");
+		publish.target_kind = PUBLISH_TO_QUEUE;
+		publish.target = world_text(queue);
+		world_must(&world, COMMAND_PUBLISH, 0, &publish);
+	}
+}
+
+static struct outcome claim(uint64_t session, const char *queue, uint32_t max, uint32_t lease_ms, uint8_t flags)
+{
+	struct cmd_claim m = {queue_id(queue), max, lease_ms, flags};
+
+	return world_apply(&world, COMMAND_CLAIM, session, &m);
+}
+
+static struct outcome ack(uint64_t session, const char *queue, uint64_t token, enum ack_op op, uint32_t value_ms, uint64_t first, uint32_t count)
+{
+	uint8_t run[FRAME_RUN_BYTES];
+	struct cmd_ack m = {queue_id(queue), token, (uint8_t)op, value_ms, 1, run, world_text("because")};
+
+	put_be64(run, first);
+	put_be32(run + 8, count);
+	return world_apply(&world, COMMAND_ACK, session, &m);
+}
+
+static struct queue_cell cell(const char *name)
+{
+	struct store_txn *txn;
+	struct queue_cell ret;
+
+	cr_assert_eq(store_begin_read(world.store, &txn), 0);
+	cr_assert_eq(queue_cell_get(txn, world.gateway, queue_id(name), &ret), 0);
+	store_abort(txn);
+	return ret;
+}
+
+static void configure(const char *name, uint32_t max_attempts, bool priority)
+{
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
+	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
+
+	config.name = (char *)(uintptr_t)name;
+	config.max_attempts = max_attempts;
+	config.priority = priority;
+	create.config = &config;
+	world_must(&world, COMMAND_QUEUE_CREATE, 0, &create);
+}
+
+Test(queue, claim_grants_in_order_and_ack_removes)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct outcome out;
+	const struct effect *grant;
+
+	put("work", 5);
+	out = claim(session, "work", 3, 0, 0);
+	cr_expect_eq(out.count, 3);
+	grant = world_effect(&world, FX_GRANT);
+	cr_assert_not_null(grant);
+	cr_expect_eq(grant->run_count, 1);
+	cr_expect_eq(grant->runs[0].first, 1);
+	cr_expect_eq(grant->token, out.index, "the token is the index of the claim");
+	cr_expect_eq(ack(session, "work", out.index, ACK_DONE, 0, 1, 3).count, 3);
+	cr_expect_eq(cell("work").ready, 2);
+	cr_expect_eq(cell("work").leased, 0);
+	cr_expect_eq(cell("work").acked, 3);
+	cr_expect_eq(world_records(&world, STORE_GRANT), 0, "a grant with nothing out is gone");
+	cr_expect_eq(world_records(&world, STORE_ITEM), 2);
+}
+
+/* limit: GRANT_ITEMS_MAX */
+Test(queue, a_claim_grants_at_most_the_limit_and_says_that_there_is_more)
+{
+	uint64_t session = world_session(&world, NULL);
+
+	put("work", (unsigned)LIMIT_GRANT_ITEMS_MAX + 1);
+	cr_expect_eq(claim(session, "work", 100000, 0, 0).count, LIMIT_GRANT_ITEMS_MAX);
+	cr_expect_eq(world_effects(&world, FX_QUEUE_READY), 1);
+	cr_expect_eq(claim(session, "work", 100000, 0, 0).count, 1);
+	cr_expect_eq(world_effects(&world, FX_QUEUE_READY), 0);
+}
+
+/* limit: LEASE_MS_MIN */
+/* limit: LEASE_MS_MAX */
+Test(queue, leases_have_bounds)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct outcome out;
+
+	put("work", 4);
+	cr_expect_eq(claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MIN - 1, 0).code, SLUICE_E_LIMIT);
+	cr_expect_eq(claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MIN, 0).count, 1);
+	cr_expect_eq(claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MAX + 1, 0).code, SLUICE_E_LIMIT);
+	out = claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MAX, 0);
+	cr_expect_eq(out.count, 1);
+	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MAX + 1, 0, 0).code, SLUICE_E_LIMIT);
+	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MIN - 1, 0, 0).code, SLUICE_E_LIMIT);
+	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MIN, 0, 0).code, 0);
+}
+
+Test(queue, a_stale_token_changes_nothing)
+{
+	uint64_t session = world_session(&world, NULL), other = world_session(&world, NULL);
+	struct outcome first, second;
+
+	put("work", 1);
+	first = claim(session, "work", 1, 1000, 0);
+	cr_expect_eq(ack(other, "work", first.index, ACK_DONE, 0, 1, 1).code, SLUICE_E_STALE_TOKEN, "another session holds it");
+	world_wait(&world, 1001);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").ready, 1);
+	second = claim(other, "work", 1, 1000, 0);
+	cr_expect_eq(second.count, 1);
+	cr_expect_gt(second.index, first.index, "tokens only grow");
+	cr_expect_eq(ack(session, "work", first.index, ACK_DONE, 0, 1, 1).code, SLUICE_E_STALE_TOKEN);
+	cr_expect_eq(ack(session, "work", first.index, ACK_EXTEND, 5000, 1, 1).code, SLUICE_E_STALE_TOKEN);
+	cr_expect_eq(cell("work").leased, 1);
+	cr_expect_eq(ack(other, "work", second.index, ACK_DONE, 0, 1, 1).code, 0);
+	cr_expect_eq(ack(other, "work", second.index, ACK_DONE, 0, 1, 1).code, SLUICE_E_STALE_TOKEN, "an acked item never comes back");
+}
+
+Test(queue, extension_rewrites_the_grant_and_expiry_looks_at_it)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct outcome out;
+
+	put("work", 2);
+	out = claim(session, "work", 2, 1000, 0);
+	world_wait(&world, 900);
+	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, 1000, 0, 0).code, 0);
+	world_wait(&world, 200);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").leased, 2, "the timer fired at 1,000 ms and found the grant extended");
+	world_wait(&world, 1000);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").leased, 0);
+	cr_expect_eq(cell("work").ready, 2);
+}
+
+Test(queue, a_returned_item_keeps_its_place_and_counts_its_attempts)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct outcome out;
+	const struct effect *grant;
+
+	put("work", 3);
+	out = claim(session, "work", 1, 0, 0);
+	cr_expect_eq(ack(session, "work", out.index, ACK_NACK, 0, 1, 1).count, 1);
+	out = claim(session, "work", 1, 0, 0);
+	grant = world_effect(&world, FX_GRANT);
+	cr_assert_not_null(grant);
+	cr_expect_eq(grant->runs[0].first, 1, "ahead of what came later");
+	cr_expect_eq(get_be16(grant->payload.data), 1, "one failed attempt before this one");
+	cr_expect_eq(out.count, 1);
+}
+
+Test(queue, a_delayed_item_waits_and_then_comes_first)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct outcome out;
+
+	put("work", 2);
+	out = claim(session, "work", 1, 0, 0);
+	ack(session, "work", out.index, ACK_NACK, 500, 1, 1);
+	cr_expect_eq(cell("work").delayed, 1);
+	out = claim(session, "work", 10, 0, 0);
+	cr_expect_eq(out.count, 1);
+	cr_expect_eq(world_effect(&world, FX_GRANT)->runs[0].first, 2);
+	world_wait(&world, 500);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").delayed, 0);
+	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 1);
+	cr_expect_eq(world_effect(&world, FX_GRANT)->runs[0].first, 1);
+}
+
+Test(queue, the_last_attempt_goes_to_the_dead_letter_queue_with_its_story)
+{
+	uint64_t session = world_session(&world, NULL);
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QueuePeek peek = SLUICE__QUEUE_PEEK__INIT;
+	const Sluice__Reply *reply;
+
+	configure("twice", 2, false);
+	put("twice", 1);
+	for (int i = 0; i < 2; i++) {
+		struct outcome out = claim(session, "twice", 1, 0, 0);
+
+		cr_assert_eq(out.count, 1);
+		ack(session, "twice", out.index, ACK_NACK, 0, 1, 1);
+	}
+	cr_expect_eq(cell("twice").dead, 1);
+	cr_expect_eq(cell("twice").ready + cell("twice").leased, 0);
+	cr_expect_eq(cell("dead-letter").ready, 1);
+	peek.name = (char *)"dead-letter";
+	request.op_case = SLUICE__REQUEST__OP_QUEUE_PEEK;
+	request.queue_peek = &peek;
+	reply = world_query(&world, &request);
+	cr_assert_eq(reply->n_items, 1);
+	cr_expect_str_eq(reply->items[0]->dead_from, "twice");
+	cr_expect_str_eq(reply->items[0]->last_reason, "because");
+	cr_expect_eq(reply->items[0]->attempts, 2);
+	cr_expect_str_eq(reply->items[0]->subject, "s");
+}
+
+Test(queue, session_leases_last_as_long_as_their_session)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct cmd_session_expire expire = {session};
+
+	put("work", 3);
+	cr_expect_eq(claim(session, "work", 2, 0, CLAIM_SESSION_LEASE).count, 2);
+	world_wait(&world, 86400000);
+	world_ticks(&world, 1000);
+	cr_expect_eq(cell("work").leased, 2, "no deadline");
+	world_must(&world, COMMAND_SESSION_EXPIRE, 0, &expire);
+	world_ticks(&world, 1000);
+	cr_expect_eq(cell("work").leased, 0);
+	cr_expect_eq(cell("work").ready, 3);
+	cr_expect_eq(world_records(&world, STORE_OWNED), 0);
+}
+
+Test(queue, resume_delivers_again_what_is_held_and_grants_nothing)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct outcome out;
+
+	put("work", 4);
+	out = claim(session, "work", 3, 0, 0);
+	ack(session, "work", out.index, ACK_DONE, 0, 2, 1);
+	cr_expect_eq(claim(session, "work", 100, 0, CLAIM_RESUME).count, 2);
+	cr_expect_eq(world_effect(&world, FX_GRANT)->token, out.index, "under the same token");
+	cr_expect_eq(world_effect(&world, FX_GRANT)->run_count, 2);
+	cr_expect_eq(cell("work").ready, 1);
+}
+
+Test(queue, priority_goes_before_age)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct envelope envelope = {.body = world_text("urgent"), .priority = 200};
+	uint8_t bytes[64];
+	struct frame_publish publish = {.target_kind = PUBLISH_TO_QUEUE, .count = 1, .subject = world_text("s"), .target = world_text("ranked")};
+
+	configure("ranked", 0, true);
+	put("ranked", 2);
+	publish.payload = (struct sluice_slice){bytes, envelope_encode(bytes, &envelope)};
+	publish.raw_bytes = (uint32_t)publish.payload.len;
+	world_must(&world, COMMAND_PUBLISH, 0, &publish);
+	cr_expect_eq(claim(session, "ranked", 1, 0, 0).count, 1);
+	cr_expect_eq(world_effect(&world, FX_GRANT)->runs[0].first, 3);
+	cr_expect_eq(claim(session, "ranked", 10, 0, 0).count, 2);
+}
+
+Test(queue, purge_drops_what_is_ready_and_nothing_else)
+{
+	uint64_t session = world_session(&world, NULL);
+	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
+	struct outcome out;
+
+	purge.name = (char *)"work";
+	put("work", 700);
+	out = claim(session, "work", 2, 0, 0);
+	ack(session, "work", out.index, ACK_NACK, 0, 1, 1);
+	cr_expect_eq(world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge).count, 699);
+	cr_expect_eq(cell("work").ready, 0, "marked at once");
+	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 0);
+	put("work", 1);
+	cr_expect_geq(world_ticks(&world, 100), 7, "swept in bounded steps");
+	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 1, "what came after the purge stays");
+	cr_expect_eq(ack(session, "work", out.index, ACK_DONE, 0, 2, 1).count, 1, "what was leased stays");
+	cr_expect_eq(world_records(&world, STORE_ITEM), 1);
+	cr_expect_eq(world_records(&world, STORE_READY), 0);
+}
+
+Test(queue, a_deleted_queue_is_swept_and_refuses)
+{
+	uint64_t session = world_session(&world, NULL), id = queue_id("work");
+	Sluice__QueueDelete delete = SLUICE__QUEUE_DELETE__INIT;
+	struct cmd_claim m = {.queue = id, .max = 1};
+
+	delete.name = (char *)"work";
+	put("work", 300);
+	claim(session, "work", 5, 0, 0);
+	delete.if_empty = true;
+	cr_expect_eq(world_apply(&world, COMMAND_QUEUE_DELETE, 0, &delete).code, SLUICE_E_IN_USE);
+	delete.if_empty = false;
+	world_must(&world, COMMAND_QUEUE_DELETE, 0, &delete);
+	cr_expect_eq(world_effects(&world, FX_QUEUE_DELETED), 1);
+	cr_expect_eq(world_apply(&world, COMMAND_CLAIM, session, &m).code, SLUICE_E_NOT_FOUND);
+	world_ticks(&world, 50);
+	cr_expect_eq(world_records(&world, STORE_ITEM), 0);
+	cr_expect_eq(world_records(&world, STORE_GRANT), 0);
+	delete.name = (char *)"dead-letter";
+	cr_expect_eq(world_apply(&world, COMMAND_QUEUE_DELETE, 0, &delete).code, SLUICE_E_IN_USE);
+}
+
+Test(queue, a_restart_gives_timed_leases_one_full_timeout)
+{
+	uint64_t session = world_session(&world, NULL);
+
+	put("work", 1);
+	claim(session, "work", 1, 1000, 0);
+	world_wait(&world, 5000);
+	world_restart(&world);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").leased, 1, "its holder had no chance to extend it while the broker was down");
+	world_wait(&world, 1000);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").leased, 0);
+}
+
+Test(queue, expiry_is_bounded_work)
+{
+	uint64_t session = world_session(&world, NULL);
+
+	put("work", 60);
+	for (int i = 0; i < 20; i++)
+		claim(session, "work", 3, 1000, 0);
+	world_wait(&world, 1001);
+	cr_expect_geq(world_ticks(&world, 8), 5);
+	cr_expect_eq(cell("work").ready, 60);
+	cr_expect_eq(world_records(&world, STORE_GRANT), 0);
+}
