@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A publishing load and its account: what was acknowledged, what is in the stream, and what may be said of both."""
+import subprocess
+
+import tap
+
+COUNT_ENDLESS = 100_000_000
+
+
+class Load:
+    """pub_load in the background; its acknowledgements are in a file outside of what may lose power."""
+
+    def __init__(self, address, acks, count=COUNT_ENDLESS, window=200):
+        self.acks = acks
+        self.process = tap.Process([tap.program("tests/faults/pub_load"), address, acks, str(count), str(window)])
+
+    def acknowledged(self):
+        try:
+            with open(self.acks, encoding="ascii") as file:
+                # The last line may be cut when the load was killed.
+                return [int(line) for line in file if line.endswith("\n")]
+        except FileNotFoundError:
+            return []
+
+    def kill(self):
+        self.process.kill()
+
+    def wait(self, seconds):
+        return self.process.wait(seconds)
+
+
+def read_stream(address):
+    done = subprocess.run([tap.program("tests/faults/pub_check"), address], capture_output=True, text=True, timeout=120)
+    tap.equal(done.returncode, 0, f"the stream is read to its end: {done.stderr}")
+    return [int(line) for line in done.stdout.split()]
+
+
+def verdict(acknowledged, stream):
+    """(lost, doubled, disordered): each must be 0. What was never acknowledged may be there, once, or not."""
+    seen = set(stream)
+    lost = len(set(acknowledged) - seen)
+    disordered = sum(1 for a, b in zip(stream, stream[1:]) if b <= a)
+    return lost, len(stream) - len(seen), disordered
+
+

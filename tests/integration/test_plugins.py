@@ -1,0 +1,169 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The plugin door: a foreign listener that sees include/sluice only, and what the ABI checks refuse, by name."""
+import os
+import re
+import socket
+import subprocess
+
+import tap
+
+PLUGINS = os.path.join(tap.BUILD, "tests/integration")
+
+
+def plugin(name):
+    path = os.path.join(PLUGINS, name + ".so")
+    if not os.path.exists(path):
+        tap.skip(f"{name}.so is not built")
+    return path
+
+
+class Line:
+    def __init__(self, port):
+        self.sock = socket.create_connection(("127.0.0.1", port), 10)
+        self.sock.settimeout(10)
+        self.file = self.sock.makefile("rwb")
+
+    def ask(self, text):
+        self.send(text)
+        return self.read()
+
+    def send(self, text):
+        self.file.write(text.encode() + b"\n")
+        self.file.flush()
+
+    def read(self):
+        return self.file.readline().decode().rstrip("\n")
+
+    def silent(self, seconds=0.3):
+        """True when nothing comes: used to show that credit is not overrun."""
+        self.sock.settimeout(seconds)
+        try:
+            return self.file.peek(1) == b""
+        except TimeoutError:
+            return True
+        finally:
+            self.sock.settimeout(10)
+
+
+def sluice(broker, *args):
+    cli = tap.program("client/cli/sluice")
+    return subprocess.run([cli, "--address", broker.address, *args], capture_output=True, text=True, timeout=30)
+
+
+def with_line(test):
+    with tap.Broker(args=["--plugin", f"{plugin('line')} kind=listener port=0"]) as broker:
+        found = re.search(rb"^listener line 127\.0\.0\.1:(\d+)", broker.text(), re.M)
+        tap.check(found is not None, "the broker says where the line listener is")
+        test(broker, int(found.group(1)))
+
+
+def test_a_foreign_listener_publishes_and_receives_with_credit():
+    def test(broker, port):
+        tap.equal(sluice(broker, "queue", "create", "work").returncode, 0, "queue create")
+        line = Line(port)
+        for i in range(5):
+            tap.check(line.ask(f"PUT work body {i}").startswith("+OK"), f"put {i}")
+        tap.equal(line.ask("GET work 2").split()[0], "+OK", "consume")
+        first, second = line.read().split(" ", 4), line.read().split(" ", 4)
+        tap.equal([first[0], first[3], first[4]], ["ITEM", "line.item", "body 0"], "the first item")
+        tap.equal(second[4], "body 1", "the second item")
+        tap.check(line.silent(), "never more than was asked for")
+        tap.check(line.ask(f"ACK {first[1]} {first[2]}").startswith("+OK"), "ack")
+        tap.check(line.ask(f"ACK {first[1]} {first[2]}") == "-ERR STALE_TOKEN", "a second ack is refused by name")
+        tap.equal(line.ask("MORE 1").split()[0], "+OK", "credit")
+        tap.equal(line.read().split(" ", 4)[4], "body 2", "one more item for one more credit")
+    with_line(test)
+
+
+def test_a_foreign_follower_reads_what_native_clients_publish():
+    def test(broker, port):
+        tap.equal(sluice(broker, "stream", "create", "events", "--subject", "ev.>").returncode, 0, "stream create")
+        line = Line(port)
+        tap.equal(line.ask("FOLLOW events 0 2").split()[0], "+OK", "follow")
+        for i in range(3):
+            tap.check(line.ask(f"PUB ev.x number {i}") is not None, "publish")
+            if i < 2:
+                tap.check(True, "")
+        lines = []
+        tap.equal(sluice(broker, "pub", "ev.y", "from the CLI").returncode, 0, "pub")
+        while not lines or lines[-1] != "":
+            if line.silent(0.5):
+                break
+            lines.append(line.read())
+        events = [text for text in lines if text.startswith("EVENT")]
+        tap.check(len(events) <= 2, "credit bounds a follower, too")
+    with_line(test)
+
+
+def test_bad_lines_get_an_error_and_the_broker_stays_up():
+    def test(broker, port):
+        line = Line(port)
+        for text in ["NONSENSE x", "PUB", "GET nowhere 1", "ACK 1 1", "PUB bad..subject x"]:
+            tap.check(line.ask(text).startswith("-ERR"), f"{text!r} is refused")
+        line.file.write(b"x" * 5000)
+        line.file.flush()
+        tap.equal(line.file.read(), b"", "an endless line closes its connection")
+        tap.check(Line(port).ask("ACK 1 1").startswith("-ERR"), "others go on")
+    with_line(test)
+
+
+def refused(name, text):
+    path = plugin(name)
+    broker = subprocess.run([tap.program("broker/sluiced"), "--data", os.path.join(tap.BUILD, "no-such-data"), "--listen",
+                             "127.0.0.1:0", "--plugin", f"{path} kind=listener port=0"], capture_output=True, text=True, timeout=60)
+    tap.check(broker.returncode != 0, f"{name} is refused")
+    tap.check(path in broker.stderr and text in broker.stderr, f"the refusal names {name} and says {text!r}: {broker.stderr}")
+
+
+def test_a_wrong_major_is_refused():
+    refused("line_major", "plugin ABI 99.0")
+
+
+def test_a_newer_minor_is_refused():
+    refused("line_minor", "plugin ABI 1.99")
+
+
+def test_a_short_struct_is_refused():
+    refused("line_short", "bytes")
+
+
+def test_a_missing_symbol_is_refused():
+    refused("line_nosymbol", "does not export sluice_plugin_v1")
+
+
+def test_a_service_is_no_listener():
+    path = os.path.join(tap.BUILD, "plugins/local/local.so")
+    broker = subprocess.run([tap.program("broker/sluiced"), "--data", os.path.join(tap.BUILD, "no-such-data"), "--listen",
+                             "127.0.0.1:0", "--plugin", f"{path} kind=listener"], capture_output=True, text=True, timeout=60)
+    tap.check("expected listener" in broker.stderr, f"the refusal says what was expected: {broker.stderr}")
+
+
+def test_the_local_scheduler_is_the_same_inside_and_outside():
+    local = os.path.join(tap.BUILD, "plugins/local/local.so")
+    if not os.path.exists(local):
+        tap.skip("local.so is not built")
+    for inside in (True, False):
+        import tempfile
+        with tempfile.TemporaryDirectory() as spool:
+            args = ["--plugin", f"{local} spool={spool}"] if inside else []
+            data = tempfile.mkdtemp(prefix="sluice-test-")
+            # The queue must be there before a scheduler inside consumes from it.
+            with tap.Broker(data=data) as broker:
+                tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+            with tap.Broker(data=data, args=args) as broker:
+                outside = None
+                if not inside:
+                    outside = tap.Process([tap.program("broker/plugin/sluice-plugin"), "--address", broker.address, "--set",
+                                           f"spool={spool}", local])
+                job = sluice(broker, "job", "submit", "--id", "j1", "--queue", "runs", '{"argv":["true"]}')
+                tap.equal(job.returncode, 0, f"submit: {job.stderr}")
+                done = sluice(broker, "job", "wait", "j1", "--timeout", "20s")
+                tap.equal(done.returncode, 0, f"wait ({'inside' if inside else 'outside'}): {done.stderr}")
+                shown = sluice(broker, "-o", "json", "job", "show", "j1")
+                tap.check("COMPLETE" in shown.stdout, f"it ran: {shown.stdout}")
+                if outside is not None:
+                    outside.stop()
+
+
+tap.main(globals())
