@@ -290,6 +290,19 @@ void rig_audit(struct rig *rig)
 		     rig->reply->audited->n_findings > 0 ? rig->reply->audited->findings[0] : "");
 }
 
+const Sluice__QueueInfo *rig_queue_show(struct rig *rig)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QueueShow show = SLUICE__QUEUE_SHOW__INIT;
+
+	show.name = (char *)RIG_QUEUE;
+	request.op_case = SLUICE__REQUEST__OP_QUEUE_SHOW;
+	request.queue_show = &show;
+	rig_query(rig, &request);
+	cr_assert_eq(rig->reply->n_queues, 1, "%s", rig->reply->text);
+	return rig->reply->queues[0];
+}
+
 size_t rig_effects(const struct rig *rig, enum effect_kind kind)
 {
 	size_t n = 0;

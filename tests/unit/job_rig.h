@@ -49,6 +49,8 @@ size_t rig_history(struct rig *rig, const char *id);		   /* rows are in rig->rep
 size_t rig_quarantine(struct rig *rig, const char *id);		   /* rows are in rig->reply->quarantine */
 /* Fails the test when the audit finds anything; the counts are in rig->reply->audited. */
 void rig_audit(struct rig *rig);
+/* The counts of the queue "work". */
+const Sluice__QueueInfo *rig_queue_show(struct rig *rig);
 size_t rig_effects(const struct rig *rig, enum effect_kind kind); /* of the last command */
 uint64_t rig_events(struct rig *rig);				   /* events of the stream so far */
 

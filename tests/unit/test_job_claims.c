@@ -177,6 +177,17 @@ static char run(struct rig *rig, const char *command, uint64_t token)
 	return letter_of(&out);
 }
 
+/* The queue counts one job, in the place that its claim says. */
+static void check_counts(struct rig *rig, char claim, const char *command, const char *where)
+{
+	const Sluice__QueueInfo *queue = rig_queue_show(rig);
+
+	cr_assert_eq(queue->ready, claim == 'r', "%s when %s: %llu ready", command, where, (unsigned long long)queue->ready);
+	cr_assert_eq(queue->leased, claim == 'l', "%s when %s: %llu leased", command, where, (unsigned long long)queue->leased);
+	cr_assert_eq(queue->orphaned, claim == 'o', "%s when %s: %llu orphaned", command, where, (unsigned long long)queue->orphaned);
+	cr_assert_eq(queue->delayed, claim == 'g', "%s when %s: %llu delayed", command, where, (unsigned long long)queue->delayed);
+}
+
 static void check_cell(const struct row *row, enum situation situation)
 {
 	const char *expected = row->expected[situation];
@@ -191,6 +202,7 @@ static void check_cell(const struct row *row, enum situation situation)
 	cr_assert_eq(answer, expected[0], "%s when %s: answered %c, expected %c", row->command, where, answer, expected[0]);
 	cr_assert_eq(rig_show(&rig, "j")->claim[0], expected[2], "%s when %s: the job is %s afterwards", row->command, where,
 		     rig.reply->jobs[0]->claim);
+	check_counts(&rig, expected[2], row->command, where);
 	rig_audit(&rig);
 	rig_close(&rig);
 }
@@ -245,6 +257,7 @@ Test(job_claims, cancel_overtakes_the_queue_and_tells_the_holder)
 	out = rig_cancel(&rig, "j");
 	cr_assert(out.code == 0 && out.terminal && out.duplicate);
 	cr_assert_eq(rig_effects(&rig, FX_JOB_TERMINAL), 0);
+	cr_assert_eq(rig_history(&rig, "j"), 3, "submit, claim, cancel");
 	cr_assert_eq(rig_submit(&rig, "k").code, 0);
 	cr_assert_eq(rig_cancel(&rig, "k").terminal, true);
 	cr_assert_eq(rig_claim(&rig, rig.session, 10, 0), 0, "a cancelled job is not given to anybody");
@@ -296,5 +309,35 @@ Test(job_claims, a_delayed_job_comes_back_when_its_time_has_come)
 	rig_advance(&rig, 2000);
 	cr_assert_str_eq(rig_show(&rig, "j")->claim, "ready");
 	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
+	rig_close(&rig);
+}
+
+Test(job_claims, a_repeated_cancel_after_intent_tells_again_and_writes_nothing)
+{
+	struct rig rig;
+
+	rig_open(&rig);
+	bring(&rig, CANCEL_ASKED);
+	cr_assert_eq(rig_history(&rig, "j"), 4, "submit, claim, intent, cancel");
+	cr_assert(!rig_cancel(&rig, "j").terminal);
+	cr_assert_eq(rig_effects(&rig, FX_JOB_CANCEL), 1);
+	cr_assert_eq(rig_history(&rig, "j"), 4);
+	rig_close(&rig);
+}
+
+Test(job_claims, the_timer_of_an_earlier_delay_does_not_end_a_later_one)
+{
+	struct rig rig;
+
+	rig_open(&rig);
+	bring(&rig, GATED); /* for 60 s */
+	cr_assert_eq(rig_reset(&rig, "j", true).code, 0);
+	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
+	cr_assert_eq(rig_release(&rig, "j", rig.deliveries->jobs[0]->token, 120000).code, 0);
+	rig_advance(&rig, 61000);
+	cr_assert_str_eq(rig_show(&rig, "j")->claim, "gated");
+	rig_advance(&rig, 60000);
+	cr_assert_str_eq(rig_show(&rig, "j")->claim, "ready");
+	rig_audit(&rig);
 	rig_close(&rig);
 }

@@ -308,6 +308,7 @@ Test(job_ledger, finished_jobs_are_forgotten_after_their_retention)
 	rig_open(&rig);
 	keep.keep_ms = 60000;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
+	rig_advance(&rig, 0); /* its walk over the jobs is done: from here each end sets its own timer */
 	cr_assert_eq(rig_submit(&rig, "short").code, 0);
 	cr_assert_eq(rig_submit(&rig, "again").code, 0);
 	cr_assert_eq(rig_submit(&rig, "open").code, 0);
@@ -388,6 +389,185 @@ Test(job_ledger, explain_says_who_holds_it_and_what_comes_next)
 	text = explained(&rig, "j");
 	SAYS(text, "CANCELED is a terminal state");
 	SAYS(text, "Last report: from test");
+	rig_close(&rig);
+}
+
+Test(job_ledger, a_change_of_state_has_its_time_and_a_note_does_not_move_it)
+{
+	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
+	uint64_t submitted, changed;
+	struct rig rig;
+
+	rig_open(&rig);
+	cr_assert_eq(rig_submit(&rig, "j").code, 0);
+	submitted = rig.clock.wall_ms;
+	rig_advance(&rig, 5000);
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").code, 0);
+	changed = rig.clock.wall_ms;
+	rig_advance(&rig, 5000);
+	m.job = (char *)"j";
+	m.attempt = 1;
+	m.evidence = (char *)"still running";
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).code, 0);
+	cr_assert_eq(rig_show(&rig, "j")->submit_time_ms, submitted);
+	cr_assert_eq(rig_show(&rig, "j")->change_time_ms, changed);
+	rig_close(&rig);
+}
+
+Test(job_ledger, a_full_queue_takes_neither_a_job_nor_a_reset)
+{
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
+	Sluice__QueueAlter alter = SLUICE__QUEUE_ALTER__INIT;
+	struct rig rig;
+
+	rig_open(&rig);
+	config.name = (char *)RIG_QUEUE;
+	config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
+	config.max_items = 2;
+	alter.config = &config;
+	cr_assert_eq(rig_apply(&rig, COMMAND_QUEUE_ALTER, 0, &alter).code, 0);
+	cr_assert_eq(rig_submit(&rig, "a").code, 0);
+	cr_assert_eq(rig_submit(&rig, "b").code, 0);
+	cr_assert_eq(rig_submit(&rig, "c").code, SLUICE_E_QUEUE_FULL);
+	cr_assert_eq(rig_submit(&rig, "a").code, 0, "what is there already needs no room");
+	cr_assert(rig_cancel(&rig, "a").terminal);
+	cr_assert_eq(rig_submit(&rig, "c").code, 0);
+	cr_assert_eq(rig_reset(&rig, "a", false).code, SLUICE_E_QUEUE_FULL);
+	cr_assert_eq(rig_reset(&rig, "b", true).code, 0, "an open job keeps its room");
+	cr_assert_str_eq(rig_show(&rig, "a")->state, "CANCELED");
+	rig_audit(&rig);
+	rig_close(&rig);
+}
+
+Test(job_ledger, a_quarantined_report_refuses_its_whole_transaction)
+{
+	Sluice__JobReport legal = SLUICE__JOB_REPORT__INIT, stale = SLUICE__JOB_REPORT__INIT;
+	Sluice__TxnOp ops[2] = {SLUICE__TXN_OP__INIT, SLUICE__TXN_OP__INIT}, *list[2] = {&ops[0], &ops[1]};
+	Sluice__Txn txn = SLUICE__TXN__INIT;
+	uint64_t events;
+	struct rig rig;
+
+	rig_open(&rig);
+	cr_assert_eq(rig_submit(&rig, "j").code, 0);
+	legal.job = stale.job = (char *)"j";
+	legal.attempt = 1;
+	stale.attempt = 2;
+	legal.state = (char *)"QUEUED";
+	stale.state = (char *)"ACTIVE";
+	ops[0].op_case = ops[1].op_case = SLUICE__TXN_OP__OP_JOB_REPORT;
+	ops[0].job_report = &legal;
+	ops[1].job_report = &stale;
+	txn.n_ops = 2;
+	txn.ops = list;
+	events = rig_events(&rig);
+	cr_assert_eq(rig_apply(&rig, COMMAND_TXN, rig.session, &txn).code, SLUICE_E_QUARANTINED);
+	cr_assert_str_eq(rig_show(&rig, "j")->state, "SUBMITTED");
+	cr_assert_eq(rig_history(&rig, "j"), 1);
+	cr_assert_eq(rig_events(&rig), events);
+	cr_assert_eq(rig_quarantine(&rig, "j"), 0);
+	stale.attempt = 1;
+	cr_assert_eq(rig_apply(&rig, COMMAND_TXN, rig.session, &txn).code, 0);
+	cr_assert_str_eq(rig_show(&rig, "j")->state, "ACTIVE", "its second operation needed its first");
+	cr_assert_eq(rig_events(&rig), events + 2);
+	rig_close(&rig);
+}
+
+/* ---- machines in use ---- */
+
+static struct outcome machine_make(struct rig *rig, uint16_t type, bool more)
+{
+	Sluice__MachineState states[4] = {SLUICE__MACHINE_STATE__INIT, SLUICE__MACHINE_STATE__INIT, SLUICE__MACHINE_STATE__INIT,
+					  SLUICE__MACHINE_STATE__INIT};
+	Sluice__MachineState *list[4] = {&states[0], &states[1], &states[2], &states[3]};
+	char *after_new[] = {(char *)"RUN"}, *after_run[] = {(char *)"DONE", (char *)"LOST"};
+	Sluice__MachineConfig config = SLUICE__MACHINE_CONFIG__INIT;
+	Sluice__MachineCreate create = SLUICE__MACHINE_CREATE__INIT;
+	Sluice__MachineAlter alter = SLUICE__MACHINE_ALTER__INIT;
+
+	states[0].name = (char *)"NEW";
+	states[0].next = after_new;
+	states[0].n_next = 1;
+	states[1].name = (char *)"RUN";
+	states[1].next = after_run;
+	states[1].n_next = more ? 2 : 1;
+	states[2].name = (char *)"DONE";
+	states[2].terminal = true;
+	states[3].name = (char *)"LOST";
+	states[3].terminal = true;
+	config.name = (char *)"small";
+	config.states = list;
+	config.n_states = more ? 4 : 3;
+	config.cancelled = config.failed = (char *)"DONE";
+	create.config = alter.config = &config;
+	return rig_apply(rig, type, 0, type == COMMAND_MACHINE_CREATE ? (const void *)&create : (const void *)&alter);
+}
+
+static struct outcome machine_remove(struct rig *rig, const char *name)
+{
+	Sluice__MachineDelete m = SLUICE__MACHINE_DELETE__INIT;
+
+	m.name = (char *)name;
+	return rig_apply(rig, COMMAND_MACHINE_DELETE, 0, &m);
+}
+
+static const Sluice__Reply *machines(struct rig *rig)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__MachineList list = SLUICE__MACHINE_LIST__INIT;
+
+	request.op_case = SLUICE__REQUEST__OP_MACHINE_LIST;
+	request.machine_list = &list;
+	return rig_query(rig, &request);
+}
+
+Test(job_ledger, a_machine_grows_while_jobs_use_it_and_goes_when_none_does)
+{
+	Sluice__JobRetention keep = SLUICE__JOB_RETENTION__INIT;
+	Sluice__JobSubmit m = submit_of("j");
+	struct outcome out;
+	struct rig rig;
+
+	rig_open(&rig);
+	m.machine = (char *)"small";
+	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_ALTER, false).code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_CREATE, false).code, 0);
+	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_CREATE, false).code, SLUICE_E_EXISTS);
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0);
+	cr_assert_str_eq(rig_show(&rig, "j")->state, "NEW");
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "RUN").disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "LOST").disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_ALTER, true).code, 0);
+	out = machine_make(&rig, COMMAND_MACHINE_ALTER, false);
+	cr_assert(out.code == SLUICE_E_IN_USE && strstr(out.text, "LOST") != NULL, "%s", out.text);
+	cr_assert_eq(machine_remove(&rig, "small").code, SLUICE_E_IN_USE);
+	cr_assert_eq(machines(&rig)->n_machines, 2);
+	cr_assert_str_eq(rig.reply->machines[1]->config->name, "small");
+	cr_assert_eq(rig.reply->machines[1]->jobs, 1);
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "LOST").disposition, SLUICE__DISPOSITION__APPLIED, "the new state is there at once");
+	keep.keep_ms = 1000;
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
+	rig_advance(&rig, 2000);
+	cr_assert_eq(machines(&rig)->machines[1]->jobs, 0);
+	cr_assert_eq(machine_remove(&rig, "small").code, 0);
+	cr_assert_eq(machine_remove(&rig, "small").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(machine_remove(&rig, "airavata").code, SLUICE_E_IN_USE, "every queue's default");
+	rig_close(&rig);
+}
+
+Test(job_ledger, a_cancel_that_the_machine_has_no_transition_for_only_sets_the_flag)
+{
+	Sluice__JobSubmit m = submit_of("j");
+	struct rig rig;
+
+	rig_open(&rig);
+	m.machine = (char *)"small"; /* NEW leads to RUN only; DONE is its cancelled state */
+	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_CREATE, false).code, 0);
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0);
+	cr_assert(!rig_cancel(&rig, "j").terminal);
+	cr_assert_str_eq(rig_show(&rig, "j")->state, "NEW");
+	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
+	cr_assert(rig.deliveries->jobs[0]->cancel);
+	cr_assert_eq(rig_intent(&rig, "j", rig.deliveries->jobs[0]->token, 1, "t").code, SLUICE_E_CANCELLED);
 	rig_close(&rig);
 }
 
