@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The `sluice` command: a table of commands, each a function over the public client. Data goes to standard output only, messages to standard error.
+ * Exit codes are those of error.h.
+ */
+#ifndef SLUICE_CLI_CLI_H
+#define SLUICE_CLI_CLI_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "sluice/client.h"
+
+enum { ARGS_MAX = 64, OPTIONS_MAX = 32 };
+
+struct cli {
+	sluice_client *client; /* connected by need() */
+	const char *address, *gateway;
+	int timeout_ms;
+	bool json, verbose, yes;
+	/* The command's own words, options taken out. */
+	const char *args[ARGS_MAX];
+	int arg_count;
+	struct {
+		const char *name, *value; /* value "" for flags */
+	} options[OPTIONS_MAX];
+	int option_count;
+};
+
+struct command {
+	const char *name;    /* "job submit" */
+	const char *usage;   /* "--queue Q [--id ID] PAYLOAD|-|@FILE" */
+	const char *text;
+	const char *options; /* "queue= id= flag": those that take a value end in '=' */
+	int args_min, args_max;
+	int (*run)(struct cli *cli);
+};
+extern const struct command commands[]; /* ends with a NULL name */
+
+/* main.c */
+int need(struct cli *cli); /* connects; 0 or a code, said */
+const char *option(const struct cli *cli, const char *name); /* NULL: not given */
+bool option_many(const struct cli *cli, const char *name, int *io_pos, const char **ret_value);
+/* Says what was wrong and what was expected; returns code. */
+int complain(const struct cli *cli, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* A refused call: its text. Frees reply; returns code. */
+int refused(const struct cli *cli, int code, sluice_reply *reply);
+/* "10s", "500ms", "2m", "1h", "3d" to milliseconds; false: malformed. A bare number is seconds. */
+bool duration_parse(const char *text, uint64_t *ret_ms);
+bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_t *ret); /* false: said */
+/* A body: the word itself, "-" standard input, "@FILE" a file. malloc'd. */
+int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len);
+const char *time_text(uint64_t time_ms, char buf[32]); /* local time; "-" for 0 */
+
+/* Commands, by file. */
+int cmd_pub(struct cli *cli);
+int cmd_put(struct cli *cli);
+int cmd_follow(struct cli *cli);
+int cmd_claim(struct cli *cli);
+int cmd_stream_ls(struct cli *cli);
+int cmd_stream_show(struct cli *cli);
+int cmd_stream_create(struct cli *cli);
+int cmd_queue_ls(struct cli *cli);
+int cmd_queue_show(struct cli *cli);
+int cmd_queue_create(struct cli *cli);
+int cmd_machine_ls(struct cli *cli);
+int cmd_machine_show(struct cli *cli);
+int cmd_machine_create(struct cli *cli);
+int cmd_rm(struct cli *cli);
+int cmd_queue_peek(struct cli *cli);
+int cmd_job_submit(struct cli *cli);
+int cmd_job_ls(struct cli *cli);
+int cmd_job_show(struct cli *cli);
+int cmd_job_wait(struct cli *cli);
+int cmd_job_cancel(struct cli *cli);
+int cmd_job_reset(struct cli *cli);
+int cmd_job_history(struct cli *cli);
+int cmd_job_explain(struct cli *cli);
+int cmd_quarantine_ls(struct cli *cli);
+int cmd_status(struct cli *cli);
+int cmd_audit(struct cli *cli);
+
+#endif

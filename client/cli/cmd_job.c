@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Jobs, quarantine, audit, status. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "table.h"
+
+static int print_json(sluice_reply *reply)
+{
+	const char *json = sluice_reply_json(reply);
+
+	(void)printf("%s\n", json != NULL ? json : "{}");
+	sluice_reply_free(reply);
+	return 0;
+}
+
+static const char *number(uint64_t value, char buf[24])
+{
+	(void)snprintf(buf, 24, "%" PRIu64, value);
+	return buf;
+}
+
+int cmd_job_submit(struct cli *cli)
+{
+	sluice_job_spec spec = {.job = option(cli, "id"), .queue = option(cli, "queue"), .machine = option(cli, "machine"), .owner = option(cli, "owner")};
+	char id[40], *payload = NULL;
+	sluice_reply *reply = NULL;
+	uint64_t priority;
+	size_t len = 0;
+	int rc;
+
+	if (spec.queue == NULL)
+		return complain(cli, SLUICE_E_INVAL, "--queue is missing; expected the name of a queue of jobs");
+	if (!number_option(cli, "priority", 0, &priority) || priority > 255)
+		return complain(cli, SLUICE_E_INVAL, "--priority; expected 0 to 255");
+	if (spec.job == NULL) {
+		sluice_job_id(id);
+		spec.job = id;
+	}
+	spec.priority = (uint8_t)priority;
+	rc = body_read(cli, cli->args[0], &payload, &len);
+	if (rc == 0)
+		rc = need(cli);
+	if (rc == 0) {
+		spec.payload = (sluice_slice_t){payload, len};
+		rc = sluice_job_submit(cli->client, &spec, NULL, &reply);
+		if (rc != 0)
+			rc = refused(cli, rc, reply);
+		else if (cli->json)
+			rc = print_json(reply);
+		else
+			(void)printf("%s\n", spec.job);
+	}
+	if (rc == 0 && !cli->json)
+		sluice_reply_free(reply);
+	free(payload);
+	return rc;
+}
+
+static const char *const job_heads[] = {"JOB", "STATE", "CLAIM", "ATTEMPT", "QUEUE", "HOLDER", "CHANGED", "EVIDENCE", NULL};
+
+static void job_row(struct table *table, const sluice_job_info *job)
+{
+	char attempt[24], when[32];
+
+	table_row(table, (const char *const[]){job->job, job->state, job->cancel && !job->terminal ? "cancelling" : job->claim, number(job->attempt, attempt),
+					       job->queue, job->terminal ? "" : job->holder, time_text(job->change_time_ms, when), job->evidence});
+}
+
+int cmd_job_ls(struct cli *cli)
+{
+	sluice_job_filter filter = {.state = option(cli, "state"), .queue = option(cli, "queue"), .claim = option(cli, "claim"), .open_only = option(cli, "open") != NULL};
+	struct table *table;
+	uint64_t max, seen = 0;
+	bool more = true;
+	int rc;
+
+	if (!number_option(cli, "max", UINT64_MAX, &max))
+		return SLUICE_E_INVAL;
+	rc = need(cli);
+	if (rc != 0)
+		return rc;
+	table = table_create(job_heads);
+	while (rc == 0 && more && seen < max) {
+		sluice_reply *reply = NULL;
+		sluice_job_info job;
+
+		filter.max = max - seen < 500 ? (uint32_t)(max - seen) : 500;
+		rc = sluice_job_list(cli->client, &filter, NULL, &reply);
+		if (rc != 0) {
+			rc = refused(cli, rc, reply);
+			break;
+		}
+		more = sluice_reply_more(reply);
+		for (size_t i = 0; sluice_reply_job(reply, i, &job); i++, seen++) {
+			filter.after_number = job.number;
+			if (!cli->json)
+				job_row(table, &job);
+		}
+		if (cli->json)
+			(void)print_json(reply);
+		else
+			sluice_reply_free(reply);
+	}
+	if (cli->json || rc != 0)
+		table_free(table);
+	else
+		table_print(table);
+	return rc;
+}
+
+static int show_reply(struct cli *cli, sluice_reply *reply)
+{
+	sluice_job_info job;
+	char when[32], submitted[32];
+
+	if (cli->json)
+		return print_json(reply);
+	if (!sluice_reply_job(reply, 0, &job)) {
+		sluice_reply_free(reply);
+		return SLUICE_E_INTERNAL;
+	}
+	(void)printf("job        %s (number %" PRIu64 ")\nstate      %s%s, attempt %u, since %s\nclaim      %s%s%s\nqueue      %s\nmachine    %s\nsubmitted  %s\n", job.job,
+		     job.number, job.state, job.terminal ? " (ended)" : "", job.attempt, time_text(job.change_time_ms, when), job.claim,
+		     job.holder[0] != 0 && !job.terminal ? " by " : "", job.terminal ? "" : job.holder, job.queue, job.machine, time_text(job.submit_time_ms, submitted));
+	if (job.owner[0] != 0)
+		(void)printf("owner      %s\n", job.owner);
+	if (job.intent)
+		(void)printf("intent     %s\n", job.tag);
+	if (job.scheduler_ref[0] != 0)
+		(void)printf("reference  %s\n", job.scheduler_ref);
+	if (job.evidence[0] != 0)
+		(void)printf("evidence   %s (from %s, exit code %d)\n", job.evidence, job.source, job.exit_code);
+	if (job.cancel)
+		(void)printf("cancel     was asked for\n");
+	if (job.payload.len > 0)
+		(void)printf("payload    %.*s\n", (int)job.payload.len, (const char *)job.payload.data);
+	sluice_reply_free(reply);
+	return 0;
+}
+
+int cmd_job_show(struct cli *cli)
+{
+	sluice_reply *reply = NULL;
+	int rc = need(cli);
+
+	if (rc != 0)
+		return rc;
+	rc = sluice_job_show(cli->client, cli->args[0], option(cli, "payload") != NULL, NULL, &reply);
+	return rc != 0 ? refused(cli, rc, reply) : show_reply(cli, reply);
+}
+
+int cmd_job_wait(struct cli *cli)
+{
+	sluice_reply *reply = NULL;
+	sluice_job_info job;
+	int rc = need(cli);
+
+	if (rc != 0)
+		return rc;
+	rc = sluice_job_wait(cli->client, cli->args[0], &(sluice_call){.deadline_ms = cli->timeout_ms}, &reply);
+	if (rc == SLUICE_E_TIMEOUT && reply != NULL && sluice_reply_job(reply, 0, &job))
+		(void)complain(cli, rc, "%s is still %s after the timeout", job.job, job.state);
+	else if (rc != 0)
+		return refused(cli, rc, reply);
+	return show_reply(cli, reply) != 0 && rc == 0 ? SLUICE_E_INTERNAL : rc;
+}
+
+int cmd_job_cancel(struct cli *cli)
+{
+	sluice_reply *reply = NULL;
+	int rc = need(cli);
+
+	if (rc != 0)
+		return rc;
+	rc = sluice_job_cancel(cli->client, cli->args[0], option(cli, "reason"), NULL, &reply);
+	if (rc != 0)
+		return refused(cli, rc, reply);
+	if (cli->json)
+		return print_json(reply);
+	(void)printf("%s\n", sluice_reply_state(reply));
+	sluice_reply_free(reply);
+	return 0;
+}
+
+int cmd_job_reset(struct cli *cli)
+{
+	sluice_reply *reply = NULL;
+	int rc = need(cli);
+
+	if (rc != 0)
+		return rc;
+	rc = sluice_job_reset(cli->client, cli->args[0], option(cli, "force") != NULL, option(cli, "reason"), NULL, &reply);
+	if (rc != 0)
+		return refused(cli, rc, reply);
+	if (cli->json)
+		return print_json(reply);
+	(void)printf("attempt %u\n", sluice_reply_attempt(reply));
+	sluice_reply_free(reply);
+	return 0;
+}
+
+int cmd_job_history(struct cli *cli)
+{
+	static const char *const heads[] = {"TIME", "ATTEMPT", "EVENT", "STATE", "SOURCE", "EVIDENCE", NULL};
+	sluice_reply *reply = NULL;
+	sluice_job_history_row row;
+	struct table *table;
+	int rc = need(cli);
+
+	if (rc != 0)
+		return rc;
+	rc = sluice_job_history(cli->client, cli->args[0], NULL, &reply);
+	if (rc != 0)
+		return refused(cli, rc, reply);
+	if (cli->json)
+		return print_json(reply);
+	table = table_create(heads);
+	for (size_t i = 0; sluice_reply_history(reply, i, &row); i++) {
+		char when[32], attempt[24], state[100];
+
+		(void)snprintf(state, sizeof(state), "%.40s%s%.40s", row.from_state, row.from_state[0] != 0 ? " -> " : "", row.state);
+		table_row(table, (const char *const[]){time_text(row.time_ms, when), number(row.attempt, attempt), row.event, state, row.source,
+						       row.evidence[0] != 0 ? row.evidence : row.scheduler_ref});
+	}
+	table_print(table);
+	sluice_reply_free(reply);
+	return 0;
+}
+
+static int print_lines(struct cli *cli, sluice_reply *reply)
+{
+	if (cli->json)
+		return print_json(reply);
+	for (size_t i = 0; sluice_reply_line(reply, i) != NULL; i++)
+		(void)printf("%s\n", sluice_reply_line(reply, i));
+	sluice_reply_free(reply);
+	return 0;
+}
+
+int cmd_job_explain(struct cli *cli)
+{
+	sluice_reply *reply = NULL;
+	int rc = need(cli);
+
+	if (rc != 0)
+		return rc;
+	rc = sluice_job_explain(cli->client, cli->args[0], NULL, &reply);
+	return rc != 0 ? refused(cli, rc, reply) : print_lines(cli, reply);
+}
+
+int cmd_quarantine_ls(struct cli *cli)
+{
+	static const char *const heads[] = {"N", "TIME", "JOB", "ATTEMPT", "STATE", "SOURCE", "REASON", NULL};
+	sluice_reply *reply = NULL;
+	sluice_quarantine_row row;
+	struct table *table;
+	uint64_t max;
+	int rc;
+
+	if (!number_option(cli, "max", 1000, &max) || max > 1000)
+		return complain(cli, SLUICE_E_INVAL, "--max; expected at most 1000");
+	rc = need(cli);
+	if (rc != 0)
+		return rc;
+	rc = sluice_quarantine_list(cli->client, option(cli, "job"), 0, (uint32_t)max, NULL, &reply);
+	if (rc != 0)
+		return refused(cli, rc, reply);
+	if (cli->json)
+		return print_json(reply);
+	table = table_create(heads);
+	for (size_t i = 0; sluice_reply_quarantine(reply, i, &row); i++) {
+		char n[24], when[32], attempt[24];
+
+		table_row(table, (const char *const[]){number(row.n, n), time_text(row.time_ms, when), row.job, number(row.attempt, attempt), row.state, row.source,
+						       row.reason});
+	}
+	table_print(table);
+	sluice_reply_free(reply);
+	return 0;
+}
+
+int cmd_audit(struct cli *cli)
+{
+	sluice_audit_info sum = {0};
+	uint64_t findings = 0, after = 0;
+	int rc = need(cli);
+
+	if (rc != 0)
+		return rc;
+	do {
+		sluice_reply *reply = NULL;
+		sluice_audit_info page = {0};
+
+		rc = sluice_audit(cli->client, after, NULL, &reply);
+		if (rc != 0)
+			return refused(cli, rc, reply);
+		(void)sluice_reply_audit(reply, &page);
+		sum = (sluice_audit_info){sum.jobs + page.jobs,		sum.open + page.open,	  sum.ready + page.ready, sum.leased + page.leased,
+					  sum.orphaned + page.orphaned, sum.gated + page.gated, sum.held + page.held,	0};
+		for (size_t i = 0; sluice_reply_line(reply, i) != NULL; i++, findings++)
+			if (!cli->json)
+				(void)printf("%s\n", sluice_reply_line(reply, i));
+		after = page.next_number;
+		sluice_reply_free(reply);
+	} while (after != 0);
+	(void)printf(cli->json ? "{\"jobs\":%" PRIu64 ",\"open\":%" PRIu64 ",\"ready\":%" PRIu64 ",\"leased\":%" PRIu64 ",\"orphaned\":%" PRIu64 ",\"gated\":%" PRIu64
+				 ",\"held\":%" PRIu64 ",\"findings\":%" PRIu64 "}\n"
+			       : "%" PRIu64 " jobs, %" PRIu64 " open: %" PRIu64 " ready, %" PRIu64 " leased, %" PRIu64 " orphaned, %" PRIu64 " gated, %" PRIu64
+				 " held; %" PRIu64 " findings\n",
+		     sum.jobs, sum.open, sum.ready, sum.leased, sum.orphaned, sum.gated, sum.held, findings);
+	return findings == 0 ? 0 : SLUICE_E_CORRUPT;
+}
+
+/* The status has no typed row in the library yet: its JSON is shown, a member a line. */
+int cmd_status(struct cli *cli)
+{
+	sluice_reply *reply = NULL;
+	const char *json, *at;
+	int rc = need(cli);
+
+	if (rc != 0)
+		return rc;
+	rc = sluice_status(cli->client, NULL, &reply);
+	if (rc != 0)
+		return refused(cli, rc, reply);
+	if (cli->json)
+		return print_json(reply);
+	json = sluice_reply_json(reply);
+	at = json != NULL ? strstr(json, "\"status\":{") : NULL;
+	at = at != NULL ? at + 10 : "";
+	while (*at == '"' || *at == ',') {
+		const char *name = at + (*at == ',') + 1, *end = strchr(name, '"'), *value = end != NULL ? end + 2 : NULL;
+		bool quoted = value != NULL && *value == '"';
+		size_t len = value == NULL ? 0 : strcspn(value + quoted, quoted ? "\"" : ",}");
+
+		if (value == NULL)
+			break;
+		(void)printf("%-20.*s %.*s\n", (int)(end - name), name, (int)len, value + quoted);
+		at = value + quoted + len + quoted;
+	}
+	sluice_reply_free(reply);
+	return 0;
+}

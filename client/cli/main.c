@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The `sluice` command: words, options, connection, help. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+const struct command commands[] = {
+	{"pub", "SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--stream S] [--lines] [--mandatory]", "publish an event; --lines: one per line of standard input",
+	 "key= id= header= stream= lines mandatory", 1, 2, cmd_pub},
+	{"put", "QUEUE SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--priority N] [--lines]", "put an item into a queue",
+	 "key= id= header= priority= lines", 2, 3, cmd_put},
+	{"follow", "STREAM [--from first|last|new|OFFSET|-1h|cursor:NAME] [--filter PATTERN] [--count N] [--until-caught-up]", "print a stream's events",
+	 "from= filter= count= until-caught-up", 1, 1, cmd_follow},
+	{"claim", "QUEUE [--count N] [--ack] [--wait 10s] [--lease 30s]", "claim items and print them; without --ack they come back when the lease ends",
+	 "count= ack wait= lease=", 1, 1, cmd_claim},
+	{"job submit", "--queue Q [--id ID] [--machine M] [--owner O] [--priority N] PAYLOAD|-|@FILE", "submit a job; the same id with the same content succeeds again",
+	 "queue= id= machine= owner= priority=", 1, 1, cmd_job_submit},
+	{"job ls", "[--state S] [--queue Q] [--claim C] [--open] [--max N]", "list jobs", "state= queue= claim= open max=", 0, 0, cmd_job_ls},
+	{"job show", "JOB [--payload]", "show a job", "payload", 1, 1, cmd_job_show},
+	{"job wait", "JOB [--timeout 10s]", "wait until a job has ended", "", 1, 1, cmd_job_wait},
+	{"job cancel", "JOB [--reason TEXT]", "cancel a job", "reason=", 1, 1, cmd_job_cancel},
+	{"job reset", "JOB [--force] [--reason TEXT]", "open a new attempt of a job that has ended; of another with --force", "force reason=", 1, 1, cmd_job_reset},
+	{"job history", "JOB", "everything that happened to a job", "", 1, 1, cmd_job_history},
+	{"job explain", "JOB", "why a job is where it is", "", 1, 1, cmd_job_explain},
+	{"stream ls", "", "list streams", "", 0, 0, cmd_stream_ls},
+	{"stream show", "NAME", "show a stream", "", 1, 1, cmd_stream_show},
+	{"stream create", "NAME [--subject PATTERN]... [--max-age 7d] [--max-bytes N] [--max-events N] [--if-not-exists]", "create a stream",
+	 "subject= max-age= max-bytes= max-events= if-not-exists", 1, 1, cmd_stream_create},
+	{"stream rm", "NAME [--yes]", "delete a stream with its events", "", 1, 1, cmd_rm},
+	{"queue ls", "", "list queues", "", 0, 0, cmd_queue_ls},
+	{"queue show", "NAME", "show a queue", "", 1, 1, cmd_queue_show},
+	{"queue create", "NAME [--jobs] [--subject PATTERN]... [--lease 30s] [--max-attempts N] [--dead-letter Q] [--max-items N] [--priority] [--machine M] [--if-not-exists]",
+	 "create a queue of items, or of jobs", "jobs subject= lease= max-attempts= dead-letter= max-items= priority machine= if-not-exists", 1, 1, cmd_queue_create},
+	{"queue peek", "NAME [--state ready|leased|delayed] [--max N]", "look at items without claiming them", "state= max=", 1, 1, cmd_queue_peek},
+	{"queue rm", "NAME [--yes]", "delete a queue with its items", "", 1, 1, cmd_rm},
+	{"machine ls", "", "list machines", "", 0, 0, cmd_machine_ls},
+	{"machine show", "NAME", "show a machine", "", 1, 1, cmd_machine_show},
+	{"machine create", "FILE|- [--if-not-exists]", "load a machine from its text (client/README.md)", "if-not-exists", 1, 1, cmd_machine_create},
+	{"machine rm", "NAME [--yes]", "delete a machine that no job uses", "", 1, 1, cmd_rm},
+	{"quarantine ls", "[--job JOB] [--max N]", "list stale and illegal reports", "job= max=", 0, 0, cmd_quarantine_ls},
+	{"status", "", "how the broker is", "", 0, 0, cmd_status},
+	{"audit", "", "prove that every open job is held, waits or is queued", "", 0, 0, cmd_audit},
+	{NULL, NULL, NULL, NULL, 0, 0, NULL},
+};
+
+/* ---- help and complaints ---- */
+
+static int help(FILE *to)
+{
+	(void)fprintf(to, "usage: sluice [--address HOST:PORT] [--gateway G] [--timeout 10s] [-o table|json] [-v] COMMAND ...\n\n");
+	for (const struct command *command = commands; command->name != NULL; command++)
+		(void)fprintf(to, "  %-15s %s\n", command->name, command->text);
+	(void)fprintf(to, "\n`sluice COMMAND --help` shows a command's options. SLUICE_ADDRESS and SLUICE_GATEWAY stand in for the first two options.\n"
+			  "Exit codes: 0 done, 2 bad use, 4 not found, 5 conflict, 6 stale or cancelled, 7 full or busy, 9 time out, 10 no broker; others: error.h.\n");
+	return 0;
+}
+
+static int help_for(const struct command *command, FILE *to)
+{
+	(void)fprintf(to, "usage: sluice %s %s\n%s\n", command->name, command->usage, command->text);
+	return 0;
+}
+
+int complain(const struct cli *cli, int code, const char *format, ...)
+{
+	va_list args;
+
+	(void)cli;
+	(void)fputs("sluice: ", stderr);
+	va_start(args, format);
+	(void)vfprintf(stderr, format, args);
+	va_end(args);
+	(void)fputc('\n', stderr);
+	return code;
+}
+
+int refused(const struct cli *cli, int code, sluice_reply *reply)
+{
+	const char *text = reply != NULL ? sluice_reply_text(reply) : sluice_error_text(code);
+
+	(void)complain(cli, code, "%s (%s)", text, sluice_error_name(code));
+	if (cli->verbose && reply != NULL)
+		(void)fprintf(stderr, "request %llu, index %llu%s\n", (unsigned long long)sluice_reply_request(reply),
+			      (unsigned long long)sluice_reply_index(reply), sluice_error_retriable(code) ? ", may be tried again" : "");
+	sluice_reply_free(reply);
+	return code;
+}
+
+/* ---- small parsers ---- */
+
+bool duration_parse(const char *text, uint64_t *ret_ms)
+{
+	static const struct {
+		const char *unit;
+		uint64_t ms;
+	} units[] = {{"ms", 1}, {"s", 1000}, {"", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+	char *end = NULL;
+	unsigned long long number;
+
+	errno = 0;
+	number = strtoull(text, &end, 10);
+	if (!isdigit((unsigned char)text[0]) || errno != 0)
+		return false;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(end, units[i].unit) != 0 || number > UINT64_MAX / units[i].ms)
+			continue;
+		*ret_ms = number * units[i].ms;
+		return true;
+	}
+	return false;
+}
+
+const char *option(const struct cli *cli, const char *name)
+{
+	for (int i = 0; i < cli->option_count; i++)
+		if (strcmp(cli->options[i].name, name) == 0)
+			return cli->options[i].value;
+	return NULL;
+}
+
+bool option_many(const struct cli *cli, const char *name, int *io_pos, const char **ret_value)
+{
+	for (; *io_pos < cli->option_count; (*io_pos)++) {
+		if (strcmp(cli->options[*io_pos].name, name) != 0)
+			continue;
+		*ret_value = cli->options[(*io_pos)++].value;
+		return true;
+	}
+	return false;
+}
+
+bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_t *ret)
+{
+	const char *text = option(cli, name);
+	char *end = NULL;
+
+	*ret = fallback;
+	if (text == NULL)
+		return true;
+	errno = 0;
+	*ret = strtoull(text, &end, 10);
+	if (isdigit((unsigned char)text[0]) && *end == 0 && errno == 0)
+		return true;
+	(void)complain(cli, 0, "--%s is '%s'; expected a number", name, text);
+	return false;
+}
+
+static int read_all(FILE *file, char **ret, size_t *ret_len)
+{
+	size_t capacity = 65536, len = 0, got;
+	char *bytes = malloc(capacity);
+
+	while (bytes != NULL && (got = fread(bytes + len, 1, capacity - len - 1, file)) > 0) {
+		len += got;
+		if (capacity - len < 2) {
+			char *grown = realloc(bytes, capacity *= 2);
+
+			if (grown == NULL)
+				free(bytes);
+			bytes = grown;
+		}
+	}
+	if (bytes == NULL)
+		return SLUICE_E_NOMEM;
+	bytes[len] = 0;
+	*ret = bytes;
+	*ret_len = len;
+	return ferror(file) ? SLUICE_E_IO : 0;
+}
+
+int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len)
+{
+	FILE *file;
+	int rc;
+
+	if (strcmp(word, "-") == 0)
+		return read_all(stdin, ret, ret_len);
+	if (word[0] != '@') {
+		*ret = strdup(word);
+		*ret_len = strlen(word);
+		return *ret != NULL ? 0 : SLUICE_E_NOMEM;
+	}
+	file = fopen(word + 1, "re");
+	if (file == NULL)
+		return complain(cli, SLUICE_E_NOT_FOUND, "%s: %s", word + 1, strerror(errno));
+	rc = read_all(file, ret, ret_len);
+	(void)fclose(file);
+	return rc;
+}
+
+const char *time_text(uint64_t time_ms, char buf[32])
+{
+	time_t seconds = (time_t)(time_ms / 1000);
+	struct tm parts;
+
+	if (time_ms == 0 || localtime_r(&seconds, &parts) == NULL)
+		return "-";
+	(void)strftime(buf, 32, "%Y-%m-%d %H:%M:%S", &parts);
+	return buf;
+}
+
+/* ---- connection ---- */
+
+int need(struct cli *cli)
+{
+	sluice_config *config = sluice_config_create();
+	int rc;
+
+	if (config == NULL)
+		return SLUICE_E_NOMEM;
+	rc = sluice_config_set(config, "address", cli->address);
+	if (rc == 0)
+		rc = sluice_config_set(config, "gateway", cli->gateway);
+	if (rc == 0)
+		rc = sluice_config_set(config, "client", "sluice CLI");
+	if (rc != 0) {
+		(void)complain(cli, rc, "%s", sluice_config_error(config));
+		sluice_config_destroy(config);
+		return rc;
+	}
+	rc = sluice_open(config, NULL, NULL, &cli->client);
+	sluice_config_destroy(config);
+	if (rc == 0)
+		rc = sluice_wait_connected(cli->client, cli->timeout_ms);
+	if (rc == SLUICE_E_DISCONNECTED)
+		return complain(cli, rc, "no broker at %s (%s); is it running? --address or SLUICE_ADDRESS name another", cli->address,
+				sluice_last_error(cli->client));
+	return rc == 0 ? 0 : complain(cli, rc, "%s: %s", cli->address, sluice_error_text(rc));
+}
+
+/* ---- words ---- */
+
+/* Whether a command has an option: 0 no, 1 flag, 2 with a value. */
+static int option_kind(const struct command *command, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *at = command->options; *at != 0;) {
+		size_t word = strcspn(at, " ");
+
+		if (word == len + 1 && at[len] == '=' && strncmp(at, name, len) == 0)
+			return 2;
+		if (word == len && strncmp(at, name, len) == 0)
+			return 1;
+		at += word;
+		at += strspn(at, " ");
+	}
+	return 0;
+}
+
+/* Options that every command takes. 0: not one; 1, 2: words used; negative: said. */
+static int global_option(struct cli *cli, char **argv, int left)
+{
+	const char *word = argv[0], *value = left > 1 ? argv[1] : NULL;
+	uint64_t ms;
+
+	if (strcmp(word, "-v") == 0)
+		return (cli->verbose = true);
+	if (strcmp(word, "--yes") == 0)
+		return (cli->yes = true);
+	if (strcmp(word, "--address") != 0 && strcmp(word, "--gateway") != 0 && strcmp(word, "--timeout") != 0 && strcmp(word, "-o") != 0)
+		return 0;
+	if (value == NULL)
+		return complain(cli, SLUICE_E_INVAL, "%s lacks its value", word);
+	if (strcmp(word, "--address") == 0)
+		cli->address = value;
+	else if (strcmp(word, "--gateway") == 0)
+		cli->gateway = value;
+	else if (strcmp(word, "-o") == 0 && (strcmp(value, "json") == 0 || strcmp(value, "table") == 0))
+		cli->json = value[0] == 'j';
+	else if (strcmp(word, "--timeout") == 0 && duration_parse(value, &ms) && ms <= 86400000)
+		cli->timeout_ms = (int)ms;
+	else
+		return complain(cli, SLUICE_E_INVAL, "%s is '%s'; expected %s", word, value, word[1] == 'o' ? "table or json" : "a duration such as 10s");
+	return 2;
+}
+
+static const struct command *find(const char *first, const char *second)
+{
+	char both[64];
+
+	(void)snprintf(both, sizeof(both), "%s %s", first, second != NULL ? second : "");
+	for (const struct command *command = commands; command->name != NULL; command++)
+		if (strcmp(command->name, first) == 0 || strcmp(command->name, both) == 0)
+			return command;
+	return NULL;
+}
+
+static int take_words(struct cli *cli, const struct command *command, char **argv, int count)
+{
+	bool raw = false;
+
+	for (int i = 0; i < count;) {
+		int used = raw ? 0 : global_option(cli, argv + i, count - i), kind;
+
+		if (used < 0)
+			return used;
+		if (used > 0) {
+			i += used;
+			continue;
+		}
+		if (!raw && strcmp(argv[i], "--") == 0) {
+			raw = true;
+			i++;
+			continue;
+		}
+		if (raw || argv[i][0] != '-' || argv[i][1] != '-') {
+			if (cli->arg_count == command->args_max)
+				return complain(cli, SLUICE_E_INVAL, "'%s' is one word too many; usage: sluice %s %s", argv[i], command->name, command->usage);
+			cli->args[cli->arg_count++] = argv[i++];
+			continue;
+		}
+		kind = option_kind(command, argv[i] + 2);
+		if (kind == 0 || cli->option_count == OPTIONS_MAX || (kind == 2 && i + 1 == count))
+			return complain(cli, SLUICE_E_INVAL, "%s %s; usage: sluice %s %s", argv[i], kind == 0 ? "is unknown" : "lacks its value", command->name,
+					command->usage);
+		cli->options[cli->option_count].name = argv[i] + 2;
+		cli->options[cli->option_count++].value = kind == 2 ? argv[i + 1] : "";
+		i += kind;
+	}
+	if (cli->arg_count < command->args_min)
+		return complain(cli, SLUICE_E_INVAL, "%s", "a word is missing") && help_for(command, stderr) == 0 ? SLUICE_E_INVAL : SLUICE_E_INVAL;
+	return 0;
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	const struct command *command;
+	int at = 0, rc, words;
+
+	while (at < argc) {
+		rc = global_option(cli, argv + at, argc - at);
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			break;
+		at += rc;
+	}
+	if (at == argc)
+		return help(stderr) == 0 ? SLUICE_E_INVAL : 0;
+	if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "help") == 0)
+		return help(stdout);
+	if (strcmp(argv[at], "--version") == 0)
+		return printf("sluice %s\n", sluice_version()) > 0 ? 0 : SLUICE_E_IO;
+	command = find(argv[at], at + 1 < argc ? argv[at + 1] : NULL);
+	if (command == NULL)
+		return complain(cli, SLUICE_E_INVAL, "'%s%s%s' is no command; `sluice --help` lists them", argv[at], at + 1 < argc ? " " : "",
+				at + 1 < argc ? argv[at + 1] : "");
+	words = strchr(command->name, ' ') != NULL ? 2 : 1;
+	for (int i = at; i < argc; i++)
+		if (strcmp(argv[i], "--help") == 0)
+			return help_for(command, stdout);
+	/* `rm` needs to know of what. */
+	if (command->run == cmd_rm) {
+		cli->options[cli->option_count].name = "thing";
+		cli->options[cli->option_count++].value = argv[at];
+	}
+	rc = take_words(cli, command, argv + at + words, argc - at - words);
+	return rc != 0 ? rc : command->run(cli);
+}
+
+int main(int argc, char **argv)
+{
+	struct cli cli = {.timeout_ms = 10000};
+	const char *address = getenv("SLUICE_ADDRESS"), *gateway = getenv("SLUICE_GATEWAY");
+	int rc;
+
+	cli.address = address != NULL && address[0] != 0 ? address : "127.0.0.1:7584";
+	cli.gateway = gateway != NULL ? gateway : "";
+	rc = run(&cli, argc - 1, argv + 1);
+	if (cli.client != NULL)
+		(void)sluice_close(cli.client, true, 2000);
+	if (fflush(stdout) != 0 && rc == 0)
+		rc = SLUICE_E_IO;
+	return sluice_error_exit_code(rc);
+}
