@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * audit: proves that nothing is lost. Every job that is not at its end has a queue entry, a lease (also an orphaned one), or a timer; every
- * job at its end has none. What must not be is a finding, in words. One call looks at AUDIT_JOBS_MAX jobs, so that its snapshot is short,
- * and says where to go on; the counters can only be checked by a call that saw all jobs. */
+ * audit: proves that nothing is lost. Every job that is not at its end has a queue entry, a lease (also an
+ * orphaned one), or a timer; every job at its end has none. What must not be is a finding, in words. One call
+ * looks at AUDIT_JOBS_MAX jobs, so that its snapshot is short, and says where to go on; the counters can only
+ * be checked by a call that saw all jobs. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,11 +54,13 @@ static int check_ready(struct audit *audit, uint64_t number, const struct job_li
 	int err = queue_item_get(audit->q->txn, audit->q->gateway, live->queue, live->entry, &item);
 
 	if (err == SLUICE_E_NOT_FOUND)
-		finding(audit, "job %llu is ready but has no entry %llu in queue %llu", (unsigned long long)number,
-			(unsigned long long)live->entry, (unsigned long long)live->queue);
+		finding(audit, "job %llu is ready but has no entry %llu in queue %llu",
+			(unsigned long long)number, (unsigned long long)live->entry,
+			(unsigned long long)live->queue);
 	else if (err == 0 && (item.body.len != 8 || get_be64(item.body.data) != number))
-		finding(audit, "job %llu: entry %llu of queue %llu names another job", (unsigned long long)number,
-			(unsigned long long)live->entry, (unsigned long long)live->queue);
+		finding(audit, "job %llu: entry %llu of queue %llu names another job",
+			(unsigned long long)number, (unsigned long long)live->entry,
+			(unsigned long long)live->queue);
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 
@@ -73,11 +76,11 @@ static int check_leased(struct audit *audit, uint64_t number, const struct job_l
 	if (err == 0)
 		err = exists(audit, STORE_SESSION, &key, &session);
 	if (err == 0 && !session)
-		finding(audit, "job %llu is leased to session %llu, which does not exist", (unsigned long long)number,
-			(unsigned long long)live->holder);
+		finding(audit, "job %llu is leased to session %llu, which does not exist",
+			(unsigned long long)number, (unsigned long long)live->holder);
 	else if (err == 0 && !owned)
-		finding(audit, "job %llu is leased to session %llu, which does not know of it", (unsigned long long)number,
-			(unsigned long long)live->holder);
+		finding(audit, "job %llu is leased to session %llu, which does not know of it",
+			(unsigned long long)number, (unsigned long long)live->holder);
 	return err;
 }
 
@@ -90,8 +93,8 @@ static int check_orphaned(struct audit *audit, uint64_t number, const struct job
 	job_key_orphan(&key, audit->q->gateway, live->queue, number);
 	err = exists(audit, STORE_OWNED, &key, &found);
 	if (err == 0 && !found)
-		finding(audit, "job %llu is orphaned but is not among the orphans of queue %llu", (unsigned long long)number,
-			(unsigned long long)live->queue);
+		finding(audit, "job %llu is orphaned but is not among the orphans of queue %llu",
+			(unsigned long long)number, (unsigned long long)live->queue);
 	return err;
 }
 
@@ -133,8 +136,8 @@ static int check_open(struct audit *audit, uint64_t number, const struct job_liv
 	case JOB_CLAIM_COUNT:
 		break;
 	}
-	finding(audit, "job %llu is %s and has neither a lease, a gate, a timer nor a queue entry", (unsigned long long)number,
-		machine_state_name(audit->machine, live->state));
+	finding(audit, "job %llu is %s and has neither a lease, a gate, a timer nor a queue entry",
+		(unsigned long long)number, machine_state_name(audit->machine, live->state));
 	return 0;
 }
 
@@ -160,8 +163,8 @@ static int check_job(struct audit *audit, uint64_t number, const struct job_live
 	if (!machine_is_terminal(audit->machine, live->state))
 		err = check_open(audit, number, live);
 	else if (live->claim != JOB_NONE)
-		finding(audit, "job %llu is %s and still %s", (unsigned long long)number, machine_state_name(audit->machine, live->state),
-			job_claim_name(live->claim));
+		finding(audit, "job %llu is %s and still %s", (unsigned long long)number,
+			machine_state_name(audit->machine, live->state), job_claim_name(live->claim));
 	if (err == 0 && live->hist_last != 0)
 		err = job_history_get(audit->q->txn, audit->q->gateway, live->hist_last, &row);
 	if (err == SLUICE_E_NOT_FOUND || (err == 0 && live->hist_last != 0 && row.job != number)) {
@@ -215,7 +218,8 @@ static int audit_counters(struct audit *audit)
 	if (err != 0)
 		return err;
 	if (jobs != audit->result->jobs)
-		finding(audit, "%llu jobs are counted, %llu are there", (unsigned long long)jobs, (unsigned long long)audit->result->jobs);
+		finding(audit, "%llu jobs are counted, %llu are there", (unsigned long long)jobs,
+			(unsigned long long)audit->result->jobs);
 	if (open != audit->result->open)
 		finding(audit, "%llu open jobs are counted, %llu are there", (unsigned long long)open,
 			(unsigned long long)audit->result->open);

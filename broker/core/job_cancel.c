@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * JOB_CANCEL and JOB_RESET. A cancel is a write to the record, so it overtakes the queue: before intent it ends the job at once, after it
- * sets the flag and wakes the holder, and evidence ends the job. A takeover delivers the flag again.
+ * JOB_CANCEL and JOB_RESET. A cancel is a write to the record, so it overtakes the queue: before intent it
+ * ends the job at once, after it sets the flag and wakes the holder, and evidence ends the job. A takeover
+ * delivers the flag again.
  *
  * A reset opens a new attempt; it is the only way out of a terminal state. */
 #include "broker/core/job_ledger.h"
@@ -33,10 +34,12 @@ int job_cancel_apply(struct apply *a, const Sluice__JobCancel *m, struct outcome
 		return 0;
 	}
 	job.live.flags |= JOB_CANCEL;
-	if (!(job.live.flags & JOB_INTENT) && machine_allows(job.machine, job.live.state, job.machine->cancelled)) {
+	if (!(job.live.flags & JOB_INTENT) &&
+	    machine_allows(job.machine, job.live.state, job.machine->cancelled)) {
 		err = cancel_now(a, &job, &fact);
 	} else {
-		/* The holder is told again on a repeat: the first notice may have been lost with its connection. */
+		/* The holder is told again on a repeat: the first notice may have been lost with its
+		 * connection. */
 		if (!asked)
 			err = job_note(a, &job, &fact);
 		if (err == 0 && job.live.claim == JOB_LEASED)
@@ -66,8 +69,9 @@ int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *
 	from = job_state_name(&job);
 	terminal = job_is_terminal(&job);
 	if (!terminal && !m->force)
-		return refuse(out, SLUICE_E_WRONG_STATE, "job %s is %s in attempt %u; only a finished job is reset without force", m->job, from,
-			      job.live.attempt);
+		return refuse(out, SLUICE_E_WRONG_STATE,
+			      "job %s is %s in attempt %u; only a finished job is reset without force",
+			      m->job, from, job.live.attempt);
 	if (job.live.attempt == UINT32_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "job %s has had its last attempt", m->job);
 	if (terminal)

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Job leases: granted by CLAIM, taken over from orphans, delivered again, given back by RELEASE. The token is the index of the command
- * that granted the lease, so a takeover's is higher. A lease has no deadline: it ends with a report, a release, a takeover, or its session,
- * and then the job is orphaned, never put back in the queue by a timer alone.
+ * Job leases: granted by CLAIM, taken over from orphans, delivered again, given back by RELEASE. The token is
+ * the index of the command that granted the lease, so a takeover's is higher. A lease has no deadline: it
+ * ends with a report, a release, a takeover, or its session, and then the job is orphaned, never put back in
+ * the queue by a timer alone.
  *
- * Deliveries are packed one behind the other into a buffer, which is the protobuf encoding of JobDeliveries as it stands.
+ * Deliveries are packed one behind the other into a buffer, which is the protobuf encoding of JobDeliveries
+ * as it stands.
  */
 #include <stdlib.h>
 
 #include "broker/core/job_ledger.h"
 
 enum {
-	DELIVERIES_FLUSH_BYTES = 4 << 20, /* one FX_JOBS is a frame: it stays far under FRAME_BYTES_MAX (a payload has 1 MiB at most) */
+	DELIVERIES_FLUSH_BYTES = 4 << 20, /* one FX_JOBS is a frame: it stays far under FRAME_BYTES_MAX (a
+					     payload has 1 MiB at most) */
 	DELIVERIES_BYTES_MAX = 16 << 20,  /* of one claim */
 	ENTRY_HEAD_BYTES_MAX = 1 + 10,	  /* field tag and length */
 	JOBS_FIELD_TAG = 1 << 3 | 2,
@@ -33,8 +36,11 @@ int job_deliveries_begin(struct job_deliveries **ret)
 
 static int flush(struct apply *a, struct job_deliveries *deliveries, uint64_t queue)
 {
-	struct effect effect = {
-		.kind = FX_JOBS, .command = a->position, .gateway = a->gateway, .id = queue, .count = deliveries->count};
+	struct effect effect = {.kind = FX_JOBS,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = queue,
+				.count = deliveries->count};
 	void *copy;
 
 	if (deliveries->count == 0)
@@ -42,7 +48,8 @@ static int flush(struct apply *a, struct job_deliveries *deliveries, uint64_t qu
 	copy = effects_alloc(a->effects, deliveries->bytes);
 	if (copy == NULL)
 		return SLUICE_E_NOMEM;
-	effect.payload = (struct sluice_slice){memcpy(copy, deliveries->buf, deliveries->bytes), deliveries->bytes};
+	effect.payload =
+		(struct sluice_slice){memcpy(copy, deliveries->buf, deliveries->bytes), deliveries->bytes};
 	deliveries->bytes_before += deliveries->bytes;
 	deliveries->bytes = 0;
 	deliveries->count = 0;
@@ -63,7 +70,8 @@ int job_deliveries_end(struct apply *a, struct job_deliveries *deliveries, uint6
 	return err;
 }
 
-static int deliveries_append(struct apply *a, struct job_deliveries *deliveries, uint64_t queue, const Sluice__JobDelivery *delivery)
+static int deliveries_append(struct apply *a, struct job_deliveries *deliveries, uint64_t queue,
+			     const Sluice__JobDelivery *delivery)
 {
 	size_t bytes = sluice__job_delivery__get_packed_size(delivery), length = bytes;
 	int err;
@@ -92,7 +100,8 @@ static int deliveries_append(struct apply *a, struct job_deliveries *deliveries,
 }
 
 /* The texts of a delivery that are only in the history. */
-static int delivery_history(struct apply *a, const struct job *job, Sluice__JobHistoryRow **ret_intent, Sluice__JobHistoryRow **ret_ref)
+static int delivery_history(struct apply *a, const struct job *job, Sluice__JobHistoryRow **ret_intent,
+			    Sluice__JobHistoryRow **ret_ref)
 {
 	int err = job_history_load(a->txn, a->gateway, job->live.hist_intent, ret_intent);
 
@@ -101,7 +110,8 @@ static int delivery_history(struct apply *a, const struct job *job, Sluice__JobH
 }
 
 /* Reads only. The job is delivered as `job` has it, so the claim is made before. */
-static int deliver(struct apply *a, const struct job *job, bool orphan, bool redelivered, struct job_deliveries *deliveries)
+static int deliver(struct apply *a, const struct job *job, bool orphan, bool redelivered,
+		   struct job_deliveries *deliveries)
 {
 	Sluice__JobDelivery delivery = SLUICE__JOB_DELIVERY__INIT;
 	Sluice__JobHistoryRow *intent = NULL, *ref = NULL;
@@ -194,7 +204,8 @@ static int orphan_first(struct apply *a, uint64_t queue, uint64_t *ret)
 	return err;
 }
 
-int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries, uint32_t *ret_count)
+int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,
+		      uint32_t *ret_count)
 {
 	int err = 0;
 
@@ -233,7 +244,8 @@ static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *u
 	return err;
 }
 
-int job_redeliver(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries, uint32_t *ret_count)
+int job_redeliver(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,
+		  uint32_t *ret_count)
 {
 	struct redelivery r = {.queue = queue, .left = max, .deliveries = deliveries};
 	int err = session_owned_each(a, a->session, OWNED_JOB, UINT32_MAX, redeliver_one, &r);
@@ -267,7 +279,7 @@ int job_release_due_fire(struct apply *a, uint64_t number, uint64_t attempt, uin
 	int err = job_live_get(a->txn, a->gateway, number, &job.live);
 
 	(void)attempt, (void)io_work; /* one record, which tick counted */
-	if (err != 0) /* finished and forgotten since */
+	if (err != 0)		      /* finished and forgotten since */
 		return err == SLUICE_E_NOT_FOUND ? 0 : err;
 	if (job.live.claim != JOB_GATED || job.live.due_mono_ms > a->mono_ms)
 		return 0;

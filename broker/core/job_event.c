@@ -2,8 +2,10 @@
  *
  * Events of jobs: one per change of state, published by the commit that made it.
  *
- * Subject: job.<id>.<state in lower case>, the id as one token (job_text_token()). Key: the id. Body: compact JSON,
- *   {"job":"","attempt":1,"from":"","state":"","source":"","evidence":"","exit_code":0,"token":0,"index":0,"time_ms":0}
+ * Subject: job.<id>.<state in lower case>, the id as one token (job_text_token()). Key: the id. Body: compact
+ * JSON,
+ *   {"job":"","attempt":1,"from":"","state":"","source":"","evidence":"",
+ *    "exit_code":0,"token":0,"index":0,"time_ms":0}
  * always with all members, in this order; from is "" at the submit. */
 #include "broker/core/job_ledger.h"
 
@@ -32,7 +34,8 @@ static char *text_member(char *at, const char *name, const char *text)
 	return at + 2;
 }
 
-static size_t body_make(char *buf, const struct apply *a, const struct job *job, const char *from, const struct job_fact *fact)
+static size_t body_make(char *buf, const struct apply *a, const struct job *job, const char *from,
+			const struct job_fact *fact)
 {
 	char *at = buf;
 
@@ -44,7 +47,8 @@ static size_t body_make(char *buf, const struct apply *a, const struct job *job,
 	at = text_member(at, "source", fact->source);
 	at = text_member(at, "evidence", fact->evidence);
 	at += sprintf(at, "\"exit_code\":%d,\"token\":%llu,\"index\":%llu,\"time_ms\":%llu}", fact->exit_code,
-		      (unsigned long long)job->live.token, (unsigned long long)a->index, (unsigned long long)a->wall_ms);
+		      (unsigned long long)job->live.token, (unsigned long long)a->index,
+		      (unsigned long long)a->wall_ms);
 	return (size_t)(at - buf);
 }
 
@@ -55,8 +59,8 @@ int job_event_publish(struct apply *a, const struct job *job, const char *from, 
 
 	if (job->id == NULL)
 		return 0;
-	worst = NUMBERS_BYTES + 6 * (strlen(job->id) + strlen(from) + strlen(job_state_name(job)) + strlen(fact->source) +
-				     strlen(fact->evidence));
+	worst = NUMBERS_BYTES + 6 * (strlen(job->id) + strlen(from) + strlen(job_state_name(job)) +
+				     strlen(fact->source) + strlen(fact->evidence));
 	if (worst > sizeof(stack)) {
 		body = effects_alloc(a->effects, worst);
 		if (body == NULL)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * explain: one call that says, in sentences, where a job stands: who holds it and since when, what it waits for, which limit is in the
- * way, and what happens next. */
+ * explain: one call that says, in sentences, where a job stands: who holds it and since when, what it waits
+ * for, which limit is in the way, and what happens next. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +39,8 @@ static void line(struct lines *lines, const char *format, ...)
 static const char *age(char *buf, uint64_t ms)
 {
 	if (ms < 120000)
-		snprintf(buf, AGE_BYTES, "%llu.%01llu s", (unsigned long long)(ms / 1000), (unsigned long long)(ms % 1000 / 100));
+		snprintf(buf, AGE_BYTES, "%llu.%01llu s", (unsigned long long)(ms / 1000),
+			 (unsigned long long)(ms % 1000 / 100));
 	else if (ms < 7200000)
 		snprintf(buf, AGE_BYTES, "%llu min", (unsigned long long)(ms / 60000));
 	else if (ms < 172800000)
@@ -71,8 +72,9 @@ static int claim_began(struct query *q, const struct job_live *live, uint64_t *r
 			err = job_history_load(q->txn, q->gateway, n, &row);
 		if (err != 0)
 			break;
-		found = strcmp(row->event, "claim") == 0 || strcmp(row->event, "takeover") == 0 || strcmp(row->event, "orphan") == 0 ||
-			strcmp(row->event, "release") == 0 || strcmp(row->event, "submit") == 0 || strcmp(row->event, "reset") == 0;
+		found = strcmp(row->event, "claim") == 0 || strcmp(row->event, "takeover") == 0 ||
+			strcmp(row->event, "orphan") == 0 || strcmp(row->event, "release") == 0 ||
+			strcmp(row->event, "submit") == 0 || strcmp(row->event, "reset") == 0;
 		if (found)
 			*ret_ms = row->time_ms;
 		sluice__job_history_row__free_unpacked(row, NULL);
@@ -83,53 +85,70 @@ static int claim_began(struct query *q, const struct job_live *live, uint64_t *r
 	return err;
 }
 
-static int explain_ready(struct query *q, struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info, const char *waited)
+static int explain_ready(struct query *q, struct lines *lines, const struct job_live *live,
+			 const Sluice__JobInfo *info, const char *waited)
 {
 	struct queue_cell cell;
 	int err = queue_cell_get(q->txn, q->gateway, live->queue, &cell);
 
 	if (err != 0)
 		return err;
-	line(lines, "It is ready in queue %s since %s, as entry %llu of a queue with %llu ready and %llu leased jobs.", info->queue, waited,
-	     (unsigned long long)live->entry, (unsigned long long)cell.ready, (unsigned long long)cell.leased);
+	line(lines,
+	     "It is ready in queue %s since %s, as entry %llu of a queue with %llu ready and %llu "
+	     "leased jobs.",
+	     info->queue, waited, (unsigned long long)live->entry, (unsigned long long)cell.ready,
+	     (unsigned long long)cell.leased);
 	if (cell.priority)
 		line(lines, "The queue goes by priority; this job has %u of 255.", live->priority);
-	line(lines, "Next: a consumer of queue %s with credit is given it. If nothing happens, no consumer has credit: see the queue.",
+	line(lines,
+	     "Next: a consumer of queue %s with credit is given it. If nothing happens, no consumer "
+	     "has credit: see the queue.",
 	     info->queue);
 	return 0;
 }
 
-static void explain_held(struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info, const char *held)
+static void explain_held(struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info,
+			 const char *held)
 {
 	const char *tag = live->flags & JOB_INTENT ? info->tag : "";
 
 	if (live->claim == JOB_LEASED)
-		line(lines, "It is held by session %llu%s%s%s since %s, under token %llu; the lease has no deadline.",
+		line(lines,
+		     "It is held by session %llu%s%s%s since %s, under token %llu; the lease has no "
+		     "deadline.",
 		     (unsigned long long)live->holder, info->holder[0] != '\0' ? " (" : "", info->holder,
 		     info->holder[0] != '\0' ? ")" : "", held, (unsigned long long)live->token);
 	else
-		line(lines, "It is orphaned since %s: session %llu held it under token %llu and gave it up or ended.", held,
-		     (unsigned long long)live->holder, (unsigned long long)live->token);
+		line(lines,
+		     "It is orphaned since %s: session %llu held it under token %llu and gave it up "
+		     "or ended.",
+		     held, (unsigned long long)live->holder, (unsigned long long)live->token);
 	if (tag[0] != '\0')
 		line(lines, "The intent to start it is recorded with tag %s: the work may exist.", tag);
 	else
-		line(lines, "No intent is recorded in this attempt: the work was not started under this lease.");
+		line(lines,
+		     "No intent is recorded in this attempt: the work was not started under this lease.");
 	if (info->scheduler_ref[0] != '\0')
 		line(lines, "The scheduler calls it %s.", info->scheduler_ref);
 	if (live->claim == JOB_LEASED)
-		line(lines, "Next: its holder reports%s. If the holder's session ends, the job is orphaned, not queued again.",
+		line(lines,
+		     "Next: its holder reports%s. If the holder's session ends, the job is "
+		     "orphaned, not queued again.",
 		     tag[0] != '\0' ? "" : " an intent, or releases it");
 	else
-		line(lines, "Next: a consumer that takes orphans takes it over with a higher token and finds out what became of the work; "
+		line(lines, "Next: a consumer that takes orphans takes it over with a higher token and "
+			    "finds out what became of the work; "
 			    "or somebody reports evidence.");
 }
 
 static void explain_end(struct lines *lines, const Sluice__JobInfo *info)
 {
-	line(lines, "%s is a terminal state: no report changes it. Only a reset opens attempt %u.", info->state, info->attempt + 1);
+	line(lines, "%s is a terminal state: no report changes it. Only a reset opens attempt %u.",
+	     info->state, info->attempt + 1);
 }
 
-static int explain_lines(struct query *q, struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info)
+static int explain_lines(struct query *q, struct lines *lines, const struct job_live *live,
+			 const Sluice__JobInfo *info)
 {
 	char changed[AGE_BYTES], held[AGE_BYTES], left[AGE_BYTES];
 	uint64_t began;
@@ -137,7 +156,8 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 
 	if (err != 0)
 		return err;
-	line(lines, "Job %s is %s in attempt %u, since %s.", info->job, info->state, info->attempt, since(changed, q, live->changed_ms));
+	line(lines, "Job %s is %s in attempt %u, since %s.", info->job, info->state, info->attempt,
+	     since(changed, q, live->changed_ms));
 	since(held, q, began);
 	switch ((enum job_claim)live->claim) {
 	case JOB_NONE:
@@ -152,7 +172,8 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 		break;
 	case JOB_GATED:
 		age(left, live->due_mono_ms > q->clock.mono_ms ? live->due_mono_ms - q->clock.mono_ms : 0);
-		line(lines, "It was released with a delay %s ago; it goes back to queue %s in %s.", held, info->queue, left);
+		line(lines, "It was released with a delay %s ago; it goes back to queue %s in %s.", held,
+		     info->queue, left);
 		break;
 	case JOB_HELD:
 	case JOB_CLAIM_COUNT:
@@ -160,10 +181,12 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 		break;
 	}
 	if (!info->terminal && info->cancel)
-		line(lines, "Cancel was asked for: %s.", info->intent ? "the holder was told, and evidence ends the job" : "an intent is refused");
+		line(lines, "Cancel was asked for: %s.",
+		     info->intent ? "the holder was told, and evidence ends the job"
+				  : "an intent is refused");
 	if (info->source[0] != '\0')
-		line(lines, "Last report: from %s%s%s, exit code %d.", info->source, info->evidence[0] != '\0' ? ": " : "", info->evidence,
-		     info->exit_code);
+		line(lines, "Last report: from %s%s%s, exit code %d.", info->source,
+		     info->evidence[0] != '\0' ? ": " : "", info->evidence, info->exit_code);
 	return err;
 }
 

@@ -13,7 +13,8 @@ int job_find(struct apply *a, const char *id, struct job *ret, struct outcome *o
 	int err;
 
 	if (len == 0 || len > JOB_ID_BYTES_MAX)
-		return refuse(out, SLUICE_E_INVAL, "a job id has 1 to %d bytes, this one has %zu", JOB_ID_BYTES_MAX, len);
+		return refuse(out, SLUICE_E_INVAL, "a job id has 1 to %d bytes, this one has %zu",
+			      JOB_ID_BYTES_MAX, len);
 	err = name_find(a->txn, a->gateway, NAME_JOB, (struct sluice_slice){id, len}, &number);
 	if (err == SLUICE_E_NOT_FOUND)
 		return refuse(out, SLUICE_E_NOT_FOUND, "job %s does not exist", id);
@@ -57,7 +58,10 @@ int job_note(struct apply *a, struct job *job, const struct job_fact *fact)
 
 static int end_job(struct apply *a, struct job *job, bool tell_holder)
 {
-	struct effect effect = {.kind = FX_JOB_TERMINAL, .command = a->position, .gateway = a->gateway, .id = job->number};
+	struct effect effect = {.kind = FX_JOB_TERMINAL,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = job->number};
 	int err = job_claim_end(a, job, tell_holder);
 
 	if (err == 0 && job->id != NULL) {
@@ -173,7 +177,10 @@ int job_make_delayed(struct apply *a, struct job *job, uint64_t due_mono_ms)
 
 int job_make_orphan(struct apply *a, struct job *job)
 {
-	struct effect effect = {.kind = FX_QUEUE_READY, .command = a->position, .gateway = a->gateway, .id = job->live.queue};
+	struct effect effect = {.kind = FX_QUEUE_READY,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = job->live.queue};
 	struct key key;
 	int err;
 
@@ -181,7 +188,8 @@ int job_make_orphan(struct apply *a, struct job *job)
 	err = store_put(a->txn, STORE_OWNED, key_slice(&key), (struct sluice_slice){"", 0});
 	if (err == 0)
 		err = queue_job_count(a, job->live.queue, 0, 1);
-	job->live.claim = JOB_ORPHANED; /* holder and token stay: who had it, and what a takeover must exceed */
+	job->live.claim =
+		JOB_ORPHANED; /* holder and token stay: who had it, and what a takeover must exceed */
 	return err == 0 ? effects_add(a->effects, &effect) : err;
 }
 
@@ -245,7 +253,7 @@ int job_queue_room(struct apply *a, uint64_t queue, struct outcome *out)
 		return refuse(out, SLUICE_E_INVAL, "the queue is of kind items; jobs need one of kind jobs");
 	held = cell.ready + cell.leased + cell.delayed + cell.orphaned;
 	if (cell.max_items != 0 && held >= cell.max_items)
-		return refuse(out, SLUICE_E_QUEUE_FULL, "the queue holds %llu jobs of at most %llu", (unsigned long long)held,
-			      (unsigned long long)cell.max_items);
+		return refuse(out, SLUICE_E_QUEUE_FULL, "the queue holds %llu jobs of at most %llu",
+			      (unsigned long long)held, (unsigned long long)cell.max_items);
 	return 0;
 }

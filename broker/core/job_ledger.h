@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the job_*.c files share: a job in the hands of one command, and the three things that every change is made of: a history row, the
- * end or begin of a claim, an event.
+ * What the job_*.c files share: a job in the hands of one command, and the three things that every change is
+ * made of: a history row, the end or begin of a claim, an event.
  *
- * A handler loads a struct job, checks, changes it through these calls and ends with job_store(), which writes the live record once.
- * All of it runs on the writer's thread; errors are environment failures unless a call says that it refuses.
+ * A handler loads a struct job, checks, changes it through these calls and ends with job_store(), which
+ * writes the live record once. All of it runs on the writer's thread; errors are environment failures unless
+ * a call says that it refuses.
  */
 #ifndef SLUICE_CORE_JOB_LEDGER_H
 #define SLUICE_CORE_JOB_LEDGER_H
@@ -22,7 +23,8 @@ enum {
 
 struct job {
 	uint64_t number;
-	const char *id; /* the caller's, as long as the struct lives; NULL where only the number is known (no event is published then) */
+	const char *id; /* the caller's, as long as the struct lives; NULL where only the number is known (no
+			   event is published then) */
 	struct job_live live;
 	const struct machine *machine; /* of machine_get */
 };
@@ -64,10 +66,12 @@ int job_store(struct apply *a, const struct job *job) SLUICE_MUST_USE;
 void job_outcome(const struct job *job, enum outcome_kind kind, struct outcome *out);
 /* Records a fact that changes no state. */
 int job_note(struct apply *a, struct job *job, const struct job_fact *fact) SLUICE_MUST_USE;
-/* Moves to `state`, which the caller found legal: history, event, and when it is terminal the end of the claim, retention and waiters. */
-int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_fact *fact, bool tell_holder) SLUICE_MUST_USE;
-/* Ends what the claim state stands for (queue entry, lease, orphan entry, timer) and leaves claim = NONE. tell_holder: a holder
- * learns that its lease is lost. */
+/* Moves to `state`, which the caller found legal: history, event, and when it is terminal the end of the
+ * claim, retention and waiters. */
+int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_fact *fact,
+	     bool tell_holder) SLUICE_MUST_USE;
+/* Ends what the claim state stands for (queue entry, lease, orphan entry, timer) and leaves claim = NONE.
+ * tell_holder: a holder learns that its lease is lost. */
 int job_claim_end(struct apply *a, struct job *job, bool tell_holder) SLUICE_MUST_USE;
 /* Claim NONE -> READY, with a queue entry. */
 int job_make_ready(struct apply *a, struct job *job) SLUICE_MUST_USE;
@@ -91,26 +95,33 @@ static inline void job_key_orphan(struct key *key, uint32_t gateway, uint64_t qu
 
 /* ---- job_history.c ---- */
 /* Appends a row and links it; from is "" where no state changed. */
-int job_history_append(struct apply *a, struct job *job, const char *from, const struct job_fact *fact) SLUICE_MUST_USE;
+int job_history_append(struct apply *a, struct job *job, const char *from,
+		       const struct job_fact *fact) SLUICE_MUST_USE;
 struct job_history_row {
 	uint64_t job;
-	uint64_t previous; /* n of the job's row before; 0: none */
+	uint64_t previous;	 /* n of the job's row before; 0: none */
 	struct sluice_slice row; /* protobuf JobHistoryRow */
 };
-int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n, struct job_history_row *ret) SLUICE_MUST_USE;
+int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n,
+		    struct job_history_row *ret) SLUICE_MUST_USE;
 /* Owned, parsed row; NULL in *ret for n = 0. */
-int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n, Sluice__JobHistoryRow **ret) SLUICE_MUST_USE;
+int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n,
+		     Sluice__JobHistoryRow **ret) SLUICE_MUST_USE;
 
 /* ---- job_event.c ---- */
-int job_event_publish(struct apply *a, const struct job *job, const char *from, const struct job_fact *fact) SLUICE_MUST_USE;
+int job_event_publish(struct apply *a, const struct job *job, const char *from,
+		      const struct job_fact *fact) SLUICE_MUST_USE;
 
 /* ---- job_claim.c ---- */
 /* Records the fact and puts the job back in its queue, at once or after a delay. */
-int job_give_back(struct apply *a, struct job *job, uint32_t delay_ms, const struct job_fact *fact) SLUICE_MUST_USE;
+int job_give_back(struct apply *a, struct job *job, uint32_t delay_ms,
+		  const struct job_fact *fact) SLUICE_MUST_USE;
 
 /* ---- job_report.c ---- */
-/* A report on a job that was found and whose texts were checked. Changes *job without storing it: store it when the outcome is APPLIED. */
-int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, struct outcome *out) SLUICE_MUST_USE;
+/* A report on a job that was found and whose texts were checked. Changes *job without storing it: store it
+ * when the outcome is APPLIED. */
+int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m,
+		  struct outcome *out) SLUICE_MUST_USE;
 
 /* ---- quarantine.c ---- */
 int quarantine_put(struct apply *a, const Sluice__JobReport *m, const char *reason) SLUICE_MUST_USE;

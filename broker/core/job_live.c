@@ -100,7 +100,8 @@ int job_live_put(struct apply *a, uint64_t job, const struct job_live *live)
 
 const char *job_claim_name(uint8_t claim)
 {
-	static const char *const names[JOB_CLAIM_COUNT] = {"none", "ready", "leased", "orphaned", "gated", "held"};
+	static const char *const names[JOB_CLAIM_COUNT] = {"none",     "ready", "leased",
+							   "orphaned", "gated", "held"};
 
 	return claim < JOB_CLAIM_COUNT ? names[claim] : "unknown";
 }
@@ -155,7 +156,8 @@ int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct
 	ret->submit_ms = get_be64(at);
 	ret->index = get_be64(at + 8);
 	ret->meta = (struct sluice_slice){at + RECORD_HEAD_BYTES, meta};
-	ret->payload = (struct sluice_slice){at + RECORD_HEAD_BYTES + meta, value.len - RECORD_HEAD_BYTES - meta};
+	ret->payload =
+		(struct sluice_slice){at + RECORD_HEAD_BYTES + meta, value.len - RECORD_HEAD_BYTES - meta};
 	return 0;
 }
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A job's live record: what changes while it lives, in 90 fixed bytes, so that a transition rewrites one small cell and appends
- * one history row. Texts (tag, scheduler reference, evidence) are in the history rows that the record points at.
+ * A job's live record: what changes while it lives, in 90 fixed bytes, so that a transition rewrites one
+ * small cell and appends one history row. Texts (tag, scheduler reference, evidence) are in the history rows
+ * that the record points at.
  *
- * Invariants: claim is NONE exactly when the state is terminal. READY has a queue entry; LEASED has `holder` and an `owned` entry of that
- * session; ORPHANED has an OWNED_ORPHAN entry; GATED has a timer at `due_mono_ms`. `token` keeps its value after the lease
- * ended, so that a retry of the former holder can be told from a stranger.
+ * Invariants: claim is NONE exactly when the state is terminal. READY has a queue entry; LEASED has `holder`
+ * and an `owned` entry of that session; ORPHANED has an OWNED_ORPHAN entry; GATED has a timer at
+ * `due_mono_ms`. `token` keeps its value after the lease ended, so that a retry of the former holder can be
+ * told from a stranger.
  */
 #ifndef SLUICE_CORE_JOB_LIVE_H
 #define SLUICE_CORE_JOB_LIVE_H
@@ -17,9 +19,9 @@ enum job_flag { JOB_CANCEL = 1 /* was asked for */, JOB_INTENT = 2 /* recorded i
 enum { JOB_LIVE_BYTES = 90 };
 
 struct job_live {
-	uint8_t state;	 /* position in its machine */
-	uint8_t claim;	 /* enum job_claim */
-	uint8_t flags;	 /* enum job_flag */
+	uint8_t state; /* position in its machine */
+	uint8_t claim; /* enum job_claim */
+	uint8_t flags; /* enum job_flag */
 	uint8_t priority;
 	uint32_t attempt; /* from 1 */
 	uint32_t machine;
@@ -48,12 +50,13 @@ const char *job_claim_name(uint8_t claim);			 /* as in JobInfo.claim */
 
 /* The job record: written at submit. Borrowed until the next write. */
 struct job_record {
-	uint64_t submit_ms; /* wall */
-	uint64_t index;	    /* of the submit */
+	uint64_t submit_ms;	  /* wall */
+	uint64_t index;		  /* of the submit */
 	struct sluice_slice meta; /* protobuf JobSubmit without its payload */
 	struct sluice_slice payload;
 };
-int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct job_record *ret) SLUICE_MUST_USE;
+int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job,
+		   struct job_record *ret) SLUICE_MUST_USE;
 int job_record_put(struct apply *a, uint64_t job, const Sluice__JobSubmit *submit) SLUICE_MUST_USE;
 /* The parsed meta: owned, sluice__job_submit__free_unpacked. CORRUPT. */
 int job_record_meta(const struct job_record *record, Sluice__JobSubmit **ret) SLUICE_MUST_USE;

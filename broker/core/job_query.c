@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reads of the ledger: show, list, history. They run on any thread over a snapshot; every text in the reply is malloc'd, as the reply's
- * free_unpacked expects. A list goes in the order of submission (job numbers); its filters look at live records only, so
- * rows that are left out cost one small read each. */
+ * Reads of the ledger: show, list, history. They run on any thread over a snapshot; every text in the reply
+ * is malloc'd, as the reply's free_unpacked expects. A list goes in the order of submission (job numbers);
+ * its filters look at live records only, so rows that are left out cost one small read each. */
 #include <stdlib.h>
 
 #include "broker/core/job_ledger.h"
@@ -104,7 +104,8 @@ static int holder_name(struct query *q, uint64_t session, char **at)
 	return err;
 }
 
-static int info_live(struct query *q, const struct job_live *live, const struct machine *machine, Sluice__JobInfo *info)
+static int info_live(struct query *q, const struct job_live *live, const struct machine *machine,
+		     Sluice__JobInfo *info)
 {
 	int err = text_set(&info->machine, machine->config->name);
 
@@ -125,8 +126,8 @@ static int info_live(struct query *q, const struct job_live *live, const struct 
 	return err;
 }
 
-static int info_fill(struct query *q, uint64_t number, const struct job_live *live, const struct machine *machine, bool payload,
-		     Sluice__JobInfo **ret)
+static int info_fill(struct query *q, uint64_t number, const struct job_live *live,
+		     const struct machine *machine, bool payload, Sluice__JobInfo **ret)
 {
 	Sluice__JobInfo *info = malloc(sizeof(*info));
 	int err;
@@ -292,12 +293,17 @@ static int list_filters(struct query *q, struct list *list, uint64_t *ret_after)
 	if (err != 0 || q->reply->code != 0 || m->queue[0] == '\0')
 		return err;
 	err = name_find(q->txn, q->gateway, NAME_QUEUE, job_slice(m->queue), &list->queue);
-	return err == SLUICE_E_NOT_FOUND ? query_refuse(q, SLUICE_E_NOT_FOUND, "queue %.255s does not exist", m->queue) : err;
+	return err == SLUICE_E_NOT_FOUND
+		       ? query_refuse(q, SLUICE_E_NOT_FOUND, "queue %.255s does not exist", m->queue)
+		       : err;
 }
 
 static int job_list(struct query *q, const Sluice__JobList *m)
 {
-	struct list list = {.m = m, .max = m->max == 0 ? LIST_DEFAULT : m->max < LIMIT_LIST_ROWS_MAX ? m->max : LIMIT_LIST_ROWS_MAX};
+	struct list list = {.m = m,
+			    .max = m->max == 0			  ? LIST_DEFAULT
+				   : m->max < LIMIT_LIST_ROWS_MAX ? m->max
+								  : LIMIT_LIST_ROWS_MAX};
 	uint64_t after;
 	int err = list_filters(q, &list, &after);
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * JOB_REPORT: what somebody saw of a job. A holder reports with its token, anybody else with the attempt alone.
+ * JOB_REPORT: what somebody saw of a job. A holder reports with its token, anybody else with the attempt
+ * alone.
  *
  * What a report can come to, in this order:
  *   job unknown                           PARKED until it is submitted
  *   token given and not the current one   refused STALE_TOKEN
  *   attempt not the current one           quarantined
  *   no state                              evidence or reference recorded, unless it is what was recorded last
- *   the state that it is in               DUPLICATE, nothing written, unless it brings a new scheduler reference
- *   no such state, or no such transition  quarantined (a terminal state is a sink)
- *   else                                  APPLIED
+ *   the state that it is in               DUPLICATE, nothing written, unless it brings a new scheduler
+ * reference no such state, or no such transition  quarantined (a terminal state is a sink) else APPLIED
  * Quarantined and parked reports succeed; the disposition says what became of them, and text why.
  */
 #include "broker/core/job_ledger.h"
@@ -31,18 +31,16 @@ static int report_check(const Sluice__JobReport *m, struct outcome *out)
 	if (m->release && m->token == 0)
 		return refuse(out, SLUICE_E_INVAL, "only a holder can release: the token is missing");
 	if (m->state[0] == '\0' && m->evidence[0] == '\0' && m->scheduler_ref[0] == '\0' && !m->release)
-		return refuse(out, SLUICE_E_INVAL, "nothing is reported: expected a state, evidence or a scheduler reference");
+		return refuse(out, SLUICE_E_INVAL,
+			      "nothing is reported: expected a state, evidence or a scheduler reference");
 	err = job_text_check(out, "source", m->source, LIMIT_TEXT_BYTES_MAX);
 	if (err == 0 && !refused(out))
 		err = job_text_check(out, "state", m->state, MACHINE_STATE_NAME_BYTES_MAX);
 	if (err == 0 && !refused(out))
 		err = job_text_check(out, "scheduler reference", m->scheduler_ref, LIMIT_TEXT_BYTES_MAX);
-	if (err != 0 || refused(out))
-		return err;
-	if (strlen(m->evidence) > LIMIT_EVIDENCE_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "evidence has %zu bytes; at most %llu", strlen(m->evidence),
-			      (unsigned long long)LIMIT_EVIDENCE_BYTES_MAX);
-	return 0;
+	if (err == 0 && !refused(out))
+		err = job_text_check(out, "evidence", m->evidence, LIMIT_EVIDENCE_BYTES_MAX);
+	return err;
 }
 
 static void answer(const struct job *job, enum _Sluice__Disposition disposition, struct outcome *out)
@@ -52,7 +50,8 @@ static void answer(const struct job *job, enum _Sluice__Disposition disposition,
 	out->duplicate = disposition == SLUICE__DISPOSITION__DUPLICATE;
 }
 
-static int put_in_quarantine(struct apply *a, const struct job *job, const Sluice__JobReport *m, const char *reason, struct outcome *out)
+static int put_in_quarantine(struct apply *a, const struct job *job, const Sluice__JobReport *m,
+			     const char *reason, struct outcome *out)
 {
 	answer(job, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, out);
 	snprintf(out->text, sizeof(out->text), "%s", reason);
@@ -62,8 +61,8 @@ static int put_in_quarantine(struct apply *a, const struct job *job, const Sluic
 static bool token_is_current(const struct job *job, uint64_t token)
 {
 	/* After the end the token still names who held it last: its retry must get the same answer. */
-	return token == job->live.token &&
-	       (job->live.claim == JOB_LEASED || job->live.claim == JOB_ORPHANED || job->live.claim == JOB_NONE);
+	return token == job->live.token && (job->live.claim == JOB_LEASED ||
+					    job->live.claim == JOB_ORPHANED || job->live.claim == JOB_NONE);
 }
 
 static struct job_fact fact_of(const Sluice__JobReport *m)
@@ -87,8 +86,9 @@ static int row_says(struct apply *a, uint64_t n, const Sluice__JobReport *m, boo
 		return err;
 	*ret = m->scheduler_ref[0] == '\0' || strcmp(row->scheduler_ref, m->scheduler_ref) == 0;
 	if (!ref_only)
-		*ret = *ret && strcmp(row->evidence, m->evidence) == 0 && strcmp(row->source, m->source) == 0 &&
-		       row->exit_code == m->exit_code && row->seen_time_ms == m->seen_time_ms;
+		*ret = *ret && strcmp(row->evidence, m->evidence) == 0 &&
+		       strcmp(row->source, m->source) == 0 && row->exit_code == m->exit_code &&
+		       row->seen_time_ms == m->seen_time_ms;
 	sluice__job_history_row__free_unpacked(row, NULL);
 	return 0;
 }
@@ -114,12 +114,13 @@ static void note_pointers(struct job *job, const Sluice__JobReport *m)
 		job->live.hist_ref = job->live.hist_last;
 }
 
-/* The holder gives the lease up and the job is not at its end: before intent it can be claimed again, after it somebody has to
- * find out what became of it. */
+/* The holder gives the lease up and the job is not at its end: before intent it can be claimed again, after
+ * it somebody has to find out what became of it. */
 static int give_up(struct apply *a, struct job *job)
 {
 	const struct job_fact fact = job_fact("release", JOB_SOURCE_BROKER, "given up by its holder");
-	const struct job_fact orphan = job_fact("orphan", JOB_SOURCE_BROKER, "given up by its holder after intent");
+	const struct job_fact orphan =
+		job_fact("orphan", JOB_SOURCE_BROKER, "given up by its holder after intent");
 	int err;
 
 	if (!(job->live.flags & JOB_INTENT))
@@ -143,11 +144,13 @@ static int report_note(struct apply *a, struct job *job, const Sluice__JobReport
 	if (err == 0 && release)
 		err = give_up(a, job);
 	if (err == 0)
-		answer(job, news || release ? SLUICE__DISPOSITION__APPLIED : SLUICE__DISPOSITION__DUPLICATE, out);
+		answer(job, news || release ? SLUICE__DISPOSITION__APPLIED : SLUICE__DISPOSITION__DUPLICATE,
+		       out);
 	return err;
 }
 
-static int report_move(struct apply *a, struct job *job, const Sluice__JobReport *m, uint32_t state, struct outcome *out)
+static int report_move(struct apply *a, struct job *job, const Sluice__JobReport *m, uint32_t state,
+		       struct outcome *out)
 {
 	const struct job_fact fact = fact_of(m);
 	int err = job_move(a, job, state, &fact, m->token == 0);
@@ -166,7 +169,8 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, 
 	char reason[JOB_REASON_BYTES];
 
 	if (m->token != 0 && !token_is_current(job, m->token))
-		return refuse(out, SLUICE_E_STALE_TOKEN, "job %s: token %llu is not the current one", m->job, (unsigned long long)m->token);
+		return refuse(out, SLUICE_E_STALE_TOKEN, "job %s: token %llu is not the current one", m->job,
+			      (unsigned long long)m->token);
 	if (attempt != job->live.attempt) {
 		snprintf(reason, sizeof(reason), "attempt %u %s: attempt %u is the current one", attempt,
 			 attempt < job->live.attempt ? "is over" : "has not begun", job->live.attempt);
@@ -175,12 +179,15 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, 
 	if (m->state[0] == '\0' || strcmp(m->state, job_state_name(job)) == 0)
 		return report_note(a, job, m, out);
 	if (!machine_state_find(job->machine, m->state, &state)) {
-		snprintf(reason, sizeof(reason), "state %s is not one of machine %s", m->state, job->machine->config->name);
+		snprintf(reason, sizeof(reason), "state %s is not one of machine %s", m->state,
+			 job->machine->config->name);
 		job_text_trim(reason);
 		return put_in_quarantine(a, job, m, reason, out);
 	}
 	if (!machine_allows(job->machine, job->live.state, state)) {
-		snprintf(reason, sizeof(reason), job_is_terminal(job) ? "%s is terminal, %s was reported" : "%s -> %s is not a legal transition",
+		snprintf(reason, sizeof(reason),
+			 job_is_terminal(job) ? "%s is terminal, %s was reported"
+					      : "%s -> %s is not a legal transition",
 			 job_state_name(job), m->state);
 		return put_in_quarantine(a, job, m, reason, out);
 	}
@@ -198,25 +205,21 @@ static int park(struct apply *a, const Sluice__JobReport *m, struct outcome *out
 
 int job_report_apply(struct apply *a, const Sluice__JobReport *m, struct outcome *out)
 {
-	Sluice__JobReport clean = *m;
 	uint64_t number;
 	struct job job;
 	int err = report_check(m, out);
 
 	if (err != 0 || refused(out))
 		return err;
-	clean.evidence = (char *)job_text_clean(a->effects, m->evidence);
-	if (clean.evidence == NULL)
-		return SLUICE_E_NOMEM;
 	err = name_find(a->txn, a->gateway, NAME_JOB, job_slice(m->job), &number);
 	if (err == SLUICE_E_NOT_FOUND)
-		return park(a, &clean, out);
+		return park(a, m, out);
 	if (err == 0)
 		err = job_load(a, number, &job);
 	if (err != 0)
 		return err;
 	job.id = m->job;
-	err = job_report_on(a, &job, &clean, out);
+	err = job_report_on(a, &job, m, out);
 	if (err == 0 && !refused(out) && out->disposition == SLUICE__DISPOSITION__APPLIED)
 		err = job_store(a, &job);
 	return err;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How long finished jobs and their history are kept. Each end sets a timer; firing looks at the record, so a job that was
- * reset, or a longer retention, only sets it again. A new retention walks all jobs by TICK (the timer with job 0), some at a time.
+ * How long finished jobs and their history are kept. Each end sets a timer; firing looks at the record, so a
+ * job that was reset, or a longer retention, only sets it again. A new retention walks all jobs by TICK (the
+ * timer with job 0), some at a time.
  *
  * A job that is forgotten leaves nothing: its id may be submitted again as a new job.
  */
@@ -38,7 +39,8 @@ int job_retention_arm(struct apply *a, const struct job *job)
 
 	if (err != 0 || keep_ms == UINT64_MAX)
 		return err;
-	return timer_set(a, due_mono(a, &job->live, keep_ms), TIMER_JOB_RETENTION, job->number, job->live.attempt);
+	return timer_set(a, due_mono(a, &job->live, keep_ms), TIMER_JOB_RETENTION, job->number,
+			 job->live.attempt);
 }
 
 int job_retention_apply(struct apply *a, const Sluice__JobRetention *m, struct outcome *out)
@@ -50,7 +52,8 @@ int job_retention_apply(struct apply *a, const Sluice__JobRetention *m, struct o
 	return err == 0 && keep_ms != 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, 0, 1) : err;
 }
 
-/* Removes history rows from the newest back, as far as the budget goes; live->hist_last stays at the first that is left. */
+/* Removes history rows from the newest back, as far as the budget goes; live->hist_last stays at the first
+ * that is left. */
 static int forget_history(struct apply *a, struct job_live *live, uint32_t *io_work)
 {
 	for (uint32_t rows = 0; live->hist_last != 0 && (rows < ROWS_MIN || *io_work > 0); rows++) {
@@ -68,7 +71,8 @@ static int forget_history(struct apply *a, struct job_live *live, uint32_t *io_w
 		if (*io_work > 0)
 			--*io_work;
 	}
-	live->hist_intent = live->hist_ref = live->hist_report = 0; /* may be gone; the job is on its way out */
+	live->hist_intent = live->hist_ref = live->hist_report =
+		0; /* may be gone; the job is on its way out */
 	return 0;
 }
 
@@ -115,7 +119,8 @@ static int retire(struct apply *a, struct job *job, uint64_t keep_ms, uint32_t *
 }
 
 /* The numbers of the next jobs from `from` on; *ret_next is 0 at the end. */
-static int next_jobs(struct apply *a, uint64_t from, uint64_t *numbers, uint32_t max, uint32_t *ret_count, uint64_t *ret_next)
+static int next_jobs(struct apply *a, uint64_t from, uint64_t *numbers, uint32_t max, uint32_t *ret_count,
+		     uint64_t *ret_next)
 {
 	struct sluice_slice found, value;
 	struct store_scan *scan;
@@ -150,7 +155,7 @@ static int sweep(struct apply *a, uint64_t from, uint64_t keep_ms, uint32_t *io_
 		uint64_t next;
 		int err = next_jobs(a, from, numbers, SWEEP_JOBS_AT_ONCE, &count, &next);
 
-		for (done = 0; err == 0 && done < count && *io_work > 0; done++) {
+		for (done = 0; err == 0 && done<count && * io_work> 0; done++) {
 			struct job job;
 
 			--*io_work;
@@ -165,7 +170,8 @@ static int sweep(struct apply *a, uint64_t from, uint64_t keep_ms, uint32_t *io_
 	return from != 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, 0, from) : 0;
 }
 
-/* job 0: the sweep after a new retention, `sub` is where it goes on. Else `sub` is the attempt whose end set the timer. */
+/* job 0: the sweep after a new retention, `sub` is where it goes on. Else `sub` is the attempt whose end set
+ * the timer. */
 int job_retention_fire(struct apply *a, uint64_t number, uint64_t sub, uint32_t *io_work)
 {
 	struct job job;

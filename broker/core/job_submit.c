@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * JOB_SUBMIT. Idempotent by id: the same content answers with the job as it is now, other content is a CONFLICT that names the field.
- * Reports that came before the job are applied right after, as if they had come now. */
+ * JOB_SUBMIT. Idempotent by id: the same content answers with the job as it is now, other content is a
+ * CONFLICT that names the field. Reports that came before the job are applied right after, as if they had
+ * come now. */
 #include "broker/core/job_ledger.h"
 
 #include "broker/core/queue.h"
@@ -32,8 +33,9 @@ static int queue_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t *ret
 
 	if (m->queue[0] == '\0')
 		return refuse(out, SLUICE_E_INVAL, "a job names its queue");
-	err = strlen(m->queue) > LIMIT_NAME_BYTES_MAX ? SLUICE_E_NOT_FOUND
-						      : name_find(a->txn, a->gateway, NAME_QUEUE, job_slice(m->queue), ret_queue);
+	err = strlen(m->queue) > LIMIT_NAME_BYTES_MAX
+		      ? SLUICE_E_NOT_FOUND
+		      : name_find(a->txn, a->gateway, NAME_QUEUE, job_slice(m->queue), ret_queue);
 	if (err == SLUICE_E_NOT_FOUND)
 		return refuse(out, SLUICE_E_NOT_FOUND, "queue %.255s does not exist", m->queue);
 	if (err == 0)
@@ -41,20 +43,26 @@ static int queue_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t *ret
 	if (err != 0)
 		return err;
 	if (cell.kind != SLUICE__QUEUE_KIND__QUEUE_JOBS)
-		return refuse(out, SLUICE_E_INVAL, "queue %s is of kind items; jobs need a queue of kind jobs", m->queue);
+		return refuse(out, SLUICE_E_INVAL,
+			      "queue %s is of kind items; jobs need a queue of kind jobs", m->queue);
 	return 0;
 }
 
-static int machine_named(struct apply *a, const char *name, const char *whose, uint64_t *ret, struct outcome *out)
+static int machine_named(struct apply *a, const char *name, const char *whose, uint64_t *ret,
+			 struct outcome *out)
 {
-	int err = strlen(name) > LIMIT_NAME_BYTES_MAX ? SLUICE_E_NOT_FOUND
-						      : name_find(a->txn, a->gateway, NAME_MACHINE, job_slice(name), ret);
+	int err = strlen(name) > LIMIT_NAME_BYTES_MAX
+			  ? SLUICE_E_NOT_FOUND
+			  : name_find(a->txn, a->gateway, NAME_MACHINE, job_slice(name), ret);
 
-	return err == SLUICE_E_NOT_FOUND ? refuse(out, SLUICE_E_NOT_FOUND, "%s machine %.255s does not exist", whose, name) : err;
+	return err == SLUICE_E_NOT_FOUND
+		       ? refuse(out, SLUICE_E_NOT_FOUND, "%s machine %.255s does not exist", whose, name)
+		       : err;
 }
 
 /* The job's own, else its queue's, else the default. */
-static int machine_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t *ret, struct outcome *out)
+static int machine_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t *ret,
+			struct outcome *out)
 {
 	ProtobufCMessage *config;
 	const char *name;
@@ -71,15 +79,18 @@ static int machine_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t qu
 	return err;
 }
 
-/* Which field differs from what was submitted first; NULL: none. The machine may be named by one and left to the queue by the other. */
-static const char *difference(const Sluice__JobSubmit *first, const struct job_record *record, const Sluice__JobSubmit *m,
-			      const struct machine *machine)
+/* Which field differs from what was submitted first; NULL: none. The machine may be named by one and left to
+ * the queue by the other. */
+static const char *difference(const Sluice__JobSubmit *first, const struct job_record *record,
+			      const Sluice__JobSubmit *m, const struct machine *machine)
 {
 	if (strcmp(first->queue, m->queue) != 0)
 		return "queue";
-	if (strcmp(first->machine, m->machine) != 0 && m->machine[0] != '\0' && strcmp(machine->config->name, m->machine) != 0)
+	if (strcmp(first->machine, m->machine) != 0 && m->machine[0] != '\0' &&
+	    strcmp(machine->config->name, m->machine) != 0)
 		return "machine";
-	if (record->payload.len != m->payload.len || (m->payload.len > 0 && memcmp(record->payload.data, m->payload.data, m->payload.len) != 0))
+	if (record->payload.len != m->payload.len ||
+	    (m->payload.len > 0 && memcmp(record->payload.data, m->payload.data, m->payload.len) != 0))
 		return "payload";
 	if (strcmp(first->owner, m->owner) != 0)
 		return "owner";
@@ -110,7 +121,8 @@ static int submit_again(struct apply *a, uint64_t number, const Sluice__JobSubmi
 	return 0;
 }
 
-static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t machine, struct job *job)
+static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t machine,
+		      struct job *job)
 {
 	const struct job_fact fact = job_fact("submit", JOB_SOURCE_BROKER, "");
 	int err = machine_get(a, machine, &job->machine);

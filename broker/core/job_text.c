@@ -5,81 +5,21 @@
 #include <assert.h>
 #include <stdio.h>
 
-#include "protocol/limits.h"
+#include "protocol/utf8.h"
 
-static_assert(JOB_TOKEN_BYTES_MAX + 4 /* job. */ + 1 + 63 /* state */ <= 255, "an event's subject fits SUBJECT_BYTES_MAX");
-
-/* Bytes of the valid UTF-8 character at `at` (at least one byte is left); 0: none. */
-static size_t utf8_char(const uint8_t *at, size_t left)
-{
-	uint32_t c = at[0], min;
-	size_t bytes;
-
-	if (c < 0x80)
-		return 1;
-	if (c >= 0xc2 && c < 0xe0) {
-		bytes = 2, c &= 0x1f, min = 0x80;
-	} else if (c >= 0xe0 && c < 0xf0) {
-		bytes = 3, c &= 0x0f, min = 0x800;
-	} else if (c >= 0xf0 && c < 0xf5) {
-		bytes = 4, c &= 0x07, min = 0x10000;
-	} else {
-		return 0;
-	}
-	if (left < bytes)
-		return 0;
-	for (size_t i = 1; i < bytes; i++) {
-		if ((at[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (at[i] & 0x3f);
-	}
-	return c < min || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : bytes;
-}
-
-bool job_text_utf8(struct sluice_slice text)
-{
-	const uint8_t *at = text.data;
-
-	for (size_t i = 0; i < text.len;) {
-		size_t bytes = utf8_char(at + i, text.len - i);
-
-		if (bytes == 0)
-			return false;
-		i += bytes;
-	}
-	return true;
-}
+static_assert(JOB_TOKEN_BYTES_MAX + 4 /* job. */ + 1 + 63 /* state */ <= 255,
+	      "an event's subject fits SUBJECT_BYTES_MAX");
 
 int job_text_check(struct outcome *out, const char *what, const char *text, uint64_t bytes_max)
 {
 	size_t len = strlen(text);
 
 	if (len > bytes_max)
-		return refuse(out, SLUICE_E_LIMIT, "%s has %zu bytes; at most %llu", what, len, (unsigned long long)bytes_max);
-	if (!job_text_utf8((struct sluice_slice){text, len}))
+		return refuse(out, SLUICE_E_LIMIT, "%s has %zu bytes; at most %llu", what, len,
+			      (unsigned long long)bytes_max);
+	if (!utf8_valid((struct sluice_slice){text, len}))
 		return refuse(out, SLUICE_E_INVAL, "%s is not valid UTF-8", what);
 	return 0;
-}
-
-const char *job_text_clean(struct effects *effects, const char *text)
-{
-	size_t len = strlen(text);
-	char *copy;
-
-	if (job_text_utf8((struct sluice_slice){text, len}))
-		return text;
-	copy = effects_alloc(effects, len + 1);
-	if (copy == NULL)
-		return NULL;
-	memcpy(copy, text, len + 1);
-	for (size_t i = 0; i < len;) {
-		size_t bytes = utf8_char((const uint8_t *)text + i, len - i);
-
-		if (bytes == 0)
-			copy[i] = '?', bytes = 1;
-		i += bytes;
-	}
-	return copy;
 }
 
 void job_text_trim(char *text)
@@ -89,7 +29,8 @@ void job_text_trim(char *text)
 	/* Back over continuation bytes to the byte that begins the last character. */
 	while (tail < 3 && tail < len && ((uint8_t)text[len - 1 - tail] & 0xc0) == 0x80)
 		tail++;
-	if (tail < len && (uint8_t)text[len - 1 - tail] >= 0xc0 && utf8_char((uint8_t *)text + len - 1 - tail, tail + 1) == 0)
+	if (tail < len && (uint8_t)text[len - 1 - tail] >= 0xc0 &&
+	    utf8_length((uint8_t *)text + len - 1 - tail, tail + 1) == 0)
 		text[len - 1 - tail] = '\0';
 }
 

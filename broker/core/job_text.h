@@ -7,16 +7,12 @@
 
 /* Refuses a text that is too long or not UTF-8; `what` names it. */
 int job_text_check(struct outcome *out, const char *what, const char *text, uint64_t bytes_max);
-bool job_text_utf8(struct sluice_slice text);
-/* Evidence comes from schedulers and may hold anything: each byte that is not UTF-8 becomes '?'. Returns `text` itself when it is
- * valid, else a copy in the effects arena; NULL: out of memory. */
-const char *job_text_clean(struct effects *effects, const char *text);
-
 /* After a text was cut at a byte count: takes an unfinished character off its end. */
 void job_text_trim(char *text);
 
-/* One token of a subject from a job id. These bytes become %XX (upper-case hex): . * > # % space. An id whose token would be longer
- * than JOB_TOKEN_BYTES_MAX becomes "#<job number>", which no id can collide with. Returns its length; not terminated. */
+/* One token of a subject from a job id. These bytes become %XX (upper-case hex): . * > # % space. An id whose
+ * token would be longer than JOB_TOKEN_BYTES_MAX becomes "#<job number>", which no id can collide with.
+ * Returns its length; not terminated. */
 enum { JOB_TOKEN_BYTES_MAX = 187 };
 size_t job_text_token(char *buf, const char *id, uint64_t number);
 

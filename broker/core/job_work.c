@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What only a holder does: INTENT before it starts the work, RELEASE before intent. And the transaction's check of a job.
+ * What only a holder does: INTENT before it starts the work, RELEASE before intent. And the transaction's
+ * check of a job.
  *
- * INTENT is the point of no return: from then on nobody but evidence may end the attempt, since the work may exist. */
+ * INTENT is the point of no return: from then on nobody but evidence may end the attempt, since the work may
+ * exist. */
 #include "broker/core/job_ledger.h"
 
 #include "protocol/limits.h"
@@ -10,12 +12,15 @@
 static int refuse_stale(const struct job *job, uint64_t token, struct outcome *out)
 {
 	if (token != job->live.token || token == 0)
-		return refuse(out, SLUICE_E_STALE_TOKEN, "job %s: token %llu is not the current one", job->id, (unsigned long long)token);
-	return refuse(out, SLUICE_E_STALE_TOKEN, "job %s: the lease of token %llu has ended (%s, claim %s)", job->id,
-		      (unsigned long long)token, job_state_name(job), job_claim_name(job->live.claim));
+		return refuse(out, SLUICE_E_STALE_TOKEN, "job %s: token %llu is not the current one", job->id,
+			      (unsigned long long)token);
+	return refuse(out, SLUICE_E_STALE_TOKEN, "job %s: the lease of token %llu has ended (%s, claim %s)",
+		      job->id, (unsigned long long)token, job_state_name(job),
+		      job_claim_name(job->live.claim));
 }
 
-static int intent_again(struct apply *a, const struct job *job, const Sluice__JobIntent *m, struct outcome *out)
+static int intent_again(struct apply *a, const struct job *job, const Sluice__JobIntent *m,
+			struct outcome *out)
 {
 	Sluice__JobHistoryRow *row;
 	int err = job_history_load(a->txn, a->gateway, job->live.hist_intent, &row);
@@ -26,8 +31,9 @@ static int intent_again(struct apply *a, const struct job *job, const Sluice__Jo
 	same = strcmp(row->evidence, m->tag) == 0;
 	sluice__job_history_row__free_unpacked(row, NULL);
 	if (!same)
-		return refuse(out, SLUICE_E_CONFLICT, "job %s: attempt %u has an intent with another tag; look for that first", m->job,
-			      job->live.attempt);
+		return refuse(out, SLUICE_E_CONFLICT,
+			      "job %s: attempt %u has an intent with another tag; look for that first",
+			      m->job, job->live.attempt);
 	out->duplicate = true;
 	return 0;
 }
@@ -47,7 +53,8 @@ int job_intent_apply(struct apply *a, const Sluice__JobIntent *m, struct outcome
 	out->attempt = job.live.attempt;
 	if (m->token == 0 || m->token != job.live.token)
 		return refuse_stale(&job, m->token, out);
-	/* A retry whose first answer was lost is told that it holds, also when a cancel came in between: that one reaches the holder. */
+	/* A retry whose first answer was lost is told that it holds, also when a cancel came in between: that
+	 * one reaches the holder. */
 	if (job.live.claim == JOB_LEASED && m->attempt == job.live.attempt && (job.live.flags & JOB_INTENT))
 		return intent_again(a, &job, m, out);
 	if (job.live.flags & JOB_CANCEL)
@@ -55,8 +62,8 @@ int job_intent_apply(struct apply *a, const Sluice__JobIntent *m, struct outcome
 	if (job.live.claim != JOB_LEASED)
 		return refuse_stale(&job, m->token, out);
 	if (m->attempt != job.live.attempt)
-		return refuse(out, SLUICE_E_STALE_ATTEMPT, "job %s: attempt %u is the current one, not %u", m->job, job.live.attempt,
-			      m->attempt);
+		return refuse(out, SLUICE_E_STALE_ATTEMPT, "job %s: attempt %u is the current one, not %u",
+			      m->job, job.live.attempt, m->attempt);
 	job.live.flags |= JOB_INTENT;
 	err = job_note(a, &job, &fact);
 	job.live.hist_intent = job.live.hist_last;
@@ -82,7 +89,8 @@ int job_release_apply(struct apply *a, const Sluice__JobRelease *m, struct outco
 	if (job.live.claim != JOB_LEASED)
 		return refuse_stale(&job, m->token, out);
 	if (job.live.flags & JOB_INTENT)
-		return refuse(out, SLUICE_E_WRONG_STATE, "job %s: an intent is recorded, so only a report can end attempt %u", m->job,
+		return refuse(out, SLUICE_E_WRONG_STATE,
+			      "job %s: an intent is recorded, so only a report can end attempt %u", m->job,
 			      job.live.attempt);
 	err = job_give_back(a, &job, m->delay_ms, &fact);
 	return err == 0 ? job_store(a, &job) : err;
@@ -96,9 +104,10 @@ int job_check_apply(struct apply *a, const Sluice__TxnCheckJob *m, struct outcom
 	if (err != 0 || refused(out))
 		return err;
 	if (m->state[0] != '\0' && strcmp(m->state, job_state_name(&job)) != 0)
-		return refuse(out, SLUICE_E_WRONG_STATE, "job %s is %s, not %.63s", m->job, job_state_name(&job), m->state);
+		return refuse(out, SLUICE_E_WRONG_STATE, "job %s is %s, not %.63s", m->job,
+			      job_state_name(&job), m->state);
 	if (m->attempt != 0 && m->attempt != job.live.attempt)
-		return refuse(out, SLUICE_E_WRONG_STATE, "job %s: attempt %u is the current one, not %u", m->job, job.live.attempt,
-			      m->attempt);
+		return refuse(out, SLUICE_E_WRONG_STATE, "job %s: attempt %u is the current one, not %u",
+			      m->job, job.live.attempt, m->attempt);
 	return 0;
 }

@@ -2,8 +2,8 @@
  *
  * What a machine must satisfy, and its compiled form. Pure: nothing here touches the store.
  *
- * A machine with a non-terminal state that has no exit, or with a state that cannot be reached, would hold a job for ever;
- * both are refused when the machine is loaded, by the name of the state.
+ * A machine with a non-terminal state that has no exit, or with a state that cannot be reached, would hold a
+ * job for ever; both are refused when the machine is loaded, by the name of the state.
  */
 #include "broker/core/machine.h"
 
@@ -14,10 +14,10 @@
 
 static_assert(MACHINE_STATES_CAP <= 64, "a mask has a bit per state");
 
-#define WHY(code, ...)                                          \
-	do {                                                    \
+#define WHY(code, ...)                                         \
+	do {                                                   \
 		snprintf(why, MACHINE_WHY_BYTES, __VA_ARGS__); \
-		return code;                                    \
+		return code;                                   \
 	} while (0)
 
 static bool state_name_valid(const char *name)
@@ -51,14 +51,16 @@ static int check_names(const Sluice__MachineConfig *config, char *why)
 	if (config->n_states == 0)
 		WHY(SLUICE_E_INVAL, "a machine needs at least one state");
 	if (config->n_states > LIMIT_MACHINE_STATES_MAX)
-		WHY(SLUICE_E_LIMIT, "%zu states; at most %u", config->n_states, (unsigned)LIMIT_MACHINE_STATES_MAX);
+		WHY(SLUICE_E_LIMIT, "%zu states; at most %u", config->n_states,
+		    (unsigned)LIMIT_MACHINE_STATES_MAX);
 	for (uint32_t i = 0; i < config->n_states; i++) {
 		const char *name = config->states[i]->name;
 		uint32_t first;
 
 		if (!state_name_valid(name))
-			WHY(SLUICE_E_INVAL, "state %u: \"%.70s\" is not a state name (1 to %d of A-Z a-z 0-9 _ -)", i + 1, name,
-			    MACHINE_STATE_NAME_BYTES_MAX);
+			WHY(SLUICE_E_INVAL,
+			    "state %u: \"%.70s\" is not a state name (1 to %d of A-Z a-z 0-9 _ -)", i + 1,
+			    name, MACHINE_STATE_NAME_BYTES_MAX);
 		if (find(config, name, &first) && first != i)
 			WHY(SLUICE_E_INVAL, "state %s is named twice", name);
 	}
@@ -71,7 +73,8 @@ static int check_exits(const Sluice__MachineConfig *config, char *why)
 		const Sluice__MachineState *state = config->states[i];
 
 		if (state->terminal && state->n_next != 0)
-			WHY(SLUICE_E_INVAL, "state %s is terminal and has an exit to %.63s", state->name, state->next[0]);
+			WHY(SLUICE_E_INVAL, "state %s is terminal and has an exit to %.63s", state->name,
+			    state->next[0]);
 		if (!state->terminal && state->n_next == 0)
 			WHY(SLUICE_E_INVAL, "state %s is not terminal and has no exit", state->name);
 		if (state->n_next > config->n_states)
@@ -80,7 +83,8 @@ static int check_exits(const Sluice__MachineConfig *config, char *why)
 			uint32_t next;
 
 			if (!find(config, state->next[j], &next))
-				WHY(SLUICE_E_INVAL, "state %s leads to %.63s, which is not a state", state->name, state->next[j]);
+				WHY(SLUICE_E_INVAL, "state %s leads to %.63s, which is not a state",
+				    state->name, state->next[j]);
 			if (next == i)
 				WHY(SLUICE_E_INVAL, "state %s leads to itself", state->name);
 		}
@@ -115,12 +119,14 @@ static int check_reach(const Sluice__MachineConfig *config, uint64_t roots, char
 	} while (reached != before);
 	for (uint32_t i = 0; i < config->n_states; i++) {
 		if (!(reached >> i & 1))
-			WHY(SLUICE_E_INVAL, "state %s cannot be reached from %s", config->states[i]->name, config->states[0]->name);
+			WHY(SLUICE_E_INVAL, "state %s cannot be reached from %s", config->states[i]->name,
+			    config->states[0]->name);
 	}
 	return 0;
 }
 
-static int check_verdict(const Sluice__MachineConfig *config, const char *what, const char *name, uint32_t *ret, char *why)
+static int check_verdict(const Sluice__MachineConfig *config, const char *what, const char *name,
+			 uint32_t *ret, char *why)
 {
 	if (!find(config, name, ret))
 		WHY(SLUICE_E_INVAL, "the %s state \"%.63s\" is not a state of the machine", what, name);
@@ -154,7 +160,9 @@ int machine_check_alter(const Sluice__MachineConfig *before, const Sluice__Machi
 		uint64_t now;
 
 		if (i >= after->n_states || strcmp(old->name, after->states[i]->name) != 0)
-			WHY(SLUICE_E_IN_USE, "jobs use the machine: state %s must stay where it is (new ones go to the end)", old->name);
+			WHY(SLUICE_E_IN_USE,
+			    "jobs use the machine: state %s must stay where it is (new ones go to the end)",
+			    old->name);
 		if (old->terminal != after->states[i]->terminal)
 			WHY(SLUICE_E_IN_USE, "jobs use the machine: state %s must stay %s", old->name,
 			    old->terminal ? "terminal" : "not terminal");
@@ -163,7 +171,9 @@ int machine_check_alter(const Sluice__MachineConfig *before, const Sluice__Machi
 			uint32_t next;
 
 			if (!find(after, old->next[j], &next) || !(now >> next & 1))
-				WHY(SLUICE_E_IN_USE, "jobs use the machine: the transition %s -> %s must stay", old->name, old->next[j]);
+				WHY(SLUICE_E_IN_USE,
+				    "jobs use the machine: the transition %s -> %s must stay", old->name,
+				    old->next[j]);
 		}
 	}
 	return 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Machines: a table of states and legal transitions per kind of job, loaded by a command. Compiled to bit masks (one per state)
- * and cached in the core's RAM; the cache holds nothing that is not in the store and is dropped on abort and on every change.
+ * Machines: a table of states and legal transitions per kind of job, loaded by a command. Compiled to bit
+ * masks (one per state) and cached in the core's RAM; the cache holds nothing that is not in the store and is
+ * dropped on abort and on every change.
  *
  * A job's record names its state by position in the table, so MACHINE_ALTER may add states only at the end.
  */
@@ -11,7 +12,7 @@
 #include "broker/core/apply.h"
 
 enum {
-	MACHINE_STATES_CAP = 64,	 /* LIMIT_MACHINE_STATES_MAX: a mask has a bit per state */
+	MACHINE_STATES_CAP = 64,	   /* LIMIT_MACHINE_STATES_MAX: a mask has a bit per state */
 	MACHINE_STATE_NAME_BYTES_MAX = 63, /* fits struct outcome's state */
 	MACHINE_WHY_BYTES = 200,
 };
@@ -32,8 +33,10 @@ struct machine {
 /* ---- machine.c: pure, thread-safe ---- */
 /* 0, or INVAL / LIMIT with a text that names the state. `why` has MACHINE_WHY_BYTES bytes. */
 int machine_check(const Sluice__MachineConfig *config, char *why) SLUICE_MUST_USE;
-/* What an alter may not do while jobs use the machine: remove, reorder or re-type a state, remove a transition. 0 or IN_USE. */
-int machine_check_alter(const Sluice__MachineConfig *before, const Sluice__MachineConfig *after, char *why) SLUICE_MUST_USE;
+/* What an alter may not do while jobs use the machine: remove, reorder or re-type a state, remove a
+ * transition. 0 or IN_USE. */
+int machine_check_alter(const Sluice__MachineConfig *before, const Sluice__MachineConfig *after,
+			char *why) SLUICE_MUST_USE;
 /* Fills `ret` from a checked config, which it takes. */
 void machine_compile(struct machine *ret, uint32_t gateway, uint64_t id, Sluice__MachineConfig *config);
 /* Position of a state; false: the machine has no such state. */
@@ -62,7 +65,8 @@ struct machine_cache;
 int machine_cache_create(struct machine_cache **ret) SLUICE_MUST_USE;
 void machine_cache_destroy(struct machine_cache *cache); /* accepts NULL */
 void machine_cache_drop(struct machine_cache *cache);	 /* on abort, and after any change of a machine */
-/* The compiled machine, borrowed until the next machine_get or drop. CORRUPT when the ledger names one that is not there. */
+/* The compiled machine, borrowed until the next machine_get or drop. CORRUPT when the ledger names one that
+ * is not there. */
 int machine_get(struct apply *a, uint64_t id, const struct machine **ret) SLUICE_MUST_USE;
 /* The same without the cache, for queries: owned, machine_free. */
 int machine_load(struct store_txn *txn, uint32_t gateway, uint64_t id, struct machine **ret) SLUICE_MUST_USE;

@@ -26,7 +26,8 @@ static int config_check(const Sluice__MachineConfig *config, struct outcome *out
 	code = name_check(text_slice(config->name), &name_why);
 	if (code != 0)
 		return refuse(out, code, "machine name: %s", name_why);
-	if (job_text_check(out, "description", config->description, LIMIT_TEXT_BYTES_MAX) != 0 || refused(out))
+	if (job_text_check(out, "description", config->description, LIMIT_TEXT_BYTES_MAX) != 0 ||
+	    refused(out))
 		return 0;
 	code = machine_check(config, why);
 	if (code != 0)
@@ -43,7 +44,8 @@ int machine_create_apply(struct apply *a, const Sluice__MachineCreate *m, struct
 		return err;
 	err = name_find(a->txn, a->gateway, NAME_MACHINE, text_slice(m->config->name), &id);
 	if (err == 0)
-		return m->if_not_exists ? 0 : refuse(out, SLUICE_E_EXISTS, "machine %s exists", m->config->name);
+		return m->if_not_exists ? 0
+					: refuse(out, SLUICE_E_EXISTS, "machine %s exists", m->config->name);
 	if (err != SLUICE_E_NOT_FOUND)
 		return err;
 	err = counter_next(a, COUNTER_MACHINE, &id);
@@ -126,9 +128,11 @@ int machine_delete_apply(struct apply *a, const Sluice__MachineDelete *m, struct
 	if (strcmp(m->name, MACHINE_DEFAULT_NAME) == 0)
 		return refuse(out, SLUICE_E_IN_USE, "machine %s is every queue's default", m->name);
 	if (jobs > 0)
-		return refuse(out, SLUICE_E_IN_USE, "machine %s has %llu jobs", m->name, (unsigned long long)jobs);
+		return refuse(out, SLUICE_E_IN_USE, "machine %s has %llu jobs", m->name,
+			      (unsigned long long)jobs);
 	if (queue != 0)
-		return refuse(out, SLUICE_E_IN_USE, "machine %s is the machine of queue number %llu", m->name, (unsigned long long)queue);
+		return refuse(out, SLUICE_E_IN_USE, "machine %s is the machine of queue number %llu", m->name,
+			      (unsigned long long)queue);
 	machine_cache_drop(a->core->machines);
 	err = name_del(a, NAME_MACHINE, text_slice(m->name));
 	return err != 0 ? err : topo_del(a, TOPO_MACHINE, id);
@@ -195,7 +199,9 @@ static int machine_list(struct query *q, const Sluice__MachineList *m)
 	}
 	reply->machines = calloc(max, sizeof(*reply->machines));
 	key_name(&from, q->gateway, NAME_MACHINE, text_slice(m->after));
-	err = ids != NULL && reply->machines != NULL ? store_scan_begin(q->txn, STORE_NAME, key_slice(&from), &scan) : SLUICE_E_NOMEM;
+	err = ids != NULL && reply->machines != NULL
+		      ? store_scan_begin(q->txn, STORE_NAME, key_slice(&from), &scan)
+		      : SLUICE_E_NOMEM;
 	if (err != 0) {
 		free(ids);
 		return err;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The machine that every gateway has: Airavata's job table, with exits added to the states that had none (SUSPENDED and
- * UNKNOWN held a job for ever there).
+ * The machine that every gateway has: Airavata's job table, with exits added to the states that had none
+ * (SUSPENDED and UNKNOWN held a job for ever there).
  */
 #include "broker/core/machine.h"
 
@@ -12,16 +12,20 @@
 /* Exits, by state: all states but SUBMITTED and itself. */
 static const char *const submitted_next[] = {"QUEUED", AFTER_QUEUED};
 static const char *const queued_next[] = {AFTER_QUEUED};
-static const char *const active_next[] = {"QUEUED", "COMPLETE", "CANCELED", "FAILED", "SUSPENDED", "UNKNOWN", "NON_CRITICAL_FAIL"};
-static const char *const suspended_next[] = {"QUEUED", "ACTIVE", "COMPLETE", "CANCELED", "FAILED", "UNKNOWN", "NON_CRITICAL_FAIL"};
-static const char *const unknown_next[] = {"QUEUED", "ACTIVE", "COMPLETE", "CANCELED", "FAILED", "SUSPENDED", "NON_CRITICAL_FAIL"};
-static const char *const non_critical_next[] = {"QUEUED", "ACTIVE", "COMPLETE", "CANCELED", "FAILED", "SUSPENDED", "UNKNOWN"};
+static const char *const active_next[] = {"QUEUED",    "COMPLETE", "CANCELED",	       "FAILED",
+					  "SUSPENDED", "UNKNOWN",  "NON_CRITICAL_FAIL"};
+static const char *const suspended_next[] = {"QUEUED", "ACTIVE",  "COMPLETE",	      "CANCELED",
+					     "FAILED", "UNKNOWN", "NON_CRITICAL_FAIL"};
+static const char *const unknown_next[] = {"QUEUED", "ACTIVE",	  "COMPLETE",	      "CANCELED",
+					   "FAILED", "SUSPENDED", "NON_CRITICAL_FAIL"};
+static const char *const non_critical_next[] = {"QUEUED", "ACTIVE",    "COMPLETE", "CANCELED",
+						"FAILED", "SUSPENDED", "UNKNOWN"};
 
 /* protobuf-c has no const in its structs; nobody writes through these. */
-#define STATE(text, exits)                                                                                      \
-	{                                                                                                       \
-		.base = PROTOBUF_C_MESSAGE_INIT(&sluice__machine_state__descriptor), .name = (char *)(text),    \
-		.n_next = sizeof(exits) / sizeof((exits)[0]), .next = (char **)(exits)                           \
+#define STATE(text, exits)                                                                                   \
+	{                                                                                                    \
+		.base = PROTOBUF_C_MESSAGE_INIT(&sluice__machine_state__descriptor), .name = (char *)(text), \
+		.n_next = sizeof(exits) / sizeof((exits)[0]), .next = (char **)(exits)                       \
 	}
 #define TERMINAL(text)                                                                                       \
 	{                                                                                                    \
@@ -40,10 +44,12 @@ static const Sluice__MachineState states[] = {
 	STATE("UNKNOWN", unknown_next),
 	STATE("NON_CRITICAL_FAIL", non_critical_next),
 };
-static const Sluice__MachineState *const state_list[] = {&states[0], &states[1], &states[2], &states[3], &states[4],
-							 &states[5], &states[6], &states[7], &states[8]};
+static const Sluice__MachineState *const state_list[] = {&states[0], &states[1], &states[2],
+							 &states[3], &states[4], &states[5],
+							 &states[6], &states[7], &states[8]};
 
-static_assert(sizeof(state_list) / sizeof(state_list[0]) == sizeof(states) / sizeof(states[0]), "every state is listed");
+static_assert(sizeof(state_list) / sizeof(state_list[0]) == sizeof(states) / sizeof(states[0]),
+	      "every state is listed");
 
 void machine_default(Sluice__MachineConfig *ret)
 {

@@ -2,7 +2,8 @@
  *
  * Machines out of the store, compiled; the writer's cache; and how many jobs use each.
  *
- * The cache is direct-mapped: a slot is a function of (gateway, machine), so that its content never depends on order.
+ * The cache is direct-mapped: a slot is a function of (gateway, machine), so that its content never depends
+ * on order.
  */
 #include <stdlib.h>
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reports that could not be applied: stale or illegal ones, kept for people to look at, and those that came before their job, which wait
- * here for its submit ("parked").
+ * Reports that could not be applied: stale or illegal ones, kept for people to look at, and those that came
+ * before their job, which wait here for its submit ("parked").
  *
- * Value: u64 previous parked row of the same job (0: none), u32 bytes of the row, protobuf QuarantineRow, and for a parked one the protobuf
- * JobReport. NAME_PARKED leads from a job id to its newest parked row. Bounded by QUARANTINE_ROWS_MAX rows per gateway: the
- * oldest is dropped and counted, so a chain may end at a row that is gone, never in a hole.
+ * Value: u64 previous parked row of the same job (0: none), u32 bytes of the row, protobuf QuarantineRow, and
+ * for a parked one the protobuf JobReport. NAME_PARKED leads from a job id to its newest parked row. Bounded
+ * by QUARANTINE_ROWS_MAX rows per gateway: the oldest is dropped and counted, so a chain may end at a row
+ * that is gone, never in a hole.
  */
 #include <stdlib.h>
 
@@ -64,7 +65,8 @@ static int row_gone(struct apply *a, uint64_t n, bool parked, const char *id)
 }
 
 /* Walks rows from `from` to `to`, removing those of the job (all when it is ""), at most max. */
-static int remove_rows(struct apply *a, uint64_t from, uint64_t to, const char *id, uint64_t max, uint64_t *ret_removed, uint64_t *ret_last)
+static int remove_rows(struct apply *a, uint64_t from, uint64_t to, const char *id, uint64_t max,
+		       uint64_t *ret_removed, uint64_t *ret_last)
 {
 	struct sluice_slice found, value;
 	struct store_scan *scan;
@@ -120,7 +122,8 @@ static int make_room(struct apply *a)
 	return err == 0 ? job_counter_add(a, COUNTER_QUAR_DROPPED, 1) : err;
 }
 
-static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reason, bool parked, uint64_t previous, uint64_t *ret_n)
+static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reason, bool parked,
+		   uint64_t previous, uint64_t *ret_n)
 {
 	Sluice__QuarantineRow row = SLUICE__QUARANTINE_ROW__INIT;
 	uint8_t stack[STACK_BYTES], *buf = stack;
@@ -279,7 +282,8 @@ int quarantine_purge_apply(struct apply *a, const Sluice__QuarantinePurge *m, st
 		err = counter_get(a->txn, a->gateway, COUNTER_QUAR_FIRST, &first);
 	if (err != 0 || refused(out))
 		return err;
-	err = remove_rows(a, first, m->up_to != 0 ? m->up_to : UINT64_MAX, m->job, UINT64_MAX, &removed, &last);
+	err = remove_rows(a, first, m->up_to != 0 ? m->up_to : UINT64_MAX, m->job, UINT64_MAX, &removed,
+			  &last);
 	out->kind = OUT_ACKED;
 	out->count = (uint32_t)removed;
 	return err;
