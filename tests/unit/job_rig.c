@@ -3,136 +3,54 @@
 #include "tests/unit/job_rig.h"
 
 #include <criterion/criterion.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define MUST(call)                                                                                       \
-	do {                                                                                             \
-		int must_err = (call);                                                                   \
-		cr_assert_eq(must_err, 0, "%s: %s", #call, sluice_error_name(must_err));                 \
-	} while (0)
-
-static struct sluice_slice text(const char *t)
-{
-	return (struct sluice_slice){t, strlen(t)};
-}
 
 struct outcome rig_apply(struct rig *rig, uint16_t type, uint64_t session, const void *body)
 {
-	struct command command = {.type = type, .gateway = rig->gateway, .session = session, .random = 1};
-	struct outcome out = {.code = 1};
-	struct store_txn *txn;
-
-	command.body = body; /* the union's pointers are the same */
-	effects_clear(rig->effects);
-	rig->clock.wall_ms++;
-	MUST(store_begin(rig->store, &txn));
-	MUST(core_batch_begin(rig->core, txn, rig->clock));
-	MUST(core_apply(rig->core, txn, &command, rig->effects));
-	MUST(core_batch_end(rig->core, txn, rig->effects));
-	MUST(store_commit(txn));
-	for (size_t i = 0; i < effects_count(rig->effects); i++) {
-		if (effects_at(rig->effects, i)->kind == FX_REPLY)
-			out = *effects_at(rig->effects, i)->outcome;
-	}
-	cr_assert(type == COMMAND_TICK || out.code <= 0, "a command has an answer");
-	return out;
-}
-
-static void must_apply(struct rig *rig, uint16_t type, const void *body)
-{
-	struct outcome out = rig_apply(rig, type, 0, body);
-
-	cr_assert_eq(out.code, 0, "%s: %s", sluice_error_name(out.code), out.text);
+	return world_apply(&rig->world, type, session, body);
 }
 
 uint64_t rig_session(struct rig *rig)
 {
-	struct cmd_session_open open = {.client = text("test"), .timeout_ms = 30000};
-	struct outcome out = rig_apply(rig, COMMAND_SESSION_OPEN, 0, &open);
+	struct cmd_session_open open = {.client = world_text("test"), .timeout_ms = 30000};
 
-	cr_assert_eq(out.code, 0, "%s", out.text);
-	return out.id;
+	return world_must(&rig->world, COMMAND_SESSION_OPEN, 0, &open).id;
 }
 
 void rig_session_end(struct rig *rig, uint64_t session)
 {
 	struct cmd_session_expire expire = {session};
-	struct outcome out = rig_apply(rig, COMMAND_SESSION_EXPIRE, 0, &expire);
 
-	cr_assert_eq(out.code, 0, "%s", out.text);
+	world_must(&rig->world, COMMAND_SESSION_EXPIRE, 0, &expire);
 }
 
 void rig_advance(struct rig *rig, uint64_t ms)
 {
-	struct cmd_tick tick = {1000};
-	uint64_t due;
-
-	rig->clock.mono_ms += ms;
-	rig->clock.wall_ms += ms;
-	for (int i = 0; i < 10000; i++) {
-		struct store_txn *txn;
-
-		MUST(store_begin(rig->store, &txn));
-		MUST(core_next_deadline(rig->core, txn, &due));
-		store_abort(txn);
-		if (due > rig->clock.mono_ms)
-			return;
-		(void)rig_apply(rig, COMMAND_TICK, 0, &tick);
-	}
-	cr_assert(false, "timers stay due");
-}
-
-static void make_topology(struct rig *rig)
-{
-	Sluice__StreamConfig stream = SLUICE__STREAM_CONFIG__INIT;
-	Sluice__StreamCreate stream_create = SLUICE__STREAM_CREATE__INIT;
-	Sluice__QueueConfig queue = SLUICE__QUEUE_CONFIG__INIT;
-	Sluice__QueueCreate queue_create = SLUICE__QUEUE_CREATE__INIT;
-	char *subjects[] = {(char *)"job.>"};
-
-	stream.name = (char *)RIG_STREAM;
-	stream.n_subjects = 1;
-	stream.subjects = subjects;
-	stream_create.config = &stream;
-	must_apply(rig, COMMAND_STREAM_CREATE, &stream_create);
-	queue.name = (char *)RIG_QUEUE;
-	queue.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
-	queue_create.config = &queue;
-	must_apply(rig, COMMAND_QUEUE_CREATE, &queue_create);
+	world_wait(&rig->world, ms);
+	world_ticks(&rig->world, 1000);
 }
 
 void rig_open(struct rig *rig)
 {
-	struct queue_ref queue;
-	struct store_txn *txn;
+	Sluice__QueueConfig queue = SLUICE__QUEUE_CONFIG__INIT;
+	Sluice__QueueCreate queue_create = SLUICE__QUEUE_CREATE__INIT;
 
 	memset(rig, 0, sizeof(*rig));
-	rig->clock = (struct batch_clock){1000, 1700000000000};
-	MUST(store_open_mem(&(struct store_options){.create = true}, &rig->store));
-	MUST(core_create(&rig->core));
-	MUST(effects_create(&rig->effects));
-	MUST(store_begin(rig->store, &txn));
-	MUST(core_bootstrap(rig->core, txn, rig->clock));
-	MUST(store_commit(txn));
-	MUST(store_begin_read(rig->store, &txn));
-	MUST(core_gateway_find(txn, text("default"), &rig->gateway));
-	store_abort(txn);
-	make_topology(rig);
-	MUST(store_begin_read(rig->store, &txn));
-	MUST(core_queue_find(txn, rig->gateway, text(RIG_QUEUE), &queue));
-	store_abort(txn);
-	rig->queue = queue.id;
+	world_open(&rig->world, WORLD_MEM);
+	world_stream(&rig->world, RIG_STREAM, "job.>", 0, 0, 0);
+	queue.name = (char *)RIG_QUEUE;
+	queue.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
+	queue_create.config = &queue;
+	world_must(&rig->world, COMMAND_QUEUE_CREATE, 0, &queue_create);
+	rig->queue = world_queue_ref(&rig->world, RIG_QUEUE).id;
 	rig->session = rig_session(rig);
 }
 
 void rig_close(struct rig *rig)
 {
-	sluice__reply__free_unpacked(rig->reply, NULL);
+	rig_audit(rig);
 	sluice__job_deliveries__free_unpacked(rig->deliveries, NULL);
-	effects_destroy(rig->effects);
-	core_destroy(rig->core);
-	store_close(rig->store);
+	world_close(&rig->world);
 }
 
 /* ---- commands ---- */
@@ -155,15 +73,16 @@ size_t rig_claim(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags)
 	const struct effect *jobs = NULL;
 
 	cr_assert_eq(out.code, 0, "%s", out.text);
-	for (size_t i = 0; i < effects_count(rig->effects); i++) {
-		if (effects_at(rig->effects, i)->kind == FX_JOBS) {
+	for (size_t i = 0; i < effects_count(rig->world.effects); i++) {
+		if (effects_at(rig->world.effects, i)->kind == FX_JOBS) {
 			cr_assert_null(jobs, "small claims come in one delivery");
-			jobs = effects_at(rig->effects, i);
+			jobs = effects_at(rig->world.effects, i);
 		}
 	}
 	sluice__job_deliveries__free_unpacked(rig->deliveries, NULL);
-	rig->deliveries = jobs != NULL ? sluice__job_deliveries__unpack(NULL, jobs->payload.len, jobs->payload.data)
-				       : sluice__job_deliveries__unpack(NULL, 0, (const uint8_t *)"");
+	rig->deliveries =
+		jobs != NULL ? sluice__job_deliveries__unpack(NULL, jobs->payload.len, jobs->payload.data)
+			     : sluice__job_deliveries__unpack(NULL, 0, (const uint8_t *)"");
 	cr_assert_not_null(rig->deliveries, "deliveries are a JobDeliveries message");
 	cr_assert_eq(rig->deliveries->n_jobs, out.count);
 	cr_assert_eq(jobs != NULL ? jobs->count : 0, out.count);
@@ -181,7 +100,8 @@ struct outcome rig_intent(struct rig *rig, const char *id, uint64_t token, uint3
 	return rig_apply(rig, COMMAND_JOB_INTENT, rig->session, &m);
 }
 
-struct outcome rig_report(struct rig *rig, const char *id, uint64_t token, uint32_t attempt, const char *state)
+struct outcome rig_report(struct rig *rig, const char *id, uint64_t token, uint32_t attempt,
+			  const char *state)
 {
 	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
 
@@ -225,18 +145,7 @@ struct outcome rig_reset(struct rig *rig, const char *id, bool force)
 
 const Sluice__Reply *rig_query(struct rig *rig, const Sluice__Request *request)
 {
-	struct query_clock clock = {rig->clock.mono_ms, rig->clock.wall_ms};
-	struct store_txn *txn;
-	uint8_t *packed;
-	size_t bytes;
-
-	MUST(store_begin_read(rig->store, &txn));
-	MUST(core_query(txn, rig->gateway, clock, request, &packed, &bytes));
-	store_abort(txn);
-	sluice__reply__free_unpacked(rig->reply, NULL);
-	rig->reply = sluice__reply__unpack(NULL, bytes, packed);
-	free(packed);
-	cr_assert_not_null(rig->reply);
+	rig->reply = world_query(&rig->world, request);
 	return rig->reply;
 }
 
@@ -305,20 +214,12 @@ const Sluice__QueueInfo *rig_queue_show(struct rig *rig)
 
 size_t rig_effects(const struct rig *rig, enum effect_kind kind)
 {
-	size_t n = 0;
-
-	for (size_t i = 0; i < effects_count(rig->effects); i++)
-		n += effects_at(rig->effects, i)->kind == kind;
-	return n;
+	return world_effects(&rig->world, kind);
 }
 
 uint64_t rig_events(struct rig *rig)
 {
-	struct stream_ref stream;
-	struct store_txn *txn;
+	struct stream_ref stream = world_stream_ref(&rig->world, RIG_STREAM);
 
-	MUST(store_begin_read(rig->store, &txn));
-	MUST(core_stream_find(txn, rig->gateway, text(RIG_STREAM), &stream));
-	store_abort(txn);
 	return stream.next_offset - stream.first_offset;
 }

@@ -1,16 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every claim state x every command: what is answered, and how the job is held afterwards. The table is written by hand from the rules, one
- * row per command, one column per situation. */
+ * Every claim state x every command: what is answered, and how the job is held afterwards. The table is
+ * written by hand from the rules, one row per command, one column per situation. */
 #include <criterion/criterion.h>
 #include <string.h>
 
 #include "tests/unit/job_rig.h"
 
-enum situation { READY, LEASED, INTENT, ORPHAN, ORPHAN_INTENT, GATED, ENDED, CANCEL_ASKED, CANCELLED, SITUATIONS };
+enum situation {
+	READY,
+	LEASED,
+	INTENT,
+	ORPHAN,
+	ORPHAN_INTENT,
+	GATED,
+	ENDED,
+	CANCEL_ASKED,
+	CANCELLED,
+	SITUATIONS
+};
 
-static const char *const situation_names[SITUATIONS] = {"ready",    "leased", "intent",	      "orphan", "orphan+intent",
-							 "gated",   "ended",  "cancel-asked", "cancelled"};
+static const char *const situation_names[SITUATIONS] = {"ready",  "leased",	   "intent",
+							"orphan", "orphan+intent", "gated",
+							"ended",  "cancel-asked",  "cancelled"};
 
 /* A column: what is answered (see expect_answer), a slash, the claim afterwards. */
 struct row {
@@ -18,9 +30,10 @@ struct row {
 	const char *expected[SITUATIONS];
 };
 
-/* Answers: 0 done, d duplicate, A applied, D nothing new, Q quarantined; S stale token, T stale attempt, C conflict, X cancelled, W wrong
- * state, I invalid; 0 and 1 for claims: how many were given.
- * Claims: r ready, l leased, o orphaned, g gated, n none. */
+/* Answers: 0 done, d duplicate, A applied, D nothing new, Q quarantined; S stale token, T stale attempt, C
+ * conflict, X cancelled, W wrong state, I invalid; 0 and 1 for claims: how many were given. Claims: r ready,
+ * l leased, o orphaned, g gated, n none. */
+/* clang-format off */
 static const struct row rows[] = {
 	/*                    ready  leased intent orphan orph+i gated  ended  c-asked cancelled */
 	{"claim",            {"1/l", "0/l", "0/l", "0/o", "0/o", "0/g", "0/n", "0/l", "0/n"}},
@@ -48,6 +61,7 @@ static const struct row rows[] = {
 	{"session-end",      {"0/r", "0/o", "0/o", "0/o", "0/o", "0/g", "0/n", "0/o", "0/n"}},
 	{"time",             {"0/r", "0/l", "0/l", "0/o", "0/o", "0/r", "0/n", "0/l", "0/n"}},
 };
+/* clang-format on */
 
 /* Brings the job there; returns the token that its holder has (or had); 0 when nobody ever did. */
 static uint64_t bring(struct rig *rig, enum situation situation)
@@ -59,7 +73,8 @@ static uint64_t bring(struct rig *rig, enum situation situation)
 		return 0;
 	cr_assert_eq(rig_claim(rig, rig->session, 1, 0), 1);
 	token = rig->deliveries->jobs[0]->token;
-	if (situation == INTENT || situation == ORPHAN_INTENT || situation == ENDED || situation == CANCEL_ASKED)
+	if (situation == INTENT || situation == ORPHAN_INTENT || situation == ENDED ||
+	    situation == CANCEL_ASKED)
 		cr_assert_eq(rig_intent(rig, "j", token, 1, "tag").code, 0);
 	if (situation == ORPHAN || situation == ORPHAN_INTENT) {
 		rig_session_end(rig, rig->session);
@@ -182,10 +197,14 @@ static void check_counts(struct rig *rig, char claim, const char *command, const
 {
 	const Sluice__QueueInfo *queue = rig_queue_show(rig);
 
-	cr_assert_eq(queue->ready, claim == 'r', "%s when %s: %llu ready", command, where, (unsigned long long)queue->ready);
-	cr_assert_eq(queue->leased, claim == 'l', "%s when %s: %llu leased", command, where, (unsigned long long)queue->leased);
-	cr_assert_eq(queue->orphaned, claim == 'o', "%s when %s: %llu orphaned", command, where, (unsigned long long)queue->orphaned);
-	cr_assert_eq(queue->delayed, claim == 'g', "%s when %s: %llu delayed", command, where, (unsigned long long)queue->delayed);
+	cr_assert_eq(queue->ready, claim == 'r', "%s when %s: %llu ready", command, where,
+		     (unsigned long long)queue->ready);
+	cr_assert_eq(queue->leased, claim == 'l', "%s when %s: %llu leased", command, where,
+		     (unsigned long long)queue->leased);
+	cr_assert_eq(queue->orphaned, claim == 'o', "%s when %s: %llu orphaned", command, where,
+		     (unsigned long long)queue->orphaned);
+	cr_assert_eq(queue->delayed, claim == 'g', "%s when %s: %llu delayed", command, where,
+		     (unsigned long long)queue->delayed);
 }
 
 static void check_cell(const struct row *row, enum situation situation)
@@ -199,9 +218,10 @@ static void check_cell(const struct row *row, enum situation situation)
 	rig_open(&rig);
 	token = bring(&rig, situation);
 	answer = run(&rig, row->command, token);
-	cr_assert_eq(answer, expected[0], "%s when %s: answered %c, expected %c", row->command, where, answer, expected[0]);
-	cr_assert_eq(rig_show(&rig, "j")->claim[0], expected[2], "%s when %s: the job is %s afterwards", row->command, where,
-		     rig.reply->jobs[0]->claim);
+	cr_assert_eq(answer, expected[0], "%s when %s: answered %c, expected %c", row->command, where, answer,
+		     expected[0]);
+	cr_assert_eq(rig_show(&rig, "j")->claim[0], expected[2], "%s when %s: the job is %s afterwards",
+		     row->command, where, rig.reply->jobs[0]->claim);
 	check_counts(&rig, expected[2], row->command, where);
 	rig_audit(&rig);
 	rig_close(&rig);
@@ -236,7 +256,8 @@ Test(job_claims, a_takeover_has_a_higher_token_and_brings_what_is_known)
 	cr_assert_str_eq(delivery->owner, "ada");
 	cr_assert_eq(delivery->payload.len, 4);
 	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").code, SLUICE_E_STALE_TOKEN);
-	cr_assert_eq(rig_report(&rig, "j", delivery->token, 1, "CANCELED").disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", delivery->token, 1, "CANCELED").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
 	rig_audit(&rig);
 	rig_close(&rig);
 }
@@ -275,11 +296,13 @@ Test(job_claims, a_reset_gives_a_new_attempt_that_knows_nothing_of_the_old)
 	cr_assert_eq(rig_reset(&rig, "j", true).attempt, 2);
 	cr_assert_eq(rig_effects(&rig, FX_LEASE_LOST), 1);
 	info = rig_show(&rig, "j");
-	cr_assert(!info->cancel && !info->intent && info->token == 0 && info->tag[0] == '\0' && info->attempt == 2);
+	cr_assert(!info->cancel && !info->intent && info->token == 0 && info->tag[0] == '\0' &&
+		  info->attempt == 2);
 	cr_assert_str_eq(info->state, "SUBMITTED");
 	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
 	delivery = rig.deliveries->jobs[0];
-	cr_assert(delivery->attempt == 2 && !delivery->intent && !delivery->cancel && delivery->tag[0] == '\0');
+	cr_assert(delivery->attempt == 2 && !delivery->intent && !delivery->cancel &&
+		  delivery->tag[0] == '\0');
 	cr_assert_eq(rig_intent(&rig, "j", delivery->token, 2, "second").code, 0);
 	rig_close(&rig);
 }

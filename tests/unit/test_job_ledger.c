@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The ledger's promises outside of single transitions: idempotent submit, parked and quarantined reports, evidence, retention, lists, explain,
- * audit, events' subjects. */
+ * The ledger's promises outside of single transitions: idempotent submit, parked and quarantined reports,
+ * evidence, retention, lists, explain, audit, events' subjects. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -56,6 +56,7 @@ Test(job_ledger, submit_is_idempotent_and_a_conflict_names_the_field)
 	rig_close(&rig);
 }
 
+/* limit: JOB_PAYLOAD_BYTES_MAX */
 Test(job_ledger, submit_refuses_what_cannot_work)
 {
 	Sluice__JobSubmit m = submit_of("j");
@@ -79,10 +80,11 @@ Test(job_ledger, submit_refuses_what_cannot_work)
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, SLUICE_E_INVAL);
 	m = submit_of("j");
 	m.owner = (char *)"\xff";
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, SLUICE_E_INVAL);
+	cr_assert_eq(world_try(&rig.world, COMMAND_JOB_SUBMIT, &m).code, SLUICE_E_INVAL,
+		     "past a codec that lets it through");
 	m = submit_of("j");
 	m.payload = (ProtobufCBinaryData){1048577, (uint8_t *)big};
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, SLUICE_E_LIMIT, "limit JOB_PAYLOAD_BYTES_MAX");
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, SLUICE_E_LIMIT);
 	m.payload.len = 1048576;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0);
 	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
@@ -120,9 +122,11 @@ Test(job_ledger, reports_before_their_job_are_applied_in_order_at_its_submit)
 	rig_close(&rig);
 }
 
+/* limit: EVIDENCE_BYTES_MAX */
 Test(job_ledger, evidence_and_reference_are_recorded_once)
 {
 	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
+	char evidence[4098] = "";
 	const Sluice__JobInfo *info;
 	struct rig rig;
 
@@ -133,35 +137,43 @@ Test(job_ledger, evidence_and_reference_are_recorded_once)
 	m.source = (char *)"slurm:a";
 	m.state = (char *)"SUBMITTED";
 	m.scheduler_ref = (char *)"4711";
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition, SLUICE__DISPOSITION__APPLIED, "same state, new reference");
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition, SLUICE__DISPOSITION__APPLIED,
+		     "same state, new reference");
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition, SLUICE__DISPOSITION__DUPLICATE);
 	cr_assert_eq(rig_history(&rig, "j"), 2);
 	m.state = (char *)"";
 	m.scheduler_ref = (char *)"";
-	m.evidence = (char *)"PENDING \"(Resources)\" \xff";
+	m.evidence = (char *)"PENDING \"(Resources)\" \xe2\x82\xac";
 	m.exit_code = -1;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition, SLUICE__DISPOSITION__APPLIED);
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition, SLUICE__DISPOSITION__DUPLICATE);
 	info = rig_show(&rig, "j");
 	cr_assert_str_eq(info->state, "SUBMITTED");
 	cr_assert_str_eq(info->scheduler_ref, "4711");
-	cr_assert_str_eq(info->evidence, "PENDING \"(Resources)\" ?", "what is not UTF-8 is replaced");
+	cr_assert_str_eq(info->evidence, "PENDING \"(Resources)\" \xe2\x82\xac");
 	cr_assert_str_eq(info->source, "slurm:a");
 	cr_assert_eq(info->exit_code, -1);
 	cr_assert_eq(rig_history(&rig, "j"), 3);
 	cr_assert_eq(rig_events(&rig), 1, "only changes of state are events");
+	memset(evidence, 'e', 4097);
+	m.evidence = evidence;
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).code, SLUICE_E_LIMIT);
+	evidence[4096] = '\0';
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition, SLUICE__DISPOSITION__APPLIED);
 	m.evidence = (char *)"";
 	m.exit_code = 0;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).code, SLUICE_E_INVAL, "nothing is reported");
 	m.state = (char *)"ACTIVE";
 	m.attempt = 0;
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).code, SLUICE_E_INVAL, "neither token nor attempt");
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).code, SLUICE_E_INVAL,
+		     "neither token nor attempt");
 	rig_close(&rig);
 }
 
 Test(job_ledger, history_is_linked_and_complete)
 {
-	static const char *const events[] = {"submit", "claim", "intent", "report", "orphan", "takeover", "cancel", "report", "reset"};
+	static const char *const events[] = {"submit",	 "claim",  "intent", "report", "orphan",
+					     "takeover", "cancel", "report", "reset"};
 	struct rig rig;
 	uint64_t token, last = 0;
 
@@ -191,7 +203,8 @@ Test(job_ledger, history_is_linked_and_complete)
 	rig_close(&rig);
 }
 
-Test(job_ledger, limit_QUARANTINE_ROWS_MAX)
+/* limit: QUARANTINE_ROWS_MAX */
+Test(job_ledger, the_quarantine_drops_its_oldest_row)
 {
 	Sluice__QuarantinePurge purge = SLUICE__QUARANTINE_PURGE__INIT;
 	struct outcome out;
@@ -201,9 +214,11 @@ Test(job_ledger, limit_QUARANTINE_ROWS_MAX)
 	cr_assert_eq(rig_report(&rig, "oldest", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__PARKED);
 	cr_assert_eq(rig_submit(&rig, "j").code, 0);
 	for (int i = 0; i < 9999; i++)
-		cr_assert_eq(rig_report(&rig, "j", 0, 7, "ACTIVE").disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		cr_assert_eq(rig_report(&rig, "j", 0, 7, "ACTIVE").disposition,
+			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
 	cr_assert_eq(rig_quarantine(&rig, "oldest"), 1, "10000 rows are kept");
-	cr_assert_eq(rig_report(&rig, "j", 0, 7, "QUEUED").disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_assert_eq(rig_report(&rig, "j", 0, 7, "QUEUED").disposition,
+		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
 	cr_assert_eq(rig_quarantine(&rig, "oldest"), 0, "the oldest went");
 	cr_assert_str_eq(rig_submit(&rig, "oldest").state, "SUBMITTED", "and is not applied");
 	out = rig_apply(&rig, COMMAND_QUARANTINE_PURGE, 0, &purge);
@@ -220,7 +235,8 @@ Test(job_ledger, purge_by_job_and_by_number)
 
 	rig_open(&rig);
 	for (int i = 0; i < 6; i++)
-		cr_assert_eq(rig_report(&rig, i % 2 ? "a" : "b", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__PARKED);
+		cr_assert_eq(rig_report(&rig, i % 2 ? "a" : "b", 0, 1, "ACTIVE").disposition,
+			     SLUICE__DISPOSITION__PARKED);
 	purge.job = (char *)"a";
 	purge.up_to = 4;
 	cr_assert_eq(rig_apply(&rig, COMMAND_QUARANTINE_PURGE, 0, &purge).count, 2);
@@ -400,10 +416,10 @@ Test(job_ledger, a_change_of_state_has_its_time_and_a_note_does_not_move_it)
 
 	rig_open(&rig);
 	cr_assert_eq(rig_submit(&rig, "j").code, 0);
-	submitted = rig.clock.wall_ms;
+	submitted = rig.world.clock.wall_ms;
 	rig_advance(&rig, 5000);
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").code, 0);
-	changed = rig.clock.wall_ms;
+	changed = rig.world.clock.wall_ms;
 	rig_advance(&rig, 5000);
 	m.job = (char *)"j";
 	m.attempt = 1;
@@ -476,8 +492,8 @@ Test(job_ledger, a_quarantined_report_refuses_its_whole_transaction)
 
 static struct outcome machine_make(struct rig *rig, uint16_t type, bool more)
 {
-	Sluice__MachineState states[4] = {SLUICE__MACHINE_STATE__INIT, SLUICE__MACHINE_STATE__INIT, SLUICE__MACHINE_STATE__INIT,
-					  SLUICE__MACHINE_STATE__INIT};
+	Sluice__MachineState states[4] = {SLUICE__MACHINE_STATE__INIT, SLUICE__MACHINE_STATE__INIT,
+					  SLUICE__MACHINE_STATE__INIT, SLUICE__MACHINE_STATE__INIT};
 	Sluice__MachineState *list[4] = {&states[0], &states[1], &states[2], &states[3]};
 	char *after_new[] = {(char *)"RUN"}, *after_run[] = {(char *)"DONE", (char *)"LOST"};
 	Sluice__MachineConfig config = SLUICE__MACHINE_CONFIG__INIT;
@@ -499,7 +515,8 @@ static struct outcome machine_make(struct rig *rig, uint16_t type, bool more)
 	config.n_states = more ? 4 : 3;
 	config.cancelled = config.failed = (char *)"DONE";
 	create.config = alter.config = &config;
-	return rig_apply(rig, type, 0, type == COMMAND_MACHINE_CREATE ? (const void *)&create : (const void *)&alter);
+	return rig_apply(rig, type, 0,
+			 type == COMMAND_MACHINE_CREATE ? (const void *)&create : (const void *)&alter);
 }
 
 static struct outcome machine_remove(struct rig *rig, const char *name)
@@ -543,7 +560,8 @@ Test(job_ledger, a_machine_grows_while_jobs_use_it_and_goes_when_none_does)
 	cr_assert_eq(machines(&rig)->n_machines, 2);
 	cr_assert_str_eq(rig.reply->machines[1]->config->name, "small");
 	cr_assert_eq(rig.reply->machines[1]->jobs, 1);
-	cr_assert_eq(rig_report(&rig, "j", 0, 1, "LOST").disposition, SLUICE__DISPOSITION__APPLIED, "the new state is there at once");
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "LOST").disposition, SLUICE__DISPOSITION__APPLIED,
+		     "the new state is there at once");
 	keep.keep_ms = 1000;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
 	rig_advance(&rig, 2000);
@@ -577,7 +595,8 @@ Test(job_ledger, a_job_id_is_one_token_of_its_events_subject)
 	size_t n;
 
 	n = job_text_token(token, "a.b*c>d%e f#g", 1);
-	cr_assert(n == strlen("a%2Eb%2Ac%3Ed%25e%20f%23g") && memcmp(token, "a%2Eb%2Ac%3Ed%25e%20f%23g", n) == 0);
+	cr_assert(n == strlen("a%2Eb%2Ac%3Ed%25e%20f%23g") &&
+		  memcmp(token, "a%2Eb%2Ac%3Ed%25e%20f%23g", n) == 0);
 	memset(longest, 'x', 255);
 	longest[255] = '\0';
 	n = job_text_token(token, longest, 4711);
@@ -588,7 +607,8 @@ Test(job_ledger, a_job_id_is_one_token_of_its_events_subject)
 
 Test(job_ledger, a_cut_text_ends_with_a_whole_character)
 {
-	char cut[] = "ab\xe2\x82", whole[] = "ab\xe2\x82\xac", lone[] = "ab\xc3", ascii[] = "ab", empty[] = "";
+	char cut[] = "ab\xe2\x82", whole[] = "ab\xe2\x82\xac", lone[] = "ab\xc3", ascii[] = "ab",
+	     empty[] = "";
 
 	job_text_trim(cut);
 	job_text_trim(whole);
@@ -621,8 +641,6 @@ Test(job_ledger, a_priority_queue_gives_the_higher_job_first)
 	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
 	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
 	Sluice__JobSubmit m = submit_of("low");
-	struct queue_ref queue;
-	struct store_txn *txn;
 	struct rig rig;
 
 	rig_open(&rig);
@@ -631,10 +649,7 @@ Test(job_ledger, a_priority_queue_gives_the_higher_job_first)
 	config.priority = true;
 	create.config = &config;
 	cr_assert_eq(rig_apply(&rig, COMMAND_QUEUE_CREATE, 0, &create).code, 0);
-	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
-	cr_assert_eq(core_queue_find(txn, rig.gateway, (struct sluice_slice){"urgent", 6}, &queue), 0);
-	store_abort(txn);
-	rig.queue = queue.id;
+	rig.queue = world_queue_ref(&rig.world, "urgent").id;
 	m.queue = (char *)"urgent";
 	m.priority = 1;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Machines: what is refused at load, by the name of the state; the default one against a table written here. */
+ * Machines: what is refused at load, by the name of the state; the default one against a table written here.
+ */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,7 +14,8 @@ struct spec {
 };
 
 /* A config from a table, in static memory that the next call reuses. */
-static const Sluice__MachineConfig *config_of(const struct spec *specs, size_t count, const char *cancelled, const char *failed)
+static const Sluice__MachineConfig *config_of(const struct spec *specs, size_t count, const char *cancelled,
+					      const char *failed)
 {
 	static Sluice__MachineConfig config;
 	static Sluice__MachineState states[80], *list[80];
@@ -41,7 +43,8 @@ static const Sluice__MachineConfig *config_of(const struct spec *specs, size_t c
 	return &config;
 }
 
-#define CONFIG(specs, cancelled, failed) config_of(specs, sizeof(specs) / sizeof((specs)[0]), cancelled, failed)
+#define CONFIG(specs, cancelled, failed) \
+	config_of(specs, sizeof(specs) / sizeof((specs)[0]), cancelled, failed)
 
 static void refused_naming(const Sluice__MachineConfig *config, int code, const char *what)
 {
@@ -53,7 +56,9 @@ static void refused_naming(const Sluice__MachineConfig *config, int code, const 
 
 Test(job_machine, a_small_machine_passes)
 {
-	static const struct spec specs[] = {{"NEW", false, "DONE GONE"}, {"DONE", true, ""}, {"GONE", true, ""}};
+	static const struct spec specs[] = {{"NEW", false, "DONE GONE"},
+					    {"DONE", true, ""},
+					    {"GONE", true, ""}};
 	char why[MACHINE_WHY_BYTES] = "";
 
 	cr_assert_eq(machine_check(CONFIG(specs, "GONE", "GONE"), why), 0, "%s", why);
@@ -66,7 +71,9 @@ Test(job_machine, refusals_name_the_state)
 	static const struct spec exit_of_end[] = {{"A", false, "B"}, {"B", true, "A"}};
 	static const struct spec no_exit[] = {{"A", false, "B STUCK"}, {"B", true, ""}, {"STUCK", false, ""}};
 	static const struct spec unreachable[] = {{"A", false, "B"}, {"B", true, ""}, {"ISLAND", false, "B"}};
-	static const struct spec itself[] = {{"A", false, "B LOOP"}, {"B", true, ""}, {"LOOP", false, "LOOP B"}};
+	static const struct spec itself[] = {{"A", false, "B LOOP"},
+					     {"B", true, ""},
+					     {"LOOP", false, "LOOP B"}};
 	static const struct spec bad_name[] = {{"A", false, "B"}, {"B", true, ""}, {"C D", true, ""}};
 	static const struct spec initial_end[] = {{"END", true, ""}};
 	static const struct spec open_cancel[] = {{"A", false, "B"}, {"B", true, ""}};
@@ -99,7 +106,8 @@ static const Sluice__MachineConfig *chain(size_t count)
 	return config_of(specs, count, names[count - 1], names[count - 1]);
 }
 
-Test(job_machine, limit_MACHINE_STATES_MAX)
+/* limit: MACHINE_STATES_MAX */
+Test(job_machine, a_machine_has_at_most_64_states)
 {
 	char why[MACHINE_WHY_BYTES] = "";
 
@@ -110,7 +118,10 @@ Test(job_machine, limit_MACHINE_STATES_MAX)
 Test(job_machine, alter_keeps_what_jobs_may_stand_on)
 {
 	static const struct spec old[] = {{"A", false, "B C"}, {"B", true, ""}, {"C", false, "B"}};
-	static const struct spec more[] = {{"A", false, "B C D"}, {"B", true, ""}, {"C", false, "B"}, {"D", true, ""}};
+	static const struct spec more[] = {{"A", false, "B C D"},
+					   {"B", true, ""},
+					   {"C", false, "B"},
+					   {"D", true, ""}};
 	static const struct spec fewer[] = {{"A", false, "B"}, {"B", true, ""}};
 	static const struct spec cut[] = {{"A", false, "B"}, {"B", true, ""}, {"C", false, "B"}};
 	static const struct spec moved[] = {{"A", false, "B C"}, {"C", false, "B"}, {"B", true, ""}};
@@ -134,8 +145,9 @@ Test(job_machine, alter_keeps_what_jobs_may_stand_on)
 Test(job_machine, default_is_airavatas_table_with_exits)
 {
 	/* Rows: from; columns: to, in the same order. */
-	static const char *const names[] = {"SUBMITTED", "QUEUED", "ACTIVE", "COMPLETE", "CANCELED", "FAILED", "SUSPENDED", "UNKNOWN",
-					    "NON_CRITICAL_FAIL"};
+	static const char *const names[] = {"SUBMITTED", "QUEUED",   "ACTIVE",
+					    "COMPLETE",	 "CANCELED", "FAILED",
+					    "SUSPENDED", "UNKNOWN",  "NON_CRITICAL_FAIL"};
 	static const char *const legal[] = {"011111111", "001111111", "010111111", "000000000", "000000000",
 					    "000000000", "011111011", "011111101", "011111110"};
 	char why[MACHINE_WHY_BYTES] = "";
@@ -151,10 +163,12 @@ Test(job_machine, default_is_airavatas_table_with_exits)
 		uint32_t from_at, to_at;
 
 		cr_assert(machine_state_find(&machine, names[from], &from_at));
-		cr_assert_eq(machine_is_terminal(&machine, from_at), from >= 3 && from <= 5, "%s", names[from]);
+		cr_assert_eq(machine_is_terminal(&machine, from_at), from >= 3 && from <= 5, "%s",
+			     names[from]);
 		for (uint32_t to = 0; to < 9; to++) {
 			cr_assert(machine_state_find(&machine, names[to], &to_at));
-			cr_assert_eq(machine_allows(&machine, from_at, to_at), legal[from][to] == '1', "%s -> %s", names[from], names[to]);
+			cr_assert_eq(machine_allows(&machine, from_at, to_at), legal[from][to] == '1',
+				     "%s -> %s", names[from], names[to]);
 		}
 	}
 	cr_assert_str_eq(machine_state_name(&machine, 0), "SUBMITTED");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every (state, event) pair of the default machine, against a table written here and not derived from the code: what a report of each
- * state comes to in each state, by a holder and by somebody else, and what an old, a future attempt and an unknown state come to. */
+ * Every (state, event) pair of the default machine, against a table written here and not derived from the
+ * code: what a report of each state comes to in each state, by a holder and by somebody else, and what an
+ * old, a future attempt and an unknown state come to. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,8 +11,8 @@
 
 enum { STATES = 9 };
 
-static const char *const names[STATES] = {"SUBMITTED", "QUEUED", "ACTIVE", "COMPLETE", "CANCELED", "FAILED", "SUSPENDED", "UNKNOWN",
-					  "NON_CRITICAL_FAIL"};
+static const char *const names[STATES] = {"SUBMITTED", "QUEUED",    "ACTIVE",  "COMPLETE",	   "CANCELED",
+					  "FAILED",    "SUSPENDED", "UNKNOWN", "NON_CRITICAL_FAIL"};
 /* Row: the state the job is in; column: the state that is reported. A applied, D duplicate, Q quarantined. */
 static const char *const oracle[STATES] = {
 	"DAAAAAAAA", /* SUBMITTED */
@@ -32,7 +33,7 @@ static bool ends(int state)
 
 static enum _Sluice__Disposition disposition_of(char letter)
 {
-	return letter == 'A' ? SLUICE__DISPOSITION__APPLIED
+	return letter == 'A'   ? SLUICE__DISPOSITION__APPLIED
 	       : letter == 'D' ? SLUICE__DISPOSITION__DUPLICATE
 			       : SLUICE__DISPOSITION__PUT_IN_QUARANTINE;
 }
@@ -51,7 +52,8 @@ static uint64_t job_in(struct rig *rig, const char *id, int state)
 	cr_assert_neq(token, 0, "%s was not delivered", id);
 	cr_assert_eq(rig_intent(rig, id, token, 1, "tag").code, 0);
 	if (state != 0)
-		cr_assert_eq(rig_report(rig, id, token, 1, names[state]).disposition, SLUICE__DISPOSITION__APPLIED);
+		cr_assert_eq(rig_report(rig, id, token, 1, names[state]).disposition,
+			     SLUICE__DISPOSITION__APPLIED);
 	return token;
 }
 
@@ -71,7 +73,8 @@ static void check_pair(struct rig *rig, int from, int to, bool holder)
 	events = rig_events(rig);
 	out = rig_report(rig, id, holder ? token : 0, 1, names[to]);
 	cr_assert_eq(out.code, 0, "%s: %s", id, out.text);
-	cr_assert_eq(out.disposition, disposition_of(oracle[from][to]), "%s: disposition %d, %s", id, out.disposition, out.text);
+	cr_assert_eq(out.disposition, disposition_of(oracle[from][to]), "%s: disposition %d, %s", id,
+		     out.disposition, out.text);
 	cr_assert_str_eq(out.state, expected, "%s", id);
 	cr_assert_eq(rig_effects(rig, FX_JOB_TERMINAL), applied && ends(to), "%s: waiters", id);
 	/* The holder that did not report the end itself learns that its lease is over. */
@@ -80,8 +83,10 @@ static void check_pair(struct rig *rig, int from, int to, bool holder)
 	cr_assert_str_eq(info->state, expected, "%s", id);
 	cr_assert_eq(info->terminal, applied ? ends(to) : ends(from), "%s", id);
 	cr_assert_str_eq(info->claim, info->terminal ? "none" : "leased", "%s", id);
-	cr_assert_eq(rig_history(rig, id), rows + applied, "%s: a row for each change and for nothing else", id);
-	cr_assert_eq(rig_events(rig), events + applied, "%s: an event for each change and for nothing else", id);
+	cr_assert_eq(rig_history(rig, id), rows + applied, "%s: a row for each change and for nothing else",
+		     id);
+	cr_assert_eq(rig_events(rig), events + applied, "%s: an event for each change and for nothing else",
+		     id);
 	cr_assert_eq(rig_quarantine(rig, id), quarantined, "%s", id);
 }
 
@@ -123,13 +128,16 @@ Test(job_transitions, every_state_in_every_state_of_another_attempt_is_quarantin
 		job_in(&rig, id, from);
 		cr_assert_eq(rig_reset(&rig, id, true).attempt, 2);
 		if (from != 0)
-			cr_assert_eq(rig_report(&rig, id, 0, 2, names[from]).disposition, SLUICE__DISPOSITION__APPLIED);
+			cr_assert_eq(rig_report(&rig, id, 0, 2, names[from]).disposition,
+				     SLUICE__DISPOSITION__APPLIED);
 		for (int to = 0; to < STATES; to++) {
 			struct outcome old = rig_report(&rig, id, 0, 1, names[to]);
 			struct outcome future = rig_report(&rig, id, 0, 3, names[to]);
 
-			cr_assert_eq(old.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, "%s: %s", id, names[to]);
-			cr_assert_eq(future.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, "%s: %s", id, names[to]);
+			cr_assert_eq(old.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, "%s: %s", id,
+				     names[to]);
+			cr_assert_eq(future.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, "%s: %s", id,
+				     names[to]);
 			cr_assert_eq(old.attempt, 2);
 		}
 		cr_assert_str_eq(rig_show(&rig, id)->state, names[from]);
@@ -149,7 +157,8 @@ Test(job_transitions, an_unknown_state_is_quarantined_in_every_state)
 
 		snprintf(id, sizeof(id), "job-%d", from);
 		job_in(&rig, id, from);
-		cr_assert_eq(rig_report(&rig, id, 0, 1, "FLYING").disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		cr_assert_eq(rig_report(&rig, id, 0, 1, "FLYING").disposition,
+			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
 		cr_assert_str_eq(rig_show(&rig, id)->state, names[from]);
 		cr_assert_eq(rig_quarantine(&rig, id), 1);
 		cr_assert_not_null(strstr(rig.reply->quarantine[0]->reason, "FLYING"));
@@ -169,8 +178,10 @@ Test(job_transitions, a_job_ends_once_under_every_order_of_two_ends)
 
 			snprintf(id, sizeof(id), "job-%d-%d", first, second);
 			token = job_in(&rig, id, 2);
-			cr_assert_eq(rig_report(&rig, id, token, 1, names[first]).disposition, SLUICE__DISPOSITION__APPLIED);
-			cr_assert_neq(rig_report(&rig, id, token, 1, names[second]).disposition, SLUICE__DISPOSITION__APPLIED);
+			cr_assert_eq(rig_report(&rig, id, token, 1, names[first]).disposition,
+				     SLUICE__DISPOSITION__APPLIED);
+			cr_assert_neq(rig_report(&rig, id, token, 1, names[second]).disposition,
+				      SLUICE__DISPOSITION__APPLIED);
 			cr_assert_str_eq(rig_show(&rig, id)->state, names[first]);
 		}
 	}
