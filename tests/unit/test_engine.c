@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The engine without its thread: batches, releases, demand, heartbeats, what a failing store does to it. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/engine/engine.h"
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+
+struct rig {
+	struct engine_sink sink; /* first */
+	struct store *store;
+	struct engine *engine;
+	struct batch_clock now;
+	unsigned releases, replies, grants, items, kicked;
+	struct outcome last;
+	int failed; /* what fail_stop was told */
+};
+
+static void on_post(struct engine_sink *sink, struct engine_release *release)
+{
+	struct rig *rig = (struct rig *)sink;
+
+	rig->releases++;
+	for (size_t i = 0; i < effects_count(release->effects); i++) {
+		const struct effect *effect = effects_at(release->effects, i);
+
+		if (effect->kind == FX_REPLY && release->origins[effect->command].kind == ORIGIN_REQUEST) {
+			rig->replies++;
+			rig->last = *effect->outcome;
+		}
+		if (effect->kind == FX_GRANT) {
+			rig->grants++;
+			rig->items += effect->count;
+		}
+	}
+	engine_release_unref(release);
+}
+
+static void on_kick(struct engine_sink *sink, uint64_t tag)
+{
+	(void)tag;
+	((struct rig *)sink)->kicked++;
+}
+
+static void on_fail(void *user, int code, const char *text)
+{
+	(void)text;
+	((struct rig *)user)->failed = code;
+}
+
+static void rig_open(struct rig *rig, bool abort_every_batch)
+{
+	struct store_options options = {.create = true};
+	struct engine_config config = {.abort_every_batch = abort_every_batch, .fail_stop = on_fail, .user = rig, .inbox_bytes_max = 64u << 20};
+
+	memset(rig, 0, sizeof(*rig));
+	rig->sink.post = on_post;
+	rig->sink.kick = on_kick;
+	rig->now = (struct batch_clock){1000, 1700000000000};
+	cr_assert_eq(store_open_mem(&options, &rig->store), 0);
+	cr_assert_eq(engine_create(&config, rig->store, rig->now, &rig->engine), 0);
+	cr_assert_eq(engine_sink_add(rig->engine, &rig->sink), 0);
+}
+
+static void rig_close(struct rig *rig)
+{
+	engine_destroy(rig->engine);
+	store_close(rig->store);
+}
+
+static void step(struct rig *rig)
+{
+	uint64_t wait = 0;
+
+	while (wait == 0)
+		if (engine_step(rig->engine, rig->now, &wait) != 0)
+			return;
+}
+
+struct own {
+	struct submission submission;
+	union {
+		struct cmd_session_open open;
+		struct frame_publish publish;
+	};
+	uint8_t bytes[];
+};
+
+static void own_free(struct submission *submission)
+{
+	free(submission);
+}
+
+static struct own *own_new(struct rig *rig, uint16_t type, uint64_t session, size_t bytes)
+{
+	struct own *own = calloc(1, sizeof(*own) + bytes);
+
+	cr_assert_not_null(own);
+	own->submission.command = (struct command){.type = type, .gateway = 1, .session = session};
+	own->submission.command.body = &own->open;
+	own->submission.bytes = sizeof(*own) + bytes;
+	own->submission.sink = &rig->sink;
+	own->submission.destroy = own_free;
+	return own;
+}
+
+static uint64_t session_open(struct rig *rig)
+{
+	struct own *own = own_new(rig, COMMAND_SESSION_OPEN, 0, 0);
+
+	own->open.timeout_ms = 5000;
+	own->submission.control = true;
+	cr_assert_eq(engine_submit(rig->engine, &own->submission), 0);
+	step(rig);
+	cr_assert_eq(rig->last.code, 0);
+	return rig->last.id;
+}
+
+/* Puts one item of so many body bytes into the dead-letter queue, which every gateway has. */
+static int put(struct rig *rig, size_t body_bytes)
+{
+	static uint8_t body[1 << 20];
+	struct envelope envelope = {.body = {body, body_bytes}};
+	struct own *own = own_new(rig, COMMAND_PUBLISH, 0, body_bytes + 64);
+	int rc;
+
+	own->publish.target_kind = PUBLISH_TO_QUEUE;
+	own->publish.count = 1;
+	own->publish.subject = (struct sluice_slice){"s", 1};
+	own->publish.target = (struct sluice_slice){"dead-letter", 11};
+	own->publish.payload = (struct sluice_slice){own->bytes, envelope_encode(own->bytes, &envelope)};
+	own->publish.raw_bytes = (uint32_t)own->publish.payload.len;
+	rc = engine_submit(rig->engine, &own->submission);
+	if (rc != 0)
+		free(own);
+	return rc;
+}
+
+static uint64_t dead_letter(struct rig *rig)
+{
+	struct store_txn *txn = NULL;
+	struct queue_ref ref;
+
+	cr_assert_eq(store_begin_read(rig->store, &txn), 0);
+	cr_assert_eq(core_queue_find(txn, 1, (struct sluice_slice){"dead-letter", 11}, &ref), 0);
+	store_abort(txn);
+	return ref.id;
+}
+
+static void consume(struct rig *rig, uint64_t session, uint32_t credit)
+{
+	struct consumer_spec spec = {.gateway = 1, .queue = dead_letter(rig), .session = session, .credit = credit, .sink = &rig->sink, .tag = 7};
+
+	cr_assert_eq(engine_consumer_open(rig->engine, &spec), 0);
+}
+
+Test(engine, what_waits_is_one_batch_and_each_command_has_one_reply)
+{
+	struct rig rig;
+
+	rig_open(&rig, false);
+	for (int i = 0; i < 100; i++)
+		cr_assert_eq(put(&rig, 10), 0);
+	step(&rig);
+	cr_expect_eq(rig.releases, 1);
+	cr_expect_eq(rig.replies, 100);
+	rig_close(&rig);
+}
+
+/* limit: ENGINE_BATCH_BYTES_MAX */
+Test(engine, a_batch_has_a_bound_and_the_rest_waits_for_the_next)
+{
+	struct rig rig;
+	unsigned count = (unsigned)(LIMIT_ENGINE_BATCH_BYTES_MAX / (1u << 20));
+
+	rig_open(&rig, false);
+	for (unsigned i = 0; i < count; i++)
+		cr_assert_eq(put(&rig, (1u << 20) - 1024), 0);
+	step(&rig);
+	cr_expect_eq(rig.releases, 1, "up to the bound it is one");
+	rig.releases = 0;
+	for (unsigned i = 0; i < count + 1; i++)
+		cr_assert_eq(put(&rig, (1u << 20) - 1024), 0);
+	step(&rig);
+	cr_expect_eq(rig.releases, 2, "beyond it two");
+	cr_expect_eq(rig.replies, 2 * count + 1);
+	rig_close(&rig);
+}
+
+Test(engine, a_full_inbox_answers_busy_and_gives_the_command_back)
+{
+	struct rig rig;
+	int rc = 0;
+
+	rig_open(&rig, false);
+	for (int i = 0; i < 80 && rc == 0; i++)
+		rc = put(&rig, (1u << 20) - 1024);
+	cr_expect_eq(rc, SLUICE_E_BUSY);
+	step(&rig);
+	cr_expect_eq(put(&rig, 10), 0, "room again");
+	rig_close(&rig);
+}
+
+Test(engine, a_publish_is_delivered_by_its_own_commit_and_never_beyond_credit)
+{
+	for (int aborts = 0; aborts < 2; aborts++) {
+		struct rig rig;
+		uint64_t session;
+
+		rig_open(&rig, aborts != 0);
+		session = session_open(&rig);
+		consume(&rig, session, 3);
+		step(&rig);
+		rig.releases = 0;
+		for (int i = 0; i < 10; i++)
+			cr_assert_eq(put(&rig, 10), 0);
+		step(&rig);
+		cr_expect_eq(rig.releases, 1, "one commit covers put and grant");
+		cr_expect_eq(rig.items, 3);
+		cr_assert_eq(engine_consumer_credit(rig.engine, &rig.sink, 7, 4), 0);
+		step(&rig);
+		cr_expect_eq(rig.items, 7);
+		cr_assert_eq(engine_consumer_close(rig.engine, &rig.sink, 7), 0);
+		cr_assert_eq(engine_consumer_credit(rig.engine, &rig.sink, 7, 4), 0);
+		step(&rig);
+		cr_expect_eq(rig.items, 7, "closed");
+		rig_close(&rig);
+	}
+}
+
+Test(engine, a_detached_session_expires_and_an_attached_one_does_not)
+{
+	struct rig rig;
+	struct store_txn *txn = NULL;
+	struct session_ref ref;
+	uint64_t session;
+
+	rig_open(&rig, false);
+	session = session_open(&rig);
+	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 1), 0);
+	step(&rig);
+	rig.now.mono_ms += 3600000;
+	step(&rig);
+	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
+	cr_expect_eq(core_session_find(txn, 1, session, &ref), 0);
+	store_abort(txn);
+	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 2), 0);
+	cr_assert_eq(engine_session_detach(rig.engine, 1, session, &rig.sink, 1, 0), 0);
+	step(&rig);
+	cr_expect_eq(rig.kicked, 1, "the older connection hears of it");
+	rig.now.mono_ms += 6000;
+	step(&rig);
+	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
+	cr_expect_eq(core_session_find(txn, 1, session, &ref), 0, "the end of an older connection does not detach the newer");
+	store_abort(txn);
+	cr_assert_eq(engine_session_detach(rig.engine, 1, session, &rig.sink, 2, 1000), 0);
+	step(&rig);
+	rig.now.mono_ms += 3999;
+	step(&rig);
+	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
+	cr_expect_eq(core_session_find(txn, 1, session, &ref), 0);
+	store_abort(txn);
+	rig.now.mono_ms += 2;
+	step(&rig);
+	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
+	cr_expect_eq(core_session_find(txn, 1, session, &ref), SLUICE_E_NOT_FOUND);
+	store_abort(txn);
+	rig_close(&rig);
+}
+
+static int fail_commit(void *user, const char *operation)
+{
+	return strcmp(operation, "commit") == 0 ? *(int *)user : 0;
+}
+
+Test(engine, a_failed_commit_answers_nobody_and_stops)
+{
+	struct rig rig;
+	int code = SLUICE_E_IO;
+
+	rig_open(&rig, false);
+	store_fault_set(rig.store, fail_commit, &code);
+	cr_assert_eq(put(&rig, 10), 0);
+	step(&rig);
+	cr_expect_eq(rig.failed, SLUICE_E_IO);
+	cr_expect_eq(rig.replies, 0, "its outcome is unknown");
+	store_fault_set(rig.store, NULL, NULL);
+	cr_assert_eq(put(&rig, 10), 0);
+	step(&rig);
+	cr_expect_eq(rig.replies, 0, "and nothing more is acknowledged");
+	rig_close(&rig);
+}
+
+static int no_space_once(void *user, const char *operation)
+{
+	int *left = user;
+
+	return strcmp(operation, "commit") == 0 && (*left)-- > 0 ? SLUICE_E_NO_SPACE : 0;
+}
+
+Test(engine, without_space_publishes_are_refused_and_the_rest_goes_on)
+{
+	struct rig rig;
+	int left = 1;
+
+	rig_open(&rig, false);
+	store_fault_set(rig.store, no_space_once, &left);
+	cr_assert_eq(put(&rig, 10), 0);
+	step(&rig);
+	cr_expect_eq(rig.failed, 0);
+	cr_expect_eq(rig.replies, 1);
+	cr_expect_eq(rig.last.code, SLUICE_E_NO_SPACE);
+	cr_expect_neq(session_open(&rig), 0, "what is no publish goes on");
+	rig_close(&rig);
+}
