@@ -1,0 +1,147 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Limits that only a live connection meets, at their edges: subscriptions, credit, unanswered requests, unread output."""
+import os
+import re
+import socket
+import struct
+import subprocess
+import time
+
+import tap
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HELLO, REQUEST, CREDIT, WELCOME, REPLY, ERROR = 1, 2, 5, 65, 66, 71
+
+
+def limit(name):
+    with open(os.path.join(ROOT, "protocol/limits.def"), encoding="utf-8") as file:
+        return int(re.search(rf"LIMIT\({name}, (\d+)", file.read()).group(1))
+
+
+def varint(value):
+    out = b""
+    while value > 0x7f:
+        out += bytes([value & 0x7f | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def field(number, value):
+    """A protobuf field: bytes or text as length-delimited, numbers as varints."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def frame(kind, corr, body):
+    return struct.pack(">IBBI", len(body) + 6, kind, 0, corr) + body
+
+
+def consume(sub, credit):
+    return field(53, field(1, "dead-letter") + field(2, credit) + field(4, sub))
+
+
+STATUS = field(91, b"")
+
+
+class Conn:
+    def __init__(self, broker, receive_bytes=None):
+        self.sock = socket.socket()
+        if receive_bytes:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.sock.connect(("127.0.0.1", broker.port))
+        self.sock.settimeout(60)
+        self.buffer = b""
+        self.sock.sendall(frame(HELLO, 0, field(1, 1) + field(2, 1) + field(3, "limits")))
+        tap.equal(self.read()[0], WELCOME, "welcome")
+
+    def read(self):
+        while len(self.buffer) < 4 or len(self.buffer) < 4 + struct.unpack(">I", self.buffer[:4])[0]:
+            got = self.sock.recv(1 << 20)
+            if not got:
+                raise tap.Failed("the broker closed the connection")
+            self.buffer += got
+        length, kind, _, corr = struct.unpack(">IBBI", self.buffer[:10])
+        body, self.buffer = self.buffer[10:4 + length], self.buffer[4 + length:]
+        return kind, corr, body
+
+    def ask(self, request, corr=1):
+        self.sock.sendall(frame(REQUEST, corr, request))
+        while True:
+            kind, got, body = self.read()
+            if kind == REPLY and got == corr:
+                # Reply.code is field 1, sint32: absent is 0.
+                return 0 if not body.startswith(b"\x08") else -((body[1] + 1) >> 1)
+
+
+# limit: SUBSCRIPTIONS_MAX
+def test_subscriptions():
+    with tap.Broker() as broker:
+        conn = Conn(broker)
+        most = limit("SUBSCRIPTIONS_MAX")
+        conn.sock.sendall(b"".join(frame(REQUEST, n, consume(n, 0)) for n in range(1, most + 1)))
+        for n in range(1, most + 1):
+            kind, corr, body = conn.read()
+            tap.check(kind == REPLY and corr == n and not body.startswith(b"\x08"), f"subscription {n} of {most} is taken")
+        tap.equal(conn.ask(consume(most + 1, 0), most + 1), -4, "one more is refused with LIMIT")
+        tap.equal(conn.ask(STATUS, 99999), 0, "and the connection goes on")
+
+
+# limit: CREDIT_MAX
+def test_credit():
+    with tap.Broker() as broker:
+        conn = Conn(broker)
+        most = limit("CREDIT_MAX")
+        tap.equal(conn.ask(consume(1, most)), 0, "as much credit as may be")
+        tap.equal(conn.ask(consume(2, most + 1)), -4, "one more is refused with LIMIT")
+        conn.sock.sendall(frame(CREDIT, 0, struct.pack(">II", 1, most + 1)))
+        tap.equal(conn.read()[0], ERROR, "a CREDIT frame beyond it is an error")
+
+
+# limit: INFLIGHT_REQUESTS_MAX
+def test_unanswered_requests():
+    with tap.Broker() as broker:
+        conn = Conn(broker)
+        count = limit("INFLIGHT_REQUESTS_MAX") + 500
+        # Commands, not reads: each waits for its commit.
+        request = field(50, b"")
+        conn.sock.sendall(b"".join(frame(REQUEST, n, request) for n in range(1, count + 1)))
+        seen = set()
+        while len(seen) < count:
+            kind, corr, _ = conn.read()
+            tap.check(kind == REPLY, "only replies come")
+            seen.add(corr)
+        tap.equal(len(seen), count, "more than the limit are all answered in the end, some later")
+
+
+def memory_bytes(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int(re.search(r"RssAnon:\s+(\d+) kB", file.read()).group(1)) * 1024
+
+
+# limit: OUTBOX_BYTES_MAX
+def test_unread_output():
+    with tap.Broker() as broker:
+        cli = [tap.program("client/cli/sluice"), "--address", broker.address]
+        tap.equal(subprocess.run([*cli, "stream", "create", "big", "--subject", "big.>"], timeout=60).returncode, 0, "stream create")
+        most = limit("OUTBOX_BYTES_MAX")
+        line = b"x" * 60000 + b"\n"
+        done = subprocess.run([*cli, "pub", "big.x", "--lines"], input=line * (2 * most // len(line)), capture_output=True, timeout=120)
+        tap.equal(done.returncode, 0, f"twice the bound is published: {done.stderr}")
+        before = memory_bytes(broker.pid)
+        slow = Conn(broker, receive_bytes=4096)
+        follow = field(52, field(1, "big") + field(7, 1000000) + field(8, 1))
+        slow.sock.sendall(frame(REQUEST, 1, follow))
+        time.sleep(1)
+        grown = memory_bytes(broker.pid) - before
+        tap.check(grown < 1.5 * most, f"who does not read costs at most the bound: {grown} bytes")
+        tap.equal(Conn(broker).ask(STATUS), 0, "others are answered meanwhile")
+        got = 0
+        while got < 2 * most - 2 * len(line):
+            got += len(slow.read()[2])
+        tap.check(got > most, "and when it reads, it gets everything")
+
+
+tap.main(globals())

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The ledger's bounds at their edges. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "protocol/limits.h"
+#include "tests/unit/core_world.h"
+
+static struct world world;
+
+static void open_mem(void)
+{
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
+	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
+
+	world_open(&world, WORLD_MEM);
+	config.name = (char *)(uintptr_t)"runs";
+	config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
+	create.config = &config;
+	world_must(&world, COMMAND_QUEUE_CREATE, 0, &create);
+}
+
+static void close_world(void)
+{
+	world_close(&world);
+}
+
+TestSuite(job_limits, .init = open_mem, .fini = close_world, .timeout = 120);
+
+static char *filled(size_t len)
+{
+	char *text = malloc(len + 1);
+
+	cr_assert_not_null(text);
+	memset(text, 'x', len);
+	text[len] = 0;
+	return text;
+}
+
+static struct outcome submit(const char *job, size_t payload_bytes)
+{
+	Sluice__JobSubmit m = SLUICE__JOB_SUBMIT__INIT;
+	char *payload = filled(payload_bytes);
+	struct outcome out;
+
+	m.job = (char *)(uintptr_t)job;
+	m.queue = (char *)(uintptr_t)"runs";
+	m.payload = (ProtobufCBinaryData){payload_bytes, (uint8_t *)payload};
+	out = world_apply(&world, COMMAND_JOB_SUBMIT, 0, &m);
+	free(payload);
+	return out;
+}
+
+static struct outcome report(const char *job, uint32_t attempt, const char *state, const char *evidence)
+{
+	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
+
+	m.job = (char *)(uintptr_t)job;
+	m.attempt = attempt;
+	m.source = (char *)(uintptr_t)"test";
+	m.state = (char *)(uintptr_t)state;
+	m.evidence = (char *)(uintptr_t)evidence;
+	return world_apply(&world, COMMAND_JOB_REPORT, 0, &m);
+}
+
+/* limit: JOB_PAYLOAD_BYTES_MAX */
+Test(job_limits, payload)
+{
+	cr_expect_eq(submit("fits", LIMIT_JOB_PAYLOAD_BYTES_MAX).code, 0);
+	cr_expect_eq(submit("not", LIMIT_JOB_PAYLOAD_BYTES_MAX + 1).code, SLUICE_E_LIMIT);
+}
+
+/* limit: EVIDENCE_BYTES_MAX */
+Test(job_limits, evidence)
+{
+	char *fits = filled(LIMIT_EVIDENCE_BYTES_MAX), *too_long = filled(LIMIT_EVIDENCE_BYTES_MAX + 1);
+
+	submit("j", 1);
+	cr_expect_eq(report("j", 1, "QUEUED", fits).code, 0);
+	cr_expect_eq(report("j", 1, "ACTIVE", too_long).code, SLUICE_E_LIMIT);
+	free(fits);
+	free(too_long);
+}
+
+static struct outcome machine(const char *name, size_t states)
+{
+	Sluice__MachineConfig config = SLUICE__MACHINE_CONFIG__INIT;
+	Sluice__MachineCreate create = SLUICE__MACHINE_CREATE__INIT;
+	Sluice__MachineState *list = calloc(states, sizeof(*list)), **pointers = calloc(states, sizeof(*pointers));
+	char (*names)[16] = calloc(states, sizeof(*names)), *(*next)[1] = calloc(states, sizeof(*next));
+	struct outcome out;
+
+	/* A chain, the last state terminal. */
+	for (size_t i = 0; i < states; i++) {
+		sluice__machine_state__init(&list[i]);
+		snprintf(names[i], sizeof(names[i]), "S%zu", i);
+		list[i].name = names[i];
+		list[i].terminal = i + 1 == states;
+		if (i + 1 < states) {
+			next[i][0] = names[i + 1];
+			list[i].next = next[i];
+			list[i].n_next = 1;
+		}
+		pointers[i] = &list[i];
+	}
+	config.name = (char *)(uintptr_t)name;
+	config.states = pointers;
+	config.n_states = states;
+	config.cancelled = config.failed = names[states - 1];
+	create.config = &config;
+	out = world_apply(&world, COMMAND_MACHINE_CREATE, 0, &create);
+	free(list);
+	free(pointers);
+	free(names);
+	free(next);
+	return out;
+}
+
+/* limit: MACHINE_STATES_MAX */
+Test(job_limits, machine_states)
+{
+	struct outcome out = machine("fits", LIMIT_MACHINE_STATES_MAX);
+
+	cr_expect_eq(out.code, 0, "%s", out.text);
+	cr_expect_eq(machine("not", LIMIT_MACHINE_STATES_MAX + 1).code, SLUICE_E_LIMIT);
+}
+
+static uint64_t first_row(void)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QuarantineList list = SLUICE__QUARANTINE_LIST__INIT;
+	const Sluice__Reply *reply;
+
+	list.max = 1;
+	request.op_case = SLUICE__REQUEST__OP_QUARANTINE_LIST;
+	request.quarantine_list = &list;
+	reply = world_query(&world, &request);
+	cr_assert_eq(reply->n_quarantine, 1);
+	return reply->quarantine[0]->n;
+}
+
+/* limit: QUARANTINE_ROWS_MAX */
+Test(job_limits, quarantine_rows)
+{
+	uint64_t first;
+
+	submit("j", 1);
+	for (uint64_t i = 0; i < LIMIT_QUARANTINE_ROWS_MAX; i++)
+		cr_assert_eq(report("j", 9, "ACTIVE", "stale").disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_expect_eq(world_records(&world, STORE_QUAR), LIMIT_QUARANTINE_ROWS_MAX);
+	first = first_row();
+	cr_assert_eq(report("j", 9, "ACTIVE", "one more").disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_expect_eq(world_records(&world, STORE_QUAR), LIMIT_QUARANTINE_ROWS_MAX, "the bound holds");
+	cr_expect_gt(first_row(), first, "the oldest went");
+}
