@@ -2,7 +2,6 @@
  * Attempts as files, see attempt.h. */
 #include "attempt.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -15,33 +14,43 @@
 
 #include "sluice/error.h"
 
-/* Letters, digits, '-' and '_' stay; any other byte becomes %XX: different ids get different names, none is "." or has a '/'. */
-static int escape(const char *job, char *buf, size_t buf_bytes)
-{
-	size_t len = 0;
+enum { COMPONENT_MAX = 240, ID_WORST = 3 * ATTEMPT_JOB_MAX };
 
-	for (const unsigned char *at = (const unsigned char *)job; *at != 0; at++) {
-		if (len + 4 > buf_bytes)
-			return SLUICE_E_LIMIT;
-		if (isalnum(*at) || *at == '-' || *at == '_')
-			buf[len++] = (char)*at;
-		else
-			len += (size_t)snprintf(buf + len, 4, "%%%02X", *at);
-	}
-	buf[len] = 0;
-	return len == 0 ? SLUICE_E_INVAL : 0;
+static bool plain(unsigned char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+	       c == '_';
 }
 
-/* File names end at 255 bytes: a longer escaped id keeps its first 200 and a hash of all. */
-static void shorten(char *name)
+/* Letters, digits, '-' and '_' stay; any other byte becomes %XX: different ids get different names, none is
+ * "." or has a '/'. File names end at 255 bytes: longer ones go on in a directory below, and '~', which no
+ * escaped byte has, ends the parts before the last. */
+static int escape(const char *job, char *buf, size_t buf_bytes)
 {
-	uint64_t hash = 1469598103934665603u;
+	size_t len = 0, part = 0;
 
-	if (strlen(name) <= 240)
-		return;
-	for (const char *at = name; *at != 0; at++)
-		hash = (hash ^ (unsigned char)*at) * 1099511628211u;
-	(void)snprintf(name + 200, 20, "%%%016" PRIx64, hash);
+	if (job[0] == 0)
+		return SLUICE_E_INVAL;
+	if (strlen(job) > ATTEMPT_JOB_MAX)
+		return SLUICE_E_LIMIT;
+	for (const unsigned char *at = (const unsigned char *)job; *at != 0; at++) {
+		if (len + 8 > buf_bytes)
+			return SLUICE_E_LIMIT;
+		if (part + 4 > COMPONENT_MAX) {
+			buf[len++] = '~';
+			buf[len++] = '/';
+			part = 0;
+		}
+		if (plain(*at)) {
+			buf[len++] = (char)*at;
+			part++;
+		} else {
+			len += (size_t)snprintf(buf + len, 4, "%%%02X", *at);
+			part += 3;
+		}
+	}
+	buf[len] = 0;
+	return 0;
 }
 
 static unsigned bucket(const char *name)
@@ -53,29 +62,66 @@ static unsigned bucket(const char *name)
 	return hash & 0xff;
 }
 
-static int make_dir(const char *path)
+/* Every directory from the spool down to path. */
+static int make_dirs(char *path, size_t spool_len)
 {
-	return mkdir(path, 0700) == 0 || errno == EEXIST ? 0 : SLUICE_E_IO;
+	for (char *at = path + spool_len + 1;; at++) {
+		bool last = *at == 0;
+
+		if (!last && *at != '/')
+			continue;
+		*at = 0;
+		if (mkdir(path, 0700) != 0 && errno != EEXIST)
+			return SLUICE_E_IO;
+		if (last)
+			return 0;
+		*at = '/';
+	}
 }
 
 int attempt_dir(const char *spool, const char *job, uint32_t attempt, bool make, char ret[ATTEMPT_PATH_MAX])
 {
-	char name[3 * 255 + 1];
+	char name[ID_WORST + 16], path[ATTEMPT_PATH_MAX];
 	int len, rc = escape(job, name, sizeof(name));
 
 	if (rc != 0)
 		return rc;
-	shorten(name);
-	len = snprintf(ret, ATTEMPT_PATH_MAX, "%s/%02x", spool, bucket(name));
-	if (len < 0 || (size_t)len + strlen(name) + 14 > ATTEMPT_PATH_MAX)
+	len = snprintf(path, sizeof(path), "%s/%02x/%s/%" PRIu32, spool, bucket(name), name, attempt);
+	if (len < 0 || (size_t)len >= sizeof(path))
 		return SLUICE_E_LIMIT;
-	rc = make ? make_dir(ret) : 0;
-	len += snprintf(ret + len, ATTEMPT_PATH_MAX - (size_t)len, "/%s", name);
-	if (rc == 0 && make)
-		rc = make_dir(ret);
-	(void)snprintf(ret + len, ATTEMPT_PATH_MAX - (size_t)len, "/%" PRIu32, attempt);
-	if (rc == 0 && make)
-		rc = make_dir(ret);
+	if (make)
+		rc = make_dirs(path, strlen(spool));
+	if (rc == 0)
+		memcpy(ret, path, (size_t)len + 1);
+	return rc;
+}
+
+static int sync_dir(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return SLUICE_E_IO;
+	rc = fsync(fd) == 0 ? 0 : SLUICE_E_IO;
+	(void)close(fd);
+	return rc;
+}
+
+/* The attempt's directory and those above it, down from the spool: without them a power cut takes the mark
+ * away, and the attempt would run a second time. */
+static int sync_chain(const char *dir)
+{
+	char path[ATTEMPT_PATH_MAX], *slash;
+	int rc = sync_dir(dir);
+
+	(void)snprintf(path, sizeof(path), "%s", dir);
+	/* Left to do: JOB (all its parts), xx, the spool. */
+	for (int left = 3; rc == 0 && left > 0 && (slash = strrchr(path, '/')) != NULL && slash != path;) {
+		*slash = 0;
+		rc = sync_dir(path);
+		if (left == 1 || path[strlen(path) - 1] != '~')
+			left--;
+	}
 	return rc;
 }
 
@@ -97,31 +143,70 @@ static int read_file(const char *dir, const char *name, char *buf, size_t buf_by
 	return 0;
 }
 
+/* A new file with these bytes, synced. */
+static int write_new(const char *path, const void *bytes, size_t len)
+{
+	int fd, rc = 0;
+
+	/* Never into an old file of the name: it may be the one that a mark is linked to. */
+	if (unlink(path) != 0 && errno != ENOENT)
+		return SLUICE_E_IO;
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return SLUICE_E_IO;
+	for (size_t done = 0; rc == 0 && done < len;) {
+		ssize_t put = write(fd, (const char *)bytes + done, len - done);
+
+		if (put > 0)
+			done += (size_t)put;
+		else if (put == 0 || errno != EINTR)
+			rc = SLUICE_E_IO;
+	}
+	if (rc == 0 && fsync(fd) != 0)
+		rc = SLUICE_E_IO;
+	(void)close(fd);
+	if (rc != 0)
+		(void)unlink(path);
+	return rc;
+}
+
 int attempt_write(const char *dir, const char *name, const void *bytes, size_t len)
 {
 	char path[ATTEMPT_PATH_MAX + 16], temporary[ATTEMPT_PATH_MAX + 40];
-	int fd, dir_fd, rc = 0;
+	int rc;
 
 	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-	(void)snprintf(temporary, sizeof(temporary), "%s/%s.%d", dir, name, (int)getpid());
-	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return SLUICE_E_IO;
-	if (write(fd, bytes, len) != (ssize_t)len || fsync(fd) != 0)
-		rc = SLUICE_E_IO;
-	(void)close(fd);
-	if (rc == 0 && rename(temporary, path) != 0)
-		rc = SLUICE_E_IO;
-	if (rc != 0) {
+	(void)snprintf(temporary, sizeof(temporary), "%s/%s.%d", dir, name, (int)gettid());
+	rc = write_new(temporary, bytes, len);
+	if (rc == 0 && rename(temporary, path) != 0) {
 		(void)unlink(temporary);
-		return rc;
-	}
-	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir_fd < 0 || fsync(dir_fd) != 0)
 		rc = SLUICE_E_IO;
-	if (dir_fd >= 0)
-		(void)close(dir_fd);
-	return rc;
+	}
+	return rc != 0 ? rc : sync_dir(dir);
+}
+
+int attempt_take(const char *dir, pid_t pid, pid_t shepherd)
+{
+	char path[ATTEMPT_PATH_MAX + 16], temporary[ATTEMPT_PATH_MAX + 40], line[256], boot[17];
+	int rc, len;
+
+	boot_id(boot);
+	len = snprintf(line, sizeof(line), "%d %" PRIu64 " %d %" PRIu64 " %s\n", (int)pid,
+		       process_start_time(pid), (int)shepherd, process_start_time(shepherd), boot);
+	(void)snprintf(path, sizeof(path), "%s/start", dir);
+	(void)snprintf(temporary, sizeof(temporary), "%s/start.%d", dir, (int)gettid());
+	rc = write_new(temporary, line, (size_t)len);
+	if (rc != 0)
+		return rc;
+	if (link(temporary, path) != 0)
+		rc = errno == EEXIST ? SLUICE_E_EXISTS : SLUICE_E_IO;
+	(void)unlink(temporary);
+	return rc != 0 ? rc : sync_chain(dir);
+}
+
+int attempt_forbid(const char *dir)
+{
+	return attempt_take(dir, 0, 0);
 }
 
 uint64_t process_start_time(pid_t pid)
@@ -131,6 +216,8 @@ uint64_t process_start_time(pid_t pid)
 	ssize_t got;
 	int fd;
 
+	if (pid <= 0)
+		return 0;
 	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -164,64 +251,96 @@ void boot_id(char ret[17])
 		(void)close(fd);
 	}
 	for (const char *at = text; *at != 0 && len < 16; at++)
-		if (isxdigit((unsigned char)*at))
+		if (*at != '-' && *at != '\n')
 			ret[len++] = *at;
 	ret[len] = 0;
 }
 
-static void look_at_start(const char *text, struct attempt_view *view)
+/* False: damaged. */
+static bool look_at_start(const char *text, struct attempt_view *view)
 {
 	char boot[17], now[17];
-	long pid = 0, shepherd = 0;
 	uint64_t start = 0, shepherd_start = 0;
+	int pid = 0, shepherd = 0, end = 0;
 
+	if (sscanf(text, "%9d %19" SCNu64 " %9d %19" SCNu64 " %16[0-9a-f]%n", &pid, &start, &shepherd,
+		   &shepherd_start, boot, &end) != 5 ||
+	    pid < 0 || shepherd < 0 || strcmp(text + end, "\n") != 0)
+		return false;
+	view->pid = pid;
+	view->shepherd = shepherd;
 	boot_id(now);
-	if (sscanf(text, "%ld %" SCNu64 " %ld %" SCNu64 " %16s", &pid, &start, &shepherd, &shepherd_start, boot) != 5)
-		return;
-	view->pid = (pid_t)pid;
-	view->shepherd = (pid_t)shepherd;
 	if (strcmp(boot, now) != 0)
-		return;
-	view->process_lives = start != 0 && process_start_time(view->pid) == start;
-	view->shepherd_lives = shepherd_start != 0 && process_start_time(view->shepherd) == shepherd_start;
+		return true; /* of an earlier boot: none of its processes lives */
+	view->process_lives = start != 0 && process_start_time(pid) == start;
+	view->shepherd_lives = shepherd_start != 0 && process_start_time(shepherd) == shepherd_start;
+	return true;
 }
 
+/* False: damaged. */
 static bool look_at_status(const char *text, struct attempt_view *view)
 {
-	static const char *const words[] = {[END_EXIT] = "exit", [END_SIGNAL] = "signal", [END_NOEXEC] = "noexec"};
+	static const char *const words[] = {[END_EXIT] = "exit",
+					    [END_SIGNAL] = "signal",
+					    [END_NOEXEC] = "noexec",
+					    [END_TIMEOUT] = "timeout"};
+	uint64_t ended_ms = 0;
+	int value = 0, end = 0;
 	char word[16];
 
-	if (sscanf(text, "%15s %d %" SCNu64, word, &view->value, &view->ended_ms) != 3)
+	if (sscanf(text, "%15s %9d %19" SCNu64 "%n", word, &value, &ended_ms, &end) != 3 ||
+	    strcmp(text + end, "\n") != 0)
 		return false;
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		if (strcmp(word, words[i]) != 0)
 			continue;
 		view->end = (enum attempt_end)i;
+		view->value = value;
+		view->ended_ms = ended_ms;
 		return true;
 	}
 	return false;
 }
 
+static void judge(bool has_start, bool start_good, bool has_status, bool status_good,
+		  struct attempt_view *view)
+{
+	if (!status_good)
+		view->fault = "its file `status` is damaged; expected 'exit|signal|noexec|timeout NUMBER MS'";
+	else if (!start_good)
+		view->fault = "its file `start` is damaged; expected 'PID TIME SHEPHERD TIME BOOT'";
+	if (has_status && status_good) {
+		view->state = ATTEMPT_ENDED;
+	} else if (!has_start && !has_status) {
+		view->state = ATTEMPT_NOT_STARTED;
+	} else if (has_start && start_good && view->pid == 0 && !has_status) {
+		view->state = ATTEMPT_ENDED;
+		view->end = END_NEVER;
+	} else {
+		view->state = view->process_lives || view->shepherd_lives ? ATTEMPT_RUNNING : ATTEMPT_LOST;
+	}
+}
+
 int attempt_look(const char *dir, struct attempt_view *ret)
 {
-	char start[256], status[256];
+	char start[256], status[256], nothing[8];
+	bool start_good = true, status_good = true;
+	struct attempt_view view = {0};
 	int has_start, has_status;
 
-	memset(ret, 0, sizeof(*ret));
-	/* The start mark first, the status last: what ends in between is then seen as ended, not as lost. */
+	/* The start mark and its processes first, the status after them: a shepherd writes the status before
+	 * it ends, so what ends in between is seen as ended, not as lost. */
 	has_start = read_file(dir, "start", start, sizeof(start));
 	if (has_start == 0)
-		look_at_start(start, ret);
+		start_good = look_at_start(start, &view);
 	has_status = read_file(dir, "status", status, sizeof(status));
-	ret->cancelled = read_file(dir, "cancel", (char[8]){0}, 8) == 0;
 	if (has_start == SLUICE_E_IO || has_status == SLUICE_E_IO)
 		return SLUICE_E_IO;
-	if (has_status == 0 && look_at_status(status, ret))
-		ret->state = ATTEMPT_ENDED;
-	else if (has_start != 0)
-		ret->state = ATTEMPT_NOT_STARTED;
-	else
-		ret->state = ret->process_lives || ret->shepherd_lives ? ATTEMPT_RUNNING : ATTEMPT_LOST;
+	if (has_status == 0)
+		status_good = look_at_status(status, &view);
+	view.cancelled = read_file(dir, "cancel", nothing, sizeof(nothing)) == 0;
+	judge(has_start == 0, start_good, has_status == 0, status_good, &view);
+	*ret = view;
 	return 0;
 }
 
@@ -235,7 +354,8 @@ int attempt_cancel(const char *dir, int signal)
 	if (rc != 0 || signal == 0)
 		return rc;
 	/* The job leads a process group of its own. */
-	if (view.state == ATTEMPT_RUNNING && view.process_lives && kill(-view.pid, signal) != 0 && errno != ESRCH)
+	if (view.state == ATTEMPT_RUNNING && view.process_lives && kill(-view.pid, signal) != 0 &&
+	    errno != ESRCH)
 		return SLUICE_E_IO;
 	return 0;
 }

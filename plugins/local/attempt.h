@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * An attempt of a job on this machine, as files. One directory an attempt: SPOOL/xx/JOB/ATTEMPT, JOB escaped, xx two hex digits of its
- * hash, so that no directory grows too large. In it:
+ * An attempt of a job on this machine, as files. One directory an attempt: SPOOL/xx/JOB/ATTEMPT, JOB escaped,
+ * xx two hex digits of its hash, so that no directory grows too large. In it:
  *   job.json  what to run
- *   start     the start mark: taken by the job's process itself with O_CREAT|O_EXCL before exec, so an attempt starts at most once, whoever
- *             tries. "PID START SHEPHERD SHEPHERD_START BOOT\n": START are the kernel's start times, since pids are used again
- *   status    how it ended, by rename: "exit CODE", "signal N", "noexec ERRNO", then the wall time in ms
+ *   start     the start mark, taken by the job's process itself before exec, so an attempt starts at most once,
+ *             whoever tries. "PID START SHEPHERD SHEPHERD_START BOOT\n": START are the kernel's start times, since
+ *             pids are used again. PID 0: a scheduler took it, and no process ever can
+ *   status    how it ended, by rename: "exit CODE", "signal N", "noexec ERRNO", "timeout SECONDS", then the wall
+ *             time in ms
  *   cancel    somebody asked for its end
  *   out, err  its output
- * All functions may be called from any thread, keep no state and block only for local files. Errors are codes of error.h.
+ *
+ * The mark is a file made whole and synced under a name of its own, then link()ed: like O_CREAT|O_EXCL only one
+ * wins, but no reader, and no power cut, ever finds it half written. (With open, write, sync under the name
+ * itself, a scheduler that looks in between takes an attempt for lost while it starts.)
+ *
+ * All functions may be called from any thread, keep no state and block only for local files. Errors are codes of
+ * error.h.
  */
 #ifndef SLUICE_LOCAL_ATTEMPT_H
 #define SLUICE_LOCAL_ATTEMPT_H
@@ -17,31 +25,44 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { ATTEMPT_PATH_MAX = 1024 };
+/* Job ids are at most 255 bytes, of any value but 0. */
+enum { ATTEMPT_PATH_MAX = 1536, ATTEMPT_JOB_MAX = 255 };
 
-/* The attempt's directory, made when it does not exist. LIMIT: the spool path or the id is too long. */
+/* The attempt's directory, made when it does not exist. LIMIT: the spool path or the id is too long; INVAL:
+ * no id. */
 int attempt_dir(const char *spool, const char *job, uint32_t attempt, bool make, char ret[ATTEMPT_PATH_MAX]);
 
 enum attempt_state {
 	ATTEMPT_NOT_STARTED, /* no start mark */
 	ATTEMPT_RUNNING,     /* its process or its shepherd lives */
-	ATTEMPT_ENDED,	     /* there is a status */
-	ATTEMPT_LOST,	     /* a start mark with neither process nor status: never run again within the attempt */
+	ATTEMPT_ENDED,	     /* there is a status, or the mark was taken so that nothing can run */
+	ATTEMPT_LOST, /* a start mark with neither process nor status: never run again within the attempt */
 };
-enum attempt_end { END_EXIT, END_SIGNAL, END_NOEXEC };
+enum attempt_end { END_EXIT, END_SIGNAL, END_NOEXEC, END_TIMEOUT, END_NEVER };
 struct attempt_view {
 	enum attempt_state state;
-	pid_t pid, shepherd;	 /* of a start mark; 0: unreadable */
+	pid_t pid, shepherd; /* of a start mark; 0: unreadable */
 	bool shepherd_lives, process_lives;
 	enum attempt_end end;
-	int value;		 /* exit code, signal, errno */
+	int value; /* exit code, signal, errno, timeout in s */
 	uint64_t ended_ms;
-	bool cancelled;		 /* the cancel mark is there */
+	bool cancelled;	   /* the cancel mark is there */
+	const char *fault; /* static: which file is damaged, and what was expected; NULL: none */
 };
-/* Looks. A start mark that cannot be read counts as started: the attempt is then LOST unless it has a status. IO: why is errno. */
+/* Looks. A damaged start mark or status counts as started: such an attempt is LOST (or goes on RUNNING), with
+ * a fault, and is never NOT_STARTED. IO: why is errno. */
 int attempt_look(const char *dir, struct attempt_view *ret);
 
-/* Asks for its end: leaves the cancel mark, then sends signal to the process group (0: the mark alone). Harmless when it has ended. */
+/* Takes the start mark for a process under its shepherd, durably, with the directories above it. EXISTS:
+ * somebody has it. IO: it may be there all the same; look. */
+int attempt_take(const char *dir, pid_t pid, pid_t shepherd);
+/* Takes the start mark so that no process ever can; the attempt is then ENDED (END_NEVER). Before an attempt
+ * that has not started is reported as over: another scheduler's shepherd may be about to start it. EXISTS: it
+ * has started. */
+int attempt_forbid(const char *dir);
+
+/* Asks for its end: leaves the cancel mark, then sends signal to the process group (0: the mark alone).
+ * Harmless when it has ended. */
 int attempt_cancel(const char *dir, int signal);
 
 /* Writes a whole file by rename, synced. For job.json and status. */

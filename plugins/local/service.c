@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * `local`: the scheduler plugin that runs jobs as processes of this machine. A service: a client of the broker like any other, the same
- * inside the broker and under sluice-plugin.
+ * `local`: the scheduler plugin that runs jobs as processes of this machine. A service: a client of the
+ * broker like any other, the same inside the broker and under sluice-plugin.
  *
- * Settings: queue (runs), spool (where attempts live; needed), slots (64), session (local; a second instance of the name takes over),
- * session_timeout_ms (5000), source (local), shepherd (path; default beside this plugin), pause (intent | start | record: for fault rigs).
+ * Settings: queue (runs), spool (where attempts live; needed), slots (64), session (local; a second instance
+ * of the name takes over), session_timeout_ms (5000), source (local), shepherd (path; default beside this
+ * plugin), pause (intent | start | record: for fault rigs).
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -73,7 +74,8 @@ static int settings_read(struct service *service)
 	Dl_info info;
 
 	if (host->setting(host->host, "spool") == NULL) {
-		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL, "setting spool is missing; expected a directory");
+		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL,
+			    "setting spool is missing; expected a directory");
 		return SLUICE_E_INVAL;
 	}
 	(void)snprintf(service->spool, sizeof(service->spool), "%s", setting(host, "spool", ""));
@@ -84,16 +86,21 @@ static int settings_read(struct service *service)
 	} else if (dladdr((void *)(uintptr_t)settings_read, &info) != 0) {
 		const char *slash = strrchr(info.dli_fname, '/');
 
-		(void)snprintf(service->shepherd, sizeof(service->shepherd), "%.*ssluice-shepherd", slash != NULL ? (int)(slash - info.dli_fname + 1) : 0,
-			       info.dli_fname);
+		(void)snprintf(service->shepherd, sizeof(service->shepherd), "%.*ssluice-shepherd",
+			       slash != NULL ? (int)(slash - info.dli_fname + 1) : 0, info.dli_fname);
 	}
-	service->pause = strcmp(pause, "intent") == 0 ? WINDOW_INTENT : strcmp(pause, "start") == 0 ? WINDOW_START : strcmp(pause, "record") == 0 ? WINDOW_RECORD : WINDOW_NONE;
+	service->pause = strcmp(pause, "intent") == 0	? WINDOW_INTENT
+			 : strcmp(pause, "start") == 0	? WINDOW_START
+			 : strcmp(pause, "record") == 0 ? WINDOW_RECORD
+							: WINDOW_NONE;
 	if (pause[0] != 0 && service->pause == WINDOW_NONE) {
-		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL, "setting pause; expected intent, start or record");
+		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL,
+			    "setting pause; expected intent, start or record");
 		return SLUICE_E_INVAL;
 	}
 	if (access(service->shepherd, X_OK) != 0) {
-		service_log(service, SLUICE_LOG_ERROR, "local.shepherd", NULL, "sluice-shepherd is not found beside the plugin; set `shepherd` to its path");
+		service_log(service, SLUICE_LOG_ERROR, "local.shepherd", NULL,
+			    "sluice-shepherd is not found beside the plugin; set `shepherd` to its path");
 		return SLUICE_E_NOT_FOUND;
 	}
 	if (mkdir(service->spool, 0700) != 0 && errno != EEXIST) {
@@ -121,7 +128,8 @@ static int connect_client(struct service *service, const char *address, int tran
 	if (rc == 0)
 		rc = sluice_config_set(config, "session", setting(host, "session", "local"));
 	if (rc == 0)
-		rc = sluice_config_set(config, "session_timeout_ms", setting(host, "session_timeout_ms", "5000"));
+		rc = sluice_config_set(config, "session_timeout_ms",
+				       setting(host, "session_timeout_ms", "5000"));
 	if (rc == 0)
 		rc = sluice_config_set(config, "reconnect_max_ms", "500");
 	if (rc == 0 && transport_fd >= 0)
@@ -144,14 +152,16 @@ static void ignore(sluice_client *client, const sluice_reply *reply, void *user)
 static int consume(struct service *service)
 {
 	sluice_consume_spec spec = {.queue = service->queue,
-				    .credit = (uint32_t)strtoul(setting(service->host, "slots", "64"), NULL, 10),
+				    .credit = (uint32_t)strtoul(setting(service->host, "slots", "64"), NULL,
+								10),
 				    .orphans = true,
 				    .on_delivery = on_delivery,
 				    .user = service};
 	sluice_call call = {.deadline_ms = -1, .done = ignore};
 
 	if (spec.credit == 0) {
-		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL, "setting slots; expected a number from 1");
+		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL,
+			    "setting slots; expected a number from 1");
 		return SLUICE_E_INVAL;
 	}
 	return sluice_consume(service->client, &spec, &call, &service->sub);
@@ -231,7 +241,8 @@ static int local_run(const struct sluice_host *host, const char *address, int tr
 	return rc;
 }
 
-static const struct sluice_service_ops ops = {.struct_size = sizeof(struct sluice_service_ops), .run = local_run};
+static const struct sluice_service_ops ops = {.struct_size = sizeof(struct sluice_service_ops),
+					      .run = local_run};
 
 SLUICE_API extern const struct sluice_plugin SLUICE_PLUGIN_SYMBOL;
 const struct sluice_plugin SLUICE_PLUGIN_SYMBOL = {

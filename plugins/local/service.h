@@ -4,7 +4,8 @@
  *
  *   CLAIMED --intent--> INTENT --spawn--> SPAWNED --start mark--> RUNNING --status--> ENDED --report--> gone
  *
- * All of it runs on one thread, the one in local_run(); libsluice's callbacks come from inside sluice_process().
+ * All of it runs on one thread, the one in local_run(); libsluice's callbacks come from inside
+ * sluice_process().
  */
 #ifndef SLUICE_LOCAL_SERVICE_H
 #define SLUICE_LOCAL_SERVICE_H
@@ -14,8 +15,8 @@
 #include "sluice/plugin.h"
 
 enum stage { STAGE_CLAIMED, STAGE_INTENT, STAGE_SPAWNED, STAGE_RUNNING, STAGE_ENDED };
-/* Where a fault rig wants the process to stop itself, to be killed there: between intent and start, start and recording, recording
- * and report. */
+/* Where a fault rig wants the process to stop itself, to be killed there: between intent and start, start and
+ * recording, recording and report. */
 enum window { WINDOW_NONE, WINDOW_INTENT, WINDOW_START, WINDOW_RECORD };
 
 struct service;
@@ -31,9 +32,9 @@ struct job {
 	bool had_intent;  /* of an earlier holder: look what became of it before anything is started */
 	uint64_t kill_ms; /* when SIGTERM was sent; SIGKILL follows */
 	bool killed_hard;
-	int starter_fd;	  /* the shepherd's pipe; -1: none */
-	int watch_fd;	  /* pidfd of the shepherd or the job's process; -1: none */
-	uint32_t calls;	  /* under way: the struct stays until they are answered */
+	int starter_fd; /* the shepherd's pipe; -1: none */
+	int watch_fd;	/* pidfd of the shepherd or the job's process; -1: none */
+	uint32_t calls; /* under way: the struct stays until they are answered */
 	char dir[ATTEMPT_PATH_MAX];
 	char *payload;
 	size_t payload_len;
@@ -59,6 +60,7 @@ void job_lease_lost(struct service *service, const char *id, sluice_token token)
 void jobs_due(struct service *service, uint64_t now_ms);
 void job_free(struct job *job);
 uint64_t service_now_ms(void);
-void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job, const char *text);
+void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job,
+		 const char *text);
 
 #endif

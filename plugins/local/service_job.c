@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One job from claim to report. The order is the point: durable INTENT, then the start (taken by the job's process itself), then the
- * record, then the end. After a death anywhere in between, job_taken() of the next holder looks at the attempt's files first.
+ * One job from claim to report. The order is the point: durable INTENT, then the start (taken by the job's
+ * process itself), then the record, then the end. After a death anywhere in between, job_taken() of the next
+ * holder looks at the attempt's files first.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,11 +33,13 @@ uint64_t service_now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job, const char *text)
+void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job,
+		 const char *text)
 {
 	char line[512];
 
-	(void)snprintf(line, sizeof(line), "%s%s%s", job != NULL ? job->id : "", job != NULL ? ": " : "", text);
+	(void)snprintf(line, sizeof(line), "%s%s%s", job != NULL ? job->id : "", job != NULL ? ": " : "",
+		       text);
 	service->host->log(service->host->host, level, id, line);
 }
 
@@ -137,7 +140,8 @@ static void on_final(sluice_client *client, const sluice_reply *reply, void *use
 
 	(void)client;
 	if (code != 0 && code != SLUICE_E_CLOSED)
-		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job, sluice_reply_text(reply));
+		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
+			    sluice_reply_text(reply));
 	job->dropped = true;
 	call_ended(job);
 }
@@ -149,11 +153,13 @@ static void on_progress(sluice_client *client, const sluice_reply *reply, void *
 
 	(void)client;
 	if (code != 0 && code != SLUICE_E_CLOSED)
-		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job, sluice_reply_text(reply));
+		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
+			    sluice_reply_text(reply));
 	call_ended(job);
 }
 
-static void report(struct job *job, const char *state, const char *ref, const char *evidence, int exit_code, sluice_done_fn *done)
+static void report(struct job *job, const char *state, const char *ref, const char *evidence, int exit_code,
+		   sluice_done_fn *done)
 {
 	sluice_job_report_spec spec = {.job = job->id,
 				       .attempt = job->attempt,
@@ -167,7 +173,8 @@ static void report(struct job *job, const char *state, const char *ref, const ch
 
 	job->calls++;
 	if (sluice_job_report(job->service->client, &spec, &call, NULL) != 0)
-		call_ended(job); /* the client is closing: the lease is orphaned and the next holder reports */
+		call_ended(
+			job); /* the client is closing: the lease is orphaned and the next holder reports */
 }
 
 static void report_final(struct job *job, const char *state, const char *evidence, int exit_code)
@@ -185,16 +192,31 @@ static void report_end(struct job *job, const struct attempt_view *view)
 	window_pause(job, WINDOW_RECORD, "record");
 	switch (view->end) {
 	case END_EXIT:
-		(void)snprintf(evidence, sizeof(evidence), "exit code %d%s", view->value, view->cancelled ? ", cancel was asked for" : "");
-		report_final(job, view->value == 0 ? "COMPLETE" : view->cancelled ? "CANCELED" : "FAILED", evidence, view->value);
+		(void)snprintf(evidence, sizeof(evidence), "exit code %d%s", view->value,
+			       view->cancelled ? ", cancel was asked for" : "");
+		report_final(job,
+			     view->value == 0  ? "COMPLETE"
+			     : view->cancelled ? "CANCELED"
+					       : "FAILED",
+			     evidence, view->value);
 		return;
 	case END_SIGNAL:
-		(void)snprintf(evidence, sizeof(evidence), "signal %d (%s)%s", view->value, strsignal(view->value), view->cancelled ? ", cancel was asked for" : "");
+		(void)snprintf(evidence, sizeof(evidence), "signal %d (%s)%s", view->value,
+			       strsignal(view->value), view->cancelled ? ", cancel was asked for" : "");
 		report_final(job, view->cancelled ? "CANCELED" : "FAILED", evidence, 128 + view->value);
 		return;
 	case END_NOEXEC:
-		(void)snprintf(evidence, sizeof(evidence), "the program could not be started: %s", strerror(view->value));
+		(void)snprintf(evidence, sizeof(evidence), "the program could not be started: %s",
+			       strerror(view->value));
 		report_final(job, "FAILED", evidence, 127);
+		return;
+	case END_TIMEOUT:
+		(void)snprintf(evidence, sizeof(evidence), "ended by its timeout of %d s", view->value);
+		report_final(job, "FAILED", evidence, 124);
+		return;
+	case END_NEVER:
+		report_final(job, view->cancelled ? "CANCELED" : "FAILED", "its process was never started",
+			     0);
 		return;
 	}
 }
@@ -203,7 +225,8 @@ static void report_end(struct job *job, const struct attempt_view *view)
 
 static int watch_add(struct job *job, int fd, bool starter)
 {
-	struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)(uintptr_t)job | (starter ? 1u : 0u)};
+	struct epoll_event event = {.events = EPOLLIN,
+				    .data.u64 = (uint64_t)(uintptr_t)job | (starter ? 1u : 0u)};
 
 	return epoll_ctl(job->service->epoll_fd, EPOLL_CTL_ADD, fd, &event);
 }
@@ -240,14 +263,15 @@ static void end_softly(struct job *job)
 	if (job->kill_ms == 0)
 		job->kill_ms = service_now_ms();
 	if (attempt_cancel(job->dir, SIGTERM) != 0)
-		service_log(job->service, SLUICE_LOG_ERROR, "local.cancel", job, "its process could not be signalled");
+		service_log(job->service, SLUICE_LOG_ERROR, "local.cancel", job,
+			    "its process could not be signalled");
 }
 
 /* ---- spawning ---- */
 
 static int spawn(struct job *job)
 {
-	char fd_text[16];
+	static char fd_text[] = "3";
 	char *argv[] = {job->service->shepherd, job->dir, fd_text, NULL};
 	posix_spawn_file_actions_t actions;
 	int pipe_fds[2], rc;
@@ -255,10 +279,14 @@ static int spawn(struct job *job)
 
 	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) != 0)
 		return errno;
-	(void)snprintf(fd_text, sizeof(fd_text), "%d", 100);
-	(void)posix_spawn_file_actions_init(&actions);
-	(void)posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], 100);
-	rc = posix_spawn(&pid, job->service->shepherd, &actions, NULL, argv, environ);
+	/* The pipe is 3 and nothing is open above it: inside the broker LMDB's descriptor would be inherited. */
+	rc = posix_spawn_file_actions_init(&actions);
+	if (rc == 0)
+		rc = posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], 3);
+	if (rc == 0)
+		rc = posix_spawn_file_actions_addclosefrom_np(&actions, 4);
+	if (rc == 0)
+		rc = posix_spawn(&pid, job->service->shepherd, &actions, NULL, argv, environ);
 	(void)posix_spawn_file_actions_destroy(&actions);
 	(void)close(pipe_fds[1]);
 	if (rc != 0) {
@@ -275,6 +303,19 @@ static int spawn(struct job *job)
 	return 0;
 }
 
+/* Before an attempt that has not started is reported as over: the shepherd of a scheduler that died may be
+ * about to start it, so the mark is taken away from it. False: it has started, or the mark cannot be written;
+ * it is looked at again. */
+static bool never_starts(struct job *job)
+{
+	int rc = attempt_forbid(job->dir);
+
+	if (rc != 0 && rc != SLUICE_E_EXISTS)
+		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
+			    "its start mark cannot be written; it is tried again");
+	return rc == 0;
+}
+
 static void start(struct job *job)
 {
 	struct payload payload;
@@ -283,7 +324,9 @@ static void start(struct job *job)
 
 	window_pause(job, WINDOW_INTENT, "intent");
 	if (job->cancel) {
-		report_final(job, "CANCELED", "cancelled after the intent, before its process was started", 0);
+		if (attempt_cancel(job->dir, 0) == 0 && never_starts(job))
+			report_final(job, "CANCELED",
+				     "cancelled after the intent, before its process was started", 0);
 		return;
 	}
 	rc = payload_parse(job->payload, job->payload_len, &payload, why, sizeof(why));
@@ -296,8 +339,10 @@ static void start(struct job *job)
 	if (rc == 0)
 		rc = spawn(job);
 	if (rc != 0) {
-		(void)snprintf(why, sizeof(why), "the shepherd could not be started: %s", rc > 0 ? strerror(rc) : sluice_error_text(rc));
-		report_final(job, "FAILED", why, 0);
+		(void)snprintf(why, sizeof(why), "the shepherd could not be started: %s",
+			       rc > 0 ? strerror(rc) : sluice_error_text(rc));
+		if (never_starts(job))
+			report_final(job, "FAILED", why, 0);
 	}
 }
 
@@ -306,11 +351,13 @@ static void start(struct job *job)
 static void reconcile(struct job *job)
 {
 	struct attempt_view view;
+	char evidence[256];
 
 	if (job->dropped || job->stage == STAGE_ENDED)
 		return;
 	if (attempt_look(job->dir, &view) != 0) {
-		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job, "its files cannot be read; it is looked at again");
+		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
+			    "its files cannot be read; it is looked at again");
 		return;
 	}
 	switch (view.state) {
@@ -328,7 +375,9 @@ static void reconcile(struct job *job)
 		report_end(job, &view);
 		return;
 	case ATTEMPT_LOST:
-		report_final(job, "FAILED", "lost: it was started, its process is gone and nobody saw how it ended", 0);
+		(void)snprintf(evidence, sizeof(evidence), "lost: it was started, its process is gone and %s",
+			       view.fault != NULL ? view.fault : "nobody saw how it ended");
+		report_final(job, "FAILED", evidence, 0);
 		return;
 	}
 }
@@ -345,9 +394,12 @@ void job_starter_said(struct job *job)
 	if (got <= 0 && job->stage == STAGE_SPAWNED) {
 		struct attempt_view view;
 
-		/* Died before it said anything. If the mark is not there it is tried again by the next look; do not loop. */
+		/* Died before it said anything. If the mark is not there it is tried again by the next look;
+		 * do not loop. */
 		if (attempt_look(job->dir, &view) == 0 && view.state == ATTEMPT_NOT_STARTED) {
-			report_final(job, "FAILED", "the shepherd ended before it started anything", 0);
+			if (never_starts(job))
+				report_final(job, "FAILED", "the shepherd ended before it started anything",
+					     0);
 			return;
 		}
 	}
@@ -374,7 +426,8 @@ static void on_intent(sluice_client *client, const sluice_reply *reply, void *us
 		reconcile(job);
 	} else if (code != 0) {
 		if (code != SLUICE_E_CANCELLED && code != SLUICE_E_CLOSED)
-			service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job, sluice_reply_text(reply));
+			service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job,
+				    sluice_reply_text(reply));
 		job->dropped = true; /* cancelled before, or another's now: nothing was started */
 	}
 	call_ended(job);
@@ -387,7 +440,8 @@ static void ask_intent(struct job *job)
 
 	(void)snprintf(tag, sizeof(tag), "%s#%u", job->id, job->attempt);
 	job->calls++;
-	if (sluice_job_intent(job->service->client, job->id, job->token, job->attempt, tag, &call, NULL) != 0) {
+	if (sluice_job_intent(job->service->client, job->id, job->token, job->attempt, tag, &call, NULL) !=
+	    0) {
 		job->dropped = true;
 		call_ended(job);
 	}
@@ -405,8 +459,10 @@ void job_taken(struct service *service, const sluice_delivery_view *delivery)
 		return;
 	}
 	job = job_new(service, delivery);
-	if (job == NULL || attempt_dir(service->spool, delivery->job, delivery->attempt, true, job->dir) != 0) {
-		service_log(service, SLUICE_LOG_ERROR, "local.spool", job, "no memory, or no room in the spool; its lease stays and it is taken over later");
+	if (job == NULL ||
+	    attempt_dir(service->spool, delivery->job, delivery->attempt, true, job->dir) != 0) {
+		service_log(service, SLUICE_LOG_ERROR, "local.spool", job,
+			    "no memory, or no room in the spool; its lease stays and it is taken over later");
 		if (job != NULL)
 			job_free(job);
 		return;
@@ -438,7 +494,8 @@ void job_lease_lost(struct service *service, const char *id, sluice_token token)
 
 	if (job == NULL || job->token != token || job->stage == STAGE_ENDED)
 		return;
-	/* Another holder, or a forced reset: what runs under this attempt is its business when it took over; after a reset nobody wants it. */
+	/* Another holder, or a forced reset: what runs under this attempt is its business when it took over;
+	 * after a reset nobody wants it. */
 	service_log(service, SLUICE_LOG_INFO, "local.lease_lost", job, "the lease is gone; it is let go");
 	job_free(job);
 }
@@ -453,12 +510,14 @@ void jobs_due(struct service *service, uint64_t now_ms)
 			job_free(job);
 			continue;
 		}
-		if (job->kill_ms != 0 && !job->killed_hard && job->kill_ms + KILL_GRACE_MS <= now_ms && job->stage != STAGE_ENDED) {
+		if (job->kill_ms != 0 && !job->killed_hard && job->kill_ms + KILL_GRACE_MS <= now_ms &&
+		    job->stage != STAGE_ENDED) {
 			job->killed_hard = true;
 			(void)attempt_cancel(job->dir, SIGKILL);
 		}
 		/* Nothing tells of it: its watch could not be set, or its files could not be read. */
-		if (job->watch_fd < 0 && job->starter_fd < 0 && job->calls == 0 && job->stage != STAGE_CLAIMED && job->stage != STAGE_ENDED)
+		if (job->watch_fd < 0 && job->starter_fd < 0 && job->calls == 0 &&
+		    job->stage != STAGE_CLAIMED && job->stage != STAGE_ENDED)
 			reconcile(job);
 	}
 }
