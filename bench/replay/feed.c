@@ -165,13 +165,16 @@ static void on_cancelled(sluice_client *client, const sluice_reply *reply, void 
 
 void feed_cancels(struct replay *replay)
 {
+	/* Cancelled when the process itself has said that it runs: its start is on record before anybody may end it. */
+	starts_read(replay);
 	for (size_t i = 0; i < replay->plan_count; i++) {
 		struct plan *plan = &replay->plans[i];
 		struct submit *cancel;
 		bool due;
 
 		(void)pthread_mutex_lock(&replay->lock);
-		due = plan->expect == EXPECT_CANCELED_RUNNING && plan->active_events > 0 && plan->terminal_events == 0 && !plan->cancel_sent;
+		due = plan->expect == EXPECT_CANCELED_RUNNING && plan->starts > 0 && plan->active_events > 0 && plan->terminal_events == 0 &&
+		      !plan->cancel_sent;
 		plan->cancel_sent = plan->cancel_sent || due;
 		(void)pthread_mutex_unlock(&replay->lock);
 		if (!due)

@@ -72,6 +72,7 @@ struct replay {
 	struct counts counts;
 	bool tty;
 	uint64_t begin_ms, drawn_ms;
+	long starts_pos; /* read so far */
 	uint64_t quarantined, findings;
 	char sample[ID_BYTES];
 };
@@ -109,6 +110,7 @@ bool view_summary(struct replay *replay); /* true: all agree */
 void view_explain(struct replay *replay);
 
 /* verify.c: reads ledger and starts; fills the plans */
+void starts_read(struct replay *replay); /* what was written since the last time */
 void verify_read(struct replay *replay);
 
 /* chaos.c */

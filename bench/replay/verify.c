@@ -34,18 +34,20 @@ static void read_ledger(struct replay *replay)
 	}
 }
 
-static void read_starts(struct replay *replay)
+void starts_read(struct replay *replay)
 {
 	FILE *file = fopen(replay->starts, "re");
 	char line[256], id[ID_BYTES];
 
 	if (file == NULL && errno == ENOENT)
 		return;
-	if (file == NULL)
+	if (file == NULL || fseek(file, replay->starts_pos, SEEK_SET) != 0)
 		fail(replay, "%s: %s", replay->starts, strerror(errno));
-	while (fgets(line, sizeof(line), file) != NULL) {
+	/* Lines are written at once, so what has no end yet is not there. */
+	while (fgets(line, sizeof(line), file) != NULL && strchr(line, '\n') != NULL) {
 		struct plan *plan = sscanf(line, "%63s", id) == 1 ? plan_find(replay, id) : NULL;
 
+		replay->starts_pos = ftell(file);
 		if (plan != NULL)
 			plan->starts++;
 	}
@@ -85,7 +87,7 @@ static void read_quarantine(struct replay *replay)
 void verify_read(struct replay *replay)
 {
 	read_ledger(replay);
-	read_starts(replay);
+	starts_read(replay);
 	read_audit(replay);
 	read_quarantine(replay);
 }
