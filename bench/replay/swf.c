@@ -19,7 +19,7 @@ const char *swf_notice_text(enum swf_notice notice)
 		[SWF_NO_HEADER] = "there are no header lines",
 		[SWF_DISORDER] = "submit times go back",
 		[SWF_EXTRA_COLUMNS] = "lines have more than 18 columns; the rest is ignored",
-		[SWF_UNKNOWN_VALUES] = "run time, status or user is -1 (unknown)",
+		[SWF_UNKNOWN_VALUES] = "optional values are -1 (unknown)",
 		[SWF_FRACTIONS] = "numbers have fractions; they are cut off",
 		[SWF_DOUBLE_IDS] = "job ids repeat the one before; they get a suffix",
 	};
@@ -64,34 +64,46 @@ static int parse_line(struct swf *swf, const struct line *at, char *text, struct
 	size_t columns = 0;
 	bool fraction = false;
 
-	for (char *word = strtok_r(text, " \t\r\n", &save); word != NULL; word = strtok_r(NULL, " \t\r\n", &save)) {
+	for (char *word = strtok_r(text, " \t\r\n", &save); word != NULL;
+	     word = strtok_r(NULL, " \t\r\n", &save)) {
 		if (columns < COLUMNS && !number(word, &values[columns], &fraction)) {
-			(void)snprintf(at->why, at->why_bytes, "%s, line %zu: column %zu is '%.30s'; expected a number", at->path, at->number, columns + 1, word);
+			(void)snprintf(at->why, at->why_bytes,
+				       "%s, line %zu: column %zu is '%.30s'; expected a number", at->path,
+				       at->number, columns + 1, word);
 			return -1;
 		}
 		columns++;
 	}
 	if (columns < COLUMNS) {
-		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: %zu columns; expected %d", at->path, at->number, columns, COLUMNS);
+		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: %zu columns; expected %d", at->path,
+			       at->number, columns, COLUMNS);
 		return -1;
 	}
 	if (values[COL_ID] < 0 || values[COL_SUBMIT] < 0) {
 		/* A submit time of -1 is a missing one. */
-		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: the %s is missing (%" PRId64 "); expected a number from 0", at->path, at->number,
-			       values[COL_ID] < 0 ? "job id" : "submit time", values[COL_ID] < 0 ? values[COL_ID] : values[COL_SUBMIT]);
+		(void)snprintf(at->why, at->why_bytes,
+			       "%s, line %zu: the %s is missing (%" PRId64 "); expected a number from 0",
+			       at->path, at->number, values[COL_ID] < 0 ? "job id" : "submit time",
+			       values[COL_ID] < 0 ? values[COL_ID] : values[COL_SUBMIT]);
 		return -1;
 	}
 	if (values[COL_STATUS] < -1 || values[COL_STATUS] > 5) {
-		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: status %" PRId64 "; expected -1 to 5", at->path, at->number, values[COL_STATUS]);
+		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: status %" PRId64 "; expected -1 to 5",
+			       at->path, at->number, values[COL_STATUS]);
 		return -1;
 	}
 	if (columns > COLUMNS)
 		notice(swf, SWF_EXTRA_COLUMNS, at->number);
 	if (fraction)
 		notice(swf, SWF_FRACTIONS, at->number);
-	if (values[COL_RUN] < 0 || values[COL_STATUS] < 0 || values[COL_USER] < 0)
-		notice(swf, SWF_UNKNOWN_VALUES, at->number);
-	*job = (struct swf_job){values[COL_ID], values[COL_SUBMIT], values[COL_RUN], values[COL_USER], (int)values[COL_STATUS], at->number};
+	for (size_t i = 0; i < COLUMNS; i++) {
+		if (values[i] < 0) {
+			notice(swf, SWF_UNKNOWN_VALUES, at->number);
+			break;
+		}
+	}
+	*job = (struct swf_job){values[COL_ID],	  values[COL_SUBMIT],	   values[COL_RUN],
+				values[COL_USER], (int)values[COL_STATUS], at->number};
 	return 0;
 }
 
@@ -114,6 +126,65 @@ static int add(struct swf *swf, const struct swf_job *job, size_t *io_capacity)
 	return 0;
 }
 
+/* "; Key: value". Other header lines are remarks, or go on from the one before; they are not kept. */
+static int add_header(struct swf *swf, char *text)
+{
+	char *key = text + strspn(text, " \t;"), *colon = strchr(key, ':'), *value, *end;
+	struct swf_header *headers, *header;
+
+	if (colon == NULL || colon == key || strcspn(key, " \t") < (size_t)(colon - key))
+		return 0;
+	if (colon[1] != ' ' && colon[1] != '\t')
+		return 0; /* a URL */
+	if (swf->header_count == SWF_HEADERS_MAX)
+		return 0;
+	*colon = 0;
+	value = colon + 1 + strspn(colon + 1, " \t");
+	for (end = value + strlen(value); end > value && strchr(" \t\r\n", end[-1]) != NULL; end--)
+		continue;
+	*end = 0;
+	headers = realloc(swf->headers, (swf->header_count + 1) * sizeof(*headers));
+	if (headers == NULL)
+		return -1;
+	swf->headers = headers;
+	header = &headers[swf->header_count++];
+	header->key = strdup(key);
+	header->value = strdup(value);
+	return header->key != NULL && header->value != NULL ? 0 : -1;
+}
+
+const char *swf_header_find(const struct swf *swf, const char *key, size_t n)
+{
+	for (size_t i = 0; i < swf->header_count; i++)
+		if (strcmp(swf->headers[i].key, key) == 0 && n-- == 0)
+			return swf->headers[i].value;
+	return NULL;
+}
+
+static int out_of_memory(const struct line *at)
+{
+	(void)snprintf(at->why, at->why_bytes, "out of memory");
+	return -1;
+}
+
+/* gzgets() stops at a newline, at the end, when the buffer is full, and cannot say that it read a NUL. */
+static int check_line(gzFile file, const struct line *at, const char *text)
+{
+	size_t len = strlen(text);
+
+	if (len > 0 && text[len - 1] == '\n')
+		return 0;
+	if (len == LINE_MAX_BYTES - 1)
+		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: longer than %d bytes", at->path,
+			       at->number, LINE_MAX_BYTES - 2);
+	else if (!gzeof(file))
+		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: a NUL byte; expected text", at->path,
+			       at->number);
+	else
+		return 0;
+	return -1;
+}
+
 static int read_lines(gzFile file, struct line *at, size_t jobs_max, struct swf *swf)
 {
 	char text[LINE_MAX_BYTES];
@@ -124,24 +195,22 @@ static int read_lines(gzFile file, struct line *at, size_t jobs_max, struct swf 
 		struct swf_job job;
 
 		at->number++;
-		if (strlen(text) == sizeof(text) - 1 && text[sizeof(text) - 2] != '\n') {
-			(void)snprintf(at->why, at->why_bytes, "%s, line %zu: longer than %d bytes", at->path, at->number, LINE_MAX_BYTES - 2);
+		if (check_line(file, at, text) != 0)
 			return -1;
-		}
 		if (text[strspn(text, " \t\r\n")] == 0)
 			continue;
 		if (text[strspn(text, " \t")] == ';') {
 			header = true;
+			if (add_header(swf, text) != 0)
+				return out_of_memory(at);
 			continue;
 		}
 		if (!header && swf->count == 0)
 			notice(swf, SWF_NO_HEADER, at->number);
 		if (parse_line(swf, at, text, &job) != 0)
 			return -1;
-		if (add(swf, &job, &capacity) != 0) {
-			(void)snprintf(at->why, at->why_bytes, "out of memory");
-			return -1;
-		}
+		if (add(swf, &job, &capacity) != 0)
+			return out_of_memory(at);
 	}
 	return 0;
 }
@@ -158,9 +227,15 @@ int swf_read(const char *path, size_t jobs_max, struct swf *ret, char *why, size
 		return -1;
 	}
 	rc = read_lines(file, &at, jobs_max, ret);
+	/* Of the stream before that of a line: where the data ends too early, the line does as well. Z_BUF_ERROR is a
+	 * gzip file that ends too early. */
 	(void)gzerror(file, &error);
-	if (rc == 0 && error < 0 && error != Z_BUF_ERROR) {
-		(void)snprintf(why, why_bytes, "%s: damaged gzip data after line %zu", path, at.number);
+	if (error == Z_ERRNO) {
+		(void)snprintf(why, why_bytes, "%s: %s", path, strerror(errno));
+		rc = -1;
+	} else if (error < 0) {
+		(void)snprintf(why, why_bytes, "%s: damaged or cut gzip data after line %zu", path,
+			       at.number);
 		rc = -1;
 	}
 	(void)gzclose(file);
@@ -175,6 +250,11 @@ int swf_read(const char *path, size_t jobs_max, struct swf *ret, char *why, size
 
 void swf_free(struct swf *swf)
 {
+	for (size_t i = 0; i < swf->header_count; i++) {
+		free(swf->headers[i].key);
+		free(swf->headers[i].value);
+	}
+	free(swf->headers);
 	free(swf->jobs);
 	memset(swf, 0, sizeof(*swf));
 }

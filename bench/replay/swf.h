@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Traces in the Standard Workload Format (Parallel Workloads Archive): 18 columns, header lines begin with ';'. Plain or gzip.
- * A wrong column count, or a missing id or submit time, is an error with its line number. Optional values of -1, a missing header, disorder of
- * submit times, columns beyond 18 and fractions are accepted; each kind is a notice, given once with its first line and its count.
+ * Traces in the Standard Workload Format (Parallel Workloads Archive): 18 columns, header lines begin with
+ * ';'. Plain or gzip. A wrong column count, a missing id or submit time and a damaged file are errors with
+ * their line number. Optional values of -1, a missing header, disorder of submit times, columns beyond 18 and
+ * fractions are accepted; each kind is a notice, given once with its first line and its count.
  */
 #ifndef SLUICE_REPLAY_SWF_H
 #define SLUICE_REPLAY_SWF_H
@@ -15,20 +16,39 @@ struct swf_job {
 	int64_t submit_s; /* since the trace's begin */
 	int64_t run_s;	  /* -1: unknown */
 	int64_t user;	  /* -1: unknown */
-	int status;	  /* 0 failed, 1 completed, 2 and 3 partial, 4 partial and failed, 5 cancelled, -1 unknown */
+	int status; /* 0 failed, 1 completed, 2 and 3 partial, 4 partial and failed, 5 cancelled, -1 unknown */
 	size_t line;
 };
-enum swf_notice { SWF_NO_HEADER, SWF_DISORDER, SWF_EXTRA_COLUMNS, SWF_UNKNOWN_VALUES, SWF_FRACTIONS, SWF_DOUBLE_IDS, SWF_NOTICE_COUNT };
+enum swf_notice {
+	SWF_NO_HEADER,
+	SWF_DISORDER,
+	SWF_EXTRA_COLUMNS,
+	SWF_UNKNOWN_VALUES,
+	SWF_FRACTIONS,
+	SWF_DOUBLE_IDS,
+	SWF_NOTICE_COUNT
+};
+/* "; Key: value" of the header, in file order; keys may repeat. More than the limit are left out. */
+enum { SWF_HEADERS_MAX = 1024 };
+struct swf_header {
+	char *key, *value;
+};
 struct swf {
 	struct swf_job *jobs; /* in file order */
 	size_t count;
+	struct swf_header *headers;
+	size_t header_count;
 	struct {
 		size_t count, first_line;
 	} notices[SWF_NOTICE_COUNT];
 };
+/* The text is static. */
 const char *swf_notice_text(enum swf_notice notice);
-/* Reads at most jobs_max jobs (0: all). 0, or -1 with why (file, line, what was wrong and expected). *ret is owned: swf_free. */
+/* Reads at most jobs_max jobs (0: all). 0, or -1 with why (file, line, what was wrong and expected), and *ret
+ * is empty. *ret is owned: swf_free. Blocks for the file. */
 int swf_read(const char *path, size_t jobs_max, struct swf *ret, char *why, size_t why_bytes);
+/* The n-th value of a key ("Acknowledge"), from 0; NULL: there is none. Borrowed from swf. */
+const char *swf_header_find(const struct swf *swf, const char *key, size_t n);
 void swf_free(struct swf *swf);
 
 #endif

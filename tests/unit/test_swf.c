@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Traces: what is read, what is refused with its line, what is accepted with a notice. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "bench/replay/swf.h"
+
+/* A good line but for its id and submit time; and all of one. */
+#define REST " 5 60 4 -1 -1 4 -1 -1 1 7 -1 -1 -1 -1 -1 -1\n"
+#define GOOD "1 0" REST
+
+static char path[64];
+
+static void setup(void)
+{
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/tmp/sluice-test-swf-XXXXXX");
+	fd = mkstemp(path);
+	cr_assert_geq(fd, 0);
+	(void)close(fd);
+}
+
+static void teardown(void)
+{
+	(void)unlink(path);
+}
+
+TestSuite(swf, .init = setup, .fini = teardown, .timeout = 30);
+
+static void put(const char *bytes, size_t len)
+{
+	FILE *file = fopen(path, "w");
+
+	cr_assert_not_null(file);
+	cr_assert_eq(fwrite(bytes, 1, len, file), len);
+	cr_assert_eq(fclose(file), 0);
+}
+
+static struct swf read_good(const char *text)
+{
+	struct swf swf;
+	char why[512] = "";
+
+	put(text, strlen(text));
+	cr_assert_eq(swf_read(path, 0, &swf, why, sizeof(why)), 0, "%s", why);
+	return swf;
+}
+
+static void refuse(const char *bytes, size_t len, const char *part)
+{
+	struct swf swf;
+	char why[512] = "";
+
+	put(bytes, len);
+	cr_expect_eq(swf_read(path, 0, &swf, why, sizeof(why)), -1, "'%.60s' was taken", bytes);
+	cr_expect_not_null(strstr(why, part), "'%.60s': '%s' lacks '%s'", bytes, why, part);
+	cr_expect_not_null(strstr(why, path), "the file is named: '%s'", why);
+	cr_expect(swf.jobs == NULL && swf.headers == NULL, "nothing is left to free");
+}
+
+/* The kinds that were seen, as bits. */
+static unsigned kinds(const struct swf *swf)
+{
+	unsigned seen = 0;
+
+	for (unsigned i = 0; i < SWF_NOTICE_COUNT; i++) {
+		cr_expect_eq(swf->notices[i].count == 0, swf->notices[i].first_line == 0);
+		seen |= swf->notices[i].count > 0 ? 1u << i : 0;
+	}
+	return seen;
+}
+
+Test(swf, a_job_is_read_with_its_columns)
+{
+	struct swf swf =
+		read_good("; Version: 2.2\n\n 17\t 300 5 60.5 4 99.25 3 4 100 3 5 7 8 9 1 2 16 3\r\n");
+
+	cr_assert_eq(swf.count, 1);
+	cr_expect_eq(swf.jobs[0].id, 17);
+	cr_expect_eq(swf.jobs[0].submit_s, 300);
+	cr_expect_eq(swf.jobs[0].run_s, 60);
+	cr_expect_eq(swf.jobs[0].user, 7);
+	cr_expect_eq(swf.jobs[0].status, 5);
+	cr_expect_eq(swf.jobs[0].line, 3);
+	cr_expect_eq(kinds(&swf), 1u << SWF_FRACTIONS);
+	swf_free(&swf);
+}
+
+Test(swf, the_last_line_may_lack_its_newline)
+{
+	struct swf swf = read_good("; x\n" GOOD "2 1 5 60 4 -1 -1 4 -1 -1 1 7 -1 -1 -1 -1 -1 -1");
+
+	cr_expect_eq(swf.count, 2);
+	swf_free(&swf);
+}
+
+Test(swf, a_wrong_line_is_refused_with_its_number)
+{
+	static const struct {
+		const char *text, *part;
+	} rows[] = {
+		{"; h\n" GOOD "2 0 5 60 4 -1 -1 4 -1 -1 1 7 -1 -1 -1 -1 -1\n",
+		 "line 3: 17 columns; expected 18"},
+		{"7\n", "line 1: 1 columns"},
+		{"-1 0" REST, "line 1: the job id is missing"},
+		{"; h\n1 -1" REST, "line 2: the submit time is missing"},
+		{"1 -5" REST, "the submit time is missing (-5)"},
+		{"x 0" REST, "line 1: column 1 is 'x'; expected a number"},
+		{"1 ?" REST, "column 2 is '?'"},
+		{"1 - " REST, "column 2 is '-'"},
+		{"1 nan" REST, "column 2 is 'nan'"},
+		{"1 0x10" REST, "column 2 is '0x10'"},
+		{"1 1e3" REST, "column 2 is '1e3'"},
+		{"1 1.2.3" REST, "column 2 is '1.2.3'"},
+		{"99999999999999999999 0" REST, "column 1 is"},
+		{"1 0 5 60 4 -1 -1 4 -1 -1 6 7 -1 -1 -1 -1 -1 -1\n", "line 1: status 6; expected -1 to 5"},
+		{"1 0 5 60 4 -1 -1 4 -1 -1 -2 7 -1 -1 -1 -1 -1 -1\n", "status -2"},
+		{"", "there are no jobs"},
+		{"; only a header\n\n", "there are no jobs"},
+	};
+	static const char nul[] =
+		"; h\n" GOOD "2 0 5 60 4 -1 -1 4 -1 -1 1 7 -1 -1 -1 -1 -1 -1\0 hidden\n" GOOD;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		refuse(rows[i].text, strlen(rows[i].text), rows[i].part);
+	refuse(nul, sizeof(nul) - 1, "line 3: a NUL byte");
+}
+
+Test(swf, a_line_is_tried_at_its_limit)
+{
+	char text[10000] = "1 0 5 60 4 -1 -1 4 -1 -1 1 7 -1 -1 -1 -1 -1 -1 ";
+	struct swf swf;
+
+	memset(text + strlen(text), 'x', 8190 - strlen(text));
+	memcpy(text + 8190, "\n", 2);
+	swf = read_good(text);
+	cr_expect_eq(swf.count, 1);
+	cr_expect_eq(kinds(&swf) & (1u << SWF_EXTRA_COLUMNS), 1u << SWF_EXTRA_COLUMNS);
+	swf_free(&swf);
+	memcpy(text + 8190, "x\n", 3);
+	refuse(text, strlen(text), "line 1: longer than 8190 bytes");
+}
+
+Test(swf, what_is_merely_odd_is_a_notice)
+{
+	static const char *const all = " 5 60 4 1 1 4 1 1 1 7 1 1 1 1 1 1";
+	static const struct {
+		const char *first, *rest;
+		unsigned kind;
+	} rows[] = {
+		{"; h\n1 0", "\n", SWF_NOTICE_COUNT},
+		{"1 0", "\n", SWF_NO_HEADER},
+		{"; h\n1 0", " {1,2} q x\n", SWF_EXTRA_COLUMNS},
+		{"; h\n1 0.5", "\n", SWF_FRACTIONS},
+		{"; h\n0 9 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n1 8", "\n", SWF_DISORDER},
+		{"; h\n1 0 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n1 0", "\n", SWF_DOUBLE_IDS},
+		{"; h\n1 0 -1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n2 0", "\n", SWF_UNKNOWN_VALUES},
+		{"; h\n1 0 1 1 1 1 1 1 1 1 -1 1 1 1 1 1 1 1\n2 0", "\n", SWF_UNKNOWN_VALUES},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char text[512];
+		struct swf swf;
+
+		(void)snprintf(text, sizeof(text), "%s%s%s", rows[i].first, all, rows[i].rest);
+		swf = read_good(text);
+		cr_expect_eq(kinds(&swf), rows[i].kind < SWF_NOTICE_COUNT ? 1u << rows[i].kind : 0u, "%s",
+			     text);
+		swf_free(&swf);
+	}
+}
+
+Test(swf, a_notice_counts_and_keeps_its_first_line)
+{
+	struct swf swf = read_good("; h\n1 5" REST "2 4" REST "3 4" REST "4 3" REST);
+
+	cr_expect_eq(swf.notices[SWF_DISORDER].count, 2);
+	cr_expect_eq(swf.notices[SWF_DISORDER].first_line, 3);
+	cr_expect_eq(swf.notices[SWF_UNKNOWN_VALUES].count, 4);
+	cr_expect_eq(swf.jobs[3].submit_s, 3, "file order is kept");
+	for (unsigned i = 0; i < SWF_NOTICE_COUNT; i++)
+		cr_expect_gt(strlen(swf_notice_text((enum swf_notice)i)), 0);
+	swf_free(&swf);
+}
+
+Test(swf, no_more_jobs_are_read_than_wanted)
+{
+	static const char text[] = GOOD "2 0" REST "this is not read\n";
+	struct swf swf;
+	char why[512] = "";
+
+	put(text, strlen(text));
+	cr_assert_eq(swf_read(path, 2, &swf, why, sizeof(why)), 0, "%s", why);
+	cr_expect_eq(swf.count, 2);
+	swf_free(&swf);
+	cr_expect_eq(swf_read(path, 3, &swf, why, sizeof(why)), -1);
+}
+
+Test(swf, the_header_is_a_dictionary)
+{
+	struct swf swf = read_good(
+		";   --- converted ---\n; Computer: \t A b: c \r\n;Acknowledge: One\n; \n"
+		";  http://not.a/key\n; two words: no\n; Acknowledge: Two\n; : no\n; Empty: \n" GOOD);
+
+	cr_expect_eq(swf.header_count, 4);
+	cr_expect_str_eq(swf_header_find(&swf, "Computer", 0), "A b: c");
+	cr_expect_str_eq(swf_header_find(&swf, "Acknowledge", 0), "One");
+	cr_expect_str_eq(swf_header_find(&swf, "Acknowledge", 1), "Two");
+	cr_expect_null(swf_header_find(&swf, "Acknowledge", 2));
+	cr_expect_str_eq(swf_header_find(&swf, "Empty", 0), "");
+	cr_expect_null(swf_header_find(&swf, "http", 0));
+	cr_expect_eq(kinds(&swf) & (1u << SWF_NO_HEADER), 0);
+	swf_free(&swf);
+}
+
+Test(swf, the_header_is_tried_at_its_limit)
+{
+	enum { LINES = SWF_HEADERS_MAX + 1 };
+	char *text = calloc(LINES + 1, 64);
+	size_t len = 0;
+	struct swf swf;
+
+	cr_assert_not_null(text);
+	for (int i = 0; i < LINES; i++)
+		len += (size_t)sprintf(text + len, "; K: %d\n", i);
+	memcpy(text + len, GOOD, sizeof(GOOD));
+	swf = read_good(text);
+	cr_expect_eq(swf.header_count, SWF_HEADERS_MAX);
+	cr_expect_str_eq(swf_header_find(&swf, "K", SWF_HEADERS_MAX - 1), "1023");
+	cr_expect_eq(swf.count, 1);
+	swf_free(&swf);
+	free(text);
+}
+
+Test(swf, a_gzip_file_is_read_and_a_cut_or_damaged_one_refused)
+{
+	enum { JOBS = 2000 };
+	static char packed[JOBS * 64];
+	gzFile file = gzopen(path, "wb");
+	struct swf swf;
+	char why[512] = "";
+	size_t len;
+	FILE *in;
+
+	cr_assert_not_null(file);
+	for (int i = 0; i < JOBS; i++)
+		cr_assert_gt(gzprintf(file, "%d %d%s", i, i * 7919 % 100003, REST), 0);
+	cr_assert_eq(gzclose(file), Z_OK);
+	cr_assert_eq(swf_read(path, 0, &swf, why, sizeof(why)), 0, "%s", why);
+	cr_expect_eq(swf.count, JOBS);
+	swf_free(&swf);
+	in = fopen(path, "r");
+	cr_assert_not_null(in);
+	len = fread(packed, 1, sizeof(packed), in);
+	(void)fclose(in);
+	cr_assert(len > 1000 && len < sizeof(packed));
+	/* Within the data, and within the sum of eight bytes at its end, where every job has been read already. */
+	refuse(packed, len / 2, "damaged or cut gzip data after line");
+	refuse(packed, len - 9, "damaged or cut gzip data after line");
+	refuse(packed, len - 1, "damaged or cut gzip data after line 2000");
+	packed[len - 6] ^= 0x55; /* of the CRC */
+	refuse(packed, len, "damaged or cut gzip data after line");
+}
+
+Test(swf, a_file_that_cannot_be_read_says_why)
+{
+	struct swf swf;
+	char why[512] = "";
+
+	cr_expect_eq(swf_read("/no/such/trace.swf", 0, &swf, why, sizeof(why)), -1);
+	cr_expect_str_eq(why, "/no/such/trace.swf: No such file or directory");
+	cr_expect_eq(swf_read("/tmp", 0, &swf, why, sizeof(why)), -1);
+	cr_expect_str_eq(why, "/tmp: Is a directory");
+}
+
+/* ./dev run rests on it: each kind of end, and the people to thank. */
+Test(swf, the_excerpt_has_every_status_and_its_acknowledgement)
+{
+	size_t counts[7] = {0}, before = 0, after = 0;
+	struct swf swf;
+	char why[512] = "";
+
+	cr_assert_eq(swf_read(SWF_EXCERPT, 0, &swf, why, sizeof(why)), 0, "%s", why);
+	for (size_t i = 0; i < swf.count; i++) {
+		const struct swf_job *job = &swf.jobs[i];
+
+		counts[job->status + 1]++;
+		before += job->status == 5 && job->run_s <= 0;
+		after += job->status == 5 && job->run_s > 0;
+	}
+	cr_expect_geq(swf.count, 520);
+	cr_expect_eq(counts[0], 20);
+	cr_expect_eq(counts[1], 95);
+	cr_expect_eq(counts[2], 365);
+	cr_expect_eq(counts[3] + counts[4] + counts[5], 0);
+	cr_expect_eq(before, 12);
+	cr_expect_eq(after, 44);
+	cr_expect_str_eq(swf_header_find(&swf, "Acknowledge", 0), "Moe Jette, LLNL");
+	cr_expect_str_eq(swf_header_find(&swf, "Acknowledge", 1), "Ake Sandgren");
+	swf_free(&swf);
+}
