@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "broker/core/core_internal.h"
+#include "broker/core/job_text.h"
 #include "broker/core/machine.h"
 #include "broker/core/router.h"
 
@@ -90,6 +91,7 @@ int refuse(struct outcome *out, int code, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(out->text, sizeof(out->text), format, args);
 	va_end(args);
+	job_text_trim(out->text); /* it may have been cut inside a character */
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "broker/core/apply.h"
+#include "broker/core/job_text.h"
 
 typedef int (*query_fn)(struct query *q, const Sluice__Request *request);
 
@@ -66,6 +67,7 @@ int query_refuse(struct query *q, int code, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	job_text_trim(text); /* it may have been cut inside a character */
 	q->reply->code = code;
 	if (q->reply->text != NULL && q->reply->text != protobuf_c_empty_string)
 		free(q->reply->text);

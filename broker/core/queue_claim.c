@@ -291,39 +291,66 @@ static int claim_resume(struct apply *a, const struct cmd_claim *m, struct outco
 
 /* ---- queues of jobs: the entry is taken off, the lease is the ledger's ---- */
 
+/* Takes one picked entry off the queue and leases its job. */
+static int claim_picked_job(struct apply *a, uint64_t queue, uint64_t seq, struct job_deliveries *deliveries)
+{
+	struct queue_item item;
+	uint64_t job;
+	int rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
+
+	if (rc == 0 && item.body.len != 8)
+		rc = SLUICE_E_CORRUPT;
+	if (rc != 0)
+		return rc;
+	job = get_be64(item.body.data);
+	rc = queue_item_del(a, queue, seq);
+	return rc != 0 ? rc : job_claim_ready(a, job, deliveries);
+}
+
+/* Payloads are known only job by job: what does not fit into this delivery goes back to its place, as an exception. */
+static int return_picked(struct apply *a, uint64_t queue, struct queue_cell *cell, const struct picked *picked, uint32_t from)
+{
+	struct queue_item item;
+	int rc = 0;
+
+	for (uint32_t i = from; rc == 0 && i < picked->count; i++) {
+		rc = queue_item_get(a->txn, a->gateway, queue, picked->seq[i], &item);
+		if (rc == 0)
+			rc = ready_put(a, queue, cell, item.priority, picked->seq[i]);
+	}
+	return rc;
+}
+
 static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries, uint32_t *io_count)
 {
 	struct queue_cell cell;
 	struct picked picked;
-	struct queue_item item;
+	uint32_t taken = 0;
 	int rc = queue_cell_get(a->txn, a->gateway, m->queue, &cell);
 
 	picked.count = 0;
 	picked.bytes = 0;
+	if (rc == 0 && job_deliveries_full(deliveries))
+		return cell.ready > 0 ? queue_ready_effect(a, m->queue) : 0; /* orphans have filled it */
 	if (rc == 0)
 		rc = pick_exceptions(a, m->queue, &cell, max, &picked);
 	if (rc == 0 && picked.count == 0)
 		rc = pick_in_order(a, m->queue, &cell, max, &picked);
+	if (rc == 0) /* before the ledger's own changes of the cell */
+		rc = queue_cell_put(a, m->queue, &cell);
+	for (; rc == 0 && taken < picked.count && !job_deliveries_full(deliveries); taken++)
+		rc = claim_picked_job(a, m->queue, picked.seq[taken], deliveries);
+	if (rc == 0)
+		rc = queue_cell_get(a->txn, a->gateway, m->queue, &cell);
+	if (rc == 0)
+		rc = return_picked(a, m->queue, &cell, &picked, taken);
 	if (rc != 0)
 		return rc;
-	cell.ready -= picked.count;
-	cell.bytes -= (uint64_t)picked.count * (QUEUE_ITEM_FIXED_BYTES + 8);
+	cell.ready -= taken;
+	cell.bytes -= (uint64_t)taken * (QUEUE_ITEM_FIXED_BYTES + 8);
 	rc = queue_cell_put(a, m->queue, &cell);
-	for (uint32_t i = 0; rc == 0 && i < picked.count; i++) {
-		uint64_t job;
-
-		rc = queue_item_get(a->txn, a->gateway, m->queue, picked.seq[i], &item);
-		if (rc == 0 && item.body.len != 8)
-			rc = SLUICE_E_CORRUPT;
-		if (rc != 0)
-			break;
-		job = get_be64(item.body.data);
-		rc = queue_item_del(a, m->queue, picked.seq[i]);
-		if (rc == 0)
-			rc = job_claim_ready(a, job, deliveries);
-	}
-	*io_count += picked.count;
-	if (rc == 0 && picked.count > 0 && cell.ready > 0)
+	*io_count += taken;
+	if (rc == 0 && taken > 0 && cell.ready > 0)
 		rc = queue_ready_effect(a, m->queue);
 	return rc;
 }

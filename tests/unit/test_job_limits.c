@@ -154,3 +154,33 @@ Test(job_limits, quarantine_rows)
 	cr_expect_eq(world_records(&world, STORE_QUAR), LIMIT_QUARANTINE_ROWS_MAX, "the bound holds");
 	cr_expect_gt(first_row(), first, "the oldest went");
 }
+
+/* A claim of many jobs is cut where its payloads are too large for one delivery; the rest keeps its place. */
+Test(job_limits, a_claim_of_large_jobs_is_cut_and_goes_on)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct cmd_claim m = {world_queue_ref(&world, "runs").id, 1000, 0, 0};
+	char name[16];
+	unsigned claimed = 0, claims = 0;
+
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "big%02d", i);
+		cr_assert_eq(submit(name, LIMIT_JOB_PAYLOAD_BYTES_MAX).code, 0);
+	}
+	for (; claimed < 20 && claims < 20; claims++) {
+		struct outcome out = world_must(&world, COMMAND_CLAIM, session, &m);
+		size_t bytes = 0;
+
+		cr_assert_gt(out.count, 0);
+		claimed += out.count;
+		for (size_t i = 0; i < effects_count(world.effects); i++)
+			if (effects_at(world.effects, i)->kind == FX_JOBS)
+				bytes += effects_at(world.effects, i)->payload.len;
+		cr_expect_lt(bytes, LIMIT_FRAME_BYTES_MAX);
+		if (claimed < 20)
+			cr_expect_eq(world_effects(&world, FX_QUEUE_READY), 1, "and says that there is more");
+	}
+	cr_expect_eq(claimed, 20);
+	cr_expect_gt(claims, 1);
+	cr_expect_eq(world_ready(&world, "runs"), 0);
+}
