@@ -7,24 +7,21 @@
  * the largest, and then put as any other.
  */
 #include <errno.h>
-#include <fcntl.h>
+#include <inttypes.h>
 #include <lmdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "broker/store/store_impl.h"
 #include "broker/util/bytes.h"
 #include "broker/util/clock.h"
 
-enum { READERS_MAX = 126, APPEND_PAUSE = 64, FACTS_AGE_MS = 500 };
+enum { READERS_MAX = 126, APPEND_PAUSE = 64, FACTS_AGE_MS = 500, FULL_BELOW_BYTES = 1 << 20, FREE_DBI = 0 };
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 static const uint64_t map_bytes_default = 1ull << 30; /* TSan's shadow cannot take more */
@@ -38,14 +35,17 @@ static const uint64_t map_bytes_default = 64ull << 30;
 static const uint64_t map_bytes_default = 64ull << 30;
 #endif
 
+static const struct sluice_slice schema_key = {"store_schema", 12};
+
 struct lmdb;
 struct lmdb_txn {
 	struct lmdb *lmdb;
 	MDB_txn *txn;
 	bool write;
 	MDB_cursor *cursors[STORE_TABLE_COUNT]; /* write: one for puts and look-ups */
-	_Atomic uint64_t since_ms;		 /* read: 0 while in the pool */
-	struct lmdb_txn *pool_next;		 /* free ones */
+	_Atomic uint64_t since_ms;		/* read: 0 while in the pool */
+	_Atomic uint64_t snapshot;  /* read: the commit that it sees; UINT64_MAX while in the pool */
+	struct lmdb_txn *pool_next; /* free ones */
 	struct lmdb_txn *all_next;
 };
 
@@ -59,6 +59,7 @@ struct lmdb {
 	struct lmdb_txn *pool, *all_readers;
 	struct lmdb_txn writer;
 	uint64_t map_bytes;
+	uint64_t reserved_end; /* the file has disk up to here */
 	size_t page_bytes;
 	_Atomic uint64_t commits;
 	_Atomic uint64_t used_bytes, facts_ms;
@@ -73,15 +74,6 @@ static MDB_val val(struct sluice_slice bytes)
 static struct sluice_slice slice(MDB_val bytes)
 {
 	return (struct sluice_slice){bytes.mv_data, bytes.mv_size};
-}
-
-static uint64_t disk_free(const struct lmdb *lmdb)
-{
-	struct statvfs fs;
-
-	if (statvfs(lmdb->dir, &fs) != 0)
-		return UINT64_MAX;
-	return (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
 static int map_error(const struct lmdb *lmdb, int rc)
@@ -99,11 +91,13 @@ static int map_error(const struct lmdb *lmdb, int rc)
 		return store_fail(SLUICE_E_NO_SPACE, "%s", strerror(rc));
 	case EIO:
 		/* LMDB answers a short write with EIO, which is what a full disk looks like. */
-		if (disk_free(lmdb) < 1u << 20)
+		if (dir_disk_free(lmdb->dir) < FULL_BELOW_BYTES)
 			return store_fail(SLUICE_E_NO_SPACE, "the disk is full");
 		return store_fail(SLUICE_E_IO, "%s", strerror(rc));
 	case ENOMEM:
 		return SLUICE_E_NOMEM;
+	case MDB_READERS_FULL:
+		return store_fail(SLUICE_E_BUSY, "%d read transactions are open", READERS_MAX);
 	case MDB_CORRUPTED:
 	case MDB_PAGE_NOTFOUND:
 	case MDB_INVALID:
@@ -117,10 +111,20 @@ static int map_error(const struct lmdb *lmdb, int rc)
 
 /* ---- transactions ---- */
 
+static void reader_return(struct lmdb *lmdb, struct lmdb_txn *txn)
+{
+	atomic_store(&txn->since_ms, 0);
+	atomic_store(&txn->snapshot, UINT64_MAX);
+	(void)pthread_mutex_lock(&lmdb->lock);
+	txn->pool_next = lmdb->pool;
+	lmdb->pool = txn;
+	(void)pthread_mutex_unlock(&lmdb->lock);
+}
+
 static int reader_take(struct lmdb *lmdb, struct lmdb_txn **ret)
 {
 	struct lmdb_txn *txn;
-	int rc = 0;
+	int rc;
 
 	(void)pthread_mutex_lock(&lmdb->lock);
 	txn = lmdb->pool;
@@ -129,31 +133,28 @@ static int reader_take(struct lmdb *lmdb, struct lmdb_txn **ret)
 	(void)pthread_mutex_unlock(&lmdb->lock);
 	if (txn != NULL) {
 		rc = mdb_txn_renew(txn->txn);
-		if (rc == 0) {
-			atomic_store(&txn->since_ms, clock_mono_ns() / 1000000 + 1);
-			*ret = txn;
-			return 0;
+		if (rc != 0) {
+			reader_return(lmdb, txn);
+			return map_error(lmdb, rc);
 		}
+	} else {
+		txn = calloc(1, sizeof(*txn));
+		if (txn == NULL)
+			return SLUICE_E_NOMEM;
+		txn->lmdb = lmdb;
+		rc = mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn->txn);
+		if (rc != 0) {
+			free(txn);
+			return map_error(lmdb, rc);
+		}
+		atomic_init(&txn->snapshot, UINT64_MAX);
 		(void)pthread_mutex_lock(&lmdb->lock);
-		txn->pool_next = lmdb->pool;
-		lmdb->pool = txn;
+		txn->all_next = lmdb->all_readers;
+		lmdb->all_readers = txn;
 		(void)pthread_mutex_unlock(&lmdb->lock);
-		return map_error(lmdb, rc);
 	}
-	txn = calloc(1, sizeof(*txn));
-	if (txn == NULL)
-		return SLUICE_E_NOMEM;
-	txn->lmdb = lmdb;
-	rc = mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn->txn);
-	if (rc != 0) {
-		free(txn);
-		return map_error(lmdb, rc);
-	}
+	atomic_store(&txn->snapshot, mdb_txn_id(txn->txn));
 	atomic_store(&txn->since_ms, clock_mono_ns() / 1000000 + 1);
-	(void)pthread_mutex_lock(&lmdb->lock);
-	txn->all_next = lmdb->all_readers;
-	lmdb->all_readers = txn;
-	(void)pthread_mutex_unlock(&lmdb->lock);
 	*ret = txn;
 	return 0;
 }
@@ -200,11 +201,19 @@ static void lmdb_abort(void *handle)
 		return;
 	}
 	mdb_txn_reset(txn->txn);
-	atomic_store(&txn->since_ms, 0);
-	(void)pthread_mutex_lock(&lmdb->lock);
-	txn->pool_next = lmdb->pool;
-	lmdb->pool = txn;
-	(void)pthread_mutex_unlock(&lmdb->lock);
+	reader_return(lmdb, txn);
+}
+
+/* Until the meta page is touched, a failed commit is as if it had not been tried. When writing that page failed, LMDB refuses all further
+ * transactions, and only that tells the two apart. */
+static int commit_error(struct lmdb *lmdb, int rc)
+{
+	MDB_txn *probe = NULL;
+
+	if (mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &probe) != 0)
+		return store_fail(SLUICE_E_IO, "the meta page could not be written: %s", mdb_strerror(rc));
+	mdb_txn_abort(probe);
+	return map_error(lmdb, rc);
 }
 
 static int lmdb_commit(void *handle)
@@ -214,23 +223,13 @@ static int lmdb_commit(void *handle)
 
 	cursors_close(txn);
 	rc = mdb_txn_commit(txn->txn);
-	if (rc == 0)
-		atomic_fetch_add(&txn->lmdb->commits, 1);
-	return map_error(txn->lmdb, rc);
+	if (rc != 0)
+		return commit_error(txn->lmdb, rc);
+	atomic_fetch_add(&txn->lmdb->commits, 1);
+	return 0;
 }
 
 /* ---- records ---- */
-
-static int lmdb_get(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
-{
-	struct lmdb_txn *txn = handle;
-	MDB_val k = val(key), v;
-	int rc = mdb_get(txn->txn, txn->lmdb->dbis[table], &k, &v);
-
-	if (rc == 0)
-		*ret = slice(v);
-	return map_error(txn->lmdb, rc);
-}
 
 static int write_cursor(struct lmdb_txn *txn, enum store_table table, MDB_cursor **ret)
 {
@@ -242,9 +241,30 @@ static int write_cursor(struct lmdb_txn *txn, enum store_table table, MDB_cursor
 	return rc;
 }
 
+/* The writer's cursor stays where the last call left it, which is near the next key more often than not. */
+static int lmdb_get(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
+{
+	struct lmdb_txn *txn = handle;
+	MDB_val k = val(key), v;
+	MDB_cursor *cursor;
+	int rc;
+
+	if (txn->write) {
+		rc = write_cursor(txn, table, &cursor);
+		if (rc == 0)
+			rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_KEY);
+	} else {
+		rc = mdb_get(txn->txn, txn->lmdb->dbis[table], &k, &v);
+	}
+	if (rc == 0)
+		*ret = slice(v);
+	return map_error(txn->lmdb, rc);
+}
+
 static bool appends(enum store_table table)
 {
-	return table == STORE_LOG || table == STORE_ITEM || table == STORE_HIST || table == STORE_JOB || table == STORE_QUAR || table == STORE_CHANGE;
+	return table == STORE_LOG || table == STORE_ITEM || table == STORE_HIST || table == STORE_JOB ||
+	       table == STORE_QUAR || table == STORE_CHANGE;
 }
 
 static int lmdb_put(void *handle, enum store_table table, struct sluice_slice key, size_t len, void **ret)
@@ -277,9 +297,15 @@ static int lmdb_put(void *handle, enum store_table table, struct sluice_slice ke
 static int lmdb_del(void *handle, enum store_table table, struct sluice_slice key)
 {
 	struct lmdb_txn *txn = handle;
-	MDB_val k = val(key);
+	MDB_val k = val(key), v;
+	MDB_cursor *cursor;
+	int rc = write_cursor(txn, table, &cursor);
 
-	return map_error(txn->lmdb, mdb_del(txn->txn, txn->lmdb->dbis[table], &k, NULL));
+	if (rc == 0)
+		rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_KEY);
+	if (rc == 0)
+		rc = mdb_cursor_del(cursor, 0);
+	return map_error(txn->lmdb, rc);
 }
 
 static int seek(MDB_cursor *cursor, struct sluice_slice key, MDB_val *ret_key, MDB_val *ret_value)
@@ -290,36 +316,29 @@ static int seek(MDB_cursor *cursor, struct sluice_slice key, MDB_val *ret_key, M
 	return mdb_cursor_get(cursor, ret_key, ret_value, MDB_SET_RANGE);
 }
 
-static int find(struct lmdb_txn *txn, enum store_table table, struct sluice_slice key, bool before, struct sluice_slice *ret_key,
-		struct sluice_slice *ret_value)
+static int lmdb_at_or_before(void *handle, enum store_table table, struct sluice_slice key,
+			     struct sluice_slice *ret_key, struct sluice_slice *ret_value)
 {
+	struct lmdb_txn *txn = handle;
 	MDB_cursor *cursor;
 	MDB_val k, v;
-	int rc = mdb_cursor_open(txn->txn, txn->lmdb->dbis[table], &cursor);
+	int rc = txn->write ? write_cursor(txn, table, &cursor)
+			    : mdb_cursor_open(txn->txn, txn->lmdb->dbis[table], &cursor);
 
 	if (rc != 0)
 		return map_error(txn->lmdb, rc);
 	rc = seek(cursor, key, &k, &v);
-	if (before && rc == MDB_NOTFOUND)
+	if (rc == MDB_NOTFOUND)
 		rc = mdb_cursor_get(cursor, &k, &v, MDB_LAST);
-	else if (before && rc == 0 && (k.mv_size != key.len || memcmp(k.mv_data, key.data, key.len) != 0))
+	else if (rc == 0 && (k.mv_size != key.len || memcmp(k.mv_data, key.data, key.len) != 0))
 		rc = mdb_cursor_get(cursor, &k, &v, MDB_PREV);
-	mdb_cursor_close(cursor);
+	if (!txn->write)
+		mdb_cursor_close(cursor);
 	if (rc == 0) {
 		*ret_key = slice(k);
 		*ret_value = slice(v);
 	}
 	return map_error(txn->lmdb, rc);
-}
-
-static int lmdb_at_or_after(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
-{
-	return find(handle, table, key, false, ret_key, ret_value);
-}
-
-static int lmdb_at_or_before(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
-{
-	return find(handle, table, key, true, ret_key, ret_value);
 }
 
 /* ---- scans ---- */
@@ -347,7 +366,8 @@ static int lmdb_cursor_open(void *handle, enum store_table table, void **ret)
 	return 0;
 }
 
-static int lmdb_cursor_seek(void *handle, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
+static int lmdb_cursor_seek(void *handle, struct sluice_slice key, struct sluice_slice *ret_key,
+			    struct sluice_slice *ret_value)
 {
 	struct lmdb_cursor *cursor = handle;
 	MDB_val k, v;
@@ -390,29 +410,50 @@ static void lmdb_cursor_close(void *handle)
 
 /* ---- facts ---- */
 
-/* Pages in use = pages ever used - free ones; the free list is itself a table of lists that begin with their length. */
+/* The oldest commit that a snapshot sees; pages freed since cannot be used again yet. Counts late what begins just now, which is no harm. */
+static uint64_t oldest_snapshot(struct lmdb *lmdb)
+{
+	uint64_t oldest = UINT64_MAX;
+
+	(void)pthread_mutex_lock(&lmdb->lock);
+	for (const struct lmdb_txn *txn = lmdb->all_readers; txn != NULL; txn = txn->all_next) {
+		uint64_t snapshot = atomic_load(&txn->snapshot);
+
+		if (snapshot < oldest)
+			oldest = snapshot;
+	}
+	(void)pthread_mutex_unlock(&lmdb->lock);
+	return oldest;
+}
+
+/* Pages in use = pages ever used - free ones that no snapshot needs. The free list is itself a table: by commit, lists that begin with
+ * their length. */
 static uint64_t used_bytes(struct lmdb *lmdb)
 {
-	MDB_envinfo info;
+	uint64_t free_pages = 0, pages, oldest = oldest_snapshot(lmdb);
 	struct lmdb_txn *txn;
 	MDB_cursor *cursor;
+	MDB_envinfo info;
 	MDB_val k, v;
-	uint64_t free_pages = 0;
 
 	(void)mdb_env_info(lmdb->env, &info);
+	pages = info.me_last_pgno + 1;
 	if (reader_take(lmdb, &txn) != 0)
-		return (info.me_last_pgno + 1) * lmdb->page_bytes;
-	if (mdb_cursor_open(txn->txn, 0, &cursor) == 0) {
+		return pages * lmdb->page_bytes;
+	if (mdb_cursor_open(txn->txn, FREE_DBI, &cursor) == 0) {
 		while (mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
-			size_t count;
+			size_t commit, count;
 
+			memcpy(&commit, k.mv_data, sizeof(commit));
 			memcpy(&count, v.mv_data, sizeof(count));
+			if (commit >= oldest)
+				break;
 			free_pages += count;
 		}
 		mdb_cursor_close(cursor);
 	}
 	lmdb_abort(txn);
-	return (info.me_last_pgno + 1 > free_pages ? info.me_last_pgno + 1 - free_pages : 0) * lmdb->page_bytes;
+	return (pages > free_pages ? pages - free_pages : 0) * lmdb->page_bytes;
 }
 
 static void lmdb_facts(void *impl, struct store_facts *ret)
@@ -428,8 +469,9 @@ static void lmdb_facts(void *impl, struct store_facts *ret)
 	}
 	ret->used_bytes = atomic_load(&lmdb->used_bytes);
 	ret->map_bytes = lmdb->map_bytes;
-	ret->disk_free_bytes = disk_free(lmdb);
-	ret->file_bytes = mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+	ret->disk_free_bytes = dir_disk_free(lmdb->dir);
+	ret->file_bytes =
+		mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
 	ret->commits = atomic_load(&lmdb->commits);
 	(void)pthread_mutex_lock(&lmdb->lock);
 	for (const struct lmdb_txn *txn = lmdb->all_readers; txn != NULL; txn = txn->all_next) {
@@ -447,16 +489,19 @@ static int lmdb_reserve_disk(void *impl, uint64_t bytes)
 	struct lmdb *lmdb = impl;
 	struct stat st;
 	int fd = -1;
+	uint64_t end;
 
+	if (lmdb->read_only)
+		return store_fail(SLUICE_E_DENIED, "the store was opened to be read only");
 	if (mdb_env_get_fd(lmdb->env, &fd) != 0 || fstat(fd, &st) != 0)
 		return store_fail(SLUICE_E_IO, "%s", strerror(errno));
-	/* Behind the file's end, without moving it: LMDB takes its size from its own pages. */
-	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, (off_t)bytes) != 0) {
-		if (errno == EOPNOTSUPP)
-			return 0;
-		return store_fail(errno == ENOSPC ? SLUICE_E_NO_SPACE : SLUICE_E_IO, "%s", strerror(errno));
-	}
-	return 0;
+	/* Free pages inside the file count, so this may ask for nothing; used_bytes is not free, so first the cheap question. */
+	end = (uint64_t)st.st_size + bytes;
+	if (end > lmdb->reserved_end)
+		end = used_bytes(lmdb) + bytes;
+	if (end < (uint64_t)st.st_size)
+		end = (uint64_t)st.st_size;
+	return dir_reserve(fd, end, &lmdb->reserved_end);
 }
 
 /* ---- life ---- */
@@ -488,7 +533,6 @@ static const struct raw_ops lmdb_ops = {
 	.get = lmdb_get,
 	.put = lmdb_put,
 	.del = lmdb_del,
-	.at_or_after = lmdb_at_or_after,
 	.at_or_before = lmdb_at_or_before,
 	.cursor_open = lmdb_cursor_open,
 	.cursor_seek = lmdb_cursor_seek,
@@ -500,50 +544,17 @@ static const struct raw_ops lmdb_ops = {
 	.close = lmdb_close,
 };
 
-static int dir_check(const char *dir, bool create, const char **ret_why)
+/* For a store's start: a failure that no one will see again through store_last_error. */
+static int open_failed(const struct lmdb *lmdb, int rc, const char **ret_why)
 {
-	/* f_type of file systems on which locks and mapped files cannot be trusted: NFS, SMB, SMB2, CIFS, AFS, Ceph. */
-	static const uint32_t network[] = {0x6969, 0x517b, 0xfe534d42, 0xff534d42, 0x5346414f, 0x00c36400};
-	struct statfs fs;
-
-	if (create && mkdir(dir, 0700) != 0 && errno != EEXIST) {
-		*ret_why = strerror(errno);
-		return SLUICE_E_IO;
-	}
-	if (statfs(dir, &fs) != 0) {
-		*ret_why = strerror(errno);
-		return errno == ENOENT ? SLUICE_E_NOT_FOUND : SLUICE_E_IO;
-	}
-	for (size_t i = 0; i < sizeof(network) / sizeof(network[0]); i++) {
-		if ((uint32_t)fs.f_type == network[i]) {
-			*ret_why = "the directory is on a network file system; expected a local one";
-			return SLUICE_E_UNSUPPORTED;
-		}
-	}
-	return 0;
+	rc = map_error(lmdb, rc);
+	*ret_why = store_last_error();
+	return rc;
 }
 
-static int lock_take(struct lmdb *lmdb, const char **ret_why)
-{
-	char path[4096];
-
-	(void)snprintf(path, sizeof(path), "%s/sluice.lock", lmdb->dir);
-	lmdb->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (lmdb->lock_fd < 0) {
-		*ret_why = strerror(errno);
-		return SLUICE_E_IO;
-	}
-	if (flock(lmdb->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-		*ret_why = "another process has the store open";
-		return SLUICE_E_LOCKED;
-	}
-	return 0;
-}
-
-static int env_open(struct lmdb *lmdb, bool create, const char **ret_why)
+static int env_open(struct lmdb *lmdb, const char **ret_why)
 {
 	unsigned flags = MDB_NOTLS | (lmdb->read_only ? MDB_RDONLY : 0u);
-	MDB_txn *txn = NULL;
 	MDB_stat stat;
 	int dead, fd, rc = mdb_env_create(&lmdb->env);
 
@@ -556,74 +567,116 @@ static int env_open(struct lmdb *lmdb, bool create, const char **ret_why)
 	if (rc == 0)
 		rc = mdb_env_open(lmdb->env, lmdb->dir, flags, 0600);
 	if (rc == 0)
+		rc = mdb_env_get_fd(lmdb->env, &fd);
+	/* LMDB opens its file twice without close-on-exec: a child must not inherit a writable store. */
+	if (rc == 0)
+		dir_close_on_exec(fd);
+	if (rc == 0)
 		rc = mdb_reader_check(lmdb->env, &dead);
 	if (rc == 0)
 		rc = mdb_env_stat(lmdb->env, &stat);
-	/* LMDB opens it without close-on-exec: a child must not inherit a writable store. */
-	if (rc == 0 && mdb_env_get_fd(lmdb->env, &fd) == 0)
-		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-	if (rc == 0)
-		lmdb->page_bytes = stat.ms_psize;
-	if (rc == 0)
-		rc = mdb_txn_begin(lmdb->env, NULL, flags & MDB_RDONLY, &txn);
-	for (int i = 0; rc == 0 && i < STORE_TABLE_COUNT; i++)
-		rc = mdb_dbi_open(txn, store_table_name((enum store_table)i), create && !lmdb->read_only ? MDB_CREATE : 0, &lmdb->dbis[i]);
+	if (rc != 0)
+		return open_failed(lmdb, rc, ret_why);
+	lmdb->page_bytes = stat.ms_psize;
+	return 0;
+}
+
+/* Opens tables first to last (not included) that exist, without a write. NOT_FOUND when one does not. */
+static int tables_open(struct lmdb *lmdb, int first, int last, const char **ret_why)
+{
+	MDB_txn *txn = NULL;
+	int rc = mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn);
+
+	for (int i = first; rc == 0 && i < last; i++)
+		rc = mdb_dbi_open(txn, store_table_name((enum store_table)i), 0, &lmdb->dbis[i]);
 	if (rc == 0)
 		rc = mdb_txn_commit(txn);
 	else if (txn != NULL)
 		mdb_txn_abort(txn);
-	if (rc == 0)
-		return 0;
-	if (rc == MDB_NOTFOUND || rc == ENOENT) {
-		*ret_why = "there is no store in the directory";
+	if (rc == MDB_NOTFOUND) {
+		*ret_why = "there is no store in the directory, or a table of it is missing";
 		return SLUICE_E_NOT_FOUND;
 	}
-	rc = map_error(lmdb, rc);
-	*ret_why = store_last_error();
+	return rc == 0 ? 0 : open_failed(lmdb, rc, ret_why);
+}
+
+/* The schema's version is written by the commit that makes the tables, so one without the other is damage. */
+static int schema_check(struct store *store, const char **ret_why)
+{
+	struct sluice_slice value;
+	struct store_txn *txn = NULL;
+	int rc = store_begin_read(store, &txn);
+
+	if (rc == 0)
+		rc = store_get(txn, STORE_META, schema_key, &value);
+	if (rc == SLUICE_E_NOT_FOUND)
+		rc = store_fail(SLUICE_E_CORRUPT,
+				"the record of the schema's version is missing from table meta");
+	else if (rc == 0 && (value.len != 4 || get_be32(value.data) != STORE_SCHEMA_VERSION))
+		rc = store_fail(SLUICE_E_SCHEMA,
+				"the store has schema version %" PRIu32
+				" and this program knows %d; see broker/store/README.md",
+				value.len == 4 ? get_be32(value.data) : 0, STORE_SCHEMA_VERSION);
+	store_abort(txn);
+	if (rc != 0)
+		*ret_why = store_last_error();
 	return rc;
 }
 
-static int schema_check(struct store *store, bool read_only, const char **ret_why)
+/* Makes what tables are missing; all of them and the schema's version when the store is fresh. One commit, or none. */
+static int tables_create(struct lmdb *lmdb, struct store *store, bool fresh, const char **ret_why)
 {
-	struct sluice_slice key = {"store_schema", 12}, value;
 	struct store_txn *txn = NULL;
 	uint8_t version[4];
-	int rc = store_begin_read(store, &txn);
+	int rc = store_begin(store, &txn);
 
-	if (rc != 0)
-		return rc;
-	rc = store_get(txn, STORE_META, key, &value);
-	if (rc == 0 && (value.len != 4 || get_be32(value.data) != STORE_SCHEMA_VERSION))
-		rc = SLUICE_E_SCHEMA;
-	store_abort(txn);
-	if (rc == SLUICE_E_SCHEMA)
-		*ret_why = "the store has another schema version than this program; see broker/store/README.md";
-	else if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
-		*ret_why = store_last_error();
-	if (rc != SLUICE_E_NOT_FOUND || read_only)
-		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
-	put_be32(version, STORE_SCHEMA_VERSION);
-	rc = store_begin(store, &txn);
-	if (rc != 0)
-		return rc;
-	rc = store_put(txn, STORE_META, key, (struct sluice_slice){version, sizeof(version)});
 	if (rc != 0) {
-		store_abort(txn);
+		*ret_why = store_last_error();
 		return rc;
 	}
-	return store_commit(txn);
+	for (int i = 0; rc == 0 && i < STORE_TABLE_COUNT; i++)
+		rc = map_error(lmdb, mdb_dbi_open(lmdb->writer.txn, store_table_name((enum store_table)i),
+						  MDB_CREATE, &lmdb->dbis[i]));
+	put_be32(version, STORE_SCHEMA_VERSION);
+	if (rc == 0 && fresh)
+		rc = store_put(txn, STORE_META, schema_key, (struct sluice_slice){version, sizeof(version)});
+	if (rc == 0)
+		rc = store_commit(txn);
+	else
+		store_abort(txn);
+	if (rc != 0)
+		*ret_why = store_last_error();
+	return rc;
 }
 
-int store_open_lmdb(const char *dir, const struct store_options *options, struct store **ret, const char **ret_why)
+/* Nothing is written before the schema's version is known to be ours. */
+static int contents_open(struct lmdb *lmdb, struct store *store, bool create, const char **ret_why)
+{
+	int rc = tables_open(lmdb, STORE_META, STORE_META + 1, ret_why);
+
+	if (rc == SLUICE_E_NOT_FOUND && create && !lmdb->read_only)
+		return tables_create(lmdb, store, true, ret_why);
+	if (rc == 0)
+		rc = schema_check(store, ret_why);
+	if (rc != 0)
+		return rc;
+	if (lmdb->read_only)
+		return tables_open(lmdb, 0, STORE_TABLE_COUNT, ret_why);
+	return tables_create(lmdb, store, false, ret_why);
+}
+
+int store_open_lmdb(const char *dir, const struct store_options *options, struct store **ret,
+		    const char **ret_why)
 {
 	struct lmdb *lmdb = calloc(1, sizeof(*lmdb));
 	struct store *store = NULL;
-	const char *why = "out of memory";
+	const char *why = "";
+	bool present = false;
 	int rc;
 
 	if (ret_why == NULL)
 		ret_why = &why;
-	*ret_why = why;
+	*ret_why = "out of memory";
 	if (lmdb == NULL)
 		return SLUICE_E_NOMEM;
 	lmdb->lock_fd = -1;
@@ -633,23 +686,28 @@ int store_open_lmdb(const char *dir, const struct store_options *options, struct
 	lmdb->writer.write = true;
 	lmdb->dir = strdup(dir);
 	(void)pthread_mutex_init(&lmdb->lock, NULL);
-	rc = lmdb->dir == NULL ? SLUICE_E_NOMEM : dir_check(dir, options->create, ret_why);
+	rc = lmdb->dir == NULL ? SLUICE_E_NOMEM
+			       : dir_check(dir, options->create && !options->read_only, &present, ret_why);
+	if (rc == 0 && !present && (!options->create || options->read_only)) {
+		*ret_why = "there is no store in the directory";
+		rc = SLUICE_E_NOT_FOUND;
+	}
 	if (rc == 0)
-		rc = lock_take(lmdb, ret_why);
+		rc = dir_lock(dir, options->read_only, &lmdb->lock_fd, ret_why);
 	if (rc == 0)
-		rc = env_open(lmdb, options->create, ret_why);
+		rc = env_open(lmdb, ret_why);
 	if (rc != 0) {
 		lmdb_close(lmdb);
 		return rc;
 	}
 	rc = store_wrap(&lmdb_ops, lmdb, options, &store);
-	if (rc != 0)
-		return rc;
-	rc = schema_check(store, options->read_only, ret_why);
+	if (rc == 0)
+		rc = contents_open(lmdb, store, options->create, ret_why);
 	if (rc != 0) {
 		store_close(store);
 		return rc;
 	}
+	*ret_why = "";
 	*ret = store;
 	return 0;
 }

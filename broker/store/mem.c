@@ -41,7 +41,6 @@ struct before {
 struct mem {
 	struct record_tree tables[STORE_TABLE_COUNT];
 	struct before *undo;
-	bool writing;
 	uint64_t bytes, commits;
 };
 
@@ -76,7 +75,8 @@ static void record_free(struct record *record)
 }
 
 /* A record to search with; NULL: no memory. */
-static struct record *record_find(struct mem *mem, enum store_table table, struct sluice_slice key, bool exact)
+static struct record *record_find(struct mem *mem, enum store_table table, struct sluice_slice key,
+				  bool exact)
 {
 	union {
 		struct record record;
@@ -86,7 +86,8 @@ static struct record *record_find(struct mem *mem, enum store_table table, struc
 	wanted.record.key_len = key.len;
 	if (key.len > 0)
 		memcpy(wanted.room + offsetof(struct record, key), key.data, key.len);
-	return exact ? RB_FIND(record_tree, &mem->tables[table], &wanted.record) : RB_NFIND(record_tree, &mem->tables[table], &wanted.record);
+	return exact ? RB_FIND(record_tree, &mem->tables[table], &wanted.record)
+		     : RB_NFIND(record_tree, &mem->tables[table], &wanted.record);
 }
 
 static int before_note(struct mem *mem, enum store_table table, struct sluice_slice key, struct record *old)
@@ -109,13 +110,10 @@ static int mem_begin(void *impl, bool write, void **ret)
 	struct mem *mem = impl;
 	struct mem_txn *txn;
 
-	if (write && mem->writing)
-		return store_fail(SLUICE_E_INTERNAL, "a write transaction is open already");
 	txn = malloc(sizeof(*txn));
 	if (txn == NULL)
 		return SLUICE_E_NOMEM;
 	*txn = (struct mem_txn){mem, write};
-	mem->writing = mem->writing || write;
 	*ret = txn;
 	return 0;
 }
@@ -132,7 +130,6 @@ static int mem_commit(void *handle)
 		record_free(before->old);
 		free(before);
 	}
-	mem->writing = false;
 	mem->commits++;
 	free(txn);
 	return 0;
@@ -145,7 +142,8 @@ static void mem_abort(void *handle)
 
 	while (txn->write && mem->undo != NULL) {
 		struct before *before = mem->undo;
-		struct record *now = record_find(mem, before->table, (struct sluice_slice){before->key, before->key_len}, true);
+		struct record *now = record_find(mem, before->table,
+						 (struct sluice_slice){before->key, before->key_len}, true);
 
 		if (now != NULL) {
 			(void)RB_REMOVE(record_tree, &mem->tables[before->table], now);
@@ -160,8 +158,7 @@ static void mem_abort(void *handle)
 		free(before);
 	}
 	if (txn->write)
-		mem->writing = false;
-	free(txn);
+		free(txn);
 }
 
 static int mem_get(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
@@ -182,8 +179,6 @@ static int mem_put(void *handle, enum store_table table, struct sluice_slice key
 	struct record *old, *record;
 	int rc;
 
-	if (key.len == 0 || key.len > STORE_KEY_BYTES_MAX)
-		return store_fail(SLUICE_E_LIMIT, "a key is empty or longer than 511 bytes");
 	record = record_new(key, len);
 	if (record == NULL)
 		return SLUICE_E_NOMEM;
@@ -228,12 +223,8 @@ static int give(struct record *record, struct sluice_slice *ret_key, struct slui
 	return 0;
 }
 
-static int mem_at_or_after(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
-{
-	return give(record_find(((struct mem_txn *)handle)->mem, table, key, false), ret_key, ret_value);
-}
-
-static int mem_at_or_before(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
+static int mem_at_or_before(void *handle, enum store_table table, struct sluice_slice key,
+			    struct sluice_slice *ret_key, struct sluice_slice *ret_value)
 {
 	struct mem *mem = ((struct mem_txn *)handle)->mem;
 	struct record *record = record_find(mem, table, key, false);
@@ -266,7 +257,8 @@ static int mem_cursor_open(void *handle, enum store_table table, void **ret)
 	return 0;
 }
 
-static int cursor_at(struct mem_cursor *cursor, struct record *record, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
+static int cursor_at(struct mem_cursor *cursor, struct record *record, struct sluice_slice *ret_key,
+		     struct sluice_slice *ret_value)
 {
 	if (record == NULL)
 		return SLUICE_E_NOT_FOUND;
@@ -275,19 +267,23 @@ static int cursor_at(struct mem_cursor *cursor, struct record *record, struct sl
 	return give(record, ret_key, ret_value);
 }
 
-static int mem_cursor_seek(void *handle, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
+static int mem_cursor_seek(void *handle, struct sluice_slice key, struct sluice_slice *ret_key,
+			   struct sluice_slice *ret_value)
 {
 	struct mem_cursor *cursor = handle;
 
-	return cursor_at(cursor, record_find(cursor->txn->mem, cursor->table, key, false), ret_key, ret_value);
+	return cursor_at(cursor, record_find(cursor->txn->mem, cursor->table, key, false), ret_key,
+			 ret_value);
 }
 
 static int mem_cursor_next(void *handle, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
 {
 	struct mem_cursor *cursor = handle;
-	struct record *record = record_find(cursor->txn->mem, cursor->table, (struct sluice_slice){cursor->key, cursor->len}, false);
+	struct record *record = record_find(cursor->txn->mem, cursor->table,
+					    (struct sluice_slice){cursor->key, cursor->len}, false);
 
-	if (record != NULL && record->key_len == cursor->len && memcmp(record->key, cursor->key, cursor->len) == 0)
+	if (record != NULL && record->key_len == cursor->len &&
+	    memcmp(record->key, cursor->key, cursor->len) == 0)
 		record = RB_NEXT(record_tree, &cursor->txn->mem->tables[cursor->table], record);
 	return cursor_at(cursor, record, ret_key, ret_value);
 }
@@ -308,7 +304,11 @@ static void mem_facts(void *impl, struct store_facts *ret)
 {
 	const struct mem *mem = impl;
 
-	*ret = (struct store_facts){.used_bytes = mem->bytes, .map_bytes = UINT64_MAX / 256, .file_bytes = 0, .disk_free_bytes = UINT64_MAX, .commits = mem->commits};
+	*ret = (struct store_facts){.used_bytes = mem->bytes,
+				    .map_bytes = UINT64_MAX / 256,
+				    .file_bytes = 0,
+				    .disk_free_bytes = UINT64_MAX,
+				    .commits = mem->commits};
 }
 
 static int mem_reserve_disk(void *impl, uint64_t bytes)
@@ -340,7 +340,6 @@ static const struct raw_ops mem_ops = {
 	.get = mem_get,
 	.put = mem_put,
 	.del = mem_del,
-	.at_or_after = mem_at_or_after,
 	.at_or_before = mem_at_or_before,
 	.cursor_open = mem_cursor_open,
 	.cursor_seek = mem_cursor_seek,

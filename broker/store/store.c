@@ -1,107 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The common layer: record framing with CRC, hot cells, one savepoint, scans, faults.
+ * The common layer over both implementations: transactions, records through hot cells, scans. Frames and checksums are store_record.c's, the
+ * savepoint is store_undo.c's, the cells themselves are store_cells.c's.
  *
- * Record on disk: u8 format version | u32 CRC-32C over key and value | value. Self-checked tables: the value as it is.
- *
- * Invariants. A dirty cell's value is newer than its table's. `dirty` lists every dirty cell once. While a savepoint is set, every first
- * change of a record since then has an entry in the undo log, cells and tables alike; rollback plays it backwards.
+ * Invariants. A cell that is pending is newer than its record; every read of a hot table other than by key writes that table's pending cells
+ * through first. A failure of a write leaves the transaction half-done, so nothing but abort is possible after it: later writes, a
+ * rollback and the commit answer the same failure.
  */
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/store/store_cells.h"
-#include "broker/store/store_impl.h"
-#include "broker/util/bytes.h"
-#include "broker/util/crc.h"
-
-enum { RECORD_VERSION = 1, FRAME_BYTES = 5 };
-
-struct table_spec {
-	const char *name;
-	bool hot;
-	bool self_checked;
-};
-static const struct table_spec tables[STORE_TABLE_COUNT] = {
-#define STORE_TABLE_SPEC(NAME, name, hot, self) {name, hot, self},
-	STORE_TABLES(STORE_TABLE_SPEC)
-#undef STORE_TABLE_SPEC
-};
-
-struct undo {
-	struct undo *before;
-	enum store_table table;
-	bool existed;
-	size_t key_len, value_len;
-	uint8_t bytes[]; /* key, then the old value (unframed) */
-};
-
-struct store {
-	const struct raw_ops *ops;
-	void *impl;
-	struct cells cells;
-	store_fault_fn fault;
-	void *fault_user;
-};
-
-struct store_txn {
-	struct store *store;
-	void *raw;
-	bool write;
-	bool savepoint;
-	struct undo *undo;
-};
+#include "broker/store/store_internal.h"
 
 struct store_scan {
 	struct store_txn *txn;
 	enum store_table table;
 	void *cursor;
 	bool begun;
-	size_t from_len;
+	bool ended; /* the table's pages are damaged: there is no way on */
+	size_t from_len, last_len;
 	uint8_t from[STORE_KEY_BYTES_MAX];
 	uint8_t last_key[STORE_KEY_BYTES_MAX];
-	size_t last_len;
 };
 
-static __thread char last_error[512] = "";
-
-const char *store_last_error(void)
+static bool is_hot(enum store_table table)
 {
-	return last_error;
-}
-
-int store_fail(int code, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(last_error, sizeof(last_error), format, args);
-	va_end(args);
-	return code;
-}
-
-const char *store_table_name(enum store_table table)
-{
-	return tables[table].name;
-}
-
-static int corrupt(enum store_table table, struct sluice_slice key, const char *what)
-{
-	char hex[2 * 64 + 1];
-	const uint8_t *at = key.data;
-	size_t len = key.len < 64 ? key.len : 64;
-
-	for (size_t i = 0; i < len; i++)
-		(void)snprintf(hex + 2 * i, 3, "%02x", at[i]);
-	hex[2 * len] = 0;
-	return store_fail(SLUICE_E_CORRUPT, "table %s, key %s%s: %s", tables[table].name, hex, len < key.len ? "..." : "", what);
-}
-
-static int fault(struct store *store, const char *operation)
-{
-	return store->fault == NULL ? 0 : store->fault(store->fault_user, operation);
+	return store_tables[table].hot;
 }
 
 void store_fault_set(struct store *store, store_fault_fn fn, void *user)
@@ -110,77 +34,9 @@ void store_fault_set(struct store *store, store_fault_fn fn, void *user)
 	store->fault_user = user;
 }
 
-/* ---- framing ---- */
-
-static uint32_t record_crc(struct sluice_slice key, const void *value, size_t len)
-{
-	return crc32c_extend(crc32c(key.data, key.len), value, len);
-}
-
-static int unframe(enum store_table table, struct sluice_slice key, struct sluice_slice record, struct sluice_slice *ret)
-{
-	const uint8_t *at = record.data;
-
-	if (tables[table].self_checked) {
-		*ret = record;
-		return 0;
-	}
-	if (record.len < FRAME_BYTES)
-		return corrupt(table, key, "the record is shorter than its frame of 5 bytes");
-	if (at[0] != RECORD_VERSION)
-		return corrupt(table, key, "the record's format version is not 1");
-	if (get_be32(at + 1) != record_crc(key, at + FRAME_BYTES, record.len - FRAME_BYTES))
-		return corrupt(table, key, "the CRC does not fit the record");
-	*ret = (struct sluice_slice){at + FRAME_BYTES, record.len - FRAME_BYTES};
-	return 0;
-}
-
-static int raw_putv(struct store_txn *txn, enum store_table table, struct sluice_slice key, const struct iovec *parts, int part_count)
-{
-	size_t len = 0, frame = tables[table].self_checked ? 0 : FRAME_BYTES;
-	void *record;
-	uint8_t *at;
-	int rc;
-
-	for (int i = 0; i < part_count; i++)
-		len += parts[i].iov_len;
-	rc = txn->store->ops->put(txn->raw, table, key, frame + len, &record);
-	if (rc != 0)
-		return rc;
-	at = (uint8_t *)record + frame;
-	for (int i = 0; i < part_count; i++) {
-		if (parts[i].iov_len > 0)
-			memcpy(at, parts[i].iov_base, parts[i].iov_len);
-		at += parts[i].iov_len;
-	}
-	if (frame != 0) {
-		uint8_t *head = record;
-
-		head[0] = RECORD_VERSION;
-		put_be32(head + 1, record_crc(key, head + FRAME_BYTES, len));
-	}
-	return 0;
-}
-
-static int raw_put(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct sluice_slice value)
-{
-	struct iovec part = {(void *)(uintptr_t)value.data, value.len};
-
-	return raw_putv(txn, table, key, &part, 1);
-}
-
-static int raw_get(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
-{
-	struct sluice_slice record;
-	int rc = txn->store->ops->get(txn->raw, table, key, &record);
-
-	return rc != 0 ? rc : unframe(table, key, record, ret);
-}
-
 /* ---- cells ---- */
 
-/* The cell of a key in a hot table, loaded when it is not cached. */
-static int cell_load(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct cell **ret)
+int cell_load(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct cell **ret)
 {
 	struct cells *cells = &txn->store->cells;
 	struct cell *cell = cells_find(cells, table, key);
@@ -188,7 +44,7 @@ static int cell_load(struct store_txn *txn, enum store_table table, struct sluic
 	int rc;
 
 	if (cell == NULL) {
-		rc = raw_get(txn, table, key, &value);
+		rc = record_get(txn, table, key, &value);
 		if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
 			return rc;
 		cell = cells_add(cells, table, key);
@@ -202,136 +58,74 @@ static int cell_load(struct store_txn *txn, enum store_table table, struct sluic
 	return 0;
 }
 
-static int cell_flush(struct store_txn *txn, struct cell *cell)
-{
-	struct sluice_slice key = cell_key(cell);
-	int rc;
-
-	if (cell->exists) {
-		rc = raw_put(txn, cell->table, key, cell_value(cell));
-	} else {
-		rc = txn->store->ops->del(txn->raw, cell->table, key);
-		if (rc == SLUICE_E_NOT_FOUND)
-			rc = 0;
-	}
-	return rc;
-}
-
-/* Writes dirty cells of one table (or all: STORE_TABLE_COUNT) in key order, which keeps the pages together. */
+/* Writes a table's pending cells in key order, which keeps the pages together. */
 static int cells_flush(struct store_txn *txn, enum store_table table)
 {
-	struct cells *cells = &txn->store->cells;
-	int rc = cells_sort_dirty(cells);
+	struct cell_list *pending = cells_pending(&txn->store->cells, table);
 
-	for (size_t i = 0; rc == 0 && i < cells->dirty_count; i++) {
-		struct cell *cell = cells->dirty[i];
+	for (size_t i = 0; i < pending->count; i++) {
+		struct cell *cell = pending->cells[i];
+		int rc;
 
-		if (table != STORE_TABLE_COUNT && cell->table != table)
+		if (!cell->pending)
 			continue;
-		if (cell->written)
-			continue;
-		rc = cell_flush(txn, cell);
-		if (rc == 0)
-			cell->written = true;
+		if (cell->exists)
+			rc = record_put(txn, table, cell_key(cell), cell_value(cell));
+		else
+			rc = record_del(txn, table, cell_key(cell));
+		if (rc != 0 && (cell->exists || rc != SLUICE_E_NOT_FOUND))
+			return rc;
+		cell->pending = false;
 	}
-	return rc;
-}
-
-/* ---- undo ---- */
-
-static int undo_note(struct store_txn *txn, enum store_table table, struct sluice_slice key, bool existed, struct sluice_slice value)
-{
-	struct undo *undo = malloc(sizeof(*undo) + key.len + value.len);
-
-	if (undo == NULL)
-		return SLUICE_E_NOMEM;
-	undo->before = txn->undo;
-	undo->table = table;
-	undo->existed = existed;
-	undo->key_len = key.len;
-	undo->value_len = existed ? value.len : 0;
-	memcpy(undo->bytes, key.data, key.len);
-	if (undo->value_len > 0)
-		memcpy(undo->bytes + key.len, value.data, value.len);
-	txn->undo = undo;
+	cells_flushed(pending);
 	return 0;
 }
 
-static int undo_note_raw(struct store_txn *txn, enum store_table table, struct sluice_slice key)
+static int cell_change(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+		       struct sluice_slice value, bool exists)
 {
-	struct sluice_slice value = {NULL, 0};
-	int rc;
-
-	if (!txn->savepoint)
-		return 0;
-	rc = raw_get(txn, table, key, &value);
-	if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
-		return rc;
-	return undo_note(txn, table, key, rc == 0, value);
-}
-
-static void undo_drop(struct store_txn *txn)
-{
-	while (txn->undo != NULL) {
-		struct undo *undo = txn->undo;
-
-		txn->undo = undo->before;
-		free(undo);
-	}
-}
-
-int store_savepoint(struct store_txn *txn)
-{
-	if (txn->savepoint)
-		return store_fail(SLUICE_E_INTERNAL, "a savepoint is set already");
-	txn->savepoint = true;
-	return 0;
-}
-
-static int undo_play(struct store_txn *txn, const struct undo *undo)
-{
-	struct sluice_slice key = {undo->bytes, undo->key_len}, value = {undo->bytes + undo->key_len, undo->value_len};
 	struct cell *cell;
-	int rc;
+	int rc = cell_load(txn, table, key, &cell);
 
-	if (!tables[undo->table].hot) {
-		if (undo->existed)
-			return raw_put(txn, undo->table, key, value);
-		rc = txn->store->ops->del(txn->raw, undo->table, key);
-		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
-	}
-	rc = cell_load(txn, undo->table, key, &cell);
+	if (rc != 0)
+		return rc;
+	if (!exists && !cell->exists)
+		return SLUICE_E_NOT_FOUND;
+	rc = undo_note_cell(txn, cell);
 	if (rc == 0)
-		rc = cell_set(cell, value, undo->existed);
-	return rc == 0 ? cells_dirty(&txn->store->cells, cell) : rc;
-}
-
-int store_rollback(struct store_txn *txn)
-{
-	int rc = 0;
-
-	txn->savepoint = false;
-	for (const struct undo *undo = txn->undo; undo != NULL && rc == 0; undo = undo->before)
-		rc = undo_play(txn, undo);
-	undo_drop(txn);
-	return rc;
-}
-
-void store_release(struct store_txn *txn)
-{
-	txn->savepoint = false;
-	undo_drop(txn);
+		rc = cell_set(cell, value, exists);
+	if (rc == 0)
+		rc = cells_dirty(&txn->store->cells, cell);
+	return record_wrote(txn, rc);
 }
 
 /* ---- records ---- */
 
-int store_get(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
+/* Whether a write may be tried. */
+static int write_check(struct store_txn *txn, const char *operation, struct sluice_slice key)
 {
-	struct cell *cell;
 	int rc;
 
-	if (!txn->write || !tables[table].hot)
-		return raw_get(txn, table, key, ret);
+	if (txn->failed != 0)
+		return txn->failed;
+	if (!txn->write)
+		return store_fail(SLUICE_E_INTERNAL, "a write in a read transaction");
+	rc = record_key_check(key);
+	return rc != 0 ? rc : record_wrote(txn, record_fault(txn, operation));
+}
+
+int store_get(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+	      struct sluice_slice *ret)
+{
+	struct cell *cell;
+	int rc = record_key_check(key);
+
+	if (rc == 0)
+		rc = record_fault(txn, "get");
+	if (rc != 0)
+		return rc;
+	if (!txn->write || !is_hot(table))
+		return record_get(txn, table, key, ret);
 	rc = cell_load(txn, table, key, &cell);
 	if (rc != 0)
 		return rc;
@@ -341,70 +135,59 @@ int store_get(struct store_txn *txn, enum store_table table, struct sluice_slice
 	return 0;
 }
 
-static int cell_change(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct sluice_slice value, bool exists)
+int store_put(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+	      struct sluice_slice value)
 {
-	struct cell *cell;
-	int rc = cell_load(txn, table, key, &cell);
+	int rc = write_check(txn, "put", key);
 
 	if (rc != 0)
 		return rc;
-	if (!exists && !cell->exists)
-		return SLUICE_E_NOT_FOUND;
-	if (txn->savepoint)
-		rc = undo_note(txn, table, key, cell->exists, cell_value(cell));
-	if (rc == 0)
-		rc = cell_set(cell, value, exists);
-	return rc == 0 ? cells_dirty(&txn->store->cells, cell) : rc;
-}
-
-int store_put(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct sluice_slice value)
-{
-	int rc = fault(txn->store, "put");
-
-	if (rc != 0)
-		return rc;
-	if (tables[table].hot)
+	if (is_hot(table))
 		return cell_change(txn, table, key, value, true);
-	rc = undo_note_raw(txn, table, key);
-	return rc != 0 ? rc : raw_put(txn, table, key, value);
+	rc = undo_note_record(txn, table, key);
+	return rc != 0 ? record_wrote(txn, rc) : record_put(txn, table, key, value);
 }
 
-int store_putv(struct store_txn *txn, enum store_table table, struct sluice_slice key, const struct iovec *parts, int part_count)
+int store_putv(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+	       const struct iovec *parts, int part_count)
 {
-	int rc = fault(txn->store, "put");
+	int rc = write_check(txn, "put", key);
 
+	if (rc == 0 && is_hot(table))
+		return store_fail(SLUICE_E_INTERNAL, "putv is not for hot tables");
 	if (rc == 0)
-		rc = undo_note_raw(txn, table, key);
-	return rc != 0 ? rc : raw_putv(txn, table, key, parts, part_count);
+		rc = record_wrote(txn, undo_note_record(txn, table, key));
+	return rc != 0 ? rc : record_putv(txn, table, key, parts, part_count);
 }
 
 int store_del(struct store_txn *txn, enum store_table table, struct sluice_slice key)
 {
-	int rc = fault(txn->store, "del");
+	int rc = write_check(txn, "del", key);
 
 	if (rc != 0)
 		return rc;
-	if (tables[table].hot)
+	if (is_hot(table))
 		return cell_change(txn, table, key, (struct sluice_slice){NULL, 0}, false);
-	rc = undo_note_raw(txn, table, key);
-	return rc != 0 ? rc : txn->store->ops->del(txn->raw, table, key);
+	rc = undo_note_record(txn, table, key);
+	return rc != 0 ? record_wrote(txn, rc) : record_del(txn, table, key);
 }
 
 /* ---- scans ---- */
 
-int store_scan_begin(struct store_txn *txn, enum store_table table, struct sluice_slice from, struct store_scan **ret)
+int store_scan_begin(struct store_txn *txn, enum store_table table, struct sluice_slice from,
+		     struct store_scan **ret)
 {
 	struct store_scan *scan;
-	int rc = 0;
+	int rc = from.len == 0 ? 0 : record_key_check(from);
 
 	*ret = NULL;
-	if (from.len > STORE_KEY_BYTES_MAX)
-		return store_fail(SLUICE_E_LIMIT, "a key of %zu bytes", from.len);
-	if (txn->write && tables[table].hot)
+	if (rc == 0)
+		rc = record_fault(txn, "scan");
+	if (rc == 0 && txn->write && is_hot(table))
 		rc = cells_flush(txn, table);
 	if (rc != 0)
 		return rc;
-	scan = calloc(1, sizeof(*scan));
+	scan = malloc(sizeof(*scan));
 	if (scan == NULL)
 		return SLUICE_E_NOMEM;
 	rc = txn->store->ops->cursor_open(txn->raw, table, &scan->cursor);
@@ -414,6 +197,8 @@ int store_scan_begin(struct store_txn *txn, enum store_table table, struct sluic
 	}
 	scan->txn = txn;
 	scan->table = table;
+	scan->begun = scan->ended = false;
+	scan->last_len = 0;
 	scan->from_len = from.len;
 	if (from.len > 0)
 		memcpy(scan->from, from.data, from.len);
@@ -425,18 +210,26 @@ int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key, struc
 {
 	const struct raw_ops *ops = scan->txn->store->ops;
 	struct sluice_slice record;
-	int rc;
+	int rc = record_fault(scan->txn, "next");
 
+	if (rc != 0)
+		return rc;
+	if (scan->ended)
+		return SLUICE_E_NOT_FOUND;
 	if (!scan->begun)
-		rc = ops->cursor_seek(scan->cursor, (struct sluice_slice){scan->from, scan->from_len}, ret_key, &record);
+		rc = ops->cursor_seek(scan->cursor, (struct sluice_slice){scan->from, scan->from_len},
+				      ret_key, &record);
 	else
 		rc = ops->cursor_next(scan->cursor, ret_key, &record);
 	scan->begun = true;
-	if (rc != 0)
+	if (rc != 0) {
+		/* Whoever goes on behind damaged records must not meet a damaged page for ever. */
+		scan->ended = true;
 		return rc;
+	}
 	scan->last_len = ret_key->len;
 	memcpy(scan->last_key, ret_key->data, ret_key->len);
-	return unframe(scan->table, *ret_key, record, ret_value);
+	return record_unframe(scan->table, *ret_key, record, ret_value);
 }
 
 int store_scan_del(struct store_scan *scan)
@@ -444,23 +237,26 @@ int store_scan_del(struct store_scan *scan)
 	struct store_txn *txn = scan->txn;
 	struct sluice_slice key = {scan->last_key, scan->last_len};
 	struct cell *cell;
-	int rc = fault(txn->store, "del");
+	int rc = write_check(txn, "del", key);
 
 	if (rc != 0)
 		return rc;
-	if (!tables[scan->table].hot) {
-		rc = undo_note_raw(txn, scan->table, key);
-		return rc != 0 ? rc : txn->store->ops->cursor_del(scan->cursor);
+	if (!is_hot(scan->table)) {
+		rc = undo_note_record(txn, scan->table, key);
+		if (rc == 0)
+			rc = txn->store->ops->cursor_del(scan->cursor);
+		return record_wrote(txn, rc);
 	}
-	/* The table was flushed when the scan began, so cell and record agree; both go. */
+	/* The table was written through when the scan began, so cell and record agree; both go. */
 	rc = cell_change(txn, scan->table, key, (struct sluice_slice){NULL, 0}, false);
-	if (rc == 0)
-		rc = txn->store->ops->cursor_del(scan->cursor);
+	if (rc != 0)
+		return rc;
+	rc = txn->store->ops->cursor_del(scan->cursor);
 	if (rc == 0)
 		rc = cell_load(txn, scan->table, key, &cell);
 	if (rc == 0)
-		cell->written = true;
-	return rc;
+		cell->pending = false;
+	return record_wrote(txn, rc);
 }
 
 void store_scan_end(struct store_scan *scan)
@@ -471,22 +267,35 @@ void store_scan_end(struct store_scan *scan)
 	free(scan);
 }
 
-int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_slice key, size_t prefix_bytes, struct sluice_slice *ret_key,
-		  struct sluice_slice *ret_value)
+int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_slice key, size_t prefix_bytes,
+		  struct sluice_slice *ret_key, struct sluice_slice *ret_value)
 {
 	struct sluice_slice record;
-	int rc = txn->write && tables[table].hot ? cells_flush(txn, table) : 0;
+	int rc = record_key_check(key);
 
+	if (rc == 0 && prefix_bytes > key.len)
+		rc = store_fail(SLUICE_E_INTERNAL, "a prefix that is longer than its key");
+	if (rc == 0)
+		rc = record_fault(txn, "last_le");
+	if (rc == 0 && txn->write && is_hot(table))
+		rc = cells_flush(txn, table);
 	if (rc == 0)
 		rc = txn->store->ops->at_or_before(txn->raw, table, key, ret_key, &record);
 	if (rc != 0)
 		return rc;
 	if (ret_key->len < prefix_bytes || memcmp(ret_key->data, key.data, prefix_bytes) != 0)
 		return SLUICE_E_NOT_FOUND;
-	return unframe(table, *ret_key, record, ret_value);
+	return record_unframe(table, *ret_key, record, ret_value);
 }
 
 /* ---- transactions ---- */
+
+static void end(struct store_txn *txn)
+{
+	if (txn->write)
+		(void)pthread_mutex_unlock(&txn->store->writer);
+	free(txn);
+}
 
 static int begin(struct store *store, bool write, struct store_txn **ret)
 {
@@ -497,9 +306,17 @@ static int begin(struct store *store, bool write, struct store_txn **ret)
 		return SLUICE_E_NOMEM;
 	txn->store = store;
 	txn->write = write;
-	rc = store->ops->begin(store->impl, write, &txn->raw);
+	rc = record_fault(txn, write ? "begin" : "begin_read");
+	/* Held beyond the implementation's own lock, because the cells are folded after its commit. */
+	if (rc == 0 && write && pthread_mutex_lock(&store->writer) != 0)
+		rc = store_fail(SLUICE_E_INTERNAL, "this thread has a write transaction open already");
 	if (rc != 0) {
 		free(txn);
+		return rc;
+	}
+	rc = store->ops->begin(store->impl, write, &txn->raw);
+	if (rc != 0) {
+		end(txn);
 		return rc;
 	}
 	*ret = txn;
@@ -508,9 +325,7 @@ static int begin(struct store *store, bool write, struct store_txn **ret)
 
 int store_begin(struct store *store, struct store_txn **ret)
 {
-	int rc = fault(store, "begin");
-
-	return rc != 0 ? rc : begin(store, true, ret);
+	return begin(store, true, ret);
 }
 
 int store_begin_read(struct store *store, struct store_txn **ret)
@@ -526,16 +341,16 @@ void store_abort(struct store_txn *txn)
 	if (txn->write)
 		cells_abort(&txn->store->cells);
 	txn->store->ops->abort(txn->raw);
-	free(txn);
+	end(txn);
 }
 
 int store_commit(struct store_txn *txn)
 {
 	struct store *store = txn->store;
-	int rc = fault(store, "commit");
+	int rc = txn->failed != 0 ? txn->failed : record_fault(txn, "commit");
 
-	if (rc == 0)
-		rc = cells_flush(txn, STORE_TABLE_COUNT);
+	for (int table = 0; rc == 0 && table < STORE_TABLE_COUNT; table++)
+		rc = cells_flush(txn, (enum store_table)table);
 	if (rc != 0) {
 		store_abort(txn);
 		return rc;
@@ -546,7 +361,7 @@ int store_commit(struct store_txn *txn)
 		cells_commit(&store->cells);
 	else
 		cells_abort(&store->cells);
-	free(txn);
+	end(txn);
 	return rc;
 }
 
@@ -555,11 +370,16 @@ int store_commit(struct store_txn *txn)
 int store_wrap(const struct raw_ops *ops, void *impl, const struct store_options *options, struct store **ret)
 {
 	struct store *store = calloc(1, sizeof(*store));
+	pthread_mutexattr_t checked;
 
 	if (store == NULL) {
 		ops->close(impl);
 		return SLUICE_E_NOMEM;
 	}
+	(void)pthread_mutexattr_init(&checked);
+	(void)pthread_mutexattr_settype(&checked, PTHREAD_MUTEX_ERRORCHECK);
+	(void)pthread_mutex_init(&store->writer, &checked);
+	(void)pthread_mutexattr_destroy(&checked);
 	store->ops = ops;
 	store->impl = impl;
 	cells_init(&store->cells, options->cell_cache_max != 0 ? options->cell_cache_max : 200000);
@@ -573,10 +393,16 @@ void store_close(struct store *store)
 		return;
 	cells_fini(&store->cells);
 	store->ops->close(store->impl);
+	(void)pthread_mutex_destroy(&store->writer);
 	free(store);
 }
 
 void store_facts_get(struct store *store, struct store_facts *ret)
 {
 	store->ops->facts(store->impl, ret);
+}
+
+int store_reserve_disk(struct store *store, uint64_t bytes)
+{
+	return store->ops->reserve_disk(store->impl, bytes);
 }

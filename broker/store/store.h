@@ -18,7 +18,9 @@
  * callback that waits), and may run beside the writer. Slices returned are borrowed: valid until the next call that writes in the
  * same transaction, or its end.
  *
- * Errors: 0, SLUICE_E_NOT_FOUND, SLUICE_E_CORRUPT, SLUICE_E_NO_SPACE (map or disk full), SLUICE_E_IO, SLUICE_E_NOMEM.
+ * Errors: 0, SLUICE_E_NOT_FOUND, SLUICE_E_CORRUPT, SLUICE_E_NO_SPACE (map or disk full), SLUICE_E_IO, SLUICE_E_NOMEM, SLUICE_E_LIMIT (a key
+ * that is empty or longer than 511 bytes), SLUICE_E_INTERNAL (a call that the contract forbids). Any other failure of a write than
+ * NOT_FOUND, LIMIT and INTERNAL leaves the transaction half-done: later writes, a rollback and the commit answer the same, and abort ends it.
  */
 #ifndef SLUICE_STORE_STORE_H
 #define SLUICE_STORE_STORE_H
@@ -29,35 +31,35 @@
 #include "sluice/error.h"
 #include "sluice/types.h"
 
-/* X(NAME, name, hot, self-checked, appends mostly) */
-#define STORE_TABLES(X)                                                                                \
-	X(META, "meta", false, false)	/* schema, clocks, applied; no gateway in its keys */          \
-	X(HOT, "hot", true, false)	/* heads, counters, producers, cursors */                      \
-	X(NAME, "name", false, false)                                                                  \
-	X(TOPO, "topo", false, false)	/* definitions of streams, queues, routers, edges, machines */ \
-	X(LOG, "log", false, true)                                                                     \
-	X(ITEM, "item", false, false)                                                                  \
-	X(READY, "ready", false, false)                                                                \
-	X(GRANT, "grant", true, false)                                                                 \
-	X(TIMER, "timer", false, false)                                                                \
-	X(LIVE, "live", true, false)                                                                   \
-	X(JOB, "job", false, false)                                                                    \
-	X(HIST, "hist", false, false)                                                                  \
-	X(GATE, "gate", false, false)                                                                  \
-	X(SESSION, "session", true, false)                                                             \
-	X(OWNED, "owned", false, false)                                                                \
-	X(QUAR, "quar", false, false)	/* quarantined and parked reports */                           \
-	X(NODE, "node", false, false)                                                                  \
-	X(CHILD, "child", false, false)                                                                \
-	X(NHIST, "nhist", false, false)                                                                \
-	X(CHANGE, "change", false, false)                                                              \
+/* X(NAME, name, hot, self-checked) */
+#define STORE_TABLES(X)                                                                              \
+	X(META, "meta", false, false) /* schema, clocks, applied; no gateway in its keys */          \
+	X(HOT, "hot", true, false)    /* heads, counters, producers, cursors */                      \
+	X(NAME, "name", false, false)                                                                \
+	X(TOPO, "topo", false, false) /* definitions of streams, queues, routers, edges, machines */ \
+	X(LOG, "log", false, true)                                                                   \
+	X(ITEM, "item", false, false)                                                                \
+	X(READY, "ready", false, false)                                                              \
+	X(GRANT, "grant", true, false)                                                               \
+	X(TIMER, "timer", false, false)                                                              \
+	X(LIVE, "live", true, false)                                                                 \
+	X(JOB, "job", false, false)                                                                  \
+	X(HIST, "hist", false, false)                                                                \
+	X(GATE, "gate", false, false)                                                                \
+	X(SESSION, "session", true, false)                                                           \
+	X(OWNED, "owned", false, false)                                                              \
+	X(QUAR, "quar", false, false) /* quarantined and parked reports */                           \
+	X(NODE, "node", false, false)                                                                \
+	X(CHILD, "child", false, false)                                                              \
+	X(NHIST, "nhist", false, false)                                                              \
+	X(CHANGE, "change", false, false)                                                            \
 	X(BLOB, "blob", false, true)
 
 enum store_table {
 #define STORE_TABLE_ENUM(NAME, name, hot, self) STORE_##NAME,
 	STORE_TABLES(STORE_TABLE_ENUM)
 #undef STORE_TABLE_ENUM
-	STORE_TABLE_COUNT
+		STORE_TABLE_COUNT
 };
 
 const char *store_table_name(enum store_table table);
@@ -69,16 +71,17 @@ struct store_txn;
 struct store_scan;
 
 struct store_options {
-	uint64_t map_bytes;	   /* lmdb; 0: 64 GiB (small under sanitizers) */
-	size_t cell_cache_max;	   /* clean cells kept; 0: 200,000 */
-	bool create;		   /* create when the directory holds no store */
-	bool read_only;		   /* for --dump: no write transaction is ever begun */
+	uint64_t map_bytes;    /* lmdb; 0: 64 GiB (small under sanitizers) */
+	size_t cell_cache_max; /* clean cells kept; 0: 200,000 */
+	bool create;	       /* create when the directory holds no store */
+	bool read_only;	       /* for --dump: no write transaction is ever begun */
 };
 
 /* Both return an owned store. open_lmdb: creates dir (0700) when asked, refuses network file systems and a second
- * process (SLUICE_E_LOCKED), checks the schema version (SLUICE_E_SCHEMA), clears dead readers. *ret_why, when not NULL,
- * gets a static or store-lifetime text. */
-int store_open_lmdb(const char *dir, const struct store_options *options, struct store **ret, const char **ret_why) SLUICE_MUST_USE;
+ * process (SLUICE_E_LOCKED), checks the schema version (SLUICE_E_SCHEMA) before it writes anything, clears dead readers. *ret_why, when
+ * not NULL, gets a text that is good until this thread's next call of the store. */
+int store_open_lmdb(const char *dir, const struct store_options *options, struct store **ret,
+		    const char **ret_why) SLUICE_MUST_USE;
 int store_open_mem(const struct store_options *options, struct store **ret) SLUICE_MUST_USE;
 void store_close(struct store *store); /* accepts NULL */
 
@@ -86,26 +89,36 @@ void store_close(struct store *store); /* accepts NULL */
 const char *store_last_error(void);
 
 /* --- transactions --- */
-int store_begin(struct store *store, struct store_txn **ret) SLUICE_MUST_USE;	   /* write; blocks while another is open */
-int store_begin_read(struct store *store, struct store_txn **ret) SLUICE_MUST_USE; /* snapshot of the last commit */
-/* Writes dirty cells, commits with full sync. The transaction is gone whatever is returned. 0: durable. SLUICE_E_NO_SPACE:
- * nothing was applied. SLUICE_E_IO: unknown; the process must stop acknowledging and exit. */
+int store_begin(struct store *store,
+		struct store_txn **ret) SLUICE_MUST_USE; /* write; blocks while another thread's is open */
+int store_begin_read(struct store *store,
+		     struct store_txn **ret) SLUICE_MUST_USE; /* snapshot of the last commit */
+/* Writes dirty cells, commits with full sync. The transaction is gone whatever is returned. 0: durable. SLUICE_E_IO: unknown; the process must
+ * stop acknowledging and exit. Anything else (SLUICE_E_NO_SPACE ...): nothing was applied. */
 int store_commit(struct store_txn *txn) SLUICE_MUST_USE;
 void store_abort(struct store_txn *txn); /* accepts NULL; also ends a read transaction */
 
 /* --- records --- */
-int store_get(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct sluice_slice *ret) SLUICE_MUST_USE;
-int store_put(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct sluice_slice value) SLUICE_MUST_USE;
+int store_get(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+	      struct sluice_slice *ret) SLUICE_MUST_USE;
+int store_put(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+	      struct sluice_slice value) SLUICE_MUST_USE;
 /* Gathers the value from parts; not for hot tables. */
-int store_putv(struct store_txn *txn, enum store_table table, struct sluice_slice key, const struct iovec *parts, int part_count) SLUICE_MUST_USE;
-int store_del(struct store_txn *txn, enum store_table table, struct sluice_slice key) SLUICE_MUST_USE; /* NOT_FOUND when absent */
+int store_putv(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+	       const struct iovec *parts, int part_count) SLUICE_MUST_USE;
+int store_del(struct store_txn *txn, enum store_table table,
+	      struct sluice_slice key) SLUICE_MUST_USE; /* NOT_FOUND when absent */
 
 /* --- scans, in key order --- Between begin and end of a scan other tables may be written; the scanned table only through
  * store_scan_del. One scan per table and transaction at a time. */
-int store_scan_begin(struct store_txn *txn, enum store_table table, struct sluice_slice from, struct store_scan **ret) SLUICE_MUST_USE;
-/* 0 with the next record at or after the position; SLUICE_E_NOT_FOUND at the end of the table. */
-int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key, struct sluice_slice *ret_value) SLUICE_MUST_USE;
-int store_scan_del(struct store_scan *scan) SLUICE_MUST_USE; /* deletes what next returned last; next goes on behind it */
+int store_scan_begin(struct store_txn *txn, enum store_table table, struct sluice_slice from,
+		     struct store_scan **ret) SLUICE_MUST_USE;
+/* 0 with the next record at or after the position; SLUICE_E_NOT_FOUND at the end of the table. SLUICE_E_CORRUPT: *ret_key is the damaged record's,
+ * *ret_value is untouched, and next goes on behind it. */
+int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key,
+		    struct sluice_slice *ret_value) SLUICE_MUST_USE;
+int store_scan_del(struct store_scan *scan)
+	SLUICE_MUST_USE; /* deletes what next returned last; next goes on behind it */
 void store_scan_end(struct store_scan *scan);
 /* The last record whose key is <= key and starts with prefix (its first prefix_bytes bytes of key); NOT_FOUND otherwise. */
 int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_slice key, size_t prefix_bytes,
@@ -114,7 +127,7 @@ int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_s
 /* --- savepoint (one level) --- */
 int store_savepoint(struct store_txn *txn) SLUICE_MUST_USE;
 int store_rollback(struct store_txn *txn) SLUICE_MUST_USE; /* back to the savepoint, which is gone */
-void store_release(struct store_txn *txn);		   /* keep what was done since the savepoint, which is gone */
+void store_release(struct store_txn *txn); /* keep what was done since the savepoint, which is gone */
 
 /* --- facts --- */
 struct store_facts {
@@ -126,9 +139,14 @@ struct store_facts {
 	uint64_t commits;
 };
 void store_facts_get(struct store *store, struct store_facts *ret); /* any thread */
+/* Allocates disk so that `bytes` more can be written whatever others put on the disk, free pages inside the file counted in. The room
+ * for what must always go (acks, deletes, expiry) is made so, ahead of need. Cheap when there is nothing to do, else a walk of the free list and
+ * fallocate (blocks); one thread at a time. NO_SPACE (nothing was allocated), UNSUPPORTED by the file system, IO. mem: always 0. */
+int store_reserve_disk(struct store *store, uint64_t bytes) SLUICE_MUST_USE;
 
-/* --- faults, for tests --- called before every operation that can fail (put, del, commit ...); a non-zero return is what
- * the operation answers. NULL switches it off. */
+/* --- faults, for tests --- called before every operation that can fail ("begin", "begin_read", "get", "put", "del", "scan", "next",
+ * "last_le", "rollback", "commit"); a non-zero return is what the operation answers. A failed put, del or rollback leaves the
+ * transaction fit for abort only, as a real one does. NULL switches it off. */
 typedef int (*store_fault_fn)(void *user, const char *operation);
 void store_fault_set(struct store *store, store_fault_fn fn, void *user);
 

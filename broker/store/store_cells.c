@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Hot cells, see store_cells.h. */
+ * Hot cells, see store_cells.h. The cache is a clock: a cell that was looked for since the last trim gets a second chance. */
 #include "broker/store/store_cells.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
+
+/* Second chances in one trim, beyond one for each cell that goes: bounds what a commit may have to do here. */
+enum { CHANCES_MIN = 64 };
 
 void cells_init(struct cells *cells, size_t cache_max)
 {
@@ -11,25 +15,21 @@ void cells_init(struct cells *cells, size_t cache_max)
 	cells->cache_max = cache_max;
 }
 
-static void cell_free(struct cell *cell)
+void cells_remove(struct cells *cells, struct cell *cell)
 {
+	HASH_DELETE(hh, cells->all, cell);
+	DL_DELETE(cells->order, cell);
 	free(cell->value);
 	free(cell);
 }
 
-void cells_remove(struct cells *cells, struct cell *cell)
-{
-	HASH_DELETE(hh, cells->all, cell);
-	cell_free(cell);
-}
-
 void cells_fini(struct cells *cells)
 {
-	struct cell *cell, *next;
-
-	HASH_ITER(hh, cells->all, cell, next)
-		cells_remove(cells, cell);
-	free(cells->dirty);
+	while (cells->order != NULL)
+		cells_remove(cells, cells->order);
+	free(cells->dirty.cells);
+	for (int i = 0; i < STORE_TABLE_COUNT; i++)
+		free(cells->pending[i].cells);
 }
 
 static size_t key_make(uint8_t buf[1 + STORE_KEY_BYTES_MAX], enum store_table table, struct sluice_slice key)
@@ -46,6 +46,8 @@ struct cell *cells_find(struct cells *cells, enum store_table table, struct slui
 	struct cell *cell;
 
 	HASH_FIND(hh, cells->all, buf, len, cell);
+	if (cell != NULL)
+		cell->used = true;
 	return cell;
 }
 
@@ -59,6 +61,7 @@ struct cell *cells_add(struct cells *cells, enum store_table table, struct sluic
 	cell->table = table;
 	cell->key_len = key_make(cell->key, table, key);
 	HASH_ADD_KEYPTR(hh, cells->all, cell->key, cell->key_len, cell);
+	DL_APPEND(cells->order, cell);
 	return cell;
 }
 
@@ -82,65 +85,112 @@ int cell_set(struct cell *cell, struct sluice_slice value, bool exists)
 	return 0;
 }
 
-int cells_dirty(struct cells *cells, struct cell *cell)
+static int compare_cells(const struct cell *left, const struct cell *right)
 {
-	cell->written = false;
-	if (cell->dirty)
-		return 0;
-	if (cells->dirty_count == cells->dirty_capacity) {
-		size_t capacity = cells->dirty_capacity == 0 ? 256 : cells->dirty_capacity * 2;
-		struct cell **dirty = realloc(cells->dirty, capacity * sizeof(struct cell *));
-
-		if (dirty == NULL)
-			return SLUICE_E_NOMEM;
-		cells->dirty = dirty;
-		cells->dirty_capacity = capacity;
-	}
-	cells->dirty[cells->dirty_count++] = cell;
-	cells->sorted = false;
-	cell->dirty = true;
-	return 0;
-}
-
-static int compare(const void *a, const void *b)
-{
-	const struct cell *left = *(struct cell *const *)a, *right = *(struct cell *const *)b;
 	size_t len = left->key_len < right->key_len ? left->key_len : right->key_len;
 	int order = memcmp(left->key, right->key, len);
 
 	return order != 0 ? order : (left->key_len > right->key_len) - (left->key_len < right->key_len);
 }
 
-int cells_sort_dirty(struct cells *cells)
+static int compare(const void *a, const void *b)
 {
-	if (!cells->sorted && cells->dirty_count > 1)
-		qsort(cells->dirty, cells->dirty_count, sizeof(cells->dirty[0]), compare);
-	cells->sorted = true;
+	return compare_cells(*(struct cell *const *)a, *(struct cell *const *)b);
+}
+
+static int list_add(struct cell_list *list, struct cell *cell)
+{
+	if (list->count == list->capacity) {
+		size_t capacity = list->capacity == 0 ? 64 : list->capacity * 2;
+		struct cell **grown = realloc(list->cells, capacity * sizeof(struct cell *));
+
+		if (grown == NULL)
+			return SLUICE_E_NOMEM;
+		list->cells = grown;
+		list->capacity = capacity;
+	}
+	list->cells[list->count++] = cell;
 	return 0;
+}
+
+int cells_dirty(struct cells *cells, struct cell *cell)
+{
+	struct cell_list *pending = &cells->pending[cell->table];
+	int rc;
+
+	if (!cell->dirty) {
+		rc = list_add(&cells->dirty, cell);
+		if (rc != 0) {
+			/* It differs from its record now, and no list knows it: it may not stay. */
+			cells_remove(cells, cell);
+			return rc;
+		}
+		cell->dirty = true;
+	}
+	if (cell->pending)
+		return 0;
+	rc = list_add(pending, cell);
+	if (rc != 0)
+		return rc;
+	cell->pending = true;
+	if (pending->count > 1 && compare_cells(pending->cells[pending->count - 2], cell) > 0)
+		pending->disordered = true;
+	return 0;
+}
+
+struct cell_list *cells_pending(struct cells *cells, enum store_table table)
+{
+	struct cell_list *pending = &cells->pending[table];
+
+	if (pending->disordered)
+		qsort(pending->cells, pending->count, sizeof(pending->cells[0]), compare);
+	pending->disordered = false;
+	return pending;
+}
+
+void cells_flushed(struct cell_list *pending)
+{
+	pending->count = 0;
+	pending->disordered = false;
+}
+
+static void trim(struct cells *cells)
+{
+	size_t count = HASH_COUNT(cells->all);
+	size_t chances = count > cells->cache_max ? count - cells->cache_max + CHANCES_MIN : 0;
+
+	while (HASH_COUNT(cells->all) > cells->cache_max) {
+		struct cell *cell = cells->order;
+
+		if (!cell->used || chances == 0) {
+			cells_remove(cells, cell);
+			continue;
+		}
+		chances--;
+		cell->used = false;
+		DL_DELETE(cells->order, cell);
+		DL_APPEND(cells->order, cell);
+	}
 }
 
 void cells_commit(struct cells *cells)
 {
-	struct cell *cell, *next;
-
-	for (size_t i = 0; i < cells->dirty_count; i++) {
-		cells->dirty[i]->dirty = false;
-		cells->dirty[i]->written = false;
+	for (size_t i = 0; i < cells->dirty.count; i++) {
+		cells->dirty.cells[i]->dirty = false;
+		cells->dirty.cells[i]->pending = false;
 	}
-	cells->dirty_count = 0;
-	/* The hash is in order of arrival, so the oldest go first; half, so that this is rare. */
-	if (HASH_COUNT(cells->all) <= cells->cache_max)
-		return;
-	HASH_ITER(hh, cells->all, cell, next) {
-		if (HASH_COUNT(cells->all) <= cells->cache_max / 2)
-			break;
-		cells_remove(cells, cell);
-	}
+	cells->dirty.count = 0;
+	for (int i = 0; i < STORE_TABLE_COUNT; i++)
+		cells_flushed(&cells->pending[i]);
+	trim(cells);
 }
 
 void cells_abort(struct cells *cells)
 {
-	for (size_t i = 0; i < cells->dirty_count; i++)
-		cells_remove(cells, cells->dirty[i]);
-	cells->dirty_count = 0;
+	for (int i = 0; i < STORE_TABLE_COUNT; i++)
+		cells_flushed(&cells->pending[i]);
+	for (size_t i = 0; i < cells->dirty.count; i++)
+		cells_remove(cells, cells->dirty.cells[i]);
+	cells->dirty.count = 0;
+	trim(cells);
 }

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Hot cells: the records of hot tables that a write transaction touched, in memory until commit, then cached. Belongs to the writer's thread. */
+ *
+ * Hot cells: the records of hot tables that a write transaction touched, in memory until commit, then cached. Belongs to whoever holds the
+ * write transaction.
+ *
+ * Invariants. A clean cell equals its record of the last commit, also when that is "none". `dirty` lists each dirty cell once. A cell that is
+ * `pending` (newer than its record in the open transaction) is dirty and in its table's pending list, where it may stand twice.
+ */
 #ifndef SLUICE_STORE_STORE_CELLS_H
 #define SLUICE_STORE_STORE_CELLS_H
 
@@ -9,36 +15,54 @@
 
 struct cell {
 	enum store_table table;
-	bool exists;  /* false: the key has no record */
+	bool exists; /* false: the key has no record */
 	bool dirty;
-	bool written; /* its present value is in the open transaction already (a scan wanted it) */
+	bool pending;
+	bool used; /* looked for since the cache was last trimmed */
 	size_t value_len, value_capacity;
 	uint8_t *value;
+	struct cell *prev, *next; /* in the order of the cache */
 	UT_hash_handle hh;
 	size_t key_len;
 	uint8_t key[]; /* table number, then the key: the hash's key */
 };
-struct cells {
-	struct cell *all;
-	struct cell **dirty;
-	size_t dirty_count, dirty_capacity;
-	size_t cache_max;
-	bool sorted;
+
+struct cell_list {
+	struct cell **cells;
+	size_t count, capacity;
+	bool disordered;
 };
+
+struct cells {
+	struct cell *all;   /* hash */
+	struct cell *order; /* list: who is looked at first when the cache is trimmed */
+	struct cell_list dirty;
+	struct cell_list pending[STORE_TABLE_COUNT];
+	size_t cache_max;
+};
+
 void cells_init(struct cells *cells, size_t cache_max);
 void cells_fini(struct cells *cells);
 struct cell *cells_find(struct cells *cells, enum store_table table, struct sluice_slice key);
-struct cell *cells_add(struct cells *cells, enum store_table table, struct sluice_slice key); /* NULL: no memory */
-void cells_remove(struct cells *cells, struct cell *cell);				       /* one that is not dirty */
+/* A new cell, owned by cells; NULL: no memory. */
+struct cell *cells_add(struct cells *cells, enum store_table table, struct sluice_slice key);
+void cells_remove(struct cells *cells, struct cell *cell); /* one that is not dirty */
+/* The cell changed: makes it dirty and pending. NOMEM leaves it neither; the transaction must then be aborted. */
 int cells_dirty(struct cells *cells, struct cell *cell) SLUICE_MUST_USE;
-int cells_sort_dirty(struct cells *cells) SLUICE_MUST_USE;
-void cells_commit(struct cells *cells); /* dirty cells become clean; the cache is kept within its bound */
+/* The pending cells of one table in key order; walk it, skip those no longer pending, then cells_flushed. Borrowed. */
+struct cell_list *cells_pending(struct cells *cells, enum store_table table);
+void cells_flushed(struct cell_list *pending);
+/* Both trim the cache to its bound: the longest unused go first. */
+void cells_commit(struct cells *cells); /* dirty cells become clean */
 void cells_abort(struct cells *cells);	/* dirty cells are forgotten */
+/* Copies the value in, which may be a part of the old one. */
 int cell_set(struct cell *cell, struct sluice_slice value, bool exists) SLUICE_MUST_USE;
+
 static inline struct sluice_slice cell_key(const struct cell *cell)
 {
 	return (struct sluice_slice){cell->key + 1, cell->key_len - 1};
 }
+
 static inline struct sluice_slice cell_value(const struct cell *cell)
 {
 	return (struct sluice_slice){cell->value, cell->value_len};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * For the implementations: raw ordered tables under one write transaction and read snapshots. Framing, cells, savepoints and faults are
- * above this, in store.c, once for all implementations. Values are whole records as they are on disk.
+ * above this, once for all implementations. Values are whole records as they are on disk. Keys have 1 to 511 bytes: checked above. Only one
+ * write transaction is begun at a time: locked above.
  */
 #ifndef SLUICE_STORE_STORE_IMPL_H
 #define SLUICE_STORE_STORE_IMPL_H
@@ -9,7 +10,7 @@
 #include "broker/store/store.h"
 
 struct raw_ops {
-	/* Transactions. write begin blocks while another writer is open. */
+	/* Transactions. */
 	int (*begin)(void *impl, bool write, void **ret_txn);
 	int (*commit)(void *txn); /* gone in any case */
 	void (*abort)(void *txn);
@@ -18,22 +19,39 @@ struct raw_ops {
 	/* Makes room for a value of len bytes and returns where to write it. */
 	int (*put)(void *txn, enum store_table table, struct sluice_slice key, size_t len, void **ret_value);
 	int (*del)(void *txn, enum store_table table, struct sluice_slice key);
-	/* The first record at or after key; the last record at or before key. */
-	int (*at_or_after)(void *txn, enum store_table table, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value);
-	int (*at_or_before)(void *txn, enum store_table table, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value);
-	/* A cursor for scans: seek as at_or_after, then next. */
+	/* The last record at or before key. */
+	int (*at_or_before)(void *txn, enum store_table table, struct sluice_slice key,
+			    struct sluice_slice *ret_key, struct sluice_slice *ret_value);
+	/* A cursor for scans: seek gives the first record at or after key (of no bytes: of all), then next. */
 	int (*cursor_open)(void *txn, enum store_table table, void **ret_cursor);
-	int (*cursor_seek)(void *cursor, struct sluice_slice key, struct sluice_slice *ret_key, struct sluice_slice *ret_value);
+	int (*cursor_seek)(void *cursor, struct sluice_slice key, struct sluice_slice *ret_key,
+			   struct sluice_slice *ret_value);
 	int (*cursor_next)(void *cursor, struct sluice_slice *ret_key, struct sluice_slice *ret_value);
-	int (*cursor_del)(void *cursor); /* what seek or next gave last; the next next gives what was behind it */
+	int (*cursor_del)(
+		void *cursor); /* what seek or next gave last; the next next gives what was behind it */
 	void (*cursor_close)(void *cursor);
 	void (*facts)(void *impl, struct store_facts *ret);
 	int (*reserve_disk)(void *impl, uint64_t bytes);
 	void (*close)(void *impl);
 };
 
+/* lmdb_dir.c: the data directory, without LMDB. *ret_why gets a static text, as of store_open_lmdb. */
+
+/* The bytes of the file system under dir that are free for all; UINT64_MAX when it does not say. */
+uint64_t dir_disk_free(const char *dir);
+/* Makes the directory when asked; UNSUPPORTED on a network file system; *ret_store: whether a store's file is there. */
+int dir_check(const char *dir, bool create, bool *ret_store, const char **ret_why) SLUICE_MUST_USE;
+/* Keeps other processes out until *ret_fd is closed (-1 on a read-only file system, where nobody can write). LOCKED when one is in. */
+int dir_lock(const char *dir, bool read_only, int *ret_fd, const char **ret_why) SLUICE_MUST_USE;
+/* Sets close-on-exec on every descriptor of this process for the same file as fd. */
+void dir_close_on_exec(int fd);
+/* Allocates disk so that the file's first bytes_end bytes can be written; the file's size stays. *io_done: how far it got before. NO_SPACE, IO,
+ * UNSUPPORTED by the file system. */
+int dir_reserve(int fd, uint64_t bytes_end, uint64_t *io_done) SLUICE_MUST_USE;
+
 /* store.c: puts the common layer over an implementation. takes impl (closed on error too). */
-int store_wrap(const struct raw_ops *ops, void *impl, const struct store_options *options, struct store **ret) SLUICE_MUST_USE;
+int store_wrap(const struct raw_ops *ops, void *impl, const struct store_options *options,
+	       struct store **ret) SLUICE_MUST_USE;
 /* Sets the thread's store_last_error() text; returns code. */
 int store_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The data directory under the LMDB implementation: which file systems will do, one process at a time, descriptors that children must not
+ * inherit, disk allocated ahead. Knows no LMDB.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "broker/store/store_impl.h"
+
+enum { PATH_BYTES_MAX = 4096, DESCRIPTORS_MAX = 65536 };
+
+/* Allocated at a time, so that a file that grows does not ask for every page. */
+static const uint64_t reserve_step_bytes = 16ull << 20;
+
+uint64_t dir_disk_free(const char *dir)
+{
+	struct statvfs fs;
+
+	if (statvfs(dir, &fs) != 0)
+		return UINT64_MAX;
+	return (uint64_t)fs.f_bavail * fs.f_frsize;
+}
+
+static int path_in(char path[PATH_BYTES_MAX], const char *dir, const char *name, const char **ret_why)
+{
+	if ((size_t)snprintf(path, PATH_BYTES_MAX, "%s/%s", dir, name) < PATH_BYTES_MAX)
+		return 0;
+	*ret_why = "the directory's name is longer than 4,096 bytes";
+	return SLUICE_E_LIMIT;
+}
+
+int dir_check(const char *dir, bool create, bool *ret_store, const char **ret_why)
+{
+	/* f_type of file systems on which locks and mapped files cannot be trusted: NFS, SMB, SMB2, CIFS, AFS, Ceph. */
+	static const uint32_t network[] = {0x6969, 0x517b, 0xfe534d42, 0xff534d42, 0x5346414f, 0x00c36400};
+	char path[PATH_BYTES_MAX];
+	struct statfs fs;
+	int rc = path_in(path, dir, "data.mdb", ret_why);
+
+	if (rc != 0)
+		return rc;
+	if (create && mkdir(dir, 0700) != 0 && errno != EEXIST) {
+		*ret_why = strerror(errno);
+		return SLUICE_E_IO;
+	}
+	if (statfs(dir, &fs) != 0) {
+		*ret_why = strerror(errno);
+		return errno == ENOENT ? SLUICE_E_NOT_FOUND : SLUICE_E_IO;
+	}
+	for (size_t i = 0; i < sizeof(network) / sizeof(network[0]); i++) {
+		if ((uint32_t)fs.f_type == network[i]) {
+			*ret_why = "the directory is on a network file system; expected a local one";
+			return SLUICE_E_UNSUPPORTED;
+		}
+	}
+	*ret_store = access(path, F_OK) == 0;
+	return 0;
+}
+
+int dir_lock(const char *dir, bool read_only, int *ret_fd, const char **ret_why)
+{
+	char path[PATH_BYTES_MAX];
+	int fd, rc = path_in(path, dir, "sluice.lock", ret_why);
+
+	if (rc != 0)
+		return rc;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 && errno == EROFS && read_only) {
+		*ret_fd = -1;
+		return 0;
+	}
+	if (fd < 0) {
+		*ret_why = strerror(errno);
+		return SLUICE_E_IO;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		*ret_why = "another process has the store open";
+		(void)close(fd);
+		return SLUICE_E_LOCKED;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+void dir_close_on_exec(int fd)
+{
+	long max = sysconf(_SC_OPEN_MAX);
+	struct stat want, st;
+
+	if (fstat(fd, &want) != 0)
+		return;
+	for (int other = 0; other < (max > 0 && max < DESCRIPTORS_MAX ? (int)max : DESCRIPTORS_MAX);
+	     other++) {
+		if (fstat(other, &st) == 0 && st.st_dev == want.st_dev && st.st_ino == want.st_ino)
+			(void)fcntl(other, F_SETFD, FD_CLOEXEC);
+	}
+}
+
+int dir_reserve(int fd, uint64_t bytes_end, uint64_t *io_done)
+{
+	uint64_t end = (bytes_end + reserve_step_bytes - 1) / reserve_step_bytes * reserve_step_bytes;
+	struct statvfs fs;
+	struct stat st;
+
+	if (bytes_end <= *io_done)
+		return 0;
+	if (fstat(fd, &st) != 0 || fstatvfs(fd, &fs) != 0)
+		return store_fail(SLUICE_E_IO, "allocating ahead: %s", strerror(errno));
+	/* Asked first: an allocation that fails half-way keeps what it got, which is the rest of the disk. */
+	if (end > (uint64_t)st.st_blocks * 512 &&
+	    end - (uint64_t)st.st_blocks * 512 > (uint64_t)fs.f_bavail * fs.f_frsize)
+		return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the disk has not that much room");
+	/* From what is known to be there, so holes are filled, too; what was allocated already costs a look at its extents. */
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)*io_done, (off_t)(end - *io_done)) != 0) {
+		if (errno == EOPNOTSUPP)
+			return store_fail(SLUICE_E_UNSUPPORTED, "the file system cannot allocate ahead");
+		if (errno == ENOSPC || errno == EDQUOT)
+			return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: %s", strerror(errno));
+		return store_fail(SLUICE_E_IO, "allocating ahead: %s", strerror(errno));
+	}
+	*io_done = end;
+	return 0;
+}
