@@ -26,6 +26,7 @@ struct listening {
 	const struct sluice_listener_ops *ops;
 	int fd;
 	struct event *event;
+	struct event *retry; /* accepts again, after a pause */
 };
 
 uint64_t io_now_ms(void)
@@ -206,10 +207,15 @@ static void unblock(struct io *io)
 {
 	struct conn *conn, *next;
 
+	struct conn *last = io->blocked != NULL ? io->blocked->blocked_prev : NULL;
+
+	/* One try for each: who is blocked again goes to the end of the list, and this thread has others to serve. */
 	DL_FOREACH_SAFE2(io->blocked, conn, next, blocked_next) {
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
 		conn->blocked = false;
 		conn_parse(conn);
+		if (conn == last)
+			break;
 	}
 }
 
@@ -316,8 +322,12 @@ static void on_accept(evutil_socket_t fd, short what, void *user)
 		int on = 1;
 
 		if (conn_fd < 0) {
-			if (errno == EMFILE || errno == ENFILE)
+			if (errno == EMFILE || errno == ENFILE) {
+				/* The one who waits keeps the socket readable: without a pause this thread would do nothing but fail. */
 				log_line(LOG_LEVEL_ERROR, log_id("net.descriptors", "no file descriptor is left for a new connection"));
+				(void)event_del(listening->event);
+				(void)event_add(listening->retry, &(struct timeval){1, 0});
+			}
 			return;
 		}
 		if (atomic_load(&net->connections) >= max) {
@@ -328,6 +338,15 @@ static void on_accept(evutil_socket_t fd, short what, void *user)
 		if (net_adopt(net, listening->ops, conn_fd) != 0)
 			(void)close(conn_fd);
 	}
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *user)
+{
+	struct listening *listening = user;
+
+	(void)fd;
+	(void)what;
+	(void)event_add(listening->event, NULL);
 }
 
 int net_adopt(struct net *net, const struct sluice_listener_ops *ops, int fd)
@@ -393,9 +412,12 @@ int net_listen(struct net *net, const struct sluice_listener_ops *ops, const cha
 	listening->net = net;
 	listening->ops = ops;
 	listening->event = event_new(net->ios[0].base, listening->fd, EV_READ | EV_PERSIST, on_accept, listening);
-	if (listening->event == NULL || event_add(listening->event, NULL) != 0) {
+	listening->retry = evtimer_new(net->ios[0].base, on_retry, listening);
+	if (listening->event == NULL || listening->retry == NULL || event_add(listening->event, NULL) != 0) {
 		if (listening->event != NULL)
 			event_free(listening->event);
+		if (listening->retry != NULL)
+			event_free(listening->retry);
 		(void)close(listening->fd);
 		free(listening);
 		return SLUICE_E_NOMEM;
@@ -532,6 +554,7 @@ void net_destroy(struct net *net)
 
 		net->listening = listening->next;
 		event_free(listening->event);
+		event_free(listening->retry);
 		(void)close(listening->fd);
 		free(listening);
 	}
