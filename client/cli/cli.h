@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The `sluice` command: a table of commands, each a function over the public client. Data goes to standard output only, messages to standard error.
- * Exit codes are those of error.h.
+ * The `sluice` command: a table of commands, each a function over the public client. Data goes to standard
+ * output only, messages to standard error. Exit codes are those of error.h.
  */
 #ifndef SLUICE_CLI_CLI_H
 #define SLUICE_CLI_CLI_H
@@ -28,8 +28,8 @@ struct cli {
 };
 
 struct command {
-	const char *name;    /* "job submit" */
-	const char *usage;   /* "--queue Q [--id ID] PAYLOAD|-|@FILE" */
+	const char *name;  /* "job submit" */
+	const char *usage; /* "--queue Q [--id ID] PAYLOAD|-|@FILE" */
 	const char *text;
 	const char *options; /* "queue= id= flag": those that take a value end in '=' */
 	int args_min, args_max;
@@ -38,7 +38,7 @@ struct command {
 extern const struct command commands[]; /* ends with a NULL name */
 
 /* main.c */
-int need(struct cli *cli); /* connects; 0 or a code, said */
+int need(struct cli *cli);				     /* connects; 0 or a code, said */
 const char *option(const struct cli *cli, const char *name); /* NULL: not given */
 bool option_many(const struct cli *cli, const char *name, int *io_pos, const char **ret_value);
 /* Says what was wrong and what was expected; returns code. */
@@ -51,6 +51,8 @@ bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_
 /* A body: the word itself, "-" standard input, "@FILE" a file. malloc'd. */
 int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len);
 const char *time_text(uint64_t time_ms, char buf[32]); /* local time; "-" for 0 */
+int print_json(sluice_reply *reply);		       /* the whole reply, a line; frees it; 0 or NOMEM */
+int written(struct cli *cli);			       /* flushes standard output; 0 or IO, said */
 
 /* Commands, by file. */
 int cmd_pub(struct cli *cli);

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * pub, put, follow, claim. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli.h"
+#include "json.h"
 
 enum { HEADERS_MAX = 32 };
 
@@ -20,7 +23,9 @@ static int headers_take(struct cli *cli, const char **list, char **owned)
 
 		if (equals == NULL || count == HEADERS_MAX) {
 			free(copy);
-			return complain(cli, SLUICE_E_INVAL, "--header is '%s'; expected NAME=VALUE, at most %d", value, HEADERS_MAX);
+			return complain(cli, SLUICE_E_INVAL,
+					"--header is '%s'; expected NAME=VALUE, at most %d", value,
+					HEADERS_MAX);
 		}
 		*equals = 0;
 		owned[count] = copy;
@@ -37,10 +42,17 @@ static int publish_one(struct cli *cli, const sluice_message *message)
 	sluice_reply *reply = NULL;
 	int rc = sluice_publish(cli->client, message, NULL, &reply);
 
+	if (rc != 0 && reply == NULL)
+		return complain(cli, rc, "subject '%s', %zu bytes: %s (%s)%s", message->subject,
+				message->body.len, sluice_error_text(rc), sluice_error_name(rc),
+				rc == SLUICE_E_INVAL ? "; expected words with dots between them, such as a.b"
+						     : "");
 	if (rc != 0)
 		return refused(cli, rc, reply);
 	if (cli->json)
-		(void)printf("{\"offset\":%lld,\"index\":%llu}\n", sluice_reply_offset(reply) == UINT64_MAX ? -1LL : (long long)sluice_reply_offset(reply),
+		(void)printf("{\"offset\":%lld,\"index\":%llu}\n",
+			     sluice_reply_offset(reply) == UINT64_MAX ? -1LL
+								      : (long long)sluice_reply_offset(reply),
 			     (unsigned long long)sluice_reply_index(reply));
 	else if (sluice_reply_offset(reply) == UINT64_MAX)
 		(void)fprintf(stderr, "taken, but nothing is bound to this subject\n");
@@ -65,6 +77,8 @@ static int publish_lines(struct cli *cli, sluice_message message)
 		count += rc == 0;
 	}
 	free(line);
+	if (rc == 0 && ferror(stdin))
+		rc = SLUICE_E_IO;
 	if (rc == 0)
 		rc = sluice_flush(cli->client, cli->timeout_ms);
 	if (rc != 0)
@@ -84,7 +98,8 @@ static int publish(struct cli *cli, sluice_message message, const char *body_wor
 	if (rc == 0 && !number_option(cli, "priority", 0, &priority))
 		rc = SLUICE_E_INVAL;
 	if (rc == 0 && priority > 255)
-		rc = complain(cli, SLUICE_E_INVAL, "--priority is %llu; expected 0 to 255", (unsigned long long)priority);
+		rc = complain(cli, SLUICE_E_INVAL, "--priority is %llu; expected 0 to 255",
+			      (unsigned long long)priority);
 	if (rc == 0 && option(cli, "lines") == NULL && body_word == NULL)
 		rc = complain(cli, SLUICE_E_INVAL, "the body is missing; expected text, - or @FILE");
 	if (rc == 0 && option(cli, "lines") == NULL)
@@ -107,7 +122,9 @@ static int publish(struct cli *cli, sluice_message message, const char *body_wor
 
 int cmd_pub(struct cli *cli)
 {
-	sluice_message message = {.subject = cli->args[0], .stream = option(cli, "stream"), .mandatory = option(cli, "mandatory") != NULL};
+	sluice_message message = {.subject = cli->args[0],
+				  .stream = option(cli, "stream"),
+				  .mandatory = option(cli, "mandatory") != NULL};
 
 	return publish(cli, message, cli->arg_count > 1 ? cli->args[1] : NULL);
 }
@@ -121,71 +138,99 @@ int cmd_put(struct cli *cli)
 
 /* ---- printing deliveries ---- */
 
-static void put_json_text(const char *bytes, size_t len)
+static void print_headers(const char *const *headers)
 {
-	(void)putchar('"');
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)bytes[i];
-
-		if (c == '"' || c == '\\')
-			(void)printf("\\%c", c);
-		else if (c < 0x20 || c == 0x7f)
-			(void)printf("\\u%04x", c);
-		else
-			(void)putchar(c);
+	(void)printf(",\"headers\":{");
+	for (size_t i = 0; headers[i] != NULL; i += 2) {
+		if (i > 0)
+			(void)putchar(',');
+		json_put_text(stdout, headers[i], strlen(headers[i]));
+		(void)putchar(':');
+		json_put_text(stdout, headers[i + 1], strlen(headers[i + 1]));
 	}
-	(void)putchar('"');
+	(void)putchar('}');
 }
 
-static void put_json_member(const char *name, const void *bytes, size_t len)
+static void print_view(const sluice_delivery_view *view)
 {
-	if (len == 0)
-		return;
-	(void)printf(",\"%s\":", name);
-	put_json_text(bytes, len);
-}
+	const struct {
+		const char *name;
+		sluice_slice_t bytes;
+	} parts[] = {{"subject", {view->subject, view->subject != NULL ? strlen(view->subject) : 0}},
+		     {"key", view->key},
+		     {"id", view->id}};
 
-static void print_json(const sluice_delivery_view *view)
-{
 	if (view->kind == SLUICE_EVENT)
 		(void)printf("{\"offset\":%llu", (unsigned long long)view->offset);
 	else
-		(void)printf("{\"seq\":%llu,\"token\":%llu,\"attempts\":%u", (unsigned long long)view->seq, (unsigned long long)view->token, view->attempts);
+		(void)printf("{\"seq\":%llu,\"token\":%llu,\"attempts\":%u", (unsigned long long)view->seq,
+			     (unsigned long long)view->token, view->attempts);
 	(void)printf(",\"time_ms\":%llu", (unsigned long long)view->time_ms);
-	put_json_member("subject", view->subject, view->subject != NULL ? strlen(view->subject) : 0);
-	put_json_member("key", view->key.data, view->key.len);
-	put_json_member("id", view->id.data, view->id.len);
-	if (view->headers != NULL) {
-		(void)printf(",\"headers\":{");
-		for (size_t i = 0; view->headers[i] != NULL; i += 2) {
-			if (i > 0)
-				(void)putchar(',');
-			put_json_text(view->headers[i], strlen(view->headers[i]));
-			(void)putchar(':');
-			put_json_text(view->headers[i + 1], strlen(view->headers[i + 1]));
-		}
-		(void)putchar('}');
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		if (parts[i].bytes.len == 0)
+			continue;
+		(void)putchar(',');
+		json_put_member(stdout, parts[i].name, parts[i].bytes.data, parts[i].bytes.len);
 	}
-	(void)printf(",\"body\":");
-	put_json_text(view->body.data, view->body.len);
+	if (view->headers != NULL)
+		print_headers(view->headers);
+	(void)putchar(',');
+	json_put_member(stdout, "body", view->body.data, view->body.len);
 	(void)printf("}\n");
 }
 
-static void print_delivery(const struct cli *cli, const sluice_delivery_view *view)
+/* A body goes as it is into a pipe; on a terminal it must not move the cursor. */
+static void print_body(sluice_slice_t body)
+{
+	const unsigned char *at = body.data;
+	bool terminal = isatty(STDOUT_FILENO) == 1;
+
+	for (size_t i = 0; i < body.len; i++)
+		(void)putchar(terminal && (at[i] == 0x7f || (at[i] < 0x20 && at[i] != '\t' && at[i] != '\n'))
+				      ? '?'
+				      : at[i]);
+}
+
+/* 0 or IO, said: what was not written must not be acked. */
+static int print_delivery(struct cli *cli, const sluice_delivery_view *view)
 {
 	char when[32];
 
 	if (cli->json) {
-		print_json(view);
+		print_view(view);
 	} else {
-		(void)printf("%llu  %s  %s  ", (unsigned long long)(view->kind == SLUICE_EVENT ? view->offset : view->seq), time_text(view->time_ms, when), view->subject);
-		(void)fwrite(view->body.data, 1, view->body.len, stdout);
+		(void)printf("%llu  %s  %s  ",
+			     (unsigned long long)(view->kind == SLUICE_EVENT ? view->offset : view->seq),
+			     time_text(view->time_ms, when), view->subject);
+		print_body(view->body);
 		(void)putchar('\n');
 	}
-	(void)fflush(stdout);
+	return written(cli);
 }
 
 /* ---- follow ---- */
+
+/* "2026-11-24", "2026-11-24 10:30", "2026-11-24T10:30:05Z"; local time unless a Z says otherwise. */
+static bool time_parse(const char *text, uint64_t *ret_ms)
+{
+	static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M",
+					    "%Y-%m-%d %H:%M", "%Y-%m-%d"};
+
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		struct tm parts = {.tm_isdst = -1};
+		const char *end = strptime(text, forms[i], &parts);
+		time_t seconds;
+
+		if (end == NULL || (end[0] != 0 && strcmp(end, "Z") != 0))
+			continue;
+		seconds = end[0] == 'Z' ? timegm(&parts) : mktime(&parts);
+		if (seconds < 0)
+			return false;
+		*ret_ms = (uint64_t)seconds * 1000;
+		return true;
+	}
+	return false;
+}
 
 static int from_parse(struct cli *cli, const char *text, sluice_follow_spec *spec)
 {
@@ -207,11 +252,18 @@ static int from_parse(struct cli *cli, const char *text, sluice_follow_spec *spe
 		spec->from = SLUICE_FROM_TIME;
 		spec->time_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 		spec->time_ms -= ago < spec->time_ms ? ago : spec->time_ms;
+	} else if (time_parse(text, &spec->time_ms)) {
+		spec->from = SLUICE_FROM_TIME;
 	} else {
 		spec->from = SLUICE_FROM_OFFSET;
+		errno = 0;
 		spec->offset = strtoull(text, &end, 10);
-		if (text[0] < '0' || text[0] > '9' || *end != 0)
-			return complain(cli, SLUICE_E_INVAL, "--from is '%s'; expected first, last, new, an offset, a time ago such as -1h, or cursor:NAME", text);
+		if (text[0] < '0' || text[0] > '9' || *end != 0 || errno != 0)
+			return complain(
+				cli, SLUICE_E_INVAL,
+				"--from is '%s'; expected first, last, new, an offset, a time ago such as -1h, "
+				"a time such as 2026-11-24T10:30Z, or cursor:NAME",
+				text);
 	}
 	return 0;
 }
@@ -222,7 +274,7 @@ int cmd_follow(struct cli *cli)
 	bool until_caught_up = option(cli, "until-caught-up") != NULL;
 	sluice_sub *sub = NULL;
 	uint64_t count, seen = 0;
-	int rc = from_parse(cli, option(cli, "from"), &spec);
+	int said = 0, rc = from_parse(cli, option(cli, "from"), &spec);
 
 	if (rc == 0 && !number_option(cli, "count", UINT64_MAX, &count))
 		rc = SLUICE_E_INVAL;
@@ -232,7 +284,8 @@ int cmd_follow(struct cli *cli)
 		return rc;
 	rc = sluice_follow(cli->client, &spec, NULL, &sub);
 	if (rc != 0)
-		return complain(cli, rc, "stream '%s': %s (%s)", spec.stream, sluice_error_text(rc), sluice_error_name(rc));
+		return complain(cli, rc, "stream '%s': %s (%s)", spec.stream, sluice_error_text(rc),
+				sluice_error_name(rc));
 	while (rc == 0 && seen < count) {
 		sluice_delivery *delivery = NULL;
 		const sluice_delivery_view *view;
@@ -244,10 +297,11 @@ int cmd_follow(struct cli *cli)
 		view = sluice_delivery_get(delivery);
 		kind = view->kind;
 		if (kind == SLUICE_EVENT) {
-			print_delivery(cli, view);
+			said = rc = print_delivery(cli, view);
 			seen++;
 		} else if (kind == SLUICE_GAP) {
-			(void)fprintf(stderr, "gap: offsets %llu to %llu are gone by retention\n", (unsigned long long)view->offset,
+			(void)fprintf(stderr, "gap: offsets %llu to %llu are gone by retention\n",
+				      (unsigned long long)view->offset,
 				      (unsigned long long)view->to_offset - 1);
 		}
 		sluice_delivery_free(delivery);
@@ -255,7 +309,10 @@ int cmd_follow(struct cli *cli)
 			break;
 	}
 	(void)sluice_sub_close(sub, 1000);
-	return rc == 0 ? 0 : complain(cli, rc, "%s", sluice_error_text(rc));
+	if (rc == 0 || said != 0)
+		return rc;
+	return complain(cli, rc, "following stream '%s' ended: %s (%s)", spec.stream, sluice_error_text(rc),
+			sluice_error_name(rc));
 }
 
 /* ---- claim ---- */
@@ -264,14 +321,17 @@ int cmd_claim(struct cli *cli)
 {
 	sluice_consume_spec spec = {.queue = cli->args[0], .manual_credit = true};
 	bool ack = option(cli, "ack") != NULL;
+	int said = 0;
 	uint64_t count, wait_ms = 1000, lease_ms = 0, got = 0;
 	sluice_sub *sub = NULL;
 	int rc;
 
 	if (!number_option(cli, "count", 1, &count) || count == 0 || count > 1000000)
 		return complain(cli, SLUICE_E_INVAL, "--count; expected 1 to 1000000");
-	if ((option(cli, "wait") != NULL && !duration_parse(option(cli, "wait"), &wait_ms)) || wait_ms > 86400000 ||
-	    (option(cli, "lease") != NULL && (!duration_parse(option(cli, "lease"), &lease_ms) || lease_ms > UINT32_MAX)))
+	if ((option(cli, "wait") != NULL && !duration_parse(option(cli, "wait"), &wait_ms)) ||
+	    wait_ms > 86400000 ||
+	    (option(cli, "lease") != NULL &&
+	     (!duration_parse(option(cli, "lease"), &lease_ms) || lease_ms > UINT32_MAX)))
 		return complain(cli, SLUICE_E_INVAL, "--wait and --lease are durations such as 10s");
 	spec.credit = (uint32_t)count;
 	spec.lease_ms = (uint32_t)lease_ms;
@@ -279,7 +339,9 @@ int cmd_claim(struct cli *cli)
 	if (rc == 0)
 		rc = sluice_consume(cli->client, &spec, NULL, &sub);
 	if (rc != 0)
-		return cli->client != NULL ? complain(cli, rc, "queue '%s': %s (%s)", spec.queue, sluice_error_text(rc), sluice_error_name(rc)) : rc;
+		return cli->client != NULL ? complain(cli, rc, "queue '%s': %s (%s)", spec.queue,
+						      sluice_error_text(rc), sluice_error_name(rc))
+					   : rc;
 	while (got < count) {
 		sluice_delivery *delivery = NULL;
 		const sluice_delivery_view *view;
@@ -289,13 +351,15 @@ int cmd_claim(struct cli *cli)
 			break;
 		view = sluice_delivery_get(delivery);
 		if (view->kind == SLUICE_ITEM) {
-			print_delivery(cli, view);
+			said = rc = print_delivery(cli, view);
 			got++;
-			if (ack)
-				rc = sluice_ack(sub, view->token, view->seq, &(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
+			if (rc == 0 && ack)
+				rc = sluice_ack(sub, view->token, view->seq,
+						&(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
 		} else if (view->kind == SLUICE_JOB) {
 			(void)complain(cli, 0, "queue '%s' holds jobs; a scheduler claims those", spec.queue);
-			rc = sluice_job_release(cli->client, view->job, view->token, 0, "claimed by the CLI by mistake", NULL, NULL);
+			rc = sluice_job_release(cli->client, view->job, view->token, 0,
+						"claimed by the CLI by mistake", NULL, NULL);
 			rc = rc == 0 ? SLUICE_E_INVAL : rc;
 		}
 		sluice_delivery_free(delivery);
@@ -303,6 +367,8 @@ int cmd_claim(struct cli *cli)
 			break;
 	}
 	(void)sluice_sub_close(sub, 1000);
+	if (said != 0)
+		return rc;
 	if (rc == SLUICE_E_TIMEOUT)
 		return got > 0 ? 0 : complain(cli, rc, "nothing came within the wait");
 	return rc == 0 ? 0 : complain(cli, rc, "%s (%s)", sluice_error_text(rc), sluice_error_name(rc));

@@ -5,16 +5,8 @@
 #include <string.h>
 
 #include "cli.h"
+#include "json.h"
 #include "table.h"
-
-static int print_json(sluice_reply *reply)
-{
-	const char *json = sluice_reply_json(reply);
-
-	(void)printf("%s\n", json != NULL ? json : "{}");
-	sluice_reply_free(reply);
-	return 0;
-}
 
 static const char *number(uint64_t value, char buf[24])
 {
@@ -24,7 +16,10 @@ static const char *number(uint64_t value, char buf[24])
 
 int cmd_job_submit(struct cli *cli)
 {
-	sluice_job_spec spec = {.job = option(cli, "id"), .queue = option(cli, "queue"), .machine = option(cli, "machine"), .owner = option(cli, "owner")};
+	sluice_job_spec spec = {.job = option(cli, "id"),
+				.queue = option(cli, "queue"),
+				.machine = option(cli, "machine"),
+				.owner = option(cli, "owner")};
 	char id[40], *payload = NULL;
 	sluice_reply *reply = NULL;
 	uint64_t priority;
@@ -32,7 +27,8 @@ int cmd_job_submit(struct cli *cli)
 	int rc;
 
 	if (spec.queue == NULL)
-		return complain(cli, SLUICE_E_INVAL, "--queue is missing; expected the name of a queue of jobs");
+		return complain(cli, SLUICE_E_INVAL,
+				"--queue is missing; expected the name of a queue of jobs");
 	if (!number_option(cli, "priority", 0, &priority) || priority > 255)
 		return complain(cli, SLUICE_E_INVAL, "--priority; expected 0 to 255");
 	if (spec.job == NULL) {
@@ -59,19 +55,27 @@ int cmd_job_submit(struct cli *cli)
 	return rc;
 }
 
-static const char *const job_heads[] = {"JOB", "STATE", "CLAIM", "ATTEMPT", "QUEUE", "HOLDER", "CHANGED", "EVIDENCE", NULL};
+static const char *const job_heads[] = {"JOB",	  "STATE",   "CLAIM",	 "ATTEMPT", "QUEUE",
+					"HOLDER", "CHANGED", "EVIDENCE", NULL};
 
 static void job_row(struct table *table, const sluice_job_info *job)
 {
 	char attempt[24], when[32];
 
-	table_row(table, (const char *const[]){job->job, job->state, job->cancel && !job->terminal ? "cancelling" : job->claim, number(job->attempt, attempt),
-					       job->queue, job->terminal ? "" : job->holder, time_text(job->change_time_ms, when), job->evidence});
+	table_row(table, (const char *const[]){job->job, job->state,
+					       job->cancel && !job->terminal ? "cancelling" : job->claim,
+					       number(job->attempt, attempt), job->queue,
+					       job->terminal ? "" : job->holder,
+					       time_text(job->change_time_ms, when), job->evidence});
 }
 
 int cmd_job_ls(struct cli *cli)
 {
-	sluice_job_filter filter = {.state = option(cli, "state"), .queue = option(cli, "queue"), .claim = option(cli, "claim"), .open_only = option(cli, "open") != NULL};
+	sluice_job_filter filter = {.state = option(cli, "state"),
+				    .queue = option(cli, "queue"),
+				    .claim = option(cli, "claim"),
+				    .open_only = option(cli, "open") != NULL};
+	struct json_list list;
 	struct table *table;
 	uint64_t max, seen = 0;
 	bool more = true;
@@ -80,6 +84,9 @@ int cmd_job_ls(struct cli *cli)
 	if (!number_option(cli, "max", UINT64_MAX, &max))
 		return SLUICE_E_INVAL;
 	rc = need(cli);
+	if (rc != 0)
+		return rc;
+	rc = json_list_begin(&list, "jobs");
 	if (rc != 0)
 		return rc;
 	table = table_create(job_heads);
@@ -100,15 +107,15 @@ int cmd_job_ls(struct cli *cli)
 				job_row(table, &job);
 		}
 		if (cli->json)
-			(void)print_json(reply);
-		else
-			sluice_reply_free(reply);
+			rc = json_list_add(&list, reply);
+		sluice_reply_free(reply);
 	}
 	if (cli->json || rc != 0)
 		table_free(table);
 	else
 		table_print(table);
-	return rc;
+	more = json_list_end(&list, cli->json && rc == 0) != 0;
+	return rc == 0 && more ? SLUICE_E_NOMEM : rc;
 }
 
 static int show_reply(struct cli *cli, sluice_reply *reply)
@@ -122,9 +129,13 @@ static int show_reply(struct cli *cli, sluice_reply *reply)
 		sluice_reply_free(reply);
 		return SLUICE_E_INTERNAL;
 	}
-	(void)printf("job        %s (number %" PRIu64 ")\nstate      %s%s, attempt %u, since %s\nclaim      %s%s%s\nqueue      %s\nmachine    %s\nsubmitted  %s\n", job.job,
-		     job.number, job.state, job.terminal ? " (ended)" : "", job.attempt, time_text(job.change_time_ms, when), job.claim,
-		     job.holder[0] != 0 && !job.terminal ? " by " : "", job.terminal ? "" : job.holder, job.queue, job.machine, time_text(job.submit_time_ms, submitted));
+	(void)printf("job        %s (number %" PRIu64
+		     ")\nstate      %s%s, attempt %u, since %s\nclaim      %s%s%s\n"
+		     "queue      %s\nmachine    %s\nsubmitted  %s\n",
+		     job.job, job.number, job.state, job.terminal ? " (ended)" : "", job.attempt,
+		     time_text(job.change_time_ms, when), job.claim,
+		     job.holder[0] != 0 && !job.terminal ? " by " : "", job.terminal ? "" : job.holder,
+		     job.queue, job.machine, time_text(job.submit_time_ms, submitted));
 	if (job.owner[0] != 0)
 		(void)printf("owner      %s\n", job.owner);
 	if (job.intent)
@@ -132,7 +143,8 @@ static int show_reply(struct cli *cli, sluice_reply *reply)
 	if (job.scheduler_ref[0] != 0)
 		(void)printf("reference  %s\n", job.scheduler_ref);
 	if (job.evidence[0] != 0)
-		(void)printf("evidence   %s (from %s, exit code %d)\n", job.evidence, job.source, job.exit_code);
+		(void)printf("evidence   %s (from %s, exit code %d)\n", job.evidence, job.source,
+			     job.exit_code);
 	if (job.cancel)
 		(void)printf("cancel     was asked for\n");
 	if (job.payload.len > 0)
@@ -160,7 +172,8 @@ int cmd_job_wait(struct cli *cli)
 
 	if (rc != 0)
 		return rc;
-	rc = sluice_job_wait(cli->client, cli->args[0], &(sluice_call){.deadline_ms = cli->timeout_ms}, &reply);
+	rc = sluice_job_wait(cli->client, cli->args[0], &(sluice_call){.deadline_ms = cli->timeout_ms},
+			     &reply);
 	if (rc == SLUICE_E_TIMEOUT && reply != NULL && sluice_reply_job(reply, 0, &job))
 		(void)complain(cli, rc, "%s is still %s after the timeout", job.job, job.state);
 	else if (rc != 0)
@@ -192,7 +205,8 @@ int cmd_job_reset(struct cli *cli)
 
 	if (rc != 0)
 		return rc;
-	rc = sluice_job_reset(cli->client, cli->args[0], option(cli, "force") != NULL, option(cli, "reason"), NULL, &reply);
+	rc = sluice_job_reset(cli->client, cli->args[0], option(cli, "force") != NULL, option(cli, "reason"),
+			      NULL, &reply);
 	if (rc != 0)
 		return refused(cli, rc, reply);
 	if (cli->json)
@@ -221,9 +235,12 @@ int cmd_job_history(struct cli *cli)
 	for (size_t i = 0; sluice_reply_history(reply, i, &row); i++) {
 		char when[32], attempt[24], state[100];
 
-		(void)snprintf(state, sizeof(state), "%.40s%s%.40s", row.from_state, row.from_state[0] != 0 ? " -> " : "", row.state);
-		table_row(table, (const char *const[]){time_text(row.time_ms, when), number(row.attempt, attempt), row.event, state, row.source,
-						       row.evidence[0] != 0 ? row.evidence : row.scheduler_ref});
+		(void)snprintf(state, sizeof(state), "%.40s%s%.40s", row.from_state,
+			       row.from_state[0] != 0 ? " -> " : "", row.state);
+		table_row(table,
+			  (const char *const[]){time_text(row.time_ms, when), number(row.attempt, attempt),
+						row.event, state, row.source,
+						row.evidence[0] != 0 ? row.evidence : row.scheduler_ref});
 	}
 	table_print(table);
 	sluice_reply_free(reply);
@@ -274,8 +291,9 @@ int cmd_quarantine_ls(struct cli *cli)
 	for (size_t i = 0; sluice_reply_quarantine(reply, i, &row); i++) {
 		char n[24], when[32], attempt[24];
 
-		table_row(table, (const char *const[]){number(row.n, n), time_text(row.time_ms, when), row.job, number(row.attempt, attempt), row.state, row.source,
-						       row.reason});
+		table_row(table, (const char *const[]){number(row.n, n), time_text(row.time_ms, when),
+						       row.job, number(row.attempt, attempt), row.state,
+						       row.source, row.reason});
 	}
 	table_print(table);
 	sluice_reply_free(reply);
@@ -298,27 +316,33 @@ int cmd_audit(struct cli *cli)
 		if (rc != 0)
 			return refused(cli, rc, reply);
 		(void)sluice_reply_audit(reply, &page);
-		sum = (sluice_audit_info){sum.jobs + page.jobs,		sum.open + page.open,	  sum.ready + page.ready, sum.leased + page.leased,
-					  sum.orphaned + page.orphaned, sum.gated + page.gated, sum.held + page.held,	0};
+		sum = (sluice_audit_info){sum.jobs + page.jobs,		sum.open + page.open,
+					  sum.ready + page.ready,	sum.leased + page.leased,
+					  sum.orphaned + page.orphaned, sum.gated + page.gated,
+					  sum.held + page.held,		0};
 		for (size_t i = 0; sluice_reply_line(reply, i) != NULL; i++, findings++)
 			if (!cli->json)
 				(void)printf("%s\n", sluice_reply_line(reply, i));
 		after = page.next_number;
 		sluice_reply_free(reply);
 	} while (after != 0);
-	(void)printf(cli->json ? "{\"jobs\":%" PRIu64 ",\"open\":%" PRIu64 ",\"ready\":%" PRIu64 ",\"leased\":%" PRIu64 ",\"orphaned\":%" PRIu64 ",\"gated\":%" PRIu64
+	(void)printf(cli->json ? "{\"jobs\":%" PRIu64 ",\"open\":%" PRIu64 ",\"ready\":%" PRIu64
+				 ",\"leased\":%" PRIu64 ",\"orphaned\":%" PRIu64 ",\"gated\":%" PRIu64
 				 ",\"held\":%" PRIu64 ",\"findings\":%" PRIu64 "}\n"
-			       : "%" PRIu64 " jobs, %" PRIu64 " open: %" PRIu64 " ready, %" PRIu64 " leased, %" PRIu64 " orphaned, %" PRIu64 " gated, %" PRIu64
+			       : "%" PRIu64 " jobs, %" PRIu64 " open: %" PRIu64 " ready, %" PRIu64
+				 " leased, %" PRIu64 " orphaned, %" PRIu64 " gated, %" PRIu64
 				 " held; %" PRIu64 " findings\n",
 		     sum.jobs, sum.open, sum.ready, sum.leased, sum.orphaned, sum.gated, sum.held, findings);
 	return findings == 0 ? 0 : SLUICE_E_CORRUPT;
 }
 
-/* The status has no typed row in the library yet: its JSON is shown, a member a line. */
+/* The status has no typed row in the library: a line for each member of its JSON. */
 int cmd_status(struct cli *cli)
 {
 	sluice_reply *reply = NULL;
-	const char *json, *at;
+	struct json status, name, value;
+	char key[64], text[256];
+	size_t pos = 0;
 	int rc = need(cli);
 
 	if (rc != 0)
@@ -328,19 +352,10 @@ int cmd_status(struct cli *cli)
 		return refused(cli, rc, reply);
 	if (cli->json)
 		return print_json(reply);
-	json = sluice_reply_json(reply);
-	at = json != NULL ? strstr(json, "\"status\":{") : NULL;
-	at = at != NULL ? at + 10 : "";
-	while (*at == '"' || *at == ',') {
-		const char *name = at + (*at == ',') + 1, *end = strchr(name, '"'), *value = end != NULL ? end + 2 : NULL;
-		bool quoted = value != NULL && *value == '"';
-		size_t len = value == NULL ? 0 : strcspn(value + quoted, quoted ? "\"" : ",}");
-
-		if (value == NULL)
-			break;
-		(void)printf("%-20.*s %.*s\n", (int)(end - name), name, (int)len, value + quoted);
-		at = value + quoted + len + quoted;
-	}
+	status = json_get(json_of(sluice_reply_json(reply)), "status");
+	while (json_each(status, &pos, &name, &value))
+		(void)printf("%-20s %s\n", json_plain(name, key, sizeof(key)),
+			     json_plain(value, text, sizeof(text)));
 	sluice_reply_free(reply);
 	return 0;
 }

@@ -6,18 +6,10 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "json.h"
 #include "table.h"
 
 enum { SUBJECTS_MAX = 32, PAGE = 500 };
-
-static int print_json(sluice_reply *reply)
-{
-	const char *json = sluice_reply_json(reply);
-
-	(void)printf("%s\n", json != NULL ? json : "{}");
-	sluice_reply_free(reply);
-	return 0;
-}
 
 /* A call that answers nothing but that it is done. */
 static int done(struct cli *cli, int rc, sluice_reply *reply)
@@ -60,88 +52,147 @@ static bool duration_option(struct cli *cli, const char *name, uint64_t *ret_ms)
 
 /* ---- streams ---- */
 
-static void stream_rows(const sluice_reply *reply, struct table *table)
+static void stream_rows(sluice_reply *reply, struct table *table)
 {
 	sluice_stream_info info;
 	char events[24], bytes[24], first[24], next[24], when[32];
 
 	for (size_t i = 0; sluice_reply_stream(reply, i, &info); i++)
-		table_row(table, (const char *const[]){info.name, number(info.events, events), number(info.bytes, bytes), number(info.first_offset, first),
-						       number(info.next_offset, next), time_text(info.last_time_ms, when)});
+		table_row(table,
+			  (const char *const[]){info.name, number(info.events, events),
+						number(info.bytes, bytes), number(info.first_offset, first),
+						number(info.next_offset, next),
+						time_text(info.last_time_ms, when)});
 }
 
 static const char *const stream_heads[] = {"STREAM", "EVENTS", "BYTES", "FIRST", "NEXT", "LAST EVENT", NULL};
-static const char *const queue_heads[] = {"QUEUE", "KIND", "READY", "LEASED", "DELAYED", "ORPHANED", "ACKED", "DEAD", NULL};
+static const char *const queue_heads[] = {"QUEUE",    "KIND",  "READY", "LEASED", "DELAYED",
+					  "ORPHANED", "ACKED", "DEAD",	NULL};
 
-static void queue_rows(const sluice_reply *reply, struct table *table)
+static void queue_rows(sluice_reply *reply, struct table *table)
 {
 	sluice_queue_info info;
 	char ready[24], leased[24], delayed[24], orphaned[24], acked[24], dead[24];
 
 	for (size_t i = 0; sluice_reply_queue(reply, i, &info); i++)
-		table_row(table, (const char *const[]){info.name, info.jobs ? "jobs" : "items", number(info.ready, ready), number(info.leased, leased),
-						       number(info.delayed, delayed), number(info.orphaned, orphaned), number(info.acked, acked),
-						       number(info.dead_lettered, dead)});
+		table_row(table,
+			  (const char *const[]){info.name, info.jobs ? "jobs" : "items",
+						number(info.ready, ready), number(info.leased, leased),
+						number(info.delayed, delayed),
+						number(info.orphaned, orphaned), number(info.acked, acked),
+						number(info.dead_lettered, dead)});
 }
 
-/* All rows of a list, page by page. The last name of a page is where the next begins. */
-static int list(struct cli *cli, sluice_thing thing, struct table *table)
+/* ---- machines: no typed rows in the library ---- */
+
+static const char *const machine_heads[] = {"MACHINE", "INITIAL", "STATES", "CANCELLED",
+					    "FAILED",  "JOBS",	  NULL};
+
+static void machine_rows(sluice_reply *reply, struct table *table)
+{
+	struct json rows = json_get(json_of(sluice_reply_json(reply)), "machines"), row;
+	size_t pos = 0;
+
+	while (json_each(rows, &pos, NULL, &row)) {
+		struct json config = json_get(row, "config"), state;
+		char name[300], initial[100] = "", states[24], cancelled[100], failed[100], jobs[24];
+		uint64_t count = 0;
+
+		for (size_t at = 0; json_each(json_get(config, "states"), &at, NULL, &state); count++)
+			if (count == 0)
+				(void)json_plain(json_get(state, "name"), initial, sizeof(initial));
+		table_row(table,
+			  (const char *const[]){json_plain(json_get(config, "name"), name, sizeof(name)),
+						initial, number(count, states),
+						json_plain(json_get(config, "cancelled"), cancelled,
+							   sizeof(cancelled)),
+						json_plain(json_get(config, "failed"), failed,
+							   sizeof(failed)),
+						number(json_number(json_get(row, "jobs")), jobs)});
+	}
+}
+
+/* One machine, a row a state. */
+static void state_rows(sluice_reply *reply, struct table *table)
+{
+	struct json rows = json_get(json_of(sluice_reply_json(reply)), "machines"), row, state, word;
+	char cancelled[100], failed[100];
+	size_t pos = 0, at = 0;
+
+	if (!json_each(rows, &pos, NULL, &row))
+		return;
+	row = json_get(row, "config");
+	(void)json_plain(json_get(row, "cancelled"), cancelled, sizeof(cancelled));
+	(void)json_plain(json_get(row, "failed"), failed, sizeof(failed));
+	for (bool first = true; json_each(json_get(row, "states"), &at, NULL, &state); first = false) {
+		char name[100], is[100], next[1024] = "", text[100];
+		size_t used = 0;
+
+		(void)json_plain(json_get(state, "name"), name, sizeof(name));
+		(void)snprintf(is, sizeof(is), "%s%s%s%s", first ? ", initial" : "",
+			       json_get(state, "terminal").len > 0 ? ", terminal" : "",
+			       strcmp(name, cancelled) == 0 ? ", when cancelled" : "",
+			       strcmp(name, failed) == 0 ? ", when failed" : "");
+		for (size_t k = 0;
+		     json_each(json_get(state, "next"), &k, NULL, &word) && used < sizeof(next) - 110;)
+			used += (size_t)snprintf(next + used, sizeof(next) - used, "%s%s",
+						 used > 0 ? ", " : "", json_plain(word, text, sizeof(text)));
+		table_row(table, (const char *const[]){name, next, is[0] != 0 ? is + 2 : ""});
+	}
+}
+
+/* ---- things ---- */
+
+static const struct thing {
+	sluice_thing thing;
+	const char *rows; /* their name in a reply */
+	const char *const *heads;
+	void (*print)(sluice_reply *reply, struct table *table);
+} things[] = {{SLUICE_STREAM, "streams", stream_heads, stream_rows},
+	      {SLUICE_QUEUE, "queues", queue_heads, queue_rows},
+	      {SLUICE_MACHINE, "machines", machine_heads, machine_rows}};
+
+/* All rows, page by page. The last name of a page is where the next begins. */
+static int list(struct cli *cli, const struct thing *thing)
 {
 	char after[300] = "";
+	struct json_list rows;
+	struct table *table;
 	bool more = true;
-	int rc = need(cli);
+	int rc = need(cli), end;
 
+	if (rc == 0)
+		rc = json_list_begin(&rows, thing->rows);
+	if (rc != 0)
+		return rc;
+	table = table_create(thing->heads);
 	while (rc == 0 && more) {
 		sluice_reply *reply = NULL;
-		sluice_stream_info stream;
-		sluice_queue_info queue;
+		struct json page, row;
+		size_t pos = 0;
 
-		rc = sluice_list(cli->client, thing, after, PAGE, NULL, &reply);
-		if (rc != 0)
-			return refused(cli, rc, reply);
-		more = sluice_reply_more(reply);
-		if (thing == SLUICE_STREAM && !cli->json)
-			stream_rows(reply, table);
-		else if (thing == SLUICE_QUEUE && !cli->json)
-			queue_rows(reply, table);
-		for (size_t i = 0; thing == SLUICE_STREAM && sluice_reply_stream(reply, i, &stream); i++)
-			(void)snprintf(after, sizeof(after), "%s", stream.name);
-		for (size_t i = 0; thing == SLUICE_QUEUE && sluice_reply_queue(reply, i, &queue); i++)
-			(void)snprintf(after, sizeof(after), "%s", queue.name);
-		if (cli->json || thing == SLUICE_MACHINE) {
-			more = more && thing != SLUICE_MACHINE;
-			(void)print_json(reply);
-		} else {
-			sluice_reply_free(reply);
+		rc = sluice_list(cli->client, thing->thing, after, PAGE, NULL, &reply);
+		if (rc != 0) {
+			rc = refused(cli, rc, reply);
+			break;
 		}
+		thing->print(reply, table);
+		page = json_get(json_of(sluice_reply_json(reply)), thing->rows);
+		for (more = false; json_each(page, &pos, NULL, &row); more = sluice_reply_more(reply))
+			(void)json_plain(json_get(json_get(row, "config"), "name"), after, sizeof(after));
+		rc = json_list_add(&rows, reply);
+		sluice_reply_free(reply);
 	}
-	return rc;
-}
-
-static int list_table(struct cli *cli, sluice_thing thing, const char *const *heads)
-{
-	struct table *table = table_create(heads);
-	int rc = list(cli, thing, table);
-
 	/* Without a row the heads say that there is none. */
 	if (cli->json || rc != 0)
 		table_free(table);
 	else
 		table_print(table);
-	return rc;
+	end = json_list_end(&rows, cli->json && rc == 0);
+	return rc != 0 ? rc : end;
 }
 
-int cmd_stream_ls(struct cli *cli)
-{
-	return list_table(cli, SLUICE_STREAM, stream_heads);
-}
-
-int cmd_queue_ls(struct cli *cli)
-{
-	return list_table(cli, SLUICE_QUEUE, queue_heads);
-}
-
-static int show(struct cli *cli, sluice_thing thing)
+static int show(struct cli *cli, const struct thing *thing)
 {
 	sluice_reply *reply = NULL;
 	struct table *table;
@@ -149,40 +200,55 @@ static int show(struct cli *cli, sluice_thing thing)
 
 	if (rc != 0)
 		return rc;
-	rc = sluice_show(cli->client, thing, cli->args[0], NULL, &reply);
+	rc = sluice_show(cli->client, thing->thing, cli->args[0], NULL, &reply);
 	if (rc != 0)
 		return refused(cli, rc, reply);
-	if (cli->json || thing == SLUICE_MACHINE)
+	if (cli->json)
 		return print_json(reply);
-	table = table_create(thing == SLUICE_STREAM ? stream_heads : queue_heads);
-	if (thing == SLUICE_STREAM)
-		stream_rows(reply, table);
-	else
-		queue_rows(reply, table);
+	if (thing->thing == SLUICE_MACHINE) {
+		table = table_create((const char *const[]){"STATE", "NEXT", "IS", NULL});
+		state_rows(reply, table);
+	} else {
+		table = table_create(thing->heads);
+		thing->print(reply, table);
+	}
 	table_print(table);
 	sluice_reply_free(reply);
 	return 0;
 }
 
+int cmd_stream_ls(struct cli *cli)
+{
+	return list(cli, &things[0]);
+}
+
+int cmd_queue_ls(struct cli *cli)
+{
+	return list(cli, &things[1]);
+}
+
 int cmd_stream_show(struct cli *cli)
 {
-	return show(cli, SLUICE_STREAM);
+	return show(cli, &things[0]);
 }
 
 int cmd_queue_show(struct cli *cli)
 {
-	return show(cli, SLUICE_QUEUE);
+	return show(cli, &things[1]);
 }
 
 int cmd_stream_create(struct cli *cli)
 {
 	const char *subjects[SUBJECTS_MAX + 1];
-	sluice_stream_spec spec = {.name = cli->args[0], .subjects = subjects, .if_not_exists = option(cli, "if-not-exists") != NULL};
+	sluice_stream_spec spec = {.name = cli->args[0],
+				   .subjects = subjects,
+				   .if_not_exists = option(cli, "if-not-exists") != NULL};
 	sluice_reply *reply = NULL;
 	int rc;
 
 	(void)subjects_take(cli, subjects);
-	if (!duration_option(cli, "max-age", &spec.max_age_ms) || !number_option(cli, "max-bytes", 0, &spec.max_bytes) ||
+	if (!duration_option(cli, "max-age", &spec.max_age_ms) ||
+	    !number_option(cli, "max-bytes", 0, &spec.max_bytes) ||
 	    !number_option(cli, "max-events", 0, &spec.max_events))
 		return SLUICE_E_INVAL;
 	rc = need(cli);
@@ -221,16 +287,16 @@ int cmd_queue_create(struct cli *cli)
 	return done(cli, rc, reply);
 }
 
-/* ---- machines ---- */
+/* ---- machine commands ---- */
 
 int cmd_machine_ls(struct cli *cli)
 {
-	return list(cli, SLUICE_MACHINE, NULL);
+	return list(cli, &things[2]);
 }
 
 int cmd_machine_show(struct cli *cli)
 {
-	return show(cli, SLUICE_MACHINE);
+	return show(cli, &things[2]);
 }
 
 int cmd_machine_create(struct cli *cli)
@@ -245,7 +311,8 @@ int cmd_machine_create(struct cli *cli)
 	if (rc == 0)
 		rc = need(cli);
 	if (rc == 0) {
-		rc = sluice_machine_create(cli->client, text, option(cli, "if-not-exists") != NULL, NULL, &reply);
+		rc = sluice_machine_create(cli->client, text, option(cli, "if-not-exists") != NULL, NULL,
+					   &reply);
 		rc = done(cli, rc, reply);
 	}
 	free(text);
@@ -275,6 +342,34 @@ int cmd_rm(struct cli *cli)
 	return done(cli, rc, reply);
 }
 
+static int print_items(sluice_reply *reply)
+{
+	struct table *table = table_create(
+		(const char *const[]){"ITEM", "STATE", "ATTEMPTS", "PUT", "HOLDER", "SUBJECT", "BODY", NULL});
+	struct json rows = json_get(json_of(sluice_reply_json(reply)), "items"), row;
+	size_t pos = 0;
+
+	while (json_each(rows, &pos, NULL, &row)) {
+		struct json body = json_get(row, "body");
+		char seq[24], state[24], attempts[24], when[32], holder[100], subject[300], text[80];
+
+		if (body.len == 0)
+			body = json_get(row, "body_base64");
+		table_row(table,
+			  (const char *const[]){number(json_number(json_get(row, "seq")), seq),
+						json_plain(json_get(row, "state"), state, sizeof(state)),
+						number(json_number(json_get(row, "attempts")), attempts),
+						time_text(json_number(json_get(row, "put_time_ms")), when),
+						json_plain(json_get(row, "holder"), holder, sizeof(holder)),
+						json_plain(json_get(row, "subject"), subject,
+							   sizeof(subject)),
+						json_plain(body, text, sizeof(text))});
+	}
+	table_print(table);
+	sluice_reply_free(reply);
+	return 0;
+}
+
 int cmd_queue_peek(struct cli *cli)
 {
 	sluice_reply *reply = NULL;
@@ -286,6 +381,9 @@ int cmd_queue_peek(struct cli *cli)
 	rc = need(cli);
 	if (rc != 0)
 		return rc;
-	rc = sluice_queue_peek(cli->client, cli->args[0], option(cli, "state"), 0, (uint32_t)max, NULL, &reply);
-	return rc != 0 ? refused(cli, rc, reply) : print_json(reply);
+	rc = sluice_queue_peek(cli->client, cli->args[0], option(cli, "state"), 0, (uint32_t)max, NULL,
+			       &reply);
+	if (rc != 0)
+		return refused(cli, rc, reply);
+	return cli->json ? print_json(reply) : print_items(reply);
 }

@@ -11,39 +11,57 @@
 #include "cli.h"
 
 const struct command commands[] = {
-	{"pub", "SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--stream S] [--lines] [--mandatory]", "publish an event; --lines: one per line of standard input",
+	{"pub",
+	 "SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--stream S] [--lines] [--mandatory]",
+	 "publish an event; --lines: one per line of standard input",
 	 "key= id= header= stream= lines mandatory", 1, 2, cmd_pub},
-	{"put", "QUEUE SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--priority N] [--lines]", "put an item into a queue",
-	 "key= id= header= priority= lines", 2, 3, cmd_put},
-	{"follow", "STREAM [--from first|last|new|OFFSET|-1h|cursor:NAME] [--filter PATTERN] [--count N] [--until-caught-up]", "print a stream's events",
-	 "from= filter= count= until-caught-up", 1, 1, cmd_follow},
-	{"claim", "QUEUE [--count N] [--ack] [--wait 10s] [--lease 30s]", "claim items and print them; without --ack they come back when the lease ends",
+	{"put", "QUEUE SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--priority N] [--lines]",
+	 "put an item into a queue", "key= id= header= priority= lines", 2, 3, cmd_put},
+	{"follow",
+	 "STREAM [--from first|last|new|OFFSET|-1h|TIME|cursor:NAME] [--filter PATTERN] [--count N] "
+	 "[--until-caught-up]",
+	 "print a stream's events", "from= filter= count= until-caught-up", 1, 1, cmd_follow},
+	{"claim", "QUEUE [--count N] [--ack] [--wait 10s] [--lease 30s]",
+	 "claim items and print them; without --ack they come back when the lease ends",
 	 "count= ack wait= lease=", 1, 1, cmd_claim},
-	{"job submit", "--queue Q [--id ID] [--machine M] [--owner O] [--priority N] PAYLOAD|-|@FILE", "submit a job; the same id with the same content succeeds again",
+	{"job submit", "--queue Q [--id ID] [--machine M] [--owner O] [--priority N] PAYLOAD|-|@FILE",
+	 "submit a job; the same id with the same content succeeds again",
 	 "queue= id= machine= owner= priority=", 1, 1, cmd_job_submit},
-	{"job ls", "[--state S] [--queue Q] [--claim C] [--open] [--max N]", "list jobs", "state= queue= claim= open max=", 0, 0, cmd_job_ls},
+	{"job ls", "[--state S] [--queue Q] [--claim C] [--open] [--max N]", "list jobs",
+	 "state= queue= claim= open max=", 0, 0, cmd_job_ls},
 	{"job show", "JOB [--payload]", "show a job", "payload", 1, 1, cmd_job_show},
 	{"job wait", "JOB [--timeout 10s]", "wait until a job has ended", "", 1, 1, cmd_job_wait},
 	{"job cancel", "JOB [--reason TEXT]", "cancel a job", "reason=", 1, 1, cmd_job_cancel},
-	{"job reset", "JOB [--force] [--reason TEXT]", "open a new attempt of a job that has ended; of another with --force", "force reason=", 1, 1, cmd_job_reset},
+	{"job reset", "JOB [--force] [--reason TEXT]",
+	 "open a new attempt of a job that has ended; of another with --force", "force reason=", 1, 1,
+	 cmd_job_reset},
 	{"job history", "JOB", "everything that happened to a job", "", 1, 1, cmd_job_history},
 	{"job explain", "JOB", "why a job is where it is", "", 1, 1, cmd_job_explain},
 	{"stream ls", "", "list streams", "", 0, 0, cmd_stream_ls},
 	{"stream show", "NAME", "show a stream", "", 1, 1, cmd_stream_show},
-	{"stream create", "NAME [--subject PATTERN]... [--max-age 7d] [--max-bytes N] [--max-events N] [--if-not-exists]", "create a stream",
-	 "subject= max-age= max-bytes= max-events= if-not-exists", 1, 1, cmd_stream_create},
+	{"stream create",
+	 "NAME [--subject PATTERN]... [--max-age 7d] [--max-bytes N] [--max-events N] [--if-not-exists]",
+	 "create a stream", "subject= max-age= max-bytes= max-events= if-not-exists", 1, 1,
+	 cmd_stream_create},
 	{"stream rm", "NAME [--yes]", "delete a stream with its events", "", 1, 1, cmd_rm},
 	{"queue ls", "", "list queues", "", 0, 0, cmd_queue_ls},
 	{"queue show", "NAME", "show a queue", "", 1, 1, cmd_queue_show},
-	{"queue create", "NAME [--jobs] [--subject PATTERN]... [--lease 30s] [--max-attempts N] [--dead-letter Q] [--max-items N] [--priority] [--machine M] [--if-not-exists]",
-	 "create a queue of items, or of jobs", "jobs subject= lease= max-attempts= dead-letter= max-items= priority machine= if-not-exists", 1, 1, cmd_queue_create},
-	{"queue peek", "NAME [--state ready|leased|delayed] [--max N]", "look at items without claiming them", "state= max=", 1, 1, cmd_queue_peek},
+	{"queue create",
+	 "NAME [--jobs] [--subject PATTERN]... [--lease 30s] [--max-attempts N] [--dead-letter Q] "
+	 "[--max-items N] [--priority] [--machine M] [--if-not-exists]",
+	 "create a queue of items, or of jobs",
+	 "jobs subject= lease= max-attempts= dead-letter= max-items= priority machine= if-not-exists", 1, 1,
+	 cmd_queue_create},
+	{"queue peek", "NAME [--state ready|leased|delayed] [--max N]", "look at items without claiming them",
+	 "state= max=", 1, 1, cmd_queue_peek},
 	{"queue rm", "NAME [--yes]", "delete a queue with its items", "", 1, 1, cmd_rm},
 	{"machine ls", "", "list machines", "", 0, 0, cmd_machine_ls},
 	{"machine show", "NAME", "show a machine", "", 1, 1, cmd_machine_show},
-	{"machine create", "FILE|- [--if-not-exists]", "load a machine from its text (client/README.md)", "if-not-exists", 1, 1, cmd_machine_create},
+	{"machine create", "FILE|- [--if-not-exists]", "load a machine from its text (client/README.md)",
+	 "if-not-exists", 1, 1, cmd_machine_create},
 	{"machine rm", "NAME [--yes]", "delete a machine that no job uses", "", 1, 1, cmd_rm},
-	{"quarantine ls", "[--job JOB] [--max N]", "list stale and illegal reports", "job= max=", 0, 0, cmd_quarantine_ls},
+	{"quarantine ls", "[--job JOB] [--max N]", "list stale and illegal reports", "job= max=", 0, 0,
+	 cmd_quarantine_ls},
 	{"status", "", "how the broker is", "", 0, 0, cmd_status},
 	{"audit", "", "prove that every open job is held, waits or is queued", "", 0, 0, cmd_audit},
 	{NULL, NULL, NULL, NULL, 0, 0, NULL},
@@ -53,11 +71,17 @@ const struct command commands[] = {
 
 static int help(FILE *to)
 {
-	(void)fprintf(to, "usage: sluice [--address HOST:PORT] [--gateway G] [--timeout 10s] [-o table|json] [-v] COMMAND ...\n\n");
+	(void)fprintf(
+		to,
+		"usage: sluice [--address HOST:PORT] [--gateway G] [--timeout 10s] [-o table|json] [-v] COMMAND ...\n\n");
 	for (const struct command *command = commands; command->name != NULL; command++)
 		(void)fprintf(to, "  %-15s %s\n", command->name, command->text);
-	(void)fprintf(to, "\n`sluice COMMAND --help` shows a command's options. SLUICE_ADDRESS and SLUICE_GATEWAY stand in for the first two options.\n"
-			  "Exit codes: 0 done, 2 bad use, 4 not found, 5 conflict, 6 stale or cancelled, 7 full or busy, 9 time out, 10 no broker; others: error.h.\n");
+	(void)fprintf(
+		to,
+		"\n`sluice COMMAND --help` shows a command's options. SLUICE_ADDRESS and SLUICE_GATEWAY stand in for "
+		"the first two options.\n"
+		"Exit codes: 0 done, 2 bad use, 4 not found, 5 conflict, 6 stale or cancelled, "
+		"7 full or busy, 9 time out, 10 no broker; others: error.h.\n");
 	return 0;
 }
 
@@ -86,8 +110,10 @@ int refused(const struct cli *cli, int code, sluice_reply *reply)
 
 	(void)complain(cli, code, "%s (%s)", text, sluice_error_name(code));
 	if (cli->verbose && reply != NULL)
-		(void)fprintf(stderr, "request %llu, index %llu%s\n", (unsigned long long)sluice_reply_request(reply),
-			      (unsigned long long)sluice_reply_index(reply), sluice_error_retriable(code) ? ", may be tried again" : "");
+		(void)fprintf(stderr, "request %llu, index %llu%s\n",
+			      (unsigned long long)sluice_reply_request(reply),
+			      (unsigned long long)sluice_reply_index(reply),
+			      sluice_error_retriable(code) ? ", may be tried again" : "");
 	sluice_reply_free(reply);
 	return code;
 }
@@ -205,11 +231,30 @@ const char *time_text(uint64_t time_ms, char buf[32])
 	return buf;
 }
 
+int print_json(sluice_reply *reply)
+{
+	const char *json = sluice_reply_json(reply);
+	int rc = json != NULL ? 0 : SLUICE_E_NOMEM;
+
+	if (rc == 0)
+		(void)printf("%s\n", json);
+	sluice_reply_free(reply);
+	return rc;
+}
+
+int written(struct cli *cli)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return 0;
+	return complain(cli, SLUICE_E_IO, "standard output: %s", strerror(errno));
+}
+
 /* ---- connection ---- */
 
 int need(struct cli *cli)
 {
 	sluice_config *config = sluice_config_create();
+	char deadline[24];
 	int rc;
 
 	if (config == NULL)
@@ -219,6 +264,9 @@ int need(struct cli *cli)
 		rc = sluice_config_set(config, "gateway", cli->gateway);
 	if (rc == 0)
 		rc = sluice_config_set(config, "client", "sluice CLI");
+	(void)snprintf(deadline, sizeof(deadline), "%d", cli->timeout_ms);
+	if (rc == 0)
+		rc = sluice_config_set(config, "deadline_ms", deadline);
 	if (rc != 0) {
 		(void)complain(cli, rc, "%s", sluice_config_error(config));
 		sluice_config_destroy(config);
@@ -229,17 +277,25 @@ int need(struct cli *cli)
 	if (rc == 0)
 		rc = sluice_wait_connected(cli->client, cli->timeout_ms);
 	if (rc == SLUICE_E_DISCONNECTED)
-		return complain(cli, rc, "no broker at %s (%s); is it running? --address or SLUICE_ADDRESS name another", cli->address,
-				sluice_last_error(cli->client));
-	return rc == 0 ? 0 : complain(cli, rc, "%s: %s", cli->address, sluice_error_text(rc));
+		return complain(
+			cli, rc,
+			"no broker at %s (%s); is it running? --address or SLUICE_ADDRESS name another",
+			cli->address, sluice_last_error(cli->client));
+	if (rc != 0)
+		return complain(cli, rc, "%s: %s (%s)", cli->address, sluice_error_text(rc),
+				sluice_error_name(rc));
+	if (cli->verbose)
+		(void)fprintf(stderr, "connected to %s, session %llu\n", cli->address,
+			      (unsigned long long)sluice_session(cli->client));
+	return 0;
 }
 
 /* ---- words ---- */
 
-/* Whether a command has an option: 0 no, 1 flag, 2 with a value. */
+/* Whether a command has an option: 0 no, 1 flag, 2 with a value. A "=VALUE" is not part of the name. */
 static int option_kind(const struct command *command, const char *name)
 {
-	size_t len = strlen(name);
+	size_t len = strcspn(name, "=");
 
 	for (const char *at = command->options; *at != 0;) {
 		size_t word = strcspn(at, " ");
@@ -264,7 +320,8 @@ static int global_option(struct cli *cli, char **argv, int left)
 		return (cli->verbose = true);
 	if (strcmp(word, "--yes") == 0)
 		return (cli->yes = true);
-	if (strcmp(word, "--address") != 0 && strcmp(word, "--gateway") != 0 && strcmp(word, "--timeout") != 0 && strcmp(word, "-o") != 0)
+	if (strcmp(word, "--address") != 0 && strcmp(word, "--gateway") != 0 &&
+	    strcmp(word, "--timeout") != 0 && strcmp(word, "-o") != 0)
 		return 0;
 	if (value == NULL)
 		return complain(cli, SLUICE_E_INVAL, "%s lacks its value", word);
@@ -274,10 +331,11 @@ static int global_option(struct cli *cli, char **argv, int left)
 		cli->gateway = value;
 	else if (strcmp(word, "-o") == 0 && (strcmp(value, "json") == 0 || strcmp(value, "table") == 0))
 		cli->json = value[0] == 'j';
-	else if (strcmp(word, "--timeout") == 0 && duration_parse(value, &ms) && ms <= 86400000)
+	else if (strcmp(word, "--timeout") == 0 && duration_parse(value, &ms) && ms > 0 && ms <= 86400000)
 		cli->timeout_ms = (int)ms;
 	else
-		return complain(cli, SLUICE_E_INVAL, "%s is '%s'; expected %s", word, value, word[1] == 'o' ? "table or json" : "a duration such as 10s");
+		return complain(cli, SLUICE_E_INVAL, "%s is '%s'; expected %s", word, value,
+				word[1] == 'o' ? "table or json" : "a duration from 1ms to 24h, such as 10s");
 	return 2;
 }
 
@@ -290,6 +348,27 @@ static const struct command *find(const char *first, const char *second)
 		if (strcmp(command->name, first) == 0 || strcmp(command->name, both) == 0)
 			return command;
 	return NULL;
+}
+
+/* One of the command's own options, "--name value" or "--name=value". The words used, or negative: said. */
+static int option_take(struct cli *cli, const struct command *command, char **argv, int left)
+{
+	int kind = argv[0][1] == '-' ? option_kind(command, argv[0] + 2) : 0;
+	char *equals = strchr(argv[0], '=');
+	const char *wrong = kind == 0				       ? "is unknown"
+			    : kind == 1 && equals != NULL	       ? "takes no value"
+			    : kind == 2 && equals == NULL && left == 1 ? "lacks its value"
+			    : cli->option_count == OPTIONS_MAX	       ? "is one option too many"
+								       : NULL;
+
+	if (wrong != NULL)
+		return complain(cli, SLUICE_E_INVAL, "%s %s; usage: sluice %s %s", argv[0], wrong,
+				command->name, command->usage);
+	if (equals != NULL)
+		*equals = 0;
+	cli->options[cli->option_count].name = argv[0] + 2;
+	cli->options[cli->option_count++].value = kind == 1 ? "" : equals != NULL ? equals + 1 : argv[1];
+	return equals != NULL ? 1 : kind;
 }
 
 static int take_words(struct cli *cli, const struct command *command, char **argv, int count)
@@ -310,22 +389,22 @@ static int take_words(struct cli *cli, const struct command *command, char **arg
 			i++;
 			continue;
 		}
-		if (raw || argv[i][0] != '-' || argv[i][1] != '-') {
+		if (raw || argv[i][0] != '-' || (argv[i][1] != '-' && !isalpha((unsigned char)argv[i][1]))) {
 			if (cli->arg_count == command->args_max)
-				return complain(cli, SLUICE_E_INVAL, "'%s' is one word too many; usage: sluice %s %s", argv[i], command->name, command->usage);
+				return complain(cli, SLUICE_E_INVAL,
+						"'%s' is one word too many; usage: sluice %s %s", argv[i],
+						command->name, command->usage);
 			cli->args[cli->arg_count++] = argv[i++];
 			continue;
 		}
-		kind = option_kind(command, argv[i] + 2);
-		if (kind == 0 || cli->option_count == OPTIONS_MAX || (kind == 2 && i + 1 == count))
-			return complain(cli, SLUICE_E_INVAL, "%s %s; usage: sluice %s %s", argv[i], kind == 0 ? "is unknown" : "lacks its value", command->name,
-					command->usage);
-		cli->options[cli->option_count].name = argv[i] + 2;
-		cli->options[cli->option_count++].value = kind == 2 ? argv[i + 1] : "";
+		kind = option_take(cli, command, argv + i, count - i);
+		if (kind < 0)
+			return kind;
 		i += kind;
 	}
 	if (cli->arg_count < command->args_min)
-		return complain(cli, SLUICE_E_INVAL, "%s", "a word is missing") && help_for(command, stderr) == 0 ? SLUICE_E_INVAL : SLUICE_E_INVAL;
+		return complain(cli, SLUICE_E_INVAL, "a word is missing; usage: sluice %s %s", command->name,
+				command->usage);
 	return 0;
 }
 
@@ -344,17 +423,17 @@ static int run(struct cli *cli, int argc, char **argv)
 	}
 	if (at == argc)
 		return help(stderr) == 0 ? SLUICE_E_INVAL : 0;
-	if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "help") == 0)
+	if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0 || strcmp(argv[at], "help") == 0)
 		return help(stdout);
 	if (strcmp(argv[at], "--version") == 0)
 		return printf("sluice %s\n", sluice_version()) > 0 ? 0 : SLUICE_E_IO;
 	command = find(argv[at], at + 1 < argc ? argv[at + 1] : NULL);
 	if (command == NULL)
-		return complain(cli, SLUICE_E_INVAL, "'%s%s%s' is no command; `sluice --help` lists them", argv[at], at + 1 < argc ? " " : "",
-				at + 1 < argc ? argv[at + 1] : "");
+		return complain(cli, SLUICE_E_INVAL, "'%s%s%s' is no command; `sluice --help` lists them",
+				argv[at], at + 1 < argc ? " " : "", at + 1 < argc ? argv[at + 1] : "");
 	words = strchr(command->name, ' ') != NULL ? 2 : 1;
-	for (int i = at; i < argc; i++)
-		if (strcmp(argv[i], "--help") == 0)
+	for (int i = at; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
 			return help_for(command, stdout);
 	/* `rm` needs to know of what. */
 	if (command->run == cmd_rm) {
@@ -376,7 +455,7 @@ int main(int argc, char **argv)
 	rc = run(&cli, argc - 1, argv + 1);
 	if (cli.client != NULL)
 		(void)sluice_close(cli.client, true, 2000);
-	if (fflush(stdout) != 0 && rc == 0)
-		rc = SLUICE_E_IO;
+	if (rc == 0)
+		rc = written(&cli);
 	return sluice_error_exit_code(rc);
 }

@@ -6,10 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sluice/error.h"
+
 struct table {
 	size_t columns, count, capacity;
 	char **cells; /* row by row, the heads first */
 };
+
+/* Nothing was changed yet by a command that prints a table: it may end here. */
+static _Noreturn void no_memory(void)
+{
+	(void)fputs("sluice: out of memory\n", stderr);
+	exit(sluice_error_exit_code(SLUICE_E_NOMEM));
+}
 
 static int width(const char *text)
 {
@@ -28,7 +37,7 @@ void table_row(struct table *table, const char *const *cells)
 		char **grown = realloc(table->cells, capacity * sizeof(*grown));
 
 		if (grown == NULL)
-			abort();
+			no_memory();
 		table->cells = grown;
 		table->capacity = capacity;
 	}
@@ -36,7 +45,7 @@ void table_row(struct table *table, const char *const *cells)
 		char *copy = strdup(cells[i] != NULL && cells[i][0] != 0 ? cells[i] : "-");
 
 		if (copy == NULL)
-			abort();
+			no_memory();
 		/* What a name holds must not move the cursor. */
 		for (char *at = copy; *at != 0; at++)
 			if ((unsigned char)*at < 0x20 || *at == 0x7f)
@@ -50,7 +59,7 @@ struct table *table_create(const char *const *heads)
 	struct table *table = calloc(1, sizeof(*table));
 
 	if (table == NULL)
-		abort();
+		no_memory();
 	while (heads[table->columns] != NULL)
 		table->columns++;
 	table_row(table, heads);
@@ -62,7 +71,7 @@ void table_print(struct table *table)
 	int *widths = calloc(table->columns, sizeof(*widths));
 
 	if (widths == NULL)
-		abort();
+		no_memory();
 	for (size_t i = 0; i < table->count; i++)
 		if (width(table->cells[i]) > widths[i % table->columns])
 			widths[i % table->columns] = width(table->cells[i]);

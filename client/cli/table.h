@@ -5,7 +5,8 @@
 
 struct table;
 
-/* Column heads, NULL at the end. Owned; table_print frees it. NULL: no memory. */
+/* Column heads, NULL at the end. Owned; table_print frees it.
+ * Without memory the command ends with the exit code of NOMEM. */
 struct table *table_create(const char *const *heads);
 /* One row: as many texts as there are columns. NULL and "" are shown as "-". */
 void table_row(struct table *table, const char *const *cells);

@@ -2,10 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `sluice` command: what it prints, its JSON against golden files (tests/data/cli, volatile fields masked; UPDATE=1 writes them), its
 exit codes, and that every command has help."""
+import base64
+import concurrent.futures
 import json
 import os
+import pty
 import re
 import subprocess
+import time
 
 import tap
 
@@ -72,6 +76,7 @@ def test_json_shapes_are_the_documented_ones():
         golden("stream_show", cli.ok("-o", "json", "stream", "show", "events"))
         golden("stream_ls", cli.ok("-o", "json", "stream", "ls"))
         golden("queue_ls", cli.ok("-o", "json", "queue", "ls"))
+        golden("machine_ls", cli.ok("-o", "json", "machine", "ls"))
         golden("machine_show", cli.ok("-o", "json", "machine", "show", "small"))
         golden("job_submit", cli.ok("-o", "json", "job", "submit", "--queue", "runs", "--id", "j1", "--owner", "me", '{"argv":["true"]}'))
         golden("job_show", cli.ok("-o", "json", "job", "show", "j1", "--payload"))
@@ -93,7 +98,140 @@ def test_tables_are_for_people():
         rows = cli.ok("job", "ls").splitlines()
         tap.equal(len(rows), 2, "a head and a row")
         tap.check(rows[0].startswith("JOB ") and name in rows[1], "what is in them")
-        tap.check("audit" not in cli.ok("audit") and "0 findings" in cli.ok("audit"), "the audit says what it found")
+        tap.equal(cli.ok("audit"), "1 jobs, 1 open: 1 ready, 0 leased, 0 orphaned, 0 gated, 0 held; 0 findings\n", "what the audit found")
+        cli.ok("machine", "create", "-", stdin=MACHINE)
+        tap.equal([row.split() for row in cli.ok("machine", "ls").splitlines() if "small" in row], [["small", "NEW", "4", "GONE", "BAD", "0"]],
+                  "a machine is a row")
+        tap.equal(cli.ok("machine", "show", "small"), "STATE  NEXT             IS\n" "NEW    DONE, GONE, BAD  initial\n" "DONE   -                terminal\n"
+                  "GONE   -                terminal, when cancelled\n" "BAD    -                terminal, when failed\n", "a state is a row")
+        cli.ok("queue", "create", "work")
+        cli.ok("put", "work", "a.b", "line\n\x1b[2J\ttab", "--key=k")
+        row = cli.ok("queue", "peek", "work").splitlines()
+        tap.equal(len(row), 2, "an item is a row, whatever is in it")
+        tap.check("line??[2J?tab" in row[1] and " a.b " in row[1], f"control characters are masked: {row[1]!r}")
+        status = dict(line.split(None, 1) for line in cli.ok("status").splitlines())
+        tap.equal((status["server"], status["gateway"], status["headroom"]), ("sluiced", "default", "ok"), "the status, a line a member")
+
+
+def test_a_list_of_many_pages_is_one_document():
+    # limit: PAGE of client/cli is 500 rows; 501 are one more.
+    with tap.Broker() as broker:
+        cli = Cli(broker)
+        cli.ok("queue", "create", "runs", "--jobs")
+        cli.ok("stream", "create", "events", "--subject", "ev.>")
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            names = sorted(pool.map(lambda n: cli.ok("job", "submit", "--queue", "runs", "--id", f"job-{n:04}", "{}").strip(), range(501)))
+            list(pool.map(lambda n: cli.ok("queue", "create", f"q-{n:04}"), range(499)))
+        document = json.loads(cli.ok("-o", "json", "job", "ls"))
+        tap.equal(sorted(row["job"] for row in document["jobs"]), names, "each job once")
+        tap.equal(len(cli.ok("job", "ls").splitlines()), 502, "and a row in the table")
+        tap.equal(len(json.loads(cli.ok("-o", "json", "job", "ls", "--max", "7"))["jobs"]), 7, "--max bounds it")
+        queues = [row["config"]["name"] for row in json.loads(cli.ok("-o", "json", "queue", "ls"))["queues"]]
+        tap.equal(sorted(queues), sorted(["dead-letter", "runs", *[f"q-{n:04}" for n in range(499)]]), "each queue once")
+        tap.equal(json.loads(cli.ok("-o", "json", "job", "ls", "--state", "COMPLETE"))["jobs"], [], "none is an empty list")
+
+
+def test_follow_begins_and_ends_where_it_is_told():
+    with tap.Broker() as broker:
+        cli = Cli(broker)
+
+        def bodies(*args):
+            return [json.loads(line)["body"] for line in cli.ok("-o", "json", "follow", "events", *args).splitlines()]
+
+        cli.ok("stream", "create", "events", "--subject", "ev.>")
+        tap.equal(cli.ok("pub", "ev.a", "--lines", stdin="0\n1\n\n3"), "4 lines\n", "a line is an event, the last one too")
+        cli.ok("pub", "ev.b", "4")
+        tap.equal(bodies("--from", "first", "--until-caught-up"), ["0", "1", "", "3", "4"], "from the first to the end")
+        tap.equal(bodies("--from", "3", "--until-caught-up"), ["3", "4"], "from an offset")
+        tap.equal(bodies("--from", "first", "--count", "2"), ["0", "1"], "as many as asked for")
+        tap.equal(bodies("--from=last", "--count=1"), ["4"], "the last one")
+        tap.equal(bodies("--from", "-1h", "--filter", "ev.b", "--until-caught-up"), ["4"], "from an hour ago, filtered")
+        tap.equal(bodies("--from", "2020-01-01T00:00Z", "--count", "1"), ["0"], "from a time")
+        tap.equal(bodies("--from", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + 3600)), "--until-caught-up"), [],
+                  "from a local time that is still to come")
+        tap.equal(bodies("--from", "new", "--until-caught-up"), [], "nothing is newer than now")
+        done = cli.run("follow", "events", "--from", "99999999999999999999")
+        tap.check(done.returncode == 2 and "expected first, last" in done.stderr, f"an offset beyond 64 bits is refused: {done.stderr}")
+
+
+def test_bytes_that_are_no_text_stay_whole():
+    with tap.Broker() as broker:
+        cli = Cli(broker)
+        cli.ok("queue", "create", "work")
+        sent = [bytes(range(256)), "caf\u00e9 \u4e2d \U0001f600".encode(), b"\xed\xa0\x80", b"\xc0\xaf", b"\xff", b"ab\xf4\x90\x80\x80", b""]
+        for body in sent:
+            subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "put", "work", "x", "-"], input=body, check=True,
+                           capture_output=True, timeout=60)
+        got = []
+        for line in cli.ok("-o", "json", "claim", "work", "--count", str(len(sent)), "--ack").splitlines():
+            item = json.loads(line)
+            got.append(base64.b64decode(item["body_base64"]) if "body_base64" in item else item["body"].encode())
+        tap.equal(got, sent, "what was put is what is claimed")
+
+
+def test_an_item_that_could_not_be_printed_is_not_acked():
+    with tap.Broker() as broker:
+        cli = Cli(broker)
+        cli.ok("queue", "create", "work")
+        cli.ok("put", "work", "x", "precious")
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "claim", "work", "--ack"], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, timeout=60)
+        tap.equal(done.returncode, 11, "its exit code is that of IO")
+        tap.check("standard output" in done.stderr, f"it says what failed: {done.stderr}")
+        queue = json.loads(cli.ok("-o", "json", "queue", "show", "work"))["queues"][0]
+        tap.equal((queue.get("acked", 0), queue.get("ready", 0) + queue.get("leased", 0)), (0, 1), "the item is still there")
+
+
+def on_terminal(broker, answer, *args):
+    """Runs the command on a terminal of its own, types the answer; (exit code, what the terminal showed)."""
+    control, terminal = pty.openpty()
+    child = subprocess.Popen([tap.program("client/cli/sluice"), "--address", broker.address, *args], stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    os.write(control, answer)
+    shown = b""
+    try:
+        while part := os.read(control, 4096):
+            shown += part
+    except OSError:
+        pass  # the other side is closed: all was read
+    os.close(control)
+    return child.wait(60), shown.decode(errors="replace")
+
+
+def test_rm_asks_on_a_terminal_only():
+    with tap.Broker() as broker:
+        cli = Cli(broker)
+
+        def is_there(name):
+            return cli.run("queue", "show", name).returncode == 0
+
+        for name in ("a", "b", "c"):
+            cli.ok("queue", "create", name)
+        code, shown = on_terminal(broker, b"n\n", "queue", "rm", "a")
+        tap.check(code == 2 and "Delete queue 'a'" in shown and "nothing was deleted" in shown, f"'n' deletes nothing: {code} {shown!r}")
+        tap.check(is_there("a"), "it is still there")
+        code, shown = on_terminal(broker, b"y\n", "queue", "rm", "a")
+        tap.check(code == 0 and not is_there("a"), f"'y' deletes it: {code} {shown!r}")
+        code, shown = on_terminal(broker, b"", "queue", "rm", "b", "--yes")
+        tap.check(code == 0 and "Delete" not in shown and not is_there("b"), f"--yes answers: {code} {shown!r}")
+        tap.equal(cli.ok("queue", "rm", "c"), "", "no terminal, no question")
+        tap.check(not is_there("c"), "and it is gone")
+
+
+def test_jobs_are_waited_for_and_reset():
+    with tap.Broker() as broker:
+        cli = Cli(broker)
+        cli.ok("queue", "create", "runs", "--jobs")
+        cli.ok("job", "submit", "--queue", "runs", "--id", "j", "{}")
+        done = cli.run("--timeout", "300ms", "job", "wait", "j")
+        tap.check(done.returncode == 9 and "j is still SUBMITTED" in done.stderr, f"a wait that ran out: {done.returncode} {done.stderr}")
+        tap.check(done.stdout.startswith("job        j "), f"and the job as it is: {done.stdout}")
+        tap.equal(cli.run("job", "reset", "j").returncode, 5, "an open job is not reset without --force")
+        cli.ok("job", "cancel", "j", "--reason", "a test")
+        tap.check("(ended)" in cli.ok("job", "wait", "j"), "it has ended")
+        tap.equal(cli.run("job", "submit", "--queue", "runs", "--id", "j", "other").returncode, 5, "the same id with another payload")
+        tap.equal(cli.ok("job", "submit", "--queue", "runs", "--id", "j", "{}"), "j\n", "the same again succeeds")
 
 
 def test_exit_codes_and_messages_name_what_was_wrong():
@@ -107,7 +245,14 @@ def test_exit_codes_and_messages_name_what_was_wrong():
                 (["stream", "create", "bad", "--subject", "a..b"], 2, "empty token"),
                 (["follow", "nothing", "--from", "yesterday"], 2, "expected first, last, new"),
                 (["put", "nowhere", "s", "b"], 4, "nowhere"),
-                (["pub", "a b", "x"], 2, "invalid argument"),
+                (["pub", "a b", "x"], 2, "subject 'a b'"),
+                (["pub", "a", "-x"], 2, "-x is unknown"),
+                (["pub", "a", "x", "--lines=3"], 2, "takes no value"),
+                (["pub", "a", "--key"], 2, "lacks its value"),
+                (["pub"], 2, "a word is missing"),
+                (["pub", "a", "b", "c"], 2, "'c' is one word too many"),
+                (["put", "q", "a", "b", "--priority", "256"], 2, "expected 0 to 255"),
+                (["--timeout", "0", "status"], 2, "expected a duration"),
                 (["-o", "xml", "status"], 2, "expected table or json"),
                 (["claim", "dead-letter", "--wait", "100ms"], 9, "nothing came"),
                 (["queue", "create", "q", "--lease", "1ms"], 2, "lease_ms is 1"),
