@@ -222,9 +222,10 @@ int queue_purge_apply(struct apply *a, const Sluice__QueuePurge *m, struct outco
 	cell.ready = 0;
 	cell.exceptions = 0;
 	cell.purge_generation++;
-	/* Even with nothing between head and tail there may be purged exceptions: the sweep looks at both. */
+	/* Even with nothing between head and tail there may be purged exceptions. No item is in the window then: the one before tail may
+	 * be leased, the one at tail is yet to come. */
 	if (cell.sweep_from == cell.sweep_to)
-		cell.sweep_from = cell.sweep_to > 0 ? cell.sweep_to - 1 : 0;
+		cell.sweep_from = QUEUE_SWEEP_EXCEPTIONS;
 	rc = queue_cell_put(a, id, &cell);
 	return rc != 0 ? rc : timer_set(a, a->mono_ms, TIMER_SWEEP, id, SWEEP_QUEUE);
 }

@@ -41,7 +41,11 @@ enum { QUEUE_ITEM_FIXED_BYTES = 28, QUEUE_GRANT_BYTES_MAX = 32 + 1024 / 8 + 16, 
 int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, struct queue_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
 int queue_cell_put(struct apply *a, uint64_t queue, const struct queue_cell *cell) SLUICE_MUST_USE;
 
-enum item_flag { ITEM_DELAYED = 1 };
+/* A sweep looks at the items in order first, then at the exceptions: sweep_from is this bit, 255 - priority << 48 and the number that is next. */
+#define QUEUE_SWEEP_EXCEPTIONS (1ull << 63)
+
+/* OVERTAKEN: it matured behind head, so it is an exception and no longer belongs to what a purge found in order. */
+enum item_flag { ITEM_DELAYED = 1, ITEM_OVERTAKEN = 2 };
 struct queue_item {
 	uint64_t put_time_ms;
 	uint32_t attempts;

@@ -391,6 +391,8 @@ int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t 
 		copy += part->len;
 	}
 	item.flags &= (uint8_t)~ITEM_DELAYED;
+	if (seq < cell.head)
+		item.flags |= ITEM_OVERTAKEN;
 	item.due_mono_ms = 0;
 	cell.delayed--;
 	cell.ready++;

@@ -69,7 +69,7 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 	struct key key;
 	int rc;
 
-	key_one(&key, a->gateway, queue);
+	key_ready(&key, a->gateway, queue, (uint8_t)(255 - (cell->sweep_from >> 48 & 0xff)), 0, cell->sweep_from & 0xffffffffffff);
 	rc = store_scan_begin(a->txn, STORE_READY, key_slice(&key), &scan);
 	while (rc == 0 && *io_work > 0) {
 		uint64_t seq;
@@ -84,9 +84,11 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 			rc = SLUICE_E_CORRUPT;
 			break;
 		}
+		seq = get_be64((const uint8_t *)found.data + 21);
+		/* The next TICK goes on behind it: what came after the purge may be more than one TICK looks at. */
+		cell->sweep_from = QUEUE_SWEEP_EXCEPTIONS | (uint64_t)((const uint8_t *)found.data)[12] << 48 | (seq + 1);
 		if (get_be32(value.data) == cell->purge_generation)
 			continue;
-		seq = get_be64((const uint8_t *)found.data + 21);
 		rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
 		if (rc == 0) {
 			cell->bytes -= queue_item_bytes(&item);
@@ -125,7 +127,7 @@ static int sweep_purged_items(struct apply *a, uint64_t queue, struct queue_cell
 			break;
 		(*io_work)--;
 		cell->sweep_from = seq + 1;
-		if (item.flags & ITEM_DELAYED)
+		if (item.flags & (ITEM_DELAYED | ITEM_OVERTAKEN))
 			continue;
 		cell->bytes -= queue_item_bytes(&item);
 		rc = store_scan_del(scan);
@@ -146,8 +148,10 @@ int queue_sweep(struct apply *a, uint64_t queue, uint32_t *io_work, bool *ret_do
 	if (cell.deleted)
 		return sweep_deleted(a, queue, io_work, ret_done);
 	rc = 1;
-	if (!cell.priority)
+	if (!cell.priority && !(cell.sweep_from & QUEUE_SWEEP_EXCEPTIONS))
 		rc = sweep_purged_items(a, queue, &cell, io_work);
+	if (rc == 1 && !(cell.sweep_from & QUEUE_SWEEP_EXCEPTIONS))
+		cell.sweep_from = QUEUE_SWEEP_EXCEPTIONS;
 	if (rc == 1)
 		rc = sweep_purged_exceptions(a, queue, &cell, io_work);
 	if (rc < 0)

@@ -311,6 +311,52 @@ Test(queue, purge_drops_what_is_ready_and_nothing_else)
 	cr_expect_eq(world_records(&world, STORE_READY), 0);
 }
 
+Test(queue, purge_of_a_queue_whose_items_are_all_leased_takes_none_of_them)
+{
+	uint64_t session = world_session(&world, NULL);
+	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
+	struct outcome out;
+
+	purge.name = (char *)"work";
+	put("work", 3);
+	out = claim(session, "work", 3, 0, 0);
+	cr_expect_eq(world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge).count, 0);
+	put("work", 2);
+	world_ticks(&world, 100);
+	cr_expect_eq(world_records(&world, STORE_ITEM), 5);
+	cr_expect_eq(ack(session, "work", out.index, ACK_NACK, 0, 1, 3).count, 3);
+	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 3);
+	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 2, "what came after the purge stays");
+}
+
+Test(queue, what_matures_during_a_purge_is_not_swept)
+{
+	uint64_t session = world_session(&world, NULL);
+	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
+	struct cmd_tick small = {.work_max = 1};
+	struct cmd_claim m = {queue_id("work"), 10, 0, 0};
+	Sluice__Txn txn = SLUICE__TXN__INIT;
+	Sluice__TxnOp op = SLUICE__TXN_OP__INIT, *ops[] = {&op};
+	Sluice__TxnPublish publish = SLUICE__TXN_PUBLISH__INIT;
+
+	purge.name = (char *)"work";
+	put("work", 5);
+	publish.queue = (char *)"work";
+	publish.delay_ms = 1000;
+	op.op_case = SLUICE__TXN_OP__OP_PUBLISH;
+	op.publish = &publish;
+	txn.ops = ops;
+	txn.n_ops = 1;
+	world_must(&world, COMMAND_TXN, session, &txn);
+	world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
+	/* One step of the sweep only: a TICK has no reply to look at. */
+	(void)world_apply(&world, COMMAND_TICK, 0, &small);
+	world_wait(&world, 1001);
+	world_ticks(&world, 1);
+	cr_expect_eq(world_records(&world, STORE_ITEM), 1, "the purged are gone, the delayed one is there");
+	cr_expect_eq(world_apply(&world, COMMAND_CLAIM, session, &m).count, 1);
+}
+
 Test(queue, a_deleted_queue_is_swept_and_refuses)
 {
 	uint64_t session = world_session(&world, NULL), id = queue_id("work");
