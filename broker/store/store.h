@@ -124,6 +124,14 @@ void store_scan_end(struct store_scan *scan);
 int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_slice key, size_t prefix_bytes,
 		  struct sluice_slice *ret_key, struct sluice_slice *ret_value) SLUICE_MUST_USE;
 
+/* --- walk --- every record of every table, in table and key order, from one transaction; damaged ones are told and passed by. visit gets
+ * code 0 and a record, or SLUICE_E_CORRUPT and a damaged record's key (of no bytes: the table's pages are damaged, and the walk goes on with
+ * the next table), with store_last_error() telling more; the value is then empty. Slices are borrowed for the call. What visit
+ * returns other than 0 ends the walk. Self-checked values are visit's to check. Returns 0, CORRUPT when the store found damage, or what ended it. */
+typedef int (*store_visit_fn)(void *user, enum store_table table, struct sluice_slice key,
+			      struct sluice_slice value, int code);
+int store_walk(struct store_txn *txn, store_visit_fn visit, void *user) SLUICE_MUST_USE;
+
 /* --- savepoint (one level) --- */
 int store_savepoint(struct store_txn *txn) SLUICE_MUST_USE;
 int store_rollback(struct store_txn *txn) SLUICE_MUST_USE; /* back to the savepoint, which is gone */
