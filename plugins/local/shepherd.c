@@ -173,7 +173,7 @@ static bool wait_until(pid_t pid, int pid_fd, int64_t until_ms)
 	return true;
 }
 
-/* Until it has ended, and its group with it; the process itself stays a zombie. True: the timeout ended it. */
+/* Until it has ended or shall, and its group with it; the process itself stays a zombie. True: the timeout ended it. */
 static bool await_end(pid_t pid, int64_t timeout_ms)
 {
 	int pid_fd = timeout_ms > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
@@ -181,10 +181,7 @@ static bool await_end(pid_t pid, int64_t timeout_ms)
 
 	if (timed_out) {
 		(void)kill(-pid, SIGTERM);
-		if (!wait_until(pid, pid_fd, now_ms() + TIMEOUT_GRACE_MS)) {
-			(void)kill(-pid, SIGKILL);
-			(void)wait_until(pid, -1, 0);
-		}
+		(void)wait_until(pid, pid_fd, now_ms() + TIMEOUT_GRACE_MS);
 	}
 	(void)kill(-pid, SIGKILL);
 	if (pid_fd >= 0)
@@ -232,7 +229,6 @@ static void record_end(const char *dir, const struct payload *payload, pid_t pid
 		write_status(dir, "timeout", (payload->timeout_ms + 999) / 1000);
 	else
 		write_status(dir, info.si_code == CLD_EXITED ? "exit" : "signal", info.si_status);
-	(void)waitpid(pid, NULL, 0);
 }
 
 static int herd(const char *dir, const struct payload *payload, int starter_fd)

@@ -129,13 +129,26 @@ static struct attempt_view look(void)
 	return view;
 }
 
+static void wait_gone(pid_t pid)
+{
+	for (int ms = 0; ms < WAIT_MS_MAX; ms += 2) {
+		if (process_start_time(pid) == 0)
+			return;
+		pause_ms(2);
+	}
+	cr_assert_fail("process %d is still there", (int)pid);
+}
+
 static struct attempt_view wait_for(enum attempt_state state)
 {
 	for (int ms = 0; ms < WAIT_MS_MAX; ms += 2) {
 		struct attempt_view view = look();
 
-		if (view.state == state)
+		if (view.state == state) {
+			if (state == ATTEMPT_ENDED)
+				wait_gone(view.shepherd);
 			return view;
+		}
 		pause_ms(2);
 	}
 	cr_assert_fail("state %d was not seen in %d ms; it is %d", (int)state, WAIT_MS_MAX,
@@ -153,21 +166,11 @@ static void wait_for_text(const char *name, const char *part)
 	cr_assert_fail("'%s' was not seen in %s: '%s'", part, name, get(name));
 }
 
-static void wait_gone(pid_t pid)
-{
-	for (int ms = 0; ms < WAIT_MS_MAX; ms += 2) {
-		if (process_start_time(pid) == 0)
-			return;
-		pause_ms(2);
-	}
-	cr_assert_fail("process %d is still there", (int)pid);
-}
-
 static void run_to_end(const char *script)
 {
 	job(script);
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
-	wait_gone(wait_for(ATTEMPT_ENDED).shepherd);
+	(void)wait_for(ATTEMPT_ENDED);
 }
 
 /* ---- names ---- */
@@ -196,6 +199,26 @@ Test(attempt, different_ids_have_different_directories_under_the_spool)
 		for (size_t k = 0; k < i; k++)
 			cr_assert_neq(strcmp(paths[i], paths[k]), 0, "ids %zu and %zu share %s", k, i,
 				      paths[i]);
+	}
+}
+
+/* A long id goes on in a directory below its first part. That must not be an attempt of the id that ends there. */
+Test(attempt, no_attempt_lies_within_another)
+{
+	char shorter[238], longer[239], above[ATTEMPT_PATH_MAX], below[ATTEMPT_PATH_MAX];
+
+	memset(shorter, 'x', 237);
+	shorter[237] = 0;
+	/* Of these ids some pairs are in the same of the 256 buckets. */
+	for (int i = 0; i < 4096; i++) {
+		shorter[0] = (char)('a' + i / 256);
+		shorter[1] = (char)('a' + i / 16 % 16);
+		shorter[2] = (char)('a' + i % 16);
+		memcpy(longer, shorter, 237);
+		memcpy(longer + 237, "1", 2);
+		cr_assert_eq(attempt_dir(spool, shorter, 1, false, above), 0);
+		cr_assert_eq(attempt_dir(spool, longer, 1, false, below), 0);
+		cr_assert_neq(strncmp(below, above, strlen(above)), 0, "%s lies within %s", below, above);
 	}
 }
 
@@ -503,6 +526,7 @@ Test(shepherd, a_job_outlives_the_sigkill_of_its_starter)
 			char *argv[] = {(char[]){SHEPHERD}, dir, NULL};
 			pid_t pid;
 
+			(void)setpgid(0, 0);
 			if (posix_spawn(&pid, SHEPHERD, NULL, NULL, argv, environ) == 0)
 				(void)raise(SIGKILL); /* at once */
 			_exit(1);
@@ -634,6 +658,19 @@ Test(shepherd, sigterm_ends_a_job_that_does_not_mind_it)
 	cr_expect(look().cancelled);
 }
 
+Test(shepherd, cancel_reaches_the_whole_group)
+{
+	put("inner", "trap 'echo got >>other; exit' TERM; echo x >>starts; while :; do sleep 0.02; done\n");
+	job("trap : TERM; sh inner & wait; wait; exit 5");
+	cr_assert_str_eq(said(shepherd_start()), "started\n");
+	wait_for_text("starts", "x");
+	cr_assert_eq(attempt_cancel(dir, SIGTERM), 0);
+	cr_expect_eq(wait_for(ATTEMPT_ENDED).end, END_EXIT);
+	cr_expect_eq(look().value, 5);
+	cr_expect(look().cancelled);
+	cr_expect_str_eq(get("other"), "got\n");
+}
+
 Test(shepherd, what_a_job_leaves_in_its_group_ends_with_it)
 {
 	pid_t left;
@@ -659,6 +696,19 @@ Test(shepherd, a_timeout_ends_a_job_that_ignores_sigterm)
 	cr_expect_eq(view.end, END_TIMEOUT);
 	cr_expect_eq(view.value, 1);
 	wait_gone(view.pid);
+}
+
+Test(shepherd, a_timeout_asks_before_it_kills)
+{
+	char text[ATTEMPT_PATH_MAX + 256];
+
+	put("polite", "trap 'echo got >>other; exit 0' TERM; while :; do sleep 0.02; done\n");
+	(void)snprintf(text, sizeof(text),
+		       "{\"argv\": [\"/bin/sh\", \"polite\"], \"cwd\": \"%s\", \"timeout_ms\": 500}", dir);
+	cr_assert_eq(attempt_write(dir, "job.json", text, strlen(text)), 0);
+	cr_assert_str_eq(said(shepherd_start()), "started\n");
+	cr_expect_eq(wait_for(ATTEMPT_ENDED).end, END_TIMEOUT);
+	cr_expect_str_eq(get("other"), "got\n");
 }
 
 Test(shepherd, a_forbidden_attempt_never_starts)
