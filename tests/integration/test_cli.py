@@ -158,7 +158,7 @@ def test_bytes_that_are_no_text_stay_whole():
     with tap.Broker() as broker:
         cli = Cli(broker)
         cli.ok("queue", "create", "work")
-        sent = [bytes(range(256)), "caf\u00e9 \u4e2d \U0001f600".encode(), b"\xed\xa0\x80", b"\xc0\xaf", b"\xff", b"ab\xf4\x90\x80\x80", b""]
+        sent = [bytes(range(256)), "caf\u00e9 \u4e2d \U0001f600".encode(), b"\xed\xa0\x80", b"\xc0\xaf", b"\xff", b"ab\xf4\x90\x80\x80", b"ab\xe4\xb8", b"\xc3", b""]
         for body in sent:
             subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "put", "work", "x", "-"], input=body, check=True,
                            capture_output=True, timeout=60)
