@@ -72,10 +72,15 @@ void conn_close_soon(struct conn *conn)
 		conn_kill(conn);
 }
 
+bool conn_may_take(const struct conn *conn)
+{
+	return !conn->dead && !conn->closing && !conn->held && !conn->blocked && conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX &&
+	       conn->pending_bytes < PENDING_BYTES_MAX && conn_unsent(conn) < LIMIT_OUTBOX_BYTES_MAX / 2;
+}
+
 void conn_flow(struct conn *conn)
 {
-	bool may = !conn->dead && !conn->closing && !conn->blocked && conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX &&
-		   conn->pending_bytes < PENDING_BYTES_MAX && conn_unsent(conn) < LIMIT_OUTBOX_BYTES_MAX / 2;
+	bool may = conn_may_take(conn);
 
 	if (may == conn->reading)
 		return;
@@ -92,12 +97,12 @@ void conn_parse(struct conn *conn)
 {
 	struct evbuffer *input = bufferevent_get_input(conn->bev);
 
-	while (!conn->dead && !conn->closing && !conn->held && !conn->blocked) {
+	while (conn_may_take(conn)) {
 		size_t len = evbuffer_get_length(input);
 		const unsigned char *bytes;
 		long used;
 
-		if (len == 0 || conn->pending_count >= LIMIT_INFLIGHT_REQUESTS_MAX)
+		if (len == 0)
 			break;
 		bytes = evbuffer_pullup(input, -1);
 		if (bytes == NULL) {
@@ -138,6 +143,8 @@ static void on_write(struct bufferevent *bev, void *user)
 		conn_kill(conn);
 		return;
 	}
+	if (conn->reads != NULL)
+		native_run_reads(conn);
 	conn_flow(conn);
 	HASH_ITER(hh_number, conn->subs, sub, next)
 		if (sub->kind == SUB_FOLLOW)

@@ -184,8 +184,10 @@ static void answers_flush(struct io *io)
 		if (answer->sequence > io->released)
 			continue;
 		DL_DELETE(io->answers, answer);
-		if (answer->conn != NULL)
+		if (answer->conn != NULL) {
+			answer->conn->pending_bytes -= answer->len;
 			native_answer(answer->conn, answer->corr, answer->bytes, answer->len);
+		}
 		free(answer->bytes);
 		free(answer);
 	}

@@ -109,7 +109,8 @@ struct conn {
 	uint64_t active_ms;	     /* last bytes in */
 	uint64_t preauth_bytes;
 	uint64_t ordinal;
-	uint64_t pending_count, pending_bytes;
+	uint64_t pending_count, pending_bytes; /* commands, reads that wait for them, answers that wait for a release */
+	uint64_t waiter_count;
 	struct pending *pendings;    /* in order */
 	struct deferred *reads;	     /* in order */
 	struct sub *subs;	     /* by number */
@@ -174,6 +175,7 @@ size_t conn_unsent(const struct conn *conn);
 void conn_close_soon(struct conn *conn); /* after what was written is flushed */
 void conn_kill(struct conn *conn);	 /* now: freed at the end of the round */
 void conn_parse(struct conn *conn);	 /* feeds the listener what is buffered, unless held, blocked or dead */
+bool conn_may_take(const struct conn *conn); /* one more frame: what is pending and unsent is within the bounds */
 void conn_flow(struct conn *conn);	 /* reading on or off, by what is pending and unsent */
 void conns_reap(struct io *io);
 /* Sends a command to the engine for this connection. takes the body block (malloc'd; also freed on error) that command's slices and struct live

@@ -304,7 +304,7 @@ static long native_bytes(void *state, const void *bytes, size_t len)
 		if (rc > 0)
 			break;
 		used += FRAME_HEADER_BYTES + (size_t)header.body_bytes;
-		if (conn->held || conn->dead || conn->pending_count >= LIMIT_INFLIGHT_REQUESTS_MAX)
+		if (!conn_may_take(conn))
 			break;
 	}
 	return (long)used;

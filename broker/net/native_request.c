@@ -89,6 +89,7 @@ static void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *repl
 	}
 	*answer = (struct deferred){.sequence = sequence, .conn = conn, .corr = corr, .bytes = reply, .len = len};
 	DL_APPEND(conn->io->answers, answer);
+	conn->pending_bytes += len;
 }
 
 /* ---- status: the core's counts and the engine's facts ---- */
@@ -236,6 +237,12 @@ static void job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 	uint64_t sequence = 0;
 	bool terminal = false;
 
+	/* Refused instead of not read from: a connection that only waits could not even send a PING. */
+	if (conn->waiter_count >= LIMIT_INFLIGHT_REQUESTS_MAX) {
+		native_refuse(conn, corr, SLUICE_E_BUSY, "this connection waits for %llu jobs already; expected at most as many",
+			      (unsigned long long)conn->waiter_count);
+		return;
+	}
 	if (strlen(m->job) >= sizeof(waiter->job)) {
 		native_refuse(conn, corr, SLUICE_E_LIMIT, "the job id has %zu bytes; expected at most %llu", strlen(m->job),
 			      (unsigned long long)LIMIT_NAME_BYTES_MAX);
@@ -262,6 +269,7 @@ static void job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 	waiter->deadline_ms = io_now_ms() + (m->timeout_ms != 0 ? m->timeout_ms : UINT32_MAX);
 	memcpy(waiter->job, m->job, strlen(m->job));
 	DL_APPEND(conn->io->waiters, waiter);
+	conn->waiter_count++;
 }
 
 void native_waiters(struct io *io, const struct effect *terminal, uint64_t now_ms)
@@ -280,6 +288,7 @@ void native_waiters(struct io *io, const struct effect *terminal, uint64_t now_m
 					 memcmp(terminal->name.data, waiter->job, terminal->name.len) != 0))
 			continue;
 		DL_DELETE(io->waiters, waiter);
+		waiter->conn->waiter_count--;
 		if (terminal == NULL)
 			waiter_timeout(waiter->conn, waiter->corr, waiter->job);
 		else if (job_read(waiter->conn, waiter->job, &reply, &len, &sequence, &ended))
@@ -497,7 +506,12 @@ void native_run_reads(struct conn *conn)
 
 		if (conn->dead || (conn->pendings != NULL && conn->pendings->ordinal <= read->ordinal))
 			return;
+		/* The rest when the client has read. */
+		if (conn_unsent(conn) >= LIMIT_OUTBOX_BYTES_MAX / 2)
+			return;
 		DL_DELETE(conn->reads, read);
+		conn->pending_count--;
+		conn->pending_bytes -= read->len;
 		request = sluice__request__unpack(NULL, read->len, read->bytes);
 		if (request != NULL) {
 			run_read(conn, read->corr, request);
@@ -525,6 +539,8 @@ static int defer_read(struct conn *conn, uint32_t corr, struct sluice_slice body
 	read->conn = conn;
 	read->ordinal = conn->ordinal;
 	DL_APPEND(conn->reads, read);
+	conn->pending_count++;
+	conn->pending_bytes += read->len;
 	return 0;
 }
 

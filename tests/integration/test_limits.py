@@ -144,4 +144,34 @@ def test_unread_output():
         tap.check(got > most, "and when it reads, it gets everything")
 
 
+# limit: OUTBOX_BYTES_MAX (replies)
+def test_unread_replies():
+    with tap.Broker() as broker:
+        conn = Conn(broker)
+        for n in range(200):
+            create = field(20, field(1, field(1, f"queue-{n}") + field(9, "d" * 1000)))
+            tap.equal(conn.ask(create, n + 1), 0, "queue create")
+        before = memory_bytes(broker.pid)
+        slow = Conn(broker, receive_bytes=4096)
+        count = 2000
+        slow.sock.sendall(b"".join(frame(REQUEST, n, field(24, field(2, 1000))) for n in range(1, count + 1)))
+        time.sleep(2)
+        grown = memory_bytes(broker.pid) - before
+        tap.check(grown < 5 * limit("OUTBOX_BYTES_MAX"), f"replies that nobody reads are bounded: {grown} bytes of 400,000,000")
+        tap.equal([slow.read()[1] for _ in range(count)], list(range(1, count + 1)), "and all come when they are read")
+
+
+# limit: INFLIGHT_REQUESTS_MAX (waits)
+def test_waits_are_bounded():
+    with tap.Broker() as broker:
+        conn = Conn(broker)
+        tap.equal(conn.ask(field(20, field(1, field(1, "jobs") + field(2, 1)))), 0, "queue create")
+        tap.equal(conn.ask(field(60, field(1, "j") + field(2, "jobs"))), 0, "job submit")
+        most = limit("INFLIGHT_REQUESTS_MAX")
+        conn.sock.sendall(b"".join(frame(REQUEST, n, field(67, field(1, "j"))) for n in range(1, most + 2)))
+        kind, corr, body = conn.read()
+        tap.equal((kind, corr, body[:2]), (REPLY, most + 1, b"\x08\x2d"), "one more is refused with BUSY")
+        tap.equal(conn.ask(field(64, field(1, "j")), most + 2), 0, "and the connection goes on")
+        
+
 tap.main(globals())
