@@ -87,8 +87,8 @@ static const char *all(struct store_txn *txn, enum store_table table)
 	line[0] = 0;
 	cr_assert_eq(store_scan_begin(txn, table, text(""), &scan), 0);
 	while (store_scan_next(scan, &key, &value) == 0)
-		len += (size_t)snprintf(line + len, sizeof(line) - len, "%.*s=%.*s ", (int)key.len, (const char *)key.data, (int)value.len,
-					(const char *)value.data);
+		len += (size_t)snprintf(line + len, sizeof(line) - len, "%.*s=%.*s ", (int)key.len,
+					(const char *)key.data, (int)value.len, (const char *)value.data);
 	store_scan_end(scan);
 	return line;
 }
@@ -181,7 +181,8 @@ Test(store, scans_delete_as_they_go)
 			cr_expect_str_eq(get(txn, tables[t], "k13"), "k13");
 			cr_assert_eq(store_last_le(txn, tables[t], text("k48"), 1, &key, &value), 0);
 			cr_expect_eq(memcmp(key.data, "k47", 3), 0);
-			cr_expect_eq(store_last_le(txn, tables[t], text("a"), 1, &key, &value), SLUICE_E_NOT_FOUND);
+			cr_expect_eq(store_last_le(txn, tables[t], text("a"), 1, &key, &value),
+				     SLUICE_E_NOT_FOUND);
 			store_abort(txn);
 		}
 		rig_close(&rig, kind);
@@ -271,7 +272,8 @@ Test(store, both_implementations_do_the_same)
 		snprintf(mem, sizeof(mem), "%s", all(txn, (enum store_table)table));
 		store_abort(txn);
 		txn = begin(rigs[LMDB].store);
-		cr_expect_str_eq(mem, all(txn, (enum store_table)table), "table %s", store_table_name((enum store_table)table));
+		cr_expect_str_eq(mem, all(txn, (enum store_table)table), "table %s",
+				 store_table_name((enum store_table)table));
 		store_abort(txn);
 	}
 	for (int kind = 0; kind < KINDS; kind++)
@@ -360,9 +362,12 @@ static void damaged_is_named(enum store_table table, int at)
 	damage(rig.dir, store_table_name(table), "bad", at);
 	cr_assert_eq(store_open_lmdb(rig.dir, &options, &rig.store, &why), 0, "%s", why);
 	txn = begin(rig.store);
-	cr_expect_eq(store_get(txn, table, text("bad"), &value), SLUICE_E_CORRUPT, "table %s, byte %d", store_table_name(table), at);
-	cr_expect_not_null(strstr(store_last_error(), store_table_name(table)), "the error names the table: %s", store_last_error());
-	cr_expect_not_null(strstr(store_last_error(), "626164"), "and the key in hex: %s", store_last_error());
+	cr_expect_eq(store_get(txn, table, text("bad"), &value), SLUICE_E_CORRUPT, "table %s, byte %d",
+		     store_table_name(table), at);
+	cr_expect_not_null(strstr(store_last_error(), store_table_name(table)),
+			   "the error names the table: %s", store_last_error());
+	cr_expect_not_null(strstr(store_last_error(), "626164"), "and the key in hex: %s",
+			   store_last_error());
 	cr_expect_str_eq(get(txn, table, "good"), "another", "the rest is served");
 	store_abort(txn);
 	rig_close(&rig, LMDB);
@@ -396,17 +401,92 @@ Test(store, another_schema_is_refused_and_left_alone)
 	rig_close(&rig, LMDB);
 }
 
+/* At both edges, in tables and cells alike, for every call that takes a key. */
 Test(store, keys_have_bounds)
 {
+	static const size_t bad[] = {0, STORE_KEY_BYTES_MAX + 1, 4000};
+	static char key[4000];
+
+	memset(key, 'k', sizeof(key));
 	for (int kind = 0; kind < KINDS; kind++) {
 		struct rig rig = rig_open(kind);
-		struct store_txn *txn = begin(rig.store);
-		char key[STORE_KEY_BYTES_MAX + 2];
 
-		memset(key, 'k', sizeof(key));
-		cr_expect_eq(store_put(txn, STORE_NAME, (struct sluice_slice){key, STORE_KEY_BYTES_MAX}, text("v")), 0);
-		cr_expect_eq(store_put(txn, STORE_NAME, (struct sluice_slice){key, STORE_KEY_BYTES_MAX + 1}, text("v")), SLUICE_E_LIMIT);
-		store_abort(txn);
+		for (int t = 0; t < 2; t++) {
+			struct store_txn *txn = begin(rig.store);
+			struct sluice_slice longest = {key, STORE_KEY_BYTES_MAX}, found, value;
+			struct store_scan *scan = NULL;
+
+			cr_expect_eq(store_put(txn, tables[t], longest, text("v")), 0);
+			cr_expect_eq(store_last_le(txn, tables[t], longest, STORE_KEY_BYTES_MAX, &found,
+						   &value),
+				     0);
+			for (size_t i = 0; i < 3; i++) {
+				struct sluice_slice wrong = {key, bad[i]};
+
+				cr_expect_eq(store_put(txn, tables[t], wrong, text("v")), SLUICE_E_LIMIT);
+				cr_expect_eq(store_get(txn, tables[t], wrong, &value), SLUICE_E_LIMIT);
+				cr_expect_eq(store_del(txn, tables[t], wrong), SLUICE_E_LIMIT);
+				cr_expect_eq(store_last_le(txn, tables[t], wrong, 0, &found, &value),
+					     SLUICE_E_LIMIT);
+				if (bad[i] > 0)
+					cr_expect_eq(store_scan_begin(txn, tables[t], wrong, &scan),
+						     SLUICE_E_LIMIT);
+			}
+			cr_expect_eq(store_commit(txn), 0, "a refused key spoils nothing");
+			txn = begin(rig.store);
+			cr_expect_eq(store_get(txn, tables[t], longest, &value), 0);
+			store_abort(txn);
+		}
 		rig_close(&rig, kind);
 	}
+}
+
+/* T2 under a savepoint: a damaged record can be deleted, comes back with a rollback as it was, and a walk passes it by. */
+static int count_damaged(void *user, enum store_table table, struct sluice_slice key,
+			 struct sluice_slice value, int code)
+{
+	int *counts = user;
+
+	if (table != STORE_ITEM)
+		return 0;
+	counts[code == 0 ? 0 : 1]++;
+	if (code != 0) {
+		cr_expect_eq(code, SLUICE_E_CORRUPT);
+		cr_expect(key.len == 3 && memcmp(key.data, "bad", 3) == 0);
+		cr_expect_eq(value.len, 0);
+	}
+	return 0;
+}
+
+Test(store, a_damaged_record_can_be_deleted_and_its_rollback_keeps_it)
+{
+	struct rig rig = rig_open(LMDB);
+	struct store_txn *txn = begin(rig.store);
+	int counts[2] = {0, 0};
+	struct sluice_slice value;
+
+	put(txn, STORE_ITEM, "a", "1");
+	put(txn, STORE_ITEM, "bad", "2");
+	put(txn, STORE_ITEM, "c", "3");
+	cr_assert_eq(store_commit(txn), 0);
+	store_close(rig.store);
+	damage(rig.dir, "item", "bad", 5);
+	cr_assert_eq(store_open_lmdb(rig.dir, &options, &rig.store, NULL), 0);
+	txn = begin(rig.store);
+	cr_expect_eq(store_walk(txn, count_damaged, counts), SLUICE_E_CORRUPT);
+	cr_expect_eq(counts[0], 2);
+	cr_expect_eq(counts[1], 1);
+	cr_assert_eq(store_savepoint(txn), 0);
+	cr_expect_eq(store_del(txn, STORE_ITEM, text("bad")), 0);
+	cr_expect_eq(store_get(txn, STORE_ITEM, text("bad"), &value), SLUICE_E_NOT_FOUND);
+	cr_expect_eq(store_rollback(txn), 0);
+	cr_expect_eq(store_get(txn, STORE_ITEM, text("bad"), &value), SLUICE_E_CORRUPT);
+	cr_expect_eq(store_del(txn, STORE_ITEM, text("bad")), 0);
+	cr_assert_eq(store_commit(txn), 0);
+	counts[0] = counts[1] = 0;
+	txn = begin(rig.store);
+	cr_expect_eq(store_walk(txn, count_damaged, counts), 0);
+	cr_expect_eq(counts[0], 2);
+	store_abort(txn);
+	rig_close(&rig, LMDB);
 }
