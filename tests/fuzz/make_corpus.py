@@ -27,6 +27,11 @@ def publish_as_batch(name):
     return bytes([flags]) + b[34:36] + b[44:48] + b[52 + subject + target:]
 
 
+def command(number, payload):
+    """u16 type, u8 version, u32 gateway, u64 session, u64 random, u32 body bytes, body."""
+    return number.to_bytes(2, "big") + b"\x01" + bytes(20) + len(payload).to_bytes(4, "big") + payload
+
+
 ENVELOPES = ["envelope_min", "envelope_full", "envelope_nil"]
 PUBLISHES = ["publish", "publish_batch", "publish_zstd"]
 # Which of fuzz_message.c's messages, and its bytes.
@@ -44,6 +49,8 @@ def seeds():
     return {
         "ack": [body(n) for n in ("ack", "ack_nack", "ack_extend", "acked", "acked_error", "credit")],
         "batch": [publish_as_batch(n) for n in PUBLISHES],
+        "command": [command(62, body(n)) for n in PUBLISHES] + [command(71, bytes(14) + bytes([1]) + bytes(12))]
+                   + [command(80, b"\x0a\x02j1\x12\x04runs")],
         "deliver": [body(n) for n in ("deliver_events", "deliver_items", "deliver_jobs")],
         "envelope": [vector(n) for n in ENVELOPES] + [b"".join(vector(n) for n in ENVELOPES)]
                     + [bytes(range(7)) + b"\x07\x09\x01k\x02id\x01s\x01h\x00\x02vvbody"],
@@ -51,6 +58,9 @@ def seeds():
                    + [b"\5" + deliver[52:]],
         "publish": [vector(n) for n in PUBLISHES],
         "published": [body("published"), body("published_duplicate")],
+        "record": [bytes(28) + b"body", bytes(29) + b"\0\x08\0\x01" + b"\x01", bytes(90)],
+        "text": [b"0listen=127.0.0.1:1", b"0map_mib=99", b"1machine m\nstate A -> B\nterminal B\ncancelled B\nfailed B\n",
+                 b'2{"argv":["a"],"env":{"A":"b"},"cwd":"/"}'],
         "subject": [s.encode("latin-1") for s in SUBJECTS],
     }
 
