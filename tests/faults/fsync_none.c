@@ -9,7 +9,6 @@
 SHOWN int fsync(int fd);
 SHOWN int fdatasync(int fd);
 SHOWN int msync(void *address, size_t len, int flags);
-SHOWN int sync_file_range(int fd, off_t offset, off_t len, unsigned flags);
 
 int fsync(int fd)
 {
@@ -31,7 +30,7 @@ int msync(void *address, size_t len, int flags)
 	return 0;
 }
 
-int sync_file_range(int fd, off_t offset, off_t len, unsigned flags)
+SHOWN int sync_file_range(int fd, off_t offset, off_t len, unsigned flags)
 {
 	(void)fd;
 	(void)offset;
