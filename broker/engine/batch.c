@@ -17,6 +17,9 @@
 /* Claims of one batch; the rest is served by the next. */
 enum { CLAIMS_PER_BATCH_MAX = 4096 };
 
+/* And what they deliver: the rest waits in the store, not in memory. */
+#define CLAIMED_BYTES_PER_BATCH_MAX (16ull << 20)
+
 struct release_impl {
 	struct engine_release public;
 	atomic_int refs;
@@ -113,7 +116,7 @@ static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch
 	return rc;
 }
 
-static void hear_ready(struct engine *engine, size_t *io_scanned)
+static void hear_ready(struct engine *engine, size_t *io_scanned, uint64_t *io_bytes)
 {
 	const struct effects *effects = engine->batch.release->effects;
 	size_t count = effects_count(effects);
@@ -123,6 +126,7 @@ static void hear_ready(struct engine *engine, size_t *io_scanned)
 
 		if (effect->kind == FX_QUEUE_READY)
 			demand_queue_ready(&engine->demand, effect->gateway, effect->id);
+		*io_bytes += effect->payload.len;
 	}
 }
 
@@ -145,6 +149,7 @@ static int apply_claims(struct engine *engine, struct store_txn *txn, struct tro
 {
 	struct batch *batch = &engine->batch;
 	size_t scanned = 0;
+	uint64_t bytes = 0;
 	struct command command;
 	struct cmd_claim claim;
 
@@ -153,7 +158,9 @@ static int apply_claims(struct engine *engine, struct store_txn *txn, struct tro
 		const struct effect *last;
 		int rc;
 
-		hear_ready(engine, &scanned);
+		hear_ready(engine, &scanned, &bytes);
+		if (bytes > CLAIMED_BYTES_PER_BATCH_MAX)
+			return 0;
 		consumer = demand_next(&engine->demand, &command, &claim);
 		if (consumer == NULL)
 			return 0;

@@ -17,7 +17,7 @@ void demand_init(struct demand *demand)
 
 static bool wants(const struct consumer *consumer)
 {
-	return consumer->resume || (consumer->spec.credit > 0 && consumer->queue->maybe_ready);
+	return !consumer->paused && (consumer->resume || (consumer->spec.credit > 0 && consumer->queue->maybe_ready));
 }
 
 static void unlist(struct demand *demand, struct demand_queue *queue)
@@ -100,6 +100,16 @@ void demand_credit(struct demand *demand, struct engine_sink *sink, uint64_t tag
 	if (more > LIMIT_CREDIT_MAX - consumer->spec.credit)
 		more = (uint32_t)(LIMIT_CREDIT_MAX - consumer->spec.credit);
 	consumer->spec.credit += more;
+	list_if_wanted(demand, consumer->queue);
+}
+
+void demand_pause(struct demand *demand, struct engine_sink *sink, uint64_t tag, bool paused)
+{
+	struct consumer *consumer = consumer_find(demand, sink, tag);
+
+	if (consumer == NULL)
+		return;
+	consumer->paused = paused;
 	list_if_wanted(demand, consumer->queue);
 }
 

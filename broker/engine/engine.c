@@ -178,6 +178,9 @@ static void hear_note(struct engine *engine, const struct note *note, uint64_t m
 	case NOTE_CONSUMER_CREDIT:
 		demand_credit(&engine->demand, spec->sink, spec->tag, spec->credit);
 		break;
+	case NOTE_CONSUMER_PAUSE:
+		demand_pause(&engine->demand, spec->sink, spec->tag, spec->credit != 0);
+		break;
 	case NOTE_CONSUMER_CLOSE:
 		demand_close(&engine->demand, spec->sink, spec->tag);
 		break;
@@ -223,8 +226,10 @@ static int batch_add(struct batch *batch, struct submission *submission)
 static int batch_take(struct engine *engine, struct lane *lane)
 {
 	struct batch *batch = &engine->batch;
+	bool first = true;
 
-	while (lane->head != NULL && (batch->count == 0 || batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max)) {
+	/* A lane's first always enters: a large publish would otherwise wait as long as any control command comes, and all behind it. */
+	for (; lane->head != NULL && (first || batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max); first = false) {
 		struct submission *submission = lane->head;
 		const struct command_spec *spec = command_spec(submission->command.type);
 		int rc = batch_add(batch, submission);
@@ -240,6 +245,9 @@ static int batch_take(struct engine *engine, struct lane *lane)
 	return 0;
 }
 
+/* Sessions that end together, after a restart say, do not become one commit of any size. */
+enum { EXPIRIES_PER_BATCH_MAX = 256 };
+
 struct expiry {
 	struct submission submission;
 	struct cmd_session_expire body;
@@ -254,7 +262,8 @@ static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
 {
 	struct beat *beat;
 
-	while ((beat = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL) {
+	/* The rest stays due, and the next batch follows at once. */
+	for (int n = 0; n < EXPIRIES_PER_BATCH_MAX && (beat = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL; n++) {
 		struct expiry *expiry = calloc(1, sizeof(*expiry));
 		int rc;
 
@@ -406,6 +415,13 @@ int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec
 int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag, uint32_t more)
 {
 	struct note note = {.kind = NOTE_CONSUMER_CREDIT, .spec = {.sink = sink, .tag = tag, .credit = more}};
+
+	return inbox_note(&engine->inbox, &note);
+}
+
+int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag, bool paused)
+{
+	struct note note = {.kind = NOTE_CONSUMER_PAUSE, .spec = {.sink = sink, .tag = tag, .credit = paused}};
 
 	return inbox_note(&engine->inbox, &note);
 }

@@ -98,6 +98,8 @@ struct consumer_spec {
 };
 int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec) SLUICE_MUST_USE;
 int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag, uint32_t more) SLUICE_MUST_USE;
+/* Nothing is claimed for it while it is paused: its connection does not read what it was given. */
+int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag, bool paused) SLUICE_MUST_USE;
 int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint64_t tag) SLUICE_MUST_USE;
 
 /* ---- sessions: heartbeats touch RAM only ---- */

@@ -17,6 +17,7 @@ struct consumer {
 	struct consumer_key key;
 	struct consumer_spec spec;
 	bool resume;		     /* what the session holds is to be delivered again first */
+	bool paused;		     /* its connection takes no more now; the credit stays */
 	struct consumer *prev, *next; /* of its queue, round robin */
 	struct demand_queue *queue;
 	UT_hash_handle hh;
@@ -43,6 +44,7 @@ void demand_init(struct demand *demand);
 void demand_fini(struct demand *demand);
 int demand_open(struct demand *demand, const struct consumer_spec *spec) SLUICE_MUST_USE;
 void demand_credit(struct demand *demand, struct engine_sink *sink, uint64_t tag, uint32_t more);
+void demand_pause(struct demand *demand, struct engine_sink *sink, uint64_t tag, bool paused);
 void demand_close(struct demand *demand, struct engine_sink *sink, uint64_t tag);
 void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t queue);
 void demand_queue_deleted(struct demand *demand, uint32_t gateway, uint64_t queue);

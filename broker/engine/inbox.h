@@ -8,7 +8,7 @@
 #include "broker/engine/engine.h"
 
 /* Demand and session changes travel with the control commands, so that they keep their order with them. */
-enum note_kind { NOTE_CONSUMER_OPEN, NOTE_CONSUMER_CREDIT, NOTE_CONSUMER_CLOSE, NOTE_SESSION_ATTACH, NOTE_SESSION_DETACH };
+enum note_kind { NOTE_CONSUMER_OPEN, NOTE_CONSUMER_CREDIT, NOTE_CONSUMER_PAUSE, NOTE_CONSUMER_CLOSE, NOTE_SESSION_ATTACH, NOTE_SESSION_DETACH };
 struct note {
 	struct note *next;
 	enum note_kind kind;

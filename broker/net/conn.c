@@ -146,9 +146,12 @@ static void on_write(struct bufferevent *bev, void *user)
 	if (conn->reads != NULL)
 		native_run_reads(conn);
 	conn_flow(conn);
-	HASH_ITER(hh_number, conn->subs, sub, next)
+	HASH_ITER(hh_number, conn->subs, sub, next) {
 		if (sub->kind == SUB_FOLLOW)
 			sub_wants_pump(sub);
+		else if (sub->paused)
+			sub->paused = engine_consumer_pause(conn->io->engine, &conn->io->sink, sub->tag, false) != 0;
+	}
 	if (!conn_is_native(conn) && !conn->dead)
 		conn->ops->effect(conn->state, &(struct sluice_listener_effect){.struct_size = sizeof(struct sluice_listener_effect),
 										.kind = SLUICE_FX_WRITABLE});

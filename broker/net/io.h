@@ -49,6 +49,7 @@ struct sub {
 	/* consume */
 	uint64_t queue;
 	uint32_t queue_kind;
+	bool paused;	    /* the engine was told to claim nothing until the output drains */
 	/* follow */
 	struct log_key key;
 	uint64_t log;

@@ -11,7 +11,7 @@ import time
 import tap
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-HELLO, REQUEST, CREDIT, WELCOME, REPLY, ERROR = 1, 2, 5, 65, 66, 71
+HELLO, REQUEST, CREDIT, WELCOME, REPLY, DELIVER, ERROR = 1, 2, 5, 65, 66, 68, 71
 
 
 def limit(name):
@@ -173,5 +173,29 @@ def test_waits_are_bounded():
         tap.equal((kind, corr, body[:2]), (REPLY, most + 1, b"\x08\x2d"), "one more is refused with BUSY")
         tap.equal(conn.ask(field(64, field(1, "j")), most + 2), 0, "and the connection goes on")
         
+
+# limit: OUTBOX_BYTES_MAX (deliveries of a queue)
+def test_unread_deliveries():
+    with tap.Broker() as broker:
+        cli = [tap.program("client/cli/sluice"), "--address", broker.address]
+        conn = Conn(broker)
+        tap.equal(conn.ask(field(20, field(1, field(1, "big") + field(3, "big.>")))), 0, "queue create")
+        most = limit("OUTBOX_BYTES_MAX")
+        line = b"x" * 60000 + b"\n"
+        count = 8 * most // len(line)
+        done = subprocess.run([*cli, "pub", "big.x", "--lines"], input=line * count, capture_output=True, timeout=120)
+        tap.equal(done.returncode, 0, f"eight times the bound is published: {done.stderr}")
+        before = memory_bytes(broker.pid)
+        slow = Conn(broker, receive_bytes=4096)
+        slow.sock.sendall(frame(REQUEST, 1, field(53, field(1, "big") + field(2, 1000000) + field(4, 1))))
+        time.sleep(2)
+        grown = memory_bytes(broker.pid) - before
+        tap.check(grown < 5 * most, f"a consumer that does not read costs little more than the bound: {grown} bytes")
+        got = 0
+        while got < count:
+            kind, _, body = slow.read()
+            got += struct.unpack(">I", body[22:26])[0] if kind == DELIVER else 0
+        tap.equal(got, count, "and when it reads, it gets everything")
+
 
 tap.main(globals())
