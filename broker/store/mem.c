@@ -157,8 +157,7 @@ static void mem_abort(void *handle)
 		mem->undo = before->next;
 		free(before);
 	}
-	if (txn->write)
-		free(txn);
+	free(txn);
 }
 
 static int mem_get(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)

@@ -65,7 +65,9 @@ static inline struct sluice_slice cell_key(const struct cell *cell)
 
 static inline struct sluice_slice cell_value(const struct cell *cell)
 {
-	return (struct sluice_slice){cell->value, cell->value_len};
+	/* Never NULL: callers compare and copy empty values like any others. */
+	return (struct sluice_slice){cell->value != NULL ? cell->value : (const uint8_t *)"",
+				     cell->value_len};
 }
 
 #endif
