@@ -453,6 +453,7 @@ static bool batch_send(sluice_client *client, struct batch *batch)
 	if (at == NULL)
 		return false;
 	publisher->stats.resent += batch->was_sent ? batch->count : 0;
+	batch->refused = 0; /* said of an earlier try: once sent again it may have been applied, and must keep its numbers */
 	batch->closed = batch->in_flight = batch->was_sent = true;
 	publisher->in_flight++;
 	return true;
@@ -512,7 +513,8 @@ static void answered(sluice_client *client, struct batch *batch, const struct fr
 	if (sluice_error_retriable(answer->code)) {
 		/* Its numbers are not used; what was sent behind it comes back as SEQUENCE_GAP. */
 		batch->corr = 0;
-		batch->retry_ms = answer->code == SLUICE_E_SEQUENCE_GAP ? 0 : now_ms() + RETRY_MS;
+		/* With nothing before it a gap closes by no answer of ours: not at once again, for ever. */
+		batch->retry_ms = answer->code == SLUICE_E_SEQUENCE_GAP && batch != publisher->batches ? 0 : now_ms() + RETRY_MS;
 		if (answer->code != SLUICE_E_SEQUENCE_GAP) {
 			batch->refused = answer->code;
 			(void)snprintf(batch->refused_text, sizeof(batch->refused_text), "%.*s", (int)(answer->text.len < 255 ? answer->text.len : 255),
@@ -557,6 +559,8 @@ void publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice
 
 static void tell_late(sluice_client *client, struct batch *batch, uint64_t now, uint64_t *io_next)
 {
+	static const char late[] = "no answer came before the deadline; it is still being settled";
+
 	for (uint32_t i = 0; i < batch->count; i++) {
 		struct message_end *end = &batch->ends[i];
 
@@ -569,7 +573,7 @@ static void tell_late(sluice_client *client, struct batch *batch, uint64_t now, 
 		if (batch->refused != 0 && !batch->in_flight)
 			end_tell(client, end, batch->refused, batch->refused_text, strlen(batch->refused_text), 0, UINT64_MAX, false);
 		else if (batch->was_sent)
-			end_tell(client, end, SLUICE_E_UNKNOWN, "no answer came before the deadline; it is still being settled", 53, 0, UINT64_MAX, false);
+			end_tell(client, end, SLUICE_E_UNKNOWN, late, sizeof(late) - 1, 0, UINT64_MAX, false);
 		else
 			end_tell(client, end, SLUICE_E_TIMEOUT, "not sent before the deadline", 28, 0, UINT64_MAX, false);
 	}
@@ -615,14 +619,17 @@ void publish_end(sluice_client *client, int code)
 {
 	struct publisher *publisher = &client->publisher;
 	const char *text = sluice_error_text(code);
+	struct batch *last = publisher->batches != NULL ? publisher->batches->prev : NULL;
 
 	if (publisher->failed == 0 && (code == SLUICE_E_PRODUCER_EVICTED || code == SLUICE_E_PRODUCER_FENCED))
 		publisher->failed = code;
 	publisher->in_flight = 0;
-	while (publisher->batches != NULL) {
+	/* What a callback publishes anew is not of this end: a retry from there would be ended here again, for ever. */
+	for (bool ended = false; !ended && publisher->batches != NULL;) {
 		struct batch *batch = publisher->batches;
 		int as = batch->was_sent && batch->refused == 0 && code != publisher->failed ? SLUICE_E_UNKNOWN : code;
 
+		ended = batch == last;
 		batch_finish(client, batch, as, text, strlen(text), 0, UINT64_MAX, false);
 	}
 }
