@@ -293,6 +293,8 @@ void native_waiters(struct io *io, const struct effect *terminal, uint64_t now_m
 			waiter_timeout(waiter->conn, waiter->corr, waiter->job);
 		else if (job_read(waiter->conn, waiter->job, &reply, &len, &sequence, &ended))
 			answer_when_released(waiter->conn, waiter->corr, reply, len, sequence);
+		else
+			native_refuse(waiter->conn, waiter->corr, SLUICE_E_IO, "the store cannot be read");
 		free(waiter);
 	}
 }
