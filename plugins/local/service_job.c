@@ -20,7 +20,6 @@
 #include "service.h"
 
 enum { KILL_GRACE_MS = 2000 };
-extern char **environ;
 
 static void reconcile(struct job *job);
 static void report_end(struct job *job, const struct attempt_view *view);

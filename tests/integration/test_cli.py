@@ -114,7 +114,7 @@ def test_tables_are_for_people():
 
 
 def test_a_list_of_many_pages_is_one_document():
-    # limit: PAGE of client/cli is 500 rows; 501 are one more.
+    # page of client/cli is 500 rows; 501 are one more.
     with tap.Broker() as broker:
         cli = Cli(broker)
         cli.ok("queue", "create", "runs", "--jobs")

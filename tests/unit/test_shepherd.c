@@ -22,7 +22,6 @@
 enum { WAIT_MS_MAX = 20000, STARTERS = 20 };
 static char spool[64];
 static char dir[ATTEMPT_PATH_MAX];
-extern char **environ;
 
 static void setup(void)
 {

@@ -45,7 +45,7 @@ static const char *where(const struct world *world)
 	return text;
 }
 
-#define CHECK(world, condition, ...) cr_assert(condition, "%s: %s", where(world), #condition)
+#define CHECK(world, condition) cr_assert((condition), "%s: %s", where(world), #condition)
 
 static unsigned roll(struct world *world, unsigned sides)
 {
