@@ -248,6 +248,7 @@ static void run_undo(struct engine *engine)
 	core_batch_abort(engine->core);
 	effects_clear(engine->batch.release->effects);
 	engine->batch.origin_count = 0;
+	engine->batch.commands = 0;
 	claims_undo(engine);
 	atomic_fetch_add(&engine->aborted, 1);
 }
@@ -344,6 +345,7 @@ static bool refuse_for(struct engine *engine, int rc, const struct trouble *trou
 static int run_once(struct engine *engine, struct batch_clock clock, struct trouble *trouble)
 {
 	struct store_txn *txn = NULL;
+	const uint64_t deadline_ms = engine->next_deadline_ms; /* of what is committed: a TICK that is undone is still due */
 	int rc;
 
 	memset(trouble, 0, sizeof(*trouble));
@@ -358,6 +360,7 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct trou
 	if (engine->config.abort_every_batch) {
 		store_abort(txn);
 		run_undo(engine);
+		engine->next_deadline_ms = deadline_ms;
 		rc = store_begin(engine->store, &txn);
 		if (rc != 0)
 			return rc;
@@ -368,7 +371,10 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct trou
 		}
 	}
 	atomic_store(&engine->committing, engine->sequence + 1);
-	return store_commit(txn);
+	rc = store_commit(txn);
+	if (rc != 0)
+		engine->next_deadline_ms = deadline_ms;
+	return rc;
 }
 
 int batch_run(struct engine *engine, struct batch_clock clock)

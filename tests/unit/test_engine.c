@@ -340,3 +340,21 @@ Test(engine, a_publish_as_large_as_a_batch_does_not_wait_for_the_control_lane_to
 	cr_expect_eq(rig.replies, 2, "control commands that keep coming would hold it, and all publishes behind it, for ever");
 	rig_close(&rig);
 }
+
+Test(engine, a_tick_that_is_undone_with_its_batch_is_still_due, .timeout = 10)
+{
+	struct rig rig;
+	uint64_t session;
+
+	rig_open(&rig, true);
+	session = session_open(&rig);
+	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 1), 0);
+	consume(&rig, session, 2);
+	cr_assert_eq(put(&rig, 10), 0);
+	step(&rig);
+	cr_assert_eq(rig.items, 1);
+	rig.now.mono_ms += 60000;
+	step(&rig);
+	cr_expect_eq(rig.items, 2, "its lease ran out, and there is credit for it again");
+	rig_close(&rig);
+}
