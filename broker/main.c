@@ -37,11 +37,13 @@ struct broker {
 
 static int usage(FILE *to, int code)
 {
-	(void)fprintf(to, "usage: sluiced --data DIR [--listen ADDRESS:PORT] [--config FILE] [--set KEY=VALUE]... [--plugin \"PATH KEY=VALUE...\"]...\n"
-			  "       sluiced --dump DIR      every record of a store that no broker has open, as text\n"
-			  "       sluiced --commands      the command table\n"
-			  "       sluiced --settings      every setting with its default and bounds\n"
-			  "       sluiced --version\n");
+	(void)fprintf(
+		to,
+		"usage: sluiced --data DIR [--listen ADDRESS:PORT] [--config FILE] [--set KEY=VALUE]... [--plugin \"PATH KEY=VALUE...\"]...\n"
+		"       sluiced --dump DIR      every record of a store that no broker has open, as text\n"
+		"       sluiced --commands      the command table\n"
+		"       sluiced --settings      every setting with its default and bounds\n"
+		"       sluiced --version\n");
 	return code;
 }
 
@@ -60,7 +62,8 @@ static int print_commands(void)
 	const struct command_spec *specs = command_specs(&count);
 
 	for (size_t i = 0; i < count; i++)
-		(void)printf("%3u  %-20s %-16s %-8s %s\n", specs[i].type, specs[i].name, specs[i].permission, headroom[specs[i].headroom], specs[i].text);
+		(void)printf("%3u  %-20s %-16s %-8s %s\n", specs[i].type, specs[i].name, specs[i].permission,
+			     headroom[specs[i].headroom], specs[i].text);
 	return 0;
 }
 
@@ -79,7 +82,8 @@ static int dump(const char *dir)
 	rc = dump_store(store, stdout, &records, &damaged);
 	store_close(store);
 	(void)fflush(stdout);
-	(void)fprintf(stderr, "%llu records, %llu damaged\n", (unsigned long long)records, (unsigned long long)damaged);
+	(void)fprintf(stderr, "%llu records, %llu damaged\n", (unsigned long long)records,
+		      (unsigned long long)damaged);
 	return sluice_error_exit_code(rc);
 }
 
@@ -117,7 +121,8 @@ static int parse(struct config *config, int argc, char **argv, int *ret_exit, ch
 			return 1;
 		}
 		if (value == NULL) {
-			(void)snprintf(why, why_bytes, "'%s' is unknown or lacks its value; --help shows the usage", option);
+			(void)snprintf(why, why_bytes,
+				       "'%s' is unknown or lacks its value; --help shows the usage", option);
 			return SLUICE_E_INVAL;
 		}
 		i++;
@@ -129,7 +134,8 @@ static int parse(struct config *config, int argc, char **argv, int *ret_exit, ch
 			rc = config_load(config, value, why, why_bytes);
 		} else if (strcmp(option, "--set") == 0) {
 			rc = set_pair(config, value, why, why_bytes);
-		} else if (strcmp(option, "--data") == 0 || strcmp(option, "--listen") == 0 || strcmp(option, "--plugin") == 0) {
+		} else if (strcmp(option, "--data") == 0 || strcmp(option, "--listen") == 0 ||
+			   strcmp(option, "--plugin") == 0) {
 			rc = config_set(config, option + 2, value, why, why_bytes);
 		} else {
 			(void)snprintf(why, why_bytes, "'%s' is unknown; --help shows the usage", option);
@@ -150,8 +156,12 @@ static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, si
 	char *end = NULL;
 	unsigned long port = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
 
-	if (colon == NULL || len == 0 || len + 1 > sizeof(broker->host) || colon[1] == 0 || *end != 0 || port > 65535) {
-		(void)snprintf(why, why_bytes, "listen is '%.200s'; expected ADDRESS:PORT, such as 127.0.0.1:7584 or [::1]:7584", listen);
+	if (colon == NULL || len == 0 || len + 1 > sizeof(broker->host) || colon[1] == 0 || *end != 0 ||
+	    port > 65535) {
+		(void)snprintf(
+			why, why_bytes,
+			"listen is '%.200s'; expected ADDRESS:PORT, such as 127.0.0.1:7584 or [::1]:7584",
+			listen);
 		return SLUICE_E_INVAL;
 	}
 	if (listen[0] == '[' && listen[len - 1] == ']') {
@@ -161,10 +171,12 @@ static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, si
 	memcpy(broker->host, listen, len);
 	broker->host[len] = 0;
 	*ret_port = (uint16_t)port;
-	if (strncmp(broker->host, "127.", 4) != 0 && strcmp(broker->host, "::1") != 0 && !broker->config.insecure) {
-		(void)snprintf(why, why_bytes,
-			       "listen is '%.200s', beyond loopback, and this version has neither TLS nor authentication; `insecure = yes` allows it all the same",
-			       broker->config.listen);
+	if (strncmp(broker->host, "127.", 4) != 0 && strcmp(broker->host, "::1") != 0 &&
+	    !broker->config.insecure) {
+		(void)snprintf(
+			why, why_bytes,
+			"listen is '%.200s', beyond loopback, and this version has neither TLS nor authentication; `insecure = yes` allows it all the same",
+			broker->config.listen);
 		return SLUICE_E_DENIED;
 	}
 	return 0;
@@ -173,9 +185,11 @@ static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, si
 static void fail_stop(void *user, int code, const char *text)
 {
 	(void)user;
-	log_line(LOG_LEVEL_ERROR,
-		 log_id("engine.fail_stop", "a commit failed: what it held is unknown to its senders, and nothing more is acknowledged; start again after the cause is mended"),
-		 log_str("error", sluice_error_name(code)), log_str("cause", text));
+	log_line(
+		LOG_LEVEL_ERROR,
+		log_id("engine.fail_stop",
+		       "a commit failed: what it held is unknown to its senders, and nothing more is acknowledged; start again after the cause is mended"),
+		log_str("error", sluice_error_name(code)), log_str("cause", text));
 	/* No destructor, no flush: nothing may write to the store any more. */
 	_exit(sluice_error_exit_code(code));
 }
@@ -197,7 +211,8 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 	}
 	rc = engine_create(&engine, broker->store, now, &broker->engine);
 	if (rc != 0)
-		(void)snprintf(why, why_bytes, "the store could not be started: %s: %s", sluice_error_text(rc), store_last_error());
+		(void)snprintf(why, why_bytes, "the store could not be started: %s: %s",
+			       sluice_error_text(rc), store_last_error());
 	return rc;
 }
 
@@ -229,7 +244,8 @@ static size_t plugin_words(char *line, struct plugin_setting *settings)
 	char *save = NULL;
 
 	(void)strtok_r(line, " ", &save);
-	for (char *word = strtok_r(NULL, " ", &save); word != NULL && count < PLUGIN_SETTINGS_MAX; word = strtok_r(NULL, " ", &save)) {
+	for (char *word = strtok_r(NULL, " ", &save); word != NULL && count < PLUGIN_SETTINGS_MAX;
+	     word = strtok_r(NULL, " ", &save)) {
 		char *equals = strchr(word, '=');
 
 		if (equals == NULL)
@@ -248,7 +264,8 @@ static const char *setting_of(const struct plugin_setting *settings, size_t coun
 	return NULL;
 }
 
-static int start_listener(struct broker *broker, struct plugin *plugin, const char *port_text, char *why, size_t why_bytes)
+static int start_listener(struct broker *broker, struct plugin *plugin, const char *port_text, char *why,
+			  size_t why_bytes)
 {
 	const struct sluice_listener_ops *ops = plugin_symbol(plugin)->ops;
 	const char *text = "";
@@ -259,7 +276,8 @@ static int start_listener(struct broker *broker, struct plugin *plugin, const ch
 		(void)snprintf(why, why_bytes, "listener %s: %s", plugin_symbol(plugin)->name, text);
 		return rc;
 	}
-	log_line(LOG_LEVEL_INFO, log_id("listener.ready", "a foreign listener is open"), log_str("protocol", ops->protocol), log_u64("port", port));
+	log_line(LOG_LEVEL_INFO, log_id("listener.ready", "a foreign listener is open"),
+		 log_str("protocol", ops->protocol), log_u64("port", port));
 	(void)printf("listener %s %s:%u\n", ops->protocol, broker->host, port);
 	return 0;
 }
@@ -299,8 +317,10 @@ static int start_plugins(struct broker *broker, uint32_t kind, char *why, size_t
 		if (rc != 0)
 			return rc;
 		broker->plugins[broker->plugin_count++] = plugin;
-		rc = kind == SLUICE_PLUGIN_LISTENER ? start_listener(broker, plugin, setting_of(settings, count, "port"), why, why_bytes)
-						    : start_service(broker, plugin);
+		rc = kind == SLUICE_PLUGIN_LISTENER
+			     ? start_listener(broker, plugin, setting_of(settings, count, "port"), why,
+					      why_bytes)
+			     : start_service(broker, plugin);
 		if (rc != 0)
 			return rc;
 	}
@@ -348,9 +368,12 @@ static int configure_log(const struct config *config, char *why, size_t why_byte
 	enum log_level level;
 	enum log_format format;
 
-	if (log_level_parse(config->log_level, &level) != 0 || log_format_parse(config->log_format, &format) != 0) {
-		(void)snprintf(why, why_bytes, "log_level is '%.50s' and log_format '%.50s'; expected error, warn, info or debug, and logfmt or json",
-			       config->log_level, config->log_format);
+	if (log_level_parse(config->log_level, &level) != 0 ||
+	    log_format_parse(config->log_format, &format) != 0) {
+		(void)snprintf(
+			why, why_bytes,
+			"log_level is '%.50s' and log_format '%.50s'; expected error, warn, info or debug, and logfmt or json",
+			config->log_level, config->log_format);
 		return SLUICE_E_INVAL;
 	}
 	log_configure(STDERR_FILENO, level, format);
@@ -383,8 +406,9 @@ static int run(struct broker *broker, int signal_fd)
 		stop(broker);
 		return sluice_error_exit_code(complain(rc, why));
 	}
-	log_line(LOG_LEVEL_INFO, log_id("broker.ready", "listening"), log_str("address", broker->host), log_u64("port", broker->port),
-		 log_str("data", broker->config.data), log_str("version", SLUICE_VERSION));
+	log_line(LOG_LEVEL_INFO, log_id("broker.ready", "listening"), log_str("address", broker->host),
+		 log_u64("port", broker->port), log_str("data", broker->config.data),
+		 log_str("version", SLUICE_VERSION));
 	(void)printf("ready %s:%u pid=%d\n", broker->host, broker->port, (int)getpid());
 	(void)fflush(stdout);
 	while (read(signal_fd, &info, sizeof(info)) < 0 && errno == EINTR)

@@ -10,7 +10,8 @@
 #include "client/internal.h"
 #include "protocol/message.h"
 
-struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body, size_t len, const sluice_call *options)
+struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body, size_t len,
+			    const sluice_call *options)
 {
 	struct call *call = mem_alloc(sizeof(*call));
 
@@ -32,7 +33,8 @@ struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body,
 	return call;
 }
 
-struct call *call_new(sluice_client *client, const Sluice__Request *request, bool repeatable, const sluice_call *options)
+struct call *call_new(sluice_client *client, const Sluice__Request *request, bool repeatable,
+		      const sluice_call *options)
 {
 	size_t len = sluice__request__get_packed_size(request);
 	uint8_t *body = mem_alloc(len + 1);
@@ -108,7 +110,8 @@ void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 			continue;
 		}
 		finish_code(client, call, SLUICE_E_TIMEOUT,
-			    call->sent ? "no reply came before the deadline; the request may have been done" : "not connected before the deadline");
+			    call->sent ? "no reply came before the deadline; the request may have been done"
+				       : "not connected before the deadline");
 	}
 }
 
@@ -122,7 +125,9 @@ void calls_broken(sluice_client *client)
 		if (call->repeatable)
 			call->sent = false;
 		else
-			finish_code(client, call, SLUICE_E_UNKNOWN, "the connection broke before the reply; whether it was done is not known");
+			finish_code(
+				client, call, SLUICE_E_UNKNOWN,
+				"the connection broke before the reply; whether it was done is not known");
 	}
 }
 
@@ -156,11 +161,13 @@ void call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice bod
 	reply->offset = UINT64_MAX;
 	reply->duplicate = (message->job_submitted != NULL && message->job_submitted->duplicate) ||
 			   (message->txn_done != NULL && message->txn_done->duplicate) ||
-			   (message->job_reported != NULL && message->job_reported->disposition == SLUICE__DISPOSITION__DUPLICATE);
+			   (message->job_reported != NULL &&
+			    message->job_reported->disposition == SLUICE__DISPOSITION__DUPLICATE);
 	call_finish(client, call, reply);
 }
 
-int call_settle(sluice_client *client, struct call *call, const sluice_call *options, sluice_reply **ret_reply)
+int call_settle(sluice_client *client, struct call *call, const sluice_call *options,
+		sluice_reply **ret_reply)
 {
 	int code;
 
@@ -180,8 +187,8 @@ int call_settle(sluice_client *client, struct call *call, const sluice_call *opt
 	return code;
 }
 
-int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool repeatable, call_hook_fn *hook, const sluice_call *options,
-		    sluice_reply **ret_reply)
+int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool repeatable,
+		    call_hook_fn *hook, const sluice_call *options, sluice_reply **ret_reply)
 {
 	struct call *call = NULL;
 	int rc = 0;
@@ -210,7 +217,8 @@ int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool 
 	return call_settle(client, call, options, ret_reply);
 }
 
-int call_run(sluice_client *client, const Sluice__Request *request, bool repeatable, const sluice_call *options, sluice_reply **ret_reply)
+int call_run(sluice_client *client, const Sluice__Request *request, bool repeatable,
+	     const sluice_call *options, sluice_reply **ret_reply)
 {
 	return call_run_hooked(client, request, repeatable, NULL, options, ret_reply);
 }

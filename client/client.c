@@ -94,10 +94,13 @@ static void work(sluice_client *client)
 	link_flush(client);
 	if (client->state == STATE_WAITING && client->next_try_ms < next)
 		next = client->next_try_ms;
-	if ((client->state == STATE_CONNECTING || client->state == STATE_HELLO || client->state == STATE_RESOLVING) && client->connect_deadline_ms < next)
+	if ((client->state == STATE_CONNECTING || client->state == STATE_HELLO ||
+	     client->state == STATE_RESOLVING) &&
+	    client->connect_deadline_ms < next)
 		next = client->connect_deadline_ms;
 	if (client->state == STATE_READY) {
-		uint64_t beat = client->last_out_ms + client->heartbeat_ms, silent = client->last_in_ms + 3ull * client->heartbeat_ms;
+		uint64_t beat = client->last_out_ms + client->heartbeat_ms,
+			 silent = client->last_in_ms + 3ull * client->heartbeat_ms;
 
 		next = beat < next ? beat : next;
 		next = silent < next ? silent : next;
@@ -158,7 +161,9 @@ void client_wait_turn(sluice_client *client, uint64_t deadline_ms)
 	if (now >= deadline_ms)
 		return;
 	if (client->config.mode == MODE_CALLER_LOOP)
-		loop_turn(client, deadline_ms == UINT64_MAX || deadline_ms - now > 1000 ? 1000 : (int)(deadline_ms - now));
+		loop_turn(client, deadline_ms == UINT64_MAX || deadline_ms - now > 1000
+					  ? 1000
+					  : (int)(deadline_ms - now));
 	else if (deadline_ms == UINT64_MAX)
 		(void)pthread_cond_wait(&client->changed, &client->lock);
 	else
@@ -198,9 +203,11 @@ static int locks_init(sluice_client *client)
 	pthread_mutexattr_t mutex;
 	pthread_condattr_t cond;
 
-	if (pthread_mutexattr_init(&mutex) != 0 || pthread_mutexattr_settype(&mutex, PTHREAD_MUTEX_RECURSIVE) != 0 ||
+	if (pthread_mutexattr_init(&mutex) != 0 ||
+	    pthread_mutexattr_settype(&mutex, PTHREAD_MUTEX_RECURSIVE) != 0 ||
 	    pthread_mutex_init(&client->lock, &mutex) != 0 || pthread_condattr_init(&cond) != 0 ||
-	    pthread_condattr_setclock(&cond, CLOCK_MONOTONIC) != 0 || pthread_cond_init(&client->changed, &cond) != 0)
+	    pthread_condattr_setclock(&cond, CLOCK_MONOTONIC) != 0 ||
+	    pthread_cond_init(&client->changed, &cond) != 0)
 		return SLUICE_E_NOMEM;
 	(void)pthread_mutexattr_destroy(&mutex);
 	(void)pthread_condattr_destroy(&cond);
@@ -322,7 +329,9 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 		Sluice__Request request = SLUICE__REQUEST__INIT;
 		Sluice__SessionClose close_session = SLUICE__SESSION_CLOSE__INIT;
 		uint64_t now = now_ms();
-		sluice_call call = {.deadline_ms = deadline == UINT64_MAX ? 1000 : deadline > now ? (int)(deadline - now) : 1};
+		sluice_call call = {.deadline_ms = deadline == UINT64_MAX ? 1000
+						   : deadline > now	  ? (int)(deadline - now)
+									  : 1};
 
 		request.op_case = SLUICE__REQUEST__OP_SESSION_CLOSE;
 		request.session_close = &close_session;

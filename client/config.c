@@ -51,8 +51,10 @@ static int set_number(struct sluice_config *config, const struct row *row, const
 
 	errno = 0;
 	number = strtoull(value, &end, 10);
-	if (!isdigit((unsigned char)value[0]) || *end != 0 || errno != 0 || number < row->min || number > row->max) {
-		(void)snprintf(config->error, sizeof(config->error), "%s is '%.60s'; expected a number from %llu to %llu", row->key, value,
+	if (!isdigit((unsigned char)value[0]) || *end != 0 || errno != 0 || number < row->min ||
+	    number > row->max) {
+		(void)snprintf(config->error, sizeof(config->error),
+			       "%s is '%.60s'; expected a number from %llu to %llu", row->key, value,
 			       (unsigned long long)row->min, (unsigned long long)row->max);
 		return SLUICE_E_INVAL;
 	}
@@ -71,7 +73,8 @@ static int set_choice(struct sluice_config *config, const struct row *row, const
 	void *member = (char *)config + row->offset;
 
 	if (!yes && strcmp(value, row->no) != 0) {
-		(void)snprintf(config->error, sizeof(config->error), "%s is '%.60s'; expected %s or %s", row->key, value, row->yes, row->no);
+		(void)snprintf(config->error, sizeof(config->error), "%s is '%.60s'; expected %s or %s",
+			       row->key, value, row->yes, row->no);
 		return SLUICE_E_INVAL;
 	}
 	if (row->size == 4)
@@ -93,13 +96,16 @@ int sluice_config_set(sluice_config *config, const char *key, const char *value)
 		if (row->kind != TEXT)
 			return set_number(config, row, value);
 		if (strlen(value) >= row->size) {
-			(void)snprintf(config->error, sizeof(config->error), "%s has %zu bytes; expected fewer than %zu", key, strlen(value), row->size);
+			(void)snprintf(config->error, sizeof(config->error),
+				       "%s has %zu bytes; expected fewer than %zu", key, strlen(value),
+				       row->size);
 			return SLUICE_E_INVAL;
 		}
 		memcpy((char *)config + row->offset, value, strlen(value) + 1);
 		return 0;
 	}
-	(void)snprintf(config->error, sizeof(config->error), "there is no setting '%.60s'; client.h lists them", key);
+	(void)snprintf(config->error, sizeof(config->error),
+		       "there is no setting '%.60s'; client.h lists them", key);
 	return SLUICE_E_INVAL;
 }
 

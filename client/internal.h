@@ -40,7 +40,8 @@ void buffer_free(struct buffer *buffer);
 enum client_mode { MODE_OWN_THREAD, MODE_CALLER_LOOP };
 struct sluice_config {
 	char address[512], gateway[256], client[256], session[256], producer[256];
-	uint32_t session_timeout_ms, deadline_ms, connect_timeout_ms, reconnect_min_ms, reconnect_max_ms, batch_events;
+	uint32_t session_timeout_ms, deadline_ms, connect_timeout_ms, reconnect_min_ms, reconnect_max_ms,
+		batch_events;
 	uint64_t buffer_bytes, batch_bytes;
 	enum client_mode mode;
 	bool reconnect, buffer_block, zstd, lease_extend;
@@ -65,7 +66,7 @@ sluice_reply *reply_new(int code, const char *text, size_t text_len);
 /* ---- calls ---- */
 struct call {
 	uint32_t corr;
-	uint64_t number; /* request id: never reused */
+	uint64_t number;  /* request id: never reused */
 	uint8_t frame;	  /* type of its frame: REQUEST, or ACK */
 	uint8_t *request; /* packed Request, or the frame's body */
 	size_t request_len;
@@ -117,7 +118,7 @@ struct publisher {
 	uint64_t next_seq, settled_seq;
 	struct batch *batches; /* in order of sequence */
 	uint32_t in_flight;
-	bool mixed;	       /* subjects change often: per-event subjects */
+	bool mixed; /* subjects change often: per-event subjects */
 	uint64_t buffered;
 	sluice_publish_stats stats;
 	int flush_code;
@@ -146,7 +147,7 @@ struct held {
 	sluice_token token;
 	uint64_t extend_ms; /* when to extend; UINT64_MAX: not */
 	uint32_t lease_ms;
-	uint32_t out;	    /* items of it not acked yet */
+	uint32_t out; /* items of it not acked yet */
 	UT_hash_handle hh;
 };
 struct held_job {
@@ -190,7 +191,15 @@ struct sluice_sub {
 };
 
 /* ---- the client ---- */
-enum client_state { STATE_IDLE, STATE_RESOLVING, STATE_CONNECTING, STATE_HELLO, STATE_READY, STATE_WAITING /* for the next try */, STATE_FAILED };
+enum client_state {
+	STATE_IDLE,
+	STATE_RESOLVING,
+	STATE_CONNECTING,
+	STATE_HELLO,
+	STATE_READY,
+	STATE_WAITING /* for the next try */,
+	STATE_FAILED
+};
 struct resolver;
 struct sluice_client {
 	struct sluice_config config;
@@ -252,8 +261,10 @@ int resolver_start(sluice_client *client, const char *host, const char *port);
 void resolver_drop(sluice_client *client);
 
 /* call.c */
-struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body, size_t len, const sluice_call *options); /* takes body on success */
-struct call *call_new(sluice_client *client, const Sluice__Request *request, bool repeatable, const sluice_call *options);
+struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body, size_t len,
+			    const sluice_call *options); /* takes body on success */
+struct call *call_new(sluice_client *client, const Sluice__Request *request, bool repeatable,
+		      const sluice_call *options);
 void calls_send(sluice_client *client);
 void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next);
 void calls_broken(sluice_client *client); /* sent ones: again, or unknown */
@@ -262,13 +273,15 @@ void call_finish(sluice_client *client, struct call *call, sluice_reply *reply);
 void call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice body);
 void call_free(struct call *call);
 /* Waits for a call that its caller made with the lock held, or lets it go when it is asynchronous; unlocks. */
-int call_settle(sluice_client *client, struct call *call, const sluice_call *options, sluice_reply **ret_reply);
+int call_settle(sluice_client *client, struct call *call, const sluice_call *options,
+		sluice_reply **ret_reply);
 /* The tail of every operation: makes the call and waits, or not. */
-int call_run(sluice_client *client, const Sluice__Request *request, bool repeatable, const sluice_call *options, sluice_reply **ret_reply);
+int call_run(sluice_client *client, const Sluice__Request *request, bool repeatable,
+	     const sluice_call *options, sluice_reply **ret_reply);
 /* The same; hook sees the finished call first, with its packed request. */
 typedef void call_hook_fn(sluice_client *client, struct call *call);
-int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool repeatable, call_hook_fn *hook, const sluice_call *options,
-		    sluice_reply **ret_reply);
+int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool repeatable,
+		    call_hook_fn *hook, const sluice_call *options, sluice_reply **ret_reply);
 
 /* publish.c */
 void publish_send(sluice_client *client);

@@ -22,7 +22,8 @@ enum { READ_BYTES = 1 << 18 };
 
 static void watch(sluice_client *client, bool write)
 {
-	struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0u), .data.fd = client->socket_fd};
+	struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0u),
+				    .data.fd = client->socket_fd};
 
 	if (client->wants_write == write)
 		return;
@@ -50,7 +51,8 @@ static void say(sluice_client *client, const char *why)
 /* Errors that another try cannot mend. */
 static bool is_final(int code)
 {
-	return code == SLUICE_E_VERSION || code == SLUICE_E_DENIED || code == SLUICE_E_INVAL || code == SLUICE_E_NOT_FOUND;
+	return code == SLUICE_E_VERSION || code == SLUICE_E_DENIED || code == SLUICE_E_INVAL ||
+	       code == SLUICE_E_NOT_FOUND;
 }
 
 static void end_for_good(sluice_client *client, int code)
@@ -97,7 +99,9 @@ void link_broken(sluice_client *client, int code, const char *why)
 		client->attempt++;
 	}
 	if (was_ready || client->state == STATE_FAILED)
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_DISCONNECTED, .code = code, .text = client->error});
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_DISCONNECTED,
+						     .code = code,
+						     .text = client->error});
 }
 
 /* ---- connecting ---- */
@@ -202,13 +206,15 @@ void link_start(sluice_client *client)
 
 	client->connect_deadline_ms = now_ms() + client->config.connect_timeout_ms;
 	if (client->config.transport_fd >= 0) {
-		(void)fcntl(client->config.transport_fd, F_SETFL, fcntl(client->config.transport_fd, F_GETFL) | O_NONBLOCK);
+		(void)fcntl(client->config.transport_fd, F_SETFL,
+			    fcntl(client->config.transport_fd, F_GETFL) | O_NONBLOCK);
 		adopt_socket(client, client->config.transport_fd, true);
 		return;
 	}
 	if (!pick_address(client, host, sizeof(host), port, sizeof(port)) ||
 	    ((number = strtoul(port, &end, 10)) == 0 || *end != 0 || number > 65535)) {
-		link_broken(client, SLUICE_E_INVAL, "the address is malformed; expected host:port[,host:port]");
+		link_broken(client, SLUICE_E_INVAL,
+			    "the address is malformed; expected host:port[,host:port]");
 		return;
 	}
 	if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
@@ -250,7 +256,8 @@ void link_flush(sluice_client *client)
 	if (client->socket_fd < 0 || client->state == STATE_CONNECTING)
 		return;
 	while (buffer_len(&client->out) > 0) {
-		ssize_t sent = send(client->socket_fd, client->out.bytes + client->out.start, buffer_len(&client->out), MSG_NOSIGNAL);
+		ssize_t sent = send(client->socket_fd, client->out.bytes + client->out.start,
+				    buffer_len(&client->out), MSG_NOSIGNAL);
 
 		if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
 			watch(client, true);
@@ -275,7 +282,8 @@ static void on_welcome(sluice_client *client, struct sluice_slice body)
 	Sluice__Welcome *welcome = sluice__welcome__unpack(&mem_protobuf, body.len, body.data);
 	bool lost;
 
-	if (welcome == NULL || client->state != STATE_HELLO || welcome->session_secret.len > sizeof(client->secret)) {
+	if (welcome == NULL || client->state != STATE_HELLO ||
+	    welcome->session_secret.len > sizeof(client->secret)) {
 		if (welcome != NULL)
 			sluice__welcome__free_unpacked(welcome, &mem_protobuf);
 		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed WELCOME");
@@ -289,7 +297,8 @@ static void on_welcome(sluice_client *client, struct sluice_slice body)
 	client->heartbeat_ms = welcome->heartbeat_ms != 0 ? welcome->heartbeat_ms : 10000;
 	client->zstd = false;
 	for (size_t i = 0; i < welcome->n_features; i++)
-		client->zstd = client->zstd || (client->config.zstd && strcmp(welcome->features[i], "zstd") == 0);
+		client->zstd =
+			client->zstd || (client->config.zstd && strcmp(welcome->features[i], "zstd") == 0);
 	sluice__welcome__free_unpacked(welcome, &mem_protobuf);
 	client->had_session = true;
 	client->state = STATE_READY;
@@ -304,9 +313,11 @@ static void on_welcome(sluice_client *client, struct sluice_slice body)
 						     .session = client->session_id});
 	}
 	subs_open(client);
-	client_event(client, &(sluice_event){.kind = lost || client->next_request == 0 ? SLUICE_EVENT_CONNECTED : SLUICE_EVENT_RESUMED,
-					     .text = "",
-					     .session = client->session_id});
+	client_event(client,
+		     &(sluice_event){.kind = lost || client->next_request == 0 ? SLUICE_EVENT_CONNECTED
+									       : SLUICE_EVENT_RESUMED,
+				     .text = "",
+				     .session = client->session_id});
 	(void)pthread_cond_broadcast(&client->changed);
 }
 
@@ -403,7 +414,8 @@ static void read_some(sluice_client *client)
 		if (got < 0 && at != NULL && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
 			return;
 		if (got <= 0) {
-			link_broken(client, SLUICE_E_DISCONNECTED, got == 0 ? "the broker closed the connection" : strerror(errno));
+			link_broken(client, SLUICE_E_DISCONNECTED,
+				    got == 0 ? "the broker closed the connection" : strerror(errno));
 			return;
 		}
 		client->in.end += (size_t)got;
@@ -423,7 +435,8 @@ void link_io(sluice_client *client, uint32_t events)
 
 		(void)getsockopt(client->socket_fd, SOL_SOCKET, SO_ERROR, &error, &len);
 		if (error != 0) {
-			(void)snprintf(why, sizeof(why), "%.200s: %s", client->config.address, strerror(error));
+			(void)snprintf(why, sizeof(why), "%.200s: %s", client->config.address,
+				       strerror(error));
 			link_broken(client, SLUICE_E_DISCONNECTED, why);
 			return;
 		}
@@ -448,7 +461,9 @@ void link_due(sluice_client *client, uint64_t now)
 	}
 	if (client->state == STATE_WAITING && client->next_try_ms <= now)
 		link_start(client);
-	if ((client->state == STATE_CONNECTING || client->state == STATE_HELLO || client->state == STATE_RESOLVING) && client->connect_deadline_ms <= now) {
+	if ((client->state == STATE_CONNECTING || client->state == STATE_HELLO ||
+	     client->state == STATE_RESOLVING) &&
+	    client->connect_deadline_ms <= now) {
 		resolver_drop(client);
 		link_broken(client, SLUICE_E_DISCONNECTED, "the broker did not answer in time");
 	}

@@ -56,7 +56,8 @@ static int state_add(Sluice__MachineConfig *config, char *name, bool terminal, c
 	state->name = mem_text(name, strlen(name));
 	if (state->name == NULL)
 		return SLUICE_E_NOMEM;
-	for (char *word = next != NULL ? strtok_r(next, ",", &save) : NULL; word != NULL && rc == 0; word = strtok_r(NULL, ",", &save))
+	for (char *word = next != NULL ? strtok_r(next, ",", &save) : NULL; word != NULL && rc == 0;
+	     word = strtok_r(NULL, ",", &save))
 		rc = list_add(&state->next, &state->n_next, trim(word));
 	return rc;
 }
@@ -104,7 +105,8 @@ static int statement(Sluice__MachineConfig *config, char *line, char *why, size_
 		}
 		return state_add(config, trim(rest), false, arrow);
 	}
-	(void)snprintf(why, why_bytes, "'%.60s'; expected machine, description, state, terminal, cancelled or failed", word);
+	(void)snprintf(why, why_bytes,
+		       "'%.60s'; expected machine, description, state, terminal, cancelled or failed", word);
 	return SLUICE_E_INVAL;
 }
 

@@ -18,14 +18,15 @@ static ProtobufCBinaryData bytes(sluice_slice_t value)
 	return (ProtobufCBinaryData){value.len, (uint8_t *)(uintptr_t)value.data};
 }
 
-#define REQUEST(OP, member, message) \
+#define REQUEST(OP, member, message)                     \
 	Sluice__Request request = SLUICE__REQUEST__INIT; \
-	request.op_case = SLUICE__REQUEST__OP_##OP; \
+	request.op_case = SLUICE__REQUEST__OP_##OP;      \
 	request.member = &(message)
 
 /* ---- cursors ---- */
 
-int sluice_cursor_set(sluice_client *client, const char *stream, const char *cursor, uint64_t next_offset, const sluice_call *call, sluice_reply **reply)
+int sluice_cursor_set(sluice_client *client, const char *stream, const char *cursor, uint64_t next_offset,
+		      const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__CursorSet m = SLUICE__CURSOR_SET__INIT;
 	REQUEST(CURSOR_SET, cursor_set, m);
@@ -36,7 +37,8 @@ int sluice_cursor_set(sluice_client *client, const char *stream, const char *cur
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_cursor_delete(sluice_client *client, const char *stream, const char *cursor, const sluice_call *call, sluice_reply **reply)
+int sluice_cursor_delete(sluice_client *client, const char *stream, const char *cursor,
+			 const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__CursorDelete m = SLUICE__CURSOR_DELETE__INIT;
 	REQUEST(CURSOR_DELETE, cursor_delete, m);
@@ -48,7 +50,8 @@ int sluice_cursor_delete(sluice_client *client, const char *stream, const char *
 
 /* ---- jobs ---- */
 
-int sluice_job_submit(sluice_client *client, const sluice_job_spec *spec, const sluice_call *call, sluice_reply **reply)
+int sluice_job_submit(sluice_client *client, const sluice_job_spec *spec, const sluice_call *call,
+		      sluice_reply **reply)
 {
 	Sluice__JobSubmit m = SLUICE__JOB_SUBMIT__INIT;
 	REQUEST(JOB_SUBMIT, job_submit, m);
@@ -68,15 +71,18 @@ static void given_back(sluice_client *client, struct call *call)
 	Sluice__Request *request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
 	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
 
-	if (request != NULL && request->op_case == SLUICE__REQUEST__OP_JOB_RELEASE && (code == 0 || code == SLUICE_E_STALE_TOKEN))
+	if (request != NULL && request->op_case == SLUICE__REQUEST__OP_JOB_RELEASE &&
+	    (code == 0 || code == SLUICE_E_STALE_TOKEN))
 		sub_job_gone(client, request->job_release->job, request->job_release->token);
-	if (request != NULL && request->op_case == SLUICE__REQUEST__OP_JOB_INTENT && (code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_CANCELLED))
+	if (request != NULL && request->op_case == SLUICE__REQUEST__OP_JOB_INTENT &&
+	    (code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_CANCELLED))
 		sub_job_gone(client, request->job_intent->job, request->job_intent->token);
 	if (request != NULL)
 		sluice__request__free_unpacked(request, &mem_protobuf);
 }
 
-int sluice_job_intent(sluice_client *client, const char *job, sluice_token token, uint32_t attempt, const char *tag, const sluice_call *call, sluice_reply **reply)
+int sluice_job_intent(sluice_client *client, const char *job, sluice_token token, uint32_t attempt,
+		      const char *tag, const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__JobIntent m = SLUICE__JOB_INTENT__INIT;
 	REQUEST(JOB_INTENT, job_intent, m);
@@ -110,14 +116,16 @@ static void reported(sluice_client *client, struct call *call)
 
 	if (m != NULL && call->reply != NULL && m->token != 0 &&
 	    (call->reply->code == SLUICE_E_STALE_TOKEN || call->reply->code == SLUICE_E_NOT_FOUND ||
-	     (call->reply->code == 0 && (m->release || (call->reply->message != NULL && call->reply->message->job_reported != NULL &&
-							call->reply->message->job_reported->terminal)))))
+	     (call->reply->code == 0 &&
+	      (m->release || (call->reply->message != NULL && call->reply->message->job_reported != NULL &&
+			      call->reply->message->job_reported->terminal)))))
 		sub_job_gone(client, m->job, m->token);
 	if (request != NULL)
 		sluice__request__free_unpacked(request, &mem_protobuf);
 }
 
-int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec, const sluice_call *call, sluice_reply **reply)
+int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec, const sluice_call *call,
+		      sluice_reply **reply)
 {
 	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
 	REQUEST(JOB_REPORT, job_report, m);
@@ -126,8 +134,8 @@ int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec,
 	return call_run_hooked(client, &request, true, reported, call, reply);
 }
 
-int sluice_job_release(sluice_client *client, const char *job, sluice_token token, uint32_t delay_ms, const char *reason, const sluice_call *call,
-		       sluice_reply **reply)
+int sluice_job_release(sluice_client *client, const char *job, sluice_token token, uint32_t delay_ms,
+		       const char *reason, const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__JobRelease m = SLUICE__JOB_RELEASE__INIT;
 	REQUEST(JOB_RELEASE, job_release, m);
@@ -139,7 +147,8 @@ int sluice_job_release(sluice_client *client, const char *job, sluice_token toke
 	return call_run_hooked(client, &request, false, given_back, call, reply);
 }
 
-int sluice_job_cancel(sluice_client *client, const char *job, const char *reason, const sluice_call *call, sluice_reply **reply)
+int sluice_job_cancel(sluice_client *client, const char *job, const char *reason, const sluice_call *call,
+		      sluice_reply **reply)
 {
 	Sluice__JobCancel m = SLUICE__JOB_CANCEL__INIT;
 	REQUEST(JOB_CANCEL, job_cancel, m);
@@ -149,7 +158,8 @@ int sluice_job_cancel(sluice_client *client, const char *job, const char *reason
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_job_reset(sluice_client *client, const char *job, bool force, const char *reason, const sluice_call *call, sluice_reply **reply)
+int sluice_job_reset(sluice_client *client, const char *job, bool force, const char *reason,
+		     const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__JobReset m = SLUICE__JOB_RESET__INIT;
 	REQUEST(JOB_RESET, job_reset, m);
@@ -160,7 +170,8 @@ int sluice_job_reset(sluice_client *client, const char *job, bool force, const c
 	return call_run(client, &request, false, call, reply);
 }
 
-int sluice_job_show(sluice_client *client, const char *job, bool payload, const sluice_call *call, sluice_reply **reply)
+int sluice_job_show(sluice_client *client, const char *job, bool payload, const sluice_call *call,
+		    sluice_reply **reply)
 {
 	Sluice__JobShow m = SLUICE__JOB_SHOW__INIT;
 	REQUEST(JOB_SHOW, job_show, m);
@@ -175,7 +186,8 @@ int sluice_job_wait(sluice_client *client, const char *job, const sluice_call *c
 	Sluice__JobWait m = SLUICE__JOB_WAIT__INIT;
 	REQUEST(JOB_WAIT, job_wait, m);
 	int deadline_ms = call != NULL ? call->deadline_ms : 0;
-	sluice_call longer = {.done = call != NULL ? call->done : NULL, .user = call != NULL ? call->user : NULL};
+	sluice_call longer = {.done = call != NULL ? call->done : NULL,
+			      .user = call != NULL ? call->user : NULL};
 
 	if (deadline_ms == 0)
 		deadline_ms = (int)client->config.deadline_ms;
@@ -186,7 +198,8 @@ int sluice_job_wait(sluice_client *client, const char *job, const sluice_call *c
 	return call_run(client, &request, true, &longer, reply);
 }
 
-int sluice_job_list(sluice_client *client, const sluice_job_filter *filter, const sluice_call *call, sluice_reply **reply)
+int sluice_job_list(sluice_client *client, const sluice_job_filter *filter, const sluice_call *call,
+		    sluice_reply **reply)
 {
 	Sluice__JobList m = SLUICE__JOB_LIST__INIT;
 	REQUEST(JOB_LIST, job_list, m);
@@ -220,7 +233,8 @@ int sluice_job_explain(sluice_client *client, const char *job, const sluice_call
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_quarantine_list(sluice_client *client, const char *job, uint64_t after, uint32_t max, const sluice_call *call, sluice_reply **reply)
+int sluice_quarantine_list(sluice_client *client, const char *job, uint64_t after, uint32_t max,
+			   const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__QuarantineList m = SLUICE__QUARANTINE_LIST__INIT;
 	REQUEST(QUARANTINE_LIST, quarantine_list, m);
@@ -240,7 +254,8 @@ int sluice_audit(sluice_client *client, uint64_t after_number, const sluice_call
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_job_retention(sluice_client *client, uint64_t keep_ms, const sluice_call *call, sluice_reply **reply)
+int sluice_job_retention(sluice_client *client, uint64_t keep_ms, const sluice_call *call,
+			 sluice_reply **reply)
 {
 	Sluice__JobRetention m = SLUICE__JOB_RETENTION__INIT;
 	REQUEST(JOB_RETENTION, job_retention, m);
@@ -257,7 +272,8 @@ void sluice_job_id(char ret[40])
 	/* Milliseconds first, so that ids sort by time: random ids would scatter the ledger's name table. */
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	(void)!getrandom(&noise, sizeof(noise), 0);
-	(void)snprintf(ret, 40, "j%012llx-%016llx", (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000,
+	(void)snprintf(ret, 40, "j%012llx-%016llx",
+		       (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000,
 		       (unsigned long long)noise);
 }
 
@@ -271,7 +287,8 @@ int sluice_status(sluice_client *client, const sluice_call *call, sluice_reply *
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_session_list(sluice_client *client, uint64_t after, uint32_t max, const sluice_call *call, sluice_reply **reply)
+int sluice_session_list(sluice_client *client, uint64_t after, uint32_t max, const sluice_call *call,
+			sluice_reply **reply)
 {
 	Sluice__SessionList m = SLUICE__SESSION_LIST__INIT;
 	REQUEST(SESSION_LIST, session_list, m);

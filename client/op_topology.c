@@ -20,9 +20,9 @@ static size_t list_len(const char *const *list)
 	return count;
 }
 
-#define REQUEST(OP, member, message) \
+#define REQUEST(OP, member, message)                     \
 	Sluice__Request request = SLUICE__REQUEST__INIT; \
-	request.op_case = SLUICE__REQUEST__OP_##OP; \
+	request.op_case = SLUICE__REQUEST__OP_##OP;      \
 	request.member = &(message)
 
 /* ---- topology ---- */
@@ -41,7 +41,8 @@ static Sluice__StreamConfig stream_config(const sluice_stream_spec *spec)
 	return config;
 }
 
-int sluice_stream_create(sluice_client *client, const sluice_stream_spec *spec, const sluice_call *call, sluice_reply **reply)
+int sluice_stream_create(sluice_client *client, const sluice_stream_spec *spec, const sluice_call *call,
+			 sluice_reply **reply)
 {
 	Sluice__StreamConfig config = stream_config(spec);
 	Sluice__StreamCreate m = SLUICE__STREAM_CREATE__INIT;
@@ -52,7 +53,8 @@ int sluice_stream_create(sluice_client *client, const sluice_stream_spec *spec, 
 	return call_run(client, &request, spec->if_not_exists, call, reply);
 }
 
-int sluice_stream_alter(sluice_client *client, const sluice_stream_spec *spec, const sluice_call *call, sluice_reply **reply)
+int sluice_stream_alter(sluice_client *client, const sluice_stream_spec *spec, const sluice_call *call,
+			sluice_reply **reply)
 {
 	Sluice__StreamConfig config = stream_config(spec);
 	Sluice__StreamAlter m = SLUICE__STREAM_ALTER__INIT;
@@ -80,7 +82,8 @@ static Sluice__QueueConfig queue_config(const sluice_queue_spec *spec)
 	return config;
 }
 
-int sluice_queue_create(sluice_client *client, const sluice_queue_spec *spec, const sluice_call *call, sluice_reply **reply)
+int sluice_queue_create(sluice_client *client, const sluice_queue_spec *spec, const sluice_call *call,
+			sluice_reply **reply)
 {
 	Sluice__QueueConfig config = queue_config(spec);
 	Sluice__QueueCreate m = SLUICE__QUEUE_CREATE__INIT;
@@ -91,7 +94,8 @@ int sluice_queue_create(sluice_client *client, const sluice_queue_spec *spec, co
 	return call_run(client, &request, spec->if_not_exists, call, reply);
 }
 
-int sluice_queue_alter(sluice_client *client, const sluice_queue_spec *spec, const sluice_call *call, sluice_reply **reply)
+int sluice_queue_alter(sluice_client *client, const sluice_queue_spec *spec, const sluice_call *call,
+		       sluice_reply **reply)
 {
 	Sluice__QueueConfig config = queue_config(spec);
 	Sluice__QueueAlter m = SLUICE__QUEUE_ALTER__INIT;
@@ -110,7 +114,8 @@ int sluice_queue_purge(sluice_client *client, const char *name, const sluice_cal
 	return call_run(client, &request, false, call, reply);
 }
 
-int sluice_queue_peek(sluice_client *client, const char *queue, const char *state, uint64_t after, uint32_t max, const sluice_call *call, sluice_reply **reply)
+int sluice_queue_peek(sluice_client *client, const char *queue, const char *state, uint64_t after,
+		      uint32_t max, const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__QueuePeek m = SLUICE__QUEUE_PEEK__INIT;
 	REQUEST(QUEUE_PEEK, queue_peek, m);
@@ -140,7 +145,8 @@ static int router_config(Sluice__RouterConfig *config, const sluice_router_spec 
 	return 0;
 }
 
-int sluice_router_create(sluice_client *client, const sluice_router_spec *spec, const sluice_call *call, sluice_reply **reply)
+int sluice_router_create(sluice_client *client, const sluice_router_spec *spec, const sluice_call *call,
+			 sluice_reply **reply)
 {
 	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
 	Sluice__RouterCreate m = SLUICE__ROUTER_CREATE__INIT;
@@ -152,7 +158,8 @@ int sluice_router_create(sluice_client *client, const sluice_router_spec *spec, 
 	return rc != 0 ? rc : call_run(client, &request, spec->if_not_exists, call, reply);
 }
 
-int sluice_router_alter(sluice_client *client, const sluice_router_spec *spec, const sluice_call *call, sluice_reply **reply)
+int sluice_router_alter(sluice_client *client, const sluice_router_spec *spec, const sluice_call *call,
+			sluice_reply **reply)
 {
 	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
 	Sluice__RouterAlter m = SLUICE__ROUTER_ALTER__INIT;
@@ -181,7 +188,8 @@ static int edge_fill(Sluice__Edge *edge, const sluice_edge *from)
 	return 0;
 }
 
-int sluice_router_bind(sluice_client *client, const sluice_edge *from, const sluice_call *call, sluice_reply **reply)
+int sluice_router_bind(sluice_client *client, const sluice_edge *from, const sluice_call *call,
+		       sluice_reply **reply)
 {
 	Sluice__Edge edge = SLUICE__EDGE__INIT;
 	Sluice__RouterBind m = SLUICE__ROUTER_BIND__INIT;
@@ -192,7 +200,8 @@ int sluice_router_bind(sluice_client *client, const sluice_edge *from, const slu
 	return rc != 0 ? rc : call_run(client, &request, true, call, reply);
 }
 
-int sluice_router_unbind(sluice_client *client, const sluice_edge *from, const sluice_call *call, sluice_reply **reply)
+int sluice_router_unbind(sluice_client *client, const sluice_edge *from, const sluice_call *call,
+			 sluice_reply **reply)
 {
 	Sluice__Edge edge = SLUICE__EDGE__INIT;
 	Sluice__RouterUnbind m = SLUICE__ROUTER_UNBIND__INIT;
@@ -204,7 +213,8 @@ int sluice_router_unbind(sluice_client *client, const sluice_edge *from, const s
 }
 
 /* A refusal by the library itself, as if the broker had answered. */
-static int refuse_here(sluice_client *client, int code, const char *why, const sluice_call *call, sluice_reply **reply)
+static int refuse_here(sluice_client *client, int code, const char *why, const sluice_call *call,
+		       sluice_reply **reply)
 {
 	sluice_reply *own = reply_new(code, why, strlen(why));
 
@@ -220,7 +230,8 @@ static int refuse_here(sluice_client *client, int code, const char *why, const s
 	return code;
 }
 
-int sluice_machine_create(sluice_client *client, const char *file, bool if_not_exists, const sluice_call *call, sluice_reply **reply)
+int sluice_machine_create(sluice_client *client, const char *file, bool if_not_exists,
+			  const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__MachineCreate m = SLUICE__MACHINE_CREATE__INIT;
 	REQUEST(MACHINE_CREATE, machine_create, m);
@@ -235,7 +246,8 @@ int sluice_machine_create(sluice_client *client, const char *file, bool if_not_e
 	return rc;
 }
 
-int sluice_machine_alter(sluice_client *client, const char *file, const sluice_call *call, sluice_reply **reply)
+int sluice_machine_alter(sluice_client *client, const char *file, const sluice_call *call,
+			 sluice_reply **reply)
 {
 	Sluice__MachineAlter m = SLUICE__MACHINE_ALTER__INIT;
 	REQUEST(MACHINE_ALTER, machine_alter, m);
@@ -249,7 +261,8 @@ int sluice_machine_alter(sluice_client *client, const char *file, const sluice_c
 	return rc;
 }
 
-int sluice_delete(sluice_client *client, sluice_thing thing, const char *name, const sluice_call *call, sluice_reply **reply)
+int sluice_delete(sluice_client *client, sluice_thing thing, const char *name, const sluice_call *call,
+		  sluice_reply **reply)
 {
 	Sluice__StreamDelete stream = SLUICE__STREAM_DELETE__INIT;
 	Sluice__QueueDelete queue = SLUICE__QUEUE_DELETE__INIT;
@@ -284,7 +297,8 @@ int sluice_delete(sluice_client *client, sluice_thing thing, const char *name, c
 	return call_run(client, &request, false, call, reply);
 }
 
-int sluice_show(sluice_client *client, sluice_thing thing, const char *name, const sluice_call *call, sluice_reply **reply)
+int sluice_show(sluice_client *client, sluice_thing thing, const char *name, const sluice_call *call,
+		sluice_reply **reply)
 {
 	Sluice__StreamShow stream = SLUICE__STREAM_SHOW__INIT;
 	Sluice__QueueShow queue = SLUICE__QUEUE_SHOW__INIT;
@@ -319,7 +333,8 @@ int sluice_show(sluice_client *client, sluice_thing thing, const char *name, con
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_list(sluice_client *client, sluice_thing thing, const char *after, uint32_t max, const sluice_call *call, sluice_reply **reply)
+int sluice_list(sluice_client *client, sluice_thing thing, const char *after, uint32_t max,
+		const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__StreamList stream = SLUICE__STREAM_LIST__INIT;
 	Sluice__QueueList queue = SLUICE__QUEUE_LIST__INIT;

@@ -25,7 +25,8 @@ static uint64_t wall_ms(void)
 
 /* ---- ends ---- */
 
-static void end_tell(sluice_client *client, struct message_end *end, int code, const char *text, size_t text_len, uint64_t index, uint64_t offset, bool duplicate)
+static void end_tell(sluice_client *client, struct message_end *end, int code, const char *text,
+		     size_t text_len, uint64_t index, uint64_t offset, bool duplicate)
 {
 	struct publisher *publisher = &client->publisher;
 	sluice_reply *reply = NULL;
@@ -73,11 +74,13 @@ static void batch_free(sluice_client *client, struct batch *batch)
 	(void)pthread_cond_broadcast(&client->changed); /* who waits for room in the buffer, or for a flush */
 }
 
-static void batch_finish(sluice_client *client, struct batch *batch, int code, const char *text, size_t text_len, uint64_t index, uint64_t offset, bool duplicate)
+static void batch_finish(sluice_client *client, struct batch *batch, int code, const char *text,
+			 size_t text_len, uint64_t index, uint64_t offset, bool duplicate)
 {
 	DL_DELETE(client->publisher.batches, batch);
 	for (uint32_t i = 0; i < batch->count; i++)
-		end_tell(client, &batch->ends[i], code, text, text_len, index, offset == UINT64_MAX ? offset : offset + i, duplicate);
+		end_tell(client, &batch->ends[i], code, text, text_len, index,
+			 offset == UINT64_MAX ? offset : offset + i, duplicate);
 	batch_free(client, batch);
 }
 
@@ -90,7 +93,10 @@ bool publish_settled(const sluice_client *client)
 
 int publish_envelope(const sluice_message *message, bool with_subject, uint64_t base_ms, struct buffer *to)
 {
-	struct envelope envelope = {.body = message->body, .key = message->key, .id = message->id, .priority = message->priority};
+	struct envelope envelope = {.body = message->body,
+				    .key = message->key,
+				    .id = message->id,
+				    .priority = message->priority};
 	struct sluice_slice names[64], values[64];
 	size_t header_count = 0, header_bytes;
 	uint8_t *headers = NULL, *at;
@@ -98,8 +104,10 @@ int publish_envelope(const sluice_message *message, bool with_subject, uint64_t 
 	while (message->headers != NULL && message->headers[2 * header_count] != NULL) {
 		if (header_count == 64)
 			return SLUICE_E_LIMIT;
-		names[header_count] = (struct sluice_slice){message->headers[2 * header_count], strlen(message->headers[2 * header_count])};
-		values[header_count] = (struct sluice_slice){message->headers[2 * header_count + 1], strlen(message->headers[2 * header_count + 1])};
+		names[header_count] = (struct sluice_slice){message->headers[2 * header_count],
+							    strlen(message->headers[2 * header_count])};
+		values[header_count] = (struct sluice_slice){message->headers[2 * header_count + 1],
+							     strlen(message->headers[2 * header_count + 1])};
 		header_count++;
 	}
 	header_bytes = envelope_headers_encode(NULL, names, values, header_count);
@@ -109,7 +117,9 @@ int publish_envelope(const sluice_message *message, bool with_subject, uint64_t 
 		headers = mem_alloc(header_bytes);
 		if (headers == NULL)
 			return SLUICE_E_NOMEM;
-		envelope.headers = (struct sluice_slice){headers, envelope_headers_encode(headers, names, values, header_count)};
+		envelope.headers =
+			(struct sluice_slice){headers,
+					      envelope_headers_encode(headers, names, values, header_count)};
 	}
 	if (message->time_ms != 0)
 		envelope.time_delta_ms = (int64_t)(message->time_ms - base_ms);
@@ -124,7 +134,9 @@ int publish_envelope(const sluice_message *message, bool with_subject, uint64_t 
 
 static uint8_t target_kind(const sluice_message *message)
 {
-	return message->queue != NULL ? PUBLISH_TO_QUEUE : message->stream != NULL ? PUBLISH_TO_STREAM : PUBLISH_TO_SUBJECT;
+	return message->queue != NULL	 ? PUBLISH_TO_QUEUE
+	       : message->stream != NULL ? PUBLISH_TO_STREAM
+					 : PUBLISH_TO_SUBJECT;
 }
 
 static const char *target_of(const sluice_message *message)
@@ -142,7 +154,9 @@ static int message_check(const sluice_message *message)
 	rc = subject_check((struct sluice_slice){message->subject, strlen(message->subject)}, &why);
 	if (rc == 0 && target_of(message)[0] != 0)
 		rc = name_check((struct sluice_slice){target_of(message), strlen(target_of(message))}, &why);
-	if (rc == 0 && (message->body.len > LIMIT_EVENT_BODY_BYTES_MAX || message->key.len > LIMIT_EVENT_KEY_BYTES_MAX || message->id.len > LIMIT_EVENT_ID_BYTES_MAX))
+	if (rc == 0 &&
+	    (message->body.len > LIMIT_EVENT_BODY_BYTES_MAX || message->key.len > LIMIT_EVENT_KEY_BYTES_MAX ||
+	     message->id.len > LIMIT_EVENT_ID_BYTES_MAX))
 		rc = SLUICE_E_LIMIT;
 	return rc;
 }
@@ -152,9 +166,12 @@ static bool batch_takes(const sluice_client *client, const struct batch *batch, 
 	uint8_t flags = message->mandatory ? PUBLISH_MANDATORY : 0;
 
 	return !batch->closed && batch->target_kind == target_kind(message) && batch->flags == flags &&
-	       batch->durability == (message->relaxed ? DURABILITY_RELAXED : DURABILITY_SYNC) && strcmp(batch->target, target_of(message)) == 0 &&
-	       (batch->subject == NULL || strcmp(batch->subject, message->subject) == 0) && batch->count < client->config.batch_events &&
-	       buffer_len(&batch->events) + message->body.len < client->config.batch_bytes + (batch->count == 0 ? message->body.len : 0);
+	       batch->durability == (message->relaxed ? DURABILITY_RELAXED : DURABILITY_SYNC) &&
+	       strcmp(batch->target, target_of(message)) == 0 &&
+	       (batch->subject == NULL || strcmp(batch->subject, message->subject) == 0) &&
+	       batch->count < client->config.batch_events &&
+	       buffer_len(&batch->events) + message->body.len <
+		       client->config.batch_bytes + (batch->count == 0 ? message->body.len : 0);
 }
 
 static struct batch *batch_new(sluice_client *client, const sluice_message *message)
@@ -167,7 +184,8 @@ static struct batch *batch_new(sluice_client *client, const sluice_message *mess
 	batch->flags = message->mandatory ? PUBLISH_MANDATORY : 0;
 	batch->durability = message->relaxed ? DURABILITY_RELAXED : DURABILITY_SYNC;
 	batch->target = mem_text(target_of(message), strlen(target_of(message)));
-	batch->subject = client->publisher.mixed ? NULL : mem_text(message->subject, strlen(message->subject));
+	batch->subject =
+		client->publisher.mixed ? NULL : mem_text(message->subject, strlen(message->subject));
 	batch->time_ms = wall_ms();
 	if (batch->target == NULL || (batch->subject == NULL && !client->publisher.mixed)) {
 		mem_free(batch->target);
@@ -187,9 +205,11 @@ static struct batch *batch_for(sluice_client *client, const sluice_message *mess
 		return last;
 	if (last != NULL && !last->closed) {
 		/* Small batches that were closed by another subject: from now on events carry their own. */
-		publisher->mixed = last->subject != NULL && last->count < 8 && strcmp(last->subject, message->subject) != 0 ? true
-				   : last->subject == NULL							     ? publisher->mixed
-															     : false;
+		publisher->mixed = last->subject != NULL && last->count < 8 &&
+						   strcmp(last->subject, message->subject) != 0
+					   ? true
+				   : last->subject == NULL ? publisher->mixed
+							   : false;
 		last->closed = true;
 	}
 	return batch_new(client, message);
@@ -264,7 +284,8 @@ static int room_wait(sluice_client *client, size_t bytes, uint64_t deadline_ms, 
 	return 0;
 }
 
-static int publish_locked(sluice_client *client, const sluice_message *message, const sluice_call *call, struct call *waiter)
+static int publish_locked(sluice_client *client, const sluice_message *message, const sluice_call *call,
+			  struct call *waiter)
 {
 	bool fire = call != NULL && call->done == NULL && call->user == SLUICE_FIRE;
 	struct message_end end = {.waiter = waiter};
@@ -276,13 +297,16 @@ static int publish_locked(sluice_client *client, const sluice_message *message, 
 		return client->publisher.failed;
 	if (client->state == STATE_FAILED)
 		return client->fail_code;
-	end.deadline_ms = fire && call->deadline_ms == 0 ? UINT64_MAX : deadline_of(client, call != NULL ? call->deadline_ms : 0);
+	end.deadline_ms = fire && call->deadline_ms == 0
+				  ? UINT64_MAX
+				  : deadline_of(client, call != NULL ? call->deadline_ms : 0);
 	if (call != NULL && !fire) {
 		end.done = call->done;
 		end.user = call->user;
 	}
 	/* An asynchronous call never blocks: it is told that the buffer is full. */
-	rc = room_wait(client, message->body.len, end.deadline_ms, end.done == NULL && !client_on_loop(client));
+	rc = room_wait(client, message->body.len, end.deadline_ms,
+		       end.done == NULL && !client_on_loop(client));
 	if (rc == 0)
 		rc = gather(client, message, &end);
 	if (rc == 0)
@@ -290,7 +314,8 @@ static int publish_locked(sluice_client *client, const sluice_message *message, 
 	return rc;
 }
 
-int sluice_publish(sluice_client *client, const sluice_message *message, const sluice_call *call, sluice_reply **ret_reply)
+int sluice_publish(sluice_client *client, const sluice_message *message, const sluice_call *call,
+		   sluice_reply **ret_reply)
 {
 	bool waits = call == NULL || (call->done == NULL && call->user != SLUICE_FIRE);
 	struct call waiter = {0};
@@ -373,7 +398,8 @@ static void opened(sluice_client *client, struct call *call)
 	const sluice_reply *reply = call->reply;
 
 	publisher->opening = false;
-	if (reply == NULL || reply->code != 0 || reply->message == NULL || reply->message->producer_opened == NULL) {
+	if (reply == NULL || reply->code != 0 || reply->message == NULL ||
+	    reply->message->producer_opened == NULL) {
 		if (reply != NULL && !sluice_error_retriable(reply->code))
 			publish_end(client, reply->code);
 		return;
@@ -437,9 +463,11 @@ static bool batch_send(sluice_client *client, struct batch *batch)
 				      .count = batch->count,
 				      .time_ms = batch->time_ms,
 				      .raw_bytes = (uint32_t)buffer_len(&batch->events),
-				      .subject = {batch->subject, batch->subject != NULL ? strlen(batch->subject) : 0},
+				      .subject = {batch->subject,
+						  batch->subject != NULL ? strlen(batch->subject) : 0},
 				      .target = {batch->target, strlen(batch->target)},
-				      .payload = {batch->events.bytes + batch->events.start, buffer_len(&batch->events)}};
+				      .payload = {batch->events.bytes + batch->events.start,
+						  buffer_len(&batch->events)}};
 
 	if (packed != NULL)
 		frame.payload = (struct sluice_slice){packed, packed_len};
@@ -453,7 +481,8 @@ static bool batch_send(sluice_client *client, struct batch *batch)
 	if (at == NULL)
 		return false;
 	publisher->stats.resent += batch->was_sent ? batch->count : 0;
-	batch->refused = 0; /* said of an earlier try: once sent again it may have been applied, and must keep its numbers */
+	batch->refused =
+		0; /* said of an earlier try: once sent again it may have been applied, and must keep its numbers */
 	batch->closed = batch->in_flight = batch->was_sent = true;
 	publisher->in_flight++;
 	return true;
@@ -473,13 +502,15 @@ void publish_send(sluice_client *client)
 		return;
 	}
 	DL_FOREACH_SAFE(publisher->batches, batch, next) {
-		bool full = batch->closed || batch->count >= client->config.batch_events || buffer_len(&batch->events) >= client->config.batch_bytes;
+		bool full = batch->closed || batch->count >= client->config.batch_events ||
+			    buffer_len(&batch->events) >= client->config.batch_bytes;
 
 		if (batch->in_flight)
 			continue;
 		/* In order: nothing passes a batch that waits to be tried again. A batch that is not full waits for company only while enough is on
 		 * its way anyhow. */
-		if (batch->retry_ms > now || publisher->in_flight >= INFLIGHT_FRAMES_MAX || (!full && publisher->in_flight >= SEND_FRAMES))
+		if (batch->retry_ms > now || publisher->in_flight >= INFLIGHT_FRAMES_MAX ||
+		    (!full && publisher->in_flight >= SEND_FRAMES))
 			return;
 		if (!batch_send(client, batch))
 			return;
@@ -514,18 +545,21 @@ static void answered(sluice_client *client, struct batch *batch, const struct fr
 		/* Its numbers are not used; what was sent behind it comes back as SEQUENCE_GAP. */
 		batch->corr = 0;
 		/* With nothing before it a gap closes by no answer of ours: not at once again, for ever. */
-		batch->retry_ms = answer->code == SLUICE_E_SEQUENCE_GAP && batch != publisher->batches ? 0 : now_ms() + RETRY_MS;
+		batch->retry_ms = answer->code == SLUICE_E_SEQUENCE_GAP && batch != publisher->batches
+					  ? 0
+					  : now_ms() + RETRY_MS;
 		if (answer->code != SLUICE_E_SEQUENCE_GAP) {
 			batch->refused = answer->code;
-			(void)snprintf(batch->refused_text, sizeof(batch->refused_text), "%.*s", (int)(answer->text.len < 255 ? answer->text.len : 255),
+			(void)snprintf(batch->refused_text, sizeof(batch->refused_text), "%.*s",
+				       (int)(answer->text.len < 255 ? answer->text.len : 255),
 				       (const char *)answer->text.data);
 		}
 		return;
 	}
 	if (batch == publisher->batches)
 		publisher->settled_seq = batch->first_seq + batch->count - 1;
-	batch_finish(client, batch, answer->code, answer->text.data, answer->text.len, answer->index, answer->offset,
-		     (answer->flags & PUBLISHED_DUPLICATE) != 0);
+	batch_finish(client, batch, answer->code, answer->text.data, answer->text.len, answer->index,
+		     answer->offset, (answer->flags & PUBLISHED_DUPLICATE) != 0);
 }
 
 void publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body)
@@ -548,7 +582,8 @@ void publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice
 			return;
 		}
 		DL_FOREACH(client->publisher.batches, batch)
-			if (batch->in_flight && (i == 0 ? batch->corr == corr : batch->first_seq == answer.first_seq))
+			if (batch->in_flight &&
+			    (i == 0 ? batch->corr == corr : batch->first_seq == answer.first_seq))
 				break;
 		if (batch != NULL)
 			answered(client, batch, &answer);
@@ -571,11 +606,13 @@ static void tell_late(sluice_client *client, struct batch *batch, uint64_t now, 
 			continue;
 		}
 		if (batch->refused != 0 && !batch->in_flight)
-			end_tell(client, end, batch->refused, batch->refused_text, strlen(batch->refused_text), 0, UINT64_MAX, false);
+			end_tell(client, end, batch->refused, batch->refused_text,
+				 strlen(batch->refused_text), 0, UINT64_MAX, false);
 		else if (batch->was_sent)
 			end_tell(client, end, SLUICE_E_UNKNOWN, late, sizeof(late) - 1, 0, UINT64_MAX, false);
 		else
-			end_tell(client, end, SLUICE_E_TIMEOUT, "not sent before the deadline", 28, 0, UINT64_MAX, false);
+			end_tell(client, end, SLUICE_E_TIMEOUT, "not sent before the deadline", 28, 0,
+				 UINT64_MAX, false);
 	}
 }
 
@@ -598,7 +635,8 @@ void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 		if (batch->retry_ms > now && batch->retry_ms < *io_next)
 			*io_next = batch->retry_ms;
 		/* Given up, and certainly not applied: it leaves the sequence, once nothing behind it is on its way. */
-		if (publisher->in_flight == 0 && all_told(batch) && (!batch->was_sent || batch->refused != 0)) {
+		if (publisher->in_flight == 0 && all_told(batch) &&
+		    (!batch->was_sent || batch->refused != 0)) {
 			DL_DELETE(publisher->batches, batch);
 			batch_free(client, batch);
 			dropped = true;
@@ -627,7 +665,9 @@ void publish_end(sluice_client *client, int code)
 	/* What a callback publishes anew is not of this end: a retry from there would be ended here again, for ever. */
 	for (bool ended = false; !ended && publisher->batches != NULL;) {
 		struct batch *batch = publisher->batches;
-		int as = batch->was_sent && batch->refused == 0 && code != publisher->failed ? SLUICE_E_UNKNOWN : code;
+		int as = batch->was_sent && batch->refused == 0 && code != publisher->failed
+				 ? SLUICE_E_UNKNOWN
+				 : code;
 
 		ended = batch == last;
 		batch_finish(client, batch, as, text, strlen(text), 0, UINT64_MAX, false);

@@ -94,7 +94,8 @@ const char *sluice_reply_json(sluice_reply *reply)
 {
 	Sluice__Reply empty = SLUICE__REPLY__INIT;
 
-	if (reply->json == NULL && message_json(reply->message != NULL ? &reply->message->base : &empty.base, false, &reply->json) != 0)
+	if (reply->json == NULL && message_json(reply->message != NULL ? &reply->message->base : &empty.base,
+						false, &reply->json) != 0)
 		return NULL;
 	return reply->json;
 }
@@ -105,7 +106,8 @@ bool sluice_reply_stream(const sluice_reply *reply, size_t i, sluice_stream_info
 {
 	const Sluice__StreamInfo *row;
 
-	if (reply->message == NULL || i >= reply->message->n_streams || reply->message->streams[i]->config == NULL)
+	if (reply->message == NULL || i >= reply->message->n_streams ||
+	    reply->message->streams[i]->config == NULL)
 		return false;
 	row = reply->message->streams[i];
 	*ret = (sluice_stream_info){.name = row->config->name,
@@ -126,7 +128,8 @@ bool sluice_reply_queue(const sluice_reply *reply, size_t i, sluice_queue_info *
 {
 	const Sluice__QueueInfo *row;
 
-	if (reply->message == NULL || i >= reply->message->n_queues || reply->message->queues[i]->config == NULL)
+	if (reply->message == NULL || i >= reply->message->n_queues ||
+	    reply->message->queues[i]->config == NULL)
 		return false;
 	row = reply->message->queues[i];
 	*ret = (sluice_queue_info){.name = row->config->name,
@@ -230,7 +233,8 @@ bool sluice_reply_audit(const sluice_reply *reply, sluice_audit_info *ret)
 
 	if (row == NULL)
 		return false;
-	*ret = (sluice_audit_info){row->jobs, row->open, row->ready, row->leased, row->orphaned, row->gated, row->held, row->next_number};
+	*ret = (sluice_audit_info){row->jobs,	  row->open,  row->ready, row->leased,
+				   row->orphaned, row->gated, row->held,  row->next_number};
 	return true;
 }
 
@@ -282,5 +286,7 @@ uint32_t sluice_reply_attempt(const sluice_reply *reply)
 
 uint32_t sluice_reply_failed_op(const sluice_reply *reply)
 {
-	return reply->message != NULL && reply->message->txn_done != NULL ? reply->message->txn_done->failed_op : 0;
+	return reply->message != NULL && reply->message->txn_done != NULL
+		       ? reply->message->txn_done->failed_op
+		       : 0;
 }

@@ -9,6 +9,7 @@
 struct resolver;
 
 /* True when the look-up has ended: *ret_code 0 with an address, or not 0. */
-bool resolver_poll(struct resolver *resolver, struct sockaddr_storage *ret, socklen_t *ret_len, int *ret_code);
+bool resolver_poll(struct resolver *resolver, struct sockaddr_storage *ret, socklen_t *ret_len,
+		   int *ret_code);
 
 #endif

@@ -46,8 +46,10 @@ static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
 
 	while (view->headers != NULL && view->headers[headers] != NULL)
 		header_bytes += strlen(view->headers[headers++]) + 1;
-	bytes = (headers + 1) * sizeof(char *) + header_bytes + view->key.len + view->id.len + view->body.len + 3 + text_len(view->subject) +
-		text_len(view->job) + text_len(view->owner) + text_len(view->state) + text_len(view->tag) + text_len(view->scheduler_ref) + text_len(view->text);
+	bytes = (headers + 1) * sizeof(char *) + header_bytes + view->key.len + view->id.len +
+		view->body.len + 3 + text_len(view->subject) + text_len(view->job) + text_len(view->owner) +
+		text_len(view->state) + text_len(view->tag) + text_len(view->scheduler_ref) +
+		text_len(view->text);
 	if (delivery == NULL || (delivery->bytes = mem_alloc(bytes)) == NULL) {
 		mem_free(delivery);
 		return NULL;
@@ -64,9 +66,9 @@ static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
 	delivery->view.key.data = place(&at, view->key.data, view->key.len);
 	delivery->view.id.data = place(&at, view->id.data, view->id.len);
 	delivery->view.body.data = place(&at, view->body.data, view->body.len);
-#define TEXT(member) \
+#define TEXT(member)              \
 	if (view->member != NULL) \
-		delivery->view.member = (const char *)place(&at, view->member, strlen(view->member))
+	delivery->view.member = (const char *)place(&at, view->member, strlen(view->member))
 	TEXT(subject);
 	TEXT(job);
 	TEXT(owner);
@@ -171,7 +173,8 @@ static void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uin
 	held->token = token;
 	held->lease_ms = lease_ms;
 	held->out = count;
-	held->extend_ms = lease_ms != 0 && sub->client->config.lease_extend ? now_ms() + lease_ms / 2 : UINT64_MAX;
+	held->extend_ms =
+		lease_ms != 0 && sub->client->config.lease_extend ? now_ms() + lease_ms / 2 : UINT64_MAX;
 	HASH_ADD(hh, sub->held, token, sizeof(held->token), held);
 }
 
@@ -322,13 +325,17 @@ static void give_items(sluice_sub *sub, const struct frame_deliver *frame)
 		for (uint32_t i = 0; i < run.count && rest.len >= 10; i++) {
 			const uint8_t *at = rest.data;
 			struct envelope envelope;
-			sluice_delivery_view view = {.kind = SLUICE_ITEM, .seq = run.first + i, .token = frame->token, .lease_ms = frame->lease_ms};
+			sluice_delivery_view view = {.kind = SLUICE_ITEM,
+						     .seq = run.first + i,
+						     .token = frame->token,
+						     .lease_ms = frame->lease_ms};
 
 			view.attempts = (uint32_t)at[0] << 8 | at[1];
 			for (int b = 2; b < 10; b++)
 				view.time_ms = view.time_ms << 8 | at[b];
 			rest = (struct sluice_slice){at + 10, rest.len - 10};
-			if (envelope_next(&rest, &envelope, &why) != 0 || envelope.subject.len > SUBJECT_BYTES)
+			if (envelope_next(&rest, &envelope, &why) != 0 ||
+			    envelope.subject.len > SUBJECT_BYTES)
 				break;
 			if (envelope.subject.len > 0)
 				memcpy(subject, envelope.subject.data, envelope.subject.len);
@@ -386,7 +393,8 @@ static void give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 
 static void give_jobs(sluice_sub *sub, struct sluice_slice payload)
 {
-	Sluice__JobDeliveries *list = sluice__job_deliveries__unpack(&mem_protobuf, payload.len, payload.data);
+	Sluice__JobDeliveries *list =
+		sluice__job_deliveries__unpack(&mem_protobuf, payload.len, payload.data);
 
 	if (list == NULL) {
 		link_broken(sub->client, SLUICE_E_PROTOCOL, "the broker sent malformed jobs");
@@ -449,7 +457,9 @@ static void end(sluice_sub *sub, int code, const char *text)
 void sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 {
 	sluice_sub *sub = sub_by_number(client, notice->subscription);
-	sluice_delivery_view view = {.offset = notice->offset, .to_offset = notice->to_offset, .text = notice->text};
+	sluice_delivery_view view = {.offset = notice->offset,
+				     .to_offset = notice->to_offset,
+				     .text = notice->text};
 
 	switch (notice->kind) {
 	case SLUICE__NOTICE_KIND__NOTICE_CAUGHT_UP:
@@ -466,11 +476,17 @@ void sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 			end(sub, notice->code, notice->text);
 		return;
 	case SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL:
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_JOB_CANCEL, .text = "", .job = notice->job, .token = notice->token});
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_JOB_CANCEL,
+						     .text = "",
+						     .job = notice->job,
+						     .token = notice->token});
 		return;
 	case SLUICE__NOTICE_KIND__NOTICE_LEASE_LOST:
 		sub_job_gone(client, notice->job, notice->token);
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_LEASE_LOST, .text = "", .job = notice->job, .token = notice->token});
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_LEASE_LOST,
+						     .text = "",
+						     .job = notice->job,
+						     .token = notice->token});
 		return;
 	default:
 		return;
@@ -559,7 +575,8 @@ void subs_open(sluice_client *client)
 	sluice_call options = {.deadline_ms = -1};
 
 	HASH_ITER(hh, client->subs, sub, next) {
-		struct call *call = sub->ended || sub->closing || sub->opened ? NULL : sub_open_call(sub, &options);
+		struct call *call =
+			sub->ended || sub->closing || sub->opened ? NULL : sub_open_call(sub, &options);
 
 		if (call == NULL)
 			continue;
@@ -629,8 +646,12 @@ void sub_free(sluice_sub *sub)
 static void acks_write(sluice_sub *sub, const struct ack_gather *acks)
 {
 	for (size_t from = 0; from < acks->count; from += LIMIT_ACK_RUNS_MAX) {
-		size_t count = acks->count - from < LIMIT_ACK_RUNS_MAX ? acks->count - from : (size_t)LIMIT_ACK_RUNS_MAX;
-		struct frame_ack frame = {.subscription = sub->number, .op = ACK_DONE, .token = acks->token, .run_count = (uint16_t)count};
+		size_t count = acks->count - from < LIMIT_ACK_RUNS_MAX ? acks->count - from
+								       : (size_t)LIMIT_ACK_RUNS_MAX;
+		struct frame_ack frame = {.subscription = sub->number,
+					  .op = ACK_DONE,
+					  .token = acks->token,
+					  .run_count = (uint16_t)count};
 		uint8_t *at = link_frame(sub->client, FRAME_ACK, 0, frame_ack_size(&frame));
 
 		if (at == NULL)
@@ -732,8 +753,11 @@ void sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body
 		return;
 	}
 	if (corr == 0) {
-		(void)snprintf(text, sizeof(text), "%.*s", (int)(answer.text.len < 255 ? answer.text.len : 255), (const char *)answer.text.data);
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = answer.code, .text = text});
+		(void)snprintf(text, sizeof(text), "%.*s",
+			       (int)(answer.text.len < 255 ? answer.text.len : 255),
+			       (const char *)answer.text.data);
+		client_event(client,
+			     &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = answer.code, .text = text});
 		return;
 	}
 	HASH_FIND(hh, client->calls, &corr, sizeof(corr), call);
@@ -758,11 +782,15 @@ void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 		struct held *held, *after;
 
 		HASH_ITER(hh, sub->held, held, after) {
-			struct frame_ack frame = {.subscription = sub->number, .op = ACK_EXTEND, .token = held->token, .value_ms = held->lease_ms};
+			struct frame_ack frame = {.subscription = sub->number,
+						  .op = ACK_EXTEND,
+						  .token = held->token,
+						  .value_ms = held->lease_ms};
 			uint8_t *at;
 
 			if (held->extend_ms > now || !sub->opened) {
-				*io_next = held->extend_ms < *io_next && sub->opened ? held->extend_ms : *io_next;
+				*io_next = held->extend_ms < *io_next && sub->opened ? held->extend_ms
+										     : *io_next;
 				continue;
 			}
 			at = link_frame(client, FRAME_ACK, 0, frame_ack_size(&frame));

@@ -86,7 +86,8 @@ static int enter(sluice_client *client, const sluice_call *call)
 	return rc;
 }
 
-int sluice_follow(sluice_client *client, const sluice_follow_spec *spec, const sluice_call *call, sluice_sub **ret)
+int sluice_follow(sluice_client *client, const sluice_follow_spec *spec, const sluice_call *call,
+		  sluice_sub **ret)
 {
 	sluice_sub *sub;
 	int rc;
@@ -112,7 +113,8 @@ int sluice_follow(sluice_client *client, const sluice_follow_spec *spec, const s
 	return open_and_wait(sub, call, ret);
 }
 
-int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const sluice_call *call, sluice_sub **ret)
+int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const sluice_call *call,
+		   sluice_sub **ret)
 {
 	sluice_sub *sub;
 	int rc;
@@ -180,8 +182,8 @@ int sluice_sub_close(sluice_sub *sub, int deadline_ms)
 
 /* ---- acks ---- */
 
-static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const uint64_t *seq, uint32_t value_ms, const char *reason, const sluice_call *call,
-		     sluice_reply **ret_reply)
+static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const uint64_t *seq,
+		     uint32_t value_ms, const char *reason, const sluice_call *call, sluice_reply **ret_reply)
 {
 	sluice_client *client = sub->client;
 	struct frame_run run = {seq != NULL ? *seq : 0, 1};
@@ -203,7 +205,9 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 		rc = SLUICE_E_LIMIT;
 	subs_flush(client); /* what was gathered goes first */
 	body = rc == 0 ? mem_alloc(frame_ack_size(&frame)) : NULL;
-	made = body != NULL ? call_new_frame(client, FRAME_ACK, body, frame_ack_encode(body, &frame, &run), call) : NULL;
+	made = body != NULL
+		       ? call_new_frame(client, FRAME_ACK, body, frame_ack_encode(body, &frame, &run), call)
+		       : NULL;
 	if (made == NULL) {
 		mem_free(body);
 		client_unlock(client);
@@ -214,7 +218,8 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 	return call_settle(client, made, call, ret_reply);
 }
 
-int sluice_ack(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call, sluice_reply **ret_reply)
+int sluice_ack(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call,
+	       sluice_reply **ret_reply)
 {
 	int rc;
 
@@ -235,19 +240,25 @@ static void nobody(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	(void)user;
 	if (reply != NULL && sluice_reply_code(reply) != 0)
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = sluice_reply_code(reply), .text = sluice_reply_text(reply)});
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_ERROR,
+						     .code = sluice_reply_code(reply),
+						     .text = sluice_reply_text(reply)});
 }
 
-int sluice_nack(sluice_sub *sub, sluice_token token, uint64_t seq, uint32_t delay_ms, const char *reason, const sluice_call *call, sluice_reply **ret_reply)
+int sluice_nack(sluice_sub *sub, sluice_token token, uint64_t seq, uint32_t delay_ms, const char *reason,
+		const sluice_call *call, sluice_reply **ret_reply)
 {
 	sluice_call quiet = {.done = nobody};
 
-	return ack_frame(sub, ACK_NACK, token, &seq, delay_ms, reason, call != NULL ? call : &quiet, ret_reply);
+	return ack_frame(sub, ACK_NACK, token, &seq, delay_ms, reason, call != NULL ? call : &quiet,
+			 ret_reply);
 }
 
-int sluice_extend(sluice_sub *sub, sluice_token token, uint32_t lease_ms, const sluice_call *call, sluice_reply **ret_reply)
+int sluice_extend(sluice_sub *sub, sluice_token token, uint32_t lease_ms, const sluice_call *call,
+		  sluice_reply **ret_reply)
 {
 	sluice_call quiet = {.done = nobody};
 
-	return ack_frame(sub, ACK_EXTEND, token, NULL, lease_ms, NULL, call != NULL ? call : &quiet, ret_reply);
+	return ack_frame(sub, ACK_EXTEND, token, NULL, lease_ms, NULL, call != NULL ? call : &quiet,
+			 ret_reply);
 }

@@ -73,10 +73,10 @@ static ProtobufCBinaryData bytes(sluice_slice_t value)
 	return (ProtobufCBinaryData){value.len, (uint8_t *)(uintptr_t)value.data};
 }
 
-#define OP(CASE, member, Message, INIT) \
-	Sluice__TxnOp op = SLUICE__TXN_OP__INIT; \
+#define OP(CASE, member, Message, INIT)               \
+	Sluice__TxnOp op = SLUICE__TXN_OP__INIT;      \
 	Sluice__##Message m = SLUICE__##INIT##__INIT; \
-	op.op_case = SLUICE__TXN_OP__OP_##CASE; \
+	op.op_case = SLUICE__TXN_OP__OP_##CASE;       \
 	op.member = &m
 
 int sluice_txn_publish(sluice_txn *txn, const sluice_message *message)
@@ -117,7 +117,8 @@ int sluice_txn_ack(sluice_txn *txn, const char *queue, sluice_token token, uint6
 	return add(txn, &op);
 }
 
-int sluice_txn_nack(sluice_txn *txn, const char *queue, sluice_token token, uint64_t first_seq, uint32_t count, uint32_t delay_ms, const char *reason)
+int sluice_txn_nack(sluice_txn *txn, const char *queue, sluice_token token, uint64_t first_seq,
+		    uint32_t count, uint32_t delay_ms, const char *reason)
 {
 	OP(NACK, nack, TxnNack, TXN_NACK);
 
@@ -143,7 +144,8 @@ int sluice_txn_job_submit(sluice_txn *txn, const sluice_job_spec *spec)
 	return add(txn, &op);
 }
 
-int sluice_txn_job_intent(sluice_txn *txn, const char *job, sluice_token token, uint32_t attempt, const char *tag)
+int sluice_txn_job_intent(sluice_txn *txn, const char *job, sluice_token token, uint32_t attempt,
+			  const char *tag)
 {
 	OP(JOB_INTENT, job_intent, JobIntent, JOB_INTENT);
 
@@ -234,7 +236,8 @@ static void committed(sluice_client *client, struct call *call)
 	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
 
 	/* A retriable refusal has not used its number. After a deadline it is not known whether the number was used: another producer. */
-	if (code == SLUICE_E_TIMEOUT || code == SLUICE_E_UNKNOWN || code == SLUICE_E_PRODUCER_EVICTED || code == SLUICE_E_PRODUCER_FENCED)
+	if (code == SLUICE_E_TIMEOUT || code == SLUICE_E_UNKNOWN || code == SLUICE_E_PRODUCER_EVICTED ||
+	    code == SLUICE_E_PRODUCER_FENCED)
 		transactor->open = false;
 	else if (!sluice_error_retriable(code))
 		transactor->seq++;
@@ -311,7 +314,8 @@ void txns_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 		if (pending->call != NULL)
 			continue;
 		if (pending->deadline_ms <= now)
-			finish(client, pending, reply_new(SLUICE_E_TIMEOUT, "not sent before the deadline", 28));
+			finish(client, pending,
+			       reply_new(SLUICE_E_TIMEOUT, "not sent before the deadline", 28));
 		else if (pending->deadline_ms < *io_next)
 			*io_next = pending->deadline_ms;
 	}
@@ -347,7 +351,8 @@ static struct pending_txn *pending_new(sluice_client *client, const sluice_txn *
 	return pending;
 }
 
-int sluice_txn_commit(sluice_client *client, const sluice_txn *txn, const sluice_call *call, sluice_reply **ret_reply)
+int sluice_txn_commit(sluice_client *client, const sluice_txn *txn, const sluice_call *call,
+		      sluice_reply **ret_reply)
 {
 	bool async = call != NULL && call->done != NULL;
 	struct call waiter = {0};

@@ -24,8 +24,7 @@ struct commit_state {
 	uint64_t records;
 };
 
-static void
-commit_setup(struct floor_run *run)
+static void commit_setup(struct floor_run *run)
 {
 	struct commit_state *st = run->state = floor_alloc(1, sizeof(*st));
 	MDB_txn *txn = floor_begin(run->store);
@@ -33,14 +32,12 @@ commit_setup(struct floor_run *run)
 	floor_commit(txn);
 }
 
-static void
-commit_fini(struct floor_run *run)
+static void commit_fini(struct floor_run *run)
 {
 	free(run->state);
 }
 
-static void
-put_step(struct floor_run *run, double *values)
+static void put_step(struct floor_run *run, double *values)
 {
 	struct commit_state *st = run->state;
 	uint8_t key[8], value[100];
@@ -58,8 +55,7 @@ put_step(struct floor_run *run, double *values)
 	values[0] = (double)(now - start) / 1e3 / (double)commits;
 }
 
-static void
-scatter_setup(struct floor_run *run)
+static void scatter_setup(struct floor_run *run)
 {
 	commit_setup(run);
 	struct commit_state *st = run->state;
@@ -79,8 +75,7 @@ scatter_setup(struct floor_run *run)
 }
 
 /* us a commit when each rewrites n records, spread evenly so that no two share a page. */
-static double
-scatter(struct floor_run *run, uint64_t n)
+static double scatter(struct floor_run *run, uint64_t n)
 {
 	struct commit_state *st = run->state;
 	uint8_t key[8], value[SCATTER_BYTES];
@@ -101,8 +96,7 @@ scatter(struct floor_run *run, uint64_t n)
 	return (double)(now - start) / 1e3 / (double)commits;
 }
 
-static void
-scatter_step(struct floor_run *run, double *values)
+static void scatter_step(struct floor_run *run, double *values)
 {
 	values[0] = scatter(run, 1);
 	values[1] = scatter(run, 100);
@@ -111,8 +105,7 @@ scatter_step(struct floor_run *run, double *values)
 }
 
 /* Record n of group g: the group is a tree of its own, or a prefix in the one tree. */
-static void
-group_put(struct commit_state *st, MDB_txn *txn, uint32_t g, uint64_t n, bool prefix)
+static void group_put(struct commit_state *st, MDB_txn *txn, uint32_t g, uint64_t n, bool prefix)
 {
 	uint8_t key[12], value[100];
 	floor_fill(value, sizeof(value), n);
@@ -121,14 +114,13 @@ group_put(struct commit_state *st, MDB_txn *txn, uint32_t g, uint64_t n, bool pr
 	floor_put(txn, prefix ? st->dbi : st->trees[g], key, sizeof(key), value, sizeof(value));
 }
 
-static void
-trees_setup(struct floor_run *run)
+static void trees_setup(struct floor_run *run)
 {
 	commit_setup(run);
 	struct commit_state *st = run->state;
 	MDB_txn *txn = floor_begin(run->store);
 	for (unsigned g = 0; g < TREES; g++) {
-		char name[] = { 't', 'r', 'e', 'e', (char)('a' + g), '\0' };
+		char name[] = {'t', 'r', 'e', 'e', (char)('a' + g), '\0'};
 		st->trees[g] = floor_table(txn, name);
 	}
 	floor_commit(txn);
@@ -145,8 +137,7 @@ trees_setup(struct floor_run *run)
 }
 
 /* us a commit when each appends one record to so many groups. */
-static double
-trees(struct floor_run *run, unsigned groups, bool prefix)
+static double trees(struct floor_run *run, unsigned groups, bool prefix)
 {
 	struct commit_state *st = run->state;
 	uint64_t start = floor_now_ns(), now, commits = 0;
@@ -162,8 +153,7 @@ trees(struct floor_run *run, unsigned groups, bool prefix)
 	return (double)(now - start) / 1e3 / (double)commits;
 }
 
-static void
-trees_step(struct floor_run *run, double *values)
+static void trees_step(struct floor_run *run, double *values)
 {
 	values[0] = trees(run, 1, false);
 	values[1] = trees(run, TREES, false);
@@ -174,23 +164,31 @@ static const struct floor_scenario scenarios[] = {
 	{
 		.name = "commit-put",
 		.what = "one 100-byte put in key order per commit",
-		.units = { "us/commit" },
-		.setup = commit_setup, .step = put_step, .fini = commit_fini,
+		.units = {"us/commit"},
+		.setup = commit_setup,
+		.step = put_step,
+		.fini = commit_fini,
 	},
 	{
 		.name = "commit-scatter",
 		.what = "1, 100 and 1,000 scattered records of 300 bytes rewritten per commit",
-		.units = { "us/commit of 1", "us/commit of 100", "us/commit of 1000", "us/page" },
-		.setup = scatter_setup, .step = scatter_step, .fini = commit_fini,
+		.units = {"us/commit of 1", "us/commit of 100", "us/commit of 1000", "us/page"},
+		.setup = scatter_setup,
+		.step = scatter_step,
+		.fini = commit_fini,
 	},
 	{
 		.name = "commit-trees",
 		.what = "a put in one tree, in each of 12, and under 12 prefixes of one, per commit",
-		.units = { "us/1 tree", "us/12 trees", "us/12 prefixes" },
-		.setup = trees_setup, .step = trees_step, .fini = commit_fini,
+		.units = {"us/1 tree", "us/12 trees", "us/12 prefixes"},
+		.setup = trees_setup,
+		.step = trees_step,
+		.fini = commit_fini,
 	},
 };
 
 const struct floor_family floor_family_commit = {
-	"commit", scenarios, sizeof(scenarios) / sizeof(scenarios[0]),
+	"commit",
+	scenarios,
+	sizeof(scenarios) / sizeof(scenarios[0]),
 };

@@ -21,7 +21,7 @@ enum {
 	FLOOR_REPEATS_MAX = 25,
 	FLOOR_ROWS_MAX = 256,
 	FLOOR_ONLY_MAX = 16,
-	FLOOR_BATCH = 1000,	/* operations a transaction, where a scenario does not say otherwise */
+	FLOOR_BATCH = 1000, /* operations a transaction, where a scenario does not say otherwise */
 	FLOOR_PATH_MAX = 1024,
 };
 
@@ -31,15 +31,15 @@ struct floor_options {
 	bool quick;
 	bool list;
 	bool help;
-	bool sync;		/* false: MDB_NOSYNC, to tell the processor's share from the disk's */
+	bool sync; /* false: MDB_NOSYNC, to tell the processor's share from the disk's */
 	unsigned repeats;
-	unsigned slice_ms;	/* length of one timed repeat */
-	uint64_t backlog;	/* items that wait in the queue scenarios with a backlog */
-	uint64_t records;	/* rows of the large ledger and name tables */
-	uint64_t turnover;	/* how many times `values` scenarios replace all that is live */
-	uint64_t age_rounds;	/* transactions of churn that make an aged store */
-	const char *dir;	/* parent of the scratch directory; borrowed from argv */
-	const char *json_path;	/* borrowed from argv, or NULL */
+	unsigned slice_ms;     /* length of one timed repeat */
+	uint64_t backlog;      /* items that wait in the queue scenarios with a backlog */
+	uint64_t records;      /* rows of the large ledger and name tables */
+	uint64_t turnover;     /* how many times `values` scenarios replace all that is live */
+	uint64_t age_rounds;   /* transactions of churn that make an aged store */
+	const char *dir;       /* parent of the scratch directory; borrowed from argv */
+	const char *json_path; /* borrowed from argv, or NULL */
 	const char *only[FLOOR_ONLY_MAX];
 	unsigned only_count;
 };
@@ -47,13 +47,13 @@ struct floor_options {
 /* What the churn left behind in an aged store; all zero for a fresh one. */
 struct floor_age {
 	uint64_t file_bytes;
-	uint64_t live_bytes;	/* pages in use by what the churn left alive */
+	uint64_t live_bytes; /* pages in use by what the churn left alive */
 	uint64_t free_pages;
-	uint64_t free_runs;	/* the free pages lie in so many contiguous runs */
+	uint64_t free_runs; /* the free pages lie in so many contiguous runs */
 };
 
 struct floor_store {
-	MDB_env *env;		/* NULL while closed */
+	MDB_env *env; /* NULL while closed */
 	char path[FLOOR_PATH_MAX];
 	bool sync;
 	struct floor_age age;
@@ -67,18 +67,18 @@ struct floor_run {
 	const struct floor_scenario *scenario;
 	struct floor_store *store;
 	uint64_t rng;
-	uint64_t slice_ns;	/* how long step should take; shorter for the warm-up */
+	uint64_t slice_ns; /* how long step should take; shorter for the warm-up */
 	void *state;
 };
 
 struct floor_scenario {
 	const char *name;
-	const char *what;			/* one line for --list */
-	const char *units[FLOOR_METRICS_MAX];	/* of the values that step fills, NULL after the last */
-	bool store_each;			/* every repeat begins on its own store, without a warm-up */
-	const void *arg;			/* the family's own parameters */
+	const char *what;		      /* one line for --list */
+	const char *units[FLOOR_METRICS_MAX]; /* of the values that step fills, NULL after the last */
+	bool store_each;		      /* every repeat begins on its own store, without a warm-up */
+	const void *arg;		      /* the family's own parameters */
 	void (*setup)(struct floor_run *run);
-	void (*step)(struct floor_run *run, double *values);	/* one timed repeat */
+	void (*step)(struct floor_run *run, double *values); /* one timed repeat */
 	void (*fini)(struct floor_run *run);
 };
 
@@ -101,8 +101,8 @@ struct floor_row {
 	const char *store;
 	const char *unit;
 	unsigned count;
-	double values[FLOOR_REPEATS_MAX];	/* in the order they were measured */
-	double probe_us;			/* a minimal commit at that time: the state of the disk */
+	double values[FLOOR_REPEATS_MAX]; /* in the order they were measured */
+	double probe_us;		  /* a minimal commit at that time: the state of the disk */
 };
 
 struct floor_report {
@@ -154,7 +154,7 @@ void floor_report_print(const struct floor_report *report);
 
 /* Write JSON to path; dies if that fails. */
 void floor_report_json(const struct floor_report *report, const struct floor_options *opt,
-	const struct floor_age *age, const char *path);
+		       const struct floor_age *age, const char *path);
 
 /* store.c */
 

@@ -17,7 +17,7 @@ enum {
 	HIST_BYTES = 60,
 	JOB_BYTES = 300,
 	WHOLE_BYTES = 300,
-	NAME_BYTES = 17,		/* kind and a 128-bit id */
+	NAME_BYTES = 17, /* kind and a 128-bit id */
 	EVENTS_PER_JOB = 6,
 	PRELOAD_BATCH = 50000,
 	ACTIVE_FEW = 1000,
@@ -25,7 +25,7 @@ enum {
 };
 
 struct ledger_arg {
-	uint64_t active;	/* split: jobs that are alive; whole: rows, 0 for --records */
+	uint64_t active; /* split: jobs that are alive; whole: rows, 0 for --records */
 	bool random_ids;
 };
 
@@ -48,8 +48,7 @@ struct ledger_txn {
 };
 
 /* A name for job number n: begins with a clock, or is random all over, as a UUID of version 4 is. */
-static void
-name_make(uint8_t name[NAME_BYTES], uint64_t n, bool random)
+static void name_make(uint8_t name[NAME_BYTES], uint64_t n, bool random)
 {
 	uint64_t seed = n;
 	name[0] = 'j';
@@ -59,8 +58,7 @@ name_make(uint8_t name[NAME_BYTES], uint64_t n, bool random)
 
 /* --records names already known. Random ones are made in sorted order (the same distribution, one in each
  * of so many equal parts of the key space), because only the state after the preload matters. */
-static void
-name_preload(struct floor_run *run, bool random)
+static void name_preload(struct floor_run *run, bool random)
 {
 	struct ledger_state *st = run->state;
 	uint64_t count = run->opt->records, part = UINT64_MAX / count;
@@ -81,8 +79,7 @@ name_preload(struct floor_run *run, bool random)
 	st->next_job = count;
 }
 
-static struct ledger_txn
-ledger_begin(struct floor_run *run)
+static struct ledger_txn ledger_begin(struct floor_run *run)
 {
 	struct ledger_state *st = run->state;
 	MDB_txn *txn = floor_begin(run->store);
@@ -95,8 +92,7 @@ ledger_begin(struct floor_run *run)
 	};
 }
 
-static void
-hist_append(struct ledger_state *st, struct ledger_txn *l, struct active_job *job)
+static void hist_append(struct ledger_state *st, struct ledger_txn *l, struct active_job *job)
 {
 	uint8_t key[8], event[HIST_BYTES];
 	memcpy(event, st->buffer, sizeof(event));
@@ -107,11 +103,10 @@ hist_append(struct ledger_state *st, struct ledger_txn *l, struct active_job *jo
 	job->last_hist = st->next_hist++;
 }
 
-static void
-job_submit(struct ledger_state *st, struct ledger_txn *l, struct active_job *job, bool random)
+static void job_submit(struct ledger_state *st, struct ledger_txn *l, struct active_job *job, bool random)
 {
 	uint8_t name[NAME_BYTES], key[8];
-	*job = (struct active_job){ .number = st->next_job++, .events = 1 };
+	*job = (struct active_job){.number = st->next_job++, .events = 1};
 	name_make(name, job->number, random);
 	floor_be64(key, job->number);
 	floor_cursor_put(l->name, name, sizeof(name), key, sizeof(key));
@@ -121,8 +116,7 @@ job_submit(struct ledger_state *st, struct ledger_txn *l, struct active_job *job
 }
 
 /* One event of a random active job; its last one ends it, and the next event there submits another. */
-static void
-job_event(struct floor_run *run, struct ledger_txn *l, const struct ledger_arg *arg)
+static void job_event(struct floor_run *run, struct ledger_txn *l, const struct ledger_arg *arg)
 {
 	struct ledger_state *st = run->state;
 	struct active_job *job = &st->jobs[floor_random(&run->rng) % arg->active];
@@ -139,8 +133,8 @@ job_event(struct floor_run *run, struct ledger_txn *l, const struct ledger_arg *
 	hist_append(st, l, job);
 	if (job->events < EVENTS_PER_JOB) {
 		floor_be64(live, job->last_hist);
-		MDB_val k = { sizeof(key), key };
-		v = (MDB_val){ sizeof(live), live };
+		MDB_val k = {sizeof(key), key};
+		v = (MDB_val){sizeof(live), live};
 		floor_must(mdb_cursor_put(l->live, &k, &v, MDB_CURRENT), "live");
 		return;
 	}
@@ -148,8 +142,7 @@ job_event(struct floor_run *run, struct ledger_txn *l, const struct ledger_arg *
 	floor_cursor_put(l->job, key, sizeof(key), st->buffer, JOB_BYTES);
 }
 
-static void
-ledger_setup(struct floor_run *run)
+static void ledger_setup(struct floor_run *run)
 {
 	struct ledger_state *st = run->state = floor_alloc(1, sizeof(*st));
 	floor_fill(st->buffer, sizeof(st->buffer), 1);
@@ -162,16 +155,14 @@ ledger_setup(struct floor_run *run)
 	floor_commit(txn);
 }
 
-static void
-ledger_fini(struct floor_run *run)
+static void ledger_fini(struct floor_run *run)
 {
 	struct ledger_state *st = run->state;
 	free(st->jobs);
 	free(st);
 }
 
-static void
-split_setup(struct floor_run *run)
+static void split_setup(struct floor_run *run)
 {
 	const struct ledger_arg *arg = run->scenario->arg;
 	ledger_setup(run);
@@ -190,8 +181,7 @@ split_setup(struct floor_run *run)
 	floor_store_preload(run->store, false);
 }
 
-static void
-split_step(struct floor_run *run, double *values)
+static void split_step(struct floor_run *run, double *values)
 {
 	uint64_t start = floor_now_ns(), now, events = 0;
 	do {
@@ -205,8 +195,7 @@ split_step(struct floor_run *run, double *values)
 	values[0] = (double)events * 1e9 / (double)(now - start);
 }
 
-static void
-whole_setup(struct floor_run *run)
+static void whole_setup(struct floor_run *run)
 {
 	const struct ledger_arg *arg = run->scenario->arg;
 	ledger_setup(run);
@@ -227,8 +216,7 @@ whole_setup(struct floor_run *run)
 	floor_store_preload(run->store, false);
 }
 
-static void
-whole_step(struct floor_run *run, double *values)
+static void whole_step(struct floor_run *run, double *values)
 {
 	struct ledger_state *st = run->state;
 	uint8_t key[8], record[WHOLE_BYTES];
@@ -238,11 +226,11 @@ whole_step(struct floor_run *run, double *values)
 		MDB_cursor *cursor = floor_cursor(txn, st->whole);
 		for (int i = 0; i < FLOOR_BATCH; i++) {
 			floor_be64(key, floor_random(&run->rng) % st->rows);
-			MDB_val k = { sizeof(key), key };
+			MDB_val k = {sizeof(key), key};
 			MDB_val v = floor_cursor_set(cursor, key, sizeof(key));
 			memcpy(record, v.mv_data, sizeof(record));
 			floor_be64(record, events + (uint64_t)i);
-			v = (MDB_val){ sizeof(record), record };
+			v = (MDB_val){sizeof(record), record};
 			floor_must(mdb_cursor_put(cursor, &k, &v, MDB_CURRENT), "whole");
 		}
 		floor_commit(txn);
@@ -252,8 +240,7 @@ whole_step(struct floor_run *run, double *values)
 	values[0] = (double)events * 1e9 / (double)(now - start);
 }
 
-static void
-name_setup(struct floor_run *run)
+static void name_setup(struct floor_run *run)
 {
 	const struct ledger_arg *arg = run->scenario->arg;
 	ledger_setup(run);
@@ -262,8 +249,7 @@ name_setup(struct floor_run *run)
 	floor_store_preload(run->store, false);
 }
 
-static void
-name_step(struct floor_run *run, double *values)
+static void name_step(struct floor_run *run, double *values)
 {
 	const struct ledger_arg *arg = run->scenario->arg;
 	struct ledger_state *st = run->state;
@@ -282,16 +268,18 @@ name_step(struct floor_run *run, double *values)
 	values[0] = (double)(st->next_job - first) * 1e9 / (double)(now - start);
 }
 
-static const struct ledger_arg few = { ACTIVE_FEW, false };
-static const struct ledger_arg many = { ACTIVE_MANY, false };
-static const struct ledger_arg few_random = { ACTIVE_FEW, true };
-static const struct ledger_arg many_random = { ACTIVE_MANY, true };
-static const struct ledger_arg large = { 0, false };
-static const struct ledger_arg large_random = { 0, true };
+static const struct ledger_arg few = {ACTIVE_FEW, false};
+static const struct ledger_arg many = {ACTIVE_MANY, false};
+static const struct ledger_arg few_random = {ACTIVE_FEW, true};
+static const struct ledger_arg many_random = {ACTIVE_MANY, true};
+static const struct ledger_arg large = {0, false};
+static const struct ledger_arg large_random = {0, true};
 
-#define LEDGER(NAME, WHAT, UNIT, ARG, KIND) { \
-	.name = NAME, .what = WHAT, .units = { UNIT }, .arg = &(ARG), .setup = KIND##_setup, \
-	.step = KIND##_step, .fini = ledger_fini }
+#define LEDGER(NAME, WHAT, UNIT, ARG, KIND)                                                        \
+	{                                                                                          \
+		.name = NAME, .what = WHAT, .units = {UNIT}, .arg = &(ARG), .setup = KIND##_setup, \
+		.step = KIND##_step, .fini = ledger_fini                                           \
+	}
 
 static const struct floor_scenario scenarios[] = {
 	LEDGER("ledger-split-1k", "live + history, 1,000 active, ordered ids", "events/s", few, split),
@@ -305,5 +293,7 @@ static const struct floor_scenario scenarios[] = {
 };
 
 const struct floor_family floor_family_ledger = {
-	"ledger", scenarios, sizeof(scenarios) / sizeof(scenarios[0]),
+	"ledger",
+	scenarios,
+	sizeof(scenarios) / sizeof(scenarios[0]),
 };

@@ -23,8 +23,8 @@
 enum { TMPFS_TYPE = 0x01021994 };
 
 static const struct floor_family *const families[] = {
-	&floor_family_commit, &floor_family_publish, &floor_family_queue, &floor_family_ledger,
-	&floor_family_values,
+	&floor_family_commit, &floor_family_publish, &floor_family_queue,
+	&floor_family_ledger, &floor_family_values,
 };
 
 enum { FAMILY_COUNT = sizeof(families) / sizeof(families[0]) };
@@ -35,8 +35,7 @@ enum { SCRATCH_FILES = 6 };
 static char scratch_dir[FLOOR_PATH_MAX];
 static char scratch_files[SCRATCH_FILES][FLOOR_PATH_MAX + 32];
 
-static void
-scratch_remove(void)
+static void scratch_remove(void)
 {
 	if (!scratch_dir[0])
 		return;
@@ -45,15 +44,13 @@ scratch_remove(void)
 	(void)rmdir(scratch_dir);
 }
 
-static void
-on_signal(int number)
+static void on_signal(int number)
 {
 	scratch_remove();
 	_exit(128 + number);
 }
 
-void
-floor_die(const char *format, ...)
+void floor_die(const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
@@ -65,18 +62,17 @@ floor_die(const char *format, ...)
 	exit(1);
 }
 
-void
-floor_must(int rc, const char *what)
+void floor_must(int rc, const char *what)
 {
 	if (rc == 0)
 		return;
 	const char *hint = rc == MDB_MAP_FULL ? " (use a smaller --backlog, --records or --slice)"
-		: rc == ENOSPC ? " (use --dir on a larger file system)" : "";
+			   : rc == ENOSPC     ? " (use --dir on a larger file system)"
+					      : "";
 	floor_die("%s: %s%s", what, mdb_strerror(rc), hint);
 }
 
-void *
-floor_alloc(size_t count, size_t size)
+void *floor_alloc(size_t count, size_t size)
 {
 	void *p = calloc(count, size);
 	if (!p)
@@ -84,16 +80,14 @@ floor_alloc(size_t count, size_t size)
 	return p;
 }
 
-uint64_t
-floor_now_ns(void)
+uint64_t floor_now_ns(void)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-uint64_t
-floor_random(uint64_t *rng)
+uint64_t floor_random(uint64_t *rng)
 {
 	uint64_t z = *rng += 0x9e3779b97f4a7c15u;
 	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
@@ -101,30 +95,26 @@ floor_random(uint64_t *rng)
 	return z ^ z >> 31;
 }
 
-void
-floor_be32(uint8_t *p, uint32_t v)
+void floor_be32(uint8_t *p, uint32_t v)
 {
 	v = __builtin_bswap32(v);
 	memcpy(p, &v, sizeof(v));
 }
 
-void
-floor_be64(uint8_t *p, uint64_t v)
+void floor_be64(uint8_t *p, uint64_t v)
 {
 	v = __builtin_bswap64(v);
 	memcpy(p, &v, sizeof(v));
 }
 
-uint64_t
-floor_get_be64(const uint8_t *p)
+uint64_t floor_get_be64(const uint8_t *p)
 {
 	uint64_t v;
 	memcpy(&v, p, sizeof(v));
 	return __builtin_bswap64(v);
 }
 
-void
-floor_fill(uint8_t *p, size_t n, uint64_t seed)
+void floor_fill(uint8_t *p, size_t n, uint64_t seed)
 {
 	for (size_t i = 0; i < n; i += 8) {
 		uint64_t word = floor_random(&seed);
@@ -132,15 +122,14 @@ floor_fill(uint8_t *p, size_t n, uint64_t seed)
 	}
 }
 
-static bool
-name_matches(const struct floor_family *family, const struct floor_scenario *scenario, const char *name)
+static bool name_matches(const struct floor_family *family, const struct floor_scenario *scenario,
+			 const char *name)
 {
 	return strcmp(name, family->name) == 0 || fnmatch(name, scenario->name, 0) == 0;
 }
 
-static bool
-chosen(const struct floor_options *opt, const struct floor_family *family,
-	const struct floor_scenario *scenario)
+static bool chosen(const struct floor_options *opt, const struct floor_family *family,
+		   const struct floor_scenario *scenario)
 {
 	for (unsigned i = 0; i < opt->only_count; i++) {
 		if (name_matches(family, scenario, opt->only[i]))
@@ -149,8 +138,7 @@ chosen(const struct floor_options *opt, const struct floor_family *family,
 	return opt->only_count == 0;
 }
 
-static void
-list_scenarios(FILE *out)
+static void list_scenarios(FILE *out)
 {
 	for (size_t f = 0; f < FAMILY_COUNT; f++) {
 		fprintf(out, "%s\n", families[f]->name);
@@ -161,8 +149,7 @@ list_scenarios(FILE *out)
 }
 
 /* Every --only must choose something, or a typing error would look like a short successful run. */
-static int
-check_only(const struct floor_options *opt)
+static int check_only(const struct floor_options *opt)
 {
 	for (unsigned i = 0; i < opt->only_count; i++) {
 		bool known = false;
@@ -181,8 +168,7 @@ check_only(const struct floor_options *opt)
 }
 
 /* Where the program lies, so that by default the stores are on the build's disk. */
-static const char *
-default_parent(void)
+static const char *default_parent(void)
 {
 	static char self[PATH_MAX];
 	const char *tmp = getenv("TMPDIR");
@@ -192,8 +178,7 @@ default_parent(void)
 	return n > 0 ? dirname(self) : ".";
 }
 
-static void
-scratch_make(const struct floor_options *opt)
+static void scratch_make(const struct floor_options *opt)
 {
 	static const char *const names[SCRATCH_FILES] = {
 		"aged.mdb", "aged.mdb-lock", "run.mdb", "run.mdb-lock", "probe.mdb", "probe.mdb-lock",
@@ -208,15 +193,17 @@ scratch_make(const struct floor_options *opt)
 		snprintf(scratch_files[i], sizeof(scratch_files[i]), "%s/%s", dir, names[i]);
 	memcpy(scratch_dir, dir, sizeof(dir));
 
-	struct sigaction action = { .sa_handler = on_signal };
+	struct sigaction action = {.sa_handler = on_signal};
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
 
 	struct statfs fs;
 	if (statfs(dir, &fs) == 0 && fs.f_type == TMPFS_TYPE)
-		fprintf(stderr, "sluice-floor: %s is in memory (tmpfs): a sync costs nothing there, "
-			"use --dir\n", dir);
+		fprintf(stderr,
+			"sluice-floor: %s is in memory (tmpfs): a sync costs nothing there, "
+			"use --dir\n",
+			dir);
 }
 
 /* What every scenario needs of the harness. The stores are open (probe) and closed (aged). */
@@ -226,8 +213,8 @@ struct bench {
 	struct floor_store aged, probe;
 };
 
-static void
-store_open(struct floor_store *store, const struct floor_options *opt, const struct floor_store *aged)
+static void store_open(struct floor_store *store, const struct floor_options *opt,
+		       const struct floor_store *aged)
 {
 	if (aged)
 		floor_store_clone(store, aged, scratch_files[2]);
@@ -235,17 +222,17 @@ store_open(struct floor_store *store, const struct floor_options *opt, const str
 		floor_store_create(store, scratch_files[2], opt->sync);
 }
 
-static void
-run_scenario(struct bench *bench, const struct floor_scenario *scenario, const struct floor_store *aged)
+static void run_scenario(struct bench *bench, const struct floor_scenario *scenario,
+			 const struct floor_store *aged)
 {
 	const struct floor_options *opt = bench->opt;
-	double values[FLOOR_METRICS_MAX][FLOOR_REPEATS_MAX] = { { 0 } };
+	double values[FLOOR_METRICS_MAX][FLOOR_REPEATS_MAX] = {{0}};
 	double probes[FLOOR_REPEATS_MAX];
-	struct floor_store store = { 0 };
-	struct floor_run run = { .opt = opt, .scenario = scenario, .store = &store };
+	struct floor_store store = {0};
+	struct floor_run run = {.opt = opt, .scenario = scenario, .store = &store};
 
 	for (unsigned r = 0; r < opt->repeats; r++) {
-		double got[FLOOR_METRICS_MAX] = { 0 };
+		double got[FLOOR_METRICS_MAX] = {0};
 		if (r == 0 || scenario->store_each) {
 			run.rng = r + 1;
 			store_open(&store, opt, aged);
@@ -267,16 +254,17 @@ run_scenario(struct bench *bench, const struct floor_scenario *scenario, const s
 		}
 	}
 	for (size_t m = 0; m < FLOOR_METRICS_MAX && scenario->units[m]; m++) {
-		struct floor_row row = { .scenario = scenario->name, .store = aged ? "aged" : "fresh",
-			.unit = scenario->units[m], .count = opt->repeats,
-			.probe_us = floor_median(probes, opt->repeats) };
+		struct floor_row row = {.scenario = scenario->name,
+					.store = aged ? "aged" : "fresh",
+					.unit = scenario->units[m],
+					.count = opt->repeats,
+					.probe_us = floor_median(probes, opt->repeats)};
 		memcpy(row.values, values[m], sizeof(row.values));
 		floor_report_add(bench->report, &row);
 	}
 }
 
-static void
-run_all(struct bench *bench)
+static void run_all(struct bench *bench)
 {
 	bool progress = isatty(STDERR_FILENO);
 	for (size_t f = 0; f < FAMILY_COUNT; f++) {
@@ -296,21 +284,19 @@ run_all(struct bench *bench)
 		fputs("\r\033[K", stderr);
 }
 
-static void
-print_head(const struct floor_options *opt, const struct floor_age *age)
+static void print_head(const struct floor_options *opt, const struct floor_age *age)
 {
 	printf("LMDB %d.%d.%d, durability %s, slice %u ms, %u repeats; ", MDB_VERSION_MAJOR,
-		MDB_VERSION_MINOR, MDB_VERSION_PATCH, opt->sync ? "sync" : "none", opt->slice_ms,
-		opt->repeats);
+	       MDB_VERSION_MINOR, MDB_VERSION_PATCH, opt->sync ? "sync" : "none", opt->slice_ms,
+	       opt->repeats);
 	printf("aged store: file %.0f MiB, free %.0f %% in runs of %.1f pages on average\n\n",
-		(double)age->file_bytes / (1 << 20),
-		100.0 * (double)(age->file_bytes - age->live_bytes) / (double)age->file_bytes,
-		(double)age->free_pages / (double)(age->free_runs ? age->free_runs : 1));
+	       (double)age->file_bytes / (1 << 20),
+	       100.0 * (double)(age->file_bytes - age->live_bytes) / (double)age->file_bytes,
+	       (double)age->free_pages / (double)(age->free_runs ? age->free_runs : 1));
 	fflush(stdout);
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
 	struct floor_options opt;
 	int rc = floor_options_parse(&opt, argc, argv);
@@ -331,7 +317,7 @@ main(int argc, char **argv)
 	uint64_t start = floor_now_ns();
 	scratch_make(&opt);
 	static struct floor_report report;
-	struct bench bench = { .opt = &opt, .report = &report };
+	struct bench bench = {.opt = &opt, .report = &report};
 	floor_store_create(&bench.aged, scratch_files[0], opt.sync);
 	floor_store_age(&bench.aged, opt.age_rounds);
 	floor_store_close(&bench.aged);

@@ -13,12 +13,12 @@ enum {
 	EVENT_BYTES = 100,
 	SEGMENT_HEADER_BYTES = 64,
 	SEGMENT_EVENTS_MAX = 100,
-	EVENTS_MAX = 500000,		/* a repeat ends here, within what an aged store has free */
+	EVENTS_MAX = 500000, /* a repeat ends here, within what an aged store has free */
 };
 
 struct publish_arg {
-	unsigned batch;		/* events a commit */
-	unsigned per_record;	/* events a record */
+	unsigned batch;	     /* events a commit */
+	unsigned per_record; /* events a record */
 };
 
 struct publish_state {
@@ -27,8 +27,7 @@ struct publish_state {
 	uint8_t event[EVENT_BYTES];
 };
 
-static void
-publish_setup(struct floor_run *run)
+static void publish_setup(struct floor_run *run)
 {
 	struct publish_state *st = run->state = floor_alloc(1, sizeof(*st));
 	MDB_txn *txn = floor_begin(run->store);
@@ -37,18 +36,16 @@ publish_setup(struct floor_run *run)
 	floor_fill(st->event, sizeof(st->event), 1);
 }
 
-static void
-publish_fini(struct floor_run *run)
+static void publish_fini(struct floor_run *run)
 {
 	free(run->state);
 }
 
 /* Append one batch. A segment is assembled event by event, as a broker would copy what it received. */
-static void
-publish_batch(struct floor_run *run, const struct publish_arg *arg)
+static void publish_batch(struct floor_run *run, const struct publish_arg *arg)
 {
 	struct publish_state *st = run->state;
-	uint8_t key[12], segment[SEGMENT_HEADER_BYTES + SEGMENT_EVENTS_MAX * EVENT_BYTES] = { 0 };
+	uint8_t key[12], segment[SEGMENT_HEADER_BYTES + SEGMENT_EVENTS_MAX * EVENT_BYTES] = {0};
 	MDB_txn *txn = floor_begin(run->store);
 	MDB_cursor *cursor = floor_cursor(txn, st->dbi);
 
@@ -69,8 +66,7 @@ publish_batch(struct floor_run *run, const struct publish_arg *arg)
 	floor_commit(txn);
 }
 
-static void
-publish_step(struct floor_run *run, double *values)
+static void publish_step(struct floor_run *run, double *values)
 {
 	struct publish_state *st = run->state;
 	const struct publish_arg *arg = run->scenario->arg;
@@ -91,14 +87,16 @@ publish_step(struct floor_run *run, double *values)
 	values[1] = (double)(pages * stat.ms_psize) / (double)st->offset;
 }
 
-static const struct publish_arg record_1k = { 1000, 1 };
-static const struct publish_arg record_10k = { 10000, 1 };
-static const struct publish_arg segment_1k = { 1000, SEGMENT_EVENTS_MAX };
-static const struct publish_arg segment_10k = { 10000, SEGMENT_EVENTS_MAX };
+static const struct publish_arg record_1k = {1000, 1};
+static const struct publish_arg record_10k = {10000, 1};
+static const struct publish_arg segment_1k = {1000, SEGMENT_EVENTS_MAX};
+static const struct publish_arg segment_10k = {10000, SEGMENT_EVENTS_MAX};
 
-#define PUBLISH(NAME, WHAT, ARG) { \
-	.name = NAME, .what = WHAT, .units = { "events/s", "stored bytes/event" }, .store_each = true, \
-	.arg = &(ARG), .setup = publish_setup, .step = publish_step, .fini = publish_fini }
+#define PUBLISH(NAME, WHAT, ARG)                                                                             \
+	{                                                                                                    \
+		.name = NAME, .what = WHAT, .units = {"events/s", "stored bytes/event"}, .store_each = true, \
+		.arg = &(ARG), .setup = publish_setup, .step = publish_step, .fini = publish_fini            \
+	}
 
 static const struct floor_scenario scenarios[] = {
 	PUBLISH("publish-record-1k", "one record an event, 1,000 a commit", record_1k),
@@ -108,5 +106,7 @@ static const struct floor_scenario scenarios[] = {
 };
 
 const struct floor_family floor_family_publish = {
-	"publish", scenarios, sizeof(scenarios) / sizeof(scenarios[0]),
+	"publish",
+	scenarios,
+	sizeof(scenarios) / sizeof(scenarios[0]),
 };

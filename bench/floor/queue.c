@@ -18,10 +18,10 @@
 
 enum {
 	QUEUE_ID = 42,
-	ITEM_BYTES = 124,		/* 24 of ttl, key, attempts, flags; 100 of body */
+	ITEM_BYTES = 124, /* 24 of ttl, key, attempts, flags; 100 of body */
 	GRANT_ITEMS = 100,
 	GRANT_BITMAP_BYTES = (GRANT_ITEMS + 7) / 8,
-	ACK_LAG = GRANT_ITEMS / 2,	/* items claimed but never acked within their transaction */
+	ACK_LAG = GRANT_ITEMS / 2, /* items claimed but never acked within their transaction */
 	CHURN_RECORDS = 100000,
 	CHURN_PER_BATCH = 100,
 };
@@ -29,7 +29,7 @@ enum {
 struct queue_arg {
 	bool trees;
 	bool backlog;
-	bool churn;	/* random-key updates of another table in the same transactions */
+	bool churn; /* random-key updates of another table in the same transactions */
 };
 
 struct hot {
@@ -48,7 +48,7 @@ struct lease {
 struct queue_state {
 	MDB_dbi item, hot, grant, ready, lease, timer, churn;
 	struct hot at;
-	uint64_t delivered;	/* sum over claimed items, so that reading them is not optimised away */
+	uint64_t delivered; /* sum over claimed items, so that reading them is not optimised away */
 	uint8_t body[ITEM_BYTES];
 };
 
@@ -58,15 +58,13 @@ struct queue_txn {
 	MDB_cursor *put, *claim, *ack, *grant, *ready_put, *ready, *lease_put, *lease, *timer_put, *timer;
 };
 
-static void
-seq_key(uint8_t key[12], uint64_t seq)
+static void seq_key(uint8_t key[12], uint64_t seq)
 {
 	floor_be32(key, QUEUE_ID);
 	floor_be64(key + 4, seq);
 }
 
-static void
-ready_key(uint8_t key[13], uint64_t seq)
+static void ready_key(uint8_t key[13], uint64_t seq)
 {
 	floor_be32(key, QUEUE_ID);
 	key[4] = 255;
@@ -74,15 +72,13 @@ ready_key(uint8_t key[13], uint64_t seq)
 }
 
 /* All items of a transaction fall due together, a little later than those before. */
-static void
-timer_key(uint8_t key[16], uint64_t deadline, uint64_t seq)
+static void timer_key(uint8_t key[16], uint64_t deadline, uint64_t seq)
 {
 	floor_be64(key, deadline);
 	floor_be64(key + 8, seq);
 }
 
-static struct queue_txn
-queue_begin(struct floor_run *run, const struct queue_arg *arg)
+static struct queue_txn queue_begin(struct floor_run *run, const struct queue_arg *arg)
 {
 	struct queue_state *st = run->state;
 	MDB_txn *txn = floor_begin(run->store);
@@ -105,8 +101,7 @@ queue_begin(struct floor_run *run, const struct queue_arg *arg)
 	return q;
 }
 
-static void
-queue_put(struct queue_state *st, struct queue_txn *q, uint64_t n, bool trees)
+static void queue_put(struct queue_state *st, struct queue_txn *q, uint64_t n, bool trees)
 {
 	uint8_t key[13];
 	for (uint64_t i = 0; i < n; i++) {
@@ -122,11 +117,10 @@ queue_put(struct queue_state *st, struct queue_txn *q, uint64_t n, bool trees)
 }
 
 /* Read the item at seq as a delivery would: the cursor steps on when it stands just before it. */
-static void
-deliver(struct queue_state *st, struct queue_txn *q, uint64_t seq, bool first)
+static void deliver(struct queue_state *st, struct queue_txn *q, uint64_t seq, bool first)
 {
 	uint8_t key[12];
-	MDB_val k = { sizeof(key), key }, v;
+	MDB_val k = {sizeof(key), key}, v;
 	seq_key(key, seq);
 	floor_must(mdb_cursor_get(q->claim, &k, &v, first ? MDB_SET_KEY : MDB_NEXT), "claim");
 	uint64_t stored = floor_get_be64(v.mv_data);
@@ -135,13 +129,15 @@ deliver(struct queue_state *st, struct queue_txn *q, uint64_t seq, bool first)
 	st->delivered += stored + ((const uint8_t *)v.mv_data)[v.mv_size - 1];
 }
 
-static void
-fifo_claim(struct queue_state *st, struct queue_txn *q)
+static void fifo_claim(struct queue_state *st, struct queue_txn *q)
 {
 	uint8_t key[12];
 	for (uint64_t n = 0; n < FLOOR_BATCH; n += GRANT_ITEMS) {
-		struct grant grant = { .session = 9, .kind = 1, .deadline = st->at.grants + 30000,
-			.token = st->at.grants, .first = st->at.head };
+		struct grant grant = {.session = 9,
+				      .kind = 1,
+				      .deadline = st->at.grants + 30000,
+				      .token = st->at.grants,
+				      .first = st->at.head};
 		for (uint64_t i = 0; i < GRANT_ITEMS; i++) {
 			deliver(st, q, st->at.head++, n + i == 0);
 			grant.bitmap[i / 8] |= (uint8_t)(1u << i % 8);
@@ -151,8 +147,7 @@ fifo_claim(struct queue_state *st, struct queue_txn *q)
 	}
 }
 
-static bool
-bitmap_empty(const struct grant *grant)
+static bool bitmap_empty(const struct grant *grant)
 {
 	for (size_t i = 0; i < GRANT_BITMAP_BYTES; i++) {
 		if (grant->bitmap[i])
@@ -162,8 +157,7 @@ bitmap_empty(const struct grant *grant)
 }
 
 /* The overlay of hot cells reads a grant once a batch and writes or deletes it once. */
-static void
-fifo_ack(struct queue_state *st, struct queue_txn *q, uint64_t until)
+static void fifo_ack(struct queue_state *st, struct queue_txn *q, uint64_t until)
 {
 	uint8_t key[12];
 	while (st->at.acked < until) {
@@ -178,7 +172,7 @@ fifo_ack(struct queue_state *st, struct queue_txn *q, uint64_t until)
 			uint64_t bit = st->at.acked - grant.first;
 			seq_key(key, st->at.acked);
 			floor_cursor_del_key(q->ack, key, 12);
-			grant.bitmap[bit / 8] &= (uint8_t)~(1u << bit % 8);
+			grant.bitmap[bit / 8] &= (uint8_t) ~(1u << bit % 8);
 		}
 		seq_key(key, number);
 		if (bitmap_empty(&grant))
@@ -188,8 +182,7 @@ fifo_ack(struct queue_state *st, struct queue_txn *q, uint64_t until)
 	}
 }
 
-static void
-trees_claim(struct queue_state *st, struct queue_txn *q)
+static void trees_claim(struct queue_state *st, struct queue_txn *q)
 {
 	uint8_t key[16];
 	uint64_t deadline = st->at.tail + 30000;
@@ -200,7 +193,7 @@ trees_claim(struct queue_state *st, struct queue_txn *q)
 		floor_must(mdb_cursor_del(q->ready, 0), "ready");
 		deliver(st, q, seq, n == 0);
 
-		struct lease lease = { .session = 9, .deadline = deadline, .token = seq };
+		struct lease lease = {.session = 9, .deadline = deadline, .token = seq};
 		seq_key(key, seq);
 		floor_cursor_put(q->lease_put, key, 12, &lease, sizeof(lease));
 		timer_key(key, deadline, seq);
@@ -209,8 +202,7 @@ trees_claim(struct queue_state *st, struct queue_txn *q)
 	}
 }
 
-static void
-trees_ack(struct queue_state *st, struct queue_txn *q, uint64_t until)
+static void trees_ack(struct queue_state *st, struct queue_txn *q, uint64_t until)
 {
 	uint8_t key[16];
 	for (; st->at.acked < until; st->at.acked++) {
@@ -225,8 +217,7 @@ trees_ack(struct queue_state *st, struct queue_txn *q, uint64_t until)
 	}
 }
 
-static void
-churn(struct floor_run *run, struct queue_txn *q)
+static void churn(struct floor_run *run, struct queue_txn *q)
 {
 	struct queue_state *st = run->state;
 	uint8_t key[8];
@@ -236,8 +227,7 @@ churn(struct floor_run *run, struct queue_txn *q)
 	}
 }
 
-static void
-queue_batch(struct floor_run *run, const struct queue_arg *arg)
+static void queue_batch(struct floor_run *run, const struct queue_arg *arg)
 {
 	struct queue_state *st = run->state;
 	struct queue_txn q = queue_begin(run, arg);
@@ -257,8 +247,7 @@ queue_batch(struct floor_run *run, const struct queue_arg *arg)
 	floor_commit(q.txn);
 }
 
-static void
-churn_preload(struct floor_run *run)
+static void churn_preload(struct floor_run *run)
 {
 	struct queue_state *st = run->state;
 	uint8_t key[8];
@@ -271,8 +260,7 @@ churn_preload(struct floor_run *run)
 	floor_commit(txn);
 }
 
-static void
-queue_setup(struct floor_run *run)
+static void queue_setup(struct floor_run *run)
 {
 	const struct queue_arg *arg = run->scenario->arg;
 	struct queue_state *st = run->state = floor_alloc(1, sizeof(*st));
@@ -300,14 +288,12 @@ queue_setup(struct floor_run *run)
 	floor_store_preload(run->store, false);
 }
 
-static void
-queue_fini(struct floor_run *run)
+static void queue_fini(struct floor_run *run)
 {
 	free(run->state);
 }
 
-static void
-queue_step(struct floor_run *run, double *values)
+static void queue_step(struct floor_run *run, double *values)
 {
 	uint64_t start = floor_now_ns(), now, items = 0;
 	do {
@@ -318,16 +304,18 @@ queue_step(struct floor_run *run, double *values)
 	values[0] = (double)items * 1e9 / (double)(now - start);
 }
 
-static const struct queue_arg fifo = { .trees = false };
-static const struct queue_arg trees = { .trees = true };
-static const struct queue_arg fifo_backlog = { .backlog = true };
-static const struct queue_arg trees_backlog = { .trees = true, .backlog = true };
-static const struct queue_arg fifo_churn = { .churn = true };
-static const struct queue_arg trees_churn = { .trees = true, .churn = true };
+static const struct queue_arg fifo = {.trees = false};
+static const struct queue_arg trees = {.trees = true};
+static const struct queue_arg fifo_backlog = {.backlog = true};
+static const struct queue_arg trees_backlog = {.trees = true, .backlog = true};
+static const struct queue_arg fifo_churn = {.churn = true};
+static const struct queue_arg trees_churn = {.trees = true, .churn = true};
 
-#define QUEUE(NAME, WHAT, ARG) { \
-	.name = NAME, .what = WHAT, .units = { "items/s" }, .arg = &(ARG), .setup = queue_setup, \
-	.step = queue_step, .fini = queue_fini }
+#define QUEUE(NAME, WHAT, ARG)                                                                         \
+	{                                                                                              \
+		.name = NAME, .what = WHAT, .units = {"items/s"}, .arg = &(ARG), .setup = queue_setup, \
+		.step = queue_step, .fini = queue_fini                                                 \
+	}
 
 static const struct floor_scenario scenarios[] = {
 	QUEUE("queue-fifo", "put + claim + ack: item table, hot cell, grant bitmaps", fifo),
@@ -339,5 +327,7 @@ static const struct floor_scenario scenarios[] = {
 };
 
 const struct floor_family floor_family_queue = {
-	"queue", scenarios, sizeof(scenarios) / sizeof(scenarios[0]),
+	"queue",
+	scenarios,
+	sizeof(scenarios) / sizeof(scenarios[0]),
 };

@@ -15,36 +15,33 @@
 #include <unistd.h>
 
 enum {
-	AGE_RANDOM_BATCH = 500,		/* random-key records a transaction */
-	AGE_FIFO_BATCH = 200,		/* FIFO items a transaction */
-	AGE_LIFE_SHARE = 4,		/* a record lives for rounds / this transactions, so that more rounds
+	AGE_RANDOM_BATCH = 500, /* random-key records a transaction */
+	AGE_FIFO_BATCH = 200,	/* FIFO items a transaction */
+	AGE_LIFE_SHARE = 4,	/* a record lives for rounds / this transactions, so that more rounds
 					 * leave more free space */
-	AGE_KEEP_EVERY = 50,		/* one FIFO item in so many stays for good */
+	AGE_KEEP_EVERY = 50,	/* one FIFO item in so many stays for good */
 	AGE_FIFO_BYTES_MAX = 6000,
 	PROBE_COMMITS = 10,
 };
 
-static void
-open_env(struct floor_store *store)
+static void open_env(struct floor_store *store)
 {
 	floor_must(mdb_env_create(&store->env), "mdb_env_create");
 	floor_must(mdb_env_set_mapsize(store->env, FLOOR_MAP_BYTES), "mdb_env_set_mapsize");
 	floor_must(mdb_env_set_maxdbs(store->env, 32), "mdb_env_set_maxdbs");
 	floor_must(mdb_env_open(store->env, store->path, MDB_NOSUBDIR | (store->sync ? 0 : MDB_NOSYNC), 0600),
-		"mdb_env_open");
+		   "mdb_env_open");
 }
 
-void
-floor_store_create(struct floor_store *store, const char *path, bool sync)
+void floor_store_create(struct floor_store *store, const char *path, bool sync)
 {
-	*store = (struct floor_store){ .sync = sync };
+	*store = (struct floor_store){.sync = sync};
 	snprintf(store->path, sizeof(store->path), "%s", path);
 	(void)unlink(path);
 	open_env(store);
 }
 
-static void
-copy_file(const char *from, const char *to)
+static void copy_file(const char *from, const char *to)
 {
 	int in = open(from, O_RDONLY | O_CLOEXEC);
 	int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -63,8 +60,7 @@ copy_file(const char *from, const char *to)
 	close(out);
 }
 
-void
-floor_store_clone(struct floor_store *store, const struct floor_store *from, const char *path)
+void floor_store_clone(struct floor_store *store, const struct floor_store *from, const char *path)
 {
 	*store = *from;
 	snprintf(store->path, sizeof(store->path), "%s", path);
@@ -73,16 +69,14 @@ floor_store_clone(struct floor_store *store, const struct floor_store *from, con
 	open_env(store);
 }
 
-void
-floor_store_close(struct floor_store *store)
+void floor_store_close(struct floor_store *store)
 {
 	if (store->env)
 		mdb_env_close(store->env);
 	store->env = NULL;
 }
 
-double
-floor_store_probe(struct floor_store *store)
+double floor_store_probe(struct floor_store *store)
 {
 	uint64_t start = floor_now_ns();
 	for (uint64_t i = 0; i < PROBE_COMMITS; i++) {
@@ -93,8 +87,7 @@ floor_store_probe(struct floor_store *store)
 	return (double)(floor_now_ns() - start) / 1e3 / PROBE_COMMITS;
 }
 
-uint64_t
-floor_store_file_bytes(const struct floor_store *store)
+uint64_t floor_store_file_bytes(const struct floor_store *store)
 {
 	MDB_envinfo info;
 	MDB_stat stat;
@@ -103,8 +96,7 @@ floor_store_file_bytes(const struct floor_store *store)
 	return (info.me_last_pgno + 1) * stat.ms_psize;
 }
 
-void
-floor_store_preload(struct floor_store *store, bool on)
+void floor_store_preload(struct floor_store *store, bool on)
 {
 	if (!store->sync)
 		return;
@@ -113,88 +105,77 @@ floor_store_preload(struct floor_store *store, bool on)
 	floor_must(mdb_env_set_flags(store->env, MDB_NOSYNC, on), "mdb_env_set_flags");
 }
 
-MDB_dbi
-floor_table(MDB_txn *txn, const char *name)
+MDB_dbi floor_table(MDB_txn *txn, const char *name)
 {
 	MDB_dbi dbi;
 	floor_must(mdb_dbi_open(txn, name, MDB_CREATE, &dbi), "mdb_dbi_open");
 	return dbi;
 }
 
-MDB_txn *
-floor_begin(const struct floor_store *store)
+MDB_txn *floor_begin(const struct floor_store *store)
 {
 	MDB_txn *txn;
 	floor_must(mdb_txn_begin(store->env, NULL, 0, &txn), "mdb_txn_begin");
 	return txn;
 }
 
-void
-floor_commit(MDB_txn *txn)
+void floor_commit(MDB_txn *txn)
 {
 	floor_must(mdb_txn_commit(txn), "mdb_txn_commit");
 }
 
-MDB_cursor *
-floor_cursor(MDB_txn *txn, MDB_dbi dbi)
+MDB_cursor *floor_cursor(MDB_txn *txn, MDB_dbi dbi)
 {
 	MDB_cursor *cursor;
 	floor_must(mdb_cursor_open(txn, dbi, &cursor), "mdb_cursor_open");
 	return cursor;
 }
 
-void
-floor_put(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t key_len, const void *val, size_t val_len)
+void floor_put(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t key_len, const void *val, size_t val_len)
 {
-	MDB_val k = { key_len, (void *)key };
-	MDB_val v = { val_len, (void *)val };
+	MDB_val k = {key_len, (void *)key};
+	MDB_val v = {val_len, (void *)val};
 	floor_must(mdb_put(txn, dbi, &k, &v, 0), "mdb_put");
 }
 
-void
-floor_cursor_put(MDB_cursor *cursor, const void *key, size_t key_len, const void *val, size_t val_len)
+void floor_cursor_put(MDB_cursor *cursor, const void *key, size_t key_len, const void *val, size_t val_len)
 {
-	MDB_val k = { key_len, (void *)key };
-	MDB_val v = { val_len, (void *)val };
+	MDB_val k = {key_len, (void *)key};
+	MDB_val v = {val_len, (void *)val};
 	floor_must(mdb_cursor_put(cursor, &k, &v, 0), "mdb_cursor_put");
 }
 
-MDB_val
-floor_cursor_set(MDB_cursor *cursor, const void *key, size_t key_len)
+MDB_val floor_cursor_set(MDB_cursor *cursor, const void *key, size_t key_len)
 {
-	MDB_val k = { key_len, (void *)key };
+	MDB_val k = {key_len, (void *)key};
 	MDB_val v;
 	floor_must(mdb_cursor_get(cursor, &k, &v, MDB_SET_KEY), "mdb_cursor_get");
 	return v;
 }
 
-void
-floor_cursor_del_key(MDB_cursor *cursor, const void *key, size_t key_len)
+void floor_cursor_del_key(MDB_cursor *cursor, const void *key, size_t key_len)
 {
 	(void)floor_cursor_set(cursor, key, key_len);
 	floor_must(mdb_cursor_del(cursor, 0), "mdb_cursor_del");
 }
 
 /* The random key of churn record i: made from i, so that it can be found again without a list. */
-static void
-age_key(uint8_t key[16], uint64_t i)
+static void age_key(uint8_t key[16], uint64_t i)
 {
 	uint64_t seed = i;
 	floor_be64(key, floor_random(&seed));
 	floor_be64(key + 8, i);
 }
 
-static size_t
-age_fifo_size(uint64_t i)
+static size_t age_fifo_size(uint64_t i)
 {
 	uint64_t seed = i ^ 0xf1f0;
 	return 40 + floor_random(&seed) % AGE_FIFO_BYTES_MAX;
 }
 
 /* One transaction of churn: put this round's records, delete those of the round one life ago. */
-static void
-age_round(struct floor_store *store, MDB_dbi random_dbi, MDB_dbi fifo_dbi, uint64_t round,
-	uint64_t life, bool put)
+static void age_round(struct floor_store *store, MDB_dbi random_dbi, MDB_dbi fifo_dbi, uint64_t round,
+		      uint64_t life, bool put)
 {
 	static uint8_t value[AGE_FIFO_BYTES_MAX + 64];
 	MDB_txn *txn = floor_begin(store);
@@ -227,16 +208,14 @@ age_round(struct floor_store *store, MDB_dbi random_dbi, MDB_dbi fifo_dbi, uint6
 	floor_commit(txn);
 }
 
-static int
-compare_page(const void *a, const void *b)
+static int compare_page(const void *a, const void *b)
 {
 	size_t x = *(const size_t *)a, y = *(const size_t *)b;
 	return (x > y) - (x < y);
 }
 
 /* Read LMDB's free list (its table 0: transaction -> count, page numbers) and count contiguous runs. */
-static void
-age_measure(struct floor_store *store)
+static void age_measure(struct floor_store *store)
 {
 	MDB_txn *txn;
 	floor_must(mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn), "mdb_txn_begin");
@@ -272,8 +251,7 @@ age_measure(struct floor_store *store)
 	free(pages);
 }
 
-void
-floor_store_age(struct floor_store *store, uint64_t rounds)
+void floor_store_age(struct floor_store *store, uint64_t rounds)
 {
 	MDB_txn *txn = floor_begin(store);
 	MDB_dbi random_dbi = floor_table(txn, "age_random");

@@ -13,12 +13,12 @@
 #include <string.h>
 
 enum {
-	PART_BYTES = 4080,		/* with LMDB's page header, one page of 4,096 */
+	PART_BYTES = 4080, /* with LMDB's page header, one page of 4,096 */
 	BATCH_BYTES = 4 << 20,
 	BATCH_ITEMS = FLOOR_BATCH,
 	VALUE_BYTES_MAX = 1 << 20,
-	LONG_EVERY = 50,		/* one item in so many stays long */
-	LONG_COUNT = 64,		/* and so many of those are alive */
+	LONG_EVERY = 50, /* one item in so many stays long */
+	LONG_COUNT = 64, /* and so many of those are alive */
 	RING_ITEMS = 1 << 16,
 	LIVE_BYTES = 32 << 20,
 	LIVE_BYTES_QUICK = 8 << 20,
@@ -26,7 +26,7 @@ enum {
 };
 
 struct values_arg {
-	size_t min, max;	/* sizes are spread evenly over their logarithm */
+	size_t min, max; /* sizes are spread evenly over their logarithm */
 	bool split;
 	bool long_lived;
 };
@@ -38,17 +38,16 @@ struct value {
 
 struct values_state {
 	MDB_dbi dbi;
-	uint64_t next, first;			/* ids; the ring holds [first, next) */
+	uint64_t next, first; /* ids; the ring holds [first, next) */
 	uint64_t live_bytes, put_bytes;
 	uint64_t deleted_items;
 	struct value ring[RING_ITEMS];
-	struct value stay[LONG_COUNT];		/* bytes 0: no item there yet */
+	struct value stay[LONG_COUNT]; /* bytes 0: no item there yet */
 	uint64_t stay_count;
 	uint8_t body[VALUE_BYTES_MAX];
 };
 
-static void
-values_setup(struct floor_run *run)
+static void values_setup(struct floor_run *run)
 {
 	struct values_state *st = run->state = floor_alloc(1, sizeof(*st));
 	floor_fill(st->body, sizeof(st->body), 1);
@@ -57,22 +56,19 @@ values_setup(struct floor_run *run)
 	floor_commit(txn);
 }
 
-static void
-values_fini(struct floor_run *run)
+static void values_fini(struct floor_run *run)
 {
 	free(run->state);
 }
 
-static void
-part_key(uint8_t key[12], uint64_t id, uint32_t part)
+static void part_key(uint8_t key[12], uint64_t id, uint32_t part)
 {
 	floor_be64(key, id);
 	floor_be32(key + 8, part);
 }
 
-static void
-value_put(struct values_state *st, MDB_cursor *cursor, const struct values_arg *arg,
-	const struct value *value)
+static void value_put(struct values_state *st, MDB_cursor *cursor, const struct values_arg *arg,
+		      const struct value *value)
 {
 	uint8_t key[12];
 	size_t step = arg->split ? PART_BYTES : value->bytes;
@@ -80,15 +76,14 @@ value_put(struct values_state *st, MDB_cursor *cursor, const struct values_arg *
 	for (size_t at = 0; at < value->bytes; at += step) {
 		part_key(key, value->id, part++);
 		floor_cursor_put(cursor, key, 12, st->body + at,
-			value->bytes - at < step ? value->bytes - at : step);
+				 value->bytes - at < step ? value->bytes - at : step);
 	}
 	st->live_bytes += value->bytes;
 	st->put_bytes += value->bytes;
 }
 
-static void
-value_del(struct values_state *st, MDB_cursor *cursor, const struct values_arg *arg,
-	const struct value *value)
+static void value_del(struct values_state *st, MDB_cursor *cursor, const struct values_arg *arg,
+		      const struct value *value)
 {
 	uint8_t key[12];
 	size_t parts = arg->split ? (value->bytes + PART_BYTES - 1) / PART_BYTES : 1;
@@ -101,8 +96,7 @@ value_del(struct values_state *st, MDB_cursor *cursor, const struct values_arg *
 }
 
 /* Take the oldest out of the ring: delete it, or let it stay in place of the one that stayed longest. */
-static void
-value_retire(struct values_state *st, MDB_cursor *cursor, const struct values_arg *arg)
+static void value_retire(struct values_state *st, MDB_cursor *cursor, const struct values_arg *arg)
 {
 	struct value oldest = st->ring[st->first++ % RING_ITEMS];
 	if (arg->long_lived && oldest.id % LONG_EVERY == 0) {
@@ -115,8 +109,7 @@ value_retire(struct values_state *st, MDB_cursor *cursor, const struct values_ar
 	value_del(st, cursor, arg, &oldest);
 }
 
-static size_t
-value_size(struct floor_run *run, const struct values_arg *arg)
+static size_t value_size(struct floor_run *run, const struct values_arg *arg)
 {
 	if (arg->min == arg->max)
 		return arg->min;
@@ -125,8 +118,7 @@ value_size(struct floor_run *run, const struct values_arg *arg)
 }
 
 /* One transaction: up to BATCH_BYTES or BATCH_ITEMS put, and as much of the oldest deleted. */
-static void
-values_batch(struct floor_run *run, const struct values_arg *arg, uint64_t live_target)
+static void values_batch(struct floor_run *run, const struct values_arg *arg, uint64_t live_target)
 {
 	struct values_state *st = run->state;
 	MDB_txn *txn = floor_begin(run->store);
@@ -135,19 +127,18 @@ values_batch(struct floor_run *run, const struct values_arg *arg, uint64_t live_
 	uint64_t end = st->put_bytes + BATCH_BYTES;
 
 	for (int n = 0; n < BATCH_ITEMS && st->put_bytes < end; n++) {
-		struct value value = { st->next, value_size(run, arg) };
+		struct value value = {st->next, value_size(run, arg)};
 		st->ring[st->next++ % RING_ITEMS] = value;
 		value_put(st, put, arg, &value);
-		while ((st->live_bytes > live_target && st->first + 1 < st->next)
-			|| st->next - st->first == RING_ITEMS)
+		while ((st->live_bytes > live_target && st->first + 1 < st->next) ||
+		       st->next - st->first == RING_ITEMS)
 			value_retire(st, del, arg);
 	}
 	floor_commit(txn);
 }
 
 /* Not timed by the slice: a plateau shows only after so many turnovers. */
-static void
-values_step(struct floor_run *run, double *values)
+static void values_step(struct floor_run *run, double *values)
 {
 	const struct values_arg *arg = run->scenario->arg;
 	struct values_state *st = run->state;
@@ -167,16 +158,19 @@ values_step(struct floor_run *run, double *values)
 	values[3] = 100.0 * ((double)file / (double)file_half - 1);
 }
 
-static const struct values_arg fixed_whole = { FIXED_BYTES, FIXED_BYTES, false, false };
-static const struct values_arg fixed_split = { FIXED_BYTES, FIXED_BYTES, true, false };
-static const struct values_arg mixed_whole = { 10, VALUE_BYTES_MAX, false, false };
-static const struct values_arg mixed_split = { 10, VALUE_BYTES_MAX, true, false };
-static const struct values_arg long_whole = { 10, VALUE_BYTES_MAX, false, true };
-static const struct values_arg long_split = { 10, VALUE_BYTES_MAX, true, true };
+static const struct values_arg fixed_whole = {FIXED_BYTES, FIXED_BYTES, false, false};
+static const struct values_arg fixed_split = {FIXED_BYTES, FIXED_BYTES, true, false};
+static const struct values_arg mixed_whole = {10, VALUE_BYTES_MAX, false, false};
+static const struct values_arg mixed_split = {10, VALUE_BYTES_MAX, true, false};
+static const struct values_arg long_whole = {10, VALUE_BYTES_MAX, false, true};
+static const struct values_arg long_split = {10, VALUE_BYTES_MAX, true, true};
 
-#define VALUES(NAME, WHAT, ARG) { \
-	.name = NAME, .what = WHAT, .units = { "MB/s", "put+delete/s", "file/live", "% late growth" }, \
-	.store_each = true, .arg = &(ARG), .setup = values_setup, .step = values_step, .fini = values_fini }
+#define VALUES(NAME, WHAT, ARG)                                                                              \
+	{                                                                                                    \
+		.name = NAME, .what = WHAT, .units = {"MB/s", "put+delete/s", "file/live", "% late growth"}, \
+		.store_each = true, .arg = &(ARG), .setup = values_setup, .step = values_step,               \
+		.fini = values_fini                                                                          \
+	}
 
 static const struct floor_scenario scenarios[] = {
 	VALUES("values-10k-whole", "10 KB values, FIFO put + delete", fixed_whole),
@@ -188,5 +182,7 @@ static const struct floor_scenario scenarios[] = {
 };
 
 const struct floor_family floor_family_values = {
-	"values", scenarios, sizeof(scenarios) / sizeof(scenarios[0]),
+	"values",
+	scenarios,
+	sizeof(scenarios) / sizeof(scenarios[0]),
 };

@@ -18,7 +18,8 @@ bool chaos_done(const struct replay *replay)
 	for (int i = 0; i < WINDOWS; i++)
 		if (replay->window_kills[i] < WINDOW_KILLS_MIN)
 			return false;
-	return replay->broker_kills >= replay->options.kills && replay->scheduler_kills >= replay->options.kills;
+	return replay->broker_kills >= replay->options.kills &&
+	       replay->scheduler_kills >= replay->options.kills;
 }
 
 static double share(uint64_t have, uint64_t want)
@@ -28,7 +29,8 @@ static double share(uint64_t have, uint64_t want)
 
 double chaos_share(const struct replay *replay)
 {
-	double least = share(replay->broker_kills, replay->options.kills), s = share(replay->scheduler_kills, replay->options.kills);
+	double least = share(replay->broker_kills, replay->options.kills),
+	       s = share(replay->scheduler_kills, replay->options.kills);
 
 	least = s < least ? s : least;
 	for (int i = 0; i < WINDOWS; i++) {

@@ -68,7 +68,8 @@ void feed_open(struct replay *replay)
 	sluice_call patient = {.deadline_ms = 30000};
 	int rc;
 
-	if (config == NULL || sluice_config_set(config, "address", replay->address) != 0 || sluice_config_set(config, "client", "replay") != 0 ||
+	if (config == NULL || sluice_config_set(config, "address", replay->address) != 0 ||
+	    sluice_config_set(config, "client", "replay") != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "300") != 0)
 		fail(replay, "the client's configuration was refused");
 	rc = sluice_open(config, NULL, NULL, &replay->client);
@@ -76,12 +77,24 @@ void feed_open(struct replay *replay)
 	if (rc == 0)
 		rc = sluice_wait_connected(replay->client, 20000);
 	if (rc == 0)
-		rc = sluice_stream_create(replay->client, &(sluice_stream_spec){.name = "jobs", .subjects = subjects, .if_not_exists = true}, &patient, NULL);
+		rc = sluice_stream_create(replay->client,
+					  &(sluice_stream_spec){.name = "jobs",
+								.subjects = subjects,
+								.if_not_exists = true},
+					  &patient, NULL);
 	if (rc == 0)
-		rc = sluice_queue_create(replay->client, &(sluice_queue_spec){.name = "runs", .jobs = true, .if_not_exists = true}, &patient, NULL);
+		rc = sluice_queue_create(replay->client,
+					 &(sluice_queue_spec){.name = "runs",
+							      .jobs = true,
+							      .if_not_exists = true},
+					 &patient, NULL);
 	if (rc == 0)
 		rc = sluice_follow(replay->client,
-				   &(sluice_follow_spec){.stream = "jobs", .from = SLUICE_FROM_FIRST, .credit = 10000, .on_delivery = on_event, .user = replay},
+				   &(sluice_follow_spec){.stream = "jobs",
+							 .from = SLUICE_FROM_FIRST,
+							 .credit = 10000,
+							 .on_delivery = on_event,
+							 .user = replay},
 				   &patient, &replay->sub);
 	if (rc != 0)
 		fail(replay, "the broker at %s: %s", replay->address, sluice_error_text(rc));
@@ -111,10 +124,11 @@ static void payload_write(const struct replay *replay, const struct plan *plan, 
 	int code = plan->expect == EXPECT_FAILED ? 1 : 0;
 
 	/* A planted fault: the first job that should complete fails instead. */
-	if (replay->options.plant == PLANT_WRONG && plan->expect == EXPECT_COMPLETE && strcmp(plan->id, replay->sample) == 0)
+	if (replay->options.plant == PLANT_WRONG && plan->expect == EXPECT_COMPLETE &&
+	    strcmp(plan->id, replay->sample) == 0)
 		code = 9;
-	(void)snprintf(buf, bytes, "{\"argv\":[\"%s\",\"--job\",\"%s\",\"%s\",\"1\",\"%u\",\"%s\",\"%d\"]}", replay->self, replay->starts, plan->id,
-		       plan->run_ms, waits ? "wait" : "exit", code);
+	(void)snprintf(buf, bytes, "{\"argv\":[\"%s\",\"--job\",\"%s\",\"%s\",\"1\",\"%u\",\"%s\",\"%d\"]}",
+		       replay->self, replay->starts, plan->id, plan->run_ms, waits ? "wait" : "exit", code);
 }
 
 bool feed_submit(struct replay *replay, struct plan *plan)
@@ -173,8 +187,8 @@ void feed_cancels(struct replay *replay)
 		bool due;
 
 		(void)pthread_mutex_lock(&replay->lock);
-		due = plan->expect == EXPECT_CANCELED_RUNNING && plan->starts > 0 && plan->active_events > 0 && plan->terminal_events == 0 &&
-		      !plan->cancel_sent;
+		due = plan->expect == EXPECT_CANCELED_RUNNING && plan->starts > 0 &&
+		      plan->active_events > 0 && plan->terminal_events == 0 && !plan->cancel_sent;
 		plan->cancel_sent = plan->cancel_sent || due;
 		(void)pthread_mutex_unlock(&replay->lock);
 		if (!due)
@@ -183,7 +197,10 @@ void feed_cancels(struct replay *replay)
 		if (cancel == NULL)
 			fail(replay, "out of memory");
 		*cancel = (struct submit){replay, plan, false};
-		if (sluice_job_cancel(replay->client, plan->id, "the trace cancels it", &(sluice_call){.deadline_ms = 30000, .done = on_cancelled, .user = cancel},
+		if (sluice_job_cancel(replay->client, plan->id, "the trace cancels it",
+				      &(sluice_call){.deadline_ms = 30000,
+						     .done = on_cancelled,
+						     .user = cancel},
 				      NULL) != 0) {
 			free(cancel);
 			plan->cancel_sent = false;

@@ -61,14 +61,16 @@ void fail(struct replay *replay, const char *format, ...)
 
 static int usage(FILE *to, int code)
 {
-	(void)fprintf(to, "usage: ./dev run [--trace FILE.swf[.gz]] [--jobs N] [--speedup X] [--kill [--kills N] [--seed N]] [--plant lost|double|wrong]\n"
-			  "Replays a trace of a real supercomputer through Sluice and compares ledger, event stream, processes and trace.\n"
-			  "  --trace FILE   another trace in the Standard Workload Format (default: the excerpt in tests/data/swf)\n"
-			  "  --jobs N       only its first N jobs\n"
-			  "  --speedup X    how much faster than real (default 5000; gaps end at 100 ms, run times at 2 s)\n"
-			  "  --kill         SIGKILL broker and scheduler, at least 30 times each, meanwhile\n"
-			  "  --plant WHAT   plant a fault, to see that the comparison would find it\n"
-			  "  --no-stay      end at once, also on a terminal\n");
+	(void)fprintf(
+		to,
+		"usage: ./dev run [--trace FILE.swf[.gz]] [--jobs N] [--speedup X] [--kill [--kills N] [--seed N]] [--plant lost|double|wrong]\n"
+		"Replays a trace of a real supercomputer through Sluice and compares ledger, event stream, processes and trace.\n"
+		"  --trace FILE   another trace in the Standard Workload Format (default: the excerpt in tests/data/swf)\n"
+		"  --jobs N       only its first N jobs\n"
+		"  --speedup X    how much faster than real (default 5000; gaps end at 100 ms, run times at 2 s)\n"
+		"  --kill         SIGKILL broker and scheduler, at least 30 times each, meanwhile\n"
+		"  --plant WHAT   plant a fault, to see that the comparison would find it\n"
+		"  --no-stay      end at once, also on a terminal\n");
 	return code;
 }
 
@@ -96,12 +98,16 @@ static int option_value(struct options *options, const char *option, const char 
 		options->kills = (uint32_t)number;
 	} else if (strcmp(option, "--seed") == 0 && number_option(value, 1, &number)) {
 		options->seed = number;
-	} else if (strcmp(option, "--speedup") == 0 && (options->speedup = strtod(value, &end)) > 0 && *end == 0) {
+	} else if (strcmp(option, "--speedup") == 0 && (options->speedup = strtod(value, &end)) > 0 &&
+		   *end == 0) {
 		return 0;
-	} else if (strcmp(option, "--plant") == 0 && (strcmp(value, "lost") == 0 || strcmp(value, "double") == 0 || strcmp(value, "wrong") == 0)) {
+	} else if (strcmp(option, "--plant") == 0 &&
+		   (strcmp(value, "lost") == 0 || strcmp(value, "double") == 0 ||
+		    strcmp(value, "wrong") == 0)) {
 		options->plant = value[0] == 'l' ? PLANT_LOST : value[0] == 'd' ? PLANT_DOUBLE : PLANT_WRONG;
 	} else {
-		(void)fprintf(stderr, "sluice-replay: '%s %s' is unknown or has a bad value\n", option, value);
+		(void)fprintf(stderr, "sluice-replay: '%s %s' is unknown or has a bad value\n", option,
+			      value);
 		return usage(stderr, 2);
 	}
 	return 0;
@@ -148,7 +154,8 @@ static void prepare(struct replay *replay)
 	if (options->bin == NULL || realpath(options->bin, bin) == NULL)
 		fail(replay, "--bin: the build directory is needed; ./dev run gives it");
 	options->bin = strdup(bin);
-	(void)snprintf(options->trace_path, sizeof(options->trace_path), "%s", options->trace != NULL ? options->trace : "tests/data/swf/excerpt.swf");
+	(void)snprintf(options->trace_path, sizeof(options->trace_path), "%s",
+		       options->trace != NULL ? options->trace : "tests/data/swf/excerpt.swf");
 	if (swf_read(options->trace_path, options->jobs, &replay->swf, why, sizeof(why)) != 0)
 		fail(replay, "%s", why);
 	(void)snprintf(replay->dir, sizeof(replay->dir), "%.900s/run-XXXXXX", bin);
@@ -172,13 +179,15 @@ static void prepare(struct replay *replay)
 
 static void introduce(const struct replay *replay)
 {
-	(void)printf("Replaying %zu jobs of %s, %.0f times faster than real%s.\n", replay->plan_count, replay->options.trace_path, replay->options.speedup,
+	(void)printf("Replaying %zu jobs of %s, %.0f times faster than real%s.\n", replay->plan_count,
+		     replay->options.trace_path, replay->options.speedup,
 		     replay->options.kill ? ", while broker and scheduler are killed" : "");
 	if (replay->options.kill)
 		(void)printf("Seed %llu (--seed repeats it).\n", (unsigned long long)replay->options.seed);
 	for (int i = 0; i < SWF_NOTICE_COUNT; i++)
 		if (replay->swf.notices[i].count > 0)
-			(void)printf("Notice: %s (%zu times, first in line %zu).\n", swf_notice_text((enum swf_notice)i), replay->swf.notices[i].count,
+			(void)printf("Notice: %s (%zu times, first in line %zu).\n",
+				     swf_notice_text((enum swf_notice)i), replay->swf.notices[i].count,
 				     replay->swf.notices[i].first_line);
 }
 
@@ -191,7 +200,9 @@ static size_t submit_due(struct replay *replay, size_t from, uint64_t now)
 
 	if (replay->options.kill && !chaos_done(replay))
 		limit = (size_t)((double)replay->plan_count * chaos_share(replay)) + 24;
-	for (; from < replay->plan_count && from < limit && replay->begin_ms + replay->plans[from].at_ms <= now; from++) {
+	for (;
+	     from < replay->plan_count && from < limit && replay->begin_ms + replay->plans[from].at_ms <= now;
+	     from++) {
 		struct plan *plan = &replay->plans[from];
 
 		if (replay->options.plant == PLANT_LOST && strcmp(plan->id, replay->sample) == 0)
@@ -230,7 +241,8 @@ static size_t terminal_now(struct replay *replay)
 
 static void run_loop(struct replay *replay)
 {
-	size_t next = 0, seen = 0, wanted = replay->plan_count - (replay->options.plant == PLANT_LOST ? 1 : 0);
+	size_t next = 0, seen = 0,
+	       wanted = replay->plan_count - (replay->options.plant == PLANT_LOST ? 1 : 0);
 	uint64_t moved = mono_ms();
 
 	replay->begin_ms = moved;
@@ -241,10 +253,12 @@ static void run_loop(struct replay *replay)
 		if (terminal != seen)
 			moved = now;
 		seen = terminal;
-		if (seen >= wanted && next >= replay->plan_count && (!replay->options.kill || chaos_done(replay)))
+		if (seen >= wanted && next >= replay->plan_count &&
+		    (!replay->options.kill || chaos_done(replay)))
 			break;
 		if (now > moved + STALL_MS_MAX) {
-			(void)printf("\nNothing has moved for %d s; this is how it stands.\n", STALL_MS_MAX / 1000);
+			(void)printf("\nNothing has moved for %d s; this is how it stands.\n",
+				     STALL_MS_MAX / 1000);
 			break;
 		}
 		next = submit_due(replay, next, now);
@@ -261,7 +275,8 @@ static void run_loop(struct replay *replay)
 /* A second start behind the scheduler's back. */
 static void plant_double(struct replay *replay)
 {
-	const char *argv[] = {replay->self, "--job", replay->starts, replay->sample, "1", "0", "exit", "0", NULL};
+	const char *argv[] = {replay->self, "--job", replay->starts, replay->sample, "1", "0", "exit",
+			      "0",	    NULL};
 	pid_t pid;
 
 	if (replay->options.plant != PLANT_DOUBLE)
@@ -293,7 +308,8 @@ static void stay(struct replay *replay)
 		     "  %s/client/cli/sluice job ls\n"
 		     "  %s/client/cli/sluice job history %s\n"
 		     "  %s/client/cli/sluice follow jobs --from first --count 10\n",
-		     replay->address, replay->address, replay->options.bin, replay->options.bin, replay->options.bin, replay->sample, replay->options.bin);
+		     replay->address, replay->address, replay->options.bin, replay->options.bin,
+		     replay->options.bin, replay->sample, replay->options.bin);
 	(void)fflush(stdout);
 	while (!interrupted)
 		(void)pause();
@@ -335,7 +351,8 @@ int main(int argc, char **argv)
 	verify_read(&replay);
 	good = view_summary(&replay) && !interrupted;
 	view_explain(&replay);
-	(void)printf("\nTook %.1f s.%s%s\n", (double)(mono_ms() - replay.begin_ms) / 1000, good ? "" : " What is left to look at: ", good ? "" : replay.dir);
+	(void)printf("\nTook %.1f s.%s%s\n", (double)(mono_ms() - replay.begin_ms) / 1000,
+		     good ? "" : " What is left to look at: ", good ? "" : replay.dir);
 	stays = good && replay.tty && replay.options.stay && !interrupted;
 	feed_close(&replay);
 	procs_stop(&replay, stays);

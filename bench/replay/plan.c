@@ -51,7 +51,8 @@ void plan_make(struct replay *replay)
 		plan->expect = expect_of(job);
 		plan->run_ms = (uint32_t)scaled(job->run_s, replay->options.speedup, RUN_MS_MAX);
 		if (i > 0)
-			at_ms += scaled(job->submit_s - replay->swf.jobs[i - 1].submit_s, replay->options.speedup, GAP_MS_MAX);
+			at_ms += scaled(job->submit_s - replay->swf.jobs[i - 1].submit_s,
+					replay->options.speedup, GAP_MS_MAX);
 		plan->at_ms = at_ms;
 	}
 }

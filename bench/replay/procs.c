@@ -53,7 +53,8 @@ static void await_ready(struct replay *replay, int fd)
 		ssize_t got;
 
 		if (now >= until || poll(&poll_fd, 1, (int)(until - now)) <= 0)
-			fail(replay, "the broker did not get ready in %d s; its log is %s", READY_MS_MAX / 1000, replay->log);
+			fail(replay, "the broker did not get ready in %d s; its log is %s",
+			     READY_MS_MAX / 1000, replay->log);
 		got = read(fd, text + len, sizeof(text) - 1 - len);
 		if (got <= 0)
 			fail(replay, "the broker ended at its start; its log is %s", replay->log);
@@ -74,7 +75,8 @@ void broker_start(struct replay *replay)
 
 	(void)snprintf(path, sizeof(path), "%s/broker/sluiced", replay->options.bin);
 	/* Free port at first, the same one after a kill. */
-	(void)snprintf(listen, sizeof(listen), "%s", replay->address[0] != 0 ? replay->address : "127.0.0.1:0");
+	(void)snprintf(listen, sizeof(listen), "%s",
+		       replay->address[0] != 0 ? replay->address : "127.0.0.1:0");
 	if (pipe2(pipe_fds, O_CLOEXEC) != 0)
 		fail(replay, "pipe: %s", strerror(errno));
 	replay->broker = spawn(replay, argv, pipe_fds[1]);
@@ -99,8 +101,10 @@ void broker_kill(struct replay *replay)
 
 void scheduler_start(struct replay *replay, const char *pause)
 {
-	char program[PATH_BYTES + 32], plugin[PATH_BYTES + 32], spool[PATH_BYTES + 16], paused[64], note[PATH_BYTES + 16];
-	const char *argv[16] = {program, "--address", replay->address, "--set", spool, "--set", "slots=64", plugin, NULL};
+	char program[PATH_BYTES + 32], plugin[PATH_BYTES + 32], spool[PATH_BYTES + 16], paused[64],
+		note[PATH_BYTES + 16];
+	const char *argv[16] = {program, "--address", replay->address, "--set", spool,
+				"--set", "slots=64",  plugin,	       NULL};
 
 	(void)snprintf(program, sizeof(program), "%s/broker/plugin/sluice-plugin", replay->options.bin);
 	(void)snprintf(plugin, sizeof(plugin), "%s/plugins/local/local.so", replay->options.bin);

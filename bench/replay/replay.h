@@ -24,7 +24,7 @@ struct plan {
 	char id[ID_BYTES];
 	enum expect expect;
 	uint32_t run_ms;
-	uint64_t at_ms;	      /* when it is submitted, from the start */
+	uint64_t at_ms; /* when it is submitted, from the start */
 	/* seen, under the lock */
 	bool submitted, submit_failed, cancel_sent;
 	uint32_t terminal_events, active_events, other_events;
@@ -46,7 +46,7 @@ struct options {
 	uint32_t kills; /* of each, at least */
 	uint64_t seed;
 	enum plant plant;
-	bool stay;	/* on a terminal: leave the broker up */
+	bool stay; /* on a terminal: leave the broker up */
 	bool verbose;
 };
 
@@ -57,7 +57,8 @@ struct counts {
 
 struct replay {
 	struct options options;
-	char dir[PATH_BYTES], data[PATH_BYTES], spool[PATH_BYTES], starts[PATH_BYTES], self[PATH_BYTES], log[PATH_BYTES];
+	char dir[PATH_BYTES], data[PATH_BYTES], spool[PATH_BYTES], starts[PATH_BYTES], self[PATH_BYTES],
+		log[PATH_BYTES];
 	struct swf swf;
 	struct plan *plans;
 	size_t plan_count;

@@ -14,10 +14,12 @@ static void read_ledger(struct replay *replay)
 	while (more) {
 		sluice_reply *reply = NULL;
 		sluice_job_info job;
-		int rc = sluice_job_list(replay->client, &filter, &(sluice_call){.deadline_ms = 30000}, &reply);
+		int rc = sluice_job_list(replay->client, &filter, &(sluice_call){.deadline_ms = 30000},
+					 &reply);
 
 		if (rc != 0)
-			fail(replay, "the ledger cannot be listed: %s", reply != NULL ? sluice_reply_text(reply) : sluice_error_text(rc));
+			fail(replay, "the ledger cannot be listed: %s",
+			     reply != NULL ? sluice_reply_text(reply) : sluice_error_text(rc));
 		for (size_t i = 0; sluice_reply_job(reply, i, &job); i++) {
 			struct plan *plan = plan_find(replay, job.job);
 
@@ -78,7 +80,8 @@ static void read_quarantine(struct replay *replay)
 	sluice_reply *reply = NULL;
 	sluice_quarantine_row row;
 
-	if (sluice_quarantine_list(replay->client, NULL, 0, 0, &(sluice_call){.deadline_ms = 30000}, &reply) == 0)
+	if (sluice_quarantine_list(replay->client, NULL, 0, 0, &(sluice_call){.deadline_ms = 30000},
+				   &reply) == 0)
 		while (sluice_reply_quarantine(reply, replay->quarantined, &row))
 			replay->quarantined++;
 	sluice_reply_free(reply);

@@ -22,7 +22,8 @@ struct row {
 
 static const struct row rows[] = {
 #define TEXT(key, def, text) {#key, ROW_TEXT, offsetof(struct config, key), def, 0, 0, 0, "", text},
-#define NUMBER(key, def, min, max, unit, text) {#key, ROW_NUMBER, offsetof(struct config, key), NULL, def, min, max, unit, text},
+#define NUMBER(key, def, min, max, unit, text) \
+	{#key, ROW_NUMBER, offsetof(struct config, key), NULL, def, min, max, unit, text},
 #define FLAG(key, def, text) {#key, ROW_FLAG, offsetof(struct config, key), NULL, def, 0, 1, "", text},
 #include "broker/admin/config.def"
 #undef TEXT
@@ -56,9 +57,11 @@ static int set_number(uint64_t *number, const struct row *row, const char *value
 
 	errno = 0;
 	parsed = strtoull(value, &end, 10);
-	if (!isdigit((unsigned char)value[0]) || *end != 0 || errno != 0 || parsed < row->min || parsed > row->max) {
-		(void)snprintf(why, why_bytes, "%s is '%s'; expected a number from %" PRIu64 " to %" PRIu64 " (%s)", row->key, value, row->min, row->max,
-			       row->unit);
+	if (!isdigit((unsigned char)value[0]) || *end != 0 || errno != 0 || parsed < row->min ||
+	    parsed > row->max) {
+		(void)snprintf(why, why_bytes,
+			       "%s is '%s'; expected a number from %" PRIu64 " to %" PRIu64 " (%s)", row->key,
+			       value, row->min, row->max, row->unit);
 		return SLUICE_E_INVAL;
 	}
 	*number = parsed;
@@ -80,7 +83,8 @@ static int set_flag(bool *flag, const struct row *row, const char *value, char *
 int config_set(struct config *config, const char *key, const char *value, char *why, size_t why_bytes)
 {
 	if (strlen(value) >= CONFIG_TEXT_MAX) {
-		(void)snprintf(why, why_bytes, "%s has %zu bytes; expected fewer than %d", key, strlen(value), CONFIG_TEXT_MAX);
+		(void)snprintf(why, why_bytes, "%s has %zu bytes; expected fewer than %d", key, strlen(value),
+			       CONFIG_TEXT_MAX);
 		return SLUICE_E_LIMIT;
 	}
 	if (strcmp(key, "plugin") == 0) {
@@ -139,7 +143,8 @@ int config_load(struct config *config, const char *path, char *why, size_t why_b
 	int rc = 0;
 
 	if (file == NULL) {
-		(void)snprintf(why, why_bytes, "%s: %s", path, loaded == NULL ? "out of memory" : strerror(errno));
+		(void)snprintf(why, why_bytes, "%s: %s", path,
+			       loaded == NULL ? "out of memory" : strerror(errno));
 		free(loaded);
 		return SLUICE_E_NOT_FOUND;
 	}
@@ -162,11 +167,14 @@ void config_print(FILE *to)
 		const struct row *row = &rows[i];
 
 		if (row->kind == ROW_NUMBER)
-			(void)fprintf(to, "%-22s %-18" PRIu64 " %" PRIu64 "..%" PRIu64 " %s: %s\n", row->key, row->number_default, row->min, row->max, row->unit,
-				      row->text);
+			(void)fprintf(to, "%-22s %-18" PRIu64 " %" PRIu64 "..%" PRIu64 " %s: %s\n", row->key,
+				      row->number_default, row->min, row->max, row->unit, row->text);
 		else
-			(void)fprintf(to, "%-22s %-18s %s\n", row->key, row->kind == ROW_FLAG ? (row->number_default != 0 ? "yes" : "no") : row->text_default,
+			(void)fprintf(to, "%-22s %-18s %s\n", row->key,
+				      row->kind == ROW_FLAG ? (row->number_default != 0 ? "yes" : "no")
+							    : row->text_default,
 				      row->text);
 	}
-	(void)fprintf(to, "%-22s %-18s %s\n", "plugin", "", "PATH [KEY=VALUE ...]; a plugin to load; may be given several times");
+	(void)fprintf(to, "%-22s %-18s %s\n", "plugin", "",
+		      "PATH [KEY=VALUE ...]; a plugin to load; may be given several times");
 }

@@ -23,12 +23,14 @@ struct config {
 #undef TEXT
 #undef NUMBER
 #undef FLAG
-	char plugins[CONFIG_PLUGINS_MAX][CONFIG_TEXT_MAX]; /* "plugin = PATH [KEY=VALUE ...]", one line each */
+	char plugins[CONFIG_PLUGINS_MAX]
+		    [CONFIG_TEXT_MAX]; /* "plugin = PATH [KEY=VALUE ...]", one line each */
 	size_t plugin_count;
 };
 
 void config_init(struct config *config); /* defaults */
-int config_set(struct config *config, const char *key, const char *value, char *why, size_t why_bytes) SLUICE_MUST_USE;
+int config_set(struct config *config, const char *key, const char *value, char *why,
+	       size_t why_bytes) SLUICE_MUST_USE;
 /* Reads a file; why names file and line. config is untouched on an error. */
 int config_load(struct config *config, const char *path, char *why, size_t why_bytes) SLUICE_MUST_USE;
 void config_print(FILE *to); /* every setting with default, bounds and text */

@@ -44,10 +44,12 @@ static void print_message(FILE *to, const ProtobufCMessageDescriptor *descriptor
 
 /* What lies behind the gateway in the key of each table: letters of width, 1 = u8, 8 = u64, s = text. */
 static const char *const key_shapes[STORE_TABLE_COUNT] = {
-	[STORE_META] = "s",   [STORE_HOT] = "188", [STORE_NAME] = "1s",	  [STORE_TOPO] = "18",	 [STORE_LOG] = "88",   [STORE_ITEM] = "88",
-	[STORE_READY] = "8188", [STORE_GRANT] = "88", [STORE_TIMER] = "8188", [STORE_LIVE] = "8",   [STORE_JOB] = "8",	[STORE_HIST] = "8",
-	[STORE_GATE] = "188", [STORE_SESSION] = "8", [STORE_OWNED] = "818", [STORE_QUAR] = "8",	 [STORE_NODE] = "8",   [STORE_CHILD] = "8s",
-	[STORE_NHIST] = "88", [STORE_CHANGE] = "8", [STORE_BLOB] = "88",
+	[STORE_META] = "s",	[STORE_HOT] = "188",   [STORE_NAME] = "1s",    [STORE_TOPO] = "18",
+	[STORE_LOG] = "88",	[STORE_ITEM] = "88",   [STORE_READY] = "8188", [STORE_GRANT] = "88",
+	[STORE_TIMER] = "8188", [STORE_LIVE] = "8",    [STORE_JOB] = "8",      [STORE_HIST] = "8",
+	[STORE_GATE] = "188",	[STORE_SESSION] = "8", [STORE_OWNED] = "818",  [STORE_QUAR] = "8",
+	[STORE_NODE] = "8",	[STORE_CHILD] = "8s",  [STORE_NHIST] = "88",   [STORE_CHANGE] = "8",
+	[STORE_BLOB] = "88",
 };
 
 static void print_key(FILE *to, enum store_table table, struct sluice_slice key)
@@ -103,8 +105,11 @@ static void print_live(FILE *to, struct sluice_slice value)
 		print_bytes(to, value);
 		return;
 	}
-	(void)fprintf(to, "state %u, %s, attempt %" PRIu32 ", token %" PRIu64 ", holder %" PRIu64 ", flags %u, queue %" PRIu64 ", history %" PRIu64, live.state,
-		      job_claim_name(live.claim), live.attempt, live.token, live.holder, live.flags, live.queue, live.hist_last);
+	(void)fprintf(to,
+		      "state %u, %s, attempt %" PRIu32 ", token %" PRIu64 ", holder %" PRIu64
+		      ", flags %u, queue %" PRIu64 ", history %" PRIu64,
+		      live.state, job_claim_name(live.claim), live.attempt, live.token, live.holder,
+		      live.flags, live.queue, live.hist_last);
 }
 
 static void print_value(FILE *to, enum store_table table, struct sluice_slice key, struct sluice_slice value)
@@ -123,7 +128,8 @@ static void print_value(FILE *to, enum store_table table, struct sluice_slice ke
 		print_bytes(to, value);
 }
 
-static int dump_table(struct store_txn *txn, enum store_table table, FILE *to, uint64_t *io_records, uint64_t *io_damaged)
+static int dump_table(struct store_txn *txn, enum store_table table, FILE *to, uint64_t *io_records,
+		      uint64_t *io_damaged)
 {
 	struct store_scan *scan = NULL;
 	struct sluice_slice key, value;

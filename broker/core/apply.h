@@ -20,7 +20,7 @@ struct apply {
 	uint32_t gateway;
 	uint64_t session;
 	uint64_t random;
-	uint64_t index;	   /* of this command: tokens, history */
+	uint64_t index; /* of this command: tokens, history */
 	uint64_t mono_ms;
 	uint64_t wall_ms;
 };
@@ -42,63 +42,121 @@ static inline bool refused(const struct outcome *out)
 #undef BIN
 
 /* ---- counter.c: numbers in order of arrival, per gateway, in hot cells ---- */
-enum counter { COUNTER_INDEX = 1, COUNTER_STREAM, COUNTER_QUEUE, COUNTER_ROUTER, COUNTER_EDGE, COUNTER_MACHINE, COUNTER_JOB, COUNTER_SESSION,
-	       COUNTER_PRODUCER, COUNTER_HIST, COUNTER_QUAR, COUNTER_CURSOR, COUNTER_TOPO_VERSION, COUNTER_QUAR_FIRST, COUNTER_QUAR_DROPPED,
-	       COUNTER_JOBS_OPEN, COUNTER_GATEWAY /* under gateway 0 */, COUNTER_JOB_KEEP_MS /* + 1; 0: the default */, COUNTER_JOBS,
-	       COUNTER_QUAR_ROWS, COUNTER_PARKED /* rows of quar that wait for their job */,
-	       COUNTER_TICK_FIRST /* under gateway 0: gateway - 1 that the next TICK begins with */, COUNTER_SESSIONS /* open now */,
-	       COUNTER_EDGES /* now */ };
+enum counter {
+	COUNTER_INDEX = 1,
+	COUNTER_STREAM,
+	COUNTER_QUEUE,
+	COUNTER_ROUTER,
+	COUNTER_EDGE,
+	COUNTER_MACHINE,
+	COUNTER_JOB,
+	COUNTER_SESSION,
+	COUNTER_PRODUCER,
+	COUNTER_HIST,
+	COUNTER_QUAR,
+	COUNTER_CURSOR,
+	COUNTER_TOPO_VERSION,
+	COUNTER_QUAR_FIRST,
+	COUNTER_QUAR_DROPPED,
+	COUNTER_JOBS_OPEN,
+	COUNTER_GATEWAY /* under gateway 0 */,
+	COUNTER_JOB_KEEP_MS /* + 1; 0: the default */,
+	COUNTER_JOBS,
+	COUNTER_QUAR_ROWS,
+	COUNTER_PARKED /* rows of quar that wait for their job */,
+	COUNTER_TICK_FIRST /* under gateway 0: gateway - 1 that the next TICK begins with */,
+	COUNTER_SESSIONS /* open now */,
+	COUNTER_EDGES /* now */
+};
 int counter_next(struct apply *a, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* first is 1 */
-int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* 0 when unset */
+int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter,
+		uint64_t *ret) SLUICE_MUST_USE; /* 0 when unset */
 int counter_set(struct apply *a, enum counter counter, uint64_t value) SLUICE_MUST_USE;
 
 /* ---- name.c: names -> numbers ---- */
-enum name_kind { NAME_STREAM = 1, NAME_QUEUE, NAME_ROUTER, NAME_MACHINE, NAME_JOB, NAME_SESSION, NAME_PRODUCER, NAME_CURSOR /* "<stream id>/<name>" */,
-		 NAME_GATEWAY /* under gateway 0 */, NAME_PARKED /* job id -> its newest parked row */,
-		 NAME_EDGE /* target kind u8, target u64, router u64, pattern -> edge */ };
-int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name, uint64_t *ret) SLUICE_MUST_USE;
+enum name_kind {
+	NAME_STREAM = 1,
+	NAME_QUEUE,
+	NAME_ROUTER,
+	NAME_MACHINE,
+	NAME_JOB,
+	NAME_SESSION,
+	NAME_PRODUCER,
+	NAME_CURSOR /* "<stream id>/<name>" */,
+	NAME_GATEWAY /* under gateway 0 */,
+	NAME_PARKED /* job id -> its newest parked row */,
+	NAME_EDGE /* target kind u8, target u64, router u64, pattern -> edge */
+};
+int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name,
+	      uint64_t *ret) SLUICE_MUST_USE;
 int name_put(struct apply *a, enum name_kind kind, struct sluice_slice name, uint64_t id) SLUICE_MUST_USE;
 int name_del(struct apply *a, enum name_kind kind, struct sluice_slice name) SLUICE_MUST_USE;
 
 /* ---- topo.c: definitions in STORE_TOPO ---- */
-enum topo_kind { TOPO_STREAM = 1, TOPO_QUEUE, TOPO_ROUTER, TOPO_EDGE, TOPO_MACHINE, TOPO_GATEWAY /* under gateway 0 */, TOPO_TOMB /* deleted, being swept by TICK */ };
+enum topo_kind {
+	TOPO_STREAM = 1,
+	TOPO_QUEUE,
+	TOPO_ROUTER,
+	TOPO_EDGE,
+	TOPO_MACHINE,
+	TOPO_GATEWAY /* under gateway 0 */,
+	TOPO_TOMB /* deleted, being swept by TICK */
+};
 /* Packs / unpacks the definition (a protobuf message). find returns an owned message: protobuf_c_message_free_unpacked. */
-int topo_put(struct apply *a, enum topo_kind kind, uint64_t id, const ProtobufCMessage *message) SLUICE_MUST_USE;
-int topo_find(struct store_txn *txn, uint32_t gateway, enum topo_kind kind, uint64_t id, const ProtobufCMessageDescriptor *descriptor,
-	      ProtobufCMessage **ret) SLUICE_MUST_USE;
+int topo_put(struct apply *a, enum topo_kind kind, uint64_t id,
+	     const ProtobufCMessage *message) SLUICE_MUST_USE;
+int topo_find(struct store_txn *txn, uint32_t gateway, enum topo_kind kind, uint64_t id,
+	      const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **ret) SLUICE_MUST_USE;
 int topo_del(struct apply *a, enum topo_kind kind, uint64_t id) SLUICE_MUST_USE;
 /* Call after any change of streams, queues, routers or edges: raises the version that caches compare, adds FX_TOPOLOGY. */
 int topo_changed(struct apply *a) SLUICE_MUST_USE;
 
 /* ---- timer.c: lazy timers; firing checks the record ---- */
-enum timer_kind { TIMER_QUEUE_LEASES = 1, TIMER_ITEM_DUE, TIMER_STREAM_RETENTION, TIMER_JOB_RETENTION, TIMER_SWEEP, TIMER_JOB_RELEASE_DUE,
-		  TIMER_PRODUCER_IDLE };
-int timer_set(struct apply *a, uint64_t due_mono_ms, enum timer_kind kind, uint64_t id, uint64_t sub) SLUICE_MUST_USE;
+enum timer_kind {
+	TIMER_QUEUE_LEASES = 1,
+	TIMER_ITEM_DUE,
+	TIMER_STREAM_RETENTION,
+	TIMER_JOB_RETENTION,
+	TIMER_SWEEP,
+	TIMER_JOB_RELEASE_DUE,
+	TIMER_PRODUCER_IDLE
+};
+int timer_set(struct apply *a, uint64_t due_mono_ms, enum timer_kind kind, uint64_t id,
+	      uint64_t sub) SLUICE_MUST_USE;
 /* Called by tick_apply (timer.c) for each due timer after it was deleted. *io_work is the budget of records: each subtracts what it
  * used; one that is not done sets a new timer at a->mono_ms. */
 typedef int (*timer_fire_fn)(struct apply *a, uint64_t id, uint64_t sub, uint32_t *io_work);
-int queue_leases_fire(struct apply *a, uint64_t queue, uint64_t sub, uint32_t *io_work);	/* queue_lease.c */
-int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t *io_work);	/* queue_lease.c */
-int stream_retention_fire(struct apply *a, uint64_t stream, uint64_t sub, uint32_t *io_work); /* stream_retention.c */
-int job_retention_fire(struct apply *a, uint64_t job, uint64_t sub, uint32_t *io_work);	/* job_retention.c */
-int sweep_fire(struct apply *a, uint64_t id, uint64_t kind, uint32_t *io_work);		/* topo_sweep.c: rest of a deleted stream or queue, or a purge */
-int job_release_due_fire(struct apply *a, uint64_t job, uint64_t sub, uint32_t *io_work);	/* job_claim.c */
-int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_t *io_work);	/* producer.c */
+int queue_leases_fire(struct apply *a, uint64_t queue, uint64_t sub, uint32_t *io_work);   /* queue_lease.c */
+int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t *io_work); /* queue_lease.c */
+int stream_retention_fire(struct apply *a, uint64_t stream, uint64_t sub,
+			  uint32_t *io_work); /* stream_retention.c */
+int job_retention_fire(struct apply *a, uint64_t job, uint64_t sub, uint32_t *io_work); /* job_retention.c */
+int sweep_fire(struct apply *a, uint64_t id, uint64_t kind,
+	       uint32_t *io_work); /* topo_sweep.c: rest of a deleted stream or queue, or a purge */
+int job_release_due_fire(struct apply *a, uint64_t job, uint64_t sub, uint32_t *io_work);    /* job_claim.c */
+int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_t *io_work); /* producer.c */
 
 /* ---- session.c ---- */
-enum owned_kind { OWNED_JOB = 1, OWNED_GRANT = 2 /* session leases only; id = token, sub = queue */,
-		  OWNED_ORPHAN = 4 /* session 0: key queue, job; the orphaned jobs of a queue */ };
-int session_check(struct apply *a, uint64_t session, struct outcome *out) SLUICE_MUST_USE; /* refuses SESSION_GONE */
-int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id, uint64_t sub) SLUICE_MUST_USE;
+enum owned_kind {
+	OWNED_JOB = 1,
+	OWNED_GRANT = 2 /* session leases only; id = token, sub = queue */,
+	OWNED_ORPHAN = 4 /* session 0: key queue, job; the orphaned jobs of a queue */
+};
+int session_check(struct apply *a, uint64_t session,
+		  struct outcome *out) SLUICE_MUST_USE; /* refuses SESSION_GONE */
+int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id,
+		uint64_t sub) SLUICE_MUST_USE;
 int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id) SLUICE_MUST_USE;
 /* Calls each owned entry of a session, at most max; each may disown the entry it was given. Returns 0 or a failure. */
 int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint32_t max,
-		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user) SLUICE_MUST_USE;
+		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user),
+		       void *user) SLUICE_MUST_USE;
 /* Its name, or what its client called itself, for people; malloc'd. NOT_FOUND when it is no more. Any transaction. */
 int session_label(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret) SLUICE_MUST_USE;
 /* What a session's end means for what it owns (called by session.c for each entry, which it then removes). */
-int job_session_ended(struct apply *a, uint64_t session, uint64_t job);			   /* job_claim.c: orphan */
-int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token); /* queue_lease.c: items go back */
+int job_session_ended(struct apply *a, uint64_t session, uint64_t job); /* job_claim.c: orphan */
+int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue,
+			uint64_t token); /* queue_lease.c: items go back */
 
 /* ---- router.c ---- */
 struct route_target {
@@ -107,17 +165,21 @@ struct route_target {
 };
 /* Targets of a subject from a router (0: the default router), streams first, each once, in id order. Borrowed until the next call.
  * none: 0 targets (after alternates). */
-int router_route(struct apply *a, uint64_t router, struct sluice_slice subject, const struct route_target **ret, size_t *ret_count) SLUICE_MUST_USE;
+int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
+		 const struct route_target **ret, size_t *ret_count) SLUICE_MUST_USE;
 
 /* Checks (before the first write) and adds the edges of a new stream or queue in the default router. */
-int router_subjects_check(struct apply *a, char *const *patterns, size_t count, struct outcome *out) SLUICE_MUST_USE;
-int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind, uint64_t target) SLUICE_MUST_USE;
+int router_subjects_check(struct apply *a, char *const *patterns, size_t count,
+			  struct outcome *out) SLUICE_MUST_USE;
+int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind,
+			 uint64_t target) SLUICE_MUST_USE;
 /* Removes every edge to a stream or queue that is being deleted. */
 int router_drop_target(struct apply *a, uint32_t target_kind, uint64_t target) SLUICE_MUST_USE;
 
 /* ---- publish.c / stream.c ---- */
 /* One event from inside core (job events): subject, key and JSON body; routed by the default router; never refused. */
-int publish_internal(struct apply *a, struct sluice_slice subject, struct sluice_slice key, struct sluice_slice body) SLUICE_MUST_USE;
+int publish_internal(struct apply *a, struct sluice_slice subject, struct sluice_slice key,
+		     struct sluice_slice body) SLUICE_MUST_USE;
 /* Appends a run of envelopes to a stream; offset of the first in *ret_offset. */
 struct append_spec {
 	struct sluice_slice subject;
@@ -131,7 +193,8 @@ struct append_spec {
 	uint32_t epoch;
 	uint64_t first_seq;
 };
-int stream_append(struct apply *a, uint64_t stream, const struct append_spec *spec, uint64_t *ret_offset) SLUICE_MUST_USE;
+int stream_append(struct apply *a, uint64_t stream, const struct append_spec *spec,
+		  uint64_t *ret_offset) SLUICE_MUST_USE;
 
 /* ---- queue*.c ---- */
 /* At boot: timed leases count from now at the earliest (no scan). Called by core_boot. */
@@ -142,19 +205,23 @@ int queue_sweep(struct apply *a, uint64_t queue, uint32_t *io_work, bool *ret_do
 /* The gateway's dead-letter queue, by gateway_create. */
 int queue_install_dead_letter(struct apply *a) SLUICE_MUST_USE;
 struct queue_put_spec {
-	struct sluice_slice envelope; /* encoded, with its subject and absolute: its time delta is relative to time_ms */
+	struct sluice_slice
+		envelope; /* encoded, with its subject and absolute: its time delta is relative to time_ms */
 	uint64_t time_ms;
 	uint8_t priority;
 	uint32_t delay_ms;
-	struct sluice_slice dead_from; /* name of the queue it was dead-lettered from, and why; empty: not dead */
+	struct sluice_slice
+		dead_from; /* name of the queue it was dead-lettered from, and why; empty: not dead */
 	struct sluice_slice dead_reason;
 	uint32_t attempts;
 };
 /* Room is checked apart, so that a batch is refused before its first write. */
 int queue_room_check(struct apply *a, uint64_t queue, uint32_t count, struct outcome *out) SLUICE_MUST_USE;
-int queue_put(struct apply *a, uint64_t queue, const struct queue_put_spec *spec, uint64_t *ret_seq) SLUICE_MUST_USE;
+int queue_put(struct apply *a, uint64_t queue, const struct queue_put_spec *spec,
+	      uint64_t *ret_seq) SLUICE_MUST_USE;
 /* Job queues: entries that name a job. The queue holds an entry only while the job is ready. */
-int queue_job_put(struct apply *a, uint64_t queue, uint64_t job, uint8_t priority, uint64_t *ret_seq) SLUICE_MUST_USE;
+int queue_job_put(struct apply *a, uint64_t queue, uint64_t job, uint8_t priority,
+		  uint64_t *ret_seq) SLUICE_MUST_USE;
 int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq, uint8_t priority) SLUICE_MUST_USE;
 /* Counts of jobs that are leased or orphaned, kept in the queue's cell. */
 int queue_job_count(struct apply *a, uint64_t queue, int leased_delta, int orphaned_delta) SLUICE_MUST_USE;
@@ -164,12 +231,15 @@ int queue_job_count(struct apply *a, uint64_t queue, int leased_delta, int orpha
 struct job_deliveries; /* builder of JobDeliveries in the effects arena */
 int job_claim_ready(struct apply *a, uint64_t job, struct job_deliveries *deliveries) SLUICE_MUST_USE;
 /* Takes over up to max orphaned jobs of a queue; redelivers what the session holds of it (CLAIM_RESUME). */
-int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries, uint32_t *ret_count) SLUICE_MUST_USE;
-int job_redeliver(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries, uint32_t *ret_count) SLUICE_MUST_USE;
+int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,
+		      uint32_t *ret_count) SLUICE_MUST_USE;
+int job_redeliver(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,
+		  uint32_t *ret_count) SLUICE_MUST_USE;
 int job_deliveries_begin(struct job_deliveries **ret) SLUICE_MUST_USE;
 /* The claim has enough bytes: stop, the rest is claimed by the next. */
 bool job_deliveries_full(const struct job_deliveries *deliveries);
-int job_deliveries_end(struct apply *a, struct job_deliveries *deliveries, uint64_t queue); /* adds FX_JOBS when not empty; frees */
+int job_deliveries_end(struct apply *a, struct job_deliveries *deliveries,
+		       uint64_t queue); /* adds FX_JOBS when not empty; frees */
 
 /* ---- txn.c runs handlers of operations; these are the ones that have no command of their own ---- */
 int txn_publish_apply(struct apply *a, const Sluice__TxnPublish *m, struct outcome *out);
@@ -183,16 +253,20 @@ struct query {
 	Sluice__Reply *reply; /* code, text, rows */
 };
 /* Numbers of the names after `after` (name.c), in name order; at most max, and then q->reply->more when there are others. */
-int name_list(struct query *q, enum name_kind kind, const char *after, uint64_t *ret, size_t max, size_t *ret_count) SLUICE_MUST_USE;
+int name_list(struct query *q, enum name_kind kind, const char *after, uint64_t *ret, size_t max,
+	      size_t *ret_count) SLUICE_MUST_USE;
 /* A text of a reply row: terminated, malloc'd (strndup wants a terminated source under sanitizers). NULL: out of memory. */
 char *query_text(struct sluice_slice text);
 int query_refuse(struct query *q, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-int stream_query(struct query *q, const Sluice__Request *request);	/* stream_show, stream_list */
-int queue_query(struct query *q, const Sluice__Request *request);	/* queue_show, queue_list, queue_peek */
-int router_query(struct query *q, const Sluice__Request *request);	/* router_show, router_list */
-int machine_query(struct query *q, const Sluice__Request *request);	/* machine_show, machine_list */
-int job_query(struct query *q, const Sluice__Request *request);		/* job_show, job_list, job_history, job_explain, audit, quarantine_list */
-int session_query(struct query *q, const Sluice__Request *request);	/* session_list */
-int status_query(struct query *q, const Sluice__Request *request);	/* status_get: counts; the rest is the engine's */
+int stream_query(struct query *q, const Sluice__Request *request);  /* stream_show, stream_list */
+int queue_query(struct query *q, const Sluice__Request *request);   /* queue_show, queue_list, queue_peek */
+int router_query(struct query *q, const Sluice__Request *request);  /* router_show, router_list */
+int machine_query(struct query *q, const Sluice__Request *request); /* machine_show, machine_list */
+int job_query(struct query *q,
+	      const Sluice__Request
+		      *request); /* job_show, job_list, job_history, job_explain, audit, quarantine_list */
+int session_query(struct query *q, const Sluice__Request *request); /* session_list */
+int status_query(struct query *q,
+		 const Sluice__Request *request); /* status_get: counts; the rest is the engine's */
 
 #endif

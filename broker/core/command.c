@@ -169,8 +169,8 @@ static int bad(const char **ret_why, int code, const char *why)
 	return code;
 }
 
-static int session_open_decode(
-	const uint8_t *at, size_t len, struct cmd_session_open *ret, const char **ret_why)
+static int session_open_decode(const uint8_t *at, size_t len, struct cmd_session_open *ret,
+			       const char **ret_why)
 {
 	size_t name, client;
 
@@ -214,9 +214,9 @@ static int claim_decode(const uint8_t *at, size_t len, struct cmd_claim *ret, co
 	if (len != 17)
 		return bad(ret_why, SLUICE_E_PROTOCOL, "claim: body is not 17 bytes");
 	*ret = (struct cmd_claim){.queue = get_be64(at),
-		.max = get_be32(at + 8),
-		.lease_ms = get_be32(at + 12),
-		.flags = at[16]};
+				  .max = get_be32(at + 8),
+				  .lease_ms = get_be32(at + 12),
+				  .flags = at[16]};
 	return 0;
 }
 
@@ -270,12 +270,12 @@ static bool packs_as(const ProtobufCMessage *message, const uint8_t *bytes, size
 }
 
 static int message_decode(struct owned *owned, const ProtobufCMessageDescriptor *descriptor, size_t len,
-	bool strict, const char **ret_why)
+			  bool strict, const char **ret_why)
 {
 	ProtobufCMessage *message = NULL;
 	const char *why = NULL;
 	int rc = message_unpack(descriptor, (struct sluice_slice){owned->bytes, len}, LIMIT_COMMAND_BYTES_MAX,
-		&message, &why);
+				&message, &why);
 
 	if (rc != 0)
 		return bad(ret_why, rc, why);
@@ -295,9 +295,9 @@ size_t command_size(const struct command *command)
 
 	if (spec == NULL)
 		return 0;
-	return COMMAND_HEAD_BYTES +
-		(spec->message != NULL ? protobuf_c_message_get_packed_size(command->message)
-				       : bin_size(command->type, command->body));
+	return COMMAND_HEAD_BYTES + (spec->message != NULL
+					     ? protobuf_c_message_get_packed_size(command->message)
+					     : bin_size(command->type, command->body));
 }
 
 size_t command_encode(uint8_t *buf, const struct command *command)
@@ -359,9 +359,9 @@ static int decode(struct sluice_slice bytes, bool strict, struct command **ret, 
 	memset(owned, 0, sizeof(*owned));
 	memcpy(owned->bytes, at + COMMAND_HEAD_BYTES, body);
 	owned->command = (struct command){.type = spec->type,
-		.gateway = get_be32(at + 3),
-		.session = get_be64(at + 7),
-		.random = get_be64(at + 15)};
+					  .gateway = get_be32(at + 3),
+					  .session = get_be64(at + 7),
+					  .random = get_be64(at + 15)};
 	rc = spec->message != NULL ? message_decode(owned, spec->message, body, strict, ret_why)
 				   : bin_decode(owned, body, ret_why);
 	if (rc != 0) {

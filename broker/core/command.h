@@ -28,7 +28,7 @@ struct cmd_session_open {
 	struct sluice_slice name;   /* may be empty */
 	struct sluice_slice client; /* free text */
 	uint32_t timeout_ms;
-	uint8_t secret[16];	    /* random, stamped by the engine's caller */
+	uint8_t secret[16]; /* random, stamped by the engine's caller */
 };
 struct cmd_session_expire {
 	uint64_t session;
@@ -52,10 +52,10 @@ struct cmd_ack {
 
 /* Time is not here: each batch carries it (core_batch_begin). */
 struct command {
-	uint16_t type;	   /* enum command_type */
-	uint32_t gateway;  /* number */
-	uint64_t session;  /* 0: none */
-	uint64_t random;   /* stamped before the batch; the only randomness that apply may use */
+	uint16_t type;	  /* enum command_type */
+	uint32_t gateway; /* number */
+	uint64_t session; /* 0: none */
+	uint64_t random;  /* stamped before the batch; the only randomness that apply may use */
 	union {
 		const ProtobufCMessage *message; /* PB commands: the struct of that message */
 		const void *body;		 /* BIN commands: the struct named in the table */
@@ -64,7 +64,7 @@ struct command {
 
 struct command_spec {
 	uint16_t type;
-	const char *name;			  /* "job_submit" style */
+	const char *name; /* "job_submit" style */
 	const char *permission;
 	enum headroom headroom;
 	const ProtobufCMessageDescriptor *message; /* NULL for BIN */

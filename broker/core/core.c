@@ -95,16 +95,16 @@ int refuse(struct outcome *out, int code, const char *format, ...)
 	return 0;
 }
 
-void apply_init(
-	struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects, uint32_t gateway)
+void apply_init(struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects,
+		uint32_t gateway)
 {
 	*a = (struct apply){.core = core,
-		.txn = txn,
-		.effects = effects,
-		.position = core->position,
-		.gateway = gateway,
-		.mono_ms = core->clock.mono_ms,
-		.wall_ms = core->clock.wall_ms};
+			    .txn = txn,
+			    .effects = effects,
+			    .position = core->position,
+			    .gateway = gateway,
+			    .mono_ms = core->clock.mono_ms,
+			    .wall_ms = core->clock.wall_ms};
 }
 
 /* ---- clocks ---- */
@@ -148,8 +148,8 @@ int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock 
 
 	if (rc == 0)
 		return value.len == sizeof(format) && get_be32(value.data) == FORMAT_VERSION
-			? 0
-			: SLUICE_E_SCHEMA;
+			       ? 0
+			       : SLUICE_E_SCHEMA;
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	core->clock = clock;
@@ -248,8 +248,8 @@ static int gateway_check(struct apply *a, struct outcome *out)
 	return rc;
 }
 
-int core_apply(
-	struct core *core, struct store_txn *txn, const struct command *command, struct effects *effects)
+int core_apply(struct core *core, struct store_txn *txn, const struct command *command,
+	       struct effects *effects)
 {
 	struct effect reply = {.kind = FX_REPLY, .gateway = command->gateway};
 	struct outcome *out = effects_alloc(effects, sizeof(*out));

@@ -41,7 +41,8 @@ int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock
  * not a failure: it is an outcome in a FX_REPLY effect. core_apply always adds exactly one FX_REPLY per command (after its other
  * effects), except for TICK, which adds none. */
 int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
-int core_apply(struct core *core, struct store_txn *txn, const struct command *command, struct effects *effects) SLUICE_MUST_USE;
+int core_apply(struct core *core, struct store_txn *txn, const struct command *command,
+	       struct effects *effects) SLUICE_MUST_USE;
 int core_batch_end(struct core *core, struct store_txn *txn, struct effects *effects) SLUICE_MUST_USE;
 void core_batch_abort(struct core *core);
 
@@ -61,8 +62,8 @@ struct query_clock {
 	uint64_t mono_ms;
 	uint64_t wall_ms;
 };
-int core_query(struct store_txn *txn, uint32_t gateway, struct query_clock clock, const Sluice__Request *request, uint8_t **ret,
-	       size_t *ret_bytes) SLUICE_MUST_USE;
+int core_query(struct store_txn *txn, uint32_t gateway, struct query_clock clock,
+	       const Sluice__Request *request, uint8_t **ret, size_t *ret_bytes) SLUICE_MUST_USE;
 bool core_request_is_query(const Sluice__Request *request);
 
 /* Names -> numbers for subscriptions. */
@@ -77,25 +78,32 @@ struct stream_ref {
 	uint64_t first_offset;
 	uint64_t next_offset;
 };
-int core_queue_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name, struct queue_ref *ret) SLUICE_MUST_USE;
-int core_stream_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name, struct stream_ref *ret) SLUICE_MUST_USE;
-int core_cursor_find(struct store_txn *txn, uint32_t gateway, uint64_t stream, struct sluice_slice name, uint64_t *ret_offset) SLUICE_MUST_USE;
+int core_queue_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
+		    struct queue_ref *ret) SLUICE_MUST_USE;
+int core_stream_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
+		     struct stream_ref *ret) SLUICE_MUST_USE;
+int core_cursor_find(struct store_txn *txn, uint32_t gateway, uint64_t stream, struct sluice_slice name,
+		     uint64_t *ret_offset) SLUICE_MUST_USE;
 /* First offset whose event time is >= time_ms (next_offset when none). */
-int core_stream_seek_time(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t time_ms, uint64_t *ret_offset) SLUICE_MUST_USE;
+int core_stream_seek_time(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t time_ms,
+			  uint64_t *ret_offset) SLUICE_MUST_USE;
 struct session_ref {
 	uint8_t secret[16];
 	uint32_t timeout_ms;
 };
-int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t session, struct session_ref *ret) SLUICE_MUST_USE;
+int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t session,
+		      struct session_ref *ret) SLUICE_MUST_USE;
 /* Calls each for every session of the store (the engine's boot: it keeps the heartbeats). Stops at a non-zero return. */
-int core_session_each(struct store_txn *txn, int (*each)(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms), void *user) SLUICE_MUST_USE;
+int core_session_each(struct store_txn *txn,
+		      int (*each)(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms),
+		      void *user) SLUICE_MUST_USE;
 
 /* One stored segment, decoded; slices borrow from the transaction. */
 struct segment {
-	uint64_t base;	    /* offset of its first event */
-	uint64_t last;	    /* of its last */
+	uint64_t base; /* offset of its first event */
+	uint64_t last; /* of its last */
 	uint32_t count;
-	uint64_t time_ms;   /* base of its events' times */
+	uint64_t time_ms; /* base of its events' times */
 	uint64_t time_max_ms;
 	uint8_t codec;
 	uint32_t raw_bytes;
@@ -106,6 +114,7 @@ struct segment {
 	struct sluice_slice payload;
 };
 /* The segment that holds offset, or the next one after it. NOT_FOUND at the end; CORRUPT with store_last_error(). */
-int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset, struct segment *ret) SLUICE_MUST_USE;
+int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset,
+		      struct segment *ret) SLUICE_MUST_USE;
 
 #endif

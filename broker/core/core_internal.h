@@ -37,7 +37,7 @@ struct grown_log {
 
 struct core {
 	struct batch_clock clock; /* of the open batch */
-	uint32_t position;        /* of the next command in it */
+	uint32_t position;	  /* of the next command in it */
 	struct machine_cache *machines;
 	struct router_cache *routers;
 	struct effects *bootstrap_effects; /* of core_bootstrap and core_boot: nobody hears them */
@@ -45,13 +45,13 @@ struct core {
 	struct grown_log *grown; /* logs that grew in this batch; may have doubles */
 	size_t grown_count, grown_capacity;
 	struct scratch envelope; /* one re-encoded event */
-	struct scratch targets;  /* route targets of a run, queue counts */
-	struct scratch answers;  /* a producer's cell */
+	struct scratch targets;	 /* route targets of a run, queue counts */
+	struct scratch answers;	 /* a producer's cell */
 };
 
 /* The context of a command. */
-void apply_init(
-	struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects, uint32_t gateway);
+void apply_init(struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects,
+		uint32_t gateway);
 
 /* gateway.c: everything that a new gateway has. a->gateway is its number. */
 int gateway_install(struct apply *a, struct sluice_slice name) SLUICE_MUST_USE;

@@ -13,56 +13,68 @@
 #include "protocol/frame.h"
 
 enum effect_kind {
-	FX_REPLY,	  /* to the sender of the command */
-	FX_GRANT,	  /* to the sender of the CLAIM: items under one grant */
-	FX_JOBS,	  /* to the sender of the CLAIM: jobs (protobuf JobDeliveries in payload) */
-	FX_QUEUE_READY,	  /* a queue has something to claim (or an orphan, for jobs) */
-	FX_LOG_GROWN,	  /* a stream's log grew */
-	FX_LOG_TRIMMED,	  /* retention or deletion moved its first offset */
+	FX_REPLY,	/* to the sender of the command */
+	FX_GRANT,	/* to the sender of the CLAIM: items under one grant */
+	FX_JOBS,	/* to the sender of the CLAIM: jobs (protobuf JobDeliveries in payload) */
+	FX_QUEUE_READY, /* a queue has something to claim (or an orphan, for jobs) */
+	FX_LOG_GROWN,	/* a stream's log grew */
+	FX_LOG_TRIMMED, /* retention or deletion moved its first offset */
 	FX_STREAM_DELETED,
 	FX_QUEUE_DELETED,
 	FX_SESSION_OPENED,
 	FX_SESSION_ENDED,
-	FX_JOB_CANCEL,	  /* to the session that holds the job */
-	FX_LEASE_LOST,	  /* to the session that held the job */
-	FX_JOB_TERMINAL,  /* for waiters */
-	FX_TOPOLOGY,	  /* routers, edges, streams or queues of the gateway changed */
+	FX_JOB_CANCEL,	 /* to the session that holds the job */
+	FX_LEASE_LOST,	 /* to the session that held the job */
+	FX_JOB_TERMINAL, /* for waiters */
+	FX_TOPOLOGY,	 /* routers, edges, streams or queues of the gateway changed */
 };
 
-enum outcome_kind { OUT_NONE, OUT_SESSION, OUT_PRODUCER, OUT_PUBLISHED, OUT_ACKED, OUT_SUBMITTED, OUT_REPORTED, OUT_CANCELLED, OUT_RESET, OUT_TXN, OUT_CLAIMED };
+enum outcome_kind {
+	OUT_NONE,
+	OUT_SESSION,
+	OUT_PRODUCER,
+	OUT_PUBLISHED,
+	OUT_ACKED,
+	OUT_SUBMITTED,
+	OUT_REPORTED,
+	OUT_CANCELLED,
+	OUT_RESET,
+	OUT_TXN,
+	OUT_CLAIMED
+};
 
 /* The answer to one command. code 0: done. Otherwise a refusal: text says what was wrong and what was expected. */
 struct outcome {
 	int32_t code;
-	uint16_t kind;	   /* enum outcome_kind, for code 0 (and OUT_TXN always) */
-	bool duplicate;	   /* the first answer, again */
+	uint16_t kind;	     /* enum outcome_kind, for code 0 (and OUT_TXN always) */
+	bool duplicate;	     /* the first answer, again */
 	uint8_t disposition; /* REPORTED: Sluice__Disposition */
-	bool terminal;	   /* CANCELLED, REPORTED: the job's state is */
-	uint32_t attempt;  /* SUBMITTED, REPORTED, RESET */
-	uint32_t count;	   /* PUBLISHED events; ACKED/affected; CLAIMED granted; TXN: failed op (1-based) */
-	uint32_t epoch;	   /* PRODUCER */
-	uint64_t index;	   /* of the command; for a duplicate, of the first */
-	uint64_t id;	   /* SESSION, PRODUCER, SUBMITTED number */
-	uint64_t seq;	   /* PRODUCER last_seq; PUBLISHED first_seq */
-	uint64_t offset;   /* PUBLISHED: first offset or item; ~0 none */
-	char state[64];	   /* SUBMITTED, REPORTED, CANCELLED */
+	bool terminal;	     /* CANCELLED, REPORTED: the job's state is */
+	uint32_t attempt;    /* SUBMITTED, REPORTED, RESET */
+	uint32_t count;	     /* PUBLISHED events; ACKED/affected; CLAIMED granted; TXN: failed op (1-based) */
+	uint32_t epoch;	     /* PRODUCER */
+	uint64_t index;	     /* of the command; for a duplicate, of the first */
+	uint64_t id;	     /* SESSION, PRODUCER, SUBMITTED number */
+	uint64_t seq;	     /* PRODUCER last_seq; PUBLISHED first_seq */
+	uint64_t offset;     /* PUBLISHED: first offset or item; ~0 none */
+	char state[64];	     /* SUBMITTED, REPORTED, CANCELLED */
 	char text[256];
 };
 
 struct effect {
 	enum effect_kind kind;
-	uint32_t command;  /* position of its command in the batch (REPLY, GRANT, JOBS) */
+	uint32_t command; /* position of its command in the batch (REPLY, GRANT, JOBS) */
 	uint32_t gateway;
-	uint64_t id;	   /* queue, stream, session or job number */
-	uint64_t session;  /* JOB_CANCEL, LEASE_LOST: whose */
-	uint64_t token;	   /* GRANT, JOB_CANCEL, LEASE_LOST */
-	uint64_t offset;   /* LOG_GROWN: next; LOG_TRIMMED: first */
-	uint32_t lease_ms; /* GRANT; SESSION_OPENED: timeout */
-	uint32_t count;	   /* GRANT, JOBS */
+	uint64_t id;	    /* queue, stream, session or job number */
+	uint64_t session;   /* JOB_CANCEL, LEASE_LOST: whose */
+	uint64_t token;	    /* GRANT, JOB_CANCEL, LEASE_LOST */
+	uint64_t offset;    /* LOG_GROWN: next; LOG_TRIMMED: first */
+	uint32_t lease_ms;  /* GRANT; SESSION_OPENED: timeout */
+	uint32_t count;	    /* GRANT, JOBS */
 	uint16_t run_count; /* GRANT */
 	const struct frame_run *runs;
-	struct sluice_slice payload; /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
-	struct sluice_slice name;    /* JOB_*: job id */
+	struct sluice_slice payload;   /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
+	struct sluice_slice name;      /* JOB_*: job id */
 	const struct outcome *outcome; /* REPLY */
 };
 
@@ -76,7 +88,8 @@ const struct effect *effects_at(const struct effects *effects, size_t i);
 
 /* For core. All return NOMEM at worst. effect_add copies *effect; slices and pointers in it must be arena memory of this list or static. */
 int effects_add(struct effects *effects, const struct effect *effect) SLUICE_MUST_USE;
-void *effects_alloc(struct effects *effects, size_t bytes); /* from the arena, 8-aligned; NULL: out of memory */
+void *effects_alloc(struct effects *effects,
+		    size_t bytes); /* from the arena, 8-aligned; NULL: out of memory */
 /* Position marks, for refusals inside a transaction: drops all effects added since the mark. */
 size_t effects_mark(const struct effects *effects);
 void effects_rewind(struct effects *effects, size_t mark);

@@ -49,7 +49,14 @@ static inline void key_bytes(struct key *key, struct sluice_slice bytes)
 }
 
 /* hot cells: kind, id [, sub] */
-enum hot_kind { HOT_COUNTER = 1, HOT_LOG, HOT_QUEUE, HOT_PRODUCER, HOT_CURSOR, HOT_MACHINE /* how many jobs use it */ };
+enum hot_kind {
+	HOT_COUNTER = 1,
+	HOT_LOG,
+	HOT_QUEUE,
+	HOT_PRODUCER,
+	HOT_CURSOR,
+	HOT_MACHINE /* how many jobs use it */
+};
 static inline void key_hot(struct key *key, uint32_t gateway, enum hot_kind kind, uint64_t id)
 {
 	key_begin(key, gateway);
@@ -85,14 +92,16 @@ static inline void key_two(struct key *key, uint32_t gateway, uint64_t a, uint64
 	key_one(key, gateway, a);
 	key_u64(key, b);
 }
-static inline void key_ready(struct key *key, uint32_t gateway, uint64_t queue, uint8_t priority, uint64_t tag, uint64_t seq)
+static inline void key_ready(struct key *key, uint32_t gateway, uint64_t queue, uint8_t priority,
+			     uint64_t tag, uint64_t seq)
 {
 	key_one(key, gateway, queue);
 	key_u8(key, (uint8_t)(255 - priority));
 	key_u64(key, tag);
 	key_u64(key, seq);
 }
-static inline void key_timer(struct key *key, uint32_t gateway, uint64_t due_mono_ms, uint8_t kind, uint64_t id, uint64_t sub)
+static inline void key_timer(struct key *key, uint32_t gateway, uint64_t due_mono_ms, uint8_t kind,
+			     uint64_t id, uint64_t sub)
 {
 	key_one(key, gateway, due_mono_ms);
 	key_u8(key, kind);

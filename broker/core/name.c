@@ -5,8 +5,8 @@
 
 enum { NAME_KEY_BYTES_MAX = STORE_KEY_BYTES_MAX - 5 };
 
-int name_find(
-	struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name, uint64_t *ret)
+int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name,
+	      uint64_t *ret)
 {
 	struct sluice_slice value;
 	struct key key;
@@ -46,8 +46,8 @@ int name_del(struct apply *a, enum name_kind kind, struct sluice_slice name)
 	return store_del(a->txn, STORE_NAME, key_slice(&key));
 }
 
-int name_list(
-	struct query *q, enum name_kind kind, const char *after, uint64_t *ret, size_t max, size_t *ret_count)
+int name_list(struct query *q, enum name_kind kind, const char *after, uint64_t *ret, size_t max,
+	      size_t *ret_count)
 {
 	size_t after_bytes = strlen(after);
 	struct store_scan *scan;

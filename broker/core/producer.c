@@ -32,14 +32,14 @@ static int cell_get(struct apply *a, uint64_t producer, struct cell *ret)
 		return rc;
 	at = value.data;
 	if (value.len < CELL_FIXED_BYTES ||
-		value.len != CELL_FIXED_BYTES + at[22] + (size_t)get_be16(at + 20) * ANSWER_BYTES)
+	    value.len != CELL_FIXED_BYTES + at[22] + (size_t)get_be16(at + 20) * ANSWER_BYTES)
 		return SLUICE_E_CORRUPT;
 	*ret = (struct cell){.epoch = get_be32(at),
-		.last_seq = get_be64(at + 4),
-		.used_mono_ms = get_be64(at + 12),
-		.answer_count = get_be16(at + 20),
-		.name = {at + CELL_FIXED_BYTES, at[22]},
-		.answers = at + CELL_FIXED_BYTES + at[22]};
+			     .last_seq = get_be64(at + 4),
+			     .used_mono_ms = get_be64(at + 12),
+			     .answer_count = get_be16(at + 20),
+			     .name = {at + CELL_FIXED_BYTES, at[22]},
+			     .answers = at + CELL_FIXED_BYTES + at[22]};
 	return 0;
 }
 
@@ -50,14 +50,14 @@ static uint64_t answer_last(const uint8_t *answer)
 
 /* Stores the cell without the answers up to settled_seq, and with one more when `answer` is given. */
 static int cell_put(struct apply *a, uint64_t producer, const struct cell *cell, uint64_t settled_seq,
-	const uint8_t *answer)
+		    const uint8_t *answer)
 {
 	struct scratch *scratch = &a->core->answers;
 	uint16_t count = 0;
 	struct key key;
 	uint8_t *at;
-	int rc = scratch_reserve(
-		scratch, CELL_FIXED_BYTES + 255 + ((size_t)cell->answer_count + 1) * ANSWER_BYTES);
+	int rc = scratch_reserve(scratch,
+				 CELL_FIXED_BYTES + 255 + ((size_t)cell->answer_count + 1) * ANSWER_BYTES);
 
 	if (rc != 0)
 		return rc;
@@ -86,7 +86,7 @@ static int cell_put(struct apply *a, uint64_t producer, const struct cell *cell,
 	scratch->data[22] = (uint8_t)cell->name.len;
 	key_hot(&key, a->gateway, HOT_PRODUCER, producer);
 	return store_put(a->txn, STORE_HOT, key_slice(&key),
-		(struct sluice_slice){scratch->data, (size_t)(at - scratch->data)});
+			 (struct sluice_slice){scratch->data, (size_t)(at - scratch->data)});
 }
 
 /* ---- open, close, eviction ---- */
@@ -133,24 +133,25 @@ int producer_open_apply(struct apply *a, const Sluice__ProducerOpen *m, struct o
 	return rc != 0 ? rc : cell_put(a, out->id, &cell, 0, NULL);
 }
 
-static int cell_of_epoch(
-	struct apply *a, uint64_t producer, uint32_t epoch, struct cell *ret, struct outcome *out)
+static int cell_of_epoch(struct apply *a, uint64_t producer, uint32_t epoch, struct cell *ret,
+			 struct outcome *out)
 {
 	int rc = cell_get(a, producer, ret);
 
 	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, SLUICE_E_PRODUCER_EVICTED,
-			"producer %llu is not known (any more); open another", (unsigned long long)producer);
+			      "producer %llu is not known (any more); open another",
+			      (unsigned long long)producer);
 	if (rc != 0)
 		return rc;
 	if (epoch < ret->epoch)
 		return refuse(out, SLUICE_E_PRODUCER_FENCED,
-			"producer %llu was opened again: epoch %u was given, it is at %u",
-			(unsigned long long)producer, epoch, ret->epoch);
+			      "producer %llu was opened again: epoch %u was given, it is at %u",
+			      (unsigned long long)producer, epoch, ret->epoch);
 	if (epoch > ret->epoch)
 		return refuse(out, SLUICE_E_INVAL,
-			"epoch %u of producer %llu was never given out; it is at %u", epoch,
-			(unsigned long long)producer, ret->epoch);
+			      "epoch %u of producer %llu was never given out; it is at %u", epoch,
+			      (unsigned long long)producer, ret->epoch);
 	return 0;
 }
 
@@ -182,8 +183,8 @@ int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_
 	if (rc != 0)
 		return rc;
 	if (cell.used_mono_ms + LIMIT_PRODUCER_IDLE_MS > a->mono_ms)
-		return timer_set(
-			a, cell.used_mono_ms + LIMIT_PRODUCER_IDLE_MS, TIMER_PRODUCER_IDLE, producer, 0);
+		return timer_set(a, cell.used_mono_ms + LIMIT_PRODUCER_IDLE_MS, TIMER_PRODUCER_IDLE, producer,
+				 0);
 	key_hot(&key, a->gateway, HOT_PRODUCER, producer);
 	return store_del(a->txn, STORE_HOT, key_slice(&key));
 }
@@ -208,7 +209,8 @@ static int answer_again(const struct cell *cell, const struct producer_call *cal
 			out->count = get_be32(answer + 32);
 		return code == 0 ? 0 : refuse(out, code, "refused before: %s", sluice_error_text(code));
 	}
-	return refuse(out, SLUICE_E_CONFLICT,
+	return refuse(
+		out, SLUICE_E_CONFLICT,
 		"sequence numbers up to %llu were used: this call is settled, or differs from the first",
 		(unsigned long long)cell->last_seq);
 }
@@ -223,22 +225,22 @@ int producer_begin(struct apply *a, const struct producer_call *call, struct out
 	if (rc != 0 || refused(out))
 		return rc;
 	if (call->first_seq == 0 || call->count == 0 || call->first_seq > UINT64_MAX - call->count ||
-		call->settled_seq >= call->first_seq)
+	    call->settled_seq >= call->first_seq)
 		return refuse(out, SLUICE_E_INVAL,
-			"sequence %llu, %u numbers, settled %llu: expected settled < sequence, from 1",
-			(unsigned long long)call->first_seq, call->count,
-			(unsigned long long)call->settled_seq);
+			      "sequence %llu, %u numbers, settled %llu: expected settled < sequence, from 1",
+			      (unsigned long long)call->first_seq, call->count,
+			      (unsigned long long)call->settled_seq);
 	if (call->first_seq <= cell.last_seq)
 		return answer_again(&cell, call, out);
 	expected = (cell.last_seq > call->settled_seq ? cell.last_seq : call->settled_seq) + 1;
 	if (call->first_seq != expected)
 		return refuse(out, SLUICE_E_SEQUENCE_GAP, "sequence %llu came, %llu was expected",
-			(unsigned long long)call->first_seq, (unsigned long long)expected);
+			      (unsigned long long)call->first_seq, (unsigned long long)expected);
 	for (uint16_t i = 0; i < cell.answer_count; i++)
 		unsettled += answer_last(cell.answers + (size_t)i * ANSWER_BYTES) > call->settled_seq;
 	if (unsettled >= LIMIT_PRODUCER_UNSETTLED_MAX)
 		return refuse(out, SLUICE_E_BUSY, "%u answers of this producer are not settled; at most %llu",
-			unsettled, (unsigned long long)LIMIT_PRODUCER_UNSETTLED_MAX);
+			      unsettled, (unsigned long long)LIMIT_PRODUCER_UNSETTLED_MAX);
 	return 0;
 }
 

@@ -55,12 +55,12 @@ static void reached(struct publish *p, uint64_t offset)
 /* ---- writes ---- */
 
 int publish_item(struct apply *a, uint64_t queue, const struct envelope *envelope,
-	struct sluice_slice subject, uint64_t time_ms, uint32_t delay_ms, uint64_t *ret_seq)
+		 struct sluice_slice subject, uint64_t time_ms, uint32_t delay_ms, uint64_t *ret_seq)
 {
 	struct queue_put_spec spec = {.envelope = envelope->encoded,
-		.time_ms = time_ms,
-		.priority = envelope->priority,
-		.delay_ms = delay_ms};
+				      .time_ms = time_ms,
+				      .priority = envelope->priority,
+				      .delay_ms = delay_ms};
 
 	if (envelope->subject.len == 0) {
 		struct scratch *scratch = &a->core->envelope;
@@ -76,8 +76,8 @@ int publish_item(struct apply *a, uint64_t queue, const struct envelope *envelop
 	return queue_put(a, queue, &spec, ret_seq);
 }
 
-static int event_to_queues(
-	struct publish *p, const struct envelope *envelope, const struct route_target *targets, size_t count)
+static int event_to_queues(struct publish *p, const struct envelope *envelope,
+			   const struct route_target *targets, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		uint64_t seq;
@@ -85,8 +85,8 @@ static int event_to_queues(
 
 		if (targets[i].kind != SLUICE__TARGET_KIND__TARGET_QUEUE)
 			continue;
-		rc = publish_item(
-			p->a, targets[i].id, envelope, p->m->subject, p->time_ms, p->delay_ms, &seq);
+		rc = publish_item(p->a, targets[i].id, envelope, p->m->subject, p->time_ms, p->delay_ms,
+				  &seq);
 		if (rc != 0)
 			return rc;
 		reached(p, seq);
@@ -107,15 +107,16 @@ static int run_to_streams(struct publish *p, const struct run *run)
 	const struct frame_publish *m = p->m;
 	bool whole = run->count == m->count;
 	struct append_spec spec = {.subject = m->subject,
-		.payload = whole ? m->payload : (struct sluice_slice){run->from, run->bytes},
-		.codec = whole ? m->codec : BATCH_RAW,
-		.raw_bytes = whole ? m->raw_bytes : (uint32_t)run->bytes,
-		.count = run->count,
-		.time_ms = p->time_ms,
-		.time_delta_max_ms = run->time_max,
-		.producer = m->producer,
-		.epoch = m->epoch,
-		.first_seq = m->first_seq + (m->producer != 0 ? run->first : 0)};
+				   .payload =
+					   whole ? m->payload : (struct sluice_slice){run->from, run->bytes},
+				   .codec = whole ? m->codec : BATCH_RAW,
+				   .raw_bytes = whole ? m->raw_bytes : (uint32_t)run->bytes,
+				   .count = run->count,
+				   .time_ms = p->time_ms,
+				   .time_delta_max_ms = run->time_max,
+				   .producer = m->producer,
+				   .epoch = m->epoch,
+				   .first_seq = m->first_seq + (m->producer != 0 ? run->first : 0)};
 
 	for (size_t i = 0; i < p->target_count && run->count > 0; i++) {
 		uint64_t offset;
@@ -165,7 +166,7 @@ static int publish_together(struct publish *p)
 
 	if (p->target_count == 0 && (p->m->flags & PUBLISH_MANDATORY) != 0)
 		return refuse(p->out, SLUICE_E_NO_ROUTE, "nothing is bound to subject '%.*s'",
-			(int)p->m->subject.len, (const char *)p->m->subject.data);
+			      (int)p->m->subject.len, (const char *)p->m->subject.data);
 	rc = room_check(p);
 	if (rc != 0 || refused(p->out))
 		return rc;
@@ -230,8 +231,8 @@ static int check_each(struct publish *p, struct needs *needs)
 			rc = router_route(p->a, 0, envelope.subject, &targets, &count);
 		if (rc == 0 && count == 0 && (p->m->flags & PUBLISH_MANDATORY) != 0)
 			return refuse(p->out, SLUICE_E_NO_ROUTE,
-				"nothing is bound to subject '%.*s' of event %u", (int)envelope.subject.len,
-				(const char *)envelope.subject.data, i);
+				      "nothing is bound to subject '%.*s' of event %u",
+				      (int)envelope.subject.len, (const char *)envelope.subject.data, i);
 		for (size_t t = 0; rc == 0 && t < count; t++) {
 			if (targets[t].kind == SLUICE__TARGET_KIND__TARGET_QUEUE)
 				rc = need_add(needs, targets[t].id);
@@ -306,15 +307,15 @@ static int head_check(const struct frame_publish *m, struct outcome *out)
 		return refuse(out, SLUICE_E_INVAL, "the batch has no events");
 	if (m->count > LIMIT_BATCH_EVENTS_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "the batch has %u events; at most %llu", m->count,
-			(unsigned long long)LIMIT_BATCH_EVENTS_MAX);
+			      (unsigned long long)LIMIT_BATCH_EVENTS_MAX);
 	if (m->raw_bytes > LIMIT_BATCH_RAW_BYTES_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "the batch has %u bytes; at most %llu", m->raw_bytes,
-			(unsigned long long)LIMIT_BATCH_RAW_BYTES_MAX);
+			      (unsigned long long)LIMIT_BATCH_RAW_BYTES_MAX);
 	if (m->target_kind > PUBLISH_TO_STREAM || m->codec > BATCH_ZSTD ||
-		(m->codec == BATCH_RAW && m->raw_bytes != m->payload.len))
+	    (m->codec == BATCH_RAW && m->raw_bytes != m->payload.len))
 		return refuse(out, SLUICE_E_PROTOCOL,
-			"target kind %u, codec %u, %u bytes: not a publish of this version", m->target_kind,
-			m->codec, m->raw_bytes);
+			      "target kind %u, codec %u, %u bytes: not a publish of this version",
+			      m->target_kind, m->codec, m->raw_bytes);
 	if (m->subject.len == 0)
 		return 0;
 	rc = subject_check(m->subject, &why);
@@ -344,8 +345,8 @@ static int targets_find(struct publish *p)
 	}
 	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(p->out, rc, "%s '%.*s' does not exist",
-			m->target_kind == PUBLISH_TO_QUEUE ? "queue" : "stream",
-			(int)(m->target.len < 200 ? m->target.len : 200), (const char *)m->target.data);
+			      m->target_kind == PUBLISH_TO_QUEUE ? "queue" : "stream",
+			      (int)(m->target.len < 200 ? m->target.len : 200), (const char *)m->target.data);
 	return rc != 0 ? rc : targets_keep(p, &target, 1);
 }
 

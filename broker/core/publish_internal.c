@@ -17,13 +17,13 @@ static int pending_store(struct apply *a, struct pending_log *pending)
 	if (rc != 0)
 		return rc;
 	info.segment = (struct segment){.base = pending->base,
-		.last = pending->base + pending->count - 1,
-		.count = pending->count,
-		.time_ms = a->wall_ms,
-		.time_max_ms = a->wall_ms,
-		.codec = BATCH_RAW,
-		.raw_bytes = (uint32_t)pending->bytes,
-		.payload = {pending->envelopes.data, pending->bytes}};
+					.last = pending->base + pending->count - 1,
+					.count = pending->count,
+					.time_ms = a->wall_ms,
+					.time_max_ms = a->wall_ms,
+					.codec = BATCH_RAW,
+					.raw_bytes = (uint32_t)pending->bytes,
+					.payload = {pending->envelopes.data, pending->bytes}};
 	pending->count = 0;
 	rc = segment_append(a, pending->stream, &cell, &info);
 	if (rc == 0)
@@ -92,7 +92,7 @@ static int pending_add(struct apply *a, uint64_t stream, const struct envelope *
 	int rc = pending_place(a, stream, &pending);
 
 	if (rc == 0 && pending->count > 0 &&
-		(pending->count == PENDING_EVENTS_MAX || pending->bytes >= PENDING_BYTES_MAX))
+	    (pending->count == PENDING_EVENTS_MAX || pending->bytes >= PENDING_BYTES_MAX))
 		rc = pending_store(a, pending);
 	if (rc == 0)
 		rc = log_cell_get(a->txn, a->gateway, stream, &cell);
@@ -114,8 +114,8 @@ static int pending_add(struct apply *a, uint64_t stream, const struct envelope *
 	return rc != 0 ? rc : stream_grown(a, stream);
 }
 
-int publish_internal(
-	struct apply *a, struct sluice_slice subject, struct sluice_slice key, struct sluice_slice body)
+int publish_internal(struct apply *a, struct sluice_slice subject, struct sluice_slice key,
+		     struct sluice_slice body)
 {
 	struct envelope envelope = {.body = body, .key = key, .subject = subject};
 	const struct route_target *targets;

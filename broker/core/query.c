@@ -76,7 +76,7 @@ int query_refuse(struct query *q, int code, const char *format, ...)
 }
 
 int core_query(struct store_txn *txn, uint32_t gateway, struct query_clock clock,
-	const Sluice__Request *request, uint8_t **ret, size_t *ret_bytes)
+	       const Sluice__Request *request, uint8_t **ret, size_t *ret_bytes)
 {
 	struct query q = {.txn = txn, .gateway = gateway, .clock = clock};
 	query_fn answer = query_function(request);

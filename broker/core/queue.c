@@ -5,10 +5,12 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-
 int queue_ready_effect(struct apply *a, uint64_t queue)
 {
-	struct effect effect = {.kind = FX_QUEUE_READY, .gateway = a->gateway, .id = queue, .command = a->position};
+	struct effect effect = {.kind = FX_QUEUE_READY,
+				.gateway = a->gateway,
+				.id = queue,
+				.command = a->position};
 
 	return effects_add(a->effects, &effect);
 }
@@ -25,20 +27,26 @@ static int config_check(const Sluice__QueueConfig *config, struct outcome *out)
 	rc = name_check(slice_text(config->name), &why);
 	if (rc != 0)
 		return refuse(out, rc, "queue name: %s", why);
-	if (config->lease_ms != 0 && (config->lease_ms < LIMIT_LEASE_MS_MIN || config->lease_ms > LIMIT_LEASE_MS_MAX))
-		return refuse(out, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu", config->lease_ms,
-			      (unsigned long long)LIMIT_LEASE_MS_MIN, (unsigned long long)LIMIT_LEASE_MS_MAX);
+	if (config->lease_ms != 0 &&
+	    (config->lease_ms < LIMIT_LEASE_MS_MIN || config->lease_ms > LIMIT_LEASE_MS_MAX))
+		return refuse(out, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu",
+			      config->lease_ms, (unsigned long long)LIMIT_LEASE_MS_MIN,
+			      (unsigned long long)LIMIT_LEASE_MS_MAX);
 	if (config->kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS && config->kind != SLUICE__QUEUE_KIND__QUEUE_JOBS)
-		return refuse(out, SLUICE_E_INVAL, "kind is %d; expected 0 (items) or 1 (jobs)", (int)config->kind);
+		return refuse(out, SLUICE_E_INVAL, "kind is %d; expected 0 (items) or 1 (jobs)",
+			      (int)config->kind);
 	if (config->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS && config->n_subjects > 0)
-		return refuse(out, SLUICE_E_INVAL, "a queue of jobs takes no subjects: jobs come by submit, not by publish");
+		return refuse(out, SLUICE_E_INVAL,
+			      "a queue of jobs takes no subjects: jobs come by submit, not by publish");
 	if (strlen(config->description) > LIMIT_TEXT_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "description is longer than %llu bytes", (unsigned long long)LIMIT_TEXT_BYTES_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "description is longer than %llu bytes",
+			      (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	return 0;
 }
 
 /* The number of the queue that dead letters of `name` go to. */
-static int dead_letter_find(struct apply *a, const Sluice__QueueConfig *config, uint64_t *ret, struct outcome *out)
+static int dead_letter_find(struct apply *a, const Sluice__QueueConfig *config, uint64_t *ret,
+			    struct outcome *out)
 {
 	const char *name = config->dead_letter[0] != 0 ? config->dead_letter : "dead-letter";
 	struct queue_cell cell;
@@ -55,7 +63,8 @@ static int dead_letter_find(struct apply *a, const Sluice__QueueConfig *config, 
 	if (rc != 0)
 		return rc;
 	if (cell.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS)
-		return refuse(out, SLUICE_E_INVAL, "dead-letter queue '%s' is a queue of jobs; expected one of items", name);
+		return refuse(out, SLUICE_E_INVAL,
+			      "dead-letter queue '%s' is a queue of jobs; expected one of items", name);
 	if (strcmp(name, config->name) == 0)
 		return refuse(out, SLUICE_E_INVAL, "queue '%s' cannot be its own dead-letter queue", name);
 	return 0;
@@ -81,7 +90,8 @@ static int config_store(struct apply *a, uint64_t id, const Sluice__QueueConfig 
 	return topo_put(a, TOPO_QUEUE, id, &stored.base);
 }
 
-static int queue_new(struct apply *a, const Sluice__QueueConfig *config, uint64_t dead_letter, uint64_t *ret_id)
+static int queue_new(struct apply *a, const Sluice__QueueConfig *config, uint64_t dead_letter,
+		     uint64_t *ret_id)
 {
 	struct queue_cell cell = {.head = 1, .tail = 1};
 	int rc = counter_next(a, COUNTER_QUEUE, ret_id);
@@ -94,7 +104,8 @@ static int queue_new(struct apply *a, const Sluice__QueueConfig *config, uint64_
 	if (rc == 0)
 		rc = queue_cell_put(a, *ret_id, &cell);
 	if (rc == 0)
-		rc = router_subjects_bind(a, config->subjects, config->n_subjects, SLUICE__TARGET_KIND__TARGET_QUEUE, *ret_id);
+		rc = router_subjects_bind(a, config->subjects, config->n_subjects,
+					  SLUICE__TARGET_KIND__TARGET_QUEUE, *ret_id);
 	if (rc == 0)
 		rc = topo_changed(a);
 	return rc;
@@ -136,7 +147,8 @@ int queue_create_apply(struct apply *a, const Sluice__QueueCreate *m, struct out
 	return queue_new(a, config, dead_letter, &id);
 }
 
-static int queue_named(struct apply *a, const char *name, uint64_t *ret_id, struct queue_cell *ret_cell, struct outcome *out)
+static int queue_named(struct apply *a, const char *name, uint64_t *ret_id, struct queue_cell *ret_cell,
+		       struct outcome *out)
 {
 	int rc = name_find(a->txn, a->gateway, NAME_QUEUE, slice_text(name), ret_id);
 
@@ -157,9 +169,12 @@ int queue_alter_apply(struct apply *a, const Sluice__QueueAlter *m, struct outco
 	if (rc != 0 || refused(out))
 		return rc;
 	if (config->n_subjects > 0)
-		return refuse(out, SLUICE_E_INVAL, "subjects are bound and unbound by the router; expected none here");
+		return refuse(out, SLUICE_E_INVAL,
+			      "subjects are bound and unbound by the router; expected none here");
 	if ((uint8_t)config->kind != cell.kind || (config->priority ? 1 : 0) != cell.priority)
-		return refuse(out, SLUICE_E_CONFLICT, "queue '%s': kind and priority cannot change; create another queue", config->name);
+		return refuse(out, SLUICE_E_CONFLICT,
+			      "queue '%s': kind and priority cannot change; create another queue",
+			      config->name);
 	rc = dead_letter_find(a, config, &dead_letter, out);
 	if (rc != 0 || refused(out))
 		return rc;
@@ -181,8 +196,10 @@ int queue_delete_apply(struct apply *a, const Sluice__QueueDelete *m, struct out
 		return rc;
 	if (strcmp(m->name, "dead-letter") == 0)
 		return refuse(out, SLUICE_E_IN_USE, "the gateway's dead-letter queue always exists");
-	if (cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS && cell.ready + cell.leased + cell.orphaned + cell.delayed > 0)
-		return refuse(out, SLUICE_E_IN_USE, "queue '%s' has open jobs; cancel or finish them first", m->name);
+	if (cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS &&
+	    cell.ready + cell.leased + cell.orphaned + cell.delayed > 0)
+		return refuse(out, SLUICE_E_IN_USE, "queue '%s' has open jobs; cancel or finish them first",
+			      m->name);
 	if (m->if_empty && cell.ready + cell.leased + cell.delayed > 0)
 		return refuse(out, SLUICE_E_IN_USE, "queue '%s' is not empty", m->name);
 	/* Marked at once; the items go by TICK. */
@@ -211,7 +228,8 @@ int queue_purge_apply(struct apply *a, const Sluice__QueuePurge *m, struct outco
 	if (rc != 0 || refused(out))
 		return rc;
 	if (cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS)
-		return refuse(out, SLUICE_E_WRONG_STATE, "queue '%s' holds jobs; cancel them instead of purging", m->name);
+		return refuse(out, SLUICE_E_WRONG_STATE,
+			      "queue '%s' holds jobs; cancel them instead of purging", m->name);
 	if (cell.sweep_from != cell.sweep_to)
 		return refuse(out, SLUICE_E_BUSY, "a purge of queue '%s' is still under way", m->name);
 	out->kind = OUT_ACKED;
@@ -242,14 +260,17 @@ int queue_room_check(struct apply *a, uint64_t queue, uint32_t count, struct out
 	if (rc != 0)
 		return rc;
 	if (cell.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS)
-		return refuse(out, SLUICE_E_INVAL, "the queue holds jobs: submit a job instead of putting an item");
+		return refuse(out, SLUICE_E_INVAL,
+			      "the queue holds jobs: submit a job instead of putting an item");
 	if (cell.max_items != 0 && cell.ready + cell.leased + cell.delayed + count > cell.max_items)
 		return refuse(out, SLUICE_E_QUEUE_FULL, "the queue holds %llu items of at most %llu",
-			      (unsigned long long)(cell.ready + cell.leased + cell.delayed), (unsigned long long)cell.max_items);
+			      (unsigned long long)(cell.ready + cell.leased + cell.delayed),
+			      (unsigned long long)cell.max_items);
 	return 0;
 }
 
-static int put_item(struct apply *a, uint64_t queue, struct queue_cell *cell, struct queue_item *item, uint32_t delay_ms, uint64_t *ret_seq)
+static int put_item(struct apply *a, uint64_t queue, struct queue_cell *cell, struct queue_item *item,
+		    uint32_t delay_ms, uint64_t *ret_seq)
 {
 	uint64_t seq = cell->tail++;
 	bool was_empty = cell->ready == 0;
@@ -298,7 +319,9 @@ int queue_job_put(struct apply *a, uint64_t queue, uint64_t job, uint8_t priorit
 {
 	struct queue_cell cell;
 	uint8_t number[8];
-	struct queue_item item = {.put_time_ms = a->wall_ms, .priority = priority, .body = {number, sizeof(number)}};
+	struct queue_item item = {.put_time_ms = a->wall_ms,
+				  .priority = priority,
+				  .body = {number, sizeof(number)}};
 	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
 
 	put_be64(number, job);

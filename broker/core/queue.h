@@ -17,9 +17,9 @@
 #include "broker/core/apply.h"
 
 struct queue_cell {
-	uint8_t kind;	      /* Sluice__QueueKind */
-	uint8_t priority;     /* a priority queue */
-	uint8_t deleted;      /* only sweeping is left */
+	uint8_t kind;	  /* Sluice__QueueKind */
+	uint8_t priority; /* a priority queue */
+	uint8_t deleted;  /* only sweeping is left */
 	uint32_t lease_ms;
 	uint32_t max_attempts;
 	uint64_t max_items;   /* 0: no bound */
@@ -27,18 +27,24 @@ struct queue_cell {
 	uint64_t head;	      /* first sequence number that FIFO order has not granted yet */
 	uint64_t tail;	      /* next to be given */
 	uint64_t ready, leased, delayed, orphaned;
-	uint64_t exceptions;  /* entries in `ready` of this purge generation */
+	uint64_t exceptions; /* entries in `ready` of this purge generation */
 	uint64_t put, acked, dead, bytes;
-	uint64_t lease_timer_due; /* 0: no timer is set */
-	uint64_t scan_token;  /* expiry goes on behind this grant; 0: from the first */
-	uint64_t scan_min;    /* earliest deadline that this expiry walk has seen */
+	uint64_t lease_timer_due;      /* 0: no timer is set */
+	uint64_t scan_token;	       /* expiry goes on behind this grant; 0: from the first */
+	uint64_t scan_min;	       /* earliest deadline that this expiry walk has seen */
 	uint64_t sweep_from, sweep_to; /* purged items in between are still to be removed */
 	uint32_t purge_generation;     /* entries in `ready` of older ones are purged */
 };
 
-enum { QUEUE_ITEM_FIXED_BYTES = 28, QUEUE_GRANT_BYTES_MAX = 32 + 1024 / 8 + 16, QUEUE_DEFAULT_LEASE_MS = 30000, QUEUE_DEFAULT_ATTEMPTS = 20 };
+enum {
+	QUEUE_ITEM_FIXED_BYTES = 28,
+	QUEUE_GRANT_BYTES_MAX = 32 + 1024 / 8 + 16,
+	QUEUE_DEFAULT_LEASE_MS = 30000,
+	QUEUE_DEFAULT_ATTEMPTS = 20
+};
 
-int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, struct queue_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
+int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue,
+		   struct queue_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
 int queue_cell_put(struct apply *a, uint64_t queue, const struct queue_cell *cell) SLUICE_MUST_USE;
 
 /* A sweep looks at the items in order first, then at the exceptions: sweep_from is this bit, 255 - priority << 48 and the number that is next. */
@@ -56,9 +62,11 @@ struct queue_item {
 	struct sluice_slice body; /* envelope; a job's number (u64) in a queue of jobs */
 };
 int queue_item_decode(struct sluice_slice value, struct queue_item *ret) SLUICE_MUST_USE; /* CORRUPT */
-int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq, const struct queue_item *item) SLUICE_MUST_USE;
+int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq,
+		   const struct queue_item *item) SLUICE_MUST_USE;
 /* Borrowed until the next write. */
-int queue_item_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t seq, struct queue_item *ret) SLUICE_MUST_USE;
+int queue_item_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t seq,
+		   struct queue_item *ret) SLUICE_MUST_USE;
 int queue_item_del(struct apply *a, uint64_t queue, uint64_t seq) SLUICE_MUST_USE;
 uint64_t queue_item_bytes(const struct queue_item *item);
 
@@ -68,9 +76,9 @@ struct queue_grant {
 	uint8_t kind;
 	uint64_t deadline_ms; /* durable monotone; timed */
 	uint32_t lease_ms;
-	uint64_t first;	      /* sequence number of bit 0 */
-	uint16_t bits;	      /* up to LIMIT_GRANT_ITEMS_MAX */
-	uint16_t out;	      /* bits that are set */
+	uint64_t first; /* sequence number of bit 0 */
+	uint16_t bits;	/* up to LIMIT_GRANT_ITEMS_MAX */
+	uint16_t out;	/* bits that are set */
 	uint8_t bitmap[1024 / 8];
 };
 static inline bool grant_has(const struct queue_grant *grant, uint64_t seq)
@@ -81,18 +89,23 @@ static inline bool grant_has(const struct queue_grant *grant, uint64_t seq)
 void grant_set(struct queue_grant *grant, uint64_t seq);
 void grant_clear(struct queue_grant *grant, uint64_t seq);
 int grant_decode(struct sluice_slice value, struct queue_grant *ret) SLUICE_MUST_USE;
-int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t token, struct queue_grant *ret) SLUICE_MUST_USE;
+int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t token,
+	      struct queue_grant *ret) SLUICE_MUST_USE;
 /* Writes it, or deletes it when nothing is out. */
-int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant) SLUICE_MUST_USE;
+int grant_store(struct apply *a, uint64_t queue, uint64_t token,
+		const struct queue_grant *grant) SLUICE_MUST_USE;
 
 /* An entry in `ready` of the current purge generation. */
-int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8_t priority, uint64_t seq) SLUICE_MUST_USE;
+int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8_t priority,
+	      uint64_t seq) SLUICE_MUST_USE;
 int queue_ready_effect(struct apply *a, uint64_t queue) SLUICE_MUST_USE;
 
 /* An item comes back: attempts are counted; dead letter at the queue's maximum, else ready again (delayed by delay_ms). It is no longer leased
  * (cell->leased is the caller's). */
-int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq, uint32_t delay_ms, struct sluice_slice reason) SLUICE_MUST_USE;
-int queue_lease_arm(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t deadline_ms) SLUICE_MUST_USE;
+int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
+		    uint32_t delay_ms, struct sluice_slice reason) SLUICE_MUST_USE;
+int queue_lease_arm(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
+		    uint64_t deadline_ms) SLUICE_MUST_USE;
 /* Leases granted before the last boot run from the boot at the earliest. */
 int queue_boot_mono(struct store_txn *txn, uint64_t *ret) SLUICE_MUST_USE;
 

@@ -25,7 +25,8 @@ static bool window_has(const struct picked *picked, uint64_t seq)
 
 static bool bytes_fit(const struct picked *picked, uint64_t body_bytes)
 {
-	return picked->count == 0 || picked->bytes + body_bytes + DELIVER_ITEM_PREFIX_BYTES <= CLAIM_BYTES_MAX;
+	return picked->count == 0 ||
+	       picked->bytes + body_bytes + DELIVER_ITEM_PREFIX_BYTES <= CLAIM_BYTES_MAX;
 }
 
 static void pick(struct picked *picked, uint64_t seq, uint64_t body_bytes)
@@ -45,7 +46,8 @@ static bool ready_key_of(struct sluice_slice key, uint32_t gateway, uint64_t que
 }
 
 /* Takes exceptions in order. Purged entries on the way are dropped, a bounded number of them. */
-static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t max, struct picked *picked)
+static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t max,
+			   struct picked *picked)
 {
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
@@ -88,7 +90,8 @@ static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *c
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t max, struct picked *picked)
+static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t max,
+			 struct picked *picked)
 {
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
@@ -134,7 +137,8 @@ static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cel
 
 /* ---- the delivery ---- */
 
-static int payload_write(struct apply *a, uint64_t queue, const uint64_t *seqs, uint32_t count, uint64_t bytes, struct sluice_slice *ret)
+static int payload_write(struct apply *a, uint64_t queue, const uint64_t *seqs, uint32_t count,
+			 uint64_t bytes, struct sluice_slice *ret)
 {
 	uint8_t *buffer = effects_alloc(a->effects, bytes);
 	uint8_t *at = buffer;
@@ -174,7 +178,8 @@ static int runs_write(struct apply *a, const uint64_t *seqs, uint32_t count, str
 	return 0;
 }
 
-static int deliver(struct apply *a, uint64_t queue, uint64_t token, uint32_t lease_ms, const uint64_t *seqs, uint32_t count, uint64_t bytes)
+static int deliver(struct apply *a, uint64_t queue, uint64_t token, uint32_t lease_ms, const uint64_t *seqs,
+		   uint32_t count, uint64_t bytes)
 {
 	struct effect effect = {.kind = FX_GRANT,
 				.command = a->position,
@@ -191,8 +196,8 @@ static int deliver(struct apply *a, uint64_t queue, uint64_t token, uint32_t lea
 	return rc != 0 ? rc : effects_add(a->effects, &effect);
 }
 
-static int grant_new(struct apply *a, uint64_t queue, struct queue_cell *cell, const struct cmd_claim *m, const struct picked *picked,
-		     uint32_t lease_ms)
+static int grant_new(struct apply *a, uint64_t queue, struct queue_cell *cell, const struct cmd_claim *m,
+		     const struct picked *picked, uint32_t lease_ms)
 {
 	struct queue_grant grant = {.session = a->session, .lease_ms = lease_ms, .first = picked->seq[0]};
 	int rc = 0;
@@ -209,7 +214,8 @@ static int grant_new(struct apply *a, uint64_t queue, struct queue_cell *cell, c
 	return rc != 0 ? rc : grant_store(a, queue, a->index, &grant);
 }
 
-static int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m, struct outcome *out)
+static int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m,
+		       struct outcome *out)
 {
 	struct picked picked;
 	uint32_t max = m->max < LIMIT_GRANT_ITEMS_MAX ? m->max : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
@@ -227,7 +233,8 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 		cell->leased += picked.count;
 		rc = grant_new(a, m->queue, cell, m, &picked, lease_ms);
 		if (rc == 0)
-			rc = deliver(a, m->queue, a->index, m->flags & CLAIM_SESSION_LEASE ? 0 : lease_ms, picked.seq, picked.count, picked.bytes);
+			rc = deliver(a, m->queue, a->index, m->flags & CLAIM_SESSION_LEASE ? 0 : lease_ms,
+				     picked.seq, picked.count, picked.bytes);
 	}
 	if (rc == 0)
 		rc = queue_cell_put(a, m->queue, cell);
@@ -239,7 +246,8 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 
 /* ---- resume: what the session holds already ---- */
 
-static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant, uint32_t *io_count)
+static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant,
+			   uint32_t *io_count)
 {
 	uint64_t seqs[1024];
 	uint32_t count = 0;
@@ -258,7 +266,8 @@ static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, cons
 		seqs[count++] = seq;
 	}
 	*io_count += count;
-	return deliver(a, queue, token, grant->kind == GRANT_SESSION ? 0 : grant->lease_ms, seqs, count, bytes);
+	return deliver(a, queue, token, grant->kind == GRANT_SESSION ? 0 : grant->lease_ms, seqs, count,
+		       bytes);
 }
 
 static int claim_resume(struct apply *a, const struct cmd_claim *m, struct outcome *out)
@@ -308,7 +317,8 @@ static int claim_picked_job(struct apply *a, uint64_t queue, uint64_t seq, struc
 }
 
 /* Payloads are known only job by job: what does not fit into this delivery goes back to its place, as an exception. */
-static int return_picked(struct apply *a, uint64_t queue, struct queue_cell *cell, const struct picked *picked, uint32_t from)
+static int return_picked(struct apply *a, uint64_t queue, struct queue_cell *cell,
+			 const struct picked *picked, uint32_t from)
 {
 	struct queue_item item;
 	int rc = 0;
@@ -321,7 +331,8 @@ static int return_picked(struct apply *a, uint64_t queue, struct queue_cell *cel
 	return rc;
 }
 
-static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries, uint32_t *io_count)
+static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max,
+			    struct job_deliveries *deliveries, uint32_t *io_count)
 {
 	struct queue_cell cell;
 	struct picked picked;

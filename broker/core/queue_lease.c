@@ -12,7 +12,8 @@
 static int queue_name(struct apply *a, uint64_t queue, char *buf, size_t buf_bytes)
 {
 	ProtobufCMessage *message = NULL;
-	int rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &message);
+	int rc =
+		topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &message);
 
 	buf[0] = 0;
 	if (rc == SLUICE_E_NOT_FOUND)
@@ -39,10 +40,13 @@ static int dead_letter_target(struct apply *a, const struct queue_cell *cell, ui
 	return name_find(a->txn, a->gateway, NAME_QUEUE, slice_text("dead-letter"), ret);
 }
 
-static int to_dead_letter(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq, const struct queue_item *item,
-			  struct sluice_slice reason)
+static int to_dead_letter(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq,
+			  const struct queue_item *item, struct sluice_slice reason)
 {
-	struct queue_put_spec spec = {.time_ms = item->put_time_ms, .priority = item->priority, .attempts = item->attempts, .dead_reason = reason};
+	struct queue_put_spec spec = {.time_ms = item->put_time_ms,
+				      .priority = item->priority,
+				      .attempts = item->attempts,
+				      .dead_reason = reason};
 	char name[256];
 	uint8_t *copy;
 	uint64_t target, put;
@@ -67,7 +71,8 @@ static int to_dead_letter(struct apply *a, uint64_t queue, struct queue_cell *ce
 	return rc;
 }
 
-int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq, uint32_t delay_ms, struct sluice_slice reason)
+int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
+		    uint32_t delay_ms, struct sluice_slice reason)
 {
 	struct queue_item item;
 	uint8_t *copy;
@@ -154,8 +159,8 @@ static int extend(struct apply *a, const struct cmd_ack *m, struct ack_work *wor
 	uint32_t lease_ms = m->value_ms != 0 ? m->value_ms : work->grant.lease_ms;
 
 	if (lease_ms < LIMIT_LEASE_MS_MIN || lease_ms > LIMIT_LEASE_MS_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the lease is %u ms; expected %llu to %llu", lease_ms, (unsigned long long)LIMIT_LEASE_MS_MIN,
-			      (unsigned long long)LIMIT_LEASE_MS_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "the lease is %u ms; expected %llu to %llu", lease_ms,
+			      (unsigned long long)LIMIT_LEASE_MS_MIN, (unsigned long long)LIMIT_LEASE_MS_MAX);
 	out->count = work->grant.out;
 	if (work->grant.kind == GRANT_SESSION)
 		return 0;
@@ -196,18 +201,21 @@ int ack_apply(struct apply *a, const struct cmd_ack *m, struct outcome *out)
 	if (rc == 0)
 		rc = grant_get(a->txn, a->gateway, m->queue, m->token, &work.grant);
 	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && work.grant.session != a->session))
-		return refuse(out, SLUICE_E_STALE_TOKEN, "no lease with token %llu is held by this session: it was acked, expired or taken over",
-			      (unsigned long long)m->token);
+		return refuse(
+			out, SLUICE_E_STALE_TOKEN,
+			"no lease with token %llu is held by this session: it was acked, expired or taken over",
+			(unsigned long long)m->token);
 	if (rc != 0)
 		return rc;
 	out->kind = OUT_ACKED;
 	if (m->op == ACK_EXTEND)
 		return extend(a, m, &work, out);
 	if (m->reason.len > LIMIT_TEXT_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the reason has %zu bytes; expected at most %llu", m->reason.len,
-			      (unsigned long long)LIMIT_TEXT_BYTES_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "the reason has %zu bytes; expected at most %llu",
+			      m->reason.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	if (!any_held(m, &work.grant))
-		return refuse(out, SLUICE_E_STALE_TOKEN, "none of these items is still held under token %llu", (unsigned long long)m->token);
+		return refuse(out, SLUICE_E_STALE_TOKEN, "none of these items is still held under token %llu",
+			      (unsigned long long)m->token);
 	ready_before = work.cell.ready;
 	rc = ack_runs(a, m, &work);
 	if (rc == 0)
@@ -258,7 +266,8 @@ int queue_boot_mono(struct store_txn *txn, uint64_t *ret)
 	return rc;
 }
 
-static int grant_return(struct apply *a, uint64_t queue, struct queue_cell *cell, const struct queue_grant *grant, const char *reason)
+static int grant_return(struct apply *a, uint64_t queue, struct queue_cell *cell,
+			const struct queue_grant *grant, const char *reason)
 {
 	for (uint64_t seq = grant->first; seq < grant->first + grant->bits; seq++) {
 		int rc;
@@ -274,7 +283,8 @@ static int grant_return(struct apply *a, uint64_t queue, struct queue_cell *cell
 }
 
 /* Walks the grants from cell->scan_token on until the work is spent. Returns 1 at the end, 0 when there is more, or a failure. */
-static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t boot_mono, uint32_t *io_work)
+static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t boot_mono,
+		       uint32_t *io_work)
 {
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
@@ -306,7 +316,8 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 		(*io_work)--;
 		if (grant.kind == GRANT_SESSION)
 			continue;
-		deadline = grant.deadline_ms > boot_mono + grant.lease_ms ? grant.deadline_ms : boot_mono + grant.lease_ms;
+		deadline = grant.deadline_ms > boot_mono + grant.lease_ms ? grant.deadline_ms
+									  : boot_mono + grant.lease_ms;
 		if (deadline > a->mono_ms) {
 			if (deadline < cell->scan_min)
 				cell->scan_min = deadline;
@@ -380,11 +391,13 @@ int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t 
 		return 0;
 	if (item.due_mono_ms > a->mono_ms)
 		return timer_set(a, item.due_mono_ms, TIMER_ITEM_DUE, queue, seq);
-	copy = effects_alloc(a->effects, item.dead_from.len + item.dead_reason.len + item.last_reason.len + item.body.len);
+	copy = effects_alloc(a->effects, item.dead_from.len + item.dead_reason.len + item.last_reason.len +
+						 item.body.len);
 	if (copy == NULL)
 		return SLUICE_E_NOMEM;
 	for (size_t i = 0; i < 4; i++) {
-		struct sluice_slice *part = (struct sluice_slice *[]){&item.dead_from, &item.dead_reason, &item.last_reason, &item.body}[i];
+		struct sluice_slice *part = (struct sluice_slice *[]){&item.dead_from, &item.dead_reason,
+								      &item.last_reason, &item.body}[i];
 
 		memcpy(copy, part->data, part->len);
 		part->data = copy;

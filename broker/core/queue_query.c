@@ -16,7 +16,8 @@ static int info_fill(struct query *q, uint64_t id, Sluice__QueueInfo **ret)
 	int rc = queue_cell_get(q->txn, q->gateway, id, &cell);
 
 	if (rc == 0)
-		rc = topo_find(q->txn, q->gateway, TOPO_QUEUE, id, &sluice__queue_config__descriptor, &config);
+		rc = topo_find(q->txn, q->gateway, TOPO_QUEUE, id, &sluice__queue_config__descriptor,
+			       &config);
 	if (rc != 0)
 		return rc;
 	info = malloc(sizeof(*info));
@@ -171,7 +172,8 @@ static bool bytes_copy(ProtobufCBinaryData *to, struct sluice_slice from, size_t
 	return true;
 }
 
-static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *item, const char *state, Sluice__ItemInfo *row)
+static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *item, const char *state,
+		    Sluice__ItemInfo *row)
 {
 	struct sluice_slice rest = item->body;
 	struct envelope envelope;
@@ -181,7 +183,9 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 	row->seq = seq;
 	row->attempts = item->attempts;
 	row->put_time_ms = item->put_time_ms;
-	row->due_in_ms = item->flags & ITEM_DELAYED && item->due_mono_ms > peek->q->clock.mono_ms ? item->due_mono_ms - peek->q->clock.mono_ms : 0;
+	row->due_in_ms = item->flags & ITEM_DELAYED && item->due_mono_ms > peek->q->clock.mono_ms
+				 ? item->due_mono_ms - peek->q->clock.mono_ms
+				 : 0;
 	row->state = text_copy(slice_text(state));
 	row->last_reason = text_copy(item->dead_reason.len > 0 ? item->dead_reason : item->last_reason);
 	row->dead_from = text_copy(item->dead_from);
@@ -198,7 +202,8 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 		return SLUICE_E_CORRUPT;
 	row->subject = text_copy(envelope.subject);
 	row->body_bytes = envelope.body.len;
-	complete = complete && row->subject != NULL && bytes_copy(&row->key, envelope.key, envelope.key.len) &&
+	complete = complete && row->subject != NULL &&
+		   bytes_copy(&row->key, envelope.key, envelope.key.len) &&
 		   bytes_copy(&row->body, envelope.body, PEEK_BODY_BYTES_MAX);
 	return complete ? 0 : SLUICE_E_NOMEM;
 }
@@ -272,8 +277,11 @@ static int peek(struct query *q, const Sluice__QueuePeek *m)
 	struct peek at = {.q = q};
 	int rc;
 
-	if (m->state[0] != 0 && strcmp(m->state, "ready") != 0 && strcmp(m->state, "leased") != 0 && strcmp(m->state, "delayed") != 0)
-		return query_refuse(q, SLUICE_E_INVAL, "state is '%s'; expected ready, leased or delayed, or nothing for all", m->state);
+	if (m->state[0] != 0 && strcmp(m->state, "ready") != 0 && strcmp(m->state, "leased") != 0 &&
+	    strcmp(m->state, "delayed") != 0)
+		return query_refuse(q, SLUICE_E_INVAL,
+				    "state is '%s'; expected ready, leased or delayed, or nothing for all",
+				    m->state);
 	rc = name_find(q->txn, q->gateway, NAME_QUEUE, slice_text(m->name), &at.queue);
 	if (rc == SLUICE_E_NOT_FOUND)
 		return query_refuse(q, rc, "queue '%s' does not exist", m->name);

@@ -6,14 +6,20 @@
 /* ---- cell ---- */
 
 static const size_t cell_u64_offsets[] = {
-	offsetof(struct queue_cell, max_items),	  offsetof(struct queue_cell, dead_letter), offsetof(struct queue_cell, head),
-	offsetof(struct queue_cell, tail),	  offsetof(struct queue_cell, ready),	    offsetof(struct queue_cell, leased),
-	offsetof(struct queue_cell, delayed),	  offsetof(struct queue_cell, orphaned),    offsetof(struct queue_cell, exceptions),
-	offsetof(struct queue_cell, put),	  offsetof(struct queue_cell, acked),	    offsetof(struct queue_cell, dead),
-	offsetof(struct queue_cell, bytes),	  offsetof(struct queue_cell, lease_timer_due), offsetof(struct queue_cell, scan_token),
-	offsetof(struct queue_cell, scan_min),	  offsetof(struct queue_cell, sweep_from),  offsetof(struct queue_cell, sweep_to),
+	offsetof(struct queue_cell, max_items),	 offsetof(struct queue_cell, dead_letter),
+	offsetof(struct queue_cell, head),	 offsetof(struct queue_cell, tail),
+	offsetof(struct queue_cell, ready),	 offsetof(struct queue_cell, leased),
+	offsetof(struct queue_cell, delayed),	 offsetof(struct queue_cell, orphaned),
+	offsetof(struct queue_cell, exceptions), offsetof(struct queue_cell, put),
+	offsetof(struct queue_cell, acked),	 offsetof(struct queue_cell, dead),
+	offsetof(struct queue_cell, bytes),	 offsetof(struct queue_cell, lease_timer_due),
+	offsetof(struct queue_cell, scan_token), offsetof(struct queue_cell, scan_min),
+	offsetof(struct queue_cell, sweep_from), offsetof(struct queue_cell, sweep_to),
 };
-enum { CELL_U64_COUNT = sizeof(cell_u64_offsets) / sizeof(cell_u64_offsets[0]), CELL_SIZE = 3 + 4 * 3 + 8 * CELL_U64_COUNT };
+enum {
+	CELL_U64_COUNT = sizeof(cell_u64_offsets) / sizeof(cell_u64_offsets[0]),
+	CELL_SIZE = 3 + 4 * 3 + 8 * CELL_U64_COUNT
+};
 
 int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, struct queue_cell *ret)
 {
@@ -115,7 +121,8 @@ int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq, const struct q
 	return store_putv(a->txn, STORE_ITEM, key_slice(&key), parts, 5);
 }
 
-int queue_item_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t seq, struct queue_item *ret)
+int queue_item_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t seq,
+		   struct queue_item *ret)
 {
 	struct key key;
 	struct sluice_slice value;
@@ -183,7 +190,8 @@ int grant_decode(struct sluice_slice value, struct queue_grant *ret)
 	return 0;
 }
 
-int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t token, struct queue_grant *ret)
+int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t token,
+	      struct queue_grant *ret)
 {
 	struct key key;
 	struct sluice_slice value;
@@ -218,7 +226,8 @@ int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct qu
 	put_be16(bytes + 29, grant->bits);
 	put_be16(bytes + 31, grant->out);
 	memcpy(bytes + GRANT_FIXED_BYTES, grant->bitmap, map);
-	return store_put(a->txn, STORE_GRANT, key_slice(&key), (struct sluice_slice){bytes, GRANT_FIXED_BYTES + map});
+	return store_put(a->txn, STORE_GRANT, key_slice(&key),
+			 (struct sluice_slice){bytes, GRANT_FIXED_BYTES + map});
 }
 
 /* ---- ready: the value is the purge generation ---- */
@@ -231,5 +240,6 @@ int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8
 	put_be32(generation, io_cell->purge_generation);
 	key_ready(&key, a->gateway, queue, io_cell->priority ? priority : 0, 0, seq);
 	io_cell->exceptions++;
-	return store_put(a->txn, STORE_READY, key_slice(&key), (struct sluice_slice){generation, sizeof(generation)});
+	return store_put(a->txn, STORE_READY, key_slice(&key),
+			 (struct sluice_slice){generation, sizeof(generation)});
 }

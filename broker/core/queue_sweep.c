@@ -4,7 +4,8 @@
 
 static bool key_of_queue(struct sluice_slice key, uint32_t gateway, uint64_t queue)
 {
-	return key.len >= 12 && get_be32(key.data) == gateway && get_be64((const uint8_t *)key.data + 4) == queue;
+	return key.len >= 12 && get_be32(key.data) == gateway &&
+	       get_be64((const uint8_t *)key.data + 4) == queue;
 }
 
 /* Deletes records of a table whose key starts with (gateway, queue). Returns 1 when none is left, 0 when the work is spent. */
@@ -61,7 +62,8 @@ static int sweep_deleted(struct apply *a, uint64_t queue, uint32_t *io_work, boo
 }
 
 /* Purged exceptions: entries of an older generation, with their items. Returns 1 when all were looked at. */
-static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t *io_work)
+static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell,
+				   uint32_t *io_work)
 {
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
@@ -69,7 +71,8 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 	struct key key;
 	int rc;
 
-	key_ready(&key, a->gateway, queue, (uint8_t)(255 - (cell->sweep_from >> 48 & 0xff)), 0, cell->sweep_from & 0xffffffffffff);
+	key_ready(&key, a->gateway, queue, (uint8_t)(255 - (cell->sweep_from >> 48 & 0xff)), 0,
+		  cell->sweep_from & 0xffffffffffff);
 	rc = store_scan_begin(a->txn, STORE_READY, key_slice(&key), &scan);
 	while (rc == 0 && *io_work > 0) {
 		uint64_t seq;
@@ -86,7 +89,8 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 		}
 		seq = get_be64((const uint8_t *)found.data + 21);
 		/* The next TICK goes on behind it: what came after the purge may be more than one TICK looks at. */
-		cell->sweep_from = QUEUE_SWEEP_EXCEPTIONS | (uint64_t)((const uint8_t *)found.data)[12] << 48 | (seq + 1);
+		cell->sweep_from = QUEUE_SWEEP_EXCEPTIONS |
+				   (uint64_t)((const uint8_t *)found.data)[12] << 48 | (seq + 1);
 		if (get_be32(value.data) == cell->purge_generation)
 			continue;
 		rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
@@ -117,7 +121,8 @@ static int sweep_purged_items(struct apply *a, uint64_t queue, struct queue_cell
 		uint64_t seq;
 
 		rc = store_scan_next(scan, &found, &value);
-		if (rc == 0 && (!key_of_queue(found, a->gateway, queue) || get_be64((const uint8_t *)found.data + 12) >= cell->sweep_to))
+		if (rc == 0 && (!key_of_queue(found, a->gateway, queue) ||
+				get_be64((const uint8_t *)found.data + 12) >= cell->sweep_to))
 			rc = SLUICE_E_NOT_FOUND;
 		if (rc != 0)
 			break;

@@ -48,8 +48,8 @@ static bool link_at(const struct router_image *image, size_t i, size_t *ret_from
 
 /* What is known of one router of the graph. */
 struct graph_node {
-	uint8_t down;    /* routers on the longest path that begins here */
-	uint8_t up;      /* ... that ends here */
+	uint8_t down;	 /* routers on the longest path that begins here */
+	uint8_t up;	 /* ... that ends here */
 	uint8_t reached; /* from the link's target */
 };
 
@@ -97,21 +97,21 @@ static int link_check(struct apply *a, uint64_t from, uint64_t to, struct outcom
 	graph_measure(image, nodes);
 	cycle = source != NULL && nodes[source - image->routers].reached != 0;
 	routers = nodes[target - image->routers].down +
-		(source != NULL ? nodes[source - image->routers].up : 1U);
+		  (source != NULL ? nodes[source - image->routers].up : 1U);
 	free(nodes);
 	if (cycle)
 		return refuse(out, SLUICE_E_CONFLICT,
-			"the routers would form a cycle; an event must not come back to a router");
+			      "the routers would form a cycle; an event must not come back to a router");
 	if (routers > LIMIT_ROUTER_DEPTH_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "an event would pass %u routers; at most %llu", routers,
-			(unsigned long long)LIMIT_ROUTER_DEPTH_MAX);
+			      (unsigned long long)LIMIT_ROUTER_DEPTH_MAX);
 	return 0;
 }
 
 /* ---- edges ---- */
 
-static struct sluice_slice edge_name(
-	uint8_t *buf, uint32_t target_kind, uint64_t target, uint64_t router, struct sluice_slice pattern)
+static struct sluice_slice edge_name(uint8_t *buf, uint32_t target_kind, uint64_t target, uint64_t router,
+				     struct sluice_slice pattern)
 {
 	buf[0] = (uint8_t)target_kind;
 	put_be64(buf + 1, target);
@@ -130,8 +130,8 @@ static int edges_count(struct apply *a, int delta)
 }
 
 /* Everything was checked; *ret_new is false when the edge exists already. */
-static int edge_put(
-	struct apply *a, const Sluice__Edge *edge, uint64_t router, uint64_t target, bool *ret_new)
+static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, uint64_t target,
+		    bool *ret_new)
 {
 	uint8_t buf[EDGE_NAME_MAX];
 	struct sluice_slice name =
@@ -166,7 +166,7 @@ static int room_check(struct apply *a, size_t more, struct outcome *out)
 
 	if (rc == 0 && count + more > LIMIT_EDGES_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "the gateway has %llu edges; at most %llu",
-			(unsigned long long)count, (unsigned long long)LIMIT_EDGES_MAX);
+			      (unsigned long long)count, (unsigned long long)LIMIT_EDGES_MAX);
 	return rc;
 }
 
@@ -183,8 +183,8 @@ int router_subjects_check(struct apply *a, char *const *patterns, size_t count, 
 	return room_check(a, count, out);
 }
 
-int router_subjects_bind(
-	struct apply *a, char *const *patterns, size_t count, uint32_t target_kind, uint64_t target)
+int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind,
+			 uint64_t target)
 {
 	const enum topo_kind kind =
 		target_kind == SLUICE__TARGET_KIND__TARGET_STREAM ? TOPO_STREAM : TOPO_QUEUE;
@@ -219,8 +219,8 @@ struct edge_ref {
 	uint64_t id;
 };
 
-static int edges_gather(
-	struct apply *a, uint32_t target_kind, uint64_t target, struct edge_ref *ret, size_t *ret_count)
+static int edges_gather(struct apply *a, uint32_t target_kind, uint64_t target, struct edge_ref *ret,
+			size_t *ret_count)
 {
 	uint8_t buf[EDGE_NAME_MAX];
 	struct sluice_slice prefix = edge_name(buf, target_kind, target, 0, (struct sluice_slice){NULL, 0});
@@ -259,8 +259,8 @@ int router_drop_target(struct apply *a, uint32_t target_kind, uint64_t target)
 		int rc = edges_gather(a, target_kind, target, edges, &count);
 
 		for (size_t i = 0; i < count && rc == 0; i++)
-			rc = edge_drop(
-				a, (struct sluice_slice){edges[i].name, edges[i].name_bytes}, edges[i].id);
+			rc = edge_drop(a, (struct sluice_slice){edges[i].name, edges[i].name_bytes},
+				       edges[i].id);
 		if (rc != 0)
 			return rc;
 	}
@@ -276,7 +276,7 @@ static int pattern_check_kind(const char *pattern, uint32_t router_kind, struct 
 
 	if (strlen(pattern) > LIMIT_SUBJECT_BYTES_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "pattern: at most %llu bytes",
-			(unsigned long long)LIMIT_SUBJECT_BYTES_MAX);
+			      (unsigned long long)LIMIT_SUBJECT_BYTES_MAX);
 	if (router_kind == SLUICE__ROUTER_KIND__ROUTER_SUBJECT)
 		rc = pattern_check(text_slice(pattern), &why);
 	else if (router_kind == SLUICE__ROUTER_KIND__ROUTER_DIRECT)
@@ -297,7 +297,8 @@ static int target_find(struct apply *a, const Sluice__Edge *edge, uint64_t *ret,
 	case SLUICE__TARGET_KIND__TARGET_QUEUE:
 		rc = core_queue_find(a->txn, a->gateway, name, &queue);
 		if (rc == 0 && queue.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS)
-			return refuse(out, SLUICE_E_INVAL,
+			return refuse(
+				out, SLUICE_E_INVAL,
 				"queue '%.100s' holds jobs, which come by submit; expected one of items",
 				edge->target);
 		*ret = rc == 0 ? queue.id : 0;
@@ -307,8 +308,8 @@ static int target_find(struct apply *a, const Sluice__Edge *edge, uint64_t *ret,
 		break;
 	default:
 		return refuse(out, SLUICE_E_INVAL,
-			"target kind %d; expected 0 (stream), 1 (queue) or 2 (router)",
-			(int)edge->target_kind);
+			      "target kind %d; expected 0 (stream), 1 (queue) or 2 (router)",
+			      (int)edge->target_kind);
 	}
 	return rc != SLUICE_E_NOT_FOUND ? rc
 					: refuse(out, rc, "target '%.200s' does not exist", edge->target);
@@ -328,7 +329,7 @@ static int router_find(struct apply *a, const char *name, struct router_ref *ret
 		return refuse(out, rc, "router '%.200s' does not exist", name);
 	if (rc == 0)
 		rc = topo_find(a->txn, a->gateway, TOPO_ROUTER, ret->id, &sluice__router_config__descriptor,
-			&message);
+			       &message);
 	if (rc == SLUICE_E_NOT_FOUND)
 		rc = SLUICE_E_CORRUPT;
 	if (rc != 0)
@@ -344,7 +345,7 @@ static const char *router_or_default(const char *name)
 }
 
 static int edge_check(struct apply *a, const Sluice__Edge *edge, struct router_ref *router, uint64_t *target,
-	struct outcome *out)
+		      struct outcome *out)
 {
 	int rc;
 
@@ -370,9 +371,9 @@ int router_bind_apply(struct apply *a, const Sluice__RouterBind *m, struct outco
 	if (rc != 0 || refused(out))
 		return rc;
 	rc = name_find(a->txn, a->gateway, NAME_EDGE,
-		edge_name(
-			buf, (uint32_t)m->edge->target_kind, target, router.id, text_slice(m->edge->pattern)),
-		&id);
+		       edge_name(buf, (uint32_t)m->edge->target_kind, target, router.id,
+				 text_slice(m->edge->pattern)),
+		       &id);
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	rc = room_check(a, 1, out);
@@ -397,12 +398,12 @@ int router_unbind_apply(struct apply *a, const Sluice__RouterUnbind *m, struct o
 
 	if (rc != 0 || refused(out))
 		return rc;
-	name = edge_name(
-		buf, (uint32_t)m->edge->target_kind, target, router.id, text_slice(m->edge->pattern));
+	name = edge_name(buf, (uint32_t)m->edge->target_kind, target, router.id,
+			 text_slice(m->edge->pattern));
 	rc = name_find(a->txn, a->gateway, NAME_EDGE, name, &id);
 	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, rc, "there is no such edge from router '%.100s' to '%.100s'",
-			router_or_default(m->edge->router), m->edge->target);
+			      router_or_default(m->edge->router), m->edge->target);
 	if (rc == 0)
 		rc = edge_drop(a, name, id);
 	return rc != 0 ? rc : topo_changed(a);
@@ -423,10 +424,11 @@ static int config_check(struct apply *a, const Sluice__RouterConfig *config, uin
 		return refuse(out, rc, "router name: %s", why);
 	if ((uint32_t)config->kind > SLUICE__ROUTER_KIND__ROUTER_FANOUT)
 		return refuse(out, SLUICE_E_INVAL,
-			"kind is %d; expected 0 (subject), 1 (direct) or 2 (fanout)", (int)config->kind);
+			      "kind is %d; expected 0 (subject), 1 (direct) or 2 (fanout)",
+			      (int)config->kind);
 	if (strlen(config->description) > LIMIT_TEXT_BYTES_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "description is longer than %llu bytes",
-			(unsigned long long)LIMIT_TEXT_BYTES_MAX);
+			      (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	if (config->alternate[0] == 0)
 		return 0;
 	rc = name_find(a->txn, a->gateway, NAME_ROUTER, text_slice(config->alternate), &alternate);
@@ -445,8 +447,8 @@ int router_create_apply(struct apply *a, const Sluice__RouterCreate *m, struct o
 	rc = name_find(a->txn, a->gateway, NAME_ROUTER, text_slice(m->config->name), &id);
 	if (rc == 0)
 		return m->if_not_exists
-			? 0
-			: refuse(out, SLUICE_E_EXISTS, "router '%.200s' exists", m->config->name);
+			       ? 0
+			       : refuse(out, SLUICE_E_EXISTS, "router '%.200s' exists", m->config->name);
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	rc = counter_next(a, COUNTER_ROUTER, &id);
@@ -469,7 +471,8 @@ int router_alter_apply(struct apply *a, const Sluice__RouterAlter *m, struct out
 		return rc;
 	if ((uint32_t)m->config->kind != router.kind)
 		return refuse(out, SLUICE_E_CONFLICT,
-			"router '%.200s': the kind cannot change; create another router", m->config->name);
+			      "router '%.200s': the kind cannot change; create another router",
+			      m->config->name);
 	rc = config_check(a, m->config, router.id, out);
 	if (rc != 0 || refused(out))
 		return rc;
@@ -485,7 +488,7 @@ static int in_use_check(struct apply *a, uint64_t id, const char *name, struct o
 	for (size_t i = 0; rc == 0 && i < image->router_count; i++) {
 		if (image->routers[i].alternate == id)
 			return refuse(out, SLUICE_E_IN_USE, "router '%.100s' is the alternate of '%.100s'",
-				name, image->routers[i].name);
+				      name, image->routers[i].name);
 	}
 	return rc;
 }
@@ -502,9 +505,9 @@ static int edges_drop_from(struct apply *a, uint64_t router)
 
 		if (edge->router == router)
 			rc = edge_drop(a,
-				edge_name(buf, edge->target_kind, edge->target, router,
-					(struct sluice_slice){edge->pattern, edge->pattern_bytes}),
-				edge->id);
+				       edge_name(buf, edge->target_kind, edge->target, router,
+						 (struct sluice_slice){edge->pattern, edge->pattern_bytes}),
+				       edge->id);
 	}
 	return rc;
 }

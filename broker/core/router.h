@@ -23,10 +23,10 @@ struct image_edge {
 
 struct image_router {
 	uint64_t id;
-	uint32_t kind;      /* Sluice__RouterKind */
+	uint32_t kind;	    /* Sluice__RouterKind */
 	uint64_t alternate; /* 0: none */
-	char *name;         /* owned */
-	uint32_t root;      /* trie node */
+	char *name;	    /* owned */
+	uint32_t root;	    /* trie node */
 };
 
 struct router_image {

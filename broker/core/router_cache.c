@@ -16,9 +16,9 @@
 enum { SLOT_COUNT = 1024, SUBJECT_BYTES_CACHED = 255 };
 
 struct trie_node {
-	uint32_t star;  /* child for '*'; 0: none */
+	uint32_t star;	/* child for '*'; 0: none */
 	uint32_t edges; /* of patterns that end here; 1-based index of an edge, 0: none */
-	uint32_t rest;  /* of patterns that end with '>' behind here, and of a fanout's root */
+	uint32_t rest;	/* of patterns that end with '>' behind here, and of a fanout's root */
 };
 
 struct trie_child {
@@ -70,8 +70,8 @@ static int node_new(struct trie *trie, uint32_t *ret)
 	return 0;
 }
 
-static struct trie_child *child_place(
-	struct trie_child *children, size_t capacity, uint32_t parent, struct sluice_slice token)
+static struct trie_child *child_place(struct trie_child *children, size_t capacity, uint32_t parent,
+				      struct sluice_slice token)
 {
 	size_t at = crc32c(token.data, token.len) + parent * UINT32_C(2654435761);
 
@@ -81,7 +81,7 @@ static struct trie_child *child_place(
 		if (child->parent == 0)
 			return child;
 		if (child->parent == parent && child->token.len == token.len &&
-			memcmp(child->token.data, token.data, token.len) == 0)
+		    memcmp(child->token.data, token.data, token.len) == 0)
 			return child;
 	}
 }
@@ -111,8 +111,8 @@ static int children_grow(struct trie *trie)
 static uint32_t child_find(const struct trie *trie, uint32_t parent, struct sluice_slice token)
 {
 	return trie->child_capacity == 0
-		? 0
-		: child_place(trie->children, trie->child_capacity, parent, token)->node;
+		       ? 0
+		       : child_place(trie->children, trie->child_capacity, parent, token)->node;
 }
 
 static int child_get(struct trie *trie, uint32_t parent, struct sluice_slice token, uint32_t *ret)
@@ -236,8 +236,8 @@ static int router_add(struct router_image *image, struct store_txn *txn, uint64_
 	if (rc == 0)
 		rc = node_new(image->trie, &router.root);
 	if (rc == 0 && config->alternate[0] != 0)
-		rc = name_find(
-			txn, image->gateway, NAME_ROUTER, text_slice(config->alternate), &router.alternate);
+		rc = name_find(txn, image->gateway, NAME_ROUTER, text_slice(config->alternate),
+			       &router.alternate);
 	if (rc != 0)
 		return rc;
 	router.name = strdup(config->name);
@@ -262,7 +262,7 @@ static int edge_add(struct router_image *image, struct store_txn *txn, uint64_t 
 		rc = name_find(txn, image->gateway, NAME_ROUTER, text_slice(stored->router), &edge.router);
 	if (rc == 0)
 		rc = name_find(txn, image->gateway, kinds[edge.target_kind], text_slice(stored->target),
-			&edge.target);
+			       &edge.target);
 	if (rc != 0)
 		return rc;
 	edge.pattern = strdup(stored->pattern);
@@ -276,8 +276,9 @@ static int edge_add(struct router_image *image, struct store_txn *txn, uint64_t 
 }
 
 static int definitions_each(struct router_image *image, struct store_txn *txn, enum topo_kind kind,
-	const ProtobufCMessageDescriptor *descriptor,
-	int (*add)(struct router_image *image, struct store_txn *txn, uint64_t id, const void *message))
+			    const ProtobufCMessageDescriptor *descriptor,
+			    int (*add)(struct router_image *image, struct store_txn *txn, uint64_t id,
+				       const void *message))
 {
 	struct store_scan *scan;
 	struct sluice_slice found, value;
@@ -322,8 +323,8 @@ static int image_load(struct store_txn *txn, uint32_t gateway, uint64_t version,
 	if (image->trie == NULL || image->slots == NULL)
 		rc = SLUICE_E_NOMEM;
 	if (rc == 0)
-		rc = definitions_each(
-			image, txn, TOPO_ROUTER, &sluice__router_config__descriptor, router_add);
+		rc = definitions_each(image, txn, TOPO_ROUTER, &sluice__router_config__descriptor,
+				      router_add);
 	if (rc == 0)
 		rc = definitions_each(image, txn, TOPO_EDGE, &sluice__edge__descriptor, edge_add);
 	if (rc != 0) {
@@ -516,7 +517,7 @@ static void found_sort(struct router_cache *cache)
 }
 
 int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
-	const struct route_target **ret, size_t *ret_count)
+		 const struct route_target **ret, size_t *ret_count)
 {
 	struct router_cache *cache = a->core->routers;
 	struct router_image *image;
@@ -532,7 +533,7 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 	hash = crc32c(subject.data, subject.len) ^ (uint32_t)router * UINT32_C(2654435761);
 	slot = &image->slots[hash % SLOT_COUNT];
 	if (slot->router == router && slot->hash == hash && slot->subject_bytes == subject.len &&
-		memcmp(slot->subject, subject.data, subject.len) == 0) {
+	    memcmp(slot->subject, subject.data, subject.len) == 0) {
 		*ret = slot->targets;
 		*ret_count = slot->count;
 		return 0;

@@ -74,7 +74,7 @@ static int session_put(struct apply *a, uint64_t id, const struct session *sessi
 		memcpy(bytes + SESSION_FIXED_BYTES, session->name.data, session->name.len);
 	if (session->client.len > 0)
 		memcpy(bytes + SESSION_FIXED_BYTES + session->name.len, session->client.data,
-			session->client.len);
+		       session->client.len);
 	key_one(&key, a->gateway, id);
 	return store_put(a->txn, STORE_SESSION, key_slice(&key), (struct sluice_slice){bytes, size});
 }
@@ -86,7 +86,7 @@ int session_check(struct apply *a, uint64_t id, struct outcome *out)
 
 	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && session.ended))
 		return refuse(out, SLUICE_E_SESSION_GONE, "session %llu has ended; open a new one",
-			(unsigned long long)id);
+			      (unsigned long long)id);
 	return rc;
 }
 
@@ -120,7 +120,7 @@ struct owned_entry {
 /* Up to max entries of a session from `from` on; kind 0: of all kinds. Copied, so that the table may be
  * written. */
 static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret,
-	size_t max, size_t *ret_count)
+			size_t max, size_t *ret_count)
 {
 	size_t prefix = kind != 0 ? 13 : 12;
 	struct store_scan *scan;
@@ -138,7 +138,8 @@ static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, s
 		if (memcmp(found.data, from->bytes, prefix) != 0)
 			break;
 		ret[count++] = (struct owned_entry){((const uint8_t *)found.data)[12],
-			get_be64((const uint8_t *)found.data + 13), get_be64(value.data)};
+						    get_be64((const uint8_t *)found.data + 13),
+						    get_be64(value.data)};
 	}
 	store_scan_end(scan);
 	*ret_count = count;
@@ -146,7 +147,7 @@ static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, s
 }
 
 int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint32_t max,
-	int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user)
+		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user)
 {
 	struct owned_entry entries[GATHER];
 	size_t count = GATHER;
@@ -227,8 +228,10 @@ static int sessions_count(struct apply *a, int delta)
 /* The session must be open. */
 static int session_end(struct apply *a, uint64_t id)
 {
-	struct effect effect = {
-		.kind = FX_SESSION_ENDED, .command = a->position, .gateway = a->gateway, .id = id};
+	struct effect effect = {.kind = FX_SESSION_ENDED,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = id};
 	uint32_t work = END_AT_ONCE;
 	struct session session;
 	struct key key;
@@ -281,7 +284,7 @@ static int open_check(const struct cmd_session_open *m, struct outcome *out)
 	}
 	if (m->client.len > LIMIT_TEXT_BYTES_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "the client's text is %zu bytes; at most %llu",
-			m->client.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
+			      m->client.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	return 0;
 }
 
@@ -299,9 +302,9 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 {
 	struct effect effect = {.kind = FX_SESSION_OPENED, .command = a->position, .gateway = a->gateway};
 	struct session session = {.timeout_ms = timeout_within(m->timeout_ms),
-		.opened_ms = a->wall_ms,
-		.name = m->name,
-		.client = m->client};
+				  .opened_ms = a->wall_ms,
+				  .name = m->name,
+				  .client = m->client};
 	uint64_t id, older;
 	int rc = open_check(m, out);
 
@@ -348,7 +351,8 @@ int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t id, stru
 }
 
 int core_session_each(struct store_txn *txn,
-	int (*each)(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms), void *user)
+		      int (*each)(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms),
+		      void *user)
 {
 	struct store_scan *scan;
 	struct sluice_slice found, value;
@@ -361,7 +365,7 @@ int core_session_each(struct store_txn *txn,
 		rc = found.len == 12 ? session_decode(value, &session) : SLUICE_E_CORRUPT;
 		if (rc == 0 && !session.ended)
 			rc = each(user, get_be32(found.data), get_be64((const uint8_t *)found.data + 4),
-				session.timeout_ms);
+				  session.timeout_ms);
 		if (rc != 0)
 			break;
 	}

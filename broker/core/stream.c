@@ -29,7 +29,7 @@ static int config_check(const Sluice__StreamConfig *config, struct outcome *out)
 		return refuse(out, rc, "stream name: %s", why);
 	if (strlen(config->description) > LIMIT_TEXT_BYTES_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "description is longer than %llu bytes",
-			(unsigned long long)LIMIT_TEXT_BYTES_MAX);
+			      (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	return 0;
 }
 
@@ -63,8 +63,8 @@ int stream_create_apply(struct apply *a, const Sluice__StreamCreate *m, struct o
 	rc = name_find(a->txn, a->gateway, NAME_STREAM, text_slice(config->name), &id);
 	if (rc == 0)
 		return m->if_not_exists
-			? 0
-			: refuse(out, SLUICE_E_EXISTS, "stream '%.200s' exists", config->name);
+			       ? 0
+			       : refuse(out, SLUICE_E_EXISTS, "stream '%.200s' exists", config->name);
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	rc = router_subjects_check(a, config->subjects, config->n_subjects, out);
@@ -79,13 +79,13 @@ int stream_create_apply(struct apply *a, const Sluice__StreamCreate *m, struct o
 	if (rc == 0)
 		rc = log_cell_put(a, id, &cell);
 	if (rc == 0)
-		rc = router_subjects_bind(
-			a, config->subjects, config->n_subjects, SLUICE__TARGET_KIND__TARGET_STREAM, id);
+		rc = router_subjects_bind(a, config->subjects, config->n_subjects,
+					  SLUICE__TARGET_KIND__TARGET_STREAM, id);
 	return rc != 0 ? rc : topo_changed(a);
 }
 
-static int stream_named(
-	struct apply *a, const char *name, uint64_t *ret_id, struct log_cell *ret_cell, struct outcome *out)
+static int stream_named(struct apply *a, const char *name, uint64_t *ret_id, struct log_cell *ret_cell,
+			struct outcome *out)
 {
 	int rc = name_find(a->txn, a->gateway, NAME_STREAM, text_slice(name), ret_id);
 
@@ -109,7 +109,7 @@ int stream_alter_apply(struct apply *a, const Sluice__StreamAlter *m, struct out
 		return rc;
 	if (m->config->n_subjects > 0)
 		return refuse(out, SLUICE_E_INVAL,
-			"subjects are bound and unbound by the router; expected none here");
+			      "subjects are bound and unbound by the router; expected none here");
 	cell_configure(&cell, m->config);
 	/* A timer that waits for the old age is void: it fires, and finds another due time. */
 	cell.timer_due = 0;
@@ -162,17 +162,17 @@ int stream_append(struct apply *a, uint64_t stream, const struct append_spec *sp
 	if (rc != 0)
 		return rc;
 	info.segment = (struct segment){.base = cell.next,
-		.last = cell.next + spec->count - 1,
-		.count = spec->count,
-		.time_ms = spec->time_ms,
-		.time_max_ms = time_add(spec->time_ms, spec->time_delta_max_ms),
-		.codec = spec->codec,
-		.raw_bytes = spec->raw_bytes,
-		.producer = spec->producer,
-		.epoch = spec->epoch,
-		.first_seq = spec->first_seq,
-		.subject = spec->subject,
-		.payload = spec->payload};
+					.last = cell.next + spec->count - 1,
+					.count = spec->count,
+					.time_ms = spec->time_ms,
+					.time_max_ms = time_add(spec->time_ms, spec->time_delta_max_ms),
+					.codec = spec->codec,
+					.raw_bytes = spec->raw_bytes,
+					.producer = spec->producer,
+					.epoch = spec->epoch,
+					.first_seq = spec->first_seq,
+					.subject = spec->subject,
+					.payload = spec->payload};
 	*ret_offset = cell.next;
 	cell.next += spec->count;
 	rc = segment_append(a, stream, &cell, &info);
@@ -218,8 +218,9 @@ int stream_grown(struct apply *a, uint64_t stream)
 int stream_grown_emit(struct core *core, struct store_txn *txn, struct effects *effects)
 {
 	for (size_t i = 0; i < core->grown_count; i++) {
-		struct effect effect = {
-			.kind = FX_LOG_GROWN, .gateway = core->grown[i].gateway, .id = core->grown[i].stream};
+		struct effect effect = {.kind = FX_LOG_GROWN,
+					.gateway = core->grown[i].gateway,
+					.id = core->grown[i].stream};
 		struct log_cell cell;
 		int rc = log_cell_get(txn, effect.gateway, effect.id, &cell);
 
@@ -235,8 +236,8 @@ int stream_grown_emit(struct core *core, struct store_txn *txn, struct effects *
 	return 0;
 }
 
-int core_stream_find(
-	struct store_txn *txn, uint32_t gateway, struct sluice_slice name, struct stream_ref *ret)
+int core_stream_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
+		     struct stream_ref *ret)
 {
 	struct log_cell cell;
 	uint64_t id;
@@ -245,8 +246,10 @@ int core_stream_find(
 	if (rc == 0)
 		rc = log_cell_get(txn, gateway, id, &cell);
 	if (rc == 0)
-		*ret = (struct stream_ref){
-			.id = id, .log = id, .first_offset = cell.first, .next_offset = cell.next};
+		*ret = (struct stream_ref){.id = id,
+					   .log = id,
+					   .first_offset = cell.first,
+					   .next_offset = cell.next};
 	return rc;
 }
 
@@ -260,8 +263,8 @@ static struct sluice_slice cursor_name(char *buf, uint64_t stream, struct sluice
 	return (struct sluice_slice){buf, (size_t)prefix + name.len};
 }
 
-static int cursor_get(
-	struct store_txn *txn, uint32_t gateway, uint64_t stream, uint64_t cursor, uint64_t *ret_offset)
+static int cursor_get(struct store_txn *txn, uint32_t gateway, uint64_t stream, uint64_t cursor,
+		      uint64_t *ret_offset)
 {
 	struct sluice_slice value;
 	struct key key;
@@ -277,7 +280,7 @@ static int cursor_get(
 }
 
 int core_cursor_find(struct store_txn *txn, uint32_t gateway, uint64_t stream, struct sluice_slice name,
-	uint64_t *ret_offset)
+		     uint64_t *ret_offset)
 {
 	char buf[CURSOR_NAME_MAX + 1];
 	uint64_t cursor;
@@ -300,8 +303,8 @@ static int cursor_put(struct apply *a, uint64_t stream, uint64_t cursor, uint64_
 	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});
 }
 
-static int cursor_move(
-	struct apply *a, const Sluice__CursorSet *m, uint64_t stream, uint64_t cursor, struct outcome *out)
+static int cursor_move(struct apply *a, const Sluice__CursorSet *m, uint64_t stream, uint64_t cursor,
+		       struct outcome *out)
 {
 	uint64_t offset;
 	int rc = cursor_get(a->txn, a->gateway, stream, cursor, &offset);
@@ -310,8 +313,8 @@ static int cursor_move(
 		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
 	if (m->offset < offset && !m->back)
 		return refuse(out, SLUICE_E_CONFLICT,
-			"cursor '%.100s' is at %llu already; it goes back to %llu only with 'back'",
-			m->cursor, (unsigned long long)offset, (unsigned long long)m->offset);
+			      "cursor '%.100s' is at %llu already; it goes back to %llu only with 'back'",
+			      m->cursor, (unsigned long long)offset, (unsigned long long)m->offset);
 	return cursor_put(a, stream, cursor, m->offset);
 }
 
@@ -331,8 +334,8 @@ int cursor_set_apply(struct apply *a, const Sluice__CursorSet *m, struct outcome
 		return refuse(out, rc, "cursor name: %s", why);
 	if (m->offset > cell.next)
 		return refuse(out, SLUICE_E_INVAL,
-			"offset %llu is behind the end of stream '%.100s'; at most %llu",
-			(unsigned long long)m->offset, m->stream, (unsigned long long)cell.next);
+			      "offset %llu is behind the end of stream '%.100s'; at most %llu",
+			      (unsigned long long)m->offset, m->stream, (unsigned long long)cell.next);
 	name = cursor_name(buf, stream, text_slice(m->cursor));
 	rc = name_find(a->txn, a->gateway, NAME_CURSOR, name, &cursor);
 	if (rc == 0)

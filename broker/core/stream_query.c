@@ -138,9 +138,9 @@ static int cursors_fill(struct query *q, Sluice__StreamInfo *info)
 			rc = SLUICE_E_CORRUPT;
 		else
 			rc = cursor_row(q, info,
-				(struct sluice_slice){
-					(const uint8_t *)found.data + key.len, found.len - key.len},
-				get_be64(value.data));
+					(struct sluice_slice){(const uint8_t *)found.data + key.len,
+							      found.len - key.len},
+					get_be64(value.data));
 		if (rc != 0)
 			break;
 	}

@@ -36,7 +36,7 @@ static int segment_drop(struct apply *a, uint64_t log, struct log_cell *cell, co
 static bool is_too_old(const struct apply *a, const struct log_cell *cell, const struct segment_info *info)
 {
 	return cell->max_age_ms != 0 && a->wall_ms >= info->append_ms &&
-		a->wall_ms - info->append_ms >= cell->max_age_ms;
+	       a->wall_ms - info->append_ms >= cell->max_age_ms;
 }
 
 static int retention_arm(struct apply *a, uint64_t stream, struct log_cell *cell, uint64_t due)
@@ -75,19 +75,18 @@ static int trim(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_
 
 		/* With an age bound the oldest segment has to be looked at, once per run, if no timer
 		 * waits for it. */
-		if (!over &&
-			(cell->max_age_ms == 0 ||
-				(is_first && cell->timer_due != 0 && cell->timer_due > a->mono_ms)))
+		if (!over && (cell->max_age_ms == 0 ||
+			      (is_first && cell->timer_due != 0 && cell->timer_due > a->mono_ms)))
 			return 0;
 		rc = oldest(a, stream, cell, &info);
 		if (rc != 0)
 			return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 		if (info.segment.last >= cell->first && !is_too_old(a, cell, &info) &&
-			(cell->max_bytes == 0 || cell->bytes <= cell->max_bytes ||
-				info.segment.last + 1 == cell->next))
+		    (cell->max_bytes == 0 || cell->bytes <= cell->max_bytes ||
+		     info.segment.last + 1 == cell->next))
 			return cell->max_age_ms == 0
-				? 0
-				: retention_arm(a, stream, cell, age_due(a, cell, &info));
+				       ? 0
+				       : retention_arm(a, stream, cell, age_due(a, cell, &info));
 		if (*io_work == 0) {
 			*ret_rest = true;
 			return 0;
@@ -102,8 +101,10 @@ static int trim(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_
 
 int retention_run(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_t *io_work)
 {
-	struct effect effect = {
-		.kind = FX_LOG_TRIMMED, .command = a->position, .gateway = a->gateway, .id = stream};
+	struct effect effect = {.kind = FX_LOG_TRIMMED,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = stream};
 	uint64_t first = cell->first;
 	bool rest;
 	int rc;
@@ -137,8 +138,8 @@ int stream_retention_fire(struct apply *a, uint64_t stream, uint64_t due, uint32
 /* ---- deleted streams ---- */
 
 /* Deletes the records of a table that start with a prefix. *ret_done false: the work is spent. */
-static int drop_prefix(
-	struct apply *a, enum store_table table, const struct key *prefix, uint32_t *io_work, bool *ret_done)
+static int drop_prefix(struct apply *a, enum store_table table, const struct key *prefix, uint32_t *io_work,
+		       bool *ret_done)
 {
 	struct store_scan *scan;
 	struct sluice_slice found, value;
@@ -150,9 +151,8 @@ static int drop_prefix(
 	while (rc == 0 && *io_work > 0) {
 		rc = store_scan_next(scan, &found, &value);
 		if (rc == SLUICE_E_NOT_FOUND ||
-			(rc == 0 &&
-				(found.len < prefix->len ||
-					memcmp(found.data, prefix->bytes, prefix->len) != 0))) {
+		    (rc == 0 &&
+		     (found.len < prefix->len || memcmp(found.data, prefix->bytes, prefix->len) != 0))) {
 			*ret_done = true;
 			rc = 0;
 			break;
@@ -180,8 +180,8 @@ int stream_sweep(struct apply *a, uint64_t stream, uint32_t *io_work, bool *ret_
 	if (rc != 0 || !*ret_done)
 		return rc;
 	key_name(&key, a->gateway, NAME_CURSOR,
-		(struct sluice_slice){
-			name, (size_t)snprintf(name, sizeof(name), "%llu/", (unsigned long long)stream)});
+		 (struct sluice_slice){name, (size_t)snprintf(name, sizeof(name), "%llu/",
+							      (unsigned long long)stream)});
 	rc = drop_prefix(a, STORE_NAME, &key, io_work, ret_done);
 	if (rc != 0 || !*ret_done)
 		return rc;

@@ -31,15 +31,15 @@ int log_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t log, struct l
 		return SLUICE_E_CORRUPT;
 	at = value.data;
 	*ret = (struct log_cell){.deleted = at[0] != 0,
-		.first = get_be64(at + 1),
-		.next = get_be64(at + 9),
-		.base = get_be64(at + 17),
-		.bytes = get_be64(at + 25),
-		.time_max_ms = get_be64(at + 33),
-		.max_age_ms = get_be64(at + 41),
-		.max_bytes = get_be64(at + 49),
-		.max_events = get_be64(at + 57),
-		.timer_due = get_be64(at + 65)};
+				 .first = get_be64(at + 1),
+				 .next = get_be64(at + 9),
+				 .base = get_be64(at + 17),
+				 .bytes = get_be64(at + 25),
+				 .time_max_ms = get_be64(at + 33),
+				 .max_age_ms = get_be64(at + 41),
+				 .max_bytes = get_be64(at + 49),
+				 .max_events = get_be64(at + 57),
+				 .timer_due = get_be64(at + 65)};
 	return 0;
 }
 
@@ -68,8 +68,8 @@ uint64_t time_add(uint64_t base_ms, int64_t delta_ms)
 {
 	if (delta_ms < 0)
 		return base_ms < (uint64_t) - (delta_ms + 1) + 1
-			? 0
-			: base_ms - ((uint64_t) - (delta_ms + 1) + 1);
+			       ? 0
+			       : base_ms - ((uint64_t) - (delta_ms + 1) + 1);
 	return base_ms > UINT64_MAX - (uint64_t)delta_ms ? UINT64_MAX : base_ms + (uint64_t)delta_ms;
 }
 
@@ -120,27 +120,28 @@ int segment_decode(struct sluice_slice value, uint64_t base, struct segment_info
 	if (value.len < SEGMENT_HEADER_BYTES + subject)
 		return SLUICE_E_CORRUPT;
 	*segment = (struct segment){.base = base,
-		.last = base + get_be32(at + 12),
-		.count = get_be32(at + 8),
-		.time_ms = get_be64(at + 16),
-		.time_max_ms = get_be64(at + 24),
-		.codec = at[2],
-		.raw_bytes = get_be32(at + 60),
-		.producer = get_be64(at + 48),
-		.epoch = get_be32(at + 56),
-		.first_seq = get_be64(at + 64),
-		.subject = {at + SEGMENT_HEADER_BYTES, subject},
-		.payload = {at + SEGMENT_HEADER_BYTES + subject, value.len - SEGMENT_HEADER_BYTES - subject}};
+				    .last = base + get_be32(at + 12),
+				    .count = get_be32(at + 8),
+				    .time_ms = get_be64(at + 16),
+				    .time_max_ms = get_be64(at + 24),
+				    .codec = at[2],
+				    .raw_bytes = get_be32(at + 60),
+				    .producer = get_be64(at + 48),
+				    .epoch = get_be32(at + 56),
+				    .first_seq = get_be64(at + 64),
+				    .subject = {at + SEGMENT_HEADER_BYTES, subject},
+				    .payload = {at + SEGMENT_HEADER_BYTES + subject,
+						value.len - SEGMENT_HEADER_BYTES - subject}};
 	ret->log_time_max_ms = get_be64(at + 32);
 	ret->append_ms = get_be64(at + 40);
 	ret->stored_bytes = value.len;
 	return get_be32(at + SEGMENT_CRC_AT) == segment_crc(at, segment->subject, segment->payload)
-		? 0
-		: SLUICE_E_CORRUPT;
+		       ? 0
+		       : SLUICE_E_CORRUPT;
 }
 
-int segment_find(
-	struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset, struct segment_info *ret)
+int segment_find(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset,
+		 struct segment_info *ret)
 {
 	struct store_scan *scan;
 	struct sluice_slice found, value;
@@ -171,8 +172,8 @@ int segment_find(
 	return rc;
 }
 
-int core_segment_read(
-	struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset, struct segment *ret)
+int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset,
+		      struct segment *ret)
 {
 	struct segment_info info;
 	int rc = segment_find(txn, gateway, log, offset, &info);
@@ -202,7 +203,7 @@ static int seek_within(const struct segment *segment, uint64_t from, uint64_t ti
 	while (rc == 0 && rest.len > 0) {
 		rc = envelope_next(&rest, &envelope, &why);
 		if (rc == 0 && offset >= from &&
-			time_add(segment->time_ms, envelope.time_delta_ms) >= time_ms)
+		    time_add(segment->time_ms, envelope.time_delta_ms) >= time_ms)
 			break;
 		offset++;
 	}
@@ -214,7 +215,7 @@ static int seek_within(const struct segment *segment, uint64_t from, uint64_t ti
 /* The running maximum grows along the log: the first segment at which it reaches time_ms has the first
  * event that is not older. */
 static int seek_segment(struct store_txn *txn, uint32_t gateway, uint64_t log, const struct log_cell *cell,
-	uint64_t time_ms, uint64_t *ret_offset)
+			uint64_t time_ms, uint64_t *ret_offset)
 {
 	uint64_t low = cell->base, high = cell->next;
 	struct segment_info info;
@@ -234,8 +235,8 @@ static int seek_segment(struct store_txn *txn, uint32_t gateway, uint64_t log, c
 	return 0;
 }
 
-int core_stream_seek_time(
-	struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t time_ms, uint64_t *ret_offset)
+int core_stream_seek_time(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t time_ms,
+			  uint64_t *ret_offset)
 {
 	struct segment_info info;
 	struct log_cell cell;

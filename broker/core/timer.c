@@ -62,7 +62,7 @@ static int due_collect(struct apply *a, struct due_timer *ret, size_t max, size_
 			break;
 		}
 		if (get_be32(found.data) != a->gateway ||
-			get_be64((const uint8_t *)found.data + 4) > a->mono_ms)
+		    get_be64((const uint8_t *)found.data + 4) > a->mono_ms)
 			break;
 		memcpy(ret[count++].key, found.data, TIMER_KEY_BYTES);
 	}

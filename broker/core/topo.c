@@ -22,7 +22,7 @@ int topo_put(struct apply *a, enum topo_kind kind, uint64_t id, const ProtobufCM
 }
 
 int topo_find(struct store_txn *txn, uint32_t gateway, enum topo_kind kind, uint64_t id,
-	const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **ret)
+	      const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **ret)
 {
 	ProtobufCMessage *message;
 	struct sluice_slice value;

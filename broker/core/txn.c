@@ -60,9 +60,9 @@ int txn_publish_apply(struct apply *a, const Sluice__TxnPublish *m, struct outco
 {
 	struct frame_publish publish = {.count = 1, .flags = m->mandatory ? PUBLISH_MANDATORY : 0};
 	struct envelope envelope = {.body = {m->body.data, m->body.len},
-		.key = {m->key.data, m->key.len},
-		.id = {m->id.data, m->id.len},
-		.priority = (uint8_t)m->priority};
+				    .key = {m->key.data, m->key.len},
+				    .id = {m->id.data, m->id.len},
+				    .priority = (uint8_t)m->priority};
 	uint8_t *headers = NULL, *encoded = NULL;
 	int rc = txn_target(m, &publish, out);
 
@@ -100,10 +100,10 @@ struct txn_ack {
 static int txn_ack_apply(struct apply *a, const struct txn_ack *m, struct outcome *out)
 {
 	struct cmd_ack ack = {.token = m->token,
-		.op = m->op,
-		.value_ms = m->delay_ms,
-		.run_count = 1,
-		.reason = text_slice(m->reason)};
+			      .op = m->op,
+			      .value_ms = m->delay_ms,
+			      .run_count = 1,
+			      .reason = text_slice(m->reason)};
 	uint8_t run[FRAME_RUN_BYTES];
 	struct queue_ref queue;
 	int rc = core_queue_find(a->txn, a->gateway, text_slice(m->queue), &queue);
@@ -120,8 +120,8 @@ static int txn_ack_apply(struct apply *a, const struct txn_ack *m, struct outcom
 	/* By itself a late ack settles what is still held; a transaction stands on all of it. */
 	if (rc == 0 && !refused(out) && out->count != m->count)
 		return refuse(out, SLUICE_E_STALE_TOKEN,
-			"only %u of %u items are still held under token %llu", out->count, m->count,
-			(unsigned long long)m->token);
+			      "only %u of %u items are still held under token %llu", out->count, m->count,
+			      (unsigned long long)m->token);
 	return rc;
 }
 
@@ -134,14 +134,15 @@ static int op_apply(struct apply *a, const Sluice__TxnOp *op, struct outcome *ou
 		return txn_publish_apply(a, op->publish, out);
 	case SLUICE__TXN_OP__OP_ACK:
 		return txn_ack_apply(a,
-			&(struct txn_ack){op->ack->queue, op->ack->token, op->ack->first_seq, op->ack->count,
-				ACK_DONE, 0, ""},
-			out);
+				     &(struct txn_ack){op->ack->queue, op->ack->token, op->ack->first_seq,
+						       op->ack->count, ACK_DONE, 0, ""},
+				     out);
 	case SLUICE__TXN_OP__OP_NACK:
 		return txn_ack_apply(a,
-			&(struct txn_ack){op->nack->queue, op->nack->token, op->nack->first_seq,
-				op->nack->count, ACK_NACK, op->nack->delay_ms, op->nack->reason},
-			out);
+				     &(struct txn_ack){op->nack->queue, op->nack->token, op->nack->first_seq,
+						       op->nack->count, ACK_NACK, op->nack->delay_ms,
+						       op->nack->reason},
+				     out);
 	case SLUICE__TXN_OP__OP_JOB_SUBMIT:
 		return job_submit_apply(a, op->job_submit, out);
 	case SLUICE__TXN_OP__OP_JOB_INTENT:
@@ -171,9 +172,9 @@ static int ops_apply(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 		if (rc != 0)
 			return rc;
 		if (!refused(&op) && op.kind == OUT_REPORTED &&
-			op.disposition == SLUICE__DISPOSITION__PUT_IN_QUARANTINE)
-			(void)refuse(
-				&op, SLUICE_E_QUARANTINED, "the report is stale or illegal: %.200s", op.text);
+		    op.disposition == SLUICE__DISPOSITION__PUT_IN_QUARANTINE)
+			(void)refuse(&op, SLUICE_E_QUARANTINED, "the report is stale or illegal: %.200s",
+				     op.text);
 		if (refused(&op)) {
 			out->code = op.code;
 			out->count = (uint32_t)(i + 1);
@@ -193,7 +194,7 @@ static int txn_run(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 		return refuse(out, SLUICE_E_INVAL, "the transaction has no operations");
 	if (m->n_ops > LIMIT_TXN_OPS_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "the transaction has %zu operations; at most %llu",
-			m->n_ops, (unsigned long long)LIMIT_TXN_OPS_MAX);
+			      m->n_ops, (unsigned long long)LIMIT_TXN_OPS_MAX);
 	rc = store_savepoint(a->txn);
 	if (rc != 0)
 		return rc;

@@ -89,7 +89,8 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 		if (submission->forced_code != 0)
 			continue;
 		trouble->submission = submission;
-		rc = origin_add(batch, submission->sink, submission->tag, submission->sink == NULL ? ORIGIN_NONE : ORIGIN_REQUEST);
+		rc = origin_add(batch, submission->sink, submission->tag,
+				submission->sink == NULL ? ORIGIN_NONE : ORIGIN_REQUEST);
 		if (rc == 0)
 			rc = core_apply(engine->core, txn, &submission->command, batch->release->effects);
 		if (rc != 0)
@@ -99,7 +100,8 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 	return 0;
 }
 
-static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch_clock clock, struct trouble *trouble)
+static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch_clock clock,
+		      struct trouble *trouble)
 {
 	struct cmd_tick tick = {.work_max = engine->config.tick_work_max};
 	struct command command = {.type = COMMAND_TICK, .body = &tick};
@@ -141,7 +143,8 @@ static int claim_note_add(struct batch *batch, const struct consumer *consumer)
 		batch->claims = claims;
 		batch->claim_capacity = capacity;
 	}
-	batch->claims[batch->claim_count++] = (struct claim_note){consumer->key, consumer->spec.credit, consumer->resume};
+	batch->claims[batch->claim_count++] =
+		(struct claim_note){consumer->key, consumer->spec.credit, consumer->resume};
 	return 0;
 }
 
@@ -193,7 +196,8 @@ static void claims_undo(struct engine *engine)
 			continue;
 		consumer->spec.credit = note->credit;
 		consumer->resume = note->resume;
-		demand_queue_ready(&engine->demand, (uint32_t)consumer->queue->key.gateway, consumer->queue->key.queue);
+		demand_queue_ready(&engine->demand, (uint32_t)consumer->queue->key.gateway,
+				   consumer->queue->key.queue);
 	}
 }
 
@@ -224,7 +228,8 @@ static int add_forced_replies(struct batch *batch)
 	return 0;
 }
 
-static int apply_all(struct engine *engine, struct store_txn *txn, struct batch_clock clock, struct trouble *trouble)
+static int apply_all(struct engine *engine, struct store_txn *txn, struct batch_clock clock,
+		     struct trouble *trouble)
 {
 	int rc = core_batch_begin(engine->core, txn, clock);
 
@@ -266,8 +271,10 @@ static void hear_committed(struct engine *engine, struct batch_clock clock)
 		switch (effect->kind) {
 		case FX_SESSION_OPENED:
 			/* Without memory for its heartbeat a session would live for ever; it still ends with the next boot. */
-			if (heartbeats_add(&engine->heartbeats, effect->gateway, effect->id, effect->lease_ms, clock.mono_ms) != 0)
-				log_line(LOG_LEVEL_ERROR, log_id("engine.no_memory", "no memory for a session's heartbeat"),
+			if (heartbeats_add(&engine->heartbeats, effect->gateway, effect->id, effect->lease_ms,
+					   clock.mono_ms) != 0)
+				log_line(LOG_LEVEL_ERROR,
+					 log_id("engine.no_memory", "no memory for a session's heartbeat"),
 					 log_u64("session", effect->id));
 			break;
 		case FX_SESSION_ENDED:
@@ -308,7 +315,8 @@ static bool refuse_for(struct engine *engine, int rc, const struct trouble *trou
 	bool marked = false;
 
 	if (rc == SLUICE_E_CORRUPT) {
-		log_line(LOG_LEVEL_ERROR, log_id("store.corrupt", "a stored record is damaged; what needs it is refused"),
+		log_line(LOG_LEVEL_ERROR,
+			 log_id("store.corrupt", "a stored record is damaged; what needs it is refused"),
 			 log_str("record", store_last_error()));
 		if (trouble->submission != NULL) {
 			trouble->submission->forced_code = rc;
@@ -328,7 +336,7 @@ static bool refuse_for(struct engine *engine, int rc, const struct trouble *trou
 		return false;
 	engine->gate.state = HEADROOM_PUBLISH_STOPPED;
 	engine->gate.forced = true;
-	for (int class = HEADROOM_PUBLISH; class <= HEADROOM_REPORT && !marked; class++) {
+	for (int class = HEADROOM_PUBLISH; class <= HEADROOM_REPORT && !marked; class ++) {
 		for (size_t i = 0; i < batch->count; i++) {
 			struct submission *submission = batch->submissions[i];
 			const struct command_spec *spec = command_spec(submission->command.type);
@@ -345,7 +353,8 @@ static bool refuse_for(struct engine *engine, int rc, const struct trouble *trou
 static int run_once(struct engine *engine, struct batch_clock clock, struct trouble *trouble)
 {
 	struct store_txn *txn = NULL;
-	const uint64_t deadline_ms = engine->next_deadline_ms; /* of what is committed: a TICK that is undone is still due */
+	const uint64_t deadline_ms =
+		engine->next_deadline_ms; /* of what is committed: a TICK that is undone is still due */
 	int rc;
 
 	memset(trouble, 0, sizeof(*trouble));

@@ -17,7 +17,8 @@ void demand_init(struct demand *demand)
 
 static bool wants(const struct consumer *consumer)
 {
-	return !consumer->paused && (consumer->resume || (consumer->spec.credit > 0 && consumer->queue->maybe_ready));
+	return !consumer->paused &&
+	       (consumer->resume || (consumer->spec.credit > 0 && consumer->queue->maybe_ready));
 }
 
 static void unlist(struct demand *demand, struct demand_queue *queue)
@@ -174,7 +175,9 @@ struct consumer *demand_next(struct demand *demand, struct command *ret_command,
 		ret_claim->queue = queue->key.queue;
 		ret_claim->lease_ms = consumer->spec.lease_ms;
 		ret_claim->flags = consumer->spec.claim_flags;
-		ret_claim->max = consumer->spec.credit < LIMIT_GRANT_ITEMS_MAX ? consumer->spec.credit : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
+		ret_claim->max = consumer->spec.credit < LIMIT_GRANT_ITEMS_MAX
+					 ? consumer->spec.credit
+					 : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
 		if (consumer->resume) {
 			ret_claim->flags |= CLAIM_RESUME;
 			ret_claim->max = (uint32_t)LIMIT_GRANT_ITEMS_MAX;
@@ -189,7 +192,8 @@ struct consumer *demand_next(struct demand *demand, struct command *ret_command,
 	return NULL;
 }
 
-void demand_claimed(struct demand *demand, struct consumer *consumer, const struct cmd_claim *claim, const struct outcome *outcome)
+void demand_claimed(struct demand *demand, struct consumer *consumer, const struct cmd_claim *claim,
+		    const struct outcome *outcome)
 {
 	struct demand_queue *queue = consumer->queue;
 	uint32_t got = outcome->code == 0 ? outcome->count : 0;

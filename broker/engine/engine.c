@@ -90,7 +90,8 @@ static int boot_store(struct engine *engine, struct batch_clock now)
 	return 0;
 }
 
-int engine_create(const struct engine_config *config, struct store *store, struct batch_clock now, struct engine **ret)
+int engine_create(const struct engine_config *config, struct store *store, struct batch_clock now,
+		  struct engine **ret)
 {
 	struct engine *engine = calloc(1, sizeof(*engine));
 	int rc;
@@ -104,8 +105,10 @@ int engine_create(const struct engine_config *config, struct store *store, struc
 		engine->config.inbox_bytes_max = 64ull << 20;
 	if (engine->config.tick_work_max == 0)
 		engine->config.tick_work_max = 1000;
-	engine->gate.publish_stop_percent = config->publish_stop_percent != 0 ? config->publish_stop_percent : 80;
-	engine->gate.report_stop_percent = config->report_stop_percent != 0 ? config->report_stop_percent : 95;
+	engine->gate.publish_stop_percent =
+		config->publish_stop_percent != 0 ? config->publish_stop_percent : 80;
+	engine->gate.report_stop_percent =
+		config->report_stop_percent != 0 ? config->report_stop_percent : 95;
 	engine->store = store;
 	engine->next_deadline_ms = UINT64_MAX;
 	engine->heartbeats.next_ms = UINT64_MAX;
@@ -173,7 +176,8 @@ static void hear_note(struct engine *engine, const struct note *note, uint64_t m
 	switch (note->kind) {
 	case NOTE_CONSUMER_OPEN:
 		if (demand_open(&engine->demand, spec) != 0)
-			log_line(LOG_LEVEL_ERROR, log_id("engine.no_memory", "no memory for a consumer"), log_u64("queue", spec->queue));
+			log_line(LOG_LEVEL_ERROR, log_id("engine.no_memory", "no memory for a consumer"),
+				 log_u64("queue", spec->queue));
 		break;
 	case NOTE_CONSUMER_CREDIT:
 		demand_credit(&engine->demand, spec->sink, spec->tag, spec->credit);
@@ -188,7 +192,8 @@ static void hear_note(struct engine *engine, const struct note *note, uint64_t m
 		heartbeats_attach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag);
 		break;
 	case NOTE_SESSION_DETACH:
-		heartbeats_detach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag, note->idle_ms, mono_ms);
+		heartbeats_detach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag,
+				  note->idle_ms, mono_ms);
 		break;
 	}
 }
@@ -229,7 +234,9 @@ static int batch_take(struct engine *engine, struct lane *lane)
 	bool first = true;
 
 	/* A lane's first always enters: a large publish would otherwise wait as long as any control command comes, and all behind it. */
-	for (; lane->head != NULL && (first || batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max); first = false) {
+	for (; lane->head != NULL &&
+	       (first || batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max);
+	     first = false) {
 		struct submission *submission = lane->head;
 		const struct command_spec *spec = command_spec(submission->command.type);
 		int rc = batch_add(batch, submission);
@@ -263,14 +270,18 @@ static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
 	struct beat *beat;
 
 	/* The rest stays due, and the next batch follows at once. */
-	for (int n = 0; n < EXPIRIES_PER_BATCH_MAX && (beat = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL; n++) {
+	for (int n = 0;
+	     n < EXPIRIES_PER_BATCH_MAX && (beat = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL;
+	     n++) {
 		struct expiry *expiry = calloc(1, sizeof(*expiry));
 		int rc;
 
 		if (expiry == NULL)
 			return SLUICE_E_NOMEM;
 		expiry->body.session = beat->key.session;
-		expiry->submission.command = (struct command){.type = COMMAND_SESSION_EXPIRE, .gateway = (uint32_t)beat->key.gateway, .body = &expiry->body};
+		expiry->submission.command = (struct command){.type = COMMAND_SESSION_EXPIRE,
+							      .gateway = (uint32_t)beat->key.gateway,
+							      .body = &expiry->body};
 		expiry->submission.destroy = expiry_destroy;
 		rc = batch_add(&engine->batch, &expiry->submission);
 		if (rc != 0) {
@@ -296,16 +307,19 @@ static void headroom_check(struct engine *engine, uint64_t mono_ms)
 	if (engine->gate.state == before)
 		return;
 	log_line(engine->gate.state == HEADROOM_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
-		 log_id("engine.headroom", engine->gate.state == HEADROOM_OK ? "there is room again" : "the store is filling up"),
+		 log_id("engine.headroom", engine->gate.state == HEADROOM_OK ? "there is room again"
+									     : "the store is filling up"),
 		 log_u64("used_bytes", facts.used_bytes), log_u64("map_bytes", facts.map_bytes),
 		 log_u64("disk_free_bytes", facts.disk_free_bytes));
 }
 
 static uint64_t wait_for(const struct engine *engine, uint64_t mono_ms)
 {
-	uint64_t due = engine->next_deadline_ms > engine->tick_hold_ms ? engine->next_deadline_ms : engine->tick_hold_ms;
+	uint64_t due = engine->next_deadline_ms > engine->tick_hold_ms ? engine->next_deadline_ms
+								       : engine->tick_hold_ms;
 
-	if (engine->taken.control.head != NULL || engine->taken.data.head != NULL || engine->demand.to_serve != NULL)
+	if (engine->taken.control.head != NULL || engine->taken.data.head != NULL ||
+	    engine->demand.to_serve != NULL)
 		return 0;
 	if (engine->heartbeats.next_ms < due)
 		due = engine->heartbeats.next_ms;
@@ -392,7 +406,8 @@ void engine_stop(struct engine *engine)
 int engine_submit(struct engine *engine, struct submission *submission)
 {
 	/* A publish may be as large as a frame; anything else is bounded more tightly. */
-	uint64_t max = submission->command.type == COMMAND_PUBLISH ? LIMIT_FRAME_BYTES_MAX : LIMIT_COMMAND_BYTES_MAX;
+	uint64_t max =
+		submission->command.type == COMMAND_PUBLISH ? LIMIT_FRAME_BYTES_MAX : LIMIT_COMMAND_BYTES_MAX;
 
 	if (submission->bytes > max)
 		return SLUICE_E_LIMIT;
@@ -421,7 +436,8 @@ int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint
 
 int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag, bool paused)
 {
-	struct note note = {.kind = NOTE_CONSUMER_PAUSE, .spec = {.sink = sink, .tag = tag, .credit = paused}};
+	struct note note = {.kind = NOTE_CONSUMER_PAUSE,
+			    .spec = {.sink = sink, .tag = tag, .credit = paused}};
 
 	return inbox_note(&engine->inbox, &note);
 }
@@ -433,15 +449,18 @@ int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint6
 	return inbox_note(&engine->inbox, &note);
 }
 
-int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag)
+int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
+			  uint64_t tag)
 {
-	struct note note = {.kind = NOTE_SESSION_ATTACH, .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag}};
+	struct note note = {.kind = NOTE_SESSION_ATTACH,
+			    .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag}};
 
 	atomic_fetch_add(&engine->attached_count, 1);
 	return inbox_note(&engine->inbox, &note);
 }
 
-int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag, uint32_t idle_ms)
+int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
+			  uint64_t tag, uint32_t idle_ms)
 {
 	struct note note = {.kind = NOTE_SESSION_DETACH,
 			    .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag},

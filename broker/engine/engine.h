@@ -48,30 +48,32 @@ struct engine_sink {
 struct submission {
 	struct submission *next;
 	struct command command;
-	size_t bytes;		  /* of the command, for the batch limit */
+	size_t bytes; /* of the command, for the batch limit */
 	struct engine_sink *sink;
 	uint64_t tag;
-	bool control;		  /* the lane ahead of publishes */
-	int forced_code;	  /* engine: refused by admission or after a failed apply */
+	bool control;	 /* the lane ahead of publishes */
+	int forced_code; /* engine: refused by admission or after a failed apply */
 	void (*destroy)(struct submission *submission); /* any thread */
 };
 
 struct engine_config {
-	uint64_t batch_bytes_max;  /* 0: LIMIT_ENGINE_BATCH_BYTES_MAX */
-	uint64_t inbox_bytes_max;  /* 0: 64 MiB; beyond: submit answers BUSY */
+	uint64_t batch_bytes_max;      /* 0: LIMIT_ENGINE_BATCH_BYTES_MAX */
+	uint64_t inbox_bytes_max;      /* 0: 64 MiB; beyond: submit answers BUSY */
 	uint32_t publish_stop_percent; /* 0: 80; of map and disk */
 	uint32_t report_stop_percent;  /* 0: 95 */
-	uint32_t tick_work_max;	   /* 0: 1,000 records */
-	bool abort_every_batch;	   /* simulator: apply, abort, apply again */
+	uint32_t tick_work_max;	       /* 0: 1,000 records */
+	bool abort_every_batch;	       /* simulator: apply, abort, apply again */
 	/* What to do when acknowledging must stop (EIO, failed commit): never returns in the broker. Called on the engine's thread. */
 	void (*fail_stop)(void *user, int code, const char *text);
 	void *user;
 };
 
 /* Bootstraps an empty store, advances the clocks, arms the sessions. borrows store, takes nothing. now: monotone and wall. */
-int engine_create(const struct engine_config *config, struct store *store, struct batch_clock now, struct engine **ret) SLUICE_MUST_USE;
+int engine_create(const struct engine_config *config, struct store *store, struct batch_clock now,
+		  struct engine **ret) SLUICE_MUST_USE;
 void engine_destroy(struct engine *engine); /* accepts NULL; the thread must have been stopped */
-int engine_sink_add(struct engine *engine, struct engine_sink *sink) SLUICE_MUST_USE; /* before engine_start; at most 64 */
+int engine_sink_add(struct engine *engine,
+		    struct engine_sink *sink) SLUICE_MUST_USE; /* before engine_start; at most 64 */
 
 /* Own thread, reading the clocks itself. stop finishes the batch at hand; what waits is given back unanswered. */
 int engine_start(struct engine *engine) SLUICE_MUST_USE;
@@ -97,16 +99,20 @@ struct consumer_spec {
 	uint64_t tag; /* unique in the sink */
 };
 int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec) SLUICE_MUST_USE;
-int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag, uint32_t more) SLUICE_MUST_USE;
+int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag,
+			   uint32_t more) SLUICE_MUST_USE;
 /* Nothing is claimed for it while it is paused: its connection does not read what it was given. */
-int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag, bool paused) SLUICE_MUST_USE;
+int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag,
+			  bool paused) SLUICE_MUST_USE;
 int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint64_t tag) SLUICE_MUST_USE;
 
 /* ---- sessions: heartbeats touch RAM only ---- */
 /* A connection carries the session now (an older one is kicked). While attached it does not expire: the sink closes silent connections. */
-int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag) SLUICE_MUST_USE;
+int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
+			  uint64_t tag) SLUICE_MUST_USE;
 /* The connection is gone; the session expires idle_ms before its whole timeout has passed from now. */
-int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag, uint32_t idle_ms) SLUICE_MUST_USE;
+int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
+			  uint64_t tag, uint32_t idle_ms) SLUICE_MUST_USE;
 
 /* ---- reads ---- */
 /* A snapshot of the last commit; end with store_abort. *ret_sequence: every release up to it is part of what is read, so a reply must wait

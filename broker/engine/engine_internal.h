@@ -16,8 +16,8 @@ struct consumer_key {
 struct consumer {
 	struct consumer_key key;
 	struct consumer_spec spec;
-	bool resume;		     /* what the session holds is to be delivered again first */
-	bool paused;		     /* its connection takes no more now; the credit stays */
+	bool resume;		      /* what the session holds is to be delivered again first */
+	bool paused;		      /* its connection takes no more now; the credit stays */
 	struct consumer *prev, *next; /* of its queue, round robin */
 	struct demand_queue *queue;
 	UT_hash_handle hh;
@@ -51,7 +51,8 @@ void demand_queue_deleted(struct demand *demand, uint32_t gateway, uint64_t queu
 /* The next consumer that a CLAIM should be made for, with the command filled in; NULL: nobody. */
 struct consumer *demand_next(struct demand *demand, struct command *ret_command, struct cmd_claim *ret_claim);
 /* What that CLAIM granted: fewer than asked means that the queue is empty for this consumer. */
-void demand_claimed(struct demand *demand, struct consumer *consumer, const struct cmd_claim *claim, const struct outcome *outcome);
+void demand_claimed(struct demand *demand, struct consumer *consumer, const struct cmd_claim *claim,
+		    const struct outcome *outcome);
 /* The batch was aborted: credits as they were before it. The claims of a batch are noted for that. */
 
 /* ---- heartbeat.c: sessions without a connection run out ---- */
@@ -65,18 +66,20 @@ struct beat {
 	uint64_t deadline_ms; /* durable monotone; UINT64_MAX while attached */
 	struct engine_sink *sink;
 	uint64_t tag;
-	bool expiring;	      /* SESSION_EXPIRE is in the batch at hand */
+	bool expiring; /* SESSION_EXPIRE is in the batch at hand */
 	UT_hash_handle hh;
 };
 struct heartbeats {
 	struct beat *beats;
 	uint64_t next_ms; /* no deadline is earlier */
 };
-int heartbeats_add(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint32_t timeout_ms, uint64_t now_ms) SLUICE_MUST_USE;
+int heartbeats_add(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint32_t timeout_ms,
+		   uint64_t now_ms) SLUICE_MUST_USE;
 void heartbeats_remove(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session);
-void heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag);
-void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag,
-		       uint32_t idle_ms, uint64_t now_ms);
+void heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+		       struct engine_sink *sink, uint64_t tag);
+void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, uint64_t now_ms);
 /* One that has run out, marked expiring; NULL: none. */
 struct beat *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms);
 void heartbeats_fini(struct heartbeats *heartbeats);
@@ -95,10 +98,14 @@ bool headroom_admits(const struct headroom_gate *gate, enum headroom class);
 struct batch {
 	struct submission **submissions; /* of this batch, in order */
 	size_t count, capacity;
-	struct engine_release *release;	 /* being filled */
+	struct engine_release *release; /* being filled */
 	struct origin *origins;
 	size_t origin_count, origin_capacity;
-	struct claim_note { struct consumer_key key; uint32_t credit; bool resume; } *claims; /* credits before this batch */
+	struct claim_note {
+		struct consumer_key key;
+		uint32_t credit;
+		bool resume;
+	} * claims; /* credits before this batch */
 	size_t claim_count, claim_capacity;
 	uint64_t bytes;
 	uint64_t commands;
@@ -109,7 +116,7 @@ struct engine {
 	struct store *store;
 	struct core *core;
 	struct inbox inbox;
-	struct taken taken;	 /* taken from the inbox, not yet in a batch */
+	struct taken taken; /* taken from the inbox, not yet in a batch */
 	struct demand demand;
 	struct heartbeats heartbeats;
 	struct headroom_gate gate;

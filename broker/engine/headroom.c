@@ -10,8 +10,11 @@ static uint32_t fill_percent(const struct store_facts *facts)
 {
 	uint64_t map = facts->map_bytes == 0 ? 0 : facts->used_bytes * 100 / facts->map_bytes;
 	/* The store's file only grows by what the disk has left: used against used + free. */
-	uint64_t room = facts->used_bytes + (facts->disk_free_bytes > disk_reserve_bytes ? facts->disk_free_bytes - disk_reserve_bytes : 0);
-	uint64_t disk = facts->disk_free_bytes == UINT64_MAX || room == 0 ? 0 : facts->used_bytes * 100 / room;
+	uint64_t room = facts->used_bytes + (facts->disk_free_bytes > disk_reserve_bytes
+						     ? facts->disk_free_bytes - disk_reserve_bytes
+						     : 0);
+	uint64_t disk =
+		facts->disk_free_bytes == UINT64_MAX || room == 0 ? 0 : facts->used_bytes * 100 / room;
 
 	return (uint32_t)(map > disk ? map : disk);
 }

@@ -22,7 +22,8 @@ static void deadline_set(struct heartbeats *heartbeats, struct beat *beat, uint6
 		heartbeats->next_ms = deadline_ms;
 }
 
-int heartbeats_add(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint32_t timeout_ms, uint64_t now_ms)
+int heartbeats_add(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint32_t timeout_ms,
+		   uint64_t now_ms)
 {
 	struct beat *beat = beat_find(heartbeats, gateway, session);
 
@@ -50,7 +51,8 @@ void heartbeats_remove(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 	free(beat);
 }
 
-void heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag)
+void heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+		       struct engine_sink *sink, uint64_t tag)
 {
 	struct beat *beat = beat_find(heartbeats, gateway, session);
 
@@ -63,15 +65,16 @@ void heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 	beat->deadline_ms = UINT64_MAX;
 }
 
-void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, struct engine_sink *sink, uint64_t tag,
-		       uint32_t idle_ms, uint64_t now_ms)
+void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, uint64_t now_ms)
 {
 	struct beat *beat = beat_find(heartbeats, gateway, session);
 
 	if (beat == NULL || beat->sink != sink || beat->tag != tag)
 		return; /* another connection has it */
 	beat->sink = NULL;
-	deadline_set(heartbeats, beat, now_ms + (idle_ms < beat->timeout_ms ? beat->timeout_ms - idle_ms : 0));
+	deadline_set(heartbeats, beat,
+		     now_ms + (idle_ms < beat->timeout_ms ? beat->timeout_ms - idle_ms : 0));
 }
 
 struct beat *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms)

@@ -151,7 +151,8 @@ void inbox_answered(struct inbox *inbox, uint64_t bytes)
 
 static bool idle(const struct inbox *inbox)
 {
-	return inbox->control.head == NULL && inbox->data.head == NULL && inbox->notes == NULL && !inbox->stop;
+	return inbox->control.head == NULL && inbox->data.head == NULL && inbox->notes == NULL &&
+	       !inbox->stop;
 }
 
 void inbox_wait(struct inbox *inbox, uint64_t wait_ms)
@@ -160,7 +161,8 @@ void inbox_wait(struct inbox *inbox, uint64_t wait_ms)
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
 	if (wait_ms > 86400000)
-		wait_ms = 86400000; /* woken at least once a day: nothing depends on it, and the sum cannot overflow */
+		wait_ms =
+			86400000; /* woken at least once a day: nothing depends on it, and the sum cannot overflow */
 	until.tv_sec += (time_t)(wait_ms / 1000);
 	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
 	if (until.tv_nsec >= 1000000000) {

@@ -8,7 +8,14 @@
 #include "broker/engine/engine.h"
 
 /* Demand and session changes travel with the control commands, so that they keep their order with them. */
-enum note_kind { NOTE_CONSUMER_OPEN, NOTE_CONSUMER_CREDIT, NOTE_CONSUMER_PAUSE, NOTE_CONSUMER_CLOSE, NOTE_SESSION_ATTACH, NOTE_SESSION_DETACH };
+enum note_kind {
+	NOTE_CONSUMER_OPEN,
+	NOTE_CONSUMER_CREDIT,
+	NOTE_CONSUMER_PAUSE,
+	NOTE_CONSUMER_CLOSE,
+	NOTE_SESSION_ATTACH,
+	NOTE_SESSION_DETACH
+};
 struct note {
 	struct note *next;
 	enum note_kind kind;
@@ -32,7 +39,7 @@ struct inbox {
 int inbox_init(struct inbox *inbox, uint64_t bytes_max) SLUICE_MUST_USE;
 void inbox_fini(struct inbox *inbox); /* gives back what is left */
 int inbox_put(struct inbox *inbox, struct submission *submission) SLUICE_MUST_USE; /* BUSY beyond bytes_max */
-int inbox_note(struct inbox *inbox, const struct note *note) SLUICE_MUST_USE;	      /* copies it */
+int inbox_note(struct inbox *inbox, const struct note *note) SLUICE_MUST_USE;	   /* copies it */
 /* Moves everything that waits behind *io_control, *io_data and *io_notes. */
 struct taken {
 	struct lane control, data;

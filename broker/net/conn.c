@@ -74,8 +74,9 @@ void conn_close_soon(struct conn *conn)
 
 bool conn_may_take(const struct conn *conn)
 {
-	return !conn->dead && !conn->closing && !conn->held && !conn->blocked && conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX &&
-	       conn->pending_bytes < PENDING_BYTES_MAX && conn_unsent(conn) < LIMIT_OUTBOX_BYTES_MAX / 2;
+	return !conn->dead && !conn->closing && !conn->held && !conn->blocked &&
+	       conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX && conn->pending_bytes < PENDING_BYTES_MAX &&
+	       conn_unsent(conn) < LIMIT_OUTBOX_BYTES_MAX / 2;
 }
 
 void conn_flow(struct conn *conn)
@@ -150,11 +151,14 @@ static void on_write(struct bufferevent *bev, void *user)
 		if (sub->kind == SUB_FOLLOW)
 			sub_wants_pump(sub);
 		else if (sub->paused)
-			sub->paused = engine_consumer_pause(conn->io->engine, &conn->io->sink, sub->tag, false) != 0;
+			sub->paused = engine_consumer_pause(conn->io->engine, &conn->io->sink, sub->tag,
+							    false) != 0;
 	}
 	if (!conn_is_native(conn) && !conn->dead)
-		conn->ops->effect(conn->state, &(struct sluice_listener_effect){.struct_size = sizeof(struct sluice_listener_effect),
-										.kind = SLUICE_FX_WRITABLE});
+		conn->ops->effect(conn->state,
+				  &(struct sluice_listener_effect){.struct_size = sizeof(
+									   struct sluice_listener_effect),
+								   .kind = SLUICE_FX_WRITABLE});
 	subs_pump(conn->io);
 }
 
@@ -234,8 +238,10 @@ static void conn_free(struct conn *conn)
 	}
 	if (conn->blocked)
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
-	if (conn->attached && engine_session_detach(io->engine, conn->gateway, conn->session, &io->sink, conn->id, (uint32_t)idle) != 0)
-		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"), log_u64("session", conn->session));
+	if (conn->attached && engine_session_detach(io->engine, conn->gateway, conn->session, &io->sink,
+						    conn->id, (uint32_t)idle) != 0)
+		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"),
+			 log_u64("session", conn->session));
 	if (conn->state != NULL)
 		conn->ops->closed(conn->state);
 	HASH_DELETE(hh, io->conns, conn);
@@ -285,7 +291,8 @@ static void net_submission_destroy(struct submission *submission)
 	free(own);
 }
 
-static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint32_t what, uint64_t corr, uint64_t extra)
+static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint32_t what, uint64_t corr,
+				   uint64_t extra)
 {
 	struct pending *pending = calloc(1, sizeof(*pending));
 
@@ -320,8 +327,8 @@ static void block_on_inbox(struct conn *conn)
 	DL_APPEND2(conn->io->blocked, conn, blocked_prev, blocked_next);
 }
 
-static int submit(struct conn *conn, struct net_submission *own, const struct command *command, size_t bytes, bool control, uint32_t what,
-		  uint64_t corr, uint64_t extra)
+static int submit(struct conn *conn, struct net_submission *own, const struct command *command, size_t bytes,
+		  bool control, uint32_t what, uint64_t corr, uint64_t extra)
 {
 	struct pending *pending = pending_add(conn, bytes, what, corr, extra);
 	int rc;
@@ -349,7 +356,8 @@ static int submit(struct conn *conn, struct net_submission *own, const struct co
 	return rc;
 }
 
-int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control, uint32_t what, uint64_t corr, uint64_t extra)
+int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control,
+		uint32_t what, uint64_t corr, uint64_t extra)
 {
 	struct net_submission *own = calloc(1, sizeof(*own));
 
@@ -361,7 +369,8 @@ int conn_submit(struct conn *conn, const struct command *command, void *block, s
 	return submit(conn, own, command, bytes, control, what, corr, extra);
 }
 
-int conn_submit_message(struct conn *conn, uint16_t type, ProtobufCMessage **message, size_t bytes, bool control, uint32_t what, uint64_t corr)
+int conn_submit_message(struct conn *conn, uint16_t type, ProtobufCMessage **message, size_t bytes,
+			bool control, uint32_t what, uint64_t corr)
 {
 	struct net_submission *own = calloc(1, sizeof(*own));
 	struct command command = {.type = type, .message = *message};

@@ -65,7 +65,8 @@ static int host_session(sluice_conn *handle, const char *gateway, uint32_t timeo
 	block = calloc(1, sizeof(*block));
 	if (block == NULL)
 		return SLUICE_E_NOMEM;
-	if (getrandom(block->open.secret, sizeof(block->open.secret), 0) != (ssize_t)sizeof(block->open.secret)) {
+	if (getrandom(block->open.secret, sizeof(block->open.secret), 0) !=
+	    (ssize_t)sizeof(block->open.secret)) {
 		free(block);
 		return SLUICE_E_INTERNAL;
 	}
@@ -87,7 +88,8 @@ struct publish_block {
 	uint8_t bytes[];
 };
 
-static int host_publish(sluice_conn *handle, uint64_t tag, struct sluice_slice subject, struct sluice_slice queue, struct sluice_slice body)
+static int host_publish(sluice_conn *handle, uint64_t tag, struct sluice_slice subject,
+			struct sluice_slice queue, struct sluice_slice body)
 {
 	struct conn *conn = (struct conn *)handle;
 	struct envelope envelope = {.body = body};
@@ -125,10 +127,15 @@ static int host_publish(sluice_conn *handle, uint64_t tag, struct sluice_slice s
 
 /* ---- consume, credit, ack ---- */
 
-static int host_consume(sluice_conn *handle, uint64_t tag, struct sluice_slice queue, uint32_t credit, uint32_t lease_ms)
+static int host_consume(sluice_conn *handle, uint64_t tag, struct sluice_slice queue, uint32_t credit,
+			uint32_t lease_ms)
 {
 	struct conn *conn = (struct conn *)handle;
-	struct consumer_spec spec = {.gateway = conn->gateway, .session = conn->session, .lease_ms = lease_ms, .credit = credit, .sink = &conn->io->sink};
+	struct consumer_spec spec = {.gateway = conn->gateway,
+				     .session = conn->session,
+				     .lease_ms = lease_ms,
+				     .credit = credit,
+				     .sink = &conn->io->sink};
 	struct store_txn *txn = NULL;
 	struct queue_ref ref = {0};
 	struct sub *sub;
@@ -137,7 +144,8 @@ static int host_consume(sluice_conn *handle, uint64_t tag, struct sluice_slice q
 
 	if (!conn->attached)
 		return SLUICE_E_WRONG_STATE;
-	if (credit > LIMIT_CREDIT_MAX || (lease_ms != 0 && (lease_ms < LIMIT_LEASE_MS_MIN || lease_ms > LIMIT_LEASE_MS_MAX)))
+	if (credit > LIMIT_CREDIT_MAX ||
+	    (lease_ms != 0 && (lease_ms < LIMIT_LEASE_MS_MIN || lease_ms > LIMIT_LEASE_MS_MAX)))
 		return SLUICE_E_LIMIT;
 	if (sub_find(conn, tag) != NULL)
 		return SLUICE_E_EXISTS;
@@ -180,7 +188,8 @@ struct ack_block {
 	uint8_t run[FRAME_RUN_BYTES];
 };
 
-static int host_ack(sluice_conn *handle, uint64_t tag, uint64_t consumer_tag, sluice_token token, uint64_t seq, bool done)
+static int host_ack(sluice_conn *handle, uint64_t tag, uint64_t consumer_tag, sluice_token token,
+		    uint64_t seq, bool done)
 {
 	struct conn *conn = (struct conn *)handle;
 	struct sub *sub = sub_find(conn, consumer_tag);
@@ -195,7 +204,11 @@ static int host_ack(sluice_conn *handle, uint64_t tag, uint64_t consumer_tag, sl
 	for (int i = 0; i < 8; i++)
 		block->run[i] = (uint8_t)(seq >> (56 - 8 * i));
 	block->run[11] = 1;
-	block->ack = (struct cmd_ack){.queue = sub->queue, .token = token, .op = done ? ACK_DONE : ACK_NACK, .run_count = 1, .runs = block->run};
+	block->ack = (struct cmd_ack){.queue = sub->queue,
+				      .token = token,
+				      .op = done ? ACK_DONE : ACK_NACK,
+				      .run_count = 1,
+				      .runs = block->run};
 	block->ack.reason = (struct sluice_slice){"", 0};
 	command.body = &block->ack;
 	return conn_submit(conn, &command, block, sizeof(*block), true, FOREIGN_ANSWER, tag, 0);
@@ -203,7 +216,8 @@ static int host_ack(sluice_conn *handle, uint64_t tag, uint64_t consumer_tag, sl
 
 /* ---- follow, request ---- */
 
-static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice stream, uint64_t offset, uint32_t credit)
+static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice stream, uint64_t offset,
+		       uint32_t credit)
 {
 	struct conn *conn = (struct conn *)handle;
 	struct store_txn *txn = NULL;
@@ -257,11 +271,14 @@ static int host_request(sluice_conn *handle, uint64_t tag, struct sluice_slice b
 	}
 	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
 	if (rc == 0)
-		rc = core_query(txn, conn->gateway, (struct query_clock){now.mono_ms, now.wall_ms}, (const Sluice__Request *)message, &reply, &len);
+		rc = core_query(txn, conn->gateway, (struct query_clock){now.mono_ms, now.wall_ms},
+				(const Sluice__Request *)message, &reply, &len);
 	store_abort(txn);
 	protobuf_c_message_free_unpacked(message, NULL);
 	if (rc == 0)
-		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER, .tag = tag, .body = {reply, len}});
+		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
+							   .tag = tag,
+							   .body = {reply, len}});
 	free(reply);
 	return rc;
 }
@@ -287,7 +304,11 @@ static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const stru
 
 	if (what == FOREIGN_SESSION && code == 0)
 		code = conn_attach(conn, conn->gateway, outcome->id, conn->session_timeout_ms);
-	give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER, .tag = corr, .code = code, .text = outcome->text, .offset = outcome->offset});
+	give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
+						   .tag = corr,
+						   .code = code,
+						   .text = outcome->text,
+						   .offset = outcome->offset});
 	conn_parse(conn);
 }
 
@@ -334,7 +355,10 @@ void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *eff
 		return;
 	case FX_STREAM_DELETED:
 	case FX_QUEUE_DELETED:
-		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER, .tag = sub->number, .code = SLUICE_E_NOT_FOUND, .text = "it was deleted"});
+		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
+							   .tag = sub->number,
+							   .code = SLUICE_E_NOT_FOUND,
+							   .text = "it was deleted"});
 		sub_drop(sub);
 		return;
 	default:
@@ -363,13 +387,16 @@ int foreign_deliver_segment(struct sub *sub, const struct segment *segment, uint
 			continue;
 		sub->next = offset + 1;
 		sub->credit--;
-		give(sub->conn, (struct sluice_listener_effect){.kind = SLUICE_FX_EVENT,
-								.tag = sub->number,
-								.offset = offset,
-								.subject = segment->subject.len > 0 ? segment->subject : envelope.subject,
-								.key = envelope.key,
-								.body = envelope.body,
-								.time_ms = segment->time_ms + (uint64_t)envelope.time_delta_ms});
+		give(sub->conn,
+		     (struct sluice_listener_effect){.kind = SLUICE_FX_EVENT,
+						     .tag = sub->number,
+						     .offset = offset,
+						     .subject = segment->subject.len > 0 ? segment->subject
+											 : envelope.subject,
+						     .key = envelope.key,
+						     .body = envelope.body,
+						     .time_ms = segment->time_ms +
+								(uint64_t)envelope.time_delta_ms});
 	}
 	free(plain);
 	return rc;

@@ -58,7 +58,8 @@ static void io_note(struct io *io, const struct io_note *note)
 	io->notes_tail = &copy->next;
 	(void)pthread_mutex_unlock(&io->lock);
 	if (write(io->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-		log_line(LOG_LEVEL_ERROR, log_id("net.wake", "an I/O thread could not be woken"), log_str("error", strerror(errno)));
+		log_line(LOG_LEVEL_ERROR, log_id("net.wake", "an I/O thread could not be woken"),
+			 log_str("error", strerror(errno)));
 }
 
 static void sink_post(struct engine_sink *sink, struct engine_release *release)
@@ -212,7 +213,8 @@ static void unblock(struct io *io)
 	struct conn *last = io->blocked != NULL ? io->blocked->blocked_prev : NULL;
 
 	/* One try for each: who is blocked again goes to the end of the list, and this thread has others to serve. */
-	DL_FOREACH_SAFE2(io->blocked, conn, next, blocked_next) {
+	DL_FOREACH_SAFE2(io->blocked, conn, next, blocked_next)
+	{
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
 		conn->blocked = false;
 		conn_parse(conn);
@@ -326,7 +328,9 @@ static void on_accept(evutil_socket_t fd, short what, void *user)
 		if (conn_fd < 0) {
 			if (errno == EMFILE || errno == ENFILE) {
 				/* The one who waits keeps the socket readable: without a pause this thread would do nothing but fail. */
-				log_line(LOG_LEVEL_ERROR, log_id("net.descriptors", "no file descriptor is left for a new connection"));
+				log_line(LOG_LEVEL_ERROR,
+					 log_id("net.descriptors",
+						"no file descriptor is left for a new connection"));
 				(void)event_del(listening->event);
 				(void)event_add(listening->retry, &(struct timeval){1, 0});
 			}
@@ -399,7 +403,8 @@ static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *re
 	return 0;
 }
 
-int net_listen(struct net *net, const struct sluice_listener_ops *ops, const char *address, uint16_t port, uint16_t *ret_port, const char **ret_why)
+int net_listen(struct net *net, const struct sluice_listener_ops *ops, const char *address, uint16_t port,
+	       uint16_t *ret_port, const char **ret_why)
 {
 	struct listening *listening = calloc(1, sizeof(*listening));
 	int rc;
@@ -413,7 +418,8 @@ int net_listen(struct net *net, const struct sluice_listener_ops *ops, const cha
 	}
 	listening->net = net;
 	listening->ops = ops;
-	listening->event = event_new(net->ios[0].base, listening->fd, EV_READ | EV_PERSIST, on_accept, listening);
+	listening->event =
+		event_new(net->ios[0].base, listening->fd, EV_READ | EV_PERSIST, on_accept, listening);
 	listening->retry = evtimer_new(net->ios[0].base, on_retry, listening);
 	if (listening->event == NULL || listening->retry == NULL || event_add(listening->event, NULL) != 0) {
 		if (listening->event != NULL)
@@ -449,7 +455,8 @@ static int io_init(struct io *io, struct net *net)
 		return SLUICE_E_NOMEM;
 	io->wake = event_new(io->base, io->wake_fd, EV_READ | EV_PERSIST, on_wake, io);
 	io->beat = event_new(io->base, -1, EV_PERSIST, on_beat, io);
-	if (io->wake == NULL || io->beat == NULL || event_add(io->wake, NULL) != 0 || event_add(io->beat, &beat) != 0)
+	if (io->wake == NULL || io->beat == NULL || event_add(io->wake, NULL) != 0 ||
+	    event_add(io->beat, &beat) != 0)
 		return SLUICE_E_NOMEM;
 	return engine_sink_add(net->engine, &io->sink);
 }

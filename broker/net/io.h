@@ -30,8 +30,8 @@ struct pending {
 	uint64_t ordinal;  /* of its connection's commands */
 	uint64_t bytes;
 	uint64_t corr;
-	uint32_t what;	   /* the protocol's own */
-	uint64_t extra;	   /* the protocol's own (a producer number) */
+	uint32_t what;	/* the protocol's own */
+	uint64_t extra; /* the protocol's own (a producer number) */
 	struct pending *prev, *next;
 };
 
@@ -42,23 +42,23 @@ struct log_key {
 	uint64_t stream;
 };
 struct sub {
-	uint64_t tag;	    /* unique in the thread: the engine's consumer tag */
-	uint64_t number;    /* unique in the connection: chosen by the client */
+	uint64_t tag;	 /* unique in the thread: the engine's consumer tag */
+	uint64_t number; /* unique in the connection: chosen by the client */
 	enum sub_kind kind;
 	struct conn *conn;
 	/* consume */
 	uint64_t queue;
 	uint32_t queue_kind;
-	bool paused;	    /* the engine was told to claim nothing until the output drains */
+	bool paused; /* the engine was told to claim nothing until the output drains */
 	/* follow */
 	struct log_key key;
 	uint64_t log;
-	uint64_t next;	    /* offset */
+	uint64_t next; /* offset */
 	uint64_t credit;
 	bool raw;
 	bool caught_up_said;
-	bool listed;	    /* in io->pumps */
-	char *filter;	    /* NULL: all */
+	bool listed;			   /* in io->pumps */
+	char *filter;			   /* NULL: all */
 	struct sub *log_prev, *log_next;   /* followers of one stream */
 	struct sub *pump_prev, *pump_next; /* to be pumped */
 	UT_hash_handle hh_tag;
@@ -77,7 +77,7 @@ struct deferred {
 	uint64_t sequence; /* answer: goes when this release was handled */
 	struct conn *conn;
 	uint32_t corr;
-	uint8_t *bytes;	   /* read: the packed Request; answer: the packed Reply */
+	uint8_t *bytes; /* read: the packed Request; answer: the packed Reply */
 	size_t len;
 };
 
@@ -96,25 +96,26 @@ struct conn {
 	struct io *io;
 	struct bufferevent *bev;
 	const struct sluice_listener_ops *ops;
-	void *state;		     /* the listener's */
+	void *state; /* the listener's */
 	const struct answer_ops *answers;
-	uint32_t gateway;	     /* 0: no HELLO yet */
+	uint32_t gateway; /* 0: no HELLO yet */
 	uint64_t session;
 	uint32_t session_timeout_ms;
 	bool attached;
-	bool closing;		     /* flush, then close */
-	bool dead;		     /* freed at the end of the round */
-	bool blocked;		     /* the inbox was full: the same bytes are tried again */
-	bool held;		     /* the protocol waits for an answer before it parses on */
+	bool closing; /* flush, then close */
+	bool dead;    /* freed at the end of the round */
+	bool blocked; /* the inbox was full: the same bytes are tried again */
+	bool held;    /* the protocol waits for an answer before it parses on */
 	bool reading;
-	uint64_t active_ms;	     /* last bytes in */
+	uint64_t active_ms; /* last bytes in */
 	uint64_t preauth_bytes;
 	uint64_t ordinal;
-	uint64_t pending_count, pending_bytes; /* commands, reads that wait for them, answers that wait for a release */
+	uint64_t pending_count,
+		pending_bytes; /* commands, reads that wait for them, answers that wait for a release */
 	uint64_t waiter_count;
-	struct pending *pendings;    /* in order */
-	struct deferred *reads;	     /* in order */
-	struct sub *subs;	     /* by number */
+	struct pending *pendings; /* in order */
+	struct deferred *reads;	  /* in order */
+	struct sub *subs;	  /* by number */
 	struct conn *blocked_prev, *blocked_next;
 	struct conn *dead_next;
 	UT_hash_handle hh;
@@ -131,30 +132,30 @@ struct io_note {
 };
 
 struct io {
-	struct engine_sink sink;     /* first: a sink is its thread */
+	struct engine_sink sink; /* first: a sink is its thread */
 	struct net *net;
 	struct engine *engine;
 	struct event_base *base;
-	struct event *wake;	     /* eventfd */
-	struct event *beat;	     /* heartbeats, waiters' deadlines, blocked connections */
+	struct event *wake; /* eventfd */
+	struct event *beat; /* heartbeats, waiters' deadlines, blocked connections */
 	int wake_fd;
 	pthread_t thread;
 	bool runs;
 	pthread_mutex_t lock;
 	struct io_note *notes, **notes_tail;
 	bool stop;
-	bool ending;		     /* the engine is stopped: no answer comes any more */
+	bool ending; /* the engine is stopped: no answer comes any more */
 
-	struct conn *conns;	     /* by id */
+	struct conn *conns; /* by id */
 	struct conn *blocked;
 	struct conn *dead;
-	struct sub *subs;	     /* by tag */
+	struct sub *subs; /* by tag */
 	struct followed *followed;
 	struct sub *pumps;
-	struct deferred *answers;    /* waiting for a release, in order of arrival */
+	struct deferred *answers; /* waiting for a release, in order of arrival */
 	struct waiter *waiters;
 	uint64_t next_id, next_tag;
-	uint64_t released;	     /* sequence of the last release handled */
+	uint64_t released; /* sequence of the last release handled */
 };
 
 struct net {
@@ -168,23 +169,26 @@ struct net {
 };
 
 /* ---- conn.c ---- */
-struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, int fd); /* NULL: closed already */
+struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops,
+			 int fd); /* NULL: closed already */
 struct conn *conn_find(struct io *io, uint64_t id);
 void conn_write(struct conn *conn, const void *bytes, size_t len);
 struct evbuffer *conn_output(struct conn *conn);
 size_t conn_unsent(const struct conn *conn);
 void conn_close_soon(struct conn *conn); /* after what was written is flushed */
 void conn_kill(struct conn *conn);	 /* now: freed at the end of the round */
-void conn_parse(struct conn *conn);	 /* feeds the listener what is buffered, unless held, blocked or dead */
-bool conn_may_take(const struct conn *conn); /* one more frame: what is pending and unsent is within the bounds */
-void conn_flow(struct conn *conn);	 /* reading on or off, by what is pending and unsent */
+void conn_parse(struct conn *conn); /* feeds the listener what is buffered, unless held, blocked or dead */
+bool conn_may_take(
+	const struct conn *conn);  /* one more frame: what is pending and unsent is within the bounds */
+void conn_flow(struct conn *conn); /* reading on or off, by what is pending and unsent */
 void conns_reap(struct io *io);
 /* Sends a command to the engine for this connection. takes the body block (malloc'd; also freed on error) that command's slices and struct live
  * in. BUSY: the connection is blocked and will be given the same bytes again. */
-int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control, uint32_t what, uint64_t corr,
-		uint64_t extra) SLUICE_MUST_USE;
+int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control,
+		uint32_t what, uint64_t corr, uint64_t extra) SLUICE_MUST_USE;
 /* The same for a protobuf message, which is taken (freed with protobuf_c_message_free_unpacked). */
-int conn_submit_message(struct conn *conn, uint16_t type, ProtobufCMessage **message, size_t bytes, bool control, uint32_t what, uint64_t corr) SLUICE_MUST_USE;
+int conn_submit_message(struct conn *conn, uint16_t type, ProtobufCMessage **message, size_t bytes,
+			bool control, uint32_t what, uint64_t corr) SLUICE_MUST_USE;
 int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms) SLUICE_MUST_USE;
 uint64_t random_u64(void);
 
@@ -197,12 +201,17 @@ void sub_wants_pump(struct sub *sub);
 void subs_pump(struct io *io);
 
 /* ---- native: what the rest of net calls in it ---- */
-void native_effect(struct conn *conn, struct sub *sub, const struct effect *effect); /* GRANT, JOBS, JOB_CANCEL, LEASE_LOST, SESSION_ENDED, QUEUE/STREAM_DELETED */
+void native_effect(
+	struct conn *conn, struct sub *sub,
+	const struct effect
+		*effect); /* GRANT, JOBS, JOB_CANCEL, LEASE_LOST, SESSION_ENDED, QUEUE/STREAM_DELETED */
 void native_run_reads(struct conn *conn);
 void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len);
 int native_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
-void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset, uint64_t to_offset, int code, const char *text);
-void native_waiters(struct io *io, const struct effect *terminal, uint64_t now_ms); /* terminal NULL: deadlines */
+void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
+		   uint64_t to_offset, int code, const char *text);
+void native_waiters(struct io *io, const struct effect *terminal,
+		    uint64_t now_ms); /* terminal NULL: deadlines */
 bool conn_is_native(const struct conn *conn);
 
 /* ---- foreign.c: the host table of other listeners ---- */

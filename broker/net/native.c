@@ -81,9 +81,13 @@ static void published(struct conn *conn, uint32_t corr, const struct frame_publi
 	native_frame(conn, FRAME_PUBLISHED, corr, body, 2 + frame_published_encode(body + 2, answer));
 }
 
-static void acked(struct conn *conn, uint32_t corr, int code, uint64_t index, uint32_t affected, const char *text)
+static void acked(struct conn *conn, uint32_t corr, int code, uint64_t index, uint32_t affected,
+		  const char *text)
 {
-	struct frame_acked answer = {.code = code, .index = index, .affected = affected, .text = {text, strlen(text)}};
+	struct frame_acked answer = {.code = code,
+				     .index = index,
+				     .affected = affected,
+				     .text = {text, strlen(text)}};
 	uint8_t body[FRAME_ACKED_FIXED_BYTES + 256];
 
 	native_frame(conn, FRAME_ACKED, corr, body, frame_acked_encode(body, &answer));
@@ -91,7 +95,8 @@ static void acked(struct conn *conn, uint32_t corr, int code, uint64_t index, ui
 
 /* ---- PUBLISH ---- */
 
-static int publish_refuse(struct conn *conn, uint32_t corr, const struct frame_publish *publish, int code, const char *text)
+static int publish_refuse(struct conn *conn, uint32_t corr, const struct frame_publish *publish, int code,
+			  const char *text)
 {
 	struct frame_published answer = {.code = code,
 					 .producer = publish->producer,
@@ -156,7 +161,8 @@ static int on_publish(struct conn *conn, uint32_t corr, struct sluice_slice body
 	block = malloc(sizeof(*block) + publish.subject.len + publish.target.len + payload_len);
 	if (block == NULL) {
 		free(raw);
-		return publish_refuse(conn, corr, &publish, SLUICE_E_BUSY, "the broker is out of memory; try again");
+		return publish_refuse(conn, corr, &publish, SLUICE_E_BUSY,
+				      "the broker is out of memory; try again");
 	}
 	block->publish = publish;
 	at = block->bytes;
@@ -172,7 +178,8 @@ static int on_publish(struct conn *conn, uint32_t corr, struct sluice_slice body
 		block->publish.codec = BATCH_RAW;
 	free(raw);
 	command.body = &block->publish;
-	rc = conn_submit(conn, &command, block, sizeof(*block) + payload_len, false, NATIVE_PUBLISHED, corr, publish.producer);
+	rc = conn_submit(conn, &command, block, sizeof(*block) + payload_len, false, NATIVE_PUBLISHED, corr,
+			 publish.producer);
 	if (rc == SLUICE_E_BUSY)
 		return 1;
 	if (rc != 0)
@@ -201,7 +208,8 @@ static int on_ack(struct conn *conn, uint32_t corr, struct sluice_slice body)
 		return (int)native_fail(conn, rc, "ACK: %s", why);
 	sub = sub_find(conn, frame.subscription);
 	if (sub == NULL || sub->kind != SUB_CONSUME) {
-		acked(conn, corr, SLUICE_E_NOT_FOUND, 0, 0, "no consumer of this connection has that subscription number");
+		acked(conn, corr, SLUICE_E_NOT_FOUND, 0, 0,
+		      "no consumer of this connection has that subscription number");
 		return 0;
 	}
 	run_bytes = (size_t)frame.run_count * FRAME_RUN_BYTES;
@@ -210,7 +218,11 @@ static int on_ack(struct conn *conn, uint32_t corr, struct sluice_slice body)
 		acked(conn, corr, SLUICE_E_BUSY, 0, 0, "the broker is out of memory; try again");
 		return 0;
 	}
-	block->ack = (struct cmd_ack){.queue = sub->queue, .token = frame.token, .op = frame.op, .value_ms = frame.value_ms, .run_count = frame.run_count};
+	block->ack = (struct cmd_ack){.queue = sub->queue,
+				      .token = frame.token,
+				      .op = frame.op,
+				      .value_ms = frame.value_ms,
+				      .run_count = frame.run_count};
 	if (run_bytes > 0)
 		memcpy(block->bytes, frame.runs, run_bytes);
 	block->ack.runs = block->bytes;
@@ -218,7 +230,8 @@ static int on_ack(struct conn *conn, uint32_t corr, struct sluice_slice body)
 		memcpy(block->bytes + run_bytes, frame.reason.data, frame.reason.len);
 	block->ack.reason = (struct sluice_slice){block->bytes + run_bytes, frame.reason.len};
 	command.body = &block->ack;
-	rc = conn_submit(conn, &command, block, sizeof(*block) + run_bytes + frame.reason.len, true, corr != 0 ? NATIVE_ACKED : NATIVE_SILENT_ACK, corr, 0);
+	rc = conn_submit(conn, &command, block, sizeof(*block) + run_bytes + frame.reason.len, true,
+			 corr != 0 ? NATIVE_ACKED : NATIVE_SILENT_ACK, corr, 0);
 	if (rc == SLUICE_E_BUSY)
 		return 1;
 	if (rc != 0)
@@ -239,10 +252,14 @@ static int on_credit(struct conn *conn, struct sluice_slice body)
 	if (sub == NULL)
 		return 0; /* crossed with its end */
 	if (credit.more > LIMIT_CREDIT_MAX)
-		return (int)native_fail(conn, SLUICE_E_LIMIT, "CREDIT of %u; expected at most %llu", credit.more, (unsigned long long)LIMIT_CREDIT_MAX);
+		return (int)native_fail(conn, SLUICE_E_LIMIT, "CREDIT of %u; expected at most %llu",
+					credit.more, (unsigned long long)LIMIT_CREDIT_MAX);
 	if (sub->kind == SUB_CONSUME)
-		return engine_consumer_credit(conn->io->engine, &conn->io->sink, sub->tag, credit.more) != 0 ? 1 : 0;
-	sub->credit = sub->credit + credit.more > LIMIT_CREDIT_MAX ? LIMIT_CREDIT_MAX : sub->credit + credit.more;
+		return engine_consumer_credit(conn->io->engine, &conn->io->sink, sub->tag, credit.more) != 0
+			       ? 1
+			       : 0;
+	sub->credit =
+		sub->credit + credit.more > LIMIT_CREDIT_MAX ? LIMIT_CREDIT_MAX : sub->credit + credit.more;
 	sub_wants_pump(sub);
 	return 0;
 }
@@ -255,7 +272,9 @@ static int on_frame(struct native *native, const struct frame_header *header, st
 
 	if (!native->greeted) {
 		if (header->type != FRAME_HELLO)
-			return (int)native_fail(conn, SLUICE_E_PROTOCOL, "the first frame has type %u; expected HELLO (%d)", header->type, FRAME_HELLO);
+			return (int)native_fail(conn, SLUICE_E_PROTOCOL,
+						"the first frame has type %u; expected HELLO (%d)",
+						header->type, FRAME_HELLO);
 		return native_hello(native, body);
 	}
 	switch (header->type) {
@@ -277,7 +296,8 @@ static int on_frame(struct native *native, const struct frame_header *header, st
 		return (int)native_fail(conn, SLUICE_E_PROTOCOL, "a second HELLO on one connection");
 	default:
 		/* An unknown type gets an error, not a closed connection. */
-		native_refuse(conn, header->corr, SLUICE_E_UNKNOWN_TYPE, "frame type %u is unknown", header->type);
+		native_refuse(conn, header->corr, SLUICE_E_UNKNOWN_TYPE, "frame type %u is unknown",
+			      header->type);
 		return 0;
 	}
 }
@@ -292,13 +312,17 @@ static long native_bytes(void *state, const void *bytes, size_t len)
 	while (len - used >= FRAME_HEADER_BYTES) {
 		struct frame_header header;
 		const char *why = "";
-		int rc = frame_header_decode(at + used, native->greeted ? LIMIT_FRAME_BYTES_MAX : LIMIT_PREAUTH_BYTES_MAX, &header, &why);
+		int rc =
+			frame_header_decode(at + used,
+					    native->greeted ? LIMIT_FRAME_BYTES_MAX : LIMIT_PREAUTH_BYTES_MAX,
+					    &header, &why);
 
 		if (rc != 0)
 			return native_fail(conn, rc, "frame: %s", why);
 		if (len - used < FRAME_HEADER_BYTES + (size_t)header.body_bytes)
 			break;
-		rc = on_frame(native, &header, (struct sluice_slice){at + used + FRAME_HEADER_BYTES, header.body_bytes});
+		rc = on_frame(native, &header,
+			      (struct sluice_slice){at + used + FRAME_HEADER_BYTES, header.body_bytes});
 		if (rc < 0)
 			return -1;
 		if (rc > 0)
@@ -416,7 +440,8 @@ const struct answer_ops native_answers = {.reply = on_reply};
 
 /* ---- effects of subscriptions and sessions ---- */
 
-void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset, uint64_t to_offset, int code, const char *text)
+void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
+		   uint64_t to_offset, int code, const char *text)
 {
 	Sluice__Notice notice = SLUICE__NOTICE__INIT;
 
@@ -429,11 +454,13 @@ void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub 
 	native_message(conn, FRAME_NOTICE, 0, &notice.base);
 }
 
-static void deliver_frame(struct conn *conn, const struct frame_deliver *deliver, const struct frame_run *runs)
+static void deliver_frame(struct conn *conn, const struct frame_deliver *deliver,
+			  const struct frame_run *runs)
 {
 	size_t head = frame_deliver_head_size(deliver);
 	uint8_t small[1024], *bytes = small;
-	struct frame_header header = {.body_bytes = (uint32_t)(head + deliver->payload.len), .type = FRAME_DELIVER};
+	struct frame_header header = {.body_bytes = (uint32_t)(head + deliver->payload.len),
+				      .type = FRAME_DELIVER};
 
 	if (FRAME_HEADER_BYTES + head > sizeof(small)) {
 		bytes = malloc(FRAME_HEADER_BYTES + head);
@@ -458,7 +485,8 @@ static void job_notice(struct conn *conn, const struct effect *effect)
 
 	memcpy(job, effect->name.data, len);
 	job[len] = 0;
-	notice.kind = effect->kind == FX_JOB_CANCEL ? SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL : SLUICE__NOTICE_KIND__NOTICE_LEASE_LOST;
+	notice.kind = effect->kind == FX_JOB_CANCEL ? SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL
+						    : SLUICE__NOTICE_KIND__NOTICE_LEASE_LOST;
 	notice.job = job;
 	notice.token = effect->token;
 	native_message(conn, FRAME_NOTICE, 0, &notice.base);
@@ -466,7 +494,9 @@ static void job_notice(struct conn *conn, const struct effect *effect)
 
 void native_effect(struct conn *conn, struct sub *sub, const struct effect *effect)
 {
-	struct frame_deliver deliver = {.count = effect->count, .payload = effect->payload, .raw_bytes = (uint32_t)effect->payload.len};
+	struct frame_deliver deliver = {.count = effect->count,
+					.payload = effect->payload,
+					.raw_bytes = (uint32_t)effect->payload.len};
 
 	if (conn->dead || conn->closing)
 		return;
@@ -486,11 +516,14 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 		return;
 	case FX_SESSION_ENDED:
 		conn->attached = false;
-		(void)native_fail(conn, SLUICE_E_SESSION_GONE, "the session has ended: it was closed, expired, or another client opened its name");
+		(void)native_fail(
+			conn, SLUICE_E_SESSION_GONE,
+			"the session has ended: it was closed, expired, or another client opened its name");
 		return;
 	case FX_STREAM_DELETED:
 	case FX_QUEUE_DELETED:
-		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0, SLUICE_E_NOT_FOUND, "it was deleted");
+		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0,
+			      SLUICE_E_NOT_FOUND, "it was deleted");
 		sub_drop(sub);
 		return;
 	default:
@@ -544,11 +577,13 @@ static int segment_part(struct sub *sub, const struct segment *segment, struct s
 		if (rc != 0 || offset < sub->next)
 			continue;
 		sub->next = offset + 1;
-		if (sub->filter != NULL && !pattern_matches(filter, segment->subject.len > 0 ? segment->subject : envelope.subject))
+		if (sub->filter != NULL &&
+		    !pattern_matches(filter, segment->subject.len > 0 ? segment->subject : envelope.subject))
 			continue;
 		memcpy(bytes + len, envelope.encoded.data, envelope.encoded.len);
 		len += envelope.encoded.len;
-		if (deliver.run_count > 0 && runs[deliver.run_count - 1].first + runs[deliver.run_count - 1].count == offset)
+		if (deliver.run_count > 0 &&
+		    runs[deliver.run_count - 1].first + runs[deliver.run_count - 1].count == offset)
 			runs[deliver.run_count - 1].count++;
 		else
 			runs[deliver.run_count++] = (struct frame_run){offset, 1};
@@ -568,7 +603,8 @@ static int segment_part(struct sub *sub, const struct segment *segment, struct s
 int native_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
 {
 	struct sluice_slice filter = {sub->filter, sub->filter != NULL ? strlen(sub->filter) : 0};
-	bool all = sub->filter == NULL || (segment->subject.len > 0 && pattern_matches(filter, segment->subject));
+	bool all = sub->filter == NULL ||
+		   (segment->subject.len > 0 && pattern_matches(filter, segment->subject));
 	uint8_t *raw = NULL;
 	const char *why = "";
 	int rc;
@@ -578,7 +614,8 @@ int native_deliver_segment(struct sub *sub, const struct segment *segment, uint6
 		sub->next = segment->last + 1;
 		return 0;
 	}
-	if (all && sub->next <= segment->base && sub->credit >= segment->count && (segment->codec == BATCH_RAW || sub->raw)) {
+	if (all && sub->next <= segment->base && sub->credit >= segment->count &&
+	    (segment->codec == BATCH_RAW || sub->raw)) {
 		segment_whole(sub, segment);
 		return 0;
 	}

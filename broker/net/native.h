@@ -7,19 +7,27 @@
 
 struct native {
 	struct conn *conn;
-	bool greeted;	 /* HELLO was taken */
+	bool greeted;	      /* HELLO was taken */
 	Sluice__Hello *hello; /* while a session is being opened */
 	uint8_t secret[16];
 };
 
 /* What a command's answer becomes: a frame PUBLISHED, ACKED or REPLY; or the WELCOME. */
-enum native_what { NATIVE_REPLY = 1, NATIVE_PUBLISHED, NATIVE_ACKED, NATIVE_WELCOME, NATIVE_SILENT_ACK, NATIVE_GOODBYE };
+enum native_what {
+	NATIVE_REPLY = 1,
+	NATIVE_PUBLISHED,
+	NATIVE_ACKED,
+	NATIVE_WELCOME,
+	NATIVE_SILENT_ACK,
+	NATIVE_GOODBYE
+};
 
 void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *body, size_t len);
 void native_message(struct conn *conn, uint8_t type, uint32_t corr, const ProtobufCMessage *message);
 /* ERROR frame, then the connection is closed. Returns -1 for the listener's bytes op. */
 long native_fail(struct conn *conn, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...) __attribute__((format(printf, 4, 5)));
+void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
 
 /* Each handles one frame: 0, 1 when the inbox was full (the frame comes again), or -1 after native_fail. */
 int native_hello(struct native *native, struct sluice_slice body);

@@ -72,7 +72,8 @@ void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_
 }
 
 /* takes reply. */
-static void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence)
+static void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len,
+				 uint64_t sequence)
 {
 	struct deferred *answer;
 
@@ -87,7 +88,11 @@ static void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *repl
 		conn_kill(conn);
 		return;
 	}
-	*answer = (struct deferred){.sequence = sequence, .conn = conn, .corr = corr, .bytes = reply, .len = len};
+	*answer = (struct deferred){.sequence = sequence,
+				    .conn = conn,
+				    .corr = corr,
+				    .bytes = reply,
+				    .len = len};
 	DL_APPEND(conn->io->answers, answer);
 	conn->pending_bytes += len;
 }
@@ -143,7 +148,8 @@ static int status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 
 /* ---- reads ---- */
 
-static int query(struct conn *conn, const Sluice__Request *request, uint8_t **ret_reply, size_t *ret_len, uint64_t *ret_sequence)
+static int query(struct conn *conn, const Sluice__Request *request, uint8_t **ret_reply, size_t *ret_len,
+		 uint64_t *ret_sequence)
 {
 	struct store_txn *txn = NULL;
 	struct batch_clock now = engine_clock(conn->io->engine);
@@ -151,7 +157,8 @@ static int query(struct conn *conn, const Sluice__Request *request, uint8_t **re
 
 	if (rc != 0)
 		return rc;
-	rc = core_query(txn, conn->gateway, (struct query_clock){now.mono_ms, now.wall_ms}, request, ret_reply, ret_len);
+	rc = core_query(txn, conn->gateway, (struct query_clock){now.mono_ms, now.wall_ms}, request,
+			ret_reply, ret_len);
 	store_abort(txn);
 	if (rc == 0 && request->op_case == SLUICE__REQUEST__OP_STATUS_GET)
 		rc = status_add(conn, ret_reply, ret_len);
@@ -167,7 +174,8 @@ static void read_now(struct conn *conn, uint32_t corr, const Sluice__Request *re
 
 	if (rc != 0) {
 		free(reply);
-		native_refuse(conn, corr, rc, "%s", rc == SLUICE_E_CORRUPT ? store_last_error() : sluice_error_text(rc));
+		native_refuse(conn, corr, rc, "%s",
+			      rc == SLUICE_E_CORRUPT ? store_last_error() : sluice_error_text(rc));
 		return;
 	}
 	answer_when_released(conn, corr, reply, len, sequence);
@@ -175,7 +183,8 @@ static void read_now(struct conn *conn, uint32_t corr, const Sluice__Request *re
 
 /* ---- wait for a job's end ---- */
 
-static bool job_read(struct conn *conn, const char *job, uint8_t **ret_reply, size_t *ret_len, uint64_t *ret_sequence, bool *ret_terminal)
+static bool job_read(struct conn *conn, const char *job, uint8_t **ret_reply, size_t *ret_len,
+		     uint64_t *ret_sequence, bool *ret_terminal)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
@@ -239,13 +248,14 @@ static void job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 
 	/* Refused instead of not read from: a connection that only waits could not even send a PING. */
 	if (conn->waiter_count >= LIMIT_INFLIGHT_REQUESTS_MAX) {
-		native_refuse(conn, corr, SLUICE_E_BUSY, "this connection waits for %llu jobs already; expected at most as many",
+		native_refuse(conn, corr, SLUICE_E_BUSY,
+			      "this connection waits for %llu jobs already; expected at most as many",
 			      (unsigned long long)conn->waiter_count);
 		return;
 	}
 	if (strlen(m->job) >= sizeof(waiter->job)) {
-		native_refuse(conn, corr, SLUICE_E_LIMIT, "the job id has %zu bytes; expected at most %llu", strlen(m->job),
-			      (unsigned long long)LIMIT_NAME_BYTES_MAX);
+		native_refuse(conn, corr, SLUICE_E_LIMIT, "the job id has %zu bytes; expected at most %llu",
+			      strlen(m->job), (unsigned long long)LIMIT_NAME_BYTES_MAX);
 		return;
 	}
 	if (!job_read(conn, m->job, &reply, &len, &sequence, &terminal)) {
@@ -284,8 +294,9 @@ void native_waiters(struct io *io, const struct effect *terminal, uint64_t now_m
 
 		if (terminal == NULL && waiter->deadline_ms > now_ms)
 			continue;
-		if (terminal != NULL && (terminal->gateway != waiter->gateway || terminal->name.len != strlen(waiter->job) ||
-					 memcmp(terminal->name.data, waiter->job, terminal->name.len) != 0))
+		if (terminal != NULL &&
+		    (terminal->gateway != waiter->gateway || terminal->name.len != strlen(waiter->job) ||
+		     memcmp(terminal->name.data, waiter->job, terminal->name.len) != 0))
 			continue;
 		DL_DELETE(io->waiters, waiter);
 		waiter->conn->waiter_count--;
@@ -301,7 +312,8 @@ void native_waiters(struct io *io, const struct effect *terminal, uint64_t now_m
 
 /* ---- subscriptions ---- */
 
-static int start_offset(struct store_txn *txn, struct conn *conn, const Sluice__FollowOpen *m, const struct stream_ref *stream, uint64_t *ret)
+static int start_offset(struct store_txn *txn, struct conn *conn, const Sluice__FollowOpen *m,
+			const struct stream_ref *stream, uint64_t *ret)
 {
 	int rc = 0;
 
@@ -310,7 +322,8 @@ static int start_offset(struct store_txn *txn, struct conn *conn, const Sluice__
 		*ret = stream->first_offset;
 		break;
 	case SLUICE__FOLLOW_FROM__FROM_LAST:
-		*ret = stream->next_offset > stream->first_offset ? stream->next_offset - 1 : stream->next_offset;
+		*ret = stream->next_offset > stream->first_offset ? stream->next_offset - 1
+								  : stream->next_offset;
 		break;
 	case SLUICE__FOLLOW_FROM__FROM_OFFSET:
 		*ret = m->offset;
@@ -319,7 +332,8 @@ static int start_offset(struct store_txn *txn, struct conn *conn, const Sluice__
 		rc = core_stream_seek_time(txn, conn->gateway, stream->log, m->time_ms, ret);
 		break;
 	case SLUICE__FOLLOW_FROM__FROM_CURSOR:
-		rc = core_cursor_find(txn, conn->gateway, stream->id, (struct sluice_slice){m->cursor, strlen(m->cursor)}, ret);
+		rc = core_cursor_find(txn, conn->gateway, stream->id,
+				      (struct sluice_slice){m->cursor, strlen(m->cursor)}, ret);
 		if (rc == SLUICE_E_NOT_FOUND) {
 			*ret = stream->first_offset;
 			rc = 0;
@@ -338,19 +352,24 @@ static int start_offset(struct store_txn *txn, struct conn *conn, const Sluice__
 static bool sub_number_ok(struct conn *conn, uint32_t corr, uint32_t number, uint32_t credit)
 {
 	if (number == 0)
-		native_refuse(conn, corr, SLUICE_E_INVAL, "subscription number 0; expected one chosen by the client, not 0");
+		native_refuse(conn, corr, SLUICE_E_INVAL,
+			      "subscription number 0; expected one chosen by the client, not 0");
 	else if (sub_find(conn, number) != NULL)
-		native_refuse(conn, corr, SLUICE_E_EXISTS, "subscription number %u is in use on this connection", number);
+		native_refuse(conn, corr, SLUICE_E_EXISTS,
+			      "subscription number %u is in use on this connection", number);
 	else if (HASH_CNT(hh_number, conn->subs) >= LIMIT_SUBSCRIPTIONS_MAX)
-		native_refuse(conn, corr, SLUICE_E_LIMIT, "this connection has %llu subscriptions already", (unsigned long long)LIMIT_SUBSCRIPTIONS_MAX);
+		native_refuse(conn, corr, SLUICE_E_LIMIT, "this connection has %llu subscriptions already",
+			      (unsigned long long)LIMIT_SUBSCRIPTIONS_MAX);
 	else if (credit > LIMIT_CREDIT_MAX)
-		native_refuse(conn, corr, SLUICE_E_LIMIT, "credit of %u; expected at most %llu", credit, (unsigned long long)LIMIT_CREDIT_MAX);
+		native_refuse(conn, corr, SLUICE_E_LIMIT, "credit of %u; expected at most %llu", credit,
+			      (unsigned long long)LIMIT_CREDIT_MAX);
 	else
 		return true;
 	return false;
 }
 
-static struct sub *follow_new(struct conn *conn, const Sluice__FollowOpen *m, const struct stream_ref *stream, uint64_t start)
+static struct sub *follow_new(struct conn *conn, const Sluice__FollowOpen *m, const struct stream_ref *stream,
+			      uint64_t start)
 {
 	struct sub *sub = calloc(1, sizeof(*sub));
 
@@ -387,13 +406,15 @@ static void follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOp
 
 	if (!sub_number_ok(conn, corr, m->subscription, m->credit))
 		return;
-	if (m->filter[0] != 0 && pattern_check((struct sluice_slice){m->filter, strlen(m->filter)}, &why) != 0) {
+	if (m->filter[0] != 0 &&
+	    pattern_check((struct sluice_slice){m->filter, strlen(m->filter)}, &why) != 0) {
 		native_refuse(conn, corr, SLUICE_E_INVAL, "filter: %s", why);
 		return;
 	}
 	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
 	if (rc == 0)
-		rc = core_stream_find(txn, conn->gateway, (struct sluice_slice){m->stream, strlen(m->stream)}, &stream);
+		rc = core_stream_find(txn, conn->gateway, (struct sluice_slice){m->stream, strlen(m->stream)},
+				      &stream);
 	if (rc == 0)
 		rc = start_offset(txn, conn, m, &stream, &start);
 	store_abort(txn);
@@ -403,7 +424,8 @@ static void follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOp
 	}
 	sub = rc == 0 ? follow_new(conn, m, &stream, start) : NULL;
 	if (sub == NULL) {
-		native_refuse(conn, corr, rc != 0 ? rc : SLUICE_E_BUSY, "%s", sluice_error_text(rc != 0 ? rc : SLUICE_E_BUSY));
+		native_refuse(conn, corr, rc != 0 ? rc : SLUICE_E_BUSY, "%s",
+			      sluice_error_text(rc != 0 ? rc : SLUICE_E_BUSY));
 		return;
 	}
 	opened.first_offset = stream.first_offset;
@@ -418,7 +440,11 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 {
 	Sluice__Reply reply = SLUICE__REPLY__INIT;
 	Sluice__ConsumeOpened opened = SLUICE__CONSUME_OPENED__INIT;
-	struct consumer_spec spec = {.gateway = conn->gateway, .session = conn->session, .lease_ms = m->lease_ms, .credit = m->credit, .sink = &conn->io->sink};
+	struct consumer_spec spec = {.gateway = conn->gateway,
+				     .session = conn->session,
+				     .lease_ms = m->lease_ms,
+				     .credit = m->credit,
+				     .sink = &conn->io->sink};
 	struct store_txn *txn = NULL;
 	struct queue_ref queue = {0};
 	struct sub *sub;
@@ -428,16 +454,21 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 	if (!sub_number_ok(conn, corr, m->subscription, m->credit))
 		return;
 	if (m->lease_ms != 0 && (m->lease_ms < LIMIT_LEASE_MS_MIN || m->lease_ms > LIMIT_LEASE_MS_MAX)) {
-		native_refuse(conn, corr, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu", m->lease_ms,
-			      (unsigned long long)LIMIT_LEASE_MS_MIN, (unsigned long long)LIMIT_LEASE_MS_MAX);
+		native_refuse(conn, corr, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu",
+			      m->lease_ms, (unsigned long long)LIMIT_LEASE_MS_MIN,
+			      (unsigned long long)LIMIT_LEASE_MS_MAX);
 		return;
 	}
 	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
 	if (rc == 0)
-		rc = core_queue_find(txn, conn->gateway, (struct sluice_slice){m->queue, strlen(m->queue)}, &queue);
+		rc = core_queue_find(txn, conn->gateway, (struct sluice_slice){m->queue, strlen(m->queue)},
+				     &queue);
 	store_abort(txn);
 	if (rc != 0) {
-		native_refuse(conn, corr, rc, rc == SLUICE_E_NOT_FOUND ? "queue '%.200s' does not exist" : "queue '%.200s' cannot be read", m->queue);
+		native_refuse(conn, corr, rc,
+			      rc == SLUICE_E_NOT_FOUND ? "queue '%.200s' does not exist"
+						       : "queue '%.200s' cannot be read",
+			      m->queue);
 		return;
 	}
 	sub = calloc(1, sizeof(*sub));
@@ -449,7 +480,8 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 	sub->queue = queue.id;
 	sub->queue_kind = queue.kind;
 	spec.queue = queue.id;
-	spec.claim_flags = (uint8_t)((m->orphans ? CLAIM_ORPHANS : 0) | (m->resume ? CLAIM_RESUME : 0) | (m->session_lease ? CLAIM_SESSION_LEASE : 0));
+	spec.claim_flags = (uint8_t)((m->orphans ? CLAIM_ORPHANS : 0) | (m->resume ? CLAIM_RESUME : 0) |
+				     (m->session_lease ? CLAIM_SESSION_LEASE : 0));
 	rc = sub_add(conn, &sub, m->subscription);
 	if (rc == 0) {
 		spec.tag = sub_find(conn, m->subscription)->tag;
@@ -469,7 +501,8 @@ static void subscription_close(struct conn *conn, uint32_t corr, const Sluice__S
 	struct sub *sub = sub_find(conn, m->subscription);
 
 	if (sub == NULL) {
-		native_refuse(conn, corr, SLUICE_E_NOT_FOUND, "no subscription of this connection has number %u", m->subscription);
+		native_refuse(conn, corr, SLUICE_E_NOT_FOUND,
+			      "no subscription of this connection has number %u", m->subscription);
 		return;
 	}
 	sub_drop(sub);
@@ -555,7 +588,9 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 	int rc;
 
 	if (corr == 0)
-		return (int)native_fail(conn, SLUICE_E_PROTOCOL, "a REQUEST with correlation 0; expected another number, for its reply");
+		return (int)
+			native_fail(conn, SLUICE_E_PROTOCOL,
+				    "a REQUEST with correlation 0; expected another number, for its reply");
 	rc = message_unpack(&sluice__request__descriptor, body, LIMIT_COMMAND_BYTES_MAX, &message, &why);
 	if (rc != 0) {
 		native_refuse(conn, corr, rc, "REQUEST: %s", why);
@@ -565,7 +600,8 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 	row = command_row(request->op_case);
 	if (row == NULL) {
 		if (request->op_case == SLUICE__REQUEST__OP__NOT_SET)
-			native_refuse(conn, corr, SLUICE_E_UNKNOWN_TYPE, "the request has no operation that this broker knows");
+			native_refuse(conn, corr, SLUICE_E_UNKNOWN_TYPE,
+				      "the request has no operation that this broker knows");
 		else if (conn->pendings != NULL || conn->reads != NULL)
 			rc = defer_read(conn, corr, body);
 		else
@@ -578,7 +614,8 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 	request->op_case = SLUICE__REQUEST__OP__NOT_SET;
 	request->job_submit = NULL;
 	sluice__request__free_unpacked(request, NULL);
-	rc = conn_submit_message(conn, row->type, &op, body.len, row->control, row->type == COMMAND_SESSION_CLOSE ? NATIVE_GOODBYE : NATIVE_REPLY, corr);
+	rc = conn_submit_message(conn, row->type, &op, body.len, row->control,
+				 row->type == COMMAND_SESSION_CLOSE ? NATIVE_GOODBYE : NATIVE_REPLY, corr);
 	if (rc == SLUICE_E_BUSY)
 		return 1;
 	if (rc != 0)

@@ -28,7 +28,8 @@ static bool secret_equal(const uint8_t a[16], const uint8_t *b, size_t len)
 
 static uint32_t timeout_of(const Sluice__Hello *hello)
 {
-	uint64_t timeout = hello->session_timeout_ms != 0 ? hello->session_timeout_ms : SESSION_TIMEOUT_DEFAULT_MS;
+	uint64_t timeout =
+		hello->session_timeout_ms != 0 ? hello->session_timeout_ms : SESSION_TIMEOUT_DEFAULT_MS;
 
 	if (timeout < LIMIT_SESSION_TIMEOUT_MS_MIN)
 		timeout = LIMIT_SESSION_TIMEOUT_MS_MIN;
@@ -103,7 +104,8 @@ static int session_open(struct native *native)
 	block->open.timeout_ms = timeout_of(hello);
 	command.body = &block->open;
 	conn->held = true;
-	rc = conn_submit(conn, &command, block, sizeof(*block) + name_len + client_len, true, NATIVE_WELCOME, 0, 0);
+	rc = conn_submit(conn, &command, block, sizeof(*block) + name_len + client_len, true, NATIVE_WELCOME,
+			 0, 0);
 	return rc;
 }
 
@@ -129,7 +131,8 @@ static bool session_resume(struct native *native, struct store_txn *txn)
 	const Sluice__Hello *hello = native->hello;
 	struct session_ref session;
 
-	if (hello->session_id == 0 || core_session_find(txn, native->conn->gateway, hello->session_id, &session) != 0)
+	if (hello->session_id == 0 ||
+	    core_session_find(txn, native->conn->gateway, hello->session_id, &session) != 0)
 		return false;
 	if (!secret_equal(session.secret, hello->session_secret.data, hello->session_secret.len))
 		return false;
@@ -142,13 +145,18 @@ static int hello_check(struct native *native)
 	const Sluice__Hello *hello = native->hello;
 	const char *why = "";
 
-	if (hello->version_min > SLUICE_PROTOCOL_VERSION || hello->version_max < SLUICE_PROTOCOL_VERSION_MIN || hello->version_max < hello->version_min)
-		return (int)native_fail(native->conn, SLUICE_E_VERSION, "the client speaks versions %u to %u; expected one of %d to %d",
-					hello->version_min, hello->version_max, SLUICE_PROTOCOL_VERSION_MIN, SLUICE_PROTOCOL_VERSION);
-	if (hello->session_name[0] != 0 && name_check((struct sluice_slice){hello->session_name, strlen(hello->session_name)}, &why) != 0)
+	if (hello->version_min > SLUICE_PROTOCOL_VERSION ||
+	    hello->version_max < SLUICE_PROTOCOL_VERSION_MIN || hello->version_max < hello->version_min)
+		return (int)native_fail(native->conn, SLUICE_E_VERSION,
+					"the client speaks versions %u to %u; expected one of %d to %d",
+					hello->version_min, hello->version_max, SLUICE_PROTOCOL_VERSION_MIN,
+					SLUICE_PROTOCOL_VERSION);
+	if (hello->session_name[0] != 0 &&
+	    name_check((struct sluice_slice){hello->session_name, strlen(hello->session_name)}, &why) != 0)
 		return (int)native_fail(native->conn, SLUICE_E_INVAL, "session name: %s", why);
 	if (strlen(hello->client) > LIMIT_TEXT_BYTES_MAX)
-		return (int)native_fail(native->conn, SLUICE_E_LIMIT, "client has %zu bytes; expected at most %llu", strlen(hello->client),
+		return (int)native_fail(native->conn, SLUICE_E_LIMIT,
+					"client has %zu bytes; expected at most %llu", strlen(hello->client),
 					(unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	return 0;
 }
@@ -166,7 +174,8 @@ int native_hello(struct native *native, struct sluice_slice body)
 	int rc;
 
 	if (native->hello == NULL) {
-		rc = message_unpack(&sluice__hello__descriptor, body, LIMIT_PREAUTH_BYTES_MAX, &message, &why);
+		rc = message_unpack(&sluice__hello__descriptor, body, LIMIT_PREAUTH_BYTES_MAX, &message,
+				    &why);
 		if (rc != 0)
 			return (int)native_fail(conn, rc, "HELLO: %s", why);
 		native->hello = (Sluice__Hello *)message;

@@ -12,9 +12,9 @@
 struct net;
 
 struct net_config {
-	uint32_t io_threads;	/* 0: 1 */
+	uint32_t io_threads;	  /* 0: 1 */
 	uint32_t connections_max; /* 0: 20,000 */
-	bool zstd;		/* announced in HELLO */
+	bool zstd;		  /* announced in HELLO */
 };
 
 /* Registers its sinks with the engine; so before engine_start. borrows engine. */
@@ -26,8 +26,8 @@ void net_destroy(struct net *net); /* accepts NULL; after net_stop */
 
 /* Opens a listening socket. address is numeric. *ret_port gets the port that was bound (for port 0). borrows ops for the net's
  * life. Errors: INVAL (address), IN_USE, IO; *ret_why says more. Before net_start. */
-int net_listen(struct net *net, const struct sluice_listener_ops *ops, const char *address, uint16_t port, uint16_t *ret_port,
-	       const char **ret_why) SLUICE_MUST_USE;
+int net_listen(struct net *net, const struct sluice_listener_ops *ops, const char *address, uint16_t port,
+	       uint16_t *ret_port, const char **ret_why) SLUICE_MUST_USE;
 /* Hands in a connected socket, as if it had been accepted (in-process transports). takes the descriptor. Any thread. */
 int net_adopt(struct net *net, const struct sluice_listener_ops *ops, int fd) SLUICE_MUST_USE;
 

@@ -105,12 +105,13 @@ void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream)
 	if (followed == NULL)
 		return;
 	DL_FOREACH2(followed->subs, sub, log_next)
-		sub_wants_pump(sub);
+	sub_wants_pump(sub);
 }
 
 static int deliver(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
 {
-	return conn_is_native(sub->conn) ? native_deliver_segment(sub, segment, io_budget) : foreign_deliver_segment(sub, segment, io_budget);
+	return conn_is_native(sub->conn) ? native_deliver_segment(sub, segment, io_budget)
+					 : foreign_deliver_segment(sub, segment, io_budget);
 }
 
 /* Retention may have taken what the follower would read next: that is said, not hidden. */
@@ -144,10 +145,12 @@ static bool pump_in(struct sub *sub, struct store_txn *txn)
 			return false;
 		}
 		if (rc != 0) {
-			log_line(LOG_LEVEL_ERROR, log_id("store.corrupt", "a stored record is damaged; its follower is ended"),
+			log_line(LOG_LEVEL_ERROR,
+				 log_id("store.corrupt", "a stored record is damaged; its follower is ended"),
 				 log_str("record", store_last_error()));
 			if (conn_is_native(sub->conn))
-				native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, sub->next, 0, rc, store_last_error());
+				native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub,
+					      sub->next, 0, rc, store_last_error());
 			sub->credit = 0;
 			return false;
 		}

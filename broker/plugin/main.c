@@ -19,8 +19,10 @@ enum { SETTINGS_MAX = 64 };
 
 static int usage(FILE *to, int code)
 {
-	(void)fprintf(to, "usage: sluice-plugin [--address HOST:PORT] [--set KEY=VALUE]... [--log-level LEVEL] PLUGIN.so\n"
-			  "Runs a service plugin against a broker until SIGTERM or SIGINT.\n");
+	(void)fprintf(
+		to,
+		"usage: sluice-plugin [--address HOST:PORT] [--set KEY=VALUE]... [--log-level LEVEL] PLUGIN.so\n"
+		"Runs a service plugin against a broker until SIGTERM or SIGINT.\n");
 	return code;
 }
 
@@ -45,7 +47,10 @@ static int parse(int argc, char **argv, struct arguments *ret)
 			ret->address = argv[++i];
 		} else if (strcmp(argv[i], "--log-level") == 0 && next != NULL) {
 			if (log_level_parse(argv[++i], &level) != 0) {
-				(void)fprintf(stderr, "sluice-plugin: log level '%s'; expected error, warn, info or debug\n", argv[i]);
+				(void)fprintf(
+					stderr,
+					"sluice-plugin: log level '%s'; expected error, warn, info or debug\n",
+					argv[i]);
 				return 2;
 			}
 			log_configure(STDERR_FILENO, level, LOG_FORMAT_LOGFMT);
@@ -53,7 +58,10 @@ static int parse(int argc, char **argv, struct arguments *ret)
 			char *equals = strchr(argv[++i], '=');
 
 			if (equals == NULL || ret->setting_count == SETTINGS_MAX) {
-				(void)fprintf(stderr, "sluice-plugin: --set '%s'; expected KEY=VALUE, at most %d of them\n", argv[i], SETTINGS_MAX);
+				(void)fprintf(
+					stderr,
+					"sluice-plugin: --set '%s'; expected KEY=VALUE, at most %d of them\n",
+					argv[i], SETTINGS_MAX);
 				return 2;
 			}
 			*equals = 0;
@@ -90,7 +98,8 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "sluice-plugin: signalfd: %s\n", strerror(errno));
 		return 1;
 	}
-	rc = plugin_load(arguments.path, SLUICE_PLUGIN_SERVICE, arguments.settings, arguments.setting_count, &plugin, why, sizeof(why));
+	rc = plugin_load(arguments.path, SLUICE_PLUGIN_SERVICE, arguments.settings, arguments.setting_count,
+			 &plugin, why, sizeof(why));
 	if (rc != 0) {
 		(void)fprintf(stderr, "sluice-plugin: %s\n", why);
 		return sluice_error_exit_code(rc);
@@ -98,7 +107,8 @@ int main(int argc, char **argv)
 	ops = plugin_symbol(plugin)->ops;
 	rc = ops->run(plugin_host(plugin), arguments.address, -1, stop_fd);
 	if (rc != 0)
-		(void)fprintf(stderr, "sluice-plugin: %s ended: %s\n", plugin_symbol(plugin)->name, sluice_error_text(rc));
+		(void)fprintf(stderr, "sluice-plugin: %s ended: %s\n", plugin_symbol(plugin)->name,
+			      sluice_error_text(rc));
 	plugin_unload(plugin);
 	(void)close(stop_fd);
 	return sluice_error_exit_code(rc);

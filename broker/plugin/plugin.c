@@ -32,9 +32,11 @@ struct plugin {
 static void host_log(void *user, enum sluice_log_level level, const char *id, const char *text)
 {
 	const struct plugin *plugin = user;
-	static const enum log_level levels[] = {LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR};
+	static const enum log_level levels[] = {LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN,
+						LOG_LEVEL_ERROR};
 
-	log_line(levels[(unsigned)level < 4 ? level : SLUICE_LOG_ERROR], log_id(id, text), log_str("plugin", plugin->symbol->name));
+	log_line(levels[(unsigned)level < 4 ? level : SLUICE_LOG_ERROR], log_id(id, text),
+		 log_str("plugin", plugin->symbol->name));
 }
 
 static const char *host_setting(void *user, const char *key)
@@ -49,12 +51,16 @@ static const char *host_setting(void *user, const char *key)
 
 static const char *kind_name(uint32_t kind)
 {
-	return kind == SLUICE_PLUGIN_SERVICE ? "service" : kind == SLUICE_PLUGIN_LISTENER ? "listener" : kind == SLUICE_PLUGIN_AUTH ? "auth" : "unknown";
+	return kind == SLUICE_PLUGIN_SERVICE	? "service"
+	       : kind == SLUICE_PLUGIN_LISTENER ? "listener"
+	       : kind == SLUICE_PLUGIN_AUTH	? "auth"
+						: "unknown";
 }
 
 static int ops_check(const struct sluice_plugin *symbol, const char *name, char *why, size_t why_bytes)
 {
-	size_t need = symbol->kind == SLUICE_PLUGIN_SERVICE ? sizeof(struct sluice_service_ops) : sizeof(struct sluice_listener_ops);
+	size_t need = symbol->kind == SLUICE_PLUGIN_SERVICE ? sizeof(struct sluice_service_ops)
+							    : sizeof(struct sluice_listener_ops);
 	size_t has;
 
 	if (symbol->ops == NULL) {
@@ -63,32 +69,40 @@ static int ops_check(const struct sluice_plugin *symbol, const char *name, char 
 	}
 	memcpy(&has, symbol->ops, sizeof(has));
 	if (has < need) {
-		(void)snprintf(why, why_bytes, "%s: its ops have %zu bytes; a %s of ABI %d.%d has at least %zu", name, has, kind_name(symbol->kind),
-			       SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR, need);
+		(void)snprintf(why, why_bytes,
+			       "%s: its ops have %zu bytes; a %s of ABI %d.%d has at least %zu", name, has,
+			       kind_name(symbol->kind), SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR,
+			       need);
 		return SLUICE_E_UNSUPPORTED;
 	}
 	return 0;
 }
 
-int plugin_check(const struct sluice_plugin *symbol, const char *name, uint32_t kind_wanted, char *why, size_t why_bytes)
+int plugin_check(const struct sluice_plugin *symbol, const char *name, uint32_t kind_wanted, char *why,
+		 size_t why_bytes)
 {
 	if (symbol->struct_size < sizeof(struct sluice_plugin)) {
-		(void)snprintf(why, why_bytes, "%s: its struct has %zu bytes; ABI %d.%d needs at least %zu", name, symbol->struct_size,
-			       SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR, sizeof(struct sluice_plugin));
+		(void)snprintf(why, why_bytes, "%s: its struct has %zu bytes; ABI %d.%d needs at least %zu",
+			       name, symbol->struct_size, SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR,
+			       sizeof(struct sluice_plugin));
 		return SLUICE_E_UNSUPPORTED;
 	}
 	if (symbol->abi_major != SLUICE_PLUGIN_ABI_MAJOR || symbol->abi_minor > SLUICE_PLUGIN_ABI_MINOR) {
-		(void)snprintf(why, why_bytes, "%s: built for plugin ABI %u.%u; this host has %d.%d (the major must match, the minor may not be newer)", name,
-			       symbol->abi_major, symbol->abi_minor, SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR);
+		(void)snprintf(
+			why, why_bytes,
+			"%s: built for plugin ABI %u.%u; this host has %d.%d (the major must match, the minor may not be newer)",
+			name, symbol->abi_major, symbol->abi_minor, SLUICE_PLUGIN_ABI_MAJOR,
+			SLUICE_PLUGIN_ABI_MINOR);
 		return SLUICE_E_UNSUPPORTED;
 	}
 	if (symbol->name == NULL || symbol->version == NULL) {
 		(void)snprintf(why, why_bytes, "%s: the plugin has no name or version", name);
 		return SLUICE_E_UNSUPPORTED;
 	}
-	if (symbol->kind != kind_wanted || (symbol->kind != SLUICE_PLUGIN_SERVICE && symbol->kind != SLUICE_PLUGIN_LISTENER)) {
-		(void)snprintf(why, why_bytes, "%s: it is a plugin of kind %s (%u); expected %s", name, kind_name(symbol->kind), symbol->kind,
-			       kind_name(kind_wanted));
+	if (symbol->kind != kind_wanted ||
+	    (symbol->kind != SLUICE_PLUGIN_SERVICE && symbol->kind != SLUICE_PLUGIN_LISTENER)) {
+		(void)snprintf(why, why_bytes, "%s: it is a plugin of kind %s (%u); expected %s", name,
+			       kind_name(symbol->kind), symbol->kind, kind_name(kind_wanted));
 		return SLUICE_E_UNSUPPORTED;
 	}
 	return ops_check(symbol, name, why, why_bytes);
@@ -122,14 +136,15 @@ static int open_library(struct plugin *plugin, const char *path, char *why, size
 	}
 	plugin->symbol = dlsym(plugin->library, SYMBOL_TEXT(SLUICE_PLUGIN_SYMBOL));
 	if (plugin->symbol == NULL) {
-		(void)snprintf(why, why_bytes, "%s: it does not export %s, so it is no Sluice plugin", path, SYMBOL_TEXT(SLUICE_PLUGIN_SYMBOL));
+		(void)snprintf(why, why_bytes, "%s: it does not export %s, so it is no Sluice plugin", path,
+			       SYMBOL_TEXT(SLUICE_PLUGIN_SYMBOL));
 		return SLUICE_E_UNSUPPORTED;
 	}
 	return 0;
 }
 
-int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_setting *settings, size_t setting_count, struct plugin **ret, char *why,
-		size_t why_bytes)
+int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_setting *settings,
+		size_t setting_count, struct plugin **ret, char *why, size_t why_bytes)
 {
 	struct plugin *plugin = calloc(1, sizeof(*plugin));
 	int rc;
@@ -149,11 +164,15 @@ int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_sett
 		plugin_unload(plugin);
 		return rc;
 	}
-	plugin->host = (struct sluice_host){.struct_size = sizeof(struct sluice_host), .log = host_log, .setting = host_setting, .host = plugin};
+	plugin->host = (struct sluice_host){.struct_size = sizeof(struct sluice_host),
+					    .log = host_log,
+					    .setting = host_setting,
+					    .host = plugin};
 	if (plugin->symbol->init != NULL) {
 		rc = plugin->symbol->init(&plugin->host);
 		if (rc != 0) {
-			(void)snprintf(why, why_bytes, "%s: its init failed: %s", path, sluice_error_text(rc));
+			(void)snprintf(why, why_bytes, "%s: its init failed: %s", path,
+				       sluice_error_text(rc));
 			plugin->symbol = NULL;
 			plugin_unload(plugin);
 			return rc;
@@ -199,7 +218,8 @@ static void *service_run(void *user)
 
 	plugin->result = ops->run(&plugin->host, plugin->address, plugin->transport_fd, plugin->stop_fd);
 	if (plugin->result != 0)
-		log_line(LOG_LEVEL_ERROR, log_id("plugin.ended", "a service plugin ended"), log_str("plugin", plugin->symbol->name),
+		log_line(LOG_LEVEL_ERROR, log_id("plugin.ended", "a service plugin ended"),
+			 log_str("plugin", plugin->symbol->name),
 			 log_str("error", sluice_error_text(plugin->result)));
 	return NULL;
 }

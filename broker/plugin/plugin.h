@@ -18,10 +18,11 @@ struct plugin_setting {
 /* Loads and inits. settings are copied. Errors: NOT_FOUND (no such file), UNSUPPORTED (no symbol, wrong major, newer minor, short struct,
  * unknown kind, wrong kind), or what init returned; why gets a text that names file, what was found and what was expected.
  * *ret is owned (plugin_unload). */
-int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_setting *settings, size_t setting_count, struct plugin **ret, char *why,
-		size_t why_bytes) SLUICE_MUST_USE;
+int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_setting *settings,
+		size_t setting_count, struct plugin **ret, char *why, size_t why_bytes) SLUICE_MUST_USE;
 /* The checks alone, on a symbol that is linked in. */
-int plugin_check(const struct sluice_plugin *symbol, const char *name, uint32_t kind_wanted, char *why, size_t why_bytes) SLUICE_MUST_USE;
+int plugin_check(const struct sluice_plugin *symbol, const char *name, uint32_t kind_wanted, char *why,
+		 size_t why_bytes) SLUICE_MUST_USE;
 void plugin_unload(struct plugin *plugin); /* accepts NULL; a running service must have been stopped */
 
 const struct sluice_plugin *plugin_symbol(const struct plugin *plugin);

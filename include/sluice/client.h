@@ -37,7 +37,7 @@ typedef struct sluice_delivery sluice_delivery;
 
 /* ---- configuration: properties as strings ---- */
 typedef struct sluice_config sluice_config;
-SLUICE_API sluice_config *sluice_config_create(void); /* owned; NULL: out of memory */
+SLUICE_API sluice_config *sluice_config_create(void);	      /* owned; NULL: out of memory */
 SLUICE_API void sluice_config_destroy(sluice_config *config); /* accepts NULL */
 /* Keys (value): address ("host:port[,host:port]"; "127.0.0.1:7584"), gateway ("default"), client (shown to admins), session (a session name: opening it
  * ends an older session of that name), session_timeout_ms (30000), mode (own-thread | caller-loop), deadline_ms (10000),
@@ -46,7 +46,8 @@ SLUICE_API void sluice_config_destroy(sluice_config *config); /* accepts NULL */
  * survives the process), lease_extend (yes | no: extend timed leases by itself), transport_fd (an already connected socket).
  * INVAL names the key or what the value should have been (sluice_config_error). */
 SLUICE_API int sluice_config_set(sluice_config *config, const char *key, const char *value) SLUICE_MUST_USE;
-SLUICE_API const char *sluice_config_error(const sluice_config *config); /* of the last failed set; never NULL */
+SLUICE_API const char *sluice_config_error(
+	const sluice_config *config); /* of the last failed set; never NULL */
 
 /* One allocator for everything the library allocates; before the first other call, not thread-safe. */
 typedef struct {
@@ -57,8 +58,15 @@ typedef struct {
 SLUICE_API void sluice_set_allocator(const sluice_allocator *allocator);
 
 /* ---- life ---- */
-typedef enum { SLUICE_EVENT_CONNECTED, SLUICE_EVENT_RESUMED, SLUICE_EVENT_DISCONNECTED, SLUICE_EVENT_SESSION_LOST /* a new session: leases are gone */,
-	       SLUICE_EVENT_JOB_CANCEL /* job, token: end it */, SLUICE_EVENT_LEASE_LOST /* job, token */, SLUICE_EVENT_ERROR } sluice_event_kind;
+typedef enum {
+	SLUICE_EVENT_CONNECTED,
+	SLUICE_EVENT_RESUMED,
+	SLUICE_EVENT_DISCONNECTED,
+	SLUICE_EVENT_SESSION_LOST /* a new session: leases are gone */,
+	SLUICE_EVENT_JOB_CANCEL /* job, token: end it */,
+	SLUICE_EVENT_LEASE_LOST /* job, token */,
+	SLUICE_EVENT_ERROR
+} sluice_event_kind;
 typedef struct {
 	sluice_event_kind kind;
 	int code;
@@ -71,14 +79,16 @@ typedef struct {
 typedef void sluice_event_fn(sluice_client *client, const sluice_event *event, void *user);
 
 /* Starts connecting and returns at once; config is copied. on_event may be NULL. */
-SLUICE_API int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *user, sluice_client **ret) SLUICE_MUST_USE;
+SLUICE_API int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *user,
+			   sluice_client **ret) SLUICE_MUST_USE;
 /* Waits until connected (or TIMEOUT, or the reason why not: VERSION, DENIED, DISCONNECTED). */
 SLUICE_API int sluice_wait_connected(sluice_client *client, int deadline_ms) SLUICE_MUST_USE;
 /* Flushes, ends the session when end_session, and frees everything within the deadline; open calls get CLOSED. Accepts NULL. Returns 0 or
  * TIMEOUT (unflushed publishes were dropped); the client is gone in any case. Not from a callback. */
 SLUICE_API int sluice_close(sluice_client *client, bool end_session, int deadline_ms);
 SLUICE_API uint64_t sluice_session(const sluice_client *client); /* 0: not yet */
-SLUICE_API const char *sluice_last_error(const sluice_client *client); /* why it is not connected; never NULL; loop thread or caller-loop */
+SLUICE_API const char *sluice_last_error(
+	const sluice_client *client); /* why it is not connected; never NULL; loop thread or caller-loop */
 
 /* caller-loop mode only (INVAL otherwise). fd: poll for readability, nothing else; stays the same for life. */
 SLUICE_API int sluice_fd(const sluice_client *client);
@@ -115,7 +125,7 @@ SLUICE_API const char *sluice_reply_json(sluice_reply *reply);
 /* ---- topology ---- */
 typedef struct {
 	const char *name;
-	const char *const *subjects; /* NULL-terminated, or NULL */
+	const char *const *subjects;		    /* NULL-terminated, or NULL */
 	uint64_t max_age_ms, max_bytes, max_events; /* 0: no bound */
 	const char *description;
 	bool if_not_exists;
@@ -145,26 +155,38 @@ typedef struct {
 	const char *target_kind; /* stream | queue | router */
 	const char *target;
 } sluice_edge;
-SLUICE_API int sluice_stream_create(sluice_client *, const sluice_stream_spec *, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_stream_alter(sluice_client *, const sluice_stream_spec *, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_queue_create(sluice_client *, const sluice_queue_spec *, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_queue_alter(sluice_client *, const sluice_queue_spec *, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_stream_create(sluice_client *, const sluice_stream_spec *, const sluice_call *,
+				    sluice_reply **);
+SLUICE_API int sluice_stream_alter(sluice_client *, const sluice_stream_spec *, const sluice_call *,
+				   sluice_reply **);
+SLUICE_API int sluice_queue_create(sluice_client *, const sluice_queue_spec *, const sluice_call *,
+				   sluice_reply **);
+SLUICE_API int sluice_queue_alter(sluice_client *, const sluice_queue_spec *, const sluice_call *,
+				  sluice_reply **);
 SLUICE_API int sluice_queue_purge(sluice_client *, const char *name, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_router_create(sluice_client *, const sluice_router_spec *, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_router_alter(sluice_client *, const sluice_router_spec *, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_router_create(sluice_client *, const sluice_router_spec *, const sluice_call *,
+				    sluice_reply **);
+SLUICE_API int sluice_router_alter(sluice_client *, const sluice_router_spec *, const sluice_call *,
+				   sluice_reply **);
 SLUICE_API int sluice_router_bind(sluice_client *, const sluice_edge *, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_router_unbind(sluice_client *, const sluice_edge *, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_router_unbind(sluice_client *, const sluice_edge *, const sluice_call *,
+				    sluice_reply **);
 /* text: the machine file (client/README.md has its format: "machine NAME", "state A -> B, C", "terminal D", "cancelled D", "failed E"). INVAL names the line. */
-SLUICE_API int sluice_machine_create(sluice_client *, const char *text, bool if_not_exists, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_machine_create(sluice_client *, const char *text, bool if_not_exists,
+				     const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_machine_alter(sluice_client *, const char *text, const sluice_call *, sluice_reply **);
 typedef enum { SLUICE_STREAM, SLUICE_QUEUE, SLUICE_ROUTER, SLUICE_MACHINE } sluice_thing;
-SLUICE_API int sluice_delete(sluice_client *, sluice_thing, const char *name, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_show(sluice_client *, sluice_thing, const char *name, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_list(sluice_client *, sluice_thing, const char *after, uint32_t max, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_delete(sluice_client *, sluice_thing, const char *name, const sluice_call *,
+			     sluice_reply **);
+SLUICE_API int sluice_show(sluice_client *, sluice_thing, const char *name, const sluice_call *,
+			   sluice_reply **);
+SLUICE_API int sluice_list(sluice_client *, sluice_thing, const char *after, uint32_t max,
+			   const sluice_call *, sluice_reply **);
 
 typedef struct {
 	const char *name;
-	uint64_t id, first_offset, next_offset, events, bytes, first_time_ms, last_time_ms, max_age_ms, max_bytes, max_events;
+	uint64_t id, first_offset, next_offset, events, bytes, first_time_ms, last_time_ms, max_age_ms,
+		max_bytes, max_events;
 } sluice_stream_info;
 typedef struct {
 	const char *name;
@@ -179,14 +201,15 @@ SLUICE_API bool sluice_reply_queue(const sluice_reply *, size_t i, sluice_queue_
 
 /* ---- publish ---- */
 typedef struct {
-	const char *subject; /* what it is about; routed by the default router unless queue or stream is given */
-	const char *queue;   /* straight into this queue */
+	const char
+		*subject; /* what it is about; routed by the default router unless queue or stream is given */
+	const char *queue; /* straight into this queue */
 	const char *stream;
 	sluice_slice_t key, id, body;
 	const char *const *headers; /* name, value, name, value, NULL; or NULL */
 	uint8_t priority;
-	bool mandatory; /* NO_ROUTE when nothing is bound */
-	bool relaxed;	/* answered before it is on disk (within 50 ms) */
+	bool mandatory;		/* NO_ROUTE when nothing is bound */
+	bool relaxed;		/* answered before it is on disk (within 50 ms) */
 	sluice_time_ms time_ms; /* 0: now */
 } sluice_message;
 /* Batched by the library; answered when durable (unless relaxed). Each message ends in exactly one answer: call->done, or the return. With call->done
@@ -201,14 +224,28 @@ typedef struct {
 SLUICE_API void sluice_publish_stats_get(sluice_client *, sluice_publish_stats *ret);
 
 /* ---- follow and consume ---- */
-typedef enum { SLUICE_FROM_FIRST, SLUICE_FROM_LAST, SLUICE_FROM_OFFSET, SLUICE_FROM_TIME, SLUICE_FROM_CURSOR, SLUICE_FROM_NEW } sluice_from;
-typedef enum { SLUICE_EVENT, SLUICE_ITEM, SLUICE_JOB, SLUICE_CAUGHT_UP, SLUICE_GAP, SLUICE_SUB_END } sluice_delivery_kind;
+typedef enum {
+	SLUICE_FROM_FIRST,
+	SLUICE_FROM_LAST,
+	SLUICE_FROM_OFFSET,
+	SLUICE_FROM_TIME,
+	SLUICE_FROM_CURSOR,
+	SLUICE_FROM_NEW
+} sluice_from;
+typedef enum {
+	SLUICE_EVENT,
+	SLUICE_ITEM,
+	SLUICE_JOB,
+	SLUICE_CAUGHT_UP,
+	SLUICE_GAP,
+	SLUICE_SUB_END
+} sluice_delivery_kind;
 /* One delivery; fields not of its kind are 0/NULL. Borrowed for the callback, or owned when it came from sluice_sub_next(). */
 typedef struct {
 	sluice_delivery_kind kind;
 	const char *subject;
 	sluice_slice_t key, id, body; /* JOB: body is the payload */
-	const char *const *headers; /* name, value, ..., NULL; or NULL */
+	const char *const *headers;   /* name, value, ..., NULL; or NULL */
 	sluice_time_ms time_ms;
 	uint64_t offset;    /* EVENT; CAUGHT_UP: next; GAP: first missing */
 	uint64_t to_offset; /* GAP: next that exists */
@@ -216,15 +253,15 @@ typedef struct {
 	sluice_token token; /* ITEM, JOB */
 	uint32_t attempts;  /* ITEM: failed attempts before this */
 	uint32_t lease_ms;
-	const char *job;    /* JOB, and below */
+	const char *job; /* JOB, and below */
 	uint32_t attempt;
 	const char *owner, *state, *tag, *scheduler_ref;
-	bool orphan;	    /* taken over: look what became of it before anything else */
-	bool intent;	    /* this attempt's intent is recorded, with tag */
+	bool orphan; /* taken over: look what became of it before anything else */
+	bool intent; /* this attempt's intent is recorded, with tag */
 	bool cancel;
 	bool redelivered;
 	uint8_t priority;
-	int code;	    /* SUB_END */
+	int code; /* SUB_END */
 	const char *text;
 } sluice_delivery_view;
 /* On the loop's thread; must not block. */
@@ -236,37 +273,47 @@ typedef struct {
 	sluice_time_ms time_ms;
 	const char *cursor;
 	const char *filter;
-	uint32_t credit;    /* events outstanding; 0: 1,000. The library gives credit back as deliveries are handled */
+	uint32_t
+		credit; /* events outstanding; 0: 1,000. The library gives credit back as deliveries are handled */
 	sluice_delivery_fn *on_delivery; /* NULL: sluice_sub_next() */
 	void *user;
 } sluice_follow_spec;
 typedef struct {
 	const char *queue;
-	uint32_t credit;    /* items or jobs held at once; 0: 100. Given back as they are acked or ended */
+	uint32_t credit; /* items or jobs held at once; 0: 100. Given back as they are acked or ended */
 	uint32_t lease_ms;
-	bool orphans;	    /* jobs: take over orphans, to reconcile them */
+	bool orphans; /* jobs: take over orphans, to reconcile them */
 	bool session_lease;
 	bool manual_credit; /* credit only through sluice_sub_credit() */
 	sluice_delivery_fn *on_delivery;
 	void *user;
 } sluice_consume_spec;
 /* *ret is owned until sluice_sub_close(). Blocking or asynchronous as any call; deliveries may come before done. */
-SLUICE_API int sluice_follow(sluice_client *, const sluice_follow_spec *, const sluice_call *, sluice_sub **ret);
-SLUICE_API int sluice_consume(sluice_client *, const sluice_consume_spec *, const sluice_call *, sluice_sub **ret);
+SLUICE_API int sluice_follow(sluice_client *, const sluice_follow_spec *, const sluice_call *,
+			     sluice_sub **ret);
+SLUICE_API int sluice_consume(sluice_client *, const sluice_consume_spec *, const sluice_call *,
+			      sluice_sub **ret);
 /* Next delivery (owned; sluice_delivery_free), TIMEOUT, or why the subscription ended. Only without on_delivery. */
 SLUICE_API int sluice_sub_next(sluice_sub *, int deadline_ms, sluice_delivery **ret) SLUICE_MUST_USE;
 SLUICE_API const sluice_delivery_view *sluice_delivery_get(const sluice_delivery *);
 SLUICE_API void sluice_delivery_free(sluice_delivery *); /* accepts NULL */
 SLUICE_API int sluice_sub_credit(sluice_sub *, uint32_t more);
-SLUICE_API int sluice_sub_close(sluice_sub *, int deadline_ms); /* accepts NULL; leases stay until acked, nacked or expired */
+SLUICE_API int sluice_sub_close(
+	sluice_sub *, int deadline_ms); /* accepts NULL; leases stay until acked, nacked or expired */
 
 /* Acks are gathered into runs. With call NULL they return at once and a refusal comes as SLUICE_EVENT_ERROR. */
-SLUICE_API int sluice_ack(sluice_sub *, sluice_token token, uint64_t seq, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_nack(sluice_sub *, sluice_token token, uint64_t seq, uint32_t delay_ms, const char *reason, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_extend(sluice_sub *, sluice_token token, uint32_t lease_ms, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_cursor_set(sluice_client *, const char *stream, const char *cursor, uint64_t next_offset, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_cursor_delete(sluice_client *, const char *stream, const char *cursor, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_queue_peek(sluice_client *, const char *queue, const char *state, uint64_t after, uint32_t max, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_ack(sluice_sub *, sluice_token token, uint64_t seq, const sluice_call *,
+			  sluice_reply **);
+SLUICE_API int sluice_nack(sluice_sub *, sluice_token token, uint64_t seq, uint32_t delay_ms,
+			   const char *reason, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_extend(sluice_sub *, sluice_token token, uint32_t lease_ms, const sluice_call *,
+			     sluice_reply **);
+SLUICE_API int sluice_cursor_set(sluice_client *, const char *stream, const char *cursor,
+				 uint64_t next_offset, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_cursor_delete(sluice_client *, const char *stream, const char *cursor,
+				    const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_queue_peek(sluice_client *, const char *queue, const char *state, uint64_t after,
+				 uint32_t max, const sluice_call *, sluice_reply **);
 
 /* ---- jobs ---- */
 typedef struct {
@@ -285,13 +332,20 @@ typedef struct {
 	sluice_time_ms seen_time_ms;
 	bool release;
 } sluice_job_report_spec;
-SLUICE_API int sluice_job_submit(sluice_client *, const sluice_job_spec *, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_job_intent(sluice_client *, const char *job, sluice_token, uint32_t attempt, const char *tag, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_job_report(sluice_client *, const sluice_job_report_spec *, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_job_release(sluice_client *, const char *job, sluice_token, uint32_t delay_ms, const char *reason, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_job_cancel(sluice_client *, const char *job, const char *reason, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_job_reset(sluice_client *, const char *job, bool force, const char *reason, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_job_show(sluice_client *, const char *job, bool payload, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_job_submit(sluice_client *, const sluice_job_spec *, const sluice_call *,
+				 sluice_reply **);
+SLUICE_API int sluice_job_intent(sluice_client *, const char *job, sluice_token, uint32_t attempt,
+				 const char *tag, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_job_report(sluice_client *, const sluice_job_report_spec *, const sluice_call *,
+				 sluice_reply **);
+SLUICE_API int sluice_job_release(sluice_client *, const char *job, sluice_token, uint32_t delay_ms,
+				  const char *reason, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_job_cancel(sluice_client *, const char *job, const char *reason, const sluice_call *,
+				 sluice_reply **);
+SLUICE_API int sluice_job_reset(sluice_client *, const char *job, bool force, const char *reason,
+				const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_job_show(sluice_client *, const char *job, bool payload, const sluice_call *,
+			       sluice_reply **);
 /* Returns when the job is terminal, or TIMEOUT with the job as it is in the reply. */
 SLUICE_API int sluice_job_wait(sluice_client *, const char *job, const sluice_call *, sluice_reply **);
 typedef struct {
@@ -300,10 +354,12 @@ typedef struct {
 	const char *state, *queue, *claim;
 	bool open_only;
 } sluice_job_filter;
-SLUICE_API int sluice_job_list(sluice_client *, const sluice_job_filter *, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_job_list(sluice_client *, const sluice_job_filter *, const sluice_call *,
+			       sluice_reply **);
 SLUICE_API int sluice_job_history(sluice_client *, const char *job, const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_job_explain(sluice_client *, const char *job, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_quarantine_list(sluice_client *, const char *job, uint64_t after, uint32_t max, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_quarantine_list(sluice_client *, const char *job, uint64_t after, uint32_t max,
+				      const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_audit(sluice_client *, uint64_t after_number, const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_job_retention(sluice_client *, uint64_t keep_ms, const sluice_call *, sluice_reply **);
 /* An id for a job: time-ordered, unique, at most 40 bytes with its NUL. */
@@ -313,7 +369,8 @@ typedef enum { SLUICE_APPLIED, SLUICE_DUPLICATE, SLUICE_QUARANTINED, SLUICE_PARK
 typedef struct {
 	const char *job;
 	uint64_t number;
-	const char *queue, *machine, *state, *claim, *holder, *tag, *scheduler_ref, *owner, *evidence, *source;
+	const char *queue, *machine, *state, *claim, *holder, *tag, *scheduler_ref, *owner, *evidence,
+		*source;
 	bool terminal, cancel, intent;
 	uint32_t attempt;
 	sluice_token token;
@@ -345,25 +402,31 @@ SLUICE_API bool sluice_reply_job(const sluice_reply *, size_t i, sluice_job_info
 SLUICE_API bool sluice_reply_history(const sluice_reply *, size_t i, sluice_job_history_row *ret);
 SLUICE_API bool sluice_reply_quarantine(const sluice_reply *, size_t i, sluice_quarantine_row *ret);
 SLUICE_API bool sluice_reply_audit(const sluice_reply *, sluice_audit_info *ret);
-SLUICE_API const char *sluice_reply_line(const sluice_reply *, size_t i); /* explain lines, audit findings; NULL beyond the last */
+SLUICE_API const char *sluice_reply_line(const sluice_reply *,
+					 size_t i); /* explain lines, audit findings; NULL beyond the last */
 SLUICE_API sluice_disposition sluice_reply_disposition(const sluice_reply *);
-SLUICE_API const char *sluice_reply_state(const sluice_reply *);   /* submit, report, cancel: the job's state; never NULL */
+SLUICE_API const char *sluice_reply_state(
+	const sluice_reply *); /* submit, report, cancel: the job's state; never NULL */
 SLUICE_API uint32_t sluice_reply_attempt(const sluice_reply *);
 
 /* ---- transactions: built up, sent as one, all or none ---- */
 typedef struct sluice_txn sluice_txn;
-SLUICE_API sluice_txn *sluice_txn_create(void); /* owned; NULL: out of memory */
+SLUICE_API sluice_txn *sluice_txn_create(void);	  /* owned; NULL: out of memory */
 SLUICE_API void sluice_txn_destroy(sluice_txn *); /* accepts NULL */
 /* Each copies what it is given; LIMIT beyond TXN_OPS_MAX. */
 SLUICE_API int sluice_txn_publish(sluice_txn *, const sluice_message *);
-SLUICE_API int sluice_txn_ack(sluice_txn *, const char *queue, sluice_token, uint64_t first_seq, uint32_t count);
-SLUICE_API int sluice_txn_nack(sluice_txn *, const char *queue, sluice_token, uint64_t first_seq, uint32_t count, uint32_t delay_ms, const char *reason);
+SLUICE_API int sluice_txn_ack(sluice_txn *, const char *queue, sluice_token, uint64_t first_seq,
+			      uint32_t count);
+SLUICE_API int sluice_txn_nack(sluice_txn *, const char *queue, sluice_token, uint64_t first_seq,
+			       uint32_t count, uint32_t delay_ms, const char *reason);
 SLUICE_API int sluice_txn_job_submit(sluice_txn *, const sluice_job_spec *);
-SLUICE_API int sluice_txn_job_intent(sluice_txn *, const char *job, sluice_token, uint32_t attempt, const char *tag);
+SLUICE_API int sluice_txn_job_intent(sluice_txn *, const char *job, sluice_token, uint32_t attempt,
+				     const char *tag);
 SLUICE_API int sluice_txn_job_report(sluice_txn *, const sluice_job_report_spec *);
 SLUICE_API int sluice_txn_job_cancel(sluice_txn *, const char *job, const char *reason);
 SLUICE_API int sluice_txn_job_reset(sluice_txn *, const char *job, const char *reason);
-SLUICE_API int sluice_txn_cursor_set(sluice_txn *, const char *stream, const char *cursor, uint64_t next_offset);
+SLUICE_API int sluice_txn_cursor_set(sluice_txn *, const char *stream, const char *cursor,
+				     uint64_t next_offset);
 SLUICE_API int sluice_txn_check_job(sluice_txn *, const char *job, const char *state, uint32_t attempt);
 /* Deduplicated by the client's producer sequence, so it is settled across reconnects. The transaction stays the caller's. */
 SLUICE_API int sluice_txn_commit(sluice_client *, const sluice_txn *, const sluice_call *, sluice_reply **);
@@ -371,7 +434,8 @@ SLUICE_API uint32_t sluice_reply_failed_op(const sluice_reply *); /* 1-based; 0:
 
 /* ---- status ---- */
 SLUICE_API int sluice_status(sluice_client *, const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_session_list(sluice_client *, uint64_t after, uint32_t max, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_session_list(sluice_client *, uint64_t after, uint32_t max, const sluice_call *,
+				   sluice_reply **);
 SLUICE_API const char *sluice_version(void);
 
 #ifdef __cplusplus

@@ -73,17 +73,21 @@ struct sluice_listener_host {
 	void (*close)(sluice_conn *conn, const char *why); /* after what was written is flushed */
 	/* Opens the durable session of this connection; needed before consume. */
 	int (*session)(sluice_conn *conn, const char *gateway, uint32_t timeout_ms, uint64_t tag);
-	int (*publish)(sluice_conn *conn, uint64_t tag, struct sluice_slice subject, struct sluice_slice queue, struct sluice_slice body);
-	int (*consume)(sluice_conn *conn, uint64_t tag, struct sluice_slice queue, uint32_t credit, uint32_t lease_ms);
+	int (*publish)(sluice_conn *conn, uint64_t tag, struct sluice_slice subject,
+		       struct sluice_slice queue, struct sluice_slice body);
+	int (*consume)(sluice_conn *conn, uint64_t tag, struct sluice_slice queue, uint32_t credit,
+		       uint32_t lease_ms);
 	int (*credit)(sluice_conn *conn, uint64_t consumer_tag, uint32_t more);
-	int (*ack)(sluice_conn *conn, uint64_t tag, uint64_t consumer_tag, sluice_token token, uint64_t seq, bool done);
-	int (*follow)(sluice_conn *conn, uint64_t tag, struct sluice_slice stream, uint64_t offset, uint32_t credit);
+	int (*ack)(sluice_conn *conn, uint64_t tag, uint64_t consumer_tag, sluice_token token, uint64_t seq,
+		   bool done);
+	int (*follow)(sluice_conn *conn, uint64_t tag, struct sluice_slice stream, uint64_t offset,
+		      uint32_t credit);
 	/* Native control message: a frame REQUEST body (SPEC.md); the answer is SLUICE_FX_ANSWER with the Reply in body. */
 	int (*request)(sluice_conn *conn, uint64_t tag, struct sluice_slice request);
 };
 struct sluice_listener_ops {
 	size_t struct_size;
-	const char *protocol;	/* "line" */
+	const char *protocol; /* "line" */
 	uint16_t default_port;
 	/* *ret_state is the plugin's per-connection state. */
 	int (*accept)(const struct sluice_listener_host *host, sluice_conn *conn, void **ret_state);

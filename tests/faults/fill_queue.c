@@ -31,7 +31,8 @@ static unsigned long ack_all(sluice_client *client)
 	while (sluice_sub_next(sub, 3000, &delivery) == 0) {
 		const sluice_delivery_view *view = sluice_delivery_get(delivery);
 
-		if (view->kind == SLUICE_ITEM && sluice_ack(sub, view->token, view->seq, &(sluice_call){.deadline_ms = 10000}, NULL) == 0)
+		if (view->kind == SLUICE_ITEM &&
+		    sluice_ack(sub, view->token, view->seq, &(sluice_call){.deadline_ms = 10000}, NULL) == 0)
 			acked++;
 		sluice_delivery_free(delivery);
 	}
@@ -46,16 +47,19 @@ int main(int argc, char **argv)
 	unsigned long count = 0, limit = argc > 2 ? strtoul(argv[2], NULL, 10) * 16 : 0, acked;
 	int rc = 0, again = SLUICE_E_NO_SPACE;
 
-	if (argc != 3 || config == NULL || sluice_config_set(config, "address", argv[1]) != 0 || sluice_open(config, NULL, NULL, &client) != 0)
+	if (argc != 3 || config == NULL || sluice_config_set(config, "address", argv[1]) != 0 ||
+	    sluice_open(config, NULL, NULL, &client) != 0)
 		return 2;
-	if (sluice_queue_create(client, &(sluice_queue_spec){.name = "fill", .if_not_exists = true}, NULL, NULL) != 0)
+	if (sluice_queue_create(client, &(sluice_queue_spec){.name = "fill", .if_not_exists = true}, NULL,
+				NULL) != 0)
 		return 2;
 	while (count < limit && (rc = put(client, 1500)) == 0)
 		count++;
 	acked = ack_all(client);
 	for (int i = 0; i < 20 && again != 0; i++)
 		again = put(client, 1000);
-	(void)printf("put=%lu refused=%s acked=%lu again=%s\n", count, sluice_error_name(rc), acked, sluice_error_name(again));
+	(void)printf("put=%lu refused=%s acked=%lu again=%s\n", count, sluice_error_name(rc), acked,
+		     sluice_error_name(again));
 	(void)sluice_close(client, true, 1000);
 	sluice_config_destroy(config);
 	return 0;

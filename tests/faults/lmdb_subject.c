@@ -40,7 +40,8 @@ static int read_last(MDB_env *env)
 	MDB_val key, value;
 	size_t last = 0;
 
-	if (mdb_txn_begin(env, NULL, MDB_RDONLY, &txn) != 0 || mdb_dbi_open(txn, NULL, MDB_INTEGERKEY, &dbi) != 0 || mdb_cursor_open(txn, dbi, &cursor) != 0)
+	if (mdb_txn_begin(env, NULL, MDB_RDONLY, &txn) != 0 ||
+	    mdb_dbi_open(txn, NULL, MDB_INTEGERKEY, &dbi) != 0 || mdb_cursor_open(txn, dbi, &cursor) != 0)
 		return 1;
 	if (mdb_cursor_get(cursor, &key, &value, MDB_LAST) == 0)
 		memcpy(&last, value.mv_data, sizeof(last));
@@ -62,7 +63,8 @@ int main(int argc, char **argv)
 		flags = MDB_NOSYNC;
 	if (argc > 3 && strcmp(argv[3], "nometasync") == 0)
 		flags = MDB_NOMETASYNC;
-	if (mdb_env_create(&env) != 0 || mdb_env_set_mapsize(env, 256u << 20) != 0 || mdb_env_open(env, argv[2], flags, 0600) != 0)
+	if (mdb_env_create(&env) != 0 || mdb_env_set_mapsize(env, 256u << 20) != 0 ||
+	    mdb_env_open(env, argv[2], flags, 0600) != 0)
 		return 2;
 	rc = strcmp(argv[1], "write") == 0 ? write_all(env) : read_last(env);
 	mdb_env_close(env);

@@ -14,9 +14,11 @@ int main(int argc, char **argv)
 	sluice_delivery_kind kind = SLUICE_EVENT;
 	int rc;
 
-	if (argc != 2 || config == NULL || sluice_config_set(config, "address", argv[1]) != 0 || sluice_open(config, NULL, NULL, &client) != 0)
+	if (argc != 2 || config == NULL || sluice_config_set(config, "address", argv[1]) != 0 ||
+	    sluice_open(config, NULL, NULL, &client) != 0)
 		return 2;
-	rc = sluice_follow(client, &(sluice_follow_spec){.stream = "load", .from = SLUICE_FROM_FIRST}, NULL, &sub);
+	rc = sluice_follow(client, &(sluice_follow_spec){.stream = "load", .from = SLUICE_FROM_FIRST}, NULL,
+			   &sub);
 	/* A stream that was never acknowledged may not be there. */
 	while (rc == 0 && kind != SLUICE_CAUGHT_UP) {
 		const sluice_delivery_view *view;

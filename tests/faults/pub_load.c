@@ -27,7 +27,8 @@ static void on_done(sluice_client *client, const sluice_reply *reply, void *user
 		if (write(acks, line, (size_t)len) != len)
 			abort();
 	} else if (reply == NULL || sluice_reply_code(reply) != SLUICE_E_UNKNOWN) {
-		(void)fprintf(stderr, "%lu: %s\n", (unsigned long)(uintptr_t)user, reply != NULL ? sluice_reply_text(reply) : "no memory");
+		(void)fprintf(stderr, "%lu: %s\n", (unsigned long)(uintptr_t)user,
+			      reply != NULL ? sluice_reply_text(reply) : "no memory");
 		atomic_store(&refused, 1);
 	}
 	atomic_fetch_sub(&in_flight, 1);
@@ -40,11 +41,17 @@ static sluice_client *open_client(const char *address)
 	sluice_client *client = NULL;
 	sluice_call patient = {.deadline_ms = 60000};
 
-	if (config == NULL || sluice_config_set(config, "address", address) != 0 || sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
-	    sluice_config_set(config, "batch_events", "50") != 0 || sluice_open(config, NULL, NULL, &client) != 0)
+	if (config == NULL || sluice_config_set(config, "address", address) != 0 ||
+	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
+	    sluice_config_set(config, "batch_events", "50") != 0 ||
+	    sluice_open(config, NULL, NULL, &client) != 0)
 		exit(2);
 	sluice_config_destroy(config);
-	if (sluice_stream_create(client, &(sluice_stream_spec){.name = "load", .subjects = subjects, .if_not_exists = true}, &patient, NULL) != 0)
+	if (sluice_stream_create(client,
+				 &(sluice_stream_spec){.name = "load",
+						       .subjects = subjects,
+						       .if_not_exists = true},
+				 &patient, NULL) != 0)
 		exit(2);
 	return client;
 }

@@ -10,7 +10,9 @@ static void item(struct sluice_slice value)
 
 	if (queue_item_decode(value, &item) != 0)
 		return;
-	REQUIRE(item.dead_from.len + item.dead_reason.len + item.last_reason.len + item.body.len + QUEUE_ITEM_FIXED_BYTES == value.len);
+	REQUIRE(item.dead_from.len + item.dead_reason.len + item.last_reason.len + item.body.len +
+			QUEUE_ITEM_FIXED_BYTES ==
+		value.len);
 }
 
 static void grant(struct sluice_slice value)

@@ -39,7 +39,8 @@ int main(int argc, char **argv)
 	sluice_call call = {.deadline_ms = 60000, .done = on_done, .user = &done};
 	unsigned long begin;
 
-	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 || sluice_config_set(config, "mode", "caller-loop") != 0 ||
+	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
+	    sluice_config_set(config, "mode", "caller-loop") != 0 ||
 	    sluice_open(config, NULL, NULL, &client) != 0 || sluice_wait_connected(client, 10000) != 0)
 		return 2;
 	(void)signal(SIGUSR1, on_signal);
@@ -49,7 +50,8 @@ int main(int argc, char **argv)
 		(void)poll(&(struct pollfd){.fd = sluice_fd(client), .events = POLLIN}, 1, 50);
 	begin = now_ms();
 	for (int i = 0; i < 1000 && rc == 0; i++) {
-		rc = sluice_publish(client, &(sluice_message){.subject = "a.b", .body = {body, sizeof(body)}}, &call, NULL);
+		rc = sluice_publish(client, &(sluice_message){.subject = "a.b", .body = {body, sizeof(body)}},
+				    &call, NULL);
 		if (rc == 0)
 			rc = sluice_job_show(client, "nothing", false, &call, NULL);
 		if (rc == 0)
@@ -62,7 +64,8 @@ int main(int argc, char **argv)
 	(void)fflush(stdout);
 	begin = now_ms();
 	rc = sluice_close(client, true, 300);
-	(void)printf("closed after %lu ms: %s, %d callbacks\n", now_ms() - begin, sluice_error_name(rc), done);
+	(void)printf("closed after %lu ms: %s, %d callbacks\n", now_ms() - begin, sluice_error_name(rc),
+		     done);
 	sluice_config_destroy(config);
 	return done == 2000 ? 0 : 1;
 }

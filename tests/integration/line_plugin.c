@@ -31,7 +31,8 @@ static void say_code(struct line *line, int code, const char *text)
 {
 	char answer[512];
 
-	(void)snprintf(answer, sizeof(answer), "%c%s %.400s\n", code == 0 ? '+' : '-', code == 0 ? "OK" : "ERR", text);
+	(void)snprintf(answer, sizeof(answer), "%c%s %.400s\n", code == 0 ? '+' : '-',
+		       code == 0 ? "OK" : "ERR", text);
 	say(line, answer);
 }
 
@@ -65,16 +66,19 @@ static int command(struct line *line, char *text)
 	if (strcmp(verb, "PUT") == 0)
 		return line->host->publish(line->conn, TAG_ANSWER, slice("line.item"), slice(a), slice(rest));
 	if (strcmp(verb, "GET") == 0)
-		return line->host->consume(line->conn, TAG_CONSUMER, slice(a), (uint32_t)strtoul(rest, NULL, 10), 0);
+		return line->host->consume(line->conn, TAG_CONSUMER, slice(a),
+					   (uint32_t)strtoul(rest, NULL, 10), 0);
 	if (strcmp(verb, "MORE") == 0)
 		return line->host->credit(line->conn, TAG_CONSUMER, (uint32_t)strtoul(a, NULL, 10));
 	if (strcmp(verb, "ACK") == 0)
-		return line->host->ack(line->conn, TAG_ANSWER, TAG_CONSUMER, strtoull(a, NULL, 10), strtoull(rest, NULL, 10), true);
+		return line->host->ack(line->conn, TAG_ANSWER, TAG_CONSUMER, strtoull(a, NULL, 10),
+				       strtoull(rest, NULL, 10), true);
 	if (strcmp(verb, "FOLLOW") == 0) {
 		char *end = NULL;
 		unsigned long long offset = strtoull(rest, &end, 10);
 
-		return line->host->follow(line->conn, TAG_FOLLOWER, slice(a), offset, (uint32_t)strtoul(end, NULL, 10));
+		return line->host->follow(line->conn, TAG_FOLLOWER, slice(a), offset,
+					  (uint32_t)strtoul(end, NULL, 10));
 	}
 	return SLUICE_E_UNKNOWN_TYPE;
 }
@@ -101,7 +105,8 @@ static long line_bytes(void *state, const void *bytes, size_t len)
 		return 0;
 	if (rc != 0)
 		say_code(line, rc, sluice_error_name(rc));
-	else if (strncmp(text, "GET", 3) == 0 || strncmp(text, "MORE", 4) == 0 || strncmp(text, "FOLLOW", 6) == 0)
+	else if (strncmp(text, "GET", 3) == 0 || strncmp(text, "MORE", 4) == 0 ||
+		 strncmp(text, "FOLLOW", 6) == 0)
 		say_code(line, 0, "");
 	return (long)used + 1;
 }
@@ -121,12 +126,13 @@ static void line_effect(void *state, const struct sluice_listener_effect *effect
 		say_code(line, effect->code, effect->code == 0 ? head : sluice_error_name(effect->code));
 		return;
 	case SLUICE_FX_ITEM:
-		(void)snprintf(head, sizeof(head), "ITEM %llu %llu %.*s ", (unsigned long long)effect->token, (unsigned long long)effect->seq,
-			       (int)effect->subject.len, (const char *)effect->subject.data);
+		(void)snprintf(head, sizeof(head), "ITEM %llu %llu %.*s ", (unsigned long long)effect->token,
+			       (unsigned long long)effect->seq, (int)effect->subject.len,
+			       (const char *)effect->subject.data);
 		break;
 	case SLUICE_FX_EVENT:
-		(void)snprintf(head, sizeof(head), "EVENT %llu %.*s ", (unsigned long long)effect->offset, (int)effect->subject.len,
-			       (const char *)effect->subject.data);
+		(void)snprintf(head, sizeof(head), "EVENT %llu %.*s ", (unsigned long long)effect->offset,
+			       (int)effect->subject.len, (const char *)effect->subject.data);
 		break;
 	default:
 		return;

@@ -43,16 +43,26 @@ int main(int argc, char **argv)
 	const sluice_delivery_view *view;
 
 	(void)signal(SIGUSR1, on_signal);
-	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 || sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
+	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
+	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
 	    sluice_open(config, on_event, NULL, &client) != 0)
 		return 2;
-	if (step("queue", sluice_queue_create(client, &(sluice_queue_spec){.name = "work"}, NULL, NULL)) != 0 ||
-	    step("queue of jobs", sluice_queue_create(client, &(sluice_queue_spec){.name = "runs", .jobs = true}, NULL, NULL)) != 0 ||
-	    step("put", sluice_publish(client, &(sluice_message){.subject = "x", .queue = "work", .body = {"1", 1}}, NULL, NULL)) != 0 ||
-	    step("submit", sluice_job_submit(client, &(sluice_job_spec){.job = "j", .queue = "runs"}, NULL, NULL)) != 0 ||
-	    step("consume", sluice_consume(client, &(sluice_consume_spec){.queue = "work", .credit = 5}, NULL, &items)) != 0 ||
-	    step("consume jobs", sluice_consume(client, &(sluice_consume_spec){.queue = "runs", .credit = 5}, NULL, &jobs)) != 0 ||
-	    step("item", sluice_sub_next(items, 10000, &item)) != 0 || step("job", sluice_sub_next(jobs, 10000, &job)) != 0)
+	if (step("queue", sluice_queue_create(client, &(sluice_queue_spec){.name = "work"}, NULL, NULL)) !=
+		    0 ||
+	    step("queue of jobs",
+		 sluice_queue_create(client, &(sluice_queue_spec){.name = "runs", .jobs = true}, NULL,
+				     NULL)) != 0 ||
+	    step("put",
+		 sluice_publish(client, &(sluice_message){.subject = "x", .queue = "work", .body = {"1", 1}},
+				NULL, NULL)) != 0 ||
+	    step("submit", sluice_job_submit(client, &(sluice_job_spec){.job = "j", .queue = "runs"}, NULL,
+					     NULL)) != 0 ||
+	    step("consume", sluice_consume(client, &(sluice_consume_spec){.queue = "work", .credit = 5}, NULL,
+					   &items)) != 0 ||
+	    step("consume jobs", sluice_consume(client, &(sluice_consume_spec){.queue = "runs", .credit = 5},
+						NULL, &jobs)) != 0 ||
+	    step("item", sluice_sub_next(items, 10000, &item)) != 0 ||
+	    step("job", sluice_sub_next(jobs, 10000, &job)) != 0)
 		return 1;
 	(void)printf("holding\n");
 	(void)fflush(stdout);
@@ -62,7 +72,8 @@ int main(int argc, char **argv)
 	if (step("ack", sluice_ack(items, view->token, view->seq, &patient, NULL)) != 0)
 		return 1;
 	view = sluice_delivery_get(job);
-	if (step("intent", sluice_job_intent(client, "j", view->token, view->attempt, "tag", &patient, NULL)) != 0)
+	if (step("intent",
+		 sluice_job_intent(client, "j", view->token, view->attempt, "tag", &patient, NULL)) != 0)
 		return 1;
 	if (sluice_sub_next(items, 500, &again) == 0) {
 		(void)printf("the item came a second time\n");

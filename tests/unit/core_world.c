@@ -11,11 +11,11 @@
 #include "broker/util/crc.h"
 #include "protocol/envelope.h"
 
-#define MUST(call)                                                                                           \
-	do {                                                                                                 \
-		int must_err = (call);                                                                       \
-		cr_assert_eq(                                                                                \
-			must_err, 0, "%s: %s (%s)", #call, sluice_error_name(must_err), store_last_error()); \
+#define MUST(call)                                                                           \
+	do {                                                                                 \
+		int must_err = (call);                                                       \
+		cr_assert_eq(must_err, 0, "%s: %s (%s)", #call, sluice_error_name(must_err), \
+			     store_last_error());                                            \
 	} while (0)
 
 enum { OTHER_BATCH = 7 };
@@ -143,11 +143,11 @@ static void check_encoding(const struct command *command)
 	cr_assert(first != NULL && second != NULL);
 	cr_assert_eq(command_encode(first, command), bytes);
 	cr_assert_eq(command_decode((struct sluice_slice){first, bytes}, &decoded, &why), 0, "%s: %s",
-		command_spec(command->type)->name, why);
+		     command_spec(command->type)->name, why);
 	cr_assert_eq(command_size(decoded), bytes);
 	cr_assert_eq(command_encode(second, decoded), bytes);
-	cr_assert_eq(
-		memcmp(first, second, bytes), 0, "%s encodes in two ways", command_spec(command->type)->name);
+	cr_assert_eq(memcmp(first, second, bytes), 0, "%s encodes in two ways",
+		     command_spec(command->type)->name);
 	command_free(decoded);
 	free(first);
 	free(second);
@@ -155,7 +155,7 @@ static void check_encoding(const struct command *command)
 
 struct replay {
 	enum world_store kind;
-	size_t batch;     /* commands at most */
+	size_t batch;	  /* commands at most */
 	bool abort_first; /* each batch is applied, aborted and applied again */
 };
 
@@ -164,14 +164,14 @@ static size_t batch_length(const struct world *world, size_t from, size_t max)
 	size_t count = 1;
 
 	while (count < max && from + count < world->step_count &&
-		world->steps[from + count].command != NULL &&
-		world->steps[from + count].clock.mono_ms == world->steps[from].clock.mono_ms)
+	       world->steps[from + count].command != NULL &&
+	       world->steps[from + count].clock.mono_ms == world->steps[from].clock.mono_ms)
 		count++;
 	return count;
 }
 
 static void apply_batch(struct store *store, struct core *core, struct effects *effects,
-	const struct world_step *steps, size_t count, bool commit)
+			const struct world_step *steps, size_t count, bool commit)
 {
 	struct store_txn *txn;
 
@@ -349,8 +349,8 @@ struct outcome world_must(struct world *world, uint16_t type, uint64_t session, 
 {
 	struct outcome out = world_apply(world, type, session, body);
 
-	cr_assert_eq(
-		out.code, 0, "%s: %s: %s", command_spec(type)->name, sluice_error_name(out.code), out.text);
+	cr_assert_eq(out.code, 0, "%s: %s: %s", command_spec(type)->name, sluice_error_name(out.code),
+		     out.text);
 	return out;
 }
 
@@ -394,15 +394,16 @@ const struct effect *world_effect(const struct world *world, enum effect_kind ki
 
 uint64_t world_session(struct world *world, const char *name)
 {
-	struct cmd_session_open open = {
-		.name = world_text(name), .client = world_text("test"), .timeout_ms = 30000};
+	struct cmd_session_open open = {.name = world_text(name),
+					.client = world_text("test"),
+					.timeout_ms = 30000};
 
 	memset(open.secret, 7, sizeof(open.secret));
 	return world_must(world, COMMAND_SESSION_OPEN, 0, &open).id;
 }
 
 struct outcome world_stream(struct world *world, const char *name, const char *pattern, uint64_t max_events,
-	uint64_t max_bytes, uint64_t max_age_ms)
+			    uint64_t max_bytes, uint64_t max_age_ms)
 {
 	Sluice__StreamConfig config = SLUICE__STREAM_CONFIG__INIT;
 	Sluice__StreamCreate create = SLUICE__STREAM_CREATE__INIT;
@@ -433,7 +434,7 @@ struct outcome world_queue(struct world *world, const char *name, const char *pa
 }
 
 struct outcome world_bind(struct world *world, const char *router, const char *pattern, uint32_t target_kind,
-	const char *target)
+			  const char *target)
 {
 	Sluice__Edge edge = SLUICE__EDGE__INIT;
 	Sluice__RouterBind bind = SLUICE__ROUTER_BIND__INIT;
@@ -448,8 +449,9 @@ struct outcome world_bind(struct world *world, const char *router, const char *p
 
 void world_batch_add(struct world_batch *batch, const char *subject, const char *body, int64_t time_delta_ms)
 {
-	struct envelope envelope = {
-		.time_delta_ms = time_delta_ms, .body = world_text(body), .subject = world_text(subject)};
+	struct envelope envelope = {.time_delta_ms = time_delta_ms,
+				    .body = world_text(body),
+				    .subject = world_text(subject)};
 
 	cr_assert_leq(batch->used + envelope_size_max(&envelope), sizeof(batch->bytes));
 	batch->used += envelope_encode(batch->bytes + batch->used, &envelope);
@@ -459,9 +461,9 @@ void world_batch_add(struct world_batch *batch, const char *subject, const char 
 struct frame_publish world_batch_publish(const struct world_batch *batch, const char *subject)
 {
 	return (struct frame_publish){.count = batch->count,
-		.raw_bytes = (uint32_t)batch->used,
-		.subject = world_text(subject),
-		.payload = {batch->bytes, batch->used}};
+				      .raw_bytes = (uint32_t)batch->used,
+				      .subject = world_text(subject),
+				      .payload = {batch->bytes, batch->used}};
 }
 
 struct outcome world_publish(struct world *world, const char *subject, const char *body)
@@ -516,8 +518,8 @@ static void print_segment(const struct segment *segment, uint64_t first, char *t
 		if (offset < first)
 			continue;
 		snprintf(text + strlen(text), size - strlen(text), "%s%.*s=%.*s", text[0] != 0 ? " " : "",
-			(int)subject.len, (const char *)subject.data, (int)envelope.body.len,
-			(const char *)envelope.body.data);
+			 (int)subject.len, (const char *)subject.data, (int)envelope.body.len,
+			 (const char *)envelope.body.data);
 	}
 	free(raw);
 }

@@ -34,9 +34,9 @@ struct world {
 };
 
 void world_open(struct world *world, enum world_store kind);
-void world_close(struct world *world);   /* with the proofs */
+void world_close(struct world *world);	 /* with the proofs */
 void world_restart(struct world *world); /* another core on the same store; the lmdb store is opened anew */
-void world_wait(struct world *world, uint64_t ms);          /* moves both clocks, does not tick */
+void world_wait(struct world *world, uint64_t ms);	    /* moves both clocks, does not tick */
 size_t world_ticks(struct world *world, uint32_t work_max); /* ticks until nothing is due; how many it took */
 
 /* One command in its own batch. */
@@ -47,16 +47,16 @@ struct outcome world_must(struct world *world, uint16_t type, uint64_t session, 
 struct outcome world_try(struct world *world, uint16_t type, const void *body);
 const Sluice__Reply *world_query(struct world *world, const Sluice__Request *request);
 size_t world_effects(const struct world *world, enum effect_kind kind); /* of the last batch */
-const struct effect *world_effect(
-	const struct world *world, enum effect_kind kind); /* the first; NULL: none */
+const struct effect *world_effect(const struct world *world,
+				  enum effect_kind kind); /* the first; NULL: none */
 
 /* Shorthands; each must succeed unless it returns an outcome. NULL or 0 leaves a field out. */
 uint64_t world_session(struct world *world, const char *name);
 struct outcome world_stream(struct world *world, const char *name, const char *pattern, uint64_t max_events,
-	uint64_t max_bytes, uint64_t max_age_ms);
+			    uint64_t max_bytes, uint64_t max_age_ms);
 struct outcome world_queue(struct world *world, const char *name, const char *pattern, uint64_t max_items);
 struct outcome world_bind(struct world *world, const char *router, const char *pattern, uint32_t target_kind,
-	const char *target);
+			  const char *target);
 struct outcome world_publish(struct world *world, const char *subject, const char *body);
 
 /* A batch for PUBLISH: envelopes one after the other. */

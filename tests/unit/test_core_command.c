@@ -25,7 +25,7 @@ static void round_trip(const struct command *command)
 	cr_assert(first != NULL && second != NULL);
 	cr_assert_eq(command_encode(first, command), bytes);
 	cr_assert_eq(command_decode((struct sluice_slice){first, bytes}, &decoded, &why), 0, "type %u: %s",
-		command->type, why);
+		     command->type, why);
 	cr_assert_eq(decoded->type, command->type);
 	cr_assert_eq(decoded->gateway, command->gateway);
 	cr_assert_eq(decoded->session, command->session);
@@ -110,19 +110,21 @@ Test(core_command, every_command_round_trips)
 	uint8_t runs[24] = {0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 2};
 	struct cmd_ack ack = {5, 6, ACK_NACK, 100, 2, runs, text("a reason")};
 	struct frame_publish publish = {.producer = 9,
-		.epoch = 1,
-		.first_seq = 1,
-		.count = 1,
-		.time_ms = 5,
-		.raw_bytes = 4,
-		.subject = text("a.b"),
-		.payload = {"\x92\x00\xc4\x00", 4}};
+					.epoch = 1,
+					.first_seq = 1,
+					.count = 1,
+					.time_ms = 5,
+					.raw_bytes = 4,
+					.subject = text("a.b"),
+					.payload = {"\x92\x00\xc4\x00", 4}};
 	size_t count;
 	const struct command_spec *specs = command_specs(&count);
 
 	for (size_t i = 0; i < count; i++) {
-		struct command command = {
-			.type = specs[i].type, .gateway = 7, .session = 8, .random = UINT64_MAX};
+		struct command command = {.type = specs[i].type,
+					  .gateway = 7,
+					  .session = 8,
+					  .random = UINT64_MAX};
 
 		switch (specs[i].type) {
 		case COMMAND_TICK:
@@ -152,8 +154,8 @@ Test(core_command, every_command_round_trips)
 		if (specs[i].message != NULL) {
 			ProtobufCMessage *empty = calloc(1, specs[i].message->sizeof_message);
 
-			protobuf_c_message_free_unpacked(
-				(ProtobufCMessage *)(uintptr_t)command.message, NULL);
+			protobuf_c_message_free_unpacked((ProtobufCMessage *)(uintptr_t)command.message,
+							 NULL);
 			cr_assert_not_null(empty);
 			protobuf_c_message_init(specs[i].message, empty);
 			command.message = empty;
@@ -200,7 +202,7 @@ static int decode(const uint8_t *body, size_t len, uint16_t type, uint8_t versio
 	if (rc == 0)
 		command_free(command);
 	cr_assert_eq(command_decode((struct sluice_slice){bytes, HEAD + len}, &command, NULL), rc,
-		"the reason is optional");
+		     "the reason is optional");
 	if (rc == 0)
 		command_free(command);
 	return rc;
@@ -221,7 +223,7 @@ Test(core_command, only_the_canonical_form_is_taken)
 	cr_assert_eq(decode(unknown, sizeof(unknown), COMMAND_STREAM_DELETE, 1), SLUICE_E_PROTOCOL);
 	cr_assert_eq(decode(twice, sizeof(twice), COMMAND_STREAM_DELETE, 1), SLUICE_E_PROTOCOL);
 	cr_assert_eq(decode(spelled_default, sizeof(spelled_default), COMMAND_STREAM_DELETE, 1),
-		SLUICE_E_PROTOCOL);
+		     SLUICE_E_PROTOCOL);
 	cr_assert_eq(decode(long_varint, sizeof(long_varint), COMMAND_STREAM_DELETE, 1), SLUICE_E_PROTOCOL);
 	cr_assert_eq(decode(nul, sizeof(nul), COMMAND_STREAM_DELETE, 1), SLUICE_E_PROTOCOL);
 	cr_assert_eq(decode(cut, sizeof(cut), COMMAND_STREAM_DELETE, 1), SLUICE_E_PROTOCOL);
@@ -246,15 +248,15 @@ Test(core_command, bytes_at_their_limit)
 	bytes = malloc(HEAD + LIMIT_COMMAND_BYTES_MAX + 1);
 	cr_assert_not_null(bytes);
 	(void)command_encode(bytes, &command);
-	cr_assert_eq(
-		command_decode((struct sluice_slice){bytes, HEAD + LIMIT_COMMAND_BYTES_MAX}, &decoded, &why),
-		0, "%s", why);
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, HEAD + LIMIT_COMMAND_BYTES_MAX}, &decoded,
+				    &why),
+		     0, "%s", why);
 	command_free(decoded);
 	submit.payload.len++;
 	(void)command_encode(bytes, &command);
 	cr_assert_eq(command_decode((struct sluice_slice){bytes, HEAD + LIMIT_COMMAND_BYTES_MAX + 1},
-			     &decoded, &why),
-		SLUICE_E_LIMIT);
+				    &decoded, &why),
+		     SLUICE_E_LIMIT);
 	free(bytes);
 	free(payload);
 }

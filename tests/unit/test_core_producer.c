@@ -32,8 +32,8 @@ static struct producer producer_new(struct world *world)
 }
 
 /* try: the codec would not let it through, so it is tried and aborted. */
-static struct outcome send_or_try(
-	const struct producer *producer, const char *subject, uint64_t seq, uint32_t count, bool try)
+static struct outcome send_or_try(const struct producer *producer, const char *subject, uint64_t seq,
+				  uint32_t count, bool try)
 {
 	static struct world_batch batch;
 	struct frame_publish publish;

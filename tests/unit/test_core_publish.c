@@ -10,8 +10,8 @@
 
 enum { STREAM = SLUICE__TARGET_KIND__TARGET_STREAM, QUEUE = SLUICE__TARGET_KIND__TARGET_QUEUE };
 
-static struct outcome publish_to(
-	struct world *world, uint8_t kind, const char *target, const char *subject, const char *body)
+static struct outcome publish_to(struct world *world, uint8_t kind, const char *target, const char *subject,
+				 const char *body)
 {
 	static struct world_batch batch;
 	struct frame_publish publish;
@@ -48,9 +48,9 @@ static const char *claim(struct world *world, const char *queue)
 		rest = (struct sluice_slice){(const uint8_t *)rest.data + 10, rest.len - 10};
 		cr_assert_eq(envelope_next(&rest, &envelope, &why), 0, "%s", why);
 		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%.*s=%.*s@%llu",
-			i > 0 ? " " : "", (int)envelope.subject.len, (const char *)envelope.subject.data,
-			(int)envelope.body.len, (const char *)envelope.body.data,
-			(unsigned long long)(put_ms + (uint64_t)envelope.time_delta_ms));
+			 i > 0 ? " " : "", (int)envelope.subject.len, (const char *)envelope.subject.data,
+			 (int)envelope.body.len, (const char *)envelope.body.data,
+			 (unsigned long long)(put_ms + (uint64_t)envelope.time_delta_ms));
 	}
 	cr_assert_eq(rest.len, 0);
 	return text;
@@ -77,7 +77,7 @@ Test(core_publish, to_subject_stream_and_queue)
 	cr_assert_eq(publish_to(&world, PUBLISH_TO_STREAM, "q", "x.y", "x").code, SLUICE_E_NOT_FOUND);
 	cr_assert_str_eq(world_events(&world, "s"), "a.b=both x.y=straight");
 	cr_assert_str_eq(claim(&world, "q"),
-		"a.b=both@1700000000000 a.b.c=queue only@1700000000000 x.y=straight@1700000000000");
+			 "a.b=both@1700000000000 a.b.c=queue only@1700000000000 x.y=straight@1700000000000");
 	world_close(&world);
 }
 
@@ -237,7 +237,7 @@ Test(core_publish, malformed_batches_are_refused)
 	cr_assert_eq(world_try(&world, COMMAND_PUBLISH, &bad).code, SLUICE_E_INVAL);
 	bad.subject = world_text(NULL);
 	cr_assert_eq(world_try(&world, COMMAND_PUBLISH, &bad).code, SLUICE_E_INVAL,
-		"neither batch nor event has a subject");
+		     "neither batch nor event has a subject");
 	bad = publish;
 	bad.flags = PUBLISH_MANDATORY;
 	bad.subject = world_text("nobody");
@@ -252,9 +252,9 @@ static struct frame_publish many(uint8_t *bytes, uint32_t count)
 	for (uint32_t i = 0; i < count; i++)
 		memcpy(bytes + (size_t)i * 4, "\x92\x00\xc4\x00", 4);
 	return (struct frame_publish){.count = count,
-		.raw_bytes = count * 4,
-		.subject = world_text("a"),
-		.payload = {bytes, (size_t)count * 4}};
+				      .raw_bytes = count * 4,
+				      .subject = world_text("a"),
+				      .payload = {bytes, (size_t)count * 4}};
 }
 
 Test(core_publish, batch_events_at_their_limit)

@@ -15,8 +15,8 @@ enum {
 	ROUTER = SLUICE__TARGET_KIND__TARGET_ROUTER
 };
 
-static struct outcome router(
-	struct world *world, uint16_t type, const char *name, uint32_t kind, const char *alternate)
+static struct outcome router(struct world *world, uint16_t type, const char *name, uint32_t kind,
+			     const char *alternate)
 {
 	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
 	Sluice__RouterCreate create = SLUICE__ROUTER_CREATE__INIT;
@@ -39,8 +39,8 @@ static struct outcome router_delete(struct world *world, const char *name)
 	return world_apply(world, COMMAND_ROUTER_DELETE, 0, &delete);
 }
 
-static struct outcome unbind(
-	struct world *world, const char *from, const char *pattern, uint32_t kind, const char *target)
+static struct outcome unbind(struct world *world, const char *from, const char *pattern, uint32_t kind,
+			     const char *target)
 {
 	Sluice__Edge edge = SLUICE__EDGE__INIT;
 	Sluice__RouterUnbind unbind = SLUICE__ROUTER_UNBIND__INIT;
@@ -72,7 +72,7 @@ static const char *route(struct world *world, const char *name, const char *subj
 	cr_assert_eq(router_route(&a, id, world_text(subject), &targets, &count), 0);
 	for (size_t i = 0; i < count; i++)
 		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%c%llu", i > 0 ? " " : "",
-			"sq"[targets[i].kind], (unsigned long long)targets[i].id);
+			 "sq"[targets[i].kind], (unsigned long long)targets[i].id);
 	store_abort(txn);
 	return text;
 }
@@ -126,7 +126,7 @@ Test(core_router, the_trie_agrees_with_pattern_matches)
 		char subject[16], expected[1024] = "";
 
 		snprintf(subject, sizeof(subject), "%s.%s.%s", tokens[1 + i % 2], tokens[i / 3 % 3],
-			tokens[i / 9]);
+			 tokens[i / 9]);
 		while (subject[strlen(subject) - 1] == '.')
 			subject[strlen(subject) - 1] = 0;
 		if (subject_check(world_text(subject), &why) != 0)
@@ -134,7 +134,7 @@ Test(core_router, the_trie_agrees_with_pattern_matches)
 		for (size_t p = 0; p < count; p++) {
 			if (pattern_matches(world_text(patterns[p]), world_text(subject)))
 				snprintf(expected + strlen(expected), sizeof(expected) - strlen(expected),
-					"%ss%zu", expected[0] != 0 ? " " : "", p + 1);
+					 "%ss%zu", expected[0] != 0 ? " " : "", p + 1);
 		}
 		cr_assert_str_eq(route(&world, NULL, subject), expected, "subject %s", subject);
 	}
@@ -151,8 +151,8 @@ Test(core_router, direct_fanout_and_nested)
 	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "d", 1, "").code, 0);
 	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "f", 2, "").code, 0);
 	cr_assert_eq(world_bind(&world, "d", "k.1", STREAM, "s1").code, 0);
-	cr_assert_eq(
-		world_bind(&world, "d", "k.*", STREAM, "s2").code, SLUICE_E_INVAL, "a key is no pattern");
+	cr_assert_eq(world_bind(&world, "d", "k.*", STREAM, "s2").code, SLUICE_E_INVAL,
+		     "a key is no pattern");
 	cr_assert_eq(world_bind(&world, "f", "", STREAM, "s1").code, 0);
 	cr_assert_eq(world_bind(&world, "f", "anything", STREAM, "s2").code, 0);
 	cr_assert_str_eq(route(&world, "d", "k.1"), "s1");
@@ -186,9 +186,9 @@ Test(core_router, alternate)
 	cr_assert_str_eq(route(&world, "r", "b"), "s2");
 	cr_assert_eq(router_delete(&world, "unrouted").code, SLUICE_E_IN_USE);
 	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "unrouted", 2, "r").code, SLUICE_E_CONFLICT,
-		"a cycle over alternates");
-	cr_assert_eq(
-		router(&world, COMMAND_ROUTER_ALTER, "r", 1, "").code, SLUICE_E_CONFLICT, "the kind stays");
+		     "a cycle over alternates");
+	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "r", 1, "").code, SLUICE_E_CONFLICT,
+		     "the kind stays");
 	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "r", 0, "").code, 0);
 	cr_assert_str_eq(route(&world, "r", "b"), "");
 	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "nobody", 0, "").code, SLUICE_E_NOT_FOUND);

@@ -110,21 +110,25 @@ Test(core_session, limits)
 	cr_assert_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, 0);
 	/* limit: SESSION_TIMEOUT_MS_MIN */
 	cr_assert_eq(session_find(&world,
-			     session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN - 1).id, &ref),
-		0);
+				  session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN - 1).id,
+				  &ref),
+		     0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MIN);
 	cr_assert_eq(session_find(&world,
-			     session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN + 1).id, &ref),
-		0);
+				  session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN + 1).id,
+				  &ref),
+		     0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MIN + 1);
 	/* limit: SESSION_TIMEOUT_MS_MAX */
 	cr_assert_eq(session_find(&world,
-			     session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX + 1).id, &ref),
-		0);
+				  session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX + 1).id,
+				  &ref),
+		     0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MAX);
 	cr_assert_eq(session_find(&world,
-			     session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX - 1).id, &ref),
-		0);
+				  session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX - 1).id,
+				  &ref),
+		     0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MAX - 1);
 	world_close(&world);
 }

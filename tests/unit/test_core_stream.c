@@ -45,7 +45,7 @@ Test(core_stream, publish_and_read_on_lmdb)
 /* ---- commands ---- */
 
 static struct outcome stream_create(struct world *world, const char *name, char **subjects, size_t count,
-	bool if_not_exists, const char *text)
+				    bool if_not_exists, const char *text)
 {
 	Sluice__StreamConfig config = SLUICE__STREAM_CONFIG__INIT;
 	Sluice__StreamCreate create = SLUICE__STREAM_CREATE__INIT;
@@ -67,8 +67,8 @@ static struct outcome stream_delete(struct world *world, const char *name)
 	return world_apply(world, COMMAND_STREAM_DELETE, 0, &delete);
 }
 
-static struct outcome cursor_set(
-	struct world *world, const char *stream, const char *cursor, uint64_t offset, bool back)
+static struct outcome cursor_set(struct world *world, const char *stream, const char *cursor, uint64_t offset,
+				 bool back)
 {
 	Sluice__CursorSet set = SLUICE__CURSOR_SET__INIT;
 
@@ -109,8 +109,8 @@ Test(core_stream, create_refusals)
 	/* limit: TEXT_BYTES_MAX */
 	cr_assert_eq(stream_create(&world, "s", good, 1, false, long_text).code, SLUICE_E_LIMIT);
 	long_text[1024] = 0;
-	cr_assert_eq(
-		stream_create(&world, "s", good, 2, false, long_text).code, 0, "a pattern twice is one edge");
+	cr_assert_eq(stream_create(&world, "s", good, 2, false, long_text).code, 0,
+		     "a pattern twice is one edge");
 	cr_assert_eq(stream_create(&world, "s", NULL, 0, false, "").code, SLUICE_E_EXISTS);
 	cr_assert_eq(stream_create(&world, "s", NULL, 0, true, "").code, 0);
 	cr_assert_eq(stream_show(&world, "s")->n_subjects, 1);
@@ -148,10 +148,10 @@ Test(core_stream, alter_replaces_bounds_and_trims)
 	world_open(&world, WORLD_MEM);
 	world_stream(&world, "s", "a", 0, 0, 0);
 	alter.config = &config;
-	cr_assert_eq(
-		world_apply(&world, COMMAND_STREAM_ALTER, 0, &(Sluice__StreamAlter)SLUICE__STREAM_ALTER__INIT)
-			.code,
-		SLUICE_E_INVAL);
+	cr_assert_eq(world_apply(&world, COMMAND_STREAM_ALTER, 0,
+				 &(Sluice__StreamAlter)SLUICE__STREAM_ALTER__INIT)
+			     .code,
+		     SLUICE_E_INVAL);
 	config.name = (char *)"t";
 	cr_assert_eq(world_apply(&world, COMMAND_STREAM_ALTER, 0, &alter).code, SLUICE_E_NOT_FOUND);
 	config.name = (char *)"s";
@@ -320,12 +320,12 @@ Test(core_stream, cursors)
 	cr_assert_eq(cursor_set(&world, "s", "c", 5, false).code, 0, "again is no step back");
 	cr_assert_eq(cursor_set(&world, "s", "c", 3, true).code, 0);
 	cr_assert_eq(store_begin_read(world.store, &txn), 0);
-	cr_assert_eq(core_cursor_find(
-			     txn, world.gateway, world_stream_ref(&world, "s").id, world_text("c"), &offset),
-		0);
-	cr_assert_eq(core_cursor_find(
-			     txn, world.gateway, world_stream_ref(&world, "s").id, world_text("d"), &offset),
-		SLUICE_E_NOT_FOUND);
+	cr_assert_eq(core_cursor_find(txn, world.gateway, world_stream_ref(&world, "s").id, world_text("c"),
+				      &offset),
+		     0);
+	cr_assert_eq(core_cursor_find(txn, world.gateway, world_stream_ref(&world, "s").id, world_text("d"),
+				      &offset),
+		     SLUICE_E_NOT_FOUND);
 	store_abort(txn);
 	cr_assert_eq(offset, 3);
 	cr_assert_eq(stream_show(&world, "s")->cursors[0]->lag, 2);
@@ -346,9 +346,9 @@ static uint64_t seek(struct world *world, uint64_t time_ms)
 	struct store_txn *txn;
 
 	cr_assert_eq(store_begin_read(world->store, &txn), 0);
-	cr_assert_eq(core_stream_seek_time(
-			     txn, world->gateway, world_stream_ref(world, "s").log, time_ms, &offset),
-		0);
+	cr_assert_eq(core_stream_seek_time(txn, world->gateway, world_stream_ref(world, "s").log, time_ms,
+					   &offset),
+		     0);
 	store_abort(txn);
 	return offset;
 }
@@ -378,7 +378,7 @@ Test(core_stream, seek_by_time)
 		while (expected < 7 && 100 + (uint64_t)deltas[expected] < time)
 			expected++;
 		cr_assert_eq(seek(&world, time), expected, "time %llu: %llu", (unsigned long long)time,
-			(unsigned long long)expected);
+			     (unsigned long long)expected);
 	}
 	world_close(&world);
 }
@@ -399,14 +399,14 @@ Test(core_stream, a_compressed_batch_is_stored_as_sent)
 	publish = world_batch_publish(&batch, "a");
 	publish.codec = BATCH_ZSTD;
 	publish.payload.data = compressed;
-	publish.payload.len = batch_compress(
-		compressed, sizeof(compressed), (struct sluice_slice){batch.bytes, batch.used});
+	publish.payload.len = batch_compress(compressed, sizeof(compressed),
+					     (struct sluice_slice){batch.bytes, batch.used});
 	publish.time_ms = 5000;
 	cr_assert_gt(publish.payload.len, 0);
 	world_must(&world, COMMAND_PUBLISH, 0, &publish);
 	cr_assert_eq(store_begin_read(world.store, &txn), 0);
-	cr_assert_eq(
-		core_segment_read(txn, world.gateway, world_stream_ref(&world, "s").log, 42, &segment), 0);
+	cr_assert_eq(core_segment_read(txn, world.gateway, world_stream_ref(&world, "s").log, 42, &segment),
+		     0);
 	cr_assert_eq(segment.base, 0);
 	cr_assert_eq(segment.last, 99);
 	cr_assert_eq(segment.codec, BATCH_ZSTD);
@@ -442,10 +442,10 @@ Test(core_stream, a_damaged_segment_is_refused)
 		memcpy(copy, value.data, len);
 		copy[flip] ^= 0x10;
 		cr_assert_eq(store_put(txn, STORE_LOG, (struct sluice_slice){key, sizeof(key)},
-				     (struct sluice_slice){copy, len}),
-			0);
+				       (struct sluice_slice){copy, len}),
+			     0);
 		cr_assert_eq(core_segment_read(txn, world.gateway, key[11], 0, &segment), SLUICE_E_CORRUPT,
-			"byte %zu", flip);
+			     "byte %zu", flip);
 		store_abort(txn);
 	}
 	world_close(&world);

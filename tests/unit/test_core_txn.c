@@ -221,9 +221,9 @@ Test(core_txn, the_last_refusal_undoes_all_before_it)
 	cr_assert_eq(effects_count(world.effects), 1 + world_effects(&world, FX_LOG_GROWN), "only the reply");
 	for (int table = 0; table < STORE_TABLE_COUNT; table++)
 		cr_assert_eq(world_records(&world, (enum store_table)table), records[table], "%s",
-			store_table_name((enum store_table)table));
+			     store_table_name((enum store_table)table));
 	cr_assert_eq(world_stream_ref(&world, "jobs").next_offset, 0,
-		"offsets given to waiting events are given back");
+		     "offsets given to waiting events are given back");
 	txn.m.n_ops = 5;
 	cr_assert_eq(run(&world, session, &txn).code, 0, "without it");
 	cr_assert_str_eq(world_events(&world, "out"), "out.x=result");
@@ -305,8 +305,8 @@ Test(core_txn, publish_operations)
 	publish->queue = (char *)"q";
 	publish->delay_ms = 500;
 	cr_assert_eq(run(&world, 0, &txn).code, 0);
-	cr_assert_str_eq(
-		world_events(&world, "s"), "a=body s=straight", "the name stands for a missing subject");
+	cr_assert_str_eq(world_events(&world, "s"), "a=body s=straight",
+			 "the name stands for a missing subject");
 	cr_assert_eq(world_ready(&world, "q"), 0);
 	world_wait(&world, 500);
 	world_ticks(&world, 10);

@@ -53,7 +53,10 @@ static void on_fail(void *user, int code, const char *text)
 static void rig_open(struct rig *rig, bool abort_every_batch)
 {
 	struct store_options options = {.create = true};
-	struct engine_config config = {.abort_every_batch = abort_every_batch, .fail_stop = on_fail, .user = rig, .inbox_bytes_max = 64u << 20};
+	struct engine_config config = {.abort_every_batch = abort_every_batch,
+				       .fail_stop = on_fail,
+				       .user = rig,
+				       .inbox_bytes_max = 64u << 20};
 
 	memset(rig, 0, sizeof(*rig));
 	rig->sink.post = on_post;
@@ -159,7 +162,12 @@ static uint64_t dead_letter(struct rig *rig)
 
 static void consume(struct rig *rig, uint64_t session, uint32_t credit)
 {
-	struct consumer_spec spec = {.gateway = 1, .queue = dead_letter(rig), .session = session, .credit = credit, .sink = &rig->sink, .tag = 7};
+	struct consumer_spec spec = {.gateway = 1,
+				     .queue = dead_letter(rig),
+				     .session = session,
+				     .credit = credit,
+				     .sink = &rig->sink,
+				     .tag = 7};
 
 	cr_assert_eq(engine_consumer_open(rig->engine, &spec), 0);
 }
@@ -261,7 +269,8 @@ Test(engine, a_detached_session_expires_and_an_attached_one_does_not)
 	rig.now.mono_ms += 6000;
 	step(&rig);
 	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
-	cr_expect_eq(core_session_find(txn, 1, session, &ref), 0, "the end of an older connection does not detach the newer");
+	cr_expect_eq(core_session_find(txn, 1, session, &ref), 0,
+		     "the end of an older connection does not detach the newer");
 	store_abort(txn);
 	cr_assert_eq(engine_session_detach(rig.engine, 1, session, &rig.sink, 2, 1000), 0);
 	step(&rig);
@@ -337,7 +346,9 @@ Test(engine, a_publish_as_large_as_a_batch_does_not_wait_for_the_control_lane_to
 	own->submission.control = true;
 	cr_assert_eq(engine_submit(rig.engine, &own->submission), 0);
 	cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
-	cr_expect_eq(rig.replies, 2, "control commands that keep coming would hold it, and all publishes behind it, for ever");
+	cr_expect_eq(
+		rig.replies, 2,
+		"control commands that keep coming would hold it, and all publishes behind it, for ever");
 	rig_close(&rig);
 }
 

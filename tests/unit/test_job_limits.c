@@ -15,7 +15,7 @@ static void open_mem(void)
 	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
 
 	world_open(&world, WORLD_MEM);
-	config.name = (char *)(uintptr_t)"runs";
+	config.name = (char *)(uintptr_t) "runs";
 	config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
 	create.config = &config;
 	world_must(&world, COMMAND_QUEUE_CREATE, 0, &create);
@@ -45,7 +45,7 @@ static struct outcome submit(const char *job, size_t payload_bytes)
 	struct outcome out;
 
 	m.job = (char *)(uintptr_t)job;
-	m.queue = (char *)(uintptr_t)"runs";
+	m.queue = (char *)(uintptr_t) "runs";
 	m.payload = (ProtobufCBinaryData){payload_bytes, (uint8_t *)payload};
 	out = world_apply(&world, COMMAND_JOB_SUBMIT, 0, &m);
 	free(payload);
@@ -58,7 +58,7 @@ static struct outcome report(const char *job, uint32_t attempt, const char *stat
 
 	m.job = (char *)(uintptr_t)job;
 	m.attempt = attempt;
-	m.source = (char *)(uintptr_t)"test";
+	m.source = (char *)(uintptr_t) "test";
 	m.state = (char *)(uintptr_t)state;
 	m.evidence = (char *)(uintptr_t)evidence;
 	return world_apply(&world, COMMAND_JOB_REPORT, 0, &m);
@@ -87,8 +87,9 @@ static struct outcome machine(const char *name, size_t states)
 {
 	Sluice__MachineConfig config = SLUICE__MACHINE_CONFIG__INIT;
 	Sluice__MachineCreate create = SLUICE__MACHINE_CREATE__INIT;
-	Sluice__MachineState *list = calloc(states, sizeof(*list)), **pointers = calloc(states, sizeof(*pointers));
-	char (*names)[16] = calloc(states, sizeof(*names)), *(*next)[1] = calloc(states, sizeof(*next));
+	Sluice__MachineState *list = calloc(states, sizeof(*list)),
+			     **pointers = calloc(states, sizeof(*pointers));
+	char(*names)[16] = calloc(states, sizeof(*names)), *(*next)[1] = calloc(states, sizeof(*next));
 	struct outcome out;
 
 	/* A chain, the last state terminal. */
@@ -147,10 +148,12 @@ Test(job_limits, quarantine_rows)
 
 	submit("j", 1);
 	for (uint64_t i = 0; i < LIMIT_QUARANTINE_ROWS_MAX; i++)
-		cr_assert_eq(report("j", 9, "ACTIVE", "stale").disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		cr_assert_eq(report("j", 9, "ACTIVE", "stale").disposition,
+			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
 	cr_expect_eq(world_records(&world, STORE_QUAR), LIMIT_QUARANTINE_ROWS_MAX);
 	first = first_row();
-	cr_assert_eq(report("j", 9, "ACTIVE", "one more").disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_assert_eq(report("j", 9, "ACTIVE", "one more").disposition,
+		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
 	cr_expect_eq(world_records(&world, STORE_QUAR), LIMIT_QUARANTINE_ROWS_MAX, "the bound holds");
 	cr_expect_gt(first_row(), first, "the oldest went");
 }

@@ -46,14 +46,16 @@ static void put(const char *queue, unsigned count)
 	}
 }
 
-static struct outcome claim(uint64_t session, const char *queue, uint32_t max, uint32_t lease_ms, uint8_t flags)
+static struct outcome claim(uint64_t session, const char *queue, uint32_t max, uint32_t lease_ms,
+			    uint8_t flags)
 {
 	struct cmd_claim m = {queue_id(queue), max, lease_ms, flags};
 
 	return world_apply(&world, COMMAND_CLAIM, session, &m);
 }
 
-static struct outcome ack(uint64_t session, const char *queue, uint64_t token, enum ack_op op, uint32_t value_ms, uint64_t first, uint32_t count)
+static struct outcome ack(uint64_t session, const char *queue, uint64_t token, enum ack_op op,
+			  uint32_t value_ms, uint64_t first, uint32_t count)
 {
 	uint8_t run[FRAME_RUN_BYTES];
 	struct cmd_ack m = {queue_id(queue), token, (uint8_t)op, value_ms, 1, run, world_text("because")};
@@ -133,8 +135,10 @@ Test(queue, leases_have_bounds)
 	cr_expect_eq(claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MAX + 1, 0).code, SLUICE_E_LIMIT);
 	out = claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MAX, 0);
 	cr_expect_eq(out.count, 1);
-	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MAX + 1, 0, 0).code, SLUICE_E_LIMIT);
-	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MIN - 1, 0, 0).code, SLUICE_E_LIMIT);
+	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MAX + 1, 0, 0).code,
+		     SLUICE_E_LIMIT);
+	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MIN - 1, 0, 0).code,
+		     SLUICE_E_LIMIT);
 	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MIN, 0, 0).code, 0);
 }
 
@@ -145,7 +149,8 @@ Test(queue, a_stale_token_changes_nothing)
 
 	put("work", 1);
 	first = claim(session, "work", 1, 1000, 0);
-	cr_expect_eq(ack(other, "work", first.index, ACK_DONE, 0, 1, 1).code, SLUICE_E_STALE_TOKEN, "another session holds it");
+	cr_expect_eq(ack(other, "work", first.index, ACK_DONE, 0, 1, 1).code, SLUICE_E_STALE_TOKEN,
+		     "another session holds it");
 	world_wait(&world, 1001);
 	world_ticks(&world, 100);
 	cr_expect_eq(cell("work").ready, 1);
@@ -156,7 +161,8 @@ Test(queue, a_stale_token_changes_nothing)
 	cr_expect_eq(ack(session, "work", first.index, ACK_EXTEND, 5000, 1, 1).code, SLUICE_E_STALE_TOKEN);
 	cr_expect_eq(cell("work").leased, 1);
 	cr_expect_eq(ack(other, "work", second.index, ACK_DONE, 0, 1, 1).code, 0);
-	cr_expect_eq(ack(other, "work", second.index, ACK_DONE, 0, 1, 1).code, SLUICE_E_STALE_TOKEN, "an acked item never comes back");
+	cr_expect_eq(ack(other, "work", second.index, ACK_DONE, 0, 1, 1).code, SLUICE_E_STALE_TOKEN,
+		     "an acked item never comes back");
 }
 
 Test(queue, extension_rewrites_the_grant_and_expiry_looks_at_it)
@@ -278,7 +284,10 @@ Test(queue, priority_goes_before_age)
 	uint64_t session = world_session(&world, NULL);
 	struct envelope envelope = {.body = world_text("urgent"), .priority = 200};
 	uint8_t bytes[64];
-	struct frame_publish publish = {.target_kind = PUBLISH_TO_QUEUE, .count = 1, .subject = world_text("s"), .target = world_text("ranked")};
+	struct frame_publish publish = {.target_kind = PUBLISH_TO_QUEUE,
+					.count = 1,
+					.subject = world_text("s"),
+					.target = world_text("ranked")};
 
 	configure("ranked", 0, true);
 	put("ranked", 2);
@@ -388,7 +397,8 @@ Test(queue, a_restart_gives_timed_leases_one_full_timeout)
 	world_wait(&world, 5000);
 	world_restart(&world);
 	world_ticks(&world, 100);
-	cr_expect_eq(cell("work").leased, 1, "its holder had no chance to extend it while the broker was down");
+	cr_expect_eq(cell("work").leased, 1,
+		     "its holder had no chance to extend it while the broker was down");
 	world_wait(&world, 1000);
 	world_ticks(&world, 100);
 	cr_expect_eq(cell("work").leased, 0);
