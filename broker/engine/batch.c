@@ -179,6 +179,7 @@ static int apply_claims(struct engine *engine, struct store_txn *txn, struct tro
 		/* core_apply ends every command with its reply. */
 		last = effects_at(batch->release->effects, effects_count(batch->release->effects) - 1);
 		demand_claimed(&engine->demand, consumer, &claim, last->outcome);
+		trouble->claimer = (struct consumer_key){0}; /* what fails later is not its fault */
 	}
 	return 0;
 }
