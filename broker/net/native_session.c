@@ -144,6 +144,7 @@ static int hello_check(struct native *native)
 {
 	const Sluice__Hello *hello = native->hello;
 	const char *why = "";
+	int rc = 0;
 
 	if (hello->version_min > SLUICE_PROTOCOL_VERSION ||
 	    hello->version_max < SLUICE_PROTOCOL_VERSION_MIN || hello->version_max < hello->version_min)
@@ -151,9 +152,10 @@ static int hello_check(struct native *native)
 					"the client speaks versions %u to %u; expected one of %d to %d",
 					hello->version_min, hello->version_max, SLUICE_PROTOCOL_VERSION_MIN,
 					SLUICE_PROTOCOL_VERSION);
-	if (hello->session_name[0] != 0 &&
-	    name_check((struct sluice_slice){hello->session_name, strlen(hello->session_name)}, &why) != 0)
-		return (int)native_fail(native->conn, SLUICE_E_INVAL, "session name: %s", why);
+	if (hello->session_name[0] != 0)
+		rc = name_check((struct sluice_slice){hello->session_name, strlen(hello->session_name)}, &why);
+	if (rc != 0)
+		return (int)native_fail(native->conn, rc, "session name: %s", why);
 	if (strlen(hello->client) > LIMIT_TEXT_BYTES_MAX)
 		return (int)native_fail(native->conn, SLUICE_E_LIMIT,
 					"client has %zu bytes; expected at most %llu", strlen(hello->client),
