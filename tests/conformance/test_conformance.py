@@ -1,0 +1,554 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What protocol/SPEC.md promises, asked of a running broker by the client of this folder. Section numbers are SPEC.md's."""
+import os
+import re
+import struct
+import time
+
+import tap
+import client
+from client import Connection, Closed, Refused, ack_body, envelope, frame, parse_published, pb, publish_body
+
+
+def status_codes():
+    """Name to number, from the table of section 14."""
+    page = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "protocol", "SPEC.md")
+    with open(page, encoding="utf-8") as file:
+        rows = re.findall(r"^\| (-?\d+) \| ([A-Z_]+) \|", file.read(), re.M)
+    return {name: int(number) for number, name in rows}
+
+
+CODE = status_codes()
+
+
+def refused(code, call, what):
+    """Fails unless call() is refused with the code of that name and a text; returns the reply."""
+    error = tap.raises(Refused, call, what)
+    tap.equal(error.code, CODE[code], f"code: {what} ({error})")
+    tap.check(error.reply.text, f"the refusal says what was wrong: {what}")
+    return error.reply
+
+
+def closed(code, connection, what):
+    """Fails unless the broker sends ERROR with that code and closes."""
+    def read_to_end():
+        while True:
+            connection.read()
+    error = tap.raises(Closed, read_to_end, what)
+    tap.check(error.failure is not None, f"ERROR comes before the end: {what}")
+    tap.equal(error.failure.code, CODE[code], f"code: {what} ({error})")
+    tap.check(error.failure.text, f"ERROR says what was wrong: {what}")
+    connection.close()
+
+
+def stream(connection, name="s", subjects=("s.>",)):
+    connection.call("stream_create", pb.StreamCreate(config=pb.StreamConfig(name=name, subjects=subjects)))
+
+
+def queue(connection, name="q", **config):
+    connection.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name=name, **config)))
+
+
+def put(connection, bodies, name="q"):
+    answer = connection.publish([envelope(body) for body in bodies], "put", target=client.TO_QUEUE, name=name)
+    tap.equal(answer.code, 0, f"put: {answer.text}")
+    return answer
+
+
+def consume(connection, name="q", credit=10, subscription=1, **how):
+    return connection.call("consume_open", queue=name, credit=credit, subscription=subscription, **how).consume_opened
+
+
+# ---- 1, 2: bytes and a connection's life ------------------------------------------------------------------
+
+def test_hello_is_welcomed():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        welcome = one.welcome
+        tap.equal(welcome.version, 1, "version")
+        tap.equal(list(welcome.features), ["zstd"], "features of both")
+        tap.check(welcome.session_id != 0, "a session has a number")
+        tap.equal(len(welcome.session_secret), 16, "bytes of the secret")
+        tap.equal(welcome.resumed, False, "a new session is not resumed")
+        tap.equal(welcome.session_timeout_ms, 30000, "default timeout")
+        tap.equal(welcome.heartbeat_ms, 10000, "a third of the timeout")
+        tap.check(abs(welcome.wall_time_ms / 1000 - time.time()) < 60, "the broker's clock")
+        one.ping()
+        with Connection(broker.port, features=["zstd", "of-the-future"]) as other:
+            tap.equal(list(other.welcome.features), ["zstd"], "an unknown feature is not used")
+        with Connection(broker.port, version_max=9) as newer:
+            tap.equal(newer.welcome.version, 1, "the highest version that both speak")
+
+
+def test_hello_is_refused():
+    with tap.Broker() as broker:
+        for code, fields in (("VERSION", {"version_min": 2, "version_max": 3}), ("NOT_FOUND", {"gateway": "nowhere"}),
+                             ("LIMIT", {"client": "x" * 1025}), ("LIMIT", {"session_name": "x" * 256})):
+            one = Connection(broker.port, hello=False)
+            one.send(client.HELLO, pb.Hello(**{"version_min": 1, "version_max": 1, **fields}).SerializeToString())
+            closed(code, one, f"HELLO with {list(fields)}")
+
+
+def test_frames_before_the_welcome():
+    with tap.Broker() as broker:
+        early = Connection(broker.port, hello=False)
+        early.sock.sendall(frame(client.HELLO, pb.Hello(version_min=1, version_max=1).SerializeToString()) +
+                           frame(client.PING, b"", 5))
+        tap.equal([early.read().type, early.read().type], [client.WELCOME, client.PONG], "what was sent behind HELLO waits for it")
+        early.close()
+        for kind in (client.PING, client.REQUEST, client.PUBLISH, 99):
+            first = Connection(broker.port, hello=False)
+            first.send(kind, b"", 1)
+            closed("PROTOCOL", first, f"type {kind} before HELLO")
+        big = Connection(broker.port, hello=False)
+        big.sock.sendall(struct.pack(">IBBI", 65537, client.HELLO, 0, 0))
+        closed("LIMIT", big, "a first frame that is too long")
+
+
+def test_frames_that_leave_the_stream_in_doubt_close_it_and_harm_nobody_else():
+    with tap.Broker() as broker, Connection(broker.port) as witness:
+        stream(witness)
+        tap.equal(witness.publish([envelope(b"kept")], "s.a").code, 0, "publish")
+        hello = pb.Hello(version_min=1, version_max=1).SerializeToString()
+        good = publish_body([envelope(b"x")], "s.a")
+        status = pb.Request(status_get=pb.StatusGet()).SerializeToString()
+        cases = [
+            ("PROTOCOL", struct.pack(">I", 5) + b"\x06" * 6, "a length below 6"),
+            ("PROTOCOL", frame(client.PING, b"", 1, flags=1), "flags"),
+            ("LIMIT", struct.pack(">IBBI", 17825793, client.PUBLISH, 0, 1), "a frame that is too long"),
+            ("PROTOCOL", frame(client.HELLO, hello), "HELLO twice"),
+            ("PROTOCOL", frame(client.REQUEST, status, 0), "REQUEST with correlation 0"),
+            ("PROTOCOL", frame(client.PUBLISH, good[:20], 1), "a truncated PUBLISH"),
+            ("PROTOCOL", frame(client.PUBLISH, b"\x09" + good[1:], 1), "an impossible target kind"),
+            ("PROTOCOL", frame(client.PUBLISH, good[:3] + b"\x80" + good[4:], 1), "unknown PUBLISH flags"),
+            ("PROTOCOL", frame(client.CREDIT, b"\0\0\0", 0), "a truncated CREDIT"),
+            ("PROTOCOL", frame(client.ACK, ack_body(1, 1, [(1, 1)])[:-1], 3), "a truncated ACK"),
+            ("PROTOCOL", frame(client.ACK, ack_body(1, 1, [(1, 1)], operation=7), 3), "an impossible operation"),
+        ]
+        for code, data, what in cases:
+            one = Connection(broker.port)
+            one.sock.sendall(data)
+            closed(code, one, what)
+        cut = Connection(broker.port)
+        cut.sock.sendall(frame(client.PUBLISH, good, 1)[:-1])
+        cut.close()
+        tap.equal(witness.call("stream_show", name="s").streams[0].events, 1, "events: nothing lost, nothing added")
+
+
+def test_refusals_of_one_frame_leave_the_connection():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        stream(one)
+        one.send(50, b"anything", 77)
+        tap.equal(one.reply(77).code, CODE["UNKNOWN_TYPE"], "an unknown frame type")
+        one.send(client.REQUEST, b"", 78)
+        tap.check(one.reply(78).code < 0, "a request without operation")
+        one.send(client.REQUEST, b"\xff\xff\xff", 79)
+        tap.equal(one.reply(79).code, CODE["PROTOCOL"], "a request that is no protobuf")
+        one.send(client.REQUEST, b"\xa2\x3f\x00", 80)
+        tap.equal(one.reply(80).code, CODE["UNKNOWN_TYPE"], "an operation of the future")
+        bad = [b"\x91\x00", b"\xc1", b"\x93\x00\xc4\x00\xc0", b"\x92\xcc\x01\xc4\x00", b"\x92\x00\xa1a", b"\x92\x00\xc4\x05ab"]
+        for data in bad:
+            tap.equal(one.publish([data], "s.a").code, CODE["PROTOCOL"], f"envelope {data.hex()}")
+        tap.equal(one.publish([envelope(b"x")], "s.a", count=2).code, CODE["PROTOCOL"], "fewer events than said")
+        tap.equal(one.publish([envelope(b"x")] * 2, "s.a", count=1).code, CODE["PROTOCOL"], "more events than said")
+        tap.equal(one.publish([envelope(b"x", subject="s.b")], "s.a").code, CODE["PROTOCOL"], "two subjects")
+        tap.equal(one.publish([envelope(b"x")]).code, CODE["INVAL"], "no subject")
+        for subject in ("s..a", ".", "s.*", "s.>", "a b"):
+            tap.check(one.publish([envelope(b"x")], subject).code < 0, f"subject {subject!r} is refused")
+        tap.equal(one.publish([envelope(b"x" * 256)], "s.a", zstd=True).code, 0, "the connection still works")
+        tap.equal(one.call("stream_show", name="s").streams[0].events, 1, "only the good one is stored")
+
+
+# ---- 3: sessions -------------------------------------------------------------------------------------------
+
+def test_a_session_is_resumed_with_what_it_holds():
+    with tap.Broker() as broker:
+        one = Connection(broker.port)
+        queue(one)
+        put(one, [b"a", b"b", b"c"])
+        consume(one, credit=2)
+        held = one.deliver(1)
+        tap.equal([e.body for e in held.events], [b"a", b"b"], "two by credit")
+        again = Connection(broker.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
+        tap.equal((again.welcome.resumed, again.welcome.session_id), (True, one.welcome.session_id), "resumed")
+        tap.raises(Closed, lambda: one.read(), "the older connection is closed")
+        consume(again, credit=10, subscription=4, resume=True)
+        redelivered = again.deliver(4)
+        tap.equal((redelivered.token, redelivered.numbers), (held.token, held.numbers), "the same grant again")
+        tap.equal([e.body for e in again.deliver(4).events], [b"c"], "then what is new")
+        tap.equal(again.ack(4, held.token, [(held.numbers[0], 2)]).affected, 2, "acked under the old token")
+        wrong = Connection(broker.port, session_id=one.welcome.session_id, session_secret=b"\0" * 16)
+        tap.equal(wrong.welcome.resumed, False, "a wrong secret opens a new session")
+        tap.check(wrong.welcome.session_id != one.welcome.session_id, "with another number")
+        again.ping()
+
+
+def test_a_session_survives_a_kill_of_the_broker():
+    broker = tap.Broker()
+    try:
+        one = Connection(broker.port)
+        queue(one)
+        put(one, [b"a"])
+        consume(one)
+        held = one.deliver(1)
+        broker.kill()
+        with tap.Broker(data=broker.data) as second:
+            again = Connection(second.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
+            tap.equal(again.welcome.resumed, True, "resumed")
+            consume(again, resume=True)
+            tap.equal(again.deliver(1).token, held.token, "the token of the grant")
+            tap.equal(again.ack(1, held.token, [(held.numbers[0], 1)]).code, 0, "ack")
+    finally:
+        broker.remove()
+
+
+def test_a_session_name_is_taken_over_and_a_session_is_closed():
+    with tap.Broker() as broker:
+        old = Connection(broker.port, session_name="worker")
+        new = Connection(broker.port, session_name="worker")
+        closed("SESSION_GONE", old, "the older holder of the name")
+        new.ask("session_close")
+        closed("SESSION_GONE", new, "after session_close")
+        back = Connection(broker.port, session_id=new.welcome.session_id, session_secret=new.welcome.session_secret)
+        tap.equal(back.welcome.resumed, False, "a closed session is not resumed")
+        for asked, got in ((1, 1000), (5000, 5000), (2**32 - 1, 86400000)):
+            with Connection(broker.port, session_timeout_ms=asked) as other:
+                tap.equal(other.welcome.session_timeout_ms, got, f"timeout {asked}")
+
+
+def test_silence_and_goodbye_close_the_connection():
+    with tap.Broker() as broker:
+        silent = Connection(broker.port, session_timeout_ms=1000)
+        tap.raises(Closed, lambda: silent.read(), "a connection is closed after its timeout without a byte")
+        polite = Connection(broker.port)
+        polite.send(client.GOODBYE)
+        error = tap.raises(Closed, lambda: polite.read(), "GOODBYE is answered by the end")
+        tap.equal(error.failure, None, "without ERROR")
+        back = Connection(broker.port, session_id=polite.welcome.session_id, session_secret=polite.welcome.session_secret)
+        tap.equal(back.welcome.resumed, True, "the session stays after GOODBYE")
+
+
+# ---- 4: requests and replies -------------------------------------------------------------------------------
+
+def test_lists_come_in_pages():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        names = [f"list-{n:02}" for n in range(7)]
+        for name in names:
+            queue(one, name)
+        got, after, pages = [], "", 0
+        while True:
+            reply = one.call("queue_list", after=after, max=3)
+            tap.check(len(reply.queues) <= 3, "no more rows than asked for")
+            got += [row.config.name for row in reply.queues]
+            pages += 1
+            if not reply.more:
+                break
+            after = got[-1]
+        tap.equal(sorted(got), sorted(names + ["dead-letter"]), "each once")
+        tap.equal(pages, 3, "pages of 8 rows by 3")
+        refused("EXISTS", lambda: queue(one, names[0]), "a name that is taken")
+        refused("NOT_FOUND", lambda: one.call("queue_show", name="nowhere"), "show what is not there")
+        refused("LIMIT", lambda: queue(one, "x" * 256), "a name that is too long")
+        refused("INVAL", lambda: queue(one, " x"), "a name with a space at its end")
+        last = one.call("queue_delete", name=names[0]).index
+        tap.check(one.call("status_get").index >= last, "a read sees what was done before")
+
+
+# ---- 5, 6: events, batches, producers ----------------------------------------------------------------------
+
+def test_a_batch_comes_as_it_was_published():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        stream(one)
+        hoisted = [envelope(b"a", key=b"k", id=b"i", headers={"h": "v", "g": ""}, delta=-5), envelope(b"", priority=200), envelope(b"c")]
+        own = [envelope(b"d", subject="s.x"), envelope(b"e", subject="t.y"), envelope(b"f", subject="s.z", delta=7)]
+        packed = [envelope(b"hello hello hello %d" % n) for n in range(100)]
+        tap.equal(one.publish(hoisted, "s.h", time_ms=1700000000000)[:5:2], (0, 3, 0), "code, count, offset")
+        tap.equal(one.publish(own, time_ms=1700000001000).code, 0, "own subjects")
+        tap.equal(one.publish(packed, "s.p", zstd=True).code, 0, "zstd")
+        opened = one.call("follow_open", stream="s", credit=1000, subscription=1).follow_opened
+        tap.equal((opened.first_offset, opened.next_offset, opened.start_offset), (0, 105, 0), "a stream of 105")
+        events = one.events(1, 105)
+        first = events[0]
+        tap.equal((first.time_ms, first.body, first.key, first.id, first.headers, first.subject),
+                  (1699999999995, b"a", b"k", b"i", {"h": "v", "g": ""}, "s.h"), "first event")
+        tap.equal([e.subject for e in events[:5]], ["s.h"] * 3 + ["s.x", "s.z"], "subjects; t.y went nowhere")
+        tap.equal((events[1].priority, events[4].time_ms), (200, 1700000001007), "priority and time")
+        tap.equal([e.body for e in events[5:]], [b"hello hello hello %d" % n for n in range(100)], "compressed ones")
+        tap.equal([e.number for e in events], list(range(105)), "offsets")
+        tap.equal(one.notice("CAUGHT_UP").offset, 105, "caught up")
+        one.call("follow_open", stream="s", credit=1000, subscription=2, raw=True)
+        tap.equal([e.body for e in one.events(2, 105)], [e.body for e in events], "raw is the same after decompression")
+
+
+def test_where_a_publish_goes():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        stream(one)
+        queue(one, "q", subjects=["s.*"])
+        tap.equal(one.publish([envelope(b"x")], "nowhere").offset, client.NONE, "nothing reached: no offset")
+        tap.equal(one.publish([envelope(b"x")], "nowhere", mandatory=True).code, CODE["NO_ROUTE"], "mandatory")
+        mixed = [envelope(b"x", subject="s.a"), envelope(b"x", subject="nowhere")]
+        tap.equal(one.publish(mixed, mandatory=True).code, CODE["NO_ROUTE"], "mandatory is for each event")
+        tap.equal(one.publish([envelope(b"x")], "t", target=client.TO_STREAM, name="none").code, CODE["NOT_FOUND"], "no such stream")
+        tap.equal(one.publish([envelope(b"x")], "s.a").code, 0, "one event to both")
+        tap.equal(one.publish([envelope(b"x")], "s.a.b").code, 0, "s.* is one token")
+        tap.equal(one.publish([envelope(b"y")], "other", target=client.TO_STREAM, name="s").code, 0, "straight to the stream")
+        tap.equal(one.call("stream_show", name="s").streams[0].events, 3, "events")
+        tap.equal(one.call("queue_show", name="q").queues[0].ready, 1, "items")
+
+
+def test_a_retry_has_the_first_answer_also_after_a_kill():
+    broker = tap.Broker()
+    try:
+        one = Connection(broker.port)
+        stream(one)
+        p = one.call("producer_open", name="prod").producer_opened
+        tap.equal(p.last_seq, 0, "a new producer")
+        how = {"producer": p.producer, "epoch": p.epoch}
+        batch = [envelope(b"a"), envelope(b"b")]
+        first = one.publish(batch, "s.a", seq=1, **how)
+        tap.equal((first.code, first.flags & 1), (0, 0), "first")
+        again = one.publish(batch, "s.a", seq=1, **how)
+        tap.equal(again, first._replace(flags=first.flags | 1), "the first answer, as duplicate")
+        tap.equal(one.publish(batch, "s.a", seq=4, **how).code, CODE["SEQUENCE_GAP"], "a number is missing")
+        tap.equal(one.publish(batch[:1], "s.a", seq=1, **how).code, CODE["CONFLICT"], "another count")
+        tap.equal(one.publish([envelope(b"c")], "s.a", seq=3, settled=2, **how).code, 0, "the next")
+        broker.kill()
+        with tap.Broker(data=broker.data) as second:
+            two = Connection(second.port)
+            answer = two.publish([envelope(b"c")], "s.a", seq=3, settled=2, **how)
+            tap.equal((answer.code, answer.flags & 1, answer.offset), (0, 1, 2), "duplicate after the kill")
+            tap.equal(two.publish(batch, "s.a", seq=1, **how).code, CODE["CONFLICT"], "a settled answer is not kept")
+            fresh = two.call("producer_open", name="prod").producer_opened
+            tap.equal((fresh.producer, fresh.last_seq), (p.producer, 3), "a name keeps number and sequence")
+            tap.check(fresh.epoch > p.epoch, "and raises the epoch")
+            tap.equal(two.publish([envelope(b"d")], "s.a", seq=4, **how).code, CODE["PRODUCER_FENCED"], "the older epoch")
+            tap.equal(two.publish([envelope(b"d")], "s.a", seq=4, producer=10**9, epoch=1).code, CODE["PRODUCER_EVICTED"], "unknown")
+            tap.equal(two.call("stream_show", name="s").streams[0].events, 3, "each event once")
+            two.call("producer_close", producer=fresh.producer, epoch=fresh.epoch)
+            tap.equal(two.publish([envelope(b"d")], "s.a", seq=4, producer=fresh.producer, epoch=fresh.epoch).code,
+                      CODE["PRODUCER_EVICTED"], "closed")
+    finally:
+        broker.remove()
+
+
+# ---- 7: following ------------------------------------------------------------------------------------------
+
+def test_a_follower_starts_where_it_says():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        stream(one)
+        for n in range(10):
+            one.publish([envelope(b"%d" % n)], "s.odd" if n % 2 else "s.even", time_ms=1000000 + n * 1000)
+        one.call("cursor_set", stream="s", cursor="c", offset=4)
+        number = 0
+        for how, start in (({}, 0), ({"from": pb.FROM_LAST}, 9), ({"from": pb.FROM_OFFSET, "offset": 6}, 6),
+                           ({"from": pb.FROM_TIME, "time_ms": 1002500}, 3), ({"from": pb.FROM_CURSOR, "cursor": "c"}, 4),
+                           ({"from": pb.FROM_CURSOR, "cursor": "none"}, 0), ({"from": pb.FROM_NEW}, 10)):
+            number += 1
+            opened = one.call("follow_open", stream="s", credit=100, subscription=number, **how).follow_opened
+            tap.equal(opened.start_offset, start, f"start of {how}")
+            tap.equal([e.number for e in one.events(number, 10 - start)] if start < 10 else [], list(range(start, 10)), f"{how}")
+            tap.equal(one.notice("CAUGHT_UP").subscription, number, "caught up")
+        one.call("follow_open", stream="s", filter="s.odd", credit=3, subscription=20)
+        tap.equal([e.body for e in one.events(20, 3)], [b"1", b"3", b"5"], "what the filter takes, up to the credit")
+        one.ping()
+        tap.check(not any(f.type == client.DELIVER for f in one.kept), "no more than the credit")
+        one.credit(20, 10)
+        tap.equal([e.body for e in one.events(20, 2)], [b"7", b"9"], "the rest")
+        tap.equal(one.notice("CAUGHT_UP").subscription, 20, "caught up")
+        one.publish([envelope(b"live")], "s.odd")
+        tap.equal(one.events(20, 1)[0].body, b"live", "what is published later")
+        refused("NOT_FOUND", lambda: one.call("follow_open", stream="none", subscription=30), "no such stream")
+        tap.check(one.try_call("follow_open", stream="s", subscription=20).code < 0, "a number in use")
+        tap.check(one.try_call("follow_open", stream="s", subscription=0).code < 0, "the number 0")
+        one.call("stream_delete", name="s")
+        tap.equal(one.notice("SUBSCRIPTION_END").code, CODE["NOT_FOUND"], "the end of a deleted stream")
+
+
+def test_a_gap_is_told():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        one.call("stream_create", pb.StreamCreate(config=pb.StreamConfig(name="s", subjects=["s.>"], max_events=3)))
+        for n in range(8):
+            one.publish([envelope(b"%d" % n)], "s.a")
+        tap.wait_until(lambda: one.call("stream_show", name="s").streams[0].first_offset == 5, 20, "three are kept")
+        one.call("follow_open", pb.FollowOpen(**{"stream": "s", "from": pb.FROM_OFFSET, "offset": 1, "credit": 9, "subscription": 1}))
+        gap = one.notice("GAP")
+        tap.equal((gap.offset, gap.to_offset), (1, 5), "the gap")
+        tap.equal([e.number for e in one.events(1, 3)], [5, 6, 7], "then what is kept")
+
+
+# ---- 8: queues ---------------------------------------------------------------------------------------------
+
+def test_items_are_given_by_credit_and_acked_in_runs():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        queue(one)
+        tap.equal(consume(one, credit=3).kind, pb.QUEUE_ITEMS, "kind")
+        put(one, [b"%d" % n for n in range(8)])
+        grant = one.deliver(1)
+        tap.equal(len(grant.numbers), 3, "a grant takes what the credit allows")
+        tap.check(grant.lease_ms > 0, "timed")
+        tap.equal([(e.body, e.attempts, e.subject) for e in grant.events], [(b"%d" % n, 0, "put") for n in range(3)], "items")
+        one.ping()
+        tap.check(not any(f.type == client.DELIVER for f in one.kept), "no more than the credit")
+        a, b, c = grant.numbers
+        tap.equal(one.ack(1, grant.token, [(a, 1), (c, 1)])[::2], (0, 2), "two runs")
+        tap.equal(one.ack(1, grant.token, [(a, 3)])[::2], (0, 1), "what is not held is passed over")
+        tap.equal(one.ack(1, grant.token, [(a, 3)]).code, CODE["STALE_TOKEN"], "none is held")
+        one.send(client.ACK, ack_body(1, grant.token, [(b, 1)]))
+        tap.equal(client.parse_acked(one.wait(client.ACKED, 0).body).code, CODE["STALE_TOKEN"], "correlation 0: only the refusal")
+        one.credit(1, 5)
+        rest = []
+        while len(rest) < 5:
+            got = one.deliver(1)
+            rest += got.events
+            tap.check(got.token > grant.token, "tokens grow")
+            one.send(client.ACK, ack_body(1, got.token, [(n, 1) for n in got.numbers]))
+        tap.equal([e.body for e in rest], [b"%d" % n for n in range(3, 8)], "the others")
+        info = tap.wait_until(lambda: (lambda q: q if q.leased == 0 else None)(one.call("queue_show", name="q").queues[0]), 20, "all acked")
+        tap.equal((info.ready, info.put, info.acked), (0, 8, 8), "ready, put, acked")
+
+
+def test_nack_extend_and_the_end_of_a_lease():
+    with tap.Broker() as broker, Connection(broker.port) as one, Connection(broker.port) as other:
+        queue(one, lease_ms=400, max_attempts=3)
+        put(one, [b"a"])
+        consume(one, credit=10)
+        first = one.deliver(1)
+        tap.equal(first.lease_ms, 400, "the queue's lease")
+        tap.equal(other.try_call("consume_open", queue="q", subscription=1, lease_ms=99).code, CODE["LIMIT"], "too short a lease")
+        consume(other, credit=0)
+        tap.equal(other.ack(1, first.token, [(first.numbers[0], 1)]).code, CODE["STALE_TOKEN"], "another session's token")
+        tap.equal(one.ack(1, first.token, [(first.numbers[0], 1)], client.GIVE_BACK, 300, b"no disk")[::2], (0, 1), "nack")
+        sent = time.monotonic()
+        second = one.deliver(1)
+        tap.check(time.monotonic() - sent > 0.25, "not before its delay")
+        tap.equal(second.events[0].attempts, 1, "attempts counted")
+        tap.equal(one.ack(1, first.token, [(first.numbers[0], 1)]).code, CODE["STALE_TOKEN"], "the older token")
+        tap.equal(one.ack(1, second.token, [], client.EXTEND, 60000).code, 0, "extend")
+        item = one.call("queue_peek", name="q").items[0]
+        tap.check(item.lease_left_ms > 30000, "the lease is longer")
+        tap.equal((item.state, item.last_reason), ("leased", "no disk"), "state and reason")
+        tap.equal(one.ack(1, second.token, [], client.EXTEND, 100).code, 0, "extend to a shorter one")
+        third = one.deliver(1)
+        tap.equal(third.events[0].attempts, 2, "expiry is a failed attempt")
+        tap.equal(one.ack(1, second.token, [], client.EXTEND).code, CODE["STALE_TOKEN"], "the lease has ended")
+        tap.equal(one.ack(1, third.token, [(third.numbers[0], 1)], client.GIVE_BACK, 0, b"for ever").code, 0, "the last attempt")
+        dead = one.call("queue_peek", name="dead-letter").items
+        tap.equal([(d.body, d.dead_from, d.last_reason) for d in dead], [(b"a", "q", "for ever")], "dead-lettered with its origin")
+
+
+def test_session_leases_end_with_the_session():
+    with tap.Broker() as broker, Connection(broker.port) as other:
+        one = Connection(broker.port, session_name="holder")
+        queue(one)
+        put(one, [b"a"])
+        consume(one, session_lease=True)
+        grant = one.deliver(1)
+        tap.equal(grant.lease_ms, 0, "as long as the session")
+        tap.equal(one.ack(1, grant.token, [], client.EXTEND).code, 0, "extend does nothing and succeeds")
+        consume(other)
+        one.ask("session_close")
+        tap.equal([(e.body, e.attempts) for e in other.deliver(1).events], [(b"a", 1)], "given to another")
+
+
+# ---- 9, 10: jobs, transactions -----------------------------------------------------------------------------
+
+def job_queue(connection):
+    queue(connection, "jobs", kind=pb.QUEUE_JOBS)
+
+
+def report(connection, job, attempt, state, **more):
+    return connection.call("job_report", job=job, attempt=attempt, source="test", state=state, **more).job_reported
+
+
+def test_a_job_from_submit_to_its_end():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        job_queue(one)
+        stream(one, "events", ["job.>"])
+        job = {"job": "j.1", "queue": "jobs", "payload": b"echo", "owner": "ada"}
+        tap.equal(one.call("job_submit", **job).job_submitted.duplicate, False, "new")
+        tap.equal(one.call("job_submit", **job).job_submitted.duplicate, True, "again")
+        refused("CONFLICT", lambda: one.call("job_submit", **{**job, "payload": b"other"}), "other content")
+        consume(one, "jobs", credit=1)
+        got = one.deliver(1).jobs[0]
+        tap.equal((got.job, got.payload, got.state, got.attempt, got.orphan, got.intent), ("j.1", b"echo", "SUBMITTED", 1, False, False), "claimed")
+        one.call("job_intent", job="j.1", token=got.token, attempt=1, tag="t1")
+        one.call("job_intent", job="j.1", token=got.token, attempt=1, tag="t1")
+        refused("CONFLICT", lambda: one.call("job_intent", job="j.1", token=got.token, attempt=1, tag="t2"), "another tag")
+        refused("WRONG_STATE", lambda: one.call("job_release", job="j.1", token=got.token), "release after intent")
+        tap.equal(report(one, "j.1", 1, "ACTIVE", token=got.token).disposition, pb.APPLIED, "active")
+        tap.equal(report(one, "j.1", 1, "ACTIVE", token=got.token).disposition, pb.DUPLICATE, "active again")
+        tap.equal(report(one, "j.1", 2, "COMPLETE").disposition, pb.PUT_IN_QUARANTINE, "another attempt")
+        tap.equal(report(one, "none", 1, "ACTIVE").disposition, pb.PARKED, "a job that is not there yet")
+        refused("STALE_TOKEN", lambda: report(one, "j.1", 1, "COMPLETE", token=got.token + 1), "a wrong token")
+        waiting = one.ask("job_wait", job="j.1", timeout_ms=60000)
+        refused("TIMEOUT", lambda: one.call("job_wait", job="j.1", timeout_ms=50), "wait")
+        tap.equal(report(one, "j.1", 1, "COMPLETE", token=got.token).terminal, True, "complete")
+        done = one.reply(waiting).jobs[0]
+        tap.equal((done.state, done.terminal), ("COMPLETE", True), "the wait ends")
+        tap.equal(report(one, "j.1", 1, "FAILED").disposition, pb.PUT_IN_QUARANTINE, "the job is finished")
+        kept = one.call("quarantine_list").quarantine
+        tap.equal([(row.job, row.attempt, row.state) for row in kept],
+                  [("j.1", 2, "COMPLETE"), ("none", 1, "ACTIVE"), ("j.1", 1, "FAILED")], "what did not become a transition")
+        tap.check(all(row.reason for row in kept), "with reasons")
+        one.call("follow_open", stream="events", credit=100, subscription=9)
+        tap.equal([e.subject for e in one.events(9, 3)], ["job.j%2E1.submitted", "job.j%2E1.active", "job.j%2E1.complete"], "events")
+        tap.equal(list(one.call("audit").audited.findings), [], "a sound ledger")
+
+
+def test_cancel_and_orphans():
+    with tap.Broker() as broker, Connection(broker.port) as other:
+        one = Connection(broker.port)
+        job_queue(one)
+        for name in ("early", "late"):
+            one.call("job_submit", job=name, queue="jobs")
+        cancelled = one.call("job_cancel", job="early").job_cancelled
+        tap.equal((cancelled.terminal, cancelled.state), (True, "CANCELED"), "before intent it ends at once")
+        consume(one, "jobs", credit=1)
+        got = one.deliver(1).jobs[0]
+        tap.equal(got.job, "late", "the other job")
+        one.call("job_intent", job="late", token=got.token, attempt=1, tag="tag")
+        tap.equal(other.call("job_cancel", job="late").job_cancelled.terminal, False, "after intent it is told")
+        told = one.notice("JOB_CANCEL")
+        tap.equal((told.job, told.token), ("late", got.token), "the holder is told")
+        again = Connection(broker.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
+        consume(again, "jobs", resume=True)
+        back = again.deliver(1).jobs[0]
+        tap.equal((back.job, back.token, back.redelivered, back.cancel), ("late", got.token, True, True), "resumed")
+        again.ask("session_close")
+        closed("SESSION_GONE", again, "session closed")
+        consume(other, "jobs", credit=5, orphans=True)
+        orphan = other.deliver(1).jobs[0]
+        tap.equal((orphan.job, orphan.orphan, orphan.intent, orphan.tag, orphan.cancel), ("late", True, True, "tag", True), "taken over")
+        tap.check(orphan.token > got.token, "with a higher token")
+        refused("STALE_TOKEN", lambda: report(other, "late", 1, "CANCELED", token=got.token), "the old token")
+        tap.equal(report(other, "late", 1, "CANCELED", token=orphan.token).terminal, True, "reported")
+        tap.equal(other.call("job_reset", job="late").job_reset.attempt, 2, "a new attempt")
+
+
+def test_a_transaction_is_all_or_nothing_and_done_once():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        stream(one)
+        queue(one)
+        job_queue(one)
+        put(one, [b"a"])
+        consume(one)
+        grant = one.deliver(1)
+        def ops(token):
+            return [pb.TxnOp(publish=pb.TxnPublish(subject="s.a", body=b"x")),
+                    pb.TxnOp(job_submit=pb.JobSubmit(job="j", queue="jobs")),
+                    pb.TxnOp(ack=pb.TxnAck(queue="q", token=token, first_seq=grant.numbers[0], count=1))]
+        reply = refused("STALE_TOKEN", lambda: one.call("txn", ops=ops(grant.token + 1)), "a wrong token")
+        tap.equal(reply.txn_done.failed_op, 3, "which operation")
+        tap.equal(one.call("stream_show", name="s").streams[0].events, 0, "nothing was published")
+        refused("NOT_FOUND", lambda: one.call("job_show", job="j"), "no job")
+        p = one.call("producer_open").producer_opened
+        whole = pb.Txn(producer=p.producer, epoch=p.epoch, seq=1, ops=ops(grant.token))
+        first = one.call("txn", whole)
+        tap.equal(first.txn_done.duplicate, False, "done")
+        again = one.call("txn", whole)
+        tap.equal((again.txn_done.duplicate, again.index), (True, first.index), "the first answer")
+        tap.equal(one.call("stream_show", name="s").streams[0].events, 1, "once")
+        tap.equal(one.call("queue_show", name="q").queues[0].acked, 1, "acked")
+        tap.equal(one.call("job_show", job="j").jobs[0].state, "SUBMITTED", "submitted")
+
+
+tap.main(globals())
