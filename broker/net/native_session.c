@@ -153,7 +153,8 @@ static int hello_check(struct native *native)
 					hello->version_min, hello->version_max, SLUICE_PROTOCOL_VERSION_MIN,
 					SLUICE_PROTOCOL_VERSION);
 	if (hello->session_name[0] != 0)
-		rc = name_check((struct sluice_slice){hello->session_name, strlen(hello->session_name)}, &why);
+		rc = name_check((struct sluice_slice){hello->session_name, strlen(hello->session_name)},
+				&why);
 	if (rc != 0)
 		return (int)native_fail(native->conn, rc, "session name: %s", why);
 	if (strlen(hello->client) > LIMIT_TEXT_BYTES_MAX)
