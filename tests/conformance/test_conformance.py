@@ -551,4 +551,55 @@ def test_a_transaction_is_all_or_nothing_and_done_once():
         tap.equal(one.call("job_show", job="j").jobs[0].state, "SUBMITTED", "submitted")
 
 
+
+# ---- 15: limits that need a live connection; tests/integration has the others -------------------------------
+
+def test_limits_of_subscriptions():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        stream(one)
+        asked = [one.ask("follow_open", stream="s", subscription=n) for n in range(1, 1026)]
+        codes = [one.reply(correlation).code for correlation in asked]
+        # limit: SUBSCRIPTIONS_MAX
+        tap.equal((codes[:1024], codes[1024]), ([0] * 1024, CODE["LIMIT"]), "1,024 subscriptions and one more")
+        one.call("subscription_close", subscription=7)
+        # limit: CREDIT_MAX
+        one.call("follow_open", stream="s", subscription=7, credit=1000000)
+        one.call("subscription_close", subscription=7)
+        tap.equal(one.try_call("follow_open", stream="s", subscription=7, credit=1000001).code, CODE["LIMIT"], "too much credit")
+        one.credit(1, 1000001)
+        closed("LIMIT", one, "CREDIT of too much")
+
+
+def test_limits_of_jobs_and_machines():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        job_queue(one)
+        # limit: JOB_PAYLOAD_BYTES_MAX
+        one.call("job_submit", job="j", queue="jobs", payload=b"x" * 1048576)
+        refused("LIMIT", lambda: one.call("job_submit", job="k", queue="jobs", payload=b"x" * 1048577), "payload")
+        # limit: EVIDENCE_BYTES_MAX
+        report(one, "j", 1, "ACTIVE", evidence="x" * 4096)
+        refused("LIMIT", lambda: report(one, "j", 1, "QUEUED", evidence="x" * 4097), "evidence")
+
+        def machine(name, states):
+            rows = [pb.MachineState(name=f"S{n}", next=[f"S{n + 1}"]) for n in range(states - 2)]
+            rows += [pb.MachineState(name=f"S{states - 2}", next=["C", ]), pb.MachineState(name="C", terminal=True)]
+            return pb.MachineCreate(config=pb.MachineConfig(name=name, states=rows, cancelled="C", failed="C"))
+        # limit: MACHINE_STATES_MAX
+        one.call("machine_create", machine("most", 64))
+        refused("LIMIT", lambda: one.call("machine_create", machine("over", 65)), "states")
+
+
+def test_more_requests_than_may_be_unanswered_are_all_answered():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        stream(one)
+        # limit: INFLIGHT_REQUESTS_MAX
+        one.sock.sendall(b"".join(frame(client.PUBLISH, publish_body([envelope(b"x")], "s.a"), n) for n in range(1, 6001)))
+        answers = {}
+        while len(answers) < 6000:
+            got = one.wait(client.PUBLISHED)
+            answers[got.correlation] = parse_published(got.body)[0].code
+        tap.equal(set(answers.values()), {0}, "codes of 6,000 publishes sent at once")
+        tap.equal(one.call("stream_show", name="s").streams[0].events, 6000, "events")
+
+
 tap.main(globals())
