@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A publishing load and its account: what was acknowledged, what is in the stream, and what may be said of both."""
+import os
 import subprocess
 
 import tap
@@ -21,6 +22,13 @@ class Load:
                 return [int(line) for line in file if line.endswith("\n")]
         except FileNotFoundError:
             return []
+
+    def bytes(self):
+        """How much has been acknowledged, without reading it: it grows with each acknowledgement."""
+        try:
+            return os.path.getsize(self.acks)
+        except FileNotFoundError:
+            return 0
 
     def kill(self):
         self.process.kill()
