@@ -602,4 +602,28 @@ def test_more_requests_than_may_be_unanswered_are_all_answered():
         tap.equal(one.call("stream_show", name="s").streams[0].events, 6000, "events")
 
 
+
+def test_a_follower_that_does_not_read_costs_nobody_else():
+    with tap.Broker() as broker, Connection(broker.port) as one, Connection(broker.port) as deaf:
+        stream(one)
+        deaf.ask("follow_open", stream="s", credit=1000000, subscription=1)
+        before = resident_anonymous(broker.pid)
+        for n in range(100):
+            tap.equal(one.publish([envelope(bytes([n]) * (1 << 20))], "s.a").code, 0, "publish of 1 MiB")
+        sent = time.monotonic()
+        one.ping()
+        tap.check(time.monotonic() - sent < 5, "another connection is answered at once")
+        # limit: OUTBOX_BYTES_MAX
+        tap.check(not any(f.type == client.DELIVER for f in one.kept), "nothing came to the wrong connection")
+        grown = resident_anonymous(broker.pid) - before
+        tap.check(grown < 2 * 33554432, "the broker holds no more than an outbox and what is under way")
+        tap.equal([e.number for e in deaf.events(1, 100)], list(range(100)), "all of it comes once it reads")
+
+
+def resident_anonymous(pid):
+    """Resident bytes that are not a file's pages: the store's map does not count."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int(re.search(r"^RssAnon:\s+(\d+) kB", file.read(), re.M).group(1)) * 1024
+
+
 tap.main(globals())
