@@ -626,4 +626,22 @@ def resident_anonymous(pid):
         return int(re.search(r"^RssAnon:\s+(\d+) kB", file.read(), re.M).group(1)) * 1024
 
 
+
+def test_quarantine_drops_its_oldest_row():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        job_queue(one)
+        one.call("job_submit", job="j", queue="jobs")
+        # limit: QUARANTINE_ROWS_MAX
+        asked = [one.ask("job_report", job="j", attempt=9, source="test", state="ACTIVE") for _ in range(1000)]
+        for _ in range(9):
+            for correlation in asked:
+                tap.equal(one.reply(correlation).job_reported.disposition, pb.PUT_IN_QUARANTINE, "a stale report")
+            asked = [one.ask("job_report", job="j", attempt=9, source="test", state="ACTIVE") for _ in range(1000)]
+        for correlation in asked:
+            one.reply(correlation)
+        tap.equal(one.call("quarantine_list", max=1).quarantine[0].n, 1, "10,000 rows: the first is there")
+        report(one, "j", 9, "ACTIVE")
+        tap.equal(one.call("quarantine_list", max=1).quarantine[0].n, 2, "one more: the oldest is gone")
+
+
 tap.main(globals())
