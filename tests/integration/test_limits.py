@@ -54,7 +54,7 @@ class Conn:
         self.sock.connect(("127.0.0.1", broker.port))
         self.sock.settimeout(60)
         self.buffer = b""
-        self.sock.sendall(frame(HELLO, 0, field(1, 1) + field(2, 1) + field(3, "limits")))
+        self.sock.sendall(frame(HELLO, 0, field(1, 1) + field(2, 1) + field(3, "limits") + field(8, 3600000)))
         tap.equal(self.read()[0], WELCOME, "welcome")
 
     def read(self):
@@ -138,6 +138,7 @@ def test_unread_output():
         grown = memory_bytes(broker.pid) - before
         tap.check(grown < 1.5 * most, f"who does not read costs at most the bound: {grown} bytes")
         tap.equal(Conn(broker).ask(STATUS), 0, "others are answered meanwhile")
+        slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         got = 0
         while got < 2 * most - 2 * len(line):
             got += len(slow.read()[2])
@@ -191,6 +192,7 @@ def test_unread_deliveries():
         time.sleep(2)
         grown = memory_bytes(broker.pid) - before
         tap.check(grown < 5 * most, f"a consumer that does not read costs little more than the bound: {grown} bytes")
+        slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         got = 0
         while got < count:
             kind, _, body = slow.read()
