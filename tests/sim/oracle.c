@@ -22,7 +22,8 @@ struct item {
 	uint64_t mine_until_ms; /* HELD: nobody else gets it before */
 	uint64_t gone_by_ms;	/* HELD: no longer counted as leased after; WAITS: an unheard grant may last until */
 	uint64_t not_before_ms; /* nacked with a delay */
-	uint32_t grants_max;	/* how often it was given, unheard ones too */
+	uint32_t heard;		/* how often it was given */
+	uint32_t grants_max;	/* and how often it may have been, unheard ones too */
 };
 
 struct job {
@@ -224,8 +225,28 @@ void oracle_granted(struct oracle *o, uint64_t item, uint64_t body, uint64_t tok
 	x->mine_until_ms = o->now_ms + o->lease_ms;
 	x->gone_by_ms = x->mine_until_ms;
 	x->not_before_ms = 0;
-	if (++x->grants_max > o->attempts_max * 4)
-		broken(o, "item %llu was given %u times", (unsigned long long)item, x->grants_max);
+	x->grants_max++;
+	if (++x->heard > o->attempts_max)
+		broken(o, "item %llu was given %u times", (unsigned long long)item, x->heard);
+}
+
+/* An extension is of the whole grant: of all items that came with the token and are still held. */
+static bool extended(struct oracle *o, uint64_t token, uint32_t value_ms, bool known)
+{
+	bool any = false;
+
+	for (uint64_t i = 0; i < ORACLE_ITEMS_MAX; i++) {
+		struct item *x = &o->items[i];
+
+		if (x->token != token || (x->state != ITEM_HELD && x->state != ITEM_MAYBE_ACKED))
+			continue;
+		any = true;
+		if (known && x->state == ITEM_HELD)
+			x->mine_until_ms = o->now_ms + value_ms;
+		if (x->gone_by_ms < o->now_ms + value_ms)
+			x->gone_by_ms = o->now_ms + value_ms;
+	}
+	return any;
 }
 
 void oracle_settled(struct oracle *o, uint64_t item, uint64_t token, enum oracle_settle how,
@@ -236,18 +257,19 @@ void oracle_settled(struct oracle *o, uint64_t item, uint64_t token, enum oracle
 	note(o, 6 + applied, item, token);
 	if (x == NULL)
 		return;
+	if (applied && how == ORACLE_EXTEND) {
+		if (!extended(o, token, value_ms, true))
+			broken(o, "a stale token extended a lease of item %llu", (unsigned long long)item);
+		return;
+	}
 	if (applied && (x->token != token || (x->state != ITEM_HELD && x->state != ITEM_MAYBE_ACKED)))
-		broken(o, "a stale token settled item %llu", (unsigned long long)item);
+		broken(o, "a stale token settled item %llu (%d in state %d, token %llu of %llu)",
+		       (unsigned long long)item, (int)how, (int)x->state, (unsigned long long)token,
+		       (unsigned long long)x->token);
 	if (!applied && x->token == token && x->state == ITEM_HELD && o->now_ms < x->mine_until_ms)
 		broken(o, "the holder of item %llu was refused", (unsigned long long)item);
 	if (!applied)
 		return;
-	if (how == ORACLE_EXTEND) {
-		x->mine_until_ms = o->now_ms + value_ms;
-		if (x->gone_by_ms < x->mine_until_ms)
-			x->gone_by_ms = x->mine_until_ms;
-		return;
-	}
 	x->state = how == ORACLE_ACK ? ITEM_ACKED : ITEM_WAITS;
 	x->not_before_ms = how == ORACLE_ACK ? 0 : o->now_ms + value_ms;
 	x->mine_until_ms = x->gone_by_ms = 0;
@@ -259,13 +281,15 @@ void oracle_settle_unknown(struct oracle *o, uint64_t item, uint64_t token, enum
 	struct item *x = find(o, item);
 
 	note(o, 8, item, token);
+	if (how == ORACLE_EXTEND) {
+		(void)extended(o, token, value_ms, false);
+		return;
+	}
 	if (x == NULL || x->token != token || x->state != ITEM_HELD)
 		return;
 	x->mine_until_ms = 0;
 	if (how == ORACLE_ACK)
 		x->state = ITEM_MAYBE_ACKED;
-	if (how == ORACLE_EXTEND && x->gone_by_ms < o->now_ms + value_ms)
-		x->gone_by_ms = o->now_ms + value_ms;
 }
 
 void oracle_counts(struct oracle *o, const struct oracle_counts *shown, uint64_t put_unknown)
@@ -438,7 +462,9 @@ void oracle_job_shown(struct oracle *o, int job, bool exists, const char *state,
 			broken(o, "job %d exists and was not accepted", job);
 		if (attempt < j->attempt || token < j->token ||
 		    (attempt == j->attempt && j->terminal && strcmp(state, j->state) != 0))
-			broken(o, "job %d went back in a crash", job);
+			broken(o, "job %d went back in a crash: %s, attempt %u, token %llu; was %s, %u, %llu", job,
+			       state, attempt, (unsigned long long)token, j->state, j->attempt,
+			       (unsigned long long)j->token);
 		j->exists = true;
 		j->attempt = attempt;
 		j->unknown = false;
