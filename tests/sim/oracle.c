@@ -460,7 +460,7 @@ void oracle_job_shown(struct oracle *o, int job, bool exists, const char *state,
 	if (j->unknown || !j->exists) {
 		if (!j->unknown && !j->exists)
 			broken(o, "job %d exists and was not accepted", job);
-		if (attempt < j->attempt || token < j->token ||
+		if (attempt < j->attempt || (token != 0 && token < j->token) ||
 		    (attempt == j->attempt && j->terminal && strcmp(state, j->state) != 0))
 			broken(o, "job %d went back in a crash: %s, attempt %u, token %llu; was %s, %u, %llu", job,
 			       state, attempt, (unsigned long long)token, j->state, j->attempt,
