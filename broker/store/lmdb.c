@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The LMDB implementation, and the only file that knows LMDB. One environment, one named database per table, full sync on every commit
- * (no NOSYNC, NOMETASYNC, WRITEMAP, MAPASYNC). Read transactions are pooled and renewed, so a snapshot costs no allocation in LMDB.
+ * The LMDB implementation, and the only file that knows LMDB. One environment, one named database per
+ * table, full sync on every commit (no NOSYNC, NOMETASYNC, WRITEMAP, MAPASYNC). Read transactions are
+ * pooled and renewed, so a snapshot costs no allocation in LMDB.
  *
- * Put in key order is the common case of logs, items and histories: those are tried with MDB_APPEND, which refuses a key that is not
- * the largest, and then put as any other.
+ * Put in key order is the common case of logs, items and histories: those are tried with MDB_APPEND, which
+ * refuses a key that is not the largest, and then put as any other.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -204,8 +205,8 @@ static void lmdb_abort(void *handle)
 	reader_return(lmdb, txn);
 }
 
-/* Until the meta page is touched, a failed commit is as if it had not been tried. When writing that page failed, LMDB refuses all further
- * transactions, and only that tells the two apart. */
+/* Until the meta page is touched, a failed commit is as if it had not been tried. When writing that page
+ * failed, LMDB refuses all further transactions, and only that tells the two apart. */
 static int commit_error(struct lmdb *lmdb, int rc)
 {
 	MDB_txn *probe = NULL;
@@ -410,7 +411,8 @@ static void lmdb_cursor_close(void *handle)
 
 /* ---- facts ---- */
 
-/* The oldest commit that a snapshot sees; pages freed since cannot be used again yet. Counts late what begins just now, which is no harm. */
+/* The oldest commit that a snapshot sees; pages freed since cannot be used again yet. Counts late what
+ * begins just now, which is no harm. */
 static uint64_t oldest_snapshot(struct lmdb *lmdb)
 {
 	uint64_t oldest = UINT64_MAX;
@@ -426,8 +428,8 @@ static uint64_t oldest_snapshot(struct lmdb *lmdb)
 	return oldest;
 }
 
-/* Pages in use = pages ever used - free ones that no snapshot needs. The free list is itself a table: by commit, lists that begin with
- * their length. */
+/* Pages in use = pages ever used - free ones that no snapshot needs. The free list is itself a table: by
+ * commit, lists that begin with their length. */
 static uint64_t used_bytes(struct lmdb *lmdb)
 {
 	uint64_t free_pages = 0, pages, oldest = oldest_snapshot(lmdb);
@@ -495,7 +497,8 @@ static int lmdb_reserve_disk(void *impl, uint64_t bytes)
 		return store_fail(SLUICE_E_DENIED, "the store was opened to be read only");
 	if (mdb_env_get_fd(lmdb->env, &fd) != 0 || fstat(fd, &st) != 0)
 		return store_fail(SLUICE_E_IO, "%s", strerror(errno));
-	/* Free pages inside the file count, so this may ask for nothing; used_bytes is not free, so first the cheap question. */
+	/* Free pages inside the file count, so this may ask for nothing; used_bytes is not free, so first
+	 * the cheap question. */
 	end = (uint64_t)st.st_size + bytes;
 	if (end > lmdb->reserved_end)
 		end = used_bytes(lmdb) + bytes;
@@ -623,7 +626,8 @@ static int schema_check(struct store *store, const char **ret_why)
 	return rc;
 }
 
-/* Makes what tables are missing; all of them and the schema's version when the store is fresh. One commit, or none. */
+/* Makes what tables are missing; all of them and the schema's version when the store is fresh. One commit,
+ * or none. */
 static int tables_create(struct lmdb *lmdb, struct store *store, bool fresh, const char **ret_why)
 {
 	struct store_txn *txn = NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The data directory under the LMDB implementation: which file systems will do, one process at a time, descriptors that children must not
- * inherit, disk allocated ahead. Knows no LMDB.
+ * The data directory under the LMDB implementation: which file systems will do, one process at a time,
+ * descriptors that children must not inherit, disk allocated ahead. Knows no LMDB.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +39,8 @@ static int path_in(char path[PATH_BYTES_MAX], const char *dir, const char *name,
 
 int dir_check(const char *dir, bool create, bool *ret_store, const char **ret_why)
 {
-	/* f_type of file systems on which locks and mapped files cannot be trusted: NFS, SMB, SMB2, CIFS, AFS, Ceph. */
+	/* f_type of file systems on which locks and mapped files cannot be trusted: NFS, SMB, SMB2, CIFS,
+	 * AFS, Ceph. */
 	static const uint32_t network[] = {0x6969, 0x517b, 0xfe534d42, 0xff534d42, 0x5346414f, 0x00c36400};
 	char path[PATH_BYTES_MAX];
 	struct statfs fs;
@@ -118,7 +119,8 @@ int dir_reserve(int fd, uint64_t bytes_end, uint64_t *io_done)
 	if (end > (uint64_t)st.st_blocks * 512 &&
 	    end - (uint64_t)st.st_blocks * 512 > (uint64_t)fs.f_bavail * fs.f_frsize)
 		return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the disk has not that much room");
-	/* From what is known to be there, so holes are filled, too; what was allocated already costs a look at its extents. */
+	/* From what is known to be there, so holes are filled, too; what was allocated already costs a
+	 * look at its extents. */
 	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)*io_done, (off_t)(end - *io_done)) != 0) {
 		if (errno == EOPNOTSUPP)
 			return store_fail(SLUICE_E_UNSUPPORTED, "the file system cannot allocate ahead");

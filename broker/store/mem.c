@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The mem implementation, for the simulator and unit tests: one red-black tree per table, an undo list for abort. Nothing is durable and
- * nothing is shared between threads: a read transaction sees the committed state because its user begins it between write
- * transactions.
+ * The mem implementation, for the simulator and unit tests: one red-black tree per table, an undo list for
+ * abort. Nothing is durable and nothing is shared between threads: a read transaction sees the committed
+ * state because its user begins it between write transactions.
  */
 #define __unused __attribute__((__unused__)) /* a BSD word that tree.h expects */
 #include <bsd/sys/tree.h>

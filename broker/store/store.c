@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The common layer over both implementations: transactions, records through hot cells, scans. Frames and checksums are store_record.c's, the
- * savepoint is store_undo.c's, the cells themselves are store_cells.c's.
+ * The common layer over both implementations: transactions, records through hot cells, scans. Frames and
+ * checksums are store_record.c's, the savepoint is store_undo.c's, the cells themselves are
+ * store_cells.c's.
  *
- * Invariants. A cell that is pending is newer than its record; every read of a hot table other than by key writes that table's pending cells
- * through first. A failure of a write leaves the transaction half-done, so nothing but abort is possible after it: later writes, a
- * rollback and the commit answer the same failure.
+ * Invariants. A cell that is pending is newer than its record; every read of a hot table other than by key
+ * writes that table's pending cells through first. A failure of a write leaves the transaction half-done,
+ * so nothing but abort is possible after it: later writes, a rollback and the commit answer the same
+ * failure.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,26 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The store: ordered tables of small records under one write transaction at a time and any number of short read
- * snapshots. The only folder that knows LMDB. Two implementations behind this one interface: lmdb (store_open_lmdb) and
- * mem (store_open_mem; for the simulator and unit tests; same semantics, nothing durable).
+ * The store: ordered tables of small records under one write transaction at a time and any number of short
+ * read snapshots. The only folder that knows LMDB. Two implementations behind this one interface: lmdb
+ * (store_open_lmdb) and mem (store_open_mem; for the simulator and unit tests; same semantics, nothing
+ * durable).
  *
- * Records. store_put frames a value with a format version and a CRC-32C over key and value; store_get checks both and
- * answers SLUICE_E_CORRUPT (naming table and key through store_last_error) rather than hand out a bad one. Tables marked
- * "self" hold values that carry their own CRC (log segments): the store adds nothing and checks nothing.
+ * Records. store_put frames a value with a format version and a CRC-32C over key and value; store_get
+ * checks both and answers SLUICE_E_CORRUPT (naming table and key through store_last_error) rather than
+ * hand out a bad one. Tables marked "self" hold values that carry their own CRC (log segments): the store
+ * adds nothing and checks nothing.
  *
- * Hot tables. Tables marked "hot" go through an overlay of cells: puts and dels stay in memory until commit, when each
- * dirty cell is written once; abort drops them. A scan of a hot table first writes its dirty cells through, so it sees
- * everything. Clean cells stay cached (bounded) between transactions. Read snapshots see the committed state only.
+ * Hot tables. Tables marked "hot" go through an overlay of cells: puts and dels stay in memory until
+ * commit, when each dirty cell is written once; abort drops them. A scan of a hot table first writes its
+ * dirty cells through, so it sees everything. Clean cells stay cached (bounded) between transactions. Read
+ * snapshots see the committed state only.
  *
- * Savepoints. store_savepoint / store_rollback / store_release, one level: an undo log over cells and tables alike.
+ * Savepoints. store_savepoint / store_rollback / store_release, one level: an undo log over cells and
+ * tables alike.
  *
- * Threads: a write transaction belongs to one thread. A read transaction belongs to the thread that began it, must be short (no I/O, no
- * callback that waits), and may run beside the writer. Slices returned are borrowed: valid until the next call that writes in the
- * same transaction, or its end.
+ * Threads: a write transaction belongs to one thread. A read transaction belongs to the thread that began
+ * it, must be short (no I/O, no callback that waits), and may run beside the writer. Slices returned are
+ * borrowed: valid until the next call that writes in the same transaction, or its end.
  *
- * Errors: 0, SLUICE_E_NOT_FOUND, SLUICE_E_CORRUPT, SLUICE_E_NO_SPACE (map or disk full), SLUICE_E_IO, SLUICE_E_NOMEM, SLUICE_E_LIMIT (a key
- * that is empty or longer than 511 bytes), SLUICE_E_INTERNAL (a call that the contract forbids). Any other failure of a write than
- * NOT_FOUND, LIMIT and INTERNAL leaves the transaction half-done: later writes, a rollback and the commit answer the same, and abort ends it.
+ * Errors: 0, SLUICE_E_NOT_FOUND, SLUICE_E_CORRUPT, SLUICE_E_NO_SPACE (map or disk full), SLUICE_E_IO,
+ * SLUICE_E_NOMEM, SLUICE_E_LIMIT (a key that is empty or longer than 511 bytes), SLUICE_E_INTERNAL (a call
+ * that the contract forbids). Any other failure of a write than NOT_FOUND, LIMIT and INTERNAL leaves the
+ * transaction half-done: later writes, a rollback and the commit answer the same, and abort ends it.
  */
 #ifndef SLUICE_STORE_STORE_H
 #define SLUICE_STORE_STORE_H
@@ -77,15 +82,17 @@ struct store_options {
 	bool read_only;	       /* for --dump: no write transaction is ever begun */
 };
 
-/* Both return an owned store. open_lmdb: creates dir (0700) when asked, refuses network file systems and a second
- * process (SLUICE_E_LOCKED), checks the schema version (SLUICE_E_SCHEMA) before it writes anything, clears dead readers. *ret_why, when
- * not NULL, gets a text that is good until this thread's next call of the store. */
+/* Both return an owned store. open_lmdb: creates dir (0700) when asked, refuses network file systems and a
+ * second process (SLUICE_E_LOCKED), checks the schema version (SLUICE_E_SCHEMA) before it writes anything,
+ * clears dead readers. *ret_why, when not NULL, gets a text that is good until this thread's next call of
+ * the store. */
 int store_open_lmdb(const char *dir, const struct store_options *options, struct store **ret,
 		    const char **ret_why) SLUICE_MUST_USE;
 int store_open_mem(const struct store_options *options, struct store **ret) SLUICE_MUST_USE;
 void store_close(struct store *store); /* accepts NULL */
 
-/* Text about the last SLUICE_E_CORRUPT / IO of this thread: table, key in hex, what was expected. Never NULL. */
+/* Text about the last SLUICE_E_CORRUPT / IO of this thread: table, key in hex, what was expected. Never
+ * NULL. */
 const char *store_last_error(void);
 
 /* --- transactions --- */
@@ -93,8 +100,9 @@ int store_begin(struct store *store,
 		struct store_txn **ret) SLUICE_MUST_USE; /* write; blocks while another thread's is open */
 int store_begin_read(struct store *store,
 		     struct store_txn **ret) SLUICE_MUST_USE; /* snapshot of the last commit */
-/* Writes dirty cells, commits with full sync. The transaction is gone whatever is returned. 0: durable. SLUICE_E_IO: unknown; the process must
- * stop acknowledging and exit. Anything else (SLUICE_E_NO_SPACE ...): nothing was applied. */
+/* Writes dirty cells, commits with full sync. The transaction is gone whatever is returned. 0: durable.
+ * SLUICE_E_IO: unknown; the process must stop acknowledging and exit. Anything else (SLUICE_E_NO_SPACE
+ * ...): nothing was applied. */
 int store_commit(struct store_txn *txn) SLUICE_MUST_USE;
 void store_abort(struct store_txn *txn); /* accepts NULL; also ends a read transaction */
 
@@ -109,25 +117,28 @@ int store_putv(struct store_txn *txn, enum store_table table, struct sluice_slic
 int store_del(struct store_txn *txn, enum store_table table,
 	      struct sluice_slice key) SLUICE_MUST_USE; /* NOT_FOUND when absent */
 
-/* --- scans, in key order --- Between begin and end of a scan other tables may be written; the scanned table only through
- * store_scan_del. One scan per table and transaction at a time. */
+/* --- scans, in key order --- Between begin and end of a scan other tables may be written; the scanned
+ * table only through store_scan_del. One scan per table and transaction at a time. */
 int store_scan_begin(struct store_txn *txn, enum store_table table, struct sluice_slice from,
 		     struct store_scan **ret) SLUICE_MUST_USE;
-/* 0 with the next record at or after the position; SLUICE_E_NOT_FOUND at the end of the table. SLUICE_E_CORRUPT: *ret_key is the damaged record's,
- * *ret_value is untouched, and next goes on behind it. */
+/* 0 with the next record at or after the position; SLUICE_E_NOT_FOUND at the end of the table.
+ * SLUICE_E_CORRUPT: *ret_key is the damaged record's, *ret_value is untouched, and next goes on behind it. */
 int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key,
 		    struct sluice_slice *ret_value) SLUICE_MUST_USE;
 int store_scan_del(struct store_scan *scan)
 	SLUICE_MUST_USE; /* deletes what next returned last; next goes on behind it */
 void store_scan_end(struct store_scan *scan);
-/* The last record whose key is <= key and starts with prefix (its first prefix_bytes bytes of key); NOT_FOUND otherwise. */
+/* The last record whose key is <= key and starts with prefix (its first prefix_bytes bytes of key);
+ * NOT_FOUND otherwise. */
 int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_slice key, size_t prefix_bytes,
 		  struct sluice_slice *ret_key, struct sluice_slice *ret_value) SLUICE_MUST_USE;
 
-/* --- walk --- every record of every table, in table and key order, from one transaction; damaged ones are told and passed by. visit gets
- * code 0 and a record, or SLUICE_E_CORRUPT and a damaged record's key (of no bytes: the table's pages are damaged, and the walk goes on with
- * the next table), with store_last_error() telling more; the value is then empty. Slices are borrowed for the call. What visit
- * returns other than 0 ends the walk. Self-checked values are visit's to check. Returns 0, CORRUPT when the store found damage, or what ended it. */
+/* --- walk --- every record of every table, in table and key order, from one transaction; damaged ones are
+ * told and passed by. visit gets code 0 and a record, or SLUICE_E_CORRUPT and a damaged record's key (of
+ * no bytes: the table's pages are damaged, and the walk goes on with the next table), with
+ * store_last_error() telling more; the value is then empty. Slices are borrowed for the call. What visit
+ * returns other than 0 ends the walk. Self-checked values are visit's to check. Returns 0, CORRUPT when
+ * the store found damage, or what ended it. */
 typedef int (*store_visit_fn)(void *user, enum store_table table, struct sluice_slice key,
 			      struct sluice_slice value, int code);
 int store_walk(struct store_txn *txn, store_visit_fn visit, void *user) SLUICE_MUST_USE;
@@ -147,14 +158,16 @@ struct store_facts {
 	uint64_t commits;
 };
 void store_facts_get(struct store *store, struct store_facts *ret); /* any thread */
-/* Allocates disk so that `bytes` more can be written whatever others put on the disk, free pages inside the file counted in. The room
- * for what must always go (acks, deletes, expiry) is made so, ahead of need. Cheap when there is nothing to do, else a walk of the free list and
- * fallocate (blocks); one thread at a time. NO_SPACE (nothing was allocated), UNSUPPORTED by the file system, IO. mem: always 0. */
+/* Allocates disk so that `bytes` more can be written whatever others put on the disk, free pages inside
+ * the file counted in. The room for what must always go (acks, deletes, expiry) is made so, ahead of need.
+ * Cheap when there is nothing to do, else a walk of the free list and fallocate (blocks); one thread at a
+ * time. NO_SPACE (nothing was allocated), UNSUPPORTED by the file system, IO. mem: always 0. */
 int store_reserve_disk(struct store *store, uint64_t bytes) SLUICE_MUST_USE;
 
-/* --- faults, for tests --- called before every operation that can fail ("begin", "begin_read", "get", "put", "del", "scan", "next",
- * "last_le", "rollback", "commit"); a non-zero return is what the operation answers. A failed put, del or rollback leaves the
- * transaction fit for abort only, as a real one does. NULL switches it off. */
+/* --- faults, for tests --- called before every operation that can fail ("begin", "begin_read", "get",
+ * "put", "del", "scan", "next", "last_le", "rollback", "commit"); a non-zero return is what the operation
+ * answers. A failed put, del or rollback leaves the transaction fit for abort only, as a real one does.
+ * NULL switches it off. */
 typedef int (*store_fault_fn)(void *user, const char *operation);
 void store_fault_set(struct store *store, store_fault_fn fn, void *user);
 

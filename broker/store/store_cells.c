@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Hot cells, see store_cells.h. The cache is a clock: a cell that was looked for since the last trim gets a second chance. */
+ * Hot cells, see store_cells.h. The cache is a clock: a cell that was looked for since the last trim gets
+ * a second chance. */
 #include "broker/store/store_cells.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
-/* Second chances in one trim, beyond one for each cell that goes: bounds what a commit may have to do here. */
+/* Second chances in one trim, beyond one for each cell that goes: bounds what a commit has to do here. */
 enum { CHANCES_MIN = 64 };
 
 void cells_init(struct cells *cells, size_t cache_max)

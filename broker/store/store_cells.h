@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Hot cells: the records of hot tables that a write transaction touched, in memory until commit, then cached. Belongs to whoever holds the
- * write transaction.
+ * Hot cells: the records of hot tables that a write transaction touched, in memory until commit, then
+ * cached. Belongs to whoever holds the write transaction.
  *
- * Invariants. A clean cell equals its record of the last commit, also when that is "none". `dirty` lists each dirty cell once. A cell that is
- * `pending` (newer than its record in the open transaction) is dirty and in its table's pending list, where it may stand twice.
+ * Invariants. A clean cell equals its record of the last commit, also when that is "none". `dirty` lists
+ * each dirty cell once. A cell that is `pending` (newer than its record in the open transaction) is dirty
+ * and in its table's pending list, where it may stand twice.
  */
 #ifndef SLUICE_STORE_STORE_CELLS_H
 #define SLUICE_STORE_STORE_CELLS_H
@@ -47,9 +48,11 @@ struct cell *cells_find(struct cells *cells, enum store_table table, struct slui
 /* A new cell, owned by cells; NULL: no memory. */
 struct cell *cells_add(struct cells *cells, enum store_table table, struct sluice_slice key);
 void cells_remove(struct cells *cells, struct cell *cell); /* one that is not dirty */
-/* The cell changed: makes it dirty and pending. NOMEM leaves it neither; the transaction must then be aborted. */
+/* The cell changed: makes it dirty and pending. NOMEM leaves it neither; the transaction must then be
+ * aborted. */
 int cells_dirty(struct cells *cells, struct cell *cell) SLUICE_MUST_USE;
-/* The pending cells of one table in key order; walk it, skip those no longer pending, then cells_flushed. Borrowed. */
+/* The pending cells of one table in key order; walk it, skip those no longer pending, then cells_flushed.
+ * Borrowed. */
 struct cell_list *cells_pending(struct cells *cells, enum store_table table);
 void cells_flushed(struct cell_list *pending);
 /* Both trim the cache to its bound: the longest unused go first. */

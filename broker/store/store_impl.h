@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * For the implementations: raw ordered tables under one write transaction and read snapshots. Framing, cells, savepoints and faults are
- * above this, once for all implementations. Values are whole records as they are on disk. Keys have 1 to 511 bytes: checked above. Only one
- * write transaction is begun at a time: locked above.
+ * For the implementations: raw ordered tables under one write transaction and read snapshots. Framing,
+ * cells, savepoints and faults are above this, once for all implementations. Values are whole records as
+ * they are on disk. Keys have 1 to 511 bytes: checked above. Only one write transaction is begun at a
+ * time: locked above.
  */
 #ifndef SLUICE_STORE_STORE_IMPL_H
 #define SLUICE_STORE_STORE_IMPL_H
@@ -39,14 +40,16 @@ struct raw_ops {
 
 /* The bytes of the file system under dir that are free for all; UINT64_MAX when it does not say. */
 uint64_t dir_disk_free(const char *dir);
-/* Makes the directory when asked; UNSUPPORTED on a network file system; *ret_store: whether a store's file is there. */
+/* Makes the directory when asked; UNSUPPORTED on a network file system; *ret_store: whether a store's file
+ * is there. */
 int dir_check(const char *dir, bool create, bool *ret_store, const char **ret_why) SLUICE_MUST_USE;
-/* Keeps other processes out until *ret_fd is closed (-1 on a read-only file system, where nobody can write). LOCKED when one is in. */
+/* Keeps other processes out until *ret_fd is closed (-1 on a read-only file system, where nobody can
+ * write). LOCKED when one is in. */
 int dir_lock(const char *dir, bool read_only, int *ret_fd, const char **ret_why) SLUICE_MUST_USE;
 /* Sets close-on-exec on every descriptor of this process for the same file as fd. */
 void dir_close_on_exec(int fd);
-/* Allocates disk so that the file's first bytes_end bytes can be written; the file's size stays. *io_done: how far it got before. NO_SPACE, IO,
- * UNSUPPORTED by the file system. */
+/* Allocates disk so that the file's first bytes_end bytes can be written; the file's size stays. *io_done:
+ * how far it got before. NO_SPACE, IO, UNSUPPORTED by the file system. */
 int dir_reserve(int fd, uint64_t bytes_end, uint64_t *io_done) SLUICE_MUST_USE;
 
 /* store.c: puts the common layer over an implementation. takes impl (closed on error too). */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Shared by the files of the common layer: store.c, store_record.c, store_undo.c. Implementations do not include it. */
+ * Shared by the files of the common layer: store.c, store_record.c, store_undo.c. Implementations do not
+ * include it. */
 #ifndef SLUICE_STORE_STORE_INTERNAL_H
 #define SLUICE_STORE_STORE_INTERNAL_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One record on disk: u8 format version | u32 CRC-32C over key and value | value. Self-checked tables: the value as it is. The key
- * is covered so that a record that strayed to another key is found as well.
+ * One record on disk: u8 format version | u32 CRC-32C over key and value | value. Self-checked tables: the
+ * value as it is. The key is covered so that a record that strayed to another key is found as well.
  *
  * Owns the text of the last error, per thread. Knows nothing of cells and savepoints.
  */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The savepoint: an undo log of what records and cells were before each change since it was set; rollback plays it backwards.
+ * The savepoint: an undo log of what records and cells were before each change since it was set; rollback
+ * plays it backwards.
  *
- * Records are kept as they are on disk, frame and all, unchecked: a damaged record that somebody deleted comes back as it was. Cells are kept
- * as values, and come back as dirty cells, which holds also when a scan wrote them through meanwhile.
+ * Records are kept as they are on disk, frame and all, unchecked: a damaged record that somebody deleted
+ * comes back as it was. Cells are kept as values, and come back as dirty cells, which holds also when a
+ * scan wrote them through meanwhile.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The store, on both implementations: records, cells, savepoints, scans, aborts, faults; and what only LMDB can show: damage (T2),
- * snapshots beside the writer, a second process, another schema (T14). */
+ * The store, on both implementations: records, cells, savepoints, scans, aborts, faults; and what only
+ * LMDB can show: damage (T2), snapshots beside the writer, a second process, another schema (T14). */
 #include <criterion/criterion.h>
 #include <lmdb.h>
 #include <pthread.h>
@@ -441,7 +441,8 @@ Test(store, keys_have_bounds)
 	}
 }
 
-/* T2 under a savepoint: a damaged record can be deleted, comes back with a rollback as it was, and a walk passes it by. */
+/* T2 under a savepoint: a damaged record can be deleted, comes back with a rollback as it was, and a walk
+ * passes it by. */
 static int count_damaged(void *user, enum store_table table, struct sluice_slice key,
 			 struct sluice_slice value, int code)
 {

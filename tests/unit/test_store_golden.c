@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The format on disk stays: the bytes of a record, and a whole store as a program of schema version 1 left it.
+ * The format on disk stays: the bytes of a record, and a whole store as a program of schema version 1 left
+ * it.
  *
- * SLUICE_STORE_GOLDEN=PATH writes such a store's data file there instead, for `zstd -19 PATH` to pack: only when the schema's version was raised,
- * and beside the old ones, which must go on opening.
+ * SLUICE_STORE_GOLDEN=PATH writes such a store's data file there instead, for `zstd -19 PATH` to pack:
+ * only when the schema's version was raised, and beside the old ones, which must go on opening.
  */
 #include <criterion/criterion.h>
 #include <lmdb.h>
@@ -86,7 +87,7 @@ Test(store_golden, a_record_is_version_crc_of_key_and_value_then_the_value)
 	dir_remove(dir);
 }
 
-/* What is in the golden store: in each table a short value, an empty one and one that has pages of its own. */
+/* What is in the golden store: in each table a short value, an empty one, one that has pages of its own. */
 static struct sluice_slice golden_key(int table, int record, char buf[32])
 {
 	snprintf(buf, 32, "%s-%d", store_table_name((enum store_table)table), record);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What only the LMDB store can show: failing system calls at a commit (T17), a full map, a full disk, disk allocated ahead, snapshots and
- * threads, descriptors that children inherit, and directories that must be refused and left alone (T3, T14).
+ * What only the LMDB store can show: failing system calls at a commit (T17), a full map, a full disk, disk
+ * allocated ahead, snapshots and threads, descriptors that children inherit, and directories that must be
+ * refused and left alone (T3, T14).
  *
- * System calls of liblmdb and of the store are taken over by the functions of the same names below, which pass them on unless told to fail.
+ * System calls of liblmdb and of the store are taken over by the functions of the same names below, which
+ * pass them on unless told to fail.
  */
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -264,7 +266,8 @@ Test(store_lmdb, a_failed_sync_is_io)
 	rig_close(&rig);
 }
 
-/* A full disk shows as ENOSPC, or as EIO when LMDB met a short write: in both cases the store goes on when there is room again. */
+/* A full disk shows as ENOSPC, or as EIO when LMDB met a short write: in both cases the store goes on when
+ * there is room again. */
 Test(store_lmdb, a_full_disk_is_no_space_and_the_store_goes_on)
 {
 	static const int errors[] = {ENOSPC, EDQUOT, EIO};
@@ -286,7 +289,8 @@ Test(store_lmdb, a_full_disk_is_no_space_and_the_store_goes_on)
 	rig_close(&rig);
 }
 
-/* Whether a meta page is on the disk whose write failed is unknown, whatever the error says; so the store must not go on. */
+/* Whether a meta page is on the disk whose write failed is unknown, whatever the error says; so the store
+ * must not go on. */
 Test(store_lmdb, a_failed_write_of_the_meta_page_is_io_even_on_a_full_disk)
 {
 	struct rig rig = rig_open();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The store against a model that is nothing but an array: random operations, savepoints, aborts, restarts and failures at each call, on both
- * implementations with the same seeds. What a call answers, what a scan gives and what a walk shows must be the model's.
+ * The store against a model that is nothing but an array: random operations, savepoints, aborts, restarts
+ * and failures at each call, on both implementations with the same seeds. What a call answers, what a scan
+ * gives and what a walk shows must be the model's.
  *
  * SLUICE_STORE_SEED=N runs one seed; each failure names its own.
  */
