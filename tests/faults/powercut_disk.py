@@ -122,6 +122,7 @@ class Disk:
         self.errors = os.path.join(self.top, "errors-on")
         self.file = os.path.join(self.top, "fuse", "disk")
         self.socket = os.path.join(self.top, "nbd.sock")
+        self.pidfile = os.path.join(self.top, "nbdkit.pid")
         self.state_path = os.path.join(self.top, "state.json")
         self.state = {}
         self.children = {}
@@ -210,10 +211,10 @@ class Disk:
         self.fail_writes(False)
         try:
             # cache= makes writes volatile; the error filter stands nearest to the client and is off.
-            self._spawn("nbdkit", "nbdkit", "--foreground", "--unix", self.socket, "--filter=error",
-                        "--filter=cache", "file", self.image, "cache=writeback", "cache-min-block-size=4096",
-                        "error=EIO", "error-pwrite-rate=100%", "error-pwrite-file=" + self.errors)
-            until(lambda: os.path.exists(self.socket) or self._ended("nbdkit"), "socket of nbdkit")
+            # As a daemon, because in the foreground nbdkit 1.32 ends together with the process that started it.
+            self._daemon("nbdkit", "nbdkit", "--pidfile", self.pidfile, "--unix", self.socket, "--filter=error",
+                         "--filter=cache", "file", self.image, "cache=writeback", "cache-min-block-size=4096",
+                         "error=EIO", "error-pwrite-rate=100%", "error-pwrite-file=" + self.errors)
             self._spawn("nbdfuse", "nbdfuse", "-C", "1", self.file, "--unix", self.socket)
             until(lambda: os.path.exists(self.file) or self._ended("nbdfuse"), "file of nbdfuse")
             loop = run("losetup", "--find", "--show", self.file).strip()
@@ -223,20 +224,31 @@ class Disk:
             raise
 
     def _ended(self, name):
-        if self.children[name].poll() is None:
+        """False while the program runs; DiskError with what it said when it has ended."""
+        if name in self.children and self.children[name].poll() is None:
             return False
         with open(os.path.join(self.top, name + ".log"), encoding="utf-8", errors="replace") as log:
             raise DiskError("%s ended: %s" % (name, log.read().strip()))
 
+    def _daemon(self, name, *argv):
+        """A program that puts itself into the background when it is ready, its pid in self.pidfile."""
+        if self._log_run(name, *argv).wait(DEADLINE_S) != 0:
+            self._ended(name)
+        until(lambda: os.path.exists(self.pidfile) and os.path.getsize(self.pidfile) > 0, "pid of " + name)
+        with open(self.pidfile, encoding="ascii") as pidfile:
+            pid = int(pidfile.read())
+        os.unlink(self.pidfile)
+        self._save(dict(self.state, **{name: [pid, start_ticks(pid)]}))
+
     def _spawn(self, name, *argv):
+        child = self.children[name] = self._log_run(name, *argv)
+        self._save(dict(self.state, **{name: [child.pid, start_ticks(child.pid)]}))
+
+    def _log_run(self, name, *argv):
         # A session of its own: Ctrl-C must reach the rig, which tears down in order, not these two.
         with open(os.path.join(self.top, name + ".log"), "wb") as log:
-            child = subprocess.Popen(argv, env=dict(ENV, TMPDIR=self.top), stdin=subprocess.DEVNULL,
-                                     stdout=log, stderr=log, start_new_session=True)
-        self.children[name] = child
-        state = dict(self.state)
-        state[name] = [child.pid, start_ticks(child.pid)]
-        self._save(state)
+            return subprocess.Popen(argv, env=dict(ENV, TMPDIR=self.top), stdin=subprocess.DEVNULL,
+                                    stdout=log, stderr=log, start_new_session=True)
 
     def _save(self, state):
         self.state = state
