@@ -218,9 +218,9 @@ static void conn_free(struct conn *conn)
 	HASH_ITER(hh_number, conn->subs, sub, next_sub)
 		sub_drop(sub);
 	DL_FOREACH_SAFE(conn->pendings, pending, next_pending) {
-		pending->conn = NULL; /* freed when its answer comes */
-		if (io->ending)
-			free(pending);
+		DL_DELETE(conn->pendings, pending);
+		pending->conn = NULL; /* its answer still comes */
+		DL_APPEND(io->orphans, pending);
 	}
 	DL_FOREACH_SAFE(conn->reads, deferred, next_deferred) {
 		DL_DELETE(conn->reads, deferred);

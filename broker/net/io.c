@@ -79,8 +79,9 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 	struct pending *pending = (struct pending *)(uintptr_t)origin->tag;
 	struct conn *conn = pending->conn;
 
-	(void)io;
-	if (conn != NULL) {
+	if (conn == NULL) {
+		DL_DELETE(io->orphans, pending);
+	} else {
 		DL_DELETE(conn->pendings, pending);
 		conn->pending_count--;
 		conn->pending_bytes -= pending->bytes;
@@ -521,13 +522,18 @@ static void io_fini(struct io *io)
 {
 	struct conn *conn, *next;
 	struct deferred *answer, *after;
+	struct pending *pending, *after_pending;
 
-	io->ending = true;
 	HASH_ITER(hh, io->conns, conn, next) {
 		conn->attached = false;
 		conn_kill(conn);
 	}
 	conns_reap(io);
+	/* The engine is stopped: no answer comes any more. */
+	DL_FOREACH_SAFE(io->orphans, pending, after_pending) {
+		DL_DELETE(io->orphans, pending);
+		free(pending);
+	}
 	DL_FOREACH_SAFE(io->answers, answer, after) {
 		DL_DELETE(io->answers, answer);
 		free(answer->bytes);

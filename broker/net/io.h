@@ -144,7 +144,7 @@ struct io {
 	pthread_mutex_t lock;
 	struct io_note *notes, **notes_tail;
 	bool stop;
-	bool ending; /* the engine is stopped: no answer comes any more */
+	struct pending *orphans; /* of closed connections: freed when their answer comes, or at the end */
 
 	struct conn *conns; /* by id */
 	struct conn *blocked;
