@@ -604,6 +604,7 @@ def test_more_requests_than_may_be_unanswered_are_all_answered():
 
 
 def test_a_follower_that_does_not_read_costs_nobody_else():
+    tap.not_sanitized("a sanitizer keeps freed memory: its size says nothing")
     with tap.Broker() as broker, Connection(broker.port) as one, Connection(broker.port) as deaf:
         stream(one)
         deaf.ask("follow_open", stream="s", credit=1000000, subscription=1)

@@ -105,6 +105,14 @@ def program(path):
     return found
 
 
+def not_sanitized(reason):
+    """Skips the test, for the reason, when the broker is built with a sanitizer."""
+    with open(program("broker/sluiced"), "rb") as file:
+        built = file.read()
+    if b"__asan_init" in built or b"__tsan_init" in built:
+        skip(reason)
+
+
 class Process:
     """A child in a process group of its own, its output in a file; ended by its pid, never by name."""
 
