@@ -20,7 +20,8 @@ struct item {
 	enum item_state state;
 	uint64_t body, token;
 	uint64_t mine_until_ms; /* HELD: nobody else gets it before */
-	uint64_t gone_by_ms;	/* HELD: no longer counted as leased after; WAITS: an unheard grant may last until */
+	uint64_t
+		gone_by_ms; /* HELD: no longer counted as leased after; WAITS: an unheard grant may last until */
 	uint64_t not_before_ms; /* nacked with a delay */
 	uint32_t heard;		/* how often it was given */
 	uint32_t grants_max;	/* and how often it may have been, unheard ones too */
@@ -109,7 +110,8 @@ void oracle_published(struct oracle *o, int producer, uint64_t seq, uint32_t cou
 {
 	note(o, 2, seq, offset);
 	if (offset + count > ORACLE_EVENTS_MAX) {
-		broken(o, "publish of producer %d was told offset %llu", producer, (unsigned long long)offset);
+		broken(o, "publish of producer %d was told offset %llu", producer,
+		       (unsigned long long)offset);
 		return;
 	}
 	for (uint32_t i = 0; i < count; i++) {
@@ -348,13 +350,14 @@ void oracle_drained(struct oracle *o, const struct oracle_counts *shown)
 
 static bool is_terminal(const char *state)
 {
-	return strcmp(state, "COMPLETE") == 0 || strcmp(state, "CANCELED") == 0 || strcmp(state, "FAILED") == 0;
+	return strcmp(state, "COMPLETE") == 0 || strcmp(state, "CANCELED") == 0 ||
+	       strcmp(state, "FAILED") == 0;
 }
 
 /* The table of Airavata's states: from every open state to every other but SUBMITTED; QUEUED and SUBMITTED go on only. */
 static bool is_legal(const char *from, const char *to)
 {
-	static const char *const states[] = {"QUEUED",	"ACTIVE",    "COMPLETE", "CANCELED",
+	static const char *const states[] = {"QUEUED", "ACTIVE",    "COMPLETE", "CANCELED",
 					     "FAILED", "SUSPENDED", "UNKNOWN",	"NON_CRITICAL_FAIL"};
 
 	if (is_terminal(from) || strcmp(from, to) == 0)
@@ -462,8 +465,8 @@ void oracle_job_shown(struct oracle *o, int job, bool exists, const char *state,
 			broken(o, "job %d exists and was not accepted", job);
 		if (attempt < j->attempt || (token != 0 && token < j->token) ||
 		    (attempt == j->attempt && j->terminal && strcmp(state, j->state) != 0))
-			broken(o, "job %d went back in a crash: %s, attempt %u, token %llu; was %s, %u, %llu", job,
-			       state, attempt, (unsigned long long)token, j->state, j->attempt,
+			broken(o, "job %d went back in a crash: %s, attempt %u, token %llu; was %s, %u, %llu",
+			       job, state, attempt, (unsigned long long)token, j->state, j->attempt,
 			       (unsigned long long)j->token);
 		j->exists = true;
 		j->attempt = attempt;

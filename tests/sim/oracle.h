@@ -17,8 +17,8 @@ struct oracle;
 struct oracle *oracle_create(uint32_t lease_ms, uint32_t attempts_max); /* owned; NULL: out of memory */
 void oracle_destroy(struct oracle *oracle);				/* accepts NULL */
 const char *oracle_why(const struct oracle *oracle);			/* NULL: all promises were kept */
-uint64_t oracle_hash(const struct oracle *oracle);			/* of all that it was told, in order */
-void oracle_time(struct oracle *oracle, uint64_t now_ms);		/* before the other calls of a step */
+uint64_t oracle_hash(const struct oracle *oracle);	  /* of all that it was told, in order */
+void oracle_time(struct oracle *oracle, uint64_t now_ms); /* before the other calls of a step */
 
 /* Producers write their own numbers 1, 2, 3 ... as bodies. */
 void oracle_published(struct oracle *oracle, int producer, uint64_t seq, uint32_t count, uint64_t offset);
@@ -38,7 +38,8 @@ struct oracle_counts {
 	uint64_t put, ready, leased, delayed, acked, dead;
 };
 void oracle_counts(struct oracle *oracle, const struct oracle_counts *shown, uint64_t put_unknown);
-void oracle_drained(struct oracle *oracle, const struct oracle_counts *shown); /* after all came due and was acked */
+void oracle_drained(struct oracle *oracle,
+		    const struct oracle_counts *shown); /* after all came due and was acked */
 
 void oracle_job_submitted(struct oracle *oracle, int job);
 void oracle_job_claimed(struct oracle *oracle, int job, uint64_t token, uint32_t attempt, bool orphan);

@@ -14,8 +14,26 @@
 #include "protocol/envelope.h"
 #include "tests/sim/oracle.h"
 
-enum { PRODUCERS = 4, CONSUMERS = 2, JOBS = 12, OPS_MAX = 65536, HELD_MAX = 256, LEASE_MS = 5000, ATTEMPTS = 5 };
-enum plant { PLANT_NONE, DUP_GRANT, EARLY_REPLY, NEW_SEQUENCE, NO_EXPIRY, LOST_NACK, LOST_ACK, REOPEN_JOB, TORN_STREAM };
+enum {
+	PRODUCERS = 4,
+	CONSUMERS = 2,
+	JOBS = 12,
+	OPS_MAX = 65536,
+	HELD_MAX = 256,
+	LEASE_MS = 5000,
+	ATTEMPTS = 5
+};
+enum plant {
+	PLANT_NONE,
+	DUP_GRANT,
+	EARLY_REPLY,
+	NEW_SEQUENCE,
+	NO_EXPIRY,
+	LOST_NACK,
+	LOST_ACK,
+	REOPEN_JOB,
+	TORN_STREAM
+};
 static const char *const plants[] = {"none",	  "dup-grant", "early-reply", "new-sequence", "no-expiry",
 				     "lost-nack", "lost-ack",  "reopen-job",  "torn-stream"};
 enum { PLANT_COUNT = sizeof(plants) / sizeof(plants[0]) };
@@ -135,11 +153,13 @@ static void reply(struct sim *s, struct op *op, const struct outcome *out)
 			oracle_published(s->oracle, op->who, op->seq, op->count, out->offset);
 		else
 			for (uint32_t i = 0; i < op->count; i++)
-				oracle_put(s->oracle, out->offset + i, (uint64_t)op->who * 1000000 + op->seq + i);
+				oracle_put(s->oracle, out->offset + i,
+					   (uint64_t)op->who * 1000000 + op->seq + i);
 		p->next = op->seq + op->count;
 		p->pending = 0;
 	} else if (op->type == COMMAND_ACK) {
-		oracle_settled(s->oracle, op->item, op->token, op->how, op->value_ms, out->code == 0 && out->count > 0);
+		oracle_settled(s->oracle, op->item, op->token, op->how, op->value_ms,
+			       out->code == 0 && out->count > 0);
 	} else if (op->type == COMMAND_JOB_SUBMIT && out->code == 0) {
 		oracle_job_submitted(s->oracle, op->who);
 	} else if (op->type == COMMAND_JOB_REPORT) {
@@ -165,7 +185,8 @@ static void granted(struct sim *s, const struct effect *e, uint64_t session)
 
 			rest.data = (const uint8_t *)rest.data + 10, rest.len -= 10; /* attempts, put time */
 			must(envelope_next(&rest, &envelope, &why), "item");
-			snprintf(number, sizeof(number), "%.*s", (int)envelope.body.len, (const char *)envelope.body.data);
+			snprintf(number, sizeof(number), "%.*s", (int)envelope.body.len,
+				 (const char *)envelope.body.data);
 			oracle_granted(s->oracle, item, strtoull(number, NULL, 10), e->token);
 			if (s->plant == DUP_GRANT && roll(s, 8) == 0)
 				oracle_granted(s->oracle, item, strtoull(number, NULL, 10), e->token + 1);
@@ -182,7 +203,8 @@ static void job_granted(struct sim *s, const struct effect *e)
 
 		s->job_token[job] = d->jobs[i]->token;
 		s->job_attempt[job] = d->jobs[i]->attempt;
-		oracle_job_claimed(s->oracle, job, d->jobs[i]->token, d->jobs[i]->attempt, d->jobs[i]->orphan);
+		oracle_job_claimed(s->oracle, job, d->jobs[i]->token, d->jobs[i]->attempt,
+				   d->jobs[i]->orphan);
 	}
 	sluice__job_deliveries__free_unpacked(d, NULL);
 }
@@ -215,13 +237,18 @@ static void on_kick(struct engine_sink *sink, uint64_t tag)
 static void consumers_open(struct sim *s)
 {
 	for (uint64_t i = 0; i < 2 * CONSUMERS; i++) {
-		struct consumer_spec spec = {.gateway = 1, .queue = i < CONSUMERS ? s->queue : s->jobs,
-					     .session = s->sessions[i % CONSUMERS], .credit = 2,
-					     .claim_flags = i < CONSUMERS ? 0 : CLAIM_ORPHANS | CLAIM_SESSION_LEASE,
-					     .sink = &s->sink, .tag = OPS_MAX + i};
+		struct consumer_spec spec = {.gateway = 1,
+					     .queue = i < CONSUMERS ? s->queue : s->jobs,
+					     .session = s->sessions[i % CONSUMERS],
+					     .credit = 2,
+					     .claim_flags =
+						     i < CONSUMERS ? 0 : CLAIM_ORPHANS | CLAIM_SESSION_LEASE,
+					     .sink = &s->sink,
+					     .tag = OPS_MAX + i};
 
 		if (i < CONSUMERS)
-			must(engine_session_attach(s->engine, 1, spec.session, &s->sink, OPS_MAX + i), "attach");
+			must(engine_session_attach(s->engine, 1, spec.session, &s->sink, OPS_MAX + i),
+			     "attach");
 		must(engine_consumer_open(s->engine, &spec), "consume");
 	}
 }
@@ -355,7 +382,8 @@ static void publish(struct sim *s, int who)
 	f.payload = (struct sluice_slice){bytes, used};
 	p->sent = p->next + p->pending - 1;
 	p->in_flight = true;
-	submit(s, (struct op){.type = COMMAND_PUBLISH, .who = who, .seq = p->next, .count = p->pending}, 0, &f);
+	submit(s, (struct op){.type = COMMAND_PUBLISH, .who = who, .seq = p->next, .count = p->pending}, 0,
+	       &f);
 }
 static void settle(struct sim *s)
 {
@@ -372,7 +400,9 @@ static void settle(struct sim *s)
 		run[i] = (uint8_t)(h.item >> (56 - 8 * i));
 	run[11] = 1;
 	op.how = roll(s, 4) == 0 ? ORACLE_NACK : roll(s, 6) == 0 ? ORACLE_EXTEND : ORACLE_ACK;
-	op.value_ms = op.how == ORACLE_NACK ? (uint32_t)roll(s, 3) * 1000 : op.how == ORACLE_EXTEND ? LEASE_MS : 0;
+	op.value_ms = op.how == ORACLE_NACK	? (uint32_t)roll(s, 3) * 1000
+		      : op.how == ORACLE_EXTEND ? LEASE_MS
+						: 0;
 	ack.token = op.token = h.token, op.item = h.item, ack.value_ms = op.value_ms;
 	ack.op = op.how == ORACLE_NACK ? ACK_NACK : op.how == ORACLE_EXTEND ? ACK_EXTEND : ACK_DONE;
 	if (s->plant == LOST_NACK && ack.op == ACK_NACK)
@@ -383,7 +413,8 @@ static void settle(struct sim *s)
 }
 static void job_do(struct sim *s)
 {
-	static const char *const states[] = {"QUEUED", "ACTIVE", "COMPLETE", "FAILED", "SUSPENDED", "SUBMITTED"};
+	static const char *const states[] = {"QUEUED", "ACTIVE",    "COMPLETE",
+					     "FAILED", "SUSPENDED", "SUBMITTED"};
 	int job = (int)roll(s, JOBS);
 	struct op op = {.who = job, .token = s->job_token[job], .attempt = s->job_attempt[job]};
 	char id[8];
@@ -471,7 +502,8 @@ static struct oracle_counts check(struct sim *s)
 	if (r != NULL && r->n_queues == 1) {
 		const Sluice__QueueInfo *q = r->queues[0];
 
-		c = (struct oracle_counts){q->put, q->ready, q->leased, q->delayed, q->acked, q->dead_lettered};
+		c = (struct oracle_counts){q->put,     q->ready, q->leased,
+					   q->delayed, q->acked, q->dead_lettered};
 	}
 	sluice__reply__free_unpacked(r, NULL);
 	for (int i = 1; i < PRODUCERS; i += 2)
@@ -486,8 +518,8 @@ static struct oracle_counts check(struct sim *s)
 		job_show.job = id;
 		r = query(s, txn, &request);
 		j = r != NULL && r->n_jobs == 1 ? r->jobs[0] : NULL;
-		oracle_job_shown(s->oracle, i, j != NULL, j ? j->state : "", j && j->terminal, j ? j->attempt : 0,
-				 j ? j->token : 0, j ? j->claim : "");
+		oracle_job_shown(s->oracle, i, j != NULL, j ? j->state : "", j && j->terminal,
+				 j ? j->attempt : 0, j ? j->token : 0, j ? j->claim : "");
 		sluice__reply__free_unpacked(r, NULL);
 	}
 	store_abort(txn);
@@ -517,7 +549,8 @@ static void one_step(struct sim *s)
 		else if (what < 9)
 			job_do(s);
 		else
-			must(engine_consumer_credit(s->engine, &s->sink, OPS_MAX + roll(s, 2 * CONSUMERS), 2), "credit");
+			must(engine_consumer_credit(s->engine, &s->sink, OPS_MAX + roll(s, 2 * CONSUMERS), 2),
+			     "credit");
 	}
 	s->deaf = roll(s, 30) == 0; /* committed, and the answers are lost in the crash */
 	if (!s->deaf && roll(s, 15) == 0) {
@@ -544,7 +577,9 @@ static void drain(struct sim *s)
 {
 	struct oracle_counts shown = {.ready = 1};
 
-	for (int i = 0; i < 3000 && oracle_why(s->oracle) == NULL && shown.ready + shown.leased + shown.delayed > 0; i++) {
+	for (int i = 0;
+	     i < 3000 && oracle_why(s->oracle) == NULL && shown.ready + shown.leased + shown.delayed > 0;
+	     i++) {
 		pass(s, 2 * LEASE_MS);
 		for (uint64_t c = 0; c < CONSUMERS; c++)
 			must(engine_consumer_credit(s->engine, &s->sink, OPS_MAX + c, 8), "credit");
@@ -579,7 +614,8 @@ static bool run(uint64_t seed, uint64_t steps, bool lmdb, enum plant plant)
 		drain(s);
 	good = oracle_why(s->oracle) == NULL;
 	printf("# seed %" PRIu64 " store %s plant %s: %s at step %" PRIu64 " hash %016" PRIx64 "\n", seed,
-	       lmdb ? "lmdb" : "mem", plants[plant], good ? "kept" : oracle_why(s->oracle), s->step, oracle_hash(s->oracle));
+	       lmdb ? "lmdb" : "mem", plants[plant], good ? "kept" : oracle_why(s->oracle), s->step,
+	       oracle_hash(s->oracle));
 	engine_destroy(s->engine);
 	store_close(s->store);
 	if (lmdb) {
@@ -602,7 +638,8 @@ static int tap(void)
 			for (uint64_t seed = 1; seed <= (want ? 5 : 1); seed++)
 				ok &= run(seed, lmdb && want ? 100 : 400, lmdb, (enum plant)p) == want;
 			failed += !ok;
-			printf("%s %d - %s: %s\n", ok ? "ok" : "not ok", ++n, lmdb ? "lmdb" : "mem", plants[p]);
+			printf("%s %d - %s: %s\n", ok ? "ok" : "not ok", ++n, lmdb ? "lmdb" : "mem",
+			       plants[p]);
 		}
 	}
 	printf("1..%d\n", n);
@@ -610,8 +647,9 @@ static int tap(void)
 }
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"seed", 1, NULL, 's'},	 {"steps", 1, NULL, 'n'}, {"store", 1, NULL, 'd'},
-						{"seeds", 1, NULL, 'm'}, {"plant", 1, NULL, 'p'}, {"list-plants", 0, NULL, 'l'},
+	static const struct option options[] = {{"seed", 1, NULL, 's'},	 {"steps", 1, NULL, 'n'},
+						{"store", 1, NULL, 'd'}, {"seeds", 1, NULL, 'm'},
+						{"plant", 1, NULL, 'p'}, {"list-plants", 0, NULL, 'l'},
 						{"tap", 0, NULL, 't'},	 {NULL, 0, NULL, 0}};
 	uint64_t seed = 0, steps = 400, seeds = 1;
 	bool lmdb = false, good = true;
