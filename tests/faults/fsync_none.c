@@ -1,14 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
- * LD_PRELOAD: every sync says that it is done and does nothing. The planted bug of the power-cut rig: with it the broker must lose
- * what it acknowledged, else the rig sees nothing. */
+ *
+ * LD_PRELOAD: every sync says that it is done and does nothing. The planted bug of the power-cut rig: with it
+ * the broker must lose what it acknowledged, else the rig sees nothing. Files opened for synchronous writes are
+ * among the syncs: LMDB writes its meta pages through such a descriptor.
+ */
+/* open and open64 are two names here, as they are in libc. */
+#undef _FILE_OFFSET_BITS
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #define SHOWN __attribute__((visibility("default")))
 SHOWN int fsync(int fd);
 SHOWN int fdatasync(int fd);
+SHOWN int syncfs(int fd);
 SHOWN int msync(void *address, size_t len, int flags);
+SHOWN int sync_file_range(int fd, off_t offset, off_t len, unsigned flags);
+SHOWN int open(const char *path, int flags, ...);
+SHOWN int open64(const char *path, int flags, ...);
+SHOWN int openat(int dir, const char *path, int flags, ...);
+SHOWN int openat64(int dir, const char *path, int flags, ...);
 
 int fsync(int fd)
 {
@@ -22,6 +37,12 @@ int fdatasync(int fd)
 	return 0;
 }
 
+int syncfs(int fd)
+{
+	(void)fd;
+	return 0;
+}
+
 int msync(void *address, size_t len, int flags)
 {
 	(void)address;
@@ -30,11 +51,64 @@ int msync(void *address, size_t len, int flags)
 	return 0;
 }
 
-SHOWN int sync_file_range(int fd, off_t offset, off_t len, unsigned flags)
+int sync_file_range(int fd, off_t offset, off_t len, unsigned flags)
 {
 	(void)fd;
 	(void)offset;
 	(void)len;
 	(void)flags;
 	return 0;
+}
+
+/* O_SYNC contains O_DSYNC. */
+static int open_without_sync(int dir, const char *path, int flags, va_list args)
+{
+	bool creates = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE;
+	mode_t mode = creates ? va_arg(args, mode_t) : 0;
+
+	return (int)syscall(SYS_openat, dir, path, flags & ~O_SYNC, mode);
+}
+
+int open(const char *path, int flags, ...)
+{
+	va_list args;
+	int fd;
+
+	va_start(args, flags);
+	fd = open_without_sync(AT_FDCWD, path, flags, args);
+	va_end(args);
+	return fd;
+}
+
+int open64(const char *path, int flags, ...)
+{
+	va_list args;
+	int fd;
+
+	va_start(args, flags);
+	fd = open_without_sync(AT_FDCWD, path, flags, args);
+	va_end(args);
+	return fd;
+}
+
+int openat(int dir, const char *path, int flags, ...)
+{
+	va_list args;
+	int fd;
+
+	va_start(args, flags);
+	fd = open_without_sync(dir, path, flags, args);
+	va_end(args);
+	return fd;
+}
+
+int openat64(int dir, const char *path, int flags, ...)
+{
+	va_list args;
+	int fd;
+
+	va_start(args, flags);
+	fd = open_without_sync(dir, path, flags, args);
+	va_end(args);
+	return fd;
 }

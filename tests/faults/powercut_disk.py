@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A disk with a volatile write cache, whose power can be cut.
 
     disk.img <- nbdkit (cache filter, write-back) <- nbdfuse <- loop device <- ext4 <- DIR/mnt
@@ -131,10 +132,22 @@ class Disk:
                 self.state = json.load(state)
 
     def __enter__(self):
+        """Made, if it is a new one. A `with` takes the disk down whatever ends it."""
+        try:
+            if not os.path.exists(self.image):
+                self.make()
+        except BaseException:
+            self.teardown()
+            raise
         return self
 
     def __exit__(self, kind, value, trace):
-        self.teardown()
+        try:
+            self.teardown()
+        except BaseException:
+            # A deadline or a signal may have come in the middle; what it stopped is idempotent.
+            self.teardown()
+            raise
 
     def make(self):
         """A new, empty file system, mounted at self.mnt. DiskError when the directory holds one already."""
