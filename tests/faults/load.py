@@ -49,5 +49,3 @@ def verdict(acknowledged, stream):
     lost = len(set(acknowledged) - seen)
     disordered = sum(1 for a, b in zip(stream, stream[1:]) if b <= a)
     return lost, len(stream) - len(seen), disordered
-
-

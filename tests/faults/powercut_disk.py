@@ -184,6 +184,11 @@ class Disk:
         elif os.path.exists(self.errors):
             os.unlink(self.errors)
 
+    def used(self):
+        """Bytes that are taken on the mounted file system."""
+        room = os.statvfs(self.mnt)
+        return (room.f_blocks - room.f_bfree) * room.f_frsize
+
     def stop(self):
         """Unmounts and stops, clean if the power is on. Idempotent. DiskError when something stays behind."""
         if self.mnt in mounts_below(self.top):

@@ -34,7 +34,8 @@ class Lmdb:
         self.process = tap.Process([self.program, "write", place, self.mode])
 
     def acknowledged(self):
-        return list(range(1, self.process.text().count(b"\n") + 1)) if self.process else []
+        # What it says at its end stands among the numbers.
+        return [int(line) for line in self.process.text().split(b"\n")[:-1] if line.isdigit()] if self.process else []
 
     def kill(self):
         if self.process:

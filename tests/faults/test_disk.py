@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """T17, T16: a disk that fails, and one that is full. After EIO the broker acknowledges nothing more and exits; what it acknowledged is
 there afterwards. A full disk or map refuses publishes with their own error, lets what frees room through, and clears by itself."""
+import contextlib
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,59 +13,78 @@ import time
 
 import load
 import powercut_disk
+import subjects
 import tap
 
+MIB = 1 << 20
 
-def disk(top, size):
-    lacking = powercut_disk.missing()
-    if lacking:
-        tap.skip(lacking)
-    power = powercut_disk.Disk(os.path.join(top, "disk"), size=size)
-    try:
-        power.make()
-    except BaseException:
-        power.teardown()
-        raise
-    return power
+
+def lmdb_stops(spoil, size, why):
+    """Bare LMDB on a disk that spoil() makes fail: it stops with `why`, and all that it acknowledged is there after a power cut."""
+    with tempfile.TemporaryDirectory() as top, subjects.disk(top, size) as power:
+        subject = subjects.Lmdb("sync")
+        try:
+            subject.start(power.mnt)
+            tap.wait_until(lambda: len(subject.acknowledged()) > 20, 60, "commits are acknowledged")
+            spoil(power)
+            code = subject.process.wait(60)
+        finally:
+            subject.kill()
+        tap.equal(code, 1, "a commit fails")
+        tap.check(re.search(why, subject.process.text()), f"it says {why}: {subject.process.tail(1)}")
+        acknowledged = subject.acknowledged()
+        power.cut()
+        power.remount()
+        found = subject.recover(power.mnt)
+        print(f"bare LMDB, {why}: {len(acknowledged)} acknowledged, {len(found)} found", file=sys.stderr)
+        tap.equal(load.verdict(acknowledged, found), (0, 0, 0), "(lost, doubled, disordered)")
+
+
+def test_control_lmdb_after_eio_loses_nothing():
+    lmdb_stops(lambda power: power.fail_writes(True), 128 * MIB, rb"Input/output error|Read-only file system")
+
+
+def test_control_lmdb_on_a_full_disk_loses_nothing():
+    # A write that is cut short by the end of the disk is EIO in LMDB's words.
+    lmdb_stops(lambda power: None, 24 * MIB, rb"No space left on device|Input/output error")
 
 
 def test_after_eio_nothing_more_is_acknowledged_and_nothing_is_lost():
-    with tempfile.TemporaryDirectory() as top, disk(top, 256 << 20) as power:
-        data = os.path.join(top, "disk", "mnt", "data")
-        broker = tap.Broker(data=data, args=["--set", "map_mib=128"])
-        feed = load.Load(broker.address, os.path.join(top, "acks"))
+    with tempfile.TemporaryDirectory() as top, subjects.disk(top, 256 * MIB) as power:
+        subject = subjects.Broker(top)
         try:
-            tap.wait_until(lambda: len(feed.acknowledged()) > 200, 60, "events are acknowledged")
+            subject.start(power.mnt)
+            tap.wait_until(lambda: len(subject.acknowledged()) > 200, 60, "events are acknowledged")
             time.sleep(random.uniform(0.0, 0.3))
             power.fail_writes(True)
-            tap.wait_until(lambda: broker.child.poll() is not None, 60, "the broker exits by itself")
-            tap.check(broker.child.returncode != 0, "its exit code says that something failed")
-            tap.check(b"engine.fail_stop" in broker.text(), "its log says why")
+            tap.wait_until(lambda: subject.broker.child.poll() is not None, 60, "the broker exits by itself")
+            tap.check(subject.broker.child.returncode > 0, "its exit code says that something failed")
+            tap.check(b"engine.fail_stop" in subject.broker.text(), "its log says why")
         finally:
-            broker.kill()
-            feed.kill()
-        power.kill_power()
-        power.stop()
+            subject.kill()
+        power.cut()
         power.remount()
-        with tap.Broker(data=data, args=["--set", "map_mib=128"]) as again:
-            stream = load.read_stream(again.address)
-        acknowledged = feed.acknowledged()
-        print(f"{len(acknowledged)} acknowledged, {len(stream)} in the stream", file=sys.stderr)
-        tap.equal(load.verdict(acknowledged, stream), (0, 0, 0), "(lost, doubled, disordered)")
+        acknowledged, found = subject.acknowledged(), subject.recover(power.mnt)
+        print(f"broker after EIO: {len(acknowledged)} acknowledged, {len(found)} in the stream", file=sys.stderr)
+        tap.equal(load.verdict(acknowledged, found), (0, 0, 0), "(lost, doubled, disordered)")
+
+
+def result_of(text):
+    return dict(word.split("=") for word in text.split())
 
 
 def fill(broker, megabytes):
     """Puts 64 KiB items until one is refused or that much is there; the last line of output says what came."""
-    done = subprocess.run([tap.program("tests/faults/fill_queue"), broker.address, str(megabytes)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([tap.program("tests/faults/fill_queue"), broker.address, str(megabytes)], capture_output=True, text=True, timeout=120)
     tap.equal(done.returncode, 0, f"fill_queue ends well: {done.stderr}")
-    return dict(word.split("=") for word in done.stdout.split())
+    return result_of(done.stdout)
 
 
 def full_and_back(broker):
     first = fill(broker, 400)
     print(first, file=sys.stderr)
     tap.equal(first["refused"], "NO_SPACE", "publishes are refused with their own error")
-    tap.check(int(first["acked"]) > 0, "acks go on when the store is full")
+    tap.equal(first["acked"], first["put"], "all that was put can be taken and acked while the store is full")
     tap.equal(first["again"], "OK", "publishes are taken again once there is room, without a restart")
 
 
@@ -73,15 +94,76 @@ def test_a_full_map_refuses_publishes_and_clears_by_itself():
 
 
 def test_a_full_disk_refuses_publishes_and_clears_by_itself():
-    with tempfile.TemporaryDirectory() as top, disk(top, 192 << 20) as power:
-        data = os.path.join(top, "disk", "mnt", "data")
-        broker = tap.Broker(data=data, args=["--set", "map_mib=2048"])
+    with tempfile.TemporaryDirectory() as top, subjects.disk(top, 192 * MIB) as power:
+        broker = tap.Broker(data=os.path.join(power.mnt, "data"), args=["--set", "map_mib=2048"])
         try:
             full_and_back(broker)
             broker.stop()
         finally:
             broker.kill()
-        power.stop()
 
 
+def fill_disk(directory):
+    """Another program's file takes all that is left, at once. Returns its path."""
+    path = os.path.join(directory, "ballast")
+    with open(path, "wb") as ballast:
+        with contextlib.suppress(OSError):
+            while True:
+                room = os.statvfs(directory)
+                at = os.fstat(ballast.fileno()).st_size
+                os.posix_fallocate(ballast.fileno(), at, max(1, room.f_bavail // 2) * room.f_frsize)
+    return path
+
+
+def test_a_disk_that_another_program_fills_loses_nothing_acknowledged():
+    """From half empty to full between two commits: no threshold is crossed in time, the commit itself meets the end of the disk. Whether
+    the broker refuses or stops, what it acknowledged survives a power cut, and there is service again once there is room."""
+    with tempfile.TemporaryDirectory() as top, subjects.disk(top, 256 * MIB) as power:
+        subject = subjects.Broker(top)
+        try:
+            subject.start(power.mnt)
+            tap.wait_until(lambda: len(subject.acknowledged()) > 200, 60, "events are acknowledged")
+            ballast = fill_disk(power.mnt)
+            tap.wait_until(lambda: subject.broker.child.poll() is not None or b"engine.headroom" in subject.broker.text(), 60,
+                           "the full disk is felt")
+            os.unlink(ballast)
+            before = subject.feed.bytes()
+            # The client tries a refused batch again until its deadline, so the load goes on by itself if the broker is up.
+            tap.wait_until(lambda: subject.broker.child.poll() is not None or subject.feed.bytes() > before, 60, "publishes are taken again")
+            code = subject.broker.child.poll()
+            tap.check(code is None or code > 0, f"it is up, or has exited with a code: {code}")
+        finally:
+            subject.kill()
+        power.cut()
+        power.remount()
+        acknowledged, found = subject.acknowledged(), subject.recover(power.mnt)
+        print(f"disk filled under load, broker {'up' if code is None else 'stopped'}: {len(acknowledged)} acknowledged, {len(found)} in the stream", file=sys.stderr)
+        tap.equal(load.verdict(acknowledged, found), (0, 0, 0), "(lost, doubled, disordered)")
+
+
+def test_a_disk_that_another_program_fills_refuses_publishes_and_clears_by_itself():
+    """As above, and the broker stays up: what frees room has room of its own, allocated ahead (DESIGN: headroom by class)."""
+    if not os.environ.get("SLUICE_TEST_DISK_FULL"):
+        tap.skip("known to fail: the engine does not call store_reserve_disk(), so acks meet the end of the disk and the broker stops; "
+                 "SLUICE_TEST_DISK_FULL=1 runs it")
+    with tempfile.TemporaryDirectory() as top, subjects.disk(top, 256 * MIB) as power, \
+            tap.Broker(data=os.path.join(power.mnt, "data"), args=["--set", "map_mib=2048"]) as broker:
+        used = power.used()
+        filler = tap.Process([tap.program("tests/faults/fill_queue"), broker.address, "400"])
+        try:
+            tap.wait_until(lambda: power.used() > used + 16 * MIB, 60, "items are put")
+            ballast = fill_disk(power.mnt)
+            tap.wait_until(lambda: filler.child.poll() is not None or broker.child.poll() is not None, 60, "the load ends")
+            tap.equal(broker.child.poll(), None, "the broker stays up")
+        finally:
+            filler.kill()
+        first = result_of(filler.text().decode())
+        print(first, file=sys.stderr)
+        tap.equal(first["refused"], "NO_SPACE", "publishes are refused with their own error")
+        tap.equal(first["acked"], first["put"], "all that was put can be taken and acked while the disk is full")
+        os.unlink(ballast)
+        tap.wait_until(lambda: fill(broker, 1)["refused"] == "OK", 60, "publishes are taken again, without a restart")
+
+
+powercut_disk.handle_signals()
 tap.main(globals(), 300)

@@ -21,7 +21,7 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order():
     with tempfile.TemporaryDirectory() as top:
         data = os.path.join(top, "data")
         port = tap.free_port()
-        feed = None
+        feed = broker = None
         try:
             for cycle in range(CYCLES):
                 broker = tap.Broker(data=data, port=port)
@@ -32,8 +32,9 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order():
                 time.sleep(rng.uniform(0.0, 0.12))
                 broker.kill()
         finally:
-            if feed is not None:
-                feed.kill()
+            for process in (broker, feed):
+                if process is not None:
+                    process.kill()
         acknowledged = feed.acknowledged()
         with tap.Broker(data=data, port=port) as broker:
             stream = load.read_stream(broker.address)
