@@ -46,7 +46,7 @@ def test_control_lmdb_after_eio_loses_nothing():
 
 def test_control_lmdb_on_a_full_disk_loses_nothing():
     # A write that is cut short by the end of the disk is EIO in LMDB's words.
-    lmdb_stops(lambda power: None, 24 * MIB, rb"No space left on device|Input/output error")
+    lmdb_stops(lambda power: None, 10 * MIB, rb"No space left on device|Input/output error")
 
 
 def test_after_eio_nothing_more_is_acknowledged_and_nothing_is_lost():
