@@ -10,40 +10,32 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #define SHOWN __attribute__((visibility("default")))
-SHOWN int fsync(int fd);
-SHOWN int fdatasync(int fd);
-SHOWN int syncfs(int fd);
-SHOWN int msync(void *address, size_t len, int flags);
-SHOWN int sync_file_range(int fd, off_t offset, off_t len, unsigned flags);
-SHOWN int open(const char *path, int flags, ...);
-SHOWN int open64(const char *path, int flags, ...);
-SHOWN int openat(int dir, const char *path, int flags, ...);
-SHOWN int openat64(int dir, const char *path, int flags, ...);
 
-int fsync(int fd)
+SHOWN int fsync(int fd)
 {
 	(void)fd;
 	return 0;
 }
 
-int fdatasync(int fd)
+SHOWN int fdatasync(int fd)
 {
 	(void)fd;
 	return 0;
 }
 
-int syncfs(int fd)
+SHOWN int syncfs(int fd)
 {
 	(void)fd;
 	return 0;
 }
 
-int msync(void *address, size_t len, int flags)
+SHOWN int msync(void *address, size_t len, int flags)
 {
 	(void)address;
 	(void)len;
@@ -51,7 +43,7 @@ int msync(void *address, size_t len, int flags)
 	return 0;
 }
 
-int sync_file_range(int fd, off_t offset, off_t len, unsigned flags)
+SHOWN int sync_file_range(int fd, off_t offset, off_t len, unsigned flags)
 {
 	(void)fd;
 	(void)offset;
@@ -69,7 +61,7 @@ static int open_without_sync(int dir, const char *path, int flags, va_list args)
 	return (int)syscall(SYS_openat, dir, path, flags & ~O_SYNC, mode);
 }
 
-int open(const char *path, int flags, ...)
+SHOWN int open(const char *path, int flags, ...)
 {
 	va_list args;
 	int fd;
@@ -80,7 +72,7 @@ int open(const char *path, int flags, ...)
 	return fd;
 }
 
-int open64(const char *path, int flags, ...)
+SHOWN int open64(const char *path, int flags, ...)
 {
 	va_list args;
 	int fd;
@@ -91,7 +83,7 @@ int open64(const char *path, int flags, ...)
 	return fd;
 }
 
-int openat(int dir, const char *path, int flags, ...)
+SHOWN int openat(int dir, const char *path, int flags, ...)
 {
 	va_list args;
 	int fd;
@@ -102,7 +94,7 @@ int openat(int dir, const char *path, int flags, ...)
 	return fd;
 }
 
-int openat64(int dir, const char *path, int flags, ...)
+SHOWN int openat64(int dir, const char *path, int flags, ...)
 {
 	va_list args;
 	int fd;

@@ -84,7 +84,8 @@ static int check_all(MDB_cursor *cursor, size_t *ret_last)
 			return (int)fprintf(stderr, "record %zu stands where %zu should\n", number, expected);
 		if (number == 0 && value.mv_size == sizeof(last))
 			memcpy(&last, value.mv_data, sizeof(last));
-		else if (value.mv_size != value_of(number) || memcmp(value.mv_data, words, value.mv_size) != 0)
+		else if (value.mv_size != value_of(number) ||
+			 memcmp(value.mv_data, words, value.mv_size) != 0)
 			return (int)fprintf(stderr, "record %zu is damaged\n", number);
 		expected++;
 	}
