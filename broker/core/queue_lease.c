@@ -157,6 +157,8 @@ static int ack_runs(struct apply *a, const struct cmd_ack *m, struct ack_work *w
 static int extend(struct apply *a, const struct cmd_ack *m, struct ack_work *work, struct outcome *out)
 {
 	uint32_t lease_ms = m->value_ms != 0 ? m->value_ms : work->grant.lease_ms;
+	bool cell_changed = false;
+	int rc = 0;
 
 	if (lease_ms < LIMIT_LEASE_MS_MIN || lease_ms > LIMIT_LEASE_MS_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "the lease is %u ms; expected %llu to %llu", lease_ms,
@@ -166,15 +168,19 @@ static int extend(struct apply *a, const struct cmd_ack *m, struct ack_work *wor
 		return 0;
 	work->grant.lease_ms = lease_ms;
 	work->grant.deadline_ms = a->mono_ms + lease_ms;
-	/* One record; but a lease made shorter needs an earlier look. */
-	if (work->cell.lease_timer_due == 0 || work->grant.deadline_ms < work->cell.lease_timer_due) {
-		int rc = queue_lease_arm(a, m->queue, &work->cell, work->grant.deadline_ms);
-
-		if (rc == 0)
-			rc = queue_cell_put(a, m->queue, &work->cell);
-		if (rc != 0)
-			return rc;
+	/* One record; but a lease made shorter needs an earlier look, also by a walk that is past it already. */
+	if (work->cell.scan_token != 0 && work->grant.deadline_ms < work->cell.scan_min) {
+		work->cell.scan_min = work->grant.deadline_ms;
+		cell_changed = true;
 	}
+	if (work->cell.lease_timer_due == 0 || work->grant.deadline_ms < work->cell.lease_timer_due) {
+		rc = queue_lease_arm(a, m->queue, &work->cell, work->grant.deadline_ms);
+		cell_changed = true;
+	}
+	if (rc == 0 && cell_changed)
+		rc = queue_cell_put(a, m->queue, &work->cell);
+	if (rc != 0)
+		return rc;
 	return grant_store(a, m->queue, m->token, &work->grant);
 }
 

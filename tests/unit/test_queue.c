@@ -404,6 +404,28 @@ Test(queue, a_restart_gives_timed_leases_one_full_timeout)
 	cr_expect_eq(cell("work").leased, 0);
 }
 
+Test(queue, a_lease_made_shorter_behind_the_walk_that_expires_others_expires_in_time)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct cmd_tick tick = {4};
+	uint64_t token;
+
+	put("work", 21);
+	token = claim(session, "work", 1, 100000, 0).index;
+	for (int i = 0; i < 20; i++)
+		claim(session, "work", 1, 1000, 0);
+	world_wait(&world, 1001);
+	world_apply(&world, COMMAND_TICK, 0, &tick);
+	cr_assert_neq(cell("work").scan_token, 0, "the walk is under way, and past the first grant");
+	cr_assert_gt(cell("work").leased, 1);
+	cr_expect_eq(ack(session, "work", token, ACK_EXTEND, 1000, 0, 0).code, 0);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").leased, 1);
+	world_wait(&world, 1001);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").leased, 0, "not after the 100 s that it had before");
+}
+
 Test(queue, expiry_is_bounded_work)
 {
 	uint64_t session = world_session(&world, NULL);
