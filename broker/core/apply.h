@@ -11,6 +11,7 @@
 
 #include "broker/core/core.h"
 #include "broker/core/keys.h"
+#include "protocol/limits.h"
 
 struct apply {
 	struct core *core;
@@ -30,6 +31,11 @@ int refuse(struct outcome *out, int code, const char *format, ...) __attribute__
 static inline bool refused(const struct outcome *out)
 {
 	return out->code != 0;
+}
+
+static inline struct sluice_slice slice_text(const char *text)
+{
+	return (struct sluice_slice){text, strlen(text)};
 }
 
 /* One handler per command of commands.def. PB handlers get their message struct, BIN handlers their body struct. */
@@ -72,6 +78,7 @@ int counter_next(struct apply *a, enum counter counter, uint64_t *ret) SLUICE_MU
 int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter,
 		uint64_t *ret) SLUICE_MUST_USE; /* 0 when unset */
 int counter_set(struct apply *a, enum counter counter, uint64_t value) SLUICE_MUST_USE;
+int counter_add(struct apply *a, enum counter counter, int64_t delta) SLUICE_MUST_USE;
 
 /* ---- name.c: names -> numbers ---- */
 enum name_kind {
@@ -252,9 +259,15 @@ struct query {
 	struct query_clock clock;
 	Sluice__Reply *reply; /* code, text, rows */
 };
-/* Numbers of the names after `after` (name.c), in name order; at most max, and then q->reply->more when there are others. */
-int name_list(struct query *q, enum name_kind kind, const char *after, uint64_t *ret, size_t max,
-	      size_t *ret_count) SLUICE_MUST_USE;
+/* How many rows a list that asks for max gives: 0 is the broker's choice. */
+static inline uint32_t rows_max(uint32_t max)
+{
+	return max == 0 || max > LIMIT_LIST_ROWS_MAX ? (uint32_t)LIMIT_LIST_ROWS_MAX : max;
+}
+/* Calls each with the numbers of the names after `after` (name.c), in name order, at most rows_max(max) times, and then
+ * q->reply->more when there are others. What each returns ends it; NOT_FOUND may not be that. */
+int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t max,
+	      int (*each)(struct query *q, uint64_t id, void *user), void *user) SLUICE_MUST_USE;
 /* A text of a reply row: terminated, malloc'd (strndup wants a terminated source under sanitizers). NULL: out of memory. */
 char *query_text(struct sluice_slice text);
 int query_refuse(struct query *q, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -43,3 +43,11 @@ int counter_next(struct apply *a, enum counter counter, uint64_t *ret)
 		*ret = value + 1;
 	return rc;
 }
+
+int counter_add(struct apply *a, enum counter counter, int64_t delta)
+{
+	uint64_t value;
+	int rc = counter_get(a->txn, a->gateway, counter, &value);
+
+	return rc != 0 ? rc : counter_set(a, counter, value + (uint64_t)delta);
+}

@@ -93,7 +93,7 @@ int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *
 	if (err == 0)
 		err = job_event_publish(a, &job, from, &fact);
 	if (err == 0 && terminal)
-		err = job_counter_add(a, COUNTER_JOBS_OPEN, 1);
+		err = counter_add(a, COUNTER_JOBS_OPEN, 1);
 	if (err == 0)
 		err = job_store(a, &job);
 	if (err == 0)

@@ -68,6 +68,6 @@ int job_event_publish(struct apply *a, const struct job *job, const char *from, 
 	}
 	subject_bytes = subject_make(subject, job);
 	body_bytes = body_make(body, a, job, from, fact);
-	return publish_internal(a, (struct sluice_slice){subject, subject_bytes}, job_slice(job->id),
+	return publish_internal(a, (struct sluice_slice){subject, subject_bytes}, slice_text(job->id),
 				(struct sluice_slice){body, body_bytes});
 }

@@ -73,7 +73,7 @@ static int end_job(struct apply *a, struct job *job, bool tell_holder)
 		effect.name = (struct sluice_slice){memcpy(copy, job->id, len), len};
 	}
 	if (err == 0)
-		err = job_counter_add(a, COUNTER_JOBS_OPEN, -1);
+		err = counter_add(a, COUNTER_JOBS_OPEN, -1);
 	if (err == 0)
 		err = job_retention_arm(a, job);
 	return err == 0 ? effects_add(a->effects, &effect) : err;
@@ -229,14 +229,6 @@ int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kin
 		return SLUICE_E_NOMEM;
 	effect.name = (struct sluice_slice){memcpy(copy, job->id != NULL ? job->id : "", len), len};
 	return effects_add(a->effects, &effect);
-}
-
-int job_counter_add(struct apply *a, enum counter counter, int64_t delta)
-{
-	uint64_t value;
-	int err = counter_get(a->txn, a->gateway, counter, &value);
-
-	return err == 0 ? counter_set(a, counter, value + (uint64_t)delta) : err;
 }
 
 int job_queue_room(struct apply *a, uint64_t queue, struct outcome *out)

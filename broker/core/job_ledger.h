@@ -39,10 +39,6 @@ struct job_fact {
 	uint64_t seen_time_ms;
 };
 
-static inline struct sluice_slice job_slice(const char *text)
-{
-	return (struct sluice_slice){text, strlen(text)};
-}
 static inline const char *job_state_name(const struct job *job)
 {
 	return machine_state_name(job->machine, job->live.state);
@@ -83,7 +79,6 @@ int job_make_orphan(struct apply *a, struct job *job) SLUICE_MUST_USE;
 int job_make_leased(struct apply *a, struct job *job) SLUICE_MUST_USE;
 /* FX_JOB_CANCEL or FX_LEASE_LOST to the holder, when its session lives. */
 int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kind) SLUICE_MUST_USE;
-int job_counter_add(struct apply *a, enum counter counter, int64_t delta) SLUICE_MUST_USE;
 /* Room in the queue for one more job: refuses QUEUE_FULL; NOT_FOUND when it is no more. */
 int job_queue_room(struct apply *a, uint64_t queue, struct outcome *out) SLUICE_MUST_USE;
 

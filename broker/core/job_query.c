@@ -8,8 +8,6 @@
 #include "broker/core/job_ledger.h"
 #include "protocol/limits.h"
 
-enum { LIST_DEFAULT = 100 };
-
 static int text_set(char **at, const char *text)
 {
 	char *copy = text[0] != '\0' ? strdup(text) : *at;
@@ -22,7 +20,7 @@ static int text_set(char **at, const char *text)
 
 int job_query_find(struct query *q, const char *id, uint64_t *ret)
 {
-	int err = name_find(q->txn, q->gateway, NAME_JOB, job_slice(id), ret);
+	int err = name_find(q->txn, q->gateway, NAME_JOB, slice_text(id), ret);
 
 	if (err != SLUICE_E_NOT_FOUND)
 		return err;
@@ -292,7 +290,7 @@ static int list_filters(struct query *q, struct list *list, uint64_t *ret_after)
 		err = job_query_find(q, m->after, ret_after);
 	if (err != 0 || q->reply->code != 0 || m->queue[0] == '\0')
 		return err;
-	err = name_find(q->txn, q->gateway, NAME_QUEUE, job_slice(m->queue), &list->queue);
+	err = name_find(q->txn, q->gateway, NAME_QUEUE, slice_text(m->queue), &list->queue);
 	return err == SLUICE_E_NOT_FOUND
 		       ? query_refuse(q, SLUICE_E_NOT_FOUND, "queue %.255s does not exist", m->queue)
 		       : err;
@@ -300,10 +298,7 @@ static int list_filters(struct query *q, struct list *list, uint64_t *ret_after)
 
 static int job_list(struct query *q, const Sluice__JobList *m)
 {
-	struct list list = {.m = m,
-			    .max = m->max == 0			  ? LIST_DEFAULT
-				   : m->max < LIMIT_LIST_ROWS_MAX ? m->max
-								  : LIMIT_LIST_ROWS_MAX};
+	struct list list = {.m = m, .max = rows_max(m->max)};
 	uint64_t after;
 	int err = list_filters(q, &list, &after);
 

@@ -22,7 +22,7 @@
 static int report_check(const Sluice__JobReport *m, struct outcome *out)
 {
 	const char *why;
-	int code = name_check(job_slice(m->job), &why), err;
+	int code = name_check(slice_text(m->job), &why), err;
 
 	if (code != 0)
 		return refuse(out, code, "job id: %s", why);
@@ -211,7 +211,7 @@ int job_report_apply(struct apply *a, const Sluice__JobReport *m, struct outcome
 
 	if (err != 0 || refused(out))
 		return err;
-	err = name_find(a->txn, a->gateway, NAME_JOB, job_slice(m->job), &number);
+	err = name_find(a->txn, a->gateway, NAME_JOB, slice_text(m->job), &number);
 	if (err == SLUICE_E_NOT_FOUND)
 		return park(a, m, out);
 	if (err == 0)

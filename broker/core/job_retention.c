@@ -87,7 +87,7 @@ static int forget_records(struct apply *a, uint64_t number, const struct job_liv
 		err = job_record_meta(&record, &meta);
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
-	err = name_del(a, NAME_JOB, job_slice(meta->job));
+	err = name_del(a, NAME_JOB, slice_text(meta->job));
 	sluice__job_submit__free_unpacked(meta, NULL);
 	key_one(&key, a->gateway, number);
 	if (err == 0)
@@ -96,7 +96,7 @@ static int forget_records(struct apply *a, uint64_t number, const struct job_liv
 		err = store_del(a->txn, STORE_LIVE, key_slice(&key));
 	if (err == 0)
 		err = machine_jobs_add(a, live->machine, -1);
-	return err == 0 ? job_counter_add(a, COUNTER_JOBS, -1) : err;
+	return err == 0 ? counter_add(a, COUNTER_JOBS, -1) : err;
 }
 
 /* One finished job: forget it when its time has come, else set its timer. */

@@ -14,7 +14,7 @@ enum { PRIORITY_MAX = 255 };
 static int submit_check(const Sluice__JobSubmit *m, struct outcome *out)
 {
 	const char *why;
-	int code = name_check(job_slice(m->job), &why);
+	int code = name_check(slice_text(m->job), &why);
 
 	if (code != 0)
 		return refuse(out, code, "job id: %s", why);
@@ -35,7 +35,7 @@ static int queue_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t *ret
 		return refuse(out, SLUICE_E_INVAL, "a job names its queue");
 	err = strlen(m->queue) > LIMIT_NAME_BYTES_MAX
 		      ? SLUICE_E_NOT_FOUND
-		      : name_find(a->txn, a->gateway, NAME_QUEUE, job_slice(m->queue), ret_queue);
+		      : name_find(a->txn, a->gateway, NAME_QUEUE, slice_text(m->queue), ret_queue);
 	if (err == SLUICE_E_NOT_FOUND)
 		return refuse(out, SLUICE_E_NOT_FOUND, "queue %.255s does not exist", m->queue);
 	if (err == 0)
@@ -53,7 +53,7 @@ static int machine_named(struct apply *a, const char *name, const char *whose, u
 {
 	int err = strlen(name) > LIMIT_NAME_BYTES_MAX
 			  ? SLUICE_E_NOT_FOUND
-			  : name_find(a->txn, a->gateway, NAME_MACHINE, job_slice(name), ret);
+			  : name_find(a->txn, a->gateway, NAME_MACHINE, slice_text(name), ret);
 
 	return err == SLUICE_E_NOT_FOUND
 		       ? refuse(out, SLUICE_E_NOT_FOUND, "%s machine %.255s does not exist", whose, name)
@@ -130,7 +130,7 @@ static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queu
 	if (err == 0)
 		err = counter_next(a, COUNTER_JOB, &job->number);
 	if (err == 0)
-		err = name_put(a, NAME_JOB, job_slice(m->job), job->number);
+		err = name_put(a, NAME_JOB, slice_text(m->job), job->number);
 	if (err == 0)
 		err = job_record_put(a, job->number, m);
 	if (err != 0)
@@ -149,8 +149,8 @@ static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queu
 	if (err == 0)
 		err = machine_jobs_add(a, machine, 1);
 	if (err == 0)
-		err = job_counter_add(a, COUNTER_JOBS, 1);
-	return err == 0 ? job_counter_add(a, COUNTER_JOBS_OPEN, 1) : err;
+		err = counter_add(a, COUNTER_JOBS, 1);
+	return err == 0 ? counter_add(a, COUNTER_JOBS_OPEN, 1) : err;
 }
 
 int job_submit_apply(struct apply *a, const Sluice__JobSubmit *m, struct outcome *out)
@@ -161,7 +161,7 @@ int job_submit_apply(struct apply *a, const Sluice__JobSubmit *m, struct outcome
 
 	if (err != 0 || refused(out))
 		return err;
-	err = name_find(a->txn, a->gateway, NAME_JOB, job_slice(m->job), &number);
+	err = name_find(a->txn, a->gateway, NAME_JOB, slice_text(m->job), &number);
 	if (err == 0)
 		return submit_again(a, number, m, out);
 	if (err != SLUICE_E_NOT_FOUND)

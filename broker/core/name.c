@@ -2,6 +2,7 @@
  * Names -> numbers. The caller has checked that a name is at most NAME_BYTES_MAX bytes (name_check); a
  * longer one is never found. */
 #include "broker/core/apply.h"
+#include "protocol/limits.h"
 
 enum { NAME_KEY_BYTES_MAX = STORE_KEY_BYTES_MAX - 5 };
 
@@ -46,38 +47,37 @@ int name_del(struct apply *a, enum name_kind kind, struct sluice_slice name)
 	return store_del(a->txn, STORE_NAME, key_slice(&key));
 }
 
-int name_list(struct query *q, enum name_kind kind, const char *after, uint64_t *ret, size_t max,
-	      size_t *ret_count)
+int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t max,
+	      int (*each)(struct query *q, uint64_t id, void *user), void *user)
 {
-	size_t after_bytes = strlen(after);
+	const uint32_t rows = rows_max(max);
 	struct store_scan *scan;
 	struct sluice_slice found, value;
 	struct key key;
-	size_t count = 0;
+	uint32_t count = 0;
 	int rc;
 
-	if (after_bytes > NAME_KEY_BYTES_MAX)
-		after_bytes = NAME_KEY_BYTES_MAX;
-	key_name(&key, q->gateway, (uint8_t)kind, (struct sluice_slice){after, after_bytes});
+	if (strlen(after) > LIMIT_NAME_BYTES_MAX)
+		return query_refuse(q, SLUICE_E_LIMIT,
+				    "after has %zu bytes; expected a name, of at most %llu", strlen(after),
+				    (unsigned long long)LIMIT_NAME_BYTES_MAX);
+	key_name(&key, q->gateway, (uint8_t)kind, slice_text(after));
 	rc = store_scan_begin(q->txn, STORE_NAME, key_slice(&key), &scan);
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
 		if (found.len < 5 || memcmp(found.data, key.bytes, 5) != 0)
 			break;
-		if (found.len == key.len && memcmp(found.data, key.bytes, key.len) == 0 && after_bytes > 0)
+		if (after[0] != 0 && found.len == key.len && memcmp(found.data, key.bytes, key.len) == 0)
 			continue;
-		if (count == max) {
+		if (count++ == rows) {
 			q->reply->more = true;
 			break;
 		}
-		if (value.len != 8) {
-			rc = SLUICE_E_CORRUPT;
+		rc = value.len == 8 ? each(q, get_be64(value.data), user) : SLUICE_E_CORRUPT;
+		if (rc != 0)
 			break;
-		}
-		ret[count++] = get_be64(value.data);
 	}
 	store_scan_end(scan);
-	*ret_count = count;
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }

@@ -13,7 +13,7 @@
 #include "broker/core/job_ledger.h"
 #include "protocol/limits.h"
 
-enum { HEAD_BYTES = 12, STACK_BYTES = 4096, LIST_DEFAULT = 100 };
+enum { HEAD_BYTES = 12, STACK_BYTES = 4096 };
 
 struct quar_value {
 	uint64_t previous;
@@ -52,15 +52,15 @@ static int row_parse(struct sluice_slice value, bool *ret_parked, Sluice__Quaran
 static int row_gone(struct apply *a, uint64_t n, bool parked, const char *id)
 {
 	uint64_t newest;
-	int err = job_counter_add(a, COUNTER_QUAR_ROWS, -1);
+	int err = counter_add(a, COUNTER_QUAR_ROWS, -1);
 
 	if (err != 0 || !parked)
 		return err;
-	err = job_counter_add(a, COUNTER_PARKED, -1);
+	err = counter_add(a, COUNTER_PARKED, -1);
 	if (err == 0)
-		err = name_find(a->txn, a->gateway, NAME_PARKED, job_slice(id), &newest);
+		err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(id), &newest);
 	if (err == 0 && newest == n)
-		err = name_del(a, NAME_PARKED, job_slice(id));
+		err = name_del(a, NAME_PARKED, slice_text(id));
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 
@@ -119,7 +119,7 @@ static int make_room(struct apply *a)
 	if (err != 0 || removed == 0)
 		return err;
 	err = counter_set(a, COUNTER_QUAR_FIRST, last + 1);
-	return err == 0 ? job_counter_add(a, COUNTER_QUAR_DROPPED, 1) : err;
+	return err == 0 ? counter_add(a, COUNTER_QUAR_DROPPED, 1) : err;
 }
 
 static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reason, bool parked,
@@ -135,7 +135,7 @@ static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reas
 	if (err == 0)
 		err = counter_next(a, COUNTER_QUAR, &n);
 	if (err == 0)
-		err = job_counter_add(a, COUNTER_QUAR_ROWS, 1);
+		err = counter_add(a, COUNTER_QUAR_ROWS, 1);
 	if (err != 0)
 		return err;
 	row.n = n;
@@ -176,7 +176,7 @@ int quarantine_park(struct apply *a, const Sluice__JobReport *m)
 {
 	Sluice__JobReport report = *m;
 	uint64_t previous, n;
-	int err = name_find(a->txn, a->gateway, NAME_PARKED, job_slice(m->job), &previous);
+	int err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(m->job), &previous);
 
 	if (err == SLUICE_E_NOT_FOUND) {
 		previous = 0;
@@ -186,8 +186,8 @@ int quarantine_park(struct apply *a, const Sluice__JobReport *m)
 	if (err == 0)
 		err = row_put(a, &report, "parked", true, previous, &n);
 	if (err == 0)
-		err = job_counter_add(a, COUNTER_PARKED, 1);
-	return err == 0 ? name_put(a, NAME_PARKED, job_slice(m->job), n) : err;
+		err = counter_add(a, COUNTER_PARKED, 1);
+	return err == 0 ? name_put(a, NAME_PARKED, slice_text(m->job), n) : err;
 }
 
 static int value_get(struct apply *a, uint64_t n, struct quar_value *ret)
@@ -262,7 +262,7 @@ int quarantine_unpark(struct apply *a, struct job *job)
 
 	if (err != 0 || parked == 0)
 		return err;
-	err = name_find(a->txn, a->gateway, NAME_PARKED, job_slice(job->id), &newest);
+	err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(job->id), &newest);
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? 0 : err;
 	err = chain_numbers(a, newest, &numbers, &count);
@@ -291,7 +291,7 @@ int quarantine_purge_apply(struct apply *a, const Sluice__QuarantinePurge *m, st
 
 int quarantine_list(struct query *q, const Sluice__QuarantineList *m)
 {
-	size_t max = m->max == 0 ? LIST_DEFAULT : m->max < LIMIT_LIST_ROWS_MAX ? m->max : LIMIT_LIST_ROWS_MAX;
+	uint32_t max = rows_max(m->max);
 	struct sluice_slice found, value;
 	Sluice__Reply *reply = q->reply;
 	struct store_scan *scan;

@@ -109,9 +109,4 @@ int queue_lease_arm(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 /* Leases granted before the last boot run from the boot at the earliest. */
 int queue_boot_mono(struct store_txn *txn, uint64_t *ret) SLUICE_MUST_USE;
 
-static inline struct sluice_slice slice_text(const char *text)
-{
-	return (struct sluice_slice){text, strlen(text)};
-}
-
 #endif

@@ -8,24 +8,27 @@
 
 enum { PEEK_BODY_BYTES_MAX = 1024, PEEK_LOOKED_AT_MAX = 100000 };
 
-static int info_fill(struct query *q, uint64_t id, Sluice__QueueInfo **ret)
+/* The reply's array has room. */
+static int row_add(struct query *q, uint64_t id, void *user)
 {
 	struct queue_cell cell;
 	ProtobufCMessage *config = NULL;
 	Sluice__QueueInfo *info;
 	int rc = queue_cell_get(q->txn, q->gateway, id, &cell);
 
+	(void)user;
 	if (rc == 0)
 		rc = topo_find(q->txn, q->gateway, TOPO_QUEUE, id, &sluice__queue_config__descriptor,
 			       &config);
 	if (rc != 0)
-		return rc;
+		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
 	info = malloc(sizeof(*info));
 	if (info == NULL) {
 		protobuf_c_message_free_unpacked(config, NULL);
 		return SLUICE_E_NOMEM;
 	}
 	sluice__queue_info__init(info);
+	q->reply->queues[q->reply->n_queues++] = info;
 	info->config = (Sluice__QueueConfig *)config;
 	info->id = id;
 	info->ready = cell.ready;
@@ -38,72 +41,27 @@ static int info_fill(struct query *q, uint64_t id, Sluice__QueueInfo **ret)
 	info->bytes = cell.bytes;
 	info->config->lease_ms = cell.lease_ms;
 	info->config->max_attempts = cell.max_attempts;
-	*ret = info;
-	return 0;
-}
-
-static int row_add(struct query *q, Sluice__QueueInfo *info)
-{
-	Sluice__QueueInfo **rows = realloc(q->reply->queues, (q->reply->n_queues + 1) * sizeof(*rows));
-
-	if (rows == NULL) {
-		sluice__queue_info__free_unpacked(info, NULL);
-		return SLUICE_E_NOMEM;
-	}
-	q->reply->queues = rows;
-	rows[q->reply->n_queues++] = info;
 	return 0;
 }
 
 static int show(struct query *q, const char *name)
 {
-	Sluice__QueueInfo *info = NULL;
 	uint64_t id;
 	int rc = name_find(q->txn, q->gateway, NAME_QUEUE, slice_text(name), &id);
 
 	if (rc == SLUICE_E_NOT_FOUND)
 		return query_refuse(q, rc, "queue '%s' does not exist", name);
-	if (rc == 0)
-		rc = info_fill(q, id, &info);
-	return rc != 0 ? rc : row_add(q, info);
+	if (rc != 0)
+		return rc;
+	q->reply->queues = calloc(1, sizeof(*q->reply->queues));
+	return q->reply->queues == NULL ? SLUICE_E_NOMEM : row_add(q, id, NULL);
 }
 
-/* Names are in byte order, so a list goes on behind the last name that it gave. */
 static int list(struct query *q, const Sluice__QueueList *m)
 {
-	uint32_t max = m->max == 0 || m->max > LIMIT_LIST_ROWS_MAX ? (uint32_t)LIMIT_LIST_ROWS_MAX : m->max;
-	struct store_scan *scan = NULL;
-	struct sluice_slice found, value;
-	struct key key;
-	int rc;
-
-	if (strlen(m->after) > LIMIT_NAME_BYTES_MAX)
-		return query_refuse(q, SLUICE_E_LIMIT, "after is longer than a name can be");
-	key_name(&key, q->gateway, NAME_QUEUE, slice_text(m->after));
-	rc = store_scan_begin(q->txn, STORE_NAME, key_slice(&key), &scan);
-	while (rc == 0) {
-		Sluice__QueueInfo *info = NULL;
-
-		rc = store_scan_next(scan, &found, &value);
-		if (rc != 0 || found.len < 5 || memcmp(found.data, key.bytes, 5) != 0)
-			break;
-		if (m->after[0] != 0 && found.len == key.len && memcmp(found.data, key.bytes, key.len) == 0)
-			continue;
-		if (q->reply->n_queues == max) {
-			q->reply->more = true;
-			break;
-		}
-		if (value.len != 8) {
-			rc = SLUICE_E_CORRUPT;
-			break;
-		}
-		rc = info_fill(q, get_be64(value.data), &info);
-		if (rc == 0)
-			rc = row_add(q, info);
-	}
-	if (scan != NULL)
-		store_scan_end(scan);
-	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	q->reply->queues = calloc(rows_max(m->max), sizeof(*q->reply->queues));
+	return q->reply->queues == NULL ? SLUICE_E_NOMEM
+					: name_each(q, NAME_QUEUE, m->after, m->max, row_add, NULL);
 }
 
 /* ---- peek ---- */
@@ -149,18 +107,6 @@ static int grant_of(struct peek *peek, uint64_t seq, bool *ret_found)
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-static char *text_copy(struct sluice_slice text)
-{
-	char *copy = malloc(text.len + 1);
-
-	if (copy == NULL)
-		return NULL;
-	if (text.len > 0)
-		memcpy(copy, text.data, text.len);
-	copy[text.len] = 0;
-	return copy;
-}
-
 static bool bytes_copy(ProtobufCBinaryData *to, struct sluice_slice from, size_t max)
 {
 	to->len = from.len < max ? from.len : max;
@@ -186,9 +132,9 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 	row->due_in_ms = item->flags & ITEM_DELAYED && item->due_mono_ms > peek->q->clock.mono_ms
 				 ? item->due_mono_ms - peek->q->clock.mono_ms
 				 : 0;
-	row->state = text_copy(slice_text(state));
-	row->last_reason = text_copy(item->dead_reason.len > 0 ? item->dead_reason : item->last_reason);
-	row->dead_from = text_copy(item->dead_from);
+	row->state = query_text(slice_text(state));
+	row->last_reason = query_text(item->dead_reason.len > 0 ? item->dead_reason : item->last_reason);
+	row->dead_from = query_text(item->dead_from);
 	complete = row->state != NULL && row->last_reason != NULL && row->dead_from != NULL;
 	if (peek->grant_token != 0 && strcmp(state, "leased") == 0) {
 		row->token = peek->grant_token;
@@ -200,7 +146,7 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 		return complete ? 0 : SLUICE_E_NOMEM;
 	if (envelope_next(&rest, &envelope, &why) != 0)
 		return SLUICE_E_CORRUPT;
-	row->subject = text_copy(envelope.subject);
+	row->subject = query_text(envelope.subject);
 	row->body_bytes = envelope.body.len;
 	complete = complete && row->subject != NULL &&
 		   bytes_copy(&row->key, envelope.key, envelope.key.len) &&
@@ -273,7 +219,7 @@ static int peek_walk(struct peek *peek, const Sluice__QueuePeek *m, uint32_t max
 
 static int peek(struct query *q, const Sluice__QueuePeek *m)
 {
-	uint32_t max = m->max == 0 || m->max > LIMIT_LIST_ROWS_MAX ? (uint32_t)LIMIT_LIST_ROWS_MAX : m->max;
+	uint32_t max = rows_max(m->max);
 	struct peek at = {.q = q};
 	int rc;
 

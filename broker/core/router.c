@@ -18,11 +18,6 @@
 
 enum { EDGE_NAME_FIXED = 1 + 8 + 8, EDGE_NAME_MAX = EDGE_NAME_FIXED + 255, DROP_AT_ONCE = 64 };
 
-static struct sluice_slice text_slice(const char *text)
-{
-	return (struct sluice_slice){text, strlen(text)};
-}
-
 /* ---- the graph ---- */
 
 /* Links between routers: edges, then alternates. False: the i-th is none. */
@@ -121,21 +116,13 @@ static struct sluice_slice edge_name(uint8_t *buf, uint32_t target_kind, uint64_
 	return (struct sluice_slice){buf, EDGE_NAME_FIXED + pattern.len};
 }
 
-static int edges_count(struct apply *a, int delta)
-{
-	uint64_t count;
-	int rc = counter_get(a->txn, a->gateway, COUNTER_EDGES, &count);
-
-	return rc != 0 ? rc : counter_set(a, COUNTER_EDGES, count + (uint64_t)(int64_t)delta);
-}
-
 /* Everything was checked; *ret_new is false when the edge exists already. */
 static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, uint64_t target,
 		    bool *ret_new)
 {
 	uint8_t buf[EDGE_NAME_MAX];
 	struct sluice_slice name =
-		edge_name(buf, (uint32_t)edge->target_kind, target, router, text_slice(edge->pattern));
+		edge_name(buf, (uint32_t)edge->target_kind, target, router, slice_text(edge->pattern));
 	uint64_t id;
 	int rc = name_find(a->txn, a->gateway, NAME_EDGE, name, &id);
 
@@ -147,7 +134,7 @@ static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, 
 		rc = name_put(a, NAME_EDGE, name, id);
 	if (rc == 0)
 		rc = topo_put(a, TOPO_EDGE, id, &edge->base);
-	return rc != 0 ? rc : edges_count(a, 1);
+	return rc != 0 ? rc : counter_add(a, COUNTER_EDGES, 1);
 }
 
 static int edge_drop(struct apply *a, struct sluice_slice name, uint64_t id)
@@ -156,7 +143,7 @@ static int edge_drop(struct apply *a, struct sluice_slice name, uint64_t id)
 
 	if (rc == 0)
 		rc = topo_del(a, TOPO_EDGE, id);
-	return rc != 0 ? rc : edges_count(a, -1);
+	return rc != 0 ? rc : counter_add(a, COUNTER_EDGES, -1);
 }
 
 static int room_check(struct apply *a, size_t more, struct outcome *out)
@@ -175,7 +162,7 @@ int router_subjects_check(struct apply *a, char *const *patterns, size_t count, 
 	const char *why = NULL;
 
 	for (size_t i = 0; i < count; i++) {
-		int rc = pattern_check(text_slice(patterns[i]), &why);
+		int rc = pattern_check(slice_text(patterns[i]), &why);
 
 		if (rc != 0)
 			return refuse(out, rc, "subject pattern '%.100s': %s", patterns[i], why);
@@ -278,15 +265,15 @@ static int pattern_check_kind(const char *pattern, uint32_t router_kind, struct 
 		return refuse(out, SLUICE_E_LIMIT, "pattern: at most %llu bytes",
 			      (unsigned long long)LIMIT_SUBJECT_BYTES_MAX);
 	if (router_kind == SLUICE__ROUTER_KIND__ROUTER_SUBJECT)
-		rc = pattern_check(text_slice(pattern), &why);
+		rc = pattern_check(slice_text(pattern), &why);
 	else if (router_kind == SLUICE__ROUTER_KIND__ROUTER_DIRECT)
-		rc = subject_check(text_slice(pattern), &why);
+		rc = subject_check(slice_text(pattern), &why);
 	return rc == 0 ? 0 : refuse(out, rc, "pattern '%.100s': %s", pattern, why);
 }
 
 static int target_find(struct apply *a, const Sluice__Edge *edge, uint64_t *ret, struct outcome *out)
 {
-	struct sluice_slice name = text_slice(edge->target);
+	struct sluice_slice name = slice_text(edge->target);
 	struct queue_ref queue;
 	int rc;
 
@@ -323,7 +310,7 @@ struct router_ref {
 static int router_find(struct apply *a, const char *name, struct router_ref *ret, struct outcome *out)
 {
 	ProtobufCMessage *message = NULL;
-	int rc = name_find(a->txn, a->gateway, NAME_ROUTER, text_slice(name), &ret->id);
+	int rc = name_find(a->txn, a->gateway, NAME_ROUTER, slice_text(name), &ret->id);
 
 	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, rc, "router '%.200s' does not exist", name);
@@ -372,7 +359,7 @@ int router_bind_apply(struct apply *a, const Sluice__RouterBind *m, struct outco
 		return rc;
 	rc = name_find(a->txn, a->gateway, NAME_EDGE,
 		       edge_name(buf, (uint32_t)m->edge->target_kind, target, router.id,
-				 text_slice(m->edge->pattern)),
+				 slice_text(m->edge->pattern)),
 		       &id);
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
@@ -399,7 +386,7 @@ int router_unbind_apply(struct apply *a, const Sluice__RouterUnbind *m, struct o
 	if (rc != 0 || refused(out))
 		return rc;
 	name = edge_name(buf, (uint32_t)m->edge->target_kind, target, router.id,
-			 text_slice(m->edge->pattern));
+			 slice_text(m->edge->pattern));
 	rc = name_find(a->txn, a->gateway, NAME_EDGE, name, &id);
 	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, rc, "there is no such edge from router '%.100s' to '%.100s'",
@@ -419,7 +406,7 @@ static int config_check(struct apply *a, const Sluice__RouterConfig *config, uin
 
 	if (config == NULL)
 		return refuse(out, SLUICE_E_INVAL, "no configuration was given; expected a RouterConfig");
-	rc = name_check(text_slice(config->name), &why);
+	rc = name_check(slice_text(config->name), &why);
 	if (rc != 0)
 		return refuse(out, rc, "router name: %s", why);
 	if ((uint32_t)config->kind > SLUICE__ROUTER_KIND__ROUTER_FANOUT)
@@ -431,7 +418,7 @@ static int config_check(struct apply *a, const Sluice__RouterConfig *config, uin
 			      (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	if (config->alternate[0] == 0)
 		return 0;
-	rc = name_find(a->txn, a->gateway, NAME_ROUTER, text_slice(config->alternate), &alternate);
+	rc = name_find(a->txn, a->gateway, NAME_ROUTER, slice_text(config->alternate), &alternate);
 	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, rc, "alternate router '%.200s' does not exist", config->alternate);
 	return rc != 0 ? rc : link_check(a, id, alternate, out);
@@ -444,7 +431,7 @@ int router_create_apply(struct apply *a, const Sluice__RouterCreate *m, struct o
 
 	if (rc != 0 || refused(out))
 		return rc;
-	rc = name_find(a->txn, a->gateway, NAME_ROUTER, text_slice(m->config->name), &id);
+	rc = name_find(a->txn, a->gateway, NAME_ROUTER, slice_text(m->config->name), &id);
 	if (rc == 0)
 		return m->if_not_exists
 			       ? 0
@@ -453,7 +440,7 @@ int router_create_apply(struct apply *a, const Sluice__RouterCreate *m, struct o
 		return rc;
 	rc = counter_next(a, COUNTER_ROUTER, &id);
 	if (rc == 0)
-		rc = name_put(a, NAME_ROUTER, text_slice(m->config->name), id);
+		rc = name_put(a, NAME_ROUTER, slice_text(m->config->name), id);
 	if (rc == 0)
 		rc = topo_put(a, TOPO_ROUTER, id, &m->config->base);
 	return rc != 0 ? rc : topo_changed(a);
@@ -528,7 +515,7 @@ int router_delete_apply(struct apply *a, const Sluice__RouterDelete *m, struct o
 	if (rc == 0)
 		rc = router_drop_target(a, SLUICE__TARGET_KIND__TARGET_ROUTER, router.id);
 	if (rc == 0)
-		rc = name_del(a, NAME_ROUTER, text_slice(m->name));
+		rc = name_del(a, NAME_ROUTER, slice_text(m->name));
 	if (rc == 0)
 		rc = topo_del(a, TOPO_ROUTER, router.id);
 	return rc != 0 ? rc : topo_changed(a);
@@ -545,6 +532,6 @@ int router_install_default(struct apply *a)
 	config.name = name;
 	config.description = text;
 	if (rc == 0)
-		rc = name_put(a, NAME_ROUTER, text_slice(name), id);
+		rc = name_put(a, NAME_ROUTER, slice_text(name), id);
 	return rc != 0 ? rc : topo_put(a, TOPO_ROUTER, id, &config.base);
 }

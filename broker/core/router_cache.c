@@ -208,11 +208,6 @@ static void image_free(struct router_image *image)
 	free(image);
 }
 
-static struct sluice_slice text_slice(const char *text)
-{
-	return (struct sluice_slice){text, strlen(text)};
-}
-
 /* Doubles an array at powers of two. */
 static int array_room(void **io_array, size_t count, size_t item_bytes)
 {
@@ -236,7 +231,7 @@ static int router_add(struct router_image *image, struct store_txn *txn, uint64_
 	if (rc == 0)
 		rc = node_new(image->trie, &router.root);
 	if (rc == 0 && config->alternate[0] != 0)
-		rc = name_find(txn, image->gateway, NAME_ROUTER, text_slice(config->alternate),
+		rc = name_find(txn, image->gateway, NAME_ROUTER, slice_text(config->alternate),
 			       &router.alternate);
 	if (rc != 0)
 		return rc;
@@ -259,9 +254,9 @@ static int edge_add(struct router_image *image, struct store_txn *txn, uint64_t 
 		return SLUICE_E_CORRUPT;
 	rc = array_room((void **)&image->edges, image->edge_count, sizeof(edge));
 	if (rc == 0)
-		rc = name_find(txn, image->gateway, NAME_ROUTER, text_slice(stored->router), &edge.router);
+		rc = name_find(txn, image->gateway, NAME_ROUTER, slice_text(stored->router), &edge.router);
 	if (rc == 0)
-		rc = name_find(txn, image->gateway, kinds[edge.target_kind], text_slice(stored->target),
+		rc = name_find(txn, image->gateway, kinds[edge.target_kind], slice_text(stored->target),
 			       &edge.target);
 	if (rc != 0)
 		return rc;

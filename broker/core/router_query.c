@@ -73,7 +73,7 @@ static int row_add(struct query *q, uint64_t id, bool with_edges)
 static int show(struct query *q, const char *name)
 {
 	uint64_t id;
-	int rc = name_find(q->txn, q->gateway, NAME_ROUTER, (struct sluice_slice){name, strlen(name)}, &id);
+	int rc = name_find(q->txn, q->gateway, NAME_ROUTER, slice_text(name), &id);
 
 	if (rc == SLUICE_E_NOT_FOUND)
 		return query_refuse(q, rc, "router '%.200s' does not exist", name);
@@ -83,28 +83,22 @@ static int show(struct query *q, const char *name)
 	return q->reply->routers == NULL ? SLUICE_E_NOMEM : row_add(q, id, true);
 }
 
-static int list(struct query *q, const char *after, uint32_t wanted)
+static int list_row(struct query *q, uint64_t id, void *user)
 {
-	size_t max = wanted == 0 || wanted > LIMIT_LIST_ROWS_MAX ? LIMIT_LIST_ROWS_MAX : wanted;
-	uint64_t *ids = malloc(max * sizeof(*ids));
-	size_t count = 0;
-	int rc;
+	(void)user;
+	return row_add(q, id, false);
+}
 
-	q->reply->routers = calloc(max, sizeof(*q->reply->routers));
-	if (ids == NULL || q->reply->routers == NULL) {
-		free(ids);
-		return SLUICE_E_NOMEM;
-	}
-	rc = name_list(q, NAME_ROUTER, after, ids, max, &count);
-	for (size_t i = 0; rc == 0 && i < count; i++)
-		rc = row_add(q, ids[i], false);
-	free(ids);
-	return rc;
+static int list(struct query *q, const Sluice__RouterList *m)
+{
+	q->reply->routers = calloc(rows_max(m->max), sizeof(*q->reply->routers));
+	return q->reply->routers == NULL ? SLUICE_E_NOMEM
+					 : name_each(q, NAME_ROUTER, m->after, m->max, list_row, NULL);
 }
 
 int router_query(struct query *q, const Sluice__Request *request)
 {
 	if (request->op_case == SLUICE__REQUEST__OP_ROUTER_SHOW)
 		return show(q, request->router_show->name);
-	return list(q, request->router_list->after, request->router_list->max);
+	return list(q, request->router_list);
 }

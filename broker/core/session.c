@@ -217,14 +217,6 @@ int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *re
 	return 0;
 }
 
-static int sessions_count(struct apply *a, int delta)
-{
-	uint64_t open;
-	int rc = counter_get(a->txn, a->gateway, COUNTER_SESSIONS, &open);
-
-	return rc != 0 ? rc : counter_set(a, COUNTER_SESSIONS, open + (uint64_t)(int64_t)delta);
-}
-
 /* The session must be open. */
 static int session_end(struct apply *a, uint64_t id)
 {
@@ -248,7 +240,7 @@ static int session_end(struct apply *a, uint64_t id)
 	if (rc == 0)
 		rc = session_put(a, id, &session);
 	if (rc == 0)
-		rc = sessions_count(a, -1);
+		rc = counter_add(a, COUNTER_SESSIONS, -1);
 	if (rc == 0)
 		rc = session_sweep(a, id, &work, &done);
 	if (rc == 0 && !done)
@@ -326,7 +318,7 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 	memcpy(session.secret, m->secret, sizeof(session.secret));
 	rc = session_put(a, id, &session);
 	if (rc == 0)
-		rc = sessions_count(a, 1);
+		rc = counter_add(a, COUNTER_SESSIONS, 1);
 	out->kind = OUT_SESSION;
 	out->id = id;
 	effect.id = id;
@@ -414,7 +406,7 @@ static int session_row(struct query *q, uint64_t id, const struct session *sessi
 int session_query(struct query *q, const Sluice__Request *request)
 {
 	const Sluice__SessionList *list = request->session_list;
-	size_t max = list->max == 0 || list->max > LIMIT_LIST_ROWS_MAX ? LIMIT_LIST_ROWS_MAX : list->max;
+	uint32_t max = rows_max(list->max);
 	struct store_scan *scan;
 	struct sluice_slice found, value;
 	struct session session;

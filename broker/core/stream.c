@@ -10,11 +10,6 @@
 
 enum { CURSOR_BYTES = 16, CURSOR_NAME_MAX = 20 + 1 + 255 };
 
-static struct sluice_slice text_slice(const char *text)
-{
-	return (struct sluice_slice){text, strlen(text)};
-}
-
 /* ---- configuration ---- */
 
 static int config_check(const Sluice__StreamConfig *config, struct outcome *out)
@@ -24,7 +19,7 @@ static int config_check(const Sluice__StreamConfig *config, struct outcome *out)
 
 	if (config == NULL)
 		return refuse(out, SLUICE_E_INVAL, "no configuration was given; expected a StreamConfig");
-	rc = name_check(text_slice(config->name), &why);
+	rc = name_check(slice_text(config->name), &why);
 	if (rc != 0)
 		return refuse(out, rc, "stream name: %s", why);
 	if (strlen(config->description) > LIMIT_TEXT_BYTES_MAX)
@@ -60,7 +55,7 @@ int stream_create_apply(struct apply *a, const Sluice__StreamCreate *m, struct o
 
 	if (rc != 0 || refused(out))
 		return rc;
-	rc = name_find(a->txn, a->gateway, NAME_STREAM, text_slice(config->name), &id);
+	rc = name_find(a->txn, a->gateway, NAME_STREAM, slice_text(config->name), &id);
 	if (rc == 0)
 		return m->if_not_exists
 			       ? 0
@@ -73,7 +68,7 @@ int stream_create_apply(struct apply *a, const Sluice__StreamCreate *m, struct o
 	cell_configure(&cell, config);
 	rc = counter_next(a, COUNTER_STREAM, &id);
 	if (rc == 0)
-		rc = name_put(a, NAME_STREAM, text_slice(config->name), id);
+		rc = name_put(a, NAME_STREAM, slice_text(config->name), id);
 	if (rc == 0)
 		rc = config_store(a, id, config);
 	if (rc == 0)
@@ -87,7 +82,7 @@ int stream_create_apply(struct apply *a, const Sluice__StreamCreate *m, struct o
 static int stream_named(struct apply *a, const char *name, uint64_t *ret_id, struct log_cell *ret_cell,
 			struct outcome *out)
 {
-	int rc = name_find(a->txn, a->gateway, NAME_STREAM, text_slice(name), ret_id);
+	int rc = name_find(a->txn, a->gateway, NAME_STREAM, slice_text(name), ret_id);
 
 	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, rc, "stream '%.200s' does not exist", name);
@@ -134,7 +129,7 @@ int stream_delete_apply(struct apply *a, const Sluice__StreamDelete *m, struct o
 	cell.deleted = true;
 	cell.first = cell.next;
 	effect.id = id;
-	rc = name_del(a, NAME_STREAM, text_slice(m->name));
+	rc = name_del(a, NAME_STREAM, slice_text(m->name));
 	if (rc == 0)
 		rc = topo_del(a, TOPO_STREAM, id);
 	if (rc == 0)
@@ -329,14 +324,14 @@ int cursor_set_apply(struct apply *a, const Sluice__CursorSet *m, struct outcome
 
 	if (rc != 0 || refused(out))
 		return rc;
-	rc = name_check(text_slice(m->cursor), &why);
+	rc = name_check(slice_text(m->cursor), &why);
 	if (rc != 0)
 		return refuse(out, rc, "cursor name: %s", why);
 	if (m->offset > cell.next)
 		return refuse(out, SLUICE_E_INVAL,
 			      "offset %llu is behind the end of stream '%.100s'; at most %llu",
 			      (unsigned long long)m->offset, m->stream, (unsigned long long)cell.next);
-	name = cursor_name(buf, stream, text_slice(m->cursor));
+	name = cursor_name(buf, stream, slice_text(m->cursor));
 	rc = name_find(a->txn, a->gateway, NAME_CURSOR, name, &cursor);
 	if (rc == 0)
 		return cursor_move(a, m, stream, cursor, out);
@@ -351,7 +346,7 @@ int cursor_set_apply(struct apply *a, const Sluice__CursorSet *m, struct outcome
 int cursor_delete_apply(struct apply *a, const Sluice__CursorDelete *m, struct outcome *out)
 {
 	char buf[CURSOR_NAME_MAX + 1];
-	struct sluice_slice name = text_slice(m->cursor);
+	struct sluice_slice name = slice_text(m->cursor);
 	struct log_cell cell;
 	uint64_t stream, cursor;
 	struct key key;

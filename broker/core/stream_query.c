@@ -194,7 +194,7 @@ static int row_add(struct query *q, uint64_t id, const struct edge_list *edges, 
 static int show(struct query *q, const char *name, const struct edge_list *edges)
 {
 	uint64_t id;
-	int rc = name_find(q->txn, q->gateway, NAME_STREAM, (struct sluice_slice){name, strlen(name)}, &id);
+	int rc = name_find(q->txn, q->gateway, NAME_STREAM, slice_text(name), &id);
 
 	if (rc == SLUICE_E_NOT_FOUND)
 		return query_refuse(q, rc, "stream '%.200s' does not exist", name);
@@ -204,23 +204,16 @@ static int show(struct query *q, const char *name, const struct edge_list *edges
 	return q->reply->streams == NULL ? SLUICE_E_NOMEM : row_add(q, id, edges, true);
 }
 
-static int list(struct query *q, const char *after, uint32_t wanted, const struct edge_list *edges)
+static int list_row(struct query *q, uint64_t id, void *edges)
 {
-	size_t max = wanted == 0 || wanted > LIMIT_LIST_ROWS_MAX ? LIMIT_LIST_ROWS_MAX : wanted;
-	uint64_t *ids = malloc(max * sizeof(*ids));
-	size_t count = 0;
-	int rc;
+	return row_add(q, id, edges, false);
+}
 
-	q->reply->streams = calloc(max, sizeof(*q->reply->streams));
-	if (ids == NULL || q->reply->streams == NULL) {
-		free(ids);
-		return SLUICE_E_NOMEM;
-	}
-	rc = name_list(q, NAME_STREAM, after, ids, max, &count);
-	for (size_t i = 0; rc == 0 && i < count; i++)
-		rc = row_add(q, ids[i], edges, false);
-	free(ids);
-	return rc;
+static int list(struct query *q, const Sluice__StreamList *m, struct edge_list *edges)
+{
+	q->reply->streams = calloc(rows_max(m->max), sizeof(*q->reply->streams));
+	return q->reply->streams == NULL ? SLUICE_E_NOMEM
+					 : name_each(q, NAME_STREAM, m->after, m->max, list_row, edges);
 }
 
 int stream_query(struct query *q, const Sluice__Request *request)
@@ -231,7 +224,7 @@ int stream_query(struct query *q, const Sluice__Request *request)
 	if (rc == 0 && request->op_case == SLUICE__REQUEST__OP_STREAM_SHOW)
 		rc = show(q, request->stream_show->name, &edges);
 	else if (rc == 0)
-		rc = list(q, request->stream_list->after, request->stream_list->max, &edges);
+		rc = list(q, request->stream_list, &edges);
 	edge_list_free(&edges);
 	return rc;
 }

@@ -11,11 +11,6 @@
 #include "broker/core/publish.h"
 #include "protocol/limits.h"
 
-static struct sluice_slice text_slice(const char *text)
-{
-	return (struct sluice_slice){text, strlen(text)};
-}
-
 /* ---- publish ---- */
 
 static int txn_target(const Sluice__TxnPublish *m, struct frame_publish *ret, struct outcome *out)
@@ -27,9 +22,9 @@ static int txn_target(const Sluice__TxnPublish *m, struct frame_publish *ret, st
 	if (!queue && !stream && m->subject[0] == 0)
 		return refuse(out, SLUICE_E_INVAL, "no subject, queue or stream is given");
 	ret->target_kind = queue ? PUBLISH_TO_QUEUE : (stream ? PUBLISH_TO_STREAM : PUBLISH_TO_SUBJECT);
-	ret->target = text_slice(queue ? m->queue : m->stream);
+	ret->target = slice_text(queue ? m->queue : m->stream);
 	/* Every event has a subject: straight to a queue or stream, its name may stand for it. */
-	ret->subject = m->subject[0] != 0 ? text_slice(m->subject) : ret->target;
+	ret->subject = m->subject[0] != 0 ? slice_text(m->subject) : ret->target;
 	if (m->priority > 255)
 		return refuse(out, SLUICE_E_INVAL, "priority is %u; expected 0 to 255", m->priority);
 	return 0;
@@ -45,8 +40,8 @@ static int txn_headers(const Sluice__TxnPublish *m, uint8_t **ret, size_t *ret_b
 		return SLUICE_E_NOMEM;
 	values = names + m->n_headers;
 	for (size_t i = 0; i < m->n_headers; i++) {
-		names[i] = text_slice(m->headers[i]->key);
-		values[i] = text_slice(m->headers[i]->value);
+		names[i] = slice_text(m->headers[i]->key);
+		values[i] = slice_text(m->headers[i]->value);
 	}
 	*ret_bytes = envelope_headers_encode(NULL, names, values, m->n_headers);
 	*ret = malloc(*ret_bytes + 1);
@@ -103,10 +98,10 @@ static int txn_ack_apply(struct apply *a, const struct txn_ack *m, struct outcom
 			      .op = m->op,
 			      .value_ms = m->delay_ms,
 			      .run_count = 1,
-			      .reason = text_slice(m->reason)};
+			      .reason = slice_text(m->reason)};
 	uint8_t run[FRAME_RUN_BYTES];
 	struct queue_ref queue;
-	int rc = core_queue_find(a->txn, a->gateway, text_slice(m->queue), &queue);
+	int rc = core_queue_find(a->txn, a->gateway, slice_text(m->queue), &queue);
 
 	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, rc, "queue '%.200s' does not exist", m->queue);
