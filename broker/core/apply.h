@@ -222,8 +222,10 @@ struct queue_put_spec {
 	struct sluice_slice dead_reason;
 	uint32_t attempts;
 };
-/* Room is checked apart, so that a batch is refused before its first write. */
-int queue_room_check(struct apply *a, uint64_t queue, uint32_t count, struct outcome *out) SLUICE_MUST_USE;
+/* Room for count more, checked apart, so that a batch is refused before its first write. Refuses NOT_FOUND, INVAL (the wrong kind),
+ * QUEUE_FULL. */
+int queue_room_check(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
+		     struct outcome *out) SLUICE_MUST_USE;
 int queue_put(struct apply *a, uint64_t queue, const struct queue_put_spec *spec,
 	      uint64_t *ret_seq) SLUICE_MUST_USE;
 /* Job queues: entries that name a job. The queue holds an entry only while the job is ready. */

@@ -75,7 +75,7 @@ int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *
 	if (job.live.attempt == UINT32_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "job %s has had its last attempt", m->job);
 	if (terminal)
-		err = job_queue_room(a, job.live.queue, out);
+		err = queue_room_check(a, job.live.queue, SLUICE__QUEUE_KIND__QUEUE_JOBS, 1, out);
 	if (err != 0 || refused(out))
 		return err;
 	err = job_claim_end(a, &job, true);

@@ -230,22 +230,3 @@ int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kin
 	effect.name = (struct sluice_slice){memcpy(copy, job->id != NULL ? job->id : "", len), len};
 	return effects_add(a->effects, &effect);
 }
-
-int job_queue_room(struct apply *a, uint64_t queue, struct outcome *out)
-{
-	struct queue_cell cell;
-	uint64_t held;
-	int err = queue_cell_get(a->txn, a->gateway, queue, &cell);
-
-	if (err == SLUICE_E_NOT_FOUND || (err == 0 && cell.deleted))
-		return refuse(out, SLUICE_E_NOT_FOUND, "the queue does not exist any more");
-	if (err != 0)
-		return err;
-	if (cell.kind != SLUICE__QUEUE_KIND__QUEUE_JOBS)
-		return refuse(out, SLUICE_E_INVAL, "the queue is of kind items; jobs need one of kind jobs");
-	held = cell.ready + cell.leased + cell.delayed + cell.orphaned;
-	if (cell.max_items != 0 && held >= cell.max_items)
-		return refuse(out, SLUICE_E_QUEUE_FULL, "the queue holds %llu jobs of at most %llu",
-			      (unsigned long long)held, (unsigned long long)cell.max_items);
-	return 0;
-}

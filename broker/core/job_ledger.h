@@ -79,8 +79,6 @@ int job_make_orphan(struct apply *a, struct job *job) SLUICE_MUST_USE;
 int job_make_leased(struct apply *a, struct job *job) SLUICE_MUST_USE;
 /* FX_JOB_CANCEL or FX_LEASE_LOST to the holder, when its session lives. */
 int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kind) SLUICE_MUST_USE;
-/* Room in the queue for one more job: refuses QUEUE_FULL; NOT_FOUND when it is no more. */
-int job_queue_room(struct apply *a, uint64_t queue, struct outcome *out) SLUICE_MUST_USE;
 
 static inline void job_key_orphan(struct key *key, uint32_t gateway, uint64_t queue, uint64_t job)
 {

@@ -170,7 +170,7 @@ int job_submit_apply(struct apply *a, const Sluice__JobSubmit *m, struct outcome
 	if (err == 0 && !refused(out))
 		err = machine_find(a, m, queue, &machine, out);
 	if (err == 0 && !refused(out))
-		err = job_queue_room(a, queue, out);
+		err = queue_room_check(a, queue, SLUICE__QUEUE_KIND__QUEUE_JOBS, 1, out);
 	if (err != 0 || refused(out))
 		return err;
 	err = submit_new(a, m, queue, machine, &job);

@@ -141,7 +141,8 @@ static int room_check(struct publish *p)
 
 		if (targets_of(p)[i].kind != SLUICE__TARGET_KIND__TARGET_QUEUE)
 			continue;
-		rc = queue_room_check(p->a, targets_of(p)[i].id, p->m->count, p->out);
+		rc = queue_room_check(p->a, targets_of(p)[i].id, SLUICE__QUEUE_KIND__QUEUE_ITEMS, p->m->count,
+				      p->out);
 		if (rc != 0 || refused(p->out))
 			return rc;
 	}
@@ -239,7 +240,8 @@ static int check_each(struct publish *p, struct needs *needs)
 		}
 	}
 	for (size_t i = 0; rc == 0 && i < needs->count && !refused(p->out); i++)
-		rc = queue_room_check(p->a, needs->needs[i].queue, needs->needs[i].count, p->out);
+		rc = queue_room_check(p->a, needs->needs[i].queue, SLUICE__QUEUE_KIND__QUEUE_ITEMS,
+				      needs->needs[i].count, p->out);
 	return rc;
 }
 

@@ -2,6 +2,8 @@
  * Queues as things: create, alter, delete, purge; and the put side. */
 #include "broker/core/queue.h"
 
+#include <stdio.h>
+
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
@@ -250,23 +252,48 @@ int queue_purge_apply(struct apply *a, const Sluice__QueuePurge *m, struct outco
 
 /* ---- put ---- */
 
-int queue_room_check(struct apply *a, uint64_t queue, uint32_t count, struct outcome *out)
+int queue_name(struct apply *a, uint64_t queue, char ret[QUEUE_NAME_BUF])
+{
+	ProtobufCMessage *message = NULL;
+	int rc =
+		topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &message);
+
+	ret[0] = 0;
+	if (rc == SLUICE_E_NOT_FOUND)
+		return 0;
+	if (rc != 0)
+		return rc;
+	(void)snprintf(ret, QUEUE_NAME_BUF, "%s", ((Sluice__QueueConfig *)message)->name);
+	protobuf_c_message_free_unpacked(message, NULL);
+	return 0;
+}
+
+int queue_room_check(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
+		     struct outcome *out)
 {
 	struct queue_cell cell;
+	char name[QUEUE_NAME_BUF];
+	uint64_t held;
 	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
 
 	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && cell.deleted))
-		return refuse(out, SLUICE_E_NOT_FOUND, "the queue does not exist");
+		return refuse(out, SLUICE_E_NOT_FOUND, "the queue does not exist any more");
 	if (rc != 0)
 		return rc;
-	if (cell.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS)
+	held = cell.ready + cell.leased + cell.delayed + cell.orphaned;
+	if (cell.kind == kind && (cell.max_items == 0 || held + count <= cell.max_items))
+		return 0;
+	rc = queue_name(a, queue, name);
+	if (rc != 0)
+		return rc;
+	if (cell.kind != kind)
 		return refuse(out, SLUICE_E_INVAL,
-			      "the queue holds jobs: submit a job instead of putting an item");
-	if (cell.max_items != 0 && cell.ready + cell.leased + cell.delayed + count > cell.max_items)
-		return refuse(out, SLUICE_E_QUEUE_FULL, "the queue holds %llu items of at most %llu",
-			      (unsigned long long)(cell.ready + cell.leased + cell.delayed),
-			      (unsigned long long)cell.max_items);
-	return 0;
+			      kind == SLUICE__QUEUE_KIND__QUEUE_ITEMS
+				      ? "queue '%.150s' holds jobs: submit a job instead of putting an item"
+				      : "queue '%.150s' is of kind items; jobs need one of kind jobs",
+			      name);
+	return refuse(out, SLUICE_E_QUEUE_FULL, "queue '%.150s' holds %llu of at most %llu", name,
+		      (unsigned long long)held, (unsigned long long)cell.max_items);
 }
 
 static int put_item(struct apply *a, uint64_t queue, struct queue_cell *cell, struct queue_item *item,

@@ -100,6 +100,10 @@ int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8
 	      uint64_t seq) SLUICE_MUST_USE;
 int queue_ready_effect(struct apply *a, uint64_t queue) SLUICE_MUST_USE;
 
+/* Its name, terminated; empty when it was deleted meanwhile. */
+enum { QUEUE_NAME_BUF = 256 /* NAME_BYTES_MAX and a 0 */ };
+int queue_name(struct apply *a, uint64_t queue, char ret[QUEUE_NAME_BUF]) SLUICE_MUST_USE;
+
 /* An item comes back: attempts are counted; dead letter at the queue's maximum, else ready again (delayed by delay_ms). It is no longer leased
  * (cell->leased is the caller's). */
 int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,

@@ -8,24 +8,6 @@
 
 /* ---- back to the queue, or to the dead-letter queue ---- */
 
-/* The queue's name for the dead letter's annotation; empty when it is gone meanwhile. */
-static int queue_name(struct apply *a, uint64_t queue, char *buf, size_t buf_bytes)
-{
-	ProtobufCMessage *message = NULL;
-	int rc =
-		topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &message);
-
-	buf[0] = 0;
-	if (rc == SLUICE_E_NOT_FOUND)
-		return 0;
-	if (rc != 0)
-		return rc;
-	strncpy(buf, ((Sluice__QueueConfig *)message)->name, buf_bytes - 1);
-	buf[buf_bytes - 1] = 0;
-	protobuf_c_message_free_unpacked(message, NULL);
-	return 0;
-}
-
 /* A dead-letter queue that was deleted is replaced by the gateway's, which always exists. */
 static int dead_letter_target(struct apply *a, const struct queue_cell *cell, uint64_t *ret)
 {
@@ -47,13 +29,13 @@ static int to_dead_letter(struct apply *a, uint64_t queue, struct queue_cell *ce
 				      .priority = item->priority,
 				      .attempts = item->attempts,
 				      .dead_reason = reason};
-	char name[256];
+	char name[QUEUE_NAME_BUF];
 	uint8_t *copy;
 	uint64_t target, put;
 	int rc = dead_letter_target(a, cell, &target);
 
 	if (rc == 0)
-		rc = queue_name(a, queue, name, sizeof(name));
+		rc = queue_name(a, queue, name);
 	if (rc != 0)
 		return rc;
 	/* The put may move what the store lent. */

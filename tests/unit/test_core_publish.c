@@ -182,6 +182,7 @@ Test(core_publish, a_full_queue_refuses_the_whole)
 {
 	static struct world_batch batch;
 	struct frame_publish publish;
+	struct outcome out;
 	struct world world;
 
 	world_open(&world, WORLD_MEM);
@@ -191,7 +192,9 @@ Test(core_publish, a_full_queue_refuses_the_whole)
 	for (int i = 0; i < 4; i++)
 		world_batch_add(&batch, NULL, "i", 0);
 	publish = world_batch_publish(&batch, "a.x");
-	cr_assert_eq(world_apply(&world, COMMAND_PUBLISH, 0, &publish).code, SLUICE_E_QUEUE_FULL);
+	out = world_apply(&world, COMMAND_PUBLISH, 0, &publish);
+	cr_assert_eq(out.code, SLUICE_E_QUEUE_FULL);
+	cr_assert_str_eq(out.text, "queue 'q' holds 0 of at most 3", "of three that it goes to");
 	batch.used = batch.count = 0;
 	for (int i = 0; i < 4; i++)
 		world_batch_add(&batch, "a.x", "i", 0);
