@@ -149,15 +149,22 @@ static int parse(struct config *config, int argc, char **argv, int *ret_exit, ch
 
 /* ---- start ---- */
 
+/* 0 to 65535, digits only; 0 lets the kernel choose. */
+static bool port_parse(const char *text, uint16_t *ret)
+{
+	size_t digits = strspn(text, "0123456789");
+	unsigned long port = strtoul(text, NULL, 10);
+
+	*ret = (uint16_t)port;
+	return digits > 0 && digits <= 5 && text[digits] == 0 && port <= UINT16_MAX;
+}
+
 static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, size_t why_bytes)
 {
 	const char *listen = broker->config.listen, *colon = strrchr(listen, ':');
 	size_t len = colon != NULL ? (size_t)(colon - listen) : 0;
-	char *end = NULL;
-	unsigned long port = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
 
-	if (colon == NULL || len == 0 || len + 1 > sizeof(broker->host) || colon[1] == 0 || *end != 0 ||
-	    port > 65535) {
+	if (colon == NULL || len == 0 || len + 1 > sizeof(broker->host) || !port_parse(colon + 1, ret_port)) {
 		(void)snprintf(
 			why, why_bytes,
 			"listen is '%.200s'; expected ADDRESS:PORT, such as 127.0.0.1:7584 or [::1]:7584",
@@ -170,7 +177,6 @@ static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, si
 	}
 	memcpy(broker->host, listen, len);
 	broker->host[len] = 0;
-	*ret_port = (uint16_t)port;
 	if (strncmp(broker->host, "127.", 4) != 0 && strcmp(broker->host, "::1") != 0 &&
 	    !broker->config.insecure) {
 		(void)snprintf(
@@ -238,22 +244,34 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 }
 
 /* "PATH KEY=VALUE ...": split in place. */
-static size_t plugin_words(char *line, struct plugin_setting *settings)
+static int plugin_words(char *line, struct plugin_setting *settings, size_t *ret_count, char *why,
+			size_t why_bytes)
 {
 	size_t count = 0;
-	char *save = NULL;
+	char *save = NULL, *path = strtok_r(line, " ", &save);
 
-	(void)strtok_r(line, " ", &save);
-	for (char *word = strtok_r(NULL, " ", &save); word != NULL && count < PLUGIN_SETTINGS_MAX;
-	     word = strtok_r(NULL, " ", &save)) {
+	if (path == NULL) {
+		(void)snprintf(why, why_bytes, "a plugin is empty; expected PATH KEY=VALUE...");
+		return SLUICE_E_INVAL;
+	}
+	for (char *word = strtok_r(NULL, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save)) {
 		char *equals = strchr(word, '=');
 
-		if (equals == NULL)
-			continue;
+		if (equals == NULL || equals == word) {
+			(void)snprintf(why, why_bytes, "plugin %.200s: '%.100s'; expected KEY=VALUE", path,
+				       word);
+			return SLUICE_E_INVAL;
+		}
+		if (count == PLUGIN_SETTINGS_MAX) {
+			(void)snprintf(why, why_bytes, "plugin %.200s has more than %d settings", path,
+				       PLUGIN_SETTINGS_MAX);
+			return SLUICE_E_INVAL;
+		}
 		*equals = 0;
 		settings[count++] = (struct plugin_setting){word, equals + 1};
 	}
-	return count;
+	*ret_count = count;
+	return 0;
 }
 
 static const char *setting_of(const struct plugin_setting *settings, size_t count, const char *key)
@@ -269,9 +287,16 @@ static int start_listener(struct broker *broker, struct plugin *plugin, const ch
 {
 	const struct sluice_listener_ops *ops = plugin_symbol(plugin)->ops;
 	const char *text = "";
-	uint16_t port = port_text != NULL ? (uint16_t)strtoul(port_text, NULL, 10) : ops->default_port;
-	int rc = net_listen(broker->net, ops, broker->host, port, &port, &text);
+	uint16_t port = ops->default_port;
+	int rc;
 
+	if (port_text != NULL && !port_parse(port_text, &port)) {
+		(void)snprintf(why, why_bytes,
+			       "listener %s: port is '%.50s'; expected a number from 0 to 65535",
+			       plugin_symbol(plugin)->name, port_text);
+		return SLUICE_E_INVAL;
+	}
+	rc = net_listen(broker->net, ops, broker->host, port, &port, &text);
 	if (rc != 0) {
 		(void)snprintf(why, why_bytes, "listener %s: %s", plugin_symbol(plugin)->name, text);
 		return rc;
@@ -303,13 +328,15 @@ static int start_plugins(struct broker *broker, uint32_t kind, char *why, size_t
 	for (size_t i = 0; i < broker->config.plugin_count; i++) {
 		struct plugin_setting settings[PLUGIN_SETTINGS_MAX];
 		char line[CONFIG_TEXT_MAX];
-		size_t count;
+		size_t count = 0;
 		const char *as;
 		struct plugin *plugin = NULL;
 		int rc;
 
 		(void)snprintf(line, sizeof(line), "%s", broker->config.plugins[i]);
-		count = plugin_words(line, settings);
+		rc = plugin_words(line, settings, &count, why, why_bytes);
+		if (rc != 0)
+			return rc;
 		as = setting_of(settings, count, "kind");
 		if ((as != NULL && strcmp(as, "listener") == 0) != (kind == SLUICE_PLUGIN_LISTENER))
 			continue;

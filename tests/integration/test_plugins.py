@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+import tempfile
 
 import tap
 
@@ -109,10 +110,15 @@ def test_bad_lines_get_an_error_and_the_broker_stays_up():
     with_line(test)
 
 
+def start(*args):
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+        return subprocess.run([tap.program("broker/sluiced"), "--data", data, "--listen", "127.0.0.1:0", *args],
+                              capture_output=True, text=True, timeout=60)
+
+
 def refused(name, text):
     path = plugin(name)
-    broker = subprocess.run([tap.program("broker/sluiced"), "--data", os.path.join(tap.BUILD, "no-such-data"), "--listen",
-                             "127.0.0.1:0", "--plugin", f"{path} kind=listener port=0"], capture_output=True, text=True, timeout=60)
+    broker = start("--plugin", f"{path} kind=listener port=0")
     tap.check(broker.returncode != 0, f"{name} is refused")
     tap.check(path in broker.stderr and text in broker.stderr, f"the refusal names {name} and says {text!r}: {broker.stderr}")
 
@@ -135,9 +141,21 @@ def test_a_missing_symbol_is_refused():
 
 def test_a_service_is_no_listener():
     path = os.path.join(tap.BUILD, "plugins/local/local.so")
-    broker = subprocess.run([tap.program("broker/sluiced"), "--data", os.path.join(tap.BUILD, "no-such-data"), "--listen",
-                             "127.0.0.1:0", "--plugin", f"{path} kind=listener"], capture_output=True, text=True, timeout=60)
+    broker = start("--plugin", f"{path} kind=listener")
     tap.check("expected listener" in broker.stderr, f"the refusal says what was expected: {broker.stderr}")
+
+
+def test_settings_that_cannot_be_read_are_refused_by_name():
+    line = plugin("line")
+    for setting, text in [("port", "'port'; expected KEY=VALUE"), ("=1", "'=1'; expected KEY=VALUE"),
+                          ("port=abc", "port is 'abc'; expected a number from 0 to 65535"),
+                          ("port=70000", "port is '70000'; expected"), ("port=-1", "port is '-1'; expected"),
+                          (" ".join(f"k{n}=v" for n in range(33)), "more than 32 settings")]:
+        broker = start("--plugin", f"{line} kind=listener {setting}")
+        tap.equal(broker.returncode, 2, f"{setting!r} is refused")
+        tap.check(text in broker.stderr, f"the refusal says {text!r}: {broker.stderr}")
+    broker = start("--plugin", " ")
+    tap.check("expected PATH KEY=VALUE" in broker.stderr, f"an empty plugin is refused: {broker.stderr}")
 
 
 def test_the_local_scheduler_is_the_same_inside_and_outside():
@@ -145,7 +163,6 @@ def test_the_local_scheduler_is_the_same_inside_and_outside():
     if not os.path.exists(local):
         tap.skip("local.so is not built")
     for inside in (True, False):
-        import tempfile
         with tempfile.TemporaryDirectory() as spool:
             args = ["--plugin", f"{local} spool={spool}"] if inside else []
             data = tempfile.mkdtemp(prefix="sluice-test-")
