@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """sluice-floor as a program: results in both forms, clear refusals, and nothing left behind.
 
 Usage: check_floor.py PATH_OF_SLUICE_FLOOR

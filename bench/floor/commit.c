@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * Family commit: the price of a commit, of each scattered page that it writes, and of each tree.
  *
  * LMDB writes every dirty page with its own write when pages are not neighbours, so a commit costs a

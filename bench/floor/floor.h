@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * sluice-floor: what bare LMDB costs, before anything of Sluice is on top of it.
  *
  * Shared by the harness (main.c, options.c, report.c, store.c) and the families of scenarios (commit.c,

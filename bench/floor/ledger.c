@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * Family ledger: events of jobs, in two layouts, and the map from names to numbers.
  *
  * split: a live record of 90 bytes per active job, rewritten by each event; a history record of 60 bytes

@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * sluice-floor: runs each chosen scenario on a fresh and on an aged store and reports medians.
  *
  * This file owns the order of the run, the scratch directory and the small helpers; the families own

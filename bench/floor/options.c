@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * Command line of sluice-floor: one table of numbers with bounds, and the rest by hand.
  */
 #include "floor.h"

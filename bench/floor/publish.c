@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * Family publish: events of 100 bytes appended to a log, as one record each or as segments of many.
  *
  * A record costs a key, a node header and a search; a segment costs one of each for all its events, but

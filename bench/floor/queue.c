@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * Family queue: put + claim + ack of items in key order, in two layouts.
  *
  * fifo: the item table, one hot cell (head, tail, counts) written once a transaction, and one grant

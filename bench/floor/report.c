@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * The results: a table for people and JSON for programs. Medians, because one slow fsync of a shared
  * disk says nothing about a layout. Beside each stands what a minimal commit cost at that moment, because
  * somebody else's writes can slow a whole minute: rows are comparable only where that is alike.

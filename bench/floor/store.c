@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * The stores that the scenarios run on: fresh, or a copy of one that was aged once.
  *
  * Ageing leaves the free list as months of use would: free pages in short runs all over the file. Two

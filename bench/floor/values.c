@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * Family values: values of many sizes in FIFO order, whole or split in pages, and what they do to the file.
  *
  * A value of more than about 2,000 bytes lies on a contiguous run of overflow pages, which LMDB must find

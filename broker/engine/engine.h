@@ -2,7 +2,7 @@
  *
  * The engine: takes what waits in its inbox, applies it in one write transaction, commits with full sync, releases the effects,
  * repeats. It owns the write side of the store, admission, the consumers' credit, the sessions' heartbeats and the clock of the
- * batches. Nothing is said before it is safe: effects leave through engine_release only, after store_commit returned 0.
+ * batches. Nothing is said before it is safe: effects leave through batch.c alone, after store_commit returned 0.
  *
  * Sinks are the I/O threads (or the simulator). Everything that a sink hands in carries a tag of the sink's own; answers come back with it.
  *

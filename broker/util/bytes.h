@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * Big-endian integers in byte buffers, at any alignment.
  *
  * Keys are compared as bytes by the store, so every integer in a key is big-endian: byte order is then number order.

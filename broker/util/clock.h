@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * The one place of the broker that reads a clock.
  *
  * Time is an input to the rules: broker/core must not include this (the include check refuses it); the engine reads

@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * CRC-32C through ISA-L, which picks the fastest instructions that the machine has.
  *
  * ISA-L's crc32_iscsi() neither inverts its initial value nor its result, and takes its length as an int. The usual

@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * CRC-32C (Castagnoli), the checksum of every record on disk and every frame that carries one.
  *
  * Pure functions: no state, no allocation, any thread, never block; allowed in broker/core.

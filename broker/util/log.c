@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * Formats log lines and writes each with one system call.
  *
  * The settings are three atomics, not a lock: a line that races with log_configure() may use the new format at the old

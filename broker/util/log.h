@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: Apache-2.0
+ *
  * The broker's log: one line per fact, logfmt or JSON.
  *
  * A line is a time, a level, a stable message id (what a person searches for and an alert matches on: once released
