@@ -64,7 +64,7 @@ static size_t bin_size(uint16_t type, const void *body)
 {
 	switch (type) {
 	case COMMAND_TICK:
-		return 4;
+		return 4 + ((const struct cmd_tick *)body)->put_off.len;
 	case COMMAND_SESSION_OPEN: {
 		const struct cmd_session_open *open = body;
 
@@ -123,11 +123,17 @@ static void ack_encode(uint8_t *at, const struct cmd_ack *ack)
 	(void)put_bytes(at, ack->reason.data, ack->reason.len);
 }
 
+static void tick_encode(uint8_t *at, const struct cmd_tick *tick)
+{
+	put_be32(at, tick->work_max);
+	(void)put_bytes(at + 4, tick->put_off.data, tick->put_off.len);
+}
+
 static void bin_encode(uint8_t *at, uint16_t type, const void *body)
 {
 	switch (type) {
 	case COMMAND_TICK:
-		put_be32(at, ((const struct cmd_tick *)body)->work_max);
+		tick_encode(at, body);
 		break;
 	case COMMAND_SESSION_OPEN:
 		session_open_encode(at, body);
@@ -227,9 +233,10 @@ static int bin_decode(struct owned *owned, size_t len, const char **ret_why)
 	owned->command.body = &owned->body;
 	switch (owned->command.type) {
 	case COMMAND_TICK:
-		if (len != 4)
-			return bad(ret_why, SLUICE_E_PROTOCOL, "tick: body is not 4 bytes");
+		if (len != 4 && len != 4 + TIMER_KEY_BYTES)
+			return bad(ret_why, SLUICE_E_PROTOCOL, "tick: body is not 4 or 33 bytes");
 		owned->body.tick.work_max = get_be32(at);
+		owned->body.tick.put_off = (struct sluice_slice){at + 4, len - 4};
 		return 0;
 	case COMMAND_SESSION_OPEN:
 		return session_open_decode(at, len, &owned->body.session_open, ret_why);

@@ -21,8 +21,11 @@ enum command_type {
 
 enum headroom { HEADROOM_PUBLISH, HEADROOM_REPORT, HEADROOM_ALWAYS };
 
+enum { TIMER_KEY_BYTES = 4 + 8 + 1 + 8 + 8 };
 struct cmd_tick {
 	uint32_t work_max; /* records to touch at most */
+	/* Key of a timer to set TIMER_PUT_OFF_MS from now instead of firing it (it met a damaged record), of TIMER_KEY_BYTES; empty: none. */
+	struct sluice_slice put_off;
 };
 struct cmd_session_open {
 	struct sluice_slice name;   /* may be empty */

@@ -216,6 +216,7 @@ void core_batch_abort(struct core *core)
 {
 	pending_drop(core);
 	core->grown_count = 0;
+	core->fires = false;
 	machine_cache_drop(core->machines);
 	router_cache_drop(core->routers);
 }

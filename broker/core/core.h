@@ -46,6 +46,10 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 int core_batch_end(struct core *core, struct store_txn *txn, struct effects *effects) SLUICE_MUST_USE;
 void core_batch_abort(struct core *core);
 
+/* After a TICK that failed, and before the next command: the key of the timer whose work failed, for cmd_tick.put_off; empty when it was
+ * no timer's. Borrowed from core. */
+struct sluice_slice core_tick_timer(const struct core *core);
+
 /* Earliest due time on the monotone clock over all gateways; UINT64_MAX when there is none. */
 int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_mono_ms) SLUICE_MUST_USE;
 

@@ -42,6 +42,8 @@ struct core {
 	struct router_cache *routers;
 	struct effects *bootstrap_effects; /* of core_bootstrap and core_boot: nobody hears them */
 	struct pending_log pending[PENDING_LOGS_MAX];
+	uint8_t firing[TIMER_KEY_BYTES]; /* the timer that is being fired, or failed */
+	bool fires;
 	struct grown_log *grown; /* logs that grew in this batch; may have doubles */
 	size_t grown_count, grown_capacity;
 	struct scratch envelope; /* one re-encoded event */

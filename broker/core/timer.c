@@ -4,10 +4,13 @@
  * record and does nothing when the reason is gone. One TICK does at most work_max records of work over all
  * gateways; what is left stays due, so the engine ticks again at once. Gateways take turns: a tick that ran
  * out of work says where the next begins.
+ *
+ * A timer whose work meets a damaged record would hold up all others for ever: the engine undoes the batch, asks core_tick_timer which one it
+ * was, and has it put off. A timer's key is all that it says, so one whose own record is damaged fires like any other.
  */
 #include "broker/core/core_internal.h"
 
-enum { TIMER_KEY_BYTES = 4 + 8 + 1 + 8 + 8, DUE_AT_ONCE = 64 };
+enum { DUE_AT_ONCE = 64, TIMER_PUT_OFF_MS = 60000 };
 
 struct due_timer {
 	uint8_t key[TIMER_KEY_BYTES];
@@ -43,11 +46,20 @@ static timer_fire_fn fire_function(uint8_t kind)
 	}
 }
 
+static int timer_next(struct store_scan *scan, struct sluice_slice *ret_key)
+{
+	struct sluice_slice value, key = {NULL, 0};
+	int rc = store_scan_next(scan, &key, &value);
+
+	*ret_key = key;
+	return rc == SLUICE_E_CORRUPT && key.len == TIMER_KEY_BYTES ? 0 : rc;
+}
+
 /* Copies the keys of up to max due timers: a fire function writes the table, so no scan may be open then. */
 static int due_collect(struct apply *a, struct due_timer *ret, size_t max, size_t *ret_count)
 {
 	struct store_scan *scan;
-	struct sluice_slice found, value;
+	struct sluice_slice found;
 	struct key key;
 	size_t count = 0;
 	int rc;
@@ -56,7 +68,7 @@ static int due_collect(struct apply *a, struct due_timer *ret, size_t max, size_
 	rc = store_scan_begin(a->txn, STORE_TIMER, key_slice(&key), &scan);
 	if (rc != 0)
 		return rc;
-	while (count < max && (rc = store_scan_next(scan, &found, &value)) == 0) {
+	while (count < max && (rc = timer_next(scan, &found)) == 0) {
 		if (found.len != TIMER_KEY_BYTES) {
 			rc = SLUICE_E_CORRUPT;
 			break;
@@ -75,14 +87,18 @@ static int timer_fire(struct apply *a, const struct due_timer *timer, uint32_t *
 {
 	timer_fire_fn fire = fire_function(timer->key[12]);
 	uint32_t before = *io_work;
-	int rc = store_del(a->txn, STORE_TIMER, (struct sluice_slice){timer->key, TIMER_KEY_BYTES});
+	int rc;
 
+	memcpy(a->core->firing, timer->key, TIMER_KEY_BYTES);
+	a->core->fires = true;
+	rc = store_del(a->txn, STORE_TIMER, (struct sluice_slice){timer->key, TIMER_KEY_BYTES});
 	if (rc == 0)
 		rc = fire == NULL ? SLUICE_E_CORRUPT
 				  : fire(a, get_be64(timer->key + 13), get_be64(timer->key + 21), io_work);
 	/* A timer without work of its own costs one, so that a tick always ends. */
 	if (*io_work >= before)
 		*io_work = before - 1;
+	a->core->fires = rc != 0;
 	return rc;
 }
 
@@ -110,6 +126,22 @@ static int gateway_tick(struct apply *a, uint32_t *io_work)
 	return 0;
 }
 
+struct sluice_slice core_tick_timer(const struct core *core)
+{
+	return (struct sluice_slice){core->firing, core->fires ? TIMER_KEY_BYTES : 0};
+}
+
+static int put_off(struct apply *a, struct sluice_slice timer)
+{
+	const uint8_t *key = timer.data;
+	int rc = store_del(a->txn, STORE_TIMER, timer);
+
+	a->gateway = get_be32(key);
+	return rc != 0 ? rc
+		       : timer_set(a, a->mono_ms + TIMER_PUT_OFF_MS, (enum timer_kind)key[12],
+				   get_be64(key + 13), get_be64(key + 21));
+}
+
 int tick_apply(struct apply *a, const struct cmd_tick *m, struct outcome *out)
 {
 	uint32_t work = m->work_max;
@@ -117,6 +149,11 @@ int tick_apply(struct apply *a, const struct cmd_tick *m, struct outcome *out)
 	struct apply root = *a;
 	int rc;
 
+	if (m->put_off.len == TIMER_KEY_BYTES) {
+		rc = put_off(&root, m->put_off);
+		if (rc != 0)
+			return rc;
+	}
 	root.gateway = 0;
 	rc = counter_get(a->txn, 0, COUNTER_GATEWAY, &gateways);
 	if (rc == 0)
@@ -142,14 +179,14 @@ int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_m
 
 	for (uint64_t gateway = 1; rc == 0 && gateway <= gateways; gateway++) {
 		struct store_scan *scan;
-		struct sluice_slice found, value;
+		struct sluice_slice found;
 		struct key key;
 
 		key_begin(&key, (uint32_t)gateway);
 		rc = store_scan_begin(txn, STORE_TIMER, key_slice(&key), &scan);
 		if (rc != 0)
 			return rc;
-		rc = store_scan_next(scan, &found, &value);
+		rc = timer_next(scan, &found);
 		if (rc == 0 && found.len != TIMER_KEY_BYTES)
 			rc = SLUICE_E_CORRUPT;
 		if (rc == 0 && get_be32(found.data) == gateway) {

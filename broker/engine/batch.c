@@ -5,13 +5,14 @@
  *
  * A batch that fails before its commit is aborted and run again with what made it fail refused:
  *   NO_SPACE  publishes are refused (then reports); what frees room still goes. If that fails too, the engine stops.
- *   CORRUPT   the command that met the damaged record is refused with it; the rest goes on.
+ *   CORRUPT   the command that met the damaged record is refused with it, a timer is put off; the rest goes on.
  *   anything else, and a commit that failed with I/O: stop. Its outcome is unknown, so nobody is answered.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "broker/engine/engine_internal.h"
+#include "broker/util/bytes.h"
 #include "broker/util/log.h"
 
 /* Claims of one batch; the rest is served by the next. */
@@ -75,6 +76,7 @@ static int origin_add(struct batch *batch, struct engine_sink *sink, uint64_t ta
 struct trouble {
 	struct submission *submission; /* NULL: a TICK or CLAIM */
 	bool tick;
+	struct sluice_slice timer; /* of the TICK */
 	struct consumer_key claimer;
 };
 
@@ -103,7 +105,8 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch_clock clock,
 		      struct trouble *trouble)
 {
-	struct cmd_tick tick = {.work_max = engine->config.tick_work_max};
+	struct cmd_tick tick = {.work_max = engine->put_off_bytes > 0 ? 0 : engine->config.tick_work_max,
+				.put_off = {engine->put_off, engine->put_off_bytes}};
 	struct command command = {.type = COMMAND_TICK, .body = &tick};
 	int rc;
 
@@ -113,8 +116,8 @@ static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch
 	rc = origin_add(&engine->batch, NULL, 0, ORIGIN_NONE);
 	if (rc == 0)
 		rc = core_apply(engine->core, txn, &command, engine->batch.release->effects);
-	if (rc == 0)
-		trouble->tick = false;
+	trouble->tick = rc != 0;
+	trouble->timer = core_tick_timer(engine->core);
 	return rc;
 }
 
@@ -323,7 +326,19 @@ static bool refuse_for(struct engine *engine, int rc, const struct trouble *trou
 			trouble->submission->forced_code = rc;
 			return true;
 		}
+		if (trouble->tick && trouble->timer.len == sizeof(engine->put_off)) {
+			memcpy(engine->put_off, trouble->timer.data, sizeof(engine->put_off));
+			engine->put_off_bytes = sizeof(engine->put_off);
+			log_line(LOG_LEVEL_ERROR,
+				 log_id("engine.put_off", "the timer that met it is tried again in a minute"),
+				 log_u64("gateway", get_be32(engine->put_off)),
+				 log_u64("kind", engine->put_off[12]),
+				 log_u64("of", get_be64(engine->put_off + 13)),
+				 log_u64("sub", get_be64(engine->put_off + 21)));
+			return true;
+		}
 		if (trouble->tick) {
+			engine->put_off_bytes = 0;
 			engine->tick_hold_ms = clock.mono_ms + 60000;
 			return true;
 		}
@@ -404,6 +419,7 @@ int batch_run(struct engine *engine, struct batch_clock clock)
 		engine->batch.release = NULL;
 		return rc;
 	}
+	engine->put_off_bytes = 0;
 	engine->sequence++;
 	atomic_fetch_add(&engine->commits, 1);
 	atomic_fetch_add(&engine->commands, engine->batch.count + engine->batch.commands);

@@ -127,7 +127,10 @@ struct engine {
 	_Atomic int64_t mono_offset_ms;
 	uint64_t mono_last_ms;
 	uint64_t next_deadline_ms; /* of core's timers */
-	uint64_t tick_hold_ms;	   /* no TICK before: it failed on a damaged record */
+	uint64_t
+		tick_hold_ms; /* no TICK before: it failed on a damaged record, and of no timer that could be put off */
+	uint8_t put_off[TIMER_KEY_BYTES]; /* timer that the next TICK puts off, and does nothing else */
+	size_t put_off_bytes;
 	uint64_t sequence;
 	_Atomic uint64_t committing; /* sequence of the last batch whose commit was begun */
 	_Atomic uint64_t commits, commands, aborted;

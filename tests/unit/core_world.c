@@ -295,7 +295,7 @@ void world_wait(struct world *world, uint64_t ms)
 
 size_t world_ticks(struct world *world, uint32_t work_max)
 {
-	struct cmd_tick tick = {work_max};
+	struct cmd_tick tick = {.work_max = work_max};
 
 	for (size_t n = 0; n < 100000; n++) {
 		struct store_txn *txn;

@@ -103,7 +103,7 @@ static ProtobufCMessage *filled(const ProtobufCMessageDescriptor *descriptor, in
 
 Test(core_command, every_command_round_trips)
 {
-	struct cmd_tick tick = {77};
+	struct cmd_tick tick = {77, text("a key of twenty-nine bytes...")};
 	struct cmd_session_open open = {text("name"), text("client 1.0"), 30000, "0123456789abcde"};
 	struct cmd_session_expire expire = {UINT64_MAX};
 	struct cmd_claim claim = {1, 2, 3, CLAIM_RESUME};

@@ -303,7 +303,7 @@ Test(core_gateway, names_live_in_one)
 
 Test(core_gateway, ticks_take_turns)
 {
-	struct cmd_tick tick = {5};
+	struct cmd_tick tick = {.work_max = 5};
 	struct world world;
 	size_t left[2];
 

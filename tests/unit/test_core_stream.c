@@ -284,7 +284,7 @@ Test(core_stream, retention_by_age)
 
 Test(core_stream, retention_is_bounded_per_tick)
 {
-	struct cmd_tick tick = {10};
+	struct cmd_tick tick = {.work_max = 10};
 	struct world world;
 
 	world_open(&world, WORLD_MEM);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/apply.h"
 #include "broker/engine/engine.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -349,6 +350,69 @@ Test(engine, a_publish_as_large_as_a_batch_does_not_wait_for_the_control_lane_to
 	cr_expect_eq(
 		rig.replies, 2,
 		"control commands that keep coming would hold it, and all publishes behind it, for ever");
+	rig_close(&rig);
+}
+
+/* A delayed item whose record cannot be read, due at once. */
+static void damage(struct rig *rig, uint64_t queue, uint64_t seq)
+{
+	struct store_txn *txn = NULL;
+	struct key key;
+
+	cr_assert_eq(store_begin(rig->store, &txn), 0);
+	key_two(&key, 1, queue, seq);
+	cr_assert_eq(store_put(txn, STORE_ITEM, key_slice(&key), (struct sluice_slice){"?", 1}), 0);
+	key_timer(&key, 1, 1, TIMER_ITEM_DUE, queue, seq);
+	cr_assert_eq(store_put(txn, STORE_TIMER, key_slice(&key), (struct sluice_slice){NULL, 0}), 0);
+	cr_assert_eq(store_commit(txn), 0);
+}
+
+/* Of delayed items, from now to in_ms. */
+static size_t timers_due(struct rig *rig, uint64_t in_ms)
+{
+	struct batch_clock now;
+	struct store_txn *txn = NULL;
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	struct key key;
+	size_t count = 0;
+
+	cr_assert_eq(store_begin_read(rig->store, &txn), 0);
+	cr_assert_eq(core_clock_read(txn, &now), 0);
+	key_begin(&key, 1);
+	cr_assert_eq(store_scan_begin(txn, STORE_TIMER, key_slice(&key), &scan), 0);
+	while (store_scan_next(scan, &found, &value) == 0)
+		count += ((const uint8_t *)found.data)[12] == TIMER_ITEM_DUE &&
+			 get_be64((const uint8_t *)found.data + 4) <= now.mono_ms + in_ms;
+	store_scan_end(scan);
+	store_abort(txn);
+	return count;
+}
+
+Test(engine, timers_that_meet_damaged_records_are_put_off_and_the_others_fire, .timeout = 10)
+{
+	struct rig rig;
+	uint64_t session;
+
+	rig_open(&rig, false);
+	session = session_open(&rig);
+	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 1), 0);
+	consume(&rig, session, 2);
+	cr_assert_eq(put(&rig, 10), 0);
+	step(&rig);
+	cr_assert_eq(rig.items, 1);
+	for (uint64_t seq = 1000; seq < 1010; seq++)
+		damage(&rig, dead_letter(&rig), seq);
+	rig.now.mono_ms += 60000;
+	step(&rig);
+	cr_expect_eq(rig.failed, 0);
+	cr_expect_eq(rig.items, 2, "the lease that ran out is nothing of theirs");
+	cr_expect_eq(timers_due(&rig, 0), 0);
+	cr_expect_eq(timers_due(&rig, 60000), 10, "ten put off");
+	rig.now.mono_ms += 60000;
+	step(&rig);
+	cr_expect_eq(rig.failed, 0, "they are tried again, and put off again");
+	cr_expect_eq(timers_due(&rig, 0), 0);
 	rig_close(&rig);
 }
 

@@ -407,7 +407,7 @@ Test(queue, a_restart_gives_timed_leases_one_full_timeout)
 Test(queue, a_lease_made_shorter_behind_the_walk_that_expires_others_expires_in_time)
 {
 	uint64_t session = world_session(&world, NULL);
-	struct cmd_tick tick = {4};
+	struct cmd_tick tick = {.work_max = 4};
 	uint64_t token;
 
 	put("work", 21);
