@@ -68,6 +68,9 @@ int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq,
 int queue_item_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t seq,
 		   struct queue_item *ret) SLUICE_MUST_USE;
 int queue_item_del(struct apply *a, uint64_t queue, uint64_t seq) SLUICE_MUST_USE;
+/* The same for one that was purged: a damaged one goes too, though what it counted in io_cell->bytes stays. */
+int queue_item_drop(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
+		    uint64_t seq) SLUICE_MUST_USE;
 uint64_t queue_item_bytes(const struct queue_item *item);
 
 enum grant_kind { GRANT_TIMED = 0, GRANT_SESSION = 1 };

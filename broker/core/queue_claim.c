@@ -68,11 +68,7 @@ static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *c
 		if (value.len != 4)
 			rc = SLUICE_E_CORRUPT;
 		else if (get_be32(value.data) != cell->purge_generation) {
-			rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
-			if (rc == 0)
-				cell->bytes -= queue_item_bytes(&item);
-			if (rc == 0)
-				rc = queue_item_del(a, queue, seq);
+			rc = queue_item_drop(a, queue, cell, seq);
 			if (rc == 0)
 				rc = store_scan_del(scan);
 			dropped++;

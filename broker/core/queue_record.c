@@ -141,6 +141,16 @@ int queue_item_del(struct apply *a, uint64_t queue, uint64_t seq)
 	return store_del(a->txn, STORE_ITEM, key_slice(&key));
 }
 
+int queue_item_drop(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq)
+{
+	struct queue_item item;
+	int rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
+
+	if (rc == 0)
+		io_cell->bytes -= queue_item_bytes(&item);
+	return rc == 0 || rc == SLUICE_E_CORRUPT ? queue_item_del(a, queue, seq) : rc;
+}
+
 uint64_t queue_item_bytes(const struct queue_item *item)
 {
 	return QUEUE_ITEM_FIXED_BYTES + item->body.len;

@@ -1,11 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The slow half of purge and delete: bounded work per TICK. What was marked is never seen by a claim meanwhile. */
+ * The slow half of purge and delete: bounded work per TICK. What was marked is never seen by a claim meanwhile. A damaged record goes like any
+ * other: that is how people get rid of it. */
 #include "broker/core/queue.h"
 
 static bool key_of_queue(struct sluice_slice key, uint32_t gateway, uint64_t queue)
 {
 	return key.len >= 12 && get_be32(key.data) == gateway &&
 	       get_be64((const uint8_t *)key.data + 4) == queue;
+}
+
+/* The next record of the queue, damaged ones too; NOT_FOUND behind the last. */
+static int next_of_queue(struct store_scan *scan, uint32_t gateway, uint64_t queue,
+			 struct sluice_slice *ret_key, struct sluice_slice *ret_value, bool *ret_damaged)
+{
+	struct sluice_slice key = {NULL, 0};
+	int rc = store_scan_next(scan, &key, ret_value);
+
+	*ret_key = key;
+	*ret_damaged = rc == SLUICE_E_CORRUPT && key.len > 0;
+	if (rc != 0 && !*ret_damaged)
+		return rc;
+	return key_of_queue(key, gateway, queue) ? 0 : SLUICE_E_NOT_FOUND;
 }
 
 /* Deletes records of a table whose key starts with (gateway, queue). Returns 1 when none is left, 0 when the work is spent. */
@@ -21,16 +36,14 @@ static int drop_table(struct apply *a, enum store_table table, uint64_t queue, u
 	rc = store_scan_begin(a->txn, table, key_slice(&key), &scan);
 	while (rc == 0 && *io_work > 0) {
 		uint64_t token;
+		bool damaged;
 
-		rc = store_scan_next(scan, &found, &value);
-		if (rc == 0 && !key_of_queue(found, a->gateway, queue))
-			rc = SLUICE_E_NOT_FOUND;
+		rc = next_of_queue(scan, a->gateway, queue, &found, &value, &damaged);
 		if (rc != 0)
 			break;
-		if (table == STORE_GRANT) {
+		if (table == STORE_GRANT && !damaged) {
 			token = get_be64((const uint8_t *)found.data + 12);
-			rc = grant_decode(value, &grant);
-			if (rc == 0 && grant.kind == GRANT_SESSION)
+			if (grant_decode(value, &grant) == 0 && grant.kind == GRANT_SESSION)
 				rc = session_disown(a, grant.session, OWNED_GRANT, token);
 			if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
 				break;
@@ -67,7 +80,6 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 {
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
-	struct queue_item item;
 	struct key key;
 	int rc;
 
@@ -93,11 +105,7 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 				   (uint64_t)((const uint8_t *)found.data)[12] << 48 | (seq + 1);
 		if (get_be32(value.data) == cell->purge_generation)
 			continue;
-		rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
-		if (rc == 0) {
-			cell->bytes -= queue_item_bytes(&item);
-			rc = queue_item_del(a, queue, seq);
-		}
+		rc = queue_item_drop(a, queue, cell, seq);
 		if (rc == 0)
 			rc = store_scan_del(scan);
 	}
@@ -119,22 +127,21 @@ static int sweep_purged_items(struct apply *a, uint64_t queue, struct queue_cell
 	rc = store_scan_begin(a->txn, STORE_ITEM, key_slice(&key), &scan);
 	while (rc == 0 && *io_work > 0) {
 		uint64_t seq;
+		bool damaged;
 
-		rc = store_scan_next(scan, &found, &value);
-		if (rc == 0 && (!key_of_queue(found, a->gateway, queue) ||
-				get_be64((const uint8_t *)found.data + 12) >= cell->sweep_to))
+		rc = next_of_queue(scan, a->gateway, queue, &found, &value, &damaged);
+		if (rc == 0 && get_be64((const uint8_t *)found.data + 12) >= cell->sweep_to)
 			rc = SLUICE_E_NOT_FOUND;
 		if (rc != 0)
 			break;
 		seq = get_be64((const uint8_t *)found.data + 12);
-		rc = queue_item_decode(value, &item);
-		if (rc != 0)
-			break;
+		damaged = damaged || queue_item_decode(value, &item) != 0;
 		(*io_work)--;
 		cell->sweep_from = seq + 1;
-		if (item.flags & (ITEM_DELAYED | ITEM_OVERTAKEN))
+		if (!damaged && item.flags & (ITEM_DELAYED | ITEM_OVERTAKEN))
 			continue;
-		cell->bytes -= queue_item_bytes(&item);
+		if (!damaged)
+			cell->bytes -= queue_item_bytes(&item);
 		rc = store_scan_del(scan);
 	}
 	if (scan != NULL)

@@ -388,6 +388,35 @@ Test(queue, a_deleted_queue_is_swept_and_refuses)
 	cr_expect_eq(world_apply(&world, COMMAND_QUEUE_DELETE, 0, &delete).code, SLUICE_E_IN_USE);
 }
 
+/* What a bad disk does, behind the world's back: the record is there and cannot be read. */
+static void damage(enum store_table table, uint64_t queue, uint64_t sub)
+{
+	struct store_txn *txn;
+	struct key key;
+
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	key_two(&key, world.gateway, queue, sub);
+	cr_assert_eq(store_put(txn, table, key_slice(&key), (struct sluice_slice){"?", 1}), 0);
+	cr_assert_eq(store_commit(txn), 0);
+}
+
+Test(queue, a_deleted_queue_goes_with_its_damaged_records)
+{
+	uint64_t session = world_session(&world, NULL), id = queue_id("work"), token;
+	Sluice__QueueDelete delete = SLUICE__QUEUE_DELETE__INIT;
+
+	delete.name = (char *)"work";
+	put("work", 20);
+	token = claim(session, "work", 5, 0, 0).index;
+	damage(STORE_ITEM, id, 3);
+	damage(STORE_ITEM, id, 20);
+	damage(STORE_GRANT, id, token);
+	world_must(&world, COMMAND_QUEUE_DELETE, 0, &delete);
+	world_ticks(&world, 50);
+	cr_expect_eq(world_records(&world, STORE_ITEM), 0);
+	cr_expect_eq(world_records(&world, STORE_GRANT), 0);
+}
+
 Test(queue, a_restart_gives_timed_leases_one_full_timeout)
 {
 	uint64_t session = world_session(&world, NULL);
