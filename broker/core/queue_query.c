@@ -184,6 +184,27 @@ static int peek_row(struct peek *peek, uint64_t seq, const struct queue_item *it
 	return 0;
 }
 
+/* By a purge whose sweep is not through yet. */
+static int is_purged(struct peek *peek, uint64_t seq, const struct queue_item *item, bool *ret)
+{
+	const struct queue_cell *cell = &peek->cell;
+	struct sluice_slice value;
+	struct key key;
+	int rc;
+
+	*ret = cell->sweep_from != cell->sweep_to && !(item->flags & (ITEM_DELAYED | ITEM_OVERTAKEN)) &&
+	       seq >= cell->sweep_from && seq < cell->sweep_to;
+	if (*ret || cell->sweep_from == cell->sweep_to || item->flags & ITEM_DELAYED)
+		return 0;
+	key_ready(&key, peek->q->gateway, peek->queue, cell->priority ? item->priority : 0, 0, seq);
+	rc = store_get(peek->q->txn, STORE_READY, key_slice(&key), &value);
+	if (rc == 0 && value.len != 4)
+		return SLUICE_E_CORRUPT;
+	if (rc == 0)
+		*ret = get_be32(value.data) != cell->purge_generation;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
 static int peek_walk(struct peek *peek, const Sluice__QueuePeek *m, uint32_t max)
 {
 	struct store_scan *scan = NULL;
@@ -196,6 +217,7 @@ static int peek_walk(struct peek *peek, const Sluice__QueuePeek *m, uint32_t max
 	rc = store_scan_begin(peek->q->txn, STORE_ITEM, key_slice(&key), &scan);
 	for (uint32_t looked = 0; rc == 0; looked++) {
 		uint64_t seq;
+		bool purged;
 
 		rc = store_scan_next(scan, &found, &value);
 		if (rc != 0 || found.len != 20 || memcmp(found.data, key.bytes, 12) != 0)
@@ -205,11 +227,10 @@ static int peek_walk(struct peek *peek, const Sluice__QueuePeek *m, uint32_t max
 			break;
 		}
 		seq = get_be64((const uint8_t *)found.data + 12);
-		/* Purged, and not yet swept. */
-		if (seq >= peek->cell.sweep_from && seq < peek->cell.sweep_to)
-			continue;
 		rc = queue_item_decode(value, &item);
 		if (rc == 0)
+			rc = is_purged(peek, seq, &item, &purged);
+		if (rc == 0 && !purged)
 			rc = peek_row(peek, seq, &item, m->state);
 	}
 	if (scan != NULL)

@@ -366,6 +366,38 @@ Test(queue, what_matures_during_a_purge_is_not_swept)
 	cr_expect_eq(world_apply(&world, COMMAND_CLAIM, session, &m).count, 1);
 }
 
+static size_t peeked(const char *state)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QueuePeek peek = SLUICE__QUEUE_PEEK__INIT;
+
+	peek.name = (char *)"work";
+	peek.state = (char *)(uintptr_t)state;
+	request.op_case = SLUICE__REQUEST__OP_QUEUE_PEEK;
+	request.queue_peek = &peek;
+	return world_query(&world, &request)->n_items;
+}
+
+Test(queue, peek_shows_what_a_purge_left_before_its_sweep_is_through)
+{
+	uint64_t session = world_session(&world, NULL), token;
+	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
+
+	purge.name = (char *)"work";
+	put("work", 6);
+	/* 1 and 2 come back as exceptions, 3 is delayed, 4 leased, 5 and 6 wait in order. */
+	token = claim(session, "work", 4, 0, 0).index;
+	cr_assert_eq(ack(session, "work", token, ACK_NACK, 0, 1, 2).count, 2);
+	cr_assert_eq(ack(session, "work", token, ACK_NACK, 5000, 3, 1).count, 1);
+	cr_assert_eq(peeked("ready"), 4);
+	world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
+	cr_expect_eq(peeked("ready"), 0);
+	cr_expect_eq(peeked("delayed"), 1);
+	cr_expect_eq(peeked("leased"), 1);
+	world_ticks(&world, 100);
+	cr_expect_eq(peeked(""), 2);
+}
+
 Test(queue, a_deleted_queue_is_swept_and_refuses)
 {
 	uint64_t session = world_session(&world, NULL), id = queue_id("work");
