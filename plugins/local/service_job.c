@@ -191,7 +191,7 @@ static void report_end(struct job *job, const struct attempt_view *view)
 	window_pause(job, WINDOW_RECORD, "record");
 	switch (view->end) {
 	case END_EXIT:
-		(void)snprintf(evidence, sizeof(evidence), "exit code %d%s", view->value,
+		(void)snprintf(evidence, sizeof(evidence), "its process ended%s",
 			       view->cancelled ? ", cancel was asked for" : "");
 		report_final(job,
 			     view->value == 0  ? "COMPLETE"
