@@ -154,8 +154,9 @@ int session_check(struct apply *a, uint64_t session,
 int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id,
 		uint64_t sub) SLUICE_MUST_USE;
 int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id) SLUICE_MUST_USE;
-/* Calls each owned entry of a session, at most max; each may disown the entry it was given. Returns 0 or a failure. */
-int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint32_t max,
+/* Calls each owned entry of a session with an id from `from` on, at most max; each may disown the entry it was given. What it returns
+ * other than 0 ends the walk and is returned. */
+int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t from, uint32_t max,
 		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user),
 		       void *user) SLUICE_MUST_USE;
 /* Its name, or what its client called itself, for people; malloc'd. NOT_FOUND when it is no more. Any transaction. */
@@ -239,11 +240,18 @@ int queue_job_count(struct apply *a, uint64_t queue, int leased_delta, int orpha
 /* Leases one ready job (its entry was taken off the queue) to a->session under token a->index and appends its delivery. */
 struct job_deliveries; /* builder of JobDeliveries in the effects arena */
 int job_claim_ready(struct apply *a, uint64_t job, struct job_deliveries *deliveries) SLUICE_MUST_USE;
+/* A step of RESUME looks at so many of a session's jobs or of a queue's grants, whosever they are. */
+enum { RESUME_LOOK_MAX = 4096 };
+static inline uint32_t claim_max(const struct cmd_claim *m)
+{
+	return m->max < LIMIT_GRANT_ITEMS_MAX ? m->max : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
+}
 /* Takes over up to max orphaned jobs of a queue; redelivers what the session holds of it (CLAIM_RESUME). */
 int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,
 		      uint32_t *ret_count) SLUICE_MUST_USE;
-int job_redeliver(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,
-		  uint32_t *ret_count) SLUICE_MUST_USE;
+/* One step of it; *ret_after: the job to go on behind, 0 when there is no more. */
+int job_redeliver(struct apply *a, const struct cmd_claim *m, struct job_deliveries *deliveries,
+		  uint32_t *ret_count, uint64_t *ret_after) SLUICE_MUST_USE;
 int job_deliveries_begin(struct job_deliveries **ret) SLUICE_MUST_USE;
 /* The claim has enough bytes: stop, the rest is claimed by the next. */
 bool job_deliveries_full(const struct job_deliveries *deliveries);

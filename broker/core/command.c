@@ -60,6 +60,8 @@ const struct command_spec *command_spec(uint16_t type)
 
 /* ---- BIN bodies ---- */
 
+enum { CLAIM_BYTES = 8 + 4 + 4 + 1 + 8 + 8 };
+
 static size_t bin_size(uint16_t type, const void *body)
 {
 	switch (type) {
@@ -75,7 +77,7 @@ static size_t bin_size(uint16_t type, const void *body)
 	case COMMAND_PUBLISH:
 		return frame_publish_size(body);
 	case COMMAND_CLAIM:
-		return 8 + 4 + 4 + 1;
+		return CLAIM_BYTES;
 	case COMMAND_ACK: {
 		const struct cmd_ack *ack = body;
 
@@ -109,6 +111,8 @@ static void claim_encode(uint8_t *at, const struct cmd_claim *claim)
 	put_be32(at + 8, claim->max);
 	put_be32(at + 12, claim->lease_ms);
 	at[16] = claim->flags;
+	put_be64(at + 17, claim->resume_after);
+	put_be64(at + 25, claim->resume_until);
 }
 
 static void ack_encode(uint8_t *at, const struct cmd_ack *ack)
@@ -217,12 +221,14 @@ static int ack_decode(const uint8_t *at, size_t len, struct cmd_ack *ret, const 
 
 static int claim_decode(const uint8_t *at, size_t len, struct cmd_claim *ret, const char **ret_why)
 {
-	if (len != 17)
-		return bad(ret_why, SLUICE_E_PROTOCOL, "claim: body is not 17 bytes");
+	if (len != CLAIM_BYTES)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "claim: body is not 33 bytes");
 	*ret = (struct cmd_claim){.queue = get_be64(at),
 				  .max = get_be32(at + 8),
 				  .lease_ms = get_be32(at + 12),
-				  .flags = at[16]};
+				  .flags = at[16],
+				  .resume_after = get_be64(at + 17),
+				  .resume_until = get_be64(at + 25)};
 	return 0;
 }
 

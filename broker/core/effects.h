@@ -54,10 +54,11 @@ struct outcome {
 	uint32_t count;	     /* PUBLISHED events; ACKED/affected; CLAIMED granted; TXN: failed op (1-based) */
 	uint32_t epoch;	     /* PRODUCER */
 	uint64_t index;	     /* of the command; for a duplicate, of the first */
-	uint64_t id;	     /* SESSION, PRODUCER, SUBMITTED number */
-	uint64_t seq;	     /* PRODUCER last_seq; PUBLISHED first_seq */
-	uint64_t offset;     /* PUBLISHED: first offset or item; ~0 none */
-	char state[64];	     /* SUBMITTED, REPORTED, CANCELLED */
+	uint64_t
+		id; /* SESSION, PRODUCER, SUBMITTED number; CLAIMED by RESUME: go on behind this; 0: that was all */
+	uint64_t seq;	 /* PRODUCER last_seq; PUBLISHED first_seq */
+	uint64_t offset; /* PUBLISHED: first offset or item; ~0 none */
+	char state[64];	 /* SUBMITTED, REPORTED, CANCELLED */
 	char text[256];
 };
 

@@ -222,11 +222,15 @@ int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_
 }
 
 struct redelivery {
-	uint64_t queue;
-	uint32_t left;
+	const struct cmd_claim *m;
+	uint32_t max;
 	uint32_t count;
+	uint32_t looked_at;
+	uint64_t last; /* that was looked at */
 	struct job_deliveries *deliveries;
 };
+
+enum { REDELIVERY_ENOUGH = 1 };
 
 static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *user)
 {
@@ -234,24 +238,29 @@ static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *u
 	struct job job;
 	int err;
 
-	if (sub != r->queue || r->left == 0 || job_deliveries_full(r->deliveries))
+	if (r->count == r->max || job_deliveries_full(r->deliveries))
+		return REDELIVERY_ENOUGH;
+	r->looked_at++;
+	r->last = number;
+	if (sub != r->m->queue)
 		return 0;
 	err = job_load(a, number, &job);
-	if (err == 0)
-		err = deliver(a, &job, false, true, r->deliveries);
-	r->left--;
+	if (err != 0 || (r->m->resume_until != 0 && job.live.token > r->m->resume_until))
+		return err;
 	r->count++;
-	return err;
+	return deliver(a, &job, false, true, r->deliveries);
 }
 
-int job_redeliver(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,
-		  uint32_t *ret_count)
+int job_redeliver(struct apply *a, const struct cmd_claim *m, struct job_deliveries *deliveries,
+		  uint32_t *ret_count, uint64_t *ret_after)
 {
-	struct redelivery r = {.queue = queue, .left = max, .deliveries = deliveries};
-	int err = session_owned_each(a, a->session, OWNED_JOB, UINT32_MAX, redeliver_one, &r);
+	struct redelivery r = {.m = m, .max = claim_max(m), .deliveries = deliveries};
+	int err = session_owned_each(a, a->session, OWNED_JOB, m->resume_after + 1, RESUME_LOOK_MAX,
+				     redeliver_one, &r);
 
 	*ret_count = r.count;
-	return err;
+	*ret_after = err == REDELIVERY_ENOUGH || r.looked_at == RESUME_LOOK_MAX ? r.last : 0;
+	return err == REDELIVERY_ENOUGH ? 0 : err;
 }
 
 /* session.c removes the owned entry itself, so the lease is dropped here without disowning. */

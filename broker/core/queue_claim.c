@@ -214,7 +214,7 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 		       struct outcome *out)
 {
 	struct picked picked;
-	uint32_t max = m->max < LIMIT_GRANT_ITEMS_MAX ? m->max : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
+	uint32_t max = claim_max(m);
 	uint32_t lease_ms = m->lease_ms != 0 ? m->lease_ms : cell->lease_ms;
 	int rc;
 
@@ -243,7 +243,7 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 /* ---- resume: what the session holds already ---- */
 
 static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant,
-			   uint32_t *io_count)
+			   uint32_t *io_count, uint64_t *io_bytes)
 {
 	uint64_t seqs[1024];
 	uint32_t count = 0;
@@ -262,21 +262,25 @@ static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, cons
 		seqs[count++] = seq;
 	}
 	*io_count += count;
+	*io_bytes += bytes;
 	return deliver(a, queue, token, grant->kind == GRANT_SESSION ? 0 : grant->lease_ms, seqs, count,
 		       bytes);
 }
 
+/* One step: grants in the order of their tokens, until there is a claim's worth of items or bytes. */
 static int claim_resume(struct apply *a, const struct cmd_claim *m, struct outcome *out)
 {
+	const uint64_t until = m->resume_until != 0 ? m->resume_until : a->index;
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
 	struct queue_grant grant;
 	struct key key;
+	uint64_t bytes = 0, token;
 	int rc;
 
-	key_one(&key, a->gateway, m->queue);
+	key_two(&key, a->gateway, m->queue, m->resume_after + 1);
 	rc = store_scan_begin(a->txn, STORE_GRANT, key_slice(&key), &scan);
-	while (rc == 0) {
+	for (uint32_t looked_at = 0; rc == 0; looked_at++) {
 		const uint8_t *at;
 
 		rc = store_scan_next(scan, &found, &value);
@@ -285,9 +289,16 @@ static int claim_resume(struct apply *a, const struct cmd_claim *m, struct outco
 		at = found.data;
 		if (found.len != 20 || get_be32(at) != a->gateway || get_be64(at + 4) != m->queue)
 			break;
+		token = get_be64(at + 12);
+		if (token > until)
+			break;
+		if (looked_at == RESUME_LOOK_MAX || out->count >= claim_max(m) || bytes >= CLAIM_BYTES_MAX) {
+			out->id = token - 1;
+			break;
+		}
 		rc = grant_decode(value, &grant);
 		if (rc == 0 && grant.session == a->session)
-			rc = redeliver_grant(a, m->queue, get_be64(at + 12), &grant, &out->count);
+			rc = redeliver_grant(a, m->queue, token, &grant, &out->count, &bytes);
 	}
 	if (scan != NULL)
 		store_scan_end(scan);
@@ -365,14 +376,14 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 static int claim_jobs(struct apply *a, const struct cmd_claim *m, struct outcome *out)
 {
 	struct job_deliveries *deliveries = NULL;
-	uint32_t max = m->max < LIMIT_GRANT_ITEMS_MAX ? m->max : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
+	uint32_t max = claim_max(m);
 	uint32_t taken = 0;
 	int rc = job_deliveries_begin(&deliveries), end;
 
 	if (rc != 0)
 		return rc;
 	if (m->flags & CLAIM_RESUME) {
-		rc = job_redeliver(a, m->queue, max, deliveries, &taken);
+		rc = job_redeliver(a, m, deliveries, &taken, &out->id);
 	} else {
 		if (m->flags & CLAIM_ORPHANS)
 			rc = job_claim_orphans(a, m->queue, max, deliveries, &taken);

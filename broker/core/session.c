@@ -146,12 +146,11 @@ static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, s
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint32_t max,
+int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t from, uint32_t max,
 		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user)
 {
 	struct owned_entry entries[GATHER];
 	size_t count = GATHER;
-	uint64_t from = 0;
 
 	while (max > 0 && count == GATHER) {
 		struct key key;

@@ -147,7 +147,8 @@ static int claim_note_add(struct batch *batch, const struct consumer *consumer)
 		batch->claim_capacity = capacity;
 	}
 	batch->claims[batch->claim_count++] =
-		(struct claim_note){consumer->key, consumer->spec.credit, consumer->resume};
+		(struct claim_note){consumer->key, consumer->spec.credit, consumer->resume,
+				    consumer->resume_after, consumer->resume_until};
 	return 0;
 }
 
@@ -200,6 +201,8 @@ static void claims_undo(struct engine *engine)
 			continue;
 		consumer->spec.credit = note->credit;
 		consumer->resume = note->resume;
+		consumer->resume_after = note->resume_after;
+		consumer->resume_until = note->resume_until;
 		demand_queue_ready(&engine->demand, (uint32_t)consumer->queue->key.gateway,
 				   consumer->queue->key.queue);
 	}

@@ -181,6 +181,8 @@ struct consumer *demand_next(struct demand *demand, struct command *ret_command,
 		if (consumer->resume) {
 			ret_claim->flags |= CLAIM_RESUME;
 			ret_claim->max = (uint32_t)LIMIT_GRANT_ITEMS_MAX;
+			ret_claim->resume_after = consumer->resume_after;
+			ret_claim->resume_until = consumer->resume_until;
 		}
 		memset(ret_command, 0, sizeof(*ret_command));
 		ret_command->type = COMMAND_CLAIM;
@@ -203,7 +205,11 @@ void demand_claimed(struct demand *demand, struct consumer *consumer, const stru
 		consumer->spec.credit = 0;
 		consumer->resume = false;
 	} else if (claim->flags & CLAIM_RESUME) {
-		consumer->resume = false;
+		/* The first step's index bounds the rest: what this session is given from now on is delivered as it is given. */
+		if (consumer->resume_until == 0)
+			consumer->resume_until = outcome->index;
+		consumer->resume_after = outcome->id;
+		consumer->resume = outcome->id != 0;
 		consumer->spec.credit = got < consumer->spec.credit ? consumer->spec.credit - got : 0;
 	} else {
 		consumer->spec.credit = got < consumer->spec.credit ? consumer->spec.credit - got : 0;

@@ -16,7 +16,9 @@ struct consumer_key {
 struct consumer {
 	struct consumer_key key;
 	struct consumer_spec spec;
-	bool resume;		      /* what the session holds is to be delivered again first */
+	bool resume;	       /* what the session holds is to be delivered again first, in steps: */
+	uint64_t resume_after; /* as in cmd_claim */
+	uint64_t resume_until;
 	bool paused;		      /* its connection takes no more now; the credit stays */
 	struct consumer *prev, *next; /* of its queue, round robin */
 	struct demand_queue *queue;
@@ -105,6 +107,7 @@ struct batch {
 		struct consumer_key key;
 		uint32_t credit;
 		bool resume;
+		uint64_t resume_after, resume_until;
 	} * claims; /* credits before this batch */
 	size_t claim_count, claim_capacity;
 	uint64_t bytes;

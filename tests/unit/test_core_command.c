@@ -106,7 +106,7 @@ Test(core_command, every_command_round_trips)
 	struct cmd_tick tick = {77, text("a key of twenty-nine bytes...")};
 	struct cmd_session_open open = {text("name"), text("client 1.0"), 30000, "0123456789abcde"};
 	struct cmd_session_expire expire = {UINT64_MAX};
-	struct cmd_claim claim = {1, 2, 3, CLAIM_RESUME};
+	struct cmd_claim claim = {1, 2, 3, CLAIM_RESUME, 4, UINT64_MAX};
 	uint8_t runs[24] = {0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 2};
 	struct cmd_ack ack = {5, 6, ACK_NACK, 100, 2, runs, text("a reason")};
 	struct frame_publish publish = {.producer = 9,

@@ -162,7 +162,7 @@ Test(job_limits, quarantine_rows)
 Test(job_limits, a_claim_of_large_jobs_is_cut_and_goes_on)
 {
 	uint64_t session = world_session(&world, NULL);
-	struct cmd_claim m = {world_queue_ref(&world, "runs").id, 1000, 0, 0};
+	struct cmd_claim m = {.queue = world_queue_ref(&world, "runs").id, .max = 1000};
 	char name[16];
 	unsigned claimed = 0, claims = 0;
 

@@ -49,7 +49,7 @@ static void put(const char *queue, unsigned count)
 static struct outcome claim(uint64_t session, const char *queue, uint32_t max, uint32_t lease_ms,
 			    uint8_t flags)
 {
-	struct cmd_claim m = {queue_id(queue), max, lease_ms, flags};
+	struct cmd_claim m = {.queue = queue_id(queue), .max = max, .lease_ms = lease_ms, .flags = flags};
 
 	return world_apply(&world, COMMAND_CLAIM, session, &m);
 }
@@ -279,6 +279,65 @@ Test(queue, resume_delivers_again_what_is_held_and_grants_nothing)
 	cr_expect_eq(cell("work").ready, 1);
 }
 
+/* Redelivers in steps until there is no more; returns how many items came, and how many steps it took. */
+static unsigned resume_all(uint64_t session, unsigned *ret_steps)
+{
+	struct cmd_claim m = {.queue = queue_id("work"), .max = 1024, .flags = CLAIM_RESUME};
+	unsigned count = 0;
+
+	*ret_steps = 0;
+	do {
+		struct outcome out = world_apply(&world, COMMAND_CLAIM, session, &m);
+		size_t bytes = 0;
+
+		cr_assert_eq(out.code, 0, "%s", out.text);
+		for (size_t i = 0; i < effects_count(world.effects); i++)
+			bytes += effects_at(world.effects, i)->payload.len;
+		cr_expect_lt(bytes, 3u << 20, "a step is bounded: %zu bytes", bytes);
+		if (m.resume_until == 0)
+			m.resume_until = out.index;
+		m.resume_after = out.id;
+		count += out.count;
+		++*ret_steps;
+	} while (m.resume_after != 0);
+	return count;
+}
+
+Test(queue, resume_goes_on_in_steps_until_all_that_is_held_was_delivered)
+{
+	uint64_t session = world_session(&world, NULL), other = world_session(&world, NULL);
+	unsigned steps;
+
+	put("work", 5000);
+	for (int i = 0; i < 3; i++) {
+		cr_assert_eq(claim(session, "work", 1000, 0, 0).count, 1000);
+		cr_assert_eq(claim(other, "work", 500, 0, 0).count, 500);
+	}
+	cr_expect_eq(resume_all(session, &steps), 3000);
+	cr_expect_eq(steps, 2, "a step ends behind the grant that fills it");
+	cr_expect_eq(resume_all(other, &steps), 1500);
+}
+
+Test(queue, resume_leaves_out_what_the_session_is_given_between_its_steps)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct cmd_claim m = {.queue = queue_id("work"), .max = 10, .flags = CLAIM_RESUME};
+	struct outcome out;
+
+	put("work", 50);
+	claim(session, "work", 10, 0, 0);
+	claim(session, "work", 10, 0, 0);
+	out = world_apply(&world, COMMAND_CLAIM, session, &m);
+	cr_expect_eq(out.count, 10);
+	cr_expect_neq(out.id, 0);
+	m.resume_after = out.id;
+	m.resume_until = out.index;
+	cr_assert_eq(claim(session, "work", 10, 0, 0).count, 10, "another consumer of the session");
+	out = world_apply(&world, COMMAND_CLAIM, session, &m);
+	cr_expect_eq(out.count, 10);
+	cr_expect_eq(out.id, 0, "and nothing of the newer grant");
+}
+
 Test(queue, priority_goes_before_age)
 {
 	uint64_t session = world_session(&world, NULL);
@@ -343,7 +402,7 @@ Test(queue, what_matures_during_a_purge_is_not_swept)
 	uint64_t session = world_session(&world, NULL);
 	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
 	struct cmd_tick small = {.work_max = 1};
-	struct cmd_claim m = {queue_id("work"), 10, 0, 0};
+	struct cmd_claim m = {.queue = queue_id("work"), .max = 10};
 	Sluice__Txn txn = SLUICE__TXN__INIT;
 	Sluice__TxnOp op = SLUICE__TXN_OP__INIT, *ops[] = {&op};
 	Sluice__TxnPublish publish = SLUICE__TXN_PUBLISH__INIT;
