@@ -460,6 +460,7 @@ void sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 	sluice_delivery_view view = {.offset = notice->offset,
 				     .to_offset = notice->to_offset,
 				     .text = notice->text};
+	char text[TEXT_MAX];
 
 	switch (notice->kind) {
 	case SLUICE__NOTICE_KIND__NOTICE_CAUGHT_UP:
@@ -474,6 +475,13 @@ void sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 	case SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END:
 		if (sub != NULL)
 			end(sub, notice->code, notice->text);
+		return;
+	case SLUICE__NOTICE_KIND__NOTICE_DAMAGED:
+		(void)snprintf(text, sizeof(text), "number %llu of queue %s is damaged and not delivered: %s",
+			       (unsigned long long)notice->offset, sub != NULL ? sub->name : "",
+			       notice->text);
+		client_event(client,
+			     &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = notice->code, .text = text});
 		return;
 	case SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL:
 		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_JOB_CANCEL,

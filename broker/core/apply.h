@@ -249,8 +249,10 @@ static inline uint32_t claim_max(const struct cmd_claim *m)
 /* Takes over up to max orphaned jobs of a queue; redelivers what the session holds of it (CLAIM_RESUME). */
 int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,
 		      uint32_t *ret_count) SLUICE_MUST_USE;
-/* One step of it; *ret_after: the job to go on behind, 0 when there is no more. */
-int job_redeliver(struct apply *a, const struct cmd_claim *m, struct job_deliveries *deliveries,
+/* Tells the consumer that this CLAIM is for that an item (or a job) of the queue is damaged: store_last_error() has just named its record. */
+int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq) SLUICE_MUST_USE;
+/* One step of it, up to max jobs; damaged ones are told and left out; *ret_after: the job to go on behind, 0 when there is no more. */
+int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,
 		  uint32_t *ret_count, uint64_t *ret_after) SLUICE_MUST_USE;
 int job_deliveries_begin(struct job_deliveries **ret) SLUICE_MUST_USE;
 /* The claim has enough bytes: stop, the rest is claimed by the next. */

@@ -13,12 +13,13 @@
 #include "protocol/frame.h"
 
 enum effect_kind {
-	FX_REPLY,	/* to the sender of the command */
-	FX_GRANT,	/* to the sender of the CLAIM: items under one grant */
-	FX_JOBS,	/* to the sender of the CLAIM: jobs (protobuf JobDeliveries in payload) */
-	FX_QUEUE_READY, /* a queue has something to claim (or an orphan, for jobs) */
-	FX_LOG_GROWN,	/* a stream's log grew */
-	FX_LOG_TRIMMED, /* retention or deletion moved its first offset */
+	FX_REPLY,	 /* to the sender of the command */
+	FX_GRANT,	 /* to the sender of the CLAIM: items under one grant */
+	FX_JOBS,	 /* to the sender of the CLAIM: jobs (protobuf JobDeliveries in payload) */
+	FX_ITEM_DAMAGED, /* to the sender of the CLAIM: item seq of queue id cannot be read and is not delivered; text is the record's name */
+	FX_QUEUE_READY,	 /* a queue has something to claim (or an orphan, for jobs) */
+	FX_LOG_GROWN,	 /* a stream's log grew */
+	FX_LOG_TRIMMED,	 /* retention or deletion moved its first offset */
 	FX_STREAM_DELETED,
 	FX_QUEUE_DELETED,
 	FX_SESSION_OPENED,
@@ -75,7 +76,8 @@ struct effect {
 	uint16_t run_count; /* GRANT */
 	const struct frame_run *runs;
 	struct sluice_slice payload;   /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
-	struct sluice_slice name;      /* JOB_*: job id */
+	uint64_t seq;		       /* ITEM_DAMAGED */
+	struct sluice_slice name;      /* JOB_*: job id; ITEM_DAMAGED: text, with a NUL behind it */
 	const struct outcome *outcome; /* REPLY */
 };
 

@@ -245,16 +245,19 @@ static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *u
 	if (sub != r->m->queue)
 		return 0;
 	err = job_load(a, number, &job);
-	if (err != 0 || (r->m->resume_until != 0 && job.live.token > r->m->resume_until))
-		return err;
-	r->count++;
-	return deliver(a, &job, false, true, r->deliveries);
+	if (err == 0 && r->m->resume_until != 0 && job.live.token > r->m->resume_until)
+		return 0;
+	if (err == 0)
+		err = deliver(a, &job, false, true, r->deliveries);
+	if (err == 0)
+		r->count++;
+	return err == SLUICE_E_CORRUPT ? claim_tell_damaged(a, r->m->queue, number) : err;
 }
 
-int job_redeliver(struct apply *a, const struct cmd_claim *m, struct job_deliveries *deliveries,
+int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,
 		  uint32_t *ret_count, uint64_t *ret_after)
 {
-	struct redelivery r = {.m = m, .max = claim_max(m), .deliveries = deliveries};
+	struct redelivery r = {.m = m, .max = max, .deliveries = deliveries};
 	int err = session_owned_each(a, a->session, OWNED_JOB, m->resume_after + 1, RESUME_LOOK_MAX,
 				     redeliver_one, &r);
 

@@ -4,16 +4,21 @@
  * makes one grant; what does not fit (a window of GRANT_ITEMS_MAX numbers, CLAIM_BYTES_MAX of bodies) is announced again by
  * FX_QUEUE_READY.
  */
+#include "broker/core/core_internal.h"
 #include "broker/core/queue.h"
 #include "protocol/limits.h"
 
 /* A delivery grows to this before it is cut; one item is always granted. Keeps frames far below FRAME_BYTES_MAX. */
 enum { CLAIM_BYTES_MAX = 1 << 20, DELIVER_ITEM_PREFIX_BYTES = 2 + 8, DROP_PURGED_MAX = 256 };
 
+/* Damaged items that one claim passes by. */
+enum { SET_ASIDE_MAX = 64 };
+
 struct picked {
 	uint64_t seq[1024];
 	uint32_t count;
 	uint64_t bytes; /* of the payload */
+	uint32_t set_aside;
 };
 
 static bool window_has(const struct picked *picked, uint64_t seq)
@@ -45,6 +50,42 @@ static bool ready_key_of(struct sluice_slice key, uint32_t gateway, uint64_t que
 	return true;
 }
 
+/* ---- damage ---- */
+
+int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq)
+{
+	struct effect effect = {.kind = FX_ITEM_DAMAGED,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = queue,
+				.session = a->session,
+				.seq = seq};
+	const char *text = store_last_error();
+	size_t len = strlen(text);
+	void *copy = effects_alloc(a->effects, len + 1);
+
+	if (copy == NULL)
+		return SLUICE_E_NOMEM;
+	effect.name = (struct sluice_slice){memcpy(copy, text, len + 1), len};
+	return effects_add(a->effects, &effect);
+}
+
+/*
+ * A damaged item may not hold up those behind it. What was picked before it goes out first; then, when it is the first, it is passed by:
+ * it stays in the store, no longer ready and never granted, and the consumer that met it is told. Not where the count of what is ready
+ * would be a guess (the damaged one may have been a delayed one) and not in a queue of jobs, whose entry the ledger refers to: CORRUPT then.
+ */
+static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq, bool exception,
+		     struct picked *picked)
+{
+	if (cell->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS || cell->ready == 0 ||
+	    (!exception && cell->delayed > 0))
+		return SLUICE_E_CORRUPT;
+	picked->set_aside++;
+	cell->ready--;
+	return claim_tell_damaged(a, queue, seq);
+}
+
 /* Takes exceptions in order. Purged entries on the way are dropped, a bounded number of them. */
 static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t max,
 			   struct picked *picked)
@@ -61,7 +102,8 @@ static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *c
 		return 0;
 	key_one(&key, a->gateway, queue);
 	rc = store_scan_begin(a->txn, STORE_READY, key_slice(&key), &scan);
-	while (rc == 0 && picked->count < max && dropped < DROP_PURGED_MAX) {
+	while (rc == 0 && picked->count < max && dropped < DROP_PURGED_MAX &&
+	       picked->set_aside < SET_ASIDE_MAX) {
 		rc = store_scan_next(scan, &found, &value);
 		if (rc != 0 || !ready_key_of(found, a->gateway, queue, &seq))
 			break;
@@ -74,9 +116,19 @@ static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *c
 			dropped++;
 		} else {
 			rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
-			if (rc != 0 || !window_has(picked, seq) || !bytes_fit(picked, item.body.len))
+			if (rc == SLUICE_E_CORRUPT && picked->count > 0) {
+				rc = 0;
 				break;
-			pick(picked, seq, item.body.len);
+			}
+			if (rc == SLUICE_E_CORRUPT) {
+				rc = set_aside(a, queue, cell, seq, true, picked);
+			} else if (rc != 0 || !window_has(picked, seq) || !bytes_fit(picked, item.body.len)) {
+				break;
+			} else {
+				pick(picked, seq, item.body.len);
+			}
+			if (rc != 0)
+				break;
 			cell->exceptions--;
 			rc = store_scan_del(scan);
 		}
@@ -99,16 +151,18 @@ static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cel
 		return 0;
 	key_two(&key, a->gateway, queue, cell->head);
 	rc = store_scan_begin(a->txn, STORE_ITEM, key_slice(&key), &scan);
-	while (rc == 0 && picked->count < max) {
+	while (rc == 0 && picked->count < max && picked->set_aside < SET_ASIDE_MAX) {
 		const uint8_t *at;
 		uint64_t seq;
 
+		found.len = 0;
 		rc = store_scan_next(scan, &found, &value);
 		if (rc == SLUICE_E_NOT_FOUND) {
 			cell->head = cell->tail;
 			break;
 		}
-		if (rc != 0)
+		/* A damaged record is named by its key; without one it is a page of the table, and there is no way on. */
+		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
 			break;
 		at = found.data;
 		if (found.len != 20 || get_be32(at) != a->gateway || get_be64(at + 4) != queue) {
@@ -116,10 +170,17 @@ static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cel
 			break;
 		}
 		seq = get_be64(at + 12);
-		rc = queue_item_decode(value, &item);
-		if (rc != 0)
+		if (rc == 0)
+			rc = queue_item_decode(value, &item);
+		if (rc == SLUICE_E_CORRUPT && picked->count > 0) {
+			rc = 0;
 			break;
-		if (!(item.flags & ITEM_DELAYED)) {
+		}
+		if (rc == SLUICE_E_CORRUPT) {
+			rc = set_aside(a, queue, cell, seq, false, picked);
+			if (rc != 0)
+				break;
+		} else if (!(item.flags & ITEM_DELAYED)) {
 			if (!window_has(picked, seq) || !bytes_fit(picked, item.body.len))
 				break;
 			pick(picked, seq, item.body.len);
@@ -220,6 +281,7 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 
 	picked.count = 0;
 	picked.bytes = 0;
+	picked.set_aside = 0;
 	rc = pick_exceptions(a, m->queue, cell, max, &picked);
 	/* Exceptions may lie far from head: they get a grant of their own, the next claim goes on. */
 	if (rc == 0 && picked.count == 0)
@@ -235,7 +297,7 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 	if (rc == 0)
 		rc = queue_cell_put(a, m->queue, cell);
 	out->count = picked.count;
-	if (rc == 0 && picked.count > 0 && cell->ready > 0)
+	if (rc == 0 && picked.count + picked.set_aside > 0 && cell->ready > 0)
 		rc = queue_ready_effect(a, m->queue);
 	return rc;
 }
@@ -256,11 +318,19 @@ static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, cons
 		if (!grant_has(grant, seq))
 			continue;
 		rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
+		if (rc == SLUICE_E_CORRUPT) {
+			rc = claim_tell_damaged(a, queue, seq);
+			if (rc != 0)
+				return rc;
+			continue;
+		}
 		if (rc != 0)
 			return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
 		bytes += item.body.len + DELIVER_ITEM_PREFIX_BYTES;
 		seqs[count++] = seq;
 	}
+	if (count == 0)
+		return 0;
 	*io_count += count;
 	*io_bytes += bytes;
 	return deliver(a, queue, token, grant->kind == GRANT_SESSION ? 0 : grant->lease_ms, seqs, count,
@@ -348,6 +418,7 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 
 	picked.count = 0;
 	picked.bytes = 0;
+	picked.set_aside = 0;
 	if (rc == 0 && job_deliveries_full(deliveries))
 		return cell.ready > 0 ? queue_ready_effect(a, m->queue) : 0; /* orphans have filled it */
 	if (rc == 0)
@@ -373,17 +444,16 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 	return rc;
 }
 
-static int claim_jobs(struct apply *a, const struct cmd_claim *m, struct outcome *out)
+static int claim_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, struct outcome *out)
 {
 	struct job_deliveries *deliveries = NULL;
-	uint32_t max = claim_max(m);
 	uint32_t taken = 0;
 	int rc = job_deliveries_begin(&deliveries), end;
 
 	if (rc != 0)
 		return rc;
 	if (m->flags & CLAIM_RESUME) {
-		rc = job_redeliver(a, m, deliveries, &taken, &out->id);
+		rc = job_redeliver(a, m, max, deliveries, &taken, &out->id);
 	} else {
 		if (m->flags & CLAIM_ORPHANS)
 			rc = job_claim_orphans(a, m->queue, max, deliveries, &taken);
@@ -395,23 +465,63 @@ static int claim_jobs(struct apply *a, const struct cmd_claim *m, struct outcome
 	return rc != 0 ? rc : end;
 }
 
+static int claim_run(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m, uint32_t max,
+		     struct outcome *out)
+{
+	out->kind = OUT_CLAIMED;
+	if (cell->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS)
+		return claim_jobs(a, m, max, out);
+	return m->flags & CLAIM_RESUME ? claim_resume(a, m, out) : claim_items(a, cell, m, out);
+}
+
+/* As claim_run; where it meets a damaged record nothing of it is left, and CORRUPT is returned. */
+static int claim_try(struct apply *a, const struct queue_cell *cell, const struct cmd_claim *m, uint32_t max,
+		     struct outcome *out)
+{
+	const struct outcome before = *out;
+	struct queue_cell copy = *cell;
+	size_t mark = effects_mark(a->effects);
+	int rc = store_savepoint(a->txn), undone;
+
+	if (rc != 0)
+		return rc;
+	rc = claim_run(a, &copy, m, max, out);
+	if (rc == 0)
+		store_release(a->txn);
+	if (rc != SLUICE_E_CORRUPT)
+		return rc;
+	*out = before;
+	pending_drop(a->core);
+	effects_rewind(a->effects, mark);
+	undone = store_rollback(a->txn);
+	return undone != 0 ? undone : rc;
+}
+
+static int refuse_damaged(struct outcome *out)
+{
+	return refuse(out, SLUICE_E_CORRUPT, "a stored record is damaged: %s", store_last_error());
+}
+
 int claim_apply(struct apply *a, const struct cmd_claim *m, struct outcome *out)
 {
+	uint32_t max = claim_max(m);
 	struct queue_cell cell;
 	int rc = session_check(a, a->session, out);
 
-	if (rc != 0 || refused(out))
-		return rc;
-	rc = queue_cell_get(a->txn, a->gateway, m->queue, &cell);
+	if (rc == 0 && refused(out))
+		return 0;
+	if (rc == 0)
+		rc = queue_cell_get(a->txn, a->gateway, m->queue, &cell);
 	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && cell.deleted))
 		return refuse(out, SLUICE_E_NOT_FOUND, "the queue does not exist any more");
 	if (rc != 0)
-		return rc;
+		return rc == SLUICE_E_CORRUPT ? refuse_damaged(out) : rc;
 	if (m->lease_ms != 0 && (m->lease_ms < LIMIT_LEASE_MS_MIN || m->lease_ms > LIMIT_LEASE_MS_MAX))
 		return refuse(out, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu", m->lease_ms,
 			      (unsigned long long)LIMIT_LEASE_MS_MIN, (unsigned long long)LIMIT_LEASE_MS_MAX);
-	out->kind = OUT_CLAIMED;
-	if (cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS)
-		return claim_jobs(a, m, out);
-	return m->flags & CLAIM_RESUME ? claim_resume(a, m, out) : claim_items(a, &cell, m, out);
+	/* Whoever is in front of a damaged job is claimed in smaller steps, until it is the first; then the consumer is told. */
+	while ((rc = claim_try(a, &cell, m, max, out)) == SLUICE_E_CORRUPT &&
+	       cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS && max > 1)
+		max /= 2;
+	return rc == SLUICE_E_CORRUPT ? refuse_damaged(out) : rc;
 }

@@ -5,7 +5,7 @@
  *
  * A batch that fails before its commit is aborted and run again with what made it fail refused:
  *   NO_SPACE  publishes are refused (then reports); what frees room still goes. If that fails too, the engine stops.
- *   CORRUPT   the command that met the damaged record is refused with it, a timer is put off; the rest goes on.
+ *   CORRUPT   the command that met the damaged record is refused with it (a consumer ends by it), a timer is put off; the rest goes on.
  *   anything else, and a commit that failed with I/O: stop. Its outcome is unknown, so nobody is answered.
  */
 #include <stdlib.h>
@@ -208,31 +208,54 @@ static void claims_undo(struct engine *engine)
 	}
 }
 
+/* Core refuses a CLAIM that meets a damaged record; only damage that a write meets ends here, with the batch run again without it. */
+static int claim_refuse(struct batch *batch, const struct consumer_key *key)
+{
+	if (batch->refused_count == batch->refused_capacity) {
+		size_t capacity = batch->refused_capacity == 0 ? 16 : batch->refused_capacity * 2;
+		struct consumer_key *refused = realloc(batch->refused, capacity * sizeof(*refused));
+
+		if (refused == NULL)
+			return SLUICE_E_NOMEM;
+		batch->refused = refused;
+		batch->refused_capacity = capacity;
+	}
+	batch->refused[batch->refused_count++] = *key;
+	return 0;
+}
+
+static int add_forced_reply(struct batch *batch, struct engine_sink *sink, uint64_t tag,
+			    enum origin_kind kind, int code)
+{
+	struct effect effect = {.kind = FX_REPLY, .command = (uint32_t)batch->origin_count};
+	struct outcome *outcome = effects_alloc(batch->release->effects, sizeof(*outcome));
+	int rc;
+
+	if (outcome == NULL)
+		return SLUICE_E_NOMEM;
+	memset(outcome, 0, sizeof(*outcome));
+	outcome->code = code;
+	strncpy(outcome->text, sluice_error_text(code), sizeof(outcome->text) - 1);
+	effect.outcome = outcome;
+	rc = origin_add(batch, sink, tag, kind);
+	return rc != 0 ? rc : effects_add(batch->release->effects, &effect);
+}
+
 static int add_forced_replies(struct batch *batch)
 {
-	for (size_t i = 0; i < batch->count; i++) {
-		const struct submission *submission = batch->submissions[i];
-		struct effect effect = {.kind = FX_REPLY};
-		struct outcome *outcome;
-		int rc;
+	int rc = 0;
 
-		if (submission->forced_code == 0 || submission->sink == NULL)
-			continue;
-		outcome = effects_alloc(batch->release->effects, sizeof(*outcome));
-		if (outcome == NULL)
-			return SLUICE_E_NOMEM;
-		memset(outcome, 0, sizeof(*outcome));
-		outcome->code = submission->forced_code;
-		strncpy(outcome->text, sluice_error_text(submission->forced_code), sizeof(outcome->text) - 1);
-		effect.command = (uint32_t)batch->origin_count;
-		effect.outcome = outcome;
-		rc = origin_add(batch, submission->sink, submission->tag, ORIGIN_REQUEST);
-		if (rc == 0)
-			rc = effects_add(batch->release->effects, &effect);
-		if (rc != 0)
-			return rc;
+	for (size_t i = 0; rc == 0 && i < batch->refused_count; i++)
+		rc = add_forced_reply(batch, batch->refused[i].sink, batch->refused[i].tag, ORIGIN_CONSUMER,
+				      SLUICE_E_CORRUPT);
+	for (size_t i = 0; rc == 0 && i < batch->count; i++) {
+		const struct submission *submission = batch->submissions[i];
+
+		if (submission->forced_code != 0 && submission->sink != NULL)
+			rc = add_forced_reply(batch, submission->sink, submission->tag, ORIGIN_REQUEST,
+					      submission->forced_code);
 	}
-	return 0;
+	return rc;
 }
 
 static int apply_all(struct engine *engine, struct store_txn *txn, struct batch_clock clock,
@@ -290,6 +313,20 @@ static void hear_committed(struct engine *engine, struct batch_clock clock)
 		case FX_QUEUE_DELETED:
 			demand_queue_deleted(&engine->demand, effect->gateway, effect->id);
 			break;
+		case FX_ITEM_DAMAGED:
+			log_line(LOG_LEVEL_ERROR,
+				 log_id("store.corrupt",
+					"a stored record is damaged; what needs it is refused"),
+				 log_str("record", effect->name.data));
+			break;
+		case FX_REPLY:
+			if (engine->batch.origins[effect->command].kind == ORIGIN_CONSUMER &&
+			    effect->outcome->code == SLUICE_E_CORRUPT)
+				log_line(LOG_LEVEL_ERROR,
+					 log_id("store.corrupt",
+						"a stored record is damaged; what needs it is refused"),
+					 log_str("record", effect->outcome->text));
+			break;
 		default:
 			break;
 		}
@@ -310,6 +347,7 @@ static void release_post(struct engine *engine)
 	batch->origins = NULL;
 	batch->origin_count = batch->origin_capacity = 0;
 	batch->claim_count = 0;
+	batch->refused_count = 0;
 	for (size_t i = 0; i < engine->sink_count; i++)
 		engine->sinks[i]->post(engine->sinks[i], &impl->public);
 	engine_release_unref(&impl->public);
@@ -346,6 +384,8 @@ static bool refuse_for(struct engine *engine, int rc, const struct trouble *trou
 			return true;
 		}
 		if (trouble->claimer.sink != NULL) {
+			if (claim_refuse(batch, &trouble->claimer) != 0)
+				return false;
 			demand_close(&engine->demand, trouble->claimer.sink, trouble->claimer.tag);
 			return true;
 		}
@@ -449,5 +489,6 @@ void batch_fini(struct batch *batch)
 	free(batch->submissions);
 	free(batch->origins);
 	free(batch->claims);
+	free(batch->refused);
 	engine_release_unref(batch->release);
 }

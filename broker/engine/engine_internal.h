@@ -110,6 +110,8 @@ struct batch {
 		uint64_t resume_after, resume_until;
 	} * claims; /* credits before this batch */
 	size_t claim_count, claim_capacity;
+	struct consumer_key *refused; /* ended by damage: to be told by this batch */
+	size_t refused_count, refused_capacity;
 	uint64_t bytes;
 	uint64_t commands;
 };

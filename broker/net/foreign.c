@@ -361,6 +361,15 @@ void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *eff
 							   .text = "it was deleted"});
 		sub_drop(sub);
 		return;
+	case FX_REPLY:
+		if (effect->outcome->code != SLUICE_E_CORRUPT)
+			return; /* of a CLAIM: the engine's own */
+		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
+							   .tag = sub->number,
+							   .code = SLUICE_E_CORRUPT,
+							   .text = effect->outcome->text});
+		sub_drop(sub);
+		return;
 	default:
 		return;
 	}

@@ -526,8 +526,20 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 			      SLUICE_E_NOT_FOUND, "it was deleted");
 		sub_drop(sub);
 		return;
+	case FX_ITEM_DAMAGED:
+		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_DAMAGED, sub, effect->seq, 0,
+			      SLUICE_E_CORRUPT, effect->name.data);
+		return;
+	case FX_REPLY:
+		/* Of a CLAIM, which is the engine's own; but where a damaged record is in the way, nothing more comes. */
+		if (effect->outcome->code != SLUICE_E_CORRUPT)
+			return;
+		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0, SLUICE_E_CORRUPT,
+			      effect->outcome->text);
+		sub_drop(sub);
+		return;
 	default:
-		return; /* FX_REPLY of a CLAIM: the engine's own */
+		return;
 	}
 	deliver.subscription = (uint32_t)sub->number;
 	deliver_frame(conn, &deliver, effect->runs);

@@ -65,7 +65,7 @@ typedef enum {
 	SLUICE_EVENT_SESSION_LOST /* a new session: leases are gone */,
 	SLUICE_EVENT_JOB_CANCEL /* job, token: end it */,
 	SLUICE_EVENT_LEASE_LOST /* job, token */,
-	SLUICE_EVENT_ERROR
+	SLUICE_EVENT_ERROR /* code, text: a refused ack that nobody waits for; CORRUPT: an item is damaged and not delivered */
 } sluice_event_kind;
 typedef struct {
 	sluice_event_kind kind;

@@ -15,6 +15,7 @@ struct rig {
 	struct engine *engine;
 	struct batch_clock now;
 	unsigned releases, replies, grants, items, kicked;
+	unsigned ended; /* consumers, by damage */
 	struct outcome last;
 	int failed; /* what fail_stop was told */
 };
@@ -30,6 +31,11 @@ static void on_post(struct engine_sink *sink, struct engine_release *release)
 		if (effect->kind == FX_REPLY && release->origins[effect->command].kind == ORIGIN_REQUEST) {
 			rig->replies++;
 			rig->last = *effect->outcome;
+		}
+		if (effect->kind == FX_REPLY && release->origins[effect->command].kind == ORIGIN_CONSUMER &&
+		    effect->outcome->code == SLUICE_E_CORRUPT) {
+			cr_expect_eq(release->origins[effect->command].tag, 7);
+			rig->ended++;
 		}
 		if (effect->kind == FX_GRANT) {
 			rig->grants++;
@@ -431,5 +437,39 @@ Test(engine, a_tick_that_is_undone_with_its_batch_is_still_due, .timeout = 10)
 	rig.now.mono_ms += 60000;
 	step(&rig);
 	cr_expect_eq(rig.items, 2, "its lease ran out, and there is credit for it again");
+	rig_close(&rig);
+}
+
+static int corrupt_put_once(void *user, const char *operation)
+{
+	int *left = user;
+
+	return strcmp(operation, "put") == 0 && (*left)-- > 0 ? SLUICE_E_CORRUPT : 0;
+}
+
+/* Core refuses damage that a CLAIM reads; damage that its writes meet aborts the batch. */
+Test(engine, a_consumer_whose_claim_cannot_be_written_is_told_and_the_batch_goes_on)
+{
+	struct rig rig;
+	uint64_t session;
+	int left = 1;
+
+	rig_open(&rig, false);
+	session = session_open(&rig);
+	cr_assert_eq(put(&rig, 10), 0);
+	step(&rig);
+	consume(&rig, session, 2);
+	store_fault_set(rig.store, corrupt_put_once, &left);
+	step(&rig);
+	cr_expect_eq(rig.failed, 0);
+	cr_expect_eq(rig.ended, 1, "told once");
+	cr_expect_eq(rig.items, 0);
+	cr_assert_eq(put(&rig, 10), 0);
+	step(&rig);
+	cr_expect_eq(rig.ended, 1);
+	cr_expect_eq(rig.items, 0, "it is closed");
+	consume(&rig, session, 2);
+	step(&rig);
+	cr_expect_eq(rig.items, 2, "the queue is not");
 	rig_close(&rig);
 }

@@ -1,0 +1,146 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Records of a queue that are damaged on disk: the consumer hears of it by name, and what is not damaged goes on."""
+import os
+import subprocess
+import sys
+import tempfile
+
+import tap
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
+import client  # noqa: E402
+from client import Connection, envelope, pb  # noqa: E402
+
+CORRUPT = -52
+
+
+def damage(data, table, *key):
+    done = subprocess.run([tap.program("tests/integration/damage"), data, table, "/".join(str(part) for part in key)],
+                          capture_output=True, text=True, timeout=60)
+    tap.equal(done.returncode, 0, f"damaged {table} {key}: {done.stderr}")
+
+
+def put(one, bodies, priority=None):
+    answer = one.publish([envelope(body, priority=priority) for body in bodies], "put", target=client.TO_QUEUE, name="work")
+    tap.equal(answer.code, 0, f"put: {answer.text}")
+
+
+def create(one, name="work", **config):
+    one.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name=name, **config)))
+    return queue(one, name).id
+
+
+def queue(one, name="work"):
+    return one.call("queue_show", name=name).queues[0]
+
+
+def lines(process, *expected):
+    """Waits until the probe has printed these lines, in any order, and no other ones of their kind."""
+    wanted = sorted(expected)
+
+    def seen():
+        return sorted(line.decode() for line in process.text().splitlines() if line.split()[0] in (b"item", b"job", b"end", b"error"))
+    tap.wait_until(lambda: len(seen()) >= len(wanted), 30, f"{wanted} is printed: {process.tail()}")
+    for line, want in zip(seen(), wanted):
+        tap.check(line.startswith(want), f"{line!r} begins with {want!r}")
+    tap.equal(len(seen()), len(wanted), "nothing else is printed")
+
+
+def probe(broker, name="work"):
+    return tap.Process([tap.program("tests/integration/damage_probe"), broker.address, name], ready=rb"consuming")
+
+
+def test_a_damaged_item_is_named_and_the_others_are_delivered():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+        with tap.Broker(data=data) as broker, Connection(broker.port) as one:
+            number = create(one)
+            put(one, [b"a", b"b", b"c", b"d", b"e"])
+        first = first_item(data, number)
+        for which in (0, 2):
+            damage(data, "item", 1, number, first + which)
+        with tap.Broker(data=data) as broker, Connection(broker.port) as one:
+            process = probe(broker)
+            try:
+                lines(process, "item b", "item d", "item e",
+                      f"error CORRUPT number {first} of queue work is damaged and not delivered: table item, key ",
+                      f"error CORRUPT number {first + 2} of queue work is damaged and not delivered: table item, key ")
+                put(one, [b"f"])
+                tap.wait_until(lambda: b"item f\n" in process.text(), 30, "the consumer goes on")
+                tap.wait_until(lambda: queue(one).leased == 0, 30, "all are acked")
+                tap.equal((queue(one).ready, queue(one).acked), (0, 4), "ready and acked")
+            finally:
+                process.kill()
+            tap.equal(broker.text().count(b"id=store.corrupt"), 2, "the broker's log has both")
+
+
+def first_item(data, number):
+    """The first item number of a queue, from the dump of a store that no broker has open."""
+    done = subprocess.run([tap.program("broker/sluiced"), "--dump", data], capture_output=True, text=True, timeout=60)
+    found = [int(line.split()[1].split("/")[2]) for line in done.stdout.splitlines() if line.startswith(f"item 1/{number}/")]
+    tap.check(found, "the queue has items")
+    return min(found)
+
+
+def test_damage_among_requeued_items_is_named_and_passed_by():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+        with tap.Broker(data=data) as broker, Connection(broker.port) as one:
+            number = create(one)
+            put(one, [b"a", b"b", b"c"])
+            one.call("consume_open", queue="work", credit=2, subscription=1)
+            got = one.deliver(1)
+            one.ack(1, got.token, [(got.numbers[0], 2)], client.GIVE_BACK)
+        first = first_item(data, number)
+        damage(data, "item", 1, number, first)
+        with tap.Broker(data=data) as broker, Connection(broker.port) as one:
+            one.call("consume_open", queue="work", credit=5, subscription=1)
+            told = one.notice("DAMAGED")
+            tap.equal((told.subscription, told.code, told.offset), (1, CORRUPT, first), "the notice names subscription, code and item")
+            tap.equal([event.body for event in one.events(1, 2)], [b"b", b"c"], "the others come")
+            tap.equal((queue(one).ready, queue(one).leased), (0, 2), "ready and leased")
+
+
+def test_a_resumed_session_is_told_which_of_its_items_is_damaged():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+        with tap.Broker(data=data) as broker:
+            one = Connection(broker.port)
+            number = create(one)
+            put(one, [b"a", b"b", b"c"])
+            one.call("consume_open", queue="work", credit=3, lease_ms=600000, subscription=1)
+            got = one.deliver(1)
+            broker.kill()
+        damage(data, "item", 1, number, got.numbers[1])
+        with tap.Broker(data=data) as broker:
+            again = Connection(broker.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
+            again.call("consume_open", queue="work", credit=3, resume=True, subscription=1)
+            tap.equal(again.notice("DAMAGED").offset, got.numbers[1], "the notice names the item")
+            back = again.deliver(1)
+            tap.equal((back.token, [event.body for event in back.events]), (got.token, [b"a", b"c"]), "the others come again")
+            tap.equal(again.ack(1, back.token, [(back.numbers[0], 1), (back.numbers[1], 1)]).affected, 2, "and are acked")
+
+
+def test_a_damaged_job_ends_its_consumer_by_name_and_those_before_it_come():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+        with tap.Broker(data=data) as broker, Connection(broker.port) as one:
+            create(one, "runs", kind=pb.QUEUE_JOBS)
+            create(one, "others", kind=pb.QUEUE_JOBS)
+            numbers = [one.call("job_submit", job=name, queue="runs").job_submitted.number for name in ("a", "b", "c", "d", "e")]
+            one.call("job_submit", job="other", queue="others")
+        damage(data, "job", 1, numbers[3])
+        with tap.Broker(data=data) as broker, Connection(broker.port) as one:
+            process = probe(broker, "runs")
+            other = probe(broker, "others")
+            try:
+                lines(process, "job a", "job b", "job c", "end CORRUPT a stored record is damaged: table job, key ")
+                lines(other, "job other")
+            finally:
+                process.kill()
+                other.kill()
+            shown = queue(one, "runs")
+            tap.equal((shown.ready, shown.leased + shown.orphaned), (2, 3), "what was not given out is as it was")
+            one.call("consume_open", queue="runs", credit=5, subscription=1)
+            ended = one.notice("SUBSCRIPTION_END")
+            tap.equal((ended.subscription, ended.code), (1, CORRUPT), "the next consumer is told as well")
+
+
+tap.main(globals())
