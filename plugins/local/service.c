@@ -193,6 +193,34 @@ static int watch(struct service *service, int fd, uint64_t what)
 	return epoll_ctl(service->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : SLUICE_E_IO;
 }
 
+void service_child(struct service *service, pid_t pid)
+{
+	if (service->starter_count == service->starter_capacity) {
+		size_t capacity = service->starter_capacity == 0 ? 16 : service->starter_capacity * 2;
+		pid_t *starters = realloc(service->starters, capacity * sizeof(*starters));
+
+		if (starters == NULL) {
+			(void)waitpid(pid, NULL, 0);
+			return;
+		}
+		service->starters = starters;
+		service->starter_capacity = capacity;
+	}
+	service->starters[service->starter_count++] = pid;
+}
+
+static void children_reap(struct service *service, int flags)
+{
+	for (size_t i = 0; i < service->starter_count;) {
+		pid_t got = waitpid(service->starters[i], NULL, flags);
+
+		if (got == 0 || (got < 0 && errno == EINTR))
+			i++;
+		else
+			service->starters[i] = service->starters[--service->starter_count];
+	}
+}
+
 static void loop(struct service *service)
 {
 	while (!service->stopping) {
@@ -202,9 +230,7 @@ static void loop(struct service *service)
 
 		if (count == 1)
 			epoll_one(service, &event);
-		/* Shepherds' first processes; they end at once. */
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			continue;
+		children_reap(service, WNOHANG);
 		(void)sluice_process(service->client, 0);
 		jobs_due(service, service_now_ms());
 	}
@@ -237,6 +263,8 @@ static int local_run(const struct sluice_host *host, const char *address, int tr
 		service.jobs->calls = 0;
 		job_free(service.jobs);
 	}
+	children_reap(&service, 0);
+	free(service.starters);
 	(void)close(service.epoll_fd);
 	return rc;
 }

@@ -48,6 +48,8 @@ struct service {
 	char spool[512], shepherd[1024], queue[256], source[128];
 	enum window pause;
 	struct job *jobs;
+	pid_t *starters; /* shepherds' first processes, to be reaped: these and no other, the broker has more children */
+	size_t starter_count, starter_capacity;
 	bool stopping;
 };
 
@@ -59,6 +61,8 @@ void job_cancel(struct service *service, const char *id, sluice_token token);
 void job_lease_lost(struct service *service, const char *id, sluice_token token);
 void jobs_due(struct service *service, uint64_t now_ms);
 void job_free(struct job *job);
+/* Notes a child that ends by itself at once; without memory for that it is waited for here. */
+void service_child(struct service *service, pid_t pid);
 uint64_t service_now_ms(void);
 void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job,
 		 const char *text);

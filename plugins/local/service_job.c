@@ -293,6 +293,7 @@ static int spawn(struct job *job)
 		return rc;
 	}
 	/* It leaves for a session of its own at once; its first process is reaped in the loop. */
+	service_child(job->service, pid);
 	job->starter_fd = pipe_fds[0];
 	job->stage = STAGE_SPAWNED;
 	if (watch_add(job, job->starter_fd, true) != 0) {
