@@ -14,7 +14,7 @@
 
 #include "sluice/error.h"
 
-enum { COMPONENT_MAX = 240, ID_WORST = 3 * ATTEMPT_JOB_MAX };
+enum { MAKE_TRIES = 4, COMPONENT_MAX = 240, ID_WORST = 3 * ATTEMPT_JOB_MAX };
 
 static bool plain(unsigned char c)
 {
@@ -53,6 +53,39 @@ static int escape(const char *job, char *buf, size_t buf_bytes)
 	return 0;
 }
 
+static int hex(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+int attempt_job_part(const char *name, char job[ATTEMPT_JOB_MAX + 1], size_t job_len, size_t *ret_len)
+{
+	size_t len = job_len;
+
+	for (const char *at = name; *at != 0; at++) {
+		char c = *at;
+
+		if (c == '~' && at[1] == 0)
+			break;
+		if (c == '%') {
+			if (hex(at[1]) < 0 || hex(at[2]) < 0)
+				return SLUICE_E_INVAL;
+			c = (char)(hex(at[1]) << 4 | hex(at[2]));
+			at += 2;
+			if (c == 0)
+				return SLUICE_E_INVAL;
+		} else if (!plain((unsigned char)c)) {
+			return SLUICE_E_INVAL;
+		}
+		if (len == ATTEMPT_JOB_MAX)
+			return SLUICE_E_INVAL;
+		job[len++] = c;
+	}
+	job[len] = 0;
+	*ret_len = len;
+	return len > job_len ? 0 : SLUICE_E_INVAL;
+}
+
 static unsigned bucket(const char *name)
 {
 	unsigned hash = 5381;
@@ -62,20 +95,22 @@ static unsigned bucket(const char *name)
 	return hash & 0xff;
 }
 
-/* Every directory from the spool down to path. */
+/* Every directory from the spool down to path. NOT_FOUND: another scheduler's sweep took one away meanwhile. */
 static int make_dirs(char *path, size_t spool_len)
 {
 	for (char *at = path + spool_len + 1;; at++) {
-		bool last = *at == 0;
+		bool last = *at == 0, made;
 
 		if (!last && *at != '/')
 			continue;
 		*at = 0;
-		if (mkdir(path, 0700) != 0 && errno != EEXIST)
-			return SLUICE_E_IO;
+		made = mkdir(path, 0700) == 0 || errno == EEXIST;
+		if (!last)
+			*at = '/';
+		if (!made)
+			return errno == ENOENT ? SLUICE_E_NOT_FOUND : SLUICE_E_IO;
 		if (last)
 			return 0;
-		*at = '/';
 	}
 }
 
@@ -89,8 +124,13 @@ int attempt_dir(const char *spool, const char *job, uint32_t attempt, bool make,
 	len = snprintf(path, sizeof(path), "%s/%02x/%s/%" PRIu32, spool, bucket(name), name, attempt);
 	if (len < 0 || (size_t)len >= sizeof(path))
 		return SLUICE_E_LIMIT;
-	if (make)
-		rc = make_dirs(path, strlen(spool));
+	if (make) {
+		rc = SLUICE_E_NOT_FOUND;
+		for (int tries = 0; tries < MAKE_TRIES && rc == SLUICE_E_NOT_FOUND; tries++)
+			rc = make_dirs(path, strlen(spool));
+	}
+	if (rc == SLUICE_E_NOT_FOUND)
+		rc = SLUICE_E_IO;
 	if (rc == 0)
 		memcpy(ret, path, (size_t)len + 1);
 	return rc;

@@ -10,6 +10,7 @@
  *             time in ms
  *   cancel    somebody asked for its end
  *   out, err  its output
+ *   reported  the scheduler's last report was accepted
  *
  * The mark is a file made whole and synced under a name of its own, then link()ed: like O_CREAT|O_EXCL only one
  * wins, but no reader, and no power cut, ever finds it half written. (With open, write, sync under the name
@@ -31,6 +32,9 @@ enum { ATTEMPT_PATH_MAX = 1536, ATTEMPT_JOB_MAX = 255 };
 /* The attempt's directory, made when it does not exist. LIMIT: the spool path or the id is too long; INVAL:
  * no id. */
 int attempt_dir(const char *spool, const char *job, uint32_t attempt, bool make, char ret[ATTEMPT_PATH_MAX]);
+
+/* Reads one directory name of a job's path back, behind the job_len bytes of the id that are there. INVAL: it is no such name. */
+int attempt_job_part(const char *name, char job[ATTEMPT_JOB_MAX + 1], size_t job_len, size_t *ret_len);
 
 enum attempt_state {
 	ATTEMPT_NOT_STARTED, /* no start mark */

@@ -5,7 +5,7 @@
  *
  * Settings: queue (runs), spool (where attempts live; needed), slots (64), session (local; a second instance
  * of the name takes over), session_timeout_ms (5000), source (local), shepherd (path; default beside this
- * plugin), pause (intent | start | record: for fault rigs).
+ * plugin), keep_ms (604800000, a week: how long the files of attempts stay whose job is at its end), pause (intent | start | record: for fault rigs).
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -67,6 +67,20 @@ static void on_event(sluice_client *client, const sluice_event *event, void *use
 	}
 }
 
+static bool keep_read(struct service *service)
+{
+	const char *text = setting(service->host, "keep_ms", "604800000");
+	char *end = NULL;
+
+	errno = 0;
+	service->sweep.keep_ms = strtoull(text, &end, 10);
+	if (text[0] >= '0' && text[0] <= '9' && *end == 0 && errno == 0)
+		return true;
+	service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL,
+		    "setting keep_ms; expected a number of milliseconds from 0");
+	return false;
+}
+
 static int settings_read(struct service *service)
 {
 	const struct sluice_host *host = service->host;
@@ -89,6 +103,8 @@ static int settings_read(struct service *service)
 		(void)snprintf(service->shepherd, sizeof(service->shepherd), "%.*ssluice-shepherd",
 			       slash != NULL ? (int)(slash - info.dli_fname + 1) : 0, info.dli_fname);
 	}
+	if (!keep_read(service))
+		return SLUICE_E_INVAL;
 	service->pause = strcmp(pause, "intent") == 0	? WINDOW_INTENT
 			 : strcmp(pause, "start") == 0	? WINDOW_START
 			 : strcmp(pause, "record") == 0 ? WINDOW_RECORD
@@ -233,6 +249,7 @@ static void loop(struct service *service)
 		children_reap(service, WNOHANG);
 		(void)sluice_process(service->client, 0);
 		jobs_due(service, service_now_ms());
+		sweep_turn(service, service_now_ms());
 	}
 }
 
@@ -263,6 +280,7 @@ static int local_run(const struct sluice_host *host, const char *address, int tr
 		service.jobs->calls = 0;
 		job_free(service.jobs);
 	}
+	sweep_end(&service);
 	children_reap(&service, 0);
 	free(service.starters);
 	(void)close(service.epoll_fd);

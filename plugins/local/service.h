@@ -10,6 +10,8 @@
 #ifndef SLUICE_LOCAL_SERVICE_H
 #define SLUICE_LOCAL_SERVICE_H
 
+#include <dirent.h>
+
 #include "attempt.h"
 #include "sluice/client.h"
 #include "sluice/plugin.h"
@@ -40,6 +42,16 @@ struct job {
 	size_t payload_len;
 };
 
+/* sweep.c: attempts that nobody needs any more are deleted. */
+struct sweep {
+	uint64_t keep_ms; /* for so long after their last change */
+	uint64_t due_ms;  /* of the next pass */
+	unsigned next;	  /* bucket of the pass */
+	DIR *bucket;	  /* being read; NULL: none */
+	unsigned asked;	  /* questions under way */
+	uint64_t in_pass, deleted;
+};
+
 struct service {
 	const struct sluice_host *host;
 	sluice_client *client;
@@ -50,6 +62,7 @@ struct service {
 	struct job *jobs;
 	pid_t *starters; /* shepherds' first processes, to be reaped: these and no other, the broker has more children */
 	size_t starter_count, starter_capacity;
+	struct sweep sweep;
 	bool stopping;
 };
 
@@ -61,6 +74,13 @@ void job_cancel(struct service *service, const char *id, sluice_token token);
 void job_lease_lost(struct service *service, const char *id, sluice_token token);
 void jobs_due(struct service *service, uint64_t now_ms);
 void job_free(struct job *job);
+/* The job in hand, of this attempt (0: of any); NULL: none. */
+struct job *job_find(const struct service *service, const char *id, uint32_t attempt);
+
+/* sweep.c */
+void sweep_turn(struct service *service, uint64_t now_ms); /* some of it; reads directories, does not sync */
+void sweep_reported(const char *dir);			   /* the attempt's last report was accepted */
+void sweep_end(struct service *service);
 /* Notes a child that ends by itself at once; without memory for that it is waited for here. */
 void service_child(struct service *service, pid_t pid);
 uint64_t service_now_ms(void);

@@ -85,7 +85,7 @@ void job_free(struct job *job)
 	free(job);
 }
 
-static struct job *job_find(struct service *service, const char *id, uint32_t attempt)
+struct job *job_find(const struct service *service, const char *id, uint32_t attempt)
 {
 	for (struct job *job = service->jobs; job != NULL; job = job->next)
 		if (!job->dropped && strcmp(job->id, id) == 0 && (attempt == 0 || job->attempt == attempt))
@@ -141,6 +141,8 @@ static void on_final(sluice_client *client, const sluice_reply *reply, void *use
 	if (code != 0 && code != SLUICE_E_CLOSED)
 		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
 			    sluice_reply_text(reply));
+	if (code == 0 && sluice_reply_disposition(reply) != SLUICE_QUARANTINED)
+		sweep_reported(job->dir);
 	job->dropped = true;
 	call_ended(job);
 }

@@ -11,8 +11,6 @@
 
 #include "sluice/plugin.h"
 
-extern char **environ;
-
 static int child_run(const struct sluice_host *host, const char *address, int transport_fd, int stop_fd)
 {
 	static char program[] = "/bin/true";
@@ -34,7 +32,8 @@ static int child_run(const struct sluice_host *host, const char *address, int tr
 			continue;
 		asked = true;
 		if (waitpid(pid, NULL, WNOHANG) == pid)
-			host->log(host->host, SLUICE_LOG_INFO, "child.kept", "the child is this plugin's to wait for");
+			host->log(host->host, SLUICE_LOG_INFO, "child.kept",
+				  "the child is this plugin's to wait for");
 		else
 			host->log(host->host, SLUICE_LOG_ERROR, "child.taken", strerror(errno));
 	}

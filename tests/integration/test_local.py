@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 
 import tap
 
@@ -28,6 +29,17 @@ def inside(spool, *plugins, **settings):
         words = [f"{LOCAL} spool={spool}" + "".join(f" {key}={value}" for key, value in settings.items()), *plugins]
         with tap.Broker(data=data, args=[word for plugin in words for word in ("--plugin", plugin)]) as broker:
             yield broker
+
+
+@contextlib.contextmanager
+def outside(broker, spool, **settings):
+    """The scheduler as a process of its own; another one's session is taken over by it."""
+    words = [word for key, value in {"spool": spool, **settings}.items() for word in ("--set", f"{key}={value}")]
+    process = tap.Process([tap.program("broker/plugin/sluice-plugin"), "--address", broker.address, *words, LOCAL])
+    try:
+        yield process
+    finally:
+        process.kill()
 
 
 def run(broker, name, *argv):
@@ -63,6 +75,68 @@ def test_children_of_other_plugins_are_left_to_them():
             tap.wait_until(lambda: b"id=child.kept" in broker.text() or b"id=child.taken" in broker.text(), 30, "the other plugin has looked")
             tap.check(b"id=child.kept" in broker.text(), "its child was left to it")
             tap.wait_until(lambda: zombies(broker.pid) == [], 30, "and what the scheduler started is waited for")
+
+
+def attempts(spool):
+    """The attempt directories of a spool."""
+    return [path for path, folders, files in os.walk(spool) if "job.json" in files]
+
+
+def attempt(spool, name):
+    """The directory of a job's first attempt, or None; the id is one whose letters need no escape."""
+    found = [path for path in attempts(spool) if path.endswith(f"/{name}/1")]
+    return found[0] if found else None
+
+
+def age(path, days):
+    then = time.time() - days * 86400
+    os.utime(path, (then, then))
+
+
+def test_files_of_ended_jobs_go_and_those_of_running_ones_stay():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, inside(spool, keep_ms=0) as broker:
+        tap.equal(sluice(broker, "job", "submit", "--id", "long", "--queue", "runs", json.dumps({"argv": ["sleep", "1000"]})).returncode, 0, "submit")
+        tap.wait_until(lambda: attempt(spool, "long") and os.path.exists(os.path.join(attempt(spool, "long"), "start")), 30, "the long one runs")
+        names = ["short", "x" * 250, ("dots. and / and % " * 12).strip(), "failed"]
+        for name in names:
+            run(broker, name, "false" if name == "failed" else "true")
+        tap.wait_until(lambda: len(attempts(spool)) == 1, 60, "the files of ended jobs are deleted")
+        tap.check(attempt(spool, "long"), "those of the running one are there")
+        tap.wait_until(lambda: all(os.listdir(os.path.join(spool, bucket)) in ([], ["long"]) for bucket in os.listdir(spool)), 30,
+                       "and of the others not even a directory is left")
+        tap.equal(sluice(broker, "job", "cancel", "long").returncode, 0, "cancel")
+        tap.wait_until(lambda: attempts(spool) == [], 60, "then they go as well")
+
+
+def test_files_stay_for_the_time_that_is_set():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, inside(spool) as broker:
+        tap.equal([run(broker, name, "true") for name in ("old", "young", "stranger", "other", "unreported", "again")],
+                  ["COMPLETE"] * 6, "states")
+        tap.wait_until(lambda: all(os.path.exists(os.path.join(path, "reported")) for path in attempts(spool)), 30, "all are reported")
+        # As after SIGKILL between report and mark; one of a job that the broker never had; and one whose job is not at its end.
+        os.unlink(os.path.join(attempt(spool, "unreported"), "reported"))
+        for name, other in (("stranger", "nobody"), ("other", "waiting")):
+            os.unlink(os.path.join(attempt(spool, name), "reported"))
+            job = os.path.dirname(attempt(spool, name))
+            os.rename(job, os.path.join(os.path.dirname(job), other))
+        tap.equal(sluice(broker, "queue", "create", "later", "--jobs").returncode, 0, "queue create")
+        tap.equal(sluice(broker, "job", "submit", "--id", "waiting", "--queue", "later", "{}").returncode, 0, "submit")
+        tap.equal(sluice(broker, "job", "reset", "again").returncode, 0, "reset")
+        tap.wait_until(lambda: len(attempts(spool)) == 7, 30, "a reset job has a second attempt")
+        sluice(broker, "job", "wait", "again", "--timeout", "30s")
+        for name in ("old", "unreported", "nobody", "waiting", "again"):
+            age(attempt(spool, name), 8)
+        with outside(broker, spool) as process:
+            tap.wait_until(lambda: b"id=local.swept" in process.text(), 60, "a pass is over")
+            left = sorted("/".join(path.split("/")[-2:]) for path in attempts(spool))
+            tap.equal(left, ["again/2", "nobody/1", "waiting/1", "young/1"], "what is left")
+            tap.check(b"3 old attempts were deleted" in process.text(), "and the log says so")
+
+
+def test_a_wrong_time_to_keep_is_refused():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, tap.Broker() as broker, outside(broker, spool, keep_ms="soon") as process:
+        tap.check(process.wait(30) != 0, "it ends")
+        tap.check(b"setting keep_ms; expected" in process.text(), "and says what was expected")
 
 
 tap.main(globals())
