@@ -16,6 +16,7 @@ struct rig {
 	struct batch_clock now;
 	unsigned releases, replies, grants, items, kicked;
 	unsigned ended; /* consumers, by damage */
+	unsigned sessions_ended, sessions_ended_at_once;
 	struct outcome last;
 	int failed; /* what fail_stop was told */
 };
@@ -23,6 +24,7 @@ struct rig {
 static void on_post(struct engine_sink *sink, struct engine_release *release)
 {
 	struct rig *rig = (struct rig *)sink;
+	unsigned sessions_ended = 0;
 
 	rig->releases++;
 	for (size_t i = 0; i < effects_count(release->effects); i++) {
@@ -37,11 +39,15 @@ static void on_post(struct engine_sink *sink, struct engine_release *release)
 			cr_expect_eq(release->origins[effect->command].tag, 7);
 			rig->ended++;
 		}
+		sessions_ended += effect->kind == FX_SESSION_ENDED;
 		if (effect->kind == FX_GRANT) {
 			rig->grants++;
 			rig->items += effect->count;
 		}
 	}
+	rig->sessions_ended += sessions_ended;
+	if (sessions_ended > rig->sessions_ended_at_once)
+		rig->sessions_ended_at_once = sessions_ended;
 	engine_release_unref(release);
 }
 
@@ -291,6 +297,22 @@ Test(engine, a_detached_session_expires_and_an_attached_one_does_not)
 	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
 	cr_expect_eq(core_session_find(txn, 1, session, &ref), SLUICE_E_NOT_FOUND);
 	store_abort(txn);
+	rig_close(&rig);
+}
+
+Test(engine, sessions_that_end_together_end_in_batches_of_256)
+{
+	struct rig rig;
+
+	rig_open(&rig, false);
+	for (int i = 0; i < 600; i++)
+		session_open(&rig);
+	rig.releases = 0;
+	rig.now.mono_ms += 6000;
+	step(&rig);
+	cr_expect_eq(rig.sessions_ended, 600, "all of them, without another call");
+	cr_expect_eq(rig.sessions_ended_at_once, 256, "not more in one commit");
+	cr_expect_eq(rig.releases, 3);
 	rig_close(&rig);
 }
 

@@ -1,0 +1,71 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""libsluice's publishing, seen by a broker that is played by the test: it decides what is refused, applied and lost."""
+import os
+import socket
+import struct
+import sys
+
+import tap
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
+import client  # noqa: E402
+from client import Connection, pb  # noqa: E402
+
+BUSY = -23
+
+
+class Client(Connection):
+    """The broker's end of a connection."""
+
+    def __init__(self, listener):
+        listener.settimeout(client.SECONDS)
+        self.sock, _ = listener.accept()
+        self.buffer, self.kept, self.correlation, self.seq = bytearray(), [], 0, 0
+
+    def welcome_it(self, resumed=False):
+        self.wait(client.HELLO)
+        self.send(client.WELCOME, pb.Welcome(version=1, server="played", session_id=7, session_secret=b"0" * 16, resumed=resumed,
+                                             heartbeat_ms=10000).SerializeToString())
+
+    def published(self):
+        """The next PUBLISH: correlation, first sequence number, and the bytes behind the fixed fields."""
+        one = self.wait(client.PUBLISH)
+        return one.correlation, struct.unpack_from(">BBBBQIQ", one.body)[6], one.body[42:]
+
+    def answer(self, correlation, code, first_seq, flags=0):
+        self.send(client.PUBLISHED, struct.pack(">HiQIQQBH", 1, code, first_seq, 1, 1, first_seq - 1, flags, 0), correlation)
+
+
+def test_a_batch_that_was_refused_and_then_lost_its_answer_keeps_its_numbers():
+    listener = socket.create_server(("127.0.0.1", 0))
+    process = tap.Process([tap.program("tests/integration/publish_probe"), f"127.0.0.1:{listener.getsockname()[1]}"])
+    try:
+        one = Client(listener)
+        one.welcome_it()
+        request = one.wait(client.REQUEST)
+        one.send(client.REPLY, pb.Reply(producer_opened=pb.ProducerOpened(producer=5, epoch=1, last_seq=0)).SerializeToString(), request.correlation)
+        correlation, seq, body = one.published()
+        tap.check(seq == 1 and b"first" in body, "the first message has number 1")
+        one.answer(correlation, BUSY, seq)
+        correlation, seq, body = one.published()
+        tap.check(seq == 1 and b"first" in body, "refused for now, it comes again under its number")
+        # It is applied, but the answer is lost, and the client is let in again only when the message's deadline has passed.
+        one.close()
+        one = Client(listener)
+        tap.wait_until(lambda: b"first " in process.text(), 30, "the first message is given up")
+        tap.equal(process.text(), b"first UNKNOWN\n", "as unknown: it may be applied, the refusal was of an earlier try")
+        one.welcome_it(resumed=True)
+        correlation, seq, body = one.published()
+        tap.check(seq == 1 and b"first" in body, "it is still settled under its number, which no other message takes")
+        one.answer(correlation, 0, seq, flags=1)
+        correlation, seq, body = one.published()
+        tap.check(seq == 2 and b"second" in body, "the next message has the next number")
+        one.answer(correlation, 0, seq)
+        tap.wait_until(lambda: b"second OK\n" in process.text(), 30, f"and is acknowledged: {process.tail()}")
+        tap.equal(process.wait(30), 0, "the probe's exit code")
+    finally:
+        process.kill()
+
+
+tap.main(globals())
