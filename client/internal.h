@@ -298,7 +298,7 @@ void txns_send(sluice_client *client);
 void txns_due(sluice_client *client, uint64_t now, uint64_t *io_next);
 void txns_end(sluice_client *client, int code);
 
-/* sub.c */
+/* sub.c, sub_in.c, sub_held.c */
 void subs_open(sluice_client *client); /* after a connect */
 void subs_broken(sluice_client *client, bool session_lost);
 void subs_flush(sluice_client *client); /* gathered acks, credit owed */

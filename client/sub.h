@@ -1,13 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What sub.c and sub_api.c share. With the client's lock held. */
+ * What the files of subscriptions share. With the client's lock held. */
 #ifndef SLUICE_CLIENT_SUB_H
 #define SLUICE_CLIENT_SUB_H
 
 #include "client/internal.h"
 
+/* sub.c */
 struct call *sub_open_call(sluice_sub *sub, const sluice_call *options);
-int sub_gather_ack(sluice_sub *sub, sluice_token token, uint64_t seq);
-void sub_item_done(sluice_sub *sub, sluice_token token); /* one item of a grant is acked or nacked */
+void sub_end(sluice_sub *sub, int code, const char *text); /* nothing more comes; told once */
+
+/* delivery.c */
 void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view);
+
+/* sub_held.c: leases */
+struct held *held_find(sluice_sub *sub, sluice_token token); /* NULL: none */
+void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count);
+void held_drop(sluice_sub *sub, struct held *held);
+struct held_job *held_job_find(sluice_sub *sub, const char *id);
+void held_job_drop(sluice_sub *sub, struct held_job *job);
+
+/* sub_held.c: acks and credit */
+void sub_release(
+	sluice_sub *sub,
+	uint32_t count); /* credit to give back with the next flush, unless it is the application's */
+int sub_gather_ack(sluice_sub *sub, sluice_token token, uint64_t seq);
+bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq); /* gathered, and not sent yet */
+void sub_item_done(sluice_sub *sub, sluice_token token); /* one item of a grant is acked or nacked */
 
 #endif

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What consumers hold: grants and jobs, which are extended by half of their lease; and acks, which gather until the end of the loop's turn
+ * and go out as runs, with the credit that they give back.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "client/sub.h"
+
+struct held *held_find(sluice_sub *sub, sluice_token token)
+{
+	struct held *held;
+
+	HASH_FIND(hh, sub->held, &token, sizeof(token), held);
+	return held;
+}
+
+void held_drop(sluice_sub *sub, struct held *held)
+{
+	HASH_DELETE(hh, sub->held, held);
+	mem_free(held);
+}
+
+void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count)
+{
+	struct held *held = mem_alloc(sizeof(*held));
+
+	if (held == NULL)
+		return;
+	held->token = token;
+	held->lease_ms = lease_ms;
+	held->out = count;
+	held->extend_ms =
+		lease_ms != 0 && sub->client->config.lease_extend ? now_ms() + lease_ms / 2 : UINT64_MAX;
+	HASH_ADD(hh, sub->held, token, sizeof(held->token), held);
+}
+
+/* By id: one claim leases many jobs under one token. */
+struct held_job *held_job_find(sluice_sub *sub, const char *id)
+{
+	struct held_job *job;
+
+	HASH_FIND_STR(sub->jobs, id, job);
+	return job;
+}
+
+void held_job_drop(sluice_sub *sub, struct held_job *job)
+{
+	HASH_DELETE(hh, sub->jobs, job);
+	mem_free(job->job);
+	mem_free(job);
+}
+
+/* A job that this client held is over: its place in the credit is free. */
+void sub_job_gone(sluice_client *client, const char *job, sluice_token token)
+{
+	sluice_sub *sub, *next;
+
+	HASH_ITER(hh, client->subs, sub, next) {
+		struct held_job *held, *after;
+
+		HASH_ITER(hh, sub->jobs, held, after) {
+			if (strcmp(held->job, job) != 0 || (token != 0 && held->token != token))
+				continue;
+			held_job_drop(sub, held);
+			sub_release(sub, 1);
+		}
+	}
+}
+
+/* ---- acks and credit ---- */
+
+void sub_release(sluice_sub *sub, uint32_t count)
+{
+	if (!sub->manual_credit)
+		sub->owed += count;
+}
+
+/* Acked by the application, and not sent yet: it comes again after a reconnect. */
+bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq)
+{
+	const struct ack_gather *acks;
+
+	DL_FOREACH(sub->acks, acks)
+		for (size_t i = 0; acks->token == token && i < acks->count; i++)
+			if (seq >= acks->runs[i].first && seq - acks->runs[i].first < acks->runs[i].count)
+				return true;
+	return false;
+}
+
+static void acks_write(sluice_sub *sub, const struct ack_gather *acks)
+{
+	for (size_t from = 0; from < acks->count; from += LIMIT_ACK_RUNS_MAX) {
+		size_t count = acks->count - from < LIMIT_ACK_RUNS_MAX ? acks->count - from
+								       : (size_t)LIMIT_ACK_RUNS_MAX;
+		struct frame_ack frame = {.subscription = sub->number,
+					  .op = ACK_DONE,
+					  .token = acks->token,
+					  .run_count = (uint16_t)count};
+		uint8_t *at = link_frame(sub->client, FRAME_ACK, 0, frame_ack_size(&frame));
+
+		if (at == NULL)
+			return;
+		(void)frame_ack_encode(at, &frame, acks->runs + from);
+	}
+}
+
+static void credit_write(sluice_sub *sub)
+{
+	struct frame_credit frame = {sub->number, sub->owed};
+	uint8_t *at;
+
+	/* In larger steps: a frame for each event would cost more than the event. */
+	if (sub->owed == 0 || (sub->follow && sub->owed < sub->credit / 4 && sub->waiting_count > 0))
+		return;
+	at = link_frame(sub->client, FRAME_CREDIT, 0, FRAME_CREDIT_BYTES);
+	if (at == NULL)
+		return;
+	frame_credit_encode(at, &frame);
+	sub->owed = 0;
+}
+
+void subs_flush(sluice_client *client)
+{
+	sluice_sub *sub, *next;
+
+	if (client->state != STATE_READY)
+		return;
+	HASH_ITER(hh, client->subs, sub, next) {
+		struct ack_gather *acks, *after;
+
+		if (!sub->opened)
+			continue;
+		DL_FOREACH_SAFE(sub->acks, acks, after) {
+			acks_write(sub, acks);
+			if (client->state != STATE_READY)
+				return;
+			DL_DELETE(sub->acks, acks);
+			mem_free(acks->runs);
+			mem_free(acks);
+		}
+		credit_write(sub);
+		if (client->state != STATE_READY)
+			return;
+	}
+}
+
+int sub_gather_ack(sluice_sub *sub, sluice_token token, uint64_t seq)
+{
+	struct ack_gather *acks = sub->acks != NULL ? sub->acks->prev : NULL;
+
+	if (acks == NULL || acks->token != token) {
+		acks = mem_alloc(sizeof(*acks));
+		if (acks == NULL)
+			return SLUICE_E_NOMEM;
+		acks->token = token;
+		DL_APPEND(sub->acks, acks);
+	}
+	if (acks->count > 0 && acks->runs[acks->count - 1].first + acks->runs[acks->count - 1].count == seq) {
+		acks->runs[acks->count - 1].count++;
+		return 0;
+	}
+	if (acks->count == acks->capacity) {
+		size_t capacity = acks->capacity == 0 ? 16 : acks->capacity * 2;
+		struct frame_run *runs = mem_resize(acks->runs, capacity * sizeof(*runs));
+
+		if (runs == NULL)
+			return SLUICE_E_NOMEM;
+		acks->runs = runs;
+		acks->capacity = capacity;
+	}
+	acks->runs[acks->count++] = (struct frame_run){seq, 1};
+	return 0;
+}
+
+void sub_item_done(sluice_sub *sub, sluice_token token)
+{
+	struct held *held = held_find(sub, token);
+
+	if (held == NULL)
+		return;
+	if (--held->out == 0)
+		held_drop(sub, held);
+	sub_release(sub, 1);
+}
+
+/* ACKs with a correlation number are calls whose frame is an ACK: their answer comes here. */
+void sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body)
+{
+	struct frame_acked answer;
+	const char *why = "";
+	char text[256];
+	struct call *call;
+	sluice_reply *reply;
+
+	if (frame_acked_decode(body, &answer, &why) != 0) {
+		link_broken(client, SLUICE_E_PROTOCOL, why);
+		return;
+	}
+	if (corr == 0) {
+		(void)snprintf(text, sizeof(text), "%.*s",
+			       (int)(answer.text.len < 255 ? answer.text.len : 255),
+			       (const char *)answer.text.data);
+		client_event(client,
+			     &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = answer.code, .text = text});
+		return;
+	}
+	HASH_FIND(hh, client->calls, &corr, sizeof(corr), call);
+	if (call == NULL)
+		return;
+	reply = reply_new(answer.code, answer.text.data, answer.text.len);
+	if (reply != NULL) {
+		reply->index = answer.index;
+		reply->affected = answer.affected;
+		reply->offset = UINT64_MAX;
+	}
+	call_finish(client, call, reply);
+}
+
+void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
+{
+	sluice_sub *sub, *next;
+
+	if (client->state != STATE_READY)
+		return;
+	HASH_ITER(hh, client->subs, sub, next) {
+		struct held *held, *after;
+
+		HASH_ITER(hh, sub->held, held, after) {
+			struct frame_ack frame = {.subscription = sub->number,
+						  .op = ACK_EXTEND,
+						  .token = held->token,
+						  .value_ms = held->lease_ms};
+			uint8_t *at;
+
+			if (held->extend_ms > now || !sub->opened) {
+				*io_next = held->extend_ms < *io_next && sub->opened ? held->extend_ms
+										     : *io_next;
+				continue;
+			}
+			at = link_frame(client, FRAME_ACK, 0, frame_ack_size(&frame));
+			if (at == NULL)
+				return;
+			(void)frame_ack_encode(at, &frame, NULL);
+			held->extend_ms = now + held->lease_ms / 2;
+			*io_next = held->extend_ms < *io_next ? held->extend_ms : *io_next;
+		}
+	}
+}

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Frames of subscriptions: DELIVER becomes deliveries, less what the application has already or is done with; NOTICE.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/sub.h"
+
+enum { HEADERS_MAX = 64, SUBJECT_BYTES = 255 /* LIMIT_SUBJECT_BYTES_MAX */ };
+
+/* Headers as terminated strings; they live in buf until the next event. */
+static const char *const *headers_of(struct sluice_slice encoded, struct buffer *buf, const char **list)
+{
+	struct sluice_slice name, value;
+	size_t pos = 0, count = 0, offsets[2 * HEADERS_MAX];
+
+	if (encoded.len == 0)
+		return NULL;
+	buf->start = buf->end = 0;
+	while (count < HEADERS_MAX && envelope_header_next(encoded, &pos, &name, &value) == 1) {
+		struct sluice_slice parts[2] = {name, value};
+
+		for (int i = 0; i < 2; i++) {
+			uint8_t *at = buffer_room(buf, parts[i].len + 1);
+
+			if (at == NULL)
+				return NULL;
+			offsets[2 * count + (size_t)i] = buf->end;
+			memcpy(at, parts[i].data, parts[i].len);
+			at[parts[i].len] = 0;
+			buf->end += parts[i].len + 1;
+		}
+		count++;
+	}
+	for (size_t i = 0; i < 2 * count; i++)
+		list[i] = (const char *)buf->bytes + offsets[i];
+	list[2 * count] = NULL;
+	return list;
+}
+
+static void give_events(sluice_sub *sub, const struct frame_deliver *frame, struct sluice_slice raw)
+{
+	const char *list[2 * HEADERS_MAX + 1], *why;
+	struct buffer headers = {0};
+	char subject[SUBJECT_BYTES + 1];
+	uint32_t run = 0, in_run = 0;
+
+	for (uint32_t i = 0; i < frame->count; i++) {
+		struct envelope envelope;
+		struct sluice_slice of;
+		uint64_t offset = frame->base + i;
+		sluice_delivery_view view = {.kind = SLUICE_EVENT};
+
+		if (envelope_next(&raw, &envelope, &why) != 0)
+			break;
+		if (frame->run_count > 0) {
+			struct frame_run at = frame_run_at(frame->runs, run);
+
+			offset = at.first + in_run;
+			if (++in_run == at.count) {
+				in_run = 0;
+				run++;
+			}
+			if (run > frame->run_count)
+				break;
+		}
+		if (sub->started && offset < sub->next_offset)
+			continue; /* sent again after a reconnect */
+		of = frame->subject.len > 0 ? frame->subject : envelope.subject;
+		if (of.len > SUBJECT_BYTES)
+			break;
+		memcpy(subject, of.data, of.len);
+		subject[of.len] = 0;
+		sub->next_offset = offset + 1;
+		sub->started = true;
+		view.subject = subject;
+		view.key = envelope.key;
+		view.id = envelope.id;
+		view.body = envelope.body;
+		view.headers = headers_of(envelope.headers, &headers, list);
+		view.time_ms = (uint64_t)((int64_t)frame->time_ms + envelope.time_delta_ms);
+		view.offset = offset;
+		view.priority = envelope.priority;
+		sub_deliver(sub, &view);
+		if (sub->closing)
+			break;
+	}
+	buffer_free(&headers);
+}
+
+static void give_items(sluice_sub *sub, const struct frame_deliver *frame)
+{
+	const char *list[2 * HEADERS_MAX + 1], *why;
+	struct buffer headers = {0};
+	struct sluice_slice rest = frame->payload;
+	char subject[SUBJECT_BYTES + 1];
+	struct held *known = held_find(sub, frame->token);
+
+	/* Delivered again after a reconnect: the application has them. */
+	if (known != NULL)
+		return;
+	held_add(sub, frame->token, frame->lease_ms, frame->count);
+	for (uint16_t r = 0; r < frame->run_count; r++) {
+		struct frame_run run = frame_run_at(frame->runs, r);
+
+		for (uint32_t i = 0; i < run.count && rest.len >= 10; i++) {
+			const uint8_t *at = rest.data;
+			struct envelope envelope;
+			sluice_delivery_view view = {.kind = SLUICE_ITEM,
+						     .seq = run.first + i,
+						     .token = frame->token,
+						     .lease_ms = frame->lease_ms};
+
+			view.attempts = (uint32_t)at[0] << 8 | at[1];
+			for (int b = 2; b < 10; b++)
+				view.time_ms = view.time_ms << 8 | at[b];
+			rest = (struct sluice_slice){at + 10, rest.len - 10};
+			if (envelope_next(&rest, &envelope, &why) != 0 ||
+			    envelope.subject.len > SUBJECT_BYTES)
+				break;
+			if (envelope.subject.len > 0)
+				memcpy(subject, envelope.subject.data, envelope.subject.len);
+			subject[envelope.subject.len] = 0;
+			view.subject = subject;
+			view.key = envelope.key;
+			view.id = envelope.id;
+			view.body = envelope.body;
+			view.priority = envelope.priority;
+			view.headers = headers_of(envelope.headers, &headers, list);
+			if (sub_ack_waits(sub, frame->token, view.seq)) {
+				sub_item_done(sub, frame->token);
+				continue;
+			}
+			sub_deliver(sub, &view);
+			if (sub->closing)
+				break;
+		}
+	}
+	buffer_free(&headers);
+}
+
+static void give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
+{
+	sluice_delivery_view view = {.kind = SLUICE_JOB,
+				     .job = job->job,
+				     .token = job->token,
+				     .attempt = job->attempt,
+				     .body = {job->payload.data, job->payload.len},
+				     .owner = job->owner,
+				     .state = job->state,
+				     .tag = job->tag,
+				     .scheduler_ref = job->scheduler_ref,
+				     .orphan = job->orphan,
+				     .intent = job->intent,
+				     .cancel = job->cancel,
+				     .redelivered = job->redelivered,
+				     .priority = (uint8_t)job->priority};
+	struct held_job *held;
+
+	held = held_job_find(sub, job->job);
+	if (held != NULL && held->token == job->token)
+		return; /* delivered again after a reconnect: the application has it */
+	if (held != NULL)
+		held_job_drop(sub, held);
+	held = mem_alloc(sizeof(*held));
+	if (held == NULL || (held->job = mem_text(job->job, strlen(job->job))) == NULL) {
+		mem_free(held);
+		return;
+	}
+	held->token = job->token;
+	HASH_ADD_KEYPTR(hh, sub->jobs, held->job, strlen(held->job), held);
+	sub_deliver(sub, &view);
+}
+
+static void give_jobs(sluice_sub *sub, struct sluice_slice payload)
+{
+	Sluice__JobDeliveries *list =
+		sluice__job_deliveries__unpack(&mem_protobuf, payload.len, payload.data);
+
+	if (list == NULL) {
+		link_broken(sub->client, SLUICE_E_PROTOCOL, "the broker sent malformed jobs");
+		return;
+	}
+	for (size_t i = 0; i < list->n_jobs && !sub->closing; i++)
+		give_job(sub, list->jobs[i]);
+	sluice__job_deliveries__free_unpacked(list, &mem_protobuf);
+}
+
+static sluice_sub *sub_by_number(sluice_client *client, uint32_t number)
+{
+	sluice_sub *sub;
+
+	HASH_FIND(hh, client->subs, &number, sizeof(number), sub);
+	return sub;
+}
+
+void sub_on_deliver(sluice_client *client, struct sluice_slice body)
+{
+	struct frame_deliver frame;
+	const char *why = "";
+	uint8_t *raw = NULL;
+	sluice_sub *sub;
+
+	if (frame_deliver_decode(body, &frame, &why) != 0) {
+		link_broken(client, SLUICE_E_PROTOCOL, why);
+		return;
+	}
+	sub = sub_by_number(client, frame.subscription);
+	if (sub == NULL || sub->closing)
+		return;
+	if (frame.kind == DELIVER_ITEMS) {
+		give_items(sub, &frame);
+	} else if (frame.kind == DELIVER_JOBS) {
+		give_jobs(sub, frame.payload);
+	} else if (frame.codec == BATCH_RAW) {
+		give_events(sub, &frame, frame.payload);
+	} else if (batch_decompress(frame.payload, frame.raw_bytes, &raw, &why) == 0) {
+		give_events(sub, &frame, (struct sluice_slice){raw, frame.raw_bytes});
+		free(raw);
+	} else {
+		link_broken(client, SLUICE_E_PROTOCOL, why);
+	}
+}
+
+void sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
+{
+	sluice_sub *sub = sub_by_number(client, notice->subscription);
+	sluice_delivery_view view = {.offset = notice->offset,
+				     .to_offset = notice->to_offset,
+				     .text = notice->text};
+	char text[TEXT_MAX];
+
+	switch (notice->kind) {
+	case SLUICE__NOTICE_KIND__NOTICE_CAUGHT_UP:
+	case SLUICE__NOTICE_KIND__NOTICE_GAP:
+		if (sub == NULL)
+			return;
+		view.kind = notice->kind == SLUICE__NOTICE_KIND__NOTICE_GAP ? SLUICE_GAP : SLUICE_CAUGHT_UP;
+		if (view.kind == SLUICE_GAP)
+			sub->next_offset = notice->to_offset;
+		sub_deliver(sub, &view);
+		return;
+	case SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END:
+		if (sub != NULL)
+			sub_end(sub, notice->code, notice->text);
+		return;
+	case SLUICE__NOTICE_KIND__NOTICE_DAMAGED:
+		(void)snprintf(text, sizeof(text), "number %llu of queue %s is damaged and not delivered: %s",
+			       (unsigned long long)notice->offset, sub != NULL ? sub->name : "",
+			       notice->text);
+		client_event(client,
+			     &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = notice->code, .text = text});
+		return;
+	case SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL:
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_JOB_CANCEL,
+						     .text = "",
+						     .job = notice->job,
+						     .token = notice->token});
+		return;
+	case SLUICE__NOTICE_KIND__NOTICE_LEASE_LOST:
+		sub_job_gone(client, notice->job, notice->token);
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_LEASE_LOST,
+						     .text = "",
+						     .job = notice->job,
+						     .token = notice->token});
+		return;
+	default:
+		return;
+	}
+}
