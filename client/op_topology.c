@@ -261,6 +261,10 @@ int sluice_machine_alter(sluice_client *client, const char *file, const sluice_c
 	return rc;
 }
 
+/* ---- what is the same for all kinds of things, but for the types of the messages ---- */
+
+#define THINGS(X) X(STREAM, stream) X(QUEUE, queue) X(ROUTER, router) X(MACHINE, machine)
+
 int sluice_delete(sluice_client *client, sluice_thing thing, const char *name, const sluice_call *call,
 		  sluice_reply **reply)
 {
@@ -271,26 +275,14 @@ int sluice_delete(sluice_client *client, sluice_thing thing, const char *name, c
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 
 	switch (thing) {
-	case SLUICE_STREAM:
-		stream.name = text(name);
-		request.op_case = SLUICE__REQUEST__OP_STREAM_DELETE;
-		request.stream_delete = &stream;
+#define CASE(NAME, kind)                                               \
+	case SLUICE_##NAME:                                            \
+		kind.name = text(name);                                \
+		request.op_case = SLUICE__REQUEST__OP_##NAME##_DELETE; \
+		request.kind##_delete = &kind;                         \
 		break;
-	case SLUICE_QUEUE:
-		queue.name = text(name);
-		request.op_case = SLUICE__REQUEST__OP_QUEUE_DELETE;
-		request.queue_delete = &queue;
-		break;
-	case SLUICE_ROUTER:
-		router.name = text(name);
-		request.op_case = SLUICE__REQUEST__OP_ROUTER_DELETE;
-		request.router_delete = &router;
-		break;
-	case SLUICE_MACHINE:
-		machine.name = text(name);
-		request.op_case = SLUICE__REQUEST__OP_MACHINE_DELETE;
-		request.machine_delete = &machine;
-		break;
+		THINGS(CASE)
+#undef CASE
 	default:
 		return SLUICE_E_INVAL;
 	}
@@ -307,26 +299,14 @@ int sluice_show(sluice_client *client, sluice_thing thing, const char *name, con
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 
 	switch (thing) {
-	case SLUICE_STREAM:
-		stream.name = text(name);
-		request.op_case = SLUICE__REQUEST__OP_STREAM_SHOW;
-		request.stream_show = &stream;
+#define CASE(NAME, kind)                                             \
+	case SLUICE_##NAME:                                          \
+		kind.name = text(name);                              \
+		request.op_case = SLUICE__REQUEST__OP_##NAME##_SHOW; \
+		request.kind##_show = &kind;                         \
 		break;
-	case SLUICE_QUEUE:
-		queue.name = text(name);
-		request.op_case = SLUICE__REQUEST__OP_QUEUE_SHOW;
-		request.queue_show = &queue;
-		break;
-	case SLUICE_ROUTER:
-		router.name = text(name);
-		request.op_case = SLUICE__REQUEST__OP_ROUTER_SHOW;
-		request.router_show = &router;
-		break;
-	case SLUICE_MACHINE:
-		machine.name = text(name);
-		request.op_case = SLUICE__REQUEST__OP_MACHINE_SHOW;
-		request.machine_show = &machine;
-		break;
+		THINGS(CASE)
+#undef CASE
 	default:
 		return SLUICE_E_INVAL;
 	}
@@ -343,30 +323,15 @@ int sluice_list(sluice_client *client, sluice_thing thing, const char *after, ui
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 
 	switch (thing) {
-	case SLUICE_STREAM:
-		stream.after = text(after);
-		stream.max = max;
-		request.op_case = SLUICE__REQUEST__OP_STREAM_LIST;
-		request.stream_list = &stream;
+#define CASE(NAME, kind)                                             \
+	case SLUICE_##NAME:                                          \
+		kind.after = text(after);                            \
+		kind.max = max;                                      \
+		request.op_case = SLUICE__REQUEST__OP_##NAME##_LIST; \
+		request.kind##_list = &kind;                         \
 		break;
-	case SLUICE_QUEUE:
-		queue.after = text(after);
-		queue.max = max;
-		request.op_case = SLUICE__REQUEST__OP_QUEUE_LIST;
-		request.queue_list = &queue;
-		break;
-	case SLUICE_ROUTER:
-		router.after = text(after);
-		router.max = max;
-		request.op_case = SLUICE__REQUEST__OP_ROUTER_LIST;
-		request.router_list = &router;
-		break;
-	case SLUICE_MACHINE:
-		machine.after = text(after);
-		machine.max = max;
-		request.op_case = SLUICE__REQUEST__OP_MACHINE_LIST;
-		request.machine_list = &machine;
-		break;
+		THINGS(CASE)
+#undef CASE
 	default:
 		return SLUICE_E_INVAL;
 	}
