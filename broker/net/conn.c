@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -16,7 +17,7 @@
 #include "broker/util/log.h"
 #include "protocol/limits.h"
 
-enum { PENDING_BYTES_MAX = 32 << 20 };
+enum { PENDING_BYTES_MAX = 32 << 20, READ_BYTES = 1 << 18, LIBEVENT_READ_BYTES = 4096 };
 
 uint64_t random_u64(void)
 {
@@ -103,7 +104,8 @@ void conn_parse(struct conn *conn)
 		const unsigned char *bytes;
 		long used;
 
-		if (len == 0)
+		/* To pull up a large frame at each read of it would copy it again and again. */
+		if (len == 0 || len < conn->wanted)
 			break;
 		bytes = evbuffer_pullup(input, -1);
 		if (bytes == NULL) {
@@ -124,11 +126,37 @@ void conn_parse(struct conn *conn)
 
 /* ---- libevent's callbacks ---- */
 
+/* libevent 2.1 reads 4 KiB and goes back to its loop, whatever its maximum is set to: what else has come is read here at once. */
+static void read_more(struct bufferevent *bev)
+{
+	struct evbuffer *input = bufferevent_get_input(bev);
+	struct evbuffer_iovec room[2];
+	ssize_t got = -1;
+	int count;
+
+	if (evbuffer_get_length(input) < LIBEVENT_READ_BYTES)
+		return;
+	(void)evbuffer_unfreeze(input, 0);
+	count = evbuffer_reserve_space(input, READ_BYTES, room, 2);
+	if (count > 0)
+		got = readv(bufferevent_getfd(bev), (struct iovec *)room, count);
+	/* An end or an error is met again by libevent's next read. */
+	for (int i = 0; i < count; i++) {
+		size_t here = got < 0 ? 0 : (size_t)got < room[i].iov_len ? (size_t)got : room[i].iov_len;
+
+		room[i].iov_len = here;
+		got -= (ssize_t)here;
+	}
+	if (count > 0)
+		(void)evbuffer_commit_space(input, room, count);
+	(void)evbuffer_freeze(input, 0);
+}
+
 static void on_read(struct bufferevent *bev, void *user)
 {
 	struct conn *conn = user;
 
-	(void)bev;
+	read_more(bev);
 	conn->active_ms = io_now_ms();
 	conn_parse(conn);
 	subs_pump(conn->io);
@@ -194,7 +222,6 @@ struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, i
 	atomic_fetch_add(&io->net->connections, 1);
 	bufferevent_setcb(conn->bev, on_read, on_write, on_event, conn);
 	bufferevent_setwatermark(conn->bev, EV_WRITE, LIMIT_OUTBOX_BYTES_MAX / 8, 0);
-	(void)bufferevent_set_max_single_read(conn->bev, 1 << 18);
 	(void)bufferevent_set_max_single_write(conn->bev, 1 << 18);
 	if (!conn_is_native(conn))
 		conn->answers = &foreign_answers;

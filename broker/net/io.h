@@ -107,6 +107,7 @@ struct conn {
 	bool blocked; /* the inbox was full: the same bytes are tried again */
 	bool held;    /* the protocol waits for an answer before it parses on */
 	bool reading;
+	size_t wanted; /* the listener is not asked before so many bytes are there; 0: any number will do */
 	uint64_t active_ms; /* last bytes in */
 	uint64_t preauth_bytes;
 	uint64_t ordinal;

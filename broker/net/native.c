@@ -309,6 +309,7 @@ static long native_bytes(void *state, const void *bytes, size_t len)
 	const uint8_t *at = bytes;
 	size_t used = 0;
 
+	conn->wanted = 0;
 	while (len - used >= FRAME_HEADER_BYTES) {
 		struct frame_header header;
 		const char *why = "";
@@ -319,8 +320,10 @@ static long native_bytes(void *state, const void *bytes, size_t len)
 
 		if (rc != 0)
 			return native_fail(conn, rc, "frame: %s", why);
-		if (len - used < FRAME_HEADER_BYTES + (size_t)header.body_bytes)
+		if (len - used < FRAME_HEADER_BYTES + (size_t)header.body_bytes) {
+			conn->wanted = FRAME_HEADER_BYTES + (size_t)header.body_bytes;
 			break;
+		}
 		rc = on_frame(native, &header,
 			      (struct sluice_slice){at + used + FRAME_HEADER_BYTES, header.body_bytes});
 		if (rc < 0)
