@@ -15,7 +15,7 @@
 
 #include "broker/store/store_impl.h"
 
-enum { PATH_BYTES_MAX = 4096, DESCRIPTORS_MAX = 65536 };
+enum { DESCRIPTORS_MAX = 65536 };
 
 /* Allocated at a time, so that a file that grows does not ask for every page. */
 static const uint64_t reserve_step_bytes = 16ull << 20;
@@ -29,9 +29,9 @@ uint64_t dir_disk_free(const char *dir)
 	return (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
-static int path_in(char path[PATH_BYTES_MAX], const char *dir, const char *name, const char **ret_why)
+int dir_path(char path[DIR_PATH_BYTES_MAX], const char *dir, const char *name, const char **ret_why)
 {
-	if ((size_t)snprintf(path, PATH_BYTES_MAX, "%s/%s", dir, name) < PATH_BYTES_MAX)
+	if ((size_t)snprintf(path, DIR_PATH_BYTES_MAX, "%s/%s", dir, name) < DIR_PATH_BYTES_MAX)
 		return 0;
 	*ret_why = "the directory's name is longer than 4,096 bytes";
 	return SLUICE_E_LIMIT;
@@ -42,9 +42,9 @@ int dir_check(const char *dir, bool create, bool *ret_store, const char **ret_wh
 	/* f_type of file systems on which locks and mapped files cannot be trusted: NFS, SMB, SMB2, CIFS,
 	 * AFS, Ceph. */
 	static const uint32_t network[] = {0x6969, 0x517b, 0xfe534d42, 0xff534d42, 0x5346414f, 0x00c36400};
-	char path[PATH_BYTES_MAX];
+	char path[DIR_PATH_BYTES_MAX];
 	struct statfs fs;
-	int rc = path_in(path, dir, "data.mdb", ret_why);
+	int rc = dir_path(path, dir, "data.mdb", ret_why);
 
 	if (rc != 0)
 		return rc;
@@ -68,8 +68,8 @@ int dir_check(const char *dir, bool create, bool *ret_store, const char **ret_wh
 
 int dir_lock(const char *dir, bool read_only, int *ret_fd, const char **ret_why)
 {
-	char path[PATH_BYTES_MAX];
-	int fd, rc = path_in(path, dir, "sluice.lock", ret_why);
+	char path[DIR_PATH_BYTES_MAX];
+	int fd, rc = dir_path(path, dir, "sluice.lock", ret_why);
 
 	if (rc != 0)
 		return rc;
@@ -89,6 +89,31 @@ int dir_lock(const char *dir, bool read_only, int *ret_fd, const char **ret_why)
 	}
 	*ret_fd = fd;
 	return 0;
+}
+
+int dir_remove(const char *path, const char **ret_why)
+{
+	if (unlink(path) == 0 || errno == ENOENT)
+		return 0;
+	*ret_why = strerror(errno);
+	return SLUICE_E_IO;
+}
+
+int dir_rename(const char *dir, const char *path, const char *name, const char **ret_why)
+{
+	char to[DIR_PATH_BYTES_MAX];
+	int fd, rc = dir_path(to, dir, name, ret_why);
+
+	if (rc != 0)
+		return rc;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || rename(path, to) != 0 || fsync(fd) != 0) {
+		*ret_why = strerror(errno);
+		rc = SLUICE_E_IO;
+	}
+	if (fd >= 0)
+		(void)close(fd);
+	return rc;
 }
 
 void dir_close_on_exec(int fd)

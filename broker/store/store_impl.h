@@ -36,7 +36,20 @@ struct raw_ops {
 	void (*close)(void *impl);
 };
 
+/* lmdb_file.c: whether data.mdb is what LMDB would believe it to be. Reads only; no process may write to it meanwhile. Blocks for reads.
+ * CORRUPT: the file is damaged or cut off; IO: it cannot be read, or is no regular file; NOMEM. store_last_error() tells what was found. */
+int lmdb_file_check(const char *path) SLUICE_MUST_USE;
+
 /* lmdb_dir.c: the data directory, without LMDB. *ret_why gets a static text, as of store_open_lmdb. */
+
+enum { DIR_PATH_BYTES_MAX = 4096 };
+/* dir/name. LIMIT when that is too long. */
+int dir_path(char path[DIR_PATH_BYTES_MAX], const char *dir, const char *name,
+	     const char **ret_why) SLUICE_MUST_USE;
+/* 0 also when there is no such file. */
+int dir_remove(const char *path, const char **ret_why) SLUICE_MUST_USE;
+/* The file at path becomes dir/name, on disk when this returns. */
+int dir_rename(const char *dir, const char *path, const char *name, const char **ret_why) SLUICE_MUST_USE;
 
 /* The bytes of the file system under dir that are free for all; UINT64_MAX when it does not say. */
 uint64_t dir_disk_free(const char *dir);

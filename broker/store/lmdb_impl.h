@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Shared by the files of the LMDB implementation: lmdb.c (transactions, records, scans), lmdb_space.c (facts, room), lmdb_open.c (life). */
+#ifndef SLUICE_STORE_LMDB_IMPL_H
+#define SLUICE_STORE_LMDB_IMPL_H
+
+#include <lmdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "broker/store/store_impl.h"
+
+enum { LMDB_READERS_MAX = 126 };
+
+struct lmdb;
+struct lmdb_txn {
+	struct lmdb *lmdb;
+	MDB_txn *txn;
+	bool write;
+	MDB_cursor *cursors[STORE_TABLE_COUNT]; /* write: one for puts and look-ups */
+	_Atomic uint64_t since_ms;		/* read: 0 while in the pool */
+	_Atomic uint64_t snapshot;  /* read: the commit that it sees; UINT64_MAX while in the pool */
+	struct lmdb_txn *pool_next; /* free ones */
+	struct lmdb_txn *all_next;
+};
+
+struct lmdb {
+	MDB_env *env;
+	MDB_dbi dbis[STORE_TABLE_COUNT];
+	uint8_t append_pause[STORE_TABLE_COUNT];
+	char *dir;
+	int lock_fd;
+	pthread_mutex_t lock; /* pool */
+	struct lmdb_txn *pool, *all_readers;
+	struct lmdb_txn writer;
+	uint64_t map_bytes;
+	uint64_t reserved_end; /* the file has disk up to here */
+	size_t page_bytes;
+	_Atomic uint64_t commits;
+	_Atomic uint64_t used_bytes, facts_ms;
+	bool read_only;
+};
+
+extern const struct raw_ops lmdb_ops;
+
+/* ---- lmdb.c ---- */
+
+/* LMDB's or the system's number as ours, with its text in store_last_error(). */
+int lmdb_error(const struct lmdb *lmdb, int rc);
+/* A snapshot from the pool; lmdb_abort gives it back. Any thread. */
+int lmdb_reader_take(struct lmdb *lmdb, struct lmdb_txn **ret) SLUICE_MUST_USE;
+void lmdb_abort(void *handle);
+
+/* ---- lmdb_space.c: as of store_facts_get and store_reserve_disk ---- */
+void lmdb_facts(void *impl, struct store_facts *ret);
+int lmdb_reserve_disk(void *impl, uint64_t bytes) SLUICE_MUST_USE;
+
+/* ---- lmdb_open.c ---- */
+void lmdb_close(void *impl);
+
+#endif

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Of the LMDB implementation: a store's life. A directory without data.mdb gets one whole, tables and schema record included, by a
+ * rename; so what is there and has none of that is damage, never a fresh store.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "broker/store/lmdb_impl.h"
+#include "broker/util/bytes.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static const uint64_t map_bytes_default = 1ull << 30; /* TSan's shadow cannot take more */
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+static const uint64_t map_bytes_default = 1ull << 30;
+#else
+static const uint64_t map_bytes_default = 64ull << 30;
+#endif
+#else
+static const uint64_t map_bytes_default = 64ull << 30;
+#endif
+
+static const struct sluice_slice schema_key = {"store_schema", 12};
+
+void lmdb_close(void *impl)
+{
+	struct lmdb *lmdb = impl;
+
+	while (lmdb->all_readers != NULL) {
+		struct lmdb_txn *txn = lmdb->all_readers;
+
+		lmdb->all_readers = txn->all_next;
+		mdb_txn_abort(txn->txn);
+		free(txn);
+	}
+	if (lmdb->env != NULL)
+		mdb_env_close(lmdb->env);
+	if (lmdb->lock_fd >= 0)
+		(void)close(lmdb->lock_fd);
+	(void)pthread_mutex_destroy(&lmdb->lock);
+	free(lmdb->dir);
+	free(lmdb);
+}
+
+/* For a store's start: a failure that no one will see again through store_last_error. */
+static int open_failed(const struct lmdb *lmdb, int rc, const char **ret_why)
+{
+	rc = lmdb_error(lmdb, rc);
+	*ret_why = store_last_error();
+	return rc;
+}
+
+static int env_open(struct lmdb *lmdb, const char *path, unsigned more_flags, const char **ret_why)
+{
+	unsigned flags = MDB_NOTLS | (lmdb->read_only ? MDB_RDONLY : 0u) | more_flags;
+	MDB_stat stat;
+	int dead, fd, rc = mdb_env_create(&lmdb->env);
+
+	if (rc == 0)
+		rc = mdb_env_set_mapsize(lmdb->env, lmdb->map_bytes);
+	if (rc == 0)
+		rc = mdb_env_set_maxdbs(lmdb->env, STORE_TABLE_COUNT);
+	if (rc == 0)
+		rc = mdb_env_set_maxreaders(lmdb->env, LMDB_READERS_MAX);
+	if (rc == 0)
+		rc = mdb_env_open(lmdb->env, path, flags, 0600);
+	if (rc == 0)
+		rc = mdb_env_get_fd(lmdb->env, &fd);
+	/* LMDB opens its file twice without close-on-exec: a child must not inherit a writable store. */
+	if (rc == 0)
+		dir_close_on_exec(fd);
+	if (rc == 0)
+		rc = mdb_reader_check(lmdb->env, &dead);
+	if (rc == 0)
+		rc = mdb_env_stat(lmdb->env, &stat);
+	if (rc != 0)
+		return open_failed(lmdb, rc, ret_why);
+	lmdb->page_bytes = stat.ms_psize;
+	return 0;
+}
+
+/* Opens tables first to last (not included) that exist, without a write. CORRUPT when one does not. */
+static int tables_open(struct lmdb *lmdb, int first, int last, const char **ret_why)
+{
+	MDB_txn *txn = NULL;
+	int rc = mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn);
+
+	for (int i = first; rc == 0 && i < last; i++)
+		rc = mdb_dbi_open(txn, store_table_name((enum store_table)i), 0, &lmdb->dbis[i]);
+	if (rc == 0)
+		rc = mdb_txn_commit(txn);
+	else if (txn != NULL)
+		mdb_txn_abort(txn);
+	if (rc == MDB_NOTFOUND) {
+		*ret_why = "the database file has no table meta, or lacks another one that a reader needs";
+		return SLUICE_E_CORRUPT;
+	}
+	return rc == 0 ? 0 : open_failed(lmdb, rc, ret_why);
+}
+
+/* The schema's version is written by the commit that makes the tables, so one without the other is damage. */
+static int schema_check(struct store *store, const char **ret_why)
+{
+	struct sluice_slice value;
+	struct store_txn *txn = NULL;
+	int rc = store_begin_read(store, &txn);
+
+	if (rc == 0)
+		rc = store_get(txn, STORE_META, schema_key, &value);
+	if (rc == SLUICE_E_NOT_FOUND)
+		rc = store_fail(SLUICE_E_CORRUPT,
+				"the record of the schema's version is missing from table meta");
+	else if (rc == 0 && (value.len != 4 || get_be32(value.data) != STORE_SCHEMA_VERSION))
+		rc = store_fail(SLUICE_E_SCHEMA,
+				"the store has schema version %" PRIu32
+				" and this program knows %d; see broker/store/README.md",
+				value.len == 4 ? get_be32(value.data) : 0, STORE_SCHEMA_VERSION);
+	store_abort(txn);
+	if (rc != 0)
+		*ret_why = store_last_error();
+	return rc;
+}
+
+/* Makes what tables are missing; all of them and the schema's version when the store is fresh. One commit,
+ * or none. */
+static int tables_create(struct lmdb *lmdb, struct store *store, bool fresh, const char **ret_why)
+{
+	struct store_txn *txn = NULL;
+	uint8_t version[4];
+	int rc = store_begin(store, &txn);
+
+	if (rc != 0) {
+		*ret_why = store_last_error();
+		return rc;
+	}
+	for (int i = 0; rc == 0 && i < STORE_TABLE_COUNT; i++)
+		rc = lmdb_error(lmdb, mdb_dbi_open(lmdb->writer.txn, store_table_name((enum store_table)i),
+						   MDB_CREATE, &lmdb->dbis[i]));
+	put_be32(version, STORE_SCHEMA_VERSION);
+	if (rc == 0 && fresh)
+		rc = store_put(txn, STORE_META, schema_key, (struct sluice_slice){version, sizeof(version)});
+	if (rc == 0)
+		rc = store_commit(txn);
+	else
+		store_abort(txn);
+	if (rc != 0)
+		*ret_why = store_last_error();
+	return rc;
+}
+
+/* Nothing is written before the schema's version is known to be ours. */
+static int contents_open(struct lmdb *lmdb, struct store *store, const char **ret_why)
+{
+	int rc = tables_open(lmdb, STORE_META, STORE_META + 1, ret_why);
+
+	if (rc == 0)
+		rc = schema_check(store, ret_why);
+	if (rc != 0)
+		return rc;
+	if (lmdb->read_only)
+		return tables_open(lmdb, 0, STORE_TABLE_COUNT, ret_why);
+	return tables_create(lmdb, store, false, ret_why);
+}
+
+/* Closed with lmdb_close. */
+static int lmdb_new(const char *dir, const struct store_options *options, struct lmdb **ret)
+{
+	struct lmdb *lmdb = calloc(1, sizeof(*lmdb));
+
+	if (lmdb == NULL)
+		return SLUICE_E_NOMEM;
+	lmdb->lock_fd = -1;
+	lmdb->map_bytes = options->map_bytes != 0 ? options->map_bytes : map_bytes_default;
+	lmdb->read_only = options->read_only;
+	lmdb->writer.lmdb = lmdb;
+	lmdb->writer.write = true;
+	(void)pthread_mutex_init(&lmdb->lock, NULL);
+	lmdb->dir = strdup(dir);
+	if (lmdb->dir == NULL) {
+		lmdb_close(lmdb);
+		return SLUICE_E_NOMEM;
+	}
+	*ret = lmdb;
+	return 0;
+}
+
+/* A fresh store under a name of its own, which becomes data.mdb when all of it is on disk. What a creation that was cut off left is
+ * made anew. The directory is locked. */
+static int store_make(const char *dir, const struct store_options *options, const char **ret_why)
+{
+	struct lmdb *lmdb = NULL;
+	struct store *store = NULL;
+	char path[DIR_PATH_BYTES_MAX];
+	int rc = dir_path(path, dir, "data.mdb.new", ret_why);
+
+	if (rc == 0)
+		rc = dir_remove(path, ret_why);
+	if (rc == 0)
+		rc = lmdb_new(dir, options, &lmdb);
+	if (rc != 0)
+		return rc;
+	rc = env_open(lmdb, path, MDB_NOSUBDIR | MDB_NOLOCK, ret_why);
+	if (rc != 0) {
+		lmdb_close(lmdb);
+		return rc;
+	}
+	rc = store_wrap(&lmdb_ops, lmdb, options, &store);
+	if (rc == 0)
+		rc = tables_create(lmdb, store, true, ret_why);
+	store_close(store);
+	return rc == 0 ? dir_rename(dir, path, "data.mdb", ret_why) : rc;
+}
+
+/* The directory is locked: what is in the file before LMDB believes it. */
+static int file_check(const char *dir, const char **ret_why)
+{
+	char path[DIR_PATH_BYTES_MAX];
+	int rc = dir_path(path, dir, "data.mdb", ret_why);
+
+	if (rc != 0)
+		return rc;
+	rc = lmdb_file_check(path);
+	if (rc != 0)
+		*ret_why = rc == SLUICE_E_NOMEM ? "out of memory" : store_last_error();
+	return rc;
+}
+
+static int directory_open(struct lmdb *lmdb, const struct store_options *options, const char **ret_why)
+{
+	bool create = options->create && !options->read_only, present = false;
+	int rc = dir_check(lmdb->dir, create, &present, ret_why);
+
+	if (rc == 0 && !present && !create) {
+		*ret_why = "there is no store in the directory";
+		rc = SLUICE_E_NOT_FOUND;
+	}
+	if (rc == 0)
+		rc = dir_lock(lmdb->dir, options->read_only, &lmdb->lock_fd, ret_why);
+	/* Asked again, now that no other process makes one. */
+	if (rc == 0 && !present)
+		rc = dir_check(lmdb->dir, false, &present, ret_why);
+	if (rc == 0 && !present)
+		rc = store_make(lmdb->dir, options, ret_why);
+	if (rc == 0)
+		rc = file_check(lmdb->dir, ret_why);
+	return rc == 0 ? env_open(lmdb, lmdb->dir, 0, ret_why) : rc;
+}
+
+int store_open_lmdb(const char *dir, const struct store_options *options, struct store **ret,
+		    const char **ret_why)
+{
+	struct lmdb *lmdb = NULL;
+	struct store *store = NULL;
+	const char *why = "";
+	int rc;
+
+	if (ret_why == NULL)
+		ret_why = &why;
+	*ret_why = "out of memory";
+	rc = lmdb_new(dir, options, &lmdb);
+	if (rc != 0)
+		return rc;
+	rc = directory_open(lmdb, options, ret_why);
+	if (rc != 0) {
+		lmdb_close(lmdb);
+		return rc;
+	}
+	rc = store_wrap(&lmdb_ops, lmdb, options, &store);
+	if (rc == 0)
+		rc = contents_open(lmdb, store, ret_why);
+	if (rc != 0) {
+		store_close(store);
+		return rc;
+	}
+	*ret_why = "";
+	*ret = store;
+	return 0;
+}
