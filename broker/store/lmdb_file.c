@@ -34,6 +34,8 @@ enum {
 };
 enum { PAGE_BRANCH = 0x01, PAGE_LEAF = 0x02, PAGE_OVERFLOW = 0x04, PAGE_META = 0x08 };
 enum { NODE_BIG = 0x01, NODE_TREE = 0x02 };
+/* Of a tree's flags, what its order and its duplicates are. */
+enum { TREE_KIND = 0x7f, TREE_NUMBER_KEYS = 0x08 };
 
 static const uint32_t meta_magic = 0xbeefc0de, meta_version = 1;
 static const uint64_t no_page = UINT64_MAX;
@@ -121,11 +123,12 @@ static int roots_check(const struct meta *meta)
 		bool empty = tree->root == no_page;
 
 		if ((!empty && (tree->root < META_PAGES || tree->root > meta->last_page)) ||
-		    empty != (tree->depth == 0) || tree->depth > DEPTH_MAX)
+		    empty != (tree->depth == 0) || tree->depth > DEPTH_MAX ||
+		    (tree->flags & TREE_KIND) != (k == 0 ? TREE_NUMBER_KEYS : 0))
 			return DAMAGED("the newest meta page says that the %s begins at page %" PRIu64
-				       " of %" PRIu64 " and is %u deep",
+				       " of %" PRIu64 ", is %u deep and of kind %#x",
 				       k == 0 ? "free list" : "main tree", tree->root, meta->last_page + 1,
-				       tree->depth);
+				       tree->depth, tree->flags);
 	}
 	return 0;
 }
@@ -291,7 +294,7 @@ static int see_table(struct file *file, const struct leaf_value *value)
 	if (rc != 0)
 		return rc;
 	count = head.lower < sizeof(head) ? 0 : (head.lower - sizeof(head)) / sizeof(uint16_t);
-	if (tree.depth == 0 || tree.depth > DEPTH_MAX ||
+	if (tree.depth == 0 || tree.depth > DEPTH_MAX || (tree.flags & TREE_KIND) != 0 ||
 	    head.flags != (tree.depth == 1 ? PAGE_LEAF : PAGE_BRANCH) ||
 	    (tree.depth == 1 && tree.entries != count) || (tree.depth == 2 && tree.leaf_pages != count))
 		return DAMAGED("table %.*s is said to begin at page %" PRIu64 " with %" PRIu64
