@@ -206,6 +206,7 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 	struct engine_config engine = {.inbox_bytes_max = broker->config.inbox_mib << 20,
 				       .publish_stop_percent = (uint32_t)broker->config.publish_stop_percent,
 				       .report_stop_percent = (uint32_t)broker->config.report_stop_percent,
+				       .reserve_bytes = broker->config.reserve_mib << 20,
 				       .fail_stop = fail_stop};
 	struct batch_clock now = {clock_mono_ns() / 1000000, (uint64_t)clock_wall_ms()};
 	const char *text = "";

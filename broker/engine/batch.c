@@ -409,6 +409,19 @@ static bool refuse_for(struct engine *engine, int rc, const struct trouble *trou
 	return marked;
 }
 
+/* Whether there is something to refuse for want of room. */
+static bool grows(const struct batch *batch)
+{
+	for (size_t i = 0; i < batch->count; i++) {
+		const struct submission *submission = batch->submissions[i];
+		const struct command_spec *spec = command_spec(submission->command.type);
+
+		if (submission->forced_code == 0 && spec != NULL && spec->headroom != HEADROOM_ALWAYS)
+			return true;
+	}
+	return false;
+}
+
 static int run_once(struct engine *engine, struct batch_clock clock, struct trouble *trouble)
 {
 	struct store_txn *txn = NULL;
@@ -437,6 +450,11 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct trou
 			store_abort(txn);
 			return rc;
 		}
+	}
+	rc = grows(&engine->batch) ? headroom_batch_fits(engine, store_txn_bytes(txn)) : 0;
+	if (rc != 0) {
+		store_abort(txn);
+		return rc;
 	}
 	atomic_store(&engine->committing, engine->sequence + 1);
 	rc = store_commit(txn);

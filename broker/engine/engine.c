@@ -68,10 +68,27 @@ static int boot_in(struct engine *engine, struct store_txn *txn, struct batch_cl
 	return rc;
 }
 
+static void headroom_tell(struct engine *engine, enum headroom_state before, const struct store_facts *facts)
+{
+	enum headroom_state now = headroom_state(&engine->gate);
+
+	atomic_store(&engine->headroom_now, (int)now);
+	if (now == before)
+		return;
+	log_line(now == HEADROOM_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
+		 log_id("engine.headroom",
+			now == HEADROOM_OK ? "there is room again" : "the store is filling up"),
+		 log_u64("used_bytes", facts->used_bytes), log_u64("map_bytes", facts->map_bytes),
+		 log_u64("disk_free_bytes", facts->disk_free_bytes),
+		 log_u64("ahead_bytes", facts->ahead_bytes),
+		 log_u64("reserve_bytes", engine->gate.reserve_bytes));
+}
+
 static int boot_store(struct engine *engine, struct batch_clock now)
 {
 	struct store_txn *txn = NULL;
 	struct store_facts facts;
+	struct store_room room;
 	int rc = store_begin(engine->store, &txn);
 
 	if (rc != 0)
@@ -85,8 +102,12 @@ static int boot_store(struct engine *engine, struct batch_clock now)
 	if (rc != 0)
 		return rc;
 	store_facts_get(engine->store, &facts);
+	headroom_init(&engine->gate, &engine->config, facts.map_bytes);
+	rc = headroom_room_look(engine, 0, &room);
+	if (rc != 0)
+		return rc;
 	headroom_update(&engine->gate, &facts);
-	atomic_store(&engine->headroom_now, (int)engine->gate.state);
+	headroom_tell(engine, HEADROOM_OK, &facts);
 	return 0;
 }
 
@@ -105,10 +126,6 @@ int engine_create(const struct engine_config *config, struct store *store, struc
 		engine->config.inbox_bytes_max = 64ull << 20;
 	if (engine->config.tick_work_max == 0)
 		engine->config.tick_work_max = 1000;
-	engine->gate.publish_stop_percent =
-		config->publish_stop_percent != 0 ? config->publish_stop_percent : 80;
-	engine->gate.report_stop_percent =
-		config->report_stop_percent != 0 ? config->report_stop_percent : 95;
 	engine->store = store;
 	engine->next_deadline_ms = UINT64_MAX;
 	engine->heartbeats.next_ms = UINT64_MAX;
@@ -231,7 +248,8 @@ static int batch_add(struct batch *batch, struct submission *submission)
 static int batch_take(struct engine *engine, struct lane *lane)
 {
 	struct batch *batch = &engine->batch;
-	bool first = true;
+	struct store_room room;
+	bool first = true, looked = false;
 
 	/* A lane's first always enters: a large publish would otherwise wait as long as any control command comes, and all behind it. */
 	for (; lane->head != NULL &&
@@ -244,6 +262,12 @@ static int batch_take(struct engine *engine, struct lane *lane)
 		if (rc != 0)
 			return rc;
 		(void)lane_pop(lane);
+		if (spec != NULL && spec->headroom != HEADROOM_ALWAYS && !looked) {
+			rc = headroom_room_look(engine, 0, &room);
+			if (rc != 0)
+				return rc;
+			looked = true;
+		}
 		if (spec == NULL)
 			submission->forced_code = SLUICE_E_UNKNOWN_TYPE;
 		else if (!headroom_admits(&engine->gate, spec->headroom))
@@ -292,25 +316,27 @@ static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
 	return 0;
 }
 
-static void headroom_check(struct engine *engine, uint64_t mono_ms)
+/* Looked at again while it is not OK, whether anything comes or not. */
+enum { HEADROOM_CHECK_MS = 100, HEADROOM_AGAIN_MS = 1000 };
+
+static int headroom_check(struct engine *engine, uint64_t mono_ms)
 {
 	struct store_facts facts;
-	enum headroom_state before = engine->gate.state;
+	struct store_room room;
+	enum headroom_state before = (enum headroom_state)atomic_load(&engine->headroom_now);
+	int rc;
 
-	/* A statvfs and a free-list look: often enough to stop in time at disk speed, rarely enough not to be felt. */
-	if (engine->gate.checked_mono_ms + 100 > mono_ms && engine->gate.checked_mono_ms != 0)
-		return;
+	/* A statvfs and a free-list look: often enough to stop in good time, rarely enough not to be felt. */
+	if (engine->gate.checked_mono_ms + HEADROOM_CHECK_MS > mono_ms && engine->gate.checked_mono_ms != 0)
+		return 0;
 	engine->gate.checked_mono_ms = mono_ms;
+	rc = headroom_room_look(engine, 0, &room);
+	if (rc != 0)
+		return rc;
 	store_facts_get(engine->store, &facts);
 	headroom_update(&engine->gate, &facts);
-	atomic_store(&engine->headroom_now, (int)engine->gate.state);
-	if (engine->gate.state == before)
-		return;
-	log_line(engine->gate.state == HEADROOM_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
-		 log_id("engine.headroom", engine->gate.state == HEADROOM_OK ? "there is room again"
-									     : "the store is filling up"),
-		 log_u64("used_bytes", facts.used_bytes), log_u64("map_bytes", facts.map_bytes),
-		 log_u64("disk_free_bytes", facts.disk_free_bytes));
+	headroom_tell(engine, before, &facts);
+	return 0;
 }
 
 static uint64_t wait_for(const struct engine *engine, uint64_t mono_ms)
@@ -323,6 +349,8 @@ static uint64_t wait_for(const struct engine *engine, uint64_t mono_ms)
 		return 0;
 	if (engine->heartbeats.next_ms < due)
 		due = engine->heartbeats.next_ms;
+	if (headroom_state(&engine->gate) != HEADROOM_OK && due > mono_ms + HEADROOM_AGAIN_MS)
+		due = mono_ms + HEADROOM_AGAIN_MS;
 	if (due == UINT64_MAX)
 		return UINT64_MAX;
 	return due > mono_ms ? due - mono_ms : 0;
@@ -351,8 +379,9 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 		return SLUICE_E_IO;
 	inbox_take(&engine->inbox, &engine->taken);
 	hear_notes(engine, clock.mono_ms);
-	headroom_check(engine, clock.mono_ms);
-	rc = batch_take_expired(engine, clock.mono_ms);
+	rc = headroom_check(engine, clock.mono_ms);
+	if (rc == 0)
+		rc = batch_take_expired(engine, clock.mono_ms);
 	if (rc == 0)
 		rc = batch_take(engine, &engine->taken.control);
 	if (rc == 0)

@@ -61,8 +61,10 @@ struct engine_config {
 	uint64_t inbox_bytes_max;      /* 0: 64 MiB; beyond: submit answers BUSY */
 	uint32_t publish_stop_percent; /* 0: 80; of map and disk */
 	uint32_t report_stop_percent;  /* 0: 95 */
-	uint32_t tick_work_max;	       /* 0: 1,000 records */
-	bool abort_every_batch;	       /* simulator: apply, abort, apply again */
+	uint64_t
+		reserve_bytes; /* 0: 32 MiB; disk held for acks, deletes, expiry; at most a twentieth of the map */
+	uint32_t tick_work_max; /* 0: 1,000 records */
+	bool abort_every_batch; /* simulator: apply, abort, apply again */
 	/* What to do when acknowledging must stop (EIO, failed commit): never returns in the broker. Called on the engine's thread. */
 	void (*fail_stop)(void *user, int code, const char *text);
 	void *user;

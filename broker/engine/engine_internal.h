@@ -89,12 +89,26 @@ void heartbeats_fini(struct heartbeats *heartbeats);
 /* ---- headroom.c: admission by class ---- */
 struct headroom_gate {
 	uint32_t publish_stop_percent, report_stop_percent;
-	enum headroom_state state;
+	uint64_t reserve_bytes;	   /* what publishes leave to what must always go; reports leave half of it */
+	enum headroom_state state; /* by how full map and disk are; looked at now and then */
+	enum headroom_state
+		room_state; /* by the room that is the store's own; looked at before each batch that may grow it */
 	uint64_t checked_mono_ms;
 	bool forced; /* the store said NO_SPACE: publishes stay stopped until facts say otherwise */
+	bool unsupported_told;
 };
+enum { RESERVE_BYTES_DEFAULT = 32 << 20 };
+/* A reserve is at most a twentieth of the map. */
+void headroom_init(struct headroom_gate *gate, const struct engine_config *config, uint64_t map_bytes);
+enum headroom_state headroom_state(const struct headroom_gate *gate);
 void headroom_update(struct headroom_gate *gate, const struct store_facts *facts);
+void headroom_room(struct headroom_gate *gate, const struct store_room *room);
 bool headroom_admits(const struct headroom_gate *gate, enum headroom class);
+struct engine;
+/* Looks at the room that is the store's own, has it made where it is short, and sets the gate by it; `more` bytes are to come on top. IO. */
+int headroom_room_look(struct engine *engine, uint64_t more, struct store_room *ret) SLUICE_MUST_USE;
+/* Of a batch that has put put_bytes and is to be committed: NO_SPACE when that would eat into the last half of the reserve. IO. */
+int headroom_batch_fits(struct engine *engine, uint64_t put_bytes) SLUICE_MUST_USE;
 
 /* ---- batch.c ---- */
 struct batch {

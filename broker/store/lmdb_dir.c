@@ -17,8 +17,7 @@
 
 enum { DESCRIPTORS_MAX = 65536 };
 
-/* Allocated at a time, so that a file that grows does not ask for every page. */
-static const uint64_t reserve_step_bytes = 16ull << 20;
+static const uint64_t reserve_step_bytes = 1ull << 20;
 
 uint64_t dir_disk_free(const char *dir)
 {
@@ -130,29 +129,48 @@ void dir_close_on_exec(int fd)
 	}
 }
 
-int dir_reserve(int fd, uint64_t bytes_end, uint64_t *io_done)
+static int allocate(int fd, uint64_t from, uint64_t end)
 {
-	uint64_t end = (bytes_end + reserve_step_bytes - 1) / reserve_step_bytes * reserve_step_bytes;
 	struct statvfs fs;
 	struct stat st;
 
-	if (bytes_end <= *io_done)
-		return 0;
 	if (fstat(fd, &st) != 0 || fstatvfs(fd, &fs) != 0)
 		return store_fail(SLUICE_E_IO, "allocating ahead: %s", strerror(errno));
 	/* Asked first: an allocation that fails half-way keeps what it got, which is the rest of the disk. */
 	if (end > (uint64_t)st.st_blocks * 512 &&
 	    end - (uint64_t)st.st_blocks * 512 > (uint64_t)fs.f_bavail * fs.f_frsize)
 		return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the disk has not that much room");
-	/* From what is known to be there, so holes are filled, too; what was allocated already costs a
-	 * look at its extents. */
-	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)*io_done, (off_t)(end - *io_done)) != 0) {
-		if (errno == EOPNOTSUPP)
-			return store_fail(SLUICE_E_UNSUPPORTED, "the file system cannot allocate ahead");
-		if (errno == ENOSPC || errno == EDQUOT)
-			return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: %s", strerror(errno));
-		return store_fail(SLUICE_E_IO, "allocating ahead: %s", strerror(errno));
+	/* What was allocated already costs a look at its extents. */
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(end - from)) == 0)
+		return 0;
+	if (errno == EOPNOTSUPP)
+		return store_fail(SLUICE_E_UNSUPPORTED, "the file system cannot allocate ahead");
+	if (errno == ENOSPC || errno == EDQUOT)
+		return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: %s", strerror(errno));
+	return store_fail(SLUICE_E_IO, "allocating ahead: %s", strerror(errno));
+}
+
+int dir_reserve(int fd, uint64_t least, uint64_t most, uint64_t *io_done)
+{
+	int rc;
+
+	if (least <= *io_done)
+		return 0;
+	/* From what is known to be there, so holes are filled, too. */
+	rc = allocate(fd, *io_done, most);
+	if (rc == 0) {
+		*io_done = most;
+		return 0;
 	}
-	*io_done = end;
-	return 0;
+	/* On a full disk, what an earlier process allocated is still there, and is found by steps. */
+	while (rc == SLUICE_E_NO_SPACE && *io_done < least) {
+		uint64_t end = *io_done + reserve_step_bytes < least ? *io_done + reserve_step_bytes : least;
+
+		rc = allocate(fd, *io_done, end);
+		if (rc != 0)
+			return rc;
+		*io_done = end;
+		rc = SLUICE_E_NO_SPACE;
+	}
+	return *io_done >= least ? 0 : rc;
 }

@@ -33,7 +33,7 @@ struct lmdb {
 	struct lmdb_txn *pool, *all_readers;
 	struct lmdb_txn writer;
 	uint64_t map_bytes;
-	uint64_t reserved_end; /* the file has disk up to here */
+	_Atomic uint64_t reserved_end; /* the file has disk up to here; set by the thread that reserves */
 	size_t page_bytes;
 	_Atomic uint64_t commits;
 	_Atomic uint64_t used_bytes, facts_ms;
@@ -52,7 +52,7 @@ void lmdb_abort(void *handle);
 
 /* ---- lmdb_space.c: as of store_facts_get and store_reserve_disk ---- */
 void lmdb_facts(void *impl, struct store_facts *ret);
-int lmdb_reserve_disk(void *impl, uint64_t bytes) SLUICE_MUST_USE;
+int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret) SLUICE_MUST_USE;
 
 /* ---- lmdb_open.c ---- */
 void lmdb_close(void *impl);

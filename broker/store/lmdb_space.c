@@ -26,20 +26,25 @@ static uint64_t oldest_snapshot(struct lmdb *lmdb)
 	return oldest;
 }
 
-/* Pages in use = pages ever used - free ones that no snapshot needs. The free list is itself a table: by
- * commit, lists that begin with their length. */
-static uint64_t used_bytes(struct lmdb *lmdb)
+static uint64_t end_bytes(const struct lmdb *lmdb)
 {
-	uint64_t free_pages = 0, pages, oldest = oldest_snapshot(lmdb);
-	struct lmdb_txn *txn;
-	MDB_cursor *cursor;
 	MDB_envinfo info;
-	MDB_val k, v;
 
 	(void)mdb_env_info(lmdb->env, &info);
-	pages = info.me_last_pgno + 1;
+	return (info.me_last_pgno + 1) * lmdb->page_bytes;
+}
+
+/* Pages that a commit may use again: in the free list, and no snapshot needs them. The list is itself a table: by commit, lists that
+ * begin with their length. */
+static uint64_t free_bytes(struct lmdb *lmdb)
+{
+	uint64_t free_pages = 0, oldest = oldest_snapshot(lmdb);
+	struct lmdb_txn *txn;
+	MDB_cursor *cursor;
+	MDB_val k, v;
+
 	if (lmdb_reader_take(lmdb, &txn) != 0)
-		return pages * lmdb->page_bytes;
+		return 0;
 	if (mdb_cursor_open(txn->txn, FREE_DBI, &cursor) == 0) {
 		while (mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
 			size_t commit, count;
@@ -53,7 +58,24 @@ static uint64_t used_bytes(struct lmdb *lmdb)
 		mdb_cursor_close(cursor);
 	}
 	lmdb_abort(txn);
-	return (pages > free_pages ? pages - free_pages : 0) * lmdb->page_bytes;
+	return free_pages * lmdb->page_bytes;
+}
+
+static uint64_t used_bytes(struct lmdb *lmdb)
+{
+	uint64_t end = end_bytes(lmdb), unused = free_bytes(lmdb);
+
+	return end > unused ? end - unused : 0;
+}
+
+/* Allocated behind the last page that was ever used. */
+static uint64_t ahead_bytes(const struct lmdb *lmdb, uint64_t end)
+{
+	uint64_t reserved = atomic_load(&lmdb->reserved_end);
+
+	if (reserved > lmdb->map_bytes)
+		reserved = lmdb->map_bytes;
+	return reserved > end ? reserved - end : 0;
 }
 
 void lmdb_facts(void *impl, struct store_facts *ret)
@@ -72,6 +94,7 @@ void lmdb_facts(void *impl, struct store_facts *ret)
 	ret->disk_free_bytes = dir_disk_free(lmdb->dir);
 	ret->file_bytes =
 		mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+	ret->ahead_bytes = ahead_bytes(lmdb, end_bytes(lmdb));
 	ret->commits = atomic_load(&lmdb->commits);
 	(void)pthread_mutex_lock(&lmdb->lock);
 	for (const struct lmdb_txn *txn = lmdb->all_readers; txn != NULL; txn = txn->all_next) {
@@ -84,23 +107,47 @@ void lmdb_facts(void *impl, struct store_facts *ret)
 	ret->oldest_reader_ms = oldest;
 }
 
-int lmdb_reserve_disk(void *impl, uint64_t bytes)
+/* Behind end, to `bytes` and half as much again, so that a file that grows does not ask at every commit. */
+static int allocate_ahead(struct lmdb *lmdb, uint64_t end, uint64_t bytes)
+{
+	uint64_t map = lmdb->map_bytes, done = atomic_load(&lmdb->reserved_end), least, most;
+	int fd, rc;
+
+	least = map > end && map - end > bytes ? end + bytes : map;
+	most = map > end && map - end > bytes + bytes / 2 ? end + bytes + bytes / 2 : map;
+	if (mdb_env_get_fd(lmdb->env, &fd) != 0)
+		return store_fail(SLUICE_E_IO, "the database file is not open");
+	rc = dir_reserve(fd, least, most, &done);
+	atomic_store(&lmdb->reserved_end, done);
+	return rc;
+}
+
+int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret)
 {
 	struct lmdb *lmdb = impl;
-	struct stat st;
-	int fd = -1;
-	uint64_t end;
+	uint64_t end = end_bytes(lmdb), disk;
+	int rc;
 
 	if (lmdb->read_only)
 		return store_fail(SLUICE_E_DENIED, "the store was opened to be read only");
-	if (mdb_env_get_fd(lmdb->env, &fd) != 0 || fstat(fd, &st) != 0)
-		return store_fail(SLUICE_E_IO, "%s", strerror(errno));
-	/* Free pages inside the file count, so this may ask for nothing; used_bytes is not free, so first
-	 * the cheap question. */
-	end = (uint64_t)st.st_size + bytes;
-	if (end > lmdb->reserved_end)
-		end = used_bytes(lmdb) + bytes;
-	if (end < (uint64_t)st.st_size)
-		end = (uint64_t)st.st_size;
-	return dir_reserve(fd, end, &lmdb->reserved_end);
+	*ret = (struct store_room){.ahead_bytes = ahead_bytes(lmdb, end)};
+	if (ret->ahead_bytes >= bytes)
+		return 0;
+	rc = allocate_ahead(lmdb, end, bytes);
+	if (rc == SLUICE_E_UNSUPPORTED) {
+		disk = dir_disk_free(lmdb->dir);
+		ret->ahead_bytes = lmdb->map_bytes > end ? lmdb->map_bytes - end : 0;
+		if (disk < ret->ahead_bytes)
+			ret->ahead_bytes = disk;
+	} else if (rc == 0 || rc == SLUICE_E_NO_SPACE) {
+		ret->ahead_bytes = ahead_bytes(lmdb, end);
+	} else {
+		return rc;
+	}
+	if (ret->ahead_bytes < bytes) {
+		ret->inside_bytes = free_bytes(lmdb);
+		if (rc == 0)
+			rc = store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the map ends");
+	}
+	return rc;
 }

@@ -307,13 +307,15 @@ static void mem_facts(void *impl, struct store_facts *ret)
 				    .map_bytes = UINT64_MAX / 256,
 				    .file_bytes = 0,
 				    .disk_free_bytes = UINT64_MAX,
+				    .ahead_bytes = UINT64_MAX,
 				    .commits = mem->commits};
 }
 
-static int mem_reserve_disk(void *impl, uint64_t bytes)
+static int mem_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret)
 {
 	(void)impl;
 	(void)bytes;
+	*ret = (struct store_room){.ahead_bytes = UINT64_MAX};
 	return 0;
 }
 

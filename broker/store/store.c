@@ -404,7 +404,12 @@ void store_facts_get(struct store *store, struct store_facts *ret)
 	store->ops->facts(store->impl, ret);
 }
 
-int store_reserve_disk(struct store *store, uint64_t bytes)
+uint64_t store_txn_bytes(const struct store_txn *txn)
 {
-	return store->ops->reserve_disk(store->impl, bytes);
+	return txn->put_bytes;
+}
+
+int store_reserve_disk(struct store *store, uint64_t bytes, struct store_room *ret)
+{
+	return store->ops->reserve_disk(store->impl, bytes, ret);
 }

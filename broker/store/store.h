@@ -105,6 +105,8 @@ int store_begin_read(struct store *store,
  * ...): nothing was applied. */
 int store_commit(struct store_txn *txn) SLUICE_MUST_USE;
 void store_abort(struct store_txn *txn); /* accepts NULL; also ends a read transaction */
+/* Bytes of the records that this write transaction has put so far, hot cells not counted: what its commit writes at the least. */
+uint64_t store_txn_bytes(const struct store_txn *txn);
 
 /* --- records --- */
 int store_get(struct store_txn *txn, enum store_table table, struct sluice_slice key,
@@ -154,15 +156,23 @@ struct store_facts {
 	uint64_t map_bytes;
 	uint64_t file_bytes;
 	uint64_t disk_free_bytes;
+	uint64_t ahead_bytes;	   /* as of struct store_room, after the last commit */
 	uint64_t oldest_reader_ms; /* age of the oldest open read transaction */
 	uint64_t commits;
 };
 void store_facts_get(struct store *store, struct store_facts *ret); /* any thread */
-/* Allocates disk so that `bytes` more can be written whatever others put on the disk, free pages inside
- * the file counted in. The room for what must always go (acks, deletes, expiry) is made so, ahead of need.
- * Cheap when there is nothing to do, else a walk of the free list and fallocate (blocks); one thread at a
- * time. NO_SPACE (nothing was allocated), UNSUPPORTED by the file system, IO. mem: always 0. */
-int store_reserve_disk(struct store *store, uint64_t bytes) SLUICE_MUST_USE;
+/* Room that is the store's whatever others put on the disk. */
+struct store_room {
+	uint64_t ahead_bytes; /* allocated behind the last page in use, and within the map */
+	uint64_t
+		inside_bytes; /* free pages of the file, which have their disk; counted only when ahead is short, else 0 */
+};
+/* Has `bytes` allocated behind the last page, so that they can be written when another program fills the disk at once; as far as the
+ * disk goes. While there is that much, a comparison; then fallocate (blocks), some more than asked; when the disk or the map has no
+ * more, a walk of the free list. One thread at a time. *ret is set on the first three: 0: ahead is `bytes` or more; NO_SPACE: it is
+ * less; UNSUPPORTED: the file system cannot allocate ahead, and ahead is what it has free just now. IO, DENIED (read only). mem: room
+ * without end. */
+int store_reserve_disk(struct store *store, uint64_t bytes, struct store_room *ret) SLUICE_MUST_USE;
 
 /* --- faults, for tests --- called before every operation that can fail ("begin", "begin_read", "get",
  * "put", "del", "scan", "next", "last_le", "rollback", "commit"); a non-zero return is what the operation

@@ -32,7 +32,7 @@ struct raw_ops {
 		void *cursor); /* what seek or next gave last; the next next gives what was behind it */
 	void (*cursor_close)(void *cursor);
 	void (*facts)(void *impl, struct store_facts *ret);
-	int (*reserve_disk)(void *impl, uint64_t bytes);
+	int (*reserve_disk)(void *impl, uint64_t bytes, struct store_room *ret);
 	void (*close)(void *impl);
 };
 
@@ -61,9 +61,9 @@ int dir_check(const char *dir, bool create, bool *ret_store, const char **ret_wh
 int dir_lock(const char *dir, bool read_only, int *ret_fd, const char **ret_why) SLUICE_MUST_USE;
 /* Sets close-on-exec on every descriptor of this process for the same file as fd. */
 void dir_close_on_exec(int fd);
-/* Allocates disk so that the file's first bytes_end bytes can be written; the file's size stays. *io_done:
- * how far it got before. NO_SPACE, IO, UNSUPPORTED by the file system. */
-int dir_reserve(int fd, uint64_t bytes_end, uint64_t *io_done) SLUICE_MUST_USE;
+/* Allocates disk so that the file's first `least` bytes can be written, or rather `most`; the file's size stays. *io_done: how far it got
+ * before, and now. NO_SPACE: not to `least`, but as far as the disk goes. IO, UNSUPPORTED by the file system. */
+int dir_reserve(int fd, uint64_t least, uint64_t most, uint64_t *io_done) SLUICE_MUST_USE;
 
 /* store.c: puts the common layer over an implementation. takes impl (closed on error too). */
 int store_wrap(const struct raw_ops *ops, void *impl, const struct store_options *options,

@@ -32,6 +32,7 @@ struct store_txn {
 	void *raw;
 	bool write;
 	bool savepoint;
+	uint64_t put_bytes;
 	int failed;	   /* a write failed half-way: all that can follow is abort */
 	struct undo *undo; /* newest first; owned */
 };

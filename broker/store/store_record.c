@@ -115,6 +115,7 @@ int record_putv(struct store_txn *txn, enum store_table table, struct sluice_sli
 	rc = record_wrote(txn, txn->store->ops->put(txn->raw, table, key, frame + len, &record));
 	if (rc != 0)
 		return rc;
+	txn->put_bytes += key.len + frame + len;
 	at = (uint8_t *)record + frame;
 	for (int i = 0; i < part_count; i++) {
 		if (parts[i].iov_len > 0)

@@ -354,37 +354,94 @@ Test(store_lmdb, a_full_map_is_no_space_and_deletes_make_room)
 
 /* ---- facts and room ---- */
 
+static uint64_t blocks_of(const struct rig *rig)
+{
+	char path[96];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/data.mdb", rig->dir);
+	cr_assert_eq(stat(path, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
 Test(store_lmdb, disk_is_allocated_ahead_without_a_longer_file)
 {
 	struct rig rig = rig_open();
-	char path[96];
-	struct stat before, after;
+	struct store_facts facts;
+	struct store_room room;
+	uint64_t file_bytes, before = blocks_of(&rig);
 	int rc;
 
-	snprintf(path, sizeof(path), "%s/data.mdb", rig.dir);
-	cr_assert_eq(stat(path, &before), 0);
+	store_facts_get(rig.store, &facts);
+	file_bytes = facts.file_bytes;
 	plan.disk_full = true;
-	cr_expect_eq(store_reserve_disk(rig.store, 32u << 20), SLUICE_E_NO_SPACE);
-	cr_assert_eq(stat(path, &after), 0);
-	cr_expect_eq(after.st_blocks, before.st_blocks, "a refusal takes nothing");
+	cr_expect_eq(store_reserve_disk(rig.store, 32u << 20, &room), SLUICE_E_NO_SPACE);
+	cr_expect_eq(blocks_of(&rig), before, "a refusal takes nothing");
+	cr_expect_lt(room.ahead_bytes, 32u << 20);
 	plan.disk_full = false;
-	rc = store_reserve_disk(rig.store, 32u << 20);
+	rc = store_reserve_disk(rig.store, 32u << 20, &room);
 	if (rc == SLUICE_E_UNSUPPORTED) {
+		cr_expect_gt(room.ahead_bytes, 0, "what the disk has free just now");
 		rig_close(&rig);
 		cr_skip_test("the file system of /tmp cannot allocate ahead");
 		return;
 	}
 	cr_assert_eq(rc, 0, "%s", store_last_error());
-	cr_assert_eq(stat(path, &after), 0);
-	cr_expect_eq(after.st_size, before.st_size);
-	cr_expect_geq((uint64_t)after.st_blocks * 512, 32u << 20);
-	before = after;
-	cr_expect_eq(store_reserve_disk(rig.store, 16u << 20), 0, "less is there already");
-	cr_assert_eq(stat(path, &after), 0);
-	cr_expect_eq(after.st_blocks, before.st_blocks);
+	store_facts_get(rig.store, &facts);
+	cr_expect_eq(facts.file_bytes, file_bytes);
+	cr_expect_geq(room.ahead_bytes, 32u << 20);
+	cr_expect_eq(facts.ahead_bytes, room.ahead_bytes);
+	cr_expect_eq(room.inside_bytes, 0, "not asked for");
+	before = blocks_of(&rig);
+	cr_expect_geq(before, 32u << 20);
+	plan.disk_full = true;
+	cr_expect_eq(store_reserve_disk(rig.store, 16u << 20, &room), 0, "less is there already");
+	cr_expect_eq(blocks_of(&rig), before);
 	reopen(&rig);
+	cr_expect_eq(store_reserve_disk(rig.store, 32u << 20, &room), 0,
+		     "what an earlier process allocated is found again on a full disk: %s",
+		     store_last_error());
+	cr_expect_eq(blocks_of(&rig), before);
+	plan.disk_full = false;
 	cr_expect_eq(try_put(rig.store, "a", "1"), 0);
 	expect_both(rig.store, "a", "1");
+	rig_close(&rig);
+}
+
+/* The map is an end of the room as the disk is, and the free pages inside are told only then. */
+Test(store_lmdb, room_ends_with_the_map)
+{
+	static const char value[100000] = "";
+	struct rig rig = rig_open();
+	struct store_room room;
+	struct store_txn *txn;
+	uint64_t ahead;
+	char key[16];
+	int rc = store_reserve_disk(rig.store, options.map_bytes * 2, &room);
+
+	cr_assert(rc == SLUICE_E_NO_SPACE || rc == SLUICE_E_UNSUPPORTED);
+	cr_expect_leq(room.ahead_bytes, options.map_bytes);
+	ahead = room.ahead_bytes;
+	txn = begin(rig.store);
+	for (int i = 0; i < 100; i++) {
+		snprintf(key, sizeof(key), "k%05d", i);
+		cr_assert_eq(store_put(txn, STORE_ITEM, text(key),
+				       (struct sluice_slice){value, sizeof(value)}),
+			     0);
+	}
+	cr_expect_geq(store_txn_bytes(txn), 100 * sizeof(value));
+	cr_expect_leq(store_txn_bytes(txn), 101 * sizeof(value));
+	cr_assert_eq(store_commit(txn), 0);
+	cr_expect_eq(store_reserve_disk(rig.store, options.map_bytes * 2, &room), rc);
+	cr_expect_leq(room.ahead_bytes, ahead - 100 * sizeof(value));
+	txn = begin(rig.store);
+	for (int i = 0; i < 100; i++) {
+		snprintf(key, sizeof(key), "k%05d", i);
+		cr_assert_eq(store_del(txn, STORE_ITEM, text(key)), 0);
+	}
+	cr_assert_eq(store_commit(txn), 0);
+	cr_expect_eq(store_reserve_disk(rig.store, options.map_bytes * 2, &room), rc);
+	cr_expect_geq(room.inside_bytes, 100 * sizeof(value));
 	rig_close(&rig);
 }
 
@@ -737,6 +794,7 @@ Test(store_lmdb, a_read_only_store_reads_and_does_not_write)
 	struct store_options read_only = {.map_bytes = 64u << 20, .read_only = true};
 	struct rig rig = rig_open();
 	struct store_txn *txn = NULL;
+	struct store_room room;
 	size_t before_len, after_len;
 	char *before, *after;
 
@@ -746,7 +804,7 @@ Test(store_lmdb, a_read_only_store_reads_and_does_not_write)
 	cr_assert_eq(store_open_lmdb(rig.dir, &read_only, &rig.store, NULL), 0);
 	expect_both(rig.store, "a", "1");
 	cr_expect_eq(store_begin(rig.store, &txn), SLUICE_E_DENIED);
-	cr_expect_eq(store_reserve_disk(rig.store, 1), SLUICE_E_DENIED);
+	cr_expect_eq(store_reserve_disk(rig.store, 1, &room), SLUICE_E_DENIED);
 	txn = begin_read(rig.store);
 	cr_expect_eq(store_put(txn, STORE_NAME, text("a"), text("2")), SLUICE_E_INTERNAL);
 	cr_expect_eq(store_put(txn, STORE_HOT, text("a"), text("2")), SLUICE_E_INTERNAL);
