@@ -54,20 +54,18 @@ void headroom_room(struct headroom_gate *gate, const struct store_room *room)
 {
 	uint64_t reserve = gate->reserve_bytes;
 	uint64_t total = room->ahead_bytes + room->inside_bytes;
+	/* Having stopped, it wants somewhat more to go on. */
+	uint64_t wanted = gate->room_state == HEADROOM_OK ? reserve : reserve + reserve / 4;
+	bool contiguous;
 
 	if (total < room->ahead_bytes)
 		total = UINT64_MAX;
+	/* Lists of freed pages want pages in a row: some of the reserve is to be such, unless there is plenty of the other kind. */
+	contiguous = room->ahead_bytes >= reserve / CONTIGUOUS_PART || room->inside_bytes >= PLENTY * reserve;
 	if (total < reserve / 2)
 		gate->room_state = HEADROOM_REPORT_STOPPED;
-	else if (total < reserve)
-		gate->room_state = HEADROOM_PUBLISH_STOPPED;
-	/* Lists of freed pages want pages in a row: some of the reserve is to be such, unless there is plenty of the other kind. */
-	else if (room->ahead_bytes < reserve / CONTIGUOUS_PART && room->inside_bytes < PLENTY * reserve)
-		gate->room_state = HEADROOM_PUBLISH_STOPPED;
-	else if (gate->room_state == HEADROOM_OK || total >= reserve + reserve / 4)
-		gate->room_state = HEADROOM_OK;
 	else
-		gate->room_state = HEADROOM_PUBLISH_STOPPED;
+		gate->room_state = total >= wanted && contiguous ? HEADROOM_OK : HEADROOM_PUBLISH_STOPPED;
 }
 
 enum headroom_state headroom_state(const struct headroom_gate *gate)

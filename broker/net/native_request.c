@@ -130,6 +130,7 @@ static int status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 	status->store_used_bytes = facts.store.used_bytes;
 	status->store_map_bytes = facts.store.map_bytes;
 	status->disk_free_bytes = facts.store.disk_free_bytes;
+	status->disk_ahead_bytes = facts.store.ahead_bytes;
 	status->oldest_reader_ms = facts.store.oldest_reader_ms;
 	status->wall_time_ms = engine_clock(conn->io->engine).wall_ms;
 	bytes = malloc(sluice__reply__get_packed_size(reply) + 1);

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Admission by class (DESIGN 5.3): by how full map and disk are, and by the room that is the store's own. What frees room is admitted
+ * always; publishes stop before reports; and neither flickers.
+ */
+#include <criterion/criterion.h>
+
+#include "broker/engine/engine_internal.h"
+
+#define MIB (1ull << 20)
+
+static struct headroom_gate gate_new(uint64_t map_bytes)
+{
+	struct headroom_gate gate = {0};
+
+	headroom_init(&gate, &(struct engine_config){0}, map_bytes);
+	return gate;
+}
+
+static void expect_admits(const struct headroom_gate *gate, bool publish, bool report, const char *when)
+{
+	cr_expect_eq(headroom_admits(gate, HEADROOM_PUBLISH), publish, "publishes, %s", when);
+	cr_expect_eq(headroom_admits(gate, HEADROOM_REPORT), report, "reports, %s", when);
+	cr_expect(headroom_admits(gate, HEADROOM_ALWAYS), "acks, %s", when);
+}
+
+static void room(struct headroom_gate *gate, uint64_t ahead_mib, uint64_t inside_mib)
+{
+	headroom_room(gate, &(struct store_room){ahead_mib * MIB, inside_mib * MIB});
+}
+
+static void fill(struct headroom_gate *gate, uint64_t used_mib, uint64_t disk_free_mib)
+{
+	headroom_update(gate, &(struct store_facts){.used_bytes = used_mib * MIB,
+						    .file_bytes = used_mib * MIB,
+						    .map_bytes = 1000 * MIB,
+						    .ahead_bytes = 32 * MIB,
+						    .disk_free_bytes = disk_free_mib * MIB});
+}
+
+Test(headroom, the_reserve_is_bounded_by_the_map)
+{
+	struct headroom_gate gate = gate_new(64 * MIB);
+
+	cr_expect_eq(gate.reserve_bytes, 64 * MIB / 20);
+	gate = gate_new(64ull << 30);
+	cr_expect_eq(gate.reserve_bytes, 32 * MIB);
+	headroom_init(&gate, &(struct engine_config){.reserve_bytes = 100 * MIB}, 64ull << 30);
+	cr_expect_eq(gate.reserve_bytes, 100 * MIB);
+}
+
+Test(headroom, publishes_leave_the_reserve_whole_and_reports_half_of_it)
+{
+	struct headroom_gate gate = gate_new(64ull << 30);
+
+	room(&gate, 48, 0);
+	expect_admits(&gate, true, true, "with more than the reserve");
+	room(&gate, 32, 0);
+	expect_admits(&gate, true, true, "with the reserve to the byte");
+	room(&gate, 31, 0);
+	expect_admits(&gate, false, true, "with the reserve touched");
+	room(&gate, 39, 0);
+	expect_admits(&gate, false, true, "with a little more again: no flicker");
+	room(&gate, 15, 0);
+	expect_admits(&gate, false, false, "with less than half of it");
+	room(&gate, 16, 0);
+	expect_admits(&gate, false, true, "with half of it");
+	room(&gate, 40, 0);
+	expect_admits(&gate, true, true, "with a quarter on top");
+}
+
+Test(headroom, free_pages_of_the_file_count_but_some_pages_in_a_row_are_wanted)
+{
+	struct headroom_gate gate = gate_new(64ull << 30);
+
+	room(&gate, 4, 40);
+	expect_admits(&gate, true, true, "with an eighth ahead and the rest inside");
+	room(&gate, 3, 60);
+	expect_admits(&gate, false, true, "with less than an eighth ahead");
+	room(&gate, 0, 128);
+	expect_admits(&gate, true, true,
+		      "with plenty inside: a store that was emptied is taken into use again");
+	headroom_room(&gate, &(struct store_room){UINT64_MAX, UINT64_MAX});
+	expect_admits(&gate, true, true, "without an end");
+}
+
+Test(headroom, publishes_stop_at_80_percent_and_reports_at_95_with_hysteresis)
+{
+	struct headroom_gate gate = gate_new(64ull << 30);
+
+	fill(&gate, 780, 1u << 20);
+	expect_admits(&gate, true, true, "below 80 % of the map");
+	fill(&gate, 810, 1u << 20);
+	expect_admits(&gate, false, true, "above 80 %");
+	fill(&gate, 770, 1u << 20);
+	expect_admits(&gate, false, true, "a little below again");
+	fill(&gate, 960, 1u << 20);
+	expect_admits(&gate, false, false, "above 95 %");
+	fill(&gate, 920, 1u << 20);
+	expect_admits(&gate, false, false, "a little below again");
+	fill(&gate, 880, 1u << 20);
+	expect_admits(&gate, false, true, "well below 95 %");
+	fill(&gate, 700, 1u << 20);
+	expect_admits(&gate, true, true, "well below 80 %");
+}
+
+/* What is allocated ahead beyond the reserve counts as room on the disk; the reserve itself does not. */
+Test(headroom, the_disk_is_full_when_what_is_left_is_the_reserve)
+{
+	struct headroom_gate gate = gate_new(64ull << 30);
+
+	fill(&gate, 100, 30);
+	expect_admits(&gate, true, true, "at 100 of 130 MiB");
+	fill(&gate, 100, 20);
+	expect_admits(&gate, false, true, "at 100 of 120 MiB");
+	fill(&gate, 100, 0);
+	expect_admits(&gate, false, false, "with nothing but the reserve");
+}
+
+Test(headroom, the_narrower_of_fill_and_room_counts)
+{
+	struct headroom_gate gate = gate_new(64ull << 30);
+
+	fill(&gate, 810, 1u << 20);
+	room(&gate, 15, 0);
+	expect_admits(&gate, false, false, "with little room");
+	cr_expect_eq(headroom_state(&gate), HEADROOM_REPORT_STOPPED);
+	room(&gate, 100, 0);
+	cr_expect_eq(headroom_state(&gate), HEADROOM_PUBLISH_STOPPED);
+	fill(&gate, 10, 1u << 20);
+	cr_expect_eq(headroom_state(&gate), HEADROOM_OK);
+}
