@@ -14,6 +14,7 @@ Each function whose name begins with `test_` is one test. It fails if it raises 
 one check (tap.check, equal, wait_until or a broker's clean end) is a failure: it would prove nothing.
 """
 import contextlib
+import ctypes
 import os
 import re
 import shutil
@@ -36,6 +37,8 @@ SANITIZER_REPORT = re.compile(
     rb"(ERROR|WARNING|FATAL): \w+Sanitizer|: runtime error: |Sanitizer:DEADLYSIGNAL|Assertion `.*' failed")
 
 _checks = 0
+_libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_PDEATHSIG = 1
 
 
 class Skip(Exception):
@@ -113,15 +116,21 @@ def not_sanitized(reason):
         skip(reason)
 
 
+def _end_with_parent():
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Process:
-    """A child in a process group of its own, its output in a file; ended by its pid, never by name."""
+    """A child in a process group of its own, its output in a file; ended by its pid, never by name. It ends with the test, also when
+    that is killed; start it from the test's main thread."""
 
     def __init__(self, args, ready=None, env=None, cwd=None):
         """Starts it and, if `ready` (a regular expression, bytes) is given, waits until its output matches; .ready is the match."""
         self.output = tempfile.TemporaryFile()
         self.args = args
         self.child = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
-                                      start_new_session=True, env={**os.environ, **(env or {})}, cwd=cwd)
+                                      start_new_session=True, preexec_fn=_end_with_parent, env={**os.environ, **(env or {})},
+                                      cwd=cwd)
         self.pid = self.child.pid
         self.ready = None
         if ready is not None:
@@ -234,6 +243,11 @@ def _overrun(number, frame):
     raise Failed(f"overran its deadline of {_overrun.seconds} s")
 
 
+def _ended(number, frame):
+    # Not an Exception: it ends the run, and what the tests have opened is taken down on the way.
+    raise SystemExit(128 + number)
+
+
 def run(tests, seconds=TEST_SECONDS_MAX):
     """Runs [(name, function)], prints TAP, returns the exit code. `seconds` bounds each test."""
     global _checks
@@ -244,6 +258,9 @@ def run(tests, seconds=TEST_SECONDS_MAX):
     _print.fd = os.dup(1)
     os.dup2(2, 1)
     signal.signal(signal.SIGALRM, _overrun)
+    for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(ending) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(ending, _ended)
     _print("TAP version 13")
     _print(f"1..{len(tests)}")
     for number, (name, function) in enumerate(tests, 1):
@@ -274,4 +291,6 @@ def main(namespace, seconds=TEST_SECONDS_MAX):
     wanted = sys.argv[1:]
     if wanted:
         tests = [(name, value) for name, value in tests if any(word in value.__name__ for word in wanted)]
+    if not tests:
+        sys.exit(f"no test has {' or '.join(map(repr, wanted)) or 'a name'} in its name")
     sys.exit(run(tests, seconds))

@@ -6,6 +6,7 @@ usage: test_support.py PLANTED_PROGRAM SANITIZERS ("none" or meson's b_sanitize)
 """
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -127,6 +128,47 @@ def test_a_python_test_that_checks_nothing_fails():
     run = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
     tap.equal(run.stdout.decode().splitlines(), ["TAP version 13", "1..1", "not ok 1 - nothing", "# checked nothing"], "TAP")
     tap.equal(run.returncode, 1, "exit code")
+
+
+HOLDER = """
+import sys, tempfile, time
+import tap
+def test_holds():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-"):
+        child = tap.Process(["/bin/sleep", "600"])
+        tap.check(True, "it runs")
+        print(f"holds {child.pid}", flush=True)
+        time.sleep(600)
+tap.main(globals())
+"""
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_what_a_test_started_ends_with_it_whatever_ends_the_test():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
+        with tempfile.TemporaryDirectory() as top:
+            holder = tap.Process([sys.executable, "-c", HOLDER], ready=rb"^holds (\d+)$", env={"TMPDIR": top})
+            child = int(holder.ready.group(1))
+            tap.check(is_running(child), "the child runs while the test does")
+            holder.signal(number)
+            holder.wait(30)
+            tap.wait_until(lambda: not is_running(child), 30, f"the child ends after {number.name}")
+            if number != signal.SIGKILL:
+                tap.equal(os.listdir(top), [], f"its folders are gone after {number.name}")
+
+
+def test_a_name_that_no_test_has_is_a_failure():
+    script = "import tap\ndef test_one(): tap.check(True, 'so')\ntap.main(globals())"
+    run = subprocess.run([sys.executable, "-c", script, "another"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    tap.equal((run.returncode, run.stdout), (1, b""), "exit code and output")
+    tap.check(b"'another'" in run.stderr, "it says which")
 
 
 def test_waiting_has_a_deadline():
