@@ -2,6 +2,7 @@
  * sluice-replay: options, the main loop, the end. */
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 
 #include "replay.h"
 
-enum { JOBS_DEFAULT_KILLS = 30, STALL_MS_MAX = 60000 };
+enum { JOBS_DEFAULT_KILLS = 30, KILLS_MAX = 10000, STALL_MS_MAX = 60000 };
 
 static volatile sig_atomic_t interrupted;
 
@@ -63,54 +64,124 @@ static int usage(FILE *to, int code)
 {
 	(void)fprintf(
 		to,
-		"usage: ./dev run [--trace FILE.swf[.gz]] [--jobs N] [--speedup X] [--kill [--kills N] [--seed N]] [--plant lost|double|wrong]\n"
+		"usage: ./dev run [--trace FILE.swf[.gz]] [--jobs N] [--speedup X] [--kill|--kills N] [--seed N] [--plant lost|double|wrong]\n"
 		"Replays a trace of a real supercomputer through Sluice and compares ledger, event stream, processes and trace.\n"
 		"  --trace FILE   another trace in the Standard Workload Format (default: the excerpt in tests/data/swf)\n"
 		"  --jobs N       only its first N jobs\n"
 		"  --speedup X    how much faster than real (default 5000; gaps end at 100 ms, run times at 2 s)\n"
 		"  --kill         SIGKILL broker and scheduler, at least 30 times each, meanwhile\n"
+		"  --kills N      the same, at least N times each\n"
+		"  --seed N       the moments of the kills, as an earlier run printed it\n"
 		"  --plant WHAT   plant a fault, to see that the comparison would find it\n"
 		"  --no-stay      end at once, also on a terminal\n");
 	return code;
 }
 
-static bool number_option(const char *text, uint64_t min, uint64_t *ret)
+/* ---- options: each takes its value, or says false ---- */
+
+static bool number(const char *text, uint64_t max, uint64_t *ret)
 {
 	char *end = NULL;
 
 	errno = 0;
 	*ret = strtoull(text, &end, 10);
-	return text[0] >= '0' && text[0] <= '9' && *end == 0 && errno == 0 && *ret >= min;
+	return text[0] >= '0' && text[0] <= '9' && *end == 0 && errno == 0 && *ret >= 1 && *ret <= max;
 }
 
-static int option_value(struct options *options, const char *option, const char *value)
+static bool take_trace(struct options *options, const char *value)
 {
-	uint64_t number = 0;
+	options->trace = value;
+	return value[0] != 0;
+}
+
+static bool take_bin(struct options *options, const char *value)
+{
+	options->bin = value;
+	return value[0] != 0;
+}
+
+static bool take_jobs(struct options *options, const char *value)
+{
+	uint64_t jobs;
+
+	if (!number(value, UINT32_MAX, &jobs))
+		return false;
+	options->jobs = (size_t)jobs;
+	return true;
+}
+
+static bool take_speedup(struct options *options, const char *value)
+{
 	char *end = NULL;
 
-	if (strcmp(option, "--trace") == 0) {
-		options->trace = value;
-	} else if (strcmp(option, "--bin") == 0) {
-		options->bin = value;
-	} else if (strcmp(option, "--jobs") == 0 && number_option(value, 1, &number)) {
-		options->jobs = (size_t)number;
-	} else if (strcmp(option, "--kills") == 0 && number_option(value, 1, &number)) {
-		options->kills = (uint32_t)number;
-	} else if (strcmp(option, "--seed") == 0 && number_option(value, 1, &number)) {
-		options->seed = number;
-	} else if (strcmp(option, "--speedup") == 0 && (options->speedup = strtod(value, &end)) > 0 &&
-		   *end == 0) {
-		return 0;
-	} else if (strcmp(option, "--plant") == 0 &&
-		   (strcmp(value, "lost") == 0 || strcmp(value, "double") == 0 ||
-		    strcmp(value, "wrong") == 0)) {
-		options->plant = value[0] == 'l' ? PLANT_LOST : value[0] == 'd' ? PLANT_DOUBLE : PLANT_WRONG;
-	} else {
-		(void)fprintf(stderr, "sluice-replay: '%s %s' is unknown or has a bad value\n", option,
-			      value);
-		return usage(stderr, 2);
+	options->speedup = strtod(value, &end);
+	return end != value && *end == 0 && isfinite(options->speedup) && options->speedup > 0;
+}
+
+static bool take_kills(struct options *options, const char *value)
+{
+	uint64_t kills;
+
+	if (!number(value, KILLS_MAX, &kills))
+		return false;
+	options->kills = (uint32_t)kills;
+	options->kill = true;
+	return true;
+}
+
+static bool take_seed(struct options *options, const char *value)
+{
+	return number(value, UINT64_MAX, &options->seed);
+}
+
+static bool take_plant(struct options *options, const char *value)
+{
+	static const char *const names[] = {[PLANT_LOST] = "lost",
+					    [PLANT_DOUBLE] = "double",
+					    [PLANT_WRONG] = "wrong"};
+
+	for (int plant = PLANT_LOST; plant <= PLANT_WRONG; plant++) {
+		if (strcmp(value, names[plant]) != 0)
+			continue;
+		options->plant = (enum plant)plant;
+		return true;
 	}
-	return 0;
+	return false;
+}
+
+static const struct option_row {
+	const char *name, *expected;
+	bool (*take)(struct options *options, const char *value);
+} option_rows[] = {
+	{"--trace", "a file in the Standard Workload Format, plain or gzip", take_trace},
+	{"--bin", "the build directory", take_bin},
+	{"--jobs", "a number from 1 to 4294967295", take_jobs},
+	{"--speedup", "a number above 0, such as 5000 or 0.5", take_speedup},
+	{"--kills", "a number from 1 to 10000", take_kills},
+	{"--seed", "a number from 1", take_seed},
+	{"--plant", "lost, double or wrong", take_plant},
+};
+
+/* value is NULL when the line ends with the option. */
+static int option_value(struct options *options, const char *option, const char *value)
+{
+	for (size_t i = 0; i < sizeof(option_rows) / sizeof(option_rows[0]); i++) {
+		const struct option_row *row = &option_rows[i];
+
+		if (strcmp(option, row->name) != 0)
+			continue;
+		if (value != NULL && row->take(options, value))
+			return 0;
+		if (value == NULL)
+			(void)fprintf(stderr, "sluice-replay: %s lacks its value; expected %s\n", option,
+				      row->expected);
+		else
+			(void)fprintf(stderr, "sluice-replay: %s is '%s'; expected %s\n", option, value,
+				      row->expected);
+		return 2;
+	}
+	(void)fprintf(stderr, "sluice-replay: '%s' is unknown\n", option);
+	return usage(stderr, 2);
 }
 
 /* Returns -1 to go on, or the exit code. */
@@ -129,12 +200,9 @@ static int parse(struct options *options, int argc, char **argv)
 			options->kill = true;
 		} else if (strcmp(argv[i], "--no-stay") == 0) {
 			options->stay = false;
-		} else if (i + 1 < argc) {
-			rc = option_value(options, argv[i], argv[i + 1]);
-			i++;
 		} else {
-			(void)fprintf(stderr, "sluice-replay: '%s' is unknown or lacks its value\n", argv[i]);
-			rc = usage(stderr, 2);
+			rc = option_value(options, argv[i], i + 1 < argc ? argv[i + 1] : NULL);
+			i++;
 		}
 		if (rc != 0)
 			return rc;

@@ -42,12 +42,11 @@ struct options {
 	char trace_path[PATH_BYTES];
 	size_t jobs;
 	double speedup;
-	bool kill, kill_count_given;
+	bool kill;
 	uint32_t kills; /* of each, at least */
 	uint64_t seed;
 	enum plant plant;
 	bool stay; /* on a terminal: leave the broker up */
-	bool verbose;
 };
 
 struct counts {
