@@ -33,12 +33,8 @@ static void count_terminal(struct replay *replay, struct plan *plan, const char 
 		(void)snprintf(plan->stream_state, sizeof(plan->stream_state), "%s", upper[i]);
 		return;
 	}
-	if (strcmp(state, "active") == 0) {
-		if (plan->active_events++ == 0 && plan->terminal_events == 0)
-			replay->counts.active++;
-	} else {
-		plan->other_events++;
-	}
+	if (strcmp(state, "active") == 0 && plan->active_events++ == 0 && plan->terminal_events == 0)
+		replay->counts.active++;
 }
 
 static void on_event(sluice_sub *sub, const sluice_delivery_view *event, void *user)

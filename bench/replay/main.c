@@ -18,7 +18,7 @@
 
 enum { JOBS_DEFAULT_KILLS = 30, KILLS_MAX = 10000, STALL_MS_MAX = 60000 };
 
-static volatile sig_atomic_t interrupted;
+volatile sig_atomic_t interrupted;
 
 static void on_signal(int number)
 {
@@ -57,6 +57,7 @@ void fail(struct replay *replay, const char *format, ...)
 	va_end(args);
 	(void)fputc('\n', stderr);
 	procs_stop(replay, false);
+	jobs_end(replay);
 	exit(1);
 }
 
@@ -136,9 +137,8 @@ static bool take_seed(struct options *options, const char *value)
 
 static bool take_plant(struct options *options, const char *value)
 {
-	static const char *const names[] = {[PLANT_LOST] = "lost",
-					    [PLANT_DOUBLE] = "double",
-					    [PLANT_WRONG] = "wrong"};
+	static const char *const names[] =
+		{[PLANT_LOST] = "lost", [PLANT_DOUBLE] = "double", [PLANT_WRONG] = "wrong"};
 
 	for (int plant = PLANT_LOST; plant <= PLANT_WRONG; plant++) {
 		if (strcmp(value, names[plant]) != 0)
@@ -277,7 +277,6 @@ static size_t submit_due(struct replay *replay, size_t from, uint64_t now)
 			continue;
 		if (!feed_submit(replay, plan))
 			break;
-		plan->submitted = true;
 	}
 	return from;
 }
@@ -357,13 +356,23 @@ static void plant_double(struct replay *replay)
 	(void)waitpid(pid, NULL, 0);
 }
 
+static uint64_t events_now(struct replay *replay)
+{
+	uint64_t events;
+
+	(void)pthread_mutex_lock(&replay->lock);
+	events = replay->counts.events;
+	(void)pthread_mutex_unlock(&replay->lock);
+	return events;
+}
+
 /* Terminal events may still come, though there should be none: a moment to see them. */
 static void settle(struct replay *replay)
 {
 	uint64_t until = mono_ms() + 300, events = 0;
 
-	while (mono_ms() < until || events != replay->counts.events) {
-		events = replay->counts.events;
+	while (mono_ms() < until || events != events_now(replay)) {
+		events = events_now(replay);
 		(void)nanosleep(&(struct timespec){0, 50000000}, NULL);
 	}
 }
@@ -393,11 +402,43 @@ static void clean(struct replay *replay)
 		(void)fprintf(stderr, "sluice-replay: %s could not be removed\n", replay->dir);
 }
 
+/* Reads the four accounts and compares them; on a terminal the broker then stays up. True: they agree. */
+static bool conclude(struct replay *replay)
+{
+	bool good, stays;
+
+	plant_double(replay);
+	settle(replay);
+	verify_read(replay);
+	good = view_summary(replay);
+	view_explain(replay);
+	(void)printf("\nTook %.1f s.%s%s\n", (double)(mono_ms() - replay->begin_ms) / 1000,
+		     good ? "" : " What is left to look at: ", good ? "" : replay->dir);
+	stays = good && replay->tty && replay->options.stay && !interrupted;
+	feed_close(replay);
+	procs_stop(replay, stays);
+	if (stays) {
+		stay(replay);
+		procs_stop(replay, false);
+	}
+	return good;
+}
+
+/* Nothing can be said of accounts that were not finished. */
+static void give_up(struct replay *replay)
+{
+	(void)printf("\nInterrupted: %zu of %zu jobs had ended. Nothing was compared.\n",
+		     terminal_now(replay), replay->plan_count);
+	if (replay->client != NULL)
+		feed_close(replay);
+	procs_stop(replay, false);
+}
+
 int main(int argc, char **argv)
 {
 	static struct replay replay;
 	struct sigaction action = {.sa_handler = on_signal};
-	bool good, stays;
+	bool good = false;
 	int code;
 
 	if (argc > 1 && strcmp(argv[1], "--job") == 0)
@@ -407,30 +448,26 @@ int main(int argc, char **argv)
 		return code;
 	(void)sigaction(SIGINT, &action, NULL);
 	(void)sigaction(SIGTERM, &action, NULL);
+	(void)sigaction(SIGHUP, &action, NULL);
 	(void)signal(SIGPIPE, SIG_IGN);
 	prepare(&replay);
 	introduce(&replay);
 	broker_start(&replay);
-	feed_open(&replay);
-	scheduler_start(&replay, NULL);
-	run_loop(&replay);
-	plant_double(&replay);
-	settle(&replay);
-	verify_read(&replay);
-	good = view_summary(&replay) && !interrupted;
-	view_explain(&replay);
-	(void)printf("\nTook %.1f s.%s%s\n", (double)(mono_ms() - replay.begin_ms) / 1000,
-		     good ? "" : " What is left to look at: ", good ? "" : replay.dir);
-	stays = good && replay.tty && replay.options.stay && !interrupted;
-	feed_close(&replay);
-	procs_stop(&replay, stays);
-	if (stays) {
-		stay(&replay);
-		procs_stop(&replay, false);
-	}
-	if (good)
+	if (!interrupted)
+		feed_open(&replay);
+	if (!interrupted)
+		scheduler_start(&replay, NULL);
+	if (!interrupted)
+		run_loop(&replay);
+	code = interrupted != 0 ? 128 + interrupted : 0;
+	if (code != 0)
+		give_up(&replay);
+	else
+		good = conclude(&replay);
+	jobs_end(&replay);
+	if (good || code != 0)
 		clean(&replay);
 	swf_free(&replay.swf);
 	free(replay.plans);
-	return good ? 0 : 1;
+	return good || code != 0 ? code : 1;
 }

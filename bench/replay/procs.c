@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Broker and scheduler as processes: started, killed by pid, started again. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -40,7 +41,7 @@ static pid_t spawn(struct replay *replay, const char *const argv[], int out_fd)
 	}
 }
 
-/* The broker's "ready HOST:PORT ..." line. */
+/* The broker's "ready HOST:PORT ..." line. Returns without it when we are interrupted. */
 static void await_ready(struct replay *replay, int fd)
 {
 	char text[256];
@@ -52,9 +53,13 @@ static void await_ready(struct replay *replay, int fd)
 		uint64_t now = mono_ms();
 		ssize_t got;
 
-		if (now >= until || poll(&poll_fd, 1, (int)(until - now)) <= 0)
+		if (interrupted)
+			return;
+		if (now >= until)
 			fail(replay, "the broker did not get ready in %d s; its log is %s",
 			     READY_MS_MAX / 1000, replay->log);
+		if (poll(&poll_fd, 1, (int)(until - now)) <= 0)
+			continue; /* a signal, or its time is over */
 		got = read(fd, text + len, sizeof(text) - 1 - len);
 		if (got <= 0)
 			fail(replay, "the broker ended at its start; its log is %s", replay->log);
@@ -156,4 +161,82 @@ void procs_stop(struct replay *replay, bool keep_broker)
 	stop_softly(&replay->scheduler);
 	if (!keep_broker)
 		stop_softly(&replay->broker);
+}
+
+/* ---- what outlives the scheduler ---- */
+
+enum { ARGUMENTS_MAX = 3, JOBS_END_MS_MAX = 5000 };
+
+/* The first arguments of a process; what is left of it when it has ended is "". */
+static void arguments(pid_t pid, char *buf, size_t bytes, const char *ret[ARGUMENTS_MAX])
+{
+	char path[32];
+	ssize_t len = -1;
+	size_t at = 0;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		len = read(fd, buf, bytes - 1);
+		(void)close(fd);
+	}
+	buf[len > 0 ? len : 0] = 0;
+	for (int i = 0; i < ARGUMENTS_MAX; i++) {
+		ret[i] = at < (size_t)(len > 0 ? len : 0) ? buf + at : "";
+		at += strlen(ret[i]) + 1;
+	}
+}
+
+/* A job names our file of starts, its shepherd a folder of our spool; both have our run's own name in them. */
+static bool is_job(const struct replay *replay, const char *const argv[ARGUMENTS_MAX])
+{
+	return strcmp(argv[1], "--job") == 0 && strcmp(argv[2], replay->starts) == 0;
+}
+
+static bool is_shepherd(const struct replay *replay, const char *const argv[ARGUMENTS_MAX])
+{
+	size_t len = strlen(replay->spool);
+
+	return strncmp(argv[1], replay->spool, len) == 0 && argv[1][len] == '/';
+}
+
+/* SIGKILL to each job's process; how many of jobs and shepherds are there. A shepherd ends with its job. */
+static size_t jobs_kill(const struct replay *replay)
+{
+	char buf[4 * PATH_BYTES];
+	const char *argv[ARGUMENTS_MAX];
+	DIR *proc = opendir("/proc");
+	const struct dirent *entry;
+	size_t count = 0;
+
+	while (proc != NULL && (entry = readdir(proc)) != NULL) {
+		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+
+		if (pid <= 0 || pid == getpid())
+			continue;
+		arguments(pid, buf, sizeof(buf), argv);
+		if (is_job(replay, argv))
+			(void)kill(pid, SIGKILL);
+		else if (!is_shepherd(replay, argv))
+			continue;
+		count++;
+	}
+	if (proc != NULL)
+		(void)closedir(proc);
+	return count;
+}
+
+void jobs_end(struct replay *replay)
+{
+	uint64_t until = mono_ms() + JOBS_END_MS_MAX;
+	size_t left;
+
+	if (replay->starts[0] == 0)
+		return; /* not even prepared */
+	while ((left = jobs_kill(replay)) > 0 && mono_ms() < until)
+		(void)nanosleep(&(struct timespec){0, 5000000}, NULL);
+	if (left > 0)
+		(void)fprintf(stderr, "sluice-replay: %zu processes of jobs did not end in %d s\n", left,
+			      JOBS_END_MS_MAX / 1000);
 }

@@ -9,6 +9,7 @@
 #define SLUICE_REPLAY_REPLAY_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -26,13 +27,13 @@ struct plan {
 	uint32_t run_ms;
 	uint64_t at_ms; /* when it is submitted, from the start */
 	/* seen, under the lock */
-	bool submitted, submit_failed, cancel_sent;
-	uint32_t terminal_events, active_events, other_events;
+	bool submit_failed, cancel_sent;
+	uint32_t terminal_events, active_events;
 	char stream_state[24]; /* of the last terminal event */
 	/* from the ledger */
 	char ledger_state[24];
 	bool ledger_terminal;
-	uint32_t ledger_rows, attempt;
+	uint32_t ledger_rows;
 	/* from the processes */
 	uint32_t starts;
 };
@@ -77,6 +78,7 @@ struct replay {
 	char sample[ID_BYTES];
 };
 
+extern volatile sig_atomic_t interrupted; /* the signal that asked for the end; 0: none */
 uint64_t mono_ms(void);
 uint64_t rand_next(struct replay *replay); /* from the seed */
 /* Ends the program with a message, after its processes. */
@@ -96,6 +98,8 @@ void scheduler_start(struct replay *replay, const char *pause); /* NULL: none */
 void scheduler_kill(struct replay *replay);
 bool scheduler_paused(struct replay *replay);
 void procs_stop(struct replay *replay, bool keep_broker);
+/* Ends the jobs' processes of this run that are left, which outlive their scheduler by design. After procs_stop(). */
+void jobs_end(struct replay *replay);
 extern const char *const window_names[WINDOWS];
 
 /* feed.c: submits, follows, cancels */

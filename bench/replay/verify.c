@@ -27,7 +27,6 @@ static void read_ledger(struct replay *replay)
 			if (plan == NULL)
 				continue;
 			plan->ledger_rows++;
-			plan->attempt = job.attempt;
 			plan->ledger_terminal = job.terminal;
 			(void)snprintf(plan->ledger_state, sizeof(plan->ledger_state), "%s", job.state);
 		}
