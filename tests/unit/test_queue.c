@@ -338,6 +338,22 @@ Test(queue, resume_leaves_out_what_the_session_is_given_between_its_steps)
 	cr_expect_eq(out.id, 0, "and nothing of the newer grant");
 }
 
+Test(queue, resume_delivers_nothing_that_another_session_holds)
+{
+	uint64_t session = world_session(&world, NULL), other = world_session(&world, NULL);
+	struct outcome mine;
+
+	put("work", 4);
+	claim(other, "work", 2, 0, 0);
+	mine = claim(session, "work", 1, 0, 0);
+	cr_expect_eq(claim(session, "work", 100, 0, CLAIM_RESUME).count, 1);
+	cr_expect_eq(world_effects(&world, FX_GRANT), 1);
+	cr_expect_eq(world_effect(&world, FX_GRANT)->token, mine.index);
+	cr_expect_eq(claim(world_session(&world, NULL), "work", 100, 0, CLAIM_RESUME).count, 0,
+		     "who holds nothing is given nothing");
+	cr_expect_eq(cell("work").leased, 3, "and the leases are as they were");
+}
+
 Test(queue, priority_goes_before_age)
 {
 	uint64_t session = world_session(&world, NULL);
