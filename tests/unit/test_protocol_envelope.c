@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zstd.h>
 
 #include "protocol/limits.h"
 #include "protocol_vectors.h"
@@ -391,6 +392,27 @@ Test(zstd, frames_that_lie_are_refused)
 		  SLUICE_E_PROTOCOL);
 	cr_assert(unpack(text("\x50\x2a\x4d\x18"), 0, &back) ==
 		  SLUICE_E_PROTOCOL); /* the start of a skippable frame */
+}
+
+/* SPEC.md 5: the frame states its content size. Nothing is decompressed to find out. */
+Test(zstd, a_frame_without_its_content_size_is_refused)
+{
+	static uint8_t buf[4096], packed[8192];
+	struct sluice_slice raw = batch_of(buf, 100, "a.b");
+	ZSTD_CCtx *context = ZSTD_createCCtx();
+	uint8_t *back = NULL;
+	size_t len;
+
+	cr_assert(context != NULL);
+	for (int stated = 0; stated < 2; stated++) {
+		(void)ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, stated);
+		len = ZSTD_compress2(context, packed, sizeof(packed), raw.data, raw.len);
+		cr_assert(!ZSTD_isError(len));
+		cr_assert(unpack((struct sluice_slice){packed, len}, (uint32_t)raw.len, &back) ==
+			  (stated ? 0 : SLUICE_E_PROTOCOL));
+	}
+	free(back);
+	(void)ZSTD_freeCCtx(context);
 }
 
 Test(zstd, raw_size_limit_at_its_edge)
