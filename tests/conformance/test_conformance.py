@@ -363,6 +363,28 @@ def test_a_follower_starts_where_it_says():
         tap.equal(one.notice("SUBSCRIPTION_END").code, CODE["NOT_FOUND"], "the end of a deleted stream")
 
 
+def test_a_filter_looks_at_each_event_of_a_batch():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        stream(one)
+        mixed = [envelope(b"%d" % n, subject="s.odd" if n % 2 else "s.even") for n in range(8)]
+        tap.equal(one.publish(mixed).code, 0, "a batch of two subjects")
+        tap.equal(one.publish(mixed, zstd=True).code, 0, "and a compressed one")
+        one.call("follow_open", stream="s", filter="s.odd", credit=3, subscription=1)
+        tap.equal([(e.number, e.body, e.subject) for e in one.events(1, 3)], [(n, b"%d" % n, "s.odd") for n in (1, 3, 5)], "up to the credit")
+        one.ping()
+        tap.check(not any(f.type in (client.DELIVER, client.NOTICE) for f in one.kept), "no more than the credit, and not at the end")
+        one.credit(1, 100)
+        tap.equal([(e.number, e.body) for e in one.events(1, 5)], [(7, b"7"), (9, b"1"), (11, b"3"), (13, b"5"), (15, b"7")], "the rest, and nothing else")
+        tap.equal(one.notice("CAUGHT_UP").offset, 16, "caught up behind what it did not take")
+        for number, pattern in enumerate(("s.odd.more", "s.od", "s", "t.>", "*.odd.*"), 2):
+            one.call("follow_open", stream="s", filter=pattern, credit=100, subscription=number)
+            notice = one.notice("CAUGHT_UP")
+            tap.equal((notice.subscription, notice.offset), (number, 16), f"{pattern} takes none of them")
+        tap.check(not any(f.type == client.DELIVER for f in one.kept), "nothing was delivered for them")
+        one.call("follow_open", stream="s", filter="*.even", credit=100, subscription=9)
+        tap.equal([e.number for e in one.events(9, 8)], list(range(0, 16, 2)), "a star is one token")
+
+
 def test_a_gap_is_told():
     with tap.Broker() as broker, Connection(broker.port) as one:
         one.call("stream_create", pb.StreamCreate(config=pb.StreamConfig(name="s", subjects=["s.>"], max_events=3)))
