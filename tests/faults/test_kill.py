@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """T6: SIGKILL of the broker under load, again and again; then no acknowledged event is lost, none is there twice, and their order
-is the producer's. Short here; `SLUICE_TEST_LONG=1` (or --cycles N) makes it 1,000 cycles."""
+is the producer's. Short here; `SLUICE_TEST_LONG=1` makes it 1,000 cycles."""
 import os
 import random
 import sys

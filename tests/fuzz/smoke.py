@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs each fuzz target for a few seconds on its seeds; TAP. A finding fails, is shown in hex and kept in the build directory.
+"""Runs each fuzz target on its seeds, for a few seconds or, with SLUICE_TEST_LONG=1, for 3 minutes from a seed that it prints; TAP. A
+finding fails, is shown in hex and kept in the build directory.
 
 usage: smoke.py [--build DIR] [--seconds N] [--seed N] [TARGET...]
 --build: a directory that is configured with -Dfuzz=true; without it one is made (build-fuzz beside the sources) and built."""
 import argparse
 import os
 import pathlib
+import random
 import shutil
 import subprocess
 import sys
@@ -68,14 +70,14 @@ def smoke(program, folder, options):
         raise tap.Failed("\n".join(["a finding:", *shown, *ran.stderr.splitlines()[-40:]]))
     done = [line.split()[-1] for line in ran.stderr.splitlines() if "stat::number_of_executed_units" in line]
     tap.check(done and int(done[0]) > 100, f"{target} ran more than its seeds")
-    print(f"{target}: {done[0]} inputs in {options.seconds} s")
+    print(f"{target}: {done[0]} inputs in {options.seconds} s, seed {options.seed}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path)
-    parser.add_argument("--seconds", type=int, default=int(os.environ.get("SLUICE_FUZZ_SECONDS", "3")))
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=int, default=int(os.environ.get("SLUICE_FUZZ_SECONDS", "180" if tap.LONG else "3")))
+    parser.add_argument("--seed", type=int, default=random.randrange(1, 1 << 31) if tap.LONG else 1)
     parser.add_argument("targets", nargs="*")
     options = parser.parse_args()
     wanted = options.targets or sorted(f.stem[len("fuzz_"):] for f in HERE.glob("fuzz_*.c"))
