@@ -259,6 +259,34 @@ Test(engine, a_publish_is_delivered_by_its_own_commit_and_never_beyond_credit)
 	}
 }
 
+Test(engine, what_a_resume_delivers_again_counts_against_the_credit)
+{
+	for (int aborts = 0; aborts < 2; aborts++) {
+		struct rig rig;
+		struct consumer_spec spec = {.gateway = 1, .credit = 3, .claim_flags = CLAIM_RESUME, .tag = 8};
+
+		rig_open(&rig, aborts != 0);
+		spec.sink = &rig.sink;
+		spec.session = session_open(&rig);
+		spec.queue = dead_letter(&rig);
+		consume(&rig, spec.session, 2);
+		for (int i = 0; i < 7; i++)
+			cr_assert_eq(put(&rig, 10), 0);
+		step(&rig);
+		cr_assert_eq(rig.items, 2);
+		cr_assert_eq(engine_consumer_close(rig.engine, &rig.sink, 7), 0);
+		step(&rig);
+		rig.items = 0;
+		cr_assert_eq(engine_consumer_open(rig.engine, &spec), 0);
+		step(&rig);
+		cr_expect_eq(rig.items, 3, "two that it holds, and room for one more");
+		cr_assert_eq(engine_consumer_credit(rig.engine, &rig.sink, 8, 1), 0);
+		step(&rig);
+		cr_expect_eq(rig.items, 4);
+		rig_close(&rig);
+	}
+}
+
 Test(engine, a_detached_session_expires_and_an_attached_one_does_not)
 {
 	struct rig rig;
