@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * async_probe ADDRESS: connects in caller-loop mode, waits for SIGUSR1 (the broker is stopped then), makes many asynchronous calls, and says
- * how long they took; then one blocking call with a deadline, and close. */
+ * how often they gave the processor away to wait for something; then one blocking call with a deadline, and close. */
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "sluice/client.h"
@@ -30,6 +31,15 @@ static unsigned long now_ms(void)
 	return (unsigned long)now.tv_sec * 1000 + (unsigned long)now.tv_nsec / 1000000;
 }
 
+/* How often this thread has waited for something since it began. */
+static long waits(void)
+{
+	struct rusage usage;
+
+	(void)getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nvcsw;
+}
+
 int main(int argc, char **argv)
 {
 	static char body[4096];
@@ -38,6 +48,7 @@ int main(int argc, char **argv)
 	int done = 0, rc = 0;
 	sluice_call call = {.deadline_ms = 60000, .done = on_done, .user = &done};
 	unsigned long begin;
+	long waited;
 
 	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "mode", "caller-loop") != 0 ||
@@ -48,7 +59,7 @@ int main(int argc, char **argv)
 	(void)fflush(stdout);
 	while (!go)
 		(void)poll(&(struct pollfd){.fd = sluice_fd(client), .events = POLLIN}, 1, 50);
-	begin = now_ms();
+	waited = waits();
 	for (int i = 0; i < 1000 && rc == 0; i++) {
 		rc = sluice_publish(client, &(sluice_message){.subject = "a.b", .body = {body, sizeof(body)}},
 				    &call, NULL);
@@ -57,7 +68,7 @@ int main(int argc, char **argv)
 		if (rc == 0)
 			rc = sluice_process(client, 0);
 	}
-	(void)printf("calls took %lu ms, %s\n", now_ms() - begin, sluice_error_name(rc));
+	(void)printf("calls waited %ld times, %s\n", waits() - waited, sluice_error_name(rc));
 	(void)fflush(stdout);
 	rc = sluice_status(client, &(sluice_call){.deadline_ms = 300}, NULL);
 	(void)printf("deadline: %s\n", sluice_error_name(rc));

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import tempfile
-import time
 
 import tap
 
@@ -55,31 +54,32 @@ def test_asynchronous_calls_do_not_block_on_a_stopped_broker():
         broker.signal(signal.SIGSTOP)
         try:
             process.signal(signal.SIGUSR1)
-            tap.wait_until(lambda: b"calls took" in process.text(), 30, "all calls returned while the broker was stopped")
-            took = int(re.search(rb"calls took (\d+) ms", process.text()).group(1))
-            tap.check(took < 2000, f"1,000 asynchronous calls of each kind and a process turn took {took} ms against a stopped broker")
+            said = tap.wait_until(lambda: re.search(rb"calls waited (\d+) times, (\w+)\n", process.text()), 30, "all calls returned meanwhile")
+            tap.equal(said.group(2), b"OK", "and none was refused")
+            # Not none: a page of memory may have to be waited for. But not one call in ten of 3,000.
+            tap.check(int(said.group(1)) < 300, f"1,000 asynchronous calls of each kind and as many turns waited {said.group(1)} times")
             tap.wait_until(lambda: b"deadline: TIMEOUT" in process.text(), 30, "a blocking call ends at its deadline")
             tap.wait_until(lambda: b"closed" in process.text(), 30, "close ends at its deadline")
         finally:
             broker.signal(signal.SIGCONT)
         tap.equal(process.wait(30), 0, "the probe's exit code")
-        time.sleep(0)
 
 
 def test_a_client_resumes_its_session_over_a_restart():
     probe = tap.program("tests/integration/resume_probe")
-    data = tempfile.mkdtemp(prefix="sluice-test-")
-    port = tap.free_port()
-    broker = tap.Broker(data=data, port=port)
-    process = tap.Process([probe, broker.address], ready=rb"holding")
-    try:
-        broker.kill()
-        with tap.Broker(data=data, port=port):
-            process.signal(signal.SIGUSR1)
-            tap.equal(process.wait(60), 0, f"the lease was kept and its ack was taken: {process.tail()}")
-            tap.check(b"resumed" in process.text(), "the callback told of it")
-    finally:
-        process.kill()
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+        broker = tap.Broker(data=data)
+        try:
+            process = tap.Process([probe, broker.address], ready=rb"holding")
+        finally:
+            broker.kill()
+        try:
+            with tap.Broker(data=data, port=broker.port):
+                process.signal(signal.SIGUSR1)
+                tap.equal(process.wait(60), 0, f"the lease was kept and its ack was taken: {process.tail()}")
+                tap.check(b"resumed" in process.text(), "the callback told of it")
+        finally:
+            process.kill()
 
 
 tap.main(globals())

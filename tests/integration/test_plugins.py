@@ -163,9 +163,8 @@ def test_the_local_scheduler_is_the_same_inside_and_outside():
     if not os.path.exists(local):
         tap.skip("local.so is not built")
     for inside in (True, False):
-        with tempfile.TemporaryDirectory() as spool:
+        with tempfile.TemporaryDirectory() as spool, tempfile.TemporaryDirectory() as data:
             args = ["--plugin", f"{local} spool={spool}"] if inside else []
-            data = tempfile.mkdtemp(prefix="sluice-test-")
             # The queue must be there before a scheduler inside consumes from it.
             with tap.Broker(data=data) as broker:
                 tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
