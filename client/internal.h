@@ -183,6 +183,7 @@ struct sluice_sub {
 	bool started;	      /* follow: next_offset is known */
 	uint32_t owed;	      /* credit to give back */
 	struct held *held;
+	sluice_token token_max; /* of the grants that came: a lower one comes again */
 	struct held_job *jobs;
 	struct sluice_delivery *waiting;
 	size_t waiting_count;

@@ -24,7 +24,7 @@ void sub_release(
 	sluice_sub *sub,
 	uint32_t count); /* credit to give back with the next flush, unless it is the application's */
 int sub_gather_ack(sluice_sub *sub, sluice_token token, uint64_t seq);
-bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq); /* gathered, and not sent yet */
+bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq); /* gathered, or sent and not answered yet */
 void sub_item_done(sluice_sub *sub, sluice_token token); /* one item of a grant is acked or nacked */
 
 #endif

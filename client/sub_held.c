@@ -78,15 +78,38 @@ void sub_release(sluice_sub *sub, uint32_t count)
 		sub->owed += count;
 }
 
-/* Acked by the application, and not sent yet: it comes again after a reconnect. */
+static bool call_acks(const sluice_sub *sub, const struct call *call, sluice_token token, uint64_t seq)
+{
+	struct frame_ack ack;
+	const char *why;
+
+	if (call->frame != FRAME_ACK ||
+	    frame_ack_decode((struct sluice_slice){call->request, call->request_len}, &ack, &why) != 0)
+		return false;
+	if (ack.op == ACK_EXTEND || ack.subscription != sub->number || ack.token != token)
+		return false;
+	for (size_t i = 0; i < ack.run_count; i++) {
+		struct frame_run run = frame_run_at(ack.runs, i);
+
+		if (seq >= run.first && seq - run.first < run.count)
+			return true;
+	}
+	return false;
+}
+
+/* Acked by the application, and not sent or not answered yet: it comes again after a reconnect. */
 bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq)
 {
 	const struct ack_gather *acks;
+	const struct call *call;
 
 	DL_FOREACH(sub->acks, acks)
 		for (size_t i = 0; acks->token == token && i < acks->count; i++)
 			if (seq >= acks->runs[i].first && seq - acks->runs[i].first < acks->runs[i].count)
 				return true;
+	DL_FOREACH(sub->client->ordered, call)
+		if (call_acks(sub, call, token, seq))
+			return true;
 	return false;
 }
 

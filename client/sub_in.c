@@ -97,10 +97,13 @@ static void give_items(sluice_sub *sub, const struct frame_deliver *frame)
 	struct sluice_slice rest = frame->payload;
 	char subject[SUBJECT_BYTES + 1];
 	struct held *known = held_find(sub, frame->token);
+	bool again = frame->token <= sub->token_max;
 
 	/* Delivered again after a reconnect: the application has them. */
 	if (known != NULL)
 		return;
+	if (!again)
+		sub->token_max = frame->token;
 	held_add(sub, frame->token, frame->lease_ms, frame->count);
 	for (uint16_t r = 0; r < frame->run_count; r++) {
 		struct frame_run run = frame_run_at(frame->runs, r);
@@ -129,7 +132,7 @@ static void give_items(sluice_sub *sub, const struct frame_deliver *frame)
 			view.body = envelope.body;
 			view.priority = envelope.priority;
 			view.headers = headers_of(envelope.headers, &headers, list);
-			if (sub_ack_waits(sub, frame->token, view.seq)) {
+			if (again && sub_ack_waits(sub, frame->token, view.seq)) {
 				sub_item_done(sub, frame->token);
 				continue;
 			}

@@ -1,14 +1,18 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """libsluice from outside: the documented first program, and that nothing asynchronous blocks on a stopped broker."""
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 
 import tap
 
+ACK, DELIVER = 4, 68  # types of frames
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -78,6 +82,97 @@ def test_a_client_resumes_its_session_over_a_restart():
                 process.signal(signal.SIGUSR1)
                 tap.equal(process.wait(60), 0, f"the lease was kept and its ack was taken: {process.tail()}")
                 tap.check(b"resumed" in process.text(), "the callback told of it")
+        finally:
+            process.kill()
+
+
+class Proxy:
+    """Stands between one client and the broker. A frame of the types in `hold`, and all that the broker sends behind it, wait for
+    release()."""
+
+    def __init__(self, port):
+        self.port_of_broker = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.sockets, self.seen, self.held = [], [], []
+        self.hold = set()
+        self.lock = threading.Lock()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+                broker = socket.create_connection(("127.0.0.1", self.port_of_broker))
+            except OSError:
+                return
+            with self.lock:
+                self.sockets += [client, broker]
+            for source, sink, name in ((client, broker, "client"), (broker, client, "broker")):
+                threading.Thread(target=self.pass_on, args=(source, sink, name), daemon=True).start()
+
+    def pass_on(self, source, sink, name):
+        """Frame by frame; what was seen is listed when it has been passed on or is held."""
+        try:
+            while True:
+                head = self.read(source, 4)
+                frame = head + self.read(source, int.from_bytes(head, "big"))
+                with self.lock:
+                    if name == "broker" and (self.held or frame[4] in self.hold):
+                        self.held.append((sink, frame))
+                    else:
+                        sink.sendall(frame)
+                    self.seen.append((name, frame[4]))
+        except OSError:
+            sink.close()
+
+    @staticmethod
+    def read(source, count):
+        data = b""
+        while len(data) < count:
+            got = source.recv(count - len(data))
+            if not got:
+                raise OSError("the end")
+            data += got
+        return data
+
+    def cut(self):
+        with self.lock:
+            self.seen.clear()
+            for one in self.sockets:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+            self.sockets.clear()
+
+    def has_seen(self, name, kind):
+        with self.lock:
+            return (name, kind) in self.seen
+
+    def release(self):
+        with self.lock:
+            self.hold = set()
+            for sink, frame in self.held:
+                sink.sendall(frame)
+            self.held.clear()
+
+    def close(self):
+        self.listener.close()
+        self.cut()
+
+
+def test_an_item_does_not_come_again_while_its_ack_is_on_the_way():
+    """After a reconnect the broker delivers again what the session holds; the ack crosses it."""
+    probe = tap.program("tests/integration/resume_probe")
+    with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy:
+        process = tap.Process([probe, proxy.address], ready=rb"holding")
+        try:
+            proxy.hold = {DELIVER}
+            proxy.cut()
+            tap.wait_until(lambda: proxy.has_seen("broker", DELIVER), 30, "the broker delivers again after the reconnect")
+            process.signal(signal.SIGUSR1)
+            tap.wait_until(lambda: proxy.has_seen("client", ACK), 30, "the client acks what it holds")
+            proxy.release()
+            tap.equal(process.wait(60), 0, f"the item comes no second time: {process.tail()}")
         finally:
             process.kill()
 

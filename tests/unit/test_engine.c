@@ -263,7 +263,10 @@ Test(engine, what_a_resume_delivers_again_counts_against_the_credit)
 {
 	for (int aborts = 0; aborts < 2; aborts++) {
 		struct rig rig;
-		struct consumer_spec spec = {.gateway = 1, .credit = 3, .claim_flags = CLAIM_RESUME, .tag = 8};
+		struct consumer_spec spec = {.gateway = 1,
+					     .credit = 3,
+					     .claim_flags = CLAIM_RESUME,
+					     .tag = 8};
 
 		rig_open(&rig, aborts != 0);
 		spec.sink = &rig.sink;
