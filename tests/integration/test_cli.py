@@ -224,7 +224,7 @@ def test_jobs_are_waited_for_and_reset():
         cli = Cli(broker)
         cli.ok("queue", "create", "runs", "--jobs")
         cli.ok("job", "submit", "--queue", "runs", "--id", "j", "{}")
-        done = cli.run("--timeout", "300ms", "job", "wait", "j")
+        done = cli.run("--timeout", "2s", "job", "wait", "j")
         tap.check(done.returncode == 9 and "j is still SUBMITTED" in done.stderr, f"a wait that ran out: {done.returncode} {done.stderr}")
         tap.check(done.stdout.startswith("job        j "), f"and the job as it is: {done.stdout}")
         tap.equal(cli.run("job", "reset", "j").returncode, 5, "an open job is not reset without --force")

@@ -131,8 +131,10 @@ def test_a_python_test_that_checks_nothing_fails():
 
 
 HOLDER = """
-import sys, tempfile, time
+import signal, sys, tempfile, time
 import tap
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # a shell's background job, or nohup, has some of them ignored
 def test_holds():
     with tempfile.TemporaryDirectory(prefix="sluice-test-"):
         child = tap.Process(["/bin/sleep", "600"])
