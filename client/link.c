@@ -92,7 +92,9 @@ void link_broken(sluice_client *client, int code, const char *why)
 	publish_broken(client);
 	subs_broken(client, false);
 	if (is_final(code) || !client->config.reconnect || client->config.transport_fd >= 0) {
-		end_for_good(client, is_final(code) ? code : SLUICE_E_DISCONNECTED);
+		/* SESSION_GONE comes here only when the session's name was taken over: that is not fought for. */
+		end_for_good(client,
+			     is_final(code) || code == SLUICE_E_SESSION_GONE ? code : SLUICE_E_DISCONNECTED);
 	} else {
 		client->state = STATE_WAITING;
 		client->next_try_ms = now_ms() + next_delay(client);
@@ -280,7 +282,7 @@ void link_flush(sluice_client *client)
 static void on_welcome(sluice_client *client, struct sluice_slice body)
 {
 	Sluice__Welcome *welcome = sluice__welcome__unpack(&mem_protobuf, body.len, body.data);
-	bool lost;
+	bool first = !client->had_session, lost;
 
 	if (welcome == NULL || client->state != STATE_HELLO ||
 	    welcome->session_secret.len > sizeof(client->secret)) {
@@ -314,8 +316,7 @@ static void on_welcome(sluice_client *client, struct sluice_slice body)
 	}
 	subs_open(client);
 	client_event(client,
-		     &(sluice_event){.kind = lost || client->next_request == 0 ? SLUICE_EVENT_CONNECTED
-									       : SLUICE_EVENT_RESUMED,
+		     &(sluice_event){.kind = first || lost ? SLUICE_EVENT_CONNECTED : SLUICE_EVENT_RESUMED,
 				     .text = "",
 				     .session = client->session_id});
 	(void)pthread_cond_broadcast(&client->changed);
@@ -452,6 +453,8 @@ void link_due(sluice_client *client, uint64_t now)
 	socklen_t len = 0;
 	int rc;
 
+	if (client->state == STATE_IDLE)
+		link_start(client);
 	if (client->state == STATE_RESOLVING && resolver_poll(client->resolver, &addr, &len, &rc)) {
 		resolver_drop(client);
 		if (rc == 0)

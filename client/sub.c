@@ -21,65 +21,6 @@ static void release(sluice_sub *sub, uint32_t count)
 		sub->owed += count;
 }
 
-static uint8_t *place(uint8_t **io_at, const void *bytes, size_t len)
-{
-	uint8_t *at = *io_at;
-
-	if (len > 0)
-		memcpy(at, bytes, len);
-	at[len] = 0;
-	*io_at += len + 1;
-	return at;
-}
-
-static size_t text_len(const char *text)
-{
-	return text != NULL ? strlen(text) + 1 : 0;
-}
-
-/* A copy that owns everything that the view points to. */
-static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
-{
-	size_t headers = 0, header_bytes = 0, bytes;
-	sluice_delivery *delivery = mem_alloc(sizeof(*delivery));
-	uint8_t *at;
-
-	while (view->headers != NULL && view->headers[headers] != NULL)
-		header_bytes += strlen(view->headers[headers++]) + 1;
-	bytes = (headers + 1) * sizeof(char *) + header_bytes + view->key.len + view->id.len +
-		view->body.len + 3 + text_len(view->subject) + text_len(view->job) + text_len(view->owner) +
-		text_len(view->state) + text_len(view->tag) + text_len(view->scheduler_ref) +
-		text_len(view->text);
-	if (delivery == NULL || (delivery->bytes = mem_alloc(bytes)) == NULL) {
-		mem_free(delivery);
-		return NULL;
-	}
-	delivery->view = *view;
-	at = delivery->bytes + (headers + 1) * sizeof(char *);
-	if (view->headers != NULL) {
-		const char **list = (const char **)(void *)delivery->bytes;
-
-		for (size_t i = 0; i < headers; i++)
-			list[i] = (const char *)place(&at, view->headers[i], strlen(view->headers[i]));
-		delivery->view.headers = list;
-	}
-	delivery->view.key.data = place(&at, view->key.data, view->key.len);
-	delivery->view.id.data = place(&at, view->id.data, view->id.len);
-	delivery->view.body.data = place(&at, view->body.data, view->body.len);
-#define TEXT(member)              \
-	if (view->member != NULL) \
-	delivery->view.member = (const char *)place(&at, view->member, strlen(view->member))
-	TEXT(subject);
-	TEXT(job);
-	TEXT(owner);
-	TEXT(state);
-	TEXT(tag);
-	TEXT(scheduler_ref);
-	TEXT(text);
-#undef TEXT
-	return delivery;
-}
-
 void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view)
 {
 	sluice_delivery *delivery;
@@ -103,31 +44,21 @@ void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view)
 	sub->waiting_count++;
 }
 
-const sluice_delivery_view *sluice_delivery_get(const sluice_delivery *delivery)
-{
-	return &delivery->view;
-}
-
-void sluice_delivery_free(sluice_delivery *delivery)
-{
-	if (delivery == NULL)
-		return;
-	mem_free(delivery->bytes);
-	mem_free(delivery);
-}
-
 int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 {
 	sluice_client *client = sub->client;
 	uint64_t deadline = deadline_of(client, deadline_ms);
-	int rc = 0;
+	int rc = sub->on_delivery != NULL ? SLUICE_E_INVAL : 0;
 
 	client_lock(client);
+	sub->nexts++;
 	while (sub->waiting == NULL && rc == 0) {
 		uint64_t now = now_ms();
 
 		if (sub->ended || sub->closing)
 			rc = sub->end_code != 0 ? sub->end_code : SLUICE_E_CLOSED;
+		else if (client_on_loop(client))
+			rc = SLUICE_E_WRONG_STATE;
 		else if (now >= deadline)
 			rc = SLUICE_E_TIMEOUT;
 		else
@@ -144,6 +75,9 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 				client_wake(client);
 		}
 	}
+	sub_error_set(rc, sub->ended && rc == sub->end_code ? sub->end_text : "");
+	if (--sub->nexts == 0 && sub->closing)
+		client_wake(client); /* it can be freed */
 	client_unlock(client);
 	return rc;
 }
@@ -449,6 +383,8 @@ static void end(sluice_sub *sub, int code, const char *text)
 		return;
 	sub->ended = true;
 	sub->end_code = code;
+	(void)snprintf(sub->end_text, sizeof(sub->end_text), "%s", text);
+	sub_open_tell(sub, code, text);
 	if (sub->on_delivery != NULL && !sub->closing)
 		sub->on_delivery(sub, &view, sub->user);
 	(void)pthread_cond_broadcast(&sub->client->changed);
@@ -500,12 +436,15 @@ static void opened(sluice_client *client, struct call *call)
 	sluice_sub *sub = call->hook_user;
 	const sluice_reply *reply = call->reply;
 
-	(void)client;
+	if (sub == NULL && reply != NULL && reply->code == 0)
+		sub_unwanted(client, call);
 	if (sub == NULL || reply == NULL)
 		return;
 	if (reply->code != 0) {
 		if (!sluice_error_retriable(reply->code))
 			end(sub, reply->code, reply->text);
+		else if (client->state == STATE_READY)
+			sub->reopen_ms = now_ms() + REOPEN_MS;
 		return;
 	}
 	sub->opened = true;
@@ -513,6 +452,7 @@ static void opened(sluice_client *client, struct call *call)
 		sub->next_offset = reply->message->follow_opened->start_offset;
 		sub->started = true;
 	}
+	sub_open_tell(sub, 0, "");
 }
 
 /* The broker takes off what it delivers again, so a consumer's credit counts what it holds. */
@@ -529,14 +469,16 @@ static uint32_t credit_now(const sluice_sub *sub)
 	return sub->credit + (uint32_t)held;
 }
 
-struct call *sub_open_call(sluice_sub *sub, const sluice_call *options)
+struct call *sub_open_call(sluice_sub *sub)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__FollowOpen follow = SLUICE__FOLLOW_OPEN__INIT;
 	Sluice__ConsumeOpen consume = SLUICE__CONSUME_OPEN__INIT;
+	sluice_call options = {.deadline_ms = -1};
 	struct call *call;
 
 	sub->owed = 0;
+	sub->reopen_ms = 0;
 	if (sub->follow) {
 		follow.stream = sub->name;
 		follow.subscription = sub->number;
@@ -561,7 +503,7 @@ struct call *sub_open_call(sluice_sub *sub, const sluice_call *options)
 		request.consume_open = &consume;
 	}
 	/* Not repeated by itself: subs_open makes a new one after each connect, with what is right then. */
-	call = call_new(sub->client, &request, false, options);
+	call = call_new(sub->client, &request, false, &options);
 	if (call != NULL) {
 		call->hook = opened;
 		call->hook_user = sub;
@@ -572,11 +514,9 @@ struct call *sub_open_call(sluice_sub *sub, const sluice_call *options)
 void subs_open(sluice_client *client)
 {
 	sluice_sub *sub, *next;
-	sluice_call options = {.deadline_ms = -1};
 
 	HASH_ITER(hh, client->subs, sub, next) {
-		struct call *call =
-			sub->ended || sub->closing || sub->opened ? NULL : sub_open_call(sub, &options);
+		struct call *call = sub->ended || sub->closing || sub->opened ? NULL : sub_open_call(sub);
 
 		if (call == NULL)
 			continue;
@@ -619,12 +559,7 @@ void sub_free(sluice_sub *sub)
 	struct held_job *job, *next_job;
 	struct ack_gather *acks, *next_acks;
 	sluice_delivery *delivery, *next;
-	struct call *call;
 
-	DL_FOREACH(sub->client->ordered, call)
-		if (call->hook_user == sub)
-			call->hook_user = NULL;
-	HASH_DELETE(hh, sub->client->subs, sub);
 	HASH_ITER(hh, sub->held, held, next_held)
 		held_drop(sub, held);
 	HASH_ITER(hh, sub->jobs, job, next_job)
@@ -776,11 +711,10 @@ void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 {
 	sluice_sub *sub, *next;
 
-	if (client->state != STATE_READY)
-		return;
 	HASH_ITER(hh, client->subs, sub, next) {
 		struct held *held, *after;
 
+		sub_open_due(sub, now, io_next);
 		HASH_ITER(hh, sub->held, held, after) {
 			struct frame_ack frame = {.subscription = sub->number,
 						  .op = ACK_EXTEND,
@@ -788,7 +722,7 @@ void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 						  .value_ms = held->lease_ms};
 			uint8_t *at;
 
-			if (held->extend_ms > now || !sub->opened) {
+			if (held->extend_ms > now || !sub->opened || client->state != STATE_READY) {
 				*io_next = held->extend_ms < *io_next && sub->opened ? held->extend_ms
 										     : *io_next;
 				continue;
