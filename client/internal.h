@@ -181,7 +181,8 @@ struct sluice_sub {
 	sluice_delivery_fn *on_delivery;
 	void *user;
 	bool opened, ended, closing;
-	unsigned nexts; /* threads in sluice_sub_next(): it is freed after they left */
+	unsigned
+		waiters; /* threads that wait for it to open or for a delivery: it is freed after they left */
 	sluice_sub *next_retired;
 	/* An asynchronous open that has no answer yet. */
 	sluice_done_fn *open_done;

@@ -51,7 +51,7 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 	int rc = sub->on_delivery != NULL ? SLUICE_E_INVAL : 0;
 
 	client_lock(client);
-	sub->nexts++;
+	sub->waiters++;
 	while (sub->waiting == NULL && rc == 0) {
 		uint64_t now = now_ms();
 
@@ -76,7 +76,7 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 		}
 	}
 	sub_error_set(rc, sub->ended && rc == sub->end_code ? sub->end_text : "");
-	if (--sub->nexts == 0 && sub->closing)
+	if (--sub->waiters == 0 && sub->closing)
 		client_wake(client); /* it can be freed */
 	client_unlock(client);
 	return rc;

@@ -76,18 +76,30 @@ void sub_open_due(sluice_sub *sub, uint64_t now, uint64_t *io_next)
 static int open_wait(sluice_sub *sub, uint64_t deadline)
 {
 	sluice_client *client = sub->client;
+	const char *why = "";
+	int rc = 0;
 
-	while (!sub->opened && !sub->ended) {
+	sub->waiters++;
+	while (!sub->opened && !sub->ended && !sub->closing && rc == 0) {
 		uint64_t now = now_ms();
 
-		if (now >= deadline) {
-			sub_error_set(SLUICE_E_TIMEOUT, client->state != STATE_READY ? client->error : "");
-			return SLUICE_E_TIMEOUT;
-		}
-		client_wait_turn(client, deadline < now + 20 ? deadline : now + 20);
+		if (now >= deadline)
+			rc = SLUICE_E_TIMEOUT;
+		else
+			client_wait_turn(client, deadline < now + 20 ? deadline : now + 20);
 	}
-	sub_error_set(sub->ended ? sub->end_code : 0, sub->end_text);
-	return sub->ended ? sub->end_code : 0;
+	if (sub->closing) {
+		rc = SLUICE_E_CLOSED;
+		why = "a callback of the subscription closed it";
+	} else if (sub->ended) {
+		rc = sub->end_code;
+		why = sub->end_text;
+	} else if (rc != 0 && client->state != STATE_READY) {
+		why = client->error;
+	}
+	sub_error_set(rc, why);
+	sub->waiters--;
+	return rc;
 }
 
 /* Opens now when connected (subs_open does after the connect otherwise), and waits for the answer or lets done come. Unlocks. */
@@ -106,7 +118,9 @@ static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub
 		rc = open_wait(sub, deadline);
 	}
 	*ret = rc == 0 ? sub : NULL;
-	if (rc != 0)
+	if (sub->closing)
+		client_wake(client); /* it can be freed */
+	else if (rc != 0)
 		sub_retire(sub);
 	client_unlock(client);
 	return rc;
@@ -234,7 +248,7 @@ void subs_reap(sluice_client *client)
 	while (*at != NULL) {
 		sluice_sub *sub = *at;
 
-		if (sub->nexts > 0) {
+		if (sub->waiters > 0) {
 			at = &sub->next_retired;
 			continue;
 		}

@@ -300,7 +300,8 @@ typedef struct {
 	sluice_delivery_fn *on_delivery;
 	void *user;
 } sluice_consume_spec;
-/* *ret is owned until sluice_sub_close(), or sluice_close(). Blocking: open, or *ret is NULL and the code says why. Asynchronous: done comes
+/* *ret is owned until sluice_sub_close(), or sluice_close(). Blocking: open, or *ret is NULL and the code says why (CLOSED: a delivery's
+ * callback closed it already). Asynchronous: done comes
  * when it is open, or with why not, or with TIMEOUT (it still may be opened) or CLOSED; *ret must be closed all the same. Deliveries may come before done. */
 SLUICE_API int sluice_follow(sluice_client *, const sluice_follow_spec *, const sluice_call *,
 			     sluice_sub **ret);

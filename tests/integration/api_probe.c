@@ -17,21 +17,21 @@ enum { PATIENCE_MS = 30000 };
 static const char *address;
 static atomic_int failures;
 
-#define CHECK(condition)                                                                     \
-	do {                                                                                 \
-		if (!(condition)) {                                                          \
-			(void)printf("not so, line %d: %s\n", __LINE__, #condition);         \
-			atomic_fetch_add(&failures, 1);                                      \
-		}                                                                            \
+#define CHECK(condition)                                                             \
+	do {                                                                         \
+		if (!(condition)) {                                                  \
+			(void)printf("not so, line %d: %s\n", __LINE__, #condition); \
+			atomic_fetch_add(&failures, 1);                              \
+		}                                                                    \
 	} while (0)
-#define EQUAL(got, code)                                                                      \
-	do {                                                                                  \
-		int got_ = (got);                                                             \
-		if (got_ != (code)) {                                                         \
-			(void)printf("line %d: %s is %s, expected %s\n", __LINE__, #got,      \
-				     sluice_error_name(got_), sluice_error_name(code));       \
-			atomic_fetch_add(&failures, 1);                                       \
-		}                                                                             \
+#define EQUAL(got, code)                                                                 \
+	do {                                                                             \
+		int got_ = (got);                                                        \
+		if (got_ != (code)) {                                                    \
+			(void)printf("line %d: %s is %s, expected %s\n", __LINE__, #got, \
+				     sluice_error_name(got_), sluice_error_name(code));  \
+			atomic_fetch_add(&failures, 1);                                  \
+		}                                                                        \
 	} while (0)
 
 /* A client with settings "key", "value", ..., NULL. */
@@ -132,13 +132,17 @@ static void callbacks_may_close(void)
 
 	stream_with(heard.client, "s", "s.x", 50);
 	EQUAL(sluice_follow(heard.client,
-			    &(sluice_follow_spec){
-				    .stream = "s", .from = SLUICE_FROM_NEW, .on_delivery = on_other, .user = &heard},
+			    &(sluice_follow_spec){.stream = "s",
+						  .from = SLUICE_FROM_NEW,
+						  .on_delivery = on_other,
+						  .user = &heard},
 			    NULL, &heard.other),
 	      0);
 	EQUAL(sluice_follow(heard.client,
-			    &(sluice_follow_spec){
-				    .stream = "s", .from = SLUICE_FROM_FIRST, .on_delivery = on_first, .user = &heard},
+			    &(sluice_follow_spec){.stream = "s",
+						  .from = SLUICE_FROM_FIRST,
+						  .on_delivery = on_first,
+						  .user = &heard},
 			    NULL, &sub),
 	      0);
 	CHECK(reaches(&heard.deliveries, 1));
@@ -166,7 +170,10 @@ static void on_end(sluice_sub *sub, const sluice_delivery_view *view, void *user
 static void subscriptions_may_be_closed_by_the_end(void)
 {
 	struct heard heard = {.client = connected()};
-	sluice_follow_spec spec = {.stream = "s", .from = SLUICE_FROM_NEW, .on_delivery = on_end, .user = &heard};
+	sluice_follow_spec spec = {.stream = "s",
+				   .from = SLUICE_FROM_NEW,
+				   .on_delivery = on_end,
+				   .user = &heard};
 	sluice_sub *sub = NULL;
 
 	stream_with(heard.client, "s", "s.x", 0);
@@ -264,7 +271,8 @@ static void close_ends_blocking_calls_of_other_threads(void)
 	stream_with(client, "s", "s.x", 0);
 	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = "runs", .jobs = true}, NULL, NULL), 0);
 	EQUAL(sluice_job_submit(client, &(sluice_job_spec){.job = "open", .queue = "runs"}, NULL, NULL), 0);
-	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = "s", .from = SLUICE_FROM_NEW}, NULL, &sub),
+	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = "s", .from = SLUICE_FROM_NEW}, NULL,
+			    &sub),
 	      0);
 	/* Away with the caught-up marker: sluice_sub_next() must wait. */
 	{
@@ -287,8 +295,8 @@ static void closing_a_subscription_ends_its_next(void)
 	pthread_t thread;
 
 	stream_with(waiter.client, "s", "s.x", 0);
-	EQUAL(sluice_follow(waiter.client, &(sluice_follow_spec){.stream = "s", .from = SLUICE_FROM_NEW}, NULL,
-			    &waiter.sub),
+	EQUAL(sluice_follow(waiter.client, &(sluice_follow_spec){.stream = "s", .from = SLUICE_FROM_NEW},
+			    NULL, &waiter.sub),
 	      0);
 	EQUAL(sluice_sub_next(waiter.sub, PATIENCE_MS, &delivery), 0);
 	sluice_delivery_free(delivery);
@@ -417,7 +425,9 @@ static void asynchronous_opens_are_answered_once(void)
 	client = client_of(NULL, NULL, NULL);
 	for (int i = 2; i < 4; i++)
 		EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"},
-				     &(sluice_call){.deadline_ms = i == 2 ? 50 : -1, .done = on_done, .user = &answers[i]},
+				     &(sluice_call){.deadline_ms = i == 2 ? 50 : -1,
+						    .done = on_done,
+						    .user = &answers[i]},
 				     &sub[i]),
 		      0);
 	CHECK(reaches(&answers[2].count, 1));
@@ -440,7 +450,8 @@ static void refusals_say_why(void)
 	char key[300] = {0};
 
 	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = "q"}, NULL, NULL), 0);
-	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = "nothing"}, NULL, &sub), SLUICE_E_NOT_FOUND);
+	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = "nothing"}, NULL, &sub),
+	      SLUICE_E_NOT_FOUND);
 	CHECK(sub == NULL && strstr(sluice_sub_error(), "'nothing'") != NULL);
 	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q", .lease_ms = 1}, NULL, &sub),
 	      SLUICE_E_LIMIT);
@@ -450,22 +461,26 @@ static void refusals_say_why(void)
 	EQUAL(sluice_sub_credit(sub, UINT32_MAX), SLUICE_E_LIMIT);
 	EQUAL(sluice_sub_close(sub, PATIENCE_MS), 0);
 	/* An empty name was sent, refused as a broken frame, and sent again after each reconnect. */
-	EQUAL(sluice_publish(client, &(sluice_message){.subject = "a", .queue = ""}, NULL, &reply), SLUICE_E_INVAL);
+	EQUAL(sluice_publish(client, &(sluice_message){.subject = "a", .queue = ""}, NULL, &reply),
+	      SLUICE_E_INVAL);
 	CHECK(strstr(sluice_reply_text(reply), "empty") != NULL);
 	sluice_reply_free(reply);
-	EQUAL(sluice_publish(client, &(sluice_message){.subject = "a", .key = {key, sizeof(key)}}, NULL, &reply),
+	EQUAL(sluice_publish(client, &(sluice_message){.subject = "a", .key = {key, sizeof(key)}}, NULL,
+			     &reply),
 	      SLUICE_E_LIMIT);
 	CHECK(strstr(sluice_reply_text(reply), "key has 300 bytes") != NULL);
 	CHECK(strstr(sluice_reply_json(reply), "\"code\":-4") != NULL);
 	sluice_reply_free(reply);
-	EQUAL(sluice_publish(client, &(sluice_message){.subject = "a", .headers = (const char *const[]){"n", NULL, NULL}},
+	EQUAL(sluice_publish(client,
+			     &(sluice_message){.subject = "a",
+					       .headers = (const char *const[]){"n", NULL, NULL}},
 			     NULL, &reply),
 	      SLUICE_E_INVAL);
 	sluice_reply_free(reply);
 	memset(big, 'x', sizeof(big) - 1);
 	EQUAL(sluice_job_submit(client,
-				&(sluice_job_spec){.job = "j", .queue = "q", .payload = {big, sizeof(big)}}, NULL,
-				&reply),
+				&(sluice_job_spec){.job = "j", .queue = "q", .payload = {big, sizeof(big)}},
+				NULL, &reply),
 	      SLUICE_E_LIMIT);
 	CHECK(strstr(sluice_reply_text(reply), "bytes") != NULL);
 	sluice_reply_free(reply);
@@ -481,7 +496,8 @@ static void no_reply_is_out_of_memory(void)
 	EQUAL(sluice_reply_code(NULL), SLUICE_E_NOMEM);
 	CHECK(strcmp(sluice_reply_text(NULL), sluice_error_text(SLUICE_E_NOMEM)) == 0);
 	CHECK(sluice_reply_retriable(NULL) && !sluice_reply_more(NULL) && !sluice_reply_duplicate(NULL));
-	CHECK(sluice_reply_index(NULL) == 0 && sluice_reply_request(NULL) == 0 && sluice_reply_affected(NULL) == 0);
+	CHECK(sluice_reply_index(NULL) == 0 && sluice_reply_request(NULL) == 0 &&
+	      sluice_reply_affected(NULL) == 0);
 	CHECK(sluice_reply_ref(NULL) == NULL && sluice_reply_json(NULL) == NULL);
 	CHECK(!sluice_reply_stream(NULL, 0, &stream) && !sluice_reply_job(NULL, 0, &job));
 	CHECK(sluice_reply_line(NULL, 0) == NULL && sluice_reply_state(NULL)[0] == 0);
