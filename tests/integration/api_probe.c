@@ -386,6 +386,27 @@ static void a_session_name_that_is_taken_over_is_said(void)
 	EQUAL(sluice_close(newer, true, PATIENCE_MS), 0);
 }
 
+/* The same HELLO would be refused again: it is not tried for ever. */
+static void a_refused_hello_is_final(void)
+{
+	static const struct {
+		const char *key, *value;
+		int code;
+	} cases[] = {{"gateway", "nowhere", SLUICE_E_NOT_FOUND},
+		     {"gateway", "\xff", SLUICE_E_PROTOCOL},
+		     {"session", "a\nb", SLUICE_E_INVAL}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		sluice_client *client =
+			client_of(NULL, NULL, (const char *const[]){cases[i].key, cases[i].value, NULL});
+
+		EQUAL(sluice_wait_connected(client, -1), cases[i].code);
+		CHECK(sluice_last_error(client)[0] != 0);
+		EQUAL(sluice_status(client, NULL, NULL), cases[i].code);
+		EQUAL(sluice_close(client, true, 100), 0);
+	}
+}
+
 /* ---- asynchronous opens ---- */
 
 struct answers {
@@ -602,6 +623,7 @@ static const struct {
 	{"the_first_connection_is_no_resumption", the_first_connection_is_no_resumption},
 	{"open_calls_nobody_back", open_calls_nobody_back},
 	{"a_session_name_that_is_taken_over_is_said", a_session_name_that_is_taken_over_is_said},
+	{"a_refused_hello_is_final", a_refused_hello_is_final},
 	{"asynchronous_opens_are_answered_once", asynchronous_opens_are_answered_once},
 	{"refusals_say_why", refusals_say_why},
 	{"no_reply_is_out_of_memory", no_reply_is_out_of_memory},
