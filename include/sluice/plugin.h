@@ -9,7 +9,7 @@
  * A plugin is a guest of its host's process. init, fini and run return by themselves: the host waits for init without a bound (its log's last line
  * names the plugin), and for run at its end for stop_ms. A crash in a plugin is a crash of its process, so what may crash runs under
  * `sluice-plugin`. When fini is called, no thread of the plugin may be running any more. The same file may be given more than once: one image in
- * memory, and one init, run and fini for each, with a host of its own.
+ * memory, and one init, run and fini for each, with a host of its own; fini in the order of init.
  *
  * Service plugins are clients: init gets a connected transport (one end of a socket that speaks the native protocol) and uses client.h.
  * The same .so runs inside the broker or under `sluice-plugin`; it cannot tell. Listener plugins are the server side of a foreign

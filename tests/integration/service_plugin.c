@@ -20,28 +20,27 @@
 #endif
 
 static atomic_int inits, finis;
-static const struct sluice_host *first;
+static const struct sluice_host *hosts[8];
 
 static int service_init(const struct sluice_host *host)
 {
 	char text[64];
+	int at = atomic_fetch_add(&inits, 1);
 
-	(void)snprintf(text, sizeof(text), "init %d", atomic_fetch_add(&inits, 1) + 1);
+	(void)snprintf(text, sizeof(text), "init %d", at + 1);
 	host->log(host->host, SLUICE_LOG_INFO, "service.init", text);
-	if (first == NULL)
-		first = host;
-	return SERVICE_MODE == MODE_INIT_FAILS	    ? SLUICE_E_DENIED
-	       : SERVICE_MODE == MODE_INIT_POSITIVE ? 7
-						    : 0;
+	hosts[at % 8] = host;
+	return SERVICE_MODE == MODE_INIT_FAILS ? SLUICE_E_DENIED : SERVICE_MODE == MODE_INIT_POSITIVE ? 7 : 0;
 }
 
 static void service_fini(void)
 {
+	/* The host is there until fini is over; they end in the order in which they began. */
 	char text[64];
+	int at = atomic_fetch_add(&finis, 1);
 
-	/* The host is there until fini is over. */
-	(void)snprintf(text, sizeof(text), "fini %d", atomic_fetch_add(&finis, 1) + 1);
-	first->log(first->host, SLUICE_LOG_INFO, "service.fini", text);
+	(void)snprintf(text, sizeof(text), "fini %d", at + 1);
+	hosts[at % 8]->log(hosts[at % 8]->host, SLUICE_LOG_INFO, "service.fini", text);
 }
 
 static void *talk(void *user)
