@@ -22,7 +22,7 @@
 #include "broker/util/clock.h"
 #include "broker/util/log.h"
 
-enum { PLUGIN_SETTINGS_MAX = 32 };
+enum { PLUGIN_SETTINGS_MAX = 32, PLUGIN_STOP_MS = 10000, PLUGIN_STOP_MS_MAX = 3600000 };
 
 struct broker {
 	struct config config;
@@ -30,6 +30,7 @@ struct broker {
 	struct engine *engine;
 	struct net *net;
 	struct plugin *plugins[CONFIG_PLUGINS_MAX];
+	uint32_t plugin_stop_ms[CONFIG_PLUGINS_MAX];
 	size_t plugin_count;
 	uint16_t port;
 	char host[64];
@@ -251,28 +252,23 @@ static int plugin_words(char *line, struct plugin_setting *settings, size_t *ret
 	size_t count = 0;
 	char *save = NULL, *path = strtok_r(line, " ", &save);
 
-	if (path == NULL) {
-		(void)snprintf(why, why_bytes, "a plugin is empty; expected PATH KEY=VALUE...");
-		return SLUICE_E_INVAL;
-	}
 	for (char *word = strtok_r(NULL, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save)) {
 		char *equals = strchr(word, '=');
 
-		if (equals == NULL || equals == word) {
-			(void)snprintf(why, why_bytes, "plugin %.200s: '%.100s'; expected KEY=VALUE", path,
-				       word);
-			return SLUICE_E_INVAL;
-		}
-		if (count == PLUGIN_SETTINGS_MAX) {
-			(void)snprintf(why, why_bytes, "plugin %.200s has more than %d settings", path,
-				       PLUGIN_SETTINGS_MAX);
+		if (equals == NULL || equals == word || count == PLUGIN_SETTINGS_MAX) {
+			(void)snprintf(why, why_bytes,
+				       "plugin %.300s: '%.100s'; expected KEY=VALUE, at most %d of them",
+				       path, word, PLUGIN_SETTINGS_MAX);
 			return SLUICE_E_INVAL;
 		}
 		*equals = 0;
 		settings[count++] = (struct plugin_setting){word, equals + 1};
 	}
 	*ret_count = count;
-	return 0;
+	if (path != NULL)
+		return 0;
+	(void)snprintf(why, why_bytes, "plugin: the file is missing; expected \"PATH KEY=VALUE...\"");
+	return SLUICE_E_INVAL;
 }
 
 static const char *setting_of(const struct plugin_setting *settings, size_t count, const char *key)
@@ -283,20 +279,40 @@ static const char *setting_of(const struct plugin_setting *settings, size_t coun
 	return NULL;
 }
 
-static int start_listener(struct broker *broker, struct plugin *plugin, const char *port_text, char *why,
-			  size_t why_bytes)
+/* A setting of a plugin that is a number the broker itself needs. 0, or INVAL with why. */
+static int number_of(const struct plugin_setting *settings, size_t count, const char *key, uint32_t fallback,
+		     uint32_t max, uint32_t *ret, char *why, size_t why_bytes)
+{
+	const char *text = setting_of(settings, count, key);
+	char *end = NULL;
+	unsigned long number;
+
+	*ret = fallback;
+	if (text == NULL)
+		return 0;
+	errno = 0;
+	number = strtoul(text, &end, 10);
+	if (text[0] < '0' || text[0] > '9' || *end != 0 || errno != 0 || number > max) {
+		(void)snprintf(why, why_bytes, "a plugin's %s is '%.60s'; expected a number from 0 to %u",
+			       key, text, max);
+		return SLUICE_E_INVAL;
+	}
+	*ret = (uint32_t)number;
+	return 0;
+}
+
+static int start_listener(struct broker *broker, struct plugin *plugin, const struct plugin_setting *settings,
+			  size_t count, char *why, size_t why_bytes)
 {
 	const struct sluice_listener_ops *ops = plugin_symbol(plugin)->ops;
 	const char *text = "";
-	uint16_t port = ops->default_port;
-	int rc;
+	uint32_t wanted;
+	uint16_t port;
+	int rc = number_of(settings, count, "port", ops->default_port, UINT16_MAX, &wanted, why, why_bytes);
 
-	if (port_text != NULL && !port_parse(port_text, &port)) {
-		(void)snprintf(why, why_bytes,
-			       "listener %s: port is '%.50s'; expected a number from 0 to 65535",
-			       plugin_symbol(plugin)->name, port_text);
-		return SLUICE_E_INVAL;
-	}
+	if (rc != 0)
+		return rc;
+	port = (uint16_t)wanted;
 	rc = net_listen(broker->net, ops, broker->host, port, &port, &text);
 	if (rc != 0) {
 		(void)snprintf(why, why_bytes, "listener %s: %s", plugin_symbol(plugin)->name, text);
@@ -323,36 +339,51 @@ static int start_service(struct broker *broker, struct plugin *plugin)
 	return rc;
 }
 
+/* One of the configured plugins, if it is of that kind. */
+static int start_plugin(struct broker *broker, const char *configured, uint32_t kind, char *why,
+			size_t why_bytes)
+{
+	struct plugin_setting settings[PLUGIN_SETTINGS_MAX];
+	char line[CONFIG_TEXT_MAX];
+	size_t count = 0;
+	const char *as;
+	struct plugin *plugin = NULL;
+	uint32_t stop_ms;
+	int rc;
+
+	(void)snprintf(line, sizeof(line), "%s", configured);
+	rc = plugin_words(line, settings, &count, why, why_bytes);
+	if (rc == 0)
+		rc = number_of(settings, count, "stop_ms", PLUGIN_STOP_MS, PLUGIN_STOP_MS_MAX, &stop_ms, why,
+			       why_bytes);
+	if (rc != 0)
+		return rc;
+	as = setting_of(settings, count, "kind");
+	if (as != NULL && strcmp(as, "listener") != 0 && strcmp(as, "service") != 0) {
+		(void)snprintf(why, why_bytes, "plugin %.300s: kind is '%.60s'; expected listener or service",
+			       line, as);
+		return SLUICE_E_INVAL;
+	}
+	if ((as != NULL && strcmp(as, "listener") == 0) != (kind == SLUICE_PLUGIN_LISTENER))
+		return 0;
+	rc = plugin_load(line, kind, settings, count, &plugin, why, why_bytes);
+	if (rc != 0)
+		return rc;
+	broker->plugin_stop_ms[broker->plugin_count] = stop_ms;
+	broker->plugins[broker->plugin_count++] = plugin;
+	return kind == SLUICE_PLUGIN_LISTENER
+		       ? start_listener(broker, plugin, settings, count, why, why_bytes)
+		       : start_service(broker, plugin);
+}
+
 /* Listeners before the threads run, services after. */
 static int start_plugins(struct broker *broker, uint32_t kind, char *why, size_t why_bytes)
 {
-	for (size_t i = 0; i < broker->config.plugin_count; i++) {
-		struct plugin_setting settings[PLUGIN_SETTINGS_MAX];
-		char line[CONFIG_TEXT_MAX];
-		size_t count = 0;
-		const char *as;
-		struct plugin *plugin = NULL;
-		int rc;
+	int rc = 0;
 
-		(void)snprintf(line, sizeof(line), "%s", broker->config.plugins[i]);
-		rc = plugin_words(line, settings, &count, why, why_bytes);
-		if (rc != 0)
-			return rc;
-		as = setting_of(settings, count, "kind");
-		if ((as != NULL && strcmp(as, "listener") == 0) != (kind == SLUICE_PLUGIN_LISTENER))
-			continue;
-		rc = plugin_load(line, kind, settings, count, &plugin, why, why_bytes);
-		if (rc != 0)
-			return rc;
-		broker->plugins[broker->plugin_count++] = plugin;
-		rc = kind == SLUICE_PLUGIN_LISTENER
-			     ? start_listener(broker, plugin, setting_of(settings, count, "port"), why,
-					      why_bytes)
-			     : start_service(broker, plugin);
-		if (rc != 0)
-			return rc;
-	}
-	return 0;
+	for (size_t i = 0; i < broker->config.plugin_count && rc == 0; i++)
+		rc = start_plugin(broker, broker->config.plugins[i], kind, why, why_bytes);
+	return rc;
 }
 
 static int start(struct broker *broker, char *why, size_t why_bytes)
@@ -379,7 +410,7 @@ static int start(struct broker *broker, char *why, size_t why_bytes)
 static void stop(struct broker *broker)
 {
 	for (size_t i = 0; i < broker->plugin_count; i++)
-		(void)plugin_service_stop(broker->plugins[i]);
+		(void)plugin_service_stop(broker->plugins[i], broker->plugin_stop_ms[i]);
 	if (broker->engine != NULL)
 		engine_stop(broker->engine);
 	if (broker->net != NULL)

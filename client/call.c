@@ -169,12 +169,18 @@ void call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice bod
 int call_settle(sluice_client *client, struct call *call, const sluice_call *options,
 		sluice_reply **ret_reply)
 {
+	int code = 0;
+
+	if (options == NULL || options->done == NULL)
+		code = call_wait(client, call, ret_reply);
+	client_unlock(client);
+	return code;
+}
+
+int call_wait(sluice_client *client, struct call *call, sluice_reply **ret_reply)
+{
 	int code;
 
-	if (options != NULL && options->done != NULL) {
-		client_unlock(client);
-		return 0;
-	}
 	call->blocking = true;
 	(void)client_wait(client, &call->finished, UINT64_MAX); /* calls_due ends it at its deadline */
 	code = call->reply != NULL ? call->reply->code : SLUICE_E_NOMEM;
@@ -183,27 +189,51 @@ int call_settle(sluice_client *client, struct call *call, const sluice_call *opt
 		call->reply = NULL;
 	}
 	call_free(call);
-	client_unlock(client);
 	return code;
+}
+
+int call_refuse(int code, const char *why, const sluice_call *options, sluice_reply **ret_reply)
+{
+	bool async = options != NULL && options->done != NULL;
+
+	if (ret_reply != NULL)
+		*ret_reply = async ? NULL : reply_new(code, why, strlen(why));
+	return code;
+}
+
+/* Whether a call may begin; why not, as text, in why. */
+static int call_may(const sluice_client *client, const sluice_call *options, size_t bytes, char *why,
+		    size_t why_bytes)
+{
+	if (client->closing)
+		return SLUICE_E_CLOSED;
+	if (client->state == STATE_FAILED) {
+		(void)snprintf(why, why_bytes, "%s", client->error);
+		return client->fail_code;
+	}
+	if ((options == NULL || options->done == NULL) && client_on_loop(client)) {
+		(void)snprintf(why, why_bytes, "a blocking call from a callback would wait for itself");
+		return SLUICE_E_WRONG_STATE;
+	}
+	if (bytes > LIMIT_COMMAND_BYTES_MAX) {
+		(void)snprintf(why, why_bytes, "the request has %zu bytes; at most %zu", bytes,
+			       LIMIT_COMMAND_BYTES_MAX);
+		return SLUICE_E_LIMIT;
+	}
+	return 0;
 }
 
 int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool repeatable,
 		    call_hook_fn *hook, const sluice_call *options, sluice_reply **ret_reply)
 {
 	struct call *call = NULL;
-	int rc = 0;
+	char why[TEXT_MAX] = "";
+	int rc;
 
 	if (ret_reply != NULL)
 		*ret_reply = NULL;
 	client_lock(client);
-	if (client->closing)
-		rc = SLUICE_E_CLOSED;
-	else if (client->state == STATE_FAILED)
-		rc = client->fail_code;
-	else if ((options == NULL || options->done == NULL) && client_on_loop(client))
-		rc = SLUICE_E_WRONG_STATE; /* a blocking call from a callback would wait for itself */
-	else if (sluice__request__get_packed_size(request) > LIMIT_COMMAND_BYTES_MAX)
-		rc = SLUICE_E_LIMIT;
+	rc = call_may(client, options, sluice__request__get_packed_size(request), why, sizeof(why));
 	if (rc == 0) {
 		call = call_new(client, request, repeatable, options);
 		rc = call == NULL ? SLUICE_E_NOMEM : 0;
@@ -212,7 +242,7 @@ int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool 
 		call->hook = hook;
 	if (rc != 0) {
 		client_unlock(client);
-		return rc;
+		return call_refuse(rc, why, options, ret_reply);
 	}
 	return call_settle(client, call, options, ret_reply);
 }

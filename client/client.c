@@ -4,6 +4,7 @@
  * mode sluice_process() or a blocking call does.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,10 +35,14 @@ uint64_t deadline_of(const sluice_client *client, int deadline_ms)
 void client_lock(sluice_client *client)
 {
 	(void)pthread_mutex_lock(&client->lock);
+	client->users++;
 }
 
 void client_unlock(sluice_client *client)
 {
+	client->users--;
+	if (client->closing) /* close waits until it is alone */
+		(void)pthread_cond_broadcast(&client->changed);
 	(void)pthread_mutex_unlock(&client->lock);
 }
 
@@ -140,6 +145,7 @@ void loop_turn(sluice_client *client, int timeout_ms)
 	}
 	work(client);
 	looping = outer;
+	subs_reap(client);
 }
 
 static void *run(void *user)
@@ -220,7 +226,8 @@ static void client_free(sluice_client *client)
 	resolver_drop(client);
 	publish_free(client);
 	while (client->subs != NULL)
-		sub_free(client->subs);
+		sub_retire(client->subs);
+	subs_reap(client);
 	if (client->epoll_fd >= 0)
 		(void)close(client->epoll_fd);
 	if (client->wake_fd >= 0)
@@ -259,6 +266,8 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	client->user = user;
 	client->socket_fd = client->epoll_fd = client->wake_fd = client->timer_fd = -1;
 	client->publisher.next_seq = 1;
+	if (config->transport_fd >= 0)
+		(void)fcntl(config->transport_fd, F_SETFD, FD_CLOEXEC);
 	(void)!getrandom(&client->attempt, sizeof(client->attempt), 0);
 	client->attempt = 0;
 	rc = locks_init(client);
@@ -268,8 +277,9 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 		client_free(client);
 		return rc;
 	}
+	/* The first turn of the loop connects: no callback comes before the caller has its client. */
 	client_lock(client);
-	link_start(client);
+	client_wake(client);
 	rc = client->config.mode == MODE_OWN_THREAD ? thread_start(client) : 0;
 	client_unlock(client);
 	if (rc != 0) {
@@ -289,8 +299,12 @@ int sluice_wait_connected(sluice_client *client, int deadline_ms)
 	while (client->state != STATE_READY && rc == 0) {
 		uint64_t now = now_ms(), step = deadline < now + 50 ? deadline : now + 50;
 
-		if (client->state == STATE_FAILED)
+		if (client->closing)
+			rc = SLUICE_E_CLOSED;
+		else if (client->state == STATE_FAILED)
 			rc = client->fail_code;
+		else if (client_on_loop(client))
+			rc = SLUICE_E_WRONG_STATE;
 		else if (now >= deadline)
 			rc = client->error[0] != 0 ? SLUICE_E_DISCONNECTED : SLUICE_E_TIMEOUT;
 		else
@@ -314,6 +328,23 @@ static int drain_all(sluice_client *client, uint64_t deadline)
 	return publish_settled(client) ? 0 : SLUICE_E_TIMEOUT;
 }
 
+/* Every call, publish, transaction and subscription that is left ends here; the loop ends with this thread's lock. */
+static void end_all(sluice_client *client)
+{
+	const sluice_client *outer = looping;
+
+	looping = client; /* callbacks come from here as from the loop: what blocks is refused */
+	client->closing = true;
+	calls_end(client, SLUICE_E_CLOSED, "the client was closed");
+	publish_end(client, SLUICE_E_CLOSED);
+	txns_end(client, SLUICE_E_CLOSED);
+	subs_end(client, SLUICE_E_CLOSED);
+	looping = outer;
+	client->stopping = true;
+	client->woken = false;
+	client_wake(client);
+}
+
 int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 {
 	uint64_t deadline;
@@ -321,6 +352,8 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 
 	if (client == NULL)
 		return 0;
+	if (client_on_loop(client))
+		return SLUICE_E_WRONG_STATE;
 	deadline = deadline_of(client, deadline_ms);
 	client_lock(client);
 	subs_flush(client);
@@ -342,17 +375,17 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 		(void)call_run(client, &request, false, &call, NULL);
 		client_lock(client);
 	}
-	client->closing = true;
-	calls_end(client, SLUICE_E_CLOSED, "the client was closed");
-	publish_end(client, SLUICE_E_CLOSED);
-	txns_end(client, SLUICE_E_CLOSED);
-	subs_end(client, SLUICE_E_CLOSED);
-	client->stopping = true;
-	client->woken = false;
-	client_wake(client);
+	end_all(client);
 	client_unlock(client);
 	if (client->thread_runs)
 		(void)pthread_join(client->thread, NULL);
+	/* Other threads' blocking calls have their answer now, and are on their way out. */
+	client_lock(client);
+	while (client->users > 1)
+		(void)pthread_cond_wait(&client->changed, &client->lock);
+	client_unlock(client);
+	if (client->state == STATE_IDLE && client->config.transport_fd >= 0)
+		(void)close(client->config.transport_fd); /* taken, and never used */
 	client_free(client);
 	return rc;
 }
@@ -369,7 +402,12 @@ uint64_t sluice_session(const sluice_client *client)
 
 const char *sluice_last_error(const sluice_client *client)
 {
-	return client->error;
+	static __thread char text[TEXT_MAX];
+
+	client_lock((sluice_client *)(uintptr_t)client);
+	memcpy(text, client->error, sizeof(text));
+	client_unlock((sluice_client *)(uintptr_t)client);
+	return text;
 }
 
 int sluice_fd(const sluice_client *client)
@@ -381,6 +419,8 @@ int sluice_process(sluice_client *client, int timeout_ms)
 {
 	if (client->config.mode != MODE_CALLER_LOOP)
 		return SLUICE_E_INVAL;
+	if (client_on_loop(client))
+		return SLUICE_E_WRONG_STATE;
 	client_lock(client);
 	loop_turn(client, timeout_ms);
 	client_unlock(client);

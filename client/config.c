@@ -91,6 +91,10 @@ int sluice_config_set(sluice_config *config, const char *key, const char *value)
 
 		if (strcmp(row->key, key) != 0)
 			continue;
+		if (value == NULL) {
+			(void)snprintf(config->error, sizeof(config->error), "%s has no value", row->key);
+			return SLUICE_E_INVAL;
+		}
 		if (row->kind == CHOICE)
 			return set_choice(config, row, value);
 		if (row->kind != TEXT)

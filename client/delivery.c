@@ -23,7 +23,7 @@ static size_t text_len(const char *text)
 	return text != NULL ? strlen(text) + 1 : 0;
 }
 
-/* A copy that owns everything that the view points to. */
+/* A copy that owns everything that the view points to; NULL: no memory. */
 static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
 {
 	size_t headers = 0, header_bytes = 0, bytes;
@@ -66,6 +66,19 @@ static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
 	return delivery;
 }
 
+const sluice_delivery_view *sluice_delivery_get(const sluice_delivery *delivery)
+{
+	return &delivery->view;
+}
+
+void sluice_delivery_free(sluice_delivery *delivery)
+{
+	if (delivery == NULL)
+		return;
+	mem_free(delivery->bytes);
+	mem_free(delivery);
+}
+
 void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view)
 {
 	sluice_delivery *delivery;
@@ -89,31 +102,21 @@ void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view)
 	sub->waiting_count++;
 }
 
-const sluice_delivery_view *sluice_delivery_get(const sluice_delivery *delivery)
-{
-	return &delivery->view;
-}
-
-void sluice_delivery_free(sluice_delivery *delivery)
-{
-	if (delivery == NULL)
-		return;
-	mem_free(delivery->bytes);
-	mem_free(delivery);
-}
-
 int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 {
 	sluice_client *client = sub->client;
 	uint64_t deadline = deadline_of(client, deadline_ms);
-	int rc = 0;
+	int rc = sub->on_delivery != NULL ? SLUICE_E_INVAL : 0;
 
 	client_lock(client);
+	sub->waiters++;
 	while (sub->waiting == NULL && rc == 0) {
 		uint64_t now = now_ms();
 
 		if (sub->ended || sub->closing)
 			rc = sub->end_code != 0 ? sub->end_code : SLUICE_E_CLOSED;
+		else if (client_on_loop(client))
+			rc = SLUICE_E_WRONG_STATE;
 		else if (now >= deadline)
 			rc = SLUICE_E_TIMEOUT;
 		else
@@ -130,6 +133,9 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 				client_wake(client);
 		}
 	}
+	sub_error_set(rc, sub->ended && rc == sub->end_code ? sub->end_text : "");
+	if (--sub->waiters == 0 && sub->closing)
+		client_wake(client); /* it can be freed */
 	client_unlock(client);
 	return rc;
 }

@@ -7,6 +7,11 @@
 #define SLUICE_CLIENT_INTERNAL_H
 
 #include <pthread.h>
+
+void *mem_alloc(size_t bytes); /* zeroed */
+void mem_free(void *old);
+#define uthash_malloc(bytes) mem_alloc(bytes)
+#define uthash_free(old, bytes) mem_free(old)
 #include <uthash.h>
 
 #include "protocol/envelope.h"
@@ -18,9 +23,7 @@
 enum { TEXT_MAX = 512, INFLIGHT_FRAMES_MAX = 64, CALL_DEADLINE_MS = 10000 };
 
 /* ---- memory: the allocator hook ---- */
-void *mem_alloc(size_t bytes); /* zeroed */
 void *mem_resize(void *old, size_t bytes);
-void mem_free(void *old);
 char *mem_text(const char *text, size_t len); /* a terminated copy */
 extern ProtobufCAllocator mem_protobuf;
 
@@ -178,7 +181,15 @@ struct sluice_sub {
 	sluice_delivery_fn *on_delivery;
 	void *user;
 	bool opened, ended, closing;
+	unsigned
+		waiters; /* threads that wait for it to open or for a delivery: it is freed after they left */
+	sluice_sub *next_retired;
+	/* An asynchronous open that has no answer yet. */
+	sluice_done_fn *open_done;
+	void *open_user;
+	uint64_t open_deadline_ms, reopen_ms; /* reopen_ms: 0, or when to try again after a refusal for now */
 	int end_code;
+	char end_text[256];
 	uint64_t next_offset; /* follow: where to go on after a reconnect */
 	bool started;	      /* follow: next_offset is known */
 	uint32_t owed;	      /* credit to give back */
@@ -210,6 +221,7 @@ struct sluice_client {
 	pthread_cond_t changed;
 	pthread_t thread;
 	bool thread_runs, stopping, closing;
+	unsigned users; /* threads between lock and unlock, those that wait included */
 	int epoll_fd, wake_fd, timer_fd, socket_fd;
 	bool wants_write, woken;
 	enum client_state state;
@@ -233,6 +245,7 @@ struct sluice_client {
 	struct publisher publisher;
 	struct transactor transactor;
 	sluice_sub *subs;
+	sluice_sub *retired; /* closed, while the loop or another thread may still look at them */
 	uint32_t next_sub;
 };
 
@@ -273,9 +286,13 @@ void calls_end(sluice_client *client, int code, const char *text);
 void call_finish(sluice_client *client, struct call *call, sluice_reply *reply); /* takes reply */
 void call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice body);
 void call_free(struct call *call);
+/* Waits for a call that its caller made with the lock held, keeps the lock. The reply's code; *ret_reply as in a blocking call. */
+int call_wait(sluice_client *client, struct call *call, sluice_reply **ret_reply);
 /* Waits for a call that its caller made with the lock held, or lets it go when it is asynchronous; unlocks. */
 int call_settle(sluice_client *client, struct call *call, const sluice_call *options,
 		sluice_reply **ret_reply);
+/* A refusal by the library itself, as if the broker had answered; asynchronous: the code only. Returns code; why "": the code's text. */
+int call_refuse(int code, const char *why, const sluice_call *options, sluice_reply **ret_reply);
 /* The tail of every operation: makes the call and waits, or not. */
 int call_run(sluice_client *client, const Sluice__Request *request, bool repeatable,
 	     const sluice_call *options, sluice_reply **ret_reply);
@@ -308,7 +325,10 @@ void sub_on_deliver(sluice_client *client, struct sluice_slice body);
 void sub_on_notice(sluice_client *client, const Sluice__Notice *notice);
 void sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body);
 void subs_end(sluice_client *client, int code);
+/* Closed by the application: no callback comes from it any more. Freed now, or when nobody looks at it any more. */
+void sub_retire(sluice_sub *sub);
 void sub_free(sluice_sub *sub);
+void subs_reap(sluice_client *client); /* of the retired, those that may go; all when the client is closed */
 void sub_job_gone(sluice_client *client, const char *job, sluice_token token);
 
 #endif

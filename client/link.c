@@ -48,11 +48,13 @@ static void say(sluice_client *client, const char *why)
 	(void)snprintf(client->error, sizeof(client->error), "%s", why);
 }
 
-/* Errors that another try cannot mend. */
-static bool is_final(int code)
+/* Errors that another try cannot mend: of the HELLO, which would be the same again, and a session's name that another client took. */
+static bool is_final(const sluice_client *client, int code)
 {
 	return code == SLUICE_E_VERSION || code == SLUICE_E_DENIED || code == SLUICE_E_INVAL ||
-	       code == SLUICE_E_NOT_FOUND;
+	       code == SLUICE_E_NOT_FOUND ||
+	       (client->state == STATE_HELLO && (code == SLUICE_E_PROTOCOL || code == SLUICE_E_LIMIT)) ||
+	       (code == SLUICE_E_SESSION_GONE && client->config.session[0] != 0);
 }
 
 static void end_for_good(sluice_client *client, int code)
@@ -81,7 +83,7 @@ static uint64_t next_delay(sluice_client *client)
 
 void link_broken(sluice_client *client, int code, const char *why)
 {
-	bool was_ready = client->state == STATE_READY;
+	bool was_ready = client->state == STATE_READY, final;
 
 	if (client->state == STATE_FAILED)
 		return;
@@ -91,8 +93,9 @@ void link_broken(sluice_client *client, int code, const char *why)
 	calls_broken(client);
 	publish_broken(client);
 	subs_broken(client, false);
-	if (is_final(code) || !client->config.reconnect || client->config.transport_fd >= 0) {
-		end_for_good(client, is_final(code) ? code : SLUICE_E_DISCONNECTED);
+	final = is_final(client, code);
+	if (final || !client->config.reconnect || client->config.transport_fd >= 0) {
+		end_for_good(client, final ? code : SLUICE_E_DISCONNECTED);
 	} else {
 		client->state = STATE_WAITING;
 		client->next_try_ms = now_ms() + next_delay(client);
@@ -280,7 +283,7 @@ void link_flush(sluice_client *client)
 static void on_welcome(sluice_client *client, struct sluice_slice body)
 {
 	Sluice__Welcome *welcome = sluice__welcome__unpack(&mem_protobuf, body.len, body.data);
-	bool lost;
+	bool first = !client->had_session, lost;
 
 	if (welcome == NULL || client->state != STATE_HELLO ||
 	    welcome->session_secret.len > sizeof(client->secret)) {
@@ -314,8 +317,7 @@ static void on_welcome(sluice_client *client, struct sluice_slice body)
 	}
 	subs_open(client);
 	client_event(client,
-		     &(sluice_event){.kind = lost || client->next_request == 0 ? SLUICE_EVENT_CONNECTED
-									       : SLUICE_EVENT_RESUMED,
+		     &(sluice_event){.kind = first || lost ? SLUICE_EVENT_CONNECTED : SLUICE_EVENT_RESUMED,
 				     .text = "",
 				     .session = client->session_id});
 	(void)pthread_cond_broadcast(&client->changed);
@@ -338,8 +340,6 @@ static void on_failure(sluice_client *client, struct sluice_slice body)
 		/* The next HELLO opens a new session. A named session that was taken over is not fought for. */
 		client->session_id = 0;
 		client->secret_len = 0;
-		if (client->config.session[0] != 0)
-			client->config.reconnect = false;
 	}
 	link_broken(client, code, text);
 }
@@ -452,6 +452,8 @@ void link_due(sluice_client *client, uint64_t now)
 	socklen_t len = 0;
 	int rc;
 
+	if (client->state == STATE_IDLE)
+		link_start(client);
 	if (client->state == STATE_RESOLVING && resolver_poll(client->resolver, &addr, &len, &rc)) {
 		resolver_drop(client);
 		if (rc == 0)

@@ -112,7 +112,7 @@ static int statement(Sluice__MachineConfig *config, char *line, char *why, size_
 
 int machine_text_parse(const char *text, Sluice__MachineConfig **ret, char *why, size_t why_bytes)
 {
-	char *copy = mem_text(text, strlen(text)), *rest = copy;
+	char *copy = mem_text(text != NULL ? text : "", text != NULL ? strlen(text) : 0), *rest = copy;
 	Sluice__MachineConfig *config = mem_alloc(sizeof(*config));
 	char what[160] = "out of memory";
 	unsigned number = 0;

@@ -9,7 +9,7 @@ static sluice_allocator hook;
 
 void sluice_set_allocator(const sluice_allocator *allocator)
 {
-	hook = *allocator;
+	hook = allocator != NULL ? *allocator : (sluice_allocator){NULL, NULL, NULL};
 }
 
 void *mem_alloc(size_t bytes)

@@ -127,6 +127,9 @@ int sluice_queue_peek(sluice_client *client, const char *queue, const char *stat
 	return call_run(client, &request, true, call, reply);
 }
 
+static const char bad_router_kind[] = "the router's kind is not known; expected subject, direct or fanout";
+static const char bad_target_kind[] = "the edge's target kind is not known; expected stream, queue or router";
+
 static int router_config(Sluice__RouterConfig *config, const sluice_router_spec *spec)
 {
 	const char *kind = spec->kind != NULL ? spec->kind : "subject";
@@ -155,7 +158,8 @@ int sluice_router_create(sluice_client *client, const sluice_router_spec *spec, 
 
 	m.config = &config;
 	m.if_not_exists = spec->if_not_exists;
-	return rc != 0 ? rc : call_run(client, &request, spec->if_not_exists, call, reply);
+	return rc != 0 ? call_refuse(rc, bad_router_kind, call, reply)
+		       : call_run(client, &request, spec->if_not_exists, call, reply);
 }
 
 int sluice_router_alter(sluice_client *client, const sluice_router_spec *spec, const sluice_call *call,
@@ -167,7 +171,8 @@ int sluice_router_alter(sluice_client *client, const sluice_router_spec *spec, c
 	int rc = router_config(&config, spec);
 
 	m.config = &config;
-	return rc != 0 ? rc : call_run(client, &request, true, call, reply);
+	return rc != 0 ? call_refuse(rc, bad_router_kind, call, reply)
+		       : call_run(client, &request, true, call, reply);
 }
 
 static int edge_fill(Sluice__Edge *edge, const sluice_edge *from)
@@ -197,7 +202,8 @@ int sluice_router_bind(sluice_client *client, const sluice_edge *from, const slu
 	int rc = edge_fill(&edge, from);
 
 	m.edge = &edge;
-	return rc != 0 ? rc : call_run(client, &request, true, call, reply);
+	return rc != 0 ? call_refuse(rc, bad_target_kind, call, reply)
+		       : call_run(client, &request, true, call, reply);
 }
 
 int sluice_router_unbind(sluice_client *client, const sluice_edge *from, const sluice_call *call,
@@ -209,25 +215,8 @@ int sluice_router_unbind(sluice_client *client, const sluice_edge *from, const s
 	int rc = edge_fill(&edge, from);
 
 	m.edge = &edge;
-	return rc != 0 ? rc : call_run(client, &request, false, call, reply);
-}
-
-/* A refusal by the library itself, as if the broker had answered. */
-static int refuse_here(sluice_client *client, int code, const char *why, const sluice_call *call,
-		       sluice_reply **reply)
-{
-	sluice_reply *own = reply_new(code, why, strlen(why));
-
-	if (call != NULL && call->done != NULL) {
-		call->done(client, own, call->user);
-		sluice_reply_free(own);
-		return 0;
-	}
-	if (reply != NULL)
-		*reply = own;
-	else
-		sluice_reply_free(own);
-	return code;
+	return rc != 0 ? call_refuse(rc, bad_target_kind, call, reply)
+		       : call_run(client, &request, false, call, reply);
 }
 
 int sluice_machine_create(sluice_client *client, const char *file, bool if_not_exists,
@@ -239,7 +228,7 @@ int sluice_machine_create(sluice_client *client, const char *file, bool if_not_e
 	int rc = machine_text_parse(file, &m.config, why, sizeof(why));
 
 	if (rc != 0)
-		return refuse_here(client, rc, why, call, reply);
+		return call_refuse(rc, why, call, reply);
 	m.if_not_exists = if_not_exists;
 	rc = call_run(client, &request, if_not_exists, call, reply);
 	machine_text_free(m.config);
@@ -255,7 +244,7 @@ int sluice_machine_alter(sluice_client *client, const char *file, const sluice_c
 	int rc = machine_text_parse(file, &m.config, why, sizeof(why));
 
 	if (rc != 0)
-		return refuse_here(client, rc, why, call, reply);
+		return call_refuse(rc, why, call, reply);
 	rc = call_run(client, &request, true, call, reply);
 	machine_text_free(m.config);
 	return rc;

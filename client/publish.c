@@ -144,21 +144,40 @@ static const char *target_of(const sluice_message *message)
 	return message->queue != NULL ? message->queue : message->stream != NULL ? message->stream : "";
 }
 
-static int message_check(const sluice_message *message)
+/* What the broker would refuse as a frame, and so without end: a batch is sent again after each reconnect. */
+static int message_check(const sluice_message *message, char *ret_why, size_t why_bytes)
 {
-	const char *why;
-	int rc;
+	const struct {
+		const char *name;
+		size_t len, max;
+	} parts[] = {{"body", message->body.len, LIMIT_EVENT_BODY_BYTES_MAX},
+		     {"key", message->key.len, LIMIT_EVENT_KEY_BYTES_MAX},
+		     {"id", message->id.len, LIMIT_EVENT_ID_BYTES_MAX}};
+	const char *subject = message->subject != NULL ? message->subject : "", *what = "subject", *why = "";
+	int rc = subject_check((struct sluice_slice){subject, strlen(subject)}, &why);
 
-	if (message->subject == NULL)
-		return SLUICE_E_INVAL;
-	rc = subject_check((struct sluice_slice){message->subject, strlen(message->subject)}, &why);
-	if (rc == 0 && target_of(message)[0] != 0)
+	if (rc == 0 && target_kind(message) != PUBLISH_TO_SUBJECT) {
+		what = message->queue != NULL ? "queue" : "stream";
 		rc = name_check((struct sluice_slice){target_of(message), strlen(target_of(message))}, &why);
-	if (rc == 0 &&
-	    (message->body.len > LIMIT_EVENT_BODY_BYTES_MAX || message->key.len > LIMIT_EVENT_KEY_BYTES_MAX ||
-	     message->id.len > LIMIT_EVENT_ID_BYTES_MAX))
-		rc = SLUICE_E_LIMIT;
-	return rc;
+	}
+	if (rc != 0) {
+		(void)snprintf(ret_why, why_bytes, "%s '%.260s': %s", what,
+			       what[1] == 'u' && what[0] == 's' ? subject : target_of(message), why);
+		return rc;
+	}
+	for (size_t i = 0; message->headers != NULL && message->headers[i] != NULL; i += 2)
+		if (message->headers[i + 1] == NULL) {
+			(void)snprintf(ret_why, why_bytes, "header '%.60s' has no value",
+				       message->headers[i]);
+			return SLUICE_E_INVAL;
+		}
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (parts[i].len > parts[i].max) {
+			(void)snprintf(ret_why, why_bytes, "the %s has %zu bytes; at most %zu", parts[i].name,
+				       parts[i].len, parts[i].max);
+			return SLUICE_E_LIMIT;
+		}
+	return 0;
 }
 
 static bool batch_takes(const sluice_client *client, const struct batch *batch, const sluice_message *message)
@@ -319,12 +338,13 @@ int sluice_publish(sluice_client *client, const sluice_message *message, const s
 {
 	bool waits = call == NULL || (call->done == NULL && call->user != SLUICE_FIRE);
 	struct call waiter = {0};
-	int rc = message_check(message);
+	char why[TEXT_MAX] = "";
+	int rc = message_check(message, why, sizeof(why));
 
 	if (ret_reply != NULL)
 		*ret_reply = NULL;
 	if (rc != 0)
-		return rc;
+		return call_refuse(rc, why, call, ret_reply);
 	client_lock(client);
 	if (waits && client_on_loop(client)) {
 		client_unlock(client);

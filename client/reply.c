@@ -26,10 +26,18 @@ sluice_reply *reply_new(int code, const char *text, size_t text_len)
 	return reply;
 }
 
+/* NULL: it has none, or there was no memory for the reply. */
+static const Sluice__Reply *body(const sluice_reply *reply)
+{
+	return reply != NULL ? reply->message : NULL;
+}
+
 sluice_reply *sluice_reply_ref(const sluice_reply *reply)
 {
 	sluice_reply *own = (sluice_reply *)(uintptr_t)reply;
 
+	if (own == NULL)
+		return NULL;
 	__atomic_add_fetch(&own->refs, 1, __ATOMIC_RELAXED);
 	return own;
 }
@@ -40,63 +48,80 @@ void sluice_reply_free(sluice_reply *reply)
 		return;
 	if (reply->message != NULL)
 		sluice__reply__free_unpacked(reply->message, &mem_protobuf);
-	free(reply->json);
+	mem_free(reply->json);
 	mem_free(reply->text);
 	mem_free(reply);
 }
 
 int sluice_reply_code(const sluice_reply *reply)
 {
-	return reply->code;
+	return reply != NULL ? reply->code : SLUICE_E_NOMEM;
 }
 
 const char *sluice_reply_text(const sluice_reply *reply)
 {
-	return reply->text;
+	return reply != NULL ? reply->text : sluice_error_text(SLUICE_E_NOMEM);
 }
 
 bool sluice_reply_retriable(const sluice_reply *reply)
 {
-	return sluice_error_retriable(reply->code);
+	return sluice_error_retriable(sluice_reply_code(reply));
 }
 
 uint64_t sluice_reply_request(const sluice_reply *reply)
 {
-	return reply->request;
+	return reply != NULL ? reply->request : 0;
 }
 
 sluice_index sluice_reply_index(const sluice_reply *reply)
 {
-	return reply->index;
+	return reply != NULL ? reply->index : 0;
 }
 
 bool sluice_reply_more(const sluice_reply *reply)
 {
-	return reply->message != NULL && reply->message->more;
+	return body(reply) != NULL && body(reply)->more;
 }
 
 bool sluice_reply_duplicate(const sluice_reply *reply)
 {
-	return reply->duplicate;
+	return reply != NULL && reply->duplicate;
 }
 
 uint64_t sluice_reply_affected(const sluice_reply *reply)
 {
-	return reply->affected;
+	return reply != NULL ? reply->affected : 0;
 }
 
 uint64_t sluice_reply_offset(const sluice_reply *reply)
 {
-	return reply->offset;
+	return reply != NULL ? reply->offset : UINT64_MAX;
+}
+
+/* What the library answered by itself, a publish or an ack, in the shape of the broker's replies. */
+static int json_of_bare(const sluice_reply *reply, char **ret)
+{
+	Sluice__Reply bare = SLUICE__REPLY__INIT;
+
+	bare.code = reply->code;
+	bare.text = reply->text;
+	bare.index = reply->index;
+	bare.affected = reply->affected;
+	return message_json(&bare.base, false, ret);
 }
 
 const char *sluice_reply_json(sluice_reply *reply)
 {
-	Sluice__Reply empty = SLUICE__REPLY__INIT;
+	char *text = NULL;
+	int rc;
 
-	if (reply->json == NULL && message_json(reply->message != NULL ? &reply->message->base : &empty.base,
-						false, &reply->json) != 0)
-		return NULL;
+	if (reply == NULL || reply->json != NULL)
+		return reply != NULL ? reply->json : NULL;
+	rc = reply->message != NULL ? message_json(&reply->message->base, false, &text)
+				    : json_of_bare(reply, &text);
+	if (rc == 0)
+		reply->json = mem_text(text, strlen(text)); /* into the allocator's memory */
+	free(text);
 	return reply->json;
 }
 
@@ -106,7 +131,7 @@ bool sluice_reply_stream(const sluice_reply *reply, size_t i, sluice_stream_info
 {
 	const Sluice__StreamInfo *row;
 
-	if (reply->message == NULL || i >= reply->message->n_streams ||
+	if (body(reply) == NULL || i >= reply->message->n_streams ||
 	    reply->message->streams[i]->config == NULL)
 		return false;
 	row = reply->message->streams[i];
@@ -128,8 +153,7 @@ bool sluice_reply_queue(const sluice_reply *reply, size_t i, sluice_queue_info *
 {
 	const Sluice__QueueInfo *row;
 
-	if (reply->message == NULL || i >= reply->message->n_queues ||
-	    reply->message->queues[i]->config == NULL)
+	if (body(reply) == NULL || i >= reply->message->n_queues || reply->message->queues[i]->config == NULL)
 		return false;
 	row = reply->message->queues[i];
 	*ret = (sluice_queue_info){.name = row->config->name,
@@ -153,7 +177,7 @@ bool sluice_reply_job(const sluice_reply *reply, size_t i, sluice_job_info *ret)
 {
 	const Sluice__JobInfo *row;
 
-	if (reply->message == NULL)
+	if (body(reply) == NULL)
 		return false;
 	if (i < reply->message->n_jobs)
 		row = reply->message->jobs[i];
@@ -191,7 +215,7 @@ bool sluice_reply_history(const sluice_reply *reply, size_t i, sluice_job_histor
 {
 	const Sluice__JobHistoryRow *row;
 
-	if (reply->message == NULL || i >= reply->message->n_history)
+	if (body(reply) == NULL || i >= reply->message->n_history)
 		return false;
 	row = reply->message->history[i];
 	*ret = (sluice_job_history_row){.n = row->n,
@@ -213,7 +237,7 @@ bool sluice_reply_quarantine(const sluice_reply *reply, size_t i, sluice_quarant
 {
 	const Sluice__QuarantineRow *row;
 
-	if (reply->message == NULL || i >= reply->message->n_quarantine)
+	if (body(reply) == NULL || i >= reply->message->n_quarantine)
 		return false;
 	row = reply->message->quarantine[i];
 	*ret = (sluice_quarantine_row){.n = row->n,
@@ -229,7 +253,7 @@ bool sluice_reply_quarantine(const sluice_reply *reply, size_t i, sluice_quarant
 
 bool sluice_reply_audit(const sluice_reply *reply, sluice_audit_info *ret)
 {
-	const Sluice__Audited *row = reply->message != NULL ? reply->message->audited : NULL;
+	const Sluice__Audited *row = body(reply) != NULL ? reply->message->audited : NULL;
 
 	if (row == NULL)
 		return false;
@@ -240,7 +264,7 @@ bool sluice_reply_audit(const sluice_reply *reply, sluice_audit_info *ret)
 
 const char *sluice_reply_line(const sluice_reply *reply, size_t i)
 {
-	if (reply->message == NULL)
+	if (body(reply) == NULL)
 		return NULL;
 	if (reply->message->explained != NULL)
 		return i < reply->message->explained->n_lines ? reply->message->explained->lines[i] : NULL;
@@ -251,14 +275,14 @@ const char *sluice_reply_line(const sluice_reply *reply, size_t i)
 
 sluice_disposition sluice_reply_disposition(const sluice_reply *reply)
 {
-	if (reply->message == NULL || reply->message->job_reported == NULL)
+	if (body(reply) == NULL || reply->message->job_reported == NULL)
 		return SLUICE_APPLIED;
 	return (sluice_disposition)reply->message->job_reported->disposition;
 }
 
 const char *sluice_reply_state(const sluice_reply *reply)
 {
-	const Sluice__Reply *message = reply->message;
+	const Sluice__Reply *message = body(reply);
 
 	if (message == NULL)
 		return "";
@@ -273,7 +297,7 @@ const char *sluice_reply_state(const sluice_reply *reply)
 
 uint32_t sluice_reply_attempt(const sluice_reply *reply)
 {
-	const Sluice__Reply *message = reply->message;
+	const Sluice__Reply *message = body(reply);
 
 	if (message == NULL)
 		return 0;
@@ -286,7 +310,6 @@ uint32_t sluice_reply_attempt(const sluice_reply *reply)
 
 uint32_t sluice_reply_failed_op(const sluice_reply *reply)
 {
-	return reply->message != NULL && reply->message->txn_done != NULL
-		       ? reply->message->txn_done->failed_op
-		       : 0;
+	return body(reply) != NULL && reply->message->txn_done != NULL ? reply->message->txn_done->failed_op
+								       : 0;
 }

@@ -3,6 +3,7 @@
  * nobody. */
 #include "client/resolve.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
@@ -62,7 +63,7 @@ int resolver_start(sluice_client *client, const char *host, const char *port)
 	atomic_init(&resolver->refs, 2);
 	(void)snprintf(resolver->host, sizeof(resolver->host), "%s", host);
 	(void)snprintf(resolver->port, sizeof(resolver->port), "%s", port);
-	resolver->wake_fd = dup(client->wake_fd);
+	resolver->wake_fd = fcntl(client->wake_fd, F_DUPFD_CLOEXEC, 0);
 	client->resolver = resolver;
 	(void)pthread_attr_init(&attr);
 	(void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);

@@ -4,6 +4,7 @@
  * session still holds (and drops what the application has already). Here is their life; sub_in.c has the frames that come, sub_held.c leases and
  * acks, delivery.c what the application gets.
  */
+#include <stdio.h>
 #include <string.h>
 #include <utlist.h>
 
@@ -17,6 +18,8 @@ void sub_end(sluice_sub *sub, int code, const char *text)
 		return;
 	sub->ended = true;
 	sub->end_code = code;
+	(void)snprintf(sub->end_text, sizeof(sub->end_text), "%s", text);
+	sub_open_tell(sub, code, text);
 	if (sub->on_delivery != NULL && !sub->closing)
 		sub->on_delivery(sub, &view, sub->user);
 	(void)pthread_cond_broadcast(&sub->client->changed);
@@ -27,12 +30,15 @@ static void opened(sluice_client *client, struct call *call)
 	sluice_sub *sub = call->hook_user;
 	const sluice_reply *reply = call->reply;
 
-	(void)client;
+	if (sub == NULL && reply != NULL && reply->code == 0)
+		sub_unwanted(client, call);
 	if (sub == NULL || reply == NULL)
 		return;
 	if (reply->code != 0) {
 		if (!sluice_error_retriable(reply->code))
 			sub_end(sub, reply->code, reply->text);
+		else if (client->state == STATE_READY)
+			sub->reopen_ms = now_ms() + REOPEN_MS;
 		return;
 	}
 	sub->opened = true;
@@ -40,6 +46,7 @@ static void opened(sluice_client *client, struct call *call)
 		sub->next_offset = reply->message->follow_opened->start_offset;
 		sub->started = true;
 	}
+	sub_open_tell(sub, 0, "");
 }
 
 /* The broker takes off what it delivers again, so a consumer's credit counts what it holds. */
@@ -56,14 +63,16 @@ static uint32_t credit_now(const sluice_sub *sub)
 	return sub->credit + (uint32_t)held;
 }
 
-struct call *sub_open_call(sluice_sub *sub, const sluice_call *options)
+struct call *sub_open_call(sluice_sub *sub)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__FollowOpen follow = SLUICE__FOLLOW_OPEN__INIT;
 	Sluice__ConsumeOpen consume = SLUICE__CONSUME_OPEN__INIT;
+	sluice_call options = {.deadline_ms = -1};
 	struct call *call;
 
 	sub->owed = 0;
+	sub->reopen_ms = 0;
 	if (sub->follow) {
 		follow.stream = sub->name;
 		follow.subscription = sub->number;
@@ -88,7 +97,7 @@ struct call *sub_open_call(sluice_sub *sub, const sluice_call *options)
 		request.consume_open = &consume;
 	}
 	/* Not repeated by itself: subs_open makes a new one after each connect, with what is right then. */
-	call = call_new(sub->client, &request, false, options);
+	call = call_new(sub->client, &request, false, &options);
 	if (call != NULL) {
 		call->hook = opened;
 		call->hook_user = sub;
@@ -99,11 +108,9 @@ struct call *sub_open_call(sluice_sub *sub, const sluice_call *options)
 void subs_open(sluice_client *client)
 {
 	sluice_sub *sub, *next;
-	sluice_call options = {.deadline_ms = -1};
 
 	HASH_ITER(hh, client->subs, sub, next) {
-		struct call *call =
-			sub->ended || sub->closing || sub->opened ? NULL : sub_open_call(sub, &options);
+		struct call *call = sub->ended || sub->closing || sub->opened ? NULL : sub_open_call(sub);
 
 		if (call == NULL)
 			continue;
@@ -146,12 +153,7 @@ void sub_free(sluice_sub *sub)
 	struct held_job *job, *next_job;
 	struct ack_gather *acks, *next_acks;
 	sluice_delivery *delivery, *next;
-	struct call *call;
 
-	DL_FOREACH(sub->client->ordered, call)
-		if (call->hook_user == sub)
-			call->hook_user = NULL;
-	HASH_DELETE(hh, sub->client->subs, sub);
 	HASH_ITER(hh, sub->held, held, next_held)
 		held_drop(sub, held);
 	HASH_ITER(hh, sub->jobs, job, next_job)

@@ -5,9 +5,20 @@
 
 #include "client/internal.h"
 
+enum { REOPEN_MS = 500 };
+
 /* sub.c */
-struct call *sub_open_call(sluice_sub *sub, const sluice_call *options);
+struct call *sub_open_call(sluice_sub *sub); /* without a deadline of its own; NULL: no memory */
 void sub_end(sluice_sub *sub, int code, const char *text); /* nothing more comes; told once */
+
+/* sub_api.c */
+/* Ends an asynchronous open, if one waits. May call back. */
+void sub_open_tell(sluice_sub *sub, int code, const char *text);
+/* An asynchronous open that waited too long; a refusal for now that is tried again. */
+void sub_open_due(sluice_sub *sub, uint64_t now, uint64_t *io_next);
+/* call opened what the application has closed meanwhile: nobody would take what the broker delivers. */
+void sub_unwanted(sluice_client *client, const struct call *call);
+void sub_error_set(int code, const char *text); /* what sluice_sub_error() says; text "": that of the code */
 
 /* delivery.c */
 void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view);
@@ -24,7 +35,8 @@ void sub_release(
 	sluice_sub *sub,
 	uint32_t count); /* credit to give back with the next flush, unless it is the application's */
 int sub_gather_ack(sluice_sub *sub, sluice_token token, uint64_t seq);
-bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq); /* gathered, or sent and not answered yet */
+bool sub_ack_waits(const sluice_sub *sub, sluice_token token,
+		   uint64_t seq);			 /* gathered, or sent and not answered yet */
 void sub_item_done(sluice_sub *sub, sluice_token token); /* one item of a grant is acked or nacked */
 
 #endif

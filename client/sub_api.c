@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The calls of followers and consumers. */
+#include <stdio.h>
 #include <string.h>
 #include <utlist.h>
 
 #include "client/sub.h"
-
-static void sub_discard(sluice_client *client, sluice_sub *sub)
-{
-	client_lock(client);
-	sub_free(sub);
-	client_unlock(client);
-}
 
 static sluice_sub *sub_new(sluice_client *client, const char *name, const char *cursor, const char *filter)
 {
@@ -25,48 +19,110 @@ static sluice_sub *sub_new(sluice_client *client, const char *name, const char *
 	sub->number = ++client->next_sub;
 	HASH_ADD(hh, client->subs, number, sizeof(sub->number), sub);
 	if (sub->name == NULL || sub->cursor == NULL || sub->filter == NULL) {
-		sub_free(sub);
+		sub_retire(sub);
 		return NULL;
 	}
 	return sub;
 }
 
-/* Opens now when connected (subs_open does after the connect otherwise) and waits for the answer. */
-static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub **ret)
+/* ---- opening ---- */
+
+/* Of this thread: why its last follow, consume or sub_next did not succeed. */
+static __thread char sub_error[TEXT_MAX];
+
+void sub_error_set(int code, const char *text)
+{
+	(void)snprintf(sub_error, sizeof(sub_error), "%s",
+		       code == 0      ? ""
+		       : text[0] != 0 ? text
+				      : sluice_error_text(code));
+}
+
+const char *sluice_sub_error(void)
+{
+	return sub_error;
+}
+
+void sub_open_tell(sluice_sub *sub, int code, const char *text)
+{
+	sluice_done_fn *done = sub->open_done;
+	sluice_reply *reply;
+
+	(void)pthread_cond_broadcast(&sub->client->changed);
+	if (done == NULL)
+		return;
+	sub->open_done = NULL;
+	reply = reply_new(code, text, strlen(text));
+	done(sub->client, reply, sub->open_user);
+	sluice_reply_free(reply);
+}
+
+void sub_open_due(sluice_sub *sub, uint64_t now, uint64_t *io_next)
+{
+	if (sub->open_done != NULL && sub->open_deadline_ms <= now)
+		sub_open_tell(sub, SLUICE_E_TIMEOUT, "not opened before the deadline; it still may be");
+	else if (sub->open_done != NULL && sub->open_deadline_ms < *io_next)
+		*io_next = sub->open_deadline_ms;
+	if (sub->reopen_ms == 0 || sub->opened || sub->ended || sub->closing ||
+	    sub->client->state != STATE_READY)
+		return;
+	if (sub->reopen_ms <= now)
+		(void)sub_open_call(sub);
+	else if (sub->reopen_ms < *io_next)
+		*io_next = sub->reopen_ms;
+}
+
+/* Waits, with the lock held, until it is open or has ended. */
+static int open_wait(sluice_sub *sub, uint64_t deadline)
 {
 	sluice_client *client = sub->client;
-	struct call *call = client->state == STATE_READY ? sub_open_call(sub, options) : NULL;
-	uint64_t deadline = deadline_of(client, options != NULL ? options->deadline_ms : 0);
+	const char *why = "";
 	int rc = 0;
 
-	*ret = sub;
-	if (options != NULL && options->done != NULL) {
-		client_unlock(client);
-		return call != NULL || client->state != STATE_READY ? 0 : SLUICE_E_NOMEM;
-	}
-	if (call != NULL) {
-		rc = call_settle(client, call, options, NULL);
-		client_lock(client);
-	}
-	/* The connection may break meanwhile, or not be there yet: the reopening counts as well. */
-	while ((rc == 0 || rc == SLUICE_E_UNKNOWN) && !sub->opened && !sub->ended) {
+	sub->waiters++;
+	while (!sub->opened && !sub->ended && !sub->closing && rc == 0) {
 		uint64_t now = now_ms();
 
-		rc = 0;
-		if (client->state == STATE_FAILED)
-			rc = client->fail_code;
-		else if (now >= deadline)
+		if (now >= deadline)
 			rc = SLUICE_E_TIMEOUT;
 		else
 			client_wait_turn(client, deadline < now + 20 ? deadline : now + 20);
 	}
-	if (sub->ended)
+	if (sub->closing) {
+		rc = SLUICE_E_CLOSED;
+		why = "a callback of the subscription closed it";
+	} else if (sub->ended) {
 		rc = sub->end_code;
-	client_unlock(client);
-	if (rc != 0) {
-		sub_discard(client, sub);
-		*ret = NULL;
+		why = sub->end_text;
+	} else if (rc != 0 && client->state != STATE_READY) {
+		why = client->error;
 	}
+	sub_error_set(rc, why);
+	sub->waiters--;
+	return rc;
+}
+
+/* Opens now when connected (subs_open does after the connect otherwise), and waits for the answer or lets done come. Unlocks. */
+static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub **ret)
+{
+	sluice_client *client = sub->client;
+	uint64_t deadline = deadline_of(client, options != NULL ? options->deadline_ms : 0);
+	int rc = client->state == STATE_READY && sub_open_call(sub) == NULL ? SLUICE_E_NOMEM : 0;
+
+	if (rc == 0 && options != NULL && options->done != NULL) {
+		sub->open_done = options->done;
+		sub->open_user = options->user;
+		sub->open_deadline_ms = deadline;
+		client_wake(client);
+	} else if (rc == 0) {
+		rc = open_wait(sub, deadline);
+	}
+	*ret = rc == 0 ? sub : NULL;
+	if (sub->closing)
+		client_wake(client); /* it can be freed */
+	else if (rc != 0)
+		sub_retire(sub);
+	client_unlock(client);
 	return rc;
 }
 
@@ -140,20 +196,86 @@ int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const
 	return open_and_wait(sub, call, ret);
 }
 
+/* ---- closing ---- */
+
+static struct call *close_call(sluice_client *client, uint32_t number, const sluice_call *options)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__SubscriptionClose message = SLUICE__SUBSCRIPTION_CLOSE__INIT;
+
+	message.subscription = number;
+	request.op_case = SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE;
+	request.subscription_close = &message;
+	return call_new(client, &request, false, options);
+}
+
+void sub_unwanted(sluice_client *client, const struct call *call)
+{
+	Sluice__Request *request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
+	sluice_call options = {.deadline_ms = -1};
+
+	if (request == NULL)
+		return;
+	(void)close_call(client,
+			 request->op_case == SLUICE__REQUEST__OP_FOLLOW_OPEN
+				 ? request->follow_open->subscription
+				 : request->consume_open->subscription,
+			 &options);
+	sluice__request__free_unpacked(request, &mem_protobuf);
+}
+
+void sub_retire(sluice_sub *sub)
+{
+	sluice_client *client = sub->client;
+	struct call *call;
+
+	DL_FOREACH(client->ordered, call)
+		if (call->hook_user == sub)
+			call->hook_user = NULL;
+	HASH_DELETE(hh, client->subs, sub);
+	sub->closing = true;
+	sub->next_retired = client->retired;
+	client->retired = sub;
+	(void)pthread_cond_broadcast(&client->changed); /* who waits in sluice_sub_next() */
+	if (!client_on_loop(client))
+		subs_reap(client);
+}
+
+void subs_reap(sluice_client *client)
+{
+	sluice_sub **at = &client->retired;
+
+	while (*at != NULL) {
+		sluice_sub *sub = *at;
+
+		if (sub->waiters > 0) {
+			at = &sub->next_retired;
+			continue;
+		}
+		*at = sub->next_retired;
+		sub_free(sub);
+	}
+}
+
 int sluice_sub_credit(sluice_sub *sub, uint32_t more)
 {
+	int rc = 0;
+
 	client_lock(sub->client);
-	sub->owed += more;
-	sub->credit += more;
-	client_wake(sub->client);
+	/* The broker would close the connection, and again after each reconnect. */
+	if (more > LIMIT_CREDIT_MAX || sub->credit > LIMIT_CREDIT_MAX - more) {
+		rc = SLUICE_E_LIMIT;
+	} else {
+		sub->owed += more;
+		sub->credit += more;
+		client_wake(sub->client);
+	}
 	client_unlock(sub->client);
-	return 0;
+	return rc;
 }
 
 int sluice_sub_close(sluice_sub *sub, int deadline_ms)
 {
-	Sluice__Request request = SLUICE__REQUEST__INIT;
-	Sluice__SubscriptionClose message = SLUICE__SUBSCRIPTION_CLOSE__INIT;
 	sluice_call options = {.deadline_ms = deadline_ms};
 	sluice_client *client;
 	struct call *call = NULL;
@@ -165,17 +287,13 @@ int sluice_sub_close(sluice_sub *sub, int deadline_ms)
 	client_lock(client);
 	subs_flush(client);
 	sub->closing = true;
-	if (client->state == STATE_READY && sub->opened && !sub->ended) {
-		message.subscription = sub->number;
-		request.op_case = SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE;
-		request.subscription_close = &message;
-		call = call_new(client, &request, false, &options);
-	}
-	if (call != NULL && !client_on_loop(client)) {
-		rc = call_settle(client, call, &options, NULL);
-		client_lock(client);
-	}
-	sub_free(sub);
+	if (client->state == STATE_READY && sub->opened && !sub->ended)
+		call = close_call(client, sub->number, &options);
+	/* In a callback nobody can wait: the broker closes it by and by. */
+	if (call != NULL && !client_on_loop(client))
+		rc = call_wait(client, call, NULL);
+	sub_open_tell(sub, SLUICE_E_CLOSED, "the subscription was closed");
+	sub_retire(sub);
 	client_unlock(client);
 	return rc == SLUICE_E_TIMEOUT ? rc : 0;
 }
@@ -228,7 +346,9 @@ int sluice_ack(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_c
 	if (ret_reply != NULL)
 		*ret_reply = NULL;
 	client_lock(sub->client);
-	rc = sub_gather_ack(sub, token, seq);
+	rc = sub->client->closing		  ? SLUICE_E_CLOSED
+	     : sub->client->state == STATE_FAILED ? sub->client->fail_code
+						  : sub_gather_ack(sub, token, seq);
 	if (rc == 0)
 		sub_item_done(sub, token);
 	client_wake(sub->client);

@@ -9,6 +9,12 @@
 
 #include "client/sub.h"
 
+void sub_release(sluice_sub *sub, uint32_t count)
+{
+	if (!sub->manual_credit)
+		sub->owed += count;
+}
+
 struct held *held_find(sluice_sub *sub, sluice_token token)
 {
 	struct held *held;
@@ -68,14 +74,6 @@ void sub_job_gone(sluice_client *client, const char *job, sluice_token token)
 			sub_release(sub, 1);
 		}
 	}
-}
-
-/* ---- acks and credit ---- */
-
-void sub_release(sluice_sub *sub, uint32_t count)
-{
-	if (!sub->manual_credit)
-		sub->owed += count;
 }
 
 static bool call_acks(const sluice_sub *sub, const struct call *call, sluice_token token, uint64_t seq)
@@ -246,11 +244,10 @@ void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 {
 	sluice_sub *sub, *next;
 
-	if (client->state != STATE_READY)
-		return;
 	HASH_ITER(hh, client->subs, sub, next) {
 		struct held *held, *after;
 
+		sub_open_due(sub, now, io_next);
 		HASH_ITER(hh, sub->held, held, after) {
 			struct frame_ack frame = {.subscription = sub->number,
 						  .op = ACK_EXTEND,
@@ -258,7 +255,7 @@ void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 						  .value_ms = held->lease_ms};
 			uint8_t *at;
 
-			if (held->extend_ms > now || !sub->opened) {
+			if (held->extend_ms > now || !sub->opened || client->state != STATE_READY) {
 				*io_next = held->extend_ms < *io_next && sub->opened ? held->extend_ms
 										     : *io_next;
 				continue;

@@ -280,12 +280,24 @@ static int list_rows(struct query *q, struct list *list)
 	return err;
 }
 
+static bool claim_is_known(const char *claim)
+{
+	for (uint8_t i = 0; i < JOB_CLAIM_COUNT; i++)
+		if (strcmp(claim, job_claim_name(i)) == 0)
+			return true;
+	return false;
+}
+
 static int list_filters(struct query *q, struct list *list, uint64_t *ret_after)
 {
 	const Sluice__JobList *m = list->m;
 	int err = 0;
 
 	*ret_after = m->after_number;
+	if (m->claim[0] != '\0' && !claim_is_known(m->claim))
+		return query_refuse(q, SLUICE_E_INVAL,
+				    "claim is '%.60s'; expected none, ready, leased, orphaned, gated or held",
+				    m->claim);
 	if (m->after[0] != '\0' && m->after_number == 0)
 		err = job_query_find(q, m->after, ret_after);
 	if (err != 0 || q->reply->code != 0 || m->queue[0] == '\0')

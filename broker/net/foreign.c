@@ -178,6 +178,8 @@ static int host_credit(sluice_conn *handle, uint64_t consumer_tag, uint32_t more
 		return SLUICE_E_NOT_FOUND;
 	if (sub->kind == SUB_CONSUME)
 		return engine_consumer_credit(conn->io->engine, &conn->io->sink, sub->tag, more);
+	if (more > LIMIT_CREDIT_MAX || sub->credit > LIMIT_CREDIT_MAX - more)
+		return SLUICE_E_LIMIT;
 	sub->credit += more;
 	sub_wants_pump(sub);
 	return 0;
@@ -228,6 +230,8 @@ static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice st
 
 	if (conn->gateway == 0)
 		return SLUICE_E_WRONG_STATE;
+	if (credit > LIMIT_CREDIT_MAX)
+		return SLUICE_E_LIMIT;
 	if (sub_find(conn, tag) != NULL)
 		return SLUICE_E_EXISTS;
 	rc = engine_read_begin(conn->io->engine, &txn, &sequence);

@@ -6,11 +6,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <utlist.h>
@@ -286,6 +288,18 @@ static void on_wake(evutil_socket_t fd, short what, void *user)
 		(void)event_base_loopbreak(io->base);
 }
 
+/* Whether the peer took some of the output since the last beat; the kernel's buffer can be most of what a slow line takes in a minute. */
+static bool output_moves(struct conn *conn)
+{
+	size_t before = conn->unsent_seen;
+	int queued = 0;
+
+	if (ioctl(bufferevent_getfd(conn->bev), SIOCOUTQ, &queued) != 0)
+		queued = 0;
+	conn->unsent_seen = conn_unsent(conn) + (size_t)queued;
+	return conn->unsent_seen < before;
+}
+
 static void on_beat(evutil_socket_t fd, short what, void *user)
 {
 	struct io *io = user;
@@ -298,6 +312,9 @@ static void on_beat(evutil_socket_t fd, short what, void *user)
 		/* Before HELLO a connection has ten seconds; afterwards its session's timeout. */
 		uint64_t limit = conn->gateway == 0 ? 10000 : conn->session_timeout_ms;
 
+		/* What is not read cannot be heard: a full inbox is not the client's silence, and who takes its output lives. */
+		if (!conn->reading && !conn->dead && (conn->blocked || output_moves(conn)))
+			conn->active_ms = now;
 		if (!conn->dead && limit != 0 && conn->active_ms + limit < now)
 			conn_kill(conn);
 	}

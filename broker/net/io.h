@@ -108,7 +108,8 @@ struct conn {
 	bool held;    /* the protocol waits for an answer before it parses on */
 	bool reading;
 	size_t wanted; /* the listener is not asked before so many bytes are there; 0: any number will do */
-	uint64_t active_ms; /* last bytes in */
+	uint64_t active_ms; /* last sign of life: bytes in, or output taken while nothing is read */
+	size_t unsent_seen; /* at the last beat */
 	uint64_t preauth_bytes;
 	uint64_t ordinal;
 	uint64_t pending_count,

@@ -57,7 +57,7 @@ static int parse(int argc, char **argv, struct arguments *ret)
 		} else if (strcmp(argv[i], "--set") == 0 && next != NULL) {
 			char *equals = strchr(argv[++i], '=');
 
-			if (equals == NULL || ret->setting_count == SETTINGS_MAX) {
+			if (equals == NULL || equals == argv[i] || ret->setting_count == SETTINGS_MAX) {
 				(void)fprintf(
 					stderr,
 					"sluice-plugin: --set '%s'; expected KEY=VALUE, at most %d of them\n",

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "broker/util/log.h"
@@ -18,11 +19,12 @@
 struct plugin {
 	void *library;
 	const struct sluice_plugin *symbol;
+	const char *name; /* the symbol's, while its library is loaded */
 	struct sluice_host host;
 	char **settings; /* key, value, ... */
 	size_t setting_count;
 	pthread_t thread;
-	bool runs;
+	bool runs, stuck;
 	int stop_fd;
 	int transport_fd;
 	int result;
@@ -35,15 +37,17 @@ static void host_log(void *user, enum sluice_log_level level, const char *id, co
 	static const enum log_level levels[] = {LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN,
 						LOG_LEVEL_ERROR};
 
-	log_line(levels[(unsigned)level < 4 ? level : SLUICE_LOG_ERROR], log_id(id, text),
-		 log_str("plugin", plugin->symbol->name));
+	/* plugin->symbol is not ours to read yet, or any more, when init or fini failed. */
+	log_line(levels[(unsigned)level < 4 ? level : SLUICE_LOG_ERROR],
+		 log_id(id != NULL ? id : "plugin.says", text != NULL ? text : ""),
+		 log_str("plugin", plugin->name));
 }
 
 static const char *host_setting(void *user, const char *key)
 {
 	const struct plugin *plugin = user;
 
-	for (size_t i = 0; i < plugin->setting_count; i++)
+	for (size_t i = 0; key != NULL && i < plugin->setting_count; i++)
 		if (strcmp(plugin->settings[2 * i], key) == 0)
 			return plugin->settings[2 * i + 1];
 	return NULL;
@@ -61,6 +65,7 @@ static int ops_check(const struct sluice_plugin *symbol, const char *name, char 
 {
 	size_t need = symbol->kind == SLUICE_PLUGIN_SERVICE ? sizeof(struct sluice_service_ops)
 							    : sizeof(struct sluice_listener_ops);
+	const char *missing;
 	size_t has;
 
 	if (symbol->ops == NULL) {
@@ -73,6 +78,23 @@ static int ops_check(const struct sluice_plugin *symbol, const char *name, char 
 			       "%s: its ops have %zu bytes; a %s of ABI %d.%d has at least %zu", name, has,
 			       kind_name(symbol->kind), SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR,
 			       need);
+		return SLUICE_E_UNSUPPORTED;
+	}
+	if (symbol->kind == SLUICE_PLUGIN_SERVICE) {
+		missing = ((const struct sluice_service_ops *)symbol->ops)->run == NULL ? "run" : NULL;
+	} else {
+		const struct sluice_listener_ops *ops = symbol->ops;
+
+		missing = ops->protocol == NULL ? "protocol"
+			  : ops->accept == NULL ? "accept"
+			  : ops->bytes == NULL	? "bytes"
+			  : ops->effect == NULL ? "effect"
+			  : ops->closed == NULL ? "closed"
+						: NULL;
+	}
+	if (missing != NULL) {
+		(void)snprintf(why, why_bytes, "%s: its ops have no %s; a %s needs it", name, missing,
+			       kind_name(symbol->kind));
 		return SLUICE_E_UNSUPPORTED;
 	}
 	return 0;
@@ -125,13 +147,19 @@ static int settings_copy(struct plugin *plugin, const struct plugin_setting *set
 
 static int open_library(struct plugin *plugin, const char *path, char *why, size_t why_bytes)
 {
-	if (access(path, R_OK) != 0) {
+	char file[4096];
+
+	/* A name without a slash would be looked for in the library path, and the file that was meant not be found. */
+	(void)snprintf(file, sizeof(file), "%s%s", strchr(path, '/') != NULL ? "" : "./", path);
+	if (access(file, R_OK) != 0) {
 		(void)snprintf(why, why_bytes, "%s: there is no such readable file", path);
 		return SLUICE_E_NOT_FOUND;
 	}
-	plugin->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	plugin->library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
 	if (plugin->library == NULL) {
-		(void)snprintf(why, why_bytes, "%s", dlerror());
+		(void)snprintf(why, why_bytes,
+			       "%s: it cannot be loaded: %s; expected a shared object with its libraries",
+			       path, dlerror());
 		return SLUICE_E_UNSUPPORTED;
 	}
 	plugin->symbol = dlsym(plugin->library, SYMBOL_TEXT(SLUICE_PLUGIN_SYMBOL));
@@ -168,11 +196,18 @@ int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_sett
 					    .log = host_log,
 					    .setting = host_setting,
 					    .host = plugin};
+	plugin->name = plugin->symbol->name;
+	/* If init does not come back, this is the last line of the log. */
+	log_line(LOG_LEVEL_INFO, log_id("plugin.loading", "a plugin is being initialised"),
+		 log_str("plugin", plugin->name), log_str("version", plugin->symbol->version),
+		 log_str("file", path));
 	if (plugin->symbol->init != NULL) {
 		rc = plugin->symbol->init(&plugin->host);
 		if (rc != 0) {
-			(void)snprintf(why, why_bytes, "%s: its init failed: %s", path,
-				       sluice_error_text(rc));
+			/* The host's callers take negative codes for failures. */
+			rc = rc < 0 ? rc : SLUICE_E_INTERNAL;
+			(void)snprintf(why, why_bytes, "%s: its init failed: %s (%s)", path,
+				       sluice_error_text(rc), sluice_error_name(rc));
 			plugin->symbol = NULL;
 			plugin_unload(plugin);
 			return rc;
@@ -184,8 +219,8 @@ int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_sett
 
 void plugin_unload(struct plugin *plugin)
 {
-	if (plugin == NULL)
-		return;
+	if (plugin == NULL || plugin->stuck)
+		return; /* its thread still runs its code */
 	if (plugin->symbol != NULL && plugin->symbol->fini != NULL)
 		plugin->symbol->fini();
 	if (plugin->library != NULL)
@@ -217,10 +252,9 @@ static void *service_run(void *user)
 	const struct sluice_service_ops *ops = plugin->symbol->ops;
 
 	plugin->result = ops->run(&plugin->host, plugin->address, plugin->transport_fd, plugin->stop_fd);
-	if (plugin->result != 0)
-		log_line(LOG_LEVEL_ERROR, log_id("plugin.ended", "a service plugin ended"),
-			 log_str("plugin", plugin->symbol->name),
-			 log_str("error", sluice_error_text(plugin->result)));
+	log_line(plugin->result != 0 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO,
+		 log_id("plugin.ended", "a service plugin ended"), log_str("plugin", plugin->name),
+		 log_str("result", sluice_error_name(plugin->result)));
 	return NULL;
 }
 
@@ -237,15 +271,28 @@ int plugin_service_start(struct plugin *plugin, const char *address, int transpo
 	return 0;
 }
 
-int plugin_service_stop(struct plugin *plugin)
+int plugin_service_stop(struct plugin *plugin, uint32_t wait_ms)
 {
 	uint64_t one = 1;
+	struct timespec until;
 
 	if (!plugin->runs)
 		return 0;
-	if (write(plugin->stop_fd, &one, sizeof(one)) < 0)
-		return SLUICE_E_IO;
-	(void)pthread_join(plugin->thread, NULL);
 	plugin->runs = false;
-	return plugin->result;
+	(void)!write(plugin->stop_fd, &one, sizeof(one)); /* it is empty: it cannot fail */
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += wait_ms / 1000;
+	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	if (pthread_clockjoin_np(plugin->thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+		return plugin->result;
+	plugin->stuck = true;
+	log_line(LOG_LEVEL_ERROR,
+		 log_id("plugin.stuck",
+			"a service plugin did not return after its stop_fd was readable; left behind"),
+		 log_str("plugin", plugin->name), log_u64("waited_ms", wait_ms));
+	return SLUICE_E_TIMEOUT;
 }

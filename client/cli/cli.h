@@ -18,6 +18,9 @@ struct cli {
 	const char *address, *gateway;
 	int timeout_ms;
 	bool json, verbose, yes;
+	bool help;	/* of the command was asked for */
+	bool said;	/* why it fails */
+	bool connected; /* once; the library's thread's */
 	/* The command's own words, options taken out. */
 	const char *args[ARGS_MAX];
 	int arg_count;
@@ -41,18 +44,27 @@ extern const struct command commands[]; /* ends with a NULL name */
 int need(struct cli *cli);				     /* connects; 0 or a code, said */
 const char *option(const struct cli *cli, const char *name); /* NULL: not given */
 bool option_many(const struct cli *cli, const char *name, int *io_pos, const char **ret_value);
-/* Says what was wrong and what was expected; returns code. */
-int complain(const struct cli *cli, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* A refused call: its text. Frees reply; returns code. */
-int refused(const struct cli *cli, int code, sluice_reply *reply);
 /* "10s", "500ms", "2m", "1h", "3d" to milliseconds; false: malformed. A bare number is seconds. */
 bool duration_parse(const char *text, uint64_t *ret_ms);
-bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_t *ret); /* false: said */
+/* An option that is a number from min to max. False: said. */
+bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_t min, uint64_t max,
+		   uint64_t *ret);
+/* The same for a duration, in ms; fallback when it is not given. */
+bool duration_option(struct cli *cli, const char *name, uint64_t fallback_ms, uint64_t max_ms,
+		     uint64_t *ret_ms);
 /* A body: the word itself, "-" standard input, "@FILE" a file. malloc'd. */
 int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len);
 const char *time_text(uint64_t time_ms, char buf[32]); /* local time; "-" for 0 */
 int print_json(sluice_reply *reply);		       /* the whole reply, a line; frees it; 0 or NOMEM */
-int written(struct cli *cli);			       /* flushes standard output; 0 or IO, said */
+
+/* say.c */
+/* Says what was wrong and what was expected; returns code. */
+int complain(struct cli *cli, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Says what is no failure. Any thread. */
+void notice(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A refused call: its text. Frees reply; returns code. */
+int refused(struct cli *cli, int code, sluice_reply *reply);
+int written(struct cli *cli); /* flushes standard output; 0 or IO, said */
 
 /* Commands, by file. */
 int cmd_pub(struct cli *cli);

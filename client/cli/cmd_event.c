@@ -42,11 +42,6 @@ static int publish_one(struct cli *cli, const sluice_message *message)
 	sluice_reply *reply = NULL;
 	int rc = sluice_publish(cli->client, message, NULL, &reply);
 
-	if (rc != 0 && reply == NULL)
-		return complain(cli, rc, "subject '%s', %zu bytes: %s (%s)%s", message->subject,
-				message->body.len, sluice_error_text(rc), sluice_error_name(rc),
-				rc == SLUICE_E_INVAL ? "; expected words with dots between them, such as a.b"
-						     : "");
 	if (rc != 0)
 		return refused(cli, rc, reply);
 	if (cli->json)
@@ -55,7 +50,7 @@ static int publish_one(struct cli *cli, const sluice_message *message)
 								      : (long long)sluice_reply_offset(reply),
 			     (unsigned long long)sluice_reply_index(reply));
 	else if (sluice_reply_offset(reply) == UINT64_MAX)
-		(void)fprintf(stderr, "taken, but nothing is bound to this subject\n");
+		notice(cli, "taken, but nothing is bound to this subject");
 	else
 		(void)printf("%llu\n", (unsigned long long)sluice_reply_offset(reply));
 	sluice_reply_free(reply);
@@ -68,21 +63,30 @@ static int publish_lines(struct cli *cli, sluice_message message)
 	char *line = NULL;
 	size_t capacity = 0;
 	unsigned long count = 0;
+	sluice_reply *reply = NULL;
 	ssize_t len;
 	int rc = 0;
 
 	while (rc == 0 && (len = getline(&line, &capacity, stdin)) > 0) {
 		message.body = (sluice_slice_t){line, (size_t)len - (line[len - 1] == '\n')};
-		rc = sluice_publish(cli->client, &message, &fire, NULL);
+		rc = sluice_publish(cli->client, &message, &fire, &reply);
 		count += rc == 0;
 	}
 	free(line);
-	if (rc == 0 && ferror(stdin))
-		rc = SLUICE_E_IO;
-	if (rc == 0)
-		rc = sluice_flush(cli->client, cli->timeout_ms);
+	if (rc != 0) {
+		(void)complain(cli, rc, "line %lu: %s (%s)", count + 1, sluice_reply_text(reply),
+			       sluice_error_name(rc));
+		sluice_reply_free(reply);
+		(void)sluice_flush(cli->client, cli->timeout_ms); /* those before it were taken */
+		return rc;
+	}
+	if (ferror(stdin))
+		return complain(cli, SLUICE_E_IO, "standard input, after %lu lines: %s", count,
+				strerror(errno));
+	rc = sluice_flush(cli->client, cli->timeout_ms);
 	if (rc != 0)
-		return complain(cli, rc, "after %lu lines: %s", count, sluice_error_text(rc));
+		return complain(cli, rc, "of %lu lines one or more: %s (%s)", count, sluice_error_text(rc),
+				sluice_error_name(rc));
 	(void)printf(cli->json ? "{\"lines\":%lu}\n" : "%lu lines\n", count);
 	return 0;
 }
@@ -95,11 +99,12 @@ static int publish(struct cli *cli, sluice_message message, const char *body_wor
 	uint64_t priority;
 	int rc = headers_take(cli, list, owned);
 
-	if (rc == 0 && !number_option(cli, "priority", 0, &priority))
+	if (rc == 0 && !number_option(cli, "priority", 0, 0, 255, &priority))
 		rc = SLUICE_E_INVAL;
-	if (rc == 0 && priority > 255)
-		rc = complain(cli, SLUICE_E_INVAL, "--priority is %llu; expected 0 to 255",
-			      (unsigned long long)priority);
+	if (rc == 0 && option(cli, "lines") != NULL && body_word != NULL)
+		rc = complain(cli, SLUICE_E_INVAL,
+			      "'%s' is one word too many: with --lines the bodies are standard input",
+			      body_word);
 	if (rc == 0 && option(cli, "lines") == NULL && body_word == NULL)
 		rc = complain(cli, SLUICE_E_INVAL, "the body is missing; expected text, - or @FILE");
 	if (rc == 0 && option(cli, "lines") == NULL)
@@ -276,7 +281,7 @@ int cmd_follow(struct cli *cli)
 	uint64_t count, seen = 0;
 	int said = 0, rc = from_parse(cli, option(cli, "from"), &spec);
 
-	if (rc == 0 && !number_option(cli, "count", UINT64_MAX, &count))
+	if (rc == 0 && !number_option(cli, "count", UINT64_MAX, 0, UINT64_MAX, &count))
 		rc = SLUICE_E_INVAL;
 	if (rc == 0)
 		rc = need(cli);
@@ -284,8 +289,7 @@ int cmd_follow(struct cli *cli)
 		return rc;
 	rc = sluice_follow(cli->client, &spec, NULL, &sub);
 	if (rc != 0)
-		return complain(cli, rc, "stream '%s': %s (%s)", spec.stream, sluice_error_text(rc),
-				sluice_error_name(rc));
+		return complain(cli, rc, "%s (%s)", sluice_sub_error(), sluice_error_name(rc));
 	while (rc == 0 && seen < count) {
 		sluice_delivery *delivery = NULL;
 		const sluice_delivery_view *view;
@@ -300,19 +304,18 @@ int cmd_follow(struct cli *cli)
 			said = rc = print_delivery(cli, view);
 			seen++;
 		} else if (kind == SLUICE_GAP) {
-			(void)fprintf(stderr, "gap: offsets %llu to %llu are gone by retention\n",
-				      (unsigned long long)view->offset,
-				      (unsigned long long)view->to_offset - 1);
+			notice(cli, "gap: offsets %llu to %llu are gone by retention",
+			       (unsigned long long)view->offset, (unsigned long long)view->to_offset - 1);
 		}
 		sluice_delivery_free(delivery);
 		if (kind == SLUICE_CAUGHT_UP && until_caught_up)
 			break;
 	}
+	if (rc != 0 && said == 0)
+		(void)complain(cli, rc, "following stream '%s' ended: %s (%s)", spec.stream,
+			       sluice_sub_error(), sluice_error_name(rc));
 	(void)sluice_sub_close(sub, 1000);
-	if (rc == 0 || said != 0)
-		return rc;
-	return complain(cli, rc, "following stream '%s' ended: %s (%s)", spec.stream, sluice_error_text(rc),
-			sluice_error_name(rc));
+	return rc;
 }
 
 /* ---- claim ---- */
@@ -322,31 +325,28 @@ int cmd_claim(struct cli *cli)
 	sluice_consume_spec spec = {.queue = cli->args[0], .manual_credit = true};
 	bool ack = option(cli, "ack") != NULL;
 	int said = 0;
-	uint64_t count, wait_ms = 1000, lease_ms = 0, got = 0;
+	uint64_t count, wait_ms, lease_ms, got = 0;
 	sluice_sub *sub = NULL;
 	int rc;
 
-	if (!number_option(cli, "count", 1, &count) || count == 0 || count > 1000000)
-		return complain(cli, SLUICE_E_INVAL, "--count; expected 1 to 1000000");
-	if ((option(cli, "wait") != NULL && !duration_parse(option(cli, "wait"), &wait_ms)) ||
-	    wait_ms > 86400000 ||
-	    (option(cli, "lease") != NULL &&
-	     (!duration_parse(option(cli, "lease"), &lease_ms) || lease_ms > UINT32_MAX)))
-		return complain(cli, SLUICE_E_INVAL, "--wait and --lease are durations such as 10s");
+	if (!number_option(cli, "count", 1, 1, 1000000, &count) ||
+	    !duration_option(cli, "wait", 1000, 86400000, &wait_ms) ||
+	    !duration_option(cli, "lease", 0, UINT32_MAX, &lease_ms))
+		return SLUICE_E_INVAL;
 	spec.credit = (uint32_t)count;
 	spec.lease_ms = (uint32_t)lease_ms;
 	rc = need(cli);
-	if (rc == 0)
-		rc = sluice_consume(cli->client, &spec, NULL, &sub);
 	if (rc != 0)
-		return cli->client != NULL ? complain(cli, rc, "queue '%s': %s (%s)", spec.queue,
-						      sluice_error_text(rc), sluice_error_name(rc))
-					   : rc;
+		return rc;
+	rc = sluice_consume(cli->client, &spec, NULL, &sub);
+	if (rc != 0)
+		return complain(cli, rc, "%s (%s)", sluice_sub_error(), sluice_error_name(rc));
 	while (got < count) {
 		sluice_delivery *delivery = NULL;
 		const sluice_delivery_view *view;
 
-		rc = sluice_sub_next(sub, (int)wait_ms, &delivery);
+		/* What is there comes within a moment; 0 would be the client's default. */
+		rc = sluice_sub_next(sub, wait_ms < 50 ? 50 : (int)wait_ms, &delivery);
 		if (rc != 0)
 			break;
 		view = sluice_delivery_get(delivery);
@@ -357,10 +357,11 @@ int cmd_claim(struct cli *cli)
 				rc = sluice_ack(sub, view->token, view->seq,
 						&(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
 		} else if (view->kind == SLUICE_JOB) {
-			(void)complain(cli, 0, "queue '%s' holds jobs; a scheduler claims those", spec.queue);
+			said = complain(cli, SLUICE_E_INVAL,
+					"queue '%s' holds jobs; a scheduler claims those", spec.queue);
 			rc = sluice_job_release(cli->client, view->job, view->token, 0,
 						"claimed by the CLI by mistake", NULL, NULL);
-			rc = rc == 0 ? SLUICE_E_INVAL : rc;
+			rc = rc == 0 ? said : rc;
 		}
 		sluice_delivery_free(delivery);
 		if (rc != 0)

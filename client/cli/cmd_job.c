@@ -29,8 +29,8 @@ int cmd_job_submit(struct cli *cli)
 	if (spec.queue == NULL)
 		return complain(cli, SLUICE_E_INVAL,
 				"--queue is missing; expected the name of a queue of jobs");
-	if (!number_option(cli, "priority", 0, &priority) || priority > 255)
-		return complain(cli, SLUICE_E_INVAL, "--priority; expected 0 to 255");
+	if (!number_option(cli, "priority", 0, 0, 255, &priority))
+		return SLUICE_E_INVAL;
 	if (spec.job == NULL) {
 		sluice_job_id(id);
 		spec.job = id;
@@ -81,7 +81,7 @@ int cmd_job_ls(struct cli *cli)
 	bool more = true;
 	int rc;
 
-	if (!number_option(cli, "max", UINT64_MAX, &max))
+	if (!number_option(cli, "max", UINT64_MAX, 0, UINT64_MAX, &max))
 		return SLUICE_E_INVAL;
 	rc = need(cli);
 	if (rc != 0)
@@ -277,8 +277,8 @@ int cmd_quarantine_ls(struct cli *cli)
 	uint64_t max;
 	int rc;
 
-	if (!number_option(cli, "max", 1000, &max) || max > 1000)
-		return complain(cli, SLUICE_E_INVAL, "--max; expected at most 1000");
+	if (!number_option(cli, "max", 1000, 1, 1000, &max))
+		return SLUICE_E_INVAL;
 	rc = need(cli);
 	if (rc != 0)
 		return rc;
@@ -300,40 +300,69 @@ int cmd_quarantine_ls(struct cli *cli)
 	return 0;
 }
 
-int cmd_audit(struct cli *cli)
+/* All pages into one sum; the findings as they come: lines, or elements of a list. */
+static int audit_pages(struct cli *cli, FILE *lines, sluice_audit_info *sum, uint64_t *findings)
 {
-	sluice_audit_info sum = {0};
-	uint64_t findings = 0, after = 0;
-	int rc = need(cli);
+	uint64_t after = 0;
 
-	if (rc != 0)
-		return rc;
 	do {
 		sluice_reply *reply = NULL;
 		sluice_audit_info page = {0};
+		int rc = sluice_audit(cli->client, after, NULL, &reply);
 
-		rc = sluice_audit(cli->client, after, NULL, &reply);
 		if (rc != 0)
 			return refused(cli, rc, reply);
 		(void)sluice_reply_audit(reply, &page);
-		sum = (sluice_audit_info){sum.jobs + page.jobs,		sum.open + page.open,
-					  sum.ready + page.ready,	sum.leased + page.leased,
-					  sum.orphaned + page.orphaned, sum.gated + page.gated,
-					  sum.held + page.held,		0};
-		for (size_t i = 0; sluice_reply_line(reply, i) != NULL; i++, findings++)
-			if (!cli->json)
-				(void)printf("%s\n", sluice_reply_line(reply, i));
+		*sum = (sluice_audit_info){sum->jobs + page.jobs,	  sum->open + page.open,
+					   sum->ready + page.ready,	  sum->leased + page.leased,
+					   sum->orphaned + page.orphaned, sum->gated + page.gated,
+					   sum->held + page.held,	  0};
+		for (size_t i = 0; sluice_reply_line(reply, i) != NULL; i++, ++*findings) {
+			const char *line = sluice_reply_line(reply, i);
+
+			if (cli->json && *findings > 0)
+				(void)fputc(',', lines);
+			if (cli->json)
+				json_put_text(lines, line, strlen(line));
+			else
+				(void)fprintf(lines, "%s\n", line);
+		}
 		after = page.next_number;
 		sluice_reply_free(reply);
 	} while (after != 0);
-	(void)printf(cli->json ? "{\"jobs\":%" PRIu64 ",\"open\":%" PRIu64 ",\"ready\":%" PRIu64
-				 ",\"leased\":%" PRIu64 ",\"orphaned\":%" PRIu64 ",\"gated\":%" PRIu64
-				 ",\"held\":%" PRIu64 ",\"findings\":%" PRIu64 "}\n"
-			       : "%" PRIu64 " jobs, %" PRIu64 " open: %" PRIu64 " ready, %" PRIu64
-				 " leased, %" PRIu64 " orphaned, %" PRIu64 " gated, %" PRIu64
-				 " held; %" PRIu64 " findings\n",
-		     sum.jobs, sum.open, sum.ready, sum.leased, sum.orphaned, sum.gated, sum.held, findings);
-	return findings == 0 ? 0 : SLUICE_E_CORRUPT;
+	return 0;
+}
+
+int cmd_audit(struct cli *cli)
+{
+	sluice_audit_info sum = {0};
+	uint64_t findings = 0;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *lines = open_memstream(&text, &len);
+	int rc = lines != NULL ? need(cli) : SLUICE_E_NOMEM;
+
+	if (rc == 0)
+		rc = audit_pages(cli, lines, &sum, &findings);
+	if (lines != NULL && fclose(lines) != 0 && rc == 0)
+		rc = SLUICE_E_NOMEM;
+	if (rc == 0 && cli->json)
+		(void)printf("{\"jobs\":%" PRIu64 ",\"open\":%" PRIu64 ",\"ready\":%" PRIu64
+			     ",\"leased\":%" PRIu64 ",\"orphaned\":%" PRIu64 ",\"gated\":%" PRIu64
+			     ",\"held\":%" PRIu64 ",\"findings\":%" PRIu64 ",\"lines\":[%s]}\n",
+			     sum.jobs, sum.open, sum.ready, sum.leased, sum.orphaned, sum.gated, sum.held,
+			     findings, text);
+	else if (rc == 0)
+		(void)printf("%s%" PRIu64 " jobs, %" PRIu64 " open: %" PRIu64 " ready, %" PRIu64
+			     " leased, %" PRIu64 " orphaned, %" PRIu64 " gated, %" PRIu64 " held; %" PRIu64
+			     " findings\n",
+			     text, sum.jobs, sum.open, sum.ready, sum.leased, sum.orphaned, sum.gated,
+			     sum.held, findings);
+	free(text);
+	if (rc == 0 && findings > 0)
+		rc = complain(cli, SLUICE_E_CORRUPT, "%" PRIu64 " findings: the ledger is not sound",
+			      findings);
+	return rc;
 }
 
 /* The status has no typed row in the library: a line for each member of its JSON. */

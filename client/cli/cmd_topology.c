@@ -39,17 +39,6 @@ static size_t subjects_take(const struct cli *cli, const char *list[SUBJECTS_MAX
 	return count;
 }
 
-static bool duration_option(struct cli *cli, const char *name, uint64_t *ret_ms)
-{
-	const char *text = option(cli, name);
-
-	*ret_ms = 0;
-	if (text == NULL || duration_parse(text, ret_ms))
-		return true;
-	(void)complain(cli, 0, "--%s is '%s'; expected a duration such as 30s, 10m or 7d", name, text);
-	return false;
-}
-
 /* ---- streams ---- */
 
 static void stream_rows(sluice_reply *reply, struct table *table)
@@ -247,9 +236,9 @@ int cmd_stream_create(struct cli *cli)
 	int rc;
 
 	(void)subjects_take(cli, subjects);
-	if (!duration_option(cli, "max-age", &spec.max_age_ms) ||
-	    !number_option(cli, "max-bytes", 0, &spec.max_bytes) ||
-	    !number_option(cli, "max-events", 0, &spec.max_events))
+	if (!duration_option(cli, "max-age", 0, UINT64_MAX, &spec.max_age_ms) ||
+	    !number_option(cli, "max-bytes", 0, 0, UINT64_MAX, &spec.max_bytes) ||
+	    !number_option(cli, "max-events", 0, 0, UINT64_MAX, &spec.max_events))
 		return SLUICE_E_INVAL;
 	rc = need(cli);
 	if (rc != 0)
@@ -273,11 +262,10 @@ int cmd_queue_create(struct cli *cli)
 	int rc;
 
 	(void)subjects_take(cli, subjects);
-	if (!duration_option(cli, "lease", &lease_ms) || !number_option(cli, "max-attempts", 0, &attempts) ||
-	    !number_option(cli, "max-items", 0, &spec.max_items))
+	if (!duration_option(cli, "lease", 0, UINT32_MAX, &lease_ms) ||
+	    !number_option(cli, "max-attempts", 0, 0, UINT32_MAX, &attempts) ||
+	    !number_option(cli, "max-items", 0, 0, UINT64_MAX, &spec.max_items))
 		return SLUICE_E_INVAL;
-	if (lease_ms > UINT32_MAX || attempts > UINT32_MAX)
-		return complain(cli, SLUICE_E_INVAL, "--lease or --max-attempts is too large");
 	spec.lease_ms = (uint32_t)lease_ms;
 	spec.max_attempts = (uint32_t)attempts;
 	rc = need(cli);
@@ -376,8 +364,8 @@ int cmd_queue_peek(struct cli *cli)
 	uint64_t max;
 	int rc;
 
-	if (!number_option(cli, "max", 100, &max) || max > 1000)
-		return complain(cli, SLUICE_E_INVAL, "--max; expected at most 1000");
+	if (!number_option(cli, "max", 100, 1, 1000, &max))
+		return SLUICE_E_INVAL;
 	rc = need(cli);
 	if (rc != 0)
 		return rc;

@@ -87,7 +87,7 @@ static size_t put_code(char *to, const char *hex)
 	unsigned long code = strtoul(four, NULL, 16);
 
 	if (code < 0x80) {
-		to[0] = (char)code;
+		to[0] = code != 0 ? (char)code : '?'; /* a NUL would end the text */
 		return 1;
 	}
 	if (code < 0x800) {
@@ -123,6 +123,12 @@ const char *json_plain(struct json value, char *buf, size_t bytes)
 			buf[used++] = escape != NULL ? codes[escape - plain] : value.at[i];
 		}
 	}
+	/* Cut between characters, not inside of one. */
+	if (used + 4 >= bytes)
+		while (used > 0 && ((unsigned char)buf[used - 1] & 0xc0) == 0x80)
+			used--;
+	if (used + 4 >= bytes && used > 0 && (unsigned char)buf[used - 1] >= 0xc0)
+		used--;
 	buf[used] = 0;
 	return buf;
 }

@@ -2,7 +2,7 @@
  * The `sluice` command: words, options, connection, help. */
 #include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -91,33 +91,6 @@ static int help_for(const struct command *command, FILE *to)
 	return 0;
 }
 
-int complain(const struct cli *cli, int code, const char *format, ...)
-{
-	va_list args;
-
-	(void)cli;
-	(void)fputs("sluice: ", stderr);
-	va_start(args, format);
-	(void)vfprintf(stderr, format, args);
-	va_end(args);
-	(void)fputc('\n', stderr);
-	return code;
-}
-
-int refused(const struct cli *cli, int code, sluice_reply *reply)
-{
-	const char *text = reply != NULL ? sluice_reply_text(reply) : sluice_error_text(code);
-
-	(void)complain(cli, code, "%s (%s)", text, sluice_error_name(code));
-	if (cli->verbose && reply != NULL)
-		(void)fprintf(stderr, "request %llu, index %llu%s\n",
-			      (unsigned long long)sluice_reply_request(reply),
-			      (unsigned long long)sluice_reply_index(reply),
-			      sluice_error_retriable(code) ? ", may be tried again" : "");
-	sluice_reply_free(reply);
-	return code;
-}
-
 /* ---- small parsers ---- */
 
 bool duration_parse(const char *text, uint64_t *ret_ms)
@@ -161,7 +134,8 @@ bool option_many(const struct cli *cli, const char *name, int *io_pos, const cha
 	return false;
 }
 
-bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_t *ret)
+bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_t min, uint64_t max,
+		   uint64_t *ret)
 {
 	const char *text = option(cli, name);
 	char *end = NULL;
@@ -171,9 +145,28 @@ bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_
 		return true;
 	errno = 0;
 	*ret = strtoull(text, &end, 10);
-	if (isdigit((unsigned char)text[0]) && *end == 0 && errno == 0)
+	if (isdigit((unsigned char)text[0]) && *end == 0 && errno == 0 && *ret >= min && *ret <= max)
 		return true;
-	(void)complain(cli, 0, "--%s is '%s'; expected a number", name, text);
+	(void)complain(cli, SLUICE_E_INVAL, "--%s is '%s'; expected a number from %llu to %llu", name, text,
+		       (unsigned long long)min, (unsigned long long)max);
+	return false;
+}
+
+bool duration_option(struct cli *cli, const char *name, uint64_t fallback_ms, uint64_t max_ms,
+		     uint64_t *ret_ms)
+{
+	const char *text = option(cli, name);
+
+	*ret_ms = fallback_ms;
+	if (text == NULL || (duration_parse(text, ret_ms) && *ret_ms <= max_ms))
+		return true;
+	if (max_ms == UINT64_MAX)
+		(void)complain(cli, SLUICE_E_INVAL,
+			       "--%s is '%s'; expected a duration such as 30s, 10m or 7d", name, text);
+	else
+		(void)complain(cli, SLUICE_E_INVAL,
+			       "--%s is '%s'; expected a duration such as 30s, 10m or 7d, at most %llus",
+			       name, text, (unsigned long long)(max_ms / 1000));
 	return false;
 }
 
@@ -205,8 +198,11 @@ int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len)
 	FILE *file;
 	int rc;
 
-	if (strcmp(word, "-") == 0)
-		return read_all(stdin, ret, ret_len);
+	*ret = NULL;
+	if (strcmp(word, "-") == 0) {
+		rc = read_all(stdin, ret, ret_len);
+		return rc == SLUICE_E_IO ? complain(cli, rc, "standard input: %s", strerror(errno)) : rc;
+	}
 	if (word[0] != '@') {
 		*ret = strdup(word);
 		*ret_len = strlen(word);
@@ -216,6 +212,8 @@ int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len)
 	if (file == NULL)
 		return complain(cli, SLUICE_E_NOT_FOUND, "%s: %s", word + 1, strerror(errno));
 	rc = read_all(file, ret, ret_len);
+	if (rc == SLUICE_E_IO)
+		(void)complain(cli, rc, "%s: %s", word + 1, strerror(errno));
 	(void)fclose(file);
 	return rc;
 }
@@ -242,14 +240,23 @@ int print_json(sluice_reply *reply)
 	return rc;
 }
 
-int written(struct cli *cli)
-{
-	if (fflush(stdout) == 0 && !ferror(stdout))
-		return 0;
-	return complain(cli, SLUICE_E_IO, "standard output: %s", strerror(errno));
-}
-
 /* ---- connection ---- */
+
+/* A command that waits for long says when it waits for the broker. On the library's thread. */
+static void on_event(sluice_client *client, const sluice_event *event, void *user)
+{
+	struct cli *cli = user;
+
+	(void)client;
+	if (event->kind == SLUICE_EVENT_DISCONNECTED && event->code != 0 && cli->connected)
+		notice(cli, "the connection to %s is lost (%s); trying again", cli->address, event->text);
+	else if (event->kind == SLUICE_EVENT_RESUMED)
+		notice(cli, "connected to %s again", cli->address);
+	else if (event->kind == SLUICE_EVENT_SESSION_LOST)
+		notice(cli, "connected to %s again, but the session had ended: what was claimed goes back",
+		       cli->address);
+	cli->connected = cli->connected || event->kind == SLUICE_EVENT_CONNECTED;
+}
 
 int need(struct cli *cli)
 {
@@ -272,7 +279,7 @@ int need(struct cli *cli)
 		sluice_config_destroy(config);
 		return rc;
 	}
-	rc = sluice_open(config, NULL, NULL, &cli->client);
+	rc = sluice_open(config, on_event, cli, &cli->client);
 	sluice_config_destroy(config);
 	if (rc == 0)
 		rc = sluice_wait_connected(cli->client, cli->timeout_ms);
@@ -281,12 +288,15 @@ int need(struct cli *cli)
 			cli, rc,
 			"no broker at %s (%s); is it running? --address or SLUICE_ADDRESS name another",
 			cli->address, sluice_last_error(cli->client));
-	if (rc != 0)
-		return complain(cli, rc, "%s: %s (%s)", cli->address, sluice_error_text(rc),
-				sluice_error_name(rc));
+	if (rc != 0) {
+		const char *why = cli->client != NULL ? sluice_last_error(cli->client) : "";
+
+		return complain(cli, rc, "%s: %s (%s)", cli->address,
+				why[0] != 0 ? why : sluice_error_text(rc), sluice_error_name(rc));
+	}
 	if (cli->verbose)
-		(void)fprintf(stderr, "connected to %s, session %llu\n", cli->address,
-			      (unsigned long long)sluice_session(cli->client));
+		notice(cli, "connected to %s, session %llu", cli->address,
+		       (unsigned long long)sluice_session(cli->client));
 	return 0;
 }
 
@@ -310,33 +320,54 @@ static int option_kind(const struct command *command, const char *name)
 	return 0;
 }
 
-/* Options that every command takes. 0: not one; 1, 2: words used; negative: said. */
+/* Options that every command takes, "--name value" or "--name=value". 0: not one; 1, 2: words used; negative: said. */
 static int global_option(struct cli *cli, char **argv, int left)
 {
-	const char *word = argv[0], *value = left > 1 ? argv[1] : NULL;
+	static const char *const names[] = {"--address", "--gateway", "--timeout", "-o"};
+	const char *word = argv[0], *name = NULL, *value = NULL;
+	int used = 2;
 	uint64_t ms;
 
 	if (strcmp(word, "-v") == 0)
 		return (cli->verbose = true);
 	if (strcmp(word, "--yes") == 0)
 		return (cli->yes = true);
-	if (strcmp(word, "--address") != 0 && strcmp(word, "--gateway") != 0 &&
-	    strcmp(word, "--timeout") != 0 && strcmp(word, "-o") != 0)
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && name == NULL; i++) {
+		size_t len = strlen(names[i]);
+
+		if (strncmp(word, names[i], len) != 0 || (word[len] != 0 && word[len] != '='))
+			continue;
+		name = names[i];
+		used = word[len] == '=' ? 1 : 2;
+		value = word[len] == '=' ? word + len + 1 : left > 1 ? argv[1] : NULL;
+	}
+	if (name == NULL)
 		return 0;
 	if (value == NULL)
-		return complain(cli, SLUICE_E_INVAL, "%s lacks its value", word);
-	if (strcmp(word, "--address") == 0)
+		return complain(cli, SLUICE_E_INVAL, "%s lacks its value", name);
+	if (strcmp(name, "--address") == 0)
 		cli->address = value;
-	else if (strcmp(word, "--gateway") == 0)
+	else if (strcmp(name, "--gateway") == 0)
 		cli->gateway = value;
-	else if (strcmp(word, "-o") == 0 && (strcmp(value, "json") == 0 || strcmp(value, "table") == 0))
+	else if (strcmp(name, "-o") == 0 && (strcmp(value, "json") == 0 || strcmp(value, "table") == 0))
 		cli->json = value[0] == 'j';
-	else if (strcmp(word, "--timeout") == 0 && duration_parse(value, &ms) && ms > 0 && ms <= 86400000)
+	else if (strcmp(name, "--timeout") == 0 && duration_parse(value, &ms) && ms > 0 && ms <= 86400000)
 		cli->timeout_ms = (int)ms;
 	else
-		return complain(cli, SLUICE_E_INVAL, "%s is '%s'; expected %s", word, value,
-				word[1] == 'o' ? "table or json" : "a duration from 1ms to 24h, such as 10s");
-	return 2;
+		return complain(cli, SLUICE_E_INVAL, "%s is '%s'; expected %s", name, value,
+				name[1] == 'o' ? "table or json" : "a duration from 1ms to 24h, such as 10s");
+	return used;
+}
+
+/* An error may come before -o is reached: it, too, is said as was asked for. */
+static bool wants_json(int argc, char **argv)
+{
+	bool json = false;
+
+	for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strncmp(argv[i], "-o=", 3) == 0 || (strcmp(argv[i], "-o") == 0 && i + 1 < argc))
+			json = strcmp(argv[i][2] == '=' ? argv[i] + 3 : argv[i + 1], "json") == 0;
+	return json;
 }
 
 static const struct command *find(const char *first, const char *second)
@@ -345,7 +376,7 @@ static const struct command *find(const char *first, const char *second)
 
 	(void)snprintf(both, sizeof(both), "%s %s", first, second != NULL ? second : "");
 	for (const struct command *command = commands; command->name != NULL; command++)
-		if (strcmp(command->name, first) == 0 || strcmp(command->name, both) == 0)
+		if (strcmp(command->name, strchr(command->name, ' ') != NULL ? both : first) == 0)
 			return command;
 	return NULL;
 }
@@ -397,6 +428,10 @@ static int take_words(struct cli *cli, const struct command *command, char **arg
 			cli->args[cli->arg_count++] = argv[i++];
 			continue;
 		}
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+			cli->help = true;
+			return 0;
+		}
 		kind = option_take(cli, command, argv + i, count - i);
 		if (kind < 0)
 			return kind;
@@ -421,8 +456,12 @@ static int run(struct cli *cli, int argc, char **argv)
 			break;
 		at += rc;
 	}
+	if (at == argc && !cli->json) {
+		cli->said = true;
+		return help(stderr) == 0 ? SLUICE_E_INVAL : SLUICE_E_IO;
+	}
 	if (at == argc)
-		return help(stderr) == 0 ? SLUICE_E_INVAL : 0;
+		return complain(cli, SLUICE_E_INVAL, "the command is missing; `sluice --help` lists them");
 	if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0 || strcmp(argv[at], "help") == 0)
 		return help(stdout);
 	if (strcmp(argv[at], "--version") == 0)
@@ -432,16 +471,23 @@ static int run(struct cli *cli, int argc, char **argv)
 		return complain(cli, SLUICE_E_INVAL, "'%s%s%s' is no command; `sluice --help` lists them",
 				argv[at], at + 1 < argc ? " " : "", at + 1 < argc ? argv[at + 1] : "");
 	words = strchr(command->name, ' ') != NULL ? 2 : 1;
-	for (int i = at; i < argc && strcmp(argv[i], "--") != 0; i++)
-		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-			return help_for(command, stdout);
 	/* `rm` needs to know of what. */
 	if (command->run == cmd_rm) {
 		cli->options[cli->option_count].name = "thing";
 		cli->options[cli->option_count++].value = argv[at];
 	}
 	rc = take_words(cli, command, argv + at + words, argc - at - words);
-	return rc != 0 ? rc : command->run(cli);
+	if (rc != 0)
+		return rc;
+	return cli->help ? help_for(command, stdout) : command->run(cli);
+}
+
+/* A descriptor that the caller closed would be given to a socket, and output written into it. These fail as the closed one would. */
+static void standard_descriptors(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+			_exit(sluice_error_exit_code(SLUICE_E_IO));
 }
 
 int main(int argc, char **argv)
@@ -452,10 +498,14 @@ int main(int argc, char **argv)
 
 	cli.address = address != NULL && address[0] != 0 ? address : "127.0.0.1:7584";
 	cli.gateway = gateway != NULL ? gateway : "";
+	standard_descriptors();
+	cli.json = wants_json(argc - 1, argv + 1);
 	rc = run(&cli, argc - 1, argv + 1);
 	if (cli.client != NULL)
 		(void)sluice_close(cli.client, true, 2000);
 	if (rc == 0)
 		rc = written(&cli);
+	else if (!cli.said)
+		(void)complain(&cli, rc, "%s (%s)", sluice_error_text(rc), sluice_error_name(rc));
 	return sluice_error_exit_code(rc);
 }

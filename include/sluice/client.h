@@ -2,17 +2,24 @@
  *
  * libsluice: the client library.
  *
- * Modes. SLUICE_OWN_THREAD: the library runs one thread per client, callbacks come on it, blocking calls may be made from
- *   any other thread. SLUICE_CALLER_LOOP: no thread; the caller waits for sluice_fd() to become readable and calls
- *   sluice_process(). Blocking calls then run the loop themselves until they are answered or their deadline passes. In both modes an
+ * Modes. own-thread: the library runs one thread per client, callbacks come on it, all calls may be made from any thread.
+ *   caller-loop: no thread; the caller waits for sluice_fd() to become readable and calls sluice_process(). Blocking calls then run
+ *   the loop themselves until they are answered or their deadline passes; a client is used by one thread at a time. In both modes an
  *   asynchronous call (with a callback) never blocks, whatever the broker does, a stopped broker included.
+ * Callbacks. On the loop's thread (own-thread: the library's; caller-loop: the one that is in sluice_process or a blocking call), one after
+ *   the other; those that sluice_close() brings, on its thread. They must not block. They may make asynchronous calls, close
+ *   subscriptions and free replies; what would wait (a blocking call, sluice_sub_next with nothing there, flush, wait_connected, process, close)
+ *   returns WRONG_STATE. None comes from inside sluice_open(), or from inside an asynchronous call.
  * Deadlines. Every call takes one in its sluice_call, sluice_close too. 0 means the client's default (10 s), -1 none.
  *   A call whose connection breaks is sent again after the reconnect if it can be repeated safely (reads, publishes by sequence, job
  *   submit, intent, report, cancel, create with if_not_exists); otherwise it ends with SLUICE_E_UNKNOWN.
- * Reconnect. By itself, with back-off and jitter, on_event tells. The session is resumed: leases are kept, subscriptions reopened (followers
- *   at the next offset, consumers with what they hold), unanswered publishes sent again and settled by sequence.
+ * Reconnect. By itself, with back-off and jitter, on_event tells: DISCONNECTED, after calls that cannot be repeated ended with UNKNOWN; then
+ *   RESUMED, or SESSION_LOST and CONNECTED when the session had ended meanwhile; these come before anything of the new connection. The
+ *   session is resumed: leases are kept, subscriptions reopened (followers at the next offset, consumers with what they
+ *   hold), unanswered publishes sent again and settled by sequence.
  * Errors. 0 or a negative code of error.h. The reply has the code, a text that says what was wrong, and the request id.
- * Memory. Strings and slices passed in are borrowed for the call. What a reply or delivery points to lives as long as it does.
+ * Memory. Strings and slices passed in are borrowed for the call. What a reply or delivery points to lives as long as it does; both outlive
+ *   their client. Pointers must not be NULL where this page does not say that they may; strings inside of a spec may be, and are empty then.
  * Fork. Do not use a client after fork in the child; close nothing there (all descriptors are close-on-exec).
  * Signals. SIGPIPE is never raised (MSG_NOSIGNAL). The library installs no handlers; its thread blocks all signals.
  * Nothing is ever printed.
@@ -42,14 +49,15 @@ SLUICE_API void sluice_config_destroy(sluice_config *config); /* accepts NULL */
 /* Keys (value): address ("host:port[,host:port]"; "127.0.0.1:7584"), gateway ("default"), client (shown to admins), session (a session name: opening it
  * ends an older session of that name), session_timeout_ms (30000), mode (own-thread | caller-loop), deadline_ms (10000),
  * connect_timeout_ms (5000), reconnect (yes | no), reconnect_min_ms (50), reconnect_max_ms (5000), buffer_bytes (16777216; publish
- * buffer), buffer_policy (block | fail), batch_events (1000), batch_bytes (262144), compress (none | zstd), producer (a producer name: sequence
- * survives the process), lease_extend (yes | no: extend timed leases by itself), transport_fd (an already connected socket).
+ * buffer), buffer_policy (block | fail: BUFFER_FULL at once; asynchronous publishes never block), batch_events (1000), batch_bytes (262144), compress (none | zstd), producer (a producer name: sequence
+ * survives the process), lease_extend (yes | no: extend timed leases by itself), transport_fd (an already connected socket; the client's once sluice_open succeeded).
  * INVAL names the key or what the value should have been (sluice_config_error). */
 SLUICE_API int sluice_config_set(sluice_config *config, const char *key, const char *value) SLUICE_MUST_USE;
 SLUICE_API const char *sluice_config_error(
 	const sluice_config *config); /* of the last failed set; never NULL */
 
-/* One allocator for everything the library allocates; before the first other call, not thread-safe. */
+/* One allocator for everything the library allocates (what libc and zstd need for themselves excepted); before the first other call, not
+ * thread-safe. All three functions, or NULL for malloc and its kin. */
 typedef struct {
 	void *(*alloc)(size_t bytes);
 	void *(*resize)(void *old, size_t bytes);
@@ -78,17 +86,20 @@ typedef struct {
 /* On the loop's thread. Must not block and must not make blocking calls. */
 typedef void sluice_event_fn(sluice_client *client, const sluice_event *event, void *user);
 
-/* Starts connecting and returns at once; config is copied. on_event may be NULL. */
+/* Starts connecting and returns at once; config is copied. on_event may be NULL. In caller-loop mode the loop's first turn connects.
+ * An address that is malformed, say, fails the client and not this call: sluice_wait_connected and all calls return why. */
 SLUICE_API int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *user,
 			   sluice_client **ret) SLUICE_MUST_USE;
-/* Waits until connected (or TIMEOUT, or the reason why not: VERSION, DENIED, DISCONNECTED). */
+/* Waits until connected (or TIMEOUT, CLOSED, or the reason why not: VERSION, DENIED, INVAL, NOT_FOUND, DISCONNECTED). */
 SLUICE_API int sluice_wait_connected(sluice_client *client, int deadline_ms) SLUICE_MUST_USE;
-/* Flushes, ends the session when end_session, and frees everything within the deadline; open calls get CLOSED. Accepts NULL. Returns 0 or
- * TIMEOUT (unflushed publishes were dropped); the client is gone in any case. Not from a callback. */
+/* Flushes, ends the session when end_session, and frees everything within the deadline, subscriptions too; open calls get CLOSED, and
+ * blocking ones of other threads return before it does (none may begin meanwhile). Accepts NULL. Returns 0 or TIMEOUT (unflushed publishes
+ * were dropped); the client is gone in any case but one: from a callback it does nothing and returns WRONG_STATE. */
 SLUICE_API int sluice_close(sluice_client *client, bool end_session, int deadline_ms);
 SLUICE_API uint64_t sluice_session(const sluice_client *client); /* 0: not yet */
 SLUICE_API const char *sluice_last_error(
-	const sluice_client *client); /* why it is not connected; never NULL; loop thread or caller-loop */
+	const sluice_client
+		*client); /* why it is not connected; never NULL; this thread's until its next call of it */
 
 /* caller-loop mode only (INVAL otherwise). fd: poll for readability, nothing else; stays the same for life. */
 SLUICE_API int sluice_fd(const sluice_client *client);
@@ -105,8 +116,9 @@ typedef struct {
 } sluice_call;
 /* Every operation ends (..., const sluice_call *call, sluice_reply **ret_reply).
  * call NULL: blocking with the default deadline. Blocking: returns the reply's code; *ret_reply (if ret_reply is not NULL) is owned by the caller, set
- * also when the broker refused. Asynchronous: returns 0 when accepted (done will be called), or a code (done will not);
- * ret_reply must be NULL. */
+ * also when the broker or the library refused. Asynchronous: returns 0 when accepted (done will be called), or a code (done will not);
+ * ret_reply must be NULL.
+ * A reply that is NULL says that there was no memory for it: all of these take it, as code NOMEM and nothing else. */
 
 SLUICE_API int sluice_reply_code(const sluice_reply *reply);
 SLUICE_API const char *sluice_reply_text(const sluice_reply *reply); /* never NULL */
@@ -119,7 +131,7 @@ SLUICE_API uint64_t sluice_reply_affected(const sluice_reply *reply);
 SLUICE_API uint64_t sluice_reply_offset(const sluice_reply *reply); /* publish: first offset or item */
 SLUICE_API sluice_reply *sluice_reply_ref(const sluice_reply *reply);
 SLUICE_API void sluice_reply_free(sluice_reply *reply); /* drops one reference; accepts NULL */
-/* The whole reply as JSON, names as in sluice.proto; owned by the reply; NULL: out of memory. */
+/* The whole reply as JSON, names as in sluice.proto; owned by the reply, made at the first call (one thread at a time); NULL: out of memory. */
 SLUICE_API const char *sluice_reply_json(sluice_reply *reply);
 
 /* ---- topology ---- */
@@ -288,18 +300,23 @@ typedef struct {
 	sluice_delivery_fn *on_delivery;
 	void *user;
 } sluice_consume_spec;
-/* *ret is owned until sluice_sub_close(). Blocking or asynchronous as any call; deliveries may come before done. */
+/* *ret is owned until sluice_sub_close(), or sluice_close(). Blocking: open, or *ret is NULL and the code says why (CLOSED: a delivery's
+ * callback closed it already). Asynchronous: done comes
+ * when it is open, or with why not, or with TIMEOUT (it still may be opened) or CLOSED; *ret must be closed all the same. Deliveries may come before done. */
 SLUICE_API int sluice_follow(sluice_client *, const sluice_follow_spec *, const sluice_call *,
 			     sluice_sub **ret);
 SLUICE_API int sluice_consume(sluice_client *, const sluice_consume_spec *, const sluice_call *,
 			      sluice_sub **ret);
-/* Next delivery (owned; sluice_delivery_free), TIMEOUT, or why the subscription ended. Only without on_delivery. */
+/* Next delivery (owned; sluice_delivery_free), TIMEOUT, or why the subscription ended. INVAL with on_delivery. */
 SLUICE_API int sluice_sub_next(sluice_sub *, int deadline_ms, sluice_delivery **ret) SLUICE_MUST_USE;
+/* Why this thread's last blocking follow or consume, or sub_next, failed, as text; "" if it did not; never NULL; until the next of them. */
+SLUICE_API const char *sluice_sub_error(void);
 SLUICE_API const sluice_delivery_view *sluice_delivery_get(const sluice_delivery *);
-SLUICE_API void sluice_delivery_free(sluice_delivery *); /* accepts NULL */
-SLUICE_API int sluice_sub_credit(sluice_sub *, uint32_t more);
-SLUICE_API int sluice_sub_close(
-	sluice_sub *, int deadline_ms); /* accepts NULL; leases stay until acked, nacked or expired */
+SLUICE_API void sluice_delivery_free(sluice_delivery *);       /* accepts NULL */
+SLUICE_API int sluice_sub_credit(sluice_sub *, uint32_t more); /* LIMIT: more than CREDIT_MAX in all */
+/* No callback comes from it any more; a sluice_sub_next() of another thread returns CLOSED. Leases stay until acked, nacked or expired. Accepts NULL.
+ * 0, or TIMEOUT: the broker did not confirm it; it is gone all the same. In a callback it does not wait. */
+SLUICE_API int sluice_sub_close(sluice_sub *, int deadline_ms);
 
 /* Acks are gathered into runs. With call NULL they return at once and a refusal comes as SLUICE_EVENT_ERROR. */
 SLUICE_API int sluice_ack(sluice_sub *, sluice_token token, uint64_t seq, const sluice_call *,
@@ -413,7 +430,7 @@ SLUICE_API uint32_t sluice_reply_attempt(const sluice_reply *);
 typedef struct sluice_txn sluice_txn;
 SLUICE_API sluice_txn *sluice_txn_create(void);	  /* owned; NULL: out of memory */
 SLUICE_API void sluice_txn_destroy(sluice_txn *); /* accepts NULL */
-/* Each copies what it is given; LIMIT beyond TXN_OPS_MAX. */
+/* Each copies what it is given; LIMIT beyond TXN_OPS_MAX. Of a message, relaxed and time_ms do not count: all is one commit. */
 SLUICE_API int sluice_txn_publish(sluice_txn *, const sluice_message *);
 SLUICE_API int sluice_txn_ack(sluice_txn *, const char *queue, sluice_token, uint64_t first_seq,
 			      uint32_t count);

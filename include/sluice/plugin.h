@@ -6,6 +6,11 @@
  * Structs are append-only; a field is there when the struct_size that its owner gave covers it. No libevent type appears here.
  * ABI changelog: 1.0 first version.
  *
+ * A plugin is a guest of its host's process. init, fini and run return by themselves: the host waits for init without a bound (its log's last line
+ * names the plugin), and for run at its end for stop_ms. A crash in a plugin is a crash of its process, so what may crash runs under
+ * `sluice-plugin`. When fini is called, no thread of the plugin may be running any more. The same file may be given more than once: one image in
+ * memory, and one init, run and fini for each, with a host of its own; fini in the order of init.
+ *
  * Service plugins are clients: init gets a connected transport (one end of a socket that speaks the native protocol) and uses client.h.
  * The same .so runs inside the broker or under `sluice-plugin`; it cannot tell. Listener plugins are the server side of a foreign
  * protocol; THAT HALF IS UNSTABLE until three protocols use it.
@@ -25,12 +30,13 @@
 enum sluice_plugin_kind { SLUICE_PLUGIN_SERVICE = 1, SLUICE_PLUGIN_LISTENER = 2, SLUICE_PLUGIN_AUTH = 3 };
 enum sluice_log_level { SLUICE_LOG_DEBUG, SLUICE_LOG_INFO, SLUICE_LOG_WARN, SLUICE_LOG_ERROR };
 
-/* What the host offers to every plugin. Thread-safe. */
+/* What the host offers to every plugin, from init to the end of fini. Thread-safe: any thread of the plugin. NULL for id or text is taken for empty. */
 struct sluice_host {
 	size_t struct_size;
 	/* One line; id is a stable message id ("local.started"). The only way a plugin may log. */
 	void (*log)(void *host, enum sluice_log_level level, const char *id, const char *text);
-	/* A setting of the plugin's section; NULL when absent. Borrowed for the plugin's life. */
+	/* A setting of the plugin's section; NULL when absent. Borrowed for the plugin's life. The broker itself looks at kind (listener | service), port
+	 * (listeners) and stop_ms (services, 10000: how long its end waits for run). */
 	const char *(*setting)(void *host, const char *key);
 	void *host; /* first argument of the calls */
 };
@@ -38,7 +44,7 @@ struct sluice_host {
 /* ---- service ---- */
 struct sluice_service_ops {
 	size_t struct_size;
-	/* Runs the service on a thread of its own (or as the main of sluice-plugin) until stop_fd becomes readable or it fails. address is where to
+	/* Needed. Runs the service on a thread of its own (or as the main of sluice-plugin) until stop_fd becomes readable or it fails. address is where to
 	 * connect ("host:port"; inside the broker also transport_fd >= 0, a connected socket that the plugin then owns). Returns 0 or a code. */
 	int (*run)(const struct sluice_host *host, const char *address, int transport_fd, int stop_fd);
 };
@@ -85,11 +91,12 @@ struct sluice_listener_host {
 	/* Native control message: a frame REQUEST body (SPEC.md); the answer is SLUICE_FX_ANSWER with the Reply in body. */
 	int (*request)(sluice_conn *conn, uint64_t tag, struct sluice_slice request);
 };
+/* All are needed. */
 struct sluice_listener_ops {
 	size_t struct_size;
 	const char *protocol; /* "line" */
 	uint16_t default_port;
-	/* *ret_state is the plugin's per-connection state. */
+	/* *ret_state is the plugin's per-connection state. A code closes the connection; closed comes for a state that was set all the same. */
 	int (*accept)(const struct sluice_listener_host *host, sluice_conn *conn, void **ret_state);
 	/* Bytes came. Returns how many were consumed (the rest comes again with more), or a negative code to close the connection. */
 	long (*bytes)(void *state, const void *bytes, size_t len);
@@ -104,7 +111,7 @@ struct sluice_plugin {
 	uint32_t kind; /* enum sluice_plugin_kind */
 	const char *name;
 	const char *version;
-	/* init once after loading, before ops are used; fini once at the end. May be NULL. */
+	/* init after loading, before ops are used: 0 or a code, which refuses the plugin (no fini then). fini at the end. May be NULL. */
 	int (*init)(const struct sluice_host *host);
 	void (*fini)(void);
 	const void *ops; /* struct sluice_service_ops or sluice_listener_ops */

@@ -36,7 +36,8 @@ static void say_code(struct line *line, int code, const char *text)
 	say(line, answer);
 }
 
-static int line_accept(const struct sluice_listener_host *host, sluice_conn *conn, void **ret_state)
+__attribute__((unused)) static int line_accept(const struct sluice_listener_host *host, sluice_conn *conn,
+					       void **ret_state)
 {
 	struct line *line = calloc(1, sizeof(*line));
 
@@ -147,11 +148,15 @@ static void line_closed(void *state)
 	free(state);
 }
 
+#ifndef LINE_ACCEPT
+#define LINE_ACCEPT line_accept
+#endif
+
 static const struct sluice_listener_ops ops = {
 	.struct_size = sizeof(struct sluice_listener_ops),
 	.protocol = "line",
 	.default_port = 7599,
-	.accept = line_accept,
+	.accept = LINE_ACCEPT,
 	.bytes = line_bytes,
 	.effect = line_effect,
 	.closed = line_closed,

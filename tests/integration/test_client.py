@@ -51,6 +51,28 @@ def test_the_library_exports_its_own_names_only():
     tap.check("sluice_publish" in ours and not any(name.startswith("sluice__") for name in ours), "public ones are there, generated ones are not")
 
 
+def promise(name):
+    """One scenario of api_probe.c against a broker of its own."""
+    def test():
+        with tap.Broker() as broker:
+            process = tap.Process([tap.program("tests/integration/api_probe"), broker.address, name])
+            tap.equal(process.wait(100), 0, f"the header holds: {process.tail(100)}")
+            tap.check(not tap.SANITIZER_REPORT.search(process.text()), f"no sanitizer reports: {process.tail(200)}")
+    return test
+
+
+for scenario in ("callbacks_may_close", "subscriptions_may_be_closed_by_the_end", "close_ends_blocking_calls_of_other_threads",
+                 "closing_a_subscription_ends_its_next", "the_first_connection_is_no_resumption", "open_calls_nobody_back",
+                 "a_session_name_that_is_taken_over_is_said", "a_refused_hello_is_final", "asynchronous_opens_are_answered_once", "refusals_say_why",
+                 "no_reply_is_out_of_memory", "the_allocator_gets_back_what_it_gave", "descriptors_are_close_on_exec"):
+    globals()["test_header_" + scenario] = promise(scenario)
+
+
+def test_every_scenario_of_the_probe_is_a_test():
+    listed = subprocess.run([tap.program("tests/integration/api_probe"), "--list"], capture_output=True, text=True, timeout=60).stdout.split()
+    tap.equal([name for name in listed if "test_header_" + name not in globals()], [], "scenarios that no test runs")
+
+
 def test_asynchronous_calls_do_not_block_on_a_stopped_broker():
     probe = tap.program("tests/integration/async_probe")
     with tap.Broker() as broker:

@@ -46,14 +46,14 @@ STATUS = field(91, b"")
 
 
 class Conn:
-    def __init__(self, broker, receive_bytes=None):
+    def __init__(self, broker, receive_bytes=None, timeout_ms=3600000):
         self.sock = socket.socket()
         if receive_bytes:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.sock.connect(("127.0.0.1", broker.port))
         self.sock.settimeout(60)
         self.buffer = b""
-        self.sock.sendall(frame(HELLO, 0, field(1, 1) + field(2, 1) + field(3, "limits") + field(8, 3600000)))
+        self.sock.sendall(frame(HELLO, 0, field(1, 1) + field(2, 1) + field(3, "limits") + field(8, timeout_ms)))
         tap.equal(self.read()[0], WELCOME, "welcome")
 
     def read(self):
@@ -220,6 +220,28 @@ def test_unread_deliveries():
             kind, _, body = slow.read()
             got += struct.unpack(">I", body[22:26])[0] if kind == DELIVER else 0
         tap.equal(got, count, "and when it reads, it gets everything")
+
+
+# limit: OUTBOX_BYTES_MAX (a slow line)
+def test_a_slow_reader_that_reads_is_not_silent():
+    with tap.Broker() as broker:
+        cli = [tap.program("client/cli/sluice"), "--address", broker.address]
+        conn = Conn(broker)
+        tap.equal(conn.ask(field(10, field(1, field(1, "big")))), 0, "stream create")
+        most = limit("OUTBOX_BYTES_MAX")
+        for n in range(4):
+            done = subprocess.run([*cli, "pub", "big.x", "--stream", "big", "-"], input=b"x" * (most * 9 // 20), capture_output=True, timeout=120)
+            tap.equal(done.returncode, 0, f"an event of nearly half the bound is published: {done.stderr}")
+        # The shortest timeout: the broker looks several times while it does not read from this connection.
+        slow = Conn(broker, receive_bytes=4096, timeout_ms=limit("SESSION_TIMEOUT_MS_MIN"))
+        slow.sock.sendall(frame(REQUEST, 1, field(52, field(1, "big") + field(7, 1000000) + field(8, 1))))
+        got = 0
+        for n in range(60):
+            slow.sock.sendall(frame(6, n + 1, b""))  # PING, which a full output keeps from being heard
+            part = slow.sock.recv(60000)
+            tap.check(part != b"", f"after {got} bytes the connection is still there")
+            got += len(part)
+            time.sleep(0.1)  # how slow it is, not a wait
 
 
 tap.main(globals())

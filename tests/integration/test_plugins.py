@@ -139,6 +139,60 @@ def test_a_missing_symbol_is_refused():
     refused("line_nosymbol", "does not export sluice_plugin_v1")
 
 
+def test_a_missing_callback_is_refused():
+    refused("line_noaccept", "its ops have no accept")
+
+
+def started_with(line):
+    """What a broker says that is started with this plugin and must refuse it."""
+    done = subprocess.run([tap.program("broker/sluiced"), "--data", os.path.join(tap.BUILD, "no-such-data"), "--listen", "127.0.0.1:0", "--plugin", line],
+                          capture_output=True, text=True, timeout=60)
+    tap.check(done.returncode not in (0, 134, 139) and done.returncode > 0, f"{line!r} is refused: {done.returncode} {done.stderr}")
+    return done.stderr
+
+
+def test_wrong_plugins_are_refused_by_name():
+    path = plugin("service_good")
+    for line, words in [(plugin("service_no_run"), "its ops have no run"), (plugin("service_init_fails"), "its init failed: not permitted (DENIED)"),
+                        (plugin("service_init_positive"), "its init failed: internal error (INTERNAL)"), ("/no/such.so", "/no/such.so: there is no such readable file"),
+                        (os.path.abspath(__file__), "it cannot be loaded"), (tap.BUILD, "it cannot be loaded"), (f"{path} word", "'word'; expected KEY=VALUE"),
+                        (f"{path} =x", "expected KEY=VALUE"), (f"{path} kind=other", "expected listener or service"), (f"{path} stop_ms=soon", "stop_ms is 'soon'"),
+                        (f"{plugin('line')} kind=listener port=99999", "port is '99999'; expected a number from 0 to 65535"),
+                        (f"{plugin('line')} kind=listener port=x", "port is 'x'"), (f"{plugin('line')}", "expected service"), (" ", "the file is missing")]:
+        said = started_with(line)
+        tap.check(words in said, f"{line!r} says {words!r}: {said}")
+        tap.check(line.split(" ")[0] in said or "port" in words or "stop_ms" in words, f"and which plugin: {said}")
+    outside = subprocess.run([tap.program("broker/plugin/sluice-plugin"), plugin("service_no_run")], capture_output=True, text=True, timeout=60)
+    tap.check(outside.returncode == 3 and "its ops have no run" in outside.stderr, f"outside, too: {outside.stderr}")
+
+
+def test_a_file_in_the_working_directory_is_found():
+    path = plugin("service_ends")
+    done = subprocess.run([os.path.abspath(tap.program("broker/plugin/sluice-plugin")), os.path.basename(path)], cwd=os.path.dirname(path),
+                          capture_output=True, text=True, timeout=60)
+    tap.equal(done.returncode, 0, f"a name without a slash is a file here: {done.stderr}")
+
+
+def test_a_service_may_be_given_twice_and_log_from_any_thread():
+    line = plugin("service_good")
+    with tap.Broker(args=["--plugin", f"{line} name=one", "--plugin", f"{line} name=two"]) as broker:
+        for name in (b"one", b"two"):
+            tap.wait_until(lambda name=name: re.search(rb"id=service.runs msg=" + name, broker.text()), 30, f"{name} runs with a setting of its own")
+        tap.check(b"init 2" in broker.text(), "one init for each")
+        broker.stop()
+        tap.check(b"fini 2" in broker.text(), f"one fini for each: {broker.tail()}")
+        tap.check(len(re.findall(rb"id=plugin.ended .*result=OK", broker.text())) == 2, "and their ends are told")
+
+
+def test_a_service_that_does_not_stop_is_left_behind_by_name():
+    with tap.Broker(args=["--plugin", f"{plugin('service_never_stops')} name=deaf stop_ms=200"]) as broker:
+        tap.wait_until(lambda: b"id=service.runs" in broker.text(), 30, "it runs")
+        tap.equal(sluice(broker, "queue", "create", "work").returncode, 0, "the broker serves meanwhile")
+        broker.stop()
+        found = re.search(rb"id=plugin.stuck .*plugin=service", broker.text())
+        tap.check(found is not None, f"the broker ends, and says whom it left: {broker.tail()}")
+
+
 def test_a_service_is_no_listener():
     path = os.path.join(tap.BUILD, "plugins/local/local.so")
     broker = start("--plugin", f"{path} kind=listener")
@@ -150,12 +204,12 @@ def test_settings_that_cannot_be_read_are_refused_by_name():
     for setting, text in [("port", "'port'; expected KEY=VALUE"), ("=1", "'=1'; expected KEY=VALUE"),
                           ("port=abc", "port is 'abc'; expected a number from 0 to 65535"),
                           ("port=70000", "port is '70000'; expected"), ("port=-1", "port is '-1'; expected"),
-                          (" ".join(f"k{n}=v" for n in range(33)), "more than 32 settings")]:
+                          (" ".join(f"k{n}=v" for n in range(33)), "at most 32 of them")]:
         broker = start("--plugin", f"{line} kind=listener {setting}")
         tap.equal(broker.returncode, 2, f"{setting!r} is refused")
         tap.check(text in broker.stderr, f"the refusal says {text!r}: {broker.stderr}")
     broker = start("--plugin", " ")
-    tap.check("expected PATH KEY=VALUE" in broker.stderr, f"an empty plugin is refused: {broker.stderr}")
+    tap.check("expected \"PATH KEY=VALUE" in broker.stderr, f"an empty plugin is refused: {broker.stderr}")
 
 
 def test_the_local_scheduler_is_the_same_inside_and_outside():

@@ -36,7 +36,8 @@ static void rig_open(struct rig *rig, const struct sluice_listener_ops *ops)
 	int pair[2];
 
 	cr_assert_eq(store_open_mem(&options, &rig->store), 0);
-	cr_assert_eq(engine_create(&engine, rig->store, (struct batch_clock){1000, 1700000000000}, &rig->engine),
+	cr_assert_eq(engine_create(&engine, rig->store, (struct batch_clock){1000, 1700000000000},
+				   &rig->engine),
 		     0);
 	cr_assert_eq(net_create(&net, rig->engine, &rig->net), 0);
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
