@@ -150,7 +150,8 @@ struct held {
 	sluice_token token;
 	uint64_t extend_ms; /* when to extend; UINT64_MAX: not */
 	uint32_t lease_ms;
-	uint32_t out; /* items of it not acked yet */
+	uint32_t out;	/* items of it not acked yet */
+	uint32_t asked; /* out when the subscription was opened last */
 	UT_hash_handle hh;
 };
 struct held_job {
@@ -193,6 +194,7 @@ struct sluice_sub {
 	uint64_t next_offset; /* follow: where to go on after a reconnect */
 	bool started;	      /* follow: next_offset is known */
 	uint32_t owed;	      /* credit to give back */
+	uint32_t debt; /* credit that was asked for what other subscriptions hold: that much is kept first */
 	struct held *held;
 	sluice_token token_max; /* of the grants that came: a lower one comes again */
 	struct held_job *jobs;

@@ -73,6 +73,9 @@ struct call *sub_open_call(sluice_sub *sub)
 
 	sub->owed = 0;
 	sub->reopen_ms = 0;
+	sub->debt = sub->follow ? 0 : held_by_others(sub);
+	for (struct held *held = sub->held; held != NULL; held = held->hh.next)
+		held->asked = held->out;
 	if (sub->follow) {
 		follow.stream = sub->name;
 		follow.subscription = sub->number;
@@ -89,6 +92,9 @@ struct call *sub_open_call(sluice_sub *sub)
 		consume.queue = sub->name;
 		consume.subscription = sub->number;
 		consume.credit = credit_now(sub);
+		if (sub->debt > LIMIT_CREDIT_MAX - consume.credit)
+			sub->debt = (uint32_t)LIMIT_CREDIT_MAX - consume.credit;
+		consume.credit += sub->debt;
 		consume.lease_ms = sub->lease_ms;
 		consume.orphans = sub->orphans;
 		consume.resume = true;

@@ -29,11 +29,13 @@ void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t c
 void held_drop(sluice_sub *sub, struct held *held);
 struct held_job *held_job_find(sluice_sub *sub, const char *id);
 void held_job_drop(sluice_sub *sub, struct held_job *job);
+/* One session holds for all: a consumer that resumes is given what the client's other consumers of the queue have, too. */
+uint32_t held_by_others(const sluice_sub *sub);
+bool held_elsewhere(sluice_sub *sub, sluice_token token, const char *job); /* job NULL: a grant of items */
 
 /* sub_held.c: acks and credit */
-void sub_release(
-	sluice_sub *sub,
-	uint32_t count); /* credit to give back with the next flush, unless it is the application's */
+void sub_credit_back(sluice_sub *sub, uint32_t count); /* to the broker, with the next flush */
+void sub_release(sluice_sub *sub, uint32_t count);     /* the same, unless credit is the application's */
 int sub_gather_ack(sluice_sub *sub, sluice_token token, uint64_t seq);
 bool sub_ack_waits(const sluice_sub *sub, sluice_token token,
 		   uint64_t seq);			 /* gathered, or sent and not answered yet */

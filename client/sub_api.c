@@ -266,7 +266,7 @@ int sluice_sub_credit(sluice_sub *sub, uint32_t more)
 	if (more > LIMIT_CREDIT_MAX || sub->credit > LIMIT_CREDIT_MAX - more) {
 		rc = SLUICE_E_LIMIT;
 	} else {
-		sub->owed += more;
+		sub_credit_back(sub, more);
 		sub->credit += more;
 		client_wake(sub->client);
 	}

@@ -9,12 +9,6 @@
 
 #include "client/sub.h"
 
-void sub_release(sluice_sub *sub, uint32_t count)
-{
-	if (!sub->manual_credit)
-		sub->owed += count;
-}
-
 struct held *held_find(sluice_sub *sub, sluice_token token)
 {
 	struct held *held;
@@ -37,7 +31,7 @@ void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t c
 		return;
 	held->token = token;
 	held->lease_ms = lease_ms;
-	held->out = count;
+	held->out = held->asked = count;
 	held->extend_ms =
 		lease_ms != 0 && sub->client->config.lease_extend ? now_ms() + lease_ms / 2 : UINT64_MAX;
 	HASH_ADD(hh, sub->held, token, sizeof(held->token), held);
@@ -76,23 +70,82 @@ void sub_job_gone(sluice_client *client, const char *job, sluice_token token)
 	}
 }
 
-static bool call_acks(const sluice_sub *sub, const struct call *call, sluice_token token, uint64_t seq)
+static bool shares_queue(const sluice_sub *sub, const sluice_sub *other)
 {
-	struct frame_ack ack;
+	return other != sub && !other->follow && strcmp(other->name, sub->name) == 0;
+}
+
+uint32_t held_by_others(const sluice_sub *sub)
+{
+	uint32_t count = 0;
+
+	for (const sluice_sub *other = sub->client->subs; other != NULL; other = other->hh.next) {
+		if (!shares_queue(sub, other))
+			continue;
+		count += HASH_COUNT(other->jobs);
+		for (const struct held *held = other->held; held != NULL; held = held->hh.next)
+			count += held->out;
+	}
+	return count;
+}
+
+/* Whether call is an ack or a nack, not answered yet, of that grant. */
+static bool call_acks(const sluice_sub *sub, const struct call *call, sluice_token token,
+		      struct frame_ack *ret)
+{
 	const char *why;
 
-	if (call->frame != FRAME_ACK ||
-	    frame_ack_decode((struct sluice_slice){call->request, call->request_len}, &ack, &why) != 0)
-		return false;
-	if (ack.op == ACK_EXTEND || ack.subscription != sub->number || ack.token != token)
-		return false;
-	for (size_t i = 0; i < ack.run_count; i++) {
-		struct frame_run run = frame_run_at(ack.runs, i);
+	return call->frame == FRAME_ACK &&
+	       frame_ack_decode((struct sluice_slice){call->request, call->request_len}, ret, &why) == 0 &&
+	       ret->op != ACK_EXTEND && ret->subscription == sub->number && ret->token == token;
+}
 
-		if (seq >= run.first && seq - run.first < run.count)
+static bool acks_wait(const sluice_sub *sub, sluice_token token)
+{
+	const struct ack_gather *acks;
+	const struct call *call;
+	struct frame_ack ack;
+
+	DL_FOREACH(sub->acks, acks)
+		if (acks->token == token)
+			return true;
+	DL_FOREACH(sub->client->ordered, call)
+		if (call_acks(sub, call, token, &ack))
+			return true;
+	return false;
+}
+
+bool held_elsewhere(sluice_sub *sub, sluice_token token, const char *job)
+{
+	for (sluice_sub *other = sub->client->subs; other != NULL; other = other->hh.next) {
+		const struct held_job *held = NULL;
+
+		if (!shares_queue(sub, other))
+			continue;
+		if (job == NULL && (held_find(other, token) != NULL || acks_wait(other, token)))
+			return true;
+		if (job != NULL)
+			held = held_job_find(other, job);
+		if (held != NULL && held->token == token)
 			return true;
 	}
 	return false;
+}
+
+/* ---- acks and credit ---- */
+
+void sub_credit_back(sluice_sub *sub, uint32_t count)
+{
+	uint32_t kept = count < sub->debt ? count : sub->debt;
+
+	sub->debt -= kept;
+	sub->owed += count - kept;
+}
+
+void sub_release(sluice_sub *sub, uint32_t count)
+{
+	if (!sub->manual_credit)
+		sub_credit_back(sub, count);
 }
 
 /* Acked by the application, and not sent or not answered yet: it comes again after a reconnect. */
@@ -100,14 +153,19 @@ bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq)
 {
 	const struct ack_gather *acks;
 	const struct call *call;
+	struct frame_ack ack;
 
 	DL_FOREACH(sub->acks, acks)
 		for (size_t i = 0; acks->token == token && i < acks->count; i++)
 			if (seq >= acks->runs[i].first && seq - acks->runs[i].first < acks->runs[i].count)
 				return true;
 	DL_FOREACH(sub->client->ordered, call)
-		if (call_acks(sub, call, token, seq))
-			return true;
+		for (uint16_t i = 0; call_acks(sub, call, token, &ack) && i < ack.run_count; i++) {
+			struct frame_run run = frame_run_at(ack.runs, i);
+
+			if (seq >= run.first && seq - run.first < run.count)
+				return true;
+		}
 	return false;
 }
 

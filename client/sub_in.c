@@ -99,9 +99,15 @@ static void give_items(sluice_sub *sub, const struct frame_deliver *frame)
 	struct held *known = held_find(sub, frame->token);
 	bool again = frame->token <= sub->token_max;
 
-	/* Delivered again after a reconnect: the application has them. */
+	/* Delivered again after a reconnect: the application has them. What it acked before the acks could go was taken off the credit, too. */
+	if (known != NULL && frame->count > known->asked)
+		sub_credit_back(sub, frame->count - known->asked);
 	if (known != NULL)
 		return;
+	if (held_elsewhere(sub, frame->token, NULL)) {
+		sub_credit_back(sub, frame->count);
+		return;
+	}
 	if (!again)
 		sub->token_max = frame->token;
 	held_add(sub, frame->token, frame->lease_ms, frame->count);
@@ -165,6 +171,10 @@ static void give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 	held = held_job_find(sub, job->job);
 	if (held != NULL && held->token == job->token)
 		return; /* delivered again after a reconnect: the application has it */
+	if (held_elsewhere(sub, job->token, job->job)) {
+		sub_credit_back(sub, 1);
+		return;
+	}
 	if (held != NULL)
 		held_job_drop(sub, held);
 	held = mem_alloc(sizeof(*held));

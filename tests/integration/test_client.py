@@ -199,4 +199,23 @@ def test_an_item_does_not_come_again_while_its_ack_is_on_the_way():
             process.kill()
 
 
+def test_two_consumers_of_one_queue_are_not_given_each_others_items_after_a_restart():
+    probe = tap.program("tests/integration/pair_probe")
+    port = tap.free_port()
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+        with tap.Broker(data=data, port=port) as broker:
+            process = tap.Process([probe, broker.address], ready=rb"holding")
+            broker.kill()
+        try:
+            with tap.Broker(data=data, port=port):
+                process.signal(signal.SIGUSR1)
+                tap.wait_until(lambda: b"\nall\n" in process.text(), 60, f"all items have come: {process.tail()}")
+                bodies = sorted(int(line.split()[1]) for line in process.text().splitlines() if line.startswith(b"item "))
+                tap.equal(bodies, list(range(12)), "each item came once")
+                before = process.text().split(b"resumed")[0]
+                tap.equal(before.count(b"item "), 10, "and never more than there is credit for")
+        finally:
+            process.kill()
+
+
 tap.main(globals())
