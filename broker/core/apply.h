@@ -2,7 +2,7 @@
  *
  * For the handlers inside core: the context of one command, and how handlers refuse.
  *
- * A handler validates fully before its first write, or is run under a savepoint (TXN always is). It returns 0, or an environment
+ * A handler validates fully before its first write, or is run under a savepoint (TXN and CLAIM always are). It returns 0, or an environment
  * failure that aborts the batch. A refusal is `return refuse(out, CODE, "text", ...)`, which returns 0 after filling
  * the outcome; the handler must not have written anything then.
  */

@@ -61,6 +61,9 @@ int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 	size_t bytes;
 	int rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
 
+	/* Damaged: it stays where it is, neither leased nor ready. A TICK that ended here would end here each time, and with it all timers. */
+	if (rc == SLUICE_E_CORRUPT)
+		return claim_tell_damaged(a, queue, seq);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
 	item.attempts++;

@@ -67,7 +67,9 @@ int main(int argc, char **argv)
 	for (int i = 0; i < ITEMS; i++) {
 		(void)snprintf(body, sizeof(body), "%d", i);
 		if (sluice_publish(client,
-				   &(sluice_message){.subject = "x", .queue = "work", .body = {body, strlen(body)}},
+				   &(sluice_message){.subject = "x",
+						     .queue = "work",
+						     .body = {body, strlen(body)}},
 				   NULL, NULL) != 0)
 			return 2;
 	}
@@ -94,8 +96,8 @@ int main(int argc, char **argv)
 	(void)fflush(stdout);
 	for (int i = 0; i < 2; i++)
 		for (int k = 0; k < CREDIT; k++)
-			(void)sluice_ack(subs[i], consumers[i].given[k].token, consumers[i].given[k].seq, NULL,
-					 NULL);
+			(void)sluice_ack(subs[i], consumers[i].given[k].token, consumers[i].given[k].seq,
+					 NULL, NULL);
 	while (atomic_load(&consumers[0].count) + atomic_load(&consumers[1].count) < ITEMS)
 		(void)usleep(5000);
 	(void)printf("all\n");

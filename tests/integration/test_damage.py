@@ -143,4 +143,26 @@ def test_a_damaged_job_ends_its_consumer_by_name_and_those_before_it_come():
             tap.equal((ended.subscription, ended.code), (1, CORRUPT), "the next consumer is told as well")
 
 
+def test_a_lease_of_a_damaged_item_runs_out_and_other_timers_go_on():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+        with tap.Broker(data=data) as broker:
+            one = Connection(broker.port)
+            number = create(one)
+            create(one, "other")
+            put(one, [b"a", b"b", b"c"])
+            one.publish([envelope(b"x")], "put", target=client.TO_QUEUE, name="other")
+            one.call("consume_open", queue="work", credit=3, lease_ms=3000, subscription=1)
+            got = one.deliver(1)
+            one.call("consume_open", queue="other", credit=1, lease_ms=3000, subscription=2)
+            one.deliver(2)
+            broker.kill()
+        damage(data, "item", 1, number, got.numbers[1])
+        with tap.Broker(data=data) as broker, Connection(broker.port) as one:
+            tap.wait_until(lambda: queue(one).leased == 0 and queue(one, "other").leased == 0, 30, "both leases run out")
+            tap.equal((queue(one).ready, queue(one, "other").ready), (2, 1), "what is ready again")
+            tap.wait_until(lambda: b"id=store.corrupt" in broker.text(), 30, "the damage is logged")
+            one.call("consume_open", queue="work", credit=5, subscription=1)
+            tap.equal([event.body for event in one.events(1, 2)], [b"a", b"c"], "the others come")
+
+
 tap.main(globals())
