@@ -126,41 +126,6 @@ static int add(struct swf *swf, const struct swf_job *job, size_t *io_capacity)
 	return 0;
 }
 
-/* "; Key: value". Other header lines are remarks, or go on from the one before; they are not kept. */
-static int add_header(struct swf *swf, char *text)
-{
-	char *key = text + strspn(text, " \t;"), *colon = strchr(key, ':'), *value, *end;
-	struct swf_header *headers, *header;
-
-	if (colon == NULL || colon == key || strcspn(key, " \t") < (size_t)(colon - key))
-		return 0;
-	if (colon[1] != ' ' && colon[1] != '\t')
-		return 0; /* a URL */
-	if (swf->header_count == SWF_HEADERS_MAX)
-		return 0;
-	*colon = 0;
-	value = colon + 1 + strspn(colon + 1, " \t");
-	for (end = value + strlen(value); end > value && strchr(" \t\r\n", end[-1]) != NULL; end--)
-		continue;
-	*end = 0;
-	headers = realloc(swf->headers, (swf->header_count + 1) * sizeof(*headers));
-	if (headers == NULL)
-		return -1;
-	swf->headers = headers;
-	header = &headers[swf->header_count++];
-	header->key = strdup(key);
-	header->value = strdup(value);
-	return header->key != NULL && header->value != NULL ? 0 : -1;
-}
-
-const char *swf_header_find(const struct swf *swf, const char *key, size_t n)
-{
-	for (size_t i = 0; i < swf->header_count; i++)
-		if (strcmp(swf->headers[i].key, key) == 0 && n-- == 0)
-			return swf->headers[i].value;
-	return NULL;
-}
-
 static int out_of_memory(const struct line *at)
 {
 	(void)snprintf(at->why, at->why_bytes, "out of memory");
@@ -201,8 +166,6 @@ static int read_lines(gzFile file, struct line *at, size_t jobs_max, struct swf 
 			continue;
 		if (text[strspn(text, " \t")] == ';') {
 			header = true;
-			if (add_header(swf, text) != 0)
-				return out_of_memory(at);
 			continue;
 		}
 		if (!header && swf->count == 0)
@@ -250,11 +213,6 @@ int swf_read(const char *path, size_t jobs_max, struct swf *ret, char *why, size
 
 void swf_free(struct swf *swf)
 {
-	for (size_t i = 0; i < swf->header_count; i++) {
-		free(swf->headers[i].key);
-		free(swf->headers[i].value);
-	}
-	free(swf->headers);
 	free(swf->jobs);
 	memset(swf, 0, sizeof(*swf));
 }

@@ -28,16 +28,9 @@ enum swf_notice {
 	SWF_DOUBLE_IDS,
 	SWF_NOTICE_COUNT
 };
-/* "; Key: value" of the header, in file order; keys may repeat. More than the limit are left out. */
-enum { SWF_HEADERS_MAX = 1024 };
-struct swf_header {
-	char *key, *value;
-};
 struct swf {
 	struct swf_job *jobs; /* in file order */
 	size_t count;
-	struct swf_header *headers;
-	size_t header_count;
 	struct {
 		size_t count, first_line;
 	} notices[SWF_NOTICE_COUNT];
@@ -47,8 +40,6 @@ const char *swf_notice_text(enum swf_notice notice);
 /* Reads at most jobs_max jobs (0: all). 0, or -1 with why (file, line, what was wrong and expected), and *ret
  * is empty. *ret is owned: swf_free. Blocks for the file. */
 int swf_read(const char *path, size_t jobs_max, struct swf *ret, char *why, size_t why_bytes);
-/* The n-th value of a key ("Acknowledge"), from 0; NULL: there is none. Borrowed from swf. */
-const char *swf_header_find(const struct swf *swf, const char *key, size_t n);
 void swf_free(struct swf *swf);
 
 #endif
