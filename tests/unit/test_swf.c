@@ -203,9 +203,9 @@ Test(swf, no_more_jobs_are_read_than_wanted)
 
 Test(swf, header_lines_are_passed_over_whatever_is_in_them)
 {
-	struct swf swf = read_good(
-		";   --- converted ---\n; Computer: \t A b: c \r\n;Acknowledge: One\n; \n"
-		";  http://not.a/key\n  ; 1 2 3\n; : no\n; Empty: \n" GOOD "; between\n2 1" REST);
+	struct swf swf =
+		read_good(";   --- converted ---\n; Computer: \t A b: c \r\n;Acknowledge: One\n; \n"
+			  ";  http://not.a/key\n  ; 1 2 3\n; : no\n; Empty: \n" GOOD "; between\n2 1" REST);
 
 	cr_expect_eq(swf.count, 2);
 	cr_expect_eq(swf.jobs[1].line, 11);
