@@ -44,10 +44,10 @@ def check_sound(account):
 
 
 def preload():
-    path = os.path.join(os.path.abspath(tap.BUILD), "tests/faults/fsync_none.so")
+    path = os.path.join(tap.BUILD, "tests/faults/fsync_none.so")
     if not os.path.exists(path):
         tap.skip("fsync_none.so is not built")
-    return {"LD_PRELOAD": path}
+    return {"LD_PRELOAD": tap.plain(path)}
 
 
 def test_control_lmdb_with_full_sync_loses_nothing():

@@ -16,7 +16,7 @@ def plugin(name):
     path = os.path.join(PLUGINS, name + ".so")
     if not os.path.exists(path):
         tap.skip(f"{name}.so is not built")
-    return path
+    return tap.plain(path)
 
 
 class Line:
@@ -155,7 +155,7 @@ def test_wrong_plugins_are_refused_by_name():
     path = plugin("service_good")
     for line, words in [(plugin("service_no_run"), "its ops have no run"), (plugin("service_init_fails"), "its init failed: not permitted (DENIED)"),
                         (plugin("service_init_positive"), "its init failed: internal error (INTERNAL)"), ("/no/such.so", "/no/such.so: there is no such readable file"),
-                        (os.path.abspath(__file__), "it cannot be loaded"), (tap.BUILD, "it cannot be loaded"), (f"{path} word", "'word'; expected KEY=VALUE"),
+                        (tap.plain(os.path.abspath(__file__)), "it cannot be loaded"), (tap.plain(tap.BUILD), "it cannot be loaded"), (f"{path} word", "'word'; expected KEY=VALUE"),
                         (f"{path} =x", "expected KEY=VALUE"), (f"{path} kind=other", "expected listener or service"), (f"{path} stop_ms=soon", "stop_ms is 'soon'"),
                         (f"{plugin('line')} kind=listener port=99999", "port is '99999'; expected a number from 0 to 65535"),
                         (f"{plugin('line')} kind=listener port=x", "port is 'x'"), (f"{plugin('line')}", "expected service"), (" ", "the file is missing")]:
@@ -194,7 +194,7 @@ def test_a_service_that_does_not_stop_is_left_behind_by_name():
 
 
 def test_a_service_is_no_listener():
-    path = os.path.join(tap.BUILD, "plugins/local/local.so")
+    path = tap.plain(os.path.join(tap.BUILD, "plugins/local/local.so"))
     broker = start("--plugin", f"{path} kind=listener")
     tap.check("expected listener" in broker.stderr, f"the refusal says what was expected: {broker.stderr}")
 
@@ -216,6 +216,7 @@ def test_the_local_scheduler_is_the_same_inside_and_outside():
     local = os.path.join(tap.BUILD, "plugins/local/local.so")
     if not os.path.exists(local):
         tap.skip("local.so is not built")
+    local = tap.plain(local)
     for inside in (True, False):
         with tempfile.TemporaryDirectory() as spool, tempfile.TemporaryDirectory() as data:
             args = ["--plugin", f"{local} spool={spool}"] if inside else []

@@ -13,6 +13,7 @@ Each function whose name begins with `test_` is one test. It fails if it raises 
 `tap.skip(reason)`; what it prints goes to standard error, so that it cannot be taken for a result. A test without
 one check (tap.check, equal, wait_until or a broker's clean end) is a failure: it would prove nothing.
 """
+import atexit
 import contextlib
 import ctypes
 import os
@@ -106,6 +107,18 @@ def program(path):
     if not os.access(found, os.X_OK):
         skip(f"{path} is not built")
     return found
+
+
+def plain(path):
+    """The same file under a name without spaces and colons: LD_PRELOAD and `sluiced --plugin` split at them."""
+    path = os.path.abspath(path)
+    if not re.search(r"[\s:]", path):
+        return path
+    folder = tempfile.mkdtemp(prefix="sluice-test-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # The whole folder: what is beside the file belongs to it.
+    os.symlink(os.path.dirname(path), os.path.join(folder, "beside"))
+    return os.path.join(folder, "beside", os.path.basename(path))
 
 
 def not_sanitized(reason):
