@@ -282,8 +282,8 @@ static int list_rows(struct query *q, struct list *list)
 
 static bool claim_is_known(const char *claim)
 {
-	for (uint8_t i = 0; i < JOB_CLAIM_COUNT; i++)
-		if (strcmp(claim, job_claim_name(i)) == 0)
+	for (int i = 0; i < JOB_CLAIM_COUNT; i++)
+		if (strcmp(claim, job_claim_name((uint8_t)i)) == 0)
 			return true;
 	return false;
 }
