@@ -25,6 +25,7 @@ struct item {
 	uint64_t not_before_ms; /* nacked with a delay */
 	uint32_t heard;		/* how often it was given */
 	uint32_t grants_max;	/* and how often it may have been, unheard ones too */
+	bool maybe_nacked;	/* HELD, and its holder gave it back without hearing an answer */
 };
 
 struct job {
@@ -42,6 +43,7 @@ struct oracle {
 	uint64_t next_seq[ORACLE_PRODUCERS_MAX];
 	uint64_t acked_max[ORACLE_PRODUCERS_MAX];
 	uint64_t top_token;
+	uint64_t crash_ms; /* the last one */
 	struct event events[ORACLE_EVENTS_MAX];
 	struct item items[ORACLE_ITEMS_MAX];
 	struct job jobs[ORACLE_JOBS_MAX];
@@ -184,7 +186,7 @@ static struct item *find(struct oracle *o, uint64_t item)
 	return NULL;
 }
 
-void oracle_put(struct oracle *o, uint64_t item, uint64_t body)
+void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t crashes)
 {
 	struct item *x = find(o, item);
 
@@ -198,7 +200,10 @@ void oracle_put(struct oracle *o, uint64_t item, uint64_t body)
 			broken(o, "put %llu is in the queue twice", (unsigned long long)body);
 	}
 	if (x->state == ITEM_NONE)
-		*x = (struct item){.state = ITEM_WAITS, .body = body};
+		*x = (struct item){.state = ITEM_WAITS, .body = body, .grants_max = crashes};
+	/* It may have been in the queue before a crash, and given out by what nobody heard. */
+	if (crashes > 0 && x->gone_by_ms < o->crash_ms + o->lease_ms)
+		x->gone_by_ms = o->crash_ms + o->lease_ms;
 }
 
 void oracle_granted(struct oracle *o, uint64_t item, uint64_t body, uint64_t token)
@@ -209,7 +214,7 @@ void oracle_granted(struct oracle *o, uint64_t item, uint64_t body, uint64_t tok
 	if (x == NULL)
 		return;
 	if (x->state == ITEM_NONE)
-		oracle_put(o, item, body);
+		oracle_put(o, item, body, 0);
 	if (x->body != body)
 		broken(o, "item %llu came with another body", (unsigned long long)item);
 	if (x->state == ITEM_ACKED)
@@ -227,6 +232,7 @@ void oracle_granted(struct oracle *o, uint64_t item, uint64_t body, uint64_t tok
 	x->mine_until_ms = o->now_ms + o->lease_ms;
 	x->gone_by_ms = x->mine_until_ms;
 	x->not_before_ms = 0;
+	x->maybe_nacked = false;
 	x->grants_max++;
 	if (++x->heard > o->attempts_max)
 		broken(o, "item %llu was given %u times", (unsigned long long)item, x->heard);
@@ -243,7 +249,7 @@ static bool extended(struct oracle *o, uint64_t token, uint32_t value_ms, bool k
 		if (x->token != token || (x->state != ITEM_HELD && x->state != ITEM_MAYBE_ACKED))
 			continue;
 		any = true;
-		if (known && x->state == ITEM_HELD)
+		if (known && x->state == ITEM_HELD && !x->maybe_nacked)
 			x->mine_until_ms = o->now_ms + value_ms;
 		if (x->gone_by_ms < o->now_ms + value_ms)
 			x->gone_by_ms = o->now_ms + value_ms;
@@ -272,6 +278,7 @@ void oracle_settled(struct oracle *o, uint64_t item, uint64_t token, enum oracle
 		broken(o, "the holder of item %llu was refused", (unsigned long long)item);
 	if (!applied)
 		return;
+	x->maybe_nacked = false;
 	x->state = how == ORACLE_ACK ? ITEM_ACKED : ITEM_WAITS;
 	x->not_before_ms = how == ORACLE_ACK ? 0 : o->now_ms + value_ms;
 	x->mine_until_ms = x->gone_by_ms = 0;
@@ -292,6 +299,8 @@ void oracle_settle_unknown(struct oracle *o, uint64_t item, uint64_t token, enum
 	x->mine_until_ms = 0;
 	if (how == ORACLE_ACK)
 		x->state = ITEM_MAYBE_ACKED;
+	else
+		x->maybe_nacked = true;
 }
 
 void oracle_counts(struct oracle *o, const struct oracle_counts *shown, uint64_t put_unknown)
@@ -487,12 +496,13 @@ void oracle_job_shown(struct oracle *o, int job, bool exists, const char *state,
 void oracle_crashed(struct oracle *o)
 {
 	note(o, 18, 0, 0);
+	o->crash_ms = o->now_ms;
 	for (uint64_t i = 0; i < ORACLE_ITEMS_MAX; i++) {
 		struct item *x = &o->items[i];
 
 		if (x->state == ITEM_NONE || x->state == ITEM_ACKED)
 			continue;
-		x->gone_by_ms = o->now_ms + 2 * o->lease_ms;
+		x->gone_by_ms = o->now_ms + o->lease_ms;
 		/* An unheard grant: the known token may be stale, and one more attempt counted. */
 		if (x->state != ITEM_HELD || o->now_ms >= x->mine_until_ms)
 			x->mine_until_ms = 0;

@@ -26,8 +26,8 @@ void oracle_read_begin(struct oracle *oracle);
 void oracle_read(struct oracle *oracle, uint64_t offset, int producer, uint64_t seq);
 void oracle_read_end(struct oracle *oracle, uint64_t sent_max[ORACLE_PRODUCERS_MAX]);
 
-/* Items are named by their sequence in the queue. */
-void oracle_put(struct oracle *oracle, uint64_t item, uint64_t body);
+/* Items are named by their sequence in the queue. crashes: how many there were between the first sending of the put and its answer. */
+void oracle_put(struct oracle *oracle, uint64_t item, uint64_t body, uint32_t crashes);
 void oracle_granted(struct oracle *oracle, uint64_t item, uint64_t body, uint64_t token);
 enum oracle_settle { ORACLE_ACK, ORACLE_NACK, ORACLE_EXTEND };
 void oracle_settled(struct oracle *oracle, uint64_t item, uint64_t token, enum oracle_settle how,

@@ -53,6 +53,7 @@ struct held {
 struct publisher {
 	uint64_t id, settled, next, sent;
 	uint32_t epoch, pending;
+	uint32_t crashes; /* since what is pending was first sent */
 	bool in_flight, shifted;
 };
 struct sim {
@@ -154,7 +155,7 @@ static void reply(struct sim *s, struct op *op, const struct outcome *out)
 		else
 			for (uint32_t i = 0; i < op->count; i++)
 				oracle_put(s->oracle, out->offset + i,
-					   (uint64_t)op->who * 1000000 + op->seq + i);
+					   (uint64_t)op->who * 1000000 + op->seq + i, p->crashes);
 		p->next = op->seq + op->count;
 		p->pending = 0;
 	} else if (op->type == COMMAND_ACK) {
@@ -299,6 +300,8 @@ static void crash(struct sim *s)
 	}
 	for (int i = 0; i < JOBS; i++)
 		oracle_job_unknown(s->oracle, i);
+	for (int i = 0; i < PRODUCERS; i++)
+		s->publishers[i].crashes++;
 	oracle_crashed(s->oracle);
 	boot(s);
 	consumers_open(s);
@@ -364,7 +367,7 @@ static void publish(struct sim *s, int who)
 	if (p->in_flight)
 		return;
 	if (!retry)
-		p->pending = 1 + (uint32_t)roll(s, 4);
+		p->pending = 1 + (uint32_t)roll(s, 4), p->crashes = 0;
 	for (uint32_t i = 0; i < p->pending; i++) {
 		char number[32];
 		struct envelope e = {.subject = text("sim")};
