@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the broker promised, as a naive model that shares nothing with it: a stream is a list, a queue is a list with holders, a
- * job is a record. It is told what clients asked, what they were answered and what reads show. "Unknown" is what was
- * sent and not answered. The first broken promise is kept as a text. One thread; never blocks; all arrays have fixed bounds.
+ * What the broker promised, as a naive model that shares nothing with it: a stream is a list, a queue is a list with holders, a job is a
+ * record, a session a deadline. It is told what clients asked, what they were answered and what reads show, at the times of oracle_time.
+ * "Unknown" is what was sent and not answered, "unheard" what the broker may have said to nobody: both widen what is legal, until an
+ * answer or a read narrows it again. The first broken promise is kept as a text. One thread; never blocks; all arrays have fixed bounds.
  */
 #ifndef SLUICE_TESTS_SIM_ORACLE_H
 #define SLUICE_TESTS_SIM_ORACLE_H
@@ -10,48 +11,123 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { ORACLE_EVENTS_MAX = 16384, ORACLE_ITEMS_MAX = 16384, ORACLE_JOBS_MAX = 64, ORACLE_PRODUCERS_MAX = 4 };
+enum {
+	ORACLE_STREAMS_MAX = 4,
+	ORACLE_PRODUCERS_MAX = 8,
+	ORACLE_EVENTS_MAX = 8192, /* of a stream */
+	ORACLE_ITEMS_MAX = 8192,
+	ORACLE_TXNS_MAX = 2048,
+	ORACLE_JOBS_MAX = 64,
+	ORACLE_SESSIONS_MAX = 1024,
+	/* Bodies are numbers: producer * ORACLE_BODY + its sequence number, from 1. Those of transactions come from this producer;
+	 * the number is the transaction's * ORACLE_TXN_PARTS + the part, first the events, then the puts. */
+	ORACLE_BODY = 1000000,
+	ORACLE_TXN_PRODUCER = 5,
+	ORACLE_TXN_PARTS = 8
+};
 
 struct oracle;
 
-struct oracle *oracle_create(uint32_t lease_ms, uint32_t attempts_max); /* owned; NULL: out of memory */
-void oracle_destroy(struct oracle *oracle);				/* accepts NULL */
-const char *oracle_why(const struct oracle *oracle);			/* NULL: all promises were kept */
-uint64_t oracle_hash(const struct oracle *oracle);	  /* of all that it was told, in order */
-void oracle_time(struct oracle *oracle, uint64_t now_ms); /* before the other calls of a step */
+struct oracle_rules {
+	uint32_t lease_ms, attempts_max, session_ms;
+	struct {
+		uint64_t keep_events, keep_ms; /* 0: all */
+	} streams[ORACLE_STREAMS_MAX];
+};
+struct oracle *oracle_create(const struct oracle_rules *rules); /* owned; NULL: out of memory */
+void oracle_destroy(struct oracle *oracle);			/* accepts NULL */
+const char *oracle_why(const struct oracle *oracle);		/* NULL: all promises were kept */
+uint64_t oracle_hash(const struct oracle *oracle);		/* of all that it was told, in order */
+void oracle_trace(struct oracle *oracle);			/* from now on, print what it is told */
+void oracle_time(struct oracle *oracle, uint64_t now_ms);	/* before the other calls of a step */
+/* Something that no rule of the oracle's covers: what a client saw was wrong by itself. */
+void oracle_blame(struct oracle *oracle, const char *what, int64_t a, int64_t b);
+/* The broker died, and lives again at the same time. After the unknown calls of what was on its way. `leases_by_session`: the session that
+ * may have been given items for as long as it lives, and did not hear of it; 0: none. */
+void oracle_crashed(struct oracle *oracle, uint64_t leases_by_session);
+/* The same for one connection that broke: only its session was said what it did not hear. */
+void oracle_lost(struct oracle *oracle, uint64_t session, bool leases_by_session);
 
-/* Producers write their own numbers 1, 2, 3 ... as bodies. */
-void oracle_published(struct oracle *oracle, int producer, uint64_t seq, uint32_t count, uint64_t offset);
-void oracle_read_begin(struct oracle *oracle);
-void oracle_read(struct oracle *oracle, uint64_t offset, int producer, uint64_t seq);
-void oracle_read_end(struct oracle *oracle, uint64_t sent_max[ORACLE_PRODUCERS_MAX]);
+/* ---- sessions ---- opened: not attached yet. */
+void oracle_session_opened(struct oracle *oracle, uint64_t session);
+void oracle_session_attached(struct oracle *oracle, uint64_t session);
+void oracle_session_detached(struct oracle *oracle, uint64_t session);
+void oracle_session_closed(struct oracle *oracle, uint64_t session);
+void oracle_session_close_unknown(struct oracle *oracle, uint64_t session);
+void oracle_session_shown(struct oracle *oracle, uint64_t session, bool exists);
+/* All that the session holds was delivered again: items, or jobs. */
+void oracle_resumed(struct oracle *oracle, uint64_t session, bool jobs);
 
-/* Items are named by their sequence in the queue. crashes: how many there were between the first sending of the put and its answer. */
+/* ---- streams, cursors ---- sent: when it is sent for the first time. */
+void oracle_sent(struct oracle *oracle, int producer, uint64_t seq, uint32_t count);
+void oracle_published(struct oracle *oracle, int stream, int producer, uint64_t seq, uint32_t count,
+		      uint64_t offset);
+void oracle_read_begin(struct oracle *oracle, int stream, uint64_t first, uint64_t next);
+void oracle_read(struct oracle *oracle, uint64_t offset, uint64_t body);
+void oracle_read_end(struct oracle *oracle);
+void oracle_cursor_set(struct oracle *oracle, uint64_t offset, bool back, bool done);
+void oracle_cursor_unknown(struct oracle *oracle, uint64_t offset, bool back);
+void oracle_cursor_shown(struct oracle *oracle, uint64_t offset); /* 0: it does not exist */
+
+/* ---- transactions ---- their operations are told by the calls of each, done or unknown; refused ones are not told. */
+void oracle_txn_sent(struct oracle *oracle, uint64_t txn, uint32_t events, uint32_t puts);
+void oracle_txn_answered(struct oracle *oracle, uint64_t txn, bool done);
+
+/* ---- the queue ---- Items are named by their sequence in the queue. crashes: between the first sending of the put and its answer. */
 void oracle_put(struct oracle *oracle, uint64_t item, uint64_t body, uint32_t crashes);
-void oracle_granted(struct oracle *oracle, uint64_t item, uint64_t body, uint64_t token);
+struct oracle_grant {
+	uint64_t item, body, token, session;
+	uint32_t attempts;  /* that failed, as delivered */
+	bool session_lease; /* held as long as the session lives */
+	bool again;	    /* the session resumes: it may hold it already */
+};
+void oracle_granted(struct oracle *oracle, const struct oracle_grant *grant);
 enum oracle_settle { ORACLE_ACK, ORACLE_NACK, ORACLE_EXTEND };
-void oracle_settled(struct oracle *oracle, uint64_t item, uint64_t token, enum oracle_settle how,
-		    uint32_t value_ms, bool applied);
-void oracle_settle_unknown(struct oracle *oracle, uint64_t item, uint64_t token, enum oracle_settle how,
-			   uint32_t value_ms);
+struct oracle_settlement {
+	uint64_t item, token, session; /* of who asks */
+	enum oracle_settle how;
+	uint32_t value_ms; /* delay, or lease */
+};
+/* retried: it was unknown for a while, so it may have been done then. */
+void oracle_settled(struct oracle *oracle, const struct oracle_settlement *s, bool done, bool retried);
+void oracle_settle_unknown(struct oracle *oracle, const struct oracle_settlement *s);
 struct oracle_counts {
 	uint64_t put, ready, leased, delayed, acked, dead;
 };
+/* put_unknown: items whose put is not answered, transactions excepted. */
 void oracle_counts(struct oracle *oracle, const struct oracle_counts *shown, uint64_t put_unknown);
-void oracle_drained(struct oracle *oracle,
-		    const struct oracle_counts *shown); /* after all came due and was acked */
+void oracle_dead_begin(struct oracle *oracle);
+void oracle_dead(struct oracle *oracle, uint64_t body, uint32_t attempts); /* in the dead-letter queue */
+void oracle_dead_end(struct oracle *oracle, uint64_t counted);		   /* by the queue */
+void oracle_drained(struct oracle *oracle, const struct oracle_counts *shown); /* nothing more comes back */
 
+/* ---- jobs ---- */
+enum oracle_claim { ORACLE_NONE, ORACLE_READY, ORACLE_LEASED, ORACLE_ORPHANED, ORACLE_GATED };
+struct oracle_job_seen { /* what a delivery or a read shows */
+	const char *state;
+	bool terminal, intent, cancel;
+	uint32_t attempt;
+	uint64_t token, session;
+	enum oracle_claim claim; /* of a read */
+};
 void oracle_job_submitted(struct oracle *oracle, int job);
-void oracle_job_claimed(struct oracle *oracle, int job, uint64_t token, uint32_t attempt, bool orphan);
-void oracle_job_reported(struct oracle *oracle, int job, uint64_t token, uint32_t attempt, const char *state,
-			 bool applied);
+void oracle_job_claimed(struct oracle *oracle, int job, const struct oracle_job_seen *seen, bool orphan,
+			bool again);
+struct oracle_report {
+	uint64_t token; /* 0: not from a holder */
+	uint32_t attempt;
+	const char *state;
+	bool release;
+};
+enum oracle_verdict { ORACLE_APPLIED, ORACLE_DUPLICATE, ORACLE_REFUSED };
+void oracle_job_reported(struct oracle *oracle, int job, const struct oracle_report *report,
+			 enum oracle_verdict verdict);
+void oracle_job_intended(struct oracle *oracle, int job, uint64_t token, uint32_t attempt, bool done);
+void oracle_job_released(struct oracle *oracle, int job, uint64_t token, uint32_t delay_ms,
+			 enum oracle_verdict verdict);
 void oracle_job_cancelled(struct oracle *oracle, int job, bool terminal);
-void oracle_job_reset(struct oracle *oracle, int job, uint32_t attempt);
+void oracle_job_reset(struct oracle *oracle, int job, bool force, uint32_t attempt, bool done);
 void oracle_job_unknown(struct oracle *oracle, int job);
-void oracle_job_shown(struct oracle *oracle, int job, bool exists, const char *state, bool terminal,
-		      uint32_t attempt, uint64_t token, const char *claim);
-
-/* The broker crashed: leases may run a whole lease longer, and grants may have been made that nobody heard of. */
-void oracle_crashed(struct oracle *oracle);
+void oracle_job_shown(struct oracle *oracle, int job, const struct oracle_job_seen *seen); /* NULL: none */
 
 #endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What clients do with sessions, streams and the queue. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "protocol/envelope.h"
+#include "tests/sim/sim.h"
+
+/* ---- connections ---- */
+
+static void session_open(struct sim *s, int number)
+{
+	struct cmd_session_open open = {.client = text("sim"), .timeout_ms = SESSION_MS};
+
+	s->clients[number].opening = true;
+	submit(s, (struct op){.type = COMMAND_SESSION_OPEN, .who = number, .client = -1}, 1, 0, &open);
+}
+
+/* As a listener does it: the session is looked up before it is attached. */
+static bool session_lives(struct sim *s, uint64_t session)
+{
+	struct session_ref ref;
+	struct store_txn *txn;
+	int rc;
+
+	must(store_begin_read(s->store, &txn), "read");
+	rc = core_session_find(txn, 1, session, &ref);
+	store_abort(txn);
+	if (rc != 0)
+		oracle_session_shown(s->oracle, session, false);
+	return rc == 0;
+}
+
+static void consumer_open(struct sim *s, int number, bool jobs)
+{
+	struct client *client = &s->clients[number];
+	struct consumer_spec spec = {.gateway = 1,
+				     .queue = jobs ? s->jobs : s->queue,
+				     .session = client->session,
+				     .credit = 2,
+				     .claim_flags = CLAIM_RESUME,
+				     .sink = &s->sink,
+				     .tag = consumer_tag(client, number, jobs)};
+
+	if (jobs)
+		spec.claim_flags |= CLAIM_ORPHANS;
+	else if (number == CLIENTS - 1)
+		spec.claim_flags |= CLAIM_SESSION_LEASE;
+	client->resuming[jobs] = true;
+	must(engine_consumer_open(s->engine, &spec), "consume");
+}
+
+void client_connect(struct sim *s, int number)
+{
+	struct client *client = &s->clients[number];
+
+	if (client->connection != 0 || client->opening || client->closing)
+		return;
+	if (client->session != 0 && !session_lives(s, client->session))
+		client->session = 0;
+	if (client->session == 0) {
+		session_open(s, number);
+		return;
+	}
+	client->connection = ++s->connections;
+	must(engine_session_attach(s->engine, 1, client->session, &s->sink, client->connection), "attach");
+	oracle_session_attached(s->oracle, client->session);
+	consumer_open(s, number, false);
+	consumer_open(s, number, true);
+}
+
+void client_leave(struct sim *s, int number)
+{
+	struct client *client = &s->clients[number];
+
+	if (client->connection == 0 || client->closing)
+		return;
+	for (int jobs = 0; jobs < 2; jobs++)
+		must(engine_consumer_close(s->engine, &s->sink, consumer_tag(client, number, jobs)), "close");
+	must(engine_session_detach(s->engine, 1, client->session, &s->sink, client->connection, 0), "detach");
+	oracle_session_detached(s->oracle, client->session);
+	client->connection = 0;
+}
+
+void client_close(struct sim *s, int number)
+{
+	struct client *client = &s->clients[number];
+	Sluice__SessionClose close = SLUICE__SESSION_CLOSE__INIT;
+
+	if (client->connection == 0 || client->closing)
+		return;
+	client->closing = true;
+	submit(s, (struct op){.type = COMMAND_SESSION_CLOSE, .who = number, .client = number}, 1,
+	       client->session, &close);
+}
+
+void client_deafen(struct sim *s, int number)
+{
+	s->clients[number].deaf = true;
+	for (size_t i = s->op_first; i < s->op_count; i++) {
+		if (s->ops[i].open && s->ops[i].client == number)
+			forget(s, &s->ops[i]);
+	}
+}
+
+void client_break(struct sim *s, int number)
+{
+	struct client *client = &s->clients[number];
+
+	oracle_lost(s->oracle, client->session, number == CLIENTS - 1);
+	client->deaf = false;
+	client_leave(s, number);
+}
+
+void credit(struct sim *s, int number, uint32_t more)
+{
+	const struct client *client = &s->clients[number];
+
+	for (int jobs = 0; client->connection != 0 && jobs < 2; jobs++)
+		must(engine_consumer_credit(s->engine, &s->sink, consumer_tag(client, number, jobs), more),
+		     "credit");
+}
+
+/* ---- publishing ---- */
+
+void publish(struct sim *s, int who)
+{
+	struct publisher *p = &s->publishers[who];
+	const struct target *target = sim_target(who);
+	uint8_t bytes[1024];
+	size_t used = 0;
+	struct frame_publish f = {.target_kind = target->stream >= 0 ? PUBLISH_TO_STREAM : PUBLISH_TO_QUEUE};
+
+	if (p->in_flight || who == ORACLE_TXN_PRODUCER)
+		return;
+	if (p->pending == 0) {
+		p->pending = 1 + (uint32_t)roll(s, 4), p->crashes = 0;
+		oracle_sent(s->oracle, who, p->next, p->pending);
+	}
+	for (uint32_t i = 0; i < p->pending; i++) {
+		char number[32];
+		struct envelope e = {.subject = text("")};
+
+		snprintf(number, sizeof(number), "%" PRIu64, (uint64_t)who * ORACLE_BODY + p->next + i);
+		e.body = text(number);
+		used += envelope_encode(bytes + used, &e);
+	}
+	f.producer = p->id, f.epoch = p->epoch, f.first_seq = p->next, f.settled_seq = p->next - 1;
+	f.count = p->pending, f.raw_bytes = (uint32_t)used;
+	f.subject = text("sim"), f.target = text(target->name);
+	f.payload = (struct sluice_slice){bytes, used};
+	p->in_flight = true;
+	submit(s,
+	       (struct op){.type = COMMAND_PUBLISH,
+			   .who = who,
+			   .client = -1,
+			   .seq = p->next,
+			   .count = p->pending},
+	       target->gateway, 0, &f);
+}
+
+/* ---- settling ---- */
+
+void settle(struct sim *s)
+{
+	size_t n = s->held_count < HELD_MAX ? s->held_count : HELD_MAX;
+	struct op op = {.type = COMMAND_ACK};
+	uint8_t run[12] = {0};
+	struct cmd_ack ack = {.queue = s->queue, .run_count = 1, .runs = run};
+	const struct client *client;
+	struct held h;
+
+	if (n == 0)
+		return;
+	h = s->held[(s->held_count - 1 - roll(s, n < 16 || roll(s, 8) == 0 ? n : 16)) % HELD_MAX];
+	client = &s->clients[h.client];
+	/* With the token of a session that is no more it is a stranger. */
+	if (client->connection == 0 || client->closing)
+		return;
+	for (int i = 0; i < 8; i++)
+		run[i] = (uint8_t)(h.item >> (56 - 8 * i));
+	run[11] = 1;
+	op.client = h.client;
+	op.settle = (struct oracle_settlement){.item = h.item, .token = h.token, .session = client->session};
+	op.settle.how = roll(s, 4) == 0 ? ORACLE_NACK : roll(s, 6) == 0 ? ORACLE_EXTEND : ORACLE_ACK;
+	if (op.settle.how == ORACLE_NACK)
+		op.settle.value_ms = (uint32_t)roll(s, 3) * 1000;
+	else if (op.settle.how == ORACLE_EXTEND)
+		op.settle.value_ms = LEASE_MS;
+	ack.token = h.token, ack.value_ms = op.settle.value_ms;
+	ack.op = op.settle.how == ORACLE_NACK	  ? ACK_NACK
+		 : op.settle.how == ORACLE_EXTEND ? ACK_EXTEND
+						  : ACK_DONE;
+	submit(s, op, 1, client->session, &ack);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What goes wrong in a step, rolled before it: the k-th call of the store fails (which ends the broker, unless it is only out of room),
+ * everything is committed and nobody hears of it, the broker is killed after all was heard, or one client's connection breaks. */
+#include "tests/sim/plants.h"
+#include "tests/sim/sim.h"
+
+enum { CALLS_MAX = 250 };
+
+static int fault(void *user, const char *operation)
+{
+	struct sim *s = user;
+
+	(void)operation;
+	return s->fault_in > 0 && --s->fault_in == 0 ? s->fault_code : 0;
+}
+
+void faults_plan(struct sim *s)
+{
+	int client = (int)roll(s, CLIENTS);
+
+	s->deaf = roll(s, 30) == 0;
+	s->kill = !s->deaf && roll(s, 40) == 0;
+	if (!s->deaf && roll(s, 40) == 0 && s->clients[client].connection != 0)
+		client_deafen(s, client);
+	if (!s->deaf && roll(s, 15) == 0) {
+		s->fault_in = 1 + (long)roll(s, CALLS_MAX);
+		s->fault_code = roll(s, 3) == 0 ? SLUICE_E_NO_SPACE : SLUICE_E_IO;
+		store_fault_set(s->store, fault, s);
+	}
+	plants_kill_comes(s->kill);
+}
+
+void faults_off(struct sim *s)
+{
+	s->fault_in = 0;
+	s->kill = false;
+	if (s->store != NULL)
+		store_fault_set(s->store, NULL, NULL);
+	plants_kill_comes(false);
+}

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What clients are told: answers, items, jobs. All of it goes to the oracle, in the order in which the broker said it. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/envelope.h"
+#include "tests/sim/sim.h"
+
+uint64_t consumer_tag(const struct client *client, int number, bool jobs)
+{
+	return OPS_MAX + (client->connection * CLIENTS + (uint64_t)number) * 2 + jobs;
+}
+
+/* ---- answers ---- */
+
+static void published(struct sim *s, const struct op *op, const struct outcome *out)
+{
+	struct publisher *p = &s->publishers[op->who];
+	int stream = sim_target(op->who)->stream;
+
+	p->in_flight = false;
+	if (out->code != 0) {
+		if (!sluice_error_retriable(out->code))
+			oracle_blame(s->oracle, "a publish in sequence was refused", op->who, out->code);
+		return;
+	}
+	if (stream >= 0)
+		oracle_published(s->oracle, stream, op->who, op->seq, op->count, out->offset);
+	for (uint32_t i = 0; stream < 0 && i < op->count; i++)
+		oracle_put(s->oracle, out->offset + i, (uint64_t)op->who * ORACLE_BODY + op->seq + i,
+			   p->crashes);
+	p->next = op->seq + op->count;
+	p->pending = 0;
+}
+
+static void reported(struct sim *s, const struct op *op, const struct outcome *out)
+{
+	enum oracle_verdict verdict = ORACLE_REFUSED;
+
+	if (out->code == 0 && out->disposition == SLUICE__DISPOSITION__APPLIED)
+		verdict = ORACLE_APPLIED;
+	else if (out->code == 0 && out->disposition == SLUICE__DISPOSITION__DUPLICATE)
+		verdict = ORACLE_DUPLICATE;
+	oracle_job_reported(s->oracle, op->who, &op->report, verdict);
+}
+
+static void released(struct sim *s, const struct op *op, const struct outcome *out)
+{
+	oracle_job_released(s->oracle, op->who, op->report.token, op->settle.value_ms,
+			    out->code != 0   ? ORACLE_REFUSED
+			    : out->duplicate ? ORACLE_DUPLICATE
+					     : ORACLE_APPLIED);
+}
+
+static void transacted(struct sim *s, const struct outcome *out)
+{
+	struct txn_plan *t = &s->txn;
+
+	t->in_flight = false;
+	if (out->code != 0 && sluice_error_retriable(out->code))
+		return;
+	t->pending = false;
+	if (out->code != 0 && out->code != SLUICE_E_WRONG_STATE && out->code != SLUICE_E_STALE_TOKEN &&
+	    out->code != SLUICE_E_QUARANTINED && out->code != SLUICE_E_NOT_FOUND)
+		oracle_blame(s->oracle, "a transaction in sequence was refused", (int64_t)t->number, out->code);
+	if (out->code == 0 && t->doomed)
+		oracle_blame(s->oracle, "a transaction with a false check was done", (int64_t)t->number, 0);
+	oracle_txn_answered(s->oracle, t->number, out->code == 0);
+	if (out->code != 0)
+		return;
+	if (t->settle.token != 0)
+		oracle_settled(s->oracle, &t->settle, true, t->was_unknown);
+	if (t->job >= 0 && t->was_unknown)
+		oracle_job_unknown(s->oracle, t->job); /* it may have gone on since */
+	else if (t->job >= 0 && t->submit)
+		oracle_job_submitted(s->oracle, t->job);
+	else if (t->job >= 0)
+		oracle_job_reported(s->oracle, t->job, &t->report, ORACLE_APPLIED);
+}
+
+static void session_opened(struct sim *s, struct client *client, const struct outcome *out)
+{
+	client->opening = false;
+	if (out->code != 0)
+		return;
+	client->session = out->id;
+	oracle_session_opened(s->oracle, out->id);
+}
+
+static void session_closed(struct sim *s, struct client *client, const struct outcome *out)
+{
+	client->closing = false;
+	if (out->code != 0) {
+		oracle_blame(s->oracle, "a session cannot be closed", (int64_t)client->session, out->code);
+		return;
+	}
+	oracle_session_closed(s->oracle, client->session);
+	for (int jobs = 0; jobs < 2; jobs++)
+		must(engine_consumer_close(s->engine, &s->sink,
+					   consumer_tag(client, (int)(client - s->clients), jobs)),
+		     "close");
+	client->session = client->connection = 0;
+}
+
+static void job_answered(struct sim *s, struct op *op, const struct outcome *out)
+{
+	if (op->type == COMMAND_JOB_SUBMIT && out->code == 0)
+		oracle_job_submitted(s->oracle, op->who);
+	else if (op->type == COMMAND_JOB_REPORT)
+		reported(s, op, out);
+	else if (op->type == COMMAND_JOB_INTENT)
+		oracle_job_intended(s->oracle, op->who, op->report.token, op->report.attempt, out->code == 0);
+	else if (op->type == COMMAND_JOB_RELEASE)
+		released(s, op, out);
+	else if (op->type == COMMAND_JOB_CANCEL && out->code == 0)
+		oracle_job_cancelled(s->oracle, op->who, out->terminal);
+	else if (op->type == COMMAND_JOB_RESET)
+		oracle_job_reset(s->oracle, op->who, op->flag, out->attempt, out->code == 0);
+}
+
+static void answered(struct sim *s, struct op *op, const struct outcome *out)
+{
+	op->open = false;
+	s->last = *out;
+	if (op->type == COMMAND_PUBLISH)
+		published(s, op, out);
+	else if (op->type == COMMAND_ACK)
+		oracle_settled(s->oracle, &op->settle, out->code == 0 && out->count > 0, false);
+	else if (op->type == COMMAND_TXN)
+		transacted(s, out);
+	else if (op->type == COMMAND_SESSION_OPEN)
+		session_opened(s, &s->clients[op->who], out);
+	else if (op->type == COMMAND_SESSION_CLOSE)
+		session_closed(s, &s->clients[op->who], out);
+	else if (out->code != 0 && sluice_error_retriable(out->code))
+		return; /* no room is not a verdict */
+	else if (op->type == COMMAND_CURSOR_SET)
+		oracle_cursor_set(s->oracle, op->offset, op->flag, out->code == 0);
+	else
+		job_answered(s, op, out);
+}
+
+void forget(struct sim *s, struct op *op)
+{
+	op->open = false;
+	if (op->type == COMMAND_PUBLISH) {
+		s->publishers[op->who].in_flight = false;
+	} else if (op->type == COMMAND_ACK) {
+		oracle_settle_unknown(s->oracle, &op->settle);
+	} else if (op->type == COMMAND_TXN) {
+		s->txn.in_flight = false;
+		s->txn.was_unknown = true;
+		if (s->txn.settle.token != 0)
+			oracle_settle_unknown(s->oracle, &s->txn.settle);
+		if (s->txn.job >= 0)
+			oracle_job_unknown(s->oracle, s->txn.job);
+	} else if (op->type == COMMAND_CURSOR_SET) {
+		oracle_cursor_unknown(s->oracle, op->offset, op->flag);
+	} else if (op->type == COMMAND_SESSION_OPEN) {
+		s->clients[op->who].opening = false;
+	} else if (op->type == COMMAND_SESSION_CLOSE) {
+		s->clients[op->who].closing = false;
+		oracle_session_close_unknown(s->oracle, s->clients[op->who].session);
+	} else if (op->type >= COMMAND_JOB_SUBMIT) {
+		oracle_job_unknown(s->oracle, op->who);
+	}
+}
+
+/* ---- deliveries ---- */
+
+static void granted(struct sim *s, const struct effect *e, int client, bool again)
+{
+	struct sluice_slice rest = e->payload;
+	struct oracle_grant g = {.token = e->token,
+				 .session = s->clients[client].session,
+				 .session_lease = client == CLIENTS - 1,
+				 .again = again};
+
+	if (g.session_lease != (e->lease_ms == 0))
+		oracle_blame(s->oracle, "a lease of the wrong kind", (int64_t)e->token, e->lease_ms);
+	for (size_t r = 0; r < e->run_count; r++) {
+		for (uint32_t i = 0; i < e->runs[r].count; i++) {
+			struct envelope envelope;
+			const char *why = "";
+			char number[32];
+
+			g.item = e->runs[r].first + i;
+			g.attempts = (uint32_t)((const uint8_t *)rest.data)[0] << 8 |
+				     ((const uint8_t *)rest.data)[1];
+			rest.data = (const uint8_t *)rest.data + 10, rest.len -= 10; /* attempts, put time */
+			must(envelope_next(&rest, &envelope, &why), "item");
+			snprintf(number, sizeof(number), "%.*s", (int)envelope.body.len,
+				 (const char *)envelope.body.data);
+			g.body = strtoull(number, NULL, 10);
+			oracle_granted(s->oracle, &g);
+			s->held[s->held_count++ % HELD_MAX] = (struct held){g.item, g.token, g.session, client};
+		}
+	}
+}
+
+static void jobs_granted(struct sim *s, const struct effect *e, int client)
+{
+	Sluice__JobDeliveries *d = sluice__job_deliveries__unpack(NULL, e->payload.len, e->payload.data);
+
+	for (size_t i = 0; d != NULL && i < d->n_jobs; i++) {
+		const Sluice__JobDelivery *j = d->jobs[i];
+		struct oracle_job_seen seen = {.state = j->state,
+					       .intent = j->intent,
+					       .cancel = j->cancel,
+					       .attempt = j->attempt,
+					       .token = j->token,
+					       .session = s->clients[client].session};
+		int job = atoi(j->job + 1);
+
+		s->job[job].token = j->token;
+		s->job[job].attempt = j->attempt;
+		s->job[job].client = client;
+		oracle_job_claimed(s->oracle, job, &seen, j->orphan, j->redelivered);
+	}
+	sluice__job_deliveries__free_unpacked(d, NULL);
+}
+
+/* The index of the command that an effect belongs to: its answer comes behind it. */
+static uint64_t index_of(const struct engine_release *release, size_t i)
+{
+	uint32_t command = effects_at(release->effects, i)->command;
+
+	for (; i < effects_count(release->effects); i++) {
+		const struct effect *e = effects_at(release->effects, i);
+
+		if (e->kind == FX_REPLY && e->command == command)
+			return e->outcome->index;
+	}
+	return 0;
+}
+
+static void consumed(struct sim *s, const struct engine_release *release, size_t i, uint64_t tag)
+{
+	const struct effect *e = effects_at(release->effects, i);
+	int number = (int)((tag - OPS_MAX) / 2 % CLIENTS);
+	struct client *client = &s->clients[number];
+	bool jobs = (tag - OPS_MAX) % 2 != 0;
+
+	if (client->connection == 0 || consumer_tag(client, number, jobs) != tag) {
+		if (e->kind != FX_REPLY)
+			oracle_blame(s->oracle, "a consumer that was closed is given something", number, jobs);
+		return;
+	}
+	if (client->deaf)
+		return;
+	if (e->kind == FX_GRANT)
+		granted(s, e, number, e->token != index_of(release, i));
+	else if (e->kind == FX_JOBS)
+		jobs_granted(s, e, number);
+	else if (client->resuming[jobs] && e->outcome->code == 0) {
+		client->resuming[jobs] = false;
+		oracle_resumed(s->oracle, client->session, jobs);
+	}
+}
+
+void on_post(struct engine_sink *sink, struct engine_release *release)
+{
+	struct sim *s = (struct sim *)sink;
+
+	for (size_t i = 0; !s->deaf && i < effects_count(release->effects); i++) {
+		const struct effect *e = effects_at(release->effects, i);
+		const struct origin *origin;
+
+		if (e->kind != FX_REPLY && e->kind != FX_GRANT && e->kind != FX_JOBS)
+			continue;
+		origin = &release->origins[e->command];
+		if (origin->sink != sink)
+			continue;
+		if (origin->kind == ORIGIN_CONSUMER) {
+			consumed(s, release, i, origin->tag);
+		} else if (s->ops[origin->tag].open) {
+			answered(s, &s->ops[origin->tag], e->outcome);
+		}
+	}
+	engine_release_unref(release);
+}

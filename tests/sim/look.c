@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Reads, as people and clients make them: streams from first to next, counts, jobs, sessions, the cursor, the dead letters, the audit. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+#include "tests/sim/sim.h"
+
+static void read_stream(struct sim *s, struct store_txn *txn, const struct target *target)
+{
+	struct stream_ref stream;
+	struct segment g;
+	uint64_t offset;
+
+	must(core_stream_find(txn, target->gateway, text(target->name), &stream), "stream");
+	oracle_read_begin(s->oracle, target->stream, stream.first_offset, stream.next_offset);
+	offset = stream.first_offset;
+	while (core_segment_read(txn, target->gateway, stream.log, offset, &g) == 0) {
+		struct sluice_slice rest = g.payload;
+
+		for (uint64_t at = g.base; rest.len > 0; at++) {
+			struct envelope e;
+			const char *why = "";
+			char number[32];
+
+			must(envelope_next(&rest, &e, &why), "event");
+			snprintf(number, sizeof(number), "%.*s", (int)e.body.len, (const char *)e.body.data);
+			if (at >= offset)
+				oracle_read(s->oracle, at, strtoull(number, NULL, 10));
+		}
+		offset = g.last + 1;
+	}
+	oracle_read_end(s->oracle);
+}
+
+static Sluice__Reply *query(struct sim *s, struct store_txn *txn, const Sluice__Request *request)
+{
+	struct query_clock clock = {engine_clock(s->engine).mono_ms, s->now.wall_ms};
+	uint8_t *packed = NULL;
+	size_t bytes = 0;
+	Sluice__Reply *r;
+
+	must(core_query(txn, 1, clock, request, &packed, &bytes), "query");
+	r = sluice__reply__unpack(NULL, bytes, packed);
+	free(packed);
+	must(r == NULL ? SLUICE_E_NOMEM : 0, "reply");
+	return r;
+}
+
+static struct oracle_counts counts_of(struct sim *s, struct store_txn *txn, const char *queue)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QueueShow show = SLUICE__QUEUE_SHOW__INIT;
+	struct oracle_counts c = {0};
+	Sluice__Reply *r;
+
+	show.name = (char *)queue;
+	request.op_case = SLUICE__REQUEST__OP_QUEUE_SHOW, request.queue_show = &show;
+	r = query(s, txn, &request);
+	if (r->n_queues == 1) {
+		const Sluice__QueueInfo *q = r->queues[0];
+
+		c = (struct oracle_counts){q->put,     q->ready, q->leased,
+					   q->delayed, q->acked, q->dead_lettered};
+	}
+	sluice__reply__free_unpacked(r, NULL);
+	return c;
+}
+
+static void look_at_dead(struct sim *s, struct store_txn *txn, uint64_t counted)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QueuePeek peek = SLUICE__QUEUE_PEEK__INIT;
+	bool more = true;
+
+	peek.name = (char *)"dead-letter", peek.max = LIMIT_LIST_ROWS_MAX;
+	request.op_case = SLUICE__REQUEST__OP_QUEUE_PEEK, request.queue_peek = &peek;
+	oracle_dead_begin(s->oracle);
+	while (more) {
+		Sluice__Reply *r = query(s, txn, &request);
+
+		for (size_t i = 0; i < r->n_items; i++) {
+			const Sluice__ItemInfo *item = r->items[i];
+			char number[32];
+
+			snprintf(number, sizeof(number), "%.*s", (int)item->body.len,
+				 (const char *)item->body.data);
+			oracle_dead(s->oracle, strtoull(number, NULL, 10), item->attempts);
+			peek.after = item->seq;
+		}
+		more = r->more && r->n_items > 0;
+		sluice__reply__free_unpacked(r, NULL);
+	}
+	oracle_dead_end(s->oracle, counted);
+}
+
+static enum oracle_claim claim_of(const char *claim)
+{
+	static const struct {
+		const char *name;
+		enum oracle_claim claim;
+	} claims[] = {{"none", ORACLE_NONE},
+		      {"ready", ORACLE_READY},
+		      {"leased", ORACLE_LEASED},
+		      {"orphaned", ORACLE_ORPHANED},
+		      {"gated", ORACLE_GATED}};
+
+	for (size_t i = 0; i < sizeof(claims) / sizeof(claims[0]); i++) {
+		if (strcmp(claims[i].name, claim) == 0)
+			return claims[i].claim;
+	}
+	must(SLUICE_E_INTERNAL, claim);
+	return ORACLE_NONE;
+}
+
+static void look_at_job(struct sim *s, struct store_txn *txn, int job)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
+	Sluice__Reply *r;
+	char id[8];
+
+	snprintf(id, sizeof(id), "j%d", job);
+	show.job = id;
+	request.op_case = SLUICE__REQUEST__OP_JOB_SHOW, request.job_show = &show;
+	r = query(s, txn, &request);
+	if (r->n_jobs == 1) {
+		const Sluice__JobInfo *j = r->jobs[0];
+		struct oracle_job_seen seen = {.state = j->state,
+					       .terminal = j->terminal,
+					       .intent = j->intent,
+					       .cancel = j->cancel,
+					       .attempt = j->attempt,
+					       .token = j->token,
+					       .session = j->holder_session,
+					       .claim = claim_of(j->claim)};
+
+		oracle_job_shown(s->oracle, job, &seen);
+	} else {
+		oracle_job_shown(s->oracle, job, NULL);
+	}
+	sluice__reply__free_unpacked(r, NULL);
+}
+
+/* The broker's own proof that no job is forgotten. */
+static void audit(struct sim *s, struct store_txn *txn)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__Audit m = SLUICE__AUDIT__INIT;
+	Sluice__Reply *r;
+
+	request.op_case = SLUICE__REQUEST__OP_AUDIT, request.audit = &m;
+	r = query(s, txn, &request);
+	if (r->audited == NULL)
+		oracle_blame(s->oracle, "the audit fails", r->code, 0);
+	else if (r->audited->n_findings > 0)
+		oracle_blame(s->oracle, r->audited->findings[0], (int64_t)r->audited->n_findings, 0);
+	sluice__reply__free_unpacked(r, NULL);
+}
+
+static void look_at_sessions(struct sim *s, struct store_txn *txn)
+{
+	for (int i = 0; i < CLIENTS; i++) {
+		struct client *client = &s->clients[i];
+		struct session_ref ref;
+		int rc;
+
+		if (client->session == 0)
+			continue;
+		rc = core_session_find(txn, 1, client->session, &ref);
+		oracle_session_shown(s->oracle, client->session, rc == 0);
+		if (rc != 0 && client->connection == 0)
+			client->session = 0;
+	}
+}
+
+struct oracle_counts look(struct sim *s, bool closely)
+{
+	struct oracle_counts c;
+	struct store_txn *txn;
+	uint64_t unknown = 0, offset = 0;
+	struct stream_ref stream;
+
+	must(store_begin_read(s->store, &txn), "read");
+	look_at_sessions(s, txn);
+	for (int i = 0; i < PRODUCERS; i++) {
+		const struct target *target = sim_target(i);
+
+		if (target->stream < 0)
+			unknown += s->publishers[i].pending;
+		else if (i != ORACLE_TXN_PRODUCER && (closely || roll(s, 4) == 0))
+			read_stream(s, txn, target);
+	}
+	c = counts_of(s, txn, "q");
+	oracle_counts(s->oracle, &c, unknown);
+	for (int i = 0; i < JOBS; i++)
+		look_at_job(s, txn, i);
+	must(core_stream_find(txn, 1, text("s"), &stream), "stream");
+	if (core_cursor_find(txn, 1, stream.id, text("c"), &offset) != 0)
+		offset = 0;
+	oracle_cursor_shown(s->oracle, offset);
+	if (closely) {
+		look_at_dead(s, txn, c.dead);
+		audit(s, txn);
+	}
+	store_abort(txn);
+	return c;
+}

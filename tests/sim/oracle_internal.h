@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Shared by the oracle_*.c files only. */
+#ifndef SLUICE_TESTS_SIM_ORACLE_INTERNAL_H
+#define SLUICE_TESTS_SIM_ORACLE_INTERNAL_H
+
+#include "tests/sim/oracle.h"
+
+struct event {
+	uint64_t body;	   /* 0: not known */
+	uint64_t early_ms; /* appended at this time or later, */
+	uint64_t late_ms;  /* and at this time or earlier */
+	bool told;	   /* a publisher was told this offset */
+};
+struct stream {
+	uint64_t first, next; /* of the last read */
+	struct event events[ORACLE_EVENTS_MAX];
+};
+struct producer {
+	uint64_t sent, told;	    /* highest number */
+	uint64_t last_from, last_ms; /* what was sent last begins here, and was sent then */
+	uint64_t in_read;	    /* next that a read must show; 0: any */
+};
+struct txn {
+	uint32_t events, puts, in_read;
+	uint64_t sent_ms;
+	bool done, refused; /* neither: nobody knows */
+};
+
+enum item_state { ITEM_NONE, ITEM_WAITS, ITEM_HELD, ITEM_ACKED };
+struct item {
+	enum item_state state;
+	uint64_t body;
+	uint64_t token, session; /* the last that was heard */
+	bool session_lease;
+	bool maybe_acked, maybe_nacked; /* HELD: asked by the holder, not answered */
+	uint64_t mine_until_ms;		/* a timed lease: nobody else gets it before, */
+	uint64_t gone_by_ms;		/* and it is over then */
+	uint64_t not_before_ms;		/* WAITS: nacked with a delay */
+	uint64_t unheard_until_ms;	/* somebody may hold it until then without anybody knowing, */
+	uint64_t unheard_session;	/* or as long as this session lives */
+	uint32_t grants_min, grants_max; /* how often it was given, and may have been */
+	bool again, dead;
+};
+
+struct session {
+	uint64_t id;
+	bool open, attached, maybe_ended;
+	uint64_t deadline_ms; /* not attached */
+};
+
+struct job {
+	bool exists;
+	bool unknown;	    /* something was asked and not answered: the next read tells */
+	bool maybe_claimed; /* it may have been given out unheard */
+	char state[64];
+	bool terminal, cancel, intent, due_known, again;
+	enum oracle_claim claim;
+	uint64_t due_ms; /* GATED */
+	uint64_t token, top_token, session;
+	uint32_t attempt;
+};
+
+struct oracle {
+	char why[512];
+	bool broken, trace;
+	uint64_t hash, now_ms, before_ms, crash_ms, top_token; /* before: the time before now */
+	struct oracle_rules rules;
+	/* streams */
+	struct stream streams[ORACLE_STREAMS_MAX];
+	struct producer producers[ORACLE_PRODUCERS_MAX];
+	struct stream *reading;
+	uint64_t read_next;
+	uint64_t cursor;
+	bool cursor_unknown, cursor_back; /* it may have been moved, and even back */
+	struct txn txns[ORACLE_TXNS_MAX];
+	uint64_t txn_end, txn_puts_done;
+	/* queue */
+	struct item items[ORACLE_ITEMS_MAX];
+	uint64_t item_end, dead_listed;
+	/* sessions, jobs */
+	struct session sessions[ORACLE_SESSIONS_MAX];
+	uint32_t session_count;
+	struct job jobs[ORACLE_JOBS_MAX];
+};
+
+void broken(struct oracle *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void note(struct oracle *o, uint64_t a, uint64_t b, uint64_t c);
+
+/* oracle_stream.c */
+void txn_is_done(struct oracle *o, uint64_t txn); /* its reply, or an effect of it, was seen */
+bool body_of_txn(uint64_t body, uint64_t *ret_txn);
+/* oracle.c: whether a session lives for certain, or may. An unknown one does neither. */
+bool session_surely(const struct oracle *o, uint64_t session);
+bool session_maybe(const struct oracle *o, uint64_t session);
+/* session 0: the broker crashed. */
+void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_session);
+void jobs_unheard(struct oracle *o, uint64_t session);
+void items_resumed(struct oracle *o, uint64_t session);
+void jobs_resumed(struct oracle *o, uint64_t session);
+
+#define U(x) ((unsigned long long)(x))
+
+#endif

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A job is a record with one holder at a time. Its lease ends with its end, a release, or its session; then it is an orphan, which only a
+ * takeover with a higher token gets. An intent stays for its attempt: such a job is never put back into the queue, nor ended by a
+ * cancel. A terminal state is left by a reset alone, which opens the next attempt. Only the newest token and attempt change anything. */
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/sim/oracle_internal.h"
+
+static bool is_terminal(const char *state)
+{
+	return strcmp(state, "COMPLETE") == 0 || strcmp(state, "CANCELED") == 0 ||
+	       strcmp(state, "FAILED") == 0;
+}
+
+/* From every open state to every other; nothing leads back to SUBMITTED. */
+static bool is_legal(const char *from, const char *to)
+{
+	static const char *const states[] = {"QUEUED", "ACTIVE",    "COMPLETE", "CANCELED",
+					     "FAILED", "SUSPENDED", "UNKNOWN",	"NON_CRITICAL_FAIL"};
+
+	if (is_terminal(from) || strcmp(from, to) == 0)
+		return false;
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		if (strcmp(states[i], to) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void state_set(struct job *j, const char *state)
+{
+	snprintf(j->state, sizeof(j->state), "%s", state);
+	j->terminal = is_terminal(state);
+	if (j->terminal)
+		j->claim = ORACLE_NONE;
+}
+
+static bool certain(const struct job *j)
+{
+	return j->exists && !j->unknown && !j->maybe_claimed;
+}
+
+/* What time and its session's end have made of a claim. */
+static bool claim_is(const struct oracle *o, const struct job *j, enum oracle_claim claim)
+{
+	if (j->claim == ORACLE_GATED) {
+		bool due = o->now_ms >= j->due_ms;
+
+		return claim == ORACLE_GATED ? !due || !j->due_known : claim == ORACLE_READY && (due || !j->due_known);
+	}
+	if (j->claim == ORACLE_LEASED)
+		return claim == ORACLE_LEASED ? session_maybe(o, j->session)
+					      : claim == ORACLE_ORPHANED && !session_surely(o, j->session);
+	return j->claim == claim;
+}
+
+static bool leased_surely(const struct oracle *o, const struct job *j)
+{
+	return certain(j) && j->claim == ORACLE_LEASED && session_surely(o, j->session);
+}
+
+void oracle_job_submitted(struct oracle *o, int job)
+{
+	struct job *j = &o->jobs[job];
+
+	note(o, 40, (uint64_t)job, 0);
+	if (j->exists || j->unknown)
+		return;
+	*j = (struct job){.exists = true, .attempt = 1, .claim = ORACLE_READY};
+	state_set(j, "SUBMITTED");
+}
+
+/* ---- deliveries ---- */
+
+static void check_delivery(struct oracle *o, int job, const struct oracle_job_seen *seen)
+{
+	const struct job *j = &o->jobs[job];
+
+	if (!j->exists)
+		broken(o, "job %d was given out, and nobody submitted it", job);
+	if (j->terminal)
+		broken(o, "job %d was given out after its end", job);
+	if (seen->attempt != j->attempt || strcmp(seen->state, j->state) != 0)
+		broken(o, "job %d came as %s in attempt %u, it is %s in attempt %u", job, seen->state,
+		       seen->attempt, j->state, j->attempt);
+	if (seen->intent != j->intent || seen->cancel != j->cancel)
+		broken(o, "job %d came with intent %d, cancel %d; it has %d, %d", job, seen->intent,
+		       seen->cancel, j->intent, j->cancel);
+}
+
+void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen *seen, bool orphan, bool again)
+{
+	struct job *j = &o->jobs[job];
+
+	note(o, 41, (uint64_t)job, seen->token);
+	if (!j->unknown)
+		check_delivery(o, job, seen);
+	if (!orphan && !again && seen->intent)
+		broken(o, "job %d has an intent, and came from the queue", job);
+	if (again ? seen->token < j->top_token : seen->token <= j->top_token)
+		broken(o, "token %llu of job %d did not grow", U(seen->token), job);
+	if (again && certain(j) && (!claim_is(o, j, ORACLE_LEASED) || seen->token != j->token ||
+				    seen->session != j->session))
+		broken(o, "job %d came again to who does not hold it", job);
+	if (!again && certain(j) && !claim_is(o, j, orphan ? ORACLE_ORPHANED : ORACLE_READY))
+		broken(o, "job %d came as %s and is none", job, orphan ? "an orphan" : "one that is ready");
+	j->exists = true;
+	j->maybe_claimed = false; /* there is one holder, and this is the one */
+	j->claim = ORACLE_LEASED;
+	j->session = seen->session;
+	j->token = j->top_token = seen->token;
+	j->attempt = seen->attempt;
+	j->intent = seen->intent;
+	j->cancel = seen->cancel;
+	j->again = true;
+	state_set(j, seen->state);
+}
+
+void jobs_resumed(struct oracle *o, uint64_t session)
+{
+	for (int i = 0; i < ORACLE_JOBS_MAX; i++) {
+		struct job *j = &o->jobs[i];
+
+		if (j->session == session && leased_surely(o, j) && !j->again)
+			broken(o, "session %llu holds job %d, and was not given it again", U(session), i);
+		j->again = false;
+	}
+}
+
+void jobs_unheard(struct oracle *o, uint64_t session)
+{
+	(void)session;
+	for (int i = 0; i < ORACLE_JOBS_MAX; i++) {
+		struct job *j = &o->jobs[i];
+
+		if (j->exists && !j->terminal && !leased_surely(o, j))
+			j->maybe_claimed = true;
+	}
+}
+
+/* ---- what a holder does ---- */
+
+/* Gives it up before its end. */
+static void give_up(struct oracle *o, struct job *j, uint32_t delay_ms)
+{
+	j->claim = j->intent ? ORACLE_ORPHANED : delay_ms > 0 ? ORACLE_GATED : ORACLE_READY;
+	j->due_ms = o->now_ms + delay_ms;
+	j->due_known = true;
+}
+
+static void check_applied(struct oracle *o, int job, const struct oracle_report *r)
+{
+	const struct job *j = &o->jobs[job];
+
+	if (r->token != 0 && r->token < j->top_token)
+		broken(o, "a stale token changed job %d", job);
+	if (j->unknown)
+		return;
+	if (!j->exists)
+		broken(o, "a report changed job %d, which nobody submitted", job);
+	if (r->attempt != j->attempt)
+		broken(o, "a report on attempt %u changed job %d of attempt %u", r->attempt, job, j->attempt);
+	if (strcmp(j->state, r->state) == 0 && !r->release)
+		return; /* in a transaction: it changes nothing */
+	if (strcmp(j->state, r->state) != 0 && !is_legal(j->state, r->state))
+		broken(o, "job %d went from %s to %s", job, j->state, r->state);
+	if (!j->maybe_claimed && r->token != 0 &&
+	    (r->token != j->token || (!claim_is(o, j, ORACLE_LEASED) && !claim_is(o, j, ORACLE_ORPHANED))))
+		broken(o, "a token without a lease changed job %d", job);
+}
+
+void oracle_job_reported(struct oracle *o, int job, const struct oracle_report *r,
+			 enum oracle_verdict verdict)
+{
+	struct job *j = &o->jobs[job];
+	bool was_leased = claim_is(o, j, ORACLE_LEASED);
+
+	note(o, 42 + verdict, (uint64_t)job, r->token);
+	if (verdict == ORACLE_REFUSED && leased_surely(o, j) && r->token == j->token &&
+	    r->attempt == j->attempt && is_legal(j->state, r->state))
+		broken(o, "the holder of job %d was refused", job);
+	if (verdict != ORACLE_APPLIED)
+		return;
+	check_applied(o, job, r);
+	state_set(j, r->state);
+	if (!j->terminal && r->release && was_leased)
+		give_up(o, j, 0);
+}
+
+void oracle_job_intended(struct oracle *o, int job, uint64_t token, uint32_t attempt, bool done)
+{
+	struct job *j = &o->jobs[job];
+
+	note(o, 45, (uint64_t)job, token + done);
+	if (!done) {
+		if (leased_surely(o, j) && token == j->token && attempt == j->attempt &&
+		    (!j->cancel || j->intent))
+			broken(o, "the holder of job %d may not intend to start it", job);
+		return;
+	}
+	if (token < j->top_token)
+		broken(o, "a stale token left an intent at job %d", job);
+	if (certain(j) && (token != j->token || attempt != j->attempt || !claim_is(o, j, ORACLE_LEASED)))
+		broken(o, "an intent at job %d from who does not hold it", job);
+	if (certain(j) && j->cancel && !j->intent)
+		broken(o, "an intent at job %d, which was cancelled", job);
+	j->intent = true;
+}
+
+void oracle_job_released(struct oracle *o, int job, uint64_t token, uint32_t delay_ms,
+			 enum oracle_verdict verdict)
+{
+	struct job *j = &o->jobs[job];
+
+	note(o, 46 + verdict, (uint64_t)job, token);
+	if (verdict == ORACLE_REFUSED && leased_surely(o, j) && token == j->token && !j->intent)
+		broken(o, "the holder of job %d may not release it", job);
+	if (verdict != ORACLE_APPLIED)
+		return;
+	if (token < j->top_token)
+		broken(o, "a stale token released job %d", job);
+	if (certain(j) && (token != j->token || j->intent || !claim_is(o, j, ORACLE_LEASED)))
+		broken(o, "job %d was released by who does not hold it, or after an intent", job);
+	give_up(o, j, delay_ms);
+}
+
+/* ---- what others do ---- */
+
+void oracle_job_cancelled(struct oracle *o, int job, bool terminal)
+{
+	struct job *j = &o->jobs[job];
+
+	note(o, 49, (uint64_t)job, terminal);
+	if (!j->unknown && terminal != (j->terminal || !j->intent))
+		broken(o, "a cancel of job %d %s", job, terminal ? "ended it after its intent" : "did not end it");
+	if (j->terminal)
+		return;
+	j->cancel = true;
+	if (terminal)
+		state_set(j, "CANCELED");
+}
+
+void oracle_job_reset(struct oracle *o, int job, bool force, uint32_t attempt, bool done)
+{
+	struct job *j = &o->jobs[job];
+
+	note(o, 50, (uint64_t)job, attempt + done);
+	if (!done) {
+		if (j->exists && !j->unknown && (force || j->terminal))
+			broken(o, "a reset of job %d was refused", job);
+		return;
+	}
+	if (!j->unknown && (attempt != j->attempt + 1 || (!force && !j->terminal)))
+		broken(o, "a reset of job %d opened attempt %u after %u", job, attempt, j->attempt);
+	j->exists = true;
+	j->attempt = attempt;
+	j->cancel = j->intent = j->maybe_claimed = false;
+	j->claim = ORACLE_READY;
+	j->token = 0;
+	state_set(j, "SUBMITTED");
+}
+
+void oracle_job_unknown(struct oracle *o, int job)
+{
+	note(o, 51, (uint64_t)job, 0);
+	o->jobs[job].unknown = true;
+}
+
+/* ---- reads ---- */
+
+/* Whatever was asked and not answered: some things do not come undone. */
+static void check_unknown(struct oracle *o, int job, const struct oracle_job_seen *seen)
+{
+	const struct job *j = &o->jobs[job];
+	bool same = seen->attempt == j->attempt;
+
+	if (seen->attempt < j->attempt || (same && j->token != 0 && seen->token < j->token) ||
+	    (seen->token != 0 && seen->token != j->token && seen->token < j->top_token))
+		broken(o, "job %d went back: attempt %u, token %llu; was %u, %llu", job, seen->attempt,
+		       U(seen->token), j->attempt, U(j->token));
+	if (same && j->terminal && strcmp(seen->state, j->state) != 0)
+		broken(o, "job %d left its end %s for %s", job, j->state, seen->state);
+	if (same && ((j->intent && !seen->intent) || (j->cancel && !seen->cancel)))
+		broken(o, "job %d lost its %s", job, j->intent && !seen->intent ? "intent" : "cancel");
+	if (j->exists && !j->unknown &&
+	    (!same || strcmp(seen->state, j->state) != 0 || seen->intent != j->intent || seen->cancel != j->cancel))
+		broken(o, "job %d is %s in attempt %u, nobody asked for that", job, seen->state,
+		       seen->attempt);
+	if (!j->unknown && !claim_is(o, j, seen->claim) && seen->claim != ORACLE_LEASED)
+		broken(o, "job %d has another claim, %d, that nobody asked for", job, (int)seen->claim);
+}
+
+static void check_certain(struct oracle *o, int job, const struct oracle_job_seen *seen)
+{
+	const struct job *j = &o->jobs[job];
+
+	if (!j->exists)
+		broken(o, "job %d exists and was not accepted", job);
+	if (seen->attempt != j->attempt || strcmp(seen->state, j->state) != 0)
+		broken(o, "job %d is %s in attempt %u; it was left %s in attempt %u", job, seen->state,
+		       seen->attempt, j->state, j->attempt);
+	if (seen->intent != j->intent || seen->cancel != j->cancel)
+		broken(o, "job %d shows intent %d, cancel %d; it has %d, %d", job, seen->intent, seen->cancel,
+		       j->intent, j->cancel);
+	if (!claim_is(o, j, seen->claim))
+		broken(o, "job %d shows claim %d; it was left with %d", job, (int)seen->claim, (int)j->claim);
+	if (seen->token != j->token)
+		broken(o, "job %d shows token %llu; it was given %llu", job, U(seen->token), U(j->token));
+	if (seen->claim == ORACLE_LEASED && seen->session != j->session)
+		broken(o, "job %d is held by %llu, not by %llu", job, U(seen->session), U(j->session));
+}
+
+void oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *seen)
+{
+	struct job *j = &o->jobs[job];
+
+	note(o, 52, (uint64_t)job, seen != NULL ? seen->attempt : 0);
+	if (seen == NULL) {
+		if (j->exists)
+			broken(o, "job %d was accepted and is gone", job);
+		j->unknown = false;
+		return;
+	}
+	if (seen->terminal != is_terminal(seen->state))
+		broken(o, "job %d: %s is shown as %s", job, seen->state, seen->terminal ? "an end" : "open");
+	if (seen->terminal != (seen->claim == ORACLE_NONE))
+		broken(o, "job %d is %s, with claim %d", job, seen->state, (int)seen->claim);
+	if (seen->claim == ORACLE_LEASED && !session_maybe(o, seen->session))
+		broken(o, "job %d is held by session %llu, which has ended", job, U(seen->session));
+	if (certain(j)) {
+		check_certain(o, job, seen);
+		return;
+	}
+	if (!j->exists && !j->unknown)
+		broken(o, "job %d exists and was not accepted", job);
+	check_unknown(o, job, seen);
+	if (seen->claim == ORACLE_GATED && j->claim != ORACLE_GATED)
+		j->due_known = false;
+	j->exists = true;
+	j->unknown = j->maybe_claimed = false;
+	j->attempt = seen->attempt;
+	j->token = seen->token;
+	if (seen->token > j->top_token)
+		j->top_token = seen->token;
+	j->session = seen->session;
+	j->intent = seen->intent;
+	j->cancel = seen->cancel;
+	state_set(j, seen->state);
+	j->claim = seen->claim;
+}

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The queue is a list of items with holders. An item has one holder at a time: until its lease is over, or its session. Only the holder
+ * settles it, with the token it was given. It comes back when it is given back or the lease ends, as often as the rules say, and then it is
+ * a dead letter; acked, it never comes back. What is counted is what is. */
+#include <stddef.h>
+
+#include "tests/sim/oracle_internal.h"
+
+static struct item *find(struct oracle *o, uint64_t item)
+{
+	if (item < ORACLE_ITEMS_MAX) {
+		if (item >= o->item_end)
+			o->item_end = item + 1;
+		return &o->items[item];
+	}
+	broken(o, "item %llu is beyond all that were put", U(item));
+	return NULL;
+}
+
+static bool held_surely(const struct oracle *o, const struct item *x)
+{
+	if (x->state != ITEM_HELD || x->maybe_acked || x->maybe_nacked)
+		return false;
+	return x->session_lease ? session_surely(o, x->session) : o->now_ms < x->mine_until_ms;
+}
+
+static bool held_unheard(const struct oracle *o, const struct item *x)
+{
+	return o->now_ms < x->unheard_until_ms ||
+	       (x->unheard_session != 0 && session_maybe(o, x->unheard_session));
+}
+
+static bool held_maybe(const struct oracle *o, const struct item *x)
+{
+	if (x->state == ITEM_HELD &&
+	    (x->session_lease ? session_maybe(o, x->session) : o->now_ms < x->gone_by_ms))
+		return true;
+	return x->state != ITEM_NONE && x->state != ITEM_ACKED && held_unheard(o, x);
+}
+
+/* ---- put ---- */
+
+void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t crashes)
+{
+	struct item *x = find(o, item);
+
+	note(o, 4, item, body);
+	if (x == NULL)
+		return;
+	if (x->state != ITEM_NONE && x->body != body)
+		broken(o, "item %llu was told for two puts", U(item));
+	for (uint64_t i = 0; i < o->item_end; i++) {
+		if (i != item && o->items[i].state != ITEM_NONE && o->items[i].body == body)
+			broken(o, "put %llu is in the queue twice", U(body));
+	}
+	if (x->state != ITEM_NONE)
+		return;
+	/* It may have been in the queue before a crash, and given out by what nobody heard. */
+	*x = (struct item){.state = ITEM_WAITS, .body = body, .grants_max = crashes};
+	if (crashes > 0)
+		x->unheard_until_ms = o->crash_ms + o->rules.lease_ms;
+}
+
+/* ---- grants ---- */
+
+static void check_again(struct oracle *o, const struct item *x, const struct oracle_grant *g)
+{
+	if (g->token < x->token)
+		broken(o, "item %llu came again with token %llu, after %llu", U(g->item), U(g->token),
+		       U(x->token));
+	if (g->token == x->token && x->state != ITEM_HELD)
+		broken(o, "item %llu was given back, and its session is said to hold it", U(g->item));
+	if (g->token == x->token && !held_maybe(o, x))
+		broken(o, "item %llu came again after the end of its lease", U(g->item));
+	if (g->token > x->token && x->state != ITEM_NONE && (!held_unheard(o, x) || held_surely(o, x)))
+		broken(o, "item %llu came again with token %llu, which nobody was given", U(g->item),
+		       U(g->token));
+}
+
+static void check_new(struct oracle *o, const struct item *x, const struct oracle_grant *g)
+{
+	if (held_surely(o, x))
+		broken(o, "item %llu has two holders", U(g->item));
+	if (x->state == ITEM_WAITS && o->now_ms < x->not_before_ms)
+		broken(o, "item %llu came before its delay was over", U(g->item));
+	if (g->token <= x->token || g->token < o->top_token)
+		broken(o, "token %llu of item %llu did not grow", U(g->token), U(g->item));
+	o->top_token = g->token;
+}
+
+static void learn(struct oracle *o, const struct oracle_grant *g)
+{
+	uint64_t txn;
+
+	if (body_of_txn(g->body, &txn)) {
+		if (txn >= o->txn_end || g->body % ORACLE_TXN_PARTS < o->txns[txn].events)
+			broken(o, "item %llu is of a transaction that did not put it", U(g->item));
+		else
+			txn_is_done(o, txn);
+	}
+	/* Its grants before this one were not heard: the number is believed. */
+	oracle_put(o, g->item, g->body, 0);
+	o->items[g->item].grants_max = g->attempts;
+}
+
+void oracle_granted(struct oracle *o, const struct oracle_grant *g)
+{
+	struct item *x = find(o, g->item);
+	bool known;
+
+	note(o, 5, g->item, g->token);
+	if (x == NULL)
+		return;
+	if (g->again)
+		check_again(o, x, g);
+	else
+		check_new(o, x, g);
+	if (x->state == ITEM_NONE)
+		learn(o, g);
+	if (x->body != g->body)
+		broken(o, "item %llu came with another body", U(g->item));
+	if (x->state == ITEM_ACKED || x->dead)
+		broken(o, "item %llu came back after its %s", U(g->item), x->dead ? "death" : "ack");
+	known = g->again && g->token == x->token;
+	if (g->attempts + known < x->grants_min || g->attempts + known > x->grants_max)
+		broken(o, "item %llu came with %u failed attempts, %u to %u times it was given before",
+		       U(g->item), g->attempts, x->grants_min, x->grants_max);
+	if (g->attempts >= o->rules.attempts_max)
+		broken(o, "item %llu was given after %u attempts", U(g->item), g->attempts);
+	x->grants_min = x->grants_max = g->attempts + 1;
+	x->unheard_until_ms = known || !g->again ? 0 : x->unheard_until_ms;
+	x->unheard_session = 0;
+	x->maybe_acked = x->maybe_nacked = false;
+	x->again = true;
+	if (known)
+		return;
+	x->state = ITEM_HELD;
+	x->token = g->token;
+	x->session = g->session;
+	x->session_lease = g->session_lease;
+	/* When one that was not heard began nobody knows. */
+	x->mine_until_ms = g->again ? 0 : o->now_ms + o->rules.lease_ms;
+	x->gone_by_ms = g->again ? o->now_ms + o->rules.lease_ms : x->mine_until_ms;
+	x->unheard_until_ms = 0;
+}
+
+void items_resumed(struct oracle *o, uint64_t session)
+{
+	for (uint64_t i = 0; i < o->item_end; i++) {
+		struct item *x = &o->items[i];
+
+		if (x->session == session && held_surely(o, x) && !x->again)
+			broken(o, "session %llu holds item %llu, and was not given it again", U(session),
+			       U(i));
+		if (x->unheard_session == session)
+			x->unheard_session = 0; /* it would have been given */
+		x->again = false;
+	}
+}
+
+/* ---- settlements ---- */
+
+/* A lease that ran out since the last time may still be settled: nobody has been given the item yet. */
+static bool not_over(const struct oracle *o, const struct item *x)
+{
+	return x->state == ITEM_HELD &&
+	       (x->session_lease ? session_maybe(o, x->session) : o->before_ms < x->gone_by_ms);
+}
+
+/* An extension is of the whole grant: of all items that came with the token and are still held. */
+static bool extended(struct oracle *o, uint64_t token, uint32_t value_ms, bool done)
+{
+	bool any = false;
+
+	for (uint64_t i = 0; i < o->item_end; i++) {
+		struct item *x = &o->items[i];
+
+		if (x->token != token || !not_over(o, x))
+			continue;
+		any = true;
+		if (x->session_lease)
+			continue;
+		if (done && !x->maybe_acked && !x->maybe_nacked)
+			x->mine_until_ms = o->now_ms + value_ms;
+		if (x->gone_by_ms < o->now_ms + value_ms)
+			x->gone_by_ms = o->now_ms + value_ms;
+	}
+	return any;
+}
+
+static void settle(struct oracle *o, struct item *x, const struct oracle_settlement *s)
+{
+	x->state = s->how == ORACLE_ACK ? ITEM_ACKED : ITEM_WAITS;
+	x->not_before_ms = s->how == ORACLE_ACK ? 0 : o->now_ms + s->value_ms;
+	x->mine_until_ms = x->gone_by_ms = 0;
+	x->maybe_acked = x->maybe_nacked = false;
+}
+
+void oracle_settled(struct oracle *o, const struct oracle_settlement *s, bool done, bool retried)
+{
+	struct item *x = find(o, s->item);
+
+	note(o, 6 + done, s->item, s->token);
+	if (x == NULL)
+		return;
+	if (!done) {
+		if (x->token == s->token && x->session == s->session && held_surely(o, x))
+			broken(o, "the holder of item %llu was refused", U(s->item));
+		return;
+	}
+	if (s->how == ORACLE_EXTEND) {
+		if (!extended(o, s->token, s->value_ms, true))
+			broken(o, "a stale token extended a lease of item %llu", U(s->item));
+		return;
+	}
+	/* Given back in the unknown, it may be somebody else's by now. */
+	if (retried && s->how == ORACLE_NACK && (x->token > s->token || x->state != ITEM_HELD))
+		return;
+	if (x->token != s->token || x->session != s->session ||
+	    (retried ? x->state != ITEM_HELD : !not_over(o, x)))
+		broken(o, "a stale token settled item %llu (%d in state %d, token %llu of %llu)", U(s->item),
+		       (int)s->how, (int)x->state, U(s->token), U(x->token));
+	settle(o, x, s);
+	if (retried)
+		x->not_before_ms = 0;
+}
+
+void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
+{
+	struct item *x = find(o, s->item);
+
+	note(o, 8, s->item, s->token);
+	if (s->how == ORACLE_EXTEND)
+		(void)extended(o, s->token, s->value_ms, false);
+	else if (x != NULL && x->token == s->token && x->state == ITEM_HELD)
+		*(s->how == ORACLE_ACK ? &x->maybe_acked : &x->maybe_nacked) = true;
+}
+
+/* ---- what nobody heard ---- */
+
+void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_session)
+{
+	uint64_t lease_end = o->now_ms + o->rules.lease_ms;
+
+	for (uint64_t i = 0; i < o->item_end; i++) {
+		struct item *x = &o->items[i];
+
+		if (x->state == ITEM_NONE || x->state == ITEM_ACKED)
+			continue;
+		/* Leases get a whole term after a crash. */
+		if (session == 0 && !x->session_lease && not_over(o, x) && x->gone_by_ms < lease_end)
+			x->gone_by_ms = lease_end;
+		if (held_surely(o, x)) {
+			if (session == 0 && x->mine_until_ms < lease_end)
+				x->mine_until_ms = lease_end;
+			continue;
+		}
+		/* One that was over may have been so a moment after it was given out again. */
+		x->mine_until_ms = 0;
+		if (x->state == ITEM_WAITS && o->now_ms < x->not_before_ms)
+			continue;
+		x->grants_max++;
+		x->unheard_until_ms = lease_end;
+		if (leases_by_session != 0)
+			x->unheard_session = leases_by_session;
+	}
+}
+
+/* ---- counts ---- */
+
+struct sums {
+	uint64_t put, acked, acked_maybe, held, held_maybe, dead, dead_maybe, delayed;
+};
+
+static void sum(const struct oracle *o, const struct item *x, struct sums *sums)
+{
+	uint64_t txn;
+	bool may_be_held = held_maybe(o, x);
+
+	if (x->state == ITEM_NONE)
+		return;
+	sums->put += !body_of_txn(x->body, &txn);
+	sums->acked += x->state == ITEM_ACKED;
+	sums->acked_maybe += x->state == ITEM_ACKED || x->maybe_acked;
+	sums->held += held_surely(o, x);
+	sums->held_maybe += may_be_held;
+	sums->delayed += x->state == ITEM_WAITS && o->now_ms < x->not_before_ms &&
+			 x->grants_max < o->rules.attempts_max;
+	if (x->state == ITEM_ACKED)
+		return;
+	sums->dead += !may_be_held && !x->maybe_acked && x->grants_min >= o->rules.attempts_max;
+	sums->dead_maybe += !held_surely(o, x) && x->grants_max >= o->rules.attempts_max;
+}
+
+static void within(struct oracle *o, const char *what, uint64_t shown, uint64_t min, uint64_t max)
+{
+	if (shown < min || shown > max)
+		broken(o, "%llu items are counted as %s, between %llu and %llu are", U(shown), what, U(min),
+		       U(max));
+}
+
+void oracle_counts(struct oracle *o, const struct oracle_counts *shown, uint64_t put_unknown)
+{
+	struct sums s = {0};
+
+	note(o, 9, shown->put, shown->acked);
+	for (uint64_t i = 0; i < o->item_end; i++)
+		sum(o, &o->items[i], &s);
+	s.put += o->txn_puts_done;
+	for (uint64_t i = 0; i < o->txn_end; i++) {
+		if (!o->txns[i].done && !o->txns[i].refused)
+			put_unknown += o->txns[i].puts;
+	}
+	within(o, "put", shown->put, s.put, s.put + put_unknown);
+	within(o, "acked", shown->acked, s.acked, s.acked_maybe);
+	/* Those whose place in the queue nobody has been told may be held too. */
+	put_unknown = shown->put;
+	for (uint64_t i = 0; i < o->item_end; i++)
+		put_unknown -= put_unknown > 0 && o->items[i].state != ITEM_NONE;
+	within(o, "leased", shown->leased, s.held, s.held_maybe + put_unknown);
+	within(o, "dead", shown->dead, s.dead, s.dead_maybe + put_unknown);
+	within(o, "delayed", shown->delayed, s.delayed, shown->put);
+	if (shown->put != shown->ready + shown->leased + shown->delayed + shown->acked + shown->dead)
+		broken(o, "the queue's counts do not add up");
+}
+
+/* ---- dead letters, the end ---- */
+
+void oracle_dead_begin(struct oracle *o)
+{
+	note(o, 10, 0, 0);
+	o->dead_listed = 0;
+}
+
+void oracle_dead(struct oracle *o, uint64_t body, uint32_t attempts)
+{
+	struct item *x = NULL;
+
+	note(o, 11, body, attempts);
+	o->dead_listed++;
+	for (uint64_t i = 0; i < o->item_end && x == NULL; i++) {
+		if (o->items[i].state != ITEM_NONE && o->items[i].body == body)
+			x = &o->items[i];
+	}
+	if (x == NULL)
+		return; /* it was never heard of; the counts cover it */
+	if (x->state == ITEM_ACKED || held_surely(o, x))
+		broken(o, "put %llu is %s, and a dead letter", U(body),
+		       x->state == ITEM_ACKED ? "acked" : "held");
+	if (attempts != o->rules.attempts_max || x->grants_max < attempts)
+		broken(o, "put %llu is a dead letter after %u attempts, it was given %u times", U(body),
+		       attempts, x->grants_max);
+	x->dead = true;
+}
+
+void oracle_dead_end(struct oracle *o, uint64_t counted)
+{
+	if (o->dead_listed != counted)
+		broken(o, "%llu dead letters are counted, %llu are there", U(counted), U(o->dead_listed));
+}
+
+void oracle_drained(struct oracle *o, const struct oracle_counts *shown)
+{
+	for (uint64_t i = 0; i < o->item_end; i++) {
+		const struct item *x = &o->items[i];
+
+		if (x->state != ITEM_NONE && x->state != ITEM_ACKED && !x->maybe_acked && !x->dead)
+			broken(o, "item %llu never came back", U(i));
+	}
+	if (shown->ready + shown->leased + shown->delayed != 0)
+		broken(o, "the drained queue is not empty");
+}

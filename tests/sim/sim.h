@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One simulated world: an engine without its thread, the clients around it and what they remember. Shared by the files of this folder that
+ * are not the oracle. One thread; all that is decided comes from `random`, so from the seed.
+ */
+#ifndef SLUICE_TESTS_SIM_SIM_H
+#define SLUICE_TESTS_SIM_SIM_H
+
+#include "broker/engine/engine.h"
+#include "tests/sim/oracle.h"
+
+enum {
+	PRODUCERS = 7, /* ORACLE_TXN_PRODUCER among them; sim_target says where the others send to */
+	CLIENTS = 3,   /* the last one takes items for as long as its session lives */
+	JOBS = 12,
+	OPS_MAX = 65536,
+	HELD_MAX = 256,
+	LEASE_MS = 5000,
+	SESSION_MS = 20000,
+	ATTEMPTS = 5,
+	BOUNDED_EVENTS = 60, /* kept in stream "r" */
+	BOUNDED_MS = 8000    /* and in stream "a" */
+};
+
+/* What was sent and not answered yet. */
+struct op {
+	bool open;
+	uint16_t type;
+	int who;    /* producer, job or client */
+	int client; /* whose connection carries it; -1: none that breaks */
+	uint64_t seq, offset;
+	uint32_t count;
+	struct oracle_settlement settle;
+	struct oracle_report report;
+	bool flag; /* reset: force; cursor: back */
+};
+struct held {
+	uint64_t item, token, session;
+	int client;
+};
+struct publisher {
+	uint64_t id, next;
+	uint32_t epoch, pending; /* events sent and not answered; 0: none */
+	uint32_t crashes;	 /* since what is pending was first sent */
+	bool in_flight;
+};
+/* A transaction is sent again, word for word, until it is answered. */
+struct txn_plan {
+	bool pending, in_flight, was_unknown;
+	uint64_t number, session;
+	uint32_t events, puts;
+	struct oracle_settlement settle; /* token 0: none */
+	int job;			 /* -1: none */
+	struct oracle_report report;
+	bool submit; /* of the job, instead of the report */
+	bool doomed; /* its last operation is refused */
+};
+struct client {
+	uint64_t session;    /* 0: none */
+	uint64_t connection; /* number; 0: none */
+	bool opening, closing, deaf;
+	bool resuming[2]; /* items, jobs */
+};
+
+struct sim {
+	struct engine_sink sink; /* first */
+	struct oracle *oracle;
+	struct store *store;
+	struct engine *engine;
+	struct batch_clock now;
+	bool lmdb, failed;
+	bool deaf; /* committed, and nobody hears the answers: the broker dies with them */
+	bool quiet; /* no faults any more */
+	char dir[64];
+	uint64_t random, step, connections;
+	uint64_t queue, jobs;
+	struct publisher publishers[PRODUCERS];
+	struct txn_plan txn;
+	struct client clients[CLIENTS];
+	struct held held[HELD_MAX];
+	size_t held_count, op_count, op_first; /* op_first: all before it are closed */
+	struct {
+		uint64_t token;
+		uint32_t attempt;
+		int client;
+	} job[JOBS]; /* as delivered last */
+	/* faults.c */
+	long fault_in;
+	int fault_code;
+	bool kill; /* at the end of this step */
+	struct outcome last;
+	struct op ops[OPS_MAX];
+};
+
+/* ---- sim.c ---- */
+void must(int rc, const char *what); /* a failure of the simulator itself: exits */
+uint64_t roll(struct sim *s, uint64_t n);
+struct sluice_slice text(const char *t);
+
+/* ---- world.c: the broker's life ---- */
+struct target {
+	const char *name;
+	uint32_t gateway;
+	int stream; /* of the oracle; -1: the queue */
+};
+const struct target *sim_target(int producer);
+void world_make(struct sim *s);
+void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, const void *body);
+/* Until the engine has nothing to do. False: the broker is dead, or as good as dead. */
+bool drive(struct sim *s);
+void boot(struct sim *s);
+void crash(struct sim *s);
+void shut(struct sim *s); /* for good */
+
+/* ---- hear.c: what clients are told ---- */
+void on_post(struct engine_sink *sink, struct engine_release *release);
+/* The op's answer will not be heard. */
+void forget(struct sim *s, struct op *op);
+/* Consumers' tags name a client's connection. */
+uint64_t consumer_tag(const struct client *client, int number, bool jobs);
+
+/* ---- clients.c, jobs.c: what clients do ---- */
+void publish(struct sim *s, int producer);
+void settle(struct sim *s);
+void client_connect(struct sim *s, int client);
+void client_leave(struct sim *s, int client);
+void client_close(struct sim *s, int client); /* ends its session */
+/* The connection breaks: what is said from now on is not heard; then it is known to be broken. */
+void client_deafen(struct sim *s, int client);
+void client_break(struct sim *s, int client);
+void credit(struct sim *s, int client, uint32_t more);
+void job_do(struct sim *s);
+void cursor_do(struct sim *s);
+void transact(struct sim *s);
+
+/* ---- look.c: reads ---- */
+struct oracle_counts look(struct sim *s, bool closely);
+
+/* ---- faults.c ---- */
+void faults_plan(struct sim *s);
+void faults_off(struct sim *s);
+
+#endif
