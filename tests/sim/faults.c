@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What goes wrong in a step, rolled before it: the k-th call of the store fails (which ends the broker, unless it is only out of room),
- * everything is committed and nobody hears of it, the broker is killed after all was heard, or one client's connection breaks. */
+ * What goes wrong in a step, rolled before it: the k-th call of the store or a commit fails (which ends the broker, unless it is only out of
+ * room), everything is committed and nobody hears of it, the broker is killed after all was heard, or one client's connection breaks. */
+#include <string.h>
+
 #include "tests/sim/plants.h"
 #include "tests/sim/sim.h"
 
@@ -11,7 +13,10 @@ static int fault(void *user, const char *operation)
 {
 	struct sim *s = user;
 
-	(void)operation;
+	if (s->fault_commit && strcmp(operation, "commit") == 0) {
+		s->fault_commit = false;
+		return s->fault_code;
+	}
 	return s->fault_in > 0 && --s->fault_in == 0 ? s->fault_code : 0;
 }
 
@@ -24,7 +29,9 @@ void faults_plan(struct sim *s)
 	if (!s->deaf && roll(s, 40) == 0 && s->clients[client].connection != 0)
 		client_deafen(s, client);
 	if (!s->deaf && roll(s, 15) == 0) {
-		s->fault_in = 1 + (long)roll(s, CALLS_MAX);
+		s->fault_commit = roll(s, 4) == 0;
+		if (!s->fault_commit)
+			s->fault_in = 1 + (long)roll(s, CALLS_MAX);
 		s->fault_code = roll(s, 3) == 0 ? SLUICE_E_NO_SPACE : SLUICE_E_IO;
 		store_fault_set(s->store, fault, s);
 	}
@@ -34,6 +41,7 @@ void faults_plan(struct sim *s)
 void faults_off(struct sim *s)
 {
 	s->fault_in = 0;
+	s->fault_commit = false;
 	s->kill = false;
 	if (s->store != NULL)
 		store_fault_set(s->store, NULL, NULL);

@@ -64,7 +64,8 @@ static void transacted(struct sim *s, const struct outcome *out)
 	t->pending = false;
 	if (out->code != 0 && out->code != SLUICE_E_WRONG_STATE && out->code != SLUICE_E_STALE_TOKEN &&
 	    out->code != SLUICE_E_QUARANTINED && out->code != SLUICE_E_NOT_FOUND)
-		oracle_blame(s->oracle, "a transaction in sequence was refused", (int64_t)t->number, out->code);
+		oracle_blame(s->oracle, "a transaction in sequence was refused", (int64_t)t->number,
+			     out->code);
 	if (out->code == 0 && t->doomed)
 		oracle_blame(s->oracle, "a transaction with a false check was done", (int64_t)t->number, 0);
 	oracle_txn_answered(s->oracle, t->number, out->code == 0);
@@ -195,7 +196,8 @@ static void granted(struct sim *s, const struct effect *e, int client, bool agai
 				 (const char *)envelope.body.data);
 			g.body = strtoull(number, NULL, 10);
 			oracle_granted(s->oracle, &g);
-			s->held[s->held_count++ % HELD_MAX] = (struct held){g.item, g.token, g.session, client};
+			s->held[s->held_count++ % HELD_MAX] =
+				(struct held){g.item, g.token, g.session, client};
 		}
 	}
 }
@@ -245,7 +247,8 @@ static void consumed(struct sim *s, const struct engine_release *release, size_t
 
 	if (client->connection == 0 || consumer_tag(client, number, jobs) != tag) {
 		if (e->kind != FX_REPLY)
-			oracle_blame(s->oracle, "a consumer that was closed is given something", number, jobs);
+			oracle_blame(s->oracle, "a consumer that was closed is given something", number,
+				     jobs);
 		return;
 	}
 	if (client->deaf)

@@ -129,8 +129,8 @@ void cursor_do(struct sim *s)
 
 static void plan_settle(struct sim *s, struct txn_plan *t)
 {
-	const struct held *h = &s->held[(s->held_count - 1 - roll(s, s->held_count < 8 ? s->held_count : 8)) %
-					HELD_MAX];
+	const struct held *h =
+		&s->held[(s->held_count - 1 - roll(s, s->held_count < 8 ? s->held_count : 8)) % HELD_MAX];
 	const struct client *client = &s->clients[h->client];
 
 	if (client->connection == 0 || client->closing || client->session != h->session)

@@ -115,8 +115,10 @@ void oracle_session_opened(struct oracle *o, uint64_t id)
 	if (o->session_count == ORACLE_SESSIONS_MAX)
 		broken(o, "more sessions than the oracle has room for");
 	else
-		o->sessions[o->session_count++] = (struct session){
-			.id = id, .open = true, .deadline_ms = o->now_ms + o->rules.session_ms};
+		o->sessions[o->session_count++] =
+			(struct session){.id = id,
+					 .open = true,
+					 .deadline_ms = o->now_ms + o->rules.session_ms};
 }
 
 void oracle_session_attached(struct oracle *o, uint64_t id)

@@ -97,8 +97,8 @@ struct oracle_counts {
 /* put_unknown: items whose put is not answered, transactions excepted. */
 void oracle_counts(struct oracle *oracle, const struct oracle_counts *shown, uint64_t put_unknown);
 void oracle_dead_begin(struct oracle *oracle);
-void oracle_dead(struct oracle *oracle, uint64_t body, uint32_t attempts); /* in the dead-letter queue */
-void oracle_dead_end(struct oracle *oracle, uint64_t counted);		   /* by the queue */
+void oracle_dead(struct oracle *oracle, uint64_t body, uint32_t attempts);     /* in the dead-letter queue */
+void oracle_dead_end(struct oracle *oracle, uint64_t counted);		       /* by the queue */
 void oracle_drained(struct oracle *oracle, const struct oracle_counts *shown); /* nothing more comes back */
 
 /* ---- jobs ---- */

@@ -16,9 +16,9 @@ struct stream {
 	struct event events[ORACLE_EVENTS_MAX];
 };
 struct producer {
-	uint64_t sent, told;	    /* highest number */
+	uint64_t sent, told;	     /* highest number */
 	uint64_t last_from, last_ms; /* what was sent last begins here, and was sent then */
-	uint64_t in_read;	    /* next that a read must show; 0: any */
+	uint64_t in_read;	     /* next that a read must show; 0: any */
 };
 struct txn {
 	uint32_t events, puts, in_read;
@@ -32,12 +32,12 @@ struct item {
 	uint64_t body;
 	uint64_t token, session; /* the last that was heard */
 	bool session_lease;
-	bool maybe_acked, maybe_nacked; /* HELD: asked by the holder, not answered */
-	uint64_t mine_until_ms;		/* a timed lease: nobody else gets it before, */
-	uint64_t gone_by_ms;		/* and it is over then */
-	uint64_t not_before_ms;		/* WAITS: nacked with a delay */
-	uint64_t unheard_until_ms;	/* somebody may hold it until then without anybody knowing, */
-	uint64_t unheard_session;	/* or as long as this session lives */
+	bool maybe_acked, maybe_nacked;	 /* HELD: asked by the holder, not answered */
+	uint64_t mine_until_ms;		 /* a timed lease: nobody else gets it before, */
+	uint64_t gone_by_ms;		 /* and it is over then */
+	uint64_t not_before_ms;		 /* WAITS: nacked with a delay */
+	uint64_t unheard_until_ms;	 /* somebody may hold it until then without anybody knowing, */
+	uint64_t unheard_session;	 /* or as long as this session lives */
 	uint32_t grants_min, grants_max; /* how often it was given, and may have been */
 	bool again, dead;
 };
@@ -77,6 +77,7 @@ struct oracle {
 	/* queue */
 	struct item items[ORACLE_ITEMS_MAX];
 	uint64_t item_end, dead_listed;
+	uint64_t unheard_session; /* may hold, as long as it lives, items that nobody has heard of; 0: none */
 	/* sessions, jobs */
 	struct session sessions[ORACLE_SESSIONS_MAX];
 	uint32_t session_count;

@@ -48,7 +48,8 @@ static bool claim_is(const struct oracle *o, const struct job *j, enum oracle_cl
 	if (j->claim == ORACLE_GATED) {
 		bool due = o->now_ms >= j->due_ms;
 
-		return claim == ORACLE_GATED ? !due || !j->due_known : claim == ORACLE_READY && (due || !j->due_known);
+		return claim == ORACLE_GATED ? !due || !j->due_known
+					     : claim == ORACLE_READY && (due || !j->due_known);
 	}
 	if (j->claim == ORACLE_LEASED)
 		return claim == ORACLE_LEASED ? session_maybe(o, j->session)
@@ -90,7 +91,8 @@ static void check_delivery(struct oracle *o, int job, const struct oracle_job_se
 		       seen->cancel, j->intent, j->cancel);
 }
 
-void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen *seen, bool orphan, bool again)
+void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen *seen, bool orphan,
+			bool again)
 {
 	struct job *j = &o->jobs[job];
 
@@ -101,8 +103,8 @@ void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen 
 		broken(o, "job %d has an intent, and came from the queue", job);
 	if (again ? seen->token < j->top_token : seen->token <= j->top_token)
 		broken(o, "token %llu of job %d did not grow", U(seen->token), job);
-	if (again && certain(j) && (!claim_is(o, j, ORACLE_LEASED) || seen->token != j->token ||
-				    seen->session != j->session))
+	if (again && certain(j) &&
+	    (!claim_is(o, j, ORACLE_LEASED) || seen->token != j->token || seen->session != j->session))
 		broken(o, "job %d came again to who does not hold it", job);
 	if (!again && certain(j) && !claim_is(o, j, orphan ? ORACLE_ORPHANED : ORACLE_READY))
 		broken(o, "job %d came as %s and is none", job, orphan ? "an orphan" : "one that is ready");
@@ -234,7 +236,8 @@ void oracle_job_cancelled(struct oracle *o, int job, bool terminal)
 
 	note(o, 49, (uint64_t)job, terminal);
 	if (!j->unknown && terminal != (j->terminal || !j->intent))
-		broken(o, "a cancel of job %d %s", job, terminal ? "ended it after its intent" : "did not end it");
+		broken(o, "a cancel of job %d %s", job,
+		       terminal ? "ended it after its intent" : "did not end it");
 	if (j->terminal)
 		return;
 	j->cancel = true;
@@ -285,7 +288,8 @@ static void check_unknown(struct oracle *o, int job, const struct oracle_job_see
 	if (same && ((j->intent && !seen->intent) || (j->cancel && !seen->cancel)))
 		broken(o, "job %d lost its %s", job, j->intent && !seen->intent ? "intent" : "cancel");
 	if (j->exists && !j->unknown &&
-	    (!same || strcmp(seen->state, j->state) != 0 || seen->intent != j->intent || seen->cancel != j->cancel))
+	    (!same || strcmp(seen->state, j->state) != 0 || seen->intent != j->intent ||
+	     seen->cancel != j->cancel))
 		broken(o, "job %d is %s in attempt %u, nobody asked for that", job, seen->state,
 		       seen->attempt);
 	if (!j->unknown && !claim_is(o, j, seen->claim) && seen->claim != ORACLE_LEASED)

@@ -58,8 +58,10 @@ void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t crashes
 		return;
 	/* It may have been in the queue before a crash, and given out by what nobody heard. */
 	*x = (struct item){.state = ITEM_WAITS, .body = body, .grants_max = crashes};
-	if (crashes > 0)
+	if (crashes > 0) {
 		x->unheard_until_ms = o->crash_ms + o->rules.lease_ms;
+		x->unheard_session = o->unheard_session;
+	}
 }
 
 /* ---- grants ---- */
@@ -157,6 +159,8 @@ void items_resumed(struct oracle *o, uint64_t session)
 			x->unheard_session = 0; /* it would have been given */
 		x->again = false;
 	}
+	if (o->unheard_session == session)
+		o->unheard_session = 0;
 }
 
 /* ---- settlements ---- */
@@ -243,6 +247,8 @@ void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_sessio
 {
 	uint64_t lease_end = o->now_ms + o->rules.lease_ms;
 
+	if (leases_by_session != 0)
+		o->unheard_session = leases_by_session;
 	for (uint64_t i = 0; i < o->item_end; i++) {
 		struct item *x = &o->items[i];
 

@@ -1,8 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * See plants.h. meson.build has the list of the functions that come through here: WRAP() names each once more. */
 #include "tests/sim/plants.h"
-#include <string.h>
+
 #include <stddef.h>
-int plants_find(const char *name) { return strcmp(name, "none") == 0 ? 0 : -1; }
-const char *plants_name(int plant) { return plant == 0 ? "none" : NULL; }
-const char *plants_text(int plant) { return ""; }
-void plants_set(int plant) {}
-void plants_kill_comes(bool comes) {}
+#include <string.h>
+
+#include "broker/core/job_ledger.h"
+#include "broker/core/producer.h"
+#include "broker/core/queue.h"
+#include "broker/core/stream.h"
+
+/* X(NAME, "name", "what it does") */
+#define PLANTS(X)                                                                                  \
+	X(NONE, "none", "the broker as it is")                                                     \
+	X(LOST_ACK, "lost-ack", "every eighth ack is answered and not done")                       \
+	X(OPEN_FENCE, "open-fence", "an ack with an old token settles what somebody else holds")   \
+	X(NO_ATTEMPT, "no-attempt", "a failed attempt is not counted")                             \
+	X(DUP_GRANT, "dup-grant", "an item that came back stays ready when it is given out")       \
+	X(LOST_NACK, "lost-nack", "every eighth item that comes back is not put among the ready")  \
+	X(NO_EXPIRY, "no-expiry", "leases do not run out")                                         \
+	X(EARLY_EXPIRY, "early-expiry", "leases run out after half their time")                    \
+	X(SHORT_BOOT, "short-boot", "leases are not prolonged when the broker comes back")         \
+	X(LOST_DEAD, "lost-dead", "dead letters reach no queue")                                   \
+	X(IMMORTAL_LEASE, "immortal-lease", "items stay with a session that has ended")            \
+	X(DOUBLE_PUBLISH, "double-publish", "the retry of a publish is done again")                \
+	X(RETENTION, "retention", "a bounded stream keeps one event less")                         \
+	X(CURSOR_BACK, "cursor-back", "a cursor goes back without being told to")                  \
+	X(TORN_TXN, "torn-txn", "a refused transaction leaves what it did before")                 \
+	X(LOST_COMMIT, "lost-commit", "a kill loses the last commit")                              \
+	X(FAILED_COMMIT, "failed-commit", "a commit that failed is answered as one that did not")  \
+	X(LOST_INTENT, "lost-intent", "an intent is answered and not recorded")                    \
+	X(STALE_REPORT, "stale-report", "a report of an old attempt counts as one of the current") \
+	X(OLD_TOKEN, "old-token", "a takeover gets the token of the lease before")                 \
+	X(DEAD_HOLDER, "dead-holder", "a job stays with a session that has ended")
+
+enum plant {
+#define PLANT_ENUM(NAME, name, text) NAME,
+	PLANTS(PLANT_ENUM)
+#undef PLANT_ENUM
+		PLANT_COUNT
+};
+
+static enum plant planted;
+static bool kill_comes;
+
+const char *plants_name(int plant)
+{
+	static const char *const names[] = {
+#define PLANT_NAME(NAME, name, text) name,
+		PLANTS(PLANT_NAME)
+#undef PLANT_NAME
+	};
+
+	return plant >= 0 && plant < PLANT_COUNT ? names[plant] : NULL;
+}
+
+const char *plants_text(int plant)
+{
+	static const char *const texts[] = {
+#define PLANT_TEXT(NAME, name, text) text,
+		PLANTS(PLANT_TEXT)
+#undef PLANT_TEXT
+	};
+
+	return plant >= 0 && plant < PLANT_COUNT ? texts[plant] : NULL;
+}
+
+int plants_find(const char *name)
+{
+	for (int i = 0; i < PLANT_COUNT; i++) {
+		if (strcmp(plants_name(i), name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+void plants_set(int plant)
+{
+	planted = (enum plant)plant;
+	kill_comes = false;
+}
+
+void plants_kill_comes(bool comes)
+{
+	kill_comes = comes;
+}
+
+/* The linker sends calls of `name` to __wrap_name, and those of __real_name to the broker's. */
+#define WRAP(type, name, ...)            \
+	type __real_##name(__VA_ARGS__); \
+	type __wrap_##name(__VA_ARGS__); \
+	type __wrap_##name(__VA_ARGS__)
+
+static bool every_eighth(const struct apply *a)
+{
+	return a->index % 8 == 0;
+}
+
+/* ---- the queue ---- */
+
+static struct {
+	const struct apply *a;
+	const struct cmd_ack *m;
+	uint64_t token, session; /* of the grant that was taken instead; 0: none */
+} fence;
+
+WRAP(int, ack_apply, struct apply *a, const struct cmd_ack *m, struct outcome *out)
+{
+	struct queue_grant grant;
+	int rc;
+
+	if (planted == LOST_ACK && m->op == ACK_DONE && every_eighth(a) &&
+	    grant_get(a->txn, a->gateway, m->queue, m->token, &grant) == 0 && grant.session == a->session &&
+	    grant_has(&grant, frame_run_at(m->runs, 0).first)) {
+		out->kind = OUT_ACKED;
+		out->count = 1;
+		return 0;
+	}
+	fence.a = a, fence.m = m, fence.token = 0;
+	rc = __real_ack_apply(a, m, out);
+	fence.a = NULL, fence.token = 0;
+	return rc;
+}
+
+WRAP(int, grant_get, struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t token,
+     struct queue_grant *ret)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct key key;
+	int rc = __real_grant_get(txn, gateway, queue, token, ret);
+
+	if (planted != OPEN_FENCE || rc != SLUICE_E_NOT_FOUND || fence.a == NULL)
+		return rc;
+	key_one(&key, gateway, queue);
+	rc = store_scan_begin(txn, STORE_GRANT, key_slice(&key), &scan);
+	while (rc == 0 && (rc = store_scan_next(scan, &found, &value)) == 0 && found.len == 20 &&
+	       memcmp(found.data, key.bytes, 12) == 0) {
+		if (grant_decode(value, ret) != 0 || !grant_has(ret, frame_run_at(fence.m->runs, 0).first))
+			continue;
+		fence.token = get_be64((const uint8_t *)found.data + 12);
+		fence.session = ret->session;
+		ret->session = fence.a->session;
+		break;
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return fence.token != 0 ? 0 : SLUICE_E_NOT_FOUND;
+}
+
+WRAP(int, grant_store, struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant)
+{
+	struct queue_grant bent = *grant;
+
+	if (planted == EARLY_EXPIRY && bent.kind == GRANT_TIMED && token == a->index)
+		bent.deadline_ms -= bent.lease_ms / 2;
+	if (planted == OPEN_FENCE && fence.token != 0) {
+		token = fence.token;
+		bent.session = fence.session;
+	}
+	return __real_grant_store(a, queue, token, &bent);
+}
+
+WRAP(int, queue_lease_arm, struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t deadline_ms)
+{
+	if (planted == EARLY_EXPIRY)
+		deadline_ms -= (deadline_ms - a->mono_ms) / 2;
+	return __real_queue_lease_arm(a, queue, cell, deadline_ms);
+}
+
+WRAP(int, queue_item_put, struct apply *a, uint64_t queue, uint64_t seq, const struct queue_item *item)
+{
+	struct queue_item bent = *item;
+
+	if (planted == NO_ATTEMPT && bent.attempts > 0 && bent.last_reason.len > 0)
+		bent.attempts--;
+	return __real_queue_item_put(a, queue, seq, &bent);
+}
+
+WRAP(int, ready_put, struct apply *a, uint64_t queue, struct queue_cell *cell, uint8_t priority, uint64_t seq)
+{
+	if (planted == LOST_NACK && every_eighth(a))
+		return 0;
+	return __real_ready_put(a, queue, cell, priority, seq);
+}
+
+static const struct store_scan *ready_scan; /* open in a claim */
+
+WRAP(int, store_scan_begin, struct store_txn *txn, enum store_table table, struct sluice_slice from,
+     struct store_scan **ret)
+{
+	int rc = __real_store_scan_begin(txn, table, from, ret);
+
+	if (rc == 0 && table == STORE_READY)
+		ready_scan = *ret;
+	else if (rc == 0 && ready_scan == *ret)
+		ready_scan = NULL;
+	return rc;
+}
+
+WRAP(int, store_scan_del, struct store_scan *scan)
+{
+	return planted == DUP_GRANT && scan == ready_scan ? 0 : __real_store_scan_del(scan);
+}
+
+WRAP(int, queue_leases_fire, struct apply *a, uint64_t queue, uint64_t sub, uint32_t *io_work)
+{
+	return planted == NO_EXPIRY ? 0 : __real_queue_leases_fire(a, queue, sub, io_work);
+}
+
+WRAP(int, queue_boot, struct apply *a)
+{
+	return planted == SHORT_BOOT ? 0 : __real_queue_boot(a);
+}
+
+WRAP(int, queue_put, struct apply *a, uint64_t queue, const struct queue_put_spec *spec, uint64_t *ret_seq)
+{
+	if (planted == LOST_DEAD && spec->dead_reason.len > 0) {
+		*ret_seq = 0;
+		return 0;
+	}
+	return __real_queue_put(a, queue, spec, ret_seq);
+}
+
+WRAP(int, queue_session_ended, struct apply *a, uint64_t session, uint64_t queue, uint64_t token)
+{
+	return planted == IMMORTAL_LEASE ? 0 : __real_queue_session_ended(a, session, queue, token);
+}
+
+/* ---- streams, transactions, commits ---- */
+
+WRAP(int, producer_begin, struct apply *a, const struct producer_call *call, struct outcome *out)
+{
+	int rc = __real_producer_begin(a, call, out);
+
+	if (planted == DOUBLE_PUBLISH && rc == 0 && out->code == 0)
+		out->duplicate = false;
+	return rc;
+}
+
+WRAP(int, retention_run, struct apply *a, uint64_t stream, struct log_cell *cell, uint32_t *io_work)
+{
+	uint64_t max = cell->max_events;
+	int rc;
+
+	if (planted == RETENTION && max > 1)
+		cell->max_events--;
+	rc = __real_retention_run(a, stream, cell, io_work);
+	cell->max_events = max;
+	return rc;
+}
+
+WRAP(int, cursor_set_apply, struct apply *a, const Sluice__CursorSet *m, struct outcome *out)
+{
+	Sluice__CursorSet bent = *m;
+
+	bent.back |= planted == CURSOR_BACK;
+	return __real_cursor_set_apply(a, &bent, out);
+}
+
+WRAP(int, store_rollback, struct store_txn *txn)
+{
+	if (planted != TORN_TXN)
+		return __real_store_rollback(txn);
+	store_release(txn);
+	return 0;
+}
+
+WRAP(int, store_commit, struct store_txn *txn)
+{
+	int rc;
+
+	if (planted == LOST_COMMIT && kill_comes) {
+		store_abort(txn);
+		return 0;
+	}
+	rc = __real_store_commit(txn);
+	return planted == FAILED_COMMIT ? 0 : rc;
+}
+
+/* ---- jobs ---- */
+
+static bool in_intent;
+
+WRAP(int, job_intent_apply, struct apply *a, const Sluice__JobIntent *m, struct outcome *out)
+{
+	int rc;
+
+	in_intent = true;
+	rc = __real_job_intent_apply(a, m, out);
+	in_intent = false;
+	return rc;
+}
+
+WRAP(int, job_store, struct apply *a, const struct job *job)
+{
+	struct job bent = *job;
+
+	if (planted == LOST_INTENT && in_intent) {
+		bent.live.flags &= (uint8_t)~JOB_INTENT;
+		bent.live.hist_intent = 0;
+	}
+	return __real_job_store(a, &bent);
+}
+
+WRAP(int, job_report_apply, struct apply *a, const Sluice__JobReport *m, struct outcome *out)
+{
+	Sluice__JobReport bent = *m;
+	struct job_live live;
+	uint64_t number;
+
+	if (planted == STALE_REPORT && m->attempt != 0 &&
+	    name_find(a->txn, a->gateway, NAME_JOB, slice_text(m->job), &number) == 0 &&
+	    job_live_get(a->txn, a->gateway, number, &live) == 0) {
+		bent.attempt = live.attempt;
+		bent.token = 0;
+		bent.release = false;
+	}
+	return __real_job_report_apply(a, &bent, out);
+}
+
+WRAP(int, job_make_leased, struct apply *a, struct job *job)
+{
+	uint64_t token = job->live.token;
+	int rc = __real_job_make_leased(a, job);
+
+	if (planted == OLD_TOKEN && token != 0)
+		job->live.token = token;
+	return rc;
+}
+
+WRAP(int, job_session_ended, struct apply *a, uint64_t session, uint64_t job)
+{
+	return planted == DEAD_HOLDER ? 0 : __real_job_session_ended(a, session, job);
+}

@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-int plants_find(const char *name); /* -1: there is none of the name */
+int plants_find(const char *name);  /* -1: there is none of the name */
 const char *plants_name(int plant); /* NULL: beyond the last. 0 is "none" */
 const char *plants_text(int plant); /* what it does */
 void plants_set(int plant);

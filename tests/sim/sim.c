@@ -141,13 +141,28 @@ static void result(const struct sim *s, uint64_t seed, int plant, bool good)
 
 static bool trace; /* --trace */
 
+/* In memory, if that can be: a kill of the simulated broker does not ask the disk. */
+static bool dir_make(struct sim *s)
+{
+	const char *const places[] = {getenv("TMPDIR"), "/dev/shm", "/tmp"};
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		if (places[i] == NULL)
+			continue;
+		snprintf(s->dir, sizeof(s->dir), "%.40s/sluice-sim.XXXXXX", places[i]);
+		if (mkdtemp(s->dir) != NULL)
+			return true;
+	}
+	return false;
+}
+
 static bool run(uint64_t seed, uint64_t steps, bool lmdb, int plant)
 {
-	static const struct oracle_rules rules = {
-		.lease_ms = LEASE_MS,
-		.attempts_max = ATTEMPTS,
-		.session_ms = SESSION_MS,
-		.streams = {{0, 0}, {BOUNDED_EVENTS, 0}, {0, BOUNDED_MS}, {0, 0}}};
+	static const struct oracle_rules rules =
+		{.lease_ms = LEASE_MS,
+		 .attempts_max = ATTEMPTS,
+		 .session_ms = SESSION_MS,
+		 .streams = {{0, 0}, {BOUNDED_EVENTS, 0}, {0, BOUNDED_MS}, {0, 0}}};
 	struct sim *s = calloc(1, sizeof(*s));
 	char command[96];
 	bool good;
@@ -159,8 +174,7 @@ static bool run(uint64_t seed, uint64_t steps, bool lmdb, int plant)
 	s->lmdb = lmdb;
 	s->now = (struct batch_clock){1000, 1700000000000};
 	s->oracle = oracle_create(&rules);
-	snprintf(s->dir, sizeof(s->dir), "%s/sluice-sim.XXXXXX", getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
-	if (s->oracle == NULL || (lmdb && mkdtemp(s->dir) == NULL))
+	if (s->oracle == NULL || (lmdb && !dir_make(s)))
 		must(SLUICE_E_IO, "run");
 	if (trace)
 		oracle_trace(s->oracle);

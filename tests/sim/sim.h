@@ -70,7 +70,6 @@ struct sim {
 	struct batch_clock now;
 	bool lmdb, failed;
 	bool deaf; /* committed, and nobody hears the answers: the broker dies with them */
-	bool quiet; /* no faults any more */
 	char dir[64];
 	uint64_t random, step, connections;
 	uint64_t queue, jobs;
@@ -85,7 +84,8 @@ struct sim {
 		int client;
 	} job[JOBS]; /* as delivered last */
 	/* faults.c */
-	long fault_in;
+	long fault_in; /* calls of the store from now; 0: never */
+	bool fault_commit;
 	int fault_code;
 	bool kill; /* at the end of this step */
 	struct outcome last;
