@@ -134,13 +134,17 @@ void publish(struct sim *s, int who)
 
 	if (p->in_flight || who == ORACLE_TXN_PRODUCER)
 		return;
+	if (p->stale) {
+		reopen(s, who);
+		return;
+	}
 	if (p->pending == 0) {
 		p->pending = 1 + (uint32_t)roll(s, 4), p->crashes = 0;
 		oracle_sent(s->oracle, who, p->next, p->pending);
 	}
 	for (uint32_t i = 0; i < p->pending; i++) {
 		char number[32];
-		struct envelope e = {.subject = text("")};
+		struct envelope e = {.subject = text(""), .priority = (uint8_t)((p->next + i) % 3)};
 
 		snprintf(number, sizeof(number), "%" PRIu64, (uint64_t)who * ORACLE_BODY + p->next + i);
 		e.body = text(number);
@@ -158,6 +162,21 @@ void publish(struct sim *s, int who)
 			   .seq = p->next,
 			   .count = p->pending},
 	       target->gateway, 0, &f);
+}
+
+void reopen(struct sim *s, int who)
+{
+	struct publisher *p = &s->publishers[who];
+	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
+	char name[16];
+
+	if (p->in_flight || (who == ORACLE_TXN_PRODUCER && s->txn.in_flight))
+		return;
+	snprintf(name, sizeof(name), "p%d", who);
+	open.name = name;
+	p->in_flight = p->stale = true;
+	submit(s, (struct op){.type = COMMAND_PRODUCER_OPEN, .who = who, .client = -1},
+	       sim_target(who)->gateway, 0, &open);
 }
 
 /* ---- settling ---- */

@@ -35,6 +35,22 @@ static void published(struct sim *s, const struct op *op, const struct outcome *
 	p->pending = 0;
 }
 
+static void reopened(struct sim *s, const struct op *op, const struct outcome *out)
+{
+	struct publisher *p = &s->publishers[op->who];
+
+	p->in_flight = false;
+	if (out->code != 0)
+		return;
+	if (p->id != 0 && (out->id != p->id || out->epoch <= p->epoch))
+		oracle_blame(s->oracle, "a producer's epoch did not grow", op->who, out->epoch);
+	p->id = out->id;
+	p->epoch = out->epoch;
+	p->stale = false;
+	if (op->who != ORACLE_TXN_PRODUCER)
+		oracle_reopened(s->oracle, op->who, out->seq);
+}
+
 static void reported(struct sim *s, const struct op *op, const struct outcome *out)
 {
 	enum oracle_verdict verdict = ORACLE_REFUSED;
@@ -127,6 +143,8 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 	s->last = *out;
 	if (op->type == COMMAND_PUBLISH)
 		published(s, op, out);
+	else if (op->type == COMMAND_PRODUCER_OPEN)
+		reopened(s, op, out);
 	else if (op->type == COMMAND_ACK)
 		oracle_settled(s->oracle, &op->settle, out->code == 0 && out->count > 0, false);
 	else if (op->type == COMMAND_TXN)
@@ -146,7 +164,7 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 void forget(struct sim *s, struct op *op)
 {
 	op->open = false;
-	if (op->type == COMMAND_PUBLISH) {
+	if (op->type == COMMAND_PUBLISH || op->type == COMMAND_PRODUCER_OPEN) {
 		s->publishers[op->who].in_flight = false;
 	} else if (op->type == COMMAND_ACK) {
 		oracle_settle_unknown(s->oracle, &op->settle);

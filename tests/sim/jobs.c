@@ -236,8 +236,12 @@ void transact(struct sim *s)
 	struct txn_plan *t = &s->txn;
 	struct txn_buffers b;
 
-	if (t->in_flight)
+	if (t->in_flight || p->in_flight)
 		return;
+	if (p->stale) {
+		reopen(s, ORACLE_TXN_PRODUCER);
+		return;
+	}
 	if (!t->pending)
 		plan(s);
 	sluice__txn__init(&b.txn);

@@ -36,6 +36,58 @@ static void read_stream(struct sim *s, struct store_txn *txn, const struct targe
 	oracle_read_end(s->oracle);
 }
 
+/* A member of a job event's JSON: all are always there. */
+static void member(const char *json, const char *name, char *ret, size_t bytes)
+{
+	char key[24];
+	const char *at;
+	size_t n = 0;
+
+	snprintf(key, sizeof(key), "\"%s\":", name);
+	at = strstr(json, key);
+	must(at == NULL ? SLUICE_E_INTERNAL : 0, name);
+	at += strlen(key);
+	at += *at == '"';
+	while (n + 1 < bytes && *at != '"' && *at != ',' && *at != 0)
+		ret[n++] = *at++;
+	ret[n] = 0;
+}
+
+static void job_event(struct sim *s, const struct envelope *e)
+{
+	char json[1024], job[16], attempt[16], from[64], state[64];
+
+	snprintf(json, sizeof(json), "%.*s", (int)e->body.len, (const char *)e->body.data);
+	member(json, "job", job, sizeof(job));
+	member(json, "attempt", attempt, sizeof(attempt));
+	member(json, "from", from, sizeof(from));
+	member(json, "state", state, sizeof(state));
+	oracle_job_event(s->oracle, atoi(job + 1), (uint32_t)atoi(attempt), from, state);
+}
+
+static void read_job_events(struct sim *s, struct store_txn *txn)
+{
+	struct stream_ref stream;
+	struct segment g;
+	uint64_t offset = 0;
+
+	must(core_stream_find(txn, 1, text("e"), &stream), "stream");
+	oracle_job_events_begin(s->oracle);
+	while (core_segment_read(txn, 1, stream.log, offset, &g) == 0) {
+		struct sluice_slice rest = g.payload;
+
+		while (rest.len > 0) {
+			struct envelope e;
+			const char *why = "";
+
+			must(envelope_next(&rest, &e, &why), "event");
+			job_event(s, &e);
+		}
+		offset = g.last + 1;
+	}
+	oracle_job_events_end(s->oracle);
+}
+
 static Sluice__Reply *query(struct sim *s, struct store_txn *txn, const Sluice__Request *request)
 {
 	struct query_clock clock = {engine_clock(s->engine).mono_ms, s->now.wall_ms};
@@ -196,6 +248,8 @@ struct oracle_counts look(struct sim *s, bool closely)
 	}
 	c = counts_of(s, txn, "q");
 	oracle_counts(s->oracle, &c, unknown);
+	if (closely)
+		read_job_events(s, txn);
 	for (int i = 0; i < JOBS; i++)
 		look_at_job(s, txn, i);
 	must(core_stream_find(txn, 1, text("s"), &stream), "stream");

@@ -73,6 +73,7 @@ void oracle_trace(struct oracle *o)
 void oracle_time(struct oracle *o, uint64_t now_ms)
 {
 	note(o, 1, now_ms, 0);
+	o->events_read = false;
 	o->before_ms = o->now_ms;
 	o->now_ms = now_ms;
 }

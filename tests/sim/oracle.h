@@ -30,6 +30,7 @@ struct oracle;
 
 struct oracle_rules {
 	uint32_t lease_ms, attempts_max, session_ms;
+	bool fifo; /* the queue gives items in the order of their puts, until they come back */
 	struct {
 		uint64_t keep_events, keep_ms; /* 0: all */
 	} streams[ORACLE_STREAMS_MAX];
@@ -62,6 +63,8 @@ void oracle_resumed(struct oracle *oracle, uint64_t session, bool jobs);
 void oracle_sent(struct oracle *oracle, int producer, uint64_t seq, uint32_t count);
 void oracle_published(struct oracle *oracle, int stream, int producer, uint64_t seq, uint32_t count,
 		      uint64_t offset);
+/* The producer was opened anew: what it is said to have sent. */
+void oracle_reopened(struct oracle *oracle, int producer, uint64_t last_seq);
 void oracle_read_begin(struct oracle *oracle, int stream, uint64_t first, uint64_t next);
 void oracle_read(struct oracle *oracle, uint64_t offset, uint64_t body);
 void oracle_read_end(struct oracle *oracle);
@@ -128,6 +131,10 @@ void oracle_job_released(struct oracle *oracle, int job, uint64_t token, uint32_
 void oracle_job_cancelled(struct oracle *oracle, int job, bool terminal);
 void oracle_job_reset(struct oracle *oracle, int job, bool force, uint32_t attempt, bool done);
 void oracle_job_unknown(struct oracle *oracle, int job);
+/* A read of all events that jobs left, in order; end before the jobs are shown. */
+void oracle_job_events_begin(struct oracle *oracle);
+void oracle_job_event(struct oracle *oracle, int job, uint32_t attempt, const char *from, const char *state);
+void oracle_job_events_end(struct oracle *oracle);
 void oracle_job_shown(struct oracle *oracle, int job, const struct oracle_job_seen *seen); /* NULL: none */
 
 #endif

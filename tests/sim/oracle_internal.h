@@ -58,6 +58,8 @@ struct job {
 	uint64_t due_ms; /* GATED */
 	uint64_t token, top_token, session;
 	uint32_t attempt;
+	char event_state[64]; /* as the events tell it */
+	uint32_t event_attempt;
 };
 
 struct oracle {
@@ -77,10 +79,12 @@ struct oracle {
 	/* queue */
 	struct item items[ORACLE_ITEMS_MAX];
 	uint64_t item_end, dead_listed;
+	uint64_t first_given; /* the last item that was given for the first time */
 	uint64_t unheard_session; /* may hold, as long as it lives, items that nobody has heard of; 0: none */
 	/* sessions, jobs */
 	struct session sessions[ORACLE_SESSIONS_MAX];
 	uint32_t session_count;
+	bool events_read; /* and nothing came after */
 	struct job jobs[ORACLE_JOBS_MAX];
 };
 

@@ -2,7 +2,7 @@
  *
  * A job is a record with one holder at a time. Its lease ends with its end, a release, or its session; then it is an orphan, which only a
  * takeover with a higher token gets. An intent stays for its attempt: such a job is never put back into the queue, nor ended by a
- * cancel. A terminal state is left by a reset alone, which opens the next attempt. Only the newest token and attempt change anything. */
+ * cancel. A terminal state is left by a reset alone, which opens the next attempt. Only the newest token and attempt change anything. Every change of state leaves one event. */
 #include <stdio.h>
 #include <string.h>
 
@@ -271,6 +271,46 @@ void oracle_job_unknown(struct oracle *o, int job)
 	o->jobs[job].unknown = true;
 }
 
+/* ---- events: each goes on from where the one before left the job ---- */
+
+void oracle_job_events_begin(struct oracle *o)
+{
+	for (int i = 0; i < ORACLE_JOBS_MAX; i++) {
+		o->jobs[i].event_state[0] = 0;
+		o->jobs[i].event_attempt = 0;
+	}
+}
+
+void oracle_job_event(struct oracle *o, int job, uint32_t attempt, const char *from, const char *state)
+{
+	struct job *j = &o->jobs[job];
+	bool opens = strcmp(state, "SUBMITTED") == 0;
+
+	note(o, 53, (uint64_t)job, attempt);
+	if (strcmp(from, j->event_state) != 0)
+		broken(o, "an event leads job %d from %s to %s, the one before to %s", job, from, state,
+		       j->event_state);
+	if (attempt != j->event_attempt + opens || (!opens && !is_legal(from, state)))
+		broken(o, "an event leads job %d from %s in attempt %u to %s in attempt %u", job, from,
+		       j->event_attempt, state, attempt);
+	snprintf(j->event_state, sizeof(j->event_state), "%s", state);
+	j->event_attempt = attempt;
+}
+
+void oracle_job_events_end(struct oracle *o)
+{
+	o->events_read = true;
+}
+
+static void check_events(struct oracle *o, int job, const struct oracle_job_seen *seen)
+{
+	const struct job *j = &o->jobs[job];
+
+	if (strcmp(seen->state, j->event_state) != 0 || seen->attempt != j->event_attempt)
+		broken(o, "job %d is %s in attempt %u, its events leave it %s in attempt %u", job,
+		       seen->state, seen->attempt, j->event_state, j->event_attempt);
+}
+
 /* ---- reads ---- */
 
 /* Whatever was asked and not answered: some things do not come undone. */
@@ -327,6 +367,8 @@ void oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 		j->unknown = false;
 		return;
 	}
+	if (o->events_read)
+		check_events(o, job, seen);
 	if (seen->terminal != is_terminal(seen->state))
 		broken(o, "job %d: %s is shown as %s", job, seen->state, seen->terminal ? "an end" : "open");
 	if (seen->terminal != (seen->claim == ORACLE_NONE))

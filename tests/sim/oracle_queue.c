@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The queue is a list of items with holders. An item has one holder at a time: until its lease is over, or its session. Only the holder
- * settles it, with the token it was given. It comes back when it is given back or the lease ends, as often as the rules say, and then it is
+ * settles it, with the token it was given. Items are given in the order of their puts; one that comes back is given when it is due. It comes back when it is given back or the lease ends, as often as the rules say, and then it is
  * a dead letter; acked, it never comes back. What is counted is what is. */
 #include <stddef.h>
 
@@ -54,6 +54,8 @@ void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t crashes
 		if (i != item && o->items[i].state != ITEM_NONE && o->items[i].body == body)
 			broken(o, "put %llu is in the queue twice", U(body));
 	}
+	if (body % ORACLE_BODY > o->producers[body / ORACLE_BODY].told)
+		o->producers[body / ORACLE_BODY].told = body % ORACLE_BODY;
 	if (x->state != ITEM_NONE)
 		return;
 	/* It may have been in the queue before a crash, and given out by what nobody heard. */
@@ -88,6 +90,10 @@ static void check_new(struct oracle *o, const struct item *x, const struct oracl
 		broken(o, "item %llu came before its delay was over", U(g->item));
 	if (g->token <= x->token || g->token < o->top_token)
 		broken(o, "token %llu of item %llu did not grow", U(g->token), U(g->item));
+	if (o->rules.fifo && g->attempts == 0 && g->item <= o->first_given)
+		broken(o, "item %llu was given after item %llu", U(g->item), U(o->first_given));
+	if (g->attempts == 0)
+		o->first_given = g->item;
 	o->top_token = g->token;
 }
 

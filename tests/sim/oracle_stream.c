@@ -72,6 +72,16 @@ void oracle_published(struct oracle *o, int stream, int producer, uint64_t seq, 
 		p->told = seq + count - 1;
 }
 
+void oracle_reopened(struct oracle *o, int producer, uint64_t last_seq)
+{
+	const struct producer *p = &o->producers[producer];
+
+	note(o, 36, (uint64_t)producer, last_seq);
+	if (last_seq < p->told || last_seq > p->sent)
+		broken(o, "producer %d is told %llu; it had answers up to %llu and sent up to %llu", producer,
+		       U(last_seq), U(p->told), U(p->sent));
+}
+
 /* ---- reads ---- */
 
 static void check_first(struct oracle *o, int stream, uint64_t first, uint64_t next)

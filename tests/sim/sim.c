@@ -64,7 +64,9 @@ static void act(struct sim *s)
 	int client = (int)roll(s, CLIENTS);
 	uint64_t what = roll(s, 60);
 
-	if (what < 22)
+	if (what < 1)
+		reopen(s, (int)roll(s, PRODUCERS));
+	else if (what < 22)
 		publish(s, (int)roll(s, PRODUCERS));
 	else if (what < 36)
 		settle(s);
@@ -158,7 +160,7 @@ static bool dir_make(struct sim *s)
 
 static bool run(uint64_t seed, uint64_t steps, bool lmdb, int plant)
 {
-	static const struct oracle_rules rules =
+	struct oracle_rules rules =
 		{.lease_ms = LEASE_MS,
 		 .attempts_max = ATTEMPTS,
 		 .session_ms = SESSION_MS,
@@ -173,6 +175,8 @@ static bool run(uint64_t seed, uint64_t steps, bool lmdb, int plant)
 	s->random = seed * 0x9e3779b97f4a7c15u ^ 0x2545f4914f6cdd1du;
 	s->lmdb = lmdb;
 	s->now = (struct batch_clock){1000, 1700000000000};
+	s->priority = roll(s, 3) == 0;
+	rules.fifo = !s->priority;
 	s->oracle = oracle_create(&rules);
 	if (s->oracle == NULL || (lmdb && !dir_make(s)))
 		must(SLUICE_E_IO, "run");

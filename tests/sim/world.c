@@ -129,7 +129,7 @@ static uint64_t make(struct sim *s, uint16_t type, uint32_t gateway, const void 
 }
 
 static void make_stream(struct sim *s, uint32_t gateway, const char *name, uint64_t max_events,
-			uint64_t max_age_ms)
+			uint64_t max_age_ms, const char *subject)
 {
 	Sluice__StreamConfig config = SLUICE__STREAM_CONFIG__INIT;
 	Sluice__StreamCreate create = SLUICE__STREAM_CREATE__INIT;
@@ -137,6 +137,8 @@ static void make_stream(struct sim *s, uint32_t gateway, const char *name, uint6
 	config.name = (char *)name;
 	config.max_events = max_events;
 	config.max_age_ms = max_age_ms;
+	config.subjects = (char **)&subject;
+	config.n_subjects = subject != NULL;
 	create.config = &config;
 	make(s, COMMAND_STREAM_CREATE, gateway, &create);
 }
@@ -152,7 +154,7 @@ static uint64_t make_queue(struct sim *s, const char *name, bool jobs)
 	if (jobs)
 		config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
 	else
-		config.lease_ms = LEASE_MS, config.max_attempts = ATTEMPTS;
+		config.lease_ms = LEASE_MS, config.max_attempts = ATTEMPTS, config.priority = s->priority;
 	create.config = &config;
 	make(s, COMMAND_QUEUE_CREATE, 1, &create);
 	must(store_begin_read(s->store, &txn), "read");
@@ -167,22 +169,19 @@ void world_make(struct sim *s)
 
 	gateway.name = (char *)"second";
 	make(s, COMMAND_GATEWAY_CREATE, 1, &gateway);
-	make_stream(s, 1, "s", 0, 0);
-	make_stream(s, 1, "r", BOUNDED_EVENTS, 0);
-	make_stream(s, 1, "a", 0, BOUNDED_MS);
-	make_stream(s, 2, "s", 0, 0);
+	make_stream(s, 1, "s", 0, 0, NULL);
+	make_stream(s, 1, "r", BOUNDED_EVENTS, 0, NULL);
+	make_stream(s, 1, "a", 0, BOUNDED_MS, NULL);
+	make_stream(s, 1, "e", 0, 0, "job.>");
+	make_stream(s, 2, "s", 0, 0, NULL);
 	s->queue = make_queue(s, "q", false);
 	s->jobs = make_queue(s, "j", true);
 	for (int i = 0; i < PRODUCERS; i++) {
-		Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
-		char name[8];
-
-		snprintf(name, sizeof(name), "p%d", i);
-		open.name = name;
-		s->publishers[i].id = make(s, COMMAND_PRODUCER_OPEN, sim_target(i)->gateway, &open);
-		s->publishers[i].epoch = s->last.epoch;
 		s->publishers[i].next = 1;
+		reopen(s, i);
 	}
+	if (!drive(s))
+		must(SLUICE_E_INTERNAL, "producers");
 	for (int i = 0; i < CLIENTS; i++)
 		client_connect(s, i);
 }
