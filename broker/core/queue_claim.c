@@ -9,7 +9,12 @@
 #include "protocol/limits.h"
 
 /* A delivery grows to this before it is cut; one item is always granted. Keeps frames far below FRAME_BYTES_MAX. */
-enum { CLAIM_BYTES_MAX = 1 << 20, DELIVER_ITEM_PREFIX_BYTES = 2 + 8, DROP_PURGED_MAX = 256 };
+enum {
+	CLAIM_BYTES_MAX = 1 << 20,
+	DELIVER_ITEM_PREFIX_BYTES = 2 + 8,
+	DROP_PURGED_MAX = 256,
+	RESUME_AT_ONCE = 64
+};
 
 /* Damaged items that one claim passes by. */
 enum { SET_ASIDE_MAX = 64 };
@@ -337,42 +342,72 @@ static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, cons
 		       bytes);
 }
 
-/* One step: grants in the order of their tokens, until there is a claim's worth of items or bytes. */
-static int claim_resume(struct apply *a, const struct cmd_claim *m, struct outcome *out)
+/* Tokens of the queue's grants to this session, in order, behind m->resume_after. *ret_after: where to go on, 0 when these are all. */
+static int resume_gather(struct apply *a, const struct cmd_claim *m, uint64_t tokens[RESUME_AT_ONCE],
+			 size_t *ret_count, uint64_t *ret_after)
 {
 	const uint64_t until = m->resume_until != 0 ? m->resume_until : a->index;
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
 	struct queue_grant grant;
 	struct key key;
-	uint64_t bytes = 0, token;
 	int rc;
 
+	*ret_count = 0;
+	*ret_after = 0;
 	key_two(&key, a->gateway, m->queue, m->resume_after + 1);
 	rc = store_scan_begin(a->txn, STORE_GRANT, key_slice(&key), &scan);
 	for (uint32_t looked_at = 0; rc == 0; looked_at++) {
-		const uint8_t *at;
+		uint64_t token;
 
 		rc = store_scan_next(scan, &found, &value);
-		if (rc != 0)
+		if (rc != 0 || found.len != 20 || memcmp(found.data, key.bytes, 12) != 0)
 			break;
-		at = found.data;
-		if (found.len != 20 || get_be32(at) != a->gateway || get_be64(at + 4) != m->queue)
-			break;
-		token = get_be64(at + 12);
+		token = get_be64((const uint8_t *)found.data + 12);
 		if (token > until)
 			break;
-		if (looked_at == RESUME_LOOK_MAX || out->count >= claim_max(m) || bytes >= CLAIM_BYTES_MAX) {
-			out->id = token - 1;
+		if (looked_at == RESUME_LOOK_MAX || *ret_count == RESUME_AT_ONCE) {
+			*ret_after = token - 1;
 			break;
 		}
 		rc = grant_decode(value, &grant);
 		if (rc == 0 && grant.session == a->session)
-			rc = redeliver_grant(a, m->queue, token, &grant, &out->count, &bytes);
+			tokens[(*ret_count)++] = token;
 	}
 	if (scan != NULL)
 		store_scan_end(scan);
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+/* The delivery says how long the lease is from now on: so it begins anew. The queue's timer comes too early then, which is its way. */
+static int resume_grant(struct apply *a, uint64_t queue, uint64_t token, uint32_t *io_count,
+			uint64_t *io_bytes)
+{
+	struct queue_grant grant;
+	int rc = grant_get(a->txn, a->gateway, queue, token, &grant);
+
+	if (rc == 0 && grant.kind == GRANT_TIMED) {
+		grant.deadline_ms = a->mono_ms + grant.lease_ms;
+		rc = grant_store(a, queue, token, &grant);
+	}
+	return rc != 0 ? rc : redeliver_grant(a, queue, token, &grant, io_count, io_bytes);
+}
+
+/* One step: grants in the order of their tokens, until there is a claim's worth of items or bytes. */
+static int claim_resume(struct apply *a, const struct cmd_claim *m, struct outcome *out)
+{
+	uint64_t tokens[RESUME_AT_ONCE], bytes = 0;
+	size_t count;
+	int rc = resume_gather(a, m, tokens, &count, &out->id);
+
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		if (out->count >= claim_max(m) || bytes >= CLAIM_BYTES_MAX) {
+			out->id = tokens[i] - 1;
+			break;
+		}
+		rc = resume_grant(a, m->queue, tokens[i], &out->count, &bytes);
+	}
+	return rc;
 }
 
 /* ---- queues of jobs: the entry is taken off, the lease is the ledger's ---- */

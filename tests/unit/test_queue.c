@@ -354,6 +354,39 @@ Test(queue, resume_delivers_nothing_that_another_session_holds)
 	cr_expect_eq(cell("work").leased, 3, "and the leases are as they were");
 }
 
+/* The delivery says that the lease is so long from now on: a holder that extends at half of it must not come too late. */
+Test(queue, resume_begins_the_lease_anew)
+{
+	uint64_t session = world_session(&world, NULL), token;
+
+	put("work", 1);
+	token = claim(session, "work", 1, 1000, 0).index;
+	world_wait(&world, 800);
+	cr_expect_eq(claim(session, "work", 1, 0, CLAIM_RESUME).count, 1);
+	cr_expect_eq(world_effect(&world, FX_GRANT)->token, token);
+	cr_expect_eq(world_effect(&world, FX_GRANT)->lease_ms, 1000);
+	world_wait(&world, 800);
+	world_ticks(&world, 1000);
+	cr_expect_eq(cell("work").leased, 1, "800 of 1000 ms have passed since");
+	world_wait(&world, 200);
+	world_ticks(&world, 1000);
+	cr_expect_eq(cell("work").leased, 0);
+	cr_expect_eq(cell("work").ready, 1);
+}
+
+/* More grants than are looked at at once, and another session's among them. */
+Test(queue, resume_finds_each_of_many_grants)
+{
+	uint64_t session = world_session(&world, NULL), other = world_session(&world, NULL);
+	unsigned steps;
+
+	put("work", 300);
+	for (int i = 0; i < 300; i++)
+		(void)claim(i % 3 == 0 ? other : session, "work", 1, 0, 0);
+	cr_expect_eq(resume_all(session, &steps), 200);
+	cr_expect_eq(resume_all(other, &steps), 100);
+}
+
 Test(queue, priority_goes_before_age)
 {
 	uint64_t session = world_session(&world, NULL);
