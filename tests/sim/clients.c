@@ -181,6 +181,14 @@ void reopen(struct sim *s, int who)
 
 /* ---- settling ---- */
 
+void purge(struct sim *s)
+{
+	Sluice__QueuePurge m = SLUICE__QUEUE_PURGE__INIT;
+
+	m.name = (char *)"q";
+	submit(s, (struct op){.type = COMMAND_QUEUE_PURGE, .client = -1}, 1, 0, &m);
+}
+
 void settle(struct sim *s)
 {
 	size_t n = s->held_count < HELD_MAX ? s->held_count : HELD_MAX;

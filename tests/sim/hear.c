@@ -155,6 +155,8 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 		session_closed(s, &s->clients[op->who], out);
 	else if (out->code != 0 && sluice_error_retriable(out->code))
 		return; /* no room is not a verdict */
+	else if (op->type == COMMAND_QUEUE_PURGE && out->code == 0)
+		oracle_purged(s->oracle, out->count);
 	else if (op->type == COMMAND_CURSOR_SET)
 		oracle_cursor_set(s->oracle, op->offset, op->flag, out->code == 0);
 	else
@@ -175,6 +177,8 @@ void forget(struct sim *s, struct op *op)
 			oracle_settle_unknown(s->oracle, &s->txn.settle);
 		if (s->txn.job >= 0)
 			oracle_job_unknown(s->oracle, s->txn.job);
+	} else if (op->type == COMMAND_QUEUE_PURGE) {
+		oracle_purge_unknown(s->oracle);
 	} else if (op->type == COMMAND_CURSOR_SET) {
 		oracle_cursor_unknown(s->oracle, op->offset, op->flag);
 	} else if (op->type == COMMAND_SESSION_OPEN) {
@@ -194,10 +198,10 @@ static void granted(struct sim *s, const struct effect *e, int client, bool agai
 	struct sluice_slice rest = e->payload;
 	struct oracle_grant g = {.token = e->token,
 				 .session = s->clients[client].session,
-				 .session_lease = client == CLIENTS - 1,
+				 .lease_ms = e->lease_ms,
 				 .again = again};
 
-	if (g.session_lease != (e->lease_ms == 0))
+	if (e->lease_ms != (client == CLIENTS - 1 ? 0 : LEASE_MS))
 		oracle_blame(s->oracle, "a lease of the wrong kind", (int64_t)e->token, e->lease_ms);
 	for (size_t r = 0; r < e->run_count; r++) {
 		for (uint32_t i = 0; i < e->runs[r].count; i++) {

@@ -80,9 +80,9 @@ void oracle_txn_answered(struct oracle *oracle, uint64_t txn, bool done);
 void oracle_put(struct oracle *oracle, uint64_t item, uint64_t body, uint32_t crashes);
 struct oracle_grant {
 	uint64_t item, body, token, session;
-	uint32_t attempts;  /* that failed, as delivered */
-	bool session_lease; /* held as long as the session lives */
-	bool again;	    /* the session resumes: it may hold it already */
+	uint32_t attempts; /* that failed, as delivered */
+	uint32_t lease_ms; /* as told; 0: as long as the session */
+	bool again;	   /* the session resumes: it may hold it already */
 };
 void oracle_granted(struct oracle *oracle, const struct oracle_grant *grant);
 enum oracle_settle { ORACLE_ACK, ORACLE_NACK, ORACLE_EXTEND };
@@ -94,6 +94,9 @@ struct oracle_settlement {
 /* retried: it was unknown for a while, so it may have been done then. */
 void oracle_settled(struct oracle *oracle, const struct oracle_settlement *s, bool done, bool retried);
 void oracle_settle_unknown(struct oracle *oracle, const struct oracle_settlement *s);
+/* A purge takes what is ready; count: how much that was. */
+void oracle_purged(struct oracle *oracle, uint64_t count);
+void oracle_purge_unknown(struct oracle *oracle);
 struct oracle_counts {
 	uint64_t put, ready, leased, delayed, acked, dead;
 };

@@ -26,7 +26,7 @@ struct txn {
 	bool done, refused; /* neither: nobody knows */
 };
 
-enum item_state { ITEM_NONE, ITEM_WAITS, ITEM_HELD, ITEM_ACKED };
+enum item_state { ITEM_NONE, ITEM_WAITS, ITEM_HELD, ITEM_ACKED, ITEM_PURGED };
 struct item {
 	enum item_state state;
 	uint64_t body;
@@ -39,7 +39,7 @@ struct item {
 	uint64_t unheard_until_ms;	 /* somebody may hold it until then without anybody knowing, */
 	uint64_t unheard_session;	 /* or as long as this session lives */
 	uint32_t grants_min, grants_max; /* how often it was given, and may have been */
-	bool again, dead;
+	bool again, dead, maybe_purged;
 };
 
 struct session {
@@ -79,7 +79,9 @@ struct oracle {
 	/* queue */
 	struct item items[ORACLE_ITEMS_MAX];
 	uint64_t item_end, dead_listed;
-	uint64_t first_given; /* the last item that was given for the first time */
+	uint64_t purged, put_shown;
+	bool purge_unknown, any_purge;
+	uint64_t first_given;	  /* the last item that was given for the first time */
 	uint64_t unheard_session; /* may hold, as long as it lives, items that nobody has heard of; 0: none */
 	/* sessions, jobs */
 	struct session sessions[ORACLE_SESSIONS_MAX];

@@ -36,7 +36,7 @@ static bool held_maybe(const struct oracle *o, const struct item *x)
 	if (x->state == ITEM_HELD &&
 	    (x->session_lease ? session_maybe(o, x->session) : o->now_ms < x->gone_by_ms))
 		return true;
-	return x->state != ITEM_NONE && x->state != ITEM_ACKED && held_unheard(o, x);
+	return (x->state == ITEM_WAITS || x->state == ITEM_HELD) && held_unheard(o, x);
 }
 
 /* ---- put ---- */
@@ -63,10 +63,18 @@ void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t crashes
 	if (crashes > 0) {
 		x->unheard_until_ms = o->crash_ms + o->rules.lease_ms;
 		x->unheard_session = o->unheard_session;
+		x->maybe_purged = o->any_purge;
 	}
 }
 
 /* ---- grants ---- */
+
+/* A lease that ran out since the last time may still be settled, or resumed: nobody has been given the item yet. */
+static bool not_over(const struct oracle *o, const struct item *x)
+{
+	return x->state == ITEM_HELD &&
+	       (x->session_lease ? session_maybe(o, x->session) : o->before_ms < x->gone_by_ms);
+}
 
 static void check_again(struct oracle *o, const struct item *x, const struct oracle_grant *g)
 {
@@ -75,9 +83,10 @@ static void check_again(struct oracle *o, const struct item *x, const struct ora
 		       U(x->token));
 	if (g->token == x->token && x->state != ITEM_HELD)
 		broken(o, "item %llu was given back, and its session is said to hold it", U(g->item));
-	if (g->token == x->token && !held_maybe(o, x))
+	if (g->token == x->token && !not_over(o, x) && !held_maybe(o, x))
 		broken(o, "item %llu came again after the end of its lease", U(g->item));
-	if (g->token > x->token && x->state != ITEM_NONE && (!held_unheard(o, x) || held_surely(o, x)))
+	if (g->token > x->token && x->state != ITEM_NONE &&
+	    (held_surely(o, x) || (o->before_ms >= x->unheard_until_ms && !held_unheard(o, x))))
 		broken(o, "item %llu came again with token %llu, which nobody was given", U(g->item),
 		       U(g->token));
 }
@@ -128,8 +137,11 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 		learn(o, g);
 	if (x->body != g->body)
 		broken(o, "item %llu came with another body", U(g->item));
-	if (x->state == ITEM_ACKED || x->dead)
-		broken(o, "item %llu came back after its %s", U(g->item), x->dead ? "death" : "ack");
+	if (x->state == ITEM_ACKED || x->state == ITEM_PURGED || x->dead)
+		broken(o, "item %llu came back after its %s", U(g->item),
+		       x->dead			? "death"
+		       : x->state == ITEM_ACKED ? "ack"
+						: "purge");
 	known = g->again && g->token == x->token;
 	if (g->attempts + known < x->grants_min || g->attempts + known > x->grants_max)
 		broken(o, "item %llu came with %u failed attempts, %u to %u times it was given before",
@@ -137,19 +149,14 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 	if (g->attempts >= o->rules.attempts_max)
 		broken(o, "item %llu was given after %u attempts", U(g->item), g->attempts);
 	x->grants_min = x->grants_max = g->attempts + 1;
-	x->unheard_until_ms = known || !g->again ? 0 : x->unheard_until_ms;
 	x->unheard_session = 0;
-	x->maybe_acked = x->maybe_nacked = false;
+	x->maybe_acked = x->maybe_nacked = x->maybe_purged = false;
 	x->again = true;
-	if (known)
-		return;
 	x->state = ITEM_HELD;
 	x->token = g->token;
 	x->session = g->session;
-	x->session_lease = g->session_lease;
-	/* When one that was not heard began nobody knows. */
-	x->mine_until_ms = g->again ? 0 : o->now_ms + o->rules.lease_ms;
-	x->gone_by_ms = g->again ? o->now_ms + o->rules.lease_ms : x->mine_until_ms;
+	x->session_lease = g->lease_ms == 0;
+	x->mine_until_ms = x->gone_by_ms = o->now_ms + g->lease_ms; /* again: the lease begins anew */
 	x->unheard_until_ms = 0;
 }
 
@@ -170,13 +177,6 @@ void items_resumed(struct oracle *o, uint64_t session)
 }
 
 /* ---- settlements ---- */
-
-/* A lease that ran out since the last time may still be settled: nobody has been given the item yet. */
-static bool not_over(const struct oracle *o, const struct item *x)
-{
-	return x->state == ITEM_HELD &&
-	       (x->session_lease ? session_maybe(o, x->session) : o->before_ms < x->gone_by_ms);
-}
 
 /* An extension is of the whole grant: of all items that came with the token and are still held. */
 static bool extended(struct oracle *o, uint64_t token, uint32_t value_ms, bool done)
@@ -247,6 +247,63 @@ void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
 		*(s->how == ORACLE_ACK ? &x->maybe_acked : &x->maybe_nacked) = true;
 }
 
+/* ---- purges ---- */
+
+enum readiness { NOT_READY, MAYBE_READY, SURELY_READY };
+
+/* When the purge came: before what fell due since the last time. */
+static enum readiness readiness(const struct oracle *o, const struct item *x)
+{
+	if (x->state != ITEM_WAITS && x->state != ITEM_HELD)
+		return NOT_READY;
+	if (held_surely(o, x) || (x->state == ITEM_HELD && !x->session_lease && !x->maybe_acked &&
+				  !x->maybe_nacked && o->before_ms < x->mine_until_ms))
+		return NOT_READY;
+	if (x->state == ITEM_WAITS && o->now_ms < x->not_before_ms)
+		return NOT_READY;
+	if (x->maybe_acked || x->maybe_nacked || x->maybe_purged || x->session_lease ||
+	    x->grants_max >= o->rules.attempts_max || held_unheard(o, x) ||
+	    o->before_ms < x->unheard_until_ms || o->before_ms < x->gone_by_ms ||
+	    o->before_ms < x->not_before_ms || o->crash_ms == o->now_ms)
+		return MAYBE_READY;
+	return SURELY_READY;
+}
+
+void oracle_purged(struct oracle *o, uint64_t count)
+{
+	uint64_t surely = 0, maybe = 0, known = 0;
+
+	note(o, 12, count, 0);
+	for (uint64_t i = 0; i < o->item_end; i++) {
+		struct item *x = &o->items[i];
+		enum readiness ready = readiness(o, x);
+
+		known += x->state != ITEM_NONE;
+		surely += ready == SURELY_READY;
+		maybe += ready == MAYBE_READY;
+		if (ready == SURELY_READY)
+			x->state = ITEM_PURGED;
+		else
+			x->maybe_purged |= ready == MAYBE_READY;
+	}
+	maybe += o->put_shown > known ? o->put_shown - known : 0;
+	for (uint64_t i = 0; i < o->txn_end; i++)
+		maybe += o->txns[i].refused ? 0 : o->txns[i].puts;
+	if (count < surely || count > surely + maybe)
+		broken(o, "%llu items were purged, between %llu and %llu were ready", U(count), U(surely),
+		       U(surely + maybe));
+	o->purged += count;
+	o->any_purge = true;
+}
+
+void oracle_purge_unknown(struct oracle *o)
+{
+	note(o, 13, 0, 0);
+	for (uint64_t i = 0; i < o->item_end; i++)
+		o->items[i].maybe_purged |= readiness(o, &o->items[i]) != NOT_READY;
+	o->any_purge = o->purge_unknown = true;
+}
+
 /* ---- what nobody heard ---- */
 
 void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_session)
@@ -258,7 +315,7 @@ void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_sessio
 	for (uint64_t i = 0; i < o->item_end; i++) {
 		struct item *x = &o->items[i];
 
-		if (x->state == ITEM_NONE || x->state == ITEM_ACKED)
+		if (x->state != ITEM_WAITS && x->state != ITEM_HELD)
 			continue;
 		/* Leases get a whole term after a crash. */
 		if (session == 0 && !x->session_lease && not_over(o, x) && x->gone_by_ms < lease_end)
@@ -299,9 +356,10 @@ static void sum(const struct oracle *o, const struct item *x, struct sums *sums)
 	sums->held_maybe += may_be_held;
 	sums->delayed += x->state == ITEM_WAITS && o->now_ms < x->not_before_ms &&
 			 x->grants_max < o->rules.attempts_max;
-	if (x->state == ITEM_ACKED)
+	if (x->state == ITEM_ACKED || x->state == ITEM_PURGED)
 		return;
-	sums->dead += !may_be_held && !x->maybe_acked && x->grants_min >= o->rules.attempts_max;
+	sums->dead +=
+		!may_be_held && !x->maybe_acked && !x->maybe_purged && x->grants_min >= o->rules.attempts_max;
 	sums->dead_maybe += !held_surely(o, x) && x->grants_max >= o->rules.attempts_max;
 }
 
@@ -315,6 +373,7 @@ static void within(struct oracle *o, const char *what, uint64_t shown, uint64_t 
 void oracle_counts(struct oracle *o, const struct oracle_counts *shown, uint64_t put_unknown)
 {
 	struct sums s = {0};
+	uint64_t gone;
 
 	note(o, 9, shown->put, shown->acked);
 	for (uint64_t i = 0; i < o->item_end; i++)
@@ -333,8 +392,13 @@ void oracle_counts(struct oracle *o, const struct oracle_counts *shown, uint64_t
 	within(o, "leased", shown->leased, s.held, s.held_maybe + put_unknown);
 	within(o, "dead", shown->dead, s.dead, s.dead_maybe + put_unknown);
 	within(o, "delayed", shown->delayed, s.delayed, shown->put);
-	if (shown->put != shown->ready + shown->leased + shown->delayed + shown->acked + shown->dead)
-		broken(o, "the queue's counts do not add up");
+	gone = shown->put - (shown->ready + shown->leased + shown->delayed + shown->acked + shown->dead);
+	if (o->purge_unknown ? gone < o->purged || gone > shown->put : gone != o->purged)
+		broken(o, "the queue's counts do not add up: %llu items are gone, %llu were purged", U(gone),
+		       U(o->purged));
+	o->purged = gone;
+	o->purge_unknown = false;
+	o->put_shown = shown->put;
 }
 
 /* ---- dead letters, the end ---- */
@@ -357,9 +421,11 @@ void oracle_dead(struct oracle *o, uint64_t body, uint32_t attempts)
 	}
 	if (x == NULL)
 		return; /* it was never heard of; the counts cover it */
-	if (x->state == ITEM_ACKED || held_surely(o, x))
+	if (x->state == ITEM_ACKED || x->state == ITEM_PURGED || held_surely(o, x))
 		broken(o, "put %llu is %s, and a dead letter", U(body),
-		       x->state == ITEM_ACKED ? "acked" : "held");
+		       x->state == ITEM_ACKED	 ? "acked"
+		       : x->state == ITEM_PURGED ? "purged"
+						 : "held");
 	if (attempts != o->rules.attempts_max || x->grants_max < attempts)
 		broken(o, "put %llu is a dead letter after %u attempts, it was given %u times", U(body),
 		       attempts, x->grants_max);
@@ -377,7 +443,8 @@ void oracle_drained(struct oracle *o, const struct oracle_counts *shown)
 	for (uint64_t i = 0; i < o->item_end; i++) {
 		const struct item *x = &o->items[i];
 
-		if (x->state != ITEM_NONE && x->state != ITEM_ACKED && !x->maybe_acked && !x->dead)
+		if ((x->state == ITEM_WAITS || x->state == ITEM_HELD) && !x->maybe_acked &&
+		    !x->maybe_purged && !x->dead)
 			broken(o, "item %llu never came back", U(i));
 	}
 	if (shown->ready + shown->leased + shown->delayed != 0)

@@ -81,6 +81,8 @@ static void act(struct sim *s)
 	else if (what < 59)
 		client_connect(s, client);
 	else if (roll(s, 4) == 0)
+		purge(s);
+	else if (roll(s, 3) == 0)
 		client_close(s, client);
 	else
 		client_leave(s, client);
@@ -160,11 +162,10 @@ static bool dir_make(struct sim *s)
 
 static bool run(uint64_t seed, uint64_t steps, bool lmdb, int plant)
 {
-	struct oracle_rules rules =
-		{.lease_ms = LEASE_MS,
-		 .attempts_max = ATTEMPTS,
-		 .session_ms = SESSION_MS,
-		 .streams = {{0, 0}, {BOUNDED_EVENTS, 0}, {0, BOUNDED_MS}, {0, 0}}};
+	struct oracle_rules rules = {.lease_ms = LEASE_MS,
+				     .attempts_max = ATTEMPTS,
+				     .session_ms = SESSION_MS,
+				     .streams = {{0, 0}, {BOUNDED_EVENTS, 0}, {0, BOUNDED_MS}, {0, 0}}};
 	struct sim *s = calloc(1, sizeof(*s));
 	char command[96];
 	bool good;

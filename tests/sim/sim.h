@@ -42,7 +42,7 @@ struct publisher {
 	uint64_t id, next;
 	uint32_t epoch, pending; /* events sent and not answered; 0: none */
 	uint32_t crashes;	 /* since what is pending was first sent */
-	bool in_flight, stale; /* stale: its epoch may be another's */
+	bool in_flight, stale;	 /* stale: its epoch may be another's */
 };
 /* A transaction is sent again, word for word, until it is answered. */
 struct txn_plan {
@@ -70,7 +70,7 @@ struct sim {
 	struct batch_clock now;
 	bool lmdb, failed;
 	bool priority; /* the queue has priorities */
-	bool deaf; /* committed, and nobody hears the answers: the broker dies with them */
+	bool deaf;     /* committed, and nobody hears the answers: the broker dies with them */
 	char dir[64];
 	uint64_t random, step, connections;
 	uint64_t queue, jobs;
@@ -124,6 +124,7 @@ uint64_t consumer_tag(const struct client *client, int number, bool jobs);
 void publish(struct sim *s, int producer);
 void reopen(struct sim *s, int producer); /* under its name: its epoch grows, its sequence stays */
 void settle(struct sim *s);
+void purge(struct sim *s);
 void client_connect(struct sim *s, int client);
 void client_leave(struct sim *s, int client);
 void client_close(struct sim *s, int client); /* ends its session */

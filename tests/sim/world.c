@@ -57,7 +57,10 @@ static void on_fail(void *user, int code, const char *why)
 
 void boot(struct sim *s)
 {
-	struct engine_config config = {.abort_every_batch = s->random & 1, .fail_stop = on_fail, .user = s};
+	struct engine_config config = {.abort_every_batch = s->random & 1,
+				       .tick_work_max = s->random & 6 ? 0 : 1 + (s->random >> 3 & 3),
+				       .fail_stop = on_fail,
+				       .user = s};
 	struct store_options options = {.create = true, .map_bytes = 256u << 20};
 
 	if (s->store == NULL && s->lmdb)
