@@ -124,25 +124,15 @@ void credit(struct sim *s, int number, uint32_t more)
 
 /* ---- publishing ---- */
 
-void publish(struct sim *s, int who)
+static void publish_as(struct sim *s, int who, uint32_t epoch, uint32_t count)
 {
-	struct publisher *p = &s->publishers[who];
+	const struct publisher *p = &s->publishers[who];
 	const struct target *target = sim_target(who);
 	uint8_t bytes[1024];
 	size_t used = 0;
 	struct frame_publish f = {.target_kind = target->stream >= 0 ? PUBLISH_TO_STREAM : PUBLISH_TO_QUEUE};
 
-	if (p->in_flight || who == ORACLE_TXN_PRODUCER)
-		return;
-	if (p->stale) {
-		reopen(s, who);
-		return;
-	}
-	if (p->pending == 0) {
-		p->pending = 1 + (uint32_t)roll(s, 4), p->crashes = 0;
-		oracle_sent(s->oracle, who, p->next, p->pending);
-	}
-	for (uint32_t i = 0; i < p->pending; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		char number[32];
 		struct envelope e = {.subject = text(""), .priority = (uint8_t)((p->next + i) % 3)};
 
@@ -150,18 +140,39 @@ void publish(struct sim *s, int who)
 		e.body = text(number);
 		used += envelope_encode(bytes + used, &e);
 	}
-	f.producer = p->id, f.epoch = p->epoch, f.first_seq = p->next, f.settled_seq = p->next - 1;
-	f.count = p->pending, f.raw_bytes = (uint32_t)used;
+	f.producer = p->id, f.epoch = epoch, f.first_seq = p->next, f.settled_seq = p->next - 1;
+	f.count = count, f.raw_bytes = (uint32_t)used;
 	f.subject = text("sim"), f.target = text(target->name);
 	f.payload = (struct sluice_slice){bytes, used};
-	p->in_flight = true;
 	submit(s,
 	       (struct op){.type = COMMAND_PUBLISH,
 			   .who = who,
 			   .client = -1,
 			   .seq = p->next,
-			   .count = p->pending},
+			   .count = count,
+			   .flag = epoch != p->epoch},
 	       target->gateway, 0, &f);
+}
+
+void publish(struct sim *s, int who)
+{
+	struct publisher *p = &s->publishers[who];
+
+	if (p->in_flight || who == ORACLE_TXN_PRODUCER)
+		return;
+	if (p->stale) {
+		reopen(s, who);
+		return;
+	}
+	/* What somebody sends who had the name before. */
+	if (p->epoch > 1 && roll(s, 16) == 0)
+		publish_as(s, who, p->epoch - 1, 1);
+	if (p->pending == 0) {
+		p->pending = 1 + (uint32_t)roll(s, 4), p->crashes = 0;
+		oracle_sent(s->oracle, who, p->next, p->pending);
+	}
+	p->in_flight = true;
+	publish_as(s, who, p->epoch, p->pending);
 }
 
 void reopen(struct sim *s, int who)

@@ -20,6 +20,11 @@ static void published(struct sim *s, const struct op *op, const struct outcome *
 	struct publisher *p = &s->publishers[op->who];
 	int stream = sim_target(op->who)->stream;
 
+	if (op->flag) {
+		if (out->code == 0)
+			oracle_blame(s->oracle, "a producer of an old epoch was heard", op->who, 0);
+		return;
+	}
 	p->in_flight = false;
 	if (out->code != 0) {
 		if (!sluice_error_retriable(out->code))
@@ -166,7 +171,9 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 void forget(struct sim *s, struct op *op)
 {
 	op->open = false;
-	if (op->type == COMMAND_PUBLISH || op->type == COMMAND_PRODUCER_OPEN) {
+	if (op->type == COMMAND_PUBLISH && op->flag) {
+		return;
+	} else if (op->type == COMMAND_PUBLISH || op->type == COMMAND_PRODUCER_OPEN) {
 		s->publishers[op->who].in_flight = false;
 	} else if (op->type == COMMAND_ACK) {
 		oracle_settle_unknown(s->oracle, &op->settle);

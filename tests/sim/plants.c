@@ -11,27 +11,31 @@
 #include "broker/core/stream.h"
 
 /* X(NAME, "name", "what it does") */
-#define PLANTS(X)                                                                                  \
-	X(NONE, "none", "the broker as it is")                                                     \
-	X(LOST_ACK, "lost-ack", "every eighth ack is answered and not done")                       \
-	X(OPEN_FENCE, "open-fence", "an ack with an old token settles what somebody else holds")   \
-	X(NO_ATTEMPT, "no-attempt", "a failed attempt is not counted")                             \
-	X(DUP_GRANT, "dup-grant", "an item that came back stays ready when it is given out")       \
-	X(LOST_NACK, "lost-nack", "every eighth item that comes back is not put among the ready")  \
-	X(NO_EXPIRY, "no-expiry", "leases do not run out")                                         \
-	X(EARLY_EXPIRY, "early-expiry", "leases run out after half their time")                    \
-	X(SHORT_BOOT, "short-boot", "leases are not prolonged when the broker comes back")         \
-	X(LOST_DEAD, "lost-dead", "dead letters reach no queue")                                   \
-	X(IMMORTAL_LEASE, "immortal-lease", "items stay with a session that has ended")            \
-	X(DOUBLE_PUBLISH, "double-publish", "the retry of a publish is done again")                \
-	X(RETENTION, "retention", "a bounded stream keeps one event less")                         \
-	X(CURSOR_BACK, "cursor-back", "a cursor goes back without being told to")                  \
-	X(TORN_TXN, "torn-txn", "a refused transaction leaves what it did before")                 \
-	X(LOST_COMMIT, "lost-commit", "a kill loses the last commit")                              \
-	X(FAILED_COMMIT, "failed-commit", "a commit that failed is answered as one that did not")  \
-	X(LOST_INTENT, "lost-intent", "an intent is answered and not recorded")                    \
-	X(STALE_REPORT, "stale-report", "a report of an old attempt counts as one of the current") \
-	X(OLD_TOKEN, "old-token", "a takeover gets the token of the lease before")                 \
+#define PLANTS(X)                                                                                   \
+	X(NONE, "none", "the broker as it is")                                                      \
+	X(LOST_ACK, "lost-ack", "every eighth ack is answered and not done")                        \
+	X(OPEN_FENCE, "open-fence", "an ack with an old token settles what somebody else holds")    \
+	X(NO_ATTEMPT, "no-attempt", "a failed attempt is not counted")                              \
+	X(DUP_GRANT, "dup-grant", "an item that came back stays ready when it is given out")        \
+	X(LOST_NACK, "lost-nack", "every eighth item that comes back is not put among the ready")   \
+	X(NO_EXPIRY, "no-expiry", "leases do not run out")                                          \
+	X(EARLY_EXPIRY, "early-expiry", "leases run out after half their time")                     \
+	X(SHORT_BOOT, "short-boot", "leases are not prolonged when the broker comes back")          \
+	X(LOST_DEAD, "lost-dead", "dead letters reach no queue")                                    \
+	X(IMMORTAL_LEASE, "immortal-lease", "items stay with a session that has ended")             \
+	X(DOUBLE_PUBLISH, "double-publish", "the retry of a publish is done again")                 \
+	X(OPEN_EPOCH, "open-epoch", "a producer of an old epoch is heard")                          \
+	X(LOST_EVENT, "lost-event", "every eighth change of a job leaves no event")                 \
+	X(FALSE_PURGE, "false-purge", "a purge is answered and not done")                           \
+	X(OLD_LEASE, "old-lease", "a lease that is delivered again ends when it would have before") \
+	X(RETENTION, "retention", "a bounded stream keeps one event less")                          \
+	X(CURSOR_BACK, "cursor-back", "a cursor goes back without being told to")                   \
+	X(TORN_TXN, "torn-txn", "a refused transaction leaves what it did before")                  \
+	X(LOST_COMMIT, "lost-commit", "a kill loses the last commit")                               \
+	X(FAILED_COMMIT, "failed-commit", "a commit that failed is answered as one that did not")   \
+	X(LOST_INTENT, "lost-intent", "an intent is answered and not recorded")                     \
+	X(STALE_REPORT, "stale-report", "a report of an old attempt counts as one of the current")  \
+	X(OLD_TOKEN, "old-token", "a takeover gets the token of the lease before")                  \
 	X(DEAD_HOLDER, "dead-holder", "a job stays with a session that has ended")
 
 enum plant {
@@ -153,6 +157,8 @@ WRAP(int, grant_store, struct apply *a, uint64_t queue, uint64_t token, const st
 {
 	struct queue_grant bent = *grant;
 
+	if (planted == OLD_LEASE && fence.a == NULL && token != a->index)
+		return 0;
 	if (planted == EARLY_EXPIRY && bent.kind == GRANT_TIMED && token == a->index)
 		bent.deadline_ms -= bent.lease_ms / 2;
 	if (planted == OPEN_FENCE && fence.token != 0) {
@@ -223,6 +229,19 @@ WRAP(int, queue_put, struct apply *a, uint64_t queue, const struct queue_put_spe
 	return __real_queue_put(a, queue, spec, ret_seq);
 }
 
+WRAP(int, queue_purge_apply, struct apply *a, const Sluice__QueuePurge *m, struct outcome *out)
+{
+	struct queue_ref queue;
+	struct queue_cell cell;
+
+	if (planted != FALSE_PURGE)
+		return __real_queue_purge_apply(a, m, out);
+	if (core_queue_find(a->txn, a->gateway, slice_text(m->name), &queue) == 0 &&
+	    queue_cell_get(a->txn, a->gateway, queue.id, &cell) == 0)
+		out->count = (uint32_t)cell.ready;
+	return 0;
+}
+
 WRAP(int, queue_session_ended, struct apply *a, uint64_t session, uint64_t queue, uint64_t token)
 {
 	return planted == IMMORTAL_LEASE ? 0 : __real_queue_session_ended(a, session, queue, token);
@@ -234,6 +253,13 @@ WRAP(int, producer_begin, struct apply *a, const struct producer_call *call, str
 {
 	int rc = __real_producer_begin(a, call, out);
 
+	for (uint32_t i = 1; planted == OPEN_EPOCH && rc == 0 && out->code == SLUICE_E_PRODUCER_FENCED; i++) {
+		struct producer_call bent = *call;
+
+		bent.epoch += i;
+		out->code = 0;
+		rc = __real_producer_begin(a, &bent, out);
+	}
 	if (planted == DOUBLE_PUBLISH && rc == 0 && out->code == 0)
 		out->duplicate = false;
 	return rc;
@@ -280,6 +306,12 @@ WRAP(int, store_commit, struct store_txn *txn)
 }
 
 /* ---- jobs ---- */
+
+WRAP(int, job_event_publish, struct apply *a, const struct job *job, const char *from,
+     const struct job_fact *fact)
+{
+	return planted == LOST_EVENT && every_eighth(a) ? 0 : __real_job_event_publish(a, job, from, fact);
+}
 
 static bool in_intent;
 

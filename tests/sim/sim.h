@@ -32,7 +32,7 @@ struct op {
 	uint32_t count;
 	struct oracle_settlement settle;
 	struct oracle_report report;
-	bool flag; /* reset: force; cursor: back */
+	bool flag; /* reset: force; cursor: back; publish: of an old epoch */
 };
 struct held {
 	uint64_t item, token, session;
