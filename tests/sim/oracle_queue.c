@@ -232,8 +232,9 @@ void oracle_settled(struct oracle *o, const struct oracle_settlement *s, bool do
 		broken(o, "a stale token settled item %llu (%d in state %d, token %llu of %llu)", U(s->item),
 		       (int)s->how, (int)x->state, U(s->token), U(x->token));
 	settle(o, x, s);
+	x->not_after_ms = x->not_before_ms;
 	if (retried)
-		x->not_before_ms = 0;
+		x->not_before_ms = 0; /* it may have been done before: the delay may be over */
 }
 
 void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
@@ -264,7 +265,7 @@ static enum readiness readiness(const struct oracle *o, const struct item *x)
 	if (x->maybe_acked || x->maybe_nacked || x->maybe_purged || x->session_lease ||
 	    x->grants_max >= o->rules.attempts_max || held_unheard(o, x) ||
 	    o->before_ms < x->unheard_until_ms || o->before_ms < x->gone_by_ms ||
-	    o->before_ms < x->not_before_ms || o->crash_ms == o->now_ms)
+	    o->before_ms < x->not_after_ms || o->crash_ms == o->now_ms)
 		return MAYBE_READY;
 	return SURELY_READY;
 }

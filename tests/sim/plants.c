@@ -9,6 +9,7 @@
 #include "broker/core/producer.h"
 #include "broker/core/queue.h"
 #include "broker/core/stream.h"
+#include "tests/sim/shadow.h"
 
 /* X(NAME, "name", "what it does") */
 #define PLANTS(X)                                                                                   \
@@ -89,12 +90,6 @@ void plants_kill_comes(bool comes)
 {
 	kill_comes = comes;
 }
-
-/* The linker sends calls of `name` to __wrap_name, and those of __real_name to the broker's. */
-#define WRAP(type, name, ...)            \
-	type __real_##name(__VA_ARGS__); \
-	type __wrap_##name(__VA_ARGS__); \
-	type __wrap_##name(__VA_ARGS__)
 
 static bool every_eighth(const struct apply *a)
 {
@@ -302,6 +297,8 @@ WRAP(int, store_commit, struct store_txn *txn)
 		return 0;
 	}
 	rc = __real_store_commit(txn);
+	if (rc == 0)
+		shadow_committed();
 	return planted == FAILED_COMMIT ? 0 : rc;
 }
 

@@ -9,6 +9,12 @@
 
 #include <stdbool.h>
 
+/* The linker sends calls of `name` to __wrap_name, and those of __real_name to the broker's. meson.build has the list of names. */
+#define WRAP(type, name, ...)            \
+	type __real_##name(__VA_ARGS__); \
+	type __wrap_##name(__VA_ARGS__); \
+	type __wrap_##name(__VA_ARGS__)
+
 int plants_find(const char *name);  /* -1: there is none of the name */
 const char *plants_name(int plant); /* NULL: beyond the last. 0 is "none" */
 const char *plants_text(int plant); /* what it does */

@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The seeded simulator: runs, by hand or as a test. All that is decided comes from the seed. See README.md. */
+ * One run of the simulator: steps, then a drain. All that is decided comes from the seed. */
 #include "tests/sim/sim.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
-#include "broker/util/log.h"
 #include "tests/sim/plants.h"
+#include "tests/sim/shadow.h"
 
-enum { STEPS = 300, CLOSE_LOOK_EVERY = 16, DRAIN_ROUNDS_MAX = 60, PLANT_SEEDS = 5 };
+enum { CLOSE_LOOK_EVERY = 16, DRAIN_ROUNDS_MAX = 60 };
 
 void must(int rc, const char *what)
 {
@@ -49,14 +47,16 @@ static void pass(struct sim *s, uint64_t ms)
 	oracle_time(s->oracle, s->now.mono_ms);
 }
 
-/* Mostly a moment; now and then longer than a lease, or than a session's timeout. */
+/* Mostly a moment; now and then most of a lease, or longer than it or than a session's timeout. */
 static uint64_t some_time(struct sim *s)
 {
 	uint64_t what = roll(s, 120);
 
 	if (what == 0)
 		return SESSION_MS + roll(s, SESSION_MS);
-	return what < 4 ? LEASE_MS + roll(s, LEASE_MS) : roll(s, 200);
+	if (what < 4)
+		return LEASE_MS + roll(s, LEASE_MS);
+	return roll(s, what < 12 ? LEASE_MS : 200);
 }
 
 static void act(struct sim *s)
@@ -136,15 +136,6 @@ static void drain(struct sim *s)
 	oracle_drained(s->oracle, &shown);
 }
 
-static void result(const struct sim *s, uint64_t seed, int plant, bool good)
-{
-	printf("# seed %" PRIu64 " store %s plant %s: %s at step %" PRIu64 " hash %016" PRIx64 "\n", seed,
-	       s->lmdb ? "lmdb" : "mem", plants_name(plant), good ? "kept" : oracle_why(s->oracle), s->step,
-	       oracle_hash(s->oracle));
-}
-
-static bool trace; /* --trace */
-
 /* In memory, if that can be: a kill of the simulated broker does not ask the disk. */
 static bool dir_make(struct sim *s)
 {
@@ -160,126 +151,69 @@ static bool dir_make(struct sim *s)
 	return false;
 }
 
-static bool run(uint64_t seed, uint64_t steps, bool lmdb, int plant)
+static void dir_drop(const struct sim *s)
+{
+	char command[96];
+
+	snprintf(command, sizeof(command), "rm -r %s", s->dir);
+	must(system(command) != 0 ? SLUICE_E_IO : 0, command);
+}
+
+static struct sim *sim_create(const struct sim_spec *spec)
 {
 	struct oracle_rules rules = {.lease_ms = LEASE_MS,
 				     .attempts_max = ATTEMPTS,
 				     .session_ms = SESSION_MS,
 				     .streams = {{0, 0}, {BOUNDED_EVENTS, 0}, {0, BOUNDED_MS}, {0, 0}}};
 	struct sim *s = calloc(1, sizeof(*s));
-	char command[96];
-	bool good;
 
-	if (s == NULL)
-		must(SLUICE_E_NOMEM, "run");
+	must(s == NULL ? SLUICE_E_NOMEM : 0, "run");
+	s->spec = *spec;
 	s->sink.post = on_post, s->sink.kick = on_kick;
-	s->random = seed * 0x9e3779b97f4a7c15u ^ 0x2545f4914f6cdd1du;
-	s->lmdb = lmdb;
+	s->random = spec->seed * 0x9e3779b97f4a7c15u ^ 0x2545f4914f6cdd1du;
 	s->now = (struct batch_clock){1000, 1700000000000};
 	s->priority = roll(s, 3) == 0;
 	rules.fifo = !s->priority;
 	s->oracle = oracle_create(&rules);
-	if (s->oracle == NULL || (lmdb && !dir_make(s)))
+	if (s->oracle == NULL || (spec->lmdb && !dir_make(s)))
 		must(SLUICE_E_IO, "run");
-	if (trace)
+	if (spec->trace)
 		oracle_trace(s->oracle);
-	plants_set(plant);
+	return s;
+}
+
+bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash)
+{
+	struct sim *s = sim_create(spec);
+	uint64_t stored;
+	bool good;
+
+	plants_set(spec->plant);
+	if (spec->plant == 0)
+		shadow_begin();
 	pass(s, 0);
 	boot(s);
 	world_make(s);
-	for (s->step = 0; s->step < steps && oracle_why(s->oracle) == NULL; s->step++)
+	for (s->step = 0; s->step < spec->steps && oracle_why(s->oracle) == NULL; s->step++)
 		one_step(s);
 	if (oracle_why(s->oracle) == NULL)
 		drain(s);
 	good = oracle_why(s->oracle) == NULL;
-	result(s, seed, plant, good);
+	stored = shadow_digest(s->store);
+	if (good && spec->plant == 0 && stored != shadow_digest(NULL))
+		oracle_blame(s->oracle, "the same batches, applied once, give another database", 0, 0);
+	good = oracle_why(s->oracle) == NULL;
+	*ret_hash = oracle_hash(s->oracle) ^ stored;
+	printf("# seed %" PRIu64 " store %s plant %s: %s at step %" PRIu64 " hash %016" PRIx64 "\n",
+	       spec->seed, spec->lmdb ? "lmdb" : "mem", plants_name(spec->plant),
+	       good ? "kept" : oracle_why(s->oracle), s->step, *ret_hash);
 	shut(s);
+	if (spec->plant == 0)
+		shadow_end();
 	plants_set(0);
-	if (lmdb) {
-		snprintf(command, sizeof(command), "rm -r %s", s->dir);
-		if (system(command) != 0)
-			must(SLUICE_E_IO, command);
-	}
+	if (spec->lmdb)
+		dir_drop(s);
 	oracle_destroy(s->oracle);
 	free(s);
 	return good;
-}
-
-/* ---- as a test ---- */
-
-static bool caught(int plant, bool lmdb)
-{
-	for (uint64_t seed = 1; seed <= PLANT_SEEDS; seed++) {
-		if (!run(seed, STEPS, lmdb, plant))
-			return true;
-	}
-	return false;
-}
-
-static int tap(void)
-{
-	int n = 0, failed = 0;
-
-	for (int lmdb = 0; lmdb < 2; lmdb++) {
-		for (int plant = 0; plants_name(plant) != NULL; plant++) {
-			bool ok = true;
-
-			for (uint64_t seed = 1; plant == 0 && seed <= (lmdb ? 5 : 20); seed++)
-				ok &= run(seed, STEPS, lmdb, 0);
-			if (plant != 0)
-				ok = caught(plant, lmdb);
-			failed += !ok;
-			printf("%s %d - %s: %s\n", ok ? "ok" : "not ok", ++n, lmdb ? "lmdb" : "mem",
-			       plant == 0 ? "seeds without a plant" : plants_name(plant));
-		}
-	}
-	printf("1..%d\n", n);
-	return failed != 0;
-}
-
-static void plants_list(void)
-{
-	for (int i = 1; plants_name(i) != NULL; i++)
-		printf("%-20s %s\n", plants_name(i), plants_text(i));
-}
-
-int main(int argc, char **argv)
-{
-	static const struct option options[] = {{"seed", 1, NULL, 's'},	 {"steps", 1, NULL, 'n'},
-						{"store", 1, NULL, 'd'}, {"seeds", 1, NULL, 'm'},
-						{"plant", 1, NULL, 'p'}, {"list-plants", 0, NULL, 'l'},
-						{"tap", 0, NULL, 't'},	 {"trace", 0, NULL, 'v'},
-						{NULL, 0, NULL, 0}};
-	uint64_t seed = 0, steps = STEPS, seeds = 1;
-	bool lmdb = false, good = true;
-	int plant = 0, c;
-
-	log_configure(2, LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT);
-	if (getrandom(&seed, 4, 0) != 4)
-		return 2;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == 's')
-			seed = strtoull(optarg, NULL, 10);
-		else if (c == 'n')
-			steps = strtoull(optarg, NULL, 10);
-		else if (c == 'm')
-			seeds = strtoull(optarg, NULL, 10);
-		else if (c == 'd')
-			lmdb = strcmp(optarg, "lmdb") == 0;
-		else if (c == 't')
-			return tap();
-		else if (c == 'p')
-			plant = plants_find(optarg);
-		else if (c == 'v')
-			trace = true;
-		else if (c == 'l')
-			plants_list();
-		if (c == 'l')
-			return 0;
-		if (c == '?' || plant < 0)
-			return 2;
-	}
-	for (uint64_t i = 0; i < seeds; i++)
-		good &= run(seed + i, steps, lmdb, plant);
-	return good ? 0 : 1;
 }

@@ -62,13 +62,23 @@ struct client {
 	bool resuming[2]; /* items, jobs */
 };
 
+struct sim_spec {
+	uint64_t seed, steps;
+	bool lmdb;
+	int plant;
+	bool trace;
+};
+
 struct sim {
 	struct engine_sink sink; /* first */
+	struct sim_spec spec;
 	struct oracle *oracle;
 	struct store *store;
 	struct engine *engine;
-	struct batch_clock now;
-	bool lmdb, failed;
+	struct batch_clock
+		now; /* mono_ms as the broker's durable clock counts; its process's is skewed against it */
+	uint64_t skew_ms;
+	bool failed;
 	bool priority; /* the queue has priorities */
 	bool deaf;     /* committed, and nobody hears the answers: the broker dies with them */
 	char dir[64];
@@ -94,6 +104,8 @@ struct sim {
 };
 
 /* ---- sim.c ---- */
+/* One run; prints a line. False: a promise was broken. *ret_hash: of all that was said, and of what is stored at the end. */
+bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash);
 void must(int rc, const char *what); /* a failure of the simulator itself: exits */
 uint64_t roll(struct sim *s, uint64_t n);
 struct sluice_slice text(const char *t);

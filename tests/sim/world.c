@@ -55,20 +55,36 @@ static void on_fail(void *user, int code, const char *why)
 	((struct sim *)user)->failed = true;
 }
 
+/* What the process's clock says. It begins anew with each boot of the machine. */
+static struct batch_clock process_now(const struct sim *s)
+{
+	return (struct batch_clock){s->now.mono_ms + s->skew_ms, s->now.wall_ms};
+}
+
+static void store_open(struct sim *s)
+{
+	/* Few clean cells are kept, in some lives: they are read again. */
+	struct store_options options = {.create = true,
+					.map_bytes = 256u << 20,
+					.cell_cache_max = s->random & 32 ? 0 : 4};
+
+	if (s->store == NULL && s->spec.lmdb)
+		must(store_open_lmdb(s->dir, &options, &s->store, NULL), "open");
+	else if (s->store == NULL)
+		must(store_open_mem(&options, &s->store), "open");
+}
+
 void boot(struct sim *s)
 {
 	struct engine_config config = {.abort_every_batch = s->random & 1,
 				       .tick_work_max = s->random & 6 ? 0 : 1 + (s->random >> 3 & 3),
 				       .fail_stop = on_fail,
 				       .user = s};
-	struct store_options options = {.create = true, .map_bytes = 256u << 20};
 
-	if (s->store == NULL && s->lmdb)
-		must(store_open_lmdb(s->dir, &options, &s->store, NULL), "open");
-	else if (s->store == NULL)
-		must(store_open_mem(&options, &s->store), "open");
+	store_open(s);
 	s->failed = s->deaf = false;
-	must(engine_create(&config, s->store, s->now, &s->engine), "engine");
+	s->skew_ms = roll(s, 1000000000);
+	must(engine_create(&config, s->store, process_now(s), &s->engine), "engine");
 	must(engine_sink_add(s->engine, &s->sink), "sink");
 }
 
@@ -77,7 +93,7 @@ bool drive(struct sim *s)
 	uint64_t wait = 0;
 
 	for (int i = 0; i < 1000 && wait == 0; i++) {
-		if (engine_step(s->engine, s->now, &wait) != 0 || s->failed)
+		if (engine_step(s->engine, process_now(s), &wait) != 0 || s->failed)
 			return false;
 	}
 	return !s->deaf;
@@ -98,7 +114,7 @@ void crash(struct sim *s)
 
 	faults_off(s);
 	engine_destroy(s->engine);
-	if (s->lmdb) {
+	if (s->spec.lmdb) {
 		store_close(s->store);
 		s->store = NULL;
 	}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * See shadow.h. */
+#include "tests/sim/shadow.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/plants.h"
+#include "tests/sim/sim.h"
+
+enum { COMMANDS_MAX = 4096 };
+
+static struct {
+	bool on, replays; /* replays: what is heard now is its own doing */
+	struct store *store;
+	struct core *core;
+	struct effects *effects;
+	/* The transaction at hand. */
+	bool batch, boot;
+	struct batch_clock clock;
+	size_t count;
+	struct sluice_slice commands[COMMANDS_MAX]; /* encoded, owned */
+} shadow;
+
+static bool listens(void)
+{
+	return shadow.on && !shadow.replays;
+}
+
+static void drop(void)
+{
+	while (shadow.count > 0)
+		free((void *)shadow.commands[--shadow.count].data);
+	shadow.batch = shadow.boot = false;
+}
+
+void shadow_begin(void)
+{
+	struct store_options options = {.create = true};
+
+	must(store_open_mem(&options, &shadow.store), "shadow");
+	must(core_create(&shadow.core), "shadow");
+	must(effects_create(&shadow.effects), "shadow");
+	shadow.on = true;
+}
+
+void shadow_end(void)
+{
+	drop();
+	core_destroy(shadow.core);
+	effects_destroy(shadow.effects);
+	store_close(shadow.store);
+	memset(&shadow, 0, sizeof(shadow));
+}
+
+/* ---- what the engine does ---- */
+
+WRAP(int, core_boot, struct core *core, struct store_txn *txn, struct batch_clock clock)
+{
+	if (listens()) {
+		drop();
+		shadow.boot = true;
+		shadow.clock = clock;
+	}
+	return __real_core_boot(core, txn, clock);
+}
+
+WRAP(int, core_batch_begin, struct core *core, struct store_txn *txn, struct batch_clock clock)
+{
+	if (listens()) {
+		drop();
+		shadow.batch = true;
+		shadow.clock = clock;
+	}
+	return __real_core_batch_begin(core, txn, clock);
+}
+
+WRAP(void, core_batch_abort, struct core *core)
+{
+	if (listens())
+		drop();
+	__real_core_batch_abort(core);
+}
+
+WRAP(int, core_apply, struct core *core, struct store_txn *txn, const struct command *command,
+     struct effects *effects)
+{
+	if (listens()) {
+		uint8_t *bytes = malloc(command_size(command));
+
+		must(bytes == NULL || shadow.count == COMMANDS_MAX ? SLUICE_E_NOMEM : 0, "shadow");
+		shadow.commands[shadow.count++] =
+			(struct sluice_slice){bytes, command_encode(bytes, command)};
+	}
+	return __real_core_apply(core, txn, command, effects);
+}
+
+/* ---- and once more ---- */
+
+static void apply(struct store_txn *txn, struct sluice_slice bytes)
+{
+	struct command *command;
+	const char *why = "";
+
+	must(command_decode(bytes, &command, &why), why);
+	must(core_apply(shadow.core, txn, command, shadow.effects), "shadow");
+	command_free(command);
+}
+
+static void replay(void)
+{
+	struct store_txn *txn;
+
+	must(store_begin(shadow.store, &txn), "shadow");
+	if (shadow.boot) {
+		must(core_bootstrap(shadow.core, txn, shadow.clock), "shadow");
+		must(core_boot(shadow.core, txn, shadow.clock), "shadow");
+	} else {
+		must(core_batch_begin(shadow.core, txn, shadow.clock), "shadow");
+		for (size_t i = 0; i < shadow.count; i++)
+			apply(txn, shadow.commands[i]);
+		must(core_batch_end(shadow.core, txn, shadow.effects), "shadow");
+	}
+	effects_clear(shadow.effects);
+	must(store_commit(txn), "shadow");
+}
+
+void shadow_committed(void)
+{
+	if (!listens() || !(shadow.boot || shadow.batch))
+		return;
+	shadow.replays = true;
+	replay();
+	shadow.replays = false;
+	drop();
+}
+
+/* ---- digest ---- */
+
+/* One store writes its schema down, the other has none. */
+static bool is_schema(enum store_table table, struct sluice_slice key)
+{
+	static const char name[] = "store_schema";
+
+	return table == STORE_META && key.len == sizeof(name) - 1 && memcmp(key.data, name, key.len) == 0;
+}
+
+static int digest_record(void *user, enum store_table table, struct sluice_slice key, struct sluice_slice value,
+			 int code)
+{
+	const struct sluice_slice parts[] = {key, value};
+	uint64_t *hash = user;
+
+	if (code != 0 || is_schema(table, key))
+		return code;
+	*hash = (*hash ^ (uint64_t)table) * 1099511628211u;
+	for (size_t i = 0; i < 2; i++) {
+		for (size_t at = 0; at < parts[i].len; at++)
+			*hash = (*hash ^ ((const uint8_t *)parts[i].data)[at]) * 1099511628211u;
+	}
+	return 0;
+}
+
+uint64_t shadow_digest(struct store *store)
+{
+	uint64_t hash = 14695981039346656037u;
+	struct store_txn *txn;
+
+	must(store_begin_read(store != NULL ? store : shadow.store, &txn), "read");
+	must(store_walk(txn, digest_record, &hash), "walk");
+	store_abort(txn);
+	return hash;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A second database, which gets every committed batch once, as a log of commands would hand it on: encoded, in order, with its clock. The
+ * same batches give the same database, so nothing of an aborted batch may be left in core or the store, and both stores must agree.
+ * What the engine does is listened to by the linker's --wrap. One at a time; not thread-safe.
+ */
+#ifndef SLUICE_TESTS_SIM_SHADOW_H
+#define SLUICE_TESTS_SIM_SHADOW_H
+
+#include "broker/store/store.h"
+
+void shadow_begin(void);
+void shadow_end(void);
+/* A write transaction of the engine's was committed. */
+void shadow_committed(void);
+/* Of all that is stored, in order; of the shadow itself with NULL. */
+uint64_t shadow_digest(struct store *store);
+
+#endif
