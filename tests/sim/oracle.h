@@ -138,6 +138,8 @@ void oracle_job_unknown(struct oracle *oracle, int job);
 void oracle_job_events_begin(struct oracle *oracle);
 void oracle_job_event(struct oracle *oracle, int job, uint32_t attempt, const char *from, const char *state);
 void oracle_job_events_end(struct oracle *oracle);
+/* Everybody who takes jobs, orphans too, has asked for more than there are. */
+void oracle_jobs_drained(struct oracle *oracle);
 void oracle_job_shown(struct oracle *oracle, int job, const struct oracle_job_seen *seen); /* NULL: none */
 
 #endif

@@ -356,6 +356,17 @@ static void check_certain(struct oracle *o, int job, const struct oracle_job_see
 		broken(o, "job %d is held by %llu, not by %llu", job, U(seen->session), U(j->session));
 }
 
+void oracle_jobs_drained(struct oracle *o)
+{
+	for (int i = 0; i < ORACLE_JOBS_MAX; i++) {
+		const struct job *j = &o->jobs[i];
+
+		if (j->exists && !j->terminal && !leased_surely(o, j))
+			broken(o, "job %d is %s with claim %d, and nobody was given it", i, j->state,
+			       (int)j->claim);
+	}
+}
+
 void oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *seen)
 {
 	struct job *j = &o->jobs[job];

@@ -318,8 +318,9 @@ void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_sessio
 
 		if (x->state != ITEM_WAITS && x->state != ITEM_HELD)
 			continue;
-		/* Leases get a whole term after a crash. */
-		if (session == 0 && !x->session_lease && not_over(o, x) && x->gone_by_ms < lease_end)
+		/* Leases get a whole term after a crash, and when their session resumes, unheard as it may be. */
+		if ((session == 0 || x->session == session) && !x->session_lease && not_over(o, x) &&
+		    x->gone_by_ms < lease_end)
 			x->gone_by_ms = lease_end;
 		if (held_surely(o, x)) {
 			if (session == 0 && x->mine_until_ms < lease_end)

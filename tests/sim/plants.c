@@ -19,6 +19,7 @@
 	X(NO_ATTEMPT, "no-attempt", "a failed attempt is not counted")                              \
 	X(DUP_GRANT, "dup-grant", "an item that came back stays ready when it is given out")        \
 	X(LOST_NACK, "lost-nack", "every eighth item that comes back is not put among the ready")   \
+	X(LOST_WAKE, "lost-wake", "what comes back wakes nobody")                                   \
 	X(NO_EXPIRY, "no-expiry", "leases do not run out")                                          \
 	X(EARLY_EXPIRY, "early-expiry", "leases run out after half their time")                     \
 	X(SHORT_BOOT, "short-boot", "leases are not prolonged when the broker comes back")          \
@@ -203,6 +204,11 @@ WRAP(int, store_scan_begin, struct store_txn *txn, enum store_table table, struc
 WRAP(int, store_scan_del, struct store_scan *scan)
 {
 	return planted == DUP_GRANT && scan == ready_scan ? 0 : __real_store_scan_del(scan);
+}
+
+WRAP(int, queue_ready_effect, struct apply *a, uint64_t queue)
+{
+	return planted == LOST_WAKE ? 0 : __real_queue_ready_effect(a, queue);
 }
 
 WRAP(int, queue_leases_fire, struct apply *a, uint64_t queue, uint64_t sub, uint32_t *io_work)

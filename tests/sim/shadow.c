@@ -145,8 +145,8 @@ static bool is_schema(enum store_table table, struct sluice_slice key)
 	return table == STORE_META && key.len == sizeof(name) - 1 && memcmp(key.data, name, key.len) == 0;
 }
 
-static int digest_record(void *user, enum store_table table, struct sluice_slice key, struct sluice_slice value,
-			 int code)
+static int digest_record(void *user, enum store_table table, struct sluice_slice key,
+			 struct sluice_slice value, int code)
 {
 	const struct sluice_slice parts[] = {key, value};
 	uint64_t *hash = user;

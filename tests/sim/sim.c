@@ -11,7 +11,7 @@
 #include "tests/sim/plants.h"
 #include "tests/sim/shadow.h"
 
-enum { CLOSE_LOOK_EVERY = 16, DRAIN_ROUNDS_MAX = 60 };
+enum { CLOSE_LOOK_EVERY = 16, DRAIN_ROUNDS_MIN = 4, DRAIN_ROUNDS_MAX = 60 };
 
 void must(int rc, const char *what)
 {
@@ -115,13 +115,13 @@ static void one_step(struct sim *s)
 }
 
 /* No more faults, and nobody acks: all comes due, is given out, and expires until it is a dead letter. The client that holds what it has as
- * long as it lives has to go for that. */
+ * long as it lives has to go for that, and its jobs to others. */
 static void drain(struct sim *s)
 {
 	struct oracle_counts shown = {.ready = 1};
 
 	for (int i = 0; i < DRAIN_ROUNDS_MAX && oracle_why(s->oracle) == NULL &&
-			shown.ready + shown.leased + shown.delayed > 0;
+			(i < DRAIN_ROUNDS_MIN || shown.ready + shown.leased + shown.delayed > 0);
 	     i++) {
 		pass(s, 2 * LEASE_MS);
 		client_leave(s, CLIENTS - 1);
@@ -134,6 +134,7 @@ static void drain(struct sim *s)
 		shown = look(s, true);
 	}
 	oracle_drained(s->oracle, &shown);
+	oracle_jobs_drained(s->oracle);
 }
 
 /* In memory, if that can be: a kill of the simulated broker does not ask the disk. */
