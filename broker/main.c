@@ -54,6 +54,50 @@ static int complain(int rc, const char *why)
 	return rc;
 }
 
+/* ---- faults in the store's map ---- */
+
+/* A page that cannot be read (the file was cut short under us, the disk gives an error) or that leads astray ends here, by name. Any other
+ * fault is a bug, and keeps its signal. Only what is fit for a handler is called. */
+static struct sigaction before_segv, before_bus;
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+	static const char text[] =
+		"sluiced: the store's file cannot be read or is damaged (a fault in its map, page ";
+	char line[160];
+	size_t len = sizeof(text) - 1, first;
+	uint64_t page;
+
+	(void)context;
+	if (!store_map_page(info->si_addr, &page)) {
+		/* It comes again at once, to who would have had it. */
+		(void)sigaction(number, number == SIGBUS ? &before_bus : &before_segv, NULL);
+		return;
+	}
+	memcpy(line, text, len);
+	for (first = len, line[len++] = (char)('0' + page % 10); (page /= 10) > 0 && len < sizeof(line) - 40;)
+		line[len++] = (char)('0' + page % 10);
+	for (size_t last = len - 1; first < last; first++, last--) {
+		char swap = line[first];
+
+		line[first] = line[last];
+		line[last] = swap;
+	}
+	memcpy(line + len, "); `sluiced --dump DIR` says more\n", 34);
+	len += 34;
+	(void)!write(STDERR_FILENO, line, len);
+	_exit(sluice_error_exit_code(SLUICE_E_CORRUPT));
+}
+
+static void catch_faults(void)
+{
+	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+
+	(void)sigemptyset(&action.sa_mask);
+	(void)sigaction(SIGSEGV, &action, &before_segv);
+	(void)sigaction(SIGBUS, &action, &before_bus);
+}
+
 /* ---- the short ways out ---- */
 
 static int print_commands(void)
@@ -203,7 +247,9 @@ static void fail_stop(void *user, int code, const char *text)
 
 static int start_store(struct broker *broker, char *why, size_t why_bytes)
 {
-	struct store_options options = {.create = true, .map_bytes = broker->config.map_mib << 20};
+	struct store_options options = {.create = true,
+					.map_bytes = broker->config.map_mib << 20,
+					.check_bytes = broker->config.check_mib << 20};
 	struct engine_config engine = {.inbox_bytes_max = broker->config.inbox_mib << 20,
 				       .publish_stop_percent = (uint32_t)broker->config.publish_stop_percent,
 				       .report_stop_percent = (uint32_t)broker->config.report_stop_percent,
@@ -484,6 +530,7 @@ int main(int argc, char **argv)
 	sigset_t signals;
 	int signal_fd, done, code = 0;
 
+	catch_faults();
 	config_init(&broker.config);
 	done = parse(&broker.config, argc, argv, &code, why, sizeof(why));
 	if (done > 0)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "broker/core/job_live.h"
+#include "broker/core/stream.h"
 #include "broker/util/bytes.h"
 #include "protocol/message.h"
 
@@ -132,9 +133,15 @@ static int dump_table(struct store_txn *txn, enum store_table table, FILE *to, u
 		      uint64_t *io_damaged)
 {
 	struct store_scan *scan = NULL;
+	struct segment_info segment;
 	struct sluice_slice key, value;
 	int rc = store_scan_begin(txn, table, (struct sluice_slice){NULL, 0}, &scan);
 
+	if (rc == SLUICE_E_CORRUPT) {
+		(void)fprintf(to, "! %s\n", store_last_error());
+		(*io_damaged)++;
+		return 0;
+	}
 	while (rc == 0) {
 		rc = store_scan_next(scan, &key, &value);
 		if (rc == SLUICE_E_CORRUPT) {
@@ -146,6 +153,13 @@ static int dump_table(struct store_txn *txn, enum store_table table, FILE *to, u
 		if (rc != 0)
 			break;
 		(*io_records)++;
+		if (table == STORE_LOG && segment_decode(value, 0, &segment) != 0) {
+			(void)fprintf(to, "! table log, key ");
+			print_key(to, table, key);
+			(void)fprintf(to, ": the segment's length, format or checksum is wrong\n");
+			(*io_damaged)++;
+			continue;
+		}
 		(void)fprintf(to, "%s ", store_table_name(table));
 		print_key(to, table, key);
 		(void)fputc(' ', to);

@@ -14,7 +14,7 @@
 #include "broker/store/lmdb_impl.h"
 #include "broker/util/clock.h"
 
-enum { APPEND_PAUSE = 64, FULL_BELOW_BYTES = 1 << 20 };
+enum { APPEND_PAUSE = 64, FULL_BELOW_BYTES = 1 << 20, PAGE_HEAD_BYTES = 16, VALUE_BYTES_MAX = 64 << 20 };
 
 static MDB_val val(struct sluice_slice bytes)
 {
@@ -181,6 +181,41 @@ static int lmdb_commit(void *handle)
 
 /* ---- records ---- */
 
+/* LMDB does not look whether what a page says of a record's length is true. */
+static bool inside(const struct lmdb *lmdb, MDB_val bytes)
+{
+	uintptr_t at = (uintptr_t)bytes.mv_data - lmdb->map_base;
+	MDB_envinfo info;
+	size_t in_page;
+
+	/* Pages that this transaction has changed are in memory. */
+	if (lmdb->map_base == 0 || at >= lmdb->map_bytes)
+		return bytes.mv_size <= VALUE_BYTES_MAX;
+	in_page = at & (lmdb->page_bytes - 1);
+	if (bytes.mv_size <= lmdb->page_bytes - in_page)
+		return true;
+	(void)mdb_env_info(lmdb->env, &info);
+	return in_page == PAGE_HEAD_BYTES && bytes.mv_size <= (info.me_last_pgno + 1) * lmdb->page_bytes - at;
+}
+
+/* What LMDB found, after a look at its bounds. ret_key may be NULL. */
+static int record_out(const struct lmdb *lmdb, int rc, MDB_val key, MDB_val value,
+		      struct sluice_slice *ret_key, struct sluice_slice *ret_value)
+{
+	if (rc != 0)
+		return lmdb_error(lmdb, rc);
+	if (key.mv_size == 0 || key.mv_size > STORE_KEY_BYTES_MAX || !inside(lmdb, key) ||
+	    !inside(lmdb, value))
+		return store_fail(
+			SLUICE_E_CORRUPT,
+			"the database file: a record with a key of %zu and a value of %zu bytes goes beyond its page",
+			key.mv_size, value.mv_size);
+	if (ret_key != NULL)
+		*ret_key = slice(key);
+	*ret_value = slice(value);
+	return 0;
+}
+
 static int write_cursor(struct lmdb_txn *txn, enum store_table table, MDB_cursor **ret)
 {
 	int rc = 0;
@@ -206,9 +241,7 @@ static int lmdb_get(void *handle, enum store_table table, struct sluice_slice ke
 	} else {
 		rc = mdb_get(txn->txn, txn->lmdb->dbis[table], &k, &v);
 	}
-	if (rc == 0)
-		*ret = slice(v);
-	return lmdb_error(txn->lmdb, rc);
+	return record_out(txn->lmdb, rc, val(key), v, NULL, ret);
 }
 
 static bool appends(enum store_table table)
@@ -284,11 +317,7 @@ static int lmdb_at_or_before(void *handle, enum store_table table, struct sluice
 		rc = mdb_cursor_get(cursor, &k, &v, MDB_PREV);
 	if (!txn->write)
 		mdb_cursor_close(cursor);
-	if (rc == 0) {
-		*ret_key = slice(k);
-		*ret_value = slice(v);
-	}
-	return lmdb_error(txn->lmdb, rc);
+	return record_out(txn->lmdb, rc, k, v, ret_key, ret_value);
 }
 
 /* ---- scans ---- */
@@ -307,6 +336,11 @@ static int lmdb_cursor_open(void *handle, enum store_table table, void **ret)
 	if (cursor == NULL)
 		return SLUICE_E_NOMEM;
 	cursor->lmdb = txn->lmdb;
+	if (txn->lmdb->damage[table] != NULL) {
+		free(cursor);
+		return store_fail(SLUICE_E_CORRUPT, "table %s: %s", store_table_name(table),
+				  txn->lmdb->damage[table]);
+	}
 	rc = mdb_cursor_open(txn->txn, txn->lmdb->dbis[table], &cursor->cursor);
 	if (rc != 0) {
 		free(cursor);
@@ -323,11 +357,7 @@ static int lmdb_cursor_seek(void *handle, struct sluice_slice key, struct sluice
 	MDB_val k, v;
 	int rc = seek(cursor->cursor, key, &k, &v);
 
-	if (rc == 0) {
-		*ret_key = slice(k);
-		*ret_value = slice(v);
-	}
-	return lmdb_error(cursor->lmdb, rc);
+	return record_out(cursor->lmdb, rc, k, v, ret_key, ret_value);
 }
 
 static int lmdb_cursor_next(void *handle, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
@@ -336,11 +366,7 @@ static int lmdb_cursor_next(void *handle, struct sluice_slice *ret_key, struct s
 	MDB_val k, v;
 	int rc = mdb_cursor_get(cursor->cursor, &k, &v, MDB_NEXT);
 
-	if (rc == 0) {
-		*ret_key = slice(k);
-		*ret_value = slice(v);
-	}
-	return lmdb_error(cursor->lmdb, rc);
+	return record_out(cursor->lmdb, rc, k, v, ret_key, ret_value);
 }
 
 static int lmdb_cursor_del(void *handle)

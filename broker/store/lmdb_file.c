@@ -72,6 +72,12 @@ struct file {
 	size_t watched_count;
 	uint64_t last_freeing; /* the last commit in the free list */
 	uint64_t missing_free; /* free pages that the file lacks */
+	/* Of a walk through one table. */
+	const char *table;
+	struct tree tree; /* root no_page: not there, or empty */
+	uint64_t records;
+	uint8_t last_key[STORE_KEY_BYTES_MAX];
+	size_t last_key_bytes;
 };
 
 #define DAMAGED(...) store_fail(SLUICE_E_CORRUPT, "the database file: " __VA_ARGS__)
@@ -398,25 +404,102 @@ static int trees_check(struct file *file)
 	return 0;
 }
 
-int lmdb_file_check(const char *path)
+/* The main tree again: the one table. */
+static int see_wanted(struct file *file, const struct leaf_value *value)
 {
-	struct file file = {.fd = -1};
-	struct stat st;
-	int rc;
+	if (value->key_bytes == strlen(file->table) &&
+	    memcmp(value->key, file->table, value->key_bytes) == 0 && value->inside != NULL &&
+	    value->bytes == sizeof(file->tree))
+		memcpy(&file->tree, value->inside, sizeof(file->tree));
+	return 0;
+}
 
+/* A table's tree: keys that rise, and values that are where they should be. */
+static int see_record(struct file *file, const struct leaf_value *value)
+{
+	size_t common = value->key_bytes < file->last_key_bytes ? value->key_bytes : file->last_key_bytes;
+	struct page_head head;
+	uint64_t pages;
+	int order, rc;
+
+	if (value->key_bytes == 0 || value->key_bytes > STORE_KEY_BYTES_MAX || value->tree)
+		return DAMAGED("a record has a key of %zu bytes", value->key_bytes);
+	order = memcmp(value->key, file->last_key, common);
+	if (order < 0 || (order == 0 && value->key_bytes <= file->last_key_bytes))
+		return DAMAGED("record %" PRIu64 " does not come behind the one before it",
+			       file->records + 1);
+	memcpy(file->last_key, value->key, value->key_bytes);
+	file->last_key_bytes = value->key_bytes;
+	file->records++;
+	if (value->inside != NULL)
+		return 0;
+	rc = page_read(file, value->page, &head, sizeof(head));
+	if (rc != 0)
+		return rc;
+	pages = head.lower | (uint64_t)head.upper << 16;
+	if (head.flags != PAGE_OVERFLOW || pages > file->whole_pages - value->page ||
+	    value->bytes + sizeof(head) > pages * file->page_bytes)
+		return DAMAGED("a value of %" PRIu64 " bytes is on page %" PRIu64
+			       " of kind %#x, the first of %" PRIu64,
+			       value->bytes, value->page, head.flags, pages);
+	return 0;
+}
+
+static int table_check(struct file *file)
+{
+	int rc = tree_walk(file, file->newest.main.root, file->newest.main.depth, see_wanted);
+
+	if (rc != 0 || file->tree.root == no_page)
+		return rc;
+	rc = tree_walk(file, file->tree.root, file->tree.depth, see_record);
+	if (rc == 0 && file->records != file->tree.entries)
+		rc = DAMAGED("%" PRIu64 " records were found; expected %" PRIu64, file->records,
+			     file->tree.entries);
+	return rc;
+}
+
+static int file_open(struct file *file, const char *path)
+{
+	struct stat st;
+
+	file->fd = -1;
 	/* Asked first: to open a pipe would wait for its writer. */
 	if (stat(path, &st) != 0)
 		return store_fail(SLUICE_E_IO, "data.mdb: %s", strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return store_fail(SLUICE_E_IO, "data.mdb is a %s; expected a regular file",
 				  S_ISDIR(st.st_mode) ? "directory" : "special file");
-	file.fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (file.fd < 0)
+	file->fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (file->fd < 0)
 		return store_fail(SLUICE_E_IO, "data.mdb: %s", strerror(errno));
-	file.bytes = (uint64_t)st.st_size;
-	rc = metas_read(&file);
+	file->bytes = (uint64_t)st.st_size;
+	return metas_read(file);
+}
+
+static void file_close(const struct file *file)
+{
+	if (file->fd >= 0)
+		(void)close(file->fd);
+}
+
+int lmdb_file_check(const char *path)
+{
+	struct file file = {0};
+	int rc = file_open(&file, path);
+
 	if (rc == 0)
 		rc = trees_check(&file);
-	(void)close(file.fd);
+	file_close(&file);
+	return rc;
+}
+
+int lmdb_file_check_table(const char *path, const char *table)
+{
+	struct file file = {.table = table, .tree = {.root = UINT64_MAX}};
+	int rc = file_open(&file, path);
+
+	if (rc == 0 && file.newest.main.root != no_page)
+		rc = table_check(&file);
+	file_close(&file);
 	return rc;
 }

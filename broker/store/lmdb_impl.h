@@ -35,6 +35,9 @@ struct lmdb {
 	uint64_t map_bytes;
 	_Atomic uint64_t reserved_end; /* the file has disk up to here; set by the thread that reserves */
 	size_t page_bytes;
+	uintptr_t map_base; /* where the file's first byte is in memory; 0: not known */
+	char *damage
+		[STORE_TABLE_COUNT]; /* read only: why a table's tree is not to be followed; NULL: it is whole */
 	_Atomic uint64_t commits;
 	_Atomic uint64_t used_bytes, facts_ms;
 	bool read_only;

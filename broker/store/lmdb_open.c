@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "broker/store/lmdb_impl.h"
@@ -26,6 +27,20 @@ static const uint64_t map_bytes_default = 64ull << 30;
 
 static const struct sluice_slice schema_key = {"store_schema", 12};
 
+/* Of the store that was opened last, for a handler of signals. */
+static _Atomic uintptr_t map_first;
+static _Atomic uint64_t map_bytes, map_page_bytes;
+
+bool store_map_page(const void *address, uint64_t *ret_page)
+{
+	uintptr_t at = (uintptr_t)address - atomic_load(&map_first);
+
+	if (at >= atomic_load(&map_bytes))
+		return false;
+	*ret_page = at / atomic_load(&map_page_bytes);
+	return true;
+}
+
 void lmdb_close(void *impl)
 {
 	struct lmdb *lmdb = impl;
@@ -37,8 +52,13 @@ void lmdb_close(void *impl)
 		mdb_txn_abort(txn->txn);
 		free(txn);
 	}
-	if (lmdb->env != NULL)
+	if (lmdb->env != NULL) {
+		if (atomic_load(&map_first) == lmdb->map_base)
+			atomic_store(&map_bytes, 0);
 		mdb_env_close(lmdb->env);
+	}
+	for (int i = 0; i < STORE_TABLE_COUNT; i++)
+		free(lmdb->damage[i]);
 	if (lmdb->lock_fd >= 0)
 		(void)close(lmdb->lock_fd);
 	(void)pthread_mutex_destroy(&lmdb->lock);
@@ -152,17 +172,82 @@ static int tables_create(struct lmdb *lmdb, struct store *store, bool fresh, con
 	return rc;
 }
 
+/* Learns where the map is: LMDB does not tell, but a page knows its number, and the schema's record lies in one. */
+static int map_find(struct lmdb *lmdb)
+{
+	MDB_val key = {schema_key.len, (void *)(uintptr_t)schema_key.data}, value;
+	MDB_txn *txn = NULL;
+	int rc = mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn);
+	uint64_t page;
+
+	if (rc == 0)
+		rc = mdb_get(txn, lmdb->dbis[STORE_META], &key, &value);
+	if (rc == 0 && lmdb->page_bytes <= (size_t)sysconf(_SC_PAGESIZE)) {
+		uintptr_t at = (uintptr_t)value.mv_data & ~(uintptr_t)(lmdb->page_bytes - 1);
+
+		memcpy(&page, (const void *)at, sizeof(page));
+		lmdb->map_base = at - page * lmdb->page_bytes;
+		atomic_store(&map_first, lmdb->map_base);
+		atomic_store(&map_page_bytes, lmdb->page_bytes);
+		atomic_store(&map_bytes, lmdb->map_bytes);
+	}
+	mdb_txn_abort(txn);
+	return rc == 0 ? 0 : lmdb_error(lmdb, rc);
+}
+
+static uint64_t file_bytes(const struct lmdb *lmdb)
+{
+	struct stat st;
+	int fd;
+
+	return mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : UINT64_MAX;
+}
+
+/* Looks at each page of each table. A reader of everything can afford that; it goes round the tables that cannot be followed. */
+static int tables_check(struct lmdb *lmdb, const char **ret_why)
+{
+	char path[DIR_PATH_BYTES_MAX];
+	int rc = dir_path(path, lmdb->dir, "data.mdb", ret_why);
+
+	for (int i = 0; rc == 0 && i < STORE_TABLE_COUNT; i++) {
+		rc = lmdb_file_check_table(path, store_table_name((enum store_table)i));
+		if (rc != SLUICE_E_CORRUPT)
+			continue;
+		lmdb->damage[i] = strdup(store_last_error());
+		rc = lmdb->damage[i] == NULL ? SLUICE_E_NOMEM : 0;
+	}
+	if (rc != 0)
+		*ret_why = store_last_error();
+	return rc;
+}
+
 /* Nothing is written before the schema's version is known to be ours. */
-static int contents_open(struct lmdb *lmdb, struct store *store, const char **ret_why)
+static int contents_open(struct lmdb *lmdb, struct store *store, uint64_t check_bytes, const char **ret_why)
 {
 	int rc = tables_open(lmdb, STORE_META, STORE_META + 1, ret_why);
 
 	if (rc == 0)
 		rc = schema_check(store, ret_why);
+	if (rc == 0) {
+		rc = map_find(lmdb);
+		*ret_why = store_last_error();
+	}
 	if (rc != 0)
 		return rc;
-	if (lmdb->read_only)
-		return tables_open(lmdb, 0, STORE_TABLE_COUNT, ret_why);
+	if (lmdb->read_only) {
+		rc = tables_open(lmdb, 0, STORE_TABLE_COUNT, ret_why);
+		return rc == 0 ? tables_check(lmdb, ret_why) : rc;
+	}
+	if (file_bytes(lmdb) <= check_bytes)
+		rc = tables_check(lmdb, ret_why);
+	for (int i = 0; rc == 0 && i < STORE_TABLE_COUNT; i++)
+		if (lmdb->damage[i] != NULL) {
+			rc = store_fail(SLUICE_E_CORRUPT, "table %s: %s",
+					store_table_name((enum store_table)i), lmdb->damage[i]);
+			*ret_why = store_last_error();
+		}
+	if (rc != 0)
+		return rc;
 	return tables_create(lmdb, store, false, ret_why);
 }
 
@@ -271,7 +356,7 @@ int store_open_lmdb(const char *dir, const struct store_options *options, struct
 	}
 	rc = store_wrap(&lmdb_ops, lmdb, options, &store);
 	if (rc == 0)
-		rc = contents_open(lmdb, store, ret_why);
+		rc = contents_open(lmdb, store, options->check_bytes, ret_why);
 	if (rc != 0) {
 		store_close(store);
 		return rc;

@@ -78,8 +78,10 @@ struct store_scan;
 struct store_options {
 	uint64_t map_bytes;    /* lmdb; 0: 64 GiB (small under sanitizers) */
 	size_t cell_cache_max; /* clean cells kept; 0: 200,000 */
-	bool create;	       /* create when the directory holds no store */
-	bool read_only;	       /* for --dump: no write transaction is ever begun */
+	uint64_t
+		check_bytes; /* lmdb: a file up to this size is looked at page by page, and not opened when a tree is damaged */
+	bool create;	/* create when the directory holds no store */
+	bool read_only; /* for --dump: no write transaction is ever begun */
 };
 
 /* Both return an owned store. open_lmdb: creates dir (0700) when asked, refuses network file systems and a
@@ -173,6 +175,10 @@ struct store_room {
  * less; UNSUPPORTED: the file system cannot allocate ahead, and ahead is what it has free just now. IO, DENIED (read only). mem: room
  * without end. */
 int store_reserve_disk(struct store *store, uint64_t bytes, struct store_room *ret) SLUICE_MUST_USE;
+
+/* Whether an address lies in the map of the LMDB store that was opened last, and in which page: a fault there is a damaged file or a disk
+ * that cannot be read, not a bug. Fit for a handler of signals. */
+bool store_map_page(const void *address, uint64_t *ret_page);
 
 /* --- faults, for tests --- called before every operation that can fail ("begin", "begin_read", "get",
  * "put", "del", "scan", "next", "last_le", "rollback", "commit"); a non-zero return is what the operation

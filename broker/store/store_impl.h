@@ -39,6 +39,9 @@ struct raw_ops {
 /* lmdb_file.c: whether data.mdb is what LMDB would believe it to be. Reads only; no process may write to it meanwhile. Blocks for reads.
  * CORRUPT: the file is damaged or cut off; IO: it cannot be read, or is no regular file; NOMEM. store_last_error() tells what was found. */
 int lmdb_file_check(const char *path) SLUICE_MUST_USE;
+/* Looks at each page of one table's tree: takes as long as the table is large. As above, of a file that is well so far; a table that is not
+ * there is well. */
+int lmdb_file_check_table(const char *path, const char *table) SLUICE_MUST_USE;
 
 /* lmdb_dir.c: the data directory, without LMDB. *ret_why gets a static text, as of store_open_lmdb. */
 
