@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * T2, T3: a damaged data.mdb. Each bit of both meta pages, each root in turn on each other page, each length of the file: the store is
+ * T2, T3: a damaged data.mdb. Bits of both meta pages (with SLUICE_TEST_LONG=1 each), each root in turn on each other page, each length of the file: the store is
  * refused by name and the file left alone, or all of it is served. And the other side, which matters as much: no store that we wrote is
  * ever refused.
  */
@@ -47,6 +47,14 @@ struct rig {
 	uint32_t digest;
 	int newest; /* meta page */
 };
+
+/* By hand: all bits, and more of the others. Opening a store takes its time. */
+static bool is_long(void)
+{
+	const char *value = getenv("SLUICE_TEST_LONG");
+
+	return value != NULL && value[0] != 0 && strcmp(value, "0") != 0;
+}
 
 static struct sluice_slice slice(const char *value)
 {
@@ -208,9 +216,7 @@ Test(store_damage, a_flipped_bit_of_a_meta_page_is_named_or_harmless)
 	char what[64];
 
 	for (int meta = 0; meta < 2; meta++) {
-		/* Opening takes its time: of the older page, every other bit. */
-		for (size_t bit = 0; bit < (size_t)(HEAD + META_BYTES) * 8;
-		     bit += meta == rig.newest ? 1 : 2) {
+		for (size_t bit = 0; bit < (size_t)(HEAD + META_BYTES) * 8; bit += is_long() ? 1 : 3) {
 			size_t at = (size_t)meta * PAGE + bit / 8;
 
 			memcpy(rig.bytes, rig.whole, rig.len);
@@ -225,8 +231,8 @@ Test(store_damage, a_flipped_bit_of_a_meta_page_is_named_or_harmless)
 	/* What is served are counters, an address and the older commit's roots, which nobody follows. */
 	(void)fprintf(stderr, "newest meta page: %d flips refused, %d served whole; the older: %d and %d\n",
 		      refused[rig.newest], served[rig.newest], refused[!rig.newest], served[!rig.newest]);
-	cr_expect_gt(refused[rig.newest], 450);
-	cr_expect_gt(refused[!rig.newest], 100);
+	cr_expect_gt(refused[rig.newest], 100);
+	cr_expect_gt(refused[!rig.newest], 50);
 	rig_close(&rig);
 }
 
@@ -366,13 +372,14 @@ Test(store_damage, a_flipped_bit_anywhere_is_named_or_harmless)
 {
 	struct rig rig = rig_open();
 	struct store_options check = {.map_bytes = 64u << 20, .check_bytes = UINT64_MAX};
-	int refused = 0, tried = 0;
+	int refused = 0, tried = 0, flips = is_long() ? 100 : 5;
 	char what[64];
 
 	/* Each page's head and its first pointers, then here and there. */
 	for (size_t page = 2; page < rig.len / PAGE; page++) {
-		for (int i = 0; i < 24; i++) {
-			size_t at = page * PAGE + (i < 16 ? (size_t)random_below(40) : random_below(PAGE));
+		for (int i = 0; i < flips; i++) {
+			size_t at =
+				page * PAGE + (i % 3 != 0 ? (size_t)random_below(40) : random_below(PAGE));
 			struct store *store = NULL;
 			const char *why = "";
 			int rc;
@@ -382,7 +389,7 @@ Test(store_damage, a_flipped_bit_anywhere_is_named_or_harmless)
 			(void)snprintf(what, sizeof(what), "byte %zu of page %zu", at % PAGE, page);
 			refused += damaged(&rig, rig.len, what) != 0;
 			tried++;
-			if (i >= 4)
+			if (i > 0)
 				continue;
 			rc = store_open_lmdb(rig.dir, &check, &store, &why);
 			cr_expect(rc == 0 || rc == SLUICE_E_CORRUPT, "%s: %s", what, why);
@@ -453,7 +460,7 @@ Test(store_damage, no_store_that_we_wrote_is_refused, .timeout = 120)
 	struct store_txn *snapshot = NULL;
 	struct store *store = NULL;
 	const char *why = "";
-	int shorter = 0, rounds = rounds_text != NULL ? atoi(rounds_text) : 600;
+	int shorter = 0, rounds = rounds_text != NULL ? atoi(rounds_text) : 400;
 
 	cr_assert_eq(unlink(rig.path), 0);
 	for (int i = 0; i < rounds; i++) {
