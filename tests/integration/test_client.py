@@ -68,6 +68,22 @@ for scenario in ("callbacks_may_close", "subscriptions_may_be_closed_by_the_end"
     globals()["test_header_" + scenario] = promise(scenario)
 
 
+def with_a_stopped_broker(name):
+    """One scenario of stopped_probe.c, which stops or kills its broker by its pid."""
+    def test():
+        with tap.Broker() as broker:
+            process = tap.Process([tap.program("tests/integration/stopped_probe"), broker.address, name, str(broker.pid)])
+            tap.equal(process.wait(100), 0, f"the header holds: {process.tail(100)}")
+            tap.check(not tap.SANITIZER_REPORT.search(process.text()), f"no sanitizer reports: {process.tail(200)}")
+            if "killed" in name:
+                broker.kill()
+    return test
+
+
+for scenario in ("every_call_ends_at_its_deadline", "the_publish_buffer_has_a_bound", "a_killed_broker_is_told_in_order", "one_descriptor_is_enough"):
+    globals()["test_header_" + scenario] = with_a_stopped_broker(scenario)
+
+
 def test_every_scenario_of_the_probe_is_a_test():
     listed = subprocess.run([tap.program("tests/integration/api_probe"), "--list"], capture_output=True, text=True, timeout=60).stdout.split()
     tap.equal([name for name in listed if "test_header_" + name not in globals()], [], "scenarios that no test runs")
