@@ -46,6 +46,27 @@ size_t conn_unsent(const struct conn *conn)
 	return evbuffer_get_length(bufferevent_get_output(conn->bev));
 }
 
+/* Beyond the bound of all, a connection still gets so much at a time: who reads goes on. */
+enum { FAIR_BYTES = 1 << 18 };
+
+bool conn_is_full(const struct conn *conn)
+{
+	const struct net *net = conn->io->net;
+	uint64_t max = net->config.outbox_bytes_max != 0 ? net->config.outbox_bytes_max : 512u << 20;
+	size_t unsent = conn_unsent(conn);
+
+	return unsent > LIMIT_OUTBOX_BYTES_MAX / 2 ||
+	       (unsent > FAIR_BYTES && atomic_load_explicit(&net->unsent, memory_order_relaxed) > max);
+}
+
+static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info, void *user)
+{
+	struct net *net = user;
+
+	(void)output;
+	atomic_fetch_add_explicit(&net->unsent, info->n_added - info->n_deleted, memory_order_relaxed);
+}
+
 void conn_write(struct conn *conn, const void *bytes, size_t len)
 {
 	if (conn->dead)
@@ -77,7 +98,7 @@ bool conn_may_take(const struct conn *conn)
 {
 	return !conn->dead && !conn->closing && !conn->held && !conn->blocked &&
 	       conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX && conn->pending_bytes < PENDING_BYTES_MAX &&
-	       conn_unsent(conn) < LIMIT_OUTBOX_BYTES_MAX / 2;
+	       !conn_is_full(conn);
 }
 
 void conn_flow(struct conn *conn)
@@ -178,7 +199,7 @@ static void on_write(struct bufferevent *bev, void *user)
 	HASH_ITER(hh_number, conn->subs, sub, next) {
 		if (sub->kind == SUB_FOLLOW)
 			sub_wants_pump(sub);
-		else if (sub->paused)
+		else if (sub->paused && !conn_is_full(conn))
 			sub->paused = engine_consumer_pause(conn->io->engine, &conn->io->sink, sub->tag,
 							    false) != 0;
 	}
@@ -223,6 +244,7 @@ struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, i
 	bufferevent_setcb(conn->bev, on_read, on_write, on_event, conn);
 	bufferevent_setwatermark(conn->bev, EV_WRITE, LIMIT_OUTBOX_BYTES_MAX / 8, 0);
 	(void)bufferevent_set_max_single_write(conn->bev, 1 << 18);
+	(void)evbuffer_add_cb(bufferevent_get_output(conn->bev), on_output, io->net);
 	if (!conn_is_native(conn))
 		conn->answers = &foreign_answers;
 	if (ops->accept(&foreign_host, (sluice_conn *)conn, &conn->state) != 0) {
@@ -273,6 +295,8 @@ static void conn_free(struct conn *conn)
 		conn->ops->closed(conn->state);
 	HASH_DELETE(hh, io->conns, conn);
 	atomic_fetch_sub(&io->net->connections, 1);
+	/* Freed output is not told. */
+	atomic_fetch_sub_explicit(&io->net->unsent, conn_unsent(conn), memory_order_relaxed);
 	bufferevent_free(conn->bev);
 	free(conn);
 }

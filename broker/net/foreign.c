@@ -32,7 +32,7 @@ static int host_write(sluice_conn *handle, const void *bytes, size_t len)
 	conn_write(conn, bytes, len);
 	if (conn->dead)
 		return SLUICE_E_CLOSED;
-	return conn_unsent(conn) > LIMIT_OUTBOX_BYTES_MAX / 2 ? SLUICE_E_BUSY : 0;
+	return conn_is_full(conn) ? SLUICE_E_BUSY : 0;
 }
 
 static void host_close(sluice_conn *handle, const char *why)

@@ -167,6 +167,7 @@ struct net {
 	uint32_t io_count;
 	_Atomic uint32_t next_io;
 	_Atomic uint64_t connections;
+	_Atomic uint64_t unsent; /* of all connections */
 	struct listening *listening;
 };
 
@@ -177,6 +178,8 @@ struct conn *conn_find(struct io *io, uint64_t id);
 void conn_write(struct conn *conn, const void *bytes, size_t len);
 struct evbuffer *conn_output(struct conn *conn);
 size_t conn_unsent(const struct conn *conn);
+/* No more output for now: its own bound is reached, or that of all connections and it has more than a little. on_write asks again. */
+bool conn_is_full(const struct conn *conn);
 void conn_close_soon(struct conn *conn); /* after what was written is flushed */
 void conn_kill(struct conn *conn);	 /* now: freed at the end of the round */
 void conn_parse(struct conn *conn); /* feeds the listener what is buffered, unless held, blocked or dead */

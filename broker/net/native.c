@@ -546,7 +546,7 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 	}
 	deliver.subscription = (uint32_t)sub->number;
 	deliver_frame(conn, &deliver, effect->runs);
-	if (!sub->paused && conn_unsent(conn) > LIMIT_OUTBOX_BYTES_MAX / 2)
+	if (!sub->paused && conn_is_full(conn))
 		sub->paused = engine_consumer_pause(conn->io->engine, &conn->io->sink, sub->tag, true) == 0;
 }
 

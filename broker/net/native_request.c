@@ -543,7 +543,7 @@ void native_run_reads(struct conn *conn)
 		if (conn->dead || (conn->pendings != NULL && conn->pendings->ordinal <= read->ordinal))
 			return;
 		/* The rest when the client has read. */
-		if (conn_unsent(conn) >= LIMIT_OUTBOX_BYTES_MAX / 2)
+		if (conn_is_full(conn))
 			return;
 		DL_DELETE(conn->reads, read);
 		conn->pending_count--;

@@ -12,9 +12,10 @@
 struct net;
 
 struct net_config {
-	uint32_t io_threads;	  /* 0: 1 */
-	uint32_t connections_max; /* 0: 20,000 */
-	bool zstd;		  /* announced in HELLO */
+	uint32_t io_threads;	   /* 0: 1 */
+	uint32_t connections_max;  /* 0: 20,000 */
+	uint64_t outbox_bytes_max; /* unread output of all connections together; 0: 512 MiB */
+	bool zstd;		   /* announced in HELLO */
 };
 
 /* Registers its sinks with the engine; so before engine_start. borrows engine. */

@@ -161,7 +161,7 @@ static bool pump_in(struct sub *sub, struct store_txn *txn)
 			conn_kill(sub->conn);
 			return false;
 		}
-		if (conn_unsent(sub->conn) > LIMIT_OUTBOX_BYTES_MAX / 2)
+		if (conn_is_full(sub->conn))
 			return false; /* goes on when the output has drained */
 	}
 	return sub->credit > 0;
@@ -181,7 +181,7 @@ void subs_pump(struct io *io)
 
 		DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
 		sub->listed = false;
-		if (sub->conn->dead || conn_unsent(sub->conn) > LIMIT_OUTBOX_BYTES_MAX / 2) {
+		if (sub->conn->dead || conn_is_full(sub->conn)) {
 			if (sub == last)
 				break;
 			continue;

@@ -244,6 +244,33 @@ def test_unread_deliveries():
         tap.equal(got, count, "and when it reads, it gets everything")
 
 
+def test_unread_output_of_all_connections():
+    tap.not_sanitized("a sanitizer keeps freed memory: its size says nothing")
+    with tap.Broker(args=["--set", "outbox_mib=32"]) as broker:
+        cli = [tap.program("client/cli/sluice"), "--address", broker.address]
+        conn = Conn(broker)
+        tap.equal(conn.ask(field(10, field(1, field(1, "big")))), 0, "stream create")
+        line = b"x" * 100000 + b"\n"
+        for n in range(20):
+            done = subprocess.run([*cli, "pub", "big.x", "--stream", "big", "--lines"], input=line * 10, capture_output=True, timeout=120)
+            tap.equal(done.returncode, 0, f"20 MB are published: {done.stderr}")
+        before = memory_bytes(broker.pid)
+        slow = [Conn(broker, receive_bytes=4096) for _ in range(40)]
+        for one in slow:
+            one.sock.sendall(frame(REQUEST, 1, field(52, field(1, "big") + field(7, 1000000) + field(8, 1))))
+        # Each could have 16 MiB; together they have the bound, and each a little beyond it.
+        sizes = [0]
+        tap.wait_until(lambda: sizes.append(memory_bytes(broker.pid)) or sizes[-1] == sizes[-2] > before + (24 << 20), 30, "their output has grown, and does not any more", 0.5)
+        tap.check(sizes[-1] - before < (32 << 20) + 40 * (2 << 20), f"40 that do not read cost what is set and a little each: {sizes[-1] - before} bytes")
+        tap.equal(Conn(broker).ask(STATUS), 0, "others are answered meanwhile")
+        for one in (slow[0], slow[-1]):
+            one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            got = 0
+            while got < 19000000:
+                got += len(one.read()[2])
+            tap.check(got > 0, "and who reads gets everything")
+
+
 # limit: OUTBOX_BYTES_MAX (a slow line)
 def test_a_slow_reader_that_reads_is_not_silent():
     with tap.Broker() as broker:
