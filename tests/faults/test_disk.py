@@ -27,7 +27,7 @@ def lmdb_stops(spoil, size, why):
             subject.start(power.mnt)
             tap.wait_until(lambda: len(subject.acknowledged()) > 20, 60, "commits are acknowledged")
             spoil(power)
-            code = subject.process.wait(60)
+            code = subject.process.wait(200)
         finally:
             subject.kill()
         tap.equal(code, 1, "a commit fails")
@@ -55,7 +55,7 @@ def test_after_eio_nothing_more_is_acknowledged_and_nothing_is_lost():
         try:
             subject.start(power.mnt)
             tap.wait_until(lambda: len(subject.acknowledged()) > 200, 60, "events are acknowledged")
-            time.sleep(random.uniform(0.0, 0.3))
+            time.sleep(random.uniform(0.0, 0.3))  # a random moment, not a wait
             power.fail_writes(True)
             tap.wait_until(lambda: subject.broker.child.poll() is not None, 60, "the broker exits by itself")
             tap.check(subject.broker.child.returncode > 0, "its exit code says that something failed")
