@@ -306,6 +306,8 @@ void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 		struct held *held, *after;
 
 		sub_open_due(sub, now, io_next);
+		if (client->state != STATE_READY)
+			continue;
 		HASH_ITER(hh, sub->held, held, after) {
 			struct frame_ack frame = {.subscription = sub->number,
 						  .op = ACK_EXTEND,
@@ -313,7 +315,7 @@ void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 						  .value_ms = held->lease_ms};
 			uint8_t *at;
 
-			if (held->extend_ms > now || !sub->opened || client->state != STATE_READY) {
+			if (held->extend_ms > now || !sub->opened) {
 				*io_next = held->extend_ms < *io_next && sub->opened ? held->extend_ms
 										     : *io_next;
 				continue;

@@ -24,14 +24,14 @@ static int failures;
 			failures++;                                                  \
 		}                                                                    \
 	} while (0)
-#define EQUAL(got, code)                                                                                   \
-	do {                                                                                               \
-		int got_ = (got);                                                                          \
-		if (got_ != (code)) {                                                                      \
-			(void)printf("line %d: %s is %s, expected %s\n", __LINE__, #got,                   \
-				     sluice_error_name(got_), sluice_error_name(code));                    \
-			failures++;                                                                        \
-		}                                                                                          \
+#define EQUAL(got, code)                                                                 \
+	do {                                                                             \
+		int got_ = (got);                                                        \
+		if (got_ != (code)) {                                                    \
+			(void)printf("line %d: %s is %s, expected %s\n", __LINE__, #got, \
+				     sluice_error_name(got_), sluice_error_name(code));  \
+			failures++;                                                      \
+		}                                                                        \
 	} while (0)
 
 static sluice_client *client_of(sluice_event_fn *on_event, void *user, const char *const *settings)
@@ -84,7 +84,8 @@ static void every_call_ends_at_its_deadline(void)
 		EQUAL(sluice_sub_next(sub, SHORT_MS, &delivery), SLUICE_E_TIMEOUT);
 		EQUAL(sluice_sub_close(sub, SHORT_MS), SLUICE_E_TIMEOUT);
 		/* Not sent, or sent without an answer: the producer was not open yet, or is being opened. */
-		EQUAL(sluice_publish(client, &(sluice_message){.subject = "a"}, &soon, NULL), SLUICE_E_TIMEOUT);
+		EQUAL(sluice_publish(client, &(sluice_message){.subject = "a"}, &soon, NULL),
+		      SLUICE_E_TIMEOUT);
 		EQUAL(sluice_txn_commit(client, txn, &soon, NULL), SLUICE_E_TIMEOUT);
 		EQUAL(sluice_publish(client, &(sluice_message){.subject = "a"},
 				     &(sluice_call){.user = SLUICE_FIRE}, NULL),
@@ -111,9 +112,8 @@ static int publish_until_refused(sluice_client *client, const sluice_call *call,
 	int rc = 0;
 
 	for (*ret_count = 0; rc == 0 && *ret_count < 1000; *ret_count += rc == 0)
-		rc = sluice_publish(client,
-				    &(sluice_message){.subject = "a", .body = {body, sizeof(body)}}, call,
-				    NULL);
+		rc = sluice_publish(client, &(sluice_message){.subject = "a", .body = {body, sizeof(body)}},
+				    call, NULL);
 	return rc;
 }
 
@@ -122,23 +122,27 @@ static void the_publish_buffer_has_a_bound(void)
 	static const char *const policies[] = {"fail", "block"};
 
 	for (int i = 0; i < 2; i++) {
-		sluice_client *client =
-			client_of(NULL, NULL,
-				  (const char *const[]){"buffer_bytes", "10000", "buffer_policy", policies[i], NULL});
+		sluice_client *client = client_of(NULL, NULL,
+						  (const char *const[]){"buffer_bytes", "10000",
+									"buffer_policy", policies[i], NULL});
 		atomic_int answered = 0;
 		sluice_publish_stats stats;
 		int count;
 
 		CHECK(kill(broker, SIGSTOP) == 0);
 		/* An asynchronous publish is told at once, under both. */
-		EQUAL(publish_until_refused(
-			      client, &(sluice_call){.deadline_ms = -1, .done = on_done, .user = &answered}, &count),
+		EQUAL(publish_until_refused(client,
+					    &(sluice_call){.deadline_ms = -1,
+							   .done = on_done,
+							   .user = &answered},
+					    &count),
 		      SLUICE_E_BUFFER_FULL);
 		CHECK(count >= 9 && count <= 10);
 		sluice_publish_stats_get(client, &stats);
 		CHECK(stats.buffered_bytes >= 9000 && stats.buffered_bytes < 12000 && stats.acked == 0);
-		EQUAL(publish_until_refused(
-			      client, &(sluice_call){.deadline_ms = SHORT_MS, .user = SLUICE_FIRE}, &count),
+		EQUAL(publish_until_refused(client,
+					    &(sluice_call){.deadline_ms = SHORT_MS, .user = SLUICE_FIRE},
+					    &count),
 		      i == 0 ? SLUICE_E_BUFFER_FULL : SLUICE_E_TIMEOUT);
 		CHECK(count == 0);
 		CHECK(kill(broker, SIGCONT) == 0);
@@ -231,8 +235,9 @@ static void one_descriptor_is_enough(void)
 		if (asked == 100 && atomic_load(&answered) == 100) {
 			CHECK(kill(broker, SIGSTOP) == 0);
 			EQUAL(sluice_status(client,
-					    &(sluice_call){
-						    .deadline_ms = SHORT_MS, .done = on_answer, .user = &order},
+					    &(sluice_call){.deadline_ms = SHORT_MS,
+							   .done = on_answer,
+							   .user = &order},
 					    NULL),
 			      0);
 			asked++;
