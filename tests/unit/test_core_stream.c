@@ -451,6 +451,32 @@ Test(core_stream, a_damaged_segment_is_refused)
 	world_close(&world);
 }
 
+/* Its checksum does not cover its key: a segment that strayed is not the log's end. */
+Test(core_stream, a_lost_last_segment_is_damage_and_not_the_end)
+{
+	struct segment segment;
+	struct store_txn *txn;
+	struct world world;
+	uint8_t key[20] = {0};
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s", "a", 0, 0, 0);
+	cr_assert_eq(world_publish(&world, "a", "first").code, 0);
+	cr_assert_eq(world_publish(&world, "a", "last").code, 0);
+	key[3] = (uint8_t)world.gateway;
+	key[11] = (uint8_t)world_stream_ref(&world, "s").log;
+	key[19] = 1;
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 1, &segment), 0);
+	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 2, &segment), SLUICE_E_NOT_FOUND);
+	cr_assert_eq(store_del(txn, STORE_LOG, (struct sluice_slice){key, sizeof(key)}), 0);
+	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 0, &segment), 0);
+	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 1, &segment), SLUICE_E_CORRUPT);
+	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 2, &segment), SLUICE_E_NOT_FOUND);
+	store_abort(txn);
+	world_close(&world);
+}
+
 Test(core_stream, lists_go_on)
 {
 	Sluice__StreamList list = SLUICE__STREAM_LIST__INIT;
