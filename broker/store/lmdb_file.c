@@ -225,6 +225,9 @@ static int leaf_node(struct file *file, const uint8_t *page, size_t at, uint64_t
 	value.key_bytes = node.key_bytes;
 	value.bytes = node.word[0] | (uint64_t)node.word[1] << 16;
 	value.tree = (node.flags & NODE_TREE) != 0;
+	/* Such as a value that is itself a list, which no table of ours has, and LMDB falls over. */
+	if ((node.flags & ~(NODE_BIG | NODE_TREE)) != 0)
+		return DAMAGED("a record of page %" PRIu64 " is of kind %#x", number, node.flags);
 	inside = (node.flags & NODE_BIG) != 0 ? sizeof(value.page) : value.bytes;
 	if (sizeof(node) + node.key_bytes + inside > file->page_bytes - at)
 		return DAMAGED("a record of page %" PRIu64 " goes beyond it", number);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The engine without its thread: batches, releases, demand, heartbeats, what a failing store does to it. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -391,6 +392,50 @@ Test(engine, without_space_publishes_are_refused_and_the_rest_goes_on)
 	cr_expect_eq(rig.last.code, SLUICE_E_NO_SPACE);
 	cr_expect_neq(session_open(&rig), 0, "what is no publish goes on");
 	rig_close(&rig);
+}
+
+/* DESIGN 5.3, on a map that a few commits fill, so that no look now and then comes in time: the reserve is left to what frees room. */
+Test(engine, publishes_leave_the_reserve_and_acks_go_on, .timeout = 60)
+{
+	struct store_options options = {.create = true, .map_bytes = 64u << 20};
+	struct engine_config config = {.fail_stop = on_fail, .inbox_bytes_max = 64u << 20};
+	const uint64_t reserve = options.map_bytes / 20;
+	char dir[] = "/tmp/sluice-engine-XXXXXX", command[64];
+	struct store_room room;
+	struct rig rig;
+	unsigned taken = 0, rounds = 0;
+
+	memset(&rig, 0, sizeof(rig));
+	config.user = &rig;
+	rig.sink.post = on_post;
+	rig.sink.kick = on_kick;
+	rig.now = (struct batch_clock){1000, 1700000000000};
+	cr_assert_not_null(mkdtemp(dir));
+	cr_assert_eq(store_open_lmdb(dir, &options, &rig.store, NULL), 0);
+	cr_assert_eq(engine_create(&config, rig.store, rig.now, &rig.engine), 0);
+	cr_assert_eq(engine_sink_add(rig.engine, &rig.sink), 0);
+	/* Time stands still: the fill is never looked at again, only the room is. */
+	do {
+		for (int i = 0; i < 4; i++)
+			cr_assert_eq(put(&rig, 900000), 0);
+		step(&rig);
+		taken += rig.last.code == 0;
+	} while (rig.last.code == 0 && ++rounds < 100);
+	cr_expect_eq(rig.last.code, SLUICE_E_NO_SPACE);
+	cr_expect_gt(taken, 8, "most of the map is used");
+	cr_expect_eq(rig.failed, 0, "it is refused, not stopped");
+	cr_expect_neq(store_reserve_disk(rig.store, options.map_bytes, &room), 0, "it is all of the map");
+	cr_expect_geq(room.ahead_bytes + room.inside_bytes, reserve / 2, "%llu ahead, %llu inside",
+		      (unsigned long long)room.ahead_bytes, (unsigned long long)room.inside_bytes);
+	rig.now.mono_ms += 1000;
+	cr_expect_neq(session_open(&rig), 0, "leases go on");
+	consume(&rig, rig.last.id, 100);
+	step(&rig);
+	cr_expect_geq(rig.items, taken * 4, "and deliveries");
+	engine_destroy(rig.engine);
+	store_close(rig.store);
+	(void)snprintf(command, sizeof(command), "rm -r %s", dir);
+	cr_expect_eq(system(command), 0);
 }
 
 Test(engine, a_publish_as_large_as_a_batch_does_not_wait_for_the_control_lane_to_be_empty)
