@@ -230,7 +230,7 @@ static int write_cursor(struct lmdb_txn *txn, enum store_table table, MDB_cursor
 static int lmdb_get(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
 {
 	struct lmdb_txn *txn = handle;
-	MDB_val k = val(key), v;
+	MDB_val k = val(key), v = {0, NULL};
 	MDB_cursor *cursor;
 	int rc;
 
