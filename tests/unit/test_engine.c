@@ -233,6 +233,26 @@ Test(engine, a_full_inbox_answers_busy_and_gives_the_command_back)
 	rig_close(&rig);
 }
 
+/* limit: COMMAND_BYTES_MAX, FRAME_BYTES_MAX */
+Test(engine, a_command_has_a_bound_and_a_publish_a_wider_one)
+{
+	struct rig rig;
+	struct own *own;
+
+	rig_open(&rig, false);
+	own = own_new(&rig, COMMAND_SESSION_OPEN, 0, 0);
+	own->open.timeout_ms = 5000;
+	own->submission.bytes = LIMIT_COMMAND_BYTES_MAX + 1;
+	cr_expect_eq(engine_submit(rig.engine, &own->submission), SLUICE_E_LIMIT);
+	own->submission.bytes = LIMIT_COMMAND_BYTES_MAX;
+	cr_assert_eq(engine_submit(rig.engine, &own->submission), 0, "it was given back, and fits");
+	cr_expect_eq(put_counted(&rig, 10, LIMIT_FRAME_BYTES_MAX + 1), SLUICE_E_LIMIT);
+	cr_expect_eq(put_counted(&rig, 10, LIMIT_FRAME_BYTES_MAX), 0);
+	step(&rig);
+	cr_expect_eq(rig.replies, 2);
+	rig_close(&rig);
+}
+
 Test(engine, a_publish_is_delivered_by_its_own_commit_and_never_beyond_credit)
 {
 	for (int aborts = 0; aborts < 2; aborts++) {

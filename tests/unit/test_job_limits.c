@@ -158,6 +158,64 @@ Test(job_limits, quarantine_rows)
 	cr_expect_gt(first_row(), first, "the oldest went");
 }
 
+static const Sluice__Reply *asked(Sluice__Request__OpCase op, void *message)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+
+	request.op_case = op;
+	request.job_list = message; /* the union's members are pointers all */
+	return world_query(&world, &request);
+}
+
+static void many(unsigned count)
+{
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
+	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
+	char name[16];
+
+	create.config = &config;
+	config.name = name;
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "row-%04u", i);
+		cr_assert_eq(submit(name, 1).code, 0);
+		cr_assert_eq(report("row-0000", 9, "ACTIVE", "stale").disposition,
+			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		cr_assert_eq(report("row-0000", 1, "", name).disposition, SLUICE__DISPOSITION__APPLIED);
+		world_must(&world, COMMAND_QUEUE_CREATE, 0, &create);
+	}
+}
+
+/* limit: LIST_ROWS_MAX */
+Test(job_limits, lists_of_the_ledger_and_of_queues)
+{
+	Sluice__JobList jobs = SLUICE__JOB_LIST__INIT;
+	Sluice__QuarantineList rows = SLUICE__QUARANTINE_LIST__INIT;
+	Sluice__QueueList queues = SLUICE__QUEUE_LIST__INIT;
+	Sluice__QueuePeek peek = SLUICE__QUEUE_PEEK__INIT;
+	Sluice__JobHistory history = SLUICE__JOB_HISTORY__INIT;
+	const Sluice__Reply *reply;
+
+	many((unsigned)LIMIT_LIST_ROWS_MAX + 1);
+	peek.name = (char *)(uintptr_t) "runs";
+	history.job = (char *)(uintptr_t) "row-0000";
+	for (unsigned over = 0; over < 2; over++) {
+		jobs.max = rows.max = queues.max = peek.max =
+			over ? UINT32_MAX : (uint32_t)LIMIT_LIST_ROWS_MAX;
+		reply = asked(SLUICE__REQUEST__OP_JOB_LIST, &jobs);
+		cr_expect(reply->n_jobs == LIMIT_LIST_ROWS_MAX && reply->more, "%zu jobs", reply->n_jobs);
+		reply = asked(SLUICE__REQUEST__OP_QUARANTINE_LIST, &rows);
+		cr_expect(reply->n_quarantine == LIMIT_LIST_ROWS_MAX && reply->more, "%zu rows",
+			  reply->n_quarantine);
+		reply = asked(SLUICE__REQUEST__OP_QUEUE_LIST, &queues);
+		cr_expect(reply->n_queues == LIMIT_LIST_ROWS_MAX && reply->more, "%zu queues",
+			  reply->n_queues);
+		reply = asked(SLUICE__REQUEST__OP_QUEUE_PEEK, &peek);
+		cr_expect(reply->n_items == LIMIT_LIST_ROWS_MAX && reply->more, "%zu items", reply->n_items);
+	}
+	reply = asked(SLUICE__REQUEST__OP_JOB_HISTORY, &history);
+	cr_expect_eq(reply->n_history, LIMIT_LIST_ROWS_MAX, "%zu events", reply->n_history);
+}
+
 /* A claim of many jobs is cut where its payloads are too large for one delivery; the rest keeps its place. */
 Test(job_limits, a_claim_of_large_jobs_is_cut_and_goes_on)
 {
