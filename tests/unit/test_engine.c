@@ -280,6 +280,24 @@ Test(engine, a_publish_is_delivered_by_its_own_commit_and_never_beyond_credit)
 	}
 }
 
+/* limit: CREDIT_MAX */
+Test(engine, credit_beyond_its_bound_is_cut_and_does_not_wrap)
+{
+	struct rig rig;
+
+	rig_open(&rig, false);
+	consume(&rig, session_open(&rig), (uint32_t)LIMIT_CREDIT_MAX);
+	cr_assert_eq(engine_consumer_credit(rig.engine, &rig.sink, 7,
+					    UINT32_MAX - (uint32_t)LIMIT_CREDIT_MAX + 1),
+		     0);
+	step(&rig);
+	for (int i = 0; i < 3; i++)
+		cr_assert_eq(put(&rig, 10), 0);
+	step(&rig);
+	cr_expect_eq(rig.items, 3);
+	rig_close(&rig);
+}
+
 Test(engine, what_a_resume_delivers_again_counts_against_the_credit)
 {
 	for (int aborts = 0; aborts < 2; aborts++) {

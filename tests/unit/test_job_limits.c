@@ -198,9 +198,10 @@ Test(job_limits, lists_of_the_ledger_and_of_queues)
 	many((unsigned)LIMIT_LIST_ROWS_MAX + 1);
 	peek.name = (char *)(uintptr_t) "runs";
 	history.job = (char *)(uintptr_t) "row-0000";
-	for (unsigned over = 0; over < 2; over++) {
-		jobs.max = rows.max = queues.max = peek.max =
-			over ? UINT32_MAX : (uint32_t)LIMIT_LIST_ROWS_MAX;
+	for (size_t i = 0; i < 3; i++) {
+		static const uint32_t wanted[] = {LIMIT_LIST_ROWS_MAX, LIMIT_LIST_ROWS_MAX + 1, UINT32_MAX};
+
+		jobs.max = rows.max = queues.max = peek.max = wanted[i];
 		reply = asked(SLUICE__REQUEST__OP_JOB_LIST, &jobs);
 		cr_expect(reply->n_jobs == LIMIT_LIST_ROWS_MAX && reply->more, "%zu jobs", reply->n_jobs);
 		reply = asked(SLUICE__REQUEST__OP_QUARANTINE_LIST, &rows);
