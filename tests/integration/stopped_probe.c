@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * stopped_probe ADDRESS SCENARIO PID: what client.h says of a broker that is stopped (SIGSTOP to PID), or killed under a client: deadlines on every
  * call, the publish buffer's policies, no SIGPIPE, the order of callbacks, and a caller's loop that looks at one descriptor only. */
+#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -51,6 +52,42 @@ static sluice_client *client_of(sluice_event_fn *on_event, void *user, const cha
 	return client;
 }
 
+/* Whether all threads of the broker are stopped: the signal takes its time on a busy machine, and the broker answers until then. */
+static bool is_stopped(void)
+{
+	char path[300], line[512];
+	const struct dirent *entry;
+	bool stopped = true;
+	DIR *dir;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/task", (int)broker);
+	dir = opendir(path);
+	if (dir == NULL)
+		return false;
+	while ((entry = readdir(dir)) != NULL) {
+		FILE *file;
+		const char *state;
+
+		(void)snprintf(path, sizeof(path), "/proc/%d/task/%.20s/stat", (int)broker, entry->d_name);
+		file = entry->d_name[0] != '.' ? fopen(path, "r") : NULL;
+		if (file == NULL)
+			continue;
+		state = fgets(line, sizeof(line), file) != NULL ? strrchr(line, ')') : NULL;
+		stopped = stopped && state != NULL && state[1] == ' ' && state[2] == 'T';
+		(void)fclose(file);
+	}
+	(void)closedir(dir);
+	return stopped;
+}
+
+static void stop_broker(void)
+{
+	CHECK(kill(broker, SIGSTOP) == 0);
+	for (int waited = 0; waited < PATIENCE_MS && !is_stopped(); waited++)
+		(void)usleep(1000);
+	CHECK(is_stopped());
+}
+
 static const char *const modes[] = {"own-thread", "caller-loop"};
 
 /* ---- deadlines ---- */
@@ -71,7 +108,7 @@ static void every_call_ends_at_its_deadline(void)
 		      0);
 		EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"}, NULL, &sub), 0);
 		EQUAL(sluice_txn_publish(txn, &(sluice_message){.subject = "a"}), 0);
-		CHECK(kill(broker, SIGSTOP) == 0);
+		stop_broker();
 		EQUAL(sluice_status(client, &soon, &reply), SLUICE_E_TIMEOUT);
 		CHECK(sluice_reply_text(reply)[0] != 0 && sluice_reply_retriable(reply));
 		sluice_reply_free(reply);
@@ -129,7 +166,7 @@ static void the_publish_buffer_has_a_bound(void)
 		sluice_publish_stats stats;
 		int count;
 
-		CHECK(kill(broker, SIGSTOP) == 0);
+		stop_broker();
 		/* An asynchronous publish is told at once, under both. */
 		EQUAL(publish_until_refused(client,
 					    &(sluice_call){.deadline_ms = -1,
@@ -192,7 +229,7 @@ static void a_killed_broker_is_told_in_order(void)
 
 	(void)signal(SIGPIPE, SIG_DFL);
 	CHECK(order.seen[0] == SLUICE_EVENT_CONNECTED);
-	CHECK(kill(broker, SIGSTOP) == 0);
+	stop_broker();
 	EQUAL(sluice_job_reset(client, "j", false, "", &call, NULL), 0);
 	/* It is on its way when the loop has written it; what is asked after it cannot be repeated either. */
 	EQUAL(sluice_status(client, &(sluice_call){.deadline_ms = SHORT_MS}, NULL), SLUICE_E_TIMEOUT);
@@ -233,7 +270,7 @@ static void one_descriptor_is_enough(void)
 			      0);
 		/* A deadline alone makes it readable, too. */
 		if (asked == 100 && atomic_load(&answered) == 100) {
-			CHECK(kill(broker, SIGSTOP) == 0);
+			stop_broker();
 			EQUAL(sluice_status(client,
 					    &(sluice_call){.deadline_ms = SHORT_MS,
 							   .done = on_answer,
