@@ -280,7 +280,7 @@ static int lmdb_put(void *handle, enum store_table table, struct sluice_slice ke
 static int lmdb_del(void *handle, enum store_table table, struct sluice_slice key)
 {
 	struct lmdb_txn *txn = handle;
-	MDB_val k = val(key), v;
+	MDB_val k = val(key), v = {0, NULL};
 	MDB_cursor *cursor;
 	int rc = write_cursor(txn, table, &cursor);
 
@@ -304,7 +304,7 @@ static int lmdb_at_or_before(void *handle, enum store_table table, struct sluice
 {
 	struct lmdb_txn *txn = handle;
 	MDB_cursor *cursor;
-	MDB_val k, v;
+	MDB_val k = {0, NULL}, v = {0, NULL};
 	int rc = txn->write ? write_cursor(txn, table, &cursor)
 			    : mdb_cursor_open(txn->txn, txn->lmdb->dbis[table], &cursor);
 
@@ -354,7 +354,7 @@ static int lmdb_cursor_seek(void *handle, struct sluice_slice key, struct sluice
 			    struct sluice_slice *ret_value)
 {
 	struct lmdb_cursor *cursor = handle;
-	MDB_val k, v;
+	MDB_val k = {0, NULL}, v = {0, NULL};
 	int rc = seek(cursor->cursor, key, &k, &v);
 
 	return record_out(cursor->lmdb, rc, k, v, ret_key, ret_value);
@@ -363,7 +363,7 @@ static int lmdb_cursor_seek(void *handle, struct sluice_slice key, struct sluice
 static int lmdb_cursor_next(void *handle, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
 {
 	struct lmdb_cursor *cursor = handle;
-	MDB_val k, v;
+	MDB_val k = {0, NULL}, v = {0, NULL};
 	int rc = mdb_cursor_get(cursor->cursor, &k, &v, MDB_NEXT);
 
 	return record_out(cursor->lmdb, rc, k, v, ret_key, ret_value);
