@@ -133,6 +133,7 @@ static int allocate(int fd, uint64_t from, uint64_t end)
 {
 	struct statvfs fs;
 	struct stat st;
+	int rc;
 
 	if (fstat(fd, &st) != 0 || fstatvfs(fd, &fs) != 0)
 		return store_fail(SLUICE_E_IO, "allocating ahead: %s", strerror(errno));
@@ -141,9 +142,12 @@ static int allocate(int fd, uint64_t from, uint64_t end)
 	    end - (uint64_t)st.st_blocks * 512 > (uint64_t)fs.f_bavail * fs.f_frsize)
 		return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the disk has not that much room");
 	/* What was allocated already costs a look at its extents. */
-	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(end - from)) == 0)
+	do
+		rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(end - from));
+	while (rc != 0 && errno == EINTR);
+	if (rc == 0)
 		return 0;
-	if (errno == EOPNOTSUPP)
+	if (errno == EOPNOTSUPP || errno == ENOSYS || errno == ENODEV)
 		return store_fail(SLUICE_E_UNSUPPORTED, "the file system cannot allocate ahead");
 	if (errno == ENOSPC || errno == EDQUOT)
 		return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: %s", strerror(errno));
