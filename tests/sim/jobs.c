@@ -78,12 +78,12 @@ static void job_reset(struct sim *s, struct op op, char *id, uint64_t session)
 
 void job_do(struct sim *s)
 {
-	int job = (int)roll(s, JOBS);
+	int job = s->slots[roll(s, JOBS)];
 	struct op op = {.who = job, .client = s->job[job].token != 0 ? s->job[job].client : 0};
 	const struct client *client = &s->clients[op.client];
 	Sluice__JobCancel cancel = SLUICE__JOB_CANCEL__INIT;
 	uint64_t what = roll(s, 16);
-	char id[8];
+	char id[16];
 
 	if (client->connection == 0 || client->closing)
 		return;
@@ -144,7 +144,7 @@ static void plan_settle(struct sim *s, struct txn_plan *t)
 
 static void plan_job(struct sim *s, struct txn_plan *t)
 {
-	t->job = (int)roll(s, JOBS);
+	t->job = s->slots[roll(s, JOBS)];
 	t->submit = s->job[t->job].token == 0;
 	t->report = report_of(s, t->job);
 }

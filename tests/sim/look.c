@@ -174,7 +174,7 @@ static void look_at_job(struct sim *s, struct store_txn *txn, int job)
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
 	Sluice__Reply *r;
-	char id[8];
+	char id[16];
 
 	snprintf(id, sizeof(id), "j%d", job);
 	show.job = id;
@@ -192,8 +192,11 @@ static void look_at_job(struct sim *s, struct store_txn *txn, int job)
 					       .claim = claim_of(j->claim)};
 
 		oracle_job_shown(s->oracle, job, &seen);
-	} else {
-		oracle_job_shown(s->oracle, job, NULL);
+	} else if (oracle_job_shown(s->oracle, job, NULL) && s->jobs_end < ORACLE_JOBS_MAX) {
+		for (int i = 0; i < JOBS; i++) {
+			if (s->slots[i] == job)
+				s->slots[i] = s->jobs_end++;
+		}
 	}
 	sluice__reply__free_unpacked(r, NULL);
 }
@@ -251,7 +254,7 @@ struct oracle_counts look(struct sim *s, bool closely)
 	oracle_counts(s->oracle, &c, unknown);
 	if (closely)
 		read_job_events(s, txn);
-	for (int i = 0; i < JOBS; i++)
+	for (int i = 0; i < s->jobs_end; i++)
 		look_at_job(s, txn, i);
 	must(core_stream_find(txn, 1, text("s"), &stream), "stream");
 	if (core_cursor_find(txn, 1, stream.id, text("c"), &offset) != 0)

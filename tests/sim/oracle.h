@@ -30,7 +30,8 @@ struct oracle;
 
 struct oracle_rules {
 	uint32_t lease_ms, attempts_max, session_ms;
-	bool fifo; /* the queue gives items in the order of their puts, until they come back */
+	uint32_t job_keep_ms; /* after its end a job is shown so long, and no longer */
+	bool fifo;	      /* the queue gives items in the order of their puts, until they come back */
 	struct {
 		uint64_t keep_events, keep_ms; /* 0: all */
 	} streams[ORACLE_STREAMS_MAX];
@@ -140,6 +141,7 @@ void oracle_job_event(struct oracle *oracle, int job, uint32_t attempt, const ch
 void oracle_job_events_end(struct oracle *oracle);
 /* Everybody who takes jobs, orphans too, has asked for more than there are. */
 void oracle_jobs_drained(struct oracle *oracle);
-void oracle_job_shown(struct oracle *oracle, int job, const struct oracle_job_seen *seen); /* NULL: none */
+/* NULL: none. True: it was there, and is forgotten in its time. Its number is not to be used again. */
+bool oracle_job_shown(struct oracle *oracle, int job, const struct oracle_job_seen *seen);
 
 #endif

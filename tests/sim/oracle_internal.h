@@ -51,12 +51,14 @@ struct session {
 
 struct job {
 	bool exists;
+	bool forgotten;	    /* it was there: a late retry may even make it anew, which is not judged */
 	bool unknown;	    /* something was asked and not answered: the next read tells */
 	bool maybe_claimed; /* it may have been given out unheard */
 	char state[64];
 	bool terminal, cancel, intent, due_known, again;
 	enum oracle_claim claim;
 	uint64_t due_ms; /* GATED */
+	uint64_t end_ms; /* terminal: since then */
 	uint64_t token, top_token, session;
 	uint32_t attempt;
 	char event_state[64]; /* as the events tell it */

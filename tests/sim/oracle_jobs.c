@@ -29,8 +29,10 @@ static bool is_legal(const char *from, const char *to)
 	return false;
 }
 
-static void state_set(struct job *j, const char *state)
+static void state_set(const struct oracle *o, struct job *j, const char *state)
 {
+	if (is_terminal(state) && !j->terminal)
+		j->end_ms = o->now_ms;
 	snprintf(j->state, sizeof(j->state), "%s", state);
 	j->terminal = is_terminal(state);
 	if (j->terminal)
@@ -67,10 +69,10 @@ void oracle_job_submitted(struct oracle *o, int job)
 	struct job *j = &o->jobs[job];
 
 	note(o, 40, (uint64_t)job, 0);
-	if (j->exists || j->unknown)
+	if (j->exists || j->unknown || j->forgotten)
 		return;
 	*j = (struct job){.exists = true, .attempt = 1, .claim = ORACLE_READY};
-	state_set(j, "SUBMITTED");
+	state_set(o, j, "SUBMITTED");
 }
 
 /* ---- deliveries ---- */
@@ -97,6 +99,8 @@ void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen 
 	struct job *j = &o->jobs[job];
 
 	note(o, 41, (uint64_t)job, seen->token);
+	if (j->forgotten)
+		return;
 	if (!j->unknown)
 		check_delivery(o, job, seen);
 	if (!orphan && !again && seen->intent)
@@ -117,7 +121,7 @@ void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen 
 	j->intent = seen->intent;
 	j->cancel = seen->cancel;
 	j->again = true;
-	state_set(j, seen->state);
+	state_set(o, j, seen->state);
 }
 
 void jobs_resumed(struct oracle *o, uint64_t session)
@@ -183,10 +187,10 @@ void oracle_job_reported(struct oracle *o, int job, const struct oracle_report *
 	if (verdict == ORACLE_REFUSED && leased_surely(o, j) && r->token == j->token &&
 	    r->attempt == j->attempt && is_legal(j->state, r->state))
 		broken(o, "the holder of job %d was refused", job);
-	if (verdict != ORACLE_APPLIED)
+	if (verdict != ORACLE_APPLIED || j->forgotten)
 		return;
 	check_applied(o, job, r);
-	state_set(j, r->state);
+	state_set(o, j, r->state);
 	if (!j->terminal && r->release && was_leased)
 		give_up(o, j, 0);
 }
@@ -242,7 +246,7 @@ void oracle_job_cancelled(struct oracle *o, int job, bool terminal)
 		return;
 	j->cancel = true;
 	if (terminal)
-		state_set(j, "CANCELED");
+		state_set(o, j, "CANCELED");
 }
 
 void oracle_job_reset(struct oracle *o, int job, bool force, uint32_t attempt, bool done)
@@ -262,7 +266,7 @@ void oracle_job_reset(struct oracle *o, int job, bool force, uint32_t attempt, b
 	j->cancel = j->intent = j->maybe_claimed = false;
 	j->claim = ORACLE_READY;
 	j->token = 0;
-	state_set(j, "SUBMITTED");
+	state_set(o, j, "SUBMITTED");
 }
 
 void oracle_job_unknown(struct oracle *o, int job)
@@ -287,6 +291,8 @@ void oracle_job_event(struct oracle *o, int job, uint32_t attempt, const char *f
 	bool opens = strcmp(state, "SUBMITTED") == 0;
 
 	note(o, 53, (uint64_t)job, attempt);
+	if (j->forgotten)
+		return;
 	if (strcmp(from, j->event_state) != 0)
 		broken(o, "an event leads job %d from %s to %s, the one before to %s", job, from, state,
 		       j->event_state);
@@ -367,17 +373,29 @@ void oracle_jobs_drained(struct oracle *o)
 	}
 }
 
-void oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *seen)
+static bool forgotten(struct oracle *o, int job)
+{
+	struct job *j = &o->jobs[job];
+	bool was = j->exists;
+
+	if (was && !j->terminal)
+		broken(o, "job %d was accepted and is gone", job);
+	if (was && o->now_ms - j->end_ms < o->rules.job_keep_ms)
+		broken(o, "job %d was forgotten %llu ms after its end", job, U(o->now_ms - j->end_ms));
+	j->exists = j->unknown = false;
+	j->forgotten |= was;
+	return was;
+}
+
+bool oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *seen)
 {
 	struct job *j = &o->jobs[job];
 
 	note(o, 52, (uint64_t)job, seen != NULL ? seen->attempt : 0);
-	if (seen == NULL) {
-		if (j->exists)
-			broken(o, "job %d was accepted and is gone", job);
-		j->unknown = false;
-		return;
-	}
+	if (seen == NULL)
+		return forgotten(o, job);
+	if (j->forgotten)
+		return false;
 	if (o->events_read)
 		check_events(o, job, seen);
 	if (seen->terminal != is_terminal(seen->state))
@@ -388,7 +406,10 @@ void oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 		broken(o, "job %d is held by session %llu, which has ended", job, U(seen->session));
 	if (certain(j)) {
 		check_certain(o, job, seen);
-		return;
+		if (j->terminal && o->now_ms - j->end_ms >= o->rules.job_keep_ms)
+			broken(o, "job %d ended %llu ms ago and is not forgotten", job,
+			       U(o->now_ms - j->end_ms));
+		return false;
 	}
 	if (!j->exists && !j->unknown)
 		broken(o, "job %d exists and was not accepted", job);
@@ -404,6 +425,7 @@ void oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 	j->session = seen->session;
 	j->intent = seen->intent;
 	j->cancel = seen->cancel;
-	state_set(j, seen->state);
+	state_set(o, j, seen->state);
 	j->claim = seen->claim;
+	return false;
 }

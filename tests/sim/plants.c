@@ -38,6 +38,7 @@
 	X(LOST_INTENT, "lost-intent", "an intent is answered and not recorded")                     \
 	X(STALE_REPORT, "stale-report", "a report of an old attempt counts as one of the current")  \
 	X(OLD_TOKEN, "old-token", "a takeover gets the token of the lease before")                  \
+	X(NO_FORGETTING, "no-forgetting", "finished jobs are kept for ever")                        \
 	X(DEAD_HOLDER, "dead-holder", "a job stays with a session that has ended")
 
 enum plant {
@@ -363,6 +364,11 @@ WRAP(int, job_make_leased, struct apply *a, struct job *job)
 	if (planted == OLD_TOKEN && token != 0)
 		job->live.token = token;
 	return rc;
+}
+
+WRAP(int, job_retention_fire, struct apply *a, uint64_t job, uint64_t sub, uint32_t *io_work)
+{
+	return planted == NO_FORGETTING ? 0 : __real_job_retention_fire(a, job, sub, io_work);
 }
 
 WRAP(int, job_session_ended, struct apply *a, uint64_t session, uint64_t job)

@@ -165,6 +165,7 @@ static struct sim *sim_create(const struct sim_spec *spec)
 	struct oracle_rules rules = {.lease_ms = LEASE_MS,
 				     .attempts_max = ATTEMPTS,
 				     .session_ms = SESSION_MS,
+				     .job_keep_ms = JOB_KEEP_MS,
 				     .streams = {{0, 0}, {BOUNDED_EVENTS, 0}, {0, BOUNDED_MS}, {0, 0}}};
 	struct sim *s = calloc(1, sizeof(*s));
 

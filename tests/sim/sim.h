@@ -12,7 +12,8 @@
 enum {
 	PRODUCERS = 7, /* ORACLE_TXN_PRODUCER among them; sim_target says where the others send to */
 	CLIENTS = 3,   /* the last one takes items for as long as its session lives */
-	JOBS = 12,
+	JOBS = 12,     /* at a time: one that was forgotten is followed by another number */
+	JOB_KEEP_MS = 60000,
 	OPS_MAX = 65536,
 	HELD_MAX = 256,
 	LEASE_MS = 5000,
@@ -93,7 +94,8 @@ struct sim {
 		uint64_t token;
 		uint32_t attempt;
 		int client;
-	} job[JOBS]; /* as delivered last */
+	} job[ORACLE_JOBS_MAX];	   /* as delivered last */
+	int slots[JOBS], jobs_end; /* numbers of the jobs that clients know, and the next */
 	/* faults.c */
 	long fault_in; /* calls of the store from now; 0: never */
 	bool fault_commit;

@@ -185,7 +185,12 @@ static uint64_t make_queue(struct sim *s, const char *name, bool jobs)
 void world_make(struct sim *s)
 {
 	Sluice__GatewayCreate gateway = SLUICE__GATEWAY_CREATE__INIT;
+	Sluice__JobRetention retention = SLUICE__JOB_RETENTION__INIT;
 
+	for (; s->jobs_end < JOBS; s->jobs_end++)
+		s->slots[s->jobs_end] = s->jobs_end;
+	retention.keep_ms = JOB_KEEP_MS;
+	make(s, COMMAND_JOB_RETENTION, 1, &retention);
 	gateway.name = (char *)"second";
 	make(s, COMMAND_GATEWAY_CREATE, 1, &gateway);
 	make_stream(s, 1, "s", 0, 0, NULL);
