@@ -242,7 +242,8 @@ void oracle_job_cancelled(struct oracle *o, int job, bool terminal)
 	if (!j->unknown && terminal != (j->terminal || !j->intent))
 		broken(o, "a cancel of job %d %s", job,
 		       terminal ? "ended it after its intent" : "did not end it");
-	if (j->terminal)
+	/* Of one that may have ended unheard it only says that it has an end, and a cancel after the end leaves no mark. */
+	if (j->terminal || (j->unknown && terminal))
 		return;
 	j->cancel = true;
 	if (terminal)
