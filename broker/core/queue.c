@@ -72,6 +72,19 @@ static int dead_letter_find(struct apply *a, const Sluice__QueueConfig *config, 
 	return 0;
 }
 
+/* The machine of a queue's jobs; empty: the default one. It cannot be deleted while a queue names it. */
+static int machine_named(struct apply *a, const Sluice__QueueConfig *config, struct outcome *out)
+{
+	uint64_t id;
+	int rc = config->machine[0] != 0
+			 ? name_find(a->txn, a->gateway, NAME_MACHINE, slice_text(config->machine), &id)
+			 : 0;
+
+	return rc == SLUICE_E_NOT_FOUND
+		       ? refuse(out, rc, "machine '%.150s' does not exist; create it first", config->machine)
+		       : rc;
+}
+
 static void cell_configure(struct queue_cell *cell, const Sluice__QueueConfig *config, uint64_t dead_letter)
 {
 	cell->kind = (uint8_t)config->kind;
@@ -143,6 +156,8 @@ int queue_create_apply(struct apply *a, const Sluice__QueueCreate *m, struct out
 		return rc;
 	rc = dead_letter_find(a, config, &dead_letter, out);
 	if (rc == 0 && !refused(out))
+		rc = machine_named(a, config, out);
+	if (rc == 0 && !refused(out))
 		rc = router_subjects_check(a, config->subjects, config->n_subjects, out);
 	if (rc != 0 || refused(out))
 		return rc;
@@ -178,6 +193,8 @@ int queue_alter_apply(struct apply *a, const Sluice__QueueAlter *m, struct outco
 			      "queue '%s': kind and priority cannot change; create another queue",
 			      config->name);
 	rc = dead_letter_find(a, config, &dead_letter, out);
+	if (rc == 0 && !refused(out))
+		rc = machine_named(a, config, out);
 	if (rc != 0 || refused(out))
 		return rc;
 	cell_configure(&cell, config, dead_letter);

@@ -572,6 +572,33 @@ Test(job_ledger, a_machine_grows_while_jobs_use_it_and_goes_when_none_does)
 	rig_close(&rig);
 }
 
+Test(job_ledger, a_queue_names_a_machine_that_exists_and_keeps_it)
+{
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
+	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
+	Sluice__QueueAlter alter = SLUICE__QUEUE_ALTER__INIT;
+	struct outcome out;
+	struct rig rig;
+
+	rig_open(&rig);
+	config.name = (char *)"small-jobs";
+	config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
+	config.machine = (char *)"small";
+	create.config = alter.config = &config;
+	out = rig_apply(&rig, COMMAND_QUEUE_CREATE, 0, &create);
+	cr_assert_eq(out.code, SLUICE_E_NOT_FOUND);
+	cr_assert_str_eq(out.text, "machine 'small' does not exist; create it first");
+	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_CREATE, false).code, 0);
+	cr_assert_eq(rig_apply(&rig, COMMAND_QUEUE_CREATE, 0, &create).code, 0);
+	cr_assert_eq(machine_remove(&rig, "small").code, SLUICE_E_IN_USE);
+	config.machine = (char *)"smaller";
+	cr_assert_eq(rig_apply(&rig, COMMAND_QUEUE_ALTER, 0, &alter).code, SLUICE_E_NOT_FOUND);
+	config.machine = (char *)"";
+	cr_assert_eq(rig_apply(&rig, COMMAND_QUEUE_ALTER, 0, &alter).code, 0);
+	cr_assert_eq(machine_remove(&rig, "small").code, 0);
+	rig_close(&rig);
+}
+
 Test(job_ledger, a_cancel_that_the_machine_has_no_transition_for_only_sets_the_flag)
 {
 	Sluice__JobSubmit m = submit_of("j");
