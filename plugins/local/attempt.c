@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -114,14 +115,46 @@ static int make_dirs(char *path, size_t spool_len)
 	}
 }
 
-int attempt_dir(const char *spool, const char *job, uint32_t attempt, bool make, char ret[ATTEMPT_PATH_MAX])
+int attempt_life(char ret[ATTEMPT_LIFE_BYTES])
+{
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return SLUICE_E_IO;
+	(void)snprintf(ret, ATTEMPT_LIFE_BYTES, "%016" PRIx64, random);
+	return 0;
+}
+
+void attempt_tag(const char *job, uint32_t attempt, const char *life, char ret[ATTEMPT_TAG_MAX])
+{
+	(void)snprintf(ret, ATTEMPT_TAG_MAX, "%s#%" PRIu32 ".%s", job, attempt, life);
+}
+
+int attempt_life_of(const char *tag, const char *job, uint32_t attempt, char ret[ATTEMPT_LIFE_BYTES])
+{
+	const char *life = strrchr(tag, '.');
+	char expected[ATTEMPT_TAG_MAX];
+
+	if (life == NULL || strlen(life + 1) != ATTEMPT_LIFE_BYTES - 1 ||
+	    strspn(life + 1, "0123456789abcdef") != ATTEMPT_LIFE_BYTES - 1)
+		return SLUICE_E_INVAL;
+	attempt_tag(job, attempt, life + 1, expected);
+	if (strcmp(tag, expected) != 0)
+		return SLUICE_E_INVAL;
+	memcpy(ret, life + 1, ATTEMPT_LIFE_BYTES);
+	return 0;
+}
+
+int attempt_dir(const char *spool, const char *job, uint32_t attempt, const char *life, bool make,
+		char ret[ATTEMPT_PATH_MAX])
 {
 	char name[ID_WORST + 16], path[ATTEMPT_PATH_MAX];
 	int len, rc = escape(job, name, sizeof(name));
 
 	if (rc != 0)
 		return rc;
-	len = snprintf(path, sizeof(path), "%s/%02x/%s/%" PRIu32, spool, bucket(name), name, attempt);
+	len = snprintf(path, sizeof(path), "%s/%02x/%s/%" PRIu32 ".%s", spool, bucket(name), name, attempt,
+		       life);
 	if (len < 0 || (size_t)len >= sizeof(path))
 		return SLUICE_E_LIMIT;
 	if (make) {

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * An attempt of a job on this machine, as files. One directory an attempt: SPOOL/xx/JOB/ATTEMPT, JOB escaped,
- * xx two hex digits of its hash, so that no directory grows too large. In it:
+ * An attempt of a job on this machine, as files. One directory an attempt: SPOOL/xx/JOB/ATTEMPT.LIFE, JOB escaped,
+ * xx two hex digits of its hash, so that no directory grows too large. LIFE is random, and part of the tag of the
+ * attempt's intent: a job's id may come again, in a new store or after the old job was forgotten, and what an attempt of
+ * the same number left then says nothing of this one. In it:
  *   job.json  what to run
  *   start     the start mark, taken by the job's process itself before exec, so an attempt starts at most once,
  *             whoever tries. "PID START SHEPHERD SHEPHERD_START BOOT\n": START are the kernel's start times, since
@@ -29,9 +31,17 @@
 /* Job ids are at most 255 bytes, of any value but 0. */
 enum { ATTEMPT_PATH_MAX = 1536, ATTEMPT_JOB_MAX = 255 };
 
+/* The tag of an attempt's intent, and back from one. */
+enum { ATTEMPT_LIFE_BYTES = 17, ATTEMPT_TAG_MAX = ATTEMPT_JOB_MAX + 40 };
+int attempt_life(char ret[ATTEMPT_LIFE_BYTES]); /* a new one: 16 hex digits and NUL; IO */
+void attempt_tag(const char *job, uint32_t attempt, const char *life, char ret[ATTEMPT_TAG_MAX]);
+/* INVAL: it is no such tag of this attempt, so the intent is another scheduler's. */
+int attempt_life_of(const char *tag, const char *job, uint32_t attempt, char ret[ATTEMPT_LIFE_BYTES]);
+
 /* The attempt's directory, made when it does not exist. LIMIT: the spool path or the id is too long; INVAL:
  * no id. */
-int attempt_dir(const char *spool, const char *job, uint32_t attempt, bool make, char ret[ATTEMPT_PATH_MAX]);
+int attempt_dir(const char *spool, const char *job, uint32_t attempt, const char *life, bool make,
+		char ret[ATTEMPT_PATH_MAX]);
 
 /* Reads one directory name of a job's path back, behind the job_len bytes of the id that are there. INVAL: it is no such name. */
 int attempt_job_part(const char *name, char job[ATTEMPT_JOB_MAX + 1], size_t job_len, size_t *ret_len);

@@ -34,9 +34,10 @@ struct job {
 	bool had_intent;  /* of an earlier holder: look what became of it before anything is started */
 	uint64_t kill_ms; /* when SIGTERM was sent; SIGKILL follows */
 	bool killed_hard;
-	int starter_fd; /* the shepherd's pipe; -1: none */
-	int watch_fd;	/* pidfd of the shepherd or the job's process; -1: none */
-	uint32_t calls; /* under way: the struct stays until they are answered */
+	int starter_fd;		       /* the shepherd's pipe; -1: none */
+	int watch_fd;		       /* pidfd of the shepherd or the job's process; -1: none */
+	uint32_t calls;		       /* under way: the struct stays until they are answered */
+	char life[ATTEMPT_LIFE_BYTES]; /* of the attempt, as its intent's tag has it */
 	char dir[ATTEMPT_PATH_MAX];
 	char *payload;
 	size_t payload_len;

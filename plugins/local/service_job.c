@@ -437,10 +437,10 @@ static void on_intent(sluice_client *client, const sluice_reply *reply, void *us
 
 static void ask_intent(struct job *job)
 {
-	char tag[320];
+	char tag[ATTEMPT_TAG_MAX];
 	sluice_call call = {.deadline_ms = -1, .done = on_intent, .user = job};
 
-	(void)snprintf(tag, sizeof(tag), "%s#%u", job->id, job->attempt);
+	attempt_tag(job->id, job->attempt, job->life, tag);
 	job->calls++;
 	if (sluice_job_intent(job->service->client, job->id, job->token, job->attempt, tag, &call, NULL) !=
 	    0) {
@@ -461,8 +461,16 @@ void job_taken(struct service *service, const sluice_delivery_view *delivery)
 		return;
 	}
 	job = job_new(service, delivery);
-	if (job == NULL ||
-	    attempt_dir(service->spool, delivery->job, delivery->attempt, true, job->dir) != 0) {
+	if (job != NULL && delivery->intent &&
+	    attempt_life_of(delivery->tag, delivery->job, delivery->attempt, job->life) != 0) {
+		/* Nothing here tells what became of it, and to start it could be the second time. */
+		service_log(service, SLUICE_LOG_ERROR, "local.foreign_intent", job,
+			    "its intent is another scheduler's; it stays leased and is left to a person");
+		job->dropped = true;
+		return;
+	}
+	if (job == NULL || (!delivery->intent && attempt_life(job->life) != 0) ||
+	    attempt_dir(service->spool, delivery->job, delivery->attempt, job->life, true, job->dir) != 0) {
 		service_log(service, SLUICE_LOG_ERROR, "local.spool", job,
 			    "no memory, or no room in the spool; its lease stays and it is taken over later");
 		if (job != NULL)

@@ -176,7 +176,7 @@ static void look_at_attempt(struct service *service, const char *dir, const char
 	char *end = NULL;
 	unsigned long attempt = strtoul(name, &end, 10);
 
-	if (attempt == 0 || attempt > UINT32_MAX || *end != 0)
+	if (attempt == 0 || attempt > UINT32_MAX || *end != '.')
 		return;
 	if (is_old(service, dir) && at_rest(service, dir, job, (uint32_t)attempt))
 		ask(service, dir, job, (uint32_t)attempt);

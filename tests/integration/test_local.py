@@ -4,11 +4,16 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
+import sys
 import tempfile
 import time
 
 import tap
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
+from client import Connection  # noqa: E402
 
 LOCAL = os.path.join(tap.BUILD, "plugins/local/local.so")
 
@@ -84,7 +89,7 @@ def attempts(spool):
 
 def attempt(spool, name):
     """The directory of a job's first attempt, or None; the id is one whose letters need no escape."""
-    found = [path for path in attempts(spool) if path.endswith(f"/{name}/1")]
+    found = [path for path in attempts(spool) if re.search(f"/{re.escape(name)}/1\\.[0-9a-f]{{16}}$", path)]
     return found[0] if found else None
 
 
@@ -128,9 +133,34 @@ def test_files_stay_for_the_time_that_is_set():
             age(attempt(spool, name), 8)
         with outside(broker, spool) as process:
             tap.wait_until(lambda: b"id=local.swept" in process.text(), 60, "a pass is over")
-            left = sorted("/".join(path.split("/")[-2:]) for path in attempts(spool))
+            left = sorted("/".join(path.split("/")[-2:]).rsplit(".", 1)[0] for path in attempts(spool))
             tap.equal(left, ["again/2", "nobody/1", "waiting/1", "young/1"], "what is left")
             tap.check(b"3 old attempts were deleted" in process.text(), "and the log says so")
+
+
+def test_an_id_that_comes_again_in_a_new_store_runs_again():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool:
+        mark = os.path.join(spool, "ran")
+        for times in (1, 2):
+            with inside(spool) as broker:
+                tap.equal(run(broker, "same", "sh", "-c", f"echo x >>{mark}"), "COMPLETE", f"its state, time {times}")
+                with open(mark, encoding="ascii") as file:
+                    tap.equal(len(file.readlines()), times, "it ran, and is not told ended by what the first left")
+
+
+def test_an_intent_of_another_scheduler_is_left_alone():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, tap.Broker() as broker:
+        with Connection(broker.port) as other:
+            other.call("queue_create", config={"name": "runs", "kind": 1})
+            other.call("job_submit", job="theirs", queue="runs", payload=b'{"argv":["true"]}')
+            other.call("consume_open", queue="runs", credit=1, subscription=1)
+            job = other.deliver(1).jobs[0]
+            other.call("job_intent", job="theirs", token=job.token, attempt=job.attempt, tag="slurm:theirs")
+            other.ask("session_close")  # its reply and the end of the connection may come in either order
+        with outside(broker, spool) as process:
+            tap.wait_until(lambda: b"id=local.foreign_intent" in process.text(), 30, "it is told by name")
+            tap.equal(run(broker, "ours", "true"), "COMPLETE", "others run")
+            tap.equal([os.path.basename(os.path.dirname(path)) for path in attempts(spool)], ["ours"], "and nothing of it was begun")
 
 
 def test_a_wrong_time_to_keep_is_refused():

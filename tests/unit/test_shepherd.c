@@ -27,7 +27,7 @@ static void setup(void)
 {
 	(void)snprintf(spool, sizeof(spool), "/tmp/sluice-test-shepherd-XXXXXX");
 	cr_assert_not_null(mkdtemp(spool));
-	cr_assert_eq(attempt_dir(spool, "job/1", 1, true, dir), 0);
+	cr_assert_eq(attempt_dir(spool, "job/1", 1, "0", true, dir), 0);
 }
 
 static void teardown(void)
@@ -190,7 +190,7 @@ Test(attempt, different_ids_have_different_directories_under_the_spool)
 	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
 		struct stat info;
 
-		cr_assert_eq(attempt_dir(spool, ids[i], 7, true, paths[i]), 0, "id %zu", i);
+		cr_assert_eq(attempt_dir(spool, ids[i], 7, "0", true, paths[i]), 0, "id %zu", i);
 		cr_assert(stat(paths[i], &info) == 0 && S_ISDIR(info.st_mode), "%s", paths[i]);
 		cr_assert_eq(strncmp(paths[i], spool, strlen(spool)), 0);
 		cr_assert_null(strstr(paths[i], "/./"));
@@ -215,8 +215,8 @@ Test(attempt, no_attempt_lies_within_another)
 		shorter[2] = (char)('a' + i % 16);
 		memcpy(longer, shorter, 237);
 		memcpy(longer + 237, "1", 2);
-		cr_assert_eq(attempt_dir(spool, shorter, 1, false, above), 0);
-		cr_assert_eq(attempt_dir(spool, longer, 1, false, below), 0);
+		cr_assert_eq(attempt_dir(spool, shorter, 1, "0", false, above), 0);
+		cr_assert_eq(attempt_dir(spool, longer, 1, "0", false, below), 0);
 		cr_assert_neq(strncmp(below, above, strlen(above)), 0, "%s lies within %s", below, above);
 	}
 }
@@ -230,15 +230,34 @@ Test(attempt, an_id_or_spool_beyond_its_limit_is_refused)
 	memset(deep, 'd', sizeof(deep) - 1);
 	deep[0] = '/';
 	deep[sizeof(deep) - 1] = 0;
-	cr_expect_eq(attempt_dir(spool, id, 1, false, ret), SLUICE_E_LIMIT);
-	cr_expect_eq(attempt_dir(spool, "", 1, false, ret), SLUICE_E_INVAL);
-	cr_expect_eq(attempt_dir(deep, "a", 1, false, ret), SLUICE_E_LIMIT);
+	cr_expect_eq(attempt_dir(spool, id, 1, "0", false, ret), SLUICE_E_LIMIT);
+	cr_expect_eq(attempt_dir(spool, "", 1, "0", false, ret), SLUICE_E_INVAL);
+	cr_expect_eq(attempt_dir(deep, "a", 1, "0", false, ret), SLUICE_E_LIMIT);
 	cr_expect_str_eq(ret, "untouched");
 	id[255] = 0;
-	cr_expect_eq(attempt_dir(spool, id, UINT32_MAX, true, ret), 0);
+	cr_expect_eq(attempt_dir(spool, id, UINT32_MAX, "0", true, ret), 0);
 }
 
 /* ---- reading ---- */
+
+Test(attempt, the_tag_of_an_intent_tells_where_its_files_are)
+{
+	char life[ATTEMPT_LIFE_BYTES], other[ATTEMPT_LIFE_BYTES], back[ATTEMPT_LIFE_BYTES],
+		tag[ATTEMPT_TAG_MAX];
+
+	cr_assert_eq(attempt_life(life), 0);
+	cr_assert_eq(attempt_life(other), 0);
+	cr_expect_str_neq(life, other);
+	attempt_tag("a#1.b", 3, life, tag);
+	cr_assert_eq(attempt_life_of(tag, "a#1.b", 3, back), 0, "%s", tag);
+	cr_expect_str_eq(back, life);
+	cr_expect_eq(attempt_life_of(tag, "a#1.b", 4, back), SLUICE_E_INVAL);
+	cr_expect_eq(attempt_life_of(tag, "a", 3, back), SLUICE_E_INVAL);
+	cr_expect_eq(attempt_life_of("a#3", "a", 3, back), SLUICE_E_INVAL);
+	cr_expect_eq(attempt_life_of("a#3.0123456789ABCDEF", "a", 3, back), SLUICE_E_INVAL);
+	cr_expect_eq(attempt_life_of("a#3.0123456789abcde", "a", 3, back), SLUICE_E_INVAL);
+	cr_expect_eq(attempt_life_of("", "a", 3, back), SLUICE_E_INVAL);
+}
 
 Test(attempt, without_files_it_has_not_started)
 {
@@ -518,7 +537,7 @@ Test(shepherd, a_job_outlives_the_sigkill_of_its_starter)
 		int status;
 		pid_t starter;
 
-		cr_assert_eq(attempt_dir(spool, "starter", (uint32_t)round + 1, true, dir), 0);
+		cr_assert_eq(attempt_dir(spool, "starter", (uint32_t)round + 1, "0", true, dir), 0);
 		job("echo x >>starts; sleep 0.05; exit 3");
 		starter = fork();
 		if (starter == 0) {
@@ -566,7 +585,7 @@ Test(shepherd, its_status_is_there_before_it_is_gone)
 	for (int round = 0; round < 20; round++) {
 		struct attempt_view view;
 
-		cr_assert_eq(attempt_dir(spool, "order", (uint32_t)round + 1, true, dir), 0);
+		cr_assert_eq(attempt_dir(spool, "order", (uint32_t)round + 1, "0", true, dir), 0);
 		job("exit 0");
 		cr_assert_str_eq(said(shepherd_start()), "started\n");
 		do
@@ -611,7 +630,7 @@ Test(shepherd, what_cannot_be_executed_has_a_status_of_its_own)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct attempt_view view;
 
-		cr_assert_eq(attempt_dir(spool, "noexec", (uint32_t)i + 1, true, dir), 0);
+		cr_assert_eq(attempt_dir(spool, "noexec", (uint32_t)i + 1, "0", true, dir), 0);
 		put("job.json", rows[i].payload);
 		(void)said(shepherd_start());
 		view = wait_for(ATTEMPT_ENDED);
@@ -726,7 +745,7 @@ Test(shepherd, a_damaged_attempt_never_starts)
 	static const char *const names[] = {"start", "status"};
 
 	for (size_t i = 0; i < 2; i++) {
-		cr_assert_eq(attempt_dir(spool, "damaged", (uint32_t)i + 1, true, dir), 0);
+		cr_assert_eq(attempt_dir(spool, "damaged", (uint32_t)i + 1, "0", true, dir), 0);
 		job("echo x >>starts");
 		put(names[i], "exit");
 		cr_expect_str_eq(said(shepherd_start()), "taken\n", "%s", names[i]);
