@@ -41,7 +41,7 @@ struct cmd_claim {
 	uint64_t queue; /* number */
 	uint32_t max;
 	uint32_t lease_ms; /* 0: the queue's */
-	uint8_t flags;	   /* CLAIM_RESUME: deliver again what the session holds, grant nothing new */
+	uint8_t flags; /* CLAIM_RESUME: deliver again what the session holds, timed leases beginning anew; grant nothing new */
 	/* RESUME goes on, a step each time: behind this grant's token, or this job's number (0: from the first), and with what was leased up to
 	 * this index (0: up to now), so that what another consumer of the session is given meanwhile is not given twice. */
 	uint64_t resume_after, resume_until;
