@@ -118,7 +118,8 @@ struct segment {
 	struct sluice_slice payload;
 };
 /* The segment that holds offset, or the next one after it. NOT_FOUND at the end; CORRUPT when it or its
- * checksum is wrong, or there is none where the log's head says one is. */
+ * checksum is wrong, or the log's head says that
+ * one holds offset and none does. */
 int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset,
 		      struct segment *ret) SLUICE_MUST_USE;
 

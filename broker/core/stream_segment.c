@@ -177,18 +177,18 @@ int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uin
 {
 	struct segment_info info;
 	struct log_cell cell;
-	int rc = segment_find(txn, gateway, log, offset, &info);
+	int head, rc = segment_find(txn, gateway, log, offset, &info);
 
 	if (rc == 0)
 		*ret = info.segment;
-	if (rc != SLUICE_E_NOT_FOUND)
+	if (rc != SLUICE_E_NOT_FOUND && (rc != 0 || ret->base <= offset))
 		return rc;
-	/* A segment's checksum does not cover its key: one that strayed is not to be taken for the log's end. */
-	rc = log_cell_get(txn, gateway, log, &cell);
-	if (rc != 0)
-		return rc;
-	return !cell.deleted && cell.base < cell.next && offset < cell.next ? SLUICE_E_CORRUPT
-									    : SLUICE_E_NOT_FOUND;
+	/* From base to next the segments follow each other without a hole. A segment's checksum does not cover its key: where one strayed,
+	 * the next one, or the log's end, is not to be taken for what comes. */
+	head = log_cell_get(txn, gateway, log, &cell);
+	if (head != 0)
+		return head;
+	return !cell.deleted && offset >= cell.base && offset < cell.next ? SLUICE_E_CORRUPT : rc;
 }
 
 /* ---- seek by time ---- */

@@ -180,7 +180,7 @@ def test_a_flipped_bit_is_named_or_harmless():
             write(data, bad)
             named_by_broker += broker_is_honest(data, what)
         print(f"{FLIPS} flips: --dump named {named_by_dump}, sluiced {named_by_broker}; the others did no harm", file=sys.stderr)
-        tap.check(named_by_dump > FLIPS // 10, "some hit something")
+        tap.check(named_by_dump > 0, "some hit something")
 
 
 print(f"seed {SEED}", file=sys.stderr)

@@ -451,8 +451,8 @@ Test(core_stream, a_damaged_segment_is_refused)
 	world_close(&world);
 }
 
-/* Its checksum does not cover its key: a segment that strayed is not the log's end. */
-Test(core_stream, a_lost_last_segment_is_damage_and_not_the_end)
+/* Its checksum does not cover its key: where a segment strayed, nothing is passed by. */
+Test(core_stream, a_lost_segment_is_damage_and_neither_a_gap_nor_the_end)
 {
 	struct segment segment;
 	struct store_txn *txn;
@@ -473,6 +473,12 @@ Test(core_stream, a_lost_last_segment_is_damage_and_not_the_end)
 	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 0, &segment), 0);
 	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 1, &segment), SLUICE_E_CORRUPT);
 	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 2, &segment), SLUICE_E_NOT_FOUND);
+	store_abort(txn);
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	key[19] = 0;
+	cr_assert_eq(store_del(txn, STORE_LOG, (struct sluice_slice){key, sizeof(key)}), 0);
+	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 0, &segment), SLUICE_E_CORRUPT);
+	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 1, &segment), 0);
 	store_abort(txn);
 	world_close(&world);
 }
