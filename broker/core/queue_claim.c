@@ -509,15 +509,19 @@ static int claim_run(struct apply *a, struct queue_cell *cell, const struct cmd_
 	return m->flags & CLAIM_RESUME ? claim_resume(a, m, out) : claim_items(a, cell, m, out);
 }
 
-/* As claim_run; where it meets a damaged record nothing of it is left, and CORRUPT is returned. */
+/*
+ * As claim_run; where it meets a damaged record nothing of it is left, *ret_undone says so, and CORRUPT is returned. A write that met it
+ * leaves the transaction half-done, and no rollback mends that: CORRUPT then is the batch's.
+ */
 static int claim_try(struct apply *a, const struct queue_cell *cell, const struct cmd_claim *m, uint32_t max,
-		     struct outcome *out)
+		     struct outcome *out, bool *ret_undone)
 {
 	const struct outcome before = *out;
 	struct queue_cell copy = *cell;
 	size_t mark = effects_mark(a->effects);
-	int rc = store_savepoint(a->txn), undone;
+	int rc = store_savepoint(a->txn), undo_rc;
 
+	*ret_undone = false;
 	if (rc != 0)
 		return rc;
 	rc = claim_run(a, &copy, m, max, out);
@@ -528,8 +532,9 @@ static int claim_try(struct apply *a, const struct queue_cell *cell, const struc
 	*out = before;
 	pending_drop(a->core);
 	effects_rewind(a->effects, mark);
-	undone = store_rollback(a->txn);
-	return undone != 0 ? undone : rc;
+	undo_rc = store_rollback(a->txn);
+	*ret_undone = undo_rc == 0;
+	return undo_rc != 0 ? undo_rc : rc;
 }
 
 static int refuse_damaged(struct outcome *out)
@@ -541,6 +546,7 @@ int claim_apply(struct apply *a, const struct cmd_claim *m, struct outcome *out)
 {
 	uint32_t max = claim_max(m);
 	struct queue_cell cell;
+	bool undone;
 	int rc = session_check(a, a->session, out);
 
 	if (rc == 0 && refused(out))
@@ -555,8 +561,8 @@ int claim_apply(struct apply *a, const struct cmd_claim *m, struct outcome *out)
 		return refuse(out, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu", m->lease_ms,
 			      (unsigned long long)LIMIT_LEASE_MS_MIN, (unsigned long long)LIMIT_LEASE_MS_MAX);
 	/* Whoever is in front of a damaged job is claimed in smaller steps, until it is the first; then the consumer is told. */
-	while ((rc = claim_try(a, &cell, m, max, out)) == SLUICE_E_CORRUPT &&
+	while ((rc = claim_try(a, &cell, m, max, out, &undone)) == SLUICE_E_CORRUPT && undone &&
 	       cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS && max > 1)
 		max /= 2;
-	return rc == SLUICE_E_CORRUPT ? refuse_damaged(out) : rc;
+	return rc == SLUICE_E_CORRUPT && undone ? refuse_damaged(out) : rc;
 }
