@@ -24,7 +24,14 @@ struct picked {
 	uint32_t count;
 	uint64_t bytes; /* of the payload */
 	uint32_t set_aside;
+	uint32_t dropped; /* what was purged and not swept yet */
 };
+
+static void picked_clear(struct picked *picked)
+{
+	picked->count = picked->set_aside = picked->dropped = 0;
+	picked->bytes = 0;
+}
 
 static bool window_has(const struct picked *picked, uint64_t seq)
 {
@@ -100,14 +107,13 @@ static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *c
 	struct queue_item item;
 	struct key key;
 	uint64_t seq;
-	uint32_t dropped = 0;
 	int rc;
 
 	if (cell->exceptions == 0)
 		return 0;
 	key_one(&key, a->gateway, queue);
 	rc = store_scan_begin(a->txn, STORE_READY, key_slice(&key), &scan);
-	while (rc == 0 && picked->count < max && dropped < DROP_PURGED_MAX &&
+	while (rc == 0 && picked->count < max && picked->dropped < DROP_PURGED_MAX &&
 	       picked->set_aside < SET_ASIDE_MAX) {
 		rc = store_scan_next(scan, &found, &value);
 		if (rc != 0 || !ready_key_of(found, a->gateway, queue, &seq))
@@ -118,7 +124,7 @@ static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *c
 			rc = queue_item_drop(a, queue, cell, seq);
 			if (rc == 0)
 				rc = store_scan_del(scan);
-			dropped++;
+			picked->dropped++;
 		} else {
 			rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
 			if (rc == SLUICE_E_CORRUPT && picked->count > 0) {
@@ -284,9 +290,7 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 	uint32_t lease_ms = m->lease_ms != 0 ? m->lease_ms : cell->lease_ms;
 	int rc;
 
-	picked.count = 0;
-	picked.bytes = 0;
-	picked.set_aside = 0;
+	picked_clear(&picked);
 	rc = pick_exceptions(a, m->queue, cell, max, &picked);
 	/* Exceptions may lie far from head: they get a grant of their own, the next claim goes on. */
 	if (rc == 0 && picked.count == 0)
@@ -302,7 +306,8 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 	if (rc == 0)
 		rc = queue_cell_put(a, m->queue, cell);
 	out->count = picked.count;
-	if (rc == 0 && picked.count + picked.set_aside > 0 && cell->ready > 0)
+	/* Also when it granted nothing, but got on. */
+	if (rc == 0 && picked.count + picked.set_aside + picked.dropped > 0 && cell->ready > 0)
 		rc = queue_ready_effect(a, m->queue);
 	return rc;
 }
@@ -451,9 +456,7 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 	uint32_t taken = 0;
 	int rc = queue_cell_get(a->txn, a->gateway, m->queue, &cell);
 
-	picked.count = 0;
-	picked.bytes = 0;
-	picked.set_aside = 0;
+	picked_clear(&picked);
 	if (rc == 0 && job_deliveries_full(deliveries))
 		return cell.ready > 0 ? queue_ready_effect(a, m->queue) : 0; /* orphans have filled it */
 	if (rc == 0)
@@ -474,7 +477,7 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 	cell.bytes -= (uint64_t)taken * (QUEUE_ITEM_FIXED_BYTES + 8);
 	rc = queue_cell_put(a, m->queue, &cell);
 	*io_count += taken;
-	if (rc == 0 && taken > 0 && cell.ready > 0)
+	if (rc == 0 && taken + picked.dropped > 0 && cell.ready > 0)
 		rc = queue_ready_effect(a, m->queue);
 	return rc;
 }

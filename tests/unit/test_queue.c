@@ -474,6 +474,27 @@ Test(queue, what_matures_during_a_purge_is_not_swept)
 	cr_expect_eq(world_apply(&world, COMMAND_CLAIM, session, &m).count, 1);
 }
 
+/* What was purged and not swept yet is dropped on the way, so many a claim; then it says that there is more. */
+Test(queue, a_claim_that_meets_nothing_but_what_was_purged_asks_for_another)
+{
+	uint64_t session = world_session(&world, NULL), token;
+	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
+	unsigned claims = 0;
+
+	purge.name = (char *)"work";
+	put("work", 600);
+	token = claim(session, "work", 600, 0, 0).index;
+	cr_assert_eq(ack(session, "work", token, ACK_NACK, 0, 1, 599).count, 599);
+	world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
+	cr_assert_eq(ack(session, "work", token, ACK_NACK, 0, 600, 1).count, 1);
+	cr_assert_eq(cell("work").ready, 1);
+	while (claim(session, "work", 10, 0, 0).count == 0) {
+		cr_assert_eq(world_effects(&world, FX_QUEUE_READY), 1, "after %u claims", claims);
+		cr_assert_lt(++claims, 10);
+	}
+	cr_expect_geq(claims, 2);
+}
+
 static size_t peeked(const char *state)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
