@@ -136,6 +136,9 @@ static int put_off(struct apply *a, struct sluice_slice timer)
 	const uint8_t *key = timer.data;
 	int rc = store_del(a->txn, STORE_TIMER, timer);
 
+	/* What set it may have been refused when the batch was run again: then there is nothing to put off. */
+	if (rc == SLUICE_E_NOT_FOUND)
+		return 0;
 	a->gateway = get_be32(key);
 	return rc != 0 ? rc
 		       : timer_set(a, a->mono_ms + TIMER_PUT_OFF_MS, (enum timer_kind)key[12],

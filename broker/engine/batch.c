@@ -454,6 +454,7 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct trou
 	rc = grows(&engine->batch) ? headroom_batch_fits(engine, store_txn_bytes(txn)) : 0;
 	if (rc != 0) {
 		store_abort(txn);
+		engine->next_deadline_ms = deadline_ms;
 		return rc;
 	}
 	atomic_store(&engine->committing, engine->sequence + 1);

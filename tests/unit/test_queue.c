@@ -616,6 +616,28 @@ Test(queue, a_lease_made_shorter_behind_the_walk_that_expires_others_expires_in_
 	cr_expect_eq(cell("work").leased, 0, "not after the 100 s that it had before");
 }
 
+/* The engine names the timer whose work met damage, and by then that timer may not be there any more. */
+Test(queue, a_timer_is_put_off_by_a_minute_and_one_that_is_gone_is_nothing_to_put_off)
+{
+	uint64_t session = world_session(&world, NULL), due;
+	struct cmd_tick tick = {.work_max = 0};
+	struct key key;
+
+	put("work", 1);
+	claim(session, "work", 1, 1000, 0);
+	due = cell("work").lease_timer_due;
+	key_timer(&key, world.gateway, due, TIMER_QUEUE_LEASES, queue_id("work"), due);
+	tick.put_off = key_slice(&key);
+	world_wait(&world, 1001);
+	world_apply(&world, COMMAND_TICK, 0, &tick);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").leased, 1);
+	world_apply(&world, COMMAND_TICK, 0, &tick);
+	world_wait(&world, 60000);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").leased, 0);
+}
+
 Test(queue, expiry_is_bounded_work)
 {
 	uint64_t session = world_session(&world, NULL);
