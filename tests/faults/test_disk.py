@@ -80,11 +80,16 @@ def fill(broker, megabytes):
     return result_of(done.stdout)
 
 
+def all_acked(first):
+    put, unknown, acked = (int(first[word]) for word in ("put", "unknown", "acked"))
+    tap.check(put <= acked <= put + unknown, f"all that was put can be taken and acked while there is no room: {first}")
+
+
 def full_and_back(broker):
     first = fill(broker, 400)
     print(first, file=sys.stderr)
     tap.equal(first["refused"], "NO_SPACE", "publishes are refused with their own error")
-    tap.equal(first["acked"], first["put"], "all that was put can be taken and acked while the store is full")
+    all_acked(first)
     tap.equal(first["again"], "OK", "publishes are taken again once there is room, without a restart")
 
 
@@ -166,7 +171,7 @@ def test_a_disk_that_another_program_fills_refuses_publishes_and_clears_by_itsel
         first = result_of(filler.text().decode())
         print(first, file=sys.stderr)
         tap.equal(first["refused"], "NO_SPACE", "publishes are refused with their own error")
-        tap.equal(first["acked"], first["put"], "all that was put can be taken and acked while the disk is full")
+        all_acked(first)
         os.unlink(ballast)
         tap.wait_until(lambda: fill(broker, 1)["refused"] == "OK", 60, "publishes are taken again, without a restart")
         broker.stop()
