@@ -162,7 +162,7 @@ int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, 
 /* Its name, or what its client called itself, for people; malloc'd. NOT_FOUND when it is no more. Any transaction. */
 int session_label(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret) SLUICE_MUST_USE;
 /* What a session's end means for what it owns (called by session.c for each entry, which it then removes). */
-int job_session_ended(struct apply *a, uint64_t session, uint64_t job); /* job_claim.c: orphan */
+int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t job); /* job_claim.c: orphan */
 int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue,
 			uint64_t token); /* queue_lease.c: items go back */
 
@@ -249,7 +249,8 @@ static inline uint32_t claim_max(const struct cmd_claim *m)
 /* Takes over up to max orphaned jobs of a queue; redelivers what the session holds of it (CLAIM_RESUME). */
 int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,
 		      uint32_t *ret_count) SLUICE_MUST_USE;
-/* Tells the consumer that this CLAIM is for that an item (or a job) of the queue is damaged: store_last_error() has just named its record. */
+/* Tells that an item, a lease or a job of the queue is damaged and left as it is: a CLAIM the consumer that it is for, any other command
+ * the broker's log. store_last_error() has just named the record. */
 int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq) SLUICE_MUST_USE;
 /* One step of it, up to max jobs; damaged ones are told and left out; *ret_after: the job to go on behind, 0 when there is no more. */
 int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,

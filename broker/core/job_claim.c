@@ -267,12 +267,15 @@ int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, stru
 }
 
 /* session.c removes the owned entry itself, so the lease is dropped here without disowning. */
-int job_session_ended(struct apply *a, uint64_t session, uint64_t number)
+int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t number)
 {
 	const struct job_fact fact = job_fact("orphan", JOB_SOURCE_BROKER, "the holder's session ended");
 	struct job job;
 	int err = job_load(a, number, &job);
 
+	/* Damaged: it stays as it is, and the session's other jobs become orphans. */
+	if (err == SLUICE_E_CORRUPT)
+		return claim_tell_damaged(a, queue, number);
 	if (err != 0 || job.live.claim != JOB_LEASED || job.live.holder != session)
 		return err; /* no longer its */
 	err = queue_job_count(a, job.live.queue, -1, 0);

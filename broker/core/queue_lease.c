@@ -289,8 +289,9 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 		uint64_t deadline;
 		const uint8_t *at;
 
+		found.len = 0;
 		rc = store_scan_next(scan, &found, &value);
-		if (rc != 0)
+		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
 			break;
 		at = found.data;
 		if (found.len != 20 || get_be32(at) != a->gateway || get_be64(at + 4) != queue) {
@@ -299,12 +300,19 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 		}
 		if (*io_work == 0) {
 			cell->scan_token = get_be64(at + 12);
+			rc = 0;
 			break;
 		}
-		rc = grant_decode(value, &grant);
+		(*io_work)--;
+		if (rc == 0)
+			rc = grant_decode(value, &grant);
+		/* It stays, and so do its items: those of the other leases must not wait for ever. */
+		if (rc == SLUICE_E_CORRUPT) {
+			rc = claim_tell_damaged(a, queue, get_be64(at + 12));
+			continue;
+		}
 		if (rc != 0)
 			break;
-		(*io_work)--;
 		if (grant.kind == GRANT_SESSION)
 			continue;
 		deadline = grant.deadline_ms > boot_mono + grant.lease_ms ? grant.deadline_ms
@@ -416,8 +424,14 @@ int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint6
 	struct key key;
 	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
 
-	if (rc == 0)
-		rc = grant_get(a->txn, a->gateway, queue, token, &grant);
+	if (rc == SLUICE_E_NOT_FOUND)
+		return 0;
+	if (rc != 0)
+		return rc;
+	rc = grant_get(a->txn, a->gateway, queue, token, &grant);
+	/* Damaged: it stays, with its items, and the session ends. */
+	if (rc == SLUICE_E_CORRUPT)
+		return claim_tell_damaged(a, queue, token);
 	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
 	if (rc != 0)

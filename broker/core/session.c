@@ -178,7 +178,7 @@ static int entry_end(struct apply *a, uint64_t session, const struct owned_entry
 
 	switch (entry->kind) {
 	case OWNED_JOB:
-		rc = job_session_ended(a, session, entry->id);
+		rc = job_session_ended(a, session, entry->sub, entry->id);
 		break;
 	case OWNED_GRANT:
 		rc = queue_session_ended(a, session, entry->sub, entry->id);

@@ -264,6 +264,11 @@ void world_close(struct world *world)
 	}
 	for (size_t i = 0; i < sizeof(replays) / sizeof(replays[0]); i++)
 		check_replay(world, &replays[i], expected);
+	world_discard(world);
+}
+
+void world_discard(struct world *world)
+{
 	for (size_t i = 0; i < world->step_count; i++)
 		command_free(world->steps[i].command);
 	free(world->steps);

@@ -35,6 +35,7 @@ struct world {
 
 void world_open(struct world *world, enum world_store kind);
 void world_close(struct world *world);	 /* with the proofs */
+void world_discard(struct world *world); /* without: its store was damaged behind its back */
 void world_restart(struct world *world); /* another core on the same store; the lmdb store is opened anew */
 void world_wait(struct world *world, uint64_t ms);	    /* moves both clocks, does not tick */
 size_t world_ticks(struct world *world, uint32_t work_max); /* ticks until nothing is due; how many it took */

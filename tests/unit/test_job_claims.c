@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "broker/core/keys.h"
 #include "tests/unit/job_rig.h"
 
 enum situation {
@@ -319,6 +320,30 @@ Test(job_claims, resume_delivers_the_same_lease_again)
 	cr_assert(rig.deliveries->jobs[0]->redelivered && rig.deliveries->jobs[0]->intent);
 	cr_assert_eq(rig_history(&rig, "j"), 3, "submit, claim, intent: a redelivery is no event");
 	rig_close(&rig);
+}
+
+Test(job_claims, a_session_that_holds_a_damaged_job_ends_and_the_others_become_orphans)
+{
+	struct rig rig;
+	struct store_txn *txn = NULL;
+	struct key key;
+	uint64_t other;
+
+	rig_open(&rig);
+	cr_assert_eq(rig_submit(&rig, "a").code, 0);
+	cr_assert_eq(rig_submit(&rig, "b").code, 0);
+	cr_assert_eq(rig_claim(&rig, rig.session, 10, 0), 2);
+	cr_assert_eq(store_begin(rig.world.store, &txn), 0);
+	key_one(&key, rig.world.gateway, 1); /* the first job's number */
+	cr_assert_eq(store_put(txn, STORE_LIVE, key_slice(&key), (struct sluice_slice){"?", 1}), 0);
+	cr_assert_eq(store_commit(txn), 0);
+	rig_session_end(&rig, rig.session);
+	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1);
+	other = rig_session(&rig);
+	cr_assert_eq(rig_claim(&rig, other, 1, CLAIM_ORPHANS), 1);
+	cr_expect_str_eq(rig.deliveries->jobs[0]->job, "b");
+	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
+	world_discard(&rig.world);
 }
 
 Test(job_claims, a_delayed_job_comes_back_when_its_time_has_come)

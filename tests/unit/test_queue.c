@@ -578,6 +578,50 @@ Test(queue, a_deleted_queue_goes_with_its_damaged_records)
 	cr_expect_eq(world_records(&world, STORE_GRANT), 0);
 }
 
+/* What the world's end compares was never damaged: all that was has to be gone by then. */
+static void delete_work(void)
+{
+	Sluice__QueueDelete delete = SLUICE__QUEUE_DELETE__INIT;
+
+	delete.name = (char *)"work";
+	world_must(&world, COMMAND_QUEUE_DELETE, 0, &delete);
+	world_ticks(&world, 100);
+	cr_expect_eq(world_records(&world, STORE_GRANT), 0);
+}
+
+Test(queue, a_damaged_lease_does_not_hold_up_the_expiry_of_the_others)
+{
+	uint64_t session = world_session(&world, NULL), bad;
+
+	put("work", 4);
+	claim(session, "work", 1, 1000, 0);
+	bad = claim(session, "work", 2, 1000, 0).index;
+	claim(session, "work", 1, 1000, 0);
+	damage(STORE_GRANT, queue_id("work"), bad);
+	world_wait(&world, 1001);
+	world_ticks(&world, 1);
+	cr_expect_eq(cell("work").ready, 2);
+	cr_expect_eq(cell("work").leased, 2, "its own, of which nobody knows any more");
+	cr_expect_eq(claim(session, "work", 10, 1000, 0).count, 2);
+	delete_work();
+}
+
+Test(queue, a_session_that_holds_a_damaged_lease_ends_and_gives_the_others_back)
+{
+	uint64_t session = world_session(&world, NULL), bad;
+	Sluice__SessionClose close = SLUICE__SESSION_CLOSE__INIT;
+
+	put("work", 3);
+	bad = claim(session, "work", 1, 0, CLAIM_SESSION_LEASE).index;
+	claim(session, "work", 2, 0, CLAIM_SESSION_LEASE);
+	damage(STORE_GRANT, queue_id("work"), bad);
+	world_must(&world, COMMAND_SESSION_CLOSE, session, &close);
+	cr_expect_eq(world_effects(&world, FX_SESSION_ENDED), 1);
+	cr_expect_eq(world_effects(&world, FX_ITEM_DAMAGED), 1);
+	cr_expect_eq(cell("work").ready, 2);
+	delete_work();
+}
+
 Test(queue, a_restart_gives_timed_leases_one_full_timeout)
 {
 	uint64_t session = world_session(&world, NULL);
