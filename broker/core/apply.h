@@ -162,7 +162,8 @@ int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, 
 /* Its name, or what its client called itself, for people; malloc'd. NOT_FOUND when it is no more. Any transaction. */
 int session_label(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret) SLUICE_MUST_USE;
 /* What a session's end means for what it owns (called by session.c for each entry, which it then removes). */
-int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t job); /* job_claim.c: orphan */
+int job_session_ended(struct apply *a, uint64_t session, uint64_t queue,
+		      uint64_t job); /* job_claim.c: orphan */
 int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue,
 			uint64_t token); /* queue_lease.c: items go back */
 
