@@ -7,7 +7,7 @@
 #include "broker/store/lmdb_impl.h"
 #include "broker/util/clock.h"
 
-enum { FACTS_AGE_MS = 500, FREE_DBI = 0 };
+enum { FACTS_AGE_MS = 500, FREE_DBI = 0, INSIDE_TIMES = 4 };
 
 /* The oldest commit that a snapshot sees; pages freed since cannot be used again yet. Counts late what
  * begins just now, which is no harm. */
@@ -34,9 +34,9 @@ static uint64_t end_bytes(const struct lmdb *lmdb)
 	return (info.me_last_pgno + 1) * lmdb->page_bytes;
 }
 
-/* Pages that a commit may use again: in the free list, and no snapshot needs them. The list is itself a table: by commit, lists that
- * begin with their length. */
-static uint64_t free_bytes(struct lmdb *lmdb)
+/* Pages that a commit may use again: in the free list, and no snapshot needs them; not counted on when there are enough. The list is
+ * itself a table: by commit, lists that begin with their length. */
+static uint64_t free_bytes(struct lmdb *lmdb, uint64_t enough)
 {
 	uint64_t free_pages = 0, oldest = oldest_snapshot(lmdb);
 	struct lmdb_txn *txn;
@@ -46,7 +46,8 @@ static uint64_t free_bytes(struct lmdb *lmdb)
 	if (lmdb_reader_take(lmdb, &txn) != 0)
 		return 0;
 	if (mdb_cursor_open(txn->txn, FREE_DBI, &cursor) == 0) {
-		while (mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
+		while (free_pages < enough / lmdb->page_bytes &&
+		       mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
 			size_t commit, count;
 
 			memcpy(&commit, k.mv_data, sizeof(commit));
@@ -63,7 +64,7 @@ static uint64_t free_bytes(struct lmdb *lmdb)
 
 static uint64_t used_bytes(struct lmdb *lmdb)
 {
-	uint64_t end = end_bytes(lmdb), unused = free_bytes(lmdb);
+	uint64_t end = end_bytes(lmdb), unused = free_bytes(lmdb, UINT64_MAX);
 
 	return end > unused ? end - unused : 0;
 }
@@ -145,7 +146,8 @@ int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret)
 		return rc;
 	}
 	if (ret->ahead_bytes < bytes) {
-		ret->inside_bytes = free_bytes(lmdb);
+		/* Asked at each batch while it is short, and a walk through a large list would be felt. */
+		ret->inside_bytes = free_bytes(lmdb, INSIDE_TIMES * bytes + lmdb->page_bytes);
 		if (rc == 0)
 			rc = store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the map ends");
 	}

@@ -167,7 +167,8 @@ void store_facts_get(struct store *store, struct store_facts *ret); /* any threa
 struct store_room {
 	uint64_t ahead_bytes; /* allocated behind the last page in use, and within the map */
 	uint64_t
-		inside_bytes; /* free pages of the file, which have their disk; counted only when ahead is short, else 0 */
+		inside_bytes; /* free pages of the file, which have their disk; counted only when ahead is short, else 0, and not far beyond
+			       * four times what was asked for */
 };
 /* Has `bytes` allocated behind the last page, so that they can be written when another program fills the disk at once; as far as the
  * disk goes. While there is that much, a comparison; then fallocate (blocks), some more than asked; when the disk or the map has no

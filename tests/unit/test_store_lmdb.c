@@ -222,6 +222,54 @@ Test(store_lmdb, room_ends_with_the_map)
 	rig_close(&rig);
 }
 
+static int put_large(struct store *store, int from, int count)
+{
+	static const char value[2000] = "";
+	struct store_txn *txn = begin(store);
+	char key[16];
+	int rc = 0;
+
+	for (int i = from; rc == 0 && i < from + count; i++) {
+		snprintf(key, sizeof(key), "k%05d", i);
+		rc = store_put(txn, STORE_ITEM, text(key), (struct sluice_slice){value, sizeof(value)});
+	}
+	if (rc == 0)
+		return store_commit(txn);
+	store_abort(txn);
+	return rc;
+}
+
+/* The free list of a large store is long, and it is looked at for each batch while the room ahead is short. */
+Test(store_lmdb, free_pages_are_counted_until_there_are_enough)
+{
+	struct store_options small = {.map_bytes = 4u << 20, .create = true};
+	struct rig rig = rig_dir();
+	struct store_room all, enough;
+	int count = 0;
+
+	cr_assert_eq(store_open_lmdb(rig.dir, &small, &rig.store, NULL), 0);
+	while (put_large(rig.store, count, 20) == 0)
+		count += 20;
+	cr_assert_gt(count, 900);
+	for (int i = 0; i < 900; i += 4) {
+		struct store_txn *txn = begin(rig.store);
+		char key[16];
+
+		for (int k = i; k < i + 4; k++) {
+			snprintf(key, sizeof(key), "k%05d", k);
+			cr_assert_eq(store_del(txn, STORE_ITEM, text(key)), 0, "%s", store_last_error());
+		}
+		cr_assert_eq(store_commit(txn), 0, "%s", store_last_error());
+	}
+	cr_assert_neq(store_reserve_disk(rig.store, small.map_bytes, &all), 0);
+	cr_assert_gt(all.inside_bytes, 5 * (all.ahead_bytes + 4096), "%llu ahead, %llu inside",
+		     (unsigned long long)all.ahead_bytes, (unsigned long long)all.inside_bytes);
+	cr_assert_neq(store_reserve_disk(rig.store, all.ahead_bytes + 4096, &enough), 0);
+	cr_expect_geq(enough.inside_bytes, 4 * (all.ahead_bytes + 4096));
+	cr_expect_lt(enough.inside_bytes, all.inside_bytes);
+	rig_close(&rig);
+}
+
 /* Facts are looked at again when they are older than half a second. */
 static struct store_facts fresh_facts(struct store *store)
 {
