@@ -418,7 +418,8 @@ bool oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 	if (seen->claim == ORACLE_GATED && j->claim != ORACLE_GATED)
 		j->due_known = false;
 	if (seen->attempt != j->attempt)
-		j->terminal = false; /* a reset that nobody heard of: if there is an end again, it is a new one */
+		j->terminal =
+			false; /* a reset that nobody heard of: if there is an end again, it is a new one */
 	j->exists = true;
 	j->unknown = j->maybe_claimed = false;
 	j->attempt = seen->attempt;
