@@ -3,14 +3,15 @@
 #include "broker/plugin/plugin.h"
 
 #include <dlfcn.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "broker/util/clock.h"
 #include "broker/util/log.h"
 
 #define SYMBOL_TEXT_OF(x) #x
@@ -26,6 +27,7 @@ struct plugin {
 	pthread_t thread;
 	bool runs, stuck;
 	int stop_fd;
+	int ended_fd; /* readable: the service has returned */
 	int transport_fd;
 	int result;
 	char *address;
@@ -180,7 +182,7 @@ int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_sett
 	(void)snprintf(why, why_bytes, "out of memory");
 	if (plugin == NULL)
 		return SLUICE_E_NOMEM;
-	plugin->stop_fd = -1;
+	plugin->stop_fd = plugin->ended_fd = -1;
 	plugin->transport_fd = -1;
 	rc = settings_copy(plugin, settings, setting_count);
 	if (rc == 0)
@@ -231,6 +233,8 @@ void plugin_unload(struct plugin *plugin)
 	free(plugin->address);
 	if (plugin->stop_fd >= 0)
 		(void)close(plugin->stop_fd);
+	if (plugin->ended_fd >= 0)
+		(void)close(plugin->ended_fd);
 	free(plugin);
 }
 
@@ -250,11 +254,13 @@ static void *service_run(void *user)
 {
 	struct plugin *plugin = user;
 	const struct sluice_service_ops *ops = plugin->symbol->ops;
+	const uint64_t one = 1;
 
 	plugin->result = ops->run(&plugin->host, plugin->address, plugin->transport_fd, plugin->stop_fd);
 	log_line(plugin->result != 0 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO,
 		 log_id("plugin.ended", "a service plugin ended"), log_str("plugin", plugin->name),
 		 log_str("result", sluice_error_name(plugin->result)));
+	(void)!write(plugin->ended_fd, &one, sizeof(one)); /* it is empty: it cannot fail */
 	return NULL;
 }
 
@@ -262,8 +268,9 @@ int plugin_service_start(struct plugin *plugin, const char *address, int transpo
 {
 	plugin->address = strdup(address);
 	plugin->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	plugin->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	plugin->transport_fd = transport_fd;
-	if (plugin->address == NULL || plugin->stop_fd < 0)
+	if (plugin->address == NULL || plugin->stop_fd < 0 || plugin->ended_fd < 0)
 		return SLUICE_E_NOMEM;
 	if (pthread_create(&plugin->thread, NULL, service_run, plugin) != 0)
 		return SLUICE_E_NOMEM;
@@ -271,24 +278,35 @@ int plugin_service_start(struct plugin *plugin, const char *address, int transpo
 	return 0;
 }
 
+/* Until the thread is about to end, by the monotone clock. */
+static bool service_ended(const struct plugin *plugin, uint32_t wait_ms)
+{
+	const uint64_t until_ms = clock_mono_ns() / 1000000 + wait_ms;
+	struct pollfd ended = {.fd = plugin->ended_fd, .events = POLLIN};
+
+	for (;;) {
+		uint64_t now_ms = clock_mono_ns() / 1000000;
+		int rc = poll(&ended, 1, now_ms < until_ms ? (int)(until_ms - now_ms) : 0);
+
+		if (rc > 0)
+			return true;
+		if (rc == 0 && now_ms >= until_ms)
+			return false;
+	}
+}
+
 int plugin_service_stop(struct plugin *plugin, uint32_t wait_ms)
 {
 	uint64_t one = 1;
-	struct timespec until;
 
 	if (!plugin->runs)
 		return 0;
 	plugin->runs = false;
 	(void)!write(plugin->stop_fd, &one, sizeof(one)); /* it is empty: it cannot fail */
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += wait_ms / 1000;
-	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
-	if (pthread_clockjoin_np(plugin->thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+	if (service_ended(plugin, wait_ms)) {
+		(void)pthread_join(plugin->thread, NULL);
 		return plugin->result;
+	}
 	plugin->stuck = true;
 	log_line(LOG_LEVEL_ERROR,
 		 log_id("plugin.stuck",
