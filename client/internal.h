@@ -152,11 +152,13 @@ struct held {
 	uint32_t lease_ms;
 	uint32_t out;	/* items of it not acked yet */
 	uint32_t asked; /* out when the subscription was opened last */
+	bool seen; /* delivered since then. If not, the broker has taken no credit for it yet, and it stays here even if nothing is out */
 	UT_hash_handle hh;
 };
 struct held_job {
 	sluice_token token;
 	char *job;
+	bool seen; /* as of a grant */
 	UT_hash_handle hh;
 };
 struct sluice_delivery {

@@ -74,8 +74,7 @@ struct call *sub_open_call(sluice_sub *sub)
 	sub->owed = 0;
 	sub->reopen_ms = 0;
 	sub->debt = sub->follow ? 0 : held_by_others(sub);
-	for (struct held *held = sub->held; held != NULL; held = held->hh.next)
-		held->asked = held->out;
+	held_ask(sub);
 	if (sub->follow) {
 		follow.stream = sub->name;
 		follow.subscription = sub->number;
@@ -111,13 +110,28 @@ struct call *sub_open_call(sluice_sub *sub)
 	return call;
 }
 
+/* An opening that the last connection was not sent any more: with the new one the broker would refuse the second of the two. */
+static void unsent_drop(const sluice_sub *sub)
+{
+	struct call *call, *next;
+
+	DL_FOREACH_SAFE(sub->client->ordered, call, next) {
+		if (call->hook != opened || call->hook_user != sub || call->sent)
+			continue;
+		call->hook = NULL;
+		call_finish(sub->client, call, NULL);
+	}
+}
+
 void subs_open(sluice_client *client)
 {
 	sluice_sub *sub, *next;
 
 	HASH_ITER(hh, client->subs, sub, next) {
-		struct call *call = sub->ended || sub->closing || sub->opened ? NULL : sub_open_call(sub);
+		struct call *call;
 
+		unsent_drop(sub);
+		call = sub->ended || sub->closing || sub->opened ? NULL : sub_open_call(sub);
 		if (call == NULL)
 			continue;
 		/* Ahead of acks and the like, which need the subscription. */

@@ -27,6 +27,9 @@ void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view);
 struct held *held_find(sluice_sub *sub, sluice_token token); /* NULL: none */
 void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count);
 void held_drop(sluice_sub *sub, struct held *held);
+void held_ask(sluice_sub *sub); /* the subscription is being opened, and credit asked for what is out */
+void held_came(sluice_sub *sub, struct held *held,
+	       uint32_t count); /* count items of it were delivered again */
 struct held_job *held_job_find(sluice_sub *sub, const char *id);
 void held_job_drop(sluice_sub *sub, struct held_job *job);
 /* One session holds for all: a consumer that resumes is given what the client's other consumers of the queue have, too. */

@@ -32,9 +32,36 @@ void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t c
 	held->token = token;
 	held->lease_ms = lease_ms;
 	held->out = held->asked = count;
+	held->seen = true;
 	held->extend_ms =
 		lease_ms != 0 && sub->client->config.lease_extend ? now_ms() + lease_ms / 2 : UINT64_MAX;
 	HASH_ADD(hh, sub->held, token, sizeof(held->token), held);
+}
+
+void held_ask(sluice_sub *sub)
+{
+	struct held *held, *next;
+
+	HASH_ITER(hh, sub->held, held, next) {
+		held->asked = held->out;
+		held->seen = false;
+		if (held->out == 0)
+			held_drop(sub, held);
+	}
+	for (struct held_job *job = sub->jobs; job != NULL; job = job->hh.next)
+		job->seen = false;
+}
+
+/* The application has them. What it has acked meanwhile was taken off the credit, too; or, of its own credit, was not asked for. */
+void held_came(sluice_sub *sub, struct held *held, uint32_t count)
+{
+	uint32_t had = sub->manual_credit ? held->asked : held->out;
+
+	if (count > had)
+		sub_credit_back(sub, count - had);
+	held->seen = true;
+	if (held->out == 0)
+		held_drop(sub, held);
 }
 
 /* By id: one claim leases many jobs under one token. */
@@ -62,10 +89,14 @@ void sub_job_gone(sluice_client *client, const char *job, sluice_token token)
 		struct held_job *held, *after;
 
 		HASH_ITER(hh, sub->jobs, held, after) {
+			bool seen;
+
 			if (strcmp(held->job, job) != 0 || (token != 0 && held->token != token))
 				continue;
+			seen = held->seen;
 			held_job_drop(sub, held);
-			sub_release(sub, 1);
+			if (seen)
+				sub_release(sub, 1);
 		}
 	}
 }
@@ -258,11 +289,17 @@ void sub_item_done(sluice_sub *sub, sluice_token token)
 {
 	struct held *held = held_find(sub, token);
 
-	if (held == NULL)
+	if (held == NULL || held->out == 0)
 		return;
-	if (--held->out == 0)
+	held->out--;
+	/* Not delivered since the last opening: that credit is whole, and held_came() counts what is taken off it. If it is forgotten before, what
+	 * comes is taken for new. */
+	if (held->seen)
+		sub_release(sub, 1);
+	if (held->out == 0)
+		held->extend_ms = UINT64_MAX;
+	if (held->out == 0 && held->seen)
 		held_drop(sub, held);
-	sub_release(sub, 1);
 }
 
 /* ACKs with a correlation number are calls whose frame is an ACK: their answer comes here. */

@@ -99,11 +99,11 @@ static void give_items(sluice_sub *sub, const struct frame_deliver *frame)
 	struct held *known = held_find(sub, frame->token);
 	bool again = frame->token <= sub->token_max;
 
-	/* Delivered again after a reconnect: the application has them. What it acked before the acks could go was taken off the credit, too. */
-	if (known != NULL && frame->count > known->asked)
-		sub_credit_back(sub, frame->count - known->asked);
-	if (known != NULL)
+	/* Delivered again after a reconnect: the application has them. */
+	if (known != NULL) {
+		held_came(sub, known, frame->count);
 		return;
+	}
 	if (held_elsewhere(sub, frame->token, NULL)) {
 		sub_credit_back(sub, frame->count);
 		return;
@@ -169,8 +169,10 @@ static void give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 	struct held_job *held;
 
 	held = held_job_find(sub, job->job);
-	if (held != NULL && held->token == job->token)
+	if (held != NULL && held->token == job->token) {
+		held->seen = true;
 		return; /* delivered again after a reconnect: the application has it */
+	}
 	if (held_elsewhere(sub, job->token, job->job)) {
 		sub_credit_back(sub, 1);
 		return;
@@ -183,6 +185,7 @@ static void give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 		return;
 	}
 	held->token = job->token;
+	held->seen = true;
 	HASH_ADD_KEYPTR(hh, sub->jobs, held->job, strlen(held->job), held);
 	sub_deliver(sub, &view);
 }

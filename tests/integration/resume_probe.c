@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * resume_probe ADDRESS: holds one item and one job, waits for SIGUSR1 (the broker was killed and is back), then acks and reports under
- * the tokens it has: they must still be good. */
+ * resume_probe ADDRESS [fire]: holds one item and one job, waits for SIGUSR1 (the broker was killed and is back), then acks (with fire:
+ * without waiting for the answer) and reports under the tokens it has: they must still be good. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -43,7 +43,7 @@ int main(int argc, char **argv)
 	const sluice_delivery_view *view;
 
 	(void)signal(SIGUSR1, on_signal);
-	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
+	if (argc < 2 || argc > 3 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
 	    sluice_open(config, on_event, NULL, &client) != 0)
 		return 2;
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
 	while (!go)
 		(void)usleep(20000);
 	view = sluice_delivery_get(item);
-	if (step("ack", sluice_ack(items, view->token, view->seq, &patient, NULL)) != 0)
+	if (step("ack", sluice_ack(items, view->token, view->seq, argc == 3 ? NULL : &patient, NULL)) != 0)
 		return 1;
 	view = sluice_delivery_get(job);
 	if (step("intent",

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """libsluice from outside: the documented first program, and that nothing asynchronous blocks on a stopped broker."""
 import contextlib
+import json
 import os
 import re
 import signal
@@ -134,6 +135,7 @@ class Proxy:
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         self.sockets, self.seen, self.held = [], [], []
         self.hold = set()
+        self.refuse = False  # new connections, as if the network were gone
         self.lock = threading.Lock()
         threading.Thread(target=self.serve, daemon=True).start()
 
@@ -141,6 +143,9 @@ class Proxy:
         while True:
             try:
                 client = self.listener.accept()[0]
+                if self.refuse:
+                    client.close()
+                    continue
                 broker = socket.create_connection(("127.0.0.1", self.port_of_broker))
             except OSError:
                 return
@@ -198,11 +203,11 @@ class Proxy:
         self.cut()
 
 
-def test_an_item_does_not_come_again_while_its_ack_is_on_the_way():
+def crossing(*mode):
     """After a reconnect the broker delivers again what the session holds; the ack crosses it."""
     probe = tap.program("tests/integration/resume_probe")
     with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy:
-        process = tap.Process([probe, proxy.address], ready=rb"holding")
+        process = tap.Process([probe, proxy.address, *mode], ready=rb"holding")
         try:
             proxy.hold = {DELIVER}
             proxy.cut()
@@ -213,6 +218,14 @@ def test_an_item_does_not_come_again_while_its_ack_is_on_the_way():
             tap.equal(process.wait(60), 0, f"the item comes no second time: {process.tail()}")
         finally:
             process.kill()
+
+
+def test_an_item_does_not_come_again_while_its_ack_is_on_the_way():
+    crossing()
+
+
+def test_an_item_does_not_come_again_while_an_ack_that_nobody_waits_for_is_on_the_way():
+    crossing("fire")
 
 
 def test_two_consumers_of_one_queue_are_not_given_each_others_items_after_a_restart():
@@ -230,6 +243,30 @@ def test_two_consumers_of_one_queue_are_not_given_each_others_items_after_a_rest
                 tap.equal(bodies, list(range(12)), "each item came once")
                 before = process.text().split(b"resumed")[0]
                 tap.equal(before.count(b"item "), 10, "and never more than there is credit for")
+        finally:
+            process.kill()
+
+
+def test_leases_that_ran_out_without_a_connection_give_no_credit_back():
+    probe = tap.program("tests/integration/credit_probe")
+
+    def leased():
+        shown = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "-o", "json", "queue", "show", "work"],
+                               capture_output=True, text=True, timeout=60)
+        return json.loads(shown.stdout)["queues"][0].get("leased", 0)
+
+    with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy:
+        process = tap.Process([probe, proxy.address], ready=rb"holding")
+        try:
+            proxy.refuse = True
+            proxy.cut()
+            tap.wait_until(lambda: leased() == 0, 60, "its leases run out")
+            proxy.refuse = False
+            process.signal(signal.SIGUSR1)
+            tap.wait_until(lambda: b"stale " in process.text(), 60, f"its acks of them are refused: {process.tail()}")
+            count = int(re.search(rb"stale (\d+)", process.text()).group(1))
+            tap.equal(process.wait(60), 0, f"all items are acked in the end: {process.tail()}")
+            tap.equal(count, 10, "what came by then: 5 before, and 5 after, for which there is credit")
         finally:
             process.kill()
 

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * credit_probe ADDRESS: a consumer with credit for 5 of 20 items, whose leases of a second it does not extend. When it has 5 it prints "holding"
+ * and waits for SIGUSR1 (the connection was cut until they ran out), and for 5 more under new leases. Then it acks the first 5, which are no
+ * longer its, and prints "stale COUNT", COUNT of all items that came until those acks were answered; then it acks whatever comes, and prints
+ * "all" when each item was acked under its last lease. */
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sluice/client.h"
+
+enum { CREDIT = 5, ITEMS = 20, GIVEN_MAX = 1000 };
+
+static struct given {
+	sluice_token token;
+	uint64_t seq;
+} given[GIVEN_MAX];
+static atomic_int count;
+static volatile sig_atomic_t go;
+
+static void on_signal(int number)
+{
+	go = number;
+}
+
+static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void *user)
+{
+	int at = atomic_load(&count);
+
+	(void)sub;
+	(void)user;
+	if (view->kind != SLUICE_ITEM || at == GIVEN_MAX)
+		return;
+	given[at] = (struct given){view->token, view->seq};
+	atomic_store(&count, at + 1);
+}
+
+static void wait_for(int least)
+{
+	while (atomic_load(&count) < least)
+		(void)usleep(5000);
+}
+
+static void say(const char *text, int number)
+{
+	(void)printf("%s %d\n", text, number);
+	(void)fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+	sluice_config *config = sluice_config_create();
+	sluice_client *client = NULL;
+	sluice_sub *sub = NULL;
+	sluice_call call = {.deadline_ms = 30000};
+	int acked = CREDIT, done = 0;
+
+	(void)signal(SIGUSR1, on_signal);
+	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
+	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
+	    sluice_config_set(config, "lease_extend", "no") != 0 ||
+	    sluice_open(config, NULL, NULL, &client) != 0 ||
+	    sluice_queue_create(client, &(sluice_queue_spec){.name = "work", .max_attempts = 1000}, NULL,
+				NULL) != 0)
+		return 2;
+	for (int i = 0; i < ITEMS; i++)
+		if (sluice_publish(client,
+				   &(sluice_message){.subject = "x", .queue = "work", .body = {"b", 1}}, NULL,
+				   NULL) != 0)
+			return 2;
+	if (sluice_consume(client,
+			   &(sluice_consume_spec){.queue = "work",
+						  .credit = CREDIT,
+						  .lease_ms = 1000,
+						  .on_delivery = on_delivery},
+			   NULL, &sub) != 0)
+		return 2;
+	wait_for(CREDIT);
+	say("holding", CREDIT);
+	while (!go)
+		(void)usleep(5000);
+	wait_for(2 * CREDIT);
+	/* Of another's lease now, or of a newer one of its own. */
+	for (int i = 0; i < CREDIT; i++)
+		if (sluice_ack(sub, given[i].token, given[i].seq, &call, NULL) == 0)
+			return 3;
+	/* Credit that was given back would have been used when these are answered. */
+	for (int i = 0; i < 3; i++)
+		if (sluice_status(client, &call, NULL) != 0)
+			return 3;
+	say("stale", atomic_load(&count));
+	while (done < ITEMS) {
+		wait_for(acked + 1);
+		done += sluice_ack(sub, given[acked].token, given[acked].seq, &call, NULL) == 0;
+		acked++;
+	}
+	say("all", done);
+	return sluice_close(client, true, 5000) == 0 ? 0 : 4;
+}
