@@ -127,14 +127,14 @@ def test_a_client_resumes_its_session_over_a_restart():
 
 class Proxy:
     """Stands between one client and the broker. A frame of the types in `hold`, and all that the broker sends behind it, wait for
-    release()."""
+    release(). Behind the first frame of the types in `spoil` comes, with it, what is no frame."""
 
     def __init__(self, port):
         self.port_of_broker = port
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         self.sockets, self.seen, self.held = [], [], []
-        self.hold = set()
+        self.hold, self.spoil = set(), set()
         self.refuse = False  # new connections, as if the network were gone
         self.lock = threading.Lock()
         threading.Thread(target=self.serve, daemon=True).start()
@@ -161,6 +161,9 @@ class Proxy:
                 head = self.read(source, 4)
                 frame = head + self.read(source, int.from_bytes(head, "big"))
                 with self.lock:
+                    if name == "broker" and frame[4] in self.spoil:
+                        self.spoil = set()
+                        frame += bytes(32)
                     if name == "broker" and (self.held or frame[4] in self.hold):
                         self.held.append((sink, frame))
                     else:
@@ -226,6 +229,32 @@ def test_an_item_does_not_come_again_while_its_ack_is_on_the_way():
 
 def test_an_item_does_not_come_again_while_an_ack_that_nobody_waits_for_is_on_the_way():
     crossing("fire")
+
+
+def with_items(broker, *queues):
+    for queue, bodies in queues:
+        for args in (["queue", "create", queue], *(["put", queue, "x", body] for body in bodies)):
+            done = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, *args], capture_output=True, text=True, timeout=60)
+            tap.equal(done.returncode, 0, f"{args}: {done.stderr}")
+
+
+def items_of(process):
+    return [line.split()[1] for line in process.text().decode().splitlines() if line.startswith("item ")]
+
+
+def test_a_consumer_that_is_opened_while_the_connection_breaks_is_opened_once():
+    """Its request was made, and not sent any more: with the next connection a new one is made, and the broker refuses a second."""
+    with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy:
+        with_items(broker, ("first", ["a"]), ("second", ["b"]))
+        proxy.spoil = {DELIVER}
+        process = tap.Process([tap.program("tests/integration/late_probe"), proxy.address])
+        try:
+            tap.equal(process.wait(60), 0, f"the probe ends well: {process.tail()}")
+            tap.equal(proxy.spoil, set(), "the connection broke")
+            tap.equal(items_of(process), ["a", "b"], "both consumers were given theirs")
+            tap.check(b"end " not in process.text().split(b"done")[0], f"and neither was ended: {process.tail()}")
+        finally:
+            process.kill()
 
 
 def test_two_consumers_of_one_queue_are_not_given_each_others_items_after_a_restart():
