@@ -115,14 +115,19 @@ static int make_dirs(char *path, size_t spool_len)
 	}
 }
 
-int attempt_life(char ret[ATTEMPT_LIFE_BYTES])
+int attempt_life(const char spool_id[ATTEMPT_SPOOL_BYTES], char ret[ATTEMPT_LIFE_BYTES])
 {
 	uint64_t random;
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return SLUICE_E_IO;
-	(void)snprintf(ret, ATTEMPT_LIFE_BYTES, "%016" PRIx64, random);
+	(void)snprintf(ret, ATTEMPT_LIFE_BYTES, "%s%016" PRIx64, spool_id, random);
 	return 0;
+}
+
+bool attempt_life_is_of(const char life[ATTEMPT_LIFE_BYTES], const char spool_id[ATTEMPT_SPOOL_BYTES])
+{
+	return memcmp(life, spool_id, ATTEMPT_SPOOL_BYTES - 1) == 0;
 }
 
 void attempt_tag(const char *job, uint32_t attempt, const char *life, char ret[ATTEMPT_TAG_MAX])
@@ -241,6 +246,49 @@ static int write_new(const char *path, const void *bytes, size_t len)
 	if (rc != 0)
 		(void)unlink(path);
 	return rc;
+}
+
+static int spool_read(const char *spool, char ret[ATTEMPT_SPOOL_BYTES])
+{
+	const size_t digits = ATTEMPT_SPOOL_BYTES - 1;
+	char text[32];
+	int rc = read_file(spool, "id", text, sizeof(text));
+
+	if (rc != 0)
+		return rc;
+	if (strspn(text, "0123456789abcdef") != digits || strcmp(text + digits, "\n") != 0)
+		return SLUICE_E_CORRUPT;
+	text[digits] = 0;
+	memcpy(ret, text, ATTEMPT_SPOOL_BYTES);
+	return 0;
+}
+
+int attempt_spool(const char *spool, char ret[ATTEMPT_SPOOL_BYTES])
+{
+	char path[ATTEMPT_PATH_MAX], temporary[ATTEMPT_PATH_MAX + 32], line[16];
+	int rc = spool_read(spool, ret), len;
+	uint32_t random;
+
+	if (rc != SLUICE_E_NOT_FOUND)
+		return rc;
+	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return SLUICE_E_IO;
+	len = snprintf(line, sizeof(line), "%08" PRIx32 "\n", random);
+	(void)snprintf(path, sizeof(path), "%s/id", spool);
+	(void)snprintf(temporary, sizeof(temporary), "%s.%d", path, (int)gettid());
+	rc = write_new(temporary, line, (size_t)len);
+	if (rc != 0)
+		return rc;
+	/* Of two that make it at once both read the first one's. */
+	if (link(temporary, path) != 0 && errno != EEXIST)
+		rc = SLUICE_E_IO;
+	(void)unlink(temporary);
+	if (rc == 0)
+		rc = sync_dir(spool);
+	(void)snprintf(path, sizeof(path), "%s/..", spool);
+	if (rc == 0)
+		rc = sync_dir(path);
+	return rc != 0 ? rc : spool_read(spool, ret);
 }
 
 int attempt_write(const char *dir, const char *name, const void *bytes, size_t len)

@@ -3,7 +3,8 @@
  * An attempt of a job on this machine, as files. One directory an attempt: SPOOL/xx/JOB/ATTEMPT.LIFE, JOB escaped,
  * xx two hex digits of its hash, so that no directory grows too large. LIFE is random, and part of the tag of the
  * attempt's intent: a job's id may come again, in a new store or after the old job was forgotten, and what an attempt of
- * the same number left then says nothing of this one. In it:
+ * the same number left then says nothing of this one. LIFE begins with what is in the file SPOOL/id: a spool that was
+ * deleted and made again, or another one, knows nothing of the attempt and is not asked. In it:
  *   job.json  what to run
  *   start     the start mark, taken by the job's process itself before exec, so an attempt starts at most once,
  *             whoever tries. "PID START SHEPHERD SHEPHERD_START BOOT\n": START are the kernel's start times, since
@@ -31,9 +32,15 @@
 /* Job ids are at most 255 bytes, of any value but 0. */
 enum { ATTEMPT_PATH_MAX = 1536, ATTEMPT_JOB_MAX = 255 };
 
+/* Which spool it is: 8 hex digits and NUL, made when it has none yet. CORRUPT: its file `id` is damaged; IO: errno says why. */
+enum { ATTEMPT_SPOOL_BYTES = 9 };
+int attempt_spool(const char *spool, char ret[ATTEMPT_SPOOL_BYTES]);
+
 /* The tag of an attempt's intent, and back from one. */
-enum { ATTEMPT_LIFE_BYTES = 17, ATTEMPT_TAG_MAX = ATTEMPT_JOB_MAX + 40 };
-int attempt_life(char ret[ATTEMPT_LIFE_BYTES]); /* a new one: 16 hex digits and NUL; IO */
+enum { ATTEMPT_LIFE_BYTES = 25, ATTEMPT_TAG_MAX = ATTEMPT_JOB_MAX + 40 };
+/* A new one: the spool's 8 hex digits, 16 random ones and NUL; IO. */
+int attempt_life(const char spool_id[ATTEMPT_SPOOL_BYTES], char ret[ATTEMPT_LIFE_BYTES]);
+bool attempt_life_is_of(const char life[ATTEMPT_LIFE_BYTES], const char spool_id[ATTEMPT_SPOOL_BYTES]);
 void attempt_tag(const char *job, uint32_t attempt, const char *life, char ret[ATTEMPT_TAG_MAX]);
 /* INVAL: it is no such tag of this attempt, so the intent is another scheduler's. */
 int attempt_life_of(const char *tag, const char *job, uint32_t attempt, char ret[ATTEMPT_LIFE_BYTES]);

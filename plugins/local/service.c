@@ -81,6 +81,21 @@ static bool keep_read(struct service *service)
 	return false;
 }
 
+static int spool_open(struct service *service)
+{
+	int rc = 0;
+
+	if (mkdir(service->spool, 0700) != 0 && errno != EEXIST)
+		rc = SLUICE_E_IO;
+	if (rc == 0)
+		rc = attempt_spool(service->spool, service->spool_id);
+	if (rc != 0)
+		service_log(service, SLUICE_LOG_ERROR, "local.spool", NULL,
+			    rc == SLUICE_E_CORRUPT ? "the spool's file `id` is damaged; expected 8 hex digits"
+						   : strerror(errno));
+	return rc;
+}
+
 static int settings_read(struct service *service)
 {
 	const struct sluice_host *host = service->host;
@@ -119,11 +134,7 @@ static int settings_read(struct service *service)
 			    "sluice-shepherd is not found beside the plugin; set `shepherd` to its path");
 		return SLUICE_E_NOT_FOUND;
 	}
-	if (mkdir(service->spool, 0700) != 0 && errno != EEXIST) {
-		service_log(service, SLUICE_LOG_ERROR, "local.spool", NULL, strerror(errno));
-		return SLUICE_E_IO;
-	}
-	return 0;
+	return spool_open(service);
 }
 
 static int connect_client(struct service *service, const char *address, int transport_fd)

@@ -59,6 +59,7 @@ struct service {
 	sluice_sub *sub;
 	int epoll_fd, stop_fd;
 	char spool[512], shepherd[1024], queue[256], source[128];
+	char spool_id[ATTEMPT_SPOOL_BYTES];
 	enum window pause;
 	struct job *jobs;
 	pid_t *starters; /* shepherds' first processes, to be reaped: these and no other, the broker has more children */

@@ -462,14 +462,16 @@ void job_taken(struct service *service, const sluice_delivery_view *delivery)
 	}
 	job = job_new(service, delivery);
 	if (job != NULL && delivery->intent &&
-	    attempt_life_of(delivery->tag, delivery->job, delivery->attempt, job->life) != 0) {
+	    (attempt_life_of(delivery->tag, delivery->job, delivery->attempt, job->life) != 0 ||
+	     !attempt_life_is_of(job->life, service->spool_id))) {
 		/* Nothing here tells what became of it, and to start it could be the second time. */
-		service_log(service, SLUICE_LOG_ERROR, "local.foreign_intent", job,
-			    "its intent is another scheduler's; it stays leased and is left to a person");
+		service_log(
+			service, SLUICE_LOG_ERROR, "local.foreign_intent", job,
+			"its intent is another scheduler's, or of another spool; it stays leased and is left to a person");
 		job->dropped = true;
 		return;
 	}
-	if (job == NULL || (!delivery->intent && attempt_life(job->life) != 0) ||
+	if (job == NULL || (!delivery->intent && attempt_life(service->spool_id, job->life) != 0) ||
 	    attempt_dir(service->spool, delivery->job, delivery->attempt, job->life, true, job->dir) != 0) {
 		service_log(service, SLUICE_LOG_ERROR, "local.spool", job,
 			    "no memory, or no room in the spool; its lease stays and it is taken over later");

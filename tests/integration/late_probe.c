@@ -22,8 +22,10 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 static int consume(const char *queue, sluice_sub **ret)
 {
 	return sluice_consume(client,
-			      &(sluice_consume_spec){
-				      .queue = queue, .credit = 1, .lease_ms = 600000, .on_delivery = on_delivery},
+			      &(sluice_consume_spec){.queue = queue,
+						     .credit = 1,
+						     .lease_ms = 600000,
+						     .on_delivery = on_delivery},
 			      &(sluice_call){.deadline_ms = -1, .done = on_open}, ret);
 }
 

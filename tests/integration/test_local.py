@@ -5,6 +5,8 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,7 +91,7 @@ def attempts(spool):
 
 def attempt(spool, name):
     """The directory of a job's first attempt, or None; the id is one whose letters need no escape."""
-    found = [path for path in attempts(spool) if re.search(f"/{re.escape(name)}/1\\.[0-9a-f]{{16}}$", path)]
+    found = [path for path in attempts(spool) if re.search(f"/{re.escape(name)}/1\\.[0-9a-f]{{24}}$", path)]
     return found[0] if found else None
 
 
@@ -107,7 +109,7 @@ def test_files_of_ended_jobs_go_and_those_of_running_ones_stay():
             run(broker, name, "false" if name == "failed" else "true")
         tap.wait_until(lambda: len(attempts(spool)) == 1, 60, "the files of ended jobs are deleted")
         tap.check(attempt(spool, "long"), "those of the running one are there")
-        tap.wait_until(lambda: all(os.listdir(os.path.join(spool, bucket)) in ([], ["long"]) for bucket in os.listdir(spool)), 30,
+        tap.wait_until(lambda: all(os.listdir(os.path.join(spool, bucket)) in ([], ["long"]) for bucket in os.listdir(spool) if bucket != "id"), 30,
                        "and of the others not even a directory is left")
         tap.equal(sluice(broker, "job", "cancel", "long").returncode, 0, "cancel")
         tap.wait_until(lambda: attempts(spool) == [], 60, "then they go as well")
@@ -161,6 +163,37 @@ def test_an_intent_of_another_scheduler_is_left_alone():
             tap.wait_until(lambda: b"id=local.foreign_intent" in process.text(), 30, "it is told by name")
             tap.equal(run(broker, "ours", "true"), "COMPLETE", "others run")
             tap.equal([os.path.basename(os.path.dirname(path)) for path in attempts(spool)], ["ours"], "and nothing of it was begun")
+
+
+def test_a_spool_that_is_not_the_one_of_the_start_starts_nothing_again():
+    """Without the files nothing tells whether the attempt has started: it has, and runs."""
+    for what in ("deleted", "another"):
+        with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker() as broker:
+            spool, mark = os.path.join(top, "spool"), os.path.join(top, "ran")
+            tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+            with outside(broker, spool):
+                argv = ["sh", "-c", f"echo $$ >>{mark}; exec sleep 1000"]
+                tap.equal(sluice(broker, "job", "submit", "--id", "one", "--queue", "runs", json.dumps({"argv": argv})).returncode, 0, "submit")
+                tap.wait_until(lambda: os.path.exists(mark) and open(mark, encoding="ascii").read().endswith("\n"), 30, "it runs")
+            if what == "deleted":
+                shutil.rmtree(spool)
+            with outside(broker, spool if what == "deleted" else os.path.join(top, "other")) as process:
+                tap.wait_until(lambda: b"id=local.foreign_intent" in process.text(), 30, f"a spool that is {what} is told")
+                tap.equal(run(broker, "next", "true"), "COMPLETE", "others run")
+            with open(mark, encoding="ascii") as file:
+                pids = file.read().split()
+            for pid in pids:
+                os.kill(int(pid), signal.SIGKILL)
+            tap.equal(len(pids), 1, f"times that it was started, with a spool that is {what}")
+
+
+def test_a_damaged_name_of_the_spool_is_refused():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, tap.Broker() as broker:
+        with open(os.path.join(spool, "id"), "wb") as file:
+            file.write(b"what?")
+        with outside(broker, spool) as process:
+            tap.check(process.wait(30) != 0, "it ends")
+            tap.check(b"`id` is damaged; expected 8 hex digits" in process.text(), "and says what was expected")
 
 
 def test_a_wrong_time_to_keep_is_refused():
