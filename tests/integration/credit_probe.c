@@ -97,5 +97,6 @@ int main(int argc, char **argv)
 		acked++;
 	}
 	say("all", done);
+	sluice_config_destroy(config);
 	return sluice_close(client, true, 5000) == 0 ? 0 : 4;
 }
