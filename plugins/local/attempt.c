@@ -470,13 +470,13 @@ int attempt_cancel(const char *dir, int signal)
 	struct attempt_view view;
 	int rc = attempt_write(dir, "cancel", "1\n", 2);
 
-	if (rc == 0)
-		rc = attempt_look(dir, &view);
-	if (rc != 0 || signal == 0)
+	if (signal == 0)
 		return rc;
+	if (attempt_look(dir, &view) != 0)
+		return SLUICE_E_IO;
 	/* The job leads a process group of its own. */
 	if (view.state == ATTEMPT_RUNNING && view.process_lives && kill(-view.pid, signal) != 0 &&
 	    errno != ESRCH)
 		return SLUICE_E_IO;
-	return 0;
+	return rc;
 }

@@ -83,7 +83,7 @@ int attempt_take(const char *dir, pid_t pid, pid_t shepherd);
 int attempt_forbid(const char *dir);
 
 /* Asks for its end: leaves the cancel mark, then sends signal to the process group (0: the mark alone).
- * Harmless when it has ended. */
+ * Harmless when it has ended. IO: no mark, on a full disk say; the signal was sent all the same if its process is known. */
 int attempt_cancel(const char *dir, int signal);
 
 /* Writes a whole file by rename, synced. For job.json and status. */

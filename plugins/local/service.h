@@ -34,6 +34,9 @@ struct job {
 	bool had_intent;  /* of an earlier holder: look what became of it before anything is started */
 	uint64_t kill_ms; /* when SIGTERM was sent; SIGKILL follows */
 	bool killed_hard;
+	bool again;		       /* something is to be done again, at retry_ms */
+	uint64_t retry_ms;	       /* not looked at before */
+	unsigned retries;	       /* so many doublings of the pause */
 	int starter_fd;		       /* the shepherd's pipe; -1: none */
 	int watch_fd;		       /* pidfd of the shepherd or the job's process; -1: none */
 	uint32_t calls;		       /* under way: the struct stays until they are answered */

@@ -19,7 +19,7 @@
 #include "payload.h"
 #include "service.h"
 
-enum { KILL_GRACE_MS = 2000 };
+enum { KILL_GRACE_MS = 2000, RETRY_MS = 1000, RETRY_DOUBLINGS_MAX = 4 };
 
 static void reconcile(struct job *job);
 static void report_end(struct job *job, const struct attempt_view *view);
@@ -123,6 +123,15 @@ static struct job *job_new(struct service *service, const sluice_delivery_view *
 	return job;
 }
 
+/* What could not be done now, for want of room here or at the broker, is done again; so is the log's line. */
+static void again_later(struct job *job)
+{
+	job->again = true;
+	job->retry_ms = service_now_ms() + ((uint64_t)RETRY_MS << job->retries);
+	if (job->retries < RETRY_DOUBLINGS_MAX)
+		job->retries++;
+}
+
 /* ---- reports ---- */
 
 static void call_ended(struct job *job)
@@ -143,7 +152,12 @@ static void on_final(sluice_client *client, const sluice_reply *reply, void *use
 			    sluice_reply_text(reply));
 	if (code == 0 && sluice_reply_disposition(reply) != SLUICE_QUARANTINED)
 		sweep_reported(job->dir);
-	job->dropped = true;
+	if (sluice_error_retriable(code)) {
+		job->stage = STAGE_INTENT; /* its files say it once more */
+		again_later(job);
+	} else {
+		job->dropped = true;
+	}
 	call_ended(job);
 }
 
@@ -156,6 +170,10 @@ static void on_progress(sluice_client *client, const sluice_reply *reply, void *
 	if (code != 0 && code != SLUICE_E_CLOSED)
 		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
 			    sluice_reply_text(reply));
+	if (sluice_error_retriable(code) && job->stage == STAGE_RUNNING) {
+		job->stage = STAGE_SPAWNED;
+		again_later(job);
+	}
 	call_ended(job);
 }
 
@@ -186,6 +204,8 @@ static void report_final(struct job *job, const char *state, const char *evidenc
 
 static void report_end(struct job *job, const struct attempt_view *view)
 {
+	/* Its mark of the cancel may have had no room. */
+	bool cancelled = view->cancelled || job->cancel;
 	char evidence[256];
 
 	if (job->stage == STAGE_ENDED || job->dropped)
@@ -194,17 +214,17 @@ static void report_end(struct job *job, const struct attempt_view *view)
 	switch (view->end) {
 	case END_EXIT:
 		(void)snprintf(evidence, sizeof(evidence), "its process ended%s",
-			       view->cancelled ? ", cancel was asked for" : "");
+			       cancelled ? ", cancel was asked for" : "");
 		report_final(job,
-			     view->value == 0  ? "COMPLETE"
-			     : view->cancelled ? "CANCELED"
-					       : "FAILED",
+			     view->value == 0 ? "COMPLETE"
+			     : cancelled      ? "CANCELED"
+					      : "FAILED",
 			     evidence, view->value);
 		return;
 	case END_SIGNAL:
 		(void)snprintf(evidence, sizeof(evidence), "signal %d (%s)%s", view->value,
-			       strsignal(view->value), view->cancelled ? ", cancel was asked for" : "");
-		report_final(job, view->cancelled ? "CANCELED" : "FAILED", evidence, 128 + view->value);
+			       strsignal(view->value), cancelled ? ", cancel was asked for" : "");
+		report_final(job, cancelled ? "CANCELED" : "FAILED", evidence, 128 + view->value);
 		return;
 	case END_NOEXEC:
 		(void)snprintf(evidence, sizeof(evidence), "the program could not be started: %s",
@@ -216,8 +236,7 @@ static void report_end(struct job *job, const struct attempt_view *view)
 		report_final(job, "FAILED", evidence, 124);
 		return;
 	case END_NEVER:
-		report_final(job, view->cancelled ? "CANCELED" : "FAILED", "its process was never started",
-			     0);
+		report_final(job, cancelled ? "CANCELED" : "FAILED", "its process was never started", 0);
 		return;
 	}
 }
@@ -261,11 +280,14 @@ static void record_running(struct job *job, const struct attempt_view *view)
 
 static void end_softly(struct job *job)
 {
-	if (job->kill_ms == 0)
+	bool running = job->stage == STAGE_RUNNING;
+
+	/* One that is being started is signalled when it runs: its time to end by itself begins then. */
+	if (running && job->kill_ms == 0)
 		job->kill_ms = service_now_ms();
-	if (attempt_cancel(job->dir, SIGTERM) != 0)
+	if (attempt_cancel(job->dir, running ? SIGTERM : 0) != 0)
 		service_log(job->service, SLUICE_LOG_ERROR, "local.cancel", job,
-			    "its process could not be signalled");
+			    "the mark of its cancel could not be written, or its process not be signalled");
 }
 
 /* ---- spawning ---- */
@@ -312,10 +334,17 @@ static bool never_starts(struct job *job)
 {
 	int rc = attempt_forbid(job->dir);
 
-	if (rc != 0 && rc != SLUICE_E_EXISTS)
+	if (rc != 0 && rc != SLUICE_E_EXISTS) {
 		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
 			    "its start mark cannot be written; it is tried again");
+		again_later(job);
+	}
 	return rc == 0;
+}
+
+static int make_dir(struct job *job)
+{
+	return attempt_dir(job->service->spool, job->id, job->attempt, job->life, true, job->dir);
 }
 
 static void start(struct job *job)
@@ -337,7 +366,9 @@ static void start(struct job *job)
 		return;
 	}
 	payload_free(&payload);
-	rc = attempt_write(job->dir, "job.json", job->payload, job->payload_len);
+	rc = make_dir(job);
+	if (rc == 0)
+		rc = attempt_write(job->dir, "job.json", job->payload, job->payload_len);
 	if (rc == 0)
 		rc = spawn(job);
 	if (rc != 0) {
@@ -360,11 +391,14 @@ static void reconcile(struct job *job)
 	if (attempt_look(job->dir, &view) != 0) {
 		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
 			    "its files cannot be read; it is looked at again");
+		again_later(job);
 		return;
 	}
 	switch (view.state) {
 	case ATTEMPT_NOT_STARTED:
-		if (job->starter_fd < 0)
+		if (job->stage == STAGE_RUNNING)
+			report_final(job, "FAILED", "lost: it was started, and its files are gone", 0);
+		else if (job->starter_fd < 0)
 			start(job); /* nobody took the mark, and only one ever can */
 		return;
 	case ATTEMPT_RUNNING:
@@ -426,11 +460,16 @@ static void on_intent(sluice_client *client, const sluice_reply *reply, void *us
 	if (code == 0 && !job->dropped) {
 		job->stage = STAGE_INTENT;
 		reconcile(job);
+	} else if (sluice_error_retriable(code)) {
+		service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job,
+			    sluice_reply_text(reply));
+		again_later(job);
 	} else if (code != 0) {
 		if (code != SLUICE_E_CANCELLED && code != SLUICE_E_CLOSED)
 			service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job,
 				    sluice_reply_text(reply));
 		job->dropped = true; /* cancelled before, or another's now: nothing was started */
+		(void)rmdir(job->dir);
 	}
 	call_ended(job);
 }
@@ -446,6 +485,21 @@ static void ask_intent(struct job *job)
 	    0) {
 		job->dropped = true;
 		call_ended(job);
+	}
+}
+
+/* From the claim to the intent, or to a look at what an earlier holder's came to. */
+static void begin(struct job *job)
+{
+	if (make_dir(job) != 0) {
+		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
+			    "there is no room for it in the spool; it is tried again");
+		again_later(job);
+	} else if (job->had_intent) {
+		job->stage = STAGE_INTENT;
+		reconcile(job);
+	} else {
+		ask_intent(job);
 	}
 }
 
@@ -471,20 +525,14 @@ void job_taken(struct service *service, const sluice_delivery_view *delivery)
 		job->dropped = true;
 		return;
 	}
-	if (job == NULL || (!delivery->intent && attempt_life(service->spool_id, job->life) != 0) ||
-	    attempt_dir(service->spool, delivery->job, delivery->attempt, job->life, true, job->dir) != 0) {
-		service_log(service, SLUICE_LOG_ERROR, "local.spool", job,
-			    "no memory, or no room in the spool; its lease stays and it is taken over later");
+	if (job == NULL || (!delivery->intent && attempt_life(service->spool_id, job->life) != 0)) {
+		service_log(service, SLUICE_LOG_ERROR, "local.memory", job,
+			    "no memory for it; its lease stays and it is taken over by the next instance");
 		if (job != NULL)
 			job_free(job);
 		return;
 	}
-	if (job->had_intent) {
-		job->stage = STAGE_INTENT;
-		reconcile(job);
-	} else {
-		ask_intent(job);
-	}
+	begin(job);
 }
 
 /* ---- cancel, lost leases, time ---- */
@@ -523,13 +571,18 @@ void jobs_due(struct service *service, uint64_t now_ms)
 			continue;
 		}
 		if (job->kill_ms != 0 && !job->killed_hard && job->kill_ms + KILL_GRACE_MS <= now_ms &&
-		    job->stage != STAGE_ENDED) {
+		    job->stage == STAGE_RUNNING) {
 			job->killed_hard = true;
 			(void)attempt_cancel(job->dir, SIGKILL);
 		}
-		/* Nothing tells of it: its watch could not be set, or its files could not be read. */
-		if (job->watch_fd < 0 && job->starter_fd < 0 && job->calls == 0 &&
-		    job->stage != STAGE_CLAIMED && job->stage != STAGE_ENDED)
+		/* Nothing tells of it: its watch could not be set; or something is to be done again. */
+		if (job->calls > 0 || job->retry_ms > now_ms || job->stage == STAGE_ENDED ||
+		    (!job->again && (job->watch_fd >= 0 || job->starter_fd >= 0)))
+			continue;
+		job->again = false;
+		if (job->stage == STAGE_CLAIMED)
+			begin(job);
+		else
 			reconcile(job);
 	}
 }

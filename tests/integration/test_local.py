@@ -15,7 +15,7 @@ import time
 import tap
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
-from client import Connection  # noqa: E402
+from client import TO_QUEUE, Connection, envelope  # noqa: E402
 
 LOCAL = os.path.join(tap.BUILD, "plugins/local/local.so")
 
@@ -49,12 +49,25 @@ def outside(broker, spool, **settings):
         process.kill()
 
 
-def run(broker, name, *argv):
-    """Submits a job, waits for its end and returns its state."""
+def submit(broker, name, *argv):
     done = sluice(broker, "job", "submit", "--id", name, "--queue", "runs", json.dumps({"argv": argv}))
     tap.equal(done.returncode, 0, f"submit {name}: {done.stderr}")
+
+
+def shown(broker, name):
+    return json.loads(sluice(broker, "-o", "json", "job", "show", name).stdout)["jobs"][0]
+
+
+def ended(broker, name):
+    """The state of a job when it has ended, or after 30 s."""
     sluice(broker, "job", "wait", name, "--timeout", "30s")
-    return json.loads(sluice(broker, "-o", "json", "job", "show", name).stdout)["jobs"][0]["state"]
+    return shown(broker, name)["state"]
+
+
+def run(broker, name, *argv):
+    """Submits a job, waits for its end and returns its state."""
+    submit(broker, name, *argv)
+    return ended(broker, name)
 
 
 def zombies(pid):
@@ -194,6 +207,54 @@ def test_a_damaged_name_of_the_spool_is_refused():
         with outside(broker, spool) as process:
             tap.check(process.wait(30) != 0, "it ends")
             tap.check(b"`id` is damaged; expected 8 hex digits" in process.text(), "and says what was expected")
+
+
+def test_jobs_claimed_while_the_spool_has_no_room_run_when_it_has():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker() as broker:
+        spool, away = os.path.join(top, "spool"), os.path.join(top, "away")
+        tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        with outside(broker, spool) as process:
+            tap.equal(run(broker, "before", "true"), "COMPLETE", "state")
+            os.rename(spool, away)
+            open(spool, "wb").close()  # nothing can be made below it
+            submit(broker, "meanwhile", "true")
+            tap.wait_until(lambda: b"meanwhile: there is no room for it in the spool" in process.text(), 30, "it is told")
+            os.unlink(spool)
+            os.rename(away, spool)
+            tap.equal(ended(broker, "meanwhile"), "COMPLETE", "it runs without a restart of anything")
+
+
+def test_a_cancel_ends_a_job_also_when_its_mark_has_no_room():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, inside(spool) as broker:
+        mark = os.path.join(spool, "deaf")
+        submit(broker, "deaf", "sh", "-c", f"trap '' TERM; echo x >{mark}; while :; do sleep 0.05; done")
+        submit(broker, "soft", "sleep", "1000")
+        for name in ("deaf", "soft"):
+            tap.wait_until(lambda: shown(broker, name)["state"] == "ACTIVE", 30, f"{name} runs")
+            # No file of that name can be made, as on a full disk.
+            os.makedirs(os.path.join(attempt(spool, name), "cancel", "full"))
+        tap.wait_until(lambda: os.path.exists(mark), 30, "it ignores SIGTERM")
+        for name in ("soft", "deaf"):
+            tap.equal(sluice(broker, "job", "cancel", name).returncode, 0, f"cancel {name}")
+            tap.equal(ended(broker, name), "CANCELED", f"state of {name}")
+
+
+def test_an_end_that_the_broker_has_no_room_for_is_reported_when_it_has():
+    full = ["--set", "map_mib=16", "--set", "publish_stop_percent=20", "--set", "report_stop_percent=21"]
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker(args=full) as broker, Connection(broker.port) as one:
+        go = os.path.join(top, "go")
+        for name, kind in (("runs", 1), ("filler", 0)):
+            one.call("queue_create", config={"name": name, "kind": kind})
+        with outside(broker, os.path.join(top, "spool")) as process:
+            submit(broker, "late", "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done")
+            tap.wait_until(lambda: shown(broker, "late")["state"] == "ACTIVE", 30, "it runs")
+            for _ in range(3):
+                one.publish([envelope(bytes(500_000))] * 3, "x", target=TO_QUEUE, name="filler")
+            tap.wait_until(lambda: one.call("status_get").status.headroom == "report-stopped", 30, "the broker takes no reports any more")
+            open(go, "wb").close()
+            tap.wait_until(lambda: b"id=local.report_refused" in process.text(), 30, "its end is refused")
+            one.call("queue_delete", name="filler")
+            tap.equal(one.call("job_wait", job="late", timeout_ms=30000).jobs[0].state, "COMPLETE", "and reported later")
 
 
 def test_a_wrong_time_to_keep_is_refused():

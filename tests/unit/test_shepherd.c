@@ -580,6 +580,24 @@ Test(shepherd, cancel_ends_a_group_that_ignores_sigterm)
 	cr_expect_eq(attempt_cancel(dir, SIGTERM), 0, "harmless when it has ended");
 }
 
+Test(shepherd, cancel_ends_a_job_also_when_its_mark_cannot_be_written)
+{
+	char path[ATTEMPT_PATH_MAX + 16];
+
+	job("echo x >>starts; while :; do sleep 0.05; done");
+	cr_assert_str_eq(said(shepherd_start()), "started\n");
+	wait_for_text("starts", "x");
+	for (const char *const *name = (const char *const[]){"cancel", "cancel/full", NULL}; *name != NULL;
+	     name++) {
+		(void)snprintf(path, sizeof(path), "%s/%s", dir, *name);
+		cr_assert_eq(mkdir(path, 0700), 0);
+	}
+	cr_expect_eq(attempt_cancel(dir, 0), SLUICE_E_IO, "the mark alone");
+	cr_expect_eq(attempt_cancel(dir, SIGTERM), SLUICE_E_IO, "it says that there is no mark");
+	cr_expect_eq(wait_for(ATTEMPT_ENDED).end, END_SIGNAL);
+	cr_expect_eq(look().value, SIGTERM);
+}
+
 Test(shepherd, sigterm_ends_a_job_that_does_not_mind_it)
 {
 	job("echo x >>starts; while :; do sleep 0.05; done");
