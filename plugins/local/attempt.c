@@ -291,6 +291,13 @@ int attempt_spool(const char *spool, char ret[ATTEMPT_SPOOL_BYTES])
 	return rc != 0 ? rc : spool_read(spool, ret);
 }
 
+bool attempt_spool_is(const char *spool, const char id[ATTEMPT_SPOOL_BYTES])
+{
+	char now[ATTEMPT_SPOOL_BYTES];
+
+	return spool_read(spool, now) == 0 && strcmp(now, id) == 0;
+}
+
 int attempt_write(const char *dir, const char *name, const void *bytes, size_t len)
 {
 	char path[ATTEMPT_PATH_MAX + 16], temporary[ATTEMPT_PATH_MAX + 40];

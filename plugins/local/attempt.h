@@ -35,6 +35,7 @@ enum { ATTEMPT_PATH_MAX = 1536, ATTEMPT_JOB_MAX = 255 };
 /* Which spool it is: 8 hex digits and NUL, made when it has none yet. CORRUPT: its file `id` is damaged; IO: errno says why. */
 enum { ATTEMPT_SPOOL_BYTES = 9 };
 int attempt_spool(const char *spool, char ret[ATTEMPT_SPOOL_BYTES]);
+bool attempt_spool_is(const char *spool, const char id[ATTEMPT_SPOOL_BYTES]); /* makes none */
 
 /* The tag of an attempt's intent, and back from one. */
 enum { ATTEMPT_LIFE_BYTES = 25, ATTEMPT_TAG_MAX = ATTEMPT_JOB_MAX + 40 };

@@ -27,6 +27,7 @@ struct job {
 	struct service *service;
 	char *id;
 	sluice_token token;
+	sluice_token asked; /* that of the intent that was asked for last */
 	uint32_t attempt;
 	enum stage stage;
 	bool cancel;	  /* asked for */

@@ -132,6 +132,21 @@ static void again_later(struct job *job)
 		job->retries++;
 }
 
+/* IO: the spool has no room, or is another one now, or not mounted: what is not in that says nothing, and what is made in it is not found again. */
+static int make_dir(struct job *job)
+{
+	if (!attempt_spool_is(job->service->spool, job->service->spool_id))
+		return SLUICE_E_IO;
+	return attempt_dir(job->service->spool, job->id, job->attempt, job->life, true, job->dir);
+}
+
+static void no_spool(struct job *job)
+{
+	service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
+		    "its spool has no room, or is not there; it is tried again");
+	again_later(job);
+}
+
 /* ---- reports ---- */
 
 static void call_ended(struct job *job)
@@ -342,11 +357,6 @@ static bool never_starts(struct job *job)
 	return rc == 0;
 }
 
-static int make_dir(struct job *job)
-{
-	return attempt_dir(job->service->spool, job->id, job->attempt, job->life, true, job->dir);
-}
-
 static void start(struct job *job)
 {
 	struct payload payload;
@@ -366,9 +376,7 @@ static void start(struct job *job)
 		return;
 	}
 	payload_free(&payload);
-	rc = make_dir(job);
-	if (rc == 0)
-		rc = attempt_write(job->dir, "job.json", job->payload, job->payload_len);
+	rc = attempt_write(job->dir, "job.json", job->payload, job->payload_len);
 	if (rc == 0)
 		rc = spawn(job);
 	if (rc != 0) {
@@ -396,9 +404,13 @@ static void reconcile(struct job *job)
 	}
 	switch (view.state) {
 	case ATTEMPT_NOT_STARTED:
-		if (job->stage == STAGE_RUNNING)
+		if (job->starter_fd >= 0)
+			return;
+		if (make_dir(job) != 0)
+			no_spool(job);
+		else if (job->stage == STAGE_RUNNING)
 			report_final(job, "FAILED", "lost: it was started, and its files are gone", 0);
-		else if (job->starter_fd < 0)
+		else
 			start(job); /* nobody took the mark, and only one ever can */
 		return;
 	case ATTEMPT_RUNNING:
@@ -457,14 +469,20 @@ static void on_intent(sluice_client *client, const sluice_reply *reply, void *us
 	int code = sluice_reply_code(reply);
 
 	(void)client;
-	if (code == 0 && !job->dropped) {
+	if (job->dropped || job->stage != STAGE_CLAIMED) {
+		call_ended(job); /* it came again meanwhile, under another token, with its intent */
+		return;
+	}
+	if (code == 0) {
 		job->stage = STAGE_INTENT;
 		reconcile(job);
+	} else if (job->asked != job->token) {
+		again_later(job); /* the lease that it was asked under is gone, and there is another */
 	} else if (sluice_error_retriable(code)) {
 		service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job,
 			    sluice_reply_text(reply));
 		again_later(job);
-	} else if (code != 0) {
+	} else {
 		if (code != SLUICE_E_CANCELLED && code != SLUICE_E_CLOSED)
 			service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job,
 				    sluice_reply_text(reply));
@@ -480,6 +498,7 @@ static void ask_intent(struct job *job)
 	sluice_call call = {.deadline_ms = -1, .done = on_intent, .user = job};
 
 	attempt_tag(job->id, job->attempt, job->life, tag);
+	job->asked = job->token;
 	job->calls++;
 	if (sluice_job_intent(job->service->client, job->id, job->token, job->attempt, tag, &call, NULL) !=
 	    0) {
@@ -492,9 +511,7 @@ static void ask_intent(struct job *job)
 static void begin(struct job *job)
 {
 	if (make_dir(job) != 0) {
-		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
-			    "there is no room for it in the spool; it is tried again");
-		again_later(job);
+		no_spool(job);
 	} else if (job->had_intent) {
 		job->stage = STAGE_INTENT;
 		reconcile(job);
@@ -503,17 +520,32 @@ static void begin(struct job *job)
 	}
 }
 
+/* Ours already, under an older token (a new session took it over). False: it is not, another one's intent was recorded meanwhile. */
+static bool take_again(struct job *job, const sluice_delivery_view *delivery)
+{
+	char tag[ATTEMPT_TAG_MAX];
+
+	attempt_tag(job->id, job->attempt, job->life, tag);
+	if (delivery->intent && strcmp(delivery->tag, tag) != 0) {
+		job->dropped = true;
+		return false;
+	}
+	job->token = delivery->token;
+	job->cancel = job->cancel || delivery->cancel;
+	if (delivery->intent && job->stage == STAGE_CLAIMED)
+		job->stage = STAGE_INTENT;
+	/* Without an intent nothing is started: the answer to the one under way asks again under the new token. */
+	if (job->stage != STAGE_CLAIMED)
+		reconcile(job);
+	return true;
+}
+
 void job_taken(struct service *service, const sluice_delivery_view *delivery)
 {
 	struct job *job = job_find(service, delivery->job, delivery->attempt);
 
-	/* Ours already, under an older token (a new session took it over). */
-	if (job != NULL) {
-		job->token = delivery->token;
-		job->cancel = job->cancel || delivery->cancel;
-		reconcile(job);
+	if (job != NULL && take_again(job, delivery))
 		return;
-	}
 	job = job_new(service, delivery);
 	if (job != NULL && delivery->intent &&
 	    (attempt_life_of(delivery->tag, delivery->job, delivery->attempt, job->life) != 0 ||

@@ -7,15 +7,17 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import tap
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
-from client import TO_QUEUE, Connection, envelope  # noqa: E402
+from client import DELIVER, REQUEST, TO_QUEUE, Connection, envelope, pb  # noqa: E402
 
 LOCAL = os.path.join(tap.BUILD, "plugins/local/local.so")
 
@@ -215,13 +217,15 @@ def test_jobs_claimed_while_the_spool_has_no_room_run_when_it_has():
         tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
         with outside(broker, spool) as process:
             tap.equal(run(broker, "before", "true"), "COMPLETE", "state")
-            os.rename(spool, away)
-            open(spool, "wb").close()  # nothing can be made below it
-            submit(broker, "meanwhile", "true")
-            tap.wait_until(lambda: b"meanwhile: there is no room for it in the spool" in process.text(), 30, "it is told")
-            os.unlink(spool)
-            os.rename(away, spool)
-            tap.equal(ended(broker, "meanwhile"), "COMPLETE", "it runs without a restart of anything")
+            # Nothing can be made below a file; and an empty directory may be what an unmounted disk leaves.
+            for name, make, unmake in (("file", lambda path: open(path, "wb").close(), os.unlink), ("folder", os.mkdir, os.rmdir)):
+                os.rename(spool, away)
+                make(spool)
+                submit(broker, name, "true")
+                tap.wait_until(lambda: f"{name}: its spool has no room, or is not there".encode() in process.text(), 30, "it is told")
+                unmake(spool)  # nothing was made in it
+                os.rename(away, spool)
+                tap.equal(ended(broker, name), "COMPLETE", "it runs without a restart of anything")
 
 
 def test_a_cancel_ends_a_job_also_when_its_mark_has_no_room():
@@ -255,6 +259,67 @@ def test_an_end_that_the_broker_has_no_room_for_is_reported_when_it_has():
             tap.wait_until(lambda: b"id=local.report_refused" in process.text(), 30, "its end is refused")
             one.call("queue_delete", name="filler")
             tap.equal(one.call("job_wait", job="late", timeout_ms=30000).jobs[0].state, "COMPLETE", "and reported later")
+
+
+class IntentProxy:
+    """Stands between scheduler and broker. The first intent never arrives: the connection ends there, and no other is let in before
+    `open`. A later intent goes on only behind a delivery, as if it had been slower."""
+
+    def __init__(self, port):
+        self.port = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.lost, self.open, self.delivered = threading.Event(), threading.Event(), threading.Event()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+                if self.lost.is_set() and not self.open.is_set():
+                    client.close()
+                    continue
+                broker = socket.create_connection(("127.0.0.1", self.port))
+            except OSError:
+                return
+            for source, sink in ((client, broker), (broker, client)):
+                threading.Thread(target=self.pass_on, args=(source, sink), daemon=True).start()
+
+    def pass_on(self, source, sink):
+        with source.makefile("rb") as file:
+            while len(head := file.read(4)) == 4:
+                frame = head + file.read(int.from_bytes(head, "big"))
+                if frame[4] == REQUEST and pb.Request.FromString(frame[10:]).WhichOneof("op") == "job_intent":
+                    if not self.lost.is_set():
+                        self.lost.set()
+                        break
+                    self.delivered.wait(30)
+                with contextlib.suppress(OSError):
+                    sink.sendall(frame)
+                if frame[4] == DELIVER and self.open.is_set():
+                    self.delivered.set()
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_job_taken_over_before_its_intent_was_heard_starts_under_an_intent():
+    """The session ended before the intent arrived, and the same scheduler is given the job again: it must not start without one."""
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker() as broker:
+        mark = os.path.join(top, "ran")
+        tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        proxy = IntentProxy(broker.port)
+        with contextlib.closing(proxy.listener), outside(proxy, os.path.join(top, "spool"), session_timeout_ms=1000):
+            submit(broker, "one", "sh", "-c", f"echo x >>{mark}")
+            tap.check(proxy.lost.wait(30), "the intent is lost")
+            tap.wait_until(lambda: shown(broker, "one")["claim"] == "orphaned", 60, "and its session ends")
+            proxy.open.set()
+            tap.equal(ended(broker, "one"), "COMPLETE", "its state")
+            tap.check(proxy.delivered.is_set(), "it was given again before its intent was answered")
+            events = json.loads(sluice(broker, "-o", "json", "job", "history", "one").stdout)["history"]
+            tap.equal([row["event"] for row in events][-3:], ["intent", "report", "report"], "the last of its history")
+            with open(mark, encoding="ascii") as file:
+                tap.equal(file.read(), "x\n", "it ran once")
 
 
 def test_a_wrong_time_to_keep_is_refused():
