@@ -3,7 +3,8 @@
  * Attempts that nobody needs any more are deleted, some at each turn of the loop, so that a spool does not grow for ever.
  *
  * The rule: nothing of it lives, it is not in hand, it has not changed for keep_ms, and the broker says that its job is at its end
- * or at a later attempt. Of a job that the broker does not know (any more) only attempts go whose last report this
+ * or at a later attempt, and that this is the intent's tag of the attempt: in a spool that two brokers share there may be another of
+ * its number. Of a job or tag that the broker does not know (any more) only attempts go whose last report this
  * scheduler saw accepted: the others may be another gateway's, and to forget an attempt is to allow it again.
  *
  * A directory leaves its place by one rename before its files go: a shepherd that was stopped for as long never finds half of it.
@@ -36,6 +37,7 @@ struct question {
 	struct service *service;
 	uint32_t attempt;
 	char *job;
+	char tag[ATTEMPT_TAG_MAX];
 	char dir[ATTEMPT_PATH_MAX];
 };
 
@@ -100,17 +102,12 @@ static void leftovers_delete(struct service *service)
 
 /* ---- asking ---- */
 
-static bool over(const struct question *question, const sluice_reply *reply)
+static bool was_reported(const struct question *question)
 {
 	char path[ATTEMPT_PATH_MAX + 16];
-	sluice_job_info info;
 
-	if (sluice_reply_code(reply) == SLUICE_E_NOT_FOUND) {
-		(void)snprintf(path, sizeof(path), "%s/%s", question->dir, reported);
-		return access(path, F_OK) == 0;
-	}
-	return sluice_reply_code(reply) == 0 && sluice_reply_job(reply, 0, &info) &&
-	       (info.attempt > question->attempt || (info.terminal && info.attempt == question->attempt));
+	(void)snprintf(path, sizeof(path), "%s/%s", question->dir, reported);
+	return access(path, F_OK) == 0;
 }
 
 /* It may have come back to life since it was asked for. */
@@ -122,20 +119,51 @@ static bool at_rest(const struct service *service, const char *dir, const char *
 	       view.state != ATTEMPT_RUNNING;
 }
 
-static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
+static void answered(struct question *question, bool over)
 {
-	struct question *question = user;
 	struct service *service = question->service;
 
-	(void)client;
 	service->sweep.asked--;
-	if (over(question, reply) && at_rest(service, question->dir, question->job, question->attempt))
+	if (over && at_rest(service, question->dir, question->job, question->attempt))
 		attempt_delete(service, question->dir);
 	free(question->job);
 	free(question);
 }
 
-static void ask(struct service *service, const char *dir, const char *job, uint32_t attempt)
+static void on_history(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct question *question = user;
+	bool known = was_reported(question);
+	sluice_job_history_row row;
+
+	(void)client;
+	for (size_t i = 0; !known && sluice_reply_code(reply) == 0 && sluice_reply_history(reply, i, &row);
+	     i++)
+		known = row.attempt == question->attempt && strcmp(row.event, "intent") == 0 &&
+			strcmp(row.evidence, question->tag) == 0;
+	answered(question, known);
+}
+
+static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct question *question = user;
+	sluice_call call = {.deadline_ms = -1, .done = on_history, .user = question};
+	sluice_job_info info;
+
+	if (sluice_reply_code(reply) == SLUICE_E_NOT_FOUND) {
+		answered(question, was_reported(question));
+	} else if (sluice_reply_code(reply) != 0 || !sluice_reply_job(reply, 0, &info) ||
+		   info.attempt < question->attempt ||
+		   (info.attempt == question->attempt && !info.terminal)) {
+		answered(question, false);
+	} else if (info.attempt == question->attempt) {
+		answered(question, strcmp(info.tag, question->tag) == 0 || was_reported(question));
+	} else if (sluice_job_history(client, question->job, &call, NULL) != 0) {
+		answered(question, false);
+	}
+}
+
+static void ask(struct service *service, const char *dir, const char *job, uint32_t attempt, const char *life)
 {
 	struct question *question = calloc(1, sizeof(*question));
 	sluice_call call = {.deadline_ms = -1, .done = on_shown, .user = question};
@@ -147,6 +175,7 @@ static void ask(struct service *service, const char *dir, const char *job, uint3
 	question->service = service;
 	question->attempt = attempt;
 	(void)snprintf(question->dir, sizeof(question->dir), "%s", dir);
+	attempt_tag(job, attempt, life, question->tag);
 	service->sweep.asked++;
 	if (sluice_job_show(service->client, job, false, &call, NULL) != 0) {
 		service->sweep.asked--;
@@ -178,8 +207,11 @@ static void look_at_attempt(struct service *service, const char *dir, const char
 
 	if (attempt == 0 || attempt > UINT32_MAX || *end != '.')
 		return;
-	if (is_old(service, dir) && at_rest(service, dir, job, (uint32_t)attempt))
-		ask(service, dir, job, (uint32_t)attempt);
+	if (!is_old(service, dir) || !at_rest(service, dir, job, (uint32_t)attempt))
+		return;
+	/* An empty one is of a claim that came to no intent; who is about to start something in it makes it again. */
+	if (rmdir(dir) != 0)
+		ask(service, dir, job, (uint32_t)attempt, end + 1);
 }
 
 /* One directory of a job, or of a part of its id: attempts are in it, or further parts. path and job are extended in place. */

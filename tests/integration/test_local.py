@@ -322,6 +322,30 @@ def test_a_job_taken_over_before_its_intent_was_heard_starts_under_an_intent():
                 tap.equal(file.read(), "x\n", "it ran once")
 
 
+def test_two_brokers_that_share_a_spool_do_not_delete_each_others_attempts():
+    """They should not; but an attempt that is forgotten is started again."""
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker() as other:
+        spool, mark, data = os.path.join(top, "spool"), os.path.join(top, "ran"), os.path.join(top, "data")
+        go = os.path.join(top, "go")
+        tap.equal(sluice(other, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        with tap.Broker(data=data) as broker:
+            tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+            with outside(broker, spool, keep_ms=0):
+                submit(broker, "same", "sh", "-c", f"echo x >>{mark}; until [ -e {go} ]; do sleep 0.05; done")
+                tap.wait_until(lambda: os.path.exists(mark), 30, "it runs")
+        open(go, "wb").close()
+        tap.wait_until(lambda: os.path.exists(os.path.join(attempt(spool, "same"), "status")), 30, "it ends while its broker is away")
+        with outside(other, spool, keep_ms=0) as process:
+            for attempts_of_it in (1, 2):
+                tap.equal(run(other, "same", "true"), "COMPLETE", "the other's job of that id")
+                tap.wait_until(lambda: process.text().count(b"id=local.swept") >= attempts_of_it, 30, "its files go")
+                tap.equal(sluice(other, "job", "reset", "same").returncode, 0, "and it is at a later attempt then")
+        with tap.Broker(data=data) as broker, outside(broker, spool):
+            tap.equal(ended(broker, "same"), "COMPLETE", "its state")
+            with open(mark, encoding="ascii") as file:
+                tap.equal(file.read(), "x\n", "it ran once")
+
+
 def test_a_wrong_time_to_keep_is_refused():
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, tap.Broker() as broker, outside(broker, spool, keep_ms="soon") as process:
         tap.check(process.wait(30) != 0, "it ends")
