@@ -152,15 +152,18 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 
 	if (sluice_reply_code(reply) == SLUICE_E_NOT_FOUND) {
 		answered(question, was_reported(question));
-	} else if (sluice_reply_code(reply) != 0 || !sluice_reply_job(reply, 0, &info) ||
-		   info.attempt < question->attempt ||
-		   (info.attempt == question->attempt && !info.terminal)) {
-		answered(question, false);
-	} else if (info.attempt == question->attempt) {
-		answered(question, strcmp(info.tag, question->tag) == 0 || was_reported(question));
-	} else if (sluice_job_history(client, question->job, &call, NULL) != 0) {
-		answered(question, false);
+		return;
 	}
+	if (sluice_reply_code(reply) == 0 && sluice_reply_job(reply, 0, &info)) {
+		if (info.attempt == question->attempt && info.terminal) {
+			answered(question, strcmp(info.tag, question->tag) == 0 || was_reported(question));
+			return;
+		}
+		if (info.attempt > question->attempt &&
+		    sluice_job_history(client, question->job, &call, NULL) == 0)
+			return;
+	}
+	answered(question, false);
 }
 
 static void ask(struct service *service, const char *dir, const char *job, uint32_t attempt, const char *life)

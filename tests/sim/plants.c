@@ -371,7 +371,7 @@ WRAP(int, job_retention_fire, struct apply *a, uint64_t job, uint64_t sub, uint3
 	return planted == NO_FORGETTING ? 0 : __real_job_retention_fire(a, job, sub, io_work);
 }
 
-WRAP(int, job_session_ended, struct apply *a, uint64_t session, uint64_t job)
+WRAP(int, job_session_ended, struct apply *a, uint64_t session, uint64_t queue, uint64_t job)
 {
-	return planted == DEAD_HOLDER ? 0 : __real_job_session_ended(a, session, job);
+	return planted == DEAD_HOLDER ? 0 : __real_job_session_ended(a, session, queue, job);
 }

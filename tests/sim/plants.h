@@ -9,10 +9,11 @@
 
 #include <stdbool.h>
 
-/* The linker sends calls of `name` to __wrap_name, and those of __real_name to the broker's. meson.build has the list of names. */
-#define WRAP(type, name, ...)            \
-	type __real_##name(__VA_ARGS__); \
-	type __wrap_##name(__VA_ARGS__); \
+/* The linker sends calls of `name` to __wrap_name, and those of __real_name to the broker's. meson.build has the list of names. Both are
+ * declared as the broker's header has it, for the linker would not see that it has changed. */
+#define WRAP(type, name, ...)           \
+	__typeof__(name) __real_##name; \
+	__typeof__(name) __wrap_##name; \
 	type __wrap_##name(__VA_ARGS__)
 
 int plants_find(const char *name);  /* -1: there is none of the name */
