@@ -27,7 +27,7 @@ struct job {
 	struct service *service;
 	char *id;
 	sluice_token token;
-	sluice_token asked; /* that of the intent that was asked for last */
+	sluice_token asked; /* that of the last intent, or report of its end */
 	uint32_t attempt;
 	enum stage stage;
 	bool cancel;	  /* asked for */

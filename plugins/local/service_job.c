@@ -167,7 +167,8 @@ static void on_final(sluice_client *client, const sluice_reply *reply, void *use
 			    sluice_reply_text(reply));
 	if (code == 0 && sluice_reply_disposition(reply) != SLUICE_QUARANTINED)
 		sweep_reported(job->dir);
-	if (sluice_error_retriable(code)) {
+	/* Refused for now; or under the token of a lease that is gone, while there is another. */
+	if (sluice_error_retriable(code) || (code != 0 && job->asked != job->token)) {
 		job->stage = STAGE_INTENT; /* its files say it once more */
 		again_later(job);
 	} else {
@@ -214,6 +215,7 @@ static void report(struct job *job, const char *state, const char *ref, const ch
 static void report_final(struct job *job, const char *state, const char *evidence, int exit_code)
 {
 	job->stage = STAGE_ENDED;
+	job->asked = job->token;
 	report(job, state, NULL, evidence, exit_code, on_final);
 }
 

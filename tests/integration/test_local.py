@@ -261,12 +261,12 @@ def test_an_end_that_the_broker_has_no_room_for_is_reported_when_it_has():
             tap.equal(one.call("job_wait", job="late", timeout_ms=30000).jobs[0].state, "COMPLETE", "and reported later")
 
 
-class IntentProxy:
-    """Stands between scheduler and broker. The first intent never arrives: the connection ends there, and no other is let in before
-    `open`. A later intent goes on only behind a delivery, as if it had been slower."""
+class LosingProxy:
+    """Stands between scheduler and broker. The first request that `loses` never arrives: the connection ends there, and no other is let in before
+    `open`. A later one goes on only behind a delivery, as if it had been slower."""
 
-    def __init__(self, port):
-        self.port = port
+    def __init__(self, port, loses):
+        self.port, self.loses = port, loses
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         self.lost, self.open, self.delivered = threading.Event(), threading.Event(), threading.Event()
@@ -289,7 +289,7 @@ class IntentProxy:
         with source.makefile("rb") as file:
             while len(head := file.read(4)) == 4:
                 frame = head + file.read(int.from_bytes(head, "big"))
-                if frame[4] == REQUEST and pb.Request.FromString(frame[10:]).WhichOneof("op") == "job_intent":
+                if frame[4] == REQUEST and self.loses(pb.Request.FromString(frame[10:])):
                     if not self.lost.is_set():
                         self.lost.set()
                         break
@@ -303,23 +303,31 @@ class IntentProxy:
                 one.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_job_taken_over_before_its_intent_was_heard_starts_under_an_intent():
-    """The session ended before the intent arrived, and the same scheduler is given the job again: it must not start without one."""
+def taken_over_by_itself(loses, last_events):
+    """The session ends before a request arrived, and the same scheduler is given the job again before it is answered."""
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker() as broker:
         mark = os.path.join(top, "ran")
         tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
-        proxy = IntentProxy(broker.port)
+        proxy = LosingProxy(broker.port, loses)
         with contextlib.closing(proxy.listener), outside(proxy, os.path.join(top, "spool"), session_timeout_ms=1000):
             submit(broker, "one", "sh", "-c", f"echo x >>{mark}")
-            tap.check(proxy.lost.wait(30), "the intent is lost")
+            tap.check(proxy.lost.wait(30), "the request is lost")
             tap.wait_until(lambda: shown(broker, "one")["claim"] == "orphaned", 60, "and its session ends")
             proxy.open.set()
             tap.equal(ended(broker, "one"), "COMPLETE", "its state")
-            tap.check(proxy.delivered.is_set(), "it was given again before its intent was answered")
+            tap.check(proxy.delivered.is_set(), "it was given again before the request was answered")
             events = json.loads(sluice(broker, "-o", "json", "job", "history", "one").stdout)["history"]
-            tap.equal([row["event"] for row in events][-3:], ["intent", "report", "report"], "the last of its history")
+            tap.equal([row["event"] for row in events][-len(last_events):], last_events, "the last of its history")
             with open(mark, encoding="ascii") as file:
                 tap.equal(file.read(), "x\n", "it ran once")
+
+
+def test_a_job_taken_over_before_its_intent_was_heard_starts_under_an_intent():
+    taken_over_by_itself(lambda request: request.WhichOneof("op") == "job_intent", ["intent", "report", "report"])
+
+
+def test_a_job_taken_over_before_its_end_was_heard_is_reported_under_its_new_lease():
+    taken_over_by_itself(lambda request: request.WhichOneof("op") == "job_report" and request.job_report.state == "COMPLETE", ["takeover", "report"])
 
 
 def test_two_brokers_that_share_a_spool_do_not_delete_each_others_attempts():
