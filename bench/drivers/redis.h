@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Between the files of the Redis driver: redis.c (the server, the table), redis_conn.c (connections under load), redis_buffer.c. What the driver
+ * does, and why so, stands at the head of each. Contracts are those of harness/driver.h.
+ */
+#ifndef BENCH_DRIVERS_REDIS_H
+#define BENCH_DRIVERS_REDIS_H
+
+#include "bench/harness/driver.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/* The one consumer group of a queue. */
+#define REDIS_GROUP "g"
+
+struct redisReply;
+
+int redis_conn_open(const struct bench_server *, const struct bench_conn_spec *, struct bench_conn **ret);
+void redis_conn_close(struct bench_conn *);
+int redis_conn_send(struct bench_conn *, const void *bodies);
+int redis_conn_poll(struct bench_conn *, int timeout_us, struct bench_progress *io);
+int redis_conn_fd(const struct bench_conn *);
+
+/* One command on a connection of its own, for what is not measured; blocks. *ret is owned (freeReplyObject); it may be an error reply
+ * whose meaning the caller knows. -1 after bench_error() when there was no reply. */
+int redis_command(int port, size_t argc, const char *const argv[], struct redisReply **ret);
+
+/* Zeroed, it is empty. `data` is owned: free() it. Functions that return int return -1 after bench_error() when there is no memory. */
+struct redis_buffer {
+	char *data;
+	size_t head, len, size; /* in use: head to len */
+};
+
+/* Makes room for `more` bytes behind len. */
+int redis_buffer_reserve(struct redis_buffer *, size_t more);
+int redis_buffer_append(struct redis_buffer *, const void *data, size_t len);
+/* One argument of a command. */
+int redis_buffer_argument(struct redis_buffer *, const char *data, size_t len);
+/* The beginning of a command of `count` arguments, and the first argc of them. */
+int redis_buffer_command(struct redis_buffer *, unsigned count, const char *const argv[], size_t argc);
+
+/* Into room that is there. */
+static inline void redis_buffer_put(struct redis_buffer *buffer, const void *data, size_t len)
+{
+	memcpy(buffer->data + buffer->len, data, len);
+	buffer->len += len;
+}
+
+#endif

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Redis Streams under load: one connection, its commands pipelined, no thread.
+ *
+ * Commands are copied from a prefix that is formatted once; replies go through hiredis' redisReader with functions of our own, which see
+ * the bytes where they lie and make no objects. So little is left to do here that the server, which has one thread, is what is measured.
+ *
+ *   PUBLISH, PUT   XADD name * b BODY for each body. Redis has no append of many entries; a unit of N is N commands, answered with the
+ *                  last. MULTI and EXEC around them change nothing of when the server fsyncs, which is once for all that one round of its
+ *                  event loop has read, and add two commands; so there are none.
+ *   FOLLOW_*       XREAD COUNT n BLOCK 0 after the last id that came. The next can be asked only when this is known.
+ *   WORK           XREADGROUP COUNT n BLOCK 0 > and, for what each has brought, one XACK with all ids together with the next
+ *                  XREADGROUP. Two are under way (n: half of the window), so that the server has work while this side reads.
+ *
+ * What was delivered to a worker stays its own until acked, also when its connection ends (XAUTOCLAIM is for that, and is not used): a
+ * scenario that ends a worker before the queue is empty needs another queue for the next one.
+ */
+#include "bench/drivers/redis.h"
+
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+	ID_BYTES_MAX = 48,   /* two 64-bit numbers and a dash */
+	FOLLOW_COUNT = 1000, /* entries of one XREAD */
+	ADD_READ_BYTES =
+		16
+		<< 10, /* hiredis moves its rest after each KiB of small replies: little at a time is cheaper */
+	BODIES_READ_BYTES = 64 << 10,
+	READS_PER_POLL = 16,   /* poll() returns in bounded time also when more comes than it can take */
+	SEND_BYTES = 32 << 10, /* buffered; as much and more is sent at once, so that the server can begin */
+	WORK_READS = 2,
+	/* Where things are in XREAD's answer: depth in [[name, [[id, [field, body]]]]]. */
+	DEPTH_ID = 4,
+	DEPTH_BODY = 5,
+};
+
+struct bench_conn {
+	struct bench_conn_spec spec;
+	char *name; /* spec.name's own copy */
+	int fd;
+	redisReader *reader;
+	char *input; /* input_bytes */
+	size_t input_bytes;
+	struct redis_buffer output;
+
+	struct redis_buffer add; /* XADD up to the body */
+	unsigned in_unit;	 /* answered bodies of a unit that is not answered whole */
+
+	struct redis_buffer ids; /* XACK's arguments, gathered from the answer that is being read */
+	unsigned ids_count;
+	char last_id[ID_BYTES_MAX]; /* of a follower */
+	bool entries;		    /* the answer that is being read is XREAD's */
+
+	struct bench_progress *progress; /* of the poll() that is under way */
+	char refused[256];		 /* what the server, or an answer that makes no sense, said; "" */
+};
+
+/* ---- replies, as the reader comes upon them ---- */
+
+/* The reader wants something that is not NULL for each. */
+static char taken_mark;
+static void *const taken = &taken_mark;
+
+static struct bench_conn *conn_of(const redisReadTask *task)
+{
+	return task->privdata;
+}
+
+static int depth_of(const redisReadTask *task)
+{
+	return (int)(task - conn_of(task)->reader->rstack);
+}
+
+static bool adds(const struct bench_conn *conn)
+{
+	return conn->spec.role == BENCH_PUBLISH || conn->spec.role == BENCH_PUT;
+}
+
+static void *refuse(struct bench_conn *conn, const char *text, size_t len)
+{
+	if (!conn->refused[0])
+		(void)snprintf(conn->refused, sizeof(conn->refused), "%.*s", (int)len, text);
+	return taken;
+}
+
+static void *take_id(struct bench_conn *conn, const char *text, size_t len)
+{
+	if (len >= ID_BYTES_MAX)
+		return refuse(conn, "an id that is too long", 22);
+	if (conn->spec.role == BENCH_WORK) {
+		conn->ids_count++;
+		return redis_buffer_argument(&conn->ids, text, len) ? NULL : taken;
+	}
+	memcpy(conn->last_id, text, len);
+	conn->last_id[len] = 0;
+	return taken;
+}
+
+static void *take_string(const redisReadTask *task, char *text, size_t len)
+{
+	struct bench_conn *conn = conn_of(task);
+	int depth = depth_of(task);
+
+	if (task->type == REDIS_REPLY_ERROR)
+		return refuse(conn, text, len);
+	if (adds(conn)) {
+		if (++conn->in_unit == conn->spec.batch) {
+			conn->in_unit = 0;
+			conn->progress->answered++;
+		}
+		return taken;
+	}
+	if (depth == 0)
+		return refuse(conn, text, len);
+	if (depth == DEPTH_BODY && task->idx == 1) {
+		conn->progress->received++;
+		if (conn->spec.on_body)
+			conn->spec.on_body(conn->spec.user, text, len);
+	} else if (depth == DEPTH_ID) {
+		return take_id(conn, text, len);
+	}
+	return taken;
+}
+
+static void *take_array(const redisReadTask *task, int elements)
+{
+	struct bench_conn *conn = conn_of(task);
+
+	if (adds(conn))
+		return refuse(conn, "(an array)", 10);
+	conn->entries = true;
+	return taken;
+}
+
+/* XACK says how many of the ids were pending; as each was, it must be all of them, and the scenario counts. */
+static void *take_integer(const redisReadTask *task, long long value)
+{
+	struct bench_conn *conn = conn_of(task);
+
+	if (conn->spec.role != BENCH_WORK || value < 0)
+		return refuse(conn, "(an integer)", 12);
+	conn->progress->settled += (uint64_t)value;
+	return taken;
+}
+
+/* Nothing asks for what may be nothing: a read blocks until there is something. */
+static void *take_nil(const redisReadTask *task)
+{
+	return refuse(conn_of(task), "(nil)", 5);
+}
+
+static redisReplyObjectFunctions functions = {
+	.createString = take_string,
+	.createArray = take_array,
+	.createInteger = take_integer,
+	.createNil = take_nil,
+};
+
+/* ---- requests ---- */
+
+static int ask_follow(struct bench_conn *conn)
+{
+	char count[16];
+	const char *const argv[] = {"XREAD", "COUNT",	count,	    "BLOCK",
+				    "0",     "STREAMS", conn->name, conn->last_id};
+
+	(void)snprintf(count, sizeof(count), "%d", FOLLOW_COUNT);
+	return redis_buffer_command(&conn->output, 8, argv, 8);
+}
+
+/* The acks of what came last, and a request for more. */
+static int ask_work(struct bench_conn *conn)
+{
+	const char *const ack[] = {"XACK", conn->name, REDIS_GROUP};
+	unsigned half = conn->spec.window / WORK_READS;
+	char count[16], consumer[32];
+	const char *const argv[] = {"XREADGROUP", "GROUP", REDIS_GROUP, consumer,   "COUNT", count,
+				    "BLOCK",	  "0",	   "STREAMS",	conn->name, ">"};
+
+	if (conn->ids_count > 0) {
+		if (redis_buffer_command(&conn->output, 3 + conn->ids_count, ack, 3) ||
+		    redis_buffer_append(&conn->output, conn->ids.data, conn->ids.len))
+			return -1;
+		conn->ids_count = 0;
+		conn->ids.len = 0;
+	}
+	(void)snprintf(count, sizeof(count), "%u", half ? half : 1);
+	(void)snprintf(consumer, sizeof(consumer), "c%d-%d", (int)getpid(), conn->fd);
+	return redis_buffer_command(&conn->output, 11, argv, 11);
+}
+
+/* Writes what the socket takes. */
+static int flush(struct bench_conn *conn)
+{
+	struct redis_buffer *output = &conn->output;
+
+	while (output->head < output->len) {
+		ssize_t wrote =
+			send(conn->fd, output->data + output->head, output->len - output->head, MSG_NOSIGNAL);
+
+		if (wrote < 0 && errno == EINTR)
+			continue;
+		if (wrote < 0 && errno == EAGAIN)
+			return 0;
+		if (wrote < 0)
+			return bench_error("redis: cannot send to the server: %s", strerror(errno));
+		output->head += (size_t)wrote;
+	}
+	output->head = output->len = 0;
+	return 0;
+}
+
+int redis_conn_send(struct bench_conn *conn, const void *bodies)
+{
+	const char *body = bodies;
+	size_t len = conn->spec.body_bytes;
+	size_t each = conn->add.len + len + 2;
+
+	if (redis_buffer_reserve(&conn->output, each * conn->spec.batch))
+		return -1;
+	for (unsigned i = 0; i < conn->spec.batch; i++, body += len) {
+		redis_buffer_put(&conn->output, conn->add.data, conn->add.len);
+		redis_buffer_put(&conn->output, body, len);
+		redis_buffer_put(&conn->output, "\r\n", 2);
+	}
+	return conn->output.len - conn->output.head >= SEND_BYTES ? flush(conn) : 0;
+}
+
+/* ---- poll ---- */
+
+static const char *const command_of[] = {
+	[BENCH_PUBLISH] = "XADD",
+	[BENCH_PUT] = "XADD",
+	[BENCH_FOLLOW_NEW] = "XREAD",
+	[BENCH_FOLLOW_ALL] = "XREAD",
+	[BENCH_WORK] = "XREADGROUP or XACK",
+};
+
+/* Takes the replies that are whole; asks for more after each that brought entries. */
+static int take_replies(struct bench_conn *conn)
+{
+	void *reply = NULL;
+
+	for (;;) {
+		conn->reader->privdata = conn;
+		if (redisReaderGetReply(conn->reader, &reply) != REDIS_OK)
+			return bench_error("redis: %s %s: cannot read the answer: %s",
+					   command_of[conn->spec.role], conn->name, conn->reader->errstr);
+		if (conn->refused[0])
+			return bench_error("redis: %s %s: the server answered: %s",
+					   command_of[conn->spec.role], conn->name, conn->refused);
+		if (!reply)
+			return 0;
+		if (conn->entries) {
+			conn->entries = false;
+			if (conn->spec.role == BENCH_WORK ? ask_work(conn) : ask_follow(conn))
+				return -1;
+		}
+	}
+}
+
+/* Reads what has come. *ret_any: something had. */
+static int take_input(struct bench_conn *conn, bool *ret_any)
+{
+	*ret_any = false;
+	for (int i = 0; i < READS_PER_POLL; i++) {
+		ssize_t got = recv(conn->fd, conn->input, conn->input_bytes, 0);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0 && errno == EAGAIN)
+			return 0;
+		if (got < 0)
+			return bench_error("redis: cannot read from the server: %s", strerror(errno));
+		if (got == 0)
+			return bench_error("redis: %s %s: the server has closed the connection",
+					   command_of[conn->spec.role], conn->name);
+		*ret_any = true;
+		if (redisReaderFeed(conn->reader, conn->input, (size_t)got) != REDIS_OK)
+			return bench_error("redis: no memory for an answer");
+		if (take_replies(conn))
+			return -1;
+		if ((size_t)got < conn->input_bytes)
+			return 0;
+	}
+	return 0;
+}
+
+int redis_conn_poll(struct bench_conn *conn, int timeout_us, struct bench_progress *io)
+{
+	bool any;
+
+	conn->progress = io;
+	if (flush(conn) || take_input(conn, &any))
+		return -1;
+	if (!any && timeout_us > 0) {
+		struct pollfd wait = {.fd = conn->fd, .events = POLLIN};
+		const struct timespec most = {.tv_sec = timeout_us / 1000000,
+					      .tv_nsec = timeout_us % 1000000 * 1000L};
+
+		if (conn->output.head < conn->output.len)
+			wait.events |= POLLOUT;
+		if (ppoll(&wait, 1, &most, NULL) < 0 && errno != EINTR)
+			return bench_error("redis: cannot wait for the server: %s", strerror(errno));
+		if (flush(conn) || (wait.revents & ~POLLOUT && take_input(conn, &any)))
+			return -1;
+	}
+	conn->progress = NULL;
+	/* What the answers have led to. */
+	return flush(conn);
+}
+
+int redis_conn_fd(const struct bench_conn *conn)
+{
+	return conn->fd;
+}
+
+/* ---- open and close ---- */
+
+/* The last id of the stream as it is now, from which XREAD misses nothing, however late it comes. */
+static int find_last_id(const struct bench_server *server, struct bench_conn *conn)
+{
+	const char *const argv[] = {"XREVRANGE", conn->name, "+", "-", "COUNT", "1"};
+	redisReply *reply;
+	int rc = 0;
+
+	if (redis_command(server->port, 6, argv, &reply))
+		return -1;
+	if (reply->type == REDIS_REPLY_ERROR)
+		rc = bench_error("redis: XREVRANGE %s: %s", conn->name, reply->str);
+	else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
+		 reply->element[0]->elements == 2 && reply->element[0]->element[0]->len < ID_BYTES_MAX)
+		(void)snprintf(conn->last_id, sizeof(conn->last_id), "%s",
+			       reply->element[0]->element[0]->str);
+	else if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 0)
+		rc = bench_error("redis: XREVRANGE %s: an answer that makes no sense", conn->name);
+	freeReplyObject(reply);
+	return rc;
+}
+
+/* The first requests of a role. */
+static int begin(const struct bench_server *server, struct bench_conn *conn)
+{
+	char length[32];
+	const char *const add[] = {"XADD", conn->name, "*", "b"};
+	unsigned reads = conn->spec.window >= WORK_READS ? WORK_READS : 1;
+	int rc = 0;
+
+	switch (conn->spec.role) {
+	case BENCH_PUBLISH:
+	case BENCH_PUT:
+		if (conn->spec.batch == 0)
+			return bench_error("redis: a unit of no bodies");
+		(void)snprintf(length, sizeof(length), "$%zu\r\n", conn->spec.body_bytes);
+		return redis_buffer_command(&conn->add, 5, add, 4) ||
+				       redis_buffer_append(&conn->add, length, strlen(length))
+			       ? -1
+			       : 0;
+	case BENCH_FOLLOW_NEW:
+		if (find_last_id(server, conn))
+			return -1;
+		/* fall through */
+	case BENCH_FOLLOW_ALL:
+		return ask_follow(conn) ? -1 : flush(conn);
+	case BENCH_WORK:
+		for (unsigned i = 0; rc == 0 && i < reads; i++)
+			rc = ask_work(conn);
+		return rc ? -1 : flush(conn);
+	}
+	return bench_error("redis: an unknown role %d", (int)conn->spec.role);
+}
+
+int redis_conn_open(const struct bench_server *server, const struct bench_conn_spec *spec,
+		    struct bench_conn **ret)
+{
+	struct bench_conn *conn = calloc(1, sizeof(*conn));
+
+	if (!conn)
+		return bench_error("redis: no memory for a connection");
+	conn->spec = *spec;
+	conn->fd = -1;
+	conn->name = strdup(spec->name);
+	conn->input_bytes = adds(conn) ? ADD_READ_BYTES : BODIES_READ_BYTES;
+	conn->input = malloc(conn->input_bytes);
+	conn->reader = redisReaderCreateWithFunctions(&functions);
+	(void)snprintf(conn->last_id, sizeof(conn->last_id), "0-0");
+	if (!conn->name || !conn->input || !conn->reader) {
+		redis_conn_close(conn);
+		return bench_error("redis: no memory for a connection");
+	}
+	/* Its buffer is kept, not made anew for each answer. */
+	conn->reader->maxbuf = 0;
+	conn->fd = bench_connect(server->port);
+	if (conn->fd < 0 || begin(server, conn)) {
+		redis_conn_close(conn);
+		return -1;
+	}
+	*ret = conn;
+	return 0;
+}
+
+void redis_conn_close(struct bench_conn *conn)
+{
+	if (!conn)
+		return;
+	if (conn->fd >= 0)
+		close(conn->fd);
+	if (conn->reader)
+		redisReaderFree(conn->reader);
+	free(conn->output.data);
+	free(conn->add.data);
+	free(conn->ids.data);
+	free(conn->input);
+	free(conn->name);
+	free(conn);
+}
