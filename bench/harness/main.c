@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sluice-bench: measures Sluice, the floor and peers by one load. Wiring only; harness.h has the reading order. */
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "dirs.h"
+#include "harness.h"
+
+volatile bool interrupted;
+
+static void on_signal(int signal)
+{
+	(void)signal;
+	interrupted = true;
+}
+
+/* Where this program is: BUILD/bench/harness/sluice-bench. */
+static bool own_paths(struct options *options, char *bin, char *dir)
+{
+	char self[PATH_MAX];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (len <= 0)
+		return false;
+	self[len] = 0;
+	if (options->bin == NULL) {
+		(void)snprintf(bin, PATH_MAX, "%s/../..", dirname(self));
+		options->bin = bin;
+	}
+	if (realpath(options->bin, self) == NULL) {
+		(void)fprintf(stderr, "sluice-bench: there is no build directory '%s'\n", options->bin);
+		return false;
+	}
+	(void)snprintf(bin, PATH_MAX, "%s", self);
+	options->bin = bin;
+	if (options->dir == NULL)
+		(void)snprintf(dir, PATH_MAX, "%.4000s/bench-data", bin);
+	else
+		(void)snprintf(dir, PATH_MAX, "%s", options->dir);
+	options->dir = dir;
+	/* Servers stand in other directories. */
+	if (dir_make(dir) != 0 || realpath(dir, self) == NULL || strlen(self) > BENCH_PATH_MAX / 4) {
+		(void)fprintf(stderr, "sluice-bench: '%s' cannot be a scratch directory\n", dir);
+		return false;
+	}
+	(void)snprintf(dir, PATH_MAX, "%s", self);
+	return true;
+}
+
+static void heading(const struct options *options)
+{
+	enum { TMPFS = 0x01021994 };
+	struct utsname system;
+	struct statfs disk;
+
+	if (uname(&system) == 0)
+		(void)printf("%s %s, %ld processors, %u repeats of %u ms\n", system.sysname, system.release,
+			     sysconf(_SC_NPROCESSORS_ONLN), options->repeats, options->slice_ms);
+	if (statfs(options->dir, &disk) == 0 && disk.f_type == TMPFS)
+		(void)printf(
+			"The scratch directory is on a tmpfs, where a sync costs nothing: these are no figures "
+			"of durable systems. --dir names another.\n");
+	(void)fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+	struct sigaction action = {.sa_handler = on_signal};
+	static char bin[PATH_MAX], dir[PATH_MAX];
+	static struct results results;
+	struct options options;
+	struct rlimit files;
+	int rc = options_parse(&options, argc, argv), failed = 0;
+
+	if (rc != 0)
+		return rc == 1 ? 0 : 2;
+	if (!own_paths(&options, bin, dir))
+		return 2;
+	(void)sigaction(SIGINT, &action, NULL);
+	(void)sigaction(SIGTERM, &action, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+	heading(&options);
+	if (plan_run(&options, &results) != 0)
+		return 2;
+	if (interrupted) {
+		(void)fprintf(stderr,
+			      "\nsluice-bench: interrupted; servers are stopped and data is removed\n");
+		return 130;
+	}
+	report_table(stdout, &results, &options);
+	if (options.json != NULL && report_json(options.json, &results) != 0)
+		failed = 1;
+	if (options.svg != NULL && report_svg(options.svg, &results) != 0)
+		failed = 1;
+	if (failed)
+		(void)fprintf(stderr, "sluice-bench: %s\n", bench_last_error());
+	for (unsigned i = 0; i < results.count; i++) {
+		failed |= results.rows[i]->failed;
+		free(results.rows[i]);
+	}
+	return failed;
+}

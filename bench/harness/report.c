@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The table for people, and what is made of the figures: the floor that binds a row, and the targets. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness.h"
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+double median_of(const double *values, unsigned count)
+{
+	double sorted[REPEATS_MAX];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		if (!isnan(values[i]))
+			sorted[n++] = values[i];
+	if (n == 0)
+		return NAN;
+	qsort(sorted, n, sizeof(sorted[0]), compare);
+	return n % 2 == 1 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+double row_median(const struct row *row)
+{
+	return median_of(row->values, row->count);
+}
+
+static const struct row *row_find(const struct results *results, const struct row *like, const char *system)
+{
+	for (unsigned i = 0; i < results->count; i++)
+		if (results->rows[i]->of == like->of && results->rows[i]->aged == like->aged &&
+		    strcmp(results->rows[i]->system->name, system) == 0)
+			return results->rows[i];
+	return NULL;
+}
+
+static double median_named(const struct results *results, const struct row *like, const char *name,
+			   size_t len)
+{
+	char system[64];
+	const struct row *row;
+
+	(void)snprintf(system, sizeof(system), "%.*s", (int)len, name);
+	row = row_find(results, like, system);
+	if (row == NULL && like->aged) {
+		/* What is not aged has one figure for both. */
+		struct row fresh = {.of = like->of};
+
+		row = row_find(results, &fresh, system);
+	}
+	return row != NULL ? row_median(row) : NAN;
+}
+
+double row_floor(const struct results *results, const struct row *row)
+{
+	const char *floor = row->of->floor, *plus;
+
+	if (floor == NULL)
+		return NAN;
+	plus = strchr(floor, '+');
+	if (plus == NULL)
+		return median_named(results, row, floor, strlen(floor));
+	/* One after the other: times add up, of which rates are the inverse. */
+	return 1 / (1 / median_named(results, row, floor, (size_t)(plus - floor)) +
+		    1 / median_named(results, row, plus + 1, strlen(plus + 1)));
+}
+
+/* ---- the table ---- */
+
+static const char *amount(char *text, size_t bytes, double value)
+{
+	if (isnan(value))
+		(void)snprintf(text, bytes, "-");
+	else if (value >= 1e6)
+		(void)snprintf(text, bytes, "%.2f M", value / 1e6);
+	else if (value >= 1e4)
+		(void)snprintf(text, bytes, "%.0f k", value / 1e3);
+	else if (value >= 100)
+		(void)snprintf(text, bytes, "%.0f", value);
+	else
+		(void)snprintf(text, bytes, "%.3g", value);
+	return text;
+}
+
+static void table_row(FILE *out, const struct results *results, const struct row *row)
+{
+	char text[9][32], of_floor[32] = "-", range[72];
+	double floor = row_floor(results, row), median = row_median(row);
+	double low = INFINITY, high = -INFINITY;
+
+	if (row->failed || row->count == 0) {
+		(void)fprintf(out, "  %-15s failed: %s\n", row->system->name, row->error);
+		return;
+	}
+	for (unsigned i = 0; i < row->count; i++) {
+		low = row->values[i] < low ? row->values[i] : low;
+		high = row->values[i] > high ? row->values[i] : high;
+	}
+	(void)snprintf(range, sizeof(range), "%s..%s", amount(text[0], 32, low), amount(text[1], 32, high));
+	if (!isnan(floor) && row->of->lower)
+		(void)snprintf(of_floor, sizeof(of_floor), "%.2fx", median / floor);
+	else if (!isnan(floor))
+		(void)snprintf(of_floor, sizeof(of_floor), "%.0f %%", 100 * median / floor);
+	(void)fprintf(out, "  %-15s %9s  %-19s %7s %8s %8s %8s %7s %7s %8s\n", row->system->name,
+		      amount(text[2], 32, median), range, of_floor,
+		      amount(text[3], 32, hist_percentile_us(&row->hist, 0.5)),
+		      amount(text[4], 32, hist_percentile_us(&row->hist, 0.99)),
+		      amount(text[5], 32, hist_percentile_us(&row->hist, 0.999)),
+		      amount(text[6], 32, median_of(row->server_cpu, row->count)),
+		      amount(text[7], 32, median_of(row->client_cpu, row->count)),
+		      amount(text[8], 32, row->rss_peak / 1e6));
+	if (!isnan(median_of(row->offered, row->count)))
+		(void)fprintf(out, "  %-15s offered %s/s, achieved %s/s\n", "",
+			      amount(text[0], 32, median_of(row->offered, row->count)),
+			      amount(text[1], 32, median_of(row->achieved, row->count)));
+}
+
+static void table_head(FILE *out, const struct row *row, const struct options *options)
+{
+	(void)fprintf(out, "\n%s (%s): %s%s", row->scenario, row->of->unit, row->of->what,
+		      row->aged ? ", on an aged store" : "");
+	if (strcmp(row->of->name, "jobs") == 0)
+		(void)fprintf(out, "; %u active", options->jobs_active);
+	if (strcmp(row->of->name, "idle") == 0)
+		(void)fprintf(out, "; %u connections", options->idle);
+	if (strcmp(row->of->name, "start-stored") == 0)
+		(void)fprintf(out, "; %llu events", (unsigned long long)options->stored);
+	(void)fprintf(out, "\n  %-15s %9s  %-19s %7s %8s %8s %8s %7s %7s %8s\n", "system", "median", "range",
+		      row->of->floor != NULL ? (strchr(row->of->floor, '+') != NULL ? "floor" : "floor") : "",
+		      "p50 us", "p99 us", "p99.9 us", "srv s/M", "cli s/M", "anon MB");
+	(void)fprintf(out, "  floor that binds: %s\n", row->of->floor != NULL ? row->of->floor : "none");
+}
+
+/* ---- targets ---- */
+
+struct verdicts {
+	FILE *out;
+	unsigned reached, missed;
+};
+
+static void verdict(struct verdicts *verdicts, const struct row *row, const char *what, double is,
+		    double wanted, bool at_most)
+{
+	bool ok = at_most ? is <= wanted : is >= wanted;
+	char text[2][32];
+
+	if (isnan(is) || wanted <= 0)
+		return;
+	if (verdicts->reached + verdicts->missed == 0)
+		(void)fprintf(verdicts->out, "\ntargets\n");
+	verdicts->reached += ok;
+	verdicts->missed += !ok;
+	(void)fprintf(verdicts->out, "  %-7s %-22s %-34s %9s  (%s %s)\n", ok ? "reached" : "MISSED",
+		      row->scenario, what, amount(text[0], 32, is), at_most ? "at most" : "at least",
+		      amount(text[1], 32, wanted));
+}
+
+static void row_verdicts(struct verdicts *verdicts, const struct results *results, const struct row *row)
+{
+	const struct scenario *of = row->of;
+	double median = row_median(row), floor = row_floor(results, row);
+	const struct row *bare = of->floor != NULL ? row_find(results, row, of->floor) : NULL;
+	char what[64];
+
+	verdict(verdicts, row, "of the floor", median / floor, of->floor_ratio, of->lower);
+	if (of->peer != NULL) {
+		(void)snprintf(what, sizeof(what), "times %s", of->peer);
+		verdict(verdicts, row, what, median / median_named(results, row, of->peer, strlen(of->peer)),
+			of->peer_ratio, of->lower);
+	}
+	verdict(verdicts, row, of->unit, median, of->absolute, of->lower);
+	if (bare != NULL) {
+		verdict(verdicts, row, "p50, times the floor's",
+			hist_percentile_us(&row->hist, 0.5) / hist_percentile_us(&bare->hist, 0.5),
+			of->p50_ratio, true);
+		verdict(verdicts, row, "p99, times the floor's",
+			hist_percentile_us(&row->hist, 0.99) / hist_percentile_us(&bare->hist, 0.99),
+			of->p99_ratio, true);
+	}
+}
+
+void report_table(FILE *out, const struct results *results, const struct options *options)
+{
+	struct verdicts verdicts = {.out = out};
+
+	for (unsigned i = 0; i < results->count; i++) {
+		const struct row *row = results->rows[i];
+
+		if (i == 0 || strcmp(row->scenario, results->rows[i - 1]->scenario) != 0)
+			table_head(out, row, options);
+		table_row(out, results, row);
+	}
+	(void)fprintf(out, "\nservers (an example of each)\n");
+	for (unsigned s = 0; system_at(s) != NULL; s++)
+		for (unsigned i = 0; i < results->count; i++)
+			if (results->rows[i]->system == system_at(s) && results->rows[i]->command[0] != 0) {
+				(void)fprintf(out, "  %-15s %s: %s\n", system_at(s)->name,
+					      system_at(s)->durability, results->rows[i]->command);
+				break;
+			}
+	for (unsigned i = 0; i < results->count; i++)
+		if (strcmp(results->rows[i]->system->name, "sluice") == 0 && results->rows[i]->count > 0)
+			row_verdicts(&verdicts, results, results->rows[i]);
+	(void)fprintf(out, "\n%u targets reached, %u missed, %.0f s\n", verdicts.reached, verdicts.missed,
+		      results->seconds);
+}
