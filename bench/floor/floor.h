@@ -2,12 +2,12 @@
  *
  * sluice-floor: what bare LMDB costs, before anything of Sluice is on top of it.
  *
- * Shared by the harness (main.c, options.c, report.c, store.c) and the families of scenarios (commit.c,
- * publish.c, queue.c, ledger.c, values.c). It includes nothing of the broker on purpose: the floor must
+ * Shared by the harness (main.c, options.c, report.c, store.c, util.c) and the families of scenarios (commit.c,
+ * publish.c, queue.c, ledger.c, values.c); sluice-floor-server uses store.c and util.c of it. It includes nothing of the broker on purpose: the floor must
  * stay the same when the broker changes.
  *
  * One thread. Every call blocks. A failure of the environment ends the program: floor_die() says what
- * failed, removes the scratch directory and exits with 1, so no function here returns an error code.
+ * failed, has the scratch directory removed and exits with 1, so no function here returns an error code.
  */
 #ifndef SLUICE_BENCH_FLOOR_H
 #define SLUICE_BENCH_FLOOR_H
@@ -111,9 +111,12 @@ struct floor_report {
 	struct floor_row rows[FLOOR_ROWS_MAX];
 };
 
-/* main.c */
+/* util.c */
 
-/* Print the message to stderr, remove the scratch directory, exit with 1. */
+/* What floor_die() calls before the program ends; main.c removes its scratch directory there. */
+void floor_at_death(void (*fn)(void));
+
+/* Print the message to stderr after the program's name, clean up (above), exit with 1. */
 _Noreturn void floor_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Die unless rc, a result of LMDB, is 0. `what` names the call. */

@@ -13,12 +13,10 @@
 #include <libgen.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { TMPFS_TYPE = 0x01021994 };
@@ -49,78 +47,6 @@ static void on_signal(int number)
 {
 	scratch_remove();
 	_exit(128 + number);
-}
-
-void floor_die(const char *format, ...)
-{
-	va_list args;
-	va_start(args, format);
-	fputs("sluice-floor: ", stderr);
-	vfprintf(stderr, format, args);
-	fputc('\n', stderr);
-	va_end(args);
-	scratch_remove();
-	exit(1);
-}
-
-void floor_must(int rc, const char *what)
-{
-	if (rc == 0)
-		return;
-	const char *hint = rc == MDB_MAP_FULL ? " (use a smaller --backlog, --records or --slice)"
-			   : rc == ENOSPC     ? " (use --dir on a larger file system)"
-					      : "";
-	floor_die("%s: %s%s", what, mdb_strerror(rc), hint);
-}
-
-void *floor_alloc(size_t count, size_t size)
-{
-	void *p = calloc(count, size);
-	if (!p)
-		floor_die("out of memory (%zu x %zu bytes)", count, size);
-	return p;
-}
-
-uint64_t floor_now_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-uint64_t floor_random(uint64_t *rng)
-{
-	uint64_t z = *rng += 0x9e3779b97f4a7c15u;
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
-
-void floor_be32(uint8_t *p, uint32_t v)
-{
-	v = __builtin_bswap32(v);
-	memcpy(p, &v, sizeof(v));
-}
-
-void floor_be64(uint8_t *p, uint64_t v)
-{
-	v = __builtin_bswap64(v);
-	memcpy(p, &v, sizeof(v));
-}
-
-uint64_t floor_get_be64(const uint8_t *p)
-{
-	uint64_t v;
-	memcpy(&v, p, sizeof(v));
-	return __builtin_bswap64(v);
-}
-
-void floor_fill(uint8_t *p, size_t n, uint64_t seed)
-{
-	for (size_t i = 0; i < n; i += 8) {
-		uint64_t word = floor_random(&seed);
-		memcpy(p + i, &word, n - i < 8 ? n - i : 8);
-	}
 }
 
 static bool name_matches(const struct floor_family *family, const struct floor_scenario *scenario,
@@ -194,6 +120,7 @@ static void scratch_make(const struct floor_options *opt)
 		snprintf(scratch_files[i], sizeof(scratch_files[i]), "%s/%s", dir, names[i]);
 	memcpy(scratch_dir, dir, sizeof(dir));
 
+	floor_at_death(scratch_remove);
 	struct sigaction action = {.sa_handler = on_signal};
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
