@@ -23,12 +23,14 @@ static int program(const struct bench_server_spec *spec, char ret[BENCH_PATH_MAX
 	return n > 0 && n < BENCH_PATH_MAX ? 0 : bench_error("the name of the build directory is too long");
 }
 
-static int start(const struct bench_system *system, const struct bench_server_spec *spec, struct bench_server *ret)
+static int start(const struct bench_system *system, const struct bench_server_spec *spec,
+		 struct bench_server *ret)
 {
 	char path[BENCH_PATH_MAX], line[64];
 	if (program(spec, path) < 0)
 		return -1;
-	const char *const argv[] = {path, "--dir", spec->dir, "--listen-port", "0", "--mode", mode_names[system->mode], NULL};
+	const char *const argv[] =
+		{path, "--dir", spec->dir, "--listen-port", "0", "--mode", mode_names[system->mode], NULL};
 	struct bench_server server = {.system = system};
 	snprintf(server.dir, sizeof(server.dir), "%s", spec->dir);
 	bench_command(&server, NULL, argv);
@@ -90,7 +92,8 @@ static int idle(const struct bench_server *server, unsigned count, int **ret_fds
 }
 
 /* Without a server. */
-static int start_nothing(const struct bench_system *system, const struct bench_server_spec *spec, struct bench_server *ret)
+static int start_nothing(const struct bench_system *system, const struct bench_server_spec *spec,
+			 struct bench_server *ret)
 {
 	*ret = (struct bench_server){.system = system};
 	snprintf(ret->dir, sizeof(ret->dir), "%s", spec->dir);
@@ -108,8 +111,8 @@ static int fd_nothing(const struct bench_conn *c)
 	return -1;
 }
 
-#define WIRE                                                                                             \
-	.name = "floor", .start = start, .prepare = prepare, .open = floor_wire_open,                    \
+#define WIRE                                                                                              \
+	.name = "floor", .start = start, .prepare = prepare, .open = floor_wire_open,                     \
 	.close = floor_wire_close, .send = floor_wire_send, .poll = floor_wire_poll, .fd = floor_wire_fd, \
 	.idle = idle
 
@@ -129,11 +132,13 @@ static const struct bench_driver driver_commit = {
 };
 
 const struct bench_system bench_floor_systems[] = {
-	{"floor-record", "fsync before the reply", "bare LMDB behind bare sockets, a record for each body", &driver_wire,
-	 FLOOR_RECORD},
-	{"floor-segment", "fsync before the reply", "bare LMDB behind bare sockets, a record for each batch", &driver_wire,
-	 FLOOR_SEGMENT},
-	{"floor-echo", "nothing is stored", "bare sockets: each unit is answered at once", &driver_echo, FLOOR_ECHO},
-	{"floor-commit", "fsync", "bare LMDB in the harness, a record for each body", &driver_commit, FLOOR_COMMIT},
+	{"floor-record", "fsync before the reply", "bare LMDB behind bare sockets, a record for each body",
+	 &driver_wire, FLOOR_RECORD},
+	{"floor-segment", "fsync before the reply", "bare LMDB behind bare sockets, a record for each batch",
+	 &driver_wire, FLOOR_SEGMENT},
+	{"floor-echo", "nothing is stored", "bare sockets: each unit is answered at once", &driver_echo,
+	 FLOOR_ECHO},
+	{"floor-commit", "fsync", "bare LMDB in the harness, a record for each body", &driver_commit,
+	 FLOOR_COMMIT},
 	{NULL, NULL, NULL, NULL, 0},
 };

@@ -101,7 +101,8 @@ static int table_open(const char *name, MDB_dbi *ret)
 	return rc ? failed("mdb_txn_commit", rc) : 0;
 }
 
-int floor_commit_open(const struct bench_server *server, const struct bench_conn_spec *spec, struct bench_conn **ret)
+int floor_commit_open(const struct bench_server *server, const struct bench_conn_spec *spec,
+		      struct bench_conn **ret)
 {
 	if (spec->role != BENCH_PUBLISH && spec->role != BENCH_PUT)
 		return bench_error("floor-commit: nobody can read from it");

@@ -15,7 +15,8 @@
 #include <unistd.h>
 
 enum {
-	FLUSH_BYTES = 64 << 10, /* send() writes when so much is buffered, so that the server works meanwhile */
+	FLUSH_BYTES =
+		64 << 10, /* send() writes when so much is buffered, so that the server works meanwhile */
 	IN_BYTES = 256 << 10,
 	HELLO_TIMEOUT_MS = 30000,
 	LENGTH_BYTES = 4,
@@ -31,7 +32,7 @@ struct bench_conn {
 	size_t out_at, out_end, out_room;
 	uint8_t *in;
 	size_t in_at, in_end, in_room;
-	uint64_t answered;	       /* as the server counts: units, or bytes acked */
+	uint64_t answered;		/* as the server counts: units, or bytes acked */
 	uint64_t item_bytes, ack_bytes; /* WORK: received; the last ack sent */
 };
 
@@ -70,8 +71,10 @@ static int connect_hello(int port, const struct bench_conn_spec *spec, const str
 int floor_wire_connect(int port, const struct bench_conn_spec *spec)
 {
 	static const uint32_t roles[] = {
-		[BENCH_PUBLISH] = FLOOR_PUBLISH,       [BENCH_PUT] = FLOOR_PUT,
-		[BENCH_FOLLOW_NEW] = FLOOR_FOLLOW_NEW, [BENCH_FOLLOW_ALL] = FLOOR_FOLLOW_ALL,
+		[BENCH_PUBLISH] = FLOOR_PUBLISH,
+		[BENCH_PUT] = FLOOR_PUT,
+		[BENCH_FOLLOW_NEW] = FLOOR_FOLLOW_NEW,
+		[BENCH_FOLLOW_ALL] = FLOOR_FOLLOW_ALL,
 		[BENCH_WORK] = FLOOR_WORK,
 	};
 	struct floor_hello hello = {
@@ -80,16 +83,19 @@ int floor_wire_connect(int port, const struct bench_conn_spec *spec)
 		.window_bytes = (uint64_t)spec->window * spec->body_bytes,
 	};
 	if (strlen(spec->name) >= sizeof(hello.name))
-		return bench_error("floor: the name %s is longer than %zu bytes", spec->name, sizeof(hello.name) - 1);
+		return bench_error("floor: the name %s is longer than %zu bytes", spec->name,
+				   sizeof(hello.name) - 1);
 	memcpy(hello.name, spec->name, strlen(spec->name));
 	return connect_hello(port, spec, &hello);
 }
 
-int floor_wire_open(const struct bench_server *server, const struct bench_conn_spec *spec, struct bench_conn **ret)
+int floor_wire_open(const struct bench_server *server, const struct bench_conn_spec *spec,
+		    struct bench_conn **ret)
 {
 	size_t unit_bytes = (size_t)spec->batch * spec->body_bytes;
 	if (!is_reader(spec->role) && (unit_bytes == 0 || unit_bytes > FLOOR_UNIT_BYTES_MAX))
-		return bench_error("floor: a unit of %zu bytes; 1 to %d are possible", unit_bytes, FLOOR_UNIT_BYTES_MAX);
+		return bench_error("floor: a unit of %zu bytes; 1 to %d are possible", unit_bytes,
+				   FLOOR_UNIT_BYTES_MAX);
 	if (is_reader(spec->role) && spec->body_bytes == 0)
 		return bench_error("floor: bodies of 0 bytes");
 	struct bench_conn *c = calloc(1, sizeof(*c));
@@ -100,7 +106,11 @@ int floor_wire_open(const struct bench_server *server, const struct bench_conn_s
 		free(c);
 		return -1;
 	}
-	*c = (struct bench_conn){.fd = fd, .spec = *spec, .unit_bytes = unit_bytes, .in = in, .in_room = IN_BYTES};
+	*c = (struct bench_conn){.fd = fd,
+				 .spec = *spec,
+				 .unit_bytes = unit_bytes,
+				 .in = in,
+				 .in_room = IN_BYTES};
 	*ret = c;
 	return 0;
 }
@@ -206,7 +216,8 @@ static int take_records(struct bench_conn *c, struct bench_progress *io)
 		memcpy(&len, c->in + c->in_at, sizeof(len));
 		size_t need = LENGTH_BYTES + (len ? len : COUNT_BYTES);
 		if (len > FLOOR_UNIT_BYTES_MAX || len % c->spec.body_bytes)
-			return bench_error("floor: a record of %u bytes came; bodies have %zu", len, c->spec.body_bytes);
+			return bench_error("floor: a record of %u bytes came; bodies have %zu", len,
+					   c->spec.body_bytes);
 		if (need > c->in_room) {
 			uint8_t *in = realloc(c->in, need);
 			if (!in)
@@ -242,7 +253,8 @@ static int take(struct bench_conn *c, struct bench_progress *io, bool *ret_more)
 	ssize_t n = recv(c->fd, c->in + c->in_end, room, 0);
 	*ret_more = n > 0 && (size_t)n == room;
 	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : bench_error("floor: recv: %s", strerror(errno));
+		return errno == EAGAIN || errno == EINTR ? 0
+							 : bench_error("floor: recv: %s", strerror(errno));
 	if (n == 0)
 		return bench_error("floor: the server closed the connection; its log says why");
 	c->in_end += (size_t)n;

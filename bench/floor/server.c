@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { AGE_ROUNDS_MAX = 100000, LISTEN_BACKLOG = 4096 };
+enum {
+	AGE_ROUNDS_MAX = 100000,
+	LISTEN_BACKLOG = 4096,
+	GATHER_NS = 100000,
+	GATHER_BYTES_MIN = 8 << 10,
+	MALLOC_KEEP_BYTES = 1 << 30,
+};
 
 struct options {
 	const char *dir;
@@ -32,9 +39,10 @@ static const char *const mode_names[] = {"record", "segment", "echo", NULL};
 
 static void usage(FILE *out)
 {
-	fprintf(out, "usage: sluice-floor-server --dir DIR --listen-port PORT [--mode record|segment|echo]\n"
-		     "       sluice-floor-server --dir DIR --age ROUNDS\n\n"
-		     "Bare LMDB behind bare sockets on 127.0.0.1; prints `ready PORT`. --age makes an aged store and ends.\n");
+	fprintf(out,
+		"usage: sluice-floor-server --dir DIR --listen-port PORT [--mode record|segment|echo]\n"
+		"       sluice-floor-server --dir DIR --age ROUNDS\n\n"
+		"Bare LMDB behind bare sockets on 127.0.0.1; prints `ready PORT`. --age makes an aged store and ends.\n");
 }
 
 static bool number(const char *text, uint64_t max, uint64_t *ret)
@@ -52,7 +60,7 @@ static bool number(const char *text, uint64_t max, uint64_t *ret)
 static int parse(int argc, char **argv, struct options *ret)
 {
 	static const struct option longs[] = {
-		{"dir", required_argument, NULL, 'd'}, {"listen-port", required_argument, NULL, 'p'},
+		{"dir", required_argument, NULL, 'd'},	{"listen-port", required_argument, NULL, 'p'},
 		{"mode", required_argument, NULL, 'm'}, {"age", required_argument, NULL, 'a'},
 		{"help", no_argument, NULL, 'h'},	{NULL, 0, NULL, 0},
 	};
@@ -66,18 +74,26 @@ static int parse(int argc, char **argv, struct options *ret)
 			break;
 		case 'p':
 			if (!number(optarg, 65535, &v))
-				return fprintf(stderr, "sluice-floor-server: --listen-port %s: 0 to 65535\n", optarg), 2;
+				return fprintf(stderr, "sluice-floor-server: --listen-port %s: 0 to 65535\n",
+					       optarg),
+				       2;
 			ret->port = (int)v;
 			break;
 		case 'm':
-			for (ret->mode = 0; mode_names[ret->mode] && strcmp(mode_names[ret->mode], optarg) != 0;)
+			for (ret->mode = 0;
+			     mode_names[ret->mode] && strcmp(mode_names[ret->mode], optarg) != 0;)
 				ret->mode++;
 			if (!mode_names[ret->mode])
-				return fprintf(stderr, "sluice-floor-server: --mode %s: record, segment or echo\n", optarg), 2;
+				return fprintf(stderr,
+					       "sluice-floor-server: --mode %s: record, segment or echo\n",
+					       optarg),
+				       2;
 			break;
 		case 'a':
 			if (!number(optarg, AGE_ROUNDS_MAX, &ret->age) || !ret->age)
-				return fprintf(stderr, "sluice-floor-server: --age %s: 1 to %d\n", optarg, AGE_ROUNDS_MAX), 2;
+				return fprintf(stderr, "sluice-floor-server: --age %s: 1 to %d\n", optarg,
+					       AGE_ROUNDS_MAX),
+				       2;
 			break;
 		case 'h':
 			usage(stdout);
@@ -131,11 +147,12 @@ static int start_listening(struct server *s, int port)
 	return ntohs(addr.sin_port);
 }
 
-/* Takes what has come; false: nothing within the timeout. */
-static bool take_events(struct server *s, int timeout_ms)
+/* Takes what has come; false: nothing within the timeout (-1: wait for ever). */
+static bool take_events(struct server *s, int64_t timeout_ns)
 {
 	struct epoll_event events[SERVER_EVENTS];
-	int n = epoll_wait(s->epoll, events, SERVER_EVENTS, timeout_ms);
+	struct timespec ts = {0, (long)timeout_ns};
+	int n = epoll_pwait2(s->epoll, events, SERVER_EVENTS, timeout_ns < 0 ? NULL : &ts, NULL);
 	if (n < 0 && errno != EINTR)
 		floor_die("epoll_wait: %s", strerror(errno));
 	for (int i = 0; i < n; i++) {
@@ -147,10 +164,23 @@ static bool take_events(struct server *s, int timeout_ms)
 	return n > 0;
 }
 
+/* How long to wait for more, ns. Whoever had a window full of units answered sends as many again at once, and they had better be one commit
+ * than two: so a batch smaller than the one before waits a little, if that one was more than comes at a steady rate while a commit lasts. */
+static int64_t patience(const struct server *s, uint64_t *until)
+{
+	if (!s->txn || s->last_bytes < GATHER_BYTES_MIN || s->batch_bytes >= s->last_bytes)
+		return 0;
+	uint64_t now = floor_now_ns();
+	if (!*until)
+		*until = now + GATHER_NS;
+	return now < *until ? (int64_t)(*until - now) : 0;
+}
+
 static void turn(struct server *s)
 {
+	uint64_t until = 0;
 	(void)take_events(s, s->touched ? 0 : -1);
-	while (s->touched && s->batch_bytes < SERVER_BATCH_BYTES && take_events(s, 0))
+	while (s->touched && s->batch_bytes < SERVER_BATCH_BYTES && take_events(s, patience(s, &until)))
 		;
 	server_erase(s);
 	if (s->txn)
@@ -158,8 +188,8 @@ static void turn(struct server *s)
 	server_answer(s);
 	server_reader_end(s);
 	server_bury(s);
+	s->last_bytes = s->batch_bytes;
 	s->batch_bytes = 0;
-	s->batch_units = 0;
 }
 
 int main(int argc, char **argv)
@@ -179,6 +209,9 @@ int main(int argc, char **argv)
 		limit.rlim_cur = limit.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &limit);
 	}
+	/* LMDB frees the pages of large values after each commit: handing them back to the kernel would mean to fault them in again. */
+	(void)mallopt(M_MMAP_THRESHOLD, MALLOC_KEEP_BYTES);
+	(void)mallopt(M_TRIM_THRESHOLD, MALLOC_KEEP_BYTES);
 	server.mode = opt.mode;
 	if (opt.mode != SERVER_ECHO)
 		server_store_open(&server, opt.dir);

@@ -15,7 +15,8 @@
 
 enum {
 	SERVER_BATCH_BYTES = 16 << 20, /* taken from the sockets for one transaction */
-	SERVER_READ_BYTES = 256 << 10, /* one read: what is put in the store is still in the processor's cache */
+	SERVER_READ_BYTES =
+		256 << 10, /* one read: what is put in the store is still in the processor's cache */
 	SERVER_PAGE_BYTES = 256 << 10, /* one write to a follower */
 	SERVER_TURN_BYTES = 4 << 20,   /* written to a connection before the others have a turn */
 	SERVER_TAIL_KEEP = 64 << 10,   /* a connection keeps a buffer up to this size */
@@ -44,9 +45,9 @@ struct table {
 	MDB_cursor *append;   /* of the transaction under way, or NULL */
 	MDB_cursor *erase;    /* the same */
 	MDB_dbi dbi;
-	uint64_t end;	  /* number of the next record */
-	uint64_t durable; /* `end` at the last commit */
-	uint64_t given;	  /* queue: items below it have been delivered, but for `back` */
+	uint64_t end;	    /* number of the next record */
+	uint64_t durable;   /* `end` at the last commit */
+	uint64_t given;	    /* queue: items below it have been delivered, but for `back` */
 	struct ranges back; /* queue: what workers held that went away */
 	bool queue;
 	bool news; /* there is something for its readers since the last delivery */
@@ -63,7 +64,7 @@ struct page {
 };
 
 struct conn {
-	int fd; /* -1: closed, and freed at the end of the turn */
+	int fd;		      /* -1: closed, and freed at the end of the turn */
 	enum floor_role role; /* 0: no hello yet */
 	struct table *table;
 	struct conn *next_reader;
@@ -98,9 +99,8 @@ struct server {
 	struct page page;
 	int epoll, listener;
 	bool deaf; /* no descriptor was left: the listener waits for a connection to close */
-	size_t batch_bytes;
-	uint64_t batch_units, last_units; /* in this transaction, in the one before */
-	struct conn *touched;		  /* to be answered after the commit */
+	size_t batch_bytes, last_bytes; /* taken for this transaction, for the one before */
+	struct conn *touched;		/* to be answered after the commit */
 	struct conn *dead;
 	uint8_t in[SERVER_READ_BYTES];
 };

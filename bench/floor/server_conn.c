@@ -24,7 +24,8 @@ void conn_accept(struct server *s)
 	for (;;) {
 		int fd = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
-			fprintf(stderr, "sluice-floor-server: accept: %s; waiting for a connection to close\n",
+			fprintf(stderr,
+				"sluice-floor-server: accept: %s; waiting for a connection to close\n",
 				strerror(errno));
 			s->deaf = true;
 			(void)epoll_ctl(s->epoll, EPOLL_CTL_DEL, s->listener, NULL);
@@ -56,7 +57,8 @@ static void touch(struct server *s, struct conn *c)
 }
 
 /* Ends the connection; `format` says why, NULL: it had ended itself. It stays in the lists of this turn, with no descriptor. */
-__attribute__((format(printf, 3, 4))) static void end(struct server *s, struct conn *c, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void end(struct server *s, struct conn *c, const char *format,
+						      ...)
 {
 	if (c->fd < 0)
 		return;
@@ -274,7 +276,6 @@ static void hello(struct server *s, struct conn *c)
 static void unit(struct server *s, struct conn *c, const uint8_t *bytes, size_t len)
 {
 	c->count++;
-	s->batch_units++;
 	touch(s, c);
 	if (s->mode == SERVER_ECHO)
 		return;

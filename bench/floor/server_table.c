@@ -139,7 +139,8 @@ static MDB_val erase_seek(struct table *t, uint64_t offset, bool follows)
 	uint8_t key[KEY_BYTES];
 	MDB_val k, v;
 	key_make(key, offset);
-	if (follows && mdb_cursor_get(t->erase, &k, &v, MDB_NEXT) == 0 && memcmp(k.mv_data, key, sizeof(key)) == 0)
+	if (follows && mdb_cursor_get(t->erase, &k, &v, MDB_NEXT) == 0 &&
+	    memcmp(k.mv_data, key, sizeof(key)) == 0)
 		return v;
 	return floor_cursor_set(t->erase, key, sizeof(key));
 }
