@@ -193,7 +193,7 @@ void server_erase(struct server *s)
 {
 	for (struct conn *c = s->touched; c; c = c->next_touched) {
 		if (c->fd >= 0 && c->role == FLOOR_WORK && c->count > c->erased_bytes && !table_erase(s, c))
-			end(s, c, "an ack of %llu bytes, which is not the end of an item that was delivered",
+			end(s, c, "an ack of %llu bytes, which is not the end of an item",
 			    (unsigned long long)c->count);
 	}
 }
@@ -357,6 +357,19 @@ static void take_units(struct server *s, struct conn *c, const uint8_t *p, size_
 	}
 }
 
+static void acked(struct server *s, struct conn *c)
+{
+	uint64_t bytes;
+	memcpy(&bytes, c->small, sizeof(bytes));
+	if (bytes < c->count || bytes > c->sent_bytes) {
+		end(s, c, "an ack of %llu bytes; from %llu to %llu are possible", (unsigned long long)bytes,
+		    (unsigned long long)c->count, (unsigned long long)c->sent_bytes);
+		return;
+	}
+	c->count = bytes;
+	touch(s, c);
+}
+
 /* Hellos and acks: `size` bytes each. Returns what was used, at least 1; *ret_whole: there is one in c->small. */
 static size_t take_small(struct conn *c, const uint8_t *p, size_t n, unsigned size, bool *ret_whole)
 {
@@ -388,8 +401,7 @@ static void take(struct server *s, struct conn *c, const uint8_t *p, size_t n)
 		if (!c->role) {
 			hello(s, c);
 		} else {
-			memcpy(&c->count, c->small, ACK_BYTES);
-			touch(s, c);
+			acked(s, c);
 		}
 	}
 }
