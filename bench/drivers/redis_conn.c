@@ -9,8 +9,9 @@
  *                  last. MULTI and EXEC around them change nothing of when the server fsyncs, which is once for all that one round of its
  *                  event loop has read, and add two commands; so there are none.
  *   FOLLOW_*       XREAD COUNT n BLOCK 0 after the last id that came. The next can be asked only when this is known.
- *   WORK           XREADGROUP COUNT n BLOCK 0 > and, for what each has brought, one XACK with all ids together with the next
- *                  XREADGROUP. Two are under way (n: half of the window), so that the server has work while this side reads.
+ *   WORK           XREADGROUP COUNT window BLOCK 0 > and, for what it has brought, one XACK with all ids together with the next
+ *                  XREADGROUP. A second read under way would have to be one that does not block (the server does nothing of what
+ *                  stands behind a read that blocks, not even acks); tried, it made nothing faster.
  *
  * What was delivered to a worker stays its own until acked, also when its connection ends (XAUTOCLAIM is for that, and is not used): a
  * scenario that ends a worker before the queue is empty needs another queue for the next one.
@@ -35,7 +36,6 @@ enum {
 	BODIES_READ_BYTES = 64 << 10,
 	READS_PER_POLL = 16,   /* poll() returns in bounded time also when more comes than it can take */
 	SEND_BYTES = 32 << 10, /* buffered; as much and more is sent at once, so that the server can begin */
-	WORK_READS = 2,
 	/* Where things are in XREAD's answer: depth in [[name, [[id, [field, body]]]]]. */
 	DEPTH_ID = 4,
 	DEPTH_BODY = 5,
@@ -179,7 +179,6 @@ static int ask_follow(struct bench_conn *conn)
 static int ask_work(struct bench_conn *conn)
 {
 	const char *const ack[] = {"XACK", conn->name, REDIS_GROUP};
-	unsigned half = conn->spec.window / WORK_READS;
 	char count[16], consumer[32];
 	const char *const argv[] = {"XREADGROUP", "GROUP", REDIS_GROUP, consumer,   "COUNT", count,
 				    "BLOCK",	  "0",	   "STREAMS",	conn->name, ">"};
@@ -191,7 +190,7 @@ static int ask_work(struct bench_conn *conn)
 		conn->ids_count = 0;
 		conn->ids.len = 0;
 	}
-	(void)snprintf(count, sizeof(count), "%u", half ? half : 1);
+	(void)snprintf(count, sizeof(count), "%u", conn->spec.window ? conn->spec.window : 1);
 	(void)snprintf(consumer, sizeof(consumer), "c%d-%d", (int)getpid(), conn->fd);
 	return redis_buffer_command(&conn->output, 11, argv, 11);
 }
@@ -350,8 +349,6 @@ static int begin(const struct bench_server *server, struct bench_conn *conn)
 {
 	char length[32];
 	const char *const add[] = {"XADD", conn->name, "*", "b"};
-	unsigned reads = conn->spec.window >= WORK_READS ? WORK_READS : 1;
-	int rc = 0;
 
 	switch (conn->spec.role) {
 	case BENCH_PUBLISH:
@@ -370,9 +367,7 @@ static int begin(const struct bench_server *server, struct bench_conn *conn)
 	case BENCH_FOLLOW_ALL:
 		return ask_follow(conn) ? -1 : flush(conn);
 	case BENCH_WORK:
-		for (unsigned i = 0; rc == 0 && i < reads; i++)
-			rc = ask_work(conn);
-		return rc ? -1 : flush(conn);
+		return ask_work(conn) ? -1 : flush(conn);
 	}
 	return bench_error("redis: an unknown role %d", (int)conn->spec.role);
 }
