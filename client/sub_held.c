@@ -86,18 +86,15 @@ void sub_job_gone(sluice_client *client, const char *job, sluice_token token)
 	sluice_sub *sub, *next;
 
 	HASH_ITER(hh, client->subs, sub, next) {
-		struct held_job *held, *after;
+		struct held_job *held = held_job_find(sub, job);
+		bool seen;
 
-		HASH_ITER(hh, sub->jobs, held, after) {
-			bool seen;
-
-			if (strcmp(held->job, job) != 0 || (token != 0 && held->token != token))
-				continue;
-			seen = held->seen;
-			held_job_drop(sub, held);
-			if (seen)
-				sub_release(sub, 1);
-		}
+		if (held == NULL || (token != 0 && held->token != token))
+			continue;
+		seen = held->seen;
+		held_job_drop(sub, held);
+		if (seen)
+			sub_release(sub, 1);
 	}
 }
 
