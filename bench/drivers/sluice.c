@@ -13,7 +13,7 @@
 
 enum {
 	FOLLOW_CREDIT = 20000,
-	ENVELOPE_BYTES = 64,	 /* what an event has beside its body, at most, in the client's buffer */
+	ENVELOPE_BYTES = 64, /* what an event has beside its body, at most, in the client's buffer */
 	BUFFER_SPARE = 1 << 20,
 	BATCH_BYTES = 256 << 10, /* the library's default */
 	BATCH_BYTES_MAX = 16 << 20,
@@ -143,13 +143,13 @@ static int publisher_open(const struct bench_server *server, struct bench_conn *
 {
 	uint64_t each = conn->spec.body_bytes + ENVELOPE_BYTES, batch = conn->spec.batch,
 		 batch_bytes = each * batch + 1;
-	struct sluice_setting settings[] = {
-		{"buffer_bytes", each * batch * ((uint64_t)conn->spec.window + 1) + BUFFER_SPARE},
-		{batch > 1 ? "batch_events" : NULL, batch},
-		{"batch_bytes", batch_bytes < BATCH_BYTES	? BATCH_BYTES
-				: batch_bytes > BATCH_BYTES_MAX ? BATCH_BYTES_MAX
-								: batch_bytes},
-		{NULL, 0}};
+	struct sluice_setting settings[] = {{"buffer_bytes",
+					     each * batch * ((uint64_t)conn->spec.window + 1) + BUFFER_SPARE},
+					    {batch > 1 ? "batch_events" : NULL, batch},
+					    {"batch_bytes", batch_bytes < BATCH_BYTES	    ? BATCH_BYTES
+							    : batch_bytes > BATCH_BYTES_MAX ? BATCH_BYTES_MAX
+											    : batch_bytes},
+					    {NULL, 0}};
 
 	conn->message.subject = BENCH_SUBJECT;
 	conn->message.stream = conn->spec.role == BENCH_PUBLISH ? conn->name : NULL;
@@ -266,6 +266,7 @@ static int prepare(const struct bench_server *server, enum bench_role role, cons
 static const struct bench_driver driver = {
 	.name = "sluice",
 	.start = sluice_driver_start,
+	.age = sluice_driver_age,
 	.prepare = prepare,
 	.open = conn_open,
 	.close = conn_close,

@@ -41,6 +41,7 @@ int sluice_outcome(int rc, sluice_reply *reply, const char *what, const char *na
 
 int sluice_driver_start(const struct bench_system *, const struct bench_server_spec *,
 			struct bench_server *ret);
+int sluice_driver_age(const struct bench_system *, const struct bench_server_spec *);
 int sluice_driver_idle(const struct bench_server *, unsigned count, int **ret_fds);
 int sluice_driver_jobs(const struct bench_server *, const struct bench_jobs_spec *,
 		       struct bench_jobs_result *ret);

@@ -15,7 +15,7 @@
 #include "bench/drivers/sluice_driver.h"
 
 #define JOB_STREAM "bench-job-events"
-#define JOB_QUEUE  "bench-jobs"
+#define JOB_QUEUE "bench-jobs"
 
 enum {
 	FOLLOW_CREDIT = 20000,
@@ -165,7 +165,8 @@ static void on_job(sluice_sub *sub, const sluice_delivery_view *view, void *user
 	counted(life); /* the claim: it is on disk before the delivery */
 	call.user = life;
 	/* The job's own id is a tag that is unique and can be found. */
-	sent(life, sluice_job_intent(run->client, life->job, life->token, life->attempt, life->job, &call, NULL),
+	sent(life,
+	     sluice_job_intent(run->client, life->job, life->token, life->attempt, life->job, &call, NULL),
 	     "intent");
 }
 
@@ -273,8 +274,10 @@ static int subscribe(struct run *run)
 				     .credit = FOLLOW_CREDIT,
 				     .on_delivery = on_event,
 				     .user = run};
-	sluice_consume_spec consume = {
-		.queue = JOB_QUEUE, .credit = run->spec->active, .on_delivery = on_job, .user = run};
+	sluice_consume_spec consume = {.queue = JOB_QUEUE,
+				       .credit = run->spec->active,
+				       .on_delivery = on_job,
+				       .user = run};
 	sluice_sub *sub;
 	int rc = sluice_follow(run->watcher, &follow, NULL, &sub);
 
