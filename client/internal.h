@@ -198,6 +198,7 @@ struct sluice_sub {
 	uint32_t owed;	      /* credit to give back */
 	uint32_t debt; /* credit that was asked for what other subscriptions hold: that much is kept first */
 	struct held *held;
+	uint64_t extend_ms;	/* none of held is due before; it may be earlier than needed */
 	sluice_token token_max; /* of the grants that came: a lower one comes again */
 	struct held_job *jobs;
 	struct sluice_delivery *waiting;

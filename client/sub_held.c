@@ -35,6 +35,8 @@ void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t c
 	held->seen = true;
 	held->extend_ms =
 		lease_ms != 0 && sub->client->config.lease_extend ? now_ms() + lease_ms / 2 : UINT64_MAX;
+	if (held->extend_ms < sub->extend_ms)
+		sub->extend_ms = held->extend_ms;
 	HASH_ADD(hh, sub->held, token, sizeof(held->token), held);
 }
 
@@ -332,34 +334,42 @@ void sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body
 	call_finish(client, call, reply);
 }
 
+/* Extends the grants of an open subscription that are due; false: there was no memory for it, and the link is broken. */
+static bool held_due(sluice_sub *sub, uint64_t now)
+{
+	uint64_t soonest = UINT64_MAX;
+
+	for (struct held *held = sub->held; held != NULL; held = held->hh.next) {
+		struct frame_ack frame = {.subscription = sub->number,
+					  .op = ACK_EXTEND,
+					  .token = held->token,
+					  .value_ms = held->lease_ms};
+		uint8_t *at;
+
+		if (held->extend_ms <= now) {
+			at = link_frame(sub->client, FRAME_ACK, 0, frame_ack_size(&frame));
+			if (at == NULL)
+				return false;
+			(void)frame_ack_encode(at, &frame, NULL);
+			held->extend_ms = now + held->lease_ms / 2;
+		}
+		soonest = held->extend_ms < soonest ? held->extend_ms : soonest;
+	}
+	sub->extend_ms = soonest;
+	return true;
+}
+
 void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 {
 	sluice_sub *sub, *next;
 
 	HASH_ITER(hh, client->subs, sub, next) {
-		struct held *held, *after;
-
 		sub_open_due(sub, now, io_next);
-		if (client->state != STATE_READY)
+		if (client->state != STATE_READY || !sub->opened)
 			continue;
-		HASH_ITER(hh, sub->held, held, after) {
-			struct frame_ack frame = {.subscription = sub->number,
-						  .op = ACK_EXTEND,
-						  .token = held->token,
-						  .value_ms = held->lease_ms};
-			uint8_t *at;
-
-			if (held->extend_ms > now || !sub->opened) {
-				*io_next = held->extend_ms < *io_next && sub->opened ? held->extend_ms
-										     : *io_next;
-				continue;
-			}
-			at = link_frame(client, FRAME_ACK, 0, frame_ack_size(&frame));
-			if (at == NULL)
-				return;
-			(void)frame_ack_encode(at, &frame, NULL);
-			held->extend_ms = now + held->lease_ms / 2;
-			*io_next = held->extend_ms < *io_next ? held->extend_ms : *io_next;
-		}
+		/* Not each turn: it may hold thousands. */
+		if (sub->extend_ms <= now && !held_due(sub, now))
+			return;
+		*io_next = sub->extend_ms < *io_next ? sub->extend_ms : *io_next;
 	}
 }

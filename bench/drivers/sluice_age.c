@@ -145,11 +145,13 @@ static int publish_some(struct aging *aging, unsigned count, const char *stream)
 
 	for (unsigned i = 0; i < count; i++) {
 		uint64_t most = stream != NULL ? EVENT_BYTES_MAX : BYTES_MAX;
-		sluice_message message = {
-			.subject = BENCH_SUBJECT,
-			.stream = stream,
-			.queue = stream == NULL ? numbered(queue, "queue", i * QUEUES / count) : NULL,
-			.body = {aging->bytes, BYTES_MIN + draw(aging, most - BYTES_MIN + 1)}};
+		sluice_message message = {.subject = BENCH_SUBJECT,
+					  .stream = stream,
+					  .queue = stream == NULL
+							   ? numbered(queue, "queue", i * QUEUES / count)
+							   : NULL,
+					  .body = {aging->bytes,
+						   BYTES_MIN + draw(aging, most - BYTES_MIN + 1)}};
 
 		if (asked(aging, sluice_publish(aging->client, &message, &call, NULL)) != 0)
 			return -1;
@@ -187,10 +189,9 @@ static int gone(struct aging *aging, struct bucket *bucket, unsigned round, slui
 
 	(void)numbered(stream, "stream", round % STREAMS);
 	for (int i = CURSORS / CURSOR_STAYS; i < CURSORS; i++)
-		if (asked(aging,
-			  sluice_cursor_delete(aging->client, stream,
-					       numbered(name, "cursor", bucket->cursors[i]), &call, NULL)) !=
-		    0)
+		if (asked(aging, sluice_cursor_delete(aging->client, stream,
+						      numbered(name, "cursor", bucket->cursors[i]), &call,
+						      NULL)) != 0)
 			return -1;
 	for (int i = JOBS / JOB_STAYS; i < JOBS && rc == 0; i++)
 		rc = sluice_txn_job_cancel(txn, numbered(name, "job", bucket->jobs[i]), "");
@@ -221,8 +222,7 @@ static int round_run(struct aging *aging, bool last)
 		rc = publish_some(aging, ITEMS, NULL);
 		aging->put += ITEMS;
 		if (rc == 0)
-			rc = publish_some(aging, EVENTS,
-					  numbered(stream, "stream", draw(aging, STREAMS)));
+			rc = publish_some(aging, EVENTS, numbered(stream, "stream", draw(aging, STREAMS)));
 		if (rc == 0)
 			rc = born(aging, bucket, txn);
 	}

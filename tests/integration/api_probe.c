@@ -612,6 +612,91 @@ static void descriptors_are_close_on_exec(void)
 	EQUAL(sluice_close(client, true, 100), 0);
 }
 
+/* ---- leases ---- */
+
+enum { LEASE_MS = 2000, LEASES = 3, GRANTS = 3 };
+
+struct leased {
+	atomic_int items, returned;
+	sluice_token tokens[GRANTS];
+	uint64_t seqs[GRANTS];
+};
+
+static void on_leased(sluice_sub *sub, const sluice_delivery_view *view, void *user)
+{
+	struct leased *leased = user;
+	int at = atomic_load(&leased->items);
+
+	(void)sub;
+	if (view->kind != SLUICE_ITEM)
+		return;
+	if (view->attempts > 0)
+		atomic_fetch_add(&leased->returned, 1);
+	if (at < GRANTS) {
+		leased->tokens[at] = view->token;
+		leased->seqs[at] = view->seq;
+	}
+	atomic_store(&leased->items, at + 1);
+}
+
+/* A consumer of a queue of its own, whose leases are LEASE_MS long. */
+static sluice_sub *leased_from(sluice_client *client, const char *queue, struct leased *leased)
+{
+	sluice_sub *sub = NULL;
+
+	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = queue, .max_attempts = 1000}, NULL,
+				  NULL),
+	      0);
+	EQUAL(sluice_consume(client,
+			     &(sluice_consume_spec){.queue = queue,
+						    .credit = 10,
+						    .lease_ms = LEASE_MS,
+						    .on_delivery = on_leased,
+						    .user = leased},
+			     NULL, &sub),
+	      0);
+	return sub;
+}
+
+static void put_one(sluice_client *client, const char *queue)
+{
+	EQUAL(sluice_publish(client, &(sluice_message){.subject = "x", .queue = queue, .body = {"b", 1}},
+			     NULL, NULL),
+	      0);
+}
+
+/* The clock is a client that does not extend: each return of its item is a lease that has run out. Grants come one after the other, so that
+ * each is due at another time. */
+static void leases_are_extended_while_items_are_held(void)
+{
+	struct leased held = {0}, clock = {0};
+	sluice_client *client = client_of(NULL, NULL, NULL),
+		      *other = client_of(NULL, NULL, (const char *const[]){"lease_extend", "no", NULL});
+	sluice_sub *sub = leased_from(client, "held", &held);
+
+	(void)leased_from(other, "clock", &clock);
+	put_one(other, "clock");
+	for (int i = 0; i < GRANTS; i++) {
+		put_one(client, "held");
+		while (atomic_load(&held.items) <= i)
+			(void)usleep(1000);
+	}
+	while (atomic_load(&clock.returned) < LEASES)
+		(void)usleep(1000);
+	CHECK(atomic_load(&held.returned) == 0);
+	for (int i = 0; i < GRANTS; i++) {
+		sluice_reply *reply = NULL;
+
+		EQUAL(sluice_ack(sub, held.tokens[i], held.seqs[i],
+				 &(sluice_call){.deadline_ms = PATIENCE_MS}, &reply),
+		      0);
+		CHECK(sluice_reply_affected(reply) == 1);
+		sluice_reply_free(reply);
+	}
+	EQUAL(sluice_close(other, true, PATIENCE_MS), 0);
+	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -625,6 +710,7 @@ static const struct {
 	{"a_session_name_that_is_taken_over_is_said", a_session_name_that_is_taken_over_is_said},
 	{"a_refused_hello_is_final", a_refused_hello_is_final},
 	{"asynchronous_opens_are_answered_once", asynchronous_opens_are_answered_once},
+	{"leases_are_extended_while_items_are_held", leases_are_extended_while_items_are_held},
 	{"refusals_say_why", refusals_say_why},
 	{"no_reply_is_out_of_memory", no_reply_is_out_of_memory},
 	{"the_allocator_gets_back_what_it_gave", the_allocator_gets_back_what_it_gave},

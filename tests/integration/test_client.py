@@ -65,6 +65,7 @@ def promise(name):
 for scenario in ("callbacks_may_close", "subscriptions_may_be_closed_by_the_end", "close_ends_blocking_calls_of_other_threads",
                  "closing_a_subscription_ends_its_next", "the_first_connection_is_no_resumption", "open_calls_nobody_back",
                  "a_session_name_that_is_taken_over_is_said", "a_refused_hello_is_final", "asynchronous_opens_are_answered_once", "refusals_say_why",
+                 "leases_are_extended_while_items_are_held",
                  "no_reply_is_out_of_memory", "the_allocator_gets_back_what_it_gave", "descriptors_are_close_on_exec"):
     globals()["test_header_" + scenario] = promise(scenario)
 
