@@ -3,7 +3,8 @@
  * Full job lives: submit, claim, intent, four reports (QUEUED, ACTIVE, SUSPENDED, COMPLETE), each sent when the one before it was answered, so
  * each is durable by then. `active` lives are under way at any time, from the first submit to the end of the clock: where one ends, the next
  * is submitted in its place; what is still under way when the clock stops is brought to its end without it. They begin in as many groups as a
- * life has commands, each group one command behind the last: begun at once they would march in step for ever, and end in bursts.
+ * life has commands, each group one command behind the last: begun at once they would march in step for ever, and end in bursts. A clock over
+ * fewer lives than are active still sees no steady state: result.commands is then far from 7 a life.
  *
  * Two connections, one thread: one submits, claims and reports; the other follows the stream of job events, which must get every one.
  */
