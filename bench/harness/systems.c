@@ -6,6 +6,7 @@
 /* A new driver is a file in bench/drivers and a line here. */
 static const struct bench_system *const drivers[] = {
 	bench_sluice_systems,
+	bench_floor_systems,
 #ifdef BENCH_HAVE_REDIS
 	bench_redis_systems,
 #endif
