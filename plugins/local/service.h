@@ -4,6 +4,8 @@
  *
  *   CLAIMED --intent--> INTENT --spawn--> SPAWNED --start mark--> RUNNING --status--> ENDED --report--> gone
  *
+ * FORMER is one whose lease was lost, or that the sweep has met: after a reset its process is ended, otherwise it is another's.
+ *
  * All of it runs on one thread, the one in local_run(); libsluice's callbacks come from inside
  * sluice_process().
  */
@@ -16,12 +18,13 @@
 #include "sluice/client.h"
 #include "sluice/plugin.h"
 
-enum stage { STAGE_CLAIMED, STAGE_INTENT, STAGE_SPAWNED, STAGE_RUNNING, STAGE_ENDED };
+enum stage { STAGE_CLAIMED, STAGE_INTENT, STAGE_SPAWNED, STAGE_RUNNING, STAGE_ENDED, STAGE_FORMER };
 /* Where a fault rig wants the process to stop itself, to be killed there: between intent and start, start and
  * recording, recording and report. */
 enum window { WINDOW_NONE, WINDOW_INTENT, WINDOW_START, WINDOW_RECORD };
 
 struct service;
+struct former; /* former.c */
 struct job {
 	struct job *prev, *next;
 	struct service *service;
@@ -31,12 +34,15 @@ struct job {
 	uint32_t attempt;
 	enum stage stage;
 	bool cancel;	  /* asked for */
-	bool dropped;	  /* not ours any more: its process is ended, nothing is reported */
+	bool dropped;	  /* not ours any more: nothing is reported */
 	bool had_intent;  /* of an earlier holder: look what became of it before anything is started */
 	uint64_t kill_ms; /* when SIGTERM was sent; SIGKILL follows */
 	bool killed_hard;
-	bool again;		       /* something is to be done again, at retry_ms */
-	uint64_t retry_ms;	       /* not looked at before */
+	bool again;		/* something is to be done again, at retry_ms */
+	uint64_t retry_ms;	/* not looked at before */
+	bool formers_known;	/* they are all in formers */
+	struct former *formers; /* owned: attempts that have to end first; of a FORMER one, itself */
+	size_t former_count;
 	unsigned retries;	       /* so many doublings of the pause */
 	int starter_fd;		       /* the shepherd's pipe; -1: none */
 	int watch_fd;		       /* pidfd of the shepherd or the job's process; -1: none */
@@ -82,6 +88,23 @@ void jobs_due(struct service *service, uint64_t now_ms);
 void job_free(struct job *job);
 /* The job in hand, of this attempt (0: of any); NULL: none. */
 struct job *job_find(const struct service *service, const char *id, uint32_t attempt);
+
+/* In hand from now on, CLAIMED; NULL: no memory. */
+struct job *job_new(struct service *service, const sluice_delivery_view *delivery);
+/* jobs_due() goes on with it then; or after a pause that doubles; the last one says so in the log. */
+void job_again(struct job *job, uint64_t pause_ms);
+void job_again_later(struct job *job);
+void job_no_spool(struct job *job);
+void job_unwatch(struct job *job);
+
+/* former.c. All return at once; jobs_due() goes on with what has to be waited for. */
+/* Before the intent: true while a former attempt of it may run, or is not known of. */
+bool former_wait(struct job *job);
+void former_let_go(struct job *job); /* its lease was lost: it becomes FORMER */
+void former_go_on(struct job *job);  /* a FORMER one */
+/* A running attempt that a reset has ended: it is FORMER from now on. */
+void former_found(struct service *service, const char *id, uint32_t attempt, const char *life);
+void formers_free(struct job *job);
 
 /* sweep.c */
 void sweep_turn(struct service *service, uint64_t now_ms); /* some of it; reads directories, does not sync */

@@ -61,15 +61,20 @@ static void window_pause(struct job *job, enum window window, const char *name)
 
 /* ---- the table ---- */
 
-void job_free(struct job *job)
+void job_unwatch(struct job *job)
 {
-	struct service *service = job->service;
-
 	if (job->starter_fd >= 0)
 		(void)close(job->starter_fd);
 	if (job->watch_fd >= 0)
 		(void)close(job->watch_fd);
 	job->starter_fd = job->watch_fd = -1;
+}
+
+void job_free(struct job *job)
+{
+	struct service *service = job->service;
+
+	job_unwatch(job);
 	if (job->calls > 0) {
 		job->dropped = true;
 		return;
@@ -80,6 +85,7 @@ void job_free(struct job *job)
 		service->jobs = job->next;
 	if (job->next != NULL)
 		job->next->prev = job->prev;
+	formers_free(job);
 	free(job->id);
 	free(job->payload);
 	free(job);
@@ -88,12 +94,13 @@ void job_free(struct job *job)
 struct job *job_find(const struct service *service, const char *id, uint32_t attempt)
 {
 	for (struct job *job = service->jobs; job != NULL; job = job->next)
-		if (!job->dropped && strcmp(job->id, id) == 0 && (attempt == 0 || job->attempt == attempt))
+		if (!job->dropped && strcmp(job->id, id) == 0 &&
+		    (attempt == 0 ? job->stage != STAGE_FORMER : job->attempt == attempt))
 			return job;
 	return NULL;
 }
 
-static struct job *job_new(struct service *service, const sluice_delivery_view *delivery)
+struct job *job_new(struct service *service, const sluice_delivery_view *delivery)
 {
 	struct job *job = calloc(1, sizeof(*job));
 
@@ -123,11 +130,16 @@ static struct job *job_new(struct service *service, const sluice_delivery_view *
 	return job;
 }
 
-/* What could not be done now, for want of room here or at the broker, is done again; so is the log's line. */
-static void again_later(struct job *job)
+void job_again(struct job *job, uint64_t pause_ms)
 {
 	job->again = true;
-	job->retry_ms = service_now_ms() + ((uint64_t)RETRY_MS << job->retries);
+	job->retry_ms = service_now_ms() + pause_ms;
+}
+
+/* What could not be done now, for want of room here or at the broker, is done again; so is the log's line. */
+void job_again_later(struct job *job)
+{
+	job_again(job, (uint64_t)RETRY_MS << job->retries);
 	if (job->retries < RETRY_DOUBLINGS_MAX)
 		job->retries++;
 }
@@ -140,11 +152,11 @@ static int make_dir(struct job *job)
 	return attempt_dir(job->service->spool, job->id, job->attempt, job->life, true, job->dir);
 }
 
-static void no_spool(struct job *job)
+void job_no_spool(struct job *job)
 {
 	service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
 		    "its spool has no room, or is not there; it is tried again");
-	again_later(job);
+	job_again_later(job);
 }
 
 /* ---- reports ---- */
@@ -170,7 +182,7 @@ static void on_final(sluice_client *client, const sluice_reply *reply, void *use
 	/* Refused for now; or under the token of a lease that is gone, while there is another. */
 	if (sluice_error_retriable(code) || (code != 0 && job->asked != job->token)) {
 		job->stage = STAGE_INTENT; /* its files say it once more */
-		again_later(job);
+		job_again_later(job);
 	} else {
 		job->dropped = true;
 	}
@@ -188,7 +200,7 @@ static void on_progress(sluice_client *client, const sluice_reply *reply, void *
 			    sluice_reply_text(reply));
 	if (sluice_error_retriable(code) && job->stage == STAGE_RUNNING) {
 		job->stage = STAGE_SPAWNED;
-		again_later(job);
+		job_again_later(job);
 	}
 	call_ended(job);
 }
@@ -354,7 +366,7 @@ static bool never_starts(struct job *job)
 	if (rc != 0 && rc != SLUICE_E_EXISTS) {
 		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
 			    "its start mark cannot be written; it is tried again");
-		again_later(job);
+		job_again_later(job);
 	}
 	return rc == 0;
 }
@@ -396,12 +408,12 @@ static void reconcile(struct job *job)
 	struct attempt_view view;
 	char evidence[256];
 
-	if (job->dropped || job->stage == STAGE_ENDED)
+	if (job->dropped || job->stage == STAGE_ENDED || job->stage == STAGE_FORMER)
 		return;
 	if (attempt_look(job->dir, &view) != 0) {
 		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
 			    "its files cannot be read; it is looked at again");
-		again_later(job);
+		job_again_later(job);
 		return;
 	}
 	switch (view.state) {
@@ -409,7 +421,7 @@ static void reconcile(struct job *job)
 		if (job->starter_fd >= 0)
 			return;
 		if (make_dir(job) != 0)
-			no_spool(job);
+			job_no_spool(job);
 		else if (job->stage == STAGE_RUNNING)
 			report_final(job, "FAILED", "lost: it was started, and its files are gone", 0);
 		else
@@ -479,11 +491,11 @@ static void on_intent(sluice_client *client, const sluice_reply *reply, void *us
 		job->stage = STAGE_INTENT;
 		reconcile(job);
 	} else if (job->asked != job->token) {
-		again_later(job); /* the lease that it was asked under is gone, and there is another */
+		job_again_later(job); /* the lease that it was asked under is gone, and there is another */
 	} else if (sluice_error_retriable(code)) {
 		service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job,
 			    sluice_reply_text(reply));
-		again_later(job);
+		job_again_later(job);
 	} else {
 		if (code != SLUICE_E_CANCELLED && code != SLUICE_E_CLOSED)
 			service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job,
@@ -513,22 +525,23 @@ static void ask_intent(struct job *job)
 static void begin(struct job *job)
 {
 	if (make_dir(job) != 0) {
-		no_spool(job);
+		job_no_spool(job);
 	} else if (job->had_intent) {
 		job->stage = STAGE_INTENT;
 		reconcile(job);
-	} else {
+	} else if (!former_wait(job)) {
 		ask_intent(job);
 	}
 }
 
-/* Ours already, under an older token (a new session took it over). False: it is not, another one's intent was recorded meanwhile. */
+/* Ours already, under an older token (a new session took it over). False: it is not, or not any more; another one's intent may have been
+ * recorded meanwhile. */
 static bool take_again(struct job *job, const sluice_delivery_view *delivery)
 {
 	char tag[ATTEMPT_TAG_MAX];
 
 	attempt_tag(job->id, job->attempt, job->life, tag);
-	if (delivery->intent && strcmp(delivery->tag, tag) != 0) {
+	if (job->stage == STAGE_FORMER || (delivery->intent && strcmp(delivery->tag, tag) != 0)) {
 		job->dropped = true;
 		return false;
 	}
@@ -588,10 +601,8 @@ void job_lease_lost(struct service *service, const char *id, sluice_token token)
 
 	if (job == NULL || job->token != token || job->stage == STAGE_ENDED)
 		return;
-	/* Another holder, or a forced reset: what runs under this attempt is its business when it took over;
-	 * after a reset nobody wants it. */
 	service_log(service, SLUICE_LOG_INFO, "local.lease_lost", job, "the lease is gone; it is let go");
-	job_free(job);
+	former_let_go(job);
 }
 
 void jobs_due(struct service *service, uint64_t now_ms)
@@ -614,7 +625,9 @@ void jobs_due(struct service *service, uint64_t now_ms)
 		    (!job->again && (job->watch_fd >= 0 || job->starter_fd >= 0)))
 			continue;
 		job->again = false;
-		if (job->stage == STAGE_CLAIMED)
+		if (job->stage == STAGE_FORMER)
+			former_go_on(job);
+		else if (job->stage == STAGE_CLAIMED)
 			begin(job);
 		else
 			reconcile(job);

@@ -7,6 +7,8 @@
  * its number. Of a job or tag that the broker does not know (any more) only attempts go whose last report this
  * scheduler saw accepted: the others may be another gateway's, and to forget an attempt is to allow it again.
  *
+ * What it meets that lives, of an attempt that is over since a reset, is former.c's to end. By the tag alone: it may be another broker's.
+ *
  * A directory leaves its place by one rename before its files go: a shepherd that was stopped for as long never finds half of it.
  */
 #include <errno.h>
@@ -36,7 +38,9 @@ static const char reported[] = "reported", gone[] = "gone.";
 struct question {
 	struct service *service;
 	uint32_t attempt;
+	bool runs;
 	char *job;
+	char life[ATTEMPT_LIFE_BYTES];
 	char tag[ATTEMPT_TAG_MAX];
 	char dir[ATTEMPT_PATH_MAX];
 };
@@ -124,8 +128,11 @@ static void answered(struct question *question, bool over)
 	struct service *service = question->service;
 
 	service->sweep.asked--;
-	if (over && at_rest(service, question->dir, question->job, question->attempt))
+	if (over && question->runs) {
+		former_found(service, question->job, question->attempt, question->life);
+	} else if (over && at_rest(service, question->dir, question->job, question->attempt)) {
 		attempt_delete(service, question->dir);
+	}
 	free(question->job);
 	free(question);
 }
@@ -133,7 +140,7 @@ static void answered(struct question *question, bool over)
 static void on_history(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	struct question *question = user;
-	bool known = was_reported(question);
+	bool known = !question->runs && was_reported(question);
 	sluice_job_history_row row;
 
 	(void)client;
@@ -151,11 +158,11 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 	sluice_job_info info;
 
 	if (sluice_reply_code(reply) == SLUICE_E_NOT_FOUND) {
-		answered(question, was_reported(question));
+		answered(question, !question->runs && was_reported(question));
 		return;
 	}
 	if (sluice_reply_code(reply) == 0 && sluice_reply_job(reply, 0, &info)) {
-		if (info.attempt == question->attempt && info.terminal) {
+		if (info.attempt == question->attempt && info.terminal && !question->runs) {
 			answered(question, strcmp(info.tag, question->tag) == 0 || was_reported(question));
 			return;
 		}
@@ -166,7 +173,8 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 	answered(question, false);
 }
 
-static void ask(struct service *service, const char *dir, const char *job, uint32_t attempt, const char *life)
+static void ask(struct service *service, const char *dir, const char *job, uint32_t attempt, const char *life,
+		bool runs)
 {
 	struct question *question = calloc(1, sizeof(*question));
 	sluice_call call = {.deadline_ms = -1, .done = on_shown, .user = question};
@@ -177,6 +185,8 @@ static void ask(struct service *service, const char *dir, const char *job, uint3
 	}
 	question->service = service;
 	question->attempt = attempt;
+	question->runs = runs;
+	(void)snprintf(question->life, sizeof(question->life), "%s", life);
 	(void)snprintf(question->dir, sizeof(question->dir), "%s", dir);
 	attempt_tag(job, attempt, life, question->tag);
 	service->sweep.asked++;
@@ -205,16 +215,22 @@ static bool is_old(const struct service *service, const char *dir)
 
 static void look_at_attempt(struct service *service, const char *dir, const char *job, const char *name)
 {
+	struct attempt_view view;
 	char *end = NULL;
 	unsigned long attempt = strtoul(name, &end, 10);
 
 	if (attempt == 0 || attempt > UINT32_MAX || *end != '.')
 		return;
-	if (!is_old(service, dir) || !at_rest(service, dir, job, (uint32_t)attempt))
+	if (attempt_look(dir, &view) != 0)
 		return;
+	/* In hand or not: its session, and with it the word of its lost lease, may be gone. */
+	if (view.state == ATTEMPT_RUNNING) {
+		ask(service, dir, job, (uint32_t)attempt, end + 1, true);
+		return;
+	}
 	/* An empty one is of a claim that came to no intent; who is about to start something in it makes it again. */
-	if (rmdir(dir) != 0)
-		ask(service, dir, job, (uint32_t)attempt, end + 1);
+	if (job_find(service, job, (uint32_t)attempt) == NULL && is_old(service, dir) && rmdir(dir) != 0)
+		ask(service, dir, job, (uint32_t)attempt, end + 1, false);
 }
 
 /* One directory of a job, or of a part of its id: attempts are in it, or further parts. path and job are extended in place. */

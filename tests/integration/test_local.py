@@ -330,6 +330,208 @@ def test_a_job_taken_over_before_its_end_was_heard_is_reported_under_its_new_lea
     taken_over_by_itself(lambda request: request.WhichOneof("op") == "job_report" and request.job_report.state == "COMPLETE", ["takeover", "report"])
 
 
+def lives(pid):
+    """Not as a zombie: who waits for it depends on the machine."""
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    return False
+
+
+# Writes the pid of each start, and OVERLAP if a former one lives then (as a zombie it does not).
+STARTS = "trap '' TERM; for pid in $(cat {mark} 2>/dev/null); do grep -qs 'State:.[RSDT]' /proc/$pid/status && echo OVERLAP >>{mark}; done; echo $$ >>{mark}; " \
+    "until [ -e {go} ]; do sleep 0.05; done"
+
+
+class Reset:
+    """A broker, a spool, and the job `one`, which runs, is deaf to SIGTERM and ends when told; to be reset by force."""
+
+    def __init__(self):
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        self.top = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-test-"))
+        self.broker = self.stack.enter_context(tap.Broker())
+        self.spool, self.mark, self.go = (os.path.join(self.top, name) for name in ("spool", "ran", "go"))
+        self.stack.callback(self.end)
+        tap.equal(sluice(self.broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        return self
+
+    def __exit__(self, *why):
+        return self.stack.__exit__(*why)
+
+    def scheduler(self, **settings):
+        return self.stack.enter_context(outside(self.broker, self.spool, **settings))
+
+    def submit(self):
+        submit(self.broker, "one", "sh", "-c", STARTS.format(mark=self.mark, go=self.go))
+
+    def runs(self, number):
+        def there():
+            one = shown(self.broker, "one")
+            return one["state"] == "ACTIVE" and one["attempt"] == number and os.path.exists(self.mark)
+        tap.wait_until(there, 30, f"attempt {number} runs")
+
+    def reset(self):
+        tap.equal(sluice(self.broker, "job", "reset", "one", "--force").returncode, 0, "reset")
+
+    def starts(self):
+        with open(self.mark, encoding="ascii") as file:
+            return file.read().split()
+
+    def end(self):
+        open(self.go, "wb").close()
+
+    def ends(self, starts):
+        self.end()
+        tap.equal(ended(self.broker, "one"), "COMPLETE", "its state")
+        tap.equal(len(self.starts()), starts, f"it was started so often, and never beside another: {self.starts()}")
+
+
+def test_after_a_reset_by_force_the_former_attempt_is_ended_before_the_next_starts():
+    for survives in (True, False):
+        with Reset() as job:
+            process = job.scheduler()
+            job.submit()
+            job.runs(1)
+            if not survives:
+                process.kill()
+            job.reset()
+            if not survives:
+                job.scheduler()
+            job.runs(2)
+            job.ends(2)
+
+
+def test_after_a_reset_by_force_the_former_attempt_is_ended_also_if_no_other_comes():
+    for scheduler in ("hears of it", "is started later", "lost its session"):
+        with Reset() as job:
+            process = job.scheduler(slots=1, session_timeout_ms=1000, keep_ms=1000)
+            job.submit()
+            job.runs(1)
+            if scheduler == "hears of it":
+                submit(job.broker, "next", "sleep", "1000")
+            elif scheduler == "is started later":
+                process.kill()
+            else:
+                os.kill(process.pid, signal.SIGSTOP)
+                tap.wait_until(lambda: shown(job.broker, "one")["claim"] == "orphaned", 60, "its session ends")
+            job.reset()
+            tap.equal(sluice(job.broker, "job", "cancel", "one").returncode, 0, "and cancel")
+            tap.equal(ended(job.broker, "one"), "CANCELED", "its state")
+            if scheduler == "is started later":
+                job.scheduler()
+            elif scheduler == "lost its session":
+                os.kill(process.pid, signal.SIGCONT)
+            tap.wait_until(lambda: not lives(job.starts()[0]), 30, f"its process is ended by a scheduler that {scheduler}")
+            if scheduler == "hears of it":
+                sluice(job.broker, "job", "cancel", "next")
+                ended(job.broker, "next")
+
+
+def test_a_scheduler_that_dies_while_it_ends_a_former_attempt_leaves_that_to_the_next_one():
+    with Reset() as job:
+        process = job.scheduler()
+        job.submit()
+        job.runs(1)
+        job.reset()
+        tap.wait_until(lambda: os.path.exists(os.path.join(attempt(job.spool, "one"), "cancel")), 30, "it is asked to end")
+        process.kill()
+        job.scheduler()
+        job.runs(2)
+        job.ends(2)
+
+
+def test_a_former_attempt_whose_pid_is_another_process_now_is_over():
+    with Reset() as job, subprocess.Popen(["sleep", "1000"], start_new_session=True) as stranger:
+        process = job.scheduler()
+        job.submit()
+        job.runs(1)
+        process.kill()
+        start = os.path.join(attempt(job.spool, "one"), "start")
+        with open(start, encoding="ascii") as file:
+            pid, time_started, shepherd, rest = file.read().split(" ", 3)
+        # As after SIGKILL of both; then the pids come again.
+        for number in (shepherd, pid):
+            os.kill(int(number), signal.SIGKILL)
+        tap.wait_until(lambda: not lives(pid) and not lives(shepherd), 30, "they are gone")
+        with open(start, "w", encoding="ascii") as file:
+            file.write(f"{stranger.pid} {time_started} {stranger.pid} {rest}")
+        job.reset()
+        job.scheduler()
+        job.runs(2)
+        tap.equal(stranger.poll(), None, "the stranger lives")
+        job.ends(2)
+        stranger.kill()
+
+
+def test_a_former_attempt_that_cannot_be_looked_at_is_waited_for():
+    with Reset() as job:
+        process = job.scheduler()
+        job.submit()
+        job.runs(1)
+        process.kill()
+        start = os.path.join(attempt(job.spool, "one"), "start")
+        os.rename(start, start + ".away")
+        os.mkdir(start)  # it cannot be read, as on a bad disk
+        job.reset()
+        process = job.scheduler()
+        # The line comes before the pause of each look: with the second one there was a look that started nothing.
+        tap.wait_until(lambda: process.text().count(b"one: its spool has no room") >= 2, 30, "it is told")
+        tap.equal(len(job.starts()), 1, "and nothing is started")
+        os.rmdir(start)
+        os.rename(start + ".away", start)
+        job.runs(2)
+        job.ends(2)
+
+
+def shepherds(spool):
+    """Processes whose arguments name a directory of the spool."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                if any(word.startswith(spool.encode() + b"/") for word in file.read().split(b"\0")):
+                    found.append(int(name))
+    return found
+
+
+def test_a_former_scheduler_that_stopped_behind_its_intent_starts_nothing_beside_the_next_attempt():
+    for has_files in (True, False):
+        with Reset() as job:
+            stopped = job.scheduler(pause="intent", session="first", session_timeout_ms=1000)
+            job.submit()
+            tap.wait_until(lambda: os.path.exists(os.path.join(job.spool, "paused")), 30, "it stopped behind its intent")
+            job.reset()
+            folder = [path for path, _, _ in os.walk(job.spool) if re.search(r"/one/1\.[0-9a-f]{24}$", path)][0]
+            if not has_files:
+                os.rmdir(folder)  # what a sweep does with an empty one
+            job.scheduler(session="second")
+            job.runs(2)
+            os.kill(stopped.pid, signal.SIGCONT)
+            # It has done what it was about to do when it talks again.
+            tap.wait_until(lambda: os.path.exists(os.path.join(folder, "job.json")) and b"id=local.report_refused" in stopped.text(), 30, "it goes on")
+            # Those that are left are of the attempt that runs.
+            tap.wait_until(lambda: len(shepherds(job.spool)) == 1, 30, "what it has started is over")
+            job.ends(1)
+
+
+def test_a_job_that_another_scheduler_took_over_is_not_ended_by_the_one_that_lost_it():
+    with Reset() as job:
+        first = job.scheduler(session="first", session_timeout_ms=1000)
+        job.submit()
+        job.runs(1)
+        os.kill(first.pid, signal.SIGSTOP)
+        job.scheduler(session="second")
+        tap.wait_until(lambda: shown(job.broker, "one")["claim"] == "leased" and b"takeover" in
+                       sluice(job.broker, "job", "history", "one").stdout.encode(), 60, "another has it")
+        os.kill(first.pid, signal.SIGCONT)
+        tap.wait_until(lambda: b"id=local.lease_lost" in first.text() or b"id=local.session_lost" in first.text(), 30, "the first one knows")
+        folder = attempt(job.spool, "one")
+        job.ends(1)
+        tap.check(not os.path.exists(os.path.join(folder, "cancel")), "nobody asked it to end")
+
+
 def test_two_brokers_that_share_a_spool_do_not_delete_each_others_attempts():
     """They should not; but an attempt that is forgotten is started again."""
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker() as other:

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Former attempts: over in the broker's books since a reset, and perhaps alive here. Their processes are ended, SIGTERM first, before the next
+ * attempt starts. They are found in three ways: the lease of a job in hand was lost, and the broker shows a later attempt; the attempt after
+ * it is claimed; the sweep met one.
+ *
+ * Which attempts are a job's own its history says, by the tags of its intents: neither who started them matters, nor when, nor what else
+ * is in the spool. A lease that was lost to another holder, within the attempt, is that one's: nothing is ended.
+ *
+ * Invariants: an attempt counts as over only when it can never start any more: there is a status, or a start mark without a process, or
+ * the mark is taken away from it. What cannot be looked at, and what does not die, is waited for. Nothing is signalled but the group of a process
+ * that its start mark names by boot, pid and start time.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sluice/error.h"
+#include "service.h"
+
+/* Looks of one turn: each may sync some directories. After so many signals a person is told. */
+enum { LOOK_MS = 100, GRACE_MS = 2000, LOOKS_PER_TURN = 16, SIGNALS_TOLD = 3 };
+
+struct former {
+	uint32_t attempt;
+	char life[ATTEMPT_LIFE_BYTES];
+	unsigned signals;     /* rounds of them: the first one SIGTERM, then SIGKILL */
+	uint64_t signaled_ms; /* when the last one was */
+};
+
+void formers_free(struct job *job)
+{
+	free(job->formers);
+	job->formers = NULL;
+	job->former_count = 0;
+}
+
+static int add(struct job *job, uint32_t attempt, const char *life)
+{
+	struct former *formers = realloc(job->formers, (job->former_count + 1) * sizeof(*formers));
+
+	if (formers == NULL)
+		return SLUICE_E_NOMEM;
+	job->formers = formers;
+	formers[job->former_count] = (struct former){.attempt = attempt};
+	memcpy(formers[job->former_count++].life, life, ATTEMPT_LIFE_BYTES);
+	return 0;
+}
+
+/* ---- ending ---- */
+
+static void signal_round(struct job *job, struct former *former, const char *dir, bool was_asked)
+{
+	uint64_t now_ms = service_now_ms();
+
+	if (former->signals > 0 && former->signaled_ms + GRACE_MS > now_ms)
+		return;
+	if (former->signals == 0)
+		service_log(job->service, SLUICE_LOG_INFO, "local.former", job,
+			    "a former attempt of it runs, and nobody wants it after a reset: it is ended");
+	/* A second SIGTERM tells many programs to end at once: who was asked before gets the rest of its time. */
+	if (former->signals > 0 || !was_asked)
+		(void)attempt_cancel(dir, former->signals == 0 ? SIGTERM : SIGKILL);
+	former->signaled_ms = now_ms;
+	if (++former->signals == SIGNALS_TOLD)
+		service_log(
+			job->service, SLUICE_LOG_ERROR, "local.former_stays", job,
+			"a former attempt of it does not end by SIGKILL, or its status cannot be written; the next one waits");
+}
+
+/* 0: it is over, for good. WRONG_STATE: it lives. IO: nobody knows. */
+static int end_one(struct job *job, struct former *former)
+{
+	char dir[ATTEMPT_PATH_MAX];
+	struct attempt_view view;
+	/* Made, for the mark: a scheduler that was stopped behind its intent makes it again itself. */
+	int rc = attempt_dir(job->service->spool, job->id, former->attempt, former->life, true, dir);
+
+	if (rc == 0)
+		rc = attempt_look(dir, &view);
+	if (rc == 0 && view.state == ATTEMPT_NOT_STARTED) {
+		rc = attempt_forbid(dir);
+		if (rc == 0)
+			return 0;
+		if (rc == SLUICE_E_EXISTS)
+			rc = attempt_look(dir, &view);
+	}
+	if (rc != 0)
+		return SLUICE_E_IO;
+	if (view.state == ATTEMPT_ENDED || view.state == ATTEMPT_LOST)
+		return 0;
+	if (view.state == ATTEMPT_RUNNING)
+		signal_round(job, former, dir, view.cancelled);
+	return SLUICE_E_WRONG_STATE;
+}
+
+/* True: none is left. Otherwise jobs_due() comes again. */
+static bool end_all(struct job *job)
+{
+	const struct service *service = job->service;
+	bool unknown = !attempt_spool_is(service->spool, service->spool_id);
+	size_t looks = 0;
+
+	for (size_t i = 0; !unknown && i < job->former_count && looks < LOOKS_PER_TURN; looks++) {
+		int rc = end_one(job, &job->formers[i]);
+
+		if (rc == 0)
+			job->formers[i] = job->formers[--job->former_count];
+		else
+			i++;
+		unknown = rc == SLUICE_E_IO;
+	}
+	if (job->former_count == 0)
+		return true;
+	if (unknown)
+		job_no_spool(job);
+	else
+		job_again(job, LOOK_MS);
+	return false;
+}
+
+/* ---- before the next attempt ---- */
+
+static int find(struct job *job, const sluice_reply *reply)
+{
+	char life[ATTEMPT_LIFE_BYTES];
+	sluice_job_history_row row;
+	int rc = 0;
+
+	formers_free(job);
+	for (size_t i = 0; rc == 0 && sluice_reply_history(reply, i, &row); i++)
+		if (strcmp(row.event, "intent") == 0 && row.attempt < job->attempt &&
+		    attempt_life_of(row.evidence, job->id, row.attempt, life) == 0 &&
+		    attempt_life_is_of(life, job->service->spool_id))
+			rc = add(job, row.attempt, life);
+	return rc;
+}
+
+static void on_history(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct job *job = user;
+	int code = sluice_reply_code(reply);
+
+	(void)client;
+	job->calls--;
+	if (job->dropped || job->stage != STAGE_CLAIMED)
+		return; /* jobs_due() frees it, or has gone on */
+	if (code == 0)
+		code = find(job, reply);
+	/* A job that is forgotten gets no intent either. */
+	if (code == 0 || code == SLUICE_E_NOT_FOUND) {
+		job->formers_known = true;
+		job_again(job, 0);
+		return;
+	}
+	if (code != SLUICE_E_CLOSED)
+		service_log(job->service, SLUICE_LOG_WARN, "local.history_refused", job,
+			    "what its former attempts left is not known; it is asked again");
+	job_again_later(job);
+}
+
+bool former_wait(struct job *job)
+{
+	sluice_call call = {.deadline_ms = -1, .done = on_history, .user = job};
+
+	if (job->attempt <= 1)
+		return false;
+	if (job->formers_known)
+		return !end_all(job);
+	job->calls++;
+	if (sluice_job_history(job->service->client, job->id, &call, NULL) != 0) {
+		job->calls--; /* the client is closing */
+		job_again_later(job);
+	}
+	return true;
+}
+
+/* ---- of a job in hand, or of nobody's ---- */
+
+static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct job *job = user;
+	int code = sluice_reply_code(reply);
+	sluice_job_info info;
+
+	(void)client;
+	job->calls--;
+	if (job->dropped)
+		return;
+	if (sluice_error_retriable(code)) {
+		job_again_later(job);
+		return;
+	}
+	job->formers_known = code == 0 && sluice_reply_job(reply, 0, &info) && info.attempt > job->attempt &&
+			     add(job, job->attempt, job->life) == 0;
+	if (job->formers_known)
+		job_again(job, 0);
+	else
+		job->dropped = true; /* another holder's; or the sweep meets it again */
+}
+
+void former_go_on(struct job *job)
+{
+	sluice_call call = {.deadline_ms = -1, .done = on_shown, .user = job};
+
+	if (job->formers_known) {
+		job->dropped = end_all(job);
+		return;
+	}
+	job->calls++;
+	if (sluice_job_show(job->service->client, job->id, false, &call, NULL) != 0) {
+		job->calls--;
+		job->dropped = true;
+	}
+}
+
+void former_let_go(struct job *job)
+{
+	/* Until its intent it has started nothing; those before it are the next claim's, or the sweep's. */
+	bool started_nothing = job->stage == STAGE_CLAIMED && !job->had_intent;
+
+	job_unwatch(job);
+	job->stage = STAGE_FORMER;
+	formers_free(job);
+	job->formers_known = false;
+	job->dropped = started_nothing;
+	job_again(job, 0);
+}
+
+void former_found(struct service *service, const char *id, uint32_t attempt, const char *life)
+{
+	sluice_delivery_view delivery = {.kind = SLUICE_JOB, .job = id, .attempt = attempt};
+	struct job *job = job_find(service, id, attempt);
+
+	if (job != NULL && job->stage == STAGE_FORMER)
+		return;
+	if (job != NULL && strcmp(job->life, life) == 0) {
+		former_let_go(job);
+		return;
+	}
+	job = job_new(service, &delivery);
+	if (job == NULL)
+		return; /* the next pass meets it again */
+	memcpy(job->life, life, ATTEMPT_LIFE_BYTES);
+	job->stage = STAGE_FORMER;
+	job->formers_known = add(job, attempt, life) == 0;
+	job->dropped = !job->formers_known;
+	job_again(job, 0);
+}
