@@ -371,6 +371,15 @@ int queue_leases_fire(struct apply *a, uint64_t queue, uint64_t sub, uint32_t *i
 	return rc;
 }
 
+/* Only a purge takes a delayed item away, a damaged one, of which it could not tell that it was delayed: its timer can. */
+static int delayed_gone(struct apply *a, uint64_t queue, struct queue_cell *cell)
+{
+	if (cell->deleted || cell->delayed == 0)
+		return 0;
+	cell->delayed--;
+	return queue_cell_put(a, queue, cell);
+}
+
 int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t *io_work)
 {
 	struct queue_cell cell;
@@ -378,10 +387,12 @@ int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t 
 	uint8_t *copy;
 	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
 
+	if (rc == SLUICE_E_NOT_FOUND)
+		return 0;
 	if (rc == 0)
 		rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
 	if (rc == SLUICE_E_NOT_FOUND)
-		return 0;
+		return delayed_gone(a, queue, &cell);
 	if (rc != 0)
 		return rc;
 	if (*io_work > 0)

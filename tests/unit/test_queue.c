@@ -46,6 +46,21 @@ static void put(const char *queue, unsigned count)
 	}
 }
 
+static void put_delayed(uint64_t session, uint32_t delay_ms)
+{
+	Sluice__Txn txn = SLUICE__TXN__INIT;
+	Sluice__TxnOp op = SLUICE__TXN_OP__INIT, *ops[] = {&op};
+	Sluice__TxnPublish publish = SLUICE__TXN_PUBLISH__INIT;
+
+	publish.queue = (char *)"work";
+	publish.delay_ms = delay_ms;
+	op.op_case = SLUICE__TXN_OP__OP_PUBLISH;
+	op.publish = &publish;
+	txn.ops = ops;
+	txn.n_ops = 1;
+	world_must(&world, COMMAND_TXN, session, &txn);
+}
+
 static struct outcome claim(uint64_t session, const char *queue, uint32_t max, uint32_t lease_ms,
 			    uint8_t flags)
 {
@@ -452,19 +467,10 @@ Test(queue, what_matures_during_a_purge_is_not_swept)
 	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
 	struct cmd_tick small = {.work_max = 1};
 	struct cmd_claim m = {.queue = queue_id("work"), .max = 10};
-	Sluice__Txn txn = SLUICE__TXN__INIT;
-	Sluice__TxnOp op = SLUICE__TXN_OP__INIT, *ops[] = {&op};
-	Sluice__TxnPublish publish = SLUICE__TXN_PUBLISH__INIT;
 
 	purge.name = (char *)"work";
 	put("work", 5);
-	publish.queue = (char *)"work";
-	publish.delay_ms = 1000;
-	op.op_case = SLUICE__TXN_OP__OP_PUBLISH;
-	op.publish = &publish;
-	txn.ops = ops;
-	txn.n_ops = 1;
-	world_must(&world, COMMAND_TXN, session, &txn);
+	put_delayed(session, 1000);
 	world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
 	/* One step of the sweep only: a TICK has no reply to look at. */
 	(void)world_apply(&world, COMMAND_TICK, 0, &small);
@@ -619,6 +625,27 @@ Test(queue, a_session_that_holds_a_damaged_lease_ends_and_gives_the_others_back)
 	cr_expect_eq(world_effects(&world, FX_SESSION_ENDED), 1);
 	cr_expect_eq(world_effects(&world, FX_ITEM_DAMAGED), 1);
 	cr_expect_eq(cell("work").ready, 2);
+	delete_work();
+}
+
+Test(queue, a_damaged_delayed_item_that_was_purged_is_counted_until_its_time_has_come)
+{
+	uint64_t session = world_session(&world, NULL);
+	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
+
+	put_delayed(session, 5000);
+	put_delayed(session, 5000);
+	put("work", 1);
+	damage(STORE_ITEM, queue_id("work"), 1);
+	purge.name = (char *)"work";
+	world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
+	world_ticks(&world, 100);
+	cr_expect_eq(world_records(&world, STORE_ITEM), 1, "the damaged one goes, the other delayed one stays");
+	cr_expect_eq(cell("work").delayed, 2);
+	world_wait(&world, 5001);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").delayed, 0);
+	cr_expect_eq(cell("work").ready, 1);
 	delete_work();
 }
 
