@@ -241,6 +241,10 @@ int queue_job_count(struct apply *a, uint64_t queue, int leased_delta, int orpha
 /* Leases one ready job (its entry was taken off the queue) to a->session under token a->index and appends its delivery. */
 struct job_deliveries; /* builder of JobDeliveries in the effects arena */
 int job_claim_ready(struct apply *a, uint64_t job, struct job_deliveries *deliveries) SLUICE_MUST_USE;
+/* Tells (claim_tell_damaged) when a record that is this job's alone is damaged: its live record, its payload, its history. Reads only. */
+int job_tell_if_damaged(struct apply *a, uint64_t queue, uint64_t job, bool *ret_damaged) SLUICE_MUST_USE;
+/* The first orphan, if it is damaged, is told and no longer offered to anybody; it stays one. */
+int job_orphan_pass_by(struct apply *a, uint64_t queue, bool *ret_passed) SLUICE_MUST_USE;
 /* A step of RESUME looks at so many of a session's jobs or of a queue's grants, whosever they are. */
 enum { RESUME_LOOK_MAX = 4096 };
 static inline uint32_t claim_max(const struct cmd_claim *m)

@@ -162,6 +162,35 @@ int job_claim_ready(struct apply *a, uint64_t number, struct job_deliveries *del
 	return err == 0 ? deliver(a, &job, false, false, deliveries) : err;
 }
 
+/* Reads what a delivery needs and is this job's alone. */
+static int read_own(struct apply *a, uint64_t number)
+{
+	Sluice__JobHistoryRow *intent = NULL, *ref = NULL;
+	Sluice__JobSubmit *meta = NULL;
+	struct job_record record;
+	struct job job = {0};
+	int err = job_live_get(a->txn, a->gateway, number, &job.live);
+
+	if (err == 0)
+		err = job_record_get(a->txn, a->gateway, number, &record);
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	if (err == 0)
+		err = delivery_history(a, &job, &intent, &ref);
+	sluice__job_history_row__free_unpacked(intent, NULL);
+	sluice__job_history_row__free_unpacked(ref, NULL);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	return err;
+}
+
+int job_tell_if_damaged(struct apply *a, uint64_t queue, uint64_t number, bool *ret_damaged)
+{
+	int err = read_own(a, number);
+
+	*ret_damaged = err == SLUICE_E_CORRUPT;
+	return *ret_damaged ? claim_tell_damaged(a, queue, number) : err;
+}
+
 static int take_over(struct apply *a, uint64_t number, struct job_deliveries *deliveries)
 {
 	const struct job_fact fact = job_fact("takeover", JOB_SOURCE_BROKER, "");
@@ -202,6 +231,21 @@ static int orphan_first(struct apply *a, uint64_t queue, uint64_t *ret)
 		*ret = get_be64((const uint8_t *)found.data + from.len - 8);
 	store_scan_end(scan);
 	return err;
+}
+
+int job_orphan_pass_by(struct apply *a, uint64_t queue, bool *ret_passed)
+{
+	struct key key;
+	uint64_t number;
+	int err = orphan_first(a, queue, &number);
+
+	if (err == 0)
+		err = job_tell_if_damaged(a, queue, number, ret_passed);
+	if (err == 0 && *ret_passed) {
+		job_key_orphan(&key, a->gateway, queue, number);
+		err = store_del(a->txn, STORE_OWNED, key_slice(&key));
+	}
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 
 int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,

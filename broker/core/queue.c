@@ -382,13 +382,17 @@ int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq, uint8_t prio
 		rc = queue_item_del(a, queue, seq);
 	if (rc != 0)
 		return rc;
-	cell.ready--;
 	cell.bytes -= QUEUE_ITEM_FIXED_BYTES + 8;
 	if (seq < cell.head) {
 		key_ready(&key, a->gateway, queue, cell.priority ? priority : 0, 0, seq);
 		rc = store_del(a->txn, STORE_READY, key_slice(&key));
-		cell.exceptions--;
 	}
+	if (rc == SLUICE_E_NOT_FOUND) { /* a claim has set it aside, for damage */
+		cell.delayed--;
+		return queue_cell_put(a, queue, &cell);
+	}
+	cell.ready--;
+	cell.exceptions -= seq < cell.head;
 	return rc != 0 ? rc : queue_cell_put(a, queue, &cell);
 }
 

@@ -6,7 +6,8 @@
  * below head is leased (a grant's bit is set), an exception (an entry in `ready`), or delayed (a timer will make it an exception);
  * an item at or above head is ready, or delayed. A priority queue keeps head = tail, so all its ready items are exceptions.
  *
- * Queues of jobs use the same structure, with job numbers for envelopes, but their leases are the ledger's: a claim takes the entry off.
+ * Queues of jobs use the same structure, with job numbers for envelopes, but their leases are the ledger's: a claim takes the entry off. `delayed`
+ * counts jobs that wait for a time, and those that a claim has passed by for damage: a queue of open jobs is not deleted.
  *
  * Invariants: ready = exceptions of this purge generation + undelayed items in [head, tail); leased = bits set in all grants; no sequence
  * number is ever used twice.

@@ -85,16 +85,19 @@ int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq)
 /*
  * A damaged item may not hold up those behind it. What was picked before it goes out first; then, when it is the first, it is passed by:
  * it stays in the store, no longer ready and never granted, and the consumer that met it is told. Not where the count of what is ready
- * would be a guess (the damaged one may have been a delayed one) and not in a queue of jobs, whose entry the ledger refers to: CORRUPT then.
+ * would be a guess (the damaged one may have been a delayed one): CORRUPT then. In a queue of jobs no entry is delayed; there it counts as a delayed one
+ * from now on, since its job is open, until that leaves the queue (queue_job_remove).
  */
 static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq, bool exception,
 		     struct picked *picked)
 {
-	if (cell->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS || cell->ready == 0 ||
-	    (!exception && cell->delayed > 0))
+	bool jobs = cell->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS;
+
+	if (cell->ready == 0 || (!jobs && !exception && cell->delayed > 0))
 		return SLUICE_E_CORRUPT;
 	picked->set_aside++;
 	cell->ready--;
+	cell->delayed += jobs;
 	return claim_tell_damaged(a, queue, seq);
 }
 
@@ -477,7 +480,7 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 	cell.bytes -= (uint64_t)taken * (QUEUE_ITEM_FIXED_BYTES + 8);
 	rc = queue_cell_put(a, m->queue, &cell);
 	*io_count += taken;
-	if (rc == 0 && taken + picked.dropped > 0 && cell.ready > 0)
+	if (rc == 0 && taken + picked.set_aside + picked.dropped > 0 && cell.ready > 0)
 		rc = queue_ready_effect(a, m->queue);
 	return rc;
 }
@@ -501,6 +504,56 @@ static int claim_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, 
 	end = job_deliveries_end(a, deliveries, m->queue);
 	out->count = taken;
 	return rc != 0 ? rc : end;
+}
+
+/* Sets the first ready entry aside when its job has a damaged record of its own: see set_aside. */
+static int pass_by_ready(struct apply *a, uint64_t queue, bool *ret_passed)
+{
+	struct queue_cell cell;
+	struct picked picked;
+	struct queue_item item;
+	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
+
+	picked_clear(&picked);
+	if (rc == 0)
+		rc = pick_exceptions(a, queue, &cell, 1, &picked);
+	if (rc == 0 && picked.count == 0)
+		rc = pick_in_order(a, queue, &cell, 1, &picked);
+	if (rc != 0 || picked.count == 0)
+		return rc;
+	rc = queue_item_get(a->txn, a->gateway, queue, picked.seq[0], &item);
+	if (rc != 0 || item.body.len != 8)
+		return rc;
+	rc = job_tell_if_damaged(a, queue, get_be64(item.body.data), ret_passed);
+	if (rc != 0 || !*ret_passed)
+		return rc;
+	cell.ready--;
+	cell.delayed++;
+	rc = queue_cell_put(a, queue, &cell);
+	return rc == 0 && cell.ready > 0 ? queue_ready_effect(a, queue) : rc;
+}
+
+/* After a claim of one job met damage: passes by the job that it came to, if that is what is damaged. */
+static int pass_by_job(struct apply *a, const struct cmd_claim *m, bool *ret_passed)
+{
+	size_t mark = effects_mark(a->effects);
+	int rc = store_savepoint(a->txn), undo_rc;
+
+	*ret_passed = false;
+	if (rc != 0)
+		return rc;
+	if (m->flags & CLAIM_ORPHANS)
+		rc = job_orphan_pass_by(a, m->queue, ret_passed);
+	if (rc == 0 && !*ret_passed)
+		rc = pass_by_ready(a, m->queue, ret_passed);
+	if (rc == 0 && *ret_passed) {
+		store_release(a->txn);
+		return 0;
+	}
+	*ret_passed = false;
+	effects_rewind(a->effects, mark);
+	undo_rc = store_rollback(a->txn);
+	return undo_rc != 0 ? undo_rc : rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 static int claim_run(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m, uint32_t max,
@@ -540,6 +593,32 @@ static int claim_try(struct apply *a, const struct queue_cell *cell, const struc
 	return undo_rc != 0 ? undo_rc : rc;
 }
 
+/* Whoever is in front of a damaged job is claimed in smaller steps, until it is the first; then it is passed by, and those behind it come. */
+static int claim_jobs_around(struct apply *a, const struct queue_cell *cell, const struct cmd_claim *m,
+			     struct outcome *out, bool *ret_undone)
+{
+	bool passed = true;
+	int rc = 0;
+
+	for (uint32_t aside = 0; passed; aside++) {
+		uint32_t max = claim_max(m);
+
+		while ((rc = claim_try(a, cell, m, max, out, ret_undone)) == SLUICE_E_CORRUPT &&
+		       *ret_undone && max > 1)
+			max /= 2;
+		if (rc != SLUICE_E_CORRUPT || !*ret_undone || m->flags & CLAIM_RESUME)
+			return rc;
+		if (aside == SET_ASIDE_MAX) {
+			out->kind = OUT_CLAIMED;
+			return queue_ready_effect(a, m->queue); /* it got on, and the next claim goes on */
+		}
+		rc = pass_by_job(a, m, &passed);
+		if (rc != 0)
+			return rc;
+	}
+	return SLUICE_E_CORRUPT;
+}
+
 static int refuse_damaged(struct outcome *out)
 {
 	return refuse(out, SLUICE_E_CORRUPT, "a stored record is damaged: %s", store_last_error());
@@ -547,7 +626,6 @@ static int refuse_damaged(struct outcome *out)
 
 int claim_apply(struct apply *a, const struct cmd_claim *m, struct outcome *out)
 {
-	uint32_t max = claim_max(m);
 	struct queue_cell cell;
 	bool undone;
 	int rc = session_check(a, a->session, out);
@@ -563,9 +641,7 @@ int claim_apply(struct apply *a, const struct cmd_claim *m, struct outcome *out)
 	if (m->lease_ms != 0 && (m->lease_ms < LIMIT_LEASE_MS_MIN || m->lease_ms > LIMIT_LEASE_MS_MAX))
 		return refuse(out, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu", m->lease_ms,
 			      (unsigned long long)LIMIT_LEASE_MS_MIN, (unsigned long long)LIMIT_LEASE_MS_MAX);
-	/* Whoever is in front of a damaged job is claimed in smaller steps, until it is the first; then the consumer is told. */
-	while ((rc = claim_try(a, &cell, m, max, out, &undone)) == SLUICE_E_CORRUPT && undone &&
-	       cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS && max > 1)
-		max /= 2;
+	rc = cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS ? claim_jobs_around(a, &cell, m, out, &undone)
+							 : claim_try(a, &cell, m, claim_max(m), out, &undone);
 	return rc == SLUICE_E_CORRUPT && undone ? refuse_damaged(out) : rc;
 }

@@ -119,7 +119,7 @@ def test_a_resumed_session_is_told_which_of_its_items_is_damaged():
             tap.equal(again.ack(1, back.token, [(back.numbers[0], 1), (back.numbers[1], 1)]).affected, 2, "and are acked")
 
 
-def test_a_damaged_job_ends_its_consumer_by_name_and_those_before_it_come():
+def test_a_damaged_job_is_named_and_the_others_are_delivered():
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
         with tap.Broker(data=data) as broker, Connection(broker.port) as one:
             create(one, "runs", kind=pb.QUEUE_JOBS)
@@ -131,16 +131,19 @@ def test_a_damaged_job_ends_its_consumer_by_name_and_those_before_it_come():
             process = probe(broker, "runs")
             other = probe(broker, "others")
             try:
-                lines(process, "job a", "job b", "job c", "end CORRUPT a stored record is damaged: table job, key ")
+                lines(process, "job a", "job b", "job c", "job e",
+                      f"error CORRUPT number {numbers[3]} of queue runs is damaged and not delivered: table job, key ")
                 lines(other, "job other")
             finally:
                 process.kill()
                 other.kill()
+            tap.equal(broker.text().count(b"id=store.corrupt"), 1, "the broker's log has it")
             shown = queue(one, "runs")
-            tap.equal((shown.ready, shown.leased + shown.orphaned), (2, 3), "what was not given out is as it was")
-            one.call("consume_open", queue="runs", credit=5, subscription=1)
-            ended = one.notice("SUBSCRIPTION_END")
-            tap.equal((ended.subscription, ended.code), (1, CORRUPT), "the next consumer is told as well")
+            tap.equal((shown.ready, shown.delayed, shown.leased + shown.orphaned), (0, 1, 4), "it is open, and nobody's")
+            one.call("consume_open", queue="runs", credit=5, orphans=True, subscription=1)
+            tap.equal([len(one.deliver(1).jobs), queue(one, "runs").delayed], [4, 1], "the next consumer is not held up by it either")
+            tap.equal(one.call("job_cancel", job="d").code, 0, "it can be cancelled")
+            tap.equal(queue(one, "runs").delayed, 0, "and is not counted any more")
 
 
 def test_a_lease_of_a_damaged_item_runs_out_and_other_timers_go_on():

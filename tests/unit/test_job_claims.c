@@ -3,8 +3,10 @@
  * Every claim state x every command: what is answered, and how the job is held afterwards. The table is
  * written by hand from the rules, one row per command, one column per situation. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "broker/core/apply.h"
 #include "broker/core/keys.h"
 #include "tests/unit/job_rig.h"
 
@@ -342,6 +344,128 @@ Test(job_claims, a_session_that_holds_a_damaged_job_ends_and_the_others_become_o
 	other = rig_session(&rig);
 	cr_assert_eq(rig_claim(&rig, other, 1, CLAIM_ORPHANS), 1);
 	cr_expect_str_eq(rig.deliveries->jobs[0]->job, "b");
+	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
+	world_discard(&rig.world);
+}
+
+static void damage(struct rig *rig, enum store_table table, const struct key *key)
+{
+	struct store_txn *txn = NULL;
+
+	cr_assert_eq(store_begin(rig->world.store, &txn), 0);
+	cr_assert_eq(store_put(txn, table, key_slice(key), (struct sluice_slice){"?", 1}), 0);
+	cr_assert_eq(store_commit(txn), 0);
+}
+
+static void submit_abc(struct rig *rig)
+{
+	rig_open(rig);
+	cr_assert_eq(rig_submit(rig, "a").code, 0);
+	cr_assert_eq(rig_submit(rig, "b").code, 0);
+	cr_assert_eq(rig_submit(rig, "c").code, 0);
+}
+
+Test(job_claims, a_damaged_job_is_passed_by_and_can_still_be_cancelled)
+{
+	static const enum store_table tables[] = {STORE_JOB, STORE_ITEM};
+
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+		struct rig rig;
+		struct key key;
+		Sluice__QueueDelete delete = SLUICE__QUEUE_DELETE__INIT;
+
+		submit_abc(&rig);
+		if (tables[i] == STORE_JOB)
+			key_one(&key, rig.world.gateway, 2); /* b's number, and its entry's */
+		else
+			key_two(&key, rig.world.gateway, rig.queue, 2);
+		damage(&rig, tables[i], &key);
+		cr_expect_eq(rig_claim(&rig, rig.session, 10, 0), 1, "who is in front of it");
+		cr_expect_str_eq(rig.deliveries->jobs[0]->job, "a");
+		cr_expect_eq(rig_effects(&rig, FX_QUEUE_READY), 1, "and there is more");
+		cr_expect_eq(rig_claim(&rig, rig.session, 10, 0), 1);
+		cr_expect_str_eq(rig.deliveries->jobs[0]->job, "c");
+		cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1);
+		cr_expect_eq(rig_claim(&rig, rig.session, 10, 0), 0);
+		cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 0, "told once");
+		cr_expect_eq(rig_queue_show(&rig)->ready, 0);
+		cr_expect_eq(rig_queue_show(&rig)->delayed, 1, "it is open");
+		cr_expect_eq(rig_cancel(&rig, "a").code, 0);
+		cr_expect_eq(rig_cancel(&rig, "c").code, 0);
+		delete.name = (char *)RIG_QUEUE;
+		cr_expect_eq(rig_apply(&rig, COMMAND_QUEUE_DELETE, 0, &delete).code, SLUICE_E_IN_USE);
+		cr_expect_eq(rig_cancel(&rig, "b").code, 0);
+		cr_expect_eq(rig_queue_show(&rig)->delayed, 0);
+		cr_expect_eq(rig_queue_show(&rig)->ready, 0);
+		cr_expect_eq(rig_queue_show(&rig)->leased, 0);
+		sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
+		world_discard(&rig.world);
+	}
+}
+
+Test(job_claims, a_damaged_orphan_is_passed_by_and_can_still_be_reset)
+{
+	struct rig rig;
+	struct key key;
+	uint64_t other;
+
+	submit_abc(&rig);
+	cr_assert_eq(rig_claim(&rig, rig.session, 2, 0), 2);
+	rig_session_end(&rig, rig.session);
+	key_one(&key, rig.world.gateway, 1);
+	damage(&rig, STORE_JOB, &key);
+	other = rig_session(&rig);
+	cr_expect_eq(rig_claim(&rig, other, 10, CLAIM_ORPHANS), 2);
+	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1);
+	cr_expect_str_eq(rig.deliveries->jobs[0]->job, "b");
+	cr_expect_str_eq(rig.deliveries->jobs[1]->job, "c");
+	cr_expect_eq(rig_queue_show(&rig)->orphaned, 1, "it still is one");
+	cr_expect_eq(rig_reset(&rig, "a", true).code, 0);
+	cr_expect_eq(rig_queue_show(&rig)->orphaned, 0);
+	cr_expect_eq(rig_queue_show(&rig)->ready, 1);
+	cr_expect_eq(rig_claim(&rig, other, 10, CLAIM_ORPHANS), 0);
+	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1, "and is met again as one that is ready");
+	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
+	world_discard(&rig.world);
+}
+
+/* Passing by is for good, so it is not done for what mends itself with one record. */
+Test(job_claims, a_damaged_machine_ends_the_claim_and_sets_no_job_aside)
+{
+	struct cmd_claim m = {.max = 10};
+	struct rig rig;
+	struct key key;
+
+	submit_abc(&rig);
+	m.queue = rig.queue;
+	key_topo(&key, rig.world.gateway, TOPO_MACHINE, 1);
+	damage(&rig, STORE_TOPO, &key);
+	world_restart(&rig.world); /* it had it in its cache */
+	cr_expect_eq(rig_apply(&rig, COMMAND_CLAIM, rig.session, &m).code, SLUICE_E_CORRUPT);
+	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 0);
+	cr_expect_eq(rig_queue_show(&rig)->ready, 3);
+	world_discard(&rig.world);
+}
+
+Test(job_claims, more_damaged_jobs_than_one_claim_passes_by_are_passed_by_the_next)
+{
+	struct rig rig;
+	struct key key;
+	char id[16];
+
+	rig_open(&rig);
+	for (unsigned i = 1; i <= 101; i++) {
+		(void)snprintf(id, sizeof(id), "job-%u", i);
+		cr_assert_eq(rig_submit(&rig, id).code, 0);
+		key_one(&key, rig.world.gateway, i);
+		if (i <= 100)
+			damage(&rig, STORE_JOB, &key);
+	}
+	cr_expect_eq(rig_claim(&rig, rig.session, 10, 0), 0);
+	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 64);
+	cr_expect_gt(rig_effects(&rig, FX_QUEUE_READY), 0);
+	cr_expect_eq(rig_claim(&rig, rig.session, 10, 0), 1);
+	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 36);
 	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
 	world_discard(&rig.world);
 }

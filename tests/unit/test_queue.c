@@ -640,7 +640,8 @@ Test(queue, a_damaged_delayed_item_that_was_purged_is_counted_until_its_time_has
 	purge.name = (char *)"work";
 	world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
 	world_ticks(&world, 100);
-	cr_expect_eq(world_records(&world, STORE_ITEM), 1, "the damaged one goes, the other delayed one stays");
+	cr_expect_eq(world_records(&world, STORE_ITEM), 1,
+		     "the damaged one goes, the other delayed one stays");
 	cr_expect_eq(cell("work").delayed, 2);
 	world_wait(&world, 5001);
 	world_ticks(&world, 100);
