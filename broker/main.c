@@ -41,6 +41,7 @@ static int usage(FILE *to, int code)
 	(void)fprintf(
 		to,
 		"usage: sluiced --data DIR [--listen ADDRESS:PORT] [--config FILE] [--set KEY=VALUE]... [--plugin \"PATH KEY=VALUE...\"]...\n"
+		"                               a file or value with spaces: '\"/a b/x.so\" key=\"a b\"'; in there \"\" is one \"\n"
 		"       sluiced --dump DIR      every record of a store that no broker has open, as text\n"
 		"       sluiced --commands      the command table\n"
 		"       sluiced --settings      every setting with its default and bounds\n"
@@ -292,14 +293,34 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 	return rc;
 }
 
+/* The next word, in place: what is between two '"' is taken as it is, spaces too, and '""' in there is one '"'. *ret is NULL behind the last one.
+ * INVAL: a '"' is not closed. */
+static int word_next(char **io_at, char **ret)
+{
+	char *from = *io_at + strspn(*io_at, " "), *to = from;
+	bool quoted = false;
+
+	*ret = *from != 0 ? from : NULL;
+	for (; *from != 0 && (quoted || *from != ' '); from++) {
+		if (*from != '"' || (quoted && from[1] == '"' && *++from != 0))
+			*to++ = *from;
+		else
+			quoted = !quoted;
+	}
+	*io_at = *from != 0 ? from + 1 : from;
+	*to = 0;
+	return quoted ? SLUICE_E_INVAL : 0;
+}
+
 /* "PATH KEY=VALUE ...": split in place. */
-static int plugin_words(char *line, struct plugin_setting *settings, size_t *ret_count, char *why,
-			size_t why_bytes)
+static int plugin_words(char *line, char **ret_path, struct plugin_setting *settings, size_t *ret_count,
+			char *why, size_t why_bytes)
 {
 	size_t count = 0;
-	char *save = NULL, *path = strtok_r(line, " ", &save);
+	char *at = line, *path, *word;
+	int rc = word_next(&at, &path);
 
-	for (char *word = strtok_r(NULL, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save)) {
+	while (rc == 0 && (rc = word_next(&at, &word)) == 0 && word != NULL) {
 		char *equals = strchr(word, '=');
 
 		if (equals == NULL || equals == word || count == PLUGIN_SETTINGS_MAX) {
@@ -312,7 +333,12 @@ static int plugin_words(char *line, struct plugin_setting *settings, size_t *ret
 		settings[count++] = (struct plugin_setting){word, equals + 1};
 	}
 	*ret_count = count;
-	if (path != NULL)
+	*ret_path = path;
+	if (rc != 0) {
+		(void)snprintf(why, why_bytes, "plugin %.300s: a '\"' is not closed", path);
+		return rc;
+	}
+	if (path != NULL && path[0] != 0)
 		return 0;
 	(void)snprintf(why, why_bytes, "plugin: the file is missing; expected \"PATH KEY=VALUE...\"");
 	return SLUICE_E_INVAL;
@@ -391,7 +417,7 @@ static int start_plugin(struct broker *broker, const char *configured, uint32_t 
 			size_t why_bytes)
 {
 	struct plugin_setting settings[PLUGIN_SETTINGS_MAX];
-	char line[CONFIG_TEXT_MAX];
+	char line[CONFIG_TEXT_MAX], *path;
 	size_t count = 0;
 	const char *as;
 	struct plugin *plugin = NULL;
@@ -399,7 +425,7 @@ static int start_plugin(struct broker *broker, const char *configured, uint32_t 
 	int rc;
 
 	(void)snprintf(line, sizeof(line), "%s", configured);
-	rc = plugin_words(line, settings, &count, why, why_bytes);
+	rc = plugin_words(line, &path, settings, &count, why, why_bytes);
 	if (rc == 0)
 		rc = number_of(settings, count, "stop_ms", PLUGIN_STOP_MS, PLUGIN_STOP_MS_MAX, &stop_ms, why,
 			       why_bytes);
@@ -408,12 +434,12 @@ static int start_plugin(struct broker *broker, const char *configured, uint32_t 
 	as = setting_of(settings, count, "kind");
 	if (as != NULL && strcmp(as, "listener") != 0 && strcmp(as, "service") != 0) {
 		(void)snprintf(why, why_bytes, "plugin %.300s: kind is '%.60s'; expected listener or service",
-			       line, as);
+			       path, as);
 		return SLUICE_E_INVAL;
 	}
 	if ((as != NULL && strcmp(as, "listener") == 0) != (kind == SLUICE_PLUGIN_LISTENER))
 		return 0;
-	rc = plugin_load(line, kind, settings, count, &plugin, why, why_bytes);
+	rc = plugin_load(path, kind, settings, count, &plugin, why, why_bytes);
 	if (rc != 0)
 		return rc;
 	broker->plugin_stop_ms[broker->plugin_count] = stop_ms;

@@ -175,6 +175,7 @@ void config_print(FILE *to)
 							    : row->text_default,
 				      row->text);
 	}
-	(void)fprintf(to, "%-22s %-18s %s\n", "plugin", "",
-		      "PATH [KEY=VALUE ...]; a plugin to load; may be given several times");
+	(void)fprintf(
+		to, "%-22s %-18s %s\n", "plugin", "",
+		"PATH [KEY=VALUE ...]; a plugin to load; may be given several times; with spaces: \"/a b/x.so\" key=\"a b\"");
 }

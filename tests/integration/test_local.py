@@ -35,7 +35,7 @@ def inside(spool, *plugins, **settings):
         # The queue must be there before a scheduler inside consumes from it.
         with tap.Broker(data=data) as broker:
             tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
-        words = [f"{LOCAL} spool={spool}" + "".join(f" {key}={value}" for key, value in settings.items()), *plugins]
+        words = [f'"{LOCAL}" "spool={spool}"' + "".join(f" {key}={value}" for key, value in settings.items()), *plugins]
         with tap.Broker(data=data, args=[word for plugin in words for word in ("--plugin", plugin)]) as broker:
             yield broker
 

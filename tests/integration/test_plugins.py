@@ -184,6 +184,25 @@ def test_a_service_may_be_given_twice_and_log_from_any_thread():
         tap.check(len(re.findall(rb"id=plugin.ended .*result=OK", broker.text())) == 2, "and their ends are told")
 
 
+def test_a_file_and_settings_with_spaces_are_quoted():
+    """On the command line and in a file; and what is quoted wrongly is refused."""
+    path = plugin("service_good")
+    with tempfile.TemporaryDirectory(prefix="sluice test ") as folder:
+        spaced = os.path.join(folder, 'a "b" c.so')
+        os.symlink(path, spaced)
+        quoted = '"' + spaced.replace('"', '""') + '"'
+        line = f'  {quoted}  name="one two"  other=a"" "third=x y" '
+        file = os.path.join(folder, "conf")
+        with open(file, "w", encoding="utf-8") as to:
+            to.write(f"plugin = {line}\n")
+        for option in (["--plugin", line], ["--config", file]):
+            with tap.Broker(args=option) as broker:
+                tap.wait_until(lambda: re.search(rb'id=service.runs msg="one two"', broker.text()), 30, f"it runs with its setting: {option}")
+    for wrong, words in [('"/a b', "is not closed"), (f'{path} name="a b', "is not closed"), ('""', "the file is missing"), (f'{path} "a b"', "'a b'; expected KEY=VALUE")]:
+        said = started_with(wrong)
+        tap.check(words in said, f"{wrong!r} says {words!r}: {said}")
+
+
 def test_a_service_that_does_not_stop_is_left_behind_by_name():
     with tap.Broker(args=["--plugin", f"{plugin('service_never_stops')} name=deaf stop_ms=200"]) as broker:
         tap.wait_until(lambda: b"id=service.runs" in broker.text(), 30, "it runs")

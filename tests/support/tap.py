@@ -110,7 +110,7 @@ def program(path):
 
 
 def plain(path):
-    """The same file under a name without spaces and colons: LD_PRELOAD and `sluiced --plugin` split at them."""
+    """The same file under a name without spaces and colons: LD_PRELOAD splits at them, and `sluiced --plugin` at spaces that are not quoted."""
     path = os.path.abspath(path)
     if not re.search(r"[\s:]", path):
         return path
