@@ -444,11 +444,6 @@ int engine_submit(struct engine *engine, struct submission *submission)
 	return inbox_put(&engine->inbox, submission);
 }
 
-uint64_t engine_inbox_bytes(const struct engine *engine)
-{
-	return atomic_load(&engine->inbox.bytes);
-}
-
 int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec)
 {
 	struct note note = {.kind = NOTE_CONSUMER_OPEN, .spec = *spec};
