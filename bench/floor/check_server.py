@@ -6,6 +6,7 @@ Usage: check_server.py PATH_OF_SLUICE_FLOOR_SERVER
 """
 import os
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -83,9 +84,9 @@ class Server(unittest.TestCase):
     def tearDown(self):
         self.stop(signal.SIGKILL)
 
-    def start(self, mode="record", files=None):
+    def start(self, mode="record", files=None, before=()):
         self.log = open(os.path.join(self.dir, "log"), "ab")
-        self.child = subprocess.Popen([PROGRAM, "--dir", self.dir, "--listen-port", "0", "--mode", mode],
+        self.child = subprocess.Popen([*before, PROGRAM, "--dir", self.dir, "--listen-port", "0", "--mode", mode],
                                       stdout=subprocess.PIPE, stderr=self.log,
                                       preexec_fn=files and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, files)))
         line = self.child.stdout.readline().split()
@@ -237,6 +238,31 @@ class Server(unittest.TestCase):
         follower, worker = self.conn(FOLLOW_ALL), self.conn(WORK)
         self.assertEqual(follower.records(counts[0]), [body(n) for n in range(counts[0])])
         self.assertEqual(worker.records(counts[1]), [body(n) for n in range(counts[1])])
+
+    def test_each_answer_comes_after_a_sync(self):
+        strace = shutil.which("strace")
+        if strace is None:
+            self.skipTest("strace is not installed")
+        trace = os.path.join(self.dir, "trace")
+        self.start(before=(strace, "-D", "-f", "-o", trace, "-e", "trace=fdatasync,sendto"))
+        publisher = self.conn(PUBLISH)
+        for n in range(20):
+            publisher.send(body(n))
+            publisher.await_count(n + 1)
+        putter, worker = self.conn(PUT), self.conn(WORK)
+        putter.publish(body(1))
+        self.assertEqual(worker.record(), body(1))
+        worker.ack(100)
+        self.assertEqual(worker.record(), ("ack", 100))
+        # strace may not have written of the last answer yet, but then of all before it.
+        publisher.send(body(20))
+        publisher.await_count(21)
+        with open(trace) as f:
+            calls = [line.split()[1].split("(")[0] for line in f if "(" in line]
+        # The hellos' answers need none but where the table is new: main as a log, main as a queue.
+        synced = [i for i, call in enumerate(calls) if call == "sendto" and calls[i - 1] == "fdatasync"]
+        self.assertGreaterEqual(len(synced), 1 + 20 + 1 + 1 + 1, calls)
+        self.assertLessEqual(calls.count("sendto") - len(synced), 2, calls)
 
     def test_what_is_malformed_ends_only_its_connection(self):
         self.start()

@@ -411,8 +411,13 @@ static void read_all(struct server *s, struct conn *c)
 {
 	while (c->fd >= 0 && s->batch_bytes < SERVER_BATCH_BYTES) {
 		size_t rest = c->unit_have ? c->unit_bytes - c->unit_have : 0;
-		struct iovec iov[2] = {{c->unit + c->unit_have, rest}, {s->in, sizeof(s->in)}};
-		ssize_t n = rest ? readv(c->fd, iov, 2) : read(c->fd, s->in, sizeof(s->in));
+		ssize_t n;
+		if (rest) {
+			struct iovec iov[2] = {{c->unit + c->unit_have, rest}, {s->in, sizeof(s->in)}};
+			n = readv(c->fd, iov, 2);
+		} else {
+			n = read(c->fd, s->in, sizeof(s->in));
+		}
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (n <= 0) {
