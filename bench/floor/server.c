@@ -24,7 +24,8 @@ enum {
 	AGE_ROUNDS_MAX = 100000,
 	LISTEN_BACKLOG = 4096,
 	GATHER_NS = 100000,
-	GATHER_BYTES_MIN = 8 << 10,
+	GATHER_BYTES_MIN = 8 << 10, /* waiting is for batches from this size */
+	GATHER_BYTES_MAX = 2 << 20, /* to this one, where a commit's fixed cost matters no more */
 	MALLOC_KEEP_BYTES = 1 << 30,
 };
 
@@ -168,7 +169,8 @@ static bool take_events(struct server *s, int64_t timeout_ns)
  * than two: so a batch smaller than the one before waits a little, if that one was more than comes at a steady rate while a commit lasts. */
 static int64_t patience(const struct server *s, uint64_t *until)
 {
-	if (!s->txn || s->last_bytes < GATHER_BYTES_MIN || s->batch_bytes >= s->last_bytes)
+	if (!s->txn || s->last_bytes < GATHER_BYTES_MIN || s->last_bytes > GATHER_BYTES_MAX ||
+	    s->batch_bytes >= s->last_bytes)
 		return 0;
 	uint64_t now = floor_now_ns();
 	if (!*until)
