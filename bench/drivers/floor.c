@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The floor as a system to be measured: sluice-floor-server in its three modes, and bare commits without a server. What a table needs is
- * made by the first hello, so prepare() has nothing to do.
+ * The floor as a system to be measured: sluice-floor-server in its three modes, and bare commits without a
+ * server. What a table needs is made by the first hello, so prepare() has nothing to do.
  */
 #include "floor.h"
 
@@ -12,7 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Churn that leaves about 400 MiB of free pages in short runs: more than a scenario writes. See ../floor/store.c. */
+/* Churn that leaves about 400 MiB of free pages in short runs: more than a scenario writes. See
+ * ../floor/store.c. */
 #define AGE_ROUNDS "1600"
 
 static const char *const mode_names[] = {"record", "segment", "echo"};

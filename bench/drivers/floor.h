@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Shared by the floor driver's files: floor.c (systems, servers), floor_wire.c (a client of sluice-floor-server), floor_commit.c (LMDB in
- * the harness itself). Contracts are those of ../harness/driver.h.
+ * Shared by the floor driver's files: floor.c (systems, servers), floor_wire.c (a client of
+ * sluice-floor-server), floor_commit.c (LMDB in the harness itself). Contracts are those of
+ * ../harness/driver.h.
  */
 #ifndef BENCH_DRIVERS_FLOOR_H
 #define BENCH_DRIVERS_FLOOR_H
@@ -19,7 +20,8 @@ int floor_wire_send(struct bench_conn *c, const void *bodies);
 int floor_wire_poll(struct bench_conn *c, int timeout_us, struct bench_progress *io);
 int floor_wire_fd(const struct bench_conn *c);
 
-/* The store in server->dir is opened once however many connections there are; LMDB makes their commits take turns. */
+/* The store in server->dir is opened once however many connections there are; LMDB makes their commits take
+ * turns. */
 int floor_commit_open(const struct bench_server *server, const struct bench_conn_spec *spec,
 		      struct bench_conn **ret);
 void floor_commit_close(struct bench_conn *c);

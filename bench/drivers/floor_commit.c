@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a commit costs with nothing around it: send() collects, poll() puts what was collected into bare LMDB, a record for each body, and
- * commits with full sync. There is no server and nobody reads.
+ * What a commit costs with nothing around it: send() collects, poll() puts what was collected into bare LMDB,
+ * a record for each body, and commits with full sync. There is no server and nobody reads.
  */
 #include "floor.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A client of sluice-floor-server (../floor/wire.h). A unit is copied once, into the buffer that one write sends; what comes is handed out
- * of the buffer it was read into.
+ * A client of sluice-floor-server (../floor/wire.h). A unit is copied once, into the buffer that one write
+ * sends; what comes is handed out of the buffer it was read into.
  */
 #include "floor.h"
 #include "../floor/wire.h"
@@ -18,6 +18,7 @@ enum {
 	FLUSH_BYTES =
 		64 << 10, /* send() writes when so much is buffered, so that the server works meanwhile */
 	IN_BYTES = 256 << 10,
+	READS_MAX = 16, /* of a poll(), so that whoever follows a whole log comes back in between */
 	HELLO_TIMEOUT_MS = 30000,
 	LENGTH_BYTES = 4,
 	COUNT_BYTES = 8,
@@ -290,7 +291,7 @@ int floor_wire_poll(struct bench_conn *c, int timeout_us, struct bench_progress 
 			return -1;
 		more = (p.revents & ~POLLOUT) != 0;
 	}
-	while (more) {
+	for (unsigned n = 0; more && n < READS_MAX; n++) {
 		if (take(c, io, &more) < 0)
 			return -1;
 	}

@@ -2,9 +2,9 @@
  *
  * sluice-floor: what bare LMDB costs, before anything of Sluice is on top of it.
  *
- * Shared by the harness (main.c, options.c, report.c, store.c, util.c) and the families of scenarios (commit.c,
- * publish.c, queue.c, ledger.c, values.c); sluice-floor-server uses store.c and util.c of it. It includes nothing of the broker on purpose: the floor must
- * stay the same when the broker changes.
+ * Shared by the harness (main.c, options.c, report.c, store.c, util.c) and the families of scenarios
+ * (commit.c, publish.c, queue.c, ledger.c, values.c); sluice-floor-server uses store.c and util.c of it. It
+ * includes nothing of the broker on purpose: the floor must stay the same when the broker changes.
  *
  * One thread. Every call blocks. A failure of the environment ends the program: floor_die() says what
  * failed, has the scratch directory removed and exits with 1, so no function here returns an error code.

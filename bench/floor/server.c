@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sluice-floor-server: the same bytes over loopback into bare LMDB with full sync and nothing in between; what a broker on this store
- * could reach at best.
+ * sluice-floor-server: the same bytes over loopback into bare LMDB with full sync and nothing in between;
+ * what a broker on this store could reach at best.
  *
- * The loop: take what has come, all of it into one transaction; commit; answer; deliver; again. See README.md and wire.h.
+ * The loop: take what has come, all of it into one transaction; commit; answer; deliver; again. See README.md
+ * and wire.h.
  */
 #include "server.h"
 
@@ -165,8 +166,9 @@ static bool take_events(struct server *s, int64_t timeout_ns)
 	return n > 0;
 }
 
-/* How long to wait for more, ns. Whoever had a window full of units answered sends as many again at once, and they had better be one commit
- * than two: so a batch smaller than the one before waits a little, if that one was more than comes at a steady rate while a commit lasts. */
+/* How long to wait for more, ns. Whoever had a window full of units answered sends as many again at once, and
+ * they had better be one commit than two: so a batch smaller than the one before waits a little, if that one
+ * was more than comes at a steady rate while a commit lasts. */
 static int64_t patience(const struct server *s, uint64_t *until)
 {
 	if (!s->txn || s->last_bytes < GATHER_BYTES_MIN || s->last_bytes > GATHER_BYTES_MAX ||
@@ -182,7 +184,8 @@ static void turn(struct server *s)
 {
 	uint64_t until = 0;
 	(void)take_events(s, s->touched ? 0 : -1);
-	while (s->touched && s->batch_bytes < SERVER_BATCH_BYTES && take_events(s, patience(s, &until)))
+	while (s->mode != SERVER_ECHO && s->touched && s->batch_bytes < SERVER_BATCH_BYTES &&
+	       take_events(s, patience(s, &until)))
 		;
 	server_erase(s);
 	if (s->txn)
@@ -211,7 +214,8 @@ int main(int argc, char **argv)
 		limit.rlim_cur = limit.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &limit);
 	}
-	/* LMDB frees the pages of large values after each commit: handing them back to the kernel would mean to fault them in again. */
+	/* LMDB frees the pages of large values after each commit: handing them back to the kernel would mean
+	 * to fault them in again. */
 	(void)mallopt(M_MMAP_THRESHOLD, MALLOC_KEEP_BYTES);
 	(void)mallopt(M_TRIM_THRESHOLD, MALLOC_KEEP_BYTES);
 	server.mode = opt.mode;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sluice-floor-server: bare LMDB behind bare sockets. Shared by server.c (options, the loop), server_conn.c (sockets, frames) and
- * server_table.c (records).
+ * sluice-floor-server: bare LMDB behind bare sockets. Shared by server.c (options, the loop), server_conn.c
+ * (sockets, frames) and server_table.c (records).
  *
- * One thread; nothing blocks but epoll_wait and mdb_txn_commit. A failure of the environment ends the program (floor_die), a client's
- * mistake only its connection. A table's `end` runs ahead of `durable` within a transaction; nothing at or above `durable` is answered
- * or delivered.
+ * One thread; nothing blocks but epoll_wait and mdb_txn_commit. A failure of the environment ends the program
+ * (floor_die), a client's mistake only its connection. A table's `end` runs ahead of `durable` within a
+ * transaction; nothing at or above `durable` is answered or delivered.
  */
 #ifndef FLOOR_SERVER_H
 #define FLOOR_SERVER_H
@@ -112,12 +112,14 @@ void server_store_open(struct server *, const char *dir);
 struct table *table_open(struct server *, const char *name, bool queue);
 /* Within the batch's transaction, which is begun if need be. */
 void table_append(struct server *, struct table *, const void *bytes, size_t len);
-/* Deletes what the worker has acked, within the batch's transaction. false: the ack does not fit what was delivered. */
+/* Deletes what the worker has acked, within the batch's transaction. false: the ack does not fit what was
+ * delivered. */
 bool table_erase(struct server *, struct conn *worker);
 void server_commit(struct server *);
 /* server->page becomes records [from, to) of what is durable, to being what fits. false: there is none. */
 bool table_page(struct server *, struct table *, uint64_t from);
-/* Appends items that a worker may be given to server->page, which begins empty; false: none. They are the worker's then. */
+/* Appends items that a worker may be given to server->page, which begins empty; false: none. They are the
+ * worker's then. */
 bool table_take(struct server *, struct conn *worker);
 /* What a worker holds is to be delivered again. */
 void table_give_back(struct conn *worker);

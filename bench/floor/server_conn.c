@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The connections of sluice-floor-server: what comes in goes into the batch straight from the read buffer; what goes out is one write, and
- * what the socket does not take waits in the connection, which gets nothing more until that is gone.
+ * The connections of sluice-floor-server: what comes in goes into the batch straight from the read buffer;
+ * what goes out is one write, and what the socket does not take waits in the connection, which gets nothing
+ * more until that is gone.
  */
 #include "server.h"
 
@@ -56,7 +57,8 @@ static void touch(struct server *s, struct conn *c)
 	s->touched = c;
 }
 
-/* Ends the connection; `format` says why, NULL: it had ended itself. It stays in the lists of this turn, with no descriptor. */
+/* Ends the connection; `format` says why, NULL: it had ended itself. It stays in the lists of this turn, with
+ * no descriptor. */
 __attribute__((format(printf, 3, 4))) static void end(struct server *s, struct conn *c, const char *format,
 						      ...)
 {
@@ -182,7 +184,7 @@ static void flush(struct server *s, struct conn *c)
 	if (c->out_at < c->out_end)
 		return;
 	want_out(s, c, false);
-	/* In the middle of a batch `count` is ahead of what is durable: then the answer waits for the commit. */
+	/* `count` may be ahead of what is durable: the answer waits for the end of the turn. */
 	if (c->unanswered)
 		touch(s, c);
 	if (is_reader(c))
@@ -370,7 +372,8 @@ static void acked(struct server *s, struct conn *c)
 	touch(s, c);
 }
 
-/* Hellos and acks: `size` bytes each. Returns what was used, at least 1; *ret_whole: there is one in c->small. */
+/* Hellos and acks: `size` bytes each. Returns what was used, at least 1; *ret_whole: there is one in
+ * c->small. */
 static size_t take_small(struct conn *c, const uint8_t *p, size_t n, unsigned size, bool *ret_whole)
 {
 	size_t more = size - c->small_have < n ? size - c->small_have : n;
@@ -406,7 +409,8 @@ static void take(struct server *s, struct conn *c, const uint8_t *p, size_t n)
 	}
 }
 
-/* Reads until the socket is empty or the batch is full: what the rest of a unit needs goes to its place, the rest to the read buffer. */
+/* Reads until the socket is empty or the batch is full: what the rest of a unit needs goes to its place, the
+ * rest to the read buffer. */
 static void read_all(struct server *s, struct conn *c)
 {
 	while (c->fd >= 0 && s->batch_bytes < SERVER_BATCH_BYTES) {

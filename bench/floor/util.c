@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What both programs of this folder need: an end with a reason, the clock, numbers as keys, bytes that do not compress.
+ * What both programs of this folder need: an end with a reason, the clock, numbers as keys, bytes that do not
+ * compress.
  */
 #include "floor.h"
 

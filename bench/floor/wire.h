@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What sluice-floor-server and its clients say to each other. Numbers are the machine's own: both ends are on it.
+ * What sluice-floor-server and its clients say to each other. Numbers are the machine's own: both ends are
+ * on it.
  *
  *   client: struct floor_hello, then by role
  *     PUBLISH, PUT  units: u32 bytes, then so many bytes (1 to FLOOR_UNIT_BYTES_MAX)
  *     WORK          u64: bytes of items that are done with, since the hello; always the end of an item
  *     FOLLOW        nothing
  *   server: by role
- *     PUBLISH, PUT  u64: units since the hello that are durable (echo: that have come); the first one, 0, answers the hello
- *     FOLLOW, WORK  records: u32 bytes, then so many bytes; u32 0 answers the hello, and with the u64 after it a WORK's
- *                   acks: bytes since the hello whose deletion is durable
+ *     PUBLISH, PUT  u64: units since the hello that are durable (echo: that have come); the first one, 0,
+ *                   answers the hello
+ *     FOLLOW, WORK  records: u32 bytes, then so many bytes. u32 0 and u64 0 answer the hello; u32 0 and u64 a
+ *                   WORK's acks: bytes since the hello whose deletion is durable
  */
 #ifndef FLOOR_WIRE_H
 #define FLOOR_WIRE_H
