@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Calls: one REQUEST and its REPLY. A call lives in two places, by correlation number and in order, until it is finished; then its
- * callback is called once, or its waiter is woken.
+ * callback is called once, or its waiter is woken. Thousands may be open, so no turn of the loop looks at each: it knows where the
+ * unsent ones begin, and a time before which no deadline passes.
  */
 #include <stdio.h>
 #include <string.h>
@@ -24,13 +25,36 @@ struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body,
 		call->corr = ++client->next_corr;
 	} while (call->corr == 0);
 	call->number = ++client->next_request;
-	call->deadline_ms = deadline_of(client, options != NULL ? options->deadline_ms : 0);
 	call->done = options != NULL ? options->done : NULL;
 	call->user = options != NULL ? options->user : NULL;
 	HASH_ADD(hh, client->calls, corr, sizeof(call->corr), call);
 	DL_APPEND(client->ordered, call);
+	if (client->unsent == NULL)
+		client->unsent = call;
+	call_deadline_set(client, call, deadline_of(client, options != NULL ? options->deadline_ms : 0));
 	client_wake(client);
 	return call;
+}
+
+void call_deadline_set(sluice_client *client, struct call *call, uint64_t deadline_ms)
+{
+	call->deadline_ms = deadline_ms;
+	if (deadline_ms < client->calls_due_ms)
+		client->calls_due_ms = deadline_ms;
+}
+
+static void unlist(sluice_client *client, struct call *call)
+{
+	if (client->unsent == call)
+		client->unsent = call->next;
+	DL_DELETE(client->ordered, call);
+}
+
+void call_first(sluice_client *client, struct call *call)
+{
+	unlist(client, call);
+	DL_PREPEND(client->ordered, call);
+	client->unsent = call;
 }
 
 struct call *call_new(sluice_client *client, const Sluice__Request *request, bool repeatable,
@@ -61,7 +85,7 @@ void call_free(struct call *call)
 void call_finish(sluice_client *client, struct call *call, sluice_reply *reply)
 {
 	HASH_DELETE(hh, client->calls, call);
-	DL_DELETE(client->ordered, call);
+	unlist(client, call);
 	call->finished = true;
 	call->reply = reply;
 	if (reply != NULL)
@@ -83,20 +107,20 @@ static void finish_code(sluice_client *client, struct call *call, int code, cons
 
 void calls_send(sluice_client *client)
 {
-	struct call *call, *next;
-
 	if (client->state != STATE_READY)
 		return;
-	DL_FOREACH_SAFE(client->ordered, call, next) {
-		uint8_t *at;
+	while (client->unsent != NULL) {
+		struct call *call = client->unsent;
 
-		if (call->sent)
-			continue;
-		at = link_frame(client, call->frame, call->corr, call->request_len);
-		if (at == NULL)
-			return;
-		memcpy(at, call->request, call->request_len);
-		call->sent = true;
+		if (!call->sent) {
+			uint8_t *at = link_frame(client, call->frame, call->corr, call->request_len);
+
+			if (at == NULL)
+				return;
+			memcpy(at, call->request, call->request_len);
+			call->sent = true;
+		}
+		client->unsent = call->next;
 	}
 }
 
@@ -104,26 +128,34 @@ void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 {
 	struct call *call, *next;
 
+	if (client->calls_due_ms > now) {
+		*io_next = client->calls_due_ms < *io_next ? client->calls_due_ms : *io_next;
+		return;
+	}
+	/* Made anew below; what callbacks add meanwhile lowers it, too. */
+	client->calls_due_ms = UINT64_MAX;
 	DL_FOREACH_SAFE(client->ordered, call, next) {
 		if (call->deadline_ms > now) {
-			*io_next = call->deadline_ms < *io_next ? call->deadline_ms : *io_next;
+			call_deadline_set(client, call, call->deadline_ms);
 			continue;
 		}
 		finish_code(client, call, SLUICE_E_TIMEOUT,
 			    call->sent ? "no reply came before the deadline; the request may have been done"
 				       : "not connected before the deadline");
 	}
+	*io_next = client->calls_due_ms < *io_next ? client->calls_due_ms : *io_next;
 }
 
 void calls_broken(sluice_client *client)
 {
 	struct call *call, *next;
 
+	client->unsent = client->ordered;
 	DL_FOREACH_SAFE(client->ordered, call, next) {
 		if (!call->sent)
 			continue;
 		if (call->repeatable)
-			call->sent = false;
+			call->sent = false; /* its turn comes after the connect */
 		else
 			finish_code(
 				client, call, SLUICE_E_UNKNOWN,

@@ -266,6 +266,7 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	client->user = user;
 	client->socket_fd = client->epoll_fd = client->wake_fd = client->timer_fd = -1;
 	client->publisher.next_seq = 1;
+	client->calls_due_ms = UINT64_MAX;
 	if (config->transport_fd >= 0)
 		(void)fcntl(config->transport_fd, F_SETFD, FD_CLOEXEC);
 	(void)!getrandom(&client->attempt, sizeof(client->attempt), 0);

@@ -245,8 +245,10 @@ struct sluice_client {
 	struct buffer in, out;
 	uint32_t next_corr;
 	uint64_t next_request;
-	struct call *calls;   /* by corr, sent or not */
-	struct call *ordered; /* the same, in order */
+	struct call *calls;    /* by corr, sent or not */
+	struct call *ordered;  /* the same, in order */
+	struct call *unsent;   /* where to look for one that is not sent: all before it are; NULL: all are */
+	uint64_t calls_due_ms; /* no call's deadline is before this */
 	struct publisher publisher;
 	struct transactor transactor;
 	sluice_sub *subs;
@@ -284,6 +286,8 @@ struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body,
 			    const sluice_call *options); /* takes body on success */
 struct call *call_new(sluice_client *client, const Sluice__Request *request, bool repeatable,
 		      const sluice_call *options);
+void call_deadline_set(sluice_client *client, struct call *call, uint64_t deadline_ms);
+void call_first(sluice_client *client, struct call *call); /* to be sent before all others */
 void calls_send(sluice_client *client);
 void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next);
 void calls_broken(sluice_client *client); /* sent ones: again, or unknown */

@@ -65,20 +65,33 @@ int sluice_job_submit(sluice_client *client, const sluice_job_spec *spec, const 
 	return call_run(client, &request, true, call, reply);
 }
 
-/* A job that was given back, or whose intent was refused because it is over, is held no more. */
-static void given_back(sluice_client *client, struct call *call)
+static void release_answered(sluice_client *client, struct call *call)
 {
-	Sluice__Request *request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
+	Sluice__Request *request;
 	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
 
-	if (request != NULL && request->op_case == SLUICE__REQUEST__OP_JOB_RELEASE &&
-	    (code == 0 || code == SLUICE_E_STALE_TOKEN))
-		sub_job_gone(client, request->job_release->job, request->job_release->token);
-	if (request != NULL && request->op_case == SLUICE__REQUEST__OP_JOB_INTENT &&
-	    (code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_CANCELLED))
-		sub_job_gone(client, request->job_intent->job, request->job_intent->token);
-	if (request != NULL)
-		sluice__request__free_unpacked(request, &mem_protobuf);
+	if (code != 0 && code != SLUICE_E_STALE_TOKEN)
+		return;
+	request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
+	if (request == NULL)
+		return;
+	sub_job_gone(client, request->job_release->job, request->job_release->token);
+	sluice__request__free_unpacked(request, &mem_protobuf);
+}
+
+/* It is over: held no more. */
+static void intent_answered(sluice_client *client, struct call *call)
+{
+	Sluice__Request *request;
+	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
+
+	if (code != SLUICE_E_STALE_TOKEN && code != SLUICE_E_CANCELLED)
+		return;
+	request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
+	if (request == NULL)
+		return;
+	sub_job_gone(client, request->job_intent->job, request->job_intent->token);
+	sluice__request__free_unpacked(request, &mem_protobuf);
 }
 
 int sluice_job_intent(sluice_client *client, const char *job, sluice_token token, uint32_t attempt,
@@ -91,7 +104,7 @@ int sluice_job_intent(sluice_client *client, const char *job, sluice_token token
 	m.token = token;
 	m.attempt = attempt;
 	m.tag = text(tag);
-	return call_run_hooked(client, &request, true, given_back, call, reply);
+	return call_run_hooked(client, &request, true, intent_answered, call, reply);
 }
 
 static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec)
@@ -108,20 +121,37 @@ static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec
 	m->release = spec->release;
 }
 
-/* A report that ended the job, or gave its lease up, frees its place in the consumer's credit. */
-static void reported(sluice_client *client, struct call *call)
+/* A holder's report that says that the job is not its any more frees its place in the consumer's credit. */
+static void held_no_more(sluice_client *client, const struct call *call)
 {
 	Sluice__Request *request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
-	const Sluice__JobReport *m = request != NULL ? request->job_report : NULL;
 
-	if (m != NULL && call->reply != NULL && m->token != 0 &&
-	    (call->reply->code == SLUICE_E_STALE_TOKEN || call->reply->code == SLUICE_E_NOT_FOUND ||
-	     (call->reply->code == 0 &&
-	      (m->release || (call->reply->message != NULL && call->reply->message->job_reported != NULL &&
-			      call->reply->message->job_reported->terminal)))))
-		sub_job_gone(client, m->job, m->token);
-	if (request != NULL)
-		sluice__request__free_unpacked(request, &mem_protobuf);
+	if (request == NULL)
+		return;
+	sub_job_gone(client, request->job_report->job, request->job_report->token);
+	sluice__request__free_unpacked(request, &mem_protobuf);
+}
+
+static bool report_refused(const struct call *call)
+{
+	return call->reply != NULL &&
+	       (call->reply->code == SLUICE_E_STALE_TOKEN || call->reply->code == SLUICE_E_NOT_FOUND);
+}
+
+/* Most reports end nothing, and are not looked at again. */
+static void reported(sluice_client *client, struct call *call)
+{
+	const Sluice__Reply *reply = call->reply != NULL ? call->reply->message : NULL;
+
+	if (report_refused(call) || (reply != NULL && reply->code == 0 && reply->job_reported != NULL &&
+				     reply->job_reported->terminal))
+		held_no_more(client, call);
+}
+
+static void reported_release(sluice_client *client, struct call *call)
+{
+	if (report_refused(call) || (call->reply != NULL && call->reply->code == 0))
+		held_no_more(client, call);
 }
 
 int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec, const sluice_call *call,
@@ -131,7 +161,11 @@ int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec,
 	REQUEST(JOB_REPORT, job_report, m);
 
 	report_fill(&m, spec);
-	return call_run_hooked(client, &request, true, reported, call, reply);
+	return call_run_hooked(client, &request, true,
+			       spec->token == 0 ? NULL
+			       : spec->release	? reported_release
+						: reported,
+			       call, reply);
 }
 
 int sluice_job_release(sluice_client *client, const char *job, sluice_token token, uint32_t delay_ms,
@@ -144,7 +178,7 @@ int sluice_job_release(sluice_client *client, const char *job, sluice_token toke
 	m.token = token;
 	m.delay_ms = delay_ms;
 	m.reason = text(reason);
-	return call_run_hooked(client, &request, false, given_back, call, reply);
+	return call_run_hooked(client, &request, false, release_answered, call, reply);
 }
 
 int sluice_job_cancel(sluice_client *client, const char *job, const char *reason, const sluice_call *call,

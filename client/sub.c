@@ -135,8 +135,7 @@ void subs_open(sluice_client *client)
 		if (call == NULL)
 			continue;
 		/* Ahead of acks and the like, which need the subscription. */
-		DL_DELETE(client->ordered, call);
-		DL_PREPEND(client->ordered, call);
+		call_first(client, call);
 	}
 }
 

@@ -300,7 +300,7 @@ void txns_send(sluice_client *client)
 	first->call = call_new(client, &request, true, &options);
 	if (first->call == NULL)
 		return;
-	first->call->deadline_ms = first->deadline_ms;
+	call_deadline_set(client, first->call, first->deadline_ms);
 	first->call->hook = committed;
 	first->call->hook_user = first;
 	calls_send(client);

@@ -24,10 +24,10 @@ enum { BENCH_PATH_MAX = 512, BENCH_COMMAND_MAX = 1024 };
 /* ---- servers ---- */
 
 struct bench_server_spec {
-	const char *dir;   /* where its data goes: empty, or as a former server of the same system left it */
-	const char *bin;   /* the build directory, where our own programs are */
-	const char *log;   /* appended: what the server prints */
-	unsigned conns;	   /* connections that it must take at least; 0: what it takes by default */
+	const char *dir; /* where its data goes: empty, or as a former server of the same system left it */
+	const char *bin; /* the build directory, where our own programs are */
+	const char *log; /* appended: what the server prints */
+	unsigned conns;	 /* connections that it must take at least; 0: what it takes by default */
 };
 
 struct bench_server {
@@ -41,11 +41,11 @@ struct bench_server {
 /* ---- connections ---- */
 
 enum bench_role {
-	BENCH_PUBLISH,	   /* into the stream `name` */
-	BENCH_PUT,	   /* into the queue `name` */
-	BENCH_FOLLOW_NEW,  /* what is published to the stream `name` from now on; open() returns when the server has it registered */
-	BENCH_FOLLOW_ALL,  /* the stream `name` from its first event on */
-	BENCH_WORK,	   /* takes items of the queue `name` and acks each; `window` held at most */
+	BENCH_PUBLISH, /* into the stream `name` */
+	BENCH_PUT,     /* into the queue `name` */
+	BENCH_FOLLOW_NEW, /* what is published to the stream `name` from now on; open() returns when the server has it registered */
+	BENCH_FOLLOW_ALL, /* the stream `name` from its first event on */
+	BENCH_WORK,	  /* takes items of the queue `name` and acks each; `window` held at most */
 };
 
 /* Called from poll(), for each body that arrives. */
@@ -53,10 +53,10 @@ typedef void bench_body_fn(void *user, const void *body, size_t len);
 
 struct bench_conn_spec {
 	enum bench_role role;
-	const char *name;    /* stream or queue, made by prepare() */
-	unsigned batch;	     /* PUBLISH, PUT: bodies in a unit; 1: a unit is one message */
-	size_t body_bytes;   /* of every body */
-	unsigned window;     /* units that may be without an answer at once; the scenario keeps to it */
+	const char *name;	/* stream or queue, made by prepare() */
+	unsigned batch;		/* PUBLISH, PUT: bodies in a unit; 1: a unit is one message */
+	size_t body_bytes;	/* of every body */
+	unsigned window;	/* units that may be without an answer at once; the scenario keeps to it */
 	bench_body_fn *on_body; /* FOLLOW, WORK: or NULL */
 	void *user;
 };
@@ -64,18 +64,20 @@ struct bench_conn_spec {
 struct bench_conn; /* the driver's own */
 
 struct bench_progress {
-	uint64_t answered; /* PUBLISH, PUT: units that the server has answered as accepted under its durability, in the order of send() */
+	uint64_t
+		answered; /* PUBLISH, PUT: units that the server has answered as accepted under its durability, in the order of send() */
 	uint64_t received; /* FOLLOW, WORK: bodies */
-	uint64_t settled;  /* WORK: acks that the server has answered as accepted under its durability; where a system does not answer acks,
+	uint64_t
+		settled; /* WORK: acks that the server has answered as accepted under its durability; where a system does not answer acks,
 			    * what it says of itself (settled() below) */
 };
 
 /* ---- full job lives, for systems that know jobs ---- */
 
 struct bench_jobs_spec {
-	unsigned active;    /* lives that are under way at any time */
-	uint64_t lives;	    /* to begin and to end; the count of a run */
-	uint64_t warm;	    /* lives that are ended before the clock starts */
+	unsigned active; /* lives that are under way at any time */
+	uint64_t lives;	 /* to begin and to end; the count of a run */
+	uint64_t warm;	 /* lives that are ended before the clock starts */
 	unsigned payload_bytes;
 	void (*started)(void *user, uint64_t lives_ended); /* the clock starts */
 	void *user;
@@ -84,7 +86,8 @@ struct bench_jobs_spec {
 struct bench_jobs_result {
 	uint64_t lives;	   /* ended since `started` */
 	uint64_t commands; /* that changed the ledger, since `started` */
-	uint64_t events;   /* of the job stream that a follower of it got; all lives: what the follower must get */
+	uint64_t
+		events; /* of the job stream that a follower of it got; all lives: what the follower must get */
 	uint64_t events_expected;
 	double seconds; /* from `started` to the last durable end */
 };
@@ -117,7 +120,8 @@ struct bench_driver {
 	/* Opens `count` connections that have said hello and then are silent; *ret_fds (owned, count long) are closed by the caller. */
 	int (*idle)(const struct bench_server *, unsigned count, int **ret_fds);
 	/* NULL: the system has no jobs. */
-	int (*jobs)(const struct bench_server *, const struct bench_jobs_spec *, struct bench_jobs_result *ret);
+	int (*jobs)(const struct bench_server *, const struct bench_jobs_spec *,
+		    struct bench_jobs_result *ret);
 };
 
 /* One row of what can be measured: a driver in one mode. */
@@ -144,7 +148,8 @@ uint64_t bench_now_ns(void); /* CLOCK_MONOTONIC, which all processes of a machin
 
 /* Starts argv[0] (found as execvp does), which dies with the harness; argv[0] of the process is `as` if not NULL. Output goes to spec->log;
  * with ret_out not NULL standard output goes to that pipe instead (close it after the ready line). 0 or -1. */
-int bench_spawn(const struct bench_server_spec *, const char *as, const char *const argv[], pid_t *ret_pid, int *ret_out);
+int bench_spawn(const struct bench_server_spec *, const char *as, const char *const argv[], pid_t *ret_pid,
+		int *ret_out);
 /* Waits for a line that begins with `prefix`, from *fd, at most 120 s; copies it. -1: the end of output, time over. */
 int bench_await_line(int fd, const char *prefix, char *ret, size_t ret_bytes);
 /* A free loopback port, bound and released again: for servers that cannot take port 0. */
