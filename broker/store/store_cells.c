@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Hot cells, see store_cells.h. The cache is a clock: a cell that was looked for since the last trim gets
- * a second chance. */
+ * a second chance.
+ *
+ * A cell is found for each use of a hot record, several times a command, mostly far outside of the processor's caches: so the hash is
+ * one array, a search touches one place in it and the cell that it looks for, and a short value lies behind its key. */
 #include "broker/store/store_cells.h"
 
 #include <stdlib.h>
@@ -10,17 +13,106 @@
 /* Second chances in one trim, beyond one for each cell that goes: bounds what a commit has to do here. */
 enum { CHANCES_MIN = 64 };
 
+enum { SLOTS_MIN = 256, VALUE_ROOM_MIN = 96 };
+
 void cells_init(struct cells *cells, size_t cache_max)
 {
 	memset(cells, 0, sizeof(*cells));
 	cells->cache_max = cache_max;
 }
 
+/* ---- the hash ---- */
+
+static uint32_t key_hash(enum store_table table, struct sluice_slice key)
+{
+	const uint8_t *at = key.data;
+	uint64_t hash = ((uint64_t)table << 32) + key.len;
+
+	for (size_t left = key.len; left > 0;) {
+		size_t step = left < sizeof(uint64_t) ? left : sizeof(uint64_t);
+		uint64_t word = 0;
+
+		memcpy(&word, at, step);
+		hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+		hash ^= hash >> 32;
+		at += step;
+		left -= step;
+	}
+	return (uint32_t)hash;
+}
+
+static bool is_of(const struct cell *cell, enum store_table table, struct sluice_slice key)
+{
+	return cell->table == table && cell->key_len == key.len + 1 &&
+	       memcmp(cell->key + 1, key.data, key.len) == 0;
+}
+
+/* There is a free slot. */
+static void slot_fill(struct cells *cells, struct cell *cell)
+{
+	size_t mask = cells->slot_count - 1, i = cell->hash & mask;
+
+	while (cells->slots[i].cell != NULL)
+		i = (i + 1) & mask;
+	cells->slots[i] = (struct cell_slot){cell->hash, cell};
+}
+
+/* What was pushed on by the one that goes moves back, so that no search ends before it. */
+static void slot_free(struct cells *cells, const struct cell *cell)
+{
+	size_t mask = cells->slot_count - 1, hole = cell->hash & mask;
+
+	while (cells->slots[hole].cell != cell)
+		hole = (hole + 1) & mask;
+	for (size_t i = (hole + 1) & mask; cells->slots[i].cell != NULL; i = (i + 1) & mask) {
+		size_t wanted = cells->slots[i].hash & mask;
+
+		if (((i - wanted) & mask) < ((i - hole) & mask))
+			continue;
+		cells->slots[hole] = cells->slots[i];
+		hole = i;
+	}
+	cells->slots[hole].cell = NULL;
+}
+
+/* A quarter of the slots stays free. */
+static int slots_grow(struct cells *cells)
+{
+	size_t count = cells->slot_count == 0 ? SLOTS_MIN : cells->slot_count * 2;
+	struct cell_slot *slots;
+
+	if (cells->count < cells->slot_count / 4 * 3)
+		return 0;
+	slots = calloc(count, sizeof(*slots));
+	if (slots == NULL)
+		return SLUICE_E_NOMEM;
+	free(cells->slots);
+	cells->slots = slots;
+	cells->slot_count = count;
+	for (struct cell *cell = cells->order; cell != NULL; cell = cell->next)
+		slot_fill(cells, cell);
+	return 0;
+}
+
+/* ---- cells ---- */
+
+static uint8_t *room_behind(struct cell *cell)
+{
+	return cell->key + cell->key_len;
+}
+
+static void value_free(struct cell *cell)
+{
+	if (cell->value != room_behind(cell))
+		free(cell->value);
+}
+
 void cells_remove(struct cells *cells, struct cell *cell)
 {
-	HASH_DELETE(hh, cells->all, cell);
+	slot_free(cells, cell);
+	cells->count--;
 	DL_DELETE(cells->order, cell);
-	free(cell->value);
+	value_free(cell);
 	free(cell);
 }
 
@@ -28,40 +120,47 @@ void cells_fini(struct cells *cells)
 {
 	while (cells->order != NULL)
 		cells_remove(cells, cells->order);
+	free(cells->slots);
 	free(cells->dirty.cells);
 	for (int i = 0; i < STORE_TABLE_COUNT; i++)
 		free(cells->pending[i].cells);
 }
 
-static size_t key_make(uint8_t buf[1 + STORE_KEY_BYTES_MAX], enum store_table table, struct sluice_slice key)
-{
-	buf[0] = (uint8_t)table;
-	memcpy(buf + 1, key.data, key.len);
-	return key.len + 1;
-}
-
 struct cell *cells_find(struct cells *cells, enum store_table table, struct sluice_slice key)
 {
-	uint8_t buf[1 + STORE_KEY_BYTES_MAX];
-	size_t len = key_make(buf, table, key);
-	struct cell *cell;
+	uint32_t hash = key_hash(table, key);
+	size_t mask = cells->slot_count - 1;
 
-	HASH_FIND(hh, cells->all, buf, len, cell);
-	if (cell != NULL)
+	if (cells->slot_count == 0)
+		return NULL;
+	for (size_t i = hash & mask; cells->slots[i].cell != NULL; i = (i + 1) & mask) {
+		struct cell *cell = cells->slots[i].cell;
+
+		if (cells->slots[i].hash != hash || !is_of(cell, table, key))
+			continue;
 		cell->used = true;
-	return cell;
+		return cell;
+	}
+	return NULL;
 }
 
 struct cell *cells_add(struct cells *cells, enum store_table table, struct sluice_slice key)
 {
-	struct cell *cell = malloc(sizeof(*cell) + 1 + key.len);
+	struct cell *cell =
+		slots_grow(cells) == 0 ? malloc(sizeof(*cell) + 1 + key.len + VALUE_ROOM_MIN) : NULL;
 
 	if (cell == NULL)
 		return NULL;
 	memset(cell, 0, sizeof(*cell));
 	cell->table = table;
-	cell->key_len = key_make(cell->key, table, key);
-	HASH_ADD_KEYPTR(hh, cells->all, cell->key, cell->key_len, cell);
+	cell->hash = key_hash(table, key);
+	cell->key_len = key.len + 1;
+	cell->key[0] = (uint8_t)table;
+	memcpy(cell->key + 1, key.data, key.len);
+	cell->value = room_behind(cell);
+	cell->value_capacity = VALUE_ROOM_MIN;
+	slot_fill(cells, cell);
+	cells->count++;
 	DL_APPEND(cells->order, cell);
 	return cell;
 }
@@ -75,7 +174,7 @@ int cell_set(struct cell *cell, struct sluice_slice value, bool exists)
 		if (grown == NULL)
 			return SLUICE_E_NOMEM;
 		memcpy(grown, value.data, value.len);
-		free(cell->value);
+		value_free(cell);
 		cell->value = grown;
 		cell->value_capacity = value.len;
 	} else if (value.len > 0) {
@@ -157,10 +256,9 @@ void cells_flushed(struct cell_list *pending)
 
 static void trim(struct cells *cells)
 {
-	size_t count = HASH_COUNT(cells->all);
-	size_t chances = count > cells->cache_max ? count - cells->cache_max + CHANCES_MIN : 0;
+	size_t chances = cells->count > cells->cache_max ? cells->count - cells->cache_max + CHANCES_MIN : 0;
 
-	while (HASH_COUNT(cells->all) > cells->cache_max) {
+	while (cells->count > cells->cache_max) {
 		struct cell *cell = cells->order;
 
 		if (!cell->used || chances == 0) {

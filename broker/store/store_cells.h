@@ -10,8 +10,6 @@
 #ifndef SLUICE_STORE_STORE_CELLS_H
 #define SLUICE_STORE_STORE_CELLS_H
 
-#include <uthash.h>
-
 #include "broker/store/store.h"
 
 struct cell {
@@ -20,12 +18,17 @@ struct cell {
 	bool dirty;
 	bool pending;
 	bool used; /* looked for since the cache was last trimmed */
+	uint32_t hash;
 	size_t value_len, value_capacity;
-	uint8_t *value;
+	uint8_t *value;		  /* behind the key, until it needs more room */
 	struct cell *prev, *next; /* in the order of the cache */
-	UT_hash_handle hh;
 	size_t key_len;
-	uint8_t key[]; /* table number, then the key: the hash's key */
+	uint8_t key[]; /* table number, then the key */
+};
+
+struct cell_slot {
+	uint32_t hash;	   /* of cell, which is not looked at when it differs */
+	struct cell *cell; /* NULL: the slot is free */
 };
 
 struct cell_list {
@@ -35,7 +38,8 @@ struct cell_list {
 };
 
 struct cells {
-	struct cell *all;   /* hash */
+	struct cell_slot *slots; /* open addressing, linear probing; slot_count is 0 or a power of 2 */
+	size_t slot_count, count;
 	struct cell *order; /* list: who is looked at first when the cache is trimmed */
 	struct cell_list dirty;
 	struct cell_list pending[STORE_TABLE_COUNT];
