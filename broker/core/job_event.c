@@ -9,7 +9,7 @@
  * always with all members, in this order; from is "" at the submit. */
 #include "broker/core/job_ledger.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 
 enum { NUMBERS_BYTES = 300, STACK_BYTES = 4096, SUBJECT_BUF_BYTES = 256 };
 
@@ -26,12 +26,31 @@ static size_t subject_make(char *buf, const struct job *job)
 	return (size_t)(at - buf);
 }
 
+static char *put(char *at, const char *text)
+{
+	size_t len = strlen(text);
+
+	memcpy(at, text, len);
+	return at + len;
+}
+
+/* Not printf: this is made several times in each job's life, on the engine's thread. */
+static char *put_number(char *at, uint64_t number)
+{
+	char digits[20], *from = digits + sizeof(digits);
+
+	do {
+		*--from = (char)('0' + number % 10);
+		number /= 10;
+	} while (number > 0);
+	memcpy(at, from, (size_t)(digits + sizeof(digits) - from));
+	return at + (digits + sizeof(digits) - from);
+}
+
 static char *text_member(char *at, const char *name, const char *text)
 {
-	at += sprintf(at, "\"%s\":\"", name);
-	at = job_text_json(at, text);
-	memcpy(at, "\",", 2);
-	return at + 2;
+	at = job_text_json(put(at, name), text);
+	return put(at, "\",");
 }
 
 static size_t body_make(char *buf, const struct apply *a, const struct job *job, const char *from,
@@ -40,15 +59,18 @@ static size_t body_make(char *buf, const struct apply *a, const struct job *job,
 	char *at = buf;
 
 	*at++ = '{';
-	at = text_member(at, "job", job->id);
-	at += sprintf(at, "\"attempt\":%u,", job->live.attempt);
-	at = text_member(at, "from", from);
-	at = text_member(at, "state", job_state_name(job));
-	at = text_member(at, "source", fact->source);
-	at = text_member(at, "evidence", fact->evidence);
-	at += sprintf(at, "\"exit_code\":%d,\"token\":%llu,\"index\":%llu,\"time_ms\":%llu}", fact->exit_code,
-		      (unsigned long long)job->live.token, (unsigned long long)a->index,
-		      (unsigned long long)a->wall_ms);
+	at = text_member(at, "\"job\":\"", job->id);
+	at = put_number(put(at, "\"attempt\":"), job->live.attempt);
+	at = text_member(at, ",\"from\":\"", from);
+	at = text_member(at, "\"state\":\"", job_state_name(job));
+	at = text_member(at, "\"source\":\"", fact->source);
+	at = text_member(at, "\"evidence\":\"", fact->evidence);
+	at = put(at, fact->exit_code < 0 ? "\"exit_code\":-" : "\"exit_code\":");
+	at = put_number(at, (uint64_t)llabs(fact->exit_code));
+	at = put_number(put(at, ",\"token\":"), job->live.token);
+	at = put_number(put(at, ",\"index\":"), a->index);
+	at = put_number(put(at, ",\"time_ms\":"), a->wall_ms);
+	*at++ = '}';
 	return (size_t)(at - buf);
 }
 

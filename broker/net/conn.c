@@ -19,13 +19,18 @@
 
 enum { PENDING_BYTES_MAX = 32 << 20, READ_BYTES = 1 << 18, LIBEVENT_READ_BYTES = 4096 };
 
+/* For jitter and the like, one for each command: taken from the kernel many at a time. Secrets are not made of it. */
 uint64_t random_u64(void)
 {
-	uint64_t number;
+	static __thread uint64_t pool[256 / sizeof(uint64_t)]; /* so much getrandom() gives whole */
+	static __thread size_t left;
 
-	if (getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number))
-		abort(); /* only before the kernel's pool is ready, or on a broken system */
-	return number;
+	if (left == 0) {
+		if (getrandom(pool, sizeof(pool), 0) != (ssize_t)sizeof(pool))
+			abort(); /* only before the kernel's pool is ready, or on a broken system */
+		left = sizeof(pool) / sizeof(pool[0]);
+	}
+	return pool[--left];
 }
 
 struct conn *conn_find(struct io *io, uint64_t id)
