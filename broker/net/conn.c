@@ -114,9 +114,11 @@ void conn_flow(struct conn *conn)
 		return;
 	conn->reading = may;
 	if (!may) {
+		DL_APPEND2(conn->io->stopped, conn, stopped_prev, stopped_next);
 		(void)bufferevent_disable(conn->bev, EV_READ);
 		return;
 	}
+	DL_DELETE2(conn->io->stopped, conn, stopped_prev, stopped_next);
 	(void)bufferevent_enable(conn->bev, EV_READ);
 	conn_parse(conn);
 }
@@ -292,6 +294,8 @@ static void conn_free(struct conn *conn)
 	}
 	if (conn->blocked)
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
+	if (!conn->reading)
+		DL_DELETE2(io->stopped, conn, stopped_prev, stopped_next);
 	if (conn->attached && engine_session_detach(io->engine, conn->gateway, conn->session, &io->sink,
 						    conn->id, (uint32_t)idle) != 0)
 		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"),

@@ -233,9 +233,9 @@ static void round_end(struct io *io)
 
 	answers_flush(io);
 	subs_pump(io);
-	HASH_ITER(hh, io->conns, conn, next)
-		if (!conn->reading && !conn->dead)
-			conn_flow(conn);
+	DL_FOREACH_SAFE2(io->stopped, conn, next, stopped_next)
+	if (!conn->dead)
+		conn_flow(conn);
 	conns_reap(io);
 }
 

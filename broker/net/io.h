@@ -119,6 +119,7 @@ struct conn {
 	struct deferred *reads;	  /* in order */
 	struct sub *subs;	  /* by number */
 	struct conn *blocked_prev, *blocked_next;
+	struct conn *stopped_prev, *stopped_next;
 	struct conn *dead_next;
 	UT_hash_handle hh;
 };
@@ -150,6 +151,8 @@ struct io {
 
 	struct conn *conns; /* by id */
 	struct conn *blocked;
+	struct conn *
+		stopped; /* those that are not read from: what a round looks at, however many idle ones there are */
 	struct conn *dead;
 	struct sub *subs; /* by tag */
 	struct followed *followed;
