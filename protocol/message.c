@@ -10,6 +10,7 @@
 
 #include "protocol/bytes.h"
 #include "protocol/limits.h"
+#include "protocol/message_block.h"
 #include "protocol/utf8.h"
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
@@ -37,6 +38,7 @@ static bool varint(struct reader *reader, uint64_t *ret)
 struct look {
 	const char *why;
 	uint64_t fields;
+	bool unknown; /* there is a field that the descriptor does not have */
 };
 
 static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
@@ -67,11 +69,14 @@ static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, s
 	}
 	at->why = "the message is cut short or malformed";
 	while (reader.left > 0) {
+		const ProtobufCFieldDescriptor *field;
 		uint64_t tag, value;
 		int rc;
 
 		if (!varint(&reader, &tag))
 			return SLUICE_E_PROTOCOL;
+		field = protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3));
+		at->unknown = at->unknown || field == NULL;
 		if (++at->fields > LIMIT_MESSAGE_FIELDS_MAX) {
 			at->why = "the message has more fields than MESSAGE_FIELDS_MAX";
 			return SLUICE_E_LIMIT;
@@ -90,10 +95,7 @@ static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, s
 		case WIRE_BYTES:
 			if (!varint(&reader, &value) || value > reader.left)
 				return SLUICE_E_PROTOCOL;
-			rc = look_at_bytes(at,
-					   protobuf_c_message_descriptor_get_field(descriptor,
-										   (unsigned)(tag >> 3)),
-					   read_bytes(&reader, (size_t)value), depth);
+			rc = look_at_bytes(at, field, read_bytes(&reader, (size_t)value), depth);
 			if (rc != 0)
 				return rc;
 			at->why = "the message is cut short or malformed";
@@ -110,9 +112,9 @@ static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, s
 
 /* ---- unknown fields ---- */
 
-static void strip(ProtobufCMessage *message);
+static void strip(ProtobufCMessage *message, bool frees);
 
-static void strip_field(ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+static void strip_field(ProtobufCMessage *message, const ProtobufCFieldDescriptor *field, bool frees)
 {
 	void *member = (uint8_t *)message + field->offset;
 
@@ -124,7 +126,7 @@ static void strip_field(ProtobufCMessage *message, const ProtobufCFieldDescripto
 		ProtobufCMessage **list = *(ProtobufCMessage ***)member;
 
 		for (size_t i = 0; i < count; i++)
-			strip(list[i]);
+			strip(list[i], frees);
 		return;
 	}
 	if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 &&
@@ -132,22 +134,24 @@ static void strip_field(ProtobufCMessage *message, const ProtobufCFieldDescripto
 		    field->id)
 		return;
 	if (*(ProtobufCMessage **)member != NULL)
-		strip(*(ProtobufCMessage **)member);
+		strip(*(ProtobufCMessage **)member, frees);
 }
 
-static void strip(ProtobufCMessage *message)
+static void strip(ProtobufCMessage *message, bool frees)
 {
-	for (unsigned i = 0; i < message->n_unknown_fields; i++)
+	for (unsigned i = 0; frees && i < message->n_unknown_fields; i++)
 		free(message->unknown_fields[i].data);
-	free(message->unknown_fields);
+	if (frees)
+		free(message->unknown_fields);
 	message->n_unknown_fields = 0;
 	message->unknown_fields = NULL;
 	for (unsigned i = 0; i < message->descriptor->n_fields; i++)
-		strip_field(message, &message->descriptor->fields[i]);
+		strip_field(message, &message->descriptor->fields[i], frees);
 }
 
-int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
-		   ProtobufCMessage **ret, const char **ret_why)
+int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
+			ProtobufCAllocator *allocator, bool frees, ProtobufCMessage **ret,
+			const char **ret_why)
 {
 	struct look at = {0};
 	ProtobufCMessage *message;
@@ -162,12 +166,20 @@ int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_s
 		*ret_why = at.why;
 		return rc;
 	}
-	message = protobuf_c_message_unpack(descriptor, NULL, bytes.len, bytes.data);
+	message = protobuf_c_message_unpack(descriptor, allocator, bytes.len, bytes.data);
 	if (message == NULL) {
 		*ret_why = "a field of the message has another type than expected";
 		return SLUICE_E_PROTOCOL;
 	}
-	strip(message);
+	/* A walk through all fields that a message could have: a request could have fifty. */
+	if (at.unknown)
+		strip(message, frees);
 	*ret = message;
 	return 0;
+}
+
+int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
+		   ProtobufCMessage **ret, const char **ret_why)
+{
+	return message_unpack_with(descriptor, bytes, max, NULL, true, ret, ret_why);
 }

@@ -338,16 +338,18 @@ int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t 
 struct net_submission {
 	struct submission submission;
 	void *block;
-	ProtobufCMessage *message;
+	struct message_block *message_block; /* this submission lies in it */
 };
 
 static void net_submission_destroy(struct submission *submission)
 {
 	struct net_submission *own = (struct net_submission *)submission;
 
+	if (own->message_block != NULL) {
+		message_block_free(own->message_block);
+		return;
+	}
 	free(own->block);
-	if (own->message != NULL)
-		protobuf_c_message_free_unpacked(own->message, NULL);
 	free(own);
 }
 
@@ -429,18 +431,19 @@ int conn_submit(struct conn *conn, const struct command *command, void *block, s
 	return submit(conn, own, command, bytes, control, what, corr, extra);
 }
 
-int conn_submit_message(struct conn *conn, uint16_t type, ProtobufCMessage **message, size_t bytes,
-			bool control, uint32_t what, uint64_t corr)
+int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage *message,
+			struct message_block **block, size_t bytes, bool control, uint32_t what,
+			uint64_t corr)
 {
-	struct net_submission *own = calloc(1, sizeof(*own));
-	struct command command = {.type = type, .message = *message};
+	struct net_submission *own = message_block_alloc(*block, sizeof(*own));
+	struct command command = {.type = type, .message = message};
+	struct message_block *taken = *block;
 
+	*block = NULL;
 	if (own == NULL) {
-		protobuf_c_message_free_unpacked(*message, NULL);
-		*message = NULL;
+		message_block_free(taken);
 		return SLUICE_E_NOMEM;
 	}
-	own->message = *message;
-	*message = NULL;
+	own->message_block = taken;
 	return submit(conn, own, &command, bytes, control, what, corr, 0);
 }

@@ -14,6 +14,7 @@
 #include <event2/event.h>
 
 #include "broker/net/net.h"
+#include "protocol/message_block.h"
 #include "sluice.pb-c.h"
 
 struct io;
@@ -194,9 +195,10 @@ void conns_reap(struct io *io);
  * in. BUSY: the connection is blocked and will be given the same bytes again. */
 int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control,
 		uint32_t what, uint64_t corr, uint64_t extra) SLUICE_MUST_USE;
-/* The same for a protobuf message, which is taken (freed with protobuf_c_message_free_unpacked). */
-int conn_submit_message(struct conn *conn, uint16_t type, ProtobufCMessage **message, size_t bytes,
-			bool control, uint32_t what, uint64_t corr) SLUICE_MUST_USE;
+/* The same for a protobuf message that lives in block, which is taken (also on error). */
+int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage *message,
+			struct message_block **block, size_t bytes, bool control, uint32_t what,
+			uint64_t corr) SLUICE_MUST_USE;
 int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms) SLUICE_MUST_USE;
 uint64_t random_u64(void);
 

@@ -28,18 +28,25 @@ void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *bo
 		conn_write(conn, body, len);
 }
 
+/* Most replies are small: one write, and no memory for them. */
 void native_message(struct conn *conn, uint8_t type, uint32_t corr, const ProtobufCMessage *message)
 {
+	uint8_t small[1024], *bytes = small;
 	size_t len = protobuf_c_message_get_packed_size(message);
-	uint8_t *bytes = malloc(len + 1);
+	struct frame_header header = {.body_bytes = (uint32_t)len, .type = type, .corr = corr};
 
-	if (bytes == NULL) {
-		conn_kill(conn);
-		return;
+	if (FRAME_HEADER_BYTES + len > sizeof(small)) {
+		bytes = malloc(FRAME_HEADER_BYTES + len);
+		if (bytes == NULL) {
+			conn_kill(conn);
+			return;
+		}
 	}
-	(void)protobuf_c_message_pack(message, bytes);
-	native_frame(conn, type, corr, bytes, len);
-	free(bytes);
+	frame_header_encode(bytes, &header);
+	(void)protobuf_c_message_pack(message, bytes + FRAME_HEADER_BYTES);
+	conn_write(conn, bytes, FRAME_HEADER_BYTES + len);
+	if (bytes != small)
+		free(bytes);
 }
 
 long native_fail(struct conn *conn, int code, const char *format, ...)

@@ -582,8 +582,9 @@ static int defer_read(struct conn *conn, uint32_t corr, struct sluice_slice body
 
 int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 {
-	ProtobufCMessage *message = NULL, *op;
-	Sluice__Request *request;
+	struct message_block *block = NULL;
+	ProtobufCMessage *message = NULL;
+	const Sluice__Request *request;
 	const struct command_row *row;
 	const char *why = "";
 	int rc;
@@ -592,12 +593,13 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 		return (int)
 			native_fail(conn, SLUICE_E_PROTOCOL,
 				    "a REQUEST with correlation 0; expected another number, for its reply");
-	rc = message_unpack(&sluice__request__descriptor, body, LIMIT_COMMAND_BYTES_MAX, &message, &why);
+	rc = message_unpack_block(&sluice__request__descriptor, body, LIMIT_COMMAND_BYTES_MAX, &block,
+				  &message, &why);
 	if (rc != 0) {
 		native_refuse(conn, corr, rc, "REQUEST: %s", why);
 		return 0;
 	}
-	request = (Sluice__Request *)message;
+	request = (const Sluice__Request *)message;
 	row = command_row(request->op_case);
 	if (row == NULL) {
 		if (request->op_case == SLUICE__REQUEST__OP__NOT_SET)
@@ -607,15 +609,11 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 			rc = defer_read(conn, corr, body);
 		else
 			run_read(conn, corr, request);
-		sluice__request__free_unpacked(request, NULL);
+		message_block_free(block);
 		return rc;
 	}
-	/* The operation leaves its request and goes with the command; all members of the oneof are message pointers. */
-	op = (ProtobufCMessage *)request->job_submit;
-	request->op_case = SLUICE__REQUEST__OP__NOT_SET;
-	request->job_submit = NULL;
-	sluice__request__free_unpacked(request, NULL);
-	rc = conn_submit_message(conn, row->type, &op, body.len, row->control,
+	/* The operation goes with the command; all members of the oneof are message pointers. */
+	rc = conn_submit_message(conn, row->type, &request->job_submit->base, &block, body.len, row->control,
 				 row->type == COMMAND_SESSION_CLOSE ? NATIVE_GOODBYE : NATIVE_REPLY, corr);
 	if (rc == SLUICE_E_BUSY)
 		return 1;

@@ -6,9 +6,40 @@
 #include <string.h>
 
 #include "protocol/limits.h"
-#include "protocol/message.h"
+#include "protocol/message_block.h"
 #include "protocol_vectors.h"
 #include "sluice.pb-c.h"
+
+/* In a block it comes to the same: code, and what it is when packed again. */
+static void in_a_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int code,
+		       const ProtobufCMessage *message)
+{
+	struct message_block *block = NULL;
+	ProtobufCMessage *same = NULL;
+	const char *why = NULL;
+	uint8_t *left, *right, *more;
+	size_t len;
+
+	cr_assert(message_unpack_block(descriptor, bytes, LIMIT_COMMAND_BYTES_MAX, &block, &same, &why) ==
+		  code);
+	cr_assert((code == 0) == (block != NULL) && (code == 0) == (why == NULL));
+	if (code != 0)
+		return;
+	more = message_block_alloc(block, 3000); /* beyond the first chunk */
+	cr_assert(more != NULL && more[0] == 0 && memcmp(more, more + 1, 2999) == 0);
+	memset(more, 0xff, 3000);
+	len = protobuf_c_message_get_packed_size(message);
+	cr_assert(protobuf_c_message_get_packed_size(same) == len);
+	left = malloc(len + 1);
+	right = malloc(len + 1);
+	cr_assert(left != NULL && right != NULL);
+	cr_assert(protobuf_c_message_pack(message, left) == len &&
+		  protobuf_c_message_pack(same, right) == len);
+	cr_assert(memcmp(left, right, len) == 0);
+	free(left);
+	free(right);
+	message_block_free(block);
+}
 
 static int unpack(const ProtobufCMessageDescriptor *descriptor, const void *bytes, size_t len,
 		  ProtobufCMessage **ret)
@@ -18,6 +49,7 @@ static int unpack(const ProtobufCMessageDescriptor *descriptor, const void *byte
 	int rc = message_unpack(descriptor, copy, LIMIT_COMMAND_BYTES_MAX, ret, &why);
 
 	cr_assert((rc == 0) == (why == NULL), "%d %s", rc, why);
+	in_a_block(descriptor, copy, rc, *ret);
 	free((void *)(uintptr_t)copy.data);
 	return rc;
 }
