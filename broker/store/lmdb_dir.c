@@ -3,9 +3,11 @@
  * The data directory under the LMDB implementation: which file systems will do, one process at a time,
  * descriptors that children must not inherit, disk allocated ahead. Knows no LMDB.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -115,18 +117,33 @@ int dir_rename(const char *dir, const char *path, const char *name, const char *
 	return rc;
 }
 
+static void close_on_exec_if(int fd, const struct stat *want)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && st.st_dev == want->st_dev && st.st_ino == want->st_ino)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+/* The open ones are listed in /proc. Where that is missing each that could be open is looked at, which takes many times as long. */
 void dir_close_on_exec(int fd)
 {
 	long max = sysconf(_SC_OPEN_MAX);
-	struct stat want, st;
+	DIR *open_ones = opendir("/proc/self/fd");
+	const struct dirent *entry;
+	struct stat want;
 
-	if (fstat(fd, &want) != 0)
-		return;
-	for (int other = 0; other < (max > 0 && max < DESCRIPTORS_MAX ? (int)max : DESCRIPTORS_MAX);
-	     other++) {
-		if (fstat(other, &st) == 0 && st.st_dev == want.st_dev && st.st_ino == want.st_ino)
-			(void)fcntl(other, F_SETFD, FD_CLOEXEC);
+	if (open_ones != NULL && fstat(fd, &want) == 0) {
+		while ((entry = readdir(open_ones)) != NULL)
+			if (entry->d_name[0] != '.')
+				close_on_exec_if((int)strtol(entry->d_name, NULL, 10), &want);
+	} else if (open_ones == NULL && fstat(fd, &want) == 0) {
+		for (int other = 0; other < (max > 0 && max < DESCRIPTORS_MAX ? (int)max : DESCRIPTORS_MAX);
+		     other++)
+			close_on_exec_if(other, &want);
 	}
+	if (open_ones != NULL)
+		(void)closedir(open_ones);
 }
 
 static int allocate(int fd, uint64_t from, uint64_t end)
