@@ -150,6 +150,7 @@ void lmdb_abort(void *handle)
 		mdb_txn_abort(txn->txn);
 		return;
 	}
+	cursors_close(txn);
 	mdb_txn_reset(txn->txn);
 	reader_return(lmdb, txn);
 }
@@ -216,7 +217,7 @@ static int record_out(const struct lmdb *lmdb, int rc, MDB_val key, MDB_val valu
 	return 0;
 }
 
-static int write_cursor(struct lmdb_txn *txn, enum store_table table, MDB_cursor **ret)
+static int table_cursor(struct lmdb_txn *txn, enum store_table table, MDB_cursor **ret)
 {
 	int rc = 0;
 
@@ -226,7 +227,7 @@ static int write_cursor(struct lmdb_txn *txn, enum store_table table, MDB_cursor
 	return rc;
 }
 
-/* The writer's cursor stays where the last call left it, which is near the next key more often than not. */
+/* A cursor stays where the last call left it, which is near the next key more often than not. */
 static int lmdb_get(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
 {
 	struct lmdb_txn *txn = handle;
@@ -235,7 +236,7 @@ static int lmdb_get(void *handle, enum store_table table, struct sluice_slice ke
 	int rc;
 
 	if (txn->write) {
-		rc = write_cursor(txn, table, &cursor);
+		rc = table_cursor(txn, table, &cursor);
 		if (rc == 0)
 			rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_KEY);
 	} else {
@@ -256,7 +257,7 @@ static int lmdb_put(void *handle, enum store_table table, struct sluice_slice ke
 	struct lmdb *lmdb = txn->lmdb;
 	MDB_val k = val(key), v = {len, NULL};
 	MDB_cursor *cursor;
-	int rc = write_cursor(txn, table, &cursor);
+	int rc = table_cursor(txn, table, &cursor);
 
 	if (rc != 0)
 		return lmdb_error(lmdb, rc);
@@ -282,7 +283,7 @@ static int lmdb_del(void *handle, enum store_table table, struct sluice_slice ke
 	struct lmdb_txn *txn = handle;
 	MDB_val k = val(key), v = {0, NULL};
 	MDB_cursor *cursor;
-	int rc = write_cursor(txn, table, &cursor);
+	int rc = table_cursor(txn, table, &cursor);
 
 	if (rc == 0)
 		rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_KEY);
@@ -305,8 +306,7 @@ static int lmdb_at_or_before(void *handle, enum store_table table, struct sluice
 	struct lmdb_txn *txn = handle;
 	MDB_cursor *cursor;
 	MDB_val k = {0, NULL}, v = {0, NULL};
-	int rc = txn->write ? write_cursor(txn, table, &cursor)
-			    : mdb_cursor_open(txn->txn, txn->lmdb->dbis[table], &cursor);
+	int rc = table_cursor(txn, table, &cursor);
 
 	if (rc != 0)
 		return lmdb_error(txn->lmdb, rc);
@@ -315,8 +315,6 @@ static int lmdb_at_or_before(void *handle, enum store_table table, struct sluice
 		rc = mdb_cursor_get(cursor, &k, &v, MDB_LAST);
 	else if (rc == 0 && (k.mv_size != key.len || memcmp(k.mv_data, key.data, key.len) != 0))
 		rc = mdb_cursor_get(cursor, &k, &v, MDB_PREV);
-	if (!txn->write)
-		mdb_cursor_close(cursor);
 	return record_out(txn->lmdb, rc, k, v, ret_key, ret_value);
 }
 
