@@ -2,8 +2,6 @@
  * A job in the hands of one command: see job_ledger.h. */
 #include "broker/core/job_ledger.h"
 
-#include <stdio.h>
-
 #include "broker/core/queue.h"
 
 int job_find(struct apply *a, const char *id, struct job *ret, struct outcome *out)
@@ -48,7 +46,7 @@ void job_outcome(const struct job *job, enum outcome_kind kind, struct outcome *
 	out->attempt = job->live.attempt;
 	out->terminal = job_is_terminal(job);
 	out->id = job->number;
-	snprintf(out->state, sizeof(out->state), "%s", job_state_name(job));
+	memccpy(out->state, job_state_name(job), '\0', sizeof(out->state) - 1); /* out is zeroed */
 }
 
 int job_note(struct apply *a, struct job *job, const struct job_fact *fact)

@@ -40,7 +40,7 @@ size_t job_text_token(char *buf, const char *id, uint64_t number)
 	size_t n = 0;
 
 	for (const char *c = id; *c != '\0'; c++) {
-		bool escape = strchr(".*>#% ", *c) != NULL;
+		bool escape = *c == '.' || *c == '*' || *c == '>' || *c == '#' || *c == '%' || *c == ' ';
 
 		if (n + (escape ? 3 : 1) > JOB_TOKEN_BYTES_MAX) {
 			char text[24];
@@ -67,7 +67,9 @@ char *job_text_json(char *at, const char *text)
 	for (const char *c = text; *c != '\0'; c++) {
 		uint8_t byte = (uint8_t)*c;
 
-		if (byte == '"' || byte == '\\') {
+		if (byte > '\\' && byte != 0x7f) {
+			*at++ = *c; /* most of all */
+		} else if (byte == '"' || byte == '\\') {
 			*at++ = '\\';
 			*at++ = *c;
 		} else if (byte == '\n') {
