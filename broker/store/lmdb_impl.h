@@ -16,7 +16,7 @@ struct lmdb_txn {
 	struct lmdb *lmdb;
 	MDB_txn *txn;
 	bool write;
-	MDB_cursor *cursors[STORE_TABLE_COUNT]; /* write: one for puts and look-ups */
+	MDB_cursor *cursors[STORE_TABLE_COUNT]; /* one each for puts and look-ups; none in the pool */
 	_Atomic uint64_t since_ms;		/* read: 0 while in the pool */
 	_Atomic uint64_t snapshot;  /* read: the commit that it sees; UINT64_MAX while in the pool */
 	struct lmdb_txn *pool_next; /* free ones */
