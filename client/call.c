@@ -57,22 +57,62 @@ void call_first(sluice_client *client, struct call *call)
 	client->unsent = call;
 }
 
-struct call *call_new(sluice_client *client, const Sluice__Request *request, bool repeatable,
-		      const sluice_call *options)
+/* ---- packing: a request is one operation, so its fifty members need not be walked through ---- */
+
+struct packing {
+	const ProtobufCMessage *op;
+	size_t op_bytes;
+	uint8_t head[5 + 10]; /* tag, length */
+	size_t head_bytes;
+};
+
+static size_t varint_put(uint8_t *at, uint64_t value)
 {
-	size_t len = sluice__request__get_packed_size(request);
-	uint8_t *body = mem_alloc(len + 1);
+	size_t n = 0;
+
+	for (; value >= 0x80; value >>= 7)
+		at[n++] = (uint8_t)(value | 0x80);
+	at[n++] = (uint8_t)value;
+	return n;
+}
+
+static size_t packing_begin(struct packing *packing, const Sluice__Request *request)
+{
+	/* All members of the oneof are message pointers. */
+	packing->op = &request->job_submit->base;
+	packing->op_bytes = protobuf_c_message_get_packed_size(packing->op);
+	packing->head_bytes =
+		varint_put(packing->head, (uint64_t)request->op_case << 3 | 2 /* length-delimited */);
+	packing->head_bytes += varint_put(packing->head + packing->head_bytes, packing->op_bytes);
+	return packing->head_bytes + packing->op_bytes;
+}
+
+static struct call *call_new_packing(sluice_client *client, const struct packing *packing, bool repeatable,
+				     const sluice_call *options)
+{
+	size_t len = packing->head_bytes + packing->op_bytes;
+	uint8_t *body = mem_alloc(len);
 	struct call *call;
 
 	if (body == NULL)
 		return NULL;
-	(void)sluice__request__pack(request, body);
+	memcpy(body, packing->head, packing->head_bytes);
+	(void)protobuf_c_message_pack(packing->op, body + packing->head_bytes);
 	call = call_new_frame(client, FRAME_REQUEST, body, len, options);
 	if (call == NULL)
 		mem_free(body);
 	else
 		call->repeatable = repeatable;
 	return call;
+}
+
+struct call *call_new(sluice_client *client, const Sluice__Request *request, bool repeatable,
+		      const sluice_call *options)
+{
+	struct packing packing;
+
+	(void)packing_begin(&packing, request);
+	return call_new_packing(client, &packing, repeatable, options);
 }
 
 void call_free(struct call *call)
@@ -259,15 +299,17 @@ int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool 
 		    call_hook_fn *hook, const sluice_call *options, sluice_reply **ret_reply)
 {
 	struct call *call = NULL;
-	char why[TEXT_MAX] = "";
+	struct packing packing;
+	char why[TEXT_MAX];
 	int rc;
 
+	why[0] = 0;
 	if (ret_reply != NULL)
 		*ret_reply = NULL;
 	client_lock(client);
-	rc = call_may(client, options, sluice__request__get_packed_size(request), why, sizeof(why));
+	rc = call_may(client, options, packing_begin(&packing, request), why, sizeof(why));
 	if (rc == 0) {
-		call = call_new(client, request, repeatable, options);
+		call = call_new_packing(client, &packing, repeatable, options);
 		rc = call == NULL ? SLUICE_E_NOMEM : 0;
 	}
 	if (call != NULL)

@@ -96,8 +96,9 @@ void message_block_free(struct message_block *block)
 	}
 }
 
-int message_unpack_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
-			 struct message_block **ret_block, ProtobufCMessage **ret, const char **ret_why)
+int message_unpack_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+			 uint64_t max, struct message_block **ret_block, ProtobufCMessage **ret,
+			 const char **ret_why)
 {
 	/* Strings are copied, so a large one is as large again. */
 	size_t more = bytes.len <= max && bytes.len > ROOM_BYTES / 4 ? bytes.len : 0;

@@ -12,8 +12,8 @@ struct message_block;
 
 /* As message_unpack(); *ret lives in *ret_block, which is owned (message_block_free), and is not to be freed by protobuf-c. NOMEM when
  * there is no memory for the block. Nothing is returned on error. */
-int message_unpack_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
-			 struct message_block **ret_block, ProtobufCMessage **ret,
+int message_unpack_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+			 uint64_t max, struct message_block **ret_block, ProtobufCMessage **ret,
 			 const char **ret_why) SLUICE_MUST_USE;
 /* Room in the block for what goes with the message: zeroed, aligned for any type; lives as long as the block. NULL: no memory. */
 void *message_block_alloc(struct message_block *block, size_t bytes);
