@@ -12,6 +12,8 @@
 #include "driver.h"
 #include "hist.h"
 
+/* Percentiles that are told: p50, p99, p99.9. */
+enum { LATENCIES = 3 };
 enum { REPEATS_MAX = 100, ROWS_MAX = 512, PATTERNS_MAX = 32 };
 
 struct options {
@@ -36,7 +38,7 @@ struct sample {
 	double server_cpu_s, client_cpu_s;
 	double rss_anon; /* peak of the trial, bytes */
 	double offered, achieved;
-	struct hist *hist; /* where latencies are added; the row's */
+	struct hist *hist; /* where latencies are added */
 };
 
 struct scenario;
@@ -91,8 +93,10 @@ struct row {
 	double values[REPEATS_MAX], server_cpu[REPEATS_MAX], client_cpu[REPEATS_MAX], offered[REPEATS_MAX],
 		achieved[REPEATS_MAX];
 	unsigned count;
+	double latency
+		[LATENCIES]
+		[REPEATS_MAX]; /* us; of each run, because one disturbed run would be all of a common p99.9 */
 	double rss_peak;
-	struct hist hist;
 	double state[8];
 	char command[BENCH_COMMAND_MAX];
 	/* The plan's: */
@@ -157,10 +161,14 @@ extern volatile bool interrupted; /* SIGINT, SIGTERM: end soon, stop all servers
 /* ---- report ---- */
 double median_of(const double *values, unsigned count); /* NaN for none */
 double row_median(const struct row *row);
+double row_latency(const struct row *row,
+		   unsigned which); /* median of the runs' percentiles, us; NaN: none */
+/* What a figure depends on besides the scenario: "5000 active"; "" if nothing. */
+const char *row_detail(const struct row *row, const struct options *options, char *text, size_t bytes);
 /* The floor's figure for a row, in its unit; NaN: none measured. */
 double row_floor(const struct results *results, const struct row *row);
 void report_table(FILE *out, const struct results *results, const struct options *options);
-int report_json(const char *path, const struct results *results);
+int report_json(const char *path, const struct results *results, const struct options *options);
 int report_svg(const char *dir, const struct results *results);
 
 #endif

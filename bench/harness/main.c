@@ -100,7 +100,7 @@ int main(int argc, char **argv)
 		return 130;
 	}
 	report_table(stdout, &results, &options);
-	if (options.json != NULL && report_json(options.json, &results) != 0)
+	if (options.json != NULL && report_json(options.json, &results, &options) != 0)
 		failed = 1;
 	if (options.svg != NULL && report_svg(options.svg, &results) != 0)
 		failed = 1;

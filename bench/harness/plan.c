@@ -107,6 +107,7 @@ static int row_start(struct plan *plan, struct row *row)
 
 static void row_trial(struct plan *plan, struct row *row, unsigned number)
 {
+	static const double parts[LATENCIES] = {0.5, 0.99, 0.999};
 	struct sample sample = {.value = NAN,
 				.ops = NAN,
 				.server_cpu_s = NAN,
@@ -148,8 +149,9 @@ static void row_trial(struct plan *plan, struct row *row, unsigned number)
 			row->client_cpu[row->count] = sample.client_cpu_s / sample.ops * 1e6;
 			row->offered[row->count] = sample.offered;
 			row->achieved[row->count] = sample.achieved;
+			for (unsigned i = 0; i < LATENCIES; i++)
+				row->latency[i][row->count] = hist_percentile_us(sample.hist, parts[i]);
 			row->count++;
-			hist_merge(&row->hist, sample.hist);
 			if (isnan(row->rss_peak) || sample.rss_anon > row->rss_peak)
 				row->rss_peak = sample.rss_anon;
 		}

@@ -32,6 +32,24 @@ double row_median(const struct row *row)
 	return median_of(row->values, row->count);
 }
 
+double row_latency(const struct row *row, unsigned which)
+{
+	return median_of(row->latency[which], row->count);
+}
+
+const char *row_detail(const struct row *row, const struct options *options, char *text, size_t bytes)
+{
+	if (strcmp(row->of->name, "jobs") == 0)
+		(void)snprintf(text, bytes, "%u active", options->jobs_active);
+	else if (strcmp(row->of->name, "idle") == 0)
+		(void)snprintf(text, bytes, "%u connections", options->idle);
+	else if (strcmp(row->of->name, "start-stored") == 0)
+		(void)snprintf(text, bytes, "%llu events", (unsigned long long)options->stored);
+	else
+		text[0] = 0;
+	return text;
+}
+
 static const struct row *row_find(const struct results *results, const struct row *like, const char *system)
 {
 	for (unsigned i = 0; i < results->count; i++)
@@ -74,6 +92,9 @@ double row_floor(const struct results *results, const struct row *row)
 
 /* ---- the table ---- */
 
+/* Repeats that differ by more are marked. */
+#define UNEVEN 1.5
+
 static const char *amount(char *text, size_t bytes, double value)
 {
 	if (isnan(value))
@@ -103,16 +124,15 @@ static void table_row(FILE *out, const struct results *results, const struct row
 		low = row->values[i] < low ? row->values[i] : low;
 		high = row->values[i] > high ? row->values[i] : high;
 	}
-	(void)snprintf(range, sizeof(range), "%s..%s", amount(text[0], 32, low), amount(text[1], 32, high));
+	(void)snprintf(range, sizeof(range), "%s..%s%s", amount(text[0], 32, low), amount(text[1], 32, high),
+		       high > UNEVEN * low ? " ~" : "");
 	if (!isnan(floor) && row->of->lower)
 		(void)snprintf(of_floor, sizeof(of_floor), "%.2fx", median / floor);
 	else if (!isnan(floor))
 		(void)snprintf(of_floor, sizeof(of_floor), "%.0f %%", 100 * median / floor);
-	(void)fprintf(out, "  %-15s %9s  %-19s %7s %8s %8s %8s %7s %7s %8s\n", row->system->name,
-		      amount(text[2], 32, median), range, of_floor,
-		      amount(text[3], 32, hist_percentile_us(&row->hist, 0.5)),
-		      amount(text[4], 32, hist_percentile_us(&row->hist, 0.99)),
-		      amount(text[5], 32, hist_percentile_us(&row->hist, 0.999)),
+	(void)fprintf(out, "  %-15s %9s  %-21s %7s %8s %8s %8s %7s %7s %8s\n", row->system->name,
+		      amount(text[2], 32, median), range, of_floor, amount(text[3], 32, row_latency(row, 0)),
+		      amount(text[4], 32, row_latency(row, 1)), amount(text[5], 32, row_latency(row, 2)),
 		      amount(text[6], 32, median_of(row->server_cpu, row->count)),
 		      amount(text[7], 32, median_of(row->client_cpu, row->count)),
 		      amount(text[8], 32, row->rss_peak / 1e6));
@@ -124,18 +144,14 @@ static void table_row(FILE *out, const struct results *results, const struct row
 
 static void table_head(FILE *out, const struct row *row, const struct options *options)
 {
-	(void)fprintf(out, "\n%s (%s): %s%s", row->scenario, row->of->unit, row->of->what,
-		      row->aged ? ", on an aged store" : "");
-	if (strcmp(row->of->name, "jobs") == 0)
-		(void)fprintf(out, "; %u active", options->jobs_active);
-	if (strcmp(row->of->name, "idle") == 0)
-		(void)fprintf(out, "; %u connections", options->idle);
-	if (strcmp(row->of->name, "start-stored") == 0)
-		(void)fprintf(out, "; %llu events", (unsigned long long)options->stored);
-	(void)fprintf(out, "\n  %-15s %9s  %-19s %7s %8s %8s %8s %7s %7s %8s\n", "system", "median", "range",
-		      row->of->floor != NULL ? (strchr(row->of->floor, '+') != NULL ? "floor" : "floor") : "",
-		      "p50 us", "p99 us", "p99.9 us", "srv s/M", "cli s/M", "anon MB");
-	(void)fprintf(out, "  floor that binds: %s\n", row->of->floor != NULL ? row->of->floor : "none");
+	char detail[64];
+
+	(void)row_detail(row, options, detail, sizeof(detail));
+	(void)fprintf(out, "\n%s (%s%s): %s%s%s%s\n", row->scenario, row->of->unit,
+		      row->of->lower ? ", less is better" : "", row->of->what, detail[0] != 0 ? "; " : "",
+		      detail, row->aged ? "; on an aged store" : "");
+	(void)fprintf(out, "  %-15s %9s  %-21s %7s %8s %8s %8s %7s %7s %8s\n", "system", "median", "range",
+		      "floor", "p50 us", "p99 us", "p99.9 us", "srv s/M", "cli s/M", "anon MB");
 }
 
 /* ---- targets ---- */
@@ -177,13 +193,19 @@ static void row_verdicts(struct verdicts *verdicts, const struct results *result
 	}
 	verdict(verdicts, row, of->unit, median, of->absolute, of->lower);
 	if (bare != NULL) {
-		verdict(verdicts, row, "p50, times the floor's",
-			hist_percentile_us(&row->hist, 0.5) / hist_percentile_us(&bare->hist, 0.5),
+		verdict(verdicts, row, "p50, times the floor's", row_latency(row, 0) / row_latency(bare, 0),
 			of->p50_ratio, true);
-		verdict(verdicts, row, "p99, times the floor's",
-			hist_percentile_us(&row->hist, 0.99) / hist_percentile_us(&bare->hist, 0.99),
+		verdict(verdicts, row, "p99, times the floor's", row_latency(row, 1) / row_latency(bare, 1),
 			of->p99_ratio, true);
 	}
+}
+
+static bool scenario_seen(const struct results *results, const struct scenario *scenario)
+{
+	for (unsigned i = 0; i < results->count; i++)
+		if (results->rows[i]->of == scenario)
+			return true;
+	return false;
 }
 
 void report_table(FILE *out, const struct results *results, const struct options *options)
@@ -197,7 +219,18 @@ void report_table(FILE *out, const struct results *results, const struct options
 			table_head(out, row, options);
 		table_row(out, results, row);
 	}
-	(void)fprintf(out, "\nservers (an example of each)\n");
+	(void)fprintf(
+		out,
+		"\nfloor: the median as a part (less is better: as a multiple) of the floor that binds the row\n");
+	for (unsigned i = 0; i < scenario_count; i++)
+		if (scenarios[i].floor != NULL && scenario_seen(results, &scenarios[i]))
+			(void)fprintf(out, "  %-22s %s\n", scenarios[i].name, scenarios[i].floor);
+	(void)fprintf(
+		out,
+		"srv s/M, cli s/M: seconds of processor time for a million operations, server and client\n"
+		"anon MB: the server's anonymous memory, peak\n"
+		"~: the repeats differ by more than half; something else was at work, or the system is uneven\n"
+		"\nservers (an example of each)\n");
 	for (unsigned s = 0; system_at(s) != NULL; s++)
 		for (unsigned i = 0; i < results->count; i++)
 			if (results->rows[i]->system == system_at(s) && results->rows[i]->command[0] != 0) {

@@ -20,8 +20,9 @@ static json_t *reals(const double *values, unsigned count)
 	return array;
 }
 
-static json_t *row_object(const struct results *results, const struct row *row)
+static json_t *row_object(const struct results *results, const struct row *row, const struct options *options)
 {
+	char detail[64];
 	double floor = row_floor(results, row), median = row_median(row), low = NAN, high = NAN;
 	json_t *object = json_object();
 
@@ -38,32 +39,39 @@ static json_t *row_object(const struct results *results, const struct row *row)
 	(void)json_object_set_new(object, "min", real(low));
 	(void)json_object_set_new(object, "max", real(high));
 	(void)json_object_set_new(object, "runs", reals(row->values, row->count));
-	(void)json_object_set_new(object, "p50_us", real(hist_percentile_us(&row->hist, 0.5)));
-	(void)json_object_set_new(object, "p99_us", real(hist_percentile_us(&row->hist, 0.99)));
-	(void)json_object_set_new(object, "p999_us", real(hist_percentile_us(&row->hist, 0.999)));
+	(void)json_object_set_new(object, "p50_us", real(row_latency(row, 0)));
+	(void)json_object_set_new(object, "p99_us", real(row_latency(row, 1)));
+	(void)json_object_set_new(object, "p999_us", real(row_latency(row, 2)));
 	(void)json_object_set_new(object, "server_cpu_s_per_million",
 				  real(median_of(row->server_cpu, row->count)));
 	(void)json_object_set_new(object, "client_cpu_s_per_million",
 				  real(median_of(row->client_cpu, row->count)));
 	(void)json_object_set_new(object, "rss_anon_peak_bytes", real(row->rss_peak));
+	(void)json_object_set_new(object, "p50_us_runs", reals(row->latency[0], row->count));
+	(void)json_object_set_new(object, "p99_us_runs", reals(row->latency[1], row->count));
+	(void)json_object_set_new(object, "p999_us_runs", reals(row->latency[2], row->count));
+	(void)json_object_set_new(object, "server_cpu_runs", reals(row->server_cpu, row->count));
+	(void)json_object_set_new(object, "client_cpu_runs", reals(row->client_cpu, row->count));
 	(void)json_object_set_new(object, "offered_per_s", real(median_of(row->offered, row->count)));
 	(void)json_object_set_new(object, "achieved_per_s", real(median_of(row->achieved, row->count)));
 	(void)json_object_set_new(object, "floor",
 				  row->of->floor != NULL ? json_string(row->of->floor) : json_null());
 	(void)json_object_set_new(object, "of_floor", real(median / floor));
+	(void)json_object_set_new(object, "detail",
+				  json_string(row_detail(row, options, detail, sizeof(detail))));
 	(void)json_object_set_new(object, "command",
 				  row->command[0] != 0 ? json_string(row->command) : json_null());
 	(void)json_object_set_new(object, "error", row->failed ? json_string(row->error) : json_null());
 	return object;
 }
 
-int report_json(const char *path, const struct results *results)
+int report_json(const char *path, const struct results *results, const struct options *options)
 {
 	json_t *array = json_array();
 	int rc;
 
 	for (unsigned i = 0; i < results->count; i++)
-		(void)json_array_append_new(array, row_object(results, results->rows[i]));
+		(void)json_array_append_new(array, row_object(results, results->rows[i], options));
 	if (strcmp(path, "-") == 0)
 		rc = json_dumpf(array, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(8));
 	else
