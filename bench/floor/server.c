@@ -41,10 +41,10 @@ static const char *const mode_names[] = {"record", "segment", "echo", NULL};
 
 static void usage(FILE *out)
 {
-	fprintf(out,
-		"usage: sluice-floor-server --dir DIR --listen-port PORT [--mode record|segment|echo]\n"
-		"       sluice-floor-server --dir DIR --age ROUNDS\n\n"
-		"Bare LMDB behind bare sockets on 127.0.0.1; prints `ready PORT`. --age makes an aged store and ends.\n");
+	fprintf(out, "usage: sluice-floor-server --dir DIR --listen-port PORT [--mode record|segment|echo]\n"
+		     "       sluice-floor-server --dir DIR --age ROUNDS\n\n"
+		     "Bare LMDB behind bare sockets on 127.0.0.1; prints `ready PORT`.\n"
+		     "--age makes an aged store and ends.\n");
 }
 
 static bool number(const char *text, uint64_t max, uint64_t *ret)

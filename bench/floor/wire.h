@@ -33,7 +33,7 @@ enum floor_role {
 
 struct floor_hello {
 	uint32_t role;
-	uint32_t body_bytes; /* mode record: a unit is cut into records of so many bytes; 0: a unit is one */
+	uint32_t body_bytes;	     /* mode record: of the records in a unit; 0: it is one record */
 	uint64_t window_bytes;	     /* WORK: so many bytes of items held at most, but always one item */
 	char name[FLOOR_NAME_BYTES]; /* of the log or queue, 0 at its end */
 };
