@@ -69,6 +69,7 @@ struct scenario {
 	const char *floor;   /* the system whose row binds; "a+b": one after the other; NULL: none */
 	bool lower;	     /* less is better */
 	bool aged;	     /* also on an aged store, for systems that can age */
+	bool stored;	     /* state[0] counts what its trials find stored */
 	bool own_server;     /* starts and stops it itself */
 	bool slow_peers;     /* peers take part in the long form only */
 	int (*run)(struct trial *trial);

@@ -67,13 +67,13 @@ static void row_fail(struct plan *plan, struct row *row)
 		bench_stop(&row->server, SIGKILL);
 }
 
-/* An aged store is made once a system, and copied. */
+/* An aged store is made once a driver, and copied. */
 static int aged_copy(struct plan *plan, const struct row *row)
 {
 	char master[BENCH_PATH_MAX];
 	struct bench_server_spec spec = {.dir = master, .bin = plan->options->bin, .log = row->log};
 
-	(void)snprintf(master, sizeof(master), "%s/aged-%s", plan->base, row->system->name);
+	(void)snprintf(master, sizeof(master), "%s/aged-%s", plan->base, row->system->driver->name);
 	if (access(master, F_OK) != 0) {
 		if (dir_make(master) != 0)
 			return -1;
@@ -159,6 +159,16 @@ static void row_trial(struct plan *plan, struct row *row, unsigned number)
 	free(sample.hist);
 }
 
+/* Each repeat has an aged store of its own: what one writes would fill the free pages that the next is to meet. */
+static void row_renew(struct plan *plan, struct row *row)
+{
+	bench_stop(&row->server, SIGTERM);
+	if (row->of->stored)
+		row->state[0] = 0;
+	if (dir_remove(row->dir) != 0 || row_start(plan, row) != 0)
+		row_fail(plan, row);
+}
+
 static void row_end(const struct plan *plan, struct row *row)
 {
 	bench_stop(&row->server, SIGTERM);
@@ -212,9 +222,14 @@ static void scenario_rows(struct plan *plan, const struct scenario *scenario, bo
 		if (row_start(plan, plan->results->rows[i]) != 0)
 			row_fail(plan, plan->results->rows[i]);
 	for (unsigned number = 0; number <= plan->options->repeats && !interrupted; number++)
-		for (unsigned i = first; i < last && !interrupted; i++)
-			if (!plan->results->rows[i]->failed)
-				row_trial(plan, plan->results->rows[i], number);
+		for (unsigned i = first; i < last && !interrupted; i++) {
+			struct row *row = plan->results->rows[i];
+
+			if (!row->failed && row->aged && number > 0)
+				row_renew(plan, row);
+			if (!row->failed)
+				row_trial(plan, row, number);
+		}
 	for (unsigned i = first; i < last; i++)
 		row_end(plan, plan->results->rows[i]);
 	if (last > first && !interrupted)

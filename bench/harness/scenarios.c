@@ -341,6 +341,7 @@ const struct scenario scenarios[] = {
 	 .systems = "sluice floor-segment floor-record redis-always",
 	 .floor = "floor-segment",
 	 .aged = true,
+	 .stored = true,
 	 .run = run_follow},
 	{.name = "fanout-10",
 	 .what = "one publisher, 1,000 in flight, ten followers with a connection each",
