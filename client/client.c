@@ -57,6 +57,8 @@ void client_wake(sluice_client *client)
 {
 	uint64_t one = 1;
 
+	if (looping == client)
+		client->again = true;
 	if (client->woken || looping == client)
 		return;
 	client->woken = true;
@@ -73,12 +75,14 @@ void client_event(sluice_client *client, const sluice_event *event)
 
 static void timer_arm(sluice_client *client, uint64_t due)
 {
-	struct itimerspec at = {{0, 0}, {0, 0}};
+	struct itimerspec at = {
+		.it_value = {.tv_sec = (time_t)(due / 1000),
+			     .tv_nsec = (long)(due % 1000) * 1000000 + 1}}; /* all zero would disarm it */
 
-	if (due != UINT64_MAX) {
-		at.it_value.tv_sec = (time_t)(due / 1000);
-		at.it_value.tv_nsec = (long)(due % 1000) * 1000000 + 1; /* all zero would disarm it */
-	}
+	/* Never put off: deadlines mostly move away, and one turn too many each time that it fires costs less than to follow them. */
+	if (due >= client->timer_ms)
+		return;
+	client->timer_ms = due;
 	(void)timerfd_settime(client->timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
@@ -87,6 +91,7 @@ static void work(sluice_client *client)
 {
 	uint64_t now = now_ms(), next = UINT64_MAX;
 
+	client->again = false;
 	link_due(client, now);
 	calls_due(client, now, &next);
 	publish_due(client, now, &next);
@@ -113,6 +118,14 @@ static void work(sluice_client *client)
 	timer_arm(client, next);
 }
 
+static void wake_take(sluice_client *client)
+{
+	uint64_t count;
+
+	client->woken = false;
+	(void)!read(client->wake_fd, &count, sizeof(count));
+}
+
 static void drain(int fd)
 {
 	uint64_t count;
@@ -120,25 +133,31 @@ static void drain(int fd)
 	(void)!read(fd, &count, sizeof(count));
 }
 
-void loop_turn(sluice_client *client, int timeout_ms)
+/* first: work may have come since the last turn. */
+static void turn(sluice_client *client, int timeout_ms, bool first)
 {
 	struct epoll_event events[4];
 	const sluice_client *outer = looping;
 	int count;
 
-	looping = client;
-	work(client);
-	looping = outer;
+	if (first) {
+		looping = client;
+		work(client);
+		looping = outer;
+		/* What woke it is done with. */
+		if (client->woken)
+			wake_take(client);
+	}
 	client_unlock(client);
 	count = epoll_wait(client->epoll_fd, events, 4, timeout_ms);
 	client_lock(client);
 	looping = client;
 	for (int i = 0; i < count; i++) {
 		if (events[i].data.fd == client->wake_fd) {
-			drain(client->wake_fd);
-			client->woken = false;
+			wake_take(client);
 		} else if (events[i].data.fd == client->timer_fd) {
 			drain(client->timer_fd);
+			client->timer_ms = UINT64_MAX;
 		} else if (events[i].data.fd == client->socket_fd) {
 			link_io(client, events[i].events);
 		}
@@ -148,13 +167,20 @@ void loop_turn(sluice_client *client, int timeout_ms)
 	subs_reap(client);
 }
 
+void loop_turn(sluice_client *client, int timeout_ms)
+{
+	turn(client, timeout_ms, true);
+}
+
 static void *run(void *user)
 {
 	sluice_client *client = user;
 
 	client_lock(client);
+	/* A turn ends with work, under the lock that the next begins with. */
+	client->again = true;
 	while (!client->stopping)
-		loop_turn(client, -1);
+		turn(client, -1, client->again);
 	client_unlock(client);
 	return NULL;
 }
@@ -266,7 +292,7 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	client->user = user;
 	client->socket_fd = client->epoll_fd = client->wake_fd = client->timer_fd = -1;
 	client->publisher.next_seq = 1;
-	client->calls_due_ms = UINT64_MAX;
+	client->publisher.due_ms = client->timer_ms = client->calls_due_ms = UINT64_MAX;
 	if (config->transport_fd >= 0)
 		(void)fcntl(config->transport_fd, F_SETFD, FD_CLOEXEC);
 	(void)!getrandom(&client->attempt, sizeof(client->attempt), 0);

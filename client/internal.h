@@ -89,11 +89,14 @@ struct call {
 };
 
 /* ---- publishing ---- */
+/* Of messages that follow each other and are answered alike: each by itself, or as one. */
 struct message_end {
-	sluice_done_fn *done; /* NULL: counted only, or already told */
+	sluice_done_fn *done; /* NULL: counted only */
 	void *user;
 	struct call *waiter; /* a blocking publish */
 	uint64_t deadline_ms;
+	uint32_t count;
+	bool whole; /* one answer for all of them */
 	bool told;
 };
 struct batch {
@@ -101,8 +104,10 @@ struct batch {
 	uint8_t target_kind, flags, durability;
 	char *target, *subject; /* subject NULL: each event has its own */
 	struct buffer events;
-	uint32_t count, ends_capacity;
+	uint32_t count, untold; /* messages; of them, without their answer */
+	uint32_t end_count, ends_capacity;
 	struct message_end *ends;
+	uint64_t deadline_ms; /* no end that is not told has an earlier one */
 	uint64_t first_seq;
 	uint64_t time_ms;
 	uint32_t corr; /* of the frame, while it is in flight */
@@ -121,7 +126,12 @@ struct publisher {
 	uint64_t next_seq, settled_seq;
 	struct batch *batches; /* in order of sequence */
 	uint32_t in_flight;
-	bool mixed; /* subjects change often: per-event subjects */
+	bool mixed;	      /* subjects change often: per-event subjects */
+	uint64_t due_ms;      /* nothing in the batches is due before */
+	bool given_up;	      /* a batch has nobody to tell any more */
+	struct batch *spares; /* singly linked: memory of former batches */
+	uint32_t spare_count;
+	uint64_t spare_bytes;
 	uint64_t buffered;
 	sluice_publish_stats stats;
 	int flush_code;
@@ -229,6 +239,8 @@ struct sluice_client {
 	unsigned users; /* threads between lock and unlock, those that wait included */
 	int epoll_fd, wake_fd, timer_fd, socket_fd;
 	bool wants_write, woken;
+	bool again;	   /* a callback made work: the next turn begins with it */
+	uint64_t timer_ms; /* when timer_fd wakes the loop; UINT64_MAX: not */
 	enum client_state state;
 	int fail_code;
 	char error[TEXT_MAX];
@@ -276,6 +288,9 @@ void link_io(sluice_client *client, uint32_t events);
 void link_due(sluice_client *client, uint64_t now);
 void link_broken(sluice_client *client, int code, const char *why);
 void link_flush(sluice_client *client);
+bool link_push(
+	sluice_client
+		*client); /* the same, from any thread: true: all was sent; an error is the loop's to find */
 void link_close(sluice_client *client);
 uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t body_bytes); /* NULL: broken */
 int resolver_start(sluice_client *client, const char *host, const char *port);
@@ -310,15 +325,19 @@ typedef void call_hook_fn(sluice_client *client, struct call *call);
 int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool repeatable,
 		    call_hook_fn *hook, const sluice_call *options, sluice_reply **ret_reply);
 
-/* publish.c */
+/* publish.c, publish_out.c */
+struct batch *publish_batch_take(
+	struct publisher *publisher); /* empty, maybe with a former one's memory; NULL: none */
+void publish_batch_free(sluice_client *client, struct batch *batch); /* of no list any more */
 void publish_send(sluice_client *client);
+/* Sends what its caller published and is to wait for, at once if it can, or wakes the loop. */
+void publish_push(sluice_client *client);
 void publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body);
 void publish_broken(sluice_client *client);
 void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next);
 void publish_end(sluice_client *client, int code);
 void publish_free(sluice_client *client);
 bool publish_settled(const sluice_client *client);
-int publish_envelope(const sluice_message *message, bool with_subject, uint64_t base_ms, struct buffer *to);
 
 /* txn.c */
 void txns_send(sluice_client *client);

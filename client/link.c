@@ -254,28 +254,39 @@ uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t b
 	return at + FRAME_HEADER_BYTES;
 }
 
-void link_flush(sluice_client *client)
+/* 0: all was sent; EAGAIN: the rest when the socket takes it; or why nothing can be sent any more. */
+static int flush(sluice_client *client)
 {
-	if (client->socket_fd < 0 || client->state == STATE_CONNECTING)
-		return;
 	while (buffer_len(&client->out) > 0) {
 		ssize_t sent = send(client->socket_fd, client->out.bytes + client->out.start,
 				    buffer_len(&client->out), MSG_NOSIGNAL);
 
-		if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-			watch(client, true);
-			return;
-		}
-		if (sent < 0) {
-			if (errno == EINTR)
-				continue;
-			link_broken(client, SLUICE_E_DISCONNECTED, strerror(errno));
-			return;
-		}
+		if (sent < 0 && errno == EINTR)
+			continue;
+		if (sent < 0)
+			return errno == EWOULDBLOCK ? EAGAIN : errno;
 		client->out.start += (size_t)sent;
 		client->last_out_ms = now_ms();
 	}
-	watch(client, false);
+	return 0;
+}
+
+void link_flush(sluice_client *client)
+{
+	int error;
+
+	if (client->socket_fd < 0 || client->state == STATE_CONNECTING)
+		return;
+	error = flush(client);
+	if (error != 0 && error != EAGAIN)
+		link_broken(client, SLUICE_E_DISCONNECTED, strerror(error));
+	else
+		watch(client, error != 0);
+}
+
+bool link_push(sluice_client *client)
+{
+	return client->socket_fd >= 0 && client->state == STATE_READY && flush(client) == 0;
 }
 
 /* ---- frames in ---- */

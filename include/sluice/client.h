@@ -228,6 +228,13 @@ typedef struct {
  * NULL and call->user == SLUICE_FIRE the answer is only counted (sluice_publish_stats) and the call returns when buffered. */
 #define SLUICE_FIRE ((void *)1)
 SLUICE_API int sluice_publish(sluice_client *, const sluice_message *, const sluice_call *, sluice_reply **);
+/* 1 to 10,000 messages as one: they are sent, committed and answered as one, whatever batch_events and batch_bytes are, and before what is
+ * published later. All or none: what refuses one (a limit, NO_ROUTE, QUEUE_FULL) refuses all, and a batch that is sent again after a reconnect is
+ * settled as one. All go to the same queue or stream (or neither) and agree in mandatory and relaxed, else INVAL; subjects may differ.
+ * Together with their subjects, keys and headers they may have 17 MB, else LIMIT. One answer, as above: its offset is that of the first message
+ * (into one queue or stream by name, the others follow it without a gap), its affected their number; SLUICE_FIRE as above. */
+SLUICE_API int sluice_publish_batch(sluice_client *, const sluice_message *messages, size_t count,
+				    const sluice_call *, sluice_reply **);
 /* Waits until every publish so far has its answer. Returns the first failure among them since the last flush, or 0. */
 SLUICE_API int sluice_flush(sluice_client *, int deadline_ms);
 typedef struct {

@@ -1,0 +1,547 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Publishing, out: batches are sent in order, stay until answered and are sent again, with the same numbers, after a reconnect, so the
+ * broker settles what was in flight.
+ *
+ * A refusal that is retriable (NO_SPACE, BUSY, QUEUE_FULL) has not used the numbers: the batch is tried again until its messages'
+ * deadlines; what is given up then leaves the sequence, and later batches, which cannot have been applied, are numbered anew.
+ *
+ * What a turn of the loop costs does not depend on how many messages wait: due_ms says when a look at them is worth while.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "client/internal.h"
+
+enum { RETRY_MS = 100, SEND_FRAMES = 8, SPARES_MAX = 64, SPARE_BYTES_MAX = 4 << 20, PUSH_HEAD_BYTES = 1024 };
+
+/* ---- batches ---- */
+
+struct batch *publish_batch_take(struct publisher *publisher)
+{
+	struct batch *batch = publisher->spares;
+
+	if (batch == NULL)
+		return mem_alloc(sizeof(*batch));
+	publisher->spares = batch->next;
+	publisher->spare_count--;
+	publisher->spare_bytes -= batch->events.capacity;
+	batch->next = NULL;
+	return batch;
+}
+
+static void batch_destroy(struct batch *batch)
+{
+	buffer_free(&batch->events);
+	mem_free(batch->target);
+	mem_free(batch->subject);
+	mem_free(batch->ends);
+	mem_free(batch);
+}
+
+/* Its memory is kept for the next one, within a bound. */
+static void batch_spare(struct publisher *publisher, struct batch *batch)
+{
+	struct batch kept = {.target = batch->target,
+			     .subject = batch->subject,
+			     .events = batch->events,
+			     .ends = batch->ends,
+			     .ends_capacity = batch->ends_capacity};
+
+	if (publisher->spare_count == SPARES_MAX ||
+	    publisher->spare_bytes + kept.events.capacity > SPARE_BYTES_MAX) {
+		batch_destroy(batch);
+		return;
+	}
+	kept.events.start = kept.events.end = 0;
+	kept.next = publisher->spares;
+	*batch = kept;
+	publisher->spares = batch;
+	publisher->spare_count++;
+	publisher->spare_bytes += kept.events.capacity;
+}
+
+void publish_batch_free(sluice_client *client, struct batch *batch)
+{
+	struct publisher *publisher = &client->publisher;
+
+	publisher->buffered -= batch->bytes;
+	publisher->stats.buffered_bytes = publisher->buffered;
+	batch_spare(publisher, batch);
+	(void)pthread_cond_broadcast(&client->changed); /* who waits for room in the buffer, or for a flush */
+}
+
+/* ---- ends ---- */
+
+struct verdict {
+	int code;
+	const char *text;
+	size_t text_len;
+	uint64_t index, offset; /* offset: of the batch's first message, or UINT64_MAX */
+	bool duplicate;
+};
+
+static sluice_reply *reply_of(sluice_client *client, const struct verdict *verdict, uint64_t offset,
+			      uint64_t affected)
+{
+	sluice_reply *reply = reply_new(verdict->code, verdict->text, verdict->text_len);
+
+	if (reply == NULL)
+		return NULL;
+	reply->index = verdict->index;
+	reply->offset = offset;
+	reply->affected = affected;
+	reply->duplicate = verdict->duplicate;
+	reply->request = ++client->next_request;
+	return reply;
+}
+
+/* The same answer for the next message. One that the application keeps is left to it. */
+static sluice_reply *reply_next(sluice_client *client, sluice_reply *reply, const struct verdict *verdict,
+				uint64_t offset)
+{
+	if (reply == NULL || __atomic_load_n(&reply->refs, __ATOMIC_ACQUIRE) != 1 || reply->json != NULL) {
+		sluice_reply_free(reply);
+		return reply_of(client, verdict, offset, 0);
+	}
+	reply->offset = offset;
+	reply->request = ++client->next_request;
+	return reply;
+}
+
+static void count_told(sluice_client *client, uint32_t count, const struct verdict *verdict)
+{
+	struct publisher *publisher = &client->publisher;
+
+	publisher->stats.in_flight -= count;
+	if (verdict->code == 0) {
+		publisher->stats.acked += count;
+		publisher->stats.duplicates += verdict->duplicate ? count : 0;
+	} else {
+		publisher->stats.failed += count;
+		if (publisher->flush_code == 0)
+			publisher->flush_code = verdict->code;
+	}
+}
+
+/* Tells end i of the batch, whose first message is the batch's at-th. A callback may publish, so the array may move meanwhile, and nobody else
+ * may tell it again. */
+static void end_tell(sluice_client *client, struct batch *batch, uint32_t i, uint32_t at,
+		     const struct verdict *verdict)
+{
+	const struct message_end end = batch->ends[i];
+	const uint64_t offset = verdict->offset == UINT64_MAX ? UINT64_MAX : verdict->offset + at;
+	sluice_reply *reply = NULL;
+
+	if (end.told)
+		return;
+	batch->ends[i].told = true;
+	batch->untold -= end.count;
+	if (end.waiter != NULL) {
+		count_told(client, end.count, verdict);
+		end.waiter->reply = reply_of(client, verdict, offset, end.whole ? end.count : 0);
+		end.waiter->finished = true;
+		(void)pthread_cond_broadcast(&client->changed);
+		return;
+	}
+	if (end.done == NULL || end.whole) {
+		count_told(client, end.count, verdict);
+		if (end.done != NULL) {
+			reply = reply_of(client, verdict, offset, end.count);
+			end.done(client, reply, end.user);
+			sluice_reply_free(reply);
+		}
+		return;
+	}
+	for (uint32_t k = 0; k < end.count; k++) {
+		uint64_t own = offset == UINT64_MAX ? offset : offset + k;
+
+		count_told(client, 1, verdict);
+		reply = reply_next(client, reply, verdict, own);
+		end.done(client, reply, end.user);
+	}
+	sluice_reply_free(reply);
+}
+
+static void batch_finish(sluice_client *client, struct batch *batch, const struct verdict *verdict)
+{
+	uint32_t at = 0;
+
+	DL_DELETE(client->publisher.batches, batch);
+	for (uint32_t i = 0; i < batch->end_count; i++) {
+		uint32_t count = batch->ends[i].count;
+
+		end_tell(client, batch, i, at, verdict);
+		at += count;
+	}
+	publish_batch_free(client, batch);
+}
+
+bool publish_settled(const sluice_client *client)
+{
+	return client->publisher.batches == NULL;
+}
+
+/* ---- sending ---- */
+
+static void renumber(struct publisher *publisher)
+{
+	uint64_t seq = publisher->settled_seq + 1;
+	struct batch *batch;
+
+	DL_FOREACH(publisher->batches, batch) {
+		batch->first_seq = seq;
+		seq += batch->count;
+	}
+	publisher->next_seq = seq;
+}
+
+static void opened(sluice_client *client, struct call *call)
+{
+	struct publisher *publisher = &client->publisher;
+	const sluice_reply *reply = call->reply;
+
+	publisher->opening = false;
+	if (reply == NULL || reply->code != 0 || reply->message == NULL ||
+	    reply->message->producer_opened == NULL) {
+		if (reply != NULL && !sluice_error_retriable(reply->code))
+			publish_end(client, reply->code);
+		return;
+	}
+	publisher->producer = reply->message->producer_opened->producer;
+	publisher->epoch = reply->message->producer_opened->epoch;
+	publisher->settled_seq = reply->message->producer_opened->last_seq;
+	publisher->open = true;
+	renumber(publisher);
+}
+
+static void producer_open(sluice_client *client)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
+	sluice_call options = {.deadline_ms = -1};
+	struct call *call;
+
+	open.name = client->config.producer;
+	request.op_case = SLUICE__REQUEST__OP_PRODUCER_OPEN;
+	request.producer_open = &open;
+	call = call_new(client, &request, true, &options);
+	if (call == NULL)
+		return;
+	call->hook = opened;
+	client->publisher.opening = true;
+	calls_send(client);
+}
+
+static uint8_t *compressed(const sluice_client *client, const struct batch *batch, size_t *ret_len)
+{
+	struct sluice_slice raw = {batch->events.bytes + batch->events.start, buffer_len(&batch->events)};
+	uint8_t *bytes;
+
+	*ret_len = 0;
+	if (!client->zstd || raw.len < 256)
+		return NULL;
+	bytes = mem_alloc(raw.len + 512);
+	if (bytes != NULL)
+		*ret_len = batch_compress(bytes, raw.len + 512, raw);
+	if (*ret_len == 0) {
+		mem_free(bytes);
+		return NULL;
+	}
+	return bytes;
+}
+
+static bool batch_send(sluice_client *client, struct batch *batch)
+{
+	struct publisher *publisher = &client->publisher;
+	size_t packed_len;
+	uint8_t *packed = compressed(client, batch, &packed_len), *at;
+	struct frame_publish frame = {.target_kind = batch->target_kind,
+				      .durability = batch->durability,
+				      .codec = packed != NULL ? BATCH_ZSTD : BATCH_RAW,
+				      .flags = batch->flags,
+				      .producer = publisher->producer,
+				      .epoch = publisher->epoch,
+				      .first_seq = batch->first_seq,
+				      .settled_seq = publisher->settled_seq,
+				      .count = batch->count,
+				      .time_ms = batch->time_ms,
+				      .raw_bytes = (uint32_t)buffer_len(&batch->events),
+				      .subject = {batch->subject,
+						  batch->subject != NULL ? strlen(batch->subject) : 0},
+				      .target = {batch->target, strlen(batch->target)},
+				      .payload = {batch->events.bytes + batch->events.start,
+						  buffer_len(&batch->events)}};
+
+	if (packed != NULL)
+		frame.payload = (struct sluice_slice){packed, packed_len};
+	do {
+		batch->corr = ++client->next_corr;
+	} while (batch->corr == 0);
+	at = link_frame(client, FRAME_PUBLISH, batch->corr, frame_publish_size(&frame));
+	if (at != NULL)
+		(void)frame_publish_encode(at, &frame);
+	mem_free(packed);
+	if (at == NULL)
+		return false;
+	publisher->stats.resent += batch->was_sent ? batch->count : 0;
+	batch->refused =
+		0; /* said of an earlier try: once sent again it may have been applied, and must keep its numbers */
+	batch->closed = batch->in_flight = batch->was_sent = true;
+	publisher->in_flight++;
+	return true;
+}
+
+void publish_send(sluice_client *client)
+{
+	struct publisher *publisher = &client->publisher;
+	struct batch *batch, *next;
+	uint64_t now;
+
+	if (client->state != STATE_READY || publisher->batches == NULL || publisher->failed != 0 ||
+	    publisher->in_flight >= INFLIGHT_FRAMES_MAX)
+		return;
+	if (!publisher->open) {
+		if (!publisher->opening)
+			producer_open(client);
+		return;
+	}
+	now = now_ms();
+	DL_FOREACH_SAFE(publisher->batches, batch, next) {
+		bool full = batch->closed || batch->count >= client->config.batch_events ||
+			    buffer_len(&batch->events) >= client->config.batch_bytes;
+
+		if (batch->in_flight)
+			continue;
+		/* In order: nothing passes a batch that waits to be tried again. A batch that is not full waits for company only while enough is on
+		 * its way anyhow. */
+		if (batch->retry_ms > now || publisher->in_flight >= INFLIGHT_FRAMES_MAX ||
+		    (!full && publisher->in_flight >= SEND_FRAMES))
+			return;
+		if (!batch_send(client, batch))
+			return;
+		if (publisher->batches == NULL)
+			return;
+	}
+}
+
+void publish_push(sluice_client *client)
+{
+	struct publisher *publisher = &client->publisher;
+	struct batch *batch = publisher->batches;
+
+	if (client->config.mode == MODE_CALLER_LOOP)
+		return; /* whoever waits turns the loop itself */
+	/* Alone: it goes from here, instead of through the loop's thread. What could break the link is left to that thread. */
+	if (client->state == STATE_READY && publisher->open && publisher->in_flight == 0 && batch != NULL &&
+	    batch->next == NULL && buffer_len(&client->out) == 0 &&
+	    buffer_room(&client->out, buffer_len(&batch->events) + PUSH_HEAD_BYTES) != NULL) {
+		publish_send(client);
+		if (batch->in_flight && link_push(client) && client->timer_ms <= publisher->due_ms)
+			return;
+	}
+	client_wake(client);
+}
+
+/* ---- answers ---- */
+
+static void unsend_from(struct publisher *publisher, struct batch *batch)
+{
+	for (; batch != NULL; batch = batch->next) {
+		if (batch->in_flight)
+			publisher->in_flight--;
+		batch->in_flight = false;
+		batch->corr = 0;
+	}
+}
+
+static void answered(sluice_client *client, struct batch *batch, const struct frame_published *answer)
+{
+	struct publisher *publisher = &client->publisher;
+
+	if (answer->code == SLUICE_E_PRODUCER_EVICTED || answer->code == SLUICE_E_PRODUCER_FENCED) {
+		publish_end(client, answer->code);
+		return;
+	}
+	batch->in_flight = false;
+	publisher->in_flight--;
+	if (sluice_error_retriable(answer->code)) {
+		/* Its numbers are not used; what was sent behind it comes back as SEQUENCE_GAP. */
+		batch->corr = 0;
+		/* With nothing before it a gap closes by no answer of ours: not at once again, for ever. */
+		batch->retry_ms = answer->code == SLUICE_E_SEQUENCE_GAP && batch != publisher->batches
+					  ? 0
+					  : now_ms() + RETRY_MS;
+		if (batch->retry_ms < publisher->due_ms)
+			publisher->due_ms = batch->retry_ms;
+		if (answer->code != SLUICE_E_SEQUENCE_GAP) {
+			batch->refused = answer->code;
+			(void)snprintf(batch->refused_text, sizeof(batch->refused_text), "%.*s",
+				       (int)(answer->text.len < 255 ? answer->text.len : 255),
+				       (const char *)answer->text.data);
+		}
+		return;
+	}
+	if (batch == publisher->batches)
+		publisher->settled_seq = batch->first_seq + batch->count - 1;
+	batch_finish(client, batch,
+		     &(struct verdict){.code = answer->code,
+				       .text = answer->text.data,
+				       .text_len = answer->text.len,
+				       .index = answer->index,
+				       .offset = answer->offset,
+				       .duplicate = (answer->flags & PUBLISHED_DUPLICATE) != 0});
+}
+
+void publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body)
+{
+	struct frame_published answer;
+	const char *why = "the broker sent a malformed PUBLISHED";
+	uint64_t count;
+
+	if (body.len < 2) {
+		link_broken(client, SLUICE_E_PROTOCOL, why);
+		return;
+	}
+	count = (uint64_t)((const uint8_t *)body.data)[0] << 8 | ((const uint8_t *)body.data)[1];
+	body = (struct sluice_slice){(const uint8_t *)body.data + 2, body.len - 2};
+	for (uint64_t i = 0; i < count; i++) {
+		struct batch *batch;
+
+		if (frame_published_decode(&body, &answer, &why) != 0) {
+			link_broken(client, SLUICE_E_PROTOCOL, why);
+			return;
+		}
+		DL_FOREACH(client->publisher.batches, batch)
+			if (batch->in_flight &&
+			    (i == 0 ? batch->corr == corr : batch->first_seq == answer.first_seq))
+				break;
+		if (batch != NULL)
+			answered(client, batch, &answer);
+	}
+}
+
+/* ---- time ---- */
+
+static struct verdict verdict_of(int code, const char *text)
+{
+	return (struct verdict){.code = code, .text = text, .text_len = strlen(text), .offset = UINT64_MAX};
+}
+
+/* Those of the batch whose deadlines passed, and its next deadline. */
+static void tell_late(sluice_client *client, struct batch *batch, uint64_t now)
+{
+	const struct verdict late =
+		batch->refused != 0 && !batch->in_flight
+			? verdict_of(batch->refused, batch->refused_text)
+		: batch->was_sent
+			? verdict_of(SLUICE_E_UNKNOWN,
+				     "no answer came before the deadline; it is still being settled")
+			: verdict_of(SLUICE_E_TIMEOUT, "not sent before the deadline");
+	uint32_t at = 0;
+
+	batch->deadline_ms = UINT64_MAX;
+	for (uint32_t i = 0; i < batch->end_count; i++) {
+		const struct message_end *end = &batch->ends[i];
+		uint32_t count = end->count;
+
+		if (!end->told && end->deadline_ms > now)
+			batch->deadline_ms =
+				end->deadline_ms < batch->deadline_ms ? end->deadline_ms : batch->deadline_ms;
+		else
+			end_tell(client, batch, i, at, &late);
+		at += count;
+	}
+}
+
+static void due_look(sluice_client *client, uint64_t now)
+{
+	struct publisher *publisher = &client->publisher;
+	struct batch *batch;
+
+	publisher->due_ms = UINT64_MAX;
+	publisher->given_up = false;
+	DL_FOREACH(publisher->batches, batch) {
+		if (batch->deadline_ms <= now)
+			tell_late(client, batch, now);
+		if (batch->deadline_ms < publisher->due_ms)
+			publisher->due_ms = batch->deadline_ms;
+		if (batch->retry_ms > now && batch->retry_ms < publisher->due_ms)
+			publisher->due_ms = batch->retry_ms;
+		publisher->given_up = publisher->given_up || batch->untold == 0;
+	}
+}
+
+/* What is given up, and certainly not applied, leaves the sequence, once nothing behind it is on its way. */
+static void drop_given_up(sluice_client *client)
+{
+	struct publisher *publisher = &client->publisher;
+	struct batch *batch, *next;
+	bool dropped = false;
+
+	DL_FOREACH_SAFE(publisher->batches, batch, next) {
+		if (batch->untold > 0 || (batch->was_sent && batch->refused == 0))
+			continue;
+		DL_DELETE(publisher->batches, batch);
+		publish_batch_free(client, batch);
+		dropped = true;
+	}
+	if (dropped && publisher->open)
+		renumber(publisher);
+}
+
+void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next)
+{
+	struct publisher *publisher = &client->publisher;
+
+	if (publisher->due_ms <= now)
+		due_look(client, now);
+	if (publisher->given_up && publisher->in_flight == 0)
+		drop_given_up(client);
+	if (publisher->due_ms < *io_next)
+		*io_next = publisher->due_ms;
+}
+
+void publish_broken(sluice_client *client)
+{
+	unsend_from(&client->publisher, client->publisher.batches);
+	client->publisher.in_flight = 0;
+	/* An answer to the opening is lost with the connection; the call itself is made again. */
+}
+
+void publish_end(sluice_client *client, int code)
+{
+	struct publisher *publisher = &client->publisher;
+	struct batch *last = publisher->batches != NULL ? publisher->batches->prev : NULL;
+
+	if (publisher->failed == 0 && (code == SLUICE_E_PRODUCER_EVICTED || code == SLUICE_E_PRODUCER_FENCED))
+		publisher->failed = code;
+	publisher->in_flight = 0;
+	/* What a callback publishes anew is not of this end: a retry from there would be ended here again, for ever. */
+	for (bool ended = false; !ended && publisher->batches != NULL;) {
+		struct batch *batch = publisher->batches;
+		int as = batch->was_sent && batch->refused == 0 && code != publisher->failed
+				 ? SLUICE_E_UNKNOWN
+				 : code;
+
+		ended = batch == last;
+		batch_finish(client, batch, &(struct verdict){.code = as,
+							      .text = sluice_error_text(code),
+							      .text_len = strlen(sluice_error_text(code)),
+							      .offset = UINT64_MAX});
+	}
+}
+
+void publish_free(sluice_client *client)
+{
+	struct publisher *publisher = &client->publisher;
+
+	publish_end(client, SLUICE_E_CLOSED);
+	while (publisher->spares != NULL) {
+		struct batch *batch = publisher->spares;
+
+		publisher->spares = batch->next;
+		batch_destroy(batch);
+	}
+}
