@@ -433,8 +433,7 @@ static struct verdict verdict_of(int code, const char *text)
 static void tell_late(sluice_client *client, struct batch *batch, uint64_t now)
 {
 	const struct verdict late =
-		batch->refused != 0 && !batch->in_flight
-			? verdict_of(batch->refused, batch->refused_text)
+		batch->refused != 0 && !batch->in_flight ? verdict_of(batch->refused, batch->refused_text)
 		: batch->was_sent
 			? verdict_of(SLUICE_E_UNKNOWN,
 				     "no answer came before the deadline; it is still being settled")
@@ -526,10 +525,11 @@ void publish_end(sluice_client *client, int code)
 				 : code;
 
 		ended = batch == last;
-		batch_finish(client, batch, &(struct verdict){.code = as,
-							      .text = sluice_error_text(code),
-							      .text_len = strlen(sluice_error_text(code)),
-							      .offset = UINT64_MAX});
+		batch_finish(client, batch,
+			     &(struct verdict){.code = as,
+					       .text = sluice_error_text(code),
+					       .text_len = strlen(sluice_error_text(code)),
+					       .offset = UINT64_MAX});
 	}
 }
 

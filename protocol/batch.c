@@ -33,7 +33,19 @@ int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject,
 	}
 	for (uint32_t i = 0; i < count; i++) {
 		struct envelope envelope;
-		int rc = envelope_next(&raw, &envelope, ret_why);
+		struct sluice_slice body;
+		size_t plain = batch_has_subject ? envelope_plain(raw, &body) : 0;
+		int rc;
+
+		if (plain > 0) {
+			int64_t delta = ((const uint8_t *)raw.data)[1];
+
+			raw = (struct sluice_slice){(const uint8_t *)raw.data + plain, raw.len - plain};
+			min = delta < min ? delta : min;
+			max = delta > max ? delta : max;
+			continue;
+		}
+		rc = envelope_next(&raw, &envelope, ret_why);
 
 		if (rc == 0 && batch_has_subject && envelope.subject.len > 0) {
 			*ret_why = "an event has a subject of its own in a batch that has one";

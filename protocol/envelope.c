@@ -243,14 +243,47 @@ static void fields(struct walk *walk, size_t count, struct envelope *ret)
 		wrong(walk, SLUICE_E_PROTOCOL, "an envelope ends with nil; trailing defaults are left out");
 }
 
+size_t envelope_plain(struct sluice_slice rest, struct sluice_slice *ret_body)
+{
+	const uint8_t *at = rest.data;
+	size_t head, len;
+
+	if (rest.len < 5 || at[0] != (0x90 | FIELDS_MIN) || at[1] >= 0x80)
+		return 0;
+	if (at[2] == MP_BIN8) {
+		head = 4;
+		len = at[3];
+	} else if (at[2] == MP_BIN16) {
+		head = 5;
+		len = (size_t)at[3] << 8 | at[4];
+		if (len < 1u << 8)
+			return 0;
+	} else {
+		return 0;
+	}
+	if (rest.len - head < len)
+		return 0;
+	*ret_body = (struct sluice_slice){at + head, len};
+	return head + len;
+}
+
 int envelope_next(struct sluice_slice *io_rest, struct envelope *ret, const char **ret_why)
 {
 	/* Never NULL: adding 0 to NULL is undefined. */
 	const uint8_t *from = io_rest->data != NULL ? io_rest->data : (const void *)"";
 	struct walk walk = {from, from + io_rest->len, NULL, 0};
-	uint8_t type = (uint8_t)number(&walk, 1);
+	size_t plain;
+	uint8_t type;
 
 	*ret = (struct envelope){0};
+	plain = envelope_plain(*io_rest, &ret->body);
+	if (plain > 0) {
+		ret->time_delta_ms = from[1];
+		ret->encoded = (struct sluice_slice){from, plain};
+		*io_rest = (struct sluice_slice){from + plain, io_rest->len - plain};
+		return 0;
+	}
+	type = (uint8_t)number(&walk, 1);
 	if (walk.why == NULL &&
 	    ((type & 0xf0) != 0x90 || (type & 0x0f) < FIELDS_MIN || (type & 0x0f) > FIELDS_MAX))
 		wrong(&walk, SLUICE_E_PROTOCOL, "an envelope is not an array of 2 to 7 elements");

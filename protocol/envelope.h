@@ -33,6 +33,9 @@ struct envelope {
 
 /* Decodes the envelope at the front of *io_rest and advances it. */
 int envelope_next(struct sluice_slice *io_rest, struct envelope *ret, const char **ret_why);
+/* The same for the most common form alone: a time delta of 0 to 127 ms (its second byte) and a body of under 64 KiB, no more. Its length, or 0:
+ * it has another form, or something is wrong. */
+size_t envelope_plain(struct sluice_slice rest, struct sluice_slice *ret_body);
 size_t envelope_size_max(const struct envelope *envelope);
 /* Returns bytes written, at most envelope_size_max(). */
 size_t envelope_encode(uint8_t *buf, const struct envelope *envelope);

@@ -109,8 +109,8 @@ int inbox_put(struct inbox *inbox, struct submission *submission)
 	}
 	(void)pthread_mutex_lock(&inbox->lock);
 	lane_push(submission->control ? &inbox->control : &inbox->data, submission);
-	(void)pthread_cond_signal(&inbox->wake);
 	(void)pthread_mutex_unlock(&inbox->lock);
+	(void)pthread_cond_signal(&inbox->wake);
 	return 0;
 }
 
@@ -125,8 +125,8 @@ int inbox_note(struct inbox *inbox, const struct note *note)
 	(void)pthread_mutex_lock(&inbox->lock);
 	*inbox->notes_tail = copy;
 	inbox->notes_tail = &copy->next;
-	(void)pthread_cond_signal(&inbox->wake);
 	(void)pthread_mutex_unlock(&inbox->lock);
+	(void)pthread_cond_signal(&inbox->wake);
 	return 0;
 }
 

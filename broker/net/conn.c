@@ -1,36 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Connections: buffers, commands on their way, flow control, end of life.
+ * Connections: commands on their way, life and its end. Their sockets are conn_io.c's.
  *
  * Flow: a connection is read from while fewer than INFLIGHT_REQUESTS_MAX commands, less than PENDING_BYTES_MAX and less than half of
  * OUTBOX_BYTES_MAX unsent output are on its account. So a slow reader or a fast publisher is felt by itself only.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/uio.h>
 #include <unistd.h>
 #include <utlist.h>
 
 #include "broker/net/io.h"
 #include "broker/util/log.h"
-#include "protocol/limits.h"
 
-enum { PENDING_BYTES_MAX = 32 << 20, READ_BYTES = 1 << 18, LIBEVENT_READ_BYTES = 4096 };
-
-/* For jitter and the like, one for each command: taken from the kernel many at a time. Secrets are not made of it. */
-uint64_t random_u64(void)
+uint64_t random_u64(struct io *io)
 {
-	static __thread uint64_t pool[256 / sizeof(uint64_t)]; /* so much getrandom() gives whole */
-	static __thread size_t left;
-
-	if (left == 0) {
-		if (getrandom(pool, sizeof(pool), 0) != (ssize_t)sizeof(pool))
+	if (io->random_count == 0) {
+		/* Up to 256 bytes come whole. */
+		if (getrandom(io->randoms, sizeof(io->randoms), 0) != (ssize_t)sizeof(io->randoms))
 			abort(); /* only before the kernel's pool is ready, or on a broken system */
-		left = sizeof(pool) / sizeof(pool[0]);
+		io->random_count = sizeof(io->randoms) / sizeof(io->randoms[0]);
 	}
-	return pool[--left];
+	return io->randoms[--io->random_count];
 }
 
 struct conn *conn_find(struct io *io, uint64_t id)
@@ -39,45 +31,6 @@ struct conn *conn_find(struct io *io, uint64_t id)
 
 	HASH_FIND(hh, io->conns, &id, sizeof(id), conn);
 	return conn;
-}
-
-struct evbuffer *conn_output(struct conn *conn)
-{
-	return bufferevent_get_output(conn->bev);
-}
-
-size_t conn_unsent(const struct conn *conn)
-{
-	return evbuffer_get_length(bufferevent_get_output(conn->bev));
-}
-
-/* Beyond the bound of all, a connection still gets so much at a time: who reads goes on. */
-enum { FAIR_BYTES = 1 << 18 };
-
-bool conn_is_full(const struct conn *conn)
-{
-	const struct net *net = conn->io->net;
-	uint64_t max = net->config.outbox_bytes_max != 0 ? net->config.outbox_bytes_max : 512u << 20;
-	size_t unsent = conn_unsent(conn);
-
-	return unsent > LIMIT_OUTBOX_BYTES_MAX / 2 ||
-	       (unsent > FAIR_BYTES && atomic_load_explicit(&net->unsent, memory_order_relaxed) > max);
-}
-
-static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info, void *user)
-{
-	struct net *net = user;
-
-	(void)output;
-	atomic_fetch_add_explicit(&net->unsent, info->n_added - info->n_deleted, memory_order_relaxed);
-}
-
-void conn_write(struct conn *conn, const void *bytes, size_t len)
-{
-	if (conn->dead)
-		return;
-	if (bufferevent_write(conn->bev, bytes, len) != 0)
-		conn_kill(conn);
 }
 
 void conn_kill(struct conn *conn)
@@ -94,135 +47,9 @@ void conn_kill(struct conn *conn)
 void conn_close_soon(struct conn *conn)
 {
 	conn->closing = true;
-	(void)bufferevent_disable(conn->bev, EV_READ);
+	conn_stop_reading(conn);
 	if (conn_unsent(conn) == 0)
 		conn_kill(conn);
-}
-
-bool conn_may_take(const struct conn *conn)
-{
-	return !conn->dead && !conn->closing && !conn->held && !conn->blocked &&
-	       conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX && conn->pending_bytes < PENDING_BYTES_MAX &&
-	       !conn_is_full(conn);
-}
-
-void conn_flow(struct conn *conn)
-{
-	bool may = conn_may_take(conn);
-
-	if (may == conn->reading)
-		return;
-	conn->reading = may;
-	if (!may) {
-		DL_APPEND2(conn->io->stopped, conn, stopped_prev, stopped_next);
-		(void)bufferevent_disable(conn->bev, EV_READ);
-		return;
-	}
-	DL_DELETE2(conn->io->stopped, conn, stopped_prev, stopped_next);
-	(void)bufferevent_enable(conn->bev, EV_READ);
-	conn_parse(conn);
-}
-
-void conn_parse(struct conn *conn)
-{
-	struct evbuffer *input = bufferevent_get_input(conn->bev);
-
-	while (conn_may_take(conn)) {
-		size_t len = evbuffer_get_length(input);
-		const unsigned char *bytes;
-		long used;
-
-		/* To pull up a large frame at each read of it would copy it again and again. */
-		if (len == 0 || len < conn->wanted)
-			break;
-		bytes = evbuffer_pullup(input, -1);
-		if (bytes == NULL) {
-			conn_kill(conn);
-			return;
-		}
-		used = conn->ops->bytes(conn->state, bytes, len);
-		if (used < 0) {
-			conn_close_soon(conn);
-			return;
-		}
-		(void)evbuffer_drain(input, (size_t)used);
-		if (used == 0)
-			break;
-	}
-	conn_flow(conn);
-}
-
-/* ---- libevent's callbacks ---- */
-
-/* libevent 2.1 reads 4 KiB and goes back to its loop, whatever its maximum is set to: what else has come is read here at once. */
-static void read_more(struct bufferevent *bev)
-{
-	struct evbuffer *input = bufferevent_get_input(bev);
-	struct evbuffer_iovec room[2];
-	ssize_t got = -1;
-	int count;
-
-	if (evbuffer_get_length(input) < LIBEVENT_READ_BYTES)
-		return;
-	(void)evbuffer_unfreeze(input, 0);
-	count = evbuffer_reserve_space(input, READ_BYTES, room, 2);
-	if (count > 0)
-		got = readv(bufferevent_getfd(bev), (struct iovec *)room, count);
-	/* An end or an error is met again by libevent's next read. */
-	for (int i = 0; i < count; i++) {
-		size_t here = got < 0 ? 0 : (size_t)got < room[i].iov_len ? (size_t)got : room[i].iov_len;
-
-		room[i].iov_len = here;
-		got -= (ssize_t)here;
-	}
-	if (count > 0)
-		(void)evbuffer_commit_space(input, room, count);
-	(void)evbuffer_freeze(input, 0);
-}
-
-static void on_read(struct bufferevent *bev, void *user)
-{
-	struct conn *conn = user;
-
-	read_more(bev);
-	conn->active_ms = io_now_ms();
-	conn_parse(conn);
-	subs_pump(conn->io);
-}
-
-static void on_write(struct bufferevent *bev, void *user)
-{
-	struct conn *conn = user;
-	struct sub *sub, *next;
-
-	(void)bev;
-	if (conn->closing && conn_unsent(conn) == 0) {
-		conn_kill(conn);
-		return;
-	}
-	if (conn->reads != NULL)
-		native_run_reads(conn);
-	conn_flow(conn);
-	HASH_ITER(hh_number, conn->subs, sub, next) {
-		if (sub->kind == SUB_FOLLOW)
-			sub_wants_pump(sub);
-		else if (sub->paused && !conn_is_full(conn))
-			sub->paused = engine_consumer_pause(conn->io->engine, &conn->io->sink, sub->tag,
-							    false) != 0;
-	}
-	if (!conn_is_native(conn) && !conn->dead)
-		conn->ops->effect(conn->state,
-				  &(struct sluice_listener_effect){.struct_size = sizeof(
-									   struct sluice_listener_effect),
-								   .kind = SLUICE_FX_WRITABLE});
-	subs_pump(conn->io);
-}
-
-static void on_event(struct bufferevent *bev, short what, void *user)
-{
-	(void)bev;
-	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-		conn_kill(user);
 }
 
 /* ---- life ---- */
@@ -235,30 +62,24 @@ struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, i
 		(void)close(fd);
 		return NULL;
 	}
-	conn->bev = bufferevent_socket_new(io->base, fd, BEV_OPT_CLOSE_ON_FREE);
-	if (conn->bev == NULL) {
-		(void)close(fd);
+	conn->io = io;
+	conn->fd = fd;
+	if (conn_open(conn) != 0) {
+		conn_shut(conn);
 		free(conn);
 		return NULL;
 	}
 	conn->id = io->next_id++;
-	conn->io = io;
 	conn->ops = ops;
 	conn->active_ms = io_now_ms();
-	conn->reading = true;
 	HASH_ADD(hh, io->conns, id, sizeof(conn->id), conn);
 	atomic_fetch_add(&io->net->connections, 1);
-	bufferevent_setcb(conn->bev, on_read, on_write, on_event, conn);
-	bufferevent_setwatermark(conn->bev, EV_WRITE, LIMIT_OUTBOX_BYTES_MAX / 8, 0);
-	(void)bufferevent_set_max_single_write(conn->bev, 1 << 18);
-	(void)evbuffer_add_cb(bufferevent_get_output(conn->bev), on_output, io->net);
 	if (!conn_is_native(conn))
 		conn->answers = &foreign_answers;
 	if (ops->accept(&foreign_host, (sluice_conn *)conn, &conn->state) != 0) {
 		conn_kill(conn);
 		return NULL;
 	}
-	(void)bufferevent_enable(conn->bev, EV_READ | EV_WRITE);
 	return conn;
 }
 
@@ -294,8 +115,6 @@ static void conn_free(struct conn *conn)
 	}
 	if (conn->blocked)
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
-	if (!conn->reading)
-		DL_DELETE2(io->stopped, conn, stopped_prev, stopped_next);
 	if (conn->attached && engine_session_detach(io->engine, conn->gateway, conn->session, &io->sink,
 						    conn->id, (uint32_t)idle) != 0)
 		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"),
@@ -304,9 +123,7 @@ static void conn_free(struct conn *conn)
 		conn->ops->closed(conn->state);
 	HASH_DELETE(hh, io->conns, conn);
 	atomic_fetch_sub(&io->net->connections, 1);
-	/* Freed output is not told. */
-	atomic_fetch_sub_explicit(&io->net->unsent, conn_unsent(conn), memory_order_relaxed);
-	bufferevent_free(conn->bev);
+	conn_shut(conn);
 	free(conn);
 }
 
@@ -402,7 +219,7 @@ static int submit(struct conn *conn, struct net_submission *own, const struct co
 	own->submission.command = *command;
 	own->submission.command.gateway = conn->gateway;
 	own->submission.command.session = conn->session;
-	own->submission.command.random = random_u64();
+	own->submission.command.random = random_u64(conn->io);
 	own->submission.bytes = bytes;
 	own->submission.sink = &conn->io->sink;
 	own->submission.tag = (uint64_t)(uintptr_t)pending;

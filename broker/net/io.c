@@ -236,6 +236,7 @@ static void round_end(struct io *io)
 	DL_FOREACH_SAFE2(io->stopped, conn, next, stopped_next)
 	if (!conn->dead)
 		conn_flow(conn);
+	conns_flush(io);
 	conns_reap(io);
 }
 
@@ -294,7 +295,7 @@ static bool output_moves(struct conn *conn)
 	size_t before = conn->unsent_seen;
 	int queued = 0;
 
-	if (ioctl(bufferevent_getfd(conn->bev), SIOCOUTQ, &queued) != 0)
+	if (ioctl(conn->fd, SIOCOUTQ, &queued) != 0)
 		queued = 0;
 	conn->unsent_seen = conn_unsent(conn) + (size_t)queued;
 	return conn->unsent_seen < before;
@@ -317,6 +318,7 @@ static void on_beat(evutil_socket_t fd, short what, void *user)
 			conn->active_ms = now;
 		if (!conn->dead && limit != 0 && conn->active_ms + limit < now)
 			conn_kill(conn);
+		conn_rest(conn);
 	}
 	native_waiters(io, NULL, now);
 	unblock(io);
@@ -467,7 +469,8 @@ static int io_init(struct io *io, struct net *net)
 	io->notes_tail = &io->notes;
 	io->next_id = io->next_tag = 1;
 	io->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (io->wake_fd < 0 || pthread_mutex_init(&io->lock, NULL) != 0)
+	io->fresh = malloc(NET_READ_BYTES);
+	if (io->fresh == NULL || io->wake_fd < 0 || pthread_mutex_init(&io->lock, NULL) != 0)
 		return SLUICE_E_NOMEM;
 	io->base = event_base_new();
 	if (io->base == NULL)
@@ -575,6 +578,7 @@ static void io_fini(struct io *io)
 		event_base_free(io->base);
 	if (io->wake_fd > 0)
 		(void)close(io->wake_fd);
+	free(io->fresh);
 	(void)pthread_mutex_destroy(&io->lock);
 }
 

@@ -10,7 +10,6 @@
 #include <uthash.h>
 
 #include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <event2/event.h>
 
 #include "broker/net/net.h"
@@ -95,7 +94,17 @@ struct waiter {
 struct conn {
 	uint64_t id;
 	struct io *io;
-	struct bufferevent *bev;
+	/* conn_io.c */
+	int fd;
+	struct event *readable, *writable;
+	struct evbuffer *out;
+	uint8_t *kept; /* what came and is not used yet: kept_start to kept_end of it */
+	size_t kept_start, kept_end, kept_capacity;
+	bool parsing;	/* the listener is given bytes */
+	bool writing;	/* waits for its socket */
+	bool unflushed; /* in io->unflushed */
+	struct conn *flush_prev, *flush_next;
+
 	const struct sluice_listener_ops *ops;
 	void *state; /* the listener's */
 	const struct answer_ops *answers;
@@ -120,7 +129,8 @@ struct conn {
 	struct deferred *reads;	  /* in order */
 	struct sub *subs;	  /* by number */
 	struct conn *blocked_prev, *blocked_next;
-	struct conn *stopped_prev, *stopped_next;
+	struct conn *stopped_prev, *stopped_next; /* in io->stopped while is_stopped */
+	bool is_stopped;
 	struct conn *dead_next;
 	UT_hash_handle hh;
 };
@@ -154,7 +164,11 @@ struct io {
 	struct conn *blocked;
 	struct conn *
 		stopped; /* those that are not read from: what a round looks at, however many idle ones there are */
+	struct conn *unflushed; /* have output that this round wrote */
 	struct conn *dead;
+	uint8_t *fresh;	      /* NET_READ_BYTES: what one read of a socket brings */
+	uint64_t randoms[32]; /* asked for together */
+	unsigned random_count;
 	struct sub *subs; /* by tag */
 	struct followed *followed;
 	struct sub *pumps;
@@ -175,12 +189,19 @@ struct net {
 	struct listening *listening;
 };
 
+/* ---- conn_io.c ---- */
+enum { NET_READ_BYTES = 1 << 18 };
+int conn_open(struct conn *conn) SLUICE_MUST_USE; /* over conn->fd; conn_shut is due whatever it returns */
+void conn_shut(struct conn *conn);		  /* closes the socket, drops what was not sent */
+void conn_stop_reading(struct conn *conn);
+void conn_rest(struct conn *conn); /* now and then: without input under way it holds no buffer for it */
+void conns_flush(struct io *io); /* what the round wrote goes out: every callback of the loop ends with it */
+
 /* ---- conn.c ---- */
 struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops,
 			 int fd); /* NULL: closed already */
 struct conn *conn_find(struct io *io, uint64_t id);
 void conn_write(struct conn *conn, const void *bytes, size_t len);
-struct evbuffer *conn_output(struct conn *conn);
 size_t conn_unsent(const struct conn *conn);
 /* No more output for now: its own bound is reached, or that of all connections and it has more than a little. on_write asks again. */
 bool conn_is_full(const struct conn *conn);
@@ -200,7 +221,7 @@ int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage
 			struct message_block **block, size_t bytes, bool control, uint32_t what,
 			uint64_t corr) SLUICE_MUST_USE;
 int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms) SLUICE_MUST_USE;
-uint64_t random_u64(void);
+uint64_t random_u64(struct io *io);
 
 /* ---- sub.c: followers and consumers ---- */
 struct sub *sub_find(struct conn *conn, uint64_t number);

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A connection's socket: bytes in and out, with as few system calls and copies as there can be, and the flow between them.
+ *
+ * In: one buffer of the thread takes what a socket has, and the listener is given it there. Only what it leaves, a part of a frame or what may
+ * not be taken yet, is kept by the connection.
+ * Out: what a round of the loop writes is gathered and goes to the socket at its end; only what the socket does not take waits for the
+ * loop to find it writable.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "broker/net/io.h"
+#include "protocol/limits.h"
+
+enum {
+	PENDING_BYTES_MAX = 32 << 20,
+	READS_AT_ONCE = 4,	  /* then others are served */
+	KEPT_BYTES_MIN = 4096,	  /* of a buffer for what is not used yet; it grows as bytes come, whatever a frame says of its length */
+	WRITE_BYTES_MAX = 1 << 18 /* at once */
+};
+/* Beyond the bound of all, a connection still gets so much at a time: who reads goes on. */
+enum { FAIR_BYTES = 1 << 18 };
+/* Who was told to wait is asked again below this. */
+enum { LOW_BYTES = 4 << 20 };
+
+size_t conn_unsent(const struct conn *conn)
+{
+	return evbuffer_get_length(conn->out);
+}
+
+bool conn_is_full(const struct conn *conn)
+{
+	const struct net *net = conn->io->net;
+	uint64_t max = net->config.outbox_bytes_max != 0 ? net->config.outbox_bytes_max : 512u << 20;
+	size_t unsent = conn_unsent(conn);
+
+	return unsent > LIMIT_OUTBOX_BYTES_MAX / 2 ||
+	       (unsent > FAIR_BYTES && atomic_load_explicit(&net->unsent, memory_order_relaxed) > max);
+}
+
+bool conn_may_take(const struct conn *conn)
+{
+	return !conn->dead && !conn->closing && !conn->held && !conn->blocked &&
+	       conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX && conn->pending_bytes < PENDING_BYTES_MAX &&
+	       !conn_is_full(conn);
+}
+
+/* ---- out ---- */
+
+static void unlist(struct conn *conn)
+{
+	if (conn->unflushed)
+		DL_DELETE2(conn->io->unflushed, conn, flush_prev, flush_next);
+	conn->unflushed = false;
+}
+
+void conn_write(struct conn *conn, const void *bytes, size_t len)
+{
+	if (conn->dead)
+		return;
+	if (evbuffer_add(conn->out, bytes, len) != 0) {
+		conn_kill(conn);
+		return;
+	}
+	atomic_fetch_add_explicit(&conn->io->net->unsent, len, memory_order_relaxed);
+	if (conn->writing || conn->unflushed)
+		return;
+	conn->unflushed = true;
+	DL_APPEND2(conn->io->unflushed, conn, flush_prev, flush_next);
+}
+
+/* False: the connection is at its end. */
+static bool write_some(struct conn *conn)
+{
+	int sent;
+
+	if (conn_unsent(conn) == 0)
+		return true;
+	sent = evbuffer_write_atmost(conn->out, conn->fd, WRITE_BYTES_MAX);
+	if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+		conn_kill(conn);
+		return false;
+	}
+	if (sent > 0)
+		atomic_fetch_sub_explicit(&conn->io->net->unsent, (uint64_t)sent, memory_order_relaxed);
+	return true;
+}
+
+/* Waits for the socket while something is left, and no longer. */
+static void write_wait(struct conn *conn)
+{
+	bool waits = conn_unsent(conn) > 0;
+
+	if (waits == conn->writing)
+		return;
+	conn->writing = waits;
+	if ((waits ? event_add(conn->writable, NULL) : event_del(conn->writable)) != 0)
+		conn_kill(conn);
+}
+
+static void tell_writable(struct conn *conn)
+{
+	if (!conn_is_native(conn) && !conn->dead && conn_unsent(conn) <= LOW_BYTES)
+		conn->ops->effect(conn->state,
+				  &(struct sluice_listener_effect){.struct_size = sizeof(
+									   struct sluice_listener_effect),
+								   .kind = SLUICE_FX_WRITABLE});
+}
+
+void conns_flush(struct io *io)
+{
+	/* Only what was there: a listener that answers to its output with more is served by the loop. */
+	struct conn *last = io->unflushed != NULL ? io->unflushed->flush_prev : NULL;
+
+	while (io->unflushed != NULL) {
+		struct conn *conn = io->unflushed;
+
+		unlist(conn);
+		if (!conn->dead && write_some(conn)) {
+			write_wait(conn);
+			if (conn_unsent(conn) == 0 && conn->closing)
+				conn_kill(conn);
+			tell_writable(conn);
+		}
+		if (conn == last)
+			break;
+	}
+	if (io->unflushed != NULL)
+		event_active(io->wake, EV_READ, 0);
+}
+
+static void drained(struct conn *conn)
+{
+	struct sub *sub, *next;
+
+	if (conn->closing && conn_unsent(conn) == 0) {
+		conn_kill(conn);
+		return;
+	}
+	if (conn->reads != NULL)
+		native_run_reads(conn);
+	conn_flow(conn);
+	HASH_ITER(hh_number, conn->subs, sub, next) {
+		if (sub->kind == SUB_FOLLOW)
+			sub_wants_pump(sub);
+		else if (sub->paused && !conn_is_full(conn))
+			sub->paused = engine_consumer_pause(conn->io->engine, &conn->io->sink, sub->tag,
+							    false) != 0;
+	}
+	tell_writable(conn);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *user)
+{
+	struct conn *conn = user;
+
+	(void)fd;
+	(void)what;
+	if (conn->dead || !write_some(conn))
+		return;
+	if (conn_unsent(conn) <= LOW_BYTES)
+		drained(conn);
+	subs_pump(conn->io);
+	if (!conn->dead)
+		write_wait(conn);
+	conns_flush(conn->io);
+}
+
+/* ---- in ---- */
+
+static size_t kept_len(const struct conn *conn)
+{
+	return conn->kept_end - conn->kept_start;
+}
+
+/* Room for more behind what is kept; NULL: no memory. */
+static uint8_t *kept_room(struct conn *conn, size_t more)
+{
+	size_t len = kept_len(conn);
+
+	if (conn->kept_capacity - conn->kept_end >= more)
+		return conn->kept + conn->kept_end;
+	if (conn->kept_start > 0) {
+		memmove(conn->kept, conn->kept + conn->kept_start, len);
+		conn->kept_start = 0;
+		conn->kept_end = len;
+	}
+	if (conn->kept_capacity - len < more) {
+		uint8_t *grown = realloc(conn->kept, len + more);
+
+		if (grown == NULL)
+			return NULL;
+		conn->kept = grown;
+		conn->kept_capacity = len + more;
+	}
+	return conn->kept + conn->kept_end;
+}
+
+/* Gives the listener what it takes of them; returns how many bytes are left. */
+static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+	conn->parsing = true;
+	while (conn_may_take(conn) && len > 0 && len >= conn->wanted) {
+		long used = conn->ops->bytes(conn->state, bytes, len);
+
+		if (used < 0)
+			conn_close_soon(conn);
+		if (used <= 0)
+			break;
+		bytes += used;
+		len -= (size_t)used;
+	}
+	conn->parsing = false;
+	return conn->dead || conn->closing ? 0 : len;
+}
+
+static void feed_kept(struct conn *conn)
+{
+	conn->kept_start =
+		conn->kept_end - feed(conn, conn->kept + conn->kept_start, kept_len(conn));
+	if (kept_len(conn) == 0)
+		conn->kept_start = conn->kept_end = 0;
+}
+
+static void feed_fresh(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+	size_t left = feed(conn, bytes, len);
+	uint8_t *room;
+
+	if (left == 0)
+		return;
+	room = kept_room(conn, left);
+	if (room == NULL) {
+		conn_kill(conn);
+		return;
+	}
+	memcpy(room, bytes + len - left, left);
+	conn->kept_end += left;
+}
+
+/* How much of what comes belongs behind what is kept: the rest of a frame whose length is known, as far as twice the bytes that are there
+ * already. */
+static size_t kept_more(const struct conn *conn)
+{
+	size_t len = kept_len(conn), more = len > KEPT_BYTES_MIN ? len : KEPT_BYTES_MIN;
+
+	if (more < NET_READ_BYTES && conn->wanted > NET_READ_BYTES)
+		more = NET_READ_BYTES;
+	return conn->wanted > len && conn->wanted - len < more ? conn->wanted - len : more;
+}
+
+/* Reads once. False: nothing more for now. */
+static bool read_once(struct conn *conn)
+{
+	struct io *io = conn->io;
+	bool kept = kept_len(conn) > 0;
+	struct iovec room[2] = {{NULL, 0}, {io->fresh, NET_READ_BYTES}};
+	size_t fresh;
+	ssize_t got;
+
+	if (kept) {
+		room[0].iov_len = kept_more(conn);
+		room[0].iov_base = kept_room(conn, room[0].iov_len);
+		if (room[0].iov_base == NULL) {
+			conn_kill(conn);
+			return false;
+		}
+	}
+	got = kept ? readv(conn->fd, room, 2) : read(conn->fd, io->fresh, NET_READ_BYTES);
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	if (got <= 0) {
+		conn_kill(conn);
+		return false;
+	}
+	fresh = (size_t)got > room[0].iov_len ? (size_t)got - room[0].iov_len : 0;
+	if (kept) {
+		conn->kept_end += (size_t)got - fresh;
+		feed_kept(conn);
+	}
+	/* What follows bytes that are still there is kept behind them. */
+	if (fresh > 0 && kept_len(conn) == 0 && !conn->dead && !conn->closing) {
+		feed_fresh(conn, io->fresh, fresh);
+	} else if (fresh > 0 && !conn->dead && !conn->closing) {
+		uint8_t *at = kept_room(conn, fresh);
+
+		if (at == NULL) {
+			conn_kill(conn);
+			return false;
+		}
+		memcpy(at, io->fresh, fresh);
+		conn->kept_end += fresh;
+		feed_kept(conn);
+	}
+	return (size_t)got == room[0].iov_len + NET_READ_BYTES;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *user)
+{
+	struct conn *conn = user;
+
+	(void)fd;
+	(void)what;
+	conn->active_ms = io_now_ms();
+	for (int n = 0; n < READS_AT_ONCE && !conn->dead && conn->reading; n++) {
+		bool more = read_once(conn);
+
+		conn_flow(conn);
+		if (!more)
+			break;
+	}
+	subs_pump(conn->io);
+	conns_flush(conn->io);
+}
+
+/* Who is not read from is in the list of those that a round looks at. */
+static void reading_set(struct conn *conn, bool reading)
+{
+	struct io *io = conn->io;
+
+	conn->reading = reading;
+	if (conn->is_stopped == !reading)
+		return;
+	conn->is_stopped = !reading;
+	if (reading)
+		DL_DELETE2(io->stopped, conn, stopped_prev, stopped_next);
+	else
+		DL_APPEND2(io->stopped, conn, stopped_prev, stopped_next);
+}
+
+void conn_flow(struct conn *conn)
+{
+	bool may = conn_may_take(conn);
+
+	if (may == conn->reading)
+		return;
+	reading_set(conn, may);
+	if ((may ? event_add(conn->readable, NULL) : event_del(conn->readable)) != 0)
+		conn_kill(conn);
+	if (may)
+		conn_parse(conn);
+}
+
+void conn_parse(struct conn *conn)
+{
+	if (conn->parsing)
+		return; /* whoever parses goes on by itself */
+	if (kept_len(conn) > 0)
+		feed_kept(conn);
+	conn_flow(conn);
+}
+
+/* ---- life ---- */
+
+int conn_open(struct conn *conn)
+{
+	conn->out = evbuffer_new();
+	conn->readable = event_new(conn->io->base, conn->fd, EV_READ | EV_PERSIST, on_readable, conn);
+	conn->writable = event_new(conn->io->base, conn->fd, EV_WRITE | EV_PERSIST, on_writable, conn);
+	if (conn->out == NULL || conn->readable == NULL || conn->writable == NULL ||
+	    event_add(conn->readable, NULL) != 0)
+		return SLUICE_E_NOMEM;
+	conn->reading = true;
+	return 0;
+}
+
+void conn_stop_reading(struct conn *conn)
+{
+	reading_set(conn, false);
+	(void)event_del(conn->readable);
+}
+
+void conn_rest(struct conn *conn)
+{
+	if (kept_len(conn) > 0)
+		return;
+	free(conn->kept);
+	conn->kept = NULL;
+	conn->kept_start = conn->kept_end = conn->kept_capacity = 0;
+}
+
+void conn_shut(struct conn *conn)
+{
+	unlist(conn);
+	if (conn->is_stopped)
+		DL_DELETE2(conn->io->stopped, conn, stopped_prev, stopped_next);
+	if (conn->readable != NULL)
+		event_free(conn->readable);
+	if (conn->writable != NULL)
+		event_free(conn->writable);
+	if (conn->out != NULL) {
+		atomic_fetch_sub_explicit(&conn->io->net->unsent, conn_unsent(conn), memory_order_relaxed);
+		evbuffer_free(conn->out);
+	}
+	(void)close(conn->fd);
+	free(conn->kept);
+}
