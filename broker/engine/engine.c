@@ -432,7 +432,7 @@ void engine_stop(struct engine *engine)
 
 /* ---- calls from other threads ---- */
 
-int engine_submit(struct engine *engine, struct submission *submission)
+int engine_submit_quietly(struct engine *engine, struct submission *submission)
 {
 	/* A publish may be as large as a frame; anything else is bounded more tightly. */
 	uint64_t max =
@@ -442,6 +442,20 @@ int engine_submit(struct engine *engine, struct submission *submission)
 		return SLUICE_E_LIMIT;
 	submission->forced_code = 0;
 	return inbox_put(&engine->inbox, submission);
+}
+
+void engine_wake(struct engine *engine)
+{
+	inbox_wake(&engine->inbox);
+}
+
+int engine_submit(struct engine *engine, struct submission *submission)
+{
+	int rc = engine_submit_quietly(engine, submission);
+
+	if (rc == 0)
+		engine_wake(engine);
+	return rc;
 }
 
 int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec)

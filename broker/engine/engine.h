@@ -87,6 +87,9 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 
 /* 0: the engine owns it. BUSY: the inbox is full, LIMIT: the command is too large; the submission is still the caller's. */
 int engine_submit(struct engine *engine, struct submission *submission) SLUICE_MUST_USE;
+/* The same for one of several: engine_wake is due after the last, soon, so that an idle engine commits them as one. */
+int engine_submit_quietly(struct engine *engine, struct submission *submission) SLUICE_MUST_USE;
+void engine_wake(struct engine *engine);
 
 /* ---- demand: a consumer's credit becomes CLAIM commands ---- all of these are queued in order with submissions (control lane) */
 struct consumer_spec {

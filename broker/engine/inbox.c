@@ -110,8 +110,13 @@ int inbox_put(struct inbox *inbox, struct submission *submission)
 	(void)pthread_mutex_lock(&inbox->lock);
 	lane_push(submission->control ? &inbox->control : &inbox->data, submission);
 	(void)pthread_mutex_unlock(&inbox->lock);
-	(void)pthread_cond_signal(&inbox->wake);
 	return 0;
+}
+
+void inbox_wake(struct inbox *inbox)
+{
+	/* Not under the lock: who is woken would wait for it. */
+	(void)pthread_cond_signal(&inbox->wake);
 }
 
 int inbox_note(struct inbox *inbox, const struct note *note)

@@ -38,8 +38,10 @@ struct inbox {
 
 int inbox_init(struct inbox *inbox, uint64_t bytes_max) SLUICE_MUST_USE;
 void inbox_fini(struct inbox *inbox); /* gives back what is left */
-int inbox_put(struct inbox *inbox, struct submission *submission) SLUICE_MUST_USE; /* BUSY beyond bytes_max */
-int inbox_note(struct inbox *inbox, const struct note *note) SLUICE_MUST_USE;	   /* copies it */
+int inbox_put(struct inbox *inbox,
+	      struct submission *submission) SLUICE_MUST_USE; /* BUSY beyond bytes_max; wakes nobody */
+void inbox_wake(struct inbox *inbox);
+int inbox_note(struct inbox *inbox, const struct note *note) SLUICE_MUST_USE; /* copies it */
 /* Moves everything that waits behind *io_control, *io_data and *io_notes. */
 struct taken {
 	struct lane control, data;

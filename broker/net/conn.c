@@ -225,7 +225,8 @@ static int submit(struct conn *conn, struct net_submission *own, const struct co
 	own->submission.tag = (uint64_t)(uintptr_t)pending;
 	own->submission.control = control;
 	own->submission.destroy = net_submission_destroy;
-	rc = engine_submit(conn->io->engine, &own->submission);
+	rc = engine_submit_quietly(conn->io->engine, &own->submission);
+	conn->io->submitted = conn->io->submitted || rc == 0;
 	if (rc != 0) {
 		pending_undo(conn, pending);
 		net_submission_destroy(&own->submission);

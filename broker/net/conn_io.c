@@ -20,8 +20,9 @@
 
 enum {
 	PENDING_BYTES_MAX = 32 << 20,
-	READS_AT_ONCE = 4,	  /* then others are served */
-	KEPT_BYTES_MIN = 4096,	  /* of a buffer for what is not used yet; it grows as bytes come, whatever a frame says of its length */
+	READS_AT_ONCE = 4, /* then others are served */
+	KEPT_BYTES_MIN =
+		4096, /* of a buffer for what is not used yet; it grows as bytes come, whatever a frame says of its length */
 	WRITE_BYTES_MAX = 1 << 18 /* at once */
 };
 /* Beyond the bound of all, a connection still gets so much at a time: who reads goes on. */
@@ -113,11 +114,19 @@ static void tell_writable(struct conn *conn)
 								   .kind = SLUICE_FX_WRITABLE});
 }
 
+static void submitted(struct io *io)
+{
+	if (io->submitted)
+		engine_wake(io->engine);
+	io->submitted = false;
+}
+
 void conns_flush(struct io *io)
 {
 	/* Only what was there: a listener that answers to its output with more is served by the loop. */
 	struct conn *last = io->unflushed != NULL ? io->unflushed->flush_prev : NULL;
 
+	submitted(io);
 	while (io->unflushed != NULL) {
 		struct conn *conn = io->unflushed;
 
@@ -222,8 +231,7 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 
 static void feed_kept(struct conn *conn)
 {
-	conn->kept_start =
-		conn->kept_end - feed(conn, conn->kept + conn->kept_start, kept_len(conn));
+	conn->kept_start = conn->kept_end - feed(conn, conn->kept + conn->kept_start, kept_len(conn));
 	if (kept_len(conn) == 0)
 		conn->kept_start = conn->kept_end = 0;
 }
@@ -312,6 +320,7 @@ static void on_readable(evutil_socket_t fd, short what, void *user)
 		bool more = read_once(conn);
 
 		conn_flow(conn);
+		submitted(conn->io);
 		if (!more)
 			break;
 	}

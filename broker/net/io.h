@@ -167,6 +167,7 @@ struct io {
 	struct conn *unflushed; /* have output that this round wrote */
 	struct conn *dead;
 	uint8_t *fresh;	      /* NET_READ_BYTES: what one read of a socket brings */
+	bool submitted;	      /* the engine is not woken yet for what it was given */
 	uint64_t randoms[32]; /* asked for together */
 	unsigned random_count;
 	struct sub *subs; /* by tag */
@@ -195,7 +196,8 @@ int conn_open(struct conn *conn) SLUICE_MUST_USE; /* over conn->fd; conn_shut is
 void conn_shut(struct conn *conn);		  /* closes the socket, drops what was not sent */
 void conn_stop_reading(struct conn *conn);
 void conn_rest(struct conn *conn); /* now and then: without input under way it holds no buffer for it */
-void conns_flush(struct io *io); /* what the round wrote goes out: every callback of the loop ends with it */
+/* What the round submitted wakes the engine and what it wrote goes out: every callback of the loop ends with it. */
+void conns_flush(struct io *io);
 
 /* ---- conn.c ---- */
 struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops,
