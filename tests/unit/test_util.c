@@ -62,6 +62,29 @@ Test(crc, is_crc32c_of_rfc_3720)
 	cr_assert_eq(crc32c(block, sizeof(block)), 0x46DD794Eu);
 }
 
+static uint32_t crc_by_bits(const uint8_t *bytes, size_t len)
+{
+	uint32_t crc = ~0u;
+
+	for (size_t i = 0; i < len; i++) {
+		crc ^= bytes[i];
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0x82F63B78u : 0);
+	}
+	return ~crc;
+}
+
+/* Short ones take another way than long ones. */
+Test(crc, is_the_same_at_any_length_and_place)
+{
+	uint8_t bytes[700];
+
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i * 151 + (i >> 3));
+	for (size_t len = 0; len <= sizeof(bytes) - 8; len++)
+		cr_assert_eq(crc32c(bytes + len % 8, len), crc_by_bits(bytes + len % 8, len), "%zu", len);
+}
+
 Test(crc, goes_on_at_any_cut)
 {
 	static const char text[] = "a sluice lets a stream through only when what is behind it is ready";
