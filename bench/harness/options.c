@@ -17,7 +17,7 @@ static const char usage[] =
 	"  --json FILE        all results and runs, as an array of objects ('-': standard output)\n"
 	"  --svg DIR          a picture for each scenario\n"
 	"  --repeats N        measured repeats of each (5 to 100; default 5)\n"
-	"  --slice MS         measured time of a timed repeat (default 1000; quick: 300)\n"
+	"  --slice MS         measured time of a timed repeat (default 1000; quick: 200)\n"
 	"  --stored N         events of start-stored (default 10000000)\n"
 	"  --idle N           connections of idle (default 10000)\n"
 	"  --active N         job lives that are under way at once (default 5000)\n"
@@ -169,10 +169,10 @@ int options_parse(struct options *options, int argc, char **argv)
 		return 1;
 	}
 	if (options->slice_ms == 0)
-		options->slice_ms = options->quick ? 300 : 1000;
+		options->slice_ms = options->quick ? 200 : 1000;
 	options->warm_ms = options->slice_ms / 4;
-	options->preload_max = options->quick ? 500000 : 2000000;
+	options->preload_max = options->quick ? 300000 : 2000000;
 	options->job_warm = options->quick ? options->jobs_active : 2 * options->jobs_active;
-	options->job_lives = options->quick ? 3 * options->jobs_active : 8 * options->jobs_active;
+	options->job_lives = options->quick ? 4 * options->jobs_active : 8 * options->jobs_active;
 	return 0;
 }

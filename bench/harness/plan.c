@@ -211,6 +211,7 @@ static bool takes_part(const struct plan *plan, const struct scenario *scenario,
 static void scenario_rows(struct plan *plan, const struct scenario *scenario, bool aged)
 {
 	unsigned first = plan->results->count, last;
+	uint64_t begun = bench_now_ns();
 	const struct bench_system *system;
 
 	plan->scenario++;
@@ -221,6 +222,7 @@ static void scenario_rows(struct plan *plan, const struct scenario *scenario, bo
 	for (unsigned i = first; i < last && !interrupted; i++)
 		if (row_start(plan, plan->results->rows[i]) != 0)
 			row_fail(plan, plan->results->rows[i]);
+	sync(); /* what others have not written out yet is not this scenario's to pay */
 	for (unsigned number = 0; number <= plan->options->repeats && !interrupted; number++)
 		for (unsigned i = first; i < last && !interrupted; i++) {
 			struct row *row = plan->results->rows[i];
@@ -233,8 +235,9 @@ static void scenario_rows(struct plan *plan, const struct scenario *scenario, bo
 	for (unsigned i = first; i < last; i++)
 		row_end(plan, plan->results->rows[i]);
 	if (last > first && !interrupted)
-		say(plan, "[%u/%u] %-22s %s: %s\n", plan->scenario, plan->scenarios,
-		    plan->results->rows[first]->scenario, "done", scenario->what);
+		say(plan, "[%u/%u] %-22s %5.1f s: %s\n", plan->scenario, plan->scenarios,
+		    plan->results->rows[first]->scenario, (double)(bench_now_ns() - begun) / 1e9,
+		    scenario->what);
 }
 
 int plan_run(const struct options *options, struct results *results)

@@ -14,7 +14,7 @@ enum {
 	SMALL_BYTES = 100,
 	LARGE_BYTES = 10000,
 	RATE = 5000,
-	RATE_MS_MIN = 1000,
+	RATE_MS_MIN = 400,
 	FOLLOWERS = 10,
 	LIFE_COMMANDS = 7,  /* submit, claim, intent, four reports */
 	FIRST_COUNT = 20000 /* bodies of a first trial, from which the next ones' number is taken */
