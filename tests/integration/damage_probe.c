@@ -38,6 +38,7 @@ int main(int argc, char **argv)
 	sluice_sub *sub = NULL;
 
 	if (argc != 3 || sluice_config_set(config, "address", argv[1]) != 0 ||
+	    sluice_config_set(config, "session_timeout_ms", "3000") != 0 ||
 	    sluice_open(config, on_event, NULL, &client) != 0)
 		return 2;
 	spec.queue = argv[2];
