@@ -83,6 +83,18 @@ struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, i
 	return conn;
 }
 
+struct conn **conn_session_list(struct io *io, uint64_t session)
+{
+	return &io->sessions[session % SESSION_LISTS];
+}
+
+static void session_unlist(struct conn *conn)
+{
+	if (conn->session != 0)
+		DL_DELETE2(*conn_session_list(conn->io, conn->session), conn, session_prev, session_next);
+	conn->session = 0;
+}
+
 static void conn_free(struct conn *conn)
 {
 	struct io *io = conn->io;
@@ -119,6 +131,7 @@ static void conn_free(struct conn *conn)
 						    conn->id, (uint32_t)idle) != 0)
 		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"),
 			 log_u64("session", conn->session));
+	session_unlist(conn);
 	if (conn->state != NULL)
 		conn->ops->closed(conn->state);
 	HASH_DELETE(hh, io->conns, conn);
@@ -144,7 +157,9 @@ int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t 
 	if (rc != 0)
 		return rc;
 	conn->gateway = gateway;
+	session_unlist(conn);
 	conn->session = session;
+	DL_APPEND2(*conn_session_list(conn->io, session), conn, session_prev, session_next);
 	conn->session_timeout_ms = timeout_ms;
 	conn->attached = true;
 	return 0;

@@ -111,7 +111,8 @@ static void to_session(struct io *io, const struct effect *effect, uint64_t sess
 {
 	struct conn *conn, *next;
 
-	HASH_ITER(hh, io->conns, conn, next) {
+	DL_FOREACH_SAFE2(*conn_session_list(io, session), conn, next, session_next)
+	{
 		if (conn->dead || conn->session != session || conn->gateway != effect->gateway)
 			continue;
 		if (conn_is_native(conn))

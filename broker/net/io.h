@@ -131,6 +131,7 @@ struct conn {
 	struct conn *blocked_prev, *blocked_next;
 	struct conn *stopped_prev, *stopped_next; /* in io->stopped while is_stopped */
 	bool is_stopped;
+	struct conn *session_prev, *session_next; /* while session is not 0 */
 	struct conn *dead_next;
 	UT_hash_handle hh;
 };
@@ -144,6 +145,9 @@ struct io_note {
 	struct engine_release *release;
 	uint64_t tag;
 };
+
+/* An effect for a session looks at one list: the end of ten thousand sessions must not look at each connection for each. */
+enum { SESSION_LISTS = 1024 };
 
 struct io {
 	struct engine_sink sink; /* first: a sink is its thread */
@@ -160,7 +164,8 @@ struct io {
 	bool stop;
 	struct pending *orphans; /* of closed connections: freed when their answer comes, or at the end */
 
-	struct conn *conns; /* by id */
+	struct conn *conns;		      /* by id */
+	struct conn *sessions[SESSION_LISTS]; /* those that have one, by its number */
 	struct conn *blocked;
 	struct conn *
 		stopped; /* those that are not read from: what a round looks at, however many idle ones there are */
@@ -224,6 +229,7 @@ int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage
 			uint64_t corr) SLUICE_MUST_USE;
 int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms) SLUICE_MUST_USE;
 uint64_t random_u64(struct io *io);
+struct conn **conn_session_list(struct io *io, uint64_t session);
 
 /* ---- sub.c: followers and consumers ---- */
 struct sub *sub_find(struct conn *conn, uint64_t number);
