@@ -118,6 +118,8 @@ static void value_free(struct cell *cell)
 void cells_remove(struct cells *cells, struct cell *cell)
 {
 	slot_free(cells, cell);
+	if (cells->last == cell)
+		cells->last = NULL;
 	cells->count--;
 	DL_DELETE(cells->order, cell);
 	value_free(cell);
@@ -136,17 +138,23 @@ void cells_fini(struct cells *cells)
 
 struct cell *cells_find(struct cells *cells, enum store_table table, struct sluice_slice key)
 {
-	uint32_t hash = key_hash(table, key);
 	size_t mask = cells->slot_count - 1;
+	uint32_t hash;
 
+	if (cells->last != NULL && is_of(cells->last, table, key)) {
+		cells->last->used = true;
+		return cells->last;
+	}
 	if (cells->slot_count == 0)
 		return NULL;
+	hash = key_hash(table, key);
 	for (size_t i = hash & mask; cells->slots[i].cell != NULL; i = (i + 1) & mask) {
 		struct cell *cell = cells->slots[i].cell;
 
 		if (cells->slots[i].hash != hash || !is_of(cell, table, key))
 			continue;
 		cell->used = true;
+		cells->last = cell;
 		return cell;
 	}
 	return NULL;
@@ -169,6 +177,7 @@ struct cell *cells_add(struct cells *cells, enum store_table table, struct sluic
 	cell->value_capacity = VALUE_ROOM_MIN;
 	slot_fill(cells, cell);
 	cells->count++;
+	cells->last = cell;
 	DL_APPEND(cells->order, cell);
 	return cell;
 }

@@ -40,6 +40,7 @@ struct cell_list {
 struct cells {
 	struct cell_slot *slots; /* open addressing, linear probing; slot_count is 0 or a power of 2 */
 	size_t slot_count, count;
+	struct cell *last; /* found or added last: what is read is mostly what is written next; may be NULL */
 	struct cell *order; /* list: who is looked at first when the cache is trimmed */
 	struct cell_list dirty;
 	struct cell_list pending[STORE_TABLE_COUNT];
