@@ -149,6 +149,39 @@ static void strip(ProtobufCMessage *message, bool frees)
 		strip_field(message, &message->descriptor->fields[i], frees);
 }
 
+/* ---- unpacking ---- */
+
+/* A request is one operation out of fifty: protobuf-c would go through all that the message around it could have. True when bytes are
+ * that and no more: *ret is the message, NULL when it is not well. */
+static bool unpack_alone(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+			 ProtobufCAllocator *allocator, ProtobufCMessage **ret)
+{
+	struct reader reader = reader_of(bytes);
+	const ProtobufCFieldDescriptor *field;
+	ProtobufCMessage *message, *inside;
+	struct sluice_slice op;
+	uint64_t tag, len;
+
+	if (!varint(&reader, &tag) || (tag & 7) != WIRE_BYTES || !varint(&reader, &len) || len != reader.left)
+		return false;
+	field = protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3));
+	if (field == NULL || field->type != PROTOBUF_C_TYPE_MESSAGE ||
+	    (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0)
+		return false;
+	*ret = NULL;
+	message = allocator->alloc(allocator->allocator_data, descriptor->sizeof_message);
+	op = read_bytes(&reader, reader.left);
+	inside = message == NULL ? NULL
+				 : protobuf_c_message_unpack(field->descriptor, allocator, op.len, op.data);
+	if (inside == NULL)
+		return true; /* allocator frees nothing one by one */
+	protobuf_c_message_init(descriptor, message);
+	*(uint32_t *)(void *)((uint8_t *)message + field->quantifier_offset) = field->id;
+	*(ProtobufCMessage **)(void *)((uint8_t *)message + field->offset) = inside;
+	*ret = message;
+	return true;
+}
+
 int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
 			ProtobufCAllocator *allocator, bool frees, ProtobufCMessage **ret,
 			const char **ret_why)
@@ -166,7 +199,8 @@ int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct slu
 		*ret_why = at.why;
 		return rc;
 	}
-	message = protobuf_c_message_unpack(descriptor, allocator, bytes.len, bytes.data);
+	if (frees || !unpack_alone(descriptor, bytes, allocator, &message))
+		message = protobuf_c_message_unpack(descriptor, allocator, bytes.len, bytes.data);
 	if (message == NULL) {
 		*ret_why = "a field of the message has another type than expected";
 		return SLUICE_E_PROTOCOL;
