@@ -19,12 +19,16 @@
 
 void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *body, size_t len)
 {
-	uint8_t head[FRAME_HEADER_BYTES];
+	uint8_t small[FRAME_HEADER_BYTES + NATIVE_REPLY_BYTES_MAX];
 	struct frame_header header = {.body_bytes = (uint32_t)len, .type = type, .corr = corr};
+	/* A copy costs less than a second write. */
+	bool together = len <= sizeof(small) - FRAME_HEADER_BYTES;
 
-	frame_header_encode(head, &header);
-	conn_write(conn, head, sizeof(head));
-	if (len > 0)
+	frame_header_encode(small, &header);
+	if (together && len > 0)
+		memcpy(small + FRAME_HEADER_BYTES, body, len);
+	conn_write(conn, small, FRAME_HEADER_BYTES + (together ? len : 0));
+	if (!together)
 		conn_write(conn, body, len);
 }
 
@@ -346,75 +350,9 @@ static long native_bytes(void *state, const void *bytes, size_t len)
 
 /* ---- answers ---- */
 
-/* Room for the one sub-message that an outcome becomes. */
-union reply_parts {
-	Sluice__ProducerOpened producer;
-	Sluice__JobSubmitted submitted;
-	Sluice__JobReported reported;
-	Sluice__JobCancelled cancelled;
-	Sluice__JobResetDone reset;
-	Sluice__TxnDone txn;
-};
-
-static void reply_from(Sluice__Reply *reply, const struct outcome *outcome, union reply_parts *parts)
-{
-	reply->code = outcome->code;
-	reply->text = (char *)(uintptr_t)outcome->text;
-	reply->index = outcome->index;
-	switch (outcome->kind) {
-	case OUT_PRODUCER:
-		sluice__producer_opened__init(&parts->producer);
-		parts->producer.producer = outcome->id;
-		parts->producer.epoch = outcome->epoch;
-		parts->producer.last_seq = outcome->seq;
-		reply->producer_opened = &parts->producer;
-		break;
-	case OUT_SUBMITTED:
-		sluice__job_submitted__init(&parts->submitted);
-		parts->submitted.number = outcome->id;
-		parts->submitted.duplicate = outcome->duplicate;
-		parts->submitted.attempt = outcome->attempt;
-		parts->submitted.state = (char *)(uintptr_t)outcome->state;
-		reply->job_submitted = &parts->submitted;
-		break;
-	case OUT_REPORTED:
-		sluice__job_reported__init(&parts->reported);
-		parts->reported.disposition = (Sluice__Disposition)outcome->disposition;
-		parts->reported.attempt = outcome->attempt;
-		parts->reported.terminal = outcome->terminal;
-		parts->reported.state = (char *)(uintptr_t)outcome->state;
-		parts->reported.reason = (char *)(uintptr_t)outcome->text;
-		reply->job_reported = &parts->reported;
-		break;
-	case OUT_CANCELLED:
-		sluice__job_cancelled__init(&parts->cancelled);
-		parts->cancelled.terminal = outcome->terminal;
-		parts->cancelled.state = (char *)(uintptr_t)outcome->state;
-		reply->job_cancelled = &parts->cancelled;
-		break;
-	case OUT_RESET:
-		sluice__job_reset_done__init(&parts->reset);
-		parts->reset.attempt = outcome->attempt;
-		reply->job_reset = &parts->reset;
-		break;
-	case OUT_TXN:
-		sluice__txn_done__init(&parts->txn);
-		parts->txn.failed_op = outcome->code != 0 ? outcome->count : 0;
-		parts->txn.duplicate = outcome->duplicate;
-		reply->txn_done = &parts->txn;
-		break;
-	case OUT_ACKED:
-		reply->affected = outcome->count;
-		break;
-	default:
-		break;
-	}
-}
-
 static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome)
 {
-	Sluice__Reply reply = SLUICE__REPLY__INIT;
-	union reply_parts parts;
+	uint8_t reply[NATIVE_REPLY_BYTES_MAX];
 	struct frame_published answer;
 
 	switch (what) {
@@ -440,8 +378,7 @@ static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const stru
 		return;
 	case NATIVE_GOODBYE:
 	case NATIVE_REPLY:
-		reply_from(&reply, outcome, &parts);
-		native_message(conn, FRAME_REPLY, (uint32_t)corr, &reply.base);
+		native_frame(conn, FRAME_REPLY, (uint32_t)corr, reply, native_reply_encode(reply, outcome));
 		return;
 	}
 }

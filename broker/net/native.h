@@ -35,4 +35,8 @@ void native_welcome(struct conn *conn, const struct outcome *outcome);
 int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body);
 extern const struct answer_ops native_answers;
 
+/* native_reply.c: the body of a command's REPLY; returns its length. More than the texts of an outcome and all its numbers need. */
+enum { NATIVE_REPLY_BYTES_MAX = 1024 };
+size_t native_reply_encode(uint8_t buf[NATIVE_REPLY_BYTES_MAX], const struct outcome *outcome);
+
 #endif
