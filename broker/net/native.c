@@ -269,9 +269,11 @@ static int on_credit(struct conn *conn, struct sluice_slice body)
 		return engine_consumer_credit(conn->io->engine, &conn->io->sink, sub->tag, credit.more) != 0
 			       ? 1
 			       : 0;
+	/* With credit left it has all that there is, or waits for its output: either is told by other ways. */
+	if (sub->credit == 0)
+		sub_wants_pump(sub);
 	sub->credit =
 		sub->credit + credit.more > LIMIT_CREDIT_MAX ? LIMIT_CREDIT_MAX : sub->credit + credit.more;
-	sub_wants_pump(sub);
 	return 0;
 }
 
