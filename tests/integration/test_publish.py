@@ -68,4 +68,17 @@ def test_a_batch_that_was_refused_and_then_lost_its_answer_keeps_its_numbers():
         process.kill()
 
 
+def many_as_one(mode):
+    """batch_probe.c against a broker of its own."""
+    def test():
+        with tap.Broker() as broker:
+            process = tap.Process([tap.program("tests/integration/batch_probe"), broker.address, mode])
+            tap.equal(process.wait(100), 0, f"the header holds: {process.tail(100)}")
+            tap.check(not tap.SANITIZER_REPORT.search(process.text()), f"no sanitizer reports: {process.tail(200)}")
+    return test
+
+
+test_many_messages_are_one_with_a_thread = many_as_one("own-thread")
+test_many_messages_are_one_in_the_callers_loop = many_as_one("caller-loop")
+
 tap.main(globals())

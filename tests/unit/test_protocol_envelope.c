@@ -300,6 +300,41 @@ Test(batch, holds_exactly_what_it_counts)
 		cr_assert(check((struct sluice_slice){buf, cut}, 10, true) == SLUICE_E_PROTOCOL);
 }
 
+/* The short way through a batch takes no more than the long one, and the same. */
+Test(envelope, plain_is_what_the_walk_finds)
+{
+	static const size_t lens[] = {0, 1, 100, 255, 256, 257, 65535, 65536};
+	static const int64_t deltas[] = {0, 1, 127, 128, -1, 70000};
+	static uint8_t body[65536], buf[65536 + 64];
+
+	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]) * sizeof(deltas) / sizeof(deltas[0]); i++) {
+		struct envelope in = {.time_delta_ms = deltas[i % 6], .body = {body, lens[i / 6]}}, out;
+		size_t len = envelope_encode(buf, &in), plain;
+		struct sluice_slice rest = {buf, len}, got = {NULL, 0};
+		const char *why = NULL;
+
+		plain = envelope_plain(rest, &got);
+		cr_assert_eq(plain > 0, in.time_delta_ms >= 0 && in.time_delta_ms < 128 &&
+						in.body.len < 65536 && in.body.len > 0);
+		cr_assert_eq(envelope_next(&rest, &out, &why), 0);
+		cr_assert(out.time_delta_ms == in.time_delta_ms && out.body.len == in.body.len &&
+			  rest.len == 0 && out.encoded.len == len);
+		if (plain == 0)
+			continue;
+		cr_assert(plain == len && got.data == out.body.data && got.len == out.body.len);
+		/* More behind it changes nothing, a byte less everything. */
+		cr_assert_eq(envelope_plain((struct sluice_slice){buf, len + 1}, &got), len);
+		for (size_t cut = 0; cut<len; cut += len> 512 ? 97 : 1)
+			cr_assert_eq(envelope_plain((struct sluice_slice){buf, cut}, &got), 0);
+	}
+	/* A length that has a shorter form, and other types. */
+	memcpy(buf, (const uint8_t[]){0x92, 0, 0xc5, 0, 1, 'x'}, 6);
+	cr_assert_eq(envelope_plain((struct sluice_slice){buf, 6}, &(struct sluice_slice){NULL, 0}), 0);
+	memcpy(buf, (const uint8_t[]){0x93, 0, 0xc4, 1, 'x', 0xc0}, 6);
+	cr_assert_eq(envelope_plain((struct sluice_slice){buf, 6}, &(struct sluice_slice){NULL, 0}), 0);
+	cr_assert_eq(envelope_plain((struct sluice_slice){NULL, 0}, &(struct sluice_slice){NULL, 0}), 0);
+}
+
 Test(batch, has_a_subject_or_its_events_have)
 {
 	static uint8_t buf[1024];
