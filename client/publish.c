@@ -132,7 +132,13 @@ static int headers_encode(const sluice_message *message, uint8_t **ret, size_t *
 	return 0;
 }
 
-static int envelope_add(const sluice_message *message, struct batch *batch)
+static bool is_plain(const sluice_message *message, const struct batch *batch)
+{
+	return batch->subject != NULL && message->headers == NULL && message->key.len == 0 &&
+	       message->id.len == 0 && message->priority == 0 && message->time_ms == 0;
+}
+
+static int envelope_add_full(const sluice_message *message, struct batch *batch)
 {
 	struct envelope envelope = {.body = message->body,
 				    .key = message->key,
@@ -155,6 +161,19 @@ static int envelope_add(const sluice_message *message, struct batch *batch)
 		batch->events.end += envelope_encode(at, &envelope);
 	mem_free(headers);
 	return at != NULL ? 0 : SLUICE_E_NOMEM;
+}
+
+static int envelope_add(const sluice_message *message, struct batch *batch)
+{
+	uint8_t *at;
+
+	if (!is_plain(message, batch))
+		return envelope_add_full(message, batch);
+	at = buffer_room(&batch->events, ENVELOPE_PLAIN_HEAD_MAX + message->body.len);
+	if (at == NULL)
+		return SLUICE_E_NOMEM;
+	batch->events.end += envelope_plain_encode(at, message->body);
+	return 0;
 }
 
 /* ---- gathering ---- */

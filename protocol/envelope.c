@@ -378,6 +378,13 @@ size_t envelope_size_max(const struct envelope *envelope)
 	       envelope->headers.len + 5 + envelope->subject.len + 2;
 }
 
+size_t envelope_plain_encode(uint8_t *buf, struct sluice_slice body)
+{
+	buf[0] = 0x90 | FIELDS_MIN;
+	buf[1] = 0;
+	return (size_t)(put_binary(buf + 2, body) - buf);
+}
+
 size_t envelope_encode(uint8_t *buf, const struct envelope *envelope)
 {
 	size_t count = envelope->priority != 0	   ? 7

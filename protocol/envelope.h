@@ -40,6 +40,10 @@ size_t envelope_size_max(const struct envelope *envelope);
 /* Returns bytes written, at most envelope_size_max(). */
 size_t envelope_encode(uint8_t *buf, const struct envelope *envelope);
 
+/* The same of an envelope that is a body and no more: at most ENVELOPE_PLAIN_HEAD_MAX bytes and the body. */
+enum { ENVELOPE_PLAIN_HEAD_MAX = 7 };
+size_t envelope_plain_encode(uint8_t *buf, struct sluice_slice body);
+
 /* Walks an encoded header map; *io_pos starts as 0. Returns 1 and a pair, 0 at the end, or an
  * error. */
 int envelope_header_next(struct sluice_slice headers, size_t *io_pos, struct sluice_slice *ret_name,

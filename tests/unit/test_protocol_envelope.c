@@ -305,7 +305,7 @@ Test(envelope, plain_is_what_the_walk_finds)
 {
 	static const size_t lens[] = {0, 1, 100, 255, 256, 257, 65535, 65536};
 	static const int64_t deltas[] = {0, 1, 127, 128, -1, 70000};
-	static uint8_t body[65536], buf[65536 + 64];
+	static uint8_t body[65536], buf[65536 + 64], again[65536 + 64];
 
 	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]) * sizeof(deltas) / sizeof(deltas[0]); i++) {
 		struct envelope in = {.time_delta_ms = deltas[i % 6], .body = {body, lens[i / 6]}}, out;
@@ -316,6 +316,8 @@ Test(envelope, plain_is_what_the_walk_finds)
 		plain = envelope_plain(rest, &got);
 		cr_assert_eq(plain > 0, in.time_delta_ms >= 0 && in.time_delta_ms < 128 &&
 						in.body.len < 65536 && in.body.len > 0);
+		if (in.time_delta_ms == 0)
+			cr_assert(envelope_plain_encode(again, in.body) == len && memcmp(again, buf, len) == 0);
 		cr_assert_eq(envelope_next(&rest, &out, &why), 0);
 		cr_assert(out.time_delta_ms == in.time_delta_ms && out.body.len == in.body.len &&
 			  rest.len == 0 && out.encoded.len == len);
