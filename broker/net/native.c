@@ -255,6 +255,7 @@ static int on_credit(struct conn *conn, struct sluice_slice body)
 	struct frame_credit credit;
 	const char *why = "";
 	struct sub *sub;
+	bool starved;
 	int rc = frame_credit_decode(body, &credit, &why);
 
 	if (rc != 0)
@@ -269,11 +270,12 @@ static int on_credit(struct conn *conn, struct sluice_slice body)
 		return engine_consumer_credit(conn->io->engine, &conn->io->sink, sub->tag, credit.more) != 0
 			       ? 1
 			       : 0;
-	/* With credit left it has all that there is, or waits for its output: either is told by other ways. */
-	if (sub->credit == 0)
-		sub_wants_pump(sub);
+	starved = sub->credit == 0;
 	sub->credit =
 		sub->credit + credit.more > LIMIT_CREDIT_MAX ? LIMIT_CREDIT_MAX : sub->credit + credit.more;
+	/* With credit left it has all that there is, or waits for its output: either is told by other ways. */
+	if (starved)
+		sub_wants_pump(sub);
 	return 0;
 }
 
