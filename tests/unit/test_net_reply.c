@@ -55,7 +55,8 @@ Test(net_reply, head_members)
 		cr_assert_eq(reply->code, codes[i]);
 		cr_assert_eq(reply->index, i * 1000);
 		cr_assert_str_eq(reply->text, "");
-		cr_assert(reply->job_submitted == NULL && reply->job_reported == NULL && reply->txn_done == NULL);
+		cr_assert(reply->job_submitted == NULL && reply->job_reported == NULL &&
+			  reply->txn_done == NULL);
 		sluice__reply__free_unpacked(reply, NULL);
 	}
 }
