@@ -67,21 +67,19 @@ char *job_text_json(char *at, const char *text)
 	for (const char *c = text; *c != '\0'; c++) {
 		uint8_t byte = (uint8_t)*c;
 
-		if (byte > '\\' && byte != 0x7f) {
-			*at++ = *c; /* most of all */
+		if (byte >= 0x20 && byte != '"' && byte != '\\' && byte != 0x7f) {
+			*at++ = *c;
 		} else if (byte == '"' || byte == '\\') {
 			*at++ = '\\';
 			*at++ = *c;
 		} else if (byte == '\n') {
 			*at++ = '\\';
 			*at++ = 'n';
-		} else if (byte < 0x20 || byte == 0x7f) {
+		} else {
 			memcpy(at, "\\u00", 4);
 			at[4] = hex[byte >> 4];
 			at[5] = hex[byte & 15];
 			at += 6;
-		} else {
-			*at++ = *c;
 		}
 	}
 	return at;
