@@ -214,20 +214,23 @@ void calls_end(sluice_client *client, int code, const char *text)
 void call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice body)
 {
 	struct call *call;
-	Sluice__Reply *message = sluice__reply__unpack(&mem_protobuf, body.len, body.data);
+	struct message_block *block = message_block_new(body.len, &mem_protobuf);
+	Sluice__Reply *message =
+		block != NULL ? (Sluice__Reply *)message_block_unpack(block, &sluice__reply__descriptor, body)
+			      : NULL;
 	sluice_reply *reply;
 
 	if (message == NULL) {
+		message_block_free(block);
 		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed reply");
 		return;
 	}
 	HASH_FIND(hh, client->calls, &corr, sizeof(corr), call);
-	reply = call != NULL ? reply_new(message->code, message->text, strlen(message->text)) : NULL;
+	reply = call != NULL ? reply_in_block(block, message) : NULL;
 	if (reply == NULL) {
-		sluice__reply__free_unpacked(message, &mem_protobuf);
+		message_block_free(block);
 		return; /* its deadline passed meanwhile */
 	}
-	reply->message = message;
 	reply->index = message->index;
 	reply->affected = message->affected;
 	reply->offset = UINT64_MAX;

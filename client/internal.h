@@ -17,6 +17,7 @@ void mem_free(void *old);
 #include "protocol/envelope.h"
 #include "protocol/frame.h"
 #include "protocol/limits.h"
+#include "protocol/message_block.h"
 #include "sluice.pb-c.h"
 #include "sluice/client.h"
 
@@ -59,12 +60,16 @@ struct sluice_reply {
 	char *text;
 	uint64_t request;
 	Sluice__Reply *message; /* NULL: an answer without one */
+	struct message_block
+		*block; /* what all of it lives in but json; NULL: reply and text are allocated */
 	uint64_t index, affected, offset;
 	bool duplicate;
 	char *json;
 	const char **spare; /* string arrays handed out */
 };
 sluice_reply *reply_new(int code, const char *text, size_t text_len);
+/* Of a broker's message that lives in block, as the reply does then; takes block on success. NULL: no memory. */
+sluice_reply *reply_in_block(struct message_block *block, Sluice__Reply *message);
 
 /* ---- calls ---- */
 struct call {

@@ -26,6 +26,22 @@ sluice_reply *reply_new(int code, const char *text, size_t text_len)
 	return reply;
 }
 
+sluice_reply *reply_in_block(struct message_block *block, Sluice__Reply *message)
+{
+	sluice_reply *reply = message_block_alloc(block, sizeof(*reply));
+
+	if (reply == NULL)
+		return NULL;
+	reply->refs = 1;
+	reply->block = block;
+	reply->message = message;
+	reply->code = message->code;
+	reply->text = message->text;
+	if (reply->text[0] == 0 && reply->code != 0)
+		reply->text = (char *)(uintptr_t)sluice_error_text(reply->code); /* not written to */
+	return reply;
+}
+
 /* NULL: it has none, or there was no memory for the reply. */
 static const Sluice__Reply *body(const sluice_reply *reply)
 {
@@ -46,9 +62,11 @@ void sluice_reply_free(sluice_reply *reply)
 {
 	if (reply == NULL || __atomic_sub_fetch(&reply->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
-	if (reply->message != NULL)
-		sluice__reply__free_unpacked(reply->message, &mem_protobuf);
 	mem_free(reply->json);
+	if (reply->block != NULL) {
+		message_block_free(reply->block);
+		return;
+	}
 	mem_free(reply->text);
 	mem_free(reply);
 }

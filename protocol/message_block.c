@@ -22,12 +22,27 @@ struct chunk {
 /* Lies in its oldest chunk. */
 struct message_block {
 	struct chunk *newest;
+	ProtobufCAllocator *from;
 };
-static_assert(sizeof(struct message_block) <= ALIGN, "a block is the first thing taken");
+static_assert(sizeof(struct message_block) <= (size_t)ALIGN, "a block is the first thing taken");
 
-static struct chunk *chunk_new(struct chunk *older, size_t size)
+static void *system_alloc(void *user, size_t bytes)
 {
-	struct chunk *chunk = malloc(sizeof(*chunk) + size);
+	(void)user;
+	return malloc(bytes);
+}
+
+static void system_free(void *user, void *old)
+{
+	(void)user;
+	free(old);
+}
+
+static ProtobufCAllocator system_memory = {.alloc = system_alloc, .free = system_free};
+
+static struct chunk *chunk_new(ProtobufCAllocator *from, struct chunk *older, size_t size)
+{
+	struct chunk *chunk = from->alloc(from->allocator_data, sizeof(*chunk) + size);
 
 	if (chunk == NULL)
 		return NULL;
@@ -59,7 +74,7 @@ static void *take(void *user, size_t bytes)
 	if (at == NULL) {
 		/* As large again as all before it: few chunks, whatever comes. */
 		size_t size = block->newest->size * 2 > rounded ? block->newest->size * 2 : rounded;
-		struct chunk *chunk = chunk_new(block->newest, size);
+		struct chunk *chunk = chunk_new(block->from, block->newest, size);
 
 		if (chunk == NULL)
 			return NULL;
@@ -87,23 +102,49 @@ void *message_block_alloc(struct message_block *block, size_t bytes)
 void message_block_free(struct message_block *block)
 {
 	struct chunk *chunk = block != NULL ? block->newest : NULL;
+	ProtobufCAllocator *from = block != NULL ? block->from : NULL;
 
 	while (chunk != NULL) {
 		struct chunk *older = chunk->next;
 
-		free(chunk);
+		from->free(from->allocator_data, chunk);
 		chunk = older;
 	}
+}
+
+struct message_block *message_block_new(size_t room, ProtobufCAllocator *from)
+{
+	ProtobufCAllocator *memory = from != NULL ? from : &system_memory;
+	struct chunk *chunk = chunk_new(memory, NULL, ROOM_BYTES + room);
+	struct message_block *block = chunk != NULL ? chunk_take(chunk, ALIGN) : NULL;
+
+	if (block == NULL)
+		return NULL;
+	block->newest = chunk;
+	block->from = memory;
+	return block;
+}
+
+/* Strings are copied, so a large message needs as much again. */
+static size_t room_for(size_t bytes)
+{
+	return bytes > ROOM_BYTES / 4 ? bytes : 0;
+}
+
+ProtobufCMessage *message_block_unpack(struct message_block *block,
+				       const ProtobufCMessageDescriptor *descriptor,
+				       struct sluice_slice bytes)
+{
+	ProtobufCAllocator allocator = {.alloc = take, .free = keep, .allocator_data = block};
+
+	return protobuf_c_message_unpack(descriptor, &allocator, bytes.len, bytes.data);
 }
 
 int message_unpack_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
 			 uint64_t max, struct message_block **ret_block, ProtobufCMessage **ret,
 			 const char **ret_why)
 {
-	/* Strings are copied, so a large one is as large again. */
-	size_t more = bytes.len <= max && bytes.len > ROOM_BYTES / 4 ? bytes.len : 0;
-	struct chunk *chunk = chunk_new(NULL, ROOM_BYTES + more);
-	struct message_block *block = chunk != NULL ? chunk_take(chunk, ALIGN) : NULL;
+	struct message_block *block = message_block_new(bytes.len <= max ? room_for(bytes.len) : 0, NULL);
 	ProtobufCAllocator allocator = {.alloc = take, .free = keep, .allocator_data = block};
 	int rc;
 
@@ -111,7 +152,6 @@ int message_unpack_block(const ProtobufCMessageDescriptor *descriptor, struct sl
 		*ret_why = "out of memory";
 		return SLUICE_E_NOMEM;
 	}
-	block->newest = chunk;
 	rc = message_unpack_with(descriptor, bytes, max, &allocator, false, ret, ret_why);
 	if (rc != 0) {
 		message_block_free(block);
