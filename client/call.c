@@ -99,10 +99,12 @@ static struct call *call_new_packing(sluice_client *client, const struct packing
 	memcpy(body, packing->head, packing->head_bytes);
 	(void)protobuf_c_message_pack(packing->op, body + packing->head_bytes);
 	call = call_new_frame(client, FRAME_REQUEST, body, len, options);
-	if (call == NULL)
+	if (call == NULL) {
 		mem_free(body);
-	else
-		call->repeatable = repeatable;
+		return NULL;
+	}
+	call->repeatable = repeatable;
+	call->op_at = packing->head_bytes;
 	return call;
 }
 

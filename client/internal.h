@@ -78,6 +78,7 @@ struct call {
 	uint8_t frame;	  /* type of its frame: REQUEST, or ACK */
 	uint8_t *request; /* packed Request, or the frame's body */
 	size_t request_len;
+	size_t op_at;	 /* of a REQUEST: where its operation's own message begins */
 	bool repeatable; /* may be sent again after the connection broke */
 	bool sent;
 	uint64_t deadline_ms; /* UINT64_MAX: none */

@@ -67,31 +67,33 @@ int sluice_job_submit(sluice_client *client, const sluice_job_spec *spec, const 
 
 static void release_answered(sluice_client *client, struct call *call)
 {
-	Sluice__Request *request;
+	Sluice__JobRelease *m;
 	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
 
 	if (code != 0 && code != SLUICE_E_STALE_TOKEN)
 		return;
-	request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
-	if (request == NULL)
+	m = sluice__job_release__unpack(&mem_protobuf, call->request_len - call->op_at,
+					call->request + call->op_at);
+	if (m == NULL)
 		return;
-	sub_job_gone(client, request->job_release->job, request->job_release->token);
-	sluice__request__free_unpacked(request, &mem_protobuf);
+	sub_job_gone(client, m->job, m->token);
+	sluice__job_release__free_unpacked(m, &mem_protobuf);
 }
 
 /* It is over: held no more. */
 static void intent_answered(sluice_client *client, struct call *call)
 {
-	Sluice__Request *request;
+	Sluice__JobIntent *m;
 	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
 
 	if (code != SLUICE_E_STALE_TOKEN && code != SLUICE_E_CANCELLED)
 		return;
-	request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
-	if (request == NULL)
+	m = sluice__job_intent__unpack(&mem_protobuf, call->request_len - call->op_at,
+				       call->request + call->op_at);
+	if (m == NULL)
 		return;
-	sub_job_gone(client, request->job_intent->job, request->job_intent->token);
-	sluice__request__free_unpacked(request, &mem_protobuf);
+	sub_job_gone(client, m->job, m->token);
+	sluice__job_intent__free_unpacked(m, &mem_protobuf);
 }
 
 int sluice_job_intent(sluice_client *client, const char *job, sluice_token token, uint32_t attempt,
@@ -124,12 +126,13 @@ static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec
 /* A holder's report that says that the job is not its any more frees its place in the consumer's credit. */
 static void held_no_more(sluice_client *client, const struct call *call)
 {
-	Sluice__Request *request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
+	Sluice__JobReport *m = sluice__job_report__unpack(&mem_protobuf, call->request_len - call->op_at,
+							  call->request + call->op_at);
 
-	if (request == NULL)
+	if (m == NULL)
 		return;
-	sub_job_gone(client, request->job_report->job, request->job_report->token);
-	sluice__request__free_unpacked(request, &mem_protobuf);
+	sub_job_gone(client, m->job, m->token);
+	sluice__job_report__free_unpacked(m, &mem_protobuf);
 }
 
 static bool report_refused(const struct call *call)
