@@ -4,7 +4,7 @@
  * each is durable by then. `active` lives are under way at any time, from the first submit to the end of the clock: where one ends, the next
  * is submitted in its place; what is still under way when the clock stops is brought to its end without it. They begin in as many groups as a
  * life has commands, each group one command behind the last: begun at once they would march in step for ever, and end in bursts. A clock over
- * fewer lives than are active still sees no steady state: result.commands is then far from 7 a life.
+ * fewer lives than are active still sees no steady state.
  *
  * Two connections, one thread: one submits, claims and reports; the other follows the stream of job events, which must get every one.
  */
@@ -47,7 +47,6 @@ struct run {
 	char *payload;
 	unsigned groups; /* that have begun, of COMMANDS_OF_LIFE */
 	uint64_t submitted, ended, commands, events;
-	uint64_t started_commands, clock_commands;
 	uint64_t started_ns, stopped_ns; /* 0: not yet */
 };
 
@@ -94,13 +93,12 @@ static void life_end(struct life *life)
 	HASH_DELETE(hh, run->by_job, life);
 	run->ended++;
 	if (run->ended == warm) {
-		run->spec->started(run->spec->user, run->ended);
+		run->spec->started(run->spec->user);
 		run->started_ns = bench_now_ns();
-		run->started_commands = run->commands;
 	}
 	if (run->ended == warm + run->spec->lives) {
 		run->stopped_ns = bench_now_ns();
-		run->clock_commands = run->commands - run->started_commands;
+		run->spec->stopped(run->spec->user);
 	}
 	if (run->stopped_ns == 0)
 		life_begin(life);
@@ -318,14 +316,13 @@ int sluice_driver_jobs(const struct bench_server *server, const struct bench_job
 		return bench_error("sluice: jobs: neither active nor lives can be 0");
 	rc = run_begin(&run, server);
 	if (rc == 0 && spec->warm == 0) {
-		spec->started(spec->user, 0);
+		spec->started(spec->user);
 		run.started_ns = bench_now_ns();
 	}
 	if (rc == 0)
 		rc = run_to_end(&run);
 	if (rc == 0)
 		*ret = (struct bench_jobs_result){.lives = spec->lives,
-						  .commands = run.clock_commands,
 						  .events = run.events,
 						  .events_expected = run.submitted * EVENTS_OF_LIFE,
 						  .seconds = (double)(run.stopped_ns - run.started_ns) / 1e9};

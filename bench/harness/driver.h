@@ -79,13 +79,13 @@ struct bench_jobs_spec {
 	uint64_t lives;	 /* to begin and to end; the count of a run */
 	uint64_t warm;	 /* lives that are ended before the clock starts */
 	unsigned payload_bytes;
-	void (*started)(void *user, uint64_t lives_ended); /* the clock starts */
+	void (*started)(void *user); /* the clock starts */
+	void (*stopped)(void *user); /* it stops; what ends the lives that are left is not measured */
 	void *user;
 };
 
 struct bench_jobs_result {
-	uint64_t lives;	   /* ended since `started` */
-	uint64_t commands; /* that changed the ledger, since `started` */
+	uint64_t lives; /* ended since `started` */
 	uint64_t
 		events; /* of the job stream that a follower of it got; all lives: what the follower must get */
 	uint64_t events_expected;

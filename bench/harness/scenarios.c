@@ -115,12 +115,18 @@ struct jobs_meter {
 	struct meter meter;
 };
 
-static void jobs_started(void *user, uint64_t ended)
+static void jobs_started(void *user)
 {
 	struct jobs_meter *jobs = user;
 
-	(void)ended;
 	meter_start(&jobs->meter, &jobs->trial->server);
+}
+
+static void jobs_stopped(void *user)
+{
+	struct jobs_meter *jobs = user;
+
+	meter_stop(&jobs->meter, jobs->trial->sample);
 }
 
 /* What has no jobs stores as many records as a life has commands. */
@@ -133,6 +139,7 @@ static int run_jobs(struct trial *trial)
 				       .warm = trial->options->job_warm,
 				       .payload_bytes = SMALL_BYTES,
 				       .started = jobs_started,
+				       .stopped = jobs_stopped,
 				       .user = &jobs};
 	struct bench_jobs_result result = {0};
 
@@ -144,10 +151,8 @@ static int run_jobs(struct trial *trial)
 		trial->sample->ops /= LIFE_COMMANDS;
 		return 0;
 	}
-	meter_start(&jobs.meter, &trial->server);
 	if (trial->system->driver->jobs(&trial->server, &spec, &result) != 0)
 		return -1;
-	meter_stop(&jobs.meter, trial->sample);
 	if (result.events != result.events_expected)
 		return bench_error("%llu job events came, expected were %llu",
 				   (unsigned long long)result.events,
