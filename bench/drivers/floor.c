@@ -118,9 +118,10 @@ static int fd_nothing(const struct bench_conn *c)
 	.idle = idle
 
 static const struct bench_driver driver_wire = {WIRE, .age = age};
-static const struct bench_driver driver_echo = {WIRE};
+static const struct bench_driver driver_echo = {WIRE, .answers_only = true};
 static const struct bench_driver driver_commit = {
 	.name = "floor-commit",
+	.answers_only = true,
 	.start = start_nothing,
 	.age = age,
 	.prepare = prepare,

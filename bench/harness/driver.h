@@ -96,6 +96,7 @@ struct bench_jobs_result {
 
 struct bench_driver {
 	const char *name;
+	bool answers_only; /* nobody can read what was published: no FOLLOW, no WORK; latencies end at the answer */
 	/* Starts the server and returns when it takes connections: as soon as it can be known, because start-up is measured by this call.
 	 * Fills all of *ret but what is asked of nobody. On failure nothing is left running. */
 	int (*start)(const struct bench_system *, const struct bench_server_spec *, struct bench_server *ret);

@@ -33,7 +33,8 @@ int pump_open(struct pump *pump, struct trial *trial, const struct publish_load 
 	pump->unit = malloc(load->batch * load->body_bytes);
 	if (pump->stamps == NULL || pump->unit == NULL)
 		return bench_error("out of memory");
-	/* Not compressible, and not the same in each: nobody shall gain by either. */
+	/* Nothing that repeats within a body: nobody shall gain by that. Who would gain by all units being alike but for their stamps must not
+	 * compress; no driver here does. */
 	for (size_t i = 0; i < load->batch * load->body_bytes; i++)
 		pump->unit[i] = (uint8_t)((i * 2654435761u) >> 13);
 	return pump->driver->open(&trial->server, &spec, &pump->conn);
@@ -145,19 +146,20 @@ static int publish_timed(struct pump *pump, struct trial *trial)
 	struct meter meter;
 	uint64_t start, end, before;
 
-	for (end = bench_now_ns() + options->warm_ms * 1000000ull; bench_now_ns() < end;)
+	for (end = bench_now_ns() + options->warm_ms * 1000000ull;
+	     bench_now_ns() < end || pump->answered == 0;)
 		if (pump_turn(pump, UINT64_MAX) != 0)
 			return -1;
 	pump->hist = trial->sample->hist;
+	/* Both ends are at an answer: what was sent before the clock started and what is left in the window at its end are as many. */
 	before = pump->answered;
+	start = pump->answered_ns;
 	meter_start(&meter, &trial->server);
-	start = bench_now_ns();
 	for (end = start + options->slice_ms * 1000000ull; pump->answered_ns < end;)
 		if (pump_turn(pump, UINT64_MAX) != 0)
 			return -1;
 	meter_stop(&meter, trial->sample);
 	pump->hist = NULL;
-	/* Both ends at an answer: what was sent before the clock started and what is left in the window at its end are as many. */
 	trial->sample->ops = (double)(pump->answered - before) * pump->load->batch;
 	trial->sample->value = trial->sample->ops * 1e9 / (double)(pump->answered_ns - start);
 	return pump_drain(pump);
@@ -200,11 +202,10 @@ void reader_body(void *user, const void *body, size_t len)
 	if (reader->hist == NULL || len < sizeof(stamp))
 		return;
 	memcpy(&stamp, body, sizeof(stamp));
-	/* Bodies that come in one read share the clock's read. */
-	if (reader->now_ns == 0)
+	/* Bodies that come in one poll share the clock's read; what was stamped since is not left out for that. */
+	if (reader->now_ns <= stamp)
 		reader->now_ns = bench_now_ns();
-	if (stamp < reader->now_ns)
-		hist_add(reader->hist, reader->now_ns - stamp, 1);
+	hist_add(reader->hist, reader->now_ns - stamp, 1);
 }
 
 int reader_open(struct reader *reader, struct trial *trial, enum bench_role role, unsigned window,
@@ -384,7 +385,7 @@ int load_through(struct trial *trial, const struct publish_load *load, enum benc
 	int rc = pump_open(&pump, trial, load, load->window + 1);
 
 	for (unsigned i = 0; i < readers && rc == 0; i++) {
-		all[i].hist = i == 0 ? trial->sample->hist : NULL;
+		all[i].hist = trial->sample->hist;
 		rc = reader_open(&all[i], trial, role, load->window, load->body_bytes);
 	}
 	if (rc == 0)
@@ -464,15 +465,14 @@ int load_rate(struct trial *trial, const struct publish_load *load, double rate,
 {
 	struct reader reader = {.hist = trial->sample->hist};
 	uint64_t units = (uint64_t)(rate * ms / 1000);
-	/* What has no followers is measured at its answer. */
-	bool follows = !word_in("floor-commit floor-echo", trial->system->name);
+	bool follows = !trial->system->driver->answers_only;
 	struct crew crew = {.readers = &reader, .count = follows, .each = units};
 	struct pump pump;
 	int rc = pump_open(&pump, trial, load, load->window + 1);
 
 	if (rc == 0 && follows)
 		rc = reader_open(&reader, trial, BENCH_FOLLOW_NEW, load->window, load->body_bytes);
-	else
+	if (!follows)
 		pump.hist = trial->sample->hist;
 	if (rc == 0)
 		rc = rate_run(trial, &pump, &crew, rate, units);
