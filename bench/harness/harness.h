@@ -26,7 +26,7 @@ struct options {
 	unsigned slice_ms;    /* measured time of a timed trial */
 	unsigned warm_ms;     /* load before the clock starts, in each trial */
 	uint64_t preload_max; /* items or events made before a drain or a replay */
-	uint64_t stored;      /* events of start-10m */
+	uint64_t stored;      /* events of start-stored */
 	unsigned idle;	      /* connections of idle */
 	unsigned job_warm, job_lives, jobs_active;
 };
@@ -52,15 +52,6 @@ struct trial {
 	unsigned number;	    /* 0: warm-up, not counted */
 	double *state;		    /* the row's, kept over its trials: 8 numbers, 0 at first */
 	struct sample *sample;
-};
-
-enum need {
-	NEED_PUBLISH = 1,
-	NEED_QUEUE = 2,
-	NEED_FOLLOW = 4,
-	NEED_JOBS = 8,
-	NEED_IDLE = 16,
-	NEED_SERVER = 32
 };
 
 struct scenario {
@@ -113,7 +104,6 @@ struct results {
 
 /* ---- systems.c ---- */
 const struct bench_system *system_at(unsigned i); /* NULL beyond the last */
-const struct bench_system *system_find(const char *name);
 bool word_in(const char *words, const char *word);
 
 /* ---- options.c ---- */
@@ -132,7 +122,7 @@ int load_publish(struct trial *trial, const struct publish_load *load);
 int load_fill(struct trial *trial, const struct publish_load *load, uint64_t bodies, unsigned ms,
 	      uint64_t *ret);
 /* `count` bodies published by one thread and received (WORK: settled) by `readers` connections of another; *ret_s: first send to last. Latencies
- * from send to receipt. role of the readers: BENCH_FOLLOW_NEW or BENCH_WORK. */
+ * from send to receipt, of all readers. Role of the readers: BENCH_FOLLOW_NEW or BENCH_WORK. */
 int load_through(struct trial *trial, const struct publish_load *load, enum bench_role role, unsigned readers,
 		 uint64_t count, double *ret_s);
 /* Open loop: `rate` units a second for slice_ms, latencies from the time each was to be sent to its receipt by a follower (its answer, where a

@@ -1,4 +1,6 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * All systems that can be measured: the rows of all drivers that were compiled in. */
 #include <string.h>
 
 #include "harness.h"
@@ -18,16 +20,6 @@ const struct bench_system *system_at(unsigned i)
 		for (const struct bench_system *system = drivers[d]; system->name != NULL; system++)
 			if (i-- == 0)
 				return system;
-	return NULL;
-}
-
-const struct bench_system *system_find(const char *name)
-{
-	const struct bench_system *system;
-
-	for (unsigned i = 0; (system = system_at(i)) != NULL; i++)
-		if (strcmp(system->name, name) == 0)
-			return system;
 	return NULL;
 }
 
