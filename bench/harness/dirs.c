@@ -1,7 +1,10 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Scratch directories: made, emptied, copied and removed with all that is in them. */
 #include "dirs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -39,6 +42,16 @@ int dir_remove(const char *path)
 int dir_empty(const char *path)
 {
 	return dir_remove(path) != 0 ? -1 : dir_make(path);
+}
+
+void dir_sync(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	(void)syncfs(fd);
+	(void)close(fd);
 }
 
 int dir_copy(const char *from, const char *to)

@@ -126,6 +126,8 @@ static void row_trial(struct plan *plan, struct row *row, unsigned number)
 	double peak;
 	int rc;
 
+	/* What others have not written out yet (a copy, a log that is synced once a second) is not this one's to pay. */
+	dir_sync(plan->base);
 	sample.hist = calloc(1, sizeof(*sample.hist));
 	if (sample.hist == NULL)
 		abort();
@@ -222,7 +224,6 @@ static void scenario_rows(struct plan *plan, const struct scenario *scenario, bo
 	for (unsigned i = first; i < last && !interrupted; i++)
 		if (row_start(plan, plan->results->rows[i]) != 0)
 			row_fail(plan, plan->results->rows[i]);
-	sync(); /* what others have not written out yet is not this scenario's to pay */
 	for (unsigned number = 0; number <= plan->options->repeats && !interrupted; number++)
 		for (unsigned i = first; i < last && !interrupted; i++) {
 			struct row *row = plan->results->rows[i];
