@@ -14,7 +14,7 @@
 
 /* Churn that leaves about 100 MiB of free pages in short runs, as the broker's own ageing does: the bench gives each repeat a copy. See
  * ../floor/store.c. */
-#define AGE_ROUNDS "400"
+enum { AGE_ROUNDS = 400 };
 
 static const char *const mode_names[] = {"record", "segment", "echo"};
 
@@ -54,9 +54,11 @@ static int age(const struct bench_system *system, const struct bench_server_spec
 	char path[BENCH_PATH_MAX], line[128];
 	if (program(spec, path) < 0)
 		return -1;
-	const char *const argv[] = {path, "--dir", spec->dir, "--age", AGE_ROUNDS, NULL};
+	char rounds[16];
+	const char *const argv[] = {path, "--dir", spec->dir, "--age", rounds, NULL};
 	pid_t pid;
 	int out, status;
+	(void)snprintf(rounds, sizeof(rounds), "%u", AGE_ROUNDS * spec->age_percent / 100);
 	if (bench_spawn(spec, NULL, argv, &pid, &out) < 0)
 		return -1;
 	int rc = bench_await_line(out, "aged: ", line, sizeof(line));

@@ -304,14 +304,14 @@ static int quiet_await(struct aging *aging)
 	return 0;
 }
 
-static int churn(struct aging *aging)
+static int churn(struct aging *aging, unsigned rounds)
 {
 	int rc = topology(aging);
 
 	if (rc == 0)
 		rc = retention(aging, KEEP_MS);
-	for (; aging->round < ROUNDS + LIFE_ROUNDS && rc == 0; aging->round++)
-		rc = round_run(aging, aging->round >= ROUNDS);
+	for (; aging->round < rounds + LIFE_ROUNDS && rc == 0; aging->round++)
+		rc = round_run(aging, aging->round >= rounds);
 	if (rc == 0)
 		rc = quiet_await(aging);
 	return rc == 0 ? retention(aging, 0) : rc;
@@ -331,7 +331,7 @@ int sluice_driver_age(const struct bench_system *system, const struct bench_serv
 	if (rc == 0) {
 		rc = sluice_client_begin(&server, NULL, &aging->fault, &aging->client);
 		if (rc == 0)
-			rc = churn(aging);
+			rc = churn(aging, ROUNDS * spec->age_percent / 100);
 		sluice_client_end(aging->client); /* its leases end with it: what stays is ready again */
 		bench_stop(&server, SIGTERM);
 	}

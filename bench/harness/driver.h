@@ -28,6 +28,8 @@ struct bench_server_spec {
 	const char *bin; /* the build directory, where our own programs are */
 	const char *log; /* appended: what the server prints */
 	unsigned conns;	 /* connections that it must take at least; 0: what it takes by default */
+	unsigned
+		age_percent; /* age(): of the usual churn, 25 to 100; less than 100 only to try the program out */
 };
 
 struct bench_server {

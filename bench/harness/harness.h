@@ -18,6 +18,7 @@ enum { REPEATS_MAX = 100, ROWS_MAX = 512, PATTERNS_MAX = 32 };
 
 struct options {
 	bool quick, list;
+	bool smoke; /* the program is tried, not a system: in SLUICE_BENCH_SMOKE's environment */
 	const char *only[PATTERNS_MAX];	   /* scenarios, shell patterns */
 	const char *systems[PATTERNS_MAX]; /* systems, shell patterns */
 	unsigned only_count, system_count;

@@ -68,16 +68,21 @@ static struct {
 	double bytes;
 } peak;
 
+static void peak_look(void)
+{
+	double now = rss_anon_bytes(peak.pid);
+
+	if (isnan(peak.bytes) || now > peak.bytes)
+		peak.bytes = now;
+}
+
 static void *peak_watch(void *unused)
 {
 	const struct timespec every = {.tv_nsec = PEAK_EVERY_MS * 1000000};
 
 	(void)unused;
 	while (!atomic_load(&peak.ends)) {
-		double now = rss_anon_bytes(peak.pid);
-
-		if (isnan(peak.bytes) || now > peak.bytes)
-			peak.bytes = now;
+		peak_look();
 		(void)nanosleep(&every, NULL);
 	}
 	return NULL;
@@ -98,5 +103,6 @@ double peak_stop(void)
 	atomic_store(&peak.ends, true);
 	(void)pthread_join(peak.thread, NULL);
 	peak.running = false;
+	peak_look(); /* a short trial may be over before the thread has run */
 	return peak.bytes;
 }

@@ -77,8 +77,7 @@ static bool one_number(struct options *options, int option)
 	switch (option) {
 	case OPT_REPEATS:
 		/* Fewer than five say nothing of a range; a smoke test of the program itself may. */
-		if (!number("repeats", optarg, getenv("SLUICE_BENCH_SMOKE") != NULL ? 1 : 5, REPEATS_MAX,
-			    &value))
+		if (!number("repeats", optarg, options->smoke ? 1 : 5, REPEATS_MAX, &value))
 			return false;
 		options->repeats = (unsigned)value;
 		return true;
@@ -120,6 +119,7 @@ int options_parse(struct options *options, int argc, char **argv)
 	int option;
 
 	*options = (struct options){.repeats = 5, .stored = 10000000, .idle = 10000, .jobs_active = 5000};
+	options->smoke = getenv("SLUICE_BENCH_SMOKE") != NULL;
 	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		bool ok = true;
 

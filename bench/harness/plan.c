@@ -71,7 +71,10 @@ static void row_fail(struct plan *plan, struct row *row)
 static int aged_copy(struct plan *plan, const struct row *row)
 {
 	char master[BENCH_PATH_MAX];
-	struct bench_server_spec spec = {.dir = master, .bin = plan->options->bin, .log = row->log};
+	struct bench_server_spec spec = {.dir = master,
+					 .bin = plan->options->bin,
+					 .log = row->log,
+					 .age_percent = plan->options->smoke ? 25 : 100};
 
 	(void)snprintf(master, sizeof(master), "%s/aged-%s", plan->base, row->system->driver->name);
 	if (access(master, F_OK) != 0) {
