@@ -21,7 +21,7 @@ void mem_free(void *old);
 #include "sluice.pb-c.h"
 #include "sluice/client.h"
 
-enum { TEXT_MAX = 512, INFLIGHT_FRAMES_MAX = 64, CALL_DEADLINE_MS = 10000 };
+enum { TEXT_MAX = 512, INFLIGHT_FRAMES_MAX = 128, CALL_DEADLINE_MS = 10000 };
 
 /* ---- memory: the allocator hook ---- */
 void *mem_resize(void *old, size_t bytes);

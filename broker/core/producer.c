@@ -48,12 +48,23 @@ static uint64_t answer_last(const uint8_t *answer)
 	return get_be64(answer) + get_be32(answer + 8) - 1;
 }
 
+/* Answers are in order of their numbers: what is settled comes first. How many of them. */
+static uint16_t settled_count(const struct cell *cell, uint64_t settled_seq)
+{
+	uint16_t count = 0;
+
+	while (count < cell->answer_count &&
+	       answer_last(cell->answers + (size_t)count * ANSWER_BYTES) <= settled_seq)
+		count++;
+	return count;
+}
+
 /* Stores the cell without the answers up to settled_seq, and with one more when `answer` is given. */
 static int cell_put(struct apply *a, uint64_t producer, const struct cell *cell, uint64_t settled_seq,
 		    const uint8_t *answer)
 {
 	struct scratch *scratch = &a->core->answers;
-	uint16_t count = 0;
+	uint16_t settled = settled_count(cell, settled_seq), count = cell->answer_count - settled;
 	struct key key;
 	uint8_t *at;
 	int rc = scratch_reserve(scratch,
@@ -65,15 +76,9 @@ static int cell_put(struct apply *a, uint64_t producer, const struct cell *cell,
 	if (cell->name.len > 0)
 		memcpy(at, cell->name.data, cell->name.len);
 	at += cell->name.len;
-	for (uint16_t i = 0; i < cell->answer_count; i++) {
-		const uint8_t *kept = cell->answers + (size_t)i * ANSWER_BYTES;
-
-		if (answer_last(kept) <= settled_seq)
-			continue;
-		memcpy(at, kept, ANSWER_BYTES);
-		at += ANSWER_BYTES;
-		count++;
-	}
+	if (count > 0)
+		memcpy(at, cell->answers + (size_t)settled * ANSWER_BYTES, (size_t)count * ANSWER_BYTES);
+	at += (size_t)count * ANSWER_BYTES;
 	if (answer != NULL) {
 		memcpy(at, answer, ANSWER_BYTES);
 		at += ANSWER_BYTES;
@@ -217,7 +222,7 @@ static int answer_again(const struct cell *cell, const struct producer_call *cal
 
 int producer_begin(struct apply *a, const struct producer_call *call, struct outcome *out)
 {
-	unsigned unsettled = 0;
+	unsigned unsettled;
 	uint64_t expected;
 	struct cell cell;
 	int rc = cell_of_epoch(a, call->producer, call->epoch, &cell, out);
@@ -236,8 +241,7 @@ int producer_begin(struct apply *a, const struct producer_call *call, struct out
 	if (call->first_seq != expected)
 		return refuse(out, SLUICE_E_SEQUENCE_GAP, "sequence %llu came, %llu was expected",
 			      (unsigned long long)call->first_seq, (unsigned long long)expected);
-	for (uint16_t i = 0; i < cell.answer_count; i++)
-		unsettled += answer_last(cell.answers + (size_t)i * ANSWER_BYTES) > call->settled_seq;
+	unsettled = cell.answer_count - settled_count(&cell, call->settled_seq);
 	if (unsettled >= LIMIT_PRODUCER_UNSETTLED_MAX)
 		return refuse(out, SLUICE_E_BUSY, "%u answers of this producer are not settled; at most %llu",
 			      unsettled, (unsigned long long)LIMIT_PRODUCER_UNSETTLED_MAX);

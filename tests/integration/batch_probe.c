@@ -48,7 +48,9 @@ static void stream(const char *name, const char *subject)
 {
 	const char *subjects[] = {subject, NULL};
 
-	EQUAL(sluice_stream_create(client, &(sluice_stream_spec){.name = name, .subjects = subjects}, NULL, NULL), 0);
+	EQUAL(sluice_stream_create(client, &(sluice_stream_spec){.name = name, .subjects = subjects}, NULL,
+				   NULL),
+	      0);
 }
 
 static uint64_t next_offset(const char *name)
@@ -76,7 +78,9 @@ static void follow_in_order(const char *name)
 {
 	sluice_sub *sub = NULL;
 
-	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = name, .from = SLUICE_FROM_FIRST}, NULL, &sub), 0);
+	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = name, .from = SLUICE_FROM_FIRST}, NULL,
+			    &sub),
+	      0);
 	for (uint32_t i = 0; i < MANY; i++) {
 		sluice_delivery *delivery = NULL;
 		uint32_t body = UINT32_MAX;
@@ -211,7 +215,8 @@ static void each_has_its_answer(void)
 	sluice_message messages[MANY];
 	sluice_publish_stats before, after;
 	uint32_t count = 0;
-	sluice_call single = {.done = on_single, .user = &count}, batch = {.done = on_batch, .user = &batches_done};
+	sluice_call single = {.done = on_single, .user = &count},
+		    batch = {.done = on_batch, .user = &batches_done};
 
 	stream("four", "four.>");
 	messages_make(messages, "four.x");

@@ -317,7 +317,8 @@ Test(envelope, plain_is_what_the_walk_finds)
 		cr_assert_eq(plain > 0, in.time_delta_ms >= 0 && in.time_delta_ms < 128 &&
 						in.body.len < 65536 && in.body.len > 0);
 		if (in.time_delta_ms == 0)
-			cr_assert(envelope_plain_encode(again, in.body) == len && memcmp(again, buf, len) == 0);
+			cr_assert(envelope_plain_encode(again, in.body) == len &&
+				  memcmp(again, buf, len) == 0);
 		cr_assert_eq(envelope_next(&rest, &out, &why), 0);
 		cr_assert(out.time_delta_ms == in.time_delta_ms && out.body.len == in.body.len &&
 			  rest.len == 0 && out.encoded.len == len);
