@@ -56,6 +56,16 @@ def children_of(pid):
     return found
 
 
+def ticks_of(pid, name):
+    """Processor time of a process of that name in ticks; 0 if it is another."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            before, after = stat.read().rsplit(")", 1)
+    except OSError:
+        return 0
+    return sum(map(int, after.split()[11:13])) if before.split("(", 1)[1] == name else 0
+
+
 class Bench(unittest.TestCase):
     def setUp(self):
         self.temporary = tempfile.TemporaryDirectory()
@@ -112,6 +122,12 @@ class Bench(unittest.TestCase):
         self.assertAlmostEqual(rows[0]["of_floor"], rows[0]["median"] / rows[1]["median"], delta=1e-4)
         self.assertEqual(rows[0]["floor"], "floor-record")
 
+    def test_standard_output_is_the_json_alone_if_it_is_to_be(self):
+        got = self.small("--json", "-", "--repeats", "1", "--only", "publish-1k", "--system", "floor-record")
+        self.assertEqual(got.returncode, 0, got.stderr)
+        self.assertEqual([row["system"] for row in json.loads(got.stdout)], ["floor-record"])
+        self.assertIn("publish-1k (events/s)", got.stderr)
+
     def test_a_pattern_that_names_nothing_is_refused(self):
         got = self.small("--only", "publish-2")
         self.assertEqual(got.returncode, 2)
@@ -119,7 +135,8 @@ class Bench(unittest.TestCase):
 
     def test_bad_options_are_named(self):
         for args, word in ((["--repeats", "4"], "from 5"), (["--slice", "x"], "--slice 'x'"), (["extra"], "'extra'"),
-                           (["--idle", "0"], "from 1"), (["--bin", "/nonexistent"], "/nonexistent")):
+                           (["--idle", "0"], "from 1"), (["--bin", "/nonexistent"], "/nonexistent"),
+                           (["--json", "/nonexistent/a.json"], "/nonexistent/a.json"), (["--svg", PROGRAM], PROGRAM)):
             got = subprocess.run([PROGRAM, *args], capture_output=True, text=True, timeout=20)
             self.assertEqual(got.returncode, 2, args)
             self.assertIn(word, got.stderr)
@@ -142,9 +159,31 @@ class Bench(unittest.TestCase):
             self.assertIn("no store today", log.read())
         self.assert_nothing_left()
 
+    def test_a_server_that_dies_under_load_fails_its_row_and_no_other(self):
+        args = [*SMALL, "--dir", self.dir, "--json", self.json, "--only", "publish-1k", "--system", "sluice",
+                "--system", "floor-record", "--slice", "1000", "--repeats", "1"]
+        child = subprocess.Popen([PROGRAM, "--bin", BUILD, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                 env=ENV)
+        self.addCleanup(child.kill)
+        until, broker = time.monotonic() + 60, None
+        while broker is None and time.monotonic() < until:
+            broker = next((pid for pid in children_of(child.pid) if ticks_of(pid, "sluiced") > 2), None)
+            time.sleep(0.01)
+        self.assertIsNotNone(broker, "no broker had work")
+        os.kill(broker, signal.SIGKILL)
+        table, said = child.communicate(timeout=60)
+        self.assertEqual(child.returncode, 1, said)
+        self.assertIn("publish-1k, sluice:", said)
+        self.assertNotIn("reached publish", table)
+        by_system = {row["system"]: row for row in self.rows()}
+        self.assertIn("connection", by_system["sluice"]["error"])
+        self.assertGreater(by_system["floor-record"]["median"], 0)
+        self.assert_nothing_left()
+
     def test_a_ctrl_c_stops_the_servers_and_removes_the_data(self):
         child = subprocess.Popen([PROGRAM, "--bin", BUILD, "--dir", self.dir, "--only", "publish-1k", "--slice", "60000"],
                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENV)
+        self.addCleanup(child.kill)
         until = time.monotonic() + 60
         while len(children_of(child.pid)) < 2 and time.monotonic() < until:
             time.sleep(0.01)

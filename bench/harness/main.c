@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * sluice-bench: measures Sluice, the floor and peers by one load. Wiring only; harness.h has the reading order. */
+#include <errno.h>
 #include <libgen.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -55,20 +57,51 @@ static bool own_paths(struct options *options, char *bin, char *dir)
 	return true;
 }
 
-static void heading(const struct options *options)
+/* Where the table goes: standard output is the JSON's if that is asked for there. */
+static FILE *for_people(const struct options *options)
+{
+	return options->json != NULL && strcmp(options->json, "-") == 0 ? stderr : stdout;
+}
+
+/* What cannot be written is told before a run of a quarter of an hour, not after it. */
+static bool outputs_writable(const struct options *options)
+{
+	struct stat folder;
+	FILE *file;
+
+	if (options->svg != NULL && (dir_make(options->svg) != 0 || stat(options->svg, &folder) != 0 ||
+				     !S_ISDIR(folder.st_mode) || access(options->svg, W_OK | X_OK) != 0)) {
+		(void)fprintf(stderr, "sluice-bench: --svg '%s': not a directory that can be written to\n",
+			      options->svg);
+		return false;
+	}
+	if (options->json == NULL || strcmp(options->json, "-") == 0)
+		return true;
+	file = fopen(options->json, "ae");
+	if (file == NULL) {
+		(void)fprintf(stderr, "sluice-bench: --json '%s': %s\n", options->json, strerror(errno));
+		return false;
+	}
+	(void)fclose(file);
+	return true;
+}
+
+static void heading(const struct options *options, FILE *out)
 {
 	enum { TMPFS = 0x01021994 };
 	struct utsname system;
 	struct statfs disk;
 
 	if (uname(&system) == 0)
-		(void)printf("%s %s, %ld processors, %u repeats of %u ms\n", system.sysname, system.release,
-			     sysconf(_SC_NPROCESSORS_ONLN), options->repeats, options->slice_ms);
+		(void)fprintf(out, "%s %s, %ld processors, %u repeats of %u ms\n", system.sysname,
+			      system.release, sysconf(_SC_NPROCESSORS_ONLN), options->repeats,
+			      options->slice_ms);
 	if (statfs(options->dir, &disk) == 0 && disk.f_type == TMPFS)
-		(void)printf(
+		(void)fprintf(
+			out,
 			"The scratch directory is on a tmpfs, where a sync costs nothing: these are no figures "
 			"of durable systems. --dir names another.\n");
-	(void)fflush(stdout);
+	(void)fflush(out);
 }
 
 int main(int argc, char **argv)
@@ -82,7 +115,7 @@ int main(int argc, char **argv)
 
 	if (rc != 0)
 		return rc == 1 ? 0 : 2;
-	if (!own_paths(&options, bin, dir))
+	if (!own_paths(&options, bin, dir) || !outputs_writable(&options))
 		return 2;
 	(void)sigaction(SIGINT, &action, NULL);
 	(void)sigaction(SIGTERM, &action, NULL);
@@ -91,7 +124,7 @@ int main(int argc, char **argv)
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
-	heading(&options);
+	heading(&options, for_people(&options));
 	if (plan_run(&options, &results) != 0)
 		return 2;
 	if (interrupted) {
@@ -99,7 +132,7 @@ int main(int argc, char **argv)
 			      "\nsluice-bench: interrupted; servers are stopped and data is removed\n");
 		return 130;
 	}
-	report_table(stdout, &results, &options);
+	report_table(for_people(&options), &results, &options);
 	if (options.json != NULL && report_json(options.json, &results, &options) != 0)
 		failed = 1;
 	if (options.svg != NULL && report_svg(options.svg, &results) != 0)

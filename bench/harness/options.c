@@ -1,4 +1,6 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The command line, and what --quick means. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -14,7 +16,7 @@ static const char usage[] =
 	"  --quick            short slices and small backlogs; about 3 minutes (the whole: about 15)\n"
 	"  --only SCENARIO    only this one; a shell pattern; may be repeated\n"
 	"  --system SYSTEM    only this one; likewise\n"
-	"  --json FILE        all results and runs, as an array of objects ('-': standard output)\n"
+	"  --json FILE        all results and runs, as an array of objects ('-': standard output, and the table on the other)\n"
 	"  --svg DIR          a picture for each scenario\n"
 	"  --repeats N        measured repeats of each (5 to 100; default 5)\n"
 	"  --slice MS         measured time of a timed repeat (default 1000; quick: 200)\n"

@@ -101,8 +101,10 @@ static const char *amount(char *text, size_t bytes, double value)
 		(void)snprintf(text, bytes, "-");
 	else if (value >= 1e6)
 		(void)snprintf(text, bytes, "%.2f M", value / 1e6);
-	else if (value >= 1e4)
+	else if (value >= 1e5)
 		(void)snprintf(text, bytes, "%.0f k", value / 1e3);
+	else if (value >= 1e4)
+		(void)snprintf(text, bytes, "%.1f k", value / 1e3);
 	else if (value >= 100)
 		(void)snprintf(text, bytes, "%.0f", value);
 	else
@@ -239,7 +241,7 @@ void report_table(FILE *out, const struct results *results, const struct options
 				break;
 			}
 	for (unsigned i = 0; i < results->count; i++)
-		if (strcmp(results->rows[i]->system->name, "sluice") == 0 && results->rows[i]->count > 0)
+		if (strcmp(results->rows[i]->system->name, "sluice") == 0 && !results->rows[i]->failed)
 			row_verdicts(&verdicts, results, results->rows[i]);
 	(void)fprintf(out, "\n%u targets reached, %u missed, %.0f s\n", verdicts.reached, verdicts.missed,
 		      results->seconds);
