@@ -61,6 +61,7 @@ struct scenario {
 	const char *floor;   /* the system whose row binds; "a+b": one after the other; NULL: none */
 	bool lower;	     /* less is better */
 	bool aged;	     /* also on an aged store, for systems that can age */
+	bool queue;	     /* of a queue, which is made for it: not all systems have one */
 	bool stored;	     /* state[0] counts what its trials find stored */
 	bool own_server;     /* starts and stops it itself */
 	bool slow_peers;     /* peers take part in the long form only */
@@ -129,7 +130,7 @@ int load_through(struct trial *trial, const struct publish_load *load, enum benc
 /* Open loop: `rate` units a second for slice_ms, latencies from the time each was to be sent to its receipt by a follower (its answer, where a
  * system has no followers). */
 int load_rate(struct trial *trial, const struct publish_load *load, double rate, unsigned ms);
-/* One reader takes `count` bodies that are there; *ret_s: from before its open to the last. */
+/* One reader takes `count` bodies that are there; *ret_s: from before its open to the last. No latencies: stamps are those of the preload. */
 int load_read(struct trial *trial, enum bench_role role, unsigned window, size_t body_bytes, uint64_t count,
 	      double *ret_s);
 

@@ -102,6 +102,7 @@ double peak_stop(void)
 		return NAN;
 	atomic_store(&peak.ends, true);
 	(void)pthread_join(peak.thread, NULL);
+	peak_look();
 	peak.running = false;
 	peak_look(); /* a short trial may be over before the thread has run */
 	return peak.bytes;

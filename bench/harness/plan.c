@@ -102,10 +102,7 @@ static int row_start(struct plan *plan, struct row *row)
 	(void)snprintf(row->command, sizeof(row->command), "%s", row->server.command);
 	if (driver->prepare(&row->server, BENCH_PUBLISH, BENCH_STREAM) != 0)
 		return -1;
-	/* Not all systems have queues; a scenario with one names those that do. */
-	if (row->of->floor == NULL || strncmp(row->of->name, "queue", 5) != 0)
-		return 0;
-	return driver->prepare(&row->server, BENCH_PUT, BENCH_QUEUE);
+	return row->of->queue ? driver->prepare(&row->server, BENCH_PUT, BENCH_QUEUE) : 0;
 }
 
 static void row_trial(struct plan *plan, struct row *row, unsigned number)
@@ -174,11 +171,10 @@ static void row_renew(struct plan *plan, struct row *row)
 		row_fail(plan, row);
 }
 
-static void row_end(const struct plan *plan, struct row *row)
+/* What a failed server said is kept with its log, outside of the data. */
+static void row_end(struct row *row)
 {
 	bench_stop(&row->server, SIGTERM);
-	/* What a failed server said is kept with its log, outside of the data. */
-	(void)plan;
 	(void)dir_remove(row->dir);
 }
 
@@ -237,7 +233,7 @@ static void scenario_rows(struct plan *plan, const struct scenario *scenario, bo
 				row_trial(plan, row, number);
 		}
 	for (unsigned i = first; i < last; i++)
-		row_end(plan, plan->results->rows[i]);
+		row_end(plan->results->rows[i]);
 	if (last > first && !interrupted)
 		say(plan, "[%u/%u] %-22s %5.1f s: %s\n", plan->scenario, plan->scenarios,
 		    plan->results->rows[first]->scenario, (double)(bench_now_ns() - begun) / 1e9,

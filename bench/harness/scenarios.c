@@ -105,8 +105,6 @@ static int run_follow(struct trial *trial)
 		return -1;
 	trial->sample->ops = (double)count;
 	trial->sample->value = (double)count / seconds;
-	/* Of a replay a latency says nothing: the stamps are those of the preload. */
-	*trial->sample->hist = (struct hist){0};
 	return 0;
 }
 
@@ -181,10 +179,12 @@ static int run_idle(struct trial *trial)
 	trial->spec.conns = trial->options->idle + 100;
 	if (dir_empty(trial->spec.dir) != 0 || start(trial) != 0)
 		return -1;
+	/* The peak is that of the hellos; what is told is what stays. */
+	peak_start(trial->server.pid);
 	if (trial->system->driver->idle(&trial->server, trial->options->idle, &fds) != 0)
 		return -1;
-	trial->sample->rss_anon = rss_anon_bytes(trial->server.pid);
-	trial->sample->value = trial->sample->rss_anon / 1e6;
+	trial->sample->value = rss_anon_bytes(trial->server.pid) / 1e6;
+	trial->sample->rss_anon = peak_stop();
 	for (unsigned i = 0; i < trial->options->idle; i++)
 		(void)close(fds[i]);
 	free(fds);
@@ -233,8 +233,6 @@ static int run_start_stored(struct trial *trial)
 	/* Ready is who serves what is stored. */
 	if (load_read(trial, BENCH_FOLLOW_ALL, 1000, SMALL_BYTES, 1000, &seconds) != 0)
 		return -1;
-	*trial->sample->hist = (struct hist){0};
-	trial->sample->server_cpu_s = trial->sample->client_cpu_s = NAN;
 	bench_stop(&trial->server, SIGTERM);
 	return 0;
 }
@@ -257,8 +255,7 @@ static int run_restart(struct trial *trial)
 	if (start(trial) != 0 || load_read(trial, BENCH_WORK, 1, SMALL_BYTES, 1, &seconds) != 0)
 		return -1;
 	trial->sample->value = (double)(bench_now_ns() - before) / 1e6;
-	trial->sample->server_cpu_s = trial->sample->client_cpu_s = NAN;
-	*trial->sample->hist = (struct hist){0};
+	trial->sample->rss_anon = rss_anon_bytes(trial->server.pid);
 	return 0;
 }
 
@@ -318,6 +315,7 @@ const struct scenario scenarios[] = {
 	 .unit = "items/s",
 	 .systems = PEERS,
 	 .floor = "floor-record",
+	 .queue = true,
 	 .aged = true,
 	 .run = run_drain},
 	{.name = "queue-at-once",
@@ -325,6 +323,7 @@ const struct scenario scenarios[] = {
 	 .unit = "items/s",
 	 .systems = PEERS,
 	 .floor = "floor-record",
+	 .queue = true,
 	 .aged = true,
 	 .run = run_at_once,
 	 .absolute = 300000,
