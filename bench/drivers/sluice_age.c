@@ -126,7 +126,11 @@ static int barrier(struct aging *aging, bool items)
 	uint64_t until = bench_now_ns() + WAIT_MS_MAX * 1000000ull;
 
 	while (aging->waiting > 0 || (items && aging->got < aging->put)) {
-		if (sluice_process(aging->client, 1000) != 0 || sluice_fault_check(&aging->fault) != 0)
+		int rc = sluice_process(aging->client, 1000);
+
+		if (rc != 0)
+			return bench_error("sluice: ageing: %s", sluice_error_text(rc));
+		if (sluice_fault_check(&aging->fault) != 0)
 			return -1;
 		if (bench_now_ns() > until)
 			return bench_error("sluice: ageing: %llu answers and %llu items did not come in %d s",
