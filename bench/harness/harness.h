@@ -7,6 +7,7 @@
 #define BENCH_HARNESS_H
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "driver.h"
@@ -149,13 +150,16 @@ double peak_stop(void);
 
 /* ---- plan.c ---- */
 int plan_run(const struct options *options, struct results *results);
-extern volatile bool interrupted; /* SIGINT, SIGTERM: end soon, stop all servers, remove all data */
+extern atomic_bool
+	interrupted; /* set by a handler, read by all threads. SIGINT, SIGTERM: end soon, stop all servers, remove all data */
 
 /* ---- report ---- */
 double median_of(const double *values, unsigned count); /* NaN for none */
 double row_median(const struct row *row);
 double row_latency(const struct row *row,
 		   unsigned which); /* median of the runs' percentiles, us; NaN: none */
+/* Three digits for people: "123 k", "1.23 M"; "-" for NaN. Returns text. */
+const char *amount_format(char *text, size_t bytes, double value);
 /* What a figure depends on besides the scenario: "5000 active"; "" if nothing. */
 const char *row_detail(const struct row *row, const struct options *options, char *text, size_t bytes);
 /* The floor's figure for a row, in its unit; NaN: none measured. */

@@ -16,7 +16,7 @@
 #include "dirs.h"
 #include "harness.h"
 
-volatile bool interrupted;
+atomic_bool interrupted;
 
 static void on_signal(int signal)
 {

@@ -33,11 +33,13 @@ static bool chosen(const char *const *patterns, unsigned count, const char *name
 
 static void progress(struct plan *plan, const struct row *row, unsigned number, double value)
 {
+	char text[32];
+
 	if (isatty(STDERR_FILENO) == 0)
 		return;
-	(void)fprintf(stderr, "\r[%u/%u] %-22s %-16s %s %u/%u  %.4g %s\033[K", plan->scenario,
-		      plan->scenarios, row->scenario, row->system->name, number == 0 ? "warm-up" : "repeat",
-		      number, plan->options->repeats, value, row->of->unit);
+	(void)fprintf(stderr, "\r[%u/%u] %-22s %-16s %s %u/%u  %s %s\033[K", plan->scenario, plan->scenarios,
+		      row->scenario, row->system->name, number == 0 ? "warm-up" : "repeat", number,
+		      plan->options->repeats, amount_format(text, sizeof(text), value), row->of->unit);
 	plan->line_open = true;
 }
 

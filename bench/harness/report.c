@@ -79,14 +79,20 @@ static double median_named(const struct results *results, const struct row *like
 double row_floor(const struct results *results, const struct row *row)
 {
 	const char *floor = row->of->floor, *plus;
+	size_t len;
 
 	if (floor == NULL)
 		return NAN;
 	plus = strchr(floor, '+');
 	if (plus == NULL)
 		return median_named(results, row, floor, strlen(floor));
+	/* Of a sum, none of its own parts is bound by it. */
+	len = (size_t)(plus - floor);
+	if (strcmp(row->system->name, plus + 1) == 0 ||
+	    (strncmp(row->system->name, floor, len) == 0 && row->system->name[len] == 0))
+		return NAN;
 	/* One after the other: times add up, of which rates are the inverse. */
-	return 1 / (1 / median_named(results, row, floor, (size_t)(plus - floor)) +
+	return 1 / (1 / median_named(results, row, floor, len) +
 		    1 / median_named(results, row, plus + 1, strlen(plus + 1)));
 }
 
@@ -95,7 +101,7 @@ double row_floor(const struct results *results, const struct row *row)
 /* Repeats that differ by more are marked. */
 #define UNEVEN 1.5
 
-static const char *amount(char *text, size_t bytes, double value)
+const char *amount_format(char *text, size_t bytes, double value)
 {
 	if (isnan(value))
 		(void)snprintf(text, bytes, "-");
@@ -126,22 +132,24 @@ static void table_row(FILE *out, const struct results *results, const struct row
 		low = row->values[i] < low ? row->values[i] : low;
 		high = row->values[i] > high ? row->values[i] : high;
 	}
-	(void)snprintf(range, sizeof(range), "%s..%s%s", amount(text[0], 32, low), amount(text[1], 32, high),
-		       high > UNEVEN * low ? " ~" : "");
+	(void)snprintf(range, sizeof(range), "%s..%s%s", amount_format(text[0], 32, low),
+		       amount_format(text[1], 32, high), high > UNEVEN * low ? " ~" : "");
 	if (!isnan(floor) && row->of->lower)
 		(void)snprintf(of_floor, sizeof(of_floor), "%.2fx", median / floor);
 	else if (!isnan(floor))
 		(void)snprintf(of_floor, sizeof(of_floor), "%.0f %%", 100 * median / floor);
 	(void)fprintf(out, "  %-15s %9s  %-21s %7s %8s %8s %8s %7s %7s %8s\n", row->system->name,
-		      amount(text[2], 32, median), range, of_floor, amount(text[3], 32, row_latency(row, 0)),
-		      amount(text[4], 32, row_latency(row, 1)), amount(text[5], 32, row_latency(row, 2)),
-		      amount(text[6], 32, median_of(row->server_cpu, row->count)),
-		      amount(text[7], 32, median_of(row->client_cpu, row->count)),
-		      amount(text[8], 32, row->rss_peak / 1e6));
+		      amount_format(text[2], 32, median), range, of_floor,
+		      amount_format(text[3], 32, row_latency(row, 0)),
+		      amount_format(text[4], 32, row_latency(row, 1)),
+		      amount_format(text[5], 32, row_latency(row, 2)),
+		      amount_format(text[6], 32, median_of(row->server_cpu, row->count)),
+		      amount_format(text[7], 32, median_of(row->client_cpu, row->count)),
+		      amount_format(text[8], 32, row->rss_peak / 1e6));
 	if (!isnan(median_of(row->offered, row->count)))
 		(void)fprintf(out, "  %-15s offered %s/s, achieved %s/s\n", "",
-			      amount(text[0], 32, median_of(row->offered, row->count)),
-			      amount(text[1], 32, median_of(row->achieved, row->count)));
+			      amount_format(text[0], 32, median_of(row->offered, row->count)),
+			      amount_format(text[1], 32, median_of(row->achieved, row->count)));
 }
 
 static void table_head(FILE *out, const struct row *row, const struct options *options)
@@ -176,8 +184,8 @@ static void verdict(struct verdicts *verdicts, const struct row *row, const char
 	verdicts->reached += ok;
 	verdicts->missed += !ok;
 	(void)fprintf(verdicts->out, "  %-7s %-22s %-34s %9s  (%s %s)\n", ok ? "reached" : "MISSED",
-		      row->scenario, what, amount(text[0], 32, is), at_most ? "at most" : "at least",
-		      amount(text[1], 32, wanted));
+		      row->scenario, what, amount_format(text[0], 32, is), at_most ? "at most" : "at least",
+		      amount_format(text[1], 32, wanted));
 }
 
 static void row_verdicts(struct verdicts *verdicts, const struct results *results, const struct row *row)
@@ -229,7 +237,8 @@ void report_table(FILE *out, const struct results *results, const struct options
 			(void)fprintf(out, "  %-22s %s\n", scenarios[i].name, scenarios[i].floor);
 	(void)fprintf(
 		out,
-		"srv s/M, cli s/M: seconds of processor time for a million operations, server and client\n"
+		"srv s/M, cli s/M: seconds of processor time, server and client, for a million of what is counted\n"
+		"  (deliveries, lives; events, where the figure is MB/s or us)\n"
 		"anon MB: the server's anonymous memory, peak\n"
 		"~: the repeats differ by more than half; something else was at work, or the system is uneven\n"
 		"\nservers (an example of each)\n");

@@ -39,6 +39,7 @@ static double row_min(const struct row *row)
 static void bar(FILE *out, const struct row *row, double scale, unsigned y)
 {
 	double median = row_median(row), low = row_min(row), high = row_max(row);
+	char text[32];
 
 	(void)fprintf(out, "<text x='%d' y='%u' text-anchor='end'>%s</text>\n", LEFT - 8, y + 17,
 		      row->system->name);
@@ -49,9 +50,10 @@ static void bar(FILE *out, const struct row *row, double scale, unsigned y)
 	(void)fprintf(out,
 		      "<rect x='%d' y='%u' width='%.1f' height='%d' fill='%s'/>\n"
 		      "<path d='M%.1f %u H%.1f' stroke='#111' stroke-width='1.5'/>\n"
-		      "<text x='%.1f' y='%u'>%.4g</text>\n",
+		      "<text x='%.1f' y='%u'>%s</text>\n",
 		      LEFT, y + 3, median * scale, BAR - 8, colour(row), LEFT + low * scale, y + 12,
-		      LEFT + high * scale, LEFT + high * scale + 6, y + 17, median);
+		      LEFT + high * scale, LEFT + high * scale + 6, y + 17,
+		      amount_format(text, sizeof(text), median));
 }
 
 static int picture(const char *dir, const struct results *results, unsigned first, unsigned last)

@@ -10,7 +10,7 @@
 
 enum { BODY_BYTES = 100, STALL_MS = 100, ROOM = 4096 };
 
-volatile bool interrupted;
+atomic_bool interrupted;
 
 /* One server for all connections of a test. */
 static struct {
