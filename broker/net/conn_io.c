@@ -215,9 +215,16 @@ static uint8_t *kept_room(struct conn *conn, size_t more)
 static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 {
 	conn->parsing = true;
-	while (conn_may_take(conn) && len > 0 && len >= conn->wanted) {
-		long used = conn->ops->bytes(conn->state, bytes, len);
+	while (len > 0 && len >= conn->wanted) {
+		long used;
 
+		if (!conn_may_take(conn)) {
+			/* Stopped by this look, whatever the next one says: another thread's connections count too, and conn_flow feeds what is
+			 * left only to a connection that was stopped. */
+			conn_stop_reading(conn);
+			break;
+		}
+		used = conn->ops->bytes(conn->state, bytes, len);
 		if (used < 0)
 			conn_close_soon(conn);
 		if (used <= 0)

@@ -3,6 +3,9 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -119,6 +122,7 @@ Test(net, the_native_listener_asks_for_a_frame_only_when_all_of_it_is_there)
 struct counter {
 	struct conn *conn;
 	size_t wanted, calls, bytes;
+	size_t most; /* taken at once; 0: all */
 };
 static struct counter counter;
 
@@ -139,6 +143,8 @@ static long counter_bytes(void *state, const void *bytes, size_t len)
 		counter.conn->wanted = counter.wanted;
 		return 0;
 	}
+	if (counter.most != 0 && len > counter.most)
+		len = counter.most;
 	counter.bytes += len;
 	return (long)len;
 }
@@ -190,5 +196,49 @@ Test(net, what_waits_in_a_socket_is_read_in_large_pieces)
 		turn(&rig);
 	cr_expect_eq(counter.bytes, PIECE_BYTES);
 	cr_expect_lt(counter.calls, 5, "not 4 KiB at a time: %zu", counter.calls);
+	rig_close(&rig);
+}
+
+/* ---- what other threads' connections have unsent ---- */
+
+static _Atomic bool others_run_now, others_stop;
+
+static void *others_run(void *user)
+{
+	struct net *net = user;
+
+	while (!atomic_load(&others_stop)) {
+		atomic_store(&others_run_now, true);
+		atomic_fetch_add(&net->unsent, (uint64_t)1 << 40);
+		atomic_fetch_sub(&net->unsent, (uint64_t)1 << 40);
+	}
+	return NULL;
+}
+
+Test(net, what_one_look_at_the_bounds_stopped_goes_on_after_another)
+{
+	enum { TURNS = 20000, TURN_BYTES = 64 };
+	pthread_t others;
+	struct rig rig;
+
+	counter = (struct counter){.most = 1};
+	rig_open(&rig, &counter_ops);
+	/* Output that nobody reads: so the bound of all counts for this connection, while others pass it and keep it in turn. */
+	conn_write(counter.conn, zeros, sizeof(zeros));
+	cr_assert_eq(pthread_create(&others, NULL, others_run, rig.net), 0);
+	while (!atomic_load(&others_run_now))
+		(void)sched_yield();
+	for (int i = 0; i < TURNS; i++) {
+		feed(&rig, zeros, TURN_BYTES);
+		cr_assert(counter.conn->kept_start == counter.conn->kept_end || counter.conn->is_stopped,
+			  "turn %d: it is read from, and nobody takes the %zu bytes that came before", i,
+			  counter.conn->kept_end - counter.conn->kept_start);
+	}
+	atomic_store(&others_stop, true);
+	(void)pthread_join(others, NULL);
+	event_active(rig.net->ios[0].wake, EV_READ, 0);
+	for (int n = 0; n < 1000 && counter.bytes < TURNS * TURN_BYTES; n++)
+		turn(&rig);
+	cr_expect_eq(counter.bytes, TURNS * TURN_BYTES);
 	rig_close(&rig);
 }
