@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -31,7 +30,7 @@ def inside(spool, *plugins, **settings):
     """A broker with the scheduler, and other plugins, inside."""
     if not os.path.exists(LOCAL):
         tap.skip("local.so is not built")
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+    with tap.Scratch() as data:
         # The queue must be there before a scheduler inside consumes from it.
         with tap.Broker(data=data) as broker:
             tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
@@ -86,7 +85,7 @@ def zombies(pid):
 
 def test_children_of_other_plugins_are_left_to_them():
     child = os.path.join(tap.BUILD, "tests/integration/child.so")
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as top:
+    with tap.Scratch() as top:
         ask = os.path.join(top, "ask")
         with inside(os.path.join(top, "spool"), f"{child} ask={ask}") as broker:
             tap.wait_until(lambda: b"id=child.ended" in broker.text(), 30, "the other plugin's child has ended")
@@ -116,7 +115,7 @@ def age(path, days):
 
 
 def test_files_of_ended_jobs_go_and_those_of_running_ones_stay():
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, inside(spool, keep_ms=0) as broker:
+    with tap.Scratch() as spool, inside(spool, keep_ms=0) as broker:
         tap.equal(sluice(broker, "job", "submit", "--id", "long", "--queue", "runs", json.dumps({"argv": ["sleep", "1000"]})).returncode, 0, "submit")
         tap.wait_until(lambda: attempt(spool, "long") and os.path.exists(os.path.join(attempt(spool, "long"), "start")), 30, "the long one runs")
         names = ["short", "x" * 250, ("dots. and / and % " * 12).strip(), "failed"]
@@ -131,7 +130,7 @@ def test_files_of_ended_jobs_go_and_those_of_running_ones_stay():
 
 
 def test_files_stay_for_the_time_that_is_set():
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, inside(spool) as broker:
+    with tap.Scratch() as spool, inside(spool) as broker:
         tap.equal([run(broker, name, "true") for name in ("old", "young", "stranger", "other", "unreported", "again")],
                   ["COMPLETE"] * 6, "states")
         tap.wait_until(lambda: all(os.path.exists(os.path.join(path, "reported")) for path in attempts(spool)), 30, "all are reported")
@@ -156,7 +155,7 @@ def test_files_stay_for_the_time_that_is_set():
 
 
 def test_an_id_that_comes_again_in_a_new_store_runs_again():
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool:
+    with tap.Scratch() as spool:
         mark = os.path.join(spool, "ran")
         for times in (1, 2):
             with inside(spool) as broker:
@@ -166,7 +165,7 @@ def test_an_id_that_comes_again_in_a_new_store_runs_again():
 
 
 def test_an_intent_of_another_scheduler_is_left_alone():
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, tap.Broker() as broker:
+    with tap.Scratch() as spool, tap.Broker() as broker:
         with Connection(broker.port) as other:
             other.call("queue_create", config={"name": "runs", "kind": 1})
             other.call("job_submit", job="theirs", queue="runs", payload=b'{"argv":["true"]}')
@@ -183,7 +182,7 @@ def test_an_intent_of_another_scheduler_is_left_alone():
 def test_a_spool_that_is_not_the_one_of_the_start_starts_nothing_again():
     """Without the files nothing tells whether the attempt has started: it has, and runs."""
     for what in ("deleted", "another"):
-        with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker() as broker:
+        with tap.Scratch() as top, tap.Broker() as broker:
             spool, mark = os.path.join(top, "spool"), os.path.join(top, "ran")
             tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
             with outside(broker, spool):
@@ -203,7 +202,7 @@ def test_a_spool_that_is_not_the_one_of_the_start_starts_nothing_again():
 
 
 def test_a_damaged_name_of_the_spool_is_refused():
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, tap.Broker() as broker:
+    with tap.Scratch() as spool, tap.Broker() as broker:
         with open(os.path.join(spool, "id"), "wb") as file:
             file.write(b"what?")
         with outside(broker, spool) as process:
@@ -212,7 +211,7 @@ def test_a_damaged_name_of_the_spool_is_refused():
 
 
 def test_jobs_claimed_while_the_spool_has_no_room_run_when_it_has():
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker() as broker:
+    with tap.Scratch() as top, tap.Broker() as broker:
         spool, away = os.path.join(top, "spool"), os.path.join(top, "away")
         tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
         with outside(broker, spool) as process:
@@ -229,7 +228,7 @@ def test_jobs_claimed_while_the_spool_has_no_room_run_when_it_has():
 
 
 def test_a_cancel_ends_a_job_also_when_its_mark_has_no_room():
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, inside(spool) as broker:
+    with tap.Scratch() as spool, inside(spool) as broker:
         mark = os.path.join(spool, "deaf")
         submit(broker, "deaf", "sh", "-c", f"trap '' TERM; echo x >{mark}; while :; do sleep 0.05; done")
         submit(broker, "soft", "sleep", "1000")
@@ -245,7 +244,7 @@ def test_a_cancel_ends_a_job_also_when_its_mark_has_no_room():
 
 def test_an_end_that_the_broker_has_no_room_for_is_reported_when_it_has():
     full = ["--set", "map_mib=16", "--set", "publish_stop_percent=20", "--set", "report_stop_percent=21"]
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker(args=full) as broker, Connection(broker.port) as one:
+    with tap.Scratch() as top, tap.Broker(args=full) as broker, Connection(broker.port) as one:
         go = os.path.join(top, "go")
         for name, kind in (("runs", 1), ("filler", 0)):
             one.call("queue_create", config={"name": name, "kind": kind})
@@ -305,7 +304,7 @@ class LosingProxy:
 
 def taken_over_by_itself(loses, last_events):
     """The session ends before a request arrived, and the same scheduler is given the job again before it is answered."""
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker() as broker:
+    with tap.Scratch() as top, tap.Broker() as broker:
         mark = os.path.join(top, "ran")
         tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
         proxy = LosingProxy(broker.port, loses)
@@ -350,7 +349,7 @@ class Reset:
         self.stack = contextlib.ExitStack()
 
     def __enter__(self):
-        self.top = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-test-"))
+        self.top = self.stack.enter_context(tap.Scratch())
         self.broker = self.stack.enter_context(tap.Broker())
         self.spool, self.mark, self.go = (os.path.join(self.top, name) for name in ("spool", "ran", "go"))
         self.stack.callback(self.end)
@@ -534,7 +533,7 @@ def test_a_job_that_another_scheduler_took_over_is_not_ended_by_the_one_that_los
 
 def test_two_brokers_that_share_a_spool_do_not_delete_each_others_attempts():
     """They should not; but an attempt that is forgotten is started again."""
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, tap.Broker() as other:
+    with tap.Scratch() as top, tap.Broker() as other:
         spool, mark, data = os.path.join(top, "spool"), os.path.join(top, "ran"), os.path.join(top, "data")
         go = os.path.join(top, "go")
         tap.equal(sluice(other, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
@@ -557,7 +556,7 @@ def test_two_brokers_that_share_a_spool_do_not_delete_each_others_attempts():
 
 
 def test_a_wrong_time_to_keep_is_refused():
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as spool, tap.Broker() as broker, outside(broker, spool, keep_ms="soon") as process:
+    with tap.Scratch() as spool, tap.Broker() as broker, outside(broker, spool, keep_ms="soon") as process:
         tap.check(process.wait(30) != 0, "it ends")
         tap.check(b"setting keep_ms; expected" in process.text(), "and says what was expected")
 

@@ -94,6 +94,21 @@ def wait_until(condition, seconds, what, interval=0.02):
         time.sleep(interval)
 
 
+class Scratch(tempfile.TemporaryDirectory):
+    """A folder in which processes that a test has ended may still write their last file, as a shepherd does."""
+
+    def __init__(self):
+        super().__init__(prefix="sluice-test-")
+
+    def cleanup(self):
+        wait_until(self._is_gone, 30, f"{self.name} can be removed")
+        self._finalizer.detach()
+
+    def _is_gone(self):
+        shutil.rmtree(self.name, ignore_errors=True)
+        return not os.path.exists(self.name)
+
+
 def free_port():
     """A loopback port that nobody listens on now. Prefer port 0 where a program can report what it got."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
