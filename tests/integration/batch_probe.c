@@ -230,8 +230,9 @@ static void each_has_its_answer(void)
 		EQUAL(sluice_reply_code(kept[i]), 0);
 		EQUAL(sluice_reply_offset(kept[i]), i);
 		CHECK(i == 0 || sluice_reply_request(kept[i]) != sluice_reply_request(kept[i - 1]));
-		sluice_reply_free(kept[i]);
 	}
+	for (uint32_t i = 0; i < count; i++)
+		sluice_reply_free(kept[i]);
 	EQUAL(sluice_publish_batch(client, messages, MANY, &batch, NULL), 0);
 	EQUAL(sluice_publish_batch(client, messages, MANY, &batch, NULL), 0);
 	EQUAL(sluice_publish_batch(client, messages, MANY, &(sluice_call){.user = SLUICE_FIRE}, NULL), 0);
