@@ -13,6 +13,8 @@
 #include "driver.h"
 #include "hist.h"
 
+/* What the targets are for; a run of less has no verdict. */
+enum { STORED_DEFAULT = 10000000, IDLE_DEFAULT = 10000, ACTIVE_DEFAULT = 5000 };
 /* Percentiles that are told: p50, p99, p99.9. */
 enum { LATENCIES = 3 };
 enum { REPEATS_MAX = 100, ROWS_MAX = 512, PATTERNS_MAX = 32 };
@@ -156,6 +158,8 @@ extern atomic_bool
 /* ---- report ---- */
 double median_of(const double *values, unsigned count); /* NaN for none */
 double row_median(const struct row *row);
+/* Least and most of the runs; NaN for none. */
+void row_range(const struct row *row, double *ret_low, double *ret_high);
 double row_latency(const struct row *row,
 		   unsigned which); /* median of the runs' percentiles, us; NaN: none */
 /* Three digits for people: "123 k", "1.23 M"; "-" for NaN. Returns text. */

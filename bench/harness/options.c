@@ -120,7 +120,10 @@ int options_parse(struct options *options, int argc, char **argv)
 {
 	int option;
 
-	*options = (struct options){.repeats = 5, .stored = 10000000, .idle = 10000, .jobs_active = 5000};
+	*options = (struct options){.repeats = 5,
+				    .stored = STORED_DEFAULT,
+				    .idle = IDLE_DEFAULT,
+				    .jobs_active = ACTIVE_DEFAULT};
 	options->smoke = getenv("SLUICE_BENCH_SMOKE") != NULL;
 	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		bool ok = true;

@@ -32,6 +32,15 @@ double row_median(const struct row *row)
 	return median_of(row->values, row->count);
 }
 
+void row_range(const struct row *row, double *ret_low, double *ret_high)
+{
+	*ret_low = *ret_high = row->count > 0 ? row->values[0] : NAN;
+	for (unsigned i = 1; i < row->count; i++) {
+		*ret_low = row->values[i] < *ret_low ? row->values[i] : *ret_low;
+		*ret_high = row->values[i] > *ret_high ? row->values[i] : *ret_high;
+	}
+}
+
 double row_latency(const struct row *row, unsigned which)
 {
 	return median_of(row->latency[which], row->count);
@@ -101,6 +110,14 @@ double row_floor(const struct results *results, const struct row *row)
 /* Repeats that differ by more are marked. */
 #define UNEVEN 1.5
 
+static bool uneven(const struct row *row)
+{
+	double low, high;
+
+	row_range(row, &low, &high);
+	return high > UNEVEN * low;
+}
+
 const char *amount_format(char *text, size_t bytes, double value)
 {
 	if (isnan(value))
@@ -122,18 +139,15 @@ static void table_row(FILE *out, const struct results *results, const struct row
 {
 	char text[9][32], of_floor[32] = "-", range[72];
 	double floor = row_floor(results, row), median = row_median(row);
-	double low = INFINITY, high = -INFINITY;
+	double low, high;
 
 	if (row->failed || row->count == 0) {
 		(void)fprintf(out, "  %-15s failed: %s\n", row->system->name, row->error);
 		return;
 	}
-	for (unsigned i = 0; i < row->count; i++) {
-		low = row->values[i] < low ? row->values[i] : low;
-		high = row->values[i] > high ? row->values[i] : high;
-	}
+	row_range(row, &low, &high);
 	(void)snprintf(range, sizeof(range), "%s..%s%s", amount_format(text[0], 32, low),
-		       amount_format(text[1], 32, high), high > UNEVEN * low ? " ~" : "");
+		       amount_format(text[1], 32, high), uneven(row) ? " ~" : "");
 	if (!isnan(floor) && row->of->lower)
 		(void)snprintf(of_floor, sizeof(of_floor), "%.2fx", median / floor);
 	else if (!isnan(floor))
@@ -169,6 +183,7 @@ static void table_head(FILE *out, const struct row *row, const struct options *o
 struct verdicts {
 	FILE *out;
 	unsigned reached, missed;
+	bool doubtful; /* of the row under way: it, or what it is compared with, is uneven */
 };
 
 static void verdict(struct verdicts *verdicts, const struct row *row, const char *what, double is,
@@ -183,25 +198,52 @@ static void verdict(struct verdicts *verdicts, const struct row *row, const char
 		(void)fprintf(verdicts->out, "\ntargets\n");
 	verdicts->reached += ok;
 	verdicts->missed += !ok;
-	(void)fprintf(verdicts->out, "  %-7s %-22s %-34s %9s  (%s %s)\n", ok ? "reached" : "MISSED",
+	(void)fprintf(verdicts->out, "  %-7s %-22s %-34s %9s  (%s %s)%s\n", ok ? "reached" : "MISSED",
 		      row->scenario, what, amount_format(text[0], 32, is), at_most ? "at most" : "at least",
-		      amount_format(text[1], 32, wanted));
+		      amount_format(text[1], 32, wanted), verdicts->doubtful ? " ~" : "");
 }
 
-static void row_verdicts(struct verdicts *verdicts, const struct results *results, const struct row *row)
+/* What the target of an amount is for has been asked of it. */
+static bool asked_in_full(const struct row *row, const struct options *options)
+{
+	if (strcmp(row->of->name, "jobs") == 0)
+		return options->jobs_active >= ACTIVE_DEFAULT;
+	if (strcmp(row->of->name, "idle") == 0)
+		return options->idle >= IDLE_DEFAULT;
+	return strcmp(row->of->name, "start-stored") != 0 || options->stored >= STORED_DEFAULT;
+}
+
+static bool doubtful(const struct results *results, const struct row *row)
+{
+	for (unsigned i = 0; i < results->count; i++) {
+		const struct row *other = results->rows[i];
+		const char *name = other->system->name;
+
+		if (other->of == row->of && other->aged == row->aged && uneven(other) &&
+		    (other == row || (row->of->floor != NULL && strstr(row->of->floor, name) != NULL) ||
+		     (row->of->peer != NULL && strcmp(row->of->peer, name) == 0)))
+			return true;
+	}
+	return false;
+}
+
+static void row_verdicts(struct verdicts *verdicts, const struct results *results, const struct row *row,
+			 const struct options *options)
 {
 	const struct scenario *of = row->of;
 	double median = row_median(row), floor = row_floor(results, row);
 	const struct row *bare = of->floor != NULL ? row_find(results, row, of->floor) : NULL;
 	char what[64];
 
+	verdicts->doubtful = doubtful(results, row);
 	verdict(verdicts, row, "of the floor", median / floor, of->floor_ratio, of->lower);
 	if (of->peer != NULL) {
 		(void)snprintf(what, sizeof(what), "times %s", of->peer);
 		verdict(verdicts, row, what, median / median_named(results, row, of->peer, strlen(of->peer)),
 			of->peer_ratio, of->lower);
 	}
-	verdict(verdicts, row, of->unit, median, of->absolute, of->lower);
+	if (asked_in_full(row, options))
+		verdict(verdicts, row, of->unit, median, of->absolute, of->lower);
 	if (bare != NULL) {
 		verdict(verdicts, row, "p50, times the floor's", row_latency(row, 0) / row_latency(bare, 0),
 			of->p50_ratio, true);
@@ -251,7 +293,7 @@ void report_table(FILE *out, const struct results *results, const struct options
 			}
 	for (unsigned i = 0; i < results->count; i++)
 		if (strcmp(results->rows[i]->system->name, "sluice") == 0 && !results->rows[i]->failed)
-			row_verdicts(&verdicts, results, results->rows[i]);
+			row_verdicts(&verdicts, results, results->rows[i], options);
 	(void)fprintf(out, "\n%u targets reached, %u missed, %.0f s\n", verdicts.reached, verdicts.missed,
 		      results->seconds);
 }

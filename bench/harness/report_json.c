@@ -23,13 +23,10 @@ static json_t *reals(const double *values, unsigned count)
 static json_t *row_object(const struct results *results, const struct row *row, const struct options *options)
 {
 	char detail[64];
-	double floor = row_floor(results, row), median = row_median(row), low = NAN, high = NAN;
+	double floor = row_floor(results, row), median = row_median(row), low, high;
 	json_t *object = json_object();
 
-	for (unsigned i = 0; i < row->count; i++) {
-		low = row->values[i] < low || i == 0 ? row->values[i] : low;
-		high = row->values[i] > high || i == 0 ? row->values[i] : high;
-	}
+	row_range(row, &low, &high);
 	(void)json_object_set_new(object, "scenario", json_string(row->scenario));
 	(void)json_object_set_new(object, "system", json_string(row->system->name));
 	(void)json_object_set_new(object, "durability", json_string(row->system->durability));

@@ -18,27 +18,9 @@ static const char *colour(const struct row *row)
 						: "#d97706";
 }
 
-static double row_max(const struct row *row)
-{
-	double max = 0;
-
-	for (unsigned i = 0; i < row->count; i++)
-		max = row->values[i] > max ? row->values[i] : max;
-	return max;
-}
-
-static double row_min(const struct row *row)
-{
-	double min = row_max(row);
-
-	for (unsigned i = 0; i < row->count; i++)
-		min = row->values[i] < min ? row->values[i] : min;
-	return min;
-}
-
 static void bar(FILE *out, const struct row *row, double scale, unsigned y)
 {
-	double median = row_median(row), low = row_min(row), high = row_max(row);
+	double median = row_median(row), low, high;
 	char text[32];
 
 	(void)fprintf(out, "<text x='%d' y='%u' text-anchor='end'>%s</text>\n", LEFT - 8, y + 17,
@@ -47,6 +29,7 @@ static void bar(FILE *out, const struct row *row, double scale, unsigned y)
 		(void)fprintf(out, "<text x='%d' y='%u'>failed</text>\n", LEFT, y + 17);
 		return;
 	}
+	row_range(row, &low, &high);
 	(void)fprintf(out,
 		      "<rect x='%d' y='%u' width='%.1f' height='%d' fill='%s'/>\n"
 		      "<path d='M%.1f %u H%.1f' stroke='#111' stroke-width='1.5'/>\n"
@@ -61,15 +44,17 @@ static int picture(const char *dir, const struct results *results, unsigned firs
 	const struct row *head = results->rows[first];
 	unsigned height = TOP + (last - first) * BAR + 16;
 	char path[BENCH_PATH_MAX * 2];
-	double max = 0;
+	double max = 0, low, high;
 	FILE *out;
 
 	(void)snprintf(path, sizeof(path), "%s/%s.svg", dir, head->scenario);
 	out = fopen(path, "we");
 	if (out == NULL)
 		return bench_error("%s: %s", path, strerror(errno));
-	for (unsigned i = first; i < last; i++)
-		max = row_max(results->rows[i]) > max ? row_max(results->rows[i]) : max;
+	for (unsigned i = first; i < last; i++) {
+		row_range(results->rows[i], &low, &high);
+		max = high > max ? high : max; /* not for NaN: a row that failed */
+	}
 	(void)fprintf(
 		out,
 		"<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%u' font-family='sans-serif' font-size='13'>\n"
