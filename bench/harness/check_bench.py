@@ -129,9 +129,11 @@ class Bench(unittest.TestCase):
         self.assertIn("publish-1k (events/s)", got.stderr)
 
     def test_a_pattern_that_names_nothing_is_refused(self):
-        got = self.small("--only", "publish-2")
-        self.assertEqual(got.returncode, 2)
-        self.assertIn("--list", got.stderr)
+        for names in (["--only", "publish-2"], ["--system", "sluic"], ["--only", "jobs", "--system", "floor-echo"]):
+            got = self.small(*names)
+            self.assertEqual(got.returncode, 2)
+            self.assertIn("--list", got.stderr)
+            self.assert_nothing_left()
 
     def test_bad_options_are_named(self):
         for args, word in ((["--repeats", "4"], "from 5"), (["--slice", "x"], "--slice 'x'"), (["extra"], "'extra'"),

@@ -211,6 +211,16 @@ static bool takes_part(const struct plan *plan, const struct scenario *scenario,
 	       (!aged || system->driver->age != NULL);
 }
 
+static bool anyone(const struct plan *plan, const struct scenario *scenario, bool aged)
+{
+	const struct bench_system *system;
+
+	for (unsigned i = 0; (system = system_at(i)) != NULL; i++)
+		if (takes_part(plan, scenario, system, aged))
+			return true;
+	return false;
+}
+
 static void scenario_rows(struct plan *plan, const struct scenario *scenario, bool aged)
 {
 	unsigned first = plan->results->count, last;
@@ -258,7 +268,8 @@ int plan_run(const struct options *options, struct results *results)
 			for (int aged = 0; aged <= (scenarios[i].aged ? 1 : 0) && !interrupted; aged++) {
 				(void)snprintf(name, sizeof(name), "%s%s", scenarios[i].name,
 					       aged ? "-aged" : "");
-				if (!chosen(options->only, options->only_count, name))
+				if (!chosen(options->only, options->only_count, name) ||
+				    !anyone(&plan, &scenarios[i], aged != 0))
 					continue;
 				if (pass == 0)
 					plan.scenarios++;
@@ -268,7 +279,9 @@ int plan_run(const struct options *options, struct results *results)
 	results->seconds = (double)(bench_now_ns() - start) / 1e9;
 	(void)dir_remove(plan.base);
 	if (plan.scenarios == 0) {
-		(void)fprintf(stderr, "bench: no scenario is named so; --list has their names\n");
+		(void)fprintf(
+			stderr,
+			"bench: no scenario is named so, or no such system takes part in it; --list has their names\n");
 		return -1;
 	}
 	return 0;

@@ -13,7 +13,12 @@ static const struct bench_system systems[] = {{"sluice", "fsync", "", NULL, 0},
 					      {"peer", "fsync", "", NULL, 0}};
 
 const struct scenario scenarios[] = {
-	{.name = "sum", .unit = "events/s", .floor = "floor-a+floor-b", .floor_ratio = 0.5, .peer = "peer", .peer_ratio = 2},
+	{.name = "sum",
+	 .unit = "events/s",
+	 .floor = "floor-a+floor-b",
+	 .floor_ratio = 0.5,
+	 .peer = "peer",
+	 .peer_ratio = 2},
 	{.name = "idle", .unit = "MB", .floor = "floor-a", .lower = true, .absolute = 150},
 };
 const unsigned scenario_count = 2;
@@ -26,7 +31,8 @@ const struct bench_system *system_at(unsigned i)
 static struct results results;
 static const struct options options = {.idle = IDLE_DEFAULT, .jobs_active = 1, .stored = 1};
 
-static struct row *row_add(unsigned scenario, unsigned system, bool aged, unsigned count, const double *values)
+static struct row *row_add(unsigned scenario, unsigned system, bool aged, unsigned count,
+			   const double *values)
 {
 	struct row *row = calloc(1, sizeof(*row));
 
@@ -44,8 +50,8 @@ static struct row *row_add(unsigned scenario, unsigned system, bool aged, unsign
 	return row;
 }
 
-#define ROW(scenario, system, aged, ...)                                                              \
-	row_add(scenario, system, aged, sizeof((double[]){__VA_ARGS__}) / sizeof(double),             \
+#define ROW(scenario, system, aged, ...)                                                  \
+	row_add(scenario, system, aged, sizeof((double[]){__VA_ARGS__}) / sizeof(double), \
 		(double[]){__VA_ARGS__})
 
 static char *table(const struct options *with)
@@ -106,8 +112,10 @@ Test(bench_report, targets_are_judged_by_medians)
 	(void)ROW(0, 2, false, 600, 600, 600);
 	(void)ROW(0, 3, false, 60, 60, 61);
 	text = table(&options);
-	told(text, "reached sum                    of the floor                           0.525  (at least 0.5)\n");
-	told(text, "MISSED  sum                    times peer                              1.75  (at least 2)\n");
+	told(text,
+	     "reached sum                    of the floor                           0.525  (at least 0.5)\n");
+	told(text,
+	     "MISSED  sum                    times peer                              1.75  (at least 2)\n");
 	told(text, "\n1 targets reached, 1 missed");
 	free(text);
 }
@@ -157,8 +165,8 @@ Test(bench_report, amounts_have_three_digits)
 	static const struct {
 		double value;
 		const char *text;
-	} cases[] = {{NAN, "-"},	 {0.0123, "0.0123"}, {7, "7"},		 {99.6, "99.6"},      {4321, "4321"},
-		     {12345, "12.3 k"}, {123456, "123 k"},  {1234567, "1.23 M"}};
+	} cases[] = {{NAN, "-"},     {0.0123, "0.0123"}, {7, "7"},	    {99.6, "99.6"},
+		     {4321, "4321"}, {12345, "12.3 k"},	 {123456, "123 k"}, {1234567, "1.23 M"}};
 	char text[32];
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
