@@ -7,9 +7,9 @@
  *
  *   PUBLISH, PUT   XADD name * b BODY for each body. Redis has no append of many entries; a unit of N is N commands, answered with the
  *                  last. It fsyncs once for what one round of its event loop has carried out, and from one connection a round reads
- *                  about 20 KiB: some 120 commands with 100 bytes. So a unit that is larger stands in MULTI and EXEC, which make it
- *                  one thing to carry out and sync (units of 100 with 10 KB: 4 times faster; with 100 bytes: no difference, and two
- *                  commands more, so they go without).
+ *                  about 20 KiB: some 120 commands with 100 bytes. MULTI and EXEC around a unit make it one thing to carry out and sync;
+ *                  tried, units of 100 with 100 bytes gained nothing, and no scenario has larger ones (with 10 KB they gained four times:
+ *                  a scenario that has such units needs it here).
  *   FOLLOW_*       XREAD COUNT n BLOCK 0 after the last id that came. The next can be asked only when this is known.
  *   WORK           XREADGROUP COUNT window BLOCK 0 > and, for what it has brought, one XACK with all ids together with the next
  *                  XREADGROUP. A second read under way would have to be one that does not block (the server does nothing of what
@@ -36,8 +36,7 @@ enum {
 		16
 		<< 10, /* hiredis moves its rest after each KiB of small replies: little at a time is cheaper */
 	BODIES_READ_BYTES = 64 << 10,
-	READS_PER_POLL = 16, /* poll() returns in bounded time also when more comes than it can take */
-	TRANSACTION_BYTES_MIN = 32 << 10, /* a unit of several bodies from here on is one */
+	READS_PER_POLL = 16,   /* poll() returns in bounded time also when more comes than it can take */
 	SEND_BYTES = 32 << 10, /* buffered; as much and more is sent at once, so that the server can begin */
 	/* Where things are in XREAD's answer: depth in [[name, [[id, [field, body]]]]]. */
 	DEPTH_ID = 4,
@@ -55,7 +54,6 @@ struct bench_conn {
 
 	struct redis_buffer add; /* XADD up to the body */
 	unsigned in_unit;	 /* answered bodies of a unit that is not answered whole */
-	bool transaction;	 /* units are: OK, QUEUED for each body, an array of ids */
 
 	struct redis_buffer ids; /* XACK's arguments, gathered from the answer that is being read */
 	unsigned ids_count;
@@ -114,8 +112,6 @@ static void *take_string(const redisReadTask *task, char *text, size_t len)
 
 	if (task->type == REDIS_REPLY_ERROR)
 		return refuse(conn, text, len);
-	if (conn->transaction)
-		return taken;
 	if (adds(conn)) {
 		if (++conn->in_unit == conn->spec.batch) {
 			conn->in_unit = 0;
@@ -139,12 +135,8 @@ static void *take_array(const redisReadTask *task, int elements)
 {
 	struct bench_conn *conn = conn_of(task);
 
-	if (adds(conn) && !conn->transaction)
+	if (adds(conn))
 		return refuse(conn, "(an array)", 10);
-	if (conn->transaction) {
-		conn->progress->answered++;
-		return taken;
-	}
 	conn->entries = true;
 	return taken;
 }
@@ -226,26 +218,19 @@ static int flush(struct bench_conn *conn)
 	return 0;
 }
 
-static const char multi[] = "*1\r\n$5\r\nMULTI\r\n";
-static const char exec[] = "*1\r\n$4\r\nEXEC\r\n";
-
 int redis_conn_send(struct bench_conn *conn, const void *bodies)
 {
 	const char *body = bodies;
 	size_t len = conn->spec.body_bytes;
 	size_t each = conn->add.len + len + 2;
 
-	if (redis_buffer_reserve(&conn->output, each * conn->spec.batch + sizeof(multi) + sizeof(exec)))
+	if (redis_buffer_reserve(&conn->output, each * conn->spec.batch))
 		return -1;
-	if (conn->transaction)
-		redis_buffer_put(&conn->output, multi, sizeof(multi) - 1);
 	for (unsigned i = 0; i < conn->spec.batch; i++, body += len) {
 		redis_buffer_put(&conn->output, conn->add.data, conn->add.len);
 		redis_buffer_put(&conn->output, body, len);
 		redis_buffer_put(&conn->output, "\r\n", 2);
 	}
-	if (conn->transaction)
-		redis_buffer_put(&conn->output, exec, sizeof(exec) - 1);
 	return conn->output.len - conn->output.head >= SEND_BYTES ? flush(conn) : 0;
 }
 
@@ -371,9 +356,6 @@ static int begin_adds(struct bench_conn *conn)
 	if (redis_buffer_command(&conn->add, 5, add, 4) ||
 	    redis_buffer_append(&conn->add, length, strlen(length)))
 		return -1;
-	conn->transaction =
-		conn->spec.batch > 1 &&
-		(conn->add.len + conn->spec.body_bytes) * conn->spec.batch >= TRANSACTION_BYTES_MIN;
 	return 0;
 }
 
