@@ -125,6 +125,10 @@ static int await_ready(const struct bench_server *server)
 					 server->command);
 			break;
 		}
+		if (bench_interrupted()) {
+			rc = bench_error("interrupted");
+			break;
+		}
 		if (bench_now_ns() > end) {
 			rc = bench_error("redis: not ready within %d s (%s): %s", READY_SECONDS_MAX, said,
 					 server->command);

@@ -128,6 +128,8 @@ static int barrier(struct aging *aging, bool items)
 	while (aging->waiting > 0 || (items && aging->got < aging->put)) {
 		int rc = sluice_process(aging->client, 1000);
 
+		if (bench_interrupted())
+			return bench_error("interrupted");
 		if (rc != 0)
 			return bench_error("sluice: ageing: %s", sluice_error_text(rc));
 		if (sluice_fault_check(&aging->fault) != 0)
@@ -303,6 +305,8 @@ static int quiet_await(struct aging *aging)
 		if (bench_now_ns() - start > WAIT_MS_MAX * 1000000ull)
 			return bench_error("sluice: ageing: the broker is still at work after %d s",
 					   WAIT_MS_MAX / 1000);
+		if (bench_interrupted())
+			return bench_error("interrupted");
 		(void)nanosleep(&(struct timespec){0, 10000000}, NULL);
 	}
 	return 0;

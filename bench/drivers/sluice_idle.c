@@ -116,6 +116,8 @@ static int wave_await(struct idle_conn *conns, unsigned count, const uint8_t *he
 	for (unsigned i = 0; i < count; i++)
 		fds[i] = (struct pollfd){.fd = conns[i].fd, .events = POLLOUT};
 	while (left > 0) {
+		if (bench_interrupted())
+			return bench_error("interrupted");
 		if (bench_now_ns() >= until)
 			return bench_error("sluice: %u of %u HELLOs had no answer in %d s", left, count,
 					   WAVE_MS_MAX / 1000);

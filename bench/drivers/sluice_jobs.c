@@ -253,6 +253,8 @@ static int run_to_end(struct run *run)
 	while (!finished(run)) {
 		if (turn(run) != 0)
 			return -1;
+		if (bench_interrupted())
+			return bench_error("interrupted");
 		if (run->commands != commands || run->events != events)
 			moved_ns = bench_now_ns();
 		commands = run->commands;

@@ -147,6 +147,9 @@ extern const struct bench_system bench_redis_systems[];
 int bench_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 const char *bench_last_error(void);
 
+/* Whether a Ctrl-C has come: a call of a driver that may take seconds ends with an error then. */
+bool bench_interrupted(void);
+
 uint64_t bench_now_ns(void); /* CLOCK_MONOTONIC, which all processes of a machine share */
 
 /* Starts argv[0] (found as execvp does), which dies with the harness; argv[0] of the process is `as` if not NULL. Output goes to spec->log;

@@ -40,6 +40,11 @@ const char *bench_last_error(void)
 	return last_error;
 }
 
+bool bench_interrupted(void)
+{
+	return interrupted;
+}
+
 uint64_t bench_now_ns(void)
 {
 	struct timespec now;
