@@ -129,7 +129,7 @@ class Bench(unittest.TestCase):
         self.assertIn("publish-1k (events/s)", got.stderr)
 
     def test_a_pattern_that_names_nothing_is_refused(self):
-        for names in (["--only", "publish-2"], ["--system", "sluic"], ["--only", "jobs", "--system", "floor-echo"]):
+        for names in (["--only", "publish-2"], ["--only", "publish-1", "--only", "publish-2"], ["--system", "sluic"], ["--only", "jobs", "--system", "floor-echo"]):
             got = self.small(*names)
             self.assertEqual(got.returncode, 2)
             self.assertIn("--list", got.stderr)

@@ -19,8 +19,12 @@ extern char **environ;
 
 int dir_make(const char *path)
 {
+	struct stat made;
+
 	if (mkdir(path, 0700) != 0 && errno != EEXIST)
 		return bench_error("mkdir %s: %s", path, strerror(errno));
+	if (stat(path, &made) == 0 && !S_ISDIR(made.st_mode))
+		return bench_error("%s is not a directory", path);
 	return 0;
 }
 

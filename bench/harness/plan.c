@@ -252,12 +252,55 @@ static void scenario_rows(struct plan *plan, const struct scenario *scenario, bo
 		    scenario->what);
 }
 
+static bool names_scenario(const char *pattern)
+{
+	char name[80];
+
+	for (unsigned i = 0; i < scenario_count; i++)
+		for (int aged = 0; aged <= (scenarios[i].aged ? 1 : 0); aged++) {
+			(void)snprintf(name, sizeof(name), "%s%s", scenarios[i].name, aged ? "-aged" : "");
+			if (fnmatch(pattern, name, 0) == 0)
+				return true;
+		}
+	return false;
+}
+
+static bool names_system(const char *pattern)
+{
+	const struct bench_system *system;
+
+	for (unsigned i = 0; (system = system_at(i)) != NULL; i++)
+		if (fnmatch(pattern, system->name, 0) == 0)
+			return true;
+	return false;
+}
+
+/* One that names nothing is a slip of the pen, also beside others that do. */
+static bool patterns_name_something(const struct options *options)
+{
+	for (unsigned i = 0; i < options->only_count; i++)
+		if (!names_scenario(options->only[i])) {
+			(void)fprintf(stderr, "bench: no scenario is named '%s'; --list has their names\n",
+				      options->only[i]);
+			return false;
+		}
+	for (unsigned i = 0; i < options->system_count; i++)
+		if (!names_system(options->systems[i])) {
+			(void)fprintf(stderr, "bench: no system is named '%s'; --list has their names\n",
+				      options->systems[i]);
+			return false;
+		}
+	return true;
+}
+
 int plan_run(const struct options *options, struct results *results)
 {
 	struct plan plan = {.options = options, .results = results};
 	uint64_t start = bench_now_ns();
 	char name[80];
 
+	if (!patterns_name_something(options))
+		return -1;
 	(void)snprintf(plan.base, sizeof(plan.base), "%s/run-%d", options->dir, (int)getpid());
 	if (dir_make(options->dir) != 0 || dir_make(plan.base) != 0) {
 		(void)fprintf(stderr, "bench: %s\n", bench_last_error());
