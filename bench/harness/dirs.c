@@ -15,8 +15,6 @@
 
 #include "driver.h"
 
-extern char **environ;
-
 int dir_make(const char *path)
 {
 	struct stat made;
