@@ -222,7 +222,8 @@ static void credit_write(sluice_sub *sub)
 	uint8_t *at;
 
 	/* In larger steps: a frame for each event would cost more than the event. */
-	if (sub->owed == 0 || (sub->follow && sub->owed < sub->credit / 4 && sub->waiting_count > 0))
+	/* A follower's is gathered: while less than a quarter is owed, the broker has enough of it to go on. */
+	if (sub->owed == 0 || (sub->follow && sub->owed < sub->credit / 4))
 		return;
 	at = link_frame(sub->client, FRAME_CREDIT, 0, FRAME_CREDIT_BYTES);
 	if (at == NULL)
