@@ -14,6 +14,7 @@
 #include "protocol/utf8.h"
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
+enum { VARINT32_BYTES_MAX = 5 };
 
 static bool varint(struct reader *reader, uint64_t *ret)
 {
@@ -161,8 +162,13 @@ static bool unpack_alone(const ProtobufCMessageDescriptor *descriptor, struct sl
 	ProtobufCMessage *message, *inside;
 	struct sluice_slice op;
 	uint64_t tag, len;
+	size_t before;
 
-	if (!varint(&reader, &tag) || (tag & 7) != WIRE_BYTES || !varint(&reader, &len) || len != reader.left)
+	/* Longer ones are protobuf-c's to refuse: a field's number would lose its upper bits here, and be another field's. */
+	if (!varint(&reader, &tag) || bytes.len - reader.left > VARINT32_BYTES_MAX || (tag & 7) != WIRE_BYTES)
+		return false;
+	before = reader.left;
+	if (!varint(&reader, &len) || before - reader.left > VARINT32_BYTES_MAX || len != reader.left)
 		return false;
 	field = protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3));
 	if (field == NULL || field->type != PROTOBUF_C_TYPE_MESSAGE ||

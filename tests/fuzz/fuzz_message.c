@@ -4,6 +4,7 @@
 #include "fuzz.h"
 #include "protocol/limits.h"
 #include "protocol/message.h"
+#include "protocol/message_block.h"
 #include "sluice.pb-c.h"
 
 static uint8_t *pack(const ProtobufCMessage *message, size_t *ret_len)
@@ -20,6 +21,29 @@ static char *json(const ProtobufCMessage *message)
 
 	REQUIRE(message_json(message, false, &shown) == 0 && shown[0] == '{' && strchr(shown, '\n') == NULL);
 	return shown;
+}
+
+/* In one block, as the broker unpacks requests: the same code, and the same message. */
+static void same_in_a_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice in, int code,
+			    const ProtobufCMessage *message)
+{
+	struct message_block *block = NULL;
+	ProtobufCMessage *other = NULL;
+	uint8_t *bytes, *other_bytes;
+	const char *why = NULL;
+	size_t len, other_len;
+
+	REQUIRE(message_unpack_block(descriptor, in, LIMIT_COMMAND_BYTES_MAX, &block, &other, &why) == code);
+	if (code != 0) {
+		REQUIRE(why != NULL && block == NULL);
+		return;
+	}
+	bytes = pack(message, &len);
+	other_bytes = pack(other, &other_len);
+	REQUIRE(len == other_len && memcmp(bytes, other_bytes, len) == 0);
+	free(bytes);
+	free(other_bytes);
+	message_block_free(block);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -39,8 +63,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t *first_bytes, *second_bytes;
 	char *first_json, *second_json, *all = NULL;
 	const char *why = NULL;
+	int code = message_unpack(descriptor, in, LIMIT_COMMAND_BYTES_MAX, &first, &why);
 
-	if (message_unpack(descriptor, in, LIMIT_COMMAND_BYTES_MAX, &first, &why) != 0) {
+	same_in_a_block(descriptor, in, code, first);
+	if (code != 0) {
 		REQUIRE(why != NULL && first == NULL);
 		return 0;
 	}

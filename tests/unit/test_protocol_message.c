@@ -132,6 +132,11 @@ Test(message, malformed_wire_is_refused)
 	cr_assert(HELLO("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01") ==
 		  SLUICE_E_PROTOCOL); /* 11 bytes */
 	cr_assert(HELLO("\x31\x01\x02") == SLUICE_E_PROTOCOL);
+	/* session_list; with a bit more in its number, which 32 bits do not have; with a length of six bytes */
+	cr_assert(REQUEST("\xe2\x05\x00") == 0);
+	cr_assert(REQUEST("\xe2\x85\x80\x80\x80\x01\x00") == SLUICE_E_PROTOCOL);
+	cr_assert(REQUEST("\xe2\x05\x80\x80\x80\x80\x00") == 0);
+	cr_assert(REQUEST("\xe2\x05\x80\x80\x80\x80\x80\x00") == SLUICE_E_PROTOCOL);
 }
 
 Test(message, every_cut_of_a_vector_is_refused_or_whole)
