@@ -90,6 +90,7 @@ static void timer_arm(sluice_client *client, uint64_t due)
 static void work(sluice_client *client)
 {
 	uint64_t now = now_ms(), next = UINT64_MAX;
+	bool passed_by;
 
 	client->again = false;
 	link_due(client, now);
@@ -97,6 +98,9 @@ static void work(sluice_client *client)
 	publish_due(client, now, &next);
 	txns_due(client, now, &next);
 	subs_due(client, now, &next);
+	/* A callback made work that the turn may have passed by. Our own thread has another turn at once; the application's loop waits for the
+	 * descriptor. What goes out below asks for no turn by itself, unless the connection breaks. */
+	passed_by = client->again;
 	txns_send(client);
 	calls_send(client);
 	publish_send(client);
@@ -115,6 +119,9 @@ static void work(sluice_client *client)
 		next = beat < next ? beat : next;
 		next = silent < next ? silent : next;
 	}
+	if (client->config.mode == MODE_CALLER_LOOP &&
+	    (passed_by || (client->again && client->state != STATE_READY)))
+		next = now;
 	timer_arm(client, next);
 }
 

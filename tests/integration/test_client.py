@@ -258,6 +258,14 @@ def test_a_consumer_that_is_opened_while_the_connection_breaks_is_opened_once():
             process.kill()
 
 
+def test_what_a_callback_begins_ends_by_its_own_deadline_in_a_loop_of_the_application():
+    process = tap.Process([tap.program("tests/integration/chain_probe"), f"127.0.0.1:{tap.free_port()}"])
+    try:
+        tap.equal(process.wait(110), 0, f"the probe's failures: {process.tail()}")
+    finally:
+        process.kill()
+
+
 def test_two_consumers_of_one_queue_are_not_given_each_others_items_after_a_restart():
     probe = tap.program("tests/integration/pair_probe")
     port = tap.free_port()
