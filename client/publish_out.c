@@ -433,11 +433,10 @@ static struct verdict verdict_of(int code, const char *text)
 static void tell_late(sluice_client *client, struct batch *batch, uint64_t now)
 {
 	const struct verdict late =
-		batch->refused != 0 && !batch->in_flight ? verdict_of(batch->refused, batch->refused_text)
-		: batch->was_sent
-			? verdict_of(SLUICE_E_UNKNOWN,
-				     "no answer came before the deadline; it is still being settled")
-			: verdict_of(SLUICE_E_TIMEOUT, "not sent before the deadline");
+		batch->refused != 0 && !batch->in_flight
+			? verdict_of(batch->refused, batch->refused_text)
+			: verdict_of(SLUICE_E_UNKNOWN,
+				     "no answer came before the deadline; it is still being settled");
 	uint32_t at = 0;
 
 	batch->deadline_ms = UINT64_MAX;
@@ -454,16 +453,95 @@ static void tell_late(sluice_client *client, struct batch *batch, uint64_t now)
 	}
 }
 
+/* How many bytes the next events of a batch that was never sent have. */
+static size_t events_len(struct sluice_slice *io_rest, uint32_t count)
+{
+	size_t before = io_rest->len;
+	struct envelope envelope;
+	const char *why;
+
+	while (count-- > 0 && envelope_next(io_rest, &envelope, &why) == 0)
+		;
+	return before - io_rest->len;
+}
+
+/* Moves those whose deadline passed from a batch to gone, with their events, which go nowhere. */
+static void late_move(struct batch *batch, uint64_t now, struct batch *gone)
+{
+	uint8_t *to = batch->events.bytes + batch->events.start;
+	struct sluice_slice rest = {to, buffer_len(&batch->events)};
+	uint32_t kept = 0;
+
+	batch->deadline_ms = UINT64_MAX;
+	for (uint32_t i = 0; i < batch->end_count; i++) {
+		const struct message_end end = batch->ends[i];
+		const uint8_t *from = rest.data;
+		size_t len = events_len(&rest, end.count);
+
+		if (end.deadline_ms <= now) {
+			gone->ends[gone->end_count++] = end;
+			gone->count += end.count;
+			gone->untold += end.told ? 0 : end.count;
+			gone->bytes += len;
+			continue;
+		}
+		memmove(to, from, len);
+		to += len;
+		batch->ends[kept++] = end;
+		batch->deadline_ms =
+			end.deadline_ms < batch->deadline_ms ? end.deadline_ms : batch->deadline_ms;
+	}
+	batch->end_count = kept;
+	batch->events.end = (size_t)(to - batch->events.bytes);
+	batch->count -= gone->count;
+	batch->untold -= gone->untold;
+	batch->bytes -= gone->bytes;
+}
+
+/* What was never sent is not sent once its end is told. Nothing behind it was sent either: all of that is numbered anew. False: no memory. */
+static bool drop_unsent(sluice_client *client, struct batch *batch, uint64_t now, bool *ret_gone)
+{
+	struct publisher *publisher = &client->publisher;
+	struct batch gone = {.ends = mem_alloc(batch->end_count * sizeof(*gone.ends))};
+	const struct verdict late = verdict_of(SLUICE_E_TIMEOUT, "not sent before the deadline");
+	uint64_t seq = batch->first_seq;
+
+	if (gone.ends == NULL)
+		return false;
+	late_move(batch, now, &gone);
+	for (struct batch *next = batch; next != NULL; next = next->next) {
+		next->first_seq = seq;
+		seq += next->count;
+	}
+	publisher->next_seq = seq;
+	publisher->buffered -= gone.bytes;
+	publisher->stats.buffered_bytes = publisher->buffered;
+	(void)pthread_cond_broadcast(&client->changed); /* there is room */
+	*ret_gone = batch->count == 0;
+	if (*ret_gone) {
+		DL_DELETE(publisher->batches, batch);
+		publish_batch_free(client, batch);
+	}
+	for (uint32_t i = 0; i < gone.end_count; i++)
+		end_tell(client, &gone, i, 0, &late);
+	mem_free(gone.ends);
+	return true;
+}
+
 static void due_look(sluice_client *client, uint64_t now)
 {
 	struct publisher *publisher = &client->publisher;
-	struct batch *batch;
+	struct batch *batch, *next;
 
 	publisher->due_ms = UINT64_MAX;
 	publisher->given_up = false;
-	DL_FOREACH(publisher->batches, batch) {
-		if (batch->deadline_ms <= now)
+	DL_FOREACH_SAFE(publisher->batches, batch, next) {
+		bool gone = false;
+
+		if (batch->deadline_ms <= now && (batch->was_sent || !drop_unsent(client, batch, now, &gone)))
 			tell_late(client, batch, now);
+		if (gone)
+			continue;
 		if (batch->deadline_ms < publisher->due_ms)
 			publisher->due_ms = batch->deadline_ms;
 		if (batch->retry_ms > now && batch->retry_ms < publisher->due_ms)

@@ -258,6 +258,19 @@ def test_a_consumer_that_is_opened_while_the_connection_breaks_is_opened_once():
             process.kill()
 
 
+def test_what_was_told_as_not_sent_is_not_sent():
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+        with tap.Broker(data=data) as broker:
+            cli = tap.program("client/cli/sluice")
+            subprocess.run([cli, "--address", broker.address, "stream", "create", "s", "--subject", "s.>"], check=True, timeout=30)
+        process = tap.Process([tap.program("tests/integration/unsent_probe"), broker.address], ready=rb"waiting")
+        try:
+            with tap.Broker(data=data, port=broker.port):
+                tap.equal(process.wait(60), 0, f"the others, in their order, and they alone are stored: {process.tail()}")
+        finally:
+            process.kill()
+
+
 def test_what_a_callback_begins_ends_by_its_own_deadline_in_a_loop_of_the_application():
     process = tap.Process([tap.program("tests/integration/chain_probe"), f"127.0.0.1:{tap.free_port()}"])
     try:
