@@ -21,18 +21,22 @@ static void on_done(sluice_client *client, const sluice_reply *reply, void *user
 	wrong += code != 0 && code != SLUICE_E_TIMEOUT;
 }
 
-static bool publish(sluice_client *client, unsigned char number)
+static bool publish(sluice_client *client, int i)
 {
+	const unsigned char number = (unsigned char)i;
+
 	return sluice_publish(client, &(sluice_message){.subject = "s.x", .body = {&number, 1}},
-			      &(sluice_call){.deadline_ms = number % 3 == 1 ? 1 : -1, .done = on_done}, NULL) == 0;
+			      &(sluice_call){.deadline_ms = number % 3 == 1 ? 1 : -1, .done = on_done},
+			      NULL) == 0;
 }
 
 static int stored(sluice_client *client)
 {
 	sluice_sub *sub = NULL;
-	int bad = sluice_follow(client, &(sluice_follow_spec){.stream = "s", .from = SLUICE_FROM_FIRST}, NULL, &sub);
+	int bad = sluice_follow(client, &(sluice_follow_spec){.stream = "s", .from = SLUICE_FROM_FIRST}, NULL,
+				&sub);
 
-	for (unsigned char i = 0; i < MANY && bad == 0; i++) {
+	for (int i = 0; i < MANY && bad == 0; i++) {
 		sluice_delivery *delivery = NULL;
 
 		if (i % 3 == 1)
@@ -60,7 +64,7 @@ int main(int argc, char **argv)
 	    sluice_open(config, NULL, NULL, &client) != 0)
 		return 2;
 	sluice_config_destroy(config);
-	for (unsigned char i = 0; i < MANY; i++)
+	for (int i = 0; i < MANY; i++)
 		if (!publish(client, i))
 			return 2;
 	while (unsent < MANY / 3)
@@ -70,8 +74,8 @@ int main(int argc, char **argv)
 	while (unsent + sent + wrong < MANY)
 		(void)sluice_process(client, 100);
 	bad = stored(client);
-	(void)printf("sent %d, not sent %d, otherwise %d, stored as they should be: %s\n", sent, unsent, wrong,
-		     bad == 0 ? "yes" : "no");
+	(void)printf("sent %d, not sent %d, otherwise %d, stored as they should be: %s\n", sent, unsent,
+		     wrong, bad == 0 ? "yes" : "no");
 	(void)sluice_close(client, true, PATIENCE_MS);
 	return bad != 0 || sent != MANY - MANY / 3 || unsent != MANY / 3;
 }
