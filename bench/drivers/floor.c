@@ -114,15 +114,16 @@ static int fd_nothing(const struct bench_conn *c)
 	return -1;
 }
 
-#define WIRE                                                                                              \
-	.name = "floor", .start = start, .prepare = prepare, .open = floor_wire_open,                     \
-	.close = floor_wire_close, .send = floor_wire_send, .poll = floor_wire_poll, .fd = floor_wire_fd, \
+#define WIRE                                                                                               \
+	.name = "floor", .kind = BENCH_FLOOR, .start = start, .prepare = prepare, .open = floor_wire_open, \
+	.close = floor_wire_close, .send = floor_wire_send, .poll = floor_wire_poll, .fd = floor_wire_fd,  \
 	.idle = idle
 
 static const struct bench_driver driver_wire = {WIRE, .age = age};
 static const struct bench_driver driver_echo = {WIRE, .answers_only = true};
 static const struct bench_driver driver_commit = {
-	.name = "floor-commit",
+	.name = "floor",
+	.kind = BENCH_FLOOR,
 	.answers_only = true,
 	.start = start_nothing,
 	.age = age,

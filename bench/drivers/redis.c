@@ -267,6 +267,7 @@ static int idle(const struct bench_server *server, unsigned count, int **ret_fds
 
 static const struct bench_driver driver = {
 	.name = "redis",
+	.kind = BENCH_PEER,
 	.start = start,
 	.prepare = prepare,
 	.open = redis_conn_open,

@@ -249,6 +249,7 @@ static int prepare(const struct bench_server *server, enum bench_role role, cons
 
 static const struct bench_driver driver = {
 	.name = "sluice",
+	.kind = BENCH_OURS,
 	.start = sluice_driver_start,
 	.age = sluice_driver_age,
 	.prepare = prepare,

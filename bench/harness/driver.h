@@ -96,8 +96,12 @@ struct bench_jobs_result {
 
 /* ---- the table of a driver ---- */
 
+/* What a driver's systems are to the report and to the plan. */
+enum bench_kind { BENCH_OURS, BENCH_FLOOR, BENCH_PEER };
+
 struct bench_driver {
-	const char *name;
+	const char *name; /* drivers of one name share an aged store */
+	enum bench_kind kind;
 	bool answers_only; /* nobody can read what was published: no FOLLOW, no WORK; latencies end at the answer */
 	/* Starts the server and returns when it takes connections: as soon as it can be known, because start-up is measured by this call.
 	 * Fills all of *ret but what is asked of nobody. On failure nothing is left running. */

@@ -204,11 +204,9 @@ static struct row *row_new(struct plan *plan, const struct scenario *scenario,
 static bool takes_part(const struct plan *plan, const struct scenario *scenario,
 		       const struct bench_system *system, bool aged)
 {
-	bool peer = strncmp(system->name, "sluice", 6) != 0 && strncmp(system->name, "floor", 5) != 0;
-
 	return word_in(scenario->systems, system->name) &&
 	       chosen(plan->options->systems, plan->options->system_count, system->name) &&
-	       !(peer && scenario->slow_peers && plan->options->quick) &&
+	       !(system->driver->kind == BENCH_PEER && scenario->slow_peers && plan->options->quick) &&
 	       (!aged || system->driver->age != NULL);
 }
 
@@ -294,7 +292,7 @@ static bool patterns_name_something(const struct options *options)
 	return true;
 }
 
-/* A virtual machine gives memory on its first touch, ten times slower than later: whoever fills the page cache first would pay for all
+/* A virtual machine gives memory on its first touch, several times slower than later: whoever fills the page cache first would pay for all
  * that come after. So it is filled once, before anybody is measured. No error: what has no room for it has its say later. */
 static void memory_touch(const struct plan *plan, unsigned mib)
 {

@@ -292,7 +292,7 @@ void report_table(FILE *out, const struct results *results, const struct options
 				break;
 			}
 	for (unsigned i = 0; i < results->count; i++)
-		if (strcmp(results->rows[i]->system->name, "sluice") == 0 && !results->rows[i]->failed)
+		if (results->rows[i]->system->driver->kind == BENCH_OURS && !results->rows[i]->failed)
 			row_verdicts(&verdicts, results, results->rows[i], options);
 	(void)fprintf(out, "\n%u targets reached, %u missed, %.0f s\n", verdicts.reached, verdicts.missed,
 		      results->seconds);

@@ -11,11 +11,9 @@ enum { WIDTH = 760, BAR = 26, LEFT = 150, RIGHT = 120, TOP = 64 };
 
 static const char *colour(const struct row *row)
 {
-	const char *name = row->system->name;
+	static const char *const colours[] = {"#1f6feb", "#9aa4b2", "#d97706"};
 
-	return strncmp(name, "sluice", 6) == 0	? "#1f6feb"
-	       : strncmp(name, "floor", 5) == 0 ? "#9aa4b2"
-						: "#d97706";
+	return colours[row->system->driver->kind];
 }
 
 static void bar(FILE *out, const struct row *row, double scale, unsigned y)

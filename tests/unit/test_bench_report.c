@@ -7,10 +7,12 @@
 
 #include "bench/harness/harness.h"
 
-static const struct bench_system systems[] = {{"sluice", "fsync", "", NULL, 0},
-					      {"floor-a", "fsync", "", NULL, 0},
-					      {"floor-b", "fsync", "", NULL, 0},
-					      {"peer", "fsync", "", NULL, 0}};
+static const struct bench_driver ours = {.kind = BENCH_OURS}, bare = {.kind = BENCH_FLOOR},
+				 other = {.kind = BENCH_PEER};
+static const struct bench_system systems[] = {{"sluice", "fsync", "", &ours, 0},
+					      {"floor-a", "fsync", "", &bare, 0},
+					      {"floor-b", "fsync", "", &bare, 0},
+					      {"peer", "fsync", "", &other, 0}};
 
 const struct scenario scenarios[] = {
 	{.name = "sum",
