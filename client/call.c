@@ -331,3 +331,21 @@ int call_run(sluice_client *client, const Sluice__Request *request, bool repeata
 {
 	return call_run_hooked(client, request, repeatable, NULL, options, ret_reply);
 }
+
+void producer_open(sluice_client *client, const char *name, call_hook_fn *opened, bool *ret_opening)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
+	sluice_call options = {.deadline_ms = -1};
+	struct call *call;
+
+	open.name = (char *)(uintptr_t)name;
+	request.op_case = SLUICE__REQUEST__OP_PRODUCER_OPEN;
+	request.producer_open = &open;
+	call = call_new(client, &request, true, &options);
+	if (call == NULL)
+		return;
+	call->hook = opened;
+	*ret_opening = true;
+	calls_send(client);
+}

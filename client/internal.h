@@ -330,6 +330,9 @@ int call_run(sluice_client *client, const Sluice__Request *request, bool repeata
 typedef void call_hook_fn(sluice_client *client, struct call *call);
 int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool repeatable,
 		    call_hook_fn *hook, const sluice_call *options, sluice_reply **ret_reply);
+/* Asks for a producer, named or of the session's own (""); opened sees the answer, and *ret_opening is set until then. Without memory nothing is
+ * asked and set: it is tried again with the next send. */
+void producer_open(sluice_client *client, const char *name, call_hook_fn *opened, bool *ret_opening);
 
 /* publish.c, publish_out.c */
 struct batch *publish_batch_take(

@@ -216,24 +216,6 @@ static void opened(sluice_client *client, struct call *call)
 	renumber(publisher);
 }
 
-static void producer_open(sluice_client *client)
-{
-	Sluice__Request request = SLUICE__REQUEST__INIT;
-	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
-	sluice_call options = {.deadline_ms = -1};
-	struct call *call;
-
-	open.name = client->config.producer;
-	request.op_case = SLUICE__REQUEST__OP_PRODUCER_OPEN;
-	request.producer_open = &open;
-	call = call_new(client, &request, true, &options);
-	if (call == NULL)
-		return;
-	call->hook = opened;
-	client->publisher.opening = true;
-	calls_send(client);
-}
-
 static uint8_t *compressed(const sluice_client *client, const struct batch *batch, size_t *ret_len)
 {
 	struct sluice_slice raw = {batch->events.bytes + batch->events.start, buffer_len(&batch->events)};
@@ -304,7 +286,7 @@ void publish_send(sluice_client *client)
 		return;
 	if (!publisher->open) {
 		if (!publisher->opening)
-			producer_open(client);
+			producer_open(client, client->config.producer, opened, &client->publisher.opening);
 		return;
 	}
 	now = now_ms();

@@ -260,23 +260,6 @@ static void opened(sluice_client *client, struct call *call)
 	transactor->open = true;
 }
 
-static void producer_open(sluice_client *client)
-{
-	Sluice__Request request = SLUICE__REQUEST__INIT;
-	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
-	sluice_call options = {.deadline_ms = -1};
-	struct call *call;
-
-	request.op_case = SLUICE__REQUEST__OP_PRODUCER_OPEN;
-	request.producer_open = &open;
-	call = call_new(client, &request, true, &options);
-	if (call == NULL)
-		return;
-	call->hook = opened;
-	client->transactor.opening = true;
-	calls_send(client);
-}
-
 void txns_send(sluice_client *client)
 {
 	struct transactor *transactor = &client->transactor;
@@ -288,7 +271,7 @@ void txns_send(sluice_client *client)
 		return;
 	if (!transactor->open) {
 		if (!transactor->opening)
-			producer_open(client);
+			producer_open(client, "", opened, &client->transactor.opening);
 		return;
 	}
 	first->txn->producer = transactor->producer;
