@@ -25,7 +25,7 @@ LAYERS = [
     ("broker/util/*", ["include/sluice/*"]),
     ("broker/store/*", ["include/sluice/*", "broker/util/*"]),
     ("broker/core/*", ["include/sluice/*", "protocol/*", "broker/store/store.h", "broker/util/bytes.h",
-                       "broker/util/crc.h", "broker/util/list.h"]),
+                       "broker/util/crc.h", "broker/util/invariant.h", "broker/util/list.h"]),
     ("broker/engine/*", ["include/sluice/*", "protocol/*", "broker/util/*", "broker/store/store.h", "broker/core/*"]),
     ("broker/plugin/*", ["include/sluice/*", "protocol/*", "broker/util/*", "broker/engine/*"]),
     ("broker/admin/*", ["include/sluice/*", "protocol/*", "broker/util/*", "broker/store/store.h", "broker/core/*",

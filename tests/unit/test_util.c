@@ -7,12 +7,16 @@
 #include <errno.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "broker/util/bytes.h"
 #include "broker/util/clock.h"
 #include "broker/util/crc.h"
+#include "broker/util/invariant.h"
 #include "broker/util/log.h"
 
 Test(bytes, integers_are_big_endian_at_any_alignment)
@@ -106,6 +110,53 @@ Test(crc, finds_every_flipped_bit)
 		cr_assert_neq(crc32c(record, sizeof(record)), good, "bit %zu", bit);
 		record[bit / 8] ^= (uint8_t)(1u << bit % 8);
 	}
+}
+
+static int evaluated;
+
+static int evaluate(int value)
+{
+	evaluated++;
+	return value;
+}
+
+Test(invariant, one_that_holds_is_evaluated_once_and_its_values_never)
+{
+	evaluated = 0;
+	invariant(evaluate(1) == 1, "value %d", evaluate(2));
+	cr_assert_eq(evaluated, 1);
+}
+
+Test(invariant, one_that_is_broken_is_logged_with_its_values_and_ends_the_process)
+{
+	static const struct rlimit no_core = {0, 0};
+	char text[LOG_LINE_BYTES_MAX + 1];
+	size_t len = 0;
+	ssize_t got;
+	int ends[2], status;
+	pid_t child;
+
+	cr_assert_eq(pipe(ends), 0);
+	child = fork();
+	cr_assert_geq(child, 0);
+	if (child == 0) {
+		(void)setrlimit(RLIMIT_CORE, &no_core);
+		(void)signal(SIGABRT, SIG_DFL);
+		log_configure(ends[1], LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT);
+		invariant(evaluated == 77, "queue %d of %s", 5, "a gateway");
+		_exit(0);
+	}
+	(void)close(ends[1]);
+	while ((got = read(ends[0], text + len, sizeof(text) - 1 - len)) > 0)
+		len += (size_t)got;
+	text[len] = '\0';
+	(void)close(ends[0]);
+	cr_assert_eq(waitpid(child, &status, 0), child);
+	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %#x", (unsigned)status);
+	cr_assert_not_null(strstr(text, "level=error id=broker.invariant"), "%s", text);
+	cr_assert_not_null(strstr(text, "tests/unit/test_util.c line="), "%s", text);
+	cr_assert_not_null(strstr(text, "expected=\"evaluated == 77\" values=\"queue 5 of a gateway\""), "%s",
+			   text);
 }
 
 Test(clock, monotone_clock_does_not_go_back)
