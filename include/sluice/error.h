@@ -57,10 +57,18 @@ enum sluice_error_code {
 #undef SLUICE_ERROR_ENUM
 };
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* All four are pure and thread-safe; unknown codes get "unknown error", exit code 13, false, "INTERNAL". */
 SLUICE_API const char *sluice_error_text(int code);
 SLUICE_API const char *sluice_error_name(int code);
 SLUICE_API int sluice_error_exit_code(int code);
 SLUICE_API bool sluice_error_retriable(int code);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

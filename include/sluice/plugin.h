@@ -23,6 +23,10 @@
 #include "sluice/error.h"
 #include "sluice/types.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define SLUICE_PLUGIN_ABI_MAJOR 1
 #define SLUICE_PLUGIN_ABI_MINOR 0
 #define SLUICE_PLUGIN_SYMBOL sluice_plugin_v1
@@ -116,5 +120,11 @@ struct sluice_plugin {
 	void (*fini)(void);
 	const void *ops; /* struct sluice_service_ops or sluice_listener_ops */
 };
+/* What the plugin defines. Declared here so that it is exported, also from C++, where a const object is local to its file by default. */
+SLUICE_API extern const struct sluice_plugin SLUICE_PLUGIN_SYMBOL;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

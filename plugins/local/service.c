@@ -33,9 +33,9 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *delivery, v
 	struct service *service = user;
 
 	(void)sub;
-	if (delivery->kind == SLUICE_JOB) {
+	if (delivery->kind == SLUICE_DELIVERY_JOB) {
 		job_taken(service, delivery);
-	} else if (delivery->kind == SLUICE_SUB_END && !service->stopping) {
+	} else if (delivery->kind == SLUICE_DELIVERY_END && !service->stopping) {
 		service_log(service, SLUICE_LOG_ERROR, "local.queue_gone", NULL, delivery->text);
 		service->stopping = true;
 	}
@@ -301,7 +301,6 @@ static int local_run(const struct sluice_host *host, const char *address, int tr
 static const struct sluice_service_ops ops = {.struct_size = sizeof(struct sluice_service_ops),
 					      .run = local_run};
 
-SLUICE_API extern const struct sluice_plugin SLUICE_PLUGIN_SYMBOL;
 const struct sluice_plugin SLUICE_PLUGIN_SYMBOL = {
 	.struct_size = sizeof(struct sluice_plugin),
 	.abi_major = SLUICE_PLUGIN_ABI_MAJOR,

@@ -45,7 +45,6 @@ static int child_run(const struct sluice_host *host, const char *address, int tr
 static const struct sluice_service_ops ops = {.struct_size = sizeof(struct sluice_service_ops),
 					      .run = child_run};
 
-SLUICE_API extern const struct sluice_plugin SLUICE_PLUGIN_SYMBOL;
 const struct sluice_plugin SLUICE_PLUGIN_SYMBOL = {
 	.struct_size = sizeof(struct sluice_plugin),
 	.abi_major = SLUICE_PLUGIN_ABI_MAJOR,

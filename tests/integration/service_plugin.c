@@ -83,7 +83,6 @@ static const struct sluice_service_ops ops = {
 	.run = SERVICE_MODE == MODE_NO_RUN ? NULL : service_run,
 };
 
-SLUICE_API extern const struct sluice_plugin SLUICE_PLUGIN_SYMBOL;
 const struct sluice_plugin SLUICE_PLUGIN_SYMBOL = {
 	.struct_size = sizeof(struct sluice_plugin),
 	.abi_major = SLUICE_PLUGIN_ABI_MAJOR,
