@@ -85,11 +85,12 @@ void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view)
 
 	if (sub->closing)
 		return;
-	if (sub->manual_credit && (view->kind == SLUICE_ITEM || view->kind == SLUICE_JOB) && sub->credit > 0)
+	if (sub->manual_credit && (view->kind == SLUICE_DELIVERY_ITEM || view->kind == SLUICE_DELIVERY_JOB) &&
+	    sub->credit > 0)
 		sub->credit--;
 	if (sub->on_delivery != NULL) {
 		sub->on_delivery(sub, view, sub->user);
-		if (view->kind == SLUICE_EVENT)
+		if (view->kind == SLUICE_DELIVERY_EVENT)
 			sub_release(sub, 1);
 		return;
 	}
@@ -127,7 +128,7 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 		*ret = sub->waiting;
 		DL_DELETE(sub->waiting, *ret);
 		sub->waiting_count--;
-		if ((*ret)->view.kind == SLUICE_EVENT) {
+		if ((*ret)->view.kind == SLUICE_DELIVERY_EVENT) {
 			sub_release(sub, 1);
 			if (sub->owed >= sub->credit / 2 || sub->waiting == NULL)
 				client_wake(client);

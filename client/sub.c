@@ -12,7 +12,7 @@
 
 void sub_end(sluice_sub *sub, int code, const char *text)
 {
-	sluice_delivery_view view = {.kind = SLUICE_SUB_END, .code = code, .text = text};
+	sluice_delivery_view view = {.kind = SLUICE_DELIVERY_END, .code = code, .text = text};
 
 	if (sub->ended)
 		return;

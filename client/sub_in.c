@@ -51,7 +51,7 @@ static void give_events(sluice_sub *sub, const struct frame_deliver *frame, stru
 		struct envelope envelope;
 		struct sluice_slice of;
 		uint64_t offset = frame->base + i;
-		sluice_delivery_view view = {.kind = SLUICE_EVENT};
+		sluice_delivery_view view = {.kind = SLUICE_DELIVERY_EVENT};
 
 		if (envelope_next(&raw, &envelope, &why) != 0)
 			break;
@@ -117,7 +117,7 @@ static void give_items(sluice_sub *sub, const struct frame_deliver *frame)
 		for (uint32_t i = 0; i < run.count && rest.len >= 10; i++) {
 			const uint8_t *at = rest.data;
 			struct envelope envelope;
-			sluice_delivery_view view = {.kind = SLUICE_ITEM,
+			sluice_delivery_view view = {.kind = SLUICE_DELIVERY_ITEM,
 						     .seq = run.first + i,
 						     .token = frame->token,
 						     .lease_ms = frame->lease_ms};
@@ -152,7 +152,7 @@ static void give_items(sluice_sub *sub, const struct frame_deliver *frame)
 
 static void give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 {
-	sluice_delivery_view view = {.kind = SLUICE_JOB,
+	sluice_delivery_view view = {.kind = SLUICE_DELIVERY_JOB,
 				     .job = job->job,
 				     .token = job->token,
 				     .attempt = job->attempt,
@@ -253,8 +253,9 @@ void sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 	case SLUICE__NOTICE_KIND__NOTICE_GAP:
 		if (sub == NULL)
 			return;
-		view.kind = notice->kind == SLUICE__NOTICE_KIND__NOTICE_GAP ? SLUICE_GAP : SLUICE_CAUGHT_UP;
-		if (view.kind == SLUICE_GAP)
+		view.kind = notice->kind == SLUICE__NOTICE_KIND__NOTICE_GAP ? SLUICE_DELIVERY_GAP
+									    : SLUICE_DELIVERY_CAUGHT_UP;
+		if (view.kind == SLUICE_DELIVERY_GAP)
 			sub->next_offset = notice->to_offset;
 		sub_deliver(sub, &view);
 		return;

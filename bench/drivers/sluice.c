@@ -47,12 +47,12 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 	struct bench_conn *conn = user;
 
 	switch (view->kind) {
-	case SLUICE_ITEM:
-	case SLUICE_EVENT:
+	case SLUICE_DELIVERY_ITEM:
+	case SLUICE_DELIVERY_EVENT:
 		conn->now.received++;
 		if (conn->spec.on_body != NULL)
 			conn->spec.on_body(conn->spec.user, view->body.data, view->body.len);
-		if (view->kind == SLUICE_ITEM) {
+		if (view->kind == SLUICE_DELIVERY_ITEM) {
 			int rc = sluice_ack(sub, view->token, view->seq, NULL, NULL);
 
 			if (rc != 0)
@@ -60,16 +60,16 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 						 sluice_error_text(rc));
 		}
 		return;
-	case SLUICE_GAP:
+	case SLUICE_DELIVERY_GAP:
 		sluice_fault_set(&conn->fault, "stream %s: events %llu to %llu are gone", conn->name,
 				 (unsigned long long)view->offset, (unsigned long long)view->to_offset - 1);
 		return;
-	case SLUICE_SUB_END:
+	case SLUICE_DELIVERY_END:
 		sluice_fault_set(&conn->fault, "%s: the broker ended the subscription: %s", conn->name,
 				 view->text != NULL ? view->text : "");
 		return;
-	case SLUICE_JOB:
-	case SLUICE_CAUGHT_UP:
+	case SLUICE_DELIVERY_JOB:
+	case SLUICE_DELIVERY_CAUGHT_UP:
 		return;
 	}
 }

@@ -103,7 +103,7 @@ static void on_item(sluice_sub *sub, const sluice_delivery_view *view, void *use
 	struct aging *aging = user;
 	struct bucket *bucket = &aging->buckets[aging->round % LIFE_ROUNDS];
 
-	if (view->kind != SLUICE_ITEM)
+	if (view->kind != SLUICE_DELIVERY_ITEM)
 		return;
 	aging->got++;
 	if (bucket->count == bucket->capacity) {

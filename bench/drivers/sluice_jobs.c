@@ -150,9 +150,9 @@ static void on_job(sluice_sub *sub, const sluice_delivery_view *view, void *user
 	struct life *life;
 
 	(void)sub;
-	if (view->kind == SLUICE_SUB_END)
+	if (view->kind == SLUICE_DELIVERY_END)
 		sluice_fault_set(&run->fault, "the consumer of %s ended: %s", JOB_QUEUE, view->text);
-	if (view->kind != SLUICE_JOB)
+	if (view->kind != SLUICE_DELIVERY_JOB)
 		return;
 	HASH_FIND_STR(run->by_job, view->job, life);
 	if (life == NULL || life->token != 0) {
@@ -208,11 +208,11 @@ static void on_event(sluice_sub *sub, const sluice_delivery_view *view, void *us
 	struct run *run = user;
 
 	(void)sub;
-	if (view->kind == SLUICE_EVENT)
+	if (view->kind == SLUICE_DELIVERY_EVENT)
 		run->events++;
-	else if (view->kind == SLUICE_GAP || view->kind == SLUICE_SUB_END)
+	else if (view->kind == SLUICE_DELIVERY_GAP || view->kind == SLUICE_DELIVERY_END)
 		sluice_fault_set(&run->fault, "the follower of job events %s",
-				 view->kind == SLUICE_GAP ? "has a gap" : view->text);
+				 view->kind == SLUICE_DELIVERY_GAP ? "has a gap" : view->text);
 }
 
 /* One turn for each client that has something. */

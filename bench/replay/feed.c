@@ -45,7 +45,7 @@ static void on_event(sluice_sub *sub, const sluice_delivery_view *event, void *u
 	struct plan *plan;
 
 	(void)sub;
-	if (event->kind != SLUICE_EVENT || state == NULL || event->key.len >= sizeof(id))
+	if (event->kind != SLUICE_DELIVERY_EVENT || state == NULL || event->key.len >= sizeof(id))
 		return;
 	memcpy(id, event->key.data, event->key.len);
 	id[event->key.len] = 0;

@@ -165,7 +165,7 @@ static void print_view(const sluice_delivery_view *view)
 		     {"key", view->key},
 		     {"id", view->id}};
 
-	if (view->kind == SLUICE_EVENT)
+	if (view->kind == SLUICE_DELIVERY_EVENT)
 		(void)printf("{\"offset\":%llu", (unsigned long long)view->offset);
 	else
 		(void)printf("{\"seq\":%llu,\"token\":%llu,\"attempts\":%u", (unsigned long long)view->seq,
@@ -205,7 +205,8 @@ static int print_delivery(struct cli *cli, const sluice_delivery_view *view)
 		print_view(view);
 	} else {
 		(void)printf("%llu  %s  %s  ",
-			     (unsigned long long)(view->kind == SLUICE_EVENT ? view->offset : view->seq),
+			     (unsigned long long)(view->kind == SLUICE_DELIVERY_EVENT ? view->offset
+										      : view->seq),
 			     time_text(view->time_ms, when), view->subject);
 		print_body(view->body);
 		(void)putchar('\n');
@@ -300,15 +301,15 @@ int cmd_follow(struct cli *cli)
 			break;
 		view = sluice_delivery_get(delivery);
 		kind = view->kind;
-		if (kind == SLUICE_EVENT) {
+		if (kind == SLUICE_DELIVERY_EVENT) {
 			said = rc = print_delivery(cli, view);
 			seen++;
-		} else if (kind == SLUICE_GAP) {
+		} else if (kind == SLUICE_DELIVERY_GAP) {
 			notice(cli, "gap: offsets %llu to %llu are gone by retention",
 			       (unsigned long long)view->offset, (unsigned long long)view->to_offset - 1);
 		}
 		sluice_delivery_free(delivery);
-		if (kind == SLUICE_CAUGHT_UP && until_caught_up)
+		if (kind == SLUICE_DELIVERY_CAUGHT_UP && until_caught_up)
 			break;
 	}
 	if (rc != 0 && said == 0)
@@ -350,13 +351,13 @@ int cmd_claim(struct cli *cli)
 		if (rc != 0)
 			break;
 		view = sluice_delivery_get(delivery);
-		if (view->kind == SLUICE_ITEM) {
+		if (view->kind == SLUICE_DELIVERY_ITEM) {
 			said = rc = print_delivery(cli, view);
 			got++;
 			if (rc == 0 && ack)
 				rc = sluice_ack(sub, view->token, view->seq,
 						&(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
-		} else if (view->kind == SLUICE_JOB) {
+		} else if (view->kind == SLUICE_DELIVERY_JOB) {
 			said = complain(cli, SLUICE_E_INVAL,
 					"queue '%s' holds jobs; a scheduler claims those", spec.queue);
 			rc = sluice_job_release(cli->client, view->job, view->token, 0,

@@ -252,12 +252,12 @@ typedef enum {
 	SLUICE_FROM_NEW
 } sluice_from;
 typedef enum {
-	SLUICE_EVENT,
-	SLUICE_ITEM,
-	SLUICE_JOB,
-	SLUICE_CAUGHT_UP,
-	SLUICE_GAP,
-	SLUICE_SUB_END
+	SLUICE_DELIVERY_EVENT,
+	SLUICE_DELIVERY_ITEM,
+	SLUICE_DELIVERY_JOB,
+	SLUICE_DELIVERY_CAUGHT_UP,
+	SLUICE_DELIVERY_GAP,
+	SLUICE_DELIVERY_END
 } sluice_delivery_kind;
 /* One delivery; fields not of its kind are 0/NULL. Borrowed for the callback, or owned when it came from sluice_sub_next(). */
 typedef struct {

@@ -230,7 +230,7 @@ void former_let_go(struct job *job)
 
 void former_found(struct service *service, const char *id, uint32_t attempt, const char *life)
 {
-	sluice_delivery_view delivery = {.kind = SLUICE_JOB, .job = id, .attempt = attempt};
+	sluice_delivery_view delivery = {.kind = SLUICE_DELIVERY_JOB, .job = id, .attempt = attempt};
 	struct job *job = job_find(service, id, attempt);
 
 	if (job != NULL && job->stage == STAGE_FORMER)

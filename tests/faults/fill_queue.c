@@ -31,7 +31,7 @@ static unsigned long ack_all(sluice_client *client)
 	while (sluice_sub_next(sub, 3000, &delivery) == 0) {
 		const sluice_delivery_view *view = sluice_delivery_get(delivery);
 
-		if (view->kind == SLUICE_ITEM &&
+		if (view->kind == SLUICE_DELIVERY_ITEM &&
 		    sluice_ack(sub, view->token, view->seq, &(sluice_call){.deadline_ms = 10000}, NULL) == 0)
 			acked++;
 		sluice_delivery_free(delivery);

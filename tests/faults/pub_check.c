@@ -11,7 +11,7 @@ int main(int argc, char **argv)
 	sluice_client *client = NULL;
 	sluice_sub *sub = NULL;
 	sluice_delivery *delivery = NULL;
-	sluice_delivery_kind kind = SLUICE_EVENT;
+	sluice_delivery_kind kind = SLUICE_DELIVERY_EVENT;
 	int rc;
 
 	if (argc != 2 || config == NULL || sluice_config_set(config, "address", argv[1]) != 0 ||
@@ -20,7 +20,7 @@ int main(int argc, char **argv)
 	rc = sluice_follow(client, &(sluice_follow_spec){.stream = "load", .from = SLUICE_FROM_FIRST}, NULL,
 			   &sub);
 	/* A stream that was never acknowledged may not be there. */
-	while (rc == 0 && kind != SLUICE_CAUGHT_UP) {
+	while (rc == 0 && kind != SLUICE_DELIVERY_CAUGHT_UP) {
 		const sluice_delivery_view *view;
 
 		rc = sluice_sub_next(sub, 20000, &delivery);
@@ -28,9 +28,9 @@ int main(int argc, char **argv)
 			break;
 		view = sluice_delivery_get(delivery);
 		kind = view->kind;
-		if (kind == SLUICE_EVENT)
+		if (kind == SLUICE_DELIVERY_EVENT)
 			(void)printf("%.*s\n", (int)view->body.len, (const char *)view->body.data);
-		else if (kind == SLUICE_GAP || kind == SLUICE_SUB_END)
+		else if (kind == SLUICE_DELIVERY_GAP || kind == SLUICE_DELIVERY_END)
 			rc = 1;
 		sluice_delivery_free(delivery);
 	}

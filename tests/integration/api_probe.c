@@ -117,7 +117,7 @@ static void on_first(sluice_sub *sub, const sluice_delivery_view *view, void *us
 {
 	struct heard *heard = user;
 
-	CHECK(view->kind == SLUICE_EVENT);
+	CHECK(view->kind == SLUICE_DELIVERY_EVENT);
 	blocking_calls(heard->client, sub);
 	/* Both its own and another: the library must not look at them after this. */
 	EQUAL(sluice_sub_close(heard->other, 1000), 0);
@@ -158,7 +158,7 @@ static void on_end(sluice_sub *sub, const sluice_delivery_view *view, void *user
 {
 	struct heard *heard = user;
 
-	if (view->kind != SLUICE_SUB_END)
+	if (view->kind != SLUICE_DELIVERY_END)
 		return;
 	atomic_fetch_add(&heard->deliveries, 1);
 	EQUAL(sluice_close(heard->client, true, 100), SLUICE_E_WRONG_STATE);
@@ -628,7 +628,7 @@ static void on_leased(sluice_sub *sub, const sluice_delivery_view *view, void *u
 	int at = atomic_load(&leased->items);
 
 	(void)sub;
-	if (view->kind != SLUICE_ITEM)
+	if (view->kind != SLUICE_DELIVERY_ITEM)
 		return;
 	if (view->attempts > 0)
 		atomic_fetch_add(&leased->returned, 1);

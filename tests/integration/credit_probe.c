@@ -31,7 +31,7 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 
 	(void)sub;
 	(void)user;
-	if (view->kind != SLUICE_ITEM || at == GIVEN_MAX)
+	if (view->kind != SLUICE_DELIVERY_ITEM || at == GIVEN_MAX)
 		return;
 	given[at] = (struct given){view->token, view->seq};
 	atomic_store(&count, at + 1);

@@ -19,12 +19,12 @@ static void on_event(sluice_client *client, const sluice_event *event, void *use
 static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void *user)
 {
 	(void)user;
-	if (view->kind == SLUICE_ITEM) {
+	if (view->kind == SLUICE_DELIVERY_ITEM) {
 		(void)printf("item %.*s\n", (int)view->body.len, (const char *)view->body.data);
 		(void)sluice_ack(sub, view->token, view->seq, NULL, NULL);
-	} else if (view->kind == SLUICE_JOB) {
+	} else if (view->kind == SLUICE_DELIVERY_JOB) {
 		(void)printf("job %s\n", view->job);
-	} else if (view->kind == SLUICE_SUB_END) {
+	} else if (view->kind == SLUICE_DELIVERY_END) {
 		(void)printf("end %s %s\n", sluice_error_name(view->code), view->text);
 	}
 	(void)fflush(stdout);

@@ -33,9 +33,9 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 {
 	(void)sub;
 	(void)user;
-	if (view->kind == SLUICE_SUB_END)
+	if (view->kind == SLUICE_DELIVERY_END)
 		(void)printf("end %s\n", sluice_error_name(view->code));
-	if (view->kind != SLUICE_ITEM)
+	if (view->kind != SLUICE_DELIVERY_ITEM)
 		return;
 	(void)printf("item %.*s\n", (int)view->body.len, (const char *)view->body.data);
 	(void)fflush(stdout);

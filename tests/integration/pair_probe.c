@@ -42,7 +42,7 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 	int at = atomic_load(&consumer->count);
 
 	(void)sub;
-	if (view->kind != SLUICE_ITEM || at == 64)
+	if (view->kind != SLUICE_DELIVERY_ITEM || at == 64)
 		return;
 	(void)printf("item %.*s %d\n", (int)view->body.len, (const char *)view->body.data,
 		     (int)(consumer - consumers));
