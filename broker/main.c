@@ -5,14 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,6 +18,7 @@
 #include "broker/plugin/plugin.h"
 #include "broker/util/clock.h"
 #include "broker/util/log.h"
+#include "broker/util/process.h"
 
 enum { PLUGIN_SETTINGS_MAX = 32, PLUGIN_STOP_MS = 10000, PLUGIN_STOP_MS_MAX = 3600000 };
 
@@ -513,20 +510,9 @@ static int configure_log(const struct config *config, char *why, size_t why_byte
 	return 0;
 }
 
-static void raise_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
-static int run(struct broker *broker, int signal_fd)
+static int run(struct broker *broker, int stop_fd)
 {
 	char why[768];
-	struct signalfd_siginfo info;
 	int rc = configure_log(&broker->config, why, sizeof(why));
 
 	if (rc == 0 && broker->config.data[0] == 0) {
@@ -544,8 +530,7 @@ static int run(struct broker *broker, int signal_fd)
 		 log_str("version", SLUICE_VERSION));
 	(void)printf("ready %s:%u pid=%d\n", broker->host, broker->port, (int)getpid());
 	(void)fflush(stdout);
-	while (read(signal_fd, &info, sizeof(info)) < 0 && errno == EINTR)
-		continue;
+	process_stop_wait(stop_fd);
 	log_line(LOG_LEVEL_INFO, log_id("broker.stopping", "stopping"));
 	stop(broker);
 	return 0;
@@ -567,9 +552,9 @@ int main(int argc, char **argv)
 {
 	static struct broker broker;
 	char why[768] = "";
-	sigset_t signals;
-	int signal_fd, done, code = 0;
+	int stop_fd, done, code = 0;
 
+	process_inherit();
 	keep_memory();
 	catch_faults();
 	config_init(&broker.config);
@@ -578,14 +563,17 @@ int main(int argc, char **argv)
 		return code;
 	if (done < 0)
 		return sluice_error_exit_code(complain(done, why));
-	(void)sigemptyset(&signals);
-	(void)sigaddset(&signals, SIGTERM);
-	(void)sigaddset(&signals, SIGINT);
-	(void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
-	(void)signal(SIGPIPE, SIG_IGN);
-	raise_descriptors();
-	signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
-	if (signal_fd < 0)
-		return complain(1, "signalfd failed");
-	return run(&broker, signal_fd);
+	if (process_isolate() != 0)
+		log_line(LOG_LEVEL_WARN,
+			 log_id("process.no_reaper",
+				"process 1 cannot fork: orphaned processes stay as zombies"),
+			 log_str("cause", strerror(errno)));
+	process_files_raise();
+	stop_fd = process_stop_fd();
+	if (stop_fd < 0) {
+		(void)snprintf(why, sizeof(why), "the thread for signals cannot be started: %s",
+			       strerror(errno));
+		return complain(1, why);
+	}
+	return run(&broker, stop_fd);
 }

@@ -3,17 +3,14 @@
  * sluice-plugin: runs one service plugin outside of the broker, so that its crash takes nothing down.
  */
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "broker/plugin/plugin.h"
 #include "broker/util/log.h"
+#include "broker/util/process.h"
 
 enum { SETTINGS_MAX = 64 };
 
@@ -82,20 +79,21 @@ int main(int argc, char **argv)
 	const struct sluice_service_ops *ops;
 	struct plugin *plugin = NULL;
 	char why[512];
-	sigset_t signals;
-	int stop_fd, rc = parse(argc, argv, &arguments);
+	int stop_fd, rc;
 
+	process_inherit();
+	rc = parse(argc, argv, &arguments);
 	if (rc != 0)
 		return rc;
-	/* Blocked before any thread begins: signals come through the descriptor only. */
-	(void)sigemptyset(&signals);
-	(void)sigaddset(&signals, SIGTERM);
-	(void)sigaddset(&signals, SIGINT);
-	(void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
-	(void)signal(SIGPIPE, SIG_IGN);
-	stop_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (process_isolate() != 0)
+		log_line(LOG_LEVEL_WARN,
+			 log_id("process.no_reaper",
+				"process 1 cannot fork: orphaned processes stay as zombies"),
+			 log_str("cause", strerror(errno)));
+	stop_fd = process_stop_fd();
 	if (stop_fd < 0) {
-		(void)fprintf(stderr, "sluice-plugin: signalfd: %s\n", strerror(errno));
+		(void)fprintf(stderr, "sluice-plugin: the thread for signals cannot be started: %s\n",
+			      strerror(errno));
 		return 1;
 	}
 	rc = plugin_load(arguments.path, SLUICE_PLUGIN_SERVICE, arguments.settings, arguments.setting_count,
@@ -110,6 +108,5 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "sluice-plugin: %s ended: %s\n", plugin_symbol(plugin)->name,
 			      sluice_error_text(rc));
 	plugin_unload(plugin);
-	(void)close(stop_fd);
 	return sluice_error_exit_code(rc);
 }

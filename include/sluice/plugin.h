@@ -11,6 +11,11 @@
  * `sluice-plugin`. When fini is called, no thread of the plugin may be running any more. The same file may be given more than once: one image in
  * memory, and one init, run and fini for each, with a host of its own; fini in the order of init.
  *
+ * Children. The host waits for no process that it did not start. In it SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 are blocked and SIGPIPE, SIGXFSZ and
+ * SIGTTOU ignored, and the soft limit of open files may be raised: a child undoes all of it before it executes a program of others. The limit from before
+ * is restored by fork(); for other ways to start a child it is in the environment as SLUICE_NOFILE_SOFT (decimal; absent: not raised), which the child
+ * removes. Variables of a service manager are gone from the environment.
+ *
  * Service plugins are clients: init gets a connected transport (one end of a socket that speaks the native protocol) and uses client.h.
  * The same .so runs inside the broker or under `sluice-plugin`; it cannot tell. Listener plugins are the server side of a foreign
  * protocol; THAT HALF IS UNSTABLE until three protocols use it.
