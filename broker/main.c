@@ -255,6 +255,7 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 				       .reserve_bytes = broker->config.reserve_mib << 20,
 				       .fail_stop = fail_stop};
 	struct batch_clock now = {clock_mono_ns() / 1000000, (uint64_t)clock_wall_ms()};
+	struct store_facts facts;
 	const char *text = "";
 	int rc = store_open_lmdb(broker->config.data, &options, &broker->store, &text);
 
@@ -262,6 +263,13 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 		(void)snprintf(why, why_bytes, "data directory %.200s: %s", broker->config.data, text);
 		return rc;
 	}
+	store_facts_get(broker->store, &facts);
+	if (facts.map_bytes < options.map_bytes)
+		log_line(
+			LOG_LEVEL_WARN,
+			log_id("store.file_limit",
+			       "the limit of file sizes is below map_mib: the store ends there (ulimit -f, LimitFSIZE=)"),
+			log_u64("map_bytes", facts.map_bytes), log_u64("map_mib", broker->config.map_mib));
 	rc = engine_create(&engine, broker->store, now, &broker->engine);
 	if (rc != 0)
 		(void)snprintf(why, why_bytes, "the store could not be started: %s: %s",

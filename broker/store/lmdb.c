@@ -14,7 +14,7 @@
 #include "broker/store/lmdb_impl.h"
 #include "broker/util/clock.h"
 
-enum { APPEND_PAUSE = 64, FULL_BELOW_BYTES = 1 << 20, PAGE_HEAD_BYTES = 16, VALUE_BYTES_MAX = 64 << 20 };
+enum { APPEND_PAUSE = 64, PAGE_HEAD_BYTES = 16, VALUE_BYTES_MAX = 64 << 20 };
 
 static MDB_val val(struct sluice_slice bytes)
 {
@@ -38,12 +38,11 @@ int lmdb_error(const struct lmdb *lmdb, int rc)
 		return store_fail(SLUICE_E_NO_SPACE, "%s", mdb_strerror(rc));
 	case ENOSPC:
 	case EDQUOT:
-		return store_fail(SLUICE_E_NO_SPACE, "%s", strerror(rc));
+	case EFBIG:
+		return lmdb_no_space(rc);
 	case EIO:
-		/* LMDB answers a short write with EIO, which is what a full disk looks like. */
-		if (dir_disk_free(lmdb->dir) < FULL_BELOW_BYTES)
-			return store_fail(SLUICE_E_NO_SPACE, "the disk is full");
-		return store_fail(SLUICE_E_IO, "%s", strerror(rc));
+		return lmdb_short_write(lmdb) ? SLUICE_E_NO_SPACE
+					      : store_fail(SLUICE_E_IO, "data.mdb: %s", strerror(rc));
 	case ENOMEM:
 		return SLUICE_E_NOMEM;
 	case MDB_READERS_FULL:

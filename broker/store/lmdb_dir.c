@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
@@ -28,6 +29,15 @@ uint64_t dir_disk_free(const char *dir)
 	if (statvfs(dir, &fs) != 0)
 		return UINT64_MAX;
 	return (uint64_t)fs.f_bavail * fs.f_frsize;
+}
+
+uint64_t dir_file_bytes_max(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+		return UINT64_MAX;
+	return limit.rlim_cur;
 }
 
 int dir_path(char path[DIR_PATH_BYTES_MAX], const char *dir, const char *name, const char **ret_why)
@@ -146,6 +156,42 @@ void dir_close_on_exec(int fd)
 		(void)closedir(open_ones);
 }
 
+/* On a file system that cannot allocate: written, and taken back. Nothing is allocated behind the file's end there. */
+static int written_error(int fd, uint64_t from, uint64_t bytes)
+{
+	static const char zeros[4096];
+	uint64_t done = 0;
+	struct stat st;
+	int error = 0;
+
+	if (fstat(fd, &st) != 0)
+		return errno;
+	while (done < bytes && error == 0) {
+		ssize_t put = pwrite(fd, zeros, sizeof(zeros), (off_t)(from + done));
+
+		if (put > 0)
+			done += (uint64_t)put;
+		else
+			error = put == 0 ? ENOSPC : errno == EINTR ? 0 : errno;
+	}
+	(void)!ftruncate(fd, st.st_size);
+	return error;
+}
+
+int dir_room_error(int fd, uint64_t from, uint64_t bytes)
+{
+	int rc;
+
+	do
+		rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)bytes);
+	while (rc != 0 && errno == EINTR);
+	if (rc == 0)
+		return 0;
+	if (errno == EOPNOTSUPP || errno == ENOSYS || errno == ENODEV)
+		return written_error(fd, from, bytes);
+	return errno;
+}
+
 static int allocate(int fd, uint64_t from, uint64_t end)
 {
 	struct statvfs fs;
@@ -166,7 +212,7 @@ static int allocate(int fd, uint64_t from, uint64_t end)
 		return 0;
 	if (errno == EOPNOTSUPP || errno == ENOSYS || errno == ENODEV)
 		return store_fail(SLUICE_E_UNSUPPORTED, "the file system cannot allocate ahead");
-	if (errno == ENOSPC || errno == EDQUOT)
+	if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
 		return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: %s", strerror(errno));
 	return store_fail(SLUICE_E_IO, "allocating ahead: %s", strerror(errno));
 }

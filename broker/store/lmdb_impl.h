@@ -57,6 +57,11 @@ void lmdb_abort(void *handle);
 void lmdb_facts(void *impl, struct store_facts *ret);
 int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret) SLUICE_MUST_USE;
 
+/* LMDB returns EIO for a write that was cut short, which is what the end of the disk, of a quota, or of the limit of file sizes looks like.
+ * Whether it was one of these: then store_last_error() says which. Allocates up to 1 MiB of disk ahead to find out. Writer's thread. */
+bool lmdb_short_write(const struct lmdb *lmdb);
+int lmdb_no_space(int error); /* NO_SPACE, with the text of ENOSPC, EDQUOT or EFBIG */
+
 /* ---- lmdb_open.c ---- */
 void lmdb_close(void *impl);
 

@@ -25,6 +25,8 @@ static const uint64_t map_bytes_default = 64ull << 30;
 static const uint64_t map_bytes_default = 64ull << 30;
 #endif
 
+enum { MAP_STEP_BYTES = 65536 }; /* a multiple of every page size */
+
 static const struct sluice_slice schema_key = {"store_schema", 12};
 
 /* Of the store that was opened last, for a handler of signals. */
@@ -74,6 +76,26 @@ static int open_failed(const struct lmdb *lmdb, int rc, const char **ret_why)
 	return rc;
 }
 
+/* What is in use already must lie below the limit of file sizes: no page above it can be written. The rest is for the map's bound, which is
+ * never above the limit. */
+static int limit_check(struct lmdb *lmdb, const char **ret_why)
+{
+	uint64_t max = dir_file_bytes_max();
+	MDB_envinfo info;
+
+	(void)mdb_env_info(lmdb->env, &info);
+	/* LMDB does not let it end before what is in use. */
+	lmdb->map_bytes = info.me_mapsize;
+	if (lmdb->read_only || (info.me_last_pgno + 1) * lmdb->page_bytes <= max)
+		return 0;
+	(void)store_fail(SLUICE_E_NO_SPACE,
+			 "%" PRIu64 " bytes of data.mdb are in use, and the limit of file sizes is %" PRIu64
+			 "; raise it (ulimit -f, LimitFSIZE=)",
+			 (uint64_t)(info.me_last_pgno + 1) * lmdb->page_bytes, max);
+	*ret_why = store_last_error();
+	return SLUICE_E_NO_SPACE;
+}
+
 static int env_open(struct lmdb *lmdb, const char *path, unsigned more_flags, const char **ret_why)
 {
 	unsigned flags = MDB_NOTLS | (lmdb->read_only ? MDB_RDONLY : 0u) | more_flags;
@@ -100,7 +122,7 @@ static int env_open(struct lmdb *lmdb, const char *path, unsigned more_flags, co
 	if (rc != 0)
 		return open_failed(lmdb, rc, ret_why);
 	lmdb->page_bytes = stat.ms_psize;
-	return 0;
+	return limit_check(lmdb, ret_why);
 }
 
 /* Opens tables first to last (not included) that exist, without a write. CORRUPT when one does not. */
@@ -260,6 +282,9 @@ static int lmdb_new(const char *dir, const struct store_options *options, struct
 		return SLUICE_E_NOMEM;
 	lmdb->lock_fd = -1;
 	lmdb->map_bytes = options->map_bytes != 0 ? options->map_bytes : map_bytes_default;
+	/* Then a file that reaches the limit is a full map, and publishes stop before it. */
+	if (!options->read_only && dir_file_bytes_max() < lmdb->map_bytes)
+		lmdb->map_bytes = dir_file_bytes_max() / MAP_STEP_BYTES * MAP_STEP_BYTES;
 	lmdb->read_only = options->read_only;
 	lmdb->writer.lmdb = lmdb;
 	lmdb->writer.write = true;

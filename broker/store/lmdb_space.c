@@ -7,7 +7,7 @@
 #include "broker/store/lmdb_impl.h"
 #include "broker/util/clock.h"
 
-enum { FACTS_AGE_MS = 500, FREE_DBI = 0, INSIDE_TIMES = 4 };
+enum { FACTS_AGE_MS = 500, FREE_DBI = 0, INSIDE_TIMES = 4, PROBE_BYTES = 1 << 20 };
 
 /* The oldest commit that a snapshot sees; pages freed since cannot be used again yet. Counts late what
  * begins just now, which is no harm. */
@@ -152,4 +152,33 @@ int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret)
 			rc = store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the map ends");
 	}
 	return rc;
+}
+
+int lmdb_no_space(int error)
+{
+	return store_fail(SLUICE_E_NO_SPACE, "writing data.mdb: %s%s", strerror(error),
+			  error == EFBIG    ? " (the limit of file sizes: ulimit -f, LimitFSIZE=)"
+			  : error == EDQUOT ? " (the quota of the user, group or project)"
+					    : "");
+}
+
+bool lmdb_short_write(const struct lmdb *lmdb)
+{
+	uint64_t reserved = atomic_load(&lmdb->reserved_end), max = dir_file_bytes_max(), size;
+	struct stat st;
+	int fd, error = 0;
+
+	if (lmdb->env != NULL && mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0) {
+		size = (uint64_t)st.st_size;
+		/* A map that ends before the limit never meets it. */
+		if (max < lmdb->map_bytes && size + PROBE_BYTES > max)
+			error = EFBIG;
+		else
+			error = dir_room_error(fd, size > reserved ? size : reserved, PROBE_BYTES);
+	}
+	if (dir_disk_free(lmdb->dir) < PROBE_BYTES)
+		error = ENOSPC;
+	if (error != ENOSPC && error != EDQUOT && error != EFBIG)
+		return false;
+	return lmdb_no_space(error) == SLUICE_E_NO_SPACE;
 }

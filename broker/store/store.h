@@ -76,7 +76,7 @@ struct store_txn;
 struct store_scan;
 
 struct store_options {
-	uint64_t map_bytes;    /* lmdb; 0: 64 GiB (small under sanitizers) */
+	uint64_t map_bytes;    /* lmdb; 0: 64 GiB (small under sanitizers); at most the limit of file sizes */
 	size_t cell_cache_max; /* clean cells kept; 0: 200,000 */
 	uint64_t
 		check_bytes; /* lmdb: a file up to this size is looked at page by page, and not opened when a tree is damaged */

@@ -62,6 +62,12 @@ int dir_check(const char *dir, bool create, bool *ret_store, const char **ret_wh
 /* Keeps other processes out until *ret_fd is closed (-1 on a read-only file system, where nobody can
  * write). LOCKED when one is in. */
 int dir_lock(const char *dir, bool read_only, int *ret_fd, const char **ret_why) SLUICE_MUST_USE;
+/* How large this process may make a file (RLIMIT_FSIZE); UINT64_MAX: no limit. Above it writes fail with EFBIG, the last one before it is
+ * cut short. */
+uint64_t dir_file_bytes_max(void);
+/* Why `bytes` at offset `from`, behind the end of a file, cannot be written: an errno; 0: they can, and may have disk afterwards. The file's
+ * size stays. */
+int dir_room_error(int fd, uint64_t from, uint64_t bytes);
 /* Sets close-on-exec on every descriptor of this process for the same file as fd. */
 void dir_close_on_exec(int fd);
 /* Allocates disk so that the file's first `least` bytes can be written, or rather `most`; the file's size stays. *io_done: how far it got

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -28,6 +29,23 @@ static bool fails(int *left)
 	return true;
 }
 
+/* From the cut on, the end of what may be written is reached. */
+static bool at_end;
+
+static bool cuts(void)
+{
+	if (plan.short_at == 0 || --plan.short_at != 0)
+		return false;
+	at_end = true;
+	return true;
+}
+
+void plan_room(void)
+{
+	at_end = false;
+	plan = (struct lmdb_plan){0};
+}
+
 static void *real(const char *name)
 {
 	void *function = dlsym(RTLD_NEXT, name);
@@ -45,9 +63,23 @@ ssize_t taken_pwrite(int fd, const void *bytes, size_t count, off_t offset)
 	ssize_t (*next)(int, const void *, size_t, off_t);
 
 	*(void **)&next = real("pwrite");
+	if (offset >= META_PAGES * PAGE_BYTES && cuts())
+		return next(fd, bytes, count / 2, offset);
+	if (at_end && plan.error != 0 && offset >= META_PAGES * PAGE_BYTES) {
+		errno = plan.error;
+		return -1;
+	}
 	if (fails(offset < META_PAGES * PAGE_BYTES ? &plan.meta_at : &plan.write_at))
 		return -1;
 	return next(fd, bytes, count, offset);
+}
+
+/* The store's own, which is compiled with 64-bit offsets. */
+INTERPOSED ssize_t taken_pwrite64(int fd, const void *bytes, size_t count, off_t offset) __asm__("pwrite64");
+
+ssize_t taken_pwrite64(int fd, const void *bytes, size_t count, off_t offset)
+{
+	return taken_pwrite(fd, bytes, count, offset);
 }
 
 INTERPOSED ssize_t writev(int fd, const struct iovec *parts, int count)
@@ -55,6 +87,8 @@ INTERPOSED ssize_t writev(int fd, const struct iovec *parts, int count)
 	ssize_t (*next)(int, const struct iovec *, int);
 
 	*(void **)&next = real("writev");
+	if (cuts())
+		return next(fd, parts, 1);
 	return fails(&plan.write_at) ? -1 : next(fd, parts, count);
 }
 
@@ -64,6 +98,15 @@ INTERPOSED int fdatasync(int fd)
 
 	*(void **)&next = real("fdatasync");
 	return fails(&plan.sync_at) ? -1 : next(fd);
+}
+
+INTERPOSED int fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	int (*next)(int, int, off_t, off_t);
+
+	*(void **)&next = real("fallocate");
+	errno = plan.cannot_allocate ? EOPNOTSUPP : plan.error;
+	return plan.cannot_allocate || (at_end && plan.error != 0) ? -1 : next(fd, mode, offset, len);
 }
 
 static void fill(struct statvfs *fs)

@@ -14,11 +14,14 @@
 
 struct lmdb_plan {
 	int write_at, sync_at, meta_at; /* which call from now fails; 0: none */
+	int short_at; /* which write of data pages from now is cut short; then `error` meets what is allocated behind the file, too */
 	int error;
 	bool disk_full;
-	uint32_t fs_type; /* 0: the real one */
+	bool cannot_allocate; /* a file system without fallocate */
+	uint32_t fs_type;     /* 0: the real one */
 };
 extern struct lmdb_plan plan;
+void plan_room(void); /* nothing fails any more */
 
 struct rig {
 	struct store *store;

@@ -5,8 +5,10 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -63,6 +65,95 @@ Test(store_lmdb, a_full_disk_is_no_space_and_the_store_goes_on)
 	}
 	reopen(&rig);
 	expect_both(rig.store, "a", "old");
+	rig_close(&rig);
+}
+
+static const int ends[] = {ENOSPC, EDQUOT, EFBIG};
+
+/* LMDB says EIO of a write that was cut short. The disk has room all the while: the user's quota, or the file, ends. */
+Test(store_lmdb, a_short_write_is_no_space_whatever_cut_it)
+{
+	struct rig rig = rig_open();
+
+	cr_assert_eq(try_put(rig.store, "a", "old"), 0);
+	for (size_t i = 0; i < 6; i++) {
+		int error = ends[i % 3];
+
+		plan.error = error;
+		plan.cannot_allocate = i >= 3;
+		plan.short_at = 1;
+		cr_expect_eq(try_put(rig.store, "a", "new"), SLUICE_E_NO_SPACE, "%s", strerror(error));
+		cr_expect_not_null(strstr(store_last_error(), strerror(error)), "%s: %s", strerror(error),
+				   store_last_error());
+		cr_assert_eq(plan.short_at, 0, "a write was cut short");
+		expect_both(rig.store, "a", "old");
+		plan_room();
+		cr_expect_eq(try_put(rig.store, "b", strerror(error)), 0, "%s", store_last_error());
+		expect_both(rig.store, "b", strerror(error));
+	}
+	reopen(&rig);
+	expect_both(rig.store, "a", "old");
+	rig_close(&rig);
+}
+
+/* A write that was cut short by a disk that fails, and one of which nobody knows why. */
+Test(store_lmdb, a_short_write_with_room_behind_it_is_io)
+{
+	static const int errors[] = {EIO, 0};
+
+	for (size_t i = 0; i < 4; i++) {
+		struct rig rig = rig_open();
+
+		cr_assert_eq(try_put(rig.store, "a", "old"), 0);
+		plan.error = errors[i % 2];
+		plan.cannot_allocate = i >= 2;
+		plan.short_at = 1;
+		cr_expect_eq(try_put(rig.store, "a", "new"), SLUICE_E_IO, "%zu: %s", i, store_last_error());
+		plan_room();
+		reopen(&rig);
+		expect_both(rig.store, "a", "old");
+		rig_close(&rig);
+	}
+}
+
+static void limit_files(rlim_t bytes)
+{
+	struct rlimit limit;
+
+	(void)signal(SIGXFSZ, SIG_IGN);
+	cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = bytes;
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* Set behind the back of a running process, so that the map does not know it. */
+Test(store_lmdb, a_limit_of_file_sizes_that_comes_later_is_no_space)
+{
+	static char value[300000];
+	struct rig rig = rig_open();
+	struct store_facts facts;
+	int rc = 0;
+
+	cr_assert_eq(try_put(rig.store, "a", "old"), 0);
+	store_facts_get(rig.store, &facts);
+	/* Inside a page: the write that reaches it is cut short. */
+	limit_files(facts.file_bytes + 1000100);
+	for (int i = 0; i < 10 && rc == 0; i++) {
+		struct store_txn *txn = begin(rig.store);
+		char key[16];
+
+		snprintf(key, sizeof(key), "k%d", i);
+		cr_assert_eq(store_put(txn, STORE_ITEM, text(key),
+				       (struct sluice_slice){value, sizeof(value)}),
+			     0);
+		rc = store_commit(txn);
+	}
+	cr_expect_eq(rc, SLUICE_E_NO_SPACE);
+	cr_expect_not_null(strstr(store_last_error(), "ulimit -f"), "%s", store_last_error());
+	expect_both(rig.store, "a", "old");
+	limit_files(RLIM_INFINITY);
+	cr_expect_eq(try_put(rig.store, "a", "new"), 0);
+	expect_both(rig.store, "a", "new");
 	rig_close(&rig);
 }
 

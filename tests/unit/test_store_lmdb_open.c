@@ -4,9 +4,11 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <lmdb.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -218,5 +220,65 @@ Test(store_lmdb_open, a_read_only_store_reads_and_does_not_write)
 	cr_expect(before_len == after_len && memcmp(before, after, before_len) == 0);
 	free(before);
 	free(after);
+	rig_close(&rig);
+}
+
+static void limit_files(rlim_t bytes)
+{
+	struct rlimit limit;
+
+	(void)signal(SIGXFSZ, SIG_IGN);
+	cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = bytes;
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* The limit of file sizes is an end of the map: what is true of a full map is true of it, and a start is none the worse. */
+Test(store_lmdb_open, the_map_ends_at_the_limit_of_file_sizes)
+{
+	static char value[10000];
+	struct rig rig = rig_dir();
+	struct store_facts facts;
+	char key[16];
+	int rc = 0, count = 0;
+
+	limit_files((3u << 20) + 12345);
+	reopen(&rig);
+	store_facts_get(rig.store, &facts);
+	cr_expect_eq(facts.map_bytes, 3u << 20);
+	for (; rc == 0; count++) {
+		struct store_txn *txn = begin(rig.store);
+
+		snprintf(key, sizeof(key), "k%05d", count);
+		rc = store_put(txn, STORE_ITEM, text(key), (struct sluice_slice){value, sizeof(value)});
+		if (rc == 0)
+			rc = store_commit(txn);
+		else
+			store_abort(txn);
+	}
+	cr_expect_eq(rc, SLUICE_E_NO_SPACE);
+	cr_expect_gt(count, 200);
+	reopen(&rig);
+	limit_files(RLIM_INFINITY);
+	rig_close(&rig);
+}
+
+Test(store_lmdb_open, a_limit_of_file_sizes_below_what_is_in_use_is_refused_with_its_cause)
+{
+	static char value[100000];
+	struct rig rig = rig_open();
+	struct store_txn *txn = begin(rig.store);
+	const char *why = "";
+
+	cr_assert_eq(store_put(txn, STORE_ITEM, text("k"), (struct sluice_slice){value, sizeof(value)}), 0);
+	cr_assert_eq(store_commit(txn), 0);
+	store_close(rig.store);
+	rig.store = NULL;
+	limit_files(65536);
+	cr_expect_eq(store_open_lmdb(rig.dir, &options, &rig.store, &why), SLUICE_E_NO_SPACE);
+	cr_expect_not_null(strstr(why, "ulimit -f"), "%s", why);
+	cr_expect_not_null(strstr(why, "65536"), "%s", why);
+	limit_files(RLIM_INFINITY);
+	reopen(&rig);
 	rig_close(&rig);
 }
