@@ -11,6 +11,12 @@
 #include "protocol/limits.def"
 #undef LIMIT
 
+/* The same as a constant expression, for the bounds of arrays and for static_assert: LIMIT_SIZE(NAME_BYTES_MAX). */
+#define LIMIT(name, value, unit, text) typedef char limit_array_##name[value];
+#include "protocol/limits.def"
+#undef LIMIT
+#define LIMIT_SIZE(name) sizeof(limit_array_##name)
+
 struct limit_row {
 	const char *name;
 	uint64_t value;
