@@ -54,6 +54,21 @@ void conn_close_soon(struct conn *conn)
 
 /* ---- life ---- */
 
+enum { HELLO_MS = 10000 };
+
+uint64_t conn_life_ms(const struct conn *conn)
+{
+	return conn->gateway == 0 ? HELLO_MS : conn->session_timeout_ms;
+}
+
+/* Bytes that come in do not move the deadline: it is found not to be due when its time comes, and set anew. */
+void conn_life_set(struct conn *conn)
+{
+	uint64_t limit = conn_life_ms(conn);
+
+	wheel_set(&conn->io->lives, &conn->due, conn->active_ms + (limit != 0 ? limit : HELLO_MS) + 1);
+}
+
 struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, int fd)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
@@ -73,6 +88,7 @@ struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, i
 	conn->ops = ops;
 	conn->active_ms = io_now_ms();
 	HASH_ADD(hh, io->conns, id, sizeof(conn->id), conn);
+	conn_life_set(conn);
 	atomic_fetch_add(&io->net->connections, 1);
 	if (!conn_is_native(conn))
 		conn->answers = &foreign_answers;
@@ -100,7 +116,6 @@ static void conn_free(struct conn *conn)
 	struct io *io = conn->io;
 	struct pending *pending, *next_pending;
 	struct deferred *deferred, *next_deferred;
-	struct waiter *waiter, *next_waiter;
 	struct sub *sub, *next_sub;
 	uint64_t idle = io_now_ms() - conn->active_ms;
 
@@ -116,15 +131,9 @@ static void conn_free(struct conn *conn)
 		free(deferred->bytes);
 		free(deferred);
 	}
-	DL_FOREACH(io->answers, deferred)
-		if (deferred->conn == conn)
-			deferred->conn = NULL;
-	DL_FOREACH_SAFE(io->waiters, waiter, next_waiter) {
-		if (waiter->conn != conn)
-			continue;
-		DL_DELETE(io->waiters, waiter);
-		free(waiter);
-	}
+	native_answers_drop(conn);
+	native_waits_drop(conn);
+	wheel_remove(&io->lives, &conn->due);
 	if (conn->blocked)
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
 	if (conn->attached && engine_session_detach(io->engine, conn->gateway, conn->session, &io->sink,
@@ -162,6 +171,7 @@ int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t 
 	DL_APPEND2(*conn_session_list(conn->io, session), conn, session_prev, session_next);
 	conn->session_timeout_ms = timeout_ms;
 	conn->attached = true;
+	conn_life_set(conn);
 	return 0;
 }
 

@@ -207,6 +207,9 @@ static uint8_t *kept_room(struct conn *conn, size_t more)
 			return NULL;
 		conn->kept = grown;
 		conn->kept_capacity = len + more;
+		if (!conn->keeps)
+			DL_APPEND2(conn->io->keeping, conn, keep_prev, keep_next);
+		conn->keeps = true;
 	}
 	return conn->kept + conn->kept_end;
 }
@@ -392,13 +395,20 @@ void conn_stop_reading(struct conn *conn)
 	(void)event_del(conn->readable);
 }
 
-void conn_rest(struct conn *conn)
+static void kept_free(struct conn *conn)
 {
-	if (kept_len(conn) > 0)
-		return;
+	if (conn->keeps)
+		DL_DELETE2(conn->io->keeping, conn, keep_prev, keep_next);
+	conn->keeps = false;
 	free(conn->kept);
 	conn->kept = NULL;
 	conn->kept_start = conn->kept_end = conn->kept_capacity = 0;
+}
+
+void conn_rest(struct conn *conn)
+{
+	if (kept_len(conn) == 0)
+		kept_free(conn);
 }
 
 void conn_shut(struct conn *conn)
@@ -415,5 +425,5 @@ void conn_shut(struct conn *conn)
 		evbuffer_free(conn->out);
 	}
 	(void)close(conn->fd);
-	free(conn->kept);
+	kept_free(conn);
 }

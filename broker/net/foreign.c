@@ -77,6 +77,7 @@ static int host_session(sluice_conn *handle, const char *gateway, uint32_t timeo
 	block->open.timeout_ms = timeout_ms;
 	conn->gateway = number;
 	conn->session_timeout_ms = timeout_ms;
+	conn_life_set(conn);
 	command.body = &block->open;
 	return conn_submit(conn, &command, block, sizeof(*block), true, FOREIGN_SESSION, tag, 0);
 }
@@ -161,7 +162,8 @@ static int host_consume(sluice_conn *handle, uint64_t tag, struct sluice_slice q
 	if (sub == NULL)
 		return SLUICE_E_NOMEM;
 	sub->kind = SUB_CONSUME;
-	sub->queue = spec.queue = ref.id;
+	spec.queue = ref.id;
+	sub->key = (struct sub_key){conn->gateway, ref.id};
 	rc = sub_add(conn, &sub, tag);
 	if (rc != 0)
 		return rc;
@@ -206,7 +208,7 @@ static int host_ack(sluice_conn *handle, uint64_t tag, uint64_t consumer_tag, sl
 	for (int i = 0; i < 8; i++)
 		block->run[i] = (uint8_t)(seq >> (56 - 8 * i));
 	block->run[11] = 1;
-	block->ack = (struct cmd_ack){.queue = sub->queue,
+	block->ack = (struct cmd_ack){.queue = sub->key.id,
 				      .token = token,
 				      .op = done ? ACK_DONE : ACK_NACK,
 				      .run_count = 1,
@@ -244,7 +246,7 @@ static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice st
 	if (sub == NULL)
 		return SLUICE_E_NOMEM;
 	sub->kind = SUB_FOLLOW;
-	sub->key = (struct log_key){conn->gateway, ref.id};
+	sub->key = (struct sub_key){conn->gateway, ref.id};
 	sub->log = ref.log;
 	sub->next = offset;
 	sub->credit = credit;

@@ -9,6 +9,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -126,11 +127,9 @@ static void to_subscribers(struct io *io, const struct effect *effect, enum sub_
 {
 	struct sub *sub, *next;
 
-	HASH_ITER(hh_tag, io->subs, sub, next) {
-		uint64_t id = kind == SUB_FOLLOW ? sub->key.stream : sub->queue;
-
-		if (sub->kind != kind || id != effect->id || sub->conn->gateway != effect->gateway)
-			continue;
+	/* The last one that is dropped takes the list with it: what follows it is read before. */
+	for (sub = subs_of(io, kind, effect->gateway, effect->id); sub != NULL; sub = next) {
+		next = sub->peer_next;
 		if (conn_is_native(sub->conn))
 			native_effect(sub->conn, sub, effect);
 		else
@@ -172,30 +171,13 @@ static void dispatch(struct io *io, const struct engine_release *release, const 
 		to_session(io, effect, effect->id);
 		return;
 	case FX_JOB_TERMINAL:
-		native_waiters(io, effect, io_now_ms());
+		native_job_ended(io, effect);
 		return;
 	case FX_QUEUE_READY:
 	case FX_LOG_TRIMMED:
 	case FX_SESSION_OPENED:
 	case FX_TOPOLOGY:
 		return;
-	}
-}
-
-static void answers_flush(struct io *io)
-{
-	struct deferred *answer, *next;
-
-	DL_FOREACH_SAFE(io->answers, answer, next) {
-		if (answer->sequence > io->released)
-			continue;
-		DL_DELETE(io->answers, answer);
-		if (answer->conn != NULL) {
-			answer->conn->pending_bytes -= answer->len;
-			native_answer(answer->conn, answer->corr, answer->bytes, answer->len);
-		}
-		free(answer->bytes);
-		free(answer);
 	}
 }
 
@@ -232,7 +214,7 @@ static void round_end(struct io *io)
 {
 	struct conn *conn, *next;
 
-	answers_flush(io);
+	native_answers_flush(io);
 	subs_pump(io);
 	DL_FOREACH_SAFE2(io->stopped, conn, next, stopped_next)
 	if (!conn->dead)
@@ -284,6 +266,7 @@ static void on_wake(evutil_socket_t fd, short what, void *user)
 	stop = io->stop;
 	(void)pthread_mutex_unlock(&io->lock);
 	notes_handle(io, notes);
+	native_waits_due(io, io_now_ms());
 	unblock(io);
 	round_end(io);
 	if (stop)
@@ -302,6 +285,33 @@ static bool output_moves(struct conn *conn)
 	return conn->unsent_seen < before;
 }
 
+/* What is not read cannot be heard: while the broker itself keeps the connection from being read, or while the peer takes its output, it is
+ * not silent. */
+static void lives_extend(struct io *io, uint64_t now)
+{
+	struct conn *conn;
+
+	DL_FOREACH2(io->stopped, conn, stopped_next)
+	if (!conn->dead && ((!conn->closing && !conn_is_full(conn)) || output_moves(conn)))
+		conn->active_ms = now;
+}
+
+static void lives_end(struct io *io, uint64_t now)
+{
+	struct wheel_entry *due;
+
+	while ((due = wheel_due(&io->lives, now)) != NULL) {
+		struct conn *conn = (struct conn *)((char *)due - offsetof(struct conn, due));
+		uint64_t limit = conn_life_ms(conn);
+
+		io->lives_visited++;
+		if (limit != 0 && conn->active_ms + limit < now)
+			conn_kill(conn);
+		else
+			conn_life_set(conn);
+	}
+}
+
 static void on_beat(evutil_socket_t fd, short what, void *user)
 {
 	struct io *io = user;
@@ -310,18 +320,11 @@ static void on_beat(evutil_socket_t fd, short what, void *user)
 
 	(void)fd;
 	(void)what;
-	HASH_ITER(hh, io->conns, conn, next) {
-		/* Before HELLO a connection has ten seconds; afterwards its session's timeout. */
-		uint64_t limit = conn->gateway == 0 ? 10000 : conn->session_timeout_ms;
-
-		/* What is not read cannot be heard: a full inbox is not the client's silence, and who takes its output lives. */
-		if (!conn->reading && !conn->dead && (conn->blocked || output_moves(conn)))
-			conn->active_ms = now;
-		if (!conn->dead && limit != 0 && conn->active_ms + limit < now)
-			conn_kill(conn);
-		conn_rest(conn);
-	}
-	native_waiters(io, NULL, now);
+	lives_extend(io, now);
+	lives_end(io, now);
+	DL_FOREACH_SAFE2(io->keeping, conn, next, keep_next)
+	conn_rest(conn);
+	native_waits_due(io, now);
 	unblock(io);
 	round_end(io);
 }
@@ -469,6 +472,8 @@ static int io_init(struct io *io, struct net *net)
 	io->engine = net->engine;
 	io->notes_tail = &io->notes;
 	io->next_id = io->next_tag = 1;
+	wheel_init(&io->lives, io_now_ms());
+	wheel_init(&io->waits, io_now_ms());
 	io->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	io->fresh = malloc(NET_READ_BYTES);
 	if (io->fresh == NULL || io->wake_fd < 0 || pthread_mutex_init(&io->lock, NULL) != 0)
@@ -543,7 +548,6 @@ void net_stop(struct net *net)
 static void io_fini(struct io *io)
 {
 	struct conn *conn, *next;
-	struct deferred *answer, *after;
 	struct pending *pending, *after_pending;
 
 	HASH_ITER(hh, io->conns, conn, next) {
@@ -555,11 +559,6 @@ static void io_fini(struct io *io)
 	DL_FOREACH_SAFE(io->orphans, pending, after_pending) {
 		DL_DELETE(io->orphans, pending);
 		free(pending);
-	}
-	DL_FOREACH_SAFE(io->answers, answer, after) {
-		DL_DELETE(io->answers, answer);
-		free(answer->bytes);
-		free(answer);
 	}
 	while (io->notes != NULL) {
 		struct io_note *note = io->notes;

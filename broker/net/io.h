@@ -13,6 +13,7 @@
 #include <event2/event.h>
 
 #include "broker/net/net.h"
+#include "broker/net/wheel.h"
 #include "protocol/message_block.h"
 #include "sluice.pb-c.h"
 
@@ -37,21 +38,21 @@ struct pending {
 
 /* ---- subscriptions ---- */
 enum sub_kind { SUB_FOLLOW, SUB_CONSUME };
-struct log_key {
+struct sub_key {
 	uint64_t gateway;
-	uint64_t stream;
+	uint64_t id; /* of the stream or queue */
 };
 struct sub {
 	uint64_t tag;	 /* unique in the thread: the engine's consumer tag */
 	uint64_t number; /* unique in the connection: chosen by the client */
 	enum sub_kind kind;
 	struct conn *conn;
+	struct sub_key key;
+	struct sub *peer_prev, *peer_next; /* of the same kind, on the same stream or queue */
 	/* consume */
-	uint64_t queue;
 	uint32_t queue_kind;
 	bool paused; /* the engine was told to claim nothing until the output drains */
 	/* follow */
-	struct log_key key;
 	uint64_t log;
 	uint64_t next; /* offset */
 	uint64_t credit;
@@ -59,13 +60,13 @@ struct sub {
 	bool caught_up_said;
 	bool listed;			   /* in io->pumps */
 	char *filter;			   /* NULL: all */
-	struct sub *log_prev, *log_next;   /* followers of one stream */
 	struct sub *pump_prev, *pump_next; /* to be pumped */
 	UT_hash_handle hh_tag;
 	UT_hash_handle hh_number; /* in its connection */
 };
+/* A stream with its followers, or a queue with its consumers: what happens to it costs them and no others. */
 struct followed {
-	struct log_key key;
+	struct sub_key key;
 	struct sub *subs;
 	UT_hash_handle hh;
 };
@@ -73,23 +74,17 @@ struct followed {
 /* ---- deferred: a read or an answer that must wait ---- */
 struct deferred {
 	struct deferred *prev, *next;
-	uint64_t ordinal;  /* read: runs when every command before it is answered */
-	uint64_t sequence; /* answer: goes when this release was handled */
+	struct deferred *conn_prev, *conn_next; /* answer: of its connection */
+	uint64_t ordinal;			/* read: runs when every command before it is answered */
+	uint64_t sequence;			/* answer: goes when this release was handled */
 	struct conn *conn;
 	uint32_t corr;
 	uint8_t *bytes; /* read: the packed Request; answer: the packed Reply */
 	size_t len;
 };
 
-/* ---- waiters for a job's end ---- */
-struct waiter {
-	struct waiter *prev, *next;
-	struct conn *conn;
-	uint32_t corr;
-	uint64_t deadline_ms; /* monotone */
-	uint32_t gateway;
-	char job[256];
-};
+struct waiter; /* for a job's end: native_wait.c */
+struct waited;
 
 struct conn {
 	uint64_t id;
@@ -100,6 +95,8 @@ struct conn {
 	struct evbuffer *out;
 	uint8_t *kept; /* what came and is not used yet: kept_start to kept_end of it */
 	size_t kept_start, kept_end, kept_capacity;
+	bool keeps; /* in io->keeping: it holds that buffer */
+	struct conn *keep_prev, *keep_next;
 	bool parsing;	/* the listener is given bytes */
 	bool writing;	/* waits for its socket */
 	bool unflushed; /* in io->unflushed */
@@ -127,7 +124,10 @@ struct conn {
 	uint64_t waiter_count;
 	struct pending *pendings; /* in order */
 	struct deferred *reads;	  /* in order */
-	struct sub *subs;	  /* by number */
+	struct deferred *answers_due;
+	struct waiter *waiters;
+	struct wheel_entry due; /* when it may have been silent for too long */
+	struct sub *subs;	/* by number */
 	struct conn *blocked_prev, *blocked_next;
 	struct conn *stopped_prev, *stopped_next; /* in io->stopped while is_stopped */
 	bool is_stopped;
@@ -169,17 +169,23 @@ struct io {
 	struct conn *blocked;
 	struct conn *
 		stopped; /* those that are not read from: what a round looks at, however many idle ones there are */
+	struct conn *keeping;	/* those that hold a buffer of input */
 	struct conn *unflushed; /* have output that this round wrote */
 	struct conn *dead;
 	uint8_t *fresh;	      /* NET_READ_BYTES: what one read of a socket brings */
 	bool submitted;	      /* the engine is not woken yet for what it was given */
 	uint64_t randoms[32]; /* asked for together */
 	unsigned random_count;
-	struct sub *subs; /* by tag */
-	struct followed *followed;
+	struct sub *subs;	   /* by tag */
+	struct followed *followed; /* streams */
+	struct followed *consumed; /* queues */
 	struct sub *pumps;
 	struct deferred *answers; /* waiting for a release, in order of arrival */
-	struct waiter *waiters;
+	struct waited *waited;	  /* jobs, by gateway and id */
+	struct wheel waits;	  /* deadlines of waiters */
+	struct wheel lives;	  /* of connections: when each is to be looked at again */
+	uint64_t lives_visited;	  /* for tests: connections that a beat looked at */
+	uint64_t waiters_visited; /* for tests: what the ends of jobs have cost */
 	uint64_t next_id, next_tag;
 	uint64_t released; /* sequence of the last release handled */
 };
@@ -227,6 +233,9 @@ int conn_submit(struct conn *conn, const struct command *command, void *block, s
 int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage *message,
 			struct message_block **block, size_t bytes, bool control, uint32_t what,
 			uint64_t corr) SLUICE_MUST_USE;
+/* Its time limit has changed, or begins: 10 s until HELLO, then its session's timeout. */
+uint64_t conn_life_ms(const struct conn *conn); /* 0: none yet */
+void conn_life_set(struct conn *conn);
 int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms) SLUICE_MUST_USE;
 uint64_t random_u64(struct io *io);
 struct conn **conn_session_list(struct io *io, uint64_t session);
@@ -236,6 +245,8 @@ struct sub *sub_find(struct conn *conn, uint64_t number);
 int sub_add(struct conn *conn, struct sub **sub, uint64_t number) SLUICE_MUST_USE; /* takes it */
 void sub_drop(struct sub *sub);
 void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream);
+/* The subscriptions of that kind to a stream or queue, a list by peer_next; NULL: none. */
+struct sub *subs_of(struct io *io, enum sub_kind kind, uint32_t gateway, uint64_t id);
 void sub_wants_pump(struct sub *sub);
 void subs_pump(struct io *io);
 
@@ -249,8 +260,11 @@ void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_
 int native_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
 void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
 		   uint64_t to_offset, int code, const char *text);
-void native_waiters(struct io *io, const struct effect *terminal,
-		    uint64_t now_ms); /* terminal NULL: deadlines */
+void native_job_ended(struct io *io, const struct effect *effect);
+void native_waits_due(struct io *io, uint64_t now_ms);
+void native_waits_drop(struct conn *conn);
+void native_answers_flush(struct io *io);
+void native_answers_drop(struct conn *conn);
 bool conn_is_native(const struct conn *conn);
 
 /* ---- foreign.c: the host table of other listeners ---- */

@@ -229,7 +229,7 @@ static int on_ack(struct conn *conn, uint32_t corr, struct sluice_slice body)
 		acked(conn, corr, SLUICE_E_BUSY, 0, 0, "the broker is out of memory; try again");
 		return 0;
 	}
-	block->ack = (struct cmd_ack){.queue = sub->queue,
+	block->ack = (struct cmd_ack){.queue = sub->key.id,
 				      .token = frame.token,
 				      .op = frame.op,
 				      .value_ms = frame.value_ms,

@@ -34,6 +34,13 @@ int native_hello(struct native *native, struct sluice_slice body);
 void native_welcome(struct conn *conn, const struct outcome *outcome);
 int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body);
 extern const struct answer_ops native_answers;
+/* Answers a read from a snapshot of this moment; *ret_sequence: as of engine_read_begin. *ret_reply is owned. */
+int native_query(struct conn *conn, const Sluice__Request *request, uint8_t **ret_reply, size_t *ret_len,
+		 uint64_t *ret_sequence) SLUICE_MUST_USE;
+/* Sends a reply that was read from a snapshot, now or when the release of `sequence` was handled. takes reply. */
+void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence);
+/* native_wait.c */
+void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m);
 
 /* native_reply.c: the body of a command's REPLY; returns its length. More than the texts of an outcome and all its numbers need. */
 enum { NATIVE_REPLY_BYTES_MAX = 1024 };

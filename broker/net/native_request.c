@@ -10,6 +10,7 @@
 #include <utlist.h>
 
 #include "broker/net/native.h"
+#include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "protocol/message.h"
@@ -71,9 +72,13 @@ void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_
 		native_frame(conn, FRAME_REPLY, corr, reply, len);
 }
 
-/* takes reply. */
-static void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len,
-				 uint64_t sequence)
+/* What it takes until it is sent, towards the bound of what its connection has under way. */
+static size_t answer_cost(const struct deferred *answer)
+{
+	return sizeof(*answer) + answer->len;
+}
+
+void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence)
 {
 	struct deferred *answer;
 
@@ -94,7 +99,51 @@ static void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *repl
 				    .bytes = reply,
 				    .len = len};
 	DL_APPEND(conn->io->answers, answer);
-	conn->pending_bytes += len;
+	DL_APPEND2(conn->answers_due, answer, conn_prev, conn_next);
+	conn->pending_count++;
+	conn->pending_bytes += answer_cost(answer);
+}
+
+static void answer_drop(struct deferred *answer)
+{
+	struct conn *conn = answer->conn;
+
+	invariant(conn->pending_count > 0 && conn->pending_bytes >= answer_cost(answer),
+		  "connection %llu has %llu answers or commands under way, of %llu bytes; one takes %zu",
+		  (unsigned long long)conn->id, (unsigned long long)conn->pending_count,
+		  (unsigned long long)conn->pending_bytes, answer_cost(answer));
+	DL_DELETE(conn->io->answers, answer);
+	DL_DELETE2(conn->answers_due, answer, conn_prev, conn_next);
+	conn->pending_count--;
+	conn->pending_bytes -= answer_cost(answer);
+}
+
+void native_answers_flush(struct io *io)
+{
+	struct deferred *answer;
+
+	/* In order: a later snapshot shows no earlier commit. */
+	while ((answer = io->answers) != NULL && answer->sequence <= io->released) {
+		struct conn *conn = answer->conn;
+
+		answer_drop(answer);
+		native_answer(conn, answer->corr, answer->bytes, answer->len);
+		free(answer->bytes);
+		free(answer);
+		if (conn->reads != NULL)
+			native_run_reads(conn);
+	}
+}
+
+void native_answers_drop(struct conn *conn)
+{
+	while (conn->answers_due != NULL) {
+		struct deferred *answer = conn->answers_due;
+
+		answer_drop(answer);
+		free(answer->bytes);
+		free(answer);
+	}
 }
 
 /* ---- status: the core's counts and the engine's facts ---- */
@@ -149,7 +198,7 @@ static int status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 
 /* ---- reads ---- */
 
-static int query(struct conn *conn, const Sluice__Request *request, uint8_t **ret_reply, size_t *ret_len,
+int native_query(struct conn *conn, const Sluice__Request *request, uint8_t **ret_reply, size_t *ret_len,
 		 uint64_t *ret_sequence)
 {
 	struct store_txn *txn = NULL;
@@ -171,7 +220,7 @@ static void read_now(struct conn *conn, uint32_t corr, const Sluice__Request *re
 	uint8_t *reply = NULL;
 	size_t len = 0;
 	uint64_t sequence = 0;
-	int rc = query(conn, request, &reply, &len, &sequence);
+	int rc = native_query(conn, request, &reply, &len, &sequence);
 
 	if (rc != 0) {
 		free(reply);
@@ -180,135 +229,6 @@ static void read_now(struct conn *conn, uint32_t corr, const Sluice__Request *re
 		return;
 	}
 	answer_when_released(conn, corr, reply, len, sequence);
-}
-
-/* ---- wait for a job's end ---- */
-
-static bool job_read(struct conn *conn, const char *job, uint8_t **ret_reply, size_t *ret_len,
-		     uint64_t *ret_sequence, bool *ret_terminal)
-{
-	Sluice__Request request = SLUICE__REQUEST__INIT;
-	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
-	Sluice__Reply *reply;
-
-	show.job = (char *)(uintptr_t)job;
-	request.op_case = SLUICE__REQUEST__OP_JOB_SHOW;
-	request.job_show = &show;
-	if (query(conn, &request, ret_reply, ret_len, ret_sequence) != 0)
-		return false;
-	reply = sluice__reply__unpack(NULL, *ret_len, *ret_reply);
-	if (reply == NULL) {
-		free(*ret_reply);
-		return false;
-	}
-	*ret_terminal = reply->code != 0 || (reply->n_jobs == 1 && reply->jobs[0]->terminal);
-	sluice__reply__free_unpacked(reply, NULL);
-	return true;
-}
-
-/* The job as it is, with the code TIMEOUT. */
-static void waiter_timeout(struct conn *conn, uint32_t corr, const char *job)
-{
-	uint8_t *bytes = NULL;
-	size_t len = 0;
-	uint64_t sequence = 0;
-	bool terminal = false;
-	Sluice__Reply *reply;
-	char text[] = "the job has not ended in time; this is how it stands";
-
-	if (!job_read(conn, job, &bytes, &len, &sequence, &terminal)) {
-		native_refuse(conn, corr, SLUICE_E_IO, "the store cannot be read");
-		return;
-	}
-	reply = sluice__reply__unpack(NULL, len, bytes);
-	free(bytes);
-	if (reply == NULL) {
-		conn_kill(conn);
-		return;
-	}
-	if (!terminal) {
-		char *old = reply->text;
-
-		reply->code = SLUICE_E_TIMEOUT;
-		reply->text = text;
-		native_message(conn, FRAME_REPLY, corr, &reply->base);
-		reply->text = old;
-	} else {
-		native_message(conn, FRAME_REPLY, corr, &reply->base);
-	}
-	sluice__reply__free_unpacked(reply, NULL);
-}
-
-static void job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
-{
-	struct waiter *waiter;
-	uint8_t *reply = NULL;
-	size_t len = 0;
-	uint64_t sequence = 0;
-	bool terminal = false;
-
-	/* Refused instead of not read from: a connection that only waits could not even send a PING. */
-	if (conn->waiter_count >= LIMIT_INFLIGHT_REQUESTS_MAX) {
-		native_refuse(conn, corr, SLUICE_E_BUSY,
-			      "this connection waits for %llu jobs already; expected at most as many",
-			      (unsigned long long)conn->waiter_count);
-		return;
-	}
-	if (strlen(m->job) >= sizeof(waiter->job)) {
-		native_refuse(conn, corr, SLUICE_E_LIMIT, "the job id has %zu bytes; expected at most %llu",
-			      strlen(m->job), (unsigned long long)LIMIT_NAME_BYTES_MAX);
-		return;
-	}
-	if (!job_read(conn, m->job, &reply, &len, &sequence, &terminal)) {
-		native_refuse(conn, corr, SLUICE_E_IO, "the store cannot be read");
-		return;
-	}
-	if (terminal) {
-		answer_when_released(conn, corr, reply, len, sequence);
-		return;
-	}
-	free(reply);
-	/* Its end cannot be missed: effects of commits after the snapshot are handled by this thread after this. */
-	waiter = calloc(1, sizeof(*waiter));
-	if (waiter == NULL) {
-		conn_kill(conn);
-		return;
-	}
-	waiter->conn = conn;
-	waiter->corr = corr;
-	waiter->gateway = conn->gateway;
-	waiter->deadline_ms = io_now_ms() + (m->timeout_ms != 0 ? m->timeout_ms : UINT32_MAX);
-	memcpy(waiter->job, m->job, strlen(m->job));
-	DL_APPEND(conn->io->waiters, waiter);
-	conn->waiter_count++;
-}
-
-void native_waiters(struct io *io, const struct effect *terminal, uint64_t now_ms)
-{
-	struct waiter *waiter, *next;
-
-	DL_FOREACH_SAFE(io->waiters, waiter, next) {
-		uint8_t *reply = NULL;
-		size_t len = 0;
-		uint64_t sequence = 0;
-		bool ended = false;
-
-		if (terminal == NULL && waiter->deadline_ms > now_ms)
-			continue;
-		if (terminal != NULL &&
-		    (terminal->gateway != waiter->gateway || terminal->name.len != strlen(waiter->job) ||
-		     memcmp(terminal->name.data, waiter->job, terminal->name.len) != 0))
-			continue;
-		DL_DELETE(io->waiters, waiter);
-		waiter->conn->waiter_count--;
-		if (terminal == NULL)
-			waiter_timeout(waiter->conn, waiter->corr, waiter->job);
-		else if (job_read(waiter->conn, waiter->job, &reply, &len, &sequence, &ended))
-			answer_when_released(waiter->conn, waiter->corr, reply, len, sequence);
-		else
-			native_refuse(waiter->conn, waiter->corr, SLUICE_E_IO, "the store cannot be read");
-		free(waiter);
-	}
 }
 
 /* ---- subscriptions ---- */
@@ -377,7 +297,7 @@ static struct sub *follow_new(struct conn *conn, const Sluice__FollowOpen *m, co
 	if (sub == NULL)
 		return NULL;
 	sub->kind = SUB_FOLLOW;
-	sub->key = (struct log_key){conn->gateway, stream->id};
+	sub->key = (struct sub_key){conn->gateway, stream->id};
 	sub->log = stream->log;
 	sub->next = start;
 	sub->credit = m->credit;
@@ -478,7 +398,7 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 		return;
 	}
 	sub->kind = SUB_CONSUME;
-	sub->queue = queue.id;
+	sub->key = (struct sub_key){conn->gateway, queue.id};
 	sub->queue_kind = queue.kind;
 	spec.queue = queue.id;
 	spec.claim_flags = (uint8_t)((m->orphans ? CLAIM_ORPHANS : 0) | (m->resume ? CLAIM_RESUME : 0) |
@@ -525,7 +445,7 @@ static void run_read(struct conn *conn, uint32_t corr, const Sluice__Request *re
 		subscription_close(conn, corr, request->subscription_close);
 		return;
 	case SLUICE__REQUEST__OP_JOB_WAIT:
-		job_wait(conn, corr, request->job_wait);
+		native_job_wait(conn, corr, request->job_wait);
 		return;
 	default:
 		read_now(conn, corr, request);

@@ -8,6 +8,7 @@
 #include <utlist.h>
 
 #include "broker/net/io.h"
+#include "broker/util/invariant.h"
 #include "broker/util/log.h"
 #include "protocol/limits.h"
 
@@ -22,27 +23,56 @@ struct sub *sub_find(struct conn *conn, uint64_t number)
 	return sub;
 }
 
-static struct followed *followed_find(struct io *io, const struct log_key *key)
+static struct followed **followed_table(struct io *io, enum sub_kind kind)
+{
+	return kind == SUB_FOLLOW ? &io->followed : &io->consumed;
+}
+
+static struct followed *followed_find(struct io *io, enum sub_kind kind, const struct sub_key *key)
 {
 	struct followed *followed;
 
-	HASH_FIND(hh, io->followed, key, sizeof(*key), followed);
+	HASH_FIND(hh, *followed_table(io, kind), key, sizeof(*key), followed);
 	return followed;
+}
+
+struct sub *subs_of(struct io *io, enum sub_kind kind, uint32_t gateway, uint64_t id)
+{
+	struct sub_key key = {gateway, id};
+	struct followed *followed = followed_find(io, kind, &key);
+
+	return followed != NULL ? followed->subs : NULL;
 }
 
 static int followed_add(struct io *io, struct sub *sub)
 {
-	struct followed *followed = followed_find(io, &sub->key);
+	struct followed **table = followed_table(io, sub->kind);
+	struct followed *followed = followed_find(io, sub->kind, &sub->key);
 
 	if (followed == NULL) {
 		followed = calloc(1, sizeof(*followed));
 		if (followed == NULL)
 			return SLUICE_E_NOMEM;
 		followed->key = sub->key;
-		HASH_ADD(hh, io->followed, key, sizeof(followed->key), followed);
+		HASH_ADD(hh, *table, key, sizeof(followed->key), followed);
 	}
-	DL_APPEND2(followed->subs, sub, log_prev, log_next);
+	DL_APPEND2(followed->subs, sub, peer_prev, peer_next);
 	return 0;
+}
+
+static void followed_remove(struct io *io, struct sub *sub)
+{
+	struct followed **table = followed_table(io, sub->kind);
+	struct followed *followed = followed_find(io, sub->kind, &sub->key);
+
+	invariant(followed != NULL && followed->subs != NULL,
+		  "subscription %llu of kind %d is not listed with its stream or queue %llu",
+		  (unsigned long long)sub->tag, (int)sub->kind, (unsigned long long)sub->key.id);
+	DL_DELETE2(followed->subs, sub, peer_prev, peer_next);
+	if (followed->subs != NULL)
+		return;
+	HASH_DELETE(hh, *table, followed);
+	free(followed);
 }
 
 int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
@@ -54,7 +84,7 @@ int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
 	own->conn = conn;
 	own->number = number;
 	own->tag = io->next_tag++;
-	if (own->kind == SUB_FOLLOW && followed_add(io, own) != 0) {
+	if (followed_add(io, own) != 0) {
 		free(own->filter);
 		free(own);
 		return SLUICE_E_NOMEM;
@@ -71,14 +101,8 @@ void sub_drop(struct sub *sub)
 
 	HASH_DELETE(hh_number, conn->subs, sub);
 	HASH_DELETE(hh_tag, io->subs, sub);
+	followed_remove(io, sub);
 	if (sub->kind == SUB_FOLLOW) {
-		struct followed *followed = followed_find(io, &sub->key);
-
-		DL_DELETE2(followed->subs, sub, log_prev, log_next);
-		if (followed->subs == NULL) {
-			HASH_DELETE(hh, io->followed, followed);
-			free(followed);
-		}
 		if (sub->listed)
 			DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
 	} else if (engine_consumer_close(io->engine, &io->sink, sub->tag) != 0) {
@@ -98,13 +122,9 @@ void sub_wants_pump(struct sub *sub)
 
 void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream)
 {
-	struct log_key key = {gateway, stream};
-	struct followed *followed = followed_find(io, &key);
-	struct sub *sub;
+	struct sub *subs = subs_of(io, SUB_FOLLOW, gateway, stream), *sub;
 
-	if (followed == NULL)
-		return;
-	DL_FOREACH2(followed->subs, sub, log_next)
+	DL_FOREACH2(subs, sub, peer_next)
 	sub_wants_pump(sub);
 }
 

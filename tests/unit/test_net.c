@@ -20,11 +20,12 @@ struct rig {
 	struct engine *engine;
 	struct net *net;
 	int fd; /* the client's end */
+	uint64_t mono_ms;
 };
 
 static void turn(struct rig *rig)
 {
-	const struct batch_clock now = {1000, 1700000000000};
+	const struct batch_clock now = {1000 + rig->mono_ms, 1700000000000};
 	uint64_t wait = 0;
 
 	(void)event_base_loop(rig->net->ios[0].base, EVLOOP_NONBLOCK);
@@ -38,6 +39,7 @@ static void rig_open(struct rig *rig, const struct sluice_listener_ops *ops)
 	struct net_config net = {.io_threads = 1};
 	int pair[2];
 
+	rig->mono_ms = 0;
 	cr_assert_eq(store_open_mem(&options, &rig->store), 0);
 	cr_assert_eq(engine_create(&engine, rig->store, (struct batch_clock){1000, 1700000000000},
 				   &rig->engine),
@@ -76,10 +78,10 @@ static void feed(struct rig *rig, const uint8_t *bytes, size_t len)
 }
 
 /* Turns until a frame's header has come, reads the frame, and returns its type. */
-static uint8_t answer(struct rig *rig)
+static uint8_t answer_body(struct rig *rig, struct frame_header *ret, uint8_t body[4096])
 {
 	struct frame_header header;
-	uint8_t bytes[4096];
+	uint8_t bytes[FRAME_HEADER_BYTES];
 	const char *why = "";
 	ssize_t got = -1;
 
@@ -88,24 +90,74 @@ static uint8_t answer(struct rig *rig)
 		got = recv(rig->fd, bytes, FRAME_HEADER_BYTES, MSG_PEEK);
 	}
 	cr_assert_eq(got, FRAME_HEADER_BYTES, "an answer has come");
-	cr_assert_eq(frame_header_decode(bytes, sizeof(bytes), &header, &why), 0, "%s", why);
-	cr_assert_eq(read(rig->fd, bytes, FRAME_HEADER_BYTES + header.body_bytes),
-		     (ssize_t)(FRAME_HEADER_BYTES + header.body_bytes));
+	cr_assert_eq(frame_header_decode(bytes, 4096, &header, &why), 0, "%s", why);
+	cr_assert_leq(header.body_bytes, 4096u);
+	cr_assert_eq(read(rig->fd, bytes, FRAME_HEADER_BYTES), (ssize_t)FRAME_HEADER_BYTES);
+	cr_assert_eq(read(rig->fd, body, header.body_bytes), (ssize_t)header.body_bytes);
+	*ret = header;
 	return header.type;
+}
+
+static uint8_t answer(struct rig *rig)
+{
+	struct frame_header header;
+	uint8_t body[4096];
+
+	return answer_body(rig, &header, body);
+}
+
+/* version_min and version_max 1 */
+static const uint8_t plain_hello[] = {0, 0, 0, 10, FRAME_HELLO, 0, 0, 0, 0, 0, 8, 1, 16, 1};
+
+static void greet(struct rig *rig)
+{
+	rig_open(rig, &native_listener_ops);
+	feed(rig, plain_hello, sizeof(plain_hello));
+	cr_assert_eq(answer(rig), FRAME_WELCOME);
+}
+
+static size_t request_frame(uint8_t *at, uint32_t corr, const Sluice__Request *request)
+{
+	struct frame_header header = {.type = FRAME_REQUEST, .corr = corr};
+
+	header.body_bytes = (uint32_t)sluice__request__pack(request, at + FRAME_HEADER_BYTES);
+	frame_header_encode(at, &header);
+	return FRAME_HEADER_BYTES + header.body_bytes;
+}
+
+static void ask(struct rig *rig, uint32_t corr, const Sluice__Request *request)
+{
+	uint8_t bytes[4096];
+
+	cr_assert_leq(sluice__request__get_packed_size(request), sizeof(bytes) - FRAME_HEADER_BYTES);
+	feed(rig, bytes, request_frame(bytes, corr, request));
+}
+
+/* The next frame is the reply to corr; returns its code. */
+static int reply_code(struct rig *rig, uint32_t corr)
+{
+	struct frame_header header;
+	uint8_t body[4096];
+	Sluice__Reply *reply;
+	int code;
+
+	cr_assert_eq(answer_body(rig, &header, body), FRAME_REPLY);
+	cr_assert_eq(header.corr, corr, "%u", header.corr);
+	reply = sluice__reply__unpack(NULL, header.body_bytes, body);
+	cr_assert_not_null(reply);
+	code = reply->code;
+	sluice__reply__free_unpacked(reply, NULL);
+	return code;
 }
 
 Test(net, the_native_listener_asks_for_a_frame_only_when_all_of_it_is_there)
 {
-	/* version_min and version_max 1 */
-	static const uint8_t hello[] = {0, 0, 0, 10, FRAME_HELLO, 0, 0, 0, 0, 0, 8, 1, 16, 1};
 	static uint8_t frame[FRAME_HEADER_BYTES + LARGE_BYTES];
 	struct frame_header header = {.body_bytes = LARGE_BYTES, .type = UNKNOWN_TYPE, .corr = 1};
 	struct rig rig;
 	struct conn *conn;
 
-	rig_open(&rig, &native_listener_ops);
-	feed(&rig, hello, sizeof(hello));
-	cr_assert_eq(answer(&rig), FRAME_WELCOME);
+	greet(&rig);
 	conn = rig.net->ios[0].conns;
 	cr_expect_eq(conn->wanted, 0);
 	frame_header_encode(frame, &header);
@@ -241,4 +293,154 @@ Test(net, what_one_look_at_the_bounds_stopped_goes_on_after_another)
 		turn(&rig);
 	cr_expect_eq(counter.bytes, TURNS * TURN_BYTES);
 	rig_close(&rig);
+}
+
+/* ---- what others wait for costs nothing ---- */
+
+static void job_do(struct rig *rig, uint32_t corr, Sluice__Request__OpCase op, const char *job)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobSubmit submit = SLUICE__JOB_SUBMIT__INIT;
+	Sluice__JobCancel cancel = SLUICE__JOB_CANCEL__INIT;
+	Sluice__JobWait wait = SLUICE__JOB_WAIT__INIT;
+	char queue[] = "jobs";
+
+	submit.queue = queue;
+	submit.job = cancel.job = wait.job = (char *)(uintptr_t)job;
+	request.op_case = op;
+	if (op == SLUICE__REQUEST__OP_JOB_SUBMIT)
+		request.job_submit = &submit;
+	else if (op == SLUICE__REQUEST__OP_JOB_CANCEL)
+		request.job_cancel = &cancel;
+	else
+		request.job_wait = &wait;
+	ask(rig, corr, &request);
+}
+
+static void jobs_queue(struct rig *rig)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
+	char queue[] = "jobs";
+
+	config.name = queue;
+	config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
+	create.config = &config;
+	request.op_case = SLUICE__REQUEST__OP_QUEUE_CREATE;
+	request.queue_create = &create;
+	ask(rig, 1, &request);
+	cr_assert_eq(reply_code(rig, 1), 0);
+}
+
+Test(net, the_end_of_a_job_costs_its_own_waiters_only)
+{
+	enum { WAITERS = 1000 };
+	struct rig rig;
+
+	greet(&rig);
+	jobs_queue(&rig);
+	job_do(&rig, 2, SLUICE__REQUEST__OP_JOB_SUBMIT, "never");
+	cr_assert_eq(reply_code(&rig, 2), 0);
+	job_do(&rig, 3, SLUICE__REQUEST__OP_JOB_SUBMIT, "other");
+	cr_assert_eq(reply_code(&rig, 3), 0);
+	for (uint32_t n = 0; n < WAITERS; n++)
+		job_do(&rig, 100 + n, SLUICE__REQUEST__OP_JOB_WAIT, "never");
+	cr_assert_eq(rig.net->ios[0].conns->waiter_count, WAITERS);
+	job_do(&rig, 4, SLUICE__REQUEST__OP_JOB_CANCEL, "other");
+	cr_assert_eq(reply_code(&rig, 4), 0);
+	cr_expect_eq(rig.net->ios[0].waiters_visited, 0, "%llu of another job's waiters were looked at",
+		     (unsigned long long)rig.net->ios[0].waiters_visited);
+	job_do(&rig, 5, SLUICE__REQUEST__OP_JOB_CANCEL, "never");
+	cr_assert_eq(reply_code(&rig, 5), 0);
+	for (uint32_t n = 0; n < WAITERS; n++)
+		cr_assert_eq(reply_code(&rig, 100 + n), 0);
+	cr_expect_eq(rig.net->ios[0].waiters_visited, WAITERS);
+	cr_expect_null(rig.net->ios[0].waited);
+	cr_expect_eq(rig.net->ios[0].conns->waiter_count, 0);
+	rig_close(&rig);
+}
+
+Test(net, waiters_go_with_their_connection)
+{
+	struct rig rig;
+
+	greet(&rig);
+	jobs_queue(&rig);
+	job_do(&rig, 2, SLUICE__REQUEST__OP_JOB_SUBMIT, "never");
+	cr_assert_eq(reply_code(&rig, 2), 0);
+	for (uint32_t n = 0; n < 10; n++)
+		job_do(&rig, 100 + n, SLUICE__REQUEST__OP_JOB_WAIT, "never");
+	cr_assert_not_null(rig.net->ios[0].waited);
+	(void)shutdown(rig.fd, SHUT_RDWR);
+	for (int n = 0; n < 1000 && rig.net->ios[0].conns != NULL; n++)
+		turn(&rig);
+	cr_expect_null(rig.net->ios[0].conns, "a peer that went is noticed while it waits");
+	cr_expect_null(rig.net->ios[0].waited);
+	rig_close(&rig);
+}
+
+Test(net, a_beat_does_not_look_at_idle_connections)
+{
+	struct rig rig;
+	struct io *io;
+
+	greet(&rig);
+	io = &rig.net->ios[0];
+	for (int n = 0; n < 1000; n++) {
+		event_active(io->beat, EV_TIMEOUT, 0);
+		turn(&rig);
+	}
+	/* Its first deadline, of 10 s without HELLO, could have come on a very slow machine. */
+	cr_expect_leq(io->lives_visited, 1, "%llu looks", (unsigned long long)io->lives_visited);
+	rig_close(&rig);
+}
+
+Test(net, the_wheel_gives_each_deadline_once_and_in_time)
+{
+	enum { ENTRIES = 3000, LAST_MS = 400000 };
+	static struct wheel_entry entries[ENTRIES];
+	static bool gone[ENTRIES];
+	struct wheel wheel;
+	struct wheel_entry *due;
+	uint64_t now = 12345, seed = 7;
+	size_t left = ENTRIES;
+
+	wheel_init(&wheel, now);
+	for (size_t i = 0; i < ENTRIES; i++) {
+		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+		wheel_set(&wheel, &entries[i], now + (seed >> 33) % LAST_MS);
+	}
+	for (size_t i = 0; i < ENTRIES; i += 3) /* moved, to before and behind */
+		wheel_set(&wheel, &entries[i], entries[i].due_ms + (i % 2 == 0 ? 1000 : 0));
+	for (size_t i = 1; i < ENTRIES; i += 10) {
+		wheel_remove(&wheel, &entries[i]);
+		wheel_remove(&wheel, &entries[i]); /* twice is once */
+		gone[i] = true;
+		left--;
+	}
+	while (now < 12345 + LAST_MS + 2000) {
+		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+		now += (seed >> 33) % 700;
+		while ((due = wheel_due(&wheel, now)) != NULL) {
+			cr_assert(!gone[due - entries] && due->due_ms <= now);
+			gone[due - entries] = true;
+			left--;
+		}
+		for (size_t i = 0; i < ENTRIES; i++)
+			cr_assert(gone[i] || entries[i].due_ms + WHEEL_TICK_MS > now,
+				  "%zu was due at %llu, it is %llu", i, (unsigned long long)entries[i].due_ms,
+				  (unsigned long long)now);
+	}
+	cr_expect_eq(left, 0);
+	cr_expect_eq(wheel.count, 0);
+	cr_expect_lt(wheel.visited, 5 * ENTRIES, "once a turn, and when it is due: %llu",
+		     (unsigned long long)wheel.visited);
+	/* A stop of any length: all that is due comes. */
+	for (size_t i = 0; i < 10; i++)
+		wheel_set(&wheel, &entries[i], now + i * 100000);
+	now += 86400000;
+	for (size_t i = 0; i < 10; i++)
+		cr_assert_not_null(wheel_due(&wheel, now));
+	cr_expect_null(wheel_due(&wheel, now));
 }

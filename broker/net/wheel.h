@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A timer wheel: deadlines of many things, of which few are due. Setting, moving and removing one is O(1); a pass costs the slots
+ * whose time has come and the entries in them, however many others wait. One thread.
+ */
+#ifndef SLUICE_NET_WHEEL_H
+#define SLUICE_NET_WHEEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A deadline further away than one turn (102 s) is met once a turn and left where it is. */
+enum { WHEEL_SLOTS = 1024, WHEEL_TICK_MS = 100 };
+
+/* Embedded in what has the deadline; zeroed before its first use. */
+struct wheel_entry {
+	struct wheel_entry *prev, *next;
+	uint64_t due_ms; /* monotone */
+	uint32_t list;	 /* index in wheel.lists; only while set */
+	bool set;
+};
+struct wheel {
+	struct wheel_entry
+		*lists[WHEEL_SLOTS + 1]; /* the last: those of a slot whose time has come, not yet checked */
+	uint64_t tick;			 /* the next one to check */
+	size_t count;
+	uint64_t visited; /* entries that wheel_due has checked, for tests */
+};
+
+void wheel_init(struct wheel *wheel, uint64_t now_ms);
+/* Sets or moves a deadline. One that has passed already is due at the next pass. */
+void wheel_set(struct wheel *wheel, struct wheel_entry *entry, uint64_t due_ms);
+void wheel_remove(struct wheel *wheel, struct wheel_entry *entry); /* nothing when it is not set */
+/* Removes and returns one whose deadline is not after now_ms, at most WHEEL_TICK_MS late; NULL: none. */
+struct wheel_entry *wheel_due(struct wheel *wheel, uint64_t now_ms);
+
+#endif
