@@ -25,7 +25,7 @@ struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body,
 		call->corr = ++client->next_corr;
 	} while (call->corr == 0);
 	call->number = ++client->next_request;
-	call->done = options != NULL ? options->done : NULL;
+	call->done = call_fires(options) ? call_nobody : options != NULL ? options->done : NULL;
 	call->user = options != NULL ? options->user : NULL;
 	HASH_ADD(hh, client->calls, corr, sizeof(call->corr), call);
 	DL_APPEND(client->ordered, call);
@@ -142,6 +142,15 @@ void call_finish(sluice_client *client, struct call *call, sluice_reply *reply)
 		call_free(call);
 }
 
+void call_nobody(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	(void)user;
+	if (sluice_reply_code(reply) != 0)
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_ERROR,
+						     .code = sluice_reply_code(reply),
+						     .text = sluice_reply_text(reply)});
+}
+
 static void finish_code(sluice_client *client, struct call *call, int code, const char *text)
 {
 	call_finish(client, call, reply_new(code, text, strlen(text)));
@@ -248,7 +257,7 @@ int call_settle(sluice_client *client, struct call *call, const sluice_call *opt
 {
 	int code = 0;
 
-	if (options == NULL || options->done == NULL)
+	if (call_blocks(options))
 		code = call_wait(client, call, ret_reply);
 	client_unlock(client);
 	return code;
@@ -260,7 +269,7 @@ int call_wait(sluice_client *client, struct call *call, sluice_reply **ret_reply
 
 	call->blocking = true;
 	(void)client_wait(client, &call->finished, UINT64_MAX); /* calls_due ends it at its deadline */
-	code = call->reply != NULL ? call->reply->code : SLUICE_E_NOMEM;
+	code = error_set(sluice_reply_code(call->reply), sluice_reply_text(call->reply));
 	if (ret_reply != NULL) {
 		*ret_reply = call->reply;
 		call->reply = NULL;
@@ -271,11 +280,9 @@ int call_wait(sluice_client *client, struct call *call, sluice_reply **ret_reply
 
 int call_refuse(int code, const char *why, const sluice_call *options, sluice_reply **ret_reply)
 {
-	bool async = options != NULL && options->done != NULL;
-
 	if (ret_reply != NULL)
-		*ret_reply = async ? NULL : reply_new(code, why, strlen(why));
-	return code;
+		*ret_reply = call_blocks(options) ? reply_new(code, why, strlen(why)) : NULL;
+	return error_set(code, why);
 }
 
 /* Whether a call may begin; why not, as text, in why. */
@@ -288,8 +295,8 @@ static int call_may(const sluice_client *client, const sluice_call *options, siz
 		(void)snprintf(why, why_bytes, "%s", client->error);
 		return client->fail_code;
 	}
-	if ((options == NULL || options->done == NULL) && client_on_loop(client)) {
-		(void)snprintf(why, why_bytes, "a blocking call from a callback would wait for itself");
+	if (call_blocks(options) && client_on_loop(client)) {
+		(void)snprintf(why, why_bytes, "%s", from_a_callback);
 		return SLUICE_E_WRONG_STATE;
 	}
 	if (bytes > LIMIT_COMMAND_BYTES_MAX) {

@@ -17,6 +17,8 @@
 
 #include "client/internal.h"
 
+const char from_a_callback[] = "a blocking call from a callback would wait for itself";
+
 uint64_t now_ms(void)
 {
 	struct timespec now;
@@ -293,7 +295,7 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	int rc;
 
 	if (client == NULL)
-		return SLUICE_E_NOMEM;
+		return error_set(SLUICE_E_NOMEM, NULL);
 	client->config = *config;
 	client->on_event = on_event;
 	client->user = user;
@@ -308,8 +310,10 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	if (rc == 0)
 		rc = descriptors_open(client);
 	if (rc != 0) {
+		int error = errno;
+
 		client_free(client);
-		return rc;
+		return error_format(rc, "no descriptors or locks for a client: %s", strerror(error));
 	}
 	/* The first turn of the loop connects: no callback comes before the caller has its client. */
 	client_lock(client);
@@ -318,7 +322,7 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	client_unlock(client);
 	if (rc != 0) {
 		client_free(client);
-		return rc;
+		return error_set(rc, "no thread for the client's loop");
 	}
 	*ret = client;
 	return 0;
@@ -344,6 +348,7 @@ int sluice_wait_connected(sluice_client *client, int deadline_ms)
 		else
 			client_wait_turn(client, step);
 	}
+	(void)error_set(rc, client->error);
 	client_unlock(client);
 	return rc;
 }
@@ -387,7 +392,7 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 	if (client == NULL)
 		return 0;
 	if (client_on_loop(client))
-		return SLUICE_E_WRONG_STATE;
+		return error_set(SLUICE_E_WRONG_STATE, from_a_callback);
 	deadline = deadline_of(client, deadline_ms);
 	client_lock(client);
 	subs_flush(client);
@@ -421,7 +426,7 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 	if (client->state == STATE_IDLE && client->config.transport_fd >= 0)
 		(void)close(client->config.transport_fd); /* taken, and never used */
 	client_free(client);
-	return rc;
+	return error_set(rc, "not all publishes were answered before the deadline; the others were dropped");
 }
 
 uint64_t sluice_session(const sluice_client *client)
@@ -434,27 +439,21 @@ uint64_t sluice_session(const sluice_client *client)
 	return session;
 }
 
-const char *sluice_last_error(const sluice_client *client)
-{
-	static __thread char text[TEXT_MAX];
-
-	client_lock((sluice_client *)(uintptr_t)client);
-	memcpy(text, client->error, sizeof(text));
-	client_unlock((sluice_client *)(uintptr_t)client);
-	return text;
-}
+static const char not_caller_loop[] =
+	"the client's mode is own-thread: it has no descriptor to wait for, and turns its loop itself";
 
 int sluice_fd(const sluice_client *client)
 {
-	return client->config.mode == MODE_CALLER_LOOP ? client->epoll_fd : SLUICE_E_INVAL;
+	return client->config.mode == MODE_CALLER_LOOP ? client->epoll_fd
+						       : error_set(SLUICE_E_INVAL, not_caller_loop);
 }
 
 int sluice_process(sluice_client *client, int timeout_ms)
 {
 	if (client->config.mode != MODE_CALLER_LOOP)
-		return SLUICE_E_INVAL;
+		return error_set(SLUICE_E_INVAL, not_caller_loop);
 	if (client_on_loop(client))
-		return SLUICE_E_WRONG_STATE;
+		return error_set(SLUICE_E_WRONG_STATE, from_a_callback);
 	client_lock(client);
 	loop_turn(client, timeout_ms);
 	client_unlock(client);

@@ -53,10 +53,9 @@ static int set_number(struct sluice_config *config, const struct row *row, const
 	number = strtoull(value, &end, 10);
 	if (!isdigit((unsigned char)value[0]) || *end != 0 || errno != 0 || number < row->min ||
 	    number > row->max) {
-		(void)snprintf(config->error, sizeof(config->error),
-			       "%s is '%.60s'; expected a number from %llu to %llu", row->key, value,
-			       (unsigned long long)row->min, (unsigned long long)row->max);
-		return SLUICE_E_INVAL;
+		return error_format(SLUICE_E_INVAL, "%s is '%.60s'; expected a number from %llu to %llu",
+				    row->key, value, (unsigned long long)row->min,
+				    (unsigned long long)row->max);
 	}
 	if (row->kind == NUMBER64)
 		*(uint64_t *)member = number;
@@ -73,9 +72,8 @@ static int set_choice(struct sluice_config *config, const struct row *row, const
 	void *member = (char *)config + row->offset;
 
 	if (!yes && strcmp(value, row->no) != 0) {
-		(void)snprintf(config->error, sizeof(config->error), "%s is '%.60s'; expected %s or %s",
-			       row->key, value, row->yes, row->no);
-		return SLUICE_E_INVAL;
+		return error_format(SLUICE_E_INVAL, "%s is '%.60s'; expected %s or %s", row->key, value,
+				    row->yes, row->no);
 	}
 	if (row->size == 4)
 		*(enum client_mode *)member = yes ? MODE_CALLER_LOOP : MODE_OWN_THREAD;
@@ -92,30 +90,20 @@ int sluice_config_set(sluice_config *config, const char *key, const char *value)
 		if (strcmp(row->key, key) != 0)
 			continue;
 		if (value == NULL) {
-			(void)snprintf(config->error, sizeof(config->error), "%s has no value", row->key);
-			return SLUICE_E_INVAL;
+			return error_format(SLUICE_E_INVAL, "%s has no value", row->key);
 		}
 		if (row->kind == CHOICE)
 			return set_choice(config, row, value);
 		if (row->kind != TEXT)
 			return set_number(config, row, value);
 		if (strlen(value) >= row->size) {
-			(void)snprintf(config->error, sizeof(config->error),
-				       "%s has %zu bytes; expected fewer than %zu", key, strlen(value),
-				       row->size);
-			return SLUICE_E_INVAL;
+			return error_format(SLUICE_E_INVAL, "%s has %zu bytes; expected fewer than %zu", key,
+					    strlen(value), row->size);
 		}
 		memcpy((char *)config + row->offset, value, strlen(value) + 1);
 		return 0;
 	}
-	(void)snprintf(config->error, sizeof(config->error),
-		       "there is no setting '%.60s'; client.h lists them", key);
-	return SLUICE_E_INVAL;
-}
-
-const char *sluice_config_error(const sluice_config *config)
-{
-	return config->error;
+	return error_format(SLUICE_E_INVAL, "there is no setting '%.60s'; client.h lists them", key);
 }
 
 sluice_config *sluice_config_create(void)

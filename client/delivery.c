@@ -134,7 +134,7 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 				client_wake(client);
 		}
 	}
-	sub_error_set(rc, sub->ended && rc == sub->end_code ? sub->end_text : "");
+	(void)error_set(rc, sub->ended && rc == sub->end_code ? sub->end_text : "");
 	if (--sub->waiters == 0 && sub->closing)
 		client_wake(client); /* it can be freed */
 	client_unlock(client);

@@ -40,6 +40,10 @@ static inline size_t buffer_len(const struct buffer *buffer)
 }
 void buffer_free(struct buffer *buffer);
 
+/* ---- errors: why this thread's last call that failed did (sluice_last_error) ---- */
+int error_set(int code, const char *text); /* returns code; 0 changes nothing; text NULL or "": the code's */
+int error_format(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* ---- configuration ---- */
 enum client_mode { MODE_OWN_THREAD, MODE_CALLER_LOOP };
 struct sluice_config {
@@ -50,7 +54,6 @@ struct sluice_config {
 	enum client_mode mode;
 	bool reconnect, buffer_block, zstd, lease_extend;
 	int transport_fd;
-	char error[256];
 };
 
 /* ---- replies ---- */
@@ -120,7 +123,8 @@ struct batch {
 	bool closed;   /* takes no more messages */
 	bool in_flight, was_sent;
 	uint64_t retry_ms; /* refused for now: not before this */
-	int refused;
+	int refused;	   /* and certainly not applied */
+	int refused_last;  /* the last refusal of it, also when it was sent again since */
 	char refused_text[256];
 	size_t bytes; /* on account of the buffer */
 };
@@ -140,7 +144,8 @@ struct publisher {
 	uint64_t spare_bytes;
 	uint64_t buffered;
 	sluice_publish_stats stats;
-	int flush_code;
+	int flush_code; /* the first failure since the last flush */
+	char flush_text[256];
 };
 
 /* ---- transactions: a producer of their own, one under way at a time, so that each is settled before the next ---- */
@@ -280,6 +285,7 @@ bool client_on_loop(const sluice_client *client);
 void client_wake(sluice_client *client); /* the loop has something to do */
 uint64_t now_ms(void);
 uint64_t deadline_of(const sluice_client *client, int deadline_ms);
+extern const char from_a_callback[]; /* why what would wait is refused there */
 void client_event(sluice_client *client, const sluice_event *event);
 /* One turn of the loop with the lock held; waits up to timeout_ms. */
 void loop_turn(sluice_client *client, int timeout_ms);
@@ -302,7 +308,19 @@ uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t b
 int resolver_start(sluice_client *client, const char *host, const char *port);
 void resolver_drop(sluice_client *client);
 
+/* How a call is made: blocking, with a callback, or neither, when a refusal comes as an event. */
+static inline bool call_fires(const sluice_call *call)
+{
+	return call != NULL && call->done == NULL && call->user == SLUICE_FIRE;
+}
+static inline bool call_blocks(const sluice_call *call)
+{
+	return call == NULL || (call->done == NULL && call->user != SLUICE_FIRE);
+}
+
 /* call.c */
+void call_nobody(sluice_client *client, const sluice_reply *reply,
+		 void *user); /* a sluice_done_fn: of a call that fires */
 struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body, size_t len,
 			    const sluice_call *options); /* takes body on success */
 struct call *call_new(sluice_client *client, const Sluice__Request *request, bool repeatable,

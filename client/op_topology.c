@@ -252,6 +252,8 @@ int sluice_machine_alter(sluice_client *client, const char *file, const sluice_c
 
 /* ---- what is the same for all kinds of things, but for the types of the messages ---- */
 
+static const char no_thing[] = "the kind of thing is not known; expected a member of sluice_thing";
+
 #define THINGS(X) X(STREAM, stream) X(QUEUE, queue) X(ROUTER, router) X(MACHINE, machine)
 
 int sluice_delete(sluice_client *client, sluice_thing thing, const char *name, const sluice_call *call,
@@ -273,7 +275,7 @@ int sluice_delete(sluice_client *client, sluice_thing thing, const char *name, c
 		THINGS(CASE)
 #undef CASE
 	default:
-		return SLUICE_E_INVAL;
+		return call_refuse(SLUICE_E_INVAL, no_thing, call, reply);
 	}
 	return call_run(client, &request, false, call, reply);
 }
@@ -297,7 +299,7 @@ int sluice_show(sluice_client *client, sluice_thing thing, const char *name, con
 		THINGS(CASE)
 #undef CASE
 	default:
-		return SLUICE_E_INVAL;
+		return call_refuse(SLUICE_E_INVAL, no_thing, call, reply);
 	}
 	return call_run(client, &request, true, call, reply);
 }
@@ -322,7 +324,7 @@ int sluice_list(sluice_client *client, sluice_thing thing, const char *after, ui
 		THINGS(CASE)
 #undef CASE
 	default:
-		return SLUICE_E_INVAL;
+		return call_refuse(SLUICE_E_INVAL, no_thing, call, reply);
 	}
 	return call_run(client, &request, true, call, reply);
 }

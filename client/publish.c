@@ -358,7 +358,7 @@ static int room_wait(sluice_client *client, size_t bytes, uint64_t deadline_ms, 
 /* Whether a publish may begin; its end as call says. */
 static int begin(sluice_client *client, const sluice_call *call, struct message_end *end)
 {
-	bool fire = call != NULL && call->done == NULL && call->user == SLUICE_FIRE;
+	bool fire = call_fires(call);
 
 	if (client->closing)
 		return SLUICE_E_CLOSED;
@@ -391,11 +391,6 @@ static int publish_locked(sluice_client *client, const sluice_message *message, 
 	return rc;
 }
 
-static bool call_waits(const sluice_call *call)
-{
-	return call == NULL || (call->done == NULL && call->user != SLUICE_FIRE);
-}
-
 /* Sends what was published and waits for its answer; the lock is held. */
 static int answer_wait(sluice_client *client, struct call *waiter, sluice_reply **ret_reply)
 {
@@ -403,7 +398,7 @@ static int answer_wait(sluice_client *client, struct call *waiter, sluice_reply 
 
 	publish_push(client);
 	(void)client_wait(client, &waiter->finished, UINT64_MAX);
-	rc = waiter->reply != NULL ? waiter->reply->code : SLUICE_E_NOMEM;
+	rc = error_set(sluice_reply_code(waiter->reply), sluice_reply_text(waiter->reply));
 	if (ret_reply != NULL)
 		*ret_reply = waiter->reply;
 	else
@@ -425,7 +420,7 @@ static int publish_blocking(sluice_client *client, const sluice_message *message
 	rc = parts_check(message, why, sizeof(why));
 	if (rc == 0 && client_on_loop(client)) {
 		client_unlock(client);
-		return SLUICE_E_WRONG_STATE;
+		return call_refuse(SLUICE_E_WRONG_STATE, from_a_callback, call, ret_reply);
 	}
 	if (rc == 0)
 		rc = publish_locked(client, message, call, &waiter, why, sizeof(why));
@@ -444,7 +439,7 @@ int sluice_publish(sluice_client *client, const sluice_message *message, const s
 	char why[TEXT_MAX];
 	int rc;
 
-	if (call_waits(call))
+	if (call_blocks(call))
 		return publish_blocking(client, message, call, ret_reply);
 	why[0] = 0;
 	rc = parts_check(message, why, sizeof(why));
@@ -556,7 +551,7 @@ int sluice_publish_batch(sluice_client *client, const sluice_message *messages, 
 {
 	struct call waiter = {0};
 	char why[TEXT_MAX];
-	bool waits = call_waits(call);
+	bool waits = call_blocks(call);
 	int rc;
 
 	why[0] = 0;
@@ -565,7 +560,7 @@ int sluice_publish_batch(sluice_client *client, const sluice_message *messages, 
 	client_lock(client);
 	if (waits && client_on_loop(client)) {
 		client_unlock(client);
-		return SLUICE_E_WRONG_STATE;
+		return call_refuse(SLUICE_E_WRONG_STATE, from_a_callback, call, ret_reply);
 	}
 	rc = many_locked(client, messages, count, call, waits ? &waiter : NULL, why, sizeof(why));
 	if (rc == 0 && waits) {
@@ -581,6 +576,16 @@ int sluice_publish_batch(sluice_client *client, const sluice_message *messages, 
 
 /* ---- all of them ---- */
 
+/* The deadline has passed: the oldest says why it waits. */
+static int flush_late(const sluice_client *client)
+{
+	const struct batch *oldest = client->publisher.batches;
+
+	return oldest->refused_last != 0
+		       ? error_set(oldest->refused_last, oldest->refused_text)
+		       : error_set(SLUICE_E_TIMEOUT, client->state == STATE_READY ? NULL : client->error);
+}
+
 int sluice_flush(sluice_client *client, int deadline_ms)
 {
 	uint64_t deadline = deadline_of(client, deadline_ms);
@@ -589,20 +594,20 @@ int sluice_flush(sluice_client *client, int deadline_ms)
 	client_lock(client);
 	if (client_on_loop(client)) {
 		client_unlock(client);
-		return SLUICE_E_WRONG_STATE;
+		return error_set(SLUICE_E_WRONG_STATE, from_a_callback);
 	}
 	while (client->publisher.batches != NULL && rc == 0) {
 		uint64_t now = now_ms();
 
 		if (client->state == STATE_FAILED)
-			rc = client->fail_code;
+			rc = error_set(client->fail_code, client->error);
 		else if (now >= deadline)
-			rc = SLUICE_E_TIMEOUT;
+			rc = flush_late(client);
 		else
 			client_wait_turn(client, deadline < now + 50 ? deadline : now + 50);
 	}
 	if (rc == 0) {
-		rc = client->publisher.flush_code;
+		rc = error_set(client->publisher.flush_code, client->publisher.flush_text);
 		client->publisher.flush_code = 0;
 	}
 	client_unlock(client);

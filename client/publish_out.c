@@ -120,8 +120,12 @@ static void count_told(sluice_client *client, uint32_t count, const struct verdi
 		publisher->stats.duplicates += verdict->duplicate ? count : 0;
 	} else {
 		publisher->stats.failed += count;
-		if (publisher->flush_code == 0)
+		if (publisher->flush_code == 0) {
 			publisher->flush_code = verdict->code;
+			(void)snprintf(publisher->flush_text, sizeof(publisher->flush_text), "%.*s",
+				       (int)(verdict->text_len < 255 ? verdict->text_len : 255),
+				       verdict->text);
+		}
 	}
 }
 
@@ -358,7 +362,7 @@ static void answered(sluice_client *client, struct batch *batch, const struct fr
 		if (batch->retry_ms < publisher->due_ms)
 			publisher->due_ms = batch->retry_ms;
 		if (answer->code != SLUICE_E_SEQUENCE_GAP) {
-			batch->refused = answer->code;
+			batch->refused = batch->refused_last = answer->code;
 			(void)snprintf(batch->refused_text, sizeof(batch->refused_text), "%.*s",
 				       (int)(answer->text.len < 255 ? answer->text.len : 255),
 				       (const char *)answer->text.data);

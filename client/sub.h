@@ -18,7 +18,6 @@ void sub_open_tell(sluice_sub *sub, int code, const char *text);
 void sub_open_due(sluice_sub *sub, uint64_t now, uint64_t *io_next);
 /* call opened what the application has closed meanwhile: nobody would take what the broker delivers. */
 void sub_unwanted(sluice_client *client, const struct call *call);
-void sub_error_set(int code, const char *text); /* what sluice_sub_error() says; text "": that of the code */
 
 /* delivery.c */
 void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view);

@@ -27,22 +27,6 @@ static sluice_sub *sub_new(sluice_client *client, const char *name, const char *
 
 /* ---- opening ---- */
 
-/* Of this thread: why its last follow, consume or sub_next did not succeed. */
-static __thread char sub_error[TEXT_MAX];
-
-void sub_error_set(int code, const char *text)
-{
-	(void)snprintf(sub_error, sizeof(sub_error), "%s",
-		       code == 0      ? ""
-		       : text[0] != 0 ? text
-				      : sluice_error_text(code));
-}
-
-const char *sluice_sub_error(void)
-{
-	return sub_error;
-}
-
 void sub_open_tell(sluice_sub *sub, int code, const char *text)
 {
 	sluice_done_fn *done = sub->open_done;
@@ -97,7 +81,7 @@ static int open_wait(sluice_sub *sub, uint64_t deadline)
 	} else if (rc != 0 && client->state != STATE_READY) {
 		why = client->error;
 	}
-	sub_error_set(rc, why);
+	(void)error_set(rc, why);
 	sub->waiters--;
 	return rc;
 }
@@ -109,6 +93,8 @@ static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub
 	uint64_t deadline = deadline_of(client, options != NULL ? options->deadline_ms : 0);
 	int rc = client->state == STATE_READY && sub_open_call(sub) == NULL ? SLUICE_E_NOMEM : 0;
 
+	if (rc == SLUICE_E_NOMEM)
+		(void)error_set(rc, NULL);
 	if (rc == 0 && options != NULL && options->done != NULL) {
 		sub->open_done = options->done;
 		sub->open_user = options->user;
@@ -126,17 +112,19 @@ static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub
 	return rc;
 }
 
+static const char not_fired[] = "a subscription is not opened with SLUICE_FIRE: its end would not be known";
+
 static int enter(sluice_client *client, const sluice_call *call)
 {
 	int rc = 0;
 
 	client_lock(client);
 	if (client->closing)
-		rc = SLUICE_E_CLOSED;
+		rc = error_set(SLUICE_E_CLOSED, NULL);
 	else if (client->state == STATE_FAILED)
-		rc = client->fail_code;
-	else if ((call == NULL || call->done == NULL) && client_on_loop(client))
-		rc = SLUICE_E_WRONG_STATE;
+		rc = error_set(client->fail_code, client->error);
+	else if (call_blocks(call) && client_on_loop(client))
+		rc = error_set(SLUICE_E_WRONG_STATE, from_a_callback);
 	if (rc != 0)
 		client_unlock(client);
 	return rc;
@@ -150,14 +138,18 @@ int sluice_follow(sluice_client *client, const sluice_follow_spec *spec, const s
 
 	*ret = NULL;
 	if (spec->stream == NULL || (spec->from == SLUICE_FROM_CURSOR && spec->cursor == NULL))
-		return SLUICE_E_INVAL;
+		return error_set(SLUICE_E_INVAL, spec->stream == NULL
+							 ? "a follow needs a stream"
+							 : "from a cursor needs the cursor's name");
+	if (call_fires(call))
+		return error_set(SLUICE_E_INVAL, not_fired);
 	rc = enter(client, call);
 	if (rc != 0)
 		return rc;
 	sub = sub_new(client, spec->stream, spec->cursor, spec->filter);
 	if (sub == NULL) {
 		client_unlock(client);
-		return SLUICE_E_NOMEM;
+		return error_set(SLUICE_E_NOMEM, NULL);
 	}
 	sub->follow = true;
 	sub->from = spec->from;
@@ -177,14 +169,16 @@ int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const
 
 	*ret = NULL;
 	if (spec->queue == NULL)
-		return SLUICE_E_INVAL;
+		return error_set(SLUICE_E_INVAL, "a consume needs a queue");
+	if (call_fires(call))
+		return error_set(SLUICE_E_INVAL, not_fired);
 	rc = enter(client, call);
 	if (rc != 0)
 		return rc;
 	sub = sub_new(client, spec->queue, NULL, NULL);
 	if (sub == NULL) {
 		client_unlock(client);
-		return SLUICE_E_NOMEM;
+		return error_set(SLUICE_E_NOMEM, NULL);
 	}
 	sub->manual_credit = spec->manual_credit;
 	sub->credit = spec->credit != 0 || spec->manual_credit ? spec->credit : 100;
@@ -264,7 +258,8 @@ int sluice_sub_credit(sluice_sub *sub, uint32_t more)
 	client_lock(sub->client);
 	/* The broker would close the connection, and again after each reconnect. */
 	if (more > LIMIT_CREDIT_MAX || sub->credit > LIMIT_CREDIT_MAX - more) {
-		rc = SLUICE_E_LIMIT;
+		rc = error_format(SLUICE_E_LIMIT, "%u more would be above %llu in all", more,
+				  (unsigned long long)LIMIT_CREDIT_MAX);
 	} else {
 		sub_credit_back(sub, more);
 		sub->credit += more;
@@ -315,12 +310,11 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 	uint8_t *body;
 	int rc = enter(client, call);
 
-	if (ret_reply != NULL)
-		*ret_reply = NULL;
 	if (rc != 0)
-		return rc;
+		return call_refuse(rc, sluice_last_error(NULL), call, ret_reply);
 	if (frame.reason.len > LIMIT_TEXT_BYTES_MAX)
-		rc = SLUICE_E_LIMIT;
+		rc = error_format(SLUICE_E_LIMIT, "the reason has %zu bytes; at most %llu", frame.reason.len,
+				  (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	subs_flush(client); /* what was gathered goes first */
 	body = rc == 0 ? mem_alloc(frame_ack_size(&frame)) : NULL;
 	made = body != NULL
@@ -329,7 +323,8 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 	if (made == NULL) {
 		mem_free(body);
 		client_unlock(client);
-		return rc != 0 ? rc : SLUICE_E_NOMEM;
+		return call_refuse(rc != 0 ? rc : SLUICE_E_NOMEM, rc != 0 ? sluice_last_error(NULL) : "",
+				   call, ret_reply);
 	}
 	if (seq != NULL)
 		sub_item_done(sub, token);
@@ -341,7 +336,7 @@ int sluice_ack(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_c
 {
 	int rc;
 
-	if (call != NULL)
+	if (!call_fires(call))
 		return ack_frame(sub, ACK_DONE, token, &seq, 0, NULL, call, ret_reply);
 	if (ret_reply != NULL)
 		*ret_reply = NULL;
@@ -352,33 +347,19 @@ int sluice_ack(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_c
 	if (rc == 0)
 		sub_item_done(sub, token);
 	client_wake(sub->client);
+	(void)error_set(rc, NULL);
 	client_unlock(sub->client);
 	return rc;
-}
-
-static void nobody(sluice_client *client, const sluice_reply *reply, void *user)
-{
-	(void)user;
-	if (reply != NULL && sluice_reply_code(reply) != 0)
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_ERROR,
-						     .code = sluice_reply_code(reply),
-						     .text = sluice_reply_text(reply)});
 }
 
 int sluice_nack(sluice_sub *sub, sluice_token token, uint64_t seq, uint32_t delay_ms, const char *reason,
 		const sluice_call *call, sluice_reply **ret_reply)
 {
-	sluice_call quiet = {.done = nobody};
-
-	return ack_frame(sub, ACK_NACK, token, &seq, delay_ms, reason, call != NULL ? call : &quiet,
-			 ret_reply);
+	return ack_frame(sub, ACK_NACK, token, &seq, delay_ms, reason, call, ret_reply);
 }
 
 int sluice_extend(sluice_sub *sub, sluice_token token, uint32_t lease_ms, const sluice_call *call,
 		  sluice_reply **ret_reply)
 {
-	sluice_call quiet = {.done = nobody};
-
-	return ack_frame(sub, ACK_EXTEND, token, NULL, lease_ms, NULL, call != NULL ? call : &quiet,
-			 ret_reply);
+	return ack_frame(sub, ACK_EXTEND, token, NULL, lease_ms, NULL, call, ret_reply);
 }

@@ -267,8 +267,9 @@ void sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 		(void)snprintf(text, sizeof(text), "number %llu of queue %s is damaged and not delivered: %s",
 			       (unsigned long long)notice->offset, sub != NULL ? sub->name : "",
 			       notice->text);
-		client_event(client,
-			     &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = notice->code, .text = text});
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_DAMAGED,
+						     .code = notice->code,
+						     .text = text});
 		return;
 	case SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL:
 		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_JOB_CANCEL,

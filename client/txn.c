@@ -45,10 +45,11 @@ static int add(sluice_txn *txn, const Sluice__TxnOp *op)
 	uint8_t *packed;
 
 	if (txn->message->n_ops >= LIMIT_TXN_OPS_MAX)
-		return SLUICE_E_LIMIT;
+		return error_format(SLUICE_E_LIMIT, "a transaction has at most %llu operations",
+				    (unsigned long long)LIMIT_TXN_OPS_MAX);
 	packed = mem_alloc(len + 1);
 	if (packed == NULL)
-		return SLUICE_E_NOMEM;
+		return error_set(SLUICE_E_NOMEM, NULL);
 	(void)sluice__txn_op__pack(op, packed);
 	copy = sluice__txn_op__unpack(&mem_protobuf, len, packed);
 	mem_free(packed);
@@ -56,7 +57,7 @@ static int add(sluice_txn *txn, const Sluice__TxnOp *op)
 	if (ops == NULL) {
 		if (copy != NULL)
 			sluice__txn_op__free_unpacked(copy, &mem_protobuf);
-		return SLUICE_E_NOMEM;
+		return error_set(SLUICE_E_NOMEM, NULL);
 	}
 	txn->message->ops = ops;
 	ops[txn->message->n_ops++] = copy;
@@ -87,7 +88,7 @@ int sluice_txn_publish(sluice_txn *txn, const sluice_message *message)
 
 	for (; message->headers != NULL && message->headers[2 * count] != NULL; count++) {
 		if (count == 64)
-			return SLUICE_E_LIMIT;
+			return error_set(SLUICE_E_LIMIT, "a message has at most 64 headers");
 		sluice__txn_publish__headers_entry__init(&entries[count]);
 		entries[count].key = text(message->headers[2 * count]);
 		entries[count].value = text(message->headers[2 * count + 1]);
@@ -329,7 +330,7 @@ static struct pending_txn *pending_new(sluice_client *client, const sluice_txn *
 		return NULL;
 	}
 	pending->deadline_ms = deadline_of(client, call != NULL ? call->deadline_ms : 0);
-	pending->done = call != NULL ? call->done : NULL;
+	pending->done = call_fires(call) ? call_nobody : call != NULL ? call->done : NULL;
 	pending->user = call != NULL ? call->user : NULL;
 	return pending;
 }
@@ -337,7 +338,7 @@ static struct pending_txn *pending_new(sluice_client *client, const sluice_txn *
 int sluice_txn_commit(sluice_client *client, const sluice_txn *txn, const sluice_call *call,
 		      sluice_reply **ret_reply)
 {
-	bool async = call != NULL && call->done != NULL;
+	bool async = !call_blocks(call);
 	struct call waiter = {0};
 	struct pending_txn *pending;
 	int rc = 0;
@@ -346,17 +347,20 @@ int sluice_txn_commit(sluice_client *client, const sluice_txn *txn, const sluice
 		*ret_reply = NULL;
 	client_lock(client);
 	if (client->closing)
-		rc = SLUICE_E_CLOSED;
+		rc = error_set(SLUICE_E_CLOSED, NULL);
 	else if (client->state == STATE_FAILED)
-		rc = client->fail_code;
+		rc = error_set(client->fail_code, client->error);
 	else if (!async && client_on_loop(client))
-		rc = SLUICE_E_WRONG_STATE;
+		rc = error_set(SLUICE_E_WRONG_STATE, from_a_callback);
 	else if (sluice__txn__get_packed_size(txn->message) > LIMIT_COMMAND_BYTES_MAX - 64)
-		rc = SLUICE_E_LIMIT;
+		rc = error_format(SLUICE_E_LIMIT, "the transaction has %zu bytes; at most %llu",
+				  sluice__txn__get_packed_size(txn->message),
+				  (unsigned long long)LIMIT_COMMAND_BYTES_MAX - 64);
 	pending = rc == 0 ? pending_new(client, txn, call) : NULL;
 	if (pending == NULL) {
 		client_unlock(client);
-		return rc != 0 ? rc : SLUICE_E_NOMEM;
+		return call_refuse(rc != 0 ? rc : SLUICE_E_NOMEM, rc != 0 ? sluice_last_error(NULL) : "",
+				   call, ret_reply);
 	}
 	if (!async)
 		pending->waiter = &waiter;
@@ -364,7 +368,7 @@ int sluice_txn_commit(sluice_client *client, const sluice_txn *txn, const sluice
 	client_wake(client);
 	if (!async) {
 		(void)client_wait(client, &waiter.finished, UINT64_MAX);
-		rc = waiter.reply != NULL ? waiter.reply->code : SLUICE_E_NOMEM;
+		rc = error_set(sluice_reply_code(waiter.reply), sluice_reply_text(waiter.reply));
 		if (ret_reply != NULL)
 			*ret_reply = waiter.reply;
 		else

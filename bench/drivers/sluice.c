@@ -53,7 +53,8 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 		if (conn->spec.on_body != NULL)
 			conn->spec.on_body(conn->spec.user, view->body.data, view->body.len);
 		if (view->kind == SLUICE_DELIVERY_ITEM) {
-			int rc = sluice_ack(sub, view->token, view->seq, NULL, NULL);
+			int rc = sluice_ack(sub, view->token, view->seq, &(sluice_call){.user = SLUICE_FIRE},
+					    NULL);
 
 			if (rc != 0)
 				sluice_fault_set(&conn->fault, "ack to %s: %s", conn->name,
@@ -123,7 +124,7 @@ static int subscribe(struct bench_conn *conn)
 	}
 	if (rc != 0)
 		return bench_error("sluice: subscribe to %s: %s: %s", conn->name, sluice_error_text(rc),
-				   sluice_sub_error());
+				   sluice_last_error(NULL));
 	return 0;
 }
 

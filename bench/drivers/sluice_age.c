@@ -207,7 +207,8 @@ static int gone(struct aging *aging, struct bucket *bucket, unsigned round, slui
 
 		bucket->items[at] = bucket->items[left - 1];
 		if (draw(aging, ITEM_STAYS) != 0)
-			rc = sluice_ack(item.sub, item.token, item.seq, NULL, NULL);
+			rc = sluice_ack(item.sub, item.token, item.seq, &(sluice_call){.user = SLUICE_FIRE},
+					NULL);
 	}
 	bucket->count = 0;
 	return rc == 0 ? 0 : bench_error("sluice: ageing: %s", sluice_error_text(rc));

@@ -286,7 +286,7 @@ static int subscribe(struct run *run)
 		rc = sluice_consume(run->client, &consume, NULL, &sub);
 	return rc == 0 ? 0
 		       : bench_error("sluice: jobs: subscribe: %s: %s", sluice_error_text(rc),
-				     sluice_sub_error());
+				     sluice_last_error(NULL));
 }
 
 static int run_begin(struct run *run, const struct bench_server *server)

@@ -111,6 +111,7 @@ void sluice_fault_on_event(sluice_client *client, const sluice_event *event, voi
 				 event->kind == SLUICE_EVENT_JOB_CANCEL ? "cancelled" : "lease lost");
 		return;
 	case SLUICE_EVENT_ERROR:
+	case SLUICE_EVENT_DAMAGED:
 		sluice_fault_set(fault, "%s: %s", sluice_error_text(event->code),
 				 event->text != NULL ? event->text : "");
 		return;
@@ -150,7 +151,7 @@ int sluice_client_begin(const struct bench_server *server, const struct sluice_s
 	if (config == NULL)
 		return bench_error("sluice: out of memory");
 	if (settings_apply(config, server, settings) != 0) {
-		(void)bench_error("sluice: client setting: %s", sluice_config_error(config));
+		(void)bench_error("sluice: client setting: %s", sluice_last_error(NULL));
 		sluice_config_destroy(config);
 		return -1;
 	}

@@ -290,7 +290,7 @@ int cmd_follow(struct cli *cli)
 		return rc;
 	rc = sluice_follow(cli->client, &spec, NULL, &sub);
 	if (rc != 0)
-		return complain(cli, rc, "%s (%s)", sluice_sub_error(), sluice_error_name(rc));
+		return complain(cli, rc, "%s (%s)", sluice_last_error(NULL), sluice_error_name(rc));
 	while (rc == 0 && seen < count) {
 		sluice_delivery *delivery = NULL;
 		const sluice_delivery_view *view;
@@ -314,7 +314,7 @@ int cmd_follow(struct cli *cli)
 	}
 	if (rc != 0 && said == 0)
 		(void)complain(cli, rc, "following stream '%s' ended: %s (%s)", spec.stream,
-			       sluice_sub_error(), sluice_error_name(rc));
+			       sluice_last_error(NULL), sluice_error_name(rc));
 	(void)sluice_sub_close(sub, 1000);
 	return rc;
 }
@@ -341,7 +341,7 @@ int cmd_claim(struct cli *cli)
 		return rc;
 	rc = sluice_consume(cli->client, &spec, NULL, &sub);
 	if (rc != 0)
-		return complain(cli, rc, "%s (%s)", sluice_sub_error(), sluice_error_name(rc));
+		return complain(cli, rc, "%s (%s)", sluice_last_error(NULL), sluice_error_name(rc));
 	while (got < count) {
 		sluice_delivery *delivery = NULL;
 		const sluice_delivery_view *view;

@@ -275,7 +275,7 @@ int need(struct cli *cli)
 	if (rc == 0)
 		rc = sluice_config_set(config, "deadline_ms", deadline);
 	if (rc != 0) {
-		(void)complain(cli, rc, "%s", sluice_config_error(config));
+		(void)complain(cli, rc, "%s", sluice_last_error(NULL));
 		sluice_config_destroy(config);
 		return rc;
 	}

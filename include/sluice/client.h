@@ -7,9 +7,11 @@
  *   the loop themselves until they are answered or their deadline passes; a client is used by one thread at a time. In both modes an
  *   asynchronous call (with a callback) never blocks, whatever the broker does, a stopped broker included.
  * Callbacks. On the loop's thread (own-thread: the library's; caller-loop: the one that is in sluice_process or a blocking call), one after
- *   the other; those that sluice_close() brings, on its thread. They must not block. They may make asynchronous calls, close
- *   subscriptions and free replies; what would wait (a blocking call, sluice_sub_next with nothing there, flush, wait_connected, process, close)
- *   returns WRONG_STATE. None comes from inside sluice_open(), or from inside an asynchronous call.
+ *   the other; those that sluice_close() brings, on its thread. They must not block. They may make calls that do not wait (a callback, or SLUICE_FIRE),
+ *   close subscriptions and free replies; what would wait (a blocking call, sluice_sub_next with nothing there, flush, wait_connected, process, close)
+ *   returns WRONG_STATE. None comes from inside sluice_open(), or from inside a call that does not wait.
+ * Threads. What takes a client or a subscription: any thread in own-thread mode, one at a time in caller-loop mode. What takes a config, reply, delivery
+ *   or transaction: any thread, one at a time for each object; sluice_reply_ref and _free at any time. The others: any thread.
  * Deadlines. Every call takes one in its sluice_call, sluice_close too. 0 means the client's default (10 s), -1 none.
  *   A call whose connection breaks is sent again after the reconnect if it can be repeated safely (reads, publishes by sequence, job
  *   submit, intent, report, cancel, create with if_not_exists); otherwise it ends with SLUICE_E_UNKNOWN.
@@ -17,7 +19,11 @@
  *   RESUMED, or SESSION_LOST and CONNECTED when the session had ended meanwhile; these come before anything of the new connection. The
  *   session is resumed: leases are kept, subscriptions reopened (followers at the next offset, consumers with what they
  *   hold), unanswered publishes sent again and settled by sequence.
- * Errors. 0 or a negative code of error.h. The reply has the code, a text that says what was wrong, and the request id.
+ *   What was lost comes back by itself with a growing wait, and is announced; what ends for good (a HELLO that is refused, a named session that
+ *   another client took, a subscription whose queue or stream is gone) says so once, and every call after it.
+ * Errors. 0 or a negative code of error.h. Whatever returned one, sluice_last_error() says why as text. A reply has its own code and text, and the
+ *   request id. Out of memory is NOMEM, never the end of the process: what was not sent was not done; what comes from the broker waits for memory and is
+ *   not dropped; without any the connection is given up and resumed.
  * Memory. Strings and slices passed in are borrowed for the call. What a reply or delivery points to lives as long as it does; both outlive
  *   their client. Pointers must not be NULL where this page does not say that they may; strings inside of a spec may be, and are empty then.
  * Fork. Do not use a client after fork in the child; close nothing there (all descriptors are close-on-exec).
@@ -44,17 +50,16 @@ typedef struct sluice_delivery sluice_delivery;
 
 /* ---- configuration: properties as strings ---- */
 typedef struct sluice_config sluice_config;
-SLUICE_API sluice_config *sluice_config_create(void);	      /* owned; NULL: out of memory */
-SLUICE_API void sluice_config_destroy(sluice_config *config); /* accepts NULL */
+SLUICE_API sluice_config *sluice_config_create(void); /* owned; NULL: out of memory. Does not block */
+SLUICE_API void sluice_config_destroy(
+	sluice_config *config); /* accepts NULL; no client needs it after sluice_open */
 /* Keys (value): address ("host:port[,host:port]"; "127.0.0.1:7584"), gateway ("default"), client (shown to admins), session (a session name: opening it
  * ends an older session of that name), session_timeout_ms (30000), mode (own-thread | caller-loop), deadline_ms (10000),
  * connect_timeout_ms (5000), reconnect (yes | no), reconnect_min_ms (50), reconnect_max_ms (5000), buffer_bytes (16777216; publish
  * buffer), buffer_policy (block | fail: BUFFER_FULL at once; asynchronous publishes never block), batch_events (1000), batch_bytes (262144), compress (none | zstd), producer (a producer name: sequence
  * survives the process), lease_extend (yes | no: extend timed leases by itself), transport_fd (an already connected socket; the client's once sluice_open succeeded).
- * INVAL names the key or what the value should have been (sluice_config_error). */
+ * Copies both strings, does not block. INVAL: sluice_last_error names the key or what the value should have been. */
 SLUICE_API int sluice_config_set(sluice_config *config, const char *key, const char *value) SLUICE_MUST_USE;
-SLUICE_API const char *sluice_config_error(
-	const sluice_config *config); /* of the last failed set; never NULL */
 
 /* One allocator for everything the library allocates (what libc and zstd need for themselves excepted); before the first other call, not
  * thread-safe. All three functions, or NULL for malloc and its kin. */
@@ -72,8 +77,9 @@ typedef enum {
 	SLUICE_EVENT_DISCONNECTED,
 	SLUICE_EVENT_SESSION_LOST /* a new session: leases are gone */,
 	SLUICE_EVENT_JOB_CANCEL /* job, token: end it */,
-	SLUICE_EVENT_LEASE_LOST /* job, token */,
-	SLUICE_EVENT_ERROR /* code, text: a refused ack that nobody waits for; CORRUPT: an item is damaged and not delivered */
+	SLUICE_EVENT_LEASE_LOST /* job and token, or sub and token of items: somebody else may have it now */,
+	SLUICE_EVENT_ERROR /* code, text: an ack or a call made with SLUICE_FIRE was refused */,
+	SLUICE_EVENT_DAMAGED /* code (CORRUPT), text: an item or job is damaged and not delivered */
 } sluice_event_kind;
 typedef struct {
 	sluice_event_kind kind;
@@ -82,8 +88,10 @@ typedef struct {
 	const char *job;
 	sluice_token token;
 	uint64_t session;
+	sluice_sub *sub; /* LEASE_LOST of items: whose; as long as it is not closed */
+	uint32_t items;	 /* LEASE_LOST of items: how many of the token's were neither acked nor nacked */
 } sluice_event;
-/* On the loop's thread. Must not block and must not make blocking calls. */
+/* On the loop's thread. Must not block and must not make blocking calls. The event is borrowed for the callback. */
 typedef void sluice_event_fn(sluice_client *client, const sluice_event *event, void *user);
 
 /* Starts connecting and returns at once; config is copied. on_event may be NULL. In caller-loop mode the loop's first turn connects.
@@ -96,10 +104,10 @@ SLUICE_API int sluice_wait_connected(sluice_client *client, int deadline_ms) SLU
  * blocking ones of other threads return before it does (none may begin meanwhile). Accepts NULL. Returns 0 or TIMEOUT (unflushed publishes
  * were dropped); the client is gone in any case but one: from a callback it does nothing and returns WRONG_STATE. */
 SLUICE_API int sluice_close(sluice_client *client, bool end_session, int deadline_ms);
-SLUICE_API uint64_t sluice_session(const sluice_client *client); /* 0: not yet */
-SLUICE_API const char *sluice_last_error(
-	const sluice_client
-		*client); /* why it is not connected; never NULL; this thread's until its next call of it */
+SLUICE_API uint64_t sluice_session(const sluice_client *client); /* 0: not yet. Does not block */
+/* Why the last call of this thread that failed did, as text, whatever the call was; until its next failure, so ask right after it. None failed yet: why
+ * client is not connected, or "". client may be NULL. Never NULL; borrowed, this thread's. Does not block. */
+SLUICE_API const char *sluice_last_error(const sluice_client *client);
 
 /* caller-loop mode only (INVAL otherwise). fd: poll for readability, nothing else; stays the same for life. */
 SLUICE_API int sluice_fd(const sluice_client *client);
@@ -114,11 +122,15 @@ typedef struct {
 	sluice_done_fn *done; /* NULL: blocking */
 	void *user;
 } sluice_call;
-/* Every operation ends (..., const sluice_call *call, sluice_reply **ret_reply).
- * call NULL: blocking with the default deadline. Blocking: returns the reply's code; *ret_reply (if ret_reply is not NULL) is owned by the caller, set
- * also when the broker or the library refused. Asynchronous: returns 0 when accepted (done will be called), or a code (done will not);
- * ret_reply must be NULL.
- * A reply that is NULL says that there was no memory for it: all of these take it, as code NOMEM and nothing else. */
+/* Every operation ends (..., const sluice_call *call, sluice_reply **ret_reply), and is made in one of three ways:
+ * call NULL, or done and user NULL: blocking. Returns the reply's code; *ret_reply (if ret_reply is not NULL) is owned by the caller, set
+ *   also when the broker or the library refused. NULL: with the default deadline.
+ * done: asynchronous. Returns 0 when accepted (done will be called, once), or a code (done will not).
+ * done NULL and user SLUICE_FIRE: nobody waits. Returns 0 when accepted, or a code; a refusal comes as SLUICE_EVENT_ERROR; of a publish it is counted
+ *   (sluice_publish_stats, sluice_flush).
+ * ret_reply must be NULL in the last two.
+ * A reply that is NULL says that there was no memory for it: all of these take it, as code NOMEM and nothing else. The request may have been done. */
+#define SLUICE_FIRE ((void *)1)
 
 SLUICE_API int sluice_reply_code(const sluice_reply *reply);
 SLUICE_API const char *sluice_reply_text(const sluice_reply *reply); /* never NULL */
@@ -224,9 +236,9 @@ typedef struct {
 	bool relaxed;		/* answered before it is on disk (within 50 ms) */
 	sluice_time_ms time_ms; /* 0: now */
 } sluice_message;
-/* Batched by the library; answered when durable (unless relaxed). Each message ends in exactly one answer: call->done, or the return. With call->done
- * NULL and call->user == SLUICE_FIRE the answer is only counted (sluice_publish_stats) and the call returns when buffered. */
-#define SLUICE_FIRE ((void *)1)
+/* Batched by the library; answered when durable (unless relaxed). Each message ends in exactly one answer: call->done, the return, or with SLUICE_FIRE
+ * in the counts. Waits for room in the buffer (buffer_policy), with SLUICE_FIRE too; asynchronous: BUFFER_FULL. What the broker refuses for now
+ * (QUEUE_FULL, NO_SPACE, BUSY) is tried again until the message's deadline (with SLUICE_FIRE none unless it is given). */
 SLUICE_API int sluice_publish(sluice_client *, const sluice_message *, const sluice_call *, sluice_reply **);
 /* 1 to 10,000 messages as one: they are sent, committed and answered as one, whatever batch_events and batch_bytes are, and before what is
  * published later. All or none: what refuses one (a limit, NO_ROUTE, QUEUE_FULL) refuses all, and a batch that is sent again after a reconnect is
@@ -235,7 +247,8 @@ SLUICE_API int sluice_publish(sluice_client *, const sluice_message *, const slu
  * (into one queue or stream by name, the others follow it without a gap), its affected their number; SLUICE_FIRE as above. */
 SLUICE_API int sluice_publish_batch(sluice_client *, const sluice_message *messages, size_t count,
 				    const sluice_call *, sluice_reply **);
-/* Waits until every publish so far has its answer. Returns the first failure among them since the last flush, or 0. */
+/* Blocks until every publish so far has its answer. Returns the first failure among them since the last flush, or 0. At the deadline: what the broker
+ * refuses the oldest of them with for now (QUEUE_FULL), or TIMEOUT; none is dropped. */
 SLUICE_API int sluice_flush(sluice_client *, int deadline_ms);
 typedef struct {
 	uint64_t published, acked, failed, duplicates, resent, buffered_bytes, in_flight;
@@ -316,8 +329,6 @@ SLUICE_API int sluice_consume(sluice_client *, const sluice_consume_spec *, cons
 			      sluice_sub **ret);
 /* Next delivery (owned; sluice_delivery_free), TIMEOUT, or why the subscription ended. INVAL with on_delivery. */
 SLUICE_API int sluice_sub_next(sluice_sub *, int deadline_ms, sluice_delivery **ret) SLUICE_MUST_USE;
-/* Why this thread's last blocking follow or consume, or sub_next, failed, as text; "" if it did not; never NULL; until the next of them. */
-SLUICE_API const char *sluice_sub_error(void);
 SLUICE_API const sluice_delivery_view *sluice_delivery_get(const sluice_delivery *);
 SLUICE_API void sluice_delivery_free(sluice_delivery *);       /* accepts NULL */
 SLUICE_API int sluice_sub_credit(sluice_sub *, uint32_t more); /* LIMIT: more than CREDIT_MAX in all */
@@ -325,7 +336,7 @@ SLUICE_API int sluice_sub_credit(sluice_sub *, uint32_t more); /* LIMIT: more th
  * 0, or TIMEOUT: the broker did not confirm it; it is gone all the same. In a callback it does not wait. */
 SLUICE_API int sluice_sub_close(sluice_sub *, int deadline_ms);
 
-/* Acks are gathered into runs. With call NULL they return at once and a refusal comes as SLUICE_EVENT_ERROR. */
+/* With SLUICE_FIRE acks are gathered into runs, sent at the end of the loop's turn, and again after a reconnect. STALE_TOKEN: the lease had ended. */
 SLUICE_API int sluice_ack(sluice_sub *, sluice_token token, uint64_t seq, const sluice_call *,
 			  sluice_reply **);
 SLUICE_API int sluice_nack(sluice_sub *, sluice_token token, uint64_t seq, uint32_t delay_ms,

@@ -60,6 +60,7 @@ static void on_event(sluice_client *client, const sluice_event *event, void *use
 		service_log(service, SLUICE_LOG_WARN, "local.session_lost", NULL, event->text);
 		return;
 	case SLUICE_EVENT_ERROR:
+	case SLUICE_EVENT_DAMAGED:
 		service_log(service, SLUICE_LOG_WARN, "local.error", NULL, event->text);
 		return;
 	default:
@@ -164,7 +165,7 @@ static int connect_client(struct service *service, const char *address, int tran
 	if (rc == 0)
 		rc = sluice_open(config, on_event, service, &service->client);
 	else
-		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL, sluice_config_error(config));
+		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL, sluice_last_error(NULL));
 	sluice_config_destroy(config);
 	return rc;
 }

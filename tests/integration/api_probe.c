@@ -10,78 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sluice/client.h"
-
-enum { PATIENCE_MS = 30000 };
-
-static const char *address;
-static atomic_int failures;
-
-#define CHECK(condition)                                                             \
-	do {                                                                         \
-		if (!(condition)) {                                                  \
-			(void)printf("not so, line %d: %s\n", __LINE__, #condition); \
-			atomic_fetch_add(&failures, 1);                              \
-		}                                                                    \
-	} while (0)
-#define EQUAL(got, code)                                                                 \
-	do {                                                                             \
-		int got_ = (got);                                                        \
-		if (got_ != (code)) {                                                    \
-			(void)printf("line %d: %s is %s, expected %s\n", __LINE__, #got, \
-				     sluice_error_name(got_), sluice_error_name(code));  \
-			atomic_fetch_add(&failures, 1);                                  \
-		}                                                                        \
-	} while (0)
-
-/* A client with settings "key", "value", ..., NULL. */
-static sluice_client *client_of(sluice_event_fn *on_event, void *user, const char *const *settings)
-{
-	sluice_config *config = sluice_config_create();
-	sluice_client *client = NULL;
-
-	EQUAL(sluice_config_set(config, "address", address), 0);
-	EQUAL(sluice_config_set(config, "reconnect_max_ms", "100"), 0);
-	for (; settings != NULL && settings[0] != NULL; settings += 2)
-		EQUAL(sluice_config_set(config, settings[0], settings[1]), 0);
-	EQUAL(sluice_open(config, on_event, user, &client), 0);
-	sluice_config_destroy(config);
-	if (client == NULL)
-		exit(2);
-	return client;
-}
-
-static sluice_client *connected(void)
-{
-	sluice_client *client = client_of(NULL, NULL, NULL);
-
-	EQUAL(sluice_wait_connected(client, PATIENCE_MS), 0);
-	return client;
-}
-
-static void stream_with(sluice_client *client, const char *name, const char *subject, int events)
-{
-	const char *subjects[] = {subject, NULL};
-
-	EQUAL(sluice_stream_create(client, &(sluice_stream_spec){.name = name, .subjects = subjects}, NULL,
-				   NULL),
-	      0);
-	for (int i = 0; i < events; i++)
-		EQUAL(sluice_publish(client, &(sluice_message){.subject = subject, .body = {"x", 1}}, NULL,
-				     NULL),
-		      0);
-}
-
-/* Waits until *value is at least wanted. */
-static bool reaches(const atomic_int *value, int wanted)
-{
-	for (int waited = 0; waited < PATIENCE_MS; waited += 5) {
-		if (atomic_load(value) >= wanted)
-			return true;
-		(void)usleep(5000);
-	}
-	return false;
-}
+#include "tests/integration/probe.h"
 
 /* ---- callbacks ---- */
 
@@ -475,13 +404,15 @@ static void refusals_say_why(void)
 	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = "q"}, NULL, NULL), 0);
 	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = "nothing"}, NULL, &sub),
 	      SLUICE_E_NOT_FOUND);
-	CHECK(sub == NULL && strstr(sluice_sub_error(), "'nothing'") != NULL);
+	CHECK(sub == NULL && strstr(sluice_last_error(NULL), "'nothing'") != NULL);
 	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q", .lease_ms = 1}, NULL, &sub),
 	      SLUICE_E_LIMIT);
-	CHECK(strstr(sluice_sub_error(), "lease_ms is 1") != NULL);
+	CHECK(strstr(sluice_last_error(NULL), "lease_ms is 1") != NULL);
 	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"}, NULL, &sub), 0);
-	CHECK(sluice_sub_error()[0] == 0);
 	EQUAL(sluice_sub_credit(sub, UINT32_MAX), SLUICE_E_LIMIT);
+	CHECK(strstr(sluice_last_error(client), "in all") != NULL);
+	EQUAL(sluice_fd(client), SLUICE_E_INVAL);
+	CHECK(strstr(sluice_last_error(NULL), "own-thread") != NULL);
 	EQUAL(sluice_sub_close(sub, PATIENCE_MS), 0);
 	/* An empty name was sent, refused as a broken frame, and sent again after each reconnect. */
 	EQUAL(sluice_publish(client, &(sluice_message){.subject = "a", .queue = ""}, NULL, &reply),
@@ -697,10 +628,7 @@ static void leases_are_extended_while_items_are_held(void)
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} scenarios[] = {
+static const struct scenario scenarios[] = {
 	{"callbacks_may_close", callbacks_may_close},
 	{"subscriptions_may_be_closed_by_the_end", subscriptions_may_be_closed_by_the_end},
 	{"close_ends_blocking_calls_of_other_threads", close_ends_blocking_calls_of_other_threads},
@@ -719,18 +647,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	if (argc == 2 && strcmp(argv[1], "--list") == 0) {
-		for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
-			(void)printf("%s\n", scenarios[i].name);
-		return 0;
-	}
-	for (size_t i = 0; argc == 3 && i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
-		if (strcmp(argv[2], scenarios[i].name) != 0)
-			continue;
-		address = argv[1];
-		scenarios[i].run();
-		return atomic_load(&failures) == 0 ? 0 : 1;
-	}
-	(void)fprintf(stderr, "usage: api_probe --list | ADDRESS SCENARIO\n");
-	return 2;
+	return probe_main(argc, argv, scenarios, sizeof(scenarios) / sizeof(scenarios[0]));
 }

@@ -11,7 +11,7 @@ static void on_event(sluice_client *client, const sluice_event *event, void *use
 {
 	(void)client;
 	(void)user;
-	if (event->kind == SLUICE_EVENT_ERROR)
+	if (event->kind == SLUICE_EVENT_DAMAGED)
 		(void)printf("error %s %s\n", sluice_error_name(event->code), event->text);
 	(void)fflush(stdout);
 }
@@ -21,7 +21,7 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 	(void)user;
 	if (view->kind == SLUICE_DELIVERY_ITEM) {
 		(void)printf("item %.*s\n", (int)view->body.len, (const char *)view->body.data);
-		(void)sluice_ack(sub, view->token, view->seq, NULL, NULL);
+		(void)sluice_ack(sub, view->token, view->seq, &(sluice_call){.user = SLUICE_FIRE}, NULL);
 	} else if (view->kind == SLUICE_DELIVERY_JOB) {
 		(void)printf("job %s\n", view->job);
 	} else if (view->kind == SLUICE_DELIVERY_END) {

@@ -97,7 +97,7 @@ int main(int argc, char **argv)
 	for (int i = 0; i < 2; i++)
 		for (int k = 0; k < CREDIT; k++)
 			(void)sluice_ack(subs[i], consumers[i].given[k].token, consumers[i].given[k].seq,
-					 NULL, NULL);
+					 &(sluice_call){.user = SLUICE_FIRE}, NULL);
 	while (atomic_load(&consumers[0].count) + atomic_load(&consumers[1].count) < ITEMS)
 		(void)usleep(5000);
 	(void)printf("all\n");

@@ -52,11 +52,11 @@ def test_the_library_exports_its_own_names_only():
     tap.check("sluice_publish" in ours and not any(name.startswith("sluice__") for name in ours), "public ones are there, generated ones are not")
 
 
-def promise(name):
-    """One scenario of api_probe.c against a broker of its own."""
+def promise(name, probe="api_probe"):
+    """One scenario of a probe against a broker of its own."""
     def test():
         with tap.Broker() as broker:
-            process = tap.Process([tap.program("tests/integration/api_probe"), broker.address, name])
+            process = tap.Process([tap.program("tests/integration/" + probe), broker.address, name])
             tap.equal(process.wait(100), 0, f"the header holds: {process.tail(100)}")
             tap.check(not tap.SANITIZER_REPORT.search(process.text()), f"no sanitizer reports: {process.tail(200)}")
     return test
@@ -68,6 +68,10 @@ for scenario in ("callbacks_may_close", "subscriptions_may_be_closed_by_the_end"
                  "leases_are_extended_while_items_are_held",
                  "no_reply_is_out_of_memory", "the_allocator_gets_back_what_it_gave", "descriptors_are_close_on_exec"):
     globals()["test_header_" + scenario] = promise(scenario)
+
+
+for scenario in ("no_call_is_a_call_that_waits",):
+    globals()["test_header_" + scenario] = promise(scenario, "hold_probe")
 
 
 def with_a_stopped_broker(name):
@@ -87,8 +91,10 @@ for scenario in ("every_call_ends_at_its_deadline", "the_publish_buffer_has_a_bo
 
 
 def test_every_scenario_of_the_probe_is_a_test():
-    listed = subprocess.run([tap.program("tests/integration/api_probe"), "--list"], capture_output=True, text=True, timeout=60).stdout.split()
-    tap.equal([name for name in listed if "test_header_" + name not in globals()], [], "scenarios that no test runs")
+    for probe in ("api_probe", "hold_probe"):
+        listed = subprocess.run([tap.program("tests/integration/" + probe), "--list"], capture_output=True, text=True, timeout=60).stdout.split()
+        tap.check(listed, f"{probe} lists its scenarios")
+        tap.equal([name for name in listed if "test_header_" + name not in globals()], [], f"scenarios of {probe} that no test runs")
 
 
 def test_asynchronous_calls_do_not_block_on_a_stopped_broker():

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The text of a thread's last failure: one place for every call, with or without a client. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client/internal.h"
+
+static __thread char last[TEXT_MAX];
+
+int error_set(int code, const char *text)
+{
+	if (code != 0 && text != last)
+		(void)snprintf(last, sizeof(last), "%s",
+			       text != NULL && text[0] != 0 ? text : sluice_error_text(code));
+	return code;
+}
+
+int error_format(int code, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(last, sizeof(last), format, args);
+	va_end(args);
+	return code;
+}
+
+const char *sluice_last_error(const sluice_client *client)
+{
+	if (last[0] == 0 && client != NULL) {
+		client_lock((sluice_client *)(uintptr_t)client);
+		memcpy(last, client->error, sizeof(last));
+		client_unlock((sluice_client *)(uintptr_t)client);
+	}
+	return last;
+}

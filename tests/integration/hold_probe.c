@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * hold_probe ADDRESS SCENARIO: what client.h says of what a consumer holds, and of calls that nobody waits for. */
+#include "tests/integration/probe.h"
+
+/* ---- what happened to the client ---- */
+
+enum { SEEN_MAX = 16 };
+struct seen {
+	atomic_int count;
+	sluice_event events[SEEN_MAX];
+	char texts[SEEN_MAX][256], jobs[SEEN_MAX][64];
+};
+
+static void on_event(sluice_client *client, const sluice_event *event, void *user)
+{
+	struct seen *seen = user;
+	int at = atomic_load(&seen->count);
+
+	(void)client;
+	if (event->kind == SLUICE_EVENT_CONNECTED || at == SEEN_MAX)
+		return;
+	seen->events[at] = *event;
+	(void)snprintf(seen->texts[at], sizeof(seen->texts[at]), "%s",
+		       event->text != NULL ? event->text : "");
+	(void)snprintf(seen->jobs[at], sizeof(seen->jobs[at]), "%s", event->job != NULL ? event->job : "");
+	atomic_store(&seen->count, at + 1);
+}
+
+static void queue_with(sluice_client *client, const char *queue, int items)
+{
+	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = queue, .max_attempts = 1000}, NULL,
+				  NULL),
+	      0);
+	for (int i = 0; i < items; i++)
+		EQUAL(sluice_publish(client,
+				     &(sluice_message){.subject = "x", .queue = queue, .body = {"b", 1}},
+				     NULL, NULL),
+		      0);
+}
+
+/* ---- calls that wait, and calls that do not ---- */
+
+static void no_call_is_a_call_that_waits(void)
+{
+	struct seen seen = {0};
+	sluice_client *client = client_of(on_event, &seen, NULL);
+	const sluice_call fire = {.user = SLUICE_FIRE};
+	sluice_delivery *item = NULL;
+	sluice_reply *reply = NULL;
+	sluice_sub *sub = NULL;
+
+	queue_with(client, "q", 2);
+	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"}, NULL, &sub), 0);
+	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);
+	/* A lease that nobody holds: who waits is told so. */
+	EQUAL(sluice_ack(sub, 1, 1, NULL, &reply), SLUICE_E_STALE_TOKEN);
+	EQUAL(sluice_reply_code(reply), SLUICE_E_STALE_TOKEN);
+	sluice_reply_free(reply);
+	EQUAL(sluice_nack(sub, 1, 1, 0, "", NULL, NULL), SLUICE_E_STALE_TOKEN);
+	EQUAL(sluice_extend(sub, 1, 0, NULL, NULL), SLUICE_E_STALE_TOKEN);
+	CHECK(sluice_last_error(NULL)[0] != 0);
+	EQUAL(sluice_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL, &reply),
+	      0);
+	CHECK(sluice_reply_affected(reply) == 1);
+	sluice_reply_free(reply);
+	CHECK(atomic_load(&seen.count) == 0);
+	/* Nobody waits: accepted, and refused by an event. */
+	EQUAL(sluice_ack(sub, 1, 1, &fire, NULL), 0);
+	CHECK(reaches(&seen.count, 1));
+	EQUAL(sluice_nack(sub, 1, 1, 0, "", &fire, NULL), 0);
+	CHECK(reaches(&seen.count, 2));
+	EQUAL(sluice_extend(sub, 1, 0, &fire, NULL), 0);
+	CHECK(reaches(&seen.count, 3));
+	EQUAL(sluice_show(client, SLUICE_QUEUE, "nowhere", &fire, NULL), 0);
+	CHECK(reaches(&seen.count, 4));
+	for (int i = 0; i < 4; i++) {
+		CHECK(seen.events[i].kind == SLUICE_EVENT_ERROR && seen.texts[i][0] != 0);
+		EQUAL(seen.events[i].code, i < 3 ? SLUICE_E_STALE_TOKEN : SLUICE_E_NOT_FOUND);
+	}
+	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"}, &fire, &sub), SLUICE_E_INVAL);
+	sluice_delivery_free(item);
+	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
+}
+
+static const struct scenario scenarios[] = {
+	{"no_call_is_a_call_that_waits", no_call_is_a_call_that_waits},
+};
+
+int main(int argc, char **argv)
+{
+	return probe_main(argc, argv, scenarios, sizeof(scenarios) / sizeof(scenarios[0]));
+}
