@@ -98,6 +98,8 @@ static struct call *call_new_packing(sluice_client *client, const struct packing
 		return NULL;
 	memcpy(body, packing->head, packing->head_bytes);
 	(void)protobuf_c_message_pack(packing->op, body + packing->head_bytes);
+	/* A report must not be refused for what a scheduler printed. */
+	message_texts_mend(packing->op->descriptor, body + packing->head_bytes, packing->op_bytes);
 	call = call_new_frame(client, FRAME_REQUEST, body, len, options);
 	if (call == NULL) {
 		mem_free(body);

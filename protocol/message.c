@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * protobuf-c has no limit on depth or groups and does not check UTF-8; what comes from outside is looked over
- * first, without allocation, against the descriptor.
+ * first, without allocation, against the descriptor. A bad byte in a text for people is replaced, because an
+ * evidence that a scheduler printed in Latin-1 must not cost the report; in a name it is refused, because two
+ * names must not become one.
  */
 #include "protocol/message.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "protocol/bytes.h"
 #include "protocol/limits.h"
 #include "protocol/message_block.h"
+#include "protocol/text.h"
 #include "protocol/utf8.h"
+#include "sluice.pb-c.h"
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 enum { VARINT32_BYTES_MAX = 5 };
@@ -39,20 +44,62 @@ static bool varint(struct reader *reader, uint64_t *ret)
 struct look {
 	const char *why;
 	uint64_t fields;
-	bool unknown; /* there is a field that the descriptor does not have */
+	bool unknown;	/* there is a field that the descriptor does not have */
+	bool bad_texts; /* a text for people has bytes that are not UTF-8 */
+	bool mends;	/* the bytes are the caller's own: bad texts are mended in their place */
 };
+
+/* The texts for people: nothing is found by them. */
+static bool is_free_text(const ProtobufCMessageDescriptor *descriptor, const ProtobufCFieldDescriptor *field)
+{
+	static const struct {
+		const ProtobufCMessageDescriptor *descriptor;
+		const char *field;
+	} texts[] = {
+		{&sluice__hello__descriptor, "client"},
+		{&sluice__job_report__descriptor, "source"},
+		{&sluice__job_report__descriptor, "scheduler_ref"},
+		{&sluice__job_report__descriptor, "evidence"},
+		{&sluice__job_release__descriptor, "reason"},
+		{&sluice__job_cancel__descriptor, "reason"},
+		{&sluice__job_reset__descriptor, "reason"},
+		{&sluice__txn_nack__descriptor, "reason"},
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		if (texts[i].descriptor == descriptor && strcmp(texts[i].field, field->name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* A static text has no room for the field's name, and a caller's buffer would be one more argument of everything. */
+static const char *why_not_text(const ProtobufCMessageDescriptor *descriptor,
+				const ProtobufCFieldDescriptor *field)
+{
+	static _Thread_local char why[128];
+
+	(void)snprintf(why, sizeof(why), "%s of %s is not valid UTF-8, or holds a NUL", field->name,
+		       descriptor->short_name);
+	return why;
+}
 
 static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
 		int depth);
 
-static int look_at_bytes(struct look *at, const ProtobufCFieldDescriptor *field, struct sluice_slice bytes,
-			 int depth)
+static int look_at_bytes(struct look *at, const ProtobufCMessageDescriptor *descriptor,
+			 const ProtobufCFieldDescriptor *field, struct sluice_slice bytes, int depth)
 {
 	if (field == NULL)
 		return 0;
 	if (field->type == PROTOBUF_C_TYPE_STRING && !utf8_valid(bytes)) {
-		at->why = "a string is not valid UTF-8, or holds a NUL";
-		return SLUICE_E_PROTOCOL;
+		if (!is_free_text(descriptor, field)) {
+			at->why = why_not_text(descriptor, field);
+			return SLUICE_E_PROTOCOL;
+		}
+		at->bad_texts = true;
+		if (at->mends)
+			(void)text_mend_bytes((void *)(uintptr_t)bytes.data, bytes.len);
 	}
 	if (field->type == PROTOBUF_C_TYPE_MESSAGE)
 		return look(at, field->descriptor, bytes, depth + 1);
@@ -96,7 +143,7 @@ static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, s
 		case WIRE_BYTES:
 			if (!varint(&reader, &value) || value > reader.left)
 				return SLUICE_E_PROTOCOL;
-			rc = look_at_bytes(at, field, read_bytes(&reader, (size_t)value), depth);
+			rc = look_at_bytes(at, descriptor, field, read_bytes(&reader, (size_t)value), depth);
 			if (rc != 0)
 				return rc;
 			at->why = "the message is cut short or malformed";
@@ -188,6 +235,38 @@ static bool unpack_alone(const ProtobufCMessageDescriptor *descriptor, struct sl
 	return true;
 }
 
+static ProtobufCMessage *unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+				ProtobufCAllocator *allocator, bool frees)
+{
+	ProtobufCMessage *message;
+
+	if (frees || !unpack_alone(descriptor, bytes, allocator, &message))
+		message = protobuf_c_message_unpack(descriptor, allocator, bytes.len, bytes.data);
+	return message;
+}
+
+void message_texts_mend(const ProtobufCMessageDescriptor *descriptor, void *bytes, size_t len)
+{
+	struct look at = {.mends = true};
+
+	(void)look(&at, descriptor, (struct sluice_slice){bytes, len}, 0);
+}
+
+/* The rare case: the input is somebody else's, so its texts are mended in a copy. */
+static int unpack_mended(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+			 ProtobufCAllocator *allocator, bool frees, ProtobufCMessage **ret)
+{
+	uint8_t *copy = malloc(bytes.len);
+
+	if (copy == NULL)
+		return SLUICE_E_NOMEM;
+	memcpy(copy, bytes.data, bytes.len);
+	message_texts_mend(descriptor, copy, bytes.len);
+	*ret = unpack(descriptor, (struct sluice_slice){copy, bytes.len}, allocator, frees);
+	free(copy);
+	return 0;
+}
+
 int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
 			ProtobufCAllocator *allocator, bool frees, ProtobufCMessage **ret,
 			const char **ret_why)
@@ -205,8 +284,12 @@ int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct slu
 		*ret_why = at.why;
 		return rc;
 	}
-	if (frees || !unpack_alone(descriptor, bytes, allocator, &message))
-		message = protobuf_c_message_unpack(descriptor, allocator, bytes.len, bytes.data);
+	if (!at.bad_texts) {
+		message = unpack(descriptor, bytes, allocator, frees);
+	} else if (unpack_mended(descriptor, bytes, allocator, frees, &message) != 0) {
+		*ret_why = "there is no memory to mend a text that is not UTF-8";
+		return SLUICE_E_NOMEM;
+	}
 	if (message == NULL) {
 		*ret_why = "a field of the message has another type than expected";
 		return SLUICE_E_PROTOCOL;
@@ -222,4 +305,46 @@ int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_s
 		   ProtobufCMessage **ret, const char **ret_why)
 {
 	return message_unpack_with(descriptor, bytes, max, NULL, true, ret, ret_why);
+}
+
+/* ---- texts of messages that we made ---- */
+
+static const char *field_text_bad(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+{
+	const uint8_t *member = (const uint8_t *)message + field->offset;
+	const uint8_t *quantifier = (const uint8_t *)message + field->quantifier_offset;
+	bool repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
+	size_t count = repeated ? *(const size_t *)(const void *)quantifier : 1;
+	const void *const *list = repeated ? *(const void *const *const *)(const void *)member
+					   : (const void *const *)(const void *)member;
+
+	if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 &&
+	    *(const uint32_t *)(const void *)quantifier != field->id)
+		return NULL;
+	for (size_t i = 0; i < count; i++) {
+		const char *bad = NULL;
+
+		if (list[i] == NULL)
+			continue;
+		if (field->type == PROTOBUF_C_TYPE_MESSAGE)
+			bad = message_text_bad(list[i]);
+		else if (!utf8_valid((struct sluice_slice){list[i], strlen(list[i])}))
+			bad = field->name;
+		if (bad != NULL)
+			return bad;
+	}
+	return NULL;
+}
+
+const char *message_text_bad(const ProtobufCMessage *message)
+{
+	const char *bad = NULL;
+
+	for (unsigned i = 0; bad == NULL && i < message->descriptor->n_fields; i++) {
+		const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
+
+		if (field->type == PROTOBUF_C_TYPE_STRING || field->type == PROTOBUF_C_TYPE_MESSAGE)
+			bad = field_text_bad(message, field);
+	}
+	return bad;
 }

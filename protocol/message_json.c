@@ -52,10 +52,14 @@ static void __attribute__((format(printf, 2, 3))) text_print(struct text *text, 
 static void put_text(struct text *text, const char *bytes, size_t len)
 {
 	text_add(text, "\"", 1);
-	for (size_t i = 0; i < len; i++) {
+	for (size_t i = 0, step; i < len; i += step) {
 		unsigned char c = (unsigned char)bytes[i];
 
-		if (c == '"' || c == '\\')
+		step = utf8_length((const uint8_t *)bytes + i, len - i);
+		if (step == 0) {
+			step = 1;
+			text_add(text, "\xef\xbf\xbd", 3); /* U+FFFD: an older broker checked less */
+		} else if (c == '"' || c == '\\')
 			text_print(text, "\\%c", c);
 		else if (c == '\n')
 			text_add(text, "\\n", 2);
@@ -64,7 +68,7 @@ static void put_text(struct text *text, const char *bytes, size_t len)
 		else if (c < 0x20 || c == 0x7f)
 			text_print(text, "\\u%04x", c);
 		else
-			text_add(text, bytes + i, 1);
+			text_add(text, bytes + i, step);
 	}
 	text_add(text, "\"", 1);
 }

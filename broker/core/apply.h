@@ -286,7 +286,8 @@ static inline uint32_t rows_max(uint32_t max)
  * q->reply->more when there are others. What each returns ends it; NOT_FOUND may not be that. */
 int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t max,
 	      int (*each)(struct query *q, uint64_t id, void *user), void *user) SLUICE_MUST_USE;
-/* A text of a reply row: terminated, malloc'd (strndup wants a terminated source under sanitizers). NULL: out of memory. */
+/* A text of a reply row, by text_make() (protocol/text.h): whatever bytes are stored, a reader can decode the row.
+ * Terminated, malloc'd. NULL: out of memory. */
 char *query_text(struct sluice_slice text);
 int query_refuse(struct query *q, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int stream_query(struct query *q, const Sluice__Request *request);  /* stream_show, stream_list */

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 
 #include "broker/core/core_internal.h"
-#include "broker/core/job_text.h"
 #include "broker/core/machine.h"
 #include "broker/core/router.h"
+#include "protocol/text.h"
 
 enum { CLOCK_BYTES = 16, FORMAT_VERSION = 1 };
 
@@ -91,7 +91,6 @@ int refuse(struct outcome *out, int code, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(out->text, sizeof(out->text), format, args);
 	va_end(args);
-	job_text_trim(out->text); /* it may have been cut inside a character */
 	return 0;
 }
 
@@ -277,6 +276,7 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 	}
 	if (rc != 0)
 		return rc;
+	text_mend(out->text); /* it was formatted into a fixed buffer */
 	reply.command = a.position;
 	reply.outcome = out;
 	return effects_add(effects, &reply);

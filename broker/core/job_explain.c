@@ -28,7 +28,7 @@ static void line(struct lines *lines, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	job_text_trim(text);
+	text_mend(text);
 	lines->texts[lines->count] = strdup(text);
 	if (lines->texts[lines->count] == NULL)
 		lines->err = SLUICE_E_NOMEM;

@@ -50,10 +50,11 @@ static void answer(const struct job *job, enum _Sluice__Disposition disposition,
 	out->duplicate = disposition == SLUICE__DISPOSITION__DUPLICATE;
 }
 
-static int put_in_quarantine(struct apply *a, const struct job *job, const Sluice__JobReport *m,
-			     const char *reason, struct outcome *out)
+static int put_in_quarantine(struct apply *a, const struct job *job, const Sluice__JobReport *m, char *reason,
+			     struct outcome *out)
 {
 	answer(job, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, out);
+	text_mend(reason);
 	snprintf(out->text, sizeof(out->text), "%s", reason);
 	return quarantine_put(a, m, reason);
 }
@@ -181,7 +182,6 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, 
 	if (!machine_state_find(job->machine, m->state, &state)) {
 		snprintf(reason, sizeof(reason), "state %s is not one of machine %s", m->state,
 			 job->machine->config->name);
-		job_text_trim(reason);
 		return put_in_quarantine(a, job, m, reason, out);
 	}
 	if (!machine_allows(job->machine, job->live.state, state)) {

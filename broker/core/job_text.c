@@ -22,18 +22,6 @@ int job_text_check(struct outcome *out, const char *what, const char *text, uint
 	return 0;
 }
 
-void job_text_trim(char *text)
-{
-	size_t len = strlen(text), tail = 0;
-
-	/* Back over continuation bytes to the byte that begins the last character. */
-	while (tail < 3 && tail < len && ((uint8_t)text[len - 1 - tail] & 0xc0) == 0x80)
-		tail++;
-	if (tail < len && (uint8_t)text[len - 1 - tail] >= 0xc0 &&
-	    utf8_length((uint8_t *)text + len - 1 - tail, tail + 1) == 0)
-		text[len - 1 - tail] = '\0';
-}
-
 size_t job_text_token(char *buf, const char *id, uint64_t number)
 {
 	static const char hex[] = "0123456789ABCDEF";

@@ -4,11 +4,10 @@
 #define SLUICE_CORE_JOB_TEXT_H
 
 #include "broker/core/apply.h"
+#include "protocol/text.h"
 
 /* Refuses a text that is too long or not UTF-8; `what` names it. */
 int job_text_check(struct outcome *out, const char *what, const char *text, uint64_t bytes_max);
-/* After a text was cut at a byte count: takes an unfinished character off its end. */
-void job_text_trim(char *text);
 
 /* One token of a subject from a job id. These bytes become %XX (upper-case hex): . * > # % space. An id whose
  * token would be longer than JOB_TOKEN_BYTES_MAX becomes "#<job number>", which no id can collide with.

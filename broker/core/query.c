@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "broker/core/apply.h"
-#include "broker/core/job_text.h"
+#include "protocol/text.h"
 
 typedef int (*query_fn)(struct query *q, const Sluice__Request *request);
 
@@ -49,13 +49,11 @@ bool core_request_is_query(const Sluice__Request *request)
 
 char *query_text(struct sluice_slice text)
 {
-	char *copy = malloc(text.len + 1);
+	size_t size = text_size(text);
+	char *copy = malloc(size);
 
-	if (copy == NULL)
-		return NULL;
-	if (text.len > 0)
-		memcpy(copy, text.data, text.len);
-	copy[text.len] = 0;
+	if (copy != NULL)
+		(void)text_make(copy, size, text);
 	return copy;
 }
 
@@ -67,7 +65,7 @@ int query_refuse(struct query *q, int code, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	job_text_trim(text); /* it may have been cut inside a character */
+	text_mend(text);
 	q->reply->code = code;
 	if (q->reply->text != NULL && q->reply->text != protobuf_c_empty_string)
 		free(q->reply->text);

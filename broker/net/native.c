@@ -13,6 +13,7 @@
 
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
+#include "protocol/text.h"
 #include "sluice/version.h"
 
 /* ---- frames out ---- */
@@ -62,6 +63,7 @@ long native_fail(struct conn *conn, int code, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	text_mend(text);
 	failure.code = code;
 	failure.text = text;
 	native_message(conn, FRAME_ERROR, 0, &failure.base);
@@ -78,6 +80,7 @@ void native_refuse(struct conn *conn, uint32_t corr, int code, const char *forma
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	text_mend(text);
 	reply.code = code;
 	reply.text = text;
 	native_message(conn, FRAME_REPLY, corr, &reply.base);

@@ -632,23 +632,6 @@ Test(job_ledger, a_job_id_is_one_token_of_its_events_subject)
 	cr_assert_eq(job_text_token(token, longest, 4711), JOB_TOKEN_BYTES_MAX);
 }
 
-Test(job_ledger, a_cut_text_ends_with_a_whole_character)
-{
-	char cut[] = "ab\xe2\x82", whole[] = "ab\xe2\x82\xac", lone[] = "ab\xc3", ascii[] = "ab",
-	     empty[] = "";
-
-	job_text_trim(cut);
-	job_text_trim(whole);
-	job_text_trim(lone);
-	job_text_trim(ascii);
-	job_text_trim(empty);
-	cr_assert_str_eq(cut, "ab");
-	cr_assert_str_eq(whole, "ab\xe2\x82\xac");
-	cr_assert_str_eq(lone, "ab");
-	cr_assert_str_eq(ascii, "ab");
-	cr_assert_str_eq(empty, "");
-}
-
 Test(job_ledger, an_event_is_published_whatever_the_id_looks_like)
 {
 	char longest[256];

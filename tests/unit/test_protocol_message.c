@@ -104,10 +104,11 @@ Test(message, strings_are_utf8_without_nul)
 {
 	cr_assert(HELLO("\x1a\x02ok") == 0);
 	cr_assert(HELLO("\x1a\x02\xc3\xa4") == 0);
-	cr_assert(HELLO("\x1a\x01\xff") == SLUICE_E_PROTOCOL);
-	cr_assert(HELLO("\x1a\x02\xc0\x80") == SLUICE_E_PROTOCOL);
-	cr_assert(HELLO("\x1a\x03\xed\xa0\x80") == SLUICE_E_PROTOCOL);
-	cr_assert(HELLO("\x1a\x03"
+	/* session_name */
+	cr_assert(HELLO("\x2a\x01\xff") == SLUICE_E_PROTOCOL);
+	cr_assert(HELLO("\x2a\x02\xc0\x80") == SLUICE_E_PROTOCOL);
+	cr_assert(HELLO("\x2a\x03\xed\xa0\x80") == SLUICE_E_PROTOCOL);
+	cr_assert(HELLO("\x2a\x03"
 			"a\0b") == SLUICE_E_PROTOCOL);
 	cr_assert(HELLO("\x4a\x01\xff") == SLUICE_E_PROTOCOL);			     /* in a repeated one */
 	cr_assert(REQUEST("\xa2\x01\x05\x0a\x03\x0a\x01\xff") == SLUICE_E_PROTOCOL); /* nested */
@@ -115,6 +116,50 @@ Test(message, strings_are_utf8_without_nul)
 	/* The entry of a map: Txn publish with a header. */
 	cr_assert(REQUEST("\x82\x05\x0b\x2a\x09\x0a\x07\x3a\x05\x0a\x01\x61\x12\x00") == 0);
 	cr_assert(REQUEST("\x82\x05\x0b\x2a\x09\x0a\x07\x3a\x05\x0a\x01\xff\x12\x00") == SLUICE_E_PROTOCOL);
+}
+
+Test(message, a_refused_string_is_named)
+{
+	struct sluice_slice bytes = slice_copy("\x2a\x01\xff", 3);
+	ProtobufCMessage *message = NULL;
+	const char *why = NULL;
+
+	cr_assert(message_unpack(&sluice__hello__descriptor, bytes, 100, &message, &why) ==
+		  SLUICE_E_PROTOCOL);
+	cr_assert_str_eq(why, "session_name of Hello is not valid UTF-8, or holds a NUL");
+	free((void *)(uintptr_t)bytes.data);
+}
+
+/* What a scheduler printed in another code page, or was cut inside of a character, costs its text and not the report. */
+Test(message, a_text_for_people_is_mended)
+{
+	Sluice__JobReport report = SLUICE__JOB_REPORT__INIT;
+	Sluice__Request around = SLUICE__REQUEST__INIT;
+	uint8_t packed[64];
+	size_t len;
+	char evidence[] = "a\xe9"
+			  "b\xe2\x82";
+	ProtobufCMessage *message = NULL;
+
+	report.job = (char *)(uintptr_t) "j";
+	report.evidence = evidence;
+	around.op_case = SLUICE__REQUEST__OP_JOB_REPORT;
+	around.job_report = &report;
+	len = protobuf_c_message_pack(&around.base, packed);
+	cr_assert_str_eq(message_text_bad(&around.base), "evidence");
+	cr_assert(unpack(&sluice__request__descriptor, packed, len, &message) == 0);
+	cr_assert_str_eq(((Sluice__Request *)message)->job_report->evidence, "a?b??");
+	cr_assert_null(message_text_bad(message));
+	protobuf_c_message_free_unpacked(message, NULL);
+	/* A NUL would hide what stands after it. */
+	packed[len - 1] = 0;
+	cr_assert(unpack(&sluice__request__descriptor, packed, len, &message) == 0);
+	cr_assert_str_eq(((Sluice__Request *)message)->job_report->evidence, "a?b??");
+	protobuf_c_message_free_unpacked(message, NULL);
+	/* A name is not: two jobs would become one. */
+	report.job = evidence;
+	len = protobuf_c_message_pack(&around.base, packed);
+	cr_assert(unpack(&sluice__request__descriptor, packed, len, &message) == SLUICE_E_PROTOCOL);
 }
 
 Test(message, malformed_wire_is_refused)
