@@ -10,7 +10,7 @@
 #include <string.h>
 #include <zlib.h>
 
-enum { COLUMNS = 18, LINE_MAX_BYTES = 8192 };
+enum { COLUMNS = 18, LINE_MAX_BYTES = 8191 };
 enum { COL_ID = 0, COL_SUBMIT = 1, COL_RUN = 3, COL_STATUS = 10, COL_USER = 11 };
 
 const char *swf_notice_text(enum swf_notice notice)
@@ -22,6 +22,7 @@ const char *swf_notice_text(enum swf_notice notice)
 		[SWF_UNKNOWN_VALUES] = "optional values are -1 (unknown)",
 		[SWF_FRACTIONS] = "numbers have fractions; they are cut off",
 		[SWF_DOUBLE_IDS] = "job ids repeat the one before; they get a suffix",
+		[SWF_MARKS] = "a byte order mark or an end-of-file mark (\\x1A) is skipped",
 	};
 
 	return texts[notice];
@@ -40,7 +41,10 @@ static bool number(const char *word, int64_t *ret, bool *io_fraction)
 
 	errno = 0;
 	*ret = strtoll(word, &end, 10);
-	if (end == word || errno != 0)
+	/* ".5": C's other functions write it without the zero. */
+	if (end == word && word[0] == '.' && word[1] >= '0' && word[1] <= '9')
+		end = (char *)(uintptr_t)word;
+	else if (end == word || errno != 0)
 		return false;
 	if (*end == '.') {
 		*io_fraction = true;
@@ -55,7 +59,25 @@ struct line {
 	size_t number;
 	char *why;
 	size_t why_bytes;
+	bool cut, nul; /* longer than its buffer; a byte of it is NUL */
 };
+
+/* A word as a person can see it: bytes beyond ASCII and control bytes as \xEF. */
+static const char *visible(const char *word, char buf[80])
+{
+	size_t used = 0;
+
+	for (size_t i = 0; word[i] != 0 && i < 30 && used < 75; i++) {
+		unsigned char byte = (unsigned char)word[i];
+
+		if (byte >= 0x20 && byte < 0x7f)
+			buf[used++] = word[i];
+		else
+			used += (size_t)snprintf(buf + used, 5, "\\x%02X", byte);
+	}
+	buf[used] = 0;
+	return buf;
+}
 
 static int parse_line(struct swf *swf, const struct line *at, char *text, struct swf_job *job)
 {
@@ -67,9 +89,11 @@ static int parse_line(struct swf *swf, const struct line *at, char *text, struct
 	for (char *word = strtok_r(text, " \t\r\n", &save); word != NULL;
 	     word = strtok_r(NULL, " \t\r\n", &save)) {
 		if (columns < COLUMNS && !number(word, &values[columns], &fraction)) {
+			char buf[80];
+
 			(void)snprintf(at->why, at->why_bytes,
-				       "%s, line %zu: column %zu is '%.30s'; expected a number", at->path,
-				       at->number, columns + 1, word);
+				       "%s, line %zu: column %zu is '%s'; expected a number", at->path,
+				       at->number, columns + 1, visible(word, buf));
 			return -1;
 		}
 		columns++;
@@ -132,22 +156,83 @@ static int out_of_memory(const struct line *at)
 	return -1;
 }
 
-/* gzgets() stops at a newline, at the end, when the buffer is full, and cannot say that it read a NUL. */
-static int check_line(gzFile file, const struct line *at, const char *text)
+/* One line without its end, which is LF, CR LF or, as old systems and converters write it, CR alone. What does not fit
+ * is read and dropped: a comment may be as long as it likes. False: there is none left. */
+static bool next_line(gzFile file, struct line *at, char text[LINE_MAX_BYTES])
 {
-	size_t len = strlen(text);
+	size_t used = 0;
+	int byte = gzgetc(file);
 
-	if (len > 0 && text[len - 1] == '\n')
-		return 0;
-	if (len == LINE_MAX_BYTES - 1)
-		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: longer than %d bytes", at->path,
-			       at->number, LINE_MAX_BYTES - 2);
-	else if (!gzeof(file))
-		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: a NUL byte; expected text", at->path,
-			       at->number);
-	else
-		return 0;
+	if (byte < 0)
+		return false;
+	at->number++;
+	at->cut = at->nul = false;
+	for (; byte >= 0 && byte != '\n' && byte != '\r'; byte = gzgetc(file)) {
+		at->nul = at->nul || byte == 0;
+		if (used < LINE_MAX_BYTES - 1)
+			text[used++] = (char)byte;
+		else
+			at->cut = true;
+	}
+	if (byte == '\r') {
+		byte = gzgetc(file);
+		if (byte >= 0 && byte != '\n')
+			(void)gzungetc(byte, file);
+	}
+	text[used] = 0;
+	return true;
+}
+
+static int wrong_file(const struct line *at, const char *what)
+{
+	(void)snprintf(at->why, at->why_bytes, "%s: %s; expected text in ASCII or UTF-8, plain or in gzip",
+		       at->path, what);
 	return -1;
+}
+
+/* What stands before the first line of some files. */
+static int skip_mark(struct swf *swf, const struct line *at, char **io_text)
+{
+	if (at->number != 1)
+		return 0;
+	if (strncmp(*io_text, "\xef\xbb\xbf", 3) == 0) {
+		notice(swf, SWF_MARKS, 1);
+		*io_text += 3;
+		return 0;
+	}
+	if (strncmp(*io_text, "\xff\xfe", 2) == 0 || strncmp(*io_text, "\xfe\xff", 2) == 0)
+		return wrong_file(at, "this is UTF-16, by its byte order mark");
+	if (strncmp(*io_text, "BZh", 3) == 0)
+		return wrong_file(at, "this is bzip2");
+	return strncmp(*io_text,
+		       "\xfd"
+		       "7zXZ",
+		       5) == 0
+		       ? wrong_file(at, "this is xz")
+		       : 0;
+}
+
+/* A line that holds a job: 1; a comment, an empty one or the mark that DOS ends a file with: 0; else -1. */
+static int line_kind(struct swf *swf, const struct line *at, const char *text, bool *io_header)
+{
+	const char *begin = text + strspn(text, " \t");
+
+	if (*begin == ';') {
+		*io_header = true;
+		return 0;
+	}
+	if (at->nul || at->cut) {
+		(void)snprintf(at->why, at->why_bytes,
+			       at->nul ? "%s, line %zu: a NUL byte; expected text"
+				       : "%s, line %zu: longer than %d bytes",
+			       at->path, at->number, LINE_MAX_BYTES - 1);
+		return -1;
+	}
+	if (*begin == 0x1a && begin[1 + strspn(begin + 1, " \t")] == 0) {
+		notice(swf, SWF_MARKS, at->number);
+		return 0;
+	}
+	return *begin != 0;
 }
 
 static int read_lines(gzFile file, struct line *at, size_t jobs_max, struct swf *swf)
@@ -156,21 +241,21 @@ static int read_lines(gzFile file, struct line *at, size_t jobs_max, struct swf 
 	size_t capacity = 0;
 	bool header = false;
 
-	while ((jobs_max == 0 || swf->count < jobs_max) && gzgets(file, text, sizeof(text)) != NULL) {
+	while ((jobs_max == 0 || swf->count < jobs_max) && next_line(file, at, text)) {
+		char *begin = text;
 		struct swf_job job;
+		int kind;
 
-		at->number++;
-		if (check_line(file, at, text) != 0)
+		if (skip_mark(swf, at, &begin) != 0)
 			return -1;
-		if (text[strspn(text, " \t\r\n")] == 0)
+		kind = line_kind(swf, at, begin, &header);
+		if (kind < 0)
+			return -1;
+		if (kind == 0)
 			continue;
-		if (text[strspn(text, " \t")] == ';') {
-			header = true;
-			continue;
-		}
 		if (!header && swf->count == 0)
 			notice(swf, SWF_NO_HEADER, at->number);
-		if (parse_line(swf, at, text, &job) != 0)
+		if (parse_line(swf, at, begin, &job) != 0)
 			return -1;
 		if (add(swf, &job, &capacity) != 0)
 			return out_of_memory(at);
@@ -180,7 +265,7 @@ static int read_lines(gzFile file, struct line *at, size_t jobs_max, struct swf 
 
 int swf_read(const char *path, size_t jobs_max, struct swf *ret, char *why, size_t why_bytes)
 {
-	struct line at = {path, 0, why, why_bytes};
+	struct line at = {.path = path, .why = why, .why_bytes = why_bytes};
 	gzFile file = gzopen(path, "re");
 	int error = 0, rc;
 

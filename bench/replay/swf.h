@@ -2,8 +2,9 @@
  *
  * Traces in the Standard Workload Format (Parallel Workloads Archive): 18 columns, header lines begin with
  * ';'. Plain or gzip. A wrong column count, a missing id or submit time and a damaged file are errors with
- * their line number. Optional values of -1, a missing header, disorder of submit times, columns beyond 18 and
- * fractions are accepted; each kind is a notice, given once with its first line and its count.
+ * their line number; bytes that cannot be seen are shown as \xEF. Optional values of -1, a missing header, disorder of
+ * submit times, columns beyond 18, fractions, byte order marks and the DOS end-of-file mark are accepted; each kind is a
+ * notice, given once with its first line and its count. Lines end in LF, CR LF or CR.
  */
 #ifndef SLUICE_REPLAY_SWF_H
 #define SLUICE_REPLAY_SWF_H
@@ -26,6 +27,7 @@ enum swf_notice {
 	SWF_UNKNOWN_VALUES,
 	SWF_FRACTIONS,
 	SWF_DOUBLE_IDS,
+	SWF_MARKS,
 	SWF_NOTICE_COUNT
 };
 struct swf {

@@ -24,8 +24,12 @@ Test(text, bad_bytes_become_the_replacement_character)
 	made(SLICE("plain"), 63, "plain");
 	made(SLICE("fichier \xe9"
 		   "crit"),
-	     63, "fichier \xef\xbf\xbd" "crit");
-	made(SLICE("a\0b"), 63, "a\xef\xbf\xbd" "b");
+	     63,
+	     "fichier \xef\xbf\xbd"
+	     "crit");
+	made(SLICE("a\0b"), 63,
+	     "a\xef\xbf\xbd"
+	     "b");
 	made(SLICE("\xed\xa0\x80"), 63, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"); /* a surrogate */
 	made(SLICE(""), 63, "");
 	made((struct sluice_slice){NULL, 0}, 63, "");
@@ -76,10 +80,18 @@ Test(text, a_text_is_cut_between_characters)
 {
 	cut("abc", 3, "abc");
 	cut("abc", 2, "ab");
-	cut("a\xe2\x82\xac" "b", 4, "a\xe2\x82\xac");
-	cut("a\xe2\x82\xac" "b", 3, "a");
-	cut("a\xe2\x82\xac" "b", 2, "a");
-	cut("a\xe2\x82\xac" "b", 1, "a");
+	cut("a\xe2\x82\xac"
+	    "b",
+	    4, "a\xe2\x82\xac");
+	cut("a\xe2\x82\xac"
+	    "b",
+	    3, "a");
+	cut("a\xe2\x82\xac"
+	    "b",
+	    2, "a");
+	cut("a\xe2\x82\xac"
+	    "b",
+	    1, "a");
 	cut("\xe2\x82\xac", 0, "");
 	cut("\x80\x80\x80\x80\x80", 3, "\x80\x80\x80"); /* no character: nothing to keep whole */
 }
@@ -87,7 +99,8 @@ Test(text, a_text_is_cut_between_characters)
 /* Every string of three bytes out of those that matter, and every size. */
 Test(text, whatever_goes_in_utf8_comes_out)
 {
-	static const uint8_t some[] = {0x00, 'a', 0x7f, 0x80, 0xbf, 0xc0, 0xc3, 0xe0, 0xe2, 0xed, 0xf0, 0xf4, 0xff};
+	static const uint8_t some[] = {0x00, 'a',  0x7f, 0x80, 0xbf, 0xc0, 0xc3,
+				       0xe0, 0xe2, 0xed, 0xf0, 0xf4, 0xff};
 	enum { COUNT = sizeof(some), TRIES = COUNT * COUNT * COUNT * COUNT };
 
 	for (size_t n = 0; n < TRIES; n++) {

@@ -122,6 +122,12 @@ Test(swf, a_wrong_line_is_refused_with_its_number)
 		{"1 0 5 60 4 -1 -1 4 -1 -1 -2 7 -1 -1 -1 -1 -1 -1\n", "status -2"},
 		{"", "there are no jobs"},
 		{"; only a header\n\n", "there are no jobs"},
+		{"1 caf\xe9" REST, "column 2 is 'caf\\xE9'; expected a number"},
+		{"1 \x1b[2J" REST, "column 2 is '\\x1B[2J'"},
+		{GOOD "\x1a 2 1" REST, "line 2: column 1 is '\\x1A'"},
+		{GOOD "\xef\xbb\xbf" GOOD, "line 2: column 1 is '\\xEF\\xBB\\xBF1'"},
+		{"\xff\xfe;", "this is UTF-16"},
+		{"BZh91AY&SY", "this is bzip2"},
 	};
 	static const char nul[] =
 		"; h\n" GOOD "2 0 5 60 4 -1 -1 4 -1 -1 1 7 -1 -1 -1 -1 -1 -1\0 hidden\n" GOOD;
@@ -146,6 +152,32 @@ Test(swf, a_line_is_tried_at_its_limit)
 	refuse(text, strlen(text), "line 1: longer than 8190 bytes");
 }
 
+Test(swf, a_comment_may_be_longer_than_a_line)
+{
+	char text[20000] = "; ";
+	struct swf swf;
+
+	memset(text + 2, 'x', 12000);
+	strcpy(text + 12002, "\n" GOOD);
+	swf = read_good(text);
+	cr_expect_eq(swf.count, 1);
+	cr_expect_eq(swf.jobs[0].line, 2);
+	swf_free(&swf);
+}
+
+Test(swf, lone_carriage_returns_end_lines)
+{
+	char text[] = "; h\r" GOOD "2 1" REST;
+	struct swf swf;
+
+	for (char *at = text; *at != 0; at++)
+		*at = *at == '\n' ? '\r' : *at;
+	swf = read_good(text);
+	cr_expect_eq(swf.count, 2);
+	cr_expect_eq(swf.jobs[1].line, 3);
+	swf_free(&swf);
+}
+
 Test(swf, what_is_merely_odd_is_a_notice)
 {
 	static const char *const all = " 5 60 4 1 1 4 1 1 1 7 1 1 1 1 1 1";
@@ -157,6 +189,11 @@ Test(swf, what_is_merely_odd_is_a_notice)
 		{"1 0", "\n", SWF_NO_HEADER},
 		{"; h\n1 0", " {1,2} q x\n", SWF_EXTRA_COLUMNS},
 		{"; h\n1 0.5", "\n", SWF_FRACTIONS},
+		{"; h\n1 .5", "\n", SWF_FRACTIONS},
+		{"\xef\xbb\xbf; h\n1 0", "\n", SWF_MARKS},
+		{"; h\n1 0", "\n\x1a", SWF_MARKS},
+		{"; h\r1 0", "\r", SWF_NOTICE_COUNT},
+		{"; h\r\n1 0", "\r\n\r\n", SWF_NOTICE_COUNT},
 		{"; h\n0 9 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n1 8", "\n", SWF_DISORDER},
 		{"; h\n1 0 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n1 0", "\n", SWF_DOUBLE_IDS},
 		{"; h\n1 0 -1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n2 0", "\n", SWF_UNKNOWN_VALUES},
