@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #include "broker/core/apply.h"
+#include "broker/util/invariant.h"
+#include "protocol/message.h"
 #include "protocol/text.h"
 
 typedef int (*query_fn)(struct query *q, const Sluice__Request *request);
@@ -92,6 +94,9 @@ int core_query(struct store_txn *txn, uint32_t gateway, struct query_clock clock
 	if (rc == 0)
 		rc = answer(&q, request);
 	if (rc == 0) {
+		invariant(message_text_bad(&q.reply->base) == NULL,
+			  "%s of the reply to request %d is not text", message_text_bad(&q.reply->base),
+			  (int)request->op_case);
 		bytes = sluice__reply__get_packed_size(q.reply);
 		packed = malloc(bytes + 1);
 		if (packed == NULL) {

@@ -12,7 +12,9 @@
 #include <utlist.h>
 
 #include "protocol/envelope.h"
+#include "broker/util/invariant.h"
 #include "protocol/limits.h"
+#include "protocol/message.h"
 #include "protocol/text.h"
 #include "sluice/version.h"
 
@@ -40,6 +42,8 @@ void native_message(struct conn *conn, uint8_t type, uint32_t corr, const Protob
 	size_t len = protobuf_c_message_get_packed_size(message);
 	struct frame_header header = {.body_bytes = (uint32_t)len, .type = type, .corr = corr};
 
+	invariant(message_text_bad(message) == NULL, "%s of %s is not text", message_text_bad(message),
+		  message->descriptor->name);
 	if (FRAME_HEADER_BYTES + len > sizeof(small)) {
 		bytes = malloc(FRAME_HEADER_BYTES + len);
 		if (bytes == NULL) {

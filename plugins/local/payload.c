@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "payload_bytes.h"
 #include "sluice/error.h"
 
 void payload_free(struct payload *payload)
@@ -65,13 +66,14 @@ static int take_argv(json_t *argv, struct payload *ret, char *why, size_t why_by
 		if (!json_is_string(word))
 			return wrong(why, why_bytes, SLUICE_E_INVAL,
 				     "payload: word %zu of argv is not a string", i);
-		rc = count_bytes(ret, json_string_length(word), why, why_bytes);
-		if (rc != 0)
-			return rc;
 		ret->argv[i] = strdup(json_string_value(word));
 		if (ret->argv[i] == NULL)
 			return SLUICE_E_NOMEM;
 		ret->argc++;
+		payload_bytes_restore(ret->argv[i]);
+		rc = count_bytes(ret, strlen(ret->argv[i]), why, why_bytes);
+		if (rc != 0)
+			return rc;
 	}
 	return 0;
 }
@@ -99,13 +101,14 @@ static int take_env(json_t *env, struct payload *ret, char *why, size_t why_byte
 			return wrong(why, why_bytes, SLUICE_E_INVAL,
 				     "payload: env member '%.60s' is not a name with a string", name);
 		len = strlen(name) + strlen(json_string_value(value)) + 2;
-		rc = count_bytes(ret, len - 1, why, why_bytes);
-		if (rc != 0)
-			return rc;
 		ret->env[ret->env_count] = malloc(len);
 		if (ret->env[ret->env_count] == NULL)
 			return SLUICE_E_NOMEM;
-		(void)snprintf(ret->env[ret->env_count++], len, "%s=%s", name, json_string_value(value));
+		(void)snprintf(ret->env[ret->env_count], len, "%s=%s", name, json_string_value(value));
+		payload_bytes_restore(ret->env[ret->env_count]);
+		rc = count_bytes(ret, strlen(ret->env[ret->env_count++]), why, why_bytes);
+		if (rc != 0)
+			return rc;
 	}
 	return 0;
 }
@@ -121,7 +124,10 @@ static int take_path(json_t *json, const char *name, char **ret, char *why, size
 		return wrong(why, why_bytes, SLUICE_E_INVAL,
 			     "payload: %s is not a path; expected one that begins with '/'", name);
 	*ret = strdup(json_string_value(value));
-	return *ret == NULL ? SLUICE_E_NOMEM : 0;
+	if (*ret == NULL)
+		return SLUICE_E_NOMEM;
+	payload_bytes_restore(*ret);
+	return 0;
 }
 
 static int take_timeout(json_t *value, struct payload *ret, char *why, size_t why_bytes)
@@ -169,11 +175,17 @@ static int take(json_t *json, struct payload *ret, char *why, size_t why_bytes)
 int payload_parse(const char *text, size_t len, struct payload *ret, char *why, size_t why_bytes)
 {
 	json_error_t error;
-	json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+	json_t *json;
+	size_t hidden_len;
+	char *hidden = payload_bytes_hide(text, len, &hidden_len);
 	int rc;
 
 	memset(ret, 0, sizeof(*ret));
 	(void)snprintf(why, why_bytes, "out of memory");
+	if (hidden == NULL)
+		return SLUICE_E_NOMEM;
+	json = json_loadb(hidden, hidden_len, JSON_REJECT_DUPLICATES, &error);
+	free(hidden);
 	if (json == NULL)
 		return wrong(why, why_bytes, SLUICE_E_INVAL,
 			     "payload: line %d: %s; expected a JSON object with argv", error.line,

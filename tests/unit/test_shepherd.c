@@ -311,6 +311,39 @@ Test(attempt, a_payload_is_taken_whole)
 	payload_free(&payload);
 }
 
+Test(attempt, an_argument_may_be_any_bytes)
+{
+	static const struct {
+		const char *json, *expected;
+	} rows[] = {
+		{"caf\xe9.dat", "caf\xe9.dat"},	   /* Latin-1, as it stands */
+		{"caf\\udce9.dat", "caf\xe9.dat"}, /* as os.fsdecode() writes it */
+		{"caf\\uDCE9\xff\\udc80", "caf\xe9\xff\x80"},
+		{"\xe2\x82", "\xe2\x82"},		   /* a cut character */
+		{"\xc3\xa9 \\u00e9", "\xc3\xa9 \xc3\xa9"}, /* characters stay characters */
+		{"\\ud83d\\udc80", "\xf0\x9f\x92\x80"},	   /* the second half of a pair is no byte */
+		{"\\\\udce9", "\\udce9"},		   /* an escaped backslash */
+		{"\xf4\x8f\xba\x80", "\xf4\x8f\xba\x80"},  /* what bytes are hidden as */
+		{"\\udbff\\udec1", "\xf4\x8f\xbb\x81"},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char text[256], expected[64], why[256] = "";
+		struct payload payload;
+
+		(void)snprintf(text, sizeof(text),
+			       "{\"argv\":[\"p\",\"%s\"],\"env\":{\"%s\":\"%s\"},\"cwd\":\"/%s\"}",
+			       rows[i].json, rows[i].json, rows[i].json, rows[i].json);
+		cr_assert_eq(payload_parse(text, strlen(text), &payload, why, sizeof(why)), 0, "%zu: %s", i,
+			     why);
+		cr_expect_str_eq(payload.argv[1], rows[i].expected);
+		cr_expect_str_eq(payload.cwd + 1, rows[i].expected);
+		(void)snprintf(expected, sizeof(expected), "%s=%s", rows[i].expected, rows[i].expected);
+		cr_expect_str_eq(payload.env[0], expected);
+		payload_free(&payload);
+	}
+}
+
 Test(attempt, a_wrong_payload_says_what_was_expected)
 {
 	static const struct {
@@ -539,7 +572,7 @@ Test(shepherd, what_cannot_be_executed_has_a_status_of_its_own)
 		{"{\"argv\": [\"true\"], \"cwd\": \"/no/such/place\"}", ENOENT, "directory /no/such/place"},
 		{"{\"argv\": [\"true\"], \"stdin\": \"/no/such/input\"}", ENOENT, "input or output"},
 		{"{\"argv\": [1]}", EINVAL, "word 0 of argv"},
-		{"not JSON", EINVAL, "job.json"},
+		{"not JSON", EINVAL, "expected a JSON object"},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
