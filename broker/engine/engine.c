@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "broker/engine/engine_internal.h"
 #include "broker/util/clock.h"
@@ -157,7 +158,7 @@ static void taken_drop(struct taken *taken)
 	while ((submission = lane_pop(&taken->data)) != NULL)
 		submission->destroy(submission);
 	while ((note = taken->notes) != NULL) {
-		taken->notes = note->next;
+		DL_DELETE(taken->notes, note);
 		free(note);
 	}
 }
@@ -186,45 +187,50 @@ int engine_sink_add(struct engine *engine, struct engine_sink *sink)
 
 /* ---- one round ---- */
 
-static void hear_note(struct engine *engine, const struct note *note, uint64_t mono_ms)
+static void hear_consumer(struct engine *engine, const struct note *note)
 {
 	const struct consumer_spec *spec = &note->spec;
 
-	switch (note->kind) {
-	case NOTE_CONSUMER_OPEN:
+	if (note->open) {
 		if (demand_open(&engine->demand, spec) != 0)
 			log_line(LOG_LEVEL_ERROR, log_id("engine.no_memory", "no memory for a consumer"),
 				 log_u64("queue", spec->queue));
-		break;
-	case NOTE_CONSUMER_CREDIT:
+	} else if (spec->credit > 0) {
 		demand_credit(&engine->demand, spec->sink, spec->tag, spec->credit);
-		break;
-	case NOTE_CONSUMER_PAUSE:
-		demand_pause(&engine->demand, spec->sink, spec->tag, spec->credit != 0);
-		break;
-	case NOTE_CONSUMER_CLOSE:
+	}
+	if (note->pause)
+		demand_pause(&engine->demand, spec->sink, spec->tag, note->paused);
+	if (note->close)
 		demand_close(&engine->demand, spec->sink, spec->tag);
-		break;
-	case NOTE_SESSION_ATTACH:
+}
+
+static void hear_session(struct engine *engine, const struct note *note, uint64_t mono_ms)
+{
+	const struct consumer_spec *spec = &note->spec;
+
+	if (note->attach)
 		heartbeats_attach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag);
-		break;
-	case NOTE_SESSION_DETACH:
+	if (note->detach)
 		heartbeats_detach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag,
 				  note->idle_ms, mono_ms);
-		break;
-	}
 }
 
 static void hear_notes(struct engine *engine, uint64_t mono_ms)
 {
+	size_t closed = 0;
 	struct note *note;
 
-	while ((note = engine->taken.notes) != NULL) {
-		engine->taken.notes = note->next;
-		hear_note(engine, note, mono_ms);
-		free(note);
+	if (engine->taken.notes == NULL)
+		return;
+	DL_FOREACH(engine->taken.notes, note) {
+		if (note->kind == NOTE_CONSUMER)
+			hear_consumer(engine, note);
+		else
+			hear_session(engine, note, mono_ms);
+		closed += note->close || note->detach;
 	}
-	engine->taken.notes_tail = &engine->taken.notes;
+	inbox_notes_done(&engine->inbox, engine->taken.notes, closed);
+	engine->taken.notes = NULL;
 	atomic_store(&engine->consumer_count, engine->demand.count);
 }
 
@@ -460,52 +466,62 @@ int engine_submit(struct engine *engine, struct submission *submission)
 
 int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec)
 {
-	struct note note = {.kind = NOTE_CONSUMER_OPEN, .spec = *spec};
+	struct note note = {.kind = NOTE_CONSUMER, .spec = *spec, .open = true};
 
-	return inbox_note(&engine->inbox, &note);
+	return inbox_note(&engine->inbox, &note, NULL);
 }
 
 int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag, uint32_t more)
 {
-	struct note note = {.kind = NOTE_CONSUMER_CREDIT, .spec = {.sink = sink, .tag = tag, .credit = more}};
+	struct note note = {.kind = NOTE_CONSUMER, .spec = {.sink = sink, .tag = tag, .credit = more}};
 
-	return inbox_note(&engine->inbox, &note);
+	return inbox_note(&engine->inbox, &note, NULL);
 }
 
 int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag, bool paused)
 {
-	struct note note = {.kind = NOTE_CONSUMER_PAUSE,
-			    .spec = {.sink = sink, .tag = tag, .credit = paused}};
+	struct note note = {.kind = NOTE_CONSUMER,
+			    .spec = {.sink = sink, .tag = tag},
+			    .pause = true,
+			    .paused = paused};
 
-	return inbox_note(&engine->inbox, &note);
+	return inbox_note(&engine->inbox, &note, NULL);
 }
 
 int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint64_t tag)
 {
-	struct note note = {.kind = NOTE_CONSUMER_CLOSE, .spec = {.sink = sink, .tag = tag}};
+	struct note note = {.kind = NOTE_CONSUMER, .spec = {.sink = sink, .tag = tag}, .close = true};
 
-	return inbox_note(&engine->inbox, &note);
+	return inbox_note(&engine->inbox, &note, NULL);
 }
 
 int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
 			  uint64_t tag)
 {
-	struct note note = {.kind = NOTE_SESSION_ATTACH,
-			    .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag}};
+	struct note note = {.kind = NOTE_SESSION,
+			    .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag},
+			    .attach = true};
+	struct consumer_spec gone;
+	int rc = inbox_note(&engine->inbox, &note, &gone);
 
+	if (rc != 0)
+		return rc;
 	atomic_fetch_add(&engine->attached_count, 1);
-	return inbox_note(&engine->inbox, &note);
+	if (gone.sink != NULL)
+		gone.sink->kick(gone.sink, gone.tag);
+	return 0;
 }
 
 int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
 			  uint64_t tag, uint32_t idle_ms)
 {
-	struct note note = {.kind = NOTE_SESSION_DETACH,
+	struct note note = {.kind = NOTE_SESSION,
 			    .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag},
+			    .detach = true,
 			    .idle_ms = idle_ms};
 
 	atomic_fetch_sub(&engine->attached_count, 1);
-	return inbox_note(&engine->inbox, &note);
+	return inbox_note(&engine->inbox, &note, NULL);
 }
 
 int engine_read_begin(struct engine *engine, struct store_txn **ret, uint64_t *ret_sequence)
@@ -532,6 +548,7 @@ void engine_facts_get(struct engine *engine, struct engine_facts *ret)
 	ret->commands = atomic_load(&engine->commands);
 	ret->batches_aborted = atomic_load(&engine->aborted);
 	ret->inbox_bytes = atomic_load(&engine->inbox.bytes);
+	ret->notes = inbox_notes_waiting(&engine->inbox);
 	ret->consumers = atomic_load(&engine->consumer_count);
 	ret->sessions_attached = atomic_load(&engine->attached_count);
 	ret->headroom = (enum headroom_state)atomic_load(&engine->headroom_now);

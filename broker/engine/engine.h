@@ -39,7 +39,8 @@ void engine_release_unref(struct engine_release *release); /* any thread; frees 
 struct engine_sink {
 	/* Called on the engine's thread after a commit; must not block. The sink takes one reference. */
 	void (*post)(struct engine_sink *sink, struct engine_release *release);
-	/* The session was attached elsewhere: close the connection that had it (tag of session_attach). Engine's thread. */
+	/* The session was attached elsewhere: close the connection that had it (tag of session_attach). The engine's thread, or that of the
+	 * session_attach which took it; must not block nor call the engine. */
 	void (*kick)(struct engine_sink *sink, uint64_t tag);
 };
 
@@ -91,7 +92,9 @@ int engine_submit(struct engine *engine, struct submission *submission) SLUICE_M
 int engine_submit_quietly(struct engine *engine, struct submission *submission) SLUICE_MUST_USE;
 void engine_wake(struct engine *engine);
 
-/* ---- demand: a consumer's credit becomes CLAIM commands ---- all of these are queued in order with submissions (control lane) */
+/* ---- demand: a consumer's credit becomes CLAIM commands ---- all of these are queued in order with submissions (control lane), and what
+ * waits of one consumer is one note, whatever is called how often. Each consumer that is opened is closed once. Errors: NOMEM, of
+ * consumer_open and session_attach only. */
 struct consumer_spec {
 	uint32_t gateway;
 	uint64_t queue;
@@ -114,7 +117,8 @@ int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint6
 /* A connection carries the session now (an older one is kicked). While attached it does not expire: the sink closes silent connections. */
 int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
 			  uint64_t tag) SLUICE_MUST_USE;
-/* The connection is gone; the session expires idle_ms before its whole timeout has passed from now. */
+/* Once for each attach, also of one that was kicked or whose session has ended.
+ * The connection is gone; the session expires idle_ms before its whole timeout has passed from now. */
 int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
 			  uint64_t tag, uint32_t idle_ms) SLUICE_MUST_USE;
 
@@ -127,6 +131,7 @@ struct batch_clock engine_clock(const struct engine *engine); /* durable monoton
 enum headroom_state { HEADROOM_OK, HEADROOM_PUBLISH_STOPPED, HEADROOM_REPORT_STOPPED };
 struct engine_facts {
 	uint64_t commits, commands, batches_aborted, inbox_bytes, consumers, sessions_attached;
+	uint64_t notes; /* changes of consumers and sessions that wait for the engine: at most one of each */
 	enum headroom_state headroom;
 	struct store_facts store;
 };

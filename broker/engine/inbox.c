@@ -5,7 +5,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#include <utlist.h>
+
+#include "broker/util/invariant.h"
+#include "protocol/limits.h"
 
 static void lane_init(struct lane *lane)
 {
@@ -46,7 +51,6 @@ void taken_init(struct taken *taken)
 	lane_init(&taken->control);
 	lane_init(&taken->data);
 	taken->notes = NULL;
-	taken->notes_tail = &taken->notes;
 }
 
 int inbox_init(struct inbox *inbox, uint64_t bytes_max)
@@ -64,8 +68,9 @@ int inbox_init(struct inbox *inbox, uint64_t bytes_max)
 	(void)pthread_condattr_destroy(&attr);
 	lane_init(&inbox->control);
 	lane_init(&inbox->data);
-	inbox->notes = NULL;
-	inbox->notes_tail = &inbox->notes;
+	inbox->notes = inbox->spares = NULL;
+	memset(inbox->note_buckets, 0, sizeof(inbox->note_buckets));
+	inbox->note_count = inbox->spare_count = inbox->reserved = 0;
 	atomic_init(&inbox->bytes, 0);
 	inbox->bytes_max = bytes_max;
 	inbox->stop = false;
@@ -82,15 +87,15 @@ static void lane_drop(struct lane *lane)
 
 void inbox_fini(struct inbox *inbox)
 {
-	struct note *note = inbox->notes;
+	struct note *note, *next;
 
 	lane_drop(&inbox->control);
 	lane_drop(&inbox->data);
-	while (note != NULL) {
-		struct note *next = note->next;
-
+	DL_FOREACH_SAFE(inbox->notes, note, next)
 		free(note);
-		note = next;
+	while ((note = inbox->spares) != NULL) {
+		inbox->spares = note->bucket_next;
+		free(note);
 	}
 	(void)pthread_cond_destroy(&inbox->wake);
 	(void)pthread_mutex_destroy(&inbox->lock);
@@ -119,20 +124,211 @@ void inbox_wake(struct inbox *inbox)
 	(void)pthread_cond_signal(&inbox->wake);
 }
 
-int inbox_note(struct inbox *inbox, const struct note *note)
-{
-	struct note *copy = malloc(sizeof(*copy));
+/* ---- notes; all below with the lock held ---- */
 
-	if (copy == NULL)
+static bool same(const struct note *a, const struct note *b)
+{
+	if (a->kind != b->kind)
+		return false;
+	if (a->kind == NOTE_CONSUMER)
+		return a->spec.sink == b->spec.sink && a->spec.tag == b->spec.tag;
+	return a->spec.gateway == b->spec.gateway && a->spec.session == b->spec.session;
+}
+
+static struct note **bucket_of(struct inbox *inbox, const struct note *note)
+{
+	uint64_t mix = note->kind == NOTE_CONSUMER ? (uint64_t)(uintptr_t)note->spec.sink ^ note->spec.tag
+						   : note->spec.session ^ (uint64_t)note->spec.gateway << 40;
+
+	return &inbox->note_buckets[(mix * 0x9E3779B97F4A7C15ull >> 32) % NOTE_BUCKETS];
+}
+
+static struct note *note_find(struct inbox *inbox, const struct note *like)
+{
+	struct note *note = *bucket_of(inbox, like);
+
+	while (note != NULL && !same(note, like))
+		note = note->bucket_next;
+	return note;
+}
+
+static void note_unlist(struct inbox *inbox, struct note *note)
+{
+	struct note **at = bucket_of(inbox, note);
+
+	while (*at != note) {
+		invariant(*at != NULL, "a note of kind %d is not in its bucket", (int)note->kind);
+		at = &(*at)->bucket_next;
+	}
+	*at = note->bucket_next;
+	DL_DELETE(inbox->notes, note);
+	inbox->note_count--;
+}
+
+static void spare_add(struct inbox *inbox, struct note *note)
+{
+	note->bucket_next = inbox->spares;
+	inbox->spares = note;
+	inbox->spare_count++;
+}
+
+/* Memory for one more consumer or attached session. */
+static int reserve(struct inbox *inbox)
+{
+	struct note *spare = malloc(sizeof(*spare));
+
+	if (spare == NULL)
 		return SLUICE_E_NOMEM;
-	*copy = *note;
-	copy->next = NULL;
-	(void)pthread_mutex_lock(&inbox->lock);
-	*inbox->notes_tail = copy;
-	inbox->notes_tail = &copy->next;
-	(void)pthread_mutex_unlock(&inbox->lock);
-	(void)pthread_cond_signal(&inbox->wake);
+	spare_add(inbox, spare);
+	inbox->reserved++;
 	return 0;
+}
+
+static void unreserve(struct inbox *inbox, size_t count)
+{
+	/* A sink may close twice what it opened once: what is set aside for others stays. */
+	inbox->reserved -= count < inbox->reserved ? count : inbox->reserved;
+	while (inbox->spare_count > inbox->reserved) {
+		struct note *spare = inbox->spares;
+
+		inbox->spares = spare->bucket_next;
+		inbox->spare_count--;
+		free(spare);
+	}
+}
+
+static int note_append(struct inbox *inbox, const struct note *note)
+{
+	struct note **bucket = bucket_of(inbox, note);
+	struct note *own = inbox->spares;
+
+	if (own != NULL) {
+		inbox->spares = own->bucket_next;
+		inbox->spare_count--;
+	} else {
+		/* Of a consumer that is not open, or a session that is not attached. */
+		own = malloc(sizeof(*own));
+		if (own == NULL)
+			return SLUICE_E_NOMEM;
+	}
+	*own = *note;
+	own->bucket_next = *bucket;
+	*bucket = own;
+	DL_APPEND(inbox->notes, own);
+	inbox->note_count++;
+	return 0;
+}
+
+static void credit_add(struct note *to, uint32_t more)
+{
+	uint32_t most = (uint32_t)LIMIT_CREDIT_MAX;
+
+	to->spec.credit =
+		to->spec.credit < most && more < most - to->spec.credit ? to->spec.credit + more : most;
+}
+
+static void consumer_merge(struct inbox *inbox, struct note *waiting, const struct note *note)
+{
+	if (note->pause) {
+		waiting->pause = true;
+		waiting->paused = note->paused;
+	}
+	credit_add(waiting, note->spec.credit);
+	if (!note->close)
+		return;
+	if (!waiting->open) {
+		waiting->close = true;
+		return;
+	}
+	/* The engine has never seen it. */
+	note_unlist(inbox, waiting);
+	spare_add(inbox, waiting);
+	unreserve(inbox, 1);
+}
+
+static bool same_holder(const struct note *a, const struct note *b)
+{
+	return a->spec.sink == b->spec.sink && a->spec.tag == b->spec.tag;
+}
+
+/* Of what waits only who has the session in the end matters, and whom that one takes it from. */
+static int session_merge(struct inbox *inbox, struct note *waiting, const struct note *note,
+			 struct consumer_spec *ret_gone)
+{
+	if (note->attach) {
+		if (waiting->attach && !waiting->detach && !same_holder(waiting, note) && ret_gone != NULL)
+			*ret_gone = waiting->spec;
+		/* The detach of the one before is overtaken; its reserve goes with it. */
+		if (waiting->detach)
+			unreserve(inbox, 1);
+		waiting->spec = note->spec;
+		waiting->attach = true;
+		waiting->detach = false;
+		return 0;
+	}
+	if (waiting->attach && !waiting->detach && same_holder(waiting, note)) {
+		waiting->detach = true;
+		waiting->idle_ms = note->idle_ms;
+		return 0;
+	}
+	if (!waiting->attach)
+		return note_append(inbox,
+				   note); /* of another one that had it: only one of the two still has */
+	unreserve(inbox, 1);		  /* of one from whom it was taken */
+	return 0;
+}
+
+static int note_put(struct inbox *inbox, const struct note *note, struct consumer_spec *ret_gone)
+{
+	struct note *waiting = note_find(inbox, note);
+	int rc = note->open || note->attach ? reserve(inbox) : 0;
+
+	if (rc != 0)
+		return rc;
+	if (waiting == NULL || note->open)
+		return note_append(inbox, note);
+	if (note->kind == NOTE_SESSION)
+		return session_merge(inbox, waiting, note, ret_gone);
+	if (!waiting->close)
+		consumer_merge(inbox, waiting, note);
+	return 0;
+}
+
+/* ---- and without ---- */
+
+int inbox_note(struct inbox *inbox, const struct note *note, struct consumer_spec *ret_gone)
+{
+	int rc;
+
+	if (ret_gone != NULL)
+		ret_gone->sink = NULL;
+	(void)pthread_mutex_lock(&inbox->lock);
+	rc = note_put(inbox, note, ret_gone);
+	(void)pthread_mutex_unlock(&inbox->lock);
+	if (rc == 0)
+		(void)pthread_cond_signal(&inbox->wake);
+	return rc;
+}
+
+void inbox_notes_done(struct inbox *inbox, struct note *notes, size_t closed)
+{
+	struct note *note, *next;
+
+	(void)pthread_mutex_lock(&inbox->lock);
+	DL_FOREACH_SAFE(notes, note, next)
+		spare_add(inbox, note);
+	unreserve(inbox, closed);
+	(void)pthread_mutex_unlock(&inbox->lock);
+}
+
+size_t inbox_notes_waiting(struct inbox *inbox)
+{
+	size_t count;
+
+	(void)pthread_mutex_lock(&inbox->lock);
+	count = inbox->note_count;
+	(void)pthread_mutex_unlock(&inbox->lock);
+	return count;
 }
 
 void inbox_take(struct inbox *inbox, struct taken *io_taken)
@@ -141,10 +337,10 @@ void inbox_take(struct inbox *inbox, struct taken *io_taken)
 	lane_move(&io_taken->control, &inbox->control);
 	lane_move(&io_taken->data, &inbox->data);
 	if (inbox->notes != NULL) {
-		*io_taken->notes_tail = inbox->notes;
-		io_taken->notes_tail = inbox->notes_tail;
+		DL_CONCAT(io_taken->notes, inbox->notes);
 		inbox->notes = NULL;
-		inbox->notes_tail = &inbox->notes;
+		inbox->note_count = 0;
+		memset(inbox->note_buckets, 0, sizeof(inbox->note_buckets));
 	}
 	(void)pthread_mutex_unlock(&inbox->lock);
 }
