@@ -223,7 +223,7 @@ static void pending_undo(struct conn *conn, struct pending *pending)
 	free(pending);
 }
 
-static void block_on_inbox(struct conn *conn)
+void conn_block(struct conn *conn)
 {
 	if (conn->blocked)
 		return;
@@ -256,7 +256,7 @@ static int submit(struct conn *conn, struct net_submission *own, const struct co
 		pending_undo(conn, pending);
 		net_submission_destroy(&own->submission);
 		if (rc == SLUICE_E_BUSY)
-			block_on_inbox(conn);
+			conn_block(conn);
 	}
 	return rc;
 }

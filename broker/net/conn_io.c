@@ -158,10 +158,8 @@ static void drained(struct conn *conn)
 	HASH_ITER(hh_number, conn->subs, sub, next) {
 		if (sub->kind == SUB_FOLLOW)
 			sub_wants_pump(sub);
-		else if (sub->paused && !conn_is_full(conn))
-			sub->paused = engine_consumer_pause(conn->io->engine, &conn->io->sink, sub->tag,
-							    false) != 0;
 	}
+	subs_resume(conn);
 	tell_writable(conn);
 }
 

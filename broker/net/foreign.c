@@ -349,31 +349,40 @@ static void give_items(struct conn *conn, const struct sub *sub, const struct ef
 	}
 }
 
+void foreign_sub_end(struct sub *sub, int code, const char *text)
+{
+	give(sub->conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
+							.tag = sub->number,
+							.code = code,
+							.text = text});
+}
+
 void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *effect)
 {
 	switch (effect->kind) {
 	case FX_GRANT:
 		give_items(conn, sub, effect);
+		subs_pause_if_full(conn);
+		return;
+	case FX_ITEM_DAMAGED:
+		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_DAMAGED,
+							   .tag = sub->number,
+							   .code = SLUICE_E_CORRUPT,
+							   .seq = effect->seq,
+							   .text = effect->name.data});
 		return;
 	case FX_SESSION_ENDED:
-		conn->attached = false;
 		conn_close_soon(conn);
 		return;
 	case FX_STREAM_DELETED:
 	case FX_QUEUE_DELETED:
-		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
-							   .tag = sub->number,
-							   .code = SLUICE_E_NOT_FOUND,
-							   .text = "it was deleted"});
+		foreign_sub_end(sub, SLUICE_E_NOT_FOUND, "it was deleted");
 		sub_drop(sub);
 		return;
 	case FX_REPLY:
 		if (effect->outcome->code != SLUICE_E_CORRUPT)
 			return; /* of a CLAIM: the engine's own */
-		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
-							   .tag = sub->number,
-							   .code = SLUICE_E_CORRUPT,
-							   .text = effect->outcome->text});
+		foreign_sub_end(sub, SLUICE_E_CORRUPT, effect->outcome->text);
 		sub_drop(sub);
 		return;
 	default:

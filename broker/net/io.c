@@ -238,10 +238,8 @@ static void notes_handle(struct io *io, struct io_note *note)
 			break;
 		case IO_KICK:
 			conn = conn_find(io, note->tag);
-			if (conn != NULL) {
-				conn->attached = false; /* the session is another connection's now */
-				conn_kill(conn);
-			}
+			if (conn != NULL)
+				conn_kill(conn); /* the session is another connection's now */
 			break;
 		}
 		free(note);

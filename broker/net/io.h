@@ -51,7 +51,6 @@ struct sub {
 	struct sub *peer_prev, *peer_next; /* of the same kind, on the same stream or queue */
 	/* consume */
 	uint32_t queue_kind;
-	bool paused; /* the engine was told to claim nothing until the output drains */
 	/* follow */
 	uint64_t log;
 	uint64_t next; /* offset */
@@ -111,7 +110,7 @@ struct conn {
 	bool attached;
 	bool closing; /* flush, then close */
 	bool dead;    /* freed at the end of the round */
-	bool blocked; /* the inbox was full: the same bytes are tried again */
+	bool blocked; /* the inbox was full, or there was no memory: the same bytes are tried again */
 	bool held;    /* the protocol waits for an answer before it parses on */
 	bool reading;
 	size_t wanted; /* the listener is not asked before so many bytes are there; 0: any number will do */
@@ -128,6 +127,7 @@ struct conn {
 	struct waiter *waiters;
 	struct wheel_entry due; /* when it may have been silent for too long */
 	struct sub *subs;	/* by number */
+	bool subs_paused;	/* the engine claims nothing for its consumers until the output drains */
 	struct conn *blocked_prev, *blocked_next;
 	struct conn *stopped_prev, *stopped_next; /* in io->stopped while is_stopped */
 	bool is_stopped;
@@ -218,6 +218,8 @@ void conn_write(struct conn *conn, const void *bytes, size_t len);
 size_t conn_unsent(const struct conn *conn);
 /* No more output for now: its own bound is reached, or that of all connections and it has more than a little. on_write asks again. */
 bool conn_is_full(const struct conn *conn);
+/* The bytes that a listener has just refused to take are given to it again soon, whether others come or not. */
+void conn_block(struct conn *conn);
 void conn_close_soon(struct conn *conn); /* after what was written is flushed */
 void conn_kill(struct conn *conn);	 /* now: freed at the end of the round */
 void conn_parse(struct conn *conn); /* feeds the listener what is buffered, unless held, blocked or dead */
@@ -248,6 +250,9 @@ void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream);
 /* The subscriptions of that kind to a stream or queue, a list by peer_next; NULL: none. */
 struct sub *subs_of(struct io *io, enum sub_kind kind, uint32_t gateway, uint64_t id);
 void sub_wants_pump(struct sub *sub);
+/* Once the connection is full, nothing more is claimed for any of its consumers; and again once it has drained. */
+void subs_pause_if_full(struct conn *conn);
+void subs_resume(struct conn *conn);
 void subs_pump(struct io *io);
 
 /* ---- native: what the rest of net calls in it ---- */
@@ -270,6 +275,7 @@ bool conn_is_native(const struct conn *conn);
 /* ---- foreign.c: the host table of other listeners ---- */
 extern const struct sluice_listener_host foreign_host;
 void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *effect);
+void foreign_sub_end(struct sub *sub, int code, const char *text);
 int foreign_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
 extern const struct answer_ops foreign_answers;
 

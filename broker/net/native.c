@@ -273,10 +273,12 @@ static int on_credit(struct conn *conn, struct sluice_slice body)
 	if (credit.more > LIMIT_CREDIT_MAX)
 		return (int)native_fail(conn, SLUICE_E_LIMIT, "CREDIT of %u; expected at most %llu",
 					credit.more, (unsigned long long)LIMIT_CREDIT_MAX);
-	if (sub->kind == SUB_CONSUME)
-		return engine_consumer_credit(conn->io->engine, &conn->io->sink, sub->tag, credit.more) != 0
-			       ? 1
-			       : 0;
+	if (sub->kind == SUB_CONSUME) {
+		if (engine_consumer_credit(conn->io->engine, &conn->io->sink, sub->tag, credit.more) == 0)
+			return 0;
+		conn_block(conn);
+		return 1;
+	}
 	starved = sub->credit == 0;
 	sub->credit =
 		sub->credit + credit.more > LIMIT_CREDIT_MAX ? LIMIT_CREDIT_MAX : sub->credit + credit.more;
@@ -473,7 +475,6 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 		job_notice(conn, effect);
 		return;
 	case FX_SESSION_ENDED:
-		conn->attached = false;
 		(void)native_fail(
 			conn, SLUICE_E_SESSION_GONE,
 			"the session has ended: it was closed, expired, or another client opened its name");
@@ -501,8 +502,7 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 	}
 	deliver.subscription = (uint32_t)sub->number;
 	deliver_frame(conn, &deliver, effect->runs);
-	if (!sub->paused && conn_is_full(conn))
-		sub->paused = engine_consumer_pause(conn->io->engine, &conn->io->sink, sub->tag, true) == 0;
+	subs_pause_if_full(conn);
 }
 
 /* ---- segments to followers ---- */

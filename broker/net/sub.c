@@ -120,6 +120,33 @@ void sub_wants_pump(struct sub *sub)
 	DL_APPEND2(sub->conn->io->pumps, sub, pump_prev, pump_next);
 }
 
+static void pause_all(struct conn *conn, bool paused)
+{
+	struct io *io = conn->io;
+	struct sub *sub, *next;
+
+	conn->subs_paused = paused;
+	HASH_ITER(hh_number, conn->subs, sub, next) {
+		if (sub->kind != SUB_CONSUME)
+			continue;
+		/* It fails for a consumer that was never opened only, and one that is not is in nobody's way. */
+		if (engine_consumer_pause(io->engine, &io->sink, sub->tag, paused) != 0)
+			conn_kill(conn);
+	}
+}
+
+void subs_pause_if_full(struct conn *conn)
+{
+	if (!conn->subs_paused && conn_is_full(conn))
+		pause_all(conn, true);
+}
+
+void subs_resume(struct conn *conn)
+{
+	if (conn->subs_paused && !conn_is_full(conn))
+		pause_all(conn, false);
+}
+
 void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream)
 {
 	struct sub *subs = subs_of(io, SUB_FOLLOW, gateway, stream), *sub;
@@ -151,7 +178,20 @@ static void say_caught_up(struct sub *sub)
 		native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_CAUGHT_UP, sub, sub->next, 0, 0, "");
 }
 
-/* Returns true when there may be more right now. */
+static void end_damaged(struct sub *sub, int rc)
+{
+	log_line(LOG_LEVEL_ERROR,
+		 log_id("store.corrupt", "a stored record is damaged; its follower is ended"),
+		 log_str("record", store_last_error()));
+	if (conn_is_native(sub->conn))
+		native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, sub->next, 0, rc,
+			      store_last_error());
+	else
+		foreign_sub_end(sub, rc, store_last_error());
+	sub_drop(sub);
+}
+
+/* Returns true when there may be more right now; false: the subscription may be gone. */
 static bool pump_in(struct sub *sub, struct store_txn *txn)
 {
 	uint64_t budget = PUMP_BYTES;
@@ -165,13 +205,7 @@ static bool pump_in(struct sub *sub, struct store_txn *txn)
 			return false;
 		}
 		if (rc != 0) {
-			log_line(LOG_LEVEL_ERROR,
-				 log_id("store.corrupt", "a stored record is damaged; its follower is ended"),
-				 log_str("record", store_last_error()));
-			if (conn_is_native(sub->conn))
-				native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub,
-					      sub->next, 0, rc, store_last_error());
-			sub->credit = 0;
+			end_damaged(sub, rc);
 			return false;
 		}
 		if (segment.base > sub->next)
@@ -195,6 +229,7 @@ void subs_pump(struct io *io)
 
 	while (io->pumps != NULL) {
 		struct sub *sub = io->pumps;
+		const bool was_last = sub == last;
 		struct store_txn *txn = NULL;
 		uint64_t sequence;
 		bool again;
@@ -202,7 +237,7 @@ void subs_pump(struct io *io)
 		DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
 		sub->listed = false;
 		if (sub->conn->dead || conn_is_full(sub->conn)) {
-			if (sub == last)
+			if (was_last)
 				break;
 			continue;
 		}
@@ -216,7 +251,7 @@ void subs_pump(struct io *io)
 			sub_wants_pump(sub);
 			more = true;
 		}
-		if (sub == last)
+		if (was_last)
 			break;
 	}
 	if (more)

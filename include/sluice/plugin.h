@@ -4,7 +4,7 @@
  *
  * Compatibility: abi_major must be the host's; abi_minor may not exceed the host's; struct_size must cover the fields of that minor.
  * Structs are append-only; a field is there when the struct_size that its owner gave covers it. No libevent type appears here.
- * ABI changelog: 1.0 first version.
+ * ABI changelog: 1.0 first version. 1.1 SLUICE_FX_DAMAGED; a follower that ends has an answer, too.
  *
  * A plugin is a guest of its host's process. init, fini and run return by themselves: the host waits for init without a bound (its log's last line
  * names the plugin), and for run at its end for stop_ms. A crash in a plugin is a crash of its process, so what may crash runs under
@@ -33,7 +33,7 @@ extern "C" {
 #endif
 
 #define SLUICE_PLUGIN_ABI_MAJOR 1
-#define SLUICE_PLUGIN_ABI_MINOR 0
+#define SLUICE_PLUGIN_ABI_MINOR 1
 #define SLUICE_PLUGIN_SYMBOL sluice_plugin_v1
 
 enum sluice_plugin_kind { SLUICE_PLUGIN_SERVICE = 1, SLUICE_PLUGIN_LISTENER = 2, SLUICE_PLUGIN_AUTH = 3 };
@@ -62,10 +62,11 @@ struct sluice_service_ops {
 typedef struct sluice_conn sluice_conn; /* the host's: socket, TLS, buffers */
 
 enum sluice_listener_effect_kind {
-	SLUICE_FX_ANSWER,  /* of a publish, ack or consume: code, text, tag */
-	SLUICE_FX_ITEM,	   /* one item of a consumer: token, seq, subject, body */
-	SLUICE_FX_EVENT,   /* one event of a follower: offset, subject, body */
-	SLUICE_FX_WRITABLE /* output drained below its low mark */
+	SLUICE_FX_ANSWER, /* of a publish, ack or consume: code, text, tag. A consumer or follower that ends later has another one, with a code */
+	SLUICE_FX_ITEM,	  /* one item of a consumer: token, seq, subject, body */
+	SLUICE_FX_EVENT,  /* one event of a follower: offset, subject, body */
+	SLUICE_FX_WRITABLE, /* output drained below its low mark */
+	SLUICE_FX_DAMAGED /* an item of a consumer is damaged and was skipped; the consumer goes on: tag, seq, code, text */
 };
 struct sluice_listener_effect {
 	size_t struct_size;

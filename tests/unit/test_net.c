@@ -12,6 +12,7 @@
 
 #include "broker/net/io.h"
 #include "protocol/frame.h"
+#include "protocol/limits.h"
 
 enum { LARGE_BYTES = 4 << 20, PIECE_BYTES = 1 << 16, UNKNOWN_TYPE = 200 };
 
@@ -175,6 +176,8 @@ struct counter {
 	struct conn *conn;
 	size_t wanted, calls, bytes;
 	size_t most; /* taken at once; 0: all */
+	size_t items, damaged, answers;
+	int code; /* of the last answer */
 };
 static struct counter counter;
 
@@ -204,7 +207,12 @@ static long counter_bytes(void *state, const void *bytes, size_t len)
 static void counter_effect(void *state, const struct sluice_listener_effect *effect)
 {
 	(void)state;
-	(void)effect;
+	counter.items += effect->kind == SLUICE_FX_ITEM;
+	counter.damaged += effect->kind == SLUICE_FX_DAMAGED && effect->seq == 17;
+	if (effect->kind != SLUICE_FX_ANSWER)
+		return;
+	counter.answers++;
+	counter.code = effect->code;
 }
 
 static void counter_closed(void *state)
@@ -443,4 +451,111 @@ Test(net, the_wheel_gives_each_deadline_once_and_in_time)
 	for (size_t i = 0; i < 10; i++)
 		cr_assert_not_null(wheel_due(&wheel, now));
 	cr_expect_null(wheel_due(&wheel, now));
+}
+
+/* ---- credit, and who does not read ---- */
+
+static size_t frame_put(uint8_t *at, uint8_t type, const void *body, size_t len)
+{
+	struct frame_header header = {.body_bytes = (uint32_t)len, .type = type};
+
+	frame_header_encode(at, &header);
+	memcpy(at + FRAME_HEADER_BYTES, body, len);
+	return FRAME_HEADER_BYTES + len;
+}
+
+Test(net, a_flood_of_credit_and_pings_leaves_one_note_and_a_bounded_output)
+{
+	enum { FRAMES = 1000, ROUNDS = 100 };
+	static uint8_t bytes[FRAMES * (FRAME_HEADER_BYTES + 8)];
+	const uint8_t one[8] = {0, 0, 0, 1, 0, 0, 0, 1}; /* subscription 1, one more */
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__ConsumeOpen open = SLUICE__CONSUME_OPEN__INIT;
+	struct engine_facts facts;
+	char queue[] = "jobs";
+	struct rig rig;
+	size_t len = 0;
+
+	greet(&rig);
+	jobs_queue(&rig);
+	open.queue = queue;
+	open.subscription = open.credit = 1;
+	request.op_case = SLUICE__REQUEST__OP_CONSUME_OPEN;
+	request.consume_open = &open;
+	ask(&rig, 2, &request);
+	cr_assert_eq(reply_code(&rig, 2), 0);
+	for (int n = 0; n < FRAMES; n++)
+		len += frame_put(bytes + len, FRAME_CREDIT, one, sizeof(one));
+	/* The engine stands still, as during a slow sync. */
+	for (int n = 0; n < ROUNDS; n++) {
+		size_t sent = 0;
+
+		while (sent < len) {
+			ssize_t put = write(rig.fd, bytes + sent, len - sent);
+
+			if (put > 0)
+				sent += (size_t)put;
+			(void)event_base_loop(rig.net->ios[0].base, EVLOOP_NONBLOCK);
+		}
+	}
+	engine_facts_get(rig.engine, &facts);
+	cr_expect_eq(facts.notes, 1, "%llu notes", (unsigned long long)facts.notes);
+	/* PINGs that nobody reads the answers of: it is not read from any more. */
+	len = 0;
+	while (len + FRAME_HEADER_BYTES <= sizeof(bytes))
+		len += frame_put(bytes + len, FRAME_PING, one, 0);
+	for (int n = 0; n < 100000 && !rig.net->ios[0].conns->is_stopped; n++) {
+		(void)!write(rig.fd, bytes, len - len % FRAME_HEADER_BYTES);
+		(void)event_base_loop(rig.net->ios[0].base, EVLOOP_NONBLOCK);
+	}
+	cr_expect(rig.net->ios[0].conns->is_stopped);
+	cr_expect_lt(conn_unsent(rig.net->ios[0].conns), LIMIT_OUTBOX_BYTES_MAX);
+	rig_close(&rig);
+}
+
+static void turns(struct rig *rig)
+{
+	for (int n = 0; n < 20; n++)
+		turn(rig);
+}
+
+Test(net, a_foreign_consumer_that_does_not_read_is_paused_and_hears_of_damage)
+{
+	struct sluice_slice queue = {"dead-letter", 11}, subject = {"s", 1}, body = {"b", 1};
+	sluice_conn *handle;
+	struct rig rig;
+	struct sub *sub;
+
+	counter = (struct counter){0};
+	rig_open(&rig, &counter_ops);
+	handle = (sluice_conn *)counter.conn;
+	cr_assert_eq(foreign_host.session(handle, "default", 5000, 1), 0);
+	turns(&rig);
+	cr_assert_eq(foreign_host.consume(handle, 7, queue, 100, 0), 0);
+	cr_assert_eq(foreign_host.publish(handle, 2, subject, queue, body), 0);
+	turns(&rig);
+	cr_assert_eq(counter.items, 1);
+	/* limit: OUTBOX_BYTES_MAX: half of it and a byte is full. */
+	for (size_t put = 0; put <= LIMIT_OUTBOX_BYTES_MAX / 2; put += LARGE_BYTES)
+		conn_write(counter.conn, zeros, LARGE_BYTES);
+	cr_assert(conn_is_full(counter.conn));
+	cr_assert_eq(foreign_host.publish(handle, 3, subject, queue, body), 0);
+	turns(&rig);
+	cr_assert_eq(counter.items, 2, "it was on its way");
+	cr_assert_eq(foreign_host.publish(handle, 4, subject, queue, body), 0);
+	turns(&rig);
+	cr_expect_eq(counter.items, 2, "nothing is claimed for a connection that is full");
+	for (int n = 0; n < 100000 && counter.items < 3; n++) {
+		static uint8_t sink[1 << 16];
+
+		(void)!read(rig.fd, sink, sizeof(sink));
+		turn(&rig);
+	}
+	cr_expect_eq(counter.items, 3, "and again when it has read");
+	sub = sub_find(counter.conn, 7);
+	cr_assert_not_null(sub);
+	foreign_effect(counter.conn, sub,
+		       &(struct effect){.kind = FX_ITEM_DAMAGED, .seq = 17, .name = {"item", 4}});
+	cr_expect_eq(counter.damaged, 1);
+	rig_close(&rig);
 }
