@@ -228,8 +228,25 @@ struct queue_put_spec {
  * QUEUE_FULL. */
 int queue_room_check(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
 		     struct outcome *out) SLUICE_MUST_USE;
+/* The same, and how many records each of them is: 1, with priorities 2. */
+int queue_room_look(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
+		    uint32_t *ret_records, struct outcome *out) SLUICE_MUST_USE;
 int queue_put(struct apply *a, uint64_t queue, const struct queue_put_spec *spec,
 	      uint64_t *ret_seq) SLUICE_MUST_USE;
+/* Many events into one queue, in order; number of the first in *ret_seq. */
+struct queue_put_event {
+	size_t at, bytes; /* its envelope in the run's bytes, as in queue_put_spec */
+	uint8_t priority;
+};
+struct queue_put_run {
+	const struct queue_put_event *events;
+	uint32_t count; /* at least 1 */
+	const uint8_t *bytes;
+	uint64_t time_ms;
+	uint32_t delay_ms;
+};
+int queue_put_run(struct apply *a, uint64_t queue, const struct queue_put_run *run,
+		  uint64_t *ret_seq) SLUICE_MUST_USE;
 /* Job queues: entries that name a job. The queue holds an entry only while the job is ready. */
 int queue_job_put(struct apply *a, uint64_t queue, uint64_t job, uint8_t priority,
 		  uint64_t *ret_seq) SLUICE_MUST_USE;

@@ -62,6 +62,7 @@ void core_destroy(struct core *core)
 	free(core->grown);
 	free(core->envelope.data);
 	free(core->targets.data);
+	free(core->puts.data);
 	free(core->answers.data);
 	free(core);
 }
@@ -201,9 +202,15 @@ int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_cloc
 	core->clock = clock;
 	core->position = 0;
 	core->grown_count = 0;
+	core->work = (struct core_work){0, 0};
 	if (clock.mono_ms == last.mono_ms && clock.wall_ms == last.wall_ms)
 		return 0;
 	return clock_write(txn, clock);
+}
+
+struct core_work core_batch_work(const struct core *core)
+{
+	return core->work;
 }
 
 int core_batch_end(struct core *core, struct store_txn *txn, struct effects *effects)
@@ -263,6 +270,7 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 	a.session = command->session;
 	a.random = command->random;
 	core->position++;
+	core->begun = core->work;
 	if (command->type == COMMAND_TICK)
 		return tick_apply(&a, command->body, out);
 	rc = gateway_check(&a, out);

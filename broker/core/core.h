@@ -46,6 +46,14 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 int core_batch_end(struct core *core, struct store_txn *txn, struct effects *effects) SLUICE_MUST_USE;
 void core_batch_abort(struct core *core);
 
+/* How much the open batch has written so far: items, segments and grants' items, and their bytes. For whoever bounds what one commit
+ * holds; a batch that is aborted begins anew. */
+struct core_work {
+	uint64_t records;
+	uint64_t bytes;
+};
+struct core_work core_batch_work(const struct core *core);
+
 /* After a TICK that failed, and before the next command: the key of the timer whose work failed, for cmd_tick.put_off; empty when it was
  * no timer's. Borrowed from core. */
 struct sluice_slice core_tick_timer(const struct core *core);

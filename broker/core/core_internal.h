@@ -46,10 +46,26 @@ struct core {
 	bool fires;
 	struct grown_log *grown; /* logs that grew in this batch; may have doubles */
 	size_t grown_count, grown_capacity;
-	struct scratch envelope; /* one re-encoded event */
-	struct scratch targets;	 /* route targets of a run, queue counts */
+	struct core_work work;	 /* of the open batch */
+	struct core_work begun;	 /* work, when the command at hand began */
+	struct scratch envelope; /* re-encoded events of a run */
+	struct scratch targets;	 /* route targets of a run */
+	struct scratch puts;	 /* the run's events, for queues */
 	struct scratch answers;	 /* a producer's cell */
 };
+
+/* Counts a record that is put or deleted, where its size may be anything; an undone write stays counted. */
+static inline void core_worked(struct core *core, size_t bytes)
+{
+	core->work.records++;
+	core->work.bytes += bytes;
+}
+/* What the command at hand has written so far. */
+static inline struct core_work core_command_work(const struct core *core)
+{
+	return (struct core_work){core->work.records - core->begun.records,
+				  core->work.bytes - core->begun.bytes};
+}
 
 /* The context of a command. */
 void apply_init(struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects,

@@ -26,6 +26,7 @@ struct publish {
 	struct outcome *out;
 	/* targets of all events, or of the run at hand, in core->targets */
 	size_t target_count;
+	size_t queues_most, streams_most; /* of one event */
 };
 
 static struct route_target *targets_of(const struct publish *p)
@@ -54,46 +55,6 @@ static void reached(struct publish *p, uint64_t offset)
 
 /* ---- writes ---- */
 
-int publish_item(struct apply *a, uint64_t queue, const struct envelope *envelope,
-		 struct sluice_slice subject, uint64_t time_ms, uint32_t delay_ms, uint64_t *ret_seq)
-{
-	struct queue_put_spec spec = {.envelope = envelope->encoded,
-				      .time_ms = time_ms,
-				      .priority = envelope->priority,
-				      .delay_ms = delay_ms};
-
-	if (envelope->subject.len == 0) {
-		struct scratch *scratch = &a->core->envelope;
-		struct envelope whole = *envelope;
-		int rc;
-
-		whole.subject = subject;
-		rc = scratch_reserve(scratch, envelope_size_max(&whole));
-		if (rc != 0)
-			return rc;
-		spec.envelope = (struct sluice_slice){scratch->data, envelope_encode(scratch->data, &whole)};
-	}
-	return queue_put(a, queue, &spec, ret_seq);
-}
-
-static int event_to_queues(struct publish *p, const struct envelope *envelope,
-			   const struct route_target *targets, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		uint64_t seq;
-		int rc;
-
-		if (targets[i].kind != SLUICE__TARGET_KIND__TARGET_QUEUE)
-			continue;
-		rc = publish_item(p->a, targets[i].id, envelope, p->m->subject, p->time_ms, p->delay_ms,
-				  &seq);
-		if (rc != 0)
-			return rc;
-		reached(p, seq);
-	}
-	return 0;
-}
-
 /* Consecutive events of the batch that go to the same targets. */
 struct run {
 	uint32_t first, count;
@@ -101,6 +62,73 @@ struct run {
 	size_t bytes;
 	int64_t time_max;
 };
+
+static struct queue_put_event *puts_of(const struct publish *p)
+{
+	return (struct queue_put_event *)p->a->core->puts.data;
+}
+
+/* The run's events as queues store them: each with its subject. ret->bytes is the batch, or a buffer of core. */
+static int puts_make(struct publish *p, const struct run *run, struct queue_put_run *ret)
+{
+	struct sluice_slice rest = {run->from, run->bytes};
+	struct scratch *whole = &p->a->core->envelope;
+	bool hoisted = p->m->subject.len > 0;
+	const char *why = NULL;
+	size_t at = 0;
+	int rc = scratch_reserve(&p->a->core->puts, run->count * sizeof(struct queue_put_event));
+
+	for (uint32_t i = 0; i < run->count && rc == 0; i++) {
+		struct queue_put_event *put = &puts_of(p)[i];
+		struct envelope envelope;
+
+		rc = envelope_next(&rest, &envelope, &why);
+		if (rc != 0)
+			break;
+		*put = (struct queue_put_event){.at = (size_t)((const uint8_t *)envelope.encoded.data -
+							       run->from),
+						.bytes = envelope.encoded.len,
+						.priority = envelope.priority};
+		if (!hoisted)
+			continue;
+		envelope.subject = p->m->subject;
+		rc = scratch_reserve(whole, at + envelope_size_max(&envelope));
+		if (rc == 0) {
+			put->at = at;
+			put->bytes = envelope_encode(whole->data + at, &envelope);
+			at += put->bytes;
+		}
+	}
+	*ret = (struct queue_put_run){.events = puts_of(p),
+				      .count = run->count,
+				      .bytes = hoisted ? whole->data : run->from,
+				      .time_ms = p->time_ms,
+				      .delay_ms = p->delay_ms};
+	return rc;
+}
+
+/* Queue by queue, so that what lies together is written together. */
+static int run_to_queues(struct publish *p, const struct run *run)
+{
+	struct queue_put_run puts;
+	bool made = false;
+	int rc = 0;
+
+	for (size_t i = 0; i < p->target_count && run->count > 0 && rc == 0; i++) {
+		uint64_t seq;
+
+		if (targets_of(p)[i].kind != SLUICE__TARGET_KIND__TARGET_QUEUE)
+			continue;
+		if (!made)
+			rc = puts_make(p, run, &puts);
+		made = true;
+		if (rc == 0)
+			rc = queue_put_run(p->a, targets_of(p)[i].id, &puts, &seq);
+		if (rc == 0)
+			reached(p, seq);
+	}
+	return rc;
+}
 
 static int run_to_streams(struct publish *p, const struct run *run)
 {
@@ -132,61 +160,109 @@ static int run_to_streams(struct publish *p, const struct run *run)
 	return 0;
 }
 
-/* ---- one set of targets ---- */
-
-static int room_check(struct publish *p)
+static int run_write(struct publish *p, const struct run *run)
 {
-	for (size_t i = 0; i < p->target_count; i++) {
-		int rc;
+	int rc = run_to_streams(p, run);
 
-		if (targets_of(p)[i].kind != SLUICE__TARGET_KIND__TARGET_QUEUE)
-			continue;
-		rc = queue_room_check(p->a, targets_of(p)[i].id, SLUICE__QUEUE_KIND__QUEUE_ITEMS, p->m->count,
-				      p->out);
-		if (rc != 0 || refused(p->out))
-			return rc;
-	}
+	return rc != 0 ? rc : run_to_queues(p, run);
+}
+
+/* ---- how much one command may put ---- */
+
+static size_t queue_count(const struct publish *p)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < p->target_count; i++)
+		count += targets_of(p)[i].kind == SLUICE__TARGET_KIND__TARGET_QUEUE;
+	return count;
+}
+
+static void targets_most(struct publish *p)
+{
+	size_t queues = queue_count(p), streams = p->target_count - queues;
+
+	p->queues_most = queues > p->queues_most ? queues : p->queues_most;
+	p->streams_most = streams > p->streams_most ? streams : p->streams_most;
+}
+
+/* What a run of events adds to the records and bytes of the batch: an item per event and queue, a segment per stream. */
+static void amount_add(const struct publish *p, const struct run *run, struct core_work *io)
+{
+	uint64_t queues = queue_count(p), streams = p->target_count - queues;
+
+	io->records += run->count * queues + streams;
+	io->bytes += (run->bytes + (uint64_t)run->count * p->m->subject.len) * queues + run->bytes * streams;
+}
+
+/* Both are products, which no other limit bounds: events x queues, bytes x targets. */
+static int amount_check(const struct publish *p, const struct core_work *more, struct outcome *out)
+{
+	struct core_work before = core_command_work(p->a->core);
+	const char *and_before = before.records > 0 ? " with the transaction's operations before" : "";
+
+	if (before.records + more->records > LIMIT_PUBLISH_PUTS_MAX)
+		return refuse(
+			out, SLUICE_E_LIMIT,
+			"%u events, each to at most %zu queues and %zu streams: %llu records%s; at most "
+			"%llu in one command: publish fewer at once, or bind fewer",
+			p->m->count, p->queues_most, p->streams_most,
+			(unsigned long long)(before.records + more->records), and_before,
+			(unsigned long long)LIMIT_PUBLISH_PUTS_MAX);
+	if (before.bytes + more->bytes > LIMIT_PUBLISH_PUT_BYTES_MAX)
+		return refuse(out, SLUICE_E_LIMIT,
+			      "%zu bytes, each to at most %zu queues and %zu streams: %llu bytes%s; at most "
+			      "%llu in one command: publish fewer at once, or bind fewer",
+			      p->raw.len, p->queues_most, p->streams_most,
+			      (unsigned long long)(before.bytes + more->bytes), and_before,
+			      (unsigned long long)LIMIT_PUBLISH_PUT_BYTES_MAX);
 	return 0;
 }
 
-static bool has_queue(const struct publish *p)
+/* ---- one set of targets ---- */
+
+/* Room for count events in a queue, which become io->records of it. */
+static int room_check(struct publish *p, uint64_t queue, uint64_t count, struct core_work *io)
 {
-	for (size_t i = 0; i < p->target_count; i++) {
-		if (targets_of(p)[i].kind == SLUICE__TARGET_KIND__TARGET_QUEUE)
-			return true;
-	}
-	return false;
+	uint32_t each;
+	int rc =
+		queue_room_look(p->a, queue, SLUICE__QUEUE_KIND__QUEUE_ITEMS, (uint32_t)count, &each, p->out);
+
+	/* amount_add has counted the items themselves. */
+	io->records += count * (each - 1 + (p->delay_ms > 0));
+	return rc;
 }
 
 static int publish_together(struct publish *p)
 {
-	struct run run = {.count = p->m->count, .time_max = p->time_max};
-	struct sluice_slice rest = p->raw;
-	const char *why = NULL;
-	int rc;
+	struct run run = {.count = p->m->count,
+			  .from = p->raw.data,
+			  .bytes = p->raw.len,
+			  .time_max = p->time_max};
+	struct core_work amount = {0, 0};
+	int rc = 0;
 
 	if (p->target_count == 0 && (p->m->flags & PUBLISH_MANDATORY) != 0)
 		return refuse(p->out, SLUICE_E_NO_ROUTE, "nothing is bound to subject '%.*s'",
 			      (int)p->m->subject.len, (const char *)p->m->subject.data);
-	rc = room_check(p);
-	if (rc != 0 || refused(p->out))
-		return rc;
-	rc = run_to_streams(p, &run);
-	for (uint32_t i = 0; rc == 0 && i < p->m->count && has_queue(p); i++) {
-		struct envelope envelope;
-
-		rc = envelope_next(&rest, &envelope, &why);
-		if (rc == 0)
-			rc = event_to_queues(p, &envelope, targets_of(p), p->target_count);
+	targets_most(p);
+	amount_add(p, &run, &amount);
+	rc = amount_check(p, &amount, p->out);
+	for (size_t i = 0; i < p->target_count && rc == 0 && !refused(p->out); i++) {
+		if (targets_of(p)[i].kind == SLUICE__TARGET_KIND__TARGET_QUEUE)
+			rc = room_check(p, targets_of(p)[i].id, p->m->count, &amount);
 	}
-	return rc;
+	if (rc == 0 && !refused(p->out))
+		rc = amount_check(p, &amount, p->out);
+	return rc != 0 || refused(p->out) ? rc : run_write(p, &run);
 }
 
 /* ---- subjects per event ---- */
 
+/* How many items a queue is to take; one entry per run and queue, merged when they are sorted. */
 struct queue_need {
 	uint64_t queue;
-	uint32_t count;
+	uint64_t count;
 };
 
 struct needs {
@@ -194,14 +270,8 @@ struct needs {
 	size_t count, capacity;
 };
 
-static int need_add(struct needs *needs, uint64_t queue)
+static int need_add(struct needs *needs, uint64_t queue, uint32_t count)
 {
-	for (size_t i = needs->count; i > 0; i--) {
-		if (needs->needs[i - 1].queue == queue) {
-			needs->needs[i - 1].count++;
-			return 0;
-		}
-	}
 	if (needs->count == needs->capacity) {
 		size_t capacity = needs->capacity == 0 ? 16 : needs->capacity * 2;
 		struct queue_need *grown = realloc(needs->needs, capacity * sizeof(*grown));
@@ -211,37 +281,31 @@ static int need_add(struct needs *needs, uint64_t queue)
 		needs->needs = grown;
 		needs->capacity = capacity;
 	}
-	needs->needs[needs->count++] = (struct queue_need){queue, 1};
+	needs->needs[needs->count++] = (struct queue_need){queue, count};
 	return 0;
 }
 
-/* First pass: everything that can refuse the batch. */
-static int check_each(struct publish *p, struct needs *needs)
+static int need_compare(const void *left, const void *right)
 {
-	struct sluice_slice rest = p->raw;
-	const char *why = NULL;
+	uint64_t a = ((const struct queue_need *)left)->queue, b = ((const struct queue_need *)right)->queue;
+
+	return a < b ? -1 : a > b;
+}
+
+static int needs_check(struct publish *p, struct needs *needs, struct core_work *io)
+{
+	size_t i = 0;
 	int rc = 0;
 
-	for (uint32_t i = 0; rc == 0 && i < p->m->count; i++) {
-		const struct route_target *targets;
-		struct envelope envelope;
-		size_t count;
+	if (needs->count > 1)
+		qsort(needs->needs, needs->count, sizeof(*needs->needs), need_compare);
+	while (i < needs->count && rc == 0 && !refused(p->out)) {
+		uint64_t queue = needs->needs[i].queue, count = 0;
 
-		rc = envelope_next(&rest, &envelope, &why);
-		if (rc == 0)
-			rc = router_route(p->a, 0, envelope.subject, &targets, &count);
-		if (rc == 0 && count == 0 && (p->m->flags & PUBLISH_MANDATORY) != 0)
-			return refuse(p->out, SLUICE_E_NO_ROUTE,
-				      "nothing is bound to subject '%.*s' of event %u",
-				      (int)envelope.subject.len, (const char *)envelope.subject.data, i);
-		for (size_t t = 0; rc == 0 && t < count; t++) {
-			if (targets[t].kind == SLUICE__TARGET_KIND__TARGET_QUEUE)
-				rc = need_add(needs, targets[t].id);
-		}
+		for (; i < needs->count && needs->needs[i].queue == queue; i++)
+			count += needs->needs[i].count;
+		rc = room_check(p, queue, count, io);
 	}
-	for (size_t i = 0; rc == 0 && i < needs->count && !refused(p->out); i++)
-		rc = queue_room_check(p->a, needs->needs[i].queue, SLUICE__QUEUE_KIND__QUEUE_ITEMS,
-				      needs->needs[i].count, p->out);
 	return rc;
 }
 
@@ -256,37 +320,105 @@ static bool same_targets(const struct publish *p, const struct route_target *tar
 	return true;
 }
 
-/* Second pass: queues event by event, streams run by run. */
-static int write_each(struct publish *p)
+/* The events from *io_rest on that go to the same targets, which are in core->targets then. */
+struct runs {
+	struct sluice_slice rest;
+	uint32_t at;		     /* event */
+	bool check;		     /* the first pass */
+	struct sluice_slice subject; /* of the run's last event */
+	struct run run;
+};
+
+/* The targets of an event: those of the one before, which are in core->targets, when it has the same subject. */
+static int route_event(struct publish *p, struct runs *runs, struct sluice_slice subject,
+		       const struct route_target **ret, size_t *ret_count)
 {
-	struct run run = {.from = p->raw.data, .time_max = INT64_MIN};
-	struct sluice_slice rest = p->raw;
+	if (runs->run.count > 0 && subject.len == runs->subject.len &&
+	    memcmp(subject.data, runs->subject.data, subject.len) == 0) {
+		*ret = targets_of(p);
+		*ret_count = p->target_count;
+		return 0;
+	}
+	runs->subject = subject;
+	return router_route(p->a, 0, subject, ret, ret_count);
+}
+
+static int run_next(struct publish *p, struct runs *runs)
+{
 	const char *why = NULL;
 	int rc = 0;
 
-	p->target_count = 0;
-	for (uint32_t i = 0; rc == 0 && i < p->m->count; i++) {
+	runs->run = (struct run){.first = runs->at, .from = runs->rest.data, .time_max = INT64_MIN};
+	while (runs->at < p->m->count) {
+		struct sluice_slice rest = runs->rest;
 		const struct route_target *targets;
 		struct envelope envelope;
 		size_t count;
 
 		rc = envelope_next(&rest, &envelope, &why);
 		if (rc == 0)
-			rc = router_route(p->a, 0, envelope.subject, &targets, &count);
-		if (rc == 0 && !same_targets(p, targets, count)) {
-			rc = run_to_streams(p, &run);
-			run = (struct run){.first = i, .from = envelope.encoded.data, .time_max = INT64_MIN};
-			if (rc == 0)
-				rc = targets_keep(p, targets, count);
-		}
+			rc = route_event(p, runs, envelope.subject, &targets, &count);
 		if (rc != 0)
 			return rc;
-		run.count++;
-		run.bytes += envelope.encoded.len;
-		run.time_max = envelope.time_delta_ms > run.time_max ? envelope.time_delta_ms : run.time_max;
-		rc = event_to_queues(p, &envelope, targets_of(p), p->target_count);
+		if (count == 0 && runs->check && (p->m->flags & PUBLISH_MANDATORY) != 0)
+			return refuse(p->out, SLUICE_E_NO_ROUTE,
+				      "nothing is bound to subject '%.*s' of event %u",
+				      (int)envelope.subject.len, (const char *)envelope.subject.data,
+				      runs->at);
+		if (runs->run.count > 0 && !same_targets(p, targets, count))
+			return 0;
+		if (runs->run.count == 0)
+			rc = targets_keep(p, targets, count);
+		if (rc != 0)
+			return rc;
+		runs->run.count++;
+		runs->run.bytes += envelope.encoded.len;
+		runs->run.time_max = envelope.time_delta_ms > runs->run.time_max ? envelope.time_delta_ms
+										 : runs->run.time_max;
+		runs->rest = rest;
+		runs->at++;
+		if (runs->check && runs->run.count * count > LIMIT_PUBLISH_PUTS_MAX)
+			return 0; /* more is not to be known */
 	}
-	return rc != 0 ? rc : run_to_streams(p, &run);
+	return 0;
+}
+
+/* First pass: everything that can refuse the batch. It ends where the bound is passed, so its own work is bounded, too. */
+static int check_each(struct publish *p, struct needs *needs)
+{
+	struct runs runs = {.rest = p->raw, .check = true};
+	struct core_work amount = {0, 0};
+	int rc = 0;
+
+	while (rc == 0 && !refused(p->out) && runs.at < p->m->count) {
+		rc = run_next(p, &runs);
+		if (rc != 0 || refused(p->out))
+			return rc;
+		targets_most(p);
+		amount_add(p, &runs.run, &amount);
+		rc = amount_check(p, &amount, p->out);
+		for (size_t i = 0; rc == 0 && !refused(p->out) && i < p->target_count; i++) {
+			if (targets_of(p)[i].kind == SLUICE__TARGET_KIND__TARGET_QUEUE)
+				rc = need_add(needs, targets_of(p)[i].id, runs.run.count);
+		}
+	}
+	if (rc == 0 && !refused(p->out))
+		rc = needs_check(p, needs, &amount);
+	return rc != 0 || refused(p->out) ? rc : amount_check(p, &amount, p->out);
+}
+
+/* Second pass. */
+static int write_each(struct publish *p)
+{
+	struct runs runs = {.rest = p->raw};
+	int rc = 0;
+
+	while (rc == 0 && runs.at < p->m->count) {
+		rc = run_next(p, &runs);
+		if (rc == 0)
+			rc = run_write(p, &runs.run);
+	}
+	return rc;
 }
 
 static int publish_each(struct publish *p)

@@ -11,9 +11,4 @@
 int publish_batch(struct apply *a, const struct frame_publish *m, uint32_t delay_ms,
 		  struct outcome *out) SLUICE_MUST_USE;
 
-/* One envelope into a queue, under its subject. */
-int publish_item(struct apply *a, uint64_t queue, const struct envelope *envelope,
-		 struct sluice_slice subject, uint64_t time_ms, uint32_t delay_ms,
-		 uint64_t *ret_seq) SLUICE_MUST_USE;
-
 #endif

@@ -124,6 +124,7 @@ int publish_internal(struct apply *a, struct sluice_slice subject, struct sluice
 
 	for (size_t i = 0; rc == 0 && i < count; i++) {
 		struct scratch *scratch = &a->core->envelope;
+		struct queue_put_spec spec = {.time_ms = a->wall_ms};
 		uint64_t seq;
 
 		if (targets[i].kind == SLUICE__TARGET_KIND__TARGET_STREAM) {
@@ -133,9 +134,9 @@ int publish_internal(struct apply *a, struct sluice_slice subject, struct sluice
 		rc = scratch_reserve(scratch, envelope_size_max(&envelope));
 		if (rc != 0)
 			break;
-		envelope.encoded =
+		spec.envelope =
 			(struct sluice_slice){scratch->data, envelope_encode(scratch->data, &envelope)};
-		rc = publish_item(a, targets[i].id, &envelope, subject, a->wall_ms, 0, &seq);
+		rc = queue_put(a, targets[i].id, &spec, &seq);
 	}
 	return rc;
 }

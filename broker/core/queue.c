@@ -288,15 +288,25 @@ int queue_name(struct apply *a, uint64_t queue, char ret[QUEUE_NAME_BUF])
 int queue_room_check(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
 		     struct outcome *out)
 {
+	uint32_t records;
+
+	return queue_room_look(a, queue, kind, count, &records, out);
+}
+
+int queue_room_look(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
+		    uint32_t *ret_records, struct outcome *out)
+{
 	struct queue_cell cell;
 	char name[QUEUE_NAME_BUF];
 	uint64_t held;
 	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
 
+	*ret_records = 1;
 	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && cell.deleted))
 		return refuse(out, SLUICE_E_NOT_FOUND, "the queue does not exist any more");
 	if (rc != 0)
 		return rc;
+	*ret_records = cell.priority ? 2 : 1;
 	held = cell.ready + cell.leased + cell.delayed + cell.orphaned;
 	if (cell.kind == kind && (cell.max_items == 0 || held + count <= cell.max_items))
 		return 0;
@@ -313,14 +323,13 @@ int queue_room_check(struct apply *a, uint64_t queue, Sluice__QueueKind kind, ui
 		      (unsigned long long)held, (unsigned long long)cell.max_items);
 }
 
+/* Changes the cell, does not store it. */
 static int put_item(struct apply *a, uint64_t queue, struct queue_cell *cell, struct queue_item *item,
-		    uint32_t delay_ms, uint64_t *ret_seq)
+		    uint32_t delay_ms)
 {
 	uint64_t seq = cell->tail++;
-	bool was_empty = cell->ready == 0;
 	int rc;
 
-	*ret_seq = seq;
 	cell->put++;
 	cell->bytes += queue_item_bytes(item);
 	if (delay_ms > 0) {
@@ -338,38 +347,74 @@ static int put_item(struct apply *a, uint64_t queue, struct queue_cell *cell, st
 		if (delay_ms == 0)
 			rc = ready_put(a, queue, cell, item->priority, seq);
 	}
-	if (rc == 0)
-		rc = queue_cell_put(a, queue, cell);
-	if (rc == 0 && was_empty && delay_ms == 0)
-		rc = queue_ready_effect(a, queue);
 	return rc;
+}
+
+/* After puts: stores the cell, and says so when there was nothing ready before. */
+static int put_end(struct apply *a, uint64_t queue, const struct queue_cell *cell, bool was_empty)
+{
+	int rc = queue_cell_put(a, queue, cell);
+
+	return rc == 0 && was_empty && cell->ready > 0 ? queue_ready_effect(a, queue) : rc;
+}
+
+static int put_one(struct apply *a, uint64_t queue, struct queue_item *item, uint32_t delay_ms,
+		   uint64_t *ret_seq)
+{
+	struct queue_cell cell;
+	bool was_empty;
+	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
+
+	if (rc != 0)
+		return rc;
+	was_empty = cell.ready == 0;
+	*ret_seq = cell.tail;
+	rc = put_item(a, queue, &cell, item, delay_ms);
+	return rc != 0 ? rc : put_end(a, queue, &cell, was_empty);
 }
 
 int queue_put(struct apply *a, uint64_t queue, const struct queue_put_spec *spec, uint64_t *ret_seq)
 {
-	struct queue_cell cell;
 	struct queue_item item = {.put_time_ms = spec->time_ms,
 				  .attempts = spec->attempts,
 				  .priority = spec->priority,
 				  .dead_from = spec->dead_from,
 				  .dead_reason = spec->dead_reason,
 				  .body = spec->envelope};
+
+	return put_one(a, queue, &item, spec->delay_ms, ret_seq);
+}
+
+int queue_put_run(struct apply *a, uint64_t queue, const struct queue_put_run *run, uint64_t *ret_seq)
+{
+	struct queue_cell cell;
+	bool was_empty;
 	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
 
-	return rc != 0 ? rc : put_item(a, queue, &cell, &item, spec->delay_ms, ret_seq);
+	if (rc != 0)
+		return rc;
+	was_empty = cell.ready == 0;
+	*ret_seq = cell.tail;
+	for (uint32_t i = 0; i < run->count && rc == 0; i++) {
+		const struct queue_put_event *event = &run->events[i];
+		struct queue_item item = {.put_time_ms = run->time_ms,
+					  .priority = event->priority,
+					  .body = {run->bytes + event->at, event->bytes}};
+
+		rc = put_item(a, queue, &cell, &item, run->delay_ms);
+	}
+	return rc != 0 ? rc : put_end(a, queue, &cell, was_empty);
 }
 
 int queue_job_put(struct apply *a, uint64_t queue, uint64_t job, uint8_t priority, uint64_t *ret_seq)
 {
-	struct queue_cell cell;
 	uint8_t number[8];
 	struct queue_item item = {.put_time_ms = a->wall_ms,
 				  .priority = priority,
 				  .body = {number, sizeof(number)}};
-	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
 
 	put_be64(number, job);
-	return rc != 0 ? rc : put_item(a, queue, &cell, &item, 0, ret_seq);
+	return put_one(a, queue, &item, 0, ret_seq);
 }
 
 int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq, uint8_t priority)

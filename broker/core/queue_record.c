@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Queue records: cell, item, grant, ready entry; bytes <-> structs. Layouts are in one function pair each, big-endian, packed. */
 #include "broker/core/queue.h"
+
+#include "broker/core/core_internal.h"
 #include "protocol/limits.h"
 
 /* ---- cell ---- */
@@ -117,6 +119,7 @@ int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq, const struct q
 	parts[2] = (struct iovec){(void *)(uintptr_t)item->dead_reason.data, item->dead_reason.len};
 	parts[3] = (struct iovec){(void *)(uintptr_t)item->last_reason.data, item->last_reason.len};
 	parts[4] = (struct iovec){(void *)(uintptr_t)item->body.data, item->body.len};
+	core_worked(a->core, sizeof(fixed) + item->body.len);
 	key_two(&key, a->gateway, queue, seq);
 	return store_putv(a->txn, STORE_ITEM, key_slice(&key), parts, 5);
 }
@@ -137,6 +140,7 @@ int queue_item_del(struct apply *a, uint64_t queue, uint64_t seq)
 {
 	struct key key;
 
+	core_worked(a->core, 0);
 	key_two(&key, a->gateway, queue, seq);
 	return store_del(a->txn, STORE_ITEM, key_slice(&key));
 }
@@ -250,6 +254,7 @@ int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8
 	put_be32(generation, io_cell->purge_generation);
 	key_ready(&key, a->gateway, queue, io_cell->priority ? priority : 0, 0, seq);
 	io_cell->exceptions++;
+	core_worked(a->core, 0);
 	return store_put(a->txn, STORE_READY, key_slice(&key),
 			 (struct sluice_slice){generation, sizeof(generation)});
 }

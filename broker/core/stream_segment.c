@@ -104,6 +104,7 @@ int segment_put(struct apply *a, uint64_t log, const struct segment_info *info)
 	parts[0] = (struct iovec){header, sizeof(header)};
 	parts[1] = (struct iovec){(void *)(uintptr_t)segment->subject.data, segment->subject.len};
 	parts[2] = (struct iovec){(void *)(uintptr_t)segment->payload.data, segment->payload.len};
+	core_worked(a->core, sizeof(header) + segment->subject.len + segment->payload.len);
 	key_two(&key, a->gateway, log, segment->base);
 	return store_putv(a->txn, STORE_LOG, key_slice(&key), parts, 3);
 }

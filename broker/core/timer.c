@@ -20,6 +20,7 @@ int timer_set(struct apply *a, uint64_t due_mono_ms, enum timer_kind kind, uint6
 {
 	struct key key;
 
+	core_worked(a->core, 0);
 	key_timer(&key, a->gateway, due_mono_ms, (uint8_t)kind, id, sub);
 	return store_put(a->txn, STORE_TIMER, key_slice(&key), (struct sluice_slice){NULL, 0});
 }

@@ -157,6 +157,19 @@ static int op_apply(struct apply *a, const Sluice__TxnOp *op, struct outcome *ou
 	}
 }
 
+/* No single operation is large, but a thousand of them may be: items that a lease gives back, a job's events to many queues. */
+static int work_check(struct apply *a, struct outcome *out)
+{
+	struct core_work work = core_command_work(a->core);
+
+	if (work.records > LIMIT_TXN_RECORDS_MAX)
+		return refuse(out, SLUICE_E_LIMIT,
+			      "the transaction has put or settled %llu records of queues and streams by this "
+			      "operation; at most %llu: commit fewer operations at once",
+			      (unsigned long long)work.records, (unsigned long long)LIMIT_TXN_RECORDS_MAX);
+	return 0;
+}
+
 /* Fills out with the first refusal; out->count names its operation, from 1. */
 static int ops_apply(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 {
@@ -164,6 +177,8 @@ static int ops_apply(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 		struct outcome op = {.index = a->index};
 		int rc = op_apply(a, m->ops[i], &op);
 
+		if (rc == 0 && !refused(&op))
+			rc = work_check(a, &op);
 		if (rc != 0)
 			return rc;
 		if (!refused(&op) && op.kind == OUT_REPORTED &&
