@@ -35,7 +35,7 @@ static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
 	bytes = (headers + 1) * sizeof(char *) + header_bytes + view->key.len + view->id.len +
 		view->body.len + 3 + text_len(view->subject) + text_len(view->job) + text_len(view->owner) +
 		text_len(view->state) + text_len(view->tag) + text_len(view->scheduler_ref) +
-		text_len(view->text);
+		text_len(view->text) + text_len(view->source) + text_len(view->machine);
 	if (delivery == NULL || (delivery->bytes = mem_alloc(bytes)) == NULL) {
 		mem_free(delivery);
 		return NULL;
@@ -62,6 +62,8 @@ static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
 	TEXT(tag);
 	TEXT(scheduler_ref);
 	TEXT(text);
+	TEXT(source);
+	TEXT(machine);
 #undef TEXT
 	return delivery;
 }

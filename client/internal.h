@@ -198,6 +198,8 @@ struct sluice_sub {
 	uint32_t number;
 	bool follow;
 	char *name, *cursor, *filter;
+	char *source;	   /* consume; NULL: none */
+	bool source_taken; /* the broker knows that this session speaks for it */
 	sluice_from from;
 	uint64_t offset, time_ms;
 	uint32_t credit, lease_ms;

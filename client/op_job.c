@@ -301,6 +301,19 @@ int sluice_job_retention(sluice_client *client, uint64_t keep_ms, const sluice_c
 	return call_run(client, &request, true, call, reply);
 }
 
+int sluice_source_seen(sluice_client *client, const sluice_source_spec *spec, const sluice_call *call,
+		       sluice_reply **reply)
+{
+	Sluice__SourceSeen m = SLUICE__SOURCE_SEEN__INIT;
+	REQUEST(SOURCE_SEEN, source_seen, m);
+
+	m.source = text(spec->source);
+	m.ok = spec->ok;
+	m.text = text(spec->text);
+	m.take = spec->take;
+	return call_run(client, &request, true, call, reply);
+}
+
 void sluice_job_id(char ret[40])
 {
 	struct timespec now;

@@ -225,7 +225,8 @@ bool sluice_reply_job(const sluice_reply *reply, size_t i, sluice_job_info *ret)
 				 .priority = (uint8_t)row->priority,
 				 .submit_time_ms = row->submit_time_ms,
 				 .change_time_ms = row->change_time_ms,
-				 .payload = {row->payload.data, row->payload.len}};
+				 .payload = {row->payload.data, row->payload.len},
+				 .judge = row->judge};
 	return true;
 }
 

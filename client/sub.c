@@ -49,6 +49,43 @@ static void opened(sluice_client *client, struct call *call)
 	sub_open_tell(sub, 0, "");
 }
 
+/* The source of a consumer: made known, or refused for good. Refused for now, the opening tells what comes of it. */
+static void source_answered(sluice_client *client, struct call *call)
+{
+	sluice_sub *sub = call->hook_user;
+	const sluice_reply *reply = call->reply;
+
+	(void)client;
+	if (sub == NULL || reply == NULL)
+		return;
+	if (reply->code == 0)
+		sub->source_taken = true;
+	else if (!sluice_error_retriable(reply->code))
+		sub_end(sub, reply->code, reply->text);
+}
+
+static bool source_tell(sluice_sub *sub)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__SourceSeen seen = SLUICE__SOURCE_SEEN__INIT;
+	sluice_call options = {.deadline_ms = -1};
+	char text[] = "a consumer is opened";
+	struct call *call;
+
+	seen.source = sub->source;
+	seen.ok = true;
+	seen.text = text;
+	seen.take = !sub->source_taken;
+	request.op_case = SLUICE__REQUEST__OP_SOURCE_SEEN;
+	request.source_seen = &seen;
+	call = call_new(sub->client, &request, false, &options);
+	if (call == NULL)
+		return false;
+	call->hook = source_answered;
+	call->hook_user = sub;
+	return true;
+}
+
 /* The broker takes off what it delivers again, so a consumer's credit counts what it holds. */
 static uint32_t credit_now(const sluice_sub *sub)
 {
@@ -75,6 +112,8 @@ struct call *sub_open_call(sluice_sub *sub)
 	sub->reopen_ms = 0;
 	sub->debt = sub->follow ? 0 : held_by_others(sub);
 	held_ask(sub);
+	if (sub->source != NULL && !source_tell(sub))
+		return NULL;
 	if (sub->follow) {
 		follow.stream = sub->name;
 		follow.subscription = sub->number;
@@ -98,6 +137,7 @@ struct call *sub_open_call(sluice_sub *sub)
 		consume.orphans = sub->orphans;
 		consume.resume = true;
 		consume.session_lease = sub->session_lease;
+		consume.source = sub->source != NULL ? sub->source : consume.source;
 		request.op_case = SLUICE__REQUEST__OP_CONSUME_OPEN;
 		request.consume_open = &consume;
 	}
@@ -116,7 +156,8 @@ static void unsent_drop(const sluice_sub *sub)
 	struct call *call, *next;
 
 	DL_FOREACH_SAFE(sub->client->ordered, call, next) {
-		if (call->hook != opened || call->hook_user != sub || call->sent)
+		if ((call->hook != opened && call->hook != source_answered) || call->hook_user != sub ||
+		    call->sent)
 			continue;
 		call->hook = NULL;
 		call_finish(sub->client, call, NULL);
@@ -134,8 +175,10 @@ void subs_open(sluice_client *client)
 		call = sub->ended || sub->closing || sub->opened ? NULL : sub_open_call(sub);
 		if (call == NULL)
 			continue;
-		/* Ahead of acks and the like, which need the subscription. */
-		call_first(client, call);
+		/* Ahead of acks and the like, which need the subscription. Not one with a source: the broker opens it behind all that was sent
+		 * before, so what it gives again of jobs is as the reports that wait have left them. */
+		if (sub->source == NULL)
+			call_first(client, call);
 	}
 }
 
@@ -185,6 +228,7 @@ void sub_free(sluice_sub *sub)
 		sluice_delivery_free(delivery);
 	mem_free(sub->name);
 	mem_free(sub->cursor);
+	mem_free(sub->source);
 	mem_free(sub->filter);
 	mem_free(sub);
 }

@@ -185,6 +185,14 @@ int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const
 	sub->lease_ms = spec->lease_ms;
 	sub->orphans = spec->orphans;
 	sub->session_lease = spec->session_lease;
+	if (spec->source != NULL && spec->source[0] != 0) {
+		sub->source = mem_text(spec->source, strlen(spec->source));
+		if (sub->source == NULL) {
+			sub_retire(sub);
+			client_unlock(client);
+			return SLUICE_E_NOMEM;
+		}
+	}
 	sub->on_delivery = spec->on_delivery;
 	sub->user = spec->user;
 	return open_and_wait(sub, call, ret);

@@ -165,7 +165,9 @@ static void give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 				     .intent = job->intent,
 				     .cancel = job->cancel,
 				     .redelivered = job->redelivered,
-				     .priority = (uint8_t)job->priority};
+				     .priority = (uint8_t)job->priority,
+				     .source = job->source,
+				     .machine = job->machine};
 	struct held_job *held;
 
 	held = held_job_find(sub, job->job);

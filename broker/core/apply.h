@@ -72,7 +72,8 @@ enum counter {
 	COUNTER_PARKED /* rows of quar that wait for their job */,
 	COUNTER_TICK_FIRST /* under gateway 0: gateway - 1 that the next TICK begins with */,
 	COUNTER_SESSIONS /* open now */,
-	COUNTER_EDGES /* now */
+	COUNTER_EDGES /* now */,
+	COUNTER_SOURCE = 34
 };
 int counter_next(struct apply *a, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* first is 1 */
 int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter,
@@ -92,7 +93,8 @@ enum name_kind {
 	NAME_CURSOR /* "<stream id>/<name>" */,
 	NAME_GATEWAY /* under gateway 0 */,
 	NAME_PARKED /* job id -> its newest parked row */,
-	NAME_EDGE /* target kind u8, target u64, router u64, pattern -> edge */
+	NAME_EDGE /* target kind u8, target u64, router u64, pattern -> edge */,
+	NAME_SOURCE = 20
 };
 int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name,
 	      uint64_t *ret) SLUICE_MUST_USE;
@@ -147,7 +149,9 @@ int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_
 enum owned_kind {
 	OWNED_JOB = 1,
 	OWNED_GRANT = 2 /* session leases only; id = token, sub = queue */,
-	OWNED_ORPHAN = 4 /* session 0: key queue, job; the orphaned jobs of a queue */
+	OWNED_ORPHAN = 4 /* session 0: key queue, job; the orphaned jobs of a queue that anybody may take */,
+	OWNED_SOURCE_ORPHAN =
+		10 /* session 0: key queue, source, job; those that only their source may take */
 };
 int session_check(struct apply *a, uint64_t session,
 		  struct outcome *out) SLUICE_MUST_USE; /* refuses SESSION_GONE */
@@ -255,26 +259,27 @@ int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq, uint8_t prio
 int queue_job_count(struct apply *a, uint64_t queue, int leased_delta, int orphaned_delta) SLUICE_MUST_USE;
 
 /* ---- job_claim.c: called by claim_apply (queue_claim.c) for queues of jobs ---- */
-/* Leases one ready job (its entry was taken off the queue) to a->session under token a->index and appends its delivery. */
+/* Leases one ready job (its entry was taken off the queue) to a->session and source under token a->index and appends its delivery. */
 struct job_deliveries; /* builder of JobDeliveries in the effects arena */
-int job_claim_ready(struct apply *a, uint64_t job, struct job_deliveries *deliveries) SLUICE_MUST_USE;
+int job_claim_ready(struct apply *a, uint64_t job, uint64_t source,
+		    struct job_deliveries *deliveries) SLUICE_MUST_USE;
 /* Tells (claim_tell_damaged) when a record that is this job's alone is damaged: its live record, its payload, its history. Reads only. */
 int job_tell_if_damaged(struct apply *a, uint64_t queue, uint64_t job, bool *ret_damaged) SLUICE_MUST_USE;
-/* The first orphan, if it is damaged, is told and no longer offered to anybody; it stays one. */
-int job_orphan_pass_by(struct apply *a, uint64_t queue, bool *ret_passed) SLUICE_MUST_USE;
+/* The first orphan that the claim comes to, if it is damaged, is told and no longer offered to anybody; it stays one. */
+int job_orphan_pass_by(struct apply *a, const struct cmd_claim *m, bool *ret_passed) SLUICE_MUST_USE;
 /* A step of RESUME looks at so many of a session's jobs or of a queue's grants, whosever they are. */
 enum { RESUME_LOOK_MAX = 4096 };
 static inline uint32_t claim_max(const struct cmd_claim *m)
 {
 	return m->max < LIMIT_GRANT_ITEMS_MAX ? m->max : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
 }
-/* Takes over up to max orphaned jobs of a queue; redelivers what the session holds of it (CLAIM_RESUME). */
-int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,
-		      uint32_t *ret_count) SLUICE_MUST_USE;
+/* Takes over up to max orphaned jobs of the claim's queue: its own source's, then those that anybody may take. */
+int job_claim_orphans(struct apply *a, const struct cmd_claim *m, uint32_t max,
+		      struct job_deliveries *deliveries, uint32_t *ret_count) SLUICE_MUST_USE;
 /* Tells that an item, a lease or a job of the queue is damaged and left as it is: a CLAIM the consumer that it is for, any other command
  * the broker's log. store_last_error() has just named the record. */
 int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq) SLUICE_MUST_USE;
-/* One step of it, up to max jobs; damaged ones are told and left out; *ret_after: the job to go on behind, 0 when there is no more. */
+/* Redelivers what the session holds of the queue for the claim's source (CLAIM_RESUME). One step of it, up to max jobs; damaged ones are told and left out; *ret_after: the job to go on behind, 0 when there is no more. */
 int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,
 		  uint32_t *ret_count, uint64_t *ret_after) SLUICE_MUST_USE;
 int job_deliveries_begin(struct job_deliveries **ret) SLUICE_MUST_USE;

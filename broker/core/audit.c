@@ -91,7 +91,7 @@ static int check_orphaned(struct audit *audit, uint64_t number, const struct job
 	bool found;
 	int err;
 
-	job_key_orphan(&key, audit->q->gateway, live->queue, number);
+	job_key_orphan(&key, audit->q->gateway, live->queue, job_orphan_source(live), number);
 	err = exists(audit, STORE_OWNED, &key, &found);
 	if (err == 0 && !found)
 		finding(audit, "job %llu is orphaned but is not among the orphans of queue %llu",

@@ -15,7 +15,7 @@
 #include "protocol/limits.h"
 #include "protocol/message.h"
 
-enum { COMMAND_VERSION = 1, COMMAND_HEAD_BYTES = 2 + 1 + 4 + 8 + 8 + 4 };
+enum { COMMAND_HEAD_BYTES = 2 + 1 + 4 + 8 + 8 + 4 };
 
 /* PB commands are called like their message. */
 #define NAME_TICK "tick"
@@ -60,7 +60,13 @@ const struct command_spec *command_spec(uint16_t type)
 
 /* ---- BIN bodies ---- */
 
-enum { CLAIM_BYTES = 8 + 4 + 4 + 1 + 8 + 8 };
+enum { CLAIM_1_BYTES = 8 + 4 + 4 + 1 + 8 + 8, CLAIM_BYTES = CLAIM_1_BYTES + 2 + 8 + 8 };
+
+/* The version that is written; all from 1 on are read. */
+static uint8_t version_of(uint16_t type)
+{
+	return type == COMMAND_CLAIM ? 2 : 1;
+}
 
 static size_t bin_size(uint16_t type, const void *body)
 {
@@ -113,6 +119,9 @@ static void claim_encode(uint8_t *at, const struct cmd_claim *claim)
 	at[16] = claim->flags;
 	put_be64(at + 17, claim->resume_after);
 	put_be64(at + 25, claim->resume_until);
+	put_be16(at + 33, claim->split);
+	put_be64(at + 35, claim->consumer);
+	put_be64(at + 43, claim->source);
 }
 
 static void ack_encode(uint8_t *at, const struct cmd_ack *ack)
@@ -219,20 +228,26 @@ static int ack_decode(const uint8_t *at, size_t len, struct cmd_ack *ret, const 
 	return 0;
 }
 
-static int claim_decode(const uint8_t *at, size_t len, struct cmd_claim *ret, const char **ret_why)
+static int claim_decode(const uint8_t *at, size_t len, uint8_t version, struct cmd_claim *ret,
+			const char **ret_why)
 {
-	if (len != CLAIM_BYTES)
-		return bad(ret_why, SLUICE_E_PROTOCOL, "claim: body is not 33 bytes");
+	if (len != (version == 1 ? CLAIM_1_BYTES : CLAIM_BYTES))
+		return bad(ret_why, SLUICE_E_PROTOCOL, "claim: body is not 51 bytes (version 1: 33)");
 	*ret = (struct cmd_claim){.queue = get_be64(at),
 				  .max = get_be32(at + 8),
 				  .lease_ms = get_be32(at + 12),
 				  .flags = at[16],
 				  .resume_after = get_be64(at + 17),
 				  .resume_until = get_be64(at + 25)};
+	if (version == 1)
+		return 0;
+	ret->split = get_be16(at + 33);
+	ret->consumer = get_be64(at + 35);
+	ret->source = get_be64(at + 43);
 	return 0;
 }
 
-static int bin_decode(struct owned *owned, size_t len, const char **ret_why)
+static int bin_decode(struct owned *owned, size_t len, uint8_t version, const char **ret_why)
 {
 	const uint8_t *at = owned->bytes;
 
@@ -254,7 +269,7 @@ static int bin_decode(struct owned *owned, size_t len, const char **ret_why)
 	case COMMAND_PUBLISH:
 		return frame_publish_decode((struct sluice_slice){at, len}, &owned->body.publish, ret_why);
 	case COMMAND_CLAIM:
-		return claim_decode(at, len, &owned->body.claim, ret_why);
+		return claim_decode(at, len, version, &owned->body.claim, ret_why);
 	case COMMAND_ACK:
 		return ack_decode(at, len, &owned->body.ack, ret_why);
 	default:
@@ -321,7 +336,7 @@ size_t command_encode(uint8_t *buf, const struct command *command)
 	if (spec == NULL)
 		return 0;
 	put_be16(buf, command->type);
-	buf[2] = COMMAND_VERSION;
+	buf[2] = version_of(command->type);
 	put_be32(buf + 3, command->gateway);
 	put_be64(buf + 7, command->session);
 	put_be64(buf + 15, command->random);
@@ -344,7 +359,7 @@ static int head_check(struct sluice_slice bytes, const struct command_spec **ret
 	*ret_spec = command_spec(get_be16(at));
 	if (*ret_spec == NULL)
 		return bad(ret_why, SLUICE_E_UNKNOWN_TYPE, "unknown command type");
-	if (at[2] != COMMAND_VERSION)
+	if (at[2] == 0 || at[2] > version_of((*ret_spec)->type))
 		return bad(ret_why, SLUICE_E_VERSION, "unknown version of the command encoding");
 	body = get_be32(at + 23);
 	if (body != bytes.len - COMMAND_HEAD_BYTES)
@@ -376,7 +391,7 @@ static int decode(struct sluice_slice bytes, bool strict, struct command **ret, 
 					  .session = get_be64(at + 7),
 					  .random = get_be64(at + 15)};
 	rc = spec->message != NULL ? message_decode(owned, spec->message, body, strict, ret_why)
-				   : bin_decode(owned, body, ret_why);
+				   : bin_decode(owned, body, at[2], ret_why);
 	if (rc != 0) {
 		free(owned);
 		return rc;

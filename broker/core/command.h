@@ -45,6 +45,11 @@ struct cmd_claim {
 	/* RESUME goes on, a step each time: behind this grant's token, or this job's number (0: from the first), and with what was leased up to
 	 * this index (0: up to now), so that what another consumer of the session is given meanwhile is not given twice. */
 	uint64_t resume_after, resume_until;
+	/* Version 2; 0 in what was version 1. split and consumer are kept for what decides by them. */
+	uint16_t split;
+	uint64_t consumer;
+	uint64_t
+		source; /* number of the source that can judge the jobs: its orphans are given, and no other's; 0: none */
 };
 struct cmd_ack {
 	uint64_t queue;
@@ -79,7 +84,7 @@ struct command_spec {
 const struct command_spec *command_spec(uint16_t type); /* NULL when unknown */
 const struct command_spec *command_specs(size_t *ret_count);
 
-/* Encoding: u16 type, u8 version (1), u32 gateway, u64 session, u64 random, u32 body bytes, body.
+/* Encoding: u16 type, u8 version (of the body: 1, CLAIM's 2 and 1), u32 gateway, u64 session, u64 random, u32 body bytes, body.
  * size + encode write the canonical form. decode allocates the command and its body (owned; command_free) and copies what it
  * needs from the input. Errors: PROTOCOL, UNKNOWN_TYPE, VERSION, LIMIT, NOMEM. Thread-safe. */
 size_t command_size(const struct command *command);

@@ -92,6 +92,9 @@ struct stream_ref {
 };
 int core_queue_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
 		    struct queue_ref *ret) SLUICE_MUST_USE;
+/* Number of a source that was seen (SOURCE_SEEN). */
+int core_source_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
+		     uint64_t *ret) SLUICE_MUST_USE;
 int core_stream_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
 		     struct stream_ref *ret) SLUICE_MUST_USE;
 int core_cursor_find(struct store_txn *txn, uint32_t gateway, uint64_t stream, struct sluice_slice name,

@@ -13,9 +13,10 @@
 #include "protocol/frame.h"
 
 enum effect_kind {
-	FX_REPLY,	 /* to the sender of the command */
-	FX_GRANT,	 /* to the sender of the CLAIM: items under one grant */
-	FX_JOBS,	 /* to the sender of the CLAIM: jobs (protobuf JobDeliveries in payload) */
+	FX_REPLY,   /* to the sender of the command */
+	FX_GRANT,   /* to the sender of the CLAIM: items under one grant */
+	FX_JOBS,    /* to the sender of the CLAIM: jobs (protobuf JobDeliveries in payload) */
+	FX_RESUMED, /* to the sender of the CLAIM: what its session held of queue id came again, all of it */
 	FX_ITEM_DAMAGED, /* to the sender of the CLAIM: item seq of queue id cannot be read and is not delivered; text is the record's name */
 	FX_QUEUE_READY,	 /* a queue has something to claim (or an orphan, for jobs) */
 	FX_LOG_GROWN,	 /* a stream's log grew */

@@ -81,6 +81,8 @@ int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *
 	err = job_claim_end(a, &job, true);
 	job.live.attempt++;
 	job.live.state = 0;
+	job.live.seen = 1;
+	job.live.source = 0;
 	job.live.flags = 0;
 	job.live.token = 0;
 	job.live.holder = 0;

@@ -25,7 +25,8 @@ struct job_deliveries {
 	size_t bytes, capacity;
 	size_t bytes_before; /* flushed */
 	uint32_t count;	     /* in buf */
-	uint64_t queue;	     /* of them */
+	uint64_t source;     /* whose name is in source_name; 0: none */
+	char source_name[SOURCE_NAME_BYTES];
 };
 
 int job_deliveries_begin(struct job_deliveries **ret)
@@ -109,6 +110,20 @@ static int delivery_history(struct apply *a, const struct job *job, Sluice__JobH
 	return err == 0 ? job_history_load(a->txn, a->gateway, job->live.hist_ref, ret_ref) : err;
 }
 
+/* The name of a job's source. One claim has mostly one: it is not looked up for each. */
+static int source_name(struct apply *a, struct job_deliveries *deliveries, uint64_t source, char **ret)
+{
+	int err = 0;
+
+	if (source != 0 && source != deliveries->source)
+		err = source_name_get(a->txn, a->gateway, source, deliveries->source_name);
+	if (source != 0 && err == 0) {
+		deliveries->source = source;
+		*ret = deliveries->source_name;
+	}
+	return err;
+}
+
 /* Reads only. The job is delivered as `job` has it, so the claim is made before. */
 static int deliver(struct apply *a, const struct job *job, bool orphan, bool redelivered,
 		   struct job_deliveries *deliveries)
@@ -123,6 +138,8 @@ static int deliver(struct apply *a, const struct job *job, bool orphan, bool red
 		err = job_record_meta(&record, &meta);
 	if (err == 0)
 		err = delivery_history(a, job, &intent, &ref);
+	if (err == 0)
+		err = source_name(a, deliveries, job->live.source, &delivery.source);
 	if (err == 0) {
 		delivery.job = meta->job;
 		delivery.token = job->live.token;
@@ -137,6 +154,7 @@ static int deliver(struct apply *a, const struct job *job, bool orphan, bool red
 		delivery.cancel = (job->live.flags & JOB_CANCEL) != 0;
 		delivery.redelivered = redelivered;
 		delivery.priority = job->live.priority;
+		delivery.machine = job->machine->config->name;
 		err = deliveries_append(a, deliveries, job->live.queue, &delivery);
 	}
 	sluice__job_history_row__free_unpacked(intent, NULL);
@@ -145,7 +163,7 @@ static int deliver(struct apply *a, const struct job *job, bool orphan, bool red
 	return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
 }
 
-int job_claim_ready(struct apply *a, uint64_t number, struct job_deliveries *deliveries)
+int job_claim_ready(struct apply *a, uint64_t number, uint64_t source, struct job_deliveries *deliveries)
 {
 	const struct job_fact fact = job_fact("claim", JOB_SOURCE_BROKER, "");
 	struct job job;
@@ -154,7 +172,7 @@ int job_claim_ready(struct apply *a, uint64_t number, struct job_deliveries *del
 	if (err == 0 && job.live.claim != JOB_READY)
 		return SLUICE_E_CORRUPT; /* an entry for a job that is not ready */
 	if (err == 0)
-		err = job_make_leased(a, &job);
+		err = job_make_leased(a, &job, source);
 	if (err == 0)
 		err = job_note(a, &job, &fact);
 	if (err == 0)
@@ -191,7 +209,7 @@ int job_tell_if_damaged(struct apply *a, uint64_t queue, uint64_t number, bool *
 	return *ret_damaged ? claim_tell_damaged(a, queue, number) : err;
 }
 
-static int take_over(struct apply *a, uint64_t number, struct job_deliveries *deliveries)
+static int take_over(struct apply *a, uint64_t number, uint64_t source, struct job_deliveries *deliveries)
 {
 	const struct job_fact fact = job_fact("takeover", JOB_SOURCE_BROKER, "");
 	struct job job;
@@ -204,7 +222,7 @@ static int take_over(struct apply *a, uint64_t number, struct job_deliveries *de
 	if (err == 0)
 		err = job_claim_end(a, &job, false);
 	if (err == 0)
-		err = job_make_leased(a, &job);
+		err = job_make_leased(a, &job, source);
 	if (err == 0)
 		err = job_note(a, &job, &fact);
 	if (err == 0)
@@ -212,15 +230,15 @@ static int take_over(struct apply *a, uint64_t number, struct job_deliveries *de
 	return err == 0 ? deliver(a, &job, true, false, deliveries) : err;
 }
 
-/* The orphan with the lowest number of a queue; NOT_FOUND. */
-static int orphan_first(struct apply *a, uint64_t queue, uint64_t *ret)
+/* The orphan with the lowest number of a queue that waits for the source (0: for anybody); NOT_FOUND. */
+static int orphan_of(struct apply *a, uint64_t queue, uint64_t source, uint64_t *ret)
 {
 	struct sluice_slice found, value;
 	struct store_scan *scan;
 	struct key from;
 	int err;
 
-	job_key_orphan(&from, a->gateway, queue, 0);
+	job_key_orphan(&from, a->gateway, queue, source, 0);
 	err = store_scan_begin(a->txn, STORE_OWNED, key_slice(&from), &scan);
 	if (err != 0)
 		return err;
@@ -233,32 +251,46 @@ static int orphan_first(struct apply *a, uint64_t queue, uint64_t *ret)
 	return err;
 }
 
-int job_orphan_pass_by(struct apply *a, uint64_t queue, bool *ret_passed)
+/* The orphan that a claim comes to next; *ret_source is 0 when it waited for anybody. Never a stranger's. */
+static int orphan_first(struct apply *a, const struct cmd_claim *m, uint64_t *ret, uint64_t *ret_source)
+{
+	int err = SLUICE_E_NOT_FOUND;
+
+	*ret_source = m->source;
+	if (m->source != 0)
+		err = orphan_of(a, m->queue, m->source, ret);
+	if (err != SLUICE_E_NOT_FOUND)
+		return err;
+	*ret_source = 0;
+	return orphan_of(a, m->queue, 0, ret);
+}
+
+int job_orphan_pass_by(struct apply *a, const struct cmd_claim *m, bool *ret_passed)
 {
 	struct key key;
-	uint64_t number;
-	int err = orphan_first(a, queue, &number);
+	uint64_t number, source;
+	int err = orphan_first(a, m, &number, &source);
 
 	if (err == 0)
-		err = job_tell_if_damaged(a, queue, number, ret_passed);
+		err = job_tell_if_damaged(a, m->queue, number, ret_passed);
 	if (err == 0 && *ret_passed) {
-		job_key_orphan(&key, a->gateway, queue, number);
+		job_key_orphan(&key, a->gateway, m->queue, source, number);
 		err = store_del(a->txn, STORE_OWNED, key_slice(&key));
 	}
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 
-int job_claim_orphans(struct apply *a, uint64_t queue, uint32_t max, struct job_deliveries *deliveries,
-		      uint32_t *ret_count)
+int job_claim_orphans(struct apply *a, const struct cmd_claim *m, uint32_t max,
+		      struct job_deliveries *deliveries, uint32_t *ret_count)
 {
 	int err = 0;
 
 	for (*ret_count = 0; *ret_count < max && !job_deliveries_full(deliveries); ++*ret_count) {
-		uint64_t number;
+		uint64_t number, source;
 
-		err = orphan_first(a, queue, &number);
+		err = orphan_first(a, m, &number, &source);
 		if (err == 0)
-			err = take_over(a, number, deliveries);
+			err = take_over(a, number, m->source, deliveries);
 		if (err != 0)
 			break;
 	}
@@ -290,6 +322,9 @@ static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *u
 		return 0;
 	err = job_load(a, number, &job);
 	if (err == 0 && r->m->resume_until != 0 && job.live.token > r->m->resume_until)
+		return 0;
+	/* Another consumer of this session judges it. */
+	if (err == 0 && job.live.source != 0 && job.live.source != r->m->source)
 		return 0;
 	if (err == 0)
 		err = deliver(a, &job, false, true, r->deliveries);

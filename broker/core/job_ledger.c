@@ -83,6 +83,8 @@ int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_
 	int err;
 
 	job->live.state = (uint8_t)state;
+	if (job->live.seen != 0)
+		job->live.seen |= UINT64_C(1) << state;
 	job->live.changed_ms = a->wall_ms;
 	err = job_history_append(a, job, from, fact);
 	if (err == 0)
@@ -108,13 +110,16 @@ static int count_delayed(struct apply *a, uint64_t queue, int64_t delta)
 
 static int drop_orphan(struct apply *a, struct job *job)
 {
+	uint64_t source = job_orphan_source(&job->live);
 	struct key key;
 	int err;
 
-	job_key_orphan(&key, a->gateway, job->live.queue, job->number);
+	job_key_orphan(&key, a->gateway, job->live.queue, source, job->number);
 	err = store_del(a->txn, STORE_OWNED, key_slice(&key));
 	/* It is not there if a claim has passed by it (job_orphan_pass_by): it is still counted. */
-	return err == 0 || err == SLUICE_E_NOT_FOUND ? queue_job_count(a, job->live.queue, 0, -1) : err;
+	if (err == 0 || err == SLUICE_E_NOT_FOUND)
+		err = queue_job_count(a, job->live.queue, 0, -1);
+	return err == 0 && source != 0 ? source_orphans_add(a, source, -1) : err;
 }
 
 static int drop_lease(struct apply *a, struct job *job, bool tell_holder)
@@ -152,6 +157,7 @@ int job_claim_end(struct apply *a, struct job *job, bool tell_holder)
 	}
 	job->live.claim = JOB_NONE;
 	job->live.entry = 0;
+	job->live.due_mono_ms = 0;
 	return err;
 }
 
@@ -161,6 +167,7 @@ int job_make_ready(struct apply *a, struct job *job)
 
 	job->live.claim = JOB_READY;
 	job->live.holder = 0;
+	job->live.source = 0;
 	return err;
 }
 
@@ -171,6 +178,7 @@ int job_make_delayed(struct apply *a, struct job *job, uint64_t due_mono_ms)
 	job->live.claim = JOB_GATED;
 	job->live.due_mono_ms = due_mono_ms;
 	job->live.holder = 0;
+	job->live.source = 0;
 	return err == 0 ? count_delayed(a, job->live.queue, 1) : err;
 }
 
@@ -183,16 +191,19 @@ int job_make_orphan(struct apply *a, struct job *job)
 	struct key key;
 	int err;
 
-	job_key_orphan(&key, a->gateway, job->live.queue, job->number);
+	job->live.source = job_orphan_source(&job->live);
+	job_key_orphan(&key, a->gateway, job->live.queue, job->live.source, job->number);
 	err = store_put(a->txn, STORE_OWNED, key_slice(&key), (struct sluice_slice){"", 0});
 	if (err == 0)
 		err = queue_job_count(a, job->live.queue, 0, 1);
+	if (err == 0 && job->live.source != 0)
+		err = source_orphans_add(a, job->live.source, 1);
 	job->live.claim =
 		JOB_ORPHANED; /* holder and token stay: who had it, and what a takeover must exceed */
 	return err == 0 ? effects_add(a->effects, &effect) : err;
 }
 
-int job_make_leased(struct apply *a, struct job *job)
+int job_make_leased(struct apply *a, struct job *job, uint64_t source)
 {
 	int err = session_own(a, a->session, OWNED_JOB, job->number, job->live.queue);
 
@@ -202,6 +213,8 @@ int job_make_leased(struct apply *a, struct job *job)
 	job->live.entry = 0;
 	job->live.holder = a->session;
 	job->live.token = a->index;
+	if (!(job->live.flags & JOB_INTENT))
+		job->live.source = source;
 	return err;
 }
 

@@ -13,6 +13,7 @@
 #include "broker/core/job_live.h"
 #include "broker/core/job_text.h"
 #include "broker/core/machine.h"
+#include "broker/core/source.h"
 
 enum {
 	JOB_ID_BYTES_MAX = 255, /* LIMIT_NAME_BYTES_MAX */
@@ -75,14 +76,23 @@ int job_make_ready(struct apply *a, struct job *job) SLUICE_MUST_USE;
 int job_make_delayed(struct apply *a, struct job *job, uint64_t due_mono_ms) SLUICE_MUST_USE;
 /* Claim NONE -> ORPHANED, and consumers that want orphans are woken. */
 int job_make_orphan(struct apply *a, struct job *job) SLUICE_MUST_USE;
-/* Claim NONE -> LEASED by a->session under a->index. */
-int job_make_leased(struct apply *a, struct job *job) SLUICE_MUST_USE;
+/* Claim NONE -> LEASED by a->session under a->index. An intent keeps the source that it was recorded for; without one, the attempt is
+ * from now on judged by `source`. */
+int job_make_leased(struct apply *a, struct job *job, uint64_t source) SLUICE_MUST_USE;
 /* FX_JOB_CANCEL or FX_LEASE_LOST to the holder, when its session lives. */
 int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kind) SLUICE_MUST_USE;
 
-static inline void job_key_orphan(struct key *key, uint32_t gateway, uint64_t queue, uint64_t job)
+/* An orphan whose work may exist goes to the source that can find it; 0: to anybody. */
+static inline uint64_t job_orphan_source(const struct job_live *live)
 {
-	key_owned(key, gateway, 0, OWNED_ORPHAN, queue);
+	return live->flags & JOB_INTENT ? live->source : 0;
+}
+static inline void job_key_orphan(struct key *key, uint32_t gateway, uint64_t queue, uint64_t source,
+				  uint64_t job)
+{
+	key_owned(key, gateway, 0, source != 0 ? OWNED_SOURCE_ORPHAN : OWNED_ORPHAN, queue);
+	if (source != 0)
+		key_u64(key, source);
 	key_u64(key, job);
 }
 

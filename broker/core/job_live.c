@@ -14,21 +14,34 @@ enum {
 	AT_QUEUE = 12,
 	AT_TOKEN = 20,
 	AT_HOLDER = 28,
-	AT_ENTRY = 36,
+	AT_ENTRY = 36, /* format 1: or, of a GATED job, when it is due */
 	AT_HIST_LAST = 44,
 	AT_HIST_INTENT = 52,
 	AT_HIST_REF = 60,
 	AT_HIST_REPORT = 68,
 	AT_CHANGED = 76,
-	AT_GATES = 84,
-	AT_HIST_COUNT = 86,
-	AT_END = 90,
+	/* Up to here both formats are alike. */
+	AT_1_GATES = 84,
+	AT_1_HIST_COUNT = 86,
+	AT_1_END = 90,
+	AT_HIST_COUNT = 84,
+	AT_GATES_UNMET = 88,
+	AT_GATES_OPEN = 92,
+	AT_DUE = 96,
+	AT_SOURCE = 104,
+	AT_SEEN = 112,
+	AT_SHARE_TAG = 120,
+	AT_WAITS_IN = 128,
+	AT_END = 136,
 	RECORD_HEAD_BYTES = 8 + 8 + 4,
 	META_STACK_BYTES = 2048,
 };
 
-static_assert((int)AT_END == (int)JOB_LIVE_BYTES, "the live record is on disk: its size is fixed");
-static_assert(AT_HIST_COUNT + 4 == AT_END && AT_GATES + 2 == AT_HIST_COUNT, "no gaps");
+static_assert((int)AT_END == (int)JOB_LIVE_BYTES && (int)AT_1_END == (int)JOB_LIVE_1_BYTES,
+	      "the live record is on disk: its sizes are fixed");
+static_assert(AT_1_GATES + 2 == AT_1_HIST_COUNT && AT_1_HIST_COUNT + 4 == AT_1_END &&
+		      AT_WAITS_IN + 8 == AT_END,
+	      "no gaps");
 
 void job_live_encode(uint8_t *buf, const struct job_live *live)
 {
@@ -47,15 +60,45 @@ void job_live_encode(uint8_t *buf, const struct job_live *live)
 	put_be64(buf + AT_HIST_REF, live->hist_ref);
 	put_be64(buf + AT_HIST_REPORT, live->hist_report);
 	put_be64(buf + AT_CHANGED, live->changed_ms);
-	put_be16(buf + AT_GATES, live->gates_unmet);
 	put_be32(buf + AT_HIST_COUNT, live->hist_count);
+	put_be32(buf + AT_GATES_UNMET, live->gates_unmet);
+	put_be32(buf + AT_GATES_OPEN, live->gates_open);
+	put_be64(buf + AT_DUE, live->due_mono_ms);
+	put_be64(buf + AT_SOURCE, live->source);
+	put_be64(buf + AT_SEEN, live->seen);
+	put_be64(buf + AT_SHARE_TAG, live->share_tag);
+	put_be64(buf + AT_WAITS_IN, live->waits_in);
+}
+
+/* What format 1 has elsewhere, or not at all. */
+static void decode_1(const uint8_t *buf, struct job_live *ret)
+{
+	ret->hist_count = get_be32(buf + AT_1_HIST_COUNT);
+	ret->gates_unmet = get_be16(buf + AT_1_GATES);
+	ret->gates_open = 0;
+	ret->due_mono_ms = ret->claim == JOB_GATED ? ret->entry : 0;
+	ret->entry = ret->claim == JOB_GATED ? 0 : ret->entry;
+	ret->source = ret->seen = ret->share_tag = ret->waits_in = 0;
+}
+
+static void decode_2(const uint8_t *buf, struct job_live *ret)
+{
+	ret->hist_count = get_be32(buf + AT_HIST_COUNT);
+	ret->gates_unmet = get_be32(buf + AT_GATES_UNMET);
+	ret->gates_open = get_be32(buf + AT_GATES_OPEN);
+	ret->due_mono_ms = get_be64(buf + AT_DUE);
+	ret->source = get_be64(buf + AT_SOURCE);
+	ret->seen = get_be64(buf + AT_SEEN);
+	ret->share_tag = get_be64(buf + AT_SHARE_TAG);
+	ret->waits_in = get_be64(buf + AT_WAITS_IN);
 }
 
 int job_live_decode(struct sluice_slice value, struct job_live *ret)
 {
 	const uint8_t *buf = value.data;
 
-	if (value.len != JOB_LIVE_BYTES || buf[AT_CLAIM] >= JOB_CLAIM_COUNT)
+	if ((value.len != JOB_LIVE_BYTES && value.len != JOB_LIVE_1_BYTES) ||
+	    buf[AT_CLAIM] >= JOB_CLAIM_COUNT)
 		return SLUICE_E_CORRUPT;
 	ret->state = buf[AT_STATE];
 	ret->claim = buf[AT_CLAIM];
@@ -72,8 +115,10 @@ int job_live_decode(struct sluice_slice value, struct job_live *ret)
 	ret->hist_ref = get_be64(buf + AT_HIST_REF);
 	ret->hist_report = get_be64(buf + AT_HIST_REPORT);
 	ret->changed_ms = get_be64(buf + AT_CHANGED);
-	ret->gates_unmet = get_be16(buf + AT_GATES);
-	ret->hist_count = get_be32(buf + AT_HIST_COUNT);
+	if (value.len == JOB_LIVE_1_BYTES)
+		decode_1(buf, ret);
+	else
+		decode_2(buf, ret);
 	return 0;
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A job's live record: what changes while it lives, in 90 fixed bytes, so that a transition rewrites one
+ * A job's live record: what changes while it lives, in 136 fixed bytes, so that a transition rewrites one
  * small cell and appends one history row. Texts (tag, scheduler reference, evidence) are in the history rows
- * that the record points at.
+ * that the record points at. Records of format 1 (90 bytes) are read, and written back as format 2 when their
+ * job changes; the length tells them apart.
  *
  * Invariants: claim is NONE exactly when the state is terminal. READY has a queue entry; LEASED has `holder`
  * and an `owned` entry of that session; ORPHANED has an OWNED_ORPHAN entry; GATED has a timer at
@@ -15,8 +16,9 @@
 #include "broker/core/apply.h"
 
 enum job_claim { JOB_NONE = 0, JOB_READY, JOB_LEASED, JOB_ORPHANED, JOB_GATED, JOB_HELD, JOB_CLAIM_COUNT };
+/* 4, 8, 16 and 32 are kept: an array, hold, reset when ended, gates watch it. */
 enum job_flag { JOB_CANCEL = 1 /* was asked for */, JOB_INTENT = 2 /* recorded in this attempt */ };
-enum { JOB_LIVE_BYTES = 90 };
+enum { JOB_LIVE_1_BYTES = 90, JOB_LIVE_BYTES = 136 };
 
 struct job_live {
 	uint8_t state; /* position in its machine */
@@ -27,17 +29,19 @@ struct job_live {
 	uint32_t machine;
 	uint64_t queue;
 	uint64_t token;
-	uint64_t holder; /* session; of an orphan: the one that held it */
-	union {
-		uint64_t entry;	      /* READY: sequence number in its queue */
-		uint64_t due_mono_ms; /* GATED */
-	};
+	uint64_t holder;      /* session; of an orphan: the one that held it */
+	uint64_t entry;	      /* READY: sequence number in its queue */
+	uint64_t due_mono_ms; /* GATED */
+	uint64_t source; /* who can judge this attempt: of the intent; before one, of the lease; 0: anybody */
+	uint64_t seen;	 /* bit n: state n was entered in this attempt; 0: not known (format 1) */
 	uint64_t hist_last;   /* newest history row */
 	uint64_t hist_intent; /* of this attempt: its evidence is the tag; 0: none */
 	uint64_t hist_ref;    /* of this attempt: the row with the scheduler reference; 0: none */
 	uint64_t hist_report; /* of this attempt: the last report; 0: none */
 	uint64_t changed_ms;  /* wall time of the last change of state */
-	uint16_t gates_unmet; /* 0 until gates exist */
+	/* 0 until gates, shares and limits exist. */
+	uint32_t gates_unmet, gates_open;
+	uint64_t share_tag, waits_in;
 	uint32_t hist_count;
 };
 

@@ -105,6 +105,7 @@ static int holder_name(struct query *q, uint64_t session, char **at)
 static int info_live(struct query *q, const struct job_live *live, const struct machine *machine,
 		     Sluice__JobInfo *info)
 {
+	char judge[SOURCE_NAME_BYTES];
 	int err = text_set(&info->machine, machine->config->name);
 
 	if (err == 0)
@@ -113,6 +114,11 @@ static int info_live(struct query *q, const struct job_live *live, const struct 
 		err = text_set(&info->claim, job_claim_name(live->claim));
 	if (err == 0 && live->holder != 0)
 		err = holder_name(q, live->holder, &info->holder);
+	if (err == 0 && live->source != 0) {
+		err = source_name_get(q->txn, q->gateway, live->source, judge);
+		if (err == 0)
+			err = text_set(&info->judge, judge);
+	}
 	info->terminal = machine_is_terminal(machine, live->state);
 	info->attempt = live->attempt;
 	info->token = live->token;

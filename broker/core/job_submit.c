@@ -138,6 +138,7 @@ static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queu
 	job->id = m->job;
 	job->live = (struct job_live){.priority = (uint8_t)m->priority,
 				      .attempt = 1,
+				      .seen = 1,
 				      .machine = (uint32_t)machine,
 				      .queue = queue,
 				      .changed_ms = a->wall_ms};

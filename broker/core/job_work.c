@@ -41,6 +41,7 @@ static int intent_again(struct apply *a, const struct job *job, const Sluice__Jo
 int job_intent_apply(struct apply *a, const Sluice__JobIntent *m, struct outcome *out)
 {
 	struct job_fact fact = job_fact("intent", "", m->tag);
+	char source[SOURCE_NAME_BYTES];
 	struct job job;
 	int err = job_text_check(out, "tag", m->tag, LIMIT_TEXT_BYTES_MAX);
 
@@ -64,6 +65,12 @@ int job_intent_apply(struct apply *a, const Sluice__JobIntent *m, struct outcome
 	if (m->attempt != job.live.attempt)
 		return refuse(out, SLUICE_E_STALE_ATTEMPT, "job %s: attempt %u is the current one, not %u",
 			      m->job, job.live.attempt, m->attempt);
+	if (job.live.source != 0) {
+		err = source_name_get(a->txn, a->gateway, job.live.source, source);
+		fact.source = source;
+	}
+	if (err != 0)
+		return err;
 	job.live.flags |= JOB_INTENT;
 	err = job_note(a, &job, &fact);
 	job.live.hist_intent = job.live.hist_last;

@@ -55,7 +55,8 @@ enum hot_kind {
 	HOT_QUEUE,
 	HOT_PRODUCER,
 	HOT_CURSOR,
-	HOT_MACHINE /* how many jobs use it */
+	HOT_MACHINE /* how many jobs use it */,
+	HOT_SOURCE = 12 /* source.h */
 };
 static inline void key_hot(struct key *key, uint32_t gateway, enum hot_kind kind, uint64_t id)
 {

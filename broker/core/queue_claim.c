@@ -421,19 +421,20 @@ static int claim_resume(struct apply *a, const struct cmd_claim *m, struct outco
 /* ---- queues of jobs: the entry is taken off, the lease is the ledger's ---- */
 
 /* Takes one picked entry off the queue and leases its job. */
-static int claim_picked_job(struct apply *a, uint64_t queue, uint64_t seq, struct job_deliveries *deliveries)
+static int claim_picked_job(struct apply *a, const struct cmd_claim *m, uint64_t seq,
+			    struct job_deliveries *deliveries)
 {
 	struct queue_item item;
 	uint64_t job;
-	int rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
+	int rc = queue_item_get(a->txn, a->gateway, m->queue, seq, &item);
 
 	if (rc == 0 && item.body.len != 8)
 		rc = SLUICE_E_CORRUPT;
 	if (rc != 0)
 		return rc;
 	job = get_be64(item.body.data);
-	rc = queue_item_del(a, queue, seq);
-	return rc != 0 ? rc : job_claim_ready(a, job, deliveries);
+	rc = queue_item_del(a, m->queue, seq);
+	return rc != 0 ? rc : job_claim_ready(a, job, m->source, deliveries);
 }
 
 /* Payloads are known only job by job: what does not fit into this delivery goes back to its place, as an exception. */
@@ -469,7 +470,7 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 	if (rc == 0) /* before the ledger's own changes of the cell */
 		rc = queue_cell_put(a, m->queue, &cell);
 	for (; rc == 0 && taken < picked.count && !job_deliveries_full(deliveries); taken++)
-		rc = claim_picked_job(a, m->queue, picked.seq[taken], deliveries);
+		rc = claim_picked_job(a, m, picked.seq[taken], deliveries);
 	if (rc == 0)
 		rc = queue_cell_get(a->txn, a->gateway, m->queue, &cell);
 	if (rc == 0)
@@ -497,7 +498,7 @@ static int claim_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, 
 		rc = job_redeliver(a, m, max, deliveries, &taken, &out->id);
 	} else {
 		if (m->flags & CLAIM_ORPHANS)
-			rc = job_claim_orphans(a, m->queue, max, deliveries, &taken);
+			rc = job_claim_orphans(a, m, max, deliveries, &taken);
 		if (rc == 0 && taken < max)
 			rc = claim_ready_jobs(a, m, max - taken, deliveries, &taken);
 	}
@@ -543,7 +544,7 @@ static int pass_by_job(struct apply *a, const struct cmd_claim *m, bool *ret_pas
 	if (rc != 0)
 		return rc;
 	if (m->flags & CLAIM_ORPHANS)
-		rc = job_orphan_pass_by(a, m->queue, ret_passed);
+		rc = job_orphan_pass_by(a, m, ret_passed);
 	if (rc == 0 && !*ret_passed)
 		rc = pass_by_ready(a, m->queue, ret_passed);
 	if (rc == 0 && *ret_passed) {
@@ -556,13 +557,29 @@ static int pass_by_job(struct apply *a, const struct cmd_claim *m, bool *ret_pas
 	return undo_rc != 0 ? undo_rc : rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
+/* What did not come until here is not held any more: so a client learns of what it lost while it was away. */
+static int resumed_effect(struct apply *a, uint64_t queue)
+{
+	struct effect effect = {.kind = FX_RESUMED,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = queue,
+				.session = a->session};
+
+	return effects_add(a->effects, &effect);
+}
+
 static int claim_run(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m, uint32_t max,
 		     struct outcome *out)
 {
+	int rc;
+
 	out->kind = OUT_CLAIMED;
 	if (cell->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS)
-		return claim_jobs(a, m, max, out);
-	return m->flags & CLAIM_RESUME ? claim_resume(a, m, out) : claim_items(a, cell, m, out);
+		rc = claim_jobs(a, m, max, out);
+	else
+		rc = m->flags & CLAIM_RESUME ? claim_resume(a, m, out) : claim_items(a, cell, m, out);
+	return rc == 0 && m->flags & CLAIM_RESUME && out->id == 0 ? resumed_effect(a, m->queue) : rc;
 }
 
 /*

@@ -103,7 +103,8 @@ struct consumer_spec {
 	uint32_t credit;
 	uint8_t claim_flags; /* CLAIM_ORPHANS, CLAIM_SESSION_LEASE; CLAIM_RESUME: first what the session holds already */
 	struct engine_sink *sink;
-	uint64_t tag; /* unique in the sink */
+	uint64_t tag;	 /* unique in the sink */
+	uint64_t source; /* as in cmd_claim */
 };
 int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec) SLUICE_MUST_USE;
 int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag,

@@ -145,6 +145,7 @@ static void dispatch(struct io *io, const struct engine_release *release, const 
 	case FX_REPLY:
 	case FX_GRANT:
 	case FX_JOBS:
+	case FX_RESUMED:
 	case FX_ITEM_DAMAGED:
 		origin = &release->origins[effect->command];
 		if (origin->sink != &io->sink)

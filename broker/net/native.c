@@ -485,6 +485,9 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 			      SLUICE_E_NOT_FOUND, "it was deleted");
 		sub_drop(sub);
 		return;
+	case FX_RESUMED:
+		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_RESUMED, sub, 0, 0, 0, "");
+		return;
 	case FX_ITEM_DAMAGED:
 		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_DAMAGED, sub, effect->seq, 0,
 			      SLUICE_E_CORRUPT, effect->name.data);

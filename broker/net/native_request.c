@@ -54,6 +54,7 @@ static const struct command_row command_rows[] = {
 	{SLUICE__REQUEST__OP_JOB_RETENTION, COMMAND_JOB_RETENTION, true},
 	{SLUICE__REQUEST__OP_TXN, COMMAND_TXN, false},
 	{SLUICE__REQUEST__OP_GATEWAY_CREATE, COMMAND_GATEWAY_CREATE, true},
+	{SLUICE__REQUEST__OP_SOURCE_SEEN, COMMAND_SOURCE_SEEN, true},
 };
 
 static const struct command_row *command_row(Sluice__Request__OpCase op)
@@ -370,7 +371,7 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 	struct queue_ref queue = {0};
 	struct sub *sub;
 	uint64_t sequence;
-	int rc;
+	int rc, source_rc = 0;
 
 	if (!sub_number_ok(conn, corr, m->subscription, m->credit))
 		return;
@@ -384,12 +385,22 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 	if (rc == 0)
 		rc = core_queue_find(txn, conn->gateway, (struct sluice_slice){m->queue, strlen(m->queue)},
 				     &queue);
+	if (rc == 0 && m->source[0] != 0)
+		source_rc =
+			core_source_find(txn, conn->gateway,
+					 (struct sluice_slice){m->source, strlen(m->source)}, &spec.source);
 	store_abort(txn);
 	if (rc != 0) {
 		native_refuse(conn, corr, rc,
 			      rc == SLUICE_E_NOT_FOUND ? "queue '%.200s' does not exist"
 						       : "queue '%.200s' cannot be read",
 			      m->queue);
+		return;
+	}
+	if (source_rc != 0) {
+		native_refuse(conn, corr, source_rc == SLUICE_E_NOT_FOUND ? SLUICE_E_BUSY : source_rc,
+			      "source '%.200s' is not known; expected a source_seen that names it before",
+			      m->source);
 		return;
 	}
 	sub = calloc(1, sizeof(*sub));

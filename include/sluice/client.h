@@ -295,6 +295,8 @@ typedef struct {
 	uint8_t priority;
 	int code; /* SUB_END */
 	const char *text;
+	const char *source;  /* JOB: that can judge this attempt; "": none was named */
+	const char *machine; /* JOB */
 } sluice_delivery_view;
 /* On the loop's thread; must not block. */
 typedef void sluice_delivery_fn(sluice_sub *sub, const sluice_delivery_view *delivery, void *user);
@@ -319,6 +321,10 @@ typedef struct {
 	bool manual_credit; /* credit only through sluice_sub_credit() */
 	sluice_delivery_fn *on_delivery;
 	void *user;
+	/* jobs: the source of evidence that the consumer can judge (a spool; a cluster and account), or NULL. Attempts that it intends are
+	 * from then on given to consumers of that source alone. The library tells the broker of the source with each opening, and takes it
+	 * over from a session that spoke for it before; who was taken over from is ended with CONFLICT at its next reconnect. */
+	const char *source;
 } sluice_consume_spec;
 /* *ret is owned until sluice_sub_close(), or sluice_close(). Blocking: open, or *ret is NULL and the code says why (CLOSED: a delivery's
  * callback closed it already). Asynchronous: done comes
@@ -397,6 +403,16 @@ SLUICE_API int sluice_quarantine_list(sluice_client *, const char *job, uint64_t
 				      const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_audit(sluice_client *, uint64_t after_number, const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_job_retention(sluice_client *, uint64_t keep_ms, const sluice_call *, sluice_reply **);
+/* A source of evidence was asked (once a poll round and cluster, never once a job): it is the source's heartbeat, which explain and audit go
+ * by. The first one makes the source. CONFLICT: another session that lives speaks for it, and take is not set. */
+typedef struct {
+	const char *source;
+	bool ok;	  /* it answered */
+	const char *text; /* what it said, or why not */
+	bool take;	  /* from the session that spoke for it until now */
+} sluice_source_spec;
+SLUICE_API int sluice_source_seen(sluice_client *, const sluice_source_spec *, const sluice_call *,
+				  sluice_reply **);
 /* An id for a job: time-ordered, unique, at most 40 bytes with its NUL. */
 SLUICE_API void sluice_job_id(char ret[40]);
 
@@ -414,6 +430,7 @@ typedef struct {
 	uint8_t priority;
 	sluice_time_ms submit_time_ms, change_time_ms;
 	sluice_slice_t payload;
+	const char *judge; /* source that can judge this attempt; "": none was named */
 } sluice_job_info;
 typedef struct {
 	uint64_t n;

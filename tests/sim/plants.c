@@ -356,10 +356,10 @@ WRAP(int, job_report_apply, struct apply *a, const Sluice__JobReport *m, struct 
 	return __real_job_report_apply(a, &bent, out);
 }
 
-WRAP(int, job_make_leased, struct apply *a, struct job *job)
+WRAP(int, job_make_leased, struct apply *a, struct job *job, uint64_t source)
 {
 	uint64_t token = job->live.token;
-	int rc = __real_job_make_leased(a, job);
+	int rc = __real_job_make_leased(a, job, source);
 
 	if (planted == OLD_TOKEN && token != 0)
 		job->live.token = token;

@@ -68,7 +68,12 @@ struct outcome rig_submit(struct rig *rig, const char *id)
 
 size_t rig_claim(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags)
 {
-	struct cmd_claim claim = {.queue = rig->queue, .max = max, .flags = flags};
+	return rig_claim_for(rig, session, max, flags, 0);
+}
+
+size_t rig_claim_for(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags, uint64_t source)
+{
+	struct cmd_claim claim = {.queue = rig->queue, .max = max, .flags = flags, .source = source};
 	struct outcome out = rig_apply(rig, COMMAND_CLAIM, session, &claim);
 	const struct effect *jobs = NULL;
 

@@ -34,6 +34,8 @@ void rig_advance(struct rig *rig, uint64_t ms);
 struct outcome rig_submit(struct rig *rig, const char *id);
 /* Claims up to max; flags: enum claim_flag. Returns how many; they are in rig->deliveries. */
 size_t rig_claim(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags);
+/* The same for a source's number. */
+size_t rig_claim_for(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags, uint64_t source);
 struct outcome rig_intent(struct rig *rig, const char *id, uint64_t token, uint32_t attempt, const char *tag);
 struct outcome rig_report(struct rig *rig, const char *id, uint64_t token, uint32_t attempt,
 			  const char *state);

@@ -106,7 +106,7 @@ Test(core_command, every_command_round_trips)
 	struct cmd_tick tick = {77, text("a key of twenty-nine bytes...")};
 	struct cmd_session_open open = {text("name"), text("client 1.0"), 30000, "0123456789abcde"};
 	struct cmd_session_expire expire = {UINT64_MAX};
-	struct cmd_claim claim = {1, 2, 3, CLAIM_RESUME, 4, UINT64_MAX};
+	struct cmd_claim claim = {1, 2, 3, CLAIM_RESUME, 4, UINT64_MAX, 5, 6, 7};
 	uint8_t runs[24] = {0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 2};
 	struct cmd_ack ack = {5, 6, ACK_NACK, 100, 2, runs, text("a reason")};
 	struct frame_publish publish = {.producer = 9,
@@ -206,6 +206,40 @@ static int decode(const uint8_t *body, size_t len, uint16_t type, uint8_t versio
 	if (rc == 0)
 		command_free(command);
 	return rc;
+}
+
+/* What a program of before sources wrote: read as a claim of none, and written anew in the version of now. */
+Test(core_command, a_claim_of_version_1_is_read)
+{
+	uint8_t bytes[HEAD + 33] = {0}, again[HEAD + 51];
+	struct command *command = NULL;
+	const struct cmd_claim *claim;
+	const char *why = "";
+
+	put_be16(bytes, COMMAND_CLAIM);
+	bytes[2] = 1;
+	put_be32(bytes + 3, 1);
+	put_be32(bytes + 23, 33);
+	put_be64(bytes + HEAD, 11);
+	put_be32(bytes + HEAD + 8, 12);
+	bytes[HEAD + 16] = CLAIM_ORPHANS;
+	put_be64(bytes + HEAD + 25, 13);
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why), 0, "%s",
+		     why);
+	claim = command->body;
+	cr_assert(claim->queue == 11 && claim->max == 12 && claim->flags == CLAIM_ORPHANS &&
+		  claim->resume_until == 13);
+	cr_assert(claim->split == 0 && claim->consumer == 0 && claim->source == 0);
+	cr_assert_eq(command_size(command), sizeof(again));
+	cr_assert_eq(command_encode(again, command), sizeof(again));
+	cr_assert_eq(again[2], 2);
+	command_free(command);
+	bytes[2] = 2;
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why),
+		     SLUICE_E_PROTOCOL, "a body of version 2 is longer");
+	bytes[2] = 3;
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why),
+		     SLUICE_E_VERSION);
 }
 
 /* stream_delete: field 1 is the name. */
