@@ -88,6 +88,8 @@ int cmd_job_show(struct cli *cli);
 int cmd_job_wait(struct cli *cli);
 int cmd_job_cancel(struct cli *cli);
 int cmd_job_reset(struct cli *cli);
+int cmd_job_report(struct cli *cli);
+int cmd_job_release(struct cli *cli);
 int cmd_job_history(struct cli *cli);
 int cmd_job_explain(struct cli *cli);
 int cmd_quarantine_ls(struct cli *cli);

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cli.h"
 #include "json.h"
+#include "time_parse.h"
 
 enum { HEADERS_MAX = 32 };
 
@@ -184,18 +184,6 @@ static void print_view(const sluice_delivery_view *view)
 	(void)printf("}\n");
 }
 
-/* A body goes as it is into a pipe; on a terminal it must not move the cursor. */
-static void print_body(sluice_slice_t body)
-{
-	const unsigned char *at = body.data;
-	bool terminal = isatty(STDOUT_FILENO) == 1;
-
-	for (size_t i = 0; i < body.len; i++)
-		(void)putchar(terminal && (at[i] == 0x7f || (at[i] < 0x20 && at[i] != '\t' && at[i] != '\n'))
-				      ? '?'
-				      : at[i]);
-}
-
 /* 0 or IO, said: what was not written must not be acked. */
 static int print_delivery(struct cli *cli, const sluice_delivery_view *view)
 {
@@ -208,35 +196,13 @@ static int print_delivery(struct cli *cli, const sluice_delivery_view *view)
 			     (unsigned long long)(view->kind == SLUICE_DELIVERY_EVENT ? view->offset
 										      : view->seq),
 			     time_text(view->time_ms, when), view->subject);
-		print_body(view->body);
+		(void)fwrite(view->body.data, 1, view->body.len, stdout);
 		(void)putchar('\n');
 	}
 	return written(cli);
 }
 
 /* ---- follow ---- */
-
-/* "2026-11-24", "2026-11-24 10:30", "2026-11-24T10:30:05Z"; local time unless a Z says otherwise. */
-static bool time_parse(const char *text, uint64_t *ret_ms)
-{
-	static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M",
-					    "%Y-%m-%d %H:%M", "%Y-%m-%d"};
-
-	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-		struct tm parts = {.tm_isdst = -1};
-		const char *end = strptime(text, forms[i], &parts);
-		time_t seconds;
-
-		if (end == NULL || (end[0] != 0 && strcmp(end, "Z") != 0))
-			continue;
-		seconds = end[0] == 'Z' ? timegm(&parts) : mktime(&parts);
-		if (seconds < 0)
-			return false;
-		*ret_ms = (uint64_t)seconds * 1000;
-		return true;
-	}
-	return false;
-}
 
 static int from_parse(struct cli *cli, const char *text, sluice_follow_spec *spec)
 {
@@ -268,7 +234,7 @@ static int from_parse(struct cli *cli, const char *text, sluice_follow_spec *spe
 			return complain(
 				cli, SLUICE_E_INVAL,
 				"--from is '%s'; expected first, last, new, an offset, a time ago such as -1h, "
-				"a time such as 2026-11-24T10:30Z, or cursor:NAME",
+				"a time that exists, such as 2026-11-24T10:30Z, or cursor:NAME",
 				text);
 	}
 	return 0;

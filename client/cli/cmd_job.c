@@ -7,6 +7,7 @@
 #include "cli.h"
 #include "json.h"
 #include "table.h"
+#include "time_parse.h"
 
 static const char *number(uint64_t value, char buf[24])
 {
@@ -81,7 +82,8 @@ int cmd_job_ls(struct cli *cli)
 	bool more = true;
 	int rc;
 
-	if (!number_option(cli, "max", UINT64_MAX, 0, UINT64_MAX, &max))
+	if (!number_option(cli, "max", UINT64_MAX, 0, UINT64_MAX, &max) ||
+	    !number_option(cli, "after", 0, 0, UINT64_MAX, &filter.after_number))
 		return SLUICE_E_INVAL;
 	rc = need(cli);
 	if (rc != 0)
@@ -216,6 +218,101 @@ int cmd_job_reset(struct cli *cli)
 	return 0;
 }
 
+/* What a scheduler or a mail said, by hand. */
+static int report_options(struct cli *cli, sluice_job_report_spec *spec)
+{
+	uint64_t attempt, exit_code;
+	const char *seen = option(cli, "seen");
+
+	if (!number_option(cli, "attempt", 0, 1, UINT32_MAX, &attempt) ||
+	    !number_option(cli, "token", 0, 1, UINT64_MAX, &spec->token) ||
+	    !number_option(cli, "exit-code", 0, 0, 255, &exit_code))
+		return SLUICE_E_INVAL;
+	if (seen != NULL && !time_parse(seen, &spec->seen_time_ms))
+		return complain(cli, SLUICE_E_INVAL,
+				"--seen is '%s'; expected a time that exists, such as 2026-11-24T10:30Z",
+				seen);
+	spec->attempt = (uint32_t)attempt;
+	spec->exit_code = (int32_t)exit_code;
+	return 0;
+}
+
+/* The job as it is, for what the words leave out. */
+static int job_now(struct cli *cli, sluice_job_info *ret, sluice_reply **ret_reply)
+{
+	int rc = sluice_job_show(cli->client, cli->args[0], false, NULL, ret_reply);
+
+	if (rc == 0 && sluice_reply_job(*ret_reply, 0, ret))
+		return 0;
+	return rc == 0 ? SLUICE_E_INTERNAL : refused(cli, rc, *ret_reply);
+}
+
+int cmd_job_report(struct cli *cli)
+{
+	sluice_job_report_spec spec = {.job = cli->args[0],
+				       .state = option(cli, "state"),
+				       .source = option(cli, "source"),
+				       .evidence = option(cli, "evidence"),
+				       .scheduler_ref = option(cli, "reference")};
+	sluice_reply *reply = NULL;
+	sluice_job_info job;
+	int rc = report_options(cli, &spec);
+
+	if (spec.source == NULL)
+		spec.source = "sluice CLI";
+	if (rc == 0)
+		rc = need(cli);
+	if (rc == 0 && spec.attempt == 0 && spec.token == 0) {
+		rc = job_now(cli, &job, &reply);
+		if (rc == 0)
+			spec.attempt = job.attempt;
+		if (rc == 0)
+			sluice_reply_free(reply);
+		reply = NULL;
+	}
+	if (rc != 0)
+		return rc;
+	rc = sluice_job_report(cli->client, &spec, NULL, &reply);
+	if (rc != 0)
+		return refused(cli, rc, reply);
+	if (cli->json)
+		return print_json(reply);
+	(void)printf("%s\n", sluice_reply_state(reply));
+	sluice_reply_free(reply);
+	return 0;
+}
+
+int cmd_job_release(struct cli *cli)
+{
+	sluice_reply *reply = NULL;
+	sluice_job_info job;
+	uint64_t token, delay_ms;
+	int rc;
+
+	if (!number_option(cli, "token", 0, 1, UINT64_MAX, &token) ||
+	    !duration_option(cli, "delay", 0, UINT32_MAX, &delay_ms))
+		return SLUICE_E_INVAL;
+	rc = need(cli);
+	if (rc == 0 && token == 0) {
+		rc = job_now(cli, &job, &reply);
+		if (rc == 0)
+			token = job.token;
+		if (rc == 0)
+			sluice_reply_free(reply);
+		reply = NULL;
+	}
+	if (rc != 0)
+		return rc;
+	rc = sluice_job_release(cli->client, cli->args[0], token, (uint32_t)delay_ms, option(cli, "reason"),
+				NULL, &reply);
+	if (rc != 0)
+		return refused(cli, rc, reply);
+	if (cli->json)
+		return print_json(reply);
+	sluice_reply_free(reply);
+	return 0;
+}
+
 int cmd_job_history(struct cli *cli)
 {
 	static const char *const heads[] = {"TIME", "ATTEMPT", "EVENT", "STATE", "SOURCE", "EVIDENCE", NULL};
@@ -274,15 +371,16 @@ int cmd_quarantine_ls(struct cli *cli)
 	sluice_reply *reply = NULL;
 	sluice_quarantine_row row;
 	struct table *table;
-	uint64_t max;
+	uint64_t after, max;
 	int rc;
 
-	if (!number_option(cli, "max", 1000, 1, 1000, &max))
+	if (!number_option(cli, "max", 1000, 1, 1000, &max) ||
+	    !number_option(cli, "after", 0, 0, UINT64_MAX, &after))
 		return SLUICE_E_INVAL;
 	rc = need(cli);
 	if (rc != 0)
 		return rc;
-	rc = sluice_quarantine_list(cli->client, option(cli, "job"), 0, (uint32_t)max, NULL, &reply);
+	rc = sluice_quarantine_list(cli->client, option(cli, "job"), after, (uint32_t)max, NULL, &reply);
 	if (rc != 0)
 		return refused(cli, rc, reply);
 	if (cli->json)

@@ -316,8 +316,15 @@ int cmd_rm(struct cli *cli)
 	sluice_reply *reply = NULL;
 	int rc;
 
-	if (!cli->yes && isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1) {
+	if (!cli->yes) {
 		char answer[16] = "";
+
+		/* A script that forgot a variable must not delete by it. */
+		if (isatty(STDIN_FILENO) != 1 || isatty(STDERR_FILENO) != 1)
+			return complain(
+				cli, SLUICE_E_INVAL,
+				"%s '%s' was not deleted: there is no terminal to ask on; expected --yes",
+				what, cli->args[0]);
 
 		(void)fprintf(stderr, "Delete %s '%s' and all that is in it? [y/N] ", what, cli->args[0]);
 		if (fgets(answer, sizeof(answer), stdin) == NULL || (answer[0] != 'y' && answer[0] != 'Y'))
@@ -361,15 +368,16 @@ static int print_items(sluice_reply *reply)
 int cmd_queue_peek(struct cli *cli)
 {
 	sluice_reply *reply = NULL;
-	uint64_t max;
+	uint64_t after, max;
 	int rc;
 
-	if (!number_option(cli, "max", 100, 1, 1000, &max))
+	if (!number_option(cli, "max", 100, 1, 1000, &max) ||
+	    !number_option(cli, "after", 0, 0, UINT64_MAX, &after))
 		return SLUICE_E_INVAL;
 	rc = need(cli);
 	if (rc != 0)
 		return rc;
-	rc = sluice_queue_peek(cli->client, cli->args[0], option(cli, "state"), 0, (uint32_t)max, NULL,
+	rc = sluice_queue_peek(cli->client, cli->args[0], option(cli, "state"), after, (uint32_t)max, NULL,
 			       &reply);
 	if (rc != 0)
 		return refused(cli, rc, reply);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "visible.h"
 
 const struct command commands[] = {
 	{"pub",
@@ -27,14 +28,23 @@ const struct command commands[] = {
 	{"job submit", "--queue Q [--id ID] [--machine M] [--owner O] [--priority N] PAYLOAD|-|@FILE",
 	 "submit a job; the same id with the same content succeeds again",
 	 "queue= id= machine= owner= priority=", 1, 1, cmd_job_submit},
-	{"job ls", "[--state S] [--queue Q] [--claim C] [--open] [--max N]", "list jobs",
-	 "state= queue= claim= open max=", 0, 0, cmd_job_ls},
+	{"job ls", "[--state S] [--queue Q] [--claim C] [--open] [--after NUMBER] [--max N]",
+	 "list jobs; --after: those with larger numbers", "state= queue= claim= open after= max=", 0, 0,
+	 cmd_job_ls},
 	{"job show", "JOB [--payload]", "show a job", "payload", 1, 1, cmd_job_show},
 	{"job wait", "JOB [--timeout 10s]", "wait until a job has ended", "", 1, 1, cmd_job_wait},
 	{"job cancel", "JOB [--reason TEXT]", "cancel a job", "reason=", 1, 1, cmd_job_cancel},
 	{"job reset", "JOB [--force] [--reason TEXT]",
 	 "open a new attempt of a job that has ended; of another with --force", "force reason=", 1, 1,
 	 cmd_job_reset},
+	{"job report",
+	 "JOB [--state S] [--attempt N] [--token T] [--source TEXT] [--evidence TEXT] [--reference R] "
+	 "[--exit-code N] [--seen TIME]",
+	 "say what was seen of a job, as a scheduler does; without --attempt and --token: of its current attempt",
+	 "state= attempt= token= source= evidence= reference= exit-code= seen=", 1, 1, cmd_job_report},
+	{"job release", "JOB [--token T] [--delay 10s] [--reason TEXT]",
+	 "take a job that nothing was started for from its holder, back into the queue",
+	 "token= delay= reason=", 1, 1, cmd_job_release},
 	{"job history", "JOB", "everything that happened to a job", "", 1, 1, cmd_job_history},
 	{"job explain", "JOB", "why a job is where it is", "", 1, 1, cmd_job_explain},
 	{"stream ls", "", "list streams", "", 0, 0, cmd_stream_ls},
@@ -52,16 +62,17 @@ const struct command commands[] = {
 	 "create a queue of items, or of jobs",
 	 "jobs subject= lease= max-attempts= dead-letter= max-items= priority machine= if-not-exists", 1, 1,
 	 cmd_queue_create},
-	{"queue peek", "NAME [--state ready|leased|delayed] [--max N]", "look at items without claiming them",
-	 "state= max=", 1, 1, cmd_queue_peek},
+	{"queue peek", "NAME [--state ready|leased|delayed] [--after ITEM] [--max N]",
+	 "look at items without claiming them; --after: those with larger numbers", "state= after= max=", 1,
+	 1, cmd_queue_peek},
 	{"queue rm", "NAME [--yes]", "delete a queue with its items", "", 1, 1, cmd_rm},
 	{"machine ls", "", "list machines", "", 0, 0, cmd_machine_ls},
 	{"machine show", "NAME", "show a machine", "", 1, 1, cmd_machine_show},
 	{"machine create", "FILE|- [--if-not-exists]", "load a machine from its text (client/README.md)",
 	 "if-not-exists", 1, 1, cmd_machine_create},
 	{"machine rm", "NAME [--yes]", "delete a machine that no job uses", "", 1, 1, cmd_rm},
-	{"quarantine ls", "[--job JOB] [--max N]", "list stale and illegal reports", "job= max=", 0, 0,
-	 cmd_quarantine_ls},
+	{"quarantine ls", "[--job JOB] [--after N] [--max N]", "list stale and illegal reports",
+	 "job= after= max=", 0, 0, cmd_quarantine_ls},
 	{"status", "", "how the broker is", "", 0, 0, cmd_status},
 	{"audit", "", "prove that every open job is held, waits or is queued", "", 0, 0, cmd_audit},
 	{NULL, NULL, NULL, NULL, 0, 0, NULL},
@@ -370,6 +381,31 @@ static bool wants_json(int argc, char **argv)
 	return json;
 }
 
+/* The commands of a noun, "job": what `sluice job` and `sluice job --help` show. How many there are. */
+static int help_noun(const char *noun, FILE *to)
+{
+	size_t len = strlen(noun);
+	int count = 0;
+
+	for (const struct command *command = commands; command->name != NULL; command++) {
+		if (strncmp(command->name, noun, len) != 0 || command->name[len] != ' ')
+			continue;
+		if (to != NULL && count == 0)
+			(void)fprintf(to, "usage: sluice %s COMMAND ...\n\n", noun);
+		if (to != NULL)
+			(void)fprintf(to, "  %-18s %s\n", command->name, command->text);
+		count++;
+	}
+	if (to != NULL && count > 0)
+		(void)fprintf(to, "\n`sluice %s COMMAND --help` shows a command's options.\n", noun);
+	return count;
+}
+
+static bool is_help(const char *word)
+{
+	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
+}
+
 static const struct command *find(const char *first, const char *second)
 {
 	char both[64];
@@ -443,6 +479,28 @@ static int take_words(struct cli *cli, const struct command *command, char **arg
 	return 0;
 }
 
+/* A noun alone, or with a word that is none of its verbs; or no noun at all. */
+static int no_command(struct cli *cli, const char *first, const char *second)
+{
+	int verbs = help_noun(first, NULL);
+
+	if (verbs > 0 && second != NULL && is_help(second)) {
+		(void)help_noun(first, stdout);
+		return 0;
+	}
+	if (verbs > 0 && second == NULL && !cli->json) {
+		(void)help_noun(first, stderr);
+		cli->said = true;
+		return SLUICE_E_INVAL;
+	}
+	if (verbs > 0)
+		return complain(cli, SLUICE_E_INVAL,
+				"'%s%s%s' is no command; `sluice %s --help` lists those of %s", first,
+				second != NULL ? " " : "", second != NULL ? second : "", first, first);
+	return complain(cli, SLUICE_E_INVAL, "'%s%s%s' is no command; `sluice --help` lists them", first,
+			second != NULL ? " " : "", second != NULL ? second : "");
+}
+
 static int run(struct cli *cli, int argc, char **argv)
 {
 	const struct command *command;
@@ -462,14 +520,13 @@ static int run(struct cli *cli, int argc, char **argv)
 	}
 	if (at == argc)
 		return complain(cli, SLUICE_E_INVAL, "the command is missing; `sluice --help` lists them");
-	if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0 || strcmp(argv[at], "help") == 0)
+	if (is_help(argv[at]))
 		return help(stdout);
 	if (strcmp(argv[at], "--version") == 0)
 		return printf("sluice %s\n", sluice_version()) > 0 ? 0 : SLUICE_E_IO;
 	command = find(argv[at], at + 1 < argc ? argv[at + 1] : NULL);
 	if (command == NULL)
-		return complain(cli, SLUICE_E_INVAL, "'%s%s%s' is no command; `sluice --help` lists them",
-				argv[at], at + 1 < argc ? " " : "", at + 1 < argc ? argv[at + 1] : "");
+		return no_command(cli, argv[at], at + 1 < argc ? argv[at + 1] : NULL);
 	words = strchr(command->name, ' ') != NULL ? 2 : 1;
 	/* `rm` needs to know of what. */
 	if (command->run == cmd_rm) {
@@ -499,6 +556,7 @@ int main(int argc, char **argv)
 	cli.address = address != NULL && address[0] != 0 ? address : "127.0.0.1:7584";
 	cli.gateway = gateway != NULL ? gateway : "";
 	standard_descriptors();
+	visible_terminals();
 	cli.json = wants_json(argc - 1, argv + 1);
 	rc = run(&cli, argc - 1, argv + 1);
 	if (cli.client != NULL)

@@ -10,10 +10,14 @@ import pty
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
 import tap
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
+from client import Connection  # noqa: E402
 
 GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "cli")
 VOLATILE = {"index", "time_ms", "submit_time_ms", "change_time_ms", "put_time_ms", "first_time_ms", "last_time_ms", "token", "wall_time_ms", "uptime_ms",
@@ -217,8 +221,82 @@ def test_rm_asks_on_a_terminal_only():
         tap.check(code == 0 and not is_there("a"), f"'y' deletes it: {code} {shown!r}")
         code, shown = on_terminal(broker, b"", "queue", "rm", "b", "--yes")
         tap.check(code == 0 and "Delete" not in shown and not is_there("b"), f"--yes answers: {code} {shown!r}")
-        tap.equal(cli.ok("queue", "rm", "c"), "", "no terminal, no question")
+        done = cli.run("queue", "rm", "c")
+        tap.check(done.returncode == 2 and "expected --yes" in done.stderr, f"without a terminal nobody can be asked: {done.returncode} {done.stderr}")
+        tap.check(is_there("c"), "so nothing is deleted")
+        tap.equal(cli.ok("queue", "rm", "c", "--yes"), "", "--yes answers, without a word")
         tap.check(not is_there("c"), "and it is gone")
+
+
+def test_a_terminal_gets_nothing_that_moves_it():
+    hostile = "\x1b]0;title\x07 \x1b[2J \u009b31m \u202e"
+    shown_as = "\\x1b]0;title\\x07 \\x1b[2J \\u009b31m \\u202e"
+    with tap.Broker() as broker:
+        cli = Cli(broker)
+        cli.ok("stream", "create", "s", "--subject", "e.>")
+        cli.ok("queue", "create", "q")
+        cli.ok("queue", "create", "j", "--jobs")
+        cli.ok("pub", "e.x", hostile)
+        cli.ok("put", "q", "work", hostile)
+        cli.ok("job", "submit", "--queue", "j", "--id", "odd", hostile)
+        cli.ok("job", "report", "odd", "--evidence", hostile)
+        for words in (("follow", "s", "--from", "first", "--until-caught-up"), ("claim", "q"), ("job", "show", "odd", "--payload")):
+            code, shown = on_terminal(broker, b"", *words)
+            tap.check(code == 0 and shown_as in shown and "\x1b" not in shown and "\u009b" not in shown, f"{words}: {code} {shown!r}")
+        tap.check(hostile in cli.ok("follow", "s", "--from", "first", "--until-caught-up"), "a pipe gets every byte as it is")
+
+
+def test_a_noun_shows_its_verbs():
+    run = lambda *words: subprocess.run([tap.program("client/cli/sluice"), *words], capture_output=True, text=True, timeout=60)  # noqa: E731
+    for noun, verb in (("job", "job submit"), ("queue", "queue peek"), ("stream", "stream ls")):
+        for word in ("--help", "-h", "help"):
+            done = run(noun, word)
+            tap.check(done.returncode == 0 and verb in done.stdout and "status" not in done.stdout, f"sluice {noun} {word}: {done}")
+        done = run(noun)
+        tap.check(done.returncode == 2 and verb in done.stderr, f"sluice {noun}: {done}")
+        done = run(noun, "fly")
+        tap.check(done.returncode == 2 and f"'{noun} fly' is no command" in done.stderr and f"sluice {noun} --help" in done.stderr, f"{done}")
+
+
+def test_a_job_is_reported_and_released_by_hand():
+    with tap.Broker() as broker:
+        cli = Cli(broker)
+        cli.ok("queue", "create", "j", "--jobs")
+        cli.ok("job", "submit", "--queue", "j", "--id", "a", "{}")
+        connection = Connection(broker.port)
+        connection.call("consume_open", queue="j", subscription=1, credit=1)
+        tap.equal(connection.deliver(1).jobs[0].job, "a", "somebody holds it")
+        done = cli.run("job", "release", "a", "--token", "1")
+        tap.check(done.returncode == 6 and "token 1 is not the current one" in done.stderr, f"a stale token releases nothing: {done}")
+        cli.ok("job", "release", "a", "--reason", "its shell is dead")
+        tap.check(json.loads(cli.ok("job", "show", "a", "-o", "json"))["jobs"][0]["claim"] in ("ready", "leased"), "it went back")
+        tap.check("its shell is dead" in cli.ok("job", "history", "a"), "with the reason")
+        tap.equal(cli.ok("job", "report", "a", "--state", "ACTIVE", "--evidence", "a mail said so", "--reference", "4711", "--seen",
+                         "2026-11-24T10:30:00+01:00"), "ACTIVE\n", "a report is taken")
+        shown = json.loads(cli.ok("job", "show", "a", "-o", "json"))["jobs"][0]
+        tap.equal((shown["state"], shown["evidence"], shown["scheduler_ref"]), ("ACTIVE", "a mail said so", "4711"), "and is in the ledger")
+        done = cli.run("job", "report", "a", "--state", "ACTIVE", "--seen", "2026-02-30T00:00Z")
+        tap.check(done.returncode == 2 and "a time that exists" in done.stderr, f"30 February is refused: {done}")
+        done = cli.run("job", "report", "none", "--state", "ACTIVE")
+        tap.equal(done.returncode, 4, f"a job that is not there: {done}")
+
+
+def test_lists_go_on_after_a_row():
+    with tap.Broker() as broker:
+        cli = Cli(broker)
+        cli.ok("queue", "create", "q")
+        cli.ok("queue", "create", "j", "--jobs")
+        for number in range(1, 6):
+            cli.ok("put", "q", "work", f"item {number}")
+            cli.ok("job", "submit", "--queue", "j", "--id", f"job{number}", "{}")
+            cli.ok("job", "report", f"job{number}", "--attempt", "7", "--state", "ACTIVE")
+        rows = json.loads(cli.ok("queue", "peek", "q", "--after", "3", "-o", "json"))["items"]
+        tap.equal([row["seq"] for row in rows], [4, 5], "items")
+        rows = json.loads(cli.ok("job", "ls", "--after", "3", "-o", "json"))["jobs"]
+        tap.equal([row["number"] for row in rows], [4, 5], "jobs")
+        rows = json.loads(cli.ok("quarantine", "ls", "-o", "json"))["quarantine"]
+        rest = json.loads(cli.ok("quarantine", "ls", "--after", str(rows[2]["n"]), "-o", "json"))["quarantine"]
+        tap.equal([row["n"] for row in rest], [row["n"] for row in rows[3:]], "quarantined reports")
 
 
 def test_jobs_are_waited_for_and_reset():
