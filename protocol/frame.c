@@ -277,8 +277,9 @@ int frame_ack_decode(struct sluice_slice body, struct frame_ack *ret, const char
 	ret->reason = read_bytes(&reader, reason_len);
 	if (reader.bad || reader.left != 0)
 		return bad(ret_why, "the length does not fit the runs and the reason");
-	if (ret->op > ACK_EXTEND)
-		return bad(ret_why, "the operation is not 0 (ack), 1 (nack) or 2 (extend)");
+	if (!ack_op_known(ret->op))
+		return bad(ret_why,
+			   "the operation is not 0 (ack), 1 (nack), 2 (extend), 5 (release) or 6 (begun)");
 	if (ret->run_count > LIMIT_ACK_RUNS_MAX)
 		return beyond(ret_why, "more runs than ACK_RUNS_MAX");
 	if (ret->reason.len > LIMIT_TEXT_BYTES_MAX)

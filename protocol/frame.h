@@ -140,7 +140,12 @@ size_t frame_deliver_head_encode(uint8_t *buf, const struct frame_deliver *deliv
 				 const struct frame_run *run_array);
 struct frame_run frame_run_at(const uint8_t *runs, size_t i);
 
-enum ack_op { ACK_DONE = 0, ACK_NACK = 1, ACK_EXTEND = 2 };
+/* 3 and 4 are kept for reject and renew. */
+enum ack_op { ACK_DONE = 0, ACK_NACK = 1, ACK_EXTEND = 2, ACK_RELEASE = 5, ACK_BEGUN = 6 };
+static inline bool ack_op_known(uint8_t op)
+{
+	return op <= ACK_EXTEND || op == ACK_RELEASE || op == ACK_BEGUN;
+}
 /* Body of ACK: u32 subscription, u8 op, u64 token, u32 value_ms (NACK: delay; EXTEND: lease from now), u16
  * reason len, u16 nruns, runs, reason. corr 0: no ACKED is sent unless it is refused. EXTEND without runs:
  * the whole grant. */

@@ -168,8 +168,9 @@ int session_label(struct store_txn *txn, uint32_t gateway, uint64_t session, cha
 /* What a session's end means for what it owns (called by session.c for each entry, which it then removes). */
 int job_session_ended(struct apply *a, uint64_t session, uint64_t queue,
 		      uint64_t job); /* job_claim.c: orphan */
-int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue,
-			uint64_t token); /* queue_lease.c: items go back */
+/* queue_lease.c: items go back, up to *io_work, which is what is left of it then; *ret_done: all have */
+int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token, uint32_t *io_work,
+			bool *ret_done);
 
 /* ---- router.c ---- */
 struct route_target {

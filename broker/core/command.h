@@ -36,7 +36,12 @@ struct cmd_session_open {
 struct cmd_session_expire {
 	uint64_t session;
 };
-enum claim_flag { CLAIM_ORPHANS = 1, CLAIM_RESUME = 2, CLAIM_SESSION_LEASE = 4 };
+enum claim_flag {
+	CLAIM_ORPHANS = 1,
+	CLAIM_RESUME = 2,
+	CLAIM_SESSION_LEASE = 4,
+	CLAIM_REPORTS = 32 /* the consumer reports what it begins (ACK_BEGUN): nothing is presumed */
+};
 struct cmd_claim {
 	uint64_t queue; /* number */
 	uint32_t max;

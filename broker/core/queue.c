@@ -339,7 +339,7 @@ static int put_item(struct apply *a, uint64_t queue, struct queue_cell *cell, st
 	} else {
 		cell->ready++;
 	}
-	rc = queue_item_put(a, queue, seq, item);
+	rc = queue_item_put(a, queue, delay_ms > 0 ? QUEUE_DELAYED | seq : seq, item);
 	if (rc == 0 && delay_ms > 0)
 		rc = timer_set(a, item->due_mono_ms, TIMER_ITEM_DUE, queue, seq);
 	if (rc == 0 && cell->priority) {

@@ -3,19 +3,22 @@
  * A queue's insides, shared by the queue_*.c files.
  *
  * Three places hold a queue of items: the cell (head, tail, counts; hot), the items in order of their sequence numbers, and the grants. An item
- * below head is leased (a grant's bit is set), an exception (an entry in `ready`), or delayed (a timer will make it an exception);
- * an item at or above head is ready, or delayed. A priority queue keeps head = tail, so all its ready items are exceptions.
+ * below head is leased (a grant's bit is set) or an exception (an entry in `ready`); an item at or above head is ready. A priority queue keeps
+ * head = tail, so all its ready items are exceptions. A delayed item's record lies in the upper half of the queue's key range, at
+ * QUEUE_DELAYED + its number, until its timer moves it down; a claim never meets it. Stores of before have delayed items in place, in the
+ * lower half: both places are read.
  *
  * Queues of jobs use the same structure, with job numbers for envelopes, but their leases are the ledger's: a claim takes the entry off. `delayed`
  * counts jobs that wait for a time, and those that a claim has passed by for damage: a queue of open jobs is not deleted.
  *
- * Invariants: ready = exceptions of this purge generation + undelayed items in [head, tail); leased = bits set in all grants; no sequence
+ * Invariants: ready = exceptions of this purge generation + (undelayed) items in [head, tail); leased = bits set in all grants; no sequence
  * number is ever used twice.
  */
 #ifndef SLUICE_CORE_QUEUE_H
 #define SLUICE_CORE_QUEUE_H
 
 #include "broker/core/apply.h"
+#include "broker/util/invariant.h"
 
 struct queue_cell {
 	uint8_t kind;	  /* Sluice__QueueKind */
@@ -34,12 +37,13 @@ struct queue_cell {
 	uint64_t scan_token;	       /* expiry goes on behind this grant; 0: from the first */
 	uint64_t scan_min;	       /* earliest deadline that this expiry walk has seen */
 	uint64_t sweep_from, sweep_to; /* purged items in between are still to be removed */
-	uint32_t purge_generation;     /* entries in `ready` of older ones are purged */
+	uint64_t scan_not_before;  /* the next expiry walk: many grants are not walked for each deadline */
+	uint32_t purge_generation; /* entries in `ready` of older ones are purged */
 };
 
 enum {
 	QUEUE_ITEM_FIXED_BYTES = 28,
-	QUEUE_GRANT_BYTES_MAX = 32 + 1024 / 8 + 16,
+	QUEUE_GRANT_BYTES_MAX = 32 + 2 * (1024 / 8) + 16,
 	QUEUE_DEFAULT_LEASE_MS = 30000,
 	QUEUE_DEFAULT_ATTEMPTS = 20
 };
@@ -47,6 +51,9 @@ enum {
 int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue,
 		   struct queue_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
 int queue_cell_put(struct apply *a, uint64_t queue, const struct queue_cell *cell) SLUICE_MUST_USE;
+
+/* A delayed item's record has this number more until it is due. */
+#define QUEUE_DELAYED (1ull << 63)
 
 /* A sweep looks at the items in order first, then at the exceptions: sweep_from is this bit, 255 - priority << 48 and the number that is next. */
 #define QUEUE_SWEEP_EXCEPTIONS (1ull << 63)
@@ -69,6 +76,8 @@ int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq,
 int queue_item_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t seq,
 		   struct queue_item *ret) SLUICE_MUST_USE;
 int queue_item_del(struct apply *a, uint64_t queue, uint64_t seq) SLUICE_MUST_USE;
+/* Lends the strings of an item a copy in the effects' memory, so that the store may be written. NOMEM. */
+int queue_item_keep(struct apply *a, struct queue_item *io_item) SLUICE_MUST_USE;
 /* The same for one that was purged: a damaged one goes too, though what it counted in io_cell->bytes stays. */
 int queue_item_drop(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 		    uint64_t seq) SLUICE_MUST_USE;
@@ -83,14 +92,28 @@ struct queue_grant {
 	uint64_t first; /* sequence number of bit 0 */
 	uint16_t bits;	/* up to LIMIT_GRANT_ITEMS_MAX */
 	uint16_t out;	/* bits that are set */
+	bool reports;	/* the consumer reports what it begins: what it has not reported was not begun */
+	bool any_begun; /* a bit of begun is set */
 	uint8_t bitmap[1024 / 8];
+	uint8_t begun[1024 / 8]; /* reported by the consumer */
 };
 static inline bool grant_has(const struct queue_grant *grant, uint64_t seq)
 {
 	return seq >= grant->first && seq - grant->first < grant->bits &&
 	       (grant->bitmap[(seq - grant->first) / 8] >> ((seq - grant->first) % 8) & 1) != 0;
 }
+/*
+ * Whether the end of the lease is a failed attempt of this item, which is held. What was begun: what the consumer reported, and, of
+ * one that does not report, the first item still held (`first_held`), because items are worked on in their order.
+ */
+static inline bool grant_was_begun(const struct queue_grant *grant, uint64_t seq, uint64_t first_held)
+{
+	uint64_t bit = seq - grant->first;
+
+	return (grant->begun[bit / 8] >> (bit % 8) & 1) != 0 || (!grant->reports && seq == first_held);
+}
 void grant_set(struct queue_grant *grant, uint64_t seq);
+void grant_begin(struct queue_grant *grant, uint64_t seq); /* begun; it is held */
 void grant_clear(struct queue_grant *grant, uint64_t seq);
 int grant_decode(struct sluice_slice value, struct queue_grant *ret) SLUICE_MUST_USE;
 int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t token,
@@ -108,10 +131,13 @@ int queue_ready_effect(struct apply *a, uint64_t queue) SLUICE_MUST_USE;
 enum { QUEUE_NAME_BUF = 256 /* NAME_BYTES_MAX and a 0 */ };
 int queue_name(struct apply *a, uint64_t queue, char ret[QUEUE_NAME_BUF]) SLUICE_MUST_USE;
 
-/* An item comes back: attempts are counted; dead letter at the queue's maximum, else ready again (delayed by delay_ms). It is no longer leased
- * (cell->leased is the caller's). */
+/* An item comes back after a failed attempt, which is counted: dead letter at the queue's maximum, else ready again (delayed by delay_ms). It is
+ * no longer leased (cell->leased is the caller's). */
 int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
 		    uint32_t delay_ms, struct sluice_slice reason) SLUICE_MUST_USE;
+/* An item that was never begun comes back: ready at its old place, as it was. */
+int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
+		       uint64_t seq) SLUICE_MUST_USE;
 int queue_lease_arm(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 		    uint64_t deadline_ms) SLUICE_MUST_USE;
 /* Leases granted before the last boot run from the boot at the earliest. */

@@ -13,6 +13,7 @@ enum {
 	CLAIM_BYTES_MAX = 1 << 20,
 	DELIVER_ITEM_PREFIX_BYTES = 2 + 8,
 	DROP_PURGED_MAX = 256,
+	STEP_OVER_MAX = 256, /* delayed items that lie in place */
 	RESUME_AT_ONCE = 64
 };
 
@@ -25,11 +26,18 @@ struct picked {
 	uint64_t bytes; /* of the payload */
 	uint32_t set_aside;
 	uint32_t dropped; /* what was purged and not swept yet */
+	uint32_t stepped; /* over what is delayed and lies in place, in a store of before */
 };
+
+/* It got on, whether it picked something or not: the next claim goes on there. */
+static bool got_on(const struct picked *picked, uint32_t taken)
+{
+	return taken + picked->set_aside + picked->dropped + picked->stepped > 0;
+}
 
 static void picked_clear(struct picked *picked)
 {
-	picked->count = picked->set_aside = picked->dropped = 0;
+	picked->count = picked->set_aside = picked->dropped = picked->stepped = 0;
 	picked->bytes = 0;
 }
 
@@ -84,16 +92,15 @@ int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq)
 
 /*
  * A damaged item may not hold up those behind it. What was picked before it goes out first; then, when it is the first, it is passed by:
- * it stays in the store, no longer ready and never granted, and the consumer that met it is told. Not where the count of what is ready
- * would be a guess (the damaged one may have been a delayed one): CORRUPT then. In a queue of jobs no entry is delayed; there it counts as a delayed one
- * from now on, since its job is open, until that leaves the queue (queue_job_remove).
+ * it stays in the store, no longer ready and never granted, and the consumer that met it is told. What is delayed lies elsewhere. In a queue of
+ * jobs it counts as a delayed one from now on, since its job is open, until that leaves the queue (queue_job_remove).
  */
-static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq, bool exception,
+static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq,
 		     struct picked *picked)
 {
 	bool jobs = cell->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS;
 
-	if (cell->ready == 0 || (!jobs && !exception && cell->delayed > 0))
+	if (cell->ready == 0)
 		return SLUICE_E_CORRUPT;
 	picked->set_aside++;
 	cell->ready--;
@@ -135,7 +142,7 @@ static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *c
 				break;
 			}
 			if (rc == SLUICE_E_CORRUPT) {
-				rc = set_aside(a, queue, cell, seq, true, picked);
+				rc = set_aside(a, queue, cell, seq, picked);
 			} else if (rc != 0 || !window_has(picked, seq) || !bytes_fit(picked, item.body.len)) {
 				break;
 			} else {
@@ -161,11 +168,12 @@ static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cel
 	struct key key;
 	int rc;
 
-	if (cell->head == cell->tail)
+	if (cell->head == cell->tail || cell->ready == 0)
 		return 0;
 	key_two(&key, a->gateway, queue, cell->head);
 	rc = store_scan_begin(a->txn, STORE_ITEM, key_slice(&key), &scan);
-	while (rc == 0 && picked->count < max && picked->set_aside < SET_ASIDE_MAX) {
+	while (rc == 0 && picked->count < max && picked->set_aside < SET_ASIDE_MAX &&
+	       picked->stepped < STEP_OVER_MAX) {
 		const uint8_t *at;
 		uint64_t seq;
 
@@ -179,7 +187,8 @@ static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cel
 		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
 			break;
 		at = found.data;
-		if (found.len != 20 || get_be32(at) != a->gateway || get_be64(at + 4) != queue) {
+		if (found.len != 20 || get_be32(at) != a->gateway || get_be64(at + 4) != queue ||
+		    get_be64(at + 12) >= QUEUE_DELAYED) {
 			cell->head = cell->tail;
 			break;
 		}
@@ -191,13 +200,15 @@ static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cel
 			break;
 		}
 		if (rc == SLUICE_E_CORRUPT) {
-			rc = set_aside(a, queue, cell, seq, false, picked);
+			rc = set_aside(a, queue, cell, seq, picked);
 			if (rc != 0)
 				break;
 		} else if (!(item.flags & ITEM_DELAYED)) {
 			if (!window_has(picked, seq) || !bytes_fit(picked, item.body.len))
 				break;
 			pick(picked, seq, item.body.len);
+		} else {
+			picked->stepped++; /* its timer makes it an exception */
 		}
 		cell->head = seq + 1;
 	}
@@ -275,6 +286,7 @@ static int grant_new(struct apply *a, uint64_t queue, struct queue_cell *cell, c
 
 	for (uint32_t i = 0; i < picked->count; i++)
 		grant_set(&grant, picked->seq[i]);
+	grant.reports = (m->flags & CLAIM_REPORTS) != 0;
 	if (m->flags & CLAIM_SESSION_LEASE) {
 		grant.kind = GRANT_SESSION;
 		rc = session_own(a, a->session, OWNED_GRANT, a->index, queue);
@@ -293,6 +305,9 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 	uint32_t lease_ms = m->lease_ms != 0 ? m->lease_ms : cell->lease_ms;
 	int rc;
 
+	/* Never more than the count says is ready, so that it stays one. */
+	if (max > cell->ready)
+		max = (uint32_t)cell->ready;
 	picked_clear(&picked);
 	rc = pick_exceptions(a, m->queue, cell, max, &picked);
 	/* Exceptions may lie far from head: they get a grant of their own, the next claim goes on. */
@@ -309,8 +324,7 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 	if (rc == 0)
 		rc = queue_cell_put(a, m->queue, cell);
 	out->count = picked.count;
-	/* Also when it granted nothing, but got on. */
-	if (rc == 0 && picked.count + picked.set_aside + picked.dropped > 0 && cell->ready > 0)
+	if (rc == 0 && got_on(&picked, picked.count) && cell->ready > 0)
 		rc = queue_ready_effect(a, m->queue);
 	return rc;
 }
@@ -481,7 +495,7 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 	cell.bytes -= (uint64_t)taken * (QUEUE_ITEM_FIXED_BYTES + 8);
 	rc = queue_cell_put(a, m->queue, &cell);
 	*io_count += taken;
-	if (rc == 0 && taken + picked.set_aside + picked.dropped > 0 && cell.ready > 0)
+	if (rc == 0 && got_on(&picked, taken) && cell.ready > 0)
 		rc = queue_ready_effect(a, m->queue);
 	return rc;
 }

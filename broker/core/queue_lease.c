@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What ends a lease: ack, nack, expiry, the end of its session; and extension. Expiry walks grants, not items, and there is one lazy
- * timer per queue: firing looks at the grants and sets the next.
+ * What ends a lease: ack, nack, release, expiry, the end of its session; and extension. Expiry walks grants, not items, and there is one
+ * lazy timer per queue: firing looks at the grants and sets the next.
+ *
+ * What was never begun is no failed attempt: a nack is one; an expiry or the end of a session is one for what was begun
+ * (grant_was_begun) and for nothing else; a release never is.
  */
 #include "broker/core/queue.h"
 #include "protocol/limits.h"
@@ -22,29 +25,27 @@ static int dead_letter_target(struct apply *a, const struct queue_cell *cell, ui
 	return name_find(a->txn, a->gateway, NAME_QUEUE, slice_text("dead-letter"), ret);
 }
 
+/* It begins there with no attempts, or the first failure in a dead-letter queue with a maximum would end it there. Its origin stays that of
+ * its first death. */
 static int to_dead_letter(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq,
-			  const struct queue_item *item, struct sluice_slice reason)
+			  struct queue_item *item, struct sluice_slice reason)
 {
 	struct queue_put_spec spec = {.time_ms = item->put_time_ms,
 				      .priority = item->priority,
-				      .attempts = item->attempts,
 				      .dead_reason = reason};
 	char name[QUEUE_NAME_BUF];
-	uint8_t *copy;
 	uint64_t target, put;
 	int rc = dead_letter_target(a, cell, &target);
 
 	if (rc == 0)
 		rc = queue_name(a, queue, name);
+	/* The put may move what the store lent. */
+	if (rc == 0)
+		rc = queue_item_keep(a, item);
 	if (rc != 0)
 		return rc;
-	/* The put may move what the store lent. */
-	copy = effects_alloc(a->effects, item->body.len);
-	if (copy == NULL)
-		return SLUICE_E_NOMEM;
-	memcpy(copy, item->body.data, item->body.len);
-	spec.envelope = (struct sluice_slice){copy, item->body.len};
-	spec.dead_from = slice_text(name);
+	spec.envelope = item->body;
+	spec.dead_from = item->dead_from.len > 0 ? item->dead_from : slice_text(name);
 	cell->dead++;
 	cell->bytes -= queue_item_bytes(item);
 	rc = queue_item_del(a, queue, seq);
@@ -57,8 +58,6 @@ int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 		    uint32_t delay_ms, struct sluice_slice reason)
 {
 	struct queue_item item;
-	uint8_t *copy;
-	size_t bytes;
 	int rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
 
 	/* Damaged: it stays where it is, neither leased nor ready. A TICK that ended here would end here each time, and with it all timers. */
@@ -69,23 +68,18 @@ int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 	item.attempts++;
 	if (io_cell->dead_letter != 0 && item.attempts >= io_cell->max_attempts)
 		return to_dead_letter(a, queue, io_cell, seq, &item, reason);
-	/* The same record is about to be written: its strings must not be the store's. */
-	bytes = item.dead_from.len + item.dead_reason.len + item.body.len;
-	copy = effects_alloc(a->effects, bytes);
-	if (copy == NULL)
-		return SLUICE_E_NOMEM;
-	memcpy(copy, item.dead_from.data, item.dead_from.len);
-	item.dead_from.data = copy;
-	memcpy(copy + item.dead_from.len, item.dead_reason.data, item.dead_reason.len);
-	item.dead_reason.data = copy + item.dead_from.len;
-	memcpy(copy + item.dead_from.len + item.dead_reason.len, item.body.data, item.body.len);
-	item.body.data = copy + item.dead_from.len + item.dead_reason.len;
+	item.last_reason = (struct sluice_slice){NULL, 0};
+	rc = queue_item_keep(a, &item);
+	if (rc != 0)
+		return rc;
 	item.last_reason = reason;
 	if (delay_ms > 0) {
 		item.flags |= ITEM_DELAYED;
 		item.due_mono_ms = a->mono_ms + delay_ms;
 		io_cell->delayed++;
-		rc = queue_item_put(a, queue, seq, &item);
+		rc = queue_item_del(a, queue, seq);
+		if (rc == 0)
+			rc = queue_item_put(a, queue, QUEUE_DELAYED | seq, &item);
 		return rc != 0 ? rc : timer_set(a, item.due_mono_ms, TIMER_ITEM_DUE, queue, seq);
 	}
 	io_cell->ready++;
@@ -93,24 +87,83 @@ int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 	return rc != 0 ? rc : ready_put(a, queue, io_cell, item.priority, seq);
 }
 
-/* ---- ack, nack, extend ---- */
+int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq)
+{
+	struct queue_item item;
+	int rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
+
+	if (rc == SLUICE_E_CORRUPT)
+		return claim_tell_damaged(a, queue, seq);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+	io_cell->ready++;
+	return ready_put(a, queue, io_cell, item.priority, seq);
+}
+
+/* ---- ack, nack, release, begun, extend ---- */
 
 struct ack_work {
 	struct queue_cell cell;
 	struct queue_grant grant;
+	uint8_t named[1024 / 8]; /* of what is held, what the runs name */
 	uint32_t matched;
 };
+
+static void bits_set(uint8_t *bitmap, uint64_t from, uint64_t end)
+{
+	while (from < end) {
+		if (from % 8 == 0 && end - from >= 8) {
+			memset(bitmap + from / 8, 0xff, (end - from) / 8);
+			from += (end - from) / 8 * 8;
+		} else {
+			bitmap[from / 8] |= (uint8_t)(1u << (from % 8));
+			from++;
+		}
+	}
+}
+
+/* The cost goes by the runs and by the items, not by their product: the runs may be any, also ones that name nothing held. False: nothing is. */
+static bool named_held(const struct cmd_ack *m, struct ack_work *work)
+{
+	const struct queue_grant *grant = &work->grant;
+	bool any = false;
+
+	memset(work->named, 0, sizeof(work->named));
+	for (size_t i = 0; i < m->run_count; i++) {
+		struct frame_run run = frame_run_at(m->runs, i);
+		uint64_t end = run.first + run.count, last = grant->first + grant->bits;
+		uint64_t from = run.first > grant->first ? run.first : grant->first;
+
+		if (end < run.first || end > last)
+			end = last;
+		if (from < end)
+			bits_set(work->named, from - grant->first, end - grant->first);
+	}
+	if (m->op == ACK_RELEASE && m->run_count == 0)
+		memset(work->named, 0xff, sizeof(work->named));
+	for (size_t i = 0; i < sizeof(work->named); i++) {
+		work->named[i] &= grant->bitmap[i];
+		any |= work->named[i] != 0;
+	}
+	return any;
+}
 
 static int ack_one(struct apply *a, const struct cmd_ack *m, struct ack_work *work, uint64_t seq)
 {
 	struct queue_item item;
 	int rc;
 
+	work->matched++;
+	if (m->op == ACK_BEGUN) {
+		grant_begin(&work->grant, seq);
+		return 0;
+	}
 	grant_clear(&work->grant, seq);
 	work->cell.leased--;
-	work->matched++;
 	if (m->op == ACK_NACK)
 		return queue_item_back(a, m->queue, &work->cell, seq, m->value_ms, m->reason);
+	if (m->op == ACK_RELEASE)
+		return queue_item_unbegun(a, m->queue, &work->cell, seq);
 	rc = queue_item_get(a->txn, a->gateway, m->queue, seq, &item);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
@@ -119,22 +172,20 @@ static int ack_one(struct apply *a, const struct cmd_ack *m, struct ack_work *wo
 	return queue_item_del(a, m->queue, seq);
 }
 
-static int ack_runs(struct apply *a, const struct cmd_ack *m, struct ack_work *work)
+static int ack_named(struct apply *a, const struct cmd_ack *m, struct ack_work *work)
 {
-	for (size_t i = 0; i < m->run_count; i++) {
-		struct frame_run run = frame_run_at(m->runs, i);
-		uint64_t end = run.first + run.count;
-		uint64_t seq = run.first > work->grant.first ? run.first : work->grant.first;
+	for (uint32_t bit = 0; bit < work->grant.bits; bit++) {
+		int rc;
 
-		/* A run may name more than the grant has: only the grant's window is walked. */
-		if (end < run.first || end > work->grant.first + work->grant.bits)
-			end = work->grant.first + work->grant.bits;
-		for (; seq < end; seq++) {
-			int rc = grant_has(&work->grant, seq) ? ack_one(a, m, work, seq) : 0;
-
-			if (rc != 0)
-				return rc;
+		if (work->named[bit / 8] == 0) {
+			bit |= 7;
+			continue;
 		}
+		if ((work->named[bit / 8] >> (bit % 8) & 1) == 0)
+			continue;
+		rc = ack_one(a, m, work, work->grant.first + bit);
+		if (rc != 0)
+			return rc;
 	}
 	return 0;
 }
@@ -169,18 +220,6 @@ static int extend(struct apply *a, const struct cmd_ack *m, struct ack_work *wor
 	return grant_store(a, m->queue, m->token, &work->grant);
 }
 
-static bool any_held(const struct cmd_ack *m, const struct queue_grant *grant)
-{
-	for (size_t i = 0; i < m->run_count; i++) {
-		struct frame_run run = frame_run_at(m->runs, i);
-
-		for (uint64_t seq = grant->first; seq < grant->first + grant->bits; seq++)
-			if (seq >= run.first && seq - run.first < run.count && grant_has(grant, seq))
-				return true;
-	}
-	return false;
-}
-
 int ack_apply(struct apply *a, const struct cmd_ack *m, struct outcome *out)
 {
 	struct ack_work work = {.matched = 0};
@@ -198,20 +237,26 @@ int ack_apply(struct apply *a, const struct cmd_ack *m, struct outcome *out)
 			(unsigned long long)m->token);
 	if (rc != 0)
 		return rc;
+	/* Its end gives back what it holds in steps: what is still here is no longer its. A timed lease goes on to its deadline. */
+	if (work.grant.kind == GRANT_SESSION) {
+		rc = session_check(a, a->session, out);
+		if (rc != 0 || refused(out))
+			return rc;
+	}
 	out->kind = OUT_ACKED;
 	if (m->op == ACK_EXTEND)
 		return extend(a, m, &work, out);
 	if (m->reason.len > LIMIT_TEXT_BYTES_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "the reason has %zu bytes; expected at most %llu",
 			      m->reason.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
-	if (!any_held(m, &work.grant))
+	if (!named_held(m, &work))
 		return refuse(out, SLUICE_E_STALE_TOKEN, "none of these items is still held under token %llu",
 			      (unsigned long long)m->token);
 	ready_before = work.cell.ready;
-	rc = ack_runs(a, m, &work);
+	rc = ack_named(a, m, &work);
 	if (rc == 0)
 		rc = grant_store(a, m->queue, m->token, &work.grant);
-	if (rc == 0)
+	if (rc == 0 && m->op != ACK_BEGUN)
 		rc = queue_cell_put(a, m->queue, &work.cell);
 	if (rc == 0 && work.cell.ready > ready_before)
 		rc = queue_ready_effect(a, m->queue);
@@ -223,6 +268,8 @@ int ack_apply(struct apply *a, const struct cmd_ack *m, struct outcome *out)
 
 int queue_lease_arm(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t deadline_ms)
 {
+	if (deadline_ms < io_cell->scan_not_before)
+		deadline_ms = io_cell->scan_not_before;
 	if (io_cell->lease_timer_due != 0 && io_cell->lease_timer_due <= deadline_ms)
 		return 0;
 	io_cell->lease_timer_due = deadline_ms;
@@ -257,20 +304,48 @@ int queue_boot_mono(struct store_txn *txn, uint64_t *ret)
 	return rc;
 }
 
-static int grant_return(struct apply *a, uint64_t queue, struct queue_cell *cell,
-			const struct queue_grant *grant, const char *reason)
+/* Gives back up to *io_max items of a lease that ended, and takes them off it. What was begun is a failed attempt. */
+static int grant_return(struct apply *a, uint64_t queue, struct queue_cell *cell, struct queue_grant *grant,
+			const char *reason, uint32_t *io_max)
 {
-	for (uint64_t seq = grant->first; seq < grant->first + grant->bits; seq++) {
+	uint64_t first_held = UINT64_MAX;
+
+	for (uint64_t seq = grant->first; grant->out > 0 && seq < grant->first + grant->bits; seq++) {
+		bool begun;
 		int rc;
 
 		if (!grant_has(grant, seq))
 			continue;
+		if (*io_max == 0)
+			break;
+		--*io_max;
+		if (first_held == UINT64_MAX)
+			first_held = seq;
+		begun = grant_was_begun(grant, seq, first_held);
+		grant_clear(grant, seq);
 		cell->leased--;
-		rc = queue_item_back(a, queue, cell, seq, 0, slice_text(reason));
+		rc = begun ? queue_item_back(a, queue, cell, seq, 0, slice_text(reason))
+			   : queue_item_unbegun(a, queue, cell, seq);
 		if (rc != 0)
 			return rc;
 	}
+	grant->reports = true; /* for what is left: the first one has been found */
 	return 0;
+}
+
+enum { GRANT_LOOKS_PER_WORK = 8, WALK_REST_DIVISOR = 50, WALK_REST_MS_MAX = 5000 };
+
+/*
+ * There is no index of deadlines: a walk looks at every grant of the queue. Its cost is bounded by a rest after it, in proportion to what is
+ * out: a lease in a queue with very many of them ends up to an eighth of the queue's lease later, at most 5 s.
+ */
+static uint64_t walk_rest_ms(const struct queue_cell *cell)
+{
+	uint64_t rest = cell->leased / WALK_REST_DIVISOR;
+
+	if (rest > cell->lease_ms / 8)
+		rest = cell->lease_ms / 8;
+	return rest < WALK_REST_MS_MAX ? rest : WALK_REST_MS_MAX;
 }
 
 /* Walks the grants from cell->scan_token on until the work is spent. Returns 1 at the end, 0 when there is more, or a failure. */
@@ -281,6 +356,7 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 	struct sluice_slice found, value;
 	struct queue_grant grant;
 	struct key key;
+	uint32_t looked = 0, all;
 	int rc;
 
 	key_two(&key, a->gateway, queue, cell->scan_token);
@@ -303,7 +379,9 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 			rc = 0;
 			break;
 		}
-		(*io_work)--;
+		/* A look costs less than a record that is written. */
+		if (++looked % GRANT_LOOKS_PER_WORK == 0)
+			(*io_work)--;
 		if (rc == 0)
 			rc = grant_decode(value, &grant);
 		/* It stays, and so do its items: those of the other leases must not wait for ever. */
@@ -324,8 +402,9 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 		}
 		*io_work -= *io_work < grant.out ? *io_work : grant.out;
 		rc = store_scan_del(scan);
+		all = UINT32_MAX;
 		if (rc == 0)
-			rc = grant_return(a, queue, cell, &grant, "lease expired");
+			rc = grant_return(a, queue, cell, &grant, "lease expired", &all);
 	}
 	if (scan != NULL)
 		store_scan_end(scan);
@@ -362,6 +441,7 @@ int queue_leases_fire(struct apply *a, uint64_t queue, uint64_t sub, uint32_t *i
 		rc = queue_lease_arm(a, queue, &cell, a->mono_ms);
 	} else {
 		cell.scan_token = 0;
+		cell.scan_not_before = a->mono_ms + walk_rest_ms(&cell);
 		rc = cell.scan_min == UINT64_MAX ? 0 : queue_lease_arm(a, queue, &cell, cell.scan_min);
 	}
 	if (rc == 0)
@@ -380,17 +460,30 @@ static int delayed_gone(struct apply *a, uint64_t queue, struct queue_cell *cell
 	return queue_cell_put(a, queue, cell);
 }
 
+/* Where the record of a delayed item lies: in the upper half; of a store of before, in place. */
+static int delayed_get(struct apply *a, uint64_t queue, uint64_t seq, struct queue_item *ret,
+		       uint64_t *ret_place)
+{
+	int rc = queue_item_get(a->txn, a->gateway, queue, QUEUE_DELAYED | seq, ret);
+
+	*ret_place = QUEUE_DELAYED | seq;
+	if (rc != SLUICE_E_NOT_FOUND)
+		return rc;
+	*ret_place = seq;
+	return queue_item_get(a->txn, a->gateway, queue, seq, ret);
+}
+
 int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t *io_work)
 {
 	struct queue_cell cell;
 	struct queue_item item;
-	uint8_t *copy;
+	uint64_t place;
 	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
 
 	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
 	if (rc == 0)
-		rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
+		rc = delayed_get(a, queue, seq, &item, &place);
 	if (rc == SLUICE_E_NOT_FOUND)
 		return delayed_gone(a, queue, &cell);
 	if (rc != 0)
@@ -401,25 +494,19 @@ int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t 
 		return 0;
 	if (item.due_mono_ms > a->mono_ms)
 		return timer_set(a, item.due_mono_ms, TIMER_ITEM_DUE, queue, seq);
-	copy = effects_alloc(a->effects, item.dead_from.len + item.dead_reason.len + item.last_reason.len +
-						 item.body.len);
-	if (copy == NULL)
-		return SLUICE_E_NOMEM;
-	for (size_t i = 0; i < 4; i++) {
-		struct sluice_slice *part = (struct sluice_slice *[]){&item.dead_from, &item.dead_reason,
-								      &item.last_reason, &item.body}[i];
-
-		memcpy(copy, part->data, part->len);
-		part->data = copy;
-		copy += part->len;
-	}
+	rc = queue_item_keep(a, &item);
+	if (rc != 0)
+		return rc;
 	item.flags &= (uint8_t)~ITEM_DELAYED;
 	if (seq < cell.head)
 		item.flags |= ITEM_OVERTAKEN;
 	item.due_mono_ms = 0;
 	cell.delayed--;
 	cell.ready++;
-	rc = queue_item_put(a, queue, seq, &item);
+	if (place != seq)
+		rc = queue_item_del(a, queue, place);
+	if (rc == 0)
+		rc = queue_item_put(a, queue, seq, &item);
 	/* At or above head it is found in order; below it is an exception. */
 	if (rc == 0 && seq < cell.head)
 		rc = ready_put(a, queue, &cell, item.priority, seq);
@@ -428,13 +515,15 @@ int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t 
 	return rc != 0 ? rc : queue_ready_effect(a, queue);
 }
 
-int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token)
+int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token, uint32_t *io_work,
+			bool *ret_done)
 {
 	struct queue_cell cell;
 	struct queue_grant grant;
 	struct key key;
 	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
 
+	*ret_done = true;
 	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
 	if (rc != 0)
@@ -449,10 +538,14 @@ int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint6
 		return rc;
 	if (grant.session != session)
 		return 0;
+	rc = grant_return(a, queue, &cell, &grant, "session ended", io_work);
+	if (rc != 0)
+		return rc;
+	*ret_done = grant.out == 0;
 	key_two(&key, a->gateway, queue, token);
-	rc = store_del(a->txn, STORE_GRANT, key_slice(&key));
-	if (rc == 0)
-		rc = grant_return(a, queue, &cell, &grant, "session ended");
+	/* The caller takes it off what the session owns when it is done. */
+	rc = *ret_done ? store_del(a->txn, STORE_GRANT, key_slice(&key))
+		       : grant_store(a, queue, token, &grant);
 	if (rc == 0)
 		rc = queue_cell_put(a, queue, &cell);
 	return rc != 0 ? rc : queue_ready_effect(a, queue);

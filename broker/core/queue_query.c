@@ -72,39 +72,55 @@ struct peek {
 	struct queue_cell cell;
 	struct queue_grant grant; /* the one found last: neighbours mostly share it */
 	uint64_t grant_token;
+	uint32_t looked; /* records, of items and grants */
 };
 
-/* Which grant holds seq: grants are few against items, and one serves up to 1,024 of them. */
-static int grant_of(struct peek *peek, uint64_t seq, bool *ret_found)
+/* Looks for the grant of seq among those with tokens from `from` on, below `end`. */
+static int grant_among(struct peek *peek, uint64_t seq, uint64_t from, uint64_t end, bool *ret_found)
 {
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
 	struct key key;
 	int rc;
 
-	*ret_found = peek->grant_token != 0 && grant_has(&peek->grant, seq);
-	if (*ret_found || peek->cell.leased == 0)
-		return 0;
-	key_one(&key, peek->q->gateway, peek->queue);
+	key_two(&key, peek->q->gateway, peek->queue, from);
 	rc = store_scan_begin(peek->q->txn, STORE_GRANT, key_slice(&key), &scan);
-	while (rc == 0) {
+	while (rc == 0 && !*ret_found) {
+		uint64_t token;
+
 		rc = store_scan_next(scan, &found, &value);
 		if (rc != 0 || found.len != 20 || memcmp(found.data, key.bytes, 12) != 0)
 			break;
+		token = get_be64((const uint8_t *)found.data + 12);
+		if (token >= end)
+			break;
+		peek->looked++;
 		rc = grant_decode(value, &peek->grant);
 		if (rc != 0)
 			break;
-		peek->grant_token = get_be64((const uint8_t *)found.data + 12);
-		if (grant_has(&peek->grant, seq)) {
-			*ret_found = true;
-			break;
-		}
+		peek->grant_token = token;
+		*ret_found = grant_has(&peek->grant, seq);
 	}
-	if (!*ret_found)
-		peek->grant_token = 0;
 	if (scan != NULL)
 		store_scan_end(scan);
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+/* Which grant holds seq, an item below head that is not ready. Items in order were granted in order, so the search goes on where the last ended. */
+static int grant_of(struct peek *peek, uint64_t seq, bool *ret_found)
+{
+	const uint64_t last = peek->grant_token;
+	int rc;
+
+	*ret_found = last != 0 && grant_has(&peek->grant, seq);
+	if (*ret_found || peek->cell.leased == 0)
+		return 0;
+	rc = grant_among(peek, seq, last, UINT64_MAX, ret_found);
+	if (rc == 0 && !*ret_found && last != 0)
+		rc = grant_among(peek, seq, 0, last, ret_found);
+	if (!*ret_found)
+		peek->grant_token = 0;
+	return rc;
 }
 
 static bool bytes_copy(ProtobufCBinaryData *to, struct sluice_slice from, size_t max)
@@ -125,6 +141,7 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 	struct envelope envelope;
 	const char *why;
 	bool complete;
+	int rc;
 
 	row->seq = seq;
 	row->attempts = item->attempts;
@@ -139,6 +156,9 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 	if (peek->grant_token != 0 && strcmp(state, "leased") == 0) {
 		row->token = peek->grant_token;
 		row->holder_session = peek->grant.session;
+		rc = session_label(peek->q->txn, peek->q->gateway, row->holder_session, &row->holder);
+		if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
+			return rc;
 		if (peek->grant.kind == GRANT_TIMED && peek->grant.deadline_ms > peek->q->clock.mono_ms)
 			row->lease_left_ms = peek->grant.deadline_ms - peek->q->clock.mono_ms;
 	}
@@ -154,7 +174,9 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 	return complete ? 0 : SLUICE_E_NOMEM;
 }
 
-static int peek_row(struct peek *peek, uint64_t seq, const struct queue_item *item, const char *want)
+/* excepted: it has an entry in `ready`. */
+static int peek_row(struct peek *peek, uint64_t seq, const struct queue_item *item, bool excepted,
+		    const char *want)
 {
 	const char *state = "ready";
 	Sluice__ItemInfo **rows, *row;
@@ -163,7 +185,7 @@ static int peek_row(struct peek *peek, uint64_t seq, const struct queue_item *it
 
 	if (item->flags & ITEM_DELAYED)
 		state = "delayed";
-	else if (seq < peek->cell.head)
+	else if (seq < peek->cell.head && !excepted)
 		rc = grant_of(peek, seq, &held);
 	if (held)
 		state = "leased";
@@ -184,58 +206,103 @@ static int peek_row(struct peek *peek, uint64_t seq, const struct queue_item *it
 	return 0;
 }
 
-/* By a purge whose sweep is not through yet. */
-static int is_purged(struct peek *peek, uint64_t seq, const struct queue_item *item, bool *ret)
+/* Whether it has an entry in `ready`, and whether a purge took it whose sweep is not through yet. */
+static int look_up(struct peek *peek, uint64_t seq, const struct queue_item *item, bool *ret_excepted,
+		   bool *ret_purged)
 {
 	const struct queue_cell *cell = &peek->cell;
 	struct sluice_slice value;
 	struct key key;
 	int rc;
 
-	*ret = cell->sweep_from != cell->sweep_to && !(item->flags & (ITEM_DELAYED | ITEM_OVERTAKEN)) &&
-	       seq >= cell->sweep_from && seq < cell->sweep_to;
-	if (*ret || cell->sweep_from == cell->sweep_to || item->flags & ITEM_DELAYED)
+	*ret_excepted = false;
+	*ret_purged = cell->sweep_from != cell->sweep_to &&
+		      !(item->flags & (ITEM_DELAYED | ITEM_OVERTAKEN)) && seq >= cell->sweep_from &&
+		      seq < cell->sweep_to;
+	if (*ret_purged || item->flags & ITEM_DELAYED || seq >= cell->head)
 		return 0;
 	key_ready(&key, peek->q->gateway, peek->queue, cell->priority ? item->priority : 0, 0, seq);
 	rc = store_get(peek->q->txn, STORE_READY, key_slice(&key), &value);
 	if (rc == 0 && value.len != 4)
 		return SLUICE_E_CORRUPT;
-	if (rc == 0)
-		*ret = get_be32(value.data) != cell->purge_generation;
+	if (rc == 0) {
+		*ret_purged = get_be32(value.data) != cell->purge_generation;
+		*ret_excepted = !*ret_purged;
+	}
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-static int peek_walk(struct peek *peek, const Sluice__QueuePeek *m, uint32_t max)
+/* The items of one half of the queue's key range, one after the other. */
+struct half {
+	struct store_scan *scan;
+	uint64_t seq; /* of value; UINT64_MAX: there is no more */
+	struct sluice_slice value;
+};
+
+static int half_next(struct peek *peek, struct half *half, uint64_t place)
 {
-	struct store_scan *scan = NULL;
-	struct sluice_slice found, value;
-	struct queue_item item;
+	struct sluice_slice found;
+	const uint8_t *at;
+	int rc = store_scan_next(half->scan, &found, &half->value);
+
+	half->seq = UINT64_MAX;
+	if (rc == SLUICE_E_NOT_FOUND)
+		return 0;
+	if (rc != 0)
+		return rc;
+	peek->looked++;
+	at = found.data;
+	if (found.len == 20 && get_be32(at) == peek->q->gateway && get_be64(at + 4) == peek->queue &&
+	    (get_be64(at + 12) & QUEUE_DELAYED) == place)
+		half->seq = get_be64(at + 12) & ~QUEUE_DELAYED;
+	return 0;
+}
+
+static int half_begin(struct peek *peek, struct half *half, uint64_t place, uint64_t first)
+{
 	struct key key;
 	int rc;
 
-	key_two(&key, peek->q->gateway, peek->queue, m->after + 1);
-	rc = store_scan_begin(peek->q->txn, STORE_ITEM, key_slice(&key), &scan);
-	for (uint32_t looked = 0; rc == 0; looked++) {
-		uint64_t seq;
-		bool purged;
+	half->seq = UINT64_MAX;
+	if (first >= QUEUE_DELAYED)
+		return 0;
+	key_two(&key, peek->q->gateway, peek->queue, place | first);
+	rc = store_scan_begin(peek->q->txn, STORE_ITEM, key_slice(&key), &half->scan);
+	return rc != 0 ? rc : half_next(peek, half, place);
+}
 
-		rc = store_scan_next(scan, &found, &value);
-		if (rc != 0 || found.len != 20 || memcmp(found.data, key.bytes, 12) != 0)
-			break;
-		if (peek->q->reply->n_items == max || looked == PEEK_LOOKED_AT_MAX) {
-			peek->q->reply->more = true;
+/* Both halves at once, in the order of their numbers, so that a number says where to go on. */
+static int peek_walk(struct peek *peek, const Sluice__QueuePeek *m, uint32_t max)
+{
+	struct half ready = {0}, delayed = {0};
+	Sluice__Reply *reply = peek->q->reply;
+	const uint64_t first = m->after == UINT64_MAX ? m->after : m->after + 1;
+	int rc = half_begin(peek, &ready, 0, first);
+
+	if (rc == 0)
+		rc = half_begin(peek, &delayed, QUEUE_DELAYED, first);
+	while (rc == 0 && (ready.seq != UINT64_MAX || delayed.seq != UINT64_MAX)) {
+		bool upper = delayed.seq < ready.seq, excepted, purged;
+		struct half *half = upper ? &delayed : &ready;
+		struct queue_item item;
+
+		if (reply->n_items == max || peek->looked > PEEK_LOOKED_AT_MAX) {
+			reply->more = true;
 			break;
 		}
-		seq = get_be64((const uint8_t *)found.data + 12);
-		rc = queue_item_decode(value, &item);
+		rc = queue_item_decode(half->value, &item);
 		if (rc == 0)
-			rc = is_purged(peek, seq, &item, &purged);
+			rc = look_up(peek, half->seq, &item, &excepted, &purged);
 		if (rc == 0 && !purged)
-			rc = peek_row(peek, seq, &item, m->state);
+			rc = peek_row(peek, half->seq, &item, excepted, m->state);
+		if (rc == 0)
+			rc = half_next(peek, half, upper ? QUEUE_DELAYED : 0);
 	}
-	if (scan != NULL)
-		store_scan_end(scan);
-	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	if (ready.scan != NULL)
+		store_scan_end(ready.scan);
+	if (delayed.scan != NULL)
+		store_scan_end(delayed.scan);
+	return rc;
 }
 
 static int peek(struct query *q, const Sluice__QueuePeek *m)

@@ -8,19 +8,31 @@
 /* ---- cell ---- */
 
 static const size_t cell_u64_offsets[] = {
-	offsetof(struct queue_cell, max_items),	 offsetof(struct queue_cell, dead_letter),
-	offsetof(struct queue_cell, head),	 offsetof(struct queue_cell, tail),
-	offsetof(struct queue_cell, ready),	 offsetof(struct queue_cell, leased),
-	offsetof(struct queue_cell, delayed),	 offsetof(struct queue_cell, orphaned),
-	offsetof(struct queue_cell, exceptions), offsetof(struct queue_cell, put),
-	offsetof(struct queue_cell, acked),	 offsetof(struct queue_cell, dead),
-	offsetof(struct queue_cell, bytes),	 offsetof(struct queue_cell, lease_timer_due),
-	offsetof(struct queue_cell, scan_token), offsetof(struct queue_cell, scan_min),
-	offsetof(struct queue_cell, sweep_from), offsetof(struct queue_cell, sweep_to),
+	offsetof(struct queue_cell, max_items),
+	offsetof(struct queue_cell, dead_letter),
+	offsetof(struct queue_cell, head),
+	offsetof(struct queue_cell, tail),
+	offsetof(struct queue_cell, ready),
+	offsetof(struct queue_cell, leased),
+	offsetof(struct queue_cell, delayed),
+	offsetof(struct queue_cell, orphaned),
+	offsetof(struct queue_cell, exceptions),
+	offsetof(struct queue_cell, put),
+	offsetof(struct queue_cell, acked),
+	offsetof(struct queue_cell, dead),
+	offsetof(struct queue_cell, bytes),
+	offsetof(struct queue_cell, lease_timer_due),
+	offsetof(struct queue_cell, scan_token),
+	offsetof(struct queue_cell, scan_min),
+	offsetof(struct queue_cell, sweep_from),
+	offsetof(struct queue_cell, sweep_to),
+	offsetof(struct queue_cell, scan_not_before),
 };
 enum {
 	CELL_U64_COUNT = sizeof(cell_u64_offsets) / sizeof(cell_u64_offsets[0]),
-	CELL_SIZE = 3 + 4 * 3 + 8 * CELL_U64_COUNT
+	CELL_U64_COUNT_FIRST = CELL_U64_COUNT - 1, /* of cells written before scan_not_before came */
+	CELL_FIXED = 3 + 4 * 3,
+	CELL_SIZE = CELL_FIXED + 8 * CELL_U64_COUNT
 };
 
 int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, struct queue_cell *ret)
@@ -28,14 +40,17 @@ int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, stru
 	struct key key;
 	struct sluice_slice value;
 	const uint8_t *at;
+	size_t count;
 	int rc;
 
 	key_hot(&key, gateway, HOT_QUEUE, queue);
 	rc = store_get(txn, STORE_HOT, key_slice(&key), &value);
 	if (rc != 0)
 		return rc;
-	if (value.len != CELL_SIZE)
+	if (value.len != CELL_SIZE && value.len != CELL_FIXED + 8 * CELL_U64_COUNT_FIRST)
 		return SLUICE_E_CORRUPT;
+	count = (value.len - CELL_FIXED) / 8;
+	ret->scan_not_before = 0;
 	at = value.data;
 	ret->kind = at[0];
 	ret->priority = at[1];
@@ -43,7 +58,7 @@ int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, stru
 	ret->lease_ms = get_be32(at + 3);
 	ret->max_attempts = get_be32(at + 7);
 	ret->purge_generation = get_be32(at + 11);
-	for (size_t i = 0; i < CELL_U64_COUNT; i++) {
+	for (size_t i = 0; i < count; i++) {
 		uint64_t number = get_be64(at + 15 + 8 * i);
 
 		memcpy((char *)ret + cell_u64_offsets[i], &number, sizeof(number));
@@ -51,11 +66,27 @@ int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, stru
 	return 0;
 }
 
+/* What can be seen without the items: a count that was taken below zero is nearly 2^64. */
+static void cell_check(uint64_t queue, const struct queue_cell *cell)
+{
+	invariant(cell->head <= cell->tail, "queue %llu: head %llu, tail %llu", (unsigned long long)queue,
+		  (unsigned long long)cell->head, (unsigned long long)cell->tail);
+	invariant(cell->exceptions <= cell->ready, "queue %llu: %llu exceptions, %llu ready",
+		  (unsigned long long)queue, (unsigned long long)cell->exceptions,
+		  (unsigned long long)cell->ready);
+	invariant(((cell->ready | cell->leased | cell->delayed | cell->orphaned | cell->bytes) >> 63) == 0,
+		  "queue %llu: ready %llu, leased %llu, delayed %llu, orphaned %llu, bytes %llu",
+		  (unsigned long long)queue, (unsigned long long)cell->ready,
+		  (unsigned long long)cell->leased, (unsigned long long)cell->delayed,
+		  (unsigned long long)cell->orphaned, (unsigned long long)cell->bytes);
+}
+
 int queue_cell_put(struct apply *a, uint64_t queue, const struct queue_cell *cell)
 {
 	uint8_t bytes[CELL_SIZE];
 	struct key key;
 
+	cell_check(queue, cell);
 	bytes[0] = cell->kind;
 	bytes[1] = cell->priority;
 	bytes[2] = cell->deleted;
@@ -145,6 +176,23 @@ int queue_item_del(struct apply *a, uint64_t queue, uint64_t seq)
 	return store_del(a->txn, STORE_ITEM, key_slice(&key));
 }
 
+int queue_item_keep(struct apply *a, struct queue_item *io_item)
+{
+	struct sluice_slice *parts[] = {&io_item->dead_from, &io_item->dead_reason, &io_item->last_reason,
+					&io_item->body};
+	uint8_t *copy = effects_alloc(a->effects, io_item->dead_from.len + io_item->dead_reason.len +
+							  io_item->last_reason.len + io_item->body.len);
+
+	if (copy == NULL)
+		return SLUICE_E_NOMEM;
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		memcpy(copy, parts[i]->data, parts[i]->len);
+		parts[i]->data = copy;
+		copy += parts[i]->len;
+	}
+	return 0;
+}
+
 int queue_item_drop(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq)
 {
 	struct queue_item item;
@@ -160,9 +208,12 @@ uint64_t queue_item_bytes(const struct queue_item *item)
 	return QUEUE_ITEM_FIXED_BYTES + item->body.len;
 }
 
-/* ---- grant: u64 session, u8 kind, u64 deadline, u32 lease, u64 first, u16 bits, u16 out, bitmap ---- */
+/* ---- grant: u64 session, u8 kind and bits, u64 deadline, u32 lease, u64 first, u16 bits, u16 out, bitmap, with GRANT_BEGUN another of the
+ * same size: what is begun ---- */
 
 enum { GRANT_FIXED_BYTES = 8 + 1 + 8 + 4 + 8 + 2 + 2 };
+/* Beside the kind; 128 is kept for a list of numbers instead of the bitmap. */
+enum { GRANT_REPORTS = 32, GRANT_BEGUN = 64, GRANT_KIND_MASK = 31 };
 
 void grant_set(struct queue_grant *grant, uint64_t seq)
 {
@@ -174,11 +225,23 @@ void grant_set(struct queue_grant *grant, uint64_t seq)
 		grant->bits = (uint16_t)(bit + 1);
 }
 
+void grant_begin(struct queue_grant *grant, uint64_t seq)
+{
+	uint64_t bit = seq - grant->first;
+
+	grant->begun[bit / 8] |= (uint8_t)(1u << (bit % 8));
+	grant->any_begun = true;
+}
+
 void grant_clear(struct queue_grant *grant, uint64_t seq)
 {
 	uint64_t bit = seq - grant->first;
 
+	invariant(grant_has(grant, seq) && grant->out > 0,
+		  "item %llu is not out in the grant from %llu of %u bits, %u out", (unsigned long long)seq,
+		  (unsigned long long)grant->first, grant->bits, grant->out);
 	grant->bitmap[bit / 8] &= (uint8_t) ~(1u << (bit % 8));
+	grant->begun[bit / 8] &= (uint8_t) ~(1u << (bit % 8));
 	grant->out--;
 }
 
@@ -190,17 +253,23 @@ int grant_decode(struct sluice_slice value, struct queue_grant *ret)
 	if (value.len < GRANT_FIXED_BYTES)
 		return SLUICE_E_CORRUPT;
 	ret->session = get_be64(at);
-	ret->kind = at[8];
+	ret->kind = at[8] & GRANT_KIND_MASK;
+	ret->reports = (at[8] & GRANT_REPORTS) != 0;
+	ret->any_begun = (at[8] & GRANT_BEGUN) != 0;
 	ret->deadline_ms = get_be64(at + 9);
 	ret->lease_ms = get_be32(at + 17);
 	ret->first = get_be64(at + 21);
 	ret->bits = get_be16(at + 29);
 	ret->out = get_be16(at + 31);
 	bytes = (ret->bits + 7u) / 8;
-	if (bytes > sizeof(ret->bitmap) || value.len != GRANT_FIXED_BYTES + bytes)
+	if (ret->kind > GRANT_SESSION || bytes > sizeof(ret->bitmap) ||
+	    value.len != GRANT_FIXED_BYTES + bytes * (ret->any_begun ? 2 : 1))
 		return SLUICE_E_CORRUPT;
 	memset(ret->bitmap, 0, sizeof(ret->bitmap));
 	memcpy(ret->bitmap, at + GRANT_FIXED_BYTES, bytes);
+	memset(ret->begun, 0, sizeof(ret->begun));
+	if (ret->any_begun)
+		memcpy(ret->begun, at + GRANT_FIXED_BYTES + bytes, bytes);
 	return 0;
 }
 
@@ -218,8 +287,8 @@ int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t 
 
 int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant)
 {
-	uint8_t bytes[GRANT_FIXED_BYTES + sizeof(grant->bitmap)];
-	size_t map = (grant->bits + 7u) / 8;
+	uint8_t bytes[GRANT_FIXED_BYTES + sizeof(grant->bitmap) + sizeof(grant->begun)];
+	size_t map = (grant->bits + 7u) / 8, size = GRANT_FIXED_BYTES + map;
 	struct key key;
 
 	key_two(&key, a->gateway, queue, token);
@@ -233,15 +302,19 @@ int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct qu
 		return store_del(a->txn, STORE_GRANT, key_slice(&key));
 	}
 	put_be64(bytes, grant->session);
-	bytes[8] = grant->kind;
+	bytes[8] = (uint8_t)(grant->kind | (grant->reports ? GRANT_REPORTS : 0) |
+			     (grant->any_begun ? GRANT_BEGUN : 0));
 	put_be64(bytes + 9, grant->deadline_ms);
 	put_be32(bytes + 17, grant->lease_ms);
 	put_be64(bytes + 21, grant->first);
 	put_be16(bytes + 29, grant->bits);
 	put_be16(bytes + 31, grant->out);
 	memcpy(bytes + GRANT_FIXED_BYTES, grant->bitmap, map);
-	return store_put(a->txn, STORE_GRANT, key_slice(&key),
-			 (struct sluice_slice){bytes, GRANT_FIXED_BYTES + map});
+	if (grant->any_begun) {
+		memcpy(bytes + size, grant->begun, map);
+		size += map;
+	}
+	return store_put(a->txn, STORE_GRANT, key_slice(&key), (struct sluice_slice){bytes, size});
 }
 
 /* ---- ready: the value is the purge generation ---- */

@@ -13,8 +13,8 @@
 
 enum {
 	SESSION_FIXED_BYTES = 1 + 16 + 4 + 8 + 2 + 2,
-	END_AT_ONCE = 1024,
 	GATHER = 64,
+	JOB_END_WORK = 4, /* a job's end writes its record, its history and an event */
 	DEFAULT_TIMEOUT_MS = 30000
 };
 
@@ -172,21 +172,31 @@ int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, 
 
 /* ---- end ---- */
 
-static int entry_end(struct apply *a, uint64_t session, const struct owned_entry *entry)
+/* Ends one entry, or as much of it as *io_work, which is at least 1, allows: items count, and the entry itself does. */
+static int entry_end(struct apply *a, uint64_t session, const struct owned_entry *entry, uint32_t *io_work,
+		     bool *ret_done)
 {
+	uint32_t work = *io_work;
 	int rc;
 
+	*ret_done = true;
 	switch (entry->kind) {
 	case OWNED_JOB:
 		rc = job_session_ended(a, session, entry->sub, entry->id);
+		work = JOB_END_WORK;
 		break;
 	case OWNED_GRANT:
-		rc = queue_session_ended(a, session, entry->sub, entry->id);
+		rc = queue_session_ended(a, session, entry->sub, entry->id, &work, ret_done);
+		work = *io_work - work;
 		break;
 	default:
 		return SLUICE_E_CORRUPT;
 	}
-	return rc != 0 ? rc : session_disown(a, session, (enum owned_kind)entry->kind, entry->id);
+	work = work > 0 ? work : 1;
+	*io_work -= work < *io_work ? work : *io_work;
+	if (rc != 0 || !*ret_done)
+		return rc;
+	return session_disown(a, session, (enum owned_kind)entry->kind, entry->id);
 }
 
 /* Ends what an ended session owns, within the budget; the record goes with the last entry. */
@@ -197,17 +207,17 @@ int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *re
 
 	*ret_done = false;
 	while (*io_work > 0) {
-		size_t count = 0, max = *io_work < GATHER ? *io_work : GATHER;
+		size_t count = 0, ended = 0;
+		bool done = true;
 		int rc;
 
 		key_one(&key, a->gateway, session);
-		rc = owned_gather(a, &key, 0, entries, max, &count);
-		for (size_t i = 0; rc == 0 && i < count; i++)
-			rc = entry_end(a, session, &entries[i]);
+		rc = owned_gather(a, &key, 0, entries, GATHER, &count);
+		for (; rc == 0 && done && ended<count && * io_work> 0; ended += done)
+			rc = entry_end(a, session, &entries[ended], io_work, &done);
 		if (rc != 0)
 			return rc;
-		*io_work -= (uint32_t)count;
-		if (count < max) {
+		if (count < GATHER && ended == count) {
 			*ret_done = true;
 			rc = store_del(a->txn, STORE_SESSION, key_slice(&key));
 			return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
@@ -223,7 +233,8 @@ static int session_end(struct apply *a, uint64_t id)
 				.command = a->position,
 				.gateway = a->gateway,
 				.id = id};
-	uint32_t work = END_AT_ONCE;
+	/* At least one, so that a session that owns nothing goes at once. */
+	uint32_t work = a->core->end_work > 0 ? a->core->end_work : 1, given = work;
 	struct session session;
 	struct key key;
 	bool done;
@@ -242,6 +253,7 @@ static int session_end(struct apply *a, uint64_t id)
 		rc = counter_add(a, COUNTER_SESSIONS, -1);
 	if (rc == 0)
 		rc = session_sweep(a, id, &work, &done);
+	a->core->end_work -= a->core->end_work < given - work ? a->core->end_work : given - work;
 	if (rc == 0 && !done)
 		rc = timer_set(a, a->mono_ms, TIMER_SWEEP, id, SWEEP_SESSION);
 	return rc != 0 ? rc : effects_add(a->effects, &effect);

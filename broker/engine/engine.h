@@ -101,7 +101,7 @@ struct consumer_spec {
 	uint64_t session;
 	uint32_t lease_ms;
 	uint32_t credit;
-	uint8_t claim_flags; /* CLAIM_ORPHANS, CLAIM_SESSION_LEASE; CLAIM_RESUME: first what the session holds already */
+	uint8_t claim_flags; /* CLAIM_ORPHANS, CLAIM_SESSION_LEASE, CLAIM_REPORTS; CLAIM_RESUME: first what the session holds already */
 	struct engine_sink *sink;
 	uint64_t tag;	 /* unique in the sink */
 	uint64_t source; /* as in cmd_claim */

@@ -412,8 +412,9 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 	sub->key = (struct sub_key){conn->gateway, queue.id};
 	sub->queue_kind = queue.kind;
 	spec.queue = queue.id;
-	spec.claim_flags = (uint8_t)((m->orphans ? CLAIM_ORPHANS : 0) | (m->resume ? CLAIM_RESUME : 0) |
-				     (m->session_lease ? CLAIM_SESSION_LEASE : 0));
+	spec.claim_flags =
+		(uint8_t)((m->orphans ? CLAIM_ORPHANS : 0) | (m->resume ? CLAIM_RESUME : 0) |
+			  (m->session_lease ? CLAIM_SESSION_LEASE : 0) | (m->reports ? CLAIM_REPORTS : 0));
 	rc = sub_add(conn, &sub, m->subscription);
 	if (rc == 0) {
 		spec.tag = sub_find(conn, m->subscription)->tag;

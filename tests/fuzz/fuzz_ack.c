@@ -16,7 +16,7 @@ static void ack(struct sluice_slice body)
 		return;
 	}
 	REQUIRE(ack.run_count <= LIMIT_ACK_RUNS_MAX && ack.reason.len <= LIMIT_TEXT_BYTES_MAX &&
-		ack.op <= ACK_EXTEND);
+		ack_op_known(ack.op));
 	runs = exactly(ack.run_count * sizeof(*runs));
 	for (size_t i = 0; i < ack.run_count; i++)
 		runs[i] = frame_run_at(ack.runs, i);

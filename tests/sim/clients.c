@@ -200,35 +200,68 @@ void purge(struct sim *s)
 	submit(s, (struct op){.type = COMMAND_QUEUE_PURGE, .client = -1}, 1, 0, &m);
 }
 
+static void settle_one(struct sim *s, const struct held *h, enum oracle_settle how, uint32_t value_ms)
+{
+	static const uint8_t ops[] = {[ORACLE_ACK] = ACK_DONE,
+				      [ORACLE_NACK] = ACK_NACK,
+				      [ORACLE_EXTEND] = ACK_EXTEND,
+				      [ORACLE_RELEASE] = ACK_RELEASE,
+				      [ORACLE_BEGUN] = ACK_BEGUN};
+	const struct client *client = &s->clients[h->client];
+	struct op op = {.type = COMMAND_ACK, .client = h->client};
+	uint8_t run[12] = {0};
+	struct cmd_ack ack = {.queue = s->queue,
+			      .token = h->token,
+			      .op = ops[how],
+			      .value_ms = value_ms,
+			      .run_count = 1,
+			      .runs = run};
+
+	/* With the token of a session that is no more it is a stranger. */
+	if (client->connection == 0 || client->closing)
+		return;
+	for (int i = 0; i < 8; i++)
+		run[i] = (uint8_t)(h->item >> (56 - 8 * i));
+	run[11] = 1;
+	op.settle = (struct oracle_settlement){.item = h->item,
+					       .token = h->token,
+					       .session = client->session,
+					       .how = how,
+					       .value_ms = value_ms};
+	submit(s, op, 1, client->session, &ack);
+}
+
+void begin_all(struct sim *s)
+{
+	size_t n = s->held_count < HELD_MAX ? s->held_count : HELD_MAX;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct held *h = &s->held[(s->held_count - 1 - i) % HELD_MAX];
+
+		if (s->clients[h->client].session == h->session)
+			settle_one(s, h, ORACLE_BEGUN, 0);
+	}
+	s->held_count = 0;
+}
+
 void settle(struct sim *s)
 {
 	size_t n = s->held_count < HELD_MAX ? s->held_count : HELD_MAX;
-	struct op op = {.type = COMMAND_ACK};
-	uint8_t run[12] = {0};
-	struct cmd_ack ack = {.queue = s->queue, .run_count = 1, .runs = run};
-	const struct client *client;
+	enum oracle_settle how;
+	uint32_t value_ms = 0;
 	struct held h;
 
 	if (n == 0)
 		return;
 	h = s->held[(s->held_count - 1 - roll(s, n < 16 || roll(s, 8) == 0 ? n : 16)) % HELD_MAX];
-	client = &s->clients[h.client];
-	/* With the token of a session that is no more it is a stranger. */
-	if (client->connection == 0 || client->closing)
-		return;
-	for (int i = 0; i < 8; i++)
-		run[i] = (uint8_t)(h.item >> (56 - 8 * i));
-	run[11] = 1;
-	op.client = h.client;
-	op.settle = (struct oracle_settlement){.item = h.item, .token = h.token, .session = client->session};
-	op.settle.how = roll(s, 4) == 0 ? ORACLE_NACK : roll(s, 6) == 0 ? ORACLE_EXTEND : ORACLE_ACK;
-	if (op.settle.how == ORACLE_NACK)
-		op.settle.value_ms = (uint32_t)roll(s, 3) * 1000;
-	else if (op.settle.how == ORACLE_EXTEND)
-		op.settle.value_ms = LEASE_MS;
-	ack.token = h.token, ack.value_ms = op.settle.value_ms;
-	ack.op = op.settle.how == ORACLE_NACK	  ? ACK_NACK
-		 : op.settle.how == ORACLE_EXTEND ? ACK_EXTEND
-						  : ACK_DONE;
-	submit(s, op, 1, client->session, &ack);
+	how = roll(s, 4) == 0	? ORACLE_NACK
+	      : roll(s, 6) == 0 ? ORACLE_EXTEND
+	      : roll(s, 8) == 0 ? ORACLE_RELEASE
+	      : roll(s, 8) == 0 ? ORACLE_BEGUN
+				: ORACLE_ACK;
+	if (how == ORACLE_NACK)
+		value_ms = (uint32_t)roll(s, 3) * 1000;
+	else if (how == ORACLE_EXTEND)
+		value_ms = LEASE_MS;
+	settle_one(s, &h, how, value_ms);
 }

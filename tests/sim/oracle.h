@@ -86,7 +86,7 @@ struct oracle_grant {
 	bool again;	   /* the session resumes: it may hold it already */
 };
 void oracle_granted(struct oracle *oracle, const struct oracle_grant *grant);
-enum oracle_settle { ORACLE_ACK, ORACLE_NACK, ORACLE_EXTEND };
+enum oracle_settle { ORACLE_ACK, ORACLE_NACK, ORACLE_EXTEND, ORACLE_RELEASE, ORACLE_BEGUN };
 struct oracle_settlement {
 	uint64_t item, token, session; /* of who asks */
 	enum oracle_settle how;

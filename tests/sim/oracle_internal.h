@@ -32,14 +32,16 @@ struct item {
 	uint64_t body;
 	uint64_t token, session; /* the last that was heard */
 	bool session_lease;
-	bool maybe_acked, maybe_nacked;	 /* HELD: asked by the holder, not answered */
-	uint64_t mine_until_ms;		 /* a timed lease: nobody else gets it before, */
-	uint64_t gone_by_ms;		 /* and it is over then */
-	uint64_t not_before_ms;		 /* WAITS: nacked with a delay, */
-	uint64_t not_after_ms;		 /* which is over then */
-	uint64_t unheard_until_ms;	 /* somebody may hold it until then without anybody knowing, */
-	uint64_t unheard_session;	 /* or as long as this session lives */
-	uint32_t grants_min, grants_max; /* how often it was given, and may have been */
+	bool maybe_acked, maybe_nacked; /* HELD: asked by the holder, not answered */
+	uint64_t mine_until_ms;		/* a timed lease: nobody else gets it before, */
+	uint64_t gone_by_ms;		/* and it is over then */
+	uint64_t not_before_ms;		/* WAITS: nacked with a delay, */
+	uint64_t not_after_ms;		/* which is over then */
+	uint64_t unheard_until_ms;	/* somebody may hold it until then without anybody knowing, */
+	uint64_t unheard_session;	/* or as long as this session lives */
+	uint32_t grants_min,
+		grants_max; /* how many attempts are counted at its next grant: at least, at most */
+	bool begun;	    /* reported, under the token */
 	bool again, dead, maybe_purged;
 };
 

@@ -93,15 +93,20 @@ static void check_again(struct oracle *o, const struct item *x, const struct ora
 
 static void check_new(struct oracle *o, const struct item *x, const struct oracle_grant *g)
 {
+	bool first;
+
 	if (held_surely(o, x))
 		broken(o, "item %llu has two holders", U(g->item));
 	if (x->state == ITEM_WAITS && o->now_ms < x->not_before_ms)
 		broken(o, "item %llu came before its delay was over", U(g->item));
 	if (g->token <= x->token || g->token < o->top_token)
 		broken(o, "token %llu of item %llu did not grow", U(g->token), U(g->item));
-	if (o->rules.fifo && g->attempts == 0 && g->item <= o->first_given)
+	/* For the first time, surely: one that goes back uncounted comes with no attempts, too. */
+	first = g->attempts == 0 && x->token == 0 && x->grants_max == 0 &&
+		(x->state == ITEM_WAITS || o->crash_ms == 0);
+	if (o->rules.fifo && first && g->item <= o->first_given)
 		broken(o, "item %llu was given after item %llu", U(g->item), U(o->first_given));
-	if (g->attempts == 0)
+	if (first)
 		o->first_given = g->item;
 	o->top_token = g->token;
 }
@@ -148,7 +153,10 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 		       U(g->item), g->attempts, x->grants_min, x->grants_max);
 	if (g->attempts >= o->rules.attempts_max)
 		broken(o, "item %llu was given after %u attempts", U(g->item), g->attempts);
-	x->grants_min = x->grants_max = g->attempts + 1;
+	/* Not every grant that ends is a failure: what was not begun goes back uncounted. */
+	x->begun = known && x->begun;
+	x->grants_min = g->attempts + x->begun;
+	x->grants_max = g->attempts + 1;
 	x->unheard_session = 0;
 	x->maybe_acked = x->maybe_nacked = x->maybe_purged = false;
 	x->again = true;
@@ -201,6 +209,14 @@ static bool extended(struct oracle *o, uint64_t token, uint32_t value_ms, bool d
 
 static void settle(struct oracle *o, struct item *x, const struct oracle_settlement *s)
 {
+	/* A failure is counted once, a release never. */
+	if (s->how == ORACLE_NACK)
+		x->grants_min += !x->begun;
+	if (s->how == ORACLE_RELEASE) {
+		x->grants_min -= x->begun;
+		x->grants_max--;
+	}
+	x->begun = false;
 	x->state = s->how == ORACLE_ACK ? ITEM_ACKED : ITEM_WAITS;
 	x->not_before_ms = s->how == ORACLE_ACK ? 0 : o->now_ms + s->value_ms;
 	x->mine_until_ms = x->gone_by_ms = 0;
@@ -224,8 +240,15 @@ void oracle_settled(struct oracle *o, const struct oracle_settlement *s, bool do
 			broken(o, "a stale token extended a lease of item %llu", U(s->item));
 		return;
 	}
+	if (s->how == ORACLE_BEGUN) {
+		if (x->token != s->token || x->session != s->session || !not_over(o, x))
+			broken(o, "a stale token began item %llu", U(s->item));
+		x->grants_min += !x->begun; /* now the end of the lease is a failed attempt */
+		x->begun = true;
+		return;
+	}
 	/* Given back in the unknown, it may be somebody else's by now. */
-	if (retried && s->how == ORACLE_NACK && (x->token > s->token || x->state != ITEM_HELD))
+	if (retried && s->how != ORACLE_ACK && (x->token > s->token || x->state != ITEM_HELD))
 		return;
 	if (x->token != s->token || x->session != s->session ||
 	    (retried ? x->state != ITEM_HELD : !not_over(o, x)))
@@ -244,8 +267,12 @@ void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
 	note(o, 8, s->item, s->token);
 	if (s->how == ORACLE_EXTEND)
 		(void)extended(o, s->token, s->value_ms, false);
-	else if (x != NULL && x->token == s->token && x->state == ITEM_HELD)
+	else if (s->how != ORACLE_BEGUN && x != NULL && x->token == s->token && x->state == ITEM_HELD)
 		*(s->how == ORACLE_ACK ? &x->maybe_acked : &x->maybe_nacked) = true;
+	if (s->how == ORACLE_RELEASE && x != NULL && x->token == s->token && x->begun) {
+		x->grants_min--; /* maybe uncounted all the same */
+		x->begun = false;
+	}
 }
 
 /* ---- purges ---- */
@@ -428,8 +455,8 @@ void oracle_dead(struct oracle *o, uint64_t body, uint32_t attempts)
 		       x->state == ITEM_ACKED	 ? "acked"
 		       : x->state == ITEM_PURGED ? "purged"
 						 : "held");
-	if (attempts != o->rules.attempts_max || x->grants_max < attempts)
-		broken(o, "put %llu is a dead letter after %u attempts, it was given %u times", U(body),
+	if (attempts != 0 || x->grants_max < o->rules.attempts_max)
+		broken(o, "put %llu is a dead letter with %u attempts, it was given %u times before", U(body),
 		       attempts, x->grants_max);
 	x->dead = true;
 }

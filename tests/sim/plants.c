@@ -244,9 +244,13 @@ WRAP(int, queue_purge_apply, struct apply *a, const Sluice__QueuePurge *m, struc
 	return 0;
 }
 
-WRAP(int, queue_session_ended, struct apply *a, uint64_t session, uint64_t queue, uint64_t token)
+WRAP(int, queue_session_ended, struct apply *a, uint64_t session, uint64_t queue, uint64_t token,
+     uint32_t *io_work, bool *ret_done)
 {
-	return planted == IMMORTAL_LEASE ? 0 : __real_queue_session_ended(a, session, queue, token);
+	*ret_done = true;
+	return planted == IMMORTAL_LEASE
+		       ? 0
+		       : __real_queue_session_ended(a, session, queue, token, io_work, ret_done);
 }
 
 /* ---- streams, transactions, commits ---- */

@@ -138,6 +138,7 @@ uint64_t consumer_tag(const struct client *client, int number, bool jobs);
 void publish(struct sim *s, int producer);
 void reopen(struct sim *s, int producer); /* under its name: its epoch grows, its sequence stays */
 void settle(struct sim *s);
+void begin_all(struct sim *s); /* reports that all that was given lately is begun */
 void purge(struct sim *s);
 void client_connect(struct sim *s, int client);
 void client_leave(struct sim *s, int client);
