@@ -38,6 +38,8 @@ static int report_check(const Sluice__JobReport *m, struct outcome *out)
 		err = job_text_check(out, "state", m->state, MACHINE_STATE_NAME_BYTES_MAX);
 	if (err == 0 && !refused(out))
 		err = job_text_check(out, "scheduler reference", m->scheduler_ref, LIMIT_TEXT_BYTES_MAX);
+	/* Cut, not refused: an end must not be lost for what a scheduler printed with it. */
+	text_cut(m->evidence, LIMIT_EVIDENCE_BYTES_MAX);
 	if (err == 0 && !refused(out))
 		err = job_text_check(out, "evidence", m->evidence, LIMIT_EVIDENCE_BYTES_MAX);
 	return err;

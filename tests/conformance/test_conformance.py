@@ -600,7 +600,8 @@ def test_limits_of_jobs_and_machines():
         refused("LIMIT", lambda: one.call("job_submit", job="k", queue="jobs", payload=b"x" * 1048577), "payload")
         # limit: EVIDENCE_BYTES_MAX
         report(one, "j", 1, "ACTIVE", evidence="x" * 4096)
-        refused("LIMIT", lambda: report(one, "j", 1, "QUEUED", evidence="x" * 4097), "evidence")
+        report(one, "j", 1, "QUEUED", evidence="x" * 4095 + "\u20ac")
+        tap.equal(one.call("job_show", job="j").jobs[0].evidence, "x" * 4095, "longer evidence is cut between two characters")
 
         def machine(name, states):
             rows = [pb.MachineState(name=f"S{n}", next=[f"S{n + 1}"]) for n in range(states - 2)]
