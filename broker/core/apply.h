@@ -274,9 +274,10 @@ static inline uint32_t claim_max(const struct cmd_claim *m)
 {
 	return m->max < LIMIT_GRANT_ITEMS_MAX ? m->max : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
 }
-/* Takes over up to max orphaned jobs of the claim's queue: its own source's, then those that anybody may take. */
+/* Takes over up to max orphaned jobs of the claim's queue: its own source's, then those that anybody
+ * may take. *ret_more: it stopped for max or for the size of the deliveries, so there may be others. */
 int job_claim_orphans(struct apply *a, const struct cmd_claim *m, uint32_t max,
-		      struct job_deliveries *deliveries, uint32_t *ret_count) SLUICE_MUST_USE;
+		      struct job_deliveries *deliveries, uint32_t *ret_count, bool *ret_more) SLUICE_MUST_USE;
 /* Tells that an item, a lease or a job of the queue is damaged and left as it is: a CLAIM the consumer that it is for, any other command
  * the broker's log. store_last_error() has just named the record. */
 int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq) SLUICE_MUST_USE;

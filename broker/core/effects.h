@@ -18,7 +18,7 @@ enum effect_kind {
 	FX_JOBS,    /* to the sender of the CLAIM: jobs (protobuf JobDeliveries in payload) */
 	FX_RESUMED, /* to the sender of the CLAIM: what its session held of queue id came again, all of it */
 	FX_ITEM_DAMAGED, /* to the sender of the CLAIM: item seq of queue id cannot be read and is not delivered; text is the record's name */
-	FX_QUEUE_READY,	 /* a queue has something to claim (or an orphan, for jobs) */
+	FX_QUEUE_READY,	 /* a queue has something to claim: an entry, or (orphan) an orphaned job */
 	FX_LOG_GROWN,	 /* a stream's log grew */
 	FX_LOG_TRIMMED,	 /* retention or deletion moved its first offset */
 	FX_STREAM_DELETED,
@@ -75,6 +75,8 @@ struct effect {
 	uint32_t lease_ms;  /* GRANT; SESSION_OPENED: timeout */
 	uint32_t count;	    /* GRANT, JOBS */
 	uint16_t run_count; /* GRANT */
+	bool orphan;	    /* QUEUE_READY: for consumers that take orphans only, */
+	uint64_t source;    /* and only those that judge this source; 0: any */
 	const struct frame_run *runs;
 	struct sluice_slice payload;   /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
 	uint64_t seq;		       /* ITEM_DAMAGED */

@@ -281,7 +281,7 @@ int job_orphan_pass_by(struct apply *a, const struct cmd_claim *m, bool *ret_pas
 }
 
 int job_claim_orphans(struct apply *a, const struct cmd_claim *m, uint32_t max,
-		      struct job_deliveries *deliveries, uint32_t *ret_count)
+		      struct job_deliveries *deliveries, uint32_t *ret_count, bool *ret_more)
 {
 	int err = 0;
 
@@ -294,6 +294,7 @@ int job_claim_orphans(struct apply *a, const struct cmd_claim *m, uint32_t max,
 		if (err != 0)
 			break;
 	}
+	*ret_more = err == 0;
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 

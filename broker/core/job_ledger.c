@@ -184,10 +184,6 @@ int job_make_delayed(struct apply *a, struct job *job, uint64_t due_mono_ms)
 
 int job_make_orphan(struct apply *a, struct job *job)
 {
-	struct effect effect = {.kind = FX_QUEUE_READY,
-				.command = a->position,
-				.gateway = a->gateway,
-				.id = job->live.queue};
 	struct key key;
 	int err;
 
@@ -200,7 +196,7 @@ int job_make_orphan(struct apply *a, struct job *job)
 		err = source_orphans_add(a, job->live.source, 1);
 	job->live.claim =
 		JOB_ORPHANED; /* holder and token stay: who had it, and what a takeover must exceed */
-	return err == 0 ? effects_add(a->effects, &effect) : err;
+	return err == 0 ? queue_orphan_effect(a, job->live.queue, job->live.source) : err;
 }
 
 int job_make_leased(struct apply *a, struct job *job, uint64_t source)

@@ -7,14 +7,26 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-int queue_ready_effect(struct apply *a, uint64_t queue)
+static int wake(struct apply *a, uint64_t queue, bool orphan, uint64_t source)
 {
 	struct effect effect = {.kind = FX_QUEUE_READY,
 				.gateway = a->gateway,
 				.id = queue,
-				.command = a->position};
+				.command = a->position,
+				.orphan = orphan,
+				.source = source};
 
 	return effects_add(a->effects, &effect);
+}
+
+int queue_ready_effect(struct apply *a, uint64_t queue)
+{
+	return wake(a, queue, false, 0);
+}
+
+int queue_orphan_effect(struct apply *a, uint64_t queue, uint64_t source)
+{
+	return wake(a, queue, true, source);
 }
 
 /* ---- configuration ---- */

@@ -125,7 +125,10 @@ int grant_store(struct apply *a, uint64_t queue, uint64_t token,
 /* An entry in `ready` of the current purge generation. */
 int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8_t priority,
 	      uint64_t seq) SLUICE_MUST_USE;
+/* Consumers are woken: an entry of the queue can be claimed; or an orphaned job of it, by those that
+ * take orphans of this source (0: of any). */
 int queue_ready_effect(struct apply *a, uint64_t queue) SLUICE_MUST_USE;
+int queue_orphan_effect(struct apply *a, uint64_t queue, uint64_t source) SLUICE_MUST_USE;
 
 /* Its name, terminated; empty when it was deleted meanwhile. */
 enum { QUEUE_NAME_BUF = 256 /* NAME_BYTES_MAX and a 0 */ };

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * CLAIM: up to max ready items (or jobs) become a lease of one session. Exceptions first, since they are older, then head onward. One claim
- * makes one grant; what does not fit (a window of GRANT_ITEMS_MAX numbers, CLAIM_BYTES_MAX of bodies) is announced again by
- * FX_QUEUE_READY.
+ * CLAIM: up to max ready items (or jobs) become a lease of one session. Exceptions first, since
+ * they are older, then head onward. One claim makes one grant; what does not fit (a window of
+ * GRANT_ITEMS_MAX numbers, CLAIM_BYTES_MAX of bodies) is announced again by FX_QUEUE_READY.
+ *
+ * A claim that grants fewer than max tells the engine that nothing is left which this consumer
+ * could have. So each that stops for another reason (a window, bytes, damage in front of it) has to
+ * announce what is left: entries, and orphans if it takes them.
  */
 #include "broker/core/core_internal.h"
 #include "broker/core/queue.h"
@@ -500,6 +504,34 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 	return rc;
 }
 
+/* There may be more of all that the claim could take. */
+static int announce_rest(struct apply *a, const struct cmd_claim *m)
+{
+	int rc = queue_ready_effect(a, m->queue);
+
+	return rc == 0 && (m->flags & CLAIM_ORPHANS) ? queue_orphan_effect(a, m->queue, m->source) : rc;
+}
+
+/* Orphans first. What it leaves although it grants fewer than were asked for is announced: `max`
+ * may be less than that, for damage. */
+static int claim_orphans_and_ready(struct apply *a, const struct cmd_claim *m, uint32_t max,
+				   struct job_deliveries *deliveries, uint32_t *io_taken)
+{
+	bool orphans_left = false;
+	int rc = 0;
+
+	if (m->flags & CLAIM_ORPHANS)
+		rc = job_claim_orphans(a, m, max, deliveries, io_taken, &orphans_left);
+	if (rc == 0 && *io_taken < max)
+		rc = claim_ready_jobs(a, m, max - *io_taken, deliveries,
+				      io_taken); /* announces what it leaves */
+	else if (rc == 0 && max < claim_max(m))
+		rc = queue_ready_effect(a, m->queue);
+	if (rc != 0 || !orphans_left || *io_taken == claim_max(m))
+		return rc;
+	return queue_orphan_effect(a, m->queue, m->source);
+}
+
 static int claim_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, struct outcome *out)
 {
 	struct job_deliveries *deliveries = NULL;
@@ -508,14 +540,10 @@ static int claim_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, 
 
 	if (rc != 0)
 		return rc;
-	if (m->flags & CLAIM_RESUME) {
+	if (m->flags & CLAIM_RESUME)
 		rc = job_redeliver(a, m, max, deliveries, &taken, &out->id);
-	} else {
-		if (m->flags & CLAIM_ORPHANS)
-			rc = job_claim_orphans(a, m, max, deliveries, &taken);
-		if (rc == 0 && taken < max)
-			rc = claim_ready_jobs(a, m, max - taken, deliveries, &taken);
-	}
+	else
+		rc = claim_orphans_and_ready(a, m, max, deliveries, &taken);
 	end = job_deliveries_end(a, deliveries, m->queue);
 	out->count = taken;
 	return rc != 0 ? rc : end;
@@ -641,7 +669,7 @@ static int claim_jobs_around(struct apply *a, const struct queue_cell *cell, con
 			return rc;
 		if (aside == SET_ASIDE_MAX) {
 			out->kind = OUT_CLAIMED;
-			return queue_ready_effect(a, m->queue); /* it got on, and the next claim goes on */
+			return announce_rest(a, m); /* it got on, and the next claim goes on */
 		}
 		rc = pass_by_job(a, m, &passed);
 		if (rc != 0)

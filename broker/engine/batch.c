@@ -1,22 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One batch: apply, claim for whoever has credit, commit, release. The only place that calls store_commit and the only one that hands
- * effects out, in that order.
+ * One batch: apply, claim for whoever has credit, commit, release. The only place that calls
+ * store_commit and the only one that hands effects out, in that order.
  *
  * A batch that fails before its commit is aborted and run again with what made it fail refused:
  *   NO_SPACE  publishes are refused (then reports); what frees room still goes. If that fails too, the engine stops.
  *   CORRUPT   the command that met the damaged record is refused with it (a consumer ends by it), a timer is put off; the rest goes on.
  *   anything else, and a commit that failed with I/O: stop. Its outcome is unknown, so nobody is answered.
+ *
+ * What is applied again for damaged commands is bounded: after 4,096 commands and four times the
+ * batch, what is left of it is committed in parts of 32, in which damage costs at most the part, 32
+ * times. So k damaged commands do not cost k times the whole batch.
+ *
+ * No effect is dropped: demand scans every one that a batch produces, those of its
+ * last claim and of its end included.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "broker/engine/engine_internal.h"
 #include "broker/util/bytes.h"
+#include "broker/util/invariant.h"
 #include "broker/util/log.h"
 
 /* Claims of one batch; the rest is served by the next. */
 enum { CLAIMS_PER_BATCH_MAX = 4096 };
+
+/* Commands that may be applied again for the damage that others of the batch met, before it is
+ * committed in parts, and the size of those. */
+enum { REAPPLIED_MIN = 4096, REAPPLIED_TIMES = 4, PART_COMMANDS = 32 };
+
+/* Claims of one batch that meet damage when they write; the next one ends the claims of this
+ * batch. */
+enum { CLAIM_TROUBLES_MAX = 4 };
 
 /* And what they deliver: the rest waits in the store, not in memory. */
 #define CLAIMED_BYTES_PER_BATCH_MAX (16ull << 20)
@@ -75,6 +91,7 @@ static int origin_add(struct batch *batch, struct engine_sink *sink, uint64_t ta
 /* What an aborted run leaves to be decided: which command met what. */
 struct trouble {
 	struct submission *submission; /* NULL: a TICK or CLAIM */
+	size_t position;	       /* of it */
 	bool tick;
 	struct sluice_slice timer; /* of the TICK */
 	struct consumer_key claimer;
@@ -84,19 +101,21 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 {
 	struct batch *batch = &engine->batch;
 
-	for (size_t i = 0; i < batch->count; i++) {
+	for (size_t i = batch->first; i < batch->end; i++) {
 		struct submission *submission = batch->submissions[i];
 		int rc;
 
 		if (submission->forced_code != 0)
 			continue;
 		trouble->submission = submission;
+		trouble->position = i;
 		rc = origin_add(batch, submission->sink, submission->tag,
 				submission->sink == NULL ? ORIGIN_NONE : ORIGIN_REQUEST);
 		if (rc == 0)
 			rc = core_apply(engine->core, txn, &submission->command, batch->release->effects);
 		if (rc != 0)
 			return rc;
+		batch->commands++;
 	}
 	trouble->submission = NULL;
 	return 0;
@@ -121,16 +140,22 @@ static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch
 	return rc;
 }
 
-static void hear_ready(struct engine *engine, size_t *io_scanned, uint64_t *io_bytes)
+/* Passes the effects that came since the last call to demand. *io_bytes grows by what they
+ * deliver. */
+static void scan_effects(struct engine *engine, uint64_t *io_bytes)
 {
-	const struct effects *effects = engine->batch.release->effects;
+	struct batch *batch = &engine->batch;
+	const struct effects *effects = batch->release->effects;
 	size_t count = effects_count(effects);
 
-	for (; *io_scanned < count; (*io_scanned)++) {
-		const struct effect *effect = effects_at(effects, *io_scanned);
+	invariant(batch->scanned <= count, "%zu effects were scanned of %zu", batch->scanned, count);
+	for (; batch->scanned < count; batch->scanned++) {
+		const struct effect *effect = effects_at(effects, batch->scanned);
 
 		if (effect->kind == FX_QUEUE_READY)
-			demand_queue_ready(&engine->demand, effect->gateway, effect->id);
+			demand_queue_ready(&engine->demand, effect->gateway, effect->id, effect->orphan,
+					   effect->source);
+		batch->replies += effect->kind == FX_REPLY;
 		*io_bytes += effect->payload.len;
 	}
 }
@@ -146,66 +171,64 @@ static int claim_note_add(struct batch *batch, const struct consumer *consumer)
 		batch->claims = claims;
 		batch->claim_capacity = capacity;
 	}
-	batch->claims[batch->claim_count++] =
-		(struct claim_note){consumer->key, consumer->spec.credit, consumer->resume,
-				    consumer->resume_after, consumer->resume_until};
+	demand_note(consumer, &batch->claims[batch->claim_count++]);
 	return 0;
 }
 
+static int claim_run(struct engine *engine, struct store_txn *txn, struct consumer *consumer,
+		     const struct command *command, const struct cmd_claim *claim)
+{
+	struct batch *batch = &engine->batch;
+	const struct effect *last;
+	int rc = claim_note_add(batch, consumer);
+
+	if (rc == 0)
+		rc = origin_add(batch, consumer->key.sink, consumer->key.tag, ORIGIN_CONSUMER);
+	if (rc == 0)
+		rc = core_apply(engine->core, txn, command, batch->release->effects);
+	if (rc != 0)
+		return rc;
+	batch->commands++;
+	last = effects_at(batch->release->effects, effects_count(batch->release->effects) - 1);
+	invariant(last->kind == FX_REPLY && last->command + 1 == batch->origin_count,
+		  "a claim ends with effect %d of command %u, expected the reply of %zu", (int)last->kind,
+		  last->command, batch->origin_count - 1);
+	demand_claimed(&engine->demand, consumer, claim, last->outcome);
+	return 0;
+}
+
+/* What the claims leave ready, their last one too, is scanned before this returns. */
 static int apply_claims(struct engine *engine, struct store_txn *txn, struct trouble *trouble)
 {
 	struct batch *batch = &engine->batch;
-	size_t scanned = 0;
 	uint64_t bytes = 0;
 	struct command command;
 	struct cmd_claim claim;
 
-	for (int n = 0; n < CLAIMS_PER_BATCH_MAX; n++) {
+	for (;;) {
 		struct consumer *consumer;
-		const struct effect *last;
 		int rc;
 
-		hear_ready(engine, &scanned, &bytes);
-		if (bytes > CLAIMED_BYTES_PER_BATCH_MAX)
+		scan_effects(engine, &bytes);
+		if (batch->claim_count >= batch->claim_max || bytes > CLAIMED_BYTES_PER_BATCH_MAX)
 			return 0;
 		consumer = demand_next(&engine->demand, &command, &claim);
 		if (consumer == NULL)
 			return 0;
 		trouble->claimer = consumer->key;
-		rc = claim_note_add(batch, consumer);
-		if (rc == 0)
-			rc = origin_add(batch, consumer->key.sink, consumer->key.tag, ORIGIN_CONSUMER);
-		if (rc == 0)
-			rc = core_apply(engine->core, txn, &command, batch->release->effects);
+		rc = claim_run(engine, txn, consumer, &command, &claim);
 		if (rc != 0)
 			return rc;
-		batch->commands++;
-		/* core_apply ends every command with its reply. */
-		last = effects_at(batch->release->effects, effects_count(batch->release->effects) - 1);
-		demand_claimed(&engine->demand, consumer, &claim, last->outcome);
 		trouble->claimer = (struct consumer_key){0}; /* what fails later is not its fault */
 	}
-	return 0;
 }
 
 static void claims_undo(struct engine *engine)
 {
 	struct batch *batch = &engine->batch;
 
-	while (batch->claim_count > 0) {
-		const struct claim_note *note = &batch->claims[--batch->claim_count];
-		struct consumer *consumer;
-
-		HASH_FIND(hh, engine->demand.consumers, &note->key, sizeof(note->key), consumer);
-		if (consumer == NULL)
-			continue;
-		consumer->spec.credit = note->credit;
-		consumer->resume = note->resume;
-		consumer->resume_after = note->resume_after;
-		consumer->resume_until = note->resume_until;
-		demand_queue_ready(&engine->demand, (uint32_t)consumer->queue->key.gateway,
-				   consumer->queue->key.queue);
-	}
+	while (batch->claim_count > 0)
+		demand_undo(&engine->demand, &batch->claims[--batch->claim_count]);
 }
 
 /* Core refuses a CLAIM that meets a damaged record; only damage that a write meets ends here, with the batch run again without it. */
@@ -248,7 +271,7 @@ static int add_forced_replies(struct batch *batch)
 	for (size_t i = 0; rc == 0 && i < batch->refused_count; i++)
 		rc = add_forced_reply(batch, batch->refused[i].sink, batch->refused[i].tag, ORIGIN_CONSUMER,
 				      SLUICE_E_CORRUPT);
-	for (size_t i = 0; rc == 0 && i < batch->count; i++) {
+	for (size_t i = batch->first; rc == 0 && i < batch->end; i++) {
 		const struct submission *submission = batch->submissions[i];
 
 		if (submission->forced_code != 0 && submission->sink != NULL)
@@ -258,9 +281,27 @@ static int add_forced_replies(struct batch *batch)
 	return rc;
 }
 
+/* Each command of the batch, and each that was refused before it was applied, has one reply; a TICK
+ * has none. */
+static void replies_check(const struct batch *batch)
+{
+	size_t forced = batch->refused_count;
+
+	for (size_t i = batch->first; i < batch->end; i++) {
+		const struct submission *submission = batch->submissions[i];
+
+		forced += submission->forced_code != 0 && submission->sink != NULL;
+	}
+	invariant(batch->replies == batch->commands + forced, "%zu replies to %llu commands and %zu refusals",
+		  batch->replies, (unsigned long long)batch->commands, forced);
+	invariant(batch->scanned == effects_count(batch->release->effects), "%zu effects were scanned of %zu",
+		  batch->scanned, effects_count(batch->release->effects));
+}
+
 static int apply_all(struct engine *engine, struct store_txn *txn, struct batch_clock clock,
 		     struct trouble *trouble)
 {
+	uint64_t bytes = 0;
 	int rc = core_batch_begin(engine->core, txn, clock);
 
 	if (rc == 0)
@@ -275,15 +316,22 @@ static int apply_all(struct engine *engine, struct store_txn *txn, struct batch_
 		rc = core_next_deadline(engine->core, txn, &engine->next_deadline_ms);
 	if (rc == 0)
 		rc = add_forced_replies(&engine->batch);
-	return rc;
+	if (rc != 0)
+		return rc;
+	scan_effects(engine, &bytes);
+	replies_check(&engine->batch);
+	return 0;
 }
 
 static void run_undo(struct engine *engine)
 {
+	struct batch *batch = &engine->batch;
+
 	core_batch_abort(engine->core);
-	effects_clear(engine->batch.release->effects);
-	engine->batch.origin_count = 0;
-	engine->batch.commands = 0;
+	effects_clear(batch->release->effects);
+	batch->origin_count = 0;
+	batch->scanned = batch->replies = 0;
+	batch->commands = 0;
 	claims_undo(engine);
 	atomic_fetch_add(&engine->aborted, 1);
 }
@@ -346,73 +394,115 @@ static void release_post(struct engine *engine)
 	batch->release = NULL;
 	batch->origins = NULL;
 	batch->origin_count = batch->origin_capacity = 0;
-	batch->claim_count = 0;
-	batch->refused_count = 0;
+	batch->claim_count = batch->refused_count = 0;
+	batch->scanned = batch->replies = 0;
 	for (size_t i = 0; i < engine->sink_count; i++)
 		engine->sinks[i]->post(engine->sinks[i], &impl->public);
 	engine_release_unref(&impl->public);
 }
 
-/* Marks what must be refused so that the next run can succeed. False: nothing is left to refuse. */
-static bool refuse_for(struct engine *engine, int rc, const struct trouble *trouble, struct batch_clock clock)
+/* ---- what an undone run leaves to be decided ---- */
+
+static void log_damage(void)
+{
+	log_line(LOG_LEVEL_ERROR,
+		 log_id("store.corrupt", "a stored record is damaged; what needs it is refused"),
+		 log_str("record", store_last_error()));
+}
+
+/* Refuses the command that met damage. Once too much was applied again for such commands, the part
+ * ends with it, and those that follow are small. */
+static void refuse_command(struct batch *batch, const struct trouble *trouble)
+{
+	trouble->submission->forced_code = SLUICE_E_CORRUPT;
+	batch->reapplied += trouble->position - batch->first;
+	if (batch->part_max == PART_COMMANDS ||
+	    batch->reapplied <= REAPPLIED_MIN + REAPPLIED_TIMES * batch->count)
+		return;
+	batch->part_max = PART_COMMANDS;
+	batch->end = trouble->position + 1;
+}
+
+/* Puts off the timer that met damage, or all of them if it is not known which. */
+static void put_off_timer(struct engine *engine, const struct trouble *trouble, uint64_t mono_ms)
+{
+	if (trouble->timer.len != sizeof(engine->put_off)) {
+		engine->put_off_bytes = 0;
+		engine->tick_hold_ms = mono_ms + 60000;
+		return;
+	}
+	memcpy(engine->put_off, trouble->timer.data, sizeof(engine->put_off));
+	engine->put_off_bytes = sizeof(engine->put_off);
+	log_line(LOG_LEVEL_ERROR,
+		 log_id("engine.put_off", "the timer that met it is tried again in a minute"),
+		 log_u64("gateway", get_be32(engine->put_off)), log_u64("kind", engine->put_off[12]),
+		 log_u64("of", get_be64(engine->put_off + 13)),
+		 log_u64("sub", get_be64(engine->put_off + 21)));
+}
+
+/* Ends the consumer whose claim met damage. The claims before it are made again; after some such,
+ * none. */
+static int refuse_claimer(struct engine *engine, const struct trouble *trouble, size_t claims)
+{
+	struct batch *batch = &engine->batch;
+	int rc = claim_refuse(batch, &trouble->claimer);
+
+	if (rc != 0)
+		return rc;
+	demand_close(&engine->demand, trouble->claimer.sink, trouble->claimer.tag);
+	batch->claim_max = ++batch->claim_troubles > CLAIM_TROUBLES_MAX ? 0 : claims - 1;
+	return 0;
+}
+
+static bool refuse_damaged(struct engine *engine, const struct trouble *trouble, size_t claims,
+			   uint64_t mono_ms)
+{
+	log_damage();
+	if (trouble->submission != NULL)
+		refuse_command(&engine->batch, trouble);
+	else if (trouble->tick)
+		put_off_timer(engine, trouble, mono_ms);
+	else
+		return trouble->claimer.sink != NULL && refuse_claimer(engine, trouble, claims) == 0;
+	return true;
+}
+
+/* Refuses publishes, or what reports if there are none. False: neither is left. */
+static bool refuse_growth(struct engine *engine)
 {
 	struct batch *batch = &engine->batch;
 	bool marked = false;
 
-	if (rc == SLUICE_E_CORRUPT) {
-		log_line(LOG_LEVEL_ERROR,
-			 log_id("store.corrupt", "a stored record is damaged; what needs it is refused"),
-			 log_str("record", store_last_error()));
-		if (trouble->submission != NULL) {
-			trouble->submission->forced_code = rc;
-			return true;
-		}
-		if (trouble->tick && trouble->timer.len == sizeof(engine->put_off)) {
-			memcpy(engine->put_off, trouble->timer.data, sizeof(engine->put_off));
-			engine->put_off_bytes = sizeof(engine->put_off);
-			log_line(LOG_LEVEL_ERROR,
-				 log_id("engine.put_off", "the timer that met it is tried again in a minute"),
-				 log_u64("gateway", get_be32(engine->put_off)),
-				 log_u64("kind", engine->put_off[12]),
-				 log_u64("of", get_be64(engine->put_off + 13)),
-				 log_u64("sub", get_be64(engine->put_off + 21)));
-			return true;
-		}
-		if (trouble->tick) {
-			engine->put_off_bytes = 0;
-			engine->tick_hold_ms = clock.mono_ms + 60000;
-			return true;
-		}
-		if (trouble->claimer.sink != NULL) {
-			if (claim_refuse(batch, &trouble->claimer) != 0)
-				return false;
-			demand_close(&engine->demand, trouble->claimer.sink, trouble->claimer.tag);
-			return true;
-		}
-		return false;
-	}
-	if (rc != SLUICE_E_NO_SPACE)
-		return false;
 	engine->gate.state = HEADROOM_PUBLISH_STOPPED;
 	engine->gate.forced = true;
 	for (int class = HEADROOM_PUBLISH; class <= HEADROOM_REPORT && !marked; class ++) {
-		for (size_t i = 0; i < batch->count; i++) {
+		for (size_t i = batch->first; i < batch->end; i++) {
 			struct submission *submission = batch->submissions[i];
 			const struct command_spec *spec = command_spec(submission->command.type);
 
 			if (submission->forced_code != 0 || spec == NULL || (int)spec->headroom != class)
 				continue;
-			submission->forced_code = rc;
+			submission->forced_code = SLUICE_E_NO_SPACE;
 			marked = true;
 		}
 	}
 	return marked;
 }
 
+/* Marks what must be refused so that the next run can succeed. `claims`: that the undone run made.
+ * False: nothing is left to refuse. */
+static bool refuse_for(struct engine *engine, int rc, const struct trouble *trouble, size_t claims,
+		       struct batch_clock clock)
+{
+	if (rc == SLUICE_E_CORRUPT)
+		return refuse_damaged(engine, trouble, claims, clock.mono_ms);
+	return rc == SLUICE_E_NO_SPACE && refuse_growth(engine);
+}
+
 /* Whether there is something to refuse for want of room. */
 static bool grows(const struct batch *batch)
 {
-	for (size_t i = 0; i < batch->count; i++) {
+	for (size_t i = batch->first; i < batch->end; i++) {
 		const struct submission *submission = batch->submissions[i];
 		const struct command_spec *spec = command_spec(submission->command.type);
 
@@ -464,31 +554,53 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct trou
 	return rc;
 }
 
-int batch_run(struct engine *engine, struct batch_clock clock)
+/* One commit: the submissions from batch->first on, mostly all of them. */
+static int run_part(struct engine *engine, struct batch_clock clock)
 {
+	struct batch *batch = &engine->batch;
 	struct trouble trouble;
-	int rc = release_new(&engine->batch.release);
+	int rc = release_new(&batch->release);
 
 	if (rc != 0)
 		return rc;
+	batch->end =
+		batch->count - batch->first < batch->part_max ? batch->count : batch->first + batch->part_max;
+	batch->claim_max = CLAIMS_PER_BATCH_MAX;
+	batch->claim_troubles = 0;
 	while ((rc = run_once(engine, clock, &trouble)) != 0) {
+		size_t claims = batch->claim_count;
+
 		run_undo(engine);
-		if (!refuse_for(engine, rc, &trouble, clock))
+		if (!refuse_for(engine, rc, &trouble, claims, clock))
 			break;
 	}
 	if (rc != 0) {
-		engine_release_unref(engine->batch.release);
-		engine->batch.release = NULL;
+		engine_release_unref(batch->release);
+		batch->release = NULL;
 		return rc;
 	}
 	engine->put_off_bytes = 0;
 	engine->sequence++;
 	atomic_fetch_add(&engine->commits, 1);
-	atomic_fetch_add(&engine->commands, engine->batch.count + engine->batch.commands);
-	engine->batch.commands = 0;
+	atomic_fetch_add(&engine->commands, batch->end - batch->first + batch->claim_count);
+	batch->commands = 0;
 	hear_committed(engine, clock);
 	release_post(engine);
 	return 0;
+}
+
+int batch_run(struct engine *engine, struct batch_clock clock)
+{
+	struct batch *batch = &engine->batch;
+	int rc = 0;
+
+	batch->first = batch->reapplied = 0;
+	batch->part_max = SIZE_MAX;
+	do {
+		rc = run_part(engine, clock);
+		batch->first = batch->end;
+	} while (rc == 0 && batch->first < batch->count);
+	return rc;
 }
 
 void batch_release_all(struct engine *engine)

@@ -1,47 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Demand: who may be given how much of which queue. Credit is the engine's, not core's: it becomes CLAIM commands at the end of a
- * batch, so a publish that makes an item ready is delivered by the same commit.
+ * Demand: which consumer may be given how much of which queue. Credit is the engine's, not core's:
+ * it becomes CLAIM commands at the end of a batch, so a publish that makes an item ready is
+ * delivered by the same commit.
  *
- * Invariant: a queue is in to_serve only while it may have something ready and one of its consumers has credit or is to be resumed. */
+ * Two consumers of one queue need not be able to take the same: an orphaned job goes only to a
+ * consumer that takes orphans. So what may be ready is kept by kind: entries, which every consumer
+ * takes, for the queue; orphans for each class of its consumers. A claim that came up short says
+ * "nothing left" of what it could have taken, and of nothing else. For each FX_QUEUE_READY at most
+ * one claim of each class comes up short, however many consumers wait.
+ *
+ * Invariants: a queue is in to_serve exactly while one of its consumers can be served. `willing`
+ * holds exactly the consumers that have credit, are not paused and do not resume; `resuming` those
+ * that are not paused and do. Both, and a class's `willing`, rise by turn. */
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
 #include "broker/engine/engine_internal.h"
+#include "broker/util/invariant.h"
 #include "protocol/limits.h"
+
+typedef unsigned long long ull;
 
 void demand_init(struct demand *demand)
 {
 	memset(demand, 0, sizeof(*demand));
-}
-
-static bool wants(const struct consumer *consumer)
-{
-	return !consumer->paused &&
-	       (consumer->resume || (consumer->spec.credit > 0 && consumer->queue->maybe_ready));
-}
-
-static void unlist(struct demand *demand, struct demand_queue *queue)
-{
-	if (!queue->listed)
-		return;
-	DL_DELETE2(demand->to_serve, queue, serve_prev, serve_next);
-	queue->listed = false;
-}
-
-static void list_if_wanted(struct demand *demand, struct demand_queue *queue)
-{
-	struct consumer *consumer;
-
-	if (queue->listed)
-		return;
-	DL_FOREACH(queue->consumers, consumer) {
-		if (!wants(consumer))
-			continue;
-		DL_APPEND2(demand->to_serve, queue, serve_prev, serve_next);
-		queue->listed = true;
-		return;
-	}
 }
 
 static struct demand_queue *queue_find(struct demand *demand, uint32_t gateway, uint64_t id)
@@ -62,33 +45,206 @@ static struct consumer *consumer_find(struct demand *demand, struct engine_sink 
 	return consumer;
 }
 
+/* ---- lists ---- */
+
+static struct consumer *older(struct consumer *a, struct consumer *b)
+{
+	if (a == NULL || b == NULL)
+		return a != NULL ? a : b;
+	return a->turn <= b->turn ? a : b;
+}
+
+/* The one that has waited longest among those that can be served; NULL: none. */
+static struct consumer *queue_pick(const struct demand_queue *queue)
+{
+	struct consumer *pick = queue->resuming;
+	struct demand_class *class;
+
+	if (queue->entries)
+		return older(pick, queue->willing);
+	DL_FOREACH(queue->classes, class) {
+		if (class->orphans)
+			pick = older(pick, class->willing);
+	}
+	return pick;
+}
+
+/* After whatever may have changed its pick. */
+static void queue_list(struct demand *demand, struct demand_queue *queue)
+{
+	bool wanted = queue_pick(queue) != NULL;
+
+	if (wanted == queue->listed)
+		return;
+	queue->listed = wanted;
+	if (wanted)
+		DL_APPEND2(demand->to_serve, queue, serve_prev, serve_next);
+	else
+		DL_DELETE2(demand->to_serve, queue, serve_prev, serve_next);
+}
+
+static enum consumer_place place_of(const struct consumer *consumer)
+{
+	if (consumer->paused)
+		return CONSUMER_IDLE;
+	if (consumer->resume)
+		return CONSUMER_RESUMING;
+	return consumer->spec.credit > 0 ? CONSUMER_WILLING : CONSUMER_IDLE;
+}
+
+static void consumer_leave(struct consumer *consumer)
+{
+	struct demand_queue *queue = consumer->queue;
+
+	if (consumer->place == CONSUMER_RESUMING) {
+		DL_DELETE(queue->resuming, consumer);
+	} else if (consumer->place == CONSUMER_WILLING) {
+		DL_DELETE(queue->willing, consumer);
+		if (consumer->class != NULL)
+			DL_DELETE2(consumer->class->willing, consumer, class_prev, class_next);
+	}
+	consumer->place = CONSUMER_IDLE;
+}
+
+static int by_turn(const struct consumer *a, const struct consumer *b)
+{
+	return a->turn < b->turn ? -1 : a->turn > b->turn;
+}
+
+/* Into the list where it belongs, behind those with lower turns. With a new turn that is the
+ * end. */
+static void consumer_enter(struct consumer *consumer)
+{
+	struct demand_queue *queue = consumer->queue;
+	struct consumer **list = consumer->place == CONSUMER_RESUMING ? &queue->resuming : &queue->willing;
+
+	if (*list == NULL || (*list)->prev->turn < consumer->turn)
+		DL_APPEND(*list, consumer);
+	else
+		DL_INSERT_INORDER(*list, consumer, by_turn);
+	invariant(consumer->next == NULL || consumer->next->turn > consumer->turn,
+		  "queue %llu: turn %llu stands in front of %llu", (ull)queue->key.queue, (ull)consumer->turn,
+		  (ull)consumer->next->turn);
+	if (consumer->place != CONSUMER_WILLING || consumer->class == NULL)
+		return;
+	list = &consumer->class->willing;
+	if (*list == NULL || (*list)->class_prev->turn < consumer->turn)
+		DL_APPEND2(*list, consumer, class_prev, class_next);
+	else
+		DL_INSERT_INORDER2(*list, consumer, by_turn, class_prev, class_next);
+}
+
+/* After its credit, pause or resume changed. Where it stays in its list it keeps its turn. */
+static void consumer_place(struct demand *demand, struct consumer *consumer)
+{
+	enum consumer_place place = place_of(consumer);
+
+	if (place == consumer->place)
+		return;
+	consumer_leave(consumer);
+	consumer->place = (uint8_t)place;
+	if (place != CONSUMER_IDLE) {
+		consumer->turn = ++demand->turns;
+		consumer_enter(consumer);
+	}
+	queue_list(demand, consumer->queue);
+}
+
+/* ---- consumers ---- */
+
+static struct demand_queue *queue_need(struct demand *demand, uint32_t gateway, uint64_t id)
+{
+	struct demand_queue *queue = queue_find(demand, gateway, id);
+
+	if (queue != NULL)
+		return queue;
+	queue = calloc(1, sizeof(*queue));
+	if (queue == NULL)
+		return NULL;
+	queue->key = (struct queue_key){gateway, id};
+	HASH_ADD(hh, demand->queues, key, sizeof(queue->key), queue);
+	return queue;
+}
+
+static void queue_drop_unused(struct demand *demand, struct demand_queue *queue)
+{
+	if (queue->consumers > 0)
+		return;
+	invariant(queue->willing == NULL && queue->resuming == NULL && queue->classes == NULL,
+		  "queue %llu has no consumer and is not empty", (ull)queue->key.queue);
+	queue_list(demand, queue);
+	invariant(!queue->listed, "queue %llu has no consumer and is to be served", (ull)queue->key.queue);
+	HASH_DELETE(hh, demand->queues, queue);
+	free(queue);
+}
+
+/* The class that a consumer belongs to, made if it is the first; NULL and 0: none. */
+static int class_need(struct demand_queue *queue, const struct consumer_spec *spec, struct demand_class **ret)
+{
+	struct demand_class *class;
+
+	*ret = NULL;
+	if (!(spec->claim_flags & CLAIM_ORPHANS))
+		return 0;
+	DL_SEARCH_SCALAR(queue->classes, class, source, spec->source);
+	if (class == NULL) {
+		class = calloc(1, sizeof(*class));
+		if (class == NULL)
+			return SLUICE_E_NOMEM;
+		class->source = spec->source;
+		DL_APPEND(queue->classes, class);
+	}
+	class->consumers++;
+	*ret = class;
+	return 0;
+}
+
+static void class_leave(struct demand_queue *queue, struct demand_class *class)
+{
+	if (class == NULL)
+		return;
+	invariant(class->consumers > 0, "queue %llu: a class loses a consumer that it does not have",
+		  (ull)queue->key.queue);
+	if (--class->consumers > 0)
+		return;
+	invariant(class->willing == NULL, "queue %llu: a class without consumers has a willing one",
+		  (ull)queue->key.queue);
+	DL_DELETE(queue->classes, class);
+	free(class);
+}
+
 int demand_open(struct demand *demand, const struct consumer_spec *spec)
 {
-	struct demand_queue *queue = queue_find(demand, spec->gateway, spec->queue);
+	struct demand_queue *queue;
 	struct consumer *consumer = calloc(1, sizeof(*consumer));
+	int rc;
 
 	if (consumer == NULL)
 		return SLUICE_E_NOMEM;
-	if (queue == NULL) {
-		queue = calloc(1, sizeof(*queue));
-		if (queue == NULL) {
-			free(consumer);
-			return SLUICE_E_NOMEM;
-		}
-		queue->key = (struct queue_key){spec->gateway, spec->queue};
-		HASH_ADD(hh, demand->queues, key, sizeof(queue->key), queue);
+	queue = queue_need(demand, spec->gateway, spec->queue);
+	rc = queue == NULL ? SLUICE_E_NOMEM : class_need(queue, spec, &consumer->class);
+	if (rc != 0) {
+		if (queue != NULL)
+			queue_drop_unused(demand, queue);
+		free(consumer);
+		return rc;
 	}
-	/* What is ready is not known yet, and a new consumer may take orphans where the others do not. */
-	queue->maybe_ready = true;
+	/* What is ready is not known yet. */
+	queue->entries = true;
+	if (consumer->class != NULL)
+		consumer->class->orphans = true;
+	queue->consumers++;
 	consumer->key = (struct consumer_key){spec->sink, spec->tag};
 	consumer->spec = *spec;
 	consumer->resume = (spec->claim_flags & CLAIM_RESUME) != 0;
 	consumer->spec.claim_flags &= (uint8_t)~CLAIM_RESUME;
+	if (consumer->spec.credit > LIMIT_CREDIT_MAX)
+		consumer->spec.credit = (uint32_t)LIMIT_CREDIT_MAX;
 	consumer->queue = queue;
 	HASH_ADD(hh, demand->consumers, key, sizeof(consumer->key), consumer);
-	DL_APPEND(queue->consumers, consumer);
 	demand->count++;
-	list_if_wanted(demand, queue);
+	consumer_place(demand, consumer);
+	queue_list(demand, queue); /* others may be willing, too */
 	return 0;
 }
 
@@ -101,7 +257,7 @@ void demand_credit(struct demand *demand, struct engine_sink *sink, uint64_t tag
 	if (more > LIMIT_CREDIT_MAX - consumer->spec.credit)
 		more = (uint32_t)(LIMIT_CREDIT_MAX - consumer->spec.credit);
 	consumer->spec.credit += more;
-	list_if_wanted(demand, consumer->queue);
+	consumer_place(demand, consumer);
 }
 
 void demand_pause(struct demand *demand, struct engine_sink *sink, uint64_t tag, bool paused)
@@ -111,22 +267,24 @@ void demand_pause(struct demand *demand, struct engine_sink *sink, uint64_t tag,
 	if (consumer == NULL)
 		return;
 	consumer->paused = paused;
-	list_if_wanted(demand, consumer->queue);
+	consumer_place(demand, consumer);
 }
 
 static void consumer_drop(struct demand *demand, struct consumer *consumer)
 {
 	struct demand_queue *queue = consumer->queue;
 
+	invariant(demand->count > 0 && queue->consumers > 0,
+		  "queue %llu: a consumer goes of %zu, of %zu in all", (ull)queue->key.queue,
+		  queue->consumers, demand->count);
+	consumer_leave(consumer);
+	class_leave(queue, consumer->class);
 	HASH_DELETE(hh, demand->consumers, consumer);
-	DL_DELETE(queue->consumers, consumer);
+	queue->consumers--;
 	demand->count--;
 	free(consumer);
-	if (queue->consumers != NULL)
-		return;
-	unlist(demand, queue);
-	HASH_DELETE(hh, demand->queues, queue);
-	free(queue);
+	queue_list(demand, queue);
+	queue_drop_unused(demand, queue);
 }
 
 void demand_close(struct demand *demand, struct engine_sink *sink, uint64_t tag)
@@ -137,72 +295,88 @@ void demand_close(struct demand *demand, struct engine_sink *sink, uint64_t tag)
 		consumer_drop(demand, consumer);
 }
 
-void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t id)
+/* ---- queues ---- */
+
+void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t id, bool orphan, uint64_t source)
 {
 	struct demand_queue *queue = queue_find(demand, gateway, id);
+	struct demand_class *class;
 
 	if (queue == NULL)
 		return;
-	queue->maybe_ready = true;
-	list_if_wanted(demand, queue);
+	if (orphan) {
+		DL_FOREACH(queue->classes, class)
+			class->orphans |= source == 0 || class->source == source;
+	} else {
+		queue->entries = true;
+	}
+	queue_list(demand, queue);
 }
 
 void demand_queue_deleted(struct demand *demand, uint32_t gateway, uint64_t id)
 {
 	struct demand_queue *queue = queue_find(demand, gateway, id);
+	struct demand_class *class;
 
-	/* Sinks hear of the deletion by the effect and close their consumers; until then there is nothing to claim. */
+	/* Sinks are notified of the deletion by the effect and close their consumers; until then
+	 * there is nothing to claim. */
 	if (queue == NULL)
 		return;
-	queue->maybe_ready = false;
-	unlist(demand, queue);
+	queue->entries = false;
+	DL_FOREACH(queue->classes, class)
+		class->orphans = false;
+	queue_list(demand, queue);
 }
+
+/* ---- claims ---- */
 
 struct consumer *demand_next(struct demand *demand, struct command *ret_command, struct cmd_claim *ret_claim)
 {
-	while (demand->to_serve != NULL) {
-		struct demand_queue *queue = demand->to_serve;
-		struct consumer *consumer;
+	struct demand_queue *queue = demand->to_serve;
+	struct consumer *consumer;
 
-		DL_FOREACH(queue->consumers, consumer)
-			if (wants(consumer))
-				break;
-		if (consumer == NULL) {
-			unlist(demand, queue);
-			continue;
-		}
-		memset(ret_claim, 0, sizeof(*ret_claim));
-		ret_claim->queue = queue->key.queue;
-		ret_claim->lease_ms = consumer->spec.lease_ms;
-		ret_claim->flags = consumer->spec.claim_flags;
-		ret_claim->source = consumer->spec.source;
-		ret_claim->max = consumer->spec.credit < LIMIT_GRANT_ITEMS_MAX
-					 ? consumer->spec.credit
-					 : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
-		if (consumer->resume) {
-			ret_claim->flags |= CLAIM_RESUME;
-			ret_claim->max = (uint32_t)LIMIT_GRANT_ITEMS_MAX;
-			ret_claim->resume_after = consumer->resume_after;
-			ret_claim->resume_until = consumer->resume_until;
-		}
-		memset(ret_command, 0, sizeof(*ret_command));
-		ret_command->type = COMMAND_CLAIM;
-		ret_command->gateway = (uint32_t)queue->key.gateway;
-		ret_command->session = consumer->spec.session;
-		ret_command->body = ret_claim;
-		return consumer;
+	if (queue == NULL)
+		return NULL;
+	consumer = queue_pick(queue);
+	invariant(consumer != NULL, "queue %llu is to be served, and no consumer of it can be",
+		  (ull)queue->key.queue);
+	invariant(!consumer->paused && (consumer->resume || consumer->spec.credit > 0),
+		  "queue %llu: a claim for a consumer with credit %u, paused %d", (ull)queue->key.queue,
+		  consumer->spec.credit, consumer->paused);
+	memset(ret_claim, 0, sizeof(*ret_claim));
+	ret_claim->queue = queue->key.queue;
+	ret_claim->lease_ms = consumer->spec.lease_ms;
+	ret_claim->flags = consumer->spec.claim_flags;
+	ret_claim->source = consumer->spec.source;
+	ret_claim->max = consumer->spec.credit < LIMIT_GRANT_ITEMS_MAX ? consumer->spec.credit
+								       : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
+	if (consumer->resume) {
+		ret_claim->flags |= CLAIM_RESUME;
+		ret_claim->max = (uint32_t)LIMIT_GRANT_ITEMS_MAX;
+		ret_claim->resume_after = consumer->resume_after;
+		ret_claim->resume_until = consumer->resume_until;
 	}
-	return NULL;
+	memset(ret_command, 0, sizeof(*ret_command));
+	ret_command->type = COMMAND_CLAIM;
+	ret_command->gateway = (uint32_t)queue->key.gateway;
+	ret_command->session = consumer->spec.session;
+	ret_command->body = ret_claim;
+	return consumer;
+}
+
+static void spend(struct consumer *consumer, uint32_t got)
+{
+	consumer->spec.credit = got < consumer->spec.credit ? consumer->spec.credit - got : 0;
 }
 
 void demand_claimed(struct demand *demand, struct consumer *consumer, const struct cmd_claim *claim,
 		    const struct outcome *outcome)
 {
 	struct demand_queue *queue = consumer->queue;
-	uint32_t got = outcome->code == 0 ? outcome->count : 0;
 
 	if (outcome->code != 0) {
-		/* Its session or queue is gone: no credit is left, the sink hears of the end by an effect. */
+		/* Its session or queue is gone: no credit is left, the sink is notified of the end
+		 * by an effect. */
 		consumer->spec.credit = 0;
 		consumer->resume = false;
 	} else if (claim->flags & CLAIM_RESUME) {
@@ -211,18 +385,67 @@ void demand_claimed(struct demand *demand, struct consumer *consumer, const stru
 			consumer->resume_until = outcome->index;
 		consumer->resume_after = outcome->id;
 		consumer->resume = outcome->id != 0;
-		consumer->spec.credit = got < consumer->spec.credit ? consumer->spec.credit - got : 0;
+		spend(consumer, outcome->count);
 	} else {
-		consumer->spec.credit = got < consumer->spec.credit ? consumer->spec.credit - got : 0;
-		if (got < claim->max)
-			queue->maybe_ready = false;
+		invariant(outcome->count <= claim->max && outcome->count <= consumer->spec.credit,
+			  "queue %llu: a claim of at most %u was granted %u, with credit for %u",
+			  (ull)queue->key.queue, claim->max, outcome->count, consumer->spec.credit);
+		spend(consumer, outcome->count);
+		if (outcome->count < claim->max) {
+			queue->entries = false;
+			if (consumer->class != NULL)
+				consumer->class->orphans = false;
+		}
 	}
-	/* To the end of the queue's list: the next claim is for the next consumer. */
-	DL_DELETE(queue->consumers, consumer);
-	DL_APPEND(queue->consumers, consumer);
+	/* To the end of its list and its queue to the end of to_serve: the next claim is for the
+	 * next queue, and there for the next consumer. */
+	consumer_leave(consumer);
+	consumer_place(demand, consumer);
+	if (queue->listed) {
+		DL_DELETE2(demand->to_serve, queue, serve_prev, serve_next);
+		queue->listed = false;
+	}
+	queue_list(demand, queue);
+}
+
+void demand_note(const struct consumer *consumer, struct claim_note *ret)
+{
+	*ret = (struct claim_note){.key = consumer->key,
+				   .credit = consumer->spec.credit,
+				   .resume = consumer->resume,
+				   .resume_after = consumer->resume_after,
+				   .resume_until = consumer->resume_until,
+				   .turn = consumer->turn,
+				   .entries = consumer->queue->entries,
+				   .orphans = consumer->class != NULL && consumer->class->orphans};
+}
+
+void demand_undo(struct demand *demand, const struct claim_note *note)
+{
+	struct consumer *consumer = consumer_find(demand, note->key.sink, note->key.tag);
+	struct demand_queue *queue;
+
+	invariant(consumer != NULL, "the consumer of a claim that is undone is gone: tag %llu",
+		  (ull)note->key.tag);
+	queue = consumer->queue;
+	consumer_leave(consumer);
+	consumer->spec.credit = note->credit;
+	consumer->resume = note->resume;
+	consumer->resume_after = note->resume_after;
+	consumer->resume_until = note->resume_until;
+	consumer->turn = note->turn;
+	consumer->place = (uint8_t)place_of(consumer);
+	invariant(consumer->place != CONSUMER_IDLE, "a claim was made for an idle consumer: tag %llu",
+		  (ull)note->key.tag);
+	consumer_enter(consumer);
+	queue->entries |= note->entries;
+	if (consumer->class != NULL)
+		consumer->class->orphans |= note->orphans;
+	/* It was the first in to_serve when the claim was made. */
 	if (queue->listed)
-		unlist(demand, queue);
-	list_if_wanted(demand, queue);
+		DL_DELETE2(demand->to_serve, queue, serve_prev, serve_next);
+	DL_PREPEND2(demand->to_serve, queue, serve_prev, serve_next);
+	queue->listed = true;
 }
 
 void demand_fini(struct demand *demand)
@@ -231,4 +454,6 @@ void demand_fini(struct demand *demand)
 
 	HASH_ITER(hh, demand->consumers, consumer, next)
 		consumer_drop(demand, consumer);
+	invariant(demand->queues == NULL && demand->to_serve == NULL && demand->count == 0,
+		  "%zu consumers stay behind", demand->count);
 }

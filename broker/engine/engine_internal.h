@@ -13,26 +13,45 @@ struct consumer_key {
 	struct engine_sink *sink;
 	uint64_t tag;
 };
+enum consumer_place {
+	CONSUMER_IDLE,	   /* nothing is to be claimed for it: no credit, or paused */
+	CONSUMER_WILLING,  /* in its queue's list `willing`, and in its class's */
+	CONSUMER_RESUMING, /* in its queue's list `resuming` */
+};
 struct consumer {
 	struct consumer_key key;
 	struct consumer_spec spec;
 	bool resume;	       /* what the session holds is to be delivered again first, in steps: */
 	uint64_t resume_after; /* as in cmd_claim */
 	uint64_t resume_until;
-	bool paused;		      /* its connection takes no more now; the credit stays */
-	struct consumer *prev, *next; /* of its queue, round robin */
+	bool paused;				  /* its connection takes no more now; the credit stays */
+	uint8_t place;				  /* enum consumer_place */
+	uint64_t turn;				  /* rises along every list: the lowest is served first */
+	struct consumer *prev, *next;		  /* in `willing` or `resuming` of its queue */
+	struct consumer *class_prev, *class_next; /* in `willing` of its class */
 	struct demand_queue *queue;
+	struct demand_class *class; /* NULL: it takes no orphans */
 	UT_hash_handle hh;
 };
 struct queue_key {
 	uint64_t gateway; /* wide, so that the key has no padding */
 	uint64_t queue;
 };
+/* Consumers of a queue that may be given the same orphans: those of one source (0: of none). */
+struct demand_class {
+	struct demand_class *prev, *next; /* of its queue */
+	uint64_t source;
+	bool orphans; /* false: the last CLAIM of the class took all there were, and none came since */
+	struct consumer *willing; /* utlist, by turn */
+	size_t consumers;
+};
 struct demand_queue {
 	struct queue_key key;
-	struct consumer *consumers; /* utlist */
-	bool maybe_ready;	    /* false: the last CLAIM found it empty and nothing came since */
-	bool listed;		    /* in to_serve */
+	bool entries;			     /* false: the last CLAIM took all entries, and none came since */
+	bool listed;			     /* in to_serve */
+	struct consumer *willing, *resuming; /* utlist, by turn */
+	struct demand_class *classes;	     /* utlist */
+	size_t consumers;
 	struct demand_queue *serve_prev, *serve_next;
 	UT_hash_handle hh;
 };
@@ -40,7 +59,17 @@ struct demand {
 	struct consumer *consumers;
 	struct demand_queue *queues;
 	struct demand_queue *to_serve;
+	uint64_t turns; /* given out */
 	size_t count;
+};
+/* What a consumer and its queue were before a CLAIM, for a batch that is undone. */
+struct claim_note {
+	struct consumer_key key;
+	uint32_t credit;
+	bool resume;
+	uint64_t resume_after, resume_until;
+	uint64_t turn;
+	bool entries, orphans;
 };
 void demand_init(struct demand *demand);
 void demand_fini(struct demand *demand);
@@ -48,14 +77,21 @@ int demand_open(struct demand *demand, const struct consumer_spec *spec) SLUICE_
 void demand_credit(struct demand *demand, struct engine_sink *sink, uint64_t tag, uint32_t more);
 void demand_pause(struct demand *demand, struct engine_sink *sink, uint64_t tag, bool paused);
 void demand_close(struct demand *demand, struct engine_sink *sink, uint64_t tag);
-void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t queue);
+/* Something can be claimed: an entry, by every consumer, or an orphaned job, by those that take orphans
+ * of this source (0: of any). */
+void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t queue, bool orphan,
+			uint64_t source);
 void demand_queue_deleted(struct demand *demand, uint32_t gateway, uint64_t queue);
 /* The next consumer that a CLAIM should be made for, with the command filled in; NULL: nobody. */
 struct consumer *demand_next(struct demand *demand, struct command *ret_command, struct cmd_claim *ret_claim);
-/* What that CLAIM granted: fewer than asked means that the queue is empty for this consumer. */
+/* What that CLAIM granted: fewer than asked means that nothing is left that this consumer may
+ * have. */
 void demand_claimed(struct demand *demand, struct consumer *consumer, const struct cmd_claim *claim,
 		    const struct outcome *outcome);
-/* The batch was aborted: credits as they were before it. The claims of a batch are noted for that. */
+/* The batch was aborted. Notes are taken before each claim, and undone in the opposite order: then
+ * everything is as it was, but what was found ready meanwhile stays so. */
+void demand_note(const struct consumer *consumer, struct claim_note *ret);
+void demand_undo(struct demand *demand, const struct claim_note *note);
 
 /* ---- heartbeat.c: sessions without a connection run out ---- */
 struct beat_key {
@@ -114,19 +150,21 @@ int headroom_batch_fits(struct engine *engine, uint64_t put_bytes) SLUICE_MUST_U
 struct batch {
 	struct submission **submissions; /* of this batch, in order */
 	size_t count, capacity;
+	size_t first, end; /* those of them that are committed together; mostly all */
+	size_t part_max;   /* so many at most */
+	size_t reapplied;  /* commands that were undone and applied again for the damage that others met */
+	uint64_t bytes;
 	struct engine_release *release; /* being filled */
 	struct origin *origins;
 	size_t origin_count, origin_capacity;
-	struct claim_note {
-		struct consumer_key key;
-		uint32_t credit;
-		bool resume;
-		uint64_t resume_after, resume_until;
-	} * claims; /* credits before this batch */
+	struct claim_note *claims; /* of this run */
 	size_t claim_count, claim_capacity;
-	struct consumer_key *refused; /* ended by damage: to be told by this batch */
+	size_t claim_max;	      /* of this run; the rest is served by the next batch */
+	unsigned claim_troubles;      /* claims that met damage when they wrote */
+	struct consumer_key *refused; /* consumers that met a damaged record in this batch */
 	size_t refused_count, refused_capacity;
-	uint64_t bytes;
+	size_t scanned; /* effects that demand was given */
+	size_t replies; /* among them */
 	uint64_t commands;
 };
 

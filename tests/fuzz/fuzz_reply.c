@@ -34,7 +34,10 @@ static bool is_text(const char *string)
 /* One command in a batch of its own; its outcome. */
 static struct outcome apply(struct world *world, uint16_t type, const void *body)
 {
-	struct command command = {.type = type, .gateway = world->gateway, .session = world->session, .random = 1};
+	struct command command = {.type = type,
+				  .gateway = world->gateway,
+				  .session = world->session,
+				  .random = 1};
 	struct outcome out = {0};
 	struct store_txn *txn;
 
@@ -121,15 +124,15 @@ static void begin(struct world *world)
 	REQUIRE(core_gateway_find(txn, text("default"), &world->gateway) == 0);
 	REQUIRE(store_commit(txn) == 0);
 	world->session = apply(world, COMMAND_SESSION_OPEN, &open).id;
-	config.name = (char *)(uintptr_t)"q";
+	config.name = (char *)(uintptr_t) "q";
 	config.max_attempts = 2;
 	create.config = &config;
 	(void)apply(world, COMMAND_QUEUE_CREATE, &create);
-	config.name = (char *)(uintptr_t)"j";
+	config.name = (char *)(uintptr_t) "j";
 	config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
 	(void)apply(world, COMMAND_QUEUE_CREATE, &create);
-	submit.job = (char *)(uintptr_t)"job";
-	submit.queue = (char *)(uintptr_t)"j";
+	submit.job = (char *)(uintptr_t) "job";
+	submit.queue = (char *)(uintptr_t) "j";
 	(void)apply(world, COMMAND_JOB_SUBMIT, &submit);
 }
 
@@ -138,9 +141,16 @@ static void give_back(struct world *world, struct sluice_slice reason)
 {
 	struct envelope envelope = {.body = text("body")};
 	uint8_t bytes[64], run[12];
-	struct frame_publish publish = {.count = 1, .subject = text("s"), .target_kind = PUBLISH_TO_QUEUE, .target = text("q")};
+	struct frame_publish publish = {.count = 1,
+					.subject = text("s"),
+					.target_kind = PUBLISH_TO_QUEUE,
+					.target = text("q")};
 	struct cmd_claim claim = {.max = 1};
-	struct cmd_ack ack = {.op = ACK_NACK, .value_ms = 1000, .run_count = 1, .runs = run, .reason = reason};
+	struct cmd_ack ack = {.op = ACK_NACK,
+			      .value_ms = 1000,
+			      .run_count = 1,
+			      .runs = run,
+			      .reason = reason};
 	struct store_txn *txn;
 	struct queue_ref ref;
 

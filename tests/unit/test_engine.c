@@ -5,186 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/core/apply.h"
-#include "broker/engine/engine.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
-
-struct rig {
-	struct engine_sink sink; /* first */
-	struct store *store;
-	struct engine *engine;
-	struct batch_clock now;
-	unsigned releases, replies, grants, items, kicked;
-	unsigned ended; /* consumers, by damage */
-	unsigned sessions_ended, sessions_ended_at_once;
-	struct outcome last;
-	int failed; /* what fail_stop was told */
-};
-
-static void on_post(struct engine_sink *sink, struct engine_release *release)
-{
-	struct rig *rig = (struct rig *)sink;
-	unsigned sessions_ended = 0;
-
-	rig->releases++;
-	for (size_t i = 0; i < effects_count(release->effects); i++) {
-		const struct effect *effect = effects_at(release->effects, i);
-
-		if (effect->kind == FX_REPLY && release->origins[effect->command].kind == ORIGIN_REQUEST) {
-			rig->replies++;
-			rig->last = *effect->outcome;
-		}
-		if (effect->kind == FX_REPLY && release->origins[effect->command].kind == ORIGIN_CONSUMER &&
-		    effect->outcome->code == SLUICE_E_CORRUPT) {
-			cr_expect_eq(release->origins[effect->command].tag, 7);
-			rig->ended++;
-		}
-		sessions_ended += effect->kind == FX_SESSION_ENDED;
-		if (effect->kind == FX_GRANT) {
-			rig->grants++;
-			rig->items += effect->count;
-		}
-	}
-	rig->sessions_ended += sessions_ended;
-	if (sessions_ended > rig->sessions_ended_at_once)
-		rig->sessions_ended_at_once = sessions_ended;
-	engine_release_unref(release);
-}
-
-static void on_kick(struct engine_sink *sink, uint64_t tag)
-{
-	(void)tag;
-	((struct rig *)sink)->kicked++;
-}
-
-static void on_fail(void *user, int code, const char *text)
-{
-	(void)text;
-	((struct rig *)user)->failed = code;
-}
-
-static void rig_open(struct rig *rig, bool abort_every_batch)
-{
-	struct store_options options = {.create = true};
-	struct engine_config config = {.abort_every_batch = abort_every_batch,
-				       .fail_stop = on_fail,
-				       .user = rig,
-				       .inbox_bytes_max = 64u << 20};
-
-	memset(rig, 0, sizeof(*rig));
-	rig->sink.post = on_post;
-	rig->sink.kick = on_kick;
-	rig->now = (struct batch_clock){1000, 1700000000000};
-	cr_assert_eq(store_open_mem(&options, &rig->store), 0);
-	cr_assert_eq(engine_create(&config, rig->store, rig->now, &rig->engine), 0);
-	cr_assert_eq(engine_sink_add(rig->engine, &rig->sink), 0);
-}
-
-static void rig_close(struct rig *rig)
-{
-	engine_destroy(rig->engine);
-	store_close(rig->store);
-}
-
-static void step(struct rig *rig)
-{
-	uint64_t wait = 0;
-
-	while (wait == 0)
-		if (engine_step(rig->engine, rig->now, &wait) != 0)
-			return;
-}
-
-struct own {
-	struct submission submission;
-	union {
-		struct cmd_session_open open;
-		struct frame_publish publish;
-	};
-	uint8_t bytes[];
-};
-
-static void own_free(struct submission *submission)
-{
-	free(submission);
-}
-
-static struct own *own_new(struct rig *rig, uint16_t type, uint64_t session, size_t bytes)
-{
-	struct own *own = calloc(1, sizeof(*own) + bytes);
-
-	cr_assert_not_null(own);
-	own->submission.command = (struct command){.type = type, .gateway = 1, .session = session};
-	own->submission.command.body = &own->open;
-	own->submission.bytes = sizeof(*own) + bytes;
-	own->submission.sink = &rig->sink;
-	own->submission.destroy = own_free;
-	return own;
-}
-
-static uint64_t session_open(struct rig *rig)
-{
-	struct own *own = own_new(rig, COMMAND_SESSION_OPEN, 0, 0);
-
-	own->open.timeout_ms = 5000;
-	own->submission.control = true;
-	cr_assert_eq(engine_submit(rig->engine, &own->submission), 0);
-	step(rig);
-	cr_assert_eq(rig->last.code, 0);
-	return rig->last.id;
-}
-
-/* Puts one item of so many body bytes into the dead-letter queue, which every gateway has. */
-/* counted_bytes is what the engine takes it for. */
-static int put_counted(struct rig *rig, size_t body_bytes, uint64_t counted_bytes)
-{
-	static uint8_t body[1 << 20];
-	struct envelope envelope = {.body = {body, body_bytes}};
-	struct own *own = own_new(rig, COMMAND_PUBLISH, 0, body_bytes + 64);
-	int rc;
-
-	own->publish.target_kind = PUBLISH_TO_QUEUE;
-	own->publish.count = 1;
-	own->publish.subject = (struct sluice_slice){"s", 1};
-	own->publish.target = (struct sluice_slice){"dead-letter", 11};
-	own->publish.payload = (struct sluice_slice){own->bytes, envelope_encode(own->bytes, &envelope)};
-	own->publish.raw_bytes = (uint32_t)own->publish.payload.len;
-	if (counted_bytes != 0)
-		own->submission.bytes = counted_bytes;
-	rc = engine_submit(rig->engine, &own->submission);
-	if (rc != 0)
-		free(own);
-	return rc;
-}
-
-static int put(struct rig *rig, size_t body_bytes)
-{
-	return put_counted(rig, body_bytes, 0);
-}
-
-static uint64_t dead_letter(struct rig *rig)
-{
-	struct store_txn *txn = NULL;
-	struct queue_ref ref;
-
-	cr_assert_eq(store_begin_read(rig->store, &txn), 0);
-	cr_assert_eq(core_queue_find(txn, 1, (struct sluice_slice){"dead-letter", 11}, &ref), 0);
-	store_abort(txn);
-	return ref.id;
-}
-
-static void consume(struct rig *rig, uint64_t session, uint32_t credit)
-{
-	struct consumer_spec spec = {.gateway = 1,
-				     .queue = dead_letter(rig),
-				     .session = session,
-				     .credit = credit,
-				     .sink = &rig->sink,
-				     .tag = 7};
-
-	cr_assert_eq(engine_consumer_open(rig->engine, &spec), 0);
-}
+#include "tests/unit/engine_rig.h"
 
 Test(engine, what_waits_is_one_batch_and_each_command_has_one_reply)
 {
@@ -192,8 +15,8 @@ Test(engine, what_waits_is_one_batch_and_each_command_has_one_reply)
 
 	rig_open(&rig, false);
 	for (int i = 0; i < 100; i++)
-		cr_assert_eq(put(&rig, 10), 0);
-	step(&rig);
+		cr_assert_eq(rig_put(&rig, 10), 0);
+	rig_step(&rig);
 	cr_expect_eq(rig.releases, 1);
 	cr_expect_eq(rig.replies, 100);
 	rig_close(&rig);
@@ -207,13 +30,13 @@ Test(engine, a_batch_has_a_bound_and_the_rest_waits_for_the_next)
 
 	rig_open(&rig, false);
 	for (unsigned i = 0; i < count; i++)
-		cr_assert_eq(put(&rig, (1u << 20) - 1024), 0);
-	step(&rig);
+		cr_assert_eq(rig_put(&rig, (1u << 20) - 1024), 0);
+	rig_step(&rig);
 	cr_expect_eq(rig.releases, 1, "up to the bound it is one");
 	rig.releases = 0;
 	for (unsigned i = 0; i < count + 1; i++)
-		cr_assert_eq(put(&rig, (1u << 20) - 1024), 0);
-	step(&rig);
+		cr_assert_eq(rig_put(&rig, (1u << 20) - 1024), 0);
+	rig_step(&rig);
 	cr_expect_eq(rig.releases, 2, "beyond it two");
 	cr_expect_eq(rig.replies, 2 * count + 1);
 	rig_close(&rig);
@@ -226,10 +49,10 @@ Test(engine, a_full_inbox_answers_busy_and_gives_the_command_back)
 
 	rig_open(&rig, false);
 	for (int i = 0; i < 80 && rc == 0; i++)
-		rc = put(&rig, (1u << 20) - 1024);
+		rc = rig_put(&rig, (1u << 20) - 1024);
 	cr_expect_eq(rc, SLUICE_E_BUSY);
-	step(&rig);
-	cr_expect_eq(put(&rig, 10), 0, "room again");
+	rig_step(&rig);
+	cr_expect_eq(rig_put(&rig, 10), 0, "room again");
 	rig_close(&rig);
 }
 
@@ -240,15 +63,15 @@ Test(engine, a_command_has_a_bound_and_a_publish_a_wider_one)
 	struct own *own;
 
 	rig_open(&rig, false);
-	own = own_new(&rig, COMMAND_SESSION_OPEN, 0, 0);
+	own = rig_own(&rig, COMMAND_SESSION_OPEN, 0, 0);
 	own->open.timeout_ms = 5000;
 	own->submission.bytes = LIMIT_COMMAND_BYTES_MAX + 1;
 	cr_expect_eq(engine_submit(rig.engine, &own->submission), SLUICE_E_LIMIT);
 	own->submission.bytes = LIMIT_COMMAND_BYTES_MAX;
 	cr_assert_eq(engine_submit(rig.engine, &own->submission), 0, "it was given back, and fits");
-	cr_expect_eq(put_counted(&rig, 10, LIMIT_FRAME_BYTES_MAX + 1), SLUICE_E_LIMIT);
-	cr_expect_eq(put_counted(&rig, 10, LIMIT_FRAME_BYTES_MAX), 0);
-	step(&rig);
+	cr_expect_eq(rig_put_counted(&rig, 10, LIMIT_FRAME_BYTES_MAX + 1), SLUICE_E_LIMIT);
+	cr_expect_eq(rig_put_counted(&rig, 10, LIMIT_FRAME_BYTES_MAX), 0);
+	rig_step(&rig);
 	cr_expect_eq(rig.replies, 2);
 	rig_close(&rig);
 }
@@ -260,21 +83,21 @@ Test(engine, a_publish_is_delivered_by_its_own_commit_and_never_beyond_credit)
 		uint64_t session;
 
 		rig_open(&rig, aborts != 0);
-		session = session_open(&rig);
-		consume(&rig, session, 3);
-		step(&rig);
+		session = rig_session(&rig);
+		rig_consume(&rig, session, 3);
+		rig_step(&rig);
 		rig.releases = 0;
 		for (int i = 0; i < 10; i++)
-			cr_assert_eq(put(&rig, 10), 0);
-		step(&rig);
+			cr_assert_eq(rig_put(&rig, 10), 0);
+		rig_step(&rig);
 		cr_expect_eq(rig.releases, 1, "one commit covers put and grant");
 		cr_expect_eq(rig.items, 3);
 		cr_assert_eq(engine_consumer_credit(rig.engine, &rig.sink, 7, 4), 0);
-		step(&rig);
+		rig_step(&rig);
 		cr_expect_eq(rig.items, 7);
 		cr_assert_eq(engine_consumer_close(rig.engine, &rig.sink, 7), 0);
 		cr_assert_eq(engine_consumer_credit(rig.engine, &rig.sink, 7, 4), 0);
-		step(&rig);
+		rig_step(&rig);
 		cr_expect_eq(rig.items, 7, "closed");
 		rig_close(&rig);
 	}
@@ -286,14 +109,14 @@ Test(engine, credit_beyond_its_bound_is_cut_and_does_not_wrap)
 	struct rig rig;
 
 	rig_open(&rig, false);
-	consume(&rig, session_open(&rig), (uint32_t)LIMIT_CREDIT_MAX);
+	rig_consume(&rig, rig_session(&rig), (uint32_t)LIMIT_CREDIT_MAX);
 	cr_assert_eq(engine_consumer_credit(rig.engine, &rig.sink, 7,
 					    UINT32_MAX - (uint32_t)LIMIT_CREDIT_MAX + 1),
 		     0);
-	step(&rig);
+	rig_step(&rig);
 	for (int i = 0; i < 3; i++)
-		cr_assert_eq(put(&rig, 10), 0);
-	step(&rig);
+		cr_assert_eq(rig_put(&rig, 10), 0);
+	rig_step(&rig);
 	cr_expect_eq(rig.items, 3);
 	rig_close(&rig);
 }
@@ -309,21 +132,21 @@ Test(engine, what_a_resume_delivers_again_counts_against_the_credit)
 
 		rig_open(&rig, aborts != 0);
 		spec.sink = &rig.sink;
-		spec.session = session_open(&rig);
-		spec.queue = dead_letter(&rig);
-		consume(&rig, spec.session, 2);
+		spec.session = rig_session(&rig);
+		spec.queue = rig_dead_letter(&rig);
+		rig_consume(&rig, spec.session, 2);
 		for (int i = 0; i < 7; i++)
-			cr_assert_eq(put(&rig, 10), 0);
-		step(&rig);
+			cr_assert_eq(rig_put(&rig, 10), 0);
+		rig_step(&rig);
 		cr_assert_eq(rig.items, 2);
 		cr_assert_eq(engine_consumer_close(rig.engine, &rig.sink, 7), 0);
-		step(&rig);
+		rig_step(&rig);
 		rig.items = 0;
 		cr_assert_eq(engine_consumer_open(rig.engine, &spec), 0);
-		step(&rig);
+		rig_step(&rig);
 		cr_expect_eq(rig.items, 3, "two that it holds, and room for one more");
 		cr_assert_eq(engine_consumer_credit(rig.engine, &rig.sink, 8, 1), 0);
-		step(&rig);
+		rig_step(&rig);
 		cr_expect_eq(rig.items, 4);
 		rig_close(&rig);
 	}
@@ -337,33 +160,33 @@ Test(engine, a_detached_session_expires_and_an_attached_one_does_not)
 	uint64_t session;
 
 	rig_open(&rig, false);
-	session = session_open(&rig);
+	session = rig_session(&rig);
 	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 1), 0);
-	step(&rig);
+	rig_step(&rig);
 	rig.now.mono_ms += 3600000;
-	step(&rig);
+	rig_step(&rig);
 	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
 	cr_expect_eq(core_session_find(txn, 1, session, &ref), 0);
 	store_abort(txn);
 	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 2), 0);
 	cr_assert_eq(engine_session_detach(rig.engine, 1, session, &rig.sink, 1, 0), 0);
-	step(&rig);
+	rig_step(&rig);
 	cr_expect_eq(rig.kicked, 1, "the older connection hears of it");
 	rig.now.mono_ms += 6000;
-	step(&rig);
+	rig_step(&rig);
 	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
 	cr_expect_eq(core_session_find(txn, 1, session, &ref), 0,
 		     "the end of an older connection does not detach the newer");
 	store_abort(txn);
 	cr_assert_eq(engine_session_detach(rig.engine, 1, session, &rig.sink, 2, 1000), 0);
-	step(&rig);
+	rig_step(&rig);
 	rig.now.mono_ms += 3999;
-	step(&rig);
+	rig_step(&rig);
 	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
 	cr_expect_eq(core_session_find(txn, 1, session, &ref), 0);
 	store_abort(txn);
 	rig.now.mono_ms += 2;
-	step(&rig);
+	rig_step(&rig);
 	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
 	cr_expect_eq(core_session_find(txn, 1, session, &ref), SLUICE_E_NOT_FOUND);
 	store_abort(txn);
@@ -376,10 +199,10 @@ Test(engine, sessions_that_end_together_end_in_batches_of_256)
 
 	rig_open(&rig, false);
 	for (int i = 0; i < 600; i++)
-		session_open(&rig);
+		rig_session(&rig);
 	rig.releases = 0;
 	rig.now.mono_ms += 6000;
-	step(&rig);
+	rig_step(&rig);
 	cr_expect_eq(rig.sessions_ended, 600, "all of them, without another call");
 	cr_expect_eq(rig.sessions_ended_at_once, 256, "not more in one commit");
 	cr_expect_eq(rig.releases, 3);
@@ -398,13 +221,13 @@ Test(engine, a_failed_commit_answers_nobody_and_stops)
 
 	rig_open(&rig, false);
 	store_fault_set(rig.store, fail_commit, &code);
-	cr_assert_eq(put(&rig, 10), 0);
-	step(&rig);
+	cr_assert_eq(rig_put(&rig, 10), 0);
+	rig_step(&rig);
 	cr_expect_eq(rig.failed, SLUICE_E_IO);
 	cr_expect_eq(rig.replies, 0, "its outcome is unknown");
 	store_fault_set(rig.store, NULL, NULL);
-	cr_assert_eq(put(&rig, 10), 0);
-	step(&rig);
+	cr_assert_eq(rig_put(&rig, 10), 0);
+	rig_step(&rig);
 	cr_expect_eq(rig.replies, 0, "and nothing more is acknowledged");
 	rig_close(&rig);
 }
@@ -423,12 +246,12 @@ Test(engine, without_space_publishes_are_refused_and_the_rest_goes_on)
 
 	rig_open(&rig, false);
 	store_fault_set(rig.store, no_space_once, &left);
-	cr_assert_eq(put(&rig, 10), 0);
-	step(&rig);
+	cr_assert_eq(rig_put(&rig, 10), 0);
+	rig_step(&rig);
 	cr_expect_eq(rig.failed, 0);
 	cr_expect_eq(rig.replies, 1);
 	cr_expect_eq(rig.last.code, SLUICE_E_NO_SPACE);
-	cr_expect_neq(session_open(&rig), 0, "what is no publish goes on");
+	cr_expect_neq(rig_session(&rig), 0, "what is no publish goes on");
 	rig_close(&rig);
 }
 
@@ -436,7 +259,6 @@ Test(engine, without_space_publishes_are_refused_and_the_rest_goes_on)
 Test(engine, publishes_leave_the_reserve_and_acks_go_on, .timeout = 60)
 {
 	struct store_options options = {.create = true, .map_bytes = 64u << 20};
-	struct engine_config config = {.fail_stop = on_fail, .inbox_bytes_max = 64u << 20};
 	const uint64_t reserve = options.map_bytes / 20;
 	char dir[] = "/tmp/sluice-engine-XXXXXX", command[64];
 	struct store_room room;
@@ -445,19 +267,14 @@ Test(engine, publishes_leave_the_reserve_and_acks_go_on, .timeout = 60)
 	unsigned taken = 0, rounds = 0;
 
 	memset(&rig, 0, sizeof(rig));
-	config.user = &rig;
-	rig.sink.post = on_post;
-	rig.sink.kick = on_kick;
-	rig.now = (struct batch_clock){1000, 1700000000000};
 	cr_assert_not_null(mkdtemp(dir));
 	cr_assert_eq(store_open_lmdb(dir, &options, &rig.store, NULL), 0);
-	cr_assert_eq(engine_create(&config, rig.store, rig.now, &rig.engine), 0);
-	cr_assert_eq(engine_sink_add(rig.engine, &rig.sink), 0);
-	session = session_open(&rig);
+	rig_start(&rig, false);
+	session = rig_session(&rig);
 	/* Time stands still: the fill is never looked at again, only the room is. */
 	do {
-		cr_assert_eq(put(&rig, 300000), 0);
-		step(&rig);
+		cr_assert_eq(rig_put(&rig, 300000), 0);
+		rig_step(&rig);
 		taken += rig.last.code == 0;
 	} while (rig.last.code == 0 && ++rounds < 1000);
 	cr_expect_eq(rig.last.code, SLUICE_E_NO_SPACE);
@@ -467,8 +284,8 @@ Test(engine, publishes_leave_the_reserve_and_acks_go_on, .timeout = 60)
 	cr_expect_geq(room.ahead_bytes + room.inside_bytes, reserve / 2, "%llu ahead, %llu inside",
 		      (unsigned long long)room.ahead_bytes, (unsigned long long)room.inside_bytes);
 	rig.now.mono_ms += 1000;
-	consume(&rig, session, 100);
-	step(&rig);
+	rig_consume(&rig, session, 100);
+	rig_step(&rig);
 	cr_expect_gt(rig.items, 50, "and deliveries");
 	engine_destroy(rig.engine);
 	store_close(rig.store);
@@ -483,8 +300,8 @@ Test(engine, a_publish_as_large_as_a_batch_does_not_wait_for_the_control_lane_to
 	uint64_t wait = 0;
 
 	rig_open(&rig, false);
-	cr_assert_eq(put_counted(&rig, 10, LIMIT_FRAME_BYTES_MAX), 0);
-	own = own_new(&rig, COMMAND_SESSION_OPEN, 0, 0);
+	cr_assert_eq(rig_put_counted(&rig, 10, LIMIT_FRAME_BYTES_MAX), 0);
+	own = rig_own(&rig, COMMAND_SESSION_OPEN, 0, 0);
 	own->open.timeout_ms = 10000;
 	own->submission.control = true;
 	cr_assert_eq(engine_submit(rig.engine, &own->submission), 0);
@@ -537,22 +354,22 @@ Test(engine, timers_that_meet_damaged_records_are_put_off_and_the_others_fire, .
 	uint64_t session;
 
 	rig_open(&rig, false);
-	session = session_open(&rig);
+	session = rig_session(&rig);
 	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 1), 0);
-	consume(&rig, session, 2);
-	cr_assert_eq(put(&rig, 10), 0);
-	step(&rig);
+	rig_consume(&rig, session, 2);
+	cr_assert_eq(rig_put(&rig, 10), 0);
+	rig_step(&rig);
 	cr_assert_eq(rig.items, 1);
 	for (uint64_t seq = 1000; seq < 1010; seq++)
-		damage(&rig, dead_letter(&rig), seq);
+		damage(&rig, rig_dead_letter(&rig), seq);
 	rig.now.mono_ms += 60000;
-	step(&rig);
+	rig_step(&rig);
 	cr_expect_eq(rig.failed, 0);
 	cr_expect_eq(rig.items, 2, "the lease that ran out is nothing of theirs");
 	cr_expect_eq(timers_due(&rig, 0), 0);
 	cr_expect_eq(timers_due(&rig, 60000), 10, "ten put off");
 	rig.now.mono_ms += 60000;
-	step(&rig);
+	rig_step(&rig);
 	cr_expect_eq(rig.failed, 0, "they are tried again, and put off again");
 	cr_expect_eq(timers_due(&rig, 0), 0);
 	rig_close(&rig);
@@ -564,14 +381,14 @@ Test(engine, a_tick_that_is_undone_with_its_batch_is_still_due, .timeout = 10)
 	uint64_t session;
 
 	rig_open(&rig, true);
-	session = session_open(&rig);
+	session = rig_session(&rig);
 	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 1), 0);
-	consume(&rig, session, 2);
-	cr_assert_eq(put(&rig, 10), 0);
-	step(&rig);
+	rig_consume(&rig, session, 2);
+	cr_assert_eq(rig_put(&rig, 10), 0);
+	rig_step(&rig);
 	cr_assert_eq(rig.items, 1);
 	rig.now.mono_ms += 60000;
-	step(&rig);
+	rig_step(&rig);
 	cr_expect_eq(rig.items, 2, "its lease ran out, and there is credit for it again");
 	rig_close(&rig);
 }
@@ -600,12 +417,12 @@ Test(engine, a_consumer_whose_claim_cannot_be_written_is_told_and_the_batch_goes
 		uint64_t session;
 
 		rig_open(&rig, false);
-		session = session_open(&rig);
-		cr_assert_eq(put(&rig, 10), 0);
-		step(&rig);
-		consume(&rig, session, 2);
+		session = rig_session(&rig);
+		cr_assert_eq(rig_put(&rig, 10), 0);
+		rig_step(&rig);
+		rig_consume(&rig, session, 2);
 		store_fault_set(rig.store, corrupt_put_once, &bad);
-		step(&rig);
+		rig_step(&rig);
 		cr_assert_eq(rig.failed, 0, "after %d puts", after);
 		if (!bad.met) {
 			cr_expect_gt(after, 2, "index, lease, timer");
@@ -615,12 +432,12 @@ Test(engine, a_consumer_whose_claim_cannot_be_written_is_told_and_the_batch_goes
 		}
 		cr_expect_eq(rig.ended, 1, "told once, after %d puts", after);
 		cr_expect_eq(rig.items, 0);
-		cr_assert_eq(put(&rig, 10), 0);
-		step(&rig);
+		cr_assert_eq(rig_put(&rig, 10), 0);
+		rig_step(&rig);
 		cr_expect_eq(rig.ended, 1);
 		cr_expect_eq(rig.items, 0, "it is closed");
-		consume(&rig, session, 2);
-		step(&rig);
+		rig_consume(&rig, session, 2);
+		rig_step(&rig);
 		cr_expect_eq(rig.items, 2, "the queue is not");
 		rig_close(&rig);
 	}

@@ -429,6 +429,51 @@ Test(job_claims, a_damaged_orphan_is_passed_by_and_can_still_be_reset)
 	world_discard(&rig.world);
 }
 
+static size_t orphans_announced(const struct rig *rig)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < effects_count(rig->world.effects); i++) {
+		const struct effect *effect = effects_at(rig->world.effects, i);
+
+		count += effect->kind == FX_QUEUE_READY && effect->orphan;
+	}
+	return count;
+}
+
+/* A claim that grants fewer than it was asked for is taken for the last one, unless it announces
+ * the rest. */
+Test(job_claims, a_claim_that_damage_cuts_short_announces_the_orphans_behind_it)
+{
+	for (uint64_t bad = 1; bad <= 8; bad++) {
+		struct rig rig;
+		struct key key;
+		uint64_t other;
+		size_t got = 0;
+		char id[16];
+
+		rig_open(&rig);
+		for (int i = 1; i <= 8; i++) {
+			(void)snprintf(id, sizeof(id), "job-%d", i);
+			cr_assert_eq(rig_submit(&rig, id).code, 0);
+		}
+		cr_assert_eq(rig_claim(&rig, rig.session, 8, 0), 8);
+		rig_session_end(&rig, rig.session);
+		key_one(&key, rig.world.gateway, bad);
+		damage(&rig, STORE_JOB, &key);
+		other = rig_session(&rig);
+		for (int claims = 0; claims < 9; claims++) {
+			got += rig_claim(&rig, other, 100, CLAIM_ORPHANS);
+			if (orphans_announced(&rig) == 0)
+				break;
+		}
+		cr_expect_eq(got, 7, "job %d is damaged: %zu came until nothing was announced", (int)bad,
+			     got);
+		sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
+		world_discard(&rig.world);
+	}
+}
+
 /* Passing by is for good, so it is not done for what mends itself with one record. */
 Test(job_claims, a_damaged_machine_ends_the_claim_and_sets_no_job_aside)
 {

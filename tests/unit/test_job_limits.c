@@ -218,6 +218,51 @@ Test(job_limits, lists_of_the_ledger_and_of_queues)
 	cr_expect_eq(reply->n_history, LIMIT_LIST_ROWS_MAX, "%zu events", reply->n_history);
 }
 
+static size_t announced(bool orphan)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < effects_count(world.effects); i++) {
+		const struct effect *effect = effects_at(world.effects, i);
+
+		count += effect->kind == FX_QUEUE_READY && effect->orphan == orphan;
+	}
+	return count;
+}
+
+/* The same of orphans, with ready jobs behind them. */
+Test(job_limits, a_claim_of_large_orphans_is_cut_and_goes_on)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct cmd_claim m = {.queue = world_queue_ref(&world, "runs").id, .max = 20};
+	Sluice__SessionClose close = SLUICE__SESSION_CLOSE__INIT;
+	char name[16];
+	unsigned claimed = 0, claims = 0;
+
+	for (int i = 0; i < 22; i++) {
+		snprintf(name, sizeof(name), "big%02d", i);
+		cr_assert_eq(submit(name, LIMIT_JOB_PAYLOAD_BYTES_MAX).code, 0);
+	}
+	while (claimed < 20)
+		claimed += world_must(&world, COMMAND_CLAIM, session, &m).count;
+	world_must(&world, COMMAND_SESSION_CLOSE, session, &close);
+	session = world_session(&world, NULL);
+	m.flags = CLAIM_ORPHANS;
+	m.max = 1000;
+	for (claimed = 0; claimed < 22 && claims < 22; claims++) {
+		struct outcome out = world_must(&world, COMMAND_CLAIM, session, &m);
+
+		cr_assert_gt(out.count, 0);
+		claimed += out.count;
+		if (claimed < 20)
+			cr_expect_eq(announced(true), 1, "orphans are left after %u", claimed);
+		if (claimed < 22)
+			cr_expect_geq(announced(false), 1, "ready jobs are left after %u", claimed);
+	}
+	cr_expect_eq(claimed, 22);
+	cr_expect_gt(claims, 1);
+}
+
 /* A claim of many jobs is cut where its payloads are too large for one delivery; the rest keeps its place. */
 Test(job_limits, a_claim_of_large_jobs_is_cut_and_goes_on)
 {
