@@ -229,6 +229,7 @@ int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key, struc
 		scan->ended = true;
 		return rc;
 	}
+	scan->txn->read_cost += STORE_READ_COST + record.len;
 	scan->last_len = ret_key->len;
 	memcpy(scan->last_key, ret_key->data, ret_key->len);
 	return record_unframe(scan->table, *ret_key, record, ret_value);
@@ -285,6 +286,7 @@ int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_s
 		rc = txn->store->ops->at_or_before(txn->raw, table, key, ret_key, &record);
 	if (rc != 0)
 		return rc;
+	txn->read_cost += STORE_READ_COST + record.len;
 	if (ret_key->len < prefix_bytes || memcmp(ret_key->data, key.data, prefix_bytes) != 0)
 		return SLUICE_E_NOT_FOUND;
 	return record_unframe(table, *ret_key, record, ret_value);
@@ -407,6 +409,11 @@ void store_facts_get(struct store *store, struct store_facts *ret)
 uint64_t store_txn_bytes(const struct store_txn *txn)
 {
 	return txn->put_bytes;
+}
+
+uint64_t store_txn_read_cost(const struct store_txn *txn)
+{
+	return txn->read_cost;
 }
 
 int store_reserve_disk(struct store *store, uint64_t bytes, struct store_room *ret)

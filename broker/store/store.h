@@ -109,6 +109,9 @@ int store_commit(struct store_txn *txn) SLUICE_MUST_USE;
 void store_abort(struct store_txn *txn); /* accepts NULL; also ends a read transaction */
 /* Bytes of the records that this write transaction has put so far, hot cells not counted: what its commit writes at the least. */
 uint64_t store_txn_bytes(const struct store_txn *txn);
+/* What this transaction has read so far: the bytes of its records, and STORE_READ_COST for each. For readers that work in turns. */
+enum { STORE_READ_COST = 128 };
+uint64_t store_txn_read_cost(const struct store_txn *txn);
 
 /* --- records --- */
 int store_get(struct store_txn *txn, enum store_table table, struct sluice_slice key,

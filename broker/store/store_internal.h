@@ -33,6 +33,7 @@ struct store_txn {
 	bool write;
 	bool savepoint;
 	uint64_t put_bytes;
+	uint64_t read_cost;
 	int failed;	   /* a write failed half-way: all that can follow is abort */
 	struct undo *undo; /* newest first; owned */
 };

@@ -145,6 +145,7 @@ int record_get(struct store_txn *txn, enum store_table table, struct sluice_slic
 	struct sluice_slice record;
 	int rc = txn->store->ops->get(txn->raw, table, key, &record);
 
+	txn->read_cost += STORE_READ_COST + (rc == 0 ? record.len : 0);
 	return rc != 0 ? rc : record_unframe(table, key, record, ret);
 }
 
