@@ -295,12 +295,24 @@ int txn_publish_apply(struct apply *a, const Sluice__TxnPublish *m, struct outco
 int job_check_apply(struct apply *a, const Sluice__TxnCheckJob *m, struct outcome *out);
 
 /* ---- query: each module answers its reads into reply (fields allocated with malloc, freed by the caller through the free_unpacked call) ---- */
+struct query_at {
+	uint32_t phase;
+	uint64_t number, other;
+	char name[LIMIT_SIZE(NAME_BYTES_MAX) + 1];
+	void *state; /* more than that; owned */
+	void (*state_free)(void *state);
+};
 struct query {
 	struct store_txn *txn;
 	uint32_t gateway;
 	struct query_clock clock;
-	Sluice__Reply *reply; /* code, text, rows */
+	Sluice__Reply *reply; /* code, text, rows: those of all turns so far */
+	uint64_t cost_max;    /* of txn: beyond it the turn ends */
+	bool again;	      /* the answer is not complete: another turn, on another snapshot */
+	struct query_at at;   /* where that one goes on; zero in the first */
 };
+/* To be asked behind each record: so each turn gets on. */
+bool query_spent(const struct query *q);
 /* How many rows a list that asks for max gives: 0 is the broker's choice. */
 static inline uint32_t rows_max(uint32_t max)
 {

@@ -2,8 +2,8 @@
  *
  * audit: proves that nothing is lost. Every job that is not at its end has a queue entry, a lease (also an
  * orphaned one), or a timer; every job at its end has none. What must not be is a finding, in words. One call
- * looks at AUDIT_JOBS_MAX jobs, so that its snapshot is short, and says where to go on; the counters can only
- * be checked by a call that saw all jobs. */
+ * looks at AUDIT_JOBS_MAX jobs and says where to go on; the counters can only be checked by a call that saw all jobs, and as
+ * they were at one index: where it took several turns and the index moved meanwhile, they are not. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,16 +176,17 @@ static int check_job(struct audit *audit, uint64_t number, const struct job_live
 	return err;
 }
 
-/* `after` is where to begin: 0, or next_number of the call before. */
-static int audit_jobs(struct audit *audit, uint64_t after)
+/* From q->at.number on. */
+static int audit_jobs(struct audit *audit)
 {
+	struct query *q = audit->q;
 	struct sluice_slice found, value;
 	struct store_scan *scan;
 	struct job_live live;
 	struct key from;
 	int err;
 
-	key_one(&from, audit->q->gateway, after);
+	key_one(&from, q->gateway, q->at.number);
 	err = store_scan_begin(audit->q->txn, STORE_LIVE, key_slice(&from), &scan);
 	if (err != 0)
 		return err;
@@ -202,7 +203,9 @@ static int audit_jobs(struct audit *audit, uint64_t after)
 		err = job_live_decode(value, &live);
 		if (err == 0)
 			err = check_job(audit, number, &live);
-		if (err != 0)
+		q->at.number = number + 1;
+		q->again = err == 0 && query_spent(q);
+		if (err != 0 || q->again)
 			break;
 	}
 	store_scan_end(scan);
@@ -227,21 +230,33 @@ static int audit_counters(struct audit *audit)
 	return 0;
 }
 
+static int audit_begin(struct query *q, uint64_t after)
+{
+	Sluice__Audited *result = malloc(sizeof(*result));
+
+	if (result == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__audited__init(result);
+	q->reply->audited = result;
+	result->findings = calloc(FINDINGS_MAX, sizeof(*result->findings));
+	q->at.number = after;
+	return result->findings != NULL ? 0 : SLUICE_E_NOMEM;
+}
+
 int audit_query(struct query *q, const Sluice__Audit *m)
 {
-	struct audit audit = {.q = q, .result = malloc(sizeof(*audit.result))};
-	int err;
+	struct audit audit = {.q = q};
+	uint64_t index = 0;
+	int err = q->reply->audited == NULL ? audit_begin(q, m->after_number) : 0;
 
-	if (audit.result == NULL)
-		return SLUICE_E_NOMEM;
-	sluice__audited__init(audit.result);
-	q->reply->audited = audit.result;
-	audit.result->findings = calloc(FINDINGS_MAX, sizeof(*audit.result->findings));
-	if (audit.result->findings == NULL)
-		return SLUICE_E_NOMEM;
-	err = audit_jobs(&audit, m->after_number);
-	if (err == 0 && m->after_number == 0 && audit.result->next_number == 0)
-		err = audit_counters(&audit);
+	audit.result = q->reply->audited;
+	if (err == 0)
+		err = audit_jobs(&audit);
+	if (err == 0 && !q->again && m->after_number == 0 && audit.result->next_number == 0) {
+		err = core_index_read(q->txn, q->gateway, &index);
+		if (err == 0 && index == q->reply->index)
+			err = audit_counters(&audit);
+	}
 	machine_free(audit.machine);
 	return err != 0 ? err : audit.err;
 }

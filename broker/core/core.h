@@ -77,6 +77,18 @@ struct query_clock {
 int core_query(struct store_txn *txn, uint32_t gateway, struct query_clock clock,
 	       const Sluice__Request *request, uint8_t **ret, size_t *ret_bytes) SLUICE_MUST_USE;
 bool core_request_is_query(const Sluice__Request *request);
+/*
+ * The same in turns, so that one read holds neither its thread nor a snapshot for long: each turn reads from a snapshot of its own and
+ * goes on where the one before stopped. The reply's index is the first turn's: what it shows is at least that new.
+ * core_read_begin: borrows request until core_read_end. UNSUPPORTED: it is not a read.
+ * core_read_turn: reads until txn has read cost_max more (store_txn_read_cost), one record at the least. *ret_done false: another turn is due;
+ * true: *ret is the packed Reply (owned). An error ends it, too.
+ */
+struct core_read;
+int core_read_begin(uint32_t gateway, const Sluice__Request *request, struct core_read **ret) SLUICE_MUST_USE;
+int core_read_turn(struct core_read *read, struct store_txn *txn, struct query_clock clock, uint64_t cost_max,
+		   bool *ret_done, uint8_t **ret, size_t *ret_bytes) SLUICE_MUST_USE;
+void core_read_end(struct core_read *read); /* accepts NULL */
 
 /* Names -> numbers for subscriptions. */
 struct queue_ref {

@@ -191,9 +191,6 @@ struct list {
 	uint64_t queue;		 /* 0: any */
 	struct machine *machine; /* of the last row looked at */
 	size_t max;
-	uint64_t *numbers;
-	size_t count;
-	bool more;
 };
 
 static int list_machine(struct query *q, struct list *list, uint64_t id)
@@ -232,7 +229,19 @@ static int list_wants(struct query *q, struct list *list, const struct job_live 
 	return err;
 }
 
-static int list_collect(struct query *q, struct list *list, uint64_t after)
+static int list_row(struct query *q, struct list *list, uint64_t number, const struct job_live *live)
+{
+	Sluice__Reply *reply = q->reply;
+	int err = list_machine(q, list, live->machine);
+
+	if (err == 0)
+		err = info_fill(q, number, live, list->machine, false, &reply->jobs[reply->n_jobs]);
+	reply->n_jobs += err == 0;
+	return err;
+}
+
+/* Jobs behind q->at.number. */
+static int list_walk(struct query *q, struct list *list)
 {
 	struct sluice_slice found, value;
 	struct store_scan *scan;
@@ -241,7 +250,7 @@ static int list_collect(struct query *q, struct list *list, uint64_t after)
 	bool wanted;
 	int err;
 
-	key_one(&from, q->gateway, after + 1);
+	key_one(&from, q->gateway, q->at.number + 1);
 	err = store_scan_begin(q->txn, STORE_LIVE, key_slice(&from), &scan);
 	if (err != 0)
 		return err;
@@ -253,37 +262,21 @@ static int list_collect(struct query *q, struct list *list, uint64_t after)
 			err = list_wants(q, list, &live, &wanted);
 		if (err != 0)
 			break;
-		if (!wanted)
-			continue;
-		if (list->count == list->max) {
-			list->more = true;
+		if (wanted && q->reply->n_jobs == list->max) {
+			q->reply->more = true;
 			break;
 		}
-		list->numbers[list->count++] = get_be64((const uint8_t *)found.data + 4);
+		q->at.number = get_be64((const uint8_t *)found.data + 4);
+		if (wanted)
+			err = list_row(q, list, q->at.number, &live);
+		if (err != 0)
+			break;
+		q->again = query_spent(q);
+		if (q->again)
+			break;
 	}
 	store_scan_end(scan);
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;
-}
-
-static int list_rows(struct query *q, struct list *list)
-{
-	Sluice__Reply *reply = q->reply;
-	struct job_live live;
-	int err = 0;
-
-	reply->jobs = calloc(list->count + 1, sizeof(*reply->jobs));
-	if (reply->jobs == NULL)
-		return SLUICE_E_NOMEM;
-	for (size_t i = 0; i < list->count && err == 0; i++) {
-		err = job_live_get(q->txn, q->gateway, list->numbers[i], &live);
-		if (err == 0)
-			err = list_machine(q, list, live.machine);
-		if (err == 0)
-			err = info_fill(q, list->numbers[i], &live, list->machine, false, &reply->jobs[i]);
-		reply->n_jobs = err == 0 ? i + 1 : i;
-	}
-	reply->more = list->more;
-	return err;
 }
 
 static bool claim_is_known(const char *claim)
@@ -294,21 +287,21 @@ static bool claim_is_known(const char *claim)
 	return false;
 }
 
-static int list_filters(struct query *q, struct list *list, uint64_t *ret_after)
+/* Names are looked up once: q->at.number and q->at.other keep their numbers. */
+static int list_filters(struct query *q, const Sluice__JobList *m)
 {
-	const Sluice__JobList *m = list->m;
 	int err = 0;
 
-	*ret_after = m->after_number;
+	q->at.number = m->after_number;
 	if (m->claim[0] != '\0' && !claim_is_known(m->claim))
 		return query_refuse(q, SLUICE_E_INVAL,
 				    "claim is '%.60s'; expected none, ready, leased, orphaned, gated or held",
 				    m->claim);
 	if (m->after[0] != '\0' && m->after_number == 0)
-		err = job_query_find(q, m->after, ret_after);
+		err = job_query_find(q, m->after, &q->at.number);
 	if (err != 0 || q->reply->code != 0 || m->queue[0] == '\0')
 		return err;
-	err = name_find(q->txn, q->gateway, NAME_QUEUE, slice_text(m->queue), &list->queue);
+	err = name_find(q->txn, q->gateway, NAME_QUEUE, slice_text(m->queue), &q->at.other);
 	return err == SLUICE_E_NOT_FOUND
 		       ? query_refuse(q, SLUICE_E_NOT_FOUND, "queue %.255s does not exist", m->queue)
 		       : err;
@@ -317,29 +310,30 @@ static int list_filters(struct query *q, struct list *list, uint64_t *ret_after)
 static int job_list(struct query *q, const Sluice__JobList *m)
 {
 	struct list list = {.m = m, .max = rows_max(m->max)};
-	uint64_t after;
-	int err = list_filters(q, &list, &after);
+	int err = 0;
 
-	if (err != 0 || q->reply->code != 0 || after == UINT64_MAX)
-		return err;
-	list.numbers = calloc(list.max, sizeof(*list.numbers));
-	err = list.numbers != NULL ? list_collect(q, &list, after) : SLUICE_E_NOMEM;
-	if (err == 0)
-		err = list_rows(q, &list);
+	if (q->at.phase == 0) {
+		err = list_filters(q, m);
+		if (err != 0 || q->reply->code != 0 || q->at.number == UINT64_MAX)
+			return err;
+		q->reply->jobs = calloc(list.max, sizeof(*q->reply->jobs));
+		if (q->reply->jobs == NULL)
+			return SLUICE_E_NOMEM;
+		q->at.phase = 1;
+	}
+	list.queue = q->at.other;
+	err = list_walk(q, &list);
 	machine_free(list.machine);
-	free(list.numbers);
 	return err;
 }
 
 /* ---- history: the newest LIST_ROWS_MAX rows, oldest first ---- */
 
-static int job_history(struct query *q, const Sluice__JobHistory *m)
+static int history_begin(struct query *q, const Sluice__JobHistory *m)
 {
-	Sluice__Reply *reply = q->reply;
-	struct job_history_row row;
 	struct job_live live;
 	uint64_t number;
-	size_t count, n = 0;
+	size_t count;
 	int err = job_query_find(q, m->job, &number);
 
 	if (err != 0 || number == 0)
@@ -348,26 +342,46 @@ static int job_history(struct query *q, const Sluice__JobHistory *m)
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
 	count = live.hist_count < LIMIT_LIST_ROWS_MAX ? live.hist_count : LIMIT_LIST_ROWS_MAX;
-	reply->history = calloc(count + 1, sizeof(*reply->history));
-	if (reply->history == NULL)
+	q->reply->history = calloc(count + 1, sizeof(*q->reply->history));
+	if (q->reply->history == NULL)
 		return SLUICE_E_NOMEM;
-	while (err == 0 && live.hist_last != 0 && n < count) {
-		err = job_history_load(q->txn, q->gateway, live.hist_last, &reply->history[n]);
+	q->at.phase = 1;
+	q->at.number = live.hist_last;
+	q->at.other = count;
+	return 0;
+}
+
+/* From the newest row, q->at.number, back to the other end of what there is room for. */
+static int job_history(struct query *q, const Sluice__JobHistory *m)
+{
+	Sluice__Reply *reply = q->reply;
+	struct job_history_row row;
+	int err = q->at.phase == 0 ? history_begin(q, m) : 0;
+
+	if (err != 0 || q->at.phase == 0)
+		return err;
+	while (err == 0 && q->at.number != 0 && reply->n_history < q->at.other && !q->again) {
+		Sluice__JobHistoryRow *loaded = NULL;
+
+		err = job_history_load(q->txn, q->gateway, q->at.number, &loaded);
+		if (loaded != NULL)
+			reply->history[reply->n_history++] = loaded;
 		if (err == 0)
-			err = job_history_get(q->txn, q->gateway, live.hist_last, &row);
+			err = job_history_get(q->txn, q->gateway, q->at.number, &row);
 		if (err == 0)
-			live.hist_last = row.previous;
-		n += reply->history[n] != NULL;
+			q->at.number = row.previous;
+		q->again = err == 0 && query_spent(q);
 	}
-	reply->n_history = n;
-	reply->more = live.hist_last != 0;
-	for (size_t i = 0; i < n / 2; i++) {
+	if (err != 0 || q->again)
+		return err;
+	reply->more = q->at.number != 0;
+	for (size_t i = 0; i < reply->n_history / 2; i++) {
 		Sluice__JobHistoryRow *swap = reply->history[i];
 
-		reply->history[i] = reply->history[n - 1 - i];
-		reply->history[n - 1 - i] = swap;
+		reply->history[i] = reply->history[reply->n_history - 1 - i];
+		reply->history[reply->n_history - 1 - i] = swap;
 	}
-	return err;
+	return 0;
 }
 
 int job_query(struct query *q, const Sluice__Request *request)

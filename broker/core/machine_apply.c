@@ -168,7 +168,8 @@ static int machine_show(struct query *q, const Sluice__MachineShow *m)
 
 static int machine_list(struct query *q, const Sluice__MachineList *m)
 {
-	q->reply->machines = calloc(rows_max(m->max), sizeof(*q->reply->machines));
+	if (q->reply->machines == NULL)
+		q->reply->machines = calloc(rows_max(m->max), sizeof(*q->reply->machines));
 	return q->reply->machines == NULL ? SLUICE_E_NOMEM
 					  : name_each(q, NAME_MACHINE, m->after, m->max, row_add, NULL);
 }

@@ -54,9 +54,10 @@ int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t 
 	struct store_scan *scan;
 	struct sluice_slice found, value;
 	struct key key;
-	uint32_t count = 0;
 	int rc;
 
+	if (q->at.name[0] != 0)
+		after = q->at.name;
 	if (strlen(after) > LIMIT_NAME_BYTES_MAX)
 		return query_refuse(q, SLUICE_E_LIMIT,
 				    "after has %zu bytes; expected a name, of at most %llu", strlen(after),
@@ -70,13 +71,22 @@ int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t 
 			break;
 		if (after[0] != 0 && found.len == key.len && memcmp(found.data, key.bytes, key.len) == 0)
 			continue;
-		if (count++ == rows) {
+		if (q->at.number == rows) {
 			q->reply->more = true;
 			break;
 		}
-		rc = value.len == 8 ? each(q, get_be64(value.data), user) : SLUICE_E_CORRUPT;
+		q->at.number++;
+		rc = value.len == 8 && found.len - 5 < sizeof(q->at.name)
+			     ? each(q, get_be64(value.data), user)
+			     : SLUICE_E_CORRUPT;
 		if (rc != 0)
 			break;
+		if (query_spent(q)) {
+			memcpy(q->at.name, (const uint8_t *)found.data + 5, found.len - 5);
+			q->at.name[found.len - 5] = 0;
+			q->again = true;
+			break;
+		}
 	}
 	store_scan_end(scan);
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;

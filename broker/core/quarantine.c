@@ -300,10 +300,13 @@ int quarantine_list(struct query *q, const Sluice__QuarantineList *m)
 
 	if (m->after == UINT64_MAX)
 		return 0;
-	reply->quarantine = calloc(max, sizeof(*reply->quarantine));
-	if (reply->quarantine == NULL)
-		return SLUICE_E_NOMEM;
-	key_one(&from, q->gateway, m->after + 1);
+	if (reply->quarantine == NULL) {
+		reply->quarantine = calloc(max, sizeof(*reply->quarantine));
+		if (reply->quarantine == NULL)
+			return SLUICE_E_NOMEM;
+		q->at.number = m->after + 1;
+	}
+	key_one(&from, q->gateway, q->at.number);
 	err = store_scan_begin(q->txn, STORE_QUAR, key_slice(&from), &scan);
 	if (err != 0)
 		return err;
@@ -316,16 +319,19 @@ int quarantine_list(struct query *q, const Sluice__QuarantineList *m)
 		err = row_parse(value, &parked, &row);
 		if (err != 0)
 			break;
+		q->at.number = get_be64((const uint8_t *)found.data + 4) + 1;
 		if (m->job[0] != '\0' && strcmp(row->job, m->job) != 0) {
 			sluice__quarantine_row__free_unpacked(row, NULL);
-			continue;
-		}
-		if (reply->n_quarantine == max) {
+		} else if (reply->n_quarantine == max) {
 			sluice__quarantine_row__free_unpacked(row, NULL);
 			reply->more = true;
 			break;
+		} else {
+			reply->quarantine[reply->n_quarantine++] = row;
 		}
-		reply->quarantine[reply->n_quarantine++] = row;
+		q->again = query_spent(q);
+		if (q->again)
+			break;
 	}
 	store_scan_end(scan);
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;

@@ -5,46 +5,53 @@
 #include "broker/core/apply.h"
 #include "protocol/limits.h"
 
-/* Appends the edges of one router to its row. */
+/* takes edge; those of other routers are dropped. */
+static int edge_add(Sluice__RouterInfo *info, Sluice__Edge *edge)
+{
+	Sluice__Edge **edges = info->edges;
+	size_t count = info->n_edges;
+
+	if (strcmp(edge->router, info->config->name) != 0) {
+		sluice__edge__free_unpacked(edge, NULL);
+		return 0;
+	}
+	/* Room for 8, 16, 32 ... */
+	if (count == 0 || (count >= 8 && (count & (count - 1)) == 0))
+		edges = realloc(info->edges, (count == 0 ? 8 : 2 * count) * sizeof(*edges));
+	if (edges == NULL) {
+		sluice__edge__free_unpacked(edge, NULL);
+		return SLUICE_E_NOMEM;
+	}
+	info->edges = edges;
+	edges[info->n_edges++] = edge;
+	return 0;
+}
+
+/* Appends the edges of one router to its row, from q->at.number on. */
 static int edges_fill(struct query *q, Sluice__RouterInfo *info)
 {
 	struct store_scan *scan;
 	struct sluice_slice found, value;
 	struct key key;
-	size_t capacity = 0;
 	int rc;
 
-	key_topo(&key, q->gateway, TOPO_EDGE, 0);
+	key_topo(&key, q->gateway, TOPO_EDGE, q->at.number);
 	rc = store_scan_begin(q->txn, STORE_TOPO, key_slice(&key), &scan);
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
 		Sluice__Edge *edge;
 
-		if (found.len < 5 || memcmp(found.data, key.bytes, 5) != 0)
+		if (found.len != key.len || memcmp(found.data, key.bytes, 5) != 0)
 			break;
+		q->at.number = get_be64((const uint8_t *)found.data + 5) + 1;
 		edge = sluice__edge__unpack(NULL, value.len, value.data);
-		if (edge == NULL) {
-			rc = SLUICE_E_CORRUPT;
+		rc = edge != NULL ? edge_add(info, edge) : SLUICE_E_CORRUPT;
+		if (rc != 0)
 			break;
-		}
-		if (strcmp(edge->router, info->config->name) != 0) {
-			sluice__edge__free_unpacked(edge, NULL);
-			continue;
-		}
-		if (info->n_edges == capacity) {
-			Sluice__Edge **edges;
-
-			capacity = capacity == 0 ? 8 : capacity * 2;
-			edges = realloc(info->edges, capacity * sizeof(*edges));
-			if (edges == NULL) {
-				sluice__edge__free_unpacked(edge, NULL);
-				rc = SLUICE_E_NOMEM;
-				break;
-			}
-			info->edges = edges;
-		}
-		info->edges[info->n_edges++] = edge;
+		q->again = query_spent(q);
+		if (q->again)
+			break;
 	}
 	store_scan_end(scan);
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
@@ -73,8 +80,11 @@ static int row_add(struct query *q, uint64_t id, bool with_edges)
 static int show(struct query *q, const char *name)
 {
 	uint64_t id;
-	int rc = name_find(q->txn, q->gateway, NAME_ROUTER, slice_text(name), &id);
+	int rc;
 
+	if (q->reply->n_routers == 1)
+		return edges_fill(q, q->reply->routers[0]);
+	rc = name_find(q->txn, q->gateway, NAME_ROUTER, slice_text(name), &id);
 	if (rc == SLUICE_E_NOT_FOUND)
 		return query_refuse(q, rc, "router '%.200s' does not exist", name);
 	if (rc != 0)
@@ -91,7 +101,8 @@ static int list_row(struct query *q, uint64_t id, void *user)
 
 static int list(struct query *q, const Sluice__RouterList *m)
 {
-	q->reply->routers = calloc(rows_max(m->max), sizeof(*q->reply->routers));
+	if (q->reply->routers == NULL)
+		q->reply->routers = calloc(rows_max(m->max), sizeof(*q->reply->routers));
 	return q->reply->routers == NULL ? SLUICE_E_NOMEM
 					 : name_each(q, NAME_ROUTER, m->after, m->max, list_row, NULL);
 }

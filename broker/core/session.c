@@ -376,24 +376,30 @@ int core_session_each(struct store_txn *txn,
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-static int jobs_held(struct store_txn *txn, uint32_t gateway, uint64_t session, uint64_t *ret)
+/* Adds the jobs of a session from q->at.other on; q->again: there may be more. */
+static int jobs_held(struct query *q, uint64_t session, uint64_t *io)
 {
 	struct store_scan *scan;
 	struct sluice_slice found, value;
 	struct key key;
 	int rc;
 
-	*ret = 0;
-	key_owned(&key, gateway, session, OWNED_JOB, 0);
-	rc = store_scan_begin(txn, STORE_OWNED, key_slice(&key), &scan);
+	key_owned(&key, q->gateway, session, OWNED_JOB, q->at.other);
+	rc = store_scan_begin(q->txn, STORE_OWNED, key_slice(&key), &scan);
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
 		if (found.len != 21 || memcmp(found.data, key.bytes, 13) != 0)
 			break;
-		++*ret;
+		++*io;
+		q->at.other = get_be64((const uint8_t *)found.data + 13) + 1;
+		q->again = query_spent(q);
+		if (q->again)
+			break;
 	}
 	store_scan_end(scan);
+	if (!q->again)
+		q->at.other = 0;
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
@@ -411,45 +417,75 @@ static int session_row(struct query *q, uint64_t id, const struct session *sessi
 	info->client = query_text(session->client);
 	if (info->name == NULL || info->client == NULL)
 		return SLUICE_E_NOMEM;
-	return jobs_held(q->txn, q->gateway, id, &info->jobs_held);
+	return 0;
 }
 
-int session_query(struct query *q, const Sluice__Request *request)
+/* The next session's row, from q->at.number on; NOT_FOUND at the end of the list. */
+static int session_next(struct query *q, uint32_t max)
 {
-	const Sluice__SessionList *list = request->session_list;
-	uint32_t max = rows_max(list->max);
 	struct store_scan *scan;
 	struct sluice_slice found, value;
 	struct session session;
 	struct key key;
 	int rc;
 
-	if (list->after == UINT64_MAX)
-		return 0;
-	q->reply->sessions = calloc(max, sizeof(*q->reply->sessions));
-	if (q->reply->sessions == NULL)
-		return SLUICE_E_NOMEM;
-	key_one(&key, q->gateway, list->after + 1);
+	key_one(&key, q->gateway, q->at.number);
 	rc = store_scan_begin(q->txn, STORE_SESSION, key_slice(&key), &scan);
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len != 12 || get_be32(found.data) != q->gateway)
+		if (found.len != 12 || get_be32(found.data) != q->gateway) {
+			rc = SLUICE_E_NOT_FOUND;
 			break;
+		}
 		rc = session_decode(value, &session);
 		if (rc != 0)
 			break;
+		q->at.number = get_be64((const uint8_t *)found.data + 4) + 1;
+		q->again = session.ended && query_spent(q);
+		if (q->again)
+			break;
 		if (session.ended)
 			continue;
-		if (q->reply->n_sessions == max) {
-			q->reply->more = true;
-			break;
-		}
-		rc = session_row(q, get_be64((const uint8_t *)found.data + 4), &session);
-		if (rc != 0)
-			break;
+		q->reply->more = q->reply->n_sessions == max;
+		rc = q->reply->more ? SLUICE_E_NOT_FOUND : session_row(q, q->at.number - 1, &session);
+		break;
 	}
 	store_scan_end(scan);
+	return rc;
+}
+
+/* Phase 0: the first turn. 1: the next row is due. 2: the jobs of the last row are counted. */
+int session_query(struct query *q, const Sluice__Request *request)
+{
+	const Sluice__SessionList *list = request->session_list;
+	uint32_t max = rows_max(list->max);
+	Sluice__Reply *reply = q->reply;
+	int rc = 0;
+
+	if (list->after == UINT64_MAX)
+		return 0;
+	if (q->at.phase == 0) {
+		reply->sessions = calloc(max, sizeof(*reply->sessions));
+		if (reply->sessions == NULL)
+			return SLUICE_E_NOMEM;
+		q->at.number = list->after + 1;
+		q->at.phase = 1;
+	}
+	while (rc == 0 && !q->again) {
+		if (q->at.phase == 1) {
+			rc = session_next(q, max);
+			if (rc != 0 || q->again)
+				break;
+			q->at.phase = 2;
+		}
+		rc = jobs_held(q, reply->sessions[reply->n_sessions - 1]->id,
+			       &reply->sessions[reply->n_sessions - 1]->jobs_held);
+		if (rc == 0 && !q->again) {
+			q->at.phase = 1;
+			q->again = query_spent(q);
+		}
+	}
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 

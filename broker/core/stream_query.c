@@ -6,59 +6,58 @@
 #include "broker/core/stream.h"
 #include "protocol/limits.h"
 
-/* The edges of the default router that lead to streams, read once per query. */
-struct edge_list {
-	Sluice__Edge **edges;
+/* ---- subjects: the edges from the default router, in the order in which they were made ---- */
+
+struct subject {
+	uint64_t edge;
+	char *pattern; /* owned */
+};
+struct subjects {
+	struct subject *rows;
 	size_t count, capacity;
 };
 
-static void edge_list_free(struct edge_list *list)
+static int subject_add(struct subjects *list, uint64_t edge, struct sluice_slice pattern)
 {
-	for (size_t i = 0; i < list->count; i++)
-		sluice__edge__free_unpacked(list->edges[i], NULL);
-	free(list->edges);
-}
-
-static int edge_list_add(struct edge_list *list, struct sluice_slice value)
-{
-	Sluice__Edge *edge = sluice__edge__unpack(NULL, value.len, value.data);
-
-	if (edge == NULL)
-		return SLUICE_E_CORRUPT;
-	if (edge->target_kind != SLUICE__TARGET_KIND__TARGET_STREAM || strcmp(edge->router, "default") != 0) {
-		sluice__edge__free_unpacked(edge, NULL);
-		return 0;
-	}
 	if (list->count == list->capacity) {
-		size_t capacity = list->capacity == 0 ? 64 : list->capacity * 2;
-		Sluice__Edge **edges = realloc(list->edges, capacity * sizeof(*edges));
+		size_t capacity = list->capacity == 0 ? 8 : list->capacity * 2;
+		struct subject *rows = realloc(list->rows, capacity * sizeof(*rows));
 
-		if (edges == NULL) {
-			sluice__edge__free_unpacked(edge, NULL);
+		if (rows == NULL)
 			return SLUICE_E_NOMEM;
-		}
-		list->edges = edges;
+		list->rows = rows;
 		list->capacity = capacity;
 	}
-	list->edges[list->count++] = edge;
+	list->rows[list->count] = (struct subject){edge, query_text(pattern)};
+	if (list->rows[list->count].pattern == NULL)
+		return SLUICE_E_NOMEM;
+	list->count++;
 	return 0;
 }
 
-static int edge_list_load(struct query *q, struct edge_list *list)
+/* An edge's name begins with its target and its router: a stream's own subjects lie together. */
+static int subjects_load(struct query *q, uint64_t stream, uint64_t router, struct subjects *list)
 {
+	uint8_t name[1 + 8 + 8];
 	struct store_scan *scan;
 	struct sluice_slice found, value;
 	struct key key;
 	int rc;
 
-	key_topo(&key, q->gateway, TOPO_EDGE, 0);
-	rc = store_scan_begin(q->txn, STORE_TOPO, key_slice(&key), &scan);
+	name[0] = SLUICE__TARGET_KIND__TARGET_STREAM;
+	put_be64(name + 1, stream);
+	put_be64(name + 9, router);
+	key_name(&key, q->gateway, NAME_EDGE, (struct sluice_slice){name, sizeof(name)});
+	rc = store_scan_begin(q->txn, STORE_NAME, key_slice(&key), &scan);
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len < 5 || memcmp(found.data, key.bytes, 5) != 0)
+		if (found.len < key.len || memcmp(found.data, key.bytes, key.len) != 0)
 			break;
-		rc = edge_list_add(list, value);
+		rc = value.len == 8 ? subject_add(list, get_be64(value.data),
+						  (struct sluice_slice){(const uint8_t *)found.data + key.len,
+									found.len - key.len})
+				    : SLUICE_E_CORRUPT;
 		if (rc != 0)
 			break;
 	}
@@ -66,24 +65,36 @@ static int edge_list_load(struct query *q, struct edge_list *list)
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-static int subjects_fill(Sluice__StreamInfo *info, const struct edge_list *list)
+static int subject_order(const void *a, const void *b)
 {
-	size_t count = 0;
+	const struct subject *one = a, *other = b;
 
-	for (size_t i = 0; i < list->count; i++)
-		count += strcmp(list->edges[i]->target, info->config->name) == 0;
-	info->subjects = calloc(count + 1, sizeof(*info->subjects));
-	if (info->subjects == NULL)
-		return SLUICE_E_NOMEM;
-	for (size_t i = 0; i < list->count; i++) {
-		if (strcmp(list->edges[i]->target, info->config->name) != 0)
-			continue;
-		info->subjects[info->n_subjects] = strdup(list->edges[i]->pattern);
-		if (info->subjects[info->n_subjects] == NULL)
-			return SLUICE_E_NOMEM;
-		info->n_subjects++;
+	return (one->edge > other->edge) - (one->edge < other->edge);
+}
+
+static int subjects_fill(struct query *q, Sluice__StreamInfo *info)
+{
+	struct subjects list = {NULL, 0, 0};
+	uint64_t router;
+	int rc = name_find(q->txn, q->gateway, NAME_ROUTER, slice_text("default"), &router);
+
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+	rc = subjects_load(q, info->id, router, &list);
+	if (rc == 0) {
+		info->subjects = calloc(list.count + 1, sizeof(*info->subjects));
+		rc = info->subjects != NULL ? 0 : SLUICE_E_NOMEM;
 	}
-	return 0;
+	if (list.count > 0)
+		qsort(list.rows, list.count, sizeof(*list.rows), subject_order);
+	for (size_t i = 0; i < list.count; i++) {
+		if (rc == 0)
+			info->subjects[info->n_subjects++] = list.rows[i].pattern;
+		else
+			free(list.rows[i].pattern);
+	}
+	free(list.rows);
+	return rc;
 }
 
 static int cursor_row(struct query *q, Sluice__StreamInfo *info, struct sluice_slice name, uint64_t id)
@@ -170,7 +181,7 @@ static int log_fill(struct query *q, Sluice__StreamInfo *info)
 }
 
 /* The reply's array has room. */
-static int row_add(struct query *q, uint64_t id, const struct edge_list *edges, bool with_cursors)
+static int row_add(struct query *q, uint64_t id, bool with_cursors)
 {
 	Sluice__StreamInfo *info = malloc(sizeof(*info));
 	ProtobufCMessage *config = NULL;
@@ -187,11 +198,11 @@ static int row_add(struct query *q, uint64_t id, const struct edge_list *edges, 
 	info->config = (Sluice__StreamConfig *)config;
 	rc = log_fill(q, info);
 	if (rc == 0)
-		rc = subjects_fill(info, edges);
+		rc = subjects_fill(q, info);
 	return rc == 0 && with_cursors ? cursors_fill(q, info) : rc;
 }
 
-static int show(struct query *q, const char *name, const struct edge_list *edges)
+static int show(struct query *q, const char *name)
 {
 	uint64_t id;
 	int rc = name_find(q->txn, q->gateway, NAME_STREAM, slice_text(name), &id);
@@ -201,30 +212,26 @@ static int show(struct query *q, const char *name, const struct edge_list *edges
 	if (rc != 0)
 		return rc;
 	q->reply->streams = calloc(1, sizeof(*q->reply->streams));
-	return q->reply->streams == NULL ? SLUICE_E_NOMEM : row_add(q, id, edges, true);
+	return q->reply->streams == NULL ? SLUICE_E_NOMEM : row_add(q, id, true);
 }
 
-static int list_row(struct query *q, uint64_t id, void *edges)
+static int list_row(struct query *q, uint64_t id, void *user)
 {
-	return row_add(q, id, edges, false);
+	(void)user;
+	return row_add(q, id, false);
 }
 
-static int list(struct query *q, const Sluice__StreamList *m, struct edge_list *edges)
+static int list(struct query *q, const Sluice__StreamList *m)
 {
-	q->reply->streams = calloc(rows_max(m->max), sizeof(*q->reply->streams));
+	if (q->reply->streams == NULL)
+		q->reply->streams = calloc(rows_max(m->max), sizeof(*q->reply->streams));
 	return q->reply->streams == NULL ? SLUICE_E_NOMEM
-					 : name_each(q, NAME_STREAM, m->after, m->max, list_row, edges);
+					 : name_each(q, NAME_STREAM, m->after, m->max, list_row, NULL);
 }
 
 int stream_query(struct query *q, const Sluice__Request *request)
 {
-	struct edge_list edges = {NULL, 0, 0};
-	int rc = edge_list_load(q, &edges);
-
-	if (rc == 0 && request->op_case == SLUICE__REQUEST__OP_STREAM_SHOW)
-		rc = show(q, request->stream_show->name, &edges);
-	else if (rc == 0)
-		rc = list(q, request->stream_list, &edges);
-	edge_list_free(&edges);
-	return rc;
+	if (request->op_case == SLUICE__REQUEST__OP_STREAM_SHOW)
+		return show(q, request->stream_show->name);
+	return list(q, request->stream_list);
 }

@@ -359,6 +359,31 @@ struct outcome world_must(struct world *world, uint16_t type, uint64_t session, 
 	return out;
 }
 
+/* Whatever is asked: one record at a time, from a snapshot each, gives the same answer. */
+static void query_in_turns(struct world *world, const Sluice__Request *request, struct sluice_slice expected)
+{
+	struct query_clock clock = {world->clock.mono_ms, world->clock.wall_ms};
+	struct core_read *read;
+	uint8_t *packed = NULL;
+	size_t bytes = 0;
+	bool done = false;
+
+	MUST(core_read_begin(world->gateway, request, &read));
+	while (!done) {
+		struct store_txn *txn;
+
+		MUST(store_begin_read(world->store, &txn));
+		MUST(core_read_turn(read, txn, clock, 1, &done, &packed, &bytes));
+		store_abort(txn);
+		world->turns++;
+	}
+	core_read_end(read);
+	cr_assert_eq(bytes, expected.len, "in turns the answer has %zu bytes instead of %zu", bytes,
+		     expected.len);
+	cr_assert_eq(memcmp(packed, expected.data, bytes), 0, "in turns it is another answer");
+	free(packed);
+}
+
 const Sluice__Reply *world_query(struct world *world, const Sluice__Request *request)
 {
 	struct query_clock clock = {world->clock.mono_ms, world->clock.wall_ms};
@@ -370,6 +395,7 @@ const Sluice__Reply *world_query(struct world *world, const Sluice__Request *req
 	MUST(store_begin_read(world->store, &txn));
 	MUST(core_query(txn, world->gateway, clock, request, &packed, &bytes));
 	store_abort(txn);
+	query_in_turns(world, request, (struct sluice_slice){packed, bytes});
 	sluice__reply__free_unpacked(world->reply, NULL);
 	world->reply = sluice__reply__unpack(NULL, bytes, packed);
 	cr_assert_not_null(world->reply);

@@ -29,6 +29,7 @@ struct world {
 	struct batch_clock clock;
 	uint32_t gateway;
 	Sluice__Reply *reply; /* of the last query */
+	uint64_t turns;	      /* of all queries, one record at a time */
 	struct world_step *steps;
 	size_t step_count, step_capacity;
 };
