@@ -41,7 +41,7 @@ void conn_kill(struct conn *conn)
 	conn->dead_next = conn->io->dead;
 	conn->io->dead = conn;
 	/* The round's end frees it; a callback further up may still hold it. */
-	event_active(conn->io->wake, EV_READ, 0);
+	io_again(conn->io);
 }
 
 void conn_close_soon(struct conn *conn)
@@ -132,6 +132,7 @@ static void conn_free(struct conn *conn)
 		free(deferred);
 	}
 	native_answers_drop(conn);
+	readings_drop(conn);
 	native_waits_drop(conn);
 	wheel_remove(&io->lives, &conn->due);
 	if (conn->blocked)

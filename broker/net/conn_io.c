@@ -141,7 +141,7 @@ void conns_flush(struct io *io)
 			break;
 	}
 	if (io->unflushed != NULL)
-		event_active(io->wake, EV_READ, 0);
+		io_again(io);
 }
 
 static void drained(struct conn *conn)
@@ -160,6 +160,7 @@ static void drained(struct conn *conn)
 			sub_wants_pump(sub);
 	}
 	subs_resume(conn);
+	readings_resume(conn);
 	tell_writable(conn);
 }
 

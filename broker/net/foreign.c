@@ -256,37 +256,35 @@ static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice st
 	return rc;
 }
 
+void foreign_answer(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len)
+{
+	give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
+						   .tag = tag,
+						   .code = code,
+						   .text = code != 0 ? sluice_error_text(code) : "",
+						   .body = {reply, len}});
+}
+
 /* A read, in the native protocol's own message; commands of foreign protocols have calls of their own. */
 static int host_request(sluice_conn *handle, uint64_t tag, struct sluice_slice bytes)
 {
 	struct conn *conn = (struct conn *)handle;
+	struct message_block *block = NULL;
 	ProtobufCMessage *message = NULL;
-	struct store_txn *txn = NULL;
-	struct batch_clock now = engine_clock(conn->io->engine);
 	const char *why = "";
-	uint8_t *reply = NULL;
-	size_t len = 0;
-	uint64_t sequence;
-	int rc = message_unpack(&sluice__request__descriptor, bytes, LIMIT_COMMAND_BYTES_MAX, &message, &why);
+	int rc;
 
+	if (conn->pending_count >= LIMIT_INFLIGHT_REQUESTS_MAX)
+		return SLUICE_E_BUSY;
+	rc = message_unpack_block(&sluice__request__descriptor, bytes, LIMIT_COMMAND_BYTES_MAX, &block,
+				  &message, &why);
 	if (rc != 0)
 		return rc;
 	if (!core_request_is_query((const Sluice__Request *)message)) {
-		protobuf_c_message_free_unpacked(message, NULL);
+		message_block_free(block);
 		return SLUICE_E_UNSUPPORTED;
 	}
-	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
-	if (rc == 0)
-		rc = core_query(txn, conn->gateway, (struct query_clock){now.mono_ms, now.wall_ms},
-				(const Sluice__Request *)message, &reply, &len);
-	store_abort(txn);
-	protobuf_c_message_free_unpacked(message, NULL);
-	if (rc == 0)
-		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
-							   .tag = tag,
-							   .body = {reply, len}});
-	free(reply);
-	return rc;
+	return reading_start(conn, tag, &block, (const Sluice__Request *)message, bytes.len);
 }
 
 const struct sluice_listener_host foreign_host = {
@@ -397,7 +395,9 @@ int foreign_deliver_segment(struct sub *sub, const struct segment *segment, uint
 	const char *why = "";
 	int rc = 0;
 
-	*io_budget -= *io_budget < segment->raw_bytes + 64u ? *io_budget : segment->raw_bytes + 64u;
+	*io_budget -= *io_budget < segment->raw_bytes + SEGMENT_READ_COST
+			      ? *io_budget
+			      : segment->raw_bytes + SEGMENT_READ_COST;
 	if (segment->codec != BATCH_RAW) {
 		rc = batch_decompress(segment->payload, segment->raw_bytes, &plain, &why);
 		raw = (struct sluice_slice){plain, segment->raw_bytes};

@@ -216,6 +216,8 @@ static void round_end(struct io *io)
 	struct conn *conn, *next;
 
 	native_answers_flush(io);
+	readings_run(io);
+	io->pump_cost = 0;
 	subs_pump(io);
 	DL_FOREACH_SAFE2(io->stopped, conn, next, stopped_next)
 	if (!conn->dead)
@@ -248,6 +250,28 @@ static void notes_handle(struct io *io, struct io_note *note)
 	}
 }
 
+/* What every round of a thread does, whatever it was woken for. */
+static void round_run(struct io *io)
+{
+	native_waits_due(io, io_now_ms());
+	unblock(io);
+	round_end(io);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *user)
+{
+	(void)fd;
+	(void)what;
+	round_run(user);
+}
+
+void io_again(struct io *io)
+{
+	/* An event that a callback makes active runs before the sockets are looked at again, and could go on doing so; a timer runs after
+	 * them. io_init has added it once, so the loop has room for it. */
+	(void)event_add(io->again, &(struct timeval){0, 0});
+}
+
 static void on_wake(evutil_socket_t fd, short what, void *user)
 {
 	struct io *io = user;
@@ -265,9 +289,7 @@ static void on_wake(evutil_socket_t fd, short what, void *user)
 	stop = io->stop;
 	(void)pthread_mutex_unlock(&io->lock);
 	notes_handle(io, notes);
-	native_waits_due(io, io_now_ms());
-	unblock(io);
-	round_end(io);
+	round_run(io);
 	if (stop)
 		(void)event_base_loopbreak(io->base);
 }
@@ -323,9 +345,7 @@ static void on_beat(evutil_socket_t fd, short what, void *user)
 	lives_end(io, now);
 	DL_FOREACH_SAFE2(io->keeping, conn, next, keep_next)
 	conn_rest(conn);
-	native_waits_due(io, now);
-	unblock(io);
-	round_end(io);
+	round_run(io);
 }
 
 static void *io_run(void *user)
@@ -482,8 +502,9 @@ static int io_init(struct io *io, struct net *net)
 		return SLUICE_E_NOMEM;
 	io->wake = event_new(io->base, io->wake_fd, EV_READ | EV_PERSIST, on_wake, io);
 	io->beat = event_new(io->base, -1, EV_PERSIST, on_beat, io);
-	if (io->wake == NULL || io->beat == NULL || event_add(io->wake, NULL) != 0 ||
-	    event_add(io->beat, &beat) != 0)
+	io->again = evtimer_new(io->base, on_again, io);
+	if (io->wake == NULL || io->beat == NULL || io->again == NULL || event_add(io->wake, NULL) != 0 ||
+	    event_add(io->beat, &beat) != 0 || event_add(io->again, &(struct timeval){0, 0}) != 0)
 		return SLUICE_E_NOMEM;
 	return engine_sink_add(net->engine, &io->sink);
 }
@@ -573,6 +594,8 @@ static void io_fini(struct io *io)
 		event_free(io->wake);
 	if (io->beat != NULL)
 		event_free(io->beat);
+	if (io->again != NULL)
+		event_free(io->again);
 	if (io->base != NULL)
 		event_base_free(io->base);
 	if (io->wake_fd > 0)

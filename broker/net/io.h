@@ -82,6 +82,7 @@ struct deferred {
 	size_t len;
 };
 
+struct reading;
 struct waiter; /* for a job's end: native_wait.c */
 struct waited;
 
@@ -124,6 +125,9 @@ struct conn {
 	struct pending *pendings; /* in order */
 	struct deferred *reads;	  /* in order */
 	struct deferred *answers_due;
+	struct reading *readings; /* reading.c: reads under way, in order; the first may be begun */
+	bool is_reader;		  /* in io->readers */
+	struct conn *reader_prev, *reader_next;
 	struct waiter *waiters;
 	struct wheel_entry due; /* when it may have been silent for too long */
 	struct sub *subs;	/* by number */
@@ -154,8 +158,9 @@ struct io {
 	struct net *net;
 	struct engine *engine;
 	struct event_base *base;
-	struct event *wake; /* eventfd */
-	struct event *beat; /* heartbeats, waiters' deadlines, blocked connections */
+	struct event *wake;  /* eventfd */
+	struct event *beat;  /* heartbeats, waiters' deadlines, blocked connections */
+	struct event *again; /* another round, when the sockets were looked at */
 	int wake_fd;
 	pthread_t thread;
 	bool runs;
@@ -180,6 +185,10 @@ struct io {
 	struct followed *followed; /* streams */
 	struct followed *consumed; /* queues */
 	struct sub *pumps;
+	struct conn *readers;	  /* connections whose first read has a turn to come */
+	uint64_t readings_begun;  /* reads that keep rows between two turns */
+	uint64_t round_cost;	  /* what reads have cost in this round of the loop */
+	uint64_t pump_cost;	  /* and followers */
 	struct deferred *answers; /* waiting for a release, in order of arrival */
 	struct waited *waited;	  /* jobs, by gateway and id */
 	struct wheel waits;	  /* deadlines of waiters */
@@ -243,6 +252,9 @@ uint64_t random_u64(struct io *io);
 struct conn **conn_session_list(struct io *io, uint64_t session);
 
 /* ---- sub.c: followers and consumers ---- */
+enum {
+	SEGMENT_READ_COST = 256
+}; /* of a segment, besides its bytes: one that the filter leaves out is read, too */
 struct sub *sub_find(struct conn *conn, uint64_t number);
 int sub_add(struct conn *conn, struct sub **sub, uint64_t number) SLUICE_MUST_USE; /* takes it */
 void sub_drop(struct sub *sub);
@@ -254,6 +266,15 @@ void sub_wants_pump(struct sub *sub);
 void subs_pause_if_full(struct conn *conn);
 void subs_resume(struct conn *conn);
 void subs_pump(struct io *io);
+
+/* ---- reading.c: reads in turns ---- */
+/* Answers a read, now or in turns; each exactly once. takes block, in which request lies. corr: the correlation number, or a foreign
+ * listener's tag. NOMEM: it is not answered. */
+int reading_start(struct conn *conn, uint64_t corr, struct message_block **block,
+		  const Sluice__Request *request, size_t bytes) SLUICE_MUST_USE;
+void readings_run(struct io *io);	 /* once a round */
+void readings_resume(struct conn *conn); /* its output has drained */
+void readings_drop(struct conn *conn);
 
 /* ---- native: what the rest of net calls in it ---- */
 void native_effect(
@@ -275,10 +296,13 @@ bool conn_is_native(const struct conn *conn);
 /* ---- foreign.c: the host table of other listeners ---- */
 extern const struct sluice_listener_host foreign_host;
 void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *effect);
+void foreign_answer(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len);
 void foreign_sub_end(struct sub *sub, int code, const char *text);
 int foreign_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
 extern const struct answer_ops foreign_answers;
 
+/* Another round is due at once, after what the sockets have. */
+void io_again(struct io *io);
 uint64_t io_now_ms(void);
 
 #endif

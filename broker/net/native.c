@@ -576,13 +576,14 @@ static int segment_part(struct sub *sub, const struct segment *segment, struct s
 int native_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
 {
 	struct sluice_slice filter = {sub->filter, sub->filter != NULL ? strlen(sub->filter) : 0};
+	const uint64_t cost = segment->payload.len + SEGMENT_READ_COST;
 	bool all = sub->filter == NULL ||
 		   (segment->subject.len > 0 && pattern_matches(filter, segment->subject));
 	uint8_t *raw = NULL;
 	const char *why = "";
 	int rc;
 
-	*io_budget -= *io_budget < segment->payload.len + 64 ? *io_budget : segment->payload.len + 64;
+	*io_budget -= *io_budget < cost ? *io_budget : cost;
 	if (sub->filter != NULL && segment->subject.len > 0 && !all) {
 		sub->next = segment->last + 1;
 		return 0;

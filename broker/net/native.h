@@ -37,6 +37,8 @@ extern const struct answer_ops native_answers;
 /* Answers a read from a snapshot of this moment; *ret_sequence: as of engine_read_begin. *ret_reply is owned. */
 int native_query(struct conn *conn, const Sluice__Request *request, uint8_t **ret_reply, size_t *ret_len,
 		 uint64_t *ret_sequence) SLUICE_MUST_USE;
+/* Adds the engine's facts to a packed Reply of status_get, which is replaced. */
+int native_status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len) SLUICE_MUST_USE;
 /* Sends a reply that was read from a snapshot, now or when the release of `sequence` was handled. takes reply. */
 void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence);
 /* native_wait.c */

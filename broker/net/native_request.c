@@ -149,7 +149,7 @@ void native_answers_drop(struct conn *conn)
 
 /* ---- status: the core's counts and the engine's facts ---- */
 
-static int status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
+int native_status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 {
 	static const char *const headroom[] = {"ok", "publish-stopped", "report-stopped"};
 	Sluice__Reply *reply = sluice__reply__unpack(NULL, *io_len, *io_reply);
@@ -210,26 +210,9 @@ int native_query(struct conn *conn, const Sluice__Request *request, uint8_t **re
 		return rc;
 	rc = core_query(txn, conn->gateway, (struct query_clock){now.mono_ms, now.wall_ms}, request,
 			ret_reply, ret_len);
+	conn->io->round_cost += store_txn_read_cost(txn);
 	store_abort(txn);
-	if (rc == 0 && request->op_case == SLUICE__REQUEST__OP_STATUS_GET)
-		rc = status_add(conn, ret_reply, ret_len);
 	return rc;
-}
-
-static void read_now(struct conn *conn, uint32_t corr, const Sluice__Request *request)
-{
-	uint8_t *reply = NULL;
-	size_t len = 0;
-	uint64_t sequence = 0;
-	int rc = native_query(conn, request, &reply, &len, &sequence);
-
-	if (rc != 0) {
-		free(reply);
-		native_refuse(conn, corr, rc, "%s",
-			      rc == SLUICE_E_CORRUPT ? store_last_error() : sluice_error_text(rc));
-		return;
-	}
-	answer_when_released(conn, corr, reply, len, sequence);
 }
 
 /* ---- subscriptions ---- */
@@ -444,34 +427,50 @@ static void subscription_close(struct conn *conn, uint32_t corr, const Sluice__S
 
 /* ---- what needs no commit: now, or when the commands before it are answered ---- */
 
-static void run_read(struct conn *conn, uint32_t corr, const Sluice__Request *request)
+/* takes block, in which request lies. */
+static void run_read(struct conn *conn, uint32_t corr, const Sluice__Request *request,
+		     struct message_block **block, size_t bytes)
 {
 	switch (request->op_case) {
 	case SLUICE__REQUEST__OP_FOLLOW_OPEN:
 		follow_open(conn, corr, request->follow_open);
-		return;
+		break;
 	case SLUICE__REQUEST__OP_CONSUME_OPEN:
 		consume_open(conn, corr, request->consume_open);
-		return;
+		break;
 	case SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE:
 		subscription_close(conn, corr, request->subscription_close);
-		return;
-	case SLUICE__REQUEST__OP_JOB_WAIT:
-		native_job_wait(conn, corr, request->job_wait);
-		return;
+		break;
 	default:
-		read_now(conn, corr, request);
+		if (reading_start(conn, corr, block, request, bytes) != 0)
+			native_refuse(conn, corr, SLUICE_E_BUSY, "the broker is out of memory; try again");
 		return;
 	}
+	message_block_free(*block);
+	*block = NULL;
+}
+
+static void run_deferred(struct conn *conn, const struct deferred *read)
+{
+	struct message_block *block = NULL;
+	ProtobufCMessage *message = NULL;
+	const char *why = "";
+	int rc = message_unpack_block(&sluice__request__descriptor,
+				      (struct sluice_slice){read->bytes, read->len}, LIMIT_COMMAND_BYTES_MAX,
+				      &block, &message, &why);
+
+	/* It was unpacked once before. */
+	if (rc != 0)
+		native_refuse(conn, read->corr, SLUICE_E_BUSY, "the broker is out of memory; try again");
+	else
+		run_read(conn, read->corr, (const Sluice__Request *)message, &block, read->len);
 }
 
 void native_run_reads(struct conn *conn)
 {
-	struct deferred *read, *next;
+	struct deferred *read;
 
-	DL_FOREACH_SAFE(conn->reads, read, next) {
-		Sluice__Request *request;
-
+	while ((read = conn->reads) != NULL) {
 		if (conn->dead || (conn->pendings != NULL && conn->pendings->ordinal <= read->ordinal))
 			return;
 		/* The rest when the client has read. */
@@ -480,13 +479,7 @@ void native_run_reads(struct conn *conn)
 		DL_DELETE(conn->reads, read);
 		conn->pending_count--;
 		conn->pending_bytes -= read->len;
-		request = sluice__request__unpack(NULL, read->len, read->bytes);
-		if (request != NULL) {
-			run_read(conn, read->corr, request);
-			sluice__request__free_unpacked(request, NULL);
-		} else {
-			conn_kill(conn);
-		}
+		run_deferred(conn, read);
 		free(read->bytes);
 		free(read);
 	}
@@ -540,7 +533,7 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 		else if (conn->pendings != NULL || conn->reads != NULL)
 			rc = defer_read(conn, corr, body);
 		else
-			run_read(conn, corr, request);
+			run_read(conn, corr, request, &block, body.len);
 		message_block_free(block);
 		return rc;
 	}

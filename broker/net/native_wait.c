@@ -245,7 +245,7 @@ void native_waits_due(struct io *io, uint64_t now_ms)
 		answer_timeout(waiter->conn, waiter->corr, job_of(waiter));
 		waiter_drop(waiter);
 	}
-	event_active(io->wake, EV_READ, 0);
+	io_again(io);
 }
 
 void native_waits_drop(struct conn *conn)

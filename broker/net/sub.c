@@ -14,6 +14,8 @@
 
 /* Read from one snapshot for one follower before the next one's turn. */
 enum { PUMP_BYTES = 1 << 20 };
+/* And for all of them before the sockets are looked at again; a turn costs TURN_COST at the least. */
+enum { PUMP_ROUND_BYTES = 4 << 20, TURN_COST = 1024 };
 
 struct sub *sub_find(struct conn *conn, uint64_t number)
 {
@@ -192,11 +194,9 @@ static void end_damaged(struct sub *sub, int rc)
 }
 
 /* Returns true when there may be more right now; false: the subscription may be gone. */
-static bool pump_in(struct sub *sub, struct store_txn *txn)
+static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget)
 {
-	uint64_t budget = PUMP_BYTES;
-
-	while (sub->credit > 0 && budget > 0) {
+	while (sub->credit > 0 && *io_budget > 0) {
 		struct segment segment;
 		int rc = core_segment_read(txn, (uint32_t)sub->key.gateway, sub->log, sub->next, &segment);
 
@@ -210,7 +210,7 @@ static bool pump_in(struct sub *sub, struct store_txn *txn)
 		}
 		if (segment.base > sub->next)
 			say_gap(sub, segment.base);
-		rc = deliver(sub, &segment, &budget);
+		rc = deliver(sub, &segment, io_budget);
 		if (rc != 0) {
 			conn_kill(sub->conn);
 			return false;
@@ -231,9 +231,13 @@ void subs_pump(struct io *io)
 		struct sub *sub = io->pumps;
 		const bool was_last = sub == last;
 		struct store_txn *txn = NULL;
-		uint64_t sequence;
+		uint64_t sequence, budget = PUMP_BYTES;
 		bool again;
 
+		if (io->pump_cost >= PUMP_ROUND_BYTES) {
+			more = true;
+			break;
+		}
 		DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
 		sub->listed = false;
 		if (sub->conn->dead || conn_is_full(sub->conn)) {
@@ -245,8 +249,9 @@ void subs_pump(struct io *io)
 			conn_kill(sub->conn);
 			break;
 		}
-		again = pump_in(sub, txn);
+		again = pump_in(sub, txn, &budget);
 		store_abort(txn);
+		io->pump_cost += PUMP_BYTES - budget + TURN_COST;
 		if (again) {
 			sub_wants_pump(sub);
 			more = true;
@@ -255,5 +260,5 @@ void subs_pump(struct io *io)
 			break;
 	}
 	if (more)
-		event_active(io->wake, EV_READ, 0);
+		io_again(io);
 }

@@ -98,7 +98,8 @@ struct sluice_listener_host {
 		   bool done);
 	int (*follow)(sluice_conn *conn, uint64_t tag, struct sluice_slice stream, uint64_t offset,
 		      uint32_t credit);
-	/* Native control message: a frame REQUEST body (SPEC.md); the answer is SLUICE_FX_ANSWER with the Reply in body. */
+	/* Native control message: a frame REQUEST body (SPEC.md); the answer is SLUICE_FX_ANSWER with the Reply in body or a code,
+	 * before the call returns or later. */
 	int (*request)(sluice_conn *conn, uint64_t tag, struct sluice_slice request);
 };
 /* All are needed. */

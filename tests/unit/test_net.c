@@ -559,3 +559,81 @@ Test(net, a_foreign_consumer_that_does_not_read_is_paused_and_hears_of_damage)
 	cr_expect_eq(counter.damaged, 1);
 	rig_close(&rig);
 }
+
+/* ---- a read that needs much ---- */
+
+/* The loop looks at its sockets once, and does not go on until it is idle. */
+static void pass(struct rig *rig)
+{
+	(void)event_base_loop(rig->net->ios[0].base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
+}
+
+static void ask_once(struct rig *rig, uint32_t corr, const Sluice__Request *request)
+{
+	uint8_t bytes[256];
+	size_t len = request_frame(bytes, corr, request);
+
+	cr_assert_eq(write(rig->fd, bytes, len), (ssize_t)len);
+	pass(rig);
+}
+
+Test(net, a_read_of_many_records_lets_others_in_between)
+{
+	enum { JOBS = 20000, AT_ONCE = 200 };
+	static uint8_t bytes[AT_ONCE * 128];
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobSubmit submit = SLUICE__JOB_SUBMIT__INIT;
+	Sluice__JobList list = SLUICE__JOB_LIST__INIT;
+	uint8_t ping[FRAME_HEADER_BYTES], body[FRAME_HEADER_BYTES];
+	char queue[] = "jobs", state[] = "FAILED", job[16];
+	int pair[2], pongs = 0, rounds = 0;
+	struct rig rig;
+
+	greet(&rig);
+	jobs_queue(&rig);
+	submit.queue = queue;
+	submit.job = job;
+	request.op_case = SLUICE__REQUEST__OP_JOB_SUBMIT;
+	request.job_submit = &submit;
+	for (unsigned n = 0; n < JOBS; n += AT_ONCE) {
+		size_t len = 0;
+
+		for (unsigned i = 0; i < AT_ONCE; i++) {
+			(void)snprintf(job, sizeof(job), "%u", n + i);
+			len += request_frame(bytes + len, 100 + i, &request);
+		}
+		feed(&rig, bytes, len);
+		for (unsigned i = 0; i < AT_ONCE; i++)
+			cr_assert_eq(reply_code(&rig, 100 + i), 0);
+	}
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	cr_assert_eq(net_adopt(rig.net, &native_listener_ops, pair[0]), 0);
+	cr_assert_eq(write(pair[1], plain_hello, sizeof(plain_hello)), (ssize_t)sizeof(plain_hello));
+	turns(&rig);
+	cr_assert_gt(read(pair[1], bytes, sizeof(bytes)), 0);
+	list.state = state;
+	request.op_case = SLUICE__REQUEST__OP_JOB_LIST;
+	request.job_list = &list;
+	ask_once(&rig, 5, &request);
+	cr_assert_not_null(rig.net->ios[0].readers, "it needs more than one turn");
+	(void)frame_put(ping, FRAME_PING, "", 0);
+	while (recv(rig.fd, body, sizeof(body), MSG_PEEK) < 0) {
+		cr_assert_eq(write(pair[1], ping, sizeof(ping)), (ssize_t)sizeof(ping));
+		pass(&rig);
+		while (read(pair[1], body, sizeof(body)) == (ssize_t)sizeof(body))
+			pongs++;
+		cr_assert_lt(rounds++, 1000);
+	}
+	cr_expect_gt(pongs, 2, "%d PINGs were answered while it read", pongs);
+	cr_expect_eq(reply_code(&rig, 5), 0);
+	cr_expect_eq(rig.net->ios[0].readings_begun, 0);
+	/* The peer goes in the middle of one. */
+	ask_once(&rig, 6, &request);
+	cr_assert_not_null(rig.net->ios[0].readers);
+	(void)shutdown(rig.fd, SHUT_RDWR);
+	turns(&rig);
+	cr_expect_null(rig.net->ios[0].readers);
+	cr_expect_eq(rig.net->ios[0].readings_begun, 0);
+	(void)close(pair[1]);
+	rig_close(&rig);
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reads in turns. A read that needs many records gives up its snapshot after READ_TURN_COST, the thread serves others, and the read goes
+ * on from a new snapshot when its connection has its turn again. A round of the loop reads READ_ROUND_COST for all connections
+ * together; what comes beyond waits for the next.
+ *
+ * Of one connection one read at a time is begun, in the order in which they came; of all together READINGS_BEGUN_MAX, so that the rows of
+ * unfinished answers have a bound. A connection whose output is full is left alone until it has drained.
+ */
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "broker/net/native.h"
+#include "broker/util/invariant.h"
+#include "protocol/limits.h"
+
+/* As store_txn_read_cost counts: about 2,000 small records, 1 ms. */
+enum { READ_TURN_COST = 1 << 19, READ_ROUND_COST = 1 << 20, READINGS_BEGUN_MAX = 64 };
+
+struct reading {
+	struct reading *prev, *next; /* of its connection */
+	uint64_t corr;		     /* of a foreign listener: its tag */
+	struct message_block *block; /* the request lies in it; owned */
+	const Sluice__Request *request;
+	struct core_read *read; /* NULL: not begun */
+	size_t bytes;		/* of the request */
+	uint64_t turns;
+};
+
+static size_t cost_of(const struct reading *reading)
+{
+	return sizeof(*reading) + reading->bytes;
+}
+
+static void reading_free(struct io *io, struct reading *reading)
+{
+	io->readings_begun -= reading->read != NULL;
+	core_read_end(reading->read);
+	message_block_free(reading->block);
+	free(reading);
+}
+
+static void unlist(struct conn *conn)
+{
+	if (conn->is_reader)
+		DL_DELETE2(conn->io->readers, conn, reader_prev, reader_next);
+	conn->is_reader = false;
+}
+
+static void drop(struct conn *conn, struct reading *reading)
+{
+	invariant(conn->pending_count > 0 && conn->pending_bytes >= cost_of(reading),
+		  "connection %llu has %llu requests under way, of %llu bytes; a read of %zu ends",
+		  (unsigned long long)conn->id, (unsigned long long)conn->pending_count,
+		  (unsigned long long)conn->pending_bytes, cost_of(reading));
+	DL_DELETE(conn->readings, reading);
+	conn->pending_count--;
+	conn->pending_bytes -= cost_of(reading);
+	reading_free(conn->io, reading);
+	if (conn->readings == NULL)
+		unlist(conn);
+}
+
+void readings_resume(struct conn *conn)
+{
+	struct io *io = conn->io;
+
+	if (conn->is_reader || conn->readings == NULL)
+		return;
+	conn->is_reader = true;
+	DL_APPEND2(io->readers, conn, reader_prev, reader_next);
+	io_again(io);
+}
+
+void readings_drop(struct conn *conn)
+{
+	while (conn->readings != NULL)
+		drop(conn, conn->readings);
+}
+
+/* ---- a turn ---- */
+
+static void finish(struct conn *conn, const struct reading *reading, int rc, uint8_t *reply, size_t len,
+		   uint64_t sequence)
+{
+	if (!conn_is_native(conn)) {
+		foreign_answer(conn, reading->corr, rc, reply, len);
+		free(reply);
+		return;
+	}
+	if (rc == 0 && reading->request->op_case == SLUICE__REQUEST__OP_STATUS_GET)
+		rc = native_status_add(conn, &reply, &len);
+	if (rc == 0) {
+		answer_when_released(conn, (uint32_t)reading->corr, reply, len, sequence);
+		return;
+	}
+	free(reply);
+	native_refuse(conn, (uint32_t)reading->corr, rc, "%s",
+		      rc == SLUICE_E_CORRUPT ? store_last_error() : sluice_error_text(rc));
+}
+
+/* True: it is answered. */
+static bool turn(struct conn *conn, struct reading *reading)
+{
+	struct io *io = conn->io;
+	struct batch_clock now = engine_clock(io->engine);
+	struct store_txn *txn = NULL;
+	uint8_t *reply = NULL;
+	size_t len = 0;
+	uint64_t sequence = 0;
+	bool done = false;
+	int rc;
+
+	if (reading->request->op_case == SLUICE__REQUEST__OP_JOB_WAIT) {
+		native_job_wait(conn, (uint32_t)reading->corr, reading->request->job_wait);
+		return true;
+	}
+	rc = reading->read != NULL ? 0 : core_read_begin(conn->gateway, reading->request, &reading->read);
+	io->readings_begun += reading->read != NULL && reading->turns == 0;
+	reading->turns++;
+	if (rc == 0)
+		rc = engine_read_begin(io->engine, &txn, &sequence);
+	if (rc == 0)
+		rc = core_read_turn(reading->read, txn, (struct query_clock){now.mono_ms, now.wall_ms},
+				    READ_TURN_COST, &done, &reply, &len);
+	io->round_cost += txn != NULL ? store_txn_read_cost(txn) : 0;
+	store_abort(txn);
+	if (rc == 0 && !done)
+		return false;
+	finish(conn, reading, rc, reply, len, sequence);
+	return true;
+}
+
+void readings_run(struct io *io)
+{
+	/* Each connection once, at most: those that are left alone would go round for ever. */
+	struct conn *last = io->readers != NULL ? io->readers->reader_prev : NULL;
+
+	io->round_cost = 0;
+	while (io->readers != NULL && io->round_cost < READ_ROUND_COST) {
+		struct conn *conn = io->readers;
+		struct reading *reading = conn->readings;
+		const bool was_last = conn == last;
+
+		invariant(reading != NULL, "connection %llu is listed and reads nothing",
+			  (unsigned long long)conn->id);
+		unlist(conn);
+		if (conn->dead || conn->closing) {
+			readings_drop(conn);
+		} else if (!conn_is_full(conn)) {
+			if ((reading->read != NULL || io->readings_begun < READINGS_BEGUN_MAX) &&
+			    turn(conn, reading))
+				drop(conn, reading);
+			readings_resume(conn);
+		}
+		if (was_last)
+			break;
+	}
+}
+
+int reading_start(struct conn *conn, uint64_t corr, struct message_block **block,
+		  const Sluice__Request *request, size_t bytes)
+{
+	struct io *io = conn->io;
+	struct reading own = {.corr = corr, .request = request, .bytes = bytes}, *reading;
+
+	/* Most are answered at once, without memory of their own. */
+	if (conn->readings == NULL && io->round_cost < READ_ROUND_COST &&
+	    io->readings_begun < READINGS_BEGUN_MAX) {
+		if (turn(conn, &own)) {
+			io->readings_begun -= own.read != NULL;
+			core_read_end(own.read);
+			message_block_free(*block);
+			*block = NULL;
+			return 0;
+		}
+	}
+	reading = malloc(sizeof(*reading));
+	if (reading == NULL) {
+		io->readings_begun -= own.read != NULL;
+		core_read_end(own.read);
+		message_block_free(*block);
+		*block = NULL;
+		return SLUICE_E_NOMEM;
+	}
+	*reading = own;
+	reading->block = *block;
+	*block = NULL;
+	DL_APPEND(conn->readings, reading);
+	conn->pending_count++;
+	conn->pending_bytes += cost_of(reading);
+	readings_resume(conn);
+	return 0;
+}
