@@ -28,6 +28,10 @@ struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body,
 	call->done = call_fires(options) ? call_nobody : options != NULL ? options->done : NULL;
 	call->user = options != NULL ? options->user : NULL;
 	HASH_ADD(hh, client->calls, corr, sizeof(call->corr), call);
+	if (!HASHED(call)) {
+		mem_free(call);
+		return NULL;
+	}
 	DL_APPEND(client->ordered, call);
 	if (client->unsent == NULL)
 		client->unsent = call;
@@ -87,11 +91,13 @@ static size_t packing_begin(struct packing *packing, const Sluice__Request *requ
 	return packing->head_bytes + packing->op_bytes;
 }
 
+/* The job's name goes behind the request: what its answer says of the lease must not need memory. */
 static struct call *call_new_packing(sluice_client *client, const struct packing *packing, bool repeatable,
-				     const sluice_call *options)
+				     const struct call_about *about, const sluice_call *options)
 {
-	size_t len = packing->head_bytes + packing->op_bytes;
-	uint8_t *body = mem_alloc(len);
+	size_t len = packing->head_bytes + packing->op_bytes,
+	       job_bytes = about != NULL && about->hook != NULL ? strlen(about->job) + 1 : 0;
+	uint8_t *body = mem_alloc(len + job_bytes);
 	struct call *call;
 
 	if (body == NULL)
@@ -106,7 +112,12 @@ static struct call *call_new_packing(sluice_client *client, const struct packing
 		return NULL;
 	}
 	call->repeatable = repeatable;
-	call->op_at = packing->head_bytes;
+	if (job_bytes > 0) {
+		memcpy(body + len, about->job, job_bytes);
+		call->job = (const char *)body + len;
+		call->token = about->token;
+		call->hook = about->hook;
+	}
 	return call;
 }
 
@@ -116,7 +127,7 @@ struct call *call_new(sluice_client *client, const Sluice__Request *request, boo
 	struct packing packing;
 
 	(void)packing_begin(&packing, request);
-	return call_new_packing(client, &packing, repeatable, options);
+	return call_new_packing(client, &packing, repeatable, NULL, options);
 }
 
 void call_free(struct call *call)
@@ -207,6 +218,7 @@ void calls_broken(sluice_client *client)
 	DL_FOREACH_SAFE(client->ordered, call, next) {
 		if (!call->sent)
 			continue;
+		call->was_sent = true;
 		if (call->repeatable)
 			call->sent = false; /* its turn comes after the connect */
 		else
@@ -224,7 +236,7 @@ void calls_end(sluice_client *client, int code, const char *text)
 		finish_code(client, call, code, text);
 }
 
-void call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice body)
+bool call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice body)
 {
 	struct call *call;
 	struct message_block *block = message_block_new(body.len, &mem_protobuf);
@@ -235,14 +247,16 @@ void call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice bod
 
 	if (message == NULL) {
 		message_block_free(block);
+		if (mem_lacked())
+			return false;
 		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed reply");
-		return;
+		return true;
 	}
 	HASH_FIND(hh, client->calls, &corr, sizeof(corr), call);
 	reply = call != NULL ? reply_in_block(block, message) : NULL;
 	if (reply == NULL) {
 		message_block_free(block);
-		return; /* its deadline passed meanwhile */
+		return call == NULL; /* its deadline passed meanwhile */
 	}
 	reply->index = message->index;
 	reply->affected = message->affected;
@@ -252,6 +266,7 @@ void call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice bod
 			   (message->job_reported != NULL &&
 			    message->job_reported->disposition == SLUICE__DISPOSITION__DUPLICATE);
 	call_finish(client, call, reply);
+	return true;
 }
 
 int call_settle(sluice_client *client, struct call *call, const sluice_call *options,
@@ -309,8 +324,8 @@ static int call_may(const sluice_client *client, const sluice_call *options, siz
 	return 0;
 }
 
-int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool repeatable,
-		    call_hook_fn *hook, const sluice_call *options, sluice_reply **ret_reply)
+int call_run_about(sluice_client *client, const Sluice__Request *request, bool repeatable,
+		   const struct call_about *about, const sluice_call *options, sluice_reply **ret_reply)
 {
 	struct call *call = NULL;
 	struct packing packing;
@@ -323,11 +338,9 @@ int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool 
 	client_lock(client);
 	rc = call_may(client, options, packing_begin(&packing, request), why, sizeof(why));
 	if (rc == 0) {
-		call = call_new_packing(client, &packing, repeatable, options);
+		call = call_new_packing(client, &packing, repeatable, about, options);
 		rc = call == NULL ? SLUICE_E_NOMEM : 0;
 	}
-	if (call != NULL)
-		call->hook = hook;
 	if (rc != 0) {
 		client_unlock(client);
 		return call_refuse(rc, why, options, ret_reply);
@@ -338,7 +351,24 @@ int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool 
 int call_run(sluice_client *client, const Sluice__Request *request, bool repeatable,
 	     const sluice_call *options, sluice_reply **ret_reply)
 {
-	return call_run_hooked(client, request, repeatable, NULL, options, ret_reply);
+	return call_run_about(client, request, repeatable, NULL, options, ret_reply);
+}
+
+bool producer_is_gone(const sluice_client *client, int code, uint64_t session, const char *name)
+{
+	bool foreign = session != client->session_id; /* opened by a session that this client has no more */
+
+	return code == SLUICE_E_PRODUCER_EVICTED ||
+	       (code == SLUICE_E_PRODUCER_FENCED && (foreign || name[0] == 0)) ||
+	       (code == SLUICE_E_DENIED && foreign);
+}
+
+bool producer_may_open(sluice_client *client, uint64_t not_before_ms)
+{
+	if (now_ms() >= not_before_ms)
+		return true;
+	client_retry(client, not_before_ms);
+	return false;
 }
 
 void producer_open(sluice_client *client, const char *name, call_hook_fn *opened, bool *ret_opening)
@@ -352,8 +382,10 @@ void producer_open(sluice_client *client, const char *name, call_hook_fn *opened
 	request.op_case = SLUICE__REQUEST__OP_PRODUCER_OPEN;
 	request.producer_open = &open;
 	call = call_new(client, &request, true, &options);
-	if (call == NULL)
+	if (call == NULL) {
+		client_retry(client, now_ms() + MEMORY_MS);
 		return;
+	}
 	call->hook = opened;
 	*ret_opening = true;
 	calls_send(client);

@@ -67,6 +67,14 @@ void client_wake(sluice_client *client)
 	(void)!write(client->wake_fd, &one, sizeof(one)); /* it can only fail when it is already readable */
 }
 
+void client_retry(sluice_client *client, uint64_t at_ms)
+{
+	if (at_ms >= client->retry_ms)
+		return;
+	client->retry_ms = at_ms;
+	client_wake(client); /* another thread's: the timer is the loop's */
+}
+
 void client_event(sluice_client *client, const sluice_event *event)
 {
 	if (client->on_event != NULL && !client->closing)
@@ -95,6 +103,8 @@ static void work(sluice_client *client)
 	bool passed_by;
 
 	client->again = false;
+	if (client->retry_ms <= now)
+		client->retry_ms = UINT64_MAX; /* what is below tries it */
 	link_due(client, now);
 	calls_due(client, now, &next);
 	publish_due(client, now, &next);
@@ -114,15 +124,10 @@ static void work(sluice_client *client)
 	     client->state == STATE_RESOLVING) &&
 	    client->connect_deadline_ms < next)
 		next = client->connect_deadline_ms;
-	if (client->state == STATE_READY) {
-		uint64_t beat = client->last_out_ms + client->heartbeat_ms,
-			 silent = client->last_in_ms + 3ull * client->heartbeat_ms;
-
-		next = beat < next ? beat : next;
-		next = silent < next ? silent : next;
-	}
+	next = link_next(client) < next ? link_next(client) : next;
+	next = client->retry_ms < next ? client->retry_ms : next;
 	if (client->config.mode == MODE_CALLER_LOOP &&
-	    (passed_by || (client->again && client->state != STATE_READY)))
+	    (passed_by || client->lacking || (client->again && client->state != STATE_READY)))
 		next = now;
 	timer_arm(client, next);
 }
@@ -301,7 +306,7 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	client->user = user;
 	client->socket_fd = client->epoll_fd = client->wake_fd = client->timer_fd = -1;
 	client->publisher.next_seq = 1;
-	client->publisher.due_ms = client->timer_ms = client->calls_due_ms = UINT64_MAX;
+	client->publisher.due_ms = client->timer_ms = client->calls_due_ms = client->retry_ms = UINT64_MAX;
 	if (config->transport_fd >= 0)
 		(void)fcntl(config->transport_fd, F_SETFD, FD_CLOEXEC);
 	(void)!getrandom(&client->attempt, sizeof(client->attempt), 0);

@@ -81,28 +81,35 @@ void sluice_delivery_free(sluice_delivery *delivery)
 	mem_free(delivery);
 }
 
-void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view)
+static void delivered(sluice_sub *sub, const sluice_delivery_view *view)
+{
+	if (sub->manual_credit && (view->kind == SLUICE_DELIVERY_ITEM || view->kind == SLUICE_DELIVERY_JOB) &&
+	    sub->credit > 0)
+		sub->credit--;
+}
+
+bool sub_deliver(sluice_sub *sub, const sluice_delivery_view *view)
 {
 	sluice_delivery *delivery;
 
 	if (sub->closing)
-		return;
-	if (sub->manual_credit && (view->kind == SLUICE_DELIVERY_ITEM || view->kind == SLUICE_DELIVERY_JOB) &&
-	    sub->credit > 0)
-		sub->credit--;
+		return true;
 	if (sub->on_delivery != NULL) {
+		delivered(sub, view);
 		sub->on_delivery(sub, view, sub->user);
 		if (view->kind == SLUICE_DELIVERY_EVENT)
 			sub_release(sub, 1);
-		return;
+		return true;
 	}
 	delivery = delivery_copy(view);
 	if (delivery == NULL)
-		return; /* its lease runs out; an event is read again after the next reconnect */
+		return false;
+	delivered(sub, view);
 	if (sub->waiting == NULL)
 		(void)pthread_cond_broadcast(&sub->client->changed);
 	DL_APPEND(sub->waiting, delivery);
 	sub->waiting_count++;
+	return true;
 }
 
 int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)

@@ -12,7 +12,10 @@ void *mem_alloc(size_t bytes); /* zeroed */
 void mem_free(void *old);
 #define uthash_malloc(bytes) mem_alloc(bytes)
 #define uthash_free(old, bytes) mem_free(old)
+/* An entry that could not be added has no table then (HASHED), where the default is to end the process. */
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
+#define HASHED(entry) ((entry)->hh.tbl != NULL)
 
 #include "protocol/envelope.h"
 #include "protocol/frame.h"
@@ -26,6 +29,8 @@ enum { TEXT_MAX = 512, INFLIGHT_FRAMES_MAX = 128, CALL_DEADLINE_MS = 10000 };
 /* ---- memory: the allocator hook ---- */
 void *mem_resize(void *old, size_t bytes);
 char *mem_text(const char *text, size_t len); /* a terminated copy */
+/* Whether an allocation failed since the last call of it on this thread: tells a message that is malformed from one that there is no memory for. */
+bool mem_lacked(void);
 extern ProtobufCAllocator mem_protobuf;
 
 /* A growable byte buffer with a read position. */
@@ -81,7 +86,6 @@ struct call {
 	uint8_t frame;	  /* type of its frame: REQUEST, or ACK */
 	uint8_t *request; /* packed Request, or the frame's body */
 	size_t request_len;
-	size_t op_at;	 /* of a REQUEST: where its operation's own message begins */
 	bool repeatable; /* may be sent again after the connection broke */
 	bool sent;
 	uint64_t deadline_ms; /* UINT64_MAX: none */
@@ -89,10 +93,15 @@ struct call {
 	void *user;
 	bool finished;
 	sluice_reply *reply;
+	int code;      /* of a waiting publish, also without memory for its reply */
 	bool blocking; /* its owner waits and frees it */
 	/* internal ends, before done: */
 	void (*hook)(sluice_client *client, struct call *call);
 	void *hook_user;
+	const char *job; /* of a call that may end a lease: the job, behind the request, and its token */
+	sluice_token token;
+	uint32_t sub_number;	  /* of one that opens a subscription */
+	bool was_sent;		  /* on an earlier connection: it may have been done */
 	struct call *prev, *next; /* in order of making */
 	UT_hash_handle hh;
 };
@@ -122,6 +131,7 @@ struct batch {
 	uint32_t corr; /* of the frame, while it is in flight */
 	bool closed;   /* takes no more messages */
 	bool in_flight, was_sent;
+	bool maybe;	   /* sent on a connection that broke before the answer: it may have been applied */
 	uint64_t retry_ms; /* refused for now: not before this */
 	int refused;	   /* and certainly not applied */
 	int refused_last;  /* the last refusal of it, also when it was sent again since */
@@ -129,10 +139,12 @@ struct batch {
 	size_t bytes; /* on account of the buffer */
 };
 struct publisher {
-	uint64_t producer;
+	uint64_t producer, session; /* session: that opened it */
 	uint32_t epoch;
 	bool opening, open;
-	int failed; /* evicted or fenced: nothing more can be published */
+	uint64_t open_ms; /* not to be opened before */
+	int gone; /* the broker knows it no more, as this code says: it is opened anew once all that is in flight is answered */
+	int failed; /* fenced: another client publishes under its name, and this one no more */
 	uint64_t next_seq, settled_seq;
 	struct batch *batches; /* in order of sequence */
 	uint32_t in_flight;
@@ -159,9 +171,10 @@ struct pending_txn {
 	struct call *waiter;
 };
 struct transactor {
-	uint64_t producer, seq;
+	uint64_t producer, seq, session; /* session: that opened it */
 	uint32_t epoch;
 	bool opening, open;
+	uint64_t open_ms; /* not to be opened before */
 	struct pending_txn *waiting;
 };
 
@@ -191,7 +204,7 @@ struct ack_gather {
 	struct ack_gather *prev, *next;
 	sluice_token token;
 	struct frame_run *runs;
-	size_t count, capacity;
+	size_t count, capacity, written;
 };
 struct sluice_sub {
 	sluice_client *client;
@@ -261,6 +274,16 @@ struct sluice_client {
 	size_t address_index;
 	uint64_t attempt; /* of connecting, since the last success */
 	uint64_t next_try_ms, connect_deadline_ms, last_in_ms, last_out_ms;
+	uint64_t ping_ms;	/* of the last PING; 0: none since the connect */
+	uint64_t unanswered_ms; /* of the first PING since something came; 0: none */
+	/* Without memory. A frame that cannot be written: the link is given up at the loop's next turn, and resumed. One that came and cannot be taken
+	 * stays in `in`, and nothing behind it is read, until stalled_ms. */
+	bool lacking, stalled;
+	uint64_t stalled_ms;
+	bool begun;	/* of that frame: */
+	uint32_t taken; /* how many entries were taken before */
+	uint64_t
+		retry_ms; /* what lacked memory, or waits for something else, is tried again; UINT64_MAX: nothing */
 	uint64_t session_id;
 	uint8_t secret[16];
 	size_t secret_len;
@@ -284,7 +307,8 @@ struct sluice_client {
 void client_lock(sluice_client *client);
 void client_unlock(sluice_client *client);
 bool client_on_loop(const sluice_client *client);
-void client_wake(sluice_client *client); /* the loop has something to do */
+void client_wake(sluice_client *client);		  /* the loop has something to do */
+void client_retry(sluice_client *client, uint64_t at_ms); /* the loop turns at that time, too */
 uint64_t now_ms(void);
 uint64_t deadline_of(const sluice_client *client, int deadline_ms);
 extern const char from_a_callback[]; /* why what would wait is refused there */
@@ -300,13 +324,19 @@ void client_wait_turn(sluice_client *client, uint64_t deadline_ms);
 void link_start(sluice_client *client);
 void link_io(sluice_client *client, uint32_t events);
 void link_due(sluice_client *client, uint64_t now);
+uint64_t link_next(
+	const sluice_client *client); /* when link_due() has something to do while it is connected */
 void link_broken(sluice_client *client, int code, const char *why);
 void link_flush(sluice_client *client);
 bool link_push(
 	sluice_client
 		*client); /* the same, from any thread: true: all was sent; an error is the loop's to find */
 void link_close(sluice_client *client);
-uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t body_bytes); /* NULL: broken */
+/* NULL: there is no connection, or no memory: it is given up then. From any thread. */
+uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t body_bytes);
+/* There was no memory for what must not be lost: the connection is given up at the loop's next turn, and what the broker knows comes again with the
+ * next one. From any thread. */
+void link_lacks(sluice_client *client);
 int resolver_start(sluice_client *client, const char *host, const char *port);
 void resolver_drop(sluice_client *client);
 
@@ -334,7 +364,8 @@ void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next);
 void calls_broken(sluice_client *client); /* sent ones: again, or unknown */
 void calls_end(sluice_client *client, int code, const char *text);
 void call_finish(sluice_client *client, struct call *call, sluice_reply *reply); /* takes reply */
-void call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice body);
+bool call_on_reply(sluice_client *client, uint32_t corr,
+		   struct sluice_slice body); /* false: no memory, again later */
 void call_free(struct call *call);
 /* Waits for a call that its caller made with the lock held, keeps the lock. The reply's code; *ret_reply as in a blocking call. */
 int call_wait(sluice_client *client, struct call *call, sluice_reply **ret_reply);
@@ -346,13 +377,27 @@ int call_refuse(int code, const char *why, const sluice_call *options, sluice_re
 /* The tail of every operation: makes the call and waits, or not. */
 int call_run(sluice_client *client, const Sluice__Request *request, bool repeatable,
 	     const sluice_call *options, sluice_reply **ret_reply);
-/* The same; hook sees the finished call first, with its packed request. */
+/* The same; hook sees the finished call first, with the job and token that it is about. */
 typedef void call_hook_fn(sluice_client *client, struct call *call);
-int call_run_hooked(sluice_client *client, const Sluice__Request *request, bool repeatable,
-		    call_hook_fn *hook, const sluice_call *options, sluice_reply **ret_reply);
+struct call_about {
+	const char *job;
+	sluice_token token;
+	call_hook_fn *hook; /* NULL: none */
+};
+int call_run_about(sluice_client *client, const Sluice__Request *request, bool repeatable,
+		   const struct call_about *about, const sluice_call *options, sluice_reply **ret_reply);
 /* Asks for a producer, named or of the session's own (""); opened sees the answer, and *ret_opening is set until then. Without memory nothing is
  * asked and set: it is tried again with the next send. */
 void producer_open(sluice_client *client, const char *name, call_hook_fn *opened, bool *ret_opening);
+/* Whether a publish or transaction was refused for its producer, and not for itself: the record was evicted, or belongs to a session that has ended. Another
+ * one is opened then. A fenced one with a name is another client's now. */
+bool producer_is_gone(const sluice_client *client, int code, uint64_t session, const char *name);
+/* At once, or when enough time has passed since the last refusal or eviction; false: not yet, the loop comes back. */
+bool producer_may_open(sluice_client *client, uint64_t not_before_ms);
+enum {
+	PRODUCER_REOPEN_MS = 500,
+	MEMORY_MS = 20
+}; /* MEMORY_MS: what lacked memory is tried again after this */
 
 /* publish.c, publish_out.c */
 struct batch *publish_batch_take(
@@ -361,8 +406,11 @@ void publish_batch_free(sluice_client *client, struct batch *batch); /* of no li
 void publish_send(sluice_client *client);
 /* Sends what its caller published and is to wait for, at once if it can, or wakes the loop. */
 void publish_push(sluice_client *client);
-void publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body);
+bool publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body);
 void publish_broken(sluice_client *client);
+void publish_session_lost(sluice_client *client);
+bool text_set(char **io,
+	      const char *text); /* a copy, or what it is already; NULL stays NULL; false: no memory */
 void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next);
 void publish_end(sluice_client *client, int code);
 void publish_free(sluice_client *client);
@@ -378,9 +426,10 @@ void subs_open(sluice_client *client); /* after a connect */
 void subs_broken(sluice_client *client, bool session_lost);
 void subs_flush(sluice_client *client); /* gathered acks, credit owed */
 void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next);
-void sub_on_deliver(sluice_client *client, struct sluice_slice body);
-void sub_on_notice(sluice_client *client, const Sluice__Notice *notice);
-void sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body);
+/* False: there was no memory for it; the same frame comes again, and client->taken says how much of it was taken. */
+bool sub_on_deliver(sluice_client *client, struct sluice_slice body);
+bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice);
+bool sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body);
 void subs_end(sluice_client *client, int code);
 /* Closed by the application: no callback comes from it any more. Freed now, or when nobody looks at it any more. */
 void sub_retire(sluice_sub *sub);

@@ -18,17 +18,25 @@
 #include "client/internal.h"
 #include "client/resolve.h"
 
-enum { READ_BYTES = 1 << 18 };
+enum { READ_BYTES = 1 << 18, SILENT_BEATS = 3 };
 
-static void watch(sluice_client *client, bool write)
+static void watch(sluice_client *client, bool read, bool write)
 {
-	struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0u),
+	struct epoll_event event = {.events = (read ? EPOLLIN : 0u) | (write ? EPOLLOUT : 0u),
 				    .data.fd = client->socket_fd};
 
-	if (client->wants_write == write)
+	if (client->wants_write == write && client->stalled == !read)
 		return;
 	client->wants_write = write;
+	client->stalled = !read;
 	(void)epoll_ctl(client->epoll_fd, EPOLL_CTL_MOD, client->socket_fd, &event);
+}
+
+/* There is no memory for what comes: nothing is read until it is tried again. */
+static void stall(sluice_client *client)
+{
+	client->stalled_ms = now_ms() + MEMORY_MS;
+	watch(client, false, client->wants_write);
 }
 
 void link_close(sluice_client *client)
@@ -40,7 +48,9 @@ void link_close(sluice_client *client)
 	client->socket_fd = -1;
 	client->in.start = client->in.end = 0;
 	client->out.start = client->out.end = 0;
-	client->wants_write = false;
+	client->wants_write = client->stalled = client->lacking = client->begun = false;
+	client->taken = 0;
+	client->ping_ms = client->unanswered_ms = 0;
 }
 
 static void say(sluice_client *client, const char *why)
@@ -237,16 +247,24 @@ void link_start(sluice_client *client)
 
 /* ---- frames out ---- */
 
+void link_lacks(sluice_client *client)
+{
+	if (client->socket_fd < 0)
+		return;
+	client->lacking = true;
+	client_wake(client);
+}
+
 uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t body_bytes)
 {
 	struct frame_header header = {.body_bytes = (uint32_t)body_bytes, .type = type, .corr = corr};
 	uint8_t *at;
 
-	if (client->socket_fd < 0)
-		return NULL;
+	if (client->socket_fd < 0 || client->lacking)
+		return NULL; /* what is behind one that could not be written must not pass it */
 	at = buffer_room(&client->out, FRAME_HEADER_BYTES + body_bytes);
 	if (at == NULL) {
-		link_broken(client, SLUICE_E_NOMEM, "out of memory");
+		link_lacks(client);
 		return NULL;
 	}
 	frame_header_encode(at, &header);
@@ -281,7 +299,7 @@ void link_flush(sluice_client *client)
 	if (error != 0 && error != EAGAIN)
 		link_broken(client, SLUICE_E_DISCONNECTED, strerror(error));
 	else
-		watch(client, error != 0);
+		watch(client, !client->stalled, error != 0);
 }
 
 bool link_push(sluice_client *client)
@@ -291,17 +309,19 @@ bool link_push(sluice_client *client)
 
 /* ---- frames in ---- */
 
-static void on_welcome(sluice_client *client, struct sluice_slice body)
+static bool on_welcome(sluice_client *client, struct sluice_slice body)
 {
 	Sluice__Welcome *welcome = sluice__welcome__unpack(&mem_protobuf, body.len, body.data);
 	bool first = !client->had_session, lost;
 
+	if (welcome == NULL && mem_lacked())
+		return false;
 	if (welcome == NULL || client->state != STATE_HELLO ||
 	    welcome->session_secret.len > sizeof(client->secret)) {
 		if (welcome != NULL)
 			sluice__welcome__free_unpacked(welcome, &mem_protobuf);
 		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed WELCOME");
-		return;
+		return true;
 	}
 	lost = client->had_session && !welcome->resumed;
 	client->session_id = welcome->session_id;
@@ -320,6 +340,7 @@ static void on_welcome(sluice_client *client, struct sluice_slice body)
 	client->error[0] = 0;
 	client->last_in_ms = client->last_out_ms = now_ms();
 	if (lost) {
+		publish_session_lost(client);
 		subs_broken(client, true);
 		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_SESSION_LOST,
 						     .code = SLUICE_E_SESSION_GONE,
@@ -332,17 +353,20 @@ static void on_welcome(sluice_client *client, struct sluice_slice body)
 				     .text = "",
 				     .session = client->session_id});
 	(void)pthread_cond_broadcast(&client->changed);
+	return true;
 }
 
-static void on_failure(sluice_client *client, struct sluice_slice body)
+static bool on_failure(sluice_client *client, struct sluice_slice body)
 {
 	Sluice__Failure *failure = sluice__failure__unpack(&mem_protobuf, body.len, body.data);
 	char text[TEXT_MAX];
 	int code;
 
+	if (failure == NULL && mem_lacked())
+		return false;
 	if (failure == NULL) {
 		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed ERROR");
-		return;
+		return true;
 	}
 	code = failure->code;
 	(void)snprintf(text, sizeof(text), "%s", failure->text);
@@ -353,76 +377,92 @@ static void on_failure(sluice_client *client, struct sluice_slice body)
 		client->secret_len = 0;
 	}
 	link_broken(client, code, text);
+	return true;
 }
 
-static void on_notice(sluice_client *client, struct sluice_slice body)
+static bool on_notice(sluice_client *client, struct sluice_slice body)
 {
 	Sluice__Notice *notice = sluice__notice__unpack(&mem_protobuf, body.len, body.data);
 
+	bool taken;
+
+	if (notice == NULL && mem_lacked())
+		return false;
 	if (notice == NULL) {
 		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed NOTICE");
-		return;
+		return true;
 	}
-	sub_on_notice(client, notice);
+	taken = sub_on_notice(client, notice);
 	sluice__notice__free_unpacked(notice, &mem_protobuf);
+	return taken;
 }
 
-static void on_frame(sluice_client *client, const struct frame_header *header, struct sluice_slice body)
+/* False: there was no memory for it; the same frame is to come again. */
+static bool on_frame(sluice_client *client, const struct frame_header *header, struct sluice_slice body)
 {
 	switch (header->type) {
 	case FRAME_WELCOME:
-		on_welcome(client, body);
-		return;
+		return on_welcome(client, body);
 	case FRAME_REPLY:
-		call_on_reply(client, header->corr, body);
-		return;
+		return call_on_reply(client, header->corr, body);
 	case FRAME_PUBLISHED:
-		publish_on_answer(client, header->corr, body);
-		return;
+		return publish_on_answer(client, header->corr, body);
 	case FRAME_DELIVER:
-		sub_on_deliver(client, body);
-		return;
+		return sub_on_deliver(client, body);
 	case FRAME_NOTICE:
-		on_notice(client, body);
-		return;
+		return on_notice(client, body);
 	case FRAME_ACKED:
-		sub_on_acked(client, header->corr, body);
-		return;
+		return sub_on_acked(client, header->corr, body);
 	case FRAME_ERROR:
-		on_failure(client, body);
-		return;
+		return on_failure(client, body);
 	default:
-		return; /* PONG, and what a later version may add */
+		return true; /* PONG, and what a later version may add */
 	}
 }
 
 static void parse(sluice_client *client)
 {
+	(void)mem_lacked(); /* of before */
 	while (buffer_len(&client->in) >= FRAME_HEADER_BYTES) {
 		struct frame_header header;
 		const char *why = "";
+		size_t size;
 		const uint8_t *at = client->in.bytes + client->in.start;
 
 		if (frame_header_decode(at, LIMIT_FRAME_BYTES_MAX, &header, &why) != 0) {
 			link_broken(client, SLUICE_E_PROTOCOL, why);
 			return;
 		}
-		if (buffer_len(&client->in) < FRAME_HEADER_BYTES + (size_t)header.body_bytes)
+		size = FRAME_HEADER_BYTES + (size_t)header.body_bytes;
+		if (buffer_len(&client->in) < size)
 			return;
-		client->in.start += FRAME_HEADER_BYTES + (size_t)header.body_bytes;
-		on_frame(client, &header, (struct sluice_slice){at + FRAME_HEADER_BYTES, header.body_bytes});
+		client->in.start += size;
+		if (!on_frame(client, &header,
+			      (struct sluice_slice){at + FRAME_HEADER_BYTES, header.body_bytes}) &&
+		    client->socket_fd >= 0) {
+			client->in.start -= size;
+			stall(client);
+			return;
+		}
 		if (client->socket_fd < 0)
 			return;
+		client->begun = false;
+		client->taken = 0;
 	}
 }
 
 static void read_some(sluice_client *client)
 {
-	for (int n = 0; n < 16 && client->socket_fd >= 0; n++) {
+	for (int n = 0; n < 16 && client->socket_fd >= 0 && !client->stalled; n++) {
 		uint8_t *at = buffer_room(&client->in, READ_BYTES);
-		ssize_t got = at != NULL ? recv(client->socket_fd, at, READ_BYTES, 0) : -1;
+		ssize_t got;
 
-		if (got < 0 && at != NULL && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+		if (at == NULL) {
+			stall(client);
+			return;
+		}
+		got = recv(client->socket_fd, at, READ_BYTES, 0);
+		if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
 			return;
 		if (got <= 0) {
 			link_broken(client, SLUICE_E_DISCONNECTED,
@@ -431,6 +471,7 @@ static void read_some(sluice_client *client)
 		}
 		client->in.end += (size_t)got;
 		client->last_in_ms = now_ms();
+		client->unanswered_ms = 0;
 		parse(client);
 		if (got < READ_BYTES)
 			return;
@@ -453,8 +494,63 @@ void link_io(sluice_client *client, uint32_t events)
 		}
 		send_hello(client);
 	}
-	if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
+	if (client->stalled && (events & (EPOLLERR | EPOLLHUP)) != 0)
+		link_broken(client, SLUICE_E_DISCONNECTED,
+			    "the connection ended while there was no memory to read from it");
+	else if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
 		read_some(client);
+}
+
+/* What could not be taken before, and what came behind it. */
+static void unstall(sluice_client *client)
+{
+	watch(client, true, client->wants_write);
+	parse(client);
+}
+
+/* The broker answers a PING, and little else has an answer by itself. So it is asked when nothing came for a heartbeat, whatever was sent; and when
+ * nothing was sent, so that it knows of this end. */
+static uint64_t ping_next(const sluice_client *client)
+{
+	uint64_t quiet = client->last_in_ms < client->last_out_ms ? client->last_in_ms : client->last_out_ms;
+
+	return (client->ping_ms > quiet ? client->ping_ms : quiet) + client->heartbeat_ms;
+}
+
+/* Silent is a broker that leaves a PING unanswered, not one that was not asked: an application may not turn its loop for long. */
+static uint64_t silent_next(const sluice_client *client)
+{
+	return client->unanswered_ms != 0
+		       ? client->unanswered_ms + (SILENT_BEATS - 1ull) * client->heartbeat_ms
+		       : UINT64_MAX;
+}
+
+uint64_t link_next(const sluice_client *client)
+{
+	uint64_t next = UINT64_MAX;
+
+	if (client->state == STATE_READY)
+		next = ping_next(client) < silent_next(client) ? ping_next(client) : silent_next(client);
+	return client->stalled && client->stalled_ms < next ? client->stalled_ms : next;
+}
+
+static void ready_due(sluice_client *client, uint64_t now)
+{
+	if (silent_next(client) <= now && !client->stalled)
+		read_some(client); /* the answer may be here, and was not looked for */
+	if (client->state != STATE_READY)
+		return;
+	if (silent_next(client) <= now) {
+		link_broken(client, client->stalled ? SLUICE_E_NOMEM : SLUICE_E_DISCONNECTED,
+			    client->stalled ? "there was no memory for what the broker sent"
+					    : "the broker was silent for too long");
+		return;
+	}
+	if (ping_next(client) <= now && link_frame(client, FRAME_PING, 0, 0) != NULL) {
+		client->ping_ms = now;
+		if (client->unanswered_ms == 0)
+			client->unanswered_ms = now;
+	}
 }
 
 void link_due(sluice_client *client, uint64_t now)
@@ -463,6 +559,10 @@ void link_due(sluice_client *client, uint64_t now)
 	socklen_t len = 0;
 	int rc;
 
+	if (client->lacking)
+		link_broken(client, SLUICE_E_NOMEM, "out of memory");
+	if (client->stalled && client->stalled_ms <= now)
+		unstall(client);
 	if (client->state == STATE_IDLE)
 		link_start(client);
 	if (client->state == STATE_RESOLVING && resolver_poll(client->resolver, &addr, &len, &rc)) {
@@ -480,10 +580,6 @@ void link_due(sluice_client *client, uint64_t now)
 		resolver_drop(client);
 		link_broken(client, SLUICE_E_DISCONNECTED, "the broker did not answer in time");
 	}
-	if (client->state != STATE_READY)
-		return;
-	if (client->last_in_ms + 3ull * client->heartbeat_ms <= now)
-		link_broken(client, SLUICE_E_DISCONNECTED, "the broker was silent for too long");
-	else if (client->last_out_ms + client->heartbeat_ms <= now)
-		(void)link_frame(client, FRAME_PING, 0, 0);
+	if (client->state == STATE_READY)
+		ready_due(client, now);
 }

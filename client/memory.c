@@ -12,18 +12,34 @@ void sluice_set_allocator(const sluice_allocator *allocator)
 	hook = allocator != NULL ? *allocator : (sluice_allocator){NULL, NULL, NULL};
 }
 
+static __thread bool lacked;
+
+bool mem_lacked(void)
+{
+	bool was = lacked;
+
+	lacked = false;
+	return was;
+}
+
 void *mem_alloc(size_t bytes)
 {
 	void *block = hook.alloc != NULL ? hook.alloc(bytes) : malloc(bytes);
 
 	if (block != NULL)
 		memset(block, 0, bytes);
+	else
+		lacked = true;
 	return block;
 }
 
 void *mem_resize(void *old, size_t bytes)
 {
-	return hook.resize != NULL ? hook.resize(old, bytes) : realloc(old, bytes);
+	void *block = hook.resize != NULL ? hook.resize(old, bytes) : realloc(old, bytes);
+
+	if (block == NULL)
+		lacked = true;
+	return block;
 }
 
 void mem_free(void *old)

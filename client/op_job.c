@@ -65,35 +65,22 @@ int sluice_job_submit(sluice_client *client, const sluice_job_spec *spec, const 
 	return call_run(client, &request, true, call, reply);
 }
 
+/* ---- answers that say that the job is not this client's any more: its place in the consumer's credit is free ---- */
+
 static void release_answered(sluice_client *client, struct call *call)
 {
-	Sluice__JobRelease *m;
 	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
 
-	if (code != 0 && code != SLUICE_E_STALE_TOKEN)
-		return;
-	m = sluice__job_release__unpack(&mem_protobuf, call->request_len - call->op_at,
-					call->request + call->op_at);
-	if (m == NULL)
-		return;
-	sub_job_gone(client, m->job, m->token);
-	sluice__job_release__free_unpacked(m, &mem_protobuf);
+	if (code == 0 || code == SLUICE_E_STALE_TOKEN)
+		sub_job_gone(client, call->job, call->token);
 }
 
-/* It is over: held no more. */
 static void intent_answered(sluice_client *client, struct call *call)
 {
-	Sluice__JobIntent *m;
 	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
 
-	if (code != SLUICE_E_STALE_TOKEN && code != SLUICE_E_CANCELLED)
-		return;
-	m = sluice__job_intent__unpack(&mem_protobuf, call->request_len - call->op_at,
-				       call->request + call->op_at);
-	if (m == NULL)
-		return;
-	sub_job_gone(client, m->job, m->token);
-	sluice__job_intent__free_unpacked(m, &mem_protobuf);
+	if (code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_CANCELLED)
+		sub_job_gone(client, call->job, call->token);
 }
 
 int sluice_job_intent(sluice_client *client, const char *job, sluice_token token, uint32_t attempt,
@@ -106,7 +93,8 @@ int sluice_job_intent(sluice_client *client, const char *job, sluice_token token
 	m.token = token;
 	m.attempt = attempt;
 	m.tag = text(tag);
-	return call_run_hooked(client, &request, true, intent_answered, call, reply);
+	return call_run_about(client, &request, true, &(struct call_about){m.job, token, intent_answered},
+			      call, reply);
 }
 
 static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec)
@@ -123,18 +111,6 @@ static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec
 	m->release = spec->release;
 }
 
-/* A holder's report that says that the job is not its any more frees its place in the consumer's credit. */
-static void held_no_more(sluice_client *client, const struct call *call)
-{
-	Sluice__JobReport *m = sluice__job_report__unpack(&mem_protobuf, call->request_len - call->op_at,
-							  call->request + call->op_at);
-
-	if (m == NULL)
-		return;
-	sub_job_gone(client, m->job, m->token);
-	sluice__job_report__free_unpacked(m, &mem_protobuf);
-}
-
 static bool report_refused(const struct call *call)
 {
 	return call->reply != NULL &&
@@ -148,13 +124,13 @@ static void reported(sluice_client *client, struct call *call)
 
 	if (report_refused(call) || (reply != NULL && reply->code == 0 && reply->job_reported != NULL &&
 				     reply->job_reported->terminal))
-		held_no_more(client, call);
+		sub_job_gone(client, call->job, call->token);
 }
 
 static void reported_release(sluice_client *client, struct call *call)
 {
 	if (report_refused(call) || (call->reply != NULL && call->reply->code == 0))
-		held_no_more(client, call);
+		sub_job_gone(client, call->job, call->token);
 }
 
 int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec, const sluice_call *call,
@@ -163,12 +139,12 @@ int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec,
 	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
 	REQUEST(JOB_REPORT, job_report, m);
 
+	struct call_about about = {text(spec->job), spec->token, NULL};
+
 	report_fill(&m, spec);
-	return call_run_hooked(client, &request, true,
-			       spec->token == 0 ? NULL
-			       : spec->release	? reported_release
-						: reported,
-			       call, reply);
+	if (spec->token != 0)
+		about.hook = spec->release ? reported_release : reported;
+	return call_run_about(client, &request, true, &about, call, reply);
 }
 
 int sluice_job_release(sluice_client *client, const char *job, sluice_token token, uint32_t delay_ms,
@@ -181,7 +157,8 @@ int sluice_job_release(sluice_client *client, const char *job, sluice_token toke
 	m.token = token;
 	m.delay_ms = delay_ms;
 	m.reason = text(reason);
-	return call_run_hooked(client, &request, false, release_answered, call, reply);
+	return call_run_about(client, &request, false, &(struct call_about){m.job, token, release_answered},
+			      call, reply);
 }
 
 int sluice_job_cancel(sluice_client *client, const char *job, const char *reason, const sluice_call *call,

@@ -196,8 +196,13 @@ static bool batch_takes(const sluice_client *client, const struct batch *batch, 
 		       client->config.batch_bytes + (batch->count == 0 ? message->body.len : 0);
 }
 
-static bool text_set(char **io, const char *text)
+bool text_set(char **io, const char *text)
 {
+	if (text == NULL) {
+		mem_free(*io);
+		*io = NULL;
+		return true;
+	}
 	if (*io != NULL && strcmp(*io, text) == 0)
 		return true;
 	mem_free(*io);
@@ -216,13 +221,9 @@ static struct batch *batch_new(sluice_client *client, const sluice_message *mess
 	batch->durability = message->relaxed ? DURABILITY_RELAXED : DURABILITY_SYNC;
 	batch->time_ms = wall_ms();
 	batch->deadline_ms = UINT64_MAX;
-	if (mixed) {
-		mem_free(batch->subject);
-		batch->subject = NULL;
-	}
 	DL_APPEND(client->publisher.batches, batch);
 	if (!text_set(&batch->target, target_of(message)) ||
-	    (!mixed && !text_set(&batch->subject, message->subject))) {
+	    !text_set(&batch->subject, mixed ? NULL : message->subject)) {
 		DL_DELETE(client->publisher.batches, batch);
 		publish_batch_free(client, batch);
 		return NULL;
@@ -398,7 +399,8 @@ static int answer_wait(sluice_client *client, struct call *waiter, sluice_reply 
 
 	publish_push(client);
 	(void)client_wait(client, &waiter->finished, UINT64_MAX);
-	rc = error_set(sluice_reply_code(waiter->reply), sluice_reply_text(waiter->reply));
+	rc = waiter->reply != NULL || ret_reply != NULL ? sluice_reply_code(waiter->reply) : waiter->code;
+	(void)error_set(rc, sluice_reply_text(waiter->reply));
 	if (ret_reply != NULL)
 		*ret_reply = waiter->reply;
 	else

@@ -14,7 +14,14 @@
 
 #include "client/internal.h"
 
-enum { RETRY_MS = 100, SEND_FRAMES = 8, SPARES_MAX = 64, SPARE_BYTES_MAX = 4 << 20, PUSH_HEAD_BYTES = 1024 };
+enum {
+	RETRY_MS = 100,
+	GRACE_MS = 1000,
+	SEND_FRAMES = 8,
+	SPARES_MAX = 64,
+	SPARE_BYTES_MAX = 4 << 20,
+	PUSH_HEAD_BYTES = 1024
+};
 
 /* ---- batches ---- */
 
@@ -82,6 +89,11 @@ struct verdict {
 	bool duplicate;
 };
 
+static struct verdict verdict_of(int code, const char *text)
+{
+	return (struct verdict){.code = code, .text = text, .text_len = strlen(text), .offset = UINT64_MAX};
+}
+
 static sluice_reply *reply_of(sluice_client *client, const struct verdict *verdict, uint64_t offset,
 			      uint64_t affected)
 {
@@ -144,6 +156,7 @@ static void end_tell(sluice_client *client, struct batch *batch, uint32_t i, uin
 	batch->untold -= end.count;
 	if (end.waiter != NULL) {
 		count_told(client, end.count, verdict);
+		end.waiter->code = verdict->code;
 		end.waiter->reply = reply_of(client, verdict, offset, end.whole ? end.count : 0);
 		end.waiter->finished = true;
 		(void)pthread_cond_broadcast(&client->changed);
@@ -201,12 +214,36 @@ static void renumber(struct publisher *publisher)
 	publisher->next_seq = seq;
 }
 
+/* Behind a producer that was opened. Under a name it may be the one that the last session used: what that session may have sent, and the broker has
+ * numbers of, keeps its own, and gets its first answer. */
+static void number_anew(struct publisher *publisher, uint64_t last_seq)
+{
+	struct batch *batch;
+	uint64_t seq = last_seq + 1;
+
+	publisher->settled_seq = last_seq;
+	DL_FOREACH(publisher->batches, batch) {
+		uint64_t last = batch->first_seq + batch->count - 1;
+
+		if (batch->maybe && last <= last_seq) {
+			if (batch->first_seq <= publisher->settled_seq)
+				publisher->settled_seq = batch->first_seq - 1;
+			continue;
+		}
+		batch->maybe = false;
+		batch->first_seq = seq;
+		seq += batch->count;
+	}
+	publisher->next_seq = seq;
+}
+
 static void opened(sluice_client *client, struct call *call)
 {
 	struct publisher *publisher = &client->publisher;
 	const sluice_reply *reply = call->reply;
 
 	publisher->opening = false;
+	publisher->open_ms = now_ms() + PRODUCER_REOPEN_MS; /* the next one: not in a circle */
 	if (reply == NULL || reply->code != 0 || reply->message == NULL ||
 	    reply->message->producer_opened == NULL) {
 		if (reply != NULL && !sluice_error_retriable(reply->code))
@@ -215,9 +252,9 @@ static void opened(sluice_client *client, struct call *call)
 	}
 	publisher->producer = reply->message->producer_opened->producer;
 	publisher->epoch = reply->message->producer_opened->epoch;
-	publisher->settled_seq = reply->message->producer_opened->last_seq;
+	publisher->session = client->session_id;
 	publisher->open = true;
-	renumber(publisher);
+	number_anew(publisher, reply->message->producer_opened->last_seq);
 }
 
 static uint8_t *compressed(const sluice_client *client, const struct batch *batch, size_t *ret_len)
@@ -286,10 +323,10 @@ void publish_send(sluice_client *client)
 	uint64_t now;
 
 	if (client->state != STATE_READY || publisher->batches == NULL || publisher->failed != 0 ||
-	    publisher->in_flight >= INFLIGHT_FRAMES_MAX)
+	    publisher->gone != 0 || publisher->in_flight >= INFLIGHT_FRAMES_MAX)
 		return;
 	if (!publisher->open) {
-		if (!publisher->opening)
+		if (!publisher->opening && producer_may_open(client, publisher->open_ms))
 			producer_open(client, client->config.producer, opened, &client->publisher.opening);
 		return;
 	}
@@ -330,43 +367,165 @@ void publish_push(sluice_client *client)
 	client_wake(client);
 }
 
+/* ---- a batch that is too large for now ---- */
+
+/* How many bytes the next events of a batch that was never sent have. */
+static size_t events_len(struct sluice_slice *io_rest, uint32_t count)
+{
+	size_t before = io_rest->len;
+	struct envelope envelope;
+	const char *why;
+
+	while (count-- > 0 && envelope_next(io_rest, &envelope, &why) == 0)
+		;
+	return before - io_rest->len;
+}
+
+/* The ends of all but the first `count` messages of the batch, which keeps those. */
+static void ends_split(struct batch *batch, uint32_t count, struct batch *rest)
+{
+	uint32_t kept = 0, left = count;
+
+	batch->untold = rest->untold = 0;
+	for (uint32_t i = 0; i < batch->end_count; i++) {
+		struct message_end own = batch->ends[i], other = own;
+
+		own.count = own.count < left ? own.count : left;
+		other.count -= own.count;
+		left -= own.count;
+		if (own.count > 0) {
+			batch->ends[kept++] = own;
+			batch->untold += own.told ? 0 : own.count;
+		}
+		if (other.count > 0) {
+			rest->ends[rest->end_count++] = other;
+			rest->untold += other.told ? 0 : other.count;
+		}
+	}
+	batch->end_count = kept;
+}
+
+/* Halves a batch that was refused and so not applied. The numbers stay: the second half is a batch behind it. False: it is one message, or is to be
+ * answered as one, or there is no memory. */
+static bool batch_split(sluice_client *client, struct batch *batch)
+{
+	struct publisher *publisher = &client->publisher;
+	struct sluice_slice events = {batch->events.bytes + batch->events.start, buffer_len(&batch->events)};
+	uint32_t count = batch->count / 2;
+	struct batch *rest;
+	size_t len;
+	uint8_t *at;
+
+	if (count == 0 || batch->ends[0].whole)
+		return false;
+	rest = publish_batch_take(publisher);
+	if (rest == NULL)
+		return false;
+	len = events_len(&events, count);
+	at = buffer_room(&rest->events, events.len);
+	if (rest->ends_capacity < batch->end_count) {
+		struct message_end *ends = mem_resize(rest->ends, batch->end_count * sizeof(*ends));
+
+		rest->ends = ends != NULL ? ends : rest->ends;
+		rest->ends_capacity = ends != NULL ? batch->end_count : rest->ends_capacity;
+	}
+	if (at == NULL || rest->ends_capacity < batch->end_count || !text_set(&rest->target, batch->target) ||
+	    !text_set(&rest->subject, batch->subject)) {
+		publish_batch_free(client, rest);
+		return false;
+	}
+	memcpy(at, events.data, events.len);
+	rest->events.end += events.len;
+	batch->events.end = batch->events.start + len;
+	ends_split(batch, count, rest);
+	rest->target_kind = batch->target_kind;
+	rest->flags = batch->flags;
+	rest->durability = batch->durability;
+	rest->deadline_ms = batch->deadline_ms;
+	rest->time_ms = batch->time_ms;
+	rest->count = batch->count - count;
+	rest->first_seq = batch->first_seq + count;
+	rest->bytes = events.len;
+	rest->closed = true;
+	rest->was_sent = batch->was_sent;
+	rest->refused = batch->refused;
+	rest->refused_last = batch->refused_last;
+	memcpy(rest->refused_text, batch->refused_text, sizeof(rest->refused_text));
+	batch->count = count;
+	batch->bytes -= rest->bytes;
+	DL_APPEND_ELEM(publisher->batches, batch, rest);
+	return true;
+}
+
 /* ---- answers ---- */
 
-static void unsend_from(struct publisher *publisher, struct batch *batch)
+/* The broker does not know the producer any more, and nothing is in flight. What may have been sent before stays without a known answer and is told so;
+ * the rest was certainly not applied, and goes under another producer. */
+static void producer_gone(sluice_client *client)
 {
-	for (; batch != NULL; batch = batch->next) {
-		if (batch->in_flight)
-			publisher->in_flight--;
-		batch->in_flight = false;
-		batch->corr = 0;
+	struct publisher *publisher = &client->publisher;
+	const bool evicted = publisher->gone == SLUICE_E_PRODUCER_EVICTED;
+	const struct verdict unknown = verdict_of(
+		evicted ? SLUICE_E_PRODUCER_EVICTED : SLUICE_E_UNKNOWN,
+		evicted ? "the producer's record was evicted while this was under way: whether it was applied is not known"
+			: "its session ended while this was under way: whether it was applied is not known");
+	struct batch *batch, *next, *last = publisher->batches != NULL ? publisher->batches->prev : NULL;
+
+	publisher->gone = 0;
+	publisher->open = false;
+	for (batch = publisher->batches; batch != NULL; batch = next) {
+		next = batch != last ? batch->next : NULL; /* what a callback publishes is not of these */
+		if (batch->maybe)
+			batch_finish(client, batch, &unknown);
+		else
+			batch->was_sent = false;
 	}
+}
+
+/* Refused for now: its numbers are not used; what was sent behind it comes back as SEQUENCE_GAP. */
+static void refused_for_now(sluice_client *client, struct batch *batch, const struct frame_published *answer)
+{
+	struct publisher *publisher = &client->publisher;
+
+	batch->corr = 0;
+	batch->maybe = false;
+	/* With nothing before it a gap closes by no answer of ours: not at once again, for ever. */
+	batch->retry_ms = answer->code == SLUICE_E_SEQUENCE_GAP && batch != publisher->batches
+				  ? 0
+				  : now_ms() + RETRY_MS;
+	if (answer->code != SLUICE_E_SEQUENCE_GAP) {
+		batch->refused = batch->refused_last = answer->code;
+		(void)snprintf(batch->refused_text, sizeof(batch->refused_text), "%.*s",
+			       (int)(answer->text.len < 255 ? answer->text.len : 255),
+			       (const char *)answer->text.data);
+	}
+	/* A deadline may have passed while the answer was waited for. */
+	if (batch->untold > 0)
+		batch->deadline_ms = publisher->due_ms = 0;
+	/* A queue that has room for some of it takes some of it. */
+	if (answer->code == SLUICE_E_QUEUE_FULL && batch_split(client, batch))
+		batch->retry_ms = 0;
+	if (batch->retry_ms < publisher->due_ms)
+		publisher->due_ms = batch->retry_ms;
 }
 
 static void answered(sluice_client *client, struct batch *batch, const struct frame_published *answer)
 {
 	struct publisher *publisher = &client->publisher;
 
-	if (answer->code == SLUICE_E_PRODUCER_EVICTED || answer->code == SLUICE_E_PRODUCER_FENCED) {
+	batch->in_flight = false;
+	publisher->in_flight--;
+	if (producer_is_gone(client, answer->code, publisher->session, client->config.producer)) {
+		batch->corr = 0;
+		publisher->gone = answer->code;
+		return;
+	}
+	if (answer->code == SLUICE_E_PRODUCER_FENCED) {
 		publish_end(client, answer->code);
 		return;
 	}
-	batch->in_flight = false;
-	publisher->in_flight--;
 	if (sluice_error_retriable(answer->code)) {
-		/* Its numbers are not used; what was sent behind it comes back as SEQUENCE_GAP. */
-		batch->corr = 0;
-		/* With nothing before it a gap closes by no answer of ours: not at once again, for ever. */
-		batch->retry_ms = answer->code == SLUICE_E_SEQUENCE_GAP && batch != publisher->batches
-					  ? 0
-					  : now_ms() + RETRY_MS;
-		if (batch->retry_ms < publisher->due_ms)
-			publisher->due_ms = batch->retry_ms;
-		if (answer->code != SLUICE_E_SEQUENCE_GAP) {
-			batch->refused = batch->refused_last = answer->code;
-			(void)snprintf(batch->refused_text, sizeof(batch->refused_text), "%.*s",
-				       (int)(answer->text.len < 255 ? answer->text.len : 255),
-				       (const char *)answer->text.data);
-		}
+		refused_for_now(client, batch, answer);
 		return;
 	}
 	if (batch == publisher->batches)
@@ -380,7 +539,7 @@ static void answered(sluice_client *client, struct batch *batch, const struct fr
 				       .duplicate = (answer->flags & PUBLISHED_DUPLICATE) != 0});
 }
 
-void publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body)
+bool publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body)
 {
 	struct frame_published answer;
 	const char *why = "the broker sent a malformed PUBLISHED";
@@ -388,7 +547,7 @@ void publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice
 
 	if (body.len < 2) {
 		link_broken(client, SLUICE_E_PROTOCOL, why);
-		return;
+		return true;
 	}
 	count = (uint64_t)((const uint8_t *)body.data)[0] << 8 | ((const uint8_t *)body.data)[1];
 	body = (struct sluice_slice){(const uint8_t *)body.data + 2, body.len - 2};
@@ -397,7 +556,7 @@ void publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice
 
 		if (frame_published_decode(&body, &answer, &why) != 0) {
 			link_broken(client, SLUICE_E_PROTOCOL, why);
-			return;
+			return true;
 		}
 		DL_FOREACH(client->publisher.batches, batch)
 			if (batch->in_flight &&
@@ -406,14 +565,12 @@ void publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice
 		if (batch != NULL)
 			answered(client, batch, &answer);
 	}
+	if (client->publisher.gone != 0 && client->publisher.in_flight == 0)
+		producer_gone(client);
+	return true;
 }
 
 /* ---- time ---- */
-
-static struct verdict verdict_of(int code, const char *text)
-{
-	return (struct verdict){.code = code, .text = text, .text_len = strlen(text), .offset = UINT64_MAX};
-}
 
 /* Those of the batch whose deadlines passed, and its next deadline. */
 static void tell_late(sluice_client *client, struct batch *batch, uint64_t now)
@@ -423,32 +580,22 @@ static void tell_late(sluice_client *client, struct batch *batch, uint64_t now)
 			? verdict_of(batch->refused, batch->refused_text)
 			: verdict_of(SLUICE_E_UNKNOWN,
 				     "no answer came before the deadline; it is still being settled");
+	/* Refused before, and just being tried again: the answer, which is near, is worth more than that it is not known. */
+	const uint64_t grace = batch->in_flight && !batch->maybe && batch->refused_last != 0 ? GRACE_MS : 0;
 	uint32_t at = 0;
 
 	batch->deadline_ms = UINT64_MAX;
 	for (uint32_t i = 0; i < batch->end_count; i++) {
 		const struct message_end *end = &batch->ends[i];
 		uint32_t count = end->count;
+		uint64_t due = end->deadline_ms < UINT64_MAX - grace ? end->deadline_ms + grace : UINT64_MAX;
 
-		if (!end->told && end->deadline_ms > now)
-			batch->deadline_ms =
-				end->deadline_ms < batch->deadline_ms ? end->deadline_ms : batch->deadline_ms;
+		if (!end->told && due > now)
+			batch->deadline_ms = due < batch->deadline_ms ? due : batch->deadline_ms;
 		else
 			end_tell(client, batch, i, at, &late);
 		at += count;
 	}
-}
-
-/* How many bytes the next events of a batch that was never sent have. */
-static size_t events_len(struct sluice_slice *io_rest, uint32_t count)
-{
-	size_t before = io_rest->len;
-	struct envelope envelope;
-	const char *why;
-
-	while (count-- > 0 && envelope_next(io_rest, &envelope, &why) == 0)
-		;
-	return before - io_rest->len;
 }
 
 /* Moves those whose deadline passed from a batch to gone, with their events, which go nowhere. */
@@ -568,9 +715,25 @@ void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 
 void publish_broken(sluice_client *client)
 {
-	unsend_from(&client->publisher, client->publisher.batches);
-	client->publisher.in_flight = 0;
+	struct publisher *publisher = &client->publisher;
+	struct batch *batch;
+
+	DL_FOREACH(publisher->batches, batch) {
+		batch->maybe = batch->maybe || batch->in_flight;
+		batch->in_flight = false;
+		batch->corr = 0;
+	}
+	publisher->in_flight = 0;
 	/* An answer to the opening is lost with the connection; the call itself is made again. */
+	if (publisher->gone != 0)
+		producer_gone(client);
+}
+
+void publish_session_lost(sluice_client *client)
+{
+	/* Its name is opened again by the session that there is now; one without a name is refused as another's, or still good. */
+	if (client->config.producer[0] != 0)
+		client->publisher.open = false;
 }
 
 void publish_end(sluice_client *client, int code)
@@ -578,7 +741,7 @@ void publish_end(sluice_client *client, int code)
 	struct publisher *publisher = &client->publisher;
 	struct batch *last = publisher->batches != NULL ? publisher->batches->prev : NULL;
 
-	if (publisher->failed == 0 && (code == SLUICE_E_PRODUCER_EVICTED || code == SLUICE_E_PRODUCER_FENCED))
+	if (publisher->failed == 0 && code == SLUICE_E_PRODUCER_FENCED)
 		publisher->failed = code;
 	publisher->in_flight = 0;
 	/* What a callback publishes anew is not of this end: a retry from there would be ended here again, for ever. */

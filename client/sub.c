@@ -32,13 +32,19 @@ static void opened(sluice_client *client, struct call *call)
 
 	if (sub == NULL && reply != NULL && reply->code == 0)
 		sub_unwanted(client, call);
-	if (sub == NULL || reply == NULL)
+	if (sub == NULL)
 		return;
+	if (reply == NULL) {
+		/* It was let go unsent, or the connection broke; or there was no memory to say which. */
+		if (client->state == STATE_READY && !sub->opened && sub->reopen_ms == 0)
+			sub->reopen_ms = now_ms() + MEMORY_MS;
+		return;
+	}
 	if (reply->code != 0) {
 		if (!sluice_error_retriable(reply->code))
 			sub_end(sub, reply->code, reply->text);
 		else if (client->state == STATE_READY)
-			sub->reopen_ms = now_ms() + REOPEN_MS;
+			sub->reopen_ms = now_ms() + MEMORY_MS;
 		return;
 	}
 	sub->opened = true;
@@ -146,6 +152,9 @@ struct call *sub_open_call(sluice_sub *sub)
 	if (call != NULL) {
 		call->hook = opened;
 		call->hook_user = sub;
+		call->sub_number = sub->number;
+	} else {
+		sub->reopen_ms = now_ms() + MEMORY_MS;
 	}
 	return call;
 }

@@ -20,16 +20,18 @@ void sub_open_due(sluice_sub *sub, uint64_t now, uint64_t *io_next);
 void sub_unwanted(sluice_client *client, const struct call *call);
 
 /* delivery.c */
-void sub_deliver(sluice_sub *sub, const sluice_delivery_view *view);
+bool sub_deliver(sluice_sub *sub,
+		 const sluice_delivery_view *view); /* false: no memory, nothing was delivered */
 
 /* sub_held.c: leases */
-struct held *held_find(sluice_sub *sub, sluice_token token); /* NULL: none */
-void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count);
+struct held *held_find(sluice_sub *sub, sluice_token token);			       /* NULL: none */
+bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count); /* false: no memory */
 void held_drop(sluice_sub *sub, struct held *held);
 void held_ask(sluice_sub *sub); /* the subscription is being opened, and credit asked for what is out */
 void held_came(sluice_sub *sub, struct held *held,
 	       uint32_t count); /* count items of it were delivered again */
 struct held_job *held_job_find(sluice_sub *sub, const char *id);
+struct held_job *held_job_add(sluice_sub *sub, const char *id, sluice_token token); /* NULL: no memory */
 void held_job_drop(sluice_sub *sub, struct held_job *job);
 /* One session holds for all: a consumer that resumes is given what the client's other consumers of the queue have, too. */
 uint32_t held_by_others(const sluice_sub *sub);

@@ -17,9 +17,10 @@ static sluice_sub *sub_new(sluice_client *client, const char *name, const char *
 	sub->cursor = mem_text(cursor != NULL ? cursor : "", cursor != NULL ? strlen(cursor) : 0);
 	sub->filter = mem_text(filter != NULL ? filter : "", filter != NULL ? strlen(filter) : 0);
 	sub->number = ++client->next_sub;
-	HASH_ADD(hh, client->subs, number, sizeof(sub->number), sub);
-	if (sub->name == NULL || sub->cursor == NULL || sub->filter == NULL) {
-		sub_retire(sub);
+	if (sub->name != NULL && sub->cursor != NULL && sub->filter != NULL)
+		HASH_ADD(hh, client->subs, number, sizeof(sub->number), sub);
+	if (!HASHED(sub)) {
+		sub_free(sub);
 		return NULL;
 	}
 	return sub;
@@ -213,17 +214,10 @@ static struct call *close_call(sluice_client *client, uint32_t number, const slu
 
 void sub_unwanted(sluice_client *client, const struct call *call)
 {
-	Sluice__Request *request = sluice__request__unpack(&mem_protobuf, call->request_len, call->request);
 	sluice_call options = {.deadline_ms = -1};
 
-	if (request == NULL)
-		return;
-	(void)close_call(client,
-			 request->op_case == SLUICE__REQUEST__OP_FOLLOW_OPEN
-				 ? request->follow_open->subscription
-				 : request->consume_open->subscription,
-			 &options);
-	sluice__request__free_unpacked(request, &mem_protobuf);
+	if (close_call(client, call->sub_number, &options) == NULL)
+		link_lacks(client); /* what is delivered to it would be taken by nobody */
 }
 
 void sub_retire(sluice_sub *sub)
@@ -292,6 +286,8 @@ int sluice_sub_close(sluice_sub *sub, int deadline_ms)
 	sub->closing = true;
 	if (client->state == STATE_READY && sub->opened && !sub->ended)
 		call = close_call(client, sub->number, &options);
+	if (client->state == STATE_READY && sub->opened && !sub->ended && call == NULL)
+		link_lacks(client); /* without memory to say so, the connection's end closes it */
 	/* In a callback nobody can wait: the broker closes it by and by. */
 	if (call != NULL && !client_on_loop(client))
 		rc = call_wait(client, call, NULL);

@@ -23,13 +23,18 @@ void held_drop(sluice_sub *sub, struct held *held)
 	mem_free(held);
 }
 
-void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count)
+bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count)
 {
 	struct held *held = mem_alloc(sizeof(*held));
 
 	if (held == NULL)
-		return;
+		return false;
 	held->token = token;
+	HASH_ADD(hh, sub->held, token, sizeof(held->token), held);
+	if (!HASHED(held)) {
+		mem_free(held);
+		return false;
+	}
 	held->lease_ms = lease_ms;
 	held->out = held->asked = count;
 	held->seen = true;
@@ -37,7 +42,7 @@ void held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t c
 		lease_ms != 0 && sub->client->config.lease_extend ? now_ms() + lease_ms / 2 : UINT64_MAX;
 	if (held->extend_ms < sub->extend_ms)
 		sub->extend_ms = held->extend_ms;
-	HASH_ADD(hh, sub->held, token, sizeof(held->token), held);
+	return true;
 }
 
 void held_ask(sluice_sub *sub)
@@ -73,6 +78,25 @@ struct held_job *held_job_find(sluice_sub *sub, const char *id)
 
 	HASH_FIND_STR(sub->jobs, id, job);
 	return job;
+}
+
+struct held_job *held_job_add(sluice_sub *sub, const char *id, sluice_token token)
+{
+	size_t len = strlen(id);
+	struct held_job *job = mem_alloc(sizeof(*job));
+
+	if (job == NULL || (job->job = mem_text(id, len)) == NULL) {
+		mem_free(job);
+		return NULL;
+	}
+	job->token = token;
+	job->seen = true;
+	HASH_ADD_KEYPTR(hh, sub->jobs, job->job, len, job);
+	if (HASHED(job))
+		return job;
+	mem_free(job->job);
+	mem_free(job);
+	return NULL;
 }
 
 void held_job_drop(sluice_sub *sub, struct held_job *job)
@@ -199,9 +223,11 @@ bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq)
 	return false;
 }
 
-static void acks_write(sluice_sub *sub, const struct ack_gather *acks)
+/* False: some are left, for the next connection. */
+static bool acks_write(sluice_sub *sub, struct ack_gather *acks)
 {
-	for (size_t from = 0; from < acks->count; from += LIMIT_ACK_RUNS_MAX) {
+	while (acks->written < acks->count) {
+		size_t from = acks->written;
 		size_t count = acks->count - from < LIMIT_ACK_RUNS_MAX ? acks->count - from
 								       : (size_t)LIMIT_ACK_RUNS_MAX;
 		struct frame_ack frame = {.subscription = sub->number,
@@ -211,9 +237,11 @@ static void acks_write(sluice_sub *sub, const struct ack_gather *acks)
 		uint8_t *at = link_frame(sub->client, FRAME_ACK, 0, frame_ack_size(&frame));
 
 		if (at == NULL)
-			return;
+			return false;
 		(void)frame_ack_encode(at, &frame, acks->runs + from);
+		acks->written += count;
 	}
+	return true;
 }
 
 static void credit_write(sluice_sub *sub)
@@ -244,16 +272,13 @@ void subs_flush(sluice_client *client)
 		if (!sub->opened)
 			continue;
 		DL_FOREACH_SAFE(sub->acks, acks, after) {
-			acks_write(sub, acks);
-			if (client->state != STATE_READY)
+			if (!acks_write(sub, acks))
 				return;
 			DL_DELETE(sub->acks, acks);
 			mem_free(acks->runs);
 			mem_free(acks);
 		}
 		credit_write(sub);
-		if (client->state != STATE_READY)
-			return;
 	}
 }
 
@@ -303,7 +328,7 @@ void sub_item_done(sluice_sub *sub, sluice_token token)
 }
 
 /* ACKs with a correlation number are calls whose frame is an ACK: their answer comes here. */
-void sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body)
+bool sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body)
 {
 	struct frame_acked answer;
 	const char *why = "";
@@ -313,7 +338,7 @@ void sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body
 
 	if (frame_acked_decode(body, &answer, &why) != 0) {
 		link_broken(client, SLUICE_E_PROTOCOL, why);
-		return;
+		return true;
 	}
 	if (corr == 0) {
 		(void)snprintf(text, sizeof(text), "%.*s",
@@ -321,18 +346,19 @@ void sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body
 			       (const char *)answer.text.data);
 		client_event(client,
 			     &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = answer.code, .text = text});
-		return;
+		return true;
 	}
 	HASH_FIND(hh, client->calls, &corr, sizeof(corr), call);
 	if (call == NULL)
-		return;
+		return true;
 	reply = reply_new(answer.code, answer.text.data, answer.text.len);
-	if (reply != NULL) {
-		reply->index = answer.index;
-		reply->affected = answer.affected;
-		reply->offset = UINT64_MAX;
-	}
+	if (reply == NULL)
+		return false;
+	reply->index = answer.index;
+	reply->affected = answer.affected;
+	reply->offset = UINT64_MAX;
 	call_finish(client, call, reply);
+	return true;
 }
 
 /* Extends the grants of an open subscription that are due; false: there was no memory for it, and the link is broken. */

@@ -10,14 +10,16 @@
 
 enum { HEADERS_MAX = 64, SUBJECT_BYTES = 255 /* LIMIT_SUBJECT_BYTES_MAX */ };
 
-/* Headers as terminated strings; they live in buf until the next event. */
-static const char *const *headers_of(struct sluice_slice encoded, struct buffer *buf, const char **list)
+/* Headers as terminated strings; they live in buf until the next event. False: no memory. */
+static bool headers_of(struct sluice_slice encoded, struct buffer *buf, const char **list,
+		       const char *const **ret)
 {
 	struct sluice_slice name, value;
 	size_t pos = 0, count = 0, offsets[2 * HEADERS_MAX];
 
+	*ret = NULL;
 	if (encoded.len == 0)
-		return NULL;
+		return true;
 	buf->start = buf->end = 0;
 	while (count < HEADERS_MAX && envelope_header_next(encoded, &pos, &name, &value) == 1) {
 		struct sluice_slice parts[2] = {name, value};
@@ -26,7 +28,7 @@ static const char *const *headers_of(struct sluice_slice encoded, struct buffer 
 			uint8_t *at = buffer_room(buf, parts[i].len + 1);
 
 			if (at == NULL)
-				return NULL;
+				return false;
 			offsets[2 * count + (size_t)i] = buf->end;
 			memcpy(at, parts[i].data, parts[i].len);
 			at[parts[i].len] = 0;
@@ -37,17 +39,19 @@ static const char *const *headers_of(struct sluice_slice encoded, struct buffer 
 	for (size_t i = 0; i < 2 * count; i++)
 		list[i] = (const char *)buf->bytes + offsets[i];
 	list[2 * count] = NULL;
-	return list;
+	*ret = list;
+	return true;
 }
 
-static void give_events(sluice_sub *sub, const struct frame_deliver *frame, struct sluice_slice raw)
+static bool give_events(sluice_sub *sub, const struct frame_deliver *frame, struct sluice_slice raw)
 {
 	const char *list[2 * HEADERS_MAX + 1], *why;
 	struct buffer headers = {0};
 	char subject[SUBJECT_BYTES + 1];
 	uint32_t run = 0, in_run = 0;
+	bool taken = true;
 
-	for (uint32_t i = 0; i < frame->count; i++) {
+	for (uint32_t i = 0; i < frame->count && taken; i++) {
 		struct envelope envelope;
 		struct sluice_slice of;
 		uint64_t offset = frame->base + i;
@@ -73,48 +77,64 @@ static void give_events(sluice_sub *sub, const struct frame_deliver *frame, stru
 			break;
 		memcpy(subject, of.data, of.len);
 		subject[of.len] = 0;
-		sub->next_offset = offset + 1;
-		sub->started = true;
 		view.subject = subject;
 		view.key = envelope.key;
 		view.id = envelope.id;
 		view.body = envelope.body;
-		view.headers = headers_of(envelope.headers, &headers, list);
 		view.time_ms = (uint64_t)((int64_t)frame->time_ms + envelope.time_delta_ms);
 		view.offset = offset;
 		view.priority = envelope.priority;
-		sub_deliver(sub, &view);
+		taken = headers_of(envelope.headers, &headers, list, &view.headers) &&
+			sub_deliver(sub, &view);
+		if (taken) {
+			sub->next_offset = offset + 1;
+			sub->started = true;
+		}
 		if (sub->closing)
 			break;
 	}
 	buffer_free(&headers);
+	return taken;
 }
 
-static void give_items(sluice_sub *sub, const struct frame_deliver *frame)
+/* Whether the frame's items are to be given to the application; the first time that this frame is looked at. False in *ret: no memory. */
+static bool items_are_new(sluice_sub *sub, const struct frame_deliver *frame, bool *ret)
 {
+	struct held *known = held_find(sub, frame->token);
+
+	*ret = true;
+	/* Delivered again after a reconnect: the application has them. */
+	if (known != NULL) {
+		held_came(sub, known, frame->count);
+		return false;
+	}
+	if (held_elsewhere(sub, frame->token, NULL)) {
+		sub_credit_back(sub, frame->count);
+		return false;
+	}
+	*ret = held_add(sub, frame->token, frame->lease_ms, frame->count);
+	return *ret;
+}
+
+static bool give_items(sluice_sub *sub, const struct frame_deliver *frame)
+{
+	sluice_client *client = sub->client;
 	const char *list[2 * HEADERS_MAX + 1], *why;
 	struct buffer headers = {0};
 	struct sluice_slice rest = frame->payload;
 	char subject[SUBJECT_BYTES + 1];
-	struct held *known = held_find(sub, frame->token);
-	bool again = frame->token <= sub->token_max;
+	bool again = frame->token <= sub->token_max, taken = true;
+	uint32_t at_item = 0;
 
-	/* Delivered again after a reconnect: the application has them. */
-	if (known != NULL) {
-		held_came(sub, known, frame->count);
-		return;
-	}
-	if (held_elsewhere(sub, frame->token, NULL)) {
-		sub_credit_back(sub, frame->count);
-		return;
-	}
+	if (!client->begun && !items_are_new(sub, frame, &taken))
+		return taken;
+	client->begun = true;
 	if (!again)
 		sub->token_max = frame->token;
-	held_add(sub, frame->token, frame->lease_ms, frame->count);
 	for (uint16_t r = 0; r < frame->run_count; r++) {
 		struct frame_run run = frame_run_at(frame->runs, r);
 
-		for (uint32_t i = 0; i < run.count && rest.len >= 10; i++) {
+		for (uint32_t i = 0; i < run.count && rest.len >= 10 && taken; i++) {
 			const uint8_t *at = rest.data;
 			struct envelope envelope;
 			sluice_delivery_view view = {.kind = SLUICE_DELIVERY_ITEM,
@@ -131,26 +151,31 @@ static void give_items(sluice_sub *sub, const struct frame_deliver *frame)
 				break;
 			if (envelope.subject.len > 0)
 				memcpy(subject, envelope.subject.data, envelope.subject.len);
+			if (at_item++ < client->taken)
+				continue;
 			subject[envelope.subject.len] = 0;
 			view.subject = subject;
 			view.key = envelope.key;
 			view.id = envelope.id;
 			view.body = envelope.body;
 			view.priority = envelope.priority;
-			view.headers = headers_of(envelope.headers, &headers, list);
 			if (again && sub_ack_waits(sub, frame->token, view.seq)) {
+				client->taken++;
 				sub_item_done(sub, frame->token);
 				continue;
 			}
-			sub_deliver(sub, &view);
+			taken = headers_of(envelope.headers, &headers, list, &view.headers) &&
+				sub_deliver(sub, &view);
+			client->taken += taken;
 			if (sub->closing)
 				break;
 		}
 	}
 	buffer_free(&headers);
+	return taken;
 }
 
-static void give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
+static bool give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 {
 	sluice_delivery_view view = {.kind = SLUICE_DELIVERY_JOB,
 				     .job = job->job,
@@ -173,37 +198,41 @@ static void give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 	held = held_job_find(sub, job->job);
 	if (held != NULL && held->token == job->token) {
 		held->seen = true;
-		return; /* delivered again after a reconnect: the application has it */
+		return true; /* delivered again after a reconnect: the application has it */
 	}
 	if (held_elsewhere(sub, job->token, job->job)) {
 		sub_credit_back(sub, 1);
-		return;
+		return true;
 	}
 	if (held != NULL)
 		held_job_drop(sub, held);
-	held = mem_alloc(sizeof(*held));
-	if (held == NULL || (held->job = mem_text(job->job, strlen(job->job))) == NULL) {
-		mem_free(held);
-		return;
-	}
-	held->token = job->token;
-	held->seen = true;
-	HASH_ADD_KEYPTR(hh, sub->jobs, held->job, strlen(held->job), held);
-	sub_deliver(sub, &view);
+	held = held_job_add(sub, job->job, job->token);
+	if (held == NULL)
+		return false;
+	if (sub_deliver(sub, &view))
+		return true;
+	held_job_drop(sub, held); /* it comes again */
+	return false;
 }
 
-static void give_jobs(sluice_sub *sub, struct sluice_slice payload)
+static bool give_jobs(sluice_sub *sub, struct sluice_slice payload)
 {
 	Sluice__JobDeliveries *list =
 		sluice__job_deliveries__unpack(&mem_protobuf, payload.len, payload.data);
+	bool taken = true;
 
+	if (list == NULL && mem_lacked())
+		return false;
 	if (list == NULL) {
 		link_broken(sub->client, SLUICE_E_PROTOCOL, "the broker sent malformed jobs");
-		return;
+		return true;
 	}
-	for (size_t i = 0; i < list->n_jobs && !sub->closing; i++)
-		give_job(sub, list->jobs[i]);
+	for (size_t i = sub->client->taken; i < list->n_jobs && !sub->closing && taken; i++) {
+		taken = give_job(sub, list->jobs[i]);
+		sub->client->taken += taken;
+	}
 	sluice__job_deliveries__free_unpacked(list, &mem_protobuf);
+	return taken;
 }
 
 static sluice_sub *sub_by_number(sluice_client *client, uint32_t number)
@@ -214,35 +243,46 @@ static sluice_sub *sub_by_number(sluice_client *client, uint32_t number)
 	return sub;
 }
 
-void sub_on_deliver(sluice_client *client, struct sluice_slice body)
+static bool give_compressed(sluice_sub *sub, const struct frame_deliver *frame)
+{
+	const char *why = "";
+	uint8_t *raw = NULL;
+	int rc = batch_decompress(frame->payload, frame->raw_bytes, &raw, &why);
+	bool taken;
+
+	if (rc == SLUICE_E_NOMEM)
+		return false;
+	if (rc != 0) {
+		link_broken(sub->client, SLUICE_E_PROTOCOL, why);
+		return true;
+	}
+	taken = give_events(sub, frame, (struct sluice_slice){raw, frame->raw_bytes});
+	free(raw);
+	return taken;
+}
+
+bool sub_on_deliver(sluice_client *client, struct sluice_slice body)
 {
 	struct frame_deliver frame;
 	const char *why = "";
-	uint8_t *raw = NULL;
 	sluice_sub *sub;
 
 	if (frame_deliver_decode(body, &frame, &why) != 0) {
 		link_broken(client, SLUICE_E_PROTOCOL, why);
-		return;
+		return true;
 	}
 	sub = sub_by_number(client, frame.subscription);
 	if (sub == NULL || sub->closing)
-		return;
-	if (frame.kind == DELIVER_ITEMS) {
-		give_items(sub, &frame);
-	} else if (frame.kind == DELIVER_JOBS) {
-		give_jobs(sub, frame.payload);
-	} else if (frame.codec == BATCH_RAW) {
-		give_events(sub, &frame, frame.payload);
-	} else if (batch_decompress(frame.payload, frame.raw_bytes, &raw, &why) == 0) {
-		give_events(sub, &frame, (struct sluice_slice){raw, frame.raw_bytes});
-		free(raw);
-	} else {
-		link_broken(client, SLUICE_E_PROTOCOL, why);
-	}
+		return true;
+	if (frame.kind == DELIVER_ITEMS)
+		return give_items(sub, &frame);
+	if (frame.kind == DELIVER_JOBS)
+		return give_jobs(sub, frame.payload);
+	return frame.codec == BATCH_RAW ? give_events(sub, &frame, frame.payload)
+					: give_compressed(sub, &frame);
 }
 
-void sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
+bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 {
 	sluice_sub *sub = sub_by_number(client, notice->subscription);
 	sluice_delivery_view view = {.offset = notice->offset,
@@ -254,17 +294,18 @@ void sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 	case SLUICE__NOTICE_KIND__NOTICE_CAUGHT_UP:
 	case SLUICE__NOTICE_KIND__NOTICE_GAP:
 		if (sub == NULL)
-			return;
+			return true;
 		view.kind = notice->kind == SLUICE__NOTICE_KIND__NOTICE_GAP ? SLUICE_DELIVERY_GAP
 									    : SLUICE_DELIVERY_CAUGHT_UP;
+		if (!sub_deliver(sub, &view))
+			return false;
 		if (view.kind == SLUICE_DELIVERY_GAP)
 			sub->next_offset = notice->to_offset;
-		sub_deliver(sub, &view);
-		return;
+		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END:
 		if (sub != NULL)
 			sub_end(sub, notice->code, notice->text);
-		return;
+		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_DAMAGED:
 		(void)snprintf(text, sizeof(text), "number %llu of queue %s is damaged and not delivered: %s",
 			       (unsigned long long)notice->offset, sub != NULL ? sub->name : "",
@@ -272,21 +313,21 @@ void sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_DAMAGED,
 						     .code = notice->code,
 						     .text = text});
-		return;
+		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL:
 		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_JOB_CANCEL,
 						     .text = "",
 						     .job = notice->job,
 						     .token = notice->token});
-		return;
+		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_LEASE_LOST:
 		sub_job_gone(client, notice->job, notice->token);
 		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_LEASE_LOST,
 						     .text = "",
 						     .job = notice->job,
 						     .token = notice->token});
-		return;
+		return true;
 	default:
-		return;
+		return true;
 	}
 }

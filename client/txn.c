@@ -235,13 +235,20 @@ static void committed(sluice_client *client, struct call *call)
 	struct transactor *transactor = &client->transactor;
 	struct pending_txn *pending = call->hook_user;
 	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
+	bool gone = producer_is_gone(client, code, transactor->session, "");
 
 	/* A retriable refusal has not used its number. After a deadline it is not known whether the number was used: another producer. */
-	if (code == SLUICE_E_TIMEOUT || code == SLUICE_E_UNKNOWN || code == SLUICE_E_PRODUCER_EVICTED ||
-	    code == SLUICE_E_PRODUCER_FENCED)
+	if (code == SLUICE_E_TIMEOUT || code == SLUICE_E_UNKNOWN || gone)
 		transactor->open = false;
 	else if (!sluice_error_retriable(code))
 		transactor->seq++;
+	/* Sent once, and refused for its producer: certainly not done, so it goes again under another. */
+	if (gone && !call->was_sent && pending->deadline_ms > now_ms()) {
+		pending->call = NULL;
+		return;
+	}
+	if (gone && call->reply != NULL && code != SLUICE_E_PRODUCER_EVICTED)
+		call->reply->code = SLUICE_E_UNKNOWN; /* sent before, by the session that has ended */
 	if (call->reply != NULL && code == SLUICE_E_TIMEOUT && call->sent)
 		call->reply->code = SLUICE_E_UNKNOWN;
 	finish(client, pending, call->reply != NULL ? sluice_reply_ref(call->reply) : NULL);
@@ -253,8 +260,15 @@ static void opened(sluice_client *client, struct call *call)
 	const sluice_reply *reply = call->reply;
 
 	transactor->opening = false;
+	transactor->open_ms = now_ms() + PRODUCER_REOPEN_MS; /* the next one: not in a circle */
+	if (reply != NULL && reply->code != 0 && !sluice_error_retriable(reply->code) &&
+	    transactor->waiting != NULL) {
+		finish(client, transactor->waiting, reply_new(reply->code, reply->text, strlen(reply->text)));
+		return;
+	}
 	if (reply == NULL || reply->message == NULL || reply->message->producer_opened == NULL)
 		return;
+	transactor->session = client->session_id;
 	transactor->producer = reply->message->producer_opened->producer;
 	transactor->epoch = reply->message->producer_opened->epoch;
 	transactor->seq = reply->message->producer_opened->last_seq + 1;
@@ -271,7 +285,7 @@ void txns_send(sluice_client *client)
 	if (client->state != STATE_READY || first == NULL || first->call != NULL)
 		return;
 	if (!transactor->open) {
-		if (!transactor->opening)
+		if (!transactor->opening && producer_may_open(client, transactor->open_ms))
 			producer_open(client, "", opened, &client->transactor.opening);
 		return;
 	}
@@ -282,8 +296,10 @@ void txns_send(sluice_client *client)
 	request.op_case = SLUICE__REQUEST__OP_TXN;
 	request.txn = first->txn;
 	first->call = call_new(client, &request, true, &options);
-	if (first->call == NULL)
+	if (first->call == NULL) {
+		client_retry(client, now_ms() + MEMORY_MS);
 		return;
+	}
 	call_deadline_set(client, first->call, first->deadline_ms);
 	first->call->hook = committed;
 	first->call->hook_user = first;

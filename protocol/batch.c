@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "protocol/limits.h"
 #include "protocol/utf8.h"
@@ -95,6 +96,11 @@ int batch_decompress(struct sluice_slice payload, uint32_t raw_bytes, uint8_t **
 		return SLUICE_E_NOMEM;
 	}
 	got = ZSTD_decompress(raw, raw_bytes, payload.data, payload.len);
+	if (ZSTD_isError(got) && ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation) {
+		free(raw);
+		*ret_why = "out of memory";
+		return SLUICE_E_NOMEM;
+	}
 	if (ZSTD_isError(got) || got != raw_bytes) {
 		free(raw);
 		*ret_why = "the zstd frame is damaged";

@@ -57,36 +57,38 @@ static int publish_one(struct cli *cli, const sluice_message *message)
 	return 0;
 }
 
+/* Lines are sent without waiting for each. What the broker refuses for now is tried until the line's own deadline: what fails then lasts, and ends
+ * the input. */
 static int publish_lines(struct cli *cli, sluice_message message)
 {
-	sluice_call fire = {.user = SLUICE_FIRE};
+	sluice_call fire = {.user = SLUICE_FIRE, .deadline_ms = cli->timeout_ms};
+	sluice_publish_stats stats = {0};
 	char *line = NULL;
 	size_t capacity = 0;
 	unsigned long count = 0;
-	sluice_reply *reply = NULL;
 	ssize_t len;
-	int rc = 0;
+	int rc = 0, flushed;
 
-	while (rc == 0 && (len = getline(&line, &capacity, stdin)) > 0) {
+	while (rc == 0 && stats.failed == 0 && (len = getline(&line, &capacity, stdin)) > 0) {
 		message.body = (sluice_slice_t){line, (size_t)len - (line[len - 1] == '\n')};
-		rc = sluice_publish(cli->client, &message, &fire, &reply);
+		rc = sluice_publish(cli->client, &message, &fire, NULL);
 		count += rc == 0;
+		sluice_publish_stats_get(cli->client, &stats);
 	}
 	free(line);
-	if (rc != 0) {
-		(void)complain(cli, rc, "line %lu: %s (%s)", count + 1, sluice_reply_text(reply),
-			       sluice_error_name(rc));
-		sluice_reply_free(reply);
-		(void)sluice_flush(cli->client, cli->timeout_ms); /* those before it were taken */
-		return rc;
-	}
-	if (ferror(stdin))
-		return complain(cli, SLUICE_E_IO, "standard input, after %lu lines: %s", count,
-				strerror(errno));
-	rc = sluice_flush(cli->client, cli->timeout_ms);
 	if (rc != 0)
-		return complain(cli, rc, "of %lu lines one or more: %s (%s)", count, sluice_error_text(rc),
-				sluice_error_name(rc));
+		(void)complain(cli, rc, "line %lu: %s (%s)", count + 1, sluice_last_error(NULL),
+			       sluice_error_name(rc));
+	else if (ferror(stdin))
+		rc = complain(cli, SLUICE_E_IO, "standard input, after %lu lines: %s", count,
+			      strerror(errno));
+	flushed = sluice_flush(cli->client, -1); /* each line has a deadline of its own */
+	sluice_publish_stats_get(cli->client, &stats);
+	if (flushed != 0)
+		rc = complain(cli, flushed, "%s (%s); %llu of %lu lines were taken", sluice_last_error(NULL),
+			      sluice_error_name(flushed), (unsigned long long)stats.acked, count);
+	if (rc != 0)
+		return rc;
 	(void)printf(cli->json ? "{\"lines\":%lu}\n" : "%lu lines\n", count);
 	return 0;
 }

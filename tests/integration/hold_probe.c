@@ -82,7 +82,79 @@ static void no_call_is_a_call_that_waits(void)
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
 
+/* ---- a worker that works, and says nothing but that its leases go on ---- */
+
+enum { SHORT_LEASE_MS = 500, QUIET_LEASES = 8 };
+
+static void on_returned(sluice_sub *sub, const sluice_delivery_view *view, void *user)
+{
+	(void)sub;
+	if (view->kind == SLUICE_DELIVERY_ITEM && view->attempts > 0)
+		atomic_fetch_add((atomic_int *)user, 1);
+}
+
+/* The clock: each return of its item is a lease that ran out because nobody extended it. */
+static sluice_client *clock_of(atomic_int *ticks)
+{
+	sluice_client *client = client_of(NULL, NULL, (const char *const[]){"lease_extend", "no", NULL});
+	sluice_sub *sub = NULL;
+
+	queue_with(client, "clock", 1);
+	EQUAL(sluice_consume(client,
+			     &(sluice_consume_spec){.queue = "clock",
+						    .lease_ms = SHORT_LEASE_MS,
+						    .on_delivery = on_returned,
+						    .user = ticks},
+			     NULL, &sub),
+	      0);
+	return client;
+}
+
+/* Its session's timeout is two leases, so that extensions go out more often than heartbeats; none of them has an answer. It was cut off after one
+ * timeout, and again after each. */
+static void quiet_worker(const char *mode)
+{
+	struct seen seen = {0};
+	atomic_int ticks = 0;
+	sluice_client *clock = clock_of(&ticks),
+		      *client = client_of(on_event, &seen,
+					  (const char *const[]){"session_timeout_ms", "1000", "mode", mode,
+								NULL});
+	sluice_delivery *item = NULL;
+	sluice_sub *sub = NULL;
+
+	queue_with(client, "q", 1);
+	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q", .lease_ms = SHORT_LEASE_MS}, NULL,
+			     &sub),
+	      0);
+	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);
+	while (atomic_load(&ticks) < QUIET_LEASES) {
+		if (strcmp(mode, "caller-loop") == 0)
+			EQUAL(sluice_process(client, 20), 0);
+		else
+			(void)usleep(5000);
+	}
+	CHECK(atomic_load(&seen.count) == 0);
+	EQUAL(sluice_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL, NULL),
+	      0);
+	sluice_delivery_free(item);
+	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
+	EQUAL(sluice_close(clock, true, PATIENCE_MS), 0);
+}
+
+static void a_quiet_worker_stays_connected(void)
+{
+	quiet_worker("own-thread");
+}
+
+static void a_quiet_worker_stays_connected_in_its_own_loop(void)
+{
+	quiet_worker("caller-loop");
+}
+
 static const struct scenario scenarios[] = {
+	{"a_quiet_worker_stays_connected", a_quiet_worker_stays_connected},
+	{"a_quiet_worker_stays_connected_in_its_own_loop", a_quiet_worker_stays_connected_in_its_own_loop},
 	{"no_call_is_a_call_that_waits", no_call_is_a_call_that_waits},
 };
 

@@ -70,8 +70,26 @@ for scenario in ("callbacks_may_close", "subscriptions_may_be_closed_by_the_end"
     globals()["test_header_" + scenario] = promise(scenario)
 
 
-for scenario in ("no_call_is_a_call_that_waits",):
+for scenario in ("no_call_is_a_call_that_waits", "a_quiet_worker_stays_connected", "a_quiet_worker_stays_connected_in_its_own_loop"):
     globals()["test_header_" + scenario] = promise(scenario, "hold_probe")
+
+
+def without_memory(mode, first, step, width):
+    """Lives of a client in which allocations fail: oom_probe.c says what must hold."""
+    def test():
+        with tempfile.TemporaryDirectory(prefix="sluice-test-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as data, tap.Broker(data=data) as broker:
+            process = tap.Process([tap.program("tests/integration/oom_probe"), broker.address, mode, str(first), str(step), str(width)])
+            tap.equal(process.wait(110), 0, f"every life ends well: {process.tail(50)}")
+            lives = int(re.search(rb"(\d+) lives", process.text()).group(1))
+            tap.check(lives > 300 / step, f"allocations failed in {lives} lives")
+            tap.check(not tap.SANITIZER_REPORT.search(process.text()), f"no sanitizer reports: {process.tail(200)}")
+    return test
+
+
+# Each single one in the loop that always allocates in the same order; the rest by steps, which the long form makes smaller.
+for mode, width, step in (("caller-loop", 1, 1), ("own-thread", 1, 1 if tap.LONG else 3), ("caller-loop", 40, 1 if tap.LONG else 7),
+                          ("own-thread", 40, 1 if tap.LONG else 7)):
+    globals()[f"test_no_life_ends_for_{width}_failed_allocations_in_{mode}".replace("-", "_")] = without_memory(mode, 1, step, width)
 
 
 def with_a_stopped_broker(name):

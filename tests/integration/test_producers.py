@@ -1,0 +1,211 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Producers that the broker does not know any more: what certainly was not applied goes under another one, what may have been is told so. And what a
+queue that is full says of many messages. The broker's refusals come from a proxy, because a producer is evicted only after a day."""
+import contextlib
+import json
+import socket
+import subprocess
+import threading
+
+import tap
+
+REQUEST, PUBLISH, PUBLISHED, REPLY = 2, 3, 67, 66
+EVICTED, FENCED = -19, -20
+TXN_TAG = 80 << 3 | 2
+CLI = "client/cli/sluice"
+
+
+def frame(kind, correlation, body):
+    return (6 + len(body)).to_bytes(4, "big") + bytes([kind, 0]) + correlation.to_bytes(4, "big") + body
+
+
+def varint(value):
+    out = b""
+    while value >= 0x80:
+        out, value = out + bytes([value & 0x7f | 0x80]), value >> 7
+    return out + bytes([value])
+
+
+def refused(message, code):
+    """The broker's answer to a publish or a transaction that it refuses for its producer, and so does not apply."""
+    correlation = int.from_bytes(message[6:10], "big")
+    if message[4] == PUBLISH:
+        first, count = message[26:34], message[42:46]
+        entry = code.to_bytes(4, "big", signed=True) + first + count + bytes(8) + b"\xff" * 8 + b"\0" + (6).to_bytes(2, "big") + b"a test"
+        return frame(PUBLISHED, correlation, (1).to_bytes(2, "big") + entry)
+    text = b"a test"
+    return frame(REPLY, correlation, b"\x08" + varint(-2 * code - 1) + b"\x12" + varint(len(text)) + text)
+
+
+class Proxy:
+    """Between one client and the broker. The next `refuse` publishes and transactions do not reach the broker: they are answered with `code`. With `cut_after`
+    the connection is cut instead of passing on the answer to the next publish, which is refused when it is sent again."""
+
+    def __init__(self, port):
+        self.port_of_broker, self.refuse, self.code, self.cut_after = port, 0, EVICTED, False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.lock = threading.Lock()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def close(self):
+        self.listener.close()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client = self.listener.accept()[0]
+                broker = socket.create_connection(("127.0.0.1", self.port_of_broker))
+                for source, sink, name in ((client, broker, "client"), (broker, client, "broker")):
+                    threading.Thread(target=self.pass_on, args=(source, sink, name), daemon=True).start()
+
+    def takes(self, name, message):
+        """Whether the proxy deals with the message itself; what goes back."""
+        of_producer = message[4] == PUBLISH or (message[4] == REQUEST and message[10:].startswith(varint(TXN_TAG)))
+        if name == "client" and of_producer and self.refuse > 0:
+            self.refuse -= 1
+            return refused(message, self.code)
+        return None
+
+    def pass_on(self, source, sink, name):
+        try:
+            while True:
+                head = self.read(source, 4)
+                message = head + self.read(source, int.from_bytes(head, "big"))
+                with self.lock:
+                    if name == "broker" and self.cut_after and message[4] == PUBLISHED:
+                        self.cut_after, self.refuse = False, 1
+                        raise OSError("cut")
+                    answer = self.takes(name, message)
+                    (source if answer else sink).sendall(answer or message)
+        except OSError:
+            for one in (source, sink):
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    @staticmethod
+    def read(source, count):
+        data = b""
+        while len(data) < count:
+            got = source.recv(count - len(data))
+            if not got:
+                raise OSError("the end")
+            data += got
+        return data
+
+
+class Publisher:
+    """producer_probe, line by line."""
+
+    def __init__(self, address, *named):
+        self.child = subprocess.Popen([tap.program("tests/integration/producer_probe"), address, *named], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        tap.equal(self.child.stdout.readline(), "connected\n", "the publisher is connected")
+
+    def ask(self, line, answers=1):
+        self.child.stdin.write(line + "\n")
+        self.child.stdin.flush()
+        return [self.child.stdout.readline().strip() for _ in range(answers)]
+
+    def close(self):
+        self.child.stdin.close()
+        tap.equal(self.child.wait(60), 0, f"the publisher's end: {self.child.stdout.read()}")
+
+
+def sluice(broker, *args, **options):
+    return subprocess.run([tap.program(CLI), "--address", broker.address, *args], capture_output=True, text=True, timeout=60, **options)
+
+
+def events(broker):
+    return json.loads(sluice(broker, "-o", "json", "stream", "show", "p").stdout)["streams"][0].get("events", 0)
+
+
+@contextlib.contextmanager
+def world(*named):
+    with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy:
+        tap.equal(sluice(broker, "stream", "create", "p", "--subject", "p.>").returncode, 0, "a stream")
+        with contextlib.closing(Publisher(proxy.address, *named)) as publisher:
+            yield broker, proxy, publisher
+
+
+def test_an_evicted_producer_with_nothing_under_way_is_opened_anew():
+    with world() as (broker, proxy, publisher):
+        tap.equal(publisher.ask("publish"), ["publish OK"], "the first")
+        for refuse in (1, 2):
+            proxy.refuse = refuse
+            tap.equal(publisher.ask("publish"), ["publish OK"], f"after {refuse} evictions")
+        proxy.refuse = 2
+        tap.equal(publisher.ask("two", 3), ["done OK", "done OK", "flush OK"], "two that were sent together")
+        tap.equal(events(broker), 5, "each is stored once")
+
+
+def test_a_producer_of_a_session_that_is_gone_is_opened_anew_too():
+    """Without a name nobody else can have fenced it: the broker says that it is not this session's."""
+    with world() as (broker, proxy, publisher):
+        tap.equal(publisher.ask("publish"), ["publish OK"], "the first")
+        proxy.refuse, proxy.code = 1, FENCED
+        tap.equal(publisher.ask("publish"), ["publish OK"], "the next")
+        tap.equal(events(broker), 2, "each is stored once")
+
+
+def test_what_may_have_been_applied_before_the_eviction_is_told_and_not_sent_again():
+    with world() as (broker, proxy, publisher):
+        tap.equal(publisher.ask("publish"), ["publish OK"], "the first")
+        proxy.cut_after = True
+        answer = publisher.ask("publish")
+        tap.equal(answer, ["publish PRODUCER_EVICTED"], "whether it was applied is not known")
+        tap.equal(publisher.ask("publish"), ["publish OK"], "the next goes under another producer")
+        tap.equal(events(broker), 3, "what was applied is there once")
+
+
+def test_a_fenced_producer_with_a_name_ends_for_good_and_says_so():
+    with world("mine") as (broker, proxy, publisher):
+        tap.equal(publisher.ask("publish"), ["publish OK"], "the first")
+        with contextlib.closing(Publisher(broker.address, "mine")) as other:
+            tap.equal(other.ask("publish"), ["publish OK"], "another client takes the name")
+            for _ in range(2):
+                tap.equal(publisher.ask("publish"), ["publish PRODUCER_FENCED"], "this one is told, and does not fight")
+            tap.equal(other.ask("publish"), ["publish OK"], "the other goes on")
+        tap.equal(events(broker), 3, "what was refused is not stored")
+
+
+def test_a_transaction_goes_under_another_producer_too():
+    with world() as (broker, proxy, publisher):
+        tap.equal(publisher.ask("txn"), ["txn OK"], "the first")
+        proxy.refuse = 1
+        tap.equal(publisher.ask("txn"), ["txn OK"], "after an eviction")
+        tap.equal(events(broker), 2, "each is stored once")
+
+
+def test_lines_for_a_full_queue_say_the_cause_and_how_many_were_taken():
+    with tap.Broker() as broker:
+        tap.equal(sluice(broker, "queue", "create", "q", "--max-items", "5").returncode, 0, "a queue for five")
+        done = sluice(broker, "put", "q", "s", "--lines", "--timeout", "1s", input="".join(f"{i}\n" for i in range(20)))
+        tap.check("QUEUE_FULL" in done.stderr and "5 of 20" in done.stderr, f"the cause and the number: {done.stderr}")
+        tap.equal(done.returncode, 7, "the exit code is that of the cause")
+        claimed = sluice(broker, "claim", "q", "--count", "5", "--ack")
+        tap.equal([line.split()[-1] for line in claimed.stdout.splitlines()], ["0", "1", "2", "3", "4"], "the first five, in order")
+
+
+def test_the_first_lasting_failure_stops_the_input():
+    """The input has no end: it is not read on."""
+    with tap.Broker() as broker:
+        tap.equal(sluice(broker, "queue", "create", "q", "--max-items", "5").returncode, 0, "a queue for five")
+        child = subprocess.Popen([tap.program(CLI), "--address", broker.address, "put", "q", "s", "--lines", "--timeout", "1s"], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        lines = 0
+
+        def feed():
+            nonlocal lines
+            with contextlib.suppress(OSError):
+                child.stdin.write(f"{lines}\n")
+                child.stdin.flush()
+                lines += 1
+            return child.poll() is not None
+
+        tap.wait_until(feed, 60, "it ends while there is input")
+        error = child.stderr.read()
+        tap.check("QUEUE_FULL" in error and "5 of " in error, f"and says why: {error}")
+
+
+tap.main(globals())
