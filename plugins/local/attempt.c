@@ -13,9 +13,42 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proc.h"
 #include "sluice/error.h"
 
-enum { MAKE_TRIES = 4, COMPONENT_MAX = 240, ID_WORST = 3 * ATTEMPT_JOB_MAX };
+enum { MAKE_TRIES = 4, COMPONENT_MAX = 240, ID_WORST = 3 * ATTEMPT_JOB_MAX, PATH_SHOWN = 300 };
+
+static _Thread_local char error_text[ATTEMPT_ERROR_BYTES];
+static _Thread_local int error_number;
+
+const char *attempt_error(void)
+{
+	return error_text;
+}
+
+int attempt_errno(void)
+{
+	return error_number;
+}
+
+const char *attempt_errno_name(int error)
+{
+	const char *name = strerrorname_np(error);
+
+	return name != NULL ? name : "unknown";
+}
+
+int attempt_fail(const char *step, const char *path)
+{
+	size_t len = strlen(path);
+	int error = errno;
+
+	error_number = error;
+	(void)snprintf(error_text, sizeof(error_text), "%s %s%s: %s (%s)", step,
+		       len > PATH_SHOWN ? "..." : "", len > PATH_SHOWN ? path + len - PATH_SHOWN : path,
+		       strerror(error), attempt_errno_name(error));
+	return SLUICE_E_IO;
+}
 
 static bool plain(unsigned char c)
 {
@@ -101,15 +134,19 @@ static int make_dirs(char *path, size_t spool_len)
 {
 	for (char *at = path + spool_len + 1;; at++) {
 		bool last = *at == 0, made;
+		int rc;
 
 		if (!last && *at != '/')
 			continue;
 		*at = 0;
 		made = mkdir(path, 0700) == 0 || errno == EEXIST;
+		rc = made ? 0 : errno == ENOENT ? SLUICE_E_NOT_FOUND : SLUICE_E_IO;
+		if (!made)
+			(void)attempt_fail("create directory", path);
 		if (!last)
 			*at = '/';
-		if (!made)
-			return errno == ENOENT ? SLUICE_E_NOT_FOUND : SLUICE_E_IO;
+		if (rc != 0)
+			return rc;
 		if (last)
 			return 0;
 	}
@@ -120,7 +157,7 @@ int attempt_life(const char spool_id[ATTEMPT_SPOOL_BYTES], char ret[ATTEMPT_LIFE
 	uint64_t random;
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return SLUICE_E_IO;
+		return attempt_fail("read", "random bytes");
 	(void)snprintf(ret, ATTEMPT_LIFE_BYTES, "%s%016" PRIx64, spool_id, random);
 	return 0;
 }
@@ -160,8 +197,11 @@ int attempt_dir(const char *spool, const char *job, uint32_t attempt, const char
 		return rc;
 	len = snprintf(path, sizeof(path), "%s/%02x/%s/%" PRIu32 ".%s", spool, bucket(name), name, attempt,
 		       life);
-	if (len < 0 || (size_t)len >= sizeof(path))
+	if (len < 0 || (size_t)len >= sizeof(path)) {
+		errno = ENAMETOOLONG;
+		(void)attempt_fail("form the name of the attempt below", spool);
 		return SLUICE_E_LIMIT;
+	}
 	if (make) {
 		rc = SLUICE_E_NOT_FOUND;
 		for (int tries = 0; tries < MAKE_TRIES && rc == SLUICE_E_NOT_FOUND; tries++)
@@ -179,8 +219,8 @@ static int sync_dir(const char *path)
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
 
 	if (fd < 0)
-		return SLUICE_E_IO;
-	rc = fsync(fd) == 0 ? 0 : SLUICE_E_IO;
+		return attempt_fail("open directory", path);
+	rc = fsync(fd) == 0 ? 0 : attempt_fail("sync directory", path);
 	(void)close(fd);
 	return rc;
 }
@@ -203,7 +243,7 @@ static int sync_chain(const char *dir)
 	return rc;
 }
 
-static int read_file(const char *dir, const char *name, char *buf, size_t buf_bytes)
+int attempt_read(const char *dir, const char *name, char *buf, size_t buf_bytes)
 {
 	char path[ATTEMPT_PATH_MAX + 16];
 	ssize_t got;
@@ -211,9 +251,13 @@ static int read_file(const char *dir, const char *name, char *buf, size_t buf_by
 
 	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT)
+		return SLUICE_E_NOT_FOUND;
 	if (fd < 0)
-		return errno == ENOENT ? SLUICE_E_NOT_FOUND : SLUICE_E_IO;
+		return attempt_fail("open", path);
 	got = read(fd, buf, buf_bytes - 1);
+	if (got < 0)
+		(void)attempt_fail("read", path);
 	(void)close(fd);
 	if (got < 0)
 		return SLUICE_E_IO;
@@ -228,20 +272,20 @@ static int write_new(const char *path, const void *bytes, size_t len)
 
 	/* Never into an old file of the name: it may be the one that a mark is linked to. */
 	if (unlink(path) != 0 && errno != ENOENT)
-		return SLUICE_E_IO;
+		return attempt_fail("remove", path);
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return SLUICE_E_IO;
+		return attempt_fail("create", path);
 	for (size_t done = 0; rc == 0 && done < len;) {
 		ssize_t put = write(fd, (const char *)bytes + done, len - done);
 
 		if (put > 0)
 			done += (size_t)put;
 		else if (put == 0 || errno != EINTR)
-			rc = SLUICE_E_IO;
+			rc = attempt_fail("write", path);
 	}
 	if (rc == 0 && fsync(fd) != 0)
-		rc = SLUICE_E_IO;
+		rc = attempt_fail("sync", path);
 	(void)close(fd);
 	if (rc != 0)
 		(void)unlink(path);
@@ -252,7 +296,7 @@ static int spool_read(const char *spool, char ret[ATTEMPT_SPOOL_BYTES])
 {
 	const size_t digits = ATTEMPT_SPOOL_BYTES - 1;
 	char text[32];
-	int rc = read_file(spool, "id", text, sizeof(text));
+	int rc = attempt_read(spool, "id", text, sizeof(text));
 
 	if (rc != 0)
 		return rc;
@@ -272,7 +316,7 @@ int attempt_spool(const char *spool, char ret[ATTEMPT_SPOOL_BYTES])
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return SLUICE_E_IO;
+		return attempt_fail("read", "random bytes");
 	len = snprintf(line, sizeof(line), "%08" PRIx32 "\n", random);
 	(void)snprintf(path, sizeof(path), "%s/id", spool);
 	(void)snprintf(temporary, sizeof(temporary), "%s.%d", path, (int)gettid());
@@ -281,7 +325,7 @@ int attempt_spool(const char *spool, char ret[ATTEMPT_SPOOL_BYTES])
 		return rc;
 	/* Of two that make it at once both read the first one's. */
 	if (link(temporary, path) != 0 && errno != EEXIST)
-		rc = SLUICE_E_IO;
+		rc = attempt_fail("link", path);
 	(void)unlink(temporary);
 	if (rc == 0)
 		rc = sync_dir(spool);
@@ -291,11 +335,19 @@ int attempt_spool(const char *spool, char ret[ATTEMPT_SPOOL_BYTES])
 	return rc != 0 ? rc : spool_read(spool, ret);
 }
 
-bool attempt_spool_is(const char *spool, const char id[ATTEMPT_SPOOL_BYTES])
+int attempt_spool_check(const char *spool, const char id[ATTEMPT_SPOOL_BYTES])
 {
 	char now[ATTEMPT_SPOOL_BYTES];
+	int rc = spool_read(spool, now);
 
-	return spool_read(spool, now) == 0 && strcmp(now, id) == 0;
+	if (rc == 0 && strcmp(now, id) == 0)
+		return 0;
+	if (rc == SLUICE_E_IO)
+		return rc;
+	errno = rc == SLUICE_E_NOT_FOUND ? ENOENT : rc == SLUICE_E_CORRUPT ? EBADMSG : ESTALE;
+	return attempt_fail(rc == 0 ? "use the spool, whose file `id` is another one now,"
+				    : "read the file `id` of the spool",
+			    spool);
 }
 
 int attempt_write(const char *dir, const char *name, const void *bytes, size_t len)
@@ -307,8 +359,8 @@ int attempt_write(const char *dir, const char *name, const void *bytes, size_t l
 	(void)snprintf(temporary, sizeof(temporary), "%s/%s.%d", dir, name, (int)gettid());
 	rc = write_new(temporary, bytes, len);
 	if (rc == 0 && rename(temporary, path) != 0) {
+		rc = attempt_fail("rename to", path);
 		(void)unlink(temporary);
-		rc = SLUICE_E_IO;
 	}
 	return rc != 0 ? rc : sync_dir(dir);
 }
@@ -327,7 +379,7 @@ int attempt_take(const char *dir, pid_t pid, pid_t shepherd)
 	if (rc != 0)
 		return rc;
 	if (link(temporary, path) != 0)
-		rc = errno == EEXIST ? SLUICE_E_EXISTS : SLUICE_E_IO;
+		rc = errno == EEXIST ? SLUICE_E_EXISTS : attempt_fail("link", path);
 	(void)unlink(temporary);
 	return rc != 0 ? rc : sync_chain(dir);
 }
@@ -335,141 +387,6 @@ int attempt_take(const char *dir, pid_t pid, pid_t shepherd)
 int attempt_forbid(const char *dir)
 {
 	return attempt_take(dir, 0, 0);
-}
-
-uint64_t process_start_time(pid_t pid)
-{
-	char path[64], line[1024], *at;
-	uint64_t start = 0;
-	ssize_t got;
-	int fd;
-
-	if (pid <= 0)
-		return 0;
-	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	got = read(fd, line, sizeof(line) - 1);
-	(void)close(fd);
-	if (got <= 0)
-		return 0;
-	line[got] = 0;
-	/* The name in parentheses may hold anything: fields are counted behind its end. */
-	at = strrchr(line, ')');
-	if (at == NULL || at[1] == 0 || at[2] == 'Z' || at[2] == 'X')
-		return 0; /* a zombie has ended */
-	for (int field = 2; field < 22 && at != NULL; field++)
-		at = strchr(at + 1, ' ');
-	if (at != NULL)
-		start = strtoull(at + 1, NULL, 10);
-	return start;
-}
-
-void boot_id(char ret[17])
-{
-	char text[64] = "";
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	size_t len = 0;
-
-	if (fd >= 0) {
-		ssize_t got = read(fd, text, sizeof(text) - 1);
-
-		text[got > 0 ? got : 0] = 0;
-		(void)close(fd);
-	}
-	for (const char *at = text; *at != 0 && len < 16; at++)
-		if (*at != '-' && *at != '\n')
-			ret[len++] = *at;
-	ret[len] = 0;
-}
-
-/* False: damaged. */
-static bool look_at_start(const char *text, struct attempt_view *view)
-{
-	char boot[17], now[17];
-	uint64_t start = 0, shepherd_start = 0;
-	int pid = 0, shepherd = 0, end = 0;
-
-	if (sscanf(text, "%9d %19" SCNu64 " %9d %19" SCNu64 " %16[0-9a-f]%n", &pid, &start, &shepherd,
-		   &shepherd_start, boot, &end) != 5 ||
-	    pid < 0 || shepherd < 0 || strcmp(text + end, "\n") != 0)
-		return false;
-	view->pid = pid;
-	view->shepherd = shepherd;
-	boot_id(now);
-	if (strcmp(boot, now) != 0)
-		return true; /* of an earlier boot: none of its processes lives */
-	view->process_lives = start != 0 && process_start_time(pid) == start;
-	view->shepherd_lives = shepherd_start != 0 && process_start_time(shepherd) == shepherd_start;
-	return true;
-}
-
-/* False: damaged. */
-static bool look_at_status(const char *text, struct attempt_view *view)
-{
-	static const char *const words[] = {[END_EXIT] = "exit",
-					    [END_SIGNAL] = "signal",
-					    [END_NOEXEC] = "noexec",
-					    [END_TIMEOUT] = "timeout"};
-	uint64_t ended_ms = 0;
-	int value = 0, end = 0;
-	char word[16];
-
-	if (sscanf(text, "%15s %9d %19" SCNu64 "%n", word, &value, &ended_ms, &end) != 3 ||
-	    strcmp(text + end, "\n") != 0)
-		return false;
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if (strcmp(word, words[i]) != 0)
-			continue;
-		view->end = (enum attempt_end)i;
-		view->value = value;
-		view->ended_ms = ended_ms;
-		return true;
-	}
-	return false;
-}
-
-static void judge(bool has_start, bool start_good, bool has_status, bool status_good,
-		  struct attempt_view *view)
-{
-	if (!status_good)
-		view->fault = "its file `status` is damaged; expected 'exit|signal|noexec|timeout NUMBER MS'";
-	else if (!start_good)
-		view->fault = "its file `start` is damaged; expected 'PID TIME SHEPHERD TIME BOOT'";
-	if (has_status && status_good) {
-		view->state = ATTEMPT_ENDED;
-	} else if (!has_start && !has_status) {
-		view->state = ATTEMPT_NOT_STARTED;
-	} else if (has_start && start_good && view->pid == 0 && !has_status) {
-		view->state = ATTEMPT_ENDED;
-		view->end = END_NEVER;
-	} else {
-		view->state = view->process_lives || view->shepherd_lives ? ATTEMPT_RUNNING : ATTEMPT_LOST;
-	}
-}
-
-int attempt_look(const char *dir, struct attempt_view *ret)
-{
-	char start[256], status[256], nothing[8];
-	bool start_good = true, status_good = true;
-	struct attempt_view view = {0};
-	int has_start, has_status;
-
-	/* The start mark and its processes first, the status after them: a shepherd writes the status before
-	 * it ends, so what ends in between is seen as ended, not as lost. */
-	has_start = read_file(dir, "start", start, sizeof(start));
-	if (has_start == 0)
-		start_good = look_at_start(start, &view);
-	has_status = read_file(dir, "status", status, sizeof(status));
-	if (has_start == SLUICE_E_IO || has_status == SLUICE_E_IO)
-		return SLUICE_E_IO;
-	if (has_status == 0)
-		status_good = look_at_status(status, &view);
-	view.cancelled = read_file(dir, "cancel", nothing, sizeof(nothing)) == 0;
-	judge(has_start == 0, start_good, has_status == 0, status_good, &view);
-	*ret = view;
-	return 0;
 }
 
 int attempt_cancel(const char *dir, int signal)
@@ -484,6 +401,6 @@ int attempt_cancel(const char *dir, int signal)
 	/* The job leads a process group of its own. */
 	if (view.state == ATTEMPT_RUNNING && view.process_lives && kill(-view.pid, signal) != 0 &&
 	    errno != ESRCH)
-		return SLUICE_E_IO;
+		return attempt_fail("signal the processes of", dir);
 	return rc;
 }

@@ -9,8 +9,10 @@
  *   start     the start mark, taken by the job's process itself before exec, so an attempt starts at most once,
  *             whoever tries. "PID START SHEPHERD SHEPHERD_START BOOT\n": START are the kernel's start times, since
  *             pids are used again. PID 0: a scheduler took it, and no process ever can
- *   status    how it ended, by rename: "exit CODE", "signal N", "noexec ERRNO", "timeout SECONDS", then the wall
- *             time in ms
+ *   status    how it ended, by rename; format 2 (look.c reads the former one, "WORD NUMBER ENDED_MS\n", too):
+ *             "2 WORD NUMBER ENDED_MS STARTED_MS WALL_MS PEAK_BYTES STEP LEFT ended|live NAMES\n". WORD NUMBER is
+ *             "exit CODE", "signal N", "noexec ERRNO", "timeout SECONDS" or "output KIB" (the bound that its output
+ *             exceeded); STEP is the one that failed of a noexec; LEFT processes outlived it, named by NAMES
  *   cancel    somebody asked for its end
  *   out, err  its output
  *   reported  the scheduler's last report was accepted
@@ -30,12 +32,26 @@
 #include <sys/types.h>
 
 /* Job ids are at most 255 bytes, of any value but 0. */
-enum { ATTEMPT_PATH_MAX = 1536, ATTEMPT_JOB_MAX = 255 };
+enum {
+	ATTEMPT_PATH_MAX = 1536,
+	ATTEMPT_JOB_MAX = 255,
+	ATTEMPT_STATUS_BYTES = 512,
+	ATTEMPT_ERROR_BYTES = 512
+};
+
+/* Why this thread's last function of this page returned IO: "create /spool/.../start.17: No space left on device
+ * (ENOSPC)"; and its errno. Until the next failure. */
+const char *attempt_error(void);
+int attempt_errno(void);
+const char *attempt_errno_name(int error); /* "ENOSPC" */
+/* Sets both from errno; returns IO. */
+int attempt_fail(const char *step, const char *path);
 
 /* Which spool it is: 8 hex digits and NUL, made when it has none yet. CORRUPT: its file `id` is damaged; IO: errno says why. */
 enum { ATTEMPT_SPOOL_BYTES = 9 };
 int attempt_spool(const char *spool, char ret[ATTEMPT_SPOOL_BYTES]);
-bool attempt_spool_is(const char *spool, const char id[ATTEMPT_SPOOL_BYTES]); /* makes none */
+/* 0: it is still this one; IO: it is another one, or not there. Makes none. */
+int attempt_spool_check(const char *spool, const char id[ATTEMPT_SPOOL_BYTES]);
 
 /* The tag of an attempt's intent, and back from one. */
 enum { ATTEMPT_LIFE_BYTES = 25, ATTEMPT_TAG_MAX = ATTEMPT_JOB_MAX + 40 };
@@ -60,16 +76,25 @@ enum attempt_state {
 	ATTEMPT_ENDED,	     /* there is a status, or the mark was taken so that nothing can run */
 	ATTEMPT_LOST, /* a start mark with neither process nor status: never run again within the attempt */
 };
-enum attempt_end { END_EXIT, END_SIGNAL, END_NOEXEC, END_TIMEOUT, END_NEVER };
+enum attempt_end { END_EXIT, END_SIGNAL, END_NOEXEC, END_TIMEOUT, END_OUTPUT, END_NEVER };
+/* What of a start failed. */
+enum attempt_step { STEP_NONE, STEP_PAYLOAD, STEP_OUTPUT, STEP_STDIN, STEP_CWD, STEP_EXEC };
 struct attempt_view {
 	enum attempt_state state;
 	pid_t pid, shepherd; /* of a start mark; 0: unreadable */
 	bool shepherd_lives, process_lives;
+	/* Of a status, from here on. */
 	enum attempt_end end;
-	int value; /* exit code, signal, errno, timeout in s */
-	uint64_t ended_ms;
-	bool cancelled;	   /* the cancel mark is there */
-	const char *fault; /* static: which file is damaged, and what was expected; NULL: none */
+	int value; /* exit code, signal, errno, timeout in s, bound in KiB */
+	enum attempt_step step;
+	uint64_t started_ms, ended_ms; /* wall clock; 0: not known (format 1) */
+	uint64_t wall_ms;	       /* between them, by a clock that does not jump */
+	uint64_t memory_peak_bytes; /* of the largest of its processes that were waited for; 0: not known */
+	unsigned left;		    /* processes that outlived it, outside of its process group */
+	bool left_ended;	    /* and were ended */
+	char left_names[200];	    /* "sleep(17),sh(18)"; without spaces */
+	bool cancelled;		    /* the cancel mark is there */
+	const char *fault;	    /* static: which file is damaged, and what was expected; NULL: none */
 };
 /* Looks. A damaged start mark or status counts as started: such an attempt is LOST (or goes on RUNNING), with
  * a fault, and is never NOT_STARTED. IO: why is errno. */
@@ -89,9 +114,9 @@ int attempt_cancel(const char *dir, int signal);
 
 /* Writes a whole file by rename, synced. For job.json and status. */
 int attempt_write(const char *dir, const char *name, const void *bytes, size_t len);
-/* A process's start time (field 22 of /proc/PID/stat); 0: there is none. */
-uint64_t process_start_time(pid_t pid);
-/* This boot, as 16 hex digits and NUL. */
-void boot_id(char ret[17]);
+/* The beginning of a file, terminated. NOT_FOUND: there is none. IO. */
+int attempt_read(const char *dir, const char *name, char *buf, size_t buf_bytes);
+/* The text of a status file, from `end` on of the view; its length. The end is not END_NEVER. */
+size_t attempt_status(const struct attempt_view *view, char ret[ATTEMPT_STATUS_BYTES]);
 
 #endif

@@ -99,7 +99,7 @@ static int end_one(struct job *job, struct former *former)
 static bool end_all(struct job *job)
 {
 	const struct service *service = job->service;
-	bool unknown = !attempt_spool_is(service->spool, service->spool_id);
+	bool unknown = 0 != attempt_spool_check(service->spool, service->spool_id);
 	size_t looks = 0;
 
 	for (size_t i = 0; !unknown && i < job->former_count && looks < LOOKS_PER_TURN; looks++) {

@@ -147,7 +147,7 @@ void job_again_later(struct job *job)
 /* IO: the spool has no room, or is another one now, or not mounted: what is not in that says nothing, and what is made in it is not found again. */
 static int make_dir(struct job *job)
 {
-	if (!attempt_spool_is(job->service->spool, job->service->spool_id))
+	if (0 != attempt_spool_check(job->service->spool, job->service->spool_id))
 		return SLUICE_E_IO;
 	return attempt_dir(job->service->spool, job->id, job->attempt, job->life, true, job->dir);
 }
@@ -262,6 +262,11 @@ static void report_end(struct job *job, const struct attempt_view *view)
 		return;
 	case END_TIMEOUT:
 		(void)snprintf(evidence, sizeof(evidence), "ended by its timeout of %d s", view->value);
+		report_final(job, "FAILED", evidence, 124);
+		return;
+	case END_OUTPUT:
+		(void)snprintf(evidence, sizeof(evidence), "ended by its output of more than %d KiB",
+			       view->value);
 		report_final(job, "FAILED", evidence, 124);
 		return;
 	case END_NEVER:
@@ -453,7 +458,7 @@ void job_starter_said(struct job *job)
 		return;
 	(void)close(job->starter_fd); /* said all it has to say, or died */
 	job->starter_fd = -1;
-	if (got <= 0 && job->stage == STAGE_SPAWNED) {
+	if ((got <= 0 || text[0] == 'f') && job->stage == STAGE_SPAWNED) {
 		struct attempt_view view;
 
 		/* Died before it said anything. If the mark is not there it is tried again by the next look;

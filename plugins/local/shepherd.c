@@ -1,26 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sluice-shepherd DIR [FD]: runs the job of one attempt directory and writes how it ended. It leaves its
- * starter's session at once and keeps nothing of it open, so it survives the scheduler's death.
+ * sluice-shepherd DIR [FD [output_max_kib=N] [leftovers=end|leave]]: runs the job of one attempt directory and writes
+ * how it ended. It leaves its starter's session at once and keeps none of its descriptors, so it survives the
+ * scheduler's death.
  *
  * The job's process takes the start mark itself, before exec; if the mark is there already, nothing is run.
- * FD is a pipe to the starter: "started\n" when the mark was taken, "taken\n" when it was there; it closes
- * when there is no more to say. Who waits for the end watches the shepherd's process: the status is there
- * before it is gone.
+ * FD is a pipe to the starter: "started\n" when the mark was taken, "taken\n" when it was there, "failed ERRNO
+ * TEXT\n" when nothing could be started; it closes when there is no more to say. The end is awaited by watching the
+ * shepherd's process: the status is there before it is gone.
  *
- * A job is its process: when that ends, what is left of its process group is killed before the status is
- * written. Invariants: only the shepherd of the process that has the mark writes a status; the process stays
- * a zombie until then, so its pid cannot be another's when the group is signalled.
+ * A job is its process: when that ends, the rest of its process group is killed before the status is written.
+ * Descendants outside of the group (setsid) are found, because the shepherd is a subreaper: they are named in the
+ * status and, unless leftovers=leave, killed. Output (the files out and err together) beyond its bound ends the job,
+ * and is cut to the bound; so does output that takes a large part of a file system that is nearly full.
+ *
+ * Invariants: only the shepherd of the process that has the mark writes a status; the process stays a zombie until
+ * then, so its pid cannot be another's when the group is signalled.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -28,28 +37,66 @@
 
 #include "attempt.h"
 #include "payload.h"
+#include "proc.h"
 #include "sluice/error.h"
 
-enum { TIMEOUT_GRACE_MS = 2000, RETRY_S = 1, TAKE_TRIES = 30 };
+enum { TIMEOUT_GRACE_MS = 2000, RETRY_S = 1, TAKE_TRIES = 3, TEXT_BYTES = 400 };
+/* Output is measured so often that it cannot outgrow the room in between at this rate. */
+enum { LOOK_MS_MIN = 50, LOOK_MS_MAX = 2000, OUTPUT_BYTES_PER_MS = 1000 * 1000 };
+/* Rounds and pauses of ending what a job left. */
+enum { LEFT_ROUNDS = 200, LEFT_PAUSE_MS = 10 };
+/* Where the kernel has no close_range(). */
+enum { FDS_CLOSED_MAX = 65536 };
 
-/* What the child tells its parent over a close-on-exec pipe before exec ends it. */
-enum { TOLD_NOEXEC = 1, TOLD_STARTED = 2 };
+/* What the child reports to its parent over a close-on-exec pipe before exec ends it. */
+enum { TOLD_NOEXEC = 1, TOLD_STARTED, TOLD_NO_MARK };
 struct told {
 	int what;
 	int error;
+	enum attempt_step step;
+	char text[TEXT_BYTES]; /* TOLD_NO_MARK: what failed */
 };
 
-static void write_status(const char *dir, const char *word, int64_t value)
+/* One run of one job. */
+struct herd {
+	const char *dir;
+	struct payload payload;
+	int starter_fd;		   /* -1: none, or all is said */
+	uint64_t output_max_bytes; /* 0: no bound but the file system's */
+	bool leave_leftovers;
+	pid_t pid;
+	bool started;
+	uint64_t started_ms;	    /* wall clock */
+	int64_t started_at;	    /* now_ms() */
+	struct told failure;	    /* what = 0: none */
+	uint64_t output_over_bytes; /* the bound that its output exceeded; 0: did not */
+};
+
+static int64_t now_ms(void)
 {
-	char line[128];
 	struct timespec now;
-	int len;
+
+	(void)clock_gettime(CLOCK_BOOTTIME, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static uint64_t wall_ms(void)
+{
+	struct timespec now;
 
 	(void)clock_gettime(CLOCK_REALTIME, &now);
-	len = snprintf(line, sizeof(line), "%s %" PRId64 " %" PRIu64 "\n", word, value,
-		       (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void write_status(const char *dir, struct attempt_view *end)
+{
+	char line[ATTEMPT_STATUS_BYTES];
+	size_t len;
+
+	end->ended_ms = wall_ms();
+	len = attempt_status(end, line);
 	/* A full disk must not lose the end of a job: it is tried until there is room. */
-	while (attempt_write(dir, "status", line, (size_t)len) != 0)
+	while (attempt_write(dir, "status", line, len) != 0)
 		(void)sleep(RETRY_S);
 }
 
@@ -64,7 +111,7 @@ static int redirect(const char *path, int flags, int to)
 	return dup2(fd, to) == to ? 0 : -1;
 }
 
-static int redirect_all(const char *dir, const struct payload *payload)
+static int redirect_output(const char *dir)
 {
 	char path[ATTEMPT_PATH_MAX + 16];
 
@@ -72,257 +119,472 @@ static int redirect_all(const char *dir, const struct payload *payload)
 	if (redirect(path, O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO) != 0)
 		return -1;
 	(void)snprintf(path, sizeof(path), "%s/out", dir);
-	if (redirect(path, O_WRONLY | O_CREAT | O_APPEND, STDOUT_FILENO) != 0)
-		return -1;
-	return payload->stdin_path != NULL ? redirect(payload->stdin_path, O_RDONLY, STDIN_FILENO) : 0;
+	return redirect(path, O_WRONLY | O_CREAT | O_APPEND, STDOUT_FILENO);
 }
 
-static void tell(int fd, int what, int error)
+static void tell(int fd, const struct told *told)
 {
-	struct told told = {what, error};
-
-	(void)!write(fd, &told, sizeof(told));
+	(void)!write(fd, told, sizeof(*told));
 }
 
-/* Nothing of the shepherd's or the scheduler's way with signals goes on into the job. */
-static void signals_to_default(void)
+static _Noreturn void no_exec(int tell_fd, enum attempt_step step, const char *what, const char *name)
 {
-	sigset_t none;
-
-	for (int sig = 1; sig < NSIG; sig++)
-		if (sig != SIGKILL && sig != SIGSTOP)
-			(void)signal(sig, SIG_DFL);
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-static _Noreturn void give_up(int tell_fd, const char *what, const char *name)
-{
-	int error = errno;
+	struct told told = {.what = TOLD_NOEXEC, .error = errno, .step = step};
 
 	/* err may not be open yet: then it goes to /dev/null, and the status has the number. */
-	(void)dprintf(STDERR_FILENO, "sluice-shepherd: %s %s: %s\n", what, name, strerror(error));
-	tell(tell_fd, TOLD_NOEXEC, error);
+	(void)dprintf(STDERR_FILENO, "sluice-shepherd: %s %s: %s\n", what, name, strerror(told.error));
+	tell(tell_fd, &told);
 	_exit(126);
+}
+
+static _Noreturn void no_mark(int tell_fd)
+{
+	struct told told = {.what = TOLD_NO_MARK, .error = attempt_errno()};
+
+	(void)snprintf(told.text, sizeof(told.text), "%s", attempt_error());
+	tell(tell_fd, &told);
+	_exit(126);
+}
+
+/* As execvp() does for a file without a "#!" line, but not for one that is no text: a program for another kind of
+ * machine would be read by the shell. Returns with errno. */
+static void exec_as_script(const char *path, char *const *argv)
+{
+	char **list;
+	char begin[256];
+	size_t count = 0;
+	ssize_t got;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	got = fd < 0 ? -1 : read(fd, begin, sizeof(begin));
+	if (fd >= 0)
+		(void)close(fd);
+	errno = ENOEXEC;
+	if (got < 0 || memchr(begin, 0, (size_t)got) != NULL)
+		return;
+	while (argv[count] != NULL)
+		count++;
+	list = calloc(count + 2, sizeof(*list));
+	if (list == NULL)
+		return;
+	list[0] = (char *)(uintptr_t) "sh";
+	list[1] = (char *)(uintptr_t)path;
+	for (size_t i = 1; i < count; i++)
+		list[i + 1] = argv[i];
+	(void)execv("/bin/sh", list);
+	free(list);
+}
+
+/* Along PATH, as execvp() does. Returns with errno: EACCES if any of the places held a file that may not be run. */
+static void exec_program(char *const *argv)
+{
+	const char *path = getenv("PATH"), *end;
+	char file[PATH_MAX];
+	bool denied = false;
+
+	if (strchr(argv[0], '/') != NULL) {
+		(void)execv(argv[0], argv);
+		if (errno == ENOEXEC)
+			exec_as_script(argv[0], argv);
+		return;
+	}
+	errno = ENOENT;
+	for (path = path != NULL ? path : "/bin:/usr/bin"; argv[0][0] != 0; path = end + 1) {
+		end = strchrnul(path, ':');
+		if ((size_t)snprintf(file, sizeof(file), "%.*s%s%s", (int)(end - path), path,
+				     end > path ? "/" : "", argv[0]) < sizeof(file))
+			(void)execv(file, argv);
+		else
+			errno = ENAMETOOLONG;
+		if (errno == ENOEXEC)
+			exec_as_script(file, argv);
+		denied = denied || errno == EACCES;
+		if (errno != ENOENT && errno != ENOTDIR && errno != EACCES && errno != ENAMETOOLONG)
+			return;
+		if (*end == 0)
+			break;
+	}
+	errno = denied ? EACCES : errno;
 }
 
 static _Noreturn void child(const char *dir, const struct payload *payload, int tell_fd)
 {
 	struct attempt_view view;
+	struct told started = {.what = TOLD_STARTED};
 	int rc = SLUICE_E_IO;
 
 	(void)setsid();
-	signals_to_default();
+	process_default_signals();
+	process_restore_files();
+	process_reset_oom_score();
 	/* The mark decides; this is for a status without one, which only damage can leave. */
 	if (attempt_look(dir, &view) == 0 && view.state != ATTEMPT_NOT_STARTED)
 		_exit(126);
 	for (int tries = 0; tries < TAKE_TRIES && rc == SLUICE_E_IO; tries++) {
 		if (tries > 0)
-			(void)sleep(RETRY_S); /* a full disk passes */
+			(void)sleep(
+				RETRY_S); /* a full disk passes; when it does not, the scheduler tries again */
 		rc = attempt_take(dir, getpid(), getppid());
 	}
+	if (rc == SLUICE_E_IO)
+		no_mark(tell_fd);
 	if (rc != 0)
 		_exit(126);
-	tell(tell_fd, TOLD_STARTED, 0);
-	if (redirect_all(dir, payload) != 0)
-		give_up(tell_fd, "input or output of", payload->argv[0]);
+	tell(tell_fd, &started);
+	if (redirect_output(dir) != 0)
+		no_exec(tell_fd, STEP_OUTPUT, "output files of", dir);
+	if (payload->stdin_path != NULL && redirect(payload->stdin_path, O_RDONLY, STDIN_FILENO) != 0)
+		no_exec(tell_fd, STEP_STDIN, "input", payload->stdin_path);
 	if (payload->cwd != NULL && chdir(payload->cwd) != 0)
-		give_up(tell_fd, "directory", payload->cwd);
+		no_exec(tell_fd, STEP_CWD, "directory", payload->cwd);
 	for (size_t i = 0; i < payload->env_count; i++)
 		(void)putenv(payload->env[i]);
-	(void)execvp(payload->argv[0], payload->argv);
-	give_up(tell_fd, "program", payload->argv[0]);
+	exec_program(payload->argv);
+	no_exec(tell_fd, STEP_EXEC, "program", payload->argv[0]);
 }
 
 /* ---- the shepherd ---- */
 
-static void say(int fd, const char *text)
+static void say(struct herd *herd, const char *text)
 {
-	if (fd >= 0) {
-		(void)!write(fd, text, strlen(text));
-		(void)close(fd);
+	if (herd->starter_fd >= 0) {
+		(void)!write(herd->starter_fd, text, strlen(text));
+		(void)close(herd->starter_fd);
+	}
+	herd->starter_fd = -1;
+}
+
+static void say_failed(struct herd *herd, int error, const char *text)
+{
+	char line[TEXT_BYTES + 32];
+
+	(void)snprintf(line, sizeof(line), "failed %d %s\n", error, text);
+	say(herd, line);
+}
+
+static uint64_t file_bytes(const char *dir, const char *name)
+{
+	char path[ATTEMPT_PATH_MAX + 16];
+	struct stat info;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return stat(path, &info) == 0 && S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0;
+}
+
+/* With errno for a cause. */
+static void say_cannot(struct herd *herd, const char *what)
+{
+	char text[TEXT_BYTES];
+	int error = errno;
+
+	(void)snprintf(text, sizeof(text), "the shepherd cannot %s: %s (%s)", what, strerror(error),
+		       attempt_errno_name(error));
+	say_failed(herd, error, text);
+}
+
+/* Looks at the job's output; sets output_over_bytes when it is beyond its bound. Returns when to look again, in ms.
+ * A file system with less than a sixteenth free is nearly full; the output that takes an eighth of it or more is
+ * what filled it. Smaller outputs get ENOSPC from the kernel like anything else. */
+static int64_t output_look(struct herd *herd)
+{
+	uint64_t used = file_bytes(herd->dir, "out") + file_bytes(herd->dir, "err");
+	uint64_t room = UINT64_MAX;
+	struct statvfs fs;
+
+	if (herd->output_max_bytes > 0) {
+		if (used > herd->output_max_bytes)
+			herd->output_over_bytes = herd->output_max_bytes;
+		else
+			room = herd->output_max_bytes - used;
+	}
+	if (statvfs(herd->dir, &fs) == 0 && fs.f_blocks > 0) {
+		uint64_t all = (uint64_t)fs.f_blocks * fs.f_frsize;
+		uint64_t left = (uint64_t)fs.f_bavail * fs.f_frsize;
+
+		if (left < all / 16 && used >= all / 8)
+			herd->output_over_bytes = all / 16;
+		if (left < room)
+			room = left;
+	}
+	room /= OUTPUT_BYTES_PER_MS;
+	return room < LOOK_MS_MIN ? LOOK_MS_MIN : room > LOOK_MS_MAX ? LOOK_MS_MAX : (int64_t)room;
+}
+
+static void output_cut(const struct herd *herd)
+{
+	static const char *const names[] = {"out", "err"};
+	char path[ATTEMPT_PATH_MAX + 16];
+
+	for (size_t i = 0; i < 2; i++) {
+		if (file_bytes(herd->dir, names[i]) <= herd->output_over_bytes)
+			continue;
+		(void)snprintf(path, sizeof(path), "%s/%s", herd->dir, names[i]);
+		(void)!truncate(path, (off_t)herd->output_over_bytes);
 	}
 }
 
-static int64_t now_ms(void)
+static bool has_ended(pid_t pid)
 {
-	struct timespec now;
+	siginfo_t info = {0};
 
-	(void)clock_gettime(CLOCK_BOOTTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
 }
 
-/* True: it has ended. A pidfd of -1 (no descriptors left) waits without an end. */
-static bool wait_until(pid_t pid, int pid_fd, int64_t until_ms)
+/* Orphans of the job that were re-parented to this subreaper and have ended. */
+static void reap_orphans(pid_t pid)
+{
+	siginfo_t info = {0};
+
+	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0 &&
+	       info.si_pid != pid)
+		if (waitpid(info.si_pid, NULL, 0) < 0)
+			return;
+}
+
+/* Waits until it has ended, or until_ms (-1: no end), or its output is beyond its bound. */
+static void wait_until(struct herd *herd, int pid_fd, int64_t until_ms, bool watch_output)
 {
 	struct pollfd end = {.fd = pid_fd, .events = POLLIN};
-	siginfo_t info;
 
-	while (pid_fd >= 0) {
-		int64_t left = until_ms - now_ms();
-		/* Some of it at a time: an int of milliseconds ends after 24 days. */
-		int got = poll(&end, 1, left <= 0 ? 0 : left > 1000000 ? 1000000 : (int)left);
+	for (;;) {
+		int64_t pause = watch_output ? output_look(herd) : LOOK_MS_MAX;
+		int64_t left = until_ms < 0 ? pause : until_ms - now_ms();
 
-		if (got > 0)
-			break;
-		if (got == 0 && left <= 0)
-			return false;
+		reap_orphans(herd->pid);
+		if (has_ended(herd->pid) || left <= 0 || (watch_output && herd->output_over_bytes > 0))
+			return;
+		/* Without a pidfd (no descriptors left, an old kernel) the pause is all there is. */
+		if (pid_fd < 0 && pause > LOOK_MS_MIN)
+			pause = LOOK_MS_MIN;
+		(void)poll(&end, pid_fd < 0 ? 0 : 1, (int)(left < pause ? left : pause));
 	}
-	while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) != 0 && errno == EINTR)
-		continue;
-	return true;
 }
 
-/* Until it has ended or shall, and its group with it; the process itself stays a zombie. True: the timeout ended it. */
-static bool await_end(pid_t pid, int64_t timeout_ms)
+/* Until it has ended or has to, and its group with it; the process itself stays a zombie. True: the timeout ended
+ * it. */
+static bool await_end(struct herd *herd)
 {
-	int pid_fd = timeout_ms > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-	bool timed_out = !wait_until(pid, pid_fd, now_ms() + timeout_ms);
+	int pid_fd = (int)syscall(SYS_pidfd_open, herd->pid, 0);
+	int64_t timeout_ms = herd->payload.timeout_ms;
+	bool timed_out = false;
 
-	if (timed_out) {
-		(void)kill(-pid, SIGTERM);
-		(void)wait_until(pid, pid_fd, now_ms() + TIMEOUT_GRACE_MS);
+	wait_until(herd, pid_fd, timeout_ms > 0 ? now_ms() + timeout_ms : -1, true);
+	if (!has_ended(herd->pid)) {
+		timed_out = herd->output_over_bytes == 0;
+		(void)kill(-herd->pid, SIGTERM);
+		/* Output without bound goes on filling the spool: no grace. */
+		if (timed_out)
+			wait_until(herd, pid_fd, now_ms() + TIMEOUT_GRACE_MS, false);
 	}
-	(void)kill(-pid, SIGKILL);
+	(void)kill(-herd->pid, SIGKILL);
+	/* A process that the kernel does not let go cannot be ended; its status is not known until it is. */
+	while (!has_ended(herd->pid))
+		wait_until(herd, pid_fd, -1, false);
 	if (pid_fd >= 0)
 		(void)close(pid_fd);
 	return timed_out;
 }
 
-static bool has_mark(const char *dir, pid_t pid)
+/* Descendants that outlived the job: named, and ended unless they are to be left. */
+static void end_leftovers(const struct herd *herd, struct attempt_view *end)
+{
+	const struct timespec pause = {0, LEFT_PAUSE_MS * 1000000L};
+	struct leftover left[LEFTOVERS_MAX];
+	size_t count = leftovers_below(getpid(), herd->pid, left);
+
+	end->left = (unsigned)count;
+	leftovers_names(left, count, end->left_names);
+	if (herd->leave_leftovers && herd->output_over_bytes == 0)
+		return;
+	for (int round = 0; round < LEFT_ROUNDS && count > 0; round++) {
+		for (size_t i = 0; i < count; i++)
+			leftover_kill(&left[i]);
+		(void)nanosleep(&pause, NULL);
+		reap_orphans(herd->pid);
+		count = leftovers_below(getpid(), herd->pid, left);
+	}
+	end->left_ended = count == 0;
+}
+
+/* waitid with the usage, which libc's lacks: the process stays a zombie. */
+static void end_read(pid_t pid, siginfo_t *ret_info, struct rusage *ret_usage)
+{
+	while (syscall(SYS_waitid, P_PID, pid, ret_info, WEXITED | WNOWAIT, ret_usage) != 0 && errno == EINTR)
+		continue;
+}
+
+static void record_end(struct herd *herd)
+{
+	struct attempt_view end = {.started_ms = herd->started_ms};
+	bool timed_out = await_end(herd);
+	struct rusage usage = {0};
+	siginfo_t info = {0};
+
+	end.wall_ms = (uint64_t)(now_ms() - herd->started_at);
+	end_read(herd->pid, &info, &usage);
+	end.memory_peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
+	end_leftovers(herd, &end);
+	if (herd->output_over_bytes == 0)
+		(void)output_look(herd); /* it may have ended between two looks */
+	if (herd->output_over_bytes > 0)
+		output_cut(herd);
+	if (herd->failure.what == TOLD_NOEXEC) {
+		end.end = END_NOEXEC;
+		end.value = herd->failure.error;
+		end.step = herd->failure.step;
+	} else if (herd->output_over_bytes > 0) {
+		end.end = END_OUTPUT;
+		end.value = (int)((herd->output_over_bytes + 1023) / 1024);
+	} else if (timed_out) {
+		end.end = END_TIMEOUT;
+		end.value = (int)((herd->payload.timeout_ms + 999) / 1000);
+	} else {
+		end.end = info.si_code == CLD_EXITED ? END_EXIT : END_SIGNAL;
+		end.value = info.si_status;
+	}
+	write_status(herd->dir, &end);
+	(void)waitpid(herd->pid, NULL, 0); /* no zombie for process 1 */
+}
+
+static bool has_mark(const struct herd *herd)
 {
 	struct attempt_view view;
 
-	return attempt_look(dir, &view) == 0 && view.pid == pid && view.shepherd == getpid() &&
+	return attempt_look(herd->dir, &view) == 0 && view.pid == herd->pid && view.shepherd == getpid() &&
 	       view.shepherd_lives; /* of this boot */
 }
 
-/* Reads what the child tells until exec or its end closes the pipe. Ret: whether it has the mark; the errno
- * of no exec. */
-static bool hear(int fd, int *io_starter_fd, int *ret_error)
+/* Reads what the child reports until exec or its end closes the pipe. */
+static void child_reports(struct herd *herd, int fd)
 {
 	struct told told;
-	bool started = false;
+	ssize_t got;
 
-	while (read(fd, &told, sizeof(told)) == (ssize_t)sizeof(told)) {
+	while ((got = read(fd, &told, sizeof(told))) == (ssize_t)sizeof(told) ||
+	       (got < 0 && errno == EINTR)) {
+		if (got < 0)
+			continue;
 		if (told.what == TOLD_STARTED) {
-			started = true;
-			say(*io_starter_fd, "started\n");
-			*io_starter_fd = -1;
+			herd->started = true;
+			herd->started_ms = wall_ms();
+			herd->started_at = now_ms();
+			say(herd, "started\n");
 		} else {
-			*ret_error = told.error;
+			herd->failure = told;
 		}
 	}
-	return started;
 }
 
-static void record_end(const char *dir, const struct payload *payload, pid_t pid, int error)
+static int run(struct herd *herd)
 {
-	bool timed_out = await_end(pid, payload->timeout_ms);
-	siginfo_t info = {0};
-
-	while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) != 0 && errno == EINTR)
-		continue;
-	if (error != 0)
-		write_status(dir, "noexec", error);
-	else if (timed_out)
-		write_status(dir, "timeout", (payload->timeout_ms + 999) / 1000);
-	else
-		write_status(dir, info.si_code == CLD_EXITED ? "exit" : "signal", info.si_status);
-}
-
-static int herd(const char *dir, const struct payload *payload, int starter_fd)
-{
-	int pipe_fds[2], error = 0;
+	int pipe_fds[2];
 	struct attempt_view view;
-	bool started;
-	pid_t pid;
 
-	if (pipe2(pipe_fds, O_CLOEXEC) != 0)
+	if (pipe2(pipe_fds, O_CLOEXEC) != 0) {
+		say_cannot(herd, "create a pipe");
 		return 1;
-	pid = fork();
-	if (pid == 0)
-		child(dir, payload, pipe_fds[1]);
+	}
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	herd->pid = fork();
+	if (herd->pid == 0)
+		child(herd->dir, &herd->payload, pipe_fds[1]);
 	(void)close(pipe_fds[1]);
-	if (pid < 0)
-		return 1; /* the starter's pipe closes without a word: nothing was started */
-	started = hear(pipe_fds[0], &starter_fd, &error);
+	if (herd->pid < 0) {
+		say_cannot(herd, "fork the job's process");
+		return 1;
+	}
+	herd->started_ms = wall_ms();
+	herd->started_at = now_ms();
+	child_reports(herd, pipe_fds[0]);
 	(void)close(pipe_fds[0]);
-	/* Killed between the mark and its word: the mark says whose it is. */
-	if (started || has_mark(dir, pid)) {
-		record_end(dir, payload, pid, error);
-		say(starter_fd, "ended\n");
+	/* Killed between the mark and its report: the mark shows whose it is. */
+	if (herd->started || has_mark(herd)) {
+		record_end(herd);
+		say(herd, "ended\n");
 		return 0;
 	}
-	(void)waitpid(pid, NULL, 0);
-	if (attempt_look(dir, &view) == 0 && view.state != ATTEMPT_NOT_STARTED)
-		say(starter_fd, "taken\n"); /* another one's; its shepherd writes the status */
+	(void)waitpid(herd->pid, NULL, 0);
+	if (attempt_look(herd->dir, &view) == 0 && view.state != ATTEMPT_NOT_STARTED)
+		say(herd, "taken\n"); /* another one's; its shepherd writes the status */
+	else if (herd->failure.what == TOLD_NO_MARK)
+		say_failed(herd, herd->failure.error, herd->failure.text);
 	return 0;
 }
 
-static int load(const char *dir, struct payload *ret, char *why, size_t why_bytes)
+/* What job.json asks for, as it came: a JSON parser would not let bytes through that are no characters. INVAL or LIMIT:
+ * it cannot be run, why says so. IO, NOMEM: it cannot be read now. */
+static int load(struct herd *herd, char *why, size_t why_bytes)
 {
 	char path[ATTEMPT_PATH_MAX + 16], *text = NULL;
-	struct stat about;
-	int fd, rc = 1;
+	struct stat about = {0};
 	ssize_t len = -1;
+	int fd, rc = SLUICE_E_IO;
 
-	(void)snprintf(path, sizeof(path), "%s/job.json", dir);
+	(void)snprintf(path, sizeof(path), "%s/job.json", herd->dir);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	/* As it came: a JSON parser would not let bytes through that are no characters. */
 	if (fd >= 0 && fstat(fd, &about) == 0)
 		text = malloc((size_t)about.st_size + 1);
 	if (text != NULL)
 		len = read(fd, text, (size_t)about.st_size + 1);
 	if (len >= 0)
-		rc = payload_parse(text, (size_t)len, ret, why, why_bytes);
-	else
-		(void)snprintf(why, why_bytes, "job.json cannot be read: %s", strerror(errno));
+		rc = payload_parse(text, (size_t)len, &herd->payload, why, why_bytes);
+	if (rc == SLUICE_E_NOMEM)
+		errno = ENOMEM;
+	if (rc == SLUICE_E_IO || rc == SLUICE_E_NOMEM)
+		(void)attempt_fail("open", path);
 	if (fd >= 0)
 		(void)close(fd);
 	free(text);
 	return rc;
 }
 
-/* Nothing can be run: that is how the attempt ends, unless somebody has started it. */
-static int refuse(const char *dir, const char *why, int starter_fd)
+/* The payload cannot be run: that is how the attempt ends, unless it has started already. */
+static int refuse(struct herd *herd, const char *why)
 {
+	struct attempt_view end = {.end = END_NOEXEC, .value = EINVAL, .step = STEP_PAYLOAD};
 	char path[ATTEMPT_PATH_MAX + 16];
-	int rc = attempt_take(dir, getpid(), getpid());
+	int rc = attempt_take(herd->dir, getpid(), getpid());
 
-	if (rc != 0) {
-		if (rc == SLUICE_E_EXISTS)
-			say(starter_fd, "taken\n");
+	if (rc == SLUICE_E_EXISTS)
+		say(herd, "taken\n");
+	else if (rc != 0)
+		say_failed(herd, attempt_errno(), attempt_error());
+	if (rc != 0)
 		return 1;
-	}
-	(void)snprintf(path, sizeof(path), "%s/err", dir);
+	(void)snprintf(path, sizeof(path), "%s/err", herd->dir);
 	if (redirect(path, O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO) == 0)
 		(void)dprintf(STDERR_FILENO, "sluice-shepherd: %s\n", why);
-	write_status(dir, "noexec", EINVAL);
-	say(starter_fd, "ended\n");
+	end.started_ms = wall_ms();
+	write_status(herd->dir, &end);
+	say(herd, "ended\n");
 	return 1;
 }
 
-/* Away from the starter: own session, not its child, nothing of it open (LMDB's descriptors would be
- * inherited), deaf to what ends a service. Ret: where the starter's pipe is now. */
+/* Away from the starter: own session, not its child, none of its descriptors (LMDB's would be inherited), and
+ * ignoring the signals that end a service. Standard input and output of the job are /dev/null until its own are
+ * opened. Returns where the starter's pipe is now, or -2 with errno: /dev/null cannot be opened. */
 static int detach(int starter_fd)
 {
-	static const int deaf_to[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+	static const int ignored[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 	int null_fd;
 
 	(void)setsid();
-	(void)signal(SIGCHLD, SIG_DFL); /* ignored by the starter, it would lose us the job's end */
-	for (size_t i = 0; i < sizeof(deaf_to) / sizeof(deaf_to[0]); i++)
-		(void)signal(deaf_to[i], SIG_IGN);
+	process_default_signals(); /* SIGCHLD ignored by the starter would lose the job's end */
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+		(void)signal(ignored[i], SIG_IGN);
 	if (starter_fd > 3) {
 		(void)dup2(starter_fd, 3);
 		starter_fd = 3;
 	}
-	(void)syscall(SYS_close_range, starter_fd == 3 ? 4 : 3, ~0u, 0);
+	if (syscall(SYS_close_range, starter_fd == 3 ? 4 : 3, ~0u, 0) != 0)
+		for (int fd = starter_fd == 3 ? 4 : 3; fd < FDS_CLOSED_MAX; fd++)
+			(void)close(fd);
 	if (starter_fd == 3)
 		(void)fcntl(starter_fd, F_SETFD, FD_CLOEXEC);
 	null_fd = open("/dev/null", O_RDWR);
-	for (int fd = 0; fd < 3 && null_fd >= 0; fd++)
+	if (null_fd < 0)
+		return -2;
+	for (int fd = 0; fd < 3; fd++)
 		if (null_fd != fd)
 			(void)dup2(null_fd, fd);
 	if (null_fd > 2)
@@ -330,25 +592,59 @@ static int detach(int starter_fd)
 	return starter_fd;
 }
 
+static bool option(struct herd *herd, const char *word)
+{
+	static const char output_max[] = "output_max_kib=";
+	char *end = NULL;
+
+	if (strcmp(word, "leftovers=leave") == 0 || strcmp(word, "leftovers=end") == 0) {
+		herd->leave_leftovers = word[sizeof("leftovers=") - 1] == 'l';
+		return true;
+	}
+	if (strncmp(word, output_max, sizeof(output_max) - 1) != 0)
+		return false;
+	herd->output_max_bytes = strtoull(word + sizeof(output_max) - 1, &end, 10) * 1024;
+	return end != word + sizeof(output_max) - 1 && *end == 0;
+}
+
 int main(int argc, char **argv)
 {
-	int starter_fd = argc > 2 ? atoi(argv[2]) : -1;
-	struct payload payload;
+	static struct herd herd;
 	char why[256] = "out of memory";
+	bool good = argc > 1 && strlen(argv[1]) < ATTEMPT_PATH_MAX;
 	pid_t pid;
 	int rc;
 
-	if (argc < 2 || (argc > 2 && starter_fd < 3) || strlen(argv[1]) >= ATTEMPT_PATH_MAX) {
-		(void)fprintf(stderr, "usage: sluice-shepherd ATTEMPT_DIR [FD from 3]\n");
+	herd.starter_fd = argc > 2 ? atoi(argv[2]) : -1;
+	good = good && (argc < 3 || herd.starter_fd >= 3);
+	for (int i = 3; good && i < argc; i++)
+		good = option(&herd, argv[i]);
+	if (!good) {
+		(void)fprintf(
+			stderr,
+			"usage: sluice-shepherd ATTEMPT_DIR [FD from 3 [output_max_kib=N] [leftovers=end|leave]]\n");
 		return 2;
 	}
+	herd.dir = argv[1];
 	pid = fork();
+	if (pid < 0)
+		say_cannot(&herd, "fork");
 	if (pid != 0)
 		_exit(pid > 0 ? 0 : 1);
-	starter_fd = detach(starter_fd);
-	if (load(argv[1], &payload, why, sizeof(why)) != 0)
-		return refuse(argv[1], why, starter_fd);
-	rc = herd(argv[1], &payload, starter_fd);
-	payload_free(&payload);
+	rc = detach(herd.starter_fd);
+	if (rc == -2) {
+		say_cannot(&herd, "open /dev/null");
+		return 1;
+	}
+	herd.starter_fd = rc;
+	rc = load(&herd, why, sizeof(why));
+	if (rc == SLUICE_E_INVAL || rc == SLUICE_E_LIMIT)
+		return refuse(&herd, why);
+	if (rc != 0) {
+		say_failed(&herd, attempt_errno(), attempt_error());
+		return 1;
+	}
+	rc = run(&herd);
+	payload_free(&herd.payload);
 	return rc;
 }

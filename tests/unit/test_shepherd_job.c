@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Around a job of the local scheduler: what it inherits, what it may use, what it leaves, and what is said when it cannot
+ * be started. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "plugins/local/proc.h"
+#include "shepherd_rig.h"
+#include "sluice/error.h"
+
+TestSuite(shepherd_job, .init = setup, .fini = teardown, .timeout = 60);
+
+Test(shepherd_job, a_status_is_read_back_as_it_was_written)
+{
+	struct attempt_view end = {.end = END_NOEXEC,
+				   .value = 2,
+				   .step = STEP_CWD,
+				   .started_ms = 1700000000001,
+				   .ended_ms = 1700000000002,
+				   .wall_ms = 3,
+				   .memory_peak_bytes = 4096,
+				   .left = 2,
+				   .left_ended = true,
+				   .left_names = "a(1),b(2)"},
+			    view;
+	char text[ATTEMPT_STATUS_BYTES];
+
+	for (int round = 0; round < 5; round++) {
+		end.end = (enum attempt_end)round;
+		cr_assert_gt(attempt_status(&end, text), 0);
+		put("status", text);
+		view = look();
+		cr_expect_null(view.fault);
+		cr_expect_eq(view.end, end.end);
+		cr_expect_eq(view.value, 2);
+		cr_expect_eq(view.step, STEP_CWD);
+		cr_expect_eq(view.started_ms, end.started_ms);
+		cr_expect_eq(view.ended_ms, end.ended_ms);
+		cr_expect_eq(view.wall_ms, 3);
+		cr_expect_eq(view.memory_peak_bytes, 4096);
+		cr_expect_eq(view.left, 2);
+		cr_expect(view.left_ended);
+		cr_expect_str_eq(view.left_names, "a(1),b(2)");
+	}
+	/* Cut anywhere it is damage, and never another end. */
+	for (size_t len = 0; len < strlen(text); len++) {
+		char cut[ATTEMPT_STATUS_BYTES];
+
+		memcpy(cut, text, len);
+		cut[len] = 0;
+		put("status", cut);
+		cr_expect_eq(look().state, ATTEMPT_LOST, "'%s'", cut);
+	}
+}
+
+Test(shepherd_job, a_failure_names_its_step_its_file_and_its_cause)
+{
+	char nowhere[] = "/proc/none/spool", path[ATTEMPT_PATH_MAX], id[ATTEMPT_SPOOL_BYTES], *deep;
+
+	cr_expect_eq(attempt_dir(nowhere, "job", 1, "0", true, path), SLUICE_E_IO);
+	cr_expect_not_null(strstr(attempt_error(), "create directory /proc/none/spool/"), "%s",
+			   attempt_error());
+	cr_expect_not_null(strstr(attempt_error(), "(ENOENT)"), "%s", attempt_error());
+	cr_expect_eq(attempt_errno(), ENOENT);
+	cr_expect_eq(attempt_write("/dev/null", "job.json", "x", 1), SLUICE_E_IO);
+	cr_expect_not_null(strstr(attempt_error(), "remove /dev/null/job.json"), "%s", attempt_error());
+	cr_expect_not_null(strstr(attempt_error(), "(ENOTDIR)"), "%s", attempt_error());
+	cr_expect_eq(attempt_spool_check(spool, "01234567"), SLUICE_E_IO, "it has no name");
+	cr_expect_not_null(strstr(attempt_error(), "read the file `id` of the spool"), "%s", attempt_error());
+	cr_expect_eq(attempt_spool(spool, id), 0);
+	cr_expect_eq(attempt_spool_check(spool, id), 0);
+	cr_expect_eq(attempt_spool_check(spool, "01234567"), SLUICE_E_IO);
+	cr_expect_not_null(strstr(attempt_error(), "another one now"), "%s", attempt_error());
+	deep = malloc(ATTEMPT_PATH_MAX + 1);
+	cr_assert_not_null(deep);
+	memset(deep, 'x', ATTEMPT_PATH_MAX);
+	deep[0] = '/';
+	deep[ATTEMPT_PATH_MAX] = 0;
+	cr_expect_eq(attempt_dir(deep, "job", 1, "0", true, path), SLUICE_E_LIMIT);
+	cr_expect_not_null(strstr(attempt_error(), "(ENAMETOOLONG)"), "%s", attempt_error());
+	free(deep);
+}
+
+/* ---- what is measured ---- */
+
+Test(shepherd_job, times_and_peak_memory_are_in_the_status)
+{
+	struct attempt_view view;
+	struct timespec now;
+
+	run_to_end("x=$(head -c 20000000 /dev/zero | tr '\\\\0' x); echo ${#x}; sleep 0.05");
+	view = look();
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	cr_expect_str_eq(get("out"), "20000000\n");
+	cr_expect_gt(view.memory_peak_bytes, 20000000);
+	cr_expect_lt(view.memory_peak_bytes, 2000000000);
+	cr_expect_geq(view.wall_ms, 50);
+	cr_expect_leq(view.started_ms, view.ended_ms);
+	cr_expect_gt(view.started_ms, 1700000000000);
+	cr_expect_leq(view.ended_ms, (uint64_t)now.tv_sec * 1000 + 1000);
+	cr_expect_eq(view.left, 0);
+}
+
+/* ---- what a job leaves behind ---- */
+
+Test(shepherd_job, what_left_the_group_is_named_and_ended)
+{
+	struct attempt_view view;
+	pid_t left;
+
+	job("setsid sh -c 'echo $$ >>other; exec sleep 1000' & while [ ! -s other ]; do sleep 0.01; done; exit 6");
+	cr_assert_str_eq(said(shepherd_start()), "started\n");
+	view = wait_for(ATTEMPT_ENDED);
+	left = atoi(get("other"));
+	cr_expect_eq(view.value, 6);
+	cr_expect_eq(view.left, 1);
+	cr_expect(view.left_ended);
+	cr_expect_not_null(strstr(view.left_names, "("), "%s", view.left_names);
+	cr_expect_eq(process_start_time(left), 0, "it ended before the status was written");
+}
+
+Test(shepherd_job, what_forks_again_and_again_is_ended_too)
+{
+	struct attempt_view view;
+
+	/* Each one starts the next in a session of its own, and ends. */
+	put("run", "echo $$ >>other\n[ $(wc -l <other) -gt 400 ] && exit\nsetsid sh run &\n");
+	job("setsid sh run & while [ ! -s other ]; do sleep 0.01; done; exit 0");
+	cr_assert_str_eq(said(shepherd_start()), "started\n");
+	view = wait_for(ATTEMPT_ENDED);
+	cr_expect(view.left == 0 || view.left_ended);
+}
+
+Test(shepherd_job, what_left_the_group_lives_on_if_that_is_set)
+{
+	struct attempt_view view;
+	pid_t left;
+
+	job("setsid sh -c 'echo $$ >>other; exec sleep 1000' & while [ ! -s other ]; do sleep 0.01; done");
+	cr_assert_str_eq(said(shepherd_start_with("leftovers=leave", NULL)), "started\n");
+	view = wait_for(ATTEMPT_ENDED);
+	left = atoi(get("other"));
+	cr_expect_eq(view.left, 1);
+	cr_expect_not(view.left_ended);
+	cr_expect_neq(process_start_time(left), 0);
+	(void)kill(left, SIGKILL);
+}
+
+Test(shepherd_job, processes_of_an_attempt_are_found_by_their_environment)
+{
+	struct leftover left[LEFTOVERS_MAX];
+	struct attempt_view view;
+	char mark[64];
+	size_t count;
+
+	(void)snprintf(mark, sizeof(mark), "SLUICE_TAG=test-%d", (int)getpid());
+	cr_assert_eq(putenv(mark), 0);
+	job("setsid sh -c 'echo $$ >>other; exec sleep 1000' & while [ ! -s other ]; do sleep 0.01; done; echo x >>starts; sleep 1000");
+	cr_assert_str_eq(said(shepherd_start()), "started\n");
+	wait_for_text("starts", "x");
+	view = look();
+	(void)kill(view.shepherd, SIGKILL);
+	(void)kill(-view.pid, SIGKILL);
+	wait_gone(view.shepherd);
+	wait_gone(view.pid);
+	cr_assert_eq(unsetenv("SLUICE_TAG"), 0);
+	cr_expect_eq(look().state, ATTEMPT_LOST);
+	count = leftovers_marked(mark, left);
+	cr_assert_eq(count, 1);
+	cr_expect_eq(left[0].pid, atoi(get("other")));
+	leftover_kill(&left[0]);
+	wait_gone(left[0].pid);
+	cr_expect_eq(leftovers_marked(mark, left), 0);
+}
+
+/* ---- output ---- */
+
+Test(shepherd_job, output_beyond_its_bound_ends_the_job_and_is_cut)
+{
+	static const char *const scripts[] = {"trap '' TERM; while :; do echo a line of output; done",
+					      "while :; do echo a line of output >&2; done",
+					      "head -c 300000 /dev/zero; exit 0"};
+
+	for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
+		struct attempt_view view;
+
+		cr_assert_eq(attempt_dir(spool, "loud", (uint32_t)i + 1, "0", true, dir), 0);
+		job(scripts[i]);
+		cr_assert_str_eq(said(shepherd_start_with("output_max_kib=256", "leftovers=end")),
+				 "started\n");
+		view = wait_for(ATTEMPT_ENDED);
+		cr_expect_eq(view.end, END_OUTPUT, "%s", scripts[i]);
+		cr_expect_eq(view.value, 256);
+		for (const char *const *name = (const char *const[]){"out", "err", NULL}; *name != NULL;
+		     name++) {
+			char path[ATTEMPT_PATH_MAX + 16];
+			struct stat info;
+
+			(void)snprintf(path, sizeof(path), "%s/%s", dir, *name);
+			cr_assert_eq(stat(path, &info), 0);
+			cr_expect_leq(info.st_size, 256 * 1024, "%s of %s", *name, scripts[i]);
+		}
+	}
+}
+
+Test(shepherd_job, output_of_just_its_bound_is_well)
+{
+	job("head -c 262144 /dev/zero; exit 0");
+	cr_assert_str_eq(said(shepherd_start_with("output_max_kib=256", NULL)), "started\n");
+	cr_expect_eq(wait_for(ATTEMPT_ENDED).end, END_EXIT);
+}
+
+/* ---- what a job inherits ---- */
+
+Test(shepherd_job, a_job_inherits_no_descriptor_limit_signal_or_variable_of_its_starter)
+{
+	struct rlimit raised, soft = {0};
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+	sigset_t all;
+	int spare = open("/dev/zero", O_RDONLY);
+	char want[32];
+
+	cr_assert_gt(spare, 2);
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &raised), 0);
+	soft = raised;
+	soft.rlim_cur = raised.rlim_max < 500 ? raised.rlim_max : 500;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &soft), 0);
+	/* As a host does that raised its own: plugin.h. */
+	cr_assert_eq(setenv("SLUICE_NOFILE_SOFT", "77", 1), 0);
+	for (int sig = 1; sig < 32; sig++)
+		(void)sigaction(sig, &ignore, NULL);
+	(void)signal(SIGCHLD, SIG_DFL); /* this program waits for its children */
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_BLOCK, &all, NULL);
+	job("ulimit -Sn; echo ${SLUICE_NOFILE_SOFT-none}; ls /proc/self/fd | wc -l; grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status");
+	cr_assert_str_eq(said(shepherd_start()), "started\n");
+	(void)wait_for(ATTEMPT_ENDED);
+	(void)sigprocmask(SIG_UNBLOCK, &all, NULL);
+	(void)snprintf(want, sizeof(want), "77\nnone\n4\n"); /* 0 to 2, and that of ls itself */
+	cr_expect_eq(strncmp(get("out"), want, strlen(want)), 0, "%s", get("out"));
+	cr_expect_not_null(strstr(get("out"), "SigBlk:\t0000000000000000"), "%s", get("out"));
+	cr_expect_not_null(strstr(get("out"), "SigIgn:\t0000000000000000"), "%s", get("out"));
+	(void)close(spare);
+}
+
+Test(shepherd_job, a_job_gets_standard_descriptors_also_when_its_starter_has_none)
+{
+	char *argv[] = {(char[]){SHEPHERD}, dir, NULL};
+	posix_spawn_file_actions_t actions;
+	pid_t pid;
+
+	job("for n in 0 1 2; do readlink /proc/self/fd/$n | sed 's!.*/!!'; done");
+	cr_assert_eq(posix_spawn_file_actions_init(&actions), 0);
+	for (int fd = 0; fd < 3; fd++)
+		cr_assert_eq(posix_spawn_file_actions_addclose(&actions, fd), 0);
+	cr_assert_eq(posix_spawn(&pid, SHEPHERD, &actions, NULL, argv, environ), 0);
+	(void)posix_spawn_file_actions_destroy(&actions);
+	(void)waitpid(pid, NULL, 0);
+	(void)wait_for(ATTEMPT_ENDED);
+	/* The first readlink of each is a child of the shell: 0 and 2 are the job's, 1 is the pipe to sed. */
+	cr_expect_not_null(strstr(get("out"), "null\n"), "%s", get("out"));
+	cr_expect_not_null(strstr(get("out"), "err\n"), "%s", get("out"));
+}
+
+/* ---- refusals ---- */
+
+Test(shepherd_job, a_program_for_another_machine_is_not_read_by_the_shell)
+{
+	char path[ATTEMPT_PATH_MAX + 16], text[ATTEMPT_PATH_MAX + 64];
+	struct attempt_view view;
+
+	cr_assert_eq(attempt_write(dir, "alien", "\177ELF\0\1echo", 10), 0);
+	(void)snprintf(path, sizeof(path), "%s/alien", dir);
+	cr_assert_eq(chmod(path, 0700), 0);
+	(void)snprintf(text, sizeof(text), "{\"argv\": [\"%s\"]}", path);
+	cr_assert_eq(attempt_write(dir, "job.json", text, strlen(text)), 0);
+	(void)said(shepherd_start());
+	view = wait_for(ATTEMPT_ENDED);
+	cr_expect_eq(view.end, END_NOEXEC);
+	cr_expect_eq(view.value, ENOEXEC);
+	cr_expect_eq(view.step, STEP_EXEC);
+}
+
+Test(shepherd_job, a_script_without_a_first_line_is_read_by_the_shell)
+{
+	char path[ATTEMPT_PATH_MAX + 16], text[ATTEMPT_PATH_MAX + 64];
+
+	put("script", "echo \"$0 $1\"; exit 5\n");
+	(void)snprintf(path, sizeof(path), "%s/script", dir);
+	cr_assert_eq(chmod(path, 0700), 0);
+	(void)snprintf(text, sizeof(text), "{\"argv\": [\"%s\", \"one\"]}", path);
+	cr_assert_eq(attempt_write(dir, "job.json", text, strlen(text)), 0);
+	(void)said(shepherd_start());
+	cr_expect_eq(wait_for(ATTEMPT_ENDED).value, 5);
+	cr_expect_not_null(strstr(get("out"), "/script one\n"), "%s", get("out"));
+}
+
+Test(shepherd_job, what_keeps_it_from_starting_anything_is_said_and_leaves_no_mark)
+{
+	char path[ATTEMPT_PATH_MAX + 16], script[3 * ATTEMPT_PATH_MAX];
+	char *argv[] = {(char[]){"sh"}, (char[]){"-c"}, script, NULL};
+	posix_spawn_file_actions_t actions;
+	const char *text;
+	pid_t pid;
+
+	/* No file to read. */
+	text = said(shepherd_start());
+	cr_expect_not_null(strstr(text, "failed 2 open "), "%s", text);
+	cr_expect_not_null(strstr(text, "job.json: No such file or directory (ENOENT)"), "%s", text);
+	cr_expect_eq(look().state, ATTEMPT_NOT_STARTED);
+	/* No descriptors. */
+	job("echo x >>starts");
+	(void)snprintf(script, sizeof(script), "ulimit -Sn 5; exec '%s' '%s' 3 3>'%s/said'", SHEPHERD, dir,
+		       dir);
+	cr_assert_eq(posix_spawn_file_actions_init(&actions), 0);
+	cr_assert_eq(posix_spawn_file_actions_addclosefrom_np(&actions, 3), 0);
+	cr_assert_eq(posix_spawnp(&pid, "sh", &actions, NULL, argv, environ), 0);
+	(void)posix_spawn_file_actions_destroy(&actions);
+	(void)waitpid(pid, NULL, 0);
+	wait_for_text("said", "\n");
+	cr_expect_not_null(strstr(get("said"), "failed 24 "), "%s", get("said"));
+	cr_expect_eq(look().state, ATTEMPT_NOT_STARTED);
+	/* Then it can start. */
+	cr_expect_str_eq(said(shepherd_start()), "started\n");
+	(void)wait_for(ATTEMPT_ENDED);
+	(void)snprintf(path, sizeof(path), "%s/starts", dir);
+	cr_expect_eq(access(path, F_OK), 0);
+}
