@@ -75,7 +75,7 @@ static int end_one(struct job *job, struct former *former)
 	char dir[ATTEMPT_PATH_MAX];
 	struct attempt_view view;
 	/* Made, for the mark: a scheduler that was stopped behind its intent makes it again itself. */
-	int rc = attempt_dir(job->service->spool, job->id, former->attempt, former->life, true, dir);
+	int rc = attempt_dir(job->service->settings.spool, job->id, former->attempt, former->life, true, dir);
 
 	if (rc == 0)
 		rc = attempt_look(dir, &view);
@@ -99,7 +99,7 @@ static int end_one(struct job *job, struct former *former)
 static bool end_all(struct job *job)
 {
 	const struct service *service = job->service;
-	bool unknown = 0 != attempt_spool_check(service->spool, service->spool_id);
+	bool unknown = attempt_spool_check(service->settings.spool, service->spool_id) != 0;
 	size_t looks = 0;
 
 	for (size_t i = 0; !unknown && i < job->former_count && looks < LOOKS_PER_TURN; looks++) {
@@ -114,7 +114,7 @@ static bool end_all(struct job *job)
 	if (job->former_count == 0)
 		return true;
 	if (unknown)
-		job_no_spool(job);
+		job_no_spool(job, NULL);
 	else
 		job_again(job, LOOK_MS);
 	return false;

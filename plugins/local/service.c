@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * `local`: the scheduler plugin that runs jobs as processes of this machine. A service: a client of the
- * broker like any other, the same inside the broker and under sluice-plugin.
+ * broker like any other, the same inside the broker and under sluice-plugin. Its settings: README.md.
  *
- * Settings: queue (runs), spool (where attempts live; needed), slots (64), session (local; a second instance
- * of the name takes over), session_timeout_ms (5000), source (local), shepherd (path; default beside this
- * plugin), keep_ms (604800000, a week: how long the files of attempts stay whose job is at its end), pause (intent | start | record: for fault rigs).
+ * This file is its life: the spool, the client, the loop. What is missing when it starts, or goes missing later, is
+ * waited for where it can come by itself (broker, queue, lifecycle, a spool that is not mounted or full); what needs a
+ * person (a wrong setting, a session that another instance took) ends it with a code and its cause in the log.
  */
-#include <dlfcn.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,27 +20,81 @@
 
 #include "service.h"
 
-enum { TURN_MS = 200 };
+enum { TURN_MS = 200, SPOOL_PAUSE_MS_MIN = 250, SPOOL_PAUSE_MS_MAX = 10000, CLOSE_MS = 1000 };
 
-static const char *setting(const struct sluice_host *host, const char *key, const char *fallback)
+void service_fail(struct service *service, int code, const char *id, const char *text)
 {
-	const char *value = host->setting(host->host, key);
-
-	return value != NULL ? value : fallback;
+	if (service->stopping)
+		return;
+	service_log(service, SLUICE_LOG_ERROR, id, NULL, text);
+	service->result = code != 0 ? code : SLUICE_E_INTERNAL;
+	service->stopping = true;
 }
 
-static void on_delivery(sluice_sub *sub, const sluice_delivery_view *delivery, void *user)
-{
-	struct service *service = user;
+/* ---- the spool ---- */
 
-	(void)sub;
-	if (delivery->kind == SLUICE_DELIVERY_JOB) {
-		job_taken(service, delivery);
-	} else if (delivery->kind == SLUICE_DELIVERY_END && !service->stopping) {
-		service_log(service, SLUICE_LOG_ERROR, "local.queue_gone", NULL, delivery->text);
-		service->stopping = true;
+static int spool_open(struct service *service, char *why, size_t why_bytes)
+{
+	const char *spool = service->settings.spool;
+	int rc = 0;
+
+	if (mkdir(spool, 0700) != 0 && errno != EEXIST)
+		rc = attempt_fail("create directory", spool);
+	if (rc == 0)
+		rc = attempt_spool(spool, service->spool_id);
+	if (rc == SLUICE_E_CORRUPT)
+		(void)snprintf(why, why_bytes,
+			       "setting spool is '%.200s': its file `id` is damaged; expected 8 hex digits",
+			       spool);
+	else
+		(void)snprintf(why, why_bytes, "setting spool is '%.200s': cannot %s", spool,
+			       attempt_error());
+	return rc;
+}
+
+/* What passes without a change of the setting or of rights: no mount yet, no room, a bad moment. */
+static bool spool_may_come(int error)
+{
+	static const int passing[] = {ENOENT, ENOSPC, EDQUOT, EIO,   EMFILE, ENFILE,
+				      ENOMEM, ESTALE, EAGAIN, EINTR, ENODEV, EHOSTDOWN};
+
+	for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++)
+		if (passing[i] == error)
+			return true;
+	return false;
+}
+
+/* Until the spool can be used, or never will, or the service is asked to end (then it is stopping). */
+static int spool_wait(struct service *service)
+{
+	struct pollfd stop = {.fd = service->stop_fd, .events = POLLIN};
+	const uint64_t from_ms = service_now_ms();
+	uint64_t pause_ms = SPOOL_PAUSE_MS_MIN;
+	char why[800], last[800] = "";
+
+	for (;;) {
+		int rc = spool_open(service, why, sizeof(why));
+
+		if (rc == 0)
+			return 0;
+		if (rc == SLUICE_E_CORRUPT || !spool_may_come(attempt_errno()) ||
+		    (service->settings.give_up_ms > 0 &&
+		     service_now_ms() - from_ms >= service->settings.give_up_ms)) {
+			service_fail(service, rc, "local.spool", why);
+			return rc;
+		}
+		if (strcmp(why, last) != 0)
+			service_log(service, SLUICE_LOG_ERROR, "local.spool", NULL, why);
+		memcpy(last, why, sizeof(last));
+		if (poll(&stop, 1, (int)pause_ms) > 0) {
+			service->stopping = true;
+			return 0;
+		}
+		pause_ms = pause_ms * 2 < SPOOL_PAUSE_MS_MAX ? pause_ms * 2 : SPOOL_PAUSE_MS_MAX;
 	}
 }
+
+/* ---- the client ---- */
 
 static void on_event(sluice_client *client, const sluice_event *event, void *user)
 {
@@ -53,7 +108,13 @@ static void on_event(sluice_client *client, const sluice_event *event, void *use
 	case SLUICE_EVENT_LEASE_LOST:
 		job_lease_lost(service, event->job, event->token);
 		return;
+	case SLUICE_EVENT_CONNECTED:
+	case SLUICE_EVENT_RESUMED:
+		/* Notices that were sent into the gap did not arrive. */
+		compare_soon(service);
+		return;
 	case SLUICE_EVENT_DISCONNECTED:
+		service->check_client = true;
 		service_log(service, SLUICE_LOG_INFO, "local.disconnected", NULL, event->text);
 		return;
 	case SLUICE_EVENT_SESSION_LOST:
@@ -68,139 +129,97 @@ static void on_event(sluice_client *client, const sluice_event *event, void *use
 	}
 }
 
-static bool keep_read(struct service *service)
+static int watch(struct service *service, int fd, uint64_t what)
 {
-	const char *text = setting(service->host, "keep_ms", "604800000");
-	char *end = NULL;
+	struct epoll_event event = {.events = EPOLLIN, .data.u64 = what};
 
-	errno = 0;
-	service->sweep.keep_ms = strtoull(text, &end, 10);
-	if (text[0] >= '0' && text[0] <= '9' && *end == 0 && errno == 0)
-		return true;
-	service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL,
-		    "setting keep_ms; expected a number of milliseconds from 0");
-	return false;
+	return epoll_ctl(service->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : SLUICE_E_IO;
 }
 
-static int spool_open(struct service *service)
+/* transport_fd: a connected socket, or -1: it connects to the address. */
+static int connect_client(struct service *service, int transport_fd)
 {
-	int rc = 0;
-
-	if (mkdir(service->spool, 0700) != 0 && errno != EEXIST)
-		rc = SLUICE_E_IO;
-	if (rc == 0)
-		rc = attempt_spool(service->spool, service->spool_id);
-	if (rc != 0)
-		service_log(service, SLUICE_LOG_ERROR, "local.spool", NULL,
-			    rc == SLUICE_E_CORRUPT ? "the spool's file `id` is damaged; expected 8 hex digits"
-						   : strerror(errno));
-	return rc;
-}
-
-static int settings_read(struct service *service)
-{
-	const struct sluice_host *host = service->host;
-	const char *shepherd = host->setting(host->host, "shepherd"), *pause = setting(host, "pause", "");
-	Dl_info info;
-
-	if (host->setting(host->host, "spool") == NULL) {
-		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL,
-			    "setting spool is missing; expected a directory");
-		return SLUICE_E_INVAL;
-	}
-	(void)snprintf(service->spool, sizeof(service->spool), "%s", setting(host, "spool", ""));
-	(void)snprintf(service->queue, sizeof(service->queue), "%s", setting(host, "queue", "runs"));
-	(void)snprintf(service->source, sizeof(service->source), "%s", setting(host, "source", "local"));
-	if (shepherd != NULL) {
-		(void)snprintf(service->shepherd, sizeof(service->shepherd), "%s", shepherd);
-	} else if (dladdr((void *)(uintptr_t)settings_read, &info) != 0) {
-		const char *slash = strrchr(info.dli_fname, '/');
-
-		(void)snprintf(service->shepherd, sizeof(service->shepherd), "%.*ssluice-shepherd",
-			       slash != NULL ? (int)(slash - info.dli_fname + 1) : 0, info.dli_fname);
-	}
-	if (!keep_read(service))
-		return SLUICE_E_INVAL;
-	service->pause = strcmp(pause, "intent") == 0	? WINDOW_INTENT
-			 : strcmp(pause, "start") == 0	? WINDOW_START
-			 : strcmp(pause, "record") == 0 ? WINDOW_RECORD
-							: WINDOW_NONE;
-	if (pause[0] != 0 && service->pause == WINDOW_NONE) {
-		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL,
-			    "setting pause; expected intent, start or record");
-		return SLUICE_E_INVAL;
-	}
-	if (access(service->shepherd, X_OK) != 0) {
-		service_log(service, SLUICE_LOG_ERROR, "local.shepherd", NULL,
-			    "sluice-shepherd is not found beside the plugin; set `shepherd` to its path");
-		return SLUICE_E_NOT_FOUND;
-	}
-	return spool_open(service);
-}
-
-static int connect_client(struct service *service, const char *address, int transport_fd)
-{
-	const struct sluice_host *host = service->host;
+	const struct {
+		const char *key, *value;
+	} fixed[] = {{"address", service->address},
+		     {"mode", "caller-loop"},
+		     {"client", "local scheduler"},
+		     {"session", service->settings.session},
+		     {"reconnect_max_ms", "500"}};
 	sluice_config *config = sluice_config_create();
-	char fd[16];
-	int rc;
+	char number[24];
+	int rc = 0;
 
 	if (config == NULL)
 		return SLUICE_E_NOMEM;
-	(void)snprintf(fd, sizeof(fd), "%d", transport_fd);
-	rc = sluice_config_set(config, "address", address);
+	for (size_t i = 0; rc == 0 && i < sizeof(fixed) / sizeof(fixed[0]); i++)
+		rc = sluice_config_set(config, fixed[i].key, fixed[i].value);
+	(void)snprintf(number, sizeof(number), "%" PRIu64, service->settings.session_timeout_ms);
 	if (rc == 0)
-		rc = sluice_config_set(config, "mode", "caller-loop");
-	if (rc == 0)
-		rc = sluice_config_set(config, "client", "local scheduler");
-	if (rc == 0)
-		rc = sluice_config_set(config, "session", setting(host, "session", "local"));
-	if (rc == 0)
-		rc = sluice_config_set(config, "session_timeout_ms",
-				       setting(host, "session_timeout_ms", "5000"));
-	if (rc == 0)
-		rc = sluice_config_set(config, "reconnect_max_ms", "500");
+		rc = sluice_config_set(config, "session_timeout_ms", number);
+	(void)snprintf(number, sizeof(number), "%d", transport_fd);
 	if (rc == 0 && transport_fd >= 0)
-		rc = sluice_config_set(config, "transport_fd", fd);
+		rc = sluice_config_set(config, "transport_fd", number);
+	service->has_transport = transport_fd >= 0;
+	if (rc != 0)
+		service_fail(service, rc, "local.setting", sluice_last_error(NULL));
 	if (rc == 0)
 		rc = sluice_open(config, on_event, service, &service->client);
-	else
-		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL, sluice_last_error(NULL));
 	sluice_config_destroy(config);
-	return rc;
+	return rc != 0 ? rc : watch(service, sluice_fd(service->client), 0);
 }
 
-static void ignore(sluice_client *client, const sluice_reply *reply, void *user)
+static void close_client(struct service *service)
 {
-	(void)client;
-	(void)reply;
-	(void)user;
+	sluice_client *client = service->client;
+
+	service->client = NULL;
+	service->sub = NULL;
+	service->has_transport = false;
+	service->consumer.life++; /* the answers that closing brings count for nothing */
+	(void)sluice_close(client, false, CLOSE_MS);
 }
 
-static int consume(struct service *service)
+/* After a disconnect: whether the client goes on by itself. One that does not is replaced, after the pause of
+ * consumer.c, unless another try would end the same way. */
+static void client_check(struct service *service)
 {
-	sluice_consume_spec spec = {.queue = service->queue,
-				    .credit = (uint32_t)strtoul(setting(service->host, "slots", "64"), NULL,
-								10),
-				    .orphans = true,
-				    .on_delivery = on_delivery,
-				    .user = service};
-	sluice_call call = {.deadline_ms = -1, .done = ignore};
+	char why[256];
+	int rc;
 
-	if (spec.credit == 0) {
-		service_log(service, SLUICE_LOG_ERROR, "local.setting", NULL,
-			    "setting slots; expected a number from 1");
-		return SLUICE_E_INVAL;
+	service->check_client = false;
+	rc = sluice_wait_connected(service->client, 1);
+	/* DISCONNECTED is also what a client says that tries again by itself; over a given socket none does. */
+	if (rc == 0 || rc == SLUICE_E_TIMEOUT || (rc == SLUICE_E_DISCONNECTED && !service->has_transport))
+		return;
+	(void)snprintf(why, sizeof(why), "%.200s", sluice_last_error(service->client));
+	close_client(service);
+	consumer_lost(service, rc, why);
+}
+
+static void client_turn(struct service *service, uint64_t now_ms)
+{
+	if (service->client != NULL && service->check_client)
+		client_check(service);
+	if (service->client == NULL && !service->stopping && service->consumer.due_ms <= now_ms) {
+		int rc = connect_client(service, -1);
+
+		if (rc != 0 && !service->stopping)
+			consumer_lost(service, rc, "a client cannot be made");
 	}
-	return sluice_consume(service->client, &spec, &call, &service->sub);
+	if (service->client != NULL && !service->stopping)
+		(void)sluice_process(service->client, 0);
 }
+
+/* ---- the loop ---- */
 
 static void epoll_one(struct service *service, const struct epoll_event *event)
 {
 	struct job *job;
 
 	if (event->data.u64 == 0) {
-		(void)sluice_process(service->client, 0);
+		if (service->client != NULL)
+			(void)sluice_process(service->client, 0);
 		return;
 	}
 	if (event->data.u64 == 2) {
@@ -212,13 +231,6 @@ static void epoll_one(struct service *service, const struct epoll_event *event)
 		job_starter_said(job);
 	else
 		job_watch_ended(job);
-}
-
-static int watch(struct service *service, int fd, uint64_t what)
-{
-	struct epoll_event event = {.events = EPOLLIN, .data.u64 = what};
-
-	return epoll_ctl(service->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : SLUICE_E_IO;
 }
 
 void service_child(struct service *service, pid_t pid)
@@ -255,48 +267,73 @@ static void loop(struct service *service)
 		/* One event a turn: handling it may free what another one points to. */
 		struct epoll_event event;
 		int count = epoll_wait(service->epoll_fd, &event, 1, TURN_MS);
+		uint64_t now_ms;
 
 		if (count == 1)
 			epoll_one(service, &event);
 		children_reap(service, WNOHANG);
-		(void)sluice_process(service->client, 0);
-		jobs_due(service, service_now_ms());
-		sweep_turn(service, service_now_ms());
+		now_ms = service_now_ms();
+		client_turn(service, now_ms);
+		if (service->client == NULL)
+			continue; /* what is to be done needs the broker's word */
+		consumer_turn(service, now_ms);
+		jobs_due(service, now_ms);
+		compare_turn(service, now_ms);
+		sweep_turn(service, now_ms);
 	}
+}
+
+static void source_name(struct service *service)
+{
+	/* The spool's own name: an attempt can be judged where its files are, and nowhere else. */
+	if (service->settings.source[0] != 0)
+		(void)snprintf(service->source, sizeof(service->source), "%s", service->settings.source);
+	else
+		(void)snprintf(service->source, sizeof(service->source), "local:%s", service->spool_id);
+}
+
+static int serve(struct service *service, int transport_fd)
+{
+	int rc;
+
+	source_name(service);
+	service->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (service->epoll_fd < 0)
+		return SLUICE_E_IO;
+	rc = watch(service, service->stop_fd, 2);
+	if (rc == 0)
+		rc = connect_client(service, transport_fd);
+	if (rc == 0)
+		loop(service);
+	/* Jobs go on under their shepherds; the session stays, so a new instance takes them over at once. */
+	if (service->client != NULL)
+		close_client(service);
+	while (service->jobs != NULL) {
+		service->jobs->calls = 0;
+		job_free(service->jobs);
+	}
+	machines_free(service);
+	sweep_end(service);
+	children_reap(service, 0);
+	free(service->starters);
+	(void)close(service->epoll_fd);
+	return rc;
 }
 
 static int local_run(const struct sluice_host *host, const char *address, int transport_fd, int stop_fd)
 {
-	struct service service = {.host = host, .stop_fd = stop_fd};
+	struct service service = {.host = host, .address = address, .stop_fd = stop_fd};
 	int rc = settings_read(&service);
 
-	if (rc != 0)
+	if (rc == 0)
+		rc = spool_wait(&service);
+	if (rc != 0 || service.stopping) {
+		if (transport_fd >= 0)
+			(void)close(transport_fd);
 		return rc;
-	service.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (service.epoll_fd < 0)
-		return SLUICE_E_IO;
-	rc = connect_client(&service, address, transport_fd);
-	if (rc == 0)
-		rc = watch(&service, sluice_fd(service.client), 0);
-	if (rc == 0)
-		rc = watch(&service, stop_fd, 2);
-	if (rc == 0)
-		rc = consume(&service);
-	if (rc == 0) {
-		service_log(&service, SLUICE_LOG_INFO, "local.ready", NULL, service.queue);
-		loop(&service);
 	}
-	/* Jobs go on under their shepherds; the session stays, so a new instance takes them over at once. */
-	(void)sluice_close(service.client, false, 1000);
-	while (service.jobs != NULL) {
-		service.jobs->calls = 0;
-		job_free(service.jobs);
-	}
-	sweep_end(&service);
-	children_reap(&service, 0);
-	free(service.starters);
-	(void)close(service.epoll_fd);
-	return rc;
+	rc = serve(&service, transport_fd);
+	return rc != 0 ? rc : service.result;
 }
 
 static const struct sluice_service_ops ops = {.struct_size = sizeof(struct sluice_service_ops),

@@ -15,18 +15,21 @@
 #include <dirent.h>
 
 #include "attempt.h"
+#include "lifecycle.h"
 #include "sluice/client.h"
 #include "sluice/plugin.h"
 
+enum { JOB_BUCKETS = 1024 };
 enum stage { STAGE_CLAIMED, STAGE_INTENT, STAGE_SPAWNED, STAGE_RUNNING, STAGE_ENDED, STAGE_FORMER };
 /* Where a fault rig wants the process to stop itself, to be killed there: between intent and start, start and
  * recording, recording and report. */
 enum window { WINDOW_NONE, WINDOW_INTENT, WINDOW_START, WINDOW_RECORD };
 
 struct service;
-struct former; /* former.c */
+struct former;	/* former.c */
+struct machine; /* machine.c: a lifecycle that was read */
 struct job {
-	struct job *prev, *next;
+	struct job *prev, *next, *same_hash;
 	struct service *service;
 	char *id;
 	sluice_token token;
@@ -51,32 +54,107 @@ struct job {
 	char dir[ATTEMPT_PATH_MAX];
 	char *payload;
 	size_t payload_len;
+	char *state;		 /* the last one known of */
+	struct machine *machine; /* its lifecycle; NULL: the queue's. Borrowed from the service */
+	uint32_t waiting_for;	 /* hash of the cause that was last reported as evidence; 0: none */
+	bool plain;		 /* its last report was refused as invalid: without evidence from now on */
+	uint64_t compared;	 /* in hand before this comparison with the ledger began */
+};
+
+/* compare.c */
+struct compare {
+	uint64_t due_ms; /* of the next comparison */
+	uint64_t number; /* of those that began */
+	unsigned asked;	 /* questions under way */
+	bool listing;	 /* rows are still to come */
 };
 
 /* sweep.c: attempts that nobody needs any more are deleted. */
 struct sweep {
-	uint64_t keep_ms; /* for so long after their last change */
-	uint64_t due_ms;  /* of the next pass */
-	unsigned next;	  /* bucket of the pass */
-	DIR *bucket;	  /* being read; NULL: none */
-	unsigned asked;	  /* questions under way */
+	uint64_t due_ms; /* of the next pass */
+	unsigned next;	 /* bucket of the pass */
+	DIR *bucket;	 /* being read; NULL: none */
+	unsigned asked;	 /* questions under way */
 	uint64_t in_pass, deleted;
+};
+
+/* settings.c */
+struct settings {
+	char spool[512], shepherd[1024], queue[256], session[256], source[256];
+	const char *roles[ROLES]; /* borrowed from the host; NULL: not set */
+	uint64_t keep_ms, compare_ms, give_up_ms, output_max_kib;
+	uint64_t slots, session_timeout_ms;
+	bool leave_leftovers;
+	enum window pause;
+};
+
+/* consumer.c: from a connection to the queue's deliveries, and back there after each loss. */
+enum phase { PHASE_WAITING, PHASE_ASKING, PHASE_OPEN };
+struct consumer {
+	enum phase phase;
+	uint64_t due_ms;   /* WAITING: of the next try */
+	uint64_t since_ms; /* not open since then; 0: it is */
+	unsigned waits;	   /* so many tries failed in a row */
+	char cause[256];   /* why the last one failed */
+	char machine[256]; /* name of the queue's lifecycle */
+	unsigned life;	   /* of the client: answers of a former one count for nothing */
 };
 
 struct service {
 	const struct sluice_host *host;
+	struct settings settings;
+	const char *address;
 	sluice_client *client;
 	sluice_sub *sub;
 	int epoll_fd, stop_fd;
-	char spool[512], shepherd[1024], queue[256], source[128];
 	char spool_id[ATTEMPT_SPOOL_BYTES];
-	enum window pause;
-	struct job *jobs;
+	char source[300];
+	struct job *jobs, *buckets[JOB_BUCKETS];
+	struct machine *machines; /* owned; the queue's is machine */
+	struct machine *machine;
 	pid_t *starters; /* shepherds' first processes, to be reaped: these and no other, the broker has more children */
 	size_t starter_count, starter_capacity;
 	struct sweep sweep;
+	struct consumer consumer;
+	struct compare compare;
+	bool has_transport; /* the client has a socket that it was given, and does not connect again */
+	bool check_client;  /* it was disconnected, perhaps for good */
 	bool stopping;
+	int result; /* of the end; 0: it was asked for */
 };
+
+/* settings.c: INVAL, LIMIT or NOT_FOUND; the log says which setting, and what was expected. */
+int settings_read(struct service *service);
+
+/* service.c */
+/* Ends the service with a failure, named in the log. Code and cause are what a person finds of it. */
+void service_fail(struct service *service, int code, const char *id, const char *text);
+
+/* consumer.c */
+void consumer_turn(struct service *service, uint64_t now_ms);		/* tries when it is time */
+void consumer_lost(struct service *service, int code, const char *why); /* its subscription or client ended */
+
+/* machine.c */
+const struct lifecycle *job_lifecycle(const struct job *job);
+/* Takes an answer to `show` of a lifecycle in and maps its states; *ret is the service's. INVAL: why says what was
+ * expected. Settings that do not fit a lifecycle that is not the queue's are left out. */
+int machine_take(struct service *service, const sluice_reply *reply, bool is_queues, struct machine **ret,
+		 char *why, size_t why_bytes);
+void machines_free(struct service *service);
+const struct lifecycle *machine_lifecycle(const struct machine *machine);
+
+/* report.c: what the broker is told of a job. */
+void report_running(struct job *job, const struct attempt_view *view);
+void report_end(struct job *job, const struct attempt_view *view);
+/* An end without a process of its own: role, and why. */
+void report_final(struct job *job, enum role role, const char *evidence);
+/* Evidence that it waits, and for what; once for each cause. */
+void report_waiting(struct job *job, const char *cause);
+void call_ended(struct job *job);
+
+/* compare.c: the table against the ledger. */
+void compare_soon(struct service *service);
+void compare_turn(struct service *service, uint64_t now_ms);
 
 /* service_job.c: what happens to one job. */
 void job_taken(struct service *service, const sluice_delivery_view *delivery);
@@ -88,14 +166,20 @@ void jobs_due(struct service *service, uint64_t now_ms);
 void job_free(struct job *job);
 /* The job in hand, of this attempt (0: of any); NULL: none. */
 struct job *job_find(const struct service *service, const char *id, uint32_t attempt);
+/* Also one whose last answer is still awaited. */
+bool job_in_table(struct service *service, const char *id, uint32_t attempt);
 
+/* job_table.c */
 /* In hand from now on, CLAIMED; NULL: no memory. */
 struct job *job_new(struct service *service, const sluice_delivery_view *delivery);
-/* jobs_due() goes on with it then; or after a pause that doubles; the last one says so in the log. */
+/* jobs_due() goes on with it then; or after a pause that doubles; the third one reports the cause, which is that of
+ * attempt_error() when NULL. */
 void job_again(struct job *job, uint64_t pause_ms);
 void job_again_later(struct job *job);
-void job_no_spool(struct job *job);
+void job_no_spool(struct job *job, const char *cause);
 void job_unwatch(struct job *job);
+void job_reconcile(struct job *job); /* looks at its files, then does what they ask for */
+void window_pause(struct job *job, enum window window, const char *name);
 
 /* former.c. All return at once; jobs_due() goes on with what has to be waited for. */
 /* Before the intent: true while a former attempt of it may run, or is not known of. */

@@ -17,40 +17,22 @@
 #include <unistd.h>
 
 #include "payload.h"
+#include "proc.h"
 #include "service.h"
 
-enum { KILL_GRACE_MS = 2000, RETRY_MS = 1000, RETRY_DOUBLINGS_MAX = 4 };
+enum { KILL_GRACE_MS = 2000 };
 
-static void reconcile(struct job *job);
-static void report_end(struct job *job, const struct attempt_view *view);
-
-uint64_t service_now_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job,
-		 const char *text)
-{
-	char line[512];
-
-	(void)snprintf(line, sizeof(line), "%s%s%s", job != NULL ? job->id : "", job != NULL ? ": " : "",
-		       text);
-	service->host->log(service->host->host, level, id, line);
-}
+extern char **environ;
 
 /* For the fault rig: leaves a note and stops; SIGKILL is what comes next. */
-static void window_pause(struct job *job, enum window window, const char *name)
+void window_pause(struct job *job, enum window window, const char *name)
 {
 	char note[ATTEMPT_PATH_MAX];
 	int fd;
 
-	if (job->service->pause != window)
+	if (job->service->settings.pause != window)
 		return;
-	(void)snprintf(note, sizeof(note), "%s/paused", job->service->spool);
+	(void)snprintf(note, sizeof(note), "%s/paused", job->service->settings.spool);
 	fd = open(note, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd >= 0) {
 		(void)dprintf(fd, "%s %d %s\n", name, (int)getpid(), job->id);
@@ -59,220 +41,14 @@ static void window_pause(struct job *job, enum window window, const char *name)
 	(void)raise(SIGSTOP);
 }
 
-/* ---- the table ---- */
-
-void job_unwatch(struct job *job)
-{
-	if (job->starter_fd >= 0)
-		(void)close(job->starter_fd);
-	if (job->watch_fd >= 0)
-		(void)close(job->watch_fd);
-	job->starter_fd = job->watch_fd = -1;
-}
-
-void job_free(struct job *job)
-{
-	struct service *service = job->service;
-
-	job_unwatch(job);
-	if (job->calls > 0) {
-		job->dropped = true;
-		return;
-	}
-	if (job->prev != NULL)
-		job->prev->next = job->next;
-	else
-		service->jobs = job->next;
-	if (job->next != NULL)
-		job->next->prev = job->prev;
-	formers_free(job);
-	free(job->id);
-	free(job->payload);
-	free(job);
-}
-
-struct job *job_find(const struct service *service, const char *id, uint32_t attempt)
-{
-	for (struct job *job = service->jobs; job != NULL; job = job->next)
-		if (!job->dropped && strcmp(job->id, id) == 0 &&
-		    (attempt == 0 ? job->stage != STAGE_FORMER : job->attempt == attempt))
-			return job;
-	return NULL;
-}
-
-struct job *job_new(struct service *service, const sluice_delivery_view *delivery)
-{
-	struct job *job = calloc(1, sizeof(*job));
-
-	if (job == NULL)
-		return NULL;
-	job->service = service;
-	job->starter_fd = job->watch_fd = -1;
-	job->attempt = delivery->attempt;
-	job->token = delivery->token;
-	job->cancel = delivery->cancel;
-	job->had_intent = delivery->intent;
-	job->id = strdup(delivery->job);
-	job->payload = malloc(delivery->body.len + 1);
-	if (job->id == NULL || job->payload == NULL) {
-		free(job->id);
-		free(job->payload);
-		free(job);
-		return NULL;
-	}
-	if (delivery->body.len > 0)
-		memcpy(job->payload, delivery->body.data, delivery->body.len);
-	job->payload_len = delivery->body.len;
-	job->next = service->jobs;
-	if (job->next != NULL)
-		job->next->prev = job;
-	service->jobs = job;
-	return job;
-}
-
-void job_again(struct job *job, uint64_t pause_ms)
-{
-	job->again = true;
-	job->retry_ms = service_now_ms() + pause_ms;
-}
-
-/* What could not be done now, for want of room here or at the broker, is done again; so is the log's line. */
-void job_again_later(struct job *job)
-{
-	job_again(job, (uint64_t)RETRY_MS << job->retries);
-	if (job->retries < RETRY_DOUBLINGS_MAX)
-		job->retries++;
-}
-
 /* IO: the spool has no room, or is another one now, or not mounted: what is not in that says nothing, and what is made in it is not found again. */
 static int make_dir(struct job *job)
 {
-	if (0 != attempt_spool_check(job->service->spool, job->service->spool_id))
-		return SLUICE_E_IO;
-	return attempt_dir(job->service->spool, job->id, job->attempt, job->life, true, job->dir);
-}
+	int rc = attempt_spool_check(job->service->settings.spool, job->service->spool_id);
 
-void job_no_spool(struct job *job)
-{
-	service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
-		    "its spool has no room, or is not there; it is tried again");
-	job_again_later(job);
-}
-
-/* ---- reports ---- */
-
-static void call_ended(struct job *job)
-{
-	job->calls--;
-	if (job->dropped)
-		job_free(job);
-}
-
-static void on_final(sluice_client *client, const sluice_reply *reply, void *user)
-{
-	struct job *job = user;
-	int code = sluice_reply_code(reply);
-
-	(void)client;
-	if (code != 0 && code != SLUICE_E_CLOSED)
-		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
-			    sluice_reply_text(reply));
-	if (code == 0 && sluice_reply_disposition(reply) != SLUICE_QUARANTINED)
-		sweep_reported(job->dir);
-	/* Refused for now; or under the token of a lease that is gone, while there is another. */
-	if (sluice_error_retriable(code) || (code != 0 && job->asked != job->token)) {
-		job->stage = STAGE_INTENT; /* its files say it once more */
-		job_again_later(job);
-	} else {
-		job->dropped = true;
-	}
-	call_ended(job);
-}
-
-static void on_progress(sluice_client *client, const sluice_reply *reply, void *user)
-{
-	struct job *job = user;
-	int code = sluice_reply_code(reply);
-
-	(void)client;
-	if (code != 0 && code != SLUICE_E_CLOSED)
-		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
-			    sluice_reply_text(reply));
-	if (sluice_error_retriable(code) && job->stage == STAGE_RUNNING) {
-		job->stage = STAGE_SPAWNED;
-		job_again_later(job);
-	}
-	call_ended(job);
-}
-
-static void report(struct job *job, const char *state, const char *ref, const char *evidence, int exit_code,
-		   sluice_done_fn *done)
-{
-	sluice_job_report_spec spec = {.job = job->id,
-				       .attempt = job->attempt,
-				       .source = job->service->source,
-				       .state = state,
-				       .token = job->token,
-				       .scheduler_ref = ref,
-				       .evidence = evidence,
-				       .exit_code = exit_code};
-	sluice_call call = {.deadline_ms = -1, .done = done, .user = job};
-
-	job->calls++;
-	if (sluice_job_report(job->service->client, &spec, &call, NULL) != 0)
-		call_ended(
-			job); /* the client is closing: the lease is orphaned and the next holder reports */
-}
-
-static void report_final(struct job *job, const char *state, const char *evidence, int exit_code)
-{
-	job->stage = STAGE_ENDED;
-	job->asked = job->token;
-	report(job, state, NULL, evidence, exit_code, on_final);
-}
-
-static void report_end(struct job *job, const struct attempt_view *view)
-{
-	/* Its mark of the cancel may have had no room. */
-	bool cancelled = view->cancelled || job->cancel;
-	char evidence[256];
-
-	if (job->stage == STAGE_ENDED || job->dropped)
-		return;
-	window_pause(job, WINDOW_RECORD, "record");
-	switch (view->end) {
-	case END_EXIT:
-		(void)snprintf(evidence, sizeof(evidence), "its process ended%s",
-			       cancelled ? ", cancel was asked for" : "");
-		report_final(job,
-			     view->value == 0 ? "COMPLETE"
-			     : cancelled      ? "CANCELED"
-					      : "FAILED",
-			     evidence, view->value);
-		return;
-	case END_SIGNAL:
-		(void)snprintf(evidence, sizeof(evidence), "signal %d (%s)%s", view->value,
-			       strsignal(view->value), cancelled ? ", cancel was asked for" : "");
-		report_final(job, cancelled ? "CANCELED" : "FAILED", evidence, 128 + view->value);
-		return;
-	case END_NOEXEC:
-		(void)snprintf(evidence, sizeof(evidence), "the program could not be started: %s",
-			       strerror(view->value));
-		report_final(job, "FAILED", evidence, 127);
-		return;
-	case END_TIMEOUT:
-		(void)snprintf(evidence, sizeof(evidence), "ended by its timeout of %d s", view->value);
-		report_final(job, "FAILED", evidence, 124);
-		return;
-	case END_OUTPUT:
-		(void)snprintf(evidence, sizeof(evidence), "ended by its output of more than %d KiB",
-			       view->value);
-		report_final(job, "FAILED", evidence, 124);
-		return;
-	case END_NEVER:
-		report_final(job, cancelled ? "CANCELED" : "FAILED", "its process was never started", 0);
-		return;
-	}
+	return rc != 0 ? rc
+		       : attempt_dir(job->service->settings.spool, job->id, job->attempt, job->life, true,
+				     job->dir);
 }
 
 /* ---- watching ---- */
@@ -300,51 +76,110 @@ static void watch(struct job *job, const struct attempt_view *view)
 	job->watch_fd = -1;
 }
 
-static void record_running(struct job *job, const struct attempt_view *view)
-{
-	char ref[64];
-
-	if (job->stage == STAGE_RUNNING)
-		return;
-	window_pause(job, WINDOW_START, "start");
-	job->stage = STAGE_RUNNING;
-	(void)snprintf(ref, sizeof(ref), "pid %d", (int)view->pid);
-	report(job, "ACTIVE", ref, "its process has started", 0, on_progress);
-}
-
 static void end_softly(struct job *job)
 {
 	bool running = job->stage == STAGE_RUNNING;
+	char text[ATTEMPT_ERROR_BYTES + 32];
 
 	/* One that is being started is signalled when it runs: its time to end by itself begins then. */
 	if (running && job->kill_ms == 0)
 		job->kill_ms = service_now_ms();
-	if (attempt_cancel(job->dir, running ? SIGTERM : 0) != 0)
-		service_log(job->service, SLUICE_LOG_ERROR, "local.cancel", job,
-			    "the mark of its cancel could not be written, or its process not be signalled");
+	if (attempt_cancel(job->dir, running ? SIGTERM : 0) != 0) {
+		(void)snprintf(text, sizeof(text), "cancel: cannot %s", attempt_error());
+		service_log(job->service, SLUICE_LOG_ERROR, "local.cancel", job, text);
+	}
 }
 
 /* ---- spawning ---- */
 
-static int spawn(struct job *job)
+/* The shepherd's environment is the job's: this process's, and which job it is. SLUICE_TAG comes first, where
+ * leftovers_marked() finds it also behind a large environment. Owned, with the first `own` texts. NULL: no memory. */
+enum { ENV_OWN = 3 };
+
+static char **environment_of(const struct job *job)
+{
+	static const char *const names[ENV_OWN] = {"SLUICE_TAG=", "SLUICE_JOB=", "SLUICE_ATTEMPT="};
+	char tag[ATTEMPT_TAG_MAX], number[16];
+	const char *values[ENV_OWN] = {tag, job->id, number};
+	size_t count = 0, used = 0;
+	char **list;
+
+	while (environ[count] != NULL)
+		count++;
+	list = calloc(count + ENV_OWN + 1, sizeof(*list));
+	if (list == NULL)
+		return NULL;
+	attempt_tag(job->id, job->attempt, job->life, tag);
+	(void)snprintf(number, sizeof(number), "%u", job->attempt);
+	for (; used < ENV_OWN; used++)
+		if (asprintf(&list[used], "%s%s", names[used], values[used]) < 0) {
+			list[used] = NULL;
+			break;
+		}
+	if (used < ENV_OWN) {
+		while (used > 0)
+			free(list[--used]);
+		free(list);
+		return NULL;
+	}
+	for (size_t i = 0; i < count; i++)
+		if (strncmp(environ[i], names[0], strlen(names[0])) != 0 &&
+		    strncmp(environ[i], names[1], strlen(names[1])) != 0 &&
+		    strncmp(environ[i], names[2], strlen(names[2])) != 0)
+			list[used++] = environ[i];
+	return list;
+}
+
+static void environment_free(char **list)
+{
+	for (size_t i = 0; i < ENV_OWN; i++)
+		free(list[i]);
+	free(list);
+}
+
+/* 0, or an errno. */
+static int spawn_shepherd(struct job *job, int pipe_fd, pid_t *ret)
 {
 	static char fd_text[] = "3";
-	char *argv[] = {job->service->shepherd, job->dir, fd_text, NULL};
+	const struct settings *settings = &job->service->settings;
+	char output_max[48], leftovers[24];
+	char *argv[] =
+		{(char *)(uintptr_t)settings->shepherd, job->dir, fd_text, output_max, leftovers, NULL};
 	posix_spawn_file_actions_t actions;
-	int pipe_fds[2], rc;
-	pid_t pid;
+	char **env = environment_of(job);
+	int rc = env == NULL ? ENOMEM : posix_spawn_file_actions_init(&actions);
 
-	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) != 0)
-		return errno;
+	if (rc != 0) {
+		if (env != NULL)
+			environment_free(env);
+		return rc;
+	}
+	(void)snprintf(output_max, sizeof(output_max), "output_max_kib=%llu",
+		       (unsigned long long)settings->output_max_kib);
+	(void)snprintf(leftovers, sizeof(leftovers), "leftovers=%s",
+		       settings->leave_leftovers ? "leave" : "end");
 	/* The pipe is 3 and nothing is open above it: inside the broker LMDB's descriptor would be inherited. */
-	rc = posix_spawn_file_actions_init(&actions);
-	if (rc == 0)
-		rc = posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], 3);
+	rc = posix_spawn_file_actions_adddup2(&actions, pipe_fd, 3);
 	if (rc == 0)
 		rc = posix_spawn_file_actions_addclosefrom_np(&actions, 4);
 	if (rc == 0)
-		rc = posix_spawn(&pid, job->service->shepherd, &actions, NULL, argv, environ);
+		rc = posix_spawn(ret, settings->shepherd, &actions, NULL, argv, env);
 	(void)posix_spawn_file_actions_destroy(&actions);
+	environment_free(env);
+	return rc;
+}
+
+/* 0, or an errno with the step that failed. */
+static int spawn(struct job *job, const char **ret_step)
+{
+	int pipe_fds[2], rc;
+	pid_t pid;
+
+	*ret_step = "create a pipe to the shepherd";
+	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) != 0)
+		return errno;
+	*ret_step = "start the shepherd";
+	rc = spawn_shepherd(job, pipe_fds[1], &pid);
 	(void)close(pipe_fds[1]);
 	if (rc != 0) {
 		(void)close(pipe_fds[0]);
@@ -368,57 +203,89 @@ static bool never_starts(struct job *job)
 {
 	int rc = attempt_forbid(job->dir);
 
-	if (rc != 0 && rc != SLUICE_E_EXISTS) {
-		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
-			    "its start mark cannot be written; it is tried again");
-		job_again_later(job);
-	}
+	if (rc != 0 && rc != SLUICE_E_EXISTS)
+		job_no_spool(job, NULL);
 	return rc == 0;
+}
+
+/* What keeps a job from its start on this machine is not the job's failure: it waits, and that is reported. */
+static void start_failed(struct job *job, const char *step, int error)
+{
+	char text[ATTEMPT_ERROR_BYTES];
+
+	(void)snprintf(text, sizeof(text), "not started yet, it is tried again: cannot %s: %s (%s)", step,
+		       strerror(error), attempt_errno_name(error));
+	service_log(job->service, SLUICE_LOG_ERROR, "local.start", job, text);
+	report_waiting(job, text);
+	job_again_later(job);
 }
 
 static void start(struct job *job)
 {
 	struct payload payload;
+	const char *step;
 	char why[256];
 	int rc;
 
 	window_pause(job, WINDOW_INTENT, "intent");
 	if (job->cancel) {
 		if (attempt_cancel(job->dir, 0) == 0 && never_starts(job))
-			report_final(job, "CANCELED",
-				     "cancelled after the intent, before its process was started", 0);
+			report_final(job, ROLE_CANCELED,
+				     "cancelled after the intent, before its process was started");
 		return;
 	}
 	rc = payload_parse(job->payload, job->payload_len, &payload, why, sizeof(why));
+	if (rc == SLUICE_E_NOMEM) {
+		start_failed(job, "read its payload", ENOMEM);
+		return;
+	}
 	if (rc != 0) {
-		report_final(job, "FAILED", why, 0);
+		if (never_starts(job))
+			report_final(job, ROLE_FAILED, why);
 		return;
 	}
 	payload_free(&payload);
-	rc = attempt_write(job->dir, "job.json", job->payload, job->payload_len);
-	if (rc == 0)
-		rc = spawn(job);
-	if (rc != 0) {
-		(void)snprintf(why, sizeof(why), "the shepherd could not be started: %s",
-			       rc > 0 ? strerror(rc) : sluice_error_text(rc));
-		if (never_starts(job))
-			report_final(job, "FAILED", why, 0);
+	if (attempt_write(job->dir, "job.json", job->payload, job->payload_len) != 0) {
+		job_no_spool(job, NULL);
+		return;
 	}
+	rc = spawn(job, &step);
+	if (rc != 0)
+		start_failed(job, step, rc);
 }
 
 /* ---- after the intent: look, then act ---- */
 
-static void reconcile(struct job *job)
+/* Neither process nor status: its shepherd was killed. What the process left is found by the environment. */
+static void report_lost(struct job *job, const struct attempt_view *view)
+{
+	char evidence[512], mark[ATTEMPT_TAG_MAX + 16], names[LEFTOVER_NAMES_BYTES];
+	struct leftover left[LEFTOVERS_MAX];
+	bool leave = job->service->settings.leave_leftovers;
+	size_t count, len;
+
+	(void)snprintf(mark, sizeof(mark), "SLUICE_TAG=");
+	attempt_tag(job->id, job->attempt, job->life, mark + strlen(mark));
+	count = leftovers_marked(mark, left);
+	leftovers_names(left, count, names);
+	for (size_t i = 0; i < count && !leave; i++)
+		leftover_kill(&left[i]);
+	len = (size_t)snprintf(evidence, sizeof(evidence), "lost: it was started, its process is gone and %s",
+			       view->fault != NULL ? view->fault : "nobody saw how it ended");
+	if (count > 0)
+		(void)snprintf(evidence + len, sizeof(evidence) - len, "; %zu of its processes %s: %s", count,
+			       leave ? "live on" : "outlived it and were ended", names);
+	report_final(job, ROLE_FAILED, evidence);
+}
+
+void job_reconcile(struct job *job)
 {
 	struct attempt_view view;
-	char evidence[256];
 
 	if (job->dropped || job->stage == STAGE_ENDED || job->stage == STAGE_FORMER)
 		return;
 	if (attempt_look(job->dir, &view) != 0) {
-		service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job,
-			    "its files cannot be read; it is looked at again");
-		job_again_later(job);
+		job_no_spool(job, NULL);
 		return;
 	}
 	switch (view.state) {
@@ -426,14 +293,14 @@ static void reconcile(struct job *job)
 		if (job->starter_fd >= 0)
 			return;
 		if (make_dir(job) != 0)
-			job_no_spool(job);
+			job_no_spool(job, NULL);
 		else if (job->stage == STAGE_RUNNING)
-			report_final(job, "FAILED", "lost: it was started, and its files are gone", 0);
+			report_final(job, ROLE_FAILED, "lost: it was started, and its files are gone");
 		else
 			start(job); /* nobody took the mark, and only one ever can */
 		return;
 	case ATTEMPT_RUNNING:
-		record_running(job, &view);
+		report_running(job, &view);
 		watch(job, &view);
 		if (job->cancel)
 			end_softly(job);
@@ -442,42 +309,57 @@ static void reconcile(struct job *job)
 		report_end(job, &view);
 		return;
 	case ATTEMPT_LOST:
-		(void)snprintf(evidence, sizeof(evidence), "lost: it was started, its process is gone and %s",
-			       view.fault != NULL ? view.fault : "nobody saw how it ended");
-		report_final(job, "FAILED", evidence, 0);
+		report_lost(job, &view);
 		return;
 	}
 }
 
+/* The shepherd ended and the attempt has not started. "failed ERRNO TEXT" is its word of the cause. */
+static void starter_failed(struct job *job, char *text)
+{
+	char line[ATTEMPT_ERROR_BYTES + 32], *at = NULL, *end;
+	long error = strncmp(text, "failed ", 7) == 0 ? strtol(text + 7, &at, 10) : 0;
+
+	end = at != NULL ? strchr(at, '\n') : NULL;
+	if (end != NULL)
+		*end = 0;
+	if (error != 0 && at != NULL && *at == ' ')
+		(void)snprintf(line, sizeof(line), "not started yet, it is tried again: %s", at + 1);
+	else
+		(void)snprintf(
+			line, sizeof(line),
+			"not started yet, it is tried again: the shepherd ended before it started anything");
+	service_log(job->service, SLUICE_LOG_ERROR, "local.start", job, line);
+	report_waiting(job, line);
+	job_again_later(job);
+}
+
 void job_starter_said(struct job *job)
 {
-	char text[32];
-	ssize_t got = read(job->starter_fd, text, sizeof(text));
+	char text[ATTEMPT_ERROR_BYTES] = "";
+	ssize_t got = read(job->starter_fd, text, sizeof(text) - 1);
+	struct attempt_view view;
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	(void)close(job->starter_fd); /* said all it has to say, or died */
 	job->starter_fd = -1;
-	if ((got <= 0 || text[0] == 'f') && job->stage == STAGE_SPAWNED) {
-		struct attempt_view view;
-
-		/* Died before it said anything. If the mark is not there it is tried again by the next look;
-		 * do not loop. */
-		if (attempt_look(job->dir, &view) == 0 && view.state == ATTEMPT_NOT_STARTED) {
-			if (never_starts(job))
-				report_final(job, "FAILED", "the shepherd ended before it started anything",
-					     0);
-			return;
-		}
+	if ((got <= 0 || strncmp(text, "failed ", 7) == 0) && job->stage == STAGE_SPAWNED && !job->dropped &&
+	    attempt_look(job->dir, &view) == 0 && view.state == ATTEMPT_NOT_STARTED) {
+		if (job->cancel)
+			job_again(job, 0);
+		else
+			starter_failed(job, text);
+		return;
 	}
-	reconcile(job);
+	job_reconcile(job);
 }
 
 void job_watch_ended(struct job *job)
 {
 	(void)close(job->watch_fd);
 	job->watch_fd = -1;
-	reconcile(job);
+	job_reconcile(job);
 }
 
 /* ---- intent ---- */
@@ -494,7 +376,7 @@ static void on_intent(sluice_client *client, const sluice_reply *reply, void *us
 	}
 	if (code == 0) {
 		job->stage = STAGE_INTENT;
-		reconcile(job);
+		job_reconcile(job);
 	} else if (job->asked != job->token) {
 		job_again_later(job); /* the lease that it was asked under is gone, and there is another */
 	} else if (sluice_error_retriable(code)) {
@@ -530,10 +412,10 @@ static void ask_intent(struct job *job)
 static void begin(struct job *job)
 {
 	if (make_dir(job) != 0) {
-		job_no_spool(job);
+		job_no_spool(job, NULL);
 	} else if (job->had_intent) {
 		job->stage = STAGE_INTENT;
-		reconcile(job);
+		job_reconcile(job);
 	} else if (!former_wait(job)) {
 		ask_intent(job);
 	}
@@ -556,7 +438,7 @@ static bool take_again(struct job *job, const sluice_delivery_view *delivery)
 		job->stage = STAGE_INTENT;
 	/* Without an intent nothing is started: the answer to the one under way asks again under the new token. */
 	if (job->stage != STAGE_CLAIMED)
-		reconcile(job);
+		job_reconcile(job);
 	return true;
 }
 
@@ -635,6 +517,6 @@ void jobs_due(struct service *service, uint64_t now_ms)
 		else if (job->stage == STAGE_CLAIMED)
 			begin(job);
 		else
-			reconcile(job);
+			job_reconcile(job);
 	}
 }

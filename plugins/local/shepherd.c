@@ -222,8 +222,7 @@ static _Noreturn void child(const char *dir, const struct payload *payload, int 
 		_exit(126);
 	for (int tries = 0; tries < TAKE_TRIES && rc == SLUICE_E_IO; tries++) {
 		if (tries > 0)
-			(void)sleep(
-				RETRY_S); /* a full disk passes; when it does not, the scheduler tries again */
+			(void)sleep(RETRY_S); /* a full disk passes; else the scheduler tries again */
 		rc = attempt_take(dir, getpid(), getppid());
 	}
 	if (rc == SLUICE_E_IO)

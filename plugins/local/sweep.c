@@ -75,9 +75,9 @@ static void tree_delete(const char *path)
 
 static void attempt_delete(struct service *service, const char *dir)
 {
-	char path[sizeof(service->spool) + 64];
+	char path[sizeof(service->settings.spool) + 64];
 
-	(void)snprintf(path, sizeof(path), "%s/%s%d.%" PRIu64, service->spool, gone, (int)getpid(),
+	(void)snprintf(path, sizeof(path), "%s/%s%d.%" PRIu64, service->settings.spool, gone, (int)getpid(),
 		       ++service->sweep.deleted);
 	if (rename(dir, path) != 0) {
 		service_log(service, SLUICE_LOG_WARN, "local.sweep", NULL, strerror(errno));
@@ -90,14 +90,14 @@ static void attempt_delete(struct service *service, const char *dir)
 /* What a scheduler left that died between rename and deletion. */
 static void leftovers_delete(struct service *service)
 {
-	char path[sizeof(service->spool) + 264];
-	DIR *dir = opendir(service->spool);
+	char path[sizeof(service->settings.spool) + 264];
+	DIR *dir = opendir(service->settings.spool);
 	const struct dirent *entry;
 
 	while (dir != NULL && (entry = readdir(dir)) != NULL) {
 		if (strncmp(entry->d_name, gone, strlen(gone)) != 0)
 			continue;
-		(void)snprintf(path, sizeof(path), "%s/%s", service->spool, entry->d_name);
+		(void)snprintf(path, sizeof(path), "%s/%s", service->settings.spool, entry->d_name);
 		tree_delete(path);
 	}
 	if (dir != NULL)
@@ -210,7 +210,7 @@ static bool is_old(const struct service *service, const char *dir)
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	age_ms = ((int64_t)now.tv_sec - info.st_mtim.tv_sec) * 1000 +
 		 (now.tv_nsec - info.st_mtim.tv_nsec) / 1000000;
-	return age_ms >= 0 && (uint64_t)age_ms >= service->sweep.keep_ms;
+	return age_ms >= 0 && (uint64_t)age_ms >= service->settings.keep_ms;
 }
 
 static void look_at_attempt(struct service *service, const char *dir, const char *job, const char *name)
@@ -273,7 +273,7 @@ static void bucket_step(struct service *service)
 		sweep->next++;
 		return;
 	}
-	len = snprintf(path, sizeof(path), "%s/%02x/%s", service->spool, sweep->next, entry->d_name);
+	len = snprintf(path, sizeof(path), "%s/%02x/%s", service->settings.spool, sweep->next, entry->d_name);
 	if (entry->d_name[0] != '.' && len > 0 && (size_t)len < sizeof(path) &&
 	    attempt_job_part(entry->d_name, job, 0, &job_len) == 0)
 		look_at_job(service, path, (size_t)len, job, job_len);
@@ -282,9 +282,9 @@ static void bucket_step(struct service *service)
 static void bucket_open(struct service *service)
 {
 	struct sweep *sweep = &service->sweep;
-	char path[sizeof(service->spool) + 16];
+	char path[sizeof(service->settings.spool) + 16];
 
-	(void)snprintf(path, sizeof(path), "%s/%02x", service->spool, sweep->next);
+	(void)snprintf(path, sizeof(path), "%s/%02x", service->settings.spool, sweep->next);
 	sweep->bucket = opendir(path);
 	if (sweep->bucket == NULL)
 		sweep->next++;
@@ -293,7 +293,7 @@ static void bucket_open(struct service *service)
 static void pass_end(struct service *service, uint64_t now_ms)
 {
 	struct sweep *sweep = &service->sweep;
-	uint64_t pause_ms = sweep->keep_ms / 10;
+	uint64_t pause_ms = service->settings.keep_ms / 10;
 	char text[64];
 
 	pause_ms = pause_ms < PASS_MS_MIN ? PASS_MS_MIN : pause_ms > PASS_MS_MAX ? PASS_MS_MAX : pause_ms;

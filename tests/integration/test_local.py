@@ -7,68 +7,16 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 
 import tap
 
+from local_rig import LosingProxy, attempt, attempts, ended, inside, lives, outside, run, shown, sluice, submit
+
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
-from client import DELIVER, REQUEST, TO_QUEUE, Connection, envelope, pb  # noqa: E402
-
-LOCAL = os.path.join(tap.BUILD, "plugins/local/local.so")
-
-
-def sluice(broker, *args):
-    return subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, *args], capture_output=True, text=True, timeout=60)
-
-
-@contextlib.contextmanager
-def inside(spool, *plugins, **settings):
-    """A broker with the scheduler, and other plugins, inside."""
-    if not os.path.exists(LOCAL):
-        tap.skip("local.so is not built")
-    with tap.Scratch() as data:
-        # The queue must be there before a scheduler inside consumes from it.
-        with tap.Broker(data=data) as broker:
-            tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
-        words = [f'"{LOCAL}" "spool={spool}"' + "".join(f" {key}={value}" for key, value in settings.items()), *plugins]
-        with tap.Broker(data=data, args=[word for plugin in words for word in ("--plugin", plugin)]) as broker:
-            yield broker
-
-
-@contextlib.contextmanager
-def outside(broker, spool, **settings):
-    """The scheduler as a process of its own; another one's session is taken over by it."""
-    words = [word for key, value in {"spool": spool, **settings}.items() for word in ("--set", f"{key}={value}")]
-    process = tap.Process([tap.program("broker/plugin/sluice-plugin"), "--address", broker.address, *words, LOCAL])
-    try:
-        yield process
-    finally:
-        process.kill()
-
-
-def submit(broker, name, *argv):
-    done = sluice(broker, "job", "submit", "--id", name, "--queue", "runs", json.dumps({"argv": argv}))
-    tap.equal(done.returncode, 0, f"submit {name}: {done.stderr}")
-
-
-def shown(broker, name):
-    return json.loads(sluice(broker, "-o", "json", "job", "show", name).stdout)["jobs"][0]
-
-
-def ended(broker, name):
-    """The state of a job when it has ended, or after 30 s."""
-    sluice(broker, "job", "wait", name, "--timeout", "30s")
-    return shown(broker, name)["state"]
-
-
-def run(broker, name, *argv):
-    """Submits a job, waits for its end and returns its state."""
-    submit(broker, name, *argv)
-    return ended(broker, name)
+from client import TO_QUEUE, Connection, envelope  # noqa: E402
 
 
 def zombies(pid):
@@ -96,17 +44,6 @@ def test_children_of_other_plugins_are_left_to_them():
             tap.wait_until(lambda: b"id=child.kept" in broker.text() or b"id=child.taken" in broker.text(), 30, "the other plugin has looked")
             tap.check(b"id=child.kept" in broker.text(), "its child was left to it")
             tap.wait_until(lambda: zombies(broker.pid) == [], 30, "and what the scheduler started is waited for")
-
-
-def attempts(spool):
-    """The attempt directories of a spool."""
-    return [path for path, folders, files in os.walk(spool) if "job.json" in files]
-
-
-def attempt(spool, name):
-    """The directory of a job's first attempt, or None; the id is one whose letters need no escape."""
-    found = [path for path in attempts(spool) if re.search(f"/{re.escape(name)}/1\\.[0-9a-f]{{24}}$", path)]
-    return found[0] if found else None
 
 
 def age(path, days):
@@ -221,7 +158,7 @@ def test_jobs_claimed_while_the_spool_has_no_room_run_when_it_has():
                 os.rename(spool, away)
                 make(spool)
                 submit(broker, name, "true")
-                tap.wait_until(lambda: f"{name}: its spool has no room, or is not there".encode() in process.text(), 30, "it is told")
+                tap.wait_until(lambda: f"{name}: cannot ".encode() in process.text(), 30, "it is told")
                 unmake(spool)  # nothing was made in it
                 os.rename(away, spool)
                 tap.equal(ended(broker, name), "COMPLETE", "it runs without a restart of anything")
@@ -260,48 +197,6 @@ def test_an_end_that_the_broker_has_no_room_for_is_reported_when_it_has():
             tap.equal(one.call("job_wait", job="late", timeout_ms=30000).jobs[0].state, "COMPLETE", "and reported later")
 
 
-class LosingProxy:
-    """Stands between scheduler and broker. The first request that `loses` never arrives: the connection ends there, and no other is let in before
-    `open`. A later one goes on only behind a delivery, as if it had been slower."""
-
-    def __init__(self, port, loses):
-        self.port, self.loses = port, loses
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.lost, self.open, self.delivered = threading.Event(), threading.Event(), threading.Event()
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            try:
-                client = self.listener.accept()[0]
-                if self.lost.is_set() and not self.open.is_set():
-                    client.close()
-                    continue
-                broker = socket.create_connection(("127.0.0.1", self.port))
-            except OSError:
-                return
-            for source, sink in ((client, broker), (broker, client)):
-                threading.Thread(target=self.pass_on, args=(source, sink), daemon=True).start()
-
-    def pass_on(self, source, sink):
-        with source.makefile("rb") as file:
-            while len(head := file.read(4)) == 4:
-                frame = head + file.read(int.from_bytes(head, "big"))
-                if frame[4] == REQUEST and self.loses(pb.Request.FromString(frame[10:])):
-                    if not self.lost.is_set():
-                        self.lost.set()
-                        break
-                    self.delivered.wait(30)
-                with contextlib.suppress(OSError):
-                    sink.sendall(frame)
-                if frame[4] == DELIVER and self.open.is_set():
-                    self.delivered.set()
-        for one in (source, sink):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-
 def taken_over_by_itself(loses, last_events):
     """The session ends before a request arrived, and the same scheduler is given the job again before it is answered."""
     with tap.Scratch() as top, tap.Broker() as broker:
@@ -327,14 +222,6 @@ def test_a_job_taken_over_before_its_intent_was_heard_starts_under_an_intent():
 
 def test_a_job_taken_over_before_its_end_was_heard_is_reported_under_its_new_lease():
     taken_over_by_itself(lambda request: request.WhichOneof("op") == "job_report" and request.job_report.state == "COMPLETE", ["takeover", "report"])
-
-
-def lives(pid):
-    """Not as a zombie: who waits for it depends on the machine."""
-    with contextlib.suppress(OSError):
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    return False
 
 
 # Writes the pid of each start, and OVERLAP if a former one lives then (as a zombie it does not).
@@ -476,7 +363,7 @@ def test_a_former_attempt_that_cannot_be_looked_at_is_waited_for():
         job.reset()
         process = job.scheduler()
         # The line comes before the pause of each look: with the second one there was a look that started nothing.
-        tap.wait_until(lambda: process.text().count(b"one: its spool has no room") >= 2, 30, "it is told")
+        tap.wait_until(lambda: process.text().count(b"one: cannot ") >= 2, 30, "it is told")
         tap.equal(len(job.starts()), 1, "and nothing is started")
         os.rmdir(start)
         os.rename(start + ".away", start)
@@ -558,7 +445,7 @@ def test_two_brokers_that_share_a_spool_do_not_delete_each_others_attempts():
 def test_a_wrong_time_to_keep_is_refused():
     with tap.Scratch() as spool, tap.Broker() as broker, outside(broker, spool, keep_ms="soon") as process:
         tap.check(process.wait(30) != 0, "it ends")
-        tap.check(b"setting keep_ms; expected" in process.text(), "and says what was expected")
+        tap.check(b"setting keep_ms is 'soon'; expected a whole number" in process.text(), "and says what was expected")
 
 
 tap.main(globals())

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The table of jobs in hand against the ledger's list of what this session holds, every compare_ms and after each
+ * resume: a notice (cancel, lost lease) that was sent into a broken connection does not outlive the next comparison.
+ *
+ *   there and here      a cancel flag that is not known here is a cancel
+ *   here and not there  asked for by name; when it is not ours any more, its lease is lost
+ *   there and not here  asked for by name; when it still is ours, it is taken in as a delivery
+ *
+ * Rows are older than what happens meanwhile, so nothing is decided by a row alone but a cancel, which never goes away.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "service.h"
+
+enum { ROWS = 500, ASKED_MAX = 16, SOON_MS = 100 };
+
+struct asked {
+	struct service *service;
+	uint32_t attempt;
+	sluice_token token;
+	char job[];
+};
+
+void compare_soon(struct service *service)
+{
+	service->compare.due_ms = service_now_ms() + SOON_MS;
+}
+
+static bool is_ours(const struct service *service, const sluice_job_info *info)
+{
+	return !info->terminal && strcmp(info->claim, "leased") == 0 &&
+	       info->holder_session == sluice_session(service->client);
+}
+
+/* ---- one job, by name ---- */
+
+static void adopt(struct service *service, const sluice_job_info *info)
+{
+	sluice_delivery_view delivery = {.kind = SLUICE_DELIVERY_JOB,
+					 .job = info->job,
+					 .token = info->token,
+					 .attempt = info->attempt,
+					 .body = info->payload,
+					 .owner = info->owner,
+					 .state = info->state,
+					 .tag = info->tag,
+					 .scheduler_ref = info->scheduler_ref,
+					 .intent = info->intent,
+					 .cancel = info->cancel,
+					 .redelivered = true,
+					 .priority = info->priority};
+
+	service_log(service, SLUICE_LOG_WARN, "local.compare", NULL,
+		    "the ledger says that this session holds a job that is not in hand: it is taken in");
+	job_taken(service, &delivery);
+}
+
+static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct asked *asked = user;
+	struct service *service = asked->service;
+	struct job *job = job_find(service, asked->job, asked->attempt);
+	int code = sluice_reply_code(reply);
+	sluice_job_info info = {0};
+	bool shown = code == 0 && sluice_reply_job(reply, 0, &info), ours;
+
+	(void)client;
+	service->compare.asked--;
+	ours = shown && service->client != NULL && is_ours(service, &info);
+	if (job == NULL && ours && !job_in_table(service, info.job, info.attempt)) {
+		adopt(service, &info);
+	} else if (job != NULL && job->token == asked->token && job->calls == 0 &&
+		   job->stage != STAGE_ENDED && job->stage != STAGE_FORMER &&
+		   (shown || code == SLUICE_E_NOT_FOUND) &&
+		   !(ours && info.attempt == job->attempt && info.token == job->token) &&
+		   (!shown || strcmp(info.claim, "orphaned") != 0)) {
+		/* An orphan comes again by itself. */
+		job_lease_lost(service, job->id, job->token);
+	}
+	free(asked);
+}
+
+static void ask(struct service *service, const char *id, uint32_t attempt, sluice_token token, bool payload)
+{
+	struct asked *asked = malloc(sizeof(*asked) + strlen(id) + 1);
+	sluice_call call = {.deadline_ms = -1, .done = on_shown, .user = asked};
+
+	if (asked == NULL)
+		return; /* the next comparison finds it again */
+	*asked = (struct asked){.service = service, .attempt = attempt, .token = token};
+	memcpy(asked->job, id, strlen(id) + 1);
+	service->compare.asked++;
+	if (sluice_job_show(service->client, id, payload, &call, NULL) != 0) {
+		service->compare.asked--;
+		free(asked);
+	}
+}
+
+/* ---- the list ---- */
+
+static void row_take(struct service *service, const sluice_job_info *info)
+{
+	struct job *job = job_find(service, info->job, info->attempt);
+
+	if (job == NULL) {
+		if (service->compare.asked < ASKED_MAX && !job_in_table(service, info->job, info->attempt))
+			ask(service, info->job, info->attempt, info->token, true);
+		return;
+	}
+	if (job->token == info->token)
+		job->compared = 0;
+	if (info->cancel && !job->cancel) {
+		service_log(service, SLUICE_LOG_WARN, "local.compare", job,
+			    "the ledger has a cancel of it that was not heard of: it is cancelled");
+		job_cancel(service, job->id, job->token);
+	}
+}
+
+/* Those that were in hand before the list was asked for, and are not in it. */
+static void ask_missing(struct service *service)
+{
+	struct compare *compare = &service->compare;
+
+	for (struct job *job = service->jobs; job != NULL; job = job->next)
+		if (job->compared == compare->number && !job->dropped && job->stage != STAGE_FORMER &&
+		    compare->asked < ASKED_MAX) {
+			job->compared = 0;
+			ask(service, job->id, job->attempt, job->token, false);
+		}
+}
+
+static void list(struct service *service, uint64_t after);
+
+static void on_list(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct service *service = user;
+	struct compare *compare = &service->compare;
+	sluice_job_info info;
+	uint64_t last = 0;
+
+	(void)client;
+	compare->listing = false;
+	if (sluice_reply_code(reply) != 0 || service->client == NULL)
+		return; /* the next one */
+	for (size_t i = 0; sluice_reply_job(reply, i, &info); i++) {
+		last = info.number;
+		if (is_ours(service, &info))
+			row_take(service, &info);
+	}
+	if (sluice_reply_more(reply) && last > 0)
+		list(service, last);
+	else
+		ask_missing(service);
+}
+
+static void list(struct service *service, uint64_t after)
+{
+	sluice_job_filter filter = {.after_number = after,
+				    .max = ROWS,
+				    .queue = service->settings.queue,
+				    .claim = "leased"};
+	sluice_call call = {.deadline_ms = -1, .done = on_list, .user = service};
+
+	service->compare.listing = sluice_job_list(service->client, &filter, &call, NULL) == 0;
+}
+
+void compare_turn(struct service *service, uint64_t now_ms)
+{
+	struct compare *compare = &service->compare;
+
+	if (compare->due_ms > now_ms || compare->listing || compare->asked > 0 ||
+	    service->consumer.phase != PHASE_OPEN)
+		return;
+	compare->due_ms = now_ms + service->settings.compare_ms;
+	compare->number++;
+	for (struct job *job = service->jobs; job != NULL; job = job->next)
+		job->compared = compare->number;
+	list(service, 0);
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The table of jobs in hand, and when each is to be looked at again.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "service.h"
+
+enum { RETRY_MS = 1000, RETRY_DOUBLINGS_MAX = 4 };
+
+uint64_t service_now_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job,
+		 const char *text)
+{
+	char line[1024];
+
+	(void)snprintf(line, sizeof(line), "%s%s%s", job != NULL ? job->id : "", job != NULL ? ": " : "",
+		       text);
+	service->host->log(service->host->host, level, id, line);
+}
+
+static struct job **bucket_of(struct service *service, const char *id)
+{
+	uint32_t hash = 2166136261u;
+
+	for (const char *at = id; *at != 0; at++)
+		hash = (hash ^ (unsigned char)*at) * 16777619u;
+	return &service->buckets[hash % JOB_BUCKETS];
+}
+
+bool job_in_table(struct service *service, const char *id, uint32_t attempt)
+{
+	for (const struct job *job = *bucket_of(service, id); job != NULL; job = job->same_hash)
+		if (job->attempt == attempt && strcmp(job->id, id) == 0)
+			return true;
+	return false;
+}
+
+void job_unwatch(struct job *job)
+{
+	if (job->starter_fd >= 0)
+		(void)close(job->starter_fd);
+	if (job->watch_fd >= 0)
+		(void)close(job->watch_fd);
+	job->starter_fd = job->watch_fd = -1;
+}
+
+void job_free(struct job *job)
+{
+	struct service *service = job->service;
+
+	job_unwatch(job);
+	if (job->calls > 0) {
+		job->dropped = true;
+		return;
+	}
+	if (job->prev != NULL)
+		job->prev->next = job->next;
+	else
+		service->jobs = job->next;
+	if (job->next != NULL)
+		job->next->prev = job->prev;
+	for (struct job **at = bucket_of(service, job->id); *at != NULL; at = &(*at)->same_hash)
+		if (*at == job) {
+			*at = job->same_hash;
+			break;
+		}
+	formers_free(job);
+	free(job->id);
+	free(job->payload);
+	free(job->state);
+	free(job);
+}
+
+struct job *job_find(const struct service *service, const char *id, uint32_t attempt)
+{
+	struct job *job = *bucket_of((struct service *)(uintptr_t)service, id);
+
+	for (; job != NULL; job = job->same_hash)
+		if (!job->dropped && strcmp(job->id, id) == 0 &&
+		    (attempt == 0 ? job->stage != STAGE_FORMER : job->attempt == attempt))
+			return job;
+	return NULL;
+}
+
+struct job *job_new(struct service *service, const sluice_delivery_view *delivery)
+{
+	struct job *job = calloc(1, sizeof(*job));
+
+	if (job == NULL)
+		return NULL;
+	job->service = service;
+	job->starter_fd = job->watch_fd = -1;
+	job->attempt = delivery->attempt;
+	job->token = delivery->token;
+	job->cancel = delivery->cancel;
+	job->had_intent = delivery->intent;
+	job->id = strdup(delivery->job);
+	job->state = strdup(delivery->state != NULL ? delivery->state : "");
+	job->payload = malloc(delivery->body.len + 1);
+	if (job->id == NULL || job->payload == NULL || job->state == NULL) {
+		free(job->id);
+		free(job->payload);
+		free(job->state);
+		free(job);
+		return NULL;
+	}
+	if (delivery->body.len > 0)
+		memcpy(job->payload, delivery->body.data, delivery->body.len);
+	job->payload_len = delivery->body.len;
+	job->next = service->jobs;
+	if (job->next != NULL)
+		job->next->prev = job;
+	service->jobs = job;
+	job->same_hash = *bucket_of(service, job->id);
+	*bucket_of(service, job->id) = job;
+	return job;
+}
+
+void job_again(struct job *job, uint64_t pause_ms)
+{
+	job->again = true;
+	job->retry_ms = service_now_ms() + pause_ms;
+}
+
+/* What could not be done now, for want of room here or at the broker, is done again; so is the log's line. */
+void job_again_later(struct job *job)
+{
+	job_again(job, (uint64_t)RETRY_MS << job->retries);
+	if (job->retries < RETRY_DOUBLINGS_MAX)
+		job->retries++;
+}
+
+void job_no_spool(struct job *job, const char *cause)
+{
+	char text[ATTEMPT_ERROR_BYTES + 64];
+
+	(void)snprintf(text, sizeof(text), "cannot %s; it is tried again",
+		       cause != NULL ? cause : attempt_error());
+	service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job, text);
+	report_waiting(job, text);
+	job_again_later(job);
+}

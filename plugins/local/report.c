@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the broker is told of a job: that it runs, that it waits and for what, and how it ended. The words for states are
+ * its lifecycle's.
+ *
+ * Invariants: an end is kept, and reported again, until the broker has applied it or says that it is not ours to report;
+ * one that was put into quarantine is not applied. A text never costs an end: one that is refused goes again without it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "payload.h"
+#include "service.h"
+
+enum { EVIDENCE_BYTES = 700, QUARANTINE_PAUSE_MS = 1000, QUARANTINE_DOUBLINGS_MAX = 9 };
+
+void call_ended(struct job *job)
+{
+	job->calls--;
+	if (job->dropped)
+		job_free(job);
+}
+
+/* Bytes of one well-formed UTF-8 character; 0: there is none. */
+static size_t character(const unsigned char *at)
+{
+	size_t more = at[0] < 0x80		      ? 0
+		      : at[0] >= 0xc2 && at[0] < 0xe0 ? 1
+		      : at[0] >= 0xe0 && at[0] < 0xf0 ? 2
+		      : at[0] >= 0xf0 && at[0] < 0xf5 ? 3
+						      : 4;
+
+	if (more == 4 || (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
+	    (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f))
+		return 0;
+	for (size_t i = 1; i <= more; i++)
+		if ((at[i] & 0xc0) != 0x80)
+			return 0;
+	return more + 1;
+}
+
+/* Quotations and fixed buffers cut characters, and names of programs may hold any byte. */
+static void make_text(char *text)
+{
+	for (char *at = text; *at != 0;) {
+		size_t bytes = character((unsigned char *)at);
+
+		if (bytes == 0)
+			*at = '?';
+		at += bytes == 0 ? 1 : bytes;
+	}
+}
+
+static void send(struct job *job, sluice_job_report_spec *spec, sluice_done_fn *done)
+{
+	sluice_call call = {.deadline_ms = -1, .done = done, .user = job};
+	char evidence[EVIDENCE_BYTES];
+
+	if (spec->evidence != NULL) {
+		(void)snprintf(evidence, sizeof(evidence), "%s", job->plain ? "" : spec->evidence);
+		make_text(evidence);
+		spec->evidence = evidence;
+	}
+	spec->job = job->id;
+	spec->attempt = job->attempt;
+	spec->source = job->service->source;
+	spec->token = job->token;
+	job->calls++;
+	if (sluice_job_report(job->service->client, spec, &call, NULL) != 0)
+		call_ended(
+			job); /* the client is closing: the lease is orphaned and the next holder reports */
+}
+
+static void state_is(struct job *job, const char *state)
+{
+	char *copy = strdup(state);
+
+	if (copy == NULL)
+		return;
+	free(job->state);
+	job->state = copy;
+}
+
+/* ---- it runs, it waits ---- */
+
+static void on_progress(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct job *job = user;
+	int code = sluice_reply_code(reply);
+
+	(void)client;
+	if (code != 0 && code != SLUICE_E_CLOSED)
+		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
+			    sluice_reply_text(reply));
+	if (sluice_error_retriable(code) && job->stage == STAGE_RUNNING) {
+		job->stage = STAGE_SPAWNED;
+		job_again_later(job);
+	}
+	call_ended(job);
+}
+
+static void send_active(struct job *job, const char *ref, uint64_t started_ms)
+{
+	sluice_job_report_spec spec = {.state = lifecycle_state(job_lifecycle(job), ROLE_ACTIVE),
+				       .scheduler_ref = ref,
+				       .evidence = "its process has started"};
+
+	(void)started_ms;
+	send(job, &spec, on_progress);
+	state_is(job, lifecycle_state(job_lifecycle(job), ROLE_ACTIVE));
+}
+
+void report_running(struct job *job, const struct attempt_view *view)
+{
+	char ref[64];
+
+	if (job->stage == STAGE_RUNNING)
+		return;
+	window_pause(job, WINDOW_START, "start");
+	job->stage = STAGE_RUNNING;
+	job->retries = 0;
+	(void)snprintf(ref, sizeof(ref), "pid %d", (int)view->pid);
+	send_active(job, ref, view->started_ms);
+}
+
+void report_waiting(struct job *job, const char *cause)
+{
+	sluice_job_report_spec spec = {.evidence = cause};
+	uint32_t hash = 2166136261u;
+
+	for (const char *at = cause; *at != 0; at++)
+		hash = (hash ^ (unsigned char)*at) * 16777619u;
+	if (job->stage == STAGE_FORMER || job->dropped || hash == job->waiting_for)
+		return;
+	job->waiting_for = hash;
+	send(job, &spec, on_progress);
+}
+
+/* ---- it ended ---- */
+
+static void on_lifecycle(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct job *job = user;
+	struct machine *machine;
+	char why[512] = "";
+	int code = sluice_reply_code(reply);
+
+	(void)client;
+	if (code == 0)
+		code = machine_take(job->service, reply, false, &machine, why, sizeof(why));
+	if (code == 0)
+		job->machine = machine;
+	else if (code == SLUICE_E_INVAL)
+		service_log(job->service, SLUICE_LOG_ERROR, "local.lifecycle", job, why);
+	call_ended(job);
+}
+
+/* After a quarantine: whose the job is now, and what its lifecycle is. */
+static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct job *job = user;
+	sluice_call call = {.deadline_ms = -1, .done = on_lifecycle, .user = job};
+	int code = sluice_reply_code(reply);
+	sluice_job_info info;
+
+	if (code == SLUICE_E_NOT_FOUND) {
+		job->dropped = true;
+	} else if (code == 0 && sluice_reply_job(reply, 0, &info)) {
+		job->dropped = info.terminal || info.attempt != job->attempt || info.token != job->token;
+		if (!job->dropped) {
+			state_is(job, info.state);
+			job->calls++;
+			if (sluice_show(client, SLUICE_MACHINE, info.machine, &call, NULL) != 0)
+				job->calls--;
+		}
+	}
+	if (job->dropped)
+		service_log(
+			job->service, SLUICE_LOG_WARN, "local.report_late", job,
+			"its end was put into quarantine: the job is at its end, another's, or at a later attempt");
+	call_ended(job);
+}
+
+static void quarantined(struct job *job, const sluice_reply *reply)
+{
+	sluice_call call = {.deadline_ms = -1, .done = on_shown, .user = job};
+	unsigned doublings =
+		job->retries < QUARANTINE_DOUBLINGS_MAX ? job->retries : QUARANTINE_DOUBLINGS_MAX;
+	char text[400];
+
+	(void)snprintf(text, sizeof(text),
+		       "its end was put into quarantine: %.300s; it is kept, and reported again",
+		       sluice_reply_text(reply));
+	service_log(job->service, SLUICE_LOG_ERROR, "local.report_quarantined", job, text);
+	job->retries++;
+	job->stage = STAGE_INTENT; /* its files say it once more */
+	job_again(job, (uint64_t)QUARANTINE_PAUSE_MS << doublings);
+	job->calls++;
+	if (sluice_job_show(job->service->client, job->id, false, &call, NULL) != 0)
+		job->calls--;
+}
+
+/* Refused for good: the lease is gone, or there is nothing to report on. */
+static bool is_settled(int code)
+{
+	return code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_STALE_ATTEMPT || code == SLUICE_E_NOT_FOUND ||
+	       code == SLUICE_E_SESSION_GONE || code == SLUICE_E_WRONG_STATE || code == SLUICE_E_CLOSED;
+}
+
+static void on_final(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct job *job = user;
+	int code = sluice_reply_code(reply);
+
+	(void)client;
+	if (code != 0 && code != SLUICE_E_CLOSED)
+		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
+			    sluice_reply_text(reply));
+	if (code == 0 && sluice_reply_disposition(reply) != SLUICE_QUARANTINED) {
+		sweep_reported(job->dir);
+		job->dropped = true;
+	} else if (code == 0 && job->asked == job->token) {
+		quarantined(job, reply);
+	} else if (is_settled(code) && job->asked == job->token) {
+		job->dropped = true;
+	} else {
+		/* Refused for now; or under the token of a lease that is gone, while there is another. */
+		job->plain = job->plain || code == SLUICE_E_INVAL || code == SLUICE_E_LIMIT;
+		job->stage = STAGE_INTENT;
+		job_again_later(job);
+	}
+	call_ended(job);
+}
+
+static void send_final(struct job *job, enum role role, const char *evidence, const struct attempt_view *view)
+{
+	const struct lifecycle *lifecycle = job_lifecycle(job);
+	sluice_job_report_spec spec = {.state = lifecycle_state(lifecycle, role), .evidence = evidence};
+
+	/* A lifecycle may let a job end only after it was active. */
+	if (!lifecycle_can(lifecycle, job->state, role) && lifecycle_can(lifecycle, job->state, ROLE_ACTIVE))
+		send_active(job, NULL, view != NULL ? view->started_ms : 0);
+	if (view != NULL) {
+		spec.exit_code = view->end == END_EXIT	   ? view->value
+				 : view->end == END_SIGNAL ? 128 + view->value
+				 : view->end == END_NOEXEC ? 127
+				 : view->end == END_NEVER  ? 0
+							   : 124;
+		spec.seen_time_ms = view->ended_ms;
+	}
+	job->stage = STAGE_ENDED;
+	job->asked = job->token;
+	send(job, &spec, on_final);
+}
+
+void report_final(struct job *job, enum role role, const char *evidence)
+{
+	send_final(job, role, evidence, NULL);
+}
+
+/* "its working directory /x: No such file or directory (ENOENT)". */
+static void step_text(const struct job *job, const struct attempt_view *view, char *ret, size_t ret_bytes)
+{
+	static const char *const steps[] = {[STEP_NONE] = "the program",
+					    [STEP_PAYLOAD] = "the payload",
+					    [STEP_OUTPUT] = "its output files in the spool",
+					    [STEP_STDIN] = "its standard input",
+					    [STEP_CWD] = "its working directory",
+					    [STEP_EXEC] = "the program"};
+	struct payload payload;
+	char why[256];
+	const char *name = "";
+	bool parsed = payload_parse(job->payload, job->payload_len, &payload, why, sizeof(why)) == 0;
+
+	if (parsed && view->step == STEP_STDIN && payload.stdin_path != NULL)
+		name = payload.stdin_path;
+	else if (parsed && view->step == STEP_CWD && payload.cwd != NULL)
+		name = payload.cwd;
+	else if (parsed && (view->step == STEP_EXEC || view->step == STEP_NONE))
+		name = payload.argv[0];
+	if (view->step == STEP_PAYLOAD && !parsed)
+		(void)snprintf(ret, ret_bytes, "not started: %s", why);
+	else
+		(void)snprintf(ret, ret_bytes, "not started: %s%s%.200s: %s (%s)", steps[view->step],
+			       name[0] != 0 ? " " : "", name, strerror(view->value),
+			       attempt_errno_name(view->value));
+	if (parsed)
+		payload_free(&payload);
+}
+
+static void end_text(const struct job *job, const struct attempt_view *view, char *ret, size_t ret_bytes)
+{
+	switch (view->end) {
+	case END_EXIT:
+		(void)snprintf(ret, ret_bytes, "its process ended with exit code %d", view->value);
+		return;
+	case END_SIGNAL:
+		(void)snprintf(ret, ret_bytes, "signal %d (%s)", view->value, strsignal(view->value));
+		return;
+	case END_NOEXEC:
+		step_text(job, view, ret, ret_bytes);
+		return;
+	case END_TIMEOUT:
+		(void)snprintf(ret, ret_bytes, "ended by its timeout of %d s (timeout_ms of its payload)",
+			       view->value);
+		return;
+	case END_OUTPUT:
+		(void)snprintf(ret, ret_bytes,
+			       "ended because its output exceeded %d KiB, to which it was cut (setting "
+			       "output_max_kib, %llu KiB; or less where the spool was nearly full)",
+			       view->value, (unsigned long long)job->service->settings.output_max_kib);
+		return;
+	case END_NEVER:
+		(void)snprintf(ret, ret_bytes, "its process was never started");
+		return;
+	}
+}
+
+void report_end(struct job *job, const struct attempt_view *view)
+{
+	/* The mark of its cancel may have had no room. */
+	bool cancelled = view->cancelled || job->cancel;
+	char evidence[EVIDENCE_BYTES];
+	enum role role = cancelled ? ROLE_CANCELED : ROLE_FAILED;
+	size_t len;
+
+	if (job->stage == STAGE_ENDED || job->dropped)
+		return;
+	window_pause(job, WINDOW_RECORD, "record");
+	end_text(job, view, evidence, sizeof(evidence));
+	len = strlen(evidence);
+	if (cancelled)
+		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len, ", cancel was asked for");
+	if (view->left > 0 && len < sizeof(evidence))
+		(void)snprintf(evidence + len, sizeof(evidence) - len,
+			       "; %u of its processes outlived it and %s: %s", view->left,
+			       view->left_ended ? "were ended" : "live on", view->left_names);
+	if (view->end == END_EXIT && view->value == 0)
+		role = ROLE_COMPLETE;
+	else if (view->end == END_NOEXEC || view->end == END_TIMEOUT || view->end == END_OUTPUT)
+		role = ROLE_FAILED;
+	send_final(job, role, evidence, view);
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * LD_PRELOAD: while the file that FAIL_GATE names is there, its calls fail. It holds "CALL ERRNO TEXT": calls with a path fail
+ * if the path has TEXT in it. For errors that only a full disk, other rights or a crowded machine bring by themselves.
+ */
+/* Both names of open() are wanted as they are. */
+#undef _FILE_OFFSET_BITS
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define EXPORTED __attribute__((visibility("default")))
+
+/* Not by libc's open(), which is below. */
+static bool fails(const char *call, const char *path)
+{
+	char text[256], name[32] = "", part[200] = "";
+	const char *gate = getenv("FAIL_GATE");
+	int fd = gate != NULL ? (int)syscall(SYS_openat, AT_FDCWD, gate, O_RDONLY | O_CLOEXEC) : -1;
+	int error = 0;
+	ssize_t got;
+
+	if (fd < 0)
+		return false;
+	got = read(fd, text, sizeof(text) - 1);
+	(void)close(fd);
+	if (got <= 0)
+		return false;
+	text[got] = 0;
+	if (sscanf(text, "%31s %d %199s", name, &error, part) < 2 || strcmp(name, call) != 0 ||
+	    (path != NULL && strstr(path, part) == NULL))
+		return false;
+	errno = error;
+	return true;
+}
+
+static int open_it(const char *path, int flags, mode_t mode)
+{
+	return fails("open", path) ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+EXPORTED int open(const char *path, int flags, ...)
+{
+	va_list args;
+	mode_t mode;
+
+	va_start(args, flags);
+	mode = (flags & O_CREAT) != 0 ? va_arg(args, mode_t) : 0;
+	va_end(args);
+	return open_it(path, flags, mode);
+}
+
+EXPORTED int open64(const char *path, int flags, ...)
+{
+	va_list args;
+	mode_t mode;
+
+	va_start(args, flags);
+	mode = (flags & O_CREAT) != 0 ? va_arg(args, mode_t) : 0;
+	va_end(args);
+	return open_it(path, flags | O_LARGEFILE, mode);
+}
+
+EXPORTED int mkdir(const char *path, mode_t mode)
+{
+	return fails("mkdir", path) ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+}
+
+EXPORTED int link(const char *from, const char *to)
+{
+	return fails("link", to) ? -1 : (int)syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+EXPORTED int rename(const char *from, const char *to)
+{
+	return fails("rename", to) ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+EXPORTED int fsync(int fd)
+{
+	return fails("fsync", NULL) ? -1 : (int)syscall(SYS_fsync, fd);
+}
+
+EXPORTED int pipe2(int fds[2], int flags)
+{
+	return fails("pipe2", NULL) ? -1 : (int)syscall(SYS_pipe2, fds, flags);
+}
+
+/* Only of a program whose name has the text: the shepherd's own, say. */
+EXPORTED pid_t fork(void)
+{
+	return fails("fork", program_invocation_short_name) ? -1 : _Fork();
+}
+
+EXPORTED int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+			 const posix_spawnattr_t *attributes, char *const argv[], char *const env[])
+{
+	return fails("posix_spawn", path) ? errno : posix_spawnp(pid, path, actions, attributes, argv, env);
+}

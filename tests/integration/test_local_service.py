@@ -1,0 +1,401 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The `local` scheduler as a service: what it waits for, what ends it, what it says, and that the ledger's word reaches it over any cut."""
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import tap
+
+from local_rig import LosingProxy, attempt, ended, inside, lives, outside, run, shown, sluice, submit
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
+from client import DELIVER, NOTICE  # noqa: E402
+
+
+def waits(process, text):
+    tap.wait_until(lambda: text.encode() in process.text(), 30, f"the log says: {text}")
+
+
+def queue(broker, *args, name="runs"):
+    done = sluice(broker, "queue", "create", name, "--jobs", *args)
+    tap.equal(done.returncode, 0, f"queue create: {done.stderr}")
+
+
+def lifecycle(broker, text):
+    done = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "machine", "create", "-"], input=text,
+                          capture_output=True, text=True, timeout=60)
+    tap.equal(done.returncode, 0, f"machine create: {done.stderr}")
+
+
+def ends(process, code, text):
+    """With this exit code, and the text in its log."""
+    tap.equal(process.wait(30), code, f"its exit code; {process.text().decode()}")
+    tap.check(text.encode() in process.text(), f"and says {text}: {process.text().decode()}")
+
+
+# ---- what is missing is waited for ----
+
+
+def test_a_queue_that_comes_later_is_waited_for():
+    with tap.Scratch() as spool, tap.Broker() as broker, outside(broker, spool) as process:
+        waits(process, "queue 'runs' does not exist")
+        queue(broker)
+        tap.equal(run(broker, "one", "true"), "COMPLETE", "its state")
+
+
+def test_inside_the_broker_a_queue_that_comes_later_is_waited_for():
+    with tap.Scratch() as spool, inside(spool, queue="later") as broker:
+        tap.wait_until(lambda: b"queue 'later' does not exist" in broker.text(), 30, "the log says what is missing")
+        queue(broker, name="later")
+        tap.wait_until(lambda: b"id=local.ready" in broker.text(), 30, "it begins")
+        tap.equal(sluice(broker, "job", "submit", "--id", "one", "--queue", "later", '{"argv":["true"]}').returncode, 0, "submit")
+        tap.equal(ended(broker, "one"), "COMPLETE", "its state")
+
+
+def test_a_queue_that_is_deleted_and_made_again_is_worked_again():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        queue(broker)
+        with outside(broker, spool) as process:
+            tap.equal(run(broker, "before", "true"), "COMPLETE", "its state")
+            done = sluice(broker, "queue", "rm", "runs", "--yes")
+            tap.equal(done.returncode, 0, f"queue rm: {done.stderr}")
+            waits(process, "id=local.waiting")
+            queue(broker)
+            tap.equal(run(broker, "after", "true"), "COMPLETE", "its state")
+
+
+def test_a_broker_that_comes_later_and_goes_away_is_waited_for():
+    with tap.Scratch() as spool, tap.Scratch() as data:
+        with tap.Broker(data=data) as broker:
+            queue(broker)
+            address, port = broker.address, broker.port
+
+        class Away:
+            pass
+        Away.address = address
+        with outside(Away, spool) as process:
+            waits(process, "id=local.waiting")
+            for name in ("first", "second"):
+                with tap.Broker(data=data, port=port) as broker:
+                    tap.equal(run(broker, name, "true"), "COMPLETE", "its state")
+
+
+def test_a_host_that_has_no_address_yet_is_waited_for():
+    class Nowhere:
+        address = "no-such-host.invalid:7584"
+    with tap.Scratch() as spool, outside(Nowhere, spool, give_up_ms=1000) as process:
+        waits(process, "id=local.waiting")
+        tap.check(process.wait(60) != 0, "it gives up with a failure")
+        tap.check(b"given up after give_up_ms" in process.text(), "and says so")
+
+
+def test_it_gives_up_with_a_failure_that_names_the_cause():
+    with tap.Scratch() as spool, tap.Broker() as broker, outside(broker, spool, give_up_ms=300) as process:
+        ends(process, 4, "given up after give_up_ms: the queue: queue 'runs' does not exist")
+
+
+def test_a_session_that_another_instance_took_ends_it_with_a_failure():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        queue(broker)
+        with outside(broker, spool) as process:
+            waits(process, "id=local.ready")
+            with outside(broker, spool) as second:
+                waits(second, "id=local.ready")
+                ends(process, 6, "another client opened the session 'local'")
+                tap.equal(run(broker, "one", "true"), "COMPLETE", "the second one works")
+
+
+def test_a_queue_of_items_is_refused():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        tap.equal(sluice(broker, "queue", "create", "runs").returncode, 0, "queue create")
+        with outside(broker, spool) as process:
+            ends(process, 2, "setting queue is 'runs', which is a queue of items; expected one of jobs")
+
+
+def test_settings_that_are_wrong_are_refused_by_name():
+    with tap.Scratch() as top, tap.Broker() as broker:
+        spool = os.path.join(top, "spool")
+        for key, value, text in (("slots", "0", "setting slots is '0'; expected a whole number from 1 to"),
+                                 ("slots", "8x", "setting slots is '8x'"),
+                                 ("compare_ms", "-1", "setting compare_ms is '-1'"),
+                                 ("output_max_kib", "1e9", "setting output_max_kib is '1e9'"),
+                                 ("leftovers", "kill", "setting leftovers is 'kill'; expected one of: end, leave"),
+                                 ("pause", "often", "setting pause is 'often'"),
+                                 ("queue", "q" * 256, "setting queue has 256 bytes; expected at most 255"),
+                                 ("spool", "/" + "s" * 512, "setting spool has 513 bytes; expected at most 511"),
+                                 ("spool", "/dev/null/spool", "cannot create directory /dev/null/spool: Not a directory (ENOTDIR)"),
+                                 ("spool", "/tmp/" + "s" * 300, "File name too long (ENAMETOOLONG)"),
+                                 ("shepherd", "/no/such/shepherd", "setting shepherd is '/no/such/shepherd': No such file or directory")):
+            settings = {"spool": spool, key: value}
+            with outside(broker, settings.pop("spool"), **settings) as process:
+                tap.check(process.wait(30) != 0, f"{key}={value[:20]} ends it")
+                tap.check(text.encode() in process.text(), f"{text}: {process.text().decode()}")
+
+
+def test_a_spool_whose_place_is_not_mounted_yet_is_waited_for():
+    with tap.Scratch() as top, tap.Broker() as broker:
+        queue(broker)
+        with outside(broker, os.path.join(top, "mount", "spool")) as process:
+            waits(process, "No such file or directory (ENOENT)")
+            os.mkdir(os.path.join(top, "mount"))
+            tap.equal(run(broker, "one", "true"), "COMPLETE", "its state")
+
+
+# ---- lifecycles ----
+
+GATEWAY = """machine gateway
+state SUBMITTED -> RUNNING, DONE, FAILED, CANCELED
+state RUNNING -> DONE, FAILED, CANCELED
+terminal DONE
+terminal FAILED
+terminal CANCELED
+cancelled CANCELED
+failed FAILED
+"""
+# An end only after it ran; two states may mean that it runs, and two that it ended well.
+WIDE = """machine wide
+state NEW -> STAGING, BUSY, DEAD
+state STAGING -> BUSY, DEAD
+state BUSY -> GOOD, BETTER, BAD, DEAD
+terminal GOOD
+terminal BETTER
+terminal BAD
+terminal DEAD
+cancelled DEAD
+failed BAD
+"""
+
+
+def test_a_lifecycle_with_other_names_is_worked():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        lifecycle(broker, GATEWAY)
+        queue(broker, "--machine", "gateway")
+        with outside(broker, spool):
+            tap.equal([run(broker, "good", "true"), run(broker, "bad", "false")], ["DONE", "FAILED"], "their states")
+            submit(broker, "long", "sleep", "1000")
+            tap.wait_until(lambda: shown(broker, "long")["state"] == "RUNNING", 30, "it runs")
+            tap.equal(sluice(broker, "job", "cancel", "long").returncode, 0, "cancel")
+            tap.equal(ended(broker, "long"), "CANCELED", "its state")
+        tap.check("0 findings" in sluice(broker, "audit").stdout, "audit")
+
+
+def test_a_lifecycle_that_is_ambiguous_is_refused_until_it_is_mapped():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        lifecycle(broker, WIDE)
+        queue(broker, "--machine", "wide")
+        with outside(broker, spool) as process:
+            ends(process, 2, "setting state_active is not set: the lifecycle 'wide' of the queue")
+            tap.check(b"expected one of: STAGING, BUSY" in process.text(), "the legal states are named")
+        with outside(broker, spool, state_active="BUSY", state_complete="GONE") as process:
+            ends(process, 2, "setting state_complete is 'GONE'")
+        with outside(broker, spool, state_active="BUSY", state_complete="BETTER"):
+            tap.equal([run(broker, "good", "true"), run(broker, "bad", "false"), run(broker, "none", "/no/such/program")],
+                      ["BETTER", "BAD", "BAD"], "their states")
+            rows = json.loads(sluice(broker, "-o", "json", "job", "history", "none").stdout)["history"]
+            tap.check("BUSY" in [row.get("state") for row in rows], "its lifecycle lets it end only after it was active")
+        tap.check("0 findings" in sluice(broker, "audit").stdout, "audit")
+
+
+def test_a_job_of_another_lifecycle_than_the_queues_ends_too():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        lifecycle(broker, GATEWAY)
+        queue(broker)
+        with outside(broker, spool) as process:
+            done = sluice(broker, "job", "submit", "--id", "other", "--queue", "runs", "--machine", "gateway", '{"argv":["true"]}')
+            tap.equal(done.returncode, 0, f"submit: {done.stderr}")
+            tap.equal(ended(broker, "other"), "DONE", "its state")
+            tap.check(b"id=local.report_quarantined" in process.text(), "the first report was told")
+
+
+def test_an_end_that_stays_in_quarantine_is_told_and_kept():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        lifecycle(broker, WIDE)
+        queue(broker)
+        with outside(broker, spool) as process:
+            done = sluice(broker, "job", "submit", "--id", "odd", "--queue", "runs", "--machine", "wide", '{"argv":["true"]}')
+            tap.equal(done.returncode, 0, f"submit: {done.stderr}")
+            tap.wait_until(lambda: process.text().count(b"id=local.report_quarantined") >= 2, 60, "it is reported again and again")
+            waits(process, "odd: setting state_active is not set: the lifecycle 'wide'")
+            tap.equal(shown(broker, "odd")["claim"], "leased", "it is in hand")
+            tap.check(not os.path.exists(os.path.join(attempt(spool, "odd"), "reported")), "and its files do not count as reported")
+
+
+# ---- the ledger's word over any cut ----
+
+
+def notices_are_lost(how):
+    """The scheduler never gets a notice; only its comparison with the ledger tells."""
+    with tap.Scratch() as top, tap.Broker() as broker:
+        queue(broker)
+        proxy = LosingProxy(broker.port, lambda request: False, drops=lambda kind: kind == NOTICE)
+        mark = os.path.join(top, "pid")
+        with contextlib.closing(proxy.listener), outside(proxy, os.path.join(top, "spool"), compare_ms=300):
+            submit(broker, "one", "sh", "-c", f"echo $$ >>{mark}; exec sleep 1000")
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE" and os.path.exists(mark), 30, "it runs")
+            with open(mark, encoding="ascii") as file:
+                pid = int(file.read().split()[0])
+            for words in how:
+                tap.equal(sluice(broker, "job", *words).returncode, 0, " ".join(words))
+            tap.wait_until(lambda: not lives(pid), 30, "its process is ended")
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "CANCELED", 30, "and it is cancelled")
+
+
+def test_a_cancel_whose_notice_is_lost_is_found_by_comparison():
+    notices_are_lost((("cancel", "one"),))
+
+
+def test_a_reset_whose_notice_is_lost_is_found_by_comparison():
+    notices_are_lost((("reset", "one", "--force"), ("cancel", "one")))
+
+
+def test_a_delivery_that_is_lost_is_found_by_comparison():
+    lost = []
+
+    def first_delivery(kind):
+        if kind == DELIVER and not lost:
+            lost.append(kind)
+            return True
+        return False
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        queue(broker)
+        proxy = LosingProxy(broker.port, lambda request: False, drops=first_delivery)
+        with contextlib.closing(proxy.listener), outside(proxy, spool, compare_ms=300) as process:
+            waits(process, "id=local.ready")
+            tap.equal(run(broker, "one", "true"), "COMPLETE", "its state")
+            tap.equal(len(lost), 1, "its delivery was lost")
+
+
+def test_a_cancel_while_the_scheduler_is_cut_off_ends_the_job_after_the_resume():
+    with tap.Scratch() as top, tap.Scratch() as data:
+        mark = os.path.join(top, "pid")
+        with tap.Broker(data=data) as broker:
+            queue(broker)
+            port = broker.port
+            stack = contextlib.ExitStack()
+            process = stack.enter_context(outside(broker, os.path.join(top, "spool"), session_timeout_ms=60000))
+            submit(broker, "one", "sh", "-c", f"echo $$ >>{mark}; exec sleep 1000")
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE" and os.path.exists(mark), 30, "it runs")
+            os.kill(process.pid, signal.SIGSTOP)
+        with stack, tap.Broker(data=data, port=port) as broker:
+            tap.equal(sluice(broker, "job", "cancel", "one").returncode, 0, "cancel")
+            os.kill(process.pid, signal.SIGCONT)
+            tap.equal(ended(broker, "one"), "CANCELED", "its state")
+
+
+# ---- evidence ----
+
+
+def test_a_lost_job_names_and_ends_what_it_left():
+    with tap.Scratch() as top, tap.Broker() as broker:
+        queue(broker)
+        spool, mark = os.path.join(top, "spool"), os.path.join(top, "left")
+        with outside(broker, spool):
+            submit(broker, "one", "sh", "-c", f"setsid sh -c 'echo $$ >{mark}; exec sleep 1000' & sleep 1000")
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE" and os.path.exists(mark) and os.path.getsize(mark) > 0, 30, "it runs")
+            with open(os.path.join(attempt(spool, "one"), "start"), encoding="ascii") as file:
+                pid, _, shepherd, _ = file.read().split(" ", 3)
+            os.kill(int(shepherd), signal.SIGKILL)
+            os.killpg(int(pid), signal.SIGKILL)
+            tap.equal(ended(broker, "one"), "FAILED", "its state")
+            with open(mark, encoding="ascii") as file:
+                left = int(file.read())
+            evidence = shown(broker, "one")["evidence"]
+            tap.check(evidence.startswith("lost: ") and f"sleep({left})" in evidence, f"evidence: {evidence}")
+            tap.wait_until(lambda: not lives(left), 30, "and it is ended")
+
+
+def test_output_beyond_the_setting_ends_a_job_with_the_reason():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        queue(broker)
+        with outside(broker, spool, output_max_kib=64):
+            tap.equal(run(broker, "loud", "yes"), "FAILED", "its state")
+            evidence = shown(broker, "loud")["evidence"]
+            tap.check("output exceeded 64 KiB" in evidence and "output_max_kib" in evidence, f"evidence: {evidence}")
+            tap.equal(os.path.getsize(os.path.join(attempt(spool, "loud"), "out")), 65536, "bytes that stay of its output")
+
+
+def test_a_job_knows_who_it_is_and_nothing_of_the_service_manager():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        queue(broker)
+        names = ("NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC", "INVOCATION_ID", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY", "SLUICE_NOFILE_SOFT")
+        with outside(broker, spool, env={**os.environ, **{name: "1" for name in names}}):
+            tap.equal(run(broker, "who", "env"), "COMPLETE", "its state")
+            with open(os.path.join(attempt(spool, "who"), "out"), encoding="utf-8") as file:
+                env = dict(line.split("=", 1) for line in file.read().splitlines() if "=" in line)
+            tap.equal([name for name in names if name in env], [], "what it inherits of these")
+            tap.equal([env.get("SLUICE_JOB"), env.get("SLUICE_ATTEMPT")], ["who", "1"], "its id and attempt")
+            tap.equal(env.get("SLUICE_TAG"), shown(broker, "who")["tag"], "its tag")
+
+
+# ---- each step that fails says which, and why ----
+
+STEPS = [
+    ("mkdir", errno.ENOSPC, "/one", "create directory"),
+    ("mkdir", errno.EROFS, "/one", "create directory"),
+    ("open", errno.EACCES, "job.json", "create"),
+    ("open", errno.EMFILE, "job.json", "create"),
+    ("rename", errno.EIO, "job.json", "rename to"),
+    ("link", errno.ENOSPC, "/start", "link"),
+    ("fsync", errno.EIO, "", "sync"),
+    ("pipe2", errno.EMFILE, "", "create a pipe to the shepherd"),
+    ("posix_spawn", errno.EAGAIN, "sluice-shepherd", "start the shepherd"),
+    ("posix_spawn", errno.ENOEXEC, "sluice-shepherd", "start the shepherd"),
+    ("fork", errno.EAGAIN, "sluice-shepherd", "the shepherd cannot fork"),
+    ("open", errno.ENFILE, "/dev/null", "the shepherd cannot open /dev/null"),
+]
+
+
+def test_a_step_that_fails_is_named_with_its_cause_and_tried_again():
+    gate_so = os.path.join(tap.BUILD, "tests/integration/fail_gate.so")
+    tap.not_sanitized("the preloaded library would come before the sanitizer's")
+    with tap.Scratch() as top, tap.Broker() as broker:
+        gate = os.path.join(top, "gate")
+        queue(broker)
+        env = {**os.environ, "LD_PRELOAD": gate_so, "FAIL_GATE": gate}
+        with outside(broker, os.path.join(top, "spool"), env=env) as process:
+            waits(process, "id=local.ready")
+            for number, (call, code, part, text) in enumerate(STEPS):
+                name = f"one{number}"
+                with open(gate + ".new", "w", encoding="ascii") as file:
+                    file.write(f"{call} {code} {part}")
+                os.rename(gate + ".new", gate)
+                submit(broker, name, "true")
+
+                def told():
+                    evidence = shown(broker, name).get("evidence", "")
+                    return text in evidence and f"({errno.errorcode[code]})" in evidence
+                tap.wait_until(told, 30, f"{call} {errno.errorcode[code]} is told as '{text}': {process.text().decode()[-600:]}")
+                os.unlink(gate)
+                tap.equal(ended(broker, name), "COMPLETE", f"{name} runs when {call} works again")
+                tap.check(f"{name}: ".encode() in process.text(), "the log has it, too")
+
+
+def test_programs_that_cannot_be_run_say_why():
+    with tap.Scratch() as top, tap.Broker() as broker:
+        queue(broker)
+        alien = os.path.join(top, "alien")
+        with open(alien, "wb") as file:
+            file.write(b"\x7fELF\0\1")
+        os.chmod(alien, 0o700)
+        with outside(broker, os.path.join(top, "spool")):
+            for number, (payload, text) in enumerate((
+                    ({"argv": ["/no/such/program"]}, "not started: the program /no/such/program: No such file or directory (ENOENT)"),
+                    ({"argv": ["/etc/passwd"]}, "not started: the program /etc/passwd: Permission denied (EACCES)"),
+                    ({"argv": [alien]}, f"not started: the program {alien}: Exec format error (ENOEXEC)"),
+                    ({"argv": ["/" + "x" * 300]}, "File name too long (ENAMETOOLONG)"),
+                    ({"argv": ["true"], "cwd": "/no/such/place"}, "not started: its working directory /no/such/place: No such file or directory (ENOENT)"),
+                    ({"argv": ["true"], "stdin": "/no/such/input"}, "not started: its standard input /no/such/input: No such file or directory (ENOENT)"),
+                    ({"argv": ["true"], "args": 1}, "unknown member 'args'"))):
+                done = sluice(broker, "job", "submit", "--id", f"no{number}", "--queue", "runs", json.dumps(payload))
+                tap.equal(done.returncode, 0, "submit")
+                tap.equal(ended(broker, f"no{number}"), "FAILED", "its state")
+                evidence = shown(broker, f"no{number}")["evidence"]
+                tap.check(text in evidence, f"evidence '{evidence}' has '{text}'")
+
+
+tap.main(globals())
