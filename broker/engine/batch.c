@@ -23,9 +23,6 @@
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 
-/* Claims of one batch; the rest is served by the next. */
-enum { CLAIMS_PER_BATCH_MAX = 4096 };
-
 /* Commands that may be applied again for the damage that others of the batch met, before it is
  * committed in parts, and the size of those. */
 enum { REAPPLIED_MIN = 4096, REAPPLIED_TIMES = 4, PART_COMMANDS = 32 };
@@ -565,7 +562,7 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 		return rc;
 	batch->end =
 		batch->count - batch->first < batch->part_max ? batch->count : batch->first + batch->part_max;
-	batch->claim_max = CLAIMS_PER_BATCH_MAX;
+	batch->claim_max = engine->config.claims_max; /* the rest is served by the next batch */
 	batch->claim_troubles = 0;
 	while ((rc = run_once(engine, clock, &trouble)) != 0) {
 		size_t claims = batch->claim_count;

@@ -127,6 +127,8 @@ int engine_create(const struct engine_config *config, struct store *store, struc
 		engine->config.inbox_bytes_max = 64ull << 20;
 	if (engine->config.tick_work_max == 0)
 		engine->config.tick_work_max = 1000;
+	if (engine->config.claims_max == 0)
+		engine->config.claims_max = 4096;
 	engine->store = store;
 	engine->next_deadline_ms = UINT64_MAX;
 	engine->heartbeats.next_ms = UINT64_MAX;

@@ -65,6 +65,7 @@ struct engine_config {
 	uint64_t
 		reserve_bytes; /* 0: 32 MiB; disk held for acks, deletes, expiry; at most a twentieth of the map */
 	uint32_t tick_work_max; /* 0: 1,000 records */
+	uint32_t claims_max;	/* 0: 4,096 in one batch */
 	bool abort_every_batch; /* simulator: apply, abort, apply again */
 	/* What to do when acknowledging must stop (EIO, failed commit): never returns in the broker. Called on the engine's thread. */
 	void (*fail_stop)(void *user, int code, const char *text);

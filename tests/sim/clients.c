@@ -32,22 +32,34 @@ static bool session_lives(struct sim *s, uint64_t session)
 	return rc == 0;
 }
 
-static void consumer_open(struct sim *s, int number, bool jobs)
+/* From none to a million. */
+uint32_t some_credit(struct sim *s)
+{
+	static const uint32_t credits[] = {0, 1, 1, 2, 2, 2, 3, 8, 8, 64, 1000, 1000000};
+
+	return credits[roll(s, sizeof(credits) / sizeof(credits[0]))];
+}
+
+static void consumer_open(struct sim *s, int number, enum feed feed)
 {
 	struct client *client = &s->clients[number];
 	struct consumer_spec spec = {.gateway = 1,
-				     .queue = jobs ? s->jobs : s->queue,
+				     .queue = feed == FEED_JOBS	   ? s->jobs
+					      : feed == FEED_ITEMS ? s->queue
+								   : s->wild,
 				     .session = client->session,
-				     .credit = 2,
+				     .credit = s->drains ? 0 : some_credit(s),
 				     .claim_flags = CLAIM_RESUME,
 				     .sink = &s->sink,
-				     .tag = consumer_tag(client, number, jobs)};
+				     .tag = consumer_tag(client, number, feed)};
 
-	if (jobs)
+	if (feed == FEED_JOBS && (s->drains || roll(s, 2) == 0))
 		spec.claim_flags |= CLAIM_ORPHANS;
-	else if (number == CLIENTS - 1)
+	if (feed == FEED_ITEMS ? number == CLIENTS - 1 : feed == FEED_WILD && roll(s, 3) == 0)
 		spec.claim_flags |= CLAIM_SESSION_LEASE;
-	client->resuming[jobs] = true;
+	client->resuming[feed] = true;
+	oracle_consumer_opened(s->oracle, consumer_number(number, feed), feed,
+			       (spec.claim_flags & CLAIM_ORPHANS) != 0, client->session, spec.credit);
 	must(engine_consumer_open(s->engine, &spec), "consume");
 }
 
@@ -66,8 +78,9 @@ void client_connect(struct sim *s, int number)
 	client->connection = ++s->connections;
 	must(engine_session_attach(s->engine, 1, client->session, &s->sink, client->connection), "attach");
 	oracle_session_attached(s->oracle, client->session);
-	consumer_open(s, number, false);
-	consumer_open(s, number, true);
+	client->slow = false;
+	for (enum feed feed = 0; feed < FEEDS; feed++)
+		consumer_open(s, number, feed);
 }
 
 void client_leave(struct sim *s, int number)
@@ -76,8 +89,10 @@ void client_leave(struct sim *s, int number)
 
 	if (client->connection == 0 || client->closing)
 		return;
-	for (int jobs = 0; jobs < 2; jobs++)
-		must(engine_consumer_close(s->engine, &s->sink, consumer_tag(client, number, jobs)), "close");
+	for (enum feed feed = 0; feed < FEEDS; feed++) {
+		oracle_consumer_closed(s->oracle, consumer_number(number, feed));
+		must(engine_consumer_close(s->engine, &s->sink, consumer_tag(client, number, feed)), "close");
+	}
 	must(engine_session_detach(s->engine, 1, client->session, &s->sink, client->connection, 0), "detach");
 	oracle_session_detached(s->oracle, client->session);
 	client->connection = 0;
@@ -113,13 +128,29 @@ void client_break(struct sim *s, int number)
 	client_leave(s, number);
 }
 
+void client_slow(struct sim *s, int number, bool slow)
+{
+	struct client *client = &s->clients[number];
+
+	if (client->connection == 0 || client->slow == slow)
+		return;
+	client->slow = slow;
+	for (enum feed feed = 0; feed < FEEDS; feed++) {
+		oracle_consumer_paused(s->oracle, consumer_number(number, feed), slow);
+		must(engine_consumer_pause(s->engine, &s->sink, consumer_tag(client, number, feed), slow),
+		     "pause");
+	}
+}
+
 void credit(struct sim *s, int number, uint32_t more)
 {
 	const struct client *client = &s->clients[number];
 
-	for (int jobs = 0; client->connection != 0 && jobs < 2; jobs++)
-		must(engine_consumer_credit(s->engine, &s->sink, consumer_tag(client, number, jobs), more),
+	for (enum feed feed = 0; client->connection != 0 && feed < FEEDS; feed++) {
+		oracle_consumer_credited(s->oracle, consumer_number(number, feed), more);
+		must(engine_consumer_credit(s->engine, &s->sink, consumer_tag(client, number, feed), more),
 		     "credit");
+	}
 }
 
 /* ---- publishing ---- */
@@ -134,7 +165,7 @@ static void publish_as(struct sim *s, int who, uint32_t epoch, uint32_t count)
 
 	for (uint32_t i = 0; i < count; i++) {
 		char number[32];
-		struct envelope e = {.subject = text(""), .priority = (uint8_t)((p->next + i) % 3)};
+		struct envelope e = {.subject = text(""), .priority = (uint8_t)((p->next + i) * 97 % 255)};
 
 		snprintf(number, sizeof(number), "%" PRIu64, (uint64_t)who * ORACLE_BODY + p->next + i);
 		e.body = text(number);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What goes wrong in a step, rolled before it: the k-th call of the store or a commit fails (which ends the broker, unless it is only out of
- * room), everything is committed and nobody hears of it, the broker is killed after all was heard, or one client's connection breaks. */
+ * room), everything is committed and nobody hears of it, the broker is killed after all was heard, or one client's connection breaks,
+ * before any of the frames that are said to it. */
 #include <string.h>
 
 #include "tests/sim/plants.h"
@@ -26,8 +27,12 @@ void faults_plan(struct sim *s)
 
 	s->deaf = roll(s, 30) == 0;
 	s->kill = !s->deaf && roll(s, 40) == 0;
-	if (!s->deaf && roll(s, 40) == 0 && s->clients[client].connection != 0)
-		client_deafen(s, client);
+	/* Before the first frame that is said in this step, or before a later one. */
+	if (!s->deaf && roll(s, 20) == 0 && s->clients[client].connection != 0) {
+		s->clients[client].cut = roll(s, 8);
+		if (s->clients[client].cut == 0)
+			client_deafen(s, client);
+	}
 	if (!s->deaf && roll(s, 15) == 0) {
 		s->fault_commit = roll(s, 4) == 0;
 		if (!s->fault_commit)

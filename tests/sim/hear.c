@@ -8,9 +8,24 @@
 #include "protocol/envelope.h"
 #include "tests/sim/sim.h"
 
-uint64_t consumer_tag(const struct client *client, int number, bool jobs)
+uint64_t consumer_tag(const struct client *client, int number, enum feed feed)
 {
-	return OPS_MAX + (client->connection * CLIENTS + (uint64_t)number) * 2 + jobs;
+	return OPS_MAX + (client->connection * CLIENTS + (uint64_t)number) * FEEDS + feed;
+}
+
+int consumer_number(int client, enum feed feed)
+{
+	return client * FEEDS + (int)feed;
+}
+
+/* Whether a client's connection still brings it this frame. */
+static bool frame_comes(struct sim *s, int number)
+{
+	struct client *client = &s->clients[number];
+
+	if (!client->deaf && client->cut > 0 && --client->cut == 0)
+		client_deafen(s, number);
+	return !client->deaf;
 }
 
 /* ---- answers ---- */
@@ -119,10 +134,12 @@ static void session_closed(struct sim *s, struct client *client, const struct ou
 		return;
 	}
 	oracle_session_closed(s->oracle, client->session);
-	for (int jobs = 0; jobs < 2; jobs++)
+	for (enum feed feed = 0; feed < FEEDS; feed++) {
+		oracle_consumer_closed(s->oracle, consumer_number((int)(client - s->clients), feed));
 		must(engine_consumer_close(s->engine, &s->sink,
-					   consumer_tag(client, (int)(client - s->clients), jobs)),
+					   consumer_tag(client, (int)(client - s->clients), feed)),
 		     "close");
+	}
 	client->session = client->connection = 0;
 }
 
@@ -146,6 +163,8 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 {
 	op->open = false;
 	s->last = *out;
+	if (op->wild)
+		return;
 	if (op->type == COMMAND_PUBLISH)
 		published(s, op, out);
 	else if (op->type == COMMAND_PRODUCER_OPEN)
@@ -171,7 +190,7 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 void forget(struct sim *s, struct op *op)
 {
 	op->open = false;
-	if (op->type == COMMAND_PUBLISH && op->flag) {
+	if (op->wild || (op->type == COMMAND_PUBLISH && op->flag)) {
 		return;
 	} else if (op->type == COMMAND_PUBLISH || op->type == COMMAND_PRODUCER_OPEN) {
 		s->publishers[op->who].in_flight = false;
@@ -231,6 +250,16 @@ static void granted(struct sim *s, const struct effect *e, int client, bool agai
 	}
 }
 
+static void wild_granted(struct sim *s, const struct effect *e, int client)
+{
+	for (size_t r = 0; r < e->run_count; r++) {
+		for (uint32_t i = 0; i < e->runs[r].count; i++)
+			s->wild_held[s->wild_count++ % HELD_MAX] =
+				(struct held){e->runs[r].first + i, e->token, s->clients[client].session,
+					      client};
+	}
+}
+
 static void jobs_granted(struct sim *s, const struct effect *e, int client)
 {
 	Sluice__JobDeliveries *d = sluice__job_deliveries__unpack(NULL, e->payload.len, e->payload.data);
@@ -270,26 +299,60 @@ static uint64_t index_of(const struct engine_release *release, size_t i)
 static void consumed(struct sim *s, const struct engine_release *release, size_t i, uint64_t tag)
 {
 	const struct effect *e = effects_at(release->effects, i);
-	int number = (int)((tag - OPS_MAX) / 2 % CLIENTS);
+	int number = (int)((tag - OPS_MAX) / FEEDS % CLIENTS);
 	struct client *client = &s->clients[number];
-	bool jobs = (tag - OPS_MAX) % 2 != 0;
+	enum feed feed = (enum feed)((tag - OPS_MAX) % FEEDS);
 
-	if (client->connection == 0 || consumer_tag(client, number, jobs) != tag) {
+	if (client->connection == 0 || consumer_tag(client, number, feed) != tag) {
 		if (e->kind != FX_REPLY)
 			oracle_blame(s->oracle, "a consumer that was closed is given something", number,
-				     jobs);
+				     feed);
 		return;
 	}
-	if (client->deaf)
+	if (e->kind == FX_REPLY) {
+		if (client->deaf)
+			return;
+		if (e->outcome->code != 0)
+			oracle_consumer_ended(s->oracle, consumer_number(number, feed));
+		else if (client->resuming[feed] && e->outcome->id == 0) {
+			client->resuming[feed] = false;
+			oracle_consumer_resumed(s->oracle, consumer_number(number, feed));
+			if (feed != FEED_WILD)
+				oracle_resumed(s->oracle, client->session, feed == FEED_JOBS);
+		}
 		return;
-	if (e->kind == FX_GRANT)
+	}
+	if (!frame_comes(s, number) || e->kind == FX_ITEM_DAMAGED)
+		return;
+	oracle_consumer_given(s->oracle, consumer_number(number, feed), e->count);
+	if (feed == FEED_WILD)
+		wild_granted(s, e, number);
+	else if (e->kind == FX_GRANT)
 		granted(s, e, number, e->token != index_of(release, i));
-	else if (e->kind == FX_JOBS)
+	else
 		jobs_granted(s, e, number);
-	else if (client->resuming[jobs] && e->outcome->code == 0) {
-		client->resuming[jobs] = false;
-		oracle_resumed(s->oracle, client->session, jobs);
+}
+
+/* What the ledger says to a job's holder: it is cancelled, or no longer its. */
+static void noticed(struct sim *s, const struct effect *e)
+{
+	char id[16];
+
+	for (int i = 0; i < CLIENTS; i++) {
+		if (s->clients[i].connection == 0 || s->clients[i].session != e->session ||
+		    !frame_comes(s, i))
+			continue;
+		snprintf(id, sizeof(id), "%.*s", (int)e->name.len, (const char *)e->name.data);
+		oracle_job_noticed(s->oracle, atoi(id + 1), e->token, e->kind == FX_JOB_CANCEL);
 	}
+}
+
+static void replied(struct sim *s, struct op *op, const struct outcome *out)
+{
+	if (op->open && op->client >= 0 && !frame_comes(s, op->client))
+		return;
+	if (op->open)
+		answered(s, op, out);
 }
 
 void on_post(struct engine_sink *sink, struct engine_release *release)
@@ -300,16 +363,18 @@ void on_post(struct engine_sink *sink, struct engine_release *release)
 		const struct effect *e = effects_at(release->effects, i);
 		const struct origin *origin;
 
-		if (e->kind != FX_REPLY && e->kind != FX_GRANT && e->kind != FX_JOBS)
+		if (e->kind == FX_JOB_CANCEL || e->kind == FX_LEASE_LOST)
+			noticed(s, e);
+		if (e->kind != FX_REPLY && e->kind != FX_GRANT && e->kind != FX_JOBS &&
+		    e->kind != FX_ITEM_DAMAGED)
 			continue;
 		origin = &release->origins[e->command];
 		if (origin->sink != sink)
 			continue;
-		if (origin->kind == ORIGIN_CONSUMER) {
+		if (origin->kind == ORIGIN_CONSUMER)
 			consumed(s, release, i, origin->tag);
-		} else if (s->ops[origin->tag].open) {
-			answered(s, &s->ops[origin->tag], e->outcome);
-		}
+		else if (e->kind == FX_REPLY)
+			replied(s, &s->ops[origin->tag], e->outcome);
 	}
 	engine_release_unref(release);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/core_internal.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "tests/sim/sim.h"
@@ -103,7 +104,8 @@ static Sluice__Reply *query(struct sim *s, struct store_txn *txn, const Sluice__
 	return r;
 }
 
-static struct oracle_counts counts_of(struct sim *s, struct store_txn *txn, const char *queue)
+static struct oracle_counts counts_of(struct sim *s, struct store_txn *txn, const char *queue,
+				      uint64_t *ret_orphaned)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__QueueShow show = SLUICE__QUEUE_SHOW__INIT;
@@ -118,6 +120,7 @@ static struct oracle_counts counts_of(struct sim *s, struct store_txn *txn, cons
 
 		c = (struct oracle_counts){q->put,     q->ready, q->leased,
 					   q->delayed, q->acked, q->dead_lettered};
+		*ret_orphaned = q->orphaned;
 	}
 	sluice__reply__free_unpacked(r, NULL);
 	return c;
@@ -233,9 +236,40 @@ static void look_at_sessions(struct sim *s, struct store_txn *txn)
 	}
 }
 
+/* Timers of all gateways that are due and have not fired. */
+static uint64_t timers_due(struct sim *s, struct store_txn *txn)
+{
+	const uint64_t now_ms = s->now.mono_ms + s->clock_ahead_ms;
+	struct sluice_slice found, value;
+	struct store_scan *scan;
+	uint64_t due = 0;
+	struct key key;
+
+	key_begin(&key, 1);
+	must(store_scan_begin(txn, STORE_TIMER, key_slice(&key), &scan), "timers");
+	while (store_scan_next(scan, &found, &value) == 0)
+		due += get_be64((const uint8_t *)found.data + 4) <= now_ms;
+	store_scan_end(scan);
+	return due;
+}
+
+/* The broker has nothing to do: then nothing may be left that somebody waits for. */
+static void look_at_rest(struct sim *s, struct store_txn *txn, const struct oracle_counts *items)
+{
+	struct oracle_rest rest = {.ready = {items->ready}, .timers_due = timers_due(s, txn)};
+	uint64_t none;
+
+	if (!s->quiet)
+		return;
+	rest.ready[FEED_JOBS] = counts_of(s, txn, "j", &rest.orphaned).ready;
+	rest.ready[FEED_WILD] = counts_of(s, txn, "w", &none).ready;
+	oracle_at_rest(s->oracle, &rest);
+}
+
 struct oracle_counts look(struct sim *s, bool closely)
 {
 	struct oracle_counts c;
+	uint64_t none;
 	struct store_txn *txn;
 	uint64_t unknown = 0, offset = 0;
 	struct stream_ref stream;
@@ -250,12 +284,13 @@ struct oracle_counts look(struct sim *s, bool closely)
 		else if (i != ORACLE_TXN_PRODUCER && (closely || roll(s, 4) == 0))
 			read_stream(s, txn, target);
 	}
-	c = counts_of(s, txn, "q");
+	c = counts_of(s, txn, "q", &none);
 	oracle_counts(s->oracle, &c, unknown);
 	if (closely)
 		read_job_events(s, txn);
 	for (int i = 0; i < s->jobs_end; i++)
 		look_at_job(s, txn, i);
+	look_at_rest(s, txn, &c);
 	must(core_stream_find(txn, 1, text("s"), &stream), "stream");
 	if (core_cursor_find(txn, 1, stream.id, text("c"), &offset) != 0)
 		offset = 0;

@@ -197,6 +197,8 @@ void oracle_crashed(struct oracle *o, uint64_t leases_by_session)
 {
 	note(o, 18, leases_by_session, 0);
 	o->crash_ms = o->now_ms;
+	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++)
+		o->consumers[i].open = false;
 	/* First, who held what when it crashed. */
 	items_unheard(o, 0, leases_by_session);
 	jobs_unheard(o, 0);

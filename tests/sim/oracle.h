@@ -19,6 +19,8 @@ enum {
 	ORACLE_TXNS_MAX = 2048,
 	ORACLE_JOBS_MAX = 64,
 	ORACLE_SESSIONS_MAX = 1024,
+	ORACLE_CONSUMERS_MAX = 32,
+	ORACLE_CREDIT_MAX = 1000000, /* more is cut */
 	/* Bodies are numbers: producer * ORACLE_BODY + its sequence number, from 1. Those of transactions come from this producer;
 	 * the number is the transaction's * ORACLE_TXN_PARTS + the part, first the events, then the puts. */
 	ORACLE_BODY = 1000000,
@@ -59,6 +61,23 @@ void oracle_session_close_unknown(struct oracle *oracle, uint64_t session);
 void oracle_session_shown(struct oracle *oracle, uint64_t session, bool exists);
 /* All that the session holds was delivered again: items, or jobs. */
 void oracle_resumed(struct oracle *oracle, uint64_t session, bool jobs);
+
+/* ---- consumers ---- numbered by who runs them; `feed` says of what: 0 items, 1 jobs, 2 others. Each is opened with credit. */
+void oracle_consumer_opened(struct oracle *oracle, int consumer, int feed, bool orphans, uint64_t session,
+			    uint32_t credit);
+void oracle_consumer_credited(struct oracle *oracle, int consumer, uint32_t more);
+void oracle_consumer_paused(struct oracle *oracle, int consumer, bool paused);
+void oracle_consumer_given(struct oracle *oracle, int consumer, uint32_t count);
+void oracle_consumer_resumed(struct oracle *oracle, int consumer);
+void oracle_consumer_ended(struct oracle *oracle, int consumer); /* the broker said so */
+void oracle_consumer_closed(struct oracle *oracle, int consumer);
+/* What reads show while the broker has nothing to do. */
+struct oracle_rest {
+	uint64_t ready[3]; /* of each feed */
+	uint64_t orphaned; /* jobs */
+	uint64_t timers_due;
+};
+void oracle_at_rest(struct oracle *oracle, const struct oracle_rest *rest);
 
 /* ---- streams, cursors ---- sent: when it is sent for the first time. */
 void oracle_sent(struct oracle *oracle, int producer, uint64_t seq, uint32_t count);
@@ -135,6 +154,8 @@ void oracle_job_released(struct oracle *oracle, int job, uint64_t token, uint32_
 void oracle_job_cancelled(struct oracle *oracle, int job, bool terminal);
 void oracle_job_reset(struct oracle *oracle, int job, bool force, uint32_t attempt, bool done);
 void oracle_job_unknown(struct oracle *oracle, int job);
+/* The holder's session was told of a cancel, or that its lease is over. */
+void oracle_job_noticed(struct oracle *oracle, int job, uint64_t token, bool cancel);
 /* A read of all events that jobs left, in order; end before the jobs are shown. */
 void oracle_job_events_begin(struct oracle *oracle);
 void oracle_job_event(struct oracle *oracle, int job, uint32_t attempt, const char *from, const char *state);

@@ -51,6 +51,14 @@ struct session {
 	uint64_t deadline_ms; /* not attached */
 };
 
+struct consumer {
+	bool open, paused, orphans;
+	bool resumes; /* first what its session holds is delivered again, beyond the credit */
+	int feed;
+	uint64_t session;
+	uint32_t credit;
+};
+
 struct job {
 	bool exists;
 	bool forgotten;	    /* it was there: a late retry may even make it anew, which is not judged */
@@ -63,7 +71,10 @@ struct job {
 	uint64_t end_ms; /* terminal: since then */
 	uint64_t token, top_token, session;
 	uint32_t attempt;
-	char event_state[64]; /* as the events tell it */
+	uint64_t cancel_token;		   /* its holder with this token knows of the cancel */
+	uint64_t lost_token, lost_session; /* this lease is over, and its session is to be told; 0: none */
+	uint64_t lost_told;		   /* the last that was told */
+	char event_state[64];		   /* as the events tell it */
 	uint32_t event_attempt;
 };
 
@@ -88,6 +99,7 @@ struct oracle {
 	bool purge_unknown, any_purge;
 	uint64_t first_given;	  /* the last item that was given for the first time */
 	uint64_t unheard_session; /* may hold, as long as it lives, items that nobody has heard of; 0: none */
+	struct consumer consumers[ORACLE_CONSUMERS_MAX];
 	/* sessions, jobs */
 	struct session sessions[ORACLE_SESSIONS_MAX];
 	uint32_t session_count;
@@ -109,6 +121,9 @@ void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_sessio
 void jobs_unheard(struct oracle *o, uint64_t session);
 void items_resumed(struct oracle *o, uint64_t session);
 void jobs_resumed(struct oracle *o, uint64_t session);
+/* Whether a consumer of jobs of this session is open: then it was told all that its jobs' ledger says. */
+bool jobs_consumed_by(const struct oracle *o, uint64_t session);
+void jobs_at_rest(struct oracle *o);
 
 #define U(x) ((unsigned long long)(x))
 

@@ -121,7 +121,38 @@ void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen 
 	j->intent = seen->intent;
 	j->cancel = seen->cancel;
 	j->again = true;
+	if (seen->cancel)
+		j->cancel_token = seen->token;
 	state_set(o, j, seen->state);
+}
+
+void oracle_job_noticed(struct oracle *o, int job, uint64_t token, bool cancel)
+{
+	struct job *j = &o->jobs[job];
+
+	note(o, 54 + cancel, (uint64_t)job, token);
+	if (cancel)
+		j->cancel_token = token;
+	else
+		j->lost_told = token;
+}
+
+/* Whoever is connected knows what the ledger says of the jobs it holds, and of those it no longer does. */
+void jobs_at_rest(struct oracle *o)
+{
+	for (int i = 0; i < ORACLE_JOBS_MAX; i++) {
+		struct job *j = &o->jobs[i];
+
+		if (leased_surely(o, j) && j->cancel && j->cancel_token != j->token &&
+		    jobs_consumed_by(o, j->session))
+			broken(o, "session %llu holds job %d, and was not told of its cancel", U(j->session),
+			       i);
+		if (j->lost_token != 0 && j->lost_told != j->lost_token &&
+		    jobs_consumed_by(o, j->lost_session))
+			broken(o, "session %llu was not told that its lease of job %d is over",
+			       U(j->lost_session), i);
+		j->lost_token = 0;
+	}
 }
 
 void jobs_resumed(struct oracle *o, uint64_t session)
@@ -137,9 +168,11 @@ void jobs_resumed(struct oracle *o, uint64_t session)
 
 void jobs_unheard(struct oracle *o, uint64_t session)
 {
-	(void)session;
 	for (int i = 0; i < ORACLE_JOBS_MAX; i++) {
 		struct job *j = &o->jobs[i];
+
+		if (session == 0 || j->lost_session == session)
+			j->lost_token = 0;
 
 		if (j->exists && !j->terminal && !leased_surely(o, j))
 			j->maybe_claimed = true;
@@ -259,6 +292,10 @@ void oracle_job_reset(struct oracle *o, int job, bool force, uint32_t attempt, b
 		if (j->exists && !j->unknown && (force || j->terminal))
 			broken(o, "a reset of job %d was refused", job);
 		return;
+	}
+	if (leased_surely(o, j)) {
+		j->lost_token = j->token;
+		j->lost_session = j->session;
 	}
 	if (!j->unknown && (attempt != j->attempt + 1 || (!force && !j->terminal)))
 		broken(o, "a reset of job %d opened attempt %u after %u", job, attempt, j->attempt);

@@ -9,6 +9,7 @@
 #include "broker/core/producer.h"
 #include "broker/core/queue.h"
 #include "broker/core/stream.h"
+#include "broker/engine/engine_internal.h"
 #include "tests/sim/shadow.h"
 
 /* X(NAME, "name", "what it does") */
@@ -39,7 +40,15 @@
 	X(STALE_REPORT, "stale-report", "a report of an old attempt counts as one of the current")  \
 	X(OLD_TOKEN, "old-token", "a takeover gets the token of the lease before")                  \
 	X(NO_FORGETTING, "no-forgetting", "finished jobs are kept for ever")                        \
-	X(DEAD_HOLDER, "dead-holder", "a job stays with a session that has ended")
+	X(DEAD_HOLDER, "dead-holder", "a job stays with a session that has ended")                  \
+	X(SHARED_EMPTY, "shared-empty",                                                             \
+	  "a consumer that finds nothing hides orphans from those that take them")                  \
+	X(DEAF_CLAIM, "deaf-claim", "what the last claim of a batch announces is not heard")        \
+	X(LOST_RESUME, "lost-resume", "a consumer that is no longer paused is not listed again")    \
+	X(LOST_CANCEL, "lost-cancel", "the holder of a job is not told of its cancel")              \
+	X(LATE_TIMER, "late-timer", "a due timer waits until something else happens")
+
+enum { LATE_MS = 50 };
 
 enum plant {
 #define PLANT_ENUM(NAME, name, text) NAME,
@@ -50,6 +59,7 @@ enum plant {
 
 static enum plant planted;
 static bool kill_comes;
+static unsigned claims_max, claims; /* of the batch at hand */
 
 const char *plants_name(int plant)
 {
@@ -91,6 +101,12 @@ void plants_set(int plant)
 void plants_kill_comes(bool comes)
 {
 	kill_comes = comes;
+}
+
+void plants_claims_max(unsigned max)
+{
+	claims_max = max;
+	claims = 0;
 }
 
 static bool every_eighth(const struct apply *a)
@@ -378,4 +394,54 @@ WRAP(int, job_retention_fire, struct apply *a, uint64_t job, uint64_t sub, uint3
 WRAP(int, job_session_ended, struct apply *a, uint64_t session, uint64_t queue, uint64_t job)
 {
 	return planted == DEAD_HOLDER ? 0 : __real_job_session_ended(a, session, queue, job);
+}
+
+/* ---- demand ---- */
+
+WRAP(int, store_begin, struct store *store, struct store_txn **ret)
+{
+	claims = 0;
+	return __real_store_begin(store, ret);
+}
+
+WRAP(void, demand_claimed, struct demand *demand, struct consumer *consumer, const struct cmd_claim *claim,
+     const struct outcome *outcome)
+{
+	struct demand_class *class;
+
+	claims++;
+	if (planted == SHARED_EMPTY && !(claim->flags & CLAIM_RESUME) && outcome->count < claim->max) {
+		for (class = consumer->queue->classes; class != NULL; class = class->next)
+			class->orphans = false;
+	}
+	__real_demand_claimed(demand, consumer, claim, outcome);
+}
+
+WRAP(void, demand_queue_ready, struct demand *demand, uint32_t gateway, uint64_t queue, bool orphan,
+     uint64_t source)
+{
+	if (planted == DEAF_CLAIM && claims_max != 0 && claims >= claims_max)
+		return;
+	__real_demand_queue_ready(demand, gateway, queue, orphan, source);
+}
+
+WRAP(void, demand_pause, struct demand *demand, struct engine_sink *sink, uint64_t tag, bool paused)
+{
+	if (planted == LOST_RESUME && !paused)
+		return;
+	__real_demand_pause(demand, sink, tag, paused);
+}
+
+WRAP(int, job_tell_holder, struct apply *a, const struct job *job, enum effect_kind kind)
+{
+	return planted == LOST_CANCEL && kind == FX_JOB_CANCEL ? 0 : __real_job_tell_holder(a, job, kind);
+}
+
+WRAP(int, core_next_deadline, struct core *core, struct store_txn *txn, uint64_t *ret_mono_ms)
+{
+	int rc = __real_core_next_deadline(core, txn, ret_mono_ms);
+
+	if (planted == LATE_TIMER && rc == 0 && *ret_mono_ms != UINT64_MAX)
+		*ret_mono_ms += LATE_MS;
+	return rc;
 }

@@ -20,6 +20,7 @@ int plants_find(const char *name);  /* -1: there is none of the name */
 const char *plants_name(int plant); /* NULL: beyond the last. 0 is "none" */
 const char *plants_text(int plant); /* what it does */
 void plants_set(int plant);
-void plants_kill_comes(bool comes); /* the broker is killed at the end of this step */
+void plants_claims_max(unsigned max); /* claims of one batch, in this life of the broker; 0: many */
+void plants_kill_comes(bool comes);   /* the broker is killed at the end of this step */
 
 #endif

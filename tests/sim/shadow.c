@@ -135,6 +135,16 @@ void shadow_committed(void)
 	drop();
 }
 
+struct store *shadow_store(void)
+{
+	return shadow.store;
+}
+
+void shadow_pause(bool paused)
+{
+	shadow.replays = paused;
+}
+
 /* ---- digest ---- */
 
 /* One store writes its schema down, the other has none. */

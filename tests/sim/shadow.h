@@ -13,6 +13,9 @@ void shadow_begin(void);
 void shadow_end(void);
 /* A write transaction of the engine's was committed. */
 void shadow_committed(void);
+/* For writes that are no batch of the engine's: they are made here too. NULL: there is no second database. */
+struct store *shadow_store(void);
+void shadow_pause(bool paused);
 /* Of all that is stored, in order; of the shadow itself with NULL. */
 uint64_t shadow_digest(struct store *store);
 

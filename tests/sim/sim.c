@@ -62,7 +62,7 @@ static uint64_t some_time(struct sim *s)
 static void act(struct sim *s)
 {
 	int client = (int)roll(s, CLIENTS);
-	uint64_t what = roll(s, 60);
+	uint64_t what = roll(s, 68);
 
 	if (what < 1)
 		reopen(s, (int)roll(s, PRODUCERS));
@@ -77,11 +77,19 @@ static void act(struct sim *s)
 	else if (what < 51)
 		cursor_do(s);
 	else if (what < 56)
-		credit(s, client, 2);
+		credit(s, client, some_credit(s));
 	else if (what < 59)
 		client_connect(s, client);
+	else if (what < 61)
+		client_slow(s, client, !s->clients[client].slow);
+	else if (what < 64)
+		wild_put(s);
+	else if (what < 67)
+		wild_settle(s);
 	else if (roll(s, 4) == 0)
 		purge(s);
+	else if (roll(s, 4) == 0)
+		wild_damage(s);
 	else if (roll(s, 3) == 0)
 		client_close(s, client);
 	else
@@ -97,6 +105,7 @@ static void settle_down(struct sim *s)
 	for (int i = 0; i < CLIENTS; i++) {
 		if (s->clients[i].deaf)
 			client_break(s, i);
+		s->clients[i].cut = 0;
 	}
 	if (!drive(s))
 		crash(s);
@@ -120,6 +129,11 @@ static void drain(struct sim *s)
 {
 	struct oracle_counts shown = {.ready = 1};
 
+	s->drains = true;
+	for (int c = 0; c < CLIENTS; c++)
+		client_leave(s, c);
+	if (!drive(s))
+		must(SLUICE_E_INTERNAL, "drain");
 	for (int i = 0; i < DRAIN_ROUNDS_MAX && oracle_why(s->oracle) == NULL &&
 			(i < DRAIN_ROUNDS_MIN || shown.ready + shown.leased + shown.delayed > 0);
 	     i++) {
@@ -127,6 +141,7 @@ static void drain(struct sim *s)
 		client_leave(s, CLIENTS - 1);
 		for (int c = 0; c < CLIENTS - 1; c++) {
 			client_connect(s, c);
+			client_slow(s, c, false);
 			credit(s, c, 64);
 		}
 		if (!drive(s))

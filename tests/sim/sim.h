@@ -11,7 +11,7 @@
 
 enum {
 	PRODUCERS = 7, /* ORACLE_TXN_PRODUCER among them; sim_target says where the others send to */
-	CLIENTS = 3,   /* the last one takes items for as long as its session lives */
+	CLIENTS = 4,   /* the last one takes items for as long as its session lives */
 	JOBS = 12,     /* at a time: one that was forgotten is followed by another number */
 	JOB_KEEP_MS = 60000,
 	OPS_MAX = 65536,
@@ -22,6 +22,9 @@ enum {
 	BOUNDED_EVENTS = 60, /* kept in stream "r" */
 	BOUNDED_MS = 8000    /* and in stream "a" */
 };
+
+/* What a client consumes. Of the wild queue, whose records are damaged now and then, only liveness is judged. */
+enum feed { FEED_ITEMS, FEED_JOBS, FEED_WILD, FEEDS };
 
 /* What was sent and not answered yet. */
 struct op {
@@ -34,6 +37,7 @@ struct op {
 	struct oracle_settlement settle;
 	struct oracle_report report;
 	bool flag; /* reset: force; cursor: back; publish: of an old epoch */
+	bool wild; /* to do with the wild queue */
 };
 struct held {
 	uint64_t item, token, session;
@@ -60,7 +64,9 @@ struct client {
 	uint64_t session;    /* 0: none */
 	uint64_t connection; /* number; 0: none */
 	bool opening, closing, deaf;
-	bool resuming[2]; /* items, jobs */
+	uint64_t cut; /* its connection breaks before this frame from now; 0: it does not */
+	bool resuming[FEEDS];
+	bool slow; /* its connection does not take what it is given: its consumers are paused */
 };
 
 struct sim_spec {
@@ -81,14 +87,19 @@ struct sim {
 	uint64_t skew_ms;
 	bool failed;
 	bool priority; /* the queue has priorities */
+	bool drains;   /* every consumer of jobs takes orphans, and all begin without credit */
+	bool quiet;    /* the broker was driven until it had nothing to do */
 	bool deaf;     /* committed, and nobody hears the answers: the broker dies with them */
 	char dir[64];
 	uint64_t random, step, connections;
-	uint64_t queue, jobs;
+	uint64_t queue, jobs, wild;
+	uint64_t clock_ahead_ms; /* of the broker's durable clock */
 	struct publisher publishers[PRODUCERS];
 	struct txn_plan txn;
 	struct client clients[CLIENTS];
 	struct held held[HELD_MAX];
+	struct held wild_held[HELD_MAX];
+	size_t wild_count;
 	size_t held_count, op_count, op_first; /* op_first: all before it are closed */
 	struct {
 		uint64_t token;
@@ -132,13 +143,19 @@ void on_post(struct engine_sink *sink, struct engine_release *release);
 /* The op's answer will not be heard. */
 void forget(struct sim *s, struct op *op);
 /* Consumers' tags name a client's connection. */
-uint64_t consumer_tag(const struct client *client, int number, bool jobs);
+uint64_t consumer_tag(const struct client *client, int number, enum feed feed);
+/* The same for the oracle, over all of a client's connections. */
+int consumer_number(int client, enum feed feed);
 
 /* ---- clients.c, jobs.c: what clients do ---- */
 void publish(struct sim *s, int producer);
 void reopen(struct sim *s, int producer); /* under its name: its epoch grows, its sequence stays */
 void settle(struct sim *s);
 void begin_all(struct sim *s); /* reports that all that was given lately is begun */
+void wild_put(struct sim *s);
+void wild_settle(struct sim *s);
+/* One record of the wild queue becomes unreadable. */
+void wild_damage(struct sim *s);
 void purge(struct sim *s);
 void client_connect(struct sim *s, int client);
 void client_leave(struct sim *s, int client);
@@ -147,6 +164,9 @@ void client_close(struct sim *s, int client); /* ends its session */
 void client_deafen(struct sim *s, int client);
 void client_break(struct sim *s, int client);
 void credit(struct sim *s, int client, uint32_t more);
+uint32_t some_credit(struct sim *s);
+/* Begins or ends to be slow. */
+void client_slow(struct sim *s, int client, bool slow);
 void job_do(struct sim *s);
 void cursor_do(struct sim *s);
 void transact(struct sim *s);

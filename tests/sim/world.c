@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/plants.h"
 #include "tests/sim/sim.h"
+
+enum { ROUNDS_MAX = 20000 };
 
 struct own {
 	struct submission submission;
@@ -78,24 +81,36 @@ void boot(struct sim *s)
 {
 	struct engine_config config = {.abort_every_batch = s->random & 1,
 				       .tick_work_max = s->random & 6 ? 0 : 1 + (s->random >> 3 & 3),
+				       .claims_max = s->random & 0x180 ? 0 : 1 + (s->random >> 9 & 3),
 				       .fail_stop = on_fail,
 				       .user = s};
+	struct batch_clock durable;
+	struct store_txn *txn;
 
 	store_open(s);
 	s->failed = s->deaf = false;
 	s->skew_ms = roll(s, 1000000000);
 	must(engine_create(&config, s->store, process_now(s), &s->engine), "engine");
 	must(engine_sink_add(s->engine, &s->sink), "sink");
+	plants_claims_max(config.claims_max);
+	must(store_begin_read(s->store, &txn), "read");
+	must(core_clock_read(txn, &durable), "clock");
+	store_abort(txn);
+	s->clock_ahead_ms = durable.mono_ms - s->now.mono_ms;
 }
 
 bool drive(struct sim *s)
 {
 	uint64_t wait = 0;
 
-	for (int i = 0; i < 1000 && wait == 0; i++) {
+	s->quiet = false;
+	for (int i = 0; i < ROUNDS_MAX && wait == 0; i++) {
 		if (engine_step(s->engine, process_now(s), &wait) != 0 || s->failed)
 			return false;
 	}
+	if (wait == 0)
+		oracle_blame(s->oracle, "the broker does not come to rest", ROUNDS_MAX, 0);
+	s->quiet = wait != 0;
 	return !s->deaf;
 }
 
@@ -126,7 +141,8 @@ void crash(struct sim *s)
 		s->publishers[i].crashes++;
 	oracle_crashed(s->oracle, last->connection != 0 ? last->session : 0);
 	for (int i = 0; i < CLIENTS; i++) {
-		s->clients[i].connection = 0;
+		s->clients[i].connection = s->clients[i].cut = 0;
+		s->clients[i].slow = false;
 		s->clients[i].opening = s->clients[i].closing = s->clients[i].deaf = false;
 	}
 	boot(s);
@@ -162,7 +178,7 @@ static void make_stream(struct sim *s, uint32_t gateway, const char *name, uint6
 	make(s, COMMAND_STREAM_CREATE, gateway, &create);
 }
 
-static uint64_t make_queue(struct sim *s, const char *name, bool jobs)
+static uint64_t make_queue(struct sim *s, const char *name, bool jobs, const char *dead_letter)
 {
 	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
 	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
@@ -170,6 +186,7 @@ static uint64_t make_queue(struct sim *s, const char *name, bool jobs)
 	struct queue_ref ref;
 
 	config.name = (char *)name;
+	config.dead_letter = (char *)dead_letter;
 	if (jobs)
 		config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
 	else
@@ -198,8 +215,10 @@ void world_make(struct sim *s)
 	make_stream(s, 1, "a", 0, BOUNDED_MS, NULL);
 	make_stream(s, 1, "e", 0, 0, "job.>");
 	make_stream(s, 2, "s", 0, 0, NULL);
-	s->queue = make_queue(s, "q", false);
-	s->jobs = make_queue(s, "j", true);
+	s->queue = make_queue(s, "q", false, "");
+	s->jobs = make_queue(s, "j", true, "");
+	(void)make_queue(s, "wild-dead", false, "");
+	s->wild = make_queue(s, "w", false, "wild-dead");
 	for (int i = 0; i < PRODUCERS; i++) {
 		s->publishers[i].next = 1;
 		reopen(s, i);

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Consumers and their credit. One with credit that is not paused is willing. While the broker has nothing to do, nothing is ready where
+ * somebody is willing, no orphan waits where somebody is who takes orphans, and no timer is due. Nobody is given more than the credit, but
+ * what a session resumes, nor anything while it is paused. */
+#include "tests/sim/oracle_internal.h"
+
+void oracle_consumer_opened(struct oracle *o, int consumer, int feed, bool orphans, uint64_t session,
+			    uint32_t credit)
+{
+	note(o, 60, (uint64_t)consumer, credit);
+	o->consumers[consumer] = (struct consumer){.open = true,
+						   .orphans = orphans,
+						   .feed = feed,
+						   .session = session,
+						   .credit = credit,
+						   .resumes = true};
+}
+
+void oracle_consumer_credited(struct oracle *o, int consumer, uint32_t more)
+{
+	struct consumer *c = &o->consumers[consumer];
+
+	note(o, 61, (uint64_t)consumer, more);
+	c->credit = more > ORACLE_CREDIT_MAX - c->credit ? ORACLE_CREDIT_MAX : c->credit + more;
+}
+
+void oracle_consumer_paused(struct oracle *o, int consumer, bool paused)
+{
+	note(o, 62, (uint64_t)consumer, paused);
+	o->consumers[consumer].paused = paused;
+}
+
+void oracle_consumer_given(struct oracle *o, int consumer, uint32_t count)
+{
+	struct consumer *c = &o->consumers[consumer];
+
+	note(o, 63, (uint64_t)consumer, count);
+	if (c->paused)
+		broken(o, "consumer %d is paused, and is given %u", consumer, count);
+	if (!c->resumes && count > c->credit)
+		broken(o, "consumer %d has credit for %u, and is given %u", consumer, c->credit, count);
+	c->credit -= count < c->credit ? count : c->credit;
+}
+
+void oracle_consumer_resumed(struct oracle *o, int consumer)
+{
+	o->consumers[consumer].resumes = false;
+}
+
+void oracle_consumer_ended(struct oracle *o, int consumer)
+{
+	note(o, 64, (uint64_t)consumer, 0);
+	o->consumers[consumer].open = false;
+}
+
+void oracle_consumer_closed(struct oracle *o, int consumer)
+{
+	note(o, 65, (uint64_t)consumer, 0);
+	o->consumers[consumer].open = false;
+}
+
+bool jobs_consumed_by(const struct oracle *o, uint64_t session)
+{
+	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++) {
+		const struct consumer *c = &o->consumers[i];
+
+		if (c->open && c->feed == 1 && c->session == session && !c->paused && !c->resumes)
+			return true;
+	}
+	return false;
+}
+
+void oracle_at_rest(struct oracle *o, const struct oracle_rest *rest)
+{
+	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++) {
+		const struct consumer *c = &o->consumers[i];
+
+		if (!c->open || c->paused)
+			continue;
+		if (c->resumes)
+			broken(o, "consumer %d is not done with what its session holds", i);
+		if (c->credit > 0 && rest->ready[c->feed] > 0)
+			broken(o, "%llu are ready where consumer %d has credit for %u",
+			       U(rest->ready[c->feed]), i, c->credit);
+		if (c->credit > 0 && c->feed == 1 && c->orphans && rest->orphaned > 0)
+			broken(o, "%llu orphans wait where consumer %d takes them, with credit for %u",
+			       U(rest->orphaned), i, c->credit);
+	}
+	if (rest->timers_due > 0)
+		broken(o, "%llu timers are due and have not fired", U(rest->timers_due));
+	jobs_at_rest(o);
+}
