@@ -214,6 +214,32 @@ int job_make_leased(struct apply *a, struct job *job, uint64_t source)
 	return err;
 }
 
+static int id_copy(struct apply *a, const char *id, struct sluice_slice *ret)
+{
+	size_t len = strlen(id);
+	void *copy = effects_alloc(a->effects, len + 1);
+
+	if (copy == NULL)
+		return SLUICE_E_NOMEM;
+	*ret = (struct sluice_slice){memcpy(copy, id, len), len};
+	return 0;
+}
+
+/* Of a job that was found by its number. */
+static int id_of_record(struct apply *a, uint64_t number, struct sluice_slice *ret)
+{
+	Sluice__JobSubmit *meta = NULL;
+	struct job_record record;
+	int err = job_record_get(a->txn, a->gateway, number, &record);
+
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	if (err == 0)
+		err = id_copy(a, meta->job, ret);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+}
+
 int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kind)
 {
 	struct effect effect = {.kind = kind,
@@ -222,9 +248,7 @@ int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kin
 				.id = job->number,
 				.session = job->live.holder,
 				.token = job->live.token};
-	size_t len = job->id != NULL ? strlen(job->id) : 0;
 	struct outcome gone = {0};
-	void *copy;
 	int err;
 
 	if (job->live.holder == 0)
@@ -232,9 +256,7 @@ int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kin
 	err = session_check(a, job->live.holder, &gone);
 	if (err != 0 || refused(&gone))
 		return err;
-	copy = effects_alloc(a->effects, len + 1);
-	if (copy == NULL)
-		return SLUICE_E_NOMEM;
-	effect.name = (struct sluice_slice){memcpy(copy, job->id != NULL ? job->id : "", len), len};
-	return effects_add(a->effects, &effect);
+	err = job->id != NULL ? id_copy(a, job->id, &effect.name)
+			      : id_of_record(a, job->number, &effect.name);
+	return err == 0 ? effects_add(a->effects, &effect) : err;
 }

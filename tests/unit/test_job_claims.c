@@ -265,6 +265,36 @@ Test(job_claims, a_takeover_has_a_higher_token_and_brings_what_is_known)
 	rig_close(&rig);
 }
 
+/* It gave the job up with its session alive, and must know which job it is that went to another. */
+Test(job_claims, a_takeover_names_the_job_to_the_session_that_gave_it_up)
+{
+	Sluice__JobReport report = SLUICE__JOB_REPORT__INIT;
+	size_t notices = 0;
+	struct rig rig;
+
+	rig_open(&rig);
+	report.token = bring(&rig, INTENT);
+	report.job = (char *)"j";
+	report.attempt = 1;
+	report.state = (char *)"ACTIVE";
+	report.release = true;
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, rig.session, &report).code, 0);
+	cr_assert_eq(rig_claim(&rig, rig_session(&rig), 1, CLAIM_ORPHANS), 1);
+	for (size_t i = 0; i < effects_count(rig.world.effects); i++) {
+		const struct effect *effect = effects_at(rig.world.effects, i);
+
+		if (effect->kind != FX_LEASE_LOST)
+			continue;
+		notices++;
+		cr_expect_eq(effect->session, rig.session);
+		cr_expect_eq(effect->token, report.token);
+		cr_expect(effect->name.len == 1 && *(const char *)effect->name.data == 'j',
+			  "the notice names '%.*s'", (int)effect->name.len, (const char *)effect->name.data);
+	}
+	cr_expect_eq(notices, 1);
+	rig_close(&rig);
+}
+
 Test(job_claims, cancel_overtakes_the_queue_and_tells_the_holder)
 {
 	struct rig rig;
