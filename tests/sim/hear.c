@@ -338,6 +338,8 @@ static void noticed(struct sim *s, const struct effect *e)
 {
 	char id[16];
 
+	if (e->name.len == 0)
+		oracle_blame(s->oracle, "a holder is told of a job without a name", (int64_t)e->token, 0);
 	for (int i = 0; i < CLIENTS; i++) {
 		if (s->clients[i].connection == 0 || s->clients[i].session != e->session ||
 		    !frame_comes(s, i))
