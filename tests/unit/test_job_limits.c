@@ -90,7 +90,7 @@ static struct outcome machine(const char *name, size_t states)
 	Sluice__MachineCreate create = SLUICE__MACHINE_CREATE__INIT;
 	Sluice__MachineState *list = calloc(states, sizeof(*list)),
 			     **pointers = calloc(states, sizeof(*pointers));
-	char(*names)[16] = calloc(states, sizeof(*names)), *(*next)[1] = calloc(states, sizeof(*next));
+	char(*names)[24] = calloc(states, sizeof(*names)), *(*next)[1] = calloc(states, sizeof(*next));
 	struct outcome out;
 
 	/* A chain, the last state terminal. */
