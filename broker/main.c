@@ -527,6 +527,14 @@ static int run(struct broker *broker, int stop_fd)
 		(void)snprintf(why, sizeof(why), "no data directory is given; expected --data DIR");
 		rc = SLUICE_E_INVAL;
 	}
+	if (rc == 0 && broker->config.publish_stop_percent >= broker->config.report_stop_percent) {
+		(void)snprintf(
+			why, sizeof(why),
+			"publish_stop_percent is %llu and report_stop_percent %llu; expected the first to be less",
+			(unsigned long long)broker->config.publish_stop_percent,
+			(unsigned long long)broker->config.report_stop_percent);
+		rc = SLUICE_E_INVAL;
+	}
 	if (rc == 0)
 		rc = start(broker, why, sizeof(why));
 	if (rc != 0) {

@@ -42,6 +42,48 @@ const struct command_spec *command_specs(size_t *ret_count)
 	return specs;
 }
 
+static enum headroom op_headroom(const Sluice__TxnOp *op)
+{
+	switch (op->op_case) {
+	case SLUICE__TXN_OP__OP_PUBLISH:
+		return command_spec(COMMAND_PUBLISH)->headroom;
+	case SLUICE__TXN_OP__OP_ACK:
+	case SLUICE__TXN_OP__OP_NACK:
+		return command_spec(COMMAND_ACK)->headroom;
+	case SLUICE__TXN_OP__OP_JOB_SUBMIT:
+		return command_spec(COMMAND_JOB_SUBMIT)->headroom;
+	case SLUICE__TXN_OP__OP_JOB_INTENT:
+		return command_spec(COMMAND_JOB_INTENT)->headroom;
+	case SLUICE__TXN_OP__OP_JOB_REPORT:
+		return command_spec(COMMAND_JOB_REPORT)->headroom;
+	case SLUICE__TXN_OP__OP_JOB_CANCEL:
+		return command_spec(COMMAND_JOB_CANCEL)->headroom;
+	case SLUICE__TXN_OP__OP_JOB_RESET:
+		return command_spec(COMMAND_JOB_RESET)->headroom;
+	case SLUICE__TXN_OP__OP_CURSOR_SET:
+		return command_spec(COMMAND_CURSOR_SET)->headroom;
+	case SLUICE__TXN_OP__OP_CHECK_JOB:
+		return HEADROOM_ALWAYS; /* a read */
+	default:
+		return HEADROOM_REPORT; /* it is refused by apply */
+	}
+}
+
+enum headroom command_headroom(const struct command *command)
+{
+	const Sluice__Txn *txn = (const Sluice__Txn *)command->message;
+	enum headroom class = HEADROOM_ALWAYS;
+
+	if (command->type != COMMAND_TXN)
+		return command_spec(command->type)->headroom;
+	for (size_t i = 0; i < txn->n_ops && class != HEADROOM_PUBLISH; i++) {
+		enum headroom op = op_headroom(txn->ops[i]);
+
+		class = op < class ? op : class;
+	}
+	return class;
+}
+
 const struct command_spec *command_spec(uint16_t type)
 {
 	/* The table is in the order of its numbers. */

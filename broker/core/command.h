@@ -88,6 +88,8 @@ struct command_spec {
 };
 const struct command_spec *command_spec(uint16_t type); /* NULL when unknown */
 const struct command_spec *command_specs(size_t *ret_count);
+/* The class of one command: of its type, and of a transaction that of its operation which stops first. Of a type that is known. */
+enum headroom command_headroom(const struct command *command);
 
 /* Encoding: u16 type, u8 version (of the body: 1, CLAIM's 2 and 1), u32 gateway, u64 session, u64 random, u32 body bytes, body.
  * size + encode write the canonical form. decode allocates the command and its body (owned; command_free) and copies what it

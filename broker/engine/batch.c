@@ -110,6 +110,8 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 				submission->sink == NULL ? ORIGIN_NONE : ORIGIN_REQUEST);
 		if (rc == 0)
 			rc = core_apply(engine->core, txn, &submission->command, batch->release->effects);
+		if (rc == 0)
+			rc = headroom_batch_check(engine, txn, &submission->command);
 		if (rc != 0)
 			return rc;
 		batch->commands++;
@@ -245,7 +247,7 @@ static int claim_refuse(struct batch *batch, const struct consumer_key *key)
 }
 
 static int add_forced_reply(struct batch *batch, struct engine_sink *sink, uint64_t tag,
-			    enum origin_kind kind, int code)
+			    enum origin_kind kind, int code, const char *text)
 {
 	struct effect effect = {.kind = FX_REPLY, .command = (uint32_t)batch->origin_count};
 	struct outcome *outcome = effects_alloc(batch->release->effects, sizeof(*outcome));
@@ -255,25 +257,31 @@ static int add_forced_reply(struct batch *batch, struct engine_sink *sink, uint6
 		return SLUICE_E_NOMEM;
 	memset(outcome, 0, sizeof(*outcome));
 	outcome->code = code;
-	strncpy(outcome->text, sluice_error_text(code), sizeof(outcome->text) - 1);
+	strncpy(outcome->text, text, sizeof(outcome->text) - 1);
 	effect.outcome = outcome;
 	rc = origin_add(batch, sink, tag, kind);
 	return rc != 0 ? rc : effects_add(batch->release->effects, &effect);
 }
 
-static int add_forced_replies(struct batch *batch)
+/* With what is full, for want of room. */
+static int add_forced_replies(struct engine *engine)
 {
+	struct batch *batch = &engine->batch;
+	const char *why = engine->gate.why;
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < batch->refused_count; i++)
 		rc = add_forced_reply(batch, batch->refused[i].sink, batch->refused[i].tag, ORIGIN_CONSUMER,
-				      SLUICE_E_CORRUPT);
+				      SLUICE_E_CORRUPT, sluice_error_text(SLUICE_E_CORRUPT));
 	for (size_t i = batch->first; rc == 0 && i < batch->end; i++) {
 		const struct submission *submission = batch->submissions[i];
 
 		if (submission->forced_code != 0 && submission->sink != NULL)
 			rc = add_forced_reply(batch, submission->sink, submission->tag, ORIGIN_REQUEST,
-					      submission->forced_code);
+					      submission->forced_code,
+					      submission->forced_code == SLUICE_E_NO_SPACE && why[0] != 0
+						      ? why
+						      : sluice_error_text(submission->forced_code));
 	}
 	return rc;
 }
@@ -312,7 +320,7 @@ static int apply_all(struct engine *engine, struct store_txn *txn, struct batch_
 	if (rc == 0)
 		rc = core_next_deadline(engine->core, txn, &engine->next_deadline_ms);
 	if (rc == 0)
-		rc = add_forced_replies(&engine->batch);
+		rc = add_forced_replies(engine);
 	if (rc != 0)
 		return rc;
 	scan_effects(engine, &bytes);
@@ -464,28 +472,6 @@ static bool refuse_damaged(struct engine *engine, const struct trouble *trouble,
 	return true;
 }
 
-/* Refuses publishes, or what reports if there are none. False: neither is left. */
-static bool refuse_growth(struct engine *engine)
-{
-	struct batch *batch = &engine->batch;
-	bool marked = false;
-
-	engine->gate.state = HEADROOM_PUBLISH_STOPPED;
-	engine->gate.forced = true;
-	for (int class = HEADROOM_PUBLISH; class <= HEADROOM_REPORT && !marked; class ++) {
-		for (size_t i = batch->first; i < batch->end; i++) {
-			struct submission *submission = batch->submissions[i];
-			const struct command_spec *spec = command_spec(submission->command.type);
-
-			if (submission->forced_code != 0 || spec == NULL || (int)spec->headroom != class)
-				continue;
-			submission->forced_code = SLUICE_E_NO_SPACE;
-			marked = true;
-		}
-	}
-	return marked;
-}
-
 /* Marks what must be refused so that the next run can succeed. `claims`: that the undone run made.
  * False: nothing is left to refuse. */
 static bool refuse_for(struct engine *engine, int rc, const struct trouble *trouble, size_t claims,
@@ -493,20 +479,7 @@ static bool refuse_for(struct engine *engine, int rc, const struct trouble *trou
 {
 	if (rc == SLUICE_E_CORRUPT)
 		return refuse_damaged(engine, trouble, claims, clock.mono_ms);
-	return rc == SLUICE_E_NO_SPACE && refuse_growth(engine);
-}
-
-/* Whether there is something to refuse for want of room. */
-static bool grows(const struct batch *batch)
-{
-	for (size_t i = batch->first; i < batch->end; i++) {
-		const struct submission *submission = batch->submissions[i];
-		const struct command_spec *spec = command_spec(submission->command.type);
-
-		if (submission->forced_code == 0 && spec != NULL && spec->headroom != HEADROOM_ALWAYS)
-			return true;
-	}
-	return false;
+	return rc == SLUICE_E_NO_SPACE && headroom_refuse(engine, trouble->submission);
 }
 
 static int run_once(struct engine *engine, struct batch_clock clock, struct trouble *trouble)
@@ -537,12 +510,6 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct trou
 			store_abort(txn);
 			return rc;
 		}
-	}
-	rc = grows(&engine->batch) ? headroom_batch_fits(engine, store_txn_bytes(txn)) : 0;
-	if (rc != 0) {
-		store_abort(txn);
-		engine->next_deadline_ms = deadline_ms;
-		return rc;
 	}
 	atomic_store(&engine->committing, engine->sequence + 1);
 	rc = store_commit(txn);

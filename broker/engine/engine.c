@@ -82,7 +82,8 @@ static void headroom_tell(struct engine *engine, enum headroom_state before, con
 		 log_u64("used_bytes", facts->used_bytes), log_u64("map_bytes", facts->map_bytes),
 		 log_u64("disk_free_bytes", facts->disk_free_bytes),
 		 log_u64("ahead_bytes", facts->ahead_bytes),
-		 log_u64("reserve_bytes", engine->gate.reserve_bytes));
+		 log_u64("reserve_bytes", engine->gate.reserve_bytes),
+		 log_str("why", now == HEADROOM_OK ? "" : engine->gate.why));
 }
 
 static int boot_store(struct engine *engine, struct batch_clock now)
@@ -270,7 +271,7 @@ static int batch_take(struct engine *engine, struct lane *lane)
 		if (rc != 0)
 			return rc;
 		(void)lane_pop(lane);
-		if (spec != NULL && spec->headroom != HEADROOM_ALWAYS && !looked) {
+		if (spec != NULL && !looked && command_headroom(&submission->command) != HEADROOM_ALWAYS) {
 			rc = headroom_room_look(engine, 0, &room);
 			if (rc != 0)
 				return rc;
@@ -278,7 +279,7 @@ static int batch_take(struct engine *engine, struct lane *lane)
 		}
 		if (spec == NULL)
 			submission->forced_code = SLUICE_E_UNKNOWN_TYPE;
-		else if (!headroom_admits(&engine->gate, spec->headroom))
+		else if (!headroom_admits_command(&engine->gate, &submission->command))
 			submission->forced_code = SLUICE_E_NO_SPACE;
 	}
 	return 0;

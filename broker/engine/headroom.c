@@ -2,71 +2,164 @@
  *
  * Headroom by class: publishes stop first, reports later, what frees room never. With hysteresis, so that the answer does not flicker.
  *
- * Two gates, and the narrower one counts. By fill: percents of map and disk, looked at now and then; it stops in good time. By room: the
- * store holds disk allocated ahead, a reserve, which no other program can take. What grows the store is admitted only while the reserve is
- * whole, so a disk that is filled at once, or a map that fills faster than anyone looks, leaves the reserve to acks, deletes and expiry.
+ * Two gates, and the narrower one counts. By fill: percents of the map, for publishes also of the disk. By room: the store holds disk
+ * allocated ahead, a reserve, which no other program can take; publishes leave it whole, reports half of it. So a disk that another
+ * program fills at once stops publishes first, whatever percent it jumps to.
+ *
+ * Both are checked before a command enters a batch, and after each command of a batch for what the batch has put so far: what is one
+ * too many is taken back and refused. So no rate of filling and no size of commands or batches carries one class beyond its stop.
  */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "broker/engine/engine_internal.h"
 #include "broker/util/log.h"
 
 enum { HYSTERESIS_PERCENT = 5, RESERVE_PER_MAP = 20, CONTIGUOUS_PART = 8, PLENTY = 4 };
+
+/* What pages take more than the records in them, at the most; and what a batch takes beside its records. */
+enum { PAGES_PER_BYTES = 3, COPIES_PART = 8, ASIDE_BYTES = 256 << 10 };
+
+/* Commands of a batch that are refused one by one when they are one too many; the next one takes all of its class along that are in the batch,
+ * so that a batch is not applied again for each of them. */
+enum { CROSSINGS_MAX = 4 };
 
 static uint32_t percent(uint64_t part, uint64_t whole)
 {
 	return part >= whole ? 100 : (uint32_t)(part / (whole / 100 + 1));
 }
 
-static uint32_t fill_percent(const struct headroom_gate *gate, const struct store_facts *facts)
+static uint64_t share(uint64_t whole, uint32_t percents)
 {
-	uint64_t file = facts->file_bytes > facts->used_bytes ? facts->file_bytes : facts->used_bytes;
-	uint64_t room = file + facts->ahead_bytes + facts->disk_free_bytes;
-	uint32_t map = percent(facts->used_bytes, facts->map_bytes), disk;
+	return whole == UINT64_MAX ? UINT64_MAX : whole / 100 * percents;
+}
 
-	if (facts->disk_free_bytes == UINT64_MAX)
-		return map;
-	/* The disk is full for publishes when what is left is the reserve. */
-	disk = room > gate->reserve_bytes ? percent(facts->used_bytes, room - gate->reserve_bytes) : 100;
+/* ---- by fill ---- */
+
+/* For the one that is refused, and for the log: whichever of map and disk has less left. */
+static void why_set(struct headroom_gate *gate, const char *failure)
+{
+	uint64_t mib = 1 << 20, used = gate->used_bytes;
+	uint64_t map_left = gate->map_bytes > used ? gate->map_bytes - used : 0;
+
+	if (failure != NULL)
+		(void)snprintf(gate->why, sizeof(gate->why),
+			       "%.120s; free some, or delete, purge or keep less", failure);
+	else if (map_left <= gate->disk_free_bytes)
+		(void)snprintf(
+			gate->why, sizeof(gate->why),
+			"the map is full: %" PRIu64 " of %" PRIu64
+			" MiB are used (publishes stop at %u %%, reports at %u %%); delete, purge or keep less, or raise map_mib",
+			used / mib, gate->map_bytes / mib, gate->publish_stop_percent,
+			gate->report_stop_percent);
+	else
+		(void)snprintf(gate->why, sizeof(gate->why),
+			       "the disk is full: it has %" PRIu64 " MiB free, the store uses %" PRIu64
+			       " and holds %" PRIu64
+			       " for acks and deletes; free some, or delete, purge or keep less",
+			       gate->disk_free_bytes / mib, used / mib, gate->room_bytes / mib);
+}
+
+static uint32_t report_fill(const struct headroom_gate *gate, uint64_t used)
+{
+	return percent(used, gate->map_bytes);
+}
+
+static uint32_t publish_fill(const struct headroom_gate *gate, uint64_t used)
+{
+	uint32_t map = percent(used, gate->map_bytes), disk = percent(used, gate->disk_bytes);
+
 	return map > disk ? map : disk;
+}
+
+/* How much of the store one class may fill. */
+static uint64_t fill_max(const struct headroom_gate *gate, enum headroom class)
+{
+	uint64_t map, disk;
+
+	if (class == HEADROOM_REPORT)
+		return share(gate->map_bytes, gate->report_stop_percent);
+	map = share(gate->map_bytes, gate->publish_stop_percent);
+	disk = share(gate->disk_bytes, gate->publish_stop_percent);
+	return map < disk ? map : disk;
+}
+
+static bool near_stop(const struct headroom_gate *gate)
+{
+	return publish_fill(gate, gate->used_bytes) + 2 * HYSTERESIS_PERCENT >= gate->publish_stop_percent;
+}
+
+void headroom_fill(struct headroom_gate *gate, uint64_t used)
+{
+	enum headroom_state before = gate->state;
+	uint32_t publish = publish_fill(gate, used), report = report_fill(gate, used);
+	/* Having stopped, it wants somewhat less to go on. */
+	uint32_t publish_slack = gate->state >= HEADROOM_PUBLISH_STOPPED ? HYSTERESIS_PERCENT : 0;
+	uint32_t report_slack = gate->state == HEADROOM_REPORT_STOPPED ? HYSTERESIS_PERCENT : 0;
+
+	gate->used_bytes = used;
+	gate->forced = gate->forced && near_stop(gate);
+	if (report + report_slack >= gate->report_stop_percent)
+		gate->state = HEADROOM_REPORT_STOPPED;
+	else if (publish + publish_slack >= gate->publish_stop_percent || gate->forced)
+		gate->state = HEADROOM_PUBLISH_STOPPED;
+	else
+		gate->state = HEADROOM_OK;
+	if (gate->state > before)
+		why_set(gate, NULL);
 }
 
 void headroom_update(struct headroom_gate *gate, const struct store_facts *facts)
 {
-	uint32_t fill = fill_percent(gate, facts);
-	uint32_t report = gate->report_stop_percent, publish = gate->publish_stop_percent;
+	uint64_t file = facts->file_bytes > facts->used_bytes ? facts->file_bytes : facts->used_bytes;
+	uint64_t room = file + facts->ahead_bytes + facts->disk_free_bytes;
 
-	if (fill >= report) {
-		gate->state = HEADROOM_REPORT_STOPPED;
-	} else if (fill >= publish) {
-		if (gate->state != HEADROOM_REPORT_STOPPED || fill + HYSTERESIS_PERCENT < report)
-			gate->state = HEADROOM_PUBLISH_STOPPED;
-	} else if (fill + HYSTERESIS_PERCENT < publish) {
-		gate->state = HEADROOM_OK;
-	} else if (gate->state == HEADROOM_REPORT_STOPPED && fill + HYSTERESIS_PERCENT < report) {
-		gate->state = HEADROOM_PUBLISH_STOPPED;
-	}
-	if (gate->forced && gate->state == HEADROOM_OK && fill + 2 * HYSTERESIS_PERCENT >= publish)
-		gate->state = HEADROOM_PUBLISH_STOPPED;
+	gate->map_bytes = facts->map_bytes;
+	gate->disk_free_bytes = facts->disk_free_bytes;
+	/* The disk is full for publishes when what is left is the reserve. */
+	if (facts->disk_free_bytes == UINT64_MAX)
+		gate->disk_bytes = UINT64_MAX;
 	else
-		gate->forced = false;
+		gate->disk_bytes = room > gate->reserve_bytes ? room - gate->reserve_bytes : 0;
+	headroom_fill(gate, facts->used_bytes);
+}
+
+/* ---- by room ---- */
+
+static uint64_t room_total(const struct store_room *room)
+{
+	uint64_t total = room->ahead_bytes + room->inside_bytes;
+
+	return total < room->ahead_bytes ? UINT64_MAX : total;
+}
+
+/* What one class leaves of the reserve. */
+static uint64_t reserve_part(const struct headroom_gate *gate, enum headroom class)
+{
+	return class == HEADROOM_PUBLISH ? gate->reserve_bytes : gate->reserve_bytes / 2;
 }
 
 void headroom_room(struct headroom_gate *gate, const struct store_room *room)
 {
-	uint64_t reserve = gate->reserve_bytes;
-	uint64_t total = room->ahead_bytes + room->inside_bytes;
+	uint64_t reserve = gate->reserve_bytes, total = room_total(room);
+	enum headroom_state before = gate->room_state;
 	/* Having stopped, it wants somewhat more to go on. */
 	uint64_t wanted = gate->room_state == HEADROOM_OK ? reserve : reserve + reserve / 4;
 	bool contiguous;
 
-	if (total < room->ahead_bytes)
-		total = UINT64_MAX;
+	gate->room_bytes = total;
 	/* Lists of freed pages want pages in a row: some of the reserve is to be such, unless there is plenty of the other kind. */
 	contiguous = room->ahead_bytes >= reserve / CONTIGUOUS_PART || room->inside_bytes >= PLENTY * reserve;
 	if (total < reserve / 2)
 		gate->room_state = HEADROOM_REPORT_STOPPED;
 	else
 		gate->room_state = total >= wanted && contiguous ? HEADROOM_OK : HEADROOM_PUBLISH_STOPPED;
+	if (gate->room_state > before)
+		why_set(gate, NULL);
 }
+
+/* ---- the gate ---- */
 
 enum headroom_state headroom_state(const struct headroom_gate *gate)
 {
@@ -84,6 +177,13 @@ bool headroom_admits(const struct headroom_gate *gate, enum headroom class)
 	return state == HEADROOM_OK;
 }
 
+bool headroom_admits_command(const struct headroom_gate *gate, const struct command *command)
+{
+	if (command->type == COMMAND_SESSION_OPEN)
+		return gate->room_bytes >= gate->reserve_bytes / 4;
+	return headroom_admits(gate, command_headroom(command));
+}
+
 void headroom_init(struct headroom_gate *gate, const struct engine_config *config, uint64_t map_bytes)
 {
 	gate->publish_stop_percent = config->publish_stop_percent != 0 ? config->publish_stop_percent : 80;
@@ -91,6 +191,23 @@ void headroom_init(struct headroom_gate *gate, const struct engine_config *confi
 	gate->reserve_bytes = config->reserve_bytes != 0 ? config->reserve_bytes : RESERVE_BYTES_DEFAULT;
 	if (gate->reserve_bytes > map_bytes / RESERVE_PER_MAP)
 		gate->reserve_bytes = map_bytes / RESERVE_PER_MAP;
+	gate->map_bytes = map_bytes;
+	gate->disk_bytes = gate->disk_free_bytes = UINT64_MAX;
+}
+
+/* ---- what a batch takes ---- */
+
+static void enough_set(struct headroom_gate *gate)
+{
+	for (int class = HEADROOM_PUBLISH; class < HEADROOM_GROWING; class ++) {
+		uint64_t most = fill_max(gate, (enum headroom) class), part;
+		uint64_t fill = most > gate->used_bytes ? most - gate->used_bytes : 0, room;
+
+		part = reserve_part(gate, (enum headroom) class);
+		room = gate->room_bytes > part ? gate->room_bytes - part : 0;
+		fill = fill < room ? fill : room;
+		gate->enough_bytes[class] = fill > ASIDE_BYTES ? (fill - ASIDE_BYTES) / PAGES_PER_BYTES : 0;
+	}
 }
 
 int headroom_room_look(struct engine *engine, uint64_t more, struct store_room *ret)
@@ -109,21 +226,88 @@ int headroom_room_look(struct engine *engine, uint64_t more, struct store_room *
 	if (rc != 0 && rc != SLUICE_E_NO_SPACE && rc != SLUICE_E_UNSUPPORTED)
 		return rc;
 	headroom_room(gate, ret);
+	headroom_fill(gate, ret->used_bytes);
+	if (more == 0) {
+		gate->crossings = 0;
+		enough_set(gate);
+	}
 	return 0;
 }
 
-int headroom_batch_fits(struct engine *engine, uint64_t put_bytes)
+static int crossed(struct headroom_gate *gate)
 {
-	uint64_t reserve = engine->gate.reserve_bytes, need = put_bytes * 2, total;
+	why_set(gate, NULL);
+	return SLUICE_E_NO_SPACE;
+}
+
+int headroom_batch_check(struct engine *engine, struct store_txn *txn, const struct command *command)
+{
+	struct headroom_gate *gate = &engine->gate;
+	enum headroom class = command_headroom(command);
+	uint64_t put = store_txn_bytes(txn), grown, part, need;
 	struct store_room room;
+	int64_t growth;
 	int rc;
 
-	/* Pages are half full at the worst. What a batch may take without a look is known to be there. */
-	if (need <= reserve / 4)
+	if (class == HEADROOM_ALWAYS || put <= gate->enough_bytes[class])
 		return 0;
-	rc = headroom_room_look(engine, need, &room);
-	if (rc != 0)
-		return rc;
-	total = room.ahead_bytes + room.inside_bytes;
-	return total < room.ahead_bytes || total >= need + reserve / 2 ? 0 : SLUICE_E_NO_SPACE;
+	growth = store_txn_growth(txn);
+	grown = growth > 0 ? (uint64_t)growth : 0;
+	if (gate->used_bytes + grown > fill_max(gate, class))
+		return crossed(gate);
+	/* And copies of pages that change. */
+	need = grown + put / COPIES_PART + ASIDE_BYTES;
+	part = reserve_part(gate, class);
+	if (gate->room_bytes < part || gate->room_bytes - part < need) {
+		rc = headroom_room_look(engine, need, &room);
+		if (rc != 0)
+			return rc;
+		if (gate->room_bytes < part || gate->room_bytes - part < need)
+			return crossed(gate);
+	}
+	return 0;
+}
+
+/* Those of one class or of one that stops before it, from `from` on. */
+static bool refuse_class(struct batch *batch, size_t from, enum headroom class)
+{
+	bool marked = false;
+
+	for (size_t i = from; i < batch->end; i++) {
+		struct submission *submission = batch->submissions[i];
+
+		if (submission->forced_code != 0 || command_headroom(&submission->command) > class)
+			continue;
+		submission->forced_code = SLUICE_E_NO_SPACE;
+		marked = true;
+	}
+	return marked;
+}
+
+bool headroom_refuse(struct engine *engine, struct submission *at)
+{
+	struct headroom_gate *gate = &engine->gate;
+	struct batch *batch = &engine->batch;
+	size_t from = batch->first;
+
+	if (at == NULL || command_headroom(&at->command) == HEADROOM_ALWAYS) {
+		/* The store had less room than was thought. */
+		gate->forced = true;
+		headroom_fill(gate, gate->used_bytes);
+		if (gate->state == HEADROOM_OK)
+			gate->state = HEADROOM_PUBLISH_STOPPED;
+		why_set(gate, store_last_error());
+		return refuse_class(batch, from, HEADROOM_PUBLISH) ||
+		       refuse_class(batch, from, HEADROOM_REPORT);
+	}
+	why_set(gate, NULL);
+	at->forced_code = SLUICE_E_NO_SPACE;
+	if (near_stop(gate))
+		gate->forced = true;
+	if (!near_stop(gate) && ++gate->crossings <= CROSSINGS_MAX)
+		return true; /* it alone was too large */
+	while (from < batch->end && batch->submissions[from] != at)
+		from++;
+	(void)refuse_class(batch, from, command_headroom(&at->command));
+	return true;
 }

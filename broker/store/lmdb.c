@@ -7,6 +7,7 @@
  * Put in key order is the common case of logs, items and histories: those are tried with MDB_APPEND, which
  * refuses a key that is not the largest, and then put as any other.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,8 @@
 #include "broker/util/clock.h"
 
 enum { APPEND_PAUSE = 64, PAGE_HEAD_BYTES = 16, VALUE_BYTES_MAX = 64 << 20 };
+
+static_assert(STORE_TABLE_COUNT <= 32, "touched tables are bits of an u32");
 
 static MDB_val val(struct sluice_slice bytes)
 {
@@ -126,6 +129,7 @@ static int lmdb_begin(void *impl, bool write, void **ret)
 	if (rc != 0)
 		return lmdb_error(lmdb, rc);
 	memset(txn->cursors, 0, sizeof(txn->cursors));
+	txn->touched = 0;
 	*ret = txn;
 	return 0;
 }
@@ -169,14 +173,23 @@ static int commit_error(struct lmdb *lmdb, int rc)
 static int lmdb_commit(void *handle)
 {
 	struct lmdb_txn *txn = handle;
+	uint64_t pages[STORE_TABLE_COUNT];
+	int64_t growth;
 	int rc;
 
+	growth = lmdb_pages(txn, pages);
 	cursors_close(txn);
 	rc = mdb_txn_commit(txn->txn);
 	if (rc != 0)
 		return commit_error(txn->lmdb, rc);
+	lmdb_pages_keep(txn, pages, growth);
 	atomic_fetch_add(&txn->lmdb->commits, 1);
 	return 0;
+}
+
+static int64_t lmdb_growth(void *handle)
+{
+	return lmdb_pages(handle, NULL);
 }
 
 /* ---- records ---- */
@@ -220,6 +233,7 @@ static int table_cursor(struct lmdb_txn *txn, enum store_table table, MDB_cursor
 {
 	int rc = 0;
 
+	txn->touched |= 1u << table;
 	if (txn->cursors[table] == NULL)
 		rc = mdb_cursor_open(txn->txn, txn->lmdb->dbis[table], &txn->cursors[table]);
 	*ret = txn->cursors[table];
@@ -338,6 +352,7 @@ static int lmdb_cursor_open(void *handle, enum store_table table, void **ret)
 		return store_fail(SLUICE_E_CORRUPT, "table %s: %s", store_table_name(table),
 				  txn->lmdb->damage[table]);
 	}
+	txn->touched |= 1u << table;
 	rc = mdb_cursor_open(txn->txn, txn->lmdb->dbis[table], &cursor->cursor);
 	if (rc != 0) {
 		free(cursor);
@@ -385,6 +400,7 @@ const struct raw_ops lmdb_ops = {
 	.begin = lmdb_begin,
 	.commit = lmdb_commit,
 	.abort = lmdb_abort,
+	.growth = lmdb_growth,
 	.get = lmdb_get,
 	.put = lmdb_put,
 	.del = lmdb_del,

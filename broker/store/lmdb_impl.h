@@ -17,6 +17,7 @@ struct lmdb_txn {
 	MDB_txn *txn;
 	bool write;
 	MDB_cursor *cursors[STORE_TABLE_COUNT]; /* one each for puts and look-ups; none in the pool */
+	uint32_t touched;			/* write: bits of the tables that may have changed */
 	_Atomic uint64_t since_ms;		/* read: 0 while in the pool */
 	_Atomic uint64_t snapshot;  /* read: the commit that it sees; UINT64_MAX while in the pool */
 	struct lmdb_txn *pool_next; /* free ones */
@@ -39,7 +40,11 @@ struct lmdb {
 	char *damage
 		[STORE_TABLE_COUNT]; /* read only: why a table's tree is not to be followed; NULL: it is whole */
 	_Atomic uint64_t commits;
-	_Atomic uint64_t used_bytes, facts_ms;
+	uint64_t pages[STORE_TABLE_COUNT]; /* of each table's tree, as of the last commit; the writer's */
+	_Atomic uint64_t tree_bytes;	   /* all of them */
+	_Atomic uint64_t
+		other_bytes; /* what else is in use: snapshots' pages, free list; looked at now and then */
+	_Atomic uint64_t facts_ms;
 	bool read_only;
 };
 
@@ -53,7 +58,13 @@ int lmdb_error(const struct lmdb *lmdb, int rc);
 int lmdb_reader_take(struct lmdb *lmdb, struct lmdb_txn **ret) SLUICE_MUST_USE;
 void lmdb_abort(void *handle);
 
-/* ---- lmdb_space.c: as of store_facts_get and store_reserve_disk ---- */
+/* ---- lmdb_space.c: as of store_facts_get, store_reserve_disk and store_txn_growth ---- */
+/* Counts the pages of all tables, once they are open. */
+int lmdb_pages_init(struct lmdb *lmdb) SLUICE_MUST_USE;
+/* Of the tables that the write transaction has touched; ret_pages NULL: only the sum. Bytes more than at the last commit. */
+int64_t lmdb_pages(struct lmdb_txn *txn, uint64_t *ret_pages);
+/* What lmdb_pages counted is committed. */
+void lmdb_pages_keep(struct lmdb_txn *txn, const uint64_t *pages, int64_t growth);
 void lmdb_facts(void *impl, struct store_facts *ret);
 int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret) SLUICE_MUST_USE;
 

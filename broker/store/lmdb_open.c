@@ -382,6 +382,10 @@ int store_open_lmdb(const char *dir, const struct store_options *options, struct
 	rc = store_wrap(&lmdb_ops, lmdb, options, &store);
 	if (rc == 0)
 		rc = contents_open(lmdb, store, options->check_bytes, ret_why);
+	if (rc == 0) {
+		rc = lmdb_pages_init(lmdb);
+		*ret_why = store_last_error();
+	}
 	if (rc != 0) {
 		store_close(store);
 		return rc;

@@ -62,11 +62,75 @@ static uint64_t free_bytes(struct lmdb *lmdb, uint64_t enough)
 	return free_pages * lmdb->page_bytes;
 }
 
+/* ---- pages of the tables: LMDB counts them, so what is in use need not be found by a walk at every commit ---- */
+
+static uint64_t table_pages(struct lmdb_txn *txn, int table)
+{
+	MDB_stat stat;
+
+	if (mdb_stat(txn->txn, txn->lmdb->dbis[table], &stat) != 0)
+		return txn->lmdb->pages[table];
+	return stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
+}
+
+int lmdb_pages_init(struct lmdb *lmdb)
+{
+	struct lmdb_txn *txn;
+	uint64_t sum = 0;
+	int rc = lmdb_reader_take(lmdb, &txn);
+
+	if (rc != 0)
+		return rc;
+	for (int i = 0; i < STORE_TABLE_COUNT; i++) {
+		lmdb->pages[i] = table_pages(txn, i);
+		sum += lmdb->pages[i];
+	}
+	lmdb_abort(txn);
+	atomic_store(&lmdb->tree_bytes, sum * lmdb->page_bytes);
+	return 0;
+}
+
+int64_t lmdb_pages(struct lmdb_txn *txn, uint64_t *ret_pages)
+{
+	const struct lmdb *lmdb = txn->lmdb;
+	int64_t growth = 0;
+
+	for (int i = 0; i < STORE_TABLE_COUNT; i++) {
+		uint64_t pages;
+
+		if ((txn->touched & 1u << i) == 0)
+			continue;
+		pages = table_pages(txn, i);
+		if (ret_pages != NULL)
+			ret_pages[i] = pages;
+		growth += (int64_t)pages - (int64_t)lmdb->pages[i];
+	}
+	return growth * (int64_t)lmdb->page_bytes;
+}
+
+void lmdb_pages_keep(struct lmdb_txn *txn, const uint64_t *pages, int64_t growth)
+{
+	struct lmdb *lmdb = txn->lmdb;
+
+	for (int i = 0; i < STORE_TABLE_COUNT; i++)
+		if ((txn->touched & 1u << i) != 0)
+			lmdb->pages[i] = pages[i];
+	atomic_store(&lmdb->tree_bytes, (uint64_t)((int64_t)atomic_load(&lmdb->tree_bytes) + growth));
+}
+
+/* What is in use beside the tables, by a walk through the free list, now and then. A commit meanwhile is counted wrong until the next walk. */
 static uint64_t used_bytes(struct lmdb *lmdb)
 {
-	uint64_t end = end_bytes(lmdb), unused = free_bytes(lmdb, UINT64_MAX);
+	uint64_t now = clock_mono_ns() / 1000000 + 1;
 
-	return end > unused ? end - unused : 0;
+	if (atomic_load(&lmdb->facts_ms) + FACTS_AGE_MS < now) {
+		uint64_t trees = atomic_load(&lmdb->tree_bytes), end = end_bytes(lmdb),
+			 unused = free_bytes(lmdb, UINT64_MAX);
+
+		atomic_store(&lmdb->other_bytes, end > unused + trees ? end - unused - trees : 0);
+		atomic_store(&lmdb->facts_ms, now);
+	}
+	return atomic_load(&lmdb->tree_bytes) + atomic_load(&lmdb->other_bytes);
 }
 
 /* Allocated behind the last page that was ever used. */
@@ -86,11 +150,7 @@ void lmdb_facts(void *impl, struct store_facts *ret)
 	struct stat st;
 	int fd = -1;
 
-	if (atomic_load(&lmdb->facts_ms) + FACTS_AGE_MS < now) {
-		atomic_store(&lmdb->used_bytes, used_bytes(lmdb));
-		atomic_store(&lmdb->facts_ms, now);
-	}
-	ret->used_bytes = atomic_load(&lmdb->used_bytes);
+	ret->used_bytes = used_bytes(lmdb);
 	ret->map_bytes = lmdb->map_bytes;
 	ret->disk_free_bytes = dir_disk_free(lmdb->dir);
 	ret->file_bytes =
@@ -131,7 +191,9 @@ int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret)
 
 	if (lmdb->read_only)
 		return store_fail(SLUICE_E_DENIED, "the store was opened to be read only");
-	*ret = (struct store_room){.ahead_bytes = ahead_bytes(lmdb, end)};
+	*ret = (struct store_room){.used_bytes =
+					   atomic_load(&lmdb->tree_bytes) + atomic_load(&lmdb->other_bytes),
+				   .ahead_bytes = ahead_bytes(lmdb, end)};
 	if (ret->ahead_bytes >= bytes)
 		return 0;
 	rc = allocate_ahead(lmdb, end, bytes);

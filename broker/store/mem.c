@@ -41,7 +41,8 @@ struct before {
 struct mem {
 	struct record_tree tables[STORE_TABLE_COUNT];
 	struct before *undo;
-	uint64_t bytes, commits;
+	uint64_t bytes, committed_bytes, commits;
+	uint64_t map_bytes; /* a figure for facts; nothing ends there */
 };
 
 struct mem_txn {
@@ -131,6 +132,7 @@ static int mem_commit(void *handle)
 		free(before);
 	}
 	mem->commits++;
+	mem->committed_bytes = mem->bytes;
 	free(txn);
 	return 0;
 }
@@ -158,6 +160,13 @@ static void mem_abort(void *handle)
 		free(before);
 	}
 	free(txn);
+}
+
+static int64_t mem_growth(void *handle)
+{
+	const struct mem_txn *txn = handle;
+
+	return (int64_t)txn->mem->bytes - (int64_t)txn->mem->committed_bytes;
 }
 
 static int mem_get(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
@@ -304,7 +313,7 @@ static void mem_facts(void *impl, struct store_facts *ret)
 	const struct mem *mem = impl;
 
 	*ret = (struct store_facts){.used_bytes = mem->bytes,
-				    .map_bytes = UINT64_MAX / 256,
+				    .map_bytes = mem->map_bytes,
 				    .file_bytes = 0,
 				    .disk_free_bytes = UINT64_MAX,
 				    .ahead_bytes = UINT64_MAX,
@@ -313,9 +322,10 @@ static void mem_facts(void *impl, struct store_facts *ret)
 
 static int mem_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret)
 {
-	(void)impl;
+	const struct mem *mem = impl;
+
 	(void)bytes;
-	*ret = (struct store_room){.ahead_bytes = UINT64_MAX};
+	*ret = (struct store_room){.used_bytes = mem->bytes, .ahead_bytes = UINT64_MAX};
 	return 0;
 }
 
@@ -338,6 +348,7 @@ static const struct raw_ops mem_ops = {
 	.begin = mem_begin,
 	.commit = mem_commit,
 	.abort = mem_abort,
+	.growth = mem_growth,
 	.get = mem_get,
 	.put = mem_put,
 	.del = mem_del,
@@ -358,6 +369,7 @@ int store_open_mem(const struct store_options *options, struct store **ret)
 
 	if (mem == NULL)
 		return SLUICE_E_NOMEM;
+	mem->map_bytes = options->map_bytes != 0 ? options->map_bytes : UINT64_MAX / 256;
 	for (int i = 0; i < STORE_TABLE_COUNT; i++)
 		RB_INIT(&mem->tables[i]);
 	return store_wrap(&mem_ops, mem, options, ret);

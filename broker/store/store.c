@@ -83,6 +83,14 @@ static int cells_flush(struct store_txn *txn, enum store_table table)
 	return 0;
 }
 
+/* By what the records grow when this is written. */
+static int64_t cell_growth(const struct cell *cell, struct sluice_slice value, bool exists)
+{
+	int64_t before = cell->exists ? (int64_t)(cell->key_len + cell->value_len) : 0;
+
+	return (exists ? (int64_t)(cell->key_len + value.len) : 0) - before;
+}
+
 static int cell_change(struct store_txn *txn, enum store_table table, struct sluice_slice key,
 		       struct sluice_slice value, bool exists)
 {
@@ -94,6 +102,7 @@ static int cell_change(struct store_txn *txn, enum store_table table, struct slu
 	if (!exists && !cell->exists)
 		return SLUICE_E_NOT_FOUND;
 	rc = undo_note_cell(txn, cell);
+	txn->cell_bytes += cell_growth(cell, value, exists);
 	if (rc == 0)
 		rc = cell_set(cell, value, exists);
 	if (rc == 0)
@@ -414,6 +423,12 @@ uint64_t store_txn_bytes(const struct store_txn *txn)
 uint64_t store_txn_read_cost(const struct store_txn *txn)
 {
 	return txn->read_cost;
+}
+
+int64_t store_txn_growth(const struct store_txn *txn)
+{
+	/* Cells that a scan wrote through are counted twice. Pages of records in random places are half full at the worst. */
+	return txn->store->ops->growth(txn->raw) + (txn->cell_bytes > 0 ? 2 * txn->cell_bytes : 0);
 }
 
 int store_reserve_disk(struct store *store, uint64_t bytes, struct store_room *ret)

@@ -112,6 +112,9 @@ uint64_t store_txn_bytes(const struct store_txn *txn);
 /* What this transaction has read so far: the bytes of its records, and STORE_READ_COST for each. For readers that work in turns. */
 enum { STORE_READ_COST = 128 };
 uint64_t store_txn_read_cost(const struct store_txn *txn);
+/* Bytes of pages that the tables have more than at the last commit (less: negative), as this write transaction has left them so far: of plain
+ * tables as they are, of hot cells at the most. As dear as some lookups. mem: bytes of values. */
+int64_t store_txn_growth(const struct store_txn *txn);
 
 /* --- records --- */
 int store_get(struct store_txn *txn, enum store_table table, struct sluice_slice key,
@@ -157,7 +160,8 @@ void store_release(struct store_txn *txn); /* keep what was done since the savep
 
 /* --- facts --- */
 struct store_facts {
-	uint64_t used_bytes; /* pages in use */
+	uint64_t
+		used_bytes; /* pages in use, as of the last commit; of those that snapshots hold, half a second late */
 	uint64_t map_bytes;
 	uint64_t file_bytes;
 	uint64_t disk_free_bytes;
@@ -168,6 +172,7 @@ struct store_facts {
 void store_facts_get(struct store *store, struct store_facts *ret); /* any thread */
 /* Room that is the store's whatever others put on the disk. */
 struct store_room {
+	uint64_t used_bytes;  /* as of store_facts_get */
 	uint64_t ahead_bytes; /* allocated behind the last page in use, and within the map */
 	uint64_t
 		inside_bytes; /* free pages of the file, which have their disk; counted only when ahead is short, else 0, and not far beyond

@@ -15,6 +15,7 @@ struct raw_ops {
 	int (*begin)(void *impl, bool write, void **ret_txn);
 	int (*commit)(void *txn); /* gone in any case */
 	void (*abort)(void *txn);
+	int64_t (*growth)(void *txn); /* write: as of store_txn_growth */
 	/* Records. Returned slices are valid until the transaction's next write or its end. */
 	int (*get)(void *txn, enum store_table table, struct sluice_slice key, struct sluice_slice *ret);
 	/* Makes room for a value of len bytes and returns where to write it. */

@@ -34,8 +34,9 @@ struct store_txn {
 	bool savepoint;
 	uint64_t put_bytes;
 	uint64_t read_cost;
-	int failed;	   /* a write failed half-way: all that can follow is abort */
-	struct undo *undo; /* newest first; owned */
+	int64_t cell_bytes; /* by which cells have grown */
+	int failed;	    /* a write failed half-way: all that can follow is abort */
+	struct undo *undo;  /* newest first; owned */
 };
 
 /* ---- store_record.c: records and their frames; no cells, no undo ---- */

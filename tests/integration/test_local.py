@@ -180,21 +180,27 @@ def test_a_cancel_ends_a_job_also_when_its_mark_has_no_room():
 
 
 def test_an_end_that_the_broker_has_no_room_for_is_reported_when_it_has():
-    full = ["--set", "map_mib=16", "--set", "publish_stop_percent=20", "--set", "report_stop_percent=21"]
-    with tap.Scratch() as top, tap.Broker(args=full) as broker, Connection(broker.port) as one:
-        go = os.path.join(top, "go")
-        for name, kind in (("runs", 1), ("filler", 0)):
-            one.call("queue_create", config={"name": name, "kind": kind})
-        with outside(broker, os.path.join(top, "spool")) as process:
-            submit(broker, "late", "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done")
-            tap.wait_until(lambda: shown(broker, "late")["state"] == "ACTIVE", 30, "it runs")
-            for _ in range(3):
-                one.publish([envelope(bytes(500_000))] * 3, "x", target=TO_QUEUE, name="filler")
-            tap.wait_until(lambda: one.call("status_get").status.headroom == "report-stopped", 30, "the broker takes no reports any more")
-            open(go, "wb").close()
-            tap.wait_until(lambda: b"id=local.report_refused" in process.text(), 30, "its end is refused")
-            one.call("queue_delete", name="filler")
-            tap.equal(one.call("job_wait", job="late", timeout_ms=30000).jobs[0].state, "COMPLETE", "and reported later")
+    port, small = tap.free_port(), ["--set", "map_mib=16"]
+    full = [*small, "--set", "publish_stop_percent=20", "--set", "report_stop_percent=21"]
+    with tap.Scratch() as top:
+        go, data = os.path.join(top, "go"), os.path.join(top, "data")
+        with contextlib.ExitStack() as scheduler:
+            with tap.Broker(data=data, port=port, args=small) as broker, Connection(port) as one:
+                for name, kind in (("runs", 1), ("filler", 0)):
+                    one.call("queue_create", config={"name": name, "kind": kind})
+                process = scheduler.enter_context(outside(broker, os.path.join(top, "spool")))
+                submit(broker, "late", "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done")
+                tap.wait_until(lambda: shown(broker, "late")["state"] == "ACTIVE", 30, "it runs")
+                for _ in range(3):
+                    one.publish([envelope(bytes(500_000))] * 3, "x", target=TO_QUEUE, name="filler")
+            # Publishes stop before reports do: only a store that is fuller than they may make it stops both.
+            with tap.Broker(data=data, port=port, args=full), Connection(port) as one:
+                tap.equal(one.call("status_get").status.headroom, "report-stopped", "the broker takes no reports any more")
+                open(go, "wb").close()
+                tap.wait_until(lambda: b"id=local.report_refused" in process.text(), 30, "its end is refused")
+                one.call("queue_delete", name="filler")
+                tap.equal(one.call("job_wait", job="late", timeout_ms=30000).jobs[0].state, "COMPLETE", "and reported later")
+                scheduler.close()
 
 
 def taken_over_by_itself(loses, last_events):

@@ -26,7 +26,8 @@ static void expect_admits(const struct headroom_gate *gate, bool publish, bool r
 
 static void room(struct headroom_gate *gate, uint64_t ahead_mib, uint64_t inside_mib)
 {
-	headroom_room(gate, &(struct store_room){ahead_mib * MIB, inside_mib * MIB});
+	headroom_room(gate,
+		      &(struct store_room){.ahead_bytes = ahead_mib * MIB, .inside_bytes = inside_mib * MIB});
 }
 
 static void fill(struct headroom_gate *gate, uint64_t used_mib, uint64_t disk_free_mib)
@@ -80,7 +81,7 @@ Test(headroom, free_pages_of_the_file_count_but_some_pages_in_a_row_are_wanted)
 	room(&gate, 0, 128);
 	expect_admits(&gate, true, true,
 		      "with plenty inside: a store that was emptied is taken into use again");
-	headroom_room(&gate, &(struct store_room){UINT64_MAX, UINT64_MAX});
+	headroom_room(&gate, &(struct store_room){.ahead_bytes = UINT64_MAX, .inside_bytes = UINT64_MAX});
 	expect_admits(&gate, true, true, "without an end");
 }
 
@@ -114,7 +115,90 @@ Test(headroom, the_disk_is_full_when_what_is_left_is_the_reserve)
 	fill(&gate, 100, 20);
 	expect_admits(&gate, false, true, "at 100 of 120 MiB");
 	fill(&gate, 100, 0);
-	expect_admits(&gate, false, false, "with nothing but the reserve");
+	expect_admits(&gate, false, true, "with nothing but the reserve, half of which is for reports");
+}
+
+/* Another program fills the disk at once. */
+Test(headroom, a_disk_that_is_full_at_once_stops_publishes_and_not_reports)
+{
+	for (uint64_t used = 1; used < 780; used += 50) {
+		struct headroom_gate gate = gate_new(64ull << 30);
+
+		fill(&gate, used, 1u << 20);
+		room(&gate, 48, 0);
+		expect_admits(&gate, true, true, "before");
+		fill(&gate, used, 0);
+		room(&gate, 31, 0);
+		expect_admits(&gate, false, true, "with the reserve touched");
+		room(&gate, 16, 0);
+		expect_admits(&gate, false, true, "with half of it");
+		cr_expect_not_null(strstr(gate.why, "disk"), "%s", gate.why);
+		room(&gate, 15, 0);
+		expect_admits(&gate, false, false, "with less than half");
+	}
+}
+
+/* What frees room needs a session, which grows the store, but not without an end. */
+Test(headroom, a_session_is_opened_while_a_quarter_of_the_reserve_is_there)
+{
+	struct headroom_gate gate = gate_new(64ull << 30);
+	struct command open = {.type = COMMAND_SESSION_OPEN}, purge = {.type = COMMAND_QUEUE_PURGE};
+
+	fill(&gate, 990, 1u << 20);
+	room(&gate, 8, 0);
+	expect_admits(&gate, false, false, "with a quarter");
+	cr_expect(headroom_admits_command(&gate, &open));
+	room(&gate, 7, 0);
+	cr_expect_not(headroom_admits_command(&gate, &open));
+	cr_expect(headroom_admits_command(&gate, &purge));
+}
+
+Test(headroom, a_transaction_is_of_the_class_of_its_operation_that_stops_first)
+{
+	static const struct {
+		Sluice__TxnOp__OpCase ops[3];
+		enum headroom class;
+	} rows[] = {
+		{{SLUICE__TXN_OP__OP_ACK, SLUICE__TXN_OP__OP_CHECK_JOB, SLUICE__TXN_OP__OP_JOB_CANCEL},
+		 HEADROOM_ALWAYS},
+		{{SLUICE__TXN_OP__OP_ACK, SLUICE__TXN_OP__OP_JOB_REPORT, SLUICE__TXN_OP__OP_NACK},
+		 HEADROOM_REPORT},
+		{{SLUICE__TXN_OP__OP_JOB_REPORT, SLUICE__TXN_OP__OP_ACK, SLUICE__TXN_OP__OP_PUBLISH},
+		 HEADROOM_PUBLISH},
+		{{SLUICE__TXN_OP__OP_ACK, SLUICE__TXN_OP__OP_JOB_SUBMIT, SLUICE__TXN_OP__OP_CURSOR_SET},
+		 HEADROOM_PUBLISH},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		Sluice__TxnOp ops[3], *list[3];
+		Sluice__Txn txn = SLUICE__TXN__INIT;
+		struct command command = {.type = COMMAND_TXN, .message = &txn.base};
+
+		for (size_t k = 0; k < 3; k++) {
+			sluice__txn_op__init(&ops[k]);
+			ops[k].op_case = rows[i].ops[k];
+			list[k] = &ops[k];
+		}
+		txn.ops = list;
+		txn.n_ops = 3;
+		cr_expect_eq(command_headroom(&command), rows[i].class, "row %zu", i);
+	}
+}
+
+/* Whoever may free room must get in, and can, whatever is stopped. */
+Test(headroom, what_frees_room_is_never_refused)
+{
+	static const uint16_t types[] =
+		{COMMAND_SESSION_OPEN,	   COMMAND_SESSION_CLOSE, COMMAND_STREAM_DELETE,
+		 COMMAND_STREAM_ALTER,	   COMMAND_QUEUE_DELETE,  COMMAND_QUEUE_PURGE,
+		 COMMAND_QUEUE_ALTER,	   COMMAND_ROUTER_DELETE, COMMAND_MACHINE_DELETE,
+		 COMMAND_CURSOR_DELETE,	   COMMAND_ACK,		  COMMAND_CLAIM,
+		 COMMAND_JOB_CANCEL,	   COMMAND_JOB_RELEASE,	  COMMAND_JOB_RETENTION,
+		 COMMAND_QUARANTINE_PURGE, COMMAND_PRODUCER_CLOSE};
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		cr_expect_eq(command_spec(types[i])->headroom, HEADROOM_ALWAYS, "%s",
+			     command_spec(types[i])->name);
 }
 
 Test(headroom, the_narrower_of_fill_and_room_counts)
