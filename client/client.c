@@ -309,8 +309,6 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	client->publisher.due_ms = client->timer_ms = client->calls_due_ms = client->retry_ms = UINT64_MAX;
 	if (config->transport_fd >= 0)
 		(void)fcntl(config->transport_fd, F_SETFD, FD_CLOEXEC);
-	(void)!getrandom(&client->attempt, sizeof(client->attempt), 0);
-	client->attempt = 0;
 	rc = locks_init(client);
 	if (rc == 0)
 		rc = descriptors_open(client);

@@ -285,6 +285,8 @@ struct sluice_client {
 	uint64_t
 		retry_ms; /* what lacked memory, or waits for something else, is tried again; UINT64_MAX: nothing */
 	uint64_t session_id;
+	uint8_t instance[16]; /* random; with tries, the order of this client's connections */
+	uint64_t tries;	      /* HELLOs sent, all in all */
 	uint8_t secret[16];
 	size_t secret_len;
 	bool had_session;

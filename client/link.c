@@ -136,6 +136,10 @@ static void send_hello(sluice_client *client)
 	hello.session_timeout_ms = client->config.session_timeout_ms;
 	hello.features = features;
 	hello.n_features = 1;
+	if (client->tries++ == 0)
+		(void)!getrandom(client->instance, sizeof(client->instance), 0);
+	hello.instance = (ProtobufCBinaryData){sizeof(client->instance), client->instance};
+	hello.attempt = client->tries;
 	len = sluice__hello__get_packed_size(&hello);
 	client->state = STATE_HELLO;
 	at = link_frame(client, FRAME_HELLO, 0, len);

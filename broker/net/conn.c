@@ -142,6 +142,7 @@ static void conn_free(struct conn *conn)
 		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"),
 			 log_u64("session", conn->session));
 	session_unlist(conn);
+	instance_unref(io->net->instances, conn->instance);
 	if (conn->state != NULL)
 		conn->ops->closed(conn->state);
 	HASH_DELETE(hh, io->conns, conn);

@@ -520,7 +520,8 @@ int net_create(const struct net_config *config, struct engine *engine, struct ne
 	started_ms = io_now_ms();
 	net->io_count = config->io_threads != 0 ? config->io_threads : 1;
 	net->ios = calloc(net->io_count, sizeof(*net->ios));
-	if (net->ios == NULL) {
+	if (net->ios == NULL || instances_create(&net->instances) != 0) {
+		free(net->ios);
 		free(net);
 		return SLUICE_E_NOMEM;
 	}
@@ -620,6 +621,7 @@ void net_destroy(struct net *net)
 	for (uint32_t i = 0; i < net->io_count; i++)
 		io_fini(&net->ios[i]);
 	free(net->ios);
+	instances_destroy(net->instances);
 	free(net);
 }
 

@@ -12,6 +12,7 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 
+#include "broker/net/instance.h"
 #include "broker/net/net.h"
 #include "broker/net/wheel.h"
 #include "protocol/message_block.h"
@@ -107,6 +108,7 @@ struct conn {
 	const struct answer_ops *answers;
 	uint32_t gateway; /* 0: no HELLO yet */
 	uint64_t session;
+	struct instance *instance; /* of its client; NULL: it does not say */
 	uint32_t session_timeout_ms;
 	bool attached;
 	bool closing; /* flush, then close */
@@ -208,6 +210,7 @@ struct net {
 	_Atomic uint64_t connections;
 	_Atomic uint64_t unsent; /* of all connections */
 	struct listening *listening;
+	struct instances *instances;
 };
 
 /* ---- conn_io.c ---- */

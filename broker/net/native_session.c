@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * HELLO and WELCOME. A connection either resumes the session whose id and secret it names, or opens a new one (a command, so the
+ * HELLO and WELCOME. A client's attempts to connect are taken in their order (instance.h). A connection either resumes the session whose id and secret it names, or opens a new one (a command, so the
  * WELCOME comes after its commit; what the client pipelined meanwhile is held back).
  */
 #include <stdio.h>
@@ -140,6 +140,53 @@ static bool session_resume(struct native *native, struct store_txn *txn)
 	return conn_attach(native->conn, native->conn->gateway, hello->session_id, session.timeout_ms) == 0;
 }
 
+/* Resumes the session that HELLO names, or has one opened, which is a command. 0, or BUSY: the inbox is full. */
+static int session_take(struct native *native, struct store_txn *txn, bool *ret_resumed)
+{
+	struct conn *conn = native->conn;
+	int rc;
+
+	*ret_resumed = session_resume(native, txn);
+	if (*ret_resumed)
+		return 0;
+	rc = session_open(native);
+	if (rc == SLUICE_E_BUSY) {
+		conn->held = false;
+		conn->gateway = 0;
+	}
+	return rc;
+}
+
+/* The same in the order of the client's attempts, if it counts them. Below 0 and not BUSY: the reason is in why. */
+static int session_take_in_order(struct native *native, struct store_txn *txn, bool *ret_resumed, char *why,
+				 size_t why_bytes)
+{
+	const Sluice__Hello *hello = native->hello;
+	struct instances *instances = native->conn->io->net->instances;
+	struct instance *instance = NULL;
+	uint64_t last = 0;
+	int rc;
+
+	(void)snprintf(why, why_bytes, "a session could not be opened");
+	if (hello->instance.len == 0)
+		return session_take(native, txn, ret_resumed);
+	rc = instance_enter(instances, hello->instance.data, hello->attempt, &instance, &last);
+	if (rc == SLUICE_E_WRONG_STATE)
+		(void)snprintf(
+			why, why_bytes,
+			"attempt %llu of this client comes late: its attempt %llu was taken before; this "
+			"connection is one that the client has given up",
+			(unsigned long long)hello->attempt, (unsigned long long)last);
+	if (rc == SLUICE_E_WRONG_STATE)
+		return SLUICE_E_STALE_ATTEMPT;
+	if (rc != 0)
+		return rc;
+	rc = session_take(native, txn, ret_resumed);
+	instance_leave(instances, instance, hello->attempt, rc == 0);
+	native->conn->instance = rc == 0 ? instance : NULL;
+	return rc;
+}
+
 static int hello_check(struct native *native)
 {
 	const Sluice__Hello *hello = native->hello;
@@ -157,6 +204,11 @@ static int hello_check(struct native *native)
 				&why);
 	if (rc != 0)
 		return (int)native_fail(native->conn, rc, "session name: %s", why);
+	if (hello->instance.len != 0 && (hello->instance.len != INSTANCE_BYTES || hello->attempt == 0))
+		return (int)native_fail(native->conn, SLUICE_E_INVAL,
+					"instance has %zu bytes and attempt is %llu; expected 16 bytes and a "
+					"number from 1 on, or neither",
+					hello->instance.len, (unsigned long long)hello->attempt);
 	if (strlen(hello->client) > LIMIT_TEXT_BYTES_MAX)
 		return (int)native_fail(native->conn, SLUICE_E_LIMIT,
 					"client has %zu bytes; expected at most %llu", strlen(hello->client),
@@ -171,6 +223,7 @@ int native_hello(struct native *native, struct sluice_slice body)
 	struct store_txn *txn = NULL;
 	const char *why = "";
 	const char *name;
+	char late[256];
 	uint64_t sequence;
 	uint32_t gateway = 0;
 	bool resumed = false;
@@ -191,26 +244,19 @@ int native_hello(struct native *native, struct sluice_slice body)
 		return (int)native_fail(conn, rc, "the store cannot be read");
 	name = native->hello->gateway[0] != 0 ? native->hello->gateway : "default";
 	rc = core_gateway_find(txn, (struct sluice_slice){name, strlen(name)}, &gateway);
-	if (rc == 0) {
-		conn->gateway = gateway;
-		resumed = session_resume(native, txn);
-	}
-	store_abort(txn);
-	if (rc != 0)
+	if (rc != 0) {
+		store_abort(txn);
 		return (int)native_fail(conn, rc, "gateway '%.200s' does not exist", name);
-	if (resumed) {
-		native->greeted = true;
-		welcome(conn, native->secret, true);
-		return 0;
 	}
-	rc = session_open(native);
-	if (rc == SLUICE_E_BUSY) {
-		conn->held = false;
-		conn->gateway = 0;
+	conn->gateway = gateway;
+	rc = session_take_in_order(native, txn, &resumed, late, sizeof(late));
+	store_abort(txn);
+	if (rc == SLUICE_E_BUSY)
 		return 1;
-	}
 	if (rc != 0)
-		return (int)native_fail(conn, rc, "a session could not be opened");
+		return (int)native_fail(conn, rc, "%s", late);
 	native->greeted = true;
+	if (resumed)
+		welcome(conn, native->secret, true);
 	return 0;
 }

@@ -637,3 +637,179 @@ Test(net, a_read_of_many_records_lets_others_in_between)
 	(void)close(pair[1]);
 	rig_close(&rig);
 }
+
+/* ---- a client's attempts to connect, in order ---- */
+
+static int peer_open(struct rig *rig)
+{
+	int pair[2];
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	cr_assert_eq(net_adopt(rig->net, &native_listener_ops, pair[0]), 0);
+	return pair[1];
+}
+
+struct hello {
+	const char *instance; /* 16 bytes; NULL: none */
+	uint64_t attempt;
+	const char *name;
+	uint64_t session;
+	uint8_t secret[16];
+};
+
+static void hello_send(int fd, const struct hello *from)
+{
+	Sluice__Hello hello = SLUICE__HELLO__INIT;
+	uint8_t body[512], bytes[FRAME_HEADER_BYTES + sizeof(body)];
+	size_t len;
+
+	hello.version_min = hello.version_max = 1;
+	hello.session_name = (char *)(uintptr_t)from->name;
+	hello.session_id = from->session;
+	if (from->session != 0)
+		hello.session_secret = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)from->secret};
+	if (from->instance != NULL)
+		hello.instance = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)from->instance};
+	hello.attempt = from->attempt;
+	len = frame_put(bytes, FRAME_HELLO, body, sluice__hello__pack(&hello, body));
+	cr_assert_eq(write(fd, bytes, len), (ssize_t)len);
+}
+
+/* WELCOME: 0, with the session in *io; ERROR: its code; 1: closed without a frame; 2: nothing came. */
+static int hello_answer(struct rig *rig, int fd, struct hello *io)
+{
+	struct frame_header header;
+	uint8_t bytes[1024];
+	const char *why = "";
+	ssize_t got;
+	int code = 0;
+
+	turns(rig);
+	got = read(fd, bytes, sizeof(bytes));
+	if (got <= 0)
+		return got == 0 ? 1 : 2;
+	cr_assert_eq(frame_header_decode(bytes, 1024, &header, &why), 0, "%s", why);
+	if (header.type == FRAME_ERROR) {
+		Sluice__Failure *failure =
+			sluice__failure__unpack(NULL, header.body_bytes, bytes + FRAME_HEADER_BYTES);
+
+		cr_assert_not_null(failure);
+		code = failure->code;
+		sluice__failure__free_unpacked(failure, NULL);
+	} else {
+		Sluice__Welcome *welcome =
+			sluice__welcome__unpack(NULL, header.body_bytes, bytes + FRAME_HEADER_BYTES);
+
+		cr_assert_eq(header.type, FRAME_WELCOME);
+		cr_assert_not_null(welcome);
+		io->session = welcome->session_id;
+		memcpy(io->secret, welcome->session_secret.data, 16);
+		sluice__welcome__free_unpacked(welcome, NULL);
+	}
+	return code;
+}
+
+static int hello_on(struct rig *rig, int fd, struct hello *io)
+{
+	hello_send(fd, io);
+	return hello_answer(rig, fd, io);
+}
+
+Test(net, an_attempt_that_comes_late_takes_no_session)
+{
+	struct hello one = {.instance = "0123456789abcdef", .attempt = 2, .name = "scheduler"};
+	struct hello ghost = {.instance = "0123456789abcdef", .attempt = 1, .name = "scheduler"};
+	struct hello other = {.instance = "fedcba9876543210", .attempt = 1, .name = "scheduler"};
+	struct hello old = {.name = "scheduler"};
+	struct rig rig;
+	int fd[8];
+
+	rig_open(&rig, &native_listener_ops);
+	for (size_t i = 0; i < 8; i++)
+		fd[i] = peer_open(&rig);
+	turns(&rig);
+	cr_assert_eq(hello_on(&rig, fd[0], &one), 0);
+	/* By the name, by id and secret, and the same attempt once more. */
+	cr_expect_eq(hello_on(&rig, fd[1], &ghost), SLUICE_E_STALE_ATTEMPT);
+	ghost.session = one.session;
+	memcpy(ghost.secret, one.secret, 16);
+	cr_expect_eq(hello_on(&rig, fd[2], &ghost), SLUICE_E_STALE_ATTEMPT);
+	ghost.attempt = 2;
+	cr_expect_eq(hello_on(&rig, fd[3], &ghost), SLUICE_E_STALE_ATTEMPT);
+	cr_expect_eq(hello_answer(&rig, fd[0], &one), 2, "the one that is there heard nothing of it");
+	/* Also when the connection that was taken is gone, for some time. */
+	(void)close(fd[0]);
+	turns(&rig);
+	ghost.attempt = 1;
+	cr_expect_eq(hello_on(&rig, fd[4], &ghost), SLUICE_E_STALE_ATTEMPT);
+	one.attempt = 3;
+	cr_assert_eq(hello_on(&rig, fd[5], &one), 0);
+	cr_expect_eq(one.session, ghost.session, "the next attempt resumes");
+	/* Another client takes the name over, and one that does not count takes it from that. */
+	cr_assert_eq(hello_on(&rig, fd[6], &other), 0);
+	cr_expect_eq(hello_answer(&rig, fd[5], &one), SLUICE_E_SESSION_GONE);
+	cr_assert_eq(hello_on(&rig, fd[7], &old), 0);
+	cr_expect_eq(hello_answer(&rig, fd[6], &other), SLUICE_E_SESSION_GONE);
+	for (size_t i = 1; i < 8; i++)
+		(void)close(fd[i]);
+	rig_close(&rig);
+}
+
+Test(net, a_later_attempt_takes_over_one_that_is_still_attached)
+{
+	struct hello one = {.instance = "0123456789abcdef", .attempt = 1, .name = "scheduler"}, two;
+	struct rig rig;
+	int fd[2];
+
+	rig_open(&rig, &native_listener_ops);
+	for (size_t i = 0; i < 2; i++)
+		fd[i] = peer_open(&rig);
+	turns(&rig);
+	cr_assert_eq(hello_on(&rig, fd[0], &one), 0);
+	two = one;
+	two.attempt = 2;
+	cr_assert_eq(hello_on(&rig, fd[1], &two), 0);
+	cr_expect_eq(two.session, one.session);
+	cr_expect_eq(hello_answer(&rig, fd[0], &one), 1, "the older connection is closed");
+	(void)close(fd[0]);
+	(void)close(fd[1]);
+	rig_close(&rig);
+}
+
+/* limit: INSTANCES_MAX */
+Test(net, the_order_of_a_client_that_went_is_known_until_as_many_others_went)
+{
+	struct instances *instances;
+	struct instance *instance;
+	uint8_t first[INSTANCE_BYTES] = "first", id[INSTANCE_BYTES] = "other";
+	uint64_t last = 0;
+
+	cr_assert_eq(instances_create(&instances), 0);
+	cr_assert_eq(instance_enter(instances, first, 9, &instance, &last), 0);
+	instance_leave(instances, instance, 9, true);
+	instance_unref(instances, instance);
+	for (uint32_t n = 1; n <= LIMIT_INSTANCES_MAX; n++) {
+		if (n == LIMIT_INSTANCES_MAX) {
+			cr_assert_eq(instance_enter(instances, first, 9, &instance, &last),
+				     SLUICE_E_WRONG_STATE, "it is the last one that is known");
+			cr_assert_eq(last, 9);
+			/* That it was asked for made it the newest: */
+			break;
+		}
+		memcpy(id + 8, &n, sizeof(n));
+		cr_assert_eq(instance_enter(instances, id, 1, &instance, &last), 0);
+		instance_leave(instances, instance, 1, true);
+		instance_unref(instances, instance);
+	}
+	for (uint32_t n = 1; n <= LIMIT_INSTANCES_MAX; n++) {
+		uint32_t more = n + (uint32_t)LIMIT_INSTANCES_MAX;
+
+		memcpy(id + 8, &more, sizeof(more));
+		cr_assert_eq(instance_enter(instances, id, 1, &instance, &last), 0);
+		instance_leave(instances, instance, 1, true);
+		instance_unref(instances, instance);
+	}
+	cr_assert_eq(instance_enter(instances, first, 9, &instance, &last), 0, "it is forgotten");
+	instance_leave(instances, instance, 9, false);
+	instances_destroy(instances);
+}
