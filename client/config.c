@@ -39,6 +39,7 @@ static const struct row rows[] = {
 	{"buffer_policy", CHOICE, AT(buffer_block), 1, 0, 0, "block", "block", "fail"},
 	{"compress", CHOICE, AT(zstd), 1, 0, 0, "none", "zstd", "none"},
 	{"lease_extend", CHOICE, AT(lease_extend), 1, 0, 0, "yes", "yes", "no"},
+	{"lease_extend_max_ms", NUMBER32, AT(lease_extend_max_ms), 0, 0, UINT32_MAX, "0", 0, 0},
 	{"transport_fd", DESCRIPTOR, AT(transport_fd), 0, 0, INT32_MAX, NULL, 0, 0},
 };
 _Static_assert(sizeof(enum client_mode) == 4, "the table writes it as 4 bytes");

@@ -54,7 +54,7 @@ enum client_mode { MODE_OWN_THREAD, MODE_CALLER_LOOP };
 struct sluice_config {
 	char address[512], gateway[256], client[256], session[256], producer[256];
 	uint32_t session_timeout_ms, deadline_ms, connect_timeout_ms, reconnect_min_ms, reconnect_max_ms,
-		batch_events;
+		batch_events, lease_extend_max_ms;
 	uint64_t buffer_bytes, batch_bytes;
 	enum client_mode mode;
 	bool reconnect, buffer_block, zstd, lease_extend;
@@ -182,8 +182,11 @@ struct transactor {
 struct held {
 	struct held *prev, *next;
 	sluice_token token;
-	uint64_t extend_ms; /* when to extend; UINT64_MAX: not */
+	uint64_t due_ms;   /* when to extend it, or, if it is not extended, when it ends; UINT64_MAX: never */
+	uint64_t since_ms; /* the application has it, or has extended it itself, since then */
+	uint64_t ends_ms;  /* by this client's clock: granted or extended, and a lease later */
 	uint32_t lease_ms;
+	bool lost;	/* and the application was told so */
 	uint32_t out;	/* items of it not acked yet */
 	uint32_t asked; /* out when the subscription was opened last */
 	bool seen; /* delivered since then. If not, the broker has taken no credit for it yet, and it stays here even if nothing is out */
@@ -234,7 +237,9 @@ struct sluice_sub {
 	uint32_t owed;	      /* credit to give back */
 	uint32_t debt; /* credit that was asked for what other subscriptions hold: that much is kept first */
 	struct held *held;
-	uint64_t extend_ms;	/* none of held is due before; it may be earlier than needed */
+	uint64_t due_ms; /* none of held is due before; it may be earlier than needed */
+	uint32_t
+		extend_max_ms; /* how long leases are extended without a word of the application; 0: by the length of the lease */
 	sluice_token token_max; /* of the grants that came: a lower one comes again */
 	struct held_job *jobs;
 	struct sluice_delivery *waiting;

@@ -48,6 +48,7 @@ static void opened(sluice_client *client, struct call *call)
 		return;
 	}
 	sub->opened = true;
+	sub->due_ms = 0; /* leases that were to be extended meanwhile */
 	if (sub->follow && !sub->started && reply->message != NULL && reply->message->follow_opened != NULL) {
 		sub->next_offset = reply->message->follow_opened->start_offset;
 		sub->started = true;

@@ -27,6 +27,7 @@ bool sub_deliver(sluice_sub *sub,
 struct held *held_find(sluice_sub *sub, sluice_token token);			       /* NULL: none */
 bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count); /* false: no memory */
 void held_drop(sluice_sub *sub, struct held *held);
+void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms); /* by the application */
 void held_ask(sluice_sub *sub); /* the subscription is being opened, and credit asked for what is out */
 void held_came(sluice_sub *sub, struct held *held,
 	       uint32_t count); /* count items of it were delivered again */

@@ -17,6 +17,7 @@ static sluice_sub *sub_new(sluice_client *client, const char *name, const char *
 	sub->cursor = mem_text(cursor != NULL ? cursor : "", cursor != NULL ? strlen(cursor) : 0);
 	sub->filter = mem_text(filter != NULL ? filter : "", filter != NULL ? strlen(filter) : 0);
 	sub->number = ++client->next_sub;
+	sub->due_ms = UINT64_MAX;
 	if (sub->name != NULL && sub->cursor != NULL && sub->filter != NULL)
 		HASH_ADD(hh, client->subs, number, sizeof(sub->number), sub);
 	if (!HASHED(sub)) {
@@ -184,6 +185,8 @@ int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const
 	sub->manual_credit = spec->manual_credit;
 	sub->credit = spec->credit != 0 || spec->manual_credit ? spec->credit : 100;
 	sub->lease_ms = spec->lease_ms;
+	sub->extend_max_ms =
+		spec->extend_max_ms != 0 ? spec->extend_max_ms : client->config.lease_extend_max_ms;
 	sub->orphans = spec->orphans;
 	sub->session_lease = spec->session_lease;
 	if (spec->source != NULL && spec->source[0] != 0) {
@@ -332,6 +335,8 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 	}
 	if (seq != NULL)
 		sub_item_done(sub, token);
+	else
+		held_extended(sub, token, value_ms);
 	return call_settle(client, made, call, ret_reply);
 }
 

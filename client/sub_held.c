@@ -23,6 +23,38 @@ void held_drop(sluice_sub *sub, struct held *held)
 	mem_free(held);
 }
 
+/* Without a word of the application a lease is extended for so long: an hour. One of less than a second asks for a quick return, and 16 of it are enough. */
+enum { EXTEND_MAX_MS = 3600000, SHORT_LEASE_MS = 1000, SHORT_LEASES_MAX = 16 };
+
+static uint64_t extend_max(const sluice_sub *sub, const struct held *held)
+{
+	if (sub->extend_max_ms != 0)
+		return sub->extend_max_ms;
+	return held->lease_ms < SHORT_LEASE_MS ? SHORT_LEASES_MAX * (uint64_t)held->lease_ms : EXTEND_MAX_MS;
+}
+
+/* A lease begins, or was extended: what is due next. */
+static void held_lease(sluice_sub *sub, struct held *held, uint64_t now)
+{
+	uint64_t stops = held->since_ms + extend_max(sub, held);
+
+	held->ends_ms = now + held->lease_ms;
+	held->due_ms = held->ends_ms;
+	if (sub->client->config.lease_extend && stops > now + held->lease_ms / 2)
+		held->due_ms = now + held->lease_ms / 2;
+	if (held->due_ms < sub->due_ms)
+		sub->due_ms = held->due_ms;
+}
+
+static void held_begin(sluice_sub *sub, struct held *held)
+{
+	held->due_ms = held->ends_ms = UINT64_MAX; /* of a session: it has no end of its own */
+	if (held->lease_ms == 0)
+		return;
+	held->since_ms = now_ms();
+	held_lease(sub, held, held->since_ms);
+}
+
 bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count)
 {
 	struct held *held = mem_alloc(sizeof(*held));
@@ -38,10 +70,7 @@ bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t c
 	held->lease_ms = lease_ms;
 	held->out = held->asked = count;
 	held->seen = true;
-	held->extend_ms =
-		lease_ms != 0 && sub->client->config.lease_extend ? now_ms() + lease_ms / 2 : UINT64_MAX;
-	if (held->extend_ms < sub->extend_ms)
-		sub->extend_ms = held->extend_ms;
+	held_begin(sub, held);
 	return true;
 }
 
@@ -322,7 +351,7 @@ void sub_item_done(sluice_sub *sub, sluice_token token)
 	if (held->seen)
 		sub_release(sub, 1);
 	if (held->out == 0)
-		held->extend_ms = UINT64_MAX;
+		held->due_ms = UINT64_MAX;
 	if (held->out == 0 && held->seen)
 		held_drop(sub, held);
 }
@@ -361,29 +390,105 @@ bool sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body
 	return true;
 }
 
-/* Extends the grants of an open subscription that are due; false: there was no memory for it, and the link is broken. */
-static bool held_due(sluice_sub *sub, uint64_t now)
+void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms)
 {
-	uint64_t soonest = UINT64_MAX;
+	struct held *held = held_find(sub, token);
 
-	for (struct held *held = sub->held; held != NULL; held = held->hh.next) {
-		struct frame_ack frame = {.subscription = sub->number,
-					  .op = ACK_EXTEND,
-					  .token = held->token,
-					  .value_ms = held->lease_ms};
-		uint8_t *at;
+	if (held == NULL || held->lease_ms == 0)
+		return;
+	if (lease_ms != 0)
+		held->lease_ms = lease_ms;
+	held->lost = false;
+	held_begin(sub, held);
+}
 
-		if (held->extend_ms <= now) {
-			at = link_frame(sub->client, FRAME_ACK, 0, frame_ack_size(&frame));
-			if (at == NULL)
-				return false;
-			(void)frame_ack_encode(at, &frame, NULL);
-			held->extend_ms = now + held->lease_ms / 2;
-		}
-		soonest = held->extend_ms < soonest ? held->extend_ms : soonest;
+/* Once for each lease. The items stay on account of the credit until the application has acked or nacked them: it still has them in hand. The callback
+ * may do anything with the subscription. */
+static void held_lost(sluice_sub *sub, struct held *held, int code, const char *why)
+{
+	if (held->lost)
+		return;
+	held->lost = true;
+	held->due_ms = UINT64_MAX;
+	client_event(sub->client, &(sluice_event){.kind = SLUICE_EVENT_LEASE_LOST,
+						  .code = code,
+						  .text = why,
+						  .token = held->token,
+						  .sub = sub,
+						  .items = held->out});
+}
+
+static void extend_answered(sluice_client *client, struct call *call)
+{
+	sluice_sub *sub = call->hook_user;
+	struct held *held = sub != NULL ? held_find(sub, call->token) : NULL;
+	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
+
+	(void)client;
+	if (held == NULL || code == 0)
+		return;
+	if (code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_NOT_FOUND)
+		held_lost(sub, held, code, call->reply->text);
+	else if (!held->lost)
+		held->due_ms = sub->due_ms = now_ms() + held->lease_ms / 8; /* refused for now */
+}
+
+/* False: there was no memory for it; it is tried again. */
+static bool held_extend(sluice_sub *sub, struct held *held, uint64_t now)
+{
+	struct frame_ack frame = {.subscription = sub->number,
+				  .op = ACK_EXTEND,
+				  .token = held->token,
+				  .value_ms = held->lease_ms};
+	sluice_call options = {.deadline_ms = -1};
+	uint8_t *body = mem_alloc(frame_ack_size(&frame));
+	struct call *call = body != NULL ? call_new_frame(sub->client, FRAME_ACK, body,
+							  frame_ack_encode(body, &frame, NULL), &options)
+					 : NULL;
+
+	if (call == NULL) {
+		mem_free(body);
+		held->due_ms = now + MEMORY_MS;
+		return false;
 	}
-	sub->extend_ms = soonest;
+	call->hook = extend_answered;
+	call->hook_user = sub;
+	call->token = held->token;
+	held_lease(sub, held, now);
 	return true;
+}
+
+/* Extends what is due, and says what has ended. A lease that ends while there is no connection is told by the broker, after the reconnect, if it was to be
+ * extended: a broker that was away gives more time. */
+static void held_due(sluice_sub *sub, uint64_t now)
+{
+	bool connected = sub->client->state == STATE_READY && sub->opened;
+	struct held *held = sub->held;
+
+	sub->due_ms = UINT64_MAX; /* made anew below; what callbacks add meanwhile lowers it, too */
+	while (held != NULL && !sub->closing) {
+		struct held *next = held->hh.next;
+		sluice_token next_token = next != NULL ? next->token : 0;
+		bool ended = held->due_ms <= now && held->due_ms == held->ends_ms;
+
+		if (held->due_ms <= now && !ended && connected)
+			(void)held_extend(sub, held, now);
+		if (held->due_ms > now || !ended) {
+			if (connected || held->due_ms > now)
+				sub->due_ms = held->due_ms < sub->due_ms ? held->due_ms : sub->due_ms;
+			held = next;
+			continue;
+		}
+		held_lost(
+			sub, held, SLUICE_E_TIMEOUT,
+			sub->client->config.lease_extend
+				? "the lease ended: it was extended for as long as it is without a word of the application "
+				  "(lease_extend_max_ms)"
+				: "the lease ended: it is not extended by itself (lease_extend)");
+		held = next_token != 0 ? held_find(sub, next_token) : NULL;
+		if (next_token != 0 && held == NULL)
+			held = sub->held; /* the callback acked it: those before it are done already */
+	}
 }
 
 void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
@@ -392,11 +497,9 @@ void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 
 	HASH_ITER(hh, client->subs, sub, next) {
 		sub_open_due(sub, now, io_next);
-		if (client->state != STATE_READY || !sub->opened)
-			continue;
 		/* Not each turn: it may hold thousands. */
-		if (sub->extend_ms <= now && !held_due(sub, now))
-			return;
-		*io_next = sub->extend_ms < *io_next ? sub->extend_ms : *io_next;
+		if (sub->due_ms <= now)
+			held_due(sub, now);
+		*io_next = sub->due_ms < *io_next ? sub->due_ms : *io_next;
 	}
 }

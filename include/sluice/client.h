@@ -57,7 +57,9 @@ SLUICE_API void sluice_config_destroy(
  * ends an older session of that name), session_timeout_ms (30000), mode (own-thread | caller-loop), deadline_ms (10000),
  * connect_timeout_ms (5000), reconnect (yes | no), reconnect_min_ms (50), reconnect_max_ms (5000), buffer_bytes (16777216; publish
  * buffer), buffer_policy (block | fail: BUFFER_FULL at once; asynchronous publishes never block), batch_events (1000), batch_bytes (262144), compress (none | zstd), producer (a producer name: sequence
- * survives the process), lease_extend (yes | no: extend timed leases by itself), transport_fd (an already connected socket; the client's once sluice_open succeeded).
+ * survives the process), lease_extend (yes | no: extend timed leases by itself, so that
+ * who works has what it works on), lease_extend_max_ms (how long that goes on after the delivery or the last sluice_extend, for an application that hangs: 0: an hour, or,
+ * of a lease under a second, sixteen leases), transport_fd (an already connected socket; the client's once sluice_open succeeded).
  * Copies both strings, does not block. INVAL: sluice_last_error names the key or what the value should have been. */
 SLUICE_API int sluice_config_set(sluice_config *config, const char *key, const char *value) SLUICE_MUST_USE;
 
@@ -77,7 +79,10 @@ typedef enum {
 	SLUICE_EVENT_DISCONNECTED,
 	SLUICE_EVENT_SESSION_LOST /* a new session: leases are gone */,
 	SLUICE_EVENT_JOB_CANCEL /* job, token: end it */,
-	SLUICE_EVENT_LEASE_LOST /* job and token, or sub and token of items: somebody else may have it now */,
+	/* Once for each lease: somebody else may have it now, and what is done with it is refused (STALE_TOKEN). Of a job: job, token. Of items: sub, token, items,
+	 * code (STALE_TOKEN: the broker said so; TIMEOUT: it is not extended, by itself or any more). Items count against the credit until they are acked or
+	 * nacked all the same. When all leases of the session are gone, SESSION_LOST comes instead. */
+	SLUICE_EVENT_LEASE_LOST,
 	SLUICE_EVENT_ERROR /* code, text: an ack or a call made with SLUICE_FIRE was refused */,
 	SLUICE_EVENT_DAMAGED /* code (CORRUPT), text: an item or job is damaged and not delivered */
 } sluice_event_kind;
@@ -314,9 +319,10 @@ typedef struct {
 } sluice_follow_spec;
 typedef struct {
 	const char *queue;
-	uint32_t credit; /* items or jobs held at once; 0: 100. Given back as they are acked or ended */
-	uint32_t lease_ms;
-	bool orphans; /* jobs: take over orphans, to reconcile them */
+	uint32_t credit;   /* items or jobs held at once; 0: 100. Given back as they are acked or ended */
+	uint32_t lease_ms; /* 0: the queue's */
+	uint32_t extend_max_ms; /* 0: the client's lease_extend_max_ms */
+	bool orphans;		/* jobs: take over orphans, to reconcile them */
 	bool session_lease;
 	bool manual_credit; /* credit only through sluice_sub_credit() */
 	sluice_delivery_fn *on_delivery;

@@ -152,7 +152,158 @@ static void a_quiet_worker_stays_connected_in_its_own_loop(void)
 	quiet_worker("caller-loop");
 }
 
+/* ---- leases that are lost ---- */
+
+static sluice_sub *taken(sluice_client *client, const sluice_consume_spec *spec, sluice_delivery **ret)
+{
+	sluice_sub *sub = NULL;
+
+	EQUAL(sluice_consume(client, spec, NULL, &sub), 0);
+	EQUAL(sluice_sub_next(sub, PATIENCE_MS, ret), 0);
+	return sub;
+}
+
+/* Nobody extends it. */
+static void a_lease_that_is_not_extended_is_told_when_it_ends(void)
+{
+	struct seen seen = {0};
+	atomic_int ticks = 0;
+	sluice_client *clock = clock_of(&ticks),
+		      *client = client_of(on_event, &seen, (const char *const[]){"lease_extend", "no", NULL});
+	sluice_delivery *item = NULL, *again = NULL;
+	sluice_sub *sub;
+
+	queue_with(client, "q", 1);
+	sub = taken(client, &(sluice_consume_spec){.queue = "q", .lease_ms = SHORT_LEASE_MS, .credit = 1},
+		    &item);
+	CHECK(reaches(&seen.count, 1));
+	CHECK(seen.events[0].kind == SLUICE_EVENT_LEASE_LOST && seen.events[0].sub == sub &&
+	      seen.events[0].items == 1);
+	CHECK(seen.events[0].token == sluice_delivery_get(item)->token && seen.jobs[0][0] == 0);
+	EQUAL(seen.events[0].code, SLUICE_E_TIMEOUT);
+	CHECK(strstr(seen.texts[0], "lease_extend") != NULL);
+	/* Once, and its place in the credit is kept until the application is done with it. */
+	while (atomic_load(&ticks) < QUIET_LEASES)
+		(void)usleep(5000);
+	CHECK(atomic_load(&seen.count) == 1);
+	EQUAL(sluice_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL, NULL),
+	      SLUICE_E_STALE_TOKEN);
+	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &again), 0);
+	CHECK(again != NULL && sluice_delivery_get(again)->attempts == 1);
+	sluice_delivery_free(item);
+	sluice_delivery_free(again);
+	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
+	EQUAL(sluice_close(clock, true, PATIENCE_MS), 0);
+}
+
+/* The library extends, the application hangs: another worker gets the item, and the first is told that it lost it. */
+static void a_hung_worker_loses_its_lease_and_is_told(void)
+{
+	static const char *const texts[] = {"own-thread", "caller-loop"};
+
+	for (int i = 0; i < 2; i++) {
+		struct seen seen = {0};
+		sluice_client *hung = client_of(on_event, &seen,
+						(const char *const[]){"mode", texts[i], NULL}),
+			      *other = connected();
+		sluice_consume_spec spec = {.queue = texts[i],
+					    .lease_ms = SHORT_LEASE_MS,
+					    .credit = 1,
+					    .extend_max_ms = 2 * SHORT_LEASE_MS};
+		sluice_delivery *item = NULL, *again = NULL;
+		sluice_sub *sub, *waiting = NULL;
+
+		queue_with(hung, texts[i], 1);
+		sub = taken(hung, &spec, &item);
+		EQUAL(sluice_consume(other, &spec, NULL, &waiting), 0);
+		for (int rc = SLUICE_E_TIMEOUT; rc == SLUICE_E_TIMEOUT;
+		     rc = sluice_sub_next(waiting, 20, &again))
+			if (i == 1)
+				EQUAL(sluice_process(hung, 0), 0);
+		CHECK(again != NULL && sluice_delivery_get(again)->attempts == 1);
+		for (int n = 0; n < 1000 && i == 1 && atomic_load(&seen.count) == 0; n++)
+			EQUAL(sluice_process(hung, 20), 0);
+		CHECK(reaches(&seen.count, 1));
+		CHECK(seen.events[0].kind == SLUICE_EVENT_LEASE_LOST && seen.events[0].sub == sub);
+		CHECK(strstr(seen.texts[0], "lease_extend_max_ms") != NULL);
+		sluice_delivery_free(item);
+		sluice_delivery_free(again);
+		EQUAL(sluice_close(other, true, PATIENCE_MS), 0);
+		EQUAL(sluice_close(hung, true, PATIENCE_MS), 0);
+		CHECK(atomic_load(&seen.count) == 1);
+	}
+}
+
+/* An application that extends by itself is at work, however long it takes. */
+static void an_extension_by_the_application_is_a_sign_of_life(void)
+{
+	struct seen seen = {0};
+	atomic_int ticks = 0;
+	sluice_client *clock = clock_of(&ticks), *client = client_of(on_event, &seen, NULL);
+	sluice_delivery *item = NULL;
+	sluice_sub *sub;
+	int extended = 0;
+
+	queue_with(client, "q", 1);
+	sub = taken(client,
+		    &(sluice_consume_spec){.queue = "q",
+					   .lease_ms = 4 * SHORT_LEASE_MS,
+					   .extend_max_ms = 4 * SHORT_LEASE_MS},
+		    &item);
+	while (atomic_load(&ticks) < 2 * QUIET_LEASES) {
+		if (extended == atomic_load(&ticks)) {
+			(void)usleep(2000);
+			continue;
+		}
+		extended = atomic_load(&ticks);
+		EQUAL(sluice_extend(sub, sluice_delivery_get(item)->token, 4 * SHORT_LEASE_MS, NULL, NULL),
+		      0);
+	}
+	CHECK(atomic_load(&seen.count) == 0);
+	EQUAL(sluice_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL, NULL),
+	      0);
+	sluice_delivery_free(item);
+	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
+	EQUAL(sluice_close(clock, true, PATIENCE_MS), 0);
+}
+
+/* The broker takes it away: the next extension is refused. */
+static void a_lease_that_the_broker_took_is_told(void)
+{
+	struct seen seen = {0};
+	sluice_client *client = client_of(on_event, &seen, NULL), *admin = connected();
+	sluice_delivery *item = NULL, *job = NULL;
+	sluice_sub *sub, *jobs;
+
+	queue_with(client, "q", 1);
+	sub = taken(client, &(sluice_consume_spec){.queue = "q", .lease_ms = SHORT_LEASE_MS}, &item);
+	EQUAL(sluice_delete(admin, SLUICE_QUEUE, "q", NULL, NULL), 0);
+	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &job), SLUICE_E_NOT_FOUND);
+	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = "j", .jobs = true}, NULL, NULL), 0);
+	EQUAL(sluice_job_submit(client, &(sluice_job_spec){.job = "one", .queue = "j"}, NULL, NULL), 0);
+	jobs = taken(client, &(sluice_consume_spec){.queue = "j"}, &job);
+	EQUAL(sluice_job_reset(admin, "one", true, "taken away", NULL, NULL), 0);
+	for (int at = 0, told = 0; told == 0 && reaches(&seen.count, at + 1); at++) {
+		if (seen.jobs[at][0] == 0)
+			continue;
+		CHECK(seen.events[at].kind == SLUICE_EVENT_LEASE_LOST && strcmp(seen.jobs[at], "one") == 0);
+		CHECK(seen.events[at].token == sluice_delivery_get(job)->token);
+		told = 1;
+	}
+	(void)jobs;
+	sluice_delivery_free(item);
+	sluice_delivery_free(job);
+	EQUAL(sluice_close(admin, true, PATIENCE_MS), 0);
+	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
+}
+
 static const struct scenario scenarios[] = {
+	{"a_lease_that_is_not_extended_is_told_when_it_ends",
+	 a_lease_that_is_not_extended_is_told_when_it_ends},
+	{"a_hung_worker_loses_its_lease_and_is_told", a_hung_worker_loses_its_lease_and_is_told},
+	{"an_extension_by_the_application_is_a_sign_of_life",
+	 an_extension_by_the_application_is_a_sign_of_life},
+	{"a_lease_that_the_broker_took_is_told", a_lease_that_the_broker_took_is_told},
 	{"a_quiet_worker_stays_connected", a_quiet_worker_stays_connected},
 	{"a_quiet_worker_stays_connected_in_its_own_loop", a_quiet_worker_stays_connected_in_its_own_loop},
 	{"no_call_is_a_call_that_waits", no_call_is_a_call_that_waits},
