@@ -67,7 +67,7 @@ static int usage(FILE *to, int code)
 		to,
 		"usage: ./dev run [--trace FILE.swf[.gz]] [--jobs N] [--speedup X] [--kill|--kills N] [--seed N] [--plant lost|double|wrong]\n"
 		"Replays a trace of a real supercomputer through Sluice and compares ledger, event stream, processes and trace.\n"
-		"  --trace FILE   another trace in the Standard Workload Format (default: the excerpt in tests/data/swf)\n"
+		"  --trace FILE   another trace in the Standard Workload Format (default: the excerpt in tests/data/swf or share/sluice)\n"
 		"  --jobs N       only its first N jobs\n"
 		"  --speedup X    how much faster than real (default 5000; gaps end at 100 ms, run times at 2 s)\n"
 		"  --kill         SIGKILL broker and scheduler, at least 30 times each, meanwhile\n"
@@ -154,7 +154,7 @@ static const struct option_row {
 	bool (*take)(struct options *options, const char *value);
 } option_rows[] = {
 	{"--trace", "a file in the Standard Workload Format, plain or gzip", take_trace},
-	{"--bin", "the build directory", take_bin},
+	{"--bin", "a build directory, or the prefix of an installation", take_bin},
 	{"--jobs", "a number from 1 to 4294967295", take_jobs},
 	{"--speedup", "a number above 0, such as 5000 or 0.5", take_speedup},
 	{"--kills", "a number from 1 to 10000", take_kills},
@@ -210,23 +210,64 @@ static int parse(struct options *options, int argc, char **argv)
 	return -1;
 }
 
+/* Sets the folder of the programs, its layout, and the trace: --bin names a build directory or the prefix of an installed tree; without it this
+ * program is an installed one, in PREFIX/bin. */
+static void find_programs(struct replay *replay)
+{
+	struct options *options = &replay->options;
+	char bin[PATH_BYTES], path[PATH_BYTES + 32], *slash;
+
+	(void)snprintf(path, sizeof(path), "%s", options->bin != NULL ? options->bin : replay->self);
+	for (int up = 0; options->bin == NULL && up < 2; up++) {
+		slash = strrchr(path, '/');
+		if (slash != NULL)
+			*slash = 0;
+	}
+	if (realpath(path, bin) == NULL)
+		fail(replay, "--bin: %s: %s; expected a build directory or the prefix of an installation",
+		     path, strerror(errno));
+	(void)snprintf(path, sizeof(path), "%s/bin/sluiced", bin);
+	replay->installed = access(path, X_OK) == 0;
+	(void)snprintf(path, sizeof(path), "%s/broker/sluiced", bin);
+	if (!replay->installed && access(path, X_OK) != 0)
+		fail(replay,
+		     "--bin: %s has neither bin/sluiced nor broker/sluiced; ./dev run gives the build directory",
+		     bin);
+	options->bin = strdup(bin);
+	if (options->trace != NULL)
+		(void)snprintf(options->trace_path, sizeof(options->trace_path), "%s", options->trace);
+	else if (replay->installed)
+		(void)snprintf(options->trace_path, sizeof(options->trace_path),
+			       "%.900s/share/sluice/excerpt.swf", bin);
+	else
+		(void)snprintf(options->trace_path, sizeof(options->trace_path),
+			       "tests/data/swf/excerpt.swf");
+}
+
+/* A build directory is the caller's own; an installed tree may belong to another user. */
+static const char *work_dir(const struct replay *replay)
+{
+	const char *temporary = getenv("TMPDIR");
+
+	if (!replay->installed)
+		return replay->options.bin;
+	return temporary != NULL && temporary[0] == '/' ? temporary : "/tmp";
+}
+
 static void prepare(struct replay *replay)
 {
 	struct options *options = &replay->options;
-	char why[512], bin[PATH_BYTES];
+	char why[512];
 	ssize_t len = readlink("/proc/self/exe", replay->self, sizeof(replay->self) - 1);
 
 	if (len < 0)
 		fail(replay, "readlink: %s", strerror(errno));
 	replay->self[len] = 0;
-	if (options->bin == NULL || realpath(options->bin, bin) == NULL)
-		fail(replay, "--bin: the build directory is needed; ./dev run gives it");
-	options->bin = strdup(bin);
-	(void)snprintf(options->trace_path, sizeof(options->trace_path), "%s",
-		       options->trace != NULL ? options->trace : "tests/data/swf/excerpt.swf");
+	find_programs(replay);
 	if (swf_read(options->trace_path, options->jobs, &replay->swf, why, sizeof(why)) != 0)
 		fail(replay, "%s", why);
-	(void)snprintf(replay->dir, sizeof(replay->dir), "%.900s/run-XXXXXX", bin);
+	(void)snprintf(replay->dir, sizeof(replay->dir), "%.900s/%srun-XXXXXX", work_dir(replay),
+		       replay->installed ? "sluice-" : "");
 	if (mkdtemp(replay->dir) == NULL)
 		fail(replay, "%s: %s", replay->dir, strerror(errno));
 	(void)snprintf(replay->data, sizeof(replay->data), "%.1000s/data", replay->dir);
@@ -379,14 +420,16 @@ static void settle(struct replay *replay)
 
 static void stay(struct replay *replay)
 {
+	const char *folder = replay->installed ? "bin" : "client/cli";
+
 	(void)printf("\nThe broker stays up at %s until Ctrl-C. Look around in another terminal:\n"
 		     "  export SLUICE_ADDRESS=%s\n"
-		     "  %s/client/cli/sluice status\n"
-		     "  %s/client/cli/sluice job ls\n"
-		     "  %s/client/cli/sluice job history %s\n"
-		     "  %s/client/cli/sluice follow jobs --from first --count 10\n",
-		     replay->address, replay->address, replay->options.bin, replay->options.bin,
-		     replay->options.bin, replay->sample, replay->options.bin);
+		     "  export PATH=$PATH:%s/%s\n"
+		     "  sluice status\n"
+		     "  sluice job ls\n"
+		     "  sluice job history %s\n"
+		     "  sluice follow jobs --from first --count 10\n",
+		     replay->address, replay->address, replay->options.bin, folder, replay->sample);
 	(void)fflush(stdout);
 	while (!interrupted)
 		(void)pause();
@@ -396,7 +439,7 @@ static void clean(struct replay *replay)
 {
 	char command[PATH_BYTES + 32];
 
-	/* The path is our own mkdtemp under the build directory. */
+	/* The path is our own mkdtemp. */
 	(void)snprintf(command, sizeof(command), "rm -rf -- '%s'", replay->dir);
 	if (strchr(replay->dir, '\'') == NULL && system(command) != 0)
 		(void)fprintf(stderr, "sluice-replay: %s could not be removed\n", replay->dir);

@@ -78,7 +78,8 @@ void broker_start(struct replay *replay)
 	const char *argv[] = {path, "--data", replay->data, "--listen", listen, NULL};
 	int pipe_fds[2];
 
-	(void)snprintf(path, sizeof(path), "%s/broker/sluiced", replay->options.bin);
+	(void)snprintf(path, sizeof(path), "%s/%s/sluiced", replay->options.bin,
+		       replay->installed ? "bin" : "broker");
 	/* Free port at first, the same one after a kill. */
 	(void)snprintf(listen, sizeof(listen), "%s",
 		       replay->address[0] != 0 ? replay->address : "127.0.0.1:0");
@@ -111,8 +112,13 @@ void scheduler_start(struct replay *replay, const char *pause)
 	const char *argv[16] = {program, "--address", replay->address, "--set", spool,
 				"--set", "slots=64",  plugin,	       NULL};
 
-	(void)snprintf(program, sizeof(program), "%s/broker/plugin/sluice-plugin", replay->options.bin);
-	(void)snprintf(plugin, sizeof(plugin), "%s/plugins/local/local.so", replay->options.bin);
+	(void)snprintf(program, sizeof(program), "%s/%s/sluice-plugin", replay->options.bin,
+		       replay->installed ? "bin" : "broker/plugin");
+	/* An installed one is found by its name. */
+	if (replay->installed)
+		(void)snprintf(plugin, sizeof(plugin), "local");
+	else
+		(void)snprintf(plugin, sizeof(plugin), "%s/plugins/local/local.so", replay->options.bin);
 	(void)snprintf(spool, sizeof(spool), "spool=%s", replay->spool);
 	(void)snprintf(note, sizeof(note), "%s/paused", replay->spool);
 	(void)unlink(note);

@@ -57,6 +57,7 @@ struct counts {
 
 struct replay {
 	struct options options;
+	bool installed; /* options.bin is a prefix and not a build directory */
 	char dir[PATH_BYTES], data[PATH_BYTES], spool[PATH_BYTES], starts[PATH_BYTES], self[PATH_BYTES],
 		log[PATH_BYTES];
 	struct swf swf;

@@ -18,8 +18,8 @@ static int usage(FILE *to, int code)
 {
 	(void)fprintf(
 		to,
-		"usage: sluice-plugin [--address HOST:PORT] [--set KEY=VALUE]... [--log-level LEVEL] PLUGIN.so\n"
-		"Runs a service plugin against a broker until SIGTERM or SIGINT.\n");
+		"usage: sluice-plugin [--address HOST:PORT] [--set KEY=VALUE]... [--log-level LEVEL] PLUGIN\n"
+		"Runs a service plugin against a broker until SIGTERM or SIGINT. PLUGIN is a path, or the name of an installed plugin, such as local.\n");
 	return code;
 }
 

@@ -14,6 +14,8 @@
 #include "broker/util/clock.h"
 #include "broker/util/log.h"
 
+enum { PATH_BYTES = 4096 };
+
 #define SYMBOL_TEXT_OF(x) #x
 #define SYMBOL_TEXT(x) SYMBOL_TEXT_OF(x)
 
@@ -147,16 +149,40 @@ static int settings_copy(struct plugin *plugin, const struct plugin_setting *set
 	return 0;
 }
 
+/* A plain name ("local") is that of an installed plugin: in the folder that the build was told, relative to this program
+ * when both are below one prefix, so that an installed tree may be moved. False: there is none; ret: where it was looked for, or "". */
+static bool installed_find(const char *name, char ret[PATH_BYTES])
+{
+	char program[PATH_BYTES], *slash;
+	ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 1);
+
+	if (strchr(name, '/') != NULL || len <= 0)
+		return false;
+	program[len] = 0;
+	slash = strrchr(program, '/');
+	len = snprintf(ret, PATH_BYTES, "%.*s%s/%s%s",
+		       PLUGINS_FROM_PROGRAM[0] == '/' ? 0 : (int)(slash - program + 1), program,
+		       PLUGINS_FROM_PROGRAM, name, strchr(name, '.') == NULL ? ".so" : "");
+	if (len < 0 || len >= PATH_BYTES) {
+		ret[0] = 0;
+		return false;
+	}
+	return access(ret, R_OK) == 0;
+}
+
 static int open_library(struct plugin *plugin, const char *path, char *why, size_t why_bytes)
 {
-	char file[4096];
+	char file[PATH_BYTES], installed[PATH_BYTES] = "";
 
 	/* A name without a slash would be looked for in the library path, and the file that was meant not be found. */
 	(void)snprintf(file, sizeof(file), "%s%s", strchr(path, '/') != NULL ? "" : "./", path);
-	if (access(file, R_OK) != 0) {
-		(void)snprintf(why, why_bytes, "%s: there is no such readable file", path);
+	if (access(file, R_OK) != 0 && !installed_find(path, installed)) {
+		(void)snprintf(why, why_bytes, "%s: there is no such readable file%s%s", path,
+			       installed[0] != 0 ? ", nor is there " : "", installed);
 		return SLUICE_E_NOT_FOUND;
 	}
+	if (installed[0] != 0)
+		memcpy(file, installed, sizeof(file));
 	plugin->library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
 	if (plugin->library == NULL) {
 		(void)snprintf(why, why_bytes,
