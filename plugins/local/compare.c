@@ -167,6 +167,30 @@ static void list(struct service *service, uint64_t after)
 	service->compare.listing = sluice_job_list(service->client, &filter, &call, NULL) == 0;
 }
 
+static void on_seen(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct service *service = user;
+	int code = sluice_reply_code(reply);
+
+	(void)client;
+	if (code != 0 && code != SLUICE_E_CLOSED && !service->stopping)
+		service_log(service, SLUICE_LOG_WARN, "local.source", NULL, sluice_reply_text(reply));
+}
+
+/* The heartbeat of this source, by which explain and audit judge whether it can still be asked. */
+static void source_seen(struct service *service)
+{
+	char text[64];
+	unsigned long count = 0;
+	sluice_source_spec spec = {.source = service->source, .ok = true, .text = text};
+	sluice_call call = {.deadline_ms = -1, .done = on_seen, .user = service};
+
+	for (const struct job *job = service->jobs; job != NULL; job = job->next)
+		count++;
+	(void)snprintf(text, sizeof(text), "%lu jobs in hand", count);
+	(void)sluice_source_seen(service->client, &spec, &call, NULL);
+}
+
 void compare_turn(struct service *service, uint64_t now_ms)
 {
 	struct compare *compare = &service->compare;
@@ -176,6 +200,7 @@ void compare_turn(struct service *service, uint64_t now_ms)
 		return;
 	compare->due_ms = now_ms + service->settings.compare_ms;
 	compare->number++;
+	source_seen(service);
 	for (struct job *job = service->jobs; job != NULL; job = job->next)
 		job->compared = compare->number;
 	list(service, 0);

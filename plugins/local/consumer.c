@@ -48,6 +48,11 @@ void consumer_lost(struct service *service, int code, const char *why)
 			"another client opened the session '%.200s'; this instance ends (setting session)",
 			service->settings.session);
 		service_fail(service, code, "local.session_gone", text);
+	} else if (code == SLUICE_E_CONFLICT) {
+		(void)snprintf(text, sizeof(text),
+			       "another session speaks for the source '%.200s' (setting source): %.200s",
+			       service->source, why);
+		service_fail(service, code, "local.source_taken", text);
 	} else if (is_final(code)) {
 		service_fail(service, code, "local.refused", why);
 	} else if (service->settings.give_up_ms > 0 &&
@@ -144,6 +149,7 @@ static void consume(struct service *service)
 	sluice_consume_spec spec = {.queue = service->settings.queue,
 				    .credit = (uint32_t)service->settings.slots,
 				    .orphans = true,
+				    .source = service->source,
 				    .on_delivery = on_delivery,
 				    .user = service};
 	struct step *step = step_new(service);

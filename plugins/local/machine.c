@@ -24,6 +24,15 @@ const struct lifecycle *job_lifecycle(const struct job *job)
 	return machine_lifecycle(job->machine != NULL ? job->machine : job->service->machine);
 }
 
+struct machine *machine_known(const struct service *service, const char *name)
+{
+	struct machine *machine = service->machines;
+
+	while (machine != NULL && strcmp(machine->lifecycle.name, name) != 0)
+		machine = machine->next;
+	return machine;
+}
+
 void machines_free(struct service *service)
 {
 	while (service->machines != NULL) {
@@ -64,9 +73,7 @@ int machine_take(struct service *service, const sluice_reply *reply, bool is_que
 		lifecycle_free(&read);
 		return rc;
 	}
-	for (machine = service->machines; machine != NULL; machine = machine->next)
-		if (strcmp(machine->lifecycle.name, read.name) == 0)
-			break;
+	machine = machine_known(service, read.name);
 	if (machine == NULL) {
 		machine = calloc(1, sizeof(*machine));
 		if (machine == NULL) {

@@ -140,6 +140,8 @@ const struct lifecycle *job_lifecycle(const struct job *job);
  * expected. Settings that do not fit a lifecycle that is not the queue's are left out. */
 int machine_take(struct service *service, const sluice_reply *reply, bool is_queues, struct machine **ret,
 		 char *why, size_t why_bytes);
+/* One that was read before; NULL: none of the name. */
+struct machine *machine_known(const struct service *service, const char *name);
 void machines_free(struct service *service);
 const struct lifecycle *machine_lifecycle(const struct machine *machine);
 

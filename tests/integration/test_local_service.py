@@ -287,6 +287,40 @@ def test_a_cancel_while_the_scheduler_is_cut_off_ends_the_job_after_the_resume()
             tap.equal(ended(broker, "one"), "CANCELED", "its state")
 
 
+# ---- whose job it is ----
+
+
+def test_a_job_goes_back_to_the_machine_that_can_judge_it():
+    """Two machines on one queue, a spool each: the one that is away for longer than its session's timeout finds its jobs again."""
+    with tap.Scratch() as top, tap.Broker() as broker:
+        queue(broker)
+        go = os.path.join(top, "go")
+        first = {"spool": os.path.join(top, "first"), "session": "first", "session_timeout_ms": 1000}
+        second = {"spool": os.path.join(top, "second"), "session": "second", "slots": 1}
+        with outside(broker, **first):
+            for name in ("good", "bad"):
+                submit(broker, name, "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done; [ $SLUICE_JOB = good ]")
+                tap.wait_until(lambda: shown(broker, name)["state"] == "ACTIVE", 30, f"{name} runs")
+        with outside(broker, **second) as other:
+            for name in ("good", "bad"):
+                tap.wait_until(lambda: shown(broker, name)["claim"] == "orphaned", 60, f"{name} is an orphan")
+            tap.equal(run(broker, "its-own", "true"), "COMPLETE", "the second machine has its slot free for a job of its own")
+            tap.equal([shown(broker, name)["claim"] for name in ("good", "bad")], ["orphaned", "orphaned"], "and was not given a stranger's")
+            tap.check(b"id=local.foreign_intent" not in other.text(), "nor asked about one")
+            open(go, "wb").close()
+            with outside(broker, **first):
+                tap.equal([ended(broker, name) for name in ("good", "bad")], ["COMPLETE", "FAILED"], "the first one tells their ends")
+        tap.check("0 findings" in sluice(broker, "audit").stdout, "audit")
+
+
+def test_a_source_may_be_named():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        queue(broker)
+        with outside(broker, spool, source="local:node-7"):
+            tap.equal(run(broker, "one", "true"), "COMPLETE", "its state")
+            tap.equal(shown(broker, "one")["source"], "local:node-7", "who said so")
+
+
 # ---- evidence ----
 
 
