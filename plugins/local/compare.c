@@ -106,7 +106,9 @@ static void row_take(struct service *service, const sluice_job_info *info)
 	struct job *job = job_find(service, info->job, info->attempt);
 
 	if (job == NULL) {
-		if (service->compare.asked < ASKED_MAX && !job_in_table(service, info->job, info->attempt))
+		if (service->compare.asked == ASKED_MAX)
+			compare_soon(service); /* the rest, when these are answered */
+		else if (!job_in_table(service, info->job, info->attempt))
 			ask(service, info->job, info->attempt, info->token, true);
 		return;
 	}
@@ -125,8 +127,11 @@ static void ask_missing(struct service *service)
 	struct compare *compare = &service->compare;
 
 	for (struct job *job = service->jobs; job != NULL; job = job->next)
-		if (job->compared == compare->number && !job->dropped && job->stage != STAGE_FORMER &&
-		    compare->asked < ASKED_MAX) {
+		if (job->compared == compare->number && !job->dropped && job->stage != STAGE_FORMER) {
+			if (compare->asked == ASKED_MAX) {
+				compare_soon(service);
+				return;
+			}
 			job->compared = 0;
 			ask(service, job->id, job->attempt, job->token, false);
 		}

@@ -39,9 +39,9 @@ struct job {
 	bool cancel;	  /* asked for */
 	bool dropped;	  /* not ours any more: nothing is reported */
 	bool had_intent;  /* of an earlier holder: look what became of it before anything is started */
-	uint64_t kill_ms; /* when SIGTERM was sent; SIGKILL follows */
-	bool killed_hard;
-	bool again;		/* something is to be done again, at retry_ms */
+	uint64_t kill_ms; /* when the last signal was sent, SIGTERM first; SIGKILL follows, again and again */
+	unsigned kills;	  /* so many of these */
+	bool again;	  /* something is to be done again, at retry_ms */
 	uint64_t retry_ms;	/* not looked at before */
 	bool formers_known;	/* they are all in formers */
 	struct former *formers; /* owned: attempts that have to end first; of a FORMER one, itself */

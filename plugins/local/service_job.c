@@ -20,7 +20,7 @@
 #include "proc.h"
 #include "service.h"
 
-enum { KILL_GRACE_MS = 2000 };
+enum { KILL_GRACE_MS = 2000, STUBBORN_KILLS = 3 };
 
 extern char **environ;
 
@@ -492,6 +492,30 @@ void job_lease_lost(struct service *service, const char *id, sluice_token token)
 	former_let_go(job);
 }
 
+/* SIGKILL when SIGTERM had its time; a process that stays all the same (the kernel does not let it go, or it is another
+ * user's now) is reported, and tried again. */
+static void end_hard(struct job *job, uint64_t now_ms)
+{
+	char text[ATTEMPT_ERROR_BYTES + 64];
+	int rc;
+
+	if (job->kill_ms == 0 || job->kill_ms + KILL_GRACE_MS > now_ms || job->stage != STAGE_RUNNING)
+		return;
+	rc = attempt_cancel(job->dir, SIGKILL);
+	job->kill_ms = now_ms;
+	job->kills++;
+	if (rc == 0 && job->kills < STUBBORN_KILLS)
+		return;
+	if (rc == 0)
+		(void)snprintf(text, sizeof(text), "cancelled, but its process does not end by SIGKILL");
+	else
+		(void)snprintf(text, sizeof(text), "cancelled, but it is not ended: cannot %s",
+			       attempt_error());
+	if ((job->kills & (job->kills - 1)) == 0)
+		service_log(job->service, SLUICE_LOG_ERROR, "local.stubborn", job, text);
+	report_waiting(job, text);
+}
+
 void jobs_due(struct service *service, uint64_t now_ms)
 {
 	struct job *next;
@@ -502,11 +526,7 @@ void jobs_due(struct service *service, uint64_t now_ms)
 			job_free(job);
 			continue;
 		}
-		if (job->kill_ms != 0 && !job->killed_hard && job->kill_ms + KILL_GRACE_MS <= now_ms &&
-		    job->stage == STAGE_RUNNING) {
-			job->killed_hard = true;
-			(void)attempt_cancel(job->dir, SIGKILL);
-		}
+		end_hard(job, now_ms);
 		/* Nothing tells of it: its watch could not be set; or something is to be done again. */
 		if (job->calls > 0 || job->retry_ms > now_ms || job->stage == STAGE_ENDED ||
 		    (!job->again && (job->watch_fd >= 0 || job->starter_fd >= 0)))

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -93,6 +94,11 @@ EXPORTED int fsync(int fd)
 EXPORTED int pipe2(int fds[2], int flags)
 {
 	return fails("pipe2", NULL) ? -1 : (int)syscall(SYS_pipe2, fds, flags);
+}
+
+EXPORTED int kill(pid_t pid, int sig)
+{
+	return sig != 0 && fails("kill", NULL) ? -1 : (int)syscall(SYS_kill, pid, sig);
 }
 
 /* Only of a program whose name has the text: the shepherd's own, say. */

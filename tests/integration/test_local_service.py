@@ -409,6 +409,25 @@ def test_a_step_that_fails_is_named_with_its_cause_and_tried_again():
                 tap.check(f"{name}: ".encode() in process.text(), "the log has it, too")
 
 
+def test_a_process_that_cannot_be_ended_is_told_and_tried_again():
+    tap.not_sanitized("the preloaded library would come before the sanitizer's")
+    with tap.Scratch() as top, tap.Broker() as broker:
+        gate = os.path.join(top, "gate")
+        queue(broker)
+        env = {**os.environ, "LD_PRELOAD": os.path.join(tap.BUILD, "tests/integration/fail_gate.so"), "FAIL_GATE": gate}
+        with outside(broker, os.path.join(top, "spool"), env=env) as process:
+            submit(broker, "one", "sleep", "1000")
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, "it runs")
+            with open(gate, "w", encoding="ascii") as file:
+                file.write(f"kill {errno.EPERM}")
+            tap.equal(sluice(broker, "job", "cancel", "one").returncode, 0, "cancel")
+            tap.wait_until(lambda: "it is not ended: cannot signal the processes of" in shown(broker, "one")["evidence"], 30, "it is told")
+            tap.check("(EPERM)" in shown(broker, "one")["evidence"], "with the cause")
+            waits(process, "id=local.stubborn")
+            os.unlink(gate)
+            tap.equal(ended(broker, "one"), "CANCELED", "its state, when it can be ended")
+
+
 def test_programs_that_cannot_be_run_say_why():
     with tap.Scratch() as top, tap.Broker() as broker:
         queue(broker)
