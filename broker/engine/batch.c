@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "broker/engine/engine_internal.h"
+#include "broker/util/memory.h"
 #include "broker/util/bytes.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
@@ -353,12 +354,10 @@ static void hear_committed(struct engine *engine, struct batch_clock clock)
 
 		switch (effect->kind) {
 		case FX_SESSION_OPENED:
-			/* Without memory for its heartbeat a session would live for ever; it still ends with the next boot. */
+			/* A session without a heartbeat would live for ever. The next start gives it one. */
 			if (heartbeats_add(&engine->heartbeats, effect->gateway, effect->id, effect->lease_ms,
 					   clock.mono_ms) != 0)
-				log_line(LOG_LEVEL_ERROR,
-					 log_id("engine.no_memory", "no memory for a session's heartbeat"),
-					 log_u64("session", effect->id));
+				memory_fail_stop("a session's heartbeat");
 			break;
 		case FX_SESSION_ENDED:
 			heartbeats_remove(&engine->heartbeats, effect->gateway, effect->id);

@@ -163,7 +163,10 @@ static struct demand_queue *queue_need(struct demand *demand, uint32_t gateway, 
 		return NULL;
 	queue->key = (struct queue_key){gateway, id};
 	HASH_ADD(hh, demand->queues, key, sizeof(queue->key), queue);
-	return queue;
+	if (HASHED(hh, queue))
+		return queue;
+	free(queue);
+	return NULL;
 }
 
 static void queue_drop_unused(struct demand *demand, struct demand_queue *queue)
@@ -223,6 +226,13 @@ int demand_open(struct demand *demand, const struct consumer_spec *spec)
 		return SLUICE_E_NOMEM;
 	queue = queue_need(demand, spec->gateway, spec->queue);
 	rc = queue == NULL ? SLUICE_E_NOMEM : class_need(queue, spec, &consumer->class);
+	if (rc == 0) {
+		consumer->key = (struct consumer_key){spec->sink, spec->tag};
+		HASH_ADD(hh, demand->consumers, key, sizeof(consumer->key), consumer);
+		rc = HASHED(hh, consumer) ? 0 : SLUICE_E_NOMEM;
+		if (rc != 0)
+			class_leave(queue, consumer->class);
+	}
 	if (rc != 0) {
 		if (queue != NULL)
 			queue_drop_unused(demand, queue);
@@ -234,14 +244,12 @@ int demand_open(struct demand *demand, const struct consumer_spec *spec)
 	if (consumer->class != NULL)
 		consumer->class->orphans = true;
 	queue->consumers++;
-	consumer->key = (struct consumer_key){spec->sink, spec->tag};
 	consumer->spec = *spec;
 	consumer->resume = (spec->claim_flags & CLAIM_RESUME) != 0;
 	consumer->spec.claim_flags &= (uint8_t)~CLAIM_RESUME;
 	if (consumer->spec.credit > LIMIT_CREDIT_MAX)
 		consumer->spec.credit = (uint32_t)LIMIT_CREDIT_MAX;
 	consumer->queue = queue;
-	HASH_ADD(hh, demand->consumers, key, sizeof(consumer->key), consumer);
 	demand->count++;
 	consumer_place(demand, consumer);
 	queue_list(demand, queue); /* others may be willing, too */

@@ -4,8 +4,8 @@
 #define SLUICE_ENGINE_INTERNAL_H
 
 #include <pthread.h>
-#include <uthash.h>
 
+#include "broker/util/hash.h"
 #include "broker/engine/inbox.h"
 
 /* ---- demand.c: consumers and their credit, queues with something to serve ---- */

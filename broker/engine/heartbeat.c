@@ -33,6 +33,10 @@ int heartbeats_add(struct heartbeats *heartbeats, uint32_t gateway, uint64_t ses
 			return SLUICE_E_NOMEM;
 		beat->key = (struct beat_key){gateway, session};
 		HASH_ADD(hh, heartbeats->beats, key, sizeof(beat->key), beat);
+		if (!HASHED(hh, beat)) {
+			free(beat);
+			return SLUICE_E_NOMEM;
+		}
 	}
 	beat->timeout_ms = timeout_ms;
 	beat->expiring = false;

@@ -88,6 +88,11 @@ struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, i
 	conn->ops = ops;
 	conn->active_ms = io_now_ms();
 	HASH_ADD(hh, io->conns, id, sizeof(conn->id), conn);
+	if (!HASHED(hh, conn)) {
+		conn_shut(conn);
+		free(conn);
+		return NULL;
+	}
 	conn_life_set(conn);
 	atomic_fetch_add(&io->net->connections, 1);
 	if (!conn_is_native(conn))

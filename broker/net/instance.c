@@ -8,9 +8,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 #include <utlist.h>
 
+#include "broker/util/hash.h"
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
@@ -75,6 +75,10 @@ static struct instance *ref(struct instances *instances, const uint8_t *id)
 			return NULL;
 		memcpy(instance->id, id, INSTANCE_BYTES);
 		HASH_ADD(hh, instances->all, id, INSTANCE_BYTES, instance);
+		if (!HASHED(hh, instance)) {
+			free(instance);
+			return NULL;
+		}
 	} else if (instance->conns == 0) {
 		DL_DELETE(instances->gone, instance);
 		instances->gone_count--;

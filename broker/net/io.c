@@ -20,6 +20,7 @@
 
 #include "broker/util/clock.h"
 #include "broker/util/log.h"
+#include "broker/util/memory.h"
 
 enum { BEAT_MS = 100, BACKLOG = 4096 };
 
@@ -51,9 +52,9 @@ static void io_note(struct io *io, const struct io_note *note)
 	struct io_note *copy = malloc(sizeof(*copy));
 	uint64_t one = 1;
 
-	/* A release that is dropped would leave clients without their answers: there is no way on without memory here. */
+	/* A release that is dropped would leave clients without their answers. */
 	if (copy == NULL)
-		abort();
+		memory_fail_stop("a note to an I/O thread");
 	*copy = *note;
 	copy->next = NULL;
 	(void)pthread_mutex_lock(&io->lock);

@@ -7,7 +7,6 @@
 #define SLUICE_NET_IO_H
 
 #include <pthread.h>
-#include <uthash.h>
 
 #include <event2/buffer.h>
 #include <event2/event.h>
@@ -15,6 +14,7 @@
 #include "broker/net/instance.h"
 #include "broker/net/net.h"
 #include "broker/net/wheel.h"
+#include "broker/util/hash.h"
 #include "protocol/message_block.h"
 #include "sluice.pb-c.h"
 

@@ -62,7 +62,10 @@ static struct waited *waited_get(struct io *io, uint32_t gateway, const char *jo
 	memcpy(waited->key, &gateway, KEY_HEAD_BYTES);
 	memcpy(waited->key + KEY_HEAD_BYTES, job, len);
 	HASH_ADD_KEYPTR(hh, io->waited, waited->key, waited->key_bytes, waited);
-	return waited;
+	if (HASHED(hh, waited))
+		return waited;
+	free(waited);
+	return NULL;
 }
 
 /* Unlists it; the job's entry goes with its last waiter. */

@@ -57,6 +57,10 @@ static int followed_add(struct io *io, struct sub *sub)
 			return SLUICE_E_NOMEM;
 		followed->key = sub->key;
 		HASH_ADD(hh, *table, key, sizeof(followed->key), followed);
+		if (!HASHED(hh, followed)) {
+			free(followed);
+			return SLUICE_E_NOMEM;
+		}
 	}
 	DL_APPEND2(followed->subs, sub, peer_prev, peer_next);
 	return 0;
@@ -92,8 +96,16 @@ int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
 		return SLUICE_E_NOMEM;
 	}
 	HASH_ADD(hh_number, conn->subs, number, sizeof(own->number), own);
-	HASH_ADD(hh_tag, io->subs, tag, sizeof(own->tag), own);
-	return 0;
+	if (HASHED(hh_number, own)) {
+		HASH_ADD(hh_tag, io->subs, tag, sizeof(own->tag), own);
+		if (HASHED(hh_tag, own))
+			return 0;
+		HASH_DELETE(hh_number, conn->subs, own);
+	}
+	followed_remove(io, own);
+	free(own->filter);
+	free(own);
+	return SLUICE_E_NOMEM;
 }
 
 void sub_drop(struct sub *sub)
