@@ -2,6 +2,7 @@
  *
  * sluiced: wiring only. Configuration -> store -> engine -> net -> plugins -> ready, and the same backwards.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -244,6 +245,21 @@ static void fail_stop(void *user, int code, const char *text)
 	_exit(sluice_error_exit_code(code));
 }
 
+/* Of the machine's boot; 0: not known. */
+static uint64_t boot_id(void)
+{
+	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+	uint64_t id = 0;
+	int c;
+
+	while (file != NULL && (c = fgetc(file)) != EOF && id >> 60 == 0)
+		if (isxdigit(c))
+			id = id << 4 | (uint64_t)(c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
+	if (file != NULL)
+		(void)fclose(file);
+	return id;
+}
+
 static int start_store(struct broker *broker, char *why, size_t why_bytes)
 {
 	struct store_options options = {.create = true,
@@ -253,6 +269,7 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 				       .publish_stop_percent = (uint32_t)broker->config.publish_stop_percent,
 				       .report_stop_percent = (uint32_t)broker->config.report_stop_percent,
 				       .reserve_bytes = broker->config.reserve_mib << 20,
+				       .boot_id = boot_id(),
 				       .fail_stop = fail_stop};
 	struct batch_clock now = {clock_mono_ns() / 1000000, (uint64_t)clock_wall_ms()};
 	struct store_facts facts;

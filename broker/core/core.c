@@ -154,6 +154,11 @@ int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock 
 		return rc;
 	core->clock = clock;
 	core->position = 0;
+	rc = age_read(txn, &core->age);
+	if (rc != 0)
+		return rc;
+	if (core->age.epoch == UINT64_MAX)
+		core->age.epoch = clock.wall_ms - clock.mono_ms;
 	apply_init(&a, core, txn, core->bootstrap_effects, 0);
 	put_be32(format, FORMAT_VERSION);
 	rc = clock_write(txn, clock);
@@ -178,6 +183,8 @@ int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock
 	core->clock = clock;
 	core->position = 0;
 	rc = clock_write(txn, clock);
+	if (rc == 0)
+		rc = age_read(txn, &core->age);
 	if (rc != 0)
 		return rc;
 	/* Sessions need nothing: their heartbeats are the engine's, and start anew. */
@@ -202,6 +209,11 @@ int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_cloc
 	core->clock = clock;
 	core->position = 0;
 	core->grown_count = 0;
+	rc = age_read(txn, &core->age);
+	if (rc == 0 && (core->age.doubting || core->age.epoch == UINT64_MAX))
+		rc = age_batch(txn, clock, &core->age);
+	if (rc != 0)
+		return rc;
 	core->work = (struct core_work){0, 0};
 	core->end_work = SESSION_END_AT_ONCE;
 	if (clock.mono_ms == last.mono_ms && clock.wall_ms == last.wall_ms)

@@ -25,15 +25,19 @@ void core_destroy(struct core *core); /* accepts NULL */
 
 struct batch_clock {
 	uint64_t mono_ms; /* durable monotone clock: durations, leases, delays, sessions; never goes back */
-	uint64_t wall_ms; /* since 1970 UTC: event times, retention */
+	uint64_t wall_ms; /* since 1970 UTC: event times */
 };
 
 /* First thing on an empty store (in a transaction): schema, clocks, gateway "default" (number 1) with its "dead-letter" queue and
  * machine "airavata". On a store that has them: nothing. */
 int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
 
-/* The clocks as of the last commit, for the engine's boot: mono advances by max(0, wall difference). */
+/* The clocks as of the last commit; 0 of a fresh store. */
 int core_clock_read(struct store_txn *txn, struct batch_clock *ret) SLUICE_MUST_USE;
+/* At boot, before core_bootstrap and core_boot: *ret is the durable clocks now. process: the process's own; boot_id: of the machine's boot, while
+ * which its monotone clock goes on; 0: not known. Of a broker that was away, see age.h. */
+int core_clock_boot(struct store_txn *txn, struct batch_clock process, uint64_t boot_id,
+		    struct batch_clock *ret) SLUICE_MUST_USE;
 /* At boot, in a transaction: sessions and timed leases get at least one full timeout from clock.mono_ms. */
 int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
 

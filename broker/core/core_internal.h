@@ -6,6 +6,7 @@
 #ifndef SLUICE_CORE_CORE_INTERNAL_H
 #define SLUICE_CORE_CORE_INTERNAL_H
 
+#include "broker/core/age.h"
 #include "broker/core/apply.h"
 
 struct machine_cache; /* machine.h */
@@ -40,6 +41,7 @@ struct grown_log {
 
 struct core {
 	struct batch_clock clock; /* of the open batch */
+	struct age age;		  /* as of the open batch; read anew at its beginning */
 	uint32_t position;	  /* of the next command in it */
 	struct machine_cache *machines;
 	struct router_cache *routers;

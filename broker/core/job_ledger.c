@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A job in the hands of one command: see job_ledger.h. */
+#include "broker/core/age.h"
 #include "broker/core/job_ledger.h"
 
 #include "broker/core/queue.h"
@@ -72,6 +73,7 @@ static int end_job(struct apply *a, struct job *job, bool tell_holder)
 	}
 	if (err == 0)
 		err = counter_add(a, COUNTER_JOBS_OPEN, -1);
+	job->live.due_mono_ms = age_now(a);
 	if (err == 0)
 		err = job_retention_arm(a, job);
 	return err == 0 ? effects_add(a->effects, &effect) : err;

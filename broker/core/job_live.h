@@ -29,9 +29,10 @@ struct job_live {
 	uint32_t machine;
 	uint64_t queue;
 	uint64_t token;
-	uint64_t holder;      /* session; of an orphan: the one that held it */
-	uint64_t entry;	      /* READY: sequence number in its queue */
-	uint64_t due_mono_ms; /* GATED */
+	uint64_t holder; /* session; of an orphan: the one that held it */
+	uint64_t entry;	 /* READY: sequence number in its queue */
+	uint64_t
+		due_mono_ms; /* GATED; of a job that has ended: its end, a stamp of age.h, 0 in stores of older versions */
 	uint64_t source; /* who can judge this attempt: of the intent; before one, of the lease; 0: anybody */
 	uint64_t seen;	 /* bit n: state n was entered in this attempt; 0: not known (format 1) */
 	uint64_t hist_last;   /* newest history row */

@@ -6,6 +6,7 @@
  *
  * A job that is forgotten leaves nothing: its id may be submitted again as a new job.
  */
+#include "broker/core/age.h"
 #include "broker/core/job_ledger.h"
 
 enum {
@@ -26,7 +27,7 @@ static int keep_ms_get(struct apply *a, uint64_t *ret)
 /* The job's end plus keep, on the monotone clock. */
 static uint64_t due_mono(const struct apply *a, const struct job_live *live, uint64_t keep_ms)
 {
-	uint64_t age = a->wall_ms > live->changed_ms ? a->wall_ms - live->changed_ms : 0;
+	uint64_t age = age_of(a, live->due_mono_ms != 0 ? live->due_mono_ms : live->changed_ms);
 	uint64_t left = age < keep_ms ? keep_ms - age : 0;
 
 	return left < UINT64_MAX - a->mono_ms ? a->mono_ms + left : UINT64_MAX - 1;
@@ -108,6 +109,8 @@ static int retire(struct apply *a, struct job *job, uint64_t keep_ms, uint32_t *
 	if (!job_is_terminal(job) || keep_ms == UINT64_MAX)
 		return 0;
 	due = due_mono(a, &job->live, keep_ms);
+	if (due <= a->mono_ms && age_doubt(a) != 0)
+		due = age_doubt(a);
 	if (due > a->mono_ms)
 		return timer_set(a, due, TIMER_JOB_RETENTION, job->number, job->live.attempt);
 	err = forget_history(a, &job->live, io_work);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Producers: open, close, the check of a sequence and the memory of its answer. See producer.h. */
+#include "broker/core/age.h"
 #include "broker/core/producer.h"
 
 #include "protocol/envelope.h"
@@ -179,6 +180,7 @@ int producer_close_apply(struct apply *a, const Sluice__ProducerClose *m, struct
 /* Unnamed producers only: a name is somebody's, and stays. */
 int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_t *io_work)
 {
+	uint64_t idle;
 	struct cell cell;
 	struct key key;
 	int rc = cell_get(a, producer, &cell);
@@ -187,9 +189,12 @@ int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_
 		return 0;
 	if (rc != 0)
 		return rc;
-	if (cell.used_mono_ms + LIMIT_PRODUCER_IDLE_MS > a->mono_ms)
-		return timer_set(a, cell.used_mono_ms + LIMIT_PRODUCER_IDLE_MS, TIMER_PRODUCER_IDLE, producer,
+	idle = age_of_mono(a, cell.used_mono_ms);
+	if (idle < LIMIT_PRODUCER_IDLE_MS)
+		return timer_set(a, a->mono_ms + LIMIT_PRODUCER_IDLE_MS - idle, TIMER_PRODUCER_IDLE, producer,
 				 0);
+	if (age_doubt(a) != 0)
+		return timer_set(a, age_doubt(a), TIMER_PRODUCER_IDLE, producer, 0);
 	key_hot(&key, a->gateway, HOT_PRODUCER, producer);
 	return store_del(a->txn, STORE_HOT, key_slice(&key));
 }

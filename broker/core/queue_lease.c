@@ -6,6 +6,7 @@
  * What was never begun is no failed attempt: a nack is one; an expiry or the end of a session is one for what was begun
  * (grant_was_begun) and for nothing else; a release never is.
  */
+#include "broker/core/age.h"
 #include "broker/core/queue.h"
 #include "protocol/limits.h"
 
@@ -492,8 +493,10 @@ int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t 
 		(*io_work)--;
 	if (cell.deleted || !(item.flags & ITEM_DELAYED))
 		return 0;
-	if (item.due_mono_ms > a->mono_ms)
-		return timer_set(a, item.due_mono_ms, TIMER_ITEM_DUE, queue, seq);
+	if (age_due_doubted(a, item.due_mono_ms))
+		return timer_set(a, age_doubt(a), TIMER_ITEM_DUE, queue, seq);
+	if (age_due(a, item.due_mono_ms) > a->mono_ms)
+		return timer_set(a, age_due(a, item.due_mono_ms), TIMER_ITEM_DUE, queue, seq);
 	rc = queue_item_keep(a, &item);
 	if (rc != 0)
 		return rc;

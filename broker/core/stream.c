@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Stream commands and the append. */
+#include "broker/core/age.h"
 #include "broker/core/stream.h"
 
 #include <stdio.h>
@@ -183,7 +184,7 @@ int segment_append(struct apply *a, uint64_t stream, struct log_cell *cell, stru
 	if (info->segment.time_max_ms > cell->time_max_ms)
 		cell->time_max_ms = info->segment.time_max_ms;
 	info->log_time_max_ms = cell->time_max_ms;
-	info->append_ms = a->wall_ms;
+	info->append_ms = age_now(a);
 	cell->bytes += SEGMENT_HEADER_BYTES + info->segment.subject.len + info->segment.payload.len;
 	return segment_put(a, stream, info);
 }

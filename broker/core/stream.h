@@ -31,14 +31,14 @@ int log_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t log,
 int log_cell_put(struct apply *a, uint64_t log, const struct log_cell *cell) SLUICE_MUST_USE;
 
 /* Header: u8 format, u8 flags (0), u8 codec, u8 0, u32 CRC of everything else, u32 count, u32 last - first
- * offset, u64 base of times, u64 largest time, u64 largest time of the log up to here, u64 wall time of the
+ * offset, u64 base of times, u64 largest time, u64 largest time of the log up to here, u64 age stamp of the
  * append, u64 producer, u32 epoch, u32 raw bytes, u64 first sequence, u16 subject bytes; subject; payload. */
 enum { SEGMENT_HEADER_BYTES = 74, SEGMENT_FORMAT = 1, SEGMENT_CRC_AT = 4 };
 
 struct segment_info {
 	struct segment segment;
 	uint64_t log_time_max_ms; /* running maximum */
-	uint64_t append_ms;	  /* wall */
+	uint64_t append_ms;	  /* a stamp of age.h; of older versions the wall time, which fits */
 	uint64_t stored_bytes;
 };
 /* CORRUPT: the length, the format or the CRC is wrong. base is the caller's: it is in the key. */

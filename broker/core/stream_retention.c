@@ -9,6 +9,7 @@
  */
 #include <stdio.h>
 
+#include "broker/core/age.h"
 #include "broker/core/stream.h"
 
 enum { AGE_TIMER_MS_MIN = 100, LOG_KEY_BYTES = 20 };
@@ -35,8 +36,7 @@ static int segment_drop(struct apply *a, uint64_t log, struct log_cell *cell, co
 
 static bool is_too_old(const struct apply *a, const struct log_cell *cell, const struct segment_info *info)
 {
-	return cell->max_age_ms != 0 && a->wall_ms >= info->append_ms &&
-	       a->wall_ms - info->append_ms >= cell->max_age_ms;
+	return cell->max_age_ms != 0 && age_doubt(a) == 0 && age_of(a, info->append_ms) >= cell->max_age_ms;
 }
 
 static int retention_arm(struct apply *a, uint64_t stream, struct log_cell *cell, uint64_t due)
@@ -47,13 +47,15 @@ static int retention_arm(struct apply *a, uint64_t stream, struct log_cell *cell
 	return timer_set(a, due, TIMER_STREAM_RETENTION, stream, due);
 }
 
-/* When the oldest segment gets too old. The wait is by the monotone clock, the age by wall time: a jump of
- * the latter is seen then. */
-static uint64_t age_due(const struct apply *a, const struct log_cell *cell, const struct segment_info *info)
+/* When the oldest segment gets too old. */
+static uint64_t too_old_due(const struct apply *a, const struct log_cell *cell,
+			    const struct segment_info *info)
 {
-	uint64_t age = a->wall_ms > info->append_ms ? a->wall_ms - info->append_ms : 0;
+	uint64_t age = age_of(a, info->append_ms), doubt = age_doubt(a);
 	uint64_t wait = cell->max_age_ms > age ? cell->max_age_ms - age : 0;
 
+	if (doubt != 0 && wait < doubt - a->mono_ms)
+		wait = doubt - a->mono_ms;
 	if (wait < AGE_TIMER_MS_MIN)
 		wait = AGE_TIMER_MS_MIN;
 	return a->mono_ms > UINT64_MAX - wait ? UINT64_MAX : a->mono_ms + wait;
@@ -86,7 +88,7 @@ static int trim(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_
 		     info.segment.last + 1 == cell->next))
 			return cell->max_age_ms == 0
 				       ? 0
-				       : retention_arm(a, stream, cell, age_due(a, cell, &info));
+				       : retention_arm(a, stream, cell, too_old_due(a, cell, &info));
 		if (*io_work == 0) {
 			*ret_rest = true;
 			return 0;

@@ -10,7 +10,7 @@
  */
 #include "broker/core/core_internal.h"
 
-enum { DUE_AT_ONCE = 64, TIMER_PUT_OFF_MS = 60000 };
+enum { DUE_AT_ONCE = 64, TIMER_PUT_OFF_MS = 60000, DOUBT_LOOK_MS = 60000 };
 
 struct due_timer {
 	uint8_t key[TIMER_KEY_BYTES];
@@ -178,7 +178,8 @@ int tick_apply(struct apply *a, const struct cmd_tick *m, struct outcome *out)
 
 int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_mono_ms)
 {
-	uint64_t gateways, earliest = UINT64_MAX;
+	/* A clock in doubt is looked at, and how long it has stood is kept, also when nothing else happens. */
+	uint64_t gateways, earliest = core->age.doubting ? core->clock.mono_ms + DOUBT_LOOK_MS : UINT64_MAX;
 	int rc = counter_get(txn, 0, COUNTER_GATEWAY, &gateways);
 
 	for (uint64_t gateway = 1; rc == 0 && gateway <= gateways; gateway++) {

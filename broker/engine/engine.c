@@ -45,17 +45,12 @@ static int boot_session(void *user, uint32_t gateway, uint64_t session, uint32_t
 
 static int boot_in(struct engine *engine, struct store_txn *txn, struct batch_clock now)
 {
-	struct batch_clock last = {0, 0};
 	struct batch_clock clock;
 	struct boot boot;
-	int rc = core_clock_read(txn, &last);
+	int rc = core_clock_boot(txn, now, engine->config.boot_id, &clock);
 
-	if (rc == SLUICE_E_NOT_FOUND)
-		last = (struct batch_clock){0, now.wall_ms};
-	else if (rc != 0)
+	if (rc != 0)
 		return rc;
-	clock.wall_ms = now.wall_ms;
-	clock.mono_ms = last.mono_ms + (now.wall_ms > last.wall_ms ? now.wall_ms - last.wall_ms : 0);
 	atomic_store(&engine->mono_offset_ms, (int64_t)clock.mono_ms - (int64_t)now.mono_ms);
 	engine->mono_last_ms = clock.mono_ms;
 	rc = core_bootstrap(engine->core, txn, clock);

@@ -65,6 +65,8 @@ struct engine_config {
 	uint64_t
 		reserve_bytes; /* 0: 32 MiB; disk held for acks, deletes, expiry; at most a twentieth of the map */
 	uint32_t tick_work_max; /* 0: 1,000 records */
+	uint64_t
+		boot_id; /* of the machine's boot: its monotone clock goes on over starts of the broker; 0: not known */
 	uint32_t claims_max;	/* 0: 4,096 in one batch */
 	bool abort_every_batch; /* simulator: apply, abort, apply again */
 	/* What to do when acknowledging must stop (EIO, failed commit): never returns in the broker. Called on the engine's thread. */
