@@ -109,6 +109,12 @@ static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec
 	m->exit_code = spec->exit_code;
 	m->seen_time_ms = spec->seen_time_ms;
 	m->release = spec->release;
+	m->exited = spec->exited;
+	m->signal = spec->signal;
+	m->class_ = (Sluice__EvidenceClass)spec->evidence_class;
+	m->started_time_ms = spec->started_time_ms;
+	m->ended_time_ms = spec->ended_time_ms;
+	m->memory_peak_bytes = spec->memory_peak_bytes;
 }
 
 static bool report_refused(const struct call *call)
@@ -225,6 +231,7 @@ int sluice_job_list(sluice_client *client, const sluice_job_filter *filter, cons
 		m.queue = text(filter->queue);
 		m.claim = text(filter->claim);
 		m.open_only = filter->open_only;
+		m.holder_session = filter->holder_session;
 	}
 	return call_run(client, &request, true, call, reply);
 }

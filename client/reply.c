@@ -63,6 +63,7 @@ void sluice_reply_free(sluice_reply *reply)
 	if (reply == NULL || __atomic_sub_fetch(&reply->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
 	mem_free(reply->json);
+	mem_free(reply->spare);
 	if (reply->block != NULL) {
 		message_block_free(reply->block);
 		return;
@@ -187,7 +188,8 @@ bool sluice_reply_queue(const sluice_reply *reply, size_t i, sluice_queue_info *
 				   .bytes = row->bytes,
 				   .lease_ms = row->config->lease_ms,
 				   .max_attempts = row->config->max_attempts,
-				   .dead_letter = row->config->dead_letter};
+				   .dead_letter = row->config->dead_letter,
+				   .machine = row->config->machine};
 	return true;
 }
 
@@ -226,7 +228,14 @@ bool sluice_reply_job(const sluice_reply *reply, size_t i, sluice_job_info *ret)
 				 .submit_time_ms = row->submit_time_ms,
 				 .change_time_ms = row->change_time_ms,
 				 .payload = {row->payload.data, row->payload.len},
-				 .judge = row->judge};
+				 .judge = row->judge,
+				 .exited = row->exited,
+				 .signal = row->signal,
+				 .evidence_class = (sluice_evidence_class)row->class_,
+				 .seen_time_ms = row->seen_time_ms,
+				 .started_time_ms = row->started_time_ms,
+				 .ended_time_ms = row->ended_time_ms,
+				 .memory_peak_bytes = row->memory_peak_bytes};
 	return true;
 }
 
@@ -248,7 +257,14 @@ bool sluice_reply_history(const sluice_reply *reply, size_t i, sluice_job_histor
 					.scheduler_ref = row->scheduler_ref,
 					.token = row->token,
 					.index = row->index,
-					.exit_code = row->exit_code};
+					.exit_code = row->exit_code,
+					.exited = row->exited,
+					.signal = row->signal,
+					.evidence_class = (sluice_evidence_class)row->class_,
+					.seen_time_ms = row->seen_time_ms,
+					.started_time_ms = row->started_time_ms,
+					.ended_time_ms = row->ended_time_ms,
+					.memory_peak_bytes = row->memory_peak_bytes};
 	return true;
 }
 
@@ -297,6 +313,51 @@ sluice_disposition sluice_reply_disposition(const sluice_reply *reply)
 	if (body(reply) == NULL || reply->message->job_reported == NULL)
 		return SLUICE_APPLIED;
 	return (sluice_disposition)reply->message->job_reported->disposition;
+}
+
+const char *sluice_reply_reason(const sluice_reply *reply)
+{
+	const Sluice__Reply *message = body(reply);
+
+	return message != NULL && message->job_reported != NULL ? message->job_reported->reason : "";
+}
+
+bool sluice_reply_machine(const sluice_reply *reply, size_t i, sluice_machine_info *ret)
+{
+	const Sluice__MachineInfo *row;
+
+	if (body(reply) == NULL || i >= reply->message->n_machines ||
+	    reply->message->machines[i]->config == NULL)
+		return false;
+	row = reply->message->machines[i];
+	*ret = (sluice_machine_info){.name = row->config->name,
+				     .id = row->id,
+				     .jobs = row->jobs,
+				     .cancelled = row->config->cancelled,
+				     .failed = row->config->failed,
+				     .description = row->config->description,
+				     .states = row->config->n_states};
+	return true;
+}
+
+bool sluice_reply_machine_state(sluice_reply *reply, size_t i, size_t state, sluice_machine_state *ret)
+{
+	sluice_machine_info info;
+	const Sluice__MachineState *row;
+	const char **next;
+
+	if (!sluice_reply_machine(reply, i, &info) || state >= info.states)
+		return false;
+	row = reply->message->machines[i]->config->states[state];
+	next = mem_resize(reply->spare, (row->n_next + 1) * sizeof(*next));
+	if (next == NULL)
+		return false;
+	reply->spare = next;
+	for (size_t n = 0; n < row->n_next; n++)
+		next[n] = row->next[n];
+	next[row->n_next] = NULL;
+	*ret = (sluice_machine_state){.name = row->name, .terminal = row->terminal, .next = next};
+	return true;
 }
 
 const char *sluice_reply_state(const sluice_reply *reply)

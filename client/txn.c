@@ -169,6 +169,12 @@ int sluice_txn_job_report(sluice_txn *txn, const sluice_job_report_spec *spec)
 	m.scheduler_ref = text(spec->scheduler_ref);
 	m.evidence = text(spec->evidence);
 	m.exit_code = spec->exit_code;
+	m.exited = spec->exited;
+	m.signal = spec->signal;
+	m.class_ = (Sluice__EvidenceClass)spec->evidence_class;
+	m.started_time_ms = spec->started_time_ms;
+	m.ended_time_ms = spec->ended_time_ms;
+	m.memory_peak_bytes = spec->memory_peak_bytes;
 	m.seen_time_ms = spec->seen_time_ms;
 	m.release = spec->release;
 	return add(txn, &op);

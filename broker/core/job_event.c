@@ -6,12 +6,13 @@
  * JSON,
  *   {"job":"","attempt":1,"from":"","state":"","source":"","evidence":"",
  *    "exit_code":0,"token":0,"index":0,"time_ms":0}
- * always with all members, in this order; from is "" at the submit. */
+ * always with all members, in this order; from is "" at the submit. Behind them what the evidence gave:
+ *   "seen_time_ms", "started_time_ms", "ended_time_ms", "memory_peak_bytes", "signal", "exited":true */
 #include "broker/core/job_ledger.h"
 
 #include <stdlib.h>
 
-enum { NUMBERS_BYTES = 300, STACK_BYTES = 4096, SUBJECT_BUF_BYTES = 256 };
+enum { NUMBERS_BYTES = 600, STACK_BYTES = 4096, SUBJECT_BUF_BYTES = 256 };
 
 static size_t subject_make(char *buf, const struct job *job)
 {
@@ -53,6 +54,11 @@ static char *text_member(char *at, const char *name, const char *text)
 	return put(at, "\",");
 }
 
+static char *given(char *at, const char *name, uint64_t number)
+{
+	return number != 0 ? put_number(put(at, name), number) : at;
+}
+
 static size_t body_make(char *buf, const struct apply *a, const struct job *job, const char *from,
 			const struct job_fact *fact)
 {
@@ -70,6 +76,13 @@ static size_t body_make(char *buf, const struct apply *a, const struct job *job,
 	at = put_number(put(at, ",\"token\":"), job->live.token);
 	at = put_number(put(at, ",\"index\":"), a->index);
 	at = put_number(put(at, ",\"time_ms\":"), a->wall_ms);
+	at = given(at, ",\"seen_time_ms\":", fact->seen_time_ms);
+	at = given(at, ",\"started_time_ms\":", fact->started_time_ms);
+	at = given(at, ",\"ended_time_ms\":", fact->ended_time_ms);
+	at = given(at, ",\"memory_peak_bytes\":", fact->memory_peak_bytes);
+	at = given(at, ",\"signal\":", fact->signal);
+	if (fact->exited)
+		at = put(at, ",\"exited\":true");
 	*at++ = '}';
 	return (size_t)(at - buf);
 }

@@ -9,7 +9,7 @@
 #include "broker/core/job_ledger.h"
 #include "broker/core/queue.h"
 
-enum { LINES_MAX = 16, LINE_BYTES_MAX = 1500, AGE_BYTES = 32 };
+enum { LINES_MAX = 16, LINE_BYTES_MAX = 1500, AGE_BYTES = 32, EXIT_BYTES = 32 };
 
 struct lines {
 	char **texts;
@@ -107,6 +107,53 @@ static int explain_ready(struct query *q, struct lines *lines, const struct job_
 	return 0;
 }
 
+/* Who can judge the attempt, and when that was heard last; for an orphan, how many wait with it. */
+static int explain_source(struct query *q, struct lines *lines, const struct job_live *live,
+			  const Sluice__JobInfo *info)
+{
+	char seen[AGE_BYTES], waiting[AGE_BYTES];
+	struct source source;
+	int err;
+
+	if (live->source == 0)
+		return 0;
+	err = source_get(q->txn, q->gateway, live->source, &source);
+	if (err != 0)
+		return err;
+	since(seen, q, source.seen_ms);
+	if (live->claim == JOB_ORPHANED)
+		line(lines,
+		     "Only source %s can judge it: it was heard last %s ago, from session %llu. %llu orphaned "
+		     "jobs wait for it, since %s.",
+		     info->judge, seen, (unsigned long long)source.session,
+		     (unsigned long long)source.orphans, since(waiting, q, source.waiting_ms));
+	else
+		line(lines, "Source %s judges it: it was heard last %s ago, from session %llu%s.",
+		     info->judge, seen, (unsigned long long)source.session,
+		     source.session == live->holder
+			     ? ""
+			     : ", which is not the holder: the holder cannot judge the job any more");
+	return 0;
+}
+
+static void explain_next(struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info)
+{
+	if (live->claim == JOB_LEASED)
+		line(lines,
+		     "Next: its holder reports%s. If the holder's session ends, the job is "
+		     "orphaned, not queued again.",
+		     info->tag[0] != '\0' ? "" : " an intent, or releases it");
+	else if (live->source != 0)
+		line(lines,
+		     "Next: a consumer of source %s takes it over with a higher token and finds out what "
+		     "became of the work; if that is gone for good, report evidence or reset the job.",
+		     info->judge);
+	else
+		line(lines, "Next: a consumer that takes orphans takes it over with a higher token and "
+			    "finds out what became of the work; "
+			    "or somebody reports evidence.");
+}
+
 static void explain_held(struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info,
 			 const char *held)
 {
@@ -130,15 +177,6 @@ static void explain_held(struct lines *lines, const struct job_live *live, const
 		     "No intent is recorded in this attempt: the work was not started under this lease.");
 	if (info->scheduler_ref[0] != '\0')
 		line(lines, "The scheduler calls it %s.", info->scheduler_ref);
-	if (live->claim == JOB_LEASED)
-		line(lines,
-		     "Next: its holder reports%s. If the holder's session ends, the job is "
-		     "orphaned, not queued again.",
-		     tag[0] != '\0' ? "" : " an intent, or releases it");
-	else
-		line(lines, "Next: a consumer that takes orphans takes it over with a higher token and "
-			    "finds out what became of the work; "
-			    "or somebody reports evidence.");
 }
 
 static void explain_end(struct lines *lines, const Sluice__JobInfo *info)
@@ -147,10 +185,21 @@ static void explain_end(struct lines *lines, const Sluice__JobInfo *info)
 	     info->state, info->attempt + 1);
 }
 
+/* Without an exit code none is told: a job that failed did not end with 0. */
+static const char *exit_text(char buf[EXIT_BYTES], const Sluice__JobInfo *info)
+{
+	buf[0] = 0;
+	if (info->signal != 0)
+		snprintf(buf, EXIT_BYTES, ", signal %u", info->signal);
+	else if (info->exited)
+		snprintf(buf, EXIT_BYTES, ", exit code %d", info->exit_code);
+	return buf;
+}
+
 static int explain_lines(struct query *q, struct lines *lines, const struct job_live *live,
 			 const Sluice__JobInfo *info)
 {
-	char changed[AGE_BYTES], held[AGE_BYTES], left[AGE_BYTES];
+	char changed[AGE_BYTES], held[AGE_BYTES], left[AGE_BYTES], exited[EXIT_BYTES];
 	uint64_t began;
 	int err = claim_began(q, live, &began);
 
@@ -169,6 +218,8 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 	case JOB_LEASED:
 	case JOB_ORPHANED:
 		explain_held(lines, live, info, held);
+		err = explain_source(q, lines, live, info);
+		explain_next(lines, live, info);
 		break;
 	case JOB_GATED:
 		age(left, live->due_mono_ms > q->clock.mono_ms ? live->due_mono_ms - q->clock.mono_ms : 0);
@@ -185,8 +236,8 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 		     info->intent ? "the holder was told, and evidence ends the job"
 				  : "an intent is refused");
 	if (info->source[0] != '\0')
-		line(lines, "Last report: from %s%s%s, exit code %d.", info->source,
-		     info->evidence[0] != '\0' ? ": " : "", info->evidence, info->exit_code);
+		line(lines, "Last report: from %s%s%s%s.", info->source,
+		     info->evidence[0] != '\0' ? ": " : "", info->evidence, exit_text(exited, info));
 	return err;
 }
 

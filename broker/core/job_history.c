@@ -31,6 +31,12 @@ int job_history_append(struct apply *a, struct job *job, const char *from, const
 	row.index = a->index;
 	row.exit_code = fact->exit_code;
 	row.seen_time_ms = fact->seen_time_ms;
+	row.started_time_ms = fact->started_time_ms;
+	row.ended_time_ms = fact->ended_time_ms;
+	row.memory_peak_bytes = fact->memory_peak_bytes;
+	row.signal = fact->signal;
+	row.exited = fact->exited;
+	row.class_ = fact->class;
 	bytes = HEAD_BYTES + sluice__job_history_row__get_packed_size(&row);
 	if (bytes > sizeof(stack)) {
 		buf = effects_alloc(a->effects, bytes);
@@ -77,4 +83,67 @@ int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n, Sluice
 		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
 	*ret = sluice__job_history_row__unpack(NULL, row.row.len, row.row.data);
 	return *ret != NULL ? 0 : SLUICE_E_CORRUPT;
+}
+
+/* ---- two numbers of a packed row: it is looked at with each report, and unpacking would make a dozen texts ---- */
+
+enum { FIELD_STARTED = 14, FIELD_MEMORY = 16, WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
+
+/* False: cut off. */
+static bool varint(struct sluice_slice *io, uint64_t *ret)
+{
+	const uint8_t *at = io->data;
+
+	*ret = 0;
+	for (size_t n = 0; n < io->len && n < 10; n++) {
+		*ret |= (uint64_t)(at[n] & 0x7f) << 7 * n;
+		if (at[n] < 0x80) {
+			*io = (struct sluice_slice){at + n + 1, io->len - n - 1};
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool skip(struct sluice_slice *io, uint64_t bytes)
+{
+	if (bytes > io->len)
+		return false;
+	*io = (struct sluice_slice){(const uint8_t *)io->data + bytes, io->len - bytes};
+	return true;
+}
+
+int job_history_began(struct store_txn *txn, uint32_t gateway, uint64_t n, uint64_t *ret_started_ms,
+		      uint64_t *ret_memory)
+{
+	struct job_history_row row;
+	struct sluice_slice rest;
+	uint64_t tag, value = 0;
+	bool whole = true;
+	int err = job_history_get(txn, gateway, n, &row);
+
+	*ret_started_ms = *ret_memory = 0;
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+	rest = row.row;
+	while (whole && rest.len > 0) {
+		whole = varint(&rest, &tag);
+		if (!whole)
+			break;
+		switch (tag & 7) {
+		case WIRE_VARINT:
+			whole = varint(&rest, &value);
+			*(tag >> 3 == FIELD_STARTED  ? ret_started_ms
+			  : tag >> 3 == FIELD_MEMORY ? ret_memory
+						     : &tag) = value;
+			break;
+		case WIRE_BYTES:
+			whole = varint(&rest, &value) && skip(&rest, value);
+			break;
+		default:
+			whole = skip(&rest, (tag & 7) == WIRE_64 ? 8 : (tag & 7) == WIRE_32 ? 4 : UINT64_MAX);
+			break;
+		}
+	}
+	return whole ? 0 : SLUICE_E_CORRUPT;
 }

@@ -38,6 +38,11 @@ struct job_fact {
 	const char *scheduler_ref;
 	int32_t exit_code;
 	uint64_t seen_time_ms;
+	/* What a report may say besides; see fact_of() in job_report.c. */
+	uint64_t started_time_ms, ended_time_ms, memory_peak_bytes;
+	uint32_t signal;
+	Sluice__EvidenceClass class;
+	bool exited;
 };
 
 static inline const char *job_state_name(const struct job *job)
@@ -107,6 +112,9 @@ struct job_history_row {
 };
 int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n,
 		    struct job_history_row *ret) SLUICE_MUST_USE;
+/* Of a row, without parsing all of it: when the work began and what memory it took at most; 0: not in it. */
+int job_history_began(struct store_txn *txn, uint32_t gateway, uint64_t n, uint64_t *ret_started_ms,
+		      uint64_t *ret_memory) SLUICE_MUST_USE;
 /* Owned, parsed row; NULL in *ret for n = 0. */
 int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n,
 		     Sluice__JobHistoryRow **ret) SLUICE_MUST_USE;

@@ -47,10 +47,19 @@ static int info_history(struct query *q, const struct job_live *live, Sluice__Jo
 		err = text_set(&info->scheduler_ref, ref->scheduler_ref);
 	if (err == 0 && report != NULL) {
 		info->exit_code = report->exit_code;
+		info->exited = report->exited || report->exit_code != 0;
+		info->seen_time_ms = report->seen_time_ms;
+		info->started_time_ms = report->started_time_ms;
+		info->ended_time_ms = info->terminal ? report->ended_time_ms : 0;
+		info->memory_peak_bytes = report->memory_peak_bytes;
+		info->signal = report->signal;
+		info->class_ = report->class_;
 		err = text_set(&info->evidence, report->evidence);
 		if (err == 0)
 			err = text_set(&info->source, report->source);
 	}
+	if (info->terminal && info->ended_time_ms == 0)
+		info->ended_time_ms = info->change_time_ms;
 	if (last != NULL)
 		info->index = last->index;
 	sluice__job_history_row__free_unpacked(intent, NULL);
@@ -240,9 +249,10 @@ static int list_row(struct query *q, struct list *list, uint64_t number, const s
 	return err;
 }
 
-/* Jobs behind q->at.number. */
+/* Jobs behind q->at.number; those that one session holds by its own entries, so that it costs as many looks as it has. */
 static int list_walk(struct query *q, struct list *list)
 {
+	uint64_t holder = list->m->holder_session;
 	struct sluice_slice found, value;
 	struct store_scan *scan;
 	struct job_live live;
@@ -250,14 +260,21 @@ static int list_walk(struct query *q, struct list *list)
 	bool wanted;
 	int err;
 
-	key_one(&from, q->gateway, q->at.number + 1);
-	err = store_scan_begin(q->txn, STORE_LIVE, key_slice(&from), &scan);
+	if (holder != 0)
+		key_owned(&from, q->gateway, holder, OWNED_JOB, q->at.number + 1);
+	else
+		key_one(&from, q->gateway, q->at.number + 1);
+	err = store_scan_begin(q->txn, holder != 0 ? STORE_OWNED : STORE_LIVE, key_slice(&from), &scan);
 	if (err != 0)
 		return err;
 	while ((err = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len != from.len || memcmp(found.data, from.bytes, 4) != 0)
+		uint64_t number;
+
+		if (found.len != from.len || memcmp(found.data, from.bytes, from.len - 8) != 0)
 			break;
-		err = job_live_decode(value, &live);
+		number = get_be64((const uint8_t *)found.data + from.len - 8);
+		err = holder != 0 ? job_live_get(q->txn, q->gateway, number, &live)
+				  : job_live_decode(value, &live);
 		if (err == 0)
 			err = list_wants(q, list, &live, &wanted);
 		if (err != 0)
@@ -266,9 +283,9 @@ static int list_walk(struct query *q, struct list *list)
 			q->reply->more = true;
 			break;
 		}
-		q->at.number = get_be64((const uint8_t *)found.data + 4);
+		q->at.number = number;
 		if (wanted)
-			err = list_row(q, list, q->at.number, &live);
+			err = list_row(q, list, number, &live);
 		if (err != 0)
 			break;
 		q->again = query_spent(q);

@@ -120,6 +120,27 @@ int cmd_job_ls(struct cli *cli)
 	return rc == 0 && more ? SLUICE_E_NOMEM : rc;
 }
 
+/* What the reports of this attempt said. An exit code only where there was one: a job that failed did not end with 0. */
+static void evidence_lines(const sluice_job_info *job)
+{
+	char when[32];
+
+	if (job->judge[0] != 0)
+		(void)printf("judge      %s\n", job->judge);
+	if (job->started_time_ms != 0)
+		(void)printf("started    %s\n", time_text(job->started_time_ms, when));
+	if (job->terminal)
+		(void)printf("ended      %s\n", time_text(job->ended_time_ms, when));
+	if (job->exited)
+		(void)printf("exit code  %d\n", job->exit_code);
+	if (job->signal != 0)
+		(void)printf("signal     %u\n", job->signal);
+	if (job->memory_peak_bytes != 0)
+		(void)printf("memory     %" PRIu64 " bytes at most\n", job->memory_peak_bytes);
+	if (job->evidence[0] != 0)
+		(void)printf("evidence   %s (from %s)\n", job->evidence, job->source);
+}
+
 static int show_reply(struct cli *cli, sluice_reply *reply)
 {
 	sluice_job_info job;
@@ -144,9 +165,7 @@ static int show_reply(struct cli *cli, sluice_reply *reply)
 		(void)printf("intent     %s\n", job.tag);
 	if (job.scheduler_ref[0] != 0)
 		(void)printf("reference  %s\n", job.scheduler_ref);
-	if (job.evidence[0] != 0)
-		(void)printf("evidence   %s (from %s, exit code %d)\n", job.evidence, job.source,
-			     job.exit_code);
+	evidence_lines(&job);
 	if (job.cancel)
 		(void)printf("cancel     was asked for\n");
 	if (job.payload.len > 0)
@@ -234,6 +253,7 @@ static int report_options(struct cli *cli, sluice_job_report_spec *spec)
 				seen);
 	spec->attempt = (uint32_t)attempt;
 	spec->exit_code = (int32_t)exit_code;
+	spec->exited = option(cli, "exit-code") != NULL;
 	return 0;
 }
 
@@ -315,7 +335,8 @@ int cmd_job_release(struct cli *cli)
 
 int cmd_job_history(struct cli *cli)
 {
-	static const char *const heads[] = {"TIME", "ATTEMPT", "EVENT", "STATE", "SOURCE", "EVIDENCE", NULL};
+	static const char *const heads[] = {"TIME", "ATTEMPT", "EVENT",	   "STATE",
+					    "SEEN", "SOURCE",  "EVIDENCE", NULL};
 	sluice_reply *reply = NULL;
 	sluice_job_history_row row;
 	struct table *table;
@@ -330,13 +351,16 @@ int cmd_job_history(struct cli *cli)
 		return print_json(reply);
 	table = table_create(heads);
 	for (size_t i = 0; sluice_reply_history(reply, i, &row); i++) {
-		char when[32], attempt[24], state[100];
+		char when[32], seen[32], attempt[24], state[100];
+		/* An end's is when it happened; both are by the source. */
+		sluice_time_ms at = row.ended_time_ms != 0 ? row.ended_time_ms : row.seen_time_ms;
 
 		(void)snprintf(state, sizeof(state), "%.40s%s%.40s", row.from_state,
 			       row.from_state[0] != 0 ? " -> " : "", row.state);
 		table_row(table,
 			  (const char *const[]){time_text(row.time_ms, when), number(row.attempt, attempt),
-						row.event, state, row.source,
+						row.event, state, at != 0 ? time_text(at, seen) : "",
+						row.source,
 						row.evidence[0] != 0 ? row.evidence : row.scheduler_ref});
 	}
 	table_print(table);

@@ -223,10 +223,27 @@ typedef struct {
 	uint64_t id, ready, leased, delayed, orphaned, put, acked, dead_lettered, bytes;
 	uint32_t lease_ms, max_attempts;
 	const char *dead_letter;
+	const char *machine; /* jobs: of jobs that name none; "": "airavata" */
 } sluice_queue_info;
 /* Rows of show, list and peek replies: true and *ret filled (borrowed from the reply), or false beyond the last. */
 SLUICE_API bool sluice_reply_stream(const sluice_reply *, size_t i, sluice_stream_info *ret);
 SLUICE_API bool sluice_reply_queue(const sluice_reply *, size_t i, sluice_queue_info *ret);
+/* A lifecycle, so that a scheduler can look whether it has the states that it will report. */
+typedef struct {
+	const char *name;
+	uint64_t id, jobs;
+	const char *cancelled, *failed, *description;
+	size_t states; /* the first one is the initial one */
+} sluice_machine_info;
+typedef struct {
+	const char *name;
+	bool terminal;
+	const char *const *next; /* NULL-terminated: states that it can go to */
+} sluice_machine_state;
+SLUICE_API bool sluice_reply_machine(const sluice_reply *, size_t i, sluice_machine_info *ret);
+/* State number `state` of row i; `next` is good until the next call of this on the reply. False beyond the last, or when there is no memory for
+ * the list. One thread at a time. */
+SLUICE_API bool sluice_reply_machine_state(sluice_reply *, size_t i, size_t state, sluice_machine_state *ret);
 
 /* ---- publish ---- */
 typedef struct {
@@ -368,6 +385,18 @@ typedef struct {
 	sluice_slice_t payload;
 	uint8_t priority;
 } sluice_job_spec;
+/* What a word of a scheduler means. */
+typedef enum {
+	SLUICE_CLASS_NONE,
+	SLUICE_CLASS_QUEUED,
+	SLUICE_CLASS_ACTIVE,
+	SLUICE_CLASS_SUSPENDED,
+	SLUICE_CLASS_OK,
+	SLUICE_CLASS_FAIL,
+	SLUICE_CLASS_CANCEL,
+	SLUICE_CLASS_TRANSIENT,
+	SLUICE_CLASS_LOST
+} sluice_evidence_class;
 typedef struct {
 	const char *job;
 	uint32_t attempt;
@@ -376,8 +405,15 @@ typedef struct {
 	sluice_token token; /* 0: not a holder */
 	const char *scheduler_ref, *evidence;
 	int exit_code;
-	sluice_time_ms seen_time_ms;
+	sluice_time_ms
+		seen_time_ms; /* when the source looked; 0: not told. With it a report that is repeated is known for one */
 	bool release;
+	/* How it ended, and when, by the source; times later than the broker's clock count as that. */
+	bool exited; /* exit_code is one; an exit code of 0 without this says nothing */
+	uint32_t signal;
+	sluice_evidence_class evidence_class;
+	sluice_time_ms started_time_ms, ended_time_ms;
+	uint64_t memory_peak_bytes;
 } sluice_job_report_spec;
 SLUICE_API int sluice_job_submit(sluice_client *, const sluice_job_spec *, const sluice_call *,
 				 sluice_reply **);
@@ -400,6 +436,8 @@ typedef struct {
 	uint32_t max;
 	const char *state, *queue, *claim;
 	bool open_only;
+	uint64_t
+		holder_session; /* only what this session holds, found by its own entries (sluice_session() for what the caller's does); 0: any */
 } sluice_job_filter;
 SLUICE_API int sluice_job_list(sluice_client *, const sluice_job_filter *, const sluice_call *,
 			       sluice_reply **);
@@ -437,6 +475,13 @@ typedef struct {
 	sluice_time_ms submit_time_ms, change_time_ms;
 	sluice_slice_t payload;
 	const char *judge; /* source that can judge this attempt; "": none was named */
+	bool exited;	   /* there is an exit code */
+	uint32_t signal;
+	sluice_evidence_class evidence_class;
+	sluice_time_ms seen_time_ms, started_time_ms; /* of the last report that gave them; 0: none did */
+	sluice_time_ms
+		ended_time_ms; /* at its end: when that happened, by its evidence; where that does not say, when it was seen or recorded */
+	uint64_t memory_peak_bytes;
 } sluice_job_info;
 typedef struct {
 	uint64_t n;
@@ -446,6 +491,11 @@ typedef struct {
 	sluice_token token;
 	sluice_index index;
 	int exit_code;
+	bool exited;
+	uint32_t signal;
+	sluice_evidence_class evidence_class;
+	sluice_time_ms seen_time_ms, started_time_ms, ended_time_ms;
+	uint64_t memory_peak_bytes;
 } sluice_job_history_row;
 typedef struct {
 	uint64_t n;
@@ -462,7 +512,9 @@ SLUICE_API bool sluice_reply_quarantine(const sluice_reply *, size_t i, sluice_q
 SLUICE_API bool sluice_reply_audit(const sluice_reply *, sluice_audit_info *ret);
 SLUICE_API const char *sluice_reply_line(const sluice_reply *,
 					 size_t i); /* explain lines, audit findings; NULL beyond the last */
+/* Of a report: what became of it. A report of code 0 that is SLUICE_QUARANTINED changed nothing and never will: it is no success. */
 SLUICE_API sluice_disposition sluice_reply_disposition(const sluice_reply *);
+SLUICE_API const char *sluice_reply_reason(const sluice_reply *); /* why, for people; never NULL */
 SLUICE_API const char *sluice_reply_state(
 	const sluice_reply *); /* submit, report, cancel: the job's state; never NULL */
 SLUICE_API uint32_t sluice_reply_attempt(const sluice_reply *);

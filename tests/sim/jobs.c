@@ -12,7 +12,8 @@ static struct oracle_report report_of(struct sim *s, int job)
 {
 	return (struct oracle_report){.token = s->job[job].token,
 				      .attempt = s->job[job].attempt,
-				      .state = states[roll(s, 6)]};
+				      .state = states[roll(s, 6)],
+				      .serial = ++s->reports};
 }
 
 static void job_submit(struct sim *s, struct op op, char *id, uint64_t session)
@@ -27,7 +28,7 @@ static void job_submit(struct sim *s, struct op op, char *id, uint64_t session)
 static void report_fill(Sluice__JobReport *m, const struct oracle_report *r, char *id)
 {
 	m->job = id, m->token = r->token, m->attempt = r->attempt, m->release = r->release;
-	m->state = (char *)r->state, m->source = (char *)"sim";
+	m->state = (char *)r->state, m->source = (char *)"sim", m->exit_code = r->serial;
 }
 
 static void job_report(struct sim *s, struct op op, char *id, uint64_t session)

@@ -144,6 +144,7 @@ struct oracle_report {
 	uint32_t attempt;
 	const char *state;
 	bool release;
+	int serial; /* no two reports say the same, or one would be taken for the other's retry */
 };
 enum oracle_verdict { ORACLE_APPLIED, ORACLE_DUPLICATE, ORACLE_REFUSED };
 void oracle_job_reported(struct oracle *oracle, int job, const struct oracle_report *report,

@@ -92,6 +92,7 @@ struct sim {
 	bool deaf;     /* committed, and nobody hears the answers: the broker dies with them */
 	char dir[64];
 	uint64_t random, step, connections;
+	int reports;
 	uint64_t queue, jobs, wild;
 	uint64_t clock_ahead_ms; /* of the broker's durable clock */
 	struct publisher publishers[PRODUCERS];
