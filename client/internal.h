@@ -195,7 +195,10 @@ struct held {
 struct held_job {
 	sluice_token token;
 	char *job;
-	bool seen; /* as of a grant */
+	bool seen;    /* as of a grant */
+	bool cancel;  /* the application was told */
+	bool doubted; /* did not come again, and a call about it had no answer yet, which will tell */
+	struct held_job *next_lost;
 	UT_hash_handle hh;
 };
 struct sluice_delivery {
@@ -240,6 +243,7 @@ struct sluice_sub {
 	uint64_t due_ms; /* none of held is due before; it may be earlier than needed */
 	uint32_t
 		extend_max_ms; /* how long leases are extended without a word of the application; 0: by the length of the lease */
+	bool resume_damaged;	/* since it was opened, something damaged was passed by */
 	sluice_token token_max; /* of the grants that came: a lower one comes again */
 	struct held_job *jobs;
 	struct sluice_delivery *waiting;
@@ -309,6 +313,7 @@ struct sluice_client {
 	sluice_sub *subs;
 	sluice_sub *retired; /* closed, while the loop or another thread may still look at them */
 	uint32_t next_sub;
+	size_t doubts; /* held jobs that are doubted */
 };
 
 void client_lock(sluice_client *client);

@@ -5,7 +5,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "client/internal.h"
+#include "client/sub.h"
 
 /* protobuf-c's strings are not const; nothing here writes to them. */
 static char *text(const char *value)
@@ -67,20 +67,29 @@ int sluice_job_submit(sluice_client *client, const sluice_job_spec *spec, const 
 
 /* ---- answers that say that the job is not this client's any more: its place in the consumer's credit is free ---- */
 
+static int code_of(const struct call *call)
+{
+	return call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
+}
+
+/* over: by this answer. Else it is held on, unless it did not come again after a reconnect. */
+static void held_settle(sluice_client *client, const struct call *call, bool over)
+{
+	if (over)
+		sub_job_gone(client, call->job, call->token);
+	else if (client->doubts > 0)
+		resume_call_ended(client, call->job, call->token);
+}
+
 static void release_answered(sluice_client *client, struct call *call)
 {
-	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
-
-	if (code == 0 || code == SLUICE_E_STALE_TOKEN)
-		sub_job_gone(client, call->job, call->token);
+	held_settle(client, call, code_of(call) == 0 || code_of(call) == SLUICE_E_STALE_TOKEN);
 }
 
 static void intent_answered(sluice_client *client, struct call *call)
 {
-	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
-
-	if (code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_CANCELLED)
-		sub_job_gone(client, call->job, call->token);
+	held_settle(client, call,
+		    code_of(call) == SLUICE_E_STALE_TOKEN || code_of(call) == SLUICE_E_CANCELLED);
 }
 
 int sluice_job_intent(sluice_client *client, const char *job, sluice_token token, uint32_t attempt,
@@ -119,24 +128,21 @@ static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec
 
 static bool report_refused(const struct call *call)
 {
-	return call->reply != NULL &&
-	       (call->reply->code == SLUICE_E_STALE_TOKEN || call->reply->code == SLUICE_E_NOT_FOUND);
+	return code_of(call) == SLUICE_E_STALE_TOKEN || code_of(call) == SLUICE_E_NOT_FOUND;
 }
 
-/* Most reports end nothing, and are not looked at again. */
 static void reported(sluice_client *client, struct call *call)
 {
 	const Sluice__Reply *reply = call->reply != NULL ? call->reply->message : NULL;
 
-	if (report_refused(call) || (reply != NULL && reply->code == 0 && reply->job_reported != NULL &&
-				     reply->job_reported->terminal))
-		sub_job_gone(client, call->job, call->token);
+	held_settle(client, call,
+		    report_refused(call) || (reply != NULL && reply->code == 0 &&
+					     reply->job_reported != NULL && reply->job_reported->terminal));
 }
 
 static void reported_release(sluice_client *client, struct call *call)
 {
-	if (report_refused(call) || (call->reply != NULL && call->reply->code == 0))
-		sub_job_gone(client, call->job, call->token);
+	held_settle(client, call, report_refused(call) || code_of(call) == 0);
 }
 
 int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec, const sluice_call *call,

@@ -27,6 +27,8 @@ bool sub_deliver(sluice_sub *sub,
 struct held *held_find(sluice_sub *sub, sluice_token token);			       /* NULL: none */
 bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count); /* false: no memory */
 void held_drop(sluice_sub *sub, struct held *held);
+void held_lost(sluice_sub *sub, struct held *held, int code,
+	       const char *why);					    /* tells it, once; calls back */
 void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms); /* by the application */
 void held_ask(sluice_sub *sub); /* the subscription is being opened, and credit asked for what is out */
 void held_came(sluice_sub *sub, struct held *held,
@@ -37,6 +39,15 @@ void held_job_drop(sluice_sub *sub, struct held_job *job);
 /* One session holds for all: a consumer that resumes is given what the client's other consumers of the queue have, too. */
 uint32_t held_by_others(const sluice_sub *sub);
 bool held_elsewhere(sluice_sub *sub, sluice_token token, const char *job); /* job NULL: a grant of items */
+
+/* sub_resume.c. All may call back, so subscriptions may be closed after it. */
+void resume_job_again(sluice_sub *sub, struct held_job *held, const Sluice__JobDelivery *job); /* it has it */
+/* The job comes under this token: leases of it under lower ones are over. */
+void resume_older_lost(sluice_client *client, const char *job, sluice_token token);
+void resume_cancel_told(sluice_client *client, const char *job, sluice_token token); /* by a notice */
+void resume_complete(sluice_sub *sub); /* what did not come until now is lost */
+/* A call about a job was answered, and by that the job is not over. */
+void resume_call_ended(sluice_client *client, const char *job, sluice_token token);
 
 /* sub_held.c: acks and credit */
 void sub_credit_back(sluice_sub *sub, uint32_t count); /* to the broker, with the next flush */

@@ -84,8 +84,11 @@ void held_ask(sluice_sub *sub)
 		if (held->out == 0)
 			held_drop(sub, held);
 	}
-	for (struct held_job *job = sub->jobs; job != NULL; job = job->hh.next)
-		job->seen = false;
+	for (struct held_job *job = sub->jobs; job != NULL; job = job->hh.next) {
+		sub->client->doubts -= job->doubted;
+		job->seen = job->doubted = false;
+	}
+	sub->resume_damaged = false;
 }
 
 /* The application has them. What it has acked meanwhile was taken off the credit, too; or, of its own credit, was not asked for. */
@@ -130,6 +133,7 @@ struct held_job *held_job_add(sluice_sub *sub, const char *id, sluice_token toke
 
 void held_job_drop(sluice_sub *sub, struct held_job *job)
 {
+	sub->client->doubts -= job->doubted;
 	HASH_DELETE(hh, sub->jobs, job);
 	mem_free(job->job);
 	mem_free(job);
@@ -404,7 +408,7 @@ void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms)
 
 /* Once for each lease. The items stay on account of the credit until the application has acked or nacked them: it still has them in hand. The callback
  * may do anything with the subscription. */
-static void held_lost(sluice_sub *sub, struct held *held, int code, const char *why)
+void held_lost(sluice_sub *sub, struct held *held, int code, const char *why)
 {
 	if (held->lost)
 		return;

@@ -197,18 +197,20 @@ static bool give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 
 	held = held_job_find(sub, job->job);
 	if (held != NULL && held->token == job->token) {
-		held->seen = true;
+		resume_job_again(sub, held, job);
 		return true; /* delivered again after a reconnect: the application has it */
 	}
 	if (held_elsewhere(sub, job->token, job->job)) {
 		sub_credit_back(sub, 1);
 		return true;
 	}
-	if (held != NULL)
-		held_job_drop(sub, held);
+	resume_older_lost(sub->client, job->job, job->token);
+	if (sub->closing)
+		return true;
 	held = held_job_add(sub, job->job, job->token);
 	if (held == NULL)
 		return false;
+	held->cancel = job->cancel;
 	if (sub_deliver(sub, &view))
 		return true;
 	held_job_drop(sub, held); /* it comes again */
@@ -307,6 +309,8 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 			sub_end(sub, notice->code, notice->text);
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_DAMAGED:
+		if (sub != NULL)
+			sub->resume_damaged = true;
 		(void)snprintf(text, sizeof(text), "number %llu of queue %s is damaged and not delivered: %s",
 			       (unsigned long long)notice->offset, sub != NULL ? sub->name : "",
 			       notice->text);
@@ -314,7 +318,12 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 						     .code = notice->code,
 						     .text = text});
 		return true;
+	case SLUICE__NOTICE_KIND__NOTICE_RESUMED:
+		if (sub != NULL && !sub->closing)
+			resume_complete(sub);
+		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL:
+		resume_cancel_told(client, notice->job, notice->token);
 		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_JOB_CANCEL,
 						     .text = "",
 						     .job = notice->job,

@@ -303,6 +303,16 @@ void demand_close(struct demand *demand, struct engine_sink *sink, uint64_t tag)
 		consumer_drop(demand, consumer);
 }
 
+void demand_session_moved(struct demand *demand, uint32_t gateway, uint64_t session)
+{
+	struct consumer *consumer, *next;
+
+	HASH_ITER(hh, demand->consumers, consumer, next) {
+		if (consumer->spec.gateway == gateway && consumer->spec.session == session)
+			consumer_drop(demand, consumer);
+	}
+}
+
 /* ---- queues ---- */
 
 void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t id, bool orphan, uint64_t source)

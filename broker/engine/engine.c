@@ -206,8 +206,9 @@ static void hear_session(struct engine *engine, const struct note *note, uint64_
 {
 	const struct consumer_spec *spec = &note->spec;
 
-	if (note->attach)
-		heartbeats_attach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag);
+	if (note->attach &&
+	    heartbeats_attach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag))
+		demand_session_moved(&engine->demand, spec->gateway, spec->session);
 	if (note->detach)
 		heartbeats_detach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag,
 				  note->idle_ms, mono_ms);

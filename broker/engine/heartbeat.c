@@ -55,18 +55,22 @@ void heartbeats_remove(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 	free(beat);
 }
 
-void heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
 		       struct engine_sink *sink, uint64_t tag)
 {
 	struct beat *beat = beat_find(heartbeats, gateway, session);
 
+	bool moved;
+
 	if (beat == NULL)
-		return; /* ended meanwhile: the sink hears of it by FX_SESSION_ENDED */
-	if (beat->sink != NULL && (beat->sink != sink || beat->tag != tag))
+		return false; /* ended meanwhile: the sink hears of it by FX_SESSION_ENDED */
+	moved = beat->sink != NULL && (beat->sink != sink || beat->tag != tag);
+	if (moved)
 		beat->sink->kick(beat->sink, beat->tag);
 	beat->sink = sink;
 	beat->tag = tag;
 	beat->deadline_ms = UINT64_MAX;
+	return moved;
 }
 
 void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,

@@ -327,6 +327,29 @@ static void damage(struct rig *rig, uint64_t queue, uint64_t seq)
 }
 
 /* Of delayed items, from now to in_ms. */
+/* What is claimed for a connection that its session has left would be delivered into the void, and the session would hold it without knowing. */
+Test(engine, nothing_is_claimed_for_consumers_of_a_connection_that_was_taken_over)
+{
+	struct rig rig;
+	uint64_t session;
+
+	rig_open(&rig, false);
+	session = rig_session(&rig);
+	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 1), 0);
+	rig_consume(&rig, session, 2);
+	rig_step(&rig);
+	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 2), 0);
+	rig_step(&rig);
+	cr_assert_eq(rig.kicked, 1);
+	cr_assert_eq(rig_put(&rig, 10), 0);
+	rig_step(&rig);
+	cr_expect_eq(rig.items, 0);
+	rig_consume(&rig, session, 2);
+	rig_step(&rig);
+	cr_expect_eq(rig.items, 1, "a consumer of the new one is given it");
+	rig_close(&rig);
+}
+
 static size_t timers_due(struct rig *rig, uint64_t in_ms)
 {
 	struct batch_clock now;

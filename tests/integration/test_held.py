@@ -1,0 +1,234 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""What the ledger tells a holder (cancel, reset, lost lease, takeover) reaches it over any cut: at the resume as a state, wherever between two
+frames the link breaks meanwhile."""
+import contextlib
+import os
+import socket
+import sys
+import threading
+
+import tap
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
+from client import Connection, envelope, pb  # noqa: E402
+import client  # noqa: E402
+
+CUTS = 16  # more frames than a client's way back to its jobs has
+
+
+class Link:
+    """Between one client and the broker. While `down`, nobody gets through; `cut_after`: the next connection that does breaks behind so many
+    frames, whichever way they go."""
+
+    def __init__(self, port):
+        self.port_of_broker = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.lock = threading.Lock()
+        self.sockets, self.down, self.cut_after = [], False, None
+        self.made = self.cuts = 0
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                near = self.listener.accept()[0]
+                with self.lock:
+                    if self.down:
+                        near.close()
+                        continue
+                far = socket.create_connection(("127.0.0.1", self.port_of_broker))
+            except OSError:
+                return
+            with self.lock:
+                self.sockets += [near, far]
+                left, self.cut_after = [self.cut_after], None
+                self.made += 1
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self.pass_on, args=(source, sink, left, (near, far)), daemon=True).start()
+
+    def pass_on(self, source, sink, left, pair):
+        try:
+            while True:
+                head = self.read(source, 4)
+                frame = head + self.read(source, int.from_bytes(head, "big"))
+                with self.lock:
+                    if left[0] is not None and left[0] == 0:
+                        self.cuts += 1
+                        raise OSError("cut")
+                    if left[0] is not None:
+                        left[0] -= 1
+                    sink.sendall(frame)
+        except OSError:
+            for one in pair:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    @staticmethod
+    def read(source, count):
+        data = b""
+        while len(data) < count:
+            got = source.recv(count - len(data))
+            if not got:
+                raise OSError("the end")
+            data += got
+        return data
+
+    def cut(self):
+        with self.lock:
+            self.down = True
+            for one in self.sockets:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+            self.sockets.clear()
+
+    def mend(self, cut_after=None):
+        with self.lock:
+            self.cut_after, self.down = cut_after, False
+
+    def close(self):
+        self.listener.close()
+        self.cut()
+
+
+class Probe:
+    def __init__(self, link, source):
+        self.process = tap.Process([tap.program("tests/integration/held_probe"), link.address, source], ready=rb"^session (\d+)$")
+        self.session = int(self.process.ready.group(1))
+
+    def lines(self, *words):
+        """The lines that begin with these words, split."""
+        return [line.split() for line in self.process.text().decode().splitlines() if line.split()[:len(words)] == list(words)]
+
+    def says(self, *words):
+        tap.wait_until(lambda: self.lines(*words), 60, f"the probe says {words}")
+        return self.lines(*words)
+
+    def kill(self):
+        self.process.kill()
+
+
+@contextlib.contextmanager
+def held(source="local:one"):
+    with tap.Broker() as broker, contextlib.closing(Link(broker.port)) as link, Connection(broker.port) as admin:
+        admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS)))
+        admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="work")))
+        probe = Probe(link, source)
+        try:
+            yield broker, link, admin, probe
+        finally:
+            probe.kill()
+
+
+def intended(admin, probe, job):
+    admin.call("job_submit", job=job, queue="runs")
+    token = probe.says("job", job)[-1][2]
+    tap.wait_until(lambda: show(admin, job).intent, 60, f"{job} is intended")
+    return token
+
+
+def show(admin, job):
+    return admin.call("job_show", job=job).jobs[0]
+
+
+def over_every_cut(source):
+    with held(source) as (broker, link, admin, probe):
+        for n in range(CUTS):
+            jobs = {what: f"{what}-{n}" for what in ("cancel", "reset", "ended", "kept")}
+            tokens = {what: intended(admin, probe, job) for what, job in jobs.items()}
+            link.cut()
+            admin.call("job_cancel", job=jobs["cancel"])
+            admin.call("job_reset", job=jobs["reset"], force=True)
+            admin.call("job_report", job=jobs["ended"], attempt=1, state="COMPLETE", source="somebody else")
+            link.mend(cut_after=n)
+            tap.equal(probe.says("cancel", jobs["cancel"])[0][2], tokens["cancel"], f"cut {n}: the cancel")
+            tap.equal(probe.says("lost", jobs["reset"])[0][2], tokens["reset"], f"cut {n}: the reset")
+            tap.equal(probe.says("lost", jobs["ended"])[0][2], tokens["ended"], f"cut {n}: the end that another one reported")
+            tap.wait_until(lambda: show(admin, jobs["cancel"]).state == "CANCELED", 60, f"cut {n}: the holder ends what was cancelled")
+            again = probe.lines("job", jobs["reset"])
+            tap.wait_until(lambda: len(probe.lines("job", jobs["reset"])) == 2, 60, f"cut {n}: the new attempt comes")
+            tap.check(int(probe.lines("job", jobs["reset"])[1][2]) > int(again[0][2]), "under another token")
+            tap.equal(len(probe.lines("job", jobs["kept"])), 1, f"cut {n}: what is held as before does not come again")
+            for what in ("cancel", "lost"):
+                tap.equal(probe.lines(what, jobs["kept"]), [], f"cut {n}: nothing is told of what did not change")
+            tap.equal(len(probe.lines("lost", jobs["reset"])), 1, f"cut {n}: once")
+        tap.check(link.cuts >= 6, f"the link was cut between the frames of the way back, {link.cuts} times")
+
+
+def test_a_cancel_a_reset_and_an_end_reach_a_holder_over_every_cut():
+    over_every_cut("local:one")
+
+
+def test_and_one_without_a_source():
+    over_every_cut("")
+
+
+def test_a_lost_lease_of_an_item_is_told_after_the_resume():
+    with held() as (broker, link, admin, probe):
+        answer = admin.publish([envelope(b"1")], "put", target=client.TO_QUEUE, name="work")
+        tap.equal(answer.code, 0, "put")
+        token = probe.says("item")[0][2]
+        link.cut()
+        tap.wait_until(lambda: admin.call("queue_show", name="work").queues[0].ready == 1, 60, "its lease has run out")
+        link.mend()
+        tap.equal(probe.says("lost", "-")[0][2], token, "the lease")
+        tap.wait_until(lambda: len(probe.lines("item")) == 2, 60, "and the item comes again")
+
+
+def test_an_answer_that_was_lost_does_not_make_a_lost_lease():
+    """The holder's own end of a job is why it does not come again: it is answered, and that is all."""
+    with held() as (broker, link, admin, probe):
+        for n in range(8):
+            job = f"j{n}"
+            intended(admin, probe, job)
+            link.cut()
+            admin.call("job_cancel", job=job)
+            link.mend()
+            tap.wait_until(lambda: probe.lines("cancel", job), 60, "it is cancelled, and its end is on the way")
+            link.cut()
+            link.mend()
+            tap.wait_until(lambda: len(probe.lines("ended")) == n + 1, 60, "its end is answered")
+            tap.equal(probe.lines("lost", job), [], "no lost lease")
+
+
+def test_two_machines_on_one_queue():
+    """An orphan waits for its own source, takes no slot of another machine, and is found with its intent by its own."""
+    with held("local:one") as (broker, link, admin, probe):
+        intended(admin, probe, "running")
+        link.cut()
+        sessions = admin.call("session_list").sessions
+        tap.check(any(one.id == probe.session for one in sessions), "its session lives")
+        probe.kill()
+        with contextlib.closing(Link(broker.port)) as other_link:
+            two = Probe(other_link, "local:two")
+            try:
+                tap.wait_until(lambda: show(admin, "running").claim == "orphaned", 90, "its session has ended")
+                intended(admin, two, "next")
+                tap.equal(two.lines("again", "running"), [], "a stranger is not given it")
+                lines = admin.call("job_explain", job="running").explained.lines
+                tap.check(any("local:one" in line for line in lines), f"explain says for whom it waits: {lines}")
+                link.mend()
+                one = Probe(link, "local:one")
+                try:
+                    one.says("again", "running")
+                    tap.equal(show(admin, "running").judge, "local:one", "its own takes it over")
+                finally:
+                    one.kill()
+            finally:
+                two.kill()
+
+
+def test_a_source_is_made_known_before_it_consumes():
+    with tap.Broker() as broker, Connection(broker.port) as one, Connection(broker.port) as two:
+        one.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS)))
+        tap.equal(one.try_call("consume_open", queue="runs", source="s", subscription=1).code, -23, "unknown: try again")
+        one.call("source_seen", source="s", ok=True, text="here")
+        one.call("consume_open", queue="runs", source="s", subscription=1, resume=True)
+        one.notice("RESUMED")
+        tap.equal(two.try_call("source_seen", source="s").code, -12, "another session speaks for it")
+        two.call("source_seen", source="s", take=True)
+        tap.equal(one.try_call("source_seen", source="s").code, -12, "and now it is the other way round")
+
+
+tap.main(globals())
