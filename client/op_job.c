@@ -274,10 +274,18 @@ int sluice_quarantine_list(sluice_client *client, const char *job, uint64_t afte
 
 int sluice_audit(sluice_client *client, uint64_t after_number, const sluice_call *call, sluice_reply **reply)
 {
+	return sluice_audit_for(client, &(sluice_audit_spec){.after_number = after_number}, call, reply);
+}
+
+int sluice_audit_for(sluice_client *client, const sluice_audit_spec *spec, const sluice_call *call,
+		     sluice_reply **reply)
+{
 	Sluice__Audit m = SLUICE__AUDIT__INIT;
 	REQUEST(AUDIT, audit, m);
 
-	m.after_number = after_number;
+	m.after_number = spec->after_number;
+	m.silent_ms = spec->silent_ms;
+	m.orphan_ms = spec->orphan_ms;
 	return call_run(client, &request, true, call, reply);
 }
 

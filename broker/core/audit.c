@@ -3,7 +3,12 @@
  * audit: proves that nothing is lost. Every job that is not at its end has a queue entry, a lease (also an
  * orphaned one), or a timer; every job at its end has none. What must not be is a finding, in words. One call
  * looks at AUDIT_JOBS_MAX jobs and says where to go on; the counters can only be checked by a call that saw all jobs, and as
- * they were at one index: where it took several turns and the index moved meanwhile, they are not. */
+ * they were at one index: where it took several turns and the index moved meanwhile, they are not.
+ *
+ * What stands still is a finding as well: a lease of which nothing was said for longer than silent_ms (neither about the job nor, once it
+ * was begun, by the source that judges it), a lease whose source another session speaks for, and an orphan that waits for longer than
+ * orphan_ms; those that wait for one source are one finding. That costs a look at the newest history row, and for jobs with a source at
+ * its cell. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,12 +16,15 @@
 #include "broker/core/job_ledger.h"
 #include "broker/core/queue.h"
 
-enum { AUDIT_JOBS_MAX = 20000, FINDINGS_MAX = 200, FINDING_BYTES = 300 };
+enum { AUDIT_JOBS_MAX = 20000, FINDINGS_MAX = 200, FINDING_BYTES = 600 };
+#define SILENT_MS_DEFAULT UINT64_C(86400000)
+#define ORPHAN_MS_DEFAULT UINT64_C(3600000)
 
 struct audit {
 	struct query *q;
 	Sluice__Audited *result;
 	struct machine *machine; /* of the last job */
+	uint64_t silent_ms, orphan_ms;
 	int err;
 };
 
@@ -65,6 +73,109 @@ static int check_ready(struct audit *audit, uint64_t number, const struct job_li
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 
+/* ---- what stands still ---- */
+
+static uint64_t age_of(const struct audit *audit, uint64_t wall_ms)
+{
+	return audit->q->clock.wall_ms > wall_ms ? audit->q->clock.wall_ms - wall_ms : 0;
+}
+
+/* Taken over with an intent and without a source, and not a word since: whoever took it may not know what became of the work. */
+static int check_taken_over(struct audit *audit, uint64_t number, const struct job_live *live,
+			    uint64_t age_ms)
+{
+	Sluice__JobHistoryRow *row;
+	char age[AGE_BYTES];
+	int err;
+
+	if (live->source != 0 || !(live->flags & JOB_INTENT) || age_ms < audit->orphan_ms ||
+	    age_ms >= audit->silent_ms)
+		return 0;
+	err = job_history_load(audit->q->txn, audit->q->gateway, live->hist_last, &row);
+	if (err != 0)
+		return err;
+	if (strcmp(row->event, "takeover") == 0)
+		finding(audit,
+			"job %llu was taken over by session %llu %s ago, which has said nothing of it: it may not know what "
+			"became of the work",
+			(unsigned long long)number, (unsigned long long)live->holder, job_age(age, age_ms));
+	sluice__job_history_row__free_unpacked(row, NULL);
+	return 0;
+}
+
+static int check_silent(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct job_history_brief last;
+	struct source source = {0};
+	char age[AGE_BYTES];
+	uint64_t age_ms;
+	int err = job_history_brief(audit->q->txn, audit->q->gateway, live->hist_last, &last);
+
+	if (err != 0)
+		return 0; /* check_job finds that the row is not there */
+	age_ms = age_of(audit, last.time_ms);
+	if (live->source != 0)
+		err = source_get(audit->q->txn, audit->q->gateway, live->source, &source);
+	if (err != 0)
+		return err;
+	if (live->source != 0 && source.session != live->holder && age_ms >= audit->orphan_ms) {
+		finding(audit,
+			"job %llu is leased to session %llu, but session %llu speaks for source %.*s, which judges it: "
+			"its holder cannot",
+			(unsigned long long)number, (unsigned long long)live->holder,
+			(unsigned long long)source.session, (int)source.name.len,
+			(const char *)source.name.data);
+		return 0;
+	}
+	/* A source that is polled speaks for what was begun, however long that takes. */
+	if (live->flags & JOB_INTENT && live->source != 0 && age_of(audit, source.seen_ms) < age_ms)
+		age_ms = age_of(audit, source.seen_ms);
+	if (age_ms >= audit->silent_ms)
+		finding(audit, "job %llu is leased to session %llu, of which nothing was said for %s",
+			(unsigned long long)number, (unsigned long long)live->holder, job_age(age, age_ms));
+	return check_taken_over(audit, number, live, age_ms);
+}
+
+/* One finding for all that wait for a source. */
+static void find_away(struct audit *audit, const struct source *source)
+{
+	char text[FINDING_BYTES], waiting[AGE_BYTES], seen[AGE_BYTES];
+	int head = snprintf(text, sizeof(text), "source %.*s: ", (int)source->name.len,
+			    (const char *)source->name.data);
+
+	for (size_t i = 0; i < audit->result->n_findings; i++)
+		if (strncmp(audit->result->findings[i], text, (size_t)head) == 0)
+			return;
+	finding(audit,
+		"%s%llu orphaned jobs wait for it, since %s; it was heard last %s ago, from session %llu, and nobody else "
+		"can judge them",
+		text, (unsigned long long)source->orphans,
+		job_age(waiting, age_of(audit, source->waiting_ms)),
+		job_age(seen, age_of(audit, source->seen_ms)), (unsigned long long)source->session);
+}
+
+static int check_waiting(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct job_history_brief last;
+	struct source source;
+	char age[AGE_BYTES];
+	int err;
+
+	if (job_orphan_source(live) != 0) {
+		err = source_get(audit->q->txn, audit->q->gateway, live->source, &source);
+		if (err == 0 && age_of(audit, source.waiting_ms) >= audit->orphan_ms)
+			find_away(audit, &source);
+		return err;
+	}
+	err = job_history_brief(audit->q->txn, audit->q->gateway, live->hist_last, &last);
+	if (err == 0 && age_of(audit, last.time_ms) >= audit->orphan_ms)
+		finding(audit, "job %llu is orphaned, and nobody has taken it for %s",
+			(unsigned long long)number, job_age(age, age_of(audit, last.time_ms)));
+	return 0;
+}
+
+/* ---- what must not be ---- */
+
 static int check_leased(struct audit *audit, uint64_t number, const struct job_live *live)
 {
 	struct key key;
@@ -82,6 +193,8 @@ static int check_leased(struct audit *audit, uint64_t number, const struct job_l
 	else if (err == 0 && !owned)
 		finding(audit, "job %llu is leased to session %llu, which does not know of it",
 			(unsigned long long)number, (unsigned long long)live->holder);
+	else if (err == 0)
+		err = check_silent(audit, number, live);
 	return err;
 }
 
@@ -96,7 +209,7 @@ static int check_orphaned(struct audit *audit, uint64_t number, const struct job
 	if (err == 0 && !found)
 		finding(audit, "job %llu is orphaned but is not among the orphans of queue %llu",
 			(unsigned long long)number, (unsigned long long)live->queue);
-	return err;
+	return err == 0 ? check_waiting(audit, number, live) : err;
 }
 
 static int check_gated(struct audit *audit, uint64_t number, const struct job_live *live)
@@ -245,7 +358,9 @@ static int audit_begin(struct query *q, uint64_t after)
 
 int audit_query(struct query *q, const Sluice__Audit *m)
 {
-	struct audit audit = {.q = q};
+	struct audit audit = {.q = q,
+			      .silent_ms = m->silent_ms != 0 ? m->silent_ms : SILENT_MS_DEFAULT,
+			      .orphan_ms = m->orphan_ms != 0 ? m->orphan_ms : ORPHAN_MS_DEFAULT};
 	uint64_t index = 0;
 	int err = q->reply->audited == NULL ? audit_begin(q, m->after_number) : 0;
 

@@ -9,7 +9,7 @@
 #include "broker/core/job_ledger.h"
 #include "broker/core/queue.h"
 
-enum { LINES_MAX = 16, LINE_BYTES_MAX = 1500, AGE_BYTES = 32, EXIT_BYTES = 32 };
+enum { LINES_MAX = 16, LINE_BYTES_MAX = 1500, EXIT_BYTES = 32 };
 
 struct lines {
 	char **texts;
@@ -36,7 +36,7 @@ static void line(struct lines *lines, const char *format, ...)
 		lines->count++;
 }
 
-static const char *age(char *buf, uint64_t ms)
+const char *job_age(char buf[AGE_BYTES], uint64_t ms)
 {
 	if (ms < 120000)
 		snprintf(buf, AGE_BYTES, "%llu.%01llu s", (unsigned long long)(ms / 1000),
@@ -52,7 +52,7 @@ static const char *age(char *buf, uint64_t ms)
 
 static const char *since(char *buf, const struct query *q, uint64_t wall_ms)
 {
-	return age(buf, q->clock.wall_ms > wall_ms ? q->clock.wall_ms - wall_ms : 0);
+	return job_age(buf, q->clock.wall_ms > wall_ms ? q->clock.wall_ms - wall_ms : 0);
 }
 
 /* When the claim as it is began: the newest row that made it, at most a thousand rows back. */
@@ -199,7 +199,8 @@ static const char *exit_text(char buf[EXIT_BYTES], const Sluice__JobInfo *info)
 static int explain_lines(struct query *q, struct lines *lines, const struct job_live *live,
 			 const Sluice__JobInfo *info)
 {
-	char changed[AGE_BYTES], held[AGE_BYTES], left[AGE_BYTES], exited[EXIT_BYTES];
+	char changed[AGE_BYTES], held[AGE_BYTES], left[AGE_BYTES], exited[EXIT_BYTES], said[AGE_BYTES];
+	struct job_history_brief last;
 	uint64_t began;
 	int err = claim_began(q, live, &began);
 
@@ -218,11 +219,17 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 	case JOB_LEASED:
 	case JOB_ORPHANED:
 		explain_held(lines, live, info, held);
-		err = explain_source(q, lines, live, info);
+		err = job_history_brief(q->txn, q->gateway, live->hist_last, &last);
+		if (err == 0)
+			line(lines, "The last that was recorded of it was %s ago.",
+			     since(said, q, last.time_ms));
+		if (err == 0)
+			err = explain_source(q, lines, live, info);
 		explain_next(lines, live, info);
 		break;
 	case JOB_GATED:
-		age(left, live->due_mono_ms > q->clock.mono_ms ? live->due_mono_ms - q->clock.mono_ms : 0);
+		job_age(left,
+			live->due_mono_ms > q->clock.mono_ms ? live->due_mono_ms - q->clock.mono_ms : 0);
 		line(lines, "It was released with a delay %s ago; it goes back to queue %s in %s.", held,
 		     info->queue, left);
 		break;

@@ -85,9 +85,10 @@ int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n, Sluice
 	return *ret != NULL ? 0 : SLUICE_E_CORRUPT;
 }
 
-/* ---- two numbers of a packed row: it is looked at with each report, and unpacking would make a dozen texts ---- */
+/* ---- a few numbers of a packed row: it is looked at with each report, and unpacking would make a dozen texts ---- */
 
-enum { FIELD_STARTED = 14, FIELD_MEMORY = 16, WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
+enum { FIELD_TIME = 2, FIELD_STARTED = 14, FIELD_MEMORY = 16 };
+enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 
 /* False: cut off. */
 static bool varint(struct sluice_slice *io, uint64_t *ret)
@@ -113,37 +114,49 @@ static bool skip(struct sluice_slice *io, uint64_t bytes)
 	return true;
 }
 
-int job_history_began(struct store_txn *txn, uint32_t gateway, uint64_t n, uint64_t *ret_started_ms,
-		      uint64_t *ret_memory)
+static void brief_set(struct job_history_brief *brief, uint64_t field, uint64_t value)
+{
+	if (field == FIELD_TIME)
+		brief->time_ms = value;
+	else if (field == FIELD_STARTED)
+		brief->started_time_ms = value;
+	else if (field == FIELD_MEMORY)
+		brief->memory_peak_bytes = value;
+}
+
+/* One field; false: cut off. */
+static bool brief_next(struct sluice_slice *io, struct job_history_brief *brief)
+{
+	uint64_t tag, value;
+
+	if (!varint(io, &tag))
+		return false;
+	switch (tag & 7) {
+	case WIRE_VARINT:
+		if (!varint(io, &value))
+			return false;
+		brief_set(brief, tag >> 3, value);
+		return true;
+	case WIRE_BYTES:
+		return varint(io, &value) && skip(io, value);
+	case WIRE_64:
+		return skip(io, 8);
+	default:
+		return (tag & 7) == WIRE_32 && skip(io, 4);
+	}
+}
+
+int job_history_brief(struct store_txn *txn, uint32_t gateway, uint64_t n, struct job_history_brief *ret)
 {
 	struct job_history_row row;
 	struct sluice_slice rest;
-	uint64_t tag, value = 0;
-	bool whole = true;
 	int err = job_history_get(txn, gateway, n, &row);
 
-	*ret_started_ms = *ret_memory = 0;
+	*ret = (struct job_history_brief){0};
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
-	rest = row.row;
-	while (whole && rest.len > 0) {
-		whole = varint(&rest, &tag);
-		if (!whole)
-			break;
-		switch (tag & 7) {
-		case WIRE_VARINT:
-			whole = varint(&rest, &value);
-			*(tag >> 3 == FIELD_STARTED  ? ret_started_ms
-			  : tag >> 3 == FIELD_MEMORY ? ret_memory
-						     : &tag) = value;
-			break;
-		case WIRE_BYTES:
-			whole = varint(&rest, &value) && skip(&rest, value);
-			break;
-		default:
-			whole = skip(&rest, (tag & 7) == WIRE_64 ? 8 : (tag & 7) == WIRE_32 ? 4 : UINT64_MAX);
-			break;
-		}
-	}
-	return whole ? 0 : SLUICE_E_CORRUPT;
+	for (rest = row.row; rest.len > 0;)
+		if (!brief_next(&rest, ret))
+			return SLUICE_E_CORRUPT;
+	return 0;
 }

@@ -112,9 +112,12 @@ struct job_history_row {
 };
 int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n,
 		    struct job_history_row *ret) SLUICE_MUST_USE;
-/* Of a row, without parsing all of it: when the work began and what memory it took at most; 0: not in it. */
-int job_history_began(struct store_txn *txn, uint32_t gateway, uint64_t n, uint64_t *ret_started_ms,
-		      uint64_t *ret_memory) SLUICE_MUST_USE;
+/* Of a row, without parsing all of it; 0: not in it. */
+struct job_history_brief {
+	uint64_t time_ms, started_time_ms, memory_peak_bytes;
+};
+int job_history_brief(struct store_txn *txn, uint32_t gateway, uint64_t n,
+		      struct job_history_brief *ret) SLUICE_MUST_USE;
 /* Owned, parsed row; NULL in *ret for n = 0. */
 int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n,
 		     Sluice__JobHistoryRow **ret) SLUICE_MUST_USE;
@@ -149,6 +152,9 @@ int job_retention_arm(struct apply *a, const struct job *job) SLUICE_MUST_USE;
 int job_info_make(struct query *q, uint64_t number, bool payload, Sluice__JobInfo **ret) SLUICE_MUST_USE;
 int job_explain(struct query *q, const Sluice__JobExplain *m) SLUICE_MUST_USE;
 int audit_query(struct query *q, const Sluice__Audit *m) SLUICE_MUST_USE;
+/* How long, for people. Returns buf. */
+enum { AGE_BYTES = 32 };
+const char *job_age(char buf[AGE_BYTES], uint64_t ms);
 /* Number of a job; a missing one is refused in the reply (then *ret is 0). */
 int job_query_find(struct query *q, const char *id, uint64_t *ret) SLUICE_MUST_USE;
 

@@ -81,7 +81,7 @@ static uint64_t at_most(uint64_t time_ms, uint64_t wall_ms)
  * is also how it ended: evidence may come after it. */
 static int fact_carry(struct apply *a, const struct job *job, struct job_fact *fact)
 {
-	uint64_t started = 0, memory = 0;
+	struct job_history_brief last = {0};
 	Sluice__JobHistoryRow *row;
 	int err = 0;
 
@@ -90,13 +90,13 @@ static int fact_carry(struct apply *a, const struct job *job, struct job_fact *f
 	if (!job_is_terminal(job)) {
 		if (fact->started_time_ms != 0 && fact->memory_peak_bytes != 0)
 			return 0;
-		err = job_history_began(a->txn, a->gateway, job->live.hist_report, &started, &memory);
+		err = job_history_brief(a->txn, a->gateway, job->live.hist_report, &last);
 	} else {
 		err = job_history_load(a->txn, a->gateway, job->live.hist_report, &row);
 		if (err != 0)
 			return err;
-		started = row->started_time_ms;
-		memory = row->memory_peak_bytes;
+		last.started_time_ms = row->started_time_ms;
+		last.memory_peak_bytes = row->memory_peak_bytes;
 		fact->ended_time_ms = fact->ended_time_ms != 0 ? fact->ended_time_ms : row->ended_time_ms;
 		fact->class = fact->class != 0 ? fact->class : row->class_;
 		if (fact->exit_code == 0 && !fact->exited && fact->signal == 0) {
@@ -107,9 +107,9 @@ static int fact_carry(struct apply *a, const struct job *job, struct job_fact *f
 		sluice__job_history_row__free_unpacked(row, NULL);
 	}
 	if (fact->started_time_ms == 0)
-		fact->started_time_ms = started;
+		fact->started_time_ms = last.started_time_ms;
 	if (fact->memory_peak_bytes == 0)
-		fact->memory_peak_bytes = memory;
+		fact->memory_peak_bytes = last.memory_peak_bytes;
 	return err;
 }
 

@@ -423,14 +423,13 @@ int cmd_quarantine_ls(struct cli *cli)
 }
 
 /* All pages into one sum; the findings as they come: lines, or elements of a list. */
-static int audit_pages(struct cli *cli, FILE *lines, sluice_audit_info *sum, uint64_t *findings)
+static int audit_pages(struct cli *cli, sluice_audit_spec *spec, FILE *lines, sluice_audit_info *sum,
+		       uint64_t *findings)
 {
-	uint64_t after = 0;
-
 	do {
 		sluice_reply *reply = NULL;
 		sluice_audit_info page = {0};
-		int rc = sluice_audit(cli->client, after, NULL, &reply);
+		int rc = sluice_audit_for(cli->client, spec, NULL, &reply);
 
 		if (rc != 0)
 			return refused(cli, rc, reply);
@@ -449,23 +448,29 @@ static int audit_pages(struct cli *cli, FILE *lines, sluice_audit_info *sum, uin
 			else
 				(void)fprintf(lines, "%s\n", line);
 		}
-		after = page.next_number;
+		spec->after_number = page.next_number;
 		sluice_reply_free(reply);
-	} while (after != 0);
+	} while (spec->after_number != 0);
 	return 0;
 }
 
 int cmd_audit(struct cli *cli)
 {
+	sluice_audit_spec spec = {0};
 	sluice_audit_info sum = {0};
 	uint64_t findings = 0;
 	char *text = NULL;
 	size_t len = 0;
-	FILE *lines = open_memstream(&text, &len);
-	int rc = lines != NULL ? need(cli) : SLUICE_E_NOMEM;
+	FILE *lines;
+	int rc;
 
+	if (!duration_option(cli, "silent", 0, UINT64_MAX, &spec.silent_ms) ||
+	    !duration_option(cli, "orphan", 0, UINT64_MAX, &spec.orphan_ms))
+		return SLUICE_E_INVAL;
+	lines = open_memstream(&text, &len);
+	rc = lines != NULL ? need(cli) : SLUICE_E_NOMEM;
 	if (rc == 0)
-		rc = audit_pages(cli, lines, &sum, &findings);
+		rc = audit_pages(cli, &spec, lines, &sum, &findings);
 	if (lines != NULL && fclose(lines) != 0 && rc == 0)
 		rc = SLUICE_E_NOMEM;
 	if (rc == 0 && cli->json)
@@ -482,8 +487,8 @@ int cmd_audit(struct cli *cli)
 			     sum.held, findings);
 	free(text);
 	if (rc == 0 && findings > 0)
-		rc = complain(cli, SLUICE_E_CORRUPT, "%" PRIu64 " findings: the ledger is not sound",
-			      findings);
+		rc = complain(cli, SLUICE_E_CORRUPT,
+			      "%" PRIu64 " findings: the ledger is not sound, or jobs stand still", findings);
 	return rc;
 }
 

@@ -74,7 +74,10 @@ const struct command commands[] = {
 	{"quarantine ls", "[--job JOB] [--after N] [--max N]", "list stale and illegal reports",
 	 "job= after= max=", 0, 0, cmd_quarantine_ls},
 	{"status", "", "how the broker is", "", 0, 0, cmd_status},
-	{"audit", "", "prove that every open job is held, waits or is queued", "", 0, 0, cmd_audit},
+	{"audit", "[--silent 1d] [--orphan 1h]",
+	 "prove that every open job is held, waits or is queued, and that none stands still: a lease of which "
+	 "nothing was said, an orphan that nobody took for so long",
+	 "silent= orphan=", 0, 0, cmd_audit},
 	{NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
 

@@ -446,6 +446,14 @@ SLUICE_API int sluice_job_explain(sluice_client *, const char *job, const sluice
 SLUICE_API int sluice_quarantine_list(sluice_client *, const char *job, uint64_t after, uint32_t max,
 				      const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_audit(sluice_client *, uint64_t after_number, const sluice_call *, sluice_reply **);
+/* The same with other bounds for what stands still. */
+typedef struct {
+	uint64_t after_number; /* 0, or next_number of the call before */
+	uint64_t silent_ms;    /* a lease of which nothing was said for so long is a finding; 0: a day */
+	uint64_t orphan_ms;    /* an orphan that nobody took for so long; 0: an hour */
+} sluice_audit_spec;
+SLUICE_API int sluice_audit_for(sluice_client *, const sluice_audit_spec *, const sluice_call *,
+				sluice_reply **);
 SLUICE_API int sluice_job_retention(sluice_client *, uint64_t keep_ms, const sluice_call *, sluice_reply **);
 /* A source of evidence was asked (once a poll round and cluster, never once a job): it is the source's heartbeat, which explain and audit go
  * by. The first one makes the source. CONFLICT: another session that lives speaks for it, and take is not set. */
