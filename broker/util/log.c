@@ -299,3 +299,18 @@ void log_write(enum log_level level, const struct log_field *fields)
 		continue;
 	errno = saved_errno;
 }
+
+bool log_may(struct log_rate *rate, uint64_t *ret_left_out)
+{
+	uint64_t now = clock_mono_ns() / 1000000000 + 1, second = atomic_load(&rate->second);
+
+	/* Threads that meet at a second's end may write some lines more: it is a bound for a disk. */
+	if (second != now && atomic_compare_exchange_strong(&rate->second, &second, now))
+		atomic_store(&rate->count, 0);
+	if (atomic_fetch_add(&rate->count, 1) >= rate->per_second) {
+		atomic_fetch_add(&rate->left_out, 1);
+		return false;
+	}
+	*ret_left_out = atomic_exchange(&rate->left_out, 0);
+	return true;
+}

@@ -17,6 +17,7 @@
 #ifndef SLUICE_BROKER_UTIL_LOG_H
 #define SLUICE_BROKER_UTIL_LOG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -103,6 +104,16 @@ __attribute__((warn_unused_result)) int log_format_parse(const char *name, enum 
  * report them.
  */
 void log_write(enum log_level level, const struct log_field *fields);
+
+/* A bound for a line that others can cause: so many a second. Zeroed but for per_second; static storage. */
+struct log_rate {
+	uint32_t per_second;
+	_Atomic uint32_t count;
+	_Atomic uint64_t second;
+	_Atomic uint64_t left_out;
+};
+/* True: the line may be written, and *ret_left_out lines were not since the last one that was. Any thread; a clock is read. */
+bool log_may(struct log_rate *rate, uint64_t *ret_left_out);
 
 #define log_line(level, ...) \
 	log_write((level), (const struct log_field[]){__VA_ARGS__, {.type = LOG_TYPE_END}})

@@ -319,3 +319,20 @@ Test(log, names_of_levels_and_formats)
 	cr_assert_eq(format, LOG_FORMAT_JSON);
 	cr_assert_neq(log_format_parse("xml", &format), 0);
 }
+
+Test(log, lines_that_others_cause_have_a_bound_and_say_what_was_left_out)
+{
+	struct log_rate rate = {.per_second = 10};
+	uint64_t left_out = 0, sum = 0, written = 0, told;
+
+	for (int n = 0; n < 100000; n++) {
+		if (!log_may(&rate, &told))
+			continue;
+		written++;
+		sum += told;
+	}
+	left_out = atomic_load(&rate.left_out);
+	cr_expect_geq(written, 10);
+	cr_expect_lt(written, 10000, "%llu lines", (unsigned long long)written);
+	cr_expect_eq(written + sum + left_out, 100000, "each is written or counted");
+}
