@@ -92,6 +92,8 @@ struct core_read;
 int core_read_begin(uint32_t gateway, const Sluice__Request *request, struct core_read **ret) SLUICE_MUST_USE;
 int core_read_turn(struct core_read *read, struct store_txn *txn, struct query_clock clock, uint64_t cost_max,
 		   bool *ret_done, uint8_t **ret, size_t *ret_bytes) SLUICE_MUST_USE;
+/* The code in the reply so far; *ret_text is borrowed from read. */
+int core_read_code(const struct core_read *read, const char **ret_text);
 void core_read_end(struct core_read *read); /* accepts NULL */
 
 /* Names -> numbers for subscriptions. */

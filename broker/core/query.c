@@ -152,6 +152,12 @@ int core_read_turn(struct core_read *read, struct store_txn *txn, struct query_c
 	return q->again ? 0 : read_pack(read, ret, ret_bytes);
 }
 
+int core_read_code(const struct core_read *read, const char **ret_text)
+{
+	*ret_text = read->q.reply->text;
+	return read->q.reply->code;
+}
+
 void core_read_end(struct core_read *read)
 {
 	if (read == NULL)

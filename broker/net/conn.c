@@ -5,9 +5,14 @@
  * Flow: a connection is read from while fewer than INFLIGHT_REQUESTS_MAX commands, less than PENDING_BYTES_MAX and less than half of
  * OUTBOX_BYTES_MAX unsent output are on its account. So a slow reader or a fast publisher is felt by itself only.
  */
+#include <arpa/inet.h>
+#include <assert.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -33,10 +38,12 @@ struct conn *conn_find(struct io *io, uint64_t id)
 	return conn;
 }
 
-void conn_kill(struct conn *conn)
+void conn_kill(struct conn *conn, const char *why)
 {
 	if (conn->dead)
 		return;
+	if (conn->why == NULL)
+		conn->why = why;
 	conn->dead = true;
 	conn->dead_next = conn->io->dead;
 	conn->io->dead = conn;
@@ -44,12 +51,67 @@ void conn_kill(struct conn *conn)
 	io_again(conn->io);
 }
 
-void conn_close_soon(struct conn *conn)
+void conn_close_soon(struct conn *conn, const char *why)
 {
+	if (conn->why == NULL)
+		conn->why = why;
 	conn->closing = true;
 	conn_stop_reading(conn);
 	if (conn_unsent(conn) == 0)
-		conn_kill(conn);
+		conn_kill(conn, "the output was flushed");
+}
+
+/* ---- the log ---- */
+
+const char *conn_peer(int fd, char text[PEER_TEXT_BYTES])
+{
+	struct sockaddr_storage addr = {0};
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&addr;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&addr;
+	socklen_t len = sizeof(addr);
+	char host[INET6_ADDRSTRLEN] = "";
+
+	static_assert(PEER_TEXT_BYTES >= INET6_ADDRSTRLEN + sizeof("[]:65535"), "an address and its port");
+	(void)snprintf(text, PEER_TEXT_BYTES, "-");
+	if (getpeername(fd, (struct sockaddr *)&addr, &len) != 0)
+		return text;
+	if (addr.ss_family == AF_INET && inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host)) != NULL)
+		(void)snprintf(text, PEER_TEXT_BYTES, "%s:%u", host, ntohs(v4->sin_port));
+	else if (addr.ss_family == AF_INET6 &&
+		 inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host)) != NULL)
+		(void)snprintf(text, PEER_TEXT_BYTES, "[%s]:%u", host, ntohs(v6->sin6_port));
+	else if (addr.ss_family == AF_UNIX)
+		(void)snprintf(text, PEER_TEXT_BYTES, "local");
+	return text;
+}
+
+static void log_accepted(const struct conn *conn)
+{
+	static struct log_rate rate = {.per_second = 100};
+	char peer[PEER_TEXT_BYTES];
+	uint64_t left_out;
+
+	if (!log_enabled(LOG_LEVEL_DEBUG) || !log_may(&rate, &left_out))
+		return;
+	log_line(LOG_LEVEL_DEBUG, log_id("net.accepted", "a connection was accepted"),
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
+		 log_str("peer", conn_peer(conn->fd, peer)), log_str("protocol", conn->ops->protocol),
+		 log_u64("left_out", left_out));
+}
+
+static void log_closed(const struct conn *conn)
+{
+	static struct log_rate rate = {.per_second = 100};
+	char peer[PEER_TEXT_BYTES];
+	uint64_t left_out;
+
+	if (!log_enabled(LOG_LEVEL_DEBUG) || !log_may(&rate, &left_out))
+		return;
+	log_line(LOG_LEVEL_DEBUG, log_id("net.closed", "a connection has ended"),
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
+		 log_str("peer", conn_peer(conn->fd, peer)), log_str("reason", conn->why),
+		 log_u64("session", conn->session), log_u64("ms", io_now_ms() - conn->opened_ms),
+		 log_u64("unanswered", conn->pending_count), log_u64("left_out", left_out));
 }
 
 /* ---- life ---- */
@@ -72,33 +134,34 @@ void conn_life_set(struct conn *conn)
 struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, int fd)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
+	bool known = false;
 
 	if (conn == NULL) {
 		(void)close(fd);
+		atomic_fetch_sub(&io->net->connections, 1);
 		return NULL;
 	}
 	conn->io = io;
 	conn->fd = fd;
-	if (conn_open(conn) != 0) {
-		conn_shut(conn);
-		free(conn);
-		return NULL;
+	if (conn_open(conn) == 0) {
+		conn->id = io->next_id++;
+		conn->ops = ops;
+		conn->active_ms = conn->opened_ms = io_now_ms();
+		HASH_ADD(hh, io->conns, id, sizeof(conn->id), conn);
+		known = HASHED(hh, conn);
 	}
-	conn->id = io->next_id++;
-	conn->ops = ops;
-	conn->active_ms = io_now_ms();
-	HASH_ADD(hh, io->conns, id, sizeof(conn->id), conn);
-	if (!HASHED(hh, conn)) {
+	if (!known) {
 		conn_shut(conn);
 		free(conn);
+		atomic_fetch_sub(&io->net->connections, 1);
 		return NULL;
 	}
 	conn_life_set(conn);
-	atomic_fetch_add(&io->net->connections, 1);
+	log_accepted(conn);
 	if (!conn_is_native(conn))
 		conn->answers = &foreign_answers;
 	if (ops->accept(&foreign_host, (sluice_conn *)conn, &conn->state) != 0) {
-		conn_kill(conn);
+		conn_kill(conn, "its listener refused it");
 		return NULL;
 	}
 	return conn;
@@ -124,6 +187,7 @@ static void conn_free(struct conn *conn)
 	struct sub *sub, *next_sub;
 	uint64_t idle = io_now_ms() - conn->active_ms;
 
+	log_closed(conn);
 	HASH_ITER(hh_number, conn->subs, sub, next_sub)
 		sub_drop(sub);
 	DL_FOREACH_SAFE(conn->pendings, pending, next_pending) {

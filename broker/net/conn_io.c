@@ -66,7 +66,7 @@ void conn_write(struct conn *conn, const void *bytes, size_t len)
 	if (conn->dead)
 		return;
 	if (evbuffer_add(conn->out, bytes, len) != 0) {
-		conn_kill(conn);
+		conn_kill(conn, "no memory for its output");
 		return;
 	}
 	atomic_fetch_add_explicit(&conn->io->net->unsent, len, memory_order_relaxed);
@@ -85,7 +85,7 @@ static bool write_some(struct conn *conn)
 		return true;
 	sent = evbuffer_write_atmost(conn->out, conn->fd, WRITE_BYTES_MAX);
 	if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-		conn_kill(conn);
+		conn_kill(conn, "the peer reset it");
 		return false;
 	}
 	if (sent > 0)
@@ -102,7 +102,7 @@ static void write_wait(struct conn *conn)
 		return;
 	conn->writing = waits;
 	if ((waits ? event_add(conn->writable, NULL) : event_del(conn->writable)) != 0)
-		conn_kill(conn);
+		conn_kill(conn, "the loop refused its socket");
 }
 
 static void tell_writable(struct conn *conn)
@@ -134,7 +134,7 @@ void conns_flush(struct io *io)
 		if (!conn->dead && write_some(conn)) {
 			write_wait(conn);
 			if (conn_unsent(conn) == 0 && conn->closing)
-				conn_kill(conn);
+				conn_kill(conn, "the output was flushed");
 			tell_writable(conn);
 		}
 		if (conn == last)
@@ -149,7 +149,7 @@ static void drained(struct conn *conn)
 	struct sub *sub, *next;
 
 	if (conn->closing && conn_unsent(conn) == 0) {
-		conn_kill(conn);
+		conn_kill(conn, "the output was flushed");
 		return;
 	}
 	if (conn->reads != NULL)
@@ -228,7 +228,7 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 		}
 		used = conn->ops->bytes(conn->state, bytes, len);
 		if (used < 0)
-			conn_close_soon(conn);
+			conn_close_soon(conn, "its listener ended it");
 		if (used <= 0)
 			break;
 		bytes += used;
@@ -254,7 +254,7 @@ static void feed_fresh(struct conn *conn, const uint8_t *bytes, size_t len)
 		return;
 	room = kept_room(conn, left);
 	if (room == NULL) {
-		conn_kill(conn);
+		conn_kill(conn, "no memory for its input");
 		return;
 	}
 	memcpy(room, bytes + len - left, left);
@@ -285,7 +285,7 @@ static bool read_once(struct conn *conn)
 		room[0].iov_len = kept_more(conn);
 		room[0].iov_base = kept_room(conn, room[0].iov_len);
 		if (room[0].iov_base == NULL) {
-			conn_kill(conn);
+			conn_kill(conn, "no memory for its input");
 			return false;
 		}
 	}
@@ -293,7 +293,7 @@ static bool read_once(struct conn *conn)
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (got <= 0) {
-		conn_kill(conn);
+		conn_kill(conn, got == 0 ? "the peer closed it" : "the peer reset it");
 		return false;
 	}
 	fresh = (size_t)got > room[0].iov_len ? (size_t)got - room[0].iov_len : 0;
@@ -308,7 +308,7 @@ static bool read_once(struct conn *conn)
 		uint8_t *at = kept_room(conn, fresh);
 
 		if (at == NULL) {
-			conn_kill(conn);
+			conn_kill(conn, "no memory for its input");
 			return false;
 		}
 		memcpy(at, io->fresh, fresh);
@@ -360,7 +360,7 @@ void conn_flow(struct conn *conn)
 		return;
 	reading_set(conn, may);
 	if ((may ? event_add(conn->readable, NULL) : event_del(conn->readable)) != 0)
-		conn_kill(conn);
+		conn_kill(conn, "the loop refused its socket");
 	if (may)
 		conn_parse(conn);
 }

@@ -38,7 +38,7 @@ static int host_write(sluice_conn *handle, const void *bytes, size_t len)
 static void host_close(sluice_conn *handle, const char *why)
 {
 	(void)why;
-	conn_close_soon((struct conn *)handle);
+	conn_close_soon((struct conn *)handle, "its listener ended it");
 }
 
 /* ---- session ---- */
@@ -370,7 +370,7 @@ void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *eff
 							   .text = effect->name.data});
 		return;
 	case FX_SESSION_ENDED:
-		conn_close_soon(conn);
+		conn_close_soon(conn, "its session has ended");
 		return;
 	case FX_STREAM_DELETED:
 	case FX_QUEUE_DELETED:

@@ -4,11 +4,8 @@
  */
 #include "broker/net/io.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/sockios.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,16 +19,7 @@
 #include "broker/util/log.h"
 #include "broker/util/memory.h"
 
-enum { BEAT_MS = 100, BACKLOG = 4096 };
-
-struct listening {
-	struct listening *next;
-	struct net *net;
-	const struct sluice_listener_ops *ops;
-	int fd;
-	struct event *event;
-	struct event *retry; /* accepts again, after a pause */
-};
+enum { BEAT_MS = 100 };
 
 uint64_t io_now_ms(void)
 {
@@ -47,7 +35,7 @@ uint64_t net_uptime_ms(void)
 
 /* ---- notes from other threads ---- */
 
-static void io_note(struct io *io, const struct io_note *note)
+void io_note(struct io *io, const struct io_note *note)
 {
 	struct io_note *copy = malloc(sizeof(*copy));
 	uint64_t one = 1;
@@ -243,7 +231,9 @@ static void notes_handle(struct io *io, struct io_note *note)
 		case IO_KICK:
 			conn = conn_find(io, note->tag);
 			if (conn != NULL)
-				conn_kill(conn); /* the session is another connection's now */
+				conn_kill(
+					conn,
+					"its session is another connection's now"); /* the session is another connection's now */
 			break;
 		}
 		free(note);
@@ -328,7 +318,8 @@ static void lives_end(struct io *io, uint64_t now)
 
 		io->lives_visited++;
 		if (limit != 0 && conn->active_ms + limit < now)
-			conn_kill(conn);
+			conn_kill(conn, conn->gateway == 0 ? "no HELLO came in time"
+							   : "the peer was silent for too long");
 		else
 			conn_life_set(conn);
 	}
@@ -355,129 +346,6 @@ static void *io_run(void *user)
 
 	(void)event_base_loop(io->base, EVLOOP_NO_EXIT_ON_EMPTY);
 	return NULL;
-}
-
-/* ---- listening ---- */
-
-static void on_accept(evutil_socket_t fd, short what, void *user)
-{
-	struct listening *listening = user;
-	struct net *net = listening->net;
-	uint64_t max = net->config.connections_max != 0 ? net->config.connections_max : 20000;
-
-	(void)what;
-	for (int n = 0; n < 64; n++) {
-		int conn_fd = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		int on = 1;
-
-		if (conn_fd < 0) {
-			if (errno == EMFILE || errno == ENFILE) {
-				/* The one who waits keeps the socket readable: without a pause this thread would do nothing but fail. */
-				log_line(LOG_LEVEL_ERROR,
-					 log_id("net.descriptors",
-						"no file descriptor is left for a new connection"));
-				(void)event_del(listening->event);
-				(void)event_add(listening->retry, &(struct timeval){1, 0});
-			}
-			return;
-		}
-		if (atomic_load(&net->connections) >= max) {
-			(void)close(conn_fd);
-			continue;
-		}
-		(void)setsockopt(conn_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-		if (net_adopt(net, listening->ops, conn_fd) != 0)
-			(void)close(conn_fd);
-	}
-}
-
-static void on_retry(evutil_socket_t fd, short what, void *user)
-{
-	struct listening *listening = user;
-
-	(void)fd;
-	(void)what;
-	(void)event_add(listening->event, NULL);
-}
-
-int net_adopt(struct net *net, const struct sluice_listener_ops *ops, int fd)
-{
-	struct io *io = &net->ios[atomic_fetch_add(&net->next_io, 1) % net->io_count];
-
-	io_note(io, &(struct io_note){.kind = IO_ADOPT, .fd = fd, .ops = ops});
-	return 0;
-}
-
-static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_port, const char **ret_why)
-{
-	struct sockaddr_storage addr = {0};
-	struct sockaddr_in *v4 = (struct sockaddr_in *)&addr;
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&addr;
-	socklen_t len;
-	int on = 1, fd;
-
-	if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
-		v4->sin_family = AF_INET;
-		v4->sin_port = htons(port);
-		len = sizeof(*v4);
-	} else if (inet_pton(AF_INET6, address, &v6->sin6_addr) == 1) {
-		v6->sin6_family = AF_INET6;
-		v6->sin6_port = htons(port);
-		len = sizeof(*v6);
-	} else {
-		*ret_why = "the address is not numeric; expected one such as 127.0.0.1 or ::1";
-		return SLUICE_E_INVAL;
-	}
-	fd = socket(addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0) {
-		*ret_why = strerror(errno);
-		return SLUICE_E_IO;
-	}
-	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, (struct sockaddr *)&addr, len) != 0 || listen(fd, BACKLOG) != 0) {
-		int error = errno;
-
-		*ret_why = strerror(error);
-		(void)close(fd);
-		return error == EADDRINUSE ? SLUICE_E_IN_USE : SLUICE_E_IO;
-	}
-	len = sizeof(addr);
-	(void)getsockname(fd, (struct sockaddr *)&addr, &len);
-	*ret_port = ntohs(addr.ss_family == AF_INET ? v4->sin_port : v6->sin6_port);
-	*ret_fd = fd;
-	return 0;
-}
-
-int net_listen(struct net *net, const struct sluice_listener_ops *ops, const char *address, uint16_t port,
-	       uint16_t *ret_port, const char **ret_why)
-{
-	struct listening *listening = calloc(1, sizeof(*listening));
-	int rc;
-
-	if (listening == NULL)
-		return SLUICE_E_NOMEM;
-	rc = bind_to(address, port, &listening->fd, ret_port, ret_why);
-	if (rc != 0) {
-		free(listening);
-		return rc;
-	}
-	listening->net = net;
-	listening->ops = ops;
-	listening->event =
-		event_new(net->ios[0].base, listening->fd, EV_READ | EV_PERSIST, on_accept, listening);
-	listening->retry = evtimer_new(net->ios[0].base, on_retry, listening);
-	if (listening->event == NULL || listening->retry == NULL || event_add(listening->event, NULL) != 0) {
-		if (listening->event != NULL)
-			event_free(listening->event);
-		if (listening->retry != NULL)
-			event_free(listening->retry);
-		(void)close(listening->fd);
-		free(listening);
-		return SLUICE_E_NOMEM;
-	}
-	listening->next = net->listening;
-	net->listening = listening;
-	return 0;
 }
 
 /* ---- life ---- */
@@ -574,7 +442,7 @@ static void io_fini(struct io *io)
 
 	HASH_ITER(hh, io->conns, conn, next) {
 		conn->attached = false;
-		conn_kill(conn);
+		conn_kill(conn, "the broker stops");
 	}
 	conns_reap(io);
 	/* The engine is stopped: no answer comes any more. */
@@ -610,23 +478,10 @@ void net_destroy(struct net *net)
 {
 	if (net == NULL)
 		return;
-	while (net->listening != NULL) {
-		struct listening *listening = net->listening;
-
-		net->listening = listening->next;
-		event_free(listening->event);
-		event_free(listening->retry);
-		(void)close(listening->fd);
-		free(listening);
-	}
+	listeners_close(net);
 	for (uint32_t i = 0; i < net->io_count; i++)
 		io_fini(&net->ios[i]);
 	free(net->ios);
 	instances_destroy(net->instances);
 	free(net);
-}
-
-uint64_t net_connections(const struct net *net)
-{
-	return atomic_load(&net->connections);
 }

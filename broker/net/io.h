@@ -111,6 +111,8 @@ struct conn {
 	struct instance *instance; /* of its client; NULL: it does not say */
 	uint32_t session_timeout_ms;
 	bool attached;
+	const char *why; /* it ends; NULL: it does not */
+	uint64_t opened_ms;
 	bool closing; /* flush, then close */
 	bool dead;    /* freed at the end of the round */
 	bool blocked; /* the inbox was full, or there was no memory: the same bytes are tried again */
@@ -232,8 +234,9 @@ size_t conn_unsent(const struct conn *conn);
 bool conn_is_full(const struct conn *conn);
 /* The bytes that a listener has just refused to take are given to it again soon, whether others come or not. */
 void conn_block(struct conn *conn);
-void conn_close_soon(struct conn *conn); /* after what was written is flushed */
-void conn_kill(struct conn *conn);	 /* now: freed at the end of the round */
+/* why: of static storage, for the log; the first one stays. */
+void conn_close_soon(struct conn *conn, const char *why); /* after what was written is flushed */
+void conn_kill(struct conn *conn, const char *why);	  /* now: freed at the end of the round */
 void conn_parse(struct conn *conn); /* feeds the listener what is buffered, unless held, blocked or dead */
 bool conn_may_take(
 	const struct conn *conn);  /* one more frame: what is pending and unsent is within the bounds */
@@ -251,6 +254,9 @@ int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage
 uint64_t conn_life_ms(const struct conn *conn); /* 0: none yet */
 void conn_life_set(struct conn *conn);
 int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms) SLUICE_MUST_USE;
+/* The peer's address for the log, "-" when it has none. Asks the system: not for the usual path. */
+enum { PEER_TEXT_BYTES = 64 };
+const char *conn_peer(int fd, char text[PEER_TEXT_BYTES]);
 uint64_t random_u64(struct io *io);
 struct conn **conn_session_list(struct io *io, uint64_t session);
 
@@ -304,6 +310,10 @@ void foreign_sub_end(struct sub *sub, int code, const char *text);
 int foreign_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
 extern const struct answer_ops foreign_answers;
 
+/* For another thread's loop; copied. */
+void io_note(struct io *io, const struct io_note *note);
+/* listen.c */
+void listeners_close(struct net *net);
 /* Another round is due at once, after what the sockets have. */
 void io_again(struct io *io);
 uint64_t io_now_ms(void);

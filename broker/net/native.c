@@ -11,6 +11,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "broker/util/log.h"
 #include "protocol/envelope.h"
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
@@ -47,7 +48,7 @@ void native_message(struct conn *conn, uint8_t type, uint32_t corr, const Protob
 	if (FRAME_HEADER_BYTES + len > sizeof(small)) {
 		bytes = malloc(FRAME_HEADER_BYTES + len);
 		if (bytes == NULL) {
-			conn_kill(conn);
+			conn_kill(conn, "no memory for a frame");
 			return;
 		}
 	}
@@ -56,6 +57,37 @@ void native_message(struct conn *conn, uint8_t type, uint32_t corr, const Protob
 	conn_write(conn, bytes, FRAME_HEADER_BYTES + len);
 	if (bytes != small)
 		free(bytes);
+}
+
+/* A session that was taken over is no failure of its connection. */
+static void log_failure(const struct conn *conn, int code, const char *text)
+{
+	static struct log_rate rate = {.per_second = 10};
+	enum log_level level = code == SLUICE_E_SESSION_GONE ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN;
+	char peer[PEER_TEXT_BYTES];
+	uint64_t left_out;
+
+	if (!log_enabled(level) || !log_may(&rate, &left_out))
+		return;
+	log_line(level, log_id("net.refused", "a connection is ended with an ERROR"),
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
+		 log_str("peer", conn_peer(conn->fd, peer)), log_u64("session", conn->session),
+		 log_str("code", sluice_error_name(code)), log_str("text", text),
+		 log_u64("left_out", left_out));
+}
+
+void native_log_refused(const struct conn *conn, uint64_t corr, int code, const char *text)
+{
+	static struct log_rate rate = {.per_second = 20};
+	uint64_t left_out;
+
+	if (!log_enabled(LOG_LEVEL_DEBUG) || !log_may(&rate, &left_out))
+		return;
+	log_line(LOG_LEVEL_DEBUG, log_id("request.refused", "a request was refused"),
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
+		 log_u64("session", conn->session), log_u64("corr", corr),
+		 log_str("code", sluice_error_name(code)), log_str("text", text),
+		 log_u64("left_out", left_out));
 }
 
 long native_fail(struct conn *conn, int code, const char *format, ...)
@@ -70,8 +102,9 @@ long native_fail(struct conn *conn, int code, const char *format, ...)
 	text_mend(text);
 	failure.code = code;
 	failure.text = text;
+	log_failure(conn, code, text);
 	native_message(conn, FRAME_ERROR, 0, &failure.base);
-	conn_close_soon(conn);
+	conn_close_soon(conn, "an ERROR was sent");
 	return -1;
 }
 
@@ -87,6 +120,7 @@ void native_refuse(struct conn *conn, uint32_t corr, int code, const char *forma
 	text_mend(text);
 	reply.code = code;
 	reply.text = text;
+	native_log_refused(conn, corr, code, text);
 	native_message(conn, FRAME_REPLY, corr, &reply.base);
 }
 
@@ -314,7 +348,7 @@ static int on_frame(struct native *native, const struct frame_header *header, st
 		native_frame(conn, FRAME_PONG, header->corr, NULL, 0);
 		return 0;
 	case FRAME_GOODBYE:
-		conn_close_soon(conn);
+		conn_close_soon(conn, "GOODBYE");
 		return -1;
 	case FRAME_HELLO:
 		return (int)native_fail(conn, SLUICE_E_PROTOCOL, "a second HELLO on one connection");
@@ -368,6 +402,8 @@ static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const stru
 	uint8_t reply[NATIVE_REPLY_BYTES_MAX];
 	struct frame_published answer;
 
+	if (outcome->code != 0 && what != NATIVE_WELCOME)
+		native_log_refused(conn, corr, outcome->code, outcome->text);
 	switch (what) {
 	case NATIVE_PUBLISHED:
 		answer = (struct frame_published){.code = outcome->code,
@@ -425,7 +461,7 @@ static void deliver_frame(struct conn *conn, const struct frame_deliver *deliver
 	if (FRAME_HEADER_BYTES + head > sizeof(small)) {
 		bytes = malloc(FRAME_HEADER_BYTES + head);
 		if (bytes == NULL) {
-			conn_kill(conn);
+			conn_kill(conn, "no memory for a frame");
 			return;
 		}
 	}

@@ -29,6 +29,9 @@ long native_fail(struct conn *conn, int code, const char *format, ...) __attribu
 void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
+/* For the log at level debug; bounded. */
+void native_log_refused(const struct conn *conn, uint64_t corr, int code, const char *text);
+
 /* Each handles one frame: 0, 1 when the inbox was full (the frame comes again), or -1 after native_fail. */
 int native_hello(struct native *native, struct sluice_slice body);
 void native_welcome(struct conn *conn, const struct outcome *outcome);

@@ -91,7 +91,7 @@ void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size
 	answer = calloc(1, sizeof(*answer));
 	if (answer == NULL) {
 		free(reply);
-		conn_kill(conn);
+		conn_kill(conn, "no memory for an answer");
 		return;
 	}
 	*answer = (struct deferred){.sequence = sequence,
@@ -408,7 +408,7 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 		rc = engine_consumer_open(conn->io->engine, &spec);
 	}
 	if (rc != 0)
-		conn_kill(conn);
+		conn_kill(conn, "no memory for a consumer");
 }
 
 static void subscription_close(struct conn *conn, uint32_t corr, const Sluice__SubscriptionClose *m)

@@ -9,6 +9,7 @@
 #include <sys/random.h>
 
 #include "broker/net/native.h"
+#include "broker/util/log.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "protocol/message.h"
@@ -36,6 +37,23 @@ static uint32_t timeout_of(const Sluice__Hello *hello)
 	if (timeout > LIMIT_SESSION_TIMEOUT_MS_MAX)
 		timeout = LIMIT_SESSION_TIMEOUT_MS_MAX;
 	return (uint32_t)timeout;
+}
+
+static void log_session(const struct conn *conn, const Sluice__Hello *hello, bool resumed)
+{
+	static struct log_rate rate = {.per_second = 100};
+	uint64_t left_out;
+
+	if (!log_enabled(LOG_LEVEL_DEBUG) || !log_may(&rate, &left_out))
+		return;
+	log_line(LOG_LEVEL_DEBUG,
+		 resumed ? log_id("session.resumed", "a connection has resumed a session")
+			 : log_id("session.opened", "a session was opened"),
+		 log_u64("gateway", conn->gateway), log_u64("session", conn->session),
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
+		 log_str("name", hello->session_name), log_str("client", hello->client),
+		 log_u64("timeout_ms", conn->session_timeout_ms), log_u64("attempt", hello->attempt),
+		 log_u64("left_out", left_out));
 }
 
 static void welcome(struct conn *conn, const uint8_t secret[16], bool resumed)
@@ -70,6 +88,7 @@ static void welcome(struct conn *conn, const uint8_t secret[16], bool resumed)
 	message.index = index;
 	message.wall_time_ms = engine_clock(conn->io->engine).wall_ms;
 	native_message(conn, FRAME_WELCOME, 0, &message.base);
+	log_session(conn, native->hello, resumed);
 	sluice__hello__free_unpacked(native->hello, NULL);
 	native->hello = NULL;
 	conn->held = false;
@@ -118,7 +137,7 @@ void native_welcome(struct conn *conn, const struct outcome *outcome)
 		return;
 	}
 	if (conn_attach(conn, conn->gateway, outcome->id, timeout_of(native->hello)) != 0) {
-		conn_kill(conn);
+		conn_kill(conn, "no memory to attach its session");
 		return;
 	}
 	welcome(conn, native->secret, false);

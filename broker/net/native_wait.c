@@ -127,7 +127,7 @@ static void answer_timeout(struct conn *conn, uint32_t corr, const char *job)
 	reply = sluice__reply__unpack(NULL, len, bytes);
 	free(bytes);
 	if (reply == NULL) {
-		conn_kill(conn);
+		conn_kill(conn, "no memory for an answer");
 		return;
 	}
 	if (!terminal) {

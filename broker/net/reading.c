@@ -91,6 +91,11 @@ static void finish(struct conn *conn, const struct reading *reading, int rc, uin
 	if (rc == 0 && reading->request->op_case == SLUICE__REQUEST__OP_STATUS_GET)
 		rc = native_status_add(conn, &reply, &len);
 	if (rc == 0) {
+		const char *text = "";
+		int code = core_read_code(reading->read, &text);
+
+		if (code != 0)
+			native_log_refused(conn, reading->corr, code, text);
 		answer_when_released(conn, (uint32_t)reading->corr, reply, len, sequence);
 		return;
 	}

@@ -145,7 +145,7 @@ static void pause_all(struct conn *conn, bool paused)
 			continue;
 		/* It fails for a consumer that was never opened only, and one that is not is in nobody's way. */
 		if (engine_consumer_pause(io->engine, &io->sink, sub->tag, paused) != 0)
-			conn_kill(conn);
+			conn_kill(conn, "no memory to pause a consumer");
 	}
 }
 
@@ -224,7 +224,7 @@ static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget)
 			say_gap(sub, segment.base);
 		rc = deliver(sub, &segment, io_budget);
 		if (rc != 0) {
-			conn_kill(sub->conn);
+			conn_kill(sub->conn, "a stored segment could not be delivered");
 			return false;
 		}
 		if (conn_is_full(sub->conn))
@@ -258,7 +258,7 @@ void subs_pump(struct io *io)
 			continue;
 		}
 		if (engine_read_begin(io->engine, &txn, &sequence) != 0) {
-			conn_kill(sub->conn);
+			conn_kill(sub->conn, "the store cannot be read");
 			break;
 		}
 		again = pump_in(sub, txn, &budget);

@@ -7,10 +7,16 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "broker/net/io.h"
+#include "broker/util/log.h"
 #include "protocol/frame.h"
 #include "protocol/limits.h"
 
@@ -33,11 +39,13 @@ static void turn(struct rig *rig)
 	cr_assert_eq(engine_step(rig->engine, now, &wait), 0);
 }
 
+static uint32_t connections_max; /* of the next rig; 0: the default */
+
 static void rig_open(struct rig *rig, const struct sluice_listener_ops *ops)
 {
 	struct store_options options = {.create = true};
 	struct engine_config engine = {0};
-	struct net_config net = {.io_threads = 1};
+	struct net_config net = {.io_threads = 1, .connections_max = connections_max};
 	int pair[2];
 
 	rig->mono_ms = 0;
@@ -812,4 +820,122 @@ Test(net, the_order_of_a_client_that_went_is_known_until_as_many_others_went)
 	cr_assert_eq(instance_enter(instances, first, 9, &instance, &last), 0, "it is forgotten");
 	instance_leave(instances, instance, 9, false);
 	instances_destroy(instances);
+}
+
+/* ---- accept ---- */
+
+static int accept_errno;      /* what the next calls fail with; 0: they do not */
+static unsigned accept_fails; /* how many */
+static unsigned accept_called;
+
+int accept4(int fd, __SOCKADDR_ARG addr, socklen_t *__restrict len, int flags)
+{
+	accept_called++;
+	if (accept_errno != 0 && accept_fails > 0) {
+		accept_fails--;
+		errno = accept_errno;
+		return -1;
+	}
+	return (int)syscall(SYS_accept4, fd, addr.__sockaddr__, len, flags);
+}
+
+static uint16_t listen_on(struct rig *rig)
+{
+	const char *why = "";
+	uint16_t port = 0;
+
+	cr_assert_eq(net_listen(rig->net, &native_listener_ops, "127.0.0.1", 0, &port, &why), 0, "%s", why);
+	return port;
+}
+
+static int connect_to(uint16_t port)
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	return fd;
+}
+
+static size_t lines_of(int fd, const char *id)
+{
+	static char text[1 << 16];
+	ssize_t got = pread(fd, text, sizeof(text) - 1, 0);
+	size_t count = 0;
+
+	cr_assert_geq(got, 0);
+	text[got] = 0;
+	for (const char *at = text; (at = strstr(at, id)) != NULL; at++)
+		count++;
+	return count;
+}
+
+Test(net, an_accept_that_fails_for_one_connection_goes_on_and_any_other_pauses, .timeout = 60)
+{
+	const int of_one[] = {ECONNABORTED, EINTR, EPROTO, ENETDOWN, EHOSTUNREACH, EPERM};
+	FILE *log = tmpfile();
+	struct rig rig;
+	uint16_t port;
+	int fd[8];
+
+	cr_assert_not_null(log);
+	rig_open(&rig, &native_listener_ops);
+	port = listen_on(&rig);
+	for (size_t i = 0; i < sizeof(of_one) / sizeof(of_one[0]); i++) {
+		accept_errno = of_one[i];
+		accept_fails = 3;
+		fd[i] = connect_to(port);
+		turns(&rig);
+		cr_assert_eq(net_connections(rig.net), 2 + i, "%s: it is accepted behind them",
+			     strerror(of_one[i]));
+	}
+	log_configure(fileno(log), LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+	accept_errno = ENOBUFS;
+	accept_fails = UINT32_MAX;
+	accept_called = 0;
+	fd[6] = connect_to(port);
+	for (int n = 0; n < 1000; n++)
+		turn(&rig);
+	/* Once, and a second time if this took more than a second. */
+	cr_expect_leq(accept_called, 30, "%u calls: it does nothing but fail", accept_called);
+	for (int n = 0; n < 400 && accept_called < 3; n++) {
+		turn(&rig);
+		(void)nanosleep(&(struct timespec){0, 10000000},
+				NULL); /* what pauses goes by the real clock */
+	}
+	cr_expect_geq(accept_called, 3, "it is tried again");
+	cr_expect_eq(lines_of(fileno(log), "id=net.accept "), 1, "and told once");
+	accept_errno = 0;
+	for (int n = 0; n < 1000 && net_connections(rig.net) < 8; n++) {
+		turn(&rig);
+		(void)nanosleep(&(struct timespec){0, 10000000}, NULL);
+	}
+	cr_expect_eq(net_connections(rig.net), 8, "and the one that waited is there");
+	log_configure(STDERR_FILENO, LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+	for (size_t i = 0; i < 7; i++)
+		(void)close(fd[i]);
+	(void)fclose(log);
+	rig_close(&rig);
+}
+
+Test(net, connections_that_come_together_do_not_pass_their_bound)
+{
+	struct rig rig;
+	uint16_t port;
+	int fd[20];
+
+	connections_max = 5;
+	rig_open(&rig, &native_listener_ops);
+	port = listen_on(&rig);
+	for (size_t i = 0; i < 20; i++)
+		fd[i] = connect_to(port);
+	turns(&rig);
+	cr_expect_eq(net_connections(rig.net), 5, "%llu", (unsigned long long)net_connections(rig.net));
+	cr_expect_eq(HASH_COUNT(rig.net->ios[0].conns), 5u);
+	for (size_t i = 0; i < 20; i++)
+		(void)close(fd[i]);
+	turns(&rig);
+	cr_expect_eq(net_connections(rig.net), 1, "those that went make room");
+	rig_close(&rig);
 }

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Listening sockets: what comes is counted and handed to an I/O thread. They belong to the first I/O thread.
+ *
+ * An accept() that fails for the sake of one connection goes on with the next; one that fails for want of something (descriptors,
+ * memory) or for a reason that is not known pauses, since the connection that waits keeps the socket readable.
+ */
+#include "broker/net/io.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "broker/util/log.h"
+
+enum {
+	BACKLOG = 4096,
+	ACCEPTS_AT_ONCE = 64,
+	CONNECTIONS_MAX_DEFAULT = 20000,
+	RETRY_MS = 1000,
+	TOLD_MS = 10000
+};
+
+struct listening {
+	struct listening *next;
+	struct net *net;
+	const struct sluice_listener_ops *ops;
+	int fd;
+	struct event *event;
+	struct event *retry; /* accepts again, after a pause */
+	uint64_t told_ms;    /* when the log was last given the reason of a pause */
+	int told_errno;
+};
+
+/* Errors of the connection that was to come (Linux passes on those of the network), and of no other. */
+static bool is_of_one(int error)
+{
+	switch (error) {
+	case ECONNABORTED:
+	case EINTR:
+	case EPROTO:
+	case EPERM: /* a firewall's */
+	case ENETDOWN:
+	case ENOPROTOOPT:
+	case EHOSTDOWN:
+	case ENONET:
+	case EHOSTUNREACH:
+	case EOPNOTSUPP:
+	case ENETUNREACH:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void pause_accept(struct listening *listening, int error)
+{
+	uint64_t now = io_now_ms();
+	const struct timeval pause = {RETRY_MS / 1000, RETRY_MS % 1000 * 1000};
+
+	if (listening->told_errno != error || listening->told_ms + TOLD_MS <= now) {
+		listening->told_ms = now;
+		listening->told_errno = error;
+		if (error == EMFILE || error == ENFILE)
+			log_line(LOG_LEVEL_ERROR,
+				 log_id("net.descriptors",
+					"no file descriptor is left for a new connection; it waits"),
+				 log_str("error", strerror(error)),
+				 log_u64("connections", net_connections(listening->net)));
+		else
+			log_line(LOG_LEVEL_ERROR,
+				 log_id("net.accept",
+					"accept() failed; connections wait and it is tried again"),
+				 log_i64("errno", error), log_str("error", strerror(error)),
+				 log_u64("retry_ms", RETRY_MS));
+	}
+	(void)event_del(listening->event);
+	(void)event_add(listening->retry, &pause);
+}
+
+/* Counts it before it is anybody's: threads that accept or adopt at the same time do not pass the bound together. */
+static bool count_one(struct net *net)
+{
+	uint64_t max =
+		net->config.connections_max != 0 ? net->config.connections_max : CONNECTIONS_MAX_DEFAULT;
+
+	if (atomic_fetch_add(&net->connections, 1) < max)
+		return true;
+	atomic_fetch_sub(&net->connections, 1);
+	return false;
+}
+
+static void hand_over(struct net *net, const struct sluice_listener_ops *ops, int fd)
+{
+	struct io *io = &net->ios[atomic_fetch_add(&net->next_io, 1) % net->io_count];
+
+	io_note(io, &(struct io_note){.kind = IO_ADOPT, .fd = fd, .ops = ops});
+}
+
+/* A peer that is gone without a word is noticed in two minutes, however long its session may be silent. */
+static void keep_alive(int fd)
+{
+	const int on = 1, idle_s = 60, interval_s = 15, count = 4;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+}
+
+static void refuse_one(int fd)
+{
+	static struct log_rate rate = {.per_second = 1};
+	char peer[PEER_TEXT_BYTES];
+	uint64_t left_out;
+
+	if (log_may(&rate, &left_out))
+		log_line(LOG_LEVEL_WARN,
+			 log_id("net.connections_max",
+				"a connection was refused: connections_max is reached"),
+			 log_str("peer", conn_peer(fd, peer)), log_u64("left_out", left_out));
+	(void)close(fd);
+}
+
+static void on_accept(evutil_socket_t fd, short what, void *user)
+{
+	struct listening *listening = user;
+
+	(void)what;
+	for (int n = 0; n < ACCEPTS_AT_ONCE; n++) {
+		int conn_fd = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (conn_fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return;
+		if (conn_fd < 0 && is_of_one(errno))
+			continue;
+		if (conn_fd < 0) {
+			pause_accept(listening, errno);
+			return;
+		}
+		if (!count_one(listening->net)) {
+			refuse_one(conn_fd);
+			continue;
+		}
+		keep_alive(conn_fd);
+		hand_over(listening->net, listening->ops, conn_fd);
+	}
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *user)
+{
+	struct listening *listening = user;
+
+	(void)fd;
+	(void)what;
+	(void)event_add(listening->event, NULL);
+}
+
+int net_adopt(struct net *net, const struct sluice_listener_ops *ops, int fd)
+{
+	/* The broker's own plugins: they are few, and not refused for what others opened. */
+	atomic_fetch_add(&net->connections, 1);
+	hand_over(net, ops, fd);
+	return 0;
+}
+
+static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_port, const char **ret_why)
+{
+	struct sockaddr_storage addr = {0};
+	struct sockaddr_in *v4 = (struct sockaddr_in *)&addr;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&addr;
+	socklen_t len;
+	int on = 1, fd;
+
+	if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons(port);
+		len = sizeof(*v4);
+	} else if (inet_pton(AF_INET6, address, &v6->sin6_addr) == 1) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons(port);
+		len = sizeof(*v6);
+	} else {
+		*ret_why = "the address is not numeric; expected one such as 127.0.0.1 or ::1";
+		return SLUICE_E_INVAL;
+	}
+	fd = socket(addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0) {
+		*ret_why = strerror(errno);
+		return SLUICE_E_IO;
+	}
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(fd, (struct sockaddr *)&addr, len) != 0 || listen(fd, BACKLOG) != 0) {
+		int error = errno;
+
+		*ret_why = strerror(error);
+		(void)close(fd);
+		return error == EADDRINUSE ? SLUICE_E_IN_USE : SLUICE_E_IO;
+	}
+	len = sizeof(addr);
+	(void)getsockname(fd, (struct sockaddr *)&addr, &len);
+	*ret_port = ntohs(addr.ss_family == AF_INET ? v4->sin_port : v6->sin6_port);
+	*ret_fd = fd;
+	return 0;
+}
+
+int net_listen(struct net *net, const struct sluice_listener_ops *ops, const char *address, uint16_t port,
+	       uint16_t *ret_port, const char **ret_why)
+{
+	struct listening *listening = calloc(1, sizeof(*listening));
+	int rc;
+
+	if (listening == NULL)
+		return SLUICE_E_NOMEM;
+	rc = bind_to(address, port, &listening->fd, ret_port, ret_why);
+	if (rc != 0) {
+		free(listening);
+		return rc;
+	}
+	listening->net = net;
+	listening->ops = ops;
+	listening->event =
+		event_new(net->ios[0].base, listening->fd, EV_READ | EV_PERSIST, on_accept, listening);
+	listening->retry = evtimer_new(net->ios[0].base, on_retry, listening);
+	if (listening->event == NULL || listening->retry == NULL || event_add(listening->event, NULL) != 0) {
+		if (listening->event != NULL)
+			event_free(listening->event);
+		if (listening->retry != NULL)
+			event_free(listening->retry);
+		(void)close(listening->fd);
+		free(listening);
+		return SLUICE_E_NOMEM;
+	}
+	listening->next = net->listening;
+	net->listening = listening;
+	return 0;
+}
+
+void listeners_close(struct net *net)
+{
+	while (net->listening != NULL) {
+		struct listening *listening = net->listening;
+
+		net->listening = listening->next;
+		event_free(listening->event);
+		event_free(listening->retry);
+		(void)close(listening->fd);
+		free(listening);
+	}
+}
+
+uint64_t net_connections(const struct net *net)
+{
+	return atomic_load(&net->connections);
+}
