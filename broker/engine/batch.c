@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/engine/commit_watch.h"
 #include "broker/engine/engine_internal.h"
 #include "broker/util/memory.h"
 #include "broker/util/bytes.h"
@@ -361,6 +362,8 @@ static void hear_committed(struct engine *engine, struct batch_clock clock)
 			break;
 		case FX_SESSION_ENDED:
 			heartbeats_remove(&engine->heartbeats, effect->gateway, effect->id);
+			log_line(LOG_LEVEL_DEBUG, log_id("session.ended", "a session has ended"),
+				 log_u64("gateway", effect->gateway), log_u64("session", effect->id));
 			break;
 		case FX_QUEUE_DELETED:
 			demand_queue_deleted(&engine->demand, effect->gateway, effect->id);
@@ -486,9 +489,11 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct trou
 	struct store_txn *txn = NULL;
 	const uint64_t deadline_ms =
 		engine->next_deadline_ms; /* of what is committed: a TICK that is undone is still due */
+	struct commit_watch watch;
 	int rc;
 
 	memset(trouble, 0, sizeof(*trouble));
+	commit_watch_begin(&watch);
 	rc = store_begin(engine->store, &txn);
 	if (rc != 0)
 		return rc;
@@ -511,7 +516,9 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct trou
 		}
 	}
 	atomic_store(&engine->committing, engine->sequence + 1);
+	commit_watch_applied(&watch);
 	rc = store_commit(txn);
+	commit_watch_end(&watch, engine, rc);
 	if (rc != 0)
 		engine->next_deadline_ms = deadline_ms;
 	return rc;
