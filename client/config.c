@@ -22,10 +22,10 @@ struct row {
 #define AT(member) offsetof(struct sluice_config, member)
 static const struct row rows[] = {
 	{"address", TEXT, AT(address), 512, 0, 0, "127.0.0.1:7584", 0, 0},
-	{"gateway", TEXT, AT(gateway), 256, 0, 0, "", 0, 0},
-	{"client", TEXT, AT(client), 256, 0, 0, "libsluice", 0, 0},
-	{"session", TEXT, AT(session), 256, 0, 0, "", 0, 0},
-	{"producer", TEXT, AT(producer), 256, 0, 0, "", 0, 0},
+	{"gateway", TEXT, AT(gateway), sizeof(((struct sluice_config *)0)->gateway), 0, 0, "", 0, 0},
+	{"client", TEXT, AT(client), sizeof(((struct sluice_config *)0)->client), 0, 0, "libsluice", 0, 0},
+	{"session", TEXT, AT(session), sizeof(((struct sluice_config *)0)->session), 0, 0, "", 0, 0},
+	{"producer", TEXT, AT(producer), sizeof(((struct sluice_config *)0)->producer), 0, 0, "", 0, 0},
 	{"session_timeout_ms", NUMBER32, AT(session_timeout_ms), 0, 1000, 86400000, "30000", 0, 0},
 	{"deadline_ms", NUMBER32, AT(deadline_ms), 0, 1, 86400000, "10000", 0, 0},
 	{"connect_timeout_ms", NUMBER32, AT(connect_timeout_ms), 0, 1, 600000, "5000", 0, 0},

@@ -52,7 +52,9 @@ int error_format(int code, const char *format, ...) __attribute__((format(printf
 /* ---- configuration ---- */
 enum client_mode { MODE_OWN_THREAD, MODE_CALLER_LOOP };
 struct sluice_config {
-	char address[512], gateway[256], client[256], session[256], producer[256];
+	char address[512], client[256];
+	char gateway[LIMIT_SIZE(NAME_BYTES_MAX) + 1], session[LIMIT_SIZE(NAME_BYTES_MAX) + 1],
+		producer[LIMIT_SIZE(NAME_BYTES_MAX) + 1];
 	uint32_t session_timeout_ms, deadline_ms, connect_timeout_ms, reconnect_min_ms, reconnect_max_ms,
 		batch_events, lease_extend_max_ms;
 	uint64_t buffer_bytes, batch_bytes;

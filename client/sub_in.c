@@ -8,7 +8,7 @@
 
 #include "client/sub.h"
 
-enum { HEADERS_MAX = 64, SUBJECT_BYTES = 255 /* LIMIT_SUBJECT_BYTES_MAX */ };
+enum { HEADERS_MAX = 64, SUBJECT_BYTES = LIMIT_SIZE(SUBJECT_BYTES_MAX) };
 
 /* Headers as terminated strings; they live in buf until the next event. False: no memory. */
 static bool headers_of(struct sluice_slice encoded, struct buffer *buf, const char **list,

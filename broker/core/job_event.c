@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-enum { NUMBERS_BYTES = 600, STACK_BYTES = 4096, SUBJECT_BUF_BYTES = 256 };
+enum { NUMBERS_BYTES = 600, STACK_BYTES = 4096, SUBJECT_BUF_BYTES = LIMIT_SIZE(SUBJECT_BYTES_MAX) + 1 };
 
 static size_t subject_make(char *buf, const struct job *job)
 {

@@ -7,7 +7,7 @@
 
 #include "protocol/utf8.h"
 
-static_assert(JOB_TOKEN_BYTES_MAX + 4 /* job. */ + 1 + 63 /* state */ <= 255,
+static_assert(JOB_TOKEN_BYTES_MAX + 4 /* job. */ + 1 + 63 /* state */ <= LIMIT_SIZE(SUBJECT_BYTES_MAX),
 	      "an event's subject fits SUBJECT_BYTES_MAX");
 
 int job_text_check(struct outcome *out, const char *what, const char *text, uint64_t bytes_max)

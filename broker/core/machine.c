@@ -13,6 +13,8 @@
 #include "protocol/limits.h"
 
 static_assert(MACHINE_STATES_CAP <= 64, "a mask has a bit per state");
+static_assert(MACHINE_STATES_CAP == LIMIT_SIZE(MACHINE_STATES_MAX),
+	      "what is refused beyond the limit has no room");
 
 #define WHY(code, ...)                                         \
 	do {                                                   \

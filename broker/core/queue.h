@@ -94,8 +94,8 @@ struct queue_grant {
 	uint16_t out;	/* bits that are set */
 	bool reports;	/* the consumer reports what it begins: what it has not reported was not begun */
 	bool any_begun; /* a bit of begun is set */
-	uint8_t bitmap[1024 / 8];
-	uint8_t begun[1024 / 8]; /* reported by the consumer */
+	uint8_t bitmap[LIMIT_SIZE(GRANT_ITEMS_MAX) / 8];
+	uint8_t begun[LIMIT_SIZE(GRANT_ITEMS_MAX) / 8]; /* reported by the consumer */
 };
 static inline bool grant_has(const struct queue_grant *grant, uint64_t seq)
 {
@@ -131,7 +131,7 @@ int queue_ready_effect(struct apply *a, uint64_t queue) SLUICE_MUST_USE;
 int queue_orphan_effect(struct apply *a, uint64_t queue, uint64_t source) SLUICE_MUST_USE;
 
 /* Its name, terminated; empty when it was deleted meanwhile. */
-enum { QUEUE_NAME_BUF = 256 /* NAME_BYTES_MAX and a 0 */ };
+enum { QUEUE_NAME_BUF = LIMIT_SIZE(NAME_BYTES_MAX) + 1 };
 int queue_name(struct apply *a, uint64_t queue, char ret[QUEUE_NAME_BUF]) SLUICE_MUST_USE;
 
 /* An item comes back after a failed attempt, which is counted: dead letter at the queue's maximum, else ready again (delayed by delay_ms). It is

@@ -25,7 +25,7 @@ enum {
 enum { SET_ASIDE_MAX = 64 };
 
 struct picked {
-	uint64_t seq[1024];
+	uint64_t seq[LIMIT_SIZE(GRANT_ITEMS_MAX)];
 	uint32_t count;
 	uint64_t bytes; /* of the payload */
 	uint32_t set_aside;
@@ -338,7 +338,7 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant,
 			   uint32_t *io_count, uint64_t *io_bytes)
 {
-	uint64_t seqs[1024];
+	uint64_t seqs[LIMIT_SIZE(GRANT_ITEMS_MAX)];
 	uint32_t count = 0;
 	uint64_t bytes = 0;
 	struct queue_item item;

@@ -106,7 +106,7 @@ int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_ce
 struct ack_work {
 	struct queue_cell cell;
 	struct queue_grant grant;
-	uint8_t named[1024 / 8]; /* of what is held, what the runs name */
+	uint8_t named[LIMIT_SIZE(GRANT_ITEMS_MAX) / 8]; /* of what is held, what the runs name */
 	uint32_t matched;
 };
 

@@ -16,7 +16,11 @@
 
 #define DEFAULT_NAME "default"
 
-enum { EDGE_NAME_FIXED = 1 + 8 + 8, EDGE_NAME_MAX = EDGE_NAME_FIXED + 255, DROP_AT_ONCE = 64 };
+enum {
+	EDGE_NAME_FIXED = 1 + 8 + 8,
+	EDGE_NAME_MAX = EDGE_NAME_FIXED + LIMIT_SIZE(SUBJECT_BYTES_MAX),
+	DROP_AT_ONCE = 64
+};
 
 /* ---- the graph ---- */
 

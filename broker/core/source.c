@@ -8,7 +8,7 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-enum { HEAD_BYTES = 5 * 8 + 2 + 2, TEXT_BYTES = 1024 /* LIMIT_TEXT_BYTES_MAX */ };
+enum { HEAD_BYTES = 5 * 8 + 2 + 2, TEXT_BYTES = LIMIT_SIZE(TEXT_BYTES_MAX) };
 
 int source_get(struct store_txn *txn, uint32_t gateway, uint64_t number, struct source *ret)
 {

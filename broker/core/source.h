@@ -10,7 +10,7 @@
 
 #include "broker/core/apply.h"
 
-enum { SOURCE_NAME_BYTES = 256 /* LIMIT_NAME_BYTES_MAX, and the NUL */ };
+enum { SOURCE_NAME_BYTES = LIMIT_SIZE(NAME_BYTES_MAX) + 1 };
 
 struct source {
 	uint64_t session;    /* that spoke for it last */

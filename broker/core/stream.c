@@ -9,7 +9,7 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-enum { CURSOR_BYTES = 16, CURSOR_NAME_MAX = 20 + 1 + 255 };
+enum { CURSOR_BYTES = 16, CURSOR_NAME_MAX = 20 + 1 + LIMIT_SIZE(NAME_BYTES_MAX) };
 
 /* ---- configuration ---- */
 
