@@ -17,6 +17,7 @@
 #include <utlist.h>
 
 #include "broker/net/io.h"
+#include "broker/util/invariant.h"
 #include "broker/util/log.h"
 
 uint64_t random_u64(struct io *io)
@@ -174,6 +175,9 @@ struct conn **conn_session_list(struct io *io, uint64_t session)
 
 static void session_unlist(struct conn *conn)
 {
+	invariant(conn->session == 0 || conn->session_prev != NULL,
+		  "connection %llu is not listed by session %llu", (unsigned long long)conn->id,
+		  (unsigned long long)conn->session);
 	if (conn->session != 0)
 		DL_DELETE2(*conn_session_list(conn->io, conn->session), conn, session_prev, session_next);
 	conn->session = 0;
@@ -192,11 +196,15 @@ static void conn_free(struct conn *conn)
 		sub_drop(sub);
 	DL_FOREACH_SAFE(conn->pendings, pending, next_pending) {
 		DL_DELETE(conn->pendings, pending);
+		conn->pending_count--;
+		conn->pending_bytes -= pending->bytes;
 		pending->conn = NULL; /* its answer still comes */
 		DL_APPEND(io->orphans, pending);
 	}
 	DL_FOREACH_SAFE(conn->reads, deferred, next_deferred) {
 		DL_DELETE(conn->reads, deferred);
+		conn->pending_count--;
+		conn->pending_bytes -= deferred->len;
 		free(deferred->bytes);
 		free(deferred);
 	}
@@ -204,6 +212,11 @@ static void conn_free(struct conn *conn)
 	readings_drop(conn);
 	native_waits_drop(conn);
 	wheel_remove(&io->lives, &conn->due);
+	invariant(conn->dead && conn->subs == NULL && conn->waiter_count == 0 && conn->pending_count == 0 &&
+			  conn->pending_bytes == 0 && !conn->is_reader,
+		  "connection %llu is freed with %llu requests of %llu bytes and %llu waits under way",
+		  (unsigned long long)conn->id, (unsigned long long)conn->pending_count,
+		  (unsigned long long)conn->pending_bytes, (unsigned long long)conn->waiter_count);
 	if (conn->blocked)
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
 	if (conn->attached && engine_session_detach(io->engine, conn->gateway, conn->session, &io->sink,

@@ -16,6 +16,7 @@
 #include <utlist.h>
 
 #include "broker/net/io.h"
+#include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
 enum {
@@ -56,6 +57,8 @@ bool conn_may_take(const struct conn *conn)
 
 static void unlist(struct conn *conn)
 {
+	invariant(!conn->unflushed || conn->flush_prev != NULL,
+		  "connection %llu is not in the list of what is unflushed", (unsigned long long)conn->id);
 	if (conn->unflushed)
 		DL_DELETE2(conn->io->unflushed, conn, flush_prev, flush_next);
 	conn->unflushed = false;
@@ -76,6 +79,14 @@ void conn_write(struct conn *conn, const void *bytes, size_t len)
 	DL_APPEND2(conn->io->unflushed, conn, flush_prev, flush_next);
 }
 
+static void unsent_sub(struct conn *conn, uint64_t bytes)
+{
+	uint64_t before = atomic_fetch_sub_explicit(&conn->io->net->unsent, bytes, memory_order_relaxed);
+
+	invariant(before >= bytes, "%llu bytes of all are unsent, %llu of connection %llu",
+		  (unsigned long long)before, (unsigned long long)bytes, (unsigned long long)conn->id);
+}
+
 /* False: the connection is at its end. */
 static bool write_some(struct conn *conn)
 {
@@ -89,7 +100,7 @@ static bool write_some(struct conn *conn)
 		return false;
 	}
 	if (sent > 0)
-		atomic_fetch_sub_explicit(&conn->io->net->unsent, (uint64_t)sent, memory_order_relaxed);
+		unsent_sub(conn, (uint64_t)sent);
 	return true;
 }
 
@@ -192,6 +203,9 @@ static uint8_t *kept_room(struct conn *conn, size_t more)
 {
 	size_t len = kept_len(conn);
 
+	invariant(conn->kept_start <= conn->kept_end && conn->kept_end <= conn->kept_capacity,
+		  "connection %llu keeps %zu to %zu of %zu bytes", (unsigned long long)conn->id,
+		  conn->kept_start, conn->kept_end, conn->kept_capacity);
 	if (conn->kept_capacity - conn->kept_end >= more)
 		return conn->kept + conn->kept_end;
 	if (conn->kept_start > 0) {
@@ -227,6 +241,10 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 			break;
 		}
 		used = conn->ops->bytes(conn->state, bytes, len);
+		if (used > 0 && (size_t)used > len) {
+			conn_kill(conn, "its listener took more bytes than there were");
+			break;
+		}
 		if (used < 0)
 			conn_close_soon(conn, "its listener ended it");
 		if (used <= 0)
@@ -346,6 +364,9 @@ static void reading_set(struct conn *conn, bool reading)
 	if (conn->is_stopped == !reading)
 		return;
 	conn->is_stopped = !reading;
+	invariant(!reading || conn->stopped_prev != NULL,
+		  "connection %llu is not in the list of those that are stopped",
+		  (unsigned long long)conn->id);
 	if (reading)
 		DL_DELETE2(io->stopped, conn, stopped_prev, stopped_next);
 	else
@@ -420,7 +441,7 @@ void conn_shut(struct conn *conn)
 	if (conn->writable != NULL)
 		event_free(conn->writable);
 	if (conn->out != NULL) {
-		atomic_fetch_sub_explicit(&conn->io->net->unsent, conn_unsent(conn), memory_order_relaxed);
+		unsent_sub(conn, conn_unsent(conn));
 		evbuffer_free(conn->out);
 	}
 	(void)close(conn->fd);

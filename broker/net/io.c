@@ -16,6 +16,7 @@
 #include <utlist.h>
 
 #include "broker/util/clock.h"
+#include "broker/util/invariant.h"
 #include "broker/util/log.h"
 #include "broker/util/memory.h"
 
@@ -71,6 +72,12 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 	struct pending *pending = (struct pending *)(uintptr_t)origin->tag;
 	struct conn *conn = pending->conn;
 
+	invariant(pending->prev != NULL && (conn == NULL || (conn->io == io && conn->pending_count > 0 &&
+							     conn->pending_bytes >= pending->bytes)),
+		  "an answer for connection %llu, which has %llu commands of %llu bytes under way",
+		  conn != NULL ? (unsigned long long)conn->id : 0,
+		  conn != NULL ? (unsigned long long)conn->pending_count : 0,
+		  conn != NULL ? (unsigned long long)conn->pending_bytes : 0);
 	if (conn == NULL) {
 		DL_DELETE(io->orphans, pending);
 	} else {
@@ -175,6 +182,8 @@ static void release_handle(struct io *io, struct engine_release *release)
 {
 	size_t count = effects_count(release->effects);
 
+	invariant(release->sequence > io->released, "release %llu comes behind %llu",
+		  (unsigned long long)release->sequence, (unsigned long long)io->released);
 	for (size_t i = 0; i < count; i++)
 		dispatch(io, release, effects_at(release->effects, i));
 	io->released = release->sequence;

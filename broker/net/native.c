@@ -5,6 +5,7 @@
  */
 #include "broker/net/native.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,10 +125,15 @@ void native_refuse(struct conn *conn, uint32_t corr, int code, const char *forma
 	native_message(conn, FRAME_REPLY, corr, &reply.base);
 }
 
+/* Of a PUBLISHED or ACKED: an outcome's, or one of this file's. */
+enum { ANSWER_TEXT_BYTES_MAX = 256 };
+static_assert(sizeof(((struct outcome *)0)->text) <= ANSWER_TEXT_BYTES_MAX, "an outcome's text goes into it");
+
 static void published(struct conn *conn, uint32_t corr, const struct frame_published *answer)
 {
-	uint8_t body[2 + FRAME_PUBLISHED_FIXED_BYTES + 256];
+	uint8_t body[2 + FRAME_PUBLISHED_FIXED_BYTES + ANSWER_TEXT_BYTES_MAX];
 
+	invariant(answer->text.len <= ANSWER_TEXT_BYTES_MAX, "a text of %zu bytes", answer->text.len);
 	body[0] = 0;
 	body[1] = 1;
 	native_frame(conn, FRAME_PUBLISHED, corr, body, 2 + frame_published_encode(body + 2, answer));
@@ -140,8 +146,9 @@ static void acked(struct conn *conn, uint32_t corr, int code, uint64_t index, ui
 				     .index = index,
 				     .affected = affected,
 				     .text = {text, strlen(text)}};
-	uint8_t body[FRAME_ACKED_FIXED_BYTES + 256];
+	uint8_t body[FRAME_ACKED_FIXED_BYTES + ANSWER_TEXT_BYTES_MAX];
 
+	invariant(answer.text.len <= ANSWER_TEXT_BYTES_MAX, "a text of %zu bytes", answer.text.len);
 	native_frame(conn, FRAME_ACKED, corr, body, frame_acked_encode(body, &answer));
 }
 
@@ -476,7 +483,7 @@ static void deliver_frame(struct conn *conn, const struct frame_deliver *deliver
 static void job_notice(struct conn *conn, const struct effect *effect)
 {
 	Sluice__Notice notice = SLUICE__NOTICE__INIT;
-	char job[256];
+	char job[LIMIT_SIZE(NAME_BYTES_MAX) + 1];
 	size_t len = effect->name.len < sizeof(job) - 1 ? effect->name.len : sizeof(job) - 1;
 
 	memcpy(job, effect->name.data, len);

@@ -3,9 +3,17 @@
  * REPLY frames of commands: from an outcome to bytes. The Reply around an outcome's own message is written here, member by member: it
  * has two dozen that protobuf-c would go through twice for each reply. tests/unit compares the bytes with protobuf-c's.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "broker/net/native.h"
+
+/* Numbers of an outcome and the heads of its fields. */
+enum { NUMBERS_BYTES_MAX = 128 };
+static_assert(2 * sizeof(((struct outcome *)0)->text) + sizeof(((struct outcome *)0)->state) +
+			      NUMBERS_BYTES_MAX <=
+		      NATIVE_REPLY_BYTES_MAX,
+	      "a text may be in it twice: the Reply's own, and the reason of a report");
 
 union reply_parts {
 	ProtobufCMessage base;

@@ -99,6 +99,9 @@ void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size
 				    .corr = corr,
 				    .bytes = reply,
 				    .len = len};
+	invariant(conn->io->answers == NULL || conn->io->answers->prev->sequence <= sequence,
+		  "an answer for release %llu comes behind one for %llu", (unsigned long long)sequence,
+		  (unsigned long long)conn->io->answers->prev->sequence);
 	DL_APPEND(conn->io->answers, answer);
 	DL_APPEND2(conn->answers_due, answer, conn_prev, conn_next);
 	conn->pending_count++;

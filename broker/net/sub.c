@@ -87,6 +87,9 @@ int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
 	struct io *io = conn->io;
 
 	*sub = NULL;
+	invariant(!conn->dead && sub_find(conn, number) == NULL,
+		  "connection %llu: subscription %llu is there already, or the connection is not",
+		  (unsigned long long)conn->id, (unsigned long long)number);
 	own->conn = conn;
 	own->number = number;
 	own->tag = io->next_tag++;
@@ -113,6 +116,9 @@ void sub_drop(struct sub *sub)
 	struct conn *conn = sub->conn;
 	struct io *io = conn->io;
 
+	invariant(sub_find(conn, sub->number) == sub && (!sub->listed || sub->kind == SUB_FOLLOW),
+		  "connection %llu does not know its subscription %llu of kind %d",
+		  (unsigned long long)conn->id, (unsigned long long)sub->number, (int)sub->kind);
 	HASH_DELETE(hh_number, conn->subs, sub);
 	HASH_DELETE(hh_tag, io->subs, sub);
 	followed_remove(io, sub);
@@ -128,6 +134,7 @@ void sub_drop(struct sub *sub)
 
 void sub_wants_pump(struct sub *sub)
 {
+	invariant(sub->kind == SUB_FOLLOW, "subscription %llu is no follower", (unsigned long long)sub->tag);
 	if (sub->listed || sub->credit == 0 || sub->conn->dead || sub->conn->closing)
 		return;
 	sub->listed = true;
@@ -250,6 +257,8 @@ void subs_pump(struct io *io)
 			more = true;
 			break;
 		}
+		invariant(sub->listed && sub->conn->io == io,
+			  "follower %llu is in the list of another thread", (unsigned long long)sub->tag);
 		DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
 		sub->listed = false;
 		if (sub->conn->dead || conn_is_full(sub->conn)) {
