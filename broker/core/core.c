@@ -13,6 +13,7 @@
 #include "broker/core/core_internal.h"
 #include "broker/core/machine.h"
 #include "broker/core/router.h"
+#include "broker/util/invariant.h"
 #include "protocol/text.h"
 
 enum { CLOCK_BYTES = 16, FORMAT_VERSION = 1 };
@@ -196,6 +197,14 @@ int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock
 
 /* ---- batches ---- */
 
+/* Each command leaves nothing to be stored by the next. */
+static void nothing_pends(const struct core *core)
+{
+	for (size_t i = 0; i < PENDING_LOGS_MAX; i++)
+		invariant(core->pending[i].count == 0, "%u events of stream %llu are not stored",
+			  (unsigned)core->pending[i].count, ULL(core->pending[i].stream));
+}
+
 int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_clock clock)
 {
 	struct batch_clock last;
@@ -206,6 +215,7 @@ int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_cloc
 	/* Durable, so a caller that is wrong about it cannot turn it back. */
 	if (clock.mono_ms < last.mono_ms)
 		clock.mono_ms = last.mono_ms;
+	nothing_pends(core);
 	core->clock = clock;
 	core->position = 0;
 	core->grown_count = 0;
@@ -228,6 +238,7 @@ struct core_work core_batch_work(const struct core *core)
 
 int core_batch_end(struct core *core, struct store_txn *txn, struct effects *effects)
 {
+	nothing_pends(core);
 	return stream_grown_emit(core, txn, effects);
 }
 
@@ -290,6 +301,7 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 	if (rc == 0 && !refused(out)) {
 		rc = counter_next(&a, COUNTER_INDEX, &a.index);
 		out->index = a.index;
+		invariant(rc != 0 || a.index > 0, "a command of type %u has no index", command->type);
 		if (rc == 0)
 			rc = dispatch(&a, command, out);
 		if (rc == 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Counters: u64 hot cells, one per gateway and kind. */
 #include "broker/core/apply.h"
+#include "broker/util/invariant.h"
 
 int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter, uint64_t *ret)
 {
@@ -37,8 +38,10 @@ int counter_next(struct apply *a, enum counter counter, uint64_t *ret)
 	uint64_t value;
 	int rc = counter_get(a->txn, a->gateway, counter, &value);
 
-	if (rc == 0)
-		rc = counter_set(a, counter, value + 1);
+	if (rc != 0)
+		return rc;
+	invariant(value < UINT64_MAX, "counter %d of gateway %u is used up", (int)counter, a->gateway);
+	rc = counter_set(a, counter, value + 1);
 	if (rc == 0)
 		*ret = value + 1;
 	return rc;
@@ -49,5 +52,9 @@ int counter_add(struct apply *a, enum counter counter, int64_t delta)
 	uint64_t value;
 	int rc = counter_get(a->txn, a->gateway, counter, &value);
 
-	return rc != 0 ? rc : counter_set(a, counter, value + (uint64_t)delta);
+	if (rc != 0)
+		return rc;
+	invariant(delta >= 0 || value >= (uint64_t)-delta, "counter %d of gateway %u: %llu and %lld",
+		  (int)counter, a->gateway, ULL(value), (long long)delta);
+	return counter_set(a, counter, value + (uint64_t)delta);
 }

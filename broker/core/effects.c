@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/util/invariant.h"
+
 enum { CHUNK_BYTES_MIN = 16 * 1024, CHUNK_BYTES_MAX = 1024 * 1024, RECORDS_MIN = 64 };
 
 struct chunk {
@@ -62,6 +64,7 @@ size_t effects_count(const struct effects *effects)
 
 const struct effect *effects_at(const struct effects *effects, size_t i)
 {
+	invariant(i < effects->count, "effect %zu of %zu", i, effects->count);
 	return &effects->records[i];
 }
 
@@ -76,6 +79,8 @@ int effects_add(struct effects *effects, const struct effect *effect)
 		effects->records = records;
 		effects->capacity = capacity;
 	}
+	invariant(effect->kind != FX_REPLY || effect->outcome != NULL,
+		  "command %u: a reply without an outcome", effect->command);
 	effects->records[effects->count++] = *effect;
 	return 0;
 }
@@ -112,6 +117,7 @@ void *effects_alloc(struct effects *effects, size_t bytes)
 
 	if (rounded < bytes)
 		return NULL;
+	invariant(chunk == NULL || chunk->used % 8 == 0, "an arena of %zu bytes is not aligned", chunk->used);
 	while (chunk != NULL && chunk->bytes - chunk->used < rounded)
 		chunk = chunk->next;
 	if (chunk == NULL)
@@ -121,6 +127,7 @@ void *effects_alloc(struct effects *effects, size_t bytes)
 	effects->current = chunk;
 	memory = (uint8_t *)(chunk + 1) + chunk->used;
 	chunk->used += rounded;
+	invariant(chunk->used <= chunk->bytes, "%zu bytes used of a chunk of %zu", chunk->used, chunk->bytes);
 	return memory;
 }
 
@@ -131,6 +138,6 @@ size_t effects_mark(const struct effects *effects)
 
 void effects_rewind(struct effects *effects, size_t mark)
 {
-	if (mark < effects->count)
-		effects->count = mark;
+	invariant(mark <= effects->count, "a rewind to %zu of %zu effects", mark, effects->count);
+	effects->count = mark;
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "broker/core/job_ledger.h"
+#include "broker/util/invariant.h"
 
 enum {
 	DELIVERIES_FLUSH_BYTES = 4 << 20, /* one FX_JOBS is a frame: it stays far under FRAME_BYTES_MAX (a
@@ -96,6 +97,8 @@ static int deliveries_append(struct apply *a, struct job_deliveries *deliveries,
 		deliveries->buf[deliveries->bytes++] = (uint8_t)(length | 0x80);
 	deliveries->buf[deliveries->bytes++] = (uint8_t)length;
 	deliveries->bytes += sluice__job_delivery__pack(delivery, deliveries->buf + deliveries->bytes);
+	invariant(deliveries->bytes <= deliveries->capacity, "%zu bytes of deliveries in %zu",
+		  deliveries->bytes, deliveries->capacity);
 	deliveries->count++;
 	return 0;
 }

@@ -4,6 +4,7 @@
  * job's history is read backwards from its live record. Value: u64 job, u64 previous n, protobuf
  * JobHistoryRow. */
 #include "broker/core/job_ledger.h"
+#include "broker/util/invariant.h"
 
 enum { HEAD_BYTES = 16, STACK_BYTES = 2048 };
 
@@ -18,6 +19,8 @@ int job_history_append(struct apply *a, struct job *job, const char *from, const
 
 	if (err != 0)
 		return err;
+	invariant(n > job->live.hist_last, "job %llu: row %llu comes behind %llu", ULL(job->number), ULL(n),
+		  ULL(job->live.hist_last));
 	row.n = n;
 	row.time_ms = a->wall_ms;
 	row.attempt = job->live.attempt;

@@ -4,6 +4,7 @@
 #include "broker/core/job_ledger.h"
 
 #include "broker/core/queue.h"
+#include "broker/util/invariant.h"
 
 int job_find(struct apply *a, const char *id, struct job *ret, struct outcome *out)
 {
@@ -38,6 +39,12 @@ int job_load(struct apply *a, uint64_t number, struct job *ret)
 
 int job_store(struct apply *a, const struct job *job)
 {
+	invariant(job->live.state < job->machine->state_count, "job %llu: state %u of %u", ULL(job->number),
+		  job->live.state, (unsigned)job->machine->state_count);
+	invariant(job_is_terminal(job) == (job->live.claim == JOB_NONE), "job %llu is %s, with claim %u",
+		  ULL(job->number), job_state_name(job), job->live.claim);
+	invariant(job->live.token <= a->index, "job %llu: token %llu at index %llu", ULL(job->number),
+		  ULL(job->live.token), ULL(a->index));
 	return job_live_put(a, job->number, &job->live);
 }
 
@@ -84,7 +91,13 @@ int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_
 	const char *from = job_state_name(job);
 	int err;
 
+	invariant(state < job->machine->state_count, "job %llu moves to state %u of %u", ULL(job->number),
+		  state, (unsigned)job->machine->state_count);
+	invariant(!job_is_terminal(job) || !machine_is_terminal(job->machine, state),
+		  "job %llu moves from end to end: %u to %u", ULL(job->number), job->live.state, state);
 	job->live.state = (uint8_t)state;
+	invariant(state < 64, "job %llu moves to state %u, which `seen` has no bit for", ULL(job->number),
+		  state);
 	if (job->live.seen != 0)
 		job->live.seen |= UINT64_C(1) << state;
 	job->live.changed_ms = a->wall_ms;
@@ -167,6 +180,8 @@ int job_make_ready(struct apply *a, struct job *job)
 {
 	int err = queue_job_put(a, job->live.queue, job->number, job->live.priority, &job->live.entry);
 
+	invariant(job->live.claim == JOB_NONE, "job %llu: claim %u is not ended", ULL(job->number),
+		  job->live.claim);
 	job->live.claim = JOB_READY;
 	job->live.holder = 0;
 	job->live.source = 0;
@@ -177,6 +192,8 @@ int job_make_delayed(struct apply *a, struct job *job, uint64_t due_mono_ms)
 {
 	int err = timer_set(a, due_mono_ms, TIMER_JOB_RELEASE_DUE, job->number, job->live.attempt);
 
+	invariant(job->live.claim == JOB_NONE, "job %llu: claim %u is not ended", ULL(job->number),
+		  job->live.claim);
 	job->live.claim = JOB_GATED;
 	job->live.due_mono_ms = due_mono_ms;
 	job->live.holder = 0;
@@ -189,6 +206,8 @@ int job_make_orphan(struct apply *a, struct job *job)
 	struct key key;
 	int err;
 
+	invariant(job->live.claim == JOB_NONE || job->live.claim == JOB_LEASED,
+		  "job %llu: claim %u is not ended", ULL(job->number), job->live.claim);
 	job->live.source = job_orphan_source(&job->live);
 	job_key_orphan(&key, a->gateway, job->live.queue, job->live.source, job->number);
 	err = store_put(a->txn, STORE_OWNED, key_slice(&key), (struct sluice_slice){"", 0});
@@ -205,6 +224,8 @@ int job_make_leased(struct apply *a, struct job *job, uint64_t source)
 {
 	int err = session_own(a, a->session, OWNED_JOB, job->number, job->live.queue);
 
+	invariant(job->live.claim == JOB_NONE || job->live.claim == JOB_READY,
+		  "job %llu: claim %u is not ended", ULL(job->number), job->live.claim);
 	if (err == 0)
 		err = queue_job_count(a, job->live.queue, 1, 0);
 	job->live.claim = JOB_LEASED;

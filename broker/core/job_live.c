@@ -4,6 +4,8 @@
 
 #include <assert.h>
 
+#include "broker/util/invariant.h"
+
 enum {
 	AT_STATE = 0,
 	AT_CLAIM = 1,
@@ -133,11 +135,50 @@ int job_live_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct j
 	return err != 0 ? err : job_live_decode(value, ret);
 }
 
+/* What a claim stands for, see job_live.h. */
+static void claim_check(uint64_t job, const struct job_live *live)
+{
+	bool entry = live->entry != 0, holder = live->holder != 0, token = live->token != 0;
+	bool due = live->due_mono_ms != 0;
+
+	invariant(live->claim < JOB_CLAIM_COUNT, "job %llu: claim %u", ULL(job), live->claim);
+	invariant(entry == (live->claim == JOB_READY), "job %llu: claim %u, entry %llu", ULL(job),
+		  live->claim, ULL(live->entry));
+	/* One that has ended keeps there since when. */
+	invariant(live->claim == JOB_NONE || due == (live->claim == JOB_GATED),
+		  "job %llu: claim %u, due %llu", ULL(job), live->claim, ULL(live->due_mono_ms));
+	invariant(live->claim != JOB_LEASED || (holder && token), "job %llu: leased by %llu, token %llu",
+		  ULL(job), ULL(live->holder), ULL(live->token));
+	invariant(live->claim != JOB_ORPHANED || token, "job %llu: an orphan that was never leased",
+		  ULL(job));
+	invariant(!(live->claim == JOB_READY || live->claim == JOB_GATED) || !holder,
+		  "job %llu: claim %u, held by %llu", ULL(job), live->claim, ULL(live->holder));
+}
+
+static void live_check(uint64_t job, const struct job_live *live)
+{
+	claim_check(job, live);
+	invariant(job != 0 && live->queue != 0, "job %llu of queue %llu", ULL(job), ULL(live->queue));
+	invariant(live->attempt > 0, "job %llu: attempt 0", ULL(job));
+	invariant((live->flags & ~(JOB_CANCEL | JOB_INTENT)) == 0, "job %llu: flags %u", ULL(job),
+		  live->flags);
+	/* Of one that has ended the history is forgotten first. */
+	invariant(!(live->flags & JOB_INTENT) || live->hist_intent != 0 || live->claim == JOB_NONE,
+		  "job %llu: an intent without its row", ULL(job));
+	invariant((live->hist_count == 0) == (live->hist_last == 0), "job %llu: %u rows, the last is %llu",
+		  ULL(job), live->hist_count, ULL(live->hist_last));
+	invariant(live->hist_intent <= live->hist_last && live->hist_ref <= live->hist_last &&
+			  live->hist_report <= live->hist_last,
+		  "job %llu: rows %llu, %llu and %llu, the last is %llu", ULL(job), ULL(live->hist_intent),
+		  ULL(live->hist_ref), ULL(live->hist_report), ULL(live->hist_last));
+}
+
 int job_live_put(struct apply *a, uint64_t job, const struct job_live *live)
 {
 	uint8_t buf[JOB_LIVE_BYTES];
 	struct key key;
 
+	live_check(job, live);
 	key_one(&key, a->gateway, job);
 	job_live_encode(buf, live);
 	return store_put(a->txn, STORE_LIVE, key_slice(&key), (struct sluice_slice){buf, sizeof(buf)});

@@ -2,6 +2,7 @@
  * Names -> numbers. The caller has checked that a name is at most NAME_BYTES_MAX bytes (name_check); a
  * longer one is never found. */
 #include "broker/core/apply.h"
+#include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
 enum { NAME_KEY_BYTES_MAX = STORE_KEY_BYTES_MAX - 5 };
@@ -32,6 +33,7 @@ int name_put(struct apply *a, enum name_kind kind, struct sluice_slice name, uin
 
 	if (name.len > NAME_KEY_BYTES_MAX)
 		return SLUICE_E_INTERNAL;
+	invariant(id != 0, "a name of kind %d stands for number 0", (int)kind);
 	put_be64(bytes, id);
 	key_name(&key, a->gateway, (uint8_t)kind, name);
 	return store_put(a->txn, STORE_NAME, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});

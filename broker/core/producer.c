@@ -2,6 +2,7 @@
  * Producers: open, close, the check of a sequence and the memory of its answer. See producer.h. */
 #include "broker/core/age.h"
 #include "broker/core/producer.h"
+#include "broker/util/invariant.h"
 
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -85,6 +86,12 @@ static int cell_put(struct apply *a, uint64_t producer, const struct cell *cell,
 		at += ANSWER_BYTES;
 		count++;
 	}
+	invariant(cell->epoch > 0 && cell->name.len <= 255, "producer %llu: epoch %u, a name of %zu bytes",
+		  ULL(producer), cell->epoch, cell->name.len);
+	invariant(count <= LIMIT_PRODUCER_UNSETTLED_MAX, "producer %llu: %u answers", ULL(producer), count);
+	invariant(count == 0 || answer_last(at - ANSWER_BYTES) <= cell->last_seq,
+		  "producer %llu: the last answer is %llu, the last number %llu", ULL(producer),
+		  ULL(answer_last(at - ANSWER_BYTES)), ULL(cell->last_seq));
 	put_be32(scratch->data, cell->epoch);
 	put_be64(scratch->data + 4, cell->last_seq);
 	put_be64(scratch->data + 12, a->mono_ms);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Queues as things: create, alter, delete, purge; and the put side. */
 #include "broker/core/queue.h"
+#include "broker/util/invariant.h"
 
 #include <stdio.h>
 
@@ -445,9 +446,13 @@ int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq, uint8_t prio
 		rc = store_del(a->txn, STORE_READY, key_slice(&key));
 	}
 	if (rc == SLUICE_E_NOT_FOUND) { /* a claim has set it aside, for damage */
+		invariant(cell.delayed > 0, "queue %llu: job entry %llu is neither ready nor set aside",
+			  ULL(queue), ULL(seq));
 		cell.delayed--;
 		return queue_cell_put(a, queue, &cell);
 	}
+	invariant(cell.ready > 0 && seq < cell.tail, "queue %llu: entry %llu goes, ready %llu, tail %llu",
+		  ULL(queue), ULL(seq), ULL(cell.ready), ULL(cell.tail));
 	cell.ready--;
 	cell.exceptions -= seq < cell.head;
 	return rc != 0 ? rc : queue_cell_put(a, queue, &cell);

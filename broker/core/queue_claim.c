@@ -242,6 +242,8 @@ static int payload_write(struct apply *a, uint64_t queue, const uint64_t *seqs, 
 		memcpy(at + DELIVER_ITEM_PREFIX_BYTES, item.body.data, item.body.len);
 		at += DELIVER_ITEM_PREFIX_BYTES + item.body.len;
 	}
+	invariant((uint64_t)(at - buffer) == bytes, "queue %llu: %u items of %llu bytes took %zu", ULL(queue),
+		  count, ULL(bytes), (size_t)(at - buffer));
 	*ret = (struct sluice_slice){buffer, (size_t)(at - buffer)};
 	return 0;
 }
@@ -318,6 +320,9 @@ static int claim_items(struct apply *a, struct queue_cell *cell, const struct cm
 	if (rc == 0 && picked.count == 0)
 		rc = pick_in_order(a, m->queue, cell, max, &picked);
 	if (rc == 0 && picked.count > 0) {
+		invariant(picked.count <= max && picked.count <= cell->ready,
+			  "queue %llu: %u items were picked, at most %u were asked for, %llu are ready",
+			  ULL(m->queue), picked.count, max, ULL(cell->ready));
 		cell->ready -= picked.count;
 		cell->leased += picked.count;
 		rc = grant_new(a, m->queue, cell, m, &picked, lease_ms);
@@ -485,8 +490,13 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 		rc = pick_exceptions(a, m->queue, &cell, max, &picked);
 	if (rc == 0 && picked.count == 0)
 		rc = pick_in_order(a, m->queue, &cell, max, &picked);
-	if (rc == 0) /* before the ledger's own changes of the cell */
+	if (rc == 0) { /* before the ledger's own changes of the cell */
+		invariant(picked.count <= max && picked.count <= cell.ready,
+			  "queue %llu: %u jobs were picked, at most %u were asked for, %llu are ready",
+			  ULL(m->queue), picked.count, max, ULL(cell.ready));
+		cell.ready -= picked.count;
 		rc = queue_cell_put(a, m->queue, &cell);
+	}
 	for (; rc == 0 && taken < picked.count && !job_deliveries_full(deliveries); taken++)
 		rc = claim_picked_job(a, m, picked.seq[taken], deliveries);
 	if (rc == 0)
@@ -495,7 +505,7 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 		rc = return_picked(a, m->queue, &cell, &picked, taken);
 	if (rc != 0)
 		return rc;
-	cell.ready -= taken;
+	cell.ready += picked.count - taken;
 	cell.bytes -= (uint64_t)taken * (QUEUE_ITEM_FIXED_BYTES + 8);
 	rc = queue_cell_put(a, m->queue, &cell);
 	*io_count += taken;

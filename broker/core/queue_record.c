@@ -3,6 +3,7 @@
 #include "broker/core/queue.h"
 
 #include "broker/core/core_internal.h"
+#include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
 /* ---- cell ---- */
@@ -69,6 +70,22 @@ int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, stru
 /* What can be seen without the items: a count that was taken below zero is nearly 2^64. */
 static void cell_check(uint64_t queue, const struct queue_cell *cell)
 {
+	invariant(cell->kind <= SLUICE__QUEUE_KIND__QUEUE_JOBS && cell->priority <= 1 && cell->deleted <= 1,
+		  "queue %llu: kind %u, priority %u, deleted %u", ULL(queue), cell->kind, cell->priority,
+		  cell->deleted);
+	invariant(!cell->priority || cell->head == cell->tail,
+		  "queue %llu has priorities: head %llu, tail %llu", ULL(queue), ULL(cell->head),
+		  ULL(cell->tail));
+	/* At the end of what is in order a count is not judged: records that damage took leave it too high. */
+	invariant(cell->head == cell->tail || cell->ready - cell->exceptions <= cell->tail - cell->head,
+		  "queue %llu: ready %llu, exceptions %llu, head %llu, tail %llu", ULL(queue),
+		  ULL(cell->ready), ULL(cell->exceptions), ULL(cell->head), ULL(cell->tail));
+	invariant(cell->sweep_from <= cell->sweep_to || (cell->sweep_from & QUEUE_SWEEP_EXCEPTIONS),
+		  "queue %llu: swept from %llu to %llu", ULL(queue), ULL(cell->sweep_from),
+		  ULL(cell->sweep_to));
+	invariant(cell->sweep_to <= cell->tail, "queue %llu: swept to %llu, tail %llu", ULL(queue),
+		  ULL(cell->sweep_to), ULL(cell->tail));
+	invariant(cell->tail < QUEUE_DELAYED, "queue %llu: tail %llu", ULL(queue), ULL(cell->tail));
 	invariant(cell->head <= cell->tail, "queue %llu: head %llu, tail %llu", (unsigned long long)queue,
 		  (unsigned long long)cell->head, (unsigned long long)cell->tail);
 	invariant(cell->exceptions <= cell->ready, "queue %llu: %llu exceptions, %llu ready",
@@ -137,6 +154,13 @@ int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq, const struct q
 	struct iovec parts[5];
 	struct key key;
 
+	invariant(seq != 0, "queue %llu: an item without a number", ULL(queue));
+	invariant(item->dead_from.len <= UINT16_MAX && item->dead_reason.len <= UINT16_MAX &&
+			  item->last_reason.len <= UINT16_MAX,
+		  "queue %llu, item %llu: texts of %zu, %zu and %zu bytes", ULL(queue), ULL(seq),
+		  item->dead_from.len, item->dead_reason.len, item->last_reason.len);
+	invariant((item->flags & ITEM_DELAYED) == 0 || item->due_mono_ms != 0,
+		  "queue %llu, item %llu is delayed until 0", ULL(queue), ULL(seq));
 	put_be64(fixed, item->put_time_ms);
 	put_be32(fixed + 8, item->attempts);
 	fixed[12] = item->priority;
@@ -219,6 +243,8 @@ void grant_set(struct queue_grant *grant, uint64_t seq)
 {
 	uint64_t bit = seq - grant->first;
 
+	invariant(bit < LIMIT_GRANT_ITEMS_MAX && !grant_has(grant, seq), "item %llu in a grant from %llu",
+		  ULL(seq), ULL(grant->first));
 	grant->bitmap[bit / 8] |= (uint8_t)(1u << (bit % 8));
 	grant->out++;
 	if (bit >= grant->bits)
@@ -229,6 +255,8 @@ void grant_begin(struct queue_grant *grant, uint64_t seq)
 {
 	uint64_t bit = seq - grant->first;
 
+	invariant(grant_has(grant, seq), "item %llu is begun, and not in the grant from %llu", ULL(seq),
+		  ULL(grant->first));
 	grant->begun[bit / 8] |= (uint8_t)(1u << (bit % 8));
 	grant->any_begun = true;
 }
@@ -285,12 +313,34 @@ int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t 
 	return rc != 0 ? rc : grant_decode(value, ret);
 }
 
+/* What is out is what the bits say, and only that can be begun. */
+static void bits_check(uint64_t queue, uint64_t token, const struct queue_grant *grant)
+{
+	uint64_t bits, begun;
+	int out = 0;
+
+	for (size_t i = 0; i * 64 < grant->bits; i++) {
+		memcpy(&bits, grant->bitmap + i * 8, sizeof(bits));
+		memcpy(&begun, grant->begun + i * 8, sizeof(begun));
+		out += __builtin_popcountll(bits);
+		invariant((begun & ~bits) == 0, "queue %llu, grant %llu: what is not out is begun",
+			  ULL(queue), ULL(token));
+	}
+	invariant(out == grant->out, "queue %llu, grant %llu: %d bits are set, %u are out", ULL(queue),
+		  ULL(token), out, grant->out);
+}
+
 int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant)
 {
 	uint8_t bytes[GRANT_FIXED_BYTES + sizeof(grant->bitmap) + sizeof(grant->begun)];
 	size_t map = (grant->bits + 7u) / 8, size = GRANT_FIXED_BYTES + map;
 	struct key key;
 
+	invariant(grant->bits <= LIMIT_GRANT_ITEMS_MAX && grant->out <= grant->bits,
+		  "queue %llu, grant %llu: %u out of %u", ULL(queue), ULL(token), grant->out, grant->bits);
+	invariant(grant->session != 0 && token != 0 && token <= a->index,
+		  "queue %llu: grant %llu of session %llu, at index %llu", ULL(queue), ULL(token),
+		  ULL(grant->session), ULL(a->index));
 	key_two(&key, a->gateway, queue, token);
 	if (grant->out == 0) {
 		if (grant->kind == GRANT_SESSION) {
@@ -301,6 +351,7 @@ int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct qu
 		}
 		return store_del(a->txn, STORE_GRANT, key_slice(&key));
 	}
+	bits_check(queue, token, grant);
 	put_be64(bytes, grant->session);
 	bytes[8] = (uint8_t)(grant->kind | (grant->reports ? GRANT_REPORTS : 0) |
 			     (grant->any_begun ? GRANT_BEGUN : 0));
@@ -324,6 +375,8 @@ int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8
 	struct key key;
 	uint8_t generation[4];
 
+	invariant(seq < io_cell->tail, "queue %llu: item %llu comes back, tail %llu", ULL(queue), ULL(seq),
+		  ULL(io_cell->tail));
 	put_be32(generation, io_cell->purge_generation);
 	key_ready(&key, a->gateway, queue, io_cell->priority ? priority : 0, 0, seq);
 	io_cell->exceptions++;

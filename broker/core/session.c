@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "broker/core/core_internal.h"
+#include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
@@ -64,6 +65,11 @@ static int session_put(struct apply *a, uint64_t id, const struct session *sessi
 	size_t size = SESSION_FIXED_BYTES + session->name.len + session->client.len;
 	struct key key;
 
+	invariant(id != 0 && session->name.len <= 255 && session->client.len <= 1024,
+		  "session %llu: a name of %zu bytes, a client of %zu", ULL(id), session->name.len,
+		  session->client.len);
+	invariant(!session->ended || session->name.len == 0, "session %llu has ended and has a name",
+		  ULL(id));
 	bytes[0] = session->ended ? 1 : 0;
 	memcpy(bytes + 1, session->secret, 16);
 	put_be32(bytes + 17, session->timeout_ms);
@@ -97,6 +103,7 @@ int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_
 	uint8_t bytes[8];
 	struct key key;
 
+	invariant(session != 0, "entry %llu of kind %d is owned by no session", ULL(id), (int)kind);
 	put_be64(bytes, sub);
 	key_owned(&key, a->gateway, session, (uint8_t)kind, id);
 	return store_put(a->txn, STORE_OWNED, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});

@@ -2,6 +2,7 @@
  * Stream commands and the append. */
 #include "broker/core/age.h"
 #include "broker/core/stream.h"
+#include "broker/util/invariant.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -207,6 +208,8 @@ int stream_grown(struct apply *a, uint64_t stream)
 		core->grown = grown;
 		core->grown_capacity = capacity;
 	}
+	invariant(core->grown_count < core->grown_capacity, "%zu streams grew, room for %zu",
+		  core->grown_count, core->grown_capacity);
 	core->grown[core->grown_count++] = (struct grown_log){a->gateway, stream};
 	return 0;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "broker/core/stream.h"
+#include "broker/util/invariant.h"
 #include "broker/util/crc.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -48,6 +49,12 @@ int log_cell_put(struct apply *a, uint64_t log, const struct log_cell *cell)
 	uint8_t at[CELL_BYTES];
 	struct key key;
 
+	invariant(cell->first <= cell->next && cell->base <= cell->next,
+		  "log %llu: first %llu, base %llu, next %llu", ULL(log), ULL(cell->first), ULL(cell->base),
+		  ULL(cell->next));
+	invariant(cell->bytes >> 63 == 0, "log %llu: %llu bytes", ULL(log), ULL(cell->bytes));
+	invariant(!cell->deleted || cell->first == cell->next, "log %llu is deleted: first %llu, next %llu",
+		  ULL(log), ULL(cell->first), ULL(cell->next));
 	at[0] = cell->deleted ? 1 : 0;
 	put_be64(at + 1, cell->first);
 	put_be64(at + 9, cell->next);
@@ -89,6 +96,13 @@ int segment_put(struct apply *a, uint64_t log, const struct segment_info *info)
 	struct iovec parts[3];
 	struct key key;
 
+	invariant(segment->base <= segment->last && segment->last - segment->base <= UINT32_MAX,
+		  "log %llu: a segment from %llu to %llu", ULL(log), ULL(segment->base), ULL(segment->last));
+	invariant(segment->count > 0 && segment->count - 1 <= segment->last - segment->base,
+		  "log %llu: %u events from %llu to %llu", ULL(log), segment->count, ULL(segment->base),
+		  ULL(segment->last));
+	invariant(segment->subject.len <= UINT16_MAX, "log %llu: a subject of %zu bytes", ULL(log),
+		  segment->subject.len);
 	put_be32(header + 8, segment->count);
 	put_be32(header + 12, (uint32_t)(segment->last - segment->base));
 	put_be64(header + 16, segment->time_ms);

@@ -9,6 +9,7 @@
  * was, and has it put off. A timer's key is all that it says, so one whose own record is damaged fires like any other.
  */
 #include "broker/core/core_internal.h"
+#include "broker/util/invariant.h"
 
 enum { DUE_AT_ONCE = 64, TIMER_PUT_OFF_MS = 60000, DOUBT_LOOK_MS = 60000 };
 
@@ -21,6 +22,7 @@ int timer_set(struct apply *a, uint64_t due_mono_ms, enum timer_kind kind, uint6
 	struct key key;
 
 	core_worked(a->core, 0);
+	invariant(a->gateway != 0, "a timer of kind %d without a gateway", (int)kind);
 	key_timer(&key, a->gateway, due_mono_ms, (uint8_t)kind, id, sub);
 	return store_put(a->txn, STORE_TIMER, key_slice(&key), (struct sluice_slice){NULL, 0});
 }

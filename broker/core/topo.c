@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "broker/core/apply.h"
+#include "broker/util/invariant.h"
 
 int topo_put(struct apply *a, enum topo_kind kind, uint64_t id, const ProtobufCMessage *message)
 {
@@ -14,6 +15,7 @@ int topo_put(struct apply *a, enum topo_kind kind, uint64_t id, const ProtobufCM
 
 	if (packed == NULL)
 		return SLUICE_E_NOMEM;
+	invariant(id != 0, "a definition of kind %d has number 0", (int)kind);
 	(void)protobuf_c_message_pack(message, packed);
 	key_topo(&key, a->gateway, (uint8_t)kind, id);
 	rc = store_put(a->txn, STORE_TOPO, key_slice(&key), (struct sluice_slice){packed, bytes});

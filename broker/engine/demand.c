@@ -20,8 +20,6 @@
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
-typedef unsigned long long ull;
-
 void demand_init(struct demand *demand)
 {
 	memset(demand, 0, sizeof(*demand));
@@ -123,8 +121,8 @@ static void consumer_enter(struct consumer *consumer)
 	else
 		DL_INSERT_INORDER(*list, consumer, by_turn);
 	invariant(consumer->next == NULL || consumer->next->turn > consumer->turn,
-		  "queue %llu: turn %llu stands in front of %llu", (ull)queue->key.queue, (ull)consumer->turn,
-		  (ull)consumer->next->turn);
+		  "queue %llu: turn %llu stands in front of %llu", ULL(queue->key.queue), ULL(consumer->turn),
+		  ULL(consumer->next->turn));
 	if (consumer->place != CONSUMER_WILLING || consumer->class == NULL)
 		return;
 	list = &consumer->class->willing;
@@ -174,9 +172,9 @@ static void queue_drop_unused(struct demand *demand, struct demand_queue *queue)
 	if (queue->consumers > 0)
 		return;
 	invariant(queue->willing == NULL && queue->resuming == NULL && queue->classes == NULL,
-		  "queue %llu has no consumer and is not empty", (ull)queue->key.queue);
+		  "queue %llu has no consumer and is not empty", ULL(queue->key.queue));
 	queue_list(demand, queue);
-	invariant(!queue->listed, "queue %llu has no consumer and is to be served", (ull)queue->key.queue);
+	invariant(!queue->listed, "queue %llu has no consumer and is to be served", ULL(queue->key.queue));
 	HASH_DELETE(hh, demand->queues, queue);
 	free(queue);
 }
@@ -207,11 +205,11 @@ static void class_leave(struct demand_queue *queue, struct demand_class *class)
 	if (class == NULL)
 		return;
 	invariant(class->consumers > 0, "queue %llu: a class loses a consumer that it does not have",
-		  (ull)queue->key.queue);
+		  ULL(queue->key.queue));
 	if (--class->consumers > 0)
 		return;
 	invariant(class->willing == NULL, "queue %llu: a class without consumers has a willing one",
-		  (ull)queue->key.queue);
+		  ULL(queue->key.queue));
 	DL_DELETE(queue->classes, class);
 	free(class);
 }
@@ -283,7 +281,7 @@ static void consumer_drop(struct demand *demand, struct consumer *consumer)
 	struct demand_queue *queue = consumer->queue;
 
 	invariant(demand->count > 0 && queue->consumers > 0,
-		  "queue %llu: a consumer goes of %zu, of %zu in all", (ull)queue->key.queue,
+		  "queue %llu: a consumer goes of %zu, of %zu in all", ULL(queue->key.queue),
 		  queue->consumers, demand->count);
 	consumer_leave(consumer);
 	class_leave(queue, consumer->class);
@@ -357,9 +355,9 @@ struct consumer *demand_next(struct demand *demand, struct command *ret_command,
 		return NULL;
 	consumer = queue_pick(queue);
 	invariant(consumer != NULL, "queue %llu is to be served, and no consumer of it can be",
-		  (ull)queue->key.queue);
+		  ULL(queue->key.queue));
 	invariant(!consumer->paused && (consumer->resume || consumer->spec.credit > 0),
-		  "queue %llu: a claim for a consumer with credit %u, paused %d", (ull)queue->key.queue,
+		  "queue %llu: a claim for a consumer with credit %u, paused %d", ULL(queue->key.queue),
 		  consumer->spec.credit, consumer->paused);
 	memset(ret_claim, 0, sizeof(*ret_claim));
 	ret_claim->queue = queue->key.queue;
@@ -407,7 +405,7 @@ void demand_claimed(struct demand *demand, struct consumer *consumer, const stru
 	} else {
 		invariant(outcome->count <= claim->max && outcome->count <= consumer->spec.credit,
 			  "queue %llu: a claim of at most %u was granted %u, with credit for %u",
-			  (ull)queue->key.queue, claim->max, outcome->count, consumer->spec.credit);
+			  ULL(queue->key.queue), claim->max, outcome->count, consumer->spec.credit);
 		spend(consumer, outcome->count);
 		if (outcome->count < claim->max) {
 			queue->entries = false;
@@ -444,7 +442,7 @@ void demand_undo(struct demand *demand, const struct claim_note *note)
 	struct demand_queue *queue;
 
 	invariant(consumer != NULL, "the consumer of a claim that is undone is gone: tag %llu",
-		  (ull)note->key.tag);
+		  ULL(note->key.tag));
 	queue = consumer->queue;
 	consumer_leave(consumer);
 	consumer->spec.credit = note->credit;
@@ -454,7 +452,7 @@ void demand_undo(struct demand *demand, const struct claim_note *note)
 	consumer->turn = note->turn;
 	consumer->place = (uint8_t)place_of(consumer);
 	invariant(consumer->place != CONSUMER_IDLE, "a claim was made for an idle consumer: tag %llu",
-		  (ull)note->key.tag);
+		  ULL(note->key.tag));
 	consumer_enter(consumer);
 	queue->entries |= note->entries;
 	if (consumer->class != NULL)

@@ -27,6 +27,9 @@
 __attribute__((cold, noinline, noreturn, format(printf, 5, 6))) void invariant_broken(
 	const char *file, int line, const char *function, const char *condition, const char *format, ...);
 
+/* A value for %llu. */
+#define ULL(number) ((unsigned long long)(number))
+
 #define invariant(condition, ...)                                                                \
 	do {                                                                                     \
 		if (__builtin_expect(!(condition), 0))                                           \
