@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "broker/store/store_internal.h"
+#include "broker/util/invariant.h"
 
 struct store_scan {
 	struct store_txn *txn;
@@ -71,6 +72,9 @@ static int cells_flush(struct store_txn *txn, enum store_table table)
 
 		if (!cell->pending)
 			continue;
+		invariant(cell->dirty && cell->table == table,
+			  "a cell of table %d, dirty %d, is pending in %d", (int)cell->table, cell->dirty,
+			  (int)table);
 		if (cell->exists)
 			rc = record_put(txn, table, cell_key(cell), cell_value(cell));
 		else
@@ -238,6 +242,8 @@ int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key, struc
 		scan->ended = true;
 		return rc;
 	}
+	invariant(ret_key->len <= STORE_KEY_BYTES_MAX, "a key of %zu bytes in table %d", ret_key->len,
+		  (int)scan->table);
 	scan->txn->read_cost += STORE_READ_COST + record.len;
 	scan->last_len = ret_key->len;
 	memcpy(scan->last_key, ret_key->data, ret_key->len);
@@ -253,6 +259,8 @@ int store_scan_del(struct store_scan *scan)
 
 	if (rc != 0)
 		return rc;
+	invariant(scan->begun && scan->last_len > 0, "a scan of table %d deletes before its first record",
+		  (int)scan->table);
 	if (!is_hot(scan->table)) {
 		rc = undo_note_record(txn, scan->table, key);
 		if (rc == 0)
@@ -305,6 +313,9 @@ int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_s
 
 static void end(struct store_txn *txn)
 {
+	invariant(txn->undo == NULL, "a transaction ends with an undo log");
+	invariant(!txn->write || txn->store->cells.dirty.count == 0,
+		  "%zu cells are dirty at a transaction's end", txn->store->cells.dirty.count);
 	if (txn->write)
 		(void)pthread_mutex_unlock(&txn->store->writer);
 	free(txn);
@@ -327,6 +338,9 @@ static int begin(struct store *store, bool write, struct store_txn **ret)
 		free(txn);
 		return rc;
 	}
+	/* Nothing of the transaction before is left. */
+	invariant(!write || store->cells.dirty.count == 0, "%zu cells are dirty and no transaction is open",
+		  store->cells.dirty.count);
 	rc = store->ops->begin(store->impl, write, &txn->raw);
 	if (rc != 0) {
 		end(txn);
@@ -361,6 +375,8 @@ int store_commit(struct store_txn *txn)
 {
 	struct store *store = txn->store;
 	int rc = txn->failed != 0 ? txn->failed : record_fault(txn, "commit");
+
+	invariant(txn->write, "a read transaction is committed");
 
 	for (int table = 0; rc == 0 && table < STORE_TABLE_COUNT; table++)
 		rc = cells_flush(txn, (enum store_table)table);

@@ -11,6 +11,7 @@
 #include <utlist.h>
 
 #include "broker/util/bytes.h"
+#include "broker/util/invariant.h"
 
 /* Second chances in one trim, beyond one for each cell that goes: bounds what a commit has to do here. */
 enum { CHANCES_MIN = 64 };
@@ -60,6 +61,8 @@ static void slot_fill(struct cells *cells, struct cell *cell)
 {
 	size_t mask = cells->slot_count - 1, i = cell->hash & mask;
 
+	invariant(cells->count < cells->slot_count, "%zu cells in %zu slots", cells->count,
+		  cells->slot_count);
 	while (cells->slots[i].cell != NULL)
 		i = (i + 1) & mask;
 	cells->slots[i] = (struct cell_slot){cell->hash, cell};
@@ -70,8 +73,11 @@ static void slot_free(struct cells *cells, const struct cell *cell)
 {
 	size_t mask = cells->slot_count - 1, hole = cell->hash & mask;
 
-	while (cells->slots[hole].cell != cell)
+	while (cells->slots[hole].cell != cell) {
+		invariant(cells->slots[hole].cell != NULL, "a cell of table %d is in no slot",
+			  (int)cell->table);
 		hole = (hole + 1) & mask;
+	}
 	for (size_t i = (hole + 1) & mask; cells->slots[i].cell != NULL; i = (i + 1) & mask) {
 		size_t wanted = cells->slots[i].hash & mask;
 
@@ -117,6 +123,7 @@ static void value_free(struct cell *cell)
 
 void cells_remove(struct cells *cells, struct cell *cell)
 {
+	invariant(cells->count > 0, "a cell of table %d goes, and there is none", (int)cell->table);
 	slot_free(cells, cell);
 	if (cells->last == cell)
 		cells->last = NULL;
@@ -226,6 +233,7 @@ static int list_add(struct cell_list *list, struct cell *cell)
 		list->cells = grown;
 		list->capacity = capacity;
 	}
+	invariant(list->count < list->capacity, "%zu cells in a list for %zu", list->count, list->capacity);
 	list->cells[list->count++] = cell;
 	return 0;
 }
@@ -244,6 +252,8 @@ int cells_dirty(struct cells *cells, struct cell *cell)
 		}
 		cell->dirty = true;
 	}
+	invariant(cell->dirty && cells->dirty.count > 0, "a cell of table %d is pending and not dirty",
+		  (int)cell->table);
 	if (cell->pending)
 		return 0;
 	rc = list_add(pending, cell);
@@ -278,6 +288,8 @@ static void trim(struct cells *cells)
 	while (cells->count > cells->cache_max) {
 		struct cell *cell = cells->order;
 
+		invariant(!cell->dirty && !cell->pending, "a cell of table %d is trimmed and not written",
+			  (int)cell->table);
 		if (!cell->used || chances == 0) {
 			cells_remove(cells, cell);
 			continue;
@@ -292,8 +304,12 @@ static void trim(struct cells *cells)
 void cells_commit(struct cells *cells)
 {
 	for (size_t i = 0; i < cells->dirty.count; i++) {
-		cells->dirty.cells[i]->dirty = false;
-		cells->dirty.cells[i]->pending = false;
+		struct cell *cell = cells->dirty.cells[i];
+
+		invariant(cell->dirty && !cell->pending,
+			  "a cell of table %d is committed dirty %d and not written %d", (int)cell->table,
+			  cell->dirty, cell->pending);
+		cell->dirty = false;
 	}
 	cells->dirty.count = 0;
 	for (int i = 0; i < STORE_TABLE_COUNT; i++)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "broker/store/store_internal.h"
+#include "broker/util/invariant.h"
 
 struct undo {
 	struct undo *before;
@@ -26,6 +27,7 @@ static int note(struct store_txn *txn, enum store_table table, struct sluice_sli
 	size_t value_len = existed ? value.len : 0;
 	struct undo *undo = malloc(sizeof(*undo) + key.len + value_len);
 
+	invariant(txn->write && txn->savepoint, "a change is noted without a savepoint");
 	if (undo == NULL)
 		return SLUICE_E_NOMEM;
 	undo->before = txn->undo;
@@ -97,6 +99,7 @@ int store_savepoint(struct store_txn *txn)
 {
 	if (txn->savepoint)
 		return store_fail(SLUICE_E_INTERNAL, "a savepoint is set already");
+	invariant(txn->undo == NULL, "a savepoint begins with an undo log");
 	txn->savepoint = true;
 	return 0;
 }
