@@ -46,7 +46,13 @@ void engine_release_unref(struct engine_release *release)
 {
 	struct release_impl *impl = (struct release_impl *)release;
 
-	if (release == NULL || atomic_fetch_sub(&impl->refs, 1) != 1)
+	int refs;
+
+	if (release == NULL)
+		return;
+	refs = atomic_fetch_sub(&impl->refs, 1);
+	invariant(refs > 0, "release %llu is given back with %d references", ULL(release->sequence), refs);
+	if (refs > 1)
 		return;
 	effects_destroy(release->effects);
 	free(impl->origins);
@@ -375,6 +381,9 @@ static void hear_committed(struct engine *engine, struct batch_clock clock)
 				 log_str("record", effect->name.data));
 			break;
 		case FX_REPLY:
+			invariant(effect->command < engine->batch.origin_count,
+				  "a reply to command %u of %zu", effect->command,
+				  engine->batch.origin_count);
 			if (engine->batch.origins[effect->command].kind == ORIGIN_CONSUMER &&
 			    effect->outcome->code == SLUICE_E_CORRUPT)
 				log_line(LOG_LEVEL_ERROR,
@@ -393,6 +402,9 @@ static void release_post(struct engine *engine)
 	struct batch *batch = &engine->batch;
 	struct release_impl *impl = (struct release_impl *)batch->release;
 
+	invariant(batch->scanned == effects_count(batch->release->effects),
+		  "release %llu: %zu effects were scanned of %zu", ULL(engine->sequence), batch->scanned,
+		  effects_count(batch->release->effects));
 	impl->origins = batch->origins;
 	impl->public.origins = batch->origins;
 	impl->public.origin_count = batch->origin_count;
@@ -533,6 +545,10 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 
 	if (rc != 0)
 		return rc;
+	invariant(batch->claim_count == 0 && batch->refused_count == 0 && batch->origin_count == 0 &&
+			  batch->replies == 0,
+		  "a batch begins with %zu claims, %zu refusals, %zu commands and %zu replies",
+		  batch->claim_count, batch->refused_count, batch->origin_count, batch->replies);
 	batch->end =
 		batch->count - batch->first < batch->part_max ? batch->count : batch->first + batch->part_max;
 	batch->claim_max = engine->config.claims_max; /* the rest is served by the next batch */
@@ -551,6 +567,8 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 	}
 	engine->put_off_bytes = 0;
 	engine->sequence++;
+	invariant(atomic_load(&engine->committing) == engine->sequence, "release %llu, commit %llu",
+		  ULL(engine->sequence), ULL(atomic_load(&engine->committing)));
 	atomic_fetch_add(&engine->commits, 1);
 	atomic_fetch_add(&engine->commands, batch->end - batch->first + batch->claim_count);
 	batch->commands = 0;
@@ -568,6 +586,8 @@ int batch_run(struct engine *engine, struct batch_clock clock)
 	batch->part_max = SIZE_MAX;
 	do {
 		rc = run_part(engine, clock);
+		invariant(batch->first <= batch->end && batch->end <= batch->count,
+			  "a part from %zu to %zu of %zu", batch->first, batch->end, batch->count);
 		batch->first = batch->end;
 	} while (rc == 0 && batch->first < batch->count);
 	return rc;
@@ -576,11 +596,14 @@ int batch_run(struct engine *engine, struct batch_clock clock)
 void batch_release_all(struct engine *engine)
 {
 	struct batch *batch = &engine->batch;
+	uint64_t bytes = 0;
 
 	for (size_t i = 0; i < batch->count; i++) {
+		bytes += batch->submissions[i]->bytes;
 		inbox_answered(&engine->inbox, batch->submissions[i]->bytes);
 		batch->submissions[i]->destroy(batch->submissions[i]);
 	}
+	invariant(bytes == batch->bytes, "a batch of %llu bytes has %llu", ULL(batch->bytes), ULL(bytes));
 	batch->count = 0;
 	batch->bytes = 0;
 }

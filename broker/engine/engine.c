@@ -11,6 +11,7 @@
 
 #include "broker/engine/engine_internal.h"
 #include "broker/util/clock.h"
+#include "broker/util/invariant.h"
 #include "broker/util/log.h"
 #include "protocol/limits.h"
 
@@ -266,6 +267,8 @@ static int batch_take(struct engine *engine, struct lane *lane)
 
 		if (rc != 0)
 			return rc;
+		invariant(lane->head == submission && submission->forced_code == 0,
+			  "a submission that was refused with %d is taken", submission->forced_code);
 		(void)lane_pop(lane);
 		if (spec != NULL && !looked && command_headroom(&submission->command) != HEADROOM_ALWAYS) {
 			rc = headroom_room_look(engine, 0, &room);
@@ -382,6 +385,8 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 
 	if (engine->failed)
 		return SLUICE_E_IO;
+	invariant(engine->batch.count == 0 && engine->batch.bytes == 0, "%zu submissions of the batch before",
+		  engine->batch.count);
 	inbox_take(&engine->inbox, &engine->taken);
 	hear_notes(engine, clock.mono_ms);
 	rc = headroom_check(engine, clock.mono_ms);

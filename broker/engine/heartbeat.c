@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "broker/engine/engine_internal.h"
+#include "broker/util/invariant.h"
 
 static struct beat *beat_find(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session)
 {
@@ -51,6 +52,8 @@ void heartbeats_remove(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 
 	if (beat == NULL)
 		return;
+	invariant(beat->sink == NULL || beat->deadline_ms == UINT64_MAX,
+		  "session %llu is attached, and ends at %llu", ULL(session), ULL(beat->deadline_ms));
 	HASH_DELETE(hh, heartbeats->beats, beat);
 	free(beat);
 }
@@ -96,6 +99,8 @@ struct beat *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms)
 		if (beat->expiring)
 			continue;
 		if (beat->deadline_ms <= now_ms) {
+			invariant(beat->sink == NULL, "session %llu is attached, and expires",
+				  ULL(beat->key.session));
 			beat->expiring = true;
 			return beat; /* next_ms stays: there may be more */
 		}

@@ -29,6 +29,7 @@ struct submission *lane_pop(struct lane *lane)
 {
 	struct submission *first = lane->head;
 
+	invariant((first == NULL) == (lane->tail == &lane->head), "an empty lane has a last submission");
 	if (first == NULL)
 		return NULL;
 	lane->head = first->next;
@@ -347,7 +348,9 @@ void inbox_take(struct inbox *inbox, struct taken *io_taken)
 
 void inbox_answered(struct inbox *inbox, uint64_t bytes)
 {
-	atomic_fetch_sub(&inbox->bytes, bytes);
+	uint64_t before = atomic_fetch_sub(&inbox->bytes, bytes);
+
+	invariant(before >= bytes, "%llu bytes wait, %llu are answered", ULL(before), ULL(bytes));
 }
 
 static bool idle(const struct inbox *inbox)
