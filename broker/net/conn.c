@@ -300,6 +300,9 @@ static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint32_t w
 
 static void pending_undo(struct conn *conn, struct pending *pending)
 {
+	invariant(conn->pending_count > 0 && conn->pending_bytes >= pending->bytes && conn->ordinal > 0,
+		  "connection %llu: %llu commands under way, of %llu bytes; one takes %llu", ULL(conn->id),
+		  ULL(conn->pending_count), ULL(conn->pending_bytes), ULL(pending->bytes));
 	DL_DELETE(conn->pendings, pending);
 	conn->pending_count--;
 	conn->pending_bytes -= pending->bytes;

@@ -81,6 +81,10 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 	if (conn == NULL) {
 		DL_DELETE(io->orphans, pending);
 	} else {
+		invariant(conn->pending_count > 0 && conn->pending_bytes >= pending->bytes,
+			  "connection %llu: %llu commands under way, of %llu bytes; one takes %llu",
+			  ULL(conn->id), ULL(conn->pending_count), ULL(conn->pending_bytes),
+			  ULL(pending->bytes));
 		DL_DELETE(conn->pendings, pending);
 		conn->pending_count--;
 		conn->pending_bytes -= pending->bytes;
@@ -143,6 +147,8 @@ static void dispatch(struct io *io, const struct engine_release *release, const 
 	case FX_JOBS:
 	case FX_RESUMED:
 	case FX_ITEM_DAMAGED:
+		invariant(effect->command < release->origin_count, "an effect of command %u of %zu",
+			  effect->command, release->origin_count);
 		origin = &release->origins[effect->command];
 		if (origin->sink != &io->sink)
 			return;
@@ -186,6 +192,8 @@ static void release_handle(struct io *io, struct engine_release *release)
 		  (unsigned long long)release->sequence, (unsigned long long)io->released);
 	for (size_t i = 0; i < count; i++)
 		dispatch(io, release, effects_at(release->effects, i));
+	invariant(release->sequence > io->released, "release %llu comes after %llu", ULL(release->sequence),
+		  ULL(io->released));
 	io->released = release->sequence;
 	engine_release_unref(release);
 }

@@ -566,6 +566,8 @@ static void segment_whole(struct sub *sub, const struct segment *segment)
 					.payload = segment->payload};
 
 	deliver_frame(sub->conn, &deliver, NULL);
+	invariant(sub->next <= segment->last, "subscription %llu is at %llu, and is given up to %llu",
+		  ULL(sub->number), ULL(sub->next), ULL(segment->last));
 	sub->credit -= segment->count < sub->credit ? segment->count : sub->credit;
 	sub->next = segment->last + 1;
 }

@@ -479,6 +479,9 @@ void native_run_reads(struct conn *conn)
 		/* The rest when the client has read. */
 		if (conn_is_full(conn))
 			return;
+		invariant(conn->pending_count > 0 && conn->pending_bytes >= read->len,
+			  "connection %llu: %llu reads or commands under way, of %llu bytes; one takes %zu",
+			  ULL(conn->id), ULL(conn->pending_count), ULL(conn->pending_bytes), read->len);
 		DL_DELETE(conn->reads, read);
 		conn->pending_count--;
 		conn->pending_bytes -= read->len;
