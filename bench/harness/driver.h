@@ -121,7 +121,7 @@ struct bench_driver {
 	int (*poll)(struct bench_conn *, int timeout_us, struct bench_progress *io);
 	/* Readable when poll() has something to take; for waiting on many. */
 	int (*fd)(const struct bench_conn *);
-	/* WORK: acks of this queue that are accepted, as the server says; NULL: poll's `settled` tells. */
+	/* WORK: acks of this queue that are accepted since open(), as the server says; NULL: poll's `settled` tells. */
 	int (*settled)(struct bench_conn *, uint64_t *ret);
 
 	/* Opens `count` connections that have said hello and then are silent; *ret_fds (owned, count long) are closed by the caller. */

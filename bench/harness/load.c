@@ -220,11 +220,7 @@ int reader_open(struct reader *reader, struct trial *trial, enum bench_role role
 				       .user = reader};
 
 	*reader = (struct reader){.driver = trial->system->driver, .role = role, .hist = reader->hist};
-	if (reader->driver->open(&trial->server, &spec, &reader->conn) != 0)
-		return -1;
-	if (role == BENCH_WORK && reader->driver->settled != NULL)
-		return reader->driver->settled(reader->conn, &reader->settled_base);
-	return 0;
+	return reader->driver->open(&trial->server, &spec, &reader->conn);
 }
 
 int reader_take(struct reader *reader, int timeout_us)
@@ -244,7 +240,6 @@ static int reader_done(struct reader *reader, uint64_t count, bool *ret)
 	if (reader->role == BENCH_WORK && reader->driver->settled != NULL) {
 		if (reader->driver->settled(reader->conn, &settled) != 0)
 			return -1;
-		settled -= reader->settled_base;
 	}
 	*ret = reader->role != BENCH_WORK || settled >= count;
 	return 0;

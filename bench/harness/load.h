@@ -38,7 +38,7 @@ struct reader {
 	struct bench_conn *conn;
 	enum bench_role role;
 	struct bench_progress progress;
-	uint64_t settled_base, now_ns, done_ns;
+	uint64_t now_ns, done_ns;
 	struct hist *hist; /* from the stamp in the body to its receipt; kept by reader_open() */
 };
 
