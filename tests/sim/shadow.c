@@ -17,7 +17,8 @@ static struct {
 	struct effects *effects;
 	/* The transaction at hand. */
 	bool batch, boot;
-	struct batch_clock clock;
+	struct batch_clock clock, process; /* process: at boot, of the process */
+	uint64_t boot_id;
 	size_t count;
 	struct sluice_slice commands[COMMANDS_MAX]; /* encoded, owned */
 } shadow;
@@ -54,6 +55,16 @@ void shadow_end(void)
 }
 
 /* ---- what the engine does ---- */
+
+WRAP(int, core_clock_boot, struct store_txn *txn, struct batch_clock process, uint64_t boot_id,
+     struct batch_clock *ret)
+{
+	if (listens()) {
+		shadow.process = process;
+		shadow.boot_id = boot_id;
+	}
+	return __real_core_clock_boot(txn, process, boot_id, ret);
+}
 
 WRAP(int, core_boot, struct core *core, struct store_txn *txn, struct batch_clock clock)
 {
@@ -113,6 +124,7 @@ static void replay(void)
 
 	must(store_begin(shadow.store, &txn), "shadow");
 	if (shadow.boot) {
+		must(core_clock_boot(txn, shadow.process, shadow.boot_id, &shadow.clock), "shadow");
 		must(core_bootstrap(shadow.core, txn, shadow.clock), "shadow");
 		must(core_boot(shadow.core, txn, shadow.clock), "shadow");
 	} else {
