@@ -137,6 +137,7 @@ typedef struct {
  * A reply that is NULL says that there was no memory for it: all of these take it, as code NOMEM and nothing else. The request may have been done. */
 #define SLUICE_FIRE ((void *)1)
 
+/* Of a reply: none of these blocks or fails, a NULL reply has 0, "" or false. Texts are borrowed for the life of the reply. */
 SLUICE_API int sluice_reply_code(const sluice_reply *reply);
 SLUICE_API const char *sluice_reply_text(const sluice_reply *reply); /* never NULL */
 SLUICE_API bool sluice_reply_retriable(const sluice_reply *reply);
@@ -145,9 +146,9 @@ SLUICE_API sluice_index sluice_reply_index(const sluice_reply *reply);
 SLUICE_API bool sluice_reply_more(const sluice_reply *reply);
 SLUICE_API bool sluice_reply_duplicate(const sluice_reply *reply);
 SLUICE_API uint64_t sluice_reply_affected(const sluice_reply *reply);
-SLUICE_API uint64_t sluice_reply_offset(const sluice_reply *reply); /* publish: first offset or item */
-SLUICE_API sluice_reply *sluice_reply_ref(const sluice_reply *reply);
-SLUICE_API void sluice_reply_free(sluice_reply *reply); /* drops one reference; accepts NULL */
+SLUICE_API uint64_t sluice_reply_offset(const sluice_reply *reply);   /* publish: first offset or item */
+SLUICE_API sluice_reply *sluice_reply_ref(const sluice_reply *reply); /* one reference more, owned */
+SLUICE_API void sluice_reply_free(sluice_reply *reply);		      /* drops one reference; accepts NULL */
 /* The whole reply as JSON, names as in sluice.proto; owned by the reply, made at the first call (one thread at a time); NULL: out of memory. */
 SLUICE_API const char *sluice_reply_json(sluice_reply *reply);
 
@@ -184,6 +185,9 @@ typedef struct {
 	const char *target_kind; /* stream | queue | router */
 	const char *target;
 } sluice_edge;
+/* Made in the ways above. _create: EXISTS, unless if_not_exists; with it repeated after a
+ * reconnect, without it UNKNOWN when the connection breaks meanwhile. _alter: NOT_FOUND; takes the whole new configuration. _bind, _unbind: idempotent. INVAL and
+ * LIMIT name the field. */
 SLUICE_API int sluice_stream_create(sluice_client *, const sluice_stream_spec *, const sluice_call *,
 				    sluice_reply **);
 SLUICE_API int sluice_stream_alter(sluice_client *, const sluice_stream_spec *, const sluice_call *,
@@ -205,6 +209,8 @@ SLUICE_API int sluice_machine_create(sluice_client *, const char *text, bool if_
 				     const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_machine_alter(sluice_client *, const char *text, const sluice_call *, sluice_reply **);
 typedef enum { SLUICE_STREAM, SLUICE_QUEUE, SLUICE_ROUTER, SLUICE_MACHINE } sluice_thing;
+/* Of all kinds. delete: NOT_FOUND, IN_USE; what it held is gone, and its subscriptions end. show: one row. list: rows by name behind `after` (NULL: from the
+ * first), at most max (0: the broker's default); sluice_reply_more() says whether there are others. INVAL: no such kind. */
 SLUICE_API int sluice_delete(sluice_client *, sluice_thing, const char *name, const sluice_call *,
 			     sluice_reply **);
 SLUICE_API int sluice_show(sluice_client *, sluice_thing, const char *name, const sluice_call *,
@@ -275,6 +281,7 @@ SLUICE_API int sluice_flush(sluice_client *, int deadline_ms);
 typedef struct {
 	uint64_t published, acked, failed, duplicates, resent, buffered_bytes, in_flight;
 } sluice_publish_stats;
+/* Since sluice_open. Does not block, cannot fail. */
 SLUICE_API void sluice_publish_stats_get(sluice_client *, sluice_publish_stats *ret);
 
 /* ---- follow and consume ---- */
@@ -359,13 +366,17 @@ SLUICE_API int sluice_consume(sluice_client *, const sluice_consume_spec *, cons
 /* Next delivery (owned; sluice_delivery_free), TIMEOUT, or why the subscription ended. INVAL with on_delivery. */
 SLUICE_API int sluice_sub_next(sluice_sub *, int deadline_ms, sluice_delivery **ret) SLUICE_MUST_USE;
 SLUICE_API const sluice_delivery_view *sluice_delivery_get(const sluice_delivery *);
-SLUICE_API void sluice_delivery_free(sluice_delivery *);       /* accepts NULL */
-SLUICE_API int sluice_sub_credit(sluice_sub *, uint32_t more); /* LIMIT: more than CREDIT_MAX in all */
+SLUICE_API void sluice_delivery_free(sluice_delivery *); /* accepts NULL */
+/* Does not block. LIMIT: more than CREDIT_MAX in all. */
+SLUICE_API int sluice_sub_credit(sluice_sub *, uint32_t more);
 /* No callback comes from it any more; a sluice_sub_next() of another thread returns CLOSED. Leases stay until acked, nacked or expired. Accepts NULL.
  * 0, or TIMEOUT: the broker did not confirm it; it is gone all the same. In a callback it does not wait. */
 SLUICE_API int sluice_sub_close(sluice_sub *, int deadline_ms);
 
 /* With SLUICE_FIRE acks are gathered into runs, sent at the end of the loop's turn, and again after a reconnect. STALE_TOKEN: the lease had ended. */
+/* Made in the ways above; the subscription is not freed meanwhile. nack: the item comes again after delay_ms, the reason (may be NULL, at most TEXT_BYTES_MAX: LIMIT) is
+ * kept with it. extend: the whole lease of the token by lease_ms (0: the queue's); also a sign of life (lease_extend_max_ms). UNKNOWN: the connection
+ * broke before the answer. */
 SLUICE_API int sluice_ack(sluice_sub *, sluice_token token, uint64_t seq, const sluice_call *,
 			  sluice_reply **);
 SLUICE_API int sluice_nack(sluice_sub *, sluice_token token, uint64_t seq, uint32_t delay_ms,
@@ -415,6 +426,10 @@ typedef struct {
 	sluice_time_ms started_time_ms, ended_time_ms;
 	uint64_t memory_peak_bytes;
 } sluice_job_report_spec;
+/* Made in the ways above; all but release and reset are repeated after a reconnect, and settled by the job's id, state and attempt. NOT_FOUND, STALE_TOKEN (the
+ * lease is not this client's any more), STALE_ATTEMPT, CANCELLED (intent), WRONG_STATE say what refused it; the reply's text names it. What a report
+ * may not do is stored aside: 0, with sluice_reply_disposition() QUARANTINED or PARKED. A terminal report, a release and a refusal give the job's place in
+ * the consumer's credit back. */
 SLUICE_API int sluice_job_submit(sluice_client *, const sluice_job_spec *, const sluice_call *,
 				 sluice_reply **);
 SLUICE_API int sluice_job_intent(sluice_client *, const char *job, sluice_token, uint32_t attempt,
@@ -531,7 +546,7 @@ SLUICE_API uint32_t sluice_reply_attempt(const sluice_reply *);
 typedef struct sluice_txn sluice_txn;
 SLUICE_API sluice_txn *sluice_txn_create(void);	  /* owned; NULL: out of memory */
 SLUICE_API void sluice_txn_destroy(sluice_txn *); /* accepts NULL */
-/* Each copies what it is given; LIMIT beyond TXN_OPS_MAX. Of a message, relaxed and time_ms do not count: all is one commit. */
+/* None blocks. Each copies what it is given; NOMEM; LIMIT beyond TXN_OPS_MAX. Of a message, relaxed and time_ms do not count: all is one commit. */
 SLUICE_API int sluice_txn_publish(sluice_txn *, const sluice_message *);
 SLUICE_API int sluice_txn_ack(sluice_txn *, const char *queue, sluice_token, uint64_t first_seq,
 			      uint32_t count);
@@ -551,6 +566,7 @@ SLUICE_API int sluice_txn_commit(sluice_client *, const sluice_txn *, const slui
 SLUICE_API uint32_t sluice_reply_failed_op(const sluice_reply *); /* 1-based; 0: none */
 
 /* ---- status ---- */
+/* Reads; made in the ways above, repeated after a reconnect. */
 SLUICE_API int sluice_status(sluice_client *, const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_session_list(sluice_client *, uint64_t after, uint32_t max, const sluice_call *,
 				   sluice_reply **);
