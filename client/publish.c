@@ -356,17 +356,23 @@ static int room_wait(sluice_client *client, size_t bytes, uint64_t deadline_ms, 
 
 /* ---- calls ---- */
 
-/* Whether a publish may begin; its end as call says. */
-static int begin(sluice_client *client, const sluice_call *call, struct message_end *end)
+/* Whether a publish may begin, or why not; its end as call says. */
+static int begin(sluice_client *client, const sluice_call *call, struct message_end *end, char *ret_why,
+		 size_t why_bytes)
 {
 	bool fire = call_fires(call);
 
 	if (client->closing)
 		return SLUICE_E_CLOSED;
-	if (client->publisher.failed != 0)
+	if (client->publisher.failed != 0) {
+		(void)snprintf(ret_why, why_bytes, "another client has opened the producer '%s'",
+			       client->config.producer);
 		return client->publisher.failed;
-	if (client->state == STATE_FAILED)
+	}
+	if (client->state == STATE_FAILED) {
+		(void)snprintf(ret_why, why_bytes, "%s", client->error);
 		return client->fail_code;
+	}
 	end->deadline_ms = fire && call->deadline_ms == 0
 				   ? UINT64_MAX
 				   : deadline_about(client, call != NULL ? call->deadline_ms : 0);
@@ -381,7 +387,7 @@ static int publish_locked(sluice_client *client, const sluice_message *message, 
 			  struct call *waiter, char *ret_why, size_t why_bytes)
 {
 	struct message_end end = {.waiter = waiter, .count = 1};
-	int rc = begin(client, call, &end);
+	int rc = begin(client, call, &end, ret_why, why_bytes);
 
 	/* An asynchronous call never blocks: it is told that the buffer is full. */
 	if (rc == 0)
@@ -528,7 +534,7 @@ static int many_locked(sluice_client *client, const sluice_message *messages, si
 	int rc = many_check(messages, count, &mixed, &bytes, ret_why, why_bytes);
 
 	if (rc == 0)
-		rc = begin(client, call, &end);
+		rc = begin(client, call, &end, ret_why, why_bytes);
 	if (rc == 0)
 		rc = room_wait(client, bytes, end.deadline_ms, end.done == NULL && !client_on_loop(client));
 	if (rc != 0)

@@ -310,6 +310,8 @@ static void a_session_name_that_is_taken_over_is_said(void)
 	CHECK(reaches(&events.count, 2));
 	CHECK(events.kinds[1] == SLUICE_EVENT_DISCONNECTED && events.codes[1] == SLUICE_E_SESSION_GONE);
 	EQUAL(sluice_status(older, NULL, NULL), SLUICE_E_SESSION_GONE);
+	EQUAL(sluice_publish(older, &(sluice_message){.subject = "a"}, NULL, NULL), SLUICE_E_SESSION_GONE);
+	CHECK(strstr(sluice_last_error(older), "another client") != NULL);
 	EQUAL(sluice_status(newer, NULL, NULL), 0);
 	EQUAL(sluice_close(older, true, 1000), 0);
 	EQUAL(sluice_close(newer, true, PATIENCE_MS), 0);
