@@ -94,6 +94,7 @@ class LosingProxy:
         self.port, self.loses, self.drops = port, loses, drops
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.sending = threading.Lock()
         self.lost, self.open, self.delivered = threading.Event(), threading.Event(), threading.Event()
         threading.Thread(target=self.serve, daemon=True).start()
 
@@ -110,6 +111,14 @@ class LosingProxy:
             for source, sink in ((client, broker), (broker, client)):
                 threading.Thread(target=self.pass_on, args=(source, sink), daemon=True).start()
 
+    def send(self, sink, frame):
+        with self.sending, contextlib.suppress(OSError):
+            sink.sendall(frame)
+
+    def pass_later(self, sink, frame):
+        self.delivered.wait(30)
+        self.send(sink, frame)
+
     def pass_on(self, source, sink):
         with source.makefile("rb") as file:
             while len(head := file.read(4)) == 4:
@@ -118,11 +127,11 @@ class LosingProxy:
                     if not self.lost.is_set():
                         self.lost.set()
                         break
-                    self.delivered.wait(30)
+                    threading.Thread(target=self.pass_later, args=(sink, frame), daemon=True).start()
+                    continue
                 if self.drops(frame[4]):
                     continue
-                with contextlib.suppress(OSError):
-                    sink.sendall(frame)
+                self.send(sink, frame)
                 if frame[4] == DELIVER and self.open.is_set():
                     self.delivered.set()
         for one in (source, sink):
