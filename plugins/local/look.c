@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "attempt.h"
 #include "proc.h"
@@ -129,6 +130,18 @@ static void judge(bool has_start, bool start_good, bool has_status, bool status_
 	}
 }
 
+/* When the start mark was made: its file is written just before it gets its name. 0: not known. */
+static uint64_t marked_ms(const char *dir)
+{
+	char path[ATTEMPT_PATH_MAX + 16];
+	struct stat info;
+
+	(void)snprintf(path, sizeof(path), "%s/start", dir);
+	if (stat(path, &info) != 0 || info.st_mtim.tv_sec < 0)
+		return 0;
+	return (uint64_t)info.st_mtim.tv_sec * 1000 + (uint64_t)info.st_mtim.tv_nsec / 1000000;
+}
+
 int attempt_look(const char *dir, struct attempt_view *ret)
 {
 	char start[256], status[ATTEMPT_STATUS_BYTES], nothing[8];
@@ -147,6 +160,8 @@ int attempt_look(const char *dir, struct attempt_view *ret)
 	if (has_status == 0)
 		status_good = look_at_status(status, &view);
 	view.cancelled = attempt_read(dir, "cancel", nothing, sizeof(nothing)) == 0;
+	if (has_start == 0 && view.started_ms == 0)
+		view.started_ms = marked_ms(dir);
 	judge(has_start == 0, start_good, has_status == 0, status_good, &view);
 	*ret = view;
 	return 0;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "payload.h"
 #include "service.h"
@@ -50,6 +51,14 @@ static void make_text(char *text)
 			*at = '?';
 		at += bytes == 0 ? 1 : bytes;
 	}
+}
+
+static uint64_t wall_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static void send(struct job *job, sluice_job_report_spec *spec, sluice_done_fn *done)
@@ -104,9 +113,11 @@ static void send_active(struct job *job, const char *ref, uint64_t started_ms)
 {
 	sluice_job_report_spec spec = {.state = lifecycle_state(job_lifecycle(job), ROLE_ACTIVE),
 				       .scheduler_ref = ref,
-				       .evidence = "its process has started"};
+				       .evidence = "its process has started",
+				       .evidence_class = SLUICE_CLASS_ACTIVE,
+				       .started_time_ms = started_ms,
+				       .seen_time_ms = started_ms};
 
-	(void)started_ms;
 	send(job, &spec, on_progress);
 	state_is(job, lifecycle_state(job_lifecycle(job), ROLE_ACTIVE));
 }
@@ -126,7 +137,7 @@ void report_running(struct job *job, const struct attempt_view *view)
 
 void report_waiting(struct job *job, const char *cause)
 {
-	sluice_job_report_spec spec = {.evidence = cause};
+	sluice_job_report_spec spec = {.evidence = cause, .seen_time_ms = wall_ms()};
 	uint32_t hash = 2166136261u;
 
 	for (const char *at = cause; *at != 0; at++)
@@ -233,21 +244,38 @@ static void on_final(sluice_client *client, const sluice_reply *reply, void *use
 	call_ended(job);
 }
 
+/* What the status file says of the end. Times are the shepherd's: an end that is reported after an outage has its own. */
+static void end_fill(sluice_job_report_spec *spec, const struct attempt_view *view)
+{
+	spec->exited = view->end == END_EXIT;
+	spec->exit_code = spec->exited ? view->value : 0;
+	spec->signal = view->end == END_SIGNAL ? (uint32_t)view->value : 0;
+	spec->started_time_ms = view->started_ms;
+	spec->ended_time_ms = view->ended_ms;
+	spec->memory_peak_bytes = view->memory_peak_bytes;
+	spec->seen_time_ms = view->ended_ms;
+}
+
 static void send_final(struct job *job, enum role role, const char *evidence, const struct attempt_view *view)
 {
+	static const sluice_evidence_class classes[ROLES] = {[ROLE_ACTIVE] = SLUICE_CLASS_ACTIVE,
+							     [ROLE_COMPLETE] = SLUICE_CLASS_OK,
+							     [ROLE_FAILED] = SLUICE_CLASS_FAIL,
+							     [ROLE_CANCELED] = SLUICE_CLASS_CANCEL};
 	const struct lifecycle *lifecycle = job_lifecycle(job);
-	sluice_job_report_spec spec = {.state = lifecycle_state(lifecycle, role), .evidence = evidence};
+	sluice_job_report_spec spec = {.state = lifecycle_state(lifecycle, role),
+				       .evidence = evidence,
+				       .evidence_class = classes[role]};
 
 	/* A lifecycle may let a job end only after it was active. */
 	if (!lifecycle_can(lifecycle, job->state, role) && lifecycle_can(lifecycle, job->state, ROLE_ACTIVE))
 		send_active(job, NULL, view != NULL ? view->started_ms : 0);
-	if (view != NULL) {
-		spec.exit_code = view->end == END_EXIT	   ? view->value
-				 : view->end == END_SIGNAL ? 128 + view->value
-				 : view->end == END_NOEXEC ? 127
-				 : view->end == END_NEVER  ? 0
-							   : 124;
-		spec.seen_time_ms = view->ended_ms;
+	if (view != NULL)
+		end_fill(&spec, view);
+	/* The same in each repetition: it is known by it for the same report. */
+	if (spec.seen_time_ms == 0) {
+		job->seen_ms = job->seen_ms != 0 ? job->seen_ms : wall_ms();
+		spec.seen_time_ms = job->seen_ms;
 	}
 	job->stage = STAGE_ENDED;
 	job->asked = job->token;
@@ -293,7 +321,12 @@ static void end_text(const struct job *job, const struct attempt_view *view, cha
 {
 	switch (view->end) {
 	case END_EXIT:
-		(void)snprintf(ret, ret_bytes, "its process ended with exit code %d", view->value);
+		if (view->started_ms == 0) /* a status of format 1 */
+			(void)snprintf(ret, ret_bytes, "its process ended");
+		else
+			(void)snprintf(ret, ret_bytes, "its process ended after %llu.%03llu s",
+				       (unsigned long long)view->wall_ms / 1000,
+				       (unsigned long long)view->wall_ms % 1000);
 		return;
 	case END_SIGNAL:
 		(void)snprintf(ret, ret_bytes, "signal %d (%s)", view->value, strsignal(view->value));

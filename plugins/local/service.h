@@ -56,6 +56,7 @@ struct job {
 	size_t payload_len;
 	char *state;		 /* the last one known of */
 	struct machine *machine; /* its lifecycle; NULL: the queue's. Borrowed from the service */
+	uint64_t seen_ms;	 /* wall clock; when an end that has no status was seen; 0: not */
 	uint32_t waiting_for;	 /* hash of the cause that was last reported as evidence; 0: none */
 	bool plain;		 /* its last report was refused as invalid: without evidence from now on */
 	uint64_t compared;	 /* in hand before this comparison with the ledger began */

@@ -324,6 +324,42 @@ def test_a_source_may_be_named():
 # ---- evidence ----
 
 
+def test_an_end_that_is_heard_late_has_its_own_times():
+    """The scheduler is away when the job ends; what it reports later is what happened, not when it was heard."""
+    with tap.Scratch() as top, tap.Broker() as broker:
+        queue(broker)
+        spool, go = os.path.join(top, "spool"), os.path.join(top, "go")
+        with outside(broker, spool):
+            submit(broker, "one", "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done; exit 9")
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, "it runs")
+        open(go, "wb").close()
+        status = os.path.join(attempt(spool, "one"), "status")
+        tap.wait_until(lambda: os.path.exists(status), 30, "it ends")
+        # As if it had ended an hour ago, after ten minutes.
+        with open(status, encoding="ascii") as file:
+            words = file.read().split(" ")
+        ended_ms = int(words[3]) - 3600_000
+        words[3], words[4] = str(ended_ms), str(ended_ms - 600_000)
+        with open(status, "w", encoding="ascii") as file:
+            file.write(" ".join(words))
+        with outside(broker, spool):
+            tap.equal(ended(broker, "one"), "FAILED", "its state")
+        one = shown(broker, "one")
+        tap.equal([int(one[key]) for key in ("ended_time_ms", "started_time_ms", "exit_code")], [ended_ms, ended_ms - 600_000, 9], "when and how it ended")
+        tap.check(one.get("exited") is True and int(one["memory_peak_bytes"]) > 100_000, f"it exited, and its memory: {one}")
+
+
+def test_an_exit_code_is_given_only_by_what_exited():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        queue(broker)
+        with outside(broker, spool):
+            for name, argv, exited, sig in (("exits", ["sh", "-c", "exit 3"], True, 0), ("killed", ["sh", "-c", "kill -9 $$"], False, 9),
+                                            ("never", ["/no/such/program"], False, 0)):
+                tap.equal(run(broker, name, *argv), "FAILED", f"state of {name}")
+                one = shown(broker, name)
+                tap.equal((one.get("exited", False), int(one.get("signal", 0)), "exit_code" in one), (exited, sig, exited), f"{name}: {one}")
+
+
 def test_a_lost_job_names_and_ends_what_it_left():
     with tap.Scratch() as top, tap.Broker() as broker:
         queue(broker)
