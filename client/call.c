@@ -360,7 +360,7 @@ bool producer_is_gone(const sluice_client *client, int code, uint64_t session, c
 
 	return code == SLUICE_E_PRODUCER_EVICTED ||
 	       (code == SLUICE_E_PRODUCER_FENCED && (foreign || name[0] == 0)) ||
-	       (code == SLUICE_E_DENIED && foreign);
+	       (code == SLUICE_E_OWNED && foreign);
 }
 
 bool producer_may_open(sluice_client *client, uint64_t not_before_ms)
@@ -371,7 +371,8 @@ bool producer_may_open(sluice_client *client, uint64_t not_before_ms)
 	return false;
 }
 
-void producer_open(sluice_client *client, const char *name, call_hook_fn *opened, bool *ret_opening)
+void producer_open(sluice_client *client, const char *name, uint64_t expect, uint64_t secret,
+		   call_hook_fn *opened, bool *ret_opening)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
@@ -379,6 +380,8 @@ void producer_open(sluice_client *client, const char *name, call_hook_fn *opened
 	struct call *call;
 
 	open.name = (char *)(uintptr_t)name;
+	open.expect_producer = expect;
+	open.secret = secret;
 	request.op_case = SLUICE__REQUEST__OP_PRODUCER_OPEN;
 	request.producer_open = &open;
 	call = call_new(client, &request, true, &options);

@@ -141,9 +141,10 @@ struct batch {
 	size_t bytes; /* on account of the buffer */
 };
 struct publisher {
-	uint64_t producer, session; /* session: that opened it */
+	uint64_t producer, secret, session; /* session: that opened it */
 	uint32_t epoch;
 	bool opening, open;
+	bool again;	  /* the session that had it ended: it is opened again, by its secret, with its numbers */
 	uint64_t open_ms; /* not to be opened before */
 	int gone; /* the broker knows it no more, as this code says: it is opened anew once all that is in flight is answered */
 	int failed; /* fenced: another client publishes under its name, and this one no more */
@@ -167,15 +168,17 @@ struct pending_txn {
 	struct pending_txn *prev, *next;
 	Sluice__Txn *txn;
 	struct call *call; /* once it is sent */
+	bool was_sent;	   /* by a session that has ended */
 	sluice_done_fn *done;
 	void *user;
 	uint64_t deadline_ms;
 	struct call *waiter;
 };
 struct transactor {
-	uint64_t producer, seq, session; /* session: that opened it */
+	uint64_t producer, secret, seq, session; /* session: that opened it */
 	uint32_t epoch;
 	bool opening, open;
+	bool again; /* as of the publisher */
 	uint64_t open_ms; /* not to be opened before */
 	struct pending_txn *waiting;
 };
@@ -400,9 +403,10 @@ struct call_about {
 };
 int call_run_about(sluice_client *client, const Sluice__Request *request, bool repeatable,
 		   const struct call_about *about, const sluice_call *options, sluice_reply **ret_reply);
-/* Asks for a producer, named or of the session's own (""); opened sees the answer, and *ret_opening is set until then. Without memory nothing is
- * asked and set: it is tried again with the next send. */
-void producer_open(sluice_client *client, const char *name, call_hook_fn *opened, bool *ret_opening);
+/* Asks for a producer, named or of the session's own (""), or, expect not 0, for that one again; opened sees the answer, and *ret_opening is set
+ * until then. Without memory nothing is asked and set: it is tried again with the next send. */
+void producer_open(sluice_client *client, const char *name, uint64_t expect, uint64_t secret,
+		   call_hook_fn *opened, bool *ret_opening);
 /* Whether a publish or transaction was refused for its producer, and not for itself: the record was evicted, or belongs to a session that has ended. Another
  * one is opened then. A fenced one with a name is another client's now. */
 bool producer_is_gone(const sluice_client *client, int code, uint64_t session, const char *name);
@@ -432,6 +436,7 @@ bool publish_settled(const sluice_client *client);
 
 /* txn.c */
 void txns_send(sluice_client *client);
+void txns_session_lost(sluice_client *client);
 void txns_due(sluice_client *client, uint64_t now, uint64_t *io_next);
 void txns_end(sluice_client *client, int code);
 

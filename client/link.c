@@ -345,6 +345,7 @@ static bool on_welcome(sluice_client *client, struct sluice_slice body)
 	client->last_in_ms = client->last_out_ms = now_ms();
 	if (lost) {
 		publish_session_lost(client);
+		txns_session_lost(client);
 		subs_broken(client, true);
 		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_SESSION_LOST,
 						     .code = SLUICE_E_SESSION_GONE,

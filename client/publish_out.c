@@ -237,24 +237,52 @@ static void number_anew(struct publisher *publisher, uint64_t last_seq)
 	publisher->next_seq = seq;
 }
 
+static void producer_gone(sluice_client *client);
+
+/* The same producer could not be had again: what may have been sent is not known any more. */
+static void not_again(sluice_client *client, int code)
+{
+	struct publisher *publisher = &client->publisher;
+
+	if (code == SLUICE_E_PRODUCER_FENCED) {
+		publish_end(client, code); /* another client publishes under its name */
+		return;
+	}
+	publisher->gone = code;
+	producer_gone(client);
+}
+
 static void opened(sluice_client *client, struct call *call)
 {
 	struct publisher *publisher = &client->publisher;
 	const sluice_reply *reply = call->reply;
+	const Sluice__ProducerOpened *producer;
+	bool again = publisher->again;
 
 	publisher->opening = false;
 	publisher->open_ms = now_ms() + PRODUCER_REOPEN_MS; /* the next one: not in a circle */
 	if (reply == NULL || reply->code != 0 || reply->message == NULL ||
 	    reply->message->producer_opened == NULL) {
-		if (reply != NULL && !sluice_error_retriable(reply->code))
+		if (reply != NULL && !sluice_error_retriable(reply->code) && again)
+			not_again(client, reply->code);
+		else if (reply != NULL && !sluice_error_retriable(reply->code))
 			publish_end(client, reply->code);
 		return;
 	}
-	publisher->producer = reply->message->producer_opened->producer;
-	publisher->epoch = reply->message->producer_opened->epoch;
+	producer = reply->message->producer_opened;
+	publisher->again = false;
+	if (again && producer->producer != publisher->producer) {
+		not_again(client, SLUICE_E_PRODUCER_EVICTED); /* a broker that knows no secrets gave another */
+		return;
+	}
+	publisher->producer = producer->producer;
+	publisher->epoch = producer->epoch;
+	publisher->secret = producer->secret;
 	publisher->session = client->session_id;
 	publisher->open = true;
-	number_anew(publisher, reply->message->producer_opened->last_seq);
+	/* The same again: its numbers go on, and answers of what was sent are kept under them. */
+	if (!again)
+		number_anew(publisher, producer->last_seq);
 }
 
 static uint8_t *compressed(const sluice_client *client, const struct batch *batch, size_t *ret_len)
@@ -327,7 +355,10 @@ void publish_send(sluice_client *client)
 		return;
 	if (!publisher->open) {
 		if (!publisher->opening && producer_may_open(client, publisher->open_ms))
-			producer_open(client, client->config.producer, opened, &client->publisher.opening);
+			producer_open(client, client->config.producer,
+				      publisher->again ? publisher->producer : 0,
+				      publisher->again ? publisher->secret : 0, opened,
+				      &client->publisher.opening);
 		return;
 	}
 	now = now_ms();
@@ -472,7 +503,7 @@ static void producer_gone(sluice_client *client)
 	struct batch *batch, *next, *last = publisher->batches != NULL ? publisher->batches->prev : NULL;
 
 	publisher->gone = 0;
-	publisher->open = false;
+	publisher->open = publisher->again = false;
 	for (batch = publisher->batches; batch != NULL; batch = next) {
 		next = batch != last ? batch->next : NULL; /* what a callback publishes is not of these */
 		if (batch->maybe)
@@ -731,9 +762,11 @@ void publish_broken(sluice_client *client)
 
 void publish_session_lost(sluice_client *client)
 {
-	/* Its name is opened again by the session that there is now; one without a name is refused as another's, or still good. */
-	if (client->config.producer[0] != 0)
-		client->publisher.open = false;
+	struct publisher *publisher = &client->publisher;
+
+	/* It belongs to the session that opened it, and goes with its secret to the one that there is now. */
+	publisher->again = publisher->again || publisher->open;
+	publisher->open = false;
 }
 
 void publish_end(sluice_client *client, int code)

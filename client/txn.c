@@ -260,25 +260,64 @@ static void committed(sluice_client *client, struct call *call)
 	finish(client, pending, call->reply != NULL ? sluice_reply_ref(call->reply) : NULL);
 }
 
+/* The end of the first, which was sent and is not to be settled any more. Whether its number was used is not known: another producer. */
+static void sent_unknown(sluice_client *client, const char *text)
+{
+	struct transactor *transactor = &client->transactor;
+	struct pending_txn *first = transactor->waiting;
+
+	transactor->again = transactor->open = false;
+	if (first != NULL && first->call == NULL && first->was_sent)
+		finish(client, first, reply_new(SLUICE_E_UNKNOWN, text, strlen(text)));
+}
+
 static void opened(sluice_client *client, struct call *call)
 {
 	struct transactor *transactor = &client->transactor;
 	const sluice_reply *reply = call->reply;
+	const Sluice__ProducerOpened *producer =
+		reply != NULL && reply->message != NULL ? reply->message->producer_opened : NULL;
+	bool again = transactor->again;
 
 	transactor->opening = false;
 	transactor->open_ms = now_ms() + PRODUCER_REOPEN_MS; /* the next one: not in a circle */
+	if (again && ((producer != NULL && producer->producer != transactor->producer) ||
+		      (reply != NULL && reply->code != 0 && !sluice_error_retriable(reply->code)))) {
+		sent_unknown(client, "its session ended while it was under way, and its producer is gone");
+		return;
+	}
 	if (reply != NULL && reply->code != 0 && !sluice_error_retriable(reply->code) &&
 	    transactor->waiting != NULL) {
 		finish(client, transactor->waiting, reply_new(reply->code, reply->text, strlen(reply->text)));
 		return;
 	}
-	if (reply == NULL || reply->message == NULL || reply->message->producer_opened == NULL)
+	if (producer == NULL)
 		return;
 	transactor->session = client->session_id;
-	transactor->producer = reply->message->producer_opened->producer;
-	transactor->epoch = reply->message->producer_opened->epoch;
-	transactor->seq = reply->message->producer_opened->last_seq + 1;
+	transactor->producer = producer->producer;
+	transactor->epoch = producer->epoch;
+	transactor->secret = producer->secret;
+	/* The same again: the number of what was sent is still its. */
+	if (!again)
+		transactor->seq = producer->last_seq + 1;
+	transactor->again = false;
 	transactor->open = true;
+}
+
+void txns_session_lost(sluice_client *client)
+{
+	struct transactor *transactor = &client->transactor;
+	struct pending_txn *first = transactor->waiting;
+
+	transactor->again = transactor->again || transactor->open;
+	transactor->open = false;
+	if (first == NULL || first->call == NULL)
+		return;
+	/* The request names an epoch that is over; it is made anew, with the same number. */
+	first->was_sent = first->was_sent || first->call->was_sent;
+	first->call->hook = NULL;
+	call_finish(client, first->call, NULL);
+	first->call = NULL;
 }
 
 void txns_send(sluice_client *client)
@@ -292,7 +331,9 @@ void txns_send(sluice_client *client)
 		return;
 	if (!transactor->open) {
 		if (!transactor->opening && producer_may_open(client, transactor->open_ms))
-			producer_open(client, "", opened, &client->transactor.opening);
+			producer_open(client, "", transactor->again ? transactor->producer : 0,
+				      transactor->again ? transactor->secret : 0, opened,
+				      &client->transactor.opening);
 		return;
 	}
 	first->txn->producer = transactor->producer;
@@ -319,7 +360,9 @@ void txns_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 	DL_FOREACH_SAFE(client->transactor.waiting, pending, next) {
 		if (pending->call != NULL)
 			continue;
-		if (pending->deadline_ms <= now)
+		if (pending->deadline_ms <= now && pending->was_sent)
+			sent_unknown(client, "no answer came before the deadline");
+		else if (pending->deadline_ms <= now)
 			finish(client, pending,
 			       reply_new(SLUICE_E_TIMEOUT, "not sent before the deadline", 28));
 		else if (pending->deadline_ms < *io_next)
@@ -333,7 +376,8 @@ void txns_end(sluice_client *client, int code)
 
 	DL_FOREACH_SAFE(client->transactor.waiting, pending, next)
 		if (pending->call == NULL)
-			finish(client, pending, reply_new(code, "", 0));
+			finish(client, pending,
+			       reply_new(pending->was_sent ? SLUICE_E_UNKNOWN : code, "", 0));
 }
 
 static struct pending_txn *pending_new(sluice_client *client, const sluice_txn *txn, const sluice_call *call)

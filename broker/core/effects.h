@@ -59,7 +59,7 @@ struct outcome {
 	uint64_t
 		id; /* SESSION, PRODUCER, SUBMITTED number; CLAIMED by RESUME: go on behind this; 0: that was all */
 	uint64_t seq;	 /* PRODUCER last_seq; PUBLISHED first_seq */
-	uint64_t offset; /* PUBLISHED: first offset or item; ~0 none */
+	uint64_t offset; /* PUBLISHED: first offset or item; ~0 none. PRODUCER: its secret */
 	char state[64];	 /* SUBMITTED, REPORTED, CANCELLED */
 	char text[256];
 };

@@ -3,14 +3,16 @@
 #include "broker/core/age.h"
 #include "broker/core/producer.h"
 #include "broker/util/invariant.h"
-
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
 /* Cell: u32 epoch, u64 last sequence, u64 monotone time of the last use, u16 answers, u8 name bytes, name,
- * answers. Answer: u64 first sequence, u32 count, i32 code, u64 index, u64 offset, u32 failed operation
- * (transactions). */
-enum { CELL_FIXED_BYTES = 4 + 8 + 8 + 2 + 1, ANSWER_BYTES = 8 + 4 + 4 + 8 + 8 + 4 };
+ * answers, u64 session that owns it, u64 secret. Answer: u64 first sequence, u32 count, i32 code, u64 index, u64 offset, u32 failed
+ * operation (transactions).
+ *
+ * A cell without the last two is of a broker that did not know owners: read as owner 0, which is "not owned", and secret 0, which is
+ * none. The first session that uses it, with its number and epoch, owns it from then on. */
+enum { CELL_FIXED_BYTES = 4 + 8 + 8 + 2 + 1, ANSWER_BYTES = 8 + 4 + 4 + 8 + 8 + 4, CELL_OWNER_BYTES = 8 + 8 };
 
 struct cell {
 	uint32_t epoch;
@@ -19,6 +21,8 @@ struct cell {
 	uint16_t answer_count;
 	struct sluice_slice name;
 	const uint8_t *answers;
+	uint64_t owner;	 /* session; 0: nobody's yet */
+	uint64_t secret; /* 0: none */
 };
 
 static int cell_get(struct apply *a, uint64_t producer, struct cell *ret)
@@ -26,6 +30,7 @@ static int cell_get(struct apply *a, uint64_t producer, struct cell *ret)
 	struct sluice_slice value;
 	const uint8_t *at;
 	struct key key;
+	size_t old;
 	int rc;
 
 	key_hot(&key, a->gateway, HOT_PRODUCER, producer);
@@ -33,8 +38,10 @@ static int cell_get(struct apply *a, uint64_t producer, struct cell *ret)
 	if (rc != 0)
 		return rc;
 	at = value.data;
-	if (value.len < CELL_FIXED_BYTES ||
-	    value.len != CELL_FIXED_BYTES + at[22] + (size_t)get_be16(at + 20) * ANSWER_BYTES)
+	if (value.len < CELL_FIXED_BYTES)
+		return SLUICE_E_CORRUPT;
+	old = CELL_FIXED_BYTES + at[22] + (size_t)get_be16(at + 20) * ANSWER_BYTES;
+	if (value.len != old && value.len != old + CELL_OWNER_BYTES)
 		return SLUICE_E_CORRUPT;
 	*ret = (struct cell){.epoch = get_be32(at),
 			     .last_seq = get_be64(at + 4),
@@ -42,6 +49,10 @@ static int cell_get(struct apply *a, uint64_t producer, struct cell *ret)
 			     .answer_count = get_be16(at + 20),
 			     .name = {at + CELL_FIXED_BYTES, at[22]},
 			     .answers = at + CELL_FIXED_BYTES + at[22]};
+	if (value.len != old) {
+		ret->owner = get_be64(at + old);
+		ret->secret = get_be64(at + old + 8);
+	}
 	return 0;
 }
 
@@ -69,8 +80,9 @@ static int cell_put(struct apply *a, uint64_t producer, const struct cell *cell,
 	uint16_t settled = settled_count(cell, settled_seq), count = cell->answer_count - settled;
 	struct key key;
 	uint8_t *at;
-	int rc = scratch_reserve(scratch,
-				 CELL_FIXED_BYTES + 255 + ((size_t)cell->answer_count + 1) * ANSWER_BYTES);
+	int rc = scratch_reserve(scratch, CELL_FIXED_BYTES + 255 +
+						  ((size_t)cell->answer_count + 1) * ANSWER_BYTES +
+						  CELL_OWNER_BYTES);
 
 	if (rc != 0)
 		return rc;
@@ -92,6 +104,9 @@ static int cell_put(struct apply *a, uint64_t producer, const struct cell *cell,
 	invariant(count == 0 || answer_last(at - ANSWER_BYTES) <= cell->last_seq,
 		  "producer %llu: the last answer is %llu, the last number %llu", ULL(producer),
 		  ULL(answer_last(at - ANSWER_BYTES)), ULL(cell->last_seq));
+	put_be64(at, cell->owner);
+	put_be64(at + 8, cell->secret);
+	at += CELL_OWNER_BYTES;
 	put_be32(scratch->data, cell->epoch);
 	put_be64(scratch->data + 4, cell->last_seq);
 	put_be64(scratch->data + 12, a->mono_ms);
@@ -104,27 +119,74 @@ static int cell_put(struct apply *a, uint64_t producer, const struct cell *cell,
 
 /* ---- open, close, eviction ---- */
 
+/* The session that asks has it from now on, under an epoch of its own: what others still send under theirs is refused. */
+static int take(struct apply *a, struct cell *cell, uint64_t producer, struct outcome *out)
+{
+	if (cell->epoch == UINT32_MAX)
+		return refuse(out, SLUICE_E_LIMIT, "the producer's epochs are used up; close it");
+	cell->epoch++;
+	cell->owner = a->session;
+	out->id = producer;
+	out->epoch = cell->epoch;
+	out->seq = cell->last_seq;
+	out->offset = cell->secret;
+	return cell_put(a, producer, cell, 0, NULL);
+}
+
 static int open_named(struct apply *a, struct sluice_slice name, struct outcome *out)
 {
 	struct cell cell;
-	int rc = name_find(a->txn, a->gateway, NAME_PRODUCER, name, &out->id);
+	uint64_t producer;
+	int rc = name_find(a->txn, a->gateway, NAME_PRODUCER, name, &producer);
 
 	if (rc != 0)
 		return rc;
-	rc = cell_get(a, out->id, &cell);
+	rc = cell_get(a, producer, &cell);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
-	if (cell.epoch == UINT32_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the producer's epochs are used up; close it");
-	cell.epoch++;
+	/* The name says who it is. Who had it until now cannot take it back but by the name, too. */
+	cell.secret = a->random;
+	return take(a, &cell, producer, out);
+}
+
+/* A client whose session ended goes on with the producer that it had: the secret says that it is the same client. Repeated, when the first
+ * answer was lost, it does nothing more. */
+static int open_expected(struct apply *a, const Sluice__ProducerOpen *m, struct outcome *out)
+{
+	struct cell cell;
+	int rc = cell_get(a, m->expect_producer, &cell);
+
+	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && (cell.name.len != strlen(m->name) ||
+						     memcmp(cell.name.data, m->name, cell.name.len) != 0)))
+		return refuse(out, SLUICE_E_PRODUCER_EVICTED,
+			      "there is no such producer %llu (any more); open another",
+			      (unsigned long long)m->expect_producer);
+	if (rc != 0)
+		return rc;
+	if ((cell.secret == 0 || cell.secret != m->secret) && cell.name.len > 0)
+		return refuse(out, SLUICE_E_PRODUCER_FENCED,
+			      "producer '%.200s' was opened again by another client; its epoch is %u",
+			      m->name, cell.epoch);
+	if (cell.secret == 0 || cell.secret != m->secret)
+		return refuse(
+			out, SLUICE_E_OWNED,
+			"producer %llu is another client's: the secret is not the one that its opening gave",
+			(unsigned long long)m->expect_producer);
+	if (cell.owner != a->session)
+		return take(a, &cell, m->expect_producer, out);
+	out->id = m->expect_producer;
 	out->epoch = cell.epoch;
 	out->seq = cell.last_seq;
-	return cell_put(a, out->id, &cell, 0, NULL);
+	out->offset = cell.secret;
+	return 0;
 }
 
 int producer_open_apply(struct apply *a, const Sluice__ProducerOpen *m, struct outcome *out)
 {
-	struct cell cell = {.epoch = 1, .name = {m->name, strlen(m->name)}};
+	struct cell cell = {.epoch = 1,
+			    .name = {m->name, strlen(m->name)},
+			    .owner = a->session,
+			    .secret = a->random};
 	const char *why = NULL;
 	int rc;
 
@@ -133,6 +195,10 @@ int producer_open_apply(struct apply *a, const Sluice__ProducerOpen *m, struct o
 		rc = name_check(cell.name, &why);
 		if (rc != 0)
 			return refuse(out, rc, "producer name: %s", why);
+	}
+	if (m->expect_producer != 0)
+		return open_expected(a, m, out);
+	if (cell.name.len > 0) {
 		rc = open_named(a, cell.name, out);
 		if (rc != SLUICE_E_NOT_FOUND)
 			return rc;
@@ -143,11 +209,13 @@ int producer_open_apply(struct apply *a, const Sluice__ProducerOpen *m, struct o
 	if (rc == 0 && cell.name.len == 0)
 		rc = timer_set(a, a->mono_ms + LIMIT_PRODUCER_IDLE_MS, TIMER_PRODUCER_IDLE, out->id, 0);
 	out->epoch = cell.epoch;
+	out->offset = cell.secret;
 	return rc != 0 ? rc : cell_put(a, out->id, &cell, 0, NULL);
 }
 
-static int cell_of_epoch(struct apply *a, uint64_t producer, uint32_t epoch, struct cell *ret,
-			 struct outcome *out)
+/* For its owner: numbers and epochs are no secret, so by themselves they give nobody a right. */
+static int cell_of_caller(struct apply *a, uint64_t producer, uint32_t epoch, struct cell *ret,
+			  struct outcome *out)
 {
 	int rc = cell_get(a, producer, ret);
 
@@ -165,6 +233,12 @@ static int cell_of_epoch(struct apply *a, uint64_t producer, uint32_t epoch, str
 		return refuse(out, SLUICE_E_INVAL,
 			      "epoch %u of producer %llu was never given out; it is at %u", epoch,
 			      (unsigned long long)producer, ret->epoch);
+	if (ret->owner != 0 && ret->owner != a->session)
+		return refuse(
+			out, SLUICE_E_OWNED,
+			"producer %llu belongs to another session: use the session that opened it, or open it "
+			"again (a named one by its name, any by its number and secret)",
+			(unsigned long long)producer);
 	return 0;
 }
 
@@ -172,7 +246,7 @@ int producer_close_apply(struct apply *a, const Sluice__ProducerClose *m, struct
 {
 	struct cell cell;
 	struct key key;
-	int rc = cell_of_epoch(a, m->producer, m->epoch, &cell, out);
+	int rc = cell_of_caller(a, m->producer, m->epoch, &cell, out);
 
 	if (rc != 0 || refused(out))
 		return rc;
@@ -237,7 +311,7 @@ int producer_begin(struct apply *a, const struct producer_call *call, struct out
 	unsigned unsettled;
 	uint64_t expected;
 	struct cell cell;
-	int rc = cell_of_epoch(a, call->producer, call->epoch, &cell, out);
+	int rc = cell_of_caller(a, call->producer, call->epoch, &cell, out);
 
 	if (rc != 0 || refused(out))
 		return rc;
@@ -277,6 +351,11 @@ int producer_end(struct apply *a, const struct producer_call *call, const struct
 	put_be64(answer + 16, out->index);
 	put_be64(answer + 24, out->offset);
 	put_be32(answer + 32, out->kind == OUT_TXN ? out->count : 0);
+	invariant(call->first_seq > cell.last_seq && cell.epoch == call->epoch,
+		  "producer %llu: sequence %llu after %llu, epoch %u of %u",
+		  (unsigned long long)call->producer, (unsigned long long)call->first_seq,
+		  (unsigned long long)cell.last_seq, call->epoch, cell.epoch);
 	cell.last_seq = call->first_seq + call->count - 1;
+	cell.owner = a->session;
 	return cell_put(a, call->producer, &cell, call->settled_seq, answer);
 }

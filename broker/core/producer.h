@@ -7,6 +7,10 @@
  * admission refused it before it came here. An answer is kept when it is final: done, or a refusal that a
  * retry would only meet again. A refusal that may clear by itself (QUEUE_FULL, BUSY) leaves the sequence
  * number free.
+ *
+ * A producer belongs to the session that opened it: numbers go up from 1, and who publishes under another's has his answers stand for the
+ * owner's events. It changes hands by its name, or by the secret that its opening gave, and then with a new epoch; answers that are not
+ * settled stay, so a client that lost its session settles what was under way.
  */
 #ifndef SLUICE_CORE_PRODUCER_H
 #define SLUICE_CORE_PRODUCER_H

@@ -51,6 +51,7 @@ static unsigned part_from(const struct outcome *outcome, union reply_parts *part
 		parts->producer.producer = outcome->id;
 		parts->producer.epoch = outcome->epoch;
 		parts->producer.last_seq = outcome->seq;
+		parts->producer.secret = outcome->offset;
 		return FIELD_PRODUCER_OPENED;
 	case OUT_SUBMITTED:
 		sluice__job_submitted__init(&parts->submitted);

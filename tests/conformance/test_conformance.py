@@ -313,7 +313,11 @@ def test_a_retry_has_the_first_answer_also_after_a_kill():
         tap.equal(one.publish([envelope(b"c")], "s.a", seq=3, settled=2, **how).code, 0, "the next")
         broker.kill()
         with tap.Broker(data=broker.data) as second:
-            two = Connection(second.port)
+            stranger = Connection(second.port)
+            for seq in (3, 4):
+                tap.equal(stranger.publish([envelope(b"x")], "s.a", seq=seq, settled=2, **how).code, CODE["OWNED"], "another session's")
+            refused("OWNED", lambda: stranger.call("producer_close", producer=p.producer, epoch=p.epoch), "nor closes it")
+            two = Connection(second.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
             answer = two.publish([envelope(b"c")], "s.a", seq=3, settled=2, **how)
             tap.equal((answer.code, answer.flags & 1, answer.offset), (0, 1, 2), "duplicate after the kill")
             tap.equal(two.publish(batch, "s.a", seq=1, **how).code, CODE["CONFLICT"], "a settled answer is not kept")
@@ -326,6 +330,13 @@ def test_a_retry_has_the_first_answer_also_after_a_kill():
             two.call("producer_close", producer=fresh.producer, epoch=fresh.epoch)
             tap.equal(two.publish([envelope(b"d")], "s.a", seq=4, producer=fresh.producer, epoch=fresh.epoch).code,
                       CODE["PRODUCER_EVICTED"], "closed")
+            mine = two.call("producer_open").producer_opened
+            tap.equal(two.publish([envelope(b"e")], "s.a", seq=1, producer=mine.producer, epoch=mine.epoch).code, 0, "an unnamed one")
+            refused("OWNED", lambda: stranger.call("producer_open", expect_producer=mine.producer, secret=mine.secret ^ 1), "a wrong secret")
+            taken = stranger.call("producer_open", expect_producer=mine.producer, secret=mine.secret).producer_opened
+            tap.equal((taken.producer, taken.last_seq, taken.epoch > mine.epoch), (mine.producer, 1, True), "taken over by its secret")
+            answer = stranger.publish([envelope(b"e")], "s.a", seq=1, producer=taken.producer, epoch=taken.epoch)
+            tap.equal((answer.code, answer.flags & 1), (0, 1), "and what was under way is settled")
     finally:
         broker.remove()
 

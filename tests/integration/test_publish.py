@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import client  # noqa: E402
 from client import Connection, pb  # noqa: E402
 
-BUSY = -23
+BUSY, PRODUCER_EVICTED = -23, -19
 
 
 class Client(Connection):
@@ -64,6 +64,65 @@ def test_a_batch_that_was_refused_and_then_lost_its_answer_keeps_its_numbers():
         one.answer(correlation, 0, seq)
         tap.wait_until(lambda: b"second OK\n" in process.text(), 30, f"and is acknowledged: {process.tail()}")
         tap.equal(process.wait(30), 0, "the probe's exit code")
+    finally:
+        process.kill()
+
+
+def opening(one, **reply):
+    """The next request, which opens a producer; answered. Its message."""
+    request = one.wait(client.REQUEST)
+    asked = pb.Request.FromString(request.body)
+    tap.equal(asked.WhichOneof("op"), "producer_open", "the request")
+    one.send(client.REPLY, pb.Reply(producer_opened=pb.ProducerOpened(**reply)).SerializeToString(), request.correlation)
+    return asked.producer_open
+
+
+def test_a_client_that_lost_its_session_takes_its_producers_with_it():
+    """Their numbers belong to the session that opened them; what was under way is settled under the same numbers all the same."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    process = tap.Process([tap.program("tests/integration/lost_probe"), f"127.0.0.1:{listener.getsockname()[1]}"])
+    try:
+        one = Client(listener)
+        one.welcome_it()
+        asked = opening(one, producer=5, epoch=1, last_seq=0, secret=77)
+        tap.equal((asked.name, asked.expect_producer, asked.secret), ("", 0, 0), "a producer of its own")
+        tap.equal(one.published()[1], 1, "the message")
+        one.close()
+        one = Client(listener)
+        one.welcome_it(resumed=False)
+        asked = opening(one, producer=5, epoch=2, last_seq=1, secret=77)
+        tap.equal((asked.expect_producer, asked.secret), (5, 77), "the same producer again")
+        again = one.wait(client.PUBLISH)
+        producer, epoch, seq = struct.unpack_from(">BBBBQIQ", again.body)[4:]
+        tap.equal((producer, epoch, seq), (5, 2, 1), "sent again under its number, in the new epoch")
+        one.answer(again.correlation, 0, 1, flags=1)
+        asked = opening(one, producer=6, epoch=1, last_seq=0, secret=88)
+        request = one.wait(client.REQUEST)
+        txn = pb.Request.FromString(request.body).txn
+        tap.equal((txn.producer, txn.epoch, txn.seq), (6, 1, 1), "the transaction")
+        one.close()
+        one = Client(listener)
+        one.welcome_it(resumed=False)
+        asked = opening(one, producer=6, epoch=2, last_seq=1, secret=88)
+        tap.equal((asked.expect_producer, asked.secret), (6, 88), "its producer, too")
+        request = one.wait(client.REQUEST)
+        txn = pb.Request.FromString(request.body).txn
+        tap.equal((txn.producer, txn.epoch, txn.seq), (6, 2, 1), "under the same number")
+        one.send(client.REPLY, pb.Reply(txn_done=pb.TxnDone(duplicate=True)).SerializeToString(), request.correlation)
+        # Nothing is under way, and the broker has forgotten the producer meanwhile: another does as well.
+        one.close()
+        one = Client(listener)
+        one.welcome_it(resumed=False)
+        request = one.wait(client.REQUEST)
+        tap.equal(pb.Request.FromString(request.body).producer_open.expect_producer, 5, "asks for the same")
+        one.send(client.REPLY, pb.Reply(code=PRODUCER_EVICTED).SerializeToString(), request.correlation)
+        asked = opening(one, producer=9, epoch=1, last_seq=0, secret=99)
+        tap.equal(asked.expect_producer, 0, "then for any")
+        correlation, seq, _ = one.published()
+        tap.equal(seq, 1, "whose numbers begin anew")
+        one.answer(correlation, 0, seq)
+        tap.equal(process.wait(60), 0, "the probe's exit code")
+        tap.equal(process.text(), b"publish OK\ntransaction OK\npublish OK\n", "each ended well")
     finally:
         process.kill()
 

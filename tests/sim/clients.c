@@ -155,7 +155,13 @@ void credit(struct sim *s, int number, uint32_t more)
 
 /* ---- publishing ---- */
 
-static void publish_as(struct sim *s, int who, uint32_t epoch, uint32_t count)
+/* Publishers have sessions that no client has: core compares numbers, and asks nobody whether a session lives. */
+static uint64_t session_of(const struct sim *s, int who)
+{
+	return who == ORACLE_TXN_PRODUCER ? s->txn.session : (UINT64_C(1) << 40) + (uint64_t)who;
+}
+
+static void publish_as(struct sim *s, int who, uint64_t session, uint32_t epoch, uint32_t count)
 {
 	const struct publisher *p = &s->publishers[who];
 	const struct target *target = sim_target(who);
@@ -181,8 +187,8 @@ static void publish_as(struct sim *s, int who, uint32_t epoch, uint32_t count)
 			   .client = -1,
 			   .seq = p->next,
 			   .count = count,
-			   .flag = epoch != p->epoch},
-	       target->gateway, 0, &f);
+			   .flag = epoch != p->epoch || session != p->owner},
+	       target->gateway, session, &f);
 }
 
 void publish(struct sim *s, int who)
@@ -197,13 +203,16 @@ void publish(struct sim *s, int who)
 	}
 	/* What somebody sends who had the name before. */
 	if (p->epoch > 1 && roll(s, 16) == 0)
-		publish_as(s, who, p->epoch - 1, 1);
+		publish_as(s, who, p->owner, p->epoch - 1, 1);
+	/* And a stranger, who knows its number and epoch. */
+	if (roll(s, 16) == 0)
+		publish_as(s, who, p->owner + 1, p->epoch, 1 + (uint32_t)roll(s, 4));
 	if (p->pending == 0) {
 		p->pending = 1 + (uint32_t)roll(s, 4), p->crashes = 0;
 		oracle_sent(s->oracle, who, p->next, p->pending);
 	}
 	p->in_flight = true;
-	publish_as(s, who, p->epoch, p->pending);
+	publish_as(s, who, p->owner, p->epoch, p->pending);
 }
 
 void reopen(struct sim *s, int who)
@@ -217,8 +226,9 @@ void reopen(struct sim *s, int who)
 	snprintf(name, sizeof(name), "p%d", who);
 	open.name = name;
 	p->in_flight = p->stale = true;
+	p->owner = session_of(s, who);
 	submit(s, (struct op){.type = COMMAND_PRODUCER_OPEN, .who = who, .client = -1},
-	       sim_target(who)->gateway, 0, &open);
+	       sim_target(who)->gateway, p->owner, &open);
 }
 
 /* ---- settling ---- */

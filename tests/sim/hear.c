@@ -37,7 +37,8 @@ static void published(struct sim *s, const struct op *op, const struct outcome *
 
 	if (op->flag) {
 		if (out->code == 0)
-			oracle_blame(s->oracle, "a producer of an old epoch was heard", op->who, 0);
+			oracle_blame(s->oracle, "a producer of an old epoch or of another session was heard",
+				     op->who, 0);
 		return;
 	}
 	p->in_flight = false;

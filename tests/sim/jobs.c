@@ -239,12 +239,12 @@ void transact(struct sim *s)
 
 	if (t->in_flight || p->in_flight)
 		return;
-	if (p->stale) {
+	if (!t->pending)
+		plan(s);
+	if (p->stale || p->owner != t->session) {
 		reopen(s, ORACLE_TXN_PRODUCER);
 		return;
 	}
-	if (!t->pending)
-		plan(s);
 	sluice__txn__init(&b.txn);
 	b.txn.producer = p->id, b.txn.epoch = p->epoch;
 	b.txn.seq = t->number, b.txn.settled_seq = t->number - 1;

@@ -48,6 +48,7 @@ struct publisher {
 	uint32_t epoch, pending; /* events sent and not answered; 0: none */
 	uint32_t crashes;	 /* since what is pending was first sent */
 	bool in_flight, stale;	 /* stale: its epoch may be another's */
+	uint64_t owner;		 /* session that it was opened for */
 };
 /* A transaction is sent again, word for word, until it is answered. */
 struct txn_plan {

@@ -319,7 +319,10 @@ size_t world_ticks(struct world *world, uint32_t work_max)
 
 struct outcome world_apply(struct world *world, uint16_t type, uint64_t session, const void *body)
 {
-	struct command command = {.type = type, .gateway = world->gateway, .session = session, .random = 1};
+	struct command command = {.type = type,
+				  .gateway = world->gateway,
+				  .session = session,
+				  .random = world->step_count + 1};
 	struct world_step step = {.clock = world->clock, .command = &command};
 	struct outcome out = {.code = 1};
 	size_t replies = 0;

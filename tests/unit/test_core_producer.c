@@ -218,3 +218,197 @@ Test(core_producer, an_idle_one_is_evicted_by_name)
 	cr_assert_eq(world_records(&world, STORE_TIMER), 0);
 	world_close(&world);
 }
+
+/* ---- whose it is ---- */
+
+static struct outcome open_as(struct world *world, uint64_t session, const char *name, uint64_t expect,
+			      uint64_t secret)
+{
+	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
+
+	open.name = (char *)(uintptr_t)name;
+	open.expect_producer = expect;
+	open.secret = secret;
+	return world_apply(world, COMMAND_PRODUCER_OPEN, session, &open);
+}
+
+static struct outcome send_as(const struct producer *producer, uint64_t session, uint64_t seq, uint32_t count)
+{
+	static struct world_batch batch;
+	struct frame_publish publish;
+
+	batch.used = batch.count = 0;
+	for (uint32_t i = 0; i < count; i++)
+		world_batch_add(&batch, NULL, "x", 0);
+	publish = world_batch_publish(&batch, "a");
+	publish.producer = producer->id;
+	publish.epoch = producer->epoch;
+	publish.first_seq = seq;
+	publish.settled_seq = producer->settled;
+	return world_apply(producer->world, COMMAND_PUBLISH, session, &publish);
+}
+
+static struct outcome txn_as(const struct producer *producer, uint64_t session, uint64_t seq)
+{
+	Sluice__TxnPublish publish = SLUICE__TXN_PUBLISH__INIT;
+	Sluice__TxnOp op = SLUICE__TXN_OP__INIT, *ops[] = {&op};
+	Sluice__Txn txn = SLUICE__TXN__INIT;
+
+	publish.subject = (char *)"a";
+	op.op_case = SLUICE__TXN_OP__OP_PUBLISH;
+	op.publish = &publish;
+	txn.producer = producer->id;
+	txn.epoch = producer->epoch;
+	txn.seq = seq;
+	txn.settled_seq = seq - 1;
+	txn.ops = ops;
+	txn.n_ops = 1;
+	return world_apply(producer->world, COMMAND_TXN, session, &txn);
+}
+
+static struct outcome close_as(const struct producer *producer, uint64_t session)
+{
+	Sluice__ProducerClose close = SLUICE__PRODUCER_CLOSE__INIT;
+
+	close.producer = producer->id;
+	close.epoch = producer->epoch;
+	return world_apply(producer->world, COMMAND_PRODUCER_CLOSE, session, &close);
+}
+
+static uint64_t events(struct world *world)
+{
+	return world_stream_ref(world, "s").next_offset;
+}
+
+Test(core_producer, a_stranger_is_refused_and_changes_nothing)
+{
+	static const char *const names[] = {"", "named"};
+
+	for (size_t n = 0; n < 2; n++) {
+		struct world world;
+		struct producer p = {.world = &world, .epoch = 1};
+		uint64_t owner, stranger;
+		struct outcome out;
+
+		world_open(&world, n == 0 ? WORLD_MEM : WORLD_LMDB);
+		world_stream(&world, "s", "a", 0, 0, 0);
+		owner = world_session(&world, "owner");
+		stranger = world_session(&world, NULL);
+		p.id = open_as(&world, owner, names[n], 0, 0).id;
+		cr_assert_eq(send_as(&p, owner, 1, 1).code, 0);
+		for (uint64_t seq = 1; seq <= 3; seq++) {
+			p.settled = seq - 1;
+			cr_assert_eq(send_as(&p, stranger, seq, 3).code, SLUICE_E_OWNED);
+			cr_assert_eq(txn_as(&p, stranger, seq).code, SLUICE_E_OWNED);
+		}
+		p.settled = 0;
+		cr_assert_eq(close_as(&p, stranger).code, SLUICE_E_OWNED);
+		cr_assert_eq(send_as(&p, 0, 2, 1).code, SLUICE_E_OWNED, "no session is no way in");
+		cr_assert_eq(events(&world), 1);
+		out = send_as(&p, owner, 2, 3);
+		cr_assert_eq(out.code, 0, "%s", out.text);
+		cr_assert(!out.duplicate && out.offset == 1, "what the stranger tried took no number");
+		cr_assert(send_as(&p, owner, 1, 1).duplicate, "and settled nothing");
+		world_restart(&world);
+		cr_assert_eq(send_as(&p, stranger, 5, 1).code, SLUICE_E_OWNED, "also after a restart");
+		cr_assert_eq(send_as(&p, owner, 5, 1).code, 0);
+		cr_assert_eq(events(&world), 5);
+		world_close(&world);
+	}
+}
+
+Test(core_producer, the_secret_takes_it_to_another_session)
+{
+	struct world world;
+	struct producer p = {.world = &world, .epoch = 1}, was;
+	uint64_t first, second;
+	struct outcome out, again;
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s", "a", 0, 0, 0);
+	first = world_session(&world, NULL);
+	second = world_session(&world, NULL);
+	out = open_as(&world, first, "", 0, 0);
+	p.id = out.id;
+	cr_assert_neq(out.offset, 0, "its secret");
+	cr_assert_eq(send_as(&p, first, 1, 2).code, 0);
+	cr_assert_eq(open_as(&world, second, "", p.id, out.offset + 1).code, SLUICE_E_OWNED);
+	cr_assert_eq(open_as(&world, second, "", p.id, 0).code, SLUICE_E_OWNED);
+	cr_assert_eq(open_as(&world, second, "x", p.id, out.offset).code, SLUICE_E_PRODUCER_EVICTED);
+	cr_assert_eq(open_as(&world, second, "", p.id + 1, out.offset).code, SLUICE_E_PRODUCER_EVICTED);
+	cr_assert_eq(send_as(&p, first, 3, 1).code, 0, "none of these changed anything");
+	was = p;
+	again = open_as(&world, second, "", p.id, out.offset);
+	cr_assert(again.code == 0 && again.id == p.id && again.epoch == 2 && again.seq == 3, "%s",
+		  again.text);
+	out = open_as(&world, second, "", p.id, again.offset);
+	cr_assert(out.code == 0 && out.epoch == 2, "repeated it does nothing more");
+	p.epoch = 2;
+	cr_assert(send_as(&p, second, 1, 2).duplicate, "what was under way is settled");
+	cr_assert_eq(send_as(&p, second, 4, 1).code, 0);
+	cr_assert_eq(send_as(&was, first, 5, 1).code, SLUICE_E_PRODUCER_FENCED);
+	cr_assert_eq(send_as(&p, first, 5, 1).code, SLUICE_E_OWNED, "the epoch alone is no right");
+	cr_assert_eq(events(&world), 4);
+	world_close(&world);
+}
+
+Test(core_producer, a_name_takes_it_and_the_former_owner_cannot_take_it_back)
+{
+	struct world world;
+	struct producer p = {.world = &world, .epoch = 1};
+	uint64_t first, second;
+	struct outcome out, other;
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s", "a", 0, 0, 0);
+	first = world_session(&world, NULL);
+	second = world_session(&world, NULL);
+	out = open_as(&world, first, "n", 0, 0);
+	p.id = out.id;
+	cr_assert_eq(send_as(&p, first, 1, 1).code, 0);
+	other = open_as(&world, second, "n", 0, 0);
+	cr_assert(other.id == p.id && other.epoch == 2 && other.seq == 1, "%s", other.text);
+	cr_assert_eq(send_as(&p, first, 2, 1).code, SLUICE_E_PRODUCER_FENCED);
+	cr_assert_eq(open_as(&world, first, "n", p.id, out.offset).code, SLUICE_E_PRODUCER_FENCED,
+		     "not by a secret from before");
+	p.epoch = 2;
+	cr_assert_eq(send_as(&p, second, 2, 1).code, 0);
+	world_close(&world);
+}
+
+/* The layout before there were owners: without the last 16 bytes. */
+Test(core_producer, a_record_without_an_owner_is_the_first_users)
+{
+	struct world world;
+	struct producer p = {.world = &world, .epoch = 1};
+	uint64_t first, second;
+	struct store_txn *txn;
+	struct sluice_slice value;
+	uint8_t key[4 + 1 + 8] = {0, 0, 0, 1, 4}, old[256];
+	struct outcome out;
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s", "a", 0, 0, 0);
+	first = world_session(&world, NULL);
+	second = world_session(&world, NULL);
+	out = open_as(&world, first, "", 0, 0);
+	p.id = out.id;
+	cr_assert_eq(send_as(&p, first, 1, 2).code, 0);
+	key[12] = (uint8_t)p.id;
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	cr_assert_eq(store_get(txn, STORE_HOT, (struct sluice_slice){key, sizeof(key)}, &value), 0);
+	cr_assert_lt(value.len, sizeof(old));
+	memcpy(old, value.data, value.len);
+	cr_assert_eq(store_put(txn, STORE_HOT, (struct sluice_slice){key, sizeof(key)},
+			       (struct sluice_slice){old, value.len - 16}),
+		     0);
+	cr_assert_eq(store_commit(txn), 0);
+	cr_assert_eq(open_as(&world, second, "", p.id, out.offset).code, SLUICE_E_OWNED,
+		     "it has no secret, so none fits");
+	cr_assert_eq(open_as(&world, second, "", p.id, 0).code, SLUICE_E_OWNED);
+	cr_assert(send_as(&p, second, 1, 2).duplicate, "a retry is answered");
+	cr_assert_eq(send_as(&p, second, 3, 1).code, 0);
+	cr_assert_eq(send_as(&p, first, 4, 1).code, SLUICE_E_OWNED);
+	cr_assert_eq(send_as(&p, second, 4, 1).code, 0);
+	world_discard(&world);
+}
