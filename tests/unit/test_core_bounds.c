@@ -206,20 +206,20 @@ Test(core_bounds, publishes_of_a_transaction_are_one_command)
 	struct outcome out;
 	struct world world;
 
-	world_open(&world, WORLD_MEM);
-	queues_make(&world, "q", 201, "f.*");
+	world_open(&world, WORLD_LMDB);
+	queues_make(&world, "q", 31, "f.*");
 	publish.subject = (char *)"f.a";
 	op.op_case = SLUICE__TXN_OP__OP_PUBLISH;
 	op.publish = &publish;
 	out = txn_of(&world, &op, 1000);
-	refused_whole(&world, &out, "1 events", "201 queues");
-	cr_assert_eq(out.count, LIMIT_PUBLISH_PUTS_MAX / 201 + 1);
+	refused_whole(&world, &out, "the transaction", "30008 records");
+	cr_assert_eq(out.count, LIMIT_TXN_RECORDS_MAX / 31 + 1);
 	publish.delay_ms = 60000;
 	out = txn_of(&world, &op, 1000);
-	refused_whole(&world, &out, "1 events", "201 queues");
-	cr_assert_eq(out.count, LIMIT_PUBLISH_PUTS_MAX / 402 + 1);
+	refused_whole(&world, &out, "the transaction", "30008 records");
+	cr_assert_eq(out.count, LIMIT_TXN_RECORDS_MAX / 62 + 1);
 	cr_assert_eq(world_records(&world, STORE_TIMER), 0);
-	world_close(&world);
+	world_discard(&world);
 }
 
 /* Jobs' events go to whatever is bound to them, and are never refused by themselves. */
@@ -234,7 +234,7 @@ Test(core_bounds, job_events_of_a_transaction_at_their_limit)
 	struct outcome out;
 	struct world world;
 
-	world_open(&world, WORLD_MEM);
+	world_open(&world, WORLD_LMDB);
 	config.name = (char *)"jobs";
 	config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
 	create.config = &config;
@@ -255,11 +255,11 @@ Test(core_bounds, job_events_of_a_transaction_at_their_limit)
 	/* limit: TXN_RECORDS_MAX */
 	out = world_apply(&world, COMMAND_TXN, 0, &txn); /* each job's entry in its queue is one more */
 	cr_assert_eq(out.code, SLUICE_E_LIMIT, "%s", out.text);
-	cr_assert_eq(out.count, LIMIT_TXN_RECORDS_MAX / 201 + 1);
+	cr_assert_eq(out.count, LIMIT_TXN_RECORDS_MAX / 61 + 1);
 	cr_assert_eq(world_records(&world, STORE_ITEM), 0);
 	world_must(&world, COMMAND_QUEUE_DELETE, 0,
 		   &(Sluice__QueueDelete){.base = PROTOBUF_C_MESSAGE_INIT(&sluice__queue_delete__descriptor),
-					  .name = (char *)"q199"});
+					  .name = (char *)"q59"});
 	out = world_apply(&world, COMMAND_TXN, 0, &txn);
 	cr_assert_eq(out.code, 0, "%s", out.text);
 	cr_assert_eq(world_records(&world, STORE_ITEM), LIMIT_TXN_RECORDS_MAX);
