@@ -120,6 +120,12 @@ int topo_del(struct apply *a, enum topo_kind kind, uint64_t id) SLUICE_MUST_USE;
 /* Call after any change of streams, queues, routers or edges: raises the version that caches compare, adds FX_TOPOLOGY. */
 int topo_changed(struct apply *a) SLUICE_MUST_USE;
 
+/* ---- config_same.c ---- */
+/* For if_not_exists: refuses CONFLICT, with the first field in which the definition that exists differs from the one that was given, and both
+ * values. Fields that list texts (subjects) are not compared, nor a description that was not given. */
+int config_same(const ProtobufCMessage *stored, const ProtobufCMessage *given, const char *what,
+		const char *name, struct outcome *out) SLUICE_MUST_USE;
+
 /* ---- timer.c: lazy timers; firing checks the record ---- */
 enum timer_kind {
 	TIMER_QUEUE_LEASES = 1,
@@ -187,6 +193,10 @@ int router_subjects_check(struct apply *a, char *const *patterns, size_t count,
 			  struct outcome *out) SLUICE_MUST_USE;
 int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind,
 			 uint64_t target) SLUICE_MUST_USE;
+/* For if_not_exists: refuses CONFLICT unless each pattern is bound to the target in the default router. It may have others: who binds apart
+ * creates apart. */
+int router_subjects_bound(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind,
+			  uint64_t target, const char *name, struct outcome *out) SLUICE_MUST_USE;
 /* Removes every edge to a stream or queue that is being deleted. */
 int router_drop_target(struct apply *a, uint32_t target_kind, uint64_t target) SLUICE_MUST_USE;
 

@@ -28,6 +28,19 @@ static int config_check(const Sluice__MachineConfig *config, struct outcome *out
 	return 0;
 }
 
+static int create_same(struct apply *a, uint64_t id, const Sluice__MachineConfig *config, struct outcome *out)
+{
+	ProtobufCMessage *stored = NULL;
+	int err =
+		topo_find(a->txn, a->gateway, TOPO_MACHINE, id, &sluice__machine_config__descriptor, &stored);
+
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+	err = config_same(stored, &config->base, "machine", config->name, out);
+	protobuf_c_message_free_unpacked(stored, NULL);
+	return err;
+}
+
 int machine_create_apply(struct apply *a, const Sluice__MachineCreate *m, struct outcome *out)
 {
 	uint64_t id;
@@ -37,7 +50,7 @@ int machine_create_apply(struct apply *a, const Sluice__MachineCreate *m, struct
 		return err;
 	err = name_find(a->txn, a->gateway, NAME_MACHINE, slice_text(m->config->name), &id);
 	if (err == 0)
-		return m->if_not_exists ? 0
+		return m->if_not_exists ? create_same(a, id, m->config, out)
 					: refuse(out, SLUICE_E_EXISTS, "machine %s exists", m->config->name);
 	if (err != SLUICE_E_NOT_FOUND)
 		return err;

@@ -151,6 +151,40 @@ int queue_install_dead_letter(struct apply *a)
 	return queue_new(a, &config, 0, &id);
 }
 
+/* As it works: what was left out is as if its default was given. */
+static Sluice__QueueConfig effective(const Sluice__QueueConfig *config)
+{
+	static char dead_letter[] = "dead-letter", machine[] = "airavata";
+	Sluice__QueueConfig full = *config;
+
+	if (full.lease_ms == 0)
+		full.lease_ms = QUEUE_DEFAULT_LEASE_MS;
+	if (full.max_attempts == 0)
+		full.max_attempts = QUEUE_DEFAULT_ATTEMPTS;
+	if (full.dead_letter[0] == 0)
+		full.dead_letter = dead_letter;
+	if (full.machine[0] == 0)
+		full.machine = machine;
+	return full;
+}
+
+static int create_same(struct apply *a, uint64_t id, const Sluice__QueueConfig *config, struct outcome *out)
+{
+	Sluice__QueueConfig has, wants = effective(config);
+	ProtobufCMessage *stored = NULL;
+	int rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, id, &sluice__queue_config__descriptor, &stored);
+
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+	has = effective((const Sluice__QueueConfig *)stored);
+	rc = config_same(&has.base, &wants.base, "queue", config->name, out);
+	protobuf_c_message_free_unpacked(stored, NULL);
+	return rc != 0 || refused(out)
+		       ? rc
+		       : router_subjects_bound(a, config->subjects, config->n_subjects,
+					       SLUICE__TARGET_KIND__TARGET_QUEUE, id, config->name, out);
+}
+
 int queue_create_apply(struct apply *a, const Sluice__QueueCreate *m, struct outcome *out)
 {
 	const Sluice__QueueConfig *config = m->config;
@@ -162,7 +196,7 @@ int queue_create_apply(struct apply *a, const Sluice__QueueCreate *m, struct out
 	rc = name_find(a->txn, a->gateway, NAME_QUEUE, slice_text(config->name), &id);
 	if (rc == 0) {
 		if (m->if_not_exists)
-			return 0;
+			return create_same(a, id, config, out);
 		return refuse(out, SLUICE_E_EXISTS, "queue '%s' exists", config->name);
 	}
 	if (rc != SLUICE_E_NOT_FOUND)

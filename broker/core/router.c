@@ -204,6 +204,30 @@ int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, u
 	return rc;
 }
 
+int router_subjects_bound(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind,
+			  uint64_t target, const char *name, struct outcome *out)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint8_t buf[EDGE_NAME_MAX];
+		uint64_t id;
+		int rc = strlen(patterns[i]) > LIMIT_SUBJECT_BYTES_MAX
+				 ? SLUICE_E_NOT_FOUND
+				 : name_find(a->txn, a->gateway, NAME_EDGE,
+					     edge_name(buf, target_kind, target, ROUTER_DEFAULT,
+						       slice_text(patterns[i])),
+					     &id);
+
+		if (rc == SLUICE_E_NOT_FOUND)
+			return refuse(out, SLUICE_E_CONFLICT,
+				      "%s '%.100s' exists with other subjects: '%.100s' is not bound to it",
+				      target_kind == SLUICE__TARGET_KIND__TARGET_STREAM ? "stream" : "queue",
+				      name, patterns[i]);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
 struct edge_ref {
 	uint8_t name[EDGE_NAME_MAX];
 	size_t name_bytes;
@@ -428,6 +452,18 @@ static int config_check(struct apply *a, const Sluice__RouterConfig *config, uin
 	return rc != 0 ? rc : link_check(a, id, alternate, out);
 }
 
+static int create_same(struct apply *a, uint64_t id, const Sluice__RouterConfig *config, struct outcome *out)
+{
+	ProtobufCMessage *stored = NULL;
+	int rc = topo_find(a->txn, a->gateway, TOPO_ROUTER, id, &sluice__router_config__descriptor, &stored);
+
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+	rc = config_same(stored, &config->base, "router", config->name, out);
+	protobuf_c_message_free_unpacked(stored, NULL);
+	return rc;
+}
+
 int router_create_apply(struct apply *a, const Sluice__RouterCreate *m, struct outcome *out)
 {
 	uint64_t id;
@@ -438,7 +474,7 @@ int router_create_apply(struct apply *a, const Sluice__RouterCreate *m, struct o
 	rc = name_find(a->txn, a->gateway, NAME_ROUTER, slice_text(m->config->name), &id);
 	if (rc == 0)
 		return m->if_not_exists
-			       ? 0
+			       ? create_same(a, id, m->config, out)
 			       : refuse(out, SLUICE_E_EXISTS, "router '%.200s' exists", m->config->name);
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;

@@ -48,6 +48,21 @@ static void cell_configure(struct log_cell *cell, const Sluice__StreamConfig *co
 	cell->max_events = config->max_events;
 }
 
+static int create_same(struct apply *a, uint64_t id, const Sluice__StreamConfig *config, struct outcome *out)
+{
+	ProtobufCMessage *stored = NULL;
+	int rc = topo_find(a->txn, a->gateway, TOPO_STREAM, id, &sluice__stream_config__descriptor, &stored);
+
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+	rc = config_same(stored, &config->base, "stream", config->name, out);
+	protobuf_c_message_free_unpacked(stored, NULL);
+	return rc != 0 || refused(out)
+		       ? rc
+		       : router_subjects_bound(a, config->subjects, config->n_subjects,
+					       SLUICE__TARGET_KIND__TARGET_STREAM, id, config->name, out);
+}
+
 int stream_create_apply(struct apply *a, const Sluice__StreamCreate *m, struct outcome *out)
 {
 	const Sluice__StreamConfig *config = m->config;
@@ -60,7 +75,7 @@ int stream_create_apply(struct apply *a, const Sluice__StreamCreate *m, struct o
 	rc = name_find(a->txn, a->gateway, NAME_STREAM, slice_text(config->name), &id);
 	if (rc == 0)
 		return m->if_not_exists
-			       ? 0
+			       ? create_same(a, id, config, out)
 			       : refuse(out, SLUICE_E_EXISTS, "stream '%.200s' exists", config->name);
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
