@@ -129,9 +129,14 @@ static int publish(struct cli *cli, sluice_message message, const char *body_wor
 
 int cmd_pub(struct cli *cli)
 {
-	sluice_message message = {.subject = cli->args[0],
-				  .stream = option(cli, "stream"),
-				  .mandatory = option(cli, "mandatory") != NULL};
+	sluice_message message =
+		{.subject = cli->args[0],
+		 .stream = option(cli, "stream"),
+		 /* What goes nowhere was not meant to: a mistyped subject exits with 0 otherwise. */
+		 .mandatory = option(cli, "allow-unrouted") == NULL};
+
+	if (option(cli, "mandatory") != NULL && !message.mandatory)
+		return complain(cli, SLUICE_E_INVAL, "--mandatory and --allow-unrouted exclude each other");
 
 	return publish(cli, message, cli->arg_count > 1 ? cli->args[1] : NULL);
 }
@@ -293,6 +298,7 @@ int cmd_claim(struct cli *cli)
 {
 	sluice_consume_spec spec = {.queue = cli->args[0], .manual_credit = true};
 	bool ack = option(cli, "ack") != NULL;
+	char why[256];
 	int said = 0;
 	uint64_t count, wait_ms, lease_ms, got = 0;
 	sluice_sub *sub = NULL;
@@ -336,10 +342,11 @@ int cmd_claim(struct cli *cli)
 		if (rc != 0)
 			break;
 	}
+	(void)snprintf(why, sizeof(why), "%s", sluice_last_error(NULL));
 	(void)sluice_sub_close(sub, 1000);
 	if (said != 0)
 		return rc;
 	if (rc == SLUICE_E_TIMEOUT)
 		return got > 0 ? 0 : complain(cli, rc, "nothing came within the wait");
-	return rc == 0 ? 0 : complain(cli, rc, "%s (%s)", sluice_error_text(rc), sluice_error_name(rc));
+	return rc == 0 ? 0 : complain(cli, rc, "%s (%s)", why, sluice_error_name(rc));
 }

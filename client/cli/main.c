@@ -13,11 +13,14 @@
 
 const struct command commands[] = {
 	{"pub",
-	 "SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--stream S] [--lines] [--mandatory]",
-	 "publish an event; --lines: one per line of standard input",
-	 "key= id= header= stream= lines mandatory", 1, 2, cmd_pub},
+	 "SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--stream S] [--lines] [--allow-unrouted]",
+	 "publish an event; --lines: one per line of standard input. When nothing is bound to SUBJECT it fails with\n"
+	 "NO_ROUTE and exit code 4, unless --allow-unrouted is given. ID is stored with the event, for who reads it;\n"
+	 "the broker does not compare it: two publishes with one --id are two events",
+	 "key= id= header= stream= lines mandatory allow-unrouted", 1, 2, cmd_pub},
 	{"put", "QUEUE SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--priority N] [--lines]",
-	 "put an item into a queue", "key= id= header= priority= lines", 2, 3, cmd_put},
+	 "put an item into a queue; ID is stored with it and not compared: two puts with one --id are two items",
+	 "key= id= header= priority= lines", 2, 3, cmd_put},
 	{"follow",
 	 "STREAM [--from first|last|new|OFFSET|-1h|TIME|cursor:NAME] [--filter PATTERN] [--count N] "
 	 "[--until-caught-up]",

@@ -418,6 +418,23 @@ def test_a_follower_says_that_it_waits_for_the_broker():
     shutil.rmtree(data)
 
 
+def test_a_publish_that_reaches_nothing_fails():
+    with tap.Broker() as broker:
+        cli = Cli(broker)
+        done = cli.run("pub", "ev.a", "x")
+        tap.equal((done.returncode, "nothing is bound to subject 'ev.a'" in done.stderr), (4, True), f"it says so: {done.stderr}")
+        cli.ok("pub", "ev.a", "x", "--allow-unrouted")
+        cli.ok("stream", "create", "s", "--subject", "ev.>")
+        cli.ok("pub", "ev.a", "x")
+        for _ in range(2):
+            cli.ok("pub", "ev.a", "y", "--id", "same")
+        tap.equal(json.loads(cli.ok("-o", "json", "stream", "show", "s"))["streams"][0]["next_offset"], 3, "an id is not compared")
+        tap.check("not compare" in cli.ok("pub", "--help"), "which the help says")
+        cli.ok("stream", "create", "s", "--subject", "ev.>", "--if-not-exists")
+        done = cli.run("stream", "create", "s", "--max-events", "7", "--if-not-exists")
+        tap.equal((done.returncode, "max_events 0; given was 7" in done.stderr), (5, True), f"another configuration: {done.stderr}")
+
+
 def test_every_command_has_help():
     sluice = tap.program("client/cli/sluice")
     text = subprocess.run([sluice, "--help"], capture_output=True, text=True, timeout=60).stdout
