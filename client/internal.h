@@ -144,7 +144,7 @@ struct publisher {
 	uint64_t producer, secret, session; /* session: that opened it */
 	uint32_t epoch;
 	bool opening, open;
-	bool again;	  /* the session that had it ended: it is opened again, by its secret, with its numbers */
+	bool again; /* the session that had it ended: it is opened again, by its secret, with its numbers */
 	uint64_t open_ms; /* not to be opened before */
 	int gone; /* the broker knows it no more, as this code says: it is opened anew once all that is in flight is answered */
 	int failed; /* fenced: another client publishes under its name, and this one no more */
@@ -178,7 +178,7 @@ struct transactor {
 	uint64_t producer, secret, seq, session; /* session: that opened it */
 	uint32_t epoch;
 	bool opening, open;
-	bool again; /* as of the publisher */
+	bool again;	  /* as of the publisher */
 	uint64_t open_ms; /* not to be opened before */
 	struct pending_txn *waiting;
 };
@@ -242,8 +242,10 @@ struct sluice_sub {
 	char end_text[256];
 	uint64_t next_offset; /* follow: where to go on after a reconnect */
 	bool started;	      /* follow: next_offset is known */
-	uint32_t owed;	      /* credit to give back */
-	uint32_t debt; /* credit that was asked for what other subscriptions hold: that much is kept first */
+	bool delivered;	      /* follow: by an event or a gap, so the stream has been that long */
+	uint64_t thing; /* number of the stream or queue, once it was open; 0: the broker does not tell */
+	uint32_t owed;	/* credit to give back */
+	uint32_t debt;	/* credit that was asked for what other subscriptions hold: that much is kept first */
 	struct held *held;
 	uint64_t due_ms; /* none of held is due before; it may be earlier than needed */
 	uint32_t
@@ -450,6 +452,8 @@ bool sub_on_deliver(sluice_client *client, struct sluice_slice body);
 bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice);
 bool sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body);
 void subs_end(sluice_client *client, int code);
+/* Number of the stream that this client follows under the name; 0: none, or several. */
+uint64_t subs_stream_id(const sluice_client *client, const char *name);
 /* Closed by the application: no callback comes from it any more. Freed now, or when nobody looks at it any more. */
 void sub_retire(sluice_sub *sub);
 void sub_free(sluice_sub *sub);

@@ -34,6 +34,10 @@ int sluice_cursor_set(sluice_client *client, const char *stream, const char *cur
 	m.stream = text(stream);
 	m.cursor = text(cursor);
 	m.offset = next_offset;
+	/* The offset is of the stream that was read, which may be gone, and another have its name. */
+	client_lock(client);
+	m.stream_id = subs_stream_id(client, m.stream);
+	client_unlock(client);
 	return call_run(client, &request, true, call, reply);
 }
 

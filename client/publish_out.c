@@ -272,7 +272,8 @@ static void opened(sluice_client *client, struct call *call)
 	producer = reply->message->producer_opened;
 	publisher->again = false;
 	if (again && producer->producer != publisher->producer) {
-		not_again(client, SLUICE_E_PRODUCER_EVICTED); /* a broker that knows no secrets gave another */
+		not_again(client,
+			  SLUICE_E_PRODUCER_EVICTED); /* a broker that knows no secrets gave another */
 		return;
 	}
 	publisher->producer = producer->producer;

@@ -25,6 +25,14 @@ void sub_end(sluice_sub *sub, int code, const char *text)
 	(void)pthread_cond_broadcast(&sub->client->changed);
 }
 
+/* The same stream, and yet it lacks events that were delivered: a store was put back. What comes under these offsets now are others. */
+static bool went_back(const sluice_sub *sub, const sluice_reply *reply)
+{
+	return sub->follow && sub->delivered && reply->message != NULL &&
+	       reply->message->follow_opened != NULL &&
+	       reply->message->follow_opened->next_offset < sub->next_offset;
+}
+
 static void opened(sluice_client *client, struct call *call)
 {
 	sluice_sub *sub = call->hook_user;
@@ -47,8 +55,18 @@ static void opened(sluice_client *client, struct call *call)
 			sub->reopen_ms = now_ms() + MEMORY_MS;
 		return;
 	}
+	if (went_back(sub, reply)) {
+		sub_unwanted(client, call);
+		sub_end(sub, SLUICE_E_NOT_FOUND,
+			"the stream ends before what was delivered of it: the broker's store is an older one");
+		return;
+	}
 	sub->opened = true;
 	sub->due_ms = 0; /* leases that were to be extended meanwhile */
+	if (reply->message != NULL && reply->message->follow_opened != NULL)
+		sub->thing = reply->message->follow_opened->stream_id;
+	else if (reply->message != NULL && reply->message->consume_opened != NULL)
+		sub->thing = reply->message->consume_opened->queue_id;
 	if (sub->follow && !sub->started && reply->message != NULL && reply->message->follow_opened != NULL) {
 		sub->next_offset = reply->message->follow_opened->start_offset;
 		sub->started = true;
@@ -131,6 +149,7 @@ struct call *sub_open_call(sluice_sub *sub)
 		follow.from = sub->started ? SLUICE__FOLLOW_FROM__FROM_OFFSET : (Sluice__FollowFrom)sub->from;
 		follow.offset = sub->started ? sub->next_offset : sub->offset;
 		follow.time_ms = sub->time_ms;
+		follow.stream_id = sub->thing;
 		request.op_case = SLUICE__REQUEST__OP_FOLLOW_OPEN;
 		request.follow_open = &follow;
 	} else {
@@ -141,6 +160,7 @@ struct call *sub_open_call(sluice_sub *sub)
 			sub->debt = (uint32_t)LIMIT_CREDIT_MAX - consume.credit;
 		consume.credit += sub->debt;
 		consume.lease_ms = sub->lease_ms;
+		consume.queue_id = sub->thing;
 		consume.orphans = sub->orphans;
 		consume.resume = true;
 		consume.session_lease = sub->session_lease;
@@ -209,6 +229,20 @@ void subs_broken(sluice_client *client, bool session_lost)
 		HASH_ITER(hh, sub->jobs, job, next_job)
 			held_job_drop(sub, job);
 	}
+}
+
+uint64_t subs_stream_id(const sluice_client *client, const char *name)
+{
+	uint64_t id = 0;
+
+	for (const sluice_sub *sub = client->subs; sub != NULL; sub = sub->hh.next) {
+		if (!sub->follow || sub->thing == 0 || strcmp(sub->name, name) != 0)
+			continue;
+		if (id != 0 && id != sub->thing)
+			return 0;
+		id = sub->thing;
+	}
+	return id;
 }
 
 void subs_end(sluice_client *client, int code)

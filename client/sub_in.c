@@ -88,7 +88,7 @@ static bool give_events(sluice_sub *sub, const struct frame_deliver *frame, stru
 			sub_deliver(sub, &view);
 		if (taken) {
 			sub->next_offset = offset + 1;
-			sub->started = true;
+			sub->started = sub->delivered = true;
 		}
 		if (sub->closing)
 			break;
@@ -302,7 +302,7 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 		if (!sub_deliver(sub, &view))
 			return false;
 		if (view.kind == SLUICE_DELIVERY_GAP)
-			sub->next_offset = notice->to_offset;
+			sub->next_offset = notice->to_offset, sub->delivered = true;
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END:
 		if (sub != NULL)

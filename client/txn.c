@@ -395,6 +395,13 @@ static struct pending_txn *pending_new(sluice_client *client, const sluice_txn *
 		mem_free(pending);
 		return NULL;
 	}
+	for (size_t i = 0; i < pending->txn->n_ops; i++) {
+		Sluice__TxnOp *op = pending->txn->ops[i];
+
+		/* As in sluice_cursor_set(). */
+		if (op->op_case == SLUICE__TXN_OP__OP_CURSOR_SET)
+			op->cursor_set->stream_id = subs_stream_id(client, op->cursor_set->stream);
+	}
 	pending->deadline_ms = deadline_of(client, call != NULL ? call->deadline_ms : 0);
 	pending->done = call_fires(call) ? call_nobody : call != NULL ? call->done : NULL;
 	pending->user = call != NULL ? call->user : NULL;

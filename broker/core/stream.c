@@ -346,6 +346,12 @@ int cursor_set_apply(struct apply *a, const Sluice__CursorSet *m, struct outcome
 	rc = name_check(slice_text(m->cursor), &why);
 	if (rc != 0)
 		return refuse(out, rc, "cursor name: %s", why);
+	if (m->stream_id != 0 && m->stream_id != stream)
+		return refuse(
+			out, SLUICE_E_NOT_FOUND,
+			"stream '%.100s' was deleted and created again: it is number %llu, and the offset is of "
+			"number %llu",
+			m->stream, (unsigned long long)stream, (unsigned long long)m->stream_id);
 	if (m->offset > cell.next)
 		return refuse(out, SLUICE_E_INVAL,
 			      "offset %llu is behind the end of stream '%.100s'; at most %llu",

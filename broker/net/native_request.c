@@ -301,6 +301,21 @@ static struct sub *follow_new(struct conn *conn, const Sluice__FollowOpen *m, co
 	return sub_find(conn, m->subscription);
 }
 
+/* Refused already: the name means another thing than the one that the client goes on with. */
+enum { NOT_THE_SAME = 1 };
+
+/* A name is no identity. Offsets of the stream that had it before mean nothing here: events would be passed over in silence. */
+static int stream_same(struct conn *conn, uint32_t corr, const Sluice__FollowOpen *m,
+		       const struct stream_ref *stream)
+{
+	if (m->stream_id == 0 || stream->id == m->stream_id)
+		return 0;
+	native_refuse(conn, corr, SLUICE_E_NOT_FOUND,
+		      "stream '%.150s' was deleted and created again: it is number %llu, not %llu", m->stream,
+		      (unsigned long long)stream->id, (unsigned long long)m->stream_id);
+	return NOT_THE_SAME;
+}
+
 static void follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOpen *m)
 {
 	Sluice__Reply reply = SLUICE__REPLY__INIT;
@@ -324,8 +339,12 @@ static void follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOp
 		rc = core_stream_find(txn, conn->gateway, (struct sluice_slice){m->stream, strlen(m->stream)},
 				      &stream);
 	if (rc == 0)
+		rc = stream_same(conn, corr, m, &stream);
+	if (rc == 0)
 		rc = start_offset(txn, conn, m, &stream, &start);
 	store_abort(txn);
+	if (rc == NOT_THE_SAME)
+		return;
 	if (rc == SLUICE_E_NOT_FOUND) {
 		native_refuse(conn, corr, rc, "stream '%.200s' does not exist", m->stream);
 		return;
@@ -339,6 +358,7 @@ static void follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOp
 	opened.first_offset = stream.first_offset;
 	opened.next_offset = stream.next_offset;
 	opened.start_offset = start;
+	opened.stream_id = stream.id;
 	reply.follow_opened = &opened;
 	native_message(conn, FRAME_REPLY, corr, &reply.base);
 	sub_wants_pump(sub);
@@ -389,6 +409,12 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 			      m->source);
 		return;
 	}
+	if (m->queue_id != 0 && m->queue_id != queue.id) {
+		native_refuse(conn, corr, SLUICE_E_NOT_FOUND,
+			      "queue '%.150s' was deleted and created again: it is number %llu, not %llu",
+			      m->queue, (unsigned long long)queue.id, (unsigned long long)m->queue_id);
+		return;
+	}
 	sub = calloc(1, sizeof(*sub));
 	if (sub == NULL) {
 		native_refuse(conn, corr, SLUICE_E_BUSY, "the broker is out of memory; try again");
@@ -406,6 +432,7 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 		spec.tag = sub_find(conn, m->subscription)->tag;
 		opened.kind = (Sluice__QueueKind)queue.kind;
 		opened.lease_ms = m->lease_ms != 0 ? m->lease_ms : queue.lease_ms;
+		opened.queue_id = queue.id;
 		reply.consume_opened = &opened;
 		native_message(conn, FRAME_REPLY, corr, &reply.base);
 		rc = engine_consumer_open(conn->io->engine, &spec);

@@ -158,7 +158,7 @@ typedef struct {
 	const char *const *subjects;		    /* NULL-terminated, or NULL */
 	uint64_t max_age_ms, max_bytes, max_events; /* 0: no bound */
 	const char *description;
-	bool if_not_exists;
+	bool if_not_exists; /* succeeds also if it exists as described here, with these subjects among others; else CONFLICT names the difference */
 } sluice_stream_spec;
 typedef struct {
 	const char *name;
@@ -356,7 +356,11 @@ typedef struct {
 	 * over from a session that spoke for it before; who was taken over from is ended with CONFLICT at its next reconnect. */
 	const char *source;
 } sluice_consume_spec;
-/* *ret is owned until sluice_sub_close(), or sluice_close(). Blocking: open, or *ret is NULL and the code says why (CLOSED: a delivery's
+/* A subscription is of the stream or queue that has the name when it is opened. Deleted, it ends (SLUICE_DELIVERY_END, code NOT_FOUND, text why): at once,
+ * or after a reconnect when it was deleted meanwhile, also if another was created under the name since; then open a new one, from where it suits. So
+ * does a follower whose stream ends before what was delivered of it, because the broker's store was put back to an older one.
+ *
+ * *ret is owned until sluice_sub_close(), or sluice_close(). Blocking: open, or *ret is NULL and the code says why (CLOSED: a delivery's
  * callback closed it already). Asynchronous: done comes
  * when it is open, or with why not, or with TIMEOUT (it still may be opened) or CLOSED; *ret must be closed all the same. Deliveries may come before done. */
 SLUICE_API int sluice_follow(sluice_client *, const sluice_follow_spec *, const sluice_call *,
@@ -383,6 +387,8 @@ SLUICE_API int sluice_nack(sluice_sub *, sluice_token token, uint64_t seq, uint3
 			   const char *reason, const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_extend(sluice_sub *, sluice_token token, uint32_t lease_ms, const sluice_call *,
 			     sluice_reply **);
+/* Of the stream that this client follows under the name, if it does: NOT_FOUND when that one was deleted, though another may have its name. The
+ * same holds for sluice_txn_cursor_set(). */
 SLUICE_API int sluice_cursor_set(sluice_client *, const char *stream, const char *cursor,
 				 uint64_t next_offset, const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_cursor_delete(sluice_client *, const char *stream, const char *cursor,

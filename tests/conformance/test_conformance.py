@@ -587,6 +587,28 @@ def test_a_transaction_is_all_or_nothing_and_done_once():
 
 # ---- 15: limits that need a live connection; tests/integration has the others -------------------------------
 
+def test_a_name_is_no_identity():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        for kind in ("stream", "queue"):
+            one.call(f"{kind}_create", config={"name": "x"})
+        follow = one.call("follow_open", stream="x", subscription=1).follow_opened
+        consume = one.call("consume_open", queue="x", subscription=2).consume_opened
+        tap.check(follow.stream_id != 0 and consume.queue_id != 0, "both have a number")
+        ids = {"stream": follow.stream_id, "queue": consume.queue_id}
+        for name in ("same", "other"):
+            codes = [one.try_call("follow_open", stream="x", subscription=3, stream_id=ids["stream"]).code,
+                     one.try_call("consume_open", queue="x", subscription=4, queue_id=ids["queue"]).code,
+                     one.try_call("cursor_set", stream="x", cursor="c", offset=0, stream_id=ids["stream"]).code]
+            tap.equal(codes, [0 if name == "same" else CODE["NOT_FOUND"]] * 3, f"the {name} ones")
+            for kind in ("stream", "queue"):
+                one.call(f"{kind}_delete", name="x")
+                one.call(f"{kind}_create", config={"name": "x"})
+        again = one.call("follow_open", stream="x", subscription=5).follow_opened
+        tap.check(again.stream_id > follow.stream_id, "no number comes twice")
+        tap.equal(one.call("stream_show", name="x").streams[0].id, again.stream_id, "it is that of stream_show")
+        tap.equal(len(one.call("stream_show", name="x").streams[0].cursors), 0, "no cursor of the former one came to it")
+
+
 def test_limits_of_subscriptions():
     with tap.Broker() as broker, Connection(broker.port) as one:
         stream(one)

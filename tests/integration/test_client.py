@@ -8,10 +8,14 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 
 import tap
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
+from client import Connection, envelope  # noqa: E402
 
 ACK, DELIVER = 4, 68  # types of frames
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -248,6 +252,36 @@ def crossing(*mode):
             tap.equal(process.wait(60), 0, f"the item comes no second time: {process.tail()}")
         finally:
             process.kill()
+
+
+def made_anew(kind, *command):
+    """What the command follows or claims from is deleted and created again while its connection is away."""
+    with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy, Connection(broker.port) as one:
+        one.call(f"{kind}_create", config={"name": "x", "subjects": ["x.>"]})
+        tap.equal(one.publish([envelope(b"old")], "x.a").code, 0, "the first")
+        process = tap.Process([tap.program("client/cli/sluice"), "--address", proxy.address, *command])
+        try:
+            tap.wait_until(lambda: b"old" in process.text(), 30, "it came")
+            proxy.refuse = True
+            proxy.cut()
+            one.call(f"{kind}_delete", name="x")
+            one.call(f"{kind}_create", config={"name": "x", "subjects": ["x.>"]})
+            for _ in range(3):
+                tap.equal(one.publish([envelope(b"new")], "x.a").code, 0, "of the other one")
+            proxy.refuse = False
+            tap.equal(process.wait(60), 4, f"it ends, as when it is deleted under its eyes: {process.tail()}")
+            tap.check(b"deleted and created again" in process.text(), "and says why")
+            tap.check(b"new" not in process.text(), "nothing of the other one is passed off as its")
+        finally:
+            process.kill()
+
+
+def test_a_follower_is_told_that_its_stream_was_made_anew():
+    made_anew("stream", "follow", "x", "--from", "first")
+
+
+def test_a_consumer_is_told_that_its_queue_was_made_anew():
+    made_anew("queue", "claim", "x", "--count", "9", "--wait", "60s")
 
 
 def test_an_item_does_not_come_again_while_its_ack_is_on_the_way():
