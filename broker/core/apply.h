@@ -119,6 +119,8 @@ int topo_find(struct store_txn *txn, uint32_t gateway, enum topo_kind kind, uint
 int topo_del(struct apply *a, enum topo_kind kind, uint64_t id) SLUICE_MUST_USE;
 /* Call after any change of streams, queues, routers or edges: raises the version that caches compare, adds FX_TOPOLOGY. */
 int topo_changed(struct apply *a) SLUICE_MUST_USE;
+/* router_cache.c: the image, which has the change, goes along from one version to the next. */
+void router_image_follow(struct apply *a, uint64_t before, uint64_t now);
 
 /* ---- config_same.c ---- */
 /* For if_not_exists: refuses CONFLICT, with the first field in which the definition that exists differs from the one that was given, and both

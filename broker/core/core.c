@@ -225,6 +225,7 @@ int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_cloc
 	if (rc != 0)
 		return rc;
 	core->work = (struct core_work){0, 0};
+	router_cache_begin(core->routers);
 	core->end_work = SESSION_END_AT_ONCE;
 	if (clock.mono_ms == last.mono_ms && clock.wall_ms == last.wall_ms)
 		return 0;
@@ -248,7 +249,7 @@ void core_batch_abort(struct core *core)
 	core->grown_count = 0;
 	core->fires = false;
 	machine_cache_drop(core->machines);
-	router_cache_drop(core->routers);
+	router_cache_abort(core->routers);
 }
 
 static int dispatch(struct apply *a, const struct command *command, struct outcome *out)

@@ -24,25 +24,44 @@ enum {
 
 /* ---- the graph ---- */
 
-/* Links between routers: edges, then alternates. False: the i-th is none. */
-static bool link_at(const struct router_image *image, size_t i, size_t *ret_from, size_t *ret_to)
-{
-	const struct image_router *from, *to;
+struct graph_link {
+	size_t from, to; /* routers of the image */
+};
 
-	if (i < image->edge_count) {
-		if (image->edges[i].target_kind != SLUICE__TARGET_KIND__TARGET_ROUTER)
-			return false;
-		from = router_image_find(image, image->edges[i].router);
-		to = router_image_find(image, image->edges[i].target);
-	} else {
-		from = &image->routers[i - image->edge_count];
-		to = router_image_find(image, from->alternate);
-	}
+static void link_add(const struct router_image *image, const struct image_router *from, uint64_t to_id,
+		     struct graph_link *links, size_t *io_count)
+{
+	const struct image_router *to = router_image_find(image, to_id);
+
 	if (from == NULL || to == NULL)
-		return false;
-	*ret_from = (size_t)(from - image->routers);
-	*ret_to = (size_t)(to - image->routers);
-	return true;
+		return;
+	links[(*io_count)++] =
+		(struct graph_link){(size_t)(from - image->routers), (size_t)(to - image->routers)};
+}
+
+/* Links between routers: edges, and alternates. Most edges are none. Malloc'd. */
+static int links_gather(const struct router_image *image, struct graph_link **ret, size_t *ret_count)
+{
+	struct graph_link *links;
+	size_t most = image->router_count;
+
+	*ret_count = 0;
+	for (size_t i = 0; i < image->edge_count; i++)
+		most += image->edges[i].target_kind == SLUICE__TARGET_KIND__TARGET_ROUTER;
+	links = malloc((most + 1) * sizeof(*links));
+	if (links == NULL)
+		return SLUICE_E_NOMEM;
+	for (size_t i = 0; i < image->edge_count; i++) {
+		const struct image_edge *edge = &image->edges[i];
+
+		if (!edge->gone && edge->target_kind == SLUICE__TARGET_KIND__TARGET_ROUTER)
+			link_add(image, router_image_find(image, edge->router), edge->target, links,
+				 ret_count);
+	}
+	for (size_t i = 0; i < image->router_count; i++)
+		link_add(image, &image->routers[i], image->routers[i].alternate, links, ret_count);
+	*ret = links;
+	return 0;
 }
 
 /* What is known of one router of the graph. */
@@ -54,19 +73,17 @@ struct graph_node {
 
 /* The graph has no path over more than ROUTER_DEPTH_MAX routers, so as many rounds over its links find
  * every longest one. */
-static void graph_measure(const struct router_image *image, struct graph_node *nodes)
+static void graph_measure(const struct graph_link *links, size_t count, struct graph_node *nodes)
 {
 	for (uint64_t round = 0; round < LIMIT_ROUTER_DEPTH_MAX; round++) {
-		for (size_t i = 0; i < image->edge_count + image->router_count; i++) {
-			size_t from, to;
+		for (size_t i = 0; i < count; i++) {
+			struct graph_node *from = &nodes[links[i].from], *to = &nodes[links[i].to];
 
-			if (!link_at(image, i, &from, &to))
-				continue;
-			if (nodes[from].down < nodes[to].down + 1)
-				nodes[from].down = (uint8_t)(nodes[to].down + 1);
-			if (nodes[to].up < nodes[from].up + 1)
-				nodes[to].up = (uint8_t)(nodes[from].up + 1);
-			nodes[to].reached |= nodes[from].reached;
+			if (from->down < to->down + 1)
+				from->down = (uint8_t)(to->down + 1);
+			if (to->up < from->up + 1)
+				to->up = (uint8_t)(from->up + 1);
+			to->reached |= from->reached;
 		}
 	}
 }
@@ -77,6 +94,8 @@ static int link_check(struct apply *a, uint64_t from, uint64_t to, struct outcom
 	const struct image_router *source, *target;
 	struct router_image *image;
 	struct graph_node *nodes;
+	struct graph_link *links;
+	size_t link_count;
 	unsigned routers;
 	bool cycle;
 	int rc = router_image_get(a, &image);
@@ -87,13 +106,19 @@ static int link_check(struct apply *a, uint64_t from, uint64_t to, struct outcom
 	target = router_image_find(image, to);
 	if (target == NULL)
 		return SLUICE_E_CORRUPT;
+	rc = links_gather(image, &links, &link_count);
+	if (rc != 0)
+		return rc;
 	nodes = malloc(image->router_count * sizeof(*nodes));
-	if (nodes == NULL)
+	if (nodes == NULL) {
+		free(links);
 		return SLUICE_E_NOMEM;
+	}
 	for (size_t i = 0; i < image->router_count; i++)
 		nodes[i] = (struct graph_node){1, 1, 0};
 	nodes[target - image->routers].reached = 1;
-	graph_measure(image, nodes);
+	graph_measure(links, link_count, nodes);
+	free(links);
 	cycle = source != NULL && nodes[source - image->routers].reached != 0;
 	routers = nodes[target - image->routers].down +
 		  (source != NULL ? nodes[source - image->routers].up : 1U);
@@ -138,7 +163,15 @@ static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, 
 		rc = name_put(a, NAME_EDGE, name, id);
 	if (rc == 0)
 		rc = topo_put(a, TOPO_EDGE, id, &edge->base);
-	return rc != 0 ? rc : counter_add(a, COUNTER_EDGES, 1);
+	if (rc == 0)
+		rc = counter_add(a, COUNTER_EDGES, 1);
+	if (rc == 0)
+		router_image_edge_put(a, &(struct image_edge){.id = id,
+							      .router = router,
+							      .target_kind = (uint32_t)edge->target_kind,
+							      .target = target,
+							      .pattern = edge->pattern});
+	return rc;
 }
 
 static int edge_drop(struct apply *a, struct sluice_slice name, uint64_t id)
@@ -147,7 +180,11 @@ static int edge_drop(struct apply *a, struct sluice_slice name, uint64_t id)
 
 	if (rc == 0)
 		rc = topo_del(a, TOPO_EDGE, id);
-	return rc != 0 ? rc : counter_add(a, COUNTER_EDGES, -1);
+	if (rc == 0)
+		rc = counter_add(a, COUNTER_EDGES, -1);
+	if (rc == 0)
+		router_image_edge_drop(a, id);
+	return rc;
 }
 
 static int room_check(struct apply *a, size_t more, struct outcome *out)
@@ -483,6 +520,7 @@ int router_create_apply(struct apply *a, const Sluice__RouterCreate *m, struct o
 		rc = name_put(a, NAME_ROUTER, slice_text(m->config->name), id);
 	if (rc == 0)
 		rc = topo_put(a, TOPO_ROUTER, id, &m->config->base);
+	router_image_drop(a);
 	return rc != 0 ? rc : topo_changed(a);
 }
 
@@ -504,6 +542,7 @@ int router_alter_apply(struct apply *a, const Sluice__RouterAlter *m, struct out
 	if (rc != 0 || refused(out))
 		return rc;
 	rc = topo_put(a, TOPO_ROUTER, router.id, &m->config->base);
+	router_image_drop(a);
 	return rc != 0 ? rc : topo_changed(a);
 }
 
@@ -530,7 +569,7 @@ static int edges_drop_from(struct apply *a, uint64_t router)
 	for (size_t i = 0; rc == 0 && i < image->edge_count; i++) {
 		const struct image_edge *edge = &image->edges[i];
 
-		if (edge->router == router)
+		if (!edge->gone && edge->router == router)
 			rc = edge_drop(a,
 				       edge_name(buf, edge->target_kind, edge->target, router,
 						 (struct sluice_slice){edge->pattern, edge->pattern_bytes}),
@@ -558,6 +597,7 @@ int router_delete_apply(struct apply *a, const Sluice__RouterDelete *m, struct o
 		rc = name_del(a, NAME_ROUTER, slice_text(m->name));
 	if (rc == 0)
 		rc = topo_del(a, TOPO_ROUTER, router.id);
+	router_image_drop(a);
 	return rc != 0 ? rc : topo_changed(a);
 }
 

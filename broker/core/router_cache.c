@@ -4,16 +4,20 @@
  * subject to targets in front of it. Direct routers use the trie with the whole pattern as one token, fanout
  * routers hang all edges on their root.
  *
- * Invariant: the image of a version is a function of the store's content at that version. Nothing here is
+ * Invariant: what the image of a version says is a function of the store's content at that version. Nothing here is
  * order of arrival or hash order: targets are sorted by (kind, id).
+ *
+ * An edge that is removed leaves its lists but not the arrays, because tokens of the trie lie in its pattern, and an aborted batch puts it
+ * back; when there are more of those than of others, the image is made anew.
  */
 #include <stdlib.h>
 
 #include "broker/core/router.h"
 #include "broker/util/crc.h"
+#include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
-enum { SLOT_COUNT = 1024, SUBJECT_BYTES_CACHED = 255 };
+enum { SLOT_COUNT = 1024, SUBJECT_BYTES_CACHED = 255, GONE_MIN = 1024 };
 
 struct trie_node {
 	uint32_t star;	/* child for '*'; 0: none */
@@ -36,6 +40,7 @@ struct trie {
 
 struct route_slot {
 	uint64_t router; /* 0: empty */
+	uint64_t generation;
 	uint32_t hash;
 	uint16_t subject_bytes;
 	uint16_t count;
@@ -48,6 +53,7 @@ struct router_cache {
 	size_t image_count;
 	struct route_target *found; /* of the last route */
 	size_t found_count, found_capacity;
+	uint64_t walks;
 };
 
 /* ---- trie ---- */
@@ -148,13 +154,32 @@ static struct sluice_slice token_next(struct sluice_slice *io_rest)
 	return token;
 }
 
+static uint32_t *edge_list(struct router_image *image, const struct image_edge *edge)
+{
+	struct trie_node *node = &image->trie->nodes[edge->node];
+
+	return edge->rest ? &node->rest : &node->edges;
+}
+
+static void edge_link(struct router_image *image, uint32_t edge_at)
+{
+	struct image_edge *edge = &image->edges[edge_at];
+	uint32_t *list = edge_list(image, edge);
+
+	edge->next = *list;
+	edge->prev = 0;
+	if (edge->next != 0)
+		image->edges[edge->next - 1].prev = edge_at + 1;
+	*list = edge_at + 1;
+	image->generation++;
+}
+
 static int edge_insert(struct router_image *image, const struct image_router *router, uint32_t edge_at)
 {
 	struct image_edge *edge = &image->edges[edge_at];
 	struct sluice_slice rest = {edge->pattern, edge->pattern_bytes};
 	struct trie *trie = image->trie;
 	uint32_t node = router->root;
-	uint32_t *list;
 	bool tail = router->kind == SLUICE__ROUTER_KIND__ROUTER_FANOUT;
 	int rc = 0;
 
@@ -181,10 +206,27 @@ static int edge_insert(struct router_image *image, const struct image_router *ro
 	}
 	if (rc != 0)
 		return rc;
-	list = tail ? &trie->nodes[node].rest : &trie->nodes[node].edges;
-	edge->next = *list;
-	*list = edge_at + 1;
+	edge->node = node;
+	edge->rest = tail;
+	edge_link(image, edge_at);
 	return 0;
+}
+
+static void edge_unlink(struct router_image *image, uint32_t edge_at)
+{
+	struct image_edge *edge = &image->edges[edge_at];
+
+	invariant(!edge->gone, "edge %llu of gateway %u is removed twice", (unsigned long long)edge->id,
+		  image->gateway);
+	if (edge->prev != 0)
+		image->edges[edge->prev - 1].next = edge->next;
+	else
+		*edge_list(image, edge) = edge->next;
+	if (edge->next != 0)
+		image->edges[edge->next - 1].prev = edge->prev;
+	edge->gone = true;
+	image->gone_count++;
+	image->generation++;
 }
 
 /* ---- image: load and free ---- */
@@ -203,8 +245,12 @@ static void image_free(struct router_image *image)
 	}
 	free(image->trie);
 	free(image->routers);
+	for (size_t i = 0; i < image->pattern_count; i++)
+		free(image->patterns[i]);
+	free(image->patterns);
 	free(image->edges);
 	free(image->slots);
+	free(image->changes);
 	free(image);
 }
 
@@ -242,32 +288,40 @@ static int router_add(struct router_image *image, struct store_txn *txn, uint64_
 	return 0;
 }
 
+/* Takes a copy of the pattern; ids come in order. */
+static int edge_append(struct router_image *image, const struct image_edge *edge)
+{
+	const struct image_router *router = router_image_find(image, edge->router);
+	struct image_edge own = *edge;
+	int rc = router == NULL ? SLUICE_E_CORRUPT
+				: array_room((void **)&image->edges, image->edge_count, sizeof(own));
+
+	if (rc != 0)
+		return rc;
+	own.pattern = strdup(edge->pattern);
+	if (own.pattern == NULL)
+		return SLUICE_E_NOMEM;
+	own.pattern_bytes = (uint32_t)strlen(own.pattern);
+	image->edges[image->edge_count++] = own;
+	return edge_insert(image, router, (uint32_t)image->edge_count - 1);
+}
+
 static int edge_add(struct router_image *image, struct store_txn *txn, uint64_t id, const void *message)
 {
 	static const enum name_kind kinds[] = {NAME_STREAM, NAME_QUEUE, NAME_ROUTER};
 	const Sluice__Edge *stored = message;
-	struct image_edge edge = {.id = id, .target_kind = (uint32_t)stored->target_kind};
-	const struct image_router *router;
+	struct image_edge edge = {.id = id,
+				  .target_kind = (uint32_t)stored->target_kind,
+				  .pattern = stored->pattern};
 	int rc;
 
 	if (edge.target_kind > SLUICE__TARGET_KIND__TARGET_ROUTER)
 		return SLUICE_E_CORRUPT;
-	rc = array_room((void **)&image->edges, image->edge_count, sizeof(edge));
-	if (rc == 0)
-		rc = name_find(txn, image->gateway, NAME_ROUTER, slice_text(stored->router), &edge.router);
+	rc = name_find(txn, image->gateway, NAME_ROUTER, slice_text(stored->router), &edge.router);
 	if (rc == 0)
 		rc = name_find(txn, image->gateway, kinds[edge.target_kind], slice_text(stored->target),
 			       &edge.target);
-	if (rc != 0)
-		return rc;
-	edge.pattern = strdup(stored->pattern);
-	if (edge.pattern == NULL)
-		return SLUICE_E_NOMEM;
-	edge.pattern_bytes = (uint32_t)strlen(edge.pattern);
-	image->edges[image->edge_count++] = edge;
-	router = router_image_find(image, edge.router);
-	return router == NULL ? SLUICE_E_CORRUPT
-			      : edge_insert(image, router, (uint32_t)image->edge_count - 1);
+	return rc != 0 ? rc : edge_append(image, &edge);
 }
 
 static int definitions_each(struct router_image *image, struct store_txn *txn, enum topo_kind kind,
@@ -313,6 +367,7 @@ static int image_load(struct store_txn *txn, uint32_t gateway, uint64_t version,
 		return SLUICE_E_NOMEM;
 	image->gateway = gateway;
 	image->version = version;
+	image->loaded = true;
 	image->trie = calloc(1, sizeof(*image->trie));
 	image->slots = calloc(SLOT_COUNT, sizeof(*image->slots));
 	if (image->trie == NULL || image->slots == NULL)
@@ -371,6 +426,166 @@ void router_cache_destroy(struct router_cache *cache)
 	free(cache);
 }
 
+/* ---- changes in place ---- */
+
+void router_cache_begin(struct router_cache *cache)
+{
+	for (size_t i = 0; i < cache->image_count; i++) {
+		struct router_image *image = cache->images[i];
+
+		if (image == NULL)
+			continue;
+		image->loaded = false;
+		image->change_count = 0;
+		image->begun = image->version;
+	}
+}
+
+/* The last edge leaves the array: its number may be another's when the batch is run again. False: no memory. */
+static bool edge_undo(struct router_image *image)
+{
+	struct image_edge *edge = &image->edges[image->edge_count - 1];
+
+	if (array_room((void **)&image->patterns, image->pattern_count, sizeof(*image->patterns)) != 0)
+		return false;
+	edge_unlink(image, (uint32_t)image->edge_count - 1);
+	image->patterns[image->pattern_count++] = edge->pattern;
+	image->edge_count--;
+	return true;
+}
+
+static bool changes_undo(struct router_image *image)
+{
+	while (image->change_count > 0) {
+		const struct image_change *change = &image->changes[--image->change_count];
+
+		if (!change->added) {
+			image->edges[change->edge].gone = false;
+			image->gone_count--;
+			edge_link(image, change->edge);
+			continue;
+		}
+		invariant(change->edge + 1 == image->edge_count, "edge %u of %zu was the last that was put",
+			  change->edge, image->edge_count);
+		if (image->edges[change->edge].gone) /* by another change of the batch, undone before */
+			return false;
+		if (!edge_undo(image))
+			return false;
+	}
+	image->version = image->begun;
+	return true;
+}
+
+void router_cache_abort(struct router_cache *cache)
+{
+	for (size_t i = 0; i < cache->image_count; i++) {
+		struct router_image *image = cache->images[i];
+
+		if (image == NULL)
+			continue;
+		/* It was read from what the batch had written. */
+		if (image->loaded) {
+			image_free(image);
+			cache->images[i] = NULL;
+			continue;
+		}
+		if (!changes_undo(image)) {
+			image_free(image);
+			cache->images[i] = NULL;
+		}
+	}
+}
+
+/* The gateway's image if it is as the store was before the change at hand, else NULL: it is made anew when it is needed. */
+static struct router_image *image_of(struct apply *a)
+{
+	struct router_cache *cache = a->core->routers;
+	struct router_image *image = a->gateway < cache->image_count ? cache->images[a->gateway] : NULL;
+	uint64_t version;
+
+	if (image == NULL)
+		return NULL;
+	if (counter_get(a->txn, a->gateway, COUNTER_TOPO_VERSION, &version) == 0 && image->version == version)
+		return image;
+	router_image_drop(a);
+	return NULL;
+}
+
+void router_image_drop(struct apply *a)
+{
+	struct router_cache *cache = a->core->routers;
+
+	if (a->gateway >= cache->image_count)
+		return;
+	image_free(cache->images[a->gateway]);
+	cache->images[a->gateway] = NULL;
+}
+
+/* False: no memory. */
+static bool change_note(struct router_image *image, uint32_t edge, bool added)
+{
+	if (array_room((void **)&image->changes, image->change_count, sizeof(*image->changes)) != 0)
+		return false;
+	image->changes[image->change_count++] = (struct image_change){edge, added};
+	return true;
+}
+
+void router_image_edge_put(struct apply *a, const struct image_edge *edge)
+{
+	struct router_image *image = image_of(a);
+
+	if (image == NULL)
+		return;
+	invariant(image->edge_count == 0 || image->edges[image->edge_count - 1].id < edge->id,
+		  "edge %llu of gateway %u comes after %llu", (unsigned long long)edge->id, a->gateway,
+		  (unsigned long long)image->edges[image->edge_count - 1].id);
+	if (edge_append(image, edge) != 0 || !change_note(image, (uint32_t)image->edge_count - 1, true))
+		router_image_drop(a);
+}
+
+void router_image_edge_drop(struct apply *a, uint64_t id)
+{
+	struct router_image *image = image_of(a);
+	size_t low = 0, high = image != NULL ? image->edge_count : 0;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (image->edges[middle].id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (image == NULL)
+		return;
+	if (low == image->edge_count || image->edges[low].id != id ||
+	    !change_note(image, (uint32_t)low, false)) {
+		router_image_drop(a);
+		return;
+	}
+	edge_unlink(image, (uint32_t)low);
+}
+
+void router_image_follow(struct apply *a, uint64_t before, uint64_t now)
+{
+	struct router_cache *cache = a->core->routers;
+	struct router_image *image = a->gateway < cache->image_count ? cache->images[a->gateway] : NULL;
+
+	if (image == NULL)
+		return;
+	if (image->version == before)
+		image->version = now;
+	else
+		router_image_drop(a);
+}
+
+/* More edges are gone than there are. Not in a batch that has changed it: that may have to be undone. */
+static bool worn(const struct router_image *image)
+{
+	return image->change_count == 0 && image->gone_count > GONE_MIN &&
+	       image->gone_count > image->edge_count / 2;
+}
+
 int router_image_get(struct apply *a, struct router_image **ret)
 {
 	struct router_cache *cache = a->core->routers;
@@ -389,7 +604,8 @@ int router_image_get(struct apply *a, struct router_image **ret)
 			images[cache->image_count++] = NULL;
 		cache->images = images;
 	}
-	if (cache->images[a->gateway] == NULL || cache->images[a->gateway]->version != version) {
+	if (cache->images[a->gateway] == NULL || cache->images[a->gateway]->version != version ||
+	    worn(cache->images[a->gateway])) {
 		image_free(cache->images[a->gateway]);
 		cache->images[a->gateway] = NULL;
 		rc = image_load(a->txn, a->gateway, version, &cache->images[a->gateway]);
@@ -402,7 +618,8 @@ int router_image_get(struct apply *a, struct router_image **ret)
 
 struct walk {
 	struct router_cache *cache;
-	const struct router_image *image;
+	struct router_image *image;
+	uint64_t number;
 	struct sluice_slice subject;
 	uint32_t depth;
 	size_t matches;
@@ -458,15 +675,22 @@ static void subject_walk(struct walk *walk, uint32_t at, struct sluice_slice res
 		subject_walk(walk, node->star, rest);
 }
 
-/* Bound by ROUTER_DEPTH_MAX: deeper chains are refused when they are bound. */
+/* Bound by ROUTER_DEPTH_MAX: deeper chains are refused when they are bound. A router that many edges lead to is walked once: what it reaches
+ * is the same each time, and edges x edges over eight routers would have no end. */
 static void router_walk(struct walk *walk, uint64_t id)
 {
-	const struct image_router *router = router_image_find(walk->image, id);
+	struct image_router *router = (struct image_router *)(uintptr_t)router_image_find(walk->image, id);
 	size_t before = walk->matches;
 	uint32_t child;
 
 	if (router == NULL || walk->depth >= LIMIT_ROUTER_DEPTH_MAX)
 		return;
+	if (router->walk == walk->number) {
+		walk->matches += router->matched;
+		return;
+	}
+	router->walk = walk->number;
+	router->matched = false;
 	walk->depth++;
 	switch (router->kind) {
 	case SLUICE__ROUTER_KIND__ROUTER_SUBJECT:
@@ -483,6 +707,7 @@ static void router_walk(struct walk *walk, uint64_t id)
 	}
 	if (walk->matches == before && router->alternate != 0)
 		router_walk(walk, router->alternate);
+	router->matched = walk->matches > before;
 	walk->depth--;
 }
 
@@ -497,14 +722,33 @@ static int target_compare(const void *left, const void *right)
 	return 0;
 }
 
+/* Lists of edges are in order, mostly the newest first: what is in order either way needs no sort. 1: up, -1: down, 0: neither. */
+static int found_order(const struct router_cache *cache)
+{
+	int order = target_compare(&cache->found[1], &cache->found[0]);
+
+	for (size_t i = 2; i < cache->found_count && order != 0; i++) {
+		if (target_compare(&cache->found[i], &cache->found[i - 1]) != order)
+			order = 0;
+	}
+	return order;
+}
+
 static void found_sort(struct router_cache *cache)
 {
-	size_t kept = 0;
+	size_t kept = 0, count = cache->found_count;
+	int order = count < 2 ? 1 : found_order(cache);
 
-	if (cache->found_count < 2)
+	for (size_t i = 0; order < 0 && i < count / 2; i++) {
+		struct route_target other = cache->found[count - 1 - i];
+
+		cache->found[count - 1 - i] = cache->found[i];
+		cache->found[i] = other;
+	}
+	if (order != 0)
 		return;
-	qsort(cache->found, cache->found_count, sizeof(*cache->found), target_compare);
-	for (size_t i = 0; i < cache->found_count; i++) {
+	qsort(cache->found, count, sizeof(*cache->found), target_compare);
+	for (size_t i = 0; i < count; i++) {
 		if (i == 0 || target_compare(&cache->found[i], &cache->found[kept - 1]) != 0)
 			cache->found[kept++] = cache->found[i];
 	}
@@ -527,14 +771,14 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 		router = ROUTER_DEFAULT;
 	hash = crc32c(subject.data, subject.len) ^ (uint32_t)router * UINT32_C(2654435761);
 	slot = &image->slots[hash % SLOT_COUNT];
-	if (slot->router == router && slot->hash == hash && slot->subject_bytes == subject.len &&
-	    memcmp(slot->subject, subject.data, subject.len) == 0) {
+	if (slot->router == router && slot->generation == image->generation && slot->hash == hash &&
+	    slot->subject_bytes == subject.len && memcmp(slot->subject, subject.data, subject.len) == 0) {
 		*ret = slot->targets;
 		*ret_count = slot->count;
 		return 0;
 	}
 	cache->found_count = 0;
-	walk = (struct walk){.cache = cache, .image = image, .subject = subject};
+	walk = (struct walk){.cache = cache, .image = image, .subject = subject, .number = ++cache->walks};
 	router_walk(&walk, router);
 	if (walk.failed != 0)
 		return walk.failed;
@@ -543,6 +787,7 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 	*ret_count = cache->found_count;
 	if (cache->found_count <= ROUTER_TARGETS_MAX_CACHED && subject.len <= SUBJECT_BYTES_CACHED) {
 		slot->router = router;
+		slot->generation = image->generation;
 		slot->hash = hash;
 		slot->subject_bytes = (uint16_t)subject.len;
 		slot->count = (uint16_t)cache->found_count;

@@ -56,5 +56,8 @@ int topo_changed(struct apply *a)
 	uint64_t version;
 	int rc = counter_next(a, COUNTER_TOPO_VERSION, &version);
 
-	return rc != 0 ? rc : effects_add(a->effects, &effect);
+	if (rc != 0)
+		return rc;
+	router_image_follow(a, version - 1, version);
+	return effects_add(a->effects, &effect);
 }

@@ -353,3 +353,163 @@ Test(core_router, show_and_list)
 	cr_assert_str_eq(reply->routers[0]->config->name, "default");
 	world_close(&world);
 }
+
+/* ---- the image, changed in place ---- */
+
+enum { QUEUES = 8, PATTERNS = 12, STEPS = 1500 };
+static const char *const pool[PATTERNS] = {"a",	    "a.b", "a.*", "a.>",   "*.b", ">",
+					   "a.b.c", "b.*", "*.*", "a.*.c", "b.>", "*.b.*"};
+
+static bool token_of(const char **io, char ret[8])
+{
+	size_t len = strcspn(*io, ".");
+
+	if (**io == 0)
+		return false;
+	memcpy(ret, *io, len);
+	ret[len] = 0;
+	*io += len + ((*io)[len] == '.');
+	return true;
+}
+
+/* By the words of SPEC: * is one token, > one or more at the end. */
+static bool fits(const char *pattern, const char *subject)
+{
+	char want[8], has[8];
+
+	while (token_of(&pattern, want)) {
+		if (!token_of(&subject, has))
+			return false;
+		if (strcmp(want, ">") == 0)
+			return true;
+		if (strcmp(want, "*") != 0 && strcmp(want, has) != 0)
+			return false;
+	}
+	return *subject == 0;
+}
+
+static struct outcome unbind_one(struct world *world, const char *pattern, const char *queue)
+{
+	Sluice__Edge edge = SLUICE__EDGE__INIT;
+	Sluice__RouterUnbind unbind = SLUICE__ROUTER_UNBIND__INIT;
+
+	edge.pattern = (char *)(uintptr_t)pattern;
+	edge.target_kind = SLUICE__TARGET_KIND__TARGET_QUEUE;
+	edge.target = (char *)(uintptr_t)queue;
+	unbind.edge = &edge;
+	return world_apply(world, COMMAND_ROUTER_UNBIND, 0, &unbind);
+}
+
+static void queue_again(struct world *world, char *name)
+{
+	Sluice__QueueDelete delete = SLUICE__QUEUE_DELETE__INIT;
+
+	delete.name = name;
+	world_must(world, COMMAND_QUEUE_DELETE, 0, &delete);
+	world_queue(world, name, NULL, 0);
+}
+
+/* Each command is applied, aborted and applied again; beside it a model that is a table and a loop. */
+Test(core_router, an_image_that_is_changed_in_place_routes_as_the_definitions_say)
+{
+	static const char *const subjects[] = {"a", "a.b", "a.c", "b.b", "a.b.c", "b.b.c", "c", "a.b.c.d"};
+	bool bound[QUEUES][PATTERNS] = {{false}};
+	uint64_t count[QUEUES] = {0}, random = 7;
+	char names[QUEUES][4];
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	for (size_t q = 0; q < QUEUES; q++) {
+		names[q][0] = 'q', names[q][1] = (char)('0' + q), names[q][2] = 0;
+		world_queue(&world, names[q], NULL, 0);
+	}
+	for (int step = 0; step < STEPS; step++) {
+		size_t q, p;
+
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		q = (random >> 33) % QUEUES;
+		p = (random >> 40) % PATTERNS;
+		if ((random >> 50) % 16 == 0) {
+			queue_again(&world, names[q]);
+			memset(bound[q], 0, sizeof(bound[q]));
+			count[q] = 0;
+		} else if ((random >> 50) % 3 == 0) {
+			const char *subject = subjects[(random >> 55) % 8];
+
+			cr_assert_eq(world_publish(&world, subject, "x").code, 0);
+			for (q = 0; q < QUEUES; q++) {
+				bool reached = false;
+
+				for (p = 0; p < PATTERNS; p++)
+					reached = reached || (bound[q][p] && fits(pool[p], subject));
+				count[q] += reached;
+				cr_assert_eq(world_ready(&world, names[q]), count[q], "step %d: %s to %s",
+					     step, subject, names[q]);
+			}
+		} else if (bound[q][p]) {
+			cr_assert_eq(unbind_one(&world, pool[p], names[q]).code, 0);
+			bound[q][p] = false;
+		} else {
+			cr_assert_eq(world_bind(&world, "", pool[p], SLUICE__TARGET_KIND__TARGET_QUEUE,
+						names[q])
+					     .code,
+				     0);
+			bound[q][p] = true;
+		}
+	}
+	world_close(&world);
+}
+
+/* More edges gone than there are: the image is made anew now and then, and says the same. */
+Test(core_router, edges_that_come_and_go_leave_nothing_behind)
+{
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	world_queue(&world, "stays", "k.>", 0);
+	world_queue(&world, "q", NULL, 0);
+	for (int i = 0; i < 2500; i++) {
+		cr_assert_eq(world_bind(&world, "", "k.a", SLUICE__TARGET_KIND__TARGET_QUEUE, "q").code, 0);
+		if (i % 100 == 0)
+			cr_assert_eq(world_publish(&world, "k.a", "x").code, 0);
+		cr_assert_eq(unbind_one(&world, "k.a", "q").code, 0);
+	}
+	cr_assert_eq(world_publish(&world, "k.a", "x").code, 0);
+	cr_assert_eq(world_ready(&world, "q"), 25);
+	cr_assert_eq(world_ready(&world, "stays"), 26);
+	world_discard(&world);
+}
+
+/* 400 edges from each router to the next, over eight: an event takes each router once. */
+Test(core_router, many_edges_between_routers_are_no_product)
+{
+	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
+	Sluice__RouterCreate create = SLUICE__ROUTER_CREATE__INIT;
+	char name[4] = "r0", next[4] = "r1", pattern[64];
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	create.config = &config;
+	config.name = name;
+	for (name[1] = '0'; name[1] < '7'; name[1]++)
+		world_must(&world, COMMAND_ROUTER_CREATE, 0, &create);
+	world_queue(&world, "q", NULL, 0);
+	for (int level = 0; level < 7; level++) {
+		name[1] = (char)('0' + level - 1);
+		next[1] = (char)('0' + level);
+		for (int i = 0; i < 256; i++) {
+			pattern[0] = 0;
+			for (int bit = 0; bit < 8; bit++)
+				strcat(pattern, i >> bit & 1 ? "*." : "a.");
+			strcat(pattern, "a");
+			cr_assert_eq(world_bind(&world, level == 0 ? "" : name, pattern,
+						SLUICE__TARGET_KIND__TARGET_ROUTER, next)
+					     .code,
+				     0);
+		}
+	}
+	cr_assert_eq(world_bind(&world, "r6", ">", SLUICE__TARGET_KIND__TARGET_QUEUE, "q").code, 0);
+	cr_assert_eq(world_publish(&world, "a.a.a.a.a.a.a.a.a", "x").code, 0);
+	cr_assert_eq(world_ready(&world, "q"), 1);
+	world_discard(&world);
+}
