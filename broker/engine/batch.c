@@ -108,6 +108,7 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 
 	for (size_t i = batch->first; i < batch->end; i++) {
 		struct submission *submission = batch->submissions[i];
+		const uint64_t before = heavy_work(engine);
 		int rc;
 
 		if (submission->forced_code != 0)
@@ -123,6 +124,12 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 		if (rc != 0)
 			return rc;
 		batch->commands++;
+		/* The sessions that end at once come first, are bounded by themselves, and are not given back. */
+		if (heavy_command(engine, submission, heavy_work(engine) - before) && i + 1 < batch->end &&
+		    batch->submissions[i + 1]->sink != NULL) {
+			batch->end = i + 1;
+			batch->heavy = submission;
+		}
 	}
 	trouble->submission = NULL;
 	return 0;
@@ -585,9 +592,12 @@ int batch_run(struct engine *engine, struct batch_clock clock)
 	batch->first = batch->reapplied = 0;
 	batch->part_max = SIZE_MAX;
 	do {
+		batch->heavy = NULL;
 		rc = run_part(engine, clock);
 		invariant(batch->first <= batch->end && batch->end <= batch->count,
 			  "a part from %zu to %zu of %zu", batch->first, batch->end, batch->count);
+		if (rc == 0 && batch->heavy != NULL)
+			heavy_return(engine, batch->heavy);
 		batch->first = batch->end;
 	} while (rc == 0 && batch->first < batch->count);
 	return rc;

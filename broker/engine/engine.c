@@ -255,11 +255,12 @@ static int batch_take(struct engine *engine, struct lane *lane)
 {
 	struct batch *batch = &engine->batch;
 	struct store_room room;
-	bool first = true, looked = false;
+	bool first = true, looked = false, heavy = lane->head != NULL && heavy_is(&engine->heavy, lane->head);
 
 	/* A lane's first always enters: a large publish would otherwise wait as long as any control command comes, and all behind it. */
 	for (; lane->head != NULL &&
-	       (first || batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max);
+	       (first || (batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max &&
+			  heavy_is(&engine->heavy, lane->head) == heavy));
 	     first = false) {
 		struct submission *submission = lane->head;
 		const struct command_spec *spec = command_spec(submission->command.type);

@@ -169,8 +169,26 @@ int headroom_batch_check(struct engine *engine, struct store_txn *txn,
  * submission. False: nothing is left to refuse. */
 bool headroom_refuse(struct engine *engine, struct submission *at);
 
+/* ---- heavy.c: sessions whose commands are large pieces of work take turns with all others ---- */
+enum { HEAVY_SESSIONS_MAX = 16 };
+struct heavy {
+	struct heavy_session {
+		uint32_t gateway;
+		uint64_t session;
+	} sessions[HEAVY_SESSIONS_MAX];
+	size_t count;
+};
+/* Work of the open batch so far, in records; about a microsecond each. */
+uint64_t heavy_work(const struct engine *engine);
+/* After a command that did so much work. True: the commit has enough, the rest is for the next. */
+bool heavy_command(struct engine *engine, const struct submission *submission, uint64_t work);
+bool heavy_is(const struct heavy *heavy, const struct submission *submission);
+/* What the batch has not applied goes back to where it was taken from, the session's own behind all others'. */
+void heavy_return(struct engine *engine, const struct submission *last);
+
 /* ---- batch.c ---- */
 struct batch {
+	const struct submission *heavy;	 /* the commit was ended behind it, for its work; NULL: it was not */
 	struct submission **submissions; /* of this batch, in order */
 	size_t count, capacity;
 	size_t first, end; /* those of them that are committed together; mostly all */
@@ -200,6 +218,7 @@ struct engine {
 	struct demand demand;
 	struct heartbeats heartbeats;
 	struct headroom_gate gate;
+	struct heavy heavy;
 	struct batch batch;
 	struct engine_sink *sinks[64];
 	size_t sink_count;

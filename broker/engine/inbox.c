@@ -25,6 +25,14 @@ void lane_push(struct lane *lane, struct submission *submission)
 	lane->tail = &submission->next;
 }
 
+void lane_push_first(struct lane *lane, struct submission *submission)
+{
+	submission->next = lane->head;
+	if (lane->head == NULL)
+		lane->tail = &submission->next;
+	lane->head = submission;
+}
+
 struct submission *lane_pop(struct lane *lane)
 {
 	struct submission *first = lane->head;

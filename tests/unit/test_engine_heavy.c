@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Commands that are large pieces of work: a commit ends behind one, and other sessions have their turn. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/unit/engine_rig.h"
+
+enum { QUEUES = 4, EVENTS = 10000, HEAVY = 6 };
+
+static void queues_make(struct rig *rig)
+{
+	char *patterns[] = {(char *)"f"};
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
+	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
+	char name[4] = "q0";
+
+	config.name = name;
+	config.subjects = patterns;
+	config.n_subjects = 1;
+	create.config = &config;
+	for (; name[1] < '0' + QUEUES; name[1]++)
+		rig_send(rig, COMMAND_QUEUE_CREATE, 0, &create);
+	rig_step(rig);
+}
+
+static void submit(struct rig *rig, uint64_t session, uint32_t events)
+{
+	struct own *own = rig_own(rig, COMMAND_PUBLISH, session, (size_t)events * 4);
+
+	for (uint32_t i = 0; i < events; i++)
+		memcpy(own->bytes + (size_t)i * 4, "\x92\x00\xc4\x00", 4);
+	own->publish.count = events;
+	own->publish.subject = (struct sluice_slice){"f", 1};
+	own->publish.payload = (struct sluice_slice){own->bytes, (size_t)events * 4};
+	own->publish.raw_bytes = events * 4;
+	cr_assert_eq(engine_submit(rig->engine, &own->submission), 0);
+}
+
+Test(engine_heavy, others_wait_for_one_of_many_large_publishes)
+{
+	for (int aborts = 0; aborts < 2; aborts++) {
+		struct rig rig;
+		unsigned replies, rounds = 0;
+		uint64_t wait = 0, offset = 1;
+
+		rig_open(&rig, aborts != 0);
+		queues_make(&rig);
+		for (int i = 0; i < HEAVY; i++)
+			submit(&rig, 11, EVENTS);
+		rig.replies = rig.releases = 0;
+		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+		cr_expect_eq(wait, 0, "more waits");
+		cr_expect_eq(rig.releases, 1);
+		cr_expect_eq(rig.replies, 2, "a commit ends when so much was done");
+		submit(&rig, 12, 1);
+		replies = rig.replies;
+		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+		rounds++;
+		if (rig.replies - replies != 1 || rig.last.offset == 0) {
+			replies = rig.replies;
+			cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+			rounds++;
+		}
+		cr_expect_eq(rig.replies - replies, 1, "the other's, alone, after at most one commit");
+		cr_expect_eq(rig.last.count, 1);
+		rig_step(&rig);
+		cr_expect_eq(rig.replies, HEAVY + 1, "all are done");
+		cr_expect_eq(rig.last.count, EVENTS);
+		offset = rig.last.offset;
+		cr_expect_eq(offset, (uint64_t)(HEAVY - 1) * EVENTS + 2,
+			     "in order, none twice: %llu, %u rounds", (unsigned long long)offset, rounds);
+		rig_close(&rig);
+	}
+}
+
+/* Many small ones of one session are a batch as before. */
+Test(engine_heavy, light_commands_share_a_commit)
+{
+	struct rig rig;
+
+	rig_open(&rig, false);
+	queues_make(&rig);
+	rig.replies = rig.releases = 0;
+	for (int i = 0; i < 100; i++)
+		submit(&rig, 11 + (uint64_t)(i % 3), 10);
+	rig_step(&rig);
+	cr_expect_eq(rig.releases, 1);
+	cr_expect_eq(rig.replies, 100);
+	rig_close(&rig);
+}
