@@ -2,6 +2,7 @@
  *
  * sluiced: wiring only. Configuration -> store -> engine -> net -> plugins -> ready, and the same backwards.
  */
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -204,6 +205,16 @@ static bool port_parse(const char *text, uint16_t *ret)
 	return digits > 0 && digits <= 5 && text[digits] == 0 && port <= UINT16_MAX;
 }
 
+static bool is_loopback(const char *host)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+
+	if (inet_pton(AF_INET, host, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == 127;
+	return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
 static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, size_t why_bytes)
 {
 	const char *listen = broker->config.listen, *colon = strrchr(listen, ':');
@@ -222,8 +233,10 @@ static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, si
 	}
 	memcpy(broker->host, listen, len);
 	broker->host[len] = 0;
-	if (strncmp(broker->host, "127.", 4) != 0 && strcmp(broker->host, "::1") != 0 &&
-	    !broker->config.insecure) {
+	/* As the clients take it, whatever /etc/hosts says. */
+	if (strcmp(broker->host, "localhost") == 0)
+		(void)snprintf(broker->host, sizeof(broker->host), "127.0.0.1");
+	if (!is_loopback(broker->host) && !broker->config.insecure) {
 		(void)snprintf(
 			why, why_bytes,
 			"listen is '%.200s', beyond loopback, and this version has neither TLS nor authentication; `insecure = yes` allows it all the same",
@@ -289,8 +302,9 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 			log_u64("map_bytes", facts.map_bytes), log_u64("map_mib", broker->config.map_mib));
 	rc = engine_create(&engine, broker->store, now, &broker->engine);
 	if (rc != 0)
-		(void)snprintf(why, why_bytes, "the store could not be started: %s: %s",
-			       sluice_error_text(rc), store_last_error());
+		(void)snprintf(why, why_bytes, "data directory %.200s: the store cannot be started (%s): %s",
+			       broker->config.data, sluice_error_name(rc),
+			       rc == SLUICE_E_NOMEM ? "out of memory" : store_last_error());
 	return rc;
 }
 
@@ -306,13 +320,17 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 
 	if (rc != 0)
 		return rc;
-	(void)snprintf(why, why_bytes, "out of memory");
+	errno = 0;
 	rc = net_create(&config, broker->engine, &broker->net);
-	if (rc != 0)
+	if (rc != 0) {
+		(void)snprintf(why, why_bytes,
+			       "the event loops of %u I/O threads cannot be made: %s (io_threads, ulimit -n)",
+			       config.io_threads, errno != 0 ? strerror(errno) : sluice_error_text(rc));
 		return rc;
+	}
 	rc = net_listen(broker->net, &native_listener_ops, broker->host, port, &broker->port, &text);
 	if (rc != 0)
-		(void)snprintf(why, why_bytes, "cannot listen on %.200s: %s", broker->config.listen, text);
+		(void)snprintf(why, why_bytes, "listen = %.200s: %s", broker->config.listen, text);
 	return rc;
 }
 
@@ -420,18 +438,25 @@ static int start_listener(struct broker *broker, struct plugin *plugin, const st
 	return 0;
 }
 
-static int start_service(struct broker *broker, struct plugin *plugin)
+static int start_service(struct broker *broker, struct plugin *plugin, char *why, size_t why_bytes)
 {
 	char address[128];
 	int pair[2];
 	int rc;
 
 	(void)snprintf(address, sizeof(address), "%s:%u", broker->host, broker->port);
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
+		(void)snprintf(why, why_bytes, "plugin %s: its socket pair cannot be made: %s",
+			       plugin_symbol(plugin)->name, strerror(errno));
 		return SLUICE_E_IO;
+	}
 	rc = net_adopt(broker->net, &native_listener_ops, pair[0]);
 	if (rc == 0)
 		rc = plugin_service_start(plugin, address, pair[1]);
+	if (rc != 0)
+		(void)snprintf(why, why_bytes,
+			       "plugin %s: its service cannot be started: %s (ulimit -n, ulimit -u)",
+			       plugin_symbol(plugin)->name, sluice_error_text(rc));
 	return rc;
 }
 
@@ -469,7 +494,7 @@ static int start_plugin(struct broker *broker, const char *configured, uint32_t 
 	broker->plugins[broker->plugin_count++] = plugin;
 	return kind == SLUICE_PLUGIN_LISTENER
 		       ? start_listener(broker, plugin, settings, count, why, why_bytes)
-		       : start_service(broker, plugin);
+		       : start_service(broker, plugin, why, why_bytes);
 }
 
 /* Listeners before the threads run, services after. */
@@ -492,7 +517,8 @@ static int start(struct broker *broker, char *why, size_t why_bytes)
 		rc = start_plugins(broker, SLUICE_PLUGIN_LISTENER, why, why_bytes);
 	if (rc != 0)
 		return rc;
-	(void)snprintf(why, why_bytes, "a thread could not be started");
+	(void)snprintf(why, why_bytes,
+		       "the threads of the engine and of I/O cannot be started (io_threads, ulimit -u)");
 	rc = engine_start(broker->engine);
 	if (rc == 0)
 		rc = net_start(broker->net);
@@ -503,17 +529,25 @@ static int start(struct broker *broker, char *why, size_t why_bytes)
 
 /* ---- end ---- */
 
-static void stop(struct broker *broker)
+/* What a start that failed has made goes with it, unless somebody was answered meanwhile. */
+static void stop(struct broker *broker, bool failed)
 {
+	struct engine_facts facts = {0};
+
 	for (size_t i = 0; i < broker->plugin_count; i++)
 		(void)plugin_service_stop(broker->plugins[i], broker->plugin_stop_ms[i]);
 	if (broker->engine != NULL)
 		engine_stop(broker->engine);
 	if (broker->net != NULL)
 		net_stop(broker->net);
+	if (broker->engine != NULL)
+		engine_facts_get(broker->engine, &facts);
 	net_destroy(broker->net);
 	engine_destroy(broker->engine);
-	store_close(broker->store);
+	if (failed && facts.commits == 0)
+		store_forget(broker->store);
+	else
+		store_close(broker->store);
 	for (size_t i = 0; i < broker->plugin_count; i++)
 		plugin_unload(broker->plugins[i]);
 }
@@ -555,7 +589,7 @@ static int run(struct broker *broker, int stop_fd)
 	if (rc == 0)
 		rc = start(broker, why, sizeof(why));
 	if (rc != 0) {
-		stop(broker);
+		stop(broker, true);
 		return sluice_error_exit_code(complain(rc, why));
 	}
 	log_line(LOG_LEVEL_INFO, log_id("broker.ready", "listening"), log_str("address", broker->host),
@@ -565,7 +599,7 @@ static int run(struct broker *broker, int stop_fd)
 	(void)fflush(stdout);
 	process_stop_wait(stop_fd);
 	log_line(LOG_LEVEL_INFO, log_id("broker.stopping", "stopping"));
-	stop(broker);
+	stop(broker, false);
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -170,13 +171,22 @@ int net_adopt(struct net *net, const struct sluice_listener_ops *ops, int fd)
 	return 0;
 }
 
+static int bind_failed(const char *step, int error, const char **ret_why)
+{
+	static _Thread_local char why[128];
+
+	(void)snprintf(why, sizeof(why), "%s: %s", step, strerror(error));
+	*ret_why = why;
+	return error == EADDRINUSE ? SLUICE_E_IN_USE : SLUICE_E_IO;
+}
+
 static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_port, const char **ret_why)
 {
 	struct sockaddr_storage addr = {0};
 	struct sockaddr_in *v4 = (struct sockaddr_in *)&addr;
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&addr;
 	socklen_t len;
-	int on = 1, fd;
+	int on = 1, fd, rc = 0;
 
 	if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
 		v4->sin_family = AF_INET;
@@ -191,17 +201,16 @@ static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *re
 		return SLUICE_E_INVAL;
 	}
 	fd = socket(addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0) {
-		*ret_why = strerror(errno);
-		return SLUICE_E_IO;
-	}
+	if (fd < 0)
+		return bind_failed("socket", errno, ret_why);
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, (struct sockaddr *)&addr, len) != 0 || listen(fd, BACKLOG) != 0) {
-		int error = errno;
-
-		*ret_why = strerror(error);
+	if (bind(fd, (struct sockaddr *)&addr, len) != 0)
+		rc = bind_failed("bind", errno, ret_why);
+	else if (listen(fd, BACKLOG) != 0)
+		rc = bind_failed("listen", errno, ret_why);
+	if (rc != 0) {
 		(void)close(fd);
-		return error == EADDRINUSE ? SLUICE_E_IN_USE : SLUICE_E_IO;
+		return rc;
 	}
 	len = sizeof(addr);
 	(void)getsockname(fd, (struct sockaddr *)&addr, &len);

@@ -412,5 +412,6 @@ const struct raw_ops lmdb_ops = {
 	.cursor_close = lmdb_cursor_close,
 	.facts = lmdb_facts,
 	.reserve_disk = lmdb_reserve_disk,
+	.forget = lmdb_forget,
 	.close = lmdb_close,
 };

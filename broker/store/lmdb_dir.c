@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,15 +41,27 @@ uint64_t dir_file_bytes_max(void)
 	return limit.rlim_cur;
 }
 
+int dir_fail(int code, const char **ret_why, const char *format, ...)
+{
+	char text[400];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	(void)store_fail(code, "%s", text);
+	*ret_why = store_last_error();
+	return code;
+}
+
 int dir_path(char path[DIR_PATH_BYTES_MAX], const char *dir, const char *name, const char **ret_why)
 {
 	if ((size_t)snprintf(path, DIR_PATH_BYTES_MAX, "%s/%s", dir, name) < DIR_PATH_BYTES_MAX)
 		return 0;
-	*ret_why = "the directory's name is longer than 4,096 bytes";
-	return SLUICE_E_LIMIT;
+	return dir_fail(SLUICE_E_LIMIT, ret_why, "its name is longer than %d bytes", DIR_PATH_BYTES_MAX - 1);
 }
 
-int dir_check(const char *dir, bool create, bool *ret_store, const char **ret_why)
+int dir_check(const char *dir, bool create, bool *ret_store, bool *ret_made, const char **ret_why)
 {
 	/* f_type of file systems on which locks and mapped files cannot be trusted: NFS, SMB, SMB2, CIFS,
 	 * AFS, Ceph. */
@@ -59,44 +72,64 @@ int dir_check(const char *dir, bool create, bool *ret_store, const char **ret_wh
 
 	if (rc != 0)
 		return rc;
-	if (create && mkdir(dir, 0700) != 0 && errno != EEXIST) {
-		*ret_why = strerror(errno);
-		return SLUICE_E_IO;
-	}
-	if (statfs(dir, &fs) != 0) {
-		*ret_why = strerror(errno);
-		return errno == ENOENT ? SLUICE_E_NOT_FOUND : SLUICE_E_IO;
-	}
+	*ret_made = false;
+	if (create && mkdir(dir, 0700) == 0)
+		*ret_made = true;
+	else if (create && errno != EEXIST)
+		return dir_fail(SLUICE_E_IO, ret_why, "it cannot be made (mkdir): %s", strerror(errno));
+	if (statfs(dir, &fs) != 0)
+		return dir_fail(errno == ENOENT ? SLUICE_E_NOT_FOUND : SLUICE_E_IO, ret_why,
+				"its file system cannot be asked for (statfs): %s", strerror(errno));
 	for (size_t i = 0; i < sizeof(network) / sizeof(network[0]); i++) {
 		if ((uint32_t)fs.f_type == network[i]) {
-			*ret_why = "the directory is on a network file system; expected a local one";
-			return SLUICE_E_UNSUPPORTED;
+			return dir_fail(SLUICE_E_UNSUPPORTED, ret_why,
+					"the directory is on a network file system; expected a local one");
 		}
 	}
 	*ret_store = access(path, F_OK) == 0;
 	return 0;
 }
 
+/* One that was taken away between open and lock, by a start that failed, locks nothing. */
+static bool is_there(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && st.st_nlink > 0;
+}
+
 int dir_lock(const char *dir, bool read_only, int *ret_fd, const char **ret_why)
 {
 	char path[DIR_PATH_BYTES_MAX];
+	bool existed;
 	int fd, rc = dir_path(path, dir, "sluice.lock", ret_why);
 
 	if (rc != 0)
 		return rc;
+	existed = access(path, F_OK) == 0;
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0 && errno == EROFS && read_only) {
 		*ret_fd = -1;
 		return 0;
 	}
-	if (fd < 0) {
-		*ret_why = strerror(errno);
-		return SLUICE_E_IO;
-	}
+	if (fd < 0)
+		return dir_fail(SLUICE_E_IO, ret_why, "sluice.lock cannot be opened in it: %s",
+				strerror(errno));
 	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		*ret_why = "another process has the store open";
+		if (errno == EWOULDBLOCK) {
+			rc = dir_fail(SLUICE_E_LOCKED, ret_why, "another process has the store open");
+		} else {
+			rc = dir_fail(SLUICE_E_IO, ret_why, "sluice.lock cannot be locked: %s",
+				      strerror(errno));
+			if (!existed)
+				(void)unlink(path);
+		}
 		(void)close(fd);
-		return SLUICE_E_LOCKED;
+		return rc;
+	}
+	if (!is_there(fd)) {
+		(void)close(fd);
+		return dir_lock(dir, read_only, ret_fd, ret_why);
 	}
 	*ret_fd = fd;
 	return 0;
@@ -106,8 +139,8 @@ int dir_remove(const char *path, const char **ret_why)
 {
 	if (unlink(path) == 0 || errno == ENOENT)
 		return 0;
-	*ret_why = strerror(errno);
-	return SLUICE_E_IO;
+	return dir_fail(SLUICE_E_IO, ret_why, "%.200s, which an earlier start left, cannot be removed: %s",
+			path, strerror(errno));
 }
 
 int dir_rename(const char *dir, const char *path, const char *name, const char **ret_why)
@@ -118,13 +151,29 @@ int dir_rename(const char *dir, const char *path, const char *name, const char *
 	if (rc != 0)
 		return rc;
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || rename(path, to) != 0 || fsync(fd) != 0) {
-		*ret_why = strerror(errno);
-		rc = SLUICE_E_IO;
-	}
+	if (fd < 0)
+		rc = dir_fail(SLUICE_E_IO, ret_why, "it cannot be opened: %s", strerror(errno));
+	else if (rename(path, to) != 0)
+		rc = dir_fail(SLUICE_E_IO, ret_why, "the new store cannot be renamed to %s: %s", name,
+			      strerror(errno));
+	else if (fsync(fd) != 0)
+		rc = dir_fail(SLUICE_E_IO, ret_why, "it cannot be synced (fsync): %s", strerror(errno));
 	if (fd >= 0)
 		(void)close(fd);
 	return rc;
+}
+
+void dir_forget(const char *dir, bool made)
+{
+	static const char *const names[] = {"data.mdb.new", "data.mdb", "lock.mdb", "sluice.lock"};
+	char path[DIR_PATH_BYTES_MAX];
+	const char *why;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (dir_path(path, dir, names[i], &why) == 0)
+			(void)unlink(path);
+	if (made)
+		(void)rmdir(dir);
 }
 
 static void close_on_exec_if(int fd, const struct stat *want)

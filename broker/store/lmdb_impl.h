@@ -46,6 +46,8 @@ struct lmdb {
 		other_bytes; /* what else is in use: snapshots' pages, free list; looked at now and then */
 	_Atomic uint64_t facts_ms;
 	bool read_only;
+	bool made_dir, made_store; /* by this start */
+	bool forget;		   /* at close: take away what was made */
 };
 
 extern const struct raw_ops lmdb_ops;
@@ -75,5 +77,6 @@ int lmdb_no_space(int error); /* NO_SPACE, with the text of ENOSPC, EDQUOT or EF
 
 /* ---- lmdb_open.c ---- */
 void lmdb_close(void *impl);
+void lmdb_forget(void *impl);
 
 #endif

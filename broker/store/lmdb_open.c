@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -43,6 +44,16 @@ bool store_map_page(const void *address, uint64_t *ret_page)
 	return true;
 }
 
+void lmdb_forget(void *impl)
+{
+	struct lmdb *lmdb = impl;
+
+	lmdb->forget = lmdb->lock_fd >= 0 && (lmdb->made_store || lmdb->made_dir);
+	/* Refused before it was locked: the directory alone. */
+	if (lmdb->made_dir && lmdb->lock_fd < 0)
+		(void)rmdir(lmdb->dir);
+}
+
 void lmdb_close(void *impl)
 {
 	struct lmdb *lmdb = impl;
@@ -59,6 +70,8 @@ void lmdb_close(void *impl)
 			atomic_store(&map_bytes, 0);
 		mdb_env_close(lmdb->env);
 	}
+	if (lmdb->forget)
+		dir_forget(lmdb->dir, lmdb->made_dir);
 	for (int i = 0; i < STORE_TABLE_COUNT; i++)
 		free(lmdb->damage[i]);
 	if (lmdb->lock_fd >= 0)
@@ -68,12 +81,20 @@ void lmdb_close(void *impl)
 	free(lmdb);
 }
 
-/* For a store's start: a failure that no one will see again through store_last_error. */
-static int open_failed(const struct lmdb *lmdb, int rc, const char **ret_why)
+/* For a store's start: the step, and why LMDB or the system refused it. */
+static int open_failed(const struct lmdb *lmdb, int rc, const char *step, const char **ret_why)
 {
-	rc = lmdb_error(lmdb, rc);
-	*ret_why = store_last_error();
-	return rc;
+	int code = lmdb_error(lmdb, rc);
+	char cause[300];
+
+	(void)snprintf(cause, sizeof(cause), "%s",
+		       code == SLUICE_E_NOMEM || code == SLUICE_E_NOT_FOUND ? mdb_strerror(rc)
+									    : store_last_error());
+	if (rc == ENOMEM)
+		return dir_fail(code, ret_why,
+				"%s: %s; a map of %" PRIu64 " MiB may be too large (map_mib, ulimit -v)",
+				step, cause, lmdb->map_bytes >> 20);
+	return dir_fail(code, ret_why, "%s: %s", step, cause);
 }
 
 /* What is in use already must lie below the limit of file sizes: no page above it can be written. The rest is for the map's bound, which is
@@ -120,7 +141,7 @@ static int env_open(struct lmdb *lmdb, const char *path, unsigned more_flags, co
 	if (rc == 0)
 		rc = mdb_env_stat(lmdb->env, &stat);
 	if (rc != 0)
-		return open_failed(lmdb, rc, ret_why);
+		return open_failed(lmdb, rc, "opening data.mdb and lock.mdb", ret_why);
 	lmdb->page_bytes = stat.ms_psize;
 	return limit_check(lmdb, ret_why);
 }
@@ -141,7 +162,7 @@ static int tables_open(struct lmdb *lmdb, int first, int last, const char **ret_
 		*ret_why = "the database file has no table meta, or lacks another one that a reader needs";
 		return SLUICE_E_CORRUPT;
 	}
-	return rc == 0 ? 0 : open_failed(lmdb, rc, ret_why);
+	return rc == 0 ? 0 : open_failed(lmdb, rc, "opening the tables of data.mdb", ret_why);
 }
 
 /* The schema's version is written by the commit that makes the tables, so one without the other is damage. */
@@ -341,8 +362,8 @@ static int file_check(const char *dir, const char **ret_why)
 
 static int directory_open(struct lmdb *lmdb, const struct store_options *options, const char **ret_why)
 {
-	bool create = options->create && !options->read_only, present = false;
-	int rc = dir_check(lmdb->dir, create, &present, ret_why);
+	bool create = options->create && !options->read_only, present = false, made = false;
+	int rc = dir_check(lmdb->dir, create, &present, &lmdb->made_dir, ret_why);
 
 	if (rc == 0 && !present && !create) {
 		*ret_why = "there is no store in the directory";
@@ -352,7 +373,8 @@ static int directory_open(struct lmdb *lmdb, const struct store_options *options
 		rc = dir_lock(lmdb->dir, options->read_only, &lmdb->lock_fd, ret_why);
 	/* Asked again, now that no other process makes one. */
 	if (rc == 0 && !present)
-		rc = dir_check(lmdb->dir, false, &present, ret_why);
+		rc = dir_check(lmdb->dir, false, &present, &made, ret_why);
+	lmdb->made_store = rc == 0 && !present;
 	if (rc == 0 && !present)
 		rc = store_make(lmdb->dir, options, ret_why);
 	if (rc == 0)
@@ -376,6 +398,7 @@ int store_open_lmdb(const char *dir, const struct store_options *options, struct
 		return rc;
 	rc = directory_open(lmdb, options, ret_why);
 	if (rc != 0) {
+		lmdb_forget(lmdb);
 		lmdb_close(lmdb);
 		return rc;
 	}
@@ -387,7 +410,7 @@ int store_open_lmdb(const char *dir, const struct store_options *options, struct
 		*ret_why = store_last_error();
 	}
 	if (rc != 0) {
-		store_close(store);
+		store_forget(store);
 		return rc;
 	}
 	*ret_why = "";

@@ -426,6 +426,13 @@ void store_close(struct store *store)
 	free(store);
 }
 
+void store_forget(struct store *store)
+{
+	if (store != NULL && store->ops->forget != NULL)
+		store->ops->forget(store->impl);
+	store_close(store);
+}
+
 void store_facts_get(struct store *store, struct store_facts *ret)
 {
 	store->ops->facts(store->impl, ret);

@@ -34,6 +34,7 @@ struct raw_ops {
 	void (*cursor_close)(void *cursor);
 	void (*facts)(void *impl, struct store_facts *ret);
 	int (*reserve_disk)(void *impl, uint64_t bytes, struct store_room *ret);
+	void (*forget)(void *impl); /* NULL: nothing is kept anyway; close comes next */
 	void (*close)(void *impl);
 };
 
@@ -44,9 +45,13 @@ int lmdb_file_check(const char *path) SLUICE_MUST_USE;
  * there is well. */
 int lmdb_file_check_table(const char *path, const char *table) SLUICE_MUST_USE;
 
-/* lmdb_dir.c: the data directory, without LMDB. *ret_why gets a static text, as of store_open_lmdb. */
+/* lmdb_dir.c: the data directory, without LMDB. *ret_why gets store_last_error(): step and cause, for "data directory DIR: ...". */
 
 enum { DIR_PATH_BYTES_MAX = 4096 };
+/* Sets that text; returns code. */
+int dir_fail(int code, const char **ret_why, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Takes away what a start made that failed: the store's files, and the directory if it was made for them. The directory is locked. */
+void dir_forget(const char *dir, bool made);
 /* dir/name. LIMIT when that is too long. */
 int dir_path(char path[DIR_PATH_BYTES_MAX], const char *dir, const char *name,
 	     const char **ret_why) SLUICE_MUST_USE;
@@ -57,9 +62,10 @@ int dir_rename(const char *dir, const char *path, const char *name, const char *
 
 /* The bytes of the file system under dir that are free for all; UINT64_MAX when it does not say. */
 uint64_t dir_disk_free(const char *dir);
-/* Makes the directory when asked; UNSUPPORTED on a network file system; *ret_store: whether a store's file
+/* Makes the directory when asked (*ret_made: it was not there); UNSUPPORTED on a network file system; *ret_store: whether a store's file
  * is there. */
-int dir_check(const char *dir, bool create, bool *ret_store, const char **ret_why) SLUICE_MUST_USE;
+int dir_check(const char *dir, bool create, bool *ret_store, bool *ret_made,
+	      const char **ret_why) SLUICE_MUST_USE;
 /* Keeps other processes out until *ret_fd is closed (-1 on a read-only file system, where nobody can
  * write). LOCKED when one is in. */
 int dir_lock(const char *dir, bool read_only, int *ret_fd, const char **ret_why) SLUICE_MUST_USE;
