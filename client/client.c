@@ -347,7 +347,9 @@ int sluice_wait_connected(sluice_client *client, int deadline_ms)
 		else if (client_on_loop(client))
 			rc = SLUICE_E_WRONG_STATE;
 		else if (now >= deadline)
-			rc = client->error[0] != 0 ? SLUICE_E_DISCONNECTED : SLUICE_E_TIMEOUT;
+			rc = client->refused_code != 0 ? client->refused_code
+			     : client->error[0] != 0   ? SLUICE_E_DISCONNECTED
+						       : SLUICE_E_TIMEOUT;
 		else
 			client_wait_turn(client, step);
 	}

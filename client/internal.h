@@ -285,6 +285,7 @@ struct sluice_client {
 	uint64_t timer_ms; /* when timer_fd wakes the loop; UINT64_MAX: not */
 	enum client_state state;
 	int fail_code;
+	int refused_code; /* of the last try: the broker answered it, with NO_SPACE, say; 0: it did not */
 	char error[TEXT_MAX];
 	struct resolver *resolver;
 	size_t address_index;

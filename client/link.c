@@ -78,6 +78,12 @@ static void end_for_good(sluice_client *client, int code)
 	(void)pthread_cond_broadcast(&client->changed);
 }
 
+/* What a broker answers to a HELLO that may be taken later. */
+static bool error_is_refusal(int code)
+{
+	return code == SLUICE_E_NO_SPACE || code == SLUICE_E_BUSY || code == SLUICE_E_LIMIT;
+}
+
 static uint64_t next_delay(sluice_client *client)
 {
 	uint64_t delay = client->config.reconnect_min_ms;
@@ -98,6 +104,7 @@ void link_broken(sluice_client *client, int code, const char *why)
 	if (client->state == STATE_FAILED)
 		return;
 	link_close(client);
+	client->refused_code = client->state == STATE_HELLO && error_is_refusal(code) ? code : 0;
 	if (why != client->error)
 		say(client, why);
 	calls_broken(client);

@@ -103,7 +103,8 @@ typedef void sluice_event_fn(sluice_client *client, const sluice_event *event, v
  * An address that is malformed, say, fails the client and not this call: sluice_wait_connected and all calls return why. */
 SLUICE_API int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *user,
 			   sluice_client **ret) SLUICE_MUST_USE;
-/* Waits until connected (or TIMEOUT, CLOSED, or the reason why not: VERSION, DENIED, INVAL, NOT_FOUND, DISCONNECTED). */
+/* Waits until connected (or TIMEOUT, CLOSED, or the reason why not: VERSION, DENIED, INVAL, NOT_FOUND, DISCONNECTED; when the time is over
+ * and a broker has answered the last try: why it refused, NO_SPACE, BUSY, LIMIT). */
 SLUICE_API int sluice_wait_connected(sluice_client *client, int deadline_ms) SLUICE_MUST_USE;
 /* Flushes, ends the session when end_session, and frees everything within the deadline, subscriptions too; open calls get CLOSED, and
  * blocking ones of other threads return before it does (none may begin meanwhile). Accepts NULL. Returns 0 or TIMEOUT (unflushed publishes
