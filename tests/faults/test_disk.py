@@ -16,6 +16,9 @@ import powercut_disk
 import subjects
 import tap
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
+from client import TO_QUEUE, Connection, envelope  # noqa: E402
+
 MIB = 1 << 20
 
 
@@ -194,6 +197,31 @@ def test_a_broker_that_starts_on_a_full_disk_still_has_its_reserve():
                       "what was put before the restart can be taken and acked")
             os.unlink(ballast)
             tap.wait_until(lambda: fill(again, 1)["refused"] == "OK", 60, "publishes are taken again, without a restart")
+
+
+def test_classes_stop_in_order_on_a_disk_that_another_program_fills():
+    """Whatever the size of a burst: publishes stop while the room of reports is whole, and what frees room is never refused."""
+    for size, at_once in ((900_000, 8), (60_000, 100), (3_000, 300)):
+        with tempfile.TemporaryDirectory() as top, subjects.disk(top, 256 * MIB) as power:
+            broker = tap.Broker(data=os.path.join(power.mnt, "data"), args=["--set", "map_mib=2048"])
+            try:
+                with Connection(broker.port) as one:
+                    one.call("queue_create", config={"name": "fill"})
+                    for _ in range(3):
+                        one.publish([envelope(bytes(900_000))] * 8, "x", target=TO_QUEUE, name="fill")
+                    fill_disk(power.mnt)
+                    codes = [one.publish([envelope(bytes(size))] * at_once, "x", target=TO_QUEUE, name="fill").code for _ in range(60)]
+                    tap.check(-22 in codes, f"publishes of {at_once} times {size} bytes are refused: {codes}")
+                    # "ok" when only a burst as large as that is too much.
+                    tap.check(one.call("status_get").status.headroom != "report-stopped", "and they alone")
+                    for n in range(20):
+                        one.call("queue_create", config={"name": f"report{n}"})
+                with Connection(broker.port) as admin:
+                    admin.call("job_retention", keep_ms=1000)
+                    admin.call("queue_purge", name="fill")
+                broker.stop()
+            finally:
+                broker.kill()
 
 
 powercut_disk.handle_signals()
