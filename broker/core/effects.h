@@ -77,6 +77,7 @@ struct effect {
 	uint16_t run_count; /* GRANT */
 	bool orphan;	    /* QUEUE_READY: for consumers that take orphans only, */
 	uint64_t source;    /* and only those that judge this source; 0: any */
+	bool again;	    /* GRANT: delivered again, to a session that holds it */
 	const struct frame_run *runs;
 	struct sluice_slice payload;   /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
 	uint64_t seq;		       /* ITEM_DAMAGED */

@@ -276,7 +276,8 @@ static int deliver(struct apply *a, uint64_t queue, uint64_t token, uint32_t lea
 				.session = a->session,
 				.token = token,
 				.lease_ms = lease_ms,
-				.count = count};
+				.count = count,
+				.again = token != a->index};
 	int rc = payload_write(a, queue, seqs, count, bytes, &effect.payload);
 
 	if (rc == 0)

@@ -194,6 +194,8 @@ static void conn_free(struct conn *conn)
 	log_closed(conn);
 	HASH_ITER(hh_number, conn->subs, sub, next_sub)
 		sub_drop(sub);
+	while (conn->closed != NULL)
+		sub_drop(conn->closed);
 	DL_FOREACH_SAFE(conn->pendings, pending, next_pending) {
 		DL_DELETE(conn->pendings, pending);
 		conn->pending_count--;

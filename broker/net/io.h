@@ -52,6 +52,8 @@ struct sub {
 	struct sub *peer_prev, *peer_next; /* of the same kind, on the same stream or queue */
 	/* consume */
 	uint32_t queue_kind;
+	bool closed; /* by the client: kept for what was granted before the engine knew, and for acks; then in conn->closed */
+	bool close_unanswered;
 	/* follow */
 	uint64_t log;
 	uint64_t next; /* offset */
@@ -60,7 +62,7 @@ struct sub {
 	bool caught_up_said;
 	bool listed;			   /* in io->pumps */
 	char *filter;			   /* NULL: all */
-	struct sub *pump_prev, *pump_next; /* to be pumped */
+	struct sub *pump_prev, *pump_next; /* to be pumped; closed: in conn->closed */
 	UT_hash_handle hh_tag;
 	UT_hash_handle hh_number; /* in its connection */
 };
@@ -134,8 +136,10 @@ struct conn {
 	struct conn *reader_prev, *reader_next;
 	struct waiter *waiters;
 	struct wheel_entry due; /* when it may have been silent for too long */
-	struct sub *subs;	/* by number */
-	bool subs_paused;	/* the engine claims nothing for its consumers until the output drains */
+	struct sub *closed;	/* consumers, the oldest first; no longer in subs */
+	uint32_t closed_count;
+	struct sub *subs; /* by number */
+	bool subs_paused; /* the engine claims nothing for its consumers until the output drains */
 	struct conn *blocked_prev, *blocked_next;
 	struct conn *stopped_prev, *stopped_next; /* in io->stopped while is_stopped */
 	bool is_stopped;
@@ -264,7 +268,12 @@ struct conn **conn_session_list(struct io *io, uint64_t session);
 enum {
 	SEGMENT_READ_COST = 256
 }; /* of a segment, besides its bytes: one that the filter leaves out is read, too */
+/* An open one; NULL: none. */
 struct sub *sub_find(struct conn *conn, uint64_t number);
+/* A consumer that is open, or that was closed not long ago: its grants may still be settled. */
+struct sub *sub_find_settling(struct conn *conn, uint64_t number);
+/* The client closed it. A consumer stays for a while: what it is given still, nobody was told of, and it goes back uncounted. */
+void sub_close(struct sub *sub);
 int sub_add(struct conn *conn, struct sub **sub, uint64_t number) SLUICE_MUST_USE; /* takes it */
 void sub_drop(struct sub *sub);
 void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream);

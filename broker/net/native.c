@@ -265,7 +265,7 @@ static int on_ack(struct conn *conn, uint32_t corr, struct sluice_slice body)
 
 	if (rc != 0)
 		return (int)native_fail(conn, rc, "ACK: %s", why);
-	sub = sub_find(conn, frame.subscription);
+	sub = sub_find_settling(conn, frame.subscription);
 	if (sub == NULL || sub->kind != SUB_CONSUME) {
 		acked(conn, corr, SLUICE_E_NOT_FOUND, 0, 0,
 		      "no consumer of this connection has that subscription number");
@@ -432,6 +432,8 @@ static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const stru
 	case NATIVE_WELCOME:
 		native_welcome(conn, outcome);
 		return;
+	case NATIVE_NOTHING:
+		return;
 	case NATIVE_GOODBYE:
 	case NATIVE_REPLY:
 		native_frame(conn, FRAME_REPLY, (uint32_t)corr, reply, native_reply_encode(reply, outcome));
@@ -495,6 +497,66 @@ static void job_notice(struct conn *conn, const struct effect *effect)
 	native_message(conn, FRAME_NOTICE, 0, &notice.base);
 }
 
+/* ---- what a consumer was given that the client has closed: it was not told of it, so nothing of it is begun ---- */
+
+struct release_block {
+	struct cmd_ack ack;
+};
+
+static int items_give_back(struct conn *conn, const struct sub *sub, const struct effect *effect)
+{
+	struct release_block *block = calloc(1, sizeof(*block));
+	struct command command = {.type = COMMAND_ACK};
+
+	if (block == NULL)
+		return SLUICE_E_NOMEM;
+	block->ack = (struct cmd_ack){.queue = sub->key.id, .token = effect->token, .op = ACK_RELEASE};
+	command.body = &block->ack;
+	return conn_submit(conn, &command, block, sizeof(*block), true, NATIVE_NOTHING, 0, 0);
+}
+
+struct job_release_block {
+	Sluice__JobRelease release;
+	char job[];
+};
+
+static int job_give_back(struct conn *conn, const Sluice__JobDelivery *job)
+{
+	size_t len = strlen(job->job) + 1;
+	struct job_release_block *block = malloc(sizeof(*block) + len);
+	struct command command = {.type = COMMAND_JOB_RELEASE};
+
+	if (block == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__job_release__init(&block->release);
+	block->release.job = memcpy(block->job, job->job, len);
+	block->release.token = job->token;
+	command.message = &block->release.base;
+	return conn_submit(conn, &command, block, sizeof(*block) + len, true, NATIVE_NOTHING, 0, 0);
+}
+
+/* What cannot be given back now stays leased, until its lease or the session ends. */
+static void give_back(struct conn *conn, const struct sub *sub, const struct effect *effect)
+{
+	Sluice__JobDeliveries *list;
+
+	if (effect->kind == FX_GRANT && effect->again)
+		return; /* the client may have it in hand */
+	if (effect->kind == FX_GRANT) {
+		(void)items_give_back(conn, sub, effect);
+		return;
+	}
+	if (effect->kind != FX_JOBS)
+		return;
+	list = sluice__job_deliveries__unpack(NULL, effect->payload.len, effect->payload.data);
+	if (list == NULL)
+		return;
+	for (size_t i = 0; i < list->n_jobs; i++)
+		if (!list->jobs[i]->intent && !list->jobs[i]->redelivered)
+			(void)job_give_back(conn, list->jobs[i]);
+	sluice__job_deliveries__free_unpacked(list, NULL);
+}
+
 void native_effect(struct conn *conn, struct sub *sub, const struct effect *effect)
 {
 	struct frame_deliver deliver = {.count = effect->count,
@@ -503,6 +565,10 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 
 	if (conn->dead || conn->closing)
 		return;
+	if (sub != NULL && sub->closed) {
+		give_back(conn, sub, effect);
+		return;
+	}
 	switch (effect->kind) {
 	case FX_GRANT:
 		deliver.kind = DELIVER_ITEMS;

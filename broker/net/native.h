@@ -19,7 +19,8 @@ enum native_what {
 	NATIVE_ACKED,
 	NATIVE_WELCOME,
 	NATIVE_SILENT_ACK,
-	NATIVE_GOODBYE
+	NATIVE_GOODBYE,
+	NATIVE_NOTHING /* the broker's own */
 };
 
 void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *body, size_t len);

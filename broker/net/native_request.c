@@ -444,14 +444,17 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 static void subscription_close(struct conn *conn, uint32_t corr, const Sluice__SubscriptionClose *m)
 {
 	Sluice__Reply reply = SLUICE__REPLY__INIT;
-	struct sub *sub = sub_find(conn, m->subscription);
+	struct sub *sub = sub_find_settling(conn, m->subscription);
 
-	if (sub == NULL) {
+	if (sub == NULL || (sub->closed && !sub->close_unanswered)) {
 		native_refuse(conn, corr, SLUICE_E_NOT_FOUND,
 			      "no subscription of this connection has number %u", m->subscription);
 		return;
 	}
-	sub_drop(sub);
+	if (sub->closed)
+		sub->close_unanswered = false;
+	else
+		sub_close(sub);
 	native_message(conn, FRAME_REPLY, corr, &reply.base);
 }
 
@@ -538,6 +541,17 @@ static int defer_read(struct conn *conn, uint32_t corr, struct sluice_slice body
 	return 0;
 }
 
+/* What comes behind a close gives items back: they must not be granted to the same consumer. So that ends at once; the answer has its turn. */
+static void close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m)
+{
+	struct sub *sub = sub_find(conn, m->subscription);
+
+	if (sub == NULL || sub->kind != SUB_CONSUME)
+		return;
+	sub->close_unanswered = true;
+	sub_close(sub);
+}
+
 int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 {
 	struct message_block *block = NULL;
@@ -559,6 +573,8 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 	}
 	request = (const Sluice__Request *)message;
 	row = command_row(request->op_case);
+	if (request->op_case == SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE)
+		close_at_once(conn, request->subscription_close);
 	if (row == NULL) {
 		if (request->op_case == SLUICE__REQUEST__OP__NOT_SET)
 			native_refuse(conn, corr, SLUICE_E_UNKNOWN_TYPE,

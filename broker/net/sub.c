@@ -16,12 +16,26 @@
 enum { PUMP_BYTES = 1 << 20 };
 /* And for all of them before the sockets are looked at again; a turn costs TURN_COST at the least. */
 enum { PUMP_ROUND_BYTES = 4 << 20, TURN_COST = 1024 };
+/* Consumers that a connection has closed. What is granted to one that was forgotten stays leased until its lease ends. */
+enum { CLOSED_KEPT_MAX = 64 };
 
 struct sub *sub_find(struct conn *conn, uint64_t number)
 {
 	struct sub *sub;
 
 	HASH_FIND(hh_number, conn->subs, &number, sizeof(number), sub);
+	return sub;
+}
+
+struct sub *sub_find_settling(struct conn *conn, uint64_t number)
+{
+	struct sub *sub = sub_find(conn, number), *closed;
+
+	if (sub != NULL)
+		return sub;
+	DL_FOREACH2(conn->closed, closed, pump_next)
+	if (closed->number == number)
+		sub = closed; /* the last that had the number */
 	return sub;
 }
 
@@ -111,25 +125,56 @@ int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
 	return SLUICE_E_NOMEM;
 }
 
+/* No more of it from the engine. */
+static void consumer_end(struct sub *sub)
+{
+	struct io *io = sub->conn->io;
+
+	followed_remove(io, sub);
+	if (engine_consumer_close(io->engine, &io->sink, sub->tag) != 0)
+		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to close a consumer"));
+}
+
 void sub_drop(struct sub *sub)
 {
 	struct conn *conn = sub->conn;
 	struct io *io = conn->io;
 
-	invariant(sub_find(conn, sub->number) == sub && (!sub->listed || sub->kind == SUB_FOLLOW),
+	invariant((sub->closed || sub_find(conn, sub->number) == sub) &&
+			  (!sub->listed || sub->kind == SUB_FOLLOW),
 		  "connection %llu does not know its subscription %llu of kind %d",
 		  (unsigned long long)conn->id, (unsigned long long)sub->number, (int)sub->kind);
-	HASH_DELETE(hh_number, conn->subs, sub);
+	if (!sub->closed)
+		HASH_DELETE(hh_number, conn->subs, sub);
 	HASH_DELETE(hh_tag, io->subs, sub);
-	followed_remove(io, sub);
-	if (sub->kind == SUB_FOLLOW) {
+	if (sub->closed) {
+		DL_DELETE2(conn->closed, sub, pump_prev, pump_next);
+		conn->closed_count--;
+	} else if (sub->kind == SUB_FOLLOW) {
+		followed_remove(io, sub);
 		if (sub->listed)
 			DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
-	} else if (engine_consumer_close(io->engine, &io->sink, sub->tag) != 0) {
-		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to close a consumer"));
+	} else {
+		consumer_end(sub);
 	}
 	free(sub->filter);
 	free(sub);
+}
+
+void sub_close(struct sub *sub)
+{
+	struct conn *conn = sub->conn;
+
+	if (sub->kind != SUB_CONSUME) {
+		sub_drop(sub);
+		return;
+	}
+	consumer_end(sub);
+	HASH_DELETE(hh_number, conn->subs, sub);
+	sub->closed = true;
+	DL_APPEND2(conn->closed, sub, pump_prev, pump_next);
+	if (++conn->closed_count > CLOSED_KEPT_MAX)
+		sub_drop(conn->closed);
 }
 
 void sub_wants_pump(struct sub *sub)
