@@ -400,7 +400,7 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 		return error_set(SLUICE_E_WRONG_STATE, from_a_callback);
 	deadline = deadline_of(client, deadline_ms);
 	client_lock(client);
-	subs_flush(client);
+	subs_give_back(client, deadline);
 	rc = drain_all(client, deadline);
 	if (end_session && client->state == STATE_READY) {
 		Sluice__Request request = SLUICE__REQUEST__INIT;

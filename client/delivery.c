@@ -123,7 +123,7 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 	while (sub->waiting == NULL && rc == 0) {
 		uint64_t now = now_ms();
 
-		if (sub->ended || sub->closing)
+		if (sub->ended || sub->closing || sub->gives_back || (sub->draining && !sub->leaves))
 			rc = sub->end_code != 0 ? sub->end_code : SLUICE_E_CLOSED;
 		else if (client_on_loop(client))
 			rc = SLUICE_E_WRONG_STATE;
@@ -141,6 +141,8 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 			sub_release(sub, 1);
 			if (sub->owed >= sub->credit / 2 || sub->waiting == NULL)
 				client_wake(client);
+		} else if ((*ret)->view.kind == SLUICE_DELIVERY_ITEM && sub->reports) {
+			sub_begin_now(sub, (*ret)->view.token, (*ret)->view.seq);
 		}
 	}
 	(void)error_set(rc, sub->ended && rc == sub->end_code ? sub->end_text : "");

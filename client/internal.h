@@ -217,6 +217,10 @@ struct ack_gather {
 	struct frame_run *runs;
 	size_t count, capacity, written;
 };
+struct begun {
+	sluice_token token;
+	uint64_t seq;
+};
 struct sluice_sub {
 	sluice_client *client;
 	uint32_t number;
@@ -231,6 +235,10 @@ struct sluice_sub {
 	sluice_delivery_fn *on_delivery;
 	void *user;
 	bool opened, ended, closing;
+	bool reports;	   /* consume: what is begun is reported */
+	bool draining;	   /* no credit is given back any more */
+	bool gives_back;   /* what comes still goes back to the broker */
+	bool leaves, left; /* the broker was asked to end it: not answered yet; at all */
 	unsigned
 		waiters; /* threads that wait for it to open or for a delivery: it is freed after they left */
 	sluice_sub *next_retired;
@@ -253,6 +261,8 @@ struct sluice_sub {
 	bool resume_damaged;	/* since it was opened, something damaged was passed by */
 	sluice_token token_max; /* of the grants that came: a lower one comes again */
 	struct held_job *jobs;
+	struct begun *begun; /* to be reported with the next flush */
+	size_t begun_count, begun_capacity;
 	struct sluice_delivery *waiting;
 	size_t waiting_count;
 	struct ack_gather *acks;
@@ -319,7 +329,8 @@ struct sluice_client {
 	struct publisher publisher;
 	struct transactor transactor;
 	sluice_sub *subs;
-	sluice_sub *retired; /* closed, while the loop or another thread may still look at them */
+	sluice_token token_max; /* of the grants of items that came */
+	sluice_sub *retired;	/* closed, while the loop or another thread may still look at them */
 	uint32_t next_sub;
 	size_t doubts; /* held jobs that are doubted */
 };
@@ -446,6 +457,8 @@ void txns_end(sluice_client *client, int code);
 /* sub.c, sub_in.c, sub_held.c */
 void subs_open(sluice_client *client); /* after a connect */
 void subs_broken(sluice_client *client, bool session_lost);
+/* What was not delivered to the application goes back, and no more comes; waits until the broker has confirmed that. */
+void subs_give_back(sluice_client *client, uint64_t deadline_ms);
 void subs_flush(sluice_client *client); /* gathered acks, credit owed */
 void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next);
 /* False: there was no memory for it; the same frame comes again, and client->taken says how much of it was taken. */

@@ -118,6 +118,8 @@ static uint32_t credit_now(const sluice_sub *sub)
 
 	if (sub->follow)
 		return sub->waiting_count < sub->credit ? sub->credit - (uint32_t)sub->waiting_count : 1;
+	if (sub->draining)
+		return 0; /* only what it holds comes again */
 	if (!sub->manual_credit)
 		return sub->credit;
 	for (const struct held *grant = sub->held; grant != NULL; grant = grant->hh.next)
@@ -164,6 +166,7 @@ struct call *sub_open_call(sluice_sub *sub)
 		consume.orphans = sub->orphans;
 		consume.resume = true;
 		consume.session_lease = sub->session_lease;
+		consume.reports = sub->reports;
 		consume.source = sub->source != NULL ? sub->source : consume.source;
 		request.op_case = SLUICE__REQUEST__OP_CONSUME_OPEN;
 		request.consume_open = &consume;
@@ -221,8 +224,10 @@ void subs_broken(sluice_client *client, bool session_lost)
 		struct held_job *job, *next_job;
 
 		sub->opened = false;
+		sub->leaves = sub->left = false;
 		if (!session_lost)
 			continue;
+		sub->begun_count = 0;
 		/* A new session holds nothing of the old one's. */
 		HASH_ITER(hh, sub->held, held, after)
 			held_drop(sub, held);
@@ -270,6 +275,7 @@ void sub_free(sluice_sub *sub)
 	}
 	DL_FOREACH_SAFE(sub->waiting, delivery, next)
 		sluice_delivery_free(delivery);
+	mem_free(sub->begun);
 	mem_free(sub->name);
 	mem_free(sub->cursor);
 	mem_free(sub->source);

@@ -19,6 +19,18 @@ void sub_open_due(sluice_sub *sub, uint64_t now, uint64_t *io_next);
 /* call opened what the application has closed meanwhile: nobody would take what the broker delivers. */
 void sub_unwanted(sluice_client *client, const struct call *call);
 
+struct call *sub_close_call(sluice_client *client, uint32_t number, const sluice_call *options);
+
+/* sub_back.c */
+void sub_begin(sluice_sub *sub, sluice_token token, uint64_t seq); /* reported with the next flush */
+void sub_begin_now(sluice_sub *sub, sluice_token token, uint64_t seq);
+void sub_begun_write(sluice_sub *sub);
+void sub_item_back(sluice_sub *sub, sluice_token token, uint64_t seq); /* not begun, and held */
+void sub_job_back(sluice_sub *sub, const sluice_delivery_view *view);
+void sub_give_back(sluice_sub *sub); /* what waits for the application, and what comes from now on */
+/* A grant that nobody takes any more, of a subscription that may be gone, goes back, unless it came before. */
+void sub_undelivered(sluice_client *client, const struct frame_deliver *frame);
+
 /* delivery.c */
 bool sub_deliver(sluice_sub *sub,
 		 const sluice_delivery_view *view); /* false: no memory, nothing was delivered */

@@ -189,6 +189,7 @@ int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const
 		spec->extend_max_ms != 0 ? spec->extend_max_ms : client->config.lease_extend_max_ms;
 	sub->orphans = spec->orphans;
 	sub->session_lease = spec->session_lease;
+	sub->reports = spec->on_delivery == NULL || spec->report_begun;
 	if (spec->source != NULL && spec->source[0] != 0) {
 		sub->source = mem_text(spec->source, strlen(spec->source));
 		if (sub->source == NULL) {
@@ -204,7 +205,7 @@ int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const
 
 /* ---- closing ---- */
 
-static struct call *close_call(sluice_client *client, uint32_t number, const sluice_call *options)
+struct call *sub_close_call(sluice_client *client, uint32_t number, const sluice_call *options)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__SubscriptionClose message = SLUICE__SUBSCRIPTION_CLOSE__INIT;
@@ -219,7 +220,7 @@ void sub_unwanted(sluice_client *client, const struct call *call)
 {
 	sluice_call options = {.deadline_ms = -1};
 
-	if (close_call(client, call->sub_number, &options) == NULL)
+	if (sub_close_call(client, call->sub_number, &options) == NULL)
 		link_lacks(client); /* what is delivered to it would be taken by nobody */
 }
 
@@ -285,12 +286,16 @@ int sluice_sub_close(sluice_sub *sub, int deadline_ms)
 		return 0;
 	client = sub->client;
 	client_lock(client);
+	sub->gives_back = true; /* no credit goes out with what was acked */
 	subs_flush(client);
+	if (client->state == STATE_READY && sub->opened && !sub->ended && !sub->left)
+		call = sub_close_call(client, sub->number, &options);
+	calls_send(client); /* first, or the broker would give it again what goes back */
+	sub_give_back(sub);
 	sub->closing = true;
-	if (client->state == STATE_READY && sub->opened && !sub->ended)
-		call = close_call(client, sub->number, &options);
-	if (client->state == STATE_READY && sub->opened && !sub->ended && call == NULL)
-		link_lacks(client); /* without memory to say so, the connection's end closes it */
+	/* Without memory to say so, the connection's end closes it. */
+	if (client->state == STATE_READY && sub->opened && !sub->ended && !sub->left && call == NULL)
+		link_lacks(client);
 	/* In a callback nobody can wait: the broker closes it by and by. */
 	if (call != NULL && !client_on_loop(client))
 		rc = call_wait(client, call, NULL);
@@ -365,6 +370,12 @@ int sluice_nack(sluice_sub *sub, sluice_token token, uint64_t seq, uint32_t dela
 		const sluice_call *call, sluice_reply **ret_reply)
 {
 	return ack_frame(sub, ACK_NACK, token, &seq, delay_ms, reason, call, ret_reply);
+}
+
+int sluice_release(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call,
+		   sluice_reply **ret_reply)
+{
+	return ack_frame(sub, ACK_RELEASE, token, &seq, 0, NULL, call, ret_reply);
 }
 
 int sluice_extend(sluice_sub *sub, sluice_token token, uint32_t lease_ms, const sluice_call *call,

@@ -223,6 +223,8 @@ bool held_elsewhere(sluice_sub *sub, sluice_token token, const char *job)
 
 void sub_credit_back(sluice_sub *sub, uint32_t count)
 {
+	if (sub->draining || sub->gives_back)
+		return;
 	uint32_t kept = count < sub->debt ? count : sub->debt;
 
 	sub->debt -= kept;
@@ -284,7 +286,12 @@ static void credit_write(sluice_sub *sub)
 
 	/* In larger steps: a frame for each event would cost more than the event. */
 	/* A follower's is gathered: while less than a quarter is owed, the broker has enough of it to go on. */
-	if (sub->owed == 0 || (sub->follow && sub->owed < sub->credit / 4))
+	if (sub->owed == 0 || sub->gives_back || sub->draining ||
+	    (sub->follow && sub->owed < sub->credit / 4))
+		return;
+	/* While most of it waits for the application, a consumer's is gathered, too: larger grants cost less than many small ones. */
+	if (!sub->follow && !sub->manual_credit && sub->waiting_count >= sub->credit / 2 &&
+	    sub->owed < sub->credit / 4)
 		return;
 	at = link_frame(sub->client, FRAME_CREDIT, 0, FRAME_CREDIT_BYTES);
 	if (at == NULL)
@@ -311,6 +318,9 @@ void subs_flush(sluice_client *client)
 			mem_free(acks->runs);
 			mem_free(acks);
 		}
+		sub_begun_write(sub);
+		if (client->state != STATE_READY)
+			return;
 		credit_write(sub);
 	}
 }

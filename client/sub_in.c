@@ -131,6 +131,8 @@ static bool give_items(sluice_sub *sub, const struct frame_deliver *frame)
 	client->begun = true;
 	if (!again)
 		sub->token_max = frame->token;
+	if (frame->token > client->token_max)
+		client->token_max = frame->token;
 	for (uint16_t r = 0; r < frame->run_count; r++) {
 		struct frame_run run = frame_run_at(frame->runs, r);
 
@@ -164,11 +166,16 @@ static bool give_items(sluice_sub *sub, const struct frame_deliver *frame)
 				sub_item_done(sub, frame->token);
 				continue;
 			}
+			/* The rest, too, when a callback has closed it. */
+			if (sub->gives_back) {
+				if (!again)
+					sub_item_back(sub, frame->token, view.seq);
+				client->taken++;
+				continue;
+			}
 			taken = headers_of(envelope.headers, &headers, list, &view.headers) &&
 				sub_deliver(sub, &view);
 			client->taken += taken;
-			if (sub->closing)
-				break;
 		}
 	}
 	buffer_free(&headers);
@@ -211,6 +218,10 @@ static bool give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 	if (held == NULL)
 		return false;
 	held->cancel = job->cancel;
+	if (sub->gives_back) {
+		sub_job_back(sub, &view);
+		return true;
+	}
 	if (sub_deliver(sub, &view))
 		return true;
 	held_job_drop(sub, held); /* it comes again */
@@ -229,7 +240,7 @@ static bool give_jobs(sluice_sub *sub, struct sluice_slice payload)
 		link_broken(sub->client, SLUICE_E_PROTOCOL, "the broker sent malformed jobs");
 		return true;
 	}
-	for (size_t i = sub->client->taken; i < list->n_jobs && !sub->closing && taken; i++) {
+	for (size_t i = sub->client->taken; i < list->n_jobs && taken; i++) {
 		taken = give_job(sub, list->jobs[i]);
 		sub->client->taken += taken;
 	}
@@ -274,8 +285,10 @@ bool sub_on_deliver(sluice_client *client, struct sluice_slice body)
 		return true;
 	}
 	sub = sub_by_number(client, frame.subscription);
-	if (sub == NULL || sub->closing)
+	if (sub == NULL || sub->closing) {
+		sub_undelivered(client, &frame);
 		return true;
+	}
 	if (frame.kind == DELIVER_ITEMS)
 		return give_items(sub, &frame);
 	if (frame.kind == DELIVER_JOBS)

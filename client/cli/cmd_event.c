@@ -297,7 +297,7 @@ int cmd_follow(struct cli *cli)
 int cmd_claim(struct cli *cli)
 {
 	sluice_consume_spec spec = {.queue = cli->args[0], .manual_credit = true};
-	bool ack = option(cli, "ack") != NULL;
+	bool ack = option(cli, "ack") != NULL, release = option(cli, "release") != NULL;
 	char why[256];
 	int said = 0;
 	uint64_t count, wait_ms, lease_ms, got = 0;
@@ -308,6 +308,8 @@ int cmd_claim(struct cli *cli)
 	    !duration_option(cli, "wait", 1000, 86400000, &wait_ms) ||
 	    !duration_option(cli, "lease", 0, UINT32_MAX, &lease_ms))
 		return SLUICE_E_INVAL;
+	if (ack && release)
+		return complain(cli, SLUICE_E_INVAL, "--ack and --release exclude each other");
 	spec.credit = (uint32_t)count;
 	spec.lease_ms = (uint32_t)lease_ms;
 	rc = need(cli);
@@ -331,6 +333,9 @@ int cmd_claim(struct cli *cli)
 			if (rc == 0 && ack)
 				rc = sluice_ack(sub, view->token, view->seq,
 						&(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
+			else if (rc != 0 || release) /* one that could not be printed was not handled */
+				(void)sluice_release(sub, view->token, view->seq,
+						     &(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
 		} else if (view->kind == SLUICE_DELIVERY_JOB) {
 			said = complain(cli, SLUICE_E_INVAL,
 					"queue '%s' holds jobs; a scheduler claims those", spec.queue);

@@ -25,9 +25,9 @@ const struct command commands[] = {
 	 "STREAM [--from first|last|new|OFFSET|-1h|TIME|cursor:NAME] [--filter PATTERN] [--count N] "
 	 "[--until-caught-up]",
 	 "print a stream's events", "from= filter= count= until-caught-up", 1, 1, cmd_follow},
-	{"claim", "QUEUE [--count N] [--ack] [--wait 10s] [--lease 30s]",
-	 "claim items and print them; without --ack they come back when the lease ends",
-	 "count= ack wait= lease=", 1, 1, cmd_claim},
+	{"claim", "QUEUE [--count N] [--ack|--release] [--wait 10s] [--lease 30s]",
+	 "claim items and print them; --release gives them back uncounted; without either they come back when the lease ends",
+	 "count= ack release wait= lease=", 1, 1, cmd_claim},
 	{"job submit", "--queue Q [--id ID] [--machine M] [--owner O] [--priority N] PAYLOAD|-|@FILE",
 	 "submit a job; the same id with the same content succeeds again",
 	 "queue= id= machine= owner= priority=", 1, 1, cmd_job_submit},

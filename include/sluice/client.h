@@ -356,6 +356,9 @@ typedef struct {
 	 * from then on given to consumers of that source alone. The library tells the broker of the source with each opening, and takes it
 	 * over from a session that spoke for it before; who was taken over from is ended with CONFLICT at its next reconnect. */
 	const char *source;
+	/* Items, with on_delivery: an item is begun when sluice_begin() names it. Without on_delivery it is begun when sluice_sub_next()
+	 * returns it, and this is not looked at. */
+	bool report_begun;
 } sluice_consume_spec;
 /* A subscription is of the stream or queue that has the name when it is opened. Deleted, it ends (SLUICE_DELIVERY_END, code NOT_FOUND, text why): at once,
  * or after a reconnect when it was deleted meanwhile, also if another was created under the name since; then open a new one, from where it suits. So
@@ -374,9 +377,16 @@ SLUICE_API const sluice_delivery_view *sluice_delivery_get(const sluice_delivery
 SLUICE_API void sluice_delivery_free(sluice_delivery *); /* accepts NULL */
 /* Does not block. LIMIT: more than CREDIT_MAX in all. */
 SLUICE_API int sluice_sub_credit(sluice_sub *, uint32_t more);
-/* No callback comes from it any more; a sluice_sub_next() of another thread returns CLOSED. Leases stay until acked, nacked or expired. Accepts NULL.
- * 0, or TIMEOUT: the broker did not confirm it; it is gone all the same. In a callback it does not wait. */
+/* No callback comes from it any more; a sluice_sub_next() of another thread returns CLOSED. Items and jobs that were not delivered to the application
+ * go back to their queue, without an attempt counted (so does sluice_close() with all of its subscriptions). Leases of what was delivered stay until
+ * acked, nacked, released or expired. Accepts NULL. 0, or TIMEOUT: the broker did not confirm it; it is gone all the same. In a callback it
+ * does not wait. */
 SLUICE_API int sluice_sub_close(sluice_sub *, int deadline_ms);
+/* Of a consumer: the broker gives it nothing more, what is there already is still handed out (then sluice_sub_next() returns CLOSED), and the call
+ * waits until all of it is settled: acked, nacked, released, reported as ended. 0, or TIMEOUT: something is not settled yet; it may be called again,
+ * and sluice_sub_close() gives back what was not delivered. In a callback it begins, and does not wait (TIMEOUT). INVAL: a follower. The
+ * subscription stays the caller's. */
+SLUICE_API int sluice_sub_drain(sluice_sub *sub, int deadline_ms);
 
 /* With SLUICE_FIRE acks are gathered into runs, sent at the end of the loop's turn, and again after a reconnect. STALE_TOKEN: the lease had ended. */
 /* Made in the ways above; the subscription is not freed meanwhile. nack: the item comes again after delay_ms, the reason (may be NULL, at most TEXT_BYTES_MAX: LIMIT) is
@@ -386,6 +396,13 @@ SLUICE_API int sluice_ack(sluice_sub *, sluice_token token, uint64_t seq, const 
 			  sluice_reply **);
 SLUICE_API int sluice_nack(sluice_sub *, sluice_token token, uint64_t seq, uint32_t delay_ms,
 			   const char *reason, const sluice_call *, sluice_reply **);
+/* Gives the item back unbegun: at once, to its old place, and no attempt is counted. */
+SLUICE_API int sluice_release(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call,
+			      sluice_reply **reply);
+/* The application begins with the item (spec.report_begun; else WRONG_STATE). When a worker dies, or a lease ends, an attempt is counted for what
+ * was begun and not settled, and for nothing else. With a callback and without report_begun the broker takes the first item of each grant
+ * that is not settled for the begun one. Call it before the work: when it returns, the report is on its way. Does not wait. */
+SLUICE_API int sluice_begin(sluice_sub *sub, sluice_token token, uint64_t seq);
 SLUICE_API int sluice_extend(sluice_sub *, sluice_token token, uint32_t lease_ms, const sluice_call *,
 			     sluice_reply **);
 /* Of the stream that this client follows under the name, if it does: NOT_FOUND when that one was deleted, though another may have its name. The

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What was never begun is no failed attempt: consumers report what they begin, and what was not delivered to the application goes back to
+ * the broker uncounted, when a subscription or the client closes. And the drain: nothing new, what is there is worked off.
+ */
+#include <string.h>
+#include <utlist.h>
+
+#include "client/sub.h"
+
+/* ---- begun ---- */
+
+/* Without memory it is not reported: its lease's end then does not count against it. */
+void sub_begin(sluice_sub *sub, sluice_token token, uint64_t seq)
+{
+	if (sub->begun_count == sub->begun_capacity) {
+		size_t capacity = sub->begun_capacity == 0 ? 8 : 2 * sub->begun_capacity;
+		struct begun *begun = mem_resize(sub->begun, capacity * sizeof(*begun));
+
+		if (begun == NULL)
+			return;
+		sub->begun = begun;
+		sub->begun_capacity = capacity;
+	}
+	sub->begun[sub->begun_count++] = (struct begun){token, seq};
+}
+
+void sub_begun_write(sluice_sub *sub)
+{
+	for (size_t i = 0; i < sub->begun_count; i++) {
+		struct frame_run run = {sub->begun[i].seq, 1};
+		struct frame_ack frame = {.subscription = sub->number,
+					  .op = ACK_BEGUN,
+					  .token = sub->begun[i].token,
+					  .run_count = 1};
+		uint8_t *at = link_frame(sub->client, FRAME_ACK, 0, frame_ack_size(&frame));
+
+		if (at == NULL)
+			return; /* the link is broken: once more with the next */
+		(void)frame_ack_encode(at, &frame, &run);
+	}
+	sub->begun_count = 0;
+}
+
+/* On its way before the application has the item: a worker that dies of it must have been heard. */
+void sub_begin_now(sluice_sub *sub, sluice_token token, uint64_t seq)
+{
+	sub_begin(sub, token, seq);
+	subs_flush(sub->client); /* what was acked before goes first */
+	if (!link_push(sub->client))
+		client_wake(sub->client);
+}
+
+int sluice_begin(sluice_sub *sub, sluice_token token, uint64_t seq)
+{
+	sluice_client *client = sub->client;
+	int rc;
+
+	client_lock(client);
+	rc = client->closing		     ? SLUICE_E_CLOSED
+	     : client->state == STATE_FAILED ? client->fail_code
+	     : !sub->reports		     ? SLUICE_E_WRONG_STATE
+					     : 0;
+	if (rc == 0)
+		sub_begin_now(sub, token, seq);
+	client_unlock(client);
+	return error_set(rc, rc == SLUICE_E_WRONG_STATE ? "the subscription was opened without report_begun"
+							: "");
+}
+
+/* ---- giving back ---- */
+
+static void release_write(sluice_client *client, uint32_t subscription, sluice_token token,
+			  const struct frame_run *runs, uint16_t count)
+{
+	struct frame_ack frame = {.subscription = subscription,
+				  .op = ACK_RELEASE,
+				  .token = token,
+				  .run_count = count};
+	uint8_t *at = client->state == STATE_READY ? link_frame(client, FRAME_ACK, 0, frame_ack_size(&frame))
+						   : NULL;
+
+	if (at != NULL)
+		(void)frame_ack_encode(at, &frame, runs);
+}
+
+/* Nobody waits for the answer. One that was begun somewhere before stays: only evidence ends it. */
+static void job_give_back(sluice_sub *sub, const char *job, sluice_token token, bool begun)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobRelease release = SLUICE__JOB_RELEASE__INIT;
+	sluice_call options = {.deadline_ms = -1};
+
+	if (begun || sub->client->state != STATE_READY)
+		return;
+	release.job = (char *)(uintptr_t)job;
+	release.token = token;
+	request.op_case = SLUICE__REQUEST__OP_JOB_RELEASE;
+	request.job_release = &release;
+	(void)call_new(sub->client, &request, false, &options);
+}
+
+void sub_item_back(sluice_sub *sub, sluice_token token, uint64_t seq)
+{
+	struct frame_run run = {seq, 1};
+
+	release_write(sub->client, sub->number, token, &run, 1);
+	sub_item_done(sub, token);
+}
+
+void sub_job_back(sluice_sub *sub, const sluice_delivery_view *view)
+{
+	struct held_job *held = held_job_find(sub, view->job);
+
+	job_give_back(sub, view->job, view->token, view->intent || view->orphan || view->redelivered);
+	if (held != NULL && held->token == view->token)
+		held_job_drop(sub, held);
+}
+
+void sub_give_back(sluice_sub *sub)
+{
+	sluice_delivery *delivery, *next;
+
+	sub->gives_back = true;
+	if (sub->follow)
+		return;
+	DL_FOREACH_SAFE(sub->waiting, delivery, next) {
+		const sluice_delivery_view *view = &delivery->view;
+
+		if (view->kind == SLUICE_DELIVERY_ITEM)
+			sub_item_back(sub, view->token, view->seq);
+		else if (view->kind == SLUICE_DELIVERY_JOB)
+			sub_job_back(sub, view);
+		else
+			continue;
+		DL_DELETE(sub->waiting, delivery);
+		sub->waiting_count--;
+		sluice_delivery_free(delivery);
+	}
+	(void)pthread_cond_broadcast(&sub->client->changed);
+}
+
+void sub_undelivered(sluice_client *client, const struct frame_deliver *frame)
+{
+	/* What comes again may be in the application's hand, from a subscription that is closed as well. */
+	if (frame->kind != DELIVER_ITEMS || frame->token <= client->token_max)
+		return;
+	client->token_max = frame->token;
+	release_write(client, frame->subscription, frame->token, NULL, 0);
+}
+
+/* ---- before the client closes ---- */
+
+static bool all_closed(sluice_client *client)
+{
+	for (const sluice_sub *sub = client->subs; sub != NULL; sub = sub->hh.next)
+		if (sub->leaves)
+			return false;
+	return true;
+}
+
+static void left(sluice_client *client, struct call *call)
+{
+	sluice_sub *sub = call->hook_user;
+
+	if (sub == NULL)
+		return;
+	sub->leaves = false;
+	(void)pthread_cond_broadcast(&client->changed);
+}
+
+/* Has the broker end it, at which it delivers no more; the answer clears sub->leaves. */
+static void leave(sluice_sub *sub)
+{
+	sluice_call options = {.deadline_ms = -1};
+	struct call *call = NULL;
+
+	if (sub->leaves || sub->left || sub->client->state != STATE_READY || !sub->opened || sub->ended)
+		return;
+	call = sub_close_call(sub->client, sub->number, &options);
+	if (call == NULL)
+		return;
+	call->hook = left;
+	call->hook_user = sub;
+	sub->leaves = sub->left = true;
+}
+
+void subs_give_back(sluice_client *client, uint64_t deadline_ms)
+{
+	sluice_sub *sub, *next;
+
+	HASH_ITER(hh, client->subs, sub, next)
+		sub->gives_back |= !sub->follow;
+	subs_flush(client);
+	HASH_ITER(hh, client->subs, sub, next) {
+		if (sub->follow)
+			continue;
+		leave(sub);
+		calls_send(client); /* first, or the broker would give it again what goes back */
+		sub_give_back(sub);
+	}
+	client_wake(client);
+	while (!all_closed(client) && client->state == STATE_READY && now_ms() < deadline_ms) {
+		uint64_t now = now_ms();
+
+		client_wait_turn(client, now + 20 < deadline_ms ? now + 20 : deadline_ms);
+	}
+}
+
+/* ---- drain ---- */
+
+static bool settled(const sluice_sub *sub)
+{
+	if (sub->leaves || sub->waiting_count > 0 || sub->jobs != NULL || sub->acks != NULL)
+		return false;
+	for (const struct held *held = sub->held; held != NULL; held = held->hh.next)
+		if (held->out > 0)
+			return false;
+	return true;
+}
+
+int sluice_sub_drain(sluice_sub *sub, int deadline_ms)
+{
+	sluice_client *client = sub->client;
+	uint64_t deadline = deadline_of(client, deadline_ms);
+	int rc = sub->follow ? SLUICE_E_INVAL : 0;
+
+	client_lock(client);
+	if (rc == 0 && !sub->draining) {
+		sub->draining = true;
+		subs_flush(client);
+		leave(sub);
+	}
+	sub->waiters++;
+	client_wake(client);
+	while (rc == 0 && !settled(sub)) {
+		uint64_t now = now_ms();
+
+		if (sub->ended || sub->closing)
+			rc = sub->end_code != 0 ? sub->end_code : SLUICE_E_CLOSED;
+		else if (now >= deadline || client_on_loop(client))
+			rc = SLUICE_E_TIMEOUT;
+		else
+			client_wait_turn(client, deadline < now + 20 ? deadline : now + 20);
+	}
+	if (--sub->waiters == 0 && sub->closing)
+		client_wake(client); /* it can be freed */
+	client_unlock(client);
+	return error_set(rc, rc == SLUICE_E_TIMEOUT ? "something is not settled yet" : "");
+}
