@@ -173,6 +173,9 @@ int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, 
 		       void *user) SLUICE_MUST_USE;
 /* Its name, or what its client called itself, for people; malloc'd. NOT_FOUND when it is no more. Any transaction. */
 int session_label(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret) SLUICE_MUST_USE;
+/* The same, and the address that it was opened from; both malloc'd, also when the other could not be. */
+int session_holder(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret_label,
+		   char **ret_address) SLUICE_MUST_USE;
 /* What a session's end means for what it owns (called by session.c for each entry, which it then removes). */
 int job_session_ended(struct apply *a, uint64_t session, uint64_t queue,
 		      uint64_t job); /* job_claim.c: orphan */

@@ -107,8 +107,11 @@ enum { CLAIM_1_BYTES = 8 + 4 + 4 + 1 + 8 + 8, CLAIM_BYTES = CLAIM_1_BYTES + 2 + 
 /* The version that is written; all from 1 on are read. */
 static uint8_t version_of(uint16_t type)
 {
-	return type == COMMAND_CLAIM ? 2 : 1;
+	return type == COMMAND_CLAIM || type == COMMAND_SESSION_OPEN ? 2 : 1;
 }
+
+/* Of version 2, behind what version 1 has. */
+enum { SESSION_OPEN_MORE = 1 + 1 + 2 + 2 + 2 };
 
 static size_t bin_size(uint16_t type, const void *body)
 {
@@ -118,7 +121,8 @@ static size_t bin_size(uint16_t type, const void *body)
 	case COMMAND_SESSION_OPEN: {
 		const struct cmd_session_open *open = body;
 
-		return 16 + 4 + 2 + 2 + open->name.len + open->client.len;
+		return 16 + 4 + 2 + 2 + open->name.len + open->client.len + SESSION_OPEN_MORE +
+		       open->principal.len + open->via.len + open->address.len;
 	}
 	case COMMAND_SESSION_EXPIRE:
 		return 8;
@@ -150,7 +154,15 @@ static void session_open_encode(uint8_t *at, const struct cmd_session_open *open
 	put_be16(at + 4, (uint16_t)open->name.len);
 	put_be16(at + 6, (uint16_t)open->client.len);
 	at = put_bytes(at + 8, open->name.data, open->name.len);
-	(void)put_bytes(at, open->client.data, open->client.len);
+	at = put_bytes(at, open->client.data, open->client.len);
+	at[0] = open->flags;
+	at[1] = open->face;
+	put_be16(at + 2, (uint16_t)open->principal.len);
+	put_be16(at + 4, (uint16_t)open->via.len);
+	put_be16(at + 6, (uint16_t)open->address.len);
+	at = put_bytes(at + SESSION_OPEN_MORE, open->principal.data, open->principal.len);
+	at = put_bytes(at, open->via.data, open->via.len);
+	(void)put_bytes(at, open->address.data, open->address.len);
 }
 
 static void claim_encode(uint8_t *at, const struct cmd_claim *claim)
@@ -230,22 +242,44 @@ static int bad(const char **ret_why, int code, const char *why)
 	return code;
 }
 
-static int session_open_decode(const uint8_t *at, size_t len, struct cmd_session_open *ret,
+static int session_open_more(const uint8_t *at, size_t len, struct cmd_session_open *ret,
+			     const char **ret_why)
+{
+	size_t principal, via, address;
+
+	if (len < SESSION_OPEN_MORE)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "session_open: body of version 2 is too short");
+	principal = get_be16(at + 2);
+	via = get_be16(at + 4);
+	address = get_be16(at + 6);
+	if (len != SESSION_OPEN_MORE + principal + via + address)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "session_open: lengths do not add up");
+	ret->flags = at[0];
+	ret->face = at[1];
+	at += SESSION_OPEN_MORE;
+	ret->principal = (struct sluice_slice){at, principal};
+	ret->via = (struct sluice_slice){at + principal, via};
+	ret->address = (struct sluice_slice){at + principal + via, address};
+	return 0;
+}
+
+static int session_open_decode(const uint8_t *at, size_t len, uint8_t version, struct cmd_session_open *ret,
 			       const char **ret_why)
 {
-	size_t name, client;
+	size_t name, client, first;
 
 	if (len < 24)
 		return bad(ret_why, SLUICE_E_PROTOCOL, "session_open: body is too short");
 	name = get_be16(at + 20);
 	client = get_be16(at + 22);
-	if (len != 24 + name + client)
+	first = 24 + name + client;
+	if (version == 1 ? len != first : len < first)
 		return bad(ret_why, SLUICE_E_PROTOCOL, "session_open: lengths do not add up");
 	memcpy(ret->secret, at, sizeof(ret->secret));
 	ret->timeout_ms = get_be32(at + 16);
 	ret->name = (struct sluice_slice){at + 24, name};
 	ret->client = (struct sluice_slice){at + 24 + name, client};
-	return 0;
+	return version == 1 ? 0 : session_open_more(at + first, len - first, ret, ret_why);
 }
 
 static int ack_decode(const uint8_t *at, size_t len, struct cmd_ack *ret, const char **ret_why)
@@ -302,7 +336,7 @@ static int bin_decode(struct owned *owned, size_t len, uint8_t version, const ch
 		owned->body.tick.put_off = (struct sluice_slice){at + 4, len - 4};
 		return 0;
 	case COMMAND_SESSION_OPEN:
-		return session_open_decode(at, len, &owned->body.session_open, ret_why);
+		return session_open_decode(at, len, version, &owned->body.session_open, ret_why);
 	case COMMAND_SESSION_EXPIRE:
 		if (len != 8)
 			return bad(ret_why, SLUICE_E_PROTOCOL, "session_expire: body is not 8 bytes");

@@ -32,7 +32,30 @@ struct cmd_session_open {
 	struct sluice_slice client; /* free text */
 	uint32_t timeout_ms;
 	uint8_t secret[16]; /* random, stamped by the engine's caller */
+	/* Version 2; version 1 has none of it. */
+	uint8_t flags;			    /* enum session_flag */
+	uint8_t face;			    /* enum session_face */
+	struct sluice_slice principal, via; /* who, and through which proxy; empty: not known */
+	struct sluice_slice address;	    /* of the peer, as text without a port; empty: not known */
 };
+enum session_flag {
+	SESSION_EPHEMERAL = 2,
+	SESSION_STANDING = 4
+}; /* as in the record, where 1 says that it has ended */
+enum session_face {
+	SESSION_FACE_NONE,
+	SESSION_FACE_NATIVE,
+	SESSION_FACE_HTTP,
+	SESSION_FACE_AMQP,
+	SESSION_FACE_KAFKA,
+	SESSION_FACE_ZOOKEEPER,
+	SESSION_FACE_CONSUL,
+	SESSION_FACE_LOGS,
+	SESSION_FACE_PLUGIN,
+	SESSION_FACE_THRIFT
+};
+/* Bytes of a principal, a via and an address. */
+enum { SESSION_WHO_BYTES_MAX = 255, SESSION_ADDRESS_BYTES_MAX = 64 };
 struct cmd_session_expire {
 	uint64_t session;
 };

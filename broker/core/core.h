@@ -126,9 +126,16 @@ struct session_ref {
 };
 int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t session,
 		      struct session_ref *ret) SLUICE_MUST_USE;
+/* Whether it holds a job or a session lease, or anything else that ends with it. */
+int core_session_owns(struct store_txn *txn, uint32_t gateway, uint64_t session, bool *ret) SLUICE_MUST_USE;
+struct session_row {
+	uint32_t gateway;
+	uint64_t session;
+	uint32_t timeout_ms;
+	struct sluice_slice address; /* borrowed for the call */
+};
 /* Calls each for every session of the store (the engine's boot: it keeps the heartbeats). Stops at a non-zero return. */
-int core_session_each(struct store_txn *txn,
-		      int (*each)(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms),
+int core_session_each(struct store_txn *txn, int (*each)(void *user, const struct session_row *row),
 		      void *user) SLUICE_MUST_USE;
 
 /* One stored segment, decoded; slices borrow from the transaction. */

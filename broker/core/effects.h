@@ -73,15 +73,16 @@ struct effect {
 	uint64_t token;	    /* GRANT, JOB_CANCEL, LEASE_LOST */
 	uint64_t offset;    /* LOG_GROWN: next; LOG_TRIMMED: first */
 	uint32_t lease_ms;  /* GRANT; SESSION_OPENED: timeout */
-	uint32_t count;	    /* GRANT, JOBS */
+	uint32_t count;	    /* GRANT, JOBS; SESSION_OPENED: 1 if it has a name */
 	uint16_t run_count; /* GRANT */
 	bool orphan;	    /* QUEUE_READY: for consumers that take orphans only, */
 	uint64_t source;    /* and only those that judge this source; 0: any */
 	bool again;	    /* GRANT: delivered again, to a session that holds it */
 	const struct frame_run *runs;
-	struct sluice_slice payload;   /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
-	uint64_t seq;		       /* ITEM_DAMAGED */
-	struct sluice_slice name;      /* JOB_*: job id; ITEM_DAMAGED: text, with a NUL behind it */
+	struct sluice_slice payload; /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
+	uint64_t seq;		     /* ITEM_DAMAGED */
+	struct sluice_slice
+		name; /* JOB_*: job id; ITEM_DAMAGED: text, with a NUL behind it; SESSION_OPENED: address */
 	const struct outcome *outcome; /* REPLY */
 };
 

@@ -130,7 +130,8 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 	if (peek->grant_token != 0 && strcmp(state, "leased") == 0) {
 		row->token = peek->grant_token;
 		row->holder_session = peek->grant.session;
-		rc = session_label(peek->q->txn, peek->q->gateway, row->holder_session, &row->holder);
+		rc = session_holder(peek->q->txn, peek->q->gateway, row->holder_session, &row->holder,
+				    &row->holder_address);
 		if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
 			return rc;
 		if (peek->grant.kind == GRANT_TIMED && peek->grant.deadline_ms > peek->q->clock.mono_ms)

@@ -14,36 +14,57 @@
 
 enum {
 	SESSION_FIXED_BYTES = 1 + 16 + 4 + 8 + 2 + 2,
+	SESSION_MORE_BYTES =
+		1 + 2 + 2 + 2, /* between the fixed part and the texts; not in records of before */
+	SESSION_ENDED = 1,
 	GATHER = 64,
 	JOB_END_WORK = 4, /* a job's end writes its record, its history and an event */
 	DEFAULT_TIMEOUT_MS = 30000
 };
 
 struct session {
-	bool ended; /* only sweeping is left */
+	bool ended;    /* only sweeping is left */
+	uint8_t flags; /* enum session_flag */
+	uint8_t face;
 	uint8_t secret[16];
 	uint32_t timeout_ms;
 	uint64_t opened_ms; /* wall */
-	struct sluice_slice name, client;
+	struct sluice_slice name, client, principal, via, address;
 };
 
+/* u8 ended and flags, secret, u32 timeout, u64 opened, u16 name, u16 client, u8 face, u16 principal, u16 via, u16 address; texts in that order. A
+ * record of before ends with the client's text, and is never as long as one of today with the same lengths. */
 static int session_decode(struct sluice_slice value, struct session *ret)
 {
 	const uint8_t *at = value.data;
-	size_t name, client;
+	size_t name, client, fixed = SESSION_FIXED_BYTES, more[3] = {0, 0, 0};
 
 	if (value.len < SESSION_FIXED_BYTES)
 		return SLUICE_E_CORRUPT;
 	name = get_be16(at + 29);
 	client = get_be16(at + 31);
-	if (value.len != SESSION_FIXED_BYTES + name + client)
-		return SLUICE_E_CORRUPT;
-	ret->ended = at[0] != 0;
+	*ret = (struct session){.ended = (at[0] & SESSION_ENDED) != 0,
+				.flags = at[0] & (uint8_t)~SESSION_ENDED};
+	if (value.len != SESSION_FIXED_BYTES + name + client) {
+		fixed += SESSION_MORE_BYTES;
+		if (value.len < fixed)
+			return SLUICE_E_CORRUPT;
+		ret->face = at[SESSION_FIXED_BYTES];
+		for (size_t i = 0; i < 3; i++)
+			more[i] = get_be16(at + SESSION_FIXED_BYTES + 1 + 2 * i);
+		if (value.len != fixed + name + client + more[0] + more[1] + more[2])
+			return SLUICE_E_CORRUPT;
+	}
 	memcpy(ret->secret, at + 1, 16);
 	ret->timeout_ms = get_be32(at + 17);
 	ret->opened_ms = get_be64(at + 21);
-	ret->name = (struct sluice_slice){at + SESSION_FIXED_BYTES, name};
-	ret->client = (struct sluice_slice){at + SESSION_FIXED_BYTES + name, client};
+	at += fixed;
+	ret->name = (struct sluice_slice){at, name};
+	ret->client = (struct sluice_slice){at + name, client};
+	at += name + client;
+	ret->principal = (struct sluice_slice){at, more[0]};
+	ret->via = (struct sluice_slice){at + more[0], more[1]};
+	ret->address = (struct sluice_slice){at + more[0] + more[1], more[2]};
 	return 0;
 }
 
@@ -58,11 +79,14 @@ static int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id, str
 	return rc != 0 ? rc : session_decode(value, ret);
 }
 
-/* name and client must not point into the store. */
+/* The texts must not point into the store. */
 static int session_put(struct apply *a, uint64_t id, const struct session *session)
 {
-	uint8_t bytes[SESSION_FIXED_BYTES + 255 + 1024];
-	size_t size = SESSION_FIXED_BYTES + session->name.len + session->client.len;
+	uint8_t bytes[SESSION_FIXED_BYTES + SESSION_MORE_BYTES + LIMIT_SIZE(NAME_BYTES_MAX) +
+		      LIMIT_SIZE(TEXT_BYTES_MAX) + 2 * SESSION_WHO_BYTES_MAX + SESSION_ADDRESS_BYTES_MAX];
+	const struct sluice_slice *texts[] = {&session->name, &session->client, &session->principal,
+					      &session->via, &session->address};
+	uint8_t *at = bytes + SESSION_FIXED_BYTES + SESSION_MORE_BYTES;
 	struct key key;
 
 	invariant(id != 0 && session->name.len <= 255 && session->client.len <= 1024,
@@ -70,19 +94,24 @@ static int session_put(struct apply *a, uint64_t id, const struct session *sessi
 		  session->client.len);
 	invariant(!session->ended || session->name.len == 0, "session %llu has ended and has a name",
 		  ULL(id));
-	bytes[0] = session->ended ? 1 : 0;
+	bytes[0] = (uint8_t)((session->ended ? SESSION_ENDED : 0) | session->flags);
 	memcpy(bytes + 1, session->secret, 16);
 	put_be32(bytes + 17, session->timeout_ms);
 	put_be64(bytes + 21, session->opened_ms);
 	put_be16(bytes + 29, (uint16_t)session->name.len);
 	put_be16(bytes + 31, (uint16_t)session->client.len);
-	if (session->name.len > 0)
-		memcpy(bytes + SESSION_FIXED_BYTES, session->name.data, session->name.len);
-	if (session->client.len > 0)
-		memcpy(bytes + SESSION_FIXED_BYTES + session->name.len, session->client.data,
-		       session->client.len);
+	bytes[33] = session->face;
+	put_be16(bytes + 34, (uint16_t)session->principal.len);
+	put_be16(bytes + 36, (uint16_t)session->via.len);
+	put_be16(bytes + 38, (uint16_t)session->address.len);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		if (texts[i]->len > 0)
+			memcpy(at, texts[i]->data, texts[i]->len);
+		at += texts[i]->len;
+	}
 	key_one(&key, a->gateway, id);
-	return store_put(a->txn, STORE_SESSION, key_slice(&key), (struct sluice_slice){bytes, size});
+	return store_put(a->txn, STORE_SESSION, key_slice(&key),
+			 (struct sluice_slice){bytes, (size_t)(at - bytes)});
 }
 
 int session_check(struct apply *a, uint64_t id, struct outcome *out)
@@ -254,6 +283,7 @@ static int session_end(struct apply *a, uint64_t id)
 	}
 	session.ended = true;
 	session.name = session.client = (struct sluice_slice){NULL, 0};
+	session.principal = session.via = session.address = session.name;
 	if (rc == 0)
 		rc = session_put(a, id, &session);
 	if (rc == 0)
@@ -268,9 +298,10 @@ static int session_end(struct apply *a, uint64_t id)
 
 int session_close_apply(struct apply *a, const Sluice__SessionClose *m, struct outcome *out)
 {
-	int rc = session_check(a, a->session, out);
+	uint64_t session = m->session != 0 ? m->session : a->session;
+	int rc = session_check(a, session, out);
 
-	return rc != 0 || refused(out) ? rc : session_end(a, a->session);
+	return rc != 0 || refused(out) ? rc : session_end(a, session);
 }
 
 int session_expire_apply(struct apply *a, const struct cmd_session_expire *m, struct outcome *out)
@@ -292,6 +323,12 @@ static int open_check(const struct cmd_session_open *m, struct outcome *out)
 		if (rc != 0)
 			return refuse(out, rc, "session name: %s", why);
 	}
+	if (m->principal.len > SESSION_WHO_BYTES_MAX || m->via.len > SESSION_WHO_BYTES_MAX ||
+	    m->address.len > SESSION_ADDRESS_BYTES_MAX)
+		return refuse(out, SLUICE_E_LIMIT,
+			      "principal, via and address have %zu, %zu and %zu bytes; at most %d, %d and %d",
+			      m->principal.len, m->via.len, m->address.len, SESSION_WHO_BYTES_MAX,
+			      SESSION_WHO_BYTES_MAX, SESSION_ADDRESS_BYTES_MAX);
 	if (m->client.len > LIMIT_TEXT_BYTES_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "the client's text is %zu bytes; at most %llu",
 			      m->client.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
@@ -313,14 +350,25 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 	struct effect effect = {.kind = FX_SESSION_OPENED, .command = a->position, .gateway = a->gateway};
 	struct session session = {.timeout_ms = timeout_within(m->timeout_ms),
 				  .opened_ms = a->wall_ms,
+				  .flags = m->flags & (SESSION_EPHEMERAL | SESSION_STANDING),
+				  .face = m->face,
 				  .name = m->name,
-				  .client = m->client};
-	uint64_t id, older;
+				  .client = m->client,
+				  .principal = m->principal,
+				  .via = m->via,
+				  .address = m->address};
+	uint64_t id, older, sessions = 0;
 	int rc = open_check(m, out);
 
 	if (rc != 0 || refused(out))
 		return rc;
-	if (m->name.len > 0) {
+	/* The engine has one end before, when it can. */
+	rc = counter_get(a->txn, a->gateway, COUNTER_SESSIONS, &sessions);
+	if (rc == 0 && sessions >= LIMIT_SESSIONS_MAX)
+		return refuse(out, SLUICE_E_BUSY,
+			      "the gateway has %llu sessions of at most %llu; close some, or try again later",
+			      (unsigned long long)sessions, (unsigned long long)LIMIT_SESSIONS_MAX);
+	if (rc == 0 && m->name.len > 0) {
 		rc = name_find(a->txn, a->gateway, NAME_SESSION, m->name, &older);
 		if (rc == 0)
 			rc = session_end(a, older);
@@ -341,6 +389,13 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 	out->id = id;
 	effect.id = id;
 	effect.lease_ms = session.timeout_ms;
+	effect.count = m->name.len > 0;
+	effect.name.len = m->address.len;
+	effect.name.data = effects_alloc(a->effects, m->address.len + 1);
+	if (rc == 0 && effect.name.data == NULL)
+		rc = SLUICE_E_NOMEM;
+	if (rc == 0 && m->address.len > 0)
+		memcpy((void *)(uintptr_t)effect.name.data, m->address.data, m->address.len);
 	return rc != 0 ? rc : effects_add(a->effects, &effect);
 }
 
@@ -360,8 +415,25 @@ int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t id, stru
 	return 0;
 }
 
-int core_session_each(struct store_txn *txn,
-		      int (*each)(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms),
+int core_session_owns(struct store_txn *txn, uint32_t gateway, uint64_t session, bool *ret)
+{
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	struct key key;
+	int rc;
+
+	*ret = false;
+	key_one(&key, gateway, session);
+	rc = store_scan_begin(txn, STORE_OWNED, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	rc = store_scan_next(scan, &found, &value);
+	*ret = rc == 0 && found.len >= key.len && memcmp(found.data, key.bytes, key.len) == 0;
+	store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+int core_session_each(struct store_txn *txn, int (*each)(void *user, const struct session_row *row),
 		      void *user)
 {
 	struct store_scan *scan;
@@ -374,8 +446,9 @@ int core_session_each(struct store_txn *txn,
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
 		rc = found.len == 12 ? session_decode(value, &session) : SLUICE_E_CORRUPT;
 		if (rc == 0 && !session.ended)
-			rc = each(user, get_be32(found.data), get_be64((const uint8_t *)found.data + 4),
-				  session.timeout_ms);
+			rc = each(user, &(struct session_row){get_be32(found.data),
+							      get_be64((const uint8_t *)found.data + 4),
+							      session.timeout_ms, session.address});
 		if (rc != 0)
 			break;
 	}
@@ -422,7 +495,8 @@ static int session_row(struct query *q, uint64_t id, const struct session *sessi
 	info->timeout_ms = session->timeout_ms;
 	info->name = query_text(session->name);
 	info->client = query_text(session->client);
-	if (info->name == NULL || info->client == NULL)
+	info->address = query_text(session->address);
+	if (info->name == NULL || info->client == NULL || info->address == NULL)
 		return SLUICE_E_NOMEM;
 	return 0;
 }
@@ -494,6 +568,18 @@ int session_query(struct query *q, const Sluice__Request *request)
 		}
 	}
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+int session_holder(struct store_txn *txn, uint32_t gateway, uint64_t id, char **ret_label, char **ret_address)
+{
+	struct session session;
+	int rc = session_get(txn, gateway, id, &session);
+
+	if (rc != 0)
+		return rc;
+	*ret_label = query_text(session.name.len > 0 ? session.name : session.client);
+	*ret_address = query_text(session.address);
+	return *ret_label != NULL && *ret_address != NULL ? 0 : SLUICE_E_NOMEM;
 }
 
 int session_label(struct store_txn *txn, uint32_t gateway, uint64_t id, char **ret)

@@ -358,6 +358,19 @@ static void run_undo(struct engine *engine)
 
 /* ---- commit and release ---- */
 
+/* A session without a heartbeat would live for ever. The next start gives it one. */
+static void session_opened(struct engine *engine, const struct effect *effect, struct batch_clock clock)
+{
+	struct session_seen seen = {.gateway = effect->gateway,
+				    .session = effect->id,
+				    .timeout_ms = effect->lease_ms,
+				    .named = effect->count != 0,
+				    .address = effect->name};
+
+	if (heartbeats_add(&engine->heartbeats, &seen, clock.mono_ms) != 0)
+		memory_fail_stop("a session's heartbeat");
+}
+
 static void hear_committed(struct engine *engine, struct batch_clock clock)
 {
 	const struct effects *effects = engine->batch.release->effects;
@@ -368,10 +381,7 @@ static void hear_committed(struct engine *engine, struct batch_clock clock)
 
 		switch (effect->kind) {
 		case FX_SESSION_OPENED:
-			/* A session without a heartbeat would live for ever. The next start gives it one. */
-			if (heartbeats_add(&engine->heartbeats, effect->gateway, effect->id, effect->lease_ms,
-					   clock.mono_ms) != 0)
-				memory_fail_stop("a session's heartbeat");
+			session_opened(engine, effect, clock);
 			break;
 		case FX_SESSION_ENDED:
 			heartbeats_remove(&engine->heartbeats, effect->gateway, effect->id);

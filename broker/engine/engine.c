@@ -37,11 +37,17 @@ struct boot {
 	uint64_t mono_ms;
 };
 
-static int boot_session(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms)
+/* What it did before is not known. */
+static int boot_session(void *user, const struct session_row *row)
 {
 	struct boot *boot = user;
+	struct session_seen seen = {.gateway = row->gateway,
+				    .session = row->session,
+				    .timeout_ms = row->timeout_ms,
+				    .used = true,
+				    .address = row->address};
 
-	return heartbeats_add(&boot->engine->heartbeats, gateway, session, timeout_ms, boot->mono_ms);
+	return heartbeats_add(&boot->engine->heartbeats, &seen, boot->mono_ms);
 }
 
 static int boot_in(struct engine *engine, struct store_txn *txn, struct batch_clock now)
@@ -212,7 +218,7 @@ static void hear_session(struct engine *engine, const struct note *note, uint64_
 		demand_session_moved(&engine->demand, spec->gateway, spec->session);
 	if (note->detach)
 		heartbeats_detach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag,
-				  note->idle_ms, mono_ms);
+				  note->idle_ms, note->used, mono_ms);
 }
 
 static void hear_notes(struct engine *engine, uint64_t mono_ms)
@@ -250,6 +256,104 @@ static int batch_add(struct batch *batch, struct submission *submission)
 	return 0;
 }
 
+/* Sessions that end together, after a restart say, do not become one commit of any size. */
+enum { EXPIRIES_PER_BATCH_MAX = 256 };
+
+struct expiry {
+	struct submission submission;
+	struct cmd_session_expire body;
+};
+
+static void expiry_destroy(struct submission *submission)
+{
+	free(submission); /* it is the first member of its expiry */
+}
+
+static int batch_add_expiry(struct batch *batch, const struct beat *beat)
+{
+	struct expiry *expiry = calloc(1, sizeof(*expiry));
+	int rc;
+
+	if (expiry == NULL)
+		return SLUICE_E_NOMEM;
+	expiry->body.session = beat->key.session;
+	expiry->submission.command = (struct command){.type = COMMAND_SESSION_EXPIRE,
+						      .gateway = (uint32_t)beat->key.gateway,
+						      .body = &expiry->body};
+	expiry->submission.destroy = expiry_destroy;
+	rc = batch_add(batch, &expiry->submission);
+	if (rc != 0)
+		free(expiry);
+	return rc;
+}
+
+static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
+{
+	struct beat *beat;
+
+	/* The rest stays due, and the next batch follows at once. */
+	for (int n = 0;
+	     n < EXPIRIES_PER_BATCH_MAX && (beat = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL;
+	     n++) {
+		int rc = batch_add_expiry(&engine->batch, beat);
+
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- how many sessions there may be ---- */
+
+struct owner_look {
+	struct engine *engine;
+	struct store_txn *txn;
+};
+
+/* Also when it cannot be read: then it stays. */
+static bool session_owns(void *user, uint32_t gateway, uint64_t session)
+{
+	struct owner_look *look = user;
+	bool owns = true;
+
+	if (look->txn == NULL && store_begin_read(look->engine->store, &look->txn) != 0)
+		return true;
+	return core_session_owns(look->txn, gateway, session, &owns) != 0 || owns;
+}
+
+/* At a bound one that nobody needs ends first, in the same batch. *ret_code: BUSY when there is none. */
+static int session_admit(struct engine *engine, const struct submission *submission, int *ret_code)
+{
+	const struct cmd_session_open *open = submission->command.body;
+	struct heartbeats *heartbeats = &engine->heartbeats;
+	const uint32_t gateway = submission->command.gateway;
+	struct owner_look look = {engine, NULL};
+	int rc = 0;
+
+	*ret_code = 0;
+	for (int tries = 0; rc == 0 && tries < 2; tries++) { /* both bounds may be reached */
+		enum session_bound bound = heartbeats_admit(heartbeats, gateway, open->address);
+		struct beat *beat;
+
+		if (bound == BOUND_NONE)
+			break;
+		beat = heartbeats_oldest(heartbeats, gateway,
+					 bound == BOUND_ADDRESS ? open->address
+								: (struct sluice_slice){NULL, 0},
+					 session_owns, &look);
+		if (beat == NULL) {
+			*ret_code = SLUICE_E_BUSY;
+			break;
+		}
+		rc = batch_add_expiry(&engine->batch, beat);
+		if (rc == 0 && tries == 1 &&
+		    heartbeats_admit(heartbeats, gateway, open->address) != BOUND_NONE)
+			*ret_code = SLUICE_E_BUSY;
+	}
+	store_abort(look.txn);
+	return rc;
+}
+
 /* Admission is decided here, before a command enters a batch. */
 static int batch_take(struct engine *engine, struct lane *lane)
 {
@@ -264,8 +368,12 @@ static int batch_take(struct engine *engine, struct lane *lane)
 	     first = false) {
 		struct submission *submission = lane->head;
 		const struct command_spec *spec = command_spec(submission->command.type);
-		int rc = batch_add(batch, submission);
+		int refused_code = 0, rc = 0;
 
+		if (submission->command.type == COMMAND_SESSION_OPEN)
+			rc = session_admit(engine, submission, &refused_code);
+		if (rc == 0)
+			rc = batch_add(batch, submission);
 		if (rc != 0)
 			return rc;
 		invariant(lane->head == submission && submission->forced_code == 0,
@@ -281,46 +389,8 @@ static int batch_take(struct engine *engine, struct lane *lane)
 			submission->forced_code = SLUICE_E_UNKNOWN_TYPE;
 		else if (!headroom_admits_command(&engine->gate, &submission->command))
 			submission->forced_code = SLUICE_E_NO_SPACE;
-	}
-	return 0;
-}
-
-/* Sessions that end together, after a restart say, do not become one commit of any size. */
-enum { EXPIRIES_PER_BATCH_MAX = 256 };
-
-struct expiry {
-	struct submission submission;
-	struct cmd_session_expire body;
-};
-
-static void expiry_destroy(struct submission *submission)
-{
-	free(submission); /* it is the first member of its expiry */
-}
-
-static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
-{
-	struct beat *beat;
-
-	/* The rest stays due, and the next batch follows at once. */
-	for (int n = 0;
-	     n < EXPIRIES_PER_BATCH_MAX && (beat = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL;
-	     n++) {
-		struct expiry *expiry = calloc(1, sizeof(*expiry));
-		int rc;
-
-		if (expiry == NULL)
-			return SLUICE_E_NOMEM;
-		expiry->body.session = beat->key.session;
-		expiry->submission.command = (struct command){.type = COMMAND_SESSION_EXPIRE,
-							      .gateway = (uint32_t)beat->key.gateway,
-							      .body = &expiry->body};
-		expiry->submission.destroy = expiry_destroy;
-		rc = batch_add(&engine->batch, &expiry->submission);
-		if (rc != 0) {
-			free(expiry);
-			return rc;
-		}
+		if (refused_code != 0)
+			submission->forced_code = refused_code;
 	}
 	return 0;
 }
@@ -390,6 +460,7 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 		  engine->batch.count);
 	inbox_take(&engine->inbox, &engine->taken);
 	hear_notes(engine, clock.mono_ms);
+	heartbeats_batch(&engine->heartbeats);
 	rc = headroom_check(engine, clock.mono_ms);
 	if (rc == 0)
 		rc = batch_take_expired(engine, clock.mono_ms);
@@ -518,12 +589,13 @@ int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t sess
 }
 
 int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
-			  uint64_t tag, uint32_t idle_ms)
+			  uint64_t tag, uint32_t idle_ms, bool used)
 {
 	struct note note = {.kind = NOTE_SESSION,
 			    .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag},
 			    .detach = true,
-			    .idle_ms = idle_ms};
+			    .idle_ms = idle_ms,
+			    .used = used};
 
 	atomic_fetch_sub(&engine->attached_count, 1);
 	return inbox_note(&engine->inbox, &note, NULL);

@@ -122,9 +122,10 @@ int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint6
 int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
 			  uint64_t tag) SLUICE_MUST_USE;
 /* Once for each attach, also of one that was kicked or whose session has ended.
- * The connection is gone; the session expires idle_ms before its whole timeout has passed from now. */
+ * The connection is gone; the session expires idle_ms before its whole timeout has passed from now; sooner if it was never used: no
+ * command, no subscription, not resumed (LIMIT_SESSION_UNUSED_MS). used: this connection did. */
 int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
-			  uint64_t tag, uint32_t idle_ms) SLUICE_MUST_USE;
+			  uint64_t tag, uint32_t idle_ms, bool used) SLUICE_MUST_USE;
 
 /* ---- reads ---- */
 /* A snapshot of the last commit; end with store_abort. *ret_sequence: every release up to it is part of what is read, so a reply must wait

@@ -278,6 +278,7 @@ static int session_merge(struct inbox *inbox, struct note *waiting, const struct
 	if (waiting->attach && !waiting->detach && same_holder(waiting, note)) {
 		waiting->detach = true;
 		waiting->idle_ms = note->idle_ms;
+		waiting->used = note->used;
 		return 0;
 	}
 	if (!waiting->attach)

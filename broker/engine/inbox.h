@@ -25,6 +25,7 @@ struct note {
 	/* SESSION, in this order */
 	bool attach, detach;
 	uint32_t idle_ms;
+	bool used; /* detach: the connection did more than open the session */
 };
 enum { NOTE_BUCKETS = 1024 };
 

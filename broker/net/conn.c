@@ -132,6 +132,22 @@ void conn_life_set(struct conn *conn)
 	wheel_set(&conn->io->lives, &conn->due, conn->active_ms + (limit != 0 ? limit : HELLO_MS) + 1);
 }
 
+/* Without the port: who comes from there is counted together. */
+static void address_set(struct conn *conn)
+{
+	struct sockaddr_storage addr = {0};
+	socklen_t len = sizeof(addr);
+
+	if (getpeername(conn->fd, (struct sockaddr *)&addr, &len) != 0)
+		return;
+	if (addr.ss_family == AF_INET)
+		(void)inet_ntop(AF_INET, &((struct sockaddr_in *)&addr)->sin_addr, conn->address,
+				sizeof(conn->address));
+	else if (addr.ss_family == AF_INET6)
+		(void)inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&addr)->sin6_addr, conn->address,
+				sizeof(conn->address));
+}
+
 struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, int fd)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
@@ -147,6 +163,7 @@ struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, i
 	if (conn_open(conn) == 0) {
 		conn->id = io->next_id++;
 		conn->ops = ops;
+		address_set(conn);
 		conn->active_ms = conn->opened_ms = io_now_ms();
 		HASH_ADD(hh, io->conns, id, sizeof(conn->id), conn);
 		known = HASHED(hh, conn);
@@ -222,7 +239,7 @@ static void conn_free(struct conn *conn)
 	if (conn->blocked)
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
 	if (conn->attached && engine_session_detach(io->engine, conn->gateway, conn->session, &io->sink,
-						    conn->id, (uint32_t)idle) != 0)
+						    conn->id, (uint32_t)idle, conn->used) != 0)
 		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"),
 			 log_u64("session", conn->session));
 	session_unlist(conn);
@@ -333,6 +350,7 @@ static int submit(struct conn *conn, struct net_submission *own, const struct co
 	own->submission.command = *command;
 	own->submission.command.gateway = conn->gateway;
 	own->submission.command.session = conn->session;
+	conn->used |= conn->session != 0 && command->type != COMMAND_SESSION_CLOSE;
 	own->submission.command.random = random_u64(conn->io);
 	own->submission.bytes = bytes;
 	own->submission.sink = &conn->io->sink;

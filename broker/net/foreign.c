@@ -45,6 +45,7 @@ static void host_close(sluice_conn *handle, const char *why)
 
 struct session_block {
 	struct cmd_session_open open;
+	char address[sizeof(((struct conn *)NULL)->address)];
 };
 
 static int host_session(sluice_conn *handle, const char *gateway, uint32_t timeout_ms, uint64_t tag)
@@ -75,6 +76,9 @@ static int host_session(sluice_conn *handle, const char *gateway, uint32_t timeo
 	if (timeout_ms > LIMIT_SESSION_TIMEOUT_MS_MAX)
 		timeout_ms = (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX;
 	block->open.timeout_ms = timeout_ms;
+	block->open.face = SESSION_FACE_PLUGIN;
+	memcpy(block->address, conn->address, sizeof(block->address));
+	block->open.address = (struct sluice_slice){block->address, strlen(block->address)};
 	conn->gateway = number;
 	conn->session_timeout_ms = timeout_ms;
 	conn_life_set(conn);

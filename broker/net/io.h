@@ -113,7 +113,9 @@ struct conn {
 	struct instance *instance; /* of its client; NULL: it does not say */
 	uint32_t session_timeout_ms;
 	bool attached;
-	const char *why; /* it ends; NULL: it does not */
+	bool used;	  /* its session did more than to be opened */
+	char address[48]; /* of the peer, as text; empty: not known */
+	const char *why;  /* it ends; NULL: it does not */
 	uint64_t opened_ms;
 	bool closing; /* flush, then close */
 	bool dead;    /* freed at the end of the round */

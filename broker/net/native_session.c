@@ -104,7 +104,8 @@ static int session_open(struct native *native)
 	struct conn *conn = native->conn;
 	const Sluice__Hello *hello = native->hello;
 	size_t name_len = strlen(hello->session_name), client_len = strlen(hello->client);
-	struct open_block *block = malloc(sizeof(*block) + name_len + client_len);
+	size_t address_len = strlen(conn->address);
+	struct open_block *block = malloc(sizeof(*block) + name_len + client_len + address_len);
 	struct command command = {.type = COMMAND_SESSION_OPEN};
 	int rc;
 
@@ -120,11 +121,14 @@ static int session_open(struct native *native)
 	memcpy(block->bytes + name_len, hello->client, client_len);
 	block->open.name = (struct sluice_slice){block->bytes, name_len};
 	block->open.client = (struct sluice_slice){block->bytes + name_len, client_len};
+	memcpy(block->bytes + name_len + client_len, conn->address, address_len);
+	block->open.address = (struct sluice_slice){block->bytes + name_len + client_len, address_len};
+	block->open.face = SESSION_FACE_NATIVE;
 	block->open.timeout_ms = timeout_of(hello);
 	command.body = &block->open;
 	conn->held = true;
-	rc = conn_submit(conn, &command, block, sizeof(*block) + name_len + client_len, true, NATIVE_WELCOME,
-			 0, 0);
+	rc = conn_submit(conn, &command, block, sizeof(*block) + name_len + client_len + address_len, true,
+			 NATIVE_WELCOME, 0, 0);
 	return rc;
 }
 
@@ -156,6 +160,7 @@ static bool session_resume(struct native *native, struct store_txn *txn)
 	if (!secret_equal(session.secret, hello->session_secret.data, hello->session_secret.len))
 		return false;
 	memcpy(native->secret, session.secret, sizeof(native->secret));
+	native->conn->used = true;
 	return conn_attach(native->conn, native->conn->gateway, hello->session_id, session.timeout_ms) == 0;
 }
 

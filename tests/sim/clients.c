@@ -93,7 +93,8 @@ void client_leave(struct sim *s, int number)
 		oracle_consumer_closed(s->oracle, consumer_number(number, feed));
 		must(engine_consumer_close(s->engine, &s->sink, consumer_tag(client, number, feed)), "close");
 	}
-	must(engine_session_detach(s->engine, 1, client->session, &s->sink, client->connection, 0), "detach");
+	must(engine_session_detach(s->engine, 1, client->session, &s->sink, client->connection, 0, true),
+	     "detach");
 	oracle_session_detached(s->oracle, client->session);
 	client->connection = 0;
 }

@@ -104,7 +104,9 @@ static ProtobufCMessage *filled(const ProtobufCMessageDescriptor *descriptor, in
 Test(core_command, every_command_round_trips)
 {
 	struct cmd_tick tick = {77, text("a key of twenty-nine bytes...")};
-	struct cmd_session_open open = {text("name"), text("client 1.0"), 30000, "0123456789abcde"};
+	struct cmd_session_open open = {text("name"),	   text("client 1.0"), 30000,
+					"0123456789abcde", SESSION_EPHEMERAL,  SESSION_FACE_AMQP,
+					text("ada"),	   text("10.0.0.1"),   text("2001:db8::7")};
 	struct cmd_session_expire expire = {UINT64_MAX};
 	struct cmd_claim claim = {1, 2, 3, CLAIM_RESUME, 4, UINT64_MAX, 5, 6, 7};
 	uint8_t runs[24] = {0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 2};
@@ -206,6 +208,39 @@ static int decode(const uint8_t *body, size_t len, uint16_t type, uint8_t versio
 	if (rc == 0)
 		command_free(command);
 	return rc;
+}
+
+/* What a program of before addresses wrote. */
+Test(core_command, a_session_open_of_version_1_is_read)
+{
+	uint8_t bytes[HEAD + 24 + 5] = {0}, again[HEAD + 24 + 5 + 8];
+	struct command *command = NULL;
+	const struct cmd_session_open *open;
+	const char *why = "";
+
+	put_be16(bytes, COMMAND_SESSION_OPEN);
+	bytes[2] = 1;
+	put_be32(bytes + 3, 1);
+	put_be32(bytes + 23, 24 + 5);
+	memset(bytes + HEAD, 9, 16);
+	put_be32(bytes + HEAD + 16, 5000);
+	put_be16(bytes + HEAD + 20, 2);
+	put_be16(bytes + HEAD + 22, 3);
+	memcpy(bytes + HEAD + 24, "abcde", 5);
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why), 0, "%s",
+		     why);
+	open = command->body;
+	cr_assert(open->timeout_ms == 5000 && open->name.len == 2 && open->client.len == 3 &&
+		  open->secret[15] == 9 && memcmp(open->client.data, "cde", 3) == 0);
+	cr_assert(open->flags == 0 && open->face == SESSION_FACE_NONE && open->principal.len == 0 &&
+		  open->via.len == 0 && open->address.len == 0);
+	cr_assert_eq(command_size(command), sizeof(again));
+	cr_assert_eq(command_encode(again, command), sizeof(again));
+	cr_assert_eq(again[2], 2);
+	command_free(command);
+	bytes[2] = 2;
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why),
+		     SLUICE_E_PROTOCOL, "a body of version 2 is longer");
 }
 
 /* What a program of before sources wrote: read as a claim of none, and written anew in the version of now. */

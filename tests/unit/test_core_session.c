@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/core/apply.h"
 #include "protocol/limits.h"
 #include "tests/unit/core_world.h"
 
@@ -202,13 +203,102 @@ Test(core_session, the_end_of_a_big_session_is_bounded)
 	world_close(&world);
 }
 
-static int count_sessions(void *user, uint32_t gateway, uint64_t session, uint32_t timeout_ms)
+static int count_sessions(void *user, const struct session_row *row)
 {
 	unsigned *count = user;
 
-	cr_assert_eq(timeout_ms, 30000);
+	cr_assert_eq(row->timeout_ms, 30000);
 	++*count;
-	return gateway == 1 && session > 0 ? 0 : SLUICE_E_CORRUPT;
+	return row->gateway == 1 && row->session > 0 ? 0 : SLUICE_E_CORRUPT;
+}
+
+static int keep_address(void *user, const struct session_row *row)
+{
+	char *address = user;
+
+	snprintf(address, 64, "%.*s", (int)row->address.len, (const char *)row->address.data);
+	return 0;
+}
+
+static void address_of(struct world *world, char ret[64])
+{
+	struct store_txn *txn;
+
+	ret[0] = '?', ret[1] = 0;
+	cr_assert_eq(store_begin_read(world->store, &txn), 0);
+	cr_assert_eq(core_session_each(txn, keep_address, ret), 0);
+	store_abort(txn);
+}
+
+Test(core_session, the_address_is_kept_and_a_record_of_before_has_none)
+{
+	struct cmd_session_open open = {.name = world_text("it"),
+					.client = world_text("test"),
+					.timeout_ms = 30000,
+					.face = SESSION_FACE_NATIVE,
+					.address = world_text("192.0.2.7")};
+	Sluice__SessionList list = SLUICE__SESSION_LIST__INIT;
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	const Sluice__Reply *reply;
+	struct session_ref ref;
+	struct store_txn *txn;
+	struct world world;
+	uint8_t before[33 + 2 + 4] = {0};
+	char address[64];
+	struct key key;
+	uint64_t session;
+
+	world_open(&world, WORLD_MEM);
+	session = world_must(&world, COMMAND_SESSION_OPEN, 0, &open).id;
+	cr_assert_eq(world_effect(&world, FX_SESSION_OPENED)->name.len, 9);
+	cr_assert_eq(world_effect(&world, FX_SESSION_OPENED)->count, 1);
+	address_of(&world, address);
+	cr_expect_str_eq(address, "192.0.2.7");
+	request.op_case = SLUICE__REQUEST__OP_SESSION_LIST;
+	request.session_list = &list;
+	reply = world_query(&world, &request);
+	cr_assert_eq(reply->n_sessions, 1);
+	cr_expect_str_eq(reply->sessions[0]->address, "192.0.2.7");
+	cr_expect_str_eq(reply->sessions[0]->name, "it");
+	/* secret 16, timeout, opened, lengths, texts: and no more */
+	put_be32(before + 17, 12345);
+	put_be16(before + 29, 2);
+	put_be16(before + 31, 4);
+	memcpy(before + 33, "ittest", 6);
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	key_one(&key, world.gateway, session);
+	cr_assert_eq(store_put(txn, STORE_SESSION, key_slice(&key),
+			       (struct sluice_slice){before, sizeof(before)}),
+		     0);
+	cr_assert_eq(store_commit(txn), 0);
+	address_of(&world, address);
+	cr_expect_str_eq(address, "");
+	cr_assert_eq(session_find(&world, session, &ref), 0);
+	cr_expect_eq(ref.timeout_ms, 12345);
+	cr_expect_eq(session_close(&world, session).code, 0);
+	cr_expect_eq(world_records(&world, STORE_SESSION), 0);
+	world_close(&world);
+}
+
+/* limit: SESSIONS_MAX */
+Test(core_session, a_gateway_has_a_bounded_number)
+{
+	struct world world;
+	struct store_txn *txn;
+	struct apply a = {0};
+	uint64_t session;
+
+	world_open(&world, WORLD_MEM);
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	a.txn = txn;
+	a.gateway = world.gateway;
+	cr_assert_eq(counter_set(&a, COUNTER_SESSIONS, LIMIT_SESSIONS_MAX - 1), 0);
+	cr_assert_eq(store_commit(txn), 0);
+	session = world_session(&world, NULL);
+	cr_expect_eq(session_open(&world, "", 30000).code, SLUICE_E_BUSY);
+	cr_expect_eq(session_close(&world, session).code, 0);
+	cr_expect_eq(session_open(&world, "", 30000).code, 0);
+	world_discard(&world);
 }
 
 Test(core_session, list_each_and_status)

@@ -169,7 +169,7 @@ Test(engine, a_detached_session_expires_and_an_attached_one_does_not)
 	cr_expect_eq(core_session_find(txn, 1, session, &ref), 0);
 	store_abort(txn);
 	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 2), 0);
-	cr_assert_eq(engine_session_detach(rig.engine, 1, session, &rig.sink, 1, 0), 0);
+	cr_assert_eq(engine_session_detach(rig.engine, 1, session, &rig.sink, 1, 0, true), 0);
 	rig_step(&rig);
 	cr_expect_eq(rig.kicked, 1, "the older connection hears of it");
 	rig.now.mono_ms += 6000;
@@ -178,7 +178,7 @@ Test(engine, a_detached_session_expires_and_an_attached_one_does_not)
 	cr_expect_eq(core_session_find(txn, 1, session, &ref), 0,
 		     "the end of an older connection does not detach the newer");
 	store_abort(txn);
-	cr_assert_eq(engine_session_detach(rig.engine, 1, session, &rig.sink, 2, 1000), 0);
+	cr_assert_eq(engine_session_detach(rig.engine, 1, session, &rig.sink, 2, 1000, true), 0);
 	rig_step(&rig);
 	rig.now.mono_ms += 3999;
 	rig_step(&rig);

@@ -2,6 +2,7 @@
  * The engine's tables when an allocation fails: the n-th is made to fail, by the linker's --wrap, for each n of a call. The call refuses, the tables are
  * as they were, and the process lives. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "broker/engine/engine_internal.h"
@@ -37,13 +38,20 @@ Test(no_memory, a_heartbeat_is_refused_and_not_half_there)
 	unsigned refused = 0;
 
 	for (uint64_t session = 1; session <= ENTRIES; session++) {
+		char address[16];
+		struct session_seen seen = {.gateway = 1, .session = session, .timeout_ms = 1000};
 		int rc = SLUICE_E_NOMEM;
 
+		/* Every second one comes from an address of its own. */
+		seen.address.len = (size_t)snprintf(address, sizeof(address), "10.0.0.%u", (unsigned)session);
+		seen.address.data = address;
+		if (session % 2 == 0)
+			seen.address.len = 0;
 		for (long n = 1; rc != 0 && n < FAILURES_MAX; n++) {
 			unsigned before = HASH_COUNT(heartbeats.beats);
 
 			left = n;
-			rc = heartbeats_add(&heartbeats, 1, session, 1000, 5);
+			rc = heartbeats_add(&heartbeats, &seen, 5);
 			left = 0;
 			cr_assert(rc == 0 || rc == SLUICE_E_NOMEM);
 			cr_assert_eq(HASH_COUNT(heartbeats.beats), before + (rc == 0));

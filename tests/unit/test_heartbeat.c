@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Heartbeats: deadlines, what gives way at a bound, and the short life of what was never used. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "broker/engine/engine_internal.h"
+#include "protocol/limits.h"
+
+static struct heartbeats beats;
+static struct engine_sink sink;
+
+static void begin(void)
+{
+	memset(&beats, 0, sizeof(beats));
+	beats.next_ms = UINT64_MAX;
+}
+
+static void end(void)
+{
+	heartbeats_fini(&beats);
+}
+
+TestSuite(heartbeat, .init = begin, .fini = end);
+
+static void add(uint64_t session, uint32_t timeout_ms, const char *address, bool named, uint64_t now_ms)
+{
+	struct session_seen seen = {.gateway = 1,
+				    .session = session,
+				    .timeout_ms = timeout_ms,
+				    .named = named,
+				    .address = {address, strlen(address)}};
+
+	cr_assert_eq(heartbeats_add(&beats, &seen, now_ms), 0);
+}
+
+/* Opened, and its connection came and went. */
+static void came_and_went(uint64_t session, uint32_t timeout_ms, const char *address, bool used,
+			  uint64_t now_ms)
+{
+	add(session, timeout_ms, address, false, now_ms);
+	heartbeats_attach(&beats, 1, session, &sink, session);
+	heartbeats_detach(&beats, 1, session, &sink, session, 0, used, now_ms);
+}
+
+static uint64_t due(uint64_t now_ms)
+{
+	struct beat *beat = heartbeats_due(&beats, now_ms);
+
+	return beat != NULL ? beat->key.session : 0;
+}
+
+Test(heartbeat, deadlines_come_in_their_order_and_attached_ones_not_at_all)
+{
+	static const uint32_t timeouts[] = {7000, 3000, 9000, 1000, 5000, 3000, 8000, 2000};
+	uint64_t last = 0;
+
+	for (uint64_t i = 0; i < 8; i++)
+		came_and_went(i + 1, timeouts[i], "", true, 0);
+	heartbeats_attach(&beats, 1, 4, &sink, 44);
+	cr_expect_eq(beats.next_ms, 2000);
+	heartbeats_remove(&beats, 1, 8);
+	cr_expect_eq(beats.next_ms, 3000);
+	cr_expect_eq(due(2999), 0);
+	for (int n = 0; n < 6; n++) {
+		uint64_t session = due(10000);
+
+		cr_assert_neq(session, 0);
+		cr_expect_geq(timeouts[session - 1], last);
+		last = timeouts[session - 1];
+	}
+	cr_expect_eq(due(UINT64_MAX - 1), 0, "the attached one has no deadline");
+	cr_expect_eq(beats.next_ms, UINT64_MAX);
+	heartbeats_detach(&beats, 1, 4, &sink, 44, 400, true, 20000);
+	cr_expect_eq(beats.next_ms, 20600);
+}
+
+Test(heartbeat, many_deadlines_that_change_stay_in_order)
+{
+	uint64_t random = 88172645463325252ull, last = 0;
+	unsigned expired = 0;
+
+	for (uint64_t i = 1; i <= 500; i++)
+		came_and_went(i, 1000 + (uint32_t)(i * 7919 % 90000), "", true, 0);
+	for (int n = 0; n < 3000; n++) {
+		uint64_t session;
+
+		random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+		session = 1 + random % 500;
+		heartbeats_attach(&beats, 1, session, &sink, session);
+		heartbeats_detach(&beats, 1, session, &sink, session, 0, true, random % 50000);
+	}
+	for (;;) {
+		uint64_t next = beats.next_ms;
+
+		if (next == UINT64_MAX)
+			break;
+		cr_assert_geq(next, last);
+		last = next;
+		cr_assert_neq(due(next), 0);
+		expired++;
+	}
+	cr_expect_eq(expired, 500);
+}
+
+/* limit: SESSION_UNUSED_MS */
+Test(heartbeat, what_did_nothing_lives_a_minute_and_what_did_its_whole_timeout)
+{
+	const uint32_t day = 86400000;
+
+	came_and_went(1, day, "192.0.2.1", false, 0);
+	came_and_went(2, day, "192.0.2.1", true, 0);
+	came_and_went(3, 5000, "192.0.2.1", false, 0);
+	add(4, day, "192.0.2.1", true, 0); /* named */
+	heartbeats_attach(&beats, 1, 4, &sink, 4);
+	heartbeats_detach(&beats, 1, 4, &sink, 4, 0, false, 0);
+	/* Used by one of its connections, not by the next. */
+	add(5, day, "192.0.2.1", false, 0);
+	heartbeats_attach(&beats, 1, 5, &sink, 5);
+	heartbeats_detach(&beats, 1, 5, &sink, 5, 0, true, 0);
+	heartbeats_attach(&beats, 1, 5, &sink, 6);
+	heartbeats_detach(&beats, 1, 5, &sink, 6, 0, false, 0);
+	cr_expect_eq(due(4999), 0);
+	cr_expect_eq(due(5000), 3);
+	cr_expect_eq(due(LIMIT_SESSION_UNUSED_MS - 1), 0);
+	cr_expect_eq(due(LIMIT_SESSION_UNUSED_MS), 1);
+	cr_expect_eq(due(day - 1), 0);
+	cr_expect_neq(due(day), 0);
+	cr_expect_neq(due(day), 0);
+	cr_expect_neq(due(day), 0);
+}
+
+/* limit: SESSIONS_UNUSED_MAX */
+Test(heartbeat, an_address_has_few_that_did_nothing)
+{
+	uint64_t n;
+
+	for (n = 1; n <= LIMIT_SESSIONS_UNUSED_MAX; n++)
+		came_and_went(n, 86400000, "192.0.2.1", false, 10);
+	came_and_went(n++, 86400000, "192.0.2.2", false, 10);
+	came_and_went(n++, 86400000, "", false, 10);
+	add(n++, 86400000, "192.0.2.1", true, 10); /* named */
+	cr_expect_eq(due(10), 0, "at the bound");
+	came_and_went(n++, 86400000, "192.0.2.1", false, 10);
+	cr_expect_eq(due(10), 1, "the oldest of the address gives way");
+	cr_expect_eq(due(10), 0);
+}
+
+static bool owns_even(void *user, uint32_t gateway, uint64_t session)
+{
+	(void)user, (void)gateway;
+	return session % 2 == 0;
+}
+
+/* limit: SESSIONS_ADDRESS_MAX */
+Test(heartbeat, an_address_has_a_bounded_number)
+{
+	struct sluice_slice here = {"192.0.2.1", 9}, there = {"192.0.2.2", 9}, unknown = {NULL, 0};
+	struct beat *beat;
+
+	for (uint64_t n = 1; n < LIMIT_SESSIONS_ADDRESS_MAX; n++)
+		add(n, 30000, "192.0.2.1", true, 0);
+	heartbeats_batch(&beats);
+	cr_expect_eq(heartbeats_admit(&beats, 1, here), BOUND_NONE, "the last that is good");
+	cr_expect_eq(heartbeats_admit(&beats, 1, here), BOUND_ADDRESS, "counting what the batch opens");
+	cr_expect_eq(heartbeats_admit(&beats, 1, there), BOUND_NONE);
+	cr_expect_eq(heartbeats_admit(&beats, 1, unknown), BOUND_NONE);
+	beat = heartbeats_oldest(&beats, 1, there, owns_even, NULL);
+	cr_expect_null(beat, "nobody is there");
+	beat = heartbeats_oldest(&beats, 1, here, owns_even, NULL);
+	cr_assert_not_null(beat);
+	cr_expect_eq(beat->key.session, 1, "the oldest that owns nothing");
+	cr_expect_eq(heartbeats_admit(&beats, 1, here), BOUND_NONE, "it makes room for one");
+	cr_expect_eq(heartbeats_admit(&beats, 1, here), BOUND_ADDRESS);
+	came_and_went(LIMIT_SESSIONS_ADDRESS_MAX + 1, 30000, "192.0.2.3", false, 0);
+	beat = heartbeats_oldest(&beats, 2, unknown, owns_even, NULL);
+	cr_expect_null(beat, "another gateway's stay");
+}
+
+Test(heartbeat, one_that_was_never_used_gives_way_before_an_older_one)
+{
+	struct beat *beat;
+
+	came_and_went(2, 30000, "a", true, 0);
+	came_and_went(3, 30000, "a", true, 0);
+	came_and_went(4, 30000, "b", false, 5);
+	add(6, 30000, "a", false, 0);
+	heartbeats_attach(&beats, 1, 6, &sink, 6);
+	beat = heartbeats_oldest(&beats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL);
+	cr_assert_not_null(beat);
+	cr_expect_eq(beat->key.session, 4);
+	beat = heartbeats_oldest(&beats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL);
+	cr_assert_not_null(beat);
+	cr_expect_eq(beat->key.session, 3, "then one that owns nothing");
+	cr_expect_null(heartbeats_oldest(&beats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL),
+		       "never one that owns something or is connected");
+}
