@@ -339,6 +339,18 @@ int sluice_status(sluice_client *client, const sluice_call *call, sluice_reply *
 	return call_run(client, &request, true, call, reply);
 }
 
+int sluice_session_close(sluice_client *client, uint64_t session, const sluice_call *call,
+			 sluice_reply **reply)
+{
+	Sluice__SessionClose m = SLUICE__SESSION_CLOSE__INIT;
+	REQUEST(SESSION_CLOSE, session_close, m);
+
+	if (session == 0 || session == sluice_session(client))
+		return call_refuse(SLUICE_E_INVAL, "expected another session's number", call, reply);
+	m.session = session;
+	return call_run(client, &request, false, call, reply);
+}
+
 int sluice_session_list(sluice_client *client, uint64_t after, uint32_t max, const sluice_call *call,
 			sluice_reply **reply)
 {

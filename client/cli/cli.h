@@ -82,6 +82,12 @@ int cmd_machine_show(struct cli *cli);
 int cmd_machine_create(struct cli *cli);
 int cmd_rm(struct cli *cli);
 int cmd_queue_peek(struct cli *cli);
+int cmd_queue_purge(struct cli *cli);
+int cmd_queue_alter(struct cli *cli);
+int cmd_session_ls(struct cli *cli);
+int cmd_session_close(struct cli *cli);
+/* Asks on the terminal, unless --yes says so already; 0, or INVAL, said: "nothing was DONE_TO_IT". */
+int sure(struct cli *cli, const char *question, const char *done_to_it);
 int cmd_job_submit(struct cli *cli);
 int cmd_job_ls(struct cli *cli);
 int cmd_job_show(struct cli *cli);

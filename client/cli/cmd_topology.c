@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -309,27 +310,36 @@ int cmd_machine_create(struct cli *cli)
 
 /* ---- rm, peek ---- */
 
+int sure(struct cli *cli, const char *question, const char *done_to_it)
+{
+	char answer[16] = "";
+
+	if (cli->yes)
+		return 0;
+	/* A script that forgot a variable must not delete by it. */
+	if (isatty(STDIN_FILENO) != 1 || isatty(STDERR_FILENO) != 1)
+		return complain(cli, SLUICE_E_INVAL,
+				"'%s' was not %s: there is no terminal to ask on; expected --yes",
+				cli->args[0], done_to_it);
+	(void)fprintf(stderr, "%s [y/N] ", question);
+	if (fgets(answer, sizeof(answer), stdin) == NULL || (answer[0] != 'y' && answer[0] != 'Y'))
+		return complain(cli, SLUICE_E_INVAL, "nothing was %s", done_to_it);
+	return 0;
+}
+
 int cmd_rm(struct cli *cli)
 {
 	const char *what = option(cli, "thing");
+	char question[400];
 	sluice_thing thing = what[0] == 's' ? SLUICE_STREAM : what[0] == 'q' ? SLUICE_QUEUE : SLUICE_MACHINE;
 	sluice_reply *reply = NULL;
 	int rc;
 
-	if (!cli->yes) {
-		char answer[16] = "";
-
-		/* A script that forgot a variable must not delete by it. */
-		if (isatty(STDIN_FILENO) != 1 || isatty(STDERR_FILENO) != 1)
-			return complain(
-				cli, SLUICE_E_INVAL,
-				"%s '%s' was not deleted: there is no terminal to ask on; expected --yes",
-				what, cli->args[0]);
-
-		(void)fprintf(stderr, "Delete %s '%s' and all that is in it? [y/N] ", what, cli->args[0]);
-		if (fgets(answer, sizeof(answer), stdin) == NULL || (answer[0] != 'y' && answer[0] != 'Y'))
-			return complain(cli, SLUICE_E_INVAL, "nothing was deleted");
-	}
+	(void)snprintf(question, sizeof(question), "Delete %s '%.300s' and all that is in it?", what,
+		       cli->args[0]);
+	rc = sure(cli, question, "deleted");
+	if (rc != 0)
+		return rc;
 	rc = need(cli);
 	if (rc != 0)
 		return rc;
@@ -337,16 +347,32 @@ int cmd_rm(struct cli *cli)
 	return done(cli, rc, reply);
 }
 
+/* When the lease ends, as things stand; for one that is delayed: when it is due. */
+static const char *until_text(struct json row, char buf[40])
+{
+	uint64_t left = json_number(json_get(row, "lease_left_ms")),
+		 due = json_number(json_get(row, "due_in_ms"));
+	struct timespec now;
+
+	buf[0] = 0;
+	if (left == 0 && due == 0)
+		return json_number(json_get(row, "token")) != 0 ? "its session's end" : buf;
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	return time_text((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 + left + due, buf);
+}
+
 static int print_items(sluice_reply *reply)
 {
-	struct table *table = table_create(
-		(const char *const[]){"ITEM", "STATE", "ATTEMPTS", "PUT", "HOLDER", "SUBJECT", "BODY", NULL});
+	struct table *table =
+		table_create((const char *const[]){"ITEM", "STATE", "ATTEMPTS", "PUT", "HOLDER", "ADDRESS",
+						   "UNTIL", "SUBJECT", "BODY", NULL});
 	struct json rows = json_get(json_of(sluice_reply_json(reply)), "items"), row;
 	size_t pos = 0;
 
 	while (json_each(rows, &pos, NULL, &row)) {
 		struct json body = json_get(row, "body");
-		char seq[24], state[24], attempts[24], when[32], holder[100], subject[300], text[80];
+		char seq[24], state[24], attempts[24], when[32], holder[100], address[64], until[40],
+			subject[300], text[80];
 
 		if (body.len == 0)
 			body = json_get(row, "body_base64");
@@ -356,6 +382,9 @@ static int print_items(sluice_reply *reply)
 						number(json_number(json_get(row, "attempts")), attempts),
 						time_text(json_number(json_get(row, "put_time_ms")), when),
 						json_plain(json_get(row, "holder"), holder, sizeof(holder)),
+						json_plain(json_get(row, "holder_address"), address,
+							   sizeof(address)),
+						until_text(row, until),
 						json_plain(json_get(row, "subject"), subject,
 							   sizeof(subject)),
 						json_plain(body, text, sizeof(text))});
