@@ -146,7 +146,7 @@ static inline bool ack_op_known(uint8_t op)
 {
 	return op <= ACK_EXTEND || op == ACK_RELEASE || op == ACK_BEGUN;
 }
-/* Body of ACK: u32 subscription, u8 op, u64 token, u32 value_ms (NACK: delay; EXTEND: lease from now), u16
+/* Body of ACK: u32 subscription, u8 op, u64 token, u32 value_ms (NACK, RELEASE: delay; EXTEND: lease from now), u16
  * reason len, u16 nruns, runs, reason. corr 0: no ACKED is sent unless it is refused. EXTEND without runs:
  * the whole grant. */
 enum { FRAME_ACK_FIXED_BYTES = 4 + 1 + 8 + 4 + 2 + 2 };

@@ -138,9 +138,9 @@ int queue_name(struct apply *a, uint64_t queue, char ret[QUEUE_NAME_BUF]) SLUICE
  * no longer leased (cell->leased is the caller's). */
 int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
 		    uint32_t delay_ms, struct sluice_slice reason) SLUICE_MUST_USE;
-/* An item that was never begun comes back: ready at its old place, as it was. */
-int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
-		       uint64_t seq) SLUICE_MUST_USE;
+/* An item that was never begun comes back as it was: ready at its old place (delayed by delay_ms). */
+int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
+		       uint32_t delay_ms) SLUICE_MUST_USE;
 int queue_lease_arm(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 		    uint64_t deadline_ms) SLUICE_MUST_USE;
 /* Leases granted before the last boot run from the boot at the earliest. */

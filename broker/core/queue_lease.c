@@ -55,6 +55,20 @@ static int to_dead_letter(struct apply *a, uint64_t queue, struct queue_cell *ce
 	return rc;
 }
 
+/* The item's strings are not the store's. */
+static int item_delay(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq,
+		      struct queue_item *item, uint32_t delay_ms)
+{
+	int rc = queue_item_del(a, queue, seq);
+
+	item->flags |= ITEM_DELAYED;
+	item->due_mono_ms = a->mono_ms + delay_ms;
+	cell->delayed++;
+	if (rc == 0)
+		rc = queue_item_put(a, queue, QUEUE_DELAYED | seq, item);
+	return rc != 0 ? rc : timer_set(a, item->due_mono_ms, TIMER_ITEM_DUE, queue, seq);
+}
+
 int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
 		    uint32_t delay_ms, struct sluice_slice reason)
 {
@@ -74,21 +88,15 @@ int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 	if (rc != 0)
 		return rc;
 	item.last_reason = reason;
-	if (delay_ms > 0) {
-		item.flags |= ITEM_DELAYED;
-		item.due_mono_ms = a->mono_ms + delay_ms;
-		io_cell->delayed++;
-		rc = queue_item_del(a, queue, seq);
-		if (rc == 0)
-			rc = queue_item_put(a, queue, QUEUE_DELAYED | seq, &item);
-		return rc != 0 ? rc : timer_set(a, item.due_mono_ms, TIMER_ITEM_DUE, queue, seq);
-	}
+	if (delay_ms > 0)
+		return item_delay(a, queue, io_cell, seq, &item, delay_ms);
 	io_cell->ready++;
 	rc = queue_item_put(a, queue, seq, &item);
 	return rc != 0 ? rc : ready_put(a, queue, io_cell, item.priority, seq);
 }
 
-int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq)
+int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
+		       uint32_t delay_ms)
 {
 	struct queue_item item;
 	int rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
@@ -97,6 +105,10 @@ int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_ce
 		return claim_tell_damaged(a, queue, seq);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+	if (delay_ms > 0) {
+		rc = queue_item_keep(a, &item);
+		return rc != 0 ? rc : item_delay(a, queue, io_cell, seq, &item, delay_ms);
+	}
 	io_cell->ready++;
 	return ready_put(a, queue, io_cell, item.priority, seq);
 }
@@ -164,7 +176,7 @@ static int ack_one(struct apply *a, const struct cmd_ack *m, struct ack_work *wo
 	if (m->op == ACK_NACK)
 		return queue_item_back(a, m->queue, &work->cell, seq, m->value_ms, m->reason);
 	if (m->op == ACK_RELEASE)
-		return queue_item_unbegun(a, m->queue, &work->cell, seq);
+		return queue_item_unbegun(a, m->queue, &work->cell, seq, m->value_ms);
 	rc = queue_item_get(a->txn, a->gateway, m->queue, seq, &item);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
@@ -326,7 +338,7 @@ static int grant_return(struct apply *a, uint64_t queue, struct queue_cell *cell
 		grant_clear(grant, seq);
 		cell->leased--;
 		rc = begun ? queue_item_back(a, queue, cell, seq, 0, slice_text(reason))
-			   : queue_item_unbegun(a, queue, cell, seq);
+			   : queue_item_unbegun(a, queue, cell, seq, 0);
 		if (rc != 0)
 			return rc;
 	}

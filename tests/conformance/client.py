@@ -24,7 +24,9 @@ NONE = 2**64 - 1
 HELLO, REQUEST, PUBLISH, ACK, CREDIT, PING, GOODBYE = range(1, 8)
 WELCOME, REPLY, PUBLISHED, DELIVER, NOTICE, PONG, ERROR, ACKED = range(65, 73)
 TO_SUBJECT, TO_QUEUE, TO_STREAM = range(3)
-DONE, GIVE_BACK, EXTEND = range(3)
+DONE, NACK, EXTEND = range(3)
+RELEASE, BEGUN = 5, 6
+GIVE_BACK = RELEASE  # of what was not begun: no attempt is counted
 
 Frame = namedtuple("Frame", "type correlation body")
 Answer = namedtuple("Answer", "code first_seq count index offset flags text")

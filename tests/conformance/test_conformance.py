@@ -450,7 +450,7 @@ def test_nack_extend_and_the_end_of_a_lease():
         consume(other, credit=0)
         tap.equal(other.ack(1, first.token, [(first.numbers[0], 1)]).code, CODE["STALE_TOKEN"], "another session's token")
         sent = time.monotonic()
-        tap.equal(one.ack(1, first.token, [(first.numbers[0], 1)], client.GIVE_BACK, 300, b"no disk")[::2], (0, 1), "nack")
+        tap.equal(one.ack(1, first.token, [(first.numbers[0], 1)], client.NACK, 300, b"no disk")[::2], (0, 1), "nack")
         second = one.deliver(1)
         tap.check(time.monotonic() - sent >= 0.3, "not before its delay")
         tap.equal(second.events[0].attempts, 1, "attempts counted")
@@ -463,7 +463,7 @@ def test_nack_extend_and_the_end_of_a_lease():
         third = one.deliver(1)
         tap.equal(third.events[0].attempts, 2, "expiry is a failed attempt")
         tap.equal(one.ack(1, second.token, [], client.EXTEND).code, CODE["STALE_TOKEN"], "the lease has ended")
-        tap.equal(one.ack(1, third.token, [(third.numbers[0], 1)], client.GIVE_BACK, 0, b"for ever").code, 0, "the last attempt")
+        tap.equal(one.ack(1, third.token, [(third.numbers[0], 1)], client.NACK, 0, b"for ever").code, 0, "the last attempt")
         dead = one.call("queue_peek", name="dead-letter").items
         tap.equal([(d.body, d.dead_from, d.last_reason) for d in dead], [(b"a", "q", "for ever")], "dead-lettered with its origin")
 

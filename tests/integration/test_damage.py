@@ -89,7 +89,7 @@ def test_damage_among_requeued_items_is_named_and_passed_by():
             put(one, [b"a", b"b", b"c"])
             one.call("consume_open", queue="work", credit=2, subscription=1)
             got = one.deliver(1)
-            one.ack(1, got.token, [(got.numbers[0], 2)], client.GIVE_BACK)
+            one.ack(1, got.token, [(got.numbers[0], 2)], client.NACK)
         first = first_item(data, number)
         damage(data, "item", 1, number, first)
         with tap.Broker(data=data) as broker, Connection(broker.port) as one:

@@ -10,7 +10,7 @@ import sys
 import tap
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
-from client import GIVE_BACK, HELLO, REPLY, REQUEST, TO_QUEUE, WELCOME, Connection, envelope, pb  # noqa: E402
+from client import HELLO, NACK, REPLY, REQUEST, TO_QUEUE, WELCOME, Connection, envelope, pb  # noqa: E402
 
 LOCAL = os.path.join(tap.BUILD, "plugins/local/local.so")
 BAD = [b"fichier \xe9crit \xe0 moiti\xe9", b"a NUL \0 in it", b"cut \xe2\x82", b"\xed\xa0\x80", b"\xff" * 200]
@@ -45,7 +45,7 @@ def test_a_nack_reason_is_text_for_every_reader():
             delivery = connection.deliver(1)
             for number in delivery.numbers:
                 reason = BAD[number - 1]
-                tap.equal(connection.ack(1, delivery.token, [(number, 1)], operation=GIVE_BACK, value_ms=60000, reason=reason).code, 0, "given back")
+                tap.equal(connection.ack(1, delivery.token, [(number, 1)], operation=NACK, value_ms=60000, reason=reason).code, 0, "given back")
             if delivery.numbers[-1] == len(BAD):
                 break
         rows = connection.call("queue_peek", name="q", max=10).items

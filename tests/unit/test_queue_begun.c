@@ -70,6 +70,25 @@ Test(queue_begun, a_release_counts_nothing_and_keeps_the_place)
 		cr_expect_eq(attempts_of("few", seq), 0);
 }
 
+Test(queue_begun, a_release_with_a_delay_counts_nothing)
+{
+	uint64_t session = world_session(&world, NULL);
+	struct outcome out;
+
+	put("work", 2);
+	out = claim(session, "work", 2, 0, 0);
+	cr_expect_eq(ack(session, "work", out.index, ACK_RELEASE, 5000, 1, 1).count, 1);
+	cr_expect_eq(cell("work").delayed, 1);
+	cr_expect_eq(cell("work").leased, 1);
+	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 0);
+	world_wait(&world, 5001);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").delayed, 0);
+	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 1);
+	cr_expect_eq(world_effect(&world, FX_GRANT)->runs[0].first, 1);
+	cr_expect_eq(attempts_of("work", 1), 0);
+}
+
 Test(queue_begun, a_release_without_runs_is_of_the_whole_grant)
 {
 	uint64_t session = world_session(&world, NULL);
