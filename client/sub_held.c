@@ -33,17 +33,20 @@ static uint64_t extend_max(const sluice_sub *sub, const struct held *held)
 	return held->lease_ms < SHORT_LEASE_MS ? SHORT_LEASES_MAX * (uint64_t)held->lease_ms : EXTEND_MAX_MS;
 }
 
+static void held_due_set(sluice_sub *sub, struct held *held, uint64_t due_ms)
+{
+	held->due_ms = due_ms;
+	if (due_ms < sub->due_ms)
+		sub->due_ms = due_ms;
+}
+
 /* A lease begins, or was extended: what is due next. */
 static void held_lease(sluice_sub *sub, struct held *held, uint64_t now)
 {
-	uint64_t stops = held->since_ms + extend_max(sub, held);
+	uint64_t stops = held->since_ms + extend_max(sub, held), half = now + held->lease_ms / 2;
 
 	held->ends_ms = now + held->lease_ms;
-	held->due_ms = held->ends_ms;
-	if (sub->client->config.lease_extend && stops > now + held->lease_ms / 2)
-		held->due_ms = now + held->lease_ms / 2;
-	if (held->due_ms < sub->due_ms)
-		sub->due_ms = held->due_ms;
+	held_due_set(sub, held, sub->client->config.lease_extend && stops > half ? half : held->ends_ms);
 }
 
 static void held_begin(sluice_sub *sub, struct held *held)
@@ -444,7 +447,7 @@ static void extend_answered(sluice_client *client, struct call *call)
 	if (code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_NOT_FOUND)
 		held_lost(sub, held, code, call->reply->text);
 	else if (!held->lost)
-		held->due_ms = sub->due_ms = now_ms() + held->lease_ms / 8; /* refused for now */
+		held_due_set(sub, held, now_ms() + held->lease_ms / 8); /* refused for now */
 }
 
 /* False: there was no memory for it; it is tried again. */

@@ -299,7 +299,39 @@ static void a_lease_that_the_broker_took_is_told(void)
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
 
+/* Through a proxy that refuses, for now, the extension that the library makes of the long lease. */
+static void a_refused_extension_delays_no_other(void)
+{
+	enum { LONG_LEASE_MS = 8000 };
+	struct seen seen = {0};
+	atomic_int ticks = 0;
+	sluice_client *clock = clock_of(&ticks), *client = client_of(on_event, &seen, NULL);
+	sluice_delivery *brief = NULL, *extended = NULL;
+	sluice_sub *sub;
+
+	queue_with(client, "q", 2);
+	sub = taken(client,
+		    &(sluice_consume_spec){.queue = "q",
+					   .credit = 1,
+					   .lease_ms = SHORT_LEASE_MS,
+					   .extend_max_ms = 600000},
+		    &brief);
+	EQUAL(sluice_sub_credit(sub, 1), 0);
+	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &extended), 0);
+	CHECK(sluice_delivery_get(brief)->token != sluice_delivery_get(extended)->token);
+	EQUAL(sluice_extend(sub, sluice_delivery_get(extended)->token, LONG_LEASE_MS, NULL, NULL), 0);
+	CHECK(reaches(&ticks, LONG_LEASE_MS / SHORT_LEASE_MS));
+	CHECK(atomic_load(&seen.count) == 0);
+	EQUAL(sluice_ack(sub, sluice_delivery_get(brief)->token, sluice_delivery_get(brief)->seq, NULL, NULL),
+	      0);
+	sluice_delivery_free(brief);
+	sluice_delivery_free(extended);
+	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
+	EQUAL(sluice_close(clock, true, PATIENCE_MS), 0);
+}
+
 static const struct scenario scenarios[] = {
+	{"a_refused_extension_delays_no_other", a_refused_extension_delays_no_other},
 	{"a_lease_that_is_not_extended_is_told_when_it_ends",
 	 a_lease_that_is_not_extended_is_told_when_it_ends},
 	{"a_hung_worker_loses_its_lease_and_is_told", a_hung_worker_loses_its_lease_and_is_told},

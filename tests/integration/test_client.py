@@ -17,7 +17,7 @@ import tap
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
 from client import Connection, envelope  # noqa: E402
 
-ACK, DELIVER = 4, 68  # types of frames
+ACK, DELIVER, ACKED = 4, 68, 72  # types of frames
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -69,6 +69,7 @@ def promise(name, probe="api_probe"):
 for scenario in ("callbacks_may_close", "subscriptions_may_be_closed_by_the_end", "close_ends_blocking_calls_of_other_threads",
                  "closing_a_subscription_ends_its_next", "the_first_connection_is_no_resumption", "open_calls_nobody_back",
                  "a_session_name_that_is_taken_over_is_said", "a_refused_hello_is_final", "asynchronous_opens_are_answered_once", "refusals_say_why",
+                 "why_it_is_not_connected_is_not_kept",
                  "leases_are_extended_while_items_are_held",
                  "no_reply_is_out_of_memory", "the_allocator_gets_back_what_it_gave", "descriptors_are_close_on_exec"):
     globals()["test_header_" + scenario] = promise(scenario)
@@ -192,6 +193,7 @@ class Proxy:
                 head = self.read(source, 4)
                 frame = head + self.read(source, int.from_bytes(head, "big"))
                 with self.lock:
+                    frame = self.change(name, frame)
                     if name == "broker" and frame[4] in self.spoil:
                         self.spoil = set()
                         frame += bytes(32)
@@ -202,6 +204,10 @@ class Proxy:
                     self.seen.append((name, frame[4]))
         except OSError:
             sink.close()
+
+    def change(self, _name, frame):
+        """What becomes of it; here nothing."""
+        return frame
 
     @staticmethod
     def read(source, count):
@@ -235,6 +241,30 @@ class Proxy:
     def close(self):
         self.listener.close()
         self.cut()
+
+
+class Refusing(Proxy):
+    """Makes BUSY of the answer to the second extension of a lease of LONG_MS: the library's, behind the application's own."""
+    LONG_MS, EXTEND, BUSY = 8000, 2, -23
+
+    def __init__(self, port):
+        super().__init__(port)
+        self.extensions, self.refused = [], 0
+
+    def change(self, name, frame):
+        if name == "client" and frame[4] == ACK and frame[14] == self.EXTEND and int.from_bytes(frame[23:27], "big") == self.LONG_MS:
+            self.extensions.append(frame[6:10])
+        if name == "broker" and frame[4] == ACKED and frame[6:10] in self.extensions[1:2]:
+            self.refused += 1
+            return frame[:10] + self.BUSY.to_bytes(4, "big", signed=True) + frame[14:]
+        return frame
+
+
+def test_header_a_refused_extension_delays_no_other():
+    with tap.Broker() as broker, contextlib.closing(Refusing(broker.port)) as proxy:
+        process = tap.Process([tap.program("tests/integration/hold_probe"), proxy.address, "a_refused_extension_delays_no_other"])
+        tap.equal(process.wait(100), 0, f"the other lease goes on: {process.tail(100)}")
+        tap.equal(proxy.refused, 1, "and one extension was refused")
 
 
 def crossing(*mode):
