@@ -28,10 +28,13 @@ int error_format(int code, const char *format, ...)
 
 const char *sluice_last_error(const sluice_client *client)
 {
-	if (last[0] == 0 && client != NULL) {
-		client_lock((sluice_client *)(uintptr_t)client);
-		memcpy(last, client->error, sizeof(last));
-		client_unlock((sluice_client *)(uintptr_t)client);
-	}
-	return last;
+	static __thread char now[TEXT_MAX];
+
+	if (last[0] != 0 || client == NULL)
+		return last;
+	/* Not kept as the last failure: it may be another one when it is asked for again. */
+	client_lock((sluice_client *)(uintptr_t)client);
+	memcpy(now, client->error, sizeof(now));
+	client_unlock((sluice_client *)(uintptr_t)client);
+	return now;
 }

@@ -630,7 +630,23 @@ static void leases_are_extended_while_items_are_held(void)
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
 
+/* No call has failed: the text is the state of the client that is asked, now. */
+static void why_it_is_not_connected_is_not_kept(void)
+{
+	sluice_client *away = client_of(NULL, NULL, (const char *const[]){"address", "127.0.0.1:1", NULL}),
+		      *here;
+
+	for (int waited = 0; waited < PATIENCE_MS && sluice_last_error(away)[0] == 0; waited += 5)
+		(void)usleep(5000);
+	CHECK(strstr(sluice_last_error(away), "127.0.0.1:1") != NULL);
+	here = connected();
+	CHECK(sluice_last_error(here)[0] == 0);
+	EQUAL(sluice_close(here, true, PATIENCE_MS), 0);
+	EQUAL(sluice_close(away, false, PATIENCE_MS), 0);
+}
+
 static const struct scenario scenarios[] = {
+	{"why_it_is_not_connected_is_not_kept", why_it_is_not_connected_is_not_kept},
 	{"callbacks_may_close", callbacks_may_close},
 	{"subscriptions_may_be_closed_by_the_end", subscriptions_may_be_closed_by_the_end},
 	{"close_ends_blocking_calls_of_other_threads", close_ends_blocking_calls_of_other_threads},
