@@ -5,7 +5,8 @@
  * together; what comes beyond waits for the next.
  *
  * Of one connection one read at a time is begun, in the order in which they came; of all together READINGS_BEGUN_MAX, so that the rows of
- * unfinished answers have a bound. A connection whose output is full is left alone until it has drained.
+ * unfinished answers have a bound. A connection whose output is full begins none until it has drained; one that is begun goes on, because
+ * it keeps others from theirs.
  */
 #include <stdlib.h>
 #include <utlist.h>
@@ -152,7 +153,7 @@ void readings_run(struct io *io)
 		unlist(conn);
 		if (conn->dead || conn->closing) {
 			readings_drop(conn);
-		} else if (!conn_is_full(conn)) {
+		} else if (reading->read != NULL || !conn_is_full(conn)) {
 			if ((reading->read != NULL || io->readings_begun < READINGS_BEGUN_MAX) &&
 			    turn(conn, reading))
 				drop(conn, reading);
