@@ -81,10 +81,6 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 	if (conn == NULL) {
 		DL_DELETE(io->orphans, pending);
 	} else {
-		invariant(conn->pending_count > 0 && conn->pending_bytes >= pending->bytes,
-			  "connection %llu: %llu commands under way, of %llu bytes; one takes %llu",
-			  ULL(conn->id), ULL(conn->pending_count), ULL(conn->pending_bytes),
-			  ULL(pending->bytes));
 		DL_DELETE(conn->pendings, pending);
 		conn->pending_count--;
 		conn->pending_bytes -= pending->bytes;
@@ -192,8 +188,6 @@ static void release_handle(struct io *io, struct engine_release *release)
 		  (unsigned long long)release->sequence, (unsigned long long)io->released);
 	for (size_t i = 0; i < count; i++)
 		dispatch(io, release, effects_at(release->effects, i));
-	invariant(release->sequence > io->released, "release %llu comes after %llu", ULL(release->sequence),
-		  ULL(io->released));
 	io->released = release->sequence;
 	engine_release_unref(release);
 }
@@ -248,9 +242,7 @@ static void notes_handle(struct io *io, struct io_note *note)
 		case IO_KICK:
 			conn = conn_find(io, note->tag);
 			if (conn != NULL)
-				conn_kill(
-					conn,
-					"its session is another connection's now"); /* the session is another connection's now */
+				conn_kill(conn, "its session is another connection's now");
 			break;
 		}
 		free(note);
