@@ -51,7 +51,9 @@ static void adopt(struct service *service, const sluice_job_info *info)
 					 .intent = info->intent,
 					 .cancel = info->cancel,
 					 .redelivered = true,
-					 .priority = info->priority};
+					 .priority = info->priority,
+					 .source = info->judge,
+					 .machine = info->machine};
 
 	service_log(service, SLUICE_LOG_WARN, "local.compare", NULL,
 		    "the ledger says that this session holds a job that is not in hand: it is taken in");
@@ -166,7 +168,8 @@ static void list(struct service *service, uint64_t after)
 	sluice_job_filter filter = {.after_number = after,
 				    .max = ROWS,
 				    .queue = service->settings.queue,
-				    .claim = "leased"};
+				    .claim = "leased",
+				    .holder_session = sluice_session(service->client)};
 	sluice_call call = {.deadline_ms = -1, .done = on_list, .user = service};
 
 	service->compare.listing = sluice_job_list(service->client, &filter, &call, NULL) == 0;

@@ -93,8 +93,8 @@ static bool step_good(struct step *step, const sluice_reply *reply, const char *
 	if (!current || code == 0)
 		return current;
 	if (code == SLUICE_E_TIMEOUT || code == SLUICE_E_DISCONNECTED)
-		(void)snprintf(why, sizeof(why), "no answer from the broker: %.200s",
-			       service->client != NULL ? sluice_last_error(service->client) : "");
+		(void)snprintf(why, sizeof(why), "no answer from the broker to %s: %.200s", what,
+			       sluice_reply_text(reply));
 	else
 		(void)snprintf(why, sizeof(why), "%s: %.200s", what, sluice_reply_text(reply));
 	consumer_lost(service, code, why);

@@ -270,6 +270,33 @@ def test_a_delivery_that_is_lost_is_found_by_comparison():
             tap.equal(len(lost), 1, "its delivery was lost")
 
 
+def test_a_lost_delivery_that_is_taken_in_keeps_its_lifecycle_and_the_ledger_is_asked_for_our_own():
+    """Of 'wide', which the queue's settings do not fit, the scheduler would know no state; of 'gateway' it learned by the first job."""
+    lists, deliveries = [], []
+
+    def second_delivery(kind):
+        deliveries.extend([kind] if kind == DELIVER else [])
+        return kind == DELIVER and len(deliveries) == 2
+
+    def watch(request):
+        if request.WhichOneof("op") == "job_list":
+            lists.append(request.job_list.holder_session)
+        return False
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        lifecycle(broker, GATEWAY)
+        queue(broker)
+        proxy = LosingProxy(broker.port, watch, drops=second_delivery)
+        with contextlib.closing(proxy.listener), outside(proxy, spool, compare_ms=300) as process:
+            waits(process, "id=local.ready")
+            for name in ("first", "second"):
+                done = sluice(broker, "job", "submit", "--id", name, "--queue", "runs", "--machine", "gateway", '{"argv":["true"]}')
+                tap.equal(done.returncode, 0, f"submit: {done.stderr}")
+                tap.equal(ended(broker, name), "DONE", "its state")
+            waits(process, "id=local.compare")
+            tap.equal(process.text().count(b"id=local.report_quarantined"), 1, "the second one's end was said in its own words at once")
+        tap.check(lists and 0 not in lists, f"each list is of what the session holds: {lists[:5]}")
+
+
 def test_a_cancel_while_the_scheduler_is_cut_off_ends_the_job_after_the_resume():
     with tap.Scratch() as top, tap.Scratch() as data:
         mark = os.path.join(top, "pid")
