@@ -295,11 +295,16 @@ int cmd_job_report(struct cli *cli)
 	rc = sluice_job_report(cli->client, &spec, NULL, &reply);
 	if (rc != 0)
 		return refused(cli, rc, reply);
-	if (cli->json)
+	/* It changed nothing: a script must not take it for the job's state. */
+	if (sluice_reply_disposition(reply) == SLUICE_QUARANTINED)
+		rc = complain(cli, SLUICE_E_WRONG_STATE, "job '%s': the report was put into quarantine: %s",
+			      spec.job, sluice_reply_reason(reply));
+	if (rc == 0 && cli->json)
 		return print_json(reply);
-	(void)printf("%s\n", sluice_reply_state(reply));
+	if (rc == 0)
+		(void)printf("%s\n", sluice_reply_state(reply));
 	sluice_reply_free(reply);
-	return 0;
+	return rc;
 }
 
 int cmd_job_release(struct cli *cli)

@@ -279,6 +279,8 @@ def test_a_job_is_reported_and_released_by_hand():
         tap.check(done.returncode == 2 and "a time that exists" in done.stderr, f"30 February is refused: {done}")
         done = cli.run("job", "report", "none", "--state", "ACTIVE")
         tap.equal(done.returncode, 4, f"a job that is not there: {done}")
+        done = cli.run("job", "report", "a", "--state", "NO_SUCH_STATE")
+        tap.check(done.returncode == 5 and done.stdout == "" and "put into quarantine: " in done.stderr, f"one that changes nothing fails: {done}")
 
 
 def test_lists_go_on_after_a_row():
@@ -289,7 +291,7 @@ def test_lists_go_on_after_a_row():
         for number in range(1, 6):
             cli.ok("put", "q", "work", f"item {number}")
             cli.ok("job", "submit", "--queue", "j", "--id", f"job{number}", "{}")
-            cli.ok("job", "report", f"job{number}", "--attempt", "7", "--state", "ACTIVE")
+            tap.equal(cli.run("job", "report", f"job{number}", "--attempt", "7", "--state", "ACTIVE").returncode, 5, "a report into quarantine")
         rows = json.loads(cli.ok("queue", "peek", "q", "--after", "3", "-o", "json"))["items"]
         tap.equal([row["seq"] for row in rows], [4, 5], "items")
         rows = json.loads(cli.ok("job", "ls", "--after", "3", "-o", "json"))["jobs"]
