@@ -83,7 +83,8 @@ static void source_answered(sluice_client *client, struct call *call)
 	(void)client;
 	if (sub == NULL || reply == NULL)
 		return;
-	if (reply->code == 0)
+	/* A broker of before knows no sources: it gives orphans to each consumer that takes some. */
+	if (reply->code == 0 || reply->code == SLUICE_E_UNKNOWN_TYPE)
 		sub->source_taken = true;
 	else if (!sluice_error_retriable(reply->code))
 		sub_end(sub, reply->code, reply->text);

@@ -52,7 +52,7 @@ class Link:
         try:
             while True:
                 head = self.read(source, 4)
-                frame = head + self.read(source, int.from_bytes(head, "big"))
+                frame = self.change(head + self.read(source, int.from_bytes(head, "big")))
                 with self.lock:
                     if left[0] is not None and left[0] == 0:
                         self.cuts += 1
@@ -64,6 +64,10 @@ class Link:
             for one in pair:
                 with contextlib.suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
+
+    def change(self, frame):
+        """What becomes of it; here nothing."""
+        return frame
 
     @staticmethod
     def read(source, count):
@@ -130,6 +134,32 @@ def intended(admin, probe, job):
 
 def show(admin, job):
     return admin.call("job_show", job=job).jobs[0]
+
+
+class Before(Link):
+    """To a broker that knows no sources: the number of the operation is one of the future, and what is unknown is left out."""
+    asked = 0
+
+    def change(self, frame):
+        if frame[4] == 2 and frame[10:12] == bytes([0xb2, 0x09]):  # REQUEST, source_seen = 150
+            self.asked += 1
+            return frame[:10] + bytes([0xba, 0x3e]) + frame[12:]  # 999
+        return frame
+
+
+def test_a_broker_that_knows_no_sources_gives_jobs_all_the_same():
+    with tap.Broker() as broker, contextlib.closing(Before(broker.port)) as link, Connection(broker.port) as admin:
+        admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS)))
+        admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="work")))
+        # One of before does not look at the source of a consumer; this one has to know it.
+        admin.call("source_seen", source="local:one", ok=True)
+        probe = Probe(link, "local:one")
+        try:
+            intended(admin, probe, "one")
+            tap.check(link.asked >= 1, "the source was told of")
+            tap.equal(probe.lines("gone"), [], "no subscription ended")
+        finally:
+            probe.kill()
 
 
 def over_every_cut(source):
