@@ -333,7 +333,10 @@ int cmd_claim(struct cli *cli)
 			if (rc == 0 && ack)
 				rc = sluice_ack(sub, view->token, view->seq,
 						&(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
-			else if (rc != 0 || release) /* one that could not be printed was not handled */
+			else if (rc == 0 && release)
+				rc = sluice_release(sub, view->token, view->seq,
+						    &(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
+			else if (rc != 0) /* one that could not be printed was not handled */
 				(void)sluice_release(sub, view->token, view->seq,
 						     &(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
 		} else if (view->kind == SLUICE_DELIVERY_JOB) {

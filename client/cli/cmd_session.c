@@ -174,7 +174,7 @@ int cmd_queue_alter(struct cli *cli)
 	rows = json_get(json_of(sluice_reply_json(shown)), "queues");
 	(void)json_each(rows, &pos, NULL, &row);
 	config = json_get(row, "config");
-	spec.jobs = strcmp(json_plain(json_get(config, "kind"), kind, sizeof(kind)), "QUEUE_JOBS") == 0;
+	spec.jobs = strcmp(json_plain(json_get(config, "kind"), kind, sizeof(kind)), "jobs") == 0;
 	spec.priority =
 		strcmp(json_plain(json_get(config, "priority"), priority, sizeof(priority)), "true") == 0;
 	spec.dead_letter = json_plain(json_get(config, "dead_letter"), dead, sizeof(dead));
