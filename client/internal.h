@@ -250,7 +250,8 @@ struct sluice_sub {
 	char end_text[256];
 	uint64_t next_offset; /* follow: where to go on after a reconnect */
 	bool started;	      /* follow: next_offset is known */
-	bool delivered;	      /* follow: by an event or a gap, so the stream has been that long */
+	uint64_t
+		length; /* follow: the stream has had that many, as the broker said or an event or a gap showed */
 	uint64_t thing; /* number of the stream or queue, once it was open; 0: the broker does not tell */
 	uint32_t owed;	/* credit to give back */
 	uint32_t debt;	/* credit that was asked for what other subscriptions hold: that much is kept first */
@@ -306,6 +307,7 @@ struct sluice_client {
 	/* Without memory. A frame that cannot be written: the link is given up at the loop's next turn, and resumed. One that came and cannot be taken
 	 * stays in `in`, and nothing behind it is read, until stalled_ms. */
 	bool lacking, stalled;
+	bool knows_begun; /* the broker takes operations 5 and 6 of ACK; one of before would end the connection */
 	uint64_t stalled_ms;
 	bool begun;	/* of that frame: */
 	uint32_t taken; /* how many entries were taken before */

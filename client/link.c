@@ -48,7 +48,7 @@ void link_close(sluice_client *client)
 	client->socket_fd = -1;
 	client->in.start = client->in.end = 0;
 	client->out.start = client->out.end = 0;
-	client->wants_write = client->stalled = client->lacking = client->begun = false;
+	client->wants_write = client->stalled = client->lacking = client->begun = client->knows_begun = false;
 	client->taken = 0;
 	client->ping_ms = client->unanswered_ms = 0;
 }

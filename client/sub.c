@@ -25,18 +25,33 @@ void sub_end(sluice_sub *sub, int code, const char *text)
 	(void)pthread_cond_broadcast(&sub->client->changed);
 }
 
-/* The same stream, and yet it lacks events that were delivered: a store was put back. What comes under these offsets now are others. */
-static bool went_back(const sluice_sub *sub, const sluice_reply *reply)
+/* The same stream, and yet it lacks events that it had: a store was put back. What comes under their offsets now are others. */
+static bool went_back(const sluice_sub *sub, const Sluice__FollowOpened *opened)
 {
-	return sub->follow && sub->delivered && reply->message != NULL &&
-	       reply->message->follow_opened != NULL &&
-	       reply->message->follow_opened->next_offset < sub->next_offset;
+	return opened != NULL && opened->next_offset < sub->length;
+}
+
+void sub_stream_length(sluice_sub *sub, uint64_t length)
+{
+	if (length > sub->length)
+		sub->length = length;
+}
+
+static void follow_opened(sluice_sub *sub, const Sluice__FollowOpened *opened)
+{
+	sub->thing = opened->stream_id;
+	sub_stream_length(sub, opened->next_offset);
+	if (sub->started)
+		return;
+	sub->next_offset = opened->start_offset;
+	sub->started = true;
 }
 
 static void opened(sluice_client *client, struct call *call)
 {
 	sluice_sub *sub = call->hook_user;
 	const sluice_reply *reply = call->reply;
+	const Sluice__Reply *message;
 
 	if (sub == NULL && reply != NULL && reply->code == 0)
 		sub_unwanted(client, call);
@@ -55,21 +70,21 @@ static void opened(sluice_client *client, struct call *call)
 			sub->reopen_ms = now_ms() + MEMORY_MS;
 		return;
 	}
-	if (went_back(sub, reply)) {
+	message = reply->message;
+	if (message != NULL && went_back(sub, message->follow_opened)) {
 		sub_unwanted(client, call);
 		sub_end(sub, SLUICE_E_NOT_FOUND,
-			"the stream ends before what was delivered of it: the broker's store is an older one");
+			"the stream is shorter than it was: the broker's store is an older one");
 		return;
 	}
 	sub->opened = true;
 	sub->due_ms = 0; /* leases that were to be extended meanwhile */
-	if (reply->message != NULL && reply->message->follow_opened != NULL)
-		sub->thing = reply->message->follow_opened->stream_id;
-	else if (reply->message != NULL && reply->message->consume_opened != NULL)
-		sub->thing = reply->message->consume_opened->queue_id;
-	if (sub->follow && !sub->started && reply->message != NULL && reply->message->follow_opened != NULL) {
-		sub->next_offset = reply->message->follow_opened->start_offset;
-		sub->started = true;
+	if (message != NULL && message->follow_opened != NULL)
+		follow_opened(sub, message->follow_opened);
+	if (message != NULL && message->consume_opened != NULL) {
+		sub->thing = message->consume_opened->queue_id;
+		/* Brokers say the number since they know what is begun and released. */
+		client->knows_begun = sub->thing != 0;
 	}
 	sub_open_tell(sub, 0, "");
 }

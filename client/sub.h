@@ -10,6 +10,7 @@ enum { REOPEN_MS = 500 };
 /* sub.c */
 struct call *sub_open_call(sluice_sub *sub); /* without a deadline of its own; NULL: no memory */
 void sub_end(sluice_sub *sub, int code, const char *text); /* nothing more comes; told once */
+void sub_stream_length(sluice_sub *sub, uint64_t length);  /* its stream has had that many events */
 
 /* sub_api.c */
 /* Ends an asynchronous open, if one waits. May call back. */

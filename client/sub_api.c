@@ -327,6 +327,9 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 	if (frame.reason.len > LIMIT_TEXT_BYTES_MAX)
 		rc = error_format(SLUICE_E_LIMIT, "the reason has %zu bytes; at most %llu", frame.reason.len,
 				  (unsigned long long)LIMIT_TEXT_BYTES_MAX);
+	if (rc == 0 && op == ACK_RELEASE && client->state == STATE_READY && sub->opened &&
+	    !client->knows_begun)
+		rc = error_set(SLUICE_E_UNSUPPORTED, "this broker knows no release; nack counts an attempt");
 	subs_flush(client); /* what was gathered goes first */
 	body = rc == 0 ? mem_alloc(frame_ack_size(&frame)) : NULL;
 	made = body != NULL

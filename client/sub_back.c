@@ -27,7 +27,7 @@ void sub_begin(sluice_sub *sub, sluice_token token, uint64_t seq)
 
 void sub_begun_write(sluice_sub *sub)
 {
-	for (size_t i = 0; i < sub->begun_count; i++) {
+	for (size_t i = 0; i < sub->begun_count && sub->client->knows_begun; i++) {
 		struct frame_run run = {sub->begun[i].seq, 1};
 		struct frame_ack frame = {.subscription = sub->number,
 					  .op = ACK_BEGUN,
@@ -77,8 +77,9 @@ static void release_write(sluice_client *client, uint32_t subscription, sluice_t
 				  .op = ACK_RELEASE,
 				  .token = token,
 				  .run_count = count};
-	uint8_t *at = client->state == STATE_READY ? link_frame(client, FRAME_ACK, 0, frame_ack_size(&frame))
-						   : NULL;
+	uint8_t *at = client->state == STATE_READY && client->knows_begun
+			      ? link_frame(client, FRAME_ACK, 0, frame_ack_size(&frame))
+			      : NULL;
 
 	if (at != NULL)
 		(void)frame_ack_encode(at, &frame, runs);

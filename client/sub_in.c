@@ -88,7 +88,8 @@ static bool give_events(sluice_sub *sub, const struct frame_deliver *frame, stru
 			sub_deliver(sub, &view);
 		if (taken) {
 			sub->next_offset = offset + 1;
-			sub->started = sub->delivered = true;
+			sub->started = true;
+			sub_stream_length(sub, offset + 1);
 		}
 		if (sub->closing)
 			break;
@@ -314,8 +315,10 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 									    : SLUICE_DELIVERY_CAUGHT_UP;
 		if (!sub_deliver(sub, &view))
 			return false;
-		if (view.kind == SLUICE_DELIVERY_GAP)
-			sub->next_offset = notice->to_offset, sub->delivered = true;
+		if (view.kind != SLUICE_DELIVERY_GAP)
+			return true;
+		sub->next_offset = notice->to_offset;
+		sub_stream_length(sub, notice->to_offset);
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END:
 		if (sub != NULL)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,9 +16,9 @@ import threading
 import tap
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
-from client import Connection, envelope  # noqa: E402
+from client import Connection, envelope, pb  # noqa: E402
 
-ACK, DELIVER, ACKED = 4, 68, 72  # types of frames
+ACK, REPLY, DELIVER, NOTICE, ACKED = 4, 66, 68, 69, 72  # types of frames
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -265,6 +266,69 @@ def test_header_a_refused_extension_delays_no_other():
         process = tap.Process([tap.program("tests/integration/hold_probe"), proxy.address, "a_refused_extension_delays_no_other"])
         tap.equal(process.wait(100), 0, f"the other lease goes on: {process.tail(100)}")
         tap.equal(proxy.refused, 1, "and one extension was refused")
+
+
+class Before(Proxy):
+    """To a broker of before: it says no numbers of queues, and an operation of ACK that it does not know is the end of the connection."""
+
+    def __init__(self, port):
+        super().__init__(port)
+        self.unknown = 0
+
+    def change(self, name, frame):
+        if name == "client" and frame[4] == ACK and frame[14] > 2:
+            self.unknown += 1
+        if name == "broker" and frame[4] == REPLY:
+            reply = pb.Reply.FromString(frame[10:])
+            reply.consume_opened.queue_id = 0
+            body = reply.SerializeToString()
+            if frame[10:] and reply.HasField("consume_opened"):
+                return (len(body) + 6).to_bytes(4, "big") + frame[4:10] + body
+        return frame
+
+
+def test_a_broker_of_before_is_not_told_of_what_is_begun_or_released():
+    with tap.Broker() as broker, contextlib.closing(Before(broker.port)) as proxy, Connection(broker.port) as one:
+        one.call("queue_create", config={"name": "q"})
+        for _ in range(3):
+            one.publish([envelope(b"x")], "x", target=1, name="q")
+        done = subprocess.run([tap.program("client/cli/sluice"), "--address", proxy.address, "claim", "q", "--count", "2", "--ack"],
+                              capture_output=True, text=True, timeout=60)
+        tap.equal((done.returncode, done.stdout.count("\n"), done.stderr), (0, 2, ""), "items come, and are acked")
+        tap.equal(proxy.unknown, 0, "operations that it does not know")
+        done = subprocess.run([tap.program("client/cli/sluice"), "--address", proxy.address, "claim", "q", "--release"],
+                              capture_output=True, text=True, timeout=60)
+        tap.check(done.returncode == 3 and "knows no release" in done.stderr, f"a release is refused here: {done}")
+        tap.equal(proxy.unknown, 0, "operations that it does not know")
+
+
+def put_back(come):
+    """A follower of a stream with three events, whose broker comes back with a copy of the store from when there was none."""
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, contextlib.ExitStack() as stack:
+        data, copy = os.path.join(top, "data"), os.path.join(top, "copy")
+        with tap.Broker(data=data) as broker, Connection(broker.port) as one:
+            one.call("stream_create", config={"name": "x", "subjects": ["x.>"]})
+        shutil.copytree(data, copy)
+        proxy = stack.enter_context(contextlib.closing(Proxy(broker.port)))
+        with tap.Broker(data=data, port=broker.port), Connection(broker.port) as one:
+            tap.equal(one.publish([envelope(b"old")] * 3, "x.a").code, 0, "events that will be gone")
+            process = tap.Process([tap.program("client/cli/sluice"), "--address", proxy.address, "follow", "x", "--from", come])
+            stack.callback(process.kill)
+            tap.wait_until(lambda: proxy.has_seen("broker", NOTICE), 30, "it has caught up")
+            proxy.refuse = True
+            proxy.cut()
+        with tap.Broker(data=copy, port=broker.port):
+            proxy.refuse = False
+            tap.equal(process.wait(60), 4, f"it ends: {process.tail()}")
+            tap.check(b"older one" in process.text(), f"and says why: {process.tail()}")
+
+
+def test_a_follower_is_told_that_the_store_was_put_back():
+    put_back("first")
+
+
+def test_a_follower_of_what_is_new_is_told_that_the_store_was_put_back():
+    put_back("new")
 
 
 def crossing(*mode):
