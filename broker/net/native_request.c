@@ -364,6 +364,40 @@ static void follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOp
 	sub_wants_pump(sub);
 }
 
+/* The queue and the source that it names, as they are now. False: refused. */
+static bool consume_find(struct conn *conn, uint32_t corr, const Sluice__ConsumeOpen *m,
+			 struct queue_ref *ret_queue, uint64_t *ret_source)
+{
+	struct store_txn *txn = NULL;
+	uint64_t sequence;
+	int rc, source_rc = 0;
+
+	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	if (rc == 0)
+		rc = core_queue_find(txn, conn->gateway, (struct sluice_slice){m->queue, strlen(m->queue)},
+				     ret_queue);
+	if (rc == 0 && m->source[0] != 0)
+		source_rc = core_source_find(txn, conn->gateway,
+					     (struct sluice_slice){m->source, strlen(m->source)}, ret_source);
+	store_abort(txn);
+	if (rc != 0)
+		native_refuse(conn, corr, rc,
+			      rc == SLUICE_E_NOT_FOUND ? "queue '%.200s' does not exist"
+						       : "queue '%.200s' cannot be read",
+			      m->queue);
+	else if (source_rc != 0)
+		native_refuse(conn, corr, source_rc == SLUICE_E_NOT_FOUND ? SLUICE_E_BUSY : source_rc,
+			      "source '%.200s' is not known; expected a source_seen that names it before",
+			      m->source);
+	else if (m->queue_id != 0 && m->queue_id != ret_queue->id)
+		native_refuse(conn, corr, SLUICE_E_NOT_FOUND,
+			      "queue '%.150s' was deleted and created again: it is number %llu, not %llu",
+			      m->queue, (unsigned long long)ret_queue->id, (unsigned long long)m->queue_id);
+	else
+		return true;
+	return false;
+}
+
 static void consume_open(struct conn *conn, uint32_t corr, const Sluice__ConsumeOpen *m)
 {
 	Sluice__Reply reply = SLUICE__REPLY__INIT;
@@ -373,11 +407,9 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 				     .lease_ms = m->lease_ms,
 				     .credit = m->credit,
 				     .sink = &conn->io->sink};
-	struct store_txn *txn = NULL;
 	struct queue_ref queue = {0};
 	struct sub *sub;
-	uint64_t sequence;
-	int rc, source_rc = 0;
+	int rc;
 
 	if (!sub_number_ok(conn, corr, m->subscription, m->credit))
 		return;
@@ -387,34 +419,8 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 			      (unsigned long long)LIMIT_LEASE_MS_MAX);
 		return;
 	}
-	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
-	if (rc == 0)
-		rc = core_queue_find(txn, conn->gateway, (struct sluice_slice){m->queue, strlen(m->queue)},
-				     &queue);
-	if (rc == 0 && m->source[0] != 0)
-		source_rc =
-			core_source_find(txn, conn->gateway,
-					 (struct sluice_slice){m->source, strlen(m->source)}, &spec.source);
-	store_abort(txn);
-	if (rc != 0) {
-		native_refuse(conn, corr, rc,
-			      rc == SLUICE_E_NOT_FOUND ? "queue '%.200s' does not exist"
-						       : "queue '%.200s' cannot be read",
-			      m->queue);
+	if (!consume_find(conn, corr, m, &queue, &spec.source))
 		return;
-	}
-	if (source_rc != 0) {
-		native_refuse(conn, corr, source_rc == SLUICE_E_NOT_FOUND ? SLUICE_E_BUSY : source_rc,
-			      "source '%.200s' is not known; expected a source_seen that names it before",
-			      m->source);
-		return;
-	}
-	if (m->queue_id != 0 && m->queue_id != queue.id) {
-		native_refuse(conn, corr, SLUICE_E_NOT_FOUND,
-			      "queue '%.150s' was deleted and created again: it is number %llu, not %llu",
-			      m->queue, (unsigned long long)queue.id, (unsigned long long)m->queue_id);
-		return;
-	}
 	sub = calloc(1, sizeof(*sub));
 	if (sub == NULL) {
 		native_refuse(conn, corr, SLUICE_E_BUSY, "the broker is out of memory; try again");
