@@ -433,7 +433,7 @@ enum {
 	MEMORY_MS = 20
 }; /* MEMORY_MS: what lacked memory is tried again after this */
 
-/* publish.c, publish_out.c */
+/* publish.c, publish_out.c, publish_split.c */
 struct batch *publish_batch_take(
 	struct publisher *publisher); /* empty, maybe with a former one's memory; NULL: none */
 void publish_batch_free(sluice_client *client, struct batch *batch); /* of no list any more */
@@ -443,6 +443,11 @@ void publish_push(sluice_client *client);
 bool publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body);
 void publish_broken(sluice_client *client);
 void publish_session_lost(sluice_client *client);
+/* How many bytes the next events of a batch have; *io_rest begins behind them. */
+size_t publish_events_len(struct sluice_slice *io_rest, uint32_t count);
+/* Halves a batch that was refused and so not applied. The numbers stay: the second half is a batch behind it.
+ * False: it is one message, or is to be answered as one, or there is no memory. */
+bool publish_batch_split(sluice_client *client, struct batch *batch);
 bool text_set(char **io,
 	      const char *text); /* a copy, or what it is already; NULL stays NULL; false: no memory */
 void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next);
