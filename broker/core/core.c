@@ -226,7 +226,6 @@ int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_cloc
 		return rc;
 	core->work = (struct core_work){0, 0};
 	router_cache_begin(core->routers);
-	core->end_work = SESSION_END_AT_ONCE;
 	if (clock.mono_ms == last.mono_ms && clock.wall_ms == last.wall_ms)
 		return 0;
 	return clock_write(txn, clock);

@@ -31,9 +31,6 @@ struct pending_log {
 	struct scratch envelopes;
 };
 
-/* Of all sessions that end in one batch, together: others wait for the batch. */
-enum { SESSION_END_AT_ONCE = 4096 };
-
 struct grown_log {
 	uint32_t gateway;
 	uint64_t stream;
@@ -49,8 +46,6 @@ struct core {
 	struct pending_log pending[PENDING_LOGS_MAX];
 	uint8_t firing[TIMER_KEY_BYTES]; /* the timer that is being fired, or failed */
 	bool fires;
-	uint32_t
-		end_work; /* records that the ends of sessions may still touch in this batch at once; the rest goes by TICK */
 	struct grown_log *grown; /* logs that grew in this batch; may have doubles */
 	size_t grown_count, grown_capacity;
 	struct core_work work;	 /* of the open batch */

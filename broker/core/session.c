@@ -17,6 +17,9 @@ enum {
 	SESSION_MORE_BYTES =
 		1 + 2 + 2 + 2, /* between the fixed part and the texts; not in records of before */
 	SESSION_ENDED = 1,
+	/* Of one session. Many may end in one batch, and others wait for it: the rest goes by TICK. Not a budget of the batch, for the database
+	 * may not depend on batches. */
+	END_AT_ONCE = 128,
 	GATHER = 64,
 	JOB_END_WORK = 4, /* a job's end writes its record, its history and an event */
 	DEFAULT_TIMEOUT_MS = 30000
@@ -249,8 +252,10 @@ int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *re
 
 		key_one(&key, a->gateway, session);
 		rc = owned_gather(a, &key, 0, entries, GATHER, &count);
-		for (; rc == 0 && done && ended<count && * io_work> 0; ended += done)
+		while (rc == 0 && done && ended < count && *io_work != 0) {
 			rc = entry_end(a, session, &entries[ended], io_work, &done);
+			ended += done;
+		}
 		if (rc != 0)
 			return rc;
 		if (count < GATHER && ended == count) {
@@ -269,8 +274,7 @@ static int session_end(struct apply *a, uint64_t id)
 				.command = a->position,
 				.gateway = a->gateway,
 				.id = id};
-	/* At least one, so that a session that owns nothing goes at once. */
-	uint32_t work = a->core->end_work > 0 ? a->core->end_work : 1, given = work;
+	uint32_t work = END_AT_ONCE;
 	struct session session;
 	struct key key;
 	bool done;
@@ -290,7 +294,6 @@ static int session_end(struct apply *a, uint64_t id)
 		rc = counter_add(a, COUNTER_SESSIONS, -1);
 	if (rc == 0)
 		rc = session_sweep(a, id, &work, &done);
-	a->core->end_work -= a->core->end_work < given - work ? a->core->end_work : given - work;
 	if (rc == 0 && !done)
 		rc = timer_set(a, a->mono_ms, TIMER_SWEEP, id, SWEEP_SESSION);
 	return rc != 0 ? rc : effects_add(a->effects, &effect);
