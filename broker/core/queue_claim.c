@@ -94,22 +94,39 @@ int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq)
 	return effects_add(a->effects, &effect);
 }
 
+/* Never more than the count says is ready, so that it stays one. */
+static bool wants_more(const struct picked *picked, const struct queue_cell *cell, uint32_t max)
+{
+	return picked->count < max && picked->count < cell->ready && picked->set_aside < SET_ASIDE_MAX;
+}
+
 /*
  * A damaged item may not hold up those behind it. What was picked before it goes out first; then, when it is the first, it is passed by:
- * it stays in the store, no longer ready and never granted, and the consumer that met it is told. What is delayed lies elsewhere. In a queue of
+ * it stays in the store, no longer ready and never granted, and the consumer that met it is told. What is delayed lies elsewhere, but in a
+ * store of before: so in order it may have been one that was not counted as ready (ready_bound). In a queue of
  * jobs it counts as a delayed one from now on, since its job is open, until that leaves the queue (queue_job_remove).
  */
-static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq,
+static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq, bool exception,
 		     struct picked *picked)
 {
 	bool jobs = cell->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS;
+	bool counted = exception || ((jobs || cell->delayed == 0) && cell->ready > cell->exceptions);
 
 	if (cell->ready == 0)
 		return SLUICE_E_CORRUPT;
 	picked->set_aside++;
-	cell->ready--;
+	cell->ready -= counted;
 	cell->delayed += jobs;
 	return claim_tell_damaged(a, queue, seq);
+}
+
+/* No more can be ready than places are left for them. At the end of what is in order the count is exact again. */
+static void ready_bound(struct queue_cell *cell, const struct picked *picked)
+{
+	uint64_t most = cell->exceptions + picked->count + (cell->tail - cell->head);
+
+	if (cell->ready > most)
+		cell->ready = most;
 }
 
 /* Takes exceptions in order. Purged entries on the way are dropped, a bounded number of them. */
@@ -127,8 +144,7 @@ static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *c
 		return 0;
 	key_one(&key, a->gateway, queue);
 	rc = store_scan_begin(a->txn, STORE_READY, key_slice(&key), &scan);
-	while (rc == 0 && picked->count < max && picked->dropped < DROP_PURGED_MAX &&
-	       picked->set_aside < SET_ASIDE_MAX) {
+	while (rc == 0 && wants_more(picked, cell, max) && picked->dropped < DROP_PURGED_MAX) {
 		rc = store_scan_next(scan, &found, &value);
 		if (rc != 0 || !ready_key_of(found, a->gateway, queue, &seq))
 			break;
@@ -146,7 +162,7 @@ static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *c
 				break;
 			}
 			if (rc == SLUICE_E_CORRUPT) {
-				rc = set_aside(a, queue, cell, seq, picked);
+				rc = set_aside(a, queue, cell, seq, true, picked);
 			} else if (rc != 0 || !window_has(picked, seq) || !bytes_fit(picked, item.body.len)) {
 				break;
 			} else {
@@ -176,8 +192,7 @@ static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cel
 		return 0;
 	key_two(&key, a->gateway, queue, cell->head);
 	rc = store_scan_begin(a->txn, STORE_ITEM, key_slice(&key), &scan);
-	while (rc == 0 && picked->count < max && picked->set_aside < SET_ASIDE_MAX &&
-	       picked->stepped < STEP_OVER_MAX) {
+	while (rc == 0 && wants_more(picked, cell, max) && picked->stepped < STEP_OVER_MAX) {
 		const uint8_t *at;
 		uint64_t seq;
 
@@ -204,7 +219,7 @@ static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cel
 			break;
 		}
 		if (rc == SLUICE_E_CORRUPT) {
-			rc = set_aside(a, queue, cell, seq, picked);
+			rc = set_aside(a, queue, cell, seq, false, picked);
 			if (rc != 0)
 				break;
 		} else if (!(item.flags & ITEM_DELAYED)) {
@@ -218,6 +233,7 @@ static int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cel
 	}
 	if (scan != NULL)
 		store_scan_end(scan);
+	ready_bound(cell, picked);
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 

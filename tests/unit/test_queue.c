@@ -625,3 +625,29 @@ Test(queue, expiry_is_bounded_work)
 	cr_expect_eq(cell("work").ready, 60);
 	cr_expect_eq(world_records(&world, STORE_GRANT), 0);
 }
+
+/* A store of before has delayed items in place. One that is damaged may have been ready or not: the count is right again behind it. */
+Test(queue, a_damaged_item_among_delayed_ones_in_place_costs_no_other_item)
+{
+	for (int which = 0; which < 4; which++) {
+		uint64_t session = world_session(&world, NULL), id;
+		uint32_t got = 0;
+
+		put_delayed(session, 600000);
+		put("work", 1);
+		put_delayed(session, 600000);
+		put("work", 2);
+		id = queue_id("work");
+		for (uint64_t seq = 1; seq <= 3; seq += 2)
+			as_before("work", seq);
+		damage(STORE_ITEM, id, 1 + (uint64_t)which);
+		for (int claims = 0; claims < 6; claims++)
+			got += claim(session, "work", 1 + (uint32_t)claims % 3, 0, 0).count;
+		cr_expect_eq(got, which % 2 == 0 ? 3 : 2, "item %d is damaged", 1 + which);
+		cr_expect_eq(cell("work").ready, 0, "item %d is damaged", 1 + which);
+		delete_work();
+		world_queue(&world, "work", NULL, 0);
+	}
+	world_discard(&world);
+	world_open(&world, WORLD_MEM);
+}
