@@ -174,14 +174,20 @@ static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, 
 	return rc;
 }
 
-static int edge_drop(struct apply *a, struct sluice_slice name, uint64_t id)
+/* Of the store only. */
+static int edge_forget(struct apply *a, struct sluice_slice name, uint64_t id)
 {
 	int rc = name_del(a, NAME_EDGE, name);
 
 	if (rc == 0)
 		rc = topo_del(a, TOPO_EDGE, id);
-	if (rc == 0)
-		rc = counter_add(a, COUNTER_EDGES, -1);
+	return rc != 0 ? rc : counter_add(a, COUNTER_EDGES, -1);
+}
+
+static int edge_drop(struct apply *a, struct sluice_slice name, uint64_t id)
+{
+	int rc = edge_forget(a, name, id);
+
 	if (rc == 0)
 		router_image_edge_drop(a, id);
 	return rc;
@@ -559,7 +565,8 @@ static int in_use_check(struct apply *a, uint64_t id, const char *name, struct o
 	return rc;
 }
 
-/* The edges that leave the router; those that come to it are router_drop_target's. */
+/* The edges that leave the router; those that come to it are router_drop_target's. The image, which is read here and would be dropped without
+ * memory for a change, stays as it is: the caller has it made anew. */
 static int edges_drop_from(struct apply *a, uint64_t router)
 {
 	struct router_image *image;
@@ -570,10 +577,10 @@ static int edges_drop_from(struct apply *a, uint64_t router)
 		const struct image_edge *edge = &image->edges[i];
 
 		if (!edge->gone && edge->router == router)
-			rc = edge_drop(a,
-				       edge_name(buf, edge->target_kind, edge->target, router,
-						 (struct sluice_slice){edge->pattern, edge->pattern_bytes}),
-				       edge->id);
+			rc = edge_forget(a,
+					 edge_name(buf, edge->target_kind, edge->target, router,
+						   (struct sluice_slice){edge->pattern, edge->pattern_bytes}),
+					 edge->id);
 	}
 	return rc;
 }
