@@ -257,19 +257,25 @@ static int batch_add(struct batch *batch, struct submission *submission)
 }
 
 /* Sessions that end together, after a restart say, do not become one commit of any size. */
-enum { EXPIRIES_PER_BATCH_MAX = 256 };
+enum { EXPIRIES_PER_BATCH_MAX = 256, EXPIRY_AGAIN_MS = 60000 };
 
 struct expiry {
 	struct submission submission;
 	struct cmd_session_expire body;
+	struct engine *engine;
 };
 
 static void expiry_destroy(struct submission *submission)
 {
-	free(submission); /* it is the first member of its expiry */
+	struct expiry *expiry = (struct expiry *)submission; /* its first member */
+
+	heartbeats_again(&expiry->engine->heartbeats, submission->command.gateway, expiry->body.session,
+			 expiry->engine->mono_last_ms + EXPIRY_AGAIN_MS);
+	free(expiry);
 }
 
-static int batch_add_expiry(struct batch *batch, const struct beat *beat)
+/* In the control lane, should the batch be ended before it: the session's successor is there, too. */
+static int batch_add_expiry(struct engine *engine, const struct beat *beat)
 {
 	struct expiry *expiry = calloc(1, sizeof(*expiry));
 	int rc;
@@ -281,7 +287,9 @@ static int batch_add_expiry(struct batch *batch, const struct beat *beat)
 						      .gateway = (uint32_t)beat->key.gateway,
 						      .body = &expiry->body};
 	expiry->submission.destroy = expiry_destroy;
-	rc = batch_add(batch, &expiry->submission);
+	expiry->submission.control = true;
+	expiry->engine = engine;
+	rc = batch_add(&engine->batch, &expiry->submission);
 	if (rc != 0)
 		free(expiry);
 	return rc;
@@ -295,7 +303,7 @@ static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
 	for (int n = 0;
 	     n < EXPIRIES_PER_BATCH_MAX && (beat = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL;
 	     n++) {
-		int rc = batch_add_expiry(&engine->batch, beat);
+		int rc = batch_add_expiry(engine, beat);
 
 		if (rc != 0)
 			return rc;
@@ -345,7 +353,7 @@ static int session_admit(struct engine *engine, const struct submission *submiss
 			*ret_code = SLUICE_E_BUSY;
 			break;
 		}
-		rc = batch_add_expiry(&engine->batch, beat);
+		rc = batch_add_expiry(engine, beat);
 		if (rc == 0 && tries == 1 &&
 		    heartbeats_admit(heartbeats, gateway, open->address) != BOUND_NONE)
 			*ret_code = SLUICE_E_BUSY;

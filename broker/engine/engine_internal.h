@@ -162,6 +162,8 @@ void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, bool used, uint64_t now_ms);
 /* One that has run out, marked expiring; NULL: none. */
 struct beat *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms);
+/* After its SESSION_EXPIRE: a session that is still there, because that was refused for damage, is due again then. */
+void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint64_t due_ms);
 enum session_bound { BOUND_NONE, BOUND_ADDRESS, BOUND_GATEWAY };
 /* A new batch: what the last one opened is counted by heartbeats_add(). */
 void heartbeats_batch(struct heartbeats *heartbeats);

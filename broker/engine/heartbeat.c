@@ -281,6 +281,16 @@ void heartbeats_remove(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 		beat_drop(heartbeats, beat);
 }
 
+static void expiring_clear(struct beat *beat)
+{
+	if (!beat->expiring)
+		return;
+	beat->expiring = false;
+	beat->tenant->expiring--;
+	if (beat->peer != NULL)
+		beat->peer->expiring--;
+}
+
 bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
 		       struct engine_sink *sink, uint64_t tag)
 {
@@ -293,6 +303,7 @@ bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 	if (moved)
 		beat->sink->kick(beat->sink, beat->tag);
 	detached_remove(heartbeats, beat);
+	expiring_clear(beat); /* if its end is under way, the sink is notified of it by FX_SESSION_ENDED */
 	beat->sink = sink;
 	beat->tag = tag;
 	return moved;
@@ -332,6 +343,17 @@ struct beat *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms)
 		return NULL;
 	expiring_set(heartbeats, beat);
 	return beat;
+}
+
+void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint64_t due_ms)
+{
+	struct beat *beat = beat_find(heartbeats, gateway, session);
+
+	if (beat == NULL || !beat->expiring)
+		return;
+	expiring_clear(beat);
+	deadline_set(heartbeats, beat, due_ms);
+	unused_add(beat);
 }
 
 /* ---- admission ---- */

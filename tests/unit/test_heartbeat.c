@@ -195,3 +195,28 @@ Test(heartbeat, one_that_was_never_used_gives_way_before_an_older_one)
 	cr_expect_null(heartbeats_oldest(&beats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL),
 		       "never one that owns something or is connected");
 }
+
+/* A damaged record of what the session holds refuses its end. */
+Test(heartbeat, an_end_that_was_refused_is_tried_again)
+{
+	came_and_went(1, 1000, "a", false, 0);
+	cr_expect_eq(due(1000), 1);
+	cr_expect_eq(due(UINT64_MAX - 1), 0, "its end is under way");
+	heartbeats_again(&beats, 1, 1, 61000);
+	cr_expect_eq(beats.next_ms, 61000);
+	cr_expect_eq(due(61000), 1);
+	heartbeats_remove(&beats, 1, 1);
+	heartbeats_again(&beats, 1, 1, 62000);
+	cr_expect_eq(beats.next_ms, UINT64_MAX, "it has ended");
+}
+
+Test(heartbeat, a_session_that_is_resumed_while_its_end_is_refused_lives_on)
+{
+	came_and_went(1, 1000, "a", true, 0);
+	cr_expect_eq(due(1000), 1);
+	heartbeats_attach(&beats, 1, 1, &sink, 7);
+	heartbeats_again(&beats, 1, 1, 61000);
+	cr_expect_eq(beats.next_ms, UINT64_MAX, "it has a connection");
+	heartbeats_detach(&beats, 1, 1, &sink, 7, 0, true, 70000);
+	cr_expect_eq(due(71000), 1);
+}
