@@ -21,7 +21,7 @@ from client import Connection  # noqa: E402
 
 GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "cli")
 VOLATILE = {"index", "time_ms", "submit_time_ms", "change_time_ms", "put_time_ms", "first_time_ms", "last_time_ms", "token", "wall_time_ms", "uptime_ms",
-            "commits", "commands", "store_used_bytes", "store_map_bytes", "disk_free_bytes", "disk_ahead_bytes", "oldest_reader_ms", "holder_session", "lease_left_ms", "version"}
+            "commits", "commands", "store_used_bytes", "store_map_bytes", "disk_free_bytes", "disk_ahead_bytes", "oldest_reader_ms", "holder_session", "lease_left_ms", "version", "started_time_ms", "ended_time_ms", "seen_time_ms"}
 MACHINE = """machine small
 state NEW -> DONE, GONE, BAD   # the first is the initial one
 terminal DONE
