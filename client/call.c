@@ -10,6 +10,7 @@
 
 #include "client/internal.h"
 #include "protocol/message.h"
+#include "protocol/utf8.h"
 
 struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body, size_t len,
 			    const sluice_call *options)
@@ -68,7 +69,30 @@ struct packing {
 	size_t op_bytes;
 	uint8_t head[5 + 10]; /* tag, length */
 	size_t head_bytes;
+	bool mends; /* a text for people may be no UTF-8 */
 };
+
+static bool is_text(const char *string)
+{
+	return utf8_valid((struct sluice_slice){string, strlen(string)});
+}
+
+/* A report must not be refused for what a scheduler printed. Only these have such texts, and few reports have bad ones. */
+static bool may_be_mended(const Sluice__Request *request)
+{
+	switch (request->op_case) {
+	case SLUICE__REQUEST__OP_JOB_REPORT:
+		return !is_text(request->job_report->evidence) || !is_text(request->job_report->source) ||
+		       !is_text(request->job_report->scheduler_ref);
+	case SLUICE__REQUEST__OP_JOB_RELEASE:
+	case SLUICE__REQUEST__OP_JOB_CANCEL:
+	case SLUICE__REQUEST__OP_JOB_RESET:
+	case SLUICE__REQUEST__OP_TXN:
+		return true;
+	default:
+		return false;
+	}
+}
 
 static size_t varint_put(uint8_t *at, uint64_t value)
 {
@@ -84,6 +108,7 @@ static size_t packing_begin(struct packing *packing, const Sluice__Request *requ
 {
 	/* All members of the oneof are message pointers. */
 	packing->op = &request->job_submit->base;
+	packing->mends = may_be_mended(request);
 	packing->op_bytes = protobuf_c_message_get_packed_size(packing->op);
 	packing->head_bytes =
 		varint_put(packing->head, (uint64_t)request->op_case << 3 | 2 /* length-delimited */);
@@ -104,8 +129,8 @@ static struct call *call_new_packing(sluice_client *client, const struct packing
 		return NULL;
 	memcpy(body, packing->head, packing->head_bytes);
 	(void)protobuf_c_message_pack(packing->op, body + packing->head_bytes);
-	/* A report must not be refused for what a scheduler printed. */
-	message_texts_mend(packing->op->descriptor, body + packing->head_bytes, packing->op_bytes);
+	if (packing->mends)
+		message_texts_mend(packing->op->descriptor, body + packing->head_bytes, packing->op_bytes);
 	call = call_new_frame(client, FRAME_REQUEST, body, len, options);
 	if (call == NULL) {
 		mem_free(body);
