@@ -160,8 +160,8 @@ static void live_check(uint64_t job, const struct job_live *live)
 	claim_check(job, live);
 	invariant(job != 0 && live->queue != 0, "job %llu of queue %llu", ULL(job), ULL(live->queue));
 	invariant(live->attempt > 0, "job %llu: attempt 0", ULL(job));
-	invariant((live->flags & ~(JOB_CANCEL | JOB_INTENT)) == 0, "job %llu: flags %u", ULL(job),
-		  live->flags);
+	invariant((live->flags & ~(JOB_CANCEL | JOB_INTENT | JOB_MEASURED)) == 0, "job %llu: flags %u",
+		  ULL(job), live->flags);
 	/* Of one that has ended the history is forgotten first. */
 	invariant(!(live->flags & JOB_INTENT) || live->hist_intent != 0 || live->claim == JOB_NONE,
 		  "job %llu: an intent without its row", ULL(job));

@@ -17,7 +17,12 @@
 
 enum job_claim { JOB_NONE = 0, JOB_READY, JOB_LEASED, JOB_ORPHANED, JOB_GATED, JOB_HELD, JOB_CLAIM_COUNT };
 /* 4, 8, 16 and 32 are kept: an array, hold, reset when ended, gates watch it. */
-enum job_flag { JOB_CANCEL = 1 /* was asked for */, JOB_INTENT = 2 /* recorded in this attempt */ };
+enum job_flag {
+	JOB_CANCEL = 1, /* was asked for */
+	JOB_INTENT = 2, /* recorded in this attempt */
+	JOB_MEASURED =
+		64 /* the last report's row has a start time or peak memory, which the next one carries on */
+};
 enum { JOB_LIVE_1_BYTES = 90, JOB_LIVE_BYTES = 136 };
 
 struct job_live {

@@ -88,7 +88,8 @@ static int fact_carry(struct apply *a, const struct job *job, struct job_fact *f
 	if (job->live.hist_report == 0)
 		return 0;
 	if (!job_is_terminal(job)) {
-		if (fact->started_time_ms != 0 && fact->memory_peak_bytes != 0)
+		if (!(job->live.flags & JOB_MEASURED) ||
+		    (fact->started_time_ms != 0 && fact->memory_peak_bytes != 0))
 			return 0;
 		err = job_history_brief(a->txn, a->gateway, job->live.hist_report, &last);
 	} else {
@@ -226,8 +227,10 @@ static int brings_news(struct apply *a, const struct job *job, const Sluice__Job
 	return err;
 }
 
-static void note_pointers(struct job *job, const Sluice__JobReport *m)
+static void note_pointers(struct job *job, const Sluice__JobReport *m, const struct job_fact *fact)
 {
+	if (fact->started_time_ms != 0 || fact->memory_peak_bytes != 0)
+		job->live.flags |= JOB_MEASURED;
 	job->live.hist_report = job->live.hist_last;
 	if (m->scheduler_ref[0] != '\0')
 		job->live.hist_ref = job->live.hist_last;
@@ -274,7 +277,7 @@ static int report_note(struct apply *a, struct job *job, const Sluice__JobReport
 		err = fact_of(a, job, m, false, &fact);
 	if (err == 0 && news) {
 		err = job_note(a, job, &fact);
-		note_pointers(job, m);
+		note_pointers(job, m, &fact);
 	}
 	if (err == 0 && release)
 		err = give_up(a, job);
@@ -292,7 +295,8 @@ static int report_move(struct apply *a, struct job *job, const Sluice__JobReport
 
 	if (err == 0)
 		err = job_move(a, job, state, &fact, m->token == 0);
-	note_pointers(job, m);
+	if (err == 0)
+		note_pointers(job, m, &fact);
 	if (err == 0 && m->release && job->live.claim == JOB_LEASED)
 		err = give_up(a, job);
 	if (err == 0)
