@@ -40,7 +40,7 @@ int job_history_append(struct apply *a, struct job *job, const char *from, const
 	row.signal = fact->signal;
 	row.exited = fact->exited;
 	row.class_ = fact->class;
-	bytes = HEAD_BYTES + sluice__job_history_row__get_packed_size(&row);
+	bytes = HEAD_BYTES + job_history_pack_max(&row);
 	if (bytes > sizeof(stack)) {
 		buf = effects_alloc(a->effects, bytes);
 		if (buf == NULL)
@@ -48,7 +48,7 @@ int job_history_append(struct apply *a, struct job *job, const char *from, const
 	}
 	put_be64(buf, job->number);
 	put_be64(buf + 8, job->live.hist_last);
-	sluice__job_history_row__pack(&row, buf + HEAD_BYTES);
+	bytes = HEAD_BYTES + job_history_pack(buf + HEAD_BYTES, &row);
 	key_one(&key, a->gateway, n);
 	job->live.hist_last = n;
 	job->live.hist_count++;

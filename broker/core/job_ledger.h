@@ -101,6 +101,12 @@ static inline void job_key_orphan(struct key *key, uint32_t gateway, uint64_t qu
 	key_u64(key, job);
 }
 
+/* ---- job_history_pack.c ---- */
+/* The row as protobuf; buf has room for job_history_pack_max() bytes. Returns the bytes written. Pure. */
+enum { JOB_HISTORY_FIXED_MAX = 19 * (2 + 10) };
+size_t job_history_pack_max(const Sluice__JobHistoryRow *row);
+size_t job_history_pack(uint8_t *buf, const Sluice__JobHistoryRow *row);
+
 /* ---- job_history.c ---- */
 /* Appends a row and links it; from is "" where no state changed. */
 int job_history_append(struct apply *a, struct job *job, const char *from,
