@@ -210,7 +210,8 @@ int queue_item_keep(struct apply *a, struct queue_item *io_item)
 	if (copy == NULL)
 		return SLUICE_E_NOMEM;
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		memcpy(copy, parts[i]->data, parts[i]->len);
+		if (parts[i]->len > 0)
+			memcpy(copy, parts[i]->data, parts[i]->len);
 		parts[i]->data = copy;
 		copy += parts[i]->len;
 	}
