@@ -6,7 +6,7 @@
 
 #include "broker/core/apply.h"
 
-enum { VALUE_BUF = 64 };
+enum { VALUE_BUF = 64, SAME_SHOWN = 40 };
 
 static const void *member(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
 {
@@ -21,19 +21,59 @@ static size_t repeated_count(const ProtobufCMessage *message, const ProtobufCFie
 	return count;
 }
 
-/* The value of a field that is not repeated, for people. */
-static void value_text(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field,
+static const char *text_of(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+{
+	const char *text;
+
+	memcpy(&text, member(message, field), sizeof(text));
+	return text;
+}
+
+/* Of a field that is not repeated; a text whole, however long. */
+static bool values_equal(const ProtobufCMessage *left, const ProtobufCMessage *right,
+			 const ProtobufCFieldDescriptor *field)
+{
+	switch (field->type) {
+	case PROTOBUF_C_TYPE_STRING:
+		return strcmp(text_of(left, field), text_of(right, field)) == 0;
+	case PROTOBUF_C_TYPE_BOOL:
+		return *(const protobuf_c_boolean *)member(left, field) ==
+		       *(const protobuf_c_boolean *)member(right, field);
+	case PROTOBUF_C_TYPE_UINT64:
+		return memcmp(member(left, field), member(right, field), sizeof(uint64_t)) == 0;
+	default: /* uint32 and enumerations */
+		return memcmp(member(left, field), member(right, field), sizeof(uint32_t)) == 0;
+	}
+}
+
+/* How many bytes of two long texts, which differ, need not be shown. */
+static size_t shown_from(const ProtobufCMessage *left, const ProtobufCMessage *right,
+			 const ProtobufCFieldDescriptor *field)
+{
+	const char *one, *other;
+	size_t same = 0;
+
+	if (field->type != PROTOBUF_C_TYPE_STRING)
+		return 0;
+	one = text_of(left, field);
+	other = text_of(right, field);
+	while (one[same] != 0 && one[same] == other[same])
+		same++;
+	return same < SAME_SHOWN ? 0 : same - SAME_SHOWN / 2;
+}
+
+/* The value of a field that is not repeated, for people; a text from one of its bytes on. */
+static void value_text(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field, size_t from,
 		       char ret[VALUE_BUF])
 {
 	const void *at = member(message, field);
 	uint64_t wide;
 	uint32_t narrow;
-	const char *text;
 
 	switch (field->type) {
 	case PROTOBUF_C_TYPE_STRING:
-		memcpy(&text, at, sizeof(text));
-		(void)snprintf(ret, VALUE_BUF, "'%.60s'", text);
+		(void)snprintf(ret, VALUE_BUF, "'%s%.55s'", from > 0 ? "..." : "",
+			       text_of(message, field) + from);
 		return;
 	case PROTOBUF_C_TYPE_BOOL:
 		(void)snprintf(ret, VALUE_BUF, "%s", *(const protobuf_c_boolean *)at ? "true" : "false");
@@ -100,6 +140,7 @@ int config_same(const ProtobufCMessage *stored, const ProtobufCMessage *given, c
 	for (unsigned i = 0; i < given->descriptor->n_fields; i++) {
 		const ProtobufCFieldDescriptor *field = &given->descriptor->fields[i];
 		char has[VALUE_BUF], wants[VALUE_BUF];
+		size_t from;
 
 		if (field->label == PROTOBUF_C_LABEL_REPEATED) {
 			int rc = field->type == PROTOBUF_C_TYPE_MESSAGE
@@ -110,14 +151,15 @@ int config_same(const ProtobufCMessage *stored, const ProtobufCMessage *given, c
 				return rc;
 			continue;
 		}
-		value_text(stored, field, has);
-		value_text(given, field, wants);
 		/* A text for people that was not given asks for nothing. */
-		if (strcmp(field->name, "description") == 0 && strcmp(wants, "''") == 0)
+		if (values_equal(stored, given, field) ||
+		    (strcmp(field->name, "description") == 0 && text_of(given, field)[0] == 0))
 			continue;
-		if (strcmp(has, wants) != 0)
-			return refuse(out, SLUICE_E_CONFLICT, "%s '%.100s' exists with %s %s; given was %s",
-				      what, name, field->name, has, wants);
+		from = shown_from(stored, given, field);
+		value_text(stored, field, from, has);
+		value_text(given, field, from, wants);
+		return refuse(out, SLUICE_E_CONFLICT, "%s '%.100s' exists with %s %s; given was %s", what,
+			      name, field->name, has, wants);
 	}
 	return 0;
 }

@@ -140,6 +140,32 @@ Test(core_same, queues)
 	world_close(&world);
 }
 
+/* Names have up to 255 bytes, and the last may be what differs. */
+Test(core_same, long_texts_are_compared_to_their_ends)
+{
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT, other;
+	char one[256], two[256];
+	struct outcome out;
+	struct world world;
+
+	memset(one, 'd', sizeof(one));
+	memcpy(one + 250, "-one", 5);
+	memcpy(two, one, sizeof(two));
+	memcpy(two + 250, "-two", 5);
+	world_open(&world, WORLD_MEM);
+	world_queue(&world, one, NULL, 0);
+	world_queue(&world, two, NULL, 0);
+	config.name = (char *)"q";
+	config.dead_letter = one;
+	cr_assert_eq(queue(&world, &config).code, 0);
+	cr_assert_eq(queue(&world, &config).code, 0);
+	other = config;
+	other.dead_letter = two;
+	out = queue(&world, &other);
+	conflict(&out, "dead_letter", "d-one'", "d-two'");
+	world_close(&world);
+}
+
 Test(core_same, routers)
 {
 	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT, other;
