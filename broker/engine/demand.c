@@ -214,6 +214,40 @@ static void class_leave(struct demand_queue *queue, struct demand_class *class)
 	free(class);
 }
 
+static struct demand_session *session_find(struct demand *demand, uint32_t gateway, uint64_t id)
+{
+	struct session_key key = {gateway, id};
+	struct demand_session *session;
+
+	HASH_FIND(hh, demand->sessions, &key, sizeof(key), session);
+	return session;
+}
+
+static struct demand_session *session_need(struct demand *demand, uint32_t gateway, uint64_t id)
+{
+	struct demand_session *session = session_find(demand, gateway, id);
+
+	if (session != NULL)
+		return session;
+	session = calloc(1, sizeof(*session));
+	if (session == NULL)
+		return NULL;
+	session->key = (struct session_key){gateway, id};
+	HASH_ADD(hh, demand->sessions, key, sizeof(session->key), session);
+	if (HASHED(hh, session))
+		return session;
+	free(session);
+	return NULL;
+}
+
+static void session_drop_unused(struct demand *demand, struct demand_session *session)
+{
+	if (session == NULL || session->consumers != NULL)
+		return;
+	HASH_DELETE(hh, demand->sessions, session);
+	free(session);
+}
+
 int demand_open(struct demand *demand, const struct consumer_spec *spec)
 {
 	struct demand_queue *queue;
@@ -223,7 +257,9 @@ int demand_open(struct demand *demand, const struct consumer_spec *spec)
 	if (consumer == NULL)
 		return SLUICE_E_NOMEM;
 	queue = queue_need(demand, spec->gateway, spec->queue);
-	rc = queue == NULL ? SLUICE_E_NOMEM : class_need(queue, spec, &consumer->class);
+	consumer->session = session_need(demand, spec->gateway, spec->session);
+	rc = queue == NULL || consumer->session == NULL ? SLUICE_E_NOMEM
+							: class_need(queue, spec, &consumer->class);
 	if (rc == 0) {
 		consumer->key = (struct consumer_key){spec->sink, spec->tag};
 		HASH_ADD(hh, demand->consumers, key, sizeof(consumer->key), consumer);
@@ -234,6 +270,7 @@ int demand_open(struct demand *demand, const struct consumer_spec *spec)
 	if (rc != 0) {
 		if (queue != NULL)
 			queue_drop_unused(demand, queue);
+		session_drop_unused(demand, consumer->session);
 		free(consumer);
 		return rc;
 	}
@@ -242,6 +279,7 @@ int demand_open(struct demand *demand, const struct consumer_spec *spec)
 	if (consumer->class != NULL)
 		consumer->class->orphans = true;
 	queue->consumers++;
+	DL_APPEND2(consumer->session->consumers, consumer, session_prev, session_next);
 	consumer->spec = *spec;
 	consumer->resume = (spec->claim_flags & CLAIM_RESUME) != 0;
 	consumer->spec.claim_flags &= (uint8_t)~CLAIM_RESUME;
@@ -285,6 +323,8 @@ static void consumer_drop(struct demand *demand, struct consumer *consumer)
 		  queue->consumers, demand->count);
 	consumer_leave(consumer);
 	class_leave(queue, consumer->class);
+	DL_DELETE2(consumer->session->consumers, consumer, session_prev, session_next);
+	session_drop_unused(demand, consumer->session);
 	HASH_DELETE(hh, demand->consumers, consumer);
 	queue->consumers--;
 	demand->count--;
@@ -303,12 +343,14 @@ void demand_close(struct demand *demand, struct engine_sink *sink, uint64_t tag)
 
 void demand_session_moved(struct demand *demand, uint32_t gateway, uint64_t session)
 {
+	struct demand_session *moved = session_find(demand, gateway, session);
 	struct consumer *consumer, *next;
 
-	HASH_ITER(hh, demand->consumers, consumer, next) {
-		if (consumer->spec.gateway == gateway && consumer->spec.session == session)
-			consumer_drop(demand, consumer);
-	}
+	if (moved == NULL)
+		return;
+	/* It goes with the last of them. */
+	DL_FOREACH_SAFE2(moved->consumers, consumer, next, session_next)
+	consumer_drop(demand, consumer);
 }
 
 /* ---- queues ---- */
@@ -470,6 +512,7 @@ void demand_fini(struct demand *demand)
 
 	HASH_ITER(hh, demand->consumers, consumer, next)
 		consumer_drop(demand, consumer);
-	invariant(demand->queues == NULL && demand->to_serve == NULL && demand->count == 0,
+	invariant(demand->queues == NULL && demand->sessions == NULL && demand->to_serve == NULL &&
+			  demand->count == 0,
 		  "%zu consumers stay behind", demand->count);
 }

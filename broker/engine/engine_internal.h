@@ -31,6 +31,8 @@ struct consumer {
 	struct consumer *class_prev, *class_next; /* in `willing` of its class */
 	struct demand_queue *queue;
 	struct demand_class *class; /* NULL: it takes no orphans */
+	struct demand_session *session;
+	struct consumer *session_prev, *session_next; /* of its session */
 	UT_hash_handle hh;
 };
 struct queue_key {
@@ -55,8 +57,19 @@ struct demand_queue {
 	struct demand_queue *serve_prev, *serve_next;
 	UT_hash_handle hh;
 };
+struct session_key {
+	uint64_t gateway; /* wide, so that the key has no padding */
+	uint64_t session;
+};
+/* A session that has consumers: they go together when it moves to another connection. */
+struct demand_session {
+	struct session_key key;
+	struct consumer *consumers; /* utlist */
+	UT_hash_handle hh;
+};
 struct demand {
 	struct consumer *consumers;
+	struct demand_session *sessions;
 	struct demand_queue *queues;
 	struct demand_queue *to_serve;
 	uint64_t turns; /* given out */
@@ -114,12 +127,8 @@ struct peer { /* an address that sessions were opened from */
 	UT_hash_handle hh;
 	char address[];
 };
-struct beat_key {
-	uint64_t gateway;
-	uint64_t session;
-};
 struct beat {
-	struct beat_key key;
+	struct session_key key;
 	uint32_t timeout_ms;
 	uint64_t deadline_ms;	  /* durable monotone; while it has a place */
 	size_t place;		  /* in the heap; SIZE_MAX: none */
@@ -140,6 +149,7 @@ struct heartbeats {
 	size_t heap_count, heap_capacity;
 	uint64_t next_ms;      /* the earliest deadline */
 	struct beat *detached; /* the one that lost its connection first comes first */
+	uint64_t looks;	       /* at sessions that may give way, for the batch at hand */
 	struct peer *peers;
 	struct tenant *tenants;
 	uint64_t batch;

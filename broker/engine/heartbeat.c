@@ -22,7 +22,7 @@ enum { NO_PLACE = SIZE_MAX };
 
 static struct beat *beat_find(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session)
 {
-	struct beat_key key = {gateway, session};
+	struct session_key key = {gateway, session};
 	struct beat *beat;
 
 	HASH_FIND(hh, heartbeats->beats, &key, sizeof(key), beat);
@@ -236,7 +236,7 @@ int heartbeats_add(struct heartbeats *heartbeats, const struct session_seen *see
 		peer_unref(heartbeats, peer);
 		return SLUICE_E_NOMEM;
 	}
-	beat->key = (struct beat_key){seen->gateway, seen->session};
+	beat->key = (struct session_key){seen->gateway, seen->session};
 	beat->timeout_ms = seen->timeout_ms;
 	beat->place = NO_PLACE;
 	/* A name is a promise to whoever opens it next. */
@@ -361,6 +361,7 @@ void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t 
 void heartbeats_batch(struct heartbeats *heartbeats)
 {
 	heartbeats->batch++;
+	heartbeats->looks = 0;
 }
 
 static uint64_t opening(const struct opening *opening, const struct heartbeats *heartbeats)
@@ -394,26 +395,35 @@ enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gate
 	return BOUND_NONE;
 }
 
-enum { OLDEST_LOOKED_AT_MAX = 256 };
+/* Of sessions that may give way a call asks for this many what they own. All calls of a batch together look at so many sessions, of which one that
+ * is asked counts as several: at a bound every SESSION_OPEN calls. */
+enum { OLDEST_ASKED_MAX = 256, ASKED_LOOKS = 16, LOOKS_PER_BATCH_MAX = 65536 };
 
 struct beat *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway, struct sluice_slice address,
 			       bool (*owns)(void *user, uint32_t gateway, uint64_t session), void *user)
 {
+	const struct peer *peer = peer_find(heartbeats, address);
 	struct beat *beat, *found = NULL;
-	unsigned looked = 0;
+	unsigned asked = 0;
 
+	if (address.len > 0 && peer == NULL)
+		return NULL;
 	DL_FOREACH(heartbeats->detached, beat) {
-		if (beat->expiring || beat->key.gateway != gateway ||
-		    (address.len > 0 && beat->peer != peer_find(heartbeats, address)))
+		if (heartbeats->looks >= LOOKS_PER_BATCH_MAX || asked == OLDEST_ASKED_MAX)
+			break;
+		heartbeats->looks++;
+		if (beat->expiring || beat->key.gateway != gateway || (peer != NULL && beat->peer != peer))
 			continue;
 		if (!beat->used) {
 			found = beat;
 			break;
 		}
-		if (found == NULL && !owns(user, gateway, beat->key.session))
+		asked++;
+		if (found != NULL)
+			continue;
+		heartbeats->looks += ASKED_LOOKS;
+		if (!owns(user, gateway, beat->key.session))
 			found = beat;
-		if (++looked == OLDEST_LOOKED_AT_MAX)
-			break;
 	}
 	if (found != NULL)
 		expiring_set(heartbeats, found);

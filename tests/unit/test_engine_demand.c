@@ -332,3 +332,43 @@ Test(damage, many_damaged_commands_in_a_batch_do_not_run_it_as_often, .timeout =
 		rig_close(&rig);
 	}
 }
+
+/* ---- a session that another connection has now ---- */
+
+Test(demand, a_session_that_moves_loses_its_consumers_and_no_others)
+{
+	enum { SESSIONS = 50, EACH = 3 };
+	static struct engine_sink sink;
+	struct demand demand;
+	struct cmd_claim claim;
+	struct command command;
+	struct consumer *next;
+
+	demand_init(&demand);
+	for (uint64_t n = 0; n < SESSIONS * EACH; n++) {
+		struct consumer_spec spec = {.gateway = 1 + (uint32_t)(n % 2),
+					     .session = 1 + n / 2 % SESSIONS,
+					     .sink = &sink,
+					     .tag = n,
+					     .queue = 1 + n % 7,
+					     .credit = 1};
+
+		cr_assert_eq(demand_open(&demand, &spec), 0);
+	}
+	cr_expect_eq(HASH_COUNT(demand.sessions), 2 * SESSIONS);
+	demand_session_moved(&demand, 1, 7);
+	demand_session_moved(&demand, 1, 7);
+	demand_session_moved(&demand, 3, 7);
+	cr_expect_eq(demand.count, SESSIONS * EACH - 2);
+	cr_expect_eq(HASH_COUNT(demand.sessions), 2 * SESSIONS - 1);
+	while ((next = demand_next(&demand, &command, &claim)) != NULL) {
+		struct outcome out = {.kind = OUT_CLAIMED, .count = 1};
+
+		cr_expect(next->spec.gateway != 1 || next->spec.session != 7, "it is not served any more");
+		demand_claimed(&demand, next, &claim, &out);
+	}
+	for (uint64_t session = 1; session <= SESSIONS; session++)
+		demand_session_moved(&demand, 2, session);
+	cr_expect_eq(demand.count, SESSIONS * EACH / 2 - 2);
+	demand_fini(&demand);
+}

@@ -196,6 +196,27 @@ Test(heartbeat, one_that_was_never_used_gives_way_before_an_older_one)
 		       "never one that owns something or is connected");
 }
 
+/* At a bound every opening looks for one that may give way. */
+Test(heartbeat, openings_at_a_bound_look_at_a_bounded_number_of_sessions)
+{
+	struct sluice_slice unknown = {NULL, 0};
+	unsigned found = 0;
+
+	for (uint64_t n = 1; n <= 30000; n++)
+		came_and_went(n, 30000, "", true, 0);
+	add(30001, 30000, "", true, 0);
+	heartbeats_batch(&beats);
+	for (int i = 0; i < 1000; i++)
+		cr_expect_null(heartbeats_oldest(&beats, 2, unknown, owns_even, NULL));
+	cr_expect_leq(beats.looks, 70000);
+	cr_expect_null(heartbeats_oldest(&beats, 1, unknown, owns_even, NULL), "of this batch no more");
+	heartbeats_batch(&beats);
+	for (int i = 0; i < 1000; i++)
+		found += heartbeats_oldest(&beats, 1, unknown, owns_even, NULL) != NULL;
+	cr_expect_geq(found, 16, "those that own nothing give way, batch by batch");
+	cr_expect_leq(beats.looks, 70000);
+}
+
 /* A damaged record of what the session holds refuses its end. */
 Test(heartbeat, an_end_that_was_refused_is_tried_again)
 {

@@ -30,7 +30,7 @@ void *__wrap_calloc(size_t count, size_t bytes)
 }
 
 /* More than a table's first buckets hold, so that they grow, too. */
-enum { ENTRIES = 200, FAILURES_MAX = 10 };
+enum { ENTRIES = 200, FAILURES_MAX = 16 };
 
 Test(no_memory, a_heartbeat_is_refused_and_not_half_there)
 {
@@ -74,26 +74,29 @@ Test(no_memory, a_consumer_is_refused_and_not_half_there)
 					     .tag = tag,
 					     .gateway = 1,
 					     .queue = tag / 2,
+					     .session = 1 + tag / 3,
 					     .credit = 1,
 					     .claim_flags = tag % 3 == 0 ? CLAIM_ORPHANS : 0};
 		int rc = SLUICE_E_NOMEM;
 
 		for (long n = 1; rc != 0 && n < FAILURES_MAX; n++) {
 			unsigned queues = HASH_COUNT(demand.queues), consumers = HASH_COUNT(demand.consumers);
+			unsigned sessions = HASH_COUNT(demand.sessions);
 
 			left = n;
 			rc = demand_open(&demand, &spec);
 			left = 0;
 			cr_assert(rc == 0 || rc == SLUICE_E_NOMEM);
 			cr_assert_eq(HASH_COUNT(demand.consumers), consumers + (rc == 0));
-			cr_assert(rc == 0 || HASH_COUNT(demand.queues) == queues);
+			cr_assert(rc == 0 || (HASH_COUNT(demand.queues) == queues &&
+					      HASH_COUNT(demand.sessions) == sessions));
 			refused += rc != 0;
 		}
 		cr_assert_eq(rc, 0, "consumer %llu", (unsigned long long)tag);
 	}
-	cr_assert_gt(refused, ENTRIES, "consumers, queues, classes, the tables and their growth");
+	cr_assert_gt(refused, ENTRIES, "consumers, queues, sessions, classes, the tables and their growth");
 	for (uint64_t tag = 1; tag <= ENTRIES; tag++)
 		demand_close(&demand, &sink, tag);
-	cr_assert(demand.queues == NULL && demand.consumers == NULL);
+	cr_assert(demand.queues == NULL && demand.consumers == NULL && demand.sessions == NULL);
 	demand_fini(&demand);
 }
