@@ -75,6 +75,7 @@ struct effect {
 	uint32_t lease_ms;  /* GRANT; SESSION_OPENED: timeout */
 	uint32_t count;	    /* GRANT, JOBS; SESSION_OPENED: 1 if it has a name */
 	uint16_t run_count; /* GRANT */
+	bool lapsed;	    /* SESSION_ENDED: nobody ended it; it was without a connection for too long */
 	bool orphan;	    /* QUEUE_READY: for consumers that take orphans only, */
 	uint64_t source;    /* and only those that judge this source; 0: any */
 	bool again;	    /* GRANT: delivered again, to a session that holds it */

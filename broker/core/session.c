@@ -268,12 +268,13 @@ int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *re
 }
 
 /* The session must be open. */
-static int session_end(struct apply *a, uint64_t id)
+static int session_end(struct apply *a, uint64_t id, bool lapsed)
 {
 	struct effect effect = {.kind = FX_SESSION_ENDED,
 				.command = a->position,
 				.gateway = a->gateway,
-				.id = id};
+				.id = id,
+				.lapsed = lapsed};
 	uint32_t work = END_AT_ONCE;
 	struct session session;
 	struct key key;
@@ -304,14 +305,14 @@ int session_close_apply(struct apply *a, const Sluice__SessionClose *m, struct o
 	uint64_t session = m->session != 0 ? m->session : a->session;
 	int rc = session_check(a, session, out);
 
-	return rc != 0 || refused(out) ? rc : session_end(a, session);
+	return rc != 0 || refused(out) ? rc : session_end(a, session, false);
 }
 
 int session_expire_apply(struct apply *a, const struct cmd_session_expire *m, struct outcome *out)
 {
 	int rc = session_check(a, m->session, out);
 
-	return rc != 0 || refused(out) ? rc : session_end(a, m->session);
+	return rc != 0 || refused(out) ? rc : session_end(a, m->session, true);
 }
 
 /* ---- open ---- */
@@ -374,7 +375,7 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 	if (rc == 0 && m->name.len > 0) {
 		rc = name_find(a->txn, a->gateway, NAME_SESSION, m->name, &older);
 		if (rc == 0)
-			rc = session_end(a, older);
+			rc = session_end(a, older, false);
 		else if (rc == SLUICE_E_NOT_FOUND)
 			rc = 0;
 	}

@@ -557,6 +557,20 @@ static void give_back(struct conn *conn, const struct sub *sub, const struct eff
 	sluice__job_deliveries__free_unpacked(list, NULL);
 }
 
+/* One that lapsed while this connection took it up is nobody's: a client opens another, also one with a name. SESSION_GONE would say that
+ * somebody else has the name now. */
+static void session_ended(struct conn *conn, const struct effect *effect)
+{
+	if (effect->lapsed)
+		(void)native_fail(
+			conn, SLUICE_E_TIMEOUT,
+			"the session had no connection for longer than its timeout, and ended while this one "
+			"took it up; open another");
+	else
+		(void)native_fail(conn, SLUICE_E_SESSION_GONE,
+				  "the session has ended: it was closed, or another client opened its name");
+}
+
 void native_effect(struct conn *conn, struct sub *sub, const struct effect *effect)
 {
 	struct frame_deliver deliver = {.count = effect->count,
@@ -584,9 +598,7 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 		job_notice(conn, effect);
 		return;
 	case FX_SESSION_ENDED:
-		(void)native_fail(
-			conn, SLUICE_E_SESSION_GONE,
-			"the session has ended: it was closed, expired, or another client opened its name");
+		session_ended(conn, effect);
 		return;
 	case FX_STREAM_DELETED:
 	case FX_QUEUE_DELETED:

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * LD_PRELOAD: a sync waits as long as the file that SYNC_GATE names is there. It holds the broker's one commit, so that a test can look at
- * what comes in meanwhile.
+ * what comes in meanwhile. A sync that waits makes the file of that name with ".held" behind it.
  */
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,6 +14,15 @@ __attribute__((visibility("default"))) int fdatasync(int fd)
 {
 	const char *gate = getenv("SYNC_GATE");
 
+	char held[PATH_MAX];
+	int made;
+
+	if (gate != NULL && access(gate, F_OK) == 0) {
+		(void)snprintf(held, sizeof(held), "%s.held", gate);
+		made = open(held, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		if (made >= 0)
+			(void)close(made);
+	}
 	while (gate != NULL && access(gate, F_OK) == 0)
 		(void)usleep(1000);
 	return (int)syscall(SYS_fdatasync, fd);

@@ -269,7 +269,7 @@ def test_header_a_refused_extension_delays_no_other():
 
 
 class Before(Proxy):
-    """To a broker of before: it says no numbers of queues, and an operation of ACK that it does not know is the end of the connection."""
+    """To a broker of before: it says no numbers of queues, an operation of ACK that it does not know is the end of the connection."""
 
     def __init__(self, port):
         super().__init__(port)
@@ -280,9 +280,9 @@ class Before(Proxy):
             self.unknown += 1
         if name == "broker" and frame[4] == REPLY:
             reply = pb.Reply.FromString(frame[10:])
-            reply.consume_opened.queue_id = 0
-            body = reply.SerializeToString()
-            if frame[10:] and reply.HasField("consume_opened"):
+            if reply.HasField("consume_opened"):
+                reply.consume_opened.queue_id = 0
+                body = reply.SerializeToString()
                 return (len(body) + 6).to_bytes(4, "big") + frame[4:10] + body
         return frame
 

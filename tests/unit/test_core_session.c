@@ -83,12 +83,14 @@ Test(core_session, open_close_expire)
 	cr_assert_eq(ref.secret[15], 3);
 	cr_assert_eq(session_close(&world, out.id).code, 0);
 	cr_assert_eq(world_effect(&world, FX_SESSION_ENDED)->id, out.id);
+	cr_assert_not(world_effect(&world, FX_SESSION_ENDED)->lapsed);
 	cr_assert_eq(session_find(&world, out.id, &ref), SLUICE_E_NOT_FOUND);
 	cr_assert_eq(session_close(&world, out.id).code, SLUICE_E_SESSION_GONE);
 	cr_assert_eq(session_expire(&world, out.id).code, SLUICE_E_SESSION_GONE);
 	out = session_open(&world, NULL, 5000);
 	cr_assert_eq(session_expire(&world, out.id).code, 0);
 	cr_assert_eq(world_effects(&world, FX_SESSION_ENDED), 1);
+	cr_assert(world_effect(&world, FX_SESSION_ENDED)->lapsed, "nobody took it");
 	cr_assert_eq(session_expire(&world, 0).code, SLUICE_E_SESSION_GONE);
 	cr_assert_eq(world_records(&world, STORE_SESSION), 0);
 	world_close(&world);
@@ -146,6 +148,7 @@ Test(core_session, a_name_is_taken_over_at_once)
 	cr_assert_eq(claim(&world, older, "work", 0), 3);
 	newer = session_open(&world, "scheduler", 30000).id;
 	cr_assert_eq(world_effect(&world, FX_SESSION_ENDED)->id, older);
+	cr_assert_not(world_effect(&world, FX_SESSION_ENDED)->lapsed);
 	cr_assert_eq(world_effect(&world, FX_SESSION_OPENED)->id, newer);
 	cr_assert_eq(session_find(&world, older, &ref), SLUICE_E_NOT_FOUND);
 	cr_assert_eq(claim(&world, newer, "work", 0), 0, "orphaned, not ready");
