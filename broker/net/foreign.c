@@ -23,6 +23,12 @@ static void give(struct conn *conn, struct sluice_listener_effect effect)
 		conn->ops->effect(conn->state, &effect);
 }
 
+/* A listener may go on after it has closed, in what it is doing: nothing begins any more. */
+static bool is_ending(const struct conn *conn)
+{
+	return conn->dead || conn->closing;
+}
+
 /* ---- bytes ---- */
 
 static int host_write(sluice_conn *handle, const void *bytes, size_t len)
@@ -56,8 +62,11 @@ static int host_session(sluice_conn *handle, const char *gateway, uint32_t timeo
 	struct store_txn *txn = NULL;
 	uint64_t sequence;
 	uint32_t number = 0;
-	int rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	int rc;
 
+	if (is_ending(conn))
+		return SLUICE_E_CLOSED;
+	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
 	if (rc == 0)
 		rc = core_gateway_find(txn, (struct sluice_slice){gateway, strlen(gateway)}, &number);
 	store_abort(txn);
@@ -104,6 +113,8 @@ static int host_publish(sluice_conn *handle, uint64_t tag, struct sluice_slice s
 	size_t bytes;
 	int rc = subject_check(subject, &why);
 
+	if (is_ending(conn))
+		return SLUICE_E_CLOSED;
 	if (conn->gateway == 0)
 		return SLUICE_E_WRONG_STATE;
 	if (rc == 0 && queue.len > 0)
@@ -147,6 +158,8 @@ static int host_consume(sluice_conn *handle, uint64_t tag, struct sluice_slice q
 	uint64_t sequence;
 	int rc;
 
+	if (is_ending(conn))
+		return SLUICE_E_CLOSED;
 	if (!conn->attached)
 		return SLUICE_E_WRONG_STATE;
 	if (credit > LIMIT_CREDIT_MAX ||
@@ -204,6 +217,8 @@ static int host_ack(sluice_conn *handle, uint64_t tag, uint64_t consumer_tag, sl
 	struct command command = {.type = COMMAND_ACK};
 	struct ack_block *block;
 
+	if (is_ending(conn))
+		return SLUICE_E_CLOSED;
 	if (sub == NULL || sub->kind != SUB_CONSUME)
 		return SLUICE_E_NOT_FOUND;
 	block = calloc(1, sizeof(*block));
@@ -234,6 +249,8 @@ static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice st
 	uint64_t sequence;
 	int rc;
 
+	if (is_ending(conn))
+		return SLUICE_E_CLOSED;
 	if (conn->gateway == 0)
 		return SLUICE_E_WRONG_STATE;
 	if (credit > LIMIT_CREDIT_MAX)
@@ -278,6 +295,8 @@ static int host_request(sluice_conn *handle, uint64_t tag, struct sluice_slice b
 	const char *why = "";
 	int rc;
 
+	if (is_ending(conn))
+		return SLUICE_E_CLOSED;
 	if (conn->pending_count >= LIMIT_INFLIGHT_REQUESTS_MAX)
 		return SLUICE_E_BUSY;
 	rc = message_unpack_block(&sluice__request__descriptor, bytes, LIMIT_COMMAND_BYTES_MAX, &block,

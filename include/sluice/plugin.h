@@ -82,7 +82,7 @@ struct sluice_listener_effect {
 	sluice_time_ms time_ms;
 };
 /* Host calls of a listener. Only on the connection's I/O thread, which is the one that calls the listener's ops. None blocks. Slices are
- * borrowed for the call. Codes as in error.h; BUSY: stop reading, SLUICE_FX_WRITABLE follows. */
+ * borrowed for the call. Codes as in error.h; BUSY: stop reading, SLUICE_FX_WRITABLE follows; CLOSED: the connection is at its end. */
 struct sluice_listener_host {
 	size_t struct_size;
 	int (*write)(sluice_conn *conn, const void *bytes, size_t len);
