@@ -79,7 +79,7 @@ int cmd_session_ls(struct cli *cli)
 	return rc != 0 ? rc : end;
 }
 
-/* The number of the session with that name; 0: there is none. */
+/* The number of the session with that name; *ret 0: there is none. */
 static int session_named(struct cli *cli, const char *name, uint64_t *ret)
 {
 	uint64_t after = 0, seen = 1;
@@ -105,8 +105,7 @@ static int session_named(struct cli *cli, const char *name, uint64_t *ret)
 		}
 		sluice_reply_free(reply);
 	}
-	return *ret != 0 ? 0
-			 : complain(cli, SLUICE_E_NOT_FOUND, "no session has the name or number '%s'", name);
+	return 0;
 }
 
 int cmd_session_close(struct cli *cli)
@@ -119,11 +118,15 @@ int cmd_session_close(struct cli *cli)
 
 	if (rc != 0)
 		return rc;
-	session = strtoull(which, &rest, 10);
-	if (which[0] < '0' || which[0] > '9' || *rest != 0 || session == 0) {
-		rc = session_named(cli, which, &session);
-		if (rc != 0)
-			return rc;
+	rc = session_named(cli, which, &session);
+	if (rc != 0)
+		return rc;
+	/* A name may be all digits, and then means no other session's number. */
+	if (session == 0) {
+		session = strtoull(which, &rest, 10);
+		if (which[0] < '0' || which[0] > '9' || *rest != 0 || session == 0)
+			return complain(cli, SLUICE_E_NOT_FOUND, "no session has the name or number '%s'",
+					which);
 	}
 	rc = sluice_session_close(cli->client, session, NULL, &reply);
 	if (rc != 0)

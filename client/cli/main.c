@@ -85,8 +85,9 @@ const struct command commands[] = {
 	{"status", "", "how the broker is", "", 0, 0, cmd_status},
 	{"session ls", "", "list sessions, with where they were opened from", "", 0, 0, cmd_session_ls},
 	{"session close", "NAME|NUMBER",
-	 "end a session: its items go back, its jobs become orphans, its connection is closed", "", 1, 1,
-	 cmd_session_close},
+	 "end a session: its items go back, its jobs become orphans, its connection is closed; a name before a "
+	 "number",
+	 "", 1, 1, cmd_session_close},
 	{"audit", "[--silent 1d] [--orphan 1h]",
 	 "prove that every open job is held, waits or is queued, and that none stands still: a lease of which "
 	 "nothing was said, an orphan that nobody took for so long",

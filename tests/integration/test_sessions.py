@@ -5,12 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 import tap
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
 import client  # noqa: E402
-from client import HELLO, WELCOME, Connection, envelope, pb  # noqa: E402
+from client import HELLO, WELCOME, Closed, Connection, Refused, envelope, pb  # noqa: E402
 
 UNUSED_MAX = 1000  # limit: SESSIONS_UNUSED_MAX
 
@@ -72,6 +73,14 @@ def test_sessions_are_listed_and_closed_by_the_cli():
         tap.equal(sluice(broker, "session", "close", "gpu-7").returncode, 0, "closed by name")
         watcher = Connection(broker.port)
         tap.equal(watcher.call("queue_show", name="work").queues[0].leased, 0, "what it held goes back")
+        other = Connection(broker.port)
+        number = str(other.welcome.session_id)
+        digits = Connection(broker.port, session_name=number)
+        tap.equal(sluice(broker, "session", "close", number).returncode, 0, "a name of digits")
+        tap.raises(Exception, lambda: digits.call("status_get"), "means that session")
+        other.call("status_get")
+        tap.equal(sluice(broker, "session", "close", number).returncode, 0, "and the number, when no name is so")
+        tap.raises(Exception, lambda: other.call("status_get"), "means the other one")
         tap.raises(Exception, lambda: holder.call("status_get"), "its connection is closed")
 
 
@@ -97,6 +106,51 @@ def test_queues_are_altered_and_purged_by_the_cli():
         run = sluice(broker, "--yes", "queue", "purge", "work")
         tap.equal((run.returncode, run.stdout), (0, "5\n"), f"it says how many: {run.stderr}")
         tap.equal(one.call("queue_show", name="work").queues[0].ready, 0, "purged")
+
+
+def lapse(broker, gate):
+    """A named session is taken up while the commit that ends it for its timeout is held; returns the ERROR's code, or None if another commit was held."""
+    one = Connection(broker.port, session_name="scheduler", session_timeout_ms=1000)
+    kept = dict(session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
+    with open(gate, "wb"):
+        pass
+    one.close()
+    tap.wait_until(lambda: os.path.exists(gate + ".held"), 30, "a commit is held")
+    back = Connection(broker.port, session_name="scheduler", session_timeout_ms=1000, **kept)
+    tap.equal(back.welcome.resumed, True, "what is not on disk yet has not ended")
+    os.unlink(gate)
+    os.unlink(gate + ".held")
+    try:
+        back.call("queue_create", config=dict(name="work"), if_not_exists=True)
+        back.close()
+    except Closed as closed:
+        return closed.failure.code
+    except Refused as refused:
+        tap.equal(refused.code, -24, "a command of the session that has ended is refused")
+        try:
+            back.read()
+        except Closed as closed:
+            return closed.failure.code
+    return None
+
+
+def test_a_name_is_not_lost_to_nobody():
+    tap.not_sanitized("a sanitizer wants to be the first library")
+    with tempfile.TemporaryDirectory() as top:
+        gate = os.path.join(top, "gate")
+        env = {"LD_PRELOAD": tap.program("tests/integration/sync_gate.so"), "SYNC_GATE": gate}
+        with tap.Broker(env=env) as broker:
+            codes = []
+            while len(codes) < 10 and not (codes and codes[-1] is not None):
+                codes.append(lapse(broker, gate))
+            tap.equal(codes[-1], -40, "TIMEOUT: SESSION_GONE says that another client has the name")
+            holder = Connection(broker.port, session_name="scheduler")
+            Connection(broker.port, session_name="scheduler").close()
+            try:
+                holder.read()
+                tap.check(False, "its session was taken over")
+            except Closed as closed:
+                tap.equal(closed.failure.code, -24, "a name that another client opened")
 
 
 tap.main(globals())
