@@ -106,6 +106,7 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 {
 	struct batch *batch = &engine->batch;
 
+	heavy_begin(&engine->heavy);
 	for (size_t i = batch->first; i < batch->end; i++) {
 		struct submission *submission = batch->submissions[i];
 		const uint64_t before = heavy_work(engine);

@@ -237,7 +237,13 @@ struct heavy {
 		uint64_t session;
 	} sessions[HEAVY_SESSIONS_MAX];
 	size_t count;
+	struct heavy_sum {
+		uint32_t gateway;
+		uint64_t session, work;
+	} sums[HEAVY_SESSIONS_MAX]; /* of the commit at hand */
+	size_t sum_count;
 };
+void heavy_begin(struct heavy *heavy); /* a commit */
 /* Work of the open batch so far, in records; about a microsecond each. */
 uint64_t heavy_work(const struct engine *engine);
 /* After a command that did so much work. True: the commit has enough, the rest is for the next. */

@@ -4,11 +4,15 @@
  * batch. A commit ends when so much work was done; what is left goes back to its lane, behind the others' when the session that did the work
  * has more: such a session's commands then have commits of their own, in turns with everybody else's.
  *
- * A session is heavy by a single command, and no longer when one was light. Order within a session stays.
+ * A session is heavy by a single command, or by what those of one commit did together, of which each is much more work than its bytes say: many of
+ * them wait in the inbox, which is bounded by bytes. It is no longer when one was light. Order within a session stays.
  */
 #include "broker/engine/engine_internal.h"
 
 enum { COMMIT_WORK_MAX = 65536, HEAVY_WORK_MIN = 32768, BYTES_PER_RECORD = 1024 };
+
+/* More work than its bytes say: a record for fewer of its bytes than that, and not by a few. */
+enum { SUMMED_MIN = 256, SUMMED_BYTES_PER_RECORD = 16 };
 
 uint64_t heavy_work(const struct engine *engine)
 {
@@ -32,11 +36,34 @@ bool heavy_is(const struct heavy *heavy, const struct submission *submission)
 	return heavy->count > 0 && submission->sink != NULL && place_of(heavy, submission) < heavy->count;
 }
 
+void heavy_begin(struct heavy *heavy)
+{
+	heavy->sum_count = 0;
+}
+
+/* What the session has done in this commit; of more sessions than there is room for, what this command did. */
+static uint64_t sum_up(struct heavy *heavy, const struct submission *submission, uint64_t work)
+{
+	size_t i = 0;
+
+	while (i < heavy->sum_count && (heavy->sums[i].session != submission->command.session ||
+					heavy->sums[i].gateway != submission->command.gateway))
+		i++;
+	if (i == HEAVY_SESSIONS_MAX)
+		return work;
+	if (i == heavy->sum_count)
+		heavy->sums[heavy->sum_count++] =
+			(struct heavy_sum){submission->command.gateway, submission->command.session, 0};
+	return heavy->sums[i].work += work;
+}
+
 bool heavy_command(struct engine *engine, const struct submission *submission, uint64_t work)
 {
 	struct heavy *heavy = &engine->heavy;
 	bool is = heavy_is(heavy, submission);
 
+	if (work >= SUMMED_MIN && work > submission->bytes / SUMMED_BYTES_PER_RECORD)
+		work = sum_up(heavy, submission, work);
 	if (!is && work >= HEAVY_WORK_MIN && submission->sink != NULL) {
 		/* Beyond so many the one that was heavy first is a session like any other until its next. */
 		if (heavy->count == HEAVY_SESSIONS_MAX)
@@ -54,27 +81,34 @@ static bool same_session(const struct submission *a, const struct submission *b)
 	return a->command.gateway == b->command.gateway && a->command.session == b->command.session;
 }
 
+/* The session's own behind all others'. */
+static void lane_turn(struct lane *lane, const struct submission *last)
+{
+	struct lane others = {NULL, &others.head}, own = {NULL, &own.head};
+	struct submission *submission;
+
+	while ((submission = lane_pop(lane)) != NULL)
+		lane_push(same_session(submission, last) ? &own : &others, submission);
+	while ((submission = lane_pop(&others)) != NULL)
+		lane_push(lane, submission);
+	while ((submission = lane_pop(&own)) != NULL)
+		lane_push(lane, submission);
+}
+
 void heavy_return(struct engine *engine, const struct submission *last)
 {
 	struct batch *batch = &engine->batch;
-	struct lane *data = &engine->taken.data, others, own;
-	struct submission *submission;
+	struct taken *taken = &engine->taken;
 
 	while (batch->count > batch->end) {
-		submission = batch->submissions[--batch->count];
+		struct submission *submission = batch->submissions[--batch->count];
+
 		submission->forced_code = 0; /* admission is asked again */
 		batch->bytes -= submission->bytes;
-		lane_push_first(submission->control ? &engine->taken.control : data, submission);
+		lane_push_first(submission->control ? &taken->control : &taken->data, submission);
 	}
 	if (!heavy_is(&engine->heavy, last))
 		return;
-	others = own = (struct lane){NULL, NULL};
-	others.tail = &others.head;
-	own.tail = &own.head;
-	while ((submission = lane_pop(data)) != NULL)
-		lane_push(same_session(submission, last) ? &own : &others, submission);
-	while ((submission = lane_pop(&others)) != NULL)
-		lane_push(data, submission);
-	while ((submission = lane_pop(&own)) != NULL)
-		lane_push(data, submission);
+	lane_turn(&taken->control, last);
+	lane_turn(&taken->data, last);
 }

@@ -74,6 +74,30 @@ Test(engine_heavy, others_wait_for_one_of_many_large_publishes)
 	}
 }
 
+/* None is half a commit, and many more fit into the inbox. */
+Test(engine_heavy, others_wait_for_one_commit_of_many_publishes_that_fan_out)
+{
+	enum { PUBLISHES = 60, EACH = 2000 };
+	struct rig rig;
+	unsigned rounds = 0;
+	uint64_t wait = 0;
+
+	rig_open(&rig, false);
+	queues_make(&rig);
+	for (int i = 0; i < PUBLISHES; i++)
+		submit(&rig, 11, EACH);
+	rig.replies = 0;
+	cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+	cr_expect_lt(rig.replies, 12, "a commit ends when so much was done");
+	submit(&rig, 12, 1);
+	for (; rig.last.count != 1 && rounds < PUBLISHES; rounds++)
+		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+	cr_expect_leq(rounds, 2);
+	rig_step(&rig);
+	cr_expect_eq(rig.replies, PUBLISHES + 1);
+	rig_close(&rig);
+}
+
 /* Many small ones of one session are a batch as before. */
 Test(engine_heavy, light_commands_share_a_commit)
 {
