@@ -48,7 +48,7 @@ bool conn_is_full(const struct conn *conn)
 
 bool conn_may_take(const struct conn *conn)
 {
-	return !conn->dead && !conn->closing && !conn->held && !conn->blocked &&
+	return !conn->dead && !conn->closing && !conn->held && !conn->blocked && !conn->turn_over &&
 	       conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX && conn->pending_bytes < PENDING_BYTES_MAX &&
 	       !conn_is_full(conn);
 }
@@ -227,9 +227,38 @@ static uint8_t *kept_room(struct conn *conn, size_t more)
 	return conn->kept + conn->kept_end;
 }
 
+enum {
+	TURN_MS = 2,	      /* what one connection is served before the others of its thread are */
+	TURN_LOOK_CALLS = 16, /* between two looks at the clock, */
+	TURN_LOOK_BYTES = 1 << 16
+};
+
+struct turn {
+	uint64_t from_ms;
+	unsigned calls;
+	size_t bytes;
+};
+
+/* One read of a socket brings as many as 20,000 small requests, and each may cost a read of the store: a bound in bytes is none on time. */
+static void turn_count(struct conn *conn, struct turn *turn, size_t used)
+{
+	turn->calls++;
+	turn->bytes += used;
+	if (turn->calls < TURN_LOOK_CALLS && turn->bytes < TURN_LOOK_BYTES)
+		return;
+	turn->calls = 0;
+	turn->bytes = 0;
+	if (io_now_ms() - turn->from_ms <= TURN_MS)
+		return;
+	conn->turn_over = true;
+	io_again(conn->io);
+}
+
 /* Gives the listener what it takes of them; returns how many bytes are left. */
 static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 {
+	struct turn turn = {.from_ms = io_now_ms()};
+
 	conn->parsing = true;
 	while (len > 0 && len >= conn->wanted) {
 		long used;
@@ -251,6 +280,7 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 			break;
 		bytes += used;
 		len -= (size_t)used;
+		turn_count(conn, &turn, (size_t)used);
 	}
 	conn->parsing = false;
 	return conn->dead || conn->closing ? 0 : len;

@@ -219,8 +219,11 @@ static void round_end(struct io *io)
 	readings_run(io);
 	io->pump_cost = 0;
 	subs_pump(io);
+	DL_FOREACH2(io->stopped, conn, stopped_next)
+	conn->turn_over = false;
+	/* Whose turn is over again is at the end of the list again, and waits for the next round. */
 	DL_FOREACH_SAFE2(io->stopped, conn, next, stopped_next)
-	if (!conn->dead)
+	if (!conn->dead && !conn->turn_over)
 		conn_flow(conn);
 	conns_flush(io);
 	conns_reap(io);

@@ -145,6 +145,7 @@ struct conn {
 	struct conn *blocked_prev, *blocked_next;
 	struct conn *stopped_prev, *stopped_next; /* in io->stopped while is_stopped */
 	bool is_stopped;
+	bool turn_over;				  /* it goes on in the next round, when others were served */
 	struct conn *session_prev, *session_next; /* while session is not 0 */
 	struct conn *dead_next;
 	UT_hash_handle hh;

@@ -3,6 +3,7 @@
 """Limits that only a live connection meets, at their edges: subscriptions, credit, unanswered requests, unread output."""
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -67,6 +68,10 @@ class Conn:
         length, kind, _, corr = struct.unpack(">IBBI", self.buffer[:10])
         body, self.buffer = self.buffer[10:4 + length], self.buffer[4 + length:]
         return kind, corr, body
+
+    def ask_body(self, request):
+        self.sock.sendall(frame(REQUEST, 1, request))
+        return self.read()[2]
 
     def ask(self, request, corr=1):
         self.sock.sendall(frame(REQUEST, corr, request))
@@ -161,6 +166,53 @@ def test_unanswered_requests():
                     tap.check(unread > 0, f"what is far beyond is not read: {unread} bytes wait in the socket")
                 answered = [conn.read()[:2] for _ in range(most + beyond)]
                 tap.equal(sorted(answered), [(REPLY, n) for n in range(1, most + beyond + 1)], "all are answered in the end")
+
+
+def connections_told(reply):
+    """Status.connections (field 9) of Reply.status (field 31)."""
+    _, at = read_varint(reply, reply.index(varint(31 << 3 | 2)) + 2)
+    while at < len(reply):
+        key, at = read_varint(reply, at)
+        value, at = read_varint(reply, at)
+        if key == 9 << 3:
+            return value
+        if key & 7 == 2:
+            at += value
+    raise tap.Failed("no connections in the status")
+
+
+def read_varint(data, at):
+    value = shift = 0
+    while True:
+        value |= (data[at] & 0x7f) << shift
+        shift += 7
+        at += 1
+        if data[at - 1] < 0x80:
+            return value, at
+
+
+def test_one_connection_does_not_hold_up_the_others_with_many_small_requests():
+    with tap.Broker() as broker:
+        many, other = Conn(broker), Conn(broker)
+        many.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+        before = connections_told(many.ask_body(STATUS))
+        os.kill(broker.pid, signal.SIGSTOP)
+        one = frame(REQUEST, 1, STATUS)
+        many.sock.settimeout(0.2)
+        sent = 0
+        try:
+            while sent < 4 << 20:
+                sent += many.sock.send(one * 1000)
+        except TimeoutError:
+            pass
+        there = unread_bytes(broker, many) // len(one)
+        other.sock.close()
+        os.kill(broker.pid, signal.SIGCONT)
+        many.sock.settimeout(60)
+        answered = 0
+        while connections_told(many.read()[2]) >= before:
+            answered += 1
+        tap.check(answered < there / 2, f"{answered} of {there} requests were answered before another connection was looked at")
 
 
 # limit: OUTBOX_BYTES_MAX
