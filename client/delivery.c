@@ -112,6 +112,27 @@ bool sub_deliver(sluice_sub *sub, const sluice_delivery_view *view)
 	return true;
 }
 
+uint32_t undelivered_drop(sluice_sub *sub, sluice_token token, const char *job)
+{
+	sluice_delivery *delivery, *next;
+	uint32_t count = 0;
+
+	DL_FOREACH_SAFE(sub->waiting, delivery, next) {
+		const sluice_delivery_view *view = &delivery->view;
+
+		if ((view->kind != SLUICE_DELIVERY_ITEM && view->kind != SLUICE_DELIVERY_JOB) ||
+		    (token != 0 && view->token != token) || (job != NULL && strcmp(view->job, job) != 0))
+			continue;
+		DL_DELETE(sub->waiting, delivery);
+		sub->waiting_count--;
+		sluice_delivery_free(delivery);
+		count++;
+	}
+	if (sub->manual_credit)
+		sub->credit += count;
+	return count;
+}
+
 int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 {
 	sluice_client *client = sub->client;

@@ -155,8 +155,10 @@ struct call *sub_open_call(sluice_sub *sub)
 	sub->reopen_ms = 0;
 	sub->debt = sub->follow ? 0 : held_by_others(sub);
 	held_ask(sub);
-	if (sub->source != NULL && !source_tell(sub))
+	if (sub->source != NULL && !source_tell(sub)) {
+		sub->reopen_ms = now_ms() + MEMORY_MS;
 		return NULL;
+	}
 	if (sub->follow) {
 		follow.stream = sub->name;
 		follow.subscription = sub->number;
@@ -244,6 +246,7 @@ void subs_broken(sluice_client *client, bool session_lost)
 		if (!session_lost)
 			continue;
 		sub->begun_count = 0;
+		(void)undelivered_drop(sub, 0, NULL);
 		/* A new session holds nothing of the old one's. */
 		HASH_ITER(hh, sub->held, held, after)
 			held_drop(sub, held);

@@ -62,6 +62,10 @@ void resume_complete(sluice_sub *sub); /* what did not come until now is lost */
 /* A call about a job was answered, and by that the job is not over. */
 void resume_call_ended(sluice_client *client, const char *job, sluice_token token);
 
+/* delivery.c: drops what waits for the application of a lease that is over, or has job: another may have it now. Of its own credit the
+ * application has that back. token 0: of all leases. Returns how many. */
+uint32_t undelivered_drop(sluice_sub *sub, sluice_token token, const char *job);
+
 /* sub_held.c: acks and credit */
 void sub_credit_back(sluice_sub *sub, uint32_t count); /* to the broker, with the next flush */
 void sub_release(sluice_sub *sub, uint32_t count);     /* the same, unless credit is the application's */

@@ -149,13 +149,16 @@ void sub_job_gone(sluice_client *client, const char *job, sluice_token token)
 
 	HASH_ITER(hh, client->subs, sub, next) {
 		struct held_job *held = held_job_find(sub, job);
-		bool seen;
+		bool seen, waits;
 
 		if (held == NULL || (token != 0 && held->token != token))
 			continue;
 		seen = held->seen;
+		waits = undelivered_drop(sub, held->token, job) != 0;
 		held_job_drop(sub, held);
-		if (seen)
+		if (seen && waits)
+			sub_credit_back(sub, 1);
+		else if (seen)
 			sub_release(sub, 1);
 	}
 }
@@ -423,10 +426,21 @@ void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms)
  * may do anything with the subscription. */
 void held_lost(sluice_sub *sub, struct held *held, int code, const char *why)
 {
+	uint32_t undelivered;
+
 	if (held->lost)
 		return;
 	held->lost = true;
 	held->due_ms = UINT64_MAX;
+	undelivered = undelivered_drop(sub, held->token, NULL);
+	held->out -= undelivered;
+	if (held->seen)
+		sub_credit_back(sub, undelivered);
+	if (held->out == 0) { /* the application had none of it */
+		if (held->seen)
+			held_drop(sub, held);
+		return;
+	}
 	client_event(sub->client, &(sluice_event){.kind = SLUICE_EVENT_LEASE_LOST,
 						  .code = code,
 						  .text = why,

@@ -38,6 +38,7 @@ void resume_older_lost(sluice_client *client, const char *job, sluice_token toke
 
 		if (older >= token)
 			continue;
+		(void)undelivered_drop(sub, older, job);
 		held_job_drop(sub, held);
 		tell_lost(client, job, older);
 		next = client->subs; /* the callback may have closed some */
@@ -120,13 +121,14 @@ void resume_complete(sluice_sub *sub)
 	grants = lost_grants_take(sub);
 	while ((job = jobs) != NULL) {
 		jobs = job->next_lost;
-		credit_keep(sub, 1);
+		credit_keep(sub, 1 - undelivered_drop(sub, job->token, job->job));
 		tell_lost(client, job->job, job->token);
 		mem_free(job->job);
 		mem_free(job);
 	}
 	while ((grant = grants) != NULL) {
 		grants = grant->next;
+		grant->out -= undelivered_drop(sub, grant->token, NULL);
 		credit_keep(sub, grant->out);
 		if (grant->out > 0)
 			held_lost(sub, grant, SLUICE_E_STALE_TOKEN,

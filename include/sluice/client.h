@@ -81,7 +81,8 @@ typedef enum {
 	SLUICE_EVENT_JOB_CANCEL /* job, token: end it */,
 	/* Once for each lease: somebody else may have it now, and what is done with it is refused (STALE_TOKEN). Of a job: job, token. Of items: sub, token, items,
 	 * code (STALE_TOKEN: the broker said so; TIMEOUT: it is not extended, by itself or any more). Items count against the credit until they are acked or
-	 * nacked all the same. When all leases of the session are gone, SESSION_LOST comes instead. */
+	 * nacked all the same. When all leases of the session are gone, SESSION_LOST comes instead. What waits for sluice_sub_next() under a lease that is
+	 * over is dropped: it is not handed out, and there is no event when it was all of the lease. */
 	SLUICE_EVENT_LEASE_LOST,
 	SLUICE_EVENT_ERROR /* code, text: an ack or a call made with SLUICE_FIRE was refused */,
 	SLUICE_EVENT_DAMAGED /* code (CORRUPT), text: an item or job is damaged and not delivered */

@@ -330,7 +330,63 @@ static void a_refused_extension_delays_no_other(void)
 	EQUAL(sluice_close(clock, true, PATIENCE_MS), 0);
 }
 
+/* Two items of one session, the second still in the library: when the session ends it is another's as well. */
+static void what_was_not_delivered_goes_with_its_lease(void)
+{
+	static const bool manual[] = {false, true};
+	sluice_client *admin = connected();
+
+	queue_with(admin, "q", 2);
+	for (int i = 0; i < 2; i++) {
+		struct seen seen = {0};
+		sluice_client *client = client_of(on_event, &seen, NULL);
+		sluice_delivery *item = NULL;
+		sluice_queue_info info = {0};
+		sluice_sub *sub = NULL;
+		sluice_token token;
+
+		EQUAL(sluice_consume(client,
+				     &(sluice_consume_spec){.queue = "q",
+							    .credit = 2,
+							    .session_lease = true,
+							    .manual_credit = manual[i]},
+				     NULL, &sub),
+		      0);
+		EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);
+		token = sluice_delivery_get(item)->token;
+		sluice_delivery_free(item);
+		/* Behind its deliveries: both are here. */
+		while (info.leased < 2) {
+			sluice_reply *reply = NULL;
+
+			EQUAL(sluice_show(client, SLUICE_QUEUE, "q", NULL, &reply), 0);
+			CHECK(sluice_reply_queue(reply, 0, &info));
+			sluice_reply_free(reply);
+		}
+		EQUAL(sluice_session_close(admin, sluice_session(client), NULL, NULL), 0);
+		for (int n = 0, lost = 0; lost == 0 && reaches(&seen.count, n + 1); n++)
+			lost = seen.events[n].kind == SLUICE_EVENT_SESSION_LOST;
+		for (int n = 0; n < 2; n++) {
+			/* Of its own credit it has that of the second one still. */
+			if (manual[i] && n == 1)
+				EQUAL(sluice_sub_credit(sub, 1), 0);
+			item = NULL;
+			EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);
+			if (item == NULL)
+				break;
+			CHECK(sluice_delivery_get(item)->token > token);
+			EQUAL(sluice_nack(sub, sluice_delivery_get(item)->token,
+					  sluice_delivery_get(item)->seq, 0, "", NULL, NULL),
+			      0);
+			sluice_delivery_free(item);
+		}
+		EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
+	}
+	EQUAL(sluice_close(admin, true, PATIENCE_MS), 0);
+}
+
 static const struct scenario scenarios[] = {
+	{"what_was_not_delivered_goes_with_its_lease", what_was_not_delivered_goes_with_its_lease},
 	{"a_refused_extension_delays_no_other", a_refused_extension_delays_no_other},
 	{"a_lease_that_is_not_extended_is_told_when_it_ends",
 	 a_lease_that_is_not_extended_is_told_when_it_ends},

@@ -283,7 +283,8 @@ static void jobs(struct life *life)
 						   .payload = {"p", 1}},
 				NULL, NULL),
 	      0);
-	UNTIL(sluice_consume(life->client, &(sluice_consume_spec){.queue = life->jobs, .credit = 1}, NULL,
+	UNTIL(sluice_consume(life->client,
+			     &(sluice_consume_spec){.queue = life->jobs, .credit = 1, .source = "oom"}, NULL,
 			     &sub),
 	      0);
 	if (sub != NULL)
