@@ -14,12 +14,12 @@
 const struct command commands[] = {
 	{"pub",
 	 "SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--stream S] [--lines] [--allow-unrouted]",
-	 "publish an event; --lines: one per line of standard input. When nothing is bound to SUBJECT it fails with\n"
-	 "NO_ROUTE and exit code 4, unless --allow-unrouted is given. ID is stored with the event, for who reads it;\n"
-	 "the broker does not compare it: two publishes with one --id are two events",
+	 "publish an event; --lines: one per line of standard input\n"
+	 "When nothing is bound to SUBJECT it fails with NO_ROUTE and exit code 4, unless --allow-unrouted is given. ID is stored with\n"
+	 "the event for its readers; the broker does not compare it: two publishes with one --id are two events",
 	 "key= id= header= stream= lines mandatory allow-unrouted", 1, 2, cmd_pub},
 	{"put", "QUEUE SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--priority N] [--lines]",
-	 "put an item into a queue; ID is stored with it and not compared: two puts with one --id are two items",
+	 "put an item into a queue\nID is stored with it and not compared: two puts with one --id are two items",
 	 "key= id= header= priority= lines", 2, 3, cmd_put},
 	{"follow",
 	 "STREAM [--from first|last|new|OFFSET|-1h|TIME|cursor:NAME] [--filter PATTERN] [--count N] "
@@ -97,13 +97,20 @@ const struct command commands[] = {
 
 /* ---- help and complaints ---- */
 
+/* In a list a command has one line: the first of its text. */
+static void list_row(FILE *to, int width, const struct command *command)
+{
+	(void)fprintf(to, "  %-*s %.*s\n", width, command->name, (int)strcspn(command->text, "\n"),
+		      command->text);
+}
+
 static int help(FILE *to)
 {
 	(void)fprintf(
 		to,
 		"usage: sluice [--address HOST:PORT] [--gateway G] [--timeout 10s] [-o table|json] [-v] COMMAND ...\n\n");
 	for (const struct command *command = commands; command->name != NULL; command++)
-		(void)fprintf(to, "  %-15s %s\n", command->name, command->text);
+		list_row(to, 15, command);
 	(void)fprintf(
 		to,
 		"\n`sluice COMMAND --help` shows a command's options. SLUICE_ADDRESS and SLUICE_GATEWAY stand in for "
@@ -410,7 +417,7 @@ static int help_noun(const char *noun, FILE *to)
 		if (to != NULL && count == 0)
 			(void)fprintf(to, "usage: sluice %s COMMAND ...\n\n", noun);
 		if (to != NULL)
-			(void)fprintf(to, "  %-18s %s\n", command->name, command->text);
+			list_row(to, 18, command);
 		count++;
 	}
 	if (to != NULL && count > 0)

@@ -442,6 +442,8 @@ def test_every_command_has_help():
     text = subprocess.run([sluice, "--help"], capture_output=True, text=True, timeout=60).stdout
     names = re.findall(r"^  ((?:[a-z]+ )?[a-z]+) {2,}\S", text, re.M)
     tap.check(len(names) > 20, f"commands are listed: {names}")
+    listed = text.split("\n\n")[1].split("\n")
+    tap.equal([line for line in listed if not line.startswith("  ")], [], "each has one line")
     for name in names:
         done = subprocess.run([sluice, *name.split(), "--help"], capture_output=True, text=True, timeout=60)
         tap.equal(done.returncode, 0, f"sluice {name} --help")
