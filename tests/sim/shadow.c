@@ -129,8 +129,13 @@ static void replay(void)
 		must(core_boot(shadow.core, txn, shadow.clock), "shadow");
 	} else {
 		must(core_batch_begin(shadow.core, txn, shadow.clock), "shadow");
-		for (size_t i = 0; i < shadow.count; i++)
+		for (size_t i = 0; i < shadow.count; i++) {
+			if (i > 0) {
+				must(core_batch_end(shadow.core, txn, shadow.effects), "shadow");
+				must(core_batch_begin(shadow.core, txn, shadow.clock), "shadow");
+			}
 			apply(txn, shadow.commands[i]);
+		}
 		must(core_batch_end(shadow.core, txn, shadow.effects), "shadow");
 	}
 	effects_clear(shadow.effects);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A second database, which gets every committed batch once, as a log of commands would hand it on: encoded, in order, with its clock. The
- * same batches give the same database, so nothing of an aborted batch may be left in core or the store, and both stores must agree.
+ * A second database, which gets every committed command once, as a log of commands would hand it on: encoded, in order, with its clock, and
+ * each in a batch of its own. The same commands give the same database: so nothing of an aborted batch may be left in core or the store,
+ * nothing that is stored may depend on how commands were put into batches, and both stores must agree.
  * What the engine does is listened to by the linker's --wrap. One at a time; not thread-safe.
  */
 #ifndef SLUICE_TESTS_SIM_SHADOW_H
