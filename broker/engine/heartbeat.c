@@ -18,7 +18,7 @@
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
-enum { NO_PLACE = SIZE_MAX };
+#define NO_PLACE SIZE_MAX
 
 static struct beat *beat_find(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session)
 {

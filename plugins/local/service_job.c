@@ -22,8 +22,6 @@
 
 enum { KILL_GRACE_MS = 2000, STUBBORN_KILLS = 3 };
 
-extern char **environ;
-
 /* For the fault rig: leaves a note and stops; SIGKILL is what comes next. */
 void window_pause(struct job *job, enum window window, const char *name)
 {

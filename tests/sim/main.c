@@ -64,7 +64,7 @@ static bool run_catches(const struct sim_spec *spec)
 {
 	static const struct rlimit no_core = {0, 0};
 	uint64_t hash;
-	int status;
+	int status = 0;
 	pid_t child;
 
 	fflush(stdout);
