@@ -125,6 +125,7 @@ int main(int argc, char **argv)
 	    sluice_config_set(config, "session_timeout_ms", "1000") != 0 ||
 	    sluice_open(config, NULL, NULL, &client) != 0)
 		return 2;
+	sluice_config_destroy(config);
 	spec.queue = argv[2];
 	spec.credit = (uint32_t)atoi(argv[3]);
 	spec.on_delivery = begin ? on_third : callback ? on_item : NULL;
