@@ -69,7 +69,8 @@ static int check_names(const Sluice__MachineConfig *config, char *why)
 	return 0;
 }
 
-static int check_exits(const Sluice__MachineConfig *config, char *why)
+/* Exits are found by name once, into ret->next: a check is paid by every read that loads a machine. */
+static int check_exits(const Sluice__MachineConfig *config, struct machine *ret, char *why)
 {
 	for (uint32_t i = 0; i < config->n_states; i++) {
 		const Sluice__MachineState *state = config->states[i];
@@ -89,7 +90,10 @@ static int check_exits(const Sluice__MachineConfig *config, char *why)
 				    state->name, state->next[j]);
 			if (next == i)
 				WHY(SLUICE_E_INVAL, "state %s leads to itself", state->name);
+			ret->next[i] |= UINT64_C(1) << next;
 		}
+		if (state->terminal)
+			ret->terminal |= UINT64_C(1) << i;
 	}
 	return 0;
 }
@@ -108,15 +112,16 @@ static uint64_t exits_mask(const Sluice__MachineConfig *config, uint32_t state)
 }
 
 /* The cancelled and failed states count as reached: a cancel and the broker's own verdict lead there. */
-static int check_reach(const Sluice__MachineConfig *config, uint64_t roots, char *why)
+static int check_reach(const Sluice__MachineConfig *config, const struct machine *machine, char *why)
 {
-	uint64_t reached = roots, before;
+	uint64_t reached = UINT64_C(1) | UINT64_C(1) << machine->cancelled | UINT64_C(1) << machine->failed;
+	uint64_t before;
 
 	do {
 		before = reached;
 		for (uint32_t i = 0; i < config->n_states; i++) {
 			if (reached >> i & 1)
-				reached |= exits_mask(config, i);
+				reached |= machine->next[i];
 		}
 	} while (reached != before);
 	for (uint32_t i = 0; i < config->n_states; i++) {
@@ -137,22 +142,31 @@ static int check_verdict(const Sluice__MachineConfig *config, const char *what, 
 	return 0;
 }
 
-int machine_check(const Sluice__MachineConfig *config, char *why)
+/* All but whose it is and the config. */
+static int compile(const Sluice__MachineConfig *config, struct machine *ret, char *why)
 {
-	uint32_t cancelled, failed;
 	int err = check_names(config, why);
 
+	memset(ret, 0, sizeof(*ret));
 	if (err == 0)
-		err = check_exits(config, why);
+		err = check_exits(config, ret, why);
 	if (err == 0)
-		err = check_verdict(config, "cancelled", config->cancelled, &cancelled, why);
+		err = check_verdict(config, "cancelled", config->cancelled, &ret->cancelled, why);
 	if (err == 0)
-		err = check_verdict(config, "failed", config->failed, &failed, why);
+		err = check_verdict(config, "failed", config->failed, &ret->failed, why);
 	if (err != 0)
 		return err;
 	if (config->states[0]->terminal)
 		WHY(SLUICE_E_INVAL, "the initial state %s is terminal", config->states[0]->name);
-	return check_reach(config, UINT64_C(1) | UINT64_C(1) << cancelled | UINT64_C(1) << failed, why);
+	ret->state_count = (uint32_t)config->n_states;
+	return check_reach(config, ret, why);
+}
+
+int machine_check(const Sluice__MachineConfig *config, char *why)
+{
+	struct machine machine;
+
+	return compile(config, &machine, why);
 }
 
 int machine_check_alter(const Sluice__MachineConfig *before, const Sluice__MachineConfig *after, char *why)
@@ -181,20 +195,19 @@ int machine_check_alter(const Sluice__MachineConfig *before, const Sluice__Machi
 	return 0;
 }
 
-void machine_compile(struct machine *ret, uint32_t gateway, uint64_t id, Sluice__MachineConfig *config)
+int machine_compile(struct machine *ret, uint32_t gateway, uint64_t id, Sluice__MachineConfig *config,
+		    char *why)
 {
-	memset(ret, 0, sizeof(*ret));
-	ret->gateway = gateway;
-	ret->id = id;
-	ret->config = config;
-	ret->state_count = (uint32_t)config->n_states;
-	(void)find(config, config->cancelled, &ret->cancelled);
-	(void)find(config, config->failed, &ret->failed);
-	for (uint32_t i = 0; i < ret->state_count; i++) {
-		ret->next[i] = exits_mask(config, i);
-		if (config->states[i]->terminal)
-			ret->terminal |= UINT64_C(1) << i;
-	}
+	struct machine machine;
+	int err = compile(config, &machine, why);
+
+	if (err != 0)
+		return err;
+	machine.gateway = gateway;
+	machine.id = id;
+	machine.config = config;
+	*ret = machine;
+	return 0;
 }
 
 bool machine_state_find(const struct machine *machine, const char *name, uint32_t *ret)

@@ -37,8 +37,9 @@ int machine_check(const Sluice__MachineConfig *config, char *why) SLUICE_MUST_US
  * transition. 0 or IN_USE. */
 int machine_check_alter(const Sluice__MachineConfig *before, const Sluice__MachineConfig *after,
 			char *why) SLUICE_MUST_USE;
-/* Fills `ret` from a checked config, which it takes. */
-void machine_compile(struct machine *ret, uint32_t gateway, uint64_t id, Sluice__MachineConfig *config);
+/* Checks likewise; on 0 `ret` has all of it and takes the config. */
+int machine_compile(struct machine *ret, uint32_t gateway, uint64_t id, Sluice__MachineConfig *config,
+		    char *why) SLUICE_MUST_USE;
 /* Position of a state; false: the machine has no such state. */
 bool machine_state_find(const struct machine *machine, const char *name, uint32_t *ret);
 static inline const char *machine_state_name(const struct machine *machine, uint32_t state)

@@ -56,13 +56,13 @@ int machine_load(struct store_txn *txn, uint32_t gateway, uint64_t id, struct ma
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
 	machine = malloc(sizeof(*machine));
-	if (machine == NULL || machine_check((const Sluice__MachineConfig *)message, why) != 0) {
+	if (machine == NULL ||
+	    machine_compile(machine, gateway, id, (Sluice__MachineConfig *)message, why) != 0) {
 		err = machine == NULL ? SLUICE_E_NOMEM : SLUICE_E_CORRUPT;
 		protobuf_c_message_free_unpacked(message, NULL);
 		free(machine);
 		return err;
 	}
-	machine_compile(machine, gateway, id, (Sluice__MachineConfig *)message);
 	*ret = machine;
 	return 0;
 }

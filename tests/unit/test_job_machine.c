@@ -156,8 +156,7 @@ Test(job_machine, default_is_airavatas_table_with_exits)
 
 	machine_default(&config);
 	cr_assert_str_eq(config.name, "airavata");
-	cr_assert_eq(machine_check(&config, why), 0, "%s", why);
-	machine_compile(&machine, 1, 1, &config);
+	cr_assert_eq(machine_compile(&machine, 1, 1, &config, why), 0, "%s", why);
 	cr_assert_eq(machine.state_count, 9);
 	for (uint32_t from = 0; from < 9; from++) {
 		uint32_t from_at, to_at;
