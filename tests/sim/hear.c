@@ -103,7 +103,7 @@ static void transacted(struct sim *s, const struct outcome *out)
 	if (out->code == SLUICE_E_SESSION_GONE && t->settle.token != 0)
 		oracle_session_shown(s->oracle, t->session, false);
 	else if (out->code != 0 && out->code != SLUICE_E_WRONG_STATE && out->code != SLUICE_E_STALE_TOKEN &&
-	    out->code != SLUICE_E_QUARANTINED && out->code != SLUICE_E_NOT_FOUND)
+		 out->code != SLUICE_E_QUARANTINED && out->code != SLUICE_E_NOT_FOUND)
 		oracle_blame(s->oracle, "a transaction in sequence was refused", (int64_t)t->number,
 			     out->code);
 	if (out->code == 0 && t->doomed)

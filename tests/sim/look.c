@@ -172,7 +172,43 @@ static enum oracle_claim claim_of(const char *claim)
 	return ORACLE_NONE;
 }
 
-static void look_at_job(struct sim *s, struct store_txn *txn, int job)
+/* What reads say of a job. Texts are copied. */
+struct job_row {
+	bool exists;
+	char state[64];
+	struct oracle_job_seen seen;
+};
+
+static void job_row(struct job_row *row, const Sluice__JobInfo *j)
+{
+	*row = (struct job_row){.exists = true,
+				.seen = {.terminal = j->terminal,
+					 .intent = j->intent,
+					 .cancel = j->cancel,
+					 .attempt = j->attempt,
+					 .token = j->token,
+					 .session = j->holder_session,
+					 .claim = claim_of(j->claim)}};
+	snprintf(row->state, sizeof(row->state), "%s", j->state);
+	row->seen.state = row->state;
+}
+
+static void list_jobs(struct sim *s, struct store_txn *txn, struct job_row rows[ORACLE_JOBS_MAX])
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobList list = SLUICE__JOB_LIST__INIT;
+	Sluice__Reply *r;
+
+	list.max = LIMIT_LIST_ROWS_MAX;
+	request.op_case = SLUICE__REQUEST__OP_JOB_LIST, request.job_list = &list;
+	r = query(s, txn, &request);
+	must(r->code, "the list of jobs");
+	for (size_t i = 0; i < r->n_jobs; i++)
+		job_row(&rows[atoi(r->jobs[i]->job + 1)], r->jobs[i]);
+	sluice__reply__free_unpacked(r, NULL);
+}
+
+static void show_job(struct sim *s, struct store_txn *txn, int job, struct job_row *row)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
@@ -183,25 +219,30 @@ static void look_at_job(struct sim *s, struct store_txn *txn, int job)
 	show.job = id;
 	request.op_case = SLUICE__REQUEST__OP_JOB_SHOW, request.job_show = &show;
 	r = query(s, txn, &request);
-	if (r->n_jobs == 1) {
-		const Sluice__JobInfo *j = r->jobs[0];
-		struct oracle_job_seen seen = {.state = j->state,
-					       .terminal = j->terminal,
-					       .intent = j->intent,
-					       .cancel = j->cancel,
-					       .attempt = j->attempt,
-					       .token = j->token,
-					       .session = j->holder_session,
-					       .claim = claim_of(j->claim)};
+	row->exists = false;
+	if (r->n_jobs == 1)
+		job_row(row, r->jobs[0]);
+	sluice__reply__free_unpacked(r, NULL);
+}
 
-		oracle_job_shown(s->oracle, job, &seen);
-	} else if (oracle_job_shown(s->oracle, job, NULL) && s->jobs_end < ORACLE_JOBS_MAX) {
-		for (int i = 0; i < JOBS; i++) {
-			if (s->slots[i] == job)
-				s->slots[i] = s->jobs_end++;
+/* One list of all costs less than to have each shown; one of them is, in turn. */
+static void look_at_jobs(struct sim *s, struct store_txn *txn)
+{
+	struct job_row rows[ORACLE_JOBS_MAX] = {{0}};
+	int alone = (int)(s->step % (uint64_t)s->jobs_end);
+
+	list_jobs(s, txn, rows);
+	show_job(s, txn, alone, &rows[alone]);
+	for (int job = 0; job < s->jobs_end; job++) {
+		if (rows[job].exists)
+			(void)oracle_job_shown(s->oracle, job, &rows[job].seen);
+		else if (oracle_job_shown(s->oracle, job, NULL) && s->jobs_end < ORACLE_JOBS_MAX) {
+			for (int i = 0; i < JOBS; i++) {
+				if (s->slots[i] == job)
+					s->slots[i] = s->jobs_end++;
+			}
 		}
 	}
-	sluice__reply__free_unpacked(r, NULL);
 }
 
 /* The broker's own proof that no job is forgotten. */
@@ -288,8 +329,7 @@ struct oracle_counts look(struct sim *s, bool closely)
 	oracle_counts(s->oracle, &c, unknown);
 	if (closely)
 		read_job_events(s, txn);
-	for (int i = 0; i < s->jobs_end; i++)
-		look_at_job(s, txn, i);
+	look_at_jobs(s, txn);
 	look_at_rest(s, txn, &c);
 	must(core_stream_find(txn, 1, text("s"), &stream), "stream");
 	if (core_cursor_find(txn, 1, stream.id, text("c"), &offset) != 0)
