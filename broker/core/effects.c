@@ -23,6 +23,7 @@ struct effects {
 	struct effect *records;
 	size_t count;
 	size_t capacity;
+	size_t chunk_bytes; /* of all chunks */
 	struct chunk *first;
 	struct chunk *current; /* chunks behind it are empty */
 };
@@ -99,6 +100,7 @@ static struct chunk *chunk_new(struct effects *effects, size_t bytes)
 	if (chunk == NULL)
 		return NULL;
 	*chunk = (struct chunk){.bytes = want};
+	effects->chunk_bytes += sizeof(*chunk) + want;
 	if (effects->current == NULL) {
 		chunk->next = effects->first;
 		effects->first = chunk;
@@ -129,6 +131,44 @@ void *effects_alloc(struct effects *effects, size_t bytes)
 	chunk->used += rounded;
 	invariant(chunk->used <= chunk->bytes, "%zu bytes used of a chunk of %zu", chunk->used, chunk->bytes);
 	return memory;
+}
+
+size_t effects_bytes(const struct effects *effects)
+{
+	return sizeof(*effects) + effects->capacity * sizeof(*effects->records) + effects->chunk_bytes;
+}
+
+/* With a NUL behind it. NULL: out of memory. */
+static const void *copied(struct effects *effects, const void *bytes, size_t len)
+{
+	uint8_t *copy = effects_alloc(effects, len + 1);
+
+	if (copy == NULL)
+		return NULL;
+	if (len > 0)
+		memcpy(copy, bytes, len);
+	copy[len] = 0;
+	return copy;
+}
+
+int effects_copy(struct effects *effects, const struct effect *other)
+{
+	struct effect own = *other;
+
+	if (own.runs != NULL)
+		own.runs = copied(effects, own.runs, own.run_count * sizeof(*own.runs));
+	if (own.payload.data != NULL)
+		own.payload.data = copied(effects, own.payload.data, own.payload.len);
+	if (own.name.data != NULL)
+		own.name.data = copied(effects, own.name.data, own.name.len);
+	if (own.outcome != NULL)
+		own.outcome = copied(effects, own.outcome, sizeof(*own.outcome));
+	if ((own.runs == NULL) != (other->runs == NULL) ||
+	    (own.payload.data == NULL) != (other->payload.data == NULL) ||
+	    (own.name.data == NULL) != (other->name.data == NULL) ||
+	    (own.outcome == NULL) != (other->outcome == NULL))
+		return SLUICE_E_NOMEM;
+	return effects_add(effects, &own);
 }
 
 size_t effects_mark(const struct effects *effects)

@@ -99,6 +99,9 @@ const struct effect *effects_at(const struct effects *effects, size_t i);
 int effects_add(struct effects *effects, const struct effect *effect) SLUICE_MUST_USE;
 void *effects_alloc(struct effects *effects,
 		    size_t bytes); /* from the arena, 8-aligned; NULL: out of memory */
+/* Adds an effect of another list, with a copy of what it points to. */
+int effects_copy(struct effects *effects, const struct effect *other) SLUICE_MUST_USE;
+size_t effects_bytes(const struct effects *effects); /* of memory that it holds */
 /* Position marks, for refusals inside a transaction: drops all effects added since the mark. */
 size_t effects_mark(const struct effects *effects);
 void effects_rewind(struct effects *effects, size_t mark);

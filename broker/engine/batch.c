@@ -36,43 +36,36 @@ enum { CLAIM_TROUBLES_MAX = 4 };
 /* And what they deliver: the rest waits in the store, not in memory. */
 #define CLAIMED_BYTES_PER_BATCH_MAX (16ull << 20)
 
-struct release_impl {
-	struct engine_release public;
-	atomic_int refs;
-	struct origin *origins;
-};
-
-void engine_release_unref(struct engine_release *release)
+void release_unref(struct release_impl *release)
 {
-	struct release_impl *impl = (struct release_impl *)release;
-
 	int refs;
 
 	if (release == NULL)
 		return;
-	refs = atomic_fetch_sub(&impl->refs, 1);
-	invariant(refs > 0, "release %llu is given back with %d references", ULL(release->sequence), refs);
+	refs = atomic_fetch_sub(&release->refs, 1);
+	invariant(refs > 0, "release %llu is given back with %d references", ULL(release->public.sequence),
+		  refs);
 	if (refs > 1)
 		return;
-	effects_destroy(release->effects);
-	free(impl->origins);
-	free(impl);
+	effects_destroy(release->public.effects);
+	free(release->origins);
+	free(release);
 }
 
-static int release_new(struct engine_release **ret)
+int release_new(struct release_impl **ret)
 {
-	struct release_impl *impl = calloc(1, sizeof(*impl));
+	struct release_impl *release = calloc(1, sizeof(*release));
 	int rc;
 
-	if (impl == NULL)
+	if (release == NULL)
 		return SLUICE_E_NOMEM;
-	rc = effects_create(&impl->public.effects);
+	rc = effects_create(&release->public.effects);
 	if (rc != 0) {
-		free(impl);
+		free(release);
 		return rc;
 	}
-	atomic_init(&impl->refs, 1);
-	*ret = &impl->public;
+	atomic_init(&release->refs, 1);
+	*ret = release;
 	return 0;
 }
 
@@ -119,7 +112,8 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 		rc = origin_add(batch, submission->sink, submission->tag,
 				submission->sink == NULL ? ORIGIN_NONE : ORIGIN_REQUEST);
 		if (rc == 0)
-			rc = core_apply(engine->core, txn, &submission->command, batch->release->effects);
+			rc = core_apply(engine->core, txn, &submission->command,
+					batch->release->public.effects);
 		if (rc == 0)
 			rc = headroom_batch_check(engine, txn, &submission->command);
 		if (rc != 0)
@@ -149,7 +143,7 @@ static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch
 	trouble->tick = true;
 	rc = origin_add(&engine->batch, NULL, 0, ORIGIN_NONE);
 	if (rc == 0)
-		rc = core_apply(engine->core, txn, &command, engine->batch.release->effects);
+		rc = core_apply(engine->core, txn, &command, engine->batch.release->public.effects);
 	trouble->tick = rc != 0;
 	trouble->timer = core_tick_timer(engine->core);
 	return rc;
@@ -160,7 +154,7 @@ static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch
 static void scan_effects(struct engine *engine, uint64_t *io_bytes)
 {
 	struct batch *batch = &engine->batch;
-	const struct effects *effects = batch->release->effects;
+	const struct effects *effects = batch->release->public.effects;
 	size_t count = effects_count(effects);
 
 	invariant(batch->scanned <= count, "%zu effects were scanned of %zu", batch->scanned, count);
@@ -200,11 +194,11 @@ static int claim_run(struct engine *engine, struct store_txn *txn, struct consum
 	if (rc == 0)
 		rc = origin_add(batch, consumer->key.sink, consumer->key.tag, ORIGIN_CONSUMER);
 	if (rc == 0)
-		rc = core_apply(engine->core, txn, command, batch->release->effects);
+		rc = core_apply(engine->core, txn, command, batch->release->public.effects);
 	if (rc != 0)
 		return rc;
 	batch->commands++;
-	last = effects_at(batch->release->effects, effects_count(batch->release->effects) - 1);
+	last = effects_at(batch->release->public.effects, effects_count(batch->release->public.effects) - 1);
 	invariant(last->kind == FX_REPLY && last->command + 1 == batch->origin_count,
 		  "a claim ends with effect %d of command %u, expected the reply of %zu", (int)last->kind,
 		  last->command, batch->origin_count - 1);
@@ -266,7 +260,7 @@ static int add_forced_reply(struct batch *batch, struct engine_sink *sink, uint6
 			    enum origin_kind kind, int code, const char *text)
 {
 	struct effect effect = {.kind = FX_REPLY, .command = (uint32_t)batch->origin_count};
-	struct outcome *outcome = effects_alloc(batch->release->effects, sizeof(*outcome));
+	struct outcome *outcome = effects_alloc(batch->release->public.effects, sizeof(*outcome));
 	int rc;
 
 	if (outcome == NULL)
@@ -276,7 +270,7 @@ static int add_forced_reply(struct batch *batch, struct engine_sink *sink, uint6
 	strncpy(outcome->text, text, sizeof(outcome->text) - 1);
 	effect.outcome = outcome;
 	rc = origin_add(batch, sink, tag, kind);
-	return rc != 0 ? rc : effects_add(batch->release->effects, &effect);
+	return rc != 0 ? rc : effects_add(batch->release->public.effects, &effect);
 }
 
 /* With what is full, for want of room. */
@@ -315,8 +309,9 @@ static void replies_check(const struct batch *batch)
 	}
 	invariant(batch->replies == batch->commands + forced, "%zu replies to %llu commands and %zu refusals",
 		  batch->replies, (unsigned long long)batch->commands, forced);
-	invariant(batch->scanned == effects_count(batch->release->effects), "%zu effects were scanned of %zu",
-		  batch->scanned, effects_count(batch->release->effects));
+	invariant(batch->scanned == effects_count(batch->release->public.effects),
+		  "%zu effects were scanned of %zu", batch->scanned,
+		  effects_count(batch->release->public.effects));
 }
 
 static int apply_all(struct engine *engine, struct store_txn *txn, struct batch_clock clock,
@@ -332,7 +327,7 @@ static int apply_all(struct engine *engine, struct store_txn *txn, struct batch_
 	if (rc == 0)
 		rc = apply_claims(engine, txn, trouble);
 	if (rc == 0)
-		rc = core_batch_end(engine->core, txn, engine->batch.release->effects);
+		rc = core_batch_end(engine->core, txn, engine->batch.release->public.effects);
 	if (rc == 0)
 		rc = core_next_deadline(engine->core, txn, &engine->next_deadline_ms);
 	if (rc == 0)
@@ -349,7 +344,7 @@ static void run_undo(struct engine *engine)
 	struct batch *batch = &engine->batch;
 
 	core_batch_abort(engine->core);
-	effects_clear(batch->release->effects);
+	effects_clear(batch->release->public.effects);
 	batch->origin_count = 0;
 	batch->scanned = batch->replies = 0;
 	batch->commands = 0;
@@ -374,7 +369,7 @@ static void session_opened(struct engine *engine, const struct effect *effect, s
 
 static void hear_committed(struct engine *engine, struct batch_clock clock)
 {
-	const struct effects *effects = engine->batch.release->effects;
+	const struct effects *effects = engine->batch.release->public.effects;
 	size_t count = effects_count(effects);
 
 	for (size_t i = 0; i < count; i++) {
@@ -418,24 +413,23 @@ static void hear_committed(struct engine *engine, struct batch_clock clock)
 static void release_post(struct engine *engine)
 {
 	struct batch *batch = &engine->batch;
-	struct release_impl *impl = (struct release_impl *)batch->release;
+	struct release_impl *release = batch->release;
 
-	invariant(batch->scanned == effects_count(batch->release->effects),
+	invariant(batch->scanned == effects_count(release->public.effects),
 		  "release %llu: %zu effects were scanned of %zu", ULL(engine->sequence), batch->scanned,
-		  effects_count(batch->release->effects));
-	impl->origins = batch->origins;
-	impl->public.origins = batch->origins;
-	impl->public.origin_count = batch->origin_count;
-	impl->public.sequence = engine->sequence;
-	atomic_fetch_add(&impl->refs, (int)engine->sink_count);
+		  effects_count(release->public.effects));
+	release->origins = batch->origins;
+	release->public.origins = batch->origins;
+	release->public.origin_count = batch->origin_count;
+	release->public.sequence = engine->sequence;
+	release->public.bytes = sizeof(*release) + effects_bytes(release->public.effects) +
+				batch->origin_capacity * sizeof(*batch->origins);
 	batch->release = NULL;
 	batch->origins = NULL;
 	batch->origin_count = batch->origin_capacity = 0;
 	batch->claim_count = batch->refused_count = 0;
 	batch->scanned = batch->replies = 0;
-	for (size_t i = 0; i < engine->sink_count; i++)
-		engine->sinks[i]->post(engine->sinks[i], &impl->public);
-	engine_release_unref(&impl->public);
+	lag_post(engine, release);
 }
 
 /* ---- what an undone run leaves to be decided ---- */
@@ -571,6 +565,7 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 		batch->count - batch->first < batch->part_max ? batch->count : batch->first + batch->part_max;
 	batch->claim_max = engine->config.claims_max; /* the rest is served by the next batch */
 	batch->claim_troubles = 0;
+	(void)lag_look(engine);
 	while ((rc = run_once(engine, clock, &trouble)) != 0) {
 		size_t claims = batch->claim_count;
 
@@ -579,7 +574,7 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 			break;
 	}
 	if (rc != 0) {
-		engine_release_unref(batch->release);
+		release_unref(batch->release);
 		batch->release = NULL;
 		return rc;
 	}
@@ -635,5 +630,5 @@ void batch_fini(struct batch *batch)
 	free(batch->origins);
 	free(batch->claims);
 	free(batch->refused);
-	engine_release_unref(batch->release);
+	release_unref(batch->release);
 }

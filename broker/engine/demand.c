@@ -11,7 +11,8 @@
  *
  * Invariants: a queue is in to_serve exactly while one of its consumers can be served. `willing`
  * holds exactly the consumers that have credit, are not paused and do not resume; `resuming` those
- * that are not paused and do. Both, and a class's `willing`, rise by turn. */
+ * that are not paused and do; but such a consumer may be in its sink's `held` instead, while that
+ * lags. Both, and a class's `willing`, rise by turn. */
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -83,18 +84,20 @@ static void queue_list(struct demand *demand, struct demand_queue *queue)
 
 static enum consumer_place place_of(const struct consumer *consumer)
 {
-	if (consumer->paused)
+	if (consumer->paused || (!consumer->resume && consumer->spec.credit == 0))
 		return CONSUMER_IDLE;
-	if (consumer->resume)
-		return CONSUMER_RESUMING;
-	return consumer->spec.credit > 0 ? CONSUMER_WILLING : CONSUMER_IDLE;
+	if (consumer->from->lags)
+		return CONSUMER_HELD;
+	return consumer->resume ? CONSUMER_RESUMING : CONSUMER_WILLING;
 }
 
 static void consumer_leave(struct consumer *consumer)
 {
 	struct demand_queue *queue = consumer->queue;
 
-	if (consumer->place == CONSUMER_RESUMING) {
+	if (consumer->place == CONSUMER_HELD) {
+		DL_DELETE(consumer->from->held, consumer);
+	} else if (consumer->place == CONSUMER_RESUMING) {
 		DL_DELETE(queue->resuming, consumer);
 	} else if (consumer->place == CONSUMER_WILLING) {
 		DL_DELETE(queue->willing, consumer);
@@ -116,6 +119,10 @@ static void consumer_enter(struct consumer *consumer)
 	struct demand_queue *queue = consumer->queue;
 	struct consumer **list = consumer->place == CONSUMER_RESUMING ? &queue->resuming : &queue->willing;
 
+	if (consumer->place == CONSUMER_HELD) {
+		DL_APPEND(consumer->from->held, consumer);
+		return;
+	}
 	if (*list == NULL || (*list)->prev->turn < consumer->turn)
 		DL_APPEND(*list, consumer);
 	else
@@ -248,6 +255,18 @@ static void session_drop_unused(struct demand *demand, struct demand_session *se
 	free(session);
 }
 
+static struct demand_sink *sink_need(struct demand *demand, const struct engine_sink *sink)
+{
+	size_t i = 0;
+
+	while (i < demand->sink_count && demand->sinks[i].sink != sink)
+		i++;
+	invariant(i < SINKS_MAX, "a sink that the engine does not know: it has %d", SINKS_MAX);
+	if (i == demand->sink_count)
+		demand->sinks[demand->sink_count++] = (struct demand_sink){.sink = sink};
+	return &demand->sinks[i];
+}
+
 int demand_open(struct demand *demand, const struct consumer_spec *spec)
 {
 	struct demand_queue *queue;
@@ -286,6 +305,7 @@ int demand_open(struct demand *demand, const struct consumer_spec *spec)
 	if (consumer->spec.credit > LIMIT_CREDIT_MAX)
 		consumer->spec.credit = (uint32_t)LIMIT_CREDIT_MAX;
 	consumer->queue = queue;
+	consumer->from = sink_need(demand, spec->sink);
 	demand->count++;
 	consumer_place(demand, consumer);
 	queue_list(demand, queue); /* others may be willing, too */
@@ -386,18 +406,40 @@ void demand_queue_deleted(struct demand *demand, uint32_t gateway, uint64_t id)
 	queue_list(demand, queue);
 }
 
+void demand_sink_lags(struct demand *demand, const struct engine_sink *sink, bool lags)
+{
+	struct demand_sink *from = sink_need(demand, sink);
+
+	from->lags = lags;
+	while (!lags && from->held != NULL)
+		consumer_place(demand, from->held);
+}
+
 /* ---- claims ---- */
+
+/* Those of a sink that lags are set aside as they are met: once each, however many there are. */
+static struct consumer *next_to_serve(struct demand *demand)
+{
+	for (struct demand_queue *queue; (queue = demand->to_serve) != NULL;) {
+		struct consumer *consumer = queue_pick(queue);
+
+		invariant(consumer != NULL, "queue %llu is to be served, and no consumer of it can be",
+			  ULL(queue->key.queue));
+		if (!consumer->from->lags)
+			return consumer;
+		consumer_place(demand, consumer);
+	}
+	return NULL;
+}
 
 struct consumer *demand_next(struct demand *demand, struct command *ret_command, struct cmd_claim *ret_claim)
 {
-	struct demand_queue *queue = demand->to_serve;
-	struct consumer *consumer;
+	struct consumer *consumer = next_to_serve(demand);
+	const struct demand_queue *queue;
 
-	if (queue == NULL)
+	if (consumer == NULL)
 		return NULL;
-	consumer = queue_pick(queue);
-	invariant(consumer != NULL, "queue %llu is to be served, and no consumer of it can be",
-		  ULL(queue->key.queue));
+	queue = consumer->queue;
 	invariant(!consumer->paused && (consumer->resume || consumer->spec.credit > 0),
 		  "queue %llu: a claim for a consumer with credit %u, paused %d", ULL(queue->key.queue),
 		  consumer->spec.credit, consumer->paused);

@@ -468,6 +468,10 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 		  engine->batch.count);
 	inbox_take(&engine->inbox, &engine->taken);
 	hear_notes(engine, clock.mono_ms);
+	if (lag_look(engine)) {
+		*ret_wait_ms = UINT64_MAX; /* a sink that catches up ends it */
+		return 0;
+	}
 	heartbeats_batch(&engine->heartbeats);
 	rc = headroom_check(engine, clock.mono_ms);
 	if (rc == 0)
@@ -531,6 +535,8 @@ int engine_submit_quietly(struct engine *engine, struct submission *submission)
 	if (submission->bytes > max)
 		return SLUICE_E_LIMIT;
 	submission->forced_code = 0;
+	if (lag_submit_busy(submission))
+		return SLUICE_E_BUSY;
 	return inbox_put(&engine->inbox, submission);
 }
 

@@ -33,15 +33,23 @@ struct engine_release {
 	const struct origin *origins;
 	size_t origin_count;
 	uint64_t sequence; /* 1, 2, ...: releases come to every sink in this order */
+	uint64_t bytes;	   /* of memory */
 };
-void engine_release_unref(struct engine_release *release); /* any thread; frees when every sink is done */
+/* The sink has handled a release that it was given. Any thread; the last sink's frees it. */
+void engine_release_done(struct engine *engine, struct engine_sink *sink, struct engine_release *release);
 
+/*
+ * What a sink was given and has not handled is bounded (LIMIT_RELEASE_LAG_BYTES_MAX). Beyond it nothing is claimed for its consumers,
+ * its submissions are BUSY (of the control lane: beyond twice as much), and of other sinks' releases it is given only what concerns
+ * everybody; beyond twice as much no batch begins. So a sink must never wait for the engine.
+ */
 struct engine_sink {
-	/* Called on the engine's thread after a commit; must not block. The sink takes one reference. */
+	/* Called on the engine's thread after a commit; must not block. The sink owes an engine_release_done(). */
 	void (*post)(struct engine_sink *sink, struct engine_release *release);
 	/* The session was attached elsewhere: close the connection that had it (tag of session_attach). The engine's thread, or that of the
 	 * session_attach which took it; must not block nor call the engine. */
 	void (*kick)(struct engine_sink *sink, uint64_t tag);
+	_Atomic uint64_t lag_bytes; /* the engine's, 0 at first: of the releases that it has not handled */
 };
 
 /* ---- submissions ---- */
@@ -89,7 +97,7 @@ void engine_stop(struct engine *engine);
  * the durable clock). *ret_wait_ms: until something is due (UINT64_MAX: nothing); 0 when more waits. Returns 0 or the failure that fail_stop was told. */
 int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wait_ms) SLUICE_MUST_USE;
 
-/* 0: the engine owns it. BUSY: the inbox is full, LIMIT: the command is too large; the submission is still the caller's. */
+/* 0: the engine owns it. BUSY: the inbox is full or its sink lags, LIMIT: the command is too large; the submission is still the caller's. */
 int engine_submit(struct engine *engine, struct submission *submission) SLUICE_MUST_USE;
 /* The same for one of several: engine_wake is due after the last, soon, so that an idle engine commits them as one. */
 int engine_submit_quietly(struct engine *engine, struct submission *submission) SLUICE_MUST_USE;

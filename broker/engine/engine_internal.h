@@ -17,6 +17,13 @@ enum consumer_place {
 	CONSUMER_IDLE,	   /* nothing is to be claimed for it: no credit, or paused */
 	CONSUMER_WILLING,  /* in its queue's list `willing`, and in its class's */
 	CONSUMER_RESUMING, /* in its queue's list `resuming` */
+	CONSUMER_HELD,	   /* it would be in one of them, but its sink lags: in the sink's list `held` */
+};
+enum { SINKS_MAX = 64 };
+struct demand_sink {
+	const struct engine_sink *sink;
+	bool lags;	       /* nothing is claimed for its consumers */
+	struct consumer *held; /* utlist */
 };
 struct consumer {
 	struct consumer_key key;
@@ -27,8 +34,9 @@ struct consumer {
 	bool paused;				  /* its connection takes no more now; the credit stays */
 	uint8_t place;				  /* enum consumer_place */
 	uint64_t turn;				  /* rises along every list: the lowest is served first */
-	struct consumer *prev, *next;		  /* in `willing` or `resuming` of its queue */
+	struct consumer *prev, *next;		  /* in `willing` or `resuming` of its queue, or `held` */
 	struct consumer *class_prev, *class_next; /* in `willing` of its class */
+	struct demand_sink *from;
 	struct demand_queue *queue;
 	struct demand_class *class; /* NULL: it takes no orphans */
 	struct demand_session *session;
@@ -72,6 +80,8 @@ struct demand {
 	struct demand_session *sessions;
 	struct demand_queue *queues;
 	struct demand_queue *to_serve;
+	struct demand_sink sinks[SINKS_MAX]; /* those that lagged or had a consumer */
+	size_t sink_count;
 	uint64_t turns; /* given out */
 	size_t count;
 };
@@ -98,6 +108,8 @@ void demand_session_moved(struct demand *demand, uint32_t gateway, uint64_t sess
 void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t queue, bool orphan,
 			uint64_t source);
 void demand_queue_deleted(struct demand *demand, uint32_t gateway, uint64_t queue);
+/* Whether nothing is to be claimed for a sink's consumers. Not while claims may be undone. */
+void demand_sink_lags(struct demand *demand, const struct engine_sink *sink, bool lags);
 /* The next consumer that a CLAIM should be made for, with the command filled in; NULL: nobody. */
 struct consumer *demand_next(struct demand *demand, struct command *ret_command, struct cmd_claim *ret_claim);
 /* What that CLAIM granted: fewer than asked means that nothing is left that this consumer may
@@ -252,7 +264,22 @@ bool heavy_is(const struct heavy *heavy, const struct submission *submission);
 /* What the batch has not applied goes back to where it was taken from, the session's own behind all others'. */
 void heavy_return(struct engine *engine, const struct submission *last);
 
+/* ---- lag.c: releases that sinks have not handled ---- */
+/* Looks at each sink, between two batches or two parts of one. True: one lags so far behind that no batch may begin. */
+bool lag_look(struct engine *engine);
+bool lag_submit_busy(const struct submission *submission);
+/* Gives a release to all sinks; takes the caller's reference. */
+struct release_impl;
+void lag_post(struct engine *engine, struct release_impl *release);
+
 /* ---- batch.c ---- */
+struct release_impl {
+	struct engine_release public;
+	atomic_int refs;
+	struct origin *origins;
+};
+int release_new(struct release_impl **ret) SLUICE_MUST_USE; /* with one reference */
+void release_unref(struct release_impl *release);	    /* accepts NULL */
 struct batch {
 	const struct submission *heavy;	 /* the commit was ended behind it, for its work; NULL: it was not */
 	struct submission **submissions; /* of this batch, in order */
@@ -261,7 +288,7 @@ struct batch {
 	size_t part_max;   /* so many at most */
 	size_t reapplied;  /* commands that were undone and applied again for the damage that others met */
 	uint64_t bytes;
-	struct engine_release *release; /* being filled */
+	struct release_impl *release; /* being filled */
 	struct origin *origins;
 	size_t origin_count, origin_capacity;
 	struct claim_note *claims; /* of this run */
@@ -286,7 +313,8 @@ struct engine {
 	struct headroom_gate gate;
 	struct heavy heavy;
 	struct batch batch;
-	struct engine_sink *sinks[64];
+	struct engine_sink *sinks[SINKS_MAX];
+	bool sink_lags[SINKS_MAX];
 	size_t sink_count;
 	/* durable mono = process mono + offset; the offset is set once, at create */
 	_Atomic int64_t mono_offset_ms;

@@ -82,7 +82,7 @@ int inbox_init(struct inbox *inbox, uint64_t bytes_max)
 	inbox->note_count = inbox->spare_count = inbox->reserved = 0;
 	atomic_init(&inbox->bytes, 0);
 	inbox->bytes_max = bytes_max;
-	inbox->stop = false;
+	inbox->stop = inbox->nudged = false;
 	return 0;
 }
 
@@ -131,6 +131,14 @@ void inbox_wake(struct inbox *inbox)
 {
 	/* Not under the lock: who is woken would wait for it. */
 	(void)pthread_cond_signal(&inbox->wake);
+}
+
+void inbox_nudge(struct inbox *inbox)
+{
+	(void)pthread_mutex_lock(&inbox->lock);
+	inbox->nudged = true;
+	(void)pthread_cond_signal(&inbox->wake);
+	(void)pthread_mutex_unlock(&inbox->lock);
 }
 
 /* ---- notes; all below with the lock held ---- */
@@ -344,6 +352,7 @@ size_t inbox_notes_waiting(struct inbox *inbox)
 void inbox_take(struct inbox *inbox, struct taken *io_taken)
 {
 	(void)pthread_mutex_lock(&inbox->lock);
+	inbox->nudged = false;
 	lane_move(&io_taken->control, &inbox->control);
 	lane_move(&io_taken->data, &inbox->data);
 	if (inbox->notes != NULL) {
@@ -365,7 +374,7 @@ void inbox_answered(struct inbox *inbox, uint64_t bytes)
 static bool idle(const struct inbox *inbox)
 {
 	return inbox->control.head == NULL && inbox->data.head == NULL && inbox->notes == NULL &&
-	       !inbox->stop;
+	       !inbox->stop && !inbox->nudged;
 }
 
 void inbox_wait(struct inbox *inbox, uint64_t wait_ms)

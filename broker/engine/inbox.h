@@ -43,6 +43,7 @@ struct inbox {
 	size_t spare_count, reserved;
 	_Atomic uint64_t bytes; /* of all submissions not yet answered */
 	uint64_t bytes_max;
+	bool nudged; /* something else than what it holds is to be looked at */
 	bool stop;
 };
 
@@ -51,6 +52,8 @@ void inbox_fini(struct inbox *inbox); /* gives back what is left */
 int inbox_put(struct inbox *inbox,
 	      struct submission *submission) SLUICE_MUST_USE; /* BUSY beyond bytes_max; wakes nobody */
 void inbox_wake(struct inbox *inbox);
+/* The next inbox_wait() does not wait, nor does the one under way. */
+void inbox_nudge(struct inbox *inbox);
 /* One change of a consumer or session, copied and merged into what waits already. NOMEM: of an open or attach only. *ret_gone, when not
  * NULL: the sink and tag of an attach that waited and that this one takes the place of; its sink is NULL otherwise. */
 int inbox_note(struct inbox *inbox, const struct note *note, struct consumer_spec *ret_gone) SLUICE_MUST_USE;

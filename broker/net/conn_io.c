@@ -17,6 +17,7 @@
 
 #include "broker/net/io.h"
 #include "broker/util/invariant.h"
+#include "broker/util/log.h"
 #include "protocol/limits.h"
 
 enum {
@@ -64,10 +65,35 @@ static void unlist(struct conn *conn)
 	conn->unflushed = false;
 }
 
+/* Its deliveries pause long before. What it asks for is not begun while its output is full, so it is a listener that does not heed its bound, or a
+ * peer that lives for the notices of others' doings and does not read. */
+static void log_output(const struct conn *conn)
+{
+	static struct log_rate rate = {.per_second = 10};
+	char peer[PEER_TEXT_BYTES];
+	uint64_t left_out;
+
+	if (log_may(&rate, &left_out))
+		log_line(LOG_LEVEL_WARN,
+			 log_id("net.output",
+				"a connection is closed: it does not read the answers and notices for it"),
+			 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
+			 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
+			 log_u64("session", conn->session), log_str("protocol", conn->ops->protocol),
+			 log_u64("unsent_bytes", conn_unsent(conn)),
+			 log_u64("max_bytes", LIMIT_OUTPUT_CLOSE_BYTES_MAX), log_u64("left_out", left_out));
+}
+
 void conn_write(struct conn *conn, const void *bytes, size_t len)
 {
 	if (conn->dead)
 		return;
+	conn->told += conn->delivering ? 0 : len;
+	if (conn->told > LIMIT_OUTPUT_CLOSE_BYTES_MAX) {
+		log_output(conn);
+		conn_kill(conn, "it did not read its output");
+		return;
+	}
 	if (evbuffer_add(conn->out, bytes, len) != 0) {
 		conn_kill(conn, "no memory for its output");
 		return;
@@ -90,17 +116,23 @@ static void unsent_sub(struct conn *conn, uint64_t bytes)
 /* False: the connection is at its end. */
 static bool write_some(struct conn *conn)
 {
+	const size_t unsent = conn_unsent(conn);
 	int sent;
 
-	if (conn_unsent(conn) == 0)
+	if (unsent == 0)
 		return true;
 	sent = evbuffer_write_atmost(conn->out, conn->fd, WRITE_BYTES_MAX);
 	if (sent < 0 && errno != EAGAIN && errno != EINTR) {
 		conn_kill(conn, "the peer reset it");
 		return false;
 	}
-	if (sent > 0)
+	if (sent > 0) {
 		unsent_sub(conn, (uint64_t)sent);
+		/* As if answers and deliveries lay evenly in it; it is exact whenever all is sent. */
+		conn->told -= (size_t)((double)conn->told * sent / (double)unsent);
+		if ((size_t)sent == unsent)
+			conn->told = 0;
+	}
 	return true;
 }
 

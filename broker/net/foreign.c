@@ -19,8 +19,11 @@ static void give(struct conn *conn, struct sluice_listener_effect effect)
 	effect.struct_size = sizeof(effect);
 	if (effect.text == NULL)
 		effect.text = "";
-	if (!conn->dead && !conn->closing)
-		conn->ops->effect(conn->state, &effect);
+	if (conn->dead || conn->closing)
+		return;
+	conn->delivering = effect.kind == SLUICE_FX_ITEM || effect.kind == SLUICE_FX_EVENT;
+	conn->ops->effect(conn->state, &effect);
+	conn->delivering = false;
 }
 
 /* A listener may go on after it has closed, in what it is doing: nothing begins any more. */

@@ -189,7 +189,7 @@ static void release_handle(struct io *io, struct engine_release *release)
 	for (size_t i = 0; i < count; i++)
 		dispatch(io, release, effects_at(release->effects, i));
 	io->released = release->sequence;
-	engine_release_unref(release);
+	engine_release_done(io->engine, &io->sink, release);
 }
 
 /* ---- the round ---- */
@@ -467,7 +467,7 @@ static void io_fini(struct io *io)
 
 		io->notes = note->next;
 		if (note->kind == IO_RELEASE)
-			engine_release_unref(note->release);
+			engine_release_done(io->engine, &io->sink, note->release);
 		if (note->kind == IO_ADOPT)
 			(void)close(note->fd);
 		free(note);

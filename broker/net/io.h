@@ -100,9 +100,11 @@ struct conn {
 	size_t kept_start, kept_end, kept_capacity;
 	bool keeps; /* in io->keeping: it holds that buffer */
 	struct conn *keep_prev, *keep_next;
-	bool parsing;	/* the listener is given bytes */
-	bool writing;	/* waits for its socket */
-	bool unflushed; /* in io->unflushed */
+	size_t told;	 /* of what is unsent: answers and notices, about */
+	bool delivering; /* what is written is a delivery, which the broker itself holds back */
+	bool parsing;	 /* the listener is given bytes */
+	bool writing;	 /* waits for its socket */
+	bool unflushed;	 /* in io->unflushed */
 	struct conn *flush_prev, *flush_next;
 
 	const struct sluice_listener_ops *ops;

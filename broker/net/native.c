@@ -476,8 +476,10 @@ static void deliver_frame(struct conn *conn, const struct frame_deliver *deliver
 	}
 	frame_header_encode(bytes, &header);
 	(void)frame_deliver_head_encode(bytes + FRAME_HEADER_BYTES, deliver, runs);
+	conn->delivering = true;
 	conn_write(conn, bytes, FRAME_HEADER_BYTES + head);
 	conn_write(conn, deliver->payload.data, deliver->payload.len);
+	conn->delivering = false;
 	if (bytes != small)
 		free(bytes);
 }

@@ -382,5 +382,5 @@ void on_post(struct engine_sink *sink, struct engine_release *release)
 		else if (e->kind == FX_REPLY)
 			replied(s, &s->ops[origin->tag], e->outcome);
 	}
-	engine_release_unref(release);
+	engine_release_done(s->engine, sink, release);
 }

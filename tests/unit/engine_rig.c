@@ -40,7 +40,7 @@ static void on_post(struct engine_sink *sink, struct engine_release *release)
 	rig->sessions_ended += sessions_ended;
 	if (sessions_ended > rig->sessions_ended_at_once)
 		rig->sessions_ended_at_once = sessions_ended;
-	engine_release_unref(release);
+	engine_release_done(rig->engine, sink, release);
 }
 
 static void on_kick(struct engine_sink *sink, uint64_t tag)

@@ -33,7 +33,7 @@ static void on_post(struct engine_sink *sink, struct engine_release *release)
 		if (effect->kind == FX_REPLY && release->origins[effect->command].kind == ORIGIN_REQUEST)
 			rig->last = *effect->outcome;
 	}
-	engine_release_unref(release);
+	engine_release_done(rig->engine, sink, release);
 }
 
 static void on_kick(struct engine_sink *sink, uint64_t tag)

@@ -42,7 +42,7 @@ static void on_post(struct engine_sink *sink, struct engine_release *release)
 		cr_assert(effect->outcome->code == 0 || effect->outcome->code == SLUICE_E_NO_SPACE, "%s",
 			  effect->outcome->text);
 	}
-	engine_release_unref(release);
+	engine_release_done(rig->engine, sink, release);
 }
 
 static void on_kick(struct engine_sink *sink, uint64_t tag)

@@ -294,6 +294,64 @@ Test(net, an_accept_that_fails_for_one_connection_goes_on_and_any_other_pauses, 
 	rig_close(&rig);
 }
 
+/* limit: OUTPUT_CLOSE_BYTES_MAX */
+Test(net, a_peer_that_reads_no_answers_is_closed_and_one_that_reads_no_deliveries_is_not)
+{
+	static uint8_t zeros[1 << 20];
+	FILE *log = tmpfile();
+	struct conn *conn;
+	struct rig rig;
+
+	cr_assert_not_null(log);
+	log_configure(fileno(log), LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+	greet(&rig);
+	conn = rig.net->ios[0].conns;
+	conn->delivering = true;
+	for (int n = 0; n < 100; n++)
+		conn_write(conn, zeros, sizeof(zeros));
+	conn->delivering = false;
+	cr_expect_eq(conn->told, 0u);
+	conns_flush(conn->io);
+	cr_assert_gt(conn_unsent(conn), LIMIT_OUTPUT_CLOSE_BYTES_MAX);
+	for (uint64_t put = 0; put < LIMIT_OUTPUT_CLOSE_BYTES_MAX; put += sizeof(zeros))
+		conn_write(conn, zeros, sizeof(zeros));
+	cr_expect(!conn->dead, "just at the bound");
+	cr_expect_eq(conn->told, LIMIT_OUTPUT_CLOSE_BYTES_MAX);
+	cr_expect_eq(lines_of(fileno(log), "id=net.output "), 0u);
+	conn_write(conn, zeros, 1);
+	cr_expect(conn->dead, "beyond it");
+	cr_expect_eq(lines_of(fileno(log), "id=net.output "), 1u);
+	turns(&rig);
+	cr_expect_null(rig.net->ios[0].conns);
+	cr_expect_eq(atomic_load(&rig.net->unsent), 0u);
+	log_configure(STDERR_FILENO, LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+	(void)fclose(log);
+	rig_close(&rig);
+}
+
+/* Who reads all of it now and then may be told any amount. */
+Test(net, answers_that_are_read_do_not_count)
+{
+	static uint8_t zeros[1 << 20], sink[1 << 20];
+	struct conn *conn;
+	struct rig rig;
+
+	greet(&rig);
+	conn = rig.net->ios[0].conns;
+	for (int round = 0; round < 4; round++) {
+		for (int n = 0; n < 30; n++)
+			conn_write(conn, zeros, sizeof(zeros));
+		conns_flush(conn->io);
+		for (int n = 0; n < 100000 && conn_unsent(conn) > 0; n++) {
+			(void)!read(rig.fd, sink, sizeof(sink));
+			turn(&rig);
+		}
+		cr_assert_eq(conn->told, 0u, "%zu", conn->told);
+	}
+	cr_expect(!conn->dead);
+	rig_close(&rig);
+}
+
 Test(net, connections_that_come_together_do_not_pass_their_bound)
 {
 	struct rig rig;
