@@ -40,6 +40,20 @@ uint32_t some_credit(struct sim *s)
 	return credits[roll(s, sizeof(credits) / sizeof(credits[0]))];
 }
 
+/* As a listener does it. It is there when somebody was answered that it speaks for it. */
+static uint64_t source_number(struct sim *s, int source)
+{
+	struct store_txn *txn;
+	uint64_t number = 0;
+
+	if (source == 0)
+		return 0;
+	must(store_begin_read(s->store, &txn), "read");
+	must(core_source_find(txn, 1, text(source_name_of(source)), &number), "source");
+	store_abort(txn);
+	return number;
+}
+
 static void consumer_open(struct sim *s, int number, enum feed feed)
 {
 	struct client *client = &s->clients[number];
@@ -53,14 +67,28 @@ static void consumer_open(struct sim *s, int number, enum feed feed)
 				     .sink = &s->sink,
 				     .tag = consumer_tag(client, number, feed)};
 
-	if (feed == FEED_JOBS && (s->drains || roll(s, 2) == 0))
+	if (feed == FEED_JOBS && (s->drains || roll(s, client->source != 0 ? 4 : 2) != 0))
 		spec.claim_flags |= CLAIM_ORPHANS;
 	if (feed == FEED_ITEMS ? number == CLIENTS - 1 : feed == FEED_WILD && roll(s, 3) == 0)
 		spec.claim_flags |= CLAIM_SESSION_LEASE;
+	if (feed == FEED_JOBS) {
+		client->jobs_taken = true;
+		spec.source = source_number(s, client->source);
+	}
 	client->resuming[feed] = true;
 	oracle_consumer_opened(s->oracle, consumer_number(number, feed), feed,
-			       (spec.claim_flags & CLAIM_ORPHANS) != 0, client->session, spec.credit);
+			       (spec.claim_flags & CLAIM_ORPHANS) != 0,
+			       feed == FEED_JOBS ? client->source : 0, client->session, spec.credit);
 	must(engine_consumer_open(s->engine, &spec), "consume");
+}
+
+static void consumer_close(struct sim *s, int number, enum feed feed)
+{
+	oracle_consumer_closed(s->oracle, consumer_number(number, feed));
+	must(engine_consumer_close(s->engine, &s->sink, consumer_tag(&s->clients[number], number, feed)),
+	     "close");
+	if (feed == FEED_JOBS)
+		s->clients[number].jobs_taken = false;
 }
 
 void client_connect(struct sim *s, int number)
@@ -78,9 +106,12 @@ void client_connect(struct sim *s, int number)
 	client->connection = ++s->connections;
 	must(engine_session_attach(s->engine, 1, client->session, &s->sink, client->connection), "attach");
 	oracle_session_attached(s->oracle, client->session);
-	client->slow = false;
-	for (enum feed feed = 0; feed < FEEDS; feed++)
-		consumer_open(s, number, feed);
+	client->slow = client->jobs_taken = false;
+	for (enum feed feed = 0; feed < FEEDS; feed++) {
+		if (feed != FEED_JOBS || client->source == 0)
+			consumer_open(s, number, feed);
+	}
+	source_say(s, number);
 }
 
 void client_leave(struct sim *s, int number)
@@ -89,10 +120,8 @@ void client_leave(struct sim *s, int number)
 
 	if (client->connection == 0 || client->closing)
 		return;
-	for (enum feed feed = 0; feed < FEEDS; feed++) {
-		oracle_consumer_closed(s->oracle, consumer_number(number, feed));
-		must(engine_consumer_close(s->engine, &s->sink, consumer_tag(client, number, feed)), "close");
-	}
+	for (enum feed feed = 0; feed < FEEDS; feed++)
+		consumer_close(s, number, feed);
 	must(engine_session_detach(s->engine, 1, client->session, &s->sink, client->connection, 0, true),
 	     "detach");
 	oracle_session_detached(s->oracle, client->session);
@@ -129,6 +158,14 @@ void client_break(struct sim *s, int number)
 	client_leave(s, number);
 }
 
+static void consumer_pause(struct sim *s, int number, enum feed feed, bool paused)
+{
+	oracle_consumer_paused(s->oracle, consumer_number(number, feed), paused);
+	must(engine_consumer_pause(s->engine, &s->sink, consumer_tag(&s->clients[number], number, feed),
+				   paused),
+	     "pause");
+}
+
 void client_slow(struct sim *s, int number, bool slow)
 {
 	struct client *client = &s->clients[number];
@@ -136,11 +173,8 @@ void client_slow(struct sim *s, int number, bool slow)
 	if (client->connection == 0 || client->slow == slow)
 		return;
 	client->slow = slow;
-	for (enum feed feed = 0; feed < FEEDS; feed++) {
-		oracle_consumer_paused(s->oracle, consumer_number(number, feed), slow);
-		must(engine_consumer_pause(s->engine, &s->sink, consumer_tag(client, number, feed), slow),
-		     "pause");
-	}
+	for (enum feed feed = 0; feed < FEEDS; feed++)
+		consumer_pause(s, number, feed, slow);
 }
 
 void credit(struct sim *s, int number, uint32_t more)
@@ -152,6 +186,64 @@ void credit(struct sim *s, int number, uint32_t more)
 		must(engine_consumer_credit(s->engine, &s->sink, consumer_tag(client, number, feed), more),
 		     "credit");
 	}
+}
+
+/* ---- sources ---- */
+
+static const char *const sources[SOURCES + 1] = {"", "alpha", "beta"};
+
+const char *source_name_of(int source)
+{
+	return sources[source];
+}
+
+int source_by_name(const char *name)
+{
+	for (int i = 0; i <= SOURCES; i++) {
+		if (strcmp(sources[i], name) == 0)
+			return i;
+	}
+	must(SLUICE_E_INTERNAL, name);
+	return 0;
+}
+
+void source_say(struct sim *s, int number)
+{
+	struct op op = {.type = COMMAND_SOURCE_SEEN, .who = number, .client = number};
+	const struct client *client = &s->clients[number];
+	Sluice__SourceSeen m = SLUICE__SOURCE_SEEN__INIT;
+
+	if (client->source == 0 || client->connection == 0 || client->closing)
+		return;
+	op.seq = client->session;
+	op.flag = s->drains || roll(s, 2) == 0;
+	m.source = (char *)sources[client->source];
+	m.ok = true;
+	m.take = op.flag;
+	submit(s, op, 1, client->session, &m);
+}
+
+void source_answered(struct sim *s, const struct op *op, const struct outcome *out)
+{
+	struct client *client = &s->clients[op->who];
+
+	if (out->code != 0 && sluice_error_retriable(out->code))
+		return;
+	oracle_source_answered(s->oracle, client->source, op->seq, op->flag,
+			       out->code == 0			    ? ORACLE_SPEAKS
+			       : out->code == SLUICE_E_SESSION_GONE ? ORACLE_HAS_ENDED
+								    : ORACLE_ANOTHER_SPEAKS);
+	if (client->connection == 0 || client->closing || client->session != op->seq)
+		return;
+	s->answers = true;
+	/* It was taken over: it leaves the jobs to who speaks for them now. */
+	if (out->code != 0 && client->jobs_taken)
+		consumer_close(s, op->who, FEED_JOBS);
+	if (out->code != 0 || client->jobs_taken)
+		return;
+	consumer_open(s, op->who, FEED_JOBS);
+	if (client->slow)
+		consumer_pause(s, op->who, FEED_JOBS, true);
 }
 
 /* ---- publishing ---- */

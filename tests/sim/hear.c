@@ -138,6 +138,7 @@ static void session_closed(struct sim *s, struct client *client, const struct ou
 		return;
 	}
 	oracle_session_closed(s->oracle, client->session);
+	client->jobs_taken = false;
 	for (enum feed feed = 0; feed < FEEDS; feed++) {
 		oracle_consumer_closed(s->oracle, consumer_number((int)(client - s->clients), feed));
 		must(engine_consumer_close(s->engine, &s->sink,
@@ -153,9 +154,10 @@ static void job_answered(struct sim *s, struct op *op, const struct outcome *out
 		oracle_job_submitted(s->oracle, op->who);
 	else if (op->type == COMMAND_JOB_REPORT)
 		reported(s, op, out);
-	else if (op->type == COMMAND_JOB_INTENT)
+	else if (op->type == COMMAND_JOB_INTENT) {
+		s->job[op->who].intended |= out->code == 0;
 		oracle_job_intended(s->oracle, op->who, op->report.token, op->report.attempt, out->code == 0);
-	else if (op->type == COMMAND_JOB_RELEASE)
+	} else if (op->type == COMMAND_JOB_RELEASE)
 		released(s, op, out);
 	else if (op->type == COMMAND_JOB_CANCEL && out->code == 0)
 		oracle_job_cancelled(s->oracle, op->who, out->terminal);
@@ -181,6 +183,8 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 		session_opened(s, &s->clients[op->who], out);
 	else if (op->type == COMMAND_SESSION_CLOSE)
 		session_closed(s, &s->clients[op->who], out);
+	else if (op->type == COMMAND_SOURCE_SEEN)
+		source_answered(s, op, out);
 	else if (out->code != 0 && sluice_error_retriable(out->code))
 		return; /* no room is not a verdict */
 	else if (op->type == COMMAND_QUEUE_PURGE && out->code == 0)
@@ -216,6 +220,8 @@ void forget(struct sim *s, struct op *op)
 	} else if (op->type == COMMAND_SESSION_CLOSE) {
 		s->clients[op->who].closing = false;
 		oracle_session_close_unknown(s->oracle, s->clients[op->who].session);
+	} else if (op->type == COMMAND_SOURCE_SEEN) {
+		oracle_source_unknown(s->oracle, s->clients[op->who].source, op->seq);
 	} else if (op->type >= COMMAND_JOB_SUBMIT) {
 		oracle_job_unknown(s->oracle, op->who);
 	}
@@ -275,13 +281,16 @@ static void jobs_granted(struct sim *s, const struct effect *e, int client)
 					       .cancel = j->cancel,
 					       .attempt = j->attempt,
 					       .token = j->token,
-					       .session = s->clients[client].session};
+					       .session = s->clients[client].session,
+					       .source = source_by_name(j->source)};
 		int job = atoi(j->job + 1);
 
 		s->job[job].token = j->token;
 		s->job[job].attempt = j->attempt;
 		s->job[job].client = client;
-		oracle_job_claimed(s->oracle, job, &seen, j->orphan, j->redelivered);
+		s->job[job].intended = j->intent;
+		oracle_job_claimed(s->oracle, job, &seen, s->clients[client].source, j->orphan,
+				   j->redelivered);
 	}
 	sluice__job_deliveries__free_unpacked(d, NULL);
 }

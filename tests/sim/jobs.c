@@ -38,7 +38,10 @@ static void job_report(struct sim *s, struct op op, char *id, uint64_t session)
 	op.report = report_of(s, op.who);
 	if (roll(s, 4) == 0)
 		op.report.token = 0; /* somebody else saw it */
-	op.report.release = op.report.token != 0 && roll(s, 4) == 0;
+	op.report.release = op.report.token != 0 && roll(s, s->job[op.who].intended ? 2 : 4) == 0;
+	/* Who gives up what was started leaves an orphan, if it has not ended. */
+	if (op.report.release && s->job[op.who].intended && roll(s, 4) != 0)
+		op.report.state = states[roll(s, 2)];
 	report_fill(&m, &op.report, id);
 	op.type = COMMAND_JOB_REPORT;
 	submit(s, op, 1, session, &m);
@@ -91,9 +94,9 @@ void job_do(struct sim *s)
 	snprintf(id, sizeof(id), "j%d", job);
 	if (what < 4 || s->job[job].token == 0)
 		job_submit(s, op, id, client->session);
-	else if (what < 9)
+	else if (what < 8)
 		job_report(s, op, id, client->session);
-	else if (what < 11)
+	else if (what < 12)
 		job_intend(s, op, id, client->session);
 	else if (what < 13)
 		job_release(s, op, id, client->session);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "broker/core/core_internal.h"
+#include "broker/core/source.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "tests/sim/sim.h"
@@ -188,6 +189,7 @@ static void job_row(struct job_row *row, const Sluice__JobInfo *j)
 					 .attempt = j->attempt,
 					 .token = j->token,
 					 .session = j->holder_session,
+					 .source = source_by_name(j->judge),
 					 .claim = claim_of(j->claim)}};
 	snprintf(row->state, sizeof(row->state), "%s", j->state);
 	row->seen.state = row->state;
@@ -225,8 +227,8 @@ static void show_job(struct sim *s, struct store_txn *txn, int job, struct job_r
 	sluice__reply__free_unpacked(r, NULL);
 }
 
-/* One list of all costs less than to have each shown; one of them is, in turn. */
-static void look_at_jobs(struct sim *s, struct store_txn *txn)
+/* One list of all costs less than to have each shown; one of them is, in turn. Counts the orphans of each source. */
+static void look_at_jobs(struct sim *s, struct store_txn *txn, uint64_t ret_orphaned[ORACLE_SOURCES_MAX])
 {
 	struct job_row rows[ORACLE_JOBS_MAX] = {{0}};
 	int alone = (int)(s->step % (uint64_t)s->jobs_end);
@@ -234,6 +236,8 @@ static void look_at_jobs(struct sim *s, struct store_txn *txn)
 	list_jobs(s, txn, rows);
 	show_job(s, txn, alone, &rows[alone]);
 	for (int job = 0; job < s->jobs_end; job++) {
+		if (rows[job].exists && rows[job].seen.claim == ORACLE_ORPHANED)
+			ret_orphaned[rows[job].seen.source]++;
 		if (rows[job].exists)
 			(void)oracle_job_shown(s->oracle, job, &rows[job].seen);
 		else if (oracle_job_shown(s->oracle, job, NULL) && s->jobs_end < ORACLE_JOBS_MAX) {
@@ -294,21 +298,44 @@ static uint64_t timers_due(struct sim *s, struct store_txn *txn)
 	return due;
 }
 
-/* The broker has nothing to do: then nothing may be left that somebody waits for. */
-static void look_at_rest(struct sim *s, struct store_txn *txn, const struct oracle_counts *items)
+/* The queue and each source count the orphans, too. */
+static void look_at_orphans(struct sim *s, struct store_txn *txn, const struct oracle_rest *rest,
+			    uint64_t counted)
 {
-	struct oracle_rest rest = {.ready = {items->ready}, .timers_due = timers_due(s, txn)};
-	uint64_t none;
+	struct source source;
+	uint64_t number, orphans = rest->orphaned[0];
+
+	for (int i = 1; i <= SOURCES; i++) {
+		orphans += rest->orphaned[i];
+		if (core_source_find(txn, 1, text(source_name_of(i)), &number) != 0)
+			continue;
+		must(source_get(txn, 1, number, &source), "source");
+		if (source.orphans != rest->orphaned[i])
+			oracle_blame(s->oracle, "a source counts other orphans than there are",
+				     (int64_t)source.orphans, (int64_t)rest->orphaned[i]);
+	}
+	if (orphans != counted)
+		oracle_blame(s->oracle, "the queue counts other orphans than there are", (int64_t)counted,
+			     (int64_t)orphans);
+}
+
+/* The broker has nothing to do: then nothing may be left that somebody waits for. */
+static void look_at_rest(struct sim *s, struct store_txn *txn, struct oracle_rest *rest)
+{
+	uint64_t orphaned = 0, none;
 
 	if (!s->quiet)
 		return;
-	rest.ready[FEED_JOBS] = counts_of(s, txn, "j", &rest.orphaned).ready;
-	rest.ready[FEED_WILD] = counts_of(s, txn, "w", &none).ready;
-	oracle_at_rest(s->oracle, &rest);
+	rest->timers_due = timers_due(s, txn);
+	rest->ready[FEED_JOBS] = counts_of(s, txn, "j", &orphaned).ready;
+	rest->ready[FEED_WILD] = counts_of(s, txn, "w", &none).ready;
+	look_at_orphans(s, txn, rest, orphaned);
+	oracle_at_rest(s->oracle, rest);
 }
 
 struct oracle_counts look(struct sim *s, bool closely)
 {
+	struct oracle_rest rest = {0};
 	struct oracle_counts c;
 	uint64_t none;
 	struct store_txn *txn;
@@ -329,8 +356,9 @@ struct oracle_counts look(struct sim *s, bool closely)
 	oracle_counts(s->oracle, &c, unknown);
 	if (closely)
 		read_job_events(s, txn);
-	look_at_jobs(s, txn);
-	look_at_rest(s, txn, &c);
+	look_at_jobs(s, txn, rest.orphaned);
+	rest.ready[FEED_ITEMS] = c.ready;
+	look_at_rest(s, txn, &rest);
 	must(core_stream_find(txn, 1, text("s"), &stream), "stream");
 	if (core_cursor_find(txn, 1, stream.id, text("c"), &offset) != 0)
 		offset = 0;

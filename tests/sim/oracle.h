@@ -20,6 +20,7 @@ enum {
 	ORACLE_JOBS_MAX = 64,
 	ORACLE_SESSIONS_MAX = 1024,
 	ORACLE_CONSUMERS_MAX = 32,
+	ORACLE_SOURCES_MAX = 4,
 	ORACLE_CREDIT_MAX = 1000000, /* more is cut */
 	/* Bodies are numbers: producer * ORACLE_BODY + its sequence number, from 1. Those of transactions come from this producer;
 	 * the number is the transaction's * ORACLE_TXN_PARTS + the part, first the events, then the puts. */
@@ -63,8 +64,9 @@ void oracle_session_shown(struct oracle *oracle, uint64_t session, bool exists);
 void oracle_resumed(struct oracle *oracle, uint64_t session, bool jobs);
 
 /* ---- consumers ---- numbered by who runs them; `feed` says of what: 0 items, 1 jobs, 2 others. Each is opened with credit. */
-void oracle_consumer_opened(struct oracle *oracle, int consumer, int feed, bool orphans, uint64_t session,
-			    uint32_t credit);
+/* source: whose jobs it can judge; 0: none. */
+void oracle_consumer_opened(struct oracle *oracle, int consumer, int feed, bool orphans, int source,
+			    uint64_t session, uint32_t credit);
 void oracle_consumer_credited(struct oracle *oracle, int consumer, uint32_t more);
 void oracle_consumer_paused(struct oracle *oracle, int consumer, bool paused);
 void oracle_consumer_given(struct oracle *oracle, int consumer, uint32_t count);
@@ -73,11 +75,17 @@ void oracle_consumer_ended(struct oracle *oracle, int consumer); /* the broker s
 void oracle_consumer_closed(struct oracle *oracle, int consumer);
 /* What reads show while the broker has nothing to do. */
 struct oracle_rest {
-	uint64_t ready[3]; /* of each feed */
-	uint64_t orphaned; /* jobs */
+	uint64_t ready[3];		       /* of each feed */
+	uint64_t orphaned[ORACLE_SOURCES_MAX]; /* jobs that wait for that source; 0: for anybody */
 	uint64_t timers_due;
 };
 void oracle_at_rest(struct oracle *oracle, const struct oracle_rest *rest);
+
+/* ---- sources ---- from 1 on. One session speaks for each. */
+enum oracle_source { ORACLE_SPEAKS, ORACLE_ANOTHER_SPEAKS, ORACLE_HAS_ENDED };
+void oracle_source_answered(struct oracle *oracle, int source, uint64_t session, bool take,
+			    enum oracle_source answer);
+void oracle_source_unknown(struct oracle *oracle, int source, uint64_t session);
 
 /* ---- streams, cursors ---- sent: when it is sent for the first time. */
 void oracle_sent(struct oracle *oracle, int producer, uint64_t seq, uint32_t count);
@@ -134,11 +142,13 @@ struct oracle_job_seen { /* what a delivery or a read shows */
 	bool terminal, intent, cancel;
 	uint32_t attempt;
 	uint64_t token, session;
+	int source;		 /* that judges it; 0: none */
 	enum oracle_claim claim; /* of a read */
 };
 void oracle_job_submitted(struct oracle *oracle, int job);
-void oracle_job_claimed(struct oracle *oracle, int job, const struct oracle_job_seen *seen, bool orphan,
-			bool again);
+/* taker: the source of the consumer that was given it. */
+void oracle_job_claimed(struct oracle *oracle, int job, const struct oracle_job_seen *seen, int taker,
+			bool orphan, bool again);
 struct oracle_report {
 	uint64_t token; /* 0: not from a holder */
 	uint32_t attempt;

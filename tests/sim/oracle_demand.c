@@ -2,16 +2,20 @@
  *
  * Consumers and their credit. One with credit that is not paused is willing. While the broker has nothing to do, nothing is ready where
  * somebody is willing, no orphan waits where somebody is who takes orphans, and no timer is due. Nobody is given more than the credit, but
- * what a session resumes, nor anything while it is paused. */
+ * what a session resumes, nor anything while it is paused.
+ *
+ * An orphan that waits for its own source is nobody else's. One session speaks for a source, until it has ended or another one takes that
+ * over by saying so. */
 #include "tests/sim/oracle_internal.h"
 
-void oracle_consumer_opened(struct oracle *o, int consumer, int feed, bool orphans, uint64_t session,
-			    uint32_t credit)
+void oracle_consumer_opened(struct oracle *o, int consumer, int feed, bool orphans, int source,
+			    uint64_t session, uint32_t credit)
 {
 	note(o, 60, (uint64_t)consumer, credit);
 	o->consumers[consumer] = (struct consumer){.open = true,
 						   .orphans = orphans,
 						   .feed = feed,
+						   .source = source,
 						   .session = session,
 						   .credit = credit,
 						   .resumes = true};
@@ -83,11 +87,44 @@ void oracle_at_rest(struct oracle *o, const struct oracle_rest *rest)
 		if (c->credit > 0 && rest->ready[c->feed] > 0)
 			broken(o, "%llu are ready where consumer %d has credit for %u",
 			       U(rest->ready[c->feed]), i, c->credit);
-		if (c->credit > 0 && c->feed == 1 && c->orphans && rest->orphaned > 0)
+		if (c->credit > 0 && c->feed == 1 && c->orphans &&
+		    (rest->orphaned[0] > 0 || rest->orphaned[c->source] > 0))
 			broken(o, "%llu orphans wait where consumer %d takes them, with credit for %u",
-			       U(rest->orphaned), i, c->credit);
+			       U(rest->orphaned[0] + (c->source != 0 ? rest->orphaned[c->source] : 0)), i,
+			       c->credit);
 	}
 	if (rest->timers_due > 0)
 		broken(o, "%llu timers are due and have not fired", U(rest->timers_due));
 	jobs_at_rest(o);
+}
+
+/* ---- sources ---- */
+
+void oracle_source_answered(struct oracle *o, int source, uint64_t session, bool take,
+			    enum oracle_source answer)
+{
+	struct source *s = &o->sources[source];
+	bool others = s->session != 0 && s->session != session;
+
+	note(o, 66 + answer, (uint64_t)source, session);
+	if (answer == ORACLE_HAS_ENDED) {
+		if (session_surely(o, session))
+			broken(o, "session %llu lives, and may not speak for source %d", U(session), source);
+		return;
+	}
+	if (answer == ORACLE_SPEAKS) {
+		if (!s->unknown && others && !take && session_surely(o, s->session))
+			broken(o, "session %llu speaks for source %d, and did not take it from %llu",
+			       U(session), source, U(s->session));
+		*s = (struct source){.session = session};
+	} else if (take || (!s->unknown && (!others || !session_maybe(o, s->session)))) {
+		broken(o, "session %llu may not speak for source %d, which is not another's", U(session),
+		       source);
+	}
+}
+
+void oracle_source_unknown(struct oracle *o, int source, uint64_t session)
+{
+	note(o, 69, (uint64_t)source, session);
+	o->sources[source].unknown = true;
 }

@@ -54,9 +54,14 @@ struct session {
 struct consumer {
 	bool open, paused, orphans;
 	bool resumes; /* first what its session holds is delivered again, beyond the credit */
-	int feed;
+	int feed, source;
 	uint64_t session;
 	uint32_t credit;
+};
+
+struct source {
+	uint64_t session; /* that speaks for it; 0: none did */
+	bool unknown;	  /* somebody may have taken it since */
 };
 
 struct job {
@@ -70,6 +75,7 @@ struct job {
 	uint64_t due_ms; /* GATED */
 	uint64_t end_ms; /* terminal: since then */
 	uint64_t token, top_token, session;
+	int source; /* that judges the attempt: of the lease, and with an intent also after that; 0: none */
 	uint32_t attempt;
 	uint64_t cancel_token;		   /* its holder with this token knows of the cancel */
 	uint64_t lost_token, lost_session; /* this lease is over, and its session is to be told; 0: none */
@@ -100,6 +106,7 @@ struct oracle {
 	uint64_t first_given;	  /* the last item that was given for the first time */
 	uint64_t unheard_session; /* may hold, as long as it lives, items that nobody has heard of; 0: none */
 	struct consumer consumers[ORACLE_CONSUMERS_MAX];
+	struct source sources[ORACLE_SOURCES_MAX];
 	/* sessions, jobs */
 	struct session sessions[ORACLE_SESSIONS_MAX];
 	uint32_t session_count;

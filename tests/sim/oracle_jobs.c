@@ -2,7 +2,7 @@
  *
  * A job is a record with one holder at a time. Its lease ends with its end, a release, or its session; then it is an orphan, which only a
  * takeover with a higher token gets. An intent stays for its attempt: such a job is never put back into the queue, nor ended by a
- * cancel. A terminal state is left by a reset alone, which opens the next attempt. Only the newest token and attempt change anything. Every change of state leaves one event. */
+ * cancel, and only the source for which it was made is given it again. A terminal state is left by a reset alone, which opens the next attempt. Only the newest token and attempt change anything. Every change of state leaves one event. */
 #include <stdio.h>
 #include <string.h>
 
@@ -77,6 +77,19 @@ void oracle_job_submitted(struct oracle *o, int job)
 
 /* ---- deliveries ---- */
 
+/* What was started is known to one source, and nobody else is to judge it. */
+static void check_source(struct oracle *o, int job, const struct oracle_job_seen *seen, int taker, bool again)
+{
+	const struct job *j = &o->jobs[job];
+	int judges = seen->intent || again ? j->source : taker;
+
+	if (seen->intent && seen->source != 0 && seen->source != taker)
+		broken(o, "job %d of source %d was given to one that judges source %d", job, seen->source,
+		       taker);
+	if (certain(j) && seen->source != judges)
+		broken(o, "job %d came as one of source %d, it is one of %d", job, seen->source, judges);
+}
+
 static void check_delivery(struct oracle *o, int job, const struct oracle_job_seen *seen)
 {
 	const struct job *j = &o->jobs[job];
@@ -93,7 +106,7 @@ static void check_delivery(struct oracle *o, int job, const struct oracle_job_se
 		       seen->cancel, j->intent, j->cancel);
 }
 
-void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen *seen, bool orphan,
+void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen *seen, int taker, bool orphan,
 			bool again)
 {
 	struct job *j = &o->jobs[job];
@@ -103,6 +116,7 @@ void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen 
 		return;
 	if (!j->unknown)
 		check_delivery(o, job, seen);
+	check_source(o, job, seen, taker, again);
 	if (!orphan && !again && seen->intent)
 		broken(o, "job %d has an intent, and came from the queue", job);
 	if (again ? seen->token < j->top_token : seen->token <= j->top_token)
@@ -116,6 +130,7 @@ void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen 
 	j->maybe_claimed = false; /* there is one holder, and this is the one */
 	j->claim = ORACLE_LEASED;
 	j->session = seen->session;
+	j->source = seen->source;
 	j->token = j->top_token = seen->token;
 	j->attempt = seen->attempt;
 	j->intent = seen->intent;
@@ -187,6 +202,8 @@ static void give_up(struct oracle *o, struct job *j, uint32_t delay_ms)
 	j->claim = j->intent ? ORACLE_ORPHANED : delay_ms > 0 ? ORACLE_GATED : ORACLE_READY;
 	j->due_ms = o->now_ms + delay_ms;
 	j->due_known = true;
+	if (!j->intent)
+		j->source = 0;
 }
 
 static void check_applied(struct oracle *o, int job, const struct oracle_report *r)
@@ -304,6 +321,7 @@ void oracle_job_reset(struct oracle *o, int job, bool force, uint32_t attempt, b
 	j->cancel = j->intent = j->maybe_claimed = false;
 	j->claim = ORACLE_READY;
 	j->token = 0;
+	j->source = 0;
 	state_set(o, j, "SUBMITTED");
 }
 
@@ -398,6 +416,10 @@ static void check_certain(struct oracle *o, int job, const struct oracle_job_see
 		broken(o, "job %d shows token %llu; it was given %llu", job, U(seen->token), U(j->token));
 	if (seen->claim == ORACLE_LEASED && seen->session != j->session)
 		broken(o, "job %d is held by %llu, not by %llu", job, U(seen->session), U(j->session));
+	if (seen->claim != ORACLE_NONE &&
+	    seen->source != (seen->claim == ORACLE_LEASED || seen->intent ? j->source : 0))
+		broken(o, "job %d is shown as one of source %d, it is one of %d", job, seen->source,
+		       j->source);
 }
 
 void oracle_jobs_drained(struct oracle *o)
@@ -444,6 +466,7 @@ bool oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 		broken(o, "job %d is held by session %llu, which has ended", job, U(seen->session));
 	if (certain(j)) {
 		check_certain(o, job, seen);
+		j->source = seen->source;
 		if (j->terminal && o->now_ms - j->end_ms >= o->rules.job_keep_ms)
 			broken(o, "job %d ended %llu ms ago and is not forgotten", job,
 			       U(o->now_ms - j->end_ms));
@@ -464,6 +487,7 @@ bool oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 	if (seen->token > j->top_token)
 		j->top_token = seen->token;
 	j->session = seen->session;
+	j->source = seen->source;
 	j->intent = seen->intent;
 	j->cancel = seen->cancel;
 	state_set(o, j, seen->state);

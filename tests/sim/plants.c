@@ -46,7 +46,11 @@
 	X(DEAF_CLAIM, "deaf-claim", "what the last claim of a batch announces is not heard")        \
 	X(LOST_RESUME, "lost-resume", "a consumer that is no longer paused is not listed again")    \
 	X(LOST_CANCEL, "lost-cancel", "the holder of a job is not told of its cancel")              \
-	X(LATE_TIMER, "late-timer", "a due timer waits until something else happens")
+	X(LATE_TIMER, "late-timer", "a due timer waits until something else happens")               \
+	X(STRANGERS_ORPHAN, "strangers-orphan", "an orphan is given to who judges another source")  \
+	X(DEAF_SOURCE, "deaf-source", "an orphan of a source wakes nobody")                         \
+	X(OPEN_SOURCE, "open-source", "a source that another session speaks for is taken unasked")  \
+	X(LOST_ORPHAN, "lost-orphan", "a source does not count the orphans that wait for it")
 
 enum { LATE_MS = 50 };
 
@@ -396,6 +400,33 @@ WRAP(int, job_session_ended, struct apply *a, uint64_t session, uint64_t queue, 
 	return planted == DEAD_HOLDER ? 0 : __real_job_session_ended(a, session, queue, job);
 }
 
+/* ---- sources ---- */
+
+WRAP(int, job_claim_orphans, struct apply *a, const struct cmd_claim *m, uint32_t max,
+     struct job_deliveries *deliveries, uint32_t *ret_count, bool *ret_more)
+{
+	struct cmd_claim bent = *m;
+	int rc = __real_job_claim_orphans(a, m, max, deliveries, ret_count, ret_more);
+
+	for (bent.source = 1; planted == STRANGERS_ORPHAN && rc == 0 && *ret_count == 0 && bent.source <= 2;
+	     bent.source++)
+		rc = __real_job_claim_orphans(a, &bent, max, deliveries, ret_count, ret_more);
+	return rc;
+}
+
+WRAP(int, source_seen_apply, struct apply *a, const Sluice__SourceSeen *m, struct outcome *out)
+{
+	Sluice__SourceSeen bent = *m;
+
+	bent.take |= planted == OPEN_SOURCE;
+	return __real_source_seen_apply(a, &bent, out);
+}
+
+WRAP(int, source_orphans_add, struct apply *a, uint64_t number, int delta)
+{
+	return planted == LOST_ORPHAN ? 0 : __real_source_orphans_add(a, number, delta);
+}
+
 /* ---- demand ---- */
 
 WRAP(int, store_begin, struct store *store, struct store_txn **ret)
@@ -421,6 +452,8 @@ WRAP(void, demand_queue_ready, struct demand *demand, uint32_t gateway, uint64_t
      uint64_t source)
 {
 	if (planted == DEAF_CLAIM && claims_max != 0 && claims >= claims_max)
+		return;
+	if (planted == DEAF_SOURCE && orphan && source != 0)
 		return;
 	__real_demand_queue_ready(demand, gateway, queue, orphan, source);
 }

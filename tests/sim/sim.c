@@ -62,7 +62,7 @@ static uint64_t some_time(struct sim *s)
 static void act(struct sim *s)
 {
 	int client = (int)roll(s, CLIENTS);
-	uint64_t what = roll(s, 68);
+	uint64_t what = roll(s, 73);
 
 	if (what < 1)
 		reopen(s, (int)roll(s, PRODUCERS));
@@ -86,6 +86,8 @@ static void act(struct sim *s)
 		wild_put(s);
 	else if (what < 67)
 		wild_settle(s);
+	else if (what < 72)
+		source_say(s, client);
 	else if (roll(s, 4) == 0)
 		purge(s);
 	else if (roll(s, 4) == 0)
@@ -194,6 +196,7 @@ static struct sim *sim_create(const struct sim_spec *spec)
 	s->random = spec->seed * 0x9e3779b97f4a7c15u ^ 0x2545f4914f6cdd1du;
 	s->now = (struct batch_clock){1000, 1700000000000};
 	s->priority = roll(s, 3) == 0;
+	s->sourced = roll(s, 4) != 0;
 	rules.fifo = !s->priority;
 	s->oracle = oracle_create(&rules);
 	if (s->oracle == NULL || (spec->lmdb && !dir_make(s)))

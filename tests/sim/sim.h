@@ -12,6 +12,7 @@
 enum {
 	PRODUCERS = 7, /* ORACLE_TXN_PRODUCER among them; sim_target says where the others send to */
 	CLIENTS = 4,   /* the last one takes items for as long as its session lives */
+	SOURCES = 2,   /* from 1 on; 0 is none */
 	JOBS = 12,     /* at a time: one that was forgotten is followed by another number */
 	JOB_KEEP_MS = 60000,
 	OPS_MAX = 65536,
@@ -36,7 +37,7 @@ struct op {
 	uint32_t count;
 	struct oracle_settlement settle;
 	struct oracle_report report;
-	bool flag; /* reset: force; cursor: back; publish: of an old epoch */
+	bool flag; /* reset: force; cursor: back; publish: of an old epoch; source: take */
 	bool wild; /* to do with the wild queue */
 };
 struct held {
@@ -67,7 +68,9 @@ struct client {
 	bool opening, closing, deaf;
 	uint64_t cut; /* its connection breaks before this frame from now; 0: it does not */
 	bool resuming[FEEDS];
-	bool slow; /* its connection does not take what it is given: its consumers are paused */
+	int source;	 /* that it can judge the jobs of; 0: none */
+	bool jobs_taken; /* its consumer of jobs is open: with a source, once it speaks for that */
+	bool slow;	 /* its connection does not take what it is given: its consumers are paused */
 };
 
 struct sim_spec {
@@ -88,8 +91,10 @@ struct sim {
 	uint64_t skew_ms;
 	bool failed;
 	bool priority; /* the queue has priorities */
+	bool sourced;  /* clients can judge the jobs of a source */
 	bool drains;   /* every consumer of jobs takes orphans, and all begin without credit */
 	bool quiet;    /* the broker was driven until it had nothing to do */
+	bool answers;  /* a client has asked for more on being told something: the broker is not done */
 	bool deaf;     /* committed, and nobody hears the answers: the broker dies with them */
 	char dir[64];
 	uint64_t random, step, connections;
@@ -107,6 +112,7 @@ struct sim {
 		uint64_t token;
 		uint32_t attempt;
 		int client;
+		bool intended;
 	} job[ORACLE_JOBS_MAX];	   /* as delivered last */
 	int slots[JOBS], jobs_end; /* numbers of the jobs that clients know, and the next */
 	/* faults.c */
@@ -167,6 +173,11 @@ void client_deafen(struct sim *s, int client);
 void client_break(struct sim *s, int client);
 void credit(struct sim *s, int client, uint32_t more);
 uint32_t some_credit(struct sim *s);
+/* Says that it speaks for its source, if it has one; takes jobs once it may. */
+void source_say(struct sim *s, int client);
+void source_answered(struct sim *s, const struct op *op, const struct outcome *out);
+const char *source_name_of(int source);
+int source_by_name(const char *name); /* "": 0 */
 /* Begins or ends to be slow. */
 void client_slow(struct sim *s, int client, bool slow);
 void job_do(struct sim *s);

@@ -88,7 +88,7 @@ void boot(struct sim *s)
 	struct store_txn *txn;
 
 	store_open(s);
-	s->failed = s->deaf = false;
+	s->failed = s->deaf = s->answers = false;
 	s->skew_ms = roll(s, 1000000000);
 	must(engine_create(&config, s->store, process_now(s), &s->engine), "engine");
 	must(engine_sink_add(s->engine, &s->sink), "sink");
@@ -104,11 +104,12 @@ bool drive(struct sim *s)
 	uint64_t wait = 0;
 
 	s->quiet = false;
-	for (int i = 0; i < ROUNDS_MAX && wait == 0; i++) {
+	for (int i = 0; i < ROUNDS_MAX && (wait == 0 || s->answers); i++) {
+		s->answers = false;
 		if (engine_step(s->engine, process_now(s), &wait) != 0 || s->failed)
 			return false;
 	}
-	if (wait == 0)
+	if (wait == 0 || s->answers)
 		oracle_blame(s->oracle, "the broker does not come to rest", ROUNDS_MAX, 0);
 	s->quiet = wait != 0;
 	return !s->deaf;
@@ -142,7 +143,7 @@ void crash(struct sim *s)
 	oracle_crashed(s->oracle, last->connection != 0 ? last->session : 0);
 	for (int i = 0; i < CLIENTS; i++) {
 		s->clients[i].connection = s->clients[i].cut = 0;
-		s->clients[i].slow = false;
+		s->clients[i].slow = s->clients[i].jobs_taken = false;
 		s->clients[i].opening = s->clients[i].closing = s->clients[i].deaf = false;
 	}
 	boot(s);
@@ -225,6 +226,9 @@ void world_make(struct sim *s)
 	}
 	if (!drive(s))
 		must(SLUICE_E_INTERNAL, "producers");
+	/* Two machines, one of them with a second scheduler; and somebody who can judge nothing. */
+	for (int i = 0; i < CLIENTS - 1 && s->sourced; i++)
+		s->clients[i].source = 1 + i % SOURCES;
 	for (int i = 0; i < CLIENTS; i++)
 		client_connect(s, i);
 }
