@@ -185,7 +185,6 @@ struct transactor {
 
 /* ---- subscriptions ---- */
 struct held {
-	struct held *prev, *next;
 	sluice_token token;
 	uint64_t due_ms;   /* when to extend it, or, if it is not extended, when it ends; UINT64_MAX: never */
 	uint64_t since_ms; /* the application has it, or has extended it itself, since then */
@@ -194,11 +193,13 @@ struct held {
 	bool lost;	/* and the application was told so */
 	uint32_t out;	/* items of it not acked yet */
 	uint32_t asked; /* out when the subscription was opened last */
-	bool seen; /* delivered since then. If not, the broker has taken no credit for it yet, and it stays here even if nothing is out */
+	bool seen;	/* delivered since then. If not, it stays here even if nothing is out */
+	bool over;	/* it did not come again: its end is about to be told */
 	UT_hash_handle hh;
 };
 struct held_job {
 	sluice_token token;
+	uint64_t number; /* 0: the broker did not say */
 	char *job;
 	bool seen;    /* as of a grant */
 	bool cancel;  /* the application was told */
@@ -259,7 +260,8 @@ struct sluice_sub {
 	uint64_t due_ms; /* none of held is due before; it may be earlier than needed */
 	uint32_t
 		extend_max_ms; /* how long leases are extended without a word of the application; 0: by the length of the lease */
-	bool resume_damaged;	/* since it was opened, something damaged was passed by */
+	bool resume_damaged; /* since it was opened, something was damaged that the broker did not name well enough */
+	bool resuming;		/* opened without credit: it is given when all that is held has come again */
 	sluice_token token_max; /* of the grants that came: a lower one comes again */
 	struct held_job *jobs;
 	struct begun *begun; /* to be reported with the next flush */

@@ -143,6 +143,13 @@ static uint32_t credit_now(const sluice_sub *sub)
 	return sub->credit + (uint32_t)held;
 }
 
+/* A queue that was open before has leases that may not come again, and what the application has of them counts, too. So none is asked for
+ * until it is known which (resume_complete). Brokers say RESUMED since before they say the queue's number. */
+static bool credit_waits(const sluice_sub *sub)
+{
+	return !sub->follow && sub->thing != 0;
+}
+
 struct call *sub_open_call(sluice_sub *sub)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
@@ -153,7 +160,8 @@ struct call *sub_open_call(sluice_sub *sub)
 
 	sub->owed = 0;
 	sub->reopen_ms = 0;
-	sub->debt = sub->follow ? 0 : held_by_others(sub);
+	sub->resuming = credit_waits(sub);
+	sub->debt = sub->follow || sub->resuming ? 0 : held_by_others(sub);
 	held_ask(sub);
 	if (sub->source != NULL && !source_tell(sub)) {
 		sub->reopen_ms = now_ms() + MEMORY_MS;
@@ -175,7 +183,7 @@ struct call *sub_open_call(sluice_sub *sub)
 	} else {
 		consume.queue = sub->name;
 		consume.subscription = sub->number;
-		consume.credit = credit_now(sub);
+		consume.credit = sub->resuming ? 0 : credit_now(sub);
 		if (sub->debt > LIMIT_CREDIT_MAX - consume.credit)
 			sub->debt = (uint32_t)LIMIT_CREDIT_MAX - consume.credit;
 		consume.credit += sub->debt;

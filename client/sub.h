@@ -47,7 +47,8 @@ void held_ask(sluice_sub *sub); /* the subscription is being opened, and credit 
 void held_came(sluice_sub *sub, struct held *held,
 	       uint32_t count); /* count items of it were delivered again */
 struct held_job *held_job_find(sluice_sub *sub, const char *id);
-struct held_job *held_job_add(sluice_sub *sub, const char *id, sluice_token token); /* NULL: no memory */
+struct held_job *held_job_add(sluice_sub *sub, const char *id, sluice_token token,
+			      uint64_t number); /* NULL: no memory */
 void held_job_drop(sluice_sub *sub, struct held_job *job);
 /* One session holds for all: a consumer that resumes is given what the client's other consumers of the queue have, too. */
 uint32_t held_by_others(const sluice_sub *sub);
@@ -58,6 +59,8 @@ void resume_job_again(sluice_sub *sub, struct held_job *held, const Sluice__JobD
 /* The job comes under this token: leases of it under lower ones are over. */
 void resume_older_lost(sluice_client *client, const char *job, sluice_token token);
 void resume_cancel_told(sluice_client *client, const char *job, sluice_token token); /* by a notice */
+/* A damaged item or job of the queue (NOTICE): its number, and the token of an item's lease. */
+void resume_damage(sluice_sub *sub, uint64_t number, sluice_token token);
 void resume_complete(sluice_sub *sub); /* what did not come until now is lost */
 /* A call about a job was answered, and by that the job is not over. */
 void resume_call_ended(sluice_client *client, const char *job, sluice_token token);

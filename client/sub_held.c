@@ -115,7 +115,7 @@ struct held_job *held_job_find(sluice_sub *sub, const char *id)
 	return job;
 }
 
-struct held_job *held_job_add(sluice_sub *sub, const char *id, sluice_token token)
+struct held_job *held_job_add(sluice_sub *sub, const char *id, sluice_token token, uint64_t number)
 {
 	size_t len = strlen(id);
 	struct held_job *job = mem_alloc(sizeof(*job));
@@ -125,6 +125,7 @@ struct held_job *held_job_add(sluice_sub *sub, const char *id, sluice_token toke
 		return NULL;
 	}
 	job->token = token;
+	job->number = number;
 	job->seen = true;
 	HASH_ADD_KEYPTR(hh, sub->jobs, job->job, len, job);
 	if (HASHED(job))
@@ -292,7 +293,7 @@ static void credit_write(sluice_sub *sub)
 
 	/* In larger steps: a frame for each event would cost more than the event. */
 	/* A follower's is gathered: while less than a quarter is owed, the broker has enough of it to go on. */
-	if (sub->owed == 0 || sub->gives_back || sub->draining ||
+	if (sub->owed == 0 || sub->gives_back || sub->draining || sub->resuming ||
 	    (sub->follow && sub->owed < sub->credit / 4))
 		return;
 	/* While most of it waits for the application, a consumer's is gathered, too: larger grants cost less than many small ones. */

@@ -215,7 +215,7 @@ static bool give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 	resume_older_lost(sub->client, job->job, job->token);
 	if (sub->closing)
 		return true;
-	held = held_job_add(sub, job->job, job->token);
+	held = held_job_add(sub, job->job, job->token, job->number);
 	if (held == NULL)
 		return false;
 	held->cancel = job->cancel;
@@ -326,7 +326,7 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_DAMAGED:
 		if (sub != NULL)
-			sub->resume_damaged = true;
+			resume_damage(sub, notice->offset, notice->token);
 		(void)snprintf(text, sizeof(text), "number %llu of queue %s is damaged and not delivered: %s",
 			       (unsigned long long)notice->offset, sub != NULL ? sub->name : "",
 			       notice->text);

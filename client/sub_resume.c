@@ -86,55 +86,102 @@ static struct held_job *lost_jobs_take(sluice_sub *sub)
 	return lost;
 }
 
-static struct held *lost_grants_take(sluice_sub *sub)
+/* Something that the session holds is damaged: it does not come, and is held all the same. */
+void resume_damage(sluice_sub *sub, uint64_t number, sluice_token token)
 {
-	struct held *held, *next, *lost = NULL;
+	struct held *grant = token != 0 ? held_find(sub, token) : NULL;
+	struct held_job *job, *next;
 
-	HASH_ITER(hh, sub->held, held, next) {
-		if (held->seen)
-			continue;
-		HASH_DELETE(hh, sub->held, held);
-		held->next = lost;
-		lost = held;
+	if (grant != NULL)
+		grant->seen = true;
+	HASH_ITER(hh, sub->jobs, job, next) {
+		if (job->number == number && number != 0)
+			job->seen = true;
+		/* Of a broker of before: it could be any. */
+		sub->resume_damaged |= job->number == 0;
 	}
-	return lost;
+	sub->resume_damaged |= token == 0 && sub->held != NULL;
 }
 
-/* Credit of the application's own was asked for with what it held on top. What did not come must not be filled by others. */
-static void credit_keep(sluice_sub *sub, uint32_t count)
+/* The broker has taken no credit for what came again. What is left of it beside what the application has, in leases that are over as well. */
+static void credit_settle(sluice_sub *sub)
 {
+	uint64_t held = HASH_COUNT(sub->jobs);
+
+	for (const struct held *grant = sub->held; grant != NULL; grant = grant->hh.next)
+		held += grant->out;
 	if (sub->manual_credit)
-		sub->debt += count;
+		held = 0; /* its credit is what is left already */
+	sub->resuming = false;
+	sub->owed = held < sub->credit ? sub->credit - (uint32_t)held : 0;
+	sub->debt = held > sub->credit ? (uint32_t)held - sub->credit : 0;
 }
 
-void resume_complete(sluice_sub *sub)
+static void lost_jobs_tell(sluice_sub *sub, struct held_job *jobs)
 {
 	sluice_client *client = sub->client;
-	struct held_job *jobs, *job;
-	struct held *grants, *grant;
 
-	/* What is damaged is held and does not come, and the broker names it by its number only. */
-	if (sub->follow || sub->resume_damaged)
-		return;
-	doubt_called(sub);
-	jobs = lost_jobs_take(sub);
-	grants = lost_grants_take(sub);
-	while ((job = jobs) != NULL) {
+	while (jobs != NULL) {
+		struct held_job *job = jobs;
+
 		jobs = job->next_lost;
-		credit_keep(sub, 1 - undelivered_drop(sub, job->token, job->job));
+		(void)undelivered_drop(sub, job->token, job->job);
 		tell_lost(client, job->job, job->token);
 		mem_free(job->job);
 		mem_free(job);
 	}
-	while ((grant = grants) != NULL) {
-		grants = grant->next;
-		grant->out -= undelivered_drop(sub, grant->token, NULL);
-		credit_keep(sub, grant->out);
-		if (grant->out > 0)
+}
+
+/* The callback may ack what it hears of, and more. */
+static void lost_grants_tell(sluice_sub *sub)
+{
+	struct held *grant = sub->held;
+
+	while (grant != NULL && !sub->closing) {
+		struct held *next = grant->hh.next;
+		sluice_token token = next != NULL ? next->token : 0;
+
+		if (!grant->over) {
+			grant = next;
+			continue;
+		}
+		grant->over = false;
+		if (grant->out == 0)
+			held_drop(sub, grant);
+		else
 			held_lost(sub, grant, SLUICE_E_STALE_TOKEN,
 				  "the lease ended while there was no connection");
-		mem_free(grant);
+		grant = token != 0 ? held_find(sub, token) : NULL;
+		if (token != 0 && grant == NULL)
+			grant = sub->held; /* those before it are told already */
 	}
+}
+
+/* What did not come again is over, or kept for all that is known. Either way it came for the last time. */
+static void all_seen(sluice_sub *sub)
+{
+	for (struct held *grant = sub->held; grant != NULL; grant = grant->hh.next) {
+		grant->over = !grant->seen && !sub->resume_damaged;
+		grant->seen = true;
+	}
+	for (struct held_job *job = sub->jobs; job != NULL; job = job->hh.next)
+		job->seen = true;
+}
+
+void resume_complete(sluice_sub *sub)
+{
+	struct held_job *jobs = NULL;
+
+	if (sub->follow)
+		return;
+	doubt_called(sub);
+	if (!sub->resume_damaged)
+		jobs = lost_jobs_take(sub);
+	all_seen(sub);
+	lost_jobs_tell(sub, jobs);
+	lost_grants_tell(sub);
+	if (sub->resuming)
+		credit_settle(sub);
 }
 
 void resume_call_ended(sluice_client *client, const char *job, sluice_token token)
@@ -147,7 +194,7 @@ void resume_call_ended(sluice_client *client, const char *job, sluice_token toke
 		if (held == NULL || held->token != token || !held->doubted)
 			continue;
 		held_job_drop(sub, held);
-		credit_keep(sub, 1);
+		sub_release(sub, 1);
 		tell_lost(client, job, token);
 		return;
 	}

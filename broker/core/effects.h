@@ -68,9 +68,10 @@ struct effect {
 	enum effect_kind kind;
 	uint32_t command; /* position of its command in the batch (REPLY, GRANT, JOBS) */
 	uint32_t gateway;
-	uint64_t id;	    /* queue, stream, session or job number */
-	uint64_t session;   /* JOB_CANCEL, LEASE_LOST: whose */
-	uint64_t token;	    /* GRANT, JOB_CANCEL, LEASE_LOST */
+	uint64_t id;	  /* queue, stream, session or job number */
+	uint64_t session; /* JOB_CANCEL, LEASE_LOST: whose */
+	uint64_t
+		token; /* GRANT, JOB_CANCEL, LEASE_LOST; ITEM_DAMAGED: of the lease it is held under; 0: none */
 	uint64_t offset;    /* LOG_GROWN: next; LOG_TRIMMED: first */
 	uint32_t lease_ms;  /* GRANT; SESSION_OPENED: timeout */
 	uint32_t count;	    /* GRANT, JOBS; SESSION_OPENED: 1 if it has a name */

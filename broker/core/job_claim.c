@@ -158,6 +158,7 @@ static int deliver(struct apply *a, const struct job *job, bool orphan, bool red
 		delivery.redelivered = redelivered;
 		delivery.priority = job->live.priority;
 		delivery.machine = job->machine->config->name;
+		delivery.number = job->number;
 		err = deliveries_append(a, deliveries, job->live.queue, &delivery);
 	}
 	sluice__job_history_row__free_unpacked(intent, NULL);
@@ -334,7 +335,10 @@ static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *u
 		err = deliver(a, &job, false, true, r->deliveries);
 	if (err == 0)
 		r->count++;
-	return err == SLUICE_E_CORRUPT ? claim_tell_damaged(a, r->m->queue, number) : err;
+	/* A lease of a job that has no live record is as damaged as one that cannot be read. */
+	return err == SLUICE_E_CORRUPT || err == SLUICE_E_NOT_FOUND
+		       ? claim_tell_damaged(a, r->m->queue, number)
+		       : err;
 }
 
 int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,

@@ -76,14 +76,15 @@ static bool ready_key_of(struct sluice_slice key, uint32_t gateway, uint64_t que
 
 /* ---- damage ---- */
 
-int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq)
+static int tell_damaged(struct apply *a, uint64_t queue, uint64_t seq, uint64_t token)
 {
 	struct effect effect = {.kind = FX_ITEM_DAMAGED,
 				.command = a->position,
 				.gateway = a->gateway,
 				.id = queue,
 				.session = a->session,
-				.seq = seq};
+				.seq = seq,
+				.token = token};
 	const char *text = store_last_error();
 	size_t len = strlen(text);
 	void *copy = effects_alloc(a->effects, len + 1);
@@ -92,6 +93,11 @@ int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq)
 		return SLUICE_E_NOMEM;
 	effect.name = (struct sluice_slice){memcpy(copy, text, len + 1), len};
 	return effects_add(a->effects, &effect);
+}
+
+int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq)
+{
+	return tell_damaged(a, queue, seq, 0);
 }
 
 /* Never more than the count says is ready, so that it stays one. */
@@ -371,14 +377,14 @@ static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, cons
 		if (!grant_has(grant, seq))
 			continue;
 		rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
-		if (rc == SLUICE_E_CORRUPT) {
-			rc = claim_tell_damaged(a, queue, seq);
+		if (rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND) {
+			rc = tell_damaged(a, queue, seq, token);
 			if (rc != 0)
 				return rc;
 			continue;
 		}
 		if (rc != 0)
-			return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+			return rc;
 		bytes += item.body.len + DELIVER_ITEM_PREFIX_BYTES;
 		seqs[count++] = seq;
 	}
@@ -408,19 +414,31 @@ static int resume_gather(struct apply *a, const struct cmd_claim *m, uint64_t to
 	for (uint32_t looked_at = 0; rc == 0; looked_at++) {
 		uint64_t token;
 
+		found.len = 0;
 		rc = store_scan_next(scan, &found, &value);
-		if (rc != 0 || found.len != 20 || memcmp(found.data, key.bytes, 12) != 0)
+		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
 			break;
-		token = get_be64((const uint8_t *)found.data + 12);
-		if (token > until)
-			break;
-		if (looked_at == RESUME_LOOK_MAX || *ret_count == RESUME_AT_ONCE) {
-			*ret_after = token - 1;
+		if (found.len != 20 || memcmp(found.data, key.bytes, 12) != 0) {
+			rc = 0;
 			break;
 		}
-		rc = grant_decode(value, &grant);
-		if (rc == 0 && grant.session == a->session)
+		token = get_be64((const uint8_t *)found.data + 12);
+		if (token > until) {
+			rc = 0;
+			break;
+		}
+		if (looked_at == RESUME_LOOK_MAX || *ret_count == RESUME_AT_ONCE) {
+			*ret_after = token - 1;
+			rc = 0;
+			break;
+		}
+		if (rc == 0)
+			rc = grant_decode(value, &grant);
+		/* Of a damaged one it cannot be known whose it is: resume_grant tells of it. */
+		if (rc == SLUICE_E_CORRUPT || (rc == 0 && grant.session == a->session))
 			tokens[(*ret_count)++] = token;
+		if (rc == SLUICE_E_CORRUPT)
+			rc = 0;
 	}
 	if (scan != NULL)
 		store_scan_end(scan);
@@ -434,6 +452,9 @@ static int resume_grant(struct apply *a, uint64_t queue, uint64_t token, uint32_
 	struct queue_grant grant;
 	int rc = grant_get(a->txn, a->gateway, queue, token, &grant);
 
+	/* A session that does not hold this token has no use for the notice, and comes to no harm by it. */
+	if (rc == SLUICE_E_CORRUPT)
+		return tell_damaged(a, queue, token, token);
 	if (rc == 0 && grant.kind == GRANT_TIMED) {
 		grant.deadline_ms = a->mono_ms + grant.lease_ms;
 		rc = grant_store(a, queue, token, &grant);

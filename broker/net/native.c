@@ -459,6 +459,19 @@ void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub 
 	native_message(conn, FRAME_NOTICE, 0, &notice.base);
 }
 
+static void damaged_notice(struct conn *conn, const struct sub *sub, const struct effect *effect)
+{
+	Sluice__Notice notice = SLUICE__NOTICE__INIT;
+
+	notice.kind = SLUICE__NOTICE_KIND__NOTICE_DAMAGED;
+	notice.subscription = sub != NULL ? (uint32_t)sub->number : 0;
+	notice.offset = effect->seq;
+	notice.token = effect->token;
+	notice.code = SLUICE_E_CORRUPT;
+	notice.text = (char *)(uintptr_t)effect->name.data;
+	native_message(conn, FRAME_NOTICE, 0, &notice.base);
+}
+
 static void deliver_frame(struct conn *conn, const struct frame_deliver *deliver,
 			  const struct frame_run *runs)
 {
@@ -612,8 +625,7 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_RESUMED, sub, 0, 0, 0, "");
 		return;
 	case FX_ITEM_DAMAGED:
-		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_DAMAGED, sub, effect->seq, 0,
-			      SLUICE_E_CORRUPT, effect->name.data);
+		damaged_notice(conn, sub, effect);
 		return;
 	case FX_REPLY:
 		/* Of a CLAIM, which is the engine's own; but where a damaged record is in the way, nothing more comes. */

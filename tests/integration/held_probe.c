@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  * held_probe ADDRESS SOURCE: a scheduler of queue `runs` that says what it is told. It intends each job that it is given, and ends one that
  * is to be cancelled. Lines: "job ID TOKEN", "again ID TOKEN" (with an intent), "cancel ID TOKEN", "lost ID TOKEN", "ended ID", "gone CODE".
- * It also holds what it is given of the items of queue `work` ("item TOKEN", "lost - TOKEN"). Ends with SIGTERM. */
+ * It also holds what it is given of the items of queue `work` ("item TOKEN", "lost - TOKEN"), one at a time, and acks the one whose lease is
+ * lost. With a third argument it holds two, and the first for ten minutes. Ends with SIGTERM. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "sluice/client.h"
+
+static struct item {
+	sluice_token token;
+	uint64_t seq;
+} last;
+static bool two;
 
 static void say(const char *what, const char *job, sluice_token token)
 {
@@ -45,6 +52,9 @@ static void on_event(sluice_client *client, const sluice_event *event, void *use
 		end_job(client, event->job, event->token);
 	} else if (event->kind == SLUICE_EVENT_LEASE_LOST) {
 		say("lost", event->job != NULL && event->job[0] != 0 ? event->job : "-", event->token);
+		if (event->items > 0 && event->token == last.token)
+			(void)sluice_ack(event->sub, last.token, last.seq,
+					 &(sluice_call){.user = SLUICE_FIRE}, NULL);
 	}
 }
 
@@ -52,11 +62,15 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 {
 	sluice_client **client = user;
 
-	(void)sub;
 	if (view->kind == SLUICE_DELIVERY_END)
 		say("gone", sluice_error_name(view->code), 0);
-	if (view->kind == SLUICE_DELIVERY_ITEM)
+	if (view->kind == SLUICE_DELIVERY_ITEM) {
+		if (two && last.token == 0)
+			(void)sluice_extend(sub, view->token, 600000, &(sluice_call){.user = SLUICE_FIRE},
+					    NULL);
+		last = (struct item){view->token, view->seq};
 		say("item", "-", view->token);
+	}
 	if (view->kind != SLUICE_DELIVERY_JOB)
 		return;
 	say(view->intent ? "again" : "job", view->job, view->token);
@@ -78,7 +92,8 @@ int main(int argc, char **argv)
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, SIGTERM);
 	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
-	if (argc != 3 || sluice_config_set(config, "address", argv[1]) != 0 ||
+	two = argc == 4;
+	if (argc < 3 || argc > 4 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "reconnect_min_ms", "10") != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "20") != 0 ||
 	    sluice_open(config, on_event, NULL, &client) != 0)
@@ -93,7 +108,7 @@ int main(int argc, char **argv)
 			   &(sluice_call){.deadline_ms = 30000}, &jobs) != 0 ||
 	    sluice_consume(client,
 			   &(sluice_consume_spec){.queue = "work",
-						  .credit = 1,
+						  .credit = two ? 2 : 1,
 						  .lease_ms = 500,
 						  .on_delivery = on_delivery,
 						  .user = &client},

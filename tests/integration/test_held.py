@@ -5,7 +5,9 @@ frames the link breaks meanwhile."""
 import contextlib
 import os
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 
 import tap
@@ -97,8 +99,8 @@ class Link:
 
 
 class Probe:
-    def __init__(self, link, source):
-        self.process = tap.Process([tap.program("tests/integration/held_probe"), link.address, source], ready=rb"^session (\d+)$")
+    def __init__(self, link, source, *more):
+        self.process = tap.Process([tap.program("tests/integration/held_probe"), link.address, source, *more], ready=rb"^session (\d+)$")
         self.session = int(self.process.ready.group(1))
 
     def lines(self, *words):
@@ -203,7 +205,48 @@ def test_a_lost_lease_of_an_item_is_told_after_the_resume():
         tap.wait_until(lambda: admin.call("queue_show", name="work").queues[0].ready == 1, 60, "its lease has run out")
         link.mend()
         tap.equal(probe.says("lost", "-")[0][2], token, "the lease")
-        tap.wait_until(lambda: len(probe.lines("item")) == 2, 60, "and the item comes again")
+        tap.wait_until(lambda: len(probe.lines("item")) == 2, 60, "and the item comes again, since the lost one was acked")
+
+
+def damage(data, table, *key):
+    done = subprocess.run([tap.program("tests/integration/damage"), data, table, "/".join(str(part) for part in key)],
+                          capture_output=True, text=True, timeout=60)
+    tap.equal(done.returncode, 0, f"damaged {table} {key}: {done.stderr}")
+
+
+def test_one_damaged_thing_hides_no_other_lost_lease():
+    """What is damaged is named, and held on; each other lease that was lost meanwhile is told all the same."""
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data, contextlib.ExitStack() as stack:
+        with tap.Broker(data=data) as broker, Connection(broker.port) as admin:
+            link = stack.enter_context(contextlib.closing(Link(broker.port)))
+            admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS)))
+            admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="work")))
+            work = admin.call("queue_show", name="work").queues[0].id
+            probe = Probe(link, "local:one", "two")
+            stack.callback(probe.kill)
+            tokens, jobs = {}, ("bad", "lost", "kept")
+            for job in jobs:
+                tokens[job] = intended(admin, probe, job)
+            number = show(admin, "bad").number
+            items = []
+            for body in (b"1", b"2"):
+                tap.equal(admin.publish([envelope(body)], "put", target=client.TO_QUEUE, name="work").code, 0, "put")
+                tap.wait_until(lambda: len(probe.lines("item")) == len(items) + 1, 60, "the item comes")
+                items.append(probe.lines("item")[-1][2])
+            first = min(row.seq for row in admin.call("queue_peek", name="work").items)
+            link.cut()
+            broker.kill()
+        damage(data, "item", 1, work, first)
+        damage(data, "job", 1, number)
+        with tap.Broker(data=data) as broker, Connection(broker.port) as admin:
+            tap.wait_until(lambda: admin.call("queue_show", name="work").queues[0].leased == 1, 60, "the second item's lease has run out")
+            admin.call("job_report", job="lost", attempt=1, state="COMPLETE", source="somebody else")
+            link.port_of_broker = broker.port
+            link.mend()
+            tap.equal(probe.says("lost", "lost")[0][2], tokens["lost"], "the job that another one ended")
+            tap.equal(probe.says("lost", "-")[0][2], items[1], "the item whose lease ran out")
+            tap.equal(probe.lines("lost", "bad") + probe.lines("lost", "kept"), [], "what is damaged or kept is not lost")
+            tap.equal(len(probe.lines("lost", "-")), 1, "nor is the damaged item")
 
 
 def test_an_answer_that_was_lost_does_not_make_a_lost_lease():
