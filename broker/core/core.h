@@ -126,6 +126,9 @@ struct session_ref {
 };
 int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t session,
 		      struct session_ref *ret) SLUICE_MUST_USE;
+/* The open one that has the name; *ret is 0: none has, or the name is empty. */
+int core_session_named(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
+		       uint64_t *ret) SLUICE_MUST_USE;
 /* Whether it holds a job or a session lease, or anything else that ends with it. */
 int core_session_owns(struct store_txn *txn, uint32_t gateway, uint64_t session, bool *ret) SLUICE_MUST_USE;
 struct session_row {

@@ -361,24 +361,21 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 				  .principal = m->principal,
 				  .via = m->via,
 				  .address = m->address};
-	uint64_t id, older, sessions = 0;
+	uint64_t id, older = 0, sessions = 0;
 	int rc = open_check(m, out);
 
 	if (rc != 0 || refused(out))
 		return rc;
-	/* The engine has one end before, when it can. */
-	rc = counter_get(a->txn, a->gateway, COUNTER_SESSIONS, &sessions);
-	if (rc == 0 && sessions >= LIMIT_SESSIONS_MAX)
+	rc = core_session_named(a->txn, a->gateway, m->name, &older);
+	if (rc == 0)
+		rc = counter_get(a->txn, a->gateway, COUNTER_SESSIONS, &sessions);
+	/* The engine has one end before, when it can; one that takes another's place needs no room. */
+	if (rc == 0 && older == 0 && sessions >= LIMIT_SESSIONS_MAX)
 		return refuse(out, SLUICE_E_BUSY,
 			      "the gateway has %llu sessions of at most %llu; close some, or try again later",
 			      (unsigned long long)sessions, (unsigned long long)LIMIT_SESSIONS_MAX);
-	if (rc == 0 && m->name.len > 0) {
-		rc = name_find(a->txn, a->gateway, NAME_SESSION, m->name, &older);
-		if (rc == 0)
-			rc = session_end(a, older, false);
-		else if (rc == SLUICE_E_NOT_FOUND)
-			rc = 0;
-	}
+	if (rc == 0 && older != 0)
+		rc = session_end(a, older, false);
 	if (rc == 0)
 		rc = counter_next(a, COUNTER_SESSION, &id);
 	if (rc == 0 && m->name.len > 0)
@@ -404,6 +401,16 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 }
 
 /* ---- reads ---- */
+
+int core_session_named(struct store_txn *txn, uint32_t gateway, struct sluice_slice name, uint64_t *ret)
+{
+	int rc = name.len > 0 ? name_find(txn, gateway, NAME_SESSION, name, ret) : SLUICE_E_NOT_FOUND;
+
+	if (rc != SLUICE_E_NOT_FOUND)
+		return rc;
+	*ret = 0;
+	return 0;
+}
 
 int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t id, struct session_ref *ret)
 {

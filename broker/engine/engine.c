@@ -329,6 +329,19 @@ static bool session_owns(void *user, uint32_t gateway, uint64_t session)
 	return core_session_owns(look->txn, gateway, session, &owns) != 0 || owns;
 }
 
+/* One that takes its name from another takes its place, too. That is asked at a bound only; 0 when it cannot be read. */
+static uint64_t session_replaced(struct owner_look *look, const struct submission *submission)
+{
+	const struct cmd_session_open *open = submission->command.body;
+	uint64_t older = 0;
+
+	if (open->name.len == 0 ||
+	    (look->txn == NULL && store_begin_read(look->engine->store, &look->txn) != 0))
+		return 0;
+	return core_session_named(look->txn, submission->command.gateway, open->name, &older) == 0 ? older
+												   : 0;
+}
+
 /* At a bound one that nobody needs ends first, in the same batch. *ret_code: BUSY when there is none. */
 static int session_admit(struct engine *engine, const struct submission *submission, int *ret_code)
 {
@@ -336,11 +349,15 @@ static int session_admit(struct engine *engine, const struct submission *submiss
 	struct heartbeats *heartbeats = &engine->heartbeats;
 	const uint32_t gateway = submission->command.gateway;
 	struct owner_look look = {engine, NULL};
+	uint64_t replaced;
 	int rc = 0;
 
 	*ret_code = 0;
+	if (heartbeats_admit(heartbeats, gateway, open->address, 0) == BOUND_NONE)
+		return 0;
+	replaced = session_replaced(&look, submission);
 	for (int tries = 0; rc == 0 && tries < 2; tries++) { /* both bounds may be reached */
-		enum session_bound bound = heartbeats_admit(heartbeats, gateway, open->address);
+		enum session_bound bound = heartbeats_admit(heartbeats, gateway, open->address, replaced);
 		struct beat *beat;
 
 		if (bound == BOUND_NONE)
@@ -355,7 +372,7 @@ static int session_admit(struct engine *engine, const struct submission *submiss
 		}
 		rc = batch_add_expiry(engine, beat);
 		if (rc == 0 && tries == 1 &&
-		    heartbeats_admit(heartbeats, gateway, open->address) != BOUND_NONE)
+		    heartbeats_admit(heartbeats, gateway, open->address, replaced) != BOUND_NONE)
 			*ret_code = SLUICE_E_BUSY;
 	}
 	store_abort(look.txn);

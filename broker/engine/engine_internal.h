@@ -149,6 +149,7 @@ struct beat {
 	bool used;     /* named, resumed, or its connection did more than open it */
 	bool expiring; /* SESSION_EXPIRE is in the batch at hand */
 	bool in_unused;
+	uint64_t replaced; /* 1 more than the batch in which one is opened that takes its name; 0: none */
 	struct tenant *tenant;
 	struct peer *peer;	  /* NULL: its address is not known */
 	struct beat *prev, *next; /* in detached */
@@ -189,9 +190,10 @@ void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t 
 enum session_bound { BOUND_NONE, BOUND_ADDRESS, BOUND_GATEWAY };
 /* A new batch: what the last one opened is counted by heartbeats_add(). */
 void heartbeats_batch(struct heartbeats *heartbeats);
-/* Whether one more session may be opened, counting those of the batch at hand; if so, it is one of them. */
+/* Whether one more session may be opened, counting those of the batch at hand; if so, it is one of them. replaced: the one that ends by it, 0: none;
+ * where that was counted, the new one is not. */
 enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gateway,
-				    struct sluice_slice address);
+				    struct sluice_slice address, uint64_t replaced);
 /* The one without a connection that gives way at a bound, marked expiring: the oldest that was never used, else the oldest that owns nothing;
  * address empty: of any. Looks at a bounded number. NULL: none. */
 struct beat *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway, struct sluice_slice address,

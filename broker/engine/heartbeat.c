@@ -377,11 +377,20 @@ static void opening_add(struct opening *opening, const struct heartbeats *heartb
 }
 
 enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gateway,
-				    struct sluice_slice address)
+				    struct sluice_slice address, uint64_t replaced)
 {
+	struct beat *beat = replaced != 0 ? beat_find(heartbeats, gateway, replaced) : NULL;
 	struct tenant *tenant = tenant_get(heartbeats, gateway);
 	struct peer *peer = peer_find(heartbeats, address);
 
+	/* One whose end is in the batch has made room for another already. */
+	if (beat != NULL && !beat->expiring) {
+		if (beat->peer == peer)
+			peer = NULL;
+		tenant = NULL;
+	} else {
+		beat = NULL;
+	}
 	if (peer != NULL && peer->sessions - peer->expiring + opening(&peer->opening, heartbeats) >=
 				    LIMIT_SESSIONS_ADDRESS_MAX)
 		return BOUND_ADDRESS;
@@ -392,6 +401,8 @@ enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gate
 		opening_add(&peer->opening, heartbeats);
 	if (tenant != NULL)
 		opening_add(&tenant->opening, heartbeats);
+	if (beat != NULL)
+		beat->replaced = heartbeats->batch + 1;
 	return BOUND_NONE;
 }
 
@@ -412,7 +423,8 @@ struct beat *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway, 
 		if (heartbeats->looks >= LOOKS_PER_BATCH_MAX || asked == OLDEST_ASKED_MAX)
 			break;
 		heartbeats->looks++;
-		if (beat->expiring || beat->key.gateway != gateway || (peer != NULL && beat->peer != peer))
+		if (beat->expiring || beat->replaced == heartbeats->batch + 1 ||
+		    beat->key.gateway != gateway || (peer != NULL && beat->peer != peer))
 			continue;
 		if (!beat->used) {
 			found = beat;

@@ -289,6 +289,8 @@ Test(core_session, a_gateway_has_a_bounded_number)
 	struct world world;
 	struct store_txn *txn;
 	struct apply a = {0};
+	struct session_ref ref;
+	struct outcome named;
 	uint64_t session;
 
 	world_open(&world, WORLD_MEM);
@@ -297,8 +299,17 @@ Test(core_session, a_gateway_has_a_bounded_number)
 	a.gateway = world.gateway;
 	cr_assert_eq(counter_set(&a, COUNTER_SESSIONS, LIMIT_SESSIONS_MAX - 1), 0);
 	cr_assert_eq(store_commit(txn), 0);
-	session = world_session(&world, NULL);
+	named = session_open(&world, "ada", 30000);
+	session = named.id;
+	cr_expect_eq(named.code, 0);
 	cr_expect_eq(session_open(&world, "", 30000).code, SLUICE_E_BUSY);
+	cr_expect_eq(session_open(&world, "eve", 30000).code, SLUICE_E_BUSY);
+	/* Who takes the place of another needs none. */
+	named = session_open(&world, "ada", 30000);
+	cr_expect_eq(named.code, 0);
+	cr_expect_eq(session_find(&world, session, &ref), SLUICE_E_NOT_FOUND);
+	session = named.id;
+	cr_expect_eq(session_open(&world, "", 30000).code, SLUICE_E_BUSY, "and there is no more room");
 	cr_expect_eq(session_close(&world, session).code, 0);
 	cr_expect_eq(session_open(&world, "", 30000).code, 0);
 	world_discard(&world);

@@ -193,6 +193,46 @@ Test(engine, a_detached_session_expires_and_an_attached_one_does_not)
 	rig_close(&rig);
 }
 
+static struct outcome open_from(struct rig *rig, const char *name, const char *address)
+{
+	struct own *own = rig_own(rig, COMMAND_SESSION_OPEN, 0, 0);
+
+	own->open = (struct cmd_session_open){.timeout_ms = 30000,
+					      .name = {name, strlen(name)},
+					      .address = {address, strlen(address)}};
+	own->submission.control = true;
+	cr_assert_eq(engine_submit(rig->engine, &own->submission), 0);
+	rig_step(rig);
+	return rig->last;
+}
+
+/* limit: SESSIONS_ADDRESS_MAX: each is connected, so that nobody gives way. */
+Test(engine, a_client_that_opens_its_name_again_needs_no_room, .timeout = 60)
+{
+	struct outcome ada, again;
+	struct rig rig;
+
+	rig_open(&rig, false);
+	ada = open_from(&rig, "ada", "192.0.2.1");
+	cr_assert_eq(ada.code, 0);
+	cr_assert_eq(engine_session_attach(rig.engine, 1, ada.id, &rig.sink, 1), 0);
+	for (uint64_t n = 1; n < LIMIT_SESSIONS_ADDRESS_MAX; n++) {
+		struct outcome opened = open_from(&rig, "", "192.0.2.1");
+
+		cr_assert_eq(opened.code, 0);
+		cr_assert_eq(engine_session_attach(rig.engine, 1, opened.id, &rig.sink, n + 1), 0);
+	}
+	cr_expect_eq(open_from(&rig, "", "192.0.2.1").code, SLUICE_E_BUSY);
+	cr_expect_eq(open_from(&rig, "eve", "192.0.2.1").code, SLUICE_E_BUSY);
+	cr_expect_eq(open_from(&rig, "", "192.0.2.2").code, 0);
+	again = open_from(&rig, "ada", "192.0.2.1");
+	cr_expect_eq(again.code, 0, "%s", again.text);
+	cr_expect_eq(rig.sessions_ended, 1u, "the one before");
+	cr_assert_eq(engine_session_attach(rig.engine, 1, again.id, &rig.sink, 1), 0);
+	cr_expect_eq(open_from(&rig, "", "192.0.2.1").code, SLUICE_E_BUSY, "and there is no more room");
+	rig_close(&rig);
+}
+
 Test(engine, sessions_that_end_together_end_in_batches_of_256)
 {
 	struct rig rig;

@@ -161,20 +161,53 @@ Test(heartbeat, an_address_has_a_bounded_number)
 	for (uint64_t n = 1; n < LIMIT_SESSIONS_ADDRESS_MAX; n++)
 		add(n, 30000, "192.0.2.1", true, 0);
 	heartbeats_batch(&beats);
-	cr_expect_eq(heartbeats_admit(&beats, 1, here), BOUND_NONE, "the last that is good");
-	cr_expect_eq(heartbeats_admit(&beats, 1, here), BOUND_ADDRESS, "counting what the batch opens");
-	cr_expect_eq(heartbeats_admit(&beats, 1, there), BOUND_NONE);
-	cr_expect_eq(heartbeats_admit(&beats, 1, unknown), BOUND_NONE);
+	cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_NONE, "the last that is good");
+	cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_ADDRESS, "counting what the batch opens");
+	cr_expect_eq(heartbeats_admit(&beats, 1, there, 0), BOUND_NONE);
+	cr_expect_eq(heartbeats_admit(&beats, 1, unknown, 0), BOUND_NONE);
 	beat = heartbeats_oldest(&beats, 1, there, owns_even, NULL);
 	cr_expect_null(beat, "nobody is there");
 	beat = heartbeats_oldest(&beats, 1, here, owns_even, NULL);
 	cr_assert_not_null(beat);
 	cr_expect_eq(beat->key.session, 1, "the oldest that owns nothing");
-	cr_expect_eq(heartbeats_admit(&beats, 1, here), BOUND_NONE, "it makes room for one");
-	cr_expect_eq(heartbeats_admit(&beats, 1, here), BOUND_ADDRESS);
+	cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_NONE, "it makes room for one");
+	cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_ADDRESS);
 	came_and_went(LIMIT_SESSIONS_ADDRESS_MAX + 1, 30000, "192.0.2.3", false, 0);
 	beat = heartbeats_oldest(&beats, 2, unknown, owns_even, NULL);
 	cr_expect_null(beat, "another gateway's stay");
+}
+
+Test(heartbeat, one_that_takes_the_place_of_another_is_let_in_at_a_bound)
+{
+	struct sluice_slice here = {"192.0.2.1", 9}, there = {"192.0.2.2", 9};
+	const uint64_t attached = 1, detached = 2;
+
+	for (uint64_t n = 1; n <= LIMIT_SESSIONS_ADDRESS_MAX; n++)
+		add(n, 30000, "192.0.2.1", true, 0);
+	heartbeats_attach(&beats, 1, attached, &sink, 9);
+	heartbeats_batch(&beats);
+	cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_ADDRESS);
+	for (int n = 0; n < 3; n++)
+		cr_expect_eq(heartbeats_admit(&beats, 1, here, attached), BOUND_NONE,
+			     "however often, the count stays");
+	cr_expect_eq(heartbeats_admit(&beats, 1, here, detached), BOUND_NONE);
+	cr_expect_eq(heartbeats_admit(&beats, 1, here, 77777777), BOUND_ADDRESS, "of nobody there is none");
+	/* One that gives its place to its successor gives it to nobody else. */
+	for (uint64_t n = 3; n < 100; n++)
+		cr_assert_eq(heartbeats_admit(&beats, 1, here, 2 * n), BOUND_NONE);
+	for (uint64_t n = 0; n < 100; n++) {
+		struct beat *beat = heartbeats_oldest(&beats, 1, here, owns_even, NULL);
+
+		cr_assert_not_null(beat);
+		cr_expect(beat->key.session % 2 == 1 && beat->key.session != attached);
+	}
+	/* And one that ends has made room once. */
+	cr_expect_eq(heartbeats_admit(&beats, 1, here, 3), BOUND_NONE);
+	for (int n = 1; n < 100; n++)
+		cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_NONE);
+	cr_expect_eq(heartbeats_admit(&beats, 1, here, 3), BOUND_ADDRESS);
+	/* By another address it is one of that one. */
+	cr_expect_eq(heartbeats_admit(&beats, 1, there, detached), BOUND_NONE);
 }
 
 Test(heartbeat, one_that_was_never_used_gives_way_before_an_older_one)
