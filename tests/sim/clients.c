@@ -153,6 +153,8 @@ void client_break(struct sim *s, int number)
 {
 	struct client *client = &s->clients[number];
 
+	for (int i = 0; i < PRODUCERS; i++)
+		s->publishers[i].losses++;
 	oracle_lost(s->oracle, client->session, number == CLIENTS - 1);
 	client->deaf = false;
 	client_leave(s, number);
@@ -301,7 +303,7 @@ void publish(struct sim *s, int who)
 	if (roll(s, 16) == 0)
 		publish_as(s, who, p->owner + 1, p->epoch, 1 + (uint32_t)roll(s, 4));
 	if (p->pending == 0) {
-		p->pending = 1 + (uint32_t)roll(s, 4), p->crashes = 0;
+		p->pending = 1 + (uint32_t)roll(s, 4), p->losses = 0;
 		oracle_sent(s->oracle, who, p->next, p->pending);
 	}
 	p->in_flight = true;

@@ -51,7 +51,7 @@ static void published(struct sim *s, const struct op *op, const struct outcome *
 		oracle_published(s->oracle, stream, op->who, op->seq, op->count, out->offset);
 	for (uint32_t i = 0; stream < 0 && i < op->count; i++)
 		oracle_put(s->oracle, out->offset + i, (uint64_t)op->who * ORACLE_BODY + op->seq + i,
-			   p->crashes);
+			   p->losses);
 	p->next = op->seq + op->count;
 	p->pending = 0;
 }

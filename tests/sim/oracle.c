@@ -196,7 +196,7 @@ void oracle_resumed(struct oracle *o, uint64_t session, bool jobs)
 void oracle_crashed(struct oracle *o, uint64_t leases_by_session)
 {
 	note(o, 18, leases_by_session, 0);
-	o->crash_ms = o->now_ms;
+	o->crash_ms = o->loss_ms = o->now_ms;
 	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++)
 		o->consumers[i].open = false;
 	/* First, who held what when it crashed. */
@@ -215,6 +215,7 @@ void oracle_crashed(struct oracle *o, uint64_t leases_by_session)
 void oracle_lost(struct oracle *o, uint64_t session, bool leases_by_session)
 {
 	note(o, 19, session, leases_by_session);
+	o->loss_ms = o->now_ms;
 	items_unheard(o, session, leases_by_session ? session : 0);
 	jobs_unheard(o, session);
 }

@@ -104,8 +104,9 @@ void oracle_cursor_shown(struct oracle *oracle, uint64_t offset); /* 0: it does 
 void oracle_txn_sent(struct oracle *oracle, uint64_t txn, uint32_t events, uint32_t puts);
 void oracle_txn_answered(struct oracle *oracle, uint64_t txn, bool done);
 
-/* ---- the queue ---- Items are named by their sequence in the queue. crashes: between the first sending of the put and its answer. */
-void oracle_put(struct oracle *oracle, uint64_t item, uint64_t body, uint32_t crashes);
+/* ---- the queue ---- Items are named by their sequence in the queue. losses: crashes and cuts between the first
+ * sending of the put and its answer. */
+void oracle_put(struct oracle *oracle, uint64_t item, uint64_t body, uint32_t losses);
 struct oracle_grant {
 	uint64_t item, body, token, session;
 	uint32_t attempts; /* that failed, as delivered */

@@ -19,6 +19,10 @@ void oracle_consumer_opened(struct oracle *o, int consumer, int feed, bool orpha
 						   .session = session,
 						   .credit = credit,
 						   .resumes = true};
+	if (feed == 0)
+		items_resuming(o, session);
+	else if (feed == 1)
+		jobs_resuming(o, session);
 }
 
 void oracle_consumer_credited(struct oracle *o, int consumer, uint32_t more)

@@ -87,7 +87,8 @@ struct job {
 struct oracle {
 	char why[512];
 	bool broken, trace;
-	uint64_t hash, now_ms, before_ms, crash_ms, top_token; /* before: the time before now */
+	uint64_t hash, now_ms, before_ms, crash_ms, loss_ms,
+		top_token; /* before: the time before now; loss: crash or cut */
 	struct oracle_rules rules;
 	/* streams */
 	struct stream streams[ORACLE_STREAMS_MAX];
@@ -126,6 +127,9 @@ bool session_maybe(const struct oracle *o, uint64_t session);
 /* session 0: the broker crashed. */
 void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_session);
 void jobs_unheard(struct oracle *o, uint64_t session);
+/* From here on what the session holds is given again; two sessions may do so at a time. */
+void items_resuming(struct oracle *o, uint64_t session);
+void jobs_resuming(struct oracle *o, uint64_t session);
 void items_resumed(struct oracle *o, uint64_t session);
 void jobs_resumed(struct oracle *o, uint64_t session);
 /* Whether a consumer of jobs of this session is open: then it was told all that its jobs' ledger says. */

@@ -170,6 +170,14 @@ void jobs_at_rest(struct oracle *o)
 	}
 }
 
+void jobs_resuming(struct oracle *o, uint64_t session)
+{
+	for (int i = 0; i < ORACLE_JOBS_MAX; i++) {
+		if (o->jobs[i].session == session)
+			o->jobs[i].again = false;
+	}
+}
+
 void jobs_resumed(struct oracle *o, uint64_t session)
 {
 	for (int i = 0; i < ORACLE_JOBS_MAX; i++) {
@@ -177,7 +185,6 @@ void jobs_resumed(struct oracle *o, uint64_t session)
 
 		if (j->session == session && leased_surely(o, j) && !j->again)
 			broken(o, "session %llu holds job %d, and was not given it again", U(session), i);
-		j->again = false;
 	}
 }
 

@@ -41,7 +41,7 @@ static bool held_maybe(const struct oracle *o, const struct item *x)
 
 /* ---- put ---- */
 
-void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t crashes)
+void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t losses)
 {
 	struct item *x = find(o, item);
 
@@ -58,10 +58,10 @@ void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t crashes
 		o->producers[body / ORACLE_BODY].told = body % ORACLE_BODY;
 	if (x->state != ITEM_NONE)
 		return;
-	/* It may have been in the queue before a crash, and given out by what nobody heard. */
-	*x = (struct item){.state = ITEM_WAITS, .body = body, .grants_max = crashes};
-	if (crashes > 0) {
-		x->unheard_until_ms = o->crash_ms + o->rules.lease_ms;
+	/* It may have been in the queue before a crash or a cut, and given out by what nobody heard. */
+	*x = (struct item){.state = ITEM_WAITS, .body = body, .grants_max = losses};
+	if (losses > 0) {
+		x->unheard_until_ms = o->loss_ms + o->rules.lease_ms;
 		x->unheard_session = o->unheard_session;
 		x->maybe_purged = o->any_purge;
 	}
@@ -168,6 +168,14 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 	x->unheard_until_ms = 0;
 }
 
+void items_resuming(struct oracle *o, uint64_t session)
+{
+	for (uint64_t i = 0; i < o->item_end; i++) {
+		if (o->items[i].session == session)
+			o->items[i].again = false;
+	}
+}
+
 void items_resumed(struct oracle *o, uint64_t session)
 {
 	for (uint64_t i = 0; i < o->item_end; i++) {
@@ -178,7 +186,6 @@ void items_resumed(struct oracle *o, uint64_t session)
 			       U(i));
 		if (x->unheard_session == session)
 			x->unheard_session = 0; /* it would have been given */
-		x->again = false;
 	}
 	if (o->unheard_session == session)
 		o->unheard_session = 0;

@@ -47,7 +47,7 @@ struct held {
 struct publisher {
 	uint64_t id, next;
 	uint32_t epoch, pending; /* events sent and not answered; 0: none */
-	uint32_t crashes;	 /* since what is pending was first sent */
+	uint32_t losses;	 /* crashes and cuts since what is pending was first sent */
 	bool in_flight, stale;	 /* stale: its epoch may be another's */
 	uint64_t owner;		 /* session that it was opened for */
 };

@@ -139,7 +139,7 @@ void crash(struct sim *s)
 			forget(s, &s->ops[s->op_first]);
 	}
 	for (int i = 0; i < PRODUCERS; i++)
-		s->publishers[i].crashes++;
+		s->publishers[i].losses++;
 	oracle_crashed(s->oracle, last->connection != 0 ? last->session : 0);
 	for (int i = 0; i < CLIENTS; i++) {
 		s->clients[i].connection = s->clients[i].cut = 0;
