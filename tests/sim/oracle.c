@@ -108,6 +108,13 @@ bool session_maybe(const struct oracle *o, uint64_t id)
 	return s != NULL && s->open && (s->attached || o->now_ms < s->deadline_ms);
 }
 
+bool session_maybe_before(const struct oracle *o, uint64_t id)
+{
+	const struct session *s = find((struct oracle *)o, id);
+
+	return s != NULL && s->open && (s->attached || o->before_ms < s->deadline_ms);
+}
+
 void oracle_session_opened(struct oracle *o, uint64_t id)
 {
 	note(o, 20, id, 0);

@@ -124,6 +124,8 @@ bool body_of_txn(uint64_t body, uint64_t *ret_txn);
 /* oracle.c: whether a session lives for certain, or may. An unknown one does neither. */
 bool session_surely(const struct oracle *o, uint64_t session);
 bool session_maybe(const struct oracle *o, uint64_t session);
+/* The same before what fell due since the last time. */
+bool session_maybe_before(const struct oracle *o, uint64_t session);
 /* session 0: the broker crashed. */
 void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_session);
 void jobs_unheard(struct oracle *o, uint64_t session);

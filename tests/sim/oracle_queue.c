@@ -103,7 +103,7 @@ static void check_new(struct oracle *o, const struct item *x, const struct oracl
 		broken(o, "token %llu of item %llu did not grow", U(g->token), U(g->item));
 	/* For the first time, surely: one that goes back uncounted comes with no attempts, too. */
 	first = g->attempts == 0 && x->token == 0 && x->grants_max == 0 &&
-		(x->state == ITEM_WAITS || o->crash_ms == 0);
+		(x->state == ITEM_WAITS || o->loss_ms == 0);
 	if (o->rules.fifo && first && g->item <= o->first_given)
 		broken(o, "item %llu was given after item %llu", U(g->item), U(o->first_given));
 	if (first)
@@ -299,7 +299,8 @@ static enum readiness readiness(const struct oracle *o, const struct item *x)
 	if (x->maybe_acked || x->maybe_nacked || x->maybe_purged || x->session_lease ||
 	    x->grants_max >= o->rules.attempts_max || held_unheard(o, x) ||
 	    o->before_ms < x->unheard_until_ms || o->before_ms < x->gone_by_ms ||
-	    o->before_ms < x->not_after_ms || o->crash_ms == o->now_ms)
+	    o->before_ms < x->not_after_ms || o->crash_ms == o->now_ms ||
+	    (x->unheard_session != 0 && session_maybe_before(o, x->unheard_session)))
 		return MAYBE_READY;
 	return SURELY_READY;
 }
