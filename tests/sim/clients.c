@@ -24,9 +24,11 @@ static bool session_lives(struct sim *s, uint64_t session)
 	struct store_txn *txn;
 	int rc;
 
+	faults_rest(s);
 	must(store_begin_read(s->store, &txn), "read");
 	rc = core_session_find(txn, 1, session, &ref);
 	store_abort(txn);
+	faults_go_on(s);
 	if (rc != 0)
 		oracle_session_shown(s->oracle, session, false);
 	return rc == 0;
@@ -48,9 +50,11 @@ static uint64_t source_number(struct sim *s, int source)
 
 	if (source == 0)
 		return 0;
+	faults_rest(s);
 	must(store_begin_read(s->store, &txn), "read");
 	must(core_source_find(txn, 1, text(source_name_of(source)), &number), "source");
 	store_abort(txn);
+	faults_go_on(s);
 	return number;
 }
 

@@ -43,6 +43,17 @@ void faults_plan(struct sim *s)
 	plants_kill_comes(s->kill);
 }
 
+void faults_rest(struct sim *s)
+{
+	store_fault_set(s->store, NULL, NULL);
+}
+
+void faults_go_on(struct sim *s)
+{
+	if (s->fault_in > 0 || s->fault_commit)
+		store_fault_set(s->store, fault, s);
+}
+
 void faults_off(struct sim *s)
 {
 	s->fault_in = 0;

@@ -190,5 +190,8 @@ struct oracle_counts look(struct sim *s, bool closely);
 /* ---- faults.c ---- */
 void faults_plan(struct sim *s);
 void faults_off(struct sim *s);
+/* Around what the simulator itself reads while a call of the broker is to fail. */
+void faults_rest(struct sim *s);
+void faults_go_on(struct sim *s);
 
 #endif
