@@ -28,7 +28,7 @@ int age_read(struct store_txn *txn, struct age *ret)
 	at = value.data;
 	if (value.len < AGE_FIXED_BYTES || at[0] != AGE_VERSION || get_be16(at + 2) > AGE_SHIFTS_MAX ||
 	    value.len != AGE_FIXED_BYTES + SHIFT_BYTES * (size_t)get_be16(at + 2))
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	ret->doubting = at[1] != 0;
 	ret->shift_count = get_be16(at + 2);
 	ret->epoch = get_be64(at + 8);

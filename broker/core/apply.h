@@ -313,6 +313,7 @@ int job_check_apply(struct apply *a, const Sluice__TxnCheckJob *m, struct outcom
 struct query_at {
 	uint32_t phase;
 	uint64_t number, other;
+	uint64_t of; /* whose rows they are, where that is a number */
 	char name[LIMIT_SIZE(NAME_BYTES_MAX) + 1];
 	void *state; /* more than that; owned */
 	void (*state_free)(void *state);

@@ -271,7 +271,7 @@ static int check_job(struct audit *audit, uint64_t number, const struct job_live
 
 	audit->result->jobs++;
 	if (err == 0 && live->state >= audit->machine->state_count)
-		err = SLUICE_E_CORRUPT;
+		err = store_damaged("its content is not valid");
 	if (err != 0)
 		return err;
 	if (!machine_is_terminal(audit->machine, live->state))

@@ -120,7 +120,7 @@ int core_clock_read(struct store_txn *txn, struct batch_clock *ret)
 		return 0;
 	}
 	if (rc == 0 && value.len != CLOCK_BYTES)
-		rc = SLUICE_E_CORRUPT;
+		rc = store_damaged("its content is not valid");
 	if (rc != 0)
 		return rc;
 	ret->mono_ms = get_be64(value.data);

@@ -18,7 +18,7 @@ int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter, u
 	if (rc != 0)
 		return rc;
 	if (value.len != 8)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	*ret = get_be64(value.data);
 	return 0;
 }

@@ -164,7 +164,7 @@ static int deliver(struct apply *a, const struct job *job, bool orphan, bool red
 	sluice__job_history_row__free_unpacked(intent, NULL);
 	sluice__job_history_row__free_unpacked(ref, NULL);
 	sluice__job_submit__free_unpacked(meta, NULL);
-	return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+	return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 }
 
 int job_claim_ready(struct apply *a, uint64_t number, uint64_t source, struct job_deliveries *deliveries)
@@ -174,7 +174,7 @@ int job_claim_ready(struct apply *a, uint64_t number, uint64_t source, struct jo
 	int err = job_load(a, number, &job);
 
 	if (err == 0 && job.live.claim != JOB_READY)
-		return SLUICE_E_CORRUPT; /* an entry for a job that is not ready */
+		return store_damaged("an entry of a queue is for it, and it is not ready");
 	if (err == 0)
 		err = job_make_leased(a, &job, source);
 	if (err == 0)
@@ -220,7 +220,7 @@ static int take_over(struct apply *a, uint64_t number, uint64_t source, struct j
 	int err = job_load(a, number, &job);
 
 	if (err == 0 && job.live.claim != JOB_ORPHANED)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	if (err == 0 && job.live.holder != a->session) /* one that gave the job up with its session alive */
 		err = job_tell_holder(a, &job, FX_LEASE_LOST);
 	if (err == 0)

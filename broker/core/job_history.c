@@ -66,7 +66,7 @@ int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n, struct 
 	if (err != 0)
 		return err;
 	if (value.len < HEAD_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	ret->job = get_be64(value.data);
 	ret->previous = get_be64((const uint8_t *)value.data + 8);
 	ret->row = (struct sluice_slice){(const uint8_t *)value.data + HEAD_BYTES, value.len - HEAD_BYTES};
@@ -83,9 +83,9 @@ int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n, Sluice
 		return 0;
 	err = job_history_get(txn, gateway, n, &row);
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	*ret = sluice__job_history_row__unpack(NULL, row.row.len, row.row.data);
-	return *ret != NULL ? 0 : SLUICE_E_CORRUPT;
+	return *ret != NULL ? 0 : store_damaged("its content is not valid");
 }
 
 /* ---- a few numbers of a packed row: it is looked at with each report, and unpacking would make a dozen texts ---- */
@@ -157,9 +157,9 @@ int job_history_brief(struct store_txn *txn, uint32_t gateway, uint64_t n, struc
 
 	*ret = (struct job_history_brief){0};
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	for (rest = row.row; rest.len > 0;)
 		if (!brief_next(&rest, ret))
-			return SLUICE_E_CORRUPT;
+			return store_damaged("its content is not valid");
 	return 0;
 }

@@ -28,13 +28,19 @@ int job_find(struct apply *a, const char *id, struct job *ret, struct outcome *o
 int job_load(struct apply *a, uint64_t number, struct job *ret)
 {
 	int err = job_live_get(a->txn, a->gateway, number, &ret->live);
+	const char *fault = err == 0 ? job_live_fault(&ret->live) : NULL;
 
 	ret->number = number;
 	ret->id = NULL;
+	if (fault != NULL)
+		return store_damaged(fault);
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	err = machine_get(a, ret->live.machine, &ret->machine);
-	return err == 0 && ret->live.state >= ret->machine->state_count ? SLUICE_E_CORRUPT : err;
+	if (err != 0 || ret->live.state < ret->machine->state_count)
+		return err;
+	err = job_live_get(a->txn, a->gateway, number, &ret->live); /* what is wrong is read last */
+	return err == 0 ? store_damaged("its state is not one of its machine") : err;
 }
 
 int job_store(struct apply *a, const struct job *job)
@@ -260,7 +266,7 @@ static int id_of_record(struct apply *a, uint64_t number, struct sluice_slice *r
 	if (err == 0)
 		err = id_copy(a, meta->job, ret);
 	sluice__job_submit__free_unpacked(meta, NULL);
-	return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+	return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 }
 
 int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kind)

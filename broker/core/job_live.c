@@ -100,8 +100,8 @@ int job_live_decode(struct sluice_slice value, struct job_live *ret)
 	const uint8_t *buf = value.data;
 
 	if ((value.len != JOB_LIVE_BYTES && value.len != JOB_LIVE_1_BYTES) ||
-	    buf[AT_CLAIM] >= JOB_CLAIM_COUNT)
-		return SLUICE_E_CORRUPT;
+	    buf[AT_CLAIM] >= JOB_CLAIM_COUNT || (buf[AT_FLAGS] & ~JOB_FLAGS_ALL) != 0)
+		return store_damaged("its content is not valid");
 	ret->state = buf[AT_STATE];
 	ret->claim = buf[AT_CLAIM];
 	ret->flags = buf[AT_FLAGS];
@@ -135,42 +135,52 @@ int job_live_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct j
 	return err != 0 ? err : job_live_decode(value, ret);
 }
 
-/* What a claim stands for, see job_live.h. */
-static void claim_check(uint64_t job, const struct job_live *live)
-{
-	bool entry = live->entry != 0, holder = live->holder != 0, token = live->token != 0;
-	bool due = live->due_mono_ms != 0;
+/*
+ * What holds for each live record, see job_live.h: what is put breaks none of these (an assertion); what is read, and does, is damaged.
+ * One that has ended keeps in due_mono_ms since when, and its history is forgotten before it.
+ */
+#define LIVE_RULES(RULE, live)                                                                            \
+	RULE((live)->claim < JOB_CLAIM_COUNT, "no such claim")                                             \
+	RULE(((live)->entry != 0) == ((live)->claim == JOB_READY), "ready, and no entry, or an entry that is not ready") \
+	RULE((live)->claim == JOB_NONE || ((live)->due_mono_ms != 0) == ((live)->claim == JOB_GATED),      \
+	     "delayed, and not due, or due and not delayed")                                               \
+	RULE((live)->claim != JOB_LEASED || ((live)->holder != 0 && (live)->token != 0),                   \
+	     "leased by nobody")                                                                           \
+	RULE((live)->claim != JOB_ORPHANED || (live)->token != 0, "an orphan that was never leased")       \
+	RULE(((live)->claim != JOB_READY && (live)->claim != JOB_GATED) || (live)->holder == 0,            \
+	     "ready or delayed, and held")                                                                 \
+	RULE((live)->queue != 0, "no queue")                                                               \
+	RULE((live)->attempt > 0, "attempt 0")                                                             \
+	RULE(((live)->flags & ~JOB_FLAGS_ALL) == 0, "unknown flags")                                       \
+	RULE(!((live)->flags & JOB_INTENT) || (live)->hist_intent != 0 || (live)->claim == JOB_NONE,       \
+	     "an intent without its row")                                                                  \
+	RULE(((live)->hist_count == 0) == ((live)->hist_last == 0), "a history without rows, or rows without it") \
+	RULE((live)->hist_intent <= (live)->hist_last, "an intent behind the last row")                    \
+	RULE((live)->hist_ref <= (live)->hist_last, "a reference behind the last row")                     \
+	RULE((live)->hist_report <= (live)->hist_last, "a report behind the last row")
 
-	invariant(live->claim < JOB_CLAIM_COUNT, "job %llu: claim %u", ULL(job), live->claim);
-	invariant(entry == (live->claim == JOB_READY), "job %llu: claim %u, entry %llu", ULL(job),
-		  live->claim, ULL(live->entry));
-	/* One that has ended keeps there since when. */
-	invariant(live->claim == JOB_NONE || due == (live->claim == JOB_GATED),
-		  "job %llu: claim %u, due %llu", ULL(job), live->claim, ULL(live->due_mono_ms));
-	invariant(live->claim != JOB_LEASED || (holder && token), "job %llu: leased by %llu, token %llu",
-		  ULL(job), ULL(live->holder), ULL(live->token));
-	invariant(live->claim != JOB_ORPHANED || token, "job %llu: an orphan that was never leased",
-		  ULL(job));
-	invariant(!(live->claim == JOB_READY || live->claim == JOB_GATED) || !holder,
-		  "job %llu: claim %u, held by %llu", ULL(job), live->claim, ULL(live->holder));
+const char *job_live_fault(const struct job_live *live)
+{
+#define LIVE_RULE_FAULT(condition, text) \
+	if (!(condition))                \
+		return text;
+	LIVE_RULES(LIVE_RULE_FAULT, live)
+#undef LIVE_RULE_FAULT
+	return NULL;
 }
 
 static void live_check(uint64_t job, const struct job_live *live)
 {
-	claim_check(job, live);
-	invariant(job != 0 && live->queue != 0, "job %llu of queue %llu", ULL(job), ULL(live->queue));
-	invariant(live->attempt > 0, "job %llu: attempt 0", ULL(job));
-	invariant((live->flags & ~(JOB_CANCEL | JOB_INTENT | JOB_MEASURED)) == 0, "job %llu: flags %u",
-		  ULL(job), live->flags);
-	/* Of one that has ended the history is forgotten first. */
-	invariant(!(live->flags & JOB_INTENT) || live->hist_intent != 0 || live->claim == JOB_NONE,
-		  "job %llu: an intent without its row", ULL(job));
-	invariant((live->hist_count == 0) == (live->hist_last == 0), "job %llu: %u rows, the last is %llu",
-		  ULL(job), live->hist_count, ULL(live->hist_last));
-	invariant(live->hist_intent <= live->hist_last && live->hist_ref <= live->hist_last &&
-			  live->hist_report <= live->hist_last,
-		  "job %llu: rows %llu, %llu and %llu, the last is %llu", ULL(job), ULL(live->hist_intent),
-		  ULL(live->hist_ref), ULL(live->hist_report), ULL(live->hist_last));
+	invariant(job != 0, "job 0 of queue %llu", ULL(live->queue));
+#define LIVE_RULE_CHECK(condition, text)                                                                     \
+	invariant(condition,                                                                                 \
+		  "job %llu: " text " (claim %u, flags %u, attempt %u, queue %llu, token %llu, holder %llu, " \
+		  "entry %llu, due %llu, %u rows: %llu, %llu, %llu, %llu)",                                  \
+		  ULL(job), live->claim, live->flags, live->attempt, ULL(live->queue), ULL(live->token),     \
+		  ULL(live->holder), ULL(live->entry), ULL(live->due_mono_ms), live->hist_count,             \
+		  ULL(live->hist_last), ULL(live->hist_intent), ULL(live->hist_ref), ULL(live->hist_report));
+	LIVE_RULES(LIVE_RULE_CHECK, live)
+#undef LIVE_RULE_CHECK
 }
 
 int job_live_put(struct apply *a, uint64_t job, const struct job_live *live)
@@ -235,10 +245,10 @@ int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct
 		return err;
 	at = value.data;
 	if (value.len < RECORD_HEAD_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	meta = get_be32(at + 16);
 	if (meta > value.len - RECORD_HEAD_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	ret->submit_ms = get_be64(at);
 	ret->index = get_be64(at + 8);
 	ret->meta = (struct sluice_slice){at + RECORD_HEAD_BYTES, meta};
@@ -250,5 +260,5 @@ int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct
 int job_record_meta(const struct job_record *record, Sluice__JobSubmit **ret)
 {
 	*ret = sluice__job_submit__unpack(NULL, record->meta.len, record->meta.data);
-	return *ret != NULL ? 0 : SLUICE_E_CORRUPT;
+	return *ret != NULL ? 0 : store_damaged("its content is not valid");
 }

@@ -21,7 +21,8 @@ enum job_flag {
 	JOB_CANCEL = 1, /* was asked for */
 	JOB_INTENT = 2, /* recorded in this attempt */
 	JOB_MEASURED =
-		64 /* the last report's row has a start time or peak memory, which the next one carries on */
+		64, /* the last report's row has a start time or peak memory, which the next one carries on */
+	JOB_FLAGS_ALL = JOB_CANCEL | JOB_INTENT | JOB_MEASURED
 };
 enum { JOB_LIVE_1_BYTES = 90, JOB_LIVE_BYTES = 136 };
 
@@ -55,6 +56,8 @@ struct job_live {
 int job_live_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct job_live *ret) SLUICE_MUST_USE;
 int job_live_put(struct apply *a, uint64_t job, const struct job_live *live) SLUICE_MUST_USE;
 int job_live_decode(struct sluice_slice value, struct job_live *ret) SLUICE_MUST_USE;
+/* What no record that was put can be, as a text; NULL: nothing is wrong with it. */
+const char *job_live_fault(const struct job_live *live);
 void job_live_encode(uint8_t *buf, const struct job_live *live); /* JOB_LIVE_BYTES */
 const char *job_claim_name(uint8_t claim);			 /* as in JobInfo.claim */
 

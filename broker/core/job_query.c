@@ -78,7 +78,7 @@ static int info_record(struct query *q, uint64_t number, bool payload, Sluice__J
 	if (err == 0)
 		err = job_record_meta(&record, &meta);
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	info->submit_time_ms = record.submit_ms;
 	err = text_set(&info->job, meta->job);
 	if (err == 0)
@@ -149,7 +149,7 @@ static int info_fill(struct query *q, uint64_t number, const struct job_live *li
 		return SLUICE_E_NOMEM;
 	sluice__job_info__init(info);
 	info->number = number;
-	err = live->state < machine->state_count ? info_live(q, live, machine, info) : SLUICE_E_CORRUPT;
+	err = live->state < machine->state_count ? info_live(q, live, machine, info) : store_damaged("its content is not valid");
 	if (err == 0)
 		err = info_record(q, number, payload, info);
 	if (err == 0)
@@ -171,7 +171,7 @@ int job_info_make(struct query *q, uint64_t number, bool payload, Sluice__JobInf
 	if (err == 0)
 		err = machine_load(q->txn, q->gateway, live.machine, &machine);
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	err = info_fill(q, number, &live, machine, payload, ret);
 	machine_free(machine);
 	return err;
@@ -211,7 +211,7 @@ static int list_machine(struct query *q, struct list *list, uint64_t id)
 		return 0;
 	err = machine_load(q->txn, q->gateway, id, &machine);
 	if (err != 0)
-		return err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	machine_free(list->machine);
 	list->machine = machine;
 	return 0;
@@ -233,7 +233,7 @@ static int list_wants(struct query *q, struct list *list, const struct job_live 
 		return 0;
 	err = list_machine(q, list, live->machine);
 	if (err == 0 && live->state >= list->machine->state_count)
-		err = SLUICE_E_CORRUPT;
+		err = store_damaged("its content is not valid");
 	*ret = err == 0 && strcmp(list->m->state, machine_state_name(list->machine, live->state)) == 0;
 	return err;
 }
@@ -275,6 +275,9 @@ static int list_walk(struct query *q, struct list *list)
 		number = get_be64((const uint8_t *)found.data + from.len - 8);
 		err = holder != 0 ? job_live_get(q->txn, q->gateway, number, &live)
 				  : job_live_decode(value, &live);
+		/* A lease of a job that is not there is damage, and not the end of the list. */
+		if (err == SLUICE_E_NOT_FOUND)
+			err = store_damaged("it is missing, and a session holds the job");
 		if (err == 0)
 			err = list_wants(q, list, &live, &wanted);
 		if (err != 0)
@@ -357,7 +360,7 @@ static int history_begin(struct query *q, const Sluice__JobHistory *m)
 		return err;
 	err = job_live_get(q->txn, q->gateway, number, &live);
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	count = live.hist_count < LIMIT_LIST_ROWS_MAX ? live.hist_count : LIMIT_LIST_ROWS_MAX;
 	q->reply->history = calloc(count + 1, sizeof(*q->reply->history));
 	if (q->reply->history == NULL)
@@ -365,7 +368,21 @@ static int history_begin(struct query *q, const Sluice__JobHistory *m)
 	q->at.phase = 1;
 	q->at.number = live.hist_last;
 	q->at.other = count;
+	q->at.of = number;
 	return 0;
+}
+
+/* Rows are forgotten from the newest back, between turns, too: the list goes on with what is left of them, or ends. */
+static int history_forgotten(struct query *q)
+{
+	struct job_live live;
+	int err = job_live_get(q->txn, q->gateway, q->at.of, &live);
+
+	if (err == 0 && live.hist_last < q->at.number)
+		q->at.number = live.hist_last;
+	else if (err == SLUICE_E_NOT_FOUND)
+		q->at.number = 0;
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 
 /* From the newest row, q->at.number, back to the other end of what there is room for. */
@@ -375,6 +392,8 @@ static int job_history(struct query *q, const Sluice__JobHistory *m)
 	struct job_history_row row;
 	int err = q->at.phase == 0 ? history_begin(q, m) : 0;
 
+	if (err == 0 && q->at.phase != 0)
+		err = history_forgotten(q);
 	if (err != 0 || q->at.phase == 0)
 		return err;
 	while (err == 0 && q->at.number != 0 && reply->n_history < q->at.other && !q->again) {

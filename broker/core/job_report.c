@@ -202,7 +202,7 @@ static int find_first(struct apply *a, const struct job *job, const Sluice__JobR
 		if (err == 0)
 			err = job_history_load(a->txn, a->gateway, n, &row);
 		if (err != 0)
-			return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+			return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 		if (row_is(row, m, attempt)) {
 			*ret = row;
 			return 0;

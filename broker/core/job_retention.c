@@ -68,7 +68,7 @@ static int forget_history(struct apply *a, struct job_live *live, uint32_t *io_w
 			err = store_del(a->txn, STORE_HIST, key_slice(&key));
 		}
 		if (err != 0)
-			return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+			return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 		if (*io_work > 0)
 			--*io_work;
 	}
@@ -87,7 +87,7 @@ static int forget_records(struct apply *a, uint64_t number, const struct job_liv
 	if (err == 0)
 		err = job_record_meta(&record, &meta);
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	err = name_del(a, NAME_JOB, slice_text(meta->job));
 	sluice__job_submit__free_unpacked(meta, NULL);
 	key_one(&key, a->gateway, number);

@@ -110,7 +110,7 @@ static int submit_again(struct apply *a, uint64_t number, const Sluice__JobSubmi
 	if (err == 0)
 		err = job_record_meta(&record, &first);
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	field = difference(first, &record, m, job.machine);
 	sluice__job_submit__free_unpacked(first, NULL);
 	if (field != NULL)

@@ -27,7 +27,7 @@ static int intent_again(struct apply *a, const struct job *job, const Sluice__Jo
 	bool same;
 
 	if (err != 0 || row == NULL)
-		return err != 0 ? err : SLUICE_E_CORRUPT;
+		return err != 0 ? err : store_damaged("its content is not valid");
 	same = strcmp(row->evidence, m->tag) == 0;
 	sluice__job_history_row__free_unpacked(row, NULL);
 	if (!same)

@@ -35,7 +35,7 @@ static int create_same(struct apply *a, uint64_t id, const Sluice__MachineConfig
 		topo_find(a->txn, a->gateway, TOPO_MACHINE, id, &sluice__machine_config__descriptor, &stored);
 
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	err = config_same(stored, &config->base, "machine", config->name, out);
 	protobuf_c_message_free_unpacked(stored, NULL);
 	return err;
@@ -107,7 +107,7 @@ static int queue_using(struct apply *a, const char *name, uint64_t *ret_queue)
 			break;
 		config = sluice__queue_config__unpack(NULL, value.len, value.data);
 		if (config == NULL) {
-			err = SLUICE_E_CORRUPT;
+			err = store_damaged("its content is not valid");
 			break;
 		}
 		if (strcmp(config->machine, name) == 0)
@@ -161,7 +161,7 @@ static int row_add(struct query *q, uint64_t id, void *user)
 	row->id = id;
 	err = topo_find(q->txn, q->gateway, TOPO_MACHINE, id, &sluice__machine_config__descriptor, &config);
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	row->config = (Sluice__MachineConfig *)config;
 	return machine_jobs_read(q->txn, q->gateway, id, &row->jobs);
 }

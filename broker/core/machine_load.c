@@ -54,11 +54,11 @@ int machine_load(struct store_txn *txn, uint32_t gateway, uint64_t id, struct ma
 	int err = topo_find(txn, gateway, TOPO_MACHINE, id, &sluice__machine_config__descriptor, &message);
 
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : err;
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	machine = malloc(sizeof(*machine));
 	if (machine == NULL ||
 	    machine_compile(machine, gateway, id, (Sluice__MachineConfig *)message, why) != 0) {
-		err = machine == NULL ? SLUICE_E_NOMEM : SLUICE_E_CORRUPT;
+		err = machine == NULL ? SLUICE_E_NOMEM : store_damaged("its content is not valid");
 		protobuf_c_message_free_unpacked(message, NULL);
 		free(machine);
 		return err;
@@ -96,7 +96,7 @@ int machine_jobs_read(struct store_txn *txn, uint32_t gateway, uint64_t id, uint
 	if (err == SLUICE_E_NOT_FOUND)
 		return 0;
 	if (err == 0 && value.len != 8)
-		err = SLUICE_E_CORRUPT;
+		err = store_damaged("its content is not valid");
 	if (err == 0)
 		*ret = get_be64(value.data);
 	return err;

@@ -21,7 +21,7 @@ int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, stru
 	if (rc != 0)
 		return rc;
 	if (value.len != 8)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	*ret = get_be64(value.data);
 	return 0;
 }
@@ -80,7 +80,7 @@ int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t 
 		q->at.number++;
 		rc = value.len == 8 && found.len - 5 < sizeof(q->at.name)
 			     ? each(q, get_be64(value.data), user)
-			     : SLUICE_E_CORRUPT;
+			     : store_damaged("its content is not valid");
 		if (rc != 0)
 			break;
 		if (query_spent(q)) {

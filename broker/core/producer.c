@@ -39,10 +39,10 @@ static int cell_get(struct apply *a, uint64_t producer, struct cell *ret)
 		return rc;
 	at = value.data;
 	if (value.len < CELL_FIXED_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	old = CELL_FIXED_BYTES + at[22] + (size_t)get_be16(at + 20) * ANSWER_BYTES;
 	if (value.len != old && value.len != old + CELL_OWNER_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	*ret = (struct cell){.epoch = get_be32(at),
 			     .last_seq = get_be64(at + 4),
 			     .used_mono_ms = get_be64(at + 12),
@@ -143,7 +143,7 @@ static int open_named(struct apply *a, struct sluice_slice name, struct outcome 
 		return rc;
 	rc = cell_get(a, producer, &cell);
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	/* The name says who it is. Who had it until now cannot take it back but by the name, too. */
 	cell.secret = a->random;
 	return take(a, &cell, producer, out);

@@ -26,10 +26,10 @@ static int value_decode(struct sluice_slice value, struct quar_value *ret)
 	size_t row;
 
 	if (value.len < HEAD_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	row = get_be32(at + 8);
 	if (row > value.len - HEAD_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	ret->previous = get_be64(at);
 	ret->row = (struct sluice_slice){at + HEAD_BYTES, row};
 	ret->report = (struct sluice_slice){at + HEAD_BYTES + row, value.len - HEAD_BYTES - row};
@@ -45,7 +45,7 @@ static int row_parse(struct sluice_slice value, bool *ret_parked, Sluice__Quaran
 		return err;
 	*ret = sluice__quarantine_row__unpack(NULL, parts.row.len, parts.row.data);
 	*ret_parked = parts.report.len > 0;
-	return *ret != NULL ? 0 : SLUICE_E_CORRUPT;
+	return *ret != NULL ? 0 : store_damaged("its content is not valid");
 }
 
 /* What follows from a row's removal: counters, and the name of a chain whose newest row it was. */
@@ -241,7 +241,7 @@ static int unpark_one(struct apply *a, struct job *job, uint64_t n)
 		return err;
 	report = sluice__job_report__unpack(NULL, value.report.len, value.report.data);
 	if (report == NULL)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	report->token = 0;
 	report->release = false;
 	key_one(&key, a->gateway, n);

@@ -175,7 +175,7 @@ static int create_same(struct apply *a, uint64_t id, const Sluice__QueueConfig *
 	int rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, id, &sluice__queue_config__descriptor, &stored);
 
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	has = effective((const Sluice__QueueConfig *)stored);
 	rc = config_same(&has.base, &wants.base, "queue", config->name, out);
 	protobuf_c_message_free_unpacked(stored, NULL);

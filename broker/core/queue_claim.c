@@ -119,7 +119,7 @@ static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, u
 	bool counted = exception || ((jobs || cell->delayed == 0) && cell->ready > cell->exceptions);
 
 	if (cell->ready == 0)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	picked->set_aside++;
 	cell->ready -= counted;
 	cell->delayed += jobs;
@@ -155,7 +155,7 @@ static int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *c
 		if (rc != 0 || !ready_key_of(found, a->gateway, queue, &seq))
 			break;
 		if (value.len != 4)
-			rc = SLUICE_E_CORRUPT;
+			rc = store_damaged("its content is not valid");
 		else if (get_be32(value.data) != cell->purge_generation) {
 			rc = queue_item_drop(a, queue, cell, seq);
 			if (rc == 0)
@@ -258,7 +258,7 @@ static int payload_write(struct apply *a, uint64_t queue, const uint64_t *seqs, 
 		int rc = queue_item_get(a->txn, a->gateway, queue, seqs[i], &item);
 
 		if (rc != 0)
-			return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+			return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 		put_be16(at, (uint16_t)(item.attempts > UINT16_MAX ? UINT16_MAX : item.attempts));
 		put_be64(at + 2, item.put_time_ms);
 		memcpy(at + DELIVER_ITEM_PREFIX_BYTES, item.body.data, item.body.len);
@@ -490,7 +490,7 @@ static int claim_picked_job(struct apply *a, const struct cmd_claim *m, uint64_t
 	int rc = queue_item_get(a->txn, a->gateway, m->queue, seq, &item);
 
 	if (rc == 0 && item.body.len != 8)
-		rc = SLUICE_E_CORRUPT;
+		rc = store_damaged("its content is not valid");
 	if (rc != 0)
 		return rc;
 	job = get_be64(item.body.data);

@@ -79,7 +79,7 @@ int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 	if (rc == SLUICE_E_CORRUPT)
 		return claim_tell_damaged(a, queue, seq);
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	item.attempts++;
 	if (io_cell->dead_letter != 0 && item.attempts >= io_cell->max_attempts)
 		return to_dead_letter(a, queue, io_cell, seq, &item, reason);
@@ -104,7 +104,7 @@ int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_ce
 	if (rc == SLUICE_E_CORRUPT)
 		return claim_tell_damaged(a, queue, seq);
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	if (delay_ms > 0) {
 		rc = queue_item_keep(a, &item);
 		return rc != 0 ? rc : item_delay(a, queue, io_cell, seq, &item, delay_ms);
@@ -179,7 +179,7 @@ static int ack_one(struct apply *a, const struct cmd_ack *m, struct ack_work *wo
 		return queue_item_unbegun(a, m->queue, &work->cell, seq, m->value_ms);
 	rc = queue_item_get(a->txn, a->gateway, m->queue, seq, &item);
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	work->cell.bytes -= queue_item_bytes(&item);
 	work->cell.acked++;
 	return queue_item_del(a, m->queue, seq);
@@ -311,7 +311,7 @@ int queue_boot_mono(struct store_txn *txn, uint64_t *ret)
 	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
 	if (rc == 0 && value.len != 8)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	if (rc == 0)
 		*ret = get_be64(value.data);
 	return rc;

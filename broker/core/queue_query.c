@@ -23,7 +23,7 @@ static int row_add(struct query *q, uint64_t id, void *user)
 		rc = topo_find(q->txn, q->gateway, TOPO_QUEUE, id, &sluice__queue_config__descriptor,
 			       &config);
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	info = malloc(sizeof(*info));
 	if (info == NULL) {
 		protobuf_c_message_free_unpacked(config, NULL);
@@ -140,7 +140,7 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 	if (peek->cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS)
 		return complete ? 0 : SLUICE_E_NOMEM;
 	if (envelope_next(&rest, &envelope, &why) != 0)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	row->subject = query_text(envelope.subject);
 	row->body_bytes = envelope.body.len;
 	complete = complete && row->subject != NULL &&
@@ -167,7 +167,7 @@ static int look_up(struct peek *peek, uint64_t seq, const struct queue_item *ite
 	key_ready(&key, peek->q->gateway, peek->state->queue, cell->priority ? item->priority : 0, 0, seq);
 	rc = store_get(peek->q->txn, STORE_READY, key_slice(&key), &value);
 	if (rc == 0 && value.len != 4)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	if (rc == 0) {
 		*ret_purged = get_be32(value.data) != cell->purge_generation;
 		*ret_excepted = !*ret_purged;

@@ -49,7 +49,7 @@ int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, stru
 	if (rc != 0)
 		return rc;
 	if (value.len != CELL_SIZE && value.len != CELL_FIXED + 8 * CELL_U64_COUNT_FIRST)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	count = (value.len - CELL_FIXED) / 8;
 	ret->scan_not_before = 0;
 	at = value.data;
@@ -128,12 +128,12 @@ int queue_item_decode(struct sluice_slice value, struct queue_item *ret)
 	size_t from, reason, last;
 
 	if (value.len < QUEUE_ITEM_FIXED_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	from = get_be16(at + 14);
 	reason = get_be16(at + 16);
 	last = get_be16(at + 18);
 	if (QUEUE_ITEM_FIXED_BYTES + from + reason + last > value.len)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	ret->put_time_ms = get_be64(at);
 	ret->attempts = get_be32(at + 8);
 	ret->priority = at[12];
@@ -280,7 +280,7 @@ int grant_decode(struct sluice_slice value, struct queue_grant *ret)
 	size_t bytes;
 
 	if (value.len < GRANT_FIXED_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	ret->session = get_be64(at);
 	ret->kind = at[8] & GRANT_KIND_MASK;
 	ret->reports = (at[8] & GRANT_REPORTS) != 0;
@@ -293,7 +293,7 @@ int grant_decode(struct sluice_slice value, struct queue_grant *ret)
 	bytes = (ret->bits + 7u) / 8;
 	if (ret->kind > GRANT_SESSION || bytes > sizeof(ret->bitmap) ||
 	    value.len != GRANT_FIXED_BYTES + bytes * (ret->any_begun ? 2 : 1))
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	memset(ret->bitmap, 0, sizeof(ret->bitmap));
 	memcpy(ret->bitmap, at + GRANT_FIXED_BYTES, bytes);
 	memset(ret->begun, 0, sizeof(ret->begun));

@@ -96,7 +96,7 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 			break;
 		(*io_work)--;
 		if (value.len != 4 || found.len != 29) {
-			rc = SLUICE_E_CORRUPT;
+			rc = store_damaged("its content is not valid");
 			break;
 		}
 		seq = get_be64((const uint8_t *)found.data + 21);

@@ -105,7 +105,7 @@ static int link_check(struct apply *a, uint64_t from, uint64_t to, struct outcom
 	source = router_image_find(image, from);
 	target = router_image_find(image, to);
 	if (target == NULL)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	rc = links_gather(image, &links, &link_count);
 	if (rc != 0)
 		return rc;
@@ -296,7 +296,7 @@ static int edges_gather(struct apply *a, uint32_t target_kind, uint64_t target, 
 		if (found.len < 5 + EDGE_NAME_FIXED || memcmp(found.data, key.bytes, 5 + 9) != 0)
 			break;
 		if (value.len != 8 || found.len > 5 + EDGE_NAME_MAX) {
-			rc = SLUICE_E_CORRUPT;
+			rc = store_damaged("its content is not valid");
 			break;
 		}
 		ret[count].name_bytes = found.len - 5;
@@ -389,7 +389,7 @@ static int router_find(struct apply *a, const char *name, struct router_ref *ret
 		rc = topo_find(a->txn, a->gateway, TOPO_ROUTER, ret->id, &sluice__router_config__descriptor,
 			       &message);
 	if (rc == SLUICE_E_NOT_FOUND)
-		rc = SLUICE_E_CORRUPT;
+		rc = store_damaged("its content is not valid");
 	if (rc != 0)
 		return rc;
 	ret->kind = (uint32_t)((Sluice__RouterConfig *)message)->kind;
@@ -501,7 +501,7 @@ static int create_same(struct apply *a, uint64_t id, const Sluice__RouterConfig 
 	int rc = topo_find(a->txn, a->gateway, TOPO_ROUTER, id, &sluice__router_config__descriptor, &stored);
 
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	rc = config_same(stored, &config->base, "router", config->name, out);
 	protobuf_c_message_free_unpacked(stored, NULL);
 	return rc;

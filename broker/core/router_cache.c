@@ -293,7 +293,7 @@ static int edge_append(struct router_image *image, const struct image_edge *edge
 {
 	const struct image_router *router = router_image_find(image, edge->router);
 	struct image_edge own = *edge;
-	int rc = router == NULL ? SLUICE_E_CORRUPT
+	int rc = router == NULL ? store_damaged("its content is not valid")
 				: array_room((void **)&image->edges, image->edge_count, sizeof(own));
 
 	if (rc != 0)
@@ -316,7 +316,7 @@ static int edge_add(struct router_image *image, struct store_txn *txn, uint64_t 
 	int rc;
 
 	if (edge.target_kind > SLUICE__TARGET_KIND__TARGET_ROUTER)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	rc = name_find(txn, image->gateway, NAME_ROUTER, slice_text(stored->router), &edge.router);
 	if (rc == 0)
 		rc = name_find(txn, image->gateway, kinds[edge.target_kind], slice_text(stored->target),
@@ -344,13 +344,13 @@ static int definitions_each(struct router_image *image, struct store_txn *txn, e
 		if (found.len != 13 || memcmp(found.data, key.bytes, 5) != 0)
 			break;
 		message = protobuf_c_message_unpack(descriptor, NULL, value.len, value.data);
-		rc = message == NULL ? SLUICE_E_CORRUPT
+		rc = message == NULL ? store_damaged("its content is not valid")
 				     : add(image, txn, get_be64((const uint8_t *)found.data + 5), message);
 		protobuf_c_message_free_unpacked(message, NULL);
 		/* A name that a definition holds and that is not there: the definition is damaged, not the
 		 * end of a scan. */
 		if (rc == SLUICE_E_NOT_FOUND)
-			rc = SLUICE_E_CORRUPT;
+			rc = store_damaged("its content is not valid");
 		if (rc != 0)
 			break;
 	}

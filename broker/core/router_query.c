@@ -46,7 +46,7 @@ static int edges_fill(struct query *q, Sluice__RouterInfo *info)
 			break;
 		q->at.number = get_be64((const uint8_t *)found.data + 5) + 1;
 		edge = sluice__edge__unpack(NULL, value.len, value.data);
-		rc = edge != NULL ? edge_add(info, edge) : SLUICE_E_CORRUPT;
+		rc = edge != NULL ? edge_add(info, edge) : store_damaged("its content is not valid");
 		if (rc != 0)
 			break;
 		q->again = query_spent(q);
@@ -72,7 +72,7 @@ static int row_add(struct query *q, uint64_t id, bool with_edges)
 	info->id = id;
 	rc = topo_find(q->txn, q->gateway, TOPO_ROUTER, id, &sluice__router_config__descriptor, &config);
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	info->config = (Sluice__RouterConfig *)config;
 	return with_edges ? edges_fill(q, info) : 0;
 }

@@ -43,7 +43,7 @@ static int session_decode(struct sluice_slice value, struct session *ret)
 	size_t name, client, fixed = SESSION_FIXED_BYTES, more[3] = {0, 0, 0};
 
 	if (value.len < SESSION_FIXED_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	name = get_be16(at + 29);
 	client = get_be16(at + 31);
 	*ret = (struct session){.ended = (at[0] & SESSION_ENDED) != 0,
@@ -51,12 +51,12 @@ static int session_decode(struct sluice_slice value, struct session *ret)
 	if (value.len != SESSION_FIXED_BYTES + name + client) {
 		fixed += SESSION_MORE_BYTES;
 		if (value.len < fixed)
-			return SLUICE_E_CORRUPT;
+			return store_damaged("its content is not valid");
 		ret->face = at[SESSION_FIXED_BYTES];
 		for (size_t i = 0; i < 3; i++)
 			more[i] = get_be16(at + SESSION_FIXED_BYTES + 1 + 2 * i);
 		if (value.len != fixed + name + client + more[0] + more[1] + more[2])
-			return SLUICE_E_CORRUPT;
+			return store_damaged("its content is not valid");
 	}
 	memcpy(ret->secret, at + 1, 16);
 	ret->timeout_ms = get_be32(at + 17);
@@ -171,7 +171,7 @@ static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, s
 		return rc;
 	while (count < max && (rc = store_scan_next(scan, &found, &value)) == 0) {
 		if (found.len != 21 || value.len != 8) {
-			rc = SLUICE_E_CORRUPT;
+			rc = store_damaged("its content is not valid");
 			break;
 		}
 		if (memcmp(found.data, from->bytes, prefix) != 0)
@@ -229,7 +229,7 @@ static int entry_end(struct apply *a, uint64_t session, const struct owned_entry
 		work = *io_work - work;
 		break;
 	default:
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	}
 	work = work > 0 ? work : 1;
 	*io_work -= work < *io_work ? work : *io_work;
@@ -455,7 +455,7 @@ int core_session_each(struct store_txn *txn, int (*each)(void *user, const struc
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		rc = found.len == 12 ? session_decode(value, &session) : SLUICE_E_CORRUPT;
+		rc = found.len == 12 ? session_decode(value, &session) : store_damaged("its content is not valid");
 		if (rc == 0 && !session.ended)
 			rc = each(user, &(struct session_row){get_be32(found.data),
 							      get_be64((const uint8_t *)found.data + 4),

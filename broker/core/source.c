@@ -21,14 +21,14 @@ int source_get(struct store_txn *txn, uint32_t gateway, uint64_t number, struct 
 	key_hot(&key, gateway, HOT_SOURCE, number);
 	rc = store_get(txn, STORE_HOT, key_slice(&key), &value);
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	at = value.data;
 	if (value.len < HEAD_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	name = get_be16(at + 40);
 	text = get_be16(at + 42);
 	if (value.len != HEAD_BYTES + name + text || name >= SOURCE_NAME_BYTES || text > TEXT_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	*ret = (struct source){.session = get_be64(at),
 			       .seen_ms = get_be64(at + 8),
 			       .ok_ms = get_be64(at + 16),
@@ -80,7 +80,7 @@ int source_orphans_add(struct apply *a, uint64_t number, int delta)
 	if (rc != 0)
 		return rc;
 	if (delta < 0 && source.orphans < (uint64_t)-delta)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	if (source.orphans == 0)
 		source.waiting_ms = a->wall_ms;
 	source.orphans += (uint64_t)(int64_t)delta;

@@ -54,7 +54,7 @@ static int create_same(struct apply *a, uint64_t id, const Sluice__StreamConfig 
 	int rc = topo_find(a->txn, a->gateway, TOPO_STREAM, id, &sluice__stream_config__descriptor, &stored);
 
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	rc = config_same(stored, &config->base, "stream", config->name, out);
 	protobuf_c_message_free_unpacked(stored, NULL);
 	return rc != 0 || refused(out)
@@ -105,7 +105,7 @@ static int stream_named(struct apply *a, const char *name, uint64_t *ret_id, str
 		return refuse(out, rc, "stream '%.200s' does not exist", name);
 	if (rc == 0)
 		rc = log_cell_get(a->txn, a->gateway, *ret_id, ret_cell);
-	return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+	return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 }
 
 int stream_alter_apply(struct apply *a, const Sluice__StreamAlter *m, struct outcome *out)
@@ -287,7 +287,7 @@ static int cursor_get(struct store_txn *txn, uint32_t gateway, uint64_t stream, 
 	key_hot_cursor(&key, gateway, stream, cursor);
 	rc = store_get(txn, STORE_HOT, key_slice(&key), &value);
 	if (rc == 0 && value.len != CURSOR_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	if (rc == 0)
 		*ret_offset = get_be64(value.data);
 	return rc;
@@ -324,7 +324,7 @@ static int cursor_move(struct apply *a, const Sluice__CursorSet *m, uint64_t str
 	int rc = cursor_get(a->txn, a->gateway, stream, cursor, &offset);
 
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	if (m->offset < offset && !m->back)
 		return refuse(out, SLUICE_E_CONFLICT,
 			      "cursor '%.100s' is at %llu already; it goes back to %llu only with 'back'",

@@ -57,7 +57,7 @@ static int subjects_load(struct query *q, uint64_t stream, uint64_t router, stru
 		rc = value.len == 8 ? subject_add(list, get_be64(value.data),
 						  (struct sluice_slice){(const uint8_t *)found.data + key.len,
 									found.len - key.len})
-				    : SLUICE_E_CORRUPT;
+				    : store_damaged("its content is not valid");
 		if (rc != 0)
 			break;
 	}
@@ -79,7 +79,7 @@ static int subjects_fill(struct query *q, Sluice__StreamInfo *info)
 	int rc = name_find(q->txn, q->gateway, NAME_ROUTER, slice_text("default"), &router);
 
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	rc = subjects_load(q, info->id, router, &list);
 	if (rc == 0) {
 		info->subjects = calloc(list.count + 1, sizeof(*info->subjects));
@@ -114,7 +114,7 @@ static int cursor_row(struct query *q, Sluice__StreamInfo *info, struct sluice_s
 	key_hot_cursor(&key, q->gateway, info->id, id);
 	rc = store_get(q->txn, STORE_HOT, key_slice(&key), &value);
 	if (rc != 0 || value.len != 16)
-		return rc != 0 && rc != SLUICE_E_NOT_FOUND ? rc : SLUICE_E_CORRUPT;
+		return rc != 0 && rc != SLUICE_E_NOT_FOUND ? rc : store_damaged("its content is not valid");
 	row->offset = get_be64(value.data);
 	row->time_ms = get_be64((const uint8_t *)value.data + 8);
 	row->lag = info->next_offset > row->offset ? info->next_offset - row->offset : 0;
@@ -146,7 +146,7 @@ static int cursors_fill(struct query *q, Sluice__StreamInfo *info)
 			break;
 		}
 		if (value.len != 8)
-			rc = SLUICE_E_CORRUPT;
+			rc = store_damaged("its content is not valid");
 		else
 			rc = cursor_row(q, info,
 					(struct sluice_slice){(const uint8_t *)found.data + key.len,
@@ -166,7 +166,7 @@ static int log_fill(struct query *q, Sluice__StreamInfo *info)
 	int rc = log_cell_get(q->txn, q->gateway, info->id, &cell);
 
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	info->first_offset = cell.first;
 	info->next_offset = cell.next;
 	info->events = cell.next - cell.first;
@@ -177,7 +177,7 @@ static int log_fill(struct query *q, Sluice__StreamInfo *info)
 	rc = segment_find(q->txn, q->gateway, info->id, cell.first, &segment);
 	if (rc == 0)
 		info->first_time_ms = segment.segment.time_ms;
-	return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+	return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 }
 
 /* The reply's array has room. */
@@ -194,7 +194,7 @@ static int row_add(struct query *q, uint64_t id, bool with_cursors)
 	info->id = id;
 	rc = topo_find(q->txn, q->gateway, TOPO_STREAM, id, &sluice__stream_config__descriptor, &config);
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? SLUICE_E_CORRUPT : rc;
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	info->config = (Sluice__StreamConfig *)config;
 	rc = log_fill(q, info);
 	if (rc == 0)

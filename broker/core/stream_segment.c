@@ -29,7 +29,7 @@ int log_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t log, struct l
 	if (rc != 0)
 		return rc;
 	if (value.len != CELL_BYTES)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	at = value.data;
 	*ret = (struct log_cell){.deleted = at[0] != 0,
 				 .first = get_be64(at + 1),
@@ -130,10 +130,10 @@ int segment_decode(struct sluice_slice value, uint64_t base, struct segment_info
 	size_t subject;
 
 	if (value.len < SEGMENT_HEADER_BYTES || at[0] != SEGMENT_FORMAT || at[1] != 0)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	subject = get_be16(at + 72);
 	if (value.len < SEGMENT_HEADER_BYTES + subject)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	*segment = (struct segment){.base = base,
 				    .last = base + get_be32(at + 12),
 				    .count = get_be32(at + 8),
@@ -152,7 +152,7 @@ int segment_decode(struct sluice_slice value, uint64_t base, struct segment_info
 	ret->stored_bytes = value.len;
 	return get_be32(at + SEGMENT_CRC_AT) == segment_crc(at, segment->subject, segment->payload)
 		       ? 0
-		       : SLUICE_E_CORRUPT;
+		       : store_damaged("its content is not valid");
 }
 
 int segment_find(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset,
@@ -167,7 +167,7 @@ int segment_find(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t
 	rc = store_last_le(txn, STORE_LOG, key_slice(&key), 12, &found, &value);
 	if (rc == 0) {
 		if (found.len != LOG_KEY_BYTES)
-			return SLUICE_E_CORRUPT;
+			return store_damaged("its content is not valid");
 		rc = segment_decode(value, get_be64((const uint8_t *)found.data + 12), ret);
 		if (rc != 0 || ret->segment.last >= offset)
 			return rc;
@@ -203,7 +203,7 @@ int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uin
 	head = log_cell_get(txn, gateway, log, &cell);
 	if (head != 0)
 		return head;
-	return !cell.deleted && offset >= cell.base && offset < cell.next ? SLUICE_E_CORRUPT : rc;
+	return !cell.deleted && offset >= cell.base && offset < cell.next ? store_damaged("its content is not valid") : rc;
 }
 
 /* ---- seek by time ---- */
@@ -232,7 +232,7 @@ static int seek_within(const struct segment *segment, uint64_t from, uint64_t ti
 	}
 	free(raw);
 	*ret_offset = offset;
-	return rc == 0 || rc == SLUICE_E_NOMEM ? rc : SLUICE_E_CORRUPT;
+	return rc == 0 || rc == SLUICE_E_NOMEM ? rc : store_damaged("its content is not valid");
 }
 
 /* The running maximum grows along the log: the first segment at which it reaches time_ms has the first

@@ -73,7 +73,7 @@ static int due_collect(struct apply *a, struct due_timer *ret, size_t max, size_
 		return rc;
 	while (count < max && (rc = timer_next(scan, &found)) == 0) {
 		if (found.len != TIMER_KEY_BYTES) {
-			rc = SLUICE_E_CORRUPT;
+			rc = store_damaged("its content is not valid");
 			break;
 		}
 		if (get_be32(found.data) != a->gateway ||
@@ -96,7 +96,7 @@ static int timer_fire(struct apply *a, const struct due_timer *timer, uint32_t *
 	a->core->fires = true;
 	rc = store_del(a->txn, STORE_TIMER, (struct sluice_slice){timer->key, TIMER_KEY_BYTES});
 	if (rc == 0)
-		rc = fire == NULL ? SLUICE_E_CORRUPT
+		rc = fire == NULL ? store_damaged("its content is not valid")
 				  : fire(a, get_be64(timer->key + 13), get_be64(timer->key + 21), io_work);
 	/* A timer without work of its own costs one, so that a tick always ends. */
 	if (*io_work >= before)
@@ -195,7 +195,7 @@ int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_m
 			return rc;
 		rc = timer_next(scan, &found);
 		if (rc == 0 && found.len != TIMER_KEY_BYTES)
-			rc = SLUICE_E_CORRUPT;
+			rc = store_damaged("its content is not valid");
 		if (rc == 0 && get_be32(found.data) == gateway) {
 			uint64_t due = get_be64((const uint8_t *)found.data + 4);
 

@@ -37,7 +37,7 @@ int topo_find(struct store_txn *txn, uint32_t gateway, enum topo_kind kind, uint
 		return rc;
 	message = protobuf_c_message_unpack(descriptor, NULL, value.len, value.data);
 	if (message == NULL)
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	*ret = message;
 	return 0;
 }

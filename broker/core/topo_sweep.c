@@ -18,7 +18,7 @@ int sweep_fire(struct apply *a, uint64_t id, uint64_t kind, uint32_t *io_work)
 		rc = session_sweep(a, id, io_work, &done);
 		break;
 	default:
-		return SLUICE_E_CORRUPT;
+		return store_damaged("its content is not valid");
 	}
 	return rc != 0 || done ? rc : timer_set(a, a->mono_ms, TIMER_SWEEP, id, kind);
 }

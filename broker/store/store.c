@@ -139,6 +139,7 @@ int store_get(struct store_txn *txn, enum store_table table, struct sluice_slice
 		rc = record_fault(txn, "get");
 	if (rc != 0)
 		return rc;
+	record_read_note(table, key);
 	if (!txn->write || !is_hot(table))
 		return record_get(txn, table, key, ret);
 	rc = cell_load(txn, table, key, &cell);
@@ -247,6 +248,7 @@ int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key, struc
 	scan->txn->read_cost += STORE_READ_COST + record.len;
 	scan->last_len = ret_key->len;
 	memcpy(scan->last_key, ret_key->data, ret_key->len);
+	record_read_note(scan->table, *ret_key);
 	return record_unframe(scan->table, *ret_key, record, ret_value);
 }
 
@@ -306,6 +308,7 @@ int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_s
 	txn->read_cost += STORE_READ_COST + record.len;
 	if (ret_key->len < prefix_bytes || memcmp(ret_key->data, key.data, prefix_bytes) != 0)
 		return SLUICE_E_NOT_FOUND;
+	record_read_note(table, *ret_key);
 	return record_unframe(table, *ret_key, record, ret_value);
 }
 

@@ -45,6 +45,8 @@ struct store_txn {
 int record_fault(struct store_txn *txn, const char *operation);
 /* LIMIT unless 1 to 511 bytes. */
 int record_key_check(struct sluice_slice key);
+/* What store_damaged() names: the record that is read, or looked for. */
+void record_read_note(enum store_table table, struct sluice_slice key);
 /* Checks a record and strips its frame; CORRUPT names it. */
 int record_unframe(enum store_table table, struct sluice_slice key, struct sluice_slice record,
 		   struct sluice_slice *ret);

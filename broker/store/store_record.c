@@ -3,7 +3,7 @@
  * One record on disk: u8 format version | u32 CRC-32C over key and value | value. Self-checked tables: the
  * value as it is. The key is covered so that a record that strayed to another key is found as well.
  *
- * Owns the text of the last error, per thread. Knows nothing of cells and savepoints.
+ * Owns the text of the last error and the key that was read last, per thread. Knows nothing of cells and savepoints.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,6 +23,11 @@ const struct table_spec store_tables[STORE_TABLE_COUNT] = {
 };
 
 static __thread char last_error[512] = "";
+static __thread struct {
+	enum store_table table;
+	size_t len;
+	uint8_t key[STORE_KEY_BYTES_MAX];
+} last_read;
 
 const char *store_last_error(void)
 {
@@ -70,6 +75,18 @@ static int corrupt(enum store_table table, struct sluice_slice key, const char *
 	hex[2 * len] = 0;
 	return store_fail(SLUICE_E_CORRUPT, "table %s, key %s%s: %s", store_tables[table].name, hex,
 			  len < key.len ? "..." : "", what);
+}
+
+void record_read_note(enum store_table table, struct sluice_slice key)
+{
+	last_read.table = table;
+	last_read.len = key.len;
+	memcpy(last_read.key, key.data, key.len);
+}
+
+int store_damaged(const char *what)
+{
+	return corrupt(last_read.table, (struct sluice_slice){last_read.key, last_read.len}, what);
 }
 
 static uint32_t record_crc(struct sluice_slice key, const void *value, size_t len)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "broker/core/apply.h"
+#include "broker/core/job_live.h"
 #include "broker/core/keys.h"
 #include "tests/unit/job_rig.h"
 
@@ -371,11 +372,63 @@ Test(job_claims, a_session_that_holds_a_damaged_job_ends_and_the_others_become_o
 	cr_assert_eq(store_commit(txn), 0);
 	rig_session_end(&rig, rig.session);
 	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1);
+	cr_expect_str_eq(world_effect(&rig.world, FX_ITEM_DAMAGED)->name.data,
+			 "table live, key 000000010000000000000001: its content is not valid");
 	other = rig_session(&rig);
 	cr_assert_eq(rig_claim(&rig, other, 1, CLAIM_ORPHANS), 1);
 	cr_expect_str_eq(rig.deliveries->jobs[0]->job, "b");
 	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
 	world_discard(&rig.world);
+}
+
+/* The checksum is right, and what is in it is nothing that a broker writes. */
+static void session_ends_with(void (*spoil)(struct job_live *live), const char *text)
+{
+	struct store_txn *txn = NULL;
+	uint8_t bytes[JOB_LIVE_BYTES];
+	struct job_live live;
+	struct rig rig;
+	struct key key;
+
+	rig_open(&rig);
+	cr_assert_eq(rig_submit(&rig, "a").code, 0);
+	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
+	cr_assert_eq(store_begin(rig.world.store, &txn), 0);
+	key_one(&key, rig.world.gateway, 1);
+	cr_assert_eq(job_live_get(txn, rig.world.gateway, 1, &live), 0);
+	spoil(&live);
+	job_live_encode(bytes, &live);
+	cr_assert_eq(store_put(txn, STORE_LIVE, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)}),
+		     0);
+	cr_assert_eq(store_commit(txn), 0);
+	rig_session_end(&rig, rig.session);
+	cr_assert_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1);
+	cr_expect_not_null(strstr(world_effect(&rig.world, FX_ITEM_DAMAGED)->name.data, text), "%s",
+			   (const char *)world_effect(&rig.world, FX_ITEM_DAMAGED)->name.data);
+	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
+	world_discard(&rig.world);
+}
+
+static void spoil_flags(struct job_live *live)
+{
+	live->flags |= 128;
+}
+
+static void spoil_entry(struct job_live *live)
+{
+	live->entry = 7;
+}
+
+static void spoil_history(struct job_live *live)
+{
+	live->hist_ref = live->hist_last + 1;
+}
+
+Test(job_claims, a_live_record_that_cannot_be_is_damaged_and_breaks_no_assertion)
+{
+	session_ends_with(spoil_flags, "table live, key 000000010000000000000001: ");
+	session_ends_with(spoil_entry, "table live, key 000000010000000000000001: ready, and no entry");
+	session_ends_with(spoil_history, "table live, key 000000010000000000000001: a reference behind");
 }
 
 static void damage(struct rig *rig, enum store_table table, const struct key *key)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "broker/core/keys.h"
 #include "tests/unit/job_rig.h"
 
 /* ---- what evidence says besides ---- */
@@ -290,5 +291,93 @@ Test(job_evidence, the_list_of_what_a_session_holds)
 	cr_assert_eq(rig_query(&rig, &request)->n_jobs, 3);
 	list.holder_session = 4711;
 	cr_assert_eq(rig_query(&rig, &request)->n_jobs, 0, "nobody");
+	rig_close(&rig);
+}
+
+Test(job_evidence, a_lease_of_a_job_that_is_not_there_is_named_and_does_not_end_the_list)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobList list = SLUICE__JOB_LIST__INIT;
+	struct query_clock clock = {0};
+	struct store_txn *txn;
+	uint8_t *packed = NULL;
+	size_t bytes;
+	struct rig rig;
+	struct key key;
+
+	rig_open(&rig);
+	for (int i = 0; i < 3; i++)
+		rig_submit(&rig, i == 0 ? "a" : i == 1 ? "b" : "c");
+	cr_assert_eq(rig_claim(&rig, rig.session, 3, 0), 3);
+	cr_assert_eq(store_begin(rig.world.store, &txn), 0);
+	key_one(&key, rig.world.gateway, 2);
+	cr_assert_eq(store_del(txn, STORE_LIVE, key_slice(&key)), 0);
+	cr_assert_eq(store_commit(txn), 0);
+	request.op_case = SLUICE__REQUEST__OP_JOB_LIST;
+	request.job_list = &list;
+	list.holder_session = rig.session;
+	cr_assert_eq(store_begin_read(rig.world.store, &txn), 0);
+	cr_expect_eq(core_query(txn, rig.world.gateway, clock, &request, &packed, &bytes), SLUICE_E_CORRUPT);
+	cr_expect_not_null(strstr(store_last_error(), "table live, key 000000010000000000000002: "), "%s",
+			   store_last_error());
+	store_abort(txn);
+	free(packed);
+	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
+	world_discard(&rig.world);
+}
+
+/* One turn of a read over a snapshot of its own. */
+static bool read_turn(struct rig *rig, struct core_read *read, uint8_t **ret, size_t *ret_bytes)
+{
+	struct query_clock clock = {rig->world.clock.mono_ms, rig->world.clock.wall_ms};
+	struct store_txn *txn;
+	bool done = false;
+
+	cr_assert_eq(store_begin_read(rig->world.store, &txn), 0);
+	cr_assert_eq(core_read_turn(read, txn, clock, 1, &done, ret, ret_bytes), 0);
+	store_abort(txn);
+	return done;
+}
+
+static void forget_all(struct rig *rig)
+{
+	Sluice__JobRetention keep = SLUICE__JOB_RETENTION__INIT;
+
+	keep.keep_ms = 1;
+	cr_assert_eq(rig_apply(rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
+	rig_advance(rig, 10);
+}
+
+Test(job_evidence, a_job_that_is_forgotten_between_two_turns_ends_its_history)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobHistory history = SLUICE__JOB_HISTORY__INIT;
+	struct core_read *read;
+	Sluice__Reply *reply;
+	uint8_t *packed = NULL;
+	size_t bytes = 0;
+	struct rig rig;
+
+	rig_open(&rig);
+	rig_submit(&rig, "j");
+	rig_report(&rig, "j", 0, 1, "ACTIVE");
+	rig_report(&rig, "j", 0, 1, "COMPLETE");
+	request.op_case = SLUICE__REQUEST__OP_JOB_HISTORY;
+	request.job_history = &history;
+	history.job = (char *)"j";
+	cr_assert_eq(core_read_begin(rig.world.gateway, &request, &read), 0);
+	cr_assert(!read_turn(&rig, read, &packed, &bytes), "one row, and more to come");
+	forget_all(&rig);
+	rig_submit(&rig, "j"); /* another one, whose history is no part of it */
+	cr_assert(read_turn(&rig, read, &packed, &bytes), "it ends");
+	core_read_end(read);
+	reply = sluice__reply__unpack(NULL, bytes, packed);
+	cr_assert_not_null(reply);
+	cr_expect_eq(reply->code, 0);
+	cr_assert_eq(reply->n_history, 1);
+	cr_expect_str_eq(reply->history[0]->state, "COMPLETE");
+	cr_expect(!reply->more);
+	sluice__reply__free_unpacked(reply, NULL);
+	free(packed);
 	rig_close(&rig);
 }
