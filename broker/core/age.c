@@ -205,3 +205,9 @@ bool age_due_doubted(const struct apply *a, uint64_t due_mono_ms)
 {
 	return a->core->age.doubting && due_mono_ms < a->core->age.at_mono;
 }
+
+bool age_may_hold(const struct age *age, uint64_t mono_ms, uint64_t due_mono_ms)
+{
+	return due_mono_ms < age->at_mono &&
+	       (age->doubting || mono_ms <= age->seen_mono + LIMIT_CLOCK_STAND_MS + 1);
+}

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/core/age.h"
 #include "broker/core/job_ledger.h"
 #include "broker/core/queue.h"
 
@@ -75,7 +76,7 @@ static int check_ready(struct audit *audit, uint64_t number, const struct job_li
 
 /* ---- what stands still ---- */
 
-static uint64_t age_of(const struct audit *audit, uint64_t wall_ms)
+static uint64_t since(const struct audit *audit, uint64_t wall_ms)
 {
 	return audit->q->clock.wall_ms > wall_ms ? audit->q->clock.wall_ms - wall_ms : 0;
 }
@@ -113,7 +114,7 @@ static int check_silent(struct audit *audit, uint64_t number, const struct job_l
 
 	if (err != 0)
 		return 0; /* check_job finds that the row is not there */
-	age_ms = age_of(audit, last.time_ms);
+	age_ms = since(audit, last.time_ms);
 	if (live->source != 0)
 		err = source_get(audit->q->txn, audit->q->gateway, live->source, &source);
 	if (err != 0)
@@ -128,8 +129,8 @@ static int check_silent(struct audit *audit, uint64_t number, const struct job_l
 		return 0;
 	}
 	/* A source that is polled speaks for what was begun, however long that takes. */
-	if (live->flags & JOB_INTENT && live->source != 0 && age_of(audit, source.seen_ms) < age_ms)
-		age_ms = age_of(audit, source.seen_ms);
+	if (live->flags & JOB_INTENT && live->source != 0 && since(audit, source.seen_ms) < age_ms)
+		age_ms = since(audit, source.seen_ms);
 	if (age_ms >= audit->silent_ms)
 		finding(audit, "job %llu is leased to session %llu, of which nothing was said for %s",
 			(unsigned long long)number, (unsigned long long)live->holder, job_age(age, age_ms));
@@ -149,9 +150,8 @@ static void find_away(struct audit *audit, const struct source *source)
 	finding(audit,
 		"%s%llu orphaned jobs wait for it, since %s; it was heard last %s ago, from session %llu, and nobody else "
 		"can judge them",
-		text, (unsigned long long)source->orphans,
-		job_age(waiting, age_of(audit, source->waiting_ms)),
-		job_age(seen, age_of(audit, source->seen_ms)), (unsigned long long)source->session);
+		text, (unsigned long long)source->orphans, job_age(waiting, since(audit, source->waiting_ms)),
+		job_age(seen, since(audit, source->seen_ms)), (unsigned long long)source->session);
 }
 
 static int check_waiting(struct audit *audit, uint64_t number, const struct job_live *live)
@@ -163,14 +163,14 @@ static int check_waiting(struct audit *audit, uint64_t number, const struct job_
 
 	if (job_orphan_source(live) != 0) {
 		err = source_get(audit->q->txn, audit->q->gateway, live->source, &source);
-		if (err == 0 && age_of(audit, source.waiting_ms) >= audit->orphan_ms)
+		if (err == 0 && since(audit, source.waiting_ms) >= audit->orphan_ms)
 			find_away(audit, &source);
 		return err;
 	}
 	err = job_history_brief(audit->q->txn, audit->q->gateway, live->hist_last, &last);
-	if (err == 0 && age_of(audit, last.time_ms) >= audit->orphan_ms)
+	if (err == 0 && since(audit, last.time_ms) >= audit->orphan_ms)
 		finding(audit, "job %llu is orphaned, and nobody has taken it for %s",
-			(unsigned long long)number, job_age(age, age_of(audit, last.time_ms)));
+			(unsigned long long)number, job_age(age, since(audit, last.time_ms)));
 	return 0;
 }
 
@@ -212,6 +212,16 @@ static int check_orphaned(struct audit *audit, uint64_t number, const struct job
 	return err == 0 ? check_waiting(audit, number, live) : err;
 }
 
+/* While the clock is doubted the timer is another one: job_release_due_fire. */
+static int held_by_doubt(struct audit *audit, uint64_t due_mono_ms, bool *ret)
+{
+	struct age age;
+	int err = age_read(audit->q->txn, &age);
+
+	*ret = err == 0 && age_may_hold(&age, audit->q->clock.mono_ms, due_mono_ms);
+	return err;
+}
+
 static int check_gated(struct audit *audit, uint64_t number, const struct job_live *live)
 {
 	struct key key;
@@ -220,6 +230,8 @@ static int check_gated(struct audit *audit, uint64_t number, const struct job_li
 
 	key_timer(&key, audit->q->gateway, live->due_mono_ms, TIMER_JOB_RELEASE_DUE, number, live->attempt);
 	err = exists(audit, STORE_TIMER, &key, &found);
+	if (err == 0 && !found)
+		err = held_by_doubt(audit, live->due_mono_ms, &found);
 	if (err == 0 && !found)
 		finding(audit, "job %llu waits for a time but has no timer", (unsigned long long)number);
 	return err;

@@ -10,6 +10,7 @@
  */
 #include <stdlib.h>
 
+#include "broker/core/age.h"
 #include "broker/core/job_ledger.h"
 #include "broker/util/invariant.h"
 
@@ -380,12 +381,19 @@ int job_release_due_fire(struct apply *a, uint64_t number, uint64_t attempt, uin
 	struct job job;
 	int err = job_live_get(a->txn, a->gateway, number, &job.live);
 
-	(void)attempt, (void)io_work; /* one record, which tick counted */
-	if (err != 0)		      /* finished and forgotten since */
+	(void)io_work; /* one record, which tick counted */
+	if (err != 0)  /* finished and forgotten since */
 		return err == SLUICE_E_NOT_FOUND ? 0 : err;
 	if (job.live.claim != JOB_GATED || job.live.due_mono_ms > a->mono_ms)
 		return 0;
+	if (age_due_doubted(a, job.live.due_mono_ms))
+		return timer_set(a, age_doubt(a), TIMER_JOB_RELEASE_DUE, number, attempt);
 	err = job_load(a, number, &job);
+	if (err == 0 && age_due(a, job.live.due_mono_ms) > a->mono_ms) {
+		job.live.due_mono_ms = age_due(a, job.live.due_mono_ms);
+		err = timer_set(a, job.live.due_mono_ms, TIMER_JOB_RELEASE_DUE, number, attempt);
+		return err == 0 ? job_store(a, &job) : err;
+	}
 	if (err == 0)
 		err = job_claim_end(a, &job, false);
 	if (err == 0)

@@ -149,7 +149,8 @@ static int info_fill(struct query *q, uint64_t number, const struct job_live *li
 		return SLUICE_E_NOMEM;
 	sluice__job_info__init(info);
 	info->number = number;
-	err = live->state < machine->state_count ? info_live(q, live, machine, info) : store_damaged("its content is not valid");
+	err = live->state < machine->state_count ? info_live(q, live, machine, info)
+						 : store_damaged("its content is not valid");
 	if (err == 0)
 		err = info_record(q, number, payload, info);
 	if (err == 0)

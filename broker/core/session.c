@@ -455,7 +455,8 @@ int core_session_each(struct store_txn *txn, int (*each)(void *user, const struc
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		rc = found.len == 12 ? session_decode(value, &session) : store_damaged("its content is not valid");
+		rc = found.len == 12 ? session_decode(value, &session)
+				     : store_damaged("its content is not valid");
 		if (rc == 0 && !session.ended)
 			rc = each(user, &(struct session_row){get_be32(found.data),
 							      get_be64((const uint8_t *)found.data + 4),

@@ -203,7 +203,9 @@ int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uin
 	head = log_cell_get(txn, gateway, log, &cell);
 	if (head != 0)
 		return head;
-	return !cell.deleted && offset >= cell.base && offset < cell.next ? store_damaged("its content is not valid") : rc;
+	return !cell.deleted && offset >= cell.base && offset < cell.next
+		       ? store_damaged("its content is not valid")
+		       : rc;
 }
 
 /* ---- seek by time ---- */

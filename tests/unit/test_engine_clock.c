@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "broker/core/apply.h"
+#include "broker/core/job_live.h"
 #include "broker/engine/engine.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -104,6 +105,9 @@ struct own {
 		Sluice__JobSubmit submit;
 		Sluice__JobCancel cancel;
 		Sluice__ProducerOpen producer;
+		Sluice__JobRelease release;
+		struct cmd_session_open session;
+		struct cmd_claim claim;
 	};
 	Sluice__StreamConfig stream;
 	Sluice__QueueConfig queue;
@@ -196,6 +200,69 @@ static void job_that_has_ended(struct rig *rig)
 	sluice__job_cancel__init(&own->cancel);
 	own->cancel.job = id;
 	run(rig, own);
+}
+
+/* One that its holder gave back, to be ready after that delay. */
+static void job_that_waits(struct rig *rig, uint32_t delay_ms)
+{
+	static char queue[] = "runs", id[] = "later";
+	struct own *own = own_new(rig, COMMAND_JOB_SUBMIT);
+	struct queue_ref ref;
+	struct store_txn *txn;
+	uint64_t session;
+
+	sluice__job_submit__init(&own->submit);
+	own->submit.job = id;
+	own->submit.queue = queue;
+	run(rig, own);
+	own = own_new(rig, COMMAND_SESSION_OPEN);
+	own->session = (struct cmd_session_open){.timeout_ms = 30000};
+	run(rig, own);
+	session = rig->last.id;
+	cr_assert_eq(store_begin_read(rig->store, &txn), 0);
+	cr_assert_eq(core_queue_find(txn, 1, slice_text(queue), &ref), 0);
+	store_abort(txn);
+	own = own_new(rig, COMMAND_CLAIM);
+	own->submission.command.session = session;
+	own->claim = (struct cmd_claim){.queue = ref.id, .max = 1};
+	run(rig, own);
+	own = own_new(rig, COMMAND_JOB_RELEASE);
+	own->submission.command.session = session;
+	sluice__job_release__init(&own->release);
+	own->release.job = id;
+	own->release.token = rig->last.index;
+	own->release.delay_ms = delay_ms;
+	run(rig, own);
+}
+
+/* The claim of the job with that number, as it is shown; the audit finds nothing wrong with it. */
+static const char *claim_of(struct rig *rig, uint64_t number)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__Audit audit = SLUICE__AUDIT__INIT;
+	struct query_clock clock = {0, rig->now.wall_ms};
+	struct batch_clock last;
+	struct store_txn *txn;
+	struct job_live live;
+	Sluice__Reply *reply;
+	uint8_t *packed;
+	size_t bytes;
+
+	cr_assert_eq(store_begin_read(rig->store, &txn), 0);
+	cr_assert_eq(job_live_get(txn, 1, number, &live), 0);
+	cr_assert_eq(core_clock_read(txn, &last), 0);
+	clock.mono_ms = last.mono_ms;
+	request.op_case = SLUICE__REQUEST__OP_AUDIT;
+	request.audit = &audit;
+	cr_assert_eq(core_query(txn, 1, clock, &request, &packed, &bytes), 0);
+	store_abort(txn);
+	reply = sluice__reply__unpack(NULL, bytes, packed);
+	cr_assert_not_null(reply);
+	cr_expect_eq(reply->audited->n_findings, 0, "%s",
+		     reply->audited->n_findings > 0 ? reply->audited->findings[0] : "");
+	sluice__reply__free_unpacked(reply, NULL);
+	free(packed);
+	return job_claim_name(live.claim);
 }
 
 static void producer_open(struct rig *rig)
@@ -335,6 +402,33 @@ Test(engine_clock, a_clock_stands_over_starts_too)
 	reboot(&rig, wall);
 	pass(&rig, minute);
 	cr_expect_eq(events(&rig), 0);
+	close(&rig);
+}
+
+Test(engine_clock, a_released_job_waits_for_its_delay_whatever_a_start_believes)
+{
+	struct rig rig;
+
+	open_with(&rig, WALL, 7 * day);
+	job_that_waits(&rig, (uint32_t)(6 * hour));
+	reboot(&rig, WALL + 20 * year);
+	pass(&rig, 5 * minute);
+	cr_expect_str_eq(claim_of(&rig, 2), "gated", "in doubt");
+	rig.now.wall_ms -= 20 * year;
+	pass(&rig, 10 * minute);
+	cr_expect_str_eq(claim_of(&rig, 2), "gated", "put right");
+	pass(&rig, 5 * hour);
+	cr_expect_str_eq(claim_of(&rig, 2), "gated", "before its time");
+	pass(&rig, hour);
+	cr_expect_str_eq(claim_of(&rig, 2), "ready", "in its time");
+	close(&rig);
+	open_with(&rig, WALL, 7 * day);
+	job_that_waits(&rig, (uint32_t)(6 * hour));
+	reboot(&rig, WALL + 8 * day);
+	pass(&rig, 10 * minute);
+	cr_expect_str_eq(claim_of(&rig, 2), "gated", "in doubt");
+	pass(&rig, 10 * minute);
+	cr_expect_str_eq(claim_of(&rig, 2), "ready", "the clock has stood: it was away for so long");
 	close(&rig);
 }
 
