@@ -365,6 +365,88 @@ int attempt_write(const char *dir, const char *name, const void *bytes, size_t l
 	return rc != 0 ? rc : sync_dir(dir);
 }
 
+void attempt_work(const char *dir, char ret[ATTEMPT_WORK_MAX])
+{
+	(void)snprintf(ret, ATTEMPT_WORK_MAX, "%s/work", dir);
+}
+
+int attempt_make_work(const char *dir)
+{
+	char path[ATTEMPT_WORK_MAX];
+
+	attempt_work(dir, path);
+	return mkdir(path, 0700) == 0 || errno == EEXIST ? 0 : attempt_fail("create directory", path);
+}
+
+/* ---- the status on a disk that is full by then ---- */
+
+int attempt_reserve(const char *dir)
+{
+	char path[ATTEMPT_PATH_MAX + 16];
+	int fd, rc;
+
+	(void)snprintf(path, sizeof(path), "%s/reserve", dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return attempt_fail("create", path);
+	errno = posix_fallocate(fd, 0, ATTEMPT_STATUS_BYTES);
+	rc = errno == 0 ? 0 : attempt_fail("reserve room in", path);
+	(void)close(fd);
+	return rc;
+}
+
+static int write_reserved(const char *dir, const char *line, size_t len)
+{
+	char path[ATTEMPT_PATH_MAX + 16], status[ATTEMPT_PATH_MAX + 16];
+	int fd, rc = 0;
+
+	(void)snprintf(path, sizeof(path), "%s/reserve", dir);
+	(void)snprintf(status, sizeof(status), "%s/status", dir);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return attempt_fail("open", path);
+	/* In place first: to cut a file gives its room to others. */
+	if (pwrite(fd, line, len, 0) != (ssize_t)len || ftruncate(fd, (off_t)len) != 0 || fsync(fd) != 0)
+		rc = attempt_fail("write", path);
+	(void)close(fd);
+	if (rc == 0 && rename(path, status) != 0)
+		rc = attempt_fail("rename to", status);
+	return rc != 0 ? rc : sync_dir(dir);
+}
+
+/* What a job can take away from its attempt, and its shepherd cannot do without. */
+static void dir_bring_back(const char *dir, int error)
+{
+	char above[ATTEMPT_PATH_MAX], *slash;
+
+	if (error == EACCES)
+		(void)chmod(dir, 0700);
+	if (error != ENOENT || mkdir(dir, 0700) == 0)
+		return;
+	(void)snprintf(above, sizeof(above), "%s", dir);
+	slash = strrchr(above, '/');
+	if (slash != NULL)
+		*slash = 0;
+	(void)mkdir(above, 0700);
+	(void)mkdir(dir, 0700);
+}
+
+int attempt_write_status(const char *dir, const char *line, size_t len)
+{
+	char path[ATTEMPT_PATH_MAX + 16];
+	int rc = attempt_write(dir, "status", line, len);
+
+	if (rc != 0 && (attempt_errno() == ENOENT || attempt_errno() == EACCES)) {
+		dir_bring_back(dir, attempt_errno());
+		rc = attempt_write(dir, "status", line, len);
+	}
+	if (rc != 0)
+		return write_reserved(dir, line, len);
+	(void)snprintf(path, sizeof(path), "%s/reserve", dir);
+	(void)unlink(path);
+	return 0;
+}
+
 int attempt_take(const char *dir, pid_t pid, pid_t shepherd)
 {
 	char path[ATTEMPT_PATH_MAX + 16], temporary[ATTEMPT_PATH_MAX + 40], line[256], boot[17];
@@ -389,18 +471,24 @@ int attempt_forbid(const char *dir)
 	return attempt_take(dir, 0, 0);
 }
 
-int attempt_cancel(const char *dir, int signal)
+int attempt_signal(const char *dir, int signal)
 {
 	struct attempt_view view;
-	int rc = attempt_write(dir, "cancel", "1\n", 2);
 
-	if (signal == 0)
-		return rc;
 	if (attempt_look(dir, &view) != 0)
 		return SLUICE_E_IO;
 	/* The job leads a process group of its own. */
 	if (view.state == ATTEMPT_RUNNING && view.process_lives && kill(-view.pid, signal) != 0 &&
 	    errno != ESRCH)
 		return attempt_fail("signal the processes of", dir);
+	return 0;
+}
+
+int attempt_cancel(const char *dir, int signal)
+{
+	int rc = attempt_write(dir, "cancel", "1\n", 2);
+
+	if (signal != 0 && attempt_signal(dir, signal) != 0)
+		rc = SLUICE_E_IO;
 	return rc;
 }

@@ -15,6 +15,8 @@
  *             exceeded); STEP is the one that failed of a noexec; LEFT processes outlived it, named by NAMES
  *   cancel    somebody asked for its end
  *   out, err  its output
+ *   work      its working directory, unless the payload names another one
+ *   reserve   room on the disk for its status, until that is written
  *   reported  the scheduler's last report was accepted
  *
  * The mark is a file made whole and synced under a name of its own, then link()ed: like O_CREAT|O_EXCL only one
@@ -111,11 +113,23 @@ int attempt_forbid(const char *dir);
 /* Asks for its end: leaves the cancel mark, then sends signal to the process group (0: the mark alone).
  * Harmless when it has ended. IO: no mark, on a full disk say; the signal was sent all the same if its process is known. */
 int attempt_cancel(const char *dir, int signal);
+/* The signal alone; harmless when it has ended. IO. */
+int attempt_signal(const char *dir, int signal);
 
 /* Writes a whole file by rename, synced. For job.json and status. */
 int attempt_write(const char *dir, const char *name, const void *bytes, size_t len);
 /* The beginning of a file, terminated. NOT_FOUND: there is none. IO. */
 int attempt_read(const char *dir, const char *name, char *buf, size_t buf_bytes);
+/* The attempt's own working directory, made when it is not there. IO. */
+int attempt_make_work(const char *dir);
+enum { ATTEMPT_WORK_MAX = ATTEMPT_PATH_MAX + 16 };
+void attempt_work(const char *dir, char ret[ATTEMPT_WORK_MAX]);
+/* Takes room for the status from the disk, so that a full one does not keep the end of a job
+ * from its scheduler. IO. */
+int attempt_reserve(const char *dir);
+/* attempt_write() of the status; into the room that was reserved when there is no other. A
+ * directory that the job took away, or its rights, comes back. The status is missing or whole. */
+int attempt_write_status(const char *dir, const char *line, size_t len);
 /* The text of a status file, from `end` on of the view; its length. The end is not END_NEVER. */
 size_t attempt_status(const struct attempt_view *view, char ret[ATTEMPT_STATUS_BYTES]);
 

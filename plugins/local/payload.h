@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a local job runs: {"argv": ["prog", ...], "env": {"NAME": "value"}, "cwd": "/dir", "stdin": "/file",
  * "timeout_ms": 60000}. Only argv is needed. env adds to the scheduler's environment; a missing or null cwd
- * is the scheduler's, a missing or null stdin is empty; without timeout_ms it runs as long as it likes.
+ * is a directory of its own below that of the attempt, a missing or null stdin is empty; without
+ * timeout_ms it runs as long as it likes.
  *
  * Arguments and paths are bytes, JSON strings are not. A byte from 0x80 on that is no part of a UTF-8 character may
  * stand as it is, or as the escape \udc80 to \udcff (as Python's surrogateescape and os.fsdecode() write it). */
@@ -20,7 +21,7 @@ struct payload {
 	char *argv[PAYLOAD_ARGS_MAX + 1]; /* NULL-terminated */
 	char *env[PAYLOAD_ENV_MAX];	  /* "NAME=value" */
 	size_t argc, env_count;
-	char *cwd;	    /* NULL: the scheduler's */
+	char *cwd;	    /* NULL: one of its own */
 	char *stdin_path;   /* NULL: nothing to read */
 	int64_t timeout_ms; /* 0: none */
 	size_t bytes;	    /* of argv and env, with their NULs */

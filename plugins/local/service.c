@@ -20,7 +20,13 @@
 
 #include "service.h"
 
-enum { TURN_MS = 200, SPOOL_PAUSE_MS_MIN = 250, SPOOL_PAUSE_MS_MAX = 10000, CLOSE_MS = 1000 };
+enum {
+	TURN_MS = 200,
+	BUSY_TURN_MS = 10,
+	SPOOL_PAUSE_MS_MIN = 250,
+	SPOOL_PAUSE_MS_MAX = 10000,
+	CLOSE_MS = 1000
+};
 
 void service_fail(struct service *service, int code, const char *id, const char *text)
 {
@@ -266,7 +272,8 @@ static void loop(struct service *service)
 	while (!service->stopping) {
 		/* One event a turn: handling it may free what another one points to. */
 		struct epoll_event event;
-		int count = epoll_wait(service->epoll_fd, &event, 1, TURN_MS);
+		int count = epoll_wait(service->epoll_fd, &event, 1,
+				       sweep_is_busy(service) ? BUSY_TURN_MS : TURN_MS);
 		uint64_t now_ms;
 
 		if (count == 1)

@@ -27,6 +27,7 @@ enum window { WINDOW_NONE, WINDOW_INTENT, WINDOW_START, WINDOW_RECORD };
 
 struct service;
 struct former;	/* former.c */
+struct tree;	/* tree.h */
 struct machine; /* machine.c: a lifecycle that was read */
 struct job {
 	struct job *prev, *next, *same_hash;
@@ -37,6 +38,8 @@ struct job {
 	uint32_t attempt;
 	enum stage stage;
 	bool cancel;	  /* asked for */
+	bool alone;	  /* its process runs, and its shepherd was killed */
+	bool timed_out;	  /* alone, and ended by its timeout from here */
 	bool dropped;	  /* not ours any more: nothing is reported */
 	bool had_intent;  /* of an earlier holder: look what became of it before anything is started */
 	uint64_t kill_ms; /* when the last signal was sent, SIGTERM first; SIGKILL follows, again and again */
@@ -57,7 +60,8 @@ struct job {
 	char *state;		 /* the last one known of */
 	struct machine *machine; /* its lifecycle; NULL: the queue's. Borrowed from the service */
 	uint64_t seen_ms;	 /* wall clock; when an end that has no status was seen; 0: not */
-	uint32_t waiting_for;	 /* hash of the cause that was last reported as evidence; 0: none */
+	uint32_t waiting_for;	 /* hash of the cause that the broker has as evidence; 0: none */
+	uint32_t waiting_asked;	 /* hash of the one whose report is not answered yet; 0: none */
 	bool plain;		 /* its last report was refused as invalid: without evidence from now on */
 	uint64_t compared;	 /* in hand before this comparison with the ledger began */
 };
@@ -77,6 +81,16 @@ struct sweep {
 	DIR *bucket;	 /* being read; NULL: none */
 	unsigned asked;	 /* questions under way */
 	uint64_t in_pass, deleted;
+	int64_t clock_apart_ms;	      /* the wall clock before that of the boot, as believed */
+	int64_t clock_claim_ms;	      /* the same, as it says since it was set */
+	int64_t clock_claim_since_ms; /* by the clock of the boot; 0: it was not set */
+	DIR *spool;		      /* being read for what is to be deleted; NULL: not */
+	bool none_gone;		      /* nothing is to be deleted */
+	bool gone_again;	      /* the spool is to be read once more */
+	struct tree *tree;	      /* being deleted; NULL: none */
+	uint64_t tree_ms;	      /* since then */
+	char tree_name[256];	      /* in the spool */
+	char stays[1000];	      /* the last log line about one that stays */
 };
 
 /* settings.c */
@@ -194,6 +208,7 @@ void former_found(struct service *service, const char *id, uint32_t attempt, con
 void formers_free(struct job *job);
 
 /* sweep.c */
+bool sweep_is_busy(const struct service *service);	   /* its next turn should come soon */
 void sweep_turn(struct service *service, uint64_t now_ms); /* some of it; reads directories, does not sync */
 void sweep_reported(const char *dir);			   /* the attempt's last report was accepted */
 void sweep_end(struct service *service);

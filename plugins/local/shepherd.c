@@ -45,6 +45,8 @@ enum { TIMEOUT_GRACE_MS = 2000, RETRY_S = 1, TAKE_TRIES = 3, TEXT_BYTES = 400 };
 enum { LOOK_MS_MIN = 50, LOOK_MS_MAX = 2000, OUTPUT_BYTES_PER_MS = 1000 * 1000 };
 /* Rounds and pauses of ending what a job left. */
 enum { LEFT_ROUNDS = 200, LEFT_PAUSE_MS = 10 };
+/* Two clocks that are read one after the other, and one that is slewed. */
+enum { CLOCKS_APART_MS = 1000 };
 /* Where the kernel has no close_range(). */
 enum { FDS_CLOSED_MAX = 65536 };
 
@@ -88,15 +90,14 @@ static uint64_t wall_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static void write_status(const char *dir, struct attempt_view *end)
+static void write_status(const char *dir, const struct attempt_view *end)
 {
 	char line[ATTEMPT_STATUS_BYTES];
 	size_t len;
 
-	end->ended_ms = wall_ms();
 	len = attempt_status(end, line);
-	/* A full disk must not lose the end of a job: it is tried until there is room. */
-	while (attempt_write(dir, "status", line, len) != 0)
+	/* A full disk must not lose the end of a job: it is written again until it is there. */
+	while (attempt_write_status(dir, line, len) != 0)
 		(void)sleep(RETRY_S);
 }
 
@@ -207,6 +208,24 @@ static void exec_program(char *const *argv)
 	errno = denied ? EACCES : errno;
 }
 
+/* PWD and OLDPWD name directories of the scheduler, which are none of the job's. */
+static void enter_directory(const char *dir, const char *cwd, int tell_fd)
+{
+	char work[ATTEMPT_WORK_MAX], path[PATH_MAX];
+
+	if (cwd == NULL)
+		attempt_work(dir, work);
+	if (chdir(cwd != NULL ? cwd : work) != 0)
+		no_exec(tell_fd, STEP_CWD, "directory", cwd != NULL ? cwd : work);
+	(void)unsetenv("OLDPWD");
+	if (cwd == NULL)
+		cwd = getcwd(path, sizeof(path)); /* the spool's path may be relative */
+	if (cwd != NULL)
+		(void)setenv("PWD", cwd, 1);
+	else
+		(void)unsetenv("PWD");
+}
+
 static _Noreturn void child(const char *dir, const struct payload *payload, int tell_fd)
 {
 	struct attempt_view view;
@@ -234,8 +253,7 @@ static _Noreturn void child(const char *dir, const struct payload *payload, int 
 		no_exec(tell_fd, STEP_OUTPUT, "output files of", dir);
 	if (payload->stdin_path != NULL && redirect(payload->stdin_path, O_RDONLY, STDIN_FILENO) != 0)
 		no_exec(tell_fd, STEP_STDIN, "input", payload->stdin_path);
-	if (payload->cwd != NULL && chdir(payload->cwd) != 0)
-		no_exec(tell_fd, STEP_CWD, "directory", payload->cwd);
+	enter_directory(dir, payload->cwd, tell_fd);
 	for (size_t i = 0; i < payload->env_count; i++)
 		(void)putenv(payload->env[i]);
 	exec_program(payload->argv);
@@ -419,7 +437,12 @@ static void record_end(struct herd *herd)
 	struct rusage usage = {0};
 	siginfo_t info = {0};
 
+	end.ended_ms = wall_ms();
 	end.wall_ms = (uint64_t)(now_ms() - herd->started_at);
+	/* The wall clock was set while it ran: of its two readings the later one counts. */
+	if (end.started_ms + end.wall_ms > end.ended_ms + CLOCKS_APART_MS ||
+	    end.started_ms + end.wall_ms + CLOCKS_APART_MS < end.ended_ms)
+		end.started_ms = end.ended_ms > end.wall_ms ? end.ended_ms - end.wall_ms : 0;
 	end_read(herd->pid, &info, &usage);
 	end.memory_peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
 	end_leftovers(herd, &end);
@@ -479,6 +502,11 @@ static int run(struct herd *herd)
 	int pipe_fds[2];
 	struct attempt_view view;
 
+	if ((herd->payload.cwd == NULL && attempt_make_work(herd->dir) != 0) ||
+	    attempt_reserve(herd->dir) != 0) {
+		say_failed(herd, attempt_errno(), attempt_error());
+		return 1;
+	}
 	if (pipe2(pipe_fds, O_CLOEXEC) != 0) {
 		say_cannot(herd, "create a pipe");
 		return 1;
@@ -553,7 +581,7 @@ static int refuse(struct herd *herd, const char *why)
 	(void)snprintf(path, sizeof(path), "%s/err", herd->dir);
 	if (redirect(path, O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO) == 0)
 		(void)dprintf(STDERR_FILENO, "sluice-shepherd: %s\n", why);
-	end.started_ms = wall_ms();
+	end.started_ms = end.ended_ms = wall_ms();
 	write_status(herd->dir, &end);
 	say(herd, "ended\n");
 	return 1;

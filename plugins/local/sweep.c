@@ -9,11 +9,13 @@
  *
  * What it meets that lives, of an attempt that is over since a reset, is former.c's to end. By the tag alone: it may be another broker's.
  *
- * A directory leaves its place by one rename before its files go: a shepherd that was stopped for as long never finds half of it.
+ * A directory leaves its place by one rename before its files go: a shepherd that was stopped for
+ * as long never finds half of it. A job's working directory may have any size and shape: tree.h
+ * deletes it, for DELETE_MS of a turn; files that cannot be deleted are logged and tried again with
+ * the next pass.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +25,7 @@
 #include <unistd.h>
 
 #include "service.h"
+#include "tree.h"
 
 enum {
 	BUCKETS = 256,
@@ -30,7 +33,11 @@ enum {
 	ASKED_MAX = 16,
 	PASS_MS_MIN = 1000,
 	PASS_MS_MAX = 3600000,
-	TREE_FDS_MAX = 16
+	CLOCK_SLEW_MS = 60000,
+	CLOCK_STAND_MS = 900000, /* as the broker has it */
+	DELETE_MS = 10,
+	DELETE_ENTRIES = 64,  /* between two looks at the clock */
+	TREE_MS_MAX = 3600000 /* a process still makes files in it: the next tree has its turn */
 };
 
 static const char reported[] = "reported", gone[] = "gone.";
@@ -59,20 +66,6 @@ void sweep_reported(const char *dir)
 
 /* ---- deleting ---- */
 
-static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk)
-{
-	(void)info;
-	(void)type;
-	(void)walk;
-	(void)remove(path); /* what cannot go now is tried again with the next pass */
-	return 0;
-}
-
-static void tree_delete(const char *path)
-{
-	(void)nftw(path, remove_one, TREE_FDS_MAX, FTW_DEPTH | FTW_PHYS);
-}
-
 static void attempt_delete(struct service *service, const char *dir)
 {
 	char path[sizeof(service->settings.spool) + 64];
@@ -84,24 +77,72 @@ static void attempt_delete(struct service *service, const char *dir)
 		return;
 	}
 	service->sweep.in_pass++;
-	tree_delete(path);
+	service->sweep.none_gone = false;
+	service->sweep.gone_again = service->sweep.spool != NULL; /* this listing may not have it */
 }
 
-/* What a scheduler left that died between rename and deletion. */
-static void leftovers_delete(struct service *service)
+static void tree_end(struct sweep *sweep)
 {
-	char path[sizeof(service->settings.spool) + 264];
-	DIR *dir = opendir(service->settings.spool);
+	tree_close(sweep->tree);
+	sweep->tree = NULL;
+}
+
+/* Logged once, not with each pass. */
+static void gone_stays(struct service *service, const char *name, const char *why)
+{
+	char text[sizeof(service->sweep.stays)];
+
+	(void)snprintf(text, sizeof(text), "%s cannot be deleted from the spool: %s", name, why);
+	if (strcmp(text, service->sweep.stays) != 0)
+		service_log(service, SLUICE_LOG_WARN, "local.sweep", NULL, text);
+	memcpy(service->sweep.stays, text, sizeof(text));
+}
+
+/* The next directory that is to be deleted: also those of a scheduler that died between rename
+ * and deletion. */
+static void gone_next(struct service *service, uint64_t now_ms)
+{
+	struct sweep *sweep = &service->sweep;
 	const struct dirent *entry;
 
-	while (dir != NULL && (entry = readdir(dir)) != NULL) {
-		if (strncmp(entry->d_name, gone, strlen(gone)) != 0)
-			continue;
-		(void)snprintf(path, sizeof(path), "%s/%s", service->settings.spool, entry->d_name);
-		tree_delete(path);
+	if (sweep->spool == NULL)
+		sweep->spool = opendir(service->settings.spool);
+	entry = sweep->spool != NULL ? readdir(sweep->spool) : NULL;
+	if (entry == NULL) {
+		if (sweep->spool != NULL)
+			(void)closedir(sweep->spool);
+		sweep->spool = NULL;
+		sweep->none_gone = !sweep->gone_again;
+		sweep->gone_again = false;
+		return;
 	}
-	if (dir != NULL)
-		(void)closedir(dir);
+	if (strncmp(entry->d_name, gone, strlen(gone)) != 0)
+		return;
+	(void)snprintf(sweep->tree_name, sizeof(sweep->tree_name), "%s", entry->d_name);
+	sweep->tree_ms = now_ms;
+	if (tree_open(service->settings.spool, entry->d_name, &sweep->tree) != 0)
+		gone_stays(service, entry->d_name, attempt_error());
+}
+
+static void gone_turn(struct service *service, uint64_t now_ms)
+{
+	struct sweep *sweep = &service->sweep;
+	int rc;
+
+	for (uint64_t now = now_ms; !sweep->none_gone && now < now_ms + DELETE_MS; now = service_now_ms()) {
+		if (sweep->tree == NULL) {
+			gone_next(service, now);
+			continue;
+		}
+		rc = tree_step(sweep->tree, DELETE_ENTRIES);
+		if (rc < 0)
+			gone_stays(service, sweep->tree_name, attempt_error());
+		else if (rc > 0 && now - sweep->tree_ms > TREE_MS_MAX)
+			gone_stays(service, sweep->tree_name, "its files increase while they are deleted");
+		else if (rc > 0)
+			continue;
+		tree_end(sweep);
+	}
 }
 
 /* ---- asking ---- */
@@ -199,17 +240,44 @@ static void ask(struct service *service, const char *dir, const char *job, uint3
 
 /* ---- walking ---- */
 
-static bool is_old(const struct service *service, const char *dir)
+static int64_t clock_ms(clockid_t id)
 {
 	struct timespec now;
+
+	(void)clock_gettime(id, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Ages are measured by the wall clock, as the times of files are. One that is set while this
+ * runs is believed when it has stood for CLOCK_STAND_MS: a wrong date for a moment is no reason
+ * to delete. */
+static void clock_turn(struct sweep *sweep)
+{
+	const int64_t boot_ms = clock_ms(CLOCK_BOOTTIME), apart_ms = clock_ms(CLOCK_REALTIME) - boot_ms;
+
+	if (sweep->clock_apart_ms == 0 || llabs(apart_ms - sweep->clock_apart_ms) < CLOCK_SLEW_MS) {
+		sweep->clock_apart_ms = apart_ms;
+		sweep->clock_claim_since_ms = 0;
+	} else if (sweep->clock_claim_since_ms == 0 ||
+		   llabs(apart_ms - sweep->clock_claim_ms) >= CLOCK_SLEW_MS) {
+		sweep->clock_claim_ms = apart_ms;
+		sweep->clock_claim_since_ms = boot_ms;
+	} else if (boot_ms - sweep->clock_claim_since_ms >= CLOCK_STAND_MS) {
+		sweep->clock_apart_ms = apart_ms;
+	}
+}
+
+static bool is_old(const struct service *service, const char *dir)
+{
+	int64_t believed_ms = clock_ms(CLOCK_BOOTTIME) + service->sweep.clock_apart_ms;
+	int64_t now_ms = clock_ms(CLOCK_REALTIME), age_ms;
 	struct stat info;
-	int64_t age_ms;
 
 	if (stat(dir, &info) != 0)
 		return false;
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	age_ms = ((int64_t)now.tv_sec - info.st_mtim.tv_sec) * 1000 +
-		 (now.tv_nsec - info.st_mtim.tv_nsec) / 1000000;
+	/* By the slower of both: files that were made since have the time of the new one. */
+	age_ms = (now_ms < believed_ms ? now_ms : believed_ms) - (int64_t)info.st_mtim.tv_sec * 1000 -
+		 info.st_mtim.tv_nsec / 1000000;
 	return age_ms >= 0 && (uint64_t)age_ms >= service->settings.keep_ms;
 }
 
@@ -303,30 +371,39 @@ static void pass_end(struct service *service, uint64_t now_ms)
 	if (sweep->in_pass > 0)
 		service_log(service, SLUICE_LOG_INFO, "local.swept", NULL, text);
 	sweep->in_pass = 0;
+	sweep->none_gone = false; /* what could not be deleted is tried again */
 }
 
 void sweep_turn(struct service *service, uint64_t now_ms)
 {
 	struct sweep *sweep = &service->sweep;
 
+	clock_turn(sweep);
 	if (sweep->due_ms > now_ms)
 		return;
-	if (sweep->next == 0 && sweep->bucket == NULL)
-		leftovers_delete(service);
 	for (int n = 0; n < STEPS_PER_TURN && sweep->next < BUCKETS && sweep->asked < ASKED_MAX; n++) {
 		if (sweep->bucket == NULL)
 			bucket_open(service);
 		else
 			bucket_step(service);
 	}
+	gone_turn(service, now_ms);
 	/* Of the last bucket answers may still be on their way. */
-	if (sweep->next == BUCKETS && sweep->asked == 0)
+	if (sweep->next == BUCKETS && sweep->asked == 0 && sweep->none_gone)
 		pass_end(service, now_ms);
+}
+
+bool sweep_is_busy(const struct service *service)
+{
+	return service->sweep.tree != NULL;
 }
 
 void sweep_end(struct service *service)
 {
 	if (service->sweep.bucket != NULL)
 		(void)closedir(service->sweep.bucket);
-	service->sweep.bucket = NULL;
+	if (service->sweep.spool != NULL)
+		(void)closedir(service->sweep.spool);
+	service->sweep.bucket = service->sweep.spool = NULL;
+	tree_end(&service->sweep);
 }

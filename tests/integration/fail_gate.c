@@ -86,6 +86,11 @@ EXPORTED int rename(const char *from, const char *to)
 	return fails("rename", to) ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
+EXPORTED int unlinkat(int at_fd, const char *path, int flags)
+{
+	return fails("unlinkat", path) ? -1 : (int)syscall(SYS_unlinkat, at_fd, path, flags);
+}
+
 EXPORTED int fsync(int fd)
 {
 	return fails("fsync", NULL) ? -1 : (int)syscall(SYS_fsync, fd);

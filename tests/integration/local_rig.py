@@ -36,10 +36,11 @@ def inside(spool, *plugins, **settings):
 
 
 @contextlib.contextmanager
-def outside(broker, spool, env=None, **settings):
-    """The scheduler as a process of its own; another one's session is taken over by it."""
+def outside(broker, spool, env=None, cwd=None, before=(), **settings):
+    """The scheduler as a process of its own, with the words of a command `before` it; another one's session is taken over by it."""
     words = [word for key, value in {"spool": spool, **settings}.items() for word in ("--set", f"{key}={value}")]
-    process = tap.Process([tap.program("broker/plugin/sluice-plugin"), "--address", broker.address, *words, LOCAL], env=env)
+    program = os.path.abspath(tap.program("broker/plugin/sluice-plugin"))
+    process = tap.Process([*before, program, "--address", broker.address, *words, os.path.abspath(LOCAL)], env=env, cwd=cwd)
     try:
         yield process
     finally:

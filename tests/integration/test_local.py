@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `local` scheduler as a neighbour: what it does with processes and files that it shares a broker and a disk with."""
 import contextlib
+import errno
 import json
 import os
 import re
@@ -64,6 +65,65 @@ def test_files_of_ended_jobs_go_and_those_of_running_ones_stay():
                        "and of the others not even a directory is left")
         tap.equal(sluice(broker, "job", "cancel", "long").returncode, 0, "cancel")
         tap.wait_until(lambda: attempts(spool) == [], 60, "then they go as well")
+
+
+def test_what_a_job_leaves_in_its_own_directory_goes_with_its_output():
+    """Without a cwd it has one below its attempt. Links in it are not followed, and the scheduler's own directory is left alone."""
+    with tap.Scratch() as top, tap.Broker() as broker:
+        spool, outside_file, stands = (os.path.join(top, name) for name in ("spool", "outside", "stands"))
+        with open(outside_file, "wb"):
+            os.mkdir(stands)
+        tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        with outside(broker, spool, cwd=stands) as process:
+            # Guarded, because without a directory of its own it would delete the one of whoever runs this.
+            tap.equal(run(broker, "itself", "sh", "-c", 'case $PWD in */work) rm -rf "$PWD";; *) exit 9;; esac'), "COMPLETE", "a job that deletes its directory")
+            tap.equal(run(broker, "leaves", "sh", "-c", f"mkdir -p a/b/c; echo x >a/b/c/x; ln -s {top} a/b/c/up; ln -s {outside_file} a/file; chmod 0 a/b/c; chmod 0 a"),
+                      "COMPLETE", "a job that leaves something")
+            tap.check(os.path.islink(os.path.join(attempt(spool, "leaves"), "work/a/file")), "it stays as long as its output")
+        tap.check(process.text().count(b"local.sweep ") == 0, "nothing is told")
+        with outside(broker, spool, keep_ms=0, cwd=stands) as process:
+            tap.wait_until(lambda: b"2 old attempts were deleted" in process.text(), 60, "both are swept")
+            tap.equal([name for name in os.listdir(spool) if name.startswith("gone.")], [], "and nothing is left of them")
+        tap.check(os.path.exists(outside_file) and os.path.isdir(stands), "what the links named is there, and where the scheduler stood")
+
+
+def test_what_cannot_be_deleted_is_told_once_and_holds_up_nothing():
+    tap.not_sanitized("the preloaded library would come before the sanitizer's")
+    with tap.Scratch() as top, tap.Broker() as broker:
+        spool, gate = os.path.join(top, "spool"), os.path.join(top, "gate")
+        tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        with open(gate, "w", encoding="ascii") as file:
+            file.write(f"unlinkat {errno.EPERM} stubborn")
+        env = {**os.environ, "LD_PRELOAD": os.path.join(tap.BUILD, "tests/integration/fail_gate.so"), "FAIL_GATE": gate}
+        with outside(broker, spool, env=env, keep_ms=0) as process:
+            tap.equal(run(broker, "one", "sh", "-c", "mkdir a; echo x >a/stubborn; echo x >a/other"), "COMPLETE", "its state")
+            tap.wait_until(lambda: b"cannot be deleted from the spool: delete stubborn: Operation not permitted (EPERM)" in process.text(), 30, "it is told")
+            for number in range(2):
+                tap.equal(run(broker, f"next{number}", "true"), "COMPLETE", "others run")
+                tap.wait_until(lambda: process.text().count(b"id=local.swept") >= number + 2, 30, "and are swept")
+            tap.equal(process.text().count(b"cannot be deleted"), 1, "it is told once")
+            os.unlink(gate)
+            tap.wait_until(lambda: not [name for name in os.listdir(spool) if name.startswith("gone.")], 30, "and it goes when it can")
+
+
+def test_a_wall_clock_that_is_set_deletes_nothing_early():
+    tap.not_sanitized("a sanitizer's library must be the first that is preloaded")
+    with tap.Scratch() as top, tap.Broker() as broker:
+        spool, clock = os.path.join(top, "spool"), os.path.join(top, "clock")
+        tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        env = {**os.environ, "LD_PRELOAD": tap.plain(os.path.join(tap.BUILD, "tests/support/false_clock.so")), "FALSE_CLOCK": clock}
+        # Passes come every second; files stay for ten.
+        with outside(broker, spool, env=env, keep_ms=10000) as process:
+            tap.equal([run(broker, name, "true") for name in ("young", "old")], ["COMPLETE"] * 2, "states")
+            tap.wait_until(lambda: all(os.path.exists(os.path.join(path, "reported")) for path in attempts(spool)), 30, "both are reported")
+            with open(clock + ".new", "w", encoding="ascii") as file:
+                file.write(f"{30 * 86400} 0\n")
+            os.rename(clock + ".new", clock)
+            then = time.time() + 3600
+            os.utime(attempt(spool, "young"), (then, then))  # so that it stays young for as long as this test may take
+            age(attempt(spool, "old"), 1)
+            tap.wait_until(lambda: b"1 old attempts were deleted" in process.text(), 60, "what is old goes")
+            tap.check(attempt(spool, "young"), "what is only so by the clock that was set is there")
 
 
 def test_files_stay_for_the_time_that_is_set():

@@ -19,6 +19,8 @@
 #include "shepherd_rig.h"
 #include "sluice/error.h"
 
+enum { NOBODY = 65534 };
+
 TestSuite(shepherd_job, .init = setup, .fini = teardown, .timeout = 60);
 
 Test(shepherd_job, a_status_is_read_back_as_it_was_written)
@@ -176,12 +178,96 @@ Test(shepherd_job, processes_of_an_attempt_are_found_by_their_environment)
 	wait_gone(view.pid);
 	cr_assert_eq(unsetenv("SLUICE_TAG"), 0);
 	cr_expect_eq(look().state, ATTEMPT_LOST);
-	count = leftovers_marked(mark, left);
+	/* In the middle of its exec it has no environment. */
+	for (int ms = 0; (count = leftovers_marked(mark, left)) == 0 && ms < 20000; ms += 2)
+		pause_ms(2);
 	cr_assert_eq(count, 1);
 	cr_expect_eq(left[0].pid, atoi(get("other")));
 	leftover_kill(&left[0]);
 	wait_gone(left[0].pid);
 	cr_expect_eq(leftovers_marked(mark, left), 0);
+}
+
+/* ---- its working directory ---- */
+
+/* Its job.json, without a cwd. */
+static void job_without_cwd(const char *script)
+{
+	char text[2048];
+
+	(void)snprintf(text, sizeof(text), "{\"argv\": [\"/bin/sh\", \"-c\", \"%s\"]}", script);
+	cr_assert_eq(attempt_write(dir, "job.json", text, strlen(text)), 0);
+}
+
+Test(shepherd_job, without_cwd_it_runs_in_a_directory_of_its_own)
+{
+	char want[2 * ATTEMPT_PATH_MAX + 64], stays[ATTEMPT_PATH_MAX + 16];
+	struct attempt_view view;
+
+	/* Where the scheduler stands, and what its environment says of it. */
+	(void)snprintf(stays, sizeof(stays), "%s/stays", spool);
+	cr_assert_eq(mkdir(stays, 0700), 0);
+	cr_assert_eq(chdir(stays), 0);
+	cr_assert_eq(setenv("PWD", stays, 1), 0);
+	cr_assert_eq(setenv("OLDPWD", spool, 1), 0);
+	cr_assert_eq(setenv("HOME", "/some/home", 1), 0);
+	job_without_cwd("pwd; printenv PWD HOME; printenv OLDPWD; stat -c %a .; echo x >file; exit 3");
+	cr_assert_str_eq(said(shepherd_start()), "started\n");
+	view = wait_for(ATTEMPT_ENDED);
+	cr_expect_eq(view.end, END_EXIT);
+	cr_expect_eq(view.value, 3);
+	(void)snprintf(want, sizeof(want), "%s/work\n%s/work\n/some/home\n700\n", dir, dir);
+	cr_expect_str_eq(get("out"), want);
+	cr_expect_str_eq(get("work/file"), "x\n", "what it left is kept with its output");
+	cr_assert_eq(chdir("/"), 0);
+}
+
+Test(shepherd_job, what_a_job_takes_away_does_not_keep_its_end_from_being_known)
+{
+	static const char *const scripts[] = {
+		/* Only its own: without one it would be the starter's. */
+		"case $PWD in */work) rm -rf $PWD;; esac; exit 6",
+		"case $PWD in */work) rm -rf ${PWD%/work};; esac; exit 6",
+		"case $PWD in */work) rm -rf ${PWD%/*/work};; esac; exit 6",
+		"exec 0>&- 1>&- 2>&-; exit 6",
+		"rm -f ../status* ../out ../err; exit 6",
+	};
+
+	for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
+		struct attempt_view view;
+
+		cr_assert_eq(attempt_dir(spool, "takes", (uint32_t)i + 1, "0", true, dir), 0);
+		job_without_cwd(scripts[i]);
+		cr_assert_str_eq(said(shepherd_start()), "started\n");
+		view = wait_for(ATTEMPT_ENDED);
+		cr_expect_eq(view.end, END_EXIT, "%s", scripts[i]);
+		cr_expect_eq(view.value, 6, "%s", scripts[i]);
+	}
+}
+
+Test(shepherd_job, a_directory_whose_rights_it_took_away_gets_its_status)
+{
+	struct attempt_view view;
+
+	/* Root needs no rights. */
+	if (geteuid() == 0) {
+		for (char *slash = dir + strlen(spool); slash != NULL; slash = strchr(slash + 1, '/')) {
+			*slash = 0;
+			cr_assert_eq(chown(dir, NOBODY, NOBODY), 0);
+			*slash = '/';
+		}
+		cr_assert_eq(chown(dir, NOBODY, NOBODY), 0);
+		cr_assert_eq(setresuid(NOBODY, NOBODY, NOBODY), 0);
+	}
+	if (access(SHEPHERD, X_OK) != 0)
+		cr_skip_test("only root may read the build tree");
+	job_without_cwd("chmod 0 ..; exit 6");
+	cr_assert_str_eq(said(shepherd_start()), "started\n");
+	/* Until then it cannot be looked at. */
+	for (int ms = 0; (attempt_look(dir, &view) != 0 || view.state != ATTEMPT_ENDED) && ms < 20000;
+	     ms += 2)
+		pause_ms(2);
+	cr_expect_eq(wait_for(ATTEMPT_ENDED).value, 6);
 }
 
 /* ---- output ---- */
@@ -304,6 +390,37 @@ Test(shepherd_job, a_script_without_a_first_line_is_read_by_the_shell)
 	(void)said(shepherd_start());
 	cr_expect_eq(wait_for(ATTEMPT_ENDED).value, 5);
 	cr_expect_not_null(strstr(get("out"), "/script one\n"), "%s", get("out"));
+}
+
+Test(shepherd_job, arguments_beyond_the_kernels_bound_are_a_failure_of_the_program)
+{
+	enum { STACK_BYTES = 512 * 1024, WORDS = 4, WORD_BYTES = 60000 };
+	struct rlimit stack;
+	struct attempt_view view;
+	size_t len;
+	char *text = malloc(WORDS * (WORD_BYTES + 4) + 64);
+
+	cr_assert_not_null(text);
+	len = (size_t)sprintf(text, "{\"argv\": [\"/bin/true\"");
+	for (int i = 0; i < WORDS; i++) {
+		len += (size_t)sprintf(text + len, ", \"");
+		memset(text + len, 'w', WORD_BYTES);
+		len += WORD_BYTES;
+		text[len++] = '"';
+	}
+	len += (size_t)sprintf(text + len, "]}");
+	cr_assert_eq(attempt_write(dir, "job.json", text, len), 0);
+	free(text);
+	/* A quarter of it is the bound. */
+	cr_assert_eq(getrlimit(RLIMIT_STACK, &stack), 0);
+	stack.rlim_cur = STACK_BYTES;
+	cr_assert_eq(setrlimit(RLIMIT_STACK, &stack), 0);
+	(void)said(shepherd_start());
+	view = wait_for(ATTEMPT_ENDED);
+	cr_expect_eq(view.end, END_NOEXEC);
+	cr_expect_eq(view.value, E2BIG);
+	cr_expect_eq(view.step, STEP_EXEC);
+	cr_expect_not_null(strstr(get("err"), "program /bin/true: Argument list too long"), "%s", get("err"));
 }
 
 Test(shepherd_job, what_keeps_it_from_starting_anything_is_said_and_leaves_no_mark)

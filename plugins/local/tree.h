@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Deleting a directory tree that a job had in its hands, some entries at a time.
+ *
+ * What a job can make is expected in it: symbolic links, directories without rights, mount points,
+ * a depth beyond any path and any number of descriptors, a million files, and processes that still
+ * change it.
+ *
+ * A directory that is not empty is renamed into the root of the tree and emptied there: its depth
+ * costs nothing, and an interrupted deletion goes on with what it finds. The kernel refuses to
+ * rename a mount point, or from one mount to another, so nothing on another mount is reached.
+ * Names are looked up in open directories only, and never through a symbolic link.
+ */
+#ifndef SLUICE_LOCAL_TREE_H
+#define SLUICE_LOCAL_TREE_H
+
+struct tree;
+/* The directory `name` in the directory `parent`; owned: tree_close. IO (attempt_error() says
+ * why), NOMEM. */
+int tree_open(const char *parent, const char *name, struct tree **ret);
+/* Visits at most so many entries. 0: all of it is gone. 1: more is left to do. IO: something
+ * stays that cannot be deleted, with the directories above it; attempt_error() names the first
+ * one. */
+int tree_step(struct tree *tree, unsigned entries);
+void tree_close(struct tree *tree); /* NULL: nothing happens */
+
+#endif

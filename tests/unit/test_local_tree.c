@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Deleting what a job left: links, depth, missing rights, mount points and numbers do not lead it
+ * astray. */
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "plugins/local/attempt.h"
+#include "plugins/local/tree.h"
+#include "sluice/error.h"
+
+enum {
+	STEP_ENTRIES = 64,
+	STEPS_MAX = 100000,
+	DEPTH = 300,
+	LONG_NAME = 200,
+	FILES = 400,
+	FEW_FDS = 32,
+	NOBODY = 65534
+};
+
+static char top[] = "/tmp/sluice-test-tree-XXXXXX";
+
+/* `top` has the directory `tree`, which is to be deleted, and `outside`, which stays. */
+static void setup(void)
+{
+	cr_assert_not_null(mkdtemp(top));
+	cr_assert_eq(chdir(top), 0);
+	cr_assert_eq(mkdir("tree", 0700), 0);
+	cr_assert_eq(mkdir("outside", 0700), 0);
+}
+
+static void teardown(void)
+{
+	char command[sizeof(top) + 16];
+
+	(void)snprintf(command, sizeof(command), "rm -rf '%s'", top);
+	cr_expect_eq(system(command), 0);
+}
+
+TestSuite(local_tree, .init = setup, .fini = teardown, .timeout = 60);
+
+static void file_make(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+	cr_assert_geq(fd, 0, "%s", path);
+	(void)close(fd);
+}
+
+static bool exists(const char *path)
+{
+	struct stat about;
+
+	return lstat(path, &about) == 0;
+}
+
+static struct tree *begin(void)
+{
+	struct tree *tree = NULL;
+
+	cr_assert_eq(tree_open(top, "tree", &tree), 0, "%s", attempt_error());
+	return tree;
+}
+
+/* The whole tree; what its last step said. */
+static int delete_all(void)
+{
+	struct tree *tree = begin();
+	int rc = 1;
+
+	for (int step = 0; rc == 1 && step < STEPS_MAX; step++)
+		rc = tree_step(tree, STEP_ENTRIES);
+	tree_close(tree);
+	return rc;
+}
+
+Test(local_tree, links_are_deleted_and_what_they_name_stays)
+{
+	file_make("outside/file");
+	cr_assert_eq(mkdir("tree/a", 0700), 0);
+	cr_assert_eq(mkdir("tree/a/b", 0700), 0);
+	cr_assert_eq(symlink("../outside", "tree/up"), 0);
+	cr_assert_eq(symlink("../../../outside", "tree/a/b/up"), 0);
+	cr_assert_eq(symlink("../../../outside/file", "tree/a/b/file"), 0);
+	cr_assert_eq(symlink("/no/such/place", "tree/a/b/nowhere"), 0);
+	cr_assert_eq(link("outside/file", "tree/a/hard"), 0);
+	cr_assert_eq(mkfifo("tree/a/b/fifo", 0600), 0);
+	cr_expect_eq(delete_all(), 0, "%s", attempt_error());
+	cr_expect_not(exists("tree"));
+	cr_expect(exists("outside/file"));
+}
+
+Test(local_tree, a_link_in_the_place_of_the_tree_is_not_followed)
+{
+	struct tree *tree = NULL;
+
+	file_make("outside/file");
+	cr_assert_eq(symlink("outside", "link"), 0);
+	cr_expect_eq(tree_open(top, "link", &tree), SLUICE_E_IO);
+	cr_expect_not_null(strstr(attempt_error(), "open the directory link"), "%s", attempt_error());
+	cr_expect(exists("outside/file"));
+}
+
+Test(local_tree, any_depth_takes_a_few_descriptors)
+{
+	struct rlimit few = {FEW_FDS, FEW_FDS};
+	int fd = open("tree", O_RDONLY | O_DIRECTORY), next;
+	char name[LONG_NAME + 1];
+
+	memset(name, 'd', LONG_NAME); /* beyond PATH_MAX, too */
+	name[LONG_NAME] = 0;
+	for (int i = 0; i < DEPTH; i++) {
+		cr_assert_eq(mkdirat(fd, name, 0700), 0);
+		next = openat(fd, name, O_RDONLY | O_DIRECTORY);
+		cr_assert_geq(next, 0);
+		(void)close(fd);
+		fd = next;
+	}
+	(void)close(openat(fd, "file", O_WRONLY | O_CREAT, 0600));
+	(void)close(fd);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	cr_expect_eq(delete_all(), 0, "%s", attempt_error());
+	cr_expect_not(exists("tree"));
+}
+
+Test(local_tree, directories_without_rights_are_emptied_by_their_owner)
+{
+	/* Root needs no rights. */
+	if (geteuid() == 0) {
+		cr_assert_eq(chown(top, NOBODY, NOBODY), 0);
+		cr_assert_eq(chown("tree", NOBODY, NOBODY), 0);
+		cr_assert_eq(setresuid(NOBODY, NOBODY, NOBODY), 0);
+	}
+	cr_assert_eq(mkdir("tree/a", 0700), 0);
+	cr_assert_eq(mkdir("tree/a/b", 0700), 0);
+	cr_assert_eq(mkdir("tree/a/b/c", 0700), 0);
+	file_make("tree/a/b/c/file");
+	file_make("tree/a/file");
+	cr_assert_eq(mkdir("tree/d", 0700), 0);
+	file_make("tree/d/file");
+	cr_assert_eq(chmod("tree/d", 0500), 0);
+	cr_assert_eq(chmod("tree/a/b/c", 0500), 0);
+	cr_assert_eq(chmod("tree/a/b", 0), 0);
+	cr_assert_eq(chmod("tree/a", 0), 0);
+	cr_assert_eq(chmod("tree", 0), 0);
+	cr_expect_eq(delete_all(), 0, "%s", attempt_error());
+	cr_expect_not(exists("tree"));
+}
+
+/* In a mount namespace of its own; skips the test where none can be made. */
+static void bind_mount(const char *from, const char *to)
+{
+	int flags = geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER;
+
+	if (unshare(flags) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount(from, to, NULL, MS_BIND | MS_REC, NULL) != 0) {
+		int error = errno;
+
+		teardown(); /* a skipped test has none */
+		cr_skip_test("nothing can be mounted here: %s", strerror(error));
+	}
+}
+
+/* Where they are by now. */
+static void unmount_all(void)
+{
+	FILE *file = fopen("/proc/self/mounts", "re");
+	char line[1024], *at, *end;
+
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+		at = strchr(line, ' ');
+		end = at != NULL ? strchr(at + 1, ' ') : NULL;
+		if (end == NULL)
+			continue;
+		*end = 0;
+		if (strncmp(at + 1, top, strlen(top)) == 0)
+			cr_expect_eq(umount2(at + 1, MNT_DETACH), 0, "%s", at + 1);
+	}
+	if (file != NULL)
+		(void)fclose(file);
+}
+
+Test(local_tree, nothing_on_another_mount_is_reached)
+{
+	static const char *const places[] = {"tree/at", "tree/a/b/at"};
+
+	file_make("outside/file");
+	cr_assert_eq(mkdir("tree/a", 0700), 0);
+	cr_assert_eq(mkdir("tree/a/b", 0700), 0);
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		cr_assert_eq(mkdir(places[i], 0700), 0);
+		bind_mount("outside", places[i]);
+	}
+	file_make("tree/a/file");
+	cr_expect_eq(delete_all(), SLUICE_E_IO);
+	cr_expect_not_null(strstr(attempt_error(), "(EBUSY)"), "%s", attempt_error());
+	cr_expect(exists("outside/file"), "what was mounted is whole");
+	cr_expect(exists("tree"));
+	cr_expect_not(exists("tree/a"), "the rest is deleted, or moved up");
+	unmount_all();
+	cr_expect_eq(delete_all(), 0, "%s", attempt_error());
+}
+
+static int count(const char *path)
+{
+	DIR *dir = opendir(path);
+	int found = -2; /* "." and ".." */
+
+	cr_assert_not_null(dir);
+	while (readdir(dir) != NULL)
+		found++;
+	(void)closedir(dir);
+	return found;
+}
+
+/* Entries of the fullest directory in it. */
+static int most_in(const char *path)
+{
+	DIR *dir = opendir(path);
+	const struct dirent *entry;
+	char below[512];
+	int most = 0;
+
+	cr_assert_not_null(dir);
+	while ((entry = readdir(dir)) != NULL) {
+		if (entry->d_name[0] == '.' || entry->d_type != DT_DIR)
+			continue;
+		(void)snprintf(below, sizeof(below), "%s/%s", path, entry->d_name);
+		most = count(below) > most ? count(below) : most;
+	}
+	(void)closedir(dir);
+	return most;
+}
+
+Test(local_tree, a_step_is_bounded_and_another_one_goes_on_with_the_rest)
+{
+	struct tree *tree;
+	char path[64];
+
+	cr_assert_eq(mkdir("tree/a", 0700), 0);
+	for (int i = 0; i < FILES; i++) {
+		(void)snprintf(path, sizeof(path), "tree/a/%d", i);
+		file_make(path);
+	}
+	(void)snprintf(path, sizeof(path), "tree/%d", 0);
+	file_make(path);
+	tree = begin();
+	cr_expect_eq(tree_step(tree, STEP_ENTRIES), 1);
+	cr_expect_eq(tree_step(tree, STEP_ENTRIES), 1);
+	tree_close(tree); /* as when the scheduler dies */
+	cr_assert_leq(count("tree"), 2);
+	cr_expect_geq(most_in("tree"), FILES - 2 * STEP_ENTRIES);
+	cr_expect_eq(delete_all(), 0, "%s", attempt_error());
+	cr_expect_not(exists("tree"));
+}
