@@ -6,15 +6,19 @@
  * Invariants: an end is kept, and reported again, until the broker has applied it or says that it is not ours to report;
  * one that was put into quarantine is not applied. A text never costs an end: one that is refused goes again without it.
  */
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "payload.h"
 #include "service.h"
 
-enum { EVIDENCE_BYTES = 700, QUARANTINE_PAUSE_MS = 1000, QUARANTINE_DOUBLINGS_MAX = 9 };
+enum { EVIDENCE_BYTES = 900, QUARANTINE_PAUSE_MS = 1000, QUARANTINE_DOUBLINGS_MAX = 9 };
 
 void call_ended(struct job *job)
 {
@@ -61,7 +65,8 @@ static uint64_t wall_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static void send(struct job *job, sluice_job_report_spec *spec, sluice_done_fn *done)
+/* False: no answer will come, because the client is closing; the next holder reports. */
+static bool send(struct job *job, sluice_job_report_spec *spec, sluice_done_fn *done)
 {
 	sluice_call call = {.deadline_ms = -1, .done = done, .user = job};
 	char evidence[EVIDENCE_BYTES];
@@ -76,9 +81,10 @@ static void send(struct job *job, sluice_job_report_spec *spec, sluice_done_fn *
 	spec->source = job->service->source;
 	spec->token = job->token;
 	job->calls++;
-	if (sluice_job_report(job->service->client, spec, &call, NULL) != 0)
-		call_ended(
-			job); /* the client is closing: the lease is orphaned and the next holder reports */
+	if (sluice_job_report(job->service->client, spec, &call, NULL) == 0)
+		return true;
+	call_ended(job);
+	return false;
 }
 
 static void state_is(struct job *job, const char *state)
@@ -118,7 +124,7 @@ static void send_active(struct job *job, const char *ref, uint64_t started_ms)
 				       .started_time_ms = started_ms,
 				       .seen_time_ms = started_ms};
 
-	send(job, &spec, on_progress);
+	(void)send(job, &spec, on_progress);
 	state_is(job, lifecycle_state(job_lifecycle(job), ROLE_ACTIVE));
 }
 
@@ -135,6 +141,18 @@ void report_running(struct job *job, const struct attempt_view *view)
 	send_active(job, ref, view->started_ms);
 }
 
+static void on_waiting(sluice_client *client, const sluice_reply *reply, void *user)
+{
+	struct job *job = user;
+
+	if (sluice_reply_code(reply) == 0 && sluice_reply_disposition(reply) != SLUICE_QUARANTINED)
+		job->waiting_for = job->waiting_asked;
+	job->waiting_asked = 0;
+	on_progress(client, reply, user);
+}
+
+/* One report at a time: another cause is reported after the answer, by the next try of the same
+ * job. */
 void report_waiting(struct job *job, const char *cause)
 {
 	sluice_job_report_spec spec = {.evidence = cause, .seen_time_ms = wall_ms()};
@@ -142,10 +160,11 @@ void report_waiting(struct job *job, const char *cause)
 
 	for (const char *at = cause; *at != 0; at++)
 		hash = (hash ^ (unsigned char)*at) * 16777619u;
-	if (job->stage == STAGE_FORMER || job->dropped || hash == job->waiting_for)
+	if (job->stage == STAGE_FORMER || job->dropped || hash == job->waiting_for || job->waiting_asked != 0)
 		return;
-	job->waiting_for = hash;
-	send(job, &spec, on_progress);
+	job->waiting_asked = hash != 0 ? hash : 1;
+	if (!send(job, &spec, on_waiting))
+		job->waiting_asked = 0;
 }
 
 /* ---- it ended ---- */
@@ -279,12 +298,28 @@ static void send_final(struct job *job, enum role role, const char *evidence, co
 	}
 	job->stage = STAGE_ENDED;
 	job->asked = job->token;
-	send(job, &spec, on_final);
+	(void)send(job, &spec, on_final);
 }
 
 void report_final(struct job *job, enum role role, const char *evidence)
 {
 	send_final(job, role, evidence, NULL);
+}
+
+/* The kernel's bound of both together: what they have, and what sets it. */
+static void too_long_text(const struct payload *payload, char *ret, size_t ret_bytes)
+{
+	struct rlimit stack = {0};
+	size_t inherited = 0;
+
+	for (char **at = environ; *at != NULL; at++)
+		inherited += strlen(*at) + 1;
+	(void)getrlimit(RLIMIT_STACK, &stack);
+	(void)snprintf(
+		ret, ret_bytes,
+		"; argv and env of the payload have %zu bytes, the scheduler's environment %zu; expected at "
+		"most a quarter of the stack limit, which is %llu KiB (ulimit -s of the scheduler)",
+		payload->bytes, inherited, (unsigned long long)stack.rlim_cur / 1024);
 }
 
 /* "its working directory /x: No such file or directory (ENOENT)". */
@@ -296,25 +331,39 @@ static void step_text(const struct job *job, const struct attempt_view *view, ch
 					    [STEP_STDIN] = "its standard input",
 					    [STEP_CWD] = "its working directory",
 					    [STEP_EXEC] = "the program"};
+	char why[256], work[ATTEMPT_WORK_MAX], more[256] = "";
 	struct payload payload;
-	char why[256];
 	const char *name = "";
 	bool parsed = payload_parse(job->payload, job->payload_len, &payload, why, sizeof(why)) == 0;
 
+	attempt_work(job->dir, work);
+	if (parsed && view->step == STEP_EXEC && view->value == E2BIG)
+		too_long_text(&payload, more, sizeof(more));
 	if (parsed && view->step == STEP_STDIN && payload.stdin_path != NULL)
 		name = payload.stdin_path;
-	else if (parsed && view->step == STEP_CWD && payload.cwd != NULL)
-		name = payload.cwd;
+	else if (parsed && view->step == STEP_CWD)
+		name = payload.cwd != NULL ? payload.cwd : work;
 	else if (parsed && (view->step == STEP_EXEC || view->step == STEP_NONE))
 		name = payload.argv[0];
 	if (view->step == STEP_PAYLOAD && !parsed)
 		(void)snprintf(ret, ret_bytes, "not started: %s", why);
 	else
-		(void)snprintf(ret, ret_bytes, "not started: %s%s%.200s: %s (%s)", steps[view->step],
+		(void)snprintf(ret, ret_bytes, "not started: %s%s%.200s: %s (%s)%s", steps[view->step],
 			       name[0] != 0 ? " " : "", name, strerror(view->value),
-			       attempt_errno_name(view->value));
+			       attempt_errno_name(view->value), more);
 	if (parsed)
 		payload_free(&payload);
+}
+
+/* By its name: the report has the number in a field of its own, and both are shown together. */
+static void signal_text(int number, char *ret, size_t ret_bytes)
+{
+	const char *name = sigabbrev_np(number);
+
+	if (name != NULL)
+		(void)snprintf(ret, ret_bytes, "ended by SIG%s (%s)", name, strsignal(number));
+	else
+		(void)snprintf(ret, ret_bytes, "ended by SIGRTMIN%+d", number - SIGRTMIN);
 }
 
 static void end_text(const struct job *job, const struct attempt_view *view, char *ret, size_t ret_bytes)
@@ -329,7 +378,7 @@ static void end_text(const struct job *job, const struct attempt_view *view, cha
 				       (unsigned long long)view->wall_ms % 1000);
 		return;
 	case END_SIGNAL:
-		(void)snprintf(ret, ret_bytes, "signal %d (%s)", view->value, strsignal(view->value));
+		signal_text(view->value, ret, ret_bytes);
 		return;
 	case END_NOEXEC:
 		step_text(job, view, ret, ret_bytes);
