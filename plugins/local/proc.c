@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 struct stat_line {
@@ -84,6 +85,17 @@ uint64_t process_start_time(pid_t pid)
 	struct stat_line line;
 
 	return stat_read(pid, &line) && is_alive(&line) ? line.start_time : 0;
+}
+
+uint64_t process_age_ms(pid_t pid)
+{
+	const uint64_t start = process_start_time(pid), ticks = (uint64_t)sysconf(_SC_CLK_TCK);
+	struct timespec now;
+	uint64_t now_ms;
+
+	(void)clock_gettime(CLOCK_BOOTTIME, &now);
+	now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	return start != 0 && now_ms > start * 1000 / ticks ? now_ms - start * 1000 / ticks : 0;
 }
 
 void boot_id(char ret[17])

@@ -20,7 +20,7 @@
 #include "proc.h"
 #include "service.h"
 
-enum { KILL_GRACE_MS = 2000, STUBBORN_KILLS = 3 };
+enum { KILL_GRACE_MS = 2000, STUBBORN_KILLS = 3, LOOK_MS = 1000 };
 
 /* For the fault rig: leaves a note and stops; SIGKILL is what comes next. */
 void window_pause(struct job *job, enum window window, const char *name)
@@ -254,10 +254,50 @@ static void start(struct job *job)
 
 /* ---- after the intent: look, then act ---- */
 
+static int64_t timeout_of(const struct job *job)
+{
+	struct payload payload;
+	int64_t timeout_ms;
+	char why[256];
+
+	if (payload_parse(job->payload, job->payload_len, &payload, why, sizeof(why)) != 0)
+		return 0;
+	timeout_ms = payload.timeout_ms;
+	payload_free(&payload);
+	return timeout_ms;
+}
+
+/* The process runs and its shepherd was killed. It is not ended: its work may be of use,
+ * although its exit code will not be known. The scheduler enforces its timeout. */
+static void without_shepherd(struct job *job, const struct attempt_view *view)
+{
+	static const char text[] =
+		"its shepherd was killed: its process runs on, but how it ends will not be known, "
+		"and its output is not bounded any more";
+	const int64_t timeout_ms = timeout_of(job), left_ms = timeout_ms - (int64_t)process_age_ms(view->pid);
+
+	if (!job->alone)
+		service_log(job->service, SLUICE_LOG_ERROR, "local.shepherd", job, text);
+	job->alone = true;
+	report_waiting(job, text);
+	if (timeout_ms == 0)
+		return;
+	if (left_ms > 0) {
+		job_again(job, job->watch_fd >= 0 || left_ms < LOOK_MS ? (uint64_t)left_ms : LOOK_MS);
+		return;
+	}
+	job->timed_out = true;
+	if (job->kill_ms == 0 && attempt_signal(job->dir, SIGTERM) != 0)
+		service_log(job->service, SLUICE_LOG_ERROR, "local.cancel", job, attempt_error());
+	if (job->kill_ms == 0)
+		job->kill_ms = service_now_ms();
+}
+
 /* Neither process nor status: its shepherd was killed. What the process left is found by the environment. */
 static void report_lost(struct job *job, const struct attempt_view *view)
 {
-	char evidence[512], mark[ATTEMPT_TAG_MAX + 16], names[LEFTOVER_NAMES_BYTES];
+	char evidence[700], mark[ATTEMPT_TAG_MAX + 16], names[LEFTOVER_NAMES_BYTES];
+	bool cancelled = view->cancelled || job->cancel;
 	struct leftover left[LEFTOVERS_MAX];
 	bool leave = job->service->settings.leave_leftovers;
 	size_t count, len;
@@ -268,12 +308,20 @@ static void report_lost(struct job *job, const struct attempt_view *view)
 	leftovers_names(left, count, names);
 	for (size_t i = 0; i < count && !leave; i++)
 		leftover_kill(&left[i]);
-	len = (size_t)snprintf(evidence, sizeof(evidence), "lost: it was started, its process is gone and %s",
+	len = (size_t)snprintf(evidence, sizeof(evidence),
+			       "lost: it was started, %sits process is gone and %s",
+			       job->alone ? "its shepherd was killed, " : "",
 			       view->fault != NULL ? view->fault : "nobody saw how it ended");
+	if (job->timed_out)
+		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len,
+					"; ended by its timeout of %lld ms (timeout_ms of its payload)",
+					(long long)timeout_of(job));
+	if (cancelled)
+		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len, ", cancel was asked for");
 	if (count > 0)
 		(void)snprintf(evidence + len, sizeof(evidence) - len, "; %zu of its processes %s: %s", count,
 			       leave ? "live on" : "outlived it and were ended", names);
-	report_final(job, ROLE_FAILED, evidence);
+	report_final(job, cancelled ? ROLE_CANCELED : ROLE_FAILED, evidence);
 }
 
 void job_reconcile(struct job *job)
@@ -300,6 +348,8 @@ void job_reconcile(struct job *job)
 	case ATTEMPT_RUNNING:
 		report_running(job, &view);
 		watch(job, &view);
+		if (view.process_lives && !view.shepherd_lives)
+			without_shepherd(job, &view);
 		if (job->cancel)
 			end_softly(job);
 		return;
@@ -494,20 +544,21 @@ void job_lease_lost(struct service *service, const char *id, sluice_token token)
  * user's now) is reported, and tried again. */
 static void end_hard(struct job *job, uint64_t now_ms)
 {
+	const char *why = job->cancel ? "cancelled" : "its timeout has passed";
 	char text[ATTEMPT_ERROR_BYTES + 64];
 	int rc;
 
 	if (job->kill_ms == 0 || job->kill_ms + KILL_GRACE_MS > now_ms || job->stage != STAGE_RUNNING)
 		return;
-	rc = attempt_cancel(job->dir, SIGKILL);
+	rc = job->cancel ? attempt_cancel(job->dir, SIGKILL) : attempt_signal(job->dir, SIGKILL);
 	job->kill_ms = now_ms;
 	job->kills++;
 	if (rc == 0 && job->kills < STUBBORN_KILLS)
 		return;
 	if (rc == 0)
-		(void)snprintf(text, sizeof(text), "cancelled, but its process does not end by SIGKILL");
+		(void)snprintf(text, sizeof(text), "%s, but its process does not end by SIGKILL", why);
 	else
-		(void)snprintf(text, sizeof(text), "cancelled, but it is not ended: cannot %s",
+		(void)snprintf(text, sizeof(text), "%s, but it is not ended: cannot %s", why,
 			       attempt_error());
 	if ((job->kills & (job->kills - 1)) == 0)
 		service_log(job->service, SLUICE_LOG_ERROR, "local.stubborn", job, text);

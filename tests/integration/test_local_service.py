@@ -406,6 +406,129 @@ def test_a_lost_job_names_and_ends_what_it_left():
             tap.wait_until(lambda: not lives(left), 30, "and it is ended")
 
 
+def test_a_job_whose_shepherd_is_killed_goes_on_and_its_end_says_so():
+    with tap.Scratch() as top, tap.Broker() as broker:
+        queue(broker)
+        spool, go = os.path.join(top, "spool"), os.path.join(top, "go")
+
+        def shepherd_dies(name):
+            with open(os.path.join(attempt(spool, name), "start"), encoding="ascii") as file:
+                os.kill(int(file.read().split(" ", 3)[2]), signal.SIGKILL)
+        with outside(broker, spool) as process:
+            # A child in its group, one that left it, and itself.
+            script = "echo $$ >pids; sleep 1000 & echo $! >>pids; setsid sh -c 'echo $$ >>pids; exec sleep 1000' & "
+            for name, more, timeout_ms in (("ends", f"until [ -e {go} ]; do sleep 0.05; done", 0), ("late", "trap '' TERM; while :; do sleep 0.05; done", 1500),
+                                           ("cancelled", "sleep 1000", 0)):
+                payload = {"argv": ["sh", "-c", script + "until [ $(wc -l <pids) = 3 ]; do sleep 0.05; done; echo >ready; " + more]}
+                payload.update({"timeout_ms": timeout_ms} if timeout_ms else {})
+                done = sluice(broker, "job", "submit", "--id", name, "--queue", "runs", json.dumps(payload))
+                tap.equal(done.returncode, 0, f"submit: {done.stderr}")
+            for name, word in (("late", "FAILED"), ("ends", "FAILED"), ("cancelled", "CANCELED")):
+                tap.wait_until(lambda: attempt(spool, name) and os.path.exists(os.path.join(attempt(spool, name), "work/ready")), 30, f"{name} runs")
+                with open(os.path.join(attempt(spool, name), "work/pids"), encoding="ascii") as file:
+                    pids = file.read().split()
+                shepherd_dies(name)
+                tap.wait_until(lambda: "its shepherd was killed: its process runs on" in shown(broker, name)["evidence"], 30, "it is told")
+                tap.equal(shown(broker, name)["state"], "ACTIVE", "and the job goes on")
+                if name == "ends":
+                    open(go, "wb").close()
+                elif name == "cancelled":
+                    tap.equal(sluice(broker, "job", "cancel", name).returncode, 0, "cancel")
+                tap.equal(ended(broker, name), word, f"state of {name}")
+                evidence = shown(broker, name)["evidence"]
+                tap.check(evidence.startswith("lost: it was started, its shepherd was killed, its process is gone and nobody saw how it ended"), evidence)
+                tap.check(("timeout of 1500 ms (timeout_ms of its payload)" in evidence) == (name == "late"), f"{name}: {evidence}")
+                tap.check(("cancel was asked for" in evidence) == (name == "cancelled"), f"{name}: {evidence}")
+                tap.wait_until(lambda: not any(lives(pid) for pid in pids), 30, f"none of its processes is left: {pids}")
+                tap.equal(shown(broker, name).get("exited", False), False, "and there is no exit code")
+            tap.equal(process.text().count(b"id=local.shepherd"), 3, "each is logged once")
+
+
+def test_the_signal_that_ended_a_job_is_said_once():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        queue(broker)
+        with outside(broker, spool):
+            submit(broker, "one", "sleep", "1000")
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, "it runs")
+            tap.equal(sluice(broker, "job", "cancel", "one").returncode, 0, "cancel")
+            tap.equal(ended(broker, "one"), "CANCELED", "its state")
+            tap.equal(shown(broker, "one")["evidence"], "ended by SIGTERM (Terminated), cancel was asked for", "its evidence")
+            text = sluice(broker, "job", "explain", "one").stdout
+            tap.equal(text.count("signal 15"), 1, f"explain: {text}")
+
+
+def test_a_wall_clock_that_is_set_while_a_job_runs_keeps_its_times_in_order():
+    tap.not_sanitized("a sanitizer's library must be the first that is preloaded")
+    hour, timeout_ms = 3600, 1500
+    with tap.Scratch() as top, tap.Broker() as broker:
+        queue(broker)
+        clock, go = os.path.join(top, "clock"), os.path.join(top, "go")
+        env = {**os.environ, "LD_PRELOAD": tap.plain(os.path.join(tap.BUILD, "tests/support/false_clock.so")), "FALSE_CLOCK": clock}
+
+        def set_clock(seconds):
+            with open(clock + ".new", "w", encoding="ascii") as file:
+                file.write(f"{seconds} 0\n")
+            os.rename(clock + ".new", clock)
+        set_clock(0)
+        with outside(broker, os.path.join(top, "spool"), env=env):
+            for name, seconds in (("back", -hour), ("on", hour)):
+                set_clock(0 if seconds < 0 else -2 * hour)
+                if os.path.exists(go):
+                    os.unlink(go)
+                submit(broker, name, "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done")
+                done = sluice(broker, "job", "submit", "--id", name + "-late", "--queue", "runs", json.dumps({"argv": ["sleep", "1000"], "timeout_ms": timeout_ms}))
+                tap.equal(done.returncode, 0, "submit")
+                for job in (name, name + "-late"):
+                    tap.wait_until(lambda: shown(broker, job)["state"] == "ACTIVE", 30, f"{job} runs")
+                set_clock(seconds if seconds < 0 else -hour)
+                open(go, "wb").close()
+                tap.equal([ended(broker, name), ended(broker, name + "-late")], ["COMPLETE", "FAILED"], "their states")
+                for job in (name, name + "-late"):
+                    one = shown(broker, job)
+                    ran_ms = int(one["ended_time_ms"]) - int(one["started_time_ms"])
+                    tap.check(0 <= ran_ms < 60000, f"{job} ran for {ran_ms} ms")
+                    if job != name:
+                        tap.check(ran_ms >= timeout_ms and "ended by its timeout" in one["evidence"], f"its timeout goes by a clock that nobody sets: {one}")
+
+
+def test_the_end_of_a_job_that_filled_the_disk_is_reported():
+    """No new file can be made by then: its status has its room from before it started."""
+    tap.not_sanitized("the preloaded library would come before the sanitizer's")
+    with tap.Scratch() as top, tap.Broker() as broker:
+        gate, go = os.path.join(top, "gate"), os.path.join(top, "go")
+        queue(broker)
+        env = {**os.environ, "LD_PRELOAD": os.path.join(tap.BUILD, "tests/integration/fail_gate.so"), "FAIL_GATE": gate}
+        with outside(broker, os.path.join(top, "spool"), env=env):
+            submit(broker, "one", "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done; exit 5")
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, "it runs")
+            with open(gate, "w", encoding="ascii") as file:
+                file.write(f"open {errno.ENOSPC} /status.")
+            open(go, "wb").close()
+            tap.equal(ended(broker, "one"), "FAILED", "its state")
+            tap.equal(shown(broker, "one")["exit_code"], 5, "and its exit code")
+
+
+def test_a_cause_whose_report_was_refused_is_reported_again():
+    """The report of why it waits is lost, and with it the lease that it was made under: it is made again under the next one."""
+    tap.not_sanitized("the preloaded library would come before the sanitizer's")
+    with tap.Scratch() as top, tap.Broker() as broker:
+        queue(broker)
+        gate = os.path.join(top, "gate")
+        with open(gate, "w", encoding="ascii") as file:
+            file.write(f"posix_spawn {errno.EAGAIN} sluice-shepherd")
+        proxy = LosingProxy(broker.port, lambda request: request.WhichOneof("op") == "job_report" and "not started yet" in request.job_report.evidence)
+        env = {**os.environ, "LD_PRELOAD": os.path.join(tap.BUILD, "tests/integration/fail_gate.so"), "FAIL_GATE": gate}
+        with contextlib.closing(proxy.listener), outside(proxy, os.path.join(top, "spool"), env=env, session_timeout_ms=1000) as process:
+            submit(broker, "one", "true")
+            tap.check(proxy.lost.wait(30), "the report is lost")
+            tap.wait_until(lambda: shown(broker, "one")["claim"] == "orphaned", 60, "and its session ends")
+            proxy.open.set()
+            waits(process, "id=local.report_refused")
+            tap.wait_until(lambda: "cannot start the shepherd" in shown(broker, "one").get("evidence", ""), 60, "why it waits is known")
+            os.unlink(gate)
+            tap.equal(ended(broker, "one"), "COMPLETE", "its state")
+
+
 def test_output_beyond_the_setting_ends_a_job_with_the_reason():
     with tap.Scratch() as spool, tap.Broker() as broker:
         queue(broker)
@@ -434,6 +557,8 @@ def test_a_job_knows_who_it_is_and_nothing_of_the_service_manager():
 STEPS = [
     ("mkdir", errno.ENOSPC, "/one", "create directory"),
     ("mkdir", errno.EROFS, "/one", "create directory"),
+    ("mkdir", errno.ENOSPC, "/work", "create directory"),
+    ("open", errno.ENOSPC, "/reserve", "create"),
     ("open", errno.EACCES, "job.json", "create"),
     ("open", errno.EMFILE, "job.json", "create"),
     ("rename", errno.EIO, "job.json", "rename to"),
@@ -512,6 +637,23 @@ def test_programs_that_cannot_be_run_say_why():
                 tap.equal(ended(broker, f"no{number}"), "FAILED", "its state")
                 evidence = shown(broker, f"no{number}")["evidence"]
                 tap.check(text in evidence, f"evidence '{evidence}' has '{text}'")
+
+
+def test_arguments_that_are_too_long_are_refused_with_the_bound_and_what_sets_it():
+    with tap.Scratch() as top, tap.Broker() as broker:
+        queue(broker)
+        payload = os.path.join(top, "payload")
+        with open(payload, "w", encoding="ascii") as file:
+            json.dump({"argv": ["/bin/true", *["w" * 60000] * 4]}, file)
+        with outside(broker, os.path.join(top, "spool"), before=("sh", "-c", 'ulimit -Ss 512 && exec "$@"', "sh")):
+            done = sluice(broker, "job", "submit", "--id", "long", "--queue", "runs", "@" + payload)
+            tap.equal(done.returncode, 0, f"submit: {done.stderr}")
+            tap.equal(ended(broker, "long"), "FAILED", "its state")
+            evidence = shown(broker, "long")["evidence"]
+            for part in ("not started: the program /bin/true: Argument list too long (E2BIG)", "argv and env of the payload have 240014 bytes",
+                         "a quarter of the stack limit, which is 512 KiB (ulimit -s of the scheduler)"):
+                tap.check(part in evidence, f"evidence '{evidence}' has '{part}'")
+            tap.equal(run(broker, "short", "true"), "COMPLETE", "another one runs")
 
 
 tap.main(globals())
