@@ -235,13 +235,56 @@ static bool unpack_alone(const ProtobufCMessageDescriptor *descriptor, struct sl
 	return true;
 }
 
-static ProtobufCMessage *unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
-				ProtobufCAllocator *allocator, bool frees)
+/* protobuf-c says in one way that the bytes are wrong and that there was no memory: this allocator knows which. to: NULL is malloc. */
+struct noting {
+	const ProtobufCAllocator *to;
+	bool failed;
+};
+
+static void *noting_alloc(void *user, size_t bytes)
 {
+	struct noting *noting = user;
+	void *memory =
+		noting->to != NULL ? noting->to->alloc(noting->to->allocator_data, bytes) : malloc(bytes);
+
+	noting->failed |= memory == NULL;
+	return memory;
+}
+
+static void noting_free(void *user, void *memory)
+{
+	const struct noting *noting = user;
+
+	if (noting->to != NULL)
+		noting->to->free(noting->to->allocator_data, memory);
+	else
+		free(memory);
+}
+
+/* 0, NOMEM, or PROTOCOL: the bytes are not such a message. */
+static int unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+		  const ProtobufCAllocator *to, bool frees, ProtobufCMessage **ret)
+{
+	struct noting noting = {.to = to};
+	ProtobufCAllocator allocator = {.alloc = noting_alloc,
+					.free = noting_free,
+					.allocator_data = &noting};
 	ProtobufCMessage *message;
 
-	if (frees || !unpack_alone(descriptor, bytes, allocator, &message))
-		message = protobuf_c_message_unpack(descriptor, allocator, bytes.len, bytes.data);
+	if (frees || !unpack_alone(descriptor, bytes, &allocator, &message))
+		message = protobuf_c_message_unpack(descriptor, &allocator, bytes.len, bytes.data);
+	if (message == NULL)
+		return noting.failed ? SLUICE_E_NOMEM : SLUICE_E_PROTOCOL;
+	*ret = message;
+	return 0;
+}
+
+void *message_unpack_own(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int *ret_rc)
+{
+	ProtobufCMessage *message = NULL;
+	int rc = unpack(descriptor, bytes, NULL, true, &message);
+
+	*ret_rc = rc == SLUICE_E_PROTOCOL ? SLUICE_E_CORRUPT : rc;
 	return message;
 }
 
@@ -254,17 +297,18 @@ void message_texts_mend(const ProtobufCMessageDescriptor *descriptor, void *byte
 
 /* The rare case: the input is somebody else's, so its texts are mended in a copy. */
 static int unpack_mended(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
-			 ProtobufCAllocator *allocator, bool frees, ProtobufCMessage **ret)
+			 const ProtobufCAllocator *allocator, bool frees, ProtobufCMessage **ret)
 {
 	uint8_t *copy = malloc(bytes.len);
+	int rc;
 
 	if (copy == NULL)
 		return SLUICE_E_NOMEM;
 	memcpy(copy, bytes.data, bytes.len);
 	message_texts_mend(descriptor, copy, bytes.len);
-	*ret = unpack(descriptor, (struct sluice_slice){copy, bytes.len}, allocator, frees);
+	rc = unpack(descriptor, (struct sluice_slice){copy, bytes.len}, allocator, frees, ret);
 	free(copy);
-	return 0;
+	return rc;
 }
 
 int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
@@ -272,7 +316,7 @@ int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct slu
 			const char **ret_why)
 {
 	struct look at = {0};
-	ProtobufCMessage *message;
+	ProtobufCMessage *message = NULL;
 	int rc;
 
 	if (bytes.len > max) {
@@ -284,15 +328,14 @@ int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct slu
 		*ret_why = at.why;
 		return rc;
 	}
-	if (!at.bad_texts) {
-		message = unpack(descriptor, bytes, allocator, frees);
-	} else if (unpack_mended(descriptor, bytes, allocator, frees, &message) != 0) {
-		*ret_why = "there is no memory to mend a text that is not UTF-8";
-		return SLUICE_E_NOMEM;
-	}
-	if (message == NULL) {
-		*ret_why = "a field of the message has another type than expected";
-		return SLUICE_E_PROTOCOL;
+	if (at.bad_texts)
+		rc = unpack_mended(descriptor, bytes, allocator, frees, &message);
+	else
+		rc = unpack(descriptor, bytes, allocator, frees, &message);
+	if (rc != 0) {
+		*ret_why = rc == SLUICE_E_NOMEM ? "there is no memory for the message"
+						: "a field of the message has another type than expected";
+		return rc;
 	}
 	/* A walk through all fields that a message could have: a request could have fifty. */
 	if (at.unknown)

@@ -20,6 +20,10 @@ enum { MESSAGE_DEPTH_MAX = 8 };
 int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
 		   ProtobufCMessage **ret, const char **ret_why) SLUICE_MUST_USE;
 
+/* Unpacks what a broker packed itself: a stored record. Returns the descriptor's message, owned; NULL with *ret_rc CORRUPT or NOMEM. */
+void *message_unpack_own(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+			 int *ret_rc) SLUICE_MUST_USE;
+
 /* Mends the texts for people in a packed message, in place, as message_unpack() would. */
 void message_texts_mend(const ProtobufCMessageDescriptor *descriptor, void *bytes, size_t len);
 

@@ -111,6 +111,9 @@ enum topo_kind {
 	TOPO_GATEWAY /* under gateway 0 */,
 	TOPO_TOMB /* deleted, being swept by TICK */
 };
+/* Unpacks the message in a stored record: the one that the store read last. Owned; NULL with *ret_rc CORRUPT, which names the record, or NOMEM. */
+void *record_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+		    int *ret_rc) SLUICE_MUST_USE;
 /* Packs / unpacks the definition (a protobuf message). find returns an owned message: protobuf_c_message_free_unpacked. */
 int topo_put(struct apply *a, enum topo_kind kind, uint64_t id,
 	     const ProtobufCMessage *message) SLUICE_MUST_USE;

@@ -84,8 +84,8 @@ int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n, Sluice
 	err = job_history_get(txn, gateway, n, &row);
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	*ret = sluice__job_history_row__unpack(NULL, row.row.len, row.row.data);
-	return *ret != NULL ? 0 : store_damaged("its content is not valid");
+	*ret = record_unpack(&sluice__job_history_row__descriptor, row.row, &err);
+	return err;
 }
 
 /* ---- a few numbers of a packed row: it is looked at with each report, and unpacking would make a dozen texts ---- */

@@ -262,6 +262,8 @@ int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct
 
 int job_record_meta(const struct job_record *record, Sluice__JobSubmit **ret)
 {
-	*ret = sluice__job_submit__unpack(NULL, record->meta.len, record->meta.data);
-	return *ret != NULL ? 0 : store_damaged("its content is not valid");
+	int err;
+
+	*ret = record_unpack(&sluice__job_submit__descriptor, record->meta, &err);
+	return err;
 }

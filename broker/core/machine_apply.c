@@ -105,11 +105,9 @@ static int queue_using(struct apply *a, const char *name, uint64_t *ret_queue)
 
 		if (key_found.len != from.len || memcmp(key_found.data, from.bytes, 5) != 0)
 			break;
-		config = sluice__queue_config__unpack(NULL, value.len, value.data);
-		if (config == NULL) {
-			err = store_damaged("its content is not valid");
+		config = record_unpack(&sluice__queue_config__descriptor, value, &err);
+		if (err != 0)
 			break;
-		}
 		if (strcmp(config->machine, name) == 0)
 			*ret_queue = get_be64((const uint8_t *)key_found.data + 5);
 		sluice__queue_config__free_unpacked(config, NULL);

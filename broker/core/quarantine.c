@@ -43,9 +43,9 @@ static int row_parse(struct sluice_slice value, bool *ret_parked, Sluice__Quaran
 
 	if (err != 0)
 		return err;
-	*ret = sluice__quarantine_row__unpack(NULL, parts.row.len, parts.row.data);
 	*ret_parked = parts.report.len > 0;
-	return *ret != NULL ? 0 : store_damaged("its content is not valid");
+	*ret = record_unpack(&sluice__quarantine_row__descriptor, parts.row, &err);
+	return err;
 }
 
 /* What follows from a row's removal: counters, and the name of a chain whose newest row it was. */
@@ -232,16 +232,15 @@ static int chain_numbers(struct apply *a, uint64_t newest, uint64_t **ret, size_
 static int unpark_one(struct apply *a, struct job *job, uint64_t n)
 {
 	struct outcome ignored = {0};
-	Sluice__JobReport *report;
+	Sluice__JobReport *report = NULL;
 	struct quar_value value;
 	struct key key;
 	int err = value_get(a, n, &value);
 
+	if (err == 0)
+		report = record_unpack(&sluice__job_report__descriptor, value.report, &err);
 	if (err != 0)
 		return err;
-	report = sluice__job_report__unpack(NULL, value.report.len, value.report.data);
-	if (report == NULL)
-		return store_damaged("its content is not valid");
 	report->token = 0;
 	report->release = false;
 	key_one(&key, a->gateway, n);

@@ -343,9 +343,9 @@ static int definitions_each(struct router_image *image, struct store_txn *txn, e
 
 		if (found.len != 13 || memcmp(found.data, key.bytes, 5) != 0)
 			break;
-		message = protobuf_c_message_unpack(descriptor, NULL, value.len, value.data);
-		rc = message == NULL ? store_damaged("its content is not valid")
-				     : add(image, txn, get_be64((const uint8_t *)found.data + 5), message);
+		message = record_unpack(descriptor, value, &rc);
+		if (rc == 0)
+			rc = add(image, txn, get_be64((const uint8_t *)found.data + 5), message);
 		protobuf_c_message_free_unpacked(message, NULL);
 		/* A name that a definition holds and that is not there: the definition is damaged, not the
 		 * end of a scan. */

@@ -45,8 +45,9 @@ static int edges_fill(struct query *q, Sluice__RouterInfo *info)
 		if (found.len != key.len || memcmp(found.data, key.bytes, 5) != 0)
 			break;
 		q->at.number = get_be64((const uint8_t *)found.data + 5) + 1;
-		edge = sluice__edge__unpack(NULL, value.len, value.data);
-		rc = edge != NULL ? edge_add(info, edge) : store_damaged("its content is not valid");
+		edge = record_unpack(&sluice__edge__descriptor, value, &rc);
+		if (rc == 0)
+			rc = edge_add(info, edge);
 		if (rc != 0)
 			break;
 		q->again = query_spent(q);

@@ -5,6 +5,7 @@
 
 #include "broker/core/apply.h"
 #include "broker/util/invariant.h"
+#include "protocol/message.h"
 
 int topo_put(struct apply *a, enum topo_kind kind, uint64_t id, const ProtobufCMessage *message)
 {
@@ -23,10 +24,18 @@ int topo_put(struct apply *a, enum topo_kind kind, uint64_t id, const ProtobufCM
 	return rc;
 }
 
+void *record_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int *ret_rc)
+{
+	void *message = message_unpack_own(descriptor, bytes, ret_rc);
+
+	if (*ret_rc == SLUICE_E_CORRUPT)
+		*ret_rc = store_damaged("its content is not valid");
+	return message;
+}
+
 int topo_find(struct store_txn *txn, uint32_t gateway, enum topo_kind kind, uint64_t id,
 	      const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **ret)
 {
-	ProtobufCMessage *message;
 	struct sluice_slice value;
 	struct key key;
 	int rc;
@@ -35,11 +44,8 @@ int topo_find(struct store_txn *txn, uint32_t gateway, enum topo_kind kind, uint
 	rc = store_get(txn, STORE_TOPO, key_slice(&key), &value);
 	if (rc != 0)
 		return rc;
-	message = protobuf_c_message_unpack(descriptor, NULL, value.len, value.data);
-	if (message == NULL)
-		return store_damaged("its content is not valid");
-	*ret = message;
-	return 0;
+	*ret = record_unpack(descriptor, value, &rc);
+	return rc;
 }
 
 int topo_del(struct apply *a, enum topo_kind kind, uint64_t id)

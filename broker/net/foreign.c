@@ -187,8 +187,7 @@ static int host_consume(sluice_conn *handle, uint64_t tag, struct sluice_slice q
 	rc = sub_add(conn, &sub, tag);
 	if (rc != 0)
 		return rc;
-	spec.tag = sub_find(conn, tag)->tag;
-	return engine_consumer_open(conn->io->engine, &spec);
+	return sub_consume(sub_find(conn, tag), &spec);
 }
 
 static int host_credit(sluice_conn *handle, uint64_t consumer_tag, uint32_t more)

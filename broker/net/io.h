@@ -52,6 +52,7 @@ struct sub {
 	struct sub *peer_prev, *peer_next; /* of the same kind, on the same stream or queue */
 	/* consume */
 	uint32_t queue_kind;
+	bool opened; /* the engine knows it */
 	bool closed; /* by the client: kept for what was granted before the engine knew, and for acks; then in conn->closed */
 	bool close_unanswered;
 	/* follow */
@@ -281,6 +282,8 @@ struct sub *sub_find_settling(struct conn *conn, uint64_t number);
 void sub_close(struct sub *sub);
 int sub_add(struct conn *conn, struct sub **sub, uint64_t number) SLUICE_MUST_USE; /* takes it */
 void sub_drop(struct sub *sub);
+/* Has the engine know a consumer. NOMEM: it does not, and the number is free again. */
+int sub_consume(struct sub *sub, struct consumer_spec *spec) SLUICE_MUST_USE;
 void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream);
 /* The subscriptions of that kind to a stream or queue, a list by peer_next; NULL: none. */
 struct sub *subs_of(struct io *io, enum sub_kind kind, uint32_t gateway, uint64_t id);

@@ -109,15 +109,28 @@ long native_fail(struct conn *conn, int code, const char *format, ...)
 	return -1;
 }
 
+/* One policy for want of memory: what was not accepted is refused, and may be tried again. */
+static int no_memory_is_busy(int code, const char **io_text)
+{
+	if (code != SLUICE_E_NOMEM)
+		return code;
+	*io_text = "the broker is out of memory; try again";
+	return SLUICE_E_BUSY;
+}
+
 void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
 {
 	Sluice__Reply reply = SLUICE__REPLY__INIT;
+	const char *no_memory = NULL;
 	char text[320];
 	va_list args;
 
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	code = no_memory_is_busy(code, &no_memory);
+	if (no_memory != NULL)
+		(void)snprintf(text, sizeof(text), "%s", no_memory);
 	text_mend(text);
 	reply.code = code;
 	reply.text = text;
@@ -142,12 +155,11 @@ static void published(struct conn *conn, uint32_t corr, const struct frame_publi
 static void acked(struct conn *conn, uint32_t corr, int code, uint64_t index, uint32_t affected,
 		  const char *text)
 {
-	struct frame_acked answer = {.code = code,
-				     .index = index,
-				     .affected = affected,
-				     .text = {text, strlen(text)}};
+	struct frame_acked answer = {.index = index, .affected = affected};
 	uint8_t body[FRAME_ACKED_FIXED_BYTES + ANSWER_TEXT_BYTES_MAX];
 
+	answer.code = no_memory_is_busy(code, &text);
+	answer.text = (struct sluice_slice){text, strlen(text)};
 	invariant(answer.text.len <= ANSWER_TEXT_BYTES_MAX, "a text of %zu bytes", answer.text.len);
 	native_frame(conn, FRAME_ACKED, corr, body, frame_acked_encode(body, &answer));
 }
@@ -157,13 +169,13 @@ static void acked(struct conn *conn, uint32_t corr, int code, uint64_t index, ui
 static int publish_refuse(struct conn *conn, uint32_t corr, const struct frame_publish *publish, int code,
 			  const char *text)
 {
-	struct frame_published answer = {.code = code,
-					 .producer = publish->producer,
+	struct frame_published answer = {.producer = publish->producer,
 					 .first_seq = publish->first_seq,
 					 .count = publish->count,
-					 .offset = UINT64_MAX,
-					 .text = {text, strlen(text)}};
+					 .offset = UINT64_MAX};
 
+	answer.code = no_memory_is_busy(code, &text);
+	answer.text = (struct sluice_slice){text, strlen(text)};
 	published(conn, corr, &answer);
 	return 0;
 }

@@ -351,8 +351,8 @@ static void follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOp
 	}
 	sub = rc == 0 ? follow_new(conn, m, &stream, start) : NULL;
 	if (sub == NULL) {
-		native_refuse(conn, corr, rc != 0 ? rc : SLUICE_E_BUSY, "%s",
-			      sluice_error_text(rc != 0 ? rc : SLUICE_E_BUSY));
+		rc = rc != 0 ? rc : SLUICE_E_NOMEM;
+		native_refuse(conn, corr, rc, "%s", sluice_error_text(rc));
 		return;
 	}
 	opened.first_offset = stream.first_offset;
@@ -434,17 +434,18 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 		(uint8_t)((m->orphans ? CLAIM_ORPHANS : 0) | (m->resume ? CLAIM_RESUME : 0) |
 			  (m->session_lease ? CLAIM_SESSION_LEASE : 0) | (m->reports ? CLAIM_REPORTS : 0));
 	rc = sub_add(conn, &sub, m->subscription);
-	if (rc == 0) {
-		spec.tag = sub_find(conn, m->subscription)->tag;
-		opened.kind = (Sluice__QueueKind)queue.kind;
-		opened.lease_ms = m->lease_ms != 0 ? m->lease_ms : queue.lease_ms;
-		opened.queue_id = queue.id;
-		reply.consume_opened = &opened;
-		native_message(conn, FRAME_REPLY, corr, &reply.base);
-		rc = engine_consumer_open(conn->io->engine, &spec);
+	if (rc == 0)
+		rc = sub_consume(sub_find(conn, m->subscription), &spec);
+	if (rc != 0) {
+		native_refuse(conn, corr, rc, "%s", sluice_error_text(rc));
+		return;
 	}
-	if (rc != 0)
-		conn_kill(conn, "no memory for a consumer");
+	/* Deliveries come by a release, which this thread handles later: they follow the answer. */
+	opened.kind = (Sluice__QueueKind)queue.kind;
+	opened.lease_ms = m->lease_ms != 0 ? m->lease_ms : queue.lease_ms;
+	opened.queue_id = queue.id;
+	reply.consume_opened = &opened;
+	native_message(conn, FRAME_REPLY, corr, &reply.base);
 }
 
 static void subscription_close(struct conn *conn, uint32_t corr, const Sluice__SubscriptionClose *m)

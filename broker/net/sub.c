@@ -132,7 +132,7 @@ static void consumer_end(struct sub *sub)
 	struct io *io = sub->conn->io;
 
 	followed_remove(io, sub);
-	if (engine_consumer_close(io->engine, &io->sink, sub->tag) != 0)
+	if (sub->opened && engine_consumer_close(io->engine, &io->sink, sub->tag) != 0)
 		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to close a consumer"));
 }
 
@@ -160,6 +160,18 @@ void sub_drop(struct sub *sub)
 	}
 	free(sub->filter);
 	free(sub);
+}
+
+int sub_consume(struct sub *sub, struct consumer_spec *spec)
+{
+	int rc;
+
+	spec->tag = sub->tag;
+	rc = engine_consumer_open(sub->conn->io->engine, spec);
+	sub->opened = rc == 0;
+	if (rc != 0)
+		sub_drop(sub);
+	return rc;
 }
 
 void sub_close(struct sub *sub)
