@@ -11,8 +11,8 @@
  *             pids are used again. PID 0: a scheduler took it, and no process ever can
  *   status    how it ended, by rename; format 2 (look.c reads the former one, "WORD NUMBER ENDED_MS\n", too):
  *             "2 WORD NUMBER ENDED_MS STARTED_MS WALL_MS PEAK_BYTES STEP LEFT ended|live NAMES\n". WORD NUMBER is
- *             "exit CODE", "signal N", "noexec ERRNO", "timeout SECONDS" or "output KIB" (the bound that its output
- *             exceeded); STEP is the one that failed of a noexec; LEFT processes outlived it, named by NAMES
+ *             "exit CODE", "signal N", "noexec ERRNO", "timeout SECONDS", "output KIB" (the bound that its output
+ *             exceeded) or "work KIB" (what its working directory had when the disk was nearly full); STEP is the one that failed of a noexec; LEFT processes outlived it, named by NAMES
  *   cancel    somebody asked for its end
  *   out, err  its output
  *   work      its working directory, unless the payload names another one
@@ -78,7 +78,7 @@ enum attempt_state {
 	ATTEMPT_ENDED,	     /* there is a status, or the mark was taken so that nothing can run */
 	ATTEMPT_LOST, /* a start mark with neither process nor status: never run again within the attempt */
 };
-enum attempt_end { END_EXIT, END_SIGNAL, END_NOEXEC, END_TIMEOUT, END_OUTPUT, END_NEVER };
+enum attempt_end { END_EXIT, END_SIGNAL, END_NOEXEC, END_TIMEOUT, END_OUTPUT, END_WORK, END_NEVER };
 /* What of a start failed. */
 enum attempt_step { STEP_NONE, STEP_PAYLOAD, STEP_OUTPUT, STEP_STDIN, STEP_CWD, STEP_EXEC };
 struct attempt_view {
@@ -87,7 +87,7 @@ struct attempt_view {
 	bool shepherd_lives, process_lives;
 	/* Of a status, from here on. */
 	enum attempt_end end;
-	int value; /* exit code, signal, errno, timeout in s, bound in KiB */
+	int value; /* exit code, signal, errno, timeout in s, bound or size in KiB */
 	enum attempt_step step;
 	uint64_t started_ms, ended_ms; /* wall clock; 0: not known (format 1) */
 	uint64_t wall_ms;	       /* between them, by a clock that does not jump */

@@ -13,8 +13,8 @@
 #include "sluice/error.h"
 
 static const char *const end_words[] =
-	{[END_EXIT] = "exit",	    [END_SIGNAL] = "signal", [END_NOEXEC] = "noexec",
-	 [END_TIMEOUT] = "timeout", [END_OUTPUT] = "output", [END_NEVER] = NULL};
+	{[END_EXIT] = "exit",	  [END_SIGNAL] = "signal", [END_NOEXEC] = "noexec", [END_TIMEOUT] = "timeout",
+	 [END_OUTPUT] = "output", [END_WORK] = "work",	   [END_NEVER] = NULL};
 static const char *const step_words[] =
 	{[STEP_NONE] = "-",	 [STEP_PAYLOAD] = "payload", [STEP_OUTPUT] = "output",
 	 [STEP_STDIN] = "stdin", [STEP_CWD] = "cwd",	     [STEP_EXEC] = "exec"};
@@ -60,7 +60,7 @@ static bool status_read_1(const char *text, struct attempt_view *view)
 	    strcmp(text + len, "\n") != 0)
 		return false;
 	end = word_find(end_words, sizeof(end_words) / sizeof(end_words[0]), word);
-	if (end < 0 || end == END_OUTPUT)
+	if (end < 0 || end == END_OUTPUT || end == END_WORK)
 		return false;
 	view->end = (enum attempt_end)end;
 	view->value = value;

@@ -393,6 +393,13 @@ static void end_text(const struct job *job, const struct attempt_view *view, cha
 			       "output_max_kib, %llu KiB; or less where the spool was nearly full)",
 			       view->value, (unsigned long long)job->service->settings.output_max_kib);
 		return;
+	case END_WORK:
+		(void)snprintf(
+			ret, ret_bytes,
+			"ended because its working directory had %d KiB and the spool's disk was nearly "
+			"full; the directory was deleted (a job may name another one: cwd of its payload)",
+			view->value);
+		return;
 	case END_NEVER:
 		(void)snprintf(ret, ret_bytes, "its process was never started");
 		return;

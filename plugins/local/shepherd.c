@@ -13,6 +13,7 @@
  * Descendants outside of the group (setsid) are found, because the shepherd is a subreaper: they are named in the
  * status and, unless leftovers=leave, killed. Output (the files out and err together) beyond its bound ends the job,
  * and is cut to the bound; so does output that takes a large part of a file system that is nearly full.
+ * So does a working directory below the attempt's that takes such a part, and it is deleted.
  *
  * Invariants: only the shepherd of the process that has the mark writes a status; the process stays a zombie until
  * then, so its pid cannot be another's when the group is signalled.
@@ -39,10 +40,13 @@
 #include "payload.h"
 #include "proc.h"
 #include "sluice/error.h"
+#include "tree.h"
 
 enum { TIMEOUT_GRACE_MS = 2000, RETRY_S = 1, TAKE_TRIES = 3, TEXT_BYTES = 400 };
 /* Output is measured so often that it cannot outgrow the room in between at this rate. */
 enum { LOOK_MS_MIN = 50, LOOK_MS_MAX = 2000, OUTPUT_BYTES_PER_MS = 1000 * 1000 };
+/* Entries of a working directory that are counted, or deleted at once; and what a status can say. */
+enum { WORK_ENTRIES_MAX = 200000, STATUS_KIB_MAX = 999999999 };
 /* Rounds and pauses of ending what a job left. */
 enum { LEFT_ROUNDS = 200, LEFT_PAUSE_MS = 10 };
 /* Two clocks that are read one after the other, and one that is slewed. */
@@ -72,6 +76,8 @@ struct herd {
 	int64_t started_at;	    /* now_ms() */
 	struct told failure;	    /* what = 0: none */
 	uint64_t output_over_bytes; /* the bound that its output exceeded; 0: did not */
+	uint64_t work_over_bytes;   /* what its working directory had when that was too much; 0: was not */
+	int64_t work_look_at;	    /* now_ms(); not before */
 };
 
 static int64_t now_ms(void)
@@ -327,6 +333,43 @@ static int64_t output_look(struct herd *herd)
 	return room < LOOK_MS_MIN ? LOOK_MS_MIN : room > LOOK_MS_MAX ? LOOK_MS_MAX : (int64_t)room;
 }
 
+/* A job's own directory is bounded only where it harms others: by the same measure as output. */
+static void work_look(struct herd *herd)
+{
+	char work[ATTEMPT_WORK_MAX];
+	uint64_t all, bytes;
+	struct statvfs fs;
+
+	herd->work_look_at = now_ms() + LOOK_MS_MAX;
+	if (herd->payload.cwd != NULL || statvfs(herd->dir, &fs) != 0)
+		return;
+	all = (uint64_t)fs.f_blocks * fs.f_frsize;
+	if (all == 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= all / 16)
+		return;
+	attempt_work(herd->dir, work);
+	bytes = tree_bytes(work, WORK_ENTRIES_MAX);
+	if (bytes >= all / 8)
+		herd->work_over_bytes = bytes;
+}
+
+static void work_delete(const struct herd *herd)
+{
+	struct tree *tree;
+	int rc = tree_open(herd->dir, "work", &tree);
+
+	if (rc != 0)
+		return;
+	while (tree_step(tree, WORK_ENTRIES_MAX) > 0)
+		continue;
+	tree_close(tree);
+}
+
+/* It uses more than it may. */
+static bool is_over(const struct herd *herd)
+{
+	return herd->output_over_bytes > 0 || herd->work_over_bytes > 0;
+}
+
 static void output_cut(const struct herd *herd)
 {
 	static const char *const names[] = {"out", "err"};
@@ -368,7 +411,9 @@ static void wait_until(struct herd *herd, int pid_fd, int64_t until_ms, bool wat
 		int64_t left = until_ms < 0 ? pause : until_ms - now_ms();
 
 		reap_orphans(herd->pid);
-		if (has_ended(herd->pid) || left <= 0 || (watch_output && herd->output_over_bytes > 0))
+		if (watch_output && now_ms() >= herd->work_look_at)
+			work_look(herd);
+		if (has_ended(herd->pid) || left <= 0 || (watch_output && is_over(herd)))
 			return;
 		/* Without a pidfd (no descriptors left, an old kernel) the pause is all there is. */
 		if (pid_fd < 0 && pause > LOOK_MS_MIN)
@@ -387,9 +432,9 @@ static bool await_end(struct herd *herd)
 
 	wait_until(herd, pid_fd, timeout_ms > 0 ? now_ms() + timeout_ms : -1, true);
 	if (!has_ended(herd->pid)) {
-		timed_out = herd->output_over_bytes == 0;
+		timed_out = !is_over(herd);
 		(void)kill(-herd->pid, SIGTERM);
-		/* Output without bound goes on filling the spool: no grace. */
+		/* It goes on filling the spool: no grace. */
 		if (timed_out)
 			wait_until(herd, pid_fd, now_ms() + TIMEOUT_GRACE_MS, false);
 	}
@@ -411,7 +456,7 @@ static void end_leftovers(const struct herd *herd, struct attempt_view *end)
 
 	end->left = (unsigned)count;
 	leftovers_names(left, count, end->left_names);
-	if (herd->leave_leftovers && herd->output_over_bytes == 0)
+	if (herd->leave_leftovers && !is_over(herd))
 		return;
 	for (int round = 0; round < LEFT_ROUNDS && count > 0; round++) {
 		for (size_t i = 0; i < count; i++)
@@ -450,6 +495,11 @@ static void record_end(struct herd *herd)
 		(void)output_look(herd); /* it may have ended between two looks */
 	if (herd->output_over_bytes > 0)
 		output_cut(herd);
+	/* A full disk ends most jobs before it is looked at; what has ended well is kept. */
+	if (!timed_out && !is_over(herd) && info.si_code == CLD_EXITED && info.si_status != 0)
+		work_look(herd);
+	if (herd->work_over_bytes > 0)
+		work_delete(herd);
 	if (herd->failure.what == TOLD_NOEXEC) {
 		end.end = END_NOEXEC;
 		end.value = herd->failure.error;
@@ -457,6 +507,10 @@ static void record_end(struct herd *herd)
 	} else if (herd->output_over_bytes > 0) {
 		end.end = END_OUTPUT;
 		end.value = (int)((herd->output_over_bytes + 1023) / 1024);
+	} else if (herd->work_over_bytes > 0) {
+		end.end = END_WORK;
+		end.value = (int)(herd->work_over_bytes / 1024 < STATUS_KIB_MAX ? herd->work_over_bytes / 1024
+										: STATUS_KIB_MAX);
 	} else if (timed_out) {
 		end.end = END_TIMEOUT;
 		end.value = (int)((herd->payload.timeout_ms + 999) / 1000);

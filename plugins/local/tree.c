@@ -227,3 +227,58 @@ int tree_step(struct tree *tree, unsigned entries)
 	}
 	return rc;
 }
+
+/* ---- measuring ---- */
+
+struct sum {
+	uint64_t bytes;
+	unsigned entries; /* still to be visited */
+	dev_t device;
+};
+
+/* Closes fd. */
+static void bytes_below(int fd, unsigned depth, struct sum *sum)
+{
+	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	DIR *dir = fdopendir(fd);
+	const struct dirent *entry;
+	struct stat about;
+
+	if (dir == NULL)
+		(void)close(fd);
+	while (dir != NULL && sum->entries > 0 && (entry = readdir(dir)) != NULL) {
+		if (is_self(entry->d_name))
+			continue;
+		sum->entries--;
+		if (fstatat(fd, entry->d_name, &about, AT_SYMLINK_NOFOLLOW) != 0 ||
+		    about.st_dev != sum->device)
+			continue;
+		/* Of several names of a file each has its part. */
+		if (!S_ISDIR(about.st_mode) && about.st_nlink > 0)
+			sum->bytes += (uint64_t)about.st_blocks * 512 / about.st_nlink;
+		else
+			sum->bytes += (uint64_t)about.st_blocks * 512;
+		if (S_ISDIR(about.st_mode) && depth > 1) {
+			int below = openat(fd, entry->d_name, flags);
+
+			if (below >= 0)
+				bytes_below(below, depth - 1, sum);
+		}
+	}
+	if (dir != NULL)
+		(void)closedir(dir);
+}
+
+uint64_t tree_bytes(const char *path, unsigned entries)
+{
+	struct sum sum = {.entries = entries};
+	struct stat about;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &about) == 0)
+		sum.device = about.st_dev;
+	bytes_below(fd, TREE_BYTES_DEPTH, &sum);
+	return sum.bytes;
+}

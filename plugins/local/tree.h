@@ -14,6 +14,8 @@
 #ifndef SLUICE_LOCAL_TREE_H
 #define SLUICE_LOCAL_TREE_H
 
+#include <stdint.h>
+
 struct tree;
 /* The directory `name` in the directory `parent`; owned: tree_close. IO (attempt_error() says
  * why), NOMEM. */
@@ -23,5 +25,9 @@ int tree_open(const char *parent, const char *name, struct tree **ret);
  * one. */
 int tree_step(struct tree *tree, unsigned entries);
 void tree_close(struct tree *tree); /* NULL: nothing happens */
+/* What the directory and all below it take of its disk, of at most so many entries and of the first
+ * TREE_BYTES_DEPTH levels; changes nothing. 0: it is not there. */
+enum { TREE_BYTES_DEPTH = 32 };
+uint64_t tree_bytes(const char *path, unsigned entries);
 
 #endif

@@ -539,6 +539,28 @@ def test_output_beyond_the_setting_ends_a_job_with_the_reason():
             tap.equal(os.path.getsize(os.path.join(attempt(spool, "loud"), "out")), 65536, "bytes that stay of its output")
 
 
+def test_a_job_that_filled_the_spools_disk_is_ended_with_the_reason():
+    """What the shepherd measures and does is in tests/unit/test_shepherd_job.c; here its status stands for it."""
+    with tap.Scratch() as top, tap.Broker() as broker:
+        queue(broker)
+        spool, go = os.path.join(top, "spool"), os.path.join(top, "go")
+        with outside(broker, spool):
+            submit(broker, "one", "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done; exit 9")
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, "it runs")
+        open(go, "wb").close()
+        status = os.path.join(attempt(spool, "one"), "status")
+        tap.wait_until(lambda: os.path.exists(status), 30, "it ends")
+        with open(status, encoding="ascii") as file:
+            text = file.read()
+        with open(status, "w", encoding="ascii") as file:
+            file.write(text.replace("2 exit 9 ", "2 work 2048 "))
+        with outside(broker, spool):
+            tap.equal(ended(broker, "one"), "FAILED", "its state")
+        evidence = shown(broker, "one")["evidence"]
+        tap.check("its working directory had 2048 KiB and the spool's disk was nearly full; the directory was deleted" in evidence, f"evidence: {evidence}")
+        tap.check("exit_code" not in shown(broker, "one"), "it has no exit code of its own")
+
+
 def test_a_job_knows_who_it_is_and_nothing_of_the_service_manager():
     with tap.Scratch() as spool, tap.Broker() as broker:
         queue(broker)

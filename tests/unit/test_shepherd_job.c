@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -38,7 +40,7 @@ Test(shepherd_job, a_status_is_read_back_as_it_was_written)
 			    view;
 	char text[ATTEMPT_STATUS_BYTES];
 
-	for (int round = 0; round < 5; round++) {
+	for (int round = 0; round < END_NEVER; round++) {
 		end.end = (enum attempt_end)round;
 		cr_assert_gt(attempt_status(&end, text), 0);
 		put("status", text);
@@ -298,6 +300,75 @@ Test(shepherd_job, output_beyond_its_bound_ends_the_job_and_is_cut)
 			cr_expect_leq(info.st_size, 256 * 1024, "%s of %s", *name, scripts[i]);
 		}
 	}
+}
+
+/* A small disk for the spool, seen by this test and what it starts; skips the test where there is none to be had. */
+static void small_disk(void)
+{
+	enum { DISK_BYTES = 16 * 1024 * 1024 };
+	char options[32];
+
+	(void)snprintf(options, sizeof(options), "size=%d", DISK_BYTES);
+	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount("none", spool, "tmpfs", 0, options) != 0) {
+		int error = errno;
+
+		teardown(); /* a skipped test has none */
+		cr_skip_test("nothing can be mounted here: %s", strerror(error));
+	}
+	cr_assert_eq(attempt_dir(spool, "job/1", 1, "0", true, dir), 0);
+}
+
+Test(shepherd_job, a_working_directory_that_fills_the_disk_ends_the_job_and_is_deleted)
+{
+	static const struct {
+		const char *script;
+		enum attempt_end end;
+	} rows[] = {{"head -c 40000000 /dev/zero >big; sleep 1000", END_WORK},
+		    {"mkdir -p a/b; head -c 40000000 /dev/zero >a/b/big; exit 3",
+		     END_WORK}, /* it may be gone before the look */
+		    {"head -c 15500000 /dev/zero >big; exit 0", END_EXIT}};
+
+	small_disk();
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct attempt_view view;
+		char path[ATTEMPT_WORK_MAX];
+
+		cr_assert_eq(attempt_dir(spool, "big", (uint32_t)i + 1, "0", true, dir), 0);
+		job_without_cwd(rows[i].script);
+		cr_assert_str_eq(said(shepherd_start()), "started\n");
+		view = wait_for(ATTEMPT_ENDED);
+		attempt_work(dir, path);
+		cr_expect_eq(view.end, rows[i].end, "%s", rows[i].script);
+		cr_expect_eq(access(path, F_OK) == 0, view.end == END_EXIT, "%s", rows[i].script);
+		if (view.end == END_WORK)
+			cr_expect_gt(view.value, 16 * 1024 / 8);
+	}
+	cr_expect_eq(umount2(spool, MNT_DETACH), 0);
+}
+
+Test(shepherd_job, a_status_has_its_room_on_a_disk_that_is_full)
+{
+	char path[RIG_SPOOL_BYTES + 16], command[2 * ATTEMPT_PATH_MAX + 32];
+	static char block[4096];
+	int fd;
+
+	small_disk();
+	job_without_cwd("while [ ! -e ../go ]; do sleep 0.01; done; exit 7");
+	put("go.new", "");
+	cr_assert_str_eq(said(shepherd_start()), "started\n");
+	/* Not the job's: only the room is gone. */
+	(void)snprintf(path, sizeof(path), "%s/other", spool);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	while (write(fd, block, sizeof(block)) > 0)
+		continue;
+	cr_expect_eq(errno, ENOSPC);
+	(void)close(fd);
+	(void)snprintf(command, sizeof(command), "mv '%s/go.new' '%s/go'", dir, dir);
+	cr_assert_eq(system(command), 0);
+	cr_expect_eq(wait_for(ATTEMPT_ENDED).value, 7);
+	cr_expect_eq(look().end, END_EXIT);
+	cr_expect_eq(umount2(spool, MNT_DETACH), 0);
 }
 
 Test(shepherd_job, output_of_just_its_bound_is_well)
