@@ -204,8 +204,8 @@ static int amount_check(const struct publish *p, const struct core_work *more, s
 	if (before.records + more->records > LIMIT_PUBLISH_PUTS_MAX)
 		return refuse(
 			out, SLUICE_E_LIMIT,
-			"%u events, each to at most %zu queues and %zu streams: %llu records%s; at most "
-			"%llu in one command: publish fewer at once, or bind fewer",
+			"%u events, each to at most %zu queues and %zu streams: counted as %llu records%s; "
+			"at most %llu in one command: publish fewer at once, or bind fewer",
 			p->m->count, p->queues_most, p->streams_most,
 			(unsigned long long)(before.records + more->records), and_before,
 			(unsigned long long)LIMIT_PUBLISH_PUTS_MAX);
@@ -221,6 +221,8 @@ static int amount_check(const struct publish *p, const struct core_work *more, s
 
 /* ---- one set of targets ---- */
 
+enum { REACHED_RECORDS = 5 };
+
 /* Room for count events in a queue, which become io->records of it. */
 static int room_check(struct publish *p, uint64_t queue, uint64_t count, struct core_work *io)
 {
@@ -228,8 +230,8 @@ static int room_check(struct publish *p, uint64_t queue, uint64_t count, struct 
 	int rc =
 		queue_room_look(p->a, queue, SLUICE__QUEUE_KIND__QUEUE_ITEMS, (uint32_t)count, &each, p->out);
 
-	/* amount_add has counted the items themselves. */
-	io->records += count * (each - 1 + (p->delay_ms > 0));
+	/* amount_add has counted the items themselves. A queue that is reached costs a page of the store, the items behind the first cost little. */
+	io->records += count * (each - 1 + (p->delay_ms > 0)) + REACHED_RECORDS;
 	return rc;
 }
 
