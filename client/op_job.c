@@ -128,6 +128,7 @@ static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec
 	m->started_time_ms = spec->started_time_ms;
 	m->ended_time_ms = spec->ended_time_ms;
 	m->memory_peak_bytes = spec->memory_peak_bytes;
+	m->number = spec->number;
 }
 
 static bool report_refused(const struct call *call)
@@ -213,6 +214,12 @@ int sluice_job_show(sluice_client *client, const char *job, bool payload, const 
 
 int sluice_job_wait(sluice_client *client, const char *job, const sluice_call *call, sluice_reply **reply)
 {
+	return sluice_job_wait_number(client, job, 0, call, reply);
+}
+
+int sluice_job_wait_number(sluice_client *client, const char *job, uint64_t number, const sluice_call *call,
+			   sluice_reply **reply)
+{
 	Sluice__JobWait m = SLUICE__JOB_WAIT__INIT;
 	REQUEST(JOB_WAIT, job_wait, m);
 	int deadline_ms = call != NULL ? call->deadline_ms : 0;
@@ -222,6 +229,7 @@ int sluice_job_wait(sluice_client *client, const char *job, const sluice_call *c
 	if (deadline_ms == 0)
 		deadline_ms = (int)client->config.deadline_ms;
 	m.job = text(job);
+	m.number = number;
 	m.timeout_ms = deadline_ms < 0 ? 0 : (uint32_t)deadline_ms;
 	/* The broker answers with the job as it is at the deadline; that answer needs a moment more. */
 	longer.deadline_ms = deadline_ms < 0 ? -1 : deadline_ms + 2000;

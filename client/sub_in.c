@@ -200,7 +200,8 @@ static bool give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 				     .redelivered = job->redelivered,
 				     .priority = (uint8_t)job->priority,
 				     .source = job->source,
-				     .machine = job->machine};
+				     .machine = job->machine,
+				     .number = job->number};
 	struct held_job *held;
 
 	held = held_job_find(sub, job->job);

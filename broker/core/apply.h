@@ -94,7 +94,8 @@ enum name_kind {
 	NAME_GATEWAY /* under gateway 0 */,
 	NAME_PARKED /* job id -> its newest parked row */,
 	NAME_EDGE /* target kind u8, target u64, router u64, pattern -> edge */,
-	NAME_SOURCE = 20
+	NAME_SOURCE = 20,
+	NAME_QUARANTINED = 30 /* job id -> its newest row in quarantine that is not parked */
 };
 int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name,
 	      uint64_t *ret) SLUICE_MUST_USE;
@@ -139,7 +140,8 @@ enum timer_kind {
 	TIMER_JOB_RETENTION,
 	TIMER_SWEEP,
 	TIMER_JOB_RELEASE_DUE,
-	TIMER_PRODUCER_IDLE
+	TIMER_PRODUCER_IDLE,
+	TIMER_UNPARK = 28 /* job number, row: its parked reports from that row on are to be applied */
 };
 int timer_set(struct apply *a, uint64_t due_mono_ms, enum timer_kind kind, uint64_t id,
 	      uint64_t sub) SLUICE_MUST_USE;
@@ -155,6 +157,8 @@ int sweep_fire(struct apply *a, uint64_t id, uint64_t kind,
 	       uint32_t *io_work); /* topo_sweep.c: rest of a deleted stream or queue, or a purge */
 int job_release_due_fire(struct apply *a, uint64_t job, uint64_t sub, uint32_t *io_work);    /* job_claim.c */
 int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_t *io_work); /* producer.c */
+int quarantine_unpark_fire(struct apply *a, uint64_t job, uint64_t from,
+			   uint32_t *io_work); /* quarantine.c */
 
 /* ---- session.c ---- */
 enum owned_kind {

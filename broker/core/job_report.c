@@ -4,9 +4,13 @@
  * alone.
  *
  * What a report can come to, in this order:
- *   job unknown                           PARKED until it is submitted
+ *   job unknown                           PARKED until it is submitted; but with a token or the job's number
+ *                                         there was one: refused STALE_TOKEN or NOT_FOUND
+ *   another number than the job's         refused NOT_FOUND: the one that is meant was forgotten
+ *   parked ones are still being applied   PARKED behind them, without a token
  *   token given and not the current one   refused STALE_TOKEN
  *   what cannot be applied, for one of the reasons below, and was recorded before: DUPLICATE
+ *   seen at a given time, in quarantine   the same answer again
  *   attempt not the current one           quarantined
  *   no state                              evidence or reference recorded, unless it is what was recorded last
  *   the state that it is in               DUPLICATE, nothing written, unless it brings a new scheduler
@@ -58,10 +62,33 @@ static void answer(const struct job *job, enum _Sluice__Disposition disposition,
 static int put_in_quarantine(struct apply *a, const struct job *job, const Sluice__JobReport *m, char *reason,
 			     struct outcome *out)
 {
+	char first[JOB_REASON_BYTES];
+	bool again;
+	int err = quarantine_find(a, m, first, &again);
+
+	if (err != 0)
+		return err;
 	answer(job, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, out);
 	text_mend(reason);
-	snprintf(out->text, sizeof(out->text), "%s", reason);
-	return quarantine_put(a, m, reason);
+	snprintf(out->text, sizeof(out->text), "%s", again ? first : reason);
+	return again ? 0 : quarantine_put(a, m, reason);
+}
+
+/* A report that could be applied now, and is the retry of one that could not be then. */
+static int is_quarantined(struct apply *a, const struct job *job, const Sluice__JobReport *m,
+			  struct outcome *out, bool *ret)
+{
+	char reason[JOB_REASON_BYTES];
+	int err = 0;
+
+	*ret = false;
+	if (m->seen_time_ms != 0)
+		err = quarantine_find(a, m, reason, ret);
+	if (err == 0 && *ret) {
+		answer(job, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, out);
+		snprintf(out->text, sizeof(out->text), "%s", reason);
+	}
+	return err;
 }
 
 static bool token_is_current(const struct job *job, uint64_t token)
@@ -365,6 +392,9 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, 
 	int err;
 
 	if (!stale && attempt == job->live.attempt) {
+		err = is_quarantined(a, job, m, out, &again);
+		if (err != 0 || again)
+			return err;
 		if (m->state[0] == '\0' || strcmp(m->state, job_state_name(job)) == 0)
 			return report_note(a, job, m, out);
 		legal = is_legal(job, m, reason, &state);
@@ -385,6 +415,19 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, 
 	return legal ? report_move(a, job, m, state, out) : put_in_quarantine(a, job, m, reason, out);
 }
 
+/* There is no such job, or not the one that is meant: what is known of it says that there was. */
+static void refuse_forgotten(const Sluice__JobReport *m, struct outcome *out)
+{
+	if (m->number != 0)
+		(void)refuse(out, SLUICE_E_NOT_FOUND,
+			     "job %s of number %llu was forgotten, or there was none", m->job,
+			     (unsigned long long)m->number);
+	else
+		(void)refuse(out, SLUICE_E_STALE_TOKEN,
+			     "job %s: token %llu is not a lease's any more, the job was forgotten", m->job,
+			     (unsigned long long)m->token);
+}
+
 static int park(struct apply *a, const Sluice__JobReport *m, struct outcome *out)
 {
 	out->kind = OUT_REPORTED;
@@ -398,19 +441,32 @@ int job_report_apply(struct apply *a, const Sluice__JobReport *m, struct outcome
 {
 	uint64_t number;
 	struct job job;
+	bool waits;
 	int err = report_check(m, out);
 
 	if (err != 0 || refused(out))
 		return err;
 	err = name_find(a->txn, a->gateway, NAME_JOB, slice_text(m->job), &number);
-	if (err == SLUICE_E_NOT_FOUND)
+	if (err == SLUICE_E_NOT_FOUND && m->number == 0 && m->token == 0)
 		return park(a, m, out);
+	if (err == SLUICE_E_NOT_FOUND) {
+		refuse_forgotten(m, out);
+		return 0;
+	}
 	if (err == 0)
 		err = job_load(a, number, &job);
 	if (err != 0)
 		return err;
 	job.id = m->job;
-	err = job_report_on(a, &job, m, out);
+	if (m->number != 0 && m->number != number) {
+		refuse_forgotten(m, out);
+		return 0;
+	}
+	err = quarantine_waits(a, m->job, &waits);
+	if (err == 0 && waits && m->token == 0)
+		return park(a, m, out);
+	if (err == 0)
+		err = job_report_on(a, &job, m, out);
 	if (err == 0 && !refused(out) && out->disposition == SLUICE__DISPOSITION__APPLIED)
 		err = job_store(a, &job);
 	return err;

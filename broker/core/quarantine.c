@@ -3,17 +3,22 @@
  * Reports that could not be applied: stale or illegal ones, kept for people to look at, and those that came
  * before their job, which wait here for its submit ("parked").
  *
- * Value: u64 previous parked row of the same job (0: none), u32 bytes of the row, protobuf QuarantineRow, and
- * for a parked one the protobuf JobReport. NAME_PARKED leads from a job id to its newest parked row. Bounded
- * by QUARANTINE_ROWS_MAX rows per gateway: the oldest is dropped and counted, so a chain may end at a row
- * that is gone, never in a hole.
+ * Value: u64 previous row of the same job and kind (0: none), u32 bytes of the row, protobuf QuarantineRow, and
+ * for a parked one the protobuf JobReport. NAME_PARKED leads from a job id to its newest parked row,
+ * NAME_QUARANTINED to the newest of the others (older versions did not chain those). Bounded by
+ * QUARANTINE_ROWS_MAX rows per gateway: the oldest is dropped and counted, so a chain may end at a row that is
+ * gone, never in a hole.
+ *
+ * A job has parked rows only while it does not exist, or while a timer (TIMER_UNPARK) applies them, a bounded
+ * number at a time; until then its reports without a lease are parked behind them, so that their order stays.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "broker/core/job_ledger.h"
 #include "protocol/limits.h"
 
-enum { HEAD_BYTES = 12, STACK_BYTES = 4096 };
+enum { HEAD_BYTES = 12, STACK_BYTES = 4096, RETRIES_MAX = 64, UNPARK_AT_ONCE = 64, LOOKS_PER_WORK = 16 };
 
 struct quar_value {
 	uint64_t previous;
@@ -48,19 +53,23 @@ static int row_parse(struct sluice_slice value, bool *ret_parked, Sluice__Quaran
 	return err;
 }
 
+static enum name_kind chain_of(bool parked)
+{
+	return parked ? NAME_PARKED : NAME_QUARANTINED;
+}
+
 /* What follows from a row's removal: counters, and the name of a chain whose newest row it was. */
 static int row_gone(struct apply *a, uint64_t n, bool parked, const char *id)
 {
 	uint64_t newest;
 	int err = counter_add(a, COUNTER_QUAR_ROWS, -1);
 
-	if (err != 0 || !parked)
-		return err;
-	err = counter_add(a, COUNTER_PARKED, -1);
+	if (err == 0 && parked)
+		err = counter_add(a, COUNTER_PARKED, -1);
 	if (err == 0)
-		err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(id), &newest);
+		err = name_find(a->txn, a->gateway, chain_of(parked), slice_text(id), &newest);
 	if (err == 0 && newest == n)
-		err = name_del(a, NAME_PARKED, slice_text(id));
+		err = name_del(a, chain_of(parked), slice_text(id));
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 
@@ -122,17 +131,19 @@ static int make_room(struct apply *a)
 	return err == 0 ? counter_add(a, COUNTER_QUAR_DROPPED, 1) : err;
 }
 
-static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reason, bool parked,
-		   uint64_t previous, uint64_t *ret_n)
+/* The newest row of its chain. */
+static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reason, bool parked)
 {
 	Sluice__QuarantineRow row = SLUICE__QUARANTINE_ROW__INIT;
 	uint8_t stack[STACK_BYTES], *buf = stack;
 	size_t row_bytes, bytes;
 	struct key key;
-	uint64_t n;
+	uint64_t n, previous = 0;
 	int err = make_room(a);
 
 	if (err == 0)
+		err = name_find(a->txn, a->gateway, chain_of(parked), slice_text(m->job), &previous);
+	if (err == 0 || err == SLUICE_E_NOT_FOUND)
 		err = counter_next(a, COUNTER_QUAR, &n);
 	if (err == 0)
 		err = counter_add(a, COUNTER_QUAR_ROWS, 1);
@@ -146,6 +157,7 @@ static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reas
 	row.state = m->state;
 	row.reason = (char *)reason;
 	row.evidence = m->evidence;
+	row.seen_time_ms = m->seen_time_ms;
 	row_bytes = sluice__quarantine_row__get_packed_size(&row);
 	bytes = HEAD_BYTES + row_bytes + (parked ? sluice__job_report__get_packed_size(m) : 0);
 	if (bytes > sizeof(stack)) {
@@ -159,35 +171,13 @@ static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reas
 	if (parked)
 		sluice__job_report__pack(m, buf + HEAD_BYTES + row_bytes);
 	key_one(&key, a->gateway, n);
-	*ret_n = n;
-	return store_put(a->txn, STORE_QUAR, key_slice(&key), (struct sluice_slice){buf, bytes});
+	err = store_put(a->txn, STORE_QUAR, key_slice(&key), (struct sluice_slice){buf, bytes});
+	return err == 0 ? name_put(a, chain_of(parked), slice_text(m->job), n) : err;
 }
 
 int quarantine_put(struct apply *a, const Sluice__JobReport *m, const char *reason)
 {
-	uint64_t n;
-
-	return row_put(a, m, reason, false, 0, &n);
-}
-
-/* ---- parked ---- */
-
-int quarantine_park(struct apply *a, const Sluice__JobReport *m)
-{
-	Sluice__JobReport report = *m;
-	uint64_t previous, n;
-	int err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(m->job), &previous);
-
-	if (err == SLUICE_E_NOT_FOUND) {
-		previous = 0;
-		err = 0;
-	}
-	report.base.n_unknown_fields = 0;
-	if (err == 0)
-		err = row_put(a, &report, "parked", true, previous, &n);
-	if (err == 0)
-		err = counter_add(a, COUNTER_PARKED, 1);
-	return err == 0 ? name_put(a, NAME_PARKED, slice_text(m->job), n) : err;
+	return row_put(a, m, reason, false);
 }
 
 static int value_get(struct apply *a, uint64_t n, struct quar_value *ret)
@@ -201,31 +191,102 @@ static int value_get(struct apply *a, uint64_t n, struct quar_value *ret)
 	return err == 0 ? value_decode(value, ret) : err;
 }
 
-/* The numbers of the chain that ends at `newest`, newest first. Arena memory. */
-static int chain_numbers(struct apply *a, uint64_t newest, uint64_t **ret, size_t *ret_count)
-{
-	struct quar_value value;
-	size_t count = 0;
-	uint64_t *numbers;
-	int err = 0;
+/* ---- the same report again ---- */
 
-	for (uint64_t n = newest; n != 0 && (err = value_get(a, n, &value)) == 0; n = value.previous)
-		count++;
-	if (err != 0 && err != SLUICE_E_NOT_FOUND)
-		return err;
-	numbers = effects_alloc(a->effects, count * sizeof(*numbers) + 1);
-	if (numbers == NULL)
-		return SLUICE_E_NOMEM;
-	for (size_t i = 0; i < count; i++) {
-		numbers[i] = newest;
-		err = value_get(a, newest, &value);
+static bool row_is(const Sluice__QuarantineRow *row, const Sluice__JobReport *m)
+{
+	return row->attempt == m->attempt && row->seen_time_ms == m->seen_time_ms &&
+	       strcmp(row->source, m->source) == 0 && strcmp(row->state, m->state) == 0 &&
+	       strcmp(row->evidence, m->evidence) == 0;
+}
+
+int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_REASON_BYTES], bool *ret)
+{
+	uint64_t rows, n = 0;
+	int err = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
+
+	*ret = false;
+	if (err == 0 && rows > 0)
+		err = name_find(a->txn, a->gateway, NAME_QUARANTINED, slice_text(m->job), &n);
+	for (int looked = 0; err == 0 && n != 0 && !*ret && looked < RETRIES_MAX; looked++) {
+		Sluice__QuarantineRow *row;
+		struct quar_value value;
+
+		err = value_get(a, n, &value);
 		if (err != 0)
-			return err;
-		newest = value.previous;
+			break;
+		row = sluice__quarantine_row__unpack(NULL, value.row.len, value.row.data);
+		if (row == NULL)
+			return store_damaged("its content is not valid");
+		*ret = row_is(row, m);
+		if (*ret)
+			(void)snprintf(buf, JOB_REASON_BYTES, "%s", row->reason);
+		sluice__quarantine_row__free_unpacked(row, NULL);
+		n = value.previous;
 	}
-	*ret = numbers;
-	*ret_count = count;
-	return 0;
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+/* Without a time at which it was seen only the newest can be its first: a job may come back to a state. */
+static int parked_find(struct apply *a, const Sluice__JobReport *report, bool *ret)
+{
+	const int looks = report->seen_time_ms != 0 ? RETRIES_MAX : 1;
+	size_t bytes = sluice__job_report__get_packed_size(report);
+	uint8_t *packed = effects_alloc(a->effects, bytes + 1);
+	uint64_t n;
+	int err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(report->job), &n);
+
+	*ret = false;
+	if (packed == NULL)
+		return SLUICE_E_NOMEM;
+	(void)sluice__job_report__pack(report, packed);
+	for (int looked = 0; err == 0 && n != 0 && !*ret && looked < looks; looked++) {
+		struct quar_value value;
+
+		err = value_get(a, n, &value);
+		if (err != 0)
+			break;
+		*ret = value.report.len == bytes && memcmp(value.report.data, packed, bytes) == 0;
+		n = value.previous;
+	}
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+/* ---- parked ---- */
+
+int quarantine_park(struct apply *a, const Sluice__JobReport *m)
+{
+	Sluice__JobReport report = *m;
+	bool known;
+	int err;
+
+	report.base.n_unknown_fields = 0;
+	err = parked_find(a, &report, &known);
+	if (err != 0 || known)
+		return err;
+	err = row_put(a, &report, "parked", true);
+	return err == 0 ? counter_add(a, COUNTER_PARKED, 1) : err;
+}
+
+/* The newest parked row of the job; 0: none. */
+static int parked_newest(struct apply *a, const char *id, uint64_t *ret)
+{
+	uint64_t parked;
+	int err = counter_get(a->txn, a->gateway, COUNTER_PARKED, &parked);
+
+	*ret = 0;
+	if (err == 0 && parked > 0)
+		err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(id), ret);
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+int quarantine_waits(struct apply *a, const char *id, bool *ret)
+{
+	uint64_t newest;
+	int err = parked_newest(a, id, &newest);
+
+	*ret = err == 0 && newest != 0;
+	return err;
 }
 
 /* A parked report is one without a lease: its token, from before the job, counts for nothing. */
@@ -255,19 +316,108 @@ static int unpark_one(struct apply *a, struct job *job, uint64_t n)
 
 int quarantine_unpark(struct apply *a, struct job *job)
 {
-	uint64_t parked, newest, *numbers = NULL;
+	uint64_t n, numbers[UNPARK_AT_ONCE];
 	size_t count = 0;
-	int err = counter_get(a->txn, a->gateway, COUNTER_PARKED, &parked);
+	int err = parked_newest(a, job->id, &n);
 
-	if (err != 0 || parked == 0)
-		return err;
-	err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(job->id), &newest);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? 0 : err;
-	err = chain_numbers(a, newest, &numbers, &count);
+	/* Newest first. */
+	while (err == 0 && n != 0) {
+		struct quar_value value;
+
+		err = value_get(a, n, &value);
+		if (err != 0)
+			break;
+		if (count == UNPARK_AT_ONCE)
+			return timer_set(a, a->mono_ms, TIMER_UNPARK, job->number, 0);
+		numbers[count++] = n;
+		n = value.previous;
+	}
+	if (err == SLUICE_E_NOT_FOUND)
+		err = 0;
 	while (err == 0 && count > 0)
 		err = unpark_one(a, job, numbers[--count]);
 	return err;
+}
+
+/* The next parked rows of the job from *io_from on, oldest first; *io_from: where to go on, 0 when these are all. */
+static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint64_t numbers[UNPARK_AT_ONCE],
+		       size_t *ret_count, uint32_t *io_work)
+{
+	struct sluice_slice found, value;
+	struct store_scan *scan;
+	struct key key;
+	int err;
+
+	*ret_count = 0;
+	key_one(&key, a->gateway, *io_from);
+	err = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
+	if (err != 0)
+		return err;
+	for (uint32_t looked = 1; (err = store_scan_next(scan, &found, &value)) == 0; looked++) {
+		Sluice__QuarantineRow *row;
+		bool parked;
+
+		if (found.len != key.len || memcmp(found.data, key.bytes, 4) != 0) {
+			err = SLUICE_E_NOT_FOUND;
+			break;
+		}
+		*io_from = get_be64((const uint8_t *)found.data + 4);
+		if (*ret_count == UNPARK_AT_ONCE || *io_work == 0)
+			break;
+		err = row_parse(value, &parked, &row);
+		if (err != 0)
+			break;
+		if (parked && strcmp(row->job, id) == 0) {
+			numbers[(*ret_count)++] = *io_from;
+			--*io_work;
+		} else if (looked % LOOKS_PER_WORK == 0) {
+			--*io_work;
+		}
+		sluice__quarantine_row__free_unpacked(row, NULL);
+	}
+	store_scan_end(scan);
+	if (err == SLUICE_E_NOT_FOUND)
+		*io_from = 0;
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static int unpark_some(struct apply *a, struct job *job, uint64_t *io_from, uint32_t *io_work)
+{
+	uint64_t numbers[UNPARK_AT_ONCE], newest;
+	size_t count = 0;
+	int err = parked_newest(a, job->id, &newest);
+
+	if (err != 0 || newest == 0) {
+		*io_from = 0;
+		return err;
+	}
+	err = parked_next(a, job->id, io_from, numbers, &count, io_work);
+	for (size_t i = 0; err == 0 && i < count; i++)
+		err = unpark_one(a, job, numbers[i]);
+	return err == 0 && count > 0 ? job_store(a, job) : err;
+}
+
+int quarantine_unpark_fire(struct apply *a, uint64_t number, uint64_t from, uint32_t *io_work)
+{
+	struct job_record record;
+	Sluice__JobSubmit *meta;
+	struct job job;
+	int err = job_live_get(a->txn, a->gateway, number, &job.live);
+
+	/* Forgotten since: what is left waits for the next one of its id. */
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	err = job_load(a, number, &job);
+	if (err == 0)
+		err = job_record_get(a->txn, a->gateway, number, &record);
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	job.id = meta->job;
+	err = unpark_some(a, &job, &from, io_work);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	return err == 0 && from != 0 ? timer_set(a, a->mono_ms, TIMER_UNPARK, number, from) : err;
 }
 
 /* ---- purge, list ---- */

@@ -44,6 +44,8 @@ static timer_fire_fn fire_function(uint8_t kind)
 		return job_release_due_fire;
 	case TIMER_PRODUCER_IDLE:
 		return producer_idle_fire;
+	case TIMER_UNPARK:
+		return quarantine_unpark_fire;
 	default:
 		return NULL;
 	}

@@ -28,6 +28,7 @@ struct waiter {
 	struct waited *waited;
 	struct conn *conn;
 	uint32_t corr;
+	uint64_t number; /* of the job: its id may be another's when the answer is made */
 };
 
 static const char *job_of(const struct waiter *waiter)
@@ -88,8 +89,9 @@ static void waiter_drop(struct waiter *waiter)
 
 /* ---- answers ---- */
 
+/* *ret_number: of the job that has the id; 0: none has. */
 static bool job_read(struct conn *conn, const char *job, uint8_t **ret_reply, size_t *ret_len,
-		     uint64_t *ret_sequence, bool *ret_terminal)
+		     uint64_t *ret_sequence, bool *ret_terminal, uint64_t *ret_number)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
@@ -105,23 +107,35 @@ static bool job_read(struct conn *conn, const char *job, uint8_t **ret_reply, si
 		free(*ret_reply);
 		return false;
 	}
+	*ret_number = reply->n_jobs == 1 ? reply->jobs[0]->number : 0;
 	*ret_terminal = reply->code != 0 || (reply->n_jobs == 1 && reply->jobs[0]->terminal);
 	sluice__reply__free_unpacked(reply, NULL);
 	return true;
 }
 
+static void refuse_forgotten(struct conn *conn, uint32_t corr, const char *job, uint64_t number)
+{
+	native_refuse(conn, corr, SLUICE_E_NOT_FOUND, "job %s of number %llu was forgotten", job,
+		      (unsigned long long)number);
+}
+
 /* The job as it is, with the code TIMEOUT. */
-static void answer_timeout(struct conn *conn, uint32_t corr, const char *job)
+static void answer_timeout(struct conn *conn, uint32_t corr, const char *job, uint64_t wanted)
 {
 	uint8_t *bytes = NULL;
 	size_t len = 0;
-	uint64_t sequence = 0;
+	uint64_t sequence = 0, number = 0;
 	bool terminal = false;
 	Sluice__Reply *reply;
 	char text[] = "the job has not ended in time; this is how it stands";
 
-	if (!job_read(conn, job, &bytes, &len, &sequence, &terminal)) {
+	if (!job_read(conn, job, &bytes, &len, &sequence, &terminal, &number)) {
 		native_refuse(conn, corr, SLUICE_E_IO, "the store cannot be read");
+		return;
+	}
+	if (number != wanted) {
+		free(bytes);
+		refuse_forgotten(conn, corr, job, wanted);
 		return;
 	}
 	reply = sluice__reply__unpack(NULL, len, bytes);
@@ -151,7 +165,7 @@ void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 	struct waited *waited;
 	uint8_t *reply = NULL;
 	size_t len = 0;
-	uint64_t sequence = 0;
+	uint64_t sequence = 0, number = 0;
 	bool terminal = false;
 
 	/* Refused instead of not read from: a connection that only waits could not even send a PING. */
@@ -166,8 +180,13 @@ void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 			      strlen(m->job), (unsigned long long)LIMIT_NAME_BYTES_MAX);
 		return;
 	}
-	if (!job_read(conn, m->job, &reply, &len, &sequence, &terminal)) {
+	if (!job_read(conn, m->job, &reply, &len, &sequence, &terminal, &number)) {
 		native_refuse(conn, corr, SLUICE_E_IO, "the store cannot be read");
+		return;
+	}
+	if (m->number != 0 && m->number != number) {
+		free(reply);
+		refuse_forgotten(conn, corr, m->job, m->number);
 		return;
 	}
 	if (terminal) {
@@ -185,6 +204,7 @@ void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 	}
 	waiter->conn = conn;
 	waiter->corr = corr;
+	waiter->number = number;
 	waiter->waited = waited;
 	DL_APPEND(waited->waiters, waiter);
 	DL_APPEND2(conn->waiters, waiter, conn_prev, conn_next);
@@ -216,16 +236,20 @@ void native_job_ended(struct io *io, const struct effect *effect)
 	struct waiter *waiter, *next;
 	uint8_t *reply = NULL;
 	size_t len = 0;
-	uint64_t sequence = 0;
+	uint64_t sequence = 0, number = 0;
 	bool terminal = false;
 
 	if (waited == NULL)
 		return;
-	if (!job_read(waited->waiters->conn, job_of(waited->waiters), &reply, &len, &sequence, &terminal))
+	if (!job_read(waited->waiters->conn, job_of(waited->waiters), &reply, &len, &sequence, &terminal,
+		      &number))
 		reply = NULL;
 	/* The last one takes `waited` with it. */
 	DL_FOREACH_SAFE(waited->waiters, waiter, next) {
-		answer_ended(waiter, reply, len, sequence);
+		if (reply != NULL && waiter->number != number)
+			refuse_forgotten(waiter->conn, waiter->corr, job_of(waiter), waiter->number);
+		else
+			answer_ended(waiter, reply, len, sequence);
 		waiter_drop(waiter);
 	}
 	free(reply);
@@ -245,7 +269,7 @@ void native_waits_due(struct io *io, uint64_t now_ms)
 		if (due == NULL)
 			return;
 		waiter = (struct waiter *)due;
-		answer_timeout(waiter->conn, waiter->corr, job_of(waiter));
+		answer_timeout(waiter->conn, waiter->corr, job_of(waiter), waiter->number);
 		waiter_drop(waiter);
 	}
 	io_again(io);

@@ -189,12 +189,16 @@ int cmd_job_wait(struct cli *cli)
 {
 	sluice_reply *reply = NULL;
 	sluice_job_info job;
-	int rc = need(cli);
+	uint64_t wanted;
+	int rc;
 
+	if (!number_option(cli, "number", 0, 1, UINT64_MAX, &wanted))
+		return SLUICE_E_INVAL;
+	rc = need(cli);
 	if (rc != 0)
 		return rc;
-	rc = sluice_job_wait(cli->client, cli->args[0], &(sluice_call){.deadline_ms = cli->timeout_ms},
-			     &reply);
+	rc = sluice_job_wait_number(cli->client, cli->args[0], wanted,
+				    &(sluice_call){.deadline_ms = cli->timeout_ms}, &reply);
 	if (rc == SLUICE_E_TIMEOUT && reply != NULL && sluice_reply_job(reply, 0, &job))
 		(void)complain(cli, rc, "%s is still %s after the timeout", job.job, job.state);
 	else if (rc != 0)
@@ -244,6 +248,7 @@ static int report_options(struct cli *cli, sluice_job_report_spec *spec)
 	const char *seen = option(cli, "seen");
 
 	if (!number_option(cli, "attempt", 0, 1, UINT32_MAX, &attempt) ||
+	    !number_option(cli, "number", 0, 1, UINT64_MAX, &spec->number) ||
 	    !number_option(cli, "token", 0, 1, UINT64_MAX, &spec->token) ||
 	    !number_option(cli, "exit-code", 0, 0, 255, &exit_code))
 		return SLUICE_E_INVAL;
@@ -284,10 +289,11 @@ int cmd_job_report(struct cli *cli)
 		rc = need(cli);
 	if (rc == 0 && spec.attempt == 0 && spec.token == 0) {
 		rc = job_now(cli, &job, &reply);
-		if (rc == 0)
+		if (rc == 0) {
 			spec.attempt = job.attempt;
-		if (rc == 0)
+			spec.number = spec.number != 0 ? spec.number : job.number;
 			sluice_reply_free(reply);
+		}
 		reply = NULL;
 	}
 	if (rc != 0)

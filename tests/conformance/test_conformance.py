@@ -527,6 +527,24 @@ def test_a_job_from_submit_to_its_end():
         tap.equal(list(one.call("audit").audited.findings), [], "a sound ledger")
 
 
+def test_a_wait_and_a_report_are_about_the_job_of_that_number():
+    with tap.Broker() as broker, Connection(broker.port) as one:
+        job_queue(one)
+        first = one.call("job_submit", job="j", queue="jobs").job_submitted.number
+        waiting = one.ask("job_wait", job="j", number=first, timeout_ms=60000)
+        report(one, "j", 1, "COMPLETE")
+        tap.equal(one.reply(waiting).jobs[0].state, "COMPLETE", "the wait ends")
+        one.call("job_retention", keep_ms=1)
+        tap.wait_until(lambda: one.try_call("job_show", job="j").code != 0, 30, "it is forgotten")
+        one.call("job_retention", keep_ms=86400000)
+        second = one.call("job_submit", job="j", queue="jobs").job_submitted.number
+        tap.check(second != first, "another number")
+        refused("NOT_FOUND", lambda: one.call("job_wait", job="j", number=first, timeout_ms=60000), "a wait for the forgotten one")
+        refused("NOT_FOUND", lambda: one.call("job_report", job="j", number=first, attempt=1, state="FAILED", source="late"), "a late report")
+        refused("TIMEOUT", lambda: one.call("job_wait", job="j", number=second, timeout_ms=50), "a wait for the new one")
+        tap.equal(one.call("job_show", job="j").jobs[0].state, "SUBMITTED", "nothing came to it")
+
+
 def test_cancel_and_orphans():
     with tap.Broker() as broker, Connection(broker.port) as other:
         one = Connection(broker.port)

@@ -122,6 +122,144 @@ Test(job_ledger, reports_before_their_job_are_applied_in_order_at_its_submit)
 	rig_close(&rig);
 }
 
+static void report_fill(Sluice__JobReport *m, const char *id, const char *state, uint64_t seen_ms)
+{
+	sluice__job_report__init(m);
+	m->job = (char *)(uintptr_t)id;
+	m->attempt = 1;
+	m->state = (char *)(uintptr_t)state;
+	m->source = (char *)"test";
+	m->evidence = (char *)"what was seen";
+	m->seen_time_ms = seen_ms;
+}
+
+Test(job_ledger, a_report_that_is_sent_again_stays_one_row_in_quarantine)
+{
+	Sluice__JobReport early, illegal;
+	struct outcome first, again;
+	struct rig rig;
+
+	rig_open(&rig);
+	report_fill(&early, "early", "ACTIVE", 0);
+	for (int i = 0; i < 3; i++)
+		cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &early).disposition,
+			     SLUICE__DISPOSITION__PARKED);
+	cr_assert_eq(rig_quarantine(&rig, "early"), 1, "parked once");
+	rig_submit(&rig, "j");
+	rig_report(&rig, "j", 0, 1, "QUEUED");
+	report_fill(&illegal, "j", "SUBMITTED", rig.world.clock.wall_ms);
+	first = rig_apply(&rig, COMMAND_JOB_REPORT, 0, &illegal);
+	cr_assert_eq(first.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	rig_report(&rig, "j", 0, 1, "ACTIVE");
+	rig_report(&rig, "other", 0, 7, "ACTIVE");
+	again = rig_apply(&rig, COMMAND_JOB_REPORT, 0, &illegal);
+	cr_assert_eq(again.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_expect_str_eq(again.text, first.text, "the first answer, though the job is elsewhere now");
+	cr_assert_eq(rig_quarantine(&rig, "j"), 1, "in quarantine once");
+	illegal.seen_time_ms++;
+	rig_apply(&rig, COMMAND_JOB_REPORT, 0, &illegal);
+	cr_assert_eq(rig_quarantine(&rig, "j"), 2, "seen at another time it is another report");
+	rig_audit(&rig);
+	rig_close(&rig);
+}
+
+/* It could be applied when it is sent again: it has its answer all the same. */
+Test(job_ledger, a_quarantined_report_is_not_applied_by_its_retry)
+{
+	Sluice__JobReport report;
+	struct rig rig;
+
+	rig_open(&rig);
+	rig_submit(&rig, "j");
+	report_fill(&report, "j", "COMPLETE", rig.world.clock.wall_ms);
+	report.attempt = 2;
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &report).disposition,
+		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	rig_reset(&rig, "j", true);
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &report).disposition,
+		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_assert_eq(rig_quarantine(&rig, "j"), 1);
+	cr_assert_str_eq(rig_show(&rig, "j")->state, "SUBMITTED");
+	rig_close(&rig);
+}
+
+static void forget_ended(struct rig *rig)
+{
+	Sluice__JobRetention keep = SLUICE__JOB_RETENTION__INIT;
+
+	keep.keep_ms = 1;
+	cr_assert_eq(rig_apply(rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
+	rig_advance(rig, 10);
+	keep.keep_ms = UINT64_MAX - 1;
+	cr_assert_eq(rig_apply(rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
+}
+
+/* A name is not an identity. */
+Test(job_ledger, a_late_report_never_is_about_a_later_job_of_its_id)
+{
+	Sluice__JobReport report;
+	uint64_t token, number;
+	struct rig rig;
+
+	rig_open(&rig);
+	number = rig_submit(&rig, "j").id;
+	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
+	token = rig.deliveries->jobs[0]->token;
+	cr_assert_eq(rig.deliveries->jobs[0]->number, number);
+	rig_report(&rig, "j", token, 1, "COMPLETE");
+	forget_ended(&rig);
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "FAILED").code, SLUICE_E_STALE_TOKEN, "it is forgotten");
+	report_fill(&report, "j", "FAILED", 0);
+	report.number = number;
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &report).code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(rig_quarantine(&rig, "j"), 0, "nothing is parked for the next one");
+	cr_assert_neq(rig_submit(&rig, "j").id, number);
+	cr_assert_str_eq(rig_show(&rig, "j")->state, "SUBMITTED");
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "FAILED").code, SLUICE_E_STALE_TOKEN);
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &report).code, SLUICE_E_NOT_FOUND);
+	cr_assert_str_eq(rig_show(&rig, "j")->state, "SUBMITTED");
+	report.number = rig_show(&rig, "j")->number;
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &report).disposition,
+		     SLUICE__DISPOSITION__APPLIED);
+	rig_close(&rig);
+}
+
+Test(job_ledger, many_parked_reports_are_applied_bit_by_bit_and_in_order)
+{
+	enum { PARKED = 300 };
+	static const char *const states[] = {"ACTIVE", "SUSPENDED"};
+	struct outcome out;
+	struct rig rig;
+	uint64_t token;
+
+	rig_open(&rig);
+	for (int i = 0; i < PARKED; i++) {
+		cr_assert_eq(rig_report(&rig, "j", 0, 1, states[i % 2]).disposition,
+			     SLUICE__DISPOSITION__PARKED);
+		cr_assert_eq(rig_report(&rig, "other", 0, 1, states[i % 2]).disposition,
+			     SLUICE__DISPOSITION__PARKED);
+	}
+	out = rig_submit(&rig, "j");
+	cr_assert_str_eq(out.state, "SUBMITTED", "more than one command applies: by TICK");
+	cr_assert_eq(rig_history(&rig, "j"), 1);
+	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
+	token = rig.deliveries->jobs[0]->token;
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition, SLUICE__DISPOSITION__PARKED,
+		     "behind those that wait");
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "QUEUED").disposition, SLUICE__DISPOSITION__APPLIED,
+		     "a holder's is not held up");
+	cr_assert_geq(world_ticks(&rig.world, 50), PARKED / 50, "bounded work per command");
+	cr_assert_eq(rig_history(&rig, "j"), 1 + 1 + 1 + PARKED + 1,
+		     "submit, claim, the holder's, and all of them");
+	for (int i = 0; i < PARKED; i++)
+		cr_assert_str_eq(rig.reply->history[3 + i]->state, states[i % 2], "%d", i);
+	cr_assert_str_eq(rig_show(&rig, "j")->state, "COMPLETE");
+	cr_assert_eq(rig_quarantine(&rig, "j"), 0);
+	cr_assert_eq(rig_quarantine(&rig, "other"), PARKED);
+	rig_audit(&rig);
+	rig_close(&rig);
+}
+
 /* limit: EVIDENCE_BYTES_MAX */
 Test(job_ledger, evidence_and_reference_are_recorded_once)
 {
@@ -213,7 +351,7 @@ Test(job_ledger, the_quarantine_drops_its_oldest_row)
 	cr_assert_eq(rig_report(&rig, "oldest", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__PARKED);
 	cr_assert_eq(rig_submit(&rig, "j").code, 0);
 	for (int i = 0; i < 9999; i++)
-		cr_assert_eq(rig_report(&rig, "j", 0, 7, "ACTIVE").disposition,
+		cr_assert_eq(rig_report(&rig, "j", 0, 7 + (uint32_t)i, "ACTIVE").disposition,
 			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
 	cr_assert_eq(rig_quarantine(&rig, "oldest"), 1, "10000 rows are kept");
 	cr_assert_eq(rig_report(&rig, "j", 0, 7, "QUEUED").disposition,
@@ -234,7 +372,8 @@ Test(job_ledger, purge_by_job_and_by_number)
 
 	rig_open(&rig);
 	for (int i = 0; i < 6; i++)
-		cr_assert_eq(rig_report(&rig, i % 2 ? "a" : "b", 0, 1, "ACTIVE").disposition,
+		cr_assert_eq(rig_report(&rig, i % 2 ? "a" : "b", 0, 1, i / 2 % 2 ? "SUSPENDED" : "ACTIVE")
+				     .disposition,
 			     SLUICE__DISPOSITION__PARKED);
 	purge.job = (char *)"a";
 	purge.up_to = 4;

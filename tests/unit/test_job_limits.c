@@ -149,7 +149,7 @@ Test(job_limits, quarantine_rows)
 
 	submit("j", 1);
 	for (uint64_t i = 0; i < LIMIT_QUARANTINE_ROWS_MAX; i++)
-		cr_assert_eq(report("j", 9, "ACTIVE", "stale").disposition,
+		cr_assert_eq(report("j", 9 + (uint32_t)i, "ACTIVE", "stale").disposition,
 			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
 	cr_expect_eq(world_records(&world, STORE_QUAR), LIMIT_QUARANTINE_ROWS_MAX);
 	first = first_row();
@@ -179,7 +179,7 @@ static void many(unsigned count)
 	for (unsigned i = 0; i < count; i++) {
 		snprintf(name, sizeof(name), "row-%04u", i);
 		cr_assert_eq(submit(name, 1).code, 0);
-		cr_assert_eq(report("row-0000", 9, "ACTIVE", "stale").disposition,
+		cr_assert_eq(report("row-0000", 9 + i, "ACTIVE", "stale").disposition,
 			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
 		cr_assert_eq(report("row-0000", 1, "", name).disposition, SLUICE__DISPOSITION__APPLIED);
 		world_must(&world, COMMAND_QUEUE_CREATE, 0, &create);
