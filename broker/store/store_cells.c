@@ -16,7 +16,8 @@
 /* Second chances in one trim, beyond one for each cell that goes: bounds what a commit has to do here. */
 enum { CHANCES_MIN = 64 };
 
-enum { SLOTS_MIN = 256, VALUE_ROOM_MIN = 96 };
+/* Room for the state of a job, the largest of the records that there are many of. */
+enum { SLOTS_MIN = 256, VALUE_ROOM_MIN = 136 };
 
 void cells_init(struct cells *cells, size_t cache_max)
 {
