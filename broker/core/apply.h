@@ -186,6 +186,8 @@ int session_holder(struct store_txn *txn, uint32_t gateway, uint64_t session, ch
 /* What a session's end means for what it owns (called by session.c for each entry, which it then removes). */
 int job_session_ended(struct apply *a, uint64_t session, uint64_t queue,
 		      uint64_t job); /* job_claim.c: orphan */
+/* The queue of a grant of which only the token is known: a look at each queue that has grants. NOT_FOUND. */
+int queue_of_grant(struct apply *a, uint64_t token, uint64_t *ret) SLUICE_MUST_USE;
 /* queue_lease.c: items go back, up to *io_work, which is what is left of it then; *ret_done: all have */
 int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token, uint32_t *io_work,
 			bool *ret_done);

@@ -5,6 +5,8 @@
  * looks at AUDIT_JOBS_MAX jobs and says where to go on; the counters can only be checked by a call that saw all jobs, and as
  * they were at one index: where it took several turns and the index moved meanwhile, they are not.
  *
+ * A damaged record is a finding, too, and the audit goes on behind it. Of jobs that are open it reads all that a delivery needs.
+ *
  * What stands still is a finding as well: a lease of which nothing was said for longer than silent_ms (neither about the job nor, once it
  * was begun, by the source that judges it), a lease whose source another session speaks for, and an orphan that waits for longer than
  * orphan_ms; those that wait for one source are one finding. That costs a look at the newest history row, and for jobs with a source at
@@ -178,17 +180,24 @@ static int check_waiting(struct audit *audit, uint64_t number, const struct job_
 
 static int check_leased(struct audit *audit, uint64_t number, const struct job_live *live)
 {
+	struct sluice_slice entry;
 	struct key key;
-	bool owned, session;
+	bool owned, session, bad;
 	int err;
 
 	key_owned(&key, audit->q->gateway, live->holder, OWNED_JOB, number);
-	err = exists(audit, STORE_OWNED, &key, &owned);
+	err = store_get(audit->q->txn, STORE_OWNED, key_slice(&key), &entry);
+	owned = err == 0;
+	bad = err == SLUICE_E_CORRUPT || (owned && entry.len != 8);
+	err = bad || err == SLUICE_E_NOT_FOUND ? 0 : err;
 	key_one(&key, audit->q->gateway, live->holder);
 	if (err == 0)
 		err = exists(audit, STORE_SESSION, &key, &session);
 	if (err == 0 && !session)
 		finding(audit, "job %llu is leased to session %llu, which does not exist",
+			(unsigned long long)number, (unsigned long long)live->holder);
+	else if (err == 0 && bad)
+		finding(audit, "job %llu: the entry of session %llu that holds it is damaged",
 			(unsigned long long)number, (unsigned long long)live->holder);
 	else if (err == 0 && !owned)
 		finding(audit, "job %llu is leased to session %llu, which does not know of it",
@@ -276,9 +285,22 @@ static int check_machine(struct audit *audit, uint64_t id)
 	return machine_load(audit->q->txn, audit->q->gateway, id, &audit->machine);
 }
 
-static int check_job(struct audit *audit, uint64_t number, const struct job_live *live)
+static int check_last_row(struct audit *audit, uint64_t number, const struct job_live *live)
 {
 	struct job_history_row row;
+	int err = job_history_get(audit->q->txn, audit->q->gateway, live->hist_last, &row);
+
+	if (err == SLUICE_E_NOT_FOUND || (err == 0 && row.job != number))
+		finding(audit, "job %llu: its last history row %llu is not there", (unsigned long long)number,
+			(unsigned long long)live->hist_last);
+	else if (err == SLUICE_E_CORRUPT)
+		finding(audit, "job %llu: its history row %llu is damaged", (unsigned long long)number,
+			(unsigned long long)live->hist_last);
+	return err == SLUICE_E_NOT_FOUND || err == SLUICE_E_CORRUPT ? 0 : err;
+}
+
+static int check_job(struct audit *audit, uint64_t number, const struct job_live *live)
+{
 	int err = check_machine(audit, live->machine);
 
 	audit->result->jobs++;
@@ -291,23 +313,74 @@ static int check_job(struct audit *audit, uint64_t number, const struct job_live
 	else if (live->claim != JOB_NONE)
 		finding(audit, "job %llu is %s and still %s", (unsigned long long)number,
 			machine_state_name(audit->machine, live->state), job_claim_name(live->claim));
-	if (err == 0 && live->hist_last != 0)
-		err = job_history_get(audit->q->txn, audit->q->gateway, live->hist_last, &row);
-	if (err == SLUICE_E_NOT_FOUND || (err == 0 && live->hist_last != 0 && row.job != number)) {
-		finding(audit, "job %llu: its last history row %llu is not there", (unsigned long long)number,
-			(unsigned long long)live->hist_last);
-		err = 0;
-	}
-	return err;
+	return err == 0 && live->hist_last != 0 ? check_last_row(audit, number, live) : err;
 }
 
-/* From q->at.number on. */
+/* What a delivery or a show of it reads. */
+static int check_records(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	const uint64_t rows[] = {live->hist_intent, live->hist_ref, live->hist_report};
+	Sluice__JobSubmit *meta = NULL;
+	struct job_record record;
+	int err = job_record_get(audit->q->txn, audit->q->gateway, number, &record);
+
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	if (err == SLUICE_E_CORRUPT || err == SLUICE_E_NOT_FOUND)
+		finding(audit, "job %llu: its submission is %s, so it cannot be given out",
+			(unsigned long long)number, err == SLUICE_E_CORRUPT ? "damaged" : "not there");
+	else if (err != 0)
+		return err;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		Sluice__JobHistoryRow *row = NULL;
+
+		if (rows[i] == live->hist_last) /* check_last_row */
+			continue;
+		err = job_history_load(audit->q->txn, audit->q->gateway, rows[i], &row);
+		sluice__job_history_row__free_unpacked(row, NULL);
+		if (err == SLUICE_E_CORRUPT)
+			finding(audit, "job %llu: its history row %llu is damaged",
+				(unsigned long long)number, (unsigned long long)rows[i]);
+		else if (err != 0)
+			return err;
+	}
+	return 0;
+}
+
+/* A damaged record is a finding, and the audit goes on with the next job. value: NULL when it cannot be read. */
+static int check_value(struct audit *audit, uint64_t number, const struct sluice_slice *value)
+{
+	size_t findings = audit->result->n_findings;
+	uint64_t open = audit->result->open;
+	struct job_live live;
+	int err = value != NULL ? job_live_decode(*value, &live) : SLUICE_E_CORRUPT;
+
+	if (err == SLUICE_E_CORRUPT) {
+		audit->result->jobs++;
+		audit->q->at.other++;
+		finding(audit, "job %llu: its live record is damaged, so nothing can be done with it",
+			(unsigned long long)number);
+		return 0;
+	}
+	err = check_job(audit, number, &live);
+	audit->q->at.other += err == SLUICE_E_CORRUPT && audit->result->open == open;
+	if ((err == 0 || err == SLUICE_E_CORRUPT) && live.claim != JOB_NONE) {
+		int records_err = check_records(audit, number, &live);
+
+		err = records_err != 0 ? records_err : err;
+	}
+	if (err == SLUICE_E_CORRUPT && audit->result->n_findings == findings)
+		finding(audit, "job %llu: a record that it needs is damaged", (unsigned long long)number);
+	return err == SLUICE_E_CORRUPT ? 0 : err;
+}
+
+/* From q->at.number on. q->at.other counts the jobs of which is not known whether they are open. */
 static int audit_jobs(struct audit *audit)
 {
 	struct query *q = audit->q;
 	struct sluice_slice found, value;
 	struct store_scan *scan;
-	struct job_live live;
 	struct key from;
 	int err;
 
@@ -315,9 +388,16 @@ static int audit_jobs(struct audit *audit)
 	err = store_scan_begin(audit->q->txn, STORE_LIVE, key_slice(&from), &scan);
 	if (err != 0)
 		return err;
-	while ((err = store_scan_next(scan, &found, &value)) == 0) {
+	while (err == 0 && !q->again) {
 		uint64_t number;
+		bool readable;
 
+		found.len = 0;
+		err = store_scan_next(scan, &found, &value);
+		if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
+			break;
+		readable = err == 0;
+		err = 0;
 		if (found.len != from.len || memcmp(found.data, from.bytes, 4) != 0)
 			break;
 		number = get_be64((const uint8_t *)found.data + 4);
@@ -325,13 +405,9 @@ static int audit_jobs(struct audit *audit)
 			audit->result->next_number = number;
 			break;
 		}
-		err = job_live_decode(value, &live);
-		if (err == 0)
-			err = check_job(audit, number, &live);
+		err = check_value(audit, number, readable ? &value : NULL);
 		q->at.number = number + 1;
 		q->again = err == 0 && query_spent(q);
-		if (err != 0 || q->again)
-			break;
 	}
 	store_scan_end(scan);
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;
@@ -349,7 +425,7 @@ static int audit_counters(struct audit *audit)
 	if (jobs != audit->result->jobs)
 		finding(audit, "%llu jobs are counted, %llu are there", (unsigned long long)jobs,
 			(unsigned long long)audit->result->jobs);
-	if (open != audit->result->open)
+	if (open < audit->result->open || open > audit->result->open + audit->q->at.other)
 		finding(audit, "%llu open jobs are counted, %llu are there", (unsigned long long)open,
 			(unsigned long long)audit->result->open);
 	return 0;

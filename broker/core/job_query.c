@@ -250,15 +250,80 @@ static int list_row(struct query *q, struct list *list, uint64_t number, const s
 	return err;
 }
 
+static int damaged_fill(struct query *q, struct list *list, uint64_t number, const struct job_live *live,
+			Sluice__JobInfo *info)
+{
+	int err = text_set(&info->evidence, live == NULL ? "damaged: its live record cannot be read"
+							 : "damaged: a record of it cannot be read");
+
+	info->number = number;
+	if (err == 0 && live != NULL && list_machine(q, list, live->machine) == 0 &&
+	    live->state < list->machine->state_count)
+		err = info_live(q, live, list->machine, info);
+	if (err == 0 || err == SLUICE_E_CORRUPT)
+		err = info_record(q, number, false, info);
+	/* Without its id nobody who compares a list with what it holds would find it there. */
+	return err == SLUICE_E_CORRUPT && list->m->holder_session == 0 ? 0 : err;
+}
+
+/* One damaged job does not end a list: its row says so in `evidence`, and has what can be read. live: NULL when that cannot. */
+static int list_damaged(struct query *q, struct list *list, uint64_t number, const struct job_live *live)
+{
+	Sluice__Reply *reply = q->reply;
+	Sluice__JobInfo *info = malloc(sizeof(*info));
+	int err;
+
+	if (info == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__job_info__init(info);
+	err = damaged_fill(q, list, number, live, info);
+	if (err != 0)
+		sluice__job_info__free_unpacked(info, NULL);
+	else
+		reply->jobs[reply->n_jobs++] = info;
+	return err;
+}
+
+/* value: of the live record; NULL when a session's entry was found, or it cannot be read. */
+static int list_visit(struct query *q, struct list *list, uint64_t number, const struct sluice_slice *value,
+		      bool *ret_full)
+{
+	struct job_live live;
+	bool wanted = true, readable;
+	int err = value != NULL			 ? job_live_decode(*value, &live)
+		  : list->m->holder_session != 0 ? job_live_get(q->txn, q->gateway, number, &live)
+						 : SLUICE_E_CORRUPT;
+
+	*ret_full = false;
+	/* A lease of a job that is not there is damage, and not the end of the list. */
+	if (err == SLUICE_E_NOT_FOUND)
+		err = store_damaged("it is missing, and a session holds the job");
+	readable = err == 0;
+	if (readable)
+		err = list_wants(q, list, &live, &wanted);
+	/* What it is can then not be said: whoever looks for it should see it. */
+	wanted |= err == SLUICE_E_CORRUPT;
+	if (err != 0 && err != SLUICE_E_CORRUPT)
+		return err;
+	if (wanted && q->reply->n_jobs == list->max) {
+		q->reply->more = true;
+		*ret_full = true;
+		return 0;
+	}
+	q->at.number = number;
+	if (wanted && err == 0)
+		err = list_row(q, list, number, &live);
+	return err == SLUICE_E_CORRUPT ? list_damaged(q, list, number, readable ? &live : NULL) : err;
+}
+
 /* Jobs behind q->at.number; those that one session holds by its own entries, so that it costs as many looks as it has. */
 static int list_walk(struct query *q, struct list *list)
 {
 	uint64_t holder = list->m->holder_session;
 	struct sluice_slice found, value;
 	struct store_scan *scan;
-	struct job_live live;
 	struct key from;
-	bool wanted;
+	bool full = false;
 	int err;
 
 	if (holder != 0)
@@ -268,33 +333,21 @@ static int list_walk(struct query *q, struct list *list)
 	err = store_scan_begin(q->txn, holder != 0 ? STORE_OWNED : STORE_LIVE, key_slice(&from), &scan);
 	if (err != 0)
 		return err;
-	while ((err = store_scan_next(scan, &found, &value)) == 0) {
-		uint64_t number;
+	while (err == 0 && !full && !q->again) {
+		bool readable;
 
+		found.len = 0;
+		err = store_scan_next(scan, &found, &value);
+		if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
+			break;
+		readable = err == 0;
+		err = 0;
 		if (found.len != from.len || memcmp(found.data, from.bytes, from.len - 8) != 0)
 			break;
-		number = get_be64((const uint8_t *)found.data + from.len - 8);
-		err = holder != 0 ? job_live_get(q->txn, q->gateway, number, &live)
-				  : job_live_decode(value, &live);
-		/* A lease of a job that is not there is damage, and not the end of the list. */
-		if (err == SLUICE_E_NOT_FOUND)
-			err = store_damaged("it is missing, and a session holds the job");
-		if (err == 0)
-			err = list_wants(q, list, &live, &wanted);
-		if (err != 0)
-			break;
-		if (wanted && q->reply->n_jobs == list->max) {
-			q->reply->more = true;
-			break;
-		}
-		q->at.number = number;
-		if (wanted)
-			err = list_row(q, list, number, &live);
-		if (err != 0)
-			break;
-		q->again = query_spent(q);
-		if (q->again)
-			break;
+		err = list_visit(q, list, get_be64((const uint8_t *)found.data + from.len - 8),
+				 readable && holder == 0 ? &value : NULL, &full);
+		if (err == 0 && !full)
+			q->again = query_spent(q);
 	}
 	store_scan_end(scan);
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;

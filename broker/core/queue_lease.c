@@ -530,6 +530,48 @@ int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t 
 	return rc != 0 ? rc : queue_ready_effect(a, queue);
 }
 
+/* The first grant of `from` or a later queue that is not before the token in its queue; NOT_FOUND. */
+static int grant_seek(struct apply *a, uint64_t from, uint64_t token, uint64_t *ret_queue,
+		      uint64_t *ret_token)
+{
+	struct sluice_slice found = {NULL, 0}, value;
+	struct store_scan *scan;
+	struct key key;
+	int rc;
+
+	key_two(&key, a->gateway, from, token);
+	rc = store_scan_begin(a->txn, STORE_GRANT, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	rc = store_scan_next(scan, &found, &value);
+	if (rc == SLUICE_E_CORRUPT && found.len == 20)
+		rc = 0;
+	if (rc == 0 && (found.len != 20 || memcmp(found.data, key.bytes, 4) != 0))
+		rc = SLUICE_E_NOT_FOUND;
+	if (rc == 0) {
+		*ret_queue = get_be64((const uint8_t *)found.data + 4);
+		*ret_token = get_be64((const uint8_t *)found.data + 12);
+	}
+	store_scan_end(scan);
+	return rc;
+}
+
+int queue_of_grant(struct apply *a, uint64_t token, uint64_t *ret)
+{
+	uint64_t from = 0, queue, found;
+	int rc;
+
+	/* At most two looks a queue. */
+	while ((rc = grant_seek(a, from, token, &queue, &found)) == 0) {
+		if (found == token) {
+			*ret = queue;
+			return 0;
+		}
+		from = queue > from ? queue : queue + 1;
+	}
+	return rc;
+}
+
 int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token, uint32_t *io_work,
 			bool *ret_done)
 {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "broker/core/core_internal.h"
+#include "broker/core/job_live.h"
 #include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -153,8 +154,29 @@ int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint
 
 struct owned_entry {
 	uint8_t kind;
+	bool damaged; /* its value: sub is not known */
 	uint64_t id, sub;
 };
+
+/* The queue stands in the job's live record, too, and in the key of the grant. Where those are gone as well, it is told where they are
+ * looked at. */
+static int owned_mend(struct apply *a, struct owned_entry *entry)
+{
+	struct job_live live;
+	int rc;
+
+	if (!entry->damaged)
+		return 0;
+	if (entry->kind == OWNED_GRANT) {
+		rc = queue_of_grant(a, entry->id, &entry->sub);
+		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	}
+	if (entry->kind != OWNED_JOB)
+		return SLUICE_E_CORRUPT;
+	rc = job_live_get(a->txn, a->gateway, entry->id, &live);
+	entry->sub = rc == 0 ? live.queue : 0;
+	return rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
 
 /* Up to max entries of a session from `from` on; kind 0: of all kinds. Copied, so that the table may be
  * written. */
@@ -169,20 +191,34 @@ static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, s
 
 	if (rc != 0)
 		return rc;
-	while (count < max && (rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len != 21 || value.len != 8) {
+	while (count < max) {
+		bool damaged;
+
+		found.len = 0;
+		rc = store_scan_next(scan, &found, &value);
+		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
+			break;
+		if (found.len < prefix || memcmp(found.data, from->bytes, prefix) != 0) {
+			rc = 0;
+			break;
+		}
+		if (found.len != 21) {
 			rc = store_damaged("its content is not valid");
 			break;
 		}
-		if (memcmp(found.data, from->bytes, prefix) != 0)
-			break;
-		ret[count++] = (struct owned_entry){((const uint8_t *)found.data)[12],
-						    get_be64((const uint8_t *)found.data + 13),
-						    get_be64(value.data)};
+		damaged = rc != 0 || value.len != 8;
+		rc = 0;
+		ret[count++] = (struct owned_entry){.kind = ((const uint8_t *)found.data)[12],
+						    .damaged = damaged,
+						    .id = get_be64((const uint8_t *)found.data + 13),
+						    .sub = damaged ? 0 : get_be64(value.data)};
 	}
 	store_scan_end(scan);
 	*ret_count = count;
-	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	rc = rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	for (size_t i = 0; rc == 0 && i < count; i++)
+		rc = owned_mend(a, &ret[i]);
+	return rc;
 }
 
 int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t from, uint32_t max,

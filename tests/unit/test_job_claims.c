@@ -512,6 +512,85 @@ Test(job_claims, a_damaged_orphan_is_passed_by_and_can_still_be_reset)
 	world_discard(&rig.world);
 }
 
+static const Sluice__Reply *list_all(struct rig *rig)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobList list = SLUICE__JOB_LIST__INIT;
+
+	request.op_case = SLUICE__REQUEST__OP_JOB_LIST;
+	request.job_list = &list;
+	return rig_query(rig, &request);
+}
+
+/* Of the job with number 2 alone. */
+static void audit_finds(struct rig *rig, const char *what)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__Audit audit = SLUICE__AUDIT__INIT;
+
+	request.op_case = SLUICE__REQUEST__OP_AUDIT;
+	request.audit = &audit;
+	rig_query(rig, &request);
+	cr_assert_not_null(rig->reply->audited, "%s", rig->reply->text);
+	cr_expect_eq(rig->reply->audited->jobs, 3, "all are seen");
+	cr_assert_eq(rig->reply->audited->n_findings, 1);
+	cr_expect_not_null(strstr(rig->reply->audited->findings[0], "job 2: "), "%s",
+			   rig->reply->audited->findings[0]);
+	cr_expect_not_null(strstr(rig->reply->audited->findings[0], what), "%s",
+			   rig->reply->audited->findings[0]);
+}
+
+Test(job_claims, a_damaged_job_is_told_by_a_list_and_the_audit_and_ends_neither)
+{
+	static const struct {
+		enum store_table table;
+		const char *found, *id;
+	} cases[] = {{STORE_LIVE, "its live record is damaged", "b"},
+		     {STORE_JOB, "its submission is damaged", ""},
+		     {STORE_HIST, "its history row 2 is damaged", "b"}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const Sluice__Reply *reply;
+		struct rig rig;
+		struct key key;
+
+		submit_abc(&rig);
+		key_one(&key, rig.world.gateway, 2); /* b's number, and that of the row that it left */
+		damage(&rig, cases[i].table, &key);
+		reply = list_all(&rig);
+		cr_assert_eq(reply->n_jobs, 3, "%s: %zu rows", cases[i].found, reply->n_jobs);
+		cr_expect_str_eq(reply->jobs[0]->job, "a");
+		cr_expect_str_eq(reply->jobs[1]->job, cases[i].id);
+		cr_expect_eq(reply->jobs[1]->number, 2);
+		cr_expect_not_null(strstr(reply->jobs[1]->evidence, "damaged"), "%s",
+				   reply->jobs[1]->evidence);
+		cr_expect_str_eq(reply->jobs[2]->job, "c");
+		cr_expect_str_eq(reply->jobs[2]->evidence, "");
+		audit_finds(&rig, cases[i].found);
+		world_discard(&rig.world);
+	}
+}
+
+Test(job_claims, a_damaged_entry_of_a_session_hides_none_of_its_jobs)
+{
+	struct rig rig;
+	struct key key;
+
+	submit_abc(&rig);
+	cr_assert_eq(rig_claim(&rig, rig.session, 3, 0), 3);
+	key_owned(&key, rig.world.gateway, rig.session, OWNED_JOB, 2);
+	damage(&rig, STORE_OWNED, &key);
+	audit_finds(&rig, "the entry of session 1 that holds it is damaged");
+	cr_expect_eq(rig_claim(&rig, rig.session, 10, CLAIM_RESUME), 3, "it is given again what it holds");
+	rig_session_end(&rig, rig.session);
+	cr_expect_eq(rig_queue_show(&rig)->orphaned, 3);
+	cr_expect_eq(rig_queue_show(&rig)->leased, 0);
+	rig_audit(&rig);
+	cr_expect_eq(rig_claim(&rig, rig_session(&rig), 10, CLAIM_ORPHANS), 3);
+	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
+	world_discard(&rig.world);
+}
+
 static size_t orphans_announced(const struct rig *rig)
 {
 	size_t count = 0;

@@ -457,15 +457,21 @@ Test(queue, a_deleted_queue_is_swept_and_refuses)
 }
 
 /* What a bad disk does, behind the world's back: the record is there and cannot be read. */
-static void damage(enum store_table table, uint64_t queue, uint64_t sub)
+static void damage_key(enum store_table table, const struct key *key)
 {
 	struct store_txn *txn;
-	struct key key;
 
 	cr_assert_eq(store_begin(world.store, &txn), 0);
-	key_two(&key, world.gateway, queue, sub);
-	cr_assert_eq(store_put(txn, table, key_slice(&key), (struct sluice_slice){"?", 1}), 0);
+	cr_assert_eq(store_put(txn, table, key_slice(key), (struct sluice_slice){"?", 1}), 0);
 	cr_assert_eq(store_commit(txn), 0);
+}
+
+static void damage(enum store_table table, uint64_t queue, uint64_t sub)
+{
+	struct key key;
+
+	key_two(&key, world.gateway, queue, sub);
+	damage_key(table, &key);
 }
 
 Test(queue, a_deleted_queue_goes_with_its_damaged_records)
@@ -529,6 +535,31 @@ Test(queue, a_session_that_holds_a_damaged_lease_ends_and_gives_the_others_back)
 	cr_expect_eq(world_effects(&world, FX_ITEM_DAMAGED), 1);
 	cr_expect_eq(cell("work").ready, 2);
 	delete_work();
+}
+
+/* Queues with grants before and behind the one that it is, whose tokens are lower and higher. */
+Test(queue, a_lease_whose_entry_in_its_session_is_damaged_ends_with_the_session)
+{
+	uint64_t session = world_session(&world, NULL), other = world_session(&world, NULL), bad;
+	Sluice__SessionClose close = SLUICE__SESSION_CLOSE__INIT;
+	struct key key;
+
+	put("work", 5);
+	put("dead-letter", 2);
+	claim(other, "work", 1, 0, 0);
+	claim(other, "dead-letter", 1, 0, 0);
+	bad = claim(session, "work", 2, 0, CLAIM_SESSION_LEASE).index;
+	claim(session, "work", 1, 0, CLAIM_SESSION_LEASE);
+	claim(other, "dead-letter", 1, 0, 0);
+	key_owned(&key, world.gateway, session, OWNED_GRANT, bad);
+	damage_key(STORE_OWNED, &key);
+	world_must(&world, COMMAND_SESSION_CLOSE, session, &close);
+	cr_expect_eq(world_effects(&world, FX_SESSION_ENDED), 1);
+	cr_expect_eq(cell("work").ready, 4);
+	cr_expect_eq(cell("work").leased, 1);
+	world_ticks(&world, 10);
+	cr_expect_eq(world_records(&world, STORE_OWNED), 0);
+	cr_expect_eq(world_records(&world, STORE_SESSION), 1, "the other's");
 }
 
 Test(queue, a_damaged_delayed_item_that_was_purged_is_counted_until_its_time_has_come)
