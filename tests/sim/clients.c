@@ -64,7 +64,8 @@ static void consumer_open(struct sim *s, int number, enum feed feed)
 	struct consumer_spec spec = {.gateway = 1,
 				     .queue = feed == FEED_JOBS	   ? s->jobs
 					      : feed == FEED_ITEMS ? s->queue
-								   : s->wild,
+					      : feed == FEED_WILD  ? s->wild
+								   : s->wild_job_queue,
 				     .session = client->session,
 				     .credit = s->drains ? 0 : some_credit(s),
 				     .claim_flags = CLAIM_RESUME,
@@ -79,6 +80,8 @@ static void consumer_open(struct sim *s, int number, enum feed feed)
 		client->jobs_taken = true;
 		spec.source = source_number(s, client->source);
 	}
+	if (feed == FEED_WILD_JOBS && (s->drains || roll(s, 2) == 0))
+		spec.claim_flags |= CLAIM_ORPHANS;
 	client->resuming[feed] = true;
 	oracle_consumer_opened(s->oracle, consumer_number(number, feed), feed,
 			       (spec.claim_flags & CLAIM_ORPHANS) != 0,
@@ -110,7 +113,7 @@ void client_connect(struct sim *s, int number)
 	client->connection = ++s->connections;
 	must(engine_session_attach(s->engine, 1, client->session, &s->sink, client->connection), "attach");
 	oracle_session_attached(s->oracle, client->session);
-	client->slow = client->jobs_taken = false;
+	client->slow = client->jobs_taken = client->jobs_left = false;
 	for (enum feed feed = 0; feed < FEEDS; feed++) {
 		if (feed != FEED_JOBS || client->source == 0)
 			consumer_open(s, number, feed);
@@ -243,9 +246,11 @@ void source_answered(struct sim *s, const struct op *op, const struct outcome *o
 		return;
 	s->answers = true;
 	/* It was taken over: it leaves the jobs to who speaks for them now. */
-	if (out->code != 0 && client->jobs_taken)
+	if (out->code != 0 && client->jobs_taken) {
 		consumer_close(s, op->who, FEED_JOBS);
-	if (out->code != 0 || client->jobs_taken)
+		client->jobs_left = true;
+	}
+	if (out->code != 0 || client->jobs_taken || client->jobs_left)
 		return;
 	consumer_open(s, op->who, FEED_JOBS);
 	if (client->slow)

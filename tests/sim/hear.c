@@ -169,6 +169,8 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 {
 	op->open = false;
 	s->last = *out;
+	if (op->wild_job)
+		wild_job_answered(s, op, out);
 	if (op->wild)
 		return;
 	if (op->type == COMMAND_PUBLISH)
@@ -325,12 +327,14 @@ static void consumed(struct sim *s, const struct engine_release *release, size_t
 	if (e->kind == FX_REPLY) {
 		if (client->deaf)
 			return;
+		if (e->outcome->code == SLUICE_E_CORRUPT && feed != FEED_WILD)
+			oracle_blame(s->oracle, "a consumer is ended by damage", number, feed);
 		if (e->outcome->code != 0)
 			oracle_consumer_ended(s->oracle, consumer_number(number, feed));
 		else if (client->resuming[feed] && e->outcome->id == 0) {
 			client->resuming[feed] = false;
 			oracle_consumer_resumed(s->oracle, consumer_number(number, feed));
-			if (feed != FEED_WILD)
+			if (feed == FEED_ITEMS || feed == FEED_JOBS)
 				oracle_resumed(s->oracle, client->session, feed == FEED_JOBS);
 		}
 		return;
@@ -340,6 +344,8 @@ static void consumed(struct sim *s, const struct engine_release *release, size_t
 	oracle_consumer_given(s->oracle, consumer_number(number, feed), e->count);
 	if (feed == FEED_WILD)
 		wild_granted(s, e, number);
+	else if (feed == FEED_WILD_JOBS)
+		wild_jobs_granted(s, e, number);
 	else if (e->kind == FX_GRANT)
 		granted(s, e, number, e->token != index_of(release, i));
 	else
@@ -355,7 +361,7 @@ static void noticed(struct sim *s, const struct effect *e)
 		oracle_blame(s->oracle, "a holder is told of a job without a name", (int64_t)e->token, 0);
 	for (int i = 0; i < CLIENTS; i++) {
 		if (s->clients[i].connection == 0 || s->clients[i].session != e->session ||
-		    !frame_comes(s, i))
+		    !frame_comes(s, i) || *(const char *)e->name.data == 'x')
 			continue;
 		snprintf(id, sizeof(id), "%.*s", (int)e->name.len, (const char *)e->name.data);
 		oracle_job_noticed(s->oracle, atoi(id + 1), e->token, e->kind == FX_JOB_CANCEL);

@@ -61,6 +61,8 @@ static void job_event(struct sim *s, const struct envelope *e)
 
 	snprintf(json, sizeof(json), "%.*s", (int)e->body.len, (const char *)e->body.data);
 	member(json, "job", job, sizeof(job));
+	if (job[0] == 'x')
+		return;
 	member(json, "attempt", attempt, sizeof(attempt));
 	member(json, "from", from, sizeof(from));
 	member(json, "state", state, sizeof(state));
@@ -195,7 +197,8 @@ static void job_row(struct job_row *row, const Sluice__JobInfo *j)
 	row->seen.state = row->state;
 }
 
-static void list_jobs(struct sim *s, struct store_txn *txn, struct job_row rows[ORACLE_JOBS_MAX])
+static void list_jobs(struct sim *s, struct store_txn *txn, struct job_row rows[ORACLE_JOBS_MAX],
+		      struct oracle_rest *rest)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__JobList list = SLUICE__JOB_LIST__INIT;
@@ -205,8 +208,12 @@ static void list_jobs(struct sim *s, struct store_txn *txn, struct job_row rows[
 	request.op_case = SLUICE__REQUEST__OP_JOB_LIST, request.job_list = &list;
 	r = query(s, txn, &request);
 	must(r->code, "the list of jobs");
-	for (size_t i = 0; i < r->n_jobs; i++)
-		job_row(&rows[atoi(r->jobs[i]->job + 1)], r->jobs[i]);
+	for (size_t i = 0; i < r->n_jobs; i++) {
+		if (r->jobs[i]->job[0] == 'x')
+			wild_job_shown(s, r->jobs[i], rest);
+		else if (r->jobs[i]->job[0] == 'j')
+			job_row(&rows[atoi(r->jobs[i]->job + 1)], r->jobs[i]);
+	}
 	sluice__reply__free_unpacked(r, NULL);
 }
 
@@ -228,16 +235,16 @@ static void show_job(struct sim *s, struct store_txn *txn, int job, struct job_r
 }
 
 /* One list of all costs less than to have each shown; one of them is, in turn. Counts the orphans of each source. */
-static void look_at_jobs(struct sim *s, struct store_txn *txn, uint64_t ret_orphaned[ORACLE_SOURCES_MAX])
+static void look_at_jobs(struct sim *s, struct store_txn *txn, struct oracle_rest *rest)
 {
 	struct job_row rows[ORACLE_JOBS_MAX] = {{0}};
 	int alone = (int)(s->step % (uint64_t)s->jobs_end);
 
-	list_jobs(s, txn, rows);
+	list_jobs(s, txn, rows, rest);
 	show_job(s, txn, alone, &rows[alone]);
 	for (int job = 0; job < s->jobs_end; job++) {
 		if (rows[job].exists && rows[job].seen.claim == ORACLE_ORPHANED)
-			ret_orphaned[rows[job].seen.source]++;
+			rest->orphaned[rows[job].seen.source]++;
 		if (rows[job].exists)
 			(void)oracle_job_shown(s->oracle, job, &rows[job].seen);
 		else if (oracle_job_shown(s->oracle, job, NULL) && s->jobs_end < ORACLE_JOBS_MAX) {
@@ -260,8 +267,8 @@ static void audit(struct sim *s, struct store_txn *txn)
 	r = query(s, txn, &request);
 	if (r->audited == NULL)
 		oracle_blame(s->oracle, "the audit fails", r->code, 0);
-	else if (r->audited->n_findings > 0)
-		oracle_blame(s->oracle, r->audited->findings[0], (int64_t)r->audited->n_findings, 0);
+	else
+		wild_jobs_audited(s, r->audited);
 	sluice__reply__free_unpacked(r, NULL);
 }
 
@@ -356,7 +363,7 @@ struct oracle_counts look(struct sim *s, bool closely)
 	oracle_counts(s->oracle, &c, unknown);
 	if (closely)
 		read_job_events(s, txn);
-	look_at_jobs(s, txn, rest.orphaned);
+	look_at_jobs(s, txn, &rest);
 	rest.ready[FEED_ITEMS] = c.ready;
 	look_at_rest(s, txn, &rest);
 	must(core_stream_find(txn, 1, text("s"), &stream), "stream");

@@ -63,7 +63,7 @@ void oracle_session_shown(struct oracle *oracle, uint64_t session, bool exists);
 /* All that the session holds was delivered again: items, or jobs. */
 void oracle_resumed(struct oracle *oracle, uint64_t session, bool jobs);
 
-/* ---- consumers ---- numbered by who runs them; `feed` says of what: 0 items, 1 jobs, 2 others. Each is opened with credit. */
+/* ---- consumers ---- numbered by who runs them; `feed` says of what: 0 items, 1 jobs, 2 and 3 others. Each is opened with credit. */
 /* source: whose jobs it can judge; 0: none. */
 void oracle_consumer_opened(struct oracle *oracle, int consumer, int feed, bool orphans, int source,
 			    uint64_t session, uint32_t credit);
@@ -75,11 +75,14 @@ void oracle_consumer_ended(struct oracle *oracle, int consumer); /* the broker s
 void oracle_consumer_closed(struct oracle *oracle, int consumer);
 /* What reads show while the broker has nothing to do. */
 struct oracle_rest {
-	uint64_t ready[3];		       /* of each feed */
+	uint64_t ready[4];		       /* of each feed */
 	uint64_t orphaned[ORACLE_SOURCES_MAX]; /* jobs that wait for that source; 0: for anybody */
+	uint64_t wild_orphaned;		       /* of feed 3 */
 	uint64_t timers_due;
 };
 void oracle_at_rest(struct oracle *oracle, const struct oracle_rest *rest);
+/* A job that the oracle knows nothing else of is leased to the session. */
+void oracle_wild_leased(struct oracle *oracle, uint64_t session);
 
 /* ---- sources ---- from 1 on. One session speaks for each. */
 enum oracle_source { ORACLE_SPEAKS, ORACLE_ANOTHER_SPEAKS, ORACLE_HAS_ENDED };

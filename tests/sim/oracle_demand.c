@@ -97,9 +97,23 @@ void oracle_at_rest(struct oracle *o, const struct oracle_rest *rest)
 			       U(rest->orphaned[0] + (c->source != 0 ? rest->orphaned[c->source] : 0)), i,
 			       c->credit);
 	}
+	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++) {
+		const struct consumer *c = &o->consumers[i];
+
+		if (c->open && !c->paused && c->credit > 0 && c->feed == 3 && c->orphans &&
+		    rest->wild_orphaned > 0)
+			broken(o, "%llu wild orphans wait where consumer %d takes them, with credit for %u",
+			       U(rest->wild_orphaned), i, c->credit);
+	}
 	if (rest->timers_due > 0)
 		broken(o, "%llu timers are due and have not fired", U(rest->timers_due));
 	jobs_at_rest(o);
+}
+
+void oracle_wild_leased(struct oracle *o, uint64_t session)
+{
+	if (!session_maybe(o, session))
+		broken(o, "a wild job is leased to session %llu, which has ended", U(session));
 }
 
 /* ---- sources ---- */

@@ -3,6 +3,7 @@
 #include "tests/sim/plants.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "broker/core/job_ledger.h"
@@ -50,8 +51,10 @@
 	X(STRANGERS_ORPHAN, "strangers-orphan", "an orphan is given to who judges another source")  \
 	X(DEAF_SOURCE, "deaf-source", "an orphan of a source wakes nobody")                         \
 	X(OPEN_SOURCE, "open-source", "a source that another session speaks for is taken unasked")  \
-	X(LOST_ORPHAN, "lost-orphan", "a source does not count the orphans that wait for it")
-
+	X(LOST_ORPHAN, "lost-orphan", "a source does not count the orphans that wait for it")       \
+	X(STUCK_DAMAGE, "stuck-damage", "a claim does not pass by a damaged job")                   \
+	X(BLIND_AUDIT, "blind-audit", "the audit finds nothing")                                    \
+	X(LOST_GRANT, "lost-grant", "a lease whose entry is damaged stays with its ended session")
 enum { LATE_MS = 50 };
 
 enum plant {
@@ -425,6 +428,28 @@ WRAP(int, source_seen_apply, struct apply *a, const Sluice__SourceSeen *m, struc
 WRAP(int, source_orphans_add, struct apply *a, uint64_t number, int delta)
 {
 	return planted == LOST_ORPHAN ? 0 : __real_source_orphans_add(a, number, delta);
+}
+
+/* ---- damage ---- */
+
+WRAP(int, job_tell_if_damaged, struct apply *a, uint64_t queue, uint64_t job, bool *ret_damaged)
+{
+	*ret_damaged = false;
+	return planted == STUCK_DAMAGE ? 0 : __real_job_tell_if_damaged(a, queue, job, ret_damaged);
+}
+
+WRAP(int, audit_query, struct query *q, const Sluice__Audit *m)
+{
+	int rc = __real_audit_query(q, m);
+
+	while (planted == BLIND_AUDIT && q->reply->audited != NULL && q->reply->audited->n_findings > 0)
+		free(q->reply->audited->findings[--q->reply->audited->n_findings]);
+	return rc;
+}
+
+WRAP(int, queue_of_grant, struct apply *a, uint64_t token, uint64_t *ret)
+{
+	return planted == LOST_GRANT ? SLUICE_E_NOT_FOUND : __real_queue_of_grant(a, token, ret);
 }
 
 /* ---- demand ---- */

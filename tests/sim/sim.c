@@ -62,7 +62,7 @@ static uint64_t some_time(struct sim *s)
 static void act(struct sim *s)
 {
 	int client = (int)roll(s, CLIENTS);
-	uint64_t what = roll(s, 73);
+	uint64_t what = roll(s, 79);
 
 	if (what < 1)
 		reopen(s, (int)roll(s, PRODUCERS));
@@ -88,6 +88,12 @@ static void act(struct sim *s)
 		wild_settle(s);
 	else if (what < 72)
 		source_say(s, client);
+	else if (what < 78 && roll(s, 8) == 0)
+		wild_job_damage(s);
+	else if (what < 78 && roll(s, 48) == 0)
+		owned_grant_damage(s);
+	else if (what < 78)
+		wild_job_do(s);
 	else if (roll(s, 4) == 0)
 		purge(s);
 	else if (roll(s, 4) == 0)

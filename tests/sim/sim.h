@@ -14,6 +14,7 @@ enum {
 	CLIENTS = 4,   /* the last one takes items for as long as its session lives */
 	SOURCES = 2,   /* from 1 on; 0 is none */
 	JOBS = 12,     /* at a time: one that was forgotten is followed by another number */
+	WILD_JOBS = 24,
 	JOB_KEEP_MS = 60000,
 	OPS_MAX = 65536,
 	HELD_MAX = 256,
@@ -24,8 +25,8 @@ enum {
 	BOUNDED_MS = 8000    /* and in stream "a" */
 };
 
-/* What a client consumes. Of the wild queue, whose records are damaged now and then, only liveness is judged. */
-enum feed { FEED_ITEMS, FEED_JOBS, FEED_WILD, FEEDS };
+/* What a client consumes. Of the wild queues, whose records are damaged now and then, little but liveness is judged. */
+enum feed { FEED_ITEMS, FEED_JOBS, FEED_WILD, FEED_WILD_JOBS, FEEDS };
 
 /* What was sent and not answered yet. */
 struct op {
@@ -37,8 +38,9 @@ struct op {
 	uint32_t count;
 	struct oracle_settlement settle;
 	struct oracle_report report;
-	bool flag; /* reset: force; cursor: back; publish: of an old epoch; source: take */
-	bool wild; /* to do with the wild queue */
+	bool flag;     /* reset: force; cursor: back; publish: of an old epoch; source: take */
+	bool wild;     /* to do with the wild queues: no matter of the oracle, */
+	bool wild_job; /* that of jobs: `who` is the job */
 };
 struct held {
 	uint64_t item, token, session;
@@ -70,7 +72,16 @@ struct client {
 	bool resuming[FEEDS];
 	int source;	 /* that it can judge the jobs of; 0: none */
 	bool jobs_taken; /* its consumer of jobs is open: with a source, once it speaks for that */
+	bool jobs_left;	 /* its source was taken over: it consumes no more jobs on this connection */
 	bool slow;	 /* its connection does not take what it is given: its consumers are paused */
+};
+
+struct wild_job {
+	uint64_t token;
+	uint32_t attempt;
+	int client;
+	uint8_t damage;	 /* wild_jobs.c; 0: none */
+	uint64_t number; /* of the job that was damaged */
 };
 
 struct sim_spec {
@@ -99,7 +110,7 @@ struct sim {
 	char dir[64];
 	uint64_t random, step, connections;
 	int reports;
-	uint64_t queue, jobs, wild;
+	uint64_t queue, jobs, wild, wild_job_queue;
 	uint64_t clock_ahead_ms; /* of the broker's durable clock */
 	struct publisher publishers[PRODUCERS];
 	struct txn_plan txn;
@@ -107,6 +118,7 @@ struct sim {
 	struct held held[HELD_MAX];
 	struct held wild_held[HELD_MAX];
 	size_t wild_count;
+	struct wild_job wild_jobs[WILD_JOBS];
 	size_t held_count, op_count, op_first; /* op_first: all before it are closed */
 	struct {
 		uint64_t token;
@@ -183,6 +195,16 @@ void client_slow(struct sim *s, int client, bool slow);
 void job_do(struct sim *s);
 void cursor_do(struct sim *s);
 void transact(struct sim *s);
+
+/* ---- wild_jobs.c ---- */
+void wild_job_do(struct sim *s);
+void wild_job_answered(struct sim *s, const struct op *op, const struct outcome *out);
+void wild_jobs_granted(struct sim *s, const struct effect *e, int client);
+void wild_job_damage(struct sim *s);
+void owned_grant_damage(struct sim *s);
+/* A row of a list. */
+void wild_job_shown(struct sim *s, const Sluice__JobInfo *row, struct oracle_rest *rest);
+void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited);
 
 /* ---- look.c: reads ---- */
 struct oracle_counts look(struct sim *s, bool closely);

@@ -220,6 +220,7 @@ void world_make(struct sim *s)
 	s->jobs = make_queue(s, "j", true, "");
 	(void)make_queue(s, "wild-dead", false, "");
 	s->wild = make_queue(s, "w", false, "wild-dead");
+	s->wild_job_queue = make_queue(s, "x", true, "");
 	for (int i = 0; i < PRODUCERS; i++) {
 		s->publishers[i].next = 1;
 		reopen(s, i);
