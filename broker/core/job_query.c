@@ -3,6 +3,7 @@
  * Reads of the ledger: show, list, history. They run on any thread over a snapshot; every text in the reply
  * is malloc'd, as the reply's free_unpacked expects. A list goes in the order of submission (job numbers);
  * its filters look at live records only, so rows that are left out cost one small read each. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "broker/core/job_ledger.h"
@@ -196,6 +197,8 @@ static int job_show(struct query *q, const Sluice__JobShow *m)
 
 /* ---- list ---- */
 
+enum { DAMAGE_TEXT_BYTES = 300 };
+
 struct list {
 	const Sluice__JobList *m;
 	uint64_t queue;		 /* 0: any */
@@ -253,9 +256,11 @@ static int list_row(struct query *q, struct list *list, uint64_t number, const s
 static int damaged_fill(struct query *q, struct list *list, uint64_t number, const struct job_live *live,
 			Sluice__JobInfo *info)
 {
-	int err = text_set(&info->evidence, live == NULL ? "damaged: its live record cannot be read"
-							 : "damaged: a record of it cannot be read");
+	char text[DAMAGE_TEXT_BYTES];
+	int err;
 
+	snprintf(text, sizeof(text), "damaged: %s", store_last_error()); /* before the next read */
+	err = text_set(&info->evidence, text);
 	info->number = number;
 	if (err == 0 && live != NULL && list_machine(q, list, live->machine) == 0 &&
 	    live->state < list->machine->state_count)

@@ -298,10 +298,7 @@ Test(job_evidence, a_lease_of_a_job_that_is_not_there_is_named_and_does_not_end_
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__JobList list = SLUICE__JOB_LIST__INIT;
-	struct query_clock clock = {0};
 	struct store_txn *txn;
-	uint8_t *packed = NULL;
-	size_t bytes;
 	struct rig rig;
 	struct key key;
 
@@ -316,12 +313,11 @@ Test(job_evidence, a_lease_of_a_job_that_is_not_there_is_named_and_does_not_end_
 	request.op_case = SLUICE__REQUEST__OP_JOB_LIST;
 	request.job_list = &list;
 	list.holder_session = rig.session;
-	cr_assert_eq(store_begin_read(rig.world.store, &txn), 0);
-	cr_expect_eq(core_query(txn, rig.world.gateway, clock, &request, &packed, &bytes), SLUICE_E_CORRUPT);
-	cr_expect_not_null(strstr(store_last_error(), "table live, key 000000010000000000000002: "), "%s",
-			   store_last_error());
-	store_abort(txn);
-	free(packed);
+	cr_assert_eq(rig_query(&rig, &request)->n_jobs, 3);
+	cr_expect_str_eq(rig.reply->jobs[1]->job, "b");
+	cr_expect_not_null(strstr(rig.reply->jobs[1]->evidence, "table live, key 000000010000000000000002: "),
+			   "%s", rig.reply->jobs[1]->evidence);
+	cr_expect_str_eq(rig.reply->jobs[2]->job, "c");
 	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
 	world_discard(&rig.world);
 }
