@@ -209,7 +209,9 @@ void compare_turn(struct service *service, uint64_t now_ms)
 	compare->due_ms = now_ms + service->settings.compare_ms;
 	compare->number++;
 	source_seen(service);
-	for (struct job *job = service->jobs; job != NULL; job = job->next)
+	for (struct job *job = service->jobs; job != NULL; job = job->next) {
 		job->compared = compare->number;
+		job_wake_shepherd(job);
+	}
 	list(service, 0);
 }

@@ -20,11 +20,12 @@
 #include "service.h"
 
 /* Looks of one turn: each may sync some directories. After so many signals a person is told. */
-enum { LOOK_MS = 100, GRACE_MS = 2000, LOOKS_PER_TURN = 16, SIGNALS_TOLD = 3 };
+enum { LOOK_MS = 100, GRACE_MS = 2000, LOOKS_PER_TURN = 16, SIGNALS_TOLD = 3, LOOKS_TOLD = 50 };
 
 struct former {
 	uint32_t attempt;
 	char life[ATTEMPT_LIFE_BYTES];
+	unsigned looks;	      /* so many found processes that outlived it */
 	unsigned signals;     /* rounds of them: the first one SIGTERM, then SIGKILL */
 	uint64_t signaled_ms; /* when the last one was */
 };
@@ -72,7 +73,7 @@ static void signal_round(struct job *job, struct former *former, const char *dir
 /* 0: it is over, for good. WRONG_STATE: it lives. IO: nobody knows. */
 static int end_one(struct job *job, struct former *former)
 {
-	char dir[ATTEMPT_PATH_MAX];
+	char dir[ATTEMPT_PATH_MAX], names[LEFTOVER_NAMES_BYTES];
 	struct attempt_view view;
 	/* Made, for the mark: a scheduler that was stopped behind its intent makes it again itself. */
 	int rc = attempt_dir(job->service->settings.spool, job->id, former->attempt, former->life, true, dir);
@@ -88,6 +89,15 @@ static int end_one(struct job *job, struct former *former)
 	}
 	if (rc != 0)
 		return SLUICE_E_IO;
+	/* Without its shepherd nobody ended what left its process group. */
+	if (view.state == ATTEMPT_LOST && !job->service->settings.leave_leftovers &&
+	    job_leftovers(job, former->attempt, former->life, names) > 0) {
+		if (++former->looks == LOOKS_TOLD)
+			service_log(
+				job->service, SLUICE_LOG_ERROR, "local.former_stays", job,
+				"what a former attempt of it left does not end by SIGKILL; the next one waits");
+		return SLUICE_E_WRONG_STATE;
+	}
 	if (view.state == ATTEMPT_ENDED || view.state == ATTEMPT_LOST)
 		return 0;
 	if (view.state == ATTEMPT_RUNNING)

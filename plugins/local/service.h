@@ -16,6 +16,7 @@
 
 #include "attempt.h"
 #include "lifecycle.h"
+#include "proc.h"
 #include "sluice/client.h"
 #include "sluice/plugin.h"
 
@@ -181,6 +182,12 @@ void job_cancel(struct service *service, const char *id, sluice_token token);
 void job_lease_lost(struct service *service, const char *id, sluice_token token);
 void jobs_due(struct service *service, uint64_t now_ms);
 void job_free(struct job *job);
+/* Processes of an attempt that has neither process nor status any more, found by their environment;
+ * ended unless they are to be left. Returns their number. Reads all of /proc. */
+size_t job_leftovers(const struct job *job, uint32_t attempt, const char *life,
+		     char ret_names[LEFTOVER_NAMES_BYTES]);
+/* A job can stop its parent, which then sees no end and holds no timeout. */
+void job_wake_shepherd(const struct job *job);
 /* The job in hand, of this attempt (0: of any); NULL: none. */
 struct job *job_find(const struct service *service, const char *id, uint32_t attempt);
 /* Also one whose last answer is still awaited. */

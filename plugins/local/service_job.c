@@ -74,6 +74,17 @@ static void watch(struct job *job, const struct attempt_view *view)
 	job->watch_fd = -1;
 }
 
+void job_wake_shepherd(const struct job *job)
+{
+	struct attempt_view view;
+
+	if (job->stage == STAGE_RUNNING && !job->alone && job->watch_fd >= 0)
+		(void)syscall(SYS_pidfd_send_signal, job->watch_fd, SIGCONT, NULL, 0);
+	/* It was stopped before it said that the job had started. */
+	if (job->stage == STAGE_SPAWNED && attempt_look(job->dir, &view) == 0 && view.shepherd_lives)
+		(void)kill(view.shepherd, SIGCONT);
+}
+
 static void end_softly(struct job *job)
 {
 	bool running = job->stage == STAGE_RUNNING;
@@ -293,21 +304,30 @@ static void without_shepherd(struct job *job, const struct attempt_view *view)
 		job->kill_ms = service_now_ms();
 }
 
-/* Neither process nor status: its shepherd was killed. What the process left is found by the environment. */
+size_t job_leftovers(const struct job *job, uint32_t attempt, const char *life,
+		     char ret_names[LEFTOVER_NAMES_BYTES])
+{
+	char mark[ATTEMPT_TAG_MAX + 16] = "SLUICE_TAG=";
+	struct leftover left[LEFTOVERS_MAX];
+	size_t count;
+
+	attempt_tag(job->id, attempt, life, mark + strlen(mark));
+	count = leftovers_marked(mark, left);
+	leftovers_names(left, count, ret_names);
+	for (size_t i = 0; i < count && !job->service->settings.leave_leftovers; i++)
+		leftover_kill(&left[i]);
+	return count;
+}
+
+/* Neither process nor status: its shepherd was killed. */
 static void report_lost(struct job *job, const struct attempt_view *view)
 {
-	char evidence[700], mark[ATTEMPT_TAG_MAX + 16], names[LEFTOVER_NAMES_BYTES];
+	char evidence[700], names[LEFTOVER_NAMES_BYTES];
 	bool cancelled = view->cancelled || job->cancel;
-	struct leftover left[LEFTOVERS_MAX];
 	bool leave = job->service->settings.leave_leftovers;
 	size_t count, len;
 
-	(void)snprintf(mark, sizeof(mark), "SLUICE_TAG=");
-	attempt_tag(job->id, job->attempt, job->life, mark + strlen(mark));
-	count = leftovers_marked(mark, left);
-	leftovers_names(left, count, names);
-	for (size_t i = 0; i < count && !leave; i++)
-		leftover_kill(&left[i]);
+	count = job_leftovers(job, job->attempt, job->life, names);
 	len = (size_t)snprintf(evidence, sizeof(evidence),
 			       "lost: it was started, %sits process is gone and %s",
 			       job->alone ? "its shepherd was killed, " : "",
@@ -550,6 +570,7 @@ static void end_hard(struct job *job, uint64_t now_ms)
 
 	if (job->kill_ms == 0 || job->kill_ms + KILL_GRACE_MS > now_ms || job->stage != STAGE_RUNNING)
 		return;
+	job_wake_shepherd(job);
 	rc = job->cancel ? attempt_cancel(job->dir, SIGKILL) : attempt_signal(job->dir, SIGKILL);
 	job->kill_ms = now_ms;
 	job->kills++;

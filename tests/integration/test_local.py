@@ -357,6 +357,27 @@ def test_after_a_reset_by_force_the_former_attempt_is_ended_before_the_next_star
             job.ends(2)
 
 
+def test_after_a_reset_by_force_what_left_a_lost_attempt_is_ended_before_the_next_starts():
+    """Scheduler, shepherd and process were killed: only the environment tells whose it is."""
+    script = "for pid in $(cat {mark} 2>/dev/null); do grep -qs 'State:.[RSDT]' /proc/$pid/status && echo OVERLAP >>{mark}; done; " \
+        "setsid sh -c 'echo $$ >>{mark}; exec sleep 1000' & until [ -e {go} ]; do sleep 0.05; done"
+    with Reset() as job:
+        process = job.scheduler()
+        submit(job.broker, "one", "sh", "-c", script.format(mark=job.mark, go=job.go))
+        job.runs(1)
+        tap.wait_until(lambda: len(job.starts()) == 1, 30, "what it starts has left its group")
+        process.kill()
+        with open(os.path.join(attempt(job.spool, "one"), "start"), encoding="ascii") as file:
+            pid, _, shepherd, _ = file.read().split(" ", 3)
+        os.kill(int(shepherd), signal.SIGKILL)
+        os.killpg(int(pid), signal.SIGKILL)
+        job.reset()
+        job.scheduler()
+        job.runs(2)
+        tap.wait_until(lambda: len(job.starts()) >= 2, 30, "the next one has started its own")
+        job.ends(2)
+
+
 def test_after_a_reset_by_force_the_former_attempt_is_ended_also_if_no_other_comes():
     for scheduler in ("hears of it", "is started later", "lost its session"):
         with Reset() as job:

@@ -444,6 +444,14 @@ def test_a_job_whose_shepherd_is_killed_goes_on_and_its_end_says_so():
             tap.equal(process.text().count(b"id=local.shepherd"), 3, "each is logged once")
 
 
+def test_a_job_that_stops_its_shepherd_ends_all_the_same():
+    with tap.Scratch() as spool, tap.Broker() as broker:
+        queue(broker)
+        with outside(broker, spool, compare_ms=300):
+            tap.equal(run(broker, "ends", "sh", "-c", "kill -STOP $PPID; exit 3"), "FAILED", "its state")
+            tap.equal(shown(broker, "ends")["exit_code"], 3, "its exit code")
+
+
 def test_the_signal_that_ended_a_job_is_said_once():
     with tap.Scratch() as spool, tap.Broker() as broker:
         queue(broker)
