@@ -89,6 +89,7 @@ struct queue_grant {
 	uint8_t kind;
 	uint64_t deadline_ms; /* durable monotone; timed */
 	uint32_t lease_ms;
+	uint64_t since_ms; /* durable monotone: granted then; 0: not known */
 	uint64_t first; /* sequence number of bit 0 */
 	uint16_t bits;	/* up to LIMIT_GRANT_ITEMS_MAX */
 	uint16_t out;	/* bits that are set */

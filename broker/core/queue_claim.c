@@ -310,7 +310,10 @@ static int deliver(struct apply *a, uint64_t queue, uint64_t token, uint32_t lea
 static int grant_new(struct apply *a, uint64_t queue, struct queue_cell *cell, const struct cmd_claim *m,
 		     const struct picked *picked, uint32_t lease_ms)
 {
-	struct queue_grant grant = {.session = a->session, .lease_ms = lease_ms, .first = picked->seq[0]};
+	struct queue_grant grant = {.session = a->session,
+				    .lease_ms = lease_ms,
+				    .since_ms = a->mono_ms,
+				    .first = picked->seq[0]};
 	int rc = 0;
 
 	for (uint32_t i = 0; i < picked->count; i++)

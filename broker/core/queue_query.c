@@ -130,6 +130,8 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 	if (peek->grant_token != 0 && strcmp(state, "leased") == 0) {
 		row->token = peek->grant_token;
 		row->holder_session = peek->grant.session;
+		if (peek->grant.since_ms != 0 && peek->grant.since_ms < peek->q->clock.mono_ms)
+			row->held_ms = peek->q->clock.mono_ms - peek->grant.since_ms;
 		rc = session_holder(peek->q->txn, peek->q->gateway, row->holder_session, &row->holder,
 				    &row->holder_address);
 		if (rc != 0 && rc != SLUICE_E_NOT_FOUND)

@@ -347,31 +347,46 @@ int cmd_rm(struct cli *cli)
 	return done(cli, rc, reply);
 }
 
+static uint64_t wall_now(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Since when it is held, extensions included: what a hung worker holds is told by that. */
+static const char *since_text(struct json row, char buf[40])
+{
+	uint64_t held = json_number(json_get(row, "held_ms"));
+
+	buf[0] = 0;
+	return held != 0 ? time_text(wall_now() - held, buf) : buf;
+}
+
 /* When the lease ends, as things stand; for one that is delayed: when it is due. */
 static const char *until_text(struct json row, char buf[40])
 {
 	uint64_t left = json_number(json_get(row, "lease_left_ms")),
 		 due = json_number(json_get(row, "due_in_ms"));
-	struct timespec now;
 
 	buf[0] = 0;
 	if (left == 0 && due == 0)
 		return json_number(json_get(row, "token")) != 0 ? "its session's end" : buf;
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	return time_text((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 + left + due, buf);
+	return time_text(wall_now() + left + due, buf);
 }
 
 static int print_items(sluice_reply *reply)
 {
 	struct table *table =
 		table_create((const char *const[]){"ITEM", "STATE", "ATTEMPTS", "PUT", "HOLDER", "ADDRESS",
-						   "UNTIL", "SUBJECT", "BODY", NULL});
+						   "SINCE", "UNTIL", "SUBJECT", "BODY", NULL});
 	struct json rows = json_get(json_of(sluice_reply_json(reply)), "items"), row;
 	size_t pos = 0;
 
 	while (json_each(rows, &pos, NULL, &row)) {
 		struct json body = json_get(row, "body");
-		char seq[24], state[24], attempts[24], when[32], holder[100], address[64], until[40],
+		char seq[24], state[24], attempts[24], when[32], holder[100], address[64], since[40], until[40],
 			subject[300], text[80];
 
 		if (body.len == 0)
@@ -384,7 +399,7 @@ static int print_items(sluice_reply *reply)
 						json_plain(json_get(row, "holder"), holder, sizeof(holder)),
 						json_plain(json_get(row, "holder_address"), address,
 							   sizeof(address)),
-						until_text(row, until),
+						since_text(row, since), until_text(row, until),
 						json_plain(json_get(row, "subject"), subject,
 							   sizeof(subject)),
 						json_plain(body, text, sizeof(text))});

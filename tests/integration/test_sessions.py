@@ -3,6 +3,7 @@
 """Sessions: who leaves without having done anything costs little, who holds something is seen by name and address, and an operator can end it."""
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -67,7 +68,11 @@ def test_sessions_are_listed_and_closed_by_the_cli():
         tap.check("gpu-7" in sluice(broker, "session", "ls").stdout, "in a table, too")
         item = json.loads(sluice(broker, "queue", "peek", "work", "--state", "leased", "-o", "json").stdout)["items"][0]
         tap.equal((item["holder"], item["holder_address"]), ("gpu-7", "127.0.0.1"), "peek says who holds it")
+        tap.wait_until(lambda: holder.call("queue_peek", name="work", state="leased").items[0].held_ms > 0, 30, "it is held for some time")
+        item = json.loads(sluice(broker, "queue", "peek", "work", "--state", "leased", "-o", "json").stdout)["items"][0]
+        tap.check(int(item["held_ms"]) > 0, "peek says for how long")
         shown = sluice(broker, "queue", "peek", "work").stdout
+        tap.equal(len(re.findall(r"\d\d:\d\d:\d\d", [line for line in shown.splitlines() if "gpu-7" in line][0])), 2, f"put, and held since: {shown}")
         tap.check("gpu-7" in shown and "its session's end" in shown, f"and until when: {shown}")
         tap.equal(sluice(broker, "session", "close", "nobody").returncode, 4, "a name that is not there")
         tap.equal(sluice(broker, "session", "close", "gpu-7").returncode, 0, "closed by name")

@@ -684,3 +684,47 @@ Test(queue, a_damaged_item_among_delayed_ones_in_place_costs_no_other_item)
 	world_discard(&world);
 	world_open(&world, WORLD_MEM);
 }
+
+/* ---- since when it is held ---- */
+
+static const Sluice__ItemInfo *leased_row(void)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QueuePeek peek = SLUICE__QUEUE_PEEK__INIT;
+
+	peek.name = (char *)"work";
+	peek.state = (char *)"leased";
+	request.op_case = SLUICE__REQUEST__OP_QUEUE_PEEK;
+	request.queue_peek = &peek;
+	return world_query(&world, &request)->items[0];
+}
+
+Test(queue, peek_says_how_long_a_lease_is_held_over_its_extensions)
+{
+	uint64_t session = world_session(&world, NULL), token, id = queue_id("work");
+	uint8_t bytes[512];
+	struct store_txn *txn;
+	struct sluice_slice value;
+	struct key key;
+
+	put("work", 1);
+	token = claim(session, "work", 1, 60000, 0).index;
+	for (uint64_t i = 1; i <= 3; i++) {
+		world_wait(&world, 20000);
+		cr_assert_eq(ack(session, "work", token, ACK_EXTEND, 60000, 0, 0).code, 0);
+		cr_expect_eq(leased_row()->held_ms, i * 20000);
+	}
+	/* One of an older broker has no such number, and is read all the same. */
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	key_two(&key, world.gateway, id, token);
+	cr_assert_eq(store_get(txn, STORE_GRANT, key_slice(&key), &value), 0);
+	memcpy(bytes, value.data, value.len);
+	bytes[8] &= (uint8_t)~16;
+	cr_assert_eq(store_put(txn, STORE_GRANT, key_slice(&key), (struct sluice_slice){bytes, value.len - 8}),
+		     0);
+	cr_assert_eq(store_commit(txn), 0);
+	cr_expect_eq(leased_row()->held_ms, 0);
+	cr_expect_eq(ack(session, "work", token, ACK_DONE, 0, 1, 1).count, 1);
+	world_discard(&world);
+	open_mem();
+}
