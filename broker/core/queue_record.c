@@ -357,8 +357,7 @@ int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct qu
 	bits_check(queue, token, grant);
 	put_be64(bytes, grant->session);
 	bytes[8] = (uint8_t)(grant->kind | (grant->reports ? GRANT_REPORTS : 0) |
-			     (grant->any_begun ? GRANT_BEGUN : 0) |
-			     (grant->since_ms != 0 ? GRANT_SINCE : 0));
+			     (grant->any_begun ? GRANT_BEGUN : 0) | (grant->since_ms != 0 ? GRANT_SINCE : 0));
 	put_be64(bytes + 9, grant->deadline_ms);
 	put_be32(bytes + 17, grant->lease_ms);
 	put_be64(bytes + 21, grant->first);

@@ -76,6 +76,13 @@ static void headroom_tell(struct engine *engine, enum headroom_state before, con
 	enum headroom_state now = headroom_state(&engine->gate);
 
 	atomic_store(&engine->headroom_now, (int)now);
+	if (now != HEADROOM_OK || now != before) {
+		(void)pthread_mutex_lock(&engine->headroom_lock);
+		memcpy(engine->headroom_why, engine->gate.why, sizeof(engine->headroom_why));
+		if (now == HEADROOM_OK)
+			engine->headroom_why[0] = 0;
+		(void)pthread_mutex_unlock(&engine->headroom_lock);
+	}
 	if (now == before)
 		return;
 	log_line(now == HEADROOM_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
@@ -133,6 +140,7 @@ int engine_create(const struct engine_config *config, struct store *store, struc
 	if (engine->config.claims_max == 0)
 		engine->config.claims_max = 4096;
 	engine->store = store;
+	engine->headroom_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	engine->next_deadline_ms = UINT64_MAX;
 	engine->heartbeats.next_ms = UINT64_MAX;
 	demand_init(&engine->demand);
@@ -179,6 +187,7 @@ void engine_destroy(struct engine *engine)
 	heartbeats_fini(&engine->heartbeats);
 	batch_fini(&engine->batch);
 	core_destroy(engine->core);
+	(void)pthread_mutex_destroy(&engine->headroom_lock);
 	free(engine);
 }
 
@@ -660,5 +669,8 @@ void engine_facts_get(struct engine *engine, struct engine_facts *ret)
 	ret->consumers = atomic_load(&engine->consumer_count);
 	ret->sessions_attached = atomic_load(&engine->attached_count);
 	ret->headroom = (enum headroom_state)atomic_load(&engine->headroom_now);
+	(void)pthread_mutex_lock(&engine->headroom_lock);
+	memcpy(ret->headroom_why, engine->headroom_why, sizeof(ret->headroom_why));
+	(void)pthread_mutex_unlock(&engine->headroom_lock);
 	store_facts_get(engine->store, &ret->store);
 }

@@ -142,10 +142,12 @@ int engine_read_begin(struct engine *engine, struct store_txn **ret, uint64_t *r
 struct batch_clock engine_clock(const struct engine *engine); /* durable monotone and wall, as of now */
 
 enum headroom_state { HEADROOM_OK, HEADROOM_PUBLISH_STOPPED, HEADROOM_REPORT_STOPPED };
+enum { HEADROOM_WHY_BYTES = 224 };
 struct engine_facts {
 	uint64_t commits, commands, batches_aborted, inbox_bytes, consumers, sessions_attached;
 	uint64_t notes; /* changes of consumers and sessions that wait for the engine: at most one of each */
 	enum headroom_state headroom;
+	char headroom_why[HEADROOM_WHY_BYTES]; /* what is full, and what to do; empty: there is room */
 	struct store_facts store;
 };
 void engine_facts_get(struct engine *engine, struct engine_facts *ret);

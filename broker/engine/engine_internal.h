@@ -201,7 +201,7 @@ struct beat *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway, 
 void heartbeats_fini(struct heartbeats *heartbeats);
 
 /* ---- headroom.c: admission by class ---- */
-enum { HEADROOM_GROWING = 2, HEADROOM_WHY_BYTES = 224 }; /* classes that may be refused: publishes, reports */
+enum { HEADROOM_GROWING = 2 }; /* classes that may be refused: publishes, reports */
 struct headroom_gate {
 	uint32_t publish_stop_percent, report_stop_percent;
 	uint64_t reserve_bytes;	   /* what publishes leave to what must always go; reports leave half of it */
@@ -331,6 +331,8 @@ struct engine {
 	_Atomic uint64_t commits, commands, aborted;
 	_Atomic uint64_t consumer_count, attached_count;
 	_Atomic int headroom_now;
+	pthread_mutex_t headroom_lock;	       /* of headroom_why */
+	char headroom_why[HEADROOM_WHY_BYTES]; /* the gate's, for other threads; empty: there is room */
 	bool failed;
 	pthread_t thread;
 	bool thread_runs;

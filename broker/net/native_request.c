@@ -152,6 +152,23 @@ void native_answers_drop(struct conn *conn)
 
 /* ---- status: the core's counts and the engine's facts ---- */
 
+enum { HEADROOM_TEXT_BYTES = HEADROOM_WHY_BYTES + 160 };
+
+/* What is refused, what is full, and what to do. */
+static void headroom_text(char buf[HEADROOM_TEXT_BYTES], const struct engine_facts *facts)
+{
+	static const char *const refused[] = {
+		"",
+		"publishes are refused, all else goes on",
+		"publishes, job submits and reports, and what else makes the store grow are refused; acks, cancels, deletes, "
+		"purges and retention go on",
+	};
+
+	(void)snprintf(buf, HEADROOM_TEXT_BYTES, "%s%s%s", refused[facts->headroom],
+		       facts->headroom != HEADROOM_OK && facts->headroom_why[0] != 0 ? ": " : "",
+		       facts->headroom != HEADROOM_OK ? facts->headroom_why : "");
+}
+
 int native_status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 {
 	static const char *const headroom[] = {"ok", "publish-stopped", "report-stopped"};
@@ -159,7 +176,8 @@ int native_status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 	struct engine_facts facts;
 	Sluice__Status *status;
 	uint8_t *bytes;
-	char server[] = "sluiced", version[] = SLUICE_VERSION, durability[] = "sync", *old[4];
+	char server[] = "sluiced", version[] = SLUICE_VERSION, durability[] = "sync", *old[5];
+	char why[HEADROOM_TEXT_BYTES];
 
 	if (reply == NULL || reply->status == NULL) {
 		if (reply != NULL)
@@ -172,6 +190,9 @@ int native_status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 	old[1] = status->version;
 	old[2] = status->durability;
 	old[3] = status->headroom;
+	old[4] = status->headroom_text;
+	headroom_text(why, &facts);
+	status->headroom_text = why;
 	status->server = server;
 	status->version = version;
 	status->durability = durability;
@@ -196,6 +217,7 @@ int native_status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 	status->version = old[1];
 	status->durability = old[2];
 	status->headroom = old[3];
+	status->headroom_text = old[4];
 	sluice__reply__free_unpacked(reply, NULL);
 	return bytes != NULL ? 0 : SLUICE_E_NOMEM;
 }

@@ -508,7 +508,7 @@ int cmd_status(struct cli *cli)
 {
 	sluice_reply *reply = NULL;
 	struct json status, name, value;
-	char key[64], text[256];
+	char key[64], text[512];
 	size_t pos = 0;
 	int rc = need(cli);
 

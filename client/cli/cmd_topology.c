@@ -386,8 +386,8 @@ static int print_items(sluice_reply *reply)
 
 	while (json_each(rows, &pos, NULL, &row)) {
 		struct json body = json_get(row, "body");
-		char seq[24], state[24], attempts[24], when[32], holder[100], address[64], since[40], until[40],
-			subject[300], text[80];
+		char seq[24], state[24], attempts[24], when[32], holder[100], address[64], since[40],
+			until[40], subject[300], text[80];
 
 		if (body.len == 0)
 			body = json_get(row, "body_base64");

@@ -50,6 +50,8 @@ def test_whoever_frees_room_gets_in_above_every_stop():
         with tap.Broker(data=filled(top), args=stops) as broker:
             status = sluice(broker.address, "status")
             tap.check(status.returncode == 0 and "report-stopped" in status.stdout, f"status: {status.stdout}{status.stderr}")
+            for word in ("job submits and reports", "the map is full", "of 16 MiB", "raise map_mib"):
+                tap.check(word in status.stdout, f"it says what is refused, what is full, and what to do, {word}: {status.stdout}")
             for words in (["job", "ls"], ["queue", "ls"], ["audit"], ["queue", "peek", "filler"], ["job", "cancel", "j0"],
                           ["queue", "rm", "spare", "--yes"], ["stream", "rm", "s", "--yes"]):
                 done = sluice(broker.address, *words)
@@ -65,6 +67,7 @@ def test_whoever_frees_room_gets_in_above_every_stop():
                 tap.equal(error.reply.code, NO_SPACE, "its code")
                 one.call("queue_purge", name="filler")
                 tap.wait_until(lambda: one.call("status_get").status.headroom == "ok", 30, "there is room again")
+                tap.equal(one.call("status_get").status.headroom_text, "", "and no more to say")
             tap.equal(sluice(broker.address, "put", "filler", "x", "body").returncode, 0, "and publishes are taken")
 
 

@@ -720,7 +720,8 @@ Test(queue, peek_says_how_long_a_lease_is_held_over_its_extensions)
 	cr_assert_eq(store_get(txn, STORE_GRANT, key_slice(&key), &value), 0);
 	memcpy(bytes, value.data, value.len);
 	bytes[8] &= (uint8_t)~16;
-	cr_assert_eq(store_put(txn, STORE_GRANT, key_slice(&key), (struct sluice_slice){bytes, value.len - 8}),
+	cr_assert_eq(store_put(txn, STORE_GRANT, key_slice(&key),
+			       (struct sluice_slice){bytes, value.len - 8}),
 		     0);
 	cr_assert_eq(store_commit(txn), 0);
 	cr_expect_eq(leased_row()->held_ms, 0);
