@@ -224,7 +224,7 @@ int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_cloc
 		rc = age_batch(txn, clock, &core->age);
 	if (rc != 0)
 		return rc;
-	core->work = (struct core_work){0, 0};
+	core->work = (struct core_work){0};
 	router_cache_begin(core->routers);
 	if (clock.mono_ms == last.mono_ms && clock.wall_ms == last.wall_ms)
 		return 0;

@@ -50,11 +50,12 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 int core_batch_end(struct core *core, struct store_txn *txn, struct effects *effects) SLUICE_MUST_USE;
 void core_batch_abort(struct core *core);
 
-/* How much the open batch has written so far: items, segments and grants' items, and their bytes. For whoever bounds what one commit
- * holds; a batch that is aborted begins anew. */
+/* How much the open batch has written so far: items, segments and grants' items, and their bytes; and the steps that it took to find where its
+ * events go. For whoever bounds what one commit holds; a batch that is aborted begins anew. */
 struct core_work {
 	uint64_t records;
 	uint64_t bytes;
+	uint64_t steps;
 };
 struct core_work core_batch_work(const struct core *core);
 

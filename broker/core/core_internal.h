@@ -66,7 +66,7 @@ static inline void core_worked(struct core *core, size_t bytes)
 static inline struct core_work core_command_work(const struct core *core)
 {
 	return (struct core_work){core->work.records - core->begun.records,
-				  core->work.bytes - core->begun.bytes};
+				  core->work.bytes - core->begun.bytes, core->work.steps - core->begun.steps};
 }
 
 /* The context of a command. */

@@ -241,7 +241,7 @@ static int publish_together(struct publish *p)
 			  .from = p->raw.data,
 			  .bytes = p->raw.len,
 			  .time_max = p->time_max};
-	struct core_work amount = {0, 0};
+	struct core_work amount = {0};
 	int rc = 0;
 
 	if (p->target_count == 0 && (p->m->flags & PUBLISH_MANDATORY) != 0)
@@ -331,10 +331,26 @@ struct runs {
 	struct run run;
 };
 
+/* Patterns may be many that begin like a subject and end otherwise, so that to match nothing is work, too. */
+static int steps_check(const struct publish *p)
+{
+	uint64_t steps = core_command_work(p->a->core).steps;
+
+	if (steps <= LIMIT_ROUTE_STEPS_MAX)
+		return 0;
+	return refuse(
+		p->out, SLUICE_E_LIMIT,
+		"%u events, whose subjects many patterns begin like: finding their targets took more than "
+		"%llu steps in one command: publish fewer at once, or bind fewer patterns",
+		p->m->count, (unsigned long long)LIMIT_ROUTE_STEPS_MAX);
+}
+
 /* The targets of an event: those of the one before, which are in core->targets, when it has the same subject. */
 static int route_event(struct publish *p, struct runs *runs, struct sluice_slice subject,
 		       const struct route_target **ret, size_t *ret_count)
 {
+	int rc;
+
 	if (runs->run.count > 0 && subject.len == runs->subject.len &&
 	    memcmp(subject.data, runs->subject.data, subject.len) == 0) {
 		*ret = targets_of(p);
@@ -342,7 +358,8 @@ static int route_event(struct publish *p, struct runs *runs, struct sluice_slice
 		return 0;
 	}
 	runs->subject = subject;
-	return router_route(p->a, 0, subject, ret, ret_count);
+	rc = router_route(p->a, 0, subject, ret, ret_count);
+	return rc != 0 || !runs->check ? rc : steps_check(p);
 }
 
 static int run_next(struct publish *p, struct runs *runs)
@@ -360,7 +377,7 @@ static int run_next(struct publish *p, struct runs *runs)
 		rc = envelope_next(&rest, &envelope, &why);
 		if (rc == 0)
 			rc = route_event(p, runs, envelope.subject, &targets, &count);
-		if (rc != 0)
+		if (rc != 0 || (runs->check && refused(p->out)))
 			return rc;
 		if (count == 0 && runs->check && (p->m->flags & PUBLISH_MANDATORY) != 0)
 			return refuse(p->out, SLUICE_E_NO_ROUTE,
@@ -389,7 +406,7 @@ static int run_next(struct publish *p, struct runs *runs)
 static int check_each(struct publish *p, struct needs *needs)
 {
 	struct runs runs = {.rest = p->raw, .check = true};
-	struct core_work amount = {0, 0};
+	struct core_work amount = {0};
 	int rc = 0;
 
 	while (rc == 0 && !refused(p->out) && runs.at < p->m->count) {
@@ -470,7 +487,9 @@ static int targets_find(struct publish *p)
 
 	if (m->target_kind == PUBLISH_TO_SUBJECT) {
 		rc = router_route(p->a, 0, m->subject, &targets, &count);
-		return rc != 0 ? rc : targets_keep(p, targets, count);
+		if (rc == 0)
+			rc = steps_check(p);
+		return rc != 0 || refused(p->out) ? rc : targets_keep(p, targets, count);
 	}
 	if (m->target_kind == PUBLISH_TO_QUEUE) {
 		rc = core_queue_find(p->a->txn, p->a->gateway, m->target, &queue);

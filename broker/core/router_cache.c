@@ -20,6 +20,8 @@
 enum { SLOT_COUNT = 1024, SUBJECT_BYTES_CACHED = 255, GONE_MIN = 1024 };
 
 struct trie_node {
+	uint32_t up;	/* its parent; 0: a root */
+	uint32_t live;	/* edges at it or below: a walk that finds nothing there does not go there */
 	uint32_t star;	/* child for '*'; 0: none */
 	uint32_t edges; /* of patterns that end here; 1-based index of an edge, 0: none */
 	uint32_t rest;	/* of patterns that end with '>' behind here, and of a fanout's root */
@@ -42,6 +44,7 @@ struct route_slot {
 	uint64_t router; /* 0: empty */
 	uint64_t generation;
 	uint32_t hash;
+	uint32_t steps;
 	uint16_t subject_bytes;
 	uint16_t count;
 	struct route_target targets[ROUTER_TARGETS_MAX_CACHED];
@@ -58,7 +61,7 @@ struct router_cache {
 
 /* ---- trie ---- */
 
-static int node_new(struct trie *trie, uint32_t *ret)
+static int node_new(struct trie *trie, uint32_t up, uint32_t *ret)
 {
 	if (trie->node_count == trie->node_capacity) {
 		size_t capacity = trie->node_capacity == 0 ? 64 : trie->node_capacity * 2;
@@ -71,7 +74,7 @@ static int node_new(struct trie *trie, uint32_t *ret)
 	}
 	if (trie->node_count == 0)
 		trie->nodes[trie->node_count++] = (struct trie_node){0};
-	trie->nodes[trie->node_count] = (struct trie_node){0};
+	trie->nodes[trie->node_count] = (struct trie_node){.up = up};
 	*ret = (uint32_t)trie->node_count++;
 	return 0;
 }
@@ -132,7 +135,7 @@ static int child_get(struct trie *trie, uint32_t parent, struct sluice_slice tok
 	if (child->parent == 0) {
 		uint32_t node;
 
-		rc = node_new(trie, &node);
+		rc = node_new(trie, parent, &node);
 		if (rc != 0)
 			return rc;
 		*child = (struct trie_child){parent, node, token};
@@ -171,6 +174,8 @@ static void edge_link(struct router_image *image, uint32_t edge_at)
 	if (edge->next != 0)
 		image->edges[edge->next - 1].prev = edge_at + 1;
 	*list = edge_at + 1;
+	for (uint32_t node = edge->node; node != 0; node = image->trie->nodes[node].up)
+		image->trie->nodes[node].live++;
 	image->generation++;
 }
 
@@ -195,7 +200,7 @@ static int edge_insert(struct router_image *image, const struct image_router *ro
 			uint32_t star = trie->nodes[node].star;
 
 			if (star == 0) {
-				rc = node_new(trie, &star);
+				rc = node_new(trie, node, &star);
 				if (rc == 0)
 					trie->nodes[node].star = star;
 			}
@@ -224,6 +229,11 @@ static void edge_unlink(struct router_image *image, uint32_t edge_at)
 		*edge_list(image, edge) = edge->next;
 	if (edge->next != 0)
 		image->edges[edge->next - 1].prev = edge->prev;
+	for (uint32_t node = edge->node; node != 0; node = image->trie->nodes[node].up) {
+		invariant(image->trie->nodes[node].live > 0, "edge %llu of gateway %u was not counted",
+			  (unsigned long long)edge->id, image->gateway);
+		image->trie->nodes[node].live--;
+	}
 	edge->gone = true;
 	image->gone_count++;
 	image->generation++;
@@ -275,7 +285,7 @@ static int router_add(struct router_image *image, struct store_txn *txn, uint64_
 	int rc = array_room((void **)&image->routers, image->router_count, sizeof(router));
 
 	if (rc == 0)
-		rc = node_new(image->trie, &router.root);
+		rc = node_new(image->trie, 0, &router.root);
 	if (rc == 0 && config->alternate[0] != 0)
 		rc = name_find(txn, image->gateway, NAME_ROUTER, slice_text(config->alternate),
 			       &router.alternate);
@@ -623,6 +633,7 @@ struct walk {
 	struct sluice_slice subject;
 	uint32_t depth;
 	size_t matches;
+	uint64_t steps; /* nodes and edges looked at: by what is bound, not by what was */
 	int failed;
 };
 
@@ -635,6 +646,7 @@ static void collect(struct walk *walk, uint32_t edge_at)
 	for (; edge_at != 0 && walk->failed == 0; edge_at = walk->image->edges[edge_at - 1].next) {
 		const struct image_edge *edge = &walk->image->edges[edge_at - 1];
 
+		walk->steps++;
 		if (edge->target_kind == SLUICE__TARGET_KIND__TARGET_ROUTER) {
 			router_walk(walk, edge->target);
 			continue;
@@ -662,6 +674,7 @@ static void subject_walk(struct walk *walk, uint32_t at, struct sluice_slice res
 	struct sluice_slice token;
 	uint32_t child;
 
+	walk->steps++;
 	if (rest.data == NULL) {
 		collect(walk, node->edges);
 		return;
@@ -669,9 +682,9 @@ static void subject_walk(struct walk *walk, uint32_t at, struct sluice_slice res
 	collect(walk, node->rest);
 	token = token_next(&rest);
 	child = child_find(walk->image->trie, at, token);
-	if (child != 0)
+	if (child != 0 && walk->image->trie->nodes[child].live > 0)
 		subject_walk(walk, child, rest);
-	if (node->star != 0)
+	if (node->star != 0 && walk->image->trie->nodes[node->star].live > 0)
 		subject_walk(walk, node->star, rest);
 }
 
@@ -773,6 +786,8 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 	slot = &image->slots[hash % SLOT_COUNT];
 	if (slot->router == router && slot->generation == image->generation && slot->hash == hash &&
 	    slot->subject_bytes == subject.len && memcmp(slot->subject, subject.data, subject.len) == 0) {
+		/* As if it were looked for: what is refused must not depend on what is remembered. */
+		a->core->work.steps += slot->steps;
 		*ret = slot->targets;
 		*ret_count = slot->count;
 		return 0;
@@ -780,6 +795,7 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 	cache->found_count = 0;
 	walk = (struct walk){.cache = cache, .image = image, .subject = subject, .number = ++cache->walks};
 	router_walk(&walk, router);
+	a->core->work.steps += walk.steps;
 	if (walk.failed != 0)
 		return walk.failed;
 	found_sort(cache);
@@ -790,6 +806,7 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 		slot->generation = image->generation;
 		slot->hash = hash;
 		slot->subject_bytes = (uint16_t)subject.len;
+		slot->steps = (uint32_t)walk.steps;
 		slot->count = (uint16_t)cache->found_count;
 		memcpy(slot->subject, subject.data, subject.len);
 		if (cache->found_count > 0)

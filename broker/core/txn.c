@@ -162,6 +162,12 @@ static int work_check(struct apply *a, struct outcome *out)
 {
 	struct core_work work = core_command_work(a->core);
 
+	if (work.steps > LIMIT_ROUTE_STEPS_MAX)
+		return refuse(
+			out, SLUICE_E_LIMIT,
+			"finding the targets of the transaction's events took more than %llu steps by this "
+			"operation: commit fewer operations at once, or bind fewer patterns",
+			(unsigned long long)LIMIT_ROUTE_STEPS_MAX);
 	if (work.records > LIMIT_TXN_RECORDS_MAX)
 		return refuse(out, SLUICE_E_LIMIT,
 			      "the transaction has put or settled %llu records of queues and streams by this "

@@ -9,7 +9,7 @@
  */
 #include "broker/engine/engine_internal.h"
 
-enum { COMMIT_WORK_MAX = 65536, HEAVY_WORK_MIN = 32768, BYTES_PER_RECORD = 1024 };
+enum { COMMIT_WORK_MAX = 65536, HEAVY_WORK_MIN = 32768, BYTES_PER_RECORD = 1024, STEPS_PER_RECORD = 32 };
 
 /* More work than its bytes say: a record for fewer of its bytes than that, and not by a few. */
 enum { SUMMED_MIN = 256, SUMMED_BYTES_PER_RECORD = 16 };
@@ -18,7 +18,7 @@ uint64_t heavy_work(const struct engine *engine)
 {
 	struct core_work work = core_batch_work(engine->core);
 
-	return work.records + work.bytes / BYTES_PER_RECORD;
+	return work.records + work.bytes / BYTES_PER_RECORD + work.steps / STEPS_PER_RECORD;
 }
 
 static size_t place_of(const struct heavy *heavy, const struct submission *submission)
@@ -41,19 +41,28 @@ void heavy_begin(struct heavy *heavy)
 	heavy->sum_count = 0;
 }
 
-/* What the session has done in this commit; of more sessions than there is room for, what this command did. */
+/*
+ * What the session has done in this commit, never less, and at most a sixteenth of the commit more: of more sessions than there is room
+ * for, a new one takes the place of the one with the least, and its sum too. So one that did half of a commit is found, however many
+ * others did a little before it; and who is taken for one did three eighths at least.
+ */
 static uint64_t sum_up(struct heavy *heavy, const struct submission *submission, uint64_t work)
 {
-	size_t i = 0;
+	size_t i = 0, least = 0;
 
 	while (i < heavy->sum_count && (heavy->sums[i].session != submission->command.session ||
 					heavy->sums[i].gateway != submission->command.gateway))
 		i++;
-	if (i == HEAVY_SESSIONS_MAX)
-		return work;
-	if (i == heavy->sum_count)
+	if (i == HEAVY_SESSIONS_MAX) {
+		for (i = 1; i < HEAVY_SESSIONS_MAX; i++)
+			least = heavy->sums[i].work < heavy->sums[least].work ? i : least;
+		i = least;
+		heavy->sums[i].gateway = submission->command.gateway;
+		heavy->sums[i].session = submission->command.session;
+	} else if (i == heavy->sum_count) {
 		heavy->sums[heavy->sum_count++] =
 			(struct heavy_sum){submission->command.gateway, submission->command.session, 0};
+	}
 	return heavy->sums[i].work += work;
 }
 

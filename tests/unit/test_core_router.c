@@ -7,6 +7,7 @@
 #include "protocol/limits.h"
 #include "broker/core/apply.h"
 #include "broker/core/core_internal.h"
+#include "broker/core/router.h"
 #include "tests/unit/core_world.h"
 
 enum {
@@ -511,5 +512,146 @@ Test(core_router, many_edges_between_routers_are_no_product)
 	cr_assert_eq(world_bind(&world, "r6", ">", SLUICE__TARGET_KIND__TARGET_QUEUE, "q").code, 0);
 	cr_assert_eq(world_publish(&world, "a.a.a.a.a.a.a.a.a", "x").code, 0);
 	cr_assert_eq(world_ready(&world, "q"), 1);
+	world_discard(&world);
+}
+
+/* ---- steps ---- */
+
+enum { BITS = 12, WILD = 1 << BITS };
+
+/* "a.*.a. ... .z": all of them begin like "a.a.a ...", and none ends like it. */
+static void wild_pattern(char pattern[64], unsigned i)
+{
+	pattern[0] = 0;
+	for (int bit = 0; bit < BITS; bit++)
+		strcat(pattern, i >> bit & 1 ? "*." : "a.");
+	strcat(pattern, "z");
+}
+
+static void wild_bind(struct world *world)
+{
+	char pattern[64];
+
+	world_queue(world, "q", NULL, 0);
+	for (unsigned i = 0; i < WILD; i++) {
+		wild_pattern(pattern, i);
+		cr_assert_eq(world_bind(world, "", pattern, QUEUE, "q").code, 0);
+	}
+}
+
+static struct outcome publish_subjects(struct world *world, unsigned count)
+{
+	static uint8_t bytes[1 << 16];
+	struct frame_publish publish = {.count = count};
+	size_t len = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		char subject[64] = "";
+		struct envelope envelope = {.body = {"x", 1}};
+
+		for (int bit = 0; bit < BITS; bit++)
+			strcat(subject, "a.");
+		(void)snprintf(subject + strlen(subject), 16, "%u", i);
+		envelope.subject = world_text(subject);
+		len += envelope_encode(bytes + len, &envelope);
+	}
+	publish.raw_bytes = (uint32_t)len;
+	publish.payload = (struct sluice_slice){bytes, len};
+	return world_apply(world, COMMAND_PUBLISH, 0, &publish);
+}
+
+static uint64_t steps_of(struct world *world, const char *subject)
+{
+	const struct route_target *targets;
+	struct store_txn *txn;
+	struct apply a;
+	uint64_t before;
+	size_t count;
+
+	cr_assert_eq(store_begin(world->store, &txn), 0);
+	apply_init(&a, world->core, txn, world->effects, world->gateway);
+	before = world->core->work.steps;
+	cr_assert_eq(router_route(&a, 0, world_text(subject), &targets, &count), 0);
+	store_abort(txn);
+	return world->core->work.steps - before;
+}
+
+static void image_forget(struct world *world)
+{
+	router_cache_drop(world->core->routers);
+}
+
+Test(core_router, patterns_that_begin_like_a_subject_are_work_that_has_a_bound)
+{
+	const unsigned most = (unsigned)LIMIT_ROUTE_STEPS_MAX / (2 * WILD - 1);
+	struct outcome out;
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	wild_bind(&world);
+	/* limit: ROUTE_STEPS_MAX */
+	out = publish_subjects(&world, most + 1);
+	cr_expect_eq(out.code, SLUICE_E_LIMIT, "%d", out.code);
+	cr_expect_not_null(strstr(out.text, "steps"), "%s", out.text);
+	out = publish_subjects(&world, 2 * most);
+	cr_expect_eq(out.code, SLUICE_E_LIMIT);
+	out = publish_subjects(&world, most);
+	cr_expect_eq(out.code, 0, "%s", out.text);
+	world_discard(&world);
+}
+
+Test(core_router, operations_of_a_transaction_share_its_steps)
+{
+	const unsigned each = (unsigned)LIMIT_ROUTE_STEPS_MAX / (2 * WILD - 1);
+	Sluice__TxnPublish publish = SLUICE__TXN_PUBLISH__INIT;
+	Sluice__TxnOp op = SLUICE__TXN_OP__INIT, *ops[1000];
+	Sluice__Txn txn = SLUICE__TXN__INIT;
+	struct outcome out;
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	wild_bind(&world);
+	publish.subject = (char *)"a.a.a.a.a.a.a.a.a.a.a.a.b";
+	op.op_case = SLUICE__TXN_OP__OP_PUBLISH;
+	op.publish = &publish;
+	for (size_t i = 0; i < 1000; i++)
+		ops[i] = &op;
+	txn.ops = ops;
+	txn.n_ops = 1000;
+	out = world_apply(&world, COMMAND_TXN, 0, &txn);
+	cr_expect_eq(out.code, SLUICE_E_LIMIT, "%s", out.text);
+	cr_expect_eq(out.count, each + 1, "operation %u", out.count);
+	txn.n_ops = each;
+	cr_expect_eq(world_apply(&world, COMMAND_TXN, 0, &txn).code, 0);
+	world_discard(&world);
+}
+
+/* What is refused must be the same on a broker that has just started, and in a batch that is applied again. */
+Test(core_router, steps_are_those_of_what_is_bound)
+{
+	static const char *const subject = "a.a.a.a.a.a.a.a.a.a.a.a.z";
+	char pattern[64];
+	struct world world;
+	uint64_t steps;
+
+	world_open(&world, WORLD_MEM);
+	wild_bind(&world);
+	steps = steps_of(&world, subject);
+	cr_expect_eq(steps, 2 * WILD - 1 + WILD * 2, "%llu: nodes, and each edge at its own",
+		     (unsigned long long)steps);
+	cr_expect_eq(steps_of(&world, subject), steps, "remembered");
+	image_forget(&world);
+	cr_expect_eq(steps_of(&world, subject), steps, "made anew");
+	for (unsigned i = 0; i < WILD; i++) {
+		if (i % 4 == 0)
+			continue;
+		wild_pattern(pattern, i);
+		cr_assert_eq(unbind(&world, "", pattern, QUEUE, "q").code, 0);
+	}
+	steps = steps_of(&world, subject);
+	cr_expect_eq(steps, 2 + (2 * WILD / 4 - 1) + 2 * WILD / 4, "%llu", (unsigned long long)steps);
+	image_forget(&world);
+	cr_expect_eq(steps_of(&world, subject), steps, "without what is gone: %llu",
+		     (unsigned long long)steps_of(&world, subject));
 	world_discard(&world);
 }

@@ -98,6 +98,33 @@ Test(engine_heavy, others_wait_for_one_commit_of_many_publishes_that_fan_out)
 	rig_close(&rig);
 }
 
+/* More sessions than are counted do a little before it. */
+Test(engine_heavy, one_of_many_sessions_that_did_half_a_commit_is_found)
+{
+	enum { OTHERS = 50, PUBLISHES = 60, EACH = 2000, LITTLE = 70 };
+	struct rig rig;
+	unsigned rounds = 0;
+	uint64_t wait = 0;
+
+	rig_open(&rig, false);
+	queues_make(&rig);
+	for (uint64_t session = 0; session < OTHERS; session++)
+		submit(&rig, 100 + session, LITTLE);
+	for (int i = 0; i < PUBLISHES; i++)
+		submit(&rig, 11, EACH);
+	rig.replies = 0;
+	cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+	cr_expect_gt(rig.replies, (unsigned)OTHERS);
+	cr_expect_lt(rig.replies, OTHERS + 12u, "a commit ends when so much was done");
+	submit(&rig, 12, 1);
+	for (; rig.last.count != 1 && rounds < PUBLISHES; rounds++)
+		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+	cr_expect_leq(rounds, 2, "%u", rounds);
+	rig_step(&rig);
+	cr_expect_eq(rig.replies, OTHERS + PUBLISHES + 1u);
+	rig_close(&rig);
+}
+
 /* Many small ones of one session are a batch as before. */
 Test(engine_heavy, light_commands_share_a_commit)
 {
