@@ -12,8 +12,28 @@
 
 /* ---- back to the queue, or to the dead-letter queue ---- */
 
-/* A dead-letter queue that was deleted is replaced by the gateway's, which always exists. */
-static int dead_letter_target(struct apply *a, const struct queue_cell *cell, uint64_t *ret)
+/* The queue that has the configured name now; NOT_FOUND when there is none, or it takes no items. */
+static int dead_letter_named(struct apply *a, uint64_t queue, uint64_t *ret)
+{
+	struct queue_cell target;
+	ProtobufCMessage *found;
+	int rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &found);
+
+	if (rc != 0)
+		return rc;
+	rc = name_find(a->txn, a->gateway, NAME_QUEUE, slice_text(((Sluice__QueueConfig *)found)->dead_letter),
+		       ret);
+	protobuf_c_message_free_unpacked(found, NULL);
+	if (rc == 0)
+		rc = queue_cell_get(a->txn, a->gateway, *ret, &target);
+	if (rc == 0 && (target.deleted || target.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS || *ret == queue))
+		rc = SLUICE_E_NOT_FOUND;
+	return rc;
+}
+
+/* It is configured by its name. One that was deleted is replaced by another that was created under the name since, from then on; else, as long
+ * as there is none, by the gateway's, which always exists. */
+static int dead_letter_target(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t *ret)
 {
 	struct queue_cell target;
 	int rc = queue_cell_get(a->txn, a->gateway, cell->dead_letter, &target);
@@ -21,7 +41,11 @@ static int dead_letter_target(struct apply *a, const struct queue_cell *cell, ui
 	*ret = cell->dead_letter;
 	if (rc == 0 && !target.deleted)
 		return 0;
-	if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
+	if (rc == 0 || rc == SLUICE_E_NOT_FOUND)
+		rc = dead_letter_named(a, queue, ret);
+	if (rc == 0)
+		cell->dead_letter = *ret;
+	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	return name_find(a->txn, a->gateway, NAME_QUEUE, slice_text("dead-letter"), ret);
 }
@@ -36,7 +60,7 @@ static int to_dead_letter(struct apply *a, uint64_t queue, struct queue_cell *ce
 				      .dead_reason = reason};
 	char name[QUEUE_NAME_BUF];
 	uint64_t target, put;
-	int rc = dead_letter_target(a, cell, &target);
+	int rc = dead_letter_target(a, queue, cell, &target);
 
 	if (rc == 0)
 		rc = queue_name(a, queue, name);

@@ -273,3 +273,47 @@ Test(queue_begun, a_claim_meets_no_delayed_item)
 	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 1, "at once");
 	cr_expect_eq(world_effect(&world, FX_GRANT)->runs[0].first, 601);
 }
+
+static void fail_once(uint64_t session, const char *name)
+{
+	struct outcome out;
+
+	put(name, 1);
+	out = claim(session, name, 1, 0, 0);
+	cr_assert_eq(out.count, 1);
+	ack(session, name, out.index, ACK_NACK, 0, 1, cell(name).head - 1);
+}
+
+static void delete_queue(const char *name)
+{
+	Sluice__QueueDelete m = SLUICE__QUEUE_DELETE__INIT;
+
+	m.name = (char *)(uintptr_t)name;
+	world_must(&world, COMMAND_QUEUE_DELETE, 0, &m);
+	world_ticks(&world, 1000);
+}
+
+Test(queue_begun, a_dead_letter_queue_that_is_made_again_is_found_by_its_name)
+{
+	uint64_t session = world_session(&world, NULL);
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
+	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
+
+	configure_dead("graves", 3, "");
+	configure_dead("first", 1, "graves");
+	delete_queue("graves");
+	fail_once(session, "first");
+	cr_expect_eq(cell("dead-letter").ready, 1, "while there is none, the gateway's");
+	configure_dead("graves", 3, "");
+	fail_once(session, "first");
+	cr_expect_eq(cell("graves").ready, 1, "the one that has the name");
+	cr_expect_eq(cell("dead-letter").ready, 1);
+	delete_queue("graves");
+	config.name = (char *)"graves";
+	config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
+	create.config = &config;
+	world_must(&world, COMMAND_QUEUE_CREATE, 0, &create);
+	fail_once(session, "first");
+	cr_expect_eq(cell("dead-letter").ready, 2, "one that takes no items is none");
+	cr_expect_eq(cell("first").dead, 3);
+}
