@@ -323,6 +323,7 @@ struct sluice_client {
 	bool had_session;
 	uint32_t heartbeat_ms;
 	bool zstd;
+	bool closes_sessions; /* session_close may name another one: brokers of before end the caller's own */
 	struct buffer in, out;
 	uint32_t next_corr;
 	uint64_t next_request;

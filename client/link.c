@@ -129,7 +129,7 @@ void link_broken(sluice_client *client, int code, const char *why)
 static void send_hello(sluice_client *client)
 {
 	Sluice__Hello hello = SLUICE__HELLO__INIT;
-	char zstd[] = "zstd", *features[] = {zstd};
+	char zstd[] = "zstd", session_close[] = "session-close", *features[] = {zstd, session_close};
 	uint8_t *at;
 	size_t len;
 
@@ -142,7 +142,7 @@ static void send_hello(sluice_client *client)
 	hello.session_secret = (ProtobufCBinaryData){client->secret_len, client->secret};
 	hello.session_timeout_ms = client->config.session_timeout_ms;
 	hello.features = features;
-	hello.n_features = 1;
+	hello.n_features = 2;
 	if (client->tries++ == 0)
 		(void)!getrandom(client->instance, sizeof(client->instance), 0);
 	hello.instance = (ProtobufCBinaryData){sizeof(client->instance), client->instance};
@@ -340,10 +340,13 @@ static bool on_welcome(sluice_client *client, struct sluice_slice body)
 	if (client->secret_len > 0)
 		memcpy(client->secret, welcome->session_secret.data, client->secret_len);
 	client->heartbeat_ms = welcome->heartbeat_ms != 0 ? welcome->heartbeat_ms : 10000;
-	client->zstd = false;
-	for (size_t i = 0; i < welcome->n_features; i++)
-		client->zstd =
-			client->zstd || (client->config.zstd && strcmp(welcome->features[i], "zstd") == 0);
+	client->zstd = client->closes_sessions = false;
+	for (size_t i = 0; i < welcome->n_features; i++) {
+		const char *feature = welcome->features[i];
+
+		client->zstd = client->zstd || (client->config.zstd && strcmp(feature, "zstd") == 0);
+		client->closes_sessions = client->closes_sessions || strcmp(feature, "session-close") == 0;
+	}
 	sluice__welcome__free_unpacked(welcome, &mem_protobuf);
 	client->had_session = true;
 	client->state = STATE_READY;

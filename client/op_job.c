@@ -347,14 +347,34 @@ int sluice_status(sluice_client *client, const sluice_call *call, sluice_reply *
 	return call_run(client, &request, true, call, reply);
 }
 
+static bool session_close_known(sluice_client *client)
+{
+	bool known;
+
+	client_lock(client);
+	known = client->closes_sessions;
+	client_unlock(client);
+	return known;
+}
+
 int sluice_session_close(sluice_client *client, uint64_t session, const sluice_call *call,
 			 sluice_reply **reply)
 {
 	Sluice__SessionClose m = SLUICE__SESSION_CLOSE__INIT;
 	REQUEST(SESSION_CLOSE, session_close, m);
+	int rc;
 
 	if (session == 0 || session == sluice_session(client))
 		return call_refuse(SLUICE_E_INVAL, "expected another session's number", call, reply);
+	rc = call_blocks(call) ? sluice_wait_connected(client, call != NULL ? call->deadline_ms : 0) : 0;
+	if (rc != 0)
+		return call_refuse(rc, sluice_error_text(rc), call, reply);
+	if (!session_close_known(client))
+		return call_refuse(
+			SLUICE_E_UNSUPPORTED,
+			"the broker did not say that it can end another session than the caller's own: it is an "
+			"older one, or there is no connection yet",
+			call, reply);
 	m.session = session;
 	return call_run(client, &request, false, call, reply);
 }

@@ -21,8 +21,8 @@ static int dead_letter_named(struct apply *a, uint64_t queue, uint64_t *ret)
 
 	if (rc != 0)
 		return rc;
-	rc = name_find(a->txn, a->gateway, NAME_QUEUE, slice_text(((Sluice__QueueConfig *)found)->dead_letter),
-		       ret);
+	rc = name_find(a->txn, a->gateway, NAME_QUEUE,
+		       slice_text(((Sluice__QueueConfig *)found)->dead_letter), ret);
 	protobuf_c_message_free_unpacked(found, NULL);
 	if (rc == 0)
 		rc = queue_cell_get(a->txn, a->gateway, *ret, &target);

@@ -62,9 +62,10 @@ static void welcome(struct conn *conn, const uint8_t secret[16], bool resumed)
 	Sluice__Welcome message = SLUICE__WELCOME__INIT;
 	struct store_txn *txn = NULL;
 	char server[] = "sluiced/" SLUICE_VERSION;
-	char zstd[] = "zstd";
-	char *features[] = {zstd};
+	char zstd[] = "zstd", session_close[] = "session-close";
+	char *features[2];
 	uint64_t sequence, index = 0;
+	bool zstd_asked = false, close_asked = false;
 
 	if (engine_read_begin(conn->io->engine, &txn, &sequence) == 0) {
 		/* Only a hint for the client; 0 says nothing. */
@@ -74,11 +75,16 @@ static void welcome(struct conn *conn, const uint8_t secret[16], bool resumed)
 	}
 	message.version = SLUICE_PROTOCOL_VERSION;
 	for (size_t i = 0; i < native->hello->n_features; i++) {
-		if (conn->io->net->config.zstd && strcmp(native->hello->features[i], zstd) == 0) {
-			message.features = features;
-			message.n_features = 1;
-		}
+		const char *asked = native->hello->features[i];
+
+		zstd_asked |= strcmp(asked, zstd) == 0;
+		close_asked |= strcmp(asked, session_close) == 0;
 	}
+	if (zstd_asked && conn->io->net->config.zstd)
+		features[message.n_features++] = zstd;
+	if (close_asked)
+		features[message.n_features++] = session_close;
+	message.features = features;
 	message.server = server;
 	message.session_id = conn->session;
 	message.session_secret = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)secret};

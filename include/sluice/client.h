@@ -601,7 +601,8 @@ SLUICE_API uint32_t sluice_reply_failed_op(const sluice_reply *); /* 1-based; 0:
 /* Reads; made in the ways above, repeated after a reconnect. */
 SLUICE_API int sluice_status(sluice_client *, const sluice_call *, sluice_reply **);
 /* Ends a session of the gateway, whosever it is: items that it holds by session leases go back, jobs become orphans, its connection is closed.
- * NOT_FOUND, SESSION_GONE: there is none (any more). INVAL: 0, or the client's own, which sluice_close() ends. */
+ * NOT_FOUND, SESSION_GONE: there is none (any more). INVAL: 0, or the client's own, which sluice_close() ends. UNSUPPORTED: an older broker, which
+ * would end the client's own, or no connection was made yet (a blocking call waits for it). */
 SLUICE_API int sluice_session_close(sluice_client *, uint64_t session, const sluice_call *call,
 				    sluice_reply **reply);
 SLUICE_API int sluice_session_list(sluice_client *, uint64_t after, uint32_t max, const sluice_call *,

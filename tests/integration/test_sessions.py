@@ -1,12 +1,15 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Sessions: who leaves without having done anything costs little, who holds something is seen by name and address, and an operator can end it."""
+import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 
 import tap
 
@@ -26,6 +29,37 @@ def hello(broker, **members):
     one = Connection(broker.port, hello=False)
     one.send(HELLO, pb.Hello(version_min=1, version_max=1, session_timeout_ms=86400000, **members).SerializeToString())
     return one
+
+
+class Before:
+    """Between clients and a broker: it is one of before the feature, which WELCOME does not name then."""
+
+    def __init__(self, port):
+        self.to, self.changed = port, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, far = self.listener.accept()[0], socket.create_connection(("127.0.0.1", self.to))
+                threading.Thread(target=self.pass_on, args=(near, far, False), daemon=True).start()
+                threading.Thread(target=self.pass_on, args=(far, near, True), daemon=True).start()
+
+    def pass_on(self, source, sink, hide):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if hide and b"session-close" in data:
+                    self.changed += 1
+                    data = data.replace(b"session-close", b"not-so-called")
+                sink.sendall(data)
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.listener.close()
 
 
 def sessions(one):
@@ -53,6 +87,19 @@ def test_who_comes_and_goes_leaves_a_bounded_number_of_sessions():
         tap.check("kept" in names, "one with a name is kept")
         back = Connection(broker.port, session_id=welcome.session_id, session_secret=welcome.session_secret)
         tap.equal(back.welcome.resumed, True, "one that did something is resumed")
+
+
+def test_another_session_is_not_closed_where_the_broker_would_close_the_callers():
+    """A broker of before knows no number in session_close: the library sees by the features that it does not, and does not ask."""
+    with tap.Broker() as broker, Connection(broker.port, session_name="gpu-7") as holder:
+        with contextlib.closing(Before(broker.port)) as link:
+            for which in ("gpu-7", str(holder.welcome.session_id)):
+                done = sluice(link, "session", "close", which)
+                tap.equal(done.returncode, 3, f"unsupported: {done.stderr}")
+                tap.check("older" in done.stderr, f"and why: {done.stderr}")
+            tap.check(link.changed >= 2, "the feature was hidden")
+            tap.equal(holder.call("status_get").code, 0, "it lives")
+        tap.equal(sluice(broker, "session", "close", "gpu-7").returncode, 0, "this one can")
 
 
 def test_sessions_are_listed_and_closed_by_the_cli():
