@@ -232,7 +232,7 @@ static void enter_directory(const char *dir, const char *cwd, int tell_fd)
 		(void)unsetenv("PWD");
 }
 
-static _Noreturn void child(const char *dir, const struct payload *payload, int tell_fd)
+static _Noreturn void child(const char *dir, const struct payload *payload, pid_t shepherd, int tell_fd)
 {
 	struct attempt_view view;
 	struct told started = {.what = TOLD_STARTED};
@@ -248,7 +248,10 @@ static _Noreturn void child(const char *dir, const struct payload *payload, int 
 	for (int tries = 0; tries < TAKE_TRIES && rc == SLUICE_E_IO; tries++) {
 		if (tries > 0)
 			(void)sleep(RETRY_S); /* a full disk passes; else the scheduler tries again */
-		rc = attempt_take(dir, getpid(), getppid());
+		/* Without its shepherd it starts nothing; the parent that it has got then lives for ever. */
+		if (getppid() != shepherd)
+			_exit(126);
+		rc = attempt_take(dir, getpid(), shepherd);
 	}
 	if (rc == SLUICE_E_IO)
 		no_mark(tell_fd);
@@ -555,6 +558,7 @@ static int run(struct herd *herd)
 {
 	int pipe_fds[2];
 	struct attempt_view view;
+	pid_t shepherd;
 
 	if ((herd->payload.cwd == NULL && attempt_make_work(herd->dir) != 0) ||
 	    attempt_reserve(herd->dir) != 0) {
@@ -566,9 +570,10 @@ static int run(struct herd *herd)
 		return 1;
 	}
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	shepherd = getpid();
 	herd->pid = fork();
 	if (herd->pid == 0)
-		child(herd->dir, &herd->payload, pipe_fds[1]);
+		child(herd->dir, &herd->payload, shepherd, pipe_fds[1]);
 	(void)close(pipe_fds[1]);
 	if (herd->pid < 0) {
 		say_cannot(herd, "fork the job's process");

@@ -87,6 +87,17 @@ def lives(pid):
     return False
 
 
+def shepherds(spool):
+    """Processes whose arguments name a directory of the spool."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                if any(word.startswith(spool.encode() + b"/") for word in file.read().split(b"\0")):
+                    found.append(int(name))
+    return found
+
+
 class LosingProxy:
     """Stands between scheduler and broker. The first request that `loses` never arrives: the connection ends there, and no other is let in before
     `open`. A later one goes on only behind a delivery, as if it had been slower. Frames of a type that `drops` takes are left out."""

@@ -14,7 +14,7 @@ import time
 
 import tap
 
-from local_rig import LosingProxy, attempt, attempts, ended, inside, lives, outside, run, shown, sluice, submit
+from local_rig import LosingProxy, attempt, attempts, ended, inside, lives, outside, run, shepherds, shown, sluice, submit
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
 from client import TO_QUEUE, Connection, envelope  # noqa: E402
@@ -458,17 +458,6 @@ def test_a_former_attempt_that_cannot_be_looked_at_is_waited_for():
         os.rename(start + ".away", start)
         job.runs(2)
         job.ends(2)
-
-
-def shepherds(spool):
-    """Processes whose arguments name a directory of the spool."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                if any(word.startswith(spool.encode() + b"/") for word in file.read().split(b"\0")):
-                    found.append(int(name))
-    return found
 
 
 def test_a_former_scheduler_that_stopped_behind_its_intent_starts_nothing_beside_the_next_attempt():

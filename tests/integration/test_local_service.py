@@ -11,7 +11,7 @@ import sys
 
 import tap
 
-from local_rig import LosingProxy, attempt, ended, inside, lives, outside, run, shown, sluice, submit
+from local_rig import LosingProxy, attempt, ended, inside, lives, outside, run, shepherds, shown, sluice, submit
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
 from client import DELIVER, NOTICE  # noqa: E402
@@ -450,6 +450,42 @@ def test_a_job_that_stops_its_shepherd_ends_all_the_same():
         with outside(broker, spool, compare_ms=300):
             tap.equal(run(broker, "ends", "sh", "-c", "kill -STOP $PPID; exit 3"), "FAILED", "its state")
             tap.equal(shown(broker, "ends")["exit_code"], 3, "its exit code")
+
+
+def parent_and_session(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        words = file.read().rsplit(")", 1)[1].split()
+    return int(words[1]), int(words[3])
+
+
+def test_a_shepherd_that_is_killed_before_the_start_mark_is_there_starts_nothing():
+    """Its child gets another parent then, which would count as a shepherd that lives for ever."""
+    tap.not_sanitized("the preloaded library would come before the sanitizer's")
+    with tap.Scratch() as top, tap.Broker() as broker:
+        spool, gate, ran = (os.path.join(top, name) for name in ("spool", "gate", "ran"))
+        queue(broker)
+        # The mark cannot be made: the job's process tries that again for some seconds.
+        with open(gate, "w", encoding="ascii") as file:
+            file.write(f"link {errno.ENOSPC} /start")
+        env = {**os.environ, "LD_PRELOAD": os.path.join(tap.BUILD, "tests/integration/fail_gate.so"), "FAIL_GATE": gate}
+        with outside(broker, spool, env=env):
+            submit(broker, "one", "sh", "-c", f"echo x >>{ran}")
+
+            def shepherd():
+                """Both lead a session, unlike the process that started the shepherd."""
+                found = {}
+                for pid in shepherds(spool):
+                    with contextlib.suppress(OSError):
+                        found[pid] = parent_and_session(pid)
+                return [above for pid, (above, session) in found.items() if session == pid and found.get(above, (0, 0))[1] == above]
+            pid = tap.wait_until(shepherd, 30, "shepherd and child are there")[0]
+            os.kill(pid, signal.SIGKILL)
+            os.unlink(gate)
+            # Started again; or lost, if the mark was being made when the shepherd was killed.
+            state = ended(broker, "one")
+            tap.check(state in ("COMPLETE", "FAILED"), f"it ends: {state}")
+            with open(ran, encoding="ascii") as file:
+                tap.equal(file.read(), "x\n", "it ran once")
 
 
 def test_the_signal_that_ended_a_job_is_said_once():
