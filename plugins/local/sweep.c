@@ -36,7 +36,7 @@ enum {
 	CLOCK_SLEW_MS = 60000,
 	CLOCK_STAND_MS = 900000, /* as the broker has it */
 	DELETE_MS = 10,
-	DELETE_ENTRIES = 4,  /* between two looks at the clock */
+	DELETE_ENTRIES = 4,   /* between two looks at the clock */
 	TREE_MS_MAX = 3600000 /* a process still makes files in it: the next tree has its turn */
 };
 
