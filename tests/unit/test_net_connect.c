@@ -9,6 +9,7 @@
 #include <string.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -231,6 +232,42 @@ static int connect_to(uint16_t port)
 	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	cr_assert_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	return fd;
+}
+
+static int option_of(int fd, int level, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	cr_assert_eq(getsockopt(fd, level, name, &value, &len), 0);
+	return value;
+}
+
+/* A peer that went without a word is noticed by the kernel in two minutes; small frames are sent at once. */
+Test(net, an_accepted_connection_is_kept_alive_and_does_not_delay)
+{
+	struct conn *conn, *next;
+	struct rig rig;
+	unsigned tcp = 0;
+	int fd;
+
+	rig_open(&rig, &native_listener_ops);
+	fd = connect_to(listen_on(&rig));
+	turns(&rig);
+	HASH_ITER(hh, rig.net->ios[0].conns, conn, next) {
+		if (option_of(conn->fd, SOL_SOCKET, SO_DOMAIN) != AF_INET)
+			continue;
+		tcp++;
+		cr_expect_eq(option_of(conn->fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+		cr_expect_eq(option_of(conn->fd, IPPROTO_TCP, TCP_KEEPIDLE) +
+				     option_of(conn->fd, IPPROTO_TCP, TCP_KEEPINTVL) *
+					     option_of(conn->fd, IPPROTO_TCP, TCP_KEEPCNT),
+			     120);
+		cr_expect_eq(option_of(conn->fd, IPPROTO_TCP, TCP_NODELAY), 1);
+	}
+	cr_expect_eq(tcp, 1u);
+	(void)close(fd);
+	rig_close(&rig);
 }
 
 static size_t lines_of(int fd, const char *id)

@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/core/core_internal.h"
+#include "broker/core/router.h"
 #include "broker/engine/engine_internal.h"
+#include "tests/unit/core_world.h"
 
 static long left; /* allocations until one fails; 0: none does */
 
@@ -13,6 +16,8 @@ void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t count, size_t bytes);
+void *__real_realloc(void *old, size_t bytes);
+void *__wrap_realloc(void *old, size_t bytes);
 
 static bool fails(void)
 {
@@ -27,6 +32,11 @@ void *__wrap_malloc(size_t bytes)
 void *__wrap_calloc(size_t count, size_t bytes)
 {
 	return fails() ? NULL : __real_calloc(count, bytes);
+}
+
+void *__wrap_realloc(void *old, size_t bytes)
+{
+	return fails() ? NULL : __real_realloc(old, bytes);
 }
 
 /* More than a table's first buckets hold, so that they grow, too. */
@@ -99,4 +109,117 @@ Test(no_memory, a_consumer_is_refused_and_not_half_there)
 		demand_close(&demand, &sink, tag);
 	cr_assert(demand.queues == NULL && demand.consumers == NULL && demand.sessions == NULL);
 	demand_fini(&demand);
+}
+
+/* ---- topology, with its image in memory ---- */
+
+static const char *const subjects[] = {"f.a", "f.b", "g.a", "g.b.c", "h"};
+enum { SUBJECTS = sizeof(subjects) / sizeof(subjects[0]), ROUTE_TARGETS_MAX = 32 };
+
+/* How a core routes: with the image that it has, or reads anew. */
+static void routes(struct world *world, struct core *core, char ret[4096])
+{
+	struct store_txn *txn;
+	struct apply a;
+	size_t at = 0;
+
+	cr_assert_eq(store_begin(world->store, &txn), 0);
+	apply_init(&a, core, txn, world->effects, world->gateway);
+	for (size_t i = 0; i < SUBJECTS; i++) {
+		const struct route_target *targets;
+		size_t count;
+
+		cr_assert_eq(router_route(&a, 0, (struct sluice_slice){subjects[i], strlen(subjects[i])},
+					  &targets, &count),
+			     0);
+		cr_assert_leq(count, (size_t)ROUTE_TARGETS_MAX);
+		at += (size_t)snprintf(ret + at, 4096 - at, "%s:", subjects[i]);
+		for (size_t n = 0; n < count; n++)
+			at += (size_t)snprintf(ret + at, 4096 - at, " %u/%llu", (unsigned)targets[n].kind,
+					       (unsigned long long)targets[n].id);
+		at += (size_t)snprintf(ret + at, 4096 - at, "\n");
+	}
+	store_abort(txn);
+}
+
+/* The command in a batch whose n-th allocation fails, for each n, undone each time: the image that is left says what the store says. Returns how often it
+ * failed. */
+static long fail_each(struct world *world, uint16_t type, const void *body)
+{
+	const struct command command = {.type = type, .gateway = world->gateway, .body = body, .random = 1};
+	char before[4096], after[4096];
+	int rc = SLUICE_E_NOMEM;
+	long n = 0;
+
+	routes(world, world->core, before);
+	while (rc == SLUICE_E_NOMEM) {
+		struct store_txn *txn;
+
+		cr_assert_lt(n, 1000L);
+		effects_clear(world->effects);
+		cr_assert_eq(store_begin(world->store, &txn), 0);
+		cr_assert_eq(core_batch_begin(world->core, txn, world->clock), 0);
+		left = ++n;
+		rc = core_apply(world->core, txn, &command, world->effects);
+		left = 0;
+		cr_assert(rc == 0 || rc == SLUICE_E_NOMEM, "%s, allocation %ld: %s", command_spec(type)->name,
+			  n, sluice_error_name(rc));
+		if (rc == 0) {
+			const struct effect *reply = world_effect(world, FX_REPLY);
+
+			cr_assert_eq(reply->outcome->code, 0, "%s", reply->outcome->text);
+		}
+		core_batch_abort(world->core);
+		store_abort(txn);
+		routes(world, world->core, after);
+		cr_assert_str_eq(after, before, "%s, allocation %ld", command_spec(type)->name, n);
+	}
+	/* And with enough of it, as another core sees it. */
+	effects_clear(world->effects);
+	world_must(world, type, 0, body);
+	routes(world, world->core, before);
+	router_cache_drop(world->core->routers);
+	routes(world, world->core, after);
+	cr_assert_str_eq(after, before, "%s", command_spec(type)->name);
+	return n - 1;
+}
+
+Test(no_memory, topology_changes_leave_the_image_as_the_store_is)
+{
+	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
+	Sluice__RouterCreate create = SLUICE__ROUTER_CREATE__INIT;
+	Sluice__RouterDelete delete = SLUICE__ROUTER_DELETE__INIT;
+	Sluice__QueueDelete queue_delete = SLUICE__QUEUE_DELETE__INIT;
+	Sluice__Edge edge = SLUICE__EDGE__INIT;
+	Sluice__RouterBind bind = SLUICE__ROUTER_BIND__INIT;
+	Sluice__RouterUnbind unbind = SLUICE__ROUTER_UNBIND__INIT;
+	char name[] = "r", queue[8] = "q0", pattern[] = "g.*";
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	config.name = name;
+	create.config = &config;
+	cr_expect_gt(fail_each(&world, COMMAND_ROUTER_CREATE, &create), 3L);
+	for (; queue[1] < '8'; queue[1]++) {
+		world_queue(&world, queue, queue[1] % 2 == 0 ? "f.*" : NULL, 0);
+		cr_assert_eq(world_bind(&world, "r", queue[1] % 3 == 0 ? ">" : "g.b.*",
+					SLUICE__TARGET_KIND__TARGET_QUEUE, queue)
+				     .code,
+			     0);
+	}
+	cr_assert_eq(world_bind(&world, "", "g.>", SLUICE__TARGET_KIND__TARGET_ROUTER, "r").code, 0);
+	cr_assert_eq(world_bind(&world, "", "h", SLUICE__TARGET_KIND__TARGET_ROUTER, "r").code, 0);
+	edge.pattern = pattern;
+	edge.target_kind = SLUICE__TARGET_KIND__TARGET_QUEUE;
+	queue[1] = '1';
+	edge.target = queue;
+	bind.edge = &edge;
+	unbind.edge = &edge;
+	cr_expect_gt(fail_each(&world, COMMAND_ROUTER_BIND, &bind), 3L);
+	cr_expect_gt(fail_each(&world, COMMAND_ROUTER_UNBIND, &unbind), 3L);
+	queue_delete.name = queue;
+	cr_expect_gt(fail_each(&world, COMMAND_QUEUE_DELETE, &queue_delete), 3L);
+	delete.name = name;
+	cr_expect_gt(fail_each(&world, COMMAND_ROUTER_DELETE, &delete), 10L);
+	world_close(&world);
 }
