@@ -703,15 +703,21 @@ def test_quarantine_drops_its_oldest_row():
         job_queue(one)
         one.call("job_submit", job="j", queue="jobs")
         # limit: QUARANTINE_ROWS_MAX
-        asked = [one.ask("job_report", job="j", attempt=9, source="test", state="ACTIVE") for _ in range(1000)]
-        for _ in range(9):
+        def ask(first):
+            """Each another report: the same one again is no second row."""
+            return [one.ask("job_report", job="j", attempt=9 + n, source="test", state="ACTIVE") for n in range(first, first + 1000)]
+
+        asked = ask(0)
+        for turn in range(1, 10):
             for correlation in asked:
                 tap.equal(one.reply(correlation).job_reported.disposition, pb.PUT_IN_QUARANTINE, "a stale report")
-            asked = [one.ask("job_report", job="j", attempt=9, source="test", state="ACTIVE") for _ in range(1000)]
+            asked = ask(1000 * turn)
         for correlation in asked:
             one.reply(correlation)
         tap.equal(one.call("quarantine_list", max=1).quarantine[0].n, 1, "10,000 rows: the first is there")
-        report(one, "j", 9, "ACTIVE")
+        report(one, "j", 9 + 9999, "ACTIVE")
+        tap.equal(one.call("quarantine_list", max=1).quarantine[0].n, 1, "one of them again: nothing new")
+        report(one, "j", 8, "ACTIVE")
         tap.equal(one.call("quarantine_list", max=1).quarantine[0].n, 2, "one more: the oldest is gone")
 
 
