@@ -10,12 +10,12 @@
  *   parked ones are still being applied   PARKED behind them, without a token
  *   token given and not the current one   refused STALE_TOKEN
  *   what cannot be applied, for one of the reasons below, and was recorded before: DUPLICATE
- *   seen at a given time, in quarantine   the same answer again
  *   attempt not the current one           quarantined
  *   no state                              evidence or reference recorded, unless it is what was recorded last
  *   the state that it is in               DUPLICATE, nothing written, unless it brings a new scheduler
  * reference no such state, or no such transition  quarantined (a terminal state is a sink) else APPLIED
- * Quarantined and parked reports succeed; the disposition says what became of them, and text why.
+ * Quarantined and parked reports succeed; the disposition says what became of them, and text why. One that is in quarantine
+ * already makes no second row. But sent again when it can be applied, it is: a holder sends an end until it is taken.
  */
 #include "broker/core/job_ledger.h"
 
@@ -72,23 +72,6 @@ static int put_in_quarantine(struct apply *a, const struct job *job, const Sluic
 	text_mend(reason);
 	snprintf(out->text, sizeof(out->text), "%s", again ? first : reason);
 	return again ? 0 : quarantine_put(a, m, reason);
-}
-
-/* A report that could be applied now, and is the retry of one that could not be then. */
-static int is_quarantined(struct apply *a, const struct job *job, const Sluice__JobReport *m,
-			  struct outcome *out, bool *ret)
-{
-	char reason[JOB_REASON_BYTES];
-	int err = 0;
-
-	*ret = false;
-	if (m->seen_time_ms != 0)
-		err = quarantine_find(a, m, reason, ret);
-	if (err == 0 && *ret) {
-		answer(job, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, out);
-		snprintf(out->text, sizeof(out->text), "%s", reason);
-	}
-	return err;
 }
 
 static bool token_is_current(const struct job *job, uint64_t token)
@@ -392,9 +375,6 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, 
 	int err;
 
 	if (!stale && attempt == job->live.attempt) {
-		err = is_quarantined(a, job, m, out, &again);
-		if (err != 0 || again)
-			return err;
 		if (m->state[0] == '\0' || strcmp(m->state, job_state_name(job)) == 0)
 			return report_note(a, job, m, out);
 		legal = is_legal(job, m, reason, &state);
