@@ -160,8 +160,8 @@ static void headroom_text(char buf[HEADROOM_TEXT_BYTES], const struct engine_fac
 	static const char *const refused[] = {
 		"",
 		"publishes are refused, all else goes on",
-		"publishes, job submits and reports, and what else makes the store grow are refused; acks, cancels, deletes, "
-		"purges and retention go on",
+		("publishes, job submits and reports, and what else makes the store grow are refused; acks, "
+		 "cancels, deletes, purges and retention go on"),
 	};
 
 	(void)snprintf(buf, HEADROOM_TEXT_BYTES, "%s%s%s", refused[facts->headroom],
