@@ -55,33 +55,67 @@ static const char *since(char *buf, const struct query *q, uint64_t wall_ms)
 	return job_age(buf, q->clock.wall_ms > wall_ms ? q->clock.wall_ms - wall_ms : 0);
 }
 
-/* When the claim as it is began: the newest row that made it, at most a thousand rows back. */
-static int claim_began(struct query *q, const struct job_live *live, uint64_t *ret_ms)
+static bool makes_claim(const Sluice__JobHistoryRow *row)
 {
-	uint64_t n = live->hist_last;
+	static const char *const events[] = {"claim", "takeover", "orphan", "release", "submit", "reset"};
+
+	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
+		if (strcmp(row->event, events[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Looks at the row *io_n, and goes on to the one before; *io_n is 0 once it was the one that made the claim, whose time is then in
+ * *io_ms. */
+static int claim_row(struct query *q, uint64_t *io_n, uint64_t *io_ms)
+{
+	struct job_history_row at;
+	Sluice__JobHistoryRow *row;
+	int err = job_history_get(q->txn, q->gateway, *io_n, &at);
+
+	if (err == 0)
+		err = job_history_load(q->txn, q->gateway, *io_n, &row);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	*io_n = at.previous;
+	if (makes_claim(row)) {
+		*io_ms = row->time_ms;
+		*io_n = 0;
+	}
+	sluice__job_history_row__free_unpacked(row, NULL);
+	return 0;
+}
+
+enum { CLAIM_ROWS_MAX = 1000 };
+
+/* Since when the search, how far it is, and what it found: in as many turns as it takes. */
+struct search {
+	uint64_t newest; /* row that it began with */
+	uint64_t at;	 /* row to be looked at; 0: it is over */
+	uint64_t ms;	 /* when the claim began */
+	uint32_t rows;
+};
+
+/* When the claim as it is began: the newest row that made it, at most a thousand rows back. With q->again it is not known yet. What was recorded
+ * between turns is newer, and looked at when the rest is over. */
+static int claim_began(struct query *q, const struct job_live *live, struct search *search)
+{
+	uint64_t n = live->hist_last, ms = 0;
 	int err = 0;
 
-	*ret_ms = live->changed_ms;
-	for (int i = 0; i < 1000 && n != 0; i++) {
-		struct job_history_row at;
-		Sluice__JobHistoryRow *row;
-		bool found;
-
-		err = job_history_get(q->txn, q->gateway, n, &at);
-		if (err == 0)
-			err = job_history_load(q->txn, q->gateway, n, &row);
-		if (err != 0)
-			break;
-		found = strcmp(row->event, "claim") == 0 || strcmp(row->event, "takeover") == 0 ||
-			strcmp(row->event, "orphan") == 0 || strcmp(row->event, "release") == 0 ||
-			strcmp(row->event, "submit") == 0 || strcmp(row->event, "reset") == 0;
-		if (found)
-			*ret_ms = row->time_ms;
-		sluice__job_history_row__free_unpacked(row, NULL);
-		if (found)
-			break;
-		n = at.previous;
+	/* Rows are forgotten from the newest back. */
+	if (search->at > live->hist_last)
+		search->at = live->hist_last;
+	while (err == 0 && search->at != 0 && search->rows++ < CLAIM_ROWS_MAX) {
+		err = claim_row(q, &search->at, &search->ms);
+		q->again = err == 0 && search->at != 0 && query_spent(q);
+		if (q->again)
+			return 0;
 	}
+	for (int rows = 0; err == 0 && n > search->newest && rows < CLAIM_ROWS_MAX; rows++)
+		err = claim_row(q, &n, &ms);
+	if (ms != 0)
+		search->ms = ms;
 	return err;
 }
 
@@ -197,15 +231,12 @@ static const char *exit_text(char buf[EXIT_BYTES], const Sluice__JobInfo *info)
 }
 
 static int explain_lines(struct query *q, struct lines *lines, const struct job_live *live,
-			 const Sluice__JobInfo *info)
+			 const Sluice__JobInfo *info, uint64_t began)
 {
 	char changed[AGE_BYTES], held[AGE_BYTES], left[AGE_BYTES], exited[EXIT_BYTES], said[AGE_BYTES];
 	struct job_history_brief last;
-	uint64_t began;
-	int err = claim_began(q, live, &began);
+	int err = 0;
 
-	if (err != 0)
-		return err;
 	line(lines, "Job %s is %s in attempt %u, since %s.", info->job, info->state, info->attempt,
 	     since(changed, q, live->changed_ms));
 	since(held, q, began);
@@ -248,28 +279,60 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 	return err;
 }
 
-int job_explain(struct query *q, const Sluice__JobExplain *m)
+static int search_begin(struct query *q, const char *id)
 {
-	Sluice__JobExplained *explained;
-	struct lines lines = {0};
+	struct search *search;
 	struct job_live live;
 	uint64_t number;
-	int err = job_query_find(q, m->job, &number);
+	int err = job_query_find(q, id, &number);
 
 	if (err != 0 || number == 0)
 		return err;
-	explained = malloc(sizeof(*explained));
+	err = job_live_get(q->txn, q->gateway, number, &live);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	search = calloc(1, sizeof(*search));
+	if (search == NULL)
+		return SLUICE_E_NOMEM;
+	*search = (struct search){live.hist_last, live.hist_last, live.changed_ms, 0};
+	q->at.state = search;
+	q->at.state_free = free;
+	q->at.of = number;
+	return 0;
+}
+
+static int explain(struct query *q, const struct job_live *live, uint64_t began)
+{
+	Sluice__JobExplained *explained = malloc(sizeof(*explained));
+	struct lines lines = {0};
+	int err;
+
 	if (explained == NULL)
 		return SLUICE_E_NOMEM;
 	sluice__job_explained__init(explained);
 	q->reply->explained = explained;
 	lines.texts = calloc(LINES_MAX, sizeof(*lines.texts));
 	explained->lines = lines.texts;
-	err = lines.texts != NULL ? job_info_make(q, number, false, &explained->job) : SLUICE_E_NOMEM;
+	err = lines.texts != NULL ? job_info_make(q, q->at.of, false, &explained->job) : SLUICE_E_NOMEM;
 	if (err == 0)
-		err = job_live_get(q->txn, q->gateway, number, &live);
-	if (err == 0)
-		err = explain_lines(q, &lines, &live, explained->job);
+		err = explain_lines(q, &lines, live, explained->job, began);
 	explained->n_lines = lines.count;
 	return err != 0 ? err : lines.err;
+}
+
+int job_explain(struct query *q, const Sluice__JobExplain *m)
+{
+	struct search *search;
+	struct job_live live;
+	int err = q->at.state == NULL ? search_begin(q, m->job) : 0;
+
+	search = q->at.state;
+	if (err != 0 || search == NULL)
+		return err;
+	err = job_live_get(q->txn, q->gateway, q->at.of, &live);
+	if (err == SLUICE_E_NOT_FOUND)
+		return query_refuse(q, err, "job %.255s was forgotten", m->job);
+	if (err == 0)
+		err = claim_began(q, &live, search);
+	return err != 0 || q->again ? err : explain(q, &live, search->ms);
 }

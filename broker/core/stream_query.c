@@ -12,10 +12,31 @@ struct subject {
 	uint64_t edge;
 	char *pattern; /* owned */
 };
+/* Those of one stream, gathered in as many turns as it takes: q->at.state. */
 struct subjects {
 	struct subject *rows;
 	size_t count, capacity;
+	bool open; /* the last row of the reply has not all of its subjects yet */
+	size_t last_len;
+	uint8_t last[STORE_KEY_BYTES_MAX]; /* key of the last one */
 };
+
+static void subjects_clear(struct subjects *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		free(list->rows[i].pattern);
+	list->count = list->last_len = 0;
+	list->open = false;
+}
+
+static void subjects_free(void *state)
+{
+	struct subjects *list = state;
+
+	subjects_clear(list);
+	free(list->rows);
+	free(list);
+}
 
 static int subject_add(struct subjects *list, uint64_t edge, struct sluice_slice pattern)
 {
@@ -48,17 +69,27 @@ static int subjects_load(struct query *q, uint64_t stream, uint64_t router, stru
 	put_be64(name + 1, stream);
 	put_be64(name + 9, router);
 	key_name(&key, q->gateway, NAME_EDGE, (struct sluice_slice){name, sizeof(name)});
-	rc = store_scan_begin(q->txn, STORE_NAME, key_slice(&key), &scan);
+	rc = store_scan_begin(q->txn, STORE_NAME,
+			      list->last_len > 0 ? (struct sluice_slice){list->last, list->last_len}
+						 : key_slice(&key),
+			      &scan);
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
 		if (found.len < key.len || memcmp(found.data, key.bytes, key.len) != 0)
 			break;
+		if (found.len == list->last_len && memcmp(found.data, list->last, found.len) == 0)
+			continue;
 		rc = value.len == 8 ? subject_add(list, get_be64(value.data),
 						  (struct sluice_slice){(const uint8_t *)found.data + key.len,
 									found.len - key.len})
 				    : store_damaged("its content is not valid");
 		if (rc != 0)
+			break;
+		list->last_len = found.len;
+		memcpy(list->last, found.data, found.len);
+		q->again = query_spent(q);
+		if (q->again)
 			break;
 	}
 	store_scan_end(scan);
@@ -72,29 +103,48 @@ static int subject_order(const void *a, const void *b)
 	return (one->edge > other->edge) - (one->edge < other->edge);
 }
 
+/* Moves them to the row. */
+static int subjects_give(struct subjects *list, Sluice__StreamInfo *info)
+{
+	info->subjects = calloc(list->count + 1, sizeof(*info->subjects));
+	if (info->subjects == NULL)
+		return SLUICE_E_NOMEM;
+	if (list->count > 0)
+		qsort(list->rows, list->count, sizeof(*list->rows), subject_order);
+	for (size_t i = 0; i < list->count; i++)
+		info->subjects[info->n_subjects++] = list->rows[i].pattern;
+	list->count = 0;
+	subjects_clear(list);
+	return 0;
+}
+
+/* With q->again they are not complete: once more in the next turn, for the same row. */
 static int subjects_fill(struct query *q, Sluice__StreamInfo *info)
 {
-	struct subjects list = {NULL, 0, 0};
+	struct subjects *list = q->at.state;
 	uint64_t router;
 	int rc = name_find(q->txn, q->gateway, NAME_ROUTER, slice_text("default"), &router);
 
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
-	rc = subjects_load(q, info->id, router, &list);
-	if (rc == 0) {
-		info->subjects = calloc(list.count + 1, sizeof(*info->subjects));
-		rc = info->subjects != NULL ? 0 : SLUICE_E_NOMEM;
+	if (list == NULL) {
+		list = calloc(1, sizeof(*list));
+		if (list == NULL)
+			return SLUICE_E_NOMEM;
+		q->at.state = list;
+		q->at.state_free = subjects_free;
 	}
-	if (list.count > 0)
-		qsort(list.rows, list.count, sizeof(*list.rows), subject_order);
-	for (size_t i = 0; i < list.count; i++) {
-		if (rc == 0)
-			info->subjects[info->n_subjects++] = list.rows[i].pattern;
-		else
-			free(list.rows[i].pattern);
-	}
-	free(list.rows);
-	return rc;
+	rc = subjects_load(q, info->id, router, list);
+	list->open = rc == 0 && q->again;
+	return rc != 0 || q->again ? rc : subjects_give(list, info);
+}
+
+/* Whether the last row of the reply is to be gone on with. */
+static bool row_is_open(const struct query *q)
+{
+	const struct subjects *list = q->at.state;
+
+	return list != NULL && list->open;
 }
 
 static int cursor_row(struct query *q, Sluice__StreamInfo *info, struct sluice_slice name, uint64_t id)
@@ -199,14 +249,19 @@ static int row_add(struct query *q, uint64_t id, bool with_cursors)
 	rc = log_fill(q, info);
 	if (rc == 0)
 		rc = subjects_fill(q, info);
-	return rc == 0 && with_cursors ? cursors_fill(q, info) : rc;
+	return rc == 0 && with_cursors && !q->again ? cursors_fill(q, info) : rc;
 }
 
 static int show(struct query *q, const char *name)
 {
 	uint64_t id;
-	int rc = name_find(q->txn, q->gateway, NAME_STREAM, slice_text(name), &id);
+	int rc;
 
+	if (row_is_open(q)) {
+		rc = subjects_fill(q, q->reply->streams[0]);
+		return rc == 0 && !q->again ? cursors_fill(q, q->reply->streams[0]) : rc;
+	}
+	rc = name_find(q->txn, q->gateway, NAME_STREAM, slice_text(name), &id);
 	if (rc == SLUICE_E_NOT_FOUND)
 		return query_refuse(q, rc, "stream '%.200s' does not exist", name);
 	if (rc != 0)
@@ -223,6 +278,12 @@ static int list_row(struct query *q, uint64_t id, void *user)
 
 static int list(struct query *q, const Sluice__StreamList *m)
 {
+	if (row_is_open(q)) {
+		int rc = subjects_fill(q, q->reply->streams[q->reply->n_streams - 1]);
+
+		if (rc != 0 || q->again)
+			return rc;
+	}
 	if (q->reply->streams == NULL)
 		q->reply->streams = calloc(rows_max(m->max), sizeof(*q->reply->streams));
 	return q->reply->streams == NULL ? SLUICE_E_NOMEM

@@ -329,3 +329,91 @@ Test(core_read, a_stream_is_shown_at_the_cost_of_its_own_edges)
 				 "in the order of their binding");
 	sluice__reply__free_unpacked(reply, NULL);
 }
+
+Test(core_read, a_stream_with_many_subjects_is_shown_and_listed_in_turns)
+{
+	enum { SUBJECTS = 400 };
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__StreamShow show = SLUICE__STREAM_SHOW__INIT;
+	Sluice__StreamList list = SLUICE__STREAM_LIST__INIT;
+	struct spent spent;
+	Sluice__Reply *reply;
+	char subject[24];
+
+	world_stream(&world, "s", "first.>", 0, 0, 0);
+	world_stream(&world, "t", "other.>", 0, 0, 0);
+	for (unsigned n = 1; n < SUBJECTS; n++) {
+		(void)snprintf(subject, sizeof(subject), "z%u.x", SUBJECTS - n);
+		cr_assert_eq(world_bind(&world, "default", subject, SLUICE__TARGET_KIND__TARGET_STREAM, "s")
+				     .code,
+			     0);
+	}
+	show.name = (char *)"s";
+	request.op_case = SLUICE__REQUEST__OP_STREAM_SHOW;
+	request.stream_show = &show;
+	for (int listed = 0; listed < 2; listed++) {
+		reply = in_turns(&request, 4000, NULL, &spent);
+		cr_expect_lt(spent.most, 4000 + 2000, "one turn read %llu", (unsigned long long)spent.most);
+		cr_expect_gt(spent.turns, 10);
+		cr_assert_eq(reply->n_streams, listed ? 2 : 1);
+		cr_assert_eq(reply->streams[0]->n_subjects, SUBJECTS);
+		cr_expect_str_eq(reply->streams[0]->subjects[0], "first.>");
+		cr_expect_str_eq(reply->streams[0]->subjects[1], "z399.x", "in the order of their binding");
+		cr_expect_str_eq(reply->streams[0]->subjects[SUBJECTS - 1], "z1.x");
+		if (listed)
+			cr_expect_str_eq(reply->streams[1]->subjects[0], "other.>");
+		sluice__reply__free_unpacked(reply, NULL);
+		request.op_case = SLUICE__REQUEST__OP_STREAM_LIST;
+		request.stream_list = &list;
+	}
+}
+
+static void say_more(const char *id, const char *evidence)
+{
+	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
+
+	m.job = (char *)(uintptr_t)id;
+	m.attempt = 1;
+	m.source = (char *)"test";
+	m.evidence = (char *)(uintptr_t)evidence;
+	world_must(&world, COMMAND_JOB_REPORT, 0, &m);
+}
+
+static void ends_between(uint64_t turn)
+{
+	Sluice__JobCancel m = SLUICE__JOB_CANCEL__INIT;
+
+	if (turn != 3)
+		return;
+	m.job = (char *)"e0";
+	world_must(&world, COMMAND_JOB_CANCEL, 0, &m);
+}
+
+Test(core_read, an_explanation_is_found_in_turns)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobExplain m = SLUICE__JOB_EXPLAIN__INIT;
+	struct spent spent;
+	Sluice__Reply *reply;
+	char evidence[24];
+
+	jobs_queue();
+	job_submit("e%u", 0);
+	for (unsigned n = 0; n < 400; n++) {
+		(void)snprintf(evidence, sizeof(evidence), "seen %u", n);
+		say_more("e0", evidence);
+	}
+	m.job = (char *)"e0";
+	request.op_case = SLUICE__REQUEST__OP_JOB_EXPLAIN;
+	request.job_explain = &m;
+	reply = in_turns(&request, 4000, NULL, &spent);
+	cr_expect_lt(spent.most, 4000 + 4000, "one turn read %llu", (unsigned long long)spent.most);
+	cr_expect_gt(spent.turns, 10);
+	cr_expect_gt(reply->explained->n_lines, 2);
+	cr_expect_not_null(strstr(reply->explained->lines[1], "It is ready in queue"));
+	sluice__reply__free_unpacked(reply, NULL);
+	reply = in_turns(&request, 4000, ends_between, &spent);
+	cr_expect_str_eq(reply->explained->job->state, "CANCELED", "as it stands at the end");
+	cr_expect_not_null(strstr(reply->explained->lines[1], "is a terminal state"));
+	sluice__reply__free_unpacked(reply, NULL);
+}
