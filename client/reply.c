@@ -146,14 +146,16 @@ const char *sluice_reply_json(sluice_reply *reply)
 
 /* ---- rows ---- */
 
+/* Row i of a list of the reply; NULL: it has none. */
+#define ROW(reply, list, i) \
+	(body(reply) != NULL && (i) < (reply)->message->n_##list ? (reply)->message->list[i] : NULL)
+
 bool sluice_reply_stream(const sluice_reply *reply, size_t i, sluice_stream_info *ret)
 {
-	const Sluice__StreamInfo *row;
+	const Sluice__StreamInfo *row = ROW(reply, streams, i);
 
-	if (body(reply) == NULL || i >= reply->message->n_streams ||
-	    reply->message->streams[i]->config == NULL)
+	if (row == NULL || row->config == NULL)
 		return false;
-	row = reply->message->streams[i];
 	*ret = (sluice_stream_info){.name = row->config->name,
 				    .id = row->id,
 				    .first_offset = row->first_offset,
@@ -170,11 +172,10 @@ bool sluice_reply_stream(const sluice_reply *reply, size_t i, sluice_stream_info
 
 bool sluice_reply_queue(const sluice_reply *reply, size_t i, sluice_queue_info *ret)
 {
-	const Sluice__QueueInfo *row;
+	const Sluice__QueueInfo *row = ROW(reply, queues, i);
 
-	if (body(reply) == NULL || i >= reply->message->n_queues || reply->message->queues[i]->config == NULL)
+	if (row == NULL || row->config == NULL)
 		return false;
-	row = reply->message->queues[i];
 	*ret = (sluice_queue_info){.name = row->config->name,
 				   .jobs = row->config->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS,
 				   .id = row->id,
@@ -195,15 +196,11 @@ bool sluice_reply_queue(const sluice_reply *reply, size_t i, sluice_queue_info *
 
 bool sluice_reply_job(const sluice_reply *reply, size_t i, sluice_job_info *ret)
 {
-	const Sluice__JobInfo *row;
+	const Sluice__JobInfo *row = ROW(reply, jobs, i);
 
-	if (body(reply) == NULL)
-		return false;
-	if (i < reply->message->n_jobs)
-		row = reply->message->jobs[i];
-	else if (i == 0 && reply->message->explained != NULL && reply->message->explained->job != NULL)
+	if (row == NULL && i == 0 && body(reply) != NULL && reply->message->explained != NULL)
 		row = reply->message->explained->job;
-	else
+	if (row == NULL)
 		return false;
 	*ret = (sluice_job_info){.job = row->job,
 				 .number = row->number,
@@ -241,11 +238,10 @@ bool sluice_reply_job(const sluice_reply *reply, size_t i, sluice_job_info *ret)
 
 bool sluice_reply_history(const sluice_reply *reply, size_t i, sluice_job_history_row *ret)
 {
-	const Sluice__JobHistoryRow *row;
+	const Sluice__JobHistoryRow *row = ROW(reply, history, i);
 
-	if (body(reply) == NULL || i >= reply->message->n_history)
+	if (row == NULL)
 		return false;
-	row = reply->message->history[i];
 	*ret = (sluice_job_history_row){.n = row->n,
 					.time_ms = row->time_ms,
 					.attempt = row->attempt,
@@ -270,11 +266,10 @@ bool sluice_reply_history(const sluice_reply *reply, size_t i, sluice_job_histor
 
 bool sluice_reply_quarantine(const sluice_reply *reply, size_t i, sluice_quarantine_row *ret)
 {
-	const Sluice__QuarantineRow *row;
+	const Sluice__QuarantineRow *row = ROW(reply, quarantine, i);
 
-	if (body(reply) == NULL || i >= reply->message->n_quarantine)
+	if (row == NULL)
 		return false;
-	row = reply->message->quarantine[i];
 	*ret = (sluice_quarantine_row){.n = row->n,
 				       .time_ms = row->time_ms,
 				       .job = row->job,
@@ -324,12 +319,10 @@ const char *sluice_reply_reason(const sluice_reply *reply)
 
 bool sluice_reply_machine(const sluice_reply *reply, size_t i, sluice_machine_info *ret)
 {
-	const Sluice__MachineInfo *row;
+	const Sluice__MachineInfo *row = ROW(reply, machines, i);
 
-	if (body(reply) == NULL || i >= reply->message->n_machines ||
-	    reply->message->machines[i]->config == NULL)
+	if (row == NULL || row->config == NULL)
 		return false;
-	row = reply->message->machines[i];
 	*ret = (sluice_machine_info){.name = row->config->name,
 				     .id = row->id,
 				     .jobs = row->jobs,

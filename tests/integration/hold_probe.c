@@ -276,6 +276,7 @@ static void a_lease_that_the_broker_took_is_told(void)
 	sluice_client *client = client_of(on_event, &seen, NULL), *admin = connected();
 	sluice_delivery *item = NULL, *job = NULL;
 	sluice_sub *sub, *jobs;
+	bool told = false;
 
 	queue_with(client, "q", 1);
 	sub = taken(client, &(sluice_consume_spec){.queue = "q", .lease_ms = SHORT_LEASE_MS}, &item);
@@ -285,13 +286,14 @@ static void a_lease_that_the_broker_took_is_told(void)
 	EQUAL(sluice_job_submit(client, &(sluice_job_spec){.job = "one", .queue = "j"}, NULL, NULL), 0);
 	jobs = taken(client, &(sluice_consume_spec){.queue = "j"}, &job);
 	EQUAL(sluice_job_reset(admin, "one", true, "taken away", NULL, NULL), 0);
-	for (int at = 0, told = 0; told == 0 && reaches(&seen.count, at + 1); at++) {
+	for (int at = 0; !told && reaches(&seen.count, at + 1); at++) {
 		if (seen.jobs[at][0] == 0)
 			continue;
 		CHECK(seen.events[at].kind == SLUICE_EVENT_LEASE_LOST && strcmp(seen.jobs[at], "one") == 0);
 		CHECK(seen.events[at].token == sluice_delivery_get(job)->token);
-		told = 1;
+		told = true;
 	}
+	CHECK(told);
 	(void)jobs;
 	sluice_delivery_free(item);
 	sluice_delivery_free(job);
@@ -344,6 +346,7 @@ static void what_was_not_delivered_goes_with_its_lease(void)
 		sluice_queue_info info = {0};
 		sluice_sub *sub = NULL;
 		sluice_token token;
+		bool lost = false;
 
 		EQUAL(sluice_consume(client,
 				     &(sluice_consume_spec){.queue = "q",
@@ -364,8 +367,9 @@ static void what_was_not_delivered_goes_with_its_lease(void)
 			sluice_reply_free(reply);
 		}
 		EQUAL(sluice_session_close(admin, sluice_session(client), NULL, NULL), 0);
-		for (int n = 0, lost = 0; lost == 0 && reaches(&seen.count, n + 1); n++)
+		for (int n = 0; !lost && reaches(&seen.count, n + 1); n++)
 			lost = seen.events[n].kind == SLUICE_EVENT_SESSION_LOST;
+		CHECK(lost);
 		for (int n = 0; n < 2; n++) {
 			/* Of its own credit it has that of the second one still. */
 			if (manual[i] && n == 1)

@@ -4,50 +4,17 @@
 #include <dirent.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "sluice/client.h"
+#include "tests/integration/probe.h"
 
-enum { PATIENCE_MS = 30000, SHORT_MS = 100 };
+enum { SHORT_MS = 100 };
 
-static const char *address;
 static pid_t broker;
-static int failures;
 
-#define CHECK(condition)                                                             \
-	do {                                                                         \
-		if (!(condition)) {                                                  \
-			(void)printf("not so, line %d: %s\n", __LINE__, #condition); \
-			failures++;                                                  \
-		}                                                                    \
-	} while (0)
-#define EQUAL(got, code)                                                                 \
-	do {                                                                             \
-		int got_ = (got);                                                        \
-		if (got_ != (code)) {                                                    \
-			(void)printf("line %d: %s is %s, expected %s\n", __LINE__, #got, \
-				     sluice_error_name(got_), sluice_error_name(code));  \
-			failures++;                                                      \
-		}                                                                        \
-	} while (0)
-
-static sluice_client *client_of(sluice_event_fn *on_event, void *user, const char *const *settings)
+static sluice_client *connected_with(sluice_event_fn *on_event, void *user, const char *const *settings)
 {
-	sluice_config *config = sluice_config_create();
-	sluice_client *client = NULL;
+	sluice_client *client = client_of(on_event, user, settings);
 
-	EQUAL(sluice_config_set(config, "address", address), 0);
-	EQUAL(sluice_config_set(config, "reconnect_max_ms", "100"), 0);
-	for (; settings != NULL && settings[0] != NULL; settings += 2)
-		EQUAL(sluice_config_set(config, settings[0], settings[1]), 0);
-	EQUAL(sluice_open(config, on_event, user, &client), 0);
-	sluice_config_destroy(config);
-	if (client == NULL)
-		exit(2);
 	EQUAL(sluice_wait_connected(client, PATIENCE_MS), 0);
 	return client;
 }
@@ -97,7 +64,8 @@ static void every_call_ends_at_its_deadline(void)
 	const sluice_call soon = {.deadline_ms = SHORT_MS};
 
 	for (int i = 0; i < 2; i++) {
-		sluice_client *client = client_of(NULL, NULL, (const char *const[]){"mode", modes[i], NULL});
+		sluice_client *client =
+			connected_with(NULL, NULL, (const char *const[]){"mode", modes[i], NULL});
 		sluice_txn *txn = sluice_txn_create();
 		sluice_sub *sub = NULL, *other = NULL;
 		sluice_delivery *delivery = NULL;
@@ -159,9 +127,10 @@ static void the_publish_buffer_has_a_bound(void)
 	static const char *const policies[] = {"fail", "block"};
 
 	for (int i = 0; i < 2; i++) {
-		sluice_client *client = client_of(NULL, NULL,
-						  (const char *const[]){"buffer_bytes", "10000",
-									"buffer_policy", policies[i], NULL});
+		sluice_client *client =
+			connected_with(NULL, NULL,
+				       (const char *const[]){"buffer_bytes", "10000", "buffer_policy",
+							     policies[i], NULL});
 		atomic_int answered = 0;
 		sluice_publish_stats stats;
 		int count;
@@ -224,7 +193,7 @@ static void on_answer(sluice_client *client, const sluice_reply *reply, void *us
 static void a_killed_broker_is_told_in_order(void)
 {
 	struct order order = {0};
-	sluice_client *client = client_of(on_event, &order, NULL);
+	sluice_client *client = connected_with(on_event, &order, NULL);
 	const sluice_call call = {.deadline_ms = -1, .done = on_answer, .user = &order};
 
 	(void)signal(SIGPIPE, SIG_DFL);
@@ -288,10 +257,7 @@ static void one_descriptor_is_enough(void)
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} scenarios[] = {
+static const struct scenario scenarios[] = {
 	{"every_call_ends_at_its_deadline", every_call_ends_at_its_deadline},
 	{"the_publish_buffer_has_a_bound", the_publish_buffer_has_a_bound},
 	{"a_killed_broker_is_told_in_order", a_killed_broker_is_told_in_order},
@@ -307,7 +273,7 @@ int main(int argc, char **argv)
 		broker = (pid_t)atoi(argv[3]);
 		scenarios[i].run();
 		(void)kill(broker, SIGCONT);
-		return failures == 0 ? 0 : 1;
+		return atomic_load(&failures) == 0 ? 0 : 1;
 	}
 	(void)fprintf(stderr, "usage: stopped_probe ADDRESS SCENARIO PID\n");
 	return 2;

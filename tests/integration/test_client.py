@@ -7,13 +7,12 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 
 import tap
+from frame_proxy import FrameProxy
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
 from client import Connection, envelope, pb  # noqa: E402
@@ -159,75 +158,33 @@ def test_a_client_resumes_its_session_over_a_restart():
             process.kill()
 
 
-class Proxy:
-    """Stands between one client and the broker. A frame of the types in `hold`, and all that the broker sends behind it, wait for
-    release(). Behind the first frame of the types in `spoil` comes, with it, what is no frame."""
+class Proxy(FrameProxy):
+    """A frame of the types in `hold`, and all that the broker sends behind it, wait for release(). Behind the first frame of the types in `spoil` comes,
+    with it, what is no frame."""
 
     def __init__(self, port):
-        self.port_of_broker = port
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.sockets, self.seen, self.held = [], [], []
+        super().__init__(port)
+        self.seen, self.held = [], []
         self.hold, self.spoil = set(), set()
-        self.refuse = False  # new connections, as if the network were gone
-        self.lock = threading.Lock()
-        threading.Thread(target=self.serve, daemon=True).start()
 
-    def serve(self):
-        while True:
-            try:
-                client = self.listener.accept()[0]
-                if self.refuse:
-                    client.close()
-                    continue
-                broker = socket.create_connection(("127.0.0.1", self.port_of_broker))
-            except OSError:
-                return
-            with self.lock:
-                self.sockets += [client, broker]
-            for source, sink, name in ((client, broker, "client"), (broker, client, "broker")):
-                threading.Thread(target=self.pass_on, args=(source, sink, name), daemon=True).start()
-
-    def pass_on(self, source, sink, name):
-        """Frame by frame; what was seen is listed when it has been passed on or is held."""
-        try:
-            while True:
-                head = self.read(source, 4)
-                frame = head + self.read(source, int.from_bytes(head, "big"))
-                with self.lock:
-                    frame = self.change(name, frame)
-                    if name == "broker" and frame[4] in self.spoil:
-                        self.spoil = set()
-                        frame += bytes(32)
-                    if name == "broker" and (self.held or frame[4] in self.hold):
-                        self.held.append((sink, frame))
-                    else:
-                        sink.sendall(frame)
-                    self.seen.append((name, frame[4]))
-        except OSError:
-            sink.close()
+    def take(self, source, sink, name, frame, link):
+        """What was seen is listed when it has been passed on or is held."""
+        frame = self.change(name, frame)
+        if name == "broker" and frame[4] in self.spoil:
+            self.spoil = set()
+            frame += bytes(32)
+        if name == "broker" and (self.held or frame[4] in self.hold):
+            self.held.append((sink, frame))
+        else:
+            sink.sendall(frame)
+        self.seen.append((name, frame[4]))
 
     def change(self, _name, frame):
         """What becomes of it; here nothing."""
         return frame
 
-    @staticmethod
-    def read(source, count):
-        data = b""
-        while len(data) < count:
-            got = source.recv(count - len(data))
-            if not got:
-                raise OSError("the end")
-            data += got
-        return data
-
-    def cut(self):
-        with self.lock:
-            self.seen.clear()
-            for one in self.sockets:
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-            self.sockets.clear()
+    def at_cut(self):
+        self.seen.clear()
 
     def has_seen(self, name, kind):
         with self.lock:
@@ -239,10 +196,6 @@ class Proxy:
             for sink, frame in self.held:
                 sink.sendall(frame)
             self.held.clear()
-
-    def close(self):
-        self.listener.close()
-        self.cut()
 
 
 class Refusing(Proxy):

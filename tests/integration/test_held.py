@@ -4,13 +4,12 @@
 frames the link breaks meanwhile."""
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 
 import tap
+from frame_proxy import FrameProxy
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
 from client import Connection, envelope, pb  # noqa: E402
@@ -19,83 +18,39 @@ import client  # noqa: E402
 CUTS = 16  # more frames than a client's way back to its jobs has
 
 
-class Link:
-    """Between one client and the broker. While `down`, nobody gets through; `cut_after`: the next connection that does breaks behind so many
-    frames, whichever way they go."""
+class Link(FrameProxy):
+    """Between one client and the broker. After a cut nobody gets through until it is mended; `cut_after`: the next connection that does breaks behind
+    so many frames, whichever way they go."""
 
     def __init__(self, port):
-        self.port_of_broker = port
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.lock = threading.Lock()
-        self.sockets, self.down, self.cut_after = [], False, None
+        super().__init__(port)
+        self.cut_after = None
         self.made = self.cuts = 0
-        threading.Thread(target=self.serve, daemon=True).start()
 
-    def serve(self):
-        while True:
-            try:
-                near = self.listener.accept()[0]
-                with self.lock:
-                    if self.down:
-                        near.close()
-                        continue
-                far = socket.create_connection(("127.0.0.1", self.port_of_broker))
-            except OSError:
-                return
-            with self.lock:
-                self.sockets += [near, far]
-                left, self.cut_after = [self.cut_after], None
-                self.made += 1
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self.pass_on, args=(source, sink, left, (near, far)), daemon=True).start()
+    def connected(self):
+        left, self.cut_after = [self.cut_after], None
+        self.made += 1
+        return left
 
-    def pass_on(self, source, sink, left, pair):
-        try:
-            while True:
-                head = self.read(source, 4)
-                frame = self.change(head + self.read(source, int.from_bytes(head, "big")))
-                with self.lock:
-                    if left[0] is not None and left[0] == 0:
-                        self.cuts += 1
-                        raise OSError("cut")
-                    if left[0] is not None:
-                        left[0] -= 1
-                    sink.sendall(frame)
-        except OSError:
-            for one in pair:
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+    def take(self, source, sink, name, frame, link):
+        frame = self.change(frame)
+        if link[0] == 0:
+            self.cuts += 1
+            raise OSError("cut")
+        if link[0] is not None:
+            link[0] -= 1
+        sink.sendall(frame)
 
     def change(self, frame):
         """What becomes of it; here nothing."""
         return frame
 
-    @staticmethod
-    def read(source, count):
-        data = b""
-        while len(data) < count:
-            got = source.recv(count - len(data))
-            if not got:
-                raise OSError("the end")
-            data += got
-        return data
-
-    def cut(self):
-        with self.lock:
-            self.down = True
-            for one in self.sockets:
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-            self.sockets.clear()
+    def at_cut(self):
+        self.refuse = True
 
     def mend(self, cut_after=None):
         with self.lock:
-            self.cut_after, self.down = cut_after, False
-
-    def close(self):
-        self.listener.close()
-        self.cut()
+            self.cut_after, self.refuse = cut_after, False
 
 
 class Probe:

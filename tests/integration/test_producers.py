@@ -4,11 +4,10 @@
 queue that is full says of many messages. The broker's refusals come from a proxy, because a producer is evicted only after a day."""
 import contextlib
 import json
-import socket
 import subprocess
-import threading
 
 import tap
+from frame_proxy import FrameProxy
 
 REQUEST, PUBLISH, PUBLISHED, REPLY = 2, 3, 67, 66
 EVICTED, FENCED = -19, -20
@@ -38,61 +37,28 @@ def refused(message, code):
     return frame(REPLY, correlation, b"\x08" + varint(-2 * code - 1) + b"\x12" + varint(len(text)) + text)
 
 
-class Proxy:
-    """Between one client and the broker. The next `refuse` publishes and transactions do not reach the broker: they are answered with `code`. With `cut_after`
-    the connection is cut instead of passing on the answer to the next publish, which is refused when it is sent again."""
+class Proxy(FrameProxy):
+    """The next `lost` publishes and transactions do not reach the broker: they are answered with `code`. With `cut_after` the connection is cut instead
+    of passing on the answer to the next publish, which is refused when it is sent again."""
 
     def __init__(self, port):
-        self.port_of_broker, self.refuse, self.code, self.cut_after = port, 0, EVICTED, False
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.lock = threading.Lock()
-        threading.Thread(target=self.serve, daemon=True).start()
+        super().__init__(port)
+        self.lost, self.code, self.cut_after = 0, EVICTED, False
 
-    def close(self):
-        self.listener.close()
-
-    def serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client = self.listener.accept()[0]
-                broker = socket.create_connection(("127.0.0.1", self.port_of_broker))
-                for source, sink, name in ((client, broker, "client"), (broker, client, "broker")):
-                    threading.Thread(target=self.pass_on, args=(source, sink, name), daemon=True).start()
-
-    def takes(self, name, message):
-        """Whether the proxy deals with the message itself; what goes back."""
-        of_producer = message[4] == PUBLISH or (message[4] == REQUEST and message[10:].startswith(varint(TXN_TAG)))
-        if name == "client" and of_producer and self.refuse > 0:
-            self.refuse -= 1
-            return refused(message, self.code)
+    def takes(self, name, frame):
+        """Whether the proxy deals with the frame itself; what goes back."""
+        of_producer = frame[4] == PUBLISH or (frame[4] == REQUEST and frame[10:].startswith(varint(TXN_TAG)))
+        if name == "client" and of_producer and self.lost > 0:
+            self.lost -= 1
+            return refused(frame, self.code)
         return None
 
-    def pass_on(self, source, sink, name):
-        try:
-            while True:
-                head = self.read(source, 4)
-                message = head + self.read(source, int.from_bytes(head, "big"))
-                with self.lock:
-                    if name == "broker" and self.cut_after and message[4] == PUBLISHED:
-                        self.cut_after, self.refuse = False, 1
-                        raise OSError("cut")
-                    answer = self.takes(name, message)
-                    (source if answer else sink).sendall(answer or message)
-        except OSError:
-            for one in (source, sink):
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-
-    @staticmethod
-    def read(source, count):
-        data = b""
-        while len(data) < count:
-            got = source.recv(count - len(data))
-            if not got:
-                raise OSError("the end")
-            data += got
-        return data
+    def take(self, source, sink, name, frame, link):
+        if name == "broker" and self.cut_after and frame[4] == PUBLISHED:
+            self.cut_after, self.lost = False, 1
+            raise OSError("cut")
+        answer = self.takes(name, frame)
+        (source if answer else sink).sendall(answer or frame)
 
 
 class Publisher:
@@ -131,10 +97,10 @@ def world(*named):
 def test_an_evicted_producer_with_nothing_under_way_is_opened_anew():
     with world() as (broker, proxy, publisher):
         tap.equal(publisher.ask("publish"), ["publish OK"], "the first")
-        for refuse in (1, 2):
-            proxy.refuse = refuse
-            tap.equal(publisher.ask("publish"), ["publish OK"], f"after {refuse} evictions")
-        proxy.refuse = 2
+        for lost in (1, 2):
+            proxy.lost = lost
+            tap.equal(publisher.ask("publish"), ["publish OK"], f"after {lost} evictions")
+        proxy.lost = 2
         tap.equal(publisher.ask("two", 3), ["done OK", "done OK", "flush OK"], "two that were sent together")
         tap.equal(events(broker), 5, "each is stored once")
 
@@ -143,7 +109,7 @@ def test_a_producer_of_a_session_that_is_gone_is_opened_anew_too():
     """Without a name nobody else can have fenced it: the broker says that it is not this session's."""
     with world() as (broker, proxy, publisher):
         tap.equal(publisher.ask("publish"), ["publish OK"], "the first")
-        proxy.refuse, proxy.code = 1, FENCED
+        proxy.lost, proxy.code = 1, FENCED
         tap.equal(publisher.ask("publish"), ["publish OK"], "the next")
         tap.equal(events(broker), 2, "each is stored once")
 
@@ -172,7 +138,7 @@ def test_a_fenced_producer_with_a_name_ends_for_good_and_says_so():
 def test_a_transaction_goes_under_another_producer_too():
     with world() as (broker, proxy, publisher):
         tap.equal(publisher.ask("txn"), ["txn OK"], "the first")
-        proxy.refuse = 1
+        proxy.lost = 1
         tap.equal(publisher.ask("txn"), ["txn OK"], "after an eviction")
         tap.equal(events(broker), 2, "each is stored once")
 

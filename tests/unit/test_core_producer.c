@@ -317,19 +317,28 @@ Test(core_producer, a_stranger_is_refused_and_changes_nothing)
 	}
 }
 
+/* A world with two sessions, and a producer that the first has opened. */
+static struct outcome opened_by_first(struct world *world, const char *name, struct producer *ret,
+				      uint64_t *ret_first, uint64_t *ret_second)
+{
+	struct outcome out;
+
+	world_open(world, WORLD_MEM);
+	world_stream(world, "s", "a", 0, 0, 0);
+	*ret_first = world_session(world, NULL);
+	*ret_second = world_session(world, NULL);
+	out = open_as(world, *ret_first, name, 0, 0);
+	*ret = (struct producer){.world = world, .epoch = 1, .id = out.id};
+	return out;
+}
+
 Test(core_producer, the_secret_takes_it_to_another_session)
 {
 	struct world world;
-	struct producer p = {.world = &world, .epoch = 1}, was;
+	struct producer p, was;
 	uint64_t first, second;
-	struct outcome out, again;
+	struct outcome out = opened_by_first(&world, "", &p, &first, &second), again;
 
-	world_open(&world, WORLD_MEM);
-	world_stream(&world, "s", "a", 0, 0, 0);
-	first = world_session(&world, NULL);
-	second = world_session(&world, NULL);
-	out = open_as(&world, first, "", 0, 0);
-	p.id = out.id;
 	cr_assert_neq(out.offset, 0, "its secret");
 	cr_assert_eq(send_as(&p, first, 1, 2).code, 0);
 	cr_assert_eq(open_as(&world, second, "", p.id, out.offset + 1).code, SLUICE_E_OWNED);
@@ -355,16 +364,10 @@ Test(core_producer, the_secret_takes_it_to_another_session)
 Test(core_producer, a_name_takes_it_and_the_former_owner_cannot_take_it_back)
 {
 	struct world world;
-	struct producer p = {.world = &world, .epoch = 1};
+	struct producer p;
 	uint64_t first, second;
-	struct outcome out, other;
+	struct outcome out = opened_by_first(&world, "n", &p, &first, &second), other;
 
-	world_open(&world, WORLD_MEM);
-	world_stream(&world, "s", "a", 0, 0, 0);
-	first = world_session(&world, NULL);
-	second = world_session(&world, NULL);
-	out = open_as(&world, first, "n", 0, 0);
-	p.id = out.id;
 	cr_assert_eq(send_as(&p, first, 1, 1).code, 0);
 	other = open_as(&world, second, "n", 0, 0);
 	cr_assert(other.id == p.id && other.epoch == 2 && other.seq == 1, "%s", other.text);

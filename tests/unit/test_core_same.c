@@ -12,41 +12,22 @@ static void conflict(const struct outcome *out, const char *field, const char *h
 		  "%s", out->text);
 }
 
-static struct outcome stream(struct world *world, const Sluice__StreamConfig *config)
-{
-	Sluice__StreamCreate create = SLUICE__STREAM_CREATE__INIT;
+/* name(world, config): creates one unless it exists. */
+#define CREATES(name, Type, type, TYPE)                                                       \
+	static struct outcome name(struct world *world, const Sluice__##Type##Config *config) \
+	{                                                                                     \
+		Sluice__##Type##Create create;                                                \
+                                                                                              \
+		sluice__##type##_create__init(&create);                                       \
+		create.config = (Sluice__##Type##Config *)(uintptr_t)config;                  \
+		create.if_not_exists = true;                                                  \
+		return world_apply(world, COMMAND_##TYPE##_CREATE, 0, &create);               \
+	}
 
-	create.config = (Sluice__StreamConfig *)(uintptr_t)config;
-	create.if_not_exists = true;
-	return world_apply(world, COMMAND_STREAM_CREATE, 0, &create);
-}
-
-static struct outcome queue(struct world *world, const Sluice__QueueConfig *config)
-{
-	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
-
-	create.config = (Sluice__QueueConfig *)(uintptr_t)config;
-	create.if_not_exists = true;
-	return world_apply(world, COMMAND_QUEUE_CREATE, 0, &create);
-}
-
-static struct outcome router(struct world *world, const Sluice__RouterConfig *config)
-{
-	Sluice__RouterCreate create = SLUICE__ROUTER_CREATE__INIT;
-
-	create.config = (Sluice__RouterConfig *)(uintptr_t)config;
-	create.if_not_exists = true;
-	return world_apply(world, COMMAND_ROUTER_CREATE, 0, &create);
-}
-
-static struct outcome machine(struct world *world, const Sluice__MachineConfig *config)
-{
-	Sluice__MachineCreate create = SLUICE__MACHINE_CREATE__INIT;
-
-	create.config = (Sluice__MachineConfig *)(uintptr_t)config;
-	create.if_not_exists = true;
-	return world_apply(world, COMMAND_MACHINE_CREATE, 0, &create);
-}
+CREATES(stream, Stream, stream, STREAM)
+CREATES(queue, Queue, queue, QUEUE)
+CREATES(router, Router, router, ROUTER)
+CREATES(machine, Machine, machine, MACHINE)
 
 Test(core_same, streams)
 {

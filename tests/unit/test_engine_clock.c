@@ -333,24 +333,36 @@ static void expect_all(struct rig *rig, uint64_t wanted_events, const char *when
 
 #define WALL (1750000000000u)
 
+/* One event, and another after a start with this clock. */
+static void open_and_start_at(struct rig *rig, uint64_t wall_ms)
+{
+	open_with(rig, WALL, 7 * day);
+	reboot(rig, wall_ms);
+	publish(rig);
+}
+
+/* All `count` of them, a week after they came. */
+static void expect_gone_in_time(struct rig *rig, uint64_t count)
+{
+	pass(rig, 6 * day);
+	cr_expect_eq(events(rig), count, "before their time");
+	pass(rig, day);
+	cr_expect_eq(events(rig), 0, "and after a week they go all the same");
+	close(rig);
+}
+
 Test(engine_clock, a_start_with_a_clock_ahead_by_years_forgets_nothing)
 {
 	struct rig rig;
 
-	open_with(&rig, WALL, 7 * day);
-	reboot(&rig, WALL + 20 * year);
-	publish(&rig);
+	open_and_start_at(&rig, WALL + 20 * year);
 	pass(&rig, 10 * minute);
 	expect_all(&rig, 2, "while it is ahead");
 	reboot(&rig, WALL + 20 * minute);
 	pass(&rig, 2 * hour);
 	expect_all(&rig, 2, "when it is right again");
 	publish(&rig);
-	pass(&rig, 6 * day);
-	cr_expect_eq(events(&rig), 3, "before their time");
-	pass(&rig, day);
-	cr_expect_eq(events(&rig), 0, "and after a week they go all the same");
-	close(&rig);
+	expect_gone_in_time(&rig, 3);
 }
 
 /* Put right while it runs, by an NTP client say. */
@@ -358,27 +370,19 @@ Test(engine_clock, a_clock_that_is_put_right_soon_after_the_start_forgets_nothin
 {
 	struct rig rig;
 
-	open_with(&rig, WALL, 7 * day);
-	reboot(&rig, WALL + 20 * year);
-	publish(&rig);
+	open_and_start_at(&rig, WALL + 20 * year);
 	pass(&rig, 5 * minute);
 	rig.now.wall_ms -= 20 * year;
 	pass(&rig, hour);
 	expect_all(&rig, 2, "put right");
-	pass(&rig, 6 * day);
-	cr_expect_eq(events(&rig), 2, "before their time");
-	pass(&rig, day);
-	cr_expect_eq(events(&rig), 0, "after it");
-	close(&rig);
+	expect_gone_in_time(&rig, 2);
 }
 
 Test(engine_clock, a_long_absence_is_believed_once_the_clock_has_stood)
 {
 	struct rig rig;
 
-	open_with(&rig, WALL, 7 * day);
-	reboot(&rig, WALL + 8 * day);
-	publish(&rig);
+	open_and_start_at(&rig, WALL + 8 * day);
 	pass(&rig, 10 * minute);
 	expect_all(&rig, 2, "in doubt");
 	pass(&rig, 10 * minute);
