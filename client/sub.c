@@ -143,8 +143,9 @@ static uint32_t credit_now(const sluice_sub *sub)
 	return sub->credit + (uint32_t)held;
 }
 
-/* A queue that was open before has leases that may not come again, and what the application has of them counts, too. So none is asked for
- * until it is known which (resume_complete). Brokers say RESUMED since before they say the queue's number. */
+/* A queue that was open before has leases that may not come again, and what the application has
+ * of them counts, too. So none is asked for until it is known which (resume_complete). Brokers
+ * say RESUMED since before they say the queue's number. */
 static bool credit_waits(const sluice_sub *sub)
 {
 	return !sub->follow && sub->thing != 0;

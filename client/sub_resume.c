@@ -103,7 +103,8 @@ void resume_damage(sluice_sub *sub, uint64_t number, sluice_token token)
 	sub->resume_damaged |= token == 0 && sub->held != NULL;
 }
 
-/* The broker has taken no credit for what came again. What is left of it beside what the application has, in leases that are over as well. */
+/* The broker has taken no credit for what came again. What is left of it beside what the
+ * application has, in leases that are over as well. */
 static void credit_settle(sluice_sub *sub)
 {
 	uint64_t held = HASH_COUNT(sub->jobs);
@@ -157,7 +158,8 @@ static void lost_grants_tell(sluice_sub *sub)
 	}
 }
 
-/* What did not come again is over, or kept for all that is known. Either way it came for the last time. */
+/* What did not come again is over, or kept for all that is known. Either way it came for the
+ * last time. */
 static void all_seen(sluice_sub *sub)
 {
 	for (struct held *grant = sub->held; grant != NULL; grant = grant->hh.next) {

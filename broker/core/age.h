@@ -45,8 +45,8 @@ uint64_t age_doubt(const struct apply *a);
 uint64_t age_due(const struct apply *a, uint64_t due_mono_ms);
 /* It is due by the jump of a boot that is in doubt. */
 bool age_due_doubted(const struct apply *a, uint64_t due_mono_ms);
-/* The same for a reader at a time of the monotone clock: it was held for doubt, or still may be, since what is held is looked at again only
- * when the clock has stood. */
+/* The same for a reader at a time of the monotone clock: it was held for doubt, or still may be,
+ * since what is held is looked at again only when the clock has stood. */
 bool age_may_hold(const struct age *age, uint64_t mono_ms, uint64_t due_mono_ms);
 
 #endif

@@ -65,8 +65,8 @@ static bool makes_claim(const Sluice__JobHistoryRow *row)
 	return false;
 }
 
-/* Looks at the row *io_n, and goes on to the one before; *io_n is 0 once it was the one that made the claim, whose time is then in
- * *io_ms. */
+/* Looks at the row *io_n, and goes on to the one before; *io_n is 0 once it was the one that
+ * made the claim, whose time is then in *io_ms. */
 static int claim_row(struct query *q, uint64_t *io_n, uint64_t *io_ms)
 {
 	struct job_history_row at;
@@ -96,8 +96,9 @@ struct search {
 	uint32_t rows;
 };
 
-/* When the claim as it is began: the newest row that made it, at most a thousand rows back. With q->again it is not known yet. What was recorded
- * between turns is newer, and looked at when the rest is over. */
+/* When the claim as it is began: the newest row that made it, at most a thousand rows back. With
+ * q->again it is not known yet. What was recorded between turns is newer, and looked at when the
+ * rest is over. */
 static int claim_began(struct query *q, const struct job_live *live, struct search *search)
 {
 	uint64_t n = live->hist_last, ms = 0;

@@ -145,14 +145,16 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m,
 
 /* ---- quarantine.c ---- */
 int quarantine_put(struct apply *a, const Sluice__JobReport *m, const char *reason) SLUICE_MUST_USE;
-/* Whether this report is in quarantine already, among the newest of its job: its retry. Then buf gets why. */
+/* Whether this report is in quarantine already, among the newest of its job: its retry. Then buf
+ * gets why. */
 int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_REASON_BYTES],
 		    bool *ret) SLUICE_MUST_USE;
 /* Keeps a report until its job is submitted; once, however often it is sent. */
 int quarantine_park(struct apply *a, const Sluice__JobReport *m) SLUICE_MUST_USE;
 /* Whether reports of the job still wait to be applied. */
 int quarantine_waits(struct apply *a, const char *id, bool *ret) SLUICE_MUST_USE;
-/* Applies what was parked for a job that was just submitted, in order of arrival, and removes it: at once if it is little, else by TICK. */
+/* Applies what was parked for a job that was just submitted, in order of arrival, and removes
+ * it: at once if it is little, else by TICK. */
 int quarantine_unpark(struct apply *a, struct job *job) SLUICE_MUST_USE;
 int quarantine_list(struct query *q, const Sluice__QuarantineList *m) SLUICE_MUST_USE;
 

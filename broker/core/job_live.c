@@ -136,8 +136,9 @@ int job_live_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct j
 }
 
 /*
- * What holds for each live record, see job_live.h: what is put breaks none of these (an assertion); what is read, and does, is damaged.
- * One that has ended keeps in due_mono_ms since when, and its history is forgotten before it.
+ * What holds for each live record, see job_live.h: what is put breaks none of these (an assertion);
+ * what is read, and does, is damaged. One that has ended keeps in due_mono_ms since when, and its
+ * history is forgotten before it.
  */
 #define LIVE_RULES(RULE, live)                                                                               \
 	RULE((live)->claim < JOB_CLAIM_COUNT, "no such claim")                                               \

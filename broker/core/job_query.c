@@ -431,7 +431,8 @@ static int history_begin(struct query *q, const Sluice__JobHistory *m)
 	return 0;
 }
 
-/* Rows are forgotten from the newest back, between turns, too: the list goes on with what is left of them, or ends. */
+/* Rows are forgotten from the newest back, between turns, too: the list goes on with what is
+ * left of them, or ends. */
 static int history_forgotten(struct query *q)
 {
 	struct job_live live;

@@ -4,18 +4,24 @@
  * alone.
  *
  * What a report can come to, in this order:
- *   job unknown                           PARKED until it is submitted; but with a token or the job's number
- *                                         there was one: refused STALE_TOKEN or NOT_FOUND
- *   another number than the job's         refused NOT_FOUND: the one that is meant was forgotten
- *   parked ones are still being applied   PARKED behind them, without a token
- *   token given and not the current one   refused STALE_TOKEN
- *   what cannot be applied, for one of the reasons below, and was recorded before: DUPLICATE
- *   attempt not the current one           quarantined
- *   no state                              evidence or reference recorded, unless it is what was recorded last
- *   the state that it is in               DUPLICATE, nothing written, unless it brings a new scheduler
- * reference no such state, or no such transition  quarantined (a terminal state is a sink) else APPLIED
- * Quarantined and parked reports succeed; the disposition says what became of them, and text why. One that is in quarantine
- * already makes no second row. But sent again when it can be applied, it is: a holder sends an end until it is taken.
+ *   job unknown                            PARKED until it is submitted; but with a token or the
+ *                                          job's number there was one: STALE_TOKEN, NOT_FOUND
+ *   another number than the job's          refused NOT_FOUND: the one that is meant was forgotten
+ *   parked ones are still being applied    without a token PARKED behind them
+ *   token given and not the current one    refused STALE_TOKEN
+ *   what cannot be applied, for one of     DUPLICATE
+ *     the reasons below, and was recorded
+ *     before
+ *   attempt not the current one            quarantined
+ *   no state                               evidence or reference recorded, unless it is what was
+ *                                          recorded last
+ *   the state that it is in                DUPLICATE, nothing written, unless it brings a new
+ *                                          scheduler reference
+ *   no such state, or no such transition   quarantined (a terminal state is a sink)
+ *   else                                   APPLIED
+ * Quarantined and parked reports succeed; the disposition says what became of them, and text why.
+ * One that is in quarantine already makes no second row. But sent again when it can be applied, it
+ * is: a holder sends an end until it is taken.
  */
 #include "broker/core/job_ledger.h"
 

@@ -227,7 +227,8 @@ int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_RE
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 
-/* Without a time at which it was seen only the newest can be its first: a job may come back to a state. */
+/* Without a time at which it was seen only the newest can be its first: a job may come back to a
+ * state. */
 static int parked_find(struct apply *a, const Sluice__JobReport *report, bool *ret)
 {
 	const int looks = report->seen_time_ms != 0 ? RETRIES_MAX : 1;
@@ -339,7 +340,8 @@ int quarantine_unpark(struct apply *a, struct job *job)
 	return err;
 }
 
-/* The next parked rows of the job from *io_from on, oldest first; *io_from: where to go on, 0 when these are all. */
+/* The next parked rows of the job from *io_from on, oldest first; *io_from: where to go on, 0
+ * when these are all. */
 static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint64_t numbers[UNPARK_AT_ONCE],
 		       size_t *ret_count, uint32_t *io_work)
 {

@@ -455,7 +455,8 @@ static int resume_grant(struct apply *a, uint64_t queue, uint64_t token, uint32_
 	struct queue_grant grant;
 	int rc = grant_get(a->txn, a->gateway, queue, token, &grant);
 
-	/* A session that does not hold this token has no use for the notice, and comes to no harm by it. */
+	/* A session that does not hold this token has no use for the notice, and comes to no
+	 * harm by it. */
 	if (rc == SLUICE_E_CORRUPT)
 		return tell_damaged(a, queue, token, token);
 	if (rc == 0 && grant.kind == GRANT_TIMED) {

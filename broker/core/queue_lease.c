@@ -12,7 +12,8 @@
 
 /* ---- back to the queue, or to the dead-letter queue ---- */
 
-/* The queue that has the configured name now; NOT_FOUND when there is none, or it takes no items. */
+/* The queue that has the configured name now; NOT_FOUND when there is none, or it takes no
+ * items. */
 static int dead_letter_named(struct apply *a, uint64_t queue, uint64_t *ret)
 {
 	struct queue_cell target;
@@ -31,8 +32,9 @@ static int dead_letter_named(struct apply *a, uint64_t queue, uint64_t *ret)
 	return rc;
 }
 
-/* It is configured by its name. One that was deleted is replaced by another that was created under the name since, from then on; else, as long
- * as there is none, by the gateway's, which always exists. */
+/* It is configured by its name. One that was deleted is replaced by another that was created
+ * under the name since, from then on; else, as long as there is none, by the gateway's, which
+ * always exists. */
 static int dead_letter_target(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t *ret)
 {
 	struct queue_cell target;

@@ -98,8 +98,9 @@ void store_forget(struct store *store);
 /* Text about the last SLUICE_E_CORRUPT / IO of this thread: table, key in hex, what was expected. Never
  * NULL. */
 const char *store_last_error(void);
-/* For who cannot make sense of the record that this thread has read last, or does not find one that must be there: names it in
- * store_last_error(), with `what` is wrong, and returns SLUICE_E_CORRUPT. */
+/* For who cannot make sense of the record that this thread has read last, or does not find one
+ * that must be there: names it in store_last_error(), with `what` is wrong, and returns
+ * SLUICE_E_CORRUPT. */
 int store_damaged(const char *what) SLUICE_MUST_USE;
 
 /* --- transactions --- */

@@ -452,7 +452,8 @@ typedef struct {
 	sluice_evidence_class evidence_class;
 	sluice_time_ms started_time_ms, ended_time_ms;
 	uint64_t memory_peak_bytes;
-	/* Of the job that is meant: an id may be another job's once the first one was forgotten (NOT_FOUND). 0: whichever has the id now. */
+	/* Of the job that is meant: an id may be another job's once the first one was forgotten
+	 * (NOT_FOUND). 0: whichever has the id now. */
 	uint64_t number;
 } sluice_job_report_spec;
 /* Made in the ways above; all but release and reset are repeated after a reconnect, and settled by the job's id, state and attempt. NOT_FOUND, STALE_TOKEN (the
@@ -475,7 +476,8 @@ SLUICE_API int sluice_job_show(sluice_client *, const char *job, bool payload, c
 			       sluice_reply **);
 /* Returns when the job is terminal, or TIMEOUT with the job as it is in the reply. */
 SLUICE_API int sluice_job_wait(sluice_client *, const char *job, const sluice_call *, sluice_reply **);
-/* For the job of that number alone (0: as above): NOT_FOUND when it was forgotten, also if another one has its id now. */
+/* For the job of that number alone (0: as above): NOT_FOUND when it was forgotten, also if
+ * another one has its id now. */
 SLUICE_API int sluice_job_wait_number(sluice_client *, const char *job, uint64_t number, const sluice_call *,
 				      sluice_reply **);
 typedef struct {
