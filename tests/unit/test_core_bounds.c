@@ -239,11 +239,11 @@ Test(core_bounds, publishes_of_a_transaction_are_one_command)
 	op.op_case = SLUICE__TXN_OP__OP_PUBLISH;
 	op.publish = &publish;
 	out = txn_of(&world, &op, 1000);
-	refused_whole(&world, &out, "the transaction", "30008 records");
+	refused_whole(&world, &out, "the transaction", "20026 records");
 	cr_assert_eq(out.count, LIMIT_TXN_RECORDS_MAX / 31 + 1);
 	publish.delay_ms = 60000;
 	out = txn_of(&world, &op, 1000);
-	refused_whole(&world, &out, "the transaction", "30008 records");
+	refused_whole(&world, &out, "the transaction", "20026 records");
 	cr_assert_eq(out.count, LIMIT_TXN_RECORDS_MAX / 62 + 1);
 	cr_assert_eq(world_records(&world, STORE_TIMER), 0);
 	world_discard(&world);
@@ -282,11 +282,11 @@ Test(core_bounds, job_events_of_a_transaction_at_their_limit)
 	/* limit: TXN_RECORDS_MAX */
 	out = world_apply(&world, COMMAND_TXN, 0, &txn); /* each job's entry in its queue is one more */
 	cr_assert_eq(out.code, SLUICE_E_LIMIT, "%s", out.text);
-	cr_assert_eq(out.count, LIMIT_TXN_RECORDS_MAX / 61 + 1);
+	cr_assert_eq(out.count, LIMIT_TXN_RECORDS_MAX / 41 + 1);
 	cr_assert_eq(world_records(&world, STORE_ITEM), 0);
 	world_must(&world, COMMAND_QUEUE_DELETE, 0,
 		   &(Sluice__QueueDelete){.base = PROTOBUF_C_MESSAGE_INIT(&sluice__queue_delete__descriptor),
-					  .name = (char *)"q59"});
+					  .name = (char *)"q39"});
 	out = world_apply(&world, COMMAND_TXN, 0, &txn);
 	cr_assert_eq(out.code, 0, "%s", out.text);
 	cr_assert_eq(world_records(&world, STORE_ITEM), LIMIT_TXN_RECORDS_MAX);
