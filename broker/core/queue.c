@@ -485,11 +485,13 @@ int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq, uint8_t prio
 		cell.delayed--;
 		return queue_cell_put(a, queue, &cell);
 	}
+	if (rc != 0)
+		return rc; /* whether it is ready or set aside is not known */
 	invariant(cell.ready > 0 && seq < cell.tail, "queue %llu: entry %llu goes, ready %llu, tail %llu",
 		  ULL(queue), ULL(seq), ULL(cell.ready), ULL(cell.tail));
 	cell.ready--;
 	cell.exceptions -= seq < cell.head;
-	return rc != 0 ? rc : queue_cell_put(a, queue, &cell);
+	return queue_cell_put(a, queue, &cell);
 }
 
 int queue_job_count(struct apply *a, uint64_t queue, int leased_delta, int orphaned_delta)

@@ -636,6 +636,54 @@ Test(job_claims, a_claim_that_damage_cuts_short_announces_the_orphans_behind_it)
 	}
 }
 
+static int fail_at(void *user, const char *operation)
+{
+	int *left = user;
+
+	(void)operation;
+	return (*left)-- == 0 ? SLUICE_E_NO_SPACE : 0;
+}
+
+/* What a failing store does not tell is not taken for damage, nor for the opposite. */
+Test(job_claims, the_cancel_of_a_job_that_was_passed_by_meets_each_failure_of_the_store)
+{
+	Sluice__JobCancel cancel = SLUICE__JOB_CANCEL__INIT;
+	struct command command = {.type = COMMAND_JOB_CANCEL, .gateway = 1, .body = &cancel};
+	struct store_txn *txn;
+	int rc = 1, calls = 0;
+	struct rig rig;
+	struct key key;
+
+	rig_open(&rig);
+	cr_assert_eq(rig_submit(&rig, "j").code, 0);
+	key_one(&key, rig.world.gateway, 1);
+	damage(&rig, STORE_JOB, &key);
+	cr_assert_eq(rig_claim(&rig, rig.session, 10, 0), 0);
+	cr_assert_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1);
+	cancel.job = (char *)"j";
+	for (; rc != 0 && calls < 200; calls++) {
+		int left = calls;
+
+		effects_clear(rig.world.effects);
+		cr_assert_eq(store_begin(rig.world.store, &txn), 0);
+		store_fault_set(rig.world.store, fail_at, &left);
+		rc = core_batch_begin(rig.world.core, txn, rig.world.clock);
+		if (rc == 0)
+			rc = core_apply(rig.world.core, txn, &command, rig.world.effects);
+		if (rc == 0)
+			rc = core_batch_end(rig.world.core, txn, rig.world.effects);
+		store_fault_set(rig.world.store, NULL, NULL);
+		cr_assert(rc == 0 || rc == SLUICE_E_NO_SPACE, "call %d: %s", calls, sluice_error_name(rc));
+		store_abort(txn);
+		core_batch_abort(rig.world.core);
+	}
+	cr_assert_eq(rc, 0);
+	cr_assert_gt(calls, 5);
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_CANCEL, rig.session, &cancel).code, 0);
+	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
+	world_discard(&rig.world);
+}
+
 /* Passing by is for good, so it is not done for what mends itself with one record. */
 Test(job_claims, a_damaged_machine_ends_the_claim_and_sets_no_job_aside)
 {
