@@ -134,7 +134,10 @@ void oracle_source_answered(struct oracle *o, int source, uint64_t session, bool
 		if (!s->unknown && others && !take && session_surely(o, s->session))
 			broken(o, "session %llu speaks for source %d, and did not take it from %llu",
 			       U(session), source, U(s->session));
-		*s = (struct source){.session = session};
+		/* What was lost in this moment may have been done before or after. */
+		*s = (struct source){.session = session,
+				     .unknown = s->unknown && s->unknown_ms == o->now_ms,
+				     .unknown_ms = s->unknown_ms};
 	} else if (take || (!s->unknown && (!others || !session_maybe(o, s->session)))) {
 		broken(o, "session %llu may not speak for source %d, which is not another's", U(session),
 		       source);
@@ -145,4 +148,5 @@ void oracle_source_unknown(struct oracle *o, int source, uint64_t session)
 {
 	note(o, 69, (uint64_t)source, session);
 	o->sources[source].unknown = true;
+	o->sources[source].unknown_ms = o->now_ms;
 }

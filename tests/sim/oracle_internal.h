@@ -62,6 +62,7 @@ struct consumer {
 struct source {
 	uint64_t session; /* that speaks for it; 0: none did */
 	bool unknown;	  /* somebody may have taken it since */
+	uint64_t unknown_ms;
 };
 
 struct job {
