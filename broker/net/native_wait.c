@@ -89,28 +89,39 @@ static void waiter_drop(struct waiter *waiter)
 
 /* ---- answers ---- */
 
-/* *ret_number: of the job that has the id; 0: none has. */
-static bool job_read(struct conn *conn, const char *job, uint8_t **ret_reply, size_t *ret_len,
-		     uint64_t *ret_sequence, bool *ret_terminal, uint64_t *ret_number)
+/* *ret_number: of the job that has the id; 0: none has. On an error *ret_reply stays as it is. */
+static int job_read(struct conn *conn, const char *job, uint8_t **ret_reply, size_t *ret_len,
+		    uint64_t *ret_sequence, bool *ret_terminal, uint64_t *ret_number)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
 	Sluice__Reply *reply;
+	uint8_t *bytes = NULL;
+	int rc;
 
 	show.job = (char *)(uintptr_t)job;
 	request.op_case = SLUICE__REQUEST__OP_JOB_SHOW;
 	request.job_show = &show;
-	if (native_query(conn, &request, ret_reply, ret_len, ret_sequence) != 0)
-		return false;
-	reply = sluice__reply__unpack(NULL, *ret_len, *ret_reply);
+	rc = native_query(conn, &request, &bytes, ret_len, ret_sequence);
+	if (rc != 0)
+		return rc;
+	reply = sluice__reply__unpack(NULL, *ret_len, bytes);
 	if (reply == NULL) {
-		free(*ret_reply);
-		return false;
+		free(bytes);
+		return SLUICE_E_NOMEM; /* the broker has packed it itself */
 	}
+	*ret_reply = bytes;
 	*ret_number = reply->n_jobs == 1 ? reply->jobs[0]->number : 0;
 	*ret_terminal = reply->code != 0 || (reply->n_jobs == 1 && reply->jobs[0]->terminal);
 	sluice__reply__free_unpacked(reply, NULL);
-	return true;
+	return 0;
+}
+
+/* With the record that job_read() has met, if that is damaged. */
+static void refuse_unread(struct conn *conn, uint32_t corr, int rc)
+{
+	native_refuse(conn, corr, rc, "%s",
+		      rc == SLUICE_E_CORRUPT ? store_last_error() : sluice_error_text(rc));
 }
 
 static void refuse_forgotten(struct conn *conn, uint32_t corr, const char *job, uint64_t number)
@@ -128,9 +139,11 @@ static void answer_timeout(struct conn *conn, uint32_t corr, const char *job, ui
 	bool terminal = false;
 	Sluice__Reply *reply;
 	char text[] = "the job has not ended in time; this is how it stands";
+	int rc;
 
-	if (!job_read(conn, job, &bytes, &len, &sequence, &terminal, &number)) {
-		native_refuse(conn, corr, SLUICE_E_IO, "the store cannot be read");
+	rc = job_read(conn, job, &bytes, &len, &sequence, &terminal, &number);
+	if (rc != 0) {
+		refuse_unread(conn, corr, rc);
 		return;
 	}
 	if (number != wanted) {
@@ -167,6 +180,7 @@ void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 	size_t len = 0;
 	uint64_t sequence = 0, number = 0;
 	bool terminal = false;
+	int rc;
 
 	/* Refused instead of not read from: a connection that only waits could not even send a PING. */
 	if (conn->waiter_count >= LIMIT_INFLIGHT_REQUESTS_MAX) {
@@ -180,8 +194,9 @@ void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 			      strlen(m->job), (unsigned long long)LIMIT_NAME_BYTES_MAX);
 		return;
 	}
-	if (!job_read(conn, m->job, &reply, &len, &sequence, &terminal, &number)) {
-		native_refuse(conn, corr, SLUICE_E_IO, "the store cannot be read");
+	rc = job_read(conn, m->job, &reply, &len, &sequence, &terminal, &number);
+	if (rc != 0) {
+		refuse_unread(conn, corr, rc);
 		return;
 	}
 	if (m->number != 0 && m->number != number) {
@@ -217,17 +232,14 @@ void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 static void answer_ended(struct waiter *waiter, const uint8_t *reply, size_t len, uint64_t sequence)
 {
 	struct conn *conn = waiter->conn;
-	uint8_t *copy = reply != NULL ? malloc(len + 1) : NULL;
+	uint8_t *copy = malloc(len + 1);
 
-	conn->io->waiters_visited++;
-	if (copy != NULL) {
-		memcpy(copy, reply, len);
-		answer_when_released(conn, waiter->corr, copy, len, sequence);
-	} else {
-		native_refuse(conn, waiter->corr, reply != NULL ? SLUICE_E_BUSY : SLUICE_E_IO, "%s",
-			      reply != NULL ? "the broker is out of memory; try again"
-					    : "the store cannot be read");
+	if (copy == NULL) {
+		refuse_unread(conn, waiter->corr, SLUICE_E_NOMEM);
+		return;
 	}
+	memcpy(copy, reply, len);
+	answer_when_released(conn, waiter->corr, copy, len, sequence);
 }
 
 void native_job_ended(struct io *io, const struct effect *effect)
@@ -238,15 +250,18 @@ void native_job_ended(struct io *io, const struct effect *effect)
 	size_t len = 0;
 	uint64_t sequence = 0, number = 0;
 	bool terminal = false;
+	int rc;
 
 	if (waited == NULL)
 		return;
-	if (!job_read(waited->waiters->conn, job_of(waited->waiters), &reply, &len, &sequence, &terminal,
-		      &number))
-		reply = NULL;
+	rc = job_read(waited->waiters->conn, job_of(waited->waiters), &reply, &len, &sequence, &terminal,
+		      &number);
 	/* The last one takes `waited` with it. */
 	DL_FOREACH_SAFE(waited->waiters, waiter, next) {
-		if (reply != NULL && waiter->number != number)
+		io->waiters_visited++;
+		if (rc != 0)
+			refuse_unread(waiter->conn, waiter->corr, rc);
+		else if (waiter->number != number)
 			refuse_forgotten(waiter->conn, waiter->corr, job_of(waiter), waiter->number);
 		else
 			answer_ended(waiter, reply, len, sequence);

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "broker/core/keys.h"
 #include "broker/net/io.h"
 #include "broker/util/log.h"
 #include "protocol/frame.h"
@@ -236,6 +237,53 @@ Test(net, the_end_of_a_job_costs_its_own_waiters_only)
 	cr_expect_eq(rig.net->ios[0].waiters_visited, WAITERS);
 	cr_expect_null(rig.net->ios[0].waited);
 	cr_expect_eq(rig.net->ios[0].conns->waiter_count, 0);
+	rig_close(&rig);
+}
+
+static void submission_damage(struct rig *rig, uint64_t number)
+{
+	struct store_txn *txn = NULL;
+	struct key key;
+
+	key_one(&key, 1, number);
+	cr_assert_eq(store_begin(rig->store, &txn), 0);
+	cr_assert_eq(store_put(txn, STORE_JOB, key_slice(&key), (struct sluice_slice){"?", 1}), 0);
+	cr_assert_eq(store_commit(txn), 0);
+}
+
+/* The reply to corr is CORRUPT, and names the record. */
+static void reply_names_submission(struct rig *rig, uint32_t corr)
+{
+	struct frame_header header;
+	uint8_t body[4096];
+	Sluice__Reply *reply;
+
+	cr_assert_eq(answer_body(rig, &header, body), FRAME_REPLY);
+	cr_assert_eq(header.corr, corr, "%u", header.corr);
+	reply = sluice__reply__unpack(NULL, header.body_bytes, body);
+	cr_assert_not_null(reply);
+	cr_expect_eq(reply->code, SLUICE_E_CORRUPT, "%d", reply->code);
+	cr_expect_not_null(strstr(reply->text, "table job, key "), "%s", reply->text);
+	sluice__reply__free_unpacked(reply, NULL);
+}
+
+Test(net, a_wait_for_a_damaged_job_names_the_record)
+{
+	struct rig rig;
+
+	greet(&rig);
+	jobs_queue(&rig);
+	job_do(&rig, 2, SLUICE__REQUEST__OP_JOB_SUBMIT, "a");
+	cr_assert_eq(reply_code(&rig, 2), 0);
+	job_do(&rig, 3, SLUICE__REQUEST__OP_JOB_WAIT, "a");
+	turns(&rig);
+	submission_damage(&rig, 1);
+	job_do(&rig, 4, SLUICE__REQUEST__OP_JOB_WAIT, "a");
+	reply_names_submission(&rig, 4);
+	/* And who waited before is told so at the end of the job, by whose live record it can be cancelled. */
+	job_do(&rig, 5, SLUICE__REQUEST__OP_JOB_CANCEL, "a");
+	reply_names_submission(&rig, 3);
+	cr_assert_eq(reply_code(&rig, 5), 0);
 	rig_close(&rig);
 }
 
