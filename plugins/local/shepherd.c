@@ -45,8 +45,9 @@
 enum { TIMEOUT_GRACE_MS = 2000, RETRY_S = 1, TAKE_TRIES = 3, TEXT_BYTES = 400 };
 /* Output is measured so often that it cannot outgrow the room in between at this rate. */
 enum { LOOK_MS_MIN = 50, LOOK_MS_MAX = 2000, OUTPUT_BYTES_PER_MS = 1000 * 1000 };
-/* Entries of a working directory that are counted, or deleted at once; and what a status can say. */
-enum { WORK_ENTRIES_MAX = 200000, STATUS_KIB_MAX = 999999999 };
+/* Entries of a working directory that are counted; how long it may be deleted before the status is
+ * written; and what a status can say. */
+enum { WORK_ENTRIES_MAX = 200000, WORK_DELETE_MS = 60000, STATUS_KIB_MAX = 999999999 };
 /* Rounds and pauses of ending what a job left. */
 enum { LEFT_ROUNDS = 200, LEFT_PAUSE_MS = 10 };
 /* Two clocks that are read one after the other, and one that is slewed. */
@@ -355,18 +356,6 @@ static void work_look(struct herd *herd)
 		herd->work_over_bytes = bytes;
 }
 
-static void work_delete(const struct herd *herd)
-{
-	struct tree *tree;
-	int rc = tree_open(herd->dir, "work", &tree);
-
-	if (rc != 0)
-		return;
-	while (tree_step(tree, WORK_ENTRIES_MAX) > 0)
-		continue;
-	tree_close(tree);
-}
-
 /* It uses more than it may. */
 static bool is_over(const struct herd *herd)
 {
@@ -501,8 +490,9 @@ static void record_end(struct herd *herd)
 	/* A full disk ends most jobs before it is looked at; what has ended well is kept. */
 	if (!timed_out && !is_over(herd) && info.si_code == CLD_EXITED && info.si_status != 0)
 		work_look(herd);
+	/* What is left of it goes with the attempt. */
 	if (herd->work_over_bytes > 0)
-		work_delete(herd);
+		(void)tree_delete(herd->dir, "work", WORK_DELETE_MS);
 	if (herd->failure.what == TOLD_NOEXEC) {
 		end.end = END_NOEXEC;
 		end.value = herd->failure.error;

@@ -13,12 +13,14 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "attempt.h"
 #include "sluice/error.h"
 
 enum { NAME_BYTES = 256, MOVED_BYTES = 32, PREFIX_BYTES = 18 };
+enum { ENTRIES_PER_LOOK = 64 }; /* at the clock */
 
 struct tree {
 	int parent_fd;
@@ -225,6 +227,29 @@ int tree_step(struct tree *tree, unsigned entries)
 		else if (!is_self(entry->d_name) && !entry_delete(tree, dirfd(tree->root), entry))
 			enter(tree, entry->d_name);
 	}
+	return rc;
+}
+
+static uint64_t boot_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+int tree_delete(const char *parent, const char *name, uint64_t ms_max)
+{
+	const uint64_t end_ms = boot_ms() + ms_max;
+	struct tree *tree;
+	int rc = tree_open(parent, name, &tree);
+
+	if (rc != 0)
+		return rc;
+	do
+		rc = tree_step(tree, ENTRIES_PER_LOOK);
+	while (rc > 0 && boot_ms() < end_ms);
+	tree_close(tree);
 	return rc;
 }
 

@@ -25,6 +25,9 @@ int tree_open(const char *parent, const char *name, struct tree **ret);
  * one. */
 int tree_step(struct tree *tree, unsigned entries);
 void tree_close(struct tree *tree); /* NULL: nothing happens */
+/* All of it in one call, for at most about so long: a process that goes on making files in it has
+ * no end. As tree_step(); 1: the time was not enough. */
+int tree_delete(const char *parent, const char *name, uint64_t ms_max);
 /* What the directory and all below it take of its disk, of at most so many entries and of the first
  * TREE_BYTES_DEPTH levels; changes nothing. 0: it is not there. */
 enum { TREE_BYTES_DEPTH = 32 };

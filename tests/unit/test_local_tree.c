@@ -101,6 +101,22 @@ Test(local_tree, links_are_deleted_and_what_they_name_stays)
 	cr_expect(exists("outside/file"));
 }
 
+/* A process may make files in it for ever. */
+Test(local_tree, a_deletion_in_one_call_takes_no_longer_than_it_may)
+{
+	char path[32];
+
+	for (int i = 0; i < FILES; i++) {
+		(void)snprintf(path, sizeof(path), "tree/%d", i);
+		file_make(path);
+	}
+	cr_expect_eq(tree_delete(top, "tree", 0), 1, "%s", attempt_error());
+	cr_expect(exists("tree"));
+	cr_expect_eq(tree_delete(top, "tree", 50000), 0, "%s", attempt_error());
+	cr_expect_not(exists("tree"));
+	cr_expect_eq(tree_delete(top, "tree", 50000), SLUICE_E_IO);
+}
+
 Test(local_tree, a_link_in_the_place_of_the_tree_is_not_followed)
 {
 	struct tree *tree = NULL;
