@@ -257,6 +257,8 @@ struct sluice_sub {
 	uint32_t owed;	/* credit to give back */
 	uint32_t debt;	/* credit that was asked for what other subscriptions hold: that much is kept first */
 	struct held *held;
+	bool coming;	 /* what its session holds of the queue may still come to it */
+	bool keeps;	 /* some of held are done with, and known until it has come to all */
 	uint64_t due_ms; /* none of held is due before; it may be earlier than needed */
 	uint32_t
 		extend_max_ms; /* how long leases are extended without a word of the application; 0: by the length of the lease */

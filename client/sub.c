@@ -17,6 +17,7 @@ void sub_end(sluice_sub *sub, int code, const char *text)
 	if (sub->ended)
 		return;
 	sub->ended = true;
+	sub->coming = false;
 	sub->end_code = code;
 	(void)snprintf(sub->end_text, sizeof(sub->end_text), "%s", text);
 	sub_open_tell(sub, code, text);
@@ -57,6 +58,8 @@ static void opened(sluice_client *client, struct call *call)
 		sub_unwanted(client, call);
 	if (sub == NULL)
 		return;
+	if (reply == NULL || reply->code != 0)
+		sub->coming = false;
 	if (reply == NULL) {
 		/* It was let go unsent, or the connection broke; or there was no memory to say which. */
 		if (client->state == STATE_READY && !sub->opened && sub->reopen_ms == 0)
@@ -85,6 +88,7 @@ static void opened(sluice_client *client, struct call *call)
 		sub->thing = message->consume_opened->queue_id;
 		/* Brokers say the number since they know what is begun and released. */
 		client->knows_begun = sub->thing != 0;
+		sub->coming &= sub->thing != 0; /* nor did those say that all has come */
 	}
 	sub_open_tell(sub, 0, "");
 }
@@ -204,6 +208,7 @@ struct call *sub_open_call(sluice_sub *sub)
 		call->hook = opened;
 		call->hook_user = sub;
 		call->sub_number = sub->number;
+		sub->coming = !sub->follow;
 	} else {
 		sub->reopen_ms = now_ms() + MEMORY_MS;
 	}
@@ -250,7 +255,7 @@ void subs_broken(sluice_client *client, bool session_lost)
 		struct held *held, *after;
 		struct held_job *job, *next_job;
 
-		sub->opened = false;
+		sub->opened = sub->coming = false;
 		sub->leaves = sub->left = false;
 		if (!session_lost)
 			continue;

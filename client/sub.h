@@ -40,6 +40,7 @@ bool sub_deliver(sluice_sub *sub,
 struct held *held_find(sluice_sub *sub, sluice_token token);			       /* NULL: none */
 bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count); /* false: no memory */
 void held_drop(sluice_sub *sub, struct held *held);
+void held_done(sluice_sub *sub, struct held *held); /* none of it is out, and it came */
 void held_lost(sluice_sub *sub, struct held *held, int code,
 	       const char *why);					    /* tells it, once; calls back */
 void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms); /* by the application */

@@ -23,6 +23,43 @@ void held_drop(sluice_sub *sub, struct held *held)
 	mem_free(held);
 }
 
+static bool shares_queue(const sluice_sub *sub, const sluice_sub *other)
+{
+	return other != sub && !other->follow && strcmp(other->name, sub->name) == 0;
+}
+
+static bool comes_to_others(const sluice_sub *sub)
+{
+	for (const sluice_sub *other = sub->client->subs; other != NULL; other = other->hh.next)
+		if (other->coming && shares_queue(sub, other))
+			return true;
+	return false;
+}
+
+/* A consumer of the queue that is being opened is given what the session held then, and that
+ * may be on its way still when the ack of it is out and forgotten. */
+void held_done(sluice_sub *sub, struct held *held)
+{
+	if (!comes_to_others(sub)) {
+		held_drop(sub, held);
+		return;
+	}
+	held->due_ms = UINT64_MAX;
+	sub->keeps = true;
+}
+
+static void kept_drop(sluice_sub *sub)
+{
+	struct held *held, *next;
+
+	if (!sub->keeps || comes_to_others(sub))
+		return;
+	sub->keeps = false;
+	HASH_ITER(hh, sub->held, held, next)
+		if (held->out == 0 && held->seen)
+			held_drop(sub, held);
+}
+
 /* Without a word of the application a lease is extended for so long: an hour. One of less than a second asks for a quick return, and 16 of it are enough. */
 enum { EXTEND_MAX_MS = 3600000, SHORT_LEASE_MS = 1000, SHORT_LEASES_MAX = 16 };
 
@@ -103,7 +140,7 @@ void held_came(sluice_sub *sub, struct held *held, uint32_t count)
 		sub_credit_back(sub, count - had);
 	held->seen = true;
 	if (held->out == 0)
-		held_drop(sub, held);
+		held_done(sub, held);
 }
 
 /* By id: one claim leases many jobs under one token. */
@@ -162,11 +199,6 @@ void sub_job_gone(sluice_client *client, const char *job, sluice_token token)
 		else if (seen)
 			sub_release(sub, 1);
 	}
-}
-
-static bool shares_queue(const sluice_sub *sub, const sluice_sub *other)
-{
-	return other != sub && !other->follow && strcmp(other->name, sub->name) == 0;
 }
 
 uint32_t held_by_others(const sluice_sub *sub)
@@ -316,6 +348,7 @@ void subs_flush(sluice_client *client)
 	HASH_ITER(hh, client->subs, sub, next) {
 		struct ack_gather *acks, *after;
 
+		kept_drop(sub);
 		if (!sub->opened)
 			continue;
 		DL_FOREACH_SAFE(sub->acks, acks, after) {
@@ -374,7 +407,7 @@ void sub_item_done(sluice_sub *sub, sluice_token token)
 	if (held->out == 0)
 		held->due_ms = UINT64_MAX;
 	if (held->out == 0 && held->seen)
-		held_drop(sub, held);
+		held_done(sub, held);
 }
 
 /* ACKs with a correlation number are calls whose frame is an ACK: their answer comes here. */
@@ -439,7 +472,7 @@ void held_lost(sluice_sub *sub, struct held *held, int code, const char *why)
 		sub_credit_back(sub, undelivered);
 	if (held->out == 0) { /* the application had none of it */
 		if (held->seen)
-			held_drop(sub, held);
+			held_done(sub, held);
 		return;
 	}
 	client_event(sub->client, &(sluice_event){.kind = SLUICE_EVENT_LEASE_LOST,

@@ -148,7 +148,7 @@ static void lost_grants_tell(sluice_sub *sub)
 		}
 		grant->over = false;
 		if (grant->out == 0)
-			held_drop(sub, grant);
+			held_done(sub, grant);
 		else
 			held_lost(sub, grant, SLUICE_E_STALE_TOKEN,
 				  "the lease ended while there was no connection");
@@ -176,6 +176,7 @@ void resume_complete(sluice_sub *sub)
 
 	if (sub->follow)
 		return;
+	sub->coming = false;
 	doubt_called(sub);
 	if (!sub->resume_damaged)
 		jobs = lost_jobs_take(sub);

@@ -406,6 +406,45 @@ def test_two_consumers_of_one_queue_are_not_given_each_others_items_after_a_rest
             process.kill()
 
 
+class Behind(Proxy):
+    """Holds what comes to one subscription and nothing else: the broker gives each again on its own turn."""
+    number = 0
+
+    def take(self, source, sink, name, frame, link):
+        of = None
+        if name == "broker" and frame[4] == DELIVER:
+            of = int.from_bytes(frame[10:14], "big")
+        elif name == "broker" and frame[4] == NOTICE:
+            of = pb.Notice.FromString(frame[10:]).subscription
+        if self.number and of == self.number:
+            self.held.append((sink, frame))
+        else:
+            sink.sendall(frame)
+        self.seen.append((name, frame[4]))
+
+
+def test_what_comes_again_late_to_another_consumer_of_the_queue_is_no_new_item():
+    """The other has acked it meanwhile, and waits for no answer."""
+    with tap.Broker() as broker, contextlib.closing(Behind(broker.port)) as proxy:
+        process = tap.Process([tap.program("tests/integration/pair_probe"), proxy.address], ready=rb"holding")
+        try:
+            proxy.number = 1
+            proxy.cut()
+            process.signal(signal.SIGUSR1)
+            # Two are new: to the second consumer, which has acked its five.
+            tap.wait_until(lambda: process.text().count(b"item ") >= 12, 60, f"the rest has come: {process.tail()}")
+            tap.check(proxy.held, "what the first is given again has not come")
+            proxy.number = 0
+            proxy.release()
+            tap.wait_until(lambda: b"\nall\n" in process.text(), 60, f"all items have come: {process.tail()}")
+            subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "put", "work", "x", "12"], check=True, timeout=60)
+            tap.wait_until(lambda: b"item 12 " in process.text(), 60, f"the consumers go on: {process.tail()}")
+            bodies = sorted(int(line.split()[1]) for line in process.text().splitlines() if line.startswith(b"item "))
+            tap.equal(bodies, list(range(13)), "each item came once")
+        finally:
+            process.kill()
+
+
 def test_leases_that_ran_out_without_a_connection_give_no_credit_back():
     probe = tap.program("tests/integration/credit_probe")
 
