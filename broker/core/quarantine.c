@@ -73,11 +73,31 @@ static int row_gone(struct apply *a, uint64_t n, bool parked, const char *id)
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 
-/* Walks rows from `from` to `to`, removing those of the job (all when it is ""), at most max. */
+/* The scan's next row, and its number; *ret_row is NULL where it is damaged, which is logged: one
+ * such row does not hold up the others. NOT_FOUND: there are no more in the gateway. */
+static int scan_row(struct apply *a, struct store_scan *scan, uint64_t *ret_n, bool *ret_parked,
+		    Sluice__QuarantineRow **ret_row)
+{
+	struct sluice_slice found = {NULL, 0}, value;
+	int err = store_scan_next(scan, &found, &value);
+
+	*ret_row = NULL;
+	*ret_parked = false;
+	if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
+		return err;
+	if (found.len != 12 || get_be32(found.data) != a->gateway)
+		return SLUICE_E_NOT_FOUND;
+	*ret_n = get_be64((const uint8_t *)found.data + 4);
+	if (err == 0)
+		err = row_parse(value, ret_parked, ret_row);
+	return err == SLUICE_E_CORRUPT ? claim_tell_damaged(a, 0, *ret_n) : err;
+}
+
+/* Walks rows from `from` to `to`, removing those of the job (all, damaged ones too, when it is ""),
+ * at most max. */
 static int remove_rows(struct apply *a, uint64_t from, uint64_t to, const char *id, uint64_t max,
 		       uint64_t *ret_removed, uint64_t *ret_last)
 {
-	struct sluice_slice found, value;
 	struct store_scan *scan;
 	struct key key;
 	int err;
@@ -87,28 +107,23 @@ static int remove_rows(struct apply *a, uint64_t from, uint64_t to, const char *
 	err = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
 	if (err != 0)
 		return err;
-	while (*ret_removed < max && (err = store_scan_next(scan, &found, &value)) == 0) {
+	while (err == 0 && *ret_removed < max) {
 		Sluice__QuarantineRow *row;
 		uint64_t n;
 		bool parked;
 
-		if (found.len != key.len || memcmp(found.data, key.bytes, 4) != 0)
-			break;
-		n = get_be64((const uint8_t *)found.data + 4);
-		if (n > to)
-			break;
-		err = row_parse(value, &parked, &row);
-		if (err != 0)
-			break;
-		if (id[0] == '\0' || strcmp(row->job, id) == 0) {
+		err = scan_row(a, scan, &n, &parked, &row);
+		if (err == 0 && n <= to && (id[0] == '\0' || (row != NULL && strcmp(row->job, id) == 0))) {
 			err = store_scan_del(scan);
+			/* Whose a damaged one was, and whether it was parked, cannot be known. */
 			if (err == 0)
-				err = row_gone(a, n, parked, row->job);
+				err = row != NULL ? row_gone(a, n, parked, row->job)
+						  : counter_add(a, COUNTER_QUAR_ROWS, -1);
 			++*ret_removed;
 			*ret_last = n;
 		}
 		sluice__quarantine_row__free_unpacked(row, NULL);
-		if (err != 0)
+		if (err == 0 && n > to)
 			break;
 	}
 	store_scan_end(scan);
@@ -283,11 +298,17 @@ static int parked_newest(struct apply *a, const char *id, uint64_t *ret)
 
 int quarantine_waits(struct apply *a, const char *id, bool *ret)
 {
+	struct quar_value value;
 	uint64_t newest;
 	int err = parked_newest(a, id, &newest);
 
-	*ret = err == 0 && newest != 0;
-	return err;
+	*ret = false;
+	if (err != 0 || newest == 0)
+		return err;
+	/* A damaged row that was removed has left its name. */
+	err = value_get(a, newest, &value);
+	*ret = err != SLUICE_E_NOT_FOUND;
+	return err == SLUICE_E_NOT_FOUND || err == SLUICE_E_CORRUPT ? 0 : err;
 }
 
 /* A parked report is one without a lease: its token, from before the job, counts for nothing. */
@@ -326,9 +347,10 @@ int quarantine_unpark(struct apply *a, struct job *job)
 		struct quar_value value;
 
 		err = value_get(a, n, &value);
-		if (err != 0)
+		if (err != 0 && err != SLUICE_E_CORRUPT)
 			break;
-		if (count == UNPARK_AT_ONCE)
+		/* The chain ends at a damaged row: TICK finds those before it. */
+		if (count == UNPARK_AT_ONCE || err == SLUICE_E_CORRUPT)
 			return timer_set(a, a->mono_ms, TIMER_UNPARK, job->number, 0);
 		numbers[count++] = n;
 		n = value.previous;
@@ -345,7 +367,7 @@ int quarantine_unpark(struct apply *a, struct job *job)
 static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint64_t numbers[UNPARK_AT_ONCE],
 		       size_t *ret_count, uint32_t *io_work)
 {
-	struct sluice_slice found, value;
+	bool full = false;
 	struct store_scan *scan;
 	struct key key;
 	int err;
@@ -355,24 +377,16 @@ static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint6
 	err = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
 	if (err != 0)
 		return err;
-	for (uint32_t looked = 1; (err = store_scan_next(scan, &found, &value)) == 0; looked++) {
+	for (uint32_t looked = 1; err == 0 && !full; looked++) {
 		Sluice__QuarantineRow *row;
 		bool parked;
 
-		if (found.len != key.len || memcmp(found.data, key.bytes, 4) != 0) {
-			err = SLUICE_E_NOT_FOUND;
-			break;
-		}
-		*io_from = get_be64((const uint8_t *)found.data + 4);
-		if (*ret_count == UNPARK_AT_ONCE || *io_work == 0)
-			break;
-		err = row_parse(value, &parked, &row);
-		if (err != 0)
-			break;
-		if (parked && strcmp(row->job, id) == 0) {
+		err = scan_row(a, scan, io_from, &parked, &row);
+		full = *ret_count == UNPARK_AT_ONCE || *io_work == 0;
+		if (err == 0 && !full && parked && strcmp(row->job, id) == 0) {
 			numbers[(*ret_count)++] = *io_from;
 			--*io_work;
-		} else if (looked % LOOKS_PER_WORK == 0) {
+		} else if (err == 0 && !full && looked % LOOKS_PER_WORK == 0) {
 			--*io_work;
 		}
 		sluice__quarantine_row__free_unpacked(row, NULL);
@@ -396,6 +410,11 @@ static int unpark_some(struct apply *a, struct job *job, uint64_t *io_from, uint
 	err = parked_next(a, job->id, io_from, numbers, &count, io_work);
 	for (size_t i = 0; err == 0 && i < count; i++)
 		err = unpark_one(a, job, numbers[i]);
+	if (err == 0 && *io_from == 0)
+		err = parked_newest(a, job->id, &newest);
+	/* All that can be read are applied: reports do not wait for a damaged one. */
+	if (err == 0 && *io_from == 0 && newest != 0)
+		err = name_del(a, NAME_PARKED, slice_text(job->id));
 	return err == 0 && count > 0 ? job_store(a, job) : err;
 }
 
@@ -440,6 +459,25 @@ int quarantine_purge_apply(struct apply *a, const Sluice__QuarantinePurge *m, st
 	return err;
 }
 
+/* What a list has in the place of a damaged row: it does not end the list, and whose it is cannot be
+ * known. Owned. */
+static int row_unread(uint64_t n, Sluice__QuarantineRow **ret)
+{
+	Sluice__QuarantineRow *row = malloc(sizeof(*row));
+
+	if (row == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__quarantine_row__init(row);
+	row->n = n;
+	row->reason = strdup("damaged: it cannot be read");
+	if (row->reason == NULL) {
+		free(row);
+		return SLUICE_E_NOMEM;
+	}
+	*ret = row;
+	return 0;
+}
+
 int quarantine_list(struct query *q, const Sluice__QuarantineList *m)
 {
 	uint32_t max = rows_max(m->max);
@@ -461,17 +499,26 @@ int quarantine_list(struct query *q, const Sluice__QuarantineList *m)
 	err = store_scan_begin(q->txn, STORE_QUAR, key_slice(&from), &scan);
 	if (err != 0)
 		return err;
-	while ((err = store_scan_next(scan, &found, &value)) == 0) {
+	for (;;) {
 		Sluice__QuarantineRow *row;
 		bool parked;
 
-		if (found.len != from.len || memcmp(found.data, from.bytes, 4) != 0)
+		found.len = 0;
+		err = store_scan_next(scan, &found, &value);
+		if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
 			break;
-		err = row_parse(value, &parked, &row);
+		if (found.len != from.len || memcmp(found.data, from.bytes, 4) != 0) {
+			err = 0;
+			break;
+		}
+		if (err == 0)
+			err = row_parse(value, &parked, &row);
+		if (err == SLUICE_E_CORRUPT)
+			err = row_unread(get_be64((const uint8_t *)found.data + 4), &row);
 		if (err != 0)
 			break;
 		q->at.number = get_be64((const uint8_t *)found.data + 4) + 1;
-		if (m->job[0] != '\0' && strcmp(row->job, m->job) != 0) {
+		if (m->job[0] != '\0' && row->job[0] != '\0' && strcmp(row->job, m->job) != 0) {
 			sluice__quarantine_row__free_unpacked(row, NULL);
 		} else if (reply->n_quarantine == max) {
 			sluice__quarantine_row__free_unpacked(row, NULL);

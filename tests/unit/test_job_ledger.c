@@ -223,6 +223,51 @@ Test(job_ledger, a_late_report_never_is_about_a_later_job_of_its_id)
 	rig_close(&rig);
 }
 
+static void row_damage(struct rig *rig, uint64_t n)
+{
+	struct store_txn *txn = NULL;
+	struct key key;
+
+	key_one(&key, 1, n);
+	cr_assert_eq(store_begin(rig->world.store, &txn), 0);
+	cr_assert_eq(store_put(txn, STORE_QUAR, key_slice(&key), (struct sluice_slice){"?", 1}), 0);
+	cr_assert_eq(store_commit(txn), 0);
+}
+
+/* Of another job, of its own, and its newest one. */
+Test(job_ledger, a_damaged_parked_report_holds_up_no_other)
+{
+	enum { PARKED = 100 };
+	static const uint64_t damaged[] = {1, 50, PARKED + 1};
+	static const char *const states[] = {"ACTIVE", "SUSPENDED"};
+
+	for (size_t at = 0; at < sizeof(damaged) / sizeof(damaged[0]); at++) {
+		Sluice__QuarantinePurge purge = SLUICE__QUARANTINE_PURGE__INIT;
+		struct rig rig;
+
+		rig_open(&rig);
+		cr_assert_eq(rig_report(&rig, "other", 0, 1, "ACTIVE").disposition,
+			     SLUICE__DISPOSITION__PARKED);
+		for (int i = 0; i < PARKED; i++)
+			cr_assert_eq(rig_report(&rig, "j", 0, 1, states[i % 2]).disposition,
+				     SLUICE__DISPOSITION__PARKED);
+		row_damage(&rig, damaged[at]);
+		cr_assert_eq(rig_submit(&rig, "j").code, 0);
+		(void)world_ticks(&rig.world, 1000);
+		cr_expect_str_neq(rig_show(&rig, "j")->state, "SUBMITTED");
+		cr_expect_geq(rig_history(&rig, "j"), PARKED - 1, "row %d", (int)damaged[at]);
+		cr_expect_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition,
+			     SLUICE__DISPOSITION__APPLIED, "nothing is parked behind it");
+		cr_expect_eq(rig_quarantine(&rig, ""), 1 + (at > 0), "and other's, if that is another one");
+		cr_expect_eq(rig_quarantine(&rig, "j"), 1, "whose it is cannot be known");
+		cr_expect_eq(rig.reply->quarantine[0]->n, damaged[at]);
+		cr_expect_not_null(strstr(rig.reply->quarantine[0]->reason, "damaged"));
+		cr_expect_eq(rig_apply(&rig, COMMAND_QUARANTINE_PURGE, 0, &purge).code, 0);
+		cr_expect_eq(rig_quarantine(&rig, ""), 0, "the damaged one is purged, too");
+		world_discard(&rig.world);
+	}
+}
+
 Test(job_ledger, many_parked_reports_are_applied_bit_by_bit_and_in_order)
 {
 	enum { PARKED = 300 };
