@@ -12,6 +12,7 @@
 #include "broker/util/invariant.h"
 
 enum { CHUNK_BYTES_MIN = 16 * 1024, CHUNK_BYTES_MAX = 1024 * 1024, RECORDS_MIN = 64 };
+enum { SMALL_CHUNK_BYTES = 512, SMALL_RECORDS = 2 };
 
 struct chunk {
 	struct chunk *next;
@@ -24,6 +25,7 @@ struct effects {
 	size_t count;
 	size_t capacity;
 	size_t chunk_bytes; /* of all chunks */
+	size_t records_min, chunk_min;
 	struct chunk *first;
 	struct chunk *current; /* chunks behind it are empty */
 };
@@ -34,8 +36,16 @@ int effects_create(struct effects **ret)
 
 	if (effects == NULL)
 		return SLUICE_E_NOMEM;
+	effects->records_min = RECORDS_MIN;
+	effects->chunk_min = CHUNK_BYTES_MIN;
 	*ret = effects;
 	return 0;
+}
+
+void effects_few(struct effects *effects)
+{
+	effects->records_min = SMALL_RECORDS;
+	effects->chunk_min = SMALL_CHUNK_BYTES;
 }
 
 void effects_destroy(struct effects *effects)
@@ -72,7 +82,7 @@ const struct effect *effects_at(const struct effects *effects, size_t i)
 int effects_add(struct effects *effects, const struct effect *effect)
 {
 	if (effects->count == effects->capacity) {
-		size_t capacity = effects->capacity == 0 ? RECORDS_MIN : effects->capacity * 2;
+		size_t capacity = effects->capacity == 0 ? effects->records_min : effects->capacity * 2;
 		struct effect *records = realloc(effects->records, capacity * sizeof(*records));
 
 		if (records == NULL)
@@ -89,7 +99,7 @@ int effects_add(struct effects *effects, const struct effect *effect)
 /* Chunks double, so that a big batch makes few of them and a small one stays small. */
 static struct chunk *chunk_new(struct effects *effects, size_t bytes)
 {
-	size_t want = effects->current == NULL ? CHUNK_BYTES_MIN : effects->current->bytes * 2;
+	size_t want = effects->current == NULL ? effects->chunk_min : effects->current->bytes * 2;
 	struct chunk *chunk;
 
 	if (want > CHUNK_BYTES_MAX)

@@ -91,6 +91,8 @@ struct effect {
 struct effects;
 
 int effects_create(struct effects **ret) SLUICE_MUST_USE;
+/* Of a new list: it will be kept for a while and mostly holds little, so it begins with little memory. */
+void effects_few(struct effects *effects);
 void effects_destroy(struct effects *effects); /* accepts NULL */
 void effects_clear(struct effects *effects);   /* keeps memory for the next batch */
 size_t effects_count(const struct effects *effects);

@@ -5,8 +5,9 @@
  *
  * A sink lags from LIMIT_RELEASE_LAG_BYTES_MAX on until half of it. Then nothing is claimed for its consumers, its submissions
  * are BUSY, and it has copies of what is for it and of what concerns everybody, so that what others are delivered is neither
- * counted at it nor kept by it. So it falls back by its own doing, and nobody else waits for it. What concerns everybody still comes;
- * with twice the bound of that no batch begins, until it has fallen. No sink waits for the engine, so it falls.
+ * counted at it nor kept by it. So it falls back by its own doing, and up to here nobody else waits for it. What concerns everybody
+ * still comes, and about 1 KB for each commit; with twice the bound no batch begins, until it has fallen. No sink waits for the
+ * engine, so it falls.
  */
 #include <stdlib.h>
 
@@ -85,6 +86,8 @@ static void copy_own(struct release_impl *copy, const struct engine_release *who
 	struct effects *effects = copy->public.effects;
 	size_t count = effects_count(whole->effects), origins = 0;
 
+	/* There may be thousands of them, of small commits: memory that is not used would fill the bound. */
+	effects_few(effects);
 	copy->origins = malloc((whole->origin_count + 1) * sizeof(*copy->origins));
 	if (copy->origins == NULL)
 		memory_fail_stop("a release");

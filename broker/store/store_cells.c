@@ -16,8 +16,7 @@
 /* Second chances in one trim, beyond one for each cell that goes: bounds what a commit has to do here. */
 enum { CHANCES_MIN = 64 };
 
-/* Room for the state of a job, the largest of the records that there are many of. */
-enum { SLOTS_MIN = 256, VALUE_ROOM_MIN = 136 };
+enum { SLOTS_MIN = 256 };
 
 void cells_init(struct cells *cells, size_t cache_max)
 {
@@ -171,7 +170,7 @@ struct cell *cells_find(struct cells *cells, enum store_table table, struct slui
 struct cell *cells_add(struct cells *cells, enum store_table table, struct sluice_slice key)
 {
 	struct cell *cell =
-		slots_grow(cells) == 0 ? malloc(sizeof(*cell) + 1 + key.len + VALUE_ROOM_MIN) : NULL;
+		slots_grow(cells) == 0 ? malloc(sizeof(*cell) + 1 + key.len + CELL_VALUE_BYTES) : NULL;
 
 	if (cell == NULL)
 		return NULL;
@@ -182,7 +181,7 @@ struct cell *cells_add(struct cells *cells, enum store_table table, struct sluic
 	cell->key[0] = (uint8_t)table;
 	memcpy(cell->key + 1, key.data, key.len);
 	cell->value = room_behind(cell);
-	cell->value_capacity = VALUE_ROOM_MIN;
+	cell->value_capacity = CELL_VALUE_BYTES;
 	slot_fill(cells, cell);
 	cells->count++;
 	cells->last = cell;

@@ -12,6 +12,9 @@
 
 #include "broker/store/store.h"
 
+/* Room for the state of a job, the largest of the records that there are many of: see test_job_claims. */
+enum { CELL_VALUE_BYTES = 136 };
+
 struct cell {
 	enum store_table table;
 	bool exists; /* false: the key has no record */

@@ -213,6 +213,25 @@ Test(lag, a_sink_that_lags_submits_nothing_and_hears_what_concerns_it, .timeout 
 	close_all(&rig, &slow);
 }
 
+/* Or a sink that is busy for a second would stop all others, whose commits are small and many. */
+Test(lag, small_commits_cost_a_sink_that_lags_little, .timeout = 60)
+{
+	static struct slow slow, prompt;
+	struct rig rig;
+	uint64_t lag;
+
+	open_all(&rig, &slow, &prompt, false);
+	consume(&rig, &slow, rig_session(&rig));
+	put(&rig, 100);
+	lag = atomic_load(&slow.sink.lag_bytes);
+	cr_assert_gt(lag, LIMIT_RELEASE_LAG_BYTES_MAX);
+	for (int n = 0; n < 500; n++)
+		(void)rig_session(&rig); /* each is told to everybody */
+	lag = atomic_load(&slow.sink.lag_bytes) - lag;
+	cr_expect_lt(lag / 500, 2048u, "%llu bytes for 500 commits", ULL(lag));
+	close_all(&rig, &slow);
+}
+
 static void *stopper(void *user)
 {
 	engine_stop(user);

@@ -2,6 +2,7 @@
  *
  * Every claim state x every command: what is answered, and how the job is held afterwards. The table is
  * written by hand from the rules, one row per command, one column per situation. */
+#include <assert.h>
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +10,11 @@
 #include "broker/core/apply.h"
 #include "broker/core/job_live.h"
 #include "broker/core/keys.h"
+#include "broker/store/store_cells.h"
 #include "tests/unit/job_rig.h"
+
+/* Or each job costs an allocation of its own, and another miss of the processor's caches. */
+static_assert((int)JOB_LIVE_BYTES <= (int)CELL_VALUE_BYTES, "the state of a job fits into its cell");
 
 enum situation {
 	READY,
