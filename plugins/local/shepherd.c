@@ -487,8 +487,10 @@ static void record_end(struct herd *herd)
 		(void)output_look(herd); /* it may have ended between two looks */
 	if (herd->output_over_bytes > 0)
 		output_cut(herd);
-	/* A full disk ends most jobs before it is looked at; what has ended well is kept. */
-	if (!timed_out && !is_over(herd) && info.si_code == CLD_EXITED && info.si_status != 0)
+	/* A full disk ends most jobs before it is looked at (SIGBUS: by memory that is mapped from a file);
+	 * what has ended well is kept. */
+	if (!timed_out && !is_over(herd) &&
+	    (info.si_code == CLD_EXITED ? info.si_status != 0 : info.si_status == SIGBUS))
 		work_look(herd);
 	/* What is left of it goes with the attempt. */
 	if (herd->work_over_bytes > 0)
