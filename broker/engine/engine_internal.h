@@ -249,6 +249,7 @@ struct heavy {
 	struct heavy_session {
 		uint32_t gateway;
 		uint64_t session;
+		uint32_t light; /* commands in succession that were */
 	} sessions[HEAVY_SESSIONS_MAX];
 	size_t count;
 	struct heavy_sum {

@@ -2,14 +2,18 @@
  *
  * Work of a commit. A batch is bounded by the bytes of its commands, but a publish of 140 KB may be 100,000 items, and a hundred of them one
  * batch. A commit ends when so much work was done; what is left goes back to its lane, behind the others' when the session that did the work
- * has more: such a session's commands then have commits of their own, in turns with everybody else's.
+ * has more: such a session's commands then have commits of their own, in turns with everybody else's. Those of sessions that are not heavy
+ * wait for one such commit, however many sessions are heavy.
  *
  * A session is heavy by a single command, or by what those of one commit did together, of which each is much more work than its bytes say: many of
- * them wait in the inbox, which is bounded by bytes. It is no longer when one was light. Order within a session stays.
+ * them wait in the inbox, which is bounded by bytes. It is no longer when LIGHT_MIN in succession were light: one between
+ * two large ones is no reason to let the next in ahead of others'. Order within a session stays.
  */
 #include "broker/engine/engine_internal.h"
 
 enum { COMMIT_WORK_MAX = 65536, HEAVY_WORK_MIN = 32768, BYTES_PER_RECORD = 1024, STEPS_PER_RECORD = 32 };
+
+enum { LIGHT_MIN = 16 };
 
 /* More work than its bytes say: a record for fewer of its bytes than that, and not by a few. */
 enum { SUMMED_MIN = 256, SUMMED_BYTES_PER_RECORD = 16 };
@@ -78,9 +82,13 @@ bool heavy_command(struct engine *engine, const struct submission *submission, u
 		if (heavy->count == HEAVY_SESSIONS_MAX)
 			heavy->sessions[0] = heavy->sessions[--heavy->count];
 		heavy->sessions[heavy->count++] =
-			(struct heavy_session){submission->command.gateway, submission->command.session};
-	} else if (is && work < HEAVY_WORK_MIN / 4) {
-		heavy->sessions[place_of(heavy, submission)] = heavy->sessions[--heavy->count];
+			(struct heavy_session){submission->command.gateway, submission->command.session, 0};
+	} else if (is) {
+		struct heavy_session *session = &heavy->sessions[place_of(heavy, submission)];
+
+		session->light = work < HEAVY_WORK_MIN / 4 ? session->light + 1 : 0;
+		if (session->light == LIGHT_MIN)
+			*session = heavy->sessions[--heavy->count];
 	}
 	return heavy_work(engine) >= COMMIT_WORK_MAX;
 }
@@ -90,18 +98,24 @@ static bool same_session(const struct submission *a, const struct submission *b)
 	return a->command.gateway == b->command.gateway && a->command.session == b->command.session;
 }
 
-/* The session's own behind all others'. */
-static void lane_turn(struct lane *lane, const struct submission *last)
+/* The session's own behind all others', and those of sessions that are not heavy first: they would
+ * wait for one commit of each heavy session otherwise. What comes meanwhile is behind the heavy
+ * ones, so these have their turn, too. */
+static void lane_turn(const struct heavy *heavy, struct lane *lane, const struct submission *last)
 {
-	struct lane others = {NULL, &others.head}, own = {NULL, &own.head};
+	struct lane parts[] = {{NULL, &parts[0].head}, {NULL, &parts[1].head}, {NULL, &parts[2].head}};
 	struct submission *submission;
 
-	while ((submission = lane_pop(lane)) != NULL)
-		lane_push(same_session(submission, last) ? &own : &others, submission);
-	while ((submission = lane_pop(&others)) != NULL)
-		lane_push(lane, submission);
-	while ((submission = lane_pop(&own)) != NULL)
-		lane_push(lane, submission);
+	while ((submission = lane_pop(lane)) != NULL) {
+		int part = same_session(submission, last)		? 2
+			   : place_of(heavy, submission) < heavy->count ? 1
+									: 0;
+
+		lane_push(&parts[part], submission);
+	}
+	for (int part = 0; part < 3; part++)
+		while ((submission = lane_pop(&parts[part])) != NULL)
+			lane_push(lane, submission);
 }
 
 void heavy_return(struct engine *engine, const struct submission *last)
@@ -118,6 +132,6 @@ void heavy_return(struct engine *engine, const struct submission *last)
 	}
 	if (!heavy_is(&engine->heavy, last))
 		return;
-	lane_turn(&taken->control, last);
-	lane_turn(&taken->data, last);
+	lane_turn(&engine->heavy, &taken->control, last);
+	lane_turn(&engine->heavy, &taken->data, last);
 }

@@ -74,6 +74,62 @@ Test(engine_heavy, others_wait_for_one_of_many_large_publishes)
 	}
 }
 
+Test(engine_heavy, others_wait_for_one_commit_of_many_sessions_with_large_publishes)
+{
+	enum { SESSIONS = 8 };
+	struct rig rig;
+	unsigned rounds = 0, large = 0;
+	uint64_t wait = 0;
+
+	rig_open(&rig, false);
+	queues_make(&rig);
+	for (uint64_t i = 0; i < 3 * SESSIONS; i++)
+		submit(&rig, 100 + i % SESSIONS, EVENTS);
+	/* Each was heavy once, and more of each waits. */
+	rig.replies = 0;
+	while (rig.replies < SESSIONS + 1)
+		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+	cr_assert_lt(rig.replies, 2 * SESSIONS);
+	submit(&rig, 12, 1);
+	for (; rig.last.count != 1 && rounds < 3 * SESSIONS; rounds++)
+		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+	cr_expect_leq(rounds, 2, "it waits for one of them: %u", rounds);
+	/* And they for one of its: with a new one before each step they have every other. */
+	for (rounds = 0; rounds < SESSIONS; rounds++) {
+		submit(&rig, 12, 1);
+		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+		large += rig.last.count == EVENTS;
+	}
+	cr_expect_geq(large, SESSIONS / 2 - 1, "large ones: %u", large);
+	rig_step(&rig);
+	cr_expect_eq(rig.replies, 3 * SESSIONS + 1 + rounds, "all are done");
+	rig_close(&rig);
+}
+
+Test(engine_heavy, a_small_command_makes_no_room_for_the_next_large_one)
+{
+	enum { SESSIONS = 8 };
+	struct rig rig;
+	unsigned rounds = 0;
+	uint64_t wait = 0;
+
+	rig_open(&rig, false);
+	queues_make(&rig);
+	for (uint64_t session = 100; session < 100 + SESSIONS; session++) {
+		submit(&rig, session, EVENTS);
+		submit(&rig, session, 2);
+	}
+	rig_step(&rig);
+	for (uint64_t session = 100; session < 100 + SESSIONS; session++)
+		submit(&rig, session, EVENTS);
+	submit(&rig, 12, 1);
+	for (; rig.last.count != 1 && rounds < 3 * SESSIONS; rounds++)
+		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+	cr_expect_leq(rounds, 2, "%u commits", rounds);
+	rig_step(&rig);
+	rig_close(&rig);
+}
+
 /* None is half a commit, and many more fit into the inbox. */
 Test(engine_heavy, others_wait_for_one_commit_of_many_publishes_that_fan_out)
 {
