@@ -120,7 +120,9 @@ static void gone_next(struct service *service, uint64_t now_ms)
 		return;
 	(void)snprintf(sweep->tree_name, sizeof(sweep->tree_name), "%s", entry->d_name);
 	sweep->tree_ms = now_ms;
-	if (tree_open(service->settings.spool, entry->d_name, &sweep->tree) != 0)
+	/* A job may have put a link or a file in the place of its attempt's directory. */
+	if (tree_open(service->settings.spool, entry->d_name, &sweep->tree) != 0 &&
+	    unlinkat(dirfd(sweep->spool), entry->d_name, 0) != 0)
 		gone_stays(service, entry->d_name, attempt_error());
 }
 

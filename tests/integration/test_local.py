@@ -88,6 +88,22 @@ def test_what_a_job_leaves_in_its_own_directory_goes_with_its_output():
         tap.check(os.path.exists(outside_file) and os.path.isdir(stands), "what the links named is there, and where the scheduler stood")
 
 
+def test_a_link_that_a_job_put_in_the_place_of_its_attempt_goes_and_what_it_names_stays():
+    with tap.Scratch() as top, tap.Broker() as broker:
+        spool, named = os.path.join(top, "spool"), os.path.join(top, "named")
+        os.makedirs(os.path.join(named, "folder"))
+        with open(os.path.join(named, "file"), "wb"):
+            tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        with outside(broker, spool, keep_ms=1000, cwd=top) as process:
+            # Guarded, because elsewhere it would rename the directory of whoever runs this.
+            script = f'case $PWD in */work) cd ..; p=$PWD; cd ..; mv "$p" {top}/moved; ln -s {named} "$p";; *) exit 9;; esac'
+            tap.equal(run(broker, "swaps", "sh", "-c", script), "COMPLETE", "its state")
+            tap.wait_until(lambda: b"1 old attempts were deleted" in process.text(), 60, "its attempt is swept")
+            tap.equal([name for name in os.listdir(spool) if name.startswith("gone.")], [], "and the link is gone")
+            tap.check(b"id=local.sweep " not in process.text(), f"nothing is told: {process.tail()}")
+        tap.check(os.path.isdir(os.path.join(named, "folder")) and os.path.exists(os.path.join(named, "file")), "what it named is there")
+
+
 def test_what_cannot_be_deleted_is_told_once_and_holds_up_nothing():
     tap.not_sanitized("the preloaded library would come before the sanitizer's")
     with tap.Scratch() as top, tap.Broker() as broker:
