@@ -64,13 +64,41 @@ void call_first(sluice_client *client, struct call *call)
 
 /* ---- packing: a request is one operation, so its fifty members need not be walked through ---- */
 
+/* Nearly all operations fit. */
+enum { PACKED_MAX = 1024 };
+
 struct packing {
+	ProtobufCBuffer buffer; /* first */
 	const ProtobufCMessage *op;
 	size_t op_bytes;
 	uint8_t head[5 + 10]; /* tag, length */
 	size_t head_bytes;
-	bool mends; /* a text for people may be no UTF-8 */
+	bool mends;		    /* a text for people may be no UTF-8 */
+	uint8_t packed[PACKED_MAX]; /* the operation, if op_bytes are no more than that */
 };
+
+static void packing_append(ProtobufCBuffer *buffer, size_t len, const uint8_t *bytes)
+{
+	struct packing *packing = (struct packing *)buffer;
+
+	if (packing->op_bytes <= PACKED_MAX && len <= PACKED_MAX - packing->op_bytes)
+		memcpy(packing->packed + packing->op_bytes, bytes, len);
+	packing->op_bytes += len;
+}
+
+/* protobuf-c walks through all fields of a message, set or not, to pack it, and once more to measure it first. Here that is done once, but
+ * for what does not fit, and for transactions: of messages in messages the length is needed before. */
+static void pack(struct packing *packing, bool measure)
+{
+	packing->buffer.append = packing_append;
+	packing->op_bytes = 0;
+	if (measure)
+		packing->op_bytes = protobuf_c_message_get_packed_size(packing->op);
+	else
+		(void)protobuf_c_message_pack_to_buffer(packing->op, &packing->buffer);
+	if (measure && packing->op_bytes <= PACKED_MAX)
+		(void)protobuf_c_message_pack(packing->op, packing->packed);
+}
 
 static bool is_text(const char *string)
 {
@@ -109,7 +137,7 @@ static size_t packing_begin(struct packing *packing, const Sluice__Request *requ
 	/* All members of the oneof are message pointers. */
 	packing->op = &request->job_submit->base;
 	packing->mends = may_be_mended(request);
-	packing->op_bytes = protobuf_c_message_get_packed_size(packing->op);
+	pack(packing, request->op_case == SLUICE__REQUEST__OP_TXN);
 	packing->head_bytes =
 		varint_put(packing->head, (uint64_t)request->op_case << 3 | 2 /* length-delimited */);
 	packing->head_bytes += varint_put(packing->head + packing->head_bytes, packing->op_bytes);
@@ -128,7 +156,10 @@ static struct call *call_new_packing(sluice_client *client, const struct packing
 	if (body == NULL)
 		return NULL;
 	memcpy(body, packing->head, packing->head_bytes);
-	(void)protobuf_c_message_pack(packing->op, body + packing->head_bytes);
+	if (packing->op_bytes <= PACKED_MAX)
+		memcpy(body + packing->head_bytes, packing->packed, packing->op_bytes);
+	else
+		(void)protobuf_c_message_pack(packing->op, body + packing->head_bytes);
 	if (packing->mends)
 		message_texts_mend(packing->op->descriptor, body + packing->head_bytes, packing->op_bytes);
 	call = call_new_frame(client, FRAME_REQUEST, body, len, options);
