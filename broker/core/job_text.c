@@ -25,10 +25,12 @@ int job_text_check(struct outcome *out, const char *what, const char *text, uint
 size_t job_text_token(char *buf, const char *id, uint64_t number)
 {
 	static const char hex[] = "0123456789ABCDEF";
+	static const bool special[256] =
+		{['.'] = true, ['*'] = true, ['>'] = true, ['#'] = true, ['%'] = true, [' '] = true};
 	size_t n = 0;
 
 	for (const char *c = id; *c != '\0'; c++) {
-		bool escape = *c == '.' || *c == '*' || *c == '>' || *c == '#' || *c == '%' || *c == ' ';
+		bool escape = special[(uint8_t)*c];
 
 		if (n + (escape ? 3 : 1) > JOB_TOKEN_BYTES_MAX) {
 			char text[24];

@@ -37,9 +37,21 @@ __attribute__((target("sse4.2"))) static uint32_t short_state(uint32_t state, co
 		wide = __builtin_ia32_crc32di(wide, word);
 	}
 	state = (uint32_t)wide;
-	for (; len > 0; len--, next++)
-		state = __builtin_ia32_crc32qi(state, *next);
-	return state;
+	if (len & 4) {
+		uint32_t word;
+
+		memcpy(&word, next, sizeof(word));
+		state = __builtin_ia32_crc32si(state, word);
+		next += sizeof(word);
+	}
+	if (len & 2) {
+		uint16_t word;
+
+		memcpy(&word, next, sizeof(word));
+		state = __builtin_ia32_crc32hi(state, word);
+		next += sizeof(word);
+	}
+	return len & 1 ? __builtin_ia32_crc32qi(state, *next) : state;
 }
 #endif
 
