@@ -42,7 +42,7 @@
 #include "sluice/error.h"
 #include "tree.h"
 
-enum { TIMEOUT_GRACE_MS = 2000, RETRY_S = 1, TAKE_TRIES = 3, TEXT_BYTES = 400 };
+enum { TIMEOUT_GRACE_MS = 2000, RETRY_S = 1, SPOOL_GONE_TRIES = 10, TAKE_TRIES = 3, TEXT_BYTES = 400 };
 /* Output is measured so often that it cannot outgrow the room in between at this rate. */
 enum { LOOK_MS_MIN = 50, LOOK_MS_MAX = 2000, OUTPUT_BYTES_PER_MS = 1000 * 1000 };
 /* Entries of a working directory that are counted; how long it may be deleted before the status is
@@ -97,15 +97,36 @@ static uint64_t wall_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* The directory that the attempts of all jobs are below: three levels up. */
+static bool spool_is_gone(const char *dir)
+{
+	char spool[ATTEMPT_PATH_MAX + 16], *slash;
+	struct stat about;
+
+	(void)snprintf(spool, sizeof(spool), "%s", dir);
+	for (int level = 0; level < 3; level++) {
+		slash = strrchr(spool, '/');
+		if (slash == NULL || slash == spool)
+			return false;
+		*slash = 0;
+	}
+	return stat(spool, &about) != 0 && errno == ENOENT;
+}
+
 static void write_status(const char *dir, const struct attempt_view *end)
 {
 	char line[ATTEMPT_STATUS_BYTES];
+	int gone = 0;
 	size_t len;
 
 	len = attempt_status(end, line);
 	/* A full disk must not lose the end of a job: it is written again until it is there. */
-	while (attempt_write_status(dir, line, len) != 0)
+	while (attempt_write_status(dir, line, len) != 0) {
+		gone = spool_is_gone(dir) ? gone + 1 : 0;
+		if (gone == SPOOL_GONE_TRIES)
+			return; /* the whole spool was deleted: nobody will ask for it */
 		(void)sleep(RETRY_S);
+	}
 }
 
 /* ---- the job's process ---- */

@@ -247,6 +247,21 @@ Test(shepherd_job, what_a_job_takes_away_does_not_keep_its_end_from_being_known)
 	}
 }
 
+/* Or it would try to write the status for ever, which nobody can read any more. */
+Test(shepherd_job, a_shepherd_whose_spool_was_deleted_ends)
+{
+	pid_t shepherd;
+
+	job_without_cwd("while [ ! -e ../go ]; do sleep 0.01; done; "
+			"case $PWD in */work) rm -rf ${PWD%/*/*/*/work};; esac; exit 6");
+	cr_assert_str_eq(said(shepherd_start()), "started\n");
+	shepherd = wait_for(ATTEMPT_RUNNING).shepherd;
+	cr_assert_gt(shepherd, 1);
+	put("go", "");
+	wait_gone(shepherd);
+	cr_expect_neq(access(spool, F_OK), 0, "it was not made again");
+}
+
 Test(shepherd_job, a_directory_whose_rights_it_took_away_gets_its_status)
 {
 	struct attempt_view view;
