@@ -208,6 +208,12 @@ static int value_get(struct apply *a, uint64_t n, struct quar_value *ret)
 
 /* ---- the same report again ---- */
 
+/* A chain ends at a row that is gone, or damaged: a report is not refused for an older one. */
+static int chain_end(int err)
+{
+	return err == SLUICE_E_NOT_FOUND || err == SLUICE_E_CORRUPT ? 0 : err;
+}
+
 static bool row_is(const Sluice__QuarantineRow *row, const Sluice__JobReport *m)
 {
 	return row->attempt == m->attempt && row->seen_time_ms == m->seen_time_ms &&
@@ -230,16 +236,14 @@ int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_RE
 		err = value_get(a, n, &value);
 		if (err != 0)
 			break;
-		row = sluice__quarantine_row__unpack(NULL, value.row.len, value.row.data);
-		if (row == NULL)
-			return store_damaged("its content is not valid");
-		*ret = row_is(row, m);
+		row = record_unpack(&sluice__quarantine_row__descriptor, value.row, &err);
+		*ret = row != NULL && row_is(row, m);
 		if (*ret)
 			(void)snprintf(buf, JOB_REASON_BYTES, "%s", row->reason);
 		sluice__quarantine_row__free_unpacked(row, NULL);
 		n = value.previous;
 	}
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	return chain_end(err);
 }
 
 /* Without a time at which it was seen only the newest can be its first: a job may come back to a
@@ -265,7 +269,7 @@ static int parked_find(struct apply *a, const Sluice__JobReport *report, bool *r
 		*ret = value.report.len == bytes && memcmp(value.report.data, packed, bytes) == 0;
 		n = value.previous;
 	}
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	return chain_end(err);
 }
 
 /* ---- parked ---- */

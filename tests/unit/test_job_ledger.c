@@ -268,6 +268,23 @@ Test(job_ledger, a_damaged_parked_report_holds_up_no_other)
 	}
 }
 
+Test(job_ledger, a_report_is_not_refused_for_a_damaged_row_of_its_job)
+{
+	struct rig rig;
+
+	rig_open(&rig);
+	cr_assert_eq(rig_report(&rig, "none", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__PARKED);
+	row_damage(&rig, 1);
+	cr_expect_eq(rig_report(&rig, "none", 0, 1, "SUSPENDED").disposition, SLUICE__DISPOSITION__PARKED);
+	cr_assert_eq(rig_submit(&rig, "j").code, 0);
+	cr_assert_eq(rig_report(&rig, "j", 0, 7, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	row_damage(&rig, 3);
+	cr_expect_eq(rig_report(&rig, "j", 0, 8, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	world_discard(&rig.world);
+}
+
 Test(job_ledger, many_parked_reports_are_applied_bit_by_bit_and_in_order)
 {
 	enum { PARKED = 300 };
