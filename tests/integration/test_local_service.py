@@ -351,17 +351,23 @@ def test_a_source_may_be_named():
 # ---- evidence ----
 
 
+def ends_unheard(broker, top):
+    """Job `one` ends with 9 while its scheduler is away: the spool, and the job's status file."""
+    queue(broker)
+    spool, go = os.path.join(top, "spool"), os.path.join(top, "go")
+    with outside(broker, spool):
+        submit(broker, "one", "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done; exit 9")
+        tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, "it runs")
+    open(go, "wb").close()
+    status = os.path.join(attempt(spool, "one"), "status")
+    tap.wait_until(lambda: os.path.exists(status), 30, "it ends")
+    return spool, status
+
+
 def test_an_end_that_is_heard_late_has_its_own_times():
     """The scheduler is away when the job ends; what it reports later is what happened, not when it was heard."""
     with tap.Scratch() as top, tap.Broker() as broker:
-        queue(broker)
-        spool, go = os.path.join(top, "spool"), os.path.join(top, "go")
-        with outside(broker, spool):
-            submit(broker, "one", "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done; exit 9")
-            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, "it runs")
-        open(go, "wb").close()
-        status = os.path.join(attempt(spool, "one"), "status")
-        tap.wait_until(lambda: os.path.exists(status), 30, "it ends")
+        spool, status = ends_unheard(broker, top)
         # As if it had ended an hour ago, after ten minutes.
         with open(status, encoding="ascii") as file:
             words = file.read().split(" ")
@@ -586,14 +592,7 @@ def test_output_beyond_the_setting_ends_a_job_with_the_reason():
 def test_a_job_that_filled_the_spools_disk_is_ended_with_the_reason():
     """What the shepherd measures and does is in tests/unit/test_shepherd_job.c; here its status stands for it."""
     with tap.Scratch() as top, tap.Broker() as broker:
-        queue(broker)
-        spool, go = os.path.join(top, "spool"), os.path.join(top, "go")
-        with outside(broker, spool):
-            submit(broker, "one", "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done; exit 9")
-            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, "it runs")
-        open(go, "wb").close()
-        status = os.path.join(attempt(spool, "one"), "status")
-        tap.wait_until(lambda: os.path.exists(status), 30, "it ends")
+        spool, status = ends_unheard(broker, top)
         with open(status, encoding="ascii") as file:
             text = file.read()
         with open(status, "w", encoding="ascii") as file:
