@@ -86,8 +86,9 @@ static void packing_append(ProtobufCBuffer *buffer, size_t len, const uint8_t *b
 	packing->op_bytes += len;
 }
 
-/* protobuf-c walks through all fields of a message, set or not, to pack it, and once more to measure it first. Here that is done once, but
- * for what does not fit, and for transactions: of messages in messages the length is needed before. */
+/* protobuf-c walks through all fields of a message, set or not: once to measure it, and once more to
+ * pack it. Here one walk does both. Two remain for what does not fit, and for transactions: a message
+ * within another one needs its length before it. */
 static void pack(struct packing *packing, bool measure)
 {
 	packing->buffer.append = packing_append;

@@ -3,7 +3,7 @@
  * Work of a commit. A batch is bounded by the bytes of its commands, but a publish of 140 KB may be 100,000 items, and a hundred of them one
  * batch. A commit ends when so much work was done; what is left goes back to its lane, behind the others' when the session that did the work
  * has more: such a session's commands then have commits of their own, in turns with everybody else's. Those of sessions that are not heavy
- * wait for one such commit, however many sessions are heavy.
+ * wait for one such commit beside the one that is being made, however many sessions are heavy.
  *
  * A session is heavy by a single command, or by what those of one commit did together, of which each is much more work than its bytes say: many of
  * them wait in the inbox, which is bounded by bytes. It is no longer when LIGHT_MIN in succession were light: one between
