@@ -44,6 +44,10 @@ void held_done(sluice_sub *sub, struct held *held); /* none of it is out, and it
 void held_lost(sluice_sub *sub, struct held *held, int code,
 	       const char *why);					    /* tells it, once; calls back */
 void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms); /* by the application */
+/* from is closed (NULL: it may be freed), and what came to it under token went back, or is in the
+ * application's hand: to a consumer of the queue that is being opened it is nothing new. */
+void held_gone_before(sluice_client *client, const sluice_sub *from, sluice_token token);
+void held_leave(const sluice_sub *sub); /* the same, for all that it holds */
 void held_ask(sluice_sub *sub); /* the subscription is being opened, and credit asked for what is out */
 void held_came(sluice_sub *sub, struct held *held,
 	       uint32_t count); /* count items of it were delivered again */

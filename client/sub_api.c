@@ -291,6 +291,7 @@ int sluice_sub_close(sluice_sub *sub, int deadline_ms)
 	if (client->state == STATE_READY && sub->opened && !sub->ended && !sub->left)
 		call = sub_close_call(client, sub->number, &options);
 	calls_send(client); /* first, or the broker would give it again what goes back */
+	held_leave(sub);
 	sub_give_back(sub);
 	sub->closing = true;
 	/* Without memory to say so, the connection's end closes it. */

@@ -148,6 +148,7 @@ void sub_undelivered(sluice_client *client, const struct frame_deliver *frame)
 		return;
 	client->token_max = frame->token;
 	release_write(client, frame->subscription, frame->token, NULL, 0);
+	held_gone_before(client, NULL, frame->token);
 }
 
 /* ---- before the client closes ---- */

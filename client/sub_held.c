@@ -40,7 +40,7 @@ static bool comes_to_others(const sluice_sub *sub)
  * may be on its way still when the ack of it is out and forgotten. */
 void held_done(sluice_sub *sub, struct held *held)
 {
-	if (!comes_to_others(sub)) {
+	if (!sub->coming && !comes_to_others(sub)) {
 		held_drop(sub, held);
 		return;
 	}
@@ -52,7 +52,7 @@ static void kept_drop(sluice_sub *sub)
 {
 	struct held *held, *next;
 
-	if (!sub->keeps || comes_to_others(sub))
+	if (!sub->keeps || sub->coming || comes_to_others(sub))
 		return;
 	sub->keeps = false;
 	HASH_ITER(hh, sub->held, held, next)
@@ -112,6 +112,27 @@ bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t c
 	held->seen = true;
 	held_begin(sub, held);
 	return true;
+}
+
+void held_gone_before(sluice_client *client, const sluice_sub *from, sluice_token token)
+{
+	for (sluice_sub *other = client->subs; other != NULL; other = other->hh.next) {
+		if (!other->coming || other == from || (from != NULL && !shares_queue(from, other)) ||
+		    held_find(other, token) != NULL)
+			continue;
+		if (held_add(other, token, 0, 0))
+			other->keeps = true;
+		else
+			link_lacks(client); /* with the next connection only what is held comes */
+	}
+}
+
+void held_leave(const sluice_sub *sub)
+{
+	for (const struct held *held = sub->held; held != NULL; held = held->hh.next)
+		held_gone_before(sub->client, sub, held->token);
+	for (const struct held_job *job = sub->jobs; job != NULL; job = job->hh.next)
+		held_gone_before(sub->client, sub, job->token);
 }
 
 void held_ask(sluice_sub *sub)

@@ -209,7 +209,7 @@ static bool give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 		resume_job_again(sub, held, job);
 		return true; /* delivered again after a reconnect: the application has it */
 	}
-	if (held_elsewhere(sub, job->token, job->job)) {
+	if (held_elsewhere(sub, job->token, job->job) || held_find(sub, job->token) != NULL) {
 		sub_credit_back(sub, 1);
 		return true;
 	}

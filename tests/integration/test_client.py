@@ -15,7 +15,7 @@ import tap
 from frame_proxy import FrameProxy
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
-from client import Connection, envelope, pb  # noqa: E402
+from client import TO_QUEUE, Connection, envelope, pb  # noqa: E402
 
 ACK, REPLY, DELIVER, NOTICE, ACKED = 4, 66, 68, 69, 72  # types of frames
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -443,6 +443,48 @@ def test_what_comes_again_late_to_another_consumer_of_the_queue_is_no_new_item()
             tap.equal(bodies, list(range(13)), "each item came once")
         finally:
             process.kill()
+
+
+RESUMED = 12  # kind of a NOTICE
+
+
+def left_behind(fill, put):
+    """A consumer is closed while another one of the queue is about to be given again what the session held: what goes back comes once, as new, and what is in
+    the application's hand does not come."""
+    with tap.Broker() as broker, contextlib.closing(Behind(broker.port)) as proxy, Connection(broker.port) as one:
+        fill(one)
+        for n in range(12):
+            put(one, n)
+        process = tap.Process([tap.program("tests/integration/leave_probe"), proxy.address], ready=rb"holding")
+        try:
+            proxy.number = 2
+            proxy.cut()
+
+            def all_held():
+                with proxy.lock:
+                    return any(frame[4] == NOTICE and pb.Notice.FromString(frame[10:]).kind == RESUMED for _, frame in proxy.held)
+            tap.wait_until(all_held, 60, "what the second is given again is on its way")
+            process.signal(signal.SIGUSR1)
+            tap.wait_until(lambda: b"closed\n" in process.text(), 60, f"the first is closed: {process.tail()}")
+            proxy.number = 0
+            proxy.release()
+            tap.wait_until(lambda: process.text().count(b"item ") >= 11, 60, f"what went back comes: {process.tail()}")
+            put(one, 12)
+            tap.wait_until(lambda: b"item 12\n" in process.text(), 60, f"the second goes on: {process.tail()}")
+            tap.check(b"hand 0\n" in process.text(), "the first has one in hand")
+            tap.equal(sorted(int(of) for of in items_of(process)), list(range(1, 13)), "each other one came once")
+        finally:
+            process.kill()
+
+
+def test_items_of_a_consumer_that_was_closed_come_once_to_one_that_resumes():
+    left_behind(lambda one: one.call("queue_create", config={"name": "work"}),
+                lambda one, n: one.publish([envelope(b"%d" % n)], "x", target=TO_QUEUE, name="work"))
+
+
+def test_jobs_of_a_consumer_that_was_closed_come_once_to_one_that_resumes():
+    left_behind(lambda one: one.call("queue_create", config={"name": "work", "kind": pb.QUEUE_JOBS, "machine": "airavata"}),
+                lambda one, n: one.call("job_submit", job=str(n), queue="work"))
 
 
 def test_leases_that_ran_out_without_a_connection_give_no_credit_back():

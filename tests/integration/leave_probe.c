@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * leave_probe ADDRESS: two consumers of the queue "work" in one client. The first has credit for 5, takes one
+ * ("hand ID") and leaves the others where they wait; the second is given the rest, and prints "item ID" for each that
+ * comes. When it has 7 the probe prints "holding" and waits for SIGUSR1 and a resumed session, then closes the first
+ * consumer and prints "closed". */
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "sluice/client.h"
+
+enum { CREDIT = 5, REST = 7 };
+
+static volatile sig_atomic_t go;
+static atomic_int resumed, count;
+
+static void on_signal(int number)
+{
+	go = number;
+}
+
+static void on_event(sluice_client *client, const sluice_event *event, void *user)
+{
+	(void)client;
+	(void)user;
+	if (event->kind == SLUICE_EVENT_RESUMED)
+		atomic_store(&resumed, 1);
+}
+
+static void print(const char *what, const sluice_delivery_view *view)
+{
+	if (view->kind == SLUICE_DELIVERY_JOB)
+		(void)printf("%s %s\n", what, view->job);
+	else
+		(void)printf("%s %.*s\n", what, (int)view->body.len, (const char *)view->body.data);
+	(void)fflush(stdout);
+}
+
+static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void *user)
+{
+	(void)sub;
+	(void)user;
+	if (view->kind != SLUICE_DELIVERY_ITEM && view->kind != SLUICE_DELIVERY_JOB)
+		return;
+	print("item", view);
+	atomic_fetch_add(&count, 1);
+}
+
+int main(int argc, char **argv)
+{
+	sluice_config *config = sluice_config_create();
+	sluice_consume_spec spec = {.queue = "work", .credit = CREDIT, .lease_ms = 600000};
+	sluice_client *client = NULL;
+	sluice_sub *first = NULL, *second = NULL;
+	sluice_delivery *delivery = NULL;
+
+	(void)signal(SIGUSR1, on_signal);
+	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
+	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
+	    sluice_open(config, on_event, NULL, &client) != 0 ||
+	    sluice_consume(client, &spec, NULL, &first) != 0 || sluice_sub_next(first, 30000, &delivery) != 0)
+		return 2;
+	print("hand", sluice_delivery_get(delivery));
+	sluice_delivery_free(delivery);
+	spec.credit = 100;
+	spec.on_delivery = on_delivery;
+	if (sluice_consume(client, &spec, NULL, &second) != 0)
+		return 2;
+	while (atomic_load(&count) < REST)
+		(void)usleep(5000);
+	(void)printf("holding\n");
+	(void)fflush(stdout);
+	while (!go || !atomic_load(&resumed))
+		(void)usleep(5000);
+	if (sluice_sub_close(first, 30000) != 0)
+		return 3;
+	(void)printf("closed\n");
+	(void)fflush(stdout);
+	(void)pause(); /* until the test ends this process */
+	return 0;
+}
