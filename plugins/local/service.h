@@ -16,6 +16,7 @@
 
 #include "attempt.h"
 #include "lifecycle.h"
+#include "notes.h"
 #include "proc.h"
 #include "sluice/client.h"
 #include "sluice/plugin.h"
@@ -91,7 +92,7 @@ struct sweep {
 	struct tree *tree;	      /* being deleted; NULL: none */
 	uint64_t tree_ms;	      /* since then */
 	char tree_name[256];	      /* in the spool */
-	char stays[1000];	      /* the last log line about one that stays */
+	struct notes notes;	      /* of what stays in the spool */
 };
 
 /* settings.c */

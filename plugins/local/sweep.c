@@ -66,21 +66,6 @@ void sweep_reported(const char *dir)
 
 /* ---- deleting ---- */
 
-static void attempt_delete(struct service *service, const char *dir)
-{
-	char path[sizeof(service->settings.spool) + 64];
-
-	(void)snprintf(path, sizeof(path), "%s/%s%d.%" PRIu64, service->settings.spool, gone, (int)getpid(),
-		       ++service->sweep.deleted);
-	if (rename(dir, path) != 0) {
-		service_log(service, SLUICE_LOG_WARN, "local.sweep", NULL, strerror(errno));
-		return;
-	}
-	service->sweep.in_pass++;
-	service->sweep.none_gone = false;
-	service->sweep.gone_again = service->sweep.spool != NULL; /* this listing may not have it */
-}
-
 static void tree_end(struct sweep *sweep)
 {
 	tree_close(sweep->tree);
@@ -88,14 +73,45 @@ static void tree_end(struct sweep *sweep)
 }
 
 /* Logged once, not with each pass. */
+static void stays(struct service *service, const char *name, const char *why)
+{
+	char text[ATTEMPT_PATH_MAX + 2 * ATTEMPT_ERROR_BYTES];
+
+	switch (notes_meet(&service->sweep.notes, name, why, service_now_ms())) {
+	case NOTE_KNOWN:
+		return;
+	case NOTE_NEW:
+		(void)snprintf(text, sizeof(text), "%s %s", name, why);
+		break;
+	case NOTE_FULL:
+		(void)snprintf(text, sizeof(text), "more than %d things stay in the spool; not all are named",
+			       NOTES_MAX);
+		break;
+	}
+	service_log(service, SLUICE_LOG_WARN, "local.sweep", NULL, text);
+}
+
 static void gone_stays(struct service *service, const char *name, const char *why)
 {
-	char text[sizeof(service->sweep.stays)];
+	char text[2 * ATTEMPT_ERROR_BYTES];
 
-	(void)snprintf(text, sizeof(text), "%s cannot be deleted from the spool: %s", name, why);
-	if (strcmp(text, service->sweep.stays) != 0)
-		service_log(service, SLUICE_LOG_WARN, "local.sweep", NULL, text);
-	memcpy(service->sweep.stays, text, sizeof(text));
+	(void)snprintf(text, sizeof(text), "cannot be deleted from the spool: %s", why);
+	stays(service, name, text);
+}
+
+static void attempt_delete(struct service *service, const char *dir)
+{
+	char path[sizeof(service->settings.spool) + 64];
+
+	(void)snprintf(path, sizeof(path), "%s/%s%d.%" PRIu64, service->settings.spool, gone, (int)getpid(),
+		       ++service->sweep.deleted);
+	if (rename(dir, path) != 0) {
+		gone_stays(service, dir, strerror(errno));
+		return;
+	}
+	service->sweep.in_pass++;
+	service->sweep.none_gone = false;
+	service->sweep.gone_again = service->sweep.spool != NULL; /* this listing may not have it */
 }
 
 /* The next directory that is to be deleted: also those of a scheduler that died between rename
@@ -373,6 +389,7 @@ static void pass_end(struct service *service, uint64_t now_ms)
 	if (sweep->in_pass > 0)
 		service_log(service, SLUICE_LOG_INFO, "local.swept", NULL, text);
 	sweep->in_pass = 0;
+	notes_pass_end(&sweep->notes);
 	sweep->none_gone = false; /* what could not be deleted is tried again */
 }
 
