@@ -123,7 +123,7 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 		if (heavy_command(engine, submission, heavy_work(engine) - before) && i + 1 < batch->end &&
 		    batch->submissions[i + 1]->sink != NULL) {
 			batch->end = i + 1;
-			batch->heavy = submission;
+			batch->ended_early = true;
 		}
 	}
 	trouble->submission = NULL;
@@ -598,12 +598,12 @@ int batch_run(struct engine *engine, struct batch_clock clock)
 	batch->first = batch->reapplied = 0;
 	batch->part_max = SIZE_MAX;
 	do {
-		batch->heavy = NULL;
+		batch->ended_early = false;
 		rc = run_part(engine, clock);
 		invariant(batch->first <= batch->end && batch->end <= batch->count,
 			  "a part from %zu to %zu of %zu", batch->first, batch->end, batch->count);
-		if (rc == 0 && batch->heavy != NULL)
-			heavy_return(engine, batch->heavy);
+		if (rc == 0 && batch->ended_early)
+			heavy_return(engine);
 		batch->first = batch->end;
 	} while (rc == 0 && batch->first < batch->count);
 	return rc;

@@ -393,12 +393,11 @@ static int batch_take(struct engine *engine, struct lane *lane)
 {
 	struct batch *batch = &engine->batch;
 	struct store_room room;
-	bool first = true, looked = false, heavy = lane->head != NULL && heavy_is(&engine->heavy, lane->head);
+	bool first = true, looked = false;
 
 	/* A lane's first always enters: a large publish would otherwise wait as long as any control command comes, and all behind it. */
-	for (; lane->head != NULL &&
-	       (first || (batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max &&
-			  heavy_is(&engine->heavy, lane->head) == heavy));
+	for (; lane->head != NULL && heavy_is(&engine->heavy, lane->head) == engine->heavy.turn &&
+	       (first || batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max);
 	     first = false) {
 		struct submission *submission = lane->head;
 		const struct command_spec *spec = command_spec(submission->command.type);
@@ -502,6 +501,7 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 	rc = headroom_check(engine, clock.mono_ms);
 	if (rc == 0)
 		rc = batch_take_expired(engine, clock.mono_ms);
+	heavy_turn(engine);
 	if (rc == 0)
 		rc = batch_take(engine, &engine->taken.control);
 	if (rc == 0)

@@ -257,6 +257,10 @@ struct heavy {
 		uint64_t session, work;
 	} sums[HEAVY_SESSIONS_MAX]; /* of the commit at hand */
 	size_t sum_count;
+	bool turn;     /* the batch at hand is for heavy sessions only; otherwise for all others */
+	bool was_turn; /* a heavy session did something in it */
+	uint32_t last_gateway;
+	uint64_t last_session; /* the heavy session that did something last */
 };
 void heavy_begin(struct heavy *heavy); /* a commit */
 /* Work of the open batch so far, in records; about a microsecond each. */
@@ -264,8 +268,10 @@ uint64_t heavy_work(const struct engine *engine);
 /* After a command that did so much work. True: the commit has enough, the rest is for the next. */
 bool heavy_command(struct engine *engine, const struct submission *submission, uint64_t work);
 bool heavy_is(const struct heavy *heavy, const struct submission *submission);
-/* What the batch has not applied goes back to where it was taken from, the session's own behind all others'. */
-void heavy_return(struct engine *engine, const struct submission *last);
+/* Before a batch is taken, with all that has arrived in the lanes: whose turn it is. */
+void heavy_turn(struct engine *engine);
+/* What the batch has not applied goes back to where it was taken from. */
+void heavy_return(struct engine *engine);
 
 /* ---- lag.c: releases that sinks have not handled ---- */
 /* Looks at each sink, between two batches or two parts of one. True: one lags so far behind that no batch may begin. */
@@ -284,7 +290,7 @@ struct release_impl {
 int release_new(struct release_impl **ret) SLUICE_MUST_USE; /* with one reference */
 void release_unref(struct release_impl *release);	    /* accepts NULL */
 struct batch {
-	const struct submission *heavy;	 /* the commit was ended behind it, for its work; NULL: it was not */
+	bool ended_early;		 /* the commit was ended for its work, with more left */
 	struct submission **submissions; /* of this batch, in order */
 	size_t count, capacity;
 	size_t first, end; /* those of them that are committed together; mostly all */
