@@ -169,6 +169,9 @@ static struct call *call_new_packing(sluice_client *client, const struct packing
 		return NULL;
 	}
 	call->repeatable = repeatable;
+	call->closes_session = about != NULL && about->closes_session;
+	if (about != NULL && about->deadline_ms != 0)
+		call_deadline_set(client, call, about->deadline_ms);
 	if (job_bytes > 0) {
 		memcpy(body + len, about->job, job_bytes);
 		call->job = (const char *)body + len;
@@ -285,6 +288,21 @@ void calls_broken(sluice_client *client)
 	}
 }
 
+static const char older_broker[] =
+	"the broker did not say that it can end another session than the caller's own: it is an "
+	"older one, or there is no connection yet";
+
+void calls_check(sluice_client *client)
+{
+	struct call *call, *next;
+
+	if (client->closes_sessions)
+		return;
+	DL_FOREACH_SAFE(client->ordered, call, next)
+		if (call->closes_session && !call->sent)
+			finish_code(client, call, SLUICE_E_UNSUPPORTED, older_broker);
+}
+
 void calls_end(sluice_client *client, int code, const char *text)
 {
 	struct call *call, *next;
@@ -394,6 +412,10 @@ int call_run_about(sluice_client *client, const Sluice__Request *request, bool r
 		*ret_reply = NULL;
 	client_lock(client);
 	rc = call_may(client, options, packing_begin(&packing, request), why, sizeof(why));
+	if (rc == 0 && about != NULL && about->closes_session && !client->closes_sessions) {
+		(void)snprintf(why, sizeof(why), "%s", older_broker);
+		rc = SLUICE_E_UNSUPPORTED;
+	}
 	if (rc == 0) {
 		call = call_new_packing(client, &packing, repeatable, about, options);
 		rc = call == NULL ? SLUICE_E_NOMEM : 0;

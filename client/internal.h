@@ -103,6 +103,7 @@ struct call {
 	const char *job; /* of a call that may end a lease: the job, behind the request, and its token */
 	sluice_token token;
 	uint32_t sub_number;	  /* of one that opens a subscription */
+	bool closes_session;	  /* names one: a broker that does not know that would end the caller's own */
 	bool was_sent;		  /* on an earlier connection: it may have been done */
 	struct call *prev, *next; /* in order of making */
 	UT_hash_handle hh;
@@ -400,6 +401,8 @@ void call_first(sluice_client *client, struct call *call); /* to be sent before 
 void calls_send(sluice_client *client);
 void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next);
 void calls_broken(sluice_client *client); /* sent ones: again, or unknown */
+/* After a connect, before anything is sent: ends calls that this broker would take for something else. */
+void calls_check(sluice_client *client);
 void calls_end(sluice_client *client, int code, const char *text);
 void call_finish(sluice_client *client, struct call *call, sluice_reply *reply); /* takes reply */
 bool call_on_reply(sluice_client *client, uint32_t corr,
@@ -420,7 +423,9 @@ typedef void call_hook_fn(sluice_client *client, struct call *call);
 struct call_about {
 	const char *job;
 	sluice_token token;
-	call_hook_fn *hook; /* NULL: none */
+	call_hook_fn *hook;   /* NULL: none */
+	uint64_t deadline_ms; /* instead of the options'; 0: theirs */
+	bool closes_session;
 };
 int call_run_about(sluice_client *client, const Sluice__Request *request, bool repeatable,
 		   const struct call_about *about, const sluice_call *options, sluice_reply **ret_reply);

@@ -349,6 +349,7 @@ static bool on_welcome(sluice_client *client, struct sluice_slice body)
 	}
 	sluice__welcome__free_unpacked(welcome, &mem_protobuf);
 	client->had_session = true;
+	calls_check(client);
 	client->state = STATE_READY;
 	client->attempt = 0;
 	client->error[0] = 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Typed operations on cursors, jobs and status: each fills its message and makes the call. What can be repeated safely after a broken connection says so (true). */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -106,7 +107,8 @@ int sluice_job_intent(sluice_client *client, const char *job, sluice_token token
 	m.token = token;
 	m.attempt = attempt;
 	m.tag = text(tag);
-	return call_run_about(client, &request, true, &(struct call_about){m.job, token, intent_answered},
+	return call_run_about(client, &request, true,
+			      &(struct call_about){.job = m.job, .token = token, .hook = intent_answered},
 			      call, reply);
 }
 
@@ -156,7 +158,7 @@ int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec,
 	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
 	REQUEST(JOB_REPORT, job_report, m);
 
-	struct call_about about = {text(spec->job), spec->token, NULL};
+	struct call_about about = {.job = text(spec->job), .token = spec->token};
 
 	report_fill(&m, spec);
 	if (spec->token != 0)
@@ -174,7 +176,8 @@ int sluice_job_release(sluice_client *client, const char *job, sluice_token toke
 	m.token = token;
 	m.delay_ms = delay_ms;
 	m.reason = text(reason);
-	return call_run_about(client, &request, false, &(struct call_about){m.job, token, release_answered},
+	return call_run_about(client, &request, false,
+			      &(struct call_about){.job = m.job, .token = token, .hook = release_answered},
 			      call, reply);
 }
 
@@ -347,14 +350,12 @@ int sluice_status(sluice_client *client, const sluice_call *call, sluice_reply *
 	return call_run(client, &request, true, call, reply);
 }
 
-static bool session_close_known(sluice_client *client)
+/* Until then, for a wait: at least a millisecond, as 0 means the default. */
+static int time_left(uint64_t deadline)
 {
-	bool known;
+	uint64_t now = now_ms(), left = deadline > now ? deadline - now : 1;
 
-	client_lock(client);
-	known = client->closes_sessions;
-	client_unlock(client);
-	return known;
+	return deadline == UINT64_MAX ? -1 : left < INT_MAX ? (int)left : INT_MAX;
 }
 
 int sluice_session_close(sluice_client *client, uint64_t session, const sluice_call *call,
@@ -362,21 +363,17 @@ int sluice_session_close(sluice_client *client, uint64_t session, const sluice_c
 {
 	Sluice__SessionClose m = SLUICE__SESSION_CLOSE__INIT;
 	REQUEST(SESSION_CLOSE, session_close, m);
+	uint64_t deadline = deadline_of(client, call != NULL ? call->deadline_ms : 0);
+	const struct call_about about = {.deadline_ms = deadline, .closes_session = true};
 	int rc;
 
 	if (session == 0 || session == sluice_session(client))
 		return call_refuse(SLUICE_E_INVAL, "expected another session's number", call, reply);
-	rc = call_blocks(call) ? sluice_wait_connected(client, call != NULL ? call->deadline_ms : 0) : 0;
+	rc = call_blocks(call) ? sluice_wait_connected(client, time_left(deadline)) : 0;
 	if (rc != 0)
 		return call_refuse(rc, sluice_error_text(rc), call, reply);
-	if (!session_close_known(client))
-		return call_refuse(
-			SLUICE_E_UNSUPPORTED,
-			"the broker did not say that it can end another session than the caller's own: it is an "
-			"older one, or there is no connection yet",
-			call, reply);
 	m.session = session;
-	return call_run(client, &request, false, call, reply);
+	return call_run_about(client, &request, false, &about, call, reply);
 }
 
 int sluice_session_list(sluice_client *client, uint64_t after, uint32_t max, const sluice_call *call,

@@ -12,6 +12,7 @@ import tempfile
 import threading
 
 import tap
+from frame_proxy import FrameProxy
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
 import client  # noqa: E402
@@ -62,6 +63,31 @@ class Before:
         self.listener.close()
 
 
+class Switch(FrameProxy):
+    """With `before`, the broker is one of before the feature; with `hold`, its replies wait for release()."""
+    REQUEST, REPLY = 2, 66
+
+    def __init__(self, port):
+        super().__init__(port)
+        self.before, self.hold, self.held, self.asked = False, False, [], 0
+
+    def take(self, source, sink, name, frame, link):
+        if name == "broker" and frame[4] == WELCOME and self.before:
+            frame = frame.replace(b"session-close", b"not-so-called")
+        if name == "client" and frame[4] == self.REQUEST:
+            self.asked += pb.Request.FromString(frame[10:]).WhichOneof("op") == "session_close"
+        if name == "broker" and frame[4] == self.REPLY and self.hold:
+            self.held.append((sink, frame))
+        else:
+            sink.sendall(frame)
+
+    def release(self):
+        with self.lock:
+            self.hold = False
+            for sink, frame in self.held:
+                sink.sendall(frame)
+
+
 def sessions(one):
     return one.call("status_get").status.sessions
 
@@ -100,6 +126,41 @@ def test_another_session_is_not_closed_where_the_broker_would_close_the_callers(
             tap.check(link.changed >= 2, "the feature was hidden")
             tap.equal(holder.call("status_get").code, 0, "it lives")
         tap.equal(sluice(broker, "session", "close", "gpu-7").returncode, 0, "this one can")
+
+
+def closer(link, how, ready):
+    return tap.Process([tap.program("tests/integration/closer_probe"), link.address, how], ready=ready)
+
+
+def test_a_close_of_another_session_has_one_deadline():
+    """Of the call, also when it waits for the connection first."""
+    with tap.Broker() as broker, contextlib.closing(Switch(broker.port)) as link:
+        link.refuse = link.hold = True
+        process = closer(link, "first", rb"waiting")
+        try:
+            link.refuse = False
+            tap.wait_until(lambda: b"deadline" in process.text(), 60, f"the request is made: {process.tail()}")
+            link.release()
+            tap.equal(process.wait(60), 0, process.tail())
+            tap.equal(process.text().split(b"\n")[1:3], [b"deadline kept", b"SESSION_GONE"], "the time for the connection counts")
+        finally:
+            process.kill()
+
+
+def test_a_close_of_another_session_is_not_sent_to_an_older_broker_after_a_reconnect():
+    """The broker that was asked before could do it; the one that comes then would close the caller's own."""
+    with tap.Broker() as broker, contextlib.closing(Switch(broker.port)) as link:
+        process = closer(link, "again", rb"connected")
+        try:
+            link.refuse = link.before = True
+            link.cut()
+            tap.wait_until(lambda: b"asked" in process.text(), 60, f"it is asked for: {process.tail()}")
+            link.refuse = False
+            tap.equal(process.wait(60), 0, process.tail())
+            tap.check(b"\nUNSUPPORTED\n" in process.text(), f"refused by the library: {process.tail()}")
+            tap.equal(link.asked, 1, "no request for it but that of the probe's own end")
+        finally:
+            process.kill()
 
 
 def test_sessions_are_listed_and_closed_by_the_cli():
