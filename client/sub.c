@@ -193,6 +193,7 @@ struct call *sub_open_call(sluice_sub *sub)
 			sub->debt = (uint32_t)LIMIT_CREDIT_MAX - consume.credit;
 		consume.credit += sub->debt;
 		consume.lease_ms = sub->lease_ms;
+		consume.extend_max_ms = held_extend_max(sub);
 		consume.queue_id = sub->thing;
 		consume.orphans = sub->orphans;
 		consume.resume = true;

@@ -48,6 +48,10 @@ void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms); /* b
  * application's hand: to a consumer of the queue that is being opened it is nothing new. */
 void held_gone_before(sluice_client *client, const sluice_sub *from, sluice_token token);
 void held_leave(const sluice_sub *sub); /* the same, for all that it holds */
+/* For the broker to show, in ms: without a sign of life of the application, leases are extended
+ * for no longer; 0: they are not extended. The queue's lease is not known here: where that is
+ * under a second and decides, this is an upper bound. */
+uint32_t held_extend_max(const sluice_sub *sub);
 void held_ask(sluice_sub *sub); /* the subscription is being opened, and credit asked for what is out */
 void held_came(sluice_sub *sub, struct held *held,
 	       uint32_t count); /* count items of it were delivered again */

@@ -63,11 +63,18 @@ static void kept_drop(sluice_sub *sub)
 /* Without a word of the application a lease is extended for so long: an hour. One of less than a second asks for a quick return, and 16 of it are enough. */
 enum { EXTEND_MAX_MS = 3600000, SHORT_LEASE_MS = 1000, SHORT_LEASES_MAX = 16 };
 
-static uint64_t extend_max(const sluice_sub *sub, const struct held *held)
+static uint32_t extend_max(const sluice_sub *sub, uint32_t lease_ms)
 {
 	if (sub->extend_max_ms != 0)
 		return sub->extend_max_ms;
-	return held->lease_ms < SHORT_LEASE_MS ? SHORT_LEASES_MAX * (uint64_t)held->lease_ms : EXTEND_MAX_MS;
+	return lease_ms < SHORT_LEASE_MS ? SHORT_LEASES_MAX * lease_ms : EXTEND_MAX_MS;
+}
+
+uint32_t held_extend_max(const sluice_sub *sub)
+{
+	if (sub->session_lease || !sub->client->config.lease_extend)
+		return 0;
+	return extend_max(sub, sub->lease_ms != 0 ? sub->lease_ms : SHORT_LEASE_MS);
 }
 
 static void held_due_set(sluice_sub *sub, struct held *held, uint64_t due_ms)
@@ -80,7 +87,7 @@ static void held_due_set(sluice_sub *sub, struct held *held, uint64_t due_ms)
 /* A lease begins, or was extended: what is due next. */
 static void held_lease(sluice_sub *sub, struct held *held, uint64_t now)
 {
-	uint64_t stops = held->since_ms + extend_max(sub, held), half = now + held->lease_ms / 2;
+	uint64_t stops = held->since_ms + extend_max(sub, held->lease_ms), half = now + held->lease_ms / 2;
 
 	held->ends_ms = now + held->lease_ms;
 	held_due_set(sub, held, sub->client->config.lease_extend && stops > half ? half : held->ends_ms);

@@ -102,12 +102,23 @@ const struct command_spec *command_spec(uint16_t type)
 
 /* ---- BIN bodies ---- */
 
-enum { CLAIM_1_BYTES = 8 + 4 + 4 + 1 + 8 + 8, CLAIM_BYTES = CLAIM_1_BYTES + 2 + 8 + 8 };
+enum {
+	CLAIM_1_BYTES = 8 + 4 + 4 + 1 + 8 + 8,
+	CLAIM_2_BYTES = CLAIM_1_BYTES + 2 + 8 + 8,
+	CLAIM_BYTES = CLAIM_2_BYTES + 4
+};
 
 /* The version that is written; all from 1 on are read. */
 static uint8_t version_of(uint16_t type)
 {
-	return type == COMMAND_CLAIM || type == COMMAND_SESSION_OPEN ? 2 : 1;
+	switch (type) {
+	case COMMAND_CLAIM:
+		return 3;
+	case COMMAND_SESSION_OPEN:
+		return 2;
+	default:
+		return 1;
+	}
 }
 
 /* Of version 2, behind what version 1 has. */
@@ -176,6 +187,7 @@ static void claim_encode(uint8_t *at, const struct cmd_claim *claim)
 	put_be16(at + 33, claim->split);
 	put_be64(at + 35, claim->consumer);
 	put_be64(at + 43, claim->source);
+	put_be32(at + 51, claim->extend_max_ms);
 }
 
 static void ack_encode(uint8_t *at, const struct cmd_ack *ack)
@@ -307,8 +319,11 @@ static int ack_decode(const uint8_t *at, size_t len, struct cmd_ack *ret, const 
 static int claim_decode(const uint8_t *at, size_t len, uint8_t version, struct cmd_claim *ret,
 			const char **ret_why)
 {
-	if (len != (version == 1 ? CLAIM_1_BYTES : CLAIM_BYTES))
-		return bad(ret_why, SLUICE_E_PROTOCOL, "claim: body is not 51 bytes (version 1: 33)");
+	static const uint8_t bytes[] = {0, CLAIM_1_BYTES, CLAIM_2_BYTES, CLAIM_BYTES};
+
+	if (len != bytes[version])
+		return bad(ret_why, SLUICE_E_PROTOCOL,
+			   "claim: body is not 55 bytes (version 2: 51, version 1: 33)");
 	*ret = (struct cmd_claim){.queue = get_be64(at),
 				  .max = get_be32(at + 8),
 				  .lease_ms = get_be32(at + 12),
@@ -320,6 +335,8 @@ static int claim_decode(const uint8_t *at, size_t len, uint8_t version, struct c
 	ret->split = get_be16(at + 33);
 	ret->consumer = get_be64(at + 35);
 	ret->source = get_be64(at + 43);
+	if (version > 2)
+		ret->extend_max_ms = get_be32(at + 51);
 	return 0;
 }
 

@@ -76,8 +76,12 @@ struct cmd_claim {
 	/* Version 2; 0 in what was version 1. split and consumer are kept for what decides by them. */
 	uint16_t split;
 	uint64_t consumer;
-	uint64_t
-		source; /* number of the source that can judge the jobs: its orphans are given, and no other's; 0: none */
+	/* Number of the source that can judge the jobs: its orphans are given, and no other's;
+	 * 0: none. */
+	uint64_t source;
+	/* Version 3; 0 in older ones. The consumer extends timed leases by itself for at most so
+	 * long; 0: not known. The broker only shows it. */
+	uint32_t extend_max_ms;
 };
 struct cmd_ack {
 	uint64_t queue;

@@ -89,12 +89,13 @@ struct queue_grant {
 	uint8_t kind;
 	uint64_t deadline_ms; /* durable monotone; timed */
 	uint32_t lease_ms;
-	uint64_t since_ms; /* durable monotone: granted then; 0: not known */
-	uint64_t first;	   /* sequence number of bit 0 */
-	uint16_t bits;	   /* up to LIMIT_GRANT_ITEMS_MAX */
-	uint16_t out;	   /* bits that are set */
-	bool reports;	   /* the consumer reports what it begins: what it has not reported was not begun */
-	bool any_begun;	   /* a bit of begun is set */
+	uint64_t since_ms;	/* durable monotone: granted then; 0: not known */
+	uint32_t extend_max_ms; /* timed: as in cmd_claim */
+	uint64_t first;		/* sequence number of bit 0 */
+	uint16_t bits;		/* up to LIMIT_GRANT_ITEMS_MAX */
+	uint16_t out;		/* bits that are set */
+	bool reports;	/* the consumer reports what it begins: what it has not reported was not begun */
+	bool any_begun; /* a bit of begun is set */
 	uint8_t bitmap[LIMIT_SIZE(GRANT_ITEMS_MAX) / 8];
 	uint8_t begun[LIMIT_SIZE(GRANT_ITEMS_MAX) / 8]; /* reported by the consumer */
 };

@@ -323,6 +323,7 @@ static int grant_new(struct apply *a, uint64_t queue, struct queue_cell *cell, c
 		grant.kind = GRANT_SESSION;
 		rc = session_own(a, a->session, OWNED_GRANT, a->index, queue);
 	} else {
+		grant.extend_max_ms = m->extend_max_ms;
 		grant.deadline_ms = a->mono_ms + lease_ms;
 		rc = queue_lease_arm(a, queue, cell, grant.deadline_ms);
 	}
@@ -449,21 +450,24 @@ static int resume_gather(struct apply *a, const struct cmd_claim *m, uint64_t to
 }
 
 /* The delivery says how long the lease is from now on: so it begins anew. The queue's timer comes too early then, which is its way. */
-static int resume_grant(struct apply *a, uint64_t queue, uint64_t token, uint32_t *io_count,
+static int resume_grant(struct apply *a, const struct cmd_claim *m, uint64_t token, uint32_t *io_count,
 			uint64_t *io_bytes)
 {
 	struct queue_grant grant;
-	int rc = grant_get(a->txn, a->gateway, queue, token, &grant);
+	int rc = grant_get(a->txn, a->gateway, m->queue, token, &grant);
 
 	/* A session that does not hold this token has no use for the notice, and comes to no
 	 * harm by it. */
 	if (rc == SLUICE_E_CORRUPT)
-		return tell_damaged(a, queue, token, token);
+		return tell_damaged(a, m->queue, token, token);
 	if (rc == 0 && grant.kind == GRANT_TIMED) {
+		/* Another consumer of the session may hold it, by its own maximum: that stays. */
+		if (grant.extend_max_ms == 0)
+			grant.extend_max_ms = m->extend_max_ms;
 		grant.deadline_ms = a->mono_ms + grant.lease_ms;
-		rc = grant_store(a, queue, token, &grant);
+		rc = grant_store(a, m->queue, token, &grant);
 	}
-	return rc != 0 ? rc : redeliver_grant(a, queue, token, &grant, io_count, io_bytes);
+	return rc != 0 ? rc : redeliver_grant(a, m->queue, token, &grant, io_count, io_bytes);
 }
 
 /* One step: grants in the order of their tokens, until there is a claim's worth of items or bytes. */
@@ -478,7 +482,7 @@ static int claim_resume(struct apply *a, const struct cmd_claim *m, struct outco
 			out->id = tokens[i] - 1;
 			break;
 		}
-		rc = resume_grant(a, m->queue, tokens[i], &out->count, &bytes);
+		rc = resume_grant(a, m, tokens[i], &out->count, &bytes);
 	}
 	return rc;
 }

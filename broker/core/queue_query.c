@@ -136,6 +136,7 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 				    &row->holder_address);
 		if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
 			return rc;
+		row->extend_max_ms = peek->grant.extend_max_ms;
 		if (peek->grant.kind == GRANT_TIMED && peek->grant.deadline_ms > peek->q->clock.mono_ms)
 			row->lease_left_ms = peek->grant.deadline_ms - peek->q->clock.mono_ms;
 	}

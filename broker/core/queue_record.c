@@ -234,11 +234,11 @@ uint64_t queue_item_bytes(const struct queue_item *item)
 }
 
 /* ---- grant: u64 session, u8 kind and bits, u64 deadline, u32 lease, u64 first, u16 bits, u16 out, bitmap, with GRANT_BEGUN another of the
- * same size: what is begun, with GRANT_SINCE u64 since when ---- */
+ * same size: what is begun, with GRANT_SINCE u64 since when, with GRANT_EXTEND_MAX u32 ms ---- */
 
 enum { GRANT_FIXED_BYTES = 8 + 1 + 8 + 4 + 8 + 2 + 2 };
 /* Beside the kind; 128 is kept for a list of numbers instead of the bitmap. */
-enum { GRANT_SINCE = 16, GRANT_REPORTS = 32, GRANT_BEGUN = 64, GRANT_KIND_MASK = 15 };
+enum { GRANT_EXTEND_MAX = 8, GRANT_SINCE = 16, GRANT_REPORTS = 32, GRANT_BEGUN = 64, GRANT_KIND_MASK = 7 };
 
 void grant_set(struct queue_grant *grant, uint64_t seq)
 {
@@ -277,7 +277,7 @@ void grant_clear(struct queue_grant *grant, uint64_t seq)
 int grant_decode(struct sluice_slice value, struct queue_grant *ret)
 {
 	const uint8_t *at = value.data;
-	size_t bytes, since;
+	size_t bytes, since, extend_max;
 
 	if (value.len < GRANT_FIXED_BYTES)
 		return store_damaged("its content is not valid");
@@ -292,8 +292,9 @@ int grant_decode(struct sluice_slice value, struct queue_grant *ret)
 	ret->out = get_be16(at + 31);
 	bytes = (ret->bits + 7u) / 8;
 	since = GRANT_FIXED_BYTES + bytes * (ret->any_begun ? 2 : 1);
+	extend_max = since + (at[8] & GRANT_SINCE ? 8 : 0);
 	if (ret->kind > GRANT_SESSION || bytes > sizeof(ret->bitmap) ||
-	    value.len != since + (at[8] & GRANT_SINCE ? 8u : 0u))
+	    value.len != extend_max + (at[8] & GRANT_EXTEND_MAX ? 4u : 0u))
 		return store_damaged("its content is not valid");
 	memset(ret->bitmap, 0, sizeof(ret->bitmap));
 	memcpy(ret->bitmap, at + GRANT_FIXED_BYTES, bytes);
@@ -301,6 +302,7 @@ int grant_decode(struct sluice_slice value, struct queue_grant *ret)
 	if (ret->any_begun)
 		memcpy(ret->begun, at + GRANT_FIXED_BYTES + bytes, bytes);
 	ret->since_ms = at[8] & GRANT_SINCE ? get_be64(at + since) : 0;
+	ret->extend_max_ms = at[8] & GRANT_EXTEND_MAX ? get_be32(at + extend_max) : 0;
 	return 0;
 }
 
@@ -335,7 +337,7 @@ static void bits_check(uint64_t queue, uint64_t token, const struct queue_grant 
 
 int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant)
 {
-	uint8_t bytes[GRANT_FIXED_BYTES + sizeof(grant->bitmap) + sizeof(grant->begun) + 8];
+	uint8_t bytes[GRANT_FIXED_BYTES + sizeof(grant->bitmap) + sizeof(grant->begun) + 8 + 4];
 	size_t map = (grant->bits + 7u) / 8, size = GRANT_FIXED_BYTES + map;
 	struct key key;
 
@@ -357,7 +359,8 @@ int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct qu
 	bits_check(queue, token, grant);
 	put_be64(bytes, grant->session);
 	bytes[8] = (uint8_t)(grant->kind | (grant->reports ? GRANT_REPORTS : 0) |
-			     (grant->any_begun ? GRANT_BEGUN : 0) | (grant->since_ms != 0 ? GRANT_SINCE : 0));
+			     (grant->any_begun ? GRANT_BEGUN : 0) | (grant->since_ms != 0 ? GRANT_SINCE : 0) |
+			     (grant->extend_max_ms != 0 ? GRANT_EXTEND_MAX : 0));
 	put_be64(bytes + 9, grant->deadline_ms);
 	put_be32(bytes + 17, grant->lease_ms);
 	put_be64(bytes + 21, grant->first);
@@ -371,6 +374,10 @@ int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct qu
 	if (grant->since_ms != 0) {
 		put_be64(bytes + size, grant->since_ms);
 		size += 8;
+	}
+	if (grant->extend_max_ms != 0) {
+		put_be32(bytes + size, grant->extend_max_ms);
+		size += 4;
 	}
 	return store_put(a->txn, STORE_GRANT, key_slice(&key), (struct sluice_slice){bytes, size});
 }

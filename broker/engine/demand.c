@@ -448,6 +448,7 @@ struct consumer *demand_next(struct demand *demand, struct command *ret_command,
 	ret_claim->lease_ms = consumer->spec.lease_ms;
 	ret_claim->flags = consumer->spec.claim_flags;
 	ret_claim->source = consumer->spec.source;
+	ret_claim->extend_max_ms = consumer->spec.extend_max_ms;
 	ret_claim->max = consumer->spec.credit < LIMIT_GRANT_ITEMS_MAX ? consumer->spec.credit
 								       : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
 	if (consumer->resume) {

@@ -113,6 +113,7 @@ struct consumer_spec {
 	uint32_t lease_ms;
 	uint32_t credit;
 	uint8_t claim_flags; /* CLAIM_ORPHANS, CLAIM_SESSION_LEASE, CLAIM_REPORTS; CLAIM_RESUME: first what the session holds already */
+	uint32_t extend_max_ms; /* as in cmd_claim */
 	struct engine_sink *sink;
 	uint64_t tag;	 /* unique in the sink */
 	uint64_t source; /* as in cmd_claim */

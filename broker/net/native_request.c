@@ -428,6 +428,7 @@ static void consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 				     .session = conn->session,
 				     .lease_ms = m->lease_ms,
 				     .credit = m->credit,
+				     .extend_max_ms = m->extend_max_ms,
 				     .sink = &conn->io->sink};
 	struct queue_ref queue = {0};
 	struct sub *sub;

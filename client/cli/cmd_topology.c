@@ -364,6 +364,23 @@ static const char *since_text(struct json row, char buf[40])
 	return held != 0 ? time_text(wall_now() - held, buf) : buf;
 }
 
+/* In the largest unit that it is a whole number of, as --lease takes it; "" for 0. */
+static const char *duration_text(uint64_t ms, char buf[32])
+{
+	static const struct {
+		const char *unit;
+		uint64_t ms;
+	} units[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+	size_t i = 0;
+
+	while (ms % units[i].ms != 0)
+		i++;
+	buf[0] = 0;
+	if (ms != 0)
+		(void)snprintf(buf, 32, "%llu%s", (unsigned long long)(ms / units[i].ms), units[i].unit);
+	return buf;
+}
+
 /* When the lease ends, as things stand; for one that is delayed: when it is due. */
 static const char *until_text(struct json row, char buf[40])
 {
@@ -380,14 +397,14 @@ static int print_items(sluice_reply *reply)
 {
 	struct table *table =
 		table_create((const char *const[]){"ITEM", "STATE", "ATTEMPTS", "PUT", "HOLDER", "ADDRESS",
-						   "SINCE", "UNTIL", "SUBJECT", "BODY", NULL});
+						   "SINCE", "EXTEND MAX", "UNTIL", "SUBJECT", "BODY", NULL});
 	struct json rows = json_get(json_of(sluice_reply_json(reply)), "items"), row;
 	size_t pos = 0;
 
 	while (json_each(rows, &pos, NULL, &row)) {
 		struct json body = json_get(row, "body");
 		char seq[24], state[24], attempts[24], when[32], holder[100], address[64], since[40],
-			until[40], subject[300], text[80];
+			extended[32], until[40], subject[300], text[80];
 
 		if (body.len == 0)
 			body = json_get(row, "body_base64");
@@ -399,7 +416,10 @@ static int print_items(sluice_reply *reply)
 						json_plain(json_get(row, "holder"), holder, sizeof(holder)),
 						json_plain(json_get(row, "holder_address"), address,
 							   sizeof(address)),
-						since_text(row, since), until_text(row, until),
+						since_text(row, since),
+						duration_text(json_number(json_get(row, "extend_max_ms")),
+							      extended),
+						until_text(row, until),
 						json_plain(json_get(row, "subject"), subject,
 							   sizeof(subject)),
 						json_plain(body, text, sizeof(text))});

@@ -269,6 +269,65 @@ static void an_extension_by_the_application_is_a_sign_of_life(void)
 	EQUAL(sluice_close(clock, true, PATIENCE_MS), 0);
 }
 
+/* What peek shows of the item that is leased; 0: nothing. A short one may be between two leases. */
+static unsigned long long peeked_extend_max(sluice_client *admin, const char *queue)
+{
+	static const char member[] = "\"extend_max_ms\":";
+	unsigned long long ret = 0;
+	bool leased = false;
+
+	for (int tries = 0; !leased && tries < 1000; tries++) {
+		sluice_reply *reply = NULL;
+		const char *json, *found;
+
+		EQUAL(sluice_queue_peek(admin, queue, "leased", 0, 1, NULL, &reply), 0);
+		json = sluice_reply_json(reply);
+		leased = json != NULL && strstr(json, "\"holder_session\":") != NULL;
+		found = leased ? strstr(json, member) : NULL;
+		if (found != NULL)
+			ret = strtoull(found + strlen(member), NULL, 10);
+		sluice_reply_free(reply);
+	}
+	CHECK(leased);
+	return ret;
+}
+
+static void peek_shows_for_how_long_leases_are_extended(void)
+{
+	static const struct {
+		const char *queue, *key, *value;
+		sluice_consume_spec spec;
+		unsigned long long shown;
+	} rows[] = {
+		{"default", "lease_extend", "yes", {0}, 3600000},
+		{"short", "lease_extend", "yes", {.lease_ms = SHORT_LEASE_MS}, 16ull * SHORT_LEASE_MS},
+		{"client", "lease_extend_max_ms", "7200000", {0}, 7200000},
+		{"own", "lease_extend_max_ms", "7200000", {.extend_max_ms = 1234}, 1234},
+		{"not", "lease_extend", "no", {.extend_max_ms = 1234}, 0},
+		{"session", "lease_extend", "yes", {.session_lease = true}, 0},
+	};
+	sluice_client *admin = connected();
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		sluice_client *client =
+			client_of(NULL, NULL, (const char *const[]){rows[i].key, rows[i].value, NULL});
+		sluice_consume_spec spec = rows[i].spec;
+		sluice_delivery *item = NULL;
+		unsigned long long shown;
+
+		spec.queue = rows[i].queue;
+		queue_with(client, spec.queue, 1);
+		(void)taken(client, &spec, &item);
+		shown = peeked_extend_max(admin, spec.queue);
+		if (shown != rows[i].shown)
+			(void)printf("queue %s: %llu\n", spec.queue, shown);
+		CHECK(shown == rows[i].shown);
+		sluice_delivery_free(item);
+		EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
+	}
+	EQUAL(sluice_close(admin, true, PATIENCE_MS), 0);
+}
+
 /* The broker takes it away: the next extension is refused. */
 static void a_lease_that_the_broker_took_is_told(void)
 {
@@ -398,6 +457,7 @@ static const struct scenario scenarios[] = {
 	{"an_extension_by_the_application_is_a_sign_of_life",
 	 an_extension_by_the_application_is_a_sign_of_life},
 	{"a_lease_that_the_broker_took_is_told", a_lease_that_the_broker_took_is_told},
+	{"peek_shows_for_how_long_leases_are_extended", peek_shows_for_how_long_leases_are_extended},
 	{"a_quiet_worker_stays_connected", a_quiet_worker_stays_connected},
 	{"a_quiet_worker_stays_connected_in_its_own_loop", a_quiet_worker_stays_connected_in_its_own_loop},
 	{"no_call_is_a_call_that_waits", no_call_is_a_call_that_waits},

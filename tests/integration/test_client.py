@@ -78,7 +78,7 @@ for scenario in ("callbacks_may_close", "subscriptions_may_be_closed_by_the_end"
 for scenario in ("no_call_is_a_call_that_waits", "a_quiet_worker_stays_connected", "a_quiet_worker_stays_connected_in_its_own_loop",
                  "a_lease_that_is_not_extended_is_told_when_it_ends", "a_hung_worker_loses_its_lease_and_is_told",
                  "an_extension_by_the_application_is_a_sign_of_life", "a_lease_that_the_broker_took_is_told",
-                 "what_was_not_delivered_goes_with_its_lease"):
+                 "what_was_not_delivered_goes_with_its_lease", "peek_shows_for_how_long_leases_are_extended"):
     globals()["test_header_" + scenario] = promise(scenario, "hold_probe")
 
 

@@ -197,6 +197,40 @@ def test_sessions_are_listed_and_closed_by_the_cli():
         tap.raises(Exception, lambda: holder.call("status_get"), "its connection is closed")
 
 
+def test_the_limit_of_automatic_extension_is_shown_by_the_cli_over_a_resume():
+    with tap.Broker() as broker:
+        one = Connection(broker.port, session_name="worker")
+        one.call("queue_create", config=dict(name="work"))
+        one.publish([envelope(b"limited"), envelope(b"silent")], "put", target=client.TO_QUEUE, name="work")
+        one.call("consume_open", queue="work", subscription=1, credit=1, lease_ms=600000, extend_max_ms=43200000)
+        one.deliver(1)
+        one.call("consume_open", queue="work", subscription=2, credit=1, lease_ms=600000)
+        one.deliver(2)
+
+        def items():
+            return json.loads(sluice(broker, "queue", "peek", "work", "-o", "json").stdout)["items"]
+
+        def column(line, head, name):
+            return line[head.index(name):head.index("UNTIL")].strip()
+
+        tap.equal([int(item.get("extend_max_ms", 0)) for item in items()], [43200000, 0], "the consumer that says one has it, the other none")
+        head, *rows = sluice(broker, "queue", "peek", "work").stdout.splitlines()
+        tap.equal([column(row, head, "EXTEND MAX") for row in rows], ["12h", "-"], f"in the table: {head} {rows}")
+        tap.check("SINCE" in head and head.index("SINCE") < head.index("EXTEND MAX") < head.index("UNTIL"), "beside since when it is held")
+        for limit in (43200000, 0):
+            again = Connection(broker.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
+            again.call("consume_open", queue="work", subscription=1, credit=10, resume=True, extend_max_ms=limit)
+            again.deliver(1)
+            again.deliver(1)
+            head, *rows = sluice(broker, "queue", "peek", "work").stdout.splitlines()
+            tap.equal([column(row, head, "EXTEND MAX") for row in rows], ["12h", "12h"], f"after a resume that says {limit}: {rows}")
+        again.call("consume_open", queue="work", subscription=2, credit=1, lease_ms=600000, extend_max_ms=90500)
+        again.publish([envelope(b"odd")], "put", target=client.TO_QUEUE, name="work")
+        again.deliver(2)
+        head, *rows = sluice(broker, "queue", "peek", "work").stdout.splitlines()
+        tap.equal(column(rows[2], head, "EXTEND MAX"), "90500ms", "a limit of no whole seconds")
+
+
 def test_queues_are_altered_and_purged_by_the_cli():
     with tap.Broker() as broker:
         one = Connection(broker.port)

@@ -69,6 +69,7 @@ static void consumer_open(struct sim *s, int number, enum feed feed)
 				     .session = client->session,
 				     .credit = s->drains ? 0 : some_credit(s),
 				     .claim_flags = CLAIM_RESUME,
+				     .extend_max_ms = (uint32_t)number * 60000,
 				     .sink = &s->sink,
 				     .tag = consumer_tag(client, number, feed)};
 

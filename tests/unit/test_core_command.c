@@ -108,7 +108,7 @@ Test(core_command, every_command_round_trips)
 					"0123456789abcde", SESSION_EPHEMERAL,  SESSION_FACE_AMQP,
 					text("ada"),	   text("10.0.0.1"),   text("2001:db8::7")};
 	struct cmd_session_expire expire = {UINT64_MAX};
-	struct cmd_claim claim = {1, 2, 3, CLAIM_RESUME, 4, UINT64_MAX, 5, 6, 7};
+	struct cmd_claim claim = {1, 2, 3, CLAIM_RESUME, 4, UINT64_MAX, 5, 6, 7, 8};
 	uint8_t runs[24] = {0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 2};
 	struct cmd_ack ack = {5, 6, ACK_NACK, 100, 2, runs, text("a reason")};
 	struct frame_publish publish = {.producer = 9,
@@ -243,10 +243,10 @@ Test(core_command, a_session_open_of_version_1_is_read)
 		     SLUICE_E_PROTOCOL, "a body of version 2 is longer");
 }
 
-/* What a program of before sources wrote: read as a claim of none, and written anew in the version of now. */
+/* What older programs wrote is read, with 0 for what it lacks, and written anew in the version of now. */
 Test(core_command, a_claim_of_version_1_is_read)
 {
-	uint8_t bytes[HEAD + 33] = {0}, again[HEAD + 51];
+	uint8_t bytes[HEAD + 33] = {0}, again[HEAD + 55];
 	struct command *command = NULL;
 	const struct cmd_claim *claim;
 	const char *why = "";
@@ -264,17 +264,45 @@ Test(core_command, a_claim_of_version_1_is_read)
 	claim = command->body;
 	cr_assert(claim->queue == 11 && claim->max == 12 && claim->flags == CLAIM_ORPHANS &&
 		  claim->resume_until == 13);
-	cr_assert(claim->split == 0 && claim->consumer == 0 && claim->source == 0);
+	cr_assert(claim->split == 0 && claim->consumer == 0 && claim->source == 0 &&
+		  claim->extend_max_ms == 0);
 	cr_assert_eq(command_size(command), sizeof(again));
 	cr_assert_eq(command_encode(again, command), sizeof(again));
-	cr_assert_eq(again[2], 2);
+	cr_assert_eq(again[2], 3);
 	command_free(command);
 	bytes[2] = 2;
 	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why),
 		     SLUICE_E_PROTOCOL, "a body of version 2 is longer");
-	bytes[2] = 3;
+	bytes[2] = 4;
 	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why),
 		     SLUICE_E_VERSION);
+}
+
+Test(core_command, a_claim_of_version_2_is_read)
+{
+	uint8_t bytes[HEAD + 51] = {0}, again[HEAD + 55];
+	struct command *command = NULL;
+	const struct cmd_claim *claim;
+	const char *why = "";
+
+	put_be16(bytes, COMMAND_CLAIM);
+	bytes[2] = 2;
+	put_be32(bytes + 3, 1);
+	put_be32(bytes + 23, 51);
+	put_be64(bytes + HEAD, 11);
+	put_be64(bytes + HEAD + 43, 14);
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why), 0, "%s",
+		     why);
+	claim = command->body;
+	cr_assert(claim->queue == 11 && claim->source == 14 && claim->extend_max_ms == 0);
+	cr_assert_eq(command_encode(again, command), sizeof(again));
+	cr_assert_eq(again[2], 3);
+	cr_assert_eq(memcmp(again + HEAD, bytes + HEAD, 51), 0, "what it has is where it was");
+	cr_assert_eq(get_be32(again + HEAD + 51), 0);
+	command_free(command);
+	bytes[2] = 3;
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why),
+		     SLUICE_E_PROTOCOL, "a body of version 3 is longer");
 }
 
 /* stream_delete: field 1 is the name. */

@@ -229,6 +229,31 @@ Test(demand, an_orphan_wakes_those_who_judge_its_source)
 	demand_fini(&demand);
 }
 
+Test(demand, a_claim_says_for_how_long_its_consumer_extends)
+{
+	struct consumer_spec spec = {.gateway = 1,
+				     .queue = 5,
+				     .credit = 10,
+				     .lease_ms = 400,
+				     .extend_max_ms = 6400};
+	struct command command;
+	struct cmd_claim claim;
+	struct demand demand;
+
+	demand_init(&demand);
+	for (uint64_t i = 0; i < 2; i++) {
+		spec.tag = 10 + i;
+		spec.claim_flags = i == 0 ? 0 : CLAIM_RESUME;
+		cr_assert_eq(demand_open(&demand, &spec), 0);
+		cr_assert_not_null(demand_next(&demand, &command, &claim));
+		cr_expect_eq(claim.flags & CLAIM_RESUME, spec.claim_flags);
+		cr_expect_eq(claim.lease_ms, 400);
+		cr_expect_eq(claim.extend_max_ms, 6400);
+		demand_close(&demand, NULL, spec.tag);
+	}
+	demand_fini(&demand);
+}
+
 /* An undone batch leaves its consumers, and their queues, in the order from before. */
 Test(demand, what_is_undone_is_served_again_in_the_same_order)
 {
