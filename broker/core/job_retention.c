@@ -89,6 +89,8 @@ static int forget_records(struct apply *a, uint64_t number, const struct job_liv
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
 	err = name_del(a, NAME_JOB, slice_text(meta->job));
+	if (err == 0)
+		err = quarantine_forget(a, meta->job);
 	sluice__job_submit__free_unpacked(meta, NULL);
 	key_one(&key, a->gateway, number);
 	if (err == 0)

@@ -7,7 +7,8 @@
  * for a parked one the protobuf JobReport. NAME_PARKED leads from a job id to its newest parked row,
  * NAME_QUARANTINED to the newest of the others (older versions did not chain those). Bounded by
  * QUARANTINE_ROWS_MAX rows per gateway: the oldest is dropped and counted, so a chain may end at a row that is
- * gone, never in a hole.
+ * gone, never in a hole. A job that is forgotten leaves its rows, but no name: the chain of a later job of its
+ * id is another one.
  *
  * A job has parked rows only while it does not exist, or while a timer (TIMER_UNPARK) applies them, a bounded
  * number at a time; until then its reports without a lease are parked behind them, so that their order stays.
@@ -244,6 +245,16 @@ int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_RE
 		n = value.previous;
 	}
 	return chain_end(err);
+}
+
+int quarantine_forget(struct apply *a, const char *id)
+{
+	uint64_t rows;
+	int err = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
+
+	if (err == 0 && rows > 0)
+		err = name_del(a, NAME_QUARANTINED, slice_text(id));
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 
 /* Without a time at which it was seen only the newest can be its first: a job may come back to a

@@ -223,6 +223,30 @@ Test(job_ledger, a_late_report_never_is_about_a_later_job_of_its_id)
 	rig_close(&rig);
 }
 
+Test(job_ledger, a_report_in_quarantine_is_no_retry_of_one_of_an_earlier_job_of_its_id)
+{
+	struct outcome out;
+	struct rig rig;
+
+	rig_open(&rig);
+	cr_assert_eq(rig_submit(&rig, "j").code, 0);
+	cr_assert_eq(rig_reset(&rig, "j", true).code, 0);
+	out = rig_report(&rig, "j", 0, 7, "ACTIVE");
+	cr_assert_eq(out.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_assert_not_null(strstr(out.text, "attempt 2 is the current one"), "%s", out.text);
+	cr_assert_eq(rig_report(&rig, "j", 0, 2, "COMPLETE").disposition, SLUICE__DISPOSITION__APPLIED);
+	forget_ended(&rig);
+	cr_assert_eq(rig_quarantine(&rig, "j"), 1, "it stays to be looked at");
+	cr_assert_eq(rig_submit(&rig, "j").duplicate, false, "another job");
+	for (int i = 0; i < 2; i++) {
+		out = rig_report(&rig, "j", 0, 7, "ACTIVE");
+		cr_expect_eq(out.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		cr_expect_not_null(strstr(out.text, "attempt 1 is the current one"), "%s", out.text);
+		cr_expect_eq(rig_quarantine(&rig, "j"), 2, "the first of this job, and its retry");
+	}
+	rig_close(&rig);
+}
+
 static void row_damage(struct rig *rig, uint64_t n)
 {
 	struct store_txn *txn = NULL;
