@@ -267,11 +267,11 @@ static int damaged_fill(struct query *q, struct list *list, uint64_t number, con
 		err = info_live(q, live, list->machine, info);
 	if (err == 0 || err == SLUICE_E_CORRUPT)
 		err = info_record(q, number, false, info);
-	/* Without its id nobody who compares a list with what it holds would find it there. */
-	return err == SLUICE_E_CORRUPT && list->m->holder_session == 0 ? 0 : err;
+	return err == SLUICE_E_CORRUPT ? 0 : err;
 }
 
-/* One damaged job does not end a list: its row says so in `evidence`, and has what can be read. live: NULL when that cannot. */
+/* One damaged job does not end a list: its row says so in `evidence`, and has what can be read: the number always, by which a holder that compares
+ * the list with what it has finds it there. live: NULL when that cannot be read. */
 static int list_damaged(struct query *q, struct list *list, uint64_t number, const struct job_live *live)
 {
 	Sluice__Reply *reply = q->reply;

@@ -154,7 +154,8 @@ static void on_list(sluice_client *client, const sluice_reply *reply, void *user
 		return; /* the next one */
 	for (size_t i = 0; sluice_reply_job(reply, i, &info); i++) {
 		last = info.number;
-		if (is_ours(service, &info))
+		/* Without its id it is damaged: ours in hand is asked for by name, and kept. */
+		if (is_ours(service, &info) && info.job[0] != '\0')
 			row_take(service, &info);
 	}
 	if (sluice_reply_more(reply) && last > 0)

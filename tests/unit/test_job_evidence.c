@@ -322,6 +322,38 @@ Test(job_evidence, a_lease_of_a_job_that_is_not_there_is_named_and_does_not_end_
 	world_discard(&rig.world);
 }
 
+Test(job_evidence, a_job_whose_id_cannot_be_read_is_numbered_in_its_holders_list_and_does_not_end_it)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobList list = SLUICE__JOB_LIST__INIT;
+	struct store_txn *txn;
+	struct rig rig;
+	struct key key;
+
+	rig_open(&rig);
+	for (int i = 0; i < 3; i++)
+		rig_submit(&rig, i == 0 ? "a" : i == 1 ? "b" : "c");
+	cr_assert_eq(rig_claim(&rig, rig.session, 3, 0), 3);
+	cr_assert_eq(store_begin(rig.world.store, &txn), 0);
+	key_one(&key, rig.world.gateway, 2);
+	cr_assert_eq(store_put(txn, STORE_JOB, key_slice(&key), (struct sluice_slice){"?", 1}), 0);
+	cr_assert_eq(store_commit(txn), 0);
+	request.op_case = SLUICE__REQUEST__OP_JOB_LIST;
+	request.job_list = &list;
+	list.holder_session = rig.session;
+	cr_assert_eq(rig_query(&rig, &request)->n_jobs, 3, "%s", rig.reply->text);
+	cr_expect_str_eq(rig.reply->jobs[0]->job, "a");
+	cr_expect_str_eq(rig.reply->jobs[1]->job, "");
+	cr_expect_eq(rig.reply->jobs[1]->number, 2);
+	cr_expect_eq(rig.reply->jobs[1]->holder_session, rig.session);
+	cr_expect_not_null(strstr(rig.reply->jobs[1]->evidence,
+				  "damaged: table job, key 000000010000000000000002: "),
+			   "%s", rig.reply->jobs[1]->evidence);
+	cr_expect_str_eq(rig.reply->jobs[2]->job, "c");
+	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
+	world_discard(&rig.world);
+}
+
 /* One turn of a read over a snapshot of its own. */
 static bool read_turn(struct rig *rig, struct core_read *read, uint8_t **ret, size_t *ret_bytes)
 {
