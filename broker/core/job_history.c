@@ -55,6 +55,16 @@ int job_history_append(struct apply *a, struct job *job, const char *from, const
 	return store_put(a->txn, STORE_HIST, key_slice(&key), (struct sluice_slice){buf, bytes});
 }
 
+static int row_decode(struct sluice_slice value, struct job_history_row *ret)
+{
+	if (value.len < HEAD_BYTES)
+		return store_damaged("its content is not valid");
+	ret->job = get_be64(value.data);
+	ret->previous = get_be64((const uint8_t *)value.data + 8);
+	ret->row = (struct sluice_slice){(const uint8_t *)value.data + HEAD_BYTES, value.len - HEAD_BYTES};
+	return 0;
+}
+
 int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n, struct job_history_row *ret)
 {
 	struct sluice_slice value;
@@ -63,14 +73,20 @@ int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n, struct 
 
 	key_one(&key, gateway, n);
 	err = store_get(txn, STORE_HIST, key_slice(&key), &value);
-	if (err != 0)
-		return err;
-	if (value.len < HEAD_BYTES)
-		return store_damaged("its content is not valid");
-	ret->job = get_be64(value.data);
-	ret->previous = get_be64((const uint8_t *)value.data + 8);
-	ret->row = (struct sluice_slice){(const uint8_t *)value.data + HEAD_BYTES, value.len - HEAD_BYTES};
-	return 0;
+	return err == 0 ? row_decode(value, ret) : err;
+}
+
+int job_history_at_or_before(struct store_txn *txn, uint32_t gateway, uint64_t *io_n,
+			     struct job_history_row *ret)
+{
+	struct sluice_slice found = {NULL, 0}, value;
+	struct key key;
+	int err;
+
+	key_one(&key, gateway, *io_n);
+	err = store_last_le(txn, STORE_HIST, key_slice(&key), 4, &found, &value);
+	*io_n = found.len == key.len ? get_be64((const uint8_t *)found.data + 4) : 0;
+	return err == 0 ? row_decode(value, ret) : err;
 }
 
 int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n, Sluice__JobHistoryRow **ret)

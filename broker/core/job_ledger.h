@@ -118,6 +118,10 @@ struct job_history_row {
 };
 int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n,
 		    struct job_history_row *ret) SLUICE_MUST_USE;
+/* Of all jobs: the last row that is not behind *io_n, which becomes its number, also of a damaged one (CORRUPT; 0 if
+ * it is no row that is damaged). NOT_FOUND: there is none. */
+int job_history_at_or_before(struct store_txn *txn, uint32_t gateway, uint64_t *io_n,
+			     struct job_history_row *ret) SLUICE_MUST_USE;
 /* Of a row, without parsing all of it; 0: not in it. */
 struct job_history_brief {
 	uint64_t time_ms, started_time_ms, memory_peak_bytes;

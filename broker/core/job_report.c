@@ -93,6 +93,13 @@ static uint64_t at_most(uint64_t time_ms, uint64_t wall_ms)
 	return time_ms < wall_ms ? time_ms : wall_ms;
 }
 
+/* A damaged row of a job's history holds up no report of it: it is left as it is, told, and counts as one that says
+ * nothing. */
+static int row_unread(struct apply *a, const struct job *job, int err)
+{
+	return err == SLUICE_E_CORRUPT ? claim_tell_damaged(a, job->live.queue, job->number) : err;
+}
+
 /* What an earlier report of the attempt gave and this one does not is in its row as well, so that the newest row has all. At its end that
  * is also how it ended: evidence may come after it. */
 static int fact_carry(struct apply *a, const struct job *job, struct job_fact *fact)
@@ -108,10 +115,12 @@ static int fact_carry(struct apply *a, const struct job *job, struct job_fact *f
 		    (fact->started_time_ms != 0 && fact->memory_peak_bytes != 0))
 			return 0;
 		err = job_history_brief(a->txn, a->gateway, job->live.hist_report, &last);
+		if (err != 0)
+			return row_unread(a, job, err);
 	} else {
 		err = job_history_load(a->txn, a->gateway, job->live.hist_report, &row);
 		if (err != 0)
-			return err;
+			return row_unread(a, job, err);
 		last.started_time_ms = row->started_time_ms;
 		last.memory_peak_bytes = row->memory_peak_bytes;
 		fact->ended_time_ms = fact->ended_time_ms != 0 ? fact->ended_time_ms : row->ended_time_ms;
@@ -127,7 +136,7 @@ static int fact_carry(struct apply *a, const struct job *job, struct job_fact *f
 		fact->started_time_ms = last.started_time_ms;
 	if (fact->memory_peak_bytes == 0)
 		fact->memory_peak_bytes = last.memory_peak_bytes;
-	return err;
+	return 0;
 }
 
 /* ends: by this report. When that happened its evidence says, or at least when it was seen. */
@@ -176,14 +185,15 @@ static bool same_report(const Sluice__JobHistoryRow *row, const Sluice__JobRepor
 }
 
 /* Whether the row `n` says the same. */
-static int row_says(struct apply *a, uint64_t n, const Sluice__JobReport *m, bool ref_only, bool *ret)
+static int row_says(struct apply *a, const struct job *job, uint64_t n, const Sluice__JobReport *m,
+		    bool ref_only, bool *ret)
 {
 	Sluice__JobHistoryRow *row;
 	int err = job_history_load(a->txn, a->gateway, n, &row);
 
 	*ret = false;
 	if (err != 0 || row == NULL)
-		return err;
+		return row_unread(a, job, err);
 	*ret = ref_only ? same_ref(row, m) : same_report(row, m);
 	sluice__job_history_row__free_unpacked(row, NULL);
 	return 0;
@@ -217,8 +227,11 @@ static int find_first(struct apply *a, const struct job *job, const Sluice__JobR
 
 		if (err == 0)
 			err = job_history_load(a->txn, a->gateway, n, &row);
+		if (err == SLUICE_E_NOT_FOUND)
+			err = store_damaged("it is missing");
+		/* What is before a damaged one is not known. */
 		if (err != 0)
-			return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+			return row_unread(a, job, err);
 		if (row_is(row, m, attempt)) {
 			*ret = row;
 			return 0;
@@ -236,9 +249,9 @@ static int brings_news(struct apply *a, const struct job *job, const Sluice__Job
 	int err = 0;
 
 	if (m->state[0] == '\0' && (m->evidence[0] != '\0' || m->scheduler_ref[0] != '\0'))
-		err = row_says(a, job->live.hist_report, m, false, &known);
+		err = row_says(a, job, job->live.hist_report, m, false, &known);
 	else if (m->scheduler_ref[0] != '\0')
-		err = row_says(a, job->live.hist_ref, m, true, &known);
+		err = row_says(a, job, job->live.hist_ref, m, true, &known);
 	*ret = !known;
 	return err;
 }

@@ -4,7 +4,9 @@
  * job that was reset, or a longer retention, only sets it again. A new retention walks all jobs by TICK (the
  * timer with job 0), some at a time.
  *
- * A job that is forgotten leaves nothing: its id may be submitted again as a new job.
+ * A job that is forgotten leaves nothing: its id may be submitted again as a new job. Its history is a chain from
+ * the newest row back, which a damaged row breaks: what is before that one is searched for when the job is gone,
+ * by timers of the job's number that say from which row on (job_retention_fire).
  */
 #include "broker/core/age.h"
 #include "broker/core/job_ledger.h"
@@ -12,6 +14,7 @@
 enum {
 	SWEEP_JOBS_AT_ONCE = 64,
 	ROWS_MIN = 16, /* removed whatever the budget, so that every firing gets on */
+	LOOKS_PER_WORK = 16,
 };
 
 /* UINT64_MAX: for ever. */
@@ -53,27 +56,80 @@ int job_retention_apply(struct apply *a, const Sluice__JobRetention *m, struct o
 	return err == 0 && keep_ms != 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, 0, 1) : err;
 }
 
+static int row_del(struct apply *a, uint64_t n, uint32_t *io_work)
+{
+	struct key key;
+
+	if (*io_work > 0)
+		--*io_work;
+	key_one(&key, a->gateway, n);
+	return store_del(a->txn, STORE_HIST, key_slice(&key));
+}
+
+static int search_before(struct apply *a, uint64_t number, uint64_t n)
+{
+	return n > 1 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, number, n - 1) : 0;
+}
+
+/* The row that live->hist_last leads to cannot be read: which one was before it is not known. */
+static int forget_damaged(struct apply *a, uint64_t number, const struct job_live *live, uint32_t *io_work)
+{
+	int err = claim_tell_damaged(a, live->queue, number);
+
+	if (err == 0)
+		err = row_del(a, live->hist_last, io_work);
+	if (err == SLUICE_E_NOT_FOUND) /* it is missing */
+		err = 0;
+	return err == 0 && live->hist_count > 1 ? search_before(a, number, live->hist_last) : err;
+}
+
 /* Removes history rows from the newest back, as far as the budget goes; live->hist_last stays at the first
  * that is left. */
-static int forget_history(struct apply *a, struct job_live *live, uint32_t *io_work)
+static int forget_history(struct apply *a, uint64_t number, struct job_live *live, uint32_t *io_work)
 {
 	for (uint32_t rows = 0; live->hist_last != 0 && (rows < ROWS_MIN || *io_work > 0); rows++) {
-		struct job_history_row row;
-		struct key key;
+		struct job_history_row row = {0};
 		int err = job_history_get(a->txn, a->gateway, live->hist_last, &row);
 
-		if (err == 0) {
-			key_one(&key, a->gateway, live->hist_last);
-			live->hist_last = row.previous;
-			err = store_del(a->txn, STORE_HIST, key_slice(&key));
-		}
+		if (err == SLUICE_E_NOT_FOUND)
+			err = store_damaged("it is missing");
+		if (err == 0)
+			err = row_del(a, live->hist_last, io_work);
+		else if (err == SLUICE_E_CORRUPT)
+			err = forget_damaged(a, number, live, io_work);
 		if (err != 0)
-			return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-		if (*io_work > 0)
-			--*io_work;
+			return err;
+		live->hist_last = row.previous;
+		live->hist_count = row.previous == 0 ? 0 : live->hist_count > 1 ? live->hist_count - 1 : 1;
 	}
 	live->hist_intent = live->hist_ref = live->hist_report =
 		0; /* may be gone; the job is on its way out */
+	return 0;
+}
+
+/* Removes the rows of a job that is gone, from row n back: by their chain, once one of them is found. Damaged ones
+ * stay: whose they are cannot be known. */
+static int forget_rest(struct apply *a, uint64_t number, uint64_t n, uint32_t *io_work)
+{
+	for (uint32_t looked = 1; n != 0; looked++) {
+		struct job_history_row row;
+		int err;
+
+		if (looked % LOOKS_PER_WORK == 0 && *io_work == 0)
+			return timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, number, n);
+		if (looked % LOOKS_PER_WORK == 0)
+			--*io_work;
+		err = job_history_at_or_before(a->txn, a->gateway, &n, &row);
+		if (err == 0 && row.job == number) {
+			err = row_del(a, n, io_work);
+			n = row.previous;
+		} else if (err == 0 || (err == SLUICE_E_CORRUPT && n != 0)) {
+			err = 0;
+			n--;
+		}
+		if (err != 0)
+			return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	}
 	return 0;
 }
 
@@ -115,7 +171,7 @@ static int retire(struct apply *a, struct job *job, uint64_t keep_ms, uint32_t *
 		due = age_doubt(a);
 	if (due > a->mono_ms)
 		return timer_set(a, due, TIMER_JOB_RETENTION, job->number, job->live.attempt);
-	err = forget_history(a, &job->live, io_work);
+	err = forget_history(a, job->number, &job->live, io_work);
 	if (err == 0 && job->live.hist_last == 0)
 		return forget_records(a, job->number, &job->live);
 	if (err == 0)
@@ -176,7 +232,8 @@ static int sweep(struct apply *a, uint64_t from, uint64_t keep_ms, uint32_t *io_
 }
 
 /* job 0: the sweep after a new retention, `sub` is where it goes on. Else `sub` is the attempt whose end set
- * the timer. */
+ * the timer; of a job that is gone, the history row from which on what it left is searched for (of a timer that
+ * outlived the job that is an attempt, and the first rows are looked at for nothing). */
 int job_retention_fire(struct apply *a, uint64_t number, uint64_t sub, uint32_t *io_work)
 {
 	struct job job;
@@ -188,8 +245,10 @@ int job_retention_fire(struct apply *a, uint64_t number, uint64_t sub, uint32_t 
 	if (number == 0)
 		return keep_ms == UINT64_MAX ? 0 : sweep(a, sub, keep_ms, io_work);
 	err = job_live_get(a->txn, a->gateway, number, &job.live);
+	if (err == SLUICE_E_NOT_FOUND)
+		return forget_rest(a, number, sub, io_work);
 	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? 0 : err;
+		return err;
 	err = job_load(a, number, &job);
 	return err == 0 && job.live.attempt == sub ? retire(a, &job, keep_ms, io_work) : err;
 }

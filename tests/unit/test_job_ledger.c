@@ -309,6 +309,156 @@ Test(job_ledger, a_report_is_not_refused_for_a_damaged_row_of_its_job)
 	world_discard(&rig.world);
 }
 
+static bool missing(struct rig *rig, const char *id)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
+
+	show.job = (char *)id;
+	request.op_case = SLUICE__REQUEST__OP_JOB_SHOW;
+	request.job_show = &show;
+	return rig_query(rig, &request)->code == SLUICE_E_NOT_FOUND;
+}
+
+static void history_damage(struct rig *rig, uint64_t n)
+{
+	struct store_txn *txn = NULL;
+	struct key key;
+
+	key_one(&key, rig->world.gateway, n);
+	cr_assert_eq(store_begin(rig->world.store, &txn), 0);
+	cr_assert_eq(store_put(txn, STORE_HIST, key_slice(&key), (struct sluice_slice){"?", 1}), 0);
+	cr_assert_eq(store_commit(txn), 0);
+}
+
+static uint64_t newest_row(struct rig *rig, const char *id)
+{
+	size_t count = rig_history(rig, id);
+
+	return rig->reply->history[count - 1]->n;
+}
+
+/* What comes of a report when the newest row of the job's history, the one of the report before, is damaged. */
+Test(job_ledger, a_report_is_not_refused_for_a_damaged_row_of_the_history)
+{
+	static const struct {
+		const char *state, *evidence, *ref;
+		bool seen; /* it says when it was seen: its first is looked for */
+		uint32_t attempt;
+		int disposition;
+	} cases[] = {
+		{"", "PENDING", "", false, 1, SLUICE__DISPOSITION__APPLIED},
+		{"", "PENDING", "", true, 1, SLUICE__DISPOSITION__APPLIED},
+		{"QUEUED", "", "4712", false, 1, SLUICE__DISPOSITION__APPLIED},
+		{"ACTIVE", "", "", false, 1, SLUICE__DISPOSITION__APPLIED},
+		{"COMPLETE", "", "", true, 1, SLUICE__DISPOSITION__APPLIED},
+		{"ACTIVE", "", "", false, 7, SLUICE__DISPOSITION__PUT_IN_QUARANTINE},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (int ended = 0; ended < 2; ended++) {
+			Sluice__JobReport m;
+			struct outcome out;
+			struct rig rig;
+
+			if (ended && cases[i].state[0] != '\0')
+				continue;
+			rig_open(&rig);
+			cr_assert_eq(rig_submit(&rig, "j").code, 0);
+			report_fill(&m, "j", ended ? "COMPLETE" : "QUEUED", 0);
+			m.scheduler_ref = (char *)"4711";
+			m.started_time_ms = 1;
+			cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition,
+				     SLUICE__DISPOSITION__APPLIED);
+			history_damage(&rig, newest_row(&rig, "j"));
+			report_fill(&m, "j", cases[i].state, cases[i].seen ? rig.world.clock.wall_ms : 0);
+			m.attempt = cases[i].attempt;
+			m.evidence = (char *)cases[i].evidence;
+			m.scheduler_ref = (char *)cases[i].ref;
+			out = rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m);
+			cr_expect_eq(out.code, 0, "case %zu.%d: %s", i, ended, out.text);
+			cr_expect_eq(out.disposition, cases[i].disposition, "case %zu.%d: %d", i, ended,
+				     out.disposition);
+			cr_expect_geq(rig_effects(&rig, FX_ITEM_DAMAGED), 1, "case %zu.%d: it is told", i,
+				      ended);
+			world_discard(&rig.world);
+		}
+}
+
+/* All rows of the store, of whichever job. */
+static size_t rows_stored(struct rig *rig)
+{
+	struct sluice_slice found, value;
+	struct store_scan *scan;
+	struct store_txn *txn;
+	struct key key;
+	size_t rows = 0;
+	int err;
+
+	key_begin(&key, rig->world.gateway);
+	cr_assert_eq(store_begin_read(rig->world.store, &txn), 0);
+	cr_assert_eq(store_scan_begin(txn, STORE_HIST, key_slice(&key), &scan), 0);
+	while ((err = store_scan_next(scan, &found, &value)) == 0)
+		rows++;
+	cr_assert_eq(err, SLUICE_E_NOT_FOUND);
+	store_scan_end(scan);
+	store_abort(txn);
+	return rows;
+}
+
+/* The rows of both jobs lie mixed. at: of the forgotten one's. */
+static void forgets_with_damaged_row(size_t at, bool gone)
+{
+	enum { REPORTS = 300 };
+	Sluice__JobRetention keep = SLUICE__JOB_RETENTION__INIT;
+	static const char *const states[] = {"ACTIVE", "SUSPENDED"};
+	struct store_txn *txn = NULL;
+	struct rig rig;
+	struct key key;
+	uint64_t n;
+
+	rig_open(&rig);
+	cr_assert_eq(rig_submit(&rig, "j").code, 0);
+	cr_assert_eq(rig_submit(&rig, "other").code, 0);
+	for (int i = 0; i < REPORTS; i++) {
+		cr_assert_eq(rig_report(&rig, "other", 0, 1, states[i % 2]).disposition,
+			     SLUICE__DISPOSITION__APPLIED);
+		cr_assert_eq(rig_report(&rig, "j", 0, 1, states[i % 2]).disposition,
+			     SLUICE__DISPOSITION__APPLIED);
+	}
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_history(&rig, "j"), REPORTS + 2);
+	n = rig.reply->history[at]->n;
+	history_damage(&rig, n);
+	if (gone) {
+		key_one(&key, rig.world.gateway, n);
+		cr_assert_eq(store_begin(rig.world.store, &txn), 0);
+		cr_assert_eq(store_del(txn, STORE_HIST, key_slice(&key)), 0);
+		cr_assert_eq(store_commit(txn), 0);
+	}
+	keep.keep_ms = 1;
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
+	world_wait(&rig.world, 10);
+	cr_expect_geq(world_ticks(&rig.world, 50), REPORTS / 50, "bounded work per command");
+	cr_expect(missing(&rig, "j"), "row %zu", at);
+	cr_expect_eq(rows_stored(&rig), REPORTS + 1, "row %zu: what is left is the other's, %zu rows", at,
+		     rows_stored(&rig));
+	cr_expect_eq(rig_history(&rig, "other"), REPORTS + 1);
+	cr_expect_eq(rig_submit(&rig, "j").duplicate, false, "its id is free");
+	rig_audit(&rig);
+	world_discard(&rig.world);
+}
+
+Test(job_ledger, a_job_with_a_damaged_row_in_its_history_is_forgotten_with_all_of_it)
+{
+	forgets_with_damaged_row(301, false);
+	forgets_with_damaged_row(300, false);
+	forgets_with_damaged_row(150, false);
+	forgets_with_damaged_row(150, true);
+	forgets_with_damaged_row(1, false);
+	forgets_with_damaged_row(0, false);
+}
+
 Test(job_ledger, many_parked_reports_are_applied_bit_by_bit_and_in_order)
 {
 	enum { PARKED = 300 };
@@ -526,17 +676,6 @@ Test(job_ledger, list_filters_and_pages_by_number)
 	cr_assert_eq(rig.reply->audited->ready, 7);
 	cr_assert_eq(rig.reply->audited->leased, 2);
 	rig_close(&rig);
-}
-
-static bool missing(struct rig *rig, const char *id)
-{
-	Sluice__Request request = SLUICE__REQUEST__INIT;
-	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
-
-	show.job = (char *)id;
-	request.op_case = SLUICE__REQUEST__OP_JOB_SHOW;
-	request.job_show = &show;
-	return rig_query(rig, &request)->code == SLUICE_E_NOT_FOUND;
 }
 
 Test(job_ledger, finished_jobs_are_forgotten_after_their_retention)
