@@ -45,9 +45,9 @@
 enum { TIMEOUT_GRACE_MS = 2000, RETRY_S = 1, SPOOL_GONE_TRIES = 10, TAKE_TRIES = 3, TEXT_BYTES = 400 };
 /* Output is measured so often that it cannot outgrow the room in between at this rate. */
 enum { LOOK_MS_MIN = 50, LOOK_MS_MAX = 2000, OUTPUT_BYTES_PER_MS = 1000 * 1000 };
-/* Entries of a working directory that are counted; how long it may be deleted before the status is
- * written; and what a status can say. */
-enum { WORK_ENTRIES_MAX = 200000, WORK_DELETE_MS = 60000, STATUS_KIB_MAX = 999999999 };
+/* How long a working directory may be measured; how much longer it is left alone then; how long it
+ * may be deleted before the status is written; and what a status can say. */
+enum { WORK_LOOK_MS = 5000, WORK_PAUSE_TIMES = 9, WORK_DELETE_MS = 60000, STATUS_KIB_MAX = 999999999 };
 /* Rounds and pauses of ending what a job left. */
 enum { LEFT_ROUNDS = 200, LEFT_PAUSE_MS = 10 };
 /* Two clocks that are read one after the other, and one that is slewed. */
@@ -361,20 +361,23 @@ static int64_t output_look(struct herd *herd)
 /* A job's own directory is bounded only where it harms others: by the same measure as output. */
 static void work_look(struct herd *herd)
 {
+	const int64_t from_ms = now_ms();
 	char work[ATTEMPT_WORK_MAX];
 	uint64_t all, bytes;
 	struct statvfs fs;
 
-	herd->work_look_at = now_ms() + LOOK_MS_MAX;
+	herd->work_look_at = from_ms + LOOK_MS_MAX;
 	if (herd->payload.cwd != NULL || statvfs(herd->dir, &fs) != 0)
 		return;
 	all = (uint64_t)fs.f_blocks * fs.f_frsize;
 	if (all == 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= all / 16)
 		return;
 	attempt_work(herd->dir, work);
-	bytes = tree_bytes(work, WORK_ENTRIES_MAX);
+	bytes = tree_bytes(work, WORK_LOOK_MS);
 	if (bytes >= all / 8)
 		herd->work_over_bytes = bytes;
+	/* A large one is measured for a tenth of the time at most. */
+	herd->work_look_at += WORK_PAUSE_TIMES * (now_ms() - from_ms);
 }
 
 /* It uses more than it may. */

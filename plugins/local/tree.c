@@ -44,7 +44,8 @@ static void failed(struct tree *tree, const char *step, const char *name)
 	(void)snprintf(tree->failed, sizeof(tree->failed), "%s", name);
 }
 
-/* A bind mount has the device number of what it shows: the kernel has an attribute for it. */
+/* A bind mount has the device number of what it shows: the kernel has an attribute for it. Kernels
+ * before 5.8 have not; there the device number is all there is. */
 static bool is_mount(int fd)
 {
 	struct statx about = {0};
@@ -113,11 +114,6 @@ void tree_close(struct tree *tree)
 	free(tree);
 }
 
-static bool was_moved(const struct tree *tree, const char *name)
-{
-	return strncmp(name, tree->prefix, PREFIX_BYTES - 1) == 0;
-}
-
 /* Into the root, under a name of its own there. */
 static bool move_up(struct tree *tree, int from_fd, const char *name, char ret_name[MOVED_BYTES])
 {
@@ -135,17 +131,9 @@ static bool move_up(struct tree *tree, int from_fd, const char *name, char ret_n
 	return rc == 0;
 }
 
-/* A directory that is not empty, in the root: to be emptied next. It is renamed there, too:
- * that shows that it is no mount point. */
+/* A directory that is not empty, in the root: to be emptied next, where it is. */
 static void enter(struct tree *tree, const char *name)
 {
-	char moved[MOVED_BYTES];
-
-	if (!was_moved(tree, name)) {
-		if (!move_up(tree, dirfd(tree->root), name, moved))
-			return;
-		name = moved;
-	}
 	(void)snprintf(tree->below_name, sizeof(tree->below_name), "%s", name);
 	tree->below = directory_open(dirfd(tree->root), name);
 	if (tree->below == NULL)
@@ -251,59 +239,4 @@ int tree_delete(const char *parent, const char *name, uint64_t ms_max)
 	while (rc > 0 && boot_ms() < end_ms);
 	tree_close(tree);
 	return rc;
-}
-
-/* ---- measuring ---- */
-
-struct sum {
-	uint64_t bytes;
-	unsigned entries; /* still to be visited */
-	dev_t device;
-};
-
-/* Closes fd. */
-static void bytes_below(int fd, unsigned depth, struct sum *sum)
-{
-	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-	DIR *dir = fdopendir(fd);
-	const struct dirent *entry;
-	struct stat about;
-
-	if (dir == NULL)
-		(void)close(fd);
-	while (dir != NULL && sum->entries > 0 && (entry = readdir(dir)) != NULL) {
-		if (is_self(entry->d_name))
-			continue;
-		sum->entries--;
-		if (fstatat(fd, entry->d_name, &about, AT_SYMLINK_NOFOLLOW) != 0 ||
-		    about.st_dev != sum->device)
-			continue;
-		/* Of several names of a file each has its part. */
-		if (!S_ISDIR(about.st_mode) && about.st_nlink > 0)
-			sum->bytes += (uint64_t)about.st_blocks * 512 / about.st_nlink;
-		else
-			sum->bytes += (uint64_t)about.st_blocks * 512;
-		if (S_ISDIR(about.st_mode) && depth > 1) {
-			int below = openat(fd, entry->d_name, flags);
-
-			if (below >= 0)
-				bytes_below(below, depth - 1, sum);
-		}
-	}
-	if (dir != NULL)
-		(void)closedir(dir);
-}
-
-uint64_t tree_bytes(const char *path, unsigned entries)
-{
-	struct sum sum = {.entries = entries};
-	struct stat about;
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-	if (fd < 0)
-		return 0;
-	if (fstat(fd, &about) == 0)
-		sum.device = about.st_dev;
-	bytes_below(fd, TREE_BYTES_DEPTH, &sum);
-	return sum.bytes;
 }

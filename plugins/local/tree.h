@@ -6,9 +6,10 @@
  * a depth beyond any path and any number of descriptors, a million files, and processes that still
  * change it.
  *
- * A directory that is not empty is renamed into the root of the tree and emptied there: its depth
- * costs nothing, and an interrupted deletion goes on with what it finds. The kernel refuses to
- * rename a mount point, or from one mount to another, so nothing on another mount is reached.
+ * A directory below the root's own that is not empty is renamed into the root of the tree and
+ * emptied there: its depth costs nothing, and an interrupted deletion goes on with what it finds.
+ * The kernel refuses to delete or rename a mount point, and each directory that is opened is
+ * checked for being one, so nothing on another mount is reached.
  * Names are looked up in open directories only, and never through a symbolic link.
  */
 #ifndef SLUICE_LOCAL_TREE_H
@@ -28,9 +29,8 @@ void tree_close(struct tree *tree); /* NULL: nothing happens */
 /* All of it in one call, for at most about so long: a process that goes on making files in it has
  * no end. As tree_step(); 1: the time was not enough. */
 int tree_delete(const char *parent, const char *name, uint64_t ms_max);
-/* What the directory and all below it take of its disk, of at most so many entries and of the first
- * TREE_BYTES_DEPTH levels; changes nothing. 0: it is not there. */
-enum { TREE_BYTES_DEPTH = 32 };
-uint64_t tree_bytes(const char *path, unsigned entries);
+/* What the directory and all below it take of its disk; changes nothing. Takes at most about so
+ * long: of a tree that is too large for that a part is measured. 0: it is not there. */
+uint64_t tree_bytes(const char *path, uint64_t ms_max);
 
 #endif

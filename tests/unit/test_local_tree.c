@@ -12,6 +12,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -188,6 +189,26 @@ static void bind_mount(const char *from, const char *to)
 	}
 }
 
+/* A file system of its own there. */
+static void disk_mount(const char *to)
+{
+	bind_mount("outside", to); /* skips the test, and makes the namespace */
+	cr_assert_eq(umount2(to, MNT_DETACH), 0);
+	cr_assert_eq(mount("none", to, "tmpfs", 0, "size=16m"), 0, "%s", strerror(errno));
+}
+
+static bool no_statx;
+
+/* What tree.c finds a mount point by, where the kernel has it. */
+int statx(int at_fd, const char *restrict path, int flags, unsigned mask, struct statx *restrict ret)
+{
+	if (no_statx) {
+		errno = ENOSYS;
+		return -1;
+	}
+	return (int)syscall(SYS_statx, at_fd, path, flags, mask, ret);
+}
+
 /* Where they are by now. */
 static void unmount_all(void)
 {
@@ -226,6 +247,150 @@ Test(local_tree, nothing_on_another_mount_is_reached)
 	cr_expect_not(exists("tree/a"), "the rest is deleted, or moved up");
 	unmount_all();
 	cr_expect_eq(delete_all(), 0, "%s", attempt_error());
+}
+
+static void expect_refused(void)
+{
+	struct tree *tree = NULL;
+
+	cr_expect_eq(tree_open(top, "tree", &tree), SLUICE_E_IO);
+	cr_expect_not_null(strstr(attempt_error(), "(EXDEV)"), "%s", attempt_error());
+	tree_close(tree);
+}
+
+Test(local_tree, a_mount_in_the_place_of_the_tree_is_not_emptied)
+{
+	file_make("outside/file");
+	bind_mount("outside", "tree");
+	expect_refused();
+	cr_expect(exists("tree/file"));
+	unmount_all();
+	cr_expect_eq(delete_all(), 0, "%s", attempt_error());
+	cr_expect(exists("outside/file"));
+}
+
+Test(local_tree, another_disk_is_known_by_its_number_where_the_kernel_names_no_mount)
+{
+	disk_mount("tree");
+	file_make("tree/file");
+	no_statx = true;
+	expect_refused();
+	cr_expect(exists("tree/file"));
+	unmount_all();
+}
+
+/* ---- measuring ---- */
+
+enum { BYTES = 1 << 18, PARTS = 100, MEASURE_MS = 50000 };
+
+static void bytes_make(int at_fd, const char *name)
+{
+	static const char bytes[BYTES];
+	int fd = openat(at_fd, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+	cr_assert_eq(write(fd, bytes, BYTES), BYTES);
+	(void)close(fd);
+}
+
+/* What another program measures, without the directory itself. */
+static uint64_t du_bytes(void)
+{
+	FILE *du = popen("du -s --block-size=1 tree", "re");
+	unsigned long long bytes = 0;
+	struct stat about;
+
+	cr_assert_not_null(du);
+	cr_assert_eq(fscanf(du, "%llu", &bytes), 1);
+	cr_assert_eq(pclose(du), 0);
+	cr_assert_eq(stat("tree", &about), 0);
+	return bytes - (uint64_t)about.st_blocks * 512;
+}
+
+/* Beyond the descriptors that it has. In whatever order a directory is read, something comes behind the one that goes
+ * deeper. */
+Test(local_tree, any_depth_is_measured_with_a_few_descriptors)
+{
+	struct rlimit few = {FEW_FDS, FEW_FDS};
+	int fd = open("tree", O_RDONLY | O_DIRECTORY);
+	uint64_t bytes;
+
+	for (int i = 0; i < DEPTH; i++) {
+		char name[32];
+		int next;
+
+		for (int j = 0; j < 3; j++) {
+			if (j == 1)
+				cr_assert_eq(mkdirat(fd, "deeper", 0700), 0);
+			(void)snprintf(name, sizeof(name), "%d-%d", j, i);
+			cr_assert_eq(mkdirat(fd, name, 0700), 0);
+			next = openat(fd, name, O_RDONLY | O_DIRECTORY);
+			if (i % 30 == 25)
+				bytes_make(next, "file");
+			(void)close(next);
+		}
+		next = openat(fd, "deeper", O_RDONLY | O_DIRECTORY);
+		(void)close(fd);
+		fd = next;
+	}
+	(void)close(fd);
+	bytes = du_bytes();
+	cr_assert_gt(bytes, BYTES);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	cr_expect_eq(tree_bytes("tree", MEASURE_MS), bytes);
+	cr_expect_lt(open("tree", O_RDONLY), FEW_FDS / 2, "nothing stays open");
+}
+
+Test(local_tree, of_a_file_with_several_names_each_has_its_part)
+{
+	int fd = open("tree", O_RDONLY | O_DIRECTORY);
+	uint64_t one, all;
+
+	bytes_make(fd, "file");
+	one = tree_bytes("tree", MEASURE_MS);
+	cr_expect_geq(one, BYTES);
+	cr_assert_eq(link("tree/file", "outside/file"), 0);
+	cr_expect_leq(tree_bytes("tree", MEASURE_MS), one - BYTES / 2);
+	cr_assert_eq(link("tree/file", "tree/again"), 0);
+	cr_assert_eq(unlink("outside/file"), 0);
+	all = tree_bytes("tree", MEASURE_MS);
+	cr_expect(all >= one && all < one + BYTES / 2, "%zu, with two names %zu", (size_t)one, (size_t)all);
+	(void)close(fd);
+}
+
+Test(local_tree, neither_links_nor_another_disk_are_measured)
+{
+	int fd = open("outside", O_RDONLY | O_DIRECTORY);
+	uint64_t before;
+
+	bytes_make(fd, "file");
+	(void)close(fd);
+	cr_assert_eq(symlink("../outside", "tree/link"), 0);
+	cr_assert_eq(mkdir("tree/at", 0700), 0);
+	before = tree_bytes("tree", MEASURE_MS);
+	cr_expect_lt(before, BYTES);
+	disk_mount("tree/at");
+	fd = open("tree/at", O_RDONLY | O_DIRECTORY);
+	bytes_make(fd, "file");
+	(void)close(fd);
+	cr_expect_leq(tree_bytes("tree", MEASURE_MS), before);
+	cr_expect_geq(tree_bytes("tree/at", MEASURE_MS), BYTES);
+	cr_expect_eq(tree_bytes("tree/link", MEASURE_MS), 0);
+	cr_expect_eq(tree_bytes("tree/none", MEASURE_MS), 0);
+	unmount_all();
+}
+
+Test(local_tree, a_tree_that_is_too_large_for_its_time_is_measured_in_part)
+{
+	int fd = open("tree", O_RDONLY | O_DIRECTORY);
+	char name[16];
+
+	for (int i = 0; i < PARTS; i++) {
+		(void)snprintf(name, sizeof(name), "%d", i);
+		bytes_make(fd, name);
+	}
+	(void)close(fd);
+	cr_expect_lt(tree_bytes("tree", 0), PARTS * (uint64_t)BYTES);
+	cr_expect_geq(tree_bytes("tree", MEASURE_MS), PARTS * (uint64_t)BYTES);
 }
 
 static int count(const char *path)

@@ -339,10 +339,13 @@ Test(shepherd_job, a_working_directory_that_fills_the_disk_ends_the_job_and_is_d
 	static const struct {
 		const char *script;
 		enum attempt_end end;
-	} rows[] = {{"head -c 40000000 /dev/zero >big; sleep 1000", END_WORK},
-		    {"mkdir -p a/b; head -c 40000000 /dev/zero >a/b/big; exit 3",
-		     END_WORK}, /* it may be gone before the look */
-		    {"head -c 15500000 /dev/zero >big; exit 0", END_EXIT}};
+	} rows[] =
+		{{"head -c 40000000 /dev/zero >big; sleep 1000", END_WORK},
+		 {"mkdir -p a/b; head -c 40000000 /dev/zero >a/b/big; exit 3",
+		  END_WORK}, /* it may be gone before the look */
+		 {"for i in $(seq 40); do mkdir d; cd d; done; head -c 40000000 /dev/zero >big; sleep 1000",
+		  END_WORK},
+		 {"head -c 15500000 /dev/zero >big; exit 0", END_EXIT}};
 
 	small_disk();
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
