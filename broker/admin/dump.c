@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/core/job_live.h"
-#include "broker/core/stream.h"
+#include "broker/core/job/live.h"
+#include "broker/core/stream/stream.h"
 #include "broker/util/bytes.h"
 #include "protocol/message.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Stored records: no bytes may lead a decoder beyond them. */
-#include "broker/core/job_live.h"
-#include "broker/core/queue.h"
+#include "broker/core/job/live.h"
+#include "broker/core/queue/queue.h"
 #include "fuzz.h"
 
 static void item(struct sluice_slice value)

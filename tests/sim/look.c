@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/core/core_internal.h"
-#include "broker/core/source.h"
+#include "broker/core/base/state.h"
+#include "broker/core/job/source.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "tests/sim/sim.h"

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/core/job_ledger.h"
-#include "broker/core/producer.h"
-#include "broker/core/queue.h"
-#include "broker/core/stream.h"
+#include "broker/core/job/ledger.h"
+#include "broker/core/publish/producer.h"
+#include "broker/core/queue/queue.h"
+#include "broker/core/stream/stream.h"
 #include "broker/engine/engine_internal.h"
 #include "tests/sim/shadow.h"
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/core/core_internal.h"
+#include "broker/core/base/state.h"
 #include "protocol/envelope.h"
 #include "tests/sim/shadow.h"
 #include "tests/sim/sim.h"

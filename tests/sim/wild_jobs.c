@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/core/core_internal.h"
-#include "broker/core/job_ledger.h"
+#include "broker/core/base/state.h"
+#include "broker/core/job/ledger.h"
 #include "tests/sim/shadow.h"
 #include "tests/sim/sim.h"
 

@@ -5,7 +5,7 @@
 #ifndef SLUICE_TESTS_ENGINE_RIG_H
 #define SLUICE_TESTS_ENGINE_RIG_H
 
-#include "broker/core/apply.h"
+#include "broker/core/base/apply.h"
 #include "broker/engine/engine.h"
 
 struct rig {

@@ -6,7 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
-#include "broker/core/queue.h"
+#include "broker/core/queue/queue.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "tests/unit/core_world.h"

@@ -5,9 +5,9 @@
 
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
-#include "broker/core/apply.h"
-#include "broker/core/core_internal.h"
-#include "broker/core/router.h"
+#include "broker/core/base/apply.h"
+#include "broker/core/base/state.h"
+#include "broker/core/router/router.h"
 #include "tests/unit/core_world.h"
 
 enum {

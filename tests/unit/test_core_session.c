@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "broker/core/apply.h"
+#include "broker/core/base/apply.h"
 #include "protocol/limits.h"
 #include "tests/unit/core_world.h"
 

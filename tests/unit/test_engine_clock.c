@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/core/apply.h"
-#include "broker/core/job_live.h"
+#include "broker/core/base/apply.h"
+#include "broker/core/job/live.h"
 #include "broker/engine/engine.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "broker/core/apply.h"
+#include "broker/core/base/apply.h"
 #include "broker/engine/engine.h"
 #include "protocol/envelope.h"
 

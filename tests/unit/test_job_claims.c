@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "broker/core/apply.h"
-#include "broker/core/job_live.h"
-#include "broker/core/keys.h"
+#include "broker/core/base/apply.h"
+#include "broker/core/job/live.h"
+#include "broker/core/base/keys.h"
 #include "broker/store/store_cells.h"
 #include "tests/unit/job_rig.h"
 

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "broker/core/keys.h"
+#include "broker/core/base/keys.h"
 #include "tests/unit/job_rig.h"
 
 /* ---- what evidence says besides ---- */

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "broker/core/job_text.h"
+#include "broker/core/base/text.h"
 #include "tests/unit/job_rig.h"
 
 static Sluice__JobSubmit submit_of(const char *id)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "broker/core/machine.h"
+#include "broker/core/lifecycle/lifecycle.h"
 
 struct spec {
 	const char *name;

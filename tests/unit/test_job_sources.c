@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "broker/core/apply.h"
-#include "broker/core/job_live.h"
+#include "broker/core/base/apply.h"
+#include "broker/core/job/live.h"
 #include "tests/unit/job_rig.h"
 
 static struct outcome seen(struct rig *rig, uint64_t session, const char *name, bool take)

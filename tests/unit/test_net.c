@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "broker/core/keys.h"
+#include "broker/core/base/keys.h"
 #include "broker/net/io.h"
 #include "broker/util/log.h"
 #include "protocol/frame.h"

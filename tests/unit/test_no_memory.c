@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "broker/core/core_internal.h"
-#include "broker/core/router.h"
+#include "broker/core/base/state.h"
+#include "broker/core/router/router.h"
 #include "broker/engine/engine_internal.h"
 #include "tests/unit/core_world.h"
 

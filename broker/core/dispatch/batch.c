@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The heart: a batch's life, dispatch by the command table, and the clocks. Every command of a gateway gets
+ * the next index of it (epoch 16 bits, counter 48), refused ones too; TICK takes one per gateway in which
+ * something was due (timer.c).
+ */
+#include "broker/core/core.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/core/base/state.h"
+#include "broker/core/lifecycle/lifecycle.h"
+#include "broker/core/router/router.h"
+#include "broker/util/invariant.h"
+#include "protocol/text.h"
+
+enum { CLOCK_BYTES = 16, FORMAT_VERSION = 1 };
+
+static struct sluice_slice clock_key(void)
+{
+	return (struct sluice_slice){"clock", 5};
+}
+
+/* Written last by core_bootstrap: a store that has it has everything. */
+static struct sluice_slice format_key(void)
+{
+	return (struct sluice_slice){"core_format", 11};
+}
+
+/* ---- create, destroy ---- */
+
+int core_create(struct core **ret)
+{
+	struct core *core = calloc(1, sizeof(*core));
+	int rc;
+
+	if (core == NULL)
+		return SLUICE_E_NOMEM;
+	rc = machine_cache_create(&core->machines);
+	if (rc == 0)
+		rc = router_cache_create(&core->routers);
+	if (rc == 0)
+		rc = effects_create(&core->bootstrap_effects);
+	if (rc != 0) {
+		core_destroy(core);
+		return rc;
+	}
+	*ret = core;
+	return 0;
+}
+
+void core_destroy(struct core *core)
+{
+	if (core == NULL)
+		return;
+	machine_cache_destroy(core->machines);
+	router_cache_destroy(core->routers);
+	effects_destroy(core->bootstrap_effects);
+	for (size_t i = 0; i < PENDING_LOGS_MAX; i++)
+		free(core->pending[i].envelopes.data);
+	free(core->grown);
+	free(core->envelope.data);
+	free(core->targets.data);
+	free(core->puts.data);
+	free(core->answers.data);
+	free(core);
+}
+
+int scratch_reserve(struct scratch *scratch, size_t bytes)
+{
+	size_t capacity = scratch->capacity == 0 ? 1024 : scratch->capacity;
+	uint8_t *data;
+
+	if (bytes <= scratch->capacity)
+		return 0;
+	while (capacity < bytes)
+		capacity *= 2;
+	data = realloc(scratch->data, capacity);
+	if (data == NULL)
+		return SLUICE_E_NOMEM;
+	scratch->data = data;
+	scratch->capacity = capacity;
+	return 0;
+}
+
+int refuse(struct outcome *out, int code, const char *format, ...)
+{
+	va_list args;
+
+	out->code = code;
+	va_start(args, format);
+	(void)vsnprintf(out->text, sizeof(out->text), format, args);
+	va_end(args);
+	return 0;
+}
+
+void apply_init(struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects,
+		uint32_t gateway)
+{
+	*a = (struct apply){.core = core,
+			    .txn = txn,
+			    .effects = effects,
+			    .position = core->position,
+			    .gateway = gateway,
+			    .mono_ms = core->clock.mono_ms,
+			    .wall_ms = core->clock.wall_ms};
+}
+
+/* ---- clocks ---- */
+
+int core_clock_read(struct store_txn *txn, struct batch_clock *ret)
+{
+	struct sluice_slice value;
+	int rc = store_get(txn, STORE_META, clock_key(), &value);
+
+	if (rc == SLUICE_E_NOT_FOUND) {
+		*ret = (struct batch_clock){0, 0};
+		return 0;
+	}
+	if (rc == 0 && value.len != CLOCK_BYTES)
+		rc = store_damaged("its content is not valid");
+	if (rc != 0)
+		return rc;
+	ret->mono_ms = get_be64(value.data);
+	ret->wall_ms = get_be64((const uint8_t *)value.data + 8);
+	return 0;
+}
+
+static int clock_write(struct store_txn *txn, struct batch_clock clock)
+{
+	uint8_t bytes[CLOCK_BYTES];
+
+	put_be64(bytes, clock.mono_ms);
+	put_be64(bytes + 8, clock.wall_ms);
+	return store_put(txn, STORE_META, clock_key(), (struct sluice_slice){bytes, sizeof(bytes)});
+}
+
+/* ---- bootstrap, boot ---- */
+
+int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock clock)
+{
+	uint8_t format[4];
+	struct sluice_slice value;
+	uint64_t gateway;
+	struct apply a;
+	int rc = store_get(txn, STORE_META, format_key(), &value);
+
+	if (rc == 0)
+		return value.len == sizeof(format) && get_be32(value.data) == FORMAT_VERSION
+			       ? 0
+			       : SLUICE_E_SCHEMA;
+	if (rc != SLUICE_E_NOT_FOUND)
+		return rc;
+	core->clock = clock;
+	core->position = 0;
+	rc = age_read(txn, &core->age);
+	if (rc != 0)
+		return rc;
+	if (core->age.epoch == UINT64_MAX)
+		core->age.epoch = clock.wall_ms - clock.mono_ms;
+	apply_init(&a, core, txn, core->bootstrap_effects, 0);
+	put_be32(format, FORMAT_VERSION);
+	rc = clock_write(txn, clock);
+	if (rc == 0)
+		rc = counter_next(&a, COUNTER_GATEWAY, &gateway);
+	if (rc == 0) {
+		a.gateway = (uint32_t)gateway;
+		rc = gateway_install(&a, (struct sluice_slice){"default", 7});
+	}
+	if (rc == 0)
+		rc = store_put(txn, STORE_META, format_key(), (struct sluice_slice){format, sizeof(format)});
+	effects_clear(core->bootstrap_effects);
+	router_cache_drop(core->routers);
+	return rc;
+}
+
+int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock)
+{
+	struct apply a;
+	int rc;
+
+	core->clock = clock;
+	core->position = 0;
+	rc = clock_write(txn, clock);
+	if (rc == 0)
+		rc = age_read(txn, &core->age);
+	if (rc != 0)
+		return rc;
+	/* Sessions need nothing: their heartbeats are the engine's, and start anew. */
+	apply_init(&a, core, txn, core->bootstrap_effects, 0);
+	rc = queue_boot(&a);
+	effects_clear(core->bootstrap_effects);
+	return rc;
+}
+
+/* ---- batches ---- */
+
+/* Each command leaves nothing to be stored by the next. */
+static void nothing_pends(const struct core *core)
+{
+	for (size_t i = 0; i < PENDING_LOGS_MAX; i++)
+		invariant(core->pending[i].count == 0, "%u events of stream %llu are not stored",
+			  (unsigned)core->pending[i].count, ULL(core->pending[i].stream));
+}
+
+int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_clock clock)
+{
+	struct batch_clock last;
+	int rc = core_clock_read(txn, &last);
+
+	if (rc != 0)
+		return rc;
+	/* Durable, so a caller that is wrong about it cannot turn it back. */
+	if (clock.mono_ms < last.mono_ms)
+		clock.mono_ms = last.mono_ms;
+	nothing_pends(core);
+	core->clock = clock;
+	core->position = 0;
+	core->grown_count = 0;
+	rc = age_read(txn, &core->age);
+	if (rc == 0 && (core->age.doubting || core->age.epoch == UINT64_MAX))
+		rc = age_batch(txn, clock, &core->age);
+	if (rc != 0)
+		return rc;
+	core->work = (struct core_work){0};
+	router_cache_begin(core->routers);
+	if (clock.mono_ms == last.mono_ms && clock.wall_ms == last.wall_ms)
+		return 0;
+	return clock_write(txn, clock);
+}
+
+struct core_work core_batch_work(const struct core *core)
+{
+	return core->work;
+}
+
+int core_batch_end(struct core *core, struct store_txn *txn, struct effects *effects)
+{
+	nothing_pends(core);
+	return stream_grown_emit(core, txn, effects);
+}
+
+void core_batch_abort(struct core *core)
+{
+	pending_drop(core);
+	core->grown_count = 0;
+	core->fires = false;
+	machine_cache_drop(core->machines);
+	router_cache_abort(core->routers);
+}
+
+static int dispatch(struct apply *a, const struct command *command, struct outcome *out)
+{
+	switch (command->type) {
+#define PB(NAME, number, Message, message_field, permission, headroom, handler, text) \
+	case COMMAND_##NAME:                                                          \
+		return handler(a, (const Sluice__##Message *)command->message, out);
+#define BIN(NAME, number, body_struct, permission, headroom, handler, text) \
+	case COMMAND_##NAME:                                                \
+		return handler(a, (const struct body_struct *)command->body, out);
+#include "broker/core/commands.def"
+#undef PB
+#undef BIN
+	default:
+		return refuse(out, SLUICE_E_UNKNOWN_TYPE, "command type %u is unknown", command->type);
+	}
+}
+
+/* Gateways are numbered from 1 and never deleted. */
+static int gateway_check(struct apply *a, struct outcome *out)
+{
+	uint64_t last;
+	int rc = counter_get(a->txn, 0, COUNTER_GATEWAY, &last);
+
+	if (rc == 0 && (a->gateway == 0 || a->gateway > last))
+		return refuse(out, SLUICE_E_NOT_FOUND, "gateway number %u does not exist", a->gateway);
+	return rc;
+}
+
+int core_apply(struct core *core, struct store_txn *txn, const struct command *command,
+	       struct effects *effects)
+{
+	struct effect reply = {.kind = FX_REPLY, .gateway = command->gateway};
+	struct outcome *out = effects_alloc(effects, sizeof(*out));
+	struct apply a;
+	int rc = 0;
+
+	if (out == NULL)
+		return SLUICE_E_NOMEM;
+	memset(out, 0, sizeof(*out));
+	apply_init(&a, core, txn, effects, command->gateway);
+	a.session = command->session;
+	a.random = command->random;
+	core->position++;
+	core->begun = core->work;
+	if (command->type == COMMAND_TICK)
+		return tick_apply(&a, command->body, out);
+	rc = gateway_check(&a, out);
+	if (rc == 0 && !refused(out)) {
+		rc = counter_next(&a, COUNTER_INDEX, &a.index);
+		out->index = a.index;
+		invariant(rc != 0 || a.index > 0, "a command of type %u has no index", command->type);
+		if (rc == 0)
+			rc = dispatch(&a, command, out);
+		if (rc == 0)
+			rc = pending_flush(&a);
+	}
+	if (rc != 0)
+		return rc;
+	text_mend(out->text); /* it was formatted into a fixed buffer */
+	reply.command = a.position;
+	reply.outcome = out;
+	return effects_add(effects, &reply);
+}
+
+int core_index_read(struct store_txn *txn, uint32_t gateway, uint64_t *ret)
+{
+	return counter_get(txn, gateway, COUNTER_INDEX, ret);
+}

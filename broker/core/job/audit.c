@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * audit: proves that nothing is lost. Every job that is not at its end has a queue entry, a lease (also an
+ * orphaned one), or a timer; every job at its end has none. What must not be is a finding, in words. One call
+ * looks at AUDIT_JOBS_MAX jobs and says where to go on; the counters can only be checked by a call that saw all jobs, and as
+ * they were at one index: where it took several turns and the index moved meanwhile, they are not.
+ *
+ * A damaged record is a finding, too, and the audit goes on behind it. Of jobs that are open it reads all that a delivery needs.
+ *
+ * What stands still is a finding as well: a lease of which nothing was said for longer than silent_ms (neither about the job nor, once it
+ * was begun, by the source that judges it), a lease whose source another session speaks for, and an orphan that waits for longer than
+ * orphan_ms; those that wait for one source are one finding. That costs a look at the newest history row, and for jobs with a source at
+ * its cell. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/core/base/age.h"
+#include "broker/core/job/ledger.h"
+#include "broker/core/queue/queue.h"
+
+enum { AUDIT_JOBS_MAX = 20000, FINDINGS_MAX = 200, FINDING_BYTES = 600 };
+#define SILENT_MS_DEFAULT UINT64_C(86400000)
+#define ORPHAN_MS_DEFAULT UINT64_C(3600000)
+
+struct audit {
+	struct query *q;
+	Sluice__Audited *result;
+	struct machine *machine; /* of the last job */
+	uint64_t silent_ms, orphan_ms;
+	int err;
+};
+
+static void finding(struct audit *audit, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void finding(struct audit *audit, const char *format, ...)
+{
+	Sluice__Audited *result = audit->result;
+	char text[FINDING_BYTES];
+	va_list args;
+
+	if (audit->err != 0 || result->n_findings == FINDINGS_MAX)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	text_mend(text);
+	va_end(args);
+	result->findings[result->n_findings] = strdup(text);
+	if (result->findings[result->n_findings] == NULL)
+		audit->err = SLUICE_E_NOMEM;
+	else
+		result->n_findings++;
+}
+
+static int exists(struct audit *audit, enum store_table table, const struct key *key, bool *ret)
+{
+	struct sluice_slice value;
+	int err = store_get(audit->q->txn, table, key_slice(key), &value);
+
+	*ret = err == 0;
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static int check_ready(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct queue_item item;
+	int err = queue_item_get(audit->q->txn, audit->q->gateway, live->queue, live->entry, &item);
+
+	if (err == SLUICE_E_NOT_FOUND)
+		finding(audit, "job %llu is ready but has no entry %llu in queue %llu",
+			(unsigned long long)number, (unsigned long long)live->entry,
+			(unsigned long long)live->queue);
+	else if (err == 0 && (item.body.len != 8 || get_be64(item.body.data) != number))
+		finding(audit, "job %llu: entry %llu of queue %llu names another job",
+			(unsigned long long)number, (unsigned long long)live->entry,
+			(unsigned long long)live->queue);
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+/* ---- what stands still ---- */
+
+static uint64_t since(const struct audit *audit, uint64_t wall_ms)
+{
+	return audit->q->clock.wall_ms > wall_ms ? audit->q->clock.wall_ms - wall_ms : 0;
+}
+
+/* Taken over with an intent and without a source, and not a word since: whoever took it may not know what became of the work. */
+static int check_taken_over(struct audit *audit, uint64_t number, const struct job_live *live,
+			    uint64_t age_ms)
+{
+	Sluice__JobHistoryRow *row;
+	char age[AGE_BYTES];
+	int err;
+
+	if (live->source != 0 || !(live->flags & JOB_INTENT) || age_ms < audit->orphan_ms ||
+	    age_ms >= audit->silent_ms)
+		return 0;
+	err = job_history_load(audit->q->txn, audit->q->gateway, live->hist_last, &row);
+	if (err != 0)
+		return err;
+	if (strcmp(row->event, "takeover") == 0)
+		finding(audit,
+			"job %llu was taken over by session %llu %s ago, which has said nothing of it: it may not know what "
+			"became of the work",
+			(unsigned long long)number, (unsigned long long)live->holder, job_age(age, age_ms));
+	sluice__job_history_row__free_unpacked(row, NULL);
+	return 0;
+}
+
+static int check_silent(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct job_history_brief last;
+	struct source source = {0};
+	char age[AGE_BYTES];
+	uint64_t age_ms;
+	int err = job_history_brief(audit->q->txn, audit->q->gateway, live->hist_last, &last);
+
+	if (err != 0)
+		return 0; /* check_job finds that the row is not there */
+	age_ms = since(audit, last.time_ms);
+	if (live->source != 0)
+		err = source_get(audit->q->txn, audit->q->gateway, live->source, &source);
+	if (err != 0)
+		return err;
+	if (live->source != 0 && source.session != live->holder && age_ms >= audit->orphan_ms) {
+		finding(audit,
+			"job %llu is leased to session %llu, but session %llu speaks for source %.*s, which judges it: "
+			"its holder cannot",
+			(unsigned long long)number, (unsigned long long)live->holder,
+			(unsigned long long)source.session, (int)source.name.len,
+			(const char *)source.name.data);
+		return 0;
+	}
+	/* A source that is polled speaks for what was begun, however long that takes. */
+	if (live->flags & JOB_INTENT && live->source != 0 && since(audit, source.seen_ms) < age_ms)
+		age_ms = since(audit, source.seen_ms);
+	if (age_ms >= audit->silent_ms)
+		finding(audit, "job %llu is leased to session %llu, of which nothing was said for %s",
+			(unsigned long long)number, (unsigned long long)live->holder, job_age(age, age_ms));
+	return check_taken_over(audit, number, live, age_ms);
+}
+
+/* One finding for all that wait for a source. */
+static void find_away(struct audit *audit, const struct source *source)
+{
+	char text[FINDING_BYTES], waiting[AGE_BYTES], seen[AGE_BYTES];
+	int head = snprintf(text, sizeof(text), "source %.*s: ", (int)source->name.len,
+			    (const char *)source->name.data);
+
+	for (size_t i = 0; i < audit->result->n_findings; i++)
+		if (strncmp(audit->result->findings[i], text, (size_t)head) == 0)
+			return;
+	finding(audit,
+		"%s%llu orphaned jobs wait for it, since %s; it was heard last %s ago, from session %llu, and nobody else "
+		"can judge them",
+		text, (unsigned long long)source->orphans, job_age(waiting, since(audit, source->waiting_ms)),
+		job_age(seen, since(audit, source->seen_ms)), (unsigned long long)source->session);
+}
+
+static int check_waiting(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct job_history_brief last;
+	struct source source;
+	char age[AGE_BYTES];
+	int err;
+
+	if (job_orphan_source(live) != 0) {
+		err = source_get(audit->q->txn, audit->q->gateway, live->source, &source);
+		if (err == 0 && since(audit, source.waiting_ms) >= audit->orphan_ms)
+			find_away(audit, &source);
+		return err;
+	}
+	err = job_history_brief(audit->q->txn, audit->q->gateway, live->hist_last, &last);
+	if (err == 0 && since(audit, last.time_ms) >= audit->orphan_ms)
+		finding(audit, "job %llu is orphaned, and nobody has taken it for %s",
+			(unsigned long long)number, job_age(age, since(audit, last.time_ms)));
+	return 0;
+}
+
+/* ---- what must not be ---- */
+
+static int check_leased(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct sluice_slice entry;
+	struct key key;
+	bool owned, session, bad;
+	int err;
+
+	key_owned(&key, audit->q->gateway, live->holder, OWNED_JOB, number);
+	err = store_get(audit->q->txn, STORE_OWNED, key_slice(&key), &entry);
+	owned = err == 0;
+	bad = err == SLUICE_E_CORRUPT || (owned && entry.len != 8);
+	err = bad || err == SLUICE_E_NOT_FOUND ? 0 : err;
+	key_one(&key, audit->q->gateway, live->holder);
+	if (err == 0)
+		err = exists(audit, STORE_SESSION, &key, &session);
+	if (err == 0 && !session)
+		finding(audit, "job %llu is leased to session %llu, which does not exist",
+			(unsigned long long)number, (unsigned long long)live->holder);
+	else if (err == 0 && bad)
+		finding(audit, "job %llu: the entry of session %llu that holds it is damaged",
+			(unsigned long long)number, (unsigned long long)live->holder);
+	else if (err == 0 && !owned)
+		finding(audit, "job %llu is leased to session %llu, which does not know of it",
+			(unsigned long long)number, (unsigned long long)live->holder);
+	else if (err == 0)
+		err = check_silent(audit, number, live);
+	return err;
+}
+
+static int check_orphaned(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct key key;
+	bool found;
+	int err;
+
+	job_key_orphan(&key, audit->q->gateway, live->queue, job_orphan_source(live), number);
+	err = exists(audit, STORE_OWNED, &key, &found);
+	if (err == 0 && !found)
+		finding(audit, "job %llu is orphaned but is not among the orphans of queue %llu",
+			(unsigned long long)number, (unsigned long long)live->queue);
+	return err == 0 ? check_waiting(audit, number, live) : err;
+}
+
+/* While the clock is doubted the timer is another one: job_release_due_fire. */
+static int held_by_doubt(struct audit *audit, uint64_t due_mono_ms, bool *ret)
+{
+	struct age age;
+	int err = age_read(audit->q->txn, &age);
+
+	*ret = err == 0 && age_may_hold(&age, audit->q->clock.mono_ms, due_mono_ms);
+	return err;
+}
+
+static int check_gated(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct key key;
+	bool found;
+	int err;
+
+	key_timer(&key, audit->q->gateway, live->due_mono_ms, TIMER_JOB_RELEASE_DUE, number, live->attempt);
+	err = exists(audit, STORE_TIMER, &key, &found);
+	if (err == 0 && !found)
+		err = held_by_doubt(audit, live->due_mono_ms, &found);
+	if (err == 0 && !found)
+		finding(audit, "job %llu waits for a time but has no timer", (unsigned long long)number);
+	return err;
+}
+
+static int check_open(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	Sluice__Audited *result = audit->result;
+
+	result->open++;
+	switch ((enum job_claim)live->claim) {
+	case JOB_READY:
+		result->ready++;
+		return check_ready(audit, number, live);
+	case JOB_LEASED:
+		result->leased++;
+		return check_leased(audit, number, live);
+	case JOB_ORPHANED:
+		result->orphaned++;
+		return check_orphaned(audit, number, live);
+	case JOB_GATED:
+		result->gated++;
+		return check_gated(audit, number, live);
+	case JOB_HELD:
+		result->held++;
+		return 0;
+	case JOB_NONE:
+	case JOB_CLAIM_COUNT:
+		break;
+	}
+	finding(audit, "job %llu is %s and has neither a lease, a gate, a timer nor a queue entry",
+		(unsigned long long)number, machine_state_name(audit->machine, live->state));
+	return 0;
+}
+
+static int check_machine(struct audit *audit, uint64_t id)
+{
+	if (audit->machine != NULL && audit->machine->id == id)
+		return 0;
+	machine_free(audit->machine);
+	audit->machine = NULL;
+	return machine_load(audit->q->txn, audit->q->gateway, id, &audit->machine);
+}
+
+static int check_last_row(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	struct job_history_row row;
+	int err = job_history_get(audit->q->txn, audit->q->gateway, live->hist_last, &row);
+
+	if (err == SLUICE_E_NOT_FOUND || (err == 0 && row.job != number))
+		finding(audit, "job %llu: its last history row %llu is not there", (unsigned long long)number,
+			(unsigned long long)live->hist_last);
+	else if (err == SLUICE_E_CORRUPT)
+		finding(audit, "job %llu: its history row %llu is damaged", (unsigned long long)number,
+			(unsigned long long)live->hist_last);
+	return err == SLUICE_E_NOT_FOUND || err == SLUICE_E_CORRUPT ? 0 : err;
+}
+
+static int check_job(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	int err = check_machine(audit, live->machine);
+
+	audit->result->jobs++;
+	if (err == 0 && live->state >= audit->machine->state_count)
+		err = store_damaged("its content is not valid");
+	if (err != 0)
+		return err;
+	if (!machine_is_terminal(audit->machine, live->state))
+		err = check_open(audit, number, live);
+	else if (live->claim != JOB_NONE)
+		finding(audit, "job %llu is %s and still %s", (unsigned long long)number,
+			machine_state_name(audit->machine, live->state), job_claim_name(live->claim));
+	return err == 0 && live->hist_last != 0 ? check_last_row(audit, number, live) : err;
+}
+
+/* What a delivery or a show of it reads. */
+static int check_records(struct audit *audit, uint64_t number, const struct job_live *live)
+{
+	const uint64_t rows[] = {live->hist_intent, live->hist_ref, live->hist_report};
+	Sluice__JobSubmit *meta = NULL;
+	struct job_record record;
+	int err = job_record_get(audit->q->txn, audit->q->gateway, number, &record);
+
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	if (err == SLUICE_E_CORRUPT || err == SLUICE_E_NOT_FOUND)
+		finding(audit, "job %llu: its submission is %s, so it cannot be given out",
+			(unsigned long long)number, err == SLUICE_E_CORRUPT ? "damaged" : "not there");
+	else if (err != 0)
+		return err;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		Sluice__JobHistoryRow *row = NULL;
+
+		if (rows[i] == live->hist_last) /* check_last_row */
+			continue;
+		err = job_history_load(audit->q->txn, audit->q->gateway, rows[i], &row);
+		sluice__job_history_row__free_unpacked(row, NULL);
+		if (err == SLUICE_E_CORRUPT)
+			finding(audit, "job %llu: its history row %llu is damaged",
+				(unsigned long long)number, (unsigned long long)rows[i]);
+		else if (err != 0)
+			return err;
+	}
+	return 0;
+}
+
+/* A damaged record is a finding, and the audit goes on with the next job. value: NULL when it cannot be read. */
+static int check_value(struct audit *audit, uint64_t number, const struct sluice_slice *value)
+{
+	size_t findings = audit->result->n_findings;
+	uint64_t open = audit->result->open;
+	struct job_live live;
+	int err = value != NULL ? job_live_decode(*value, &live) : SLUICE_E_CORRUPT;
+
+	if (err == SLUICE_E_CORRUPT) {
+		audit->result->jobs++;
+		audit->q->at.other++;
+		finding(audit, "job %llu: its live record is damaged, so nothing can be done with it",
+			(unsigned long long)number);
+		return 0;
+	}
+	err = check_job(audit, number, &live);
+	audit->q->at.other += err == SLUICE_E_CORRUPT && audit->result->open == open;
+	if ((err == 0 || err == SLUICE_E_CORRUPT) && live.claim != JOB_NONE) {
+		int records_err = check_records(audit, number, &live);
+
+		err = records_err != 0 ? records_err : err;
+	}
+	if (err == SLUICE_E_CORRUPT && audit->result->n_findings == findings)
+		finding(audit, "job %llu: a record that it needs is damaged", (unsigned long long)number);
+	return err == SLUICE_E_CORRUPT ? 0 : err;
+}
+
+/* From q->at.number on. q->at.other counts the jobs of which is not known whether they are open. */
+static int audit_jobs(struct audit *audit)
+{
+	struct query *q = audit->q;
+	struct sluice_slice found, value;
+	struct store_scan *scan;
+	struct key from;
+	int err;
+
+	key_one(&from, q->gateway, q->at.number);
+	err = store_scan_begin(audit->q->txn, STORE_LIVE, key_slice(&from), &scan);
+	if (err != 0)
+		return err;
+	while (err == 0 && !q->again) {
+		uint64_t number;
+		bool readable;
+
+		found.len = 0;
+		err = store_scan_next(scan, &found, &value);
+		if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
+			break;
+		readable = err == 0;
+		err = 0;
+		if (found.len != from.len || memcmp(found.data, from.bytes, 4) != 0)
+			break;
+		number = get_be64((const uint8_t *)found.data + 4);
+		if (audit->result->jobs == AUDIT_JOBS_MAX) {
+			audit->result->next_number = number;
+			break;
+		}
+		err = check_value(audit, number, readable ? &value : NULL);
+		q->at.number = number + 1;
+		q->again = err == 0 && query_spent(q);
+	}
+	store_scan_end(scan);
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static int audit_counters(struct audit *audit)
+{
+	uint64_t jobs, open;
+	int err = counter_get(audit->q->txn, audit->q->gateway, COUNTER_JOBS, &jobs);
+
+	if (err == 0)
+		err = counter_get(audit->q->txn, audit->q->gateway, COUNTER_JOBS_OPEN, &open);
+	if (err != 0)
+		return err;
+	if (jobs != audit->result->jobs)
+		finding(audit, "%llu jobs are counted, %llu are there", (unsigned long long)jobs,
+			(unsigned long long)audit->result->jobs);
+	if (open < audit->result->open || open > audit->result->open + audit->q->at.other)
+		finding(audit, "%llu open jobs are counted, %llu are there", (unsigned long long)open,
+			(unsigned long long)audit->result->open);
+	return 0;
+}
+
+static int audit_begin(struct query *q, uint64_t after)
+{
+	Sluice__Audited *result = malloc(sizeof(*result));
+
+	if (result == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__audited__init(result);
+	q->reply->audited = result;
+	result->findings = calloc(FINDINGS_MAX, sizeof(*result->findings));
+	q->at.number = after;
+	return result->findings != NULL ? 0 : SLUICE_E_NOMEM;
+}
+
+int audit_query(struct query *q, const Sluice__Audit *m)
+{
+	struct audit audit = {.q = q,
+			      .silent_ms = m->silent_ms != 0 ? m->silent_ms : SILENT_MS_DEFAULT,
+			      .orphan_ms = m->orphan_ms != 0 ? m->orphan_ms : ORPHAN_MS_DEFAULT};
+	uint64_t index = 0;
+	int err = q->reply->audited == NULL ? audit_begin(q, m->after_number) : 0;
+
+	audit.result = q->reply->audited;
+	if (err == 0)
+		err = audit_jobs(&audit);
+	if (err == 0 && !q->again && m->after_number == 0 && audit.result->next_number == 0) {
+		err = core_index_read(q->txn, q->gateway, &index);
+		if (err == 0 && index == q->reply->index)
+			err = audit_counters(&audit);
+	}
+	machine_free(audit.machine);
+	return err != 0 ? err : audit.err;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * JOB_CANCEL and JOB_RESET. A cancel is a write to the record, so it overtakes the queue: before intent it
+ * ends the job at once, after it sets the flag and wakes the holder, and evidence ends the job. A takeover
+ * delivers the flag again.
+ *
+ * A reset opens a new attempt; it is the only way out of a terminal state. */
+#include "broker/core/job/ledger.h"
+
+#include "protocol/limits.h"
+
+static int cancel_now(struct apply *a, struct job *job, const struct job_fact *fact)
+{
+	int err = job->live.claim == JOB_LEASED ? job_tell_holder(a, job, FX_JOB_CANCEL) : 0;
+
+	return err == 0 ? job_move(a, job, job->machine->cancelled, fact, true) : err;
+}
+
+int job_cancel_apply(struct apply *a, const Sluice__JobCancel *m, struct outcome *out)
+{
+	const struct job_fact fact = job_fact("cancel", JOB_SOURCE_BROKER, m->reason);
+	struct job job;
+	bool asked;
+	int err = job_text_check(out, "reason", m->reason, LIMIT_TEXT_BYTES_MAX);
+
+	if (err == 0 && !refused(out))
+		err = job_find(a, m->job, &job, out);
+	if (err != 0 || refused(out))
+		return err;
+	asked = (job.live.flags & JOB_CANCEL) != 0;
+	if (job_is_terminal(&job)) {
+		job_outcome(&job, OUT_CANCELLED, out);
+		out->duplicate = asked;
+		return 0;
+	}
+	job.live.flags |= JOB_CANCEL;
+	if (!(job.live.flags & JOB_INTENT) &&
+	    machine_allows(job.machine, job.live.state, job.machine->cancelled)) {
+		err = cancel_now(a, &job, &fact);
+	} else {
+		/* The holder is told again on a repeat: the first notice may have been lost with its
+		 * connection. */
+		if (!asked)
+			err = job_note(a, &job, &fact);
+		if (err == 0 && job.live.claim == JOB_LEASED)
+			err = job_tell_holder(a, &job, FX_JOB_CANCEL);
+	}
+	if (err == 0)
+		err = job_store(a, &job);
+	if (err == 0) {
+		job_outcome(&job, OUT_CANCELLED, out);
+		out->duplicate = asked;
+	}
+	return err;
+}
+
+int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *out)
+{
+	const struct job_fact fact = job_fact("reset", JOB_SOURCE_BROKER, m->reason);
+	const char *from;
+	struct job job;
+	bool terminal;
+	int err = job_text_check(out, "reason", m->reason, LIMIT_TEXT_BYTES_MAX);
+
+	if (err == 0 && !refused(out))
+		err = job_find(a, m->job, &job, out);
+	if (err != 0 || refused(out))
+		return err;
+	from = job_state_name(&job);
+	terminal = job_is_terminal(&job);
+	if (!terminal && !m->force)
+		return refuse(out, SLUICE_E_WRONG_STATE,
+			      "job %s is %s in attempt %u; only a finished job is reset without force",
+			      m->job, from, job.live.attempt);
+	if (job.live.attempt == UINT32_MAX)
+		return refuse(out, SLUICE_E_LIMIT, "job %s has had its last attempt", m->job);
+	if (terminal)
+		err = queue_room_check(a, job.live.queue, SLUICE__QUEUE_KIND__QUEUE_JOBS, 1, out);
+	if (err != 0 || refused(out))
+		return err;
+	err = job_claim_end(a, &job, true);
+	job.live.attempt++;
+	job.live.state = 0;
+	job.live.seen = 1;
+	job.live.source = 0;
+	job.live.flags = 0;
+	job.live.token = 0;
+	job.live.holder = 0;
+	job.live.hist_intent = job.live.hist_ref = job.live.hist_report = 0;
+	job.live.changed_ms = a->wall_ms;
+	if (err == 0)
+		err = job_history_append(a, &job, from, &fact);
+	if (err == 0)
+		err = job_make_ready(a, &job);
+	if (err == 0)
+		err = job_event_publish(a, &job, from, &fact);
+	if (err == 0 && terminal)
+		err = counter_add(a, COUNTER_JOBS_OPEN, 1);
+	if (err == 0)
+		err = job_store(a, &job);
+	if (err == 0)
+		job_outcome(&job, OUT_RESET, out);
+	return err;
+}

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Job leases: granted by CLAIM, taken over from orphans, delivered again, given back by RELEASE. The token is
+ * the index of the command that granted the lease, so a takeover's is higher. A lease has no deadline: it
+ * ends with a report, a release, a takeover, or its session, and then the job is orphaned, never put back in
+ * the queue by a timer alone.
+ *
+ * Deliveries are packed one behind the other into a buffer, which is the protobuf encoding of JobDeliveries
+ * as it stands.
+ */
+#include <stdlib.h>
+
+#include "broker/core/base/age.h"
+#include "broker/core/job/ledger.h"
+#include "broker/util/invariant.h"
+
+enum {
+	DELIVERIES_FLUSH_BYTES = 4 << 20, /* one FX_JOBS is a frame: it stays far under FRAME_BYTES_MAX (a
+					     payload has 1 MiB at most) */
+	DELIVERIES_BYTES_MAX = 16 << 20,  /* of one claim */
+	ENTRY_HEAD_BYTES_MAX = 1 + 10,	  /* field tag and length */
+	JOBS_FIELD_TAG = 1 << 3 | 2,
+};
+
+struct job_deliveries {
+	uint8_t *buf;
+	size_t bytes, capacity;
+	size_t bytes_before; /* flushed */
+	uint32_t count;	     /* in buf */
+	uint64_t source;     /* whose name is in source_name; 0: none */
+	char source_name[SOURCE_NAME_BYTES];
+};
+
+int job_deliveries_begin(struct job_deliveries **ret)
+{
+	*ret = calloc(1, sizeof(**ret));
+	return *ret != NULL ? 0 : SLUICE_E_NOMEM;
+}
+
+static int flush(struct apply *a, struct job_deliveries *deliveries, uint64_t queue)
+{
+	struct effect effect = {.kind = FX_JOBS,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = queue,
+				.count = deliveries->count};
+	void *copy;
+
+	if (deliveries->count == 0)
+		return 0;
+	copy = effects_alloc(a->effects, deliveries->bytes);
+	if (copy == NULL)
+		return SLUICE_E_NOMEM;
+	effect.payload =
+		(struct sluice_slice){memcpy(copy, deliveries->buf, deliveries->bytes), deliveries->bytes};
+	deliveries->bytes_before += deliveries->bytes;
+	deliveries->bytes = 0;
+	deliveries->count = 0;
+	return effects_add(a->effects, &effect);
+}
+
+bool job_deliveries_full(const struct job_deliveries *deliveries)
+{
+	return deliveries->bytes_before + deliveries->bytes >= DELIVERIES_BYTES_MAX;
+}
+
+int job_deliveries_end(struct apply *a, struct job_deliveries *deliveries, uint64_t queue)
+{
+	int err = flush(a, deliveries, queue);
+
+	free(deliveries->buf);
+	free(deliveries);
+	return err;
+}
+
+static int deliveries_append(struct apply *a, struct job_deliveries *deliveries, uint64_t queue,
+			     const Sluice__JobDelivery *delivery)
+{
+	size_t bytes = sluice__job_delivery__get_packed_size(delivery), length = bytes;
+	int err;
+
+	if (deliveries->bytes + bytes > DELIVERIES_FLUSH_BYTES) {
+		err = flush(a, deliveries, queue);
+		if (err != 0)
+			return err;
+	}
+	if (deliveries->capacity - deliveries->bytes < bytes + ENTRY_HEAD_BYTES_MAX) {
+		size_t capacity = 2 * (deliveries->bytes + bytes + ENTRY_HEAD_BYTES_MAX);
+		uint8_t *buf = realloc(deliveries->buf, capacity);
+
+		if (buf == NULL)
+			return SLUICE_E_NOMEM;
+		deliveries->buf = buf;
+		deliveries->capacity = capacity;
+	}
+	deliveries->buf[deliveries->bytes++] = JOBS_FIELD_TAG;
+	for (; length >= 0x80; length >>= 7)
+		deliveries->buf[deliveries->bytes++] = (uint8_t)(length | 0x80);
+	deliveries->buf[deliveries->bytes++] = (uint8_t)length;
+	deliveries->bytes += sluice__job_delivery__pack(delivery, deliveries->buf + deliveries->bytes);
+	invariant(deliveries->bytes <= deliveries->capacity, "%zu bytes of deliveries in %zu",
+		  deliveries->bytes, deliveries->capacity);
+	deliveries->count++;
+	return 0;
+}
+
+/* The texts of a delivery that are only in the history. */
+static int delivery_history(struct apply *a, const struct job *job, Sluice__JobHistoryRow **ret_intent,
+			    Sluice__JobHistoryRow **ret_ref)
+{
+	int err = job_history_load(a->txn, a->gateway, job->live.hist_intent, ret_intent);
+
+	*ret_ref = NULL;
+	return err == 0 ? job_history_load(a->txn, a->gateway, job->live.hist_ref, ret_ref) : err;
+}
+
+/* The name of a job's source. One claim has mostly one: it is not looked up for each. */
+static int source_name(struct apply *a, struct job_deliveries *deliveries, uint64_t source, char **ret)
+{
+	int err = 0;
+
+	if (source != 0 && source != deliveries->source)
+		err = source_name_get(a->txn, a->gateway, source, deliveries->source_name);
+	if (source != 0 && err == 0) {
+		deliveries->source = source;
+		*ret = deliveries->source_name;
+	}
+	return err;
+}
+
+/* Reads only. The job is delivered as `job` has it, so the claim is made before. */
+static int deliver(struct apply *a, const struct job *job, bool orphan, bool redelivered,
+		   struct job_deliveries *deliveries)
+{
+	Sluice__JobDelivery delivery = SLUICE__JOB_DELIVERY__INIT;
+	Sluice__JobHistoryRow *intent = NULL, *ref = NULL;
+	Sluice__JobSubmit *meta = NULL;
+	struct job_record record;
+	int err = job_record_get(a->txn, a->gateway, job->number, &record);
+
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	if (err == 0)
+		err = delivery_history(a, job, &intent, &ref);
+	if (err == 0)
+		err = source_name(a, deliveries, job->live.source, &delivery.source);
+	if (err == 0) {
+		delivery.job = meta->job;
+		delivery.token = job->live.token;
+		delivery.attempt = job->live.attempt;
+		delivery.payload = (ProtobufCBinaryData){record.payload.len, (uint8_t *)record.payload.data};
+		delivery.owner = meta->owner;
+		delivery.state = (char *)job_state_name(job);
+		delivery.orphan = orphan;
+		delivery.intent = (job->live.flags & JOB_INTENT) != 0;
+		delivery.tag = intent != NULL ? intent->evidence : delivery.tag;
+		delivery.scheduler_ref = ref != NULL ? ref->scheduler_ref : delivery.scheduler_ref;
+		delivery.cancel = (job->live.flags & JOB_CANCEL) != 0;
+		delivery.redelivered = redelivered;
+		delivery.priority = job->live.priority;
+		delivery.machine = job->machine->config->name;
+		delivery.number = job->number;
+		err = deliveries_append(a, deliveries, job->live.queue, &delivery);
+	}
+	sluice__job_history_row__free_unpacked(intent, NULL);
+	sluice__job_history_row__free_unpacked(ref, NULL);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+}
+
+int job_claim_ready(struct apply *a, uint64_t number, uint64_t source, struct job_deliveries *deliveries)
+{
+	const struct job_fact fact = job_fact("claim", JOB_SOURCE_BROKER, "");
+	struct job job;
+	int err = job_load(a, number, &job);
+
+	if (err == 0 && job.live.claim != JOB_READY)
+		return store_damaged("an entry of a queue is for it, and it is not ready");
+	if (err == 0)
+		err = job_make_leased(a, &job, source);
+	if (err == 0)
+		err = job_note(a, &job, &fact);
+	if (err == 0)
+		err = job_store(a, &job);
+	return err == 0 ? deliver(a, &job, false, false, deliveries) : err;
+}
+
+/* Reads what a delivery needs and is this job's alone. */
+static int read_own(struct apply *a, uint64_t number)
+{
+	Sluice__JobHistoryRow *intent = NULL, *ref = NULL;
+	Sluice__JobSubmit *meta = NULL;
+	struct job_record record;
+	struct job job = {0};
+	int err = job_live_get(a->txn, a->gateway, number, &job.live);
+
+	if (err == 0)
+		err = job_record_get(a->txn, a->gateway, number, &record);
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	if (err == 0)
+		err = delivery_history(a, &job, &intent, &ref);
+	sluice__job_history_row__free_unpacked(intent, NULL);
+	sluice__job_history_row__free_unpacked(ref, NULL);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	return err;
+}
+
+int job_tell_if_damaged(struct apply *a, uint64_t queue, uint64_t number, bool *ret_damaged)
+{
+	int err = read_own(a, number);
+
+	*ret_damaged = err == SLUICE_E_CORRUPT;
+	return *ret_damaged ? claim_tell_damaged(a, queue, number) : err;
+}
+
+static int take_over(struct apply *a, uint64_t number, uint64_t source, struct job_deliveries *deliveries)
+{
+	const struct job_fact fact = job_fact("takeover", JOB_SOURCE_BROKER, "");
+	struct job job;
+	int err = job_load(a, number, &job);
+
+	if (err == 0 && job.live.claim != JOB_ORPHANED)
+		return store_damaged("its content is not valid");
+	if (err == 0 && job.live.holder != a->session) /* one that gave the job up with its session alive */
+		err = job_tell_holder(a, &job, FX_LEASE_LOST);
+	if (err == 0)
+		err = job_claim_end(a, &job, false);
+	if (err == 0)
+		err = job_make_leased(a, &job, source);
+	if (err == 0)
+		err = job_note(a, &job, &fact);
+	if (err == 0)
+		err = job_store(a, &job);
+	return err == 0 ? deliver(a, &job, true, false, deliveries) : err;
+}
+
+/* The orphan with the lowest number of a queue that waits for the source (0: for anybody); NOT_FOUND. */
+static int orphan_of(struct apply *a, uint64_t queue, uint64_t source, uint64_t *ret)
+{
+	struct sluice_slice found, value;
+	struct store_scan *scan;
+	struct key from;
+	int err;
+
+	job_key_orphan(&from, a->gateway, queue, source, 0);
+	err = store_scan_begin(a->txn, STORE_OWNED, key_slice(&from), &scan);
+	if (err != 0)
+		return err;
+	err = store_scan_next(scan, &found, &value);
+	if (err == 0 && (found.len != from.len || memcmp(found.data, from.bytes, from.len - 8) != 0))
+		err = SLUICE_E_NOT_FOUND;
+	if (err == 0)
+		*ret = get_be64((const uint8_t *)found.data + from.len - 8);
+	store_scan_end(scan);
+	return err;
+}
+
+/* The orphan that a claim comes to next; *ret_source is 0 when it waited for anybody. Never a stranger's. */
+static int orphan_first(struct apply *a, const struct cmd_claim *m, uint64_t *ret, uint64_t *ret_source)
+{
+	int err = SLUICE_E_NOT_FOUND;
+
+	*ret_source = m->source;
+	if (m->source != 0)
+		err = orphan_of(a, m->queue, m->source, ret);
+	if (err != SLUICE_E_NOT_FOUND)
+		return err;
+	*ret_source = 0;
+	return orphan_of(a, m->queue, 0, ret);
+}
+
+int job_orphan_pass_by(struct apply *a, const struct cmd_claim *m, bool *ret_passed)
+{
+	struct key key;
+	uint64_t number, source;
+	int err = orphan_first(a, m, &number, &source);
+
+	if (err == 0)
+		err = job_tell_if_damaged(a, m->queue, number, ret_passed);
+	if (err == 0 && *ret_passed) {
+		job_key_orphan(&key, a->gateway, m->queue, source, number);
+		err = store_del(a->txn, STORE_OWNED, key_slice(&key));
+	}
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+int job_claim_orphans(struct apply *a, const struct cmd_claim *m, uint32_t max,
+		      struct job_deliveries *deliveries, uint32_t *ret_count, bool *ret_more)
+{
+	int err = 0;
+
+	for (*ret_count = 0; *ret_count < max && !job_deliveries_full(deliveries); ++*ret_count) {
+		uint64_t number, source;
+
+		err = orphan_first(a, m, &number, &source);
+		if (err == 0)
+			err = take_over(a, number, m->source, deliveries);
+		if (err != 0)
+			break;
+	}
+	*ret_more = err == 0;
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+struct redelivery {
+	const struct cmd_claim *m;
+	uint32_t max;
+	uint32_t count;
+	uint32_t looked_at;
+	uint64_t last; /* that was looked at */
+	struct job_deliveries *deliveries;
+};
+
+enum { REDELIVERY_ENOUGH = 1 };
+
+static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *user)
+{
+	struct redelivery *r = user;
+	struct job job;
+	int err;
+
+	if (r->count == r->max || job_deliveries_full(r->deliveries))
+		return REDELIVERY_ENOUGH;
+	r->looked_at++;
+	r->last = number;
+	if (sub != r->m->queue)
+		return 0;
+	err = job_load(a, number, &job);
+	if (err == 0 && r->m->resume_until != 0 && job.live.token > r->m->resume_until)
+		return 0;
+	/* Another consumer of this session judges it. */
+	if (err == 0 && job.live.source != 0 && job.live.source != r->m->source)
+		return 0;
+	if (err == 0)
+		err = deliver(a, &job, false, true, r->deliveries);
+	if (err == 0)
+		r->count++;
+	/* A lease of a job that has no live record is as damaged as one that cannot be read. */
+	return err == SLUICE_E_CORRUPT || err == SLUICE_E_NOT_FOUND
+		       ? claim_tell_damaged(a, r->m->queue, number)
+		       : err;
+}
+
+int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,
+		  uint32_t *ret_count, uint64_t *ret_after)
+{
+	struct redelivery r = {.m = m, .max = max, .deliveries = deliveries};
+	int err = session_owned_each(a, a->session, OWNED_JOB, m->resume_after + 1, RESUME_LOOK_MAX,
+				     redeliver_one, &r);
+
+	*ret_count = r.count;
+	*ret_after = err == REDELIVERY_ENOUGH || r.looked_at == RESUME_LOOK_MAX ? r.last : 0;
+	return err == REDELIVERY_ENOUGH ? 0 : err;
+}
+
+/* session.c removes the owned entry itself, so the lease is dropped here without disowning. */
+int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t number)
+{
+	const struct job_fact fact = job_fact("orphan", JOB_SOURCE_BROKER, "the holder's session ended");
+	struct job job;
+	int err = job_load(a, number, &job);
+
+	/* Damaged: it stays as it is, and the session's other jobs become orphans. */
+	if (err == SLUICE_E_CORRUPT)
+		return claim_tell_damaged(a, queue, number);
+	if (err != 0 || job.live.claim != JOB_LEASED || job.live.holder != session)
+		return err; /* no longer its */
+	err = queue_job_count(a, job.live.queue, -1, 0);
+	if (err == 0)
+		err = job_make_orphan(a, &job);
+	if (err == 0)
+		err = job_note(a, &job, &fact);
+	return err == 0 ? job_store(a, &job) : err;
+}
+
+/* ---- release ---- */
+
+int job_release_due_fire(struct apply *a, uint64_t number, uint64_t attempt, uint32_t *io_work)
+{
+	struct job job;
+	int err = job_live_get(a->txn, a->gateway, number, &job.live);
+
+	(void)io_work; /* one record, which tick counted */
+	if (err != 0)  /* finished and forgotten since */
+		return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	if (job.live.claim != JOB_GATED || job.live.due_mono_ms > a->mono_ms)
+		return 0;
+	if (age_due_doubted(a, job.live.due_mono_ms))
+		return timer_set(a, age_doubt(a), TIMER_JOB_RELEASE_DUE, number, attempt);
+	err = job_load(a, number, &job);
+	if (err == 0 && age_due(a, job.live.due_mono_ms) > a->mono_ms) {
+		job.live.due_mono_ms = age_due(a, job.live.due_mono_ms);
+		err = timer_set(a, job.live.due_mono_ms, TIMER_JOB_RELEASE_DUE, number, attempt);
+		return err == 0 ? job_store(a, &job) : err;
+	}
+	if (err == 0)
+		err = job_claim_end(a, &job, false);
+	if (err == 0)
+		err = job_make_ready(a, &job);
+	return err == 0 ? job_store(a, &job) : err;
+}
+
+int job_give_back(struct apply *a, struct job *job, uint32_t delay_ms, const struct job_fact *fact)
+{
+	int err = job_note(a, job, fact);
+
+	if (err == 0)
+		err = job_claim_end(a, job, false);
+	if (err == 0)
+		err = delay_ms > 0 ? job_make_delayed(a, job, a->mono_ms + delay_ms) : job_make_ready(a, job);
+	return err;
+}

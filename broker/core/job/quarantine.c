@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reports that could not be applied: stale or illegal ones, kept for people to look at, and those that came
+ * before their job, which wait here for its submit ("parked").
+ *
+ * Value: u64 previous row of the same job and kind (0: none), u32 bytes of the row, protobuf QuarantineRow, and
+ * for a parked one the protobuf JobReport. NAME_PARKED leads from a job id to its newest parked row,
+ * NAME_QUARANTINED to the newest of the others (older versions did not chain those). Bounded by
+ * QUARANTINE_ROWS_MAX rows per gateway: the oldest is dropped and counted, so a chain may end at a row that is
+ * gone, never in a hole. A job that is forgotten leaves its rows, but no name: the chain of a later job of its
+ * id is another one.
+ *
+ * A job has parked rows only while it does not exist, or while a timer (TIMER_UNPARK) applies them, a bounded
+ * number at a time; until then its reports without a lease are parked behind them, so that their order stays.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/core/job/ledger.h"
+#include "protocol/limits.h"
+
+enum { HEAD_BYTES = 12, STACK_BYTES = 4096, RETRIES_MAX = 64, UNPARK_AT_ONCE = 64, LOOKS_PER_WORK = 16 };
+
+struct quar_value {
+	uint64_t previous;
+	struct sluice_slice row, report;
+};
+
+static int value_decode(struct sluice_slice value, struct quar_value *ret)
+{
+	const uint8_t *at = value.data;
+	size_t row;
+
+	if (value.len < HEAD_BYTES)
+		return store_damaged("its content is not valid");
+	row = get_be32(at + 8);
+	if (row > value.len - HEAD_BYTES)
+		return store_damaged("its content is not valid");
+	ret->previous = get_be64(at);
+	ret->row = (struct sluice_slice){at + HEAD_BYTES, row};
+	ret->report = (struct sluice_slice){at + HEAD_BYTES + row, value.len - HEAD_BYTES - row};
+	return 0;
+}
+
+static int row_parse(struct sluice_slice value, bool *ret_parked, Sluice__QuarantineRow **ret)
+{
+	struct quar_value parts;
+	int err = value_decode(value, &parts);
+
+	if (err != 0)
+		return err;
+	*ret_parked = parts.report.len > 0;
+	*ret = record_unpack(&sluice__quarantine_row__descriptor, parts.row, &err);
+	return err;
+}
+
+static enum name_kind chain_of(bool parked)
+{
+	return parked ? NAME_PARKED : NAME_QUARANTINED;
+}
+
+/* What follows from a row's removal: counters, and the name of a chain whose newest row it was. */
+static int row_gone(struct apply *a, uint64_t n, bool parked, const char *id)
+{
+	uint64_t newest;
+	int err = counter_add(a, COUNTER_QUAR_ROWS, -1);
+
+	if (err == 0 && parked)
+		err = counter_add(a, COUNTER_PARKED, -1);
+	if (err == 0)
+		err = name_find(a->txn, a->gateway, chain_of(parked), slice_text(id), &newest);
+	if (err == 0 && newest == n)
+		err = name_del(a, chain_of(parked), slice_text(id));
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+/* The scan's next row, and its number; *ret_row is NULL where it is damaged, which is logged: one
+ * such row does not hold up the others. NOT_FOUND: there are no more in the gateway. */
+static int scan_row(struct apply *a, struct store_scan *scan, uint64_t *ret_n, bool *ret_parked,
+		    Sluice__QuarantineRow **ret_row)
+{
+	struct sluice_slice found = {NULL, 0}, value;
+	int err = store_scan_next(scan, &found, &value);
+
+	*ret_row = NULL;
+	*ret_parked = false;
+	if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
+		return err;
+	if (found.len != 12 || get_be32(found.data) != a->gateway)
+		return SLUICE_E_NOT_FOUND;
+	*ret_n = get_be64((const uint8_t *)found.data + 4);
+	if (err == 0)
+		err = row_parse(value, ret_parked, ret_row);
+	return err == SLUICE_E_CORRUPT ? claim_tell_damaged(a, 0, *ret_n) : err;
+}
+
+/* Walks rows from `from` to `to`, removing those of the job (all, damaged ones too, when it is ""),
+ * at most max. */
+static int remove_rows(struct apply *a, uint64_t from, uint64_t to, const char *id, uint64_t max,
+		       uint64_t *ret_removed, uint64_t *ret_last)
+{
+	struct store_scan *scan;
+	struct key key;
+	int err;
+
+	*ret_removed = 0;
+	key_one(&key, a->gateway, from);
+	err = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
+	if (err != 0)
+		return err;
+	while (err == 0 && *ret_removed < max) {
+		Sluice__QuarantineRow *row;
+		uint64_t n;
+		bool parked;
+
+		err = scan_row(a, scan, &n, &parked, &row);
+		if (err == 0 && n <= to && (id[0] == '\0' || (row != NULL && strcmp(row->job, id) == 0))) {
+			err = store_scan_del(scan);
+			/* Whose a damaged one was, and whether it was parked, cannot be known. */
+			if (err == 0)
+				err = row != NULL ? row_gone(a, n, parked, row->job)
+						  : counter_add(a, COUNTER_QUAR_ROWS, -1);
+			++*ret_removed;
+			*ret_last = n;
+		}
+		sluice__quarantine_row__free_unpacked(row, NULL);
+		if (err == 0 && n > to)
+			break;
+	}
+	store_scan_end(scan);
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static int make_room(struct apply *a)
+{
+	uint64_t rows, first, removed = 0, last = 0;
+	int err = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
+
+	if (err != 0 || rows < LIMIT_QUARANTINE_ROWS_MAX)
+		return err;
+	err = counter_get(a->txn, a->gateway, COUNTER_QUAR_FIRST, &first);
+	if (err == 0)
+		err = remove_rows(a, first, UINT64_MAX, "", 1, &removed, &last);
+	if (err != 0 || removed == 0)
+		return err;
+	err = counter_set(a, COUNTER_QUAR_FIRST, last + 1);
+	return err == 0 ? counter_add(a, COUNTER_QUAR_DROPPED, 1) : err;
+}
+
+/* The newest row of its chain. */
+static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reason, bool parked)
+{
+	Sluice__QuarantineRow row = SLUICE__QUARANTINE_ROW__INIT;
+	uint8_t stack[STACK_BYTES], *buf = stack;
+	size_t row_bytes, bytes;
+	struct key key;
+	uint64_t n, previous = 0;
+	int err = make_room(a);
+
+	if (err == 0)
+		err = name_find(a->txn, a->gateway, chain_of(parked), slice_text(m->job), &previous);
+	if (err == 0 || err == SLUICE_E_NOT_FOUND)
+		err = counter_next(a, COUNTER_QUAR, &n);
+	if (err == 0)
+		err = counter_add(a, COUNTER_QUAR_ROWS, 1);
+	if (err != 0)
+		return err;
+	row.n = n;
+	row.time_ms = a->wall_ms;
+	row.job = m->job;
+	row.attempt = m->attempt;
+	row.source = m->source;
+	row.state = m->state;
+	row.reason = (char *)reason;
+	row.evidence = m->evidence;
+	row.seen_time_ms = m->seen_time_ms;
+	row_bytes = sluice__quarantine_row__get_packed_size(&row);
+	bytes = HEAD_BYTES + row_bytes + (parked ? sluice__job_report__get_packed_size(m) : 0);
+	if (bytes > sizeof(stack)) {
+		buf = effects_alloc(a->effects, bytes);
+		if (buf == NULL)
+			return SLUICE_E_NOMEM;
+	}
+	put_be64(buf, previous);
+	put_be32(buf + 8, (uint32_t)row_bytes);
+	sluice__quarantine_row__pack(&row, buf + HEAD_BYTES);
+	if (parked)
+		sluice__job_report__pack(m, buf + HEAD_BYTES + row_bytes);
+	key_one(&key, a->gateway, n);
+	err = store_put(a->txn, STORE_QUAR, key_slice(&key), (struct sluice_slice){buf, bytes});
+	return err == 0 ? name_put(a, chain_of(parked), slice_text(m->job), n) : err;
+}
+
+int quarantine_put(struct apply *a, const Sluice__JobReport *m, const char *reason)
+{
+	return row_put(a, m, reason, false);
+}
+
+static int value_get(struct apply *a, uint64_t n, struct quar_value *ret)
+{
+	struct sluice_slice value;
+	struct key key;
+	int err;
+
+	key_one(&key, a->gateway, n);
+	err = store_get(a->txn, STORE_QUAR, key_slice(&key), &value);
+	return err == 0 ? value_decode(value, ret) : err;
+}
+
+/* ---- the same report again ---- */
+
+/* A chain ends at a row that is gone, or damaged: a report is not refused for an older one. */
+static int chain_end(int err)
+{
+	return err == SLUICE_E_NOT_FOUND || err == SLUICE_E_CORRUPT ? 0 : err;
+}
+
+static bool row_is(const Sluice__QuarantineRow *row, const Sluice__JobReport *m)
+{
+	return row->attempt == m->attempt && row->seen_time_ms == m->seen_time_ms &&
+	       strcmp(row->source, m->source) == 0 && strcmp(row->state, m->state) == 0 &&
+	       strcmp(row->evidence, m->evidence) == 0;
+}
+
+int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_REASON_BYTES], bool *ret)
+{
+	uint64_t rows, n = 0;
+	int err = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
+
+	*ret = false;
+	if (err == 0 && rows > 0)
+		err = name_find(a->txn, a->gateway, NAME_QUARANTINED, slice_text(m->job), &n);
+	for (int looked = 0; err == 0 && n != 0 && !*ret && looked < RETRIES_MAX; looked++) {
+		Sluice__QuarantineRow *row;
+		struct quar_value value;
+
+		err = value_get(a, n, &value);
+		if (err != 0)
+			break;
+		row = record_unpack(&sluice__quarantine_row__descriptor, value.row, &err);
+		*ret = row != NULL && row_is(row, m);
+		if (*ret)
+			(void)snprintf(buf, JOB_REASON_BYTES, "%s", row->reason);
+		sluice__quarantine_row__free_unpacked(row, NULL);
+		n = value.previous;
+	}
+	return chain_end(err);
+}
+
+int quarantine_forget(struct apply *a, const char *id)
+{
+	uint64_t rows;
+	int err = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
+
+	if (err == 0 && rows > 0)
+		err = name_del(a, NAME_QUARANTINED, slice_text(id));
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+/* Without a time at which it was seen only the newest can be its first: a job may come back to a
+ * state. */
+static int parked_find(struct apply *a, const Sluice__JobReport *report, bool *ret)
+{
+	const int looks = report->seen_time_ms != 0 ? RETRIES_MAX : 1;
+	size_t bytes = sluice__job_report__get_packed_size(report);
+	uint8_t *packed = effects_alloc(a->effects, bytes + 1);
+	uint64_t n;
+	int err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(report->job), &n);
+
+	*ret = false;
+	if (packed == NULL)
+		return SLUICE_E_NOMEM;
+	(void)sluice__job_report__pack(report, packed);
+	for (int looked = 0; err == 0 && n != 0 && !*ret && looked < looks; looked++) {
+		struct quar_value value;
+
+		err = value_get(a, n, &value);
+		if (err != 0)
+			break;
+		*ret = value.report.len == bytes && memcmp(value.report.data, packed, bytes) == 0;
+		n = value.previous;
+	}
+	return chain_end(err);
+}
+
+/* ---- parked ---- */
+
+int quarantine_park(struct apply *a, const Sluice__JobReport *m)
+{
+	Sluice__JobReport report = *m;
+	bool known;
+	int err;
+
+	report.base.n_unknown_fields = 0;
+	err = parked_find(a, &report, &known);
+	if (err != 0 || known)
+		return err;
+	err = row_put(a, &report, "parked", true);
+	return err == 0 ? counter_add(a, COUNTER_PARKED, 1) : err;
+}
+
+/* The newest parked row of the job; 0: none. */
+static int parked_newest(struct apply *a, const char *id, uint64_t *ret)
+{
+	uint64_t parked;
+	int err = counter_get(a->txn, a->gateway, COUNTER_PARKED, &parked);
+
+	*ret = 0;
+	if (err == 0 && parked > 0)
+		err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(id), ret);
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+int quarantine_waits(struct apply *a, const char *id, bool *ret)
+{
+	struct quar_value value;
+	uint64_t newest;
+	int err = parked_newest(a, id, &newest);
+
+	*ret = false;
+	if (err != 0 || newest == 0)
+		return err;
+	/* A damaged row that was removed has left its name. */
+	err = value_get(a, newest, &value);
+	*ret = err != SLUICE_E_NOT_FOUND;
+	return err == SLUICE_E_NOT_FOUND || err == SLUICE_E_CORRUPT ? 0 : err;
+}
+
+/* A parked report is one without a lease: its token, from before the job, counts for nothing. */
+static int unpark_one(struct apply *a, struct job *job, uint64_t n)
+{
+	struct outcome ignored = {0};
+	Sluice__JobReport *report = NULL;
+	struct quar_value value;
+	struct key key;
+	int err = value_get(a, n, &value);
+
+	if (err == 0)
+		report = record_unpack(&sluice__job_report__descriptor, value.report, &err);
+	if (err != 0)
+		return err;
+	report->token = 0;
+	report->release = false;
+	key_one(&key, a->gateway, n);
+	err = store_del(a->txn, STORE_QUAR, key_slice(&key));
+	if (err == 0)
+		err = row_gone(a, n, true, report->job);
+	if (err == 0)
+		err = job_report_on(a, job, report, &ignored);
+	sluice__job_report__free_unpacked(report, NULL);
+	return err;
+}
+
+int quarantine_unpark(struct apply *a, struct job *job)
+{
+	uint64_t n, numbers[UNPARK_AT_ONCE];
+	size_t count = 0;
+	int err = parked_newest(a, job->id, &n);
+
+	/* Newest first. */
+	while (err == 0 && n != 0) {
+		struct quar_value value;
+
+		err = value_get(a, n, &value);
+		if (err != 0 && err != SLUICE_E_CORRUPT)
+			break;
+		/* The chain ends at a damaged row: TICK finds those before it. */
+		if (count == UNPARK_AT_ONCE || err == SLUICE_E_CORRUPT)
+			return timer_set(a, a->mono_ms, TIMER_UNPARK, job->number, 0);
+		numbers[count++] = n;
+		n = value.previous;
+	}
+	if (err == SLUICE_E_NOT_FOUND)
+		err = 0;
+	while (err == 0 && count > 0)
+		err = unpark_one(a, job, numbers[--count]);
+	return err;
+}
+
+/* The next parked rows of the job from *io_from on, oldest first; *io_from: where to go on, 0
+ * when these are all. */
+static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint64_t numbers[UNPARK_AT_ONCE],
+		       size_t *ret_count, uint32_t *io_work)
+{
+	bool full = false;
+	struct store_scan *scan;
+	struct key key;
+	int err;
+
+	*ret_count = 0;
+	key_one(&key, a->gateway, *io_from);
+	err = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
+	if (err != 0)
+		return err;
+	for (uint32_t looked = 1; err == 0 && !full; looked++) {
+		Sluice__QuarantineRow *row;
+		bool parked;
+
+		err = scan_row(a, scan, io_from, &parked, &row);
+		full = *ret_count == UNPARK_AT_ONCE || *io_work == 0;
+		if (err == 0 && !full && parked && strcmp(row->job, id) == 0) {
+			numbers[(*ret_count)++] = *io_from;
+			--*io_work;
+		} else if (err == 0 && !full && looked % LOOKS_PER_WORK == 0) {
+			--*io_work;
+		}
+		sluice__quarantine_row__free_unpacked(row, NULL);
+	}
+	store_scan_end(scan);
+	if (err == SLUICE_E_NOT_FOUND)
+		*io_from = 0;
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static int unpark_some(struct apply *a, struct job *job, uint64_t *io_from, uint32_t *io_work)
+{
+	uint64_t numbers[UNPARK_AT_ONCE], newest;
+	size_t count = 0;
+	int err = parked_newest(a, job->id, &newest);
+
+	if (err != 0 || newest == 0) {
+		*io_from = 0;
+		return err;
+	}
+	err = parked_next(a, job->id, io_from, numbers, &count, io_work);
+	for (size_t i = 0; err == 0 && i < count; i++)
+		err = unpark_one(a, job, numbers[i]);
+	if (err == 0 && *io_from == 0)
+		err = parked_newest(a, job->id, &newest);
+	/* All that can be read are applied: reports do not wait for a damaged one. */
+	if (err == 0 && *io_from == 0 && newest != 0)
+		err = name_del(a, NAME_PARKED, slice_text(job->id));
+	return err == 0 && count > 0 ? job_store(a, job) : err;
+}
+
+int quarantine_unpark_fire(struct apply *a, uint64_t number, uint64_t from, uint32_t *io_work)
+{
+	struct job_record record;
+	Sluice__JobSubmit *meta;
+	struct job job;
+	int err = job_live_get(a->txn, a->gateway, number, &job.live);
+
+	/* Forgotten since: what is left waits for the next one of its id. */
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	err = job_load(a, number, &job);
+	if (err == 0)
+		err = job_record_get(a->txn, a->gateway, number, &record);
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	job.id = meta->job;
+	err = unpark_some(a, &job, &from, io_work);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	return err == 0 && from != 0 ? timer_set(a, a->mono_ms, TIMER_UNPARK, number, from) : err;
+}
+
+/* ---- purge, list ---- */
+
+int quarantine_purge_apply(struct apply *a, const Sluice__QuarantinePurge *m, struct outcome *out)
+{
+	uint64_t removed, last, first;
+	int err = job_text_check(out, "job id", m->job, LIMIT_NAME_BYTES_MAX);
+
+	if (err == 0 && !refused(out))
+		err = counter_get(a->txn, a->gateway, COUNTER_QUAR_FIRST, &first);
+	if (err != 0 || refused(out))
+		return err;
+	err = remove_rows(a, first, m->up_to != 0 ? m->up_to : UINT64_MAX, m->job, UINT64_MAX, &removed,
+			  &last);
+	out->kind = OUT_ACKED;
+	out->count = (uint32_t)removed;
+	return err;
+}
+
+/* What a list has in the place of a damaged row: it does not end the list, and whose it is cannot be
+ * known. Owned. */
+static int row_unread(uint64_t n, Sluice__QuarantineRow **ret)
+{
+	Sluice__QuarantineRow *row = malloc(sizeof(*row));
+
+	if (row == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__quarantine_row__init(row);
+	row->n = n;
+	row->reason = strdup("damaged: it cannot be read");
+	if (row->reason == NULL) {
+		free(row);
+		return SLUICE_E_NOMEM;
+	}
+	*ret = row;
+	return 0;
+}
+
+int quarantine_list(struct query *q, const Sluice__QuarantineList *m)
+{
+	uint32_t max = rows_max(m->max);
+	struct sluice_slice found, value;
+	Sluice__Reply *reply = q->reply;
+	struct store_scan *scan;
+	struct key from;
+	int err;
+
+	if (m->after == UINT64_MAX)
+		return 0;
+	if (reply->quarantine == NULL) {
+		reply->quarantine = calloc(max, sizeof(*reply->quarantine));
+		if (reply->quarantine == NULL)
+			return SLUICE_E_NOMEM;
+		q->at.number = m->after + 1;
+	}
+	key_one(&from, q->gateway, q->at.number);
+	err = store_scan_begin(q->txn, STORE_QUAR, key_slice(&from), &scan);
+	if (err != 0)
+		return err;
+	for (;;) {
+		Sluice__QuarantineRow *row;
+		bool parked;
+
+		found.len = 0;
+		err = store_scan_next(scan, &found, &value);
+		if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
+			break;
+		if (found.len != from.len || memcmp(found.data, from.bytes, 4) != 0) {
+			err = 0;
+			break;
+		}
+		if (err == 0)
+			err = row_parse(value, &parked, &row);
+		if (err == SLUICE_E_CORRUPT)
+			err = row_unread(get_be64((const uint8_t *)found.data + 4), &row);
+		if (err != 0)
+			break;
+		q->at.number = get_be64((const uint8_t *)found.data + 4) + 1;
+		if (m->job[0] != '\0' && row->job[0] != '\0' && strcmp(row->job, m->job) != 0) {
+			sluice__quarantine_row__free_unpacked(row, NULL);
+		} else if (reply->n_quarantine == max) {
+			sluice__quarantine_row__free_unpacked(row, NULL);
+			reply->more = true;
+			break;
+		} else {
+			reply->quarantine[reply->n_quarantine++] = row;
+		}
+		q->again = query_spent(q);
+		if (q->again)
+			break;
+	}
+	store_scan_end(scan);
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}

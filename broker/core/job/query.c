@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reads of the ledger: show, list, history. They run on any thread over a snapshot; every text in the reply
+ * is malloc'd, as the reply's free_unpacked expects. A list goes in the order of submission (job numbers);
+ * its filters look at live records only, so rows that are left out cost one small read each. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/core/job/ledger.h"
+#include "protocol/limits.h"
+
+static int text_set(char **at, const char *text)
+{
+	char *copy = text[0] != '\0' ? strdup(text) : *at;
+
+	if (copy == NULL)
+		return SLUICE_E_NOMEM;
+	*at = copy;
+	return 0;
+}
+
+int job_query_find(struct query *q, const char *id, uint64_t *ret)
+{
+	int err = name_find(q->txn, q->gateway, NAME_JOB, slice_text(id), ret);
+
+	if (err != SLUICE_E_NOT_FOUND)
+		return err;
+	*ret = 0;
+	return query_refuse(q, SLUICE_E_NOT_FOUND, "job %.255s does not exist", id);
+}
+
+/* ---- one job ---- */
+
+static int info_history(struct query *q, const struct job_live *live, Sluice__JobInfo *info)
+{
+	Sluice__JobHistoryRow *intent = NULL, *ref = NULL, *report = NULL, *last = NULL;
+	int err = job_history_load(q->txn, q->gateway, live->hist_intent, &intent);
+
+	if (err == 0)
+		err = job_history_load(q->txn, q->gateway, live->hist_ref, &ref);
+	if (err == 0)
+		err = job_history_load(q->txn, q->gateway, live->hist_report, &report);
+	if (err == 0)
+		err = job_history_load(q->txn, q->gateway, live->hist_last, &last);
+	if (err == 0 && intent != NULL)
+		err = text_set(&info->tag, intent->evidence);
+	if (err == 0 && ref != NULL)
+		err = text_set(&info->scheduler_ref, ref->scheduler_ref);
+	if (err == 0 && report != NULL) {
+		info->exit_code = report->exit_code;
+		info->exited = report->exited || report->exit_code != 0;
+		info->seen_time_ms = report->seen_time_ms;
+		info->started_time_ms = report->started_time_ms;
+		info->ended_time_ms = info->terminal ? report->ended_time_ms : 0;
+		info->memory_peak_bytes = report->memory_peak_bytes;
+		info->signal = report->signal;
+		info->class_ = report->class_;
+		err = text_set(&info->evidence, report->evidence);
+		if (err == 0)
+			err = text_set(&info->source, report->source);
+	}
+	if (info->terminal && info->ended_time_ms == 0)
+		info->ended_time_ms = info->change_time_ms;
+	if (last != NULL)
+		info->index = last->index;
+	sluice__job_history_row__free_unpacked(intent, NULL);
+	sluice__job_history_row__free_unpacked(ref, NULL);
+	sluice__job_history_row__free_unpacked(report, NULL);
+	sluice__job_history_row__free_unpacked(last, NULL);
+	return err;
+}
+
+static int info_record(struct query *q, uint64_t number, bool payload, Sluice__JobInfo *info)
+{
+	struct job_record record;
+	Sluice__JobSubmit *meta;
+	int err = job_record_get(q->txn, q->gateway, number, &record);
+
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	info->submit_time_ms = record.submit_ms;
+	err = text_set(&info->job, meta->job);
+	if (err == 0)
+		err = text_set(&info->queue, meta->queue);
+	if (err == 0)
+		err = text_set(&info->owner, meta->owner);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	if (err != 0 || !payload || record.payload.len == 0)
+		return err;
+	info->payload.data = malloc(record.payload.len);
+	if (info->payload.data == NULL)
+		return SLUICE_E_NOMEM;
+	memcpy(info->payload.data, record.payload.data, record.payload.len);
+	info->payload.len = record.payload.len;
+	return 0;
+}
+
+/* The name of a session that still lives; "" otherwise. */
+static int holder_name(struct query *q, uint64_t session, char **at)
+{
+	char *name;
+	int err = session_label(q->txn, q->gateway, session, &name);
+
+	if (err == SLUICE_E_NOT_FOUND)
+		return 0;
+	if (err == 0)
+		err = text_set(at, name);
+	if (err == 0)
+		free(name);
+	return err;
+}
+
+static int info_live(struct query *q, const struct job_live *live, const struct machine *machine,
+		     Sluice__JobInfo *info)
+{
+	char judge[SOURCE_NAME_BYTES];
+	int err = text_set(&info->machine, machine->config->name);
+
+	if (err == 0)
+		err = text_set(&info->state, machine_state_name(machine, live->state));
+	if (err == 0)
+		err = text_set(&info->claim, job_claim_name(live->claim));
+	if (err == 0 && live->holder != 0)
+		err = holder_name(q, live->holder, &info->holder);
+	if (err == 0 && live->source != 0) {
+		err = source_name_get(q->txn, q->gateway, live->source, judge);
+		if (err == 0)
+			err = text_set(&info->judge, judge);
+	}
+	info->terminal = machine_is_terminal(machine, live->state);
+	info->attempt = live->attempt;
+	info->token = live->token;
+	info->holder_session = live->claim == JOB_LEASED || live->claim == JOB_ORPHANED ? live->holder : 0;
+	info->cancel = (live->flags & JOB_CANCEL) != 0;
+	info->intent = (live->flags & JOB_INTENT) != 0;
+	info->priority = live->priority;
+	info->change_time_ms = live->changed_ms;
+	return err;
+}
+
+static int info_fill(struct query *q, uint64_t number, const struct job_live *live,
+		     const struct machine *machine, bool payload, Sluice__JobInfo **ret)
+{
+	Sluice__JobInfo *info = malloc(sizeof(*info));
+	int err;
+
+	if (info == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__job_info__init(info);
+	info->number = number;
+	err = live->state < machine->state_count ? info_live(q, live, machine, info)
+						 : store_damaged("its content is not valid");
+	if (err == 0)
+		err = info_record(q, number, payload, info);
+	if (err == 0)
+		err = info_history(q, live, info);
+	if (err != 0) {
+		sluice__job_info__free_unpacked(info, NULL);
+		return err;
+	}
+	*ret = info;
+	return 0;
+}
+
+int job_info_make(struct query *q, uint64_t number, bool payload, Sluice__JobInfo **ret)
+{
+	struct machine *machine;
+	struct job_live live;
+	int err = job_live_get(q->txn, q->gateway, number, &live);
+
+	if (err == 0)
+		err = machine_load(q->txn, q->gateway, live.machine, &machine);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	err = info_fill(q, number, &live, machine, payload, ret);
+	machine_free(machine);
+	return err;
+}
+
+static int job_show(struct query *q, const Sluice__JobShow *m)
+{
+	Sluice__Reply *reply = q->reply;
+	uint64_t number;
+	int err = job_query_find(q, m->job, &number);
+
+	if (err != 0 || number == 0)
+		return err;
+	reply->jobs = malloc(sizeof(*reply->jobs));
+	if (reply->jobs == NULL)
+		return SLUICE_E_NOMEM;
+	err = job_info_make(q, number, m->payload, &reply->jobs[0]);
+	reply->n_jobs = err == 0 ? 1 : 0;
+	return err;
+}
+
+/* ---- list ---- */
+
+enum { DAMAGE_TEXT_BYTES = 300 };
+
+struct list {
+	const Sluice__JobList *m;
+	uint64_t queue;		 /* 0: any */
+	struct machine *machine; /* of the last row looked at */
+	size_t max;
+};
+
+static int list_machine(struct query *q, struct list *list, uint64_t id)
+{
+	struct machine *machine;
+	int err;
+
+	if (list->machine != NULL && list->machine->id == id)
+		return 0;
+	err = machine_load(q->txn, q->gateway, id, &machine);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	machine_free(list->machine);
+	list->machine = machine;
+	return 0;
+}
+
+static int list_wants(struct query *q, struct list *list, const struct job_live *live, bool *ret)
+{
+	int err;
+
+	*ret = false;
+	if (list->queue != 0 && live->queue != list->queue)
+		return 0;
+	if (list->m->claim[0] != '\0' && strcmp(list->m->claim, job_claim_name(live->claim)) != 0)
+		return 0;
+	if (list->m->open_only && live->claim == JOB_NONE)
+		return 0;
+	*ret = true;
+	if (list->m->state[0] == '\0')
+		return 0;
+	err = list_machine(q, list, live->machine);
+	if (err == 0 && live->state >= list->machine->state_count)
+		err = store_damaged("its content is not valid");
+	*ret = err == 0 && strcmp(list->m->state, machine_state_name(list->machine, live->state)) == 0;
+	return err;
+}
+
+static int list_row(struct query *q, struct list *list, uint64_t number, const struct job_live *live)
+{
+	Sluice__Reply *reply = q->reply;
+	int err = list_machine(q, list, live->machine);
+
+	if (err == 0)
+		err = info_fill(q, number, live, list->machine, false, &reply->jobs[reply->n_jobs]);
+	reply->n_jobs += err == 0;
+	return err;
+}
+
+static int damaged_fill(struct query *q, struct list *list, uint64_t number, const struct job_live *live,
+			Sluice__JobInfo *info)
+{
+	char text[DAMAGE_TEXT_BYTES];
+	int err;
+
+	snprintf(text, sizeof(text), "damaged: %s", store_last_error()); /* before the next read */
+	err = text_set(&info->evidence, text);
+	info->number = number;
+	if (err == 0 && live != NULL && list_machine(q, list, live->machine) == 0 &&
+	    live->state < list->machine->state_count)
+		err = info_live(q, live, list->machine, info);
+	if (err == 0 || err == SLUICE_E_CORRUPT)
+		err = info_record(q, number, false, info);
+	return err == SLUICE_E_CORRUPT ? 0 : err;
+}
+
+/* One damaged job does not end a list: its row says so in `evidence`, and has what can be read: the number always, by which a holder that compares
+ * the list with what it has finds it there. live: NULL when that cannot be read. */
+static int list_damaged(struct query *q, struct list *list, uint64_t number, const struct job_live *live)
+{
+	Sluice__Reply *reply = q->reply;
+	Sluice__JobInfo *info = malloc(sizeof(*info));
+	int err;
+
+	if (info == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__job_info__init(info);
+	err = damaged_fill(q, list, number, live, info);
+	if (err != 0)
+		sluice__job_info__free_unpacked(info, NULL);
+	else
+		reply->jobs[reply->n_jobs++] = info;
+	return err;
+}
+
+/* value: of the live record; NULL when a session's entry was found, or it cannot be read. */
+static int list_visit(struct query *q, struct list *list, uint64_t number, const struct sluice_slice *value,
+		      bool *ret_full)
+{
+	struct job_live live;
+	bool wanted = true, readable;
+	int err = value != NULL			 ? job_live_decode(*value, &live)
+		  : list->m->holder_session != 0 ? job_live_get(q->txn, q->gateway, number, &live)
+						 : SLUICE_E_CORRUPT;
+
+	*ret_full = false;
+	/* A lease of a job that is not there is damage, and not the end of the list. */
+	if (err == SLUICE_E_NOT_FOUND)
+		err = store_damaged("it is missing, and a session holds the job");
+	readable = err == 0;
+	if (readable)
+		err = list_wants(q, list, &live, &wanted);
+	/* What it is can then not be said: whoever looks for it should see it. */
+	wanted |= err == SLUICE_E_CORRUPT;
+	if (err != 0 && err != SLUICE_E_CORRUPT)
+		return err;
+	if (wanted && q->reply->n_jobs == list->max) {
+		q->reply->more = true;
+		*ret_full = true;
+		return 0;
+	}
+	q->at.number = number;
+	if (wanted && err == 0)
+		err = list_row(q, list, number, &live);
+	return err == SLUICE_E_CORRUPT ? list_damaged(q, list, number, readable ? &live : NULL) : err;
+}
+
+/* Jobs behind q->at.number; those that one session holds by its own entries, so that it costs as many looks as it has. */
+static int list_walk(struct query *q, struct list *list)
+{
+	uint64_t holder = list->m->holder_session;
+	struct sluice_slice found, value;
+	struct store_scan *scan;
+	struct key from;
+	bool full = false;
+	int err;
+
+	if (holder != 0)
+		key_owned(&from, q->gateway, holder, OWNED_JOB, q->at.number + 1);
+	else
+		key_one(&from, q->gateway, q->at.number + 1);
+	err = store_scan_begin(q->txn, holder != 0 ? STORE_OWNED : STORE_LIVE, key_slice(&from), &scan);
+	if (err != 0)
+		return err;
+	while (err == 0 && !full && !q->again) {
+		bool readable;
+
+		found.len = 0;
+		err = store_scan_next(scan, &found, &value);
+		if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
+			break;
+		readable = err == 0;
+		err = 0;
+		if (found.len != from.len || memcmp(found.data, from.bytes, from.len - 8) != 0)
+			break;
+		err = list_visit(q, list, get_be64((const uint8_t *)found.data + from.len - 8),
+				 readable && holder == 0 ? &value : NULL, &full);
+		if (err == 0 && !full)
+			q->again = query_spent(q);
+	}
+	store_scan_end(scan);
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static bool claim_is_known(const char *claim)
+{
+	for (int i = 0; i < JOB_CLAIM_COUNT; i++)
+		if (strcmp(claim, job_claim_name((uint8_t)i)) == 0)
+			return true;
+	return false;
+}
+
+/* Names are looked up once: q->at.number and q->at.other keep their numbers. */
+static int list_filters(struct query *q, const Sluice__JobList *m)
+{
+	int err = 0;
+
+	q->at.number = m->after_number;
+	if (m->claim[0] != '\0' && !claim_is_known(m->claim))
+		return query_refuse(q, SLUICE_E_INVAL,
+				    "claim is '%.60s'; expected none, ready, leased, orphaned, gated or held",
+				    m->claim);
+	if (m->after[0] != '\0' && m->after_number == 0)
+		err = job_query_find(q, m->after, &q->at.number);
+	if (err != 0 || q->reply->code != 0 || m->queue[0] == '\0')
+		return err;
+	err = name_find(q->txn, q->gateway, NAME_QUEUE, slice_text(m->queue), &q->at.other);
+	return err == SLUICE_E_NOT_FOUND
+		       ? query_refuse(q, SLUICE_E_NOT_FOUND, "queue %.255s does not exist", m->queue)
+		       : err;
+}
+
+static int job_list(struct query *q, const Sluice__JobList *m)
+{
+	struct list list = {.m = m, .max = rows_max(m->max)};
+	int err = 0;
+
+	if (q->at.phase == 0) {
+		err = list_filters(q, m);
+		if (err != 0 || q->reply->code != 0 || q->at.number == UINT64_MAX)
+			return err;
+		q->reply->jobs = calloc(list.max, sizeof(*q->reply->jobs));
+		if (q->reply->jobs == NULL)
+			return SLUICE_E_NOMEM;
+		q->at.phase = 1;
+	}
+	list.queue = q->at.other;
+	err = list_walk(q, &list);
+	machine_free(list.machine);
+	return err;
+}
+
+/* ---- history: the newest LIST_ROWS_MAX rows, oldest first ---- */
+
+static int history_begin(struct query *q, const Sluice__JobHistory *m)
+{
+	struct job_live live;
+	uint64_t number;
+	size_t count;
+	int err = job_query_find(q, m->job, &number);
+
+	if (err != 0 || number == 0)
+		return err;
+	err = job_live_get(q->txn, q->gateway, number, &live);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	count = live.hist_count < LIMIT_LIST_ROWS_MAX ? live.hist_count : LIMIT_LIST_ROWS_MAX;
+	q->reply->history = calloc(count + 1, sizeof(*q->reply->history));
+	if (q->reply->history == NULL)
+		return SLUICE_E_NOMEM;
+	q->at.phase = 1;
+	q->at.number = live.hist_last;
+	q->at.other = count;
+	q->at.of = number;
+	return 0;
+}
+
+/* Rows are forgotten from the newest back, between turns, too: the list goes on with what is
+ * left of them, or ends. */
+static int history_forgotten(struct query *q)
+{
+	struct job_live live;
+	int err = job_live_get(q->txn, q->gateway, q->at.of, &live);
+
+	if (err == 0 && live.hist_last < q->at.number)
+		q->at.number = live.hist_last;
+	else if (err == SLUICE_E_NOT_FOUND)
+		q->at.number = 0;
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+/* From the newest row, q->at.number, back to the other end of what there is room for. */
+static int job_history(struct query *q, const Sluice__JobHistory *m)
+{
+	Sluice__Reply *reply = q->reply;
+	struct job_history_row row;
+	int err = q->at.phase == 0 ? history_begin(q, m) : 0;
+
+	if (err == 0 && q->at.phase != 0)
+		err = history_forgotten(q);
+	if (err != 0 || q->at.phase == 0)
+		return err;
+	while (err == 0 && q->at.number != 0 && reply->n_history < q->at.other && !q->again) {
+		Sluice__JobHistoryRow *loaded = NULL;
+
+		err = job_history_load(q->txn, q->gateway, q->at.number, &loaded);
+		if (loaded != NULL)
+			reply->history[reply->n_history++] = loaded;
+		if (err == 0)
+			err = job_history_get(q->txn, q->gateway, q->at.number, &row);
+		if (err == 0)
+			q->at.number = row.previous;
+		q->again = err == 0 && query_spent(q);
+	}
+	if (err != 0 || q->again)
+		return err;
+	reply->more = q->at.number != 0;
+	for (size_t i = 0; i < reply->n_history / 2; i++) {
+		Sluice__JobHistoryRow *swap = reply->history[i];
+
+		reply->history[i] = reply->history[reply->n_history - 1 - i];
+		reply->history[reply->n_history - 1 - i] = swap;
+	}
+	return 0;
+}
+
+int job_query(struct query *q, const Sluice__Request *request)
+{
+	switch (request->op_case) {
+	case SLUICE__REQUEST__OP_JOB_SHOW:
+		return job_show(q, request->job_show);
+	case SLUICE__REQUEST__OP_JOB_LIST:
+		return job_list(q, request->job_list);
+	case SLUICE__REQUEST__OP_JOB_HISTORY:
+		return job_history(q, request->job_history);
+	case SLUICE__REQUEST__OP_JOB_EXPLAIN:
+		return job_explain(q, request->job_explain);
+	case SLUICE__REQUEST__OP_AUDIT:
+		return audit_query(q, request->audit);
+	case SLUICE__REQUEST__OP_QUARANTINE_LIST:
+		return quarantine_list(q, request->quarantine_list);
+	default:
+		return SLUICE_E_UNSUPPORTED;
+	}
+}

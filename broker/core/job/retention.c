@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * How long finished jobs and their history are kept. Each end sets a timer; firing looks at the record, so a
+ * job that was reset, or a longer retention, only sets it again. A new retention walks all jobs by TICK (the
+ * timer with job 0), some at a time.
+ *
+ * A job that is forgotten leaves nothing: its id may be submitted again as a new job. Its history is a chain from
+ * the newest row back, which a damaged row breaks: what is before that one is searched for when the job is gone,
+ * by timers of the job's number that say from which row on (job_retention_fire).
+ */
+#include "broker/core/base/age.h"
+#include "broker/core/job/ledger.h"
+
+enum {
+	SWEEP_JOBS_AT_ONCE = 64,
+	ROWS_MIN = 16, /* removed whatever the budget, so that every firing gets on */
+	LOOKS_PER_WORK = 16,
+};
+
+/* UINT64_MAX: for ever. */
+static int keep_ms_get(struct apply *a, uint64_t *ret)
+{
+	uint64_t stored;
+	int err = counter_get(a->txn, a->gateway, COUNTER_JOB_KEEP_MS, &stored);
+
+	*ret = stored == 0 ? JOB_KEEP_MS_DEFAULT : stored == 1 ? UINT64_MAX : stored - 1;
+	return err;
+}
+
+/* The job's end plus keep, on the monotone clock. */
+static uint64_t due_mono(const struct apply *a, const struct job_live *live, uint64_t keep_ms)
+{
+	uint64_t age = age_of(a, live->due_mono_ms != 0 ? live->due_mono_ms : live->changed_ms);
+	uint64_t left = age < keep_ms ? keep_ms - age : 0;
+
+	return left < UINT64_MAX - a->mono_ms ? a->mono_ms + left : UINT64_MAX - 1;
+}
+
+int job_retention_arm(struct apply *a, const struct job *job)
+{
+	uint64_t keep_ms;
+	int err = keep_ms_get(a, &keep_ms);
+
+	if (err != 0 || keep_ms == UINT64_MAX)
+		return err;
+	return timer_set(a, due_mono(a, &job->live, keep_ms), TIMER_JOB_RETENTION, job->number,
+			 job->live.attempt);
+}
+
+int job_retention_apply(struct apply *a, const Sluice__JobRetention *m, struct outcome *out)
+{
+	uint64_t keep_ms = m->keep_ms < UINT64_MAX / 2 ? m->keep_ms : UINT64_MAX / 2;
+	int err = counter_set(a, COUNTER_JOB_KEEP_MS, keep_ms + 1);
+
+	(void)out;
+	return err == 0 && keep_ms != 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, 0, 1) : err;
+}
+
+static int row_del(struct apply *a, uint64_t n, uint32_t *io_work)
+{
+	struct key key;
+
+	if (*io_work > 0)
+		--*io_work;
+	key_one(&key, a->gateway, n);
+	return store_del(a->txn, STORE_HIST, key_slice(&key));
+}
+
+static int search_before(struct apply *a, uint64_t number, uint64_t n)
+{
+	return n > 1 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, number, n - 1) : 0;
+}
+
+/* The row that live->hist_last leads to cannot be read: which one was before it is not known. */
+static int forget_damaged(struct apply *a, uint64_t number, const struct job_live *live, uint32_t *io_work)
+{
+	int err = claim_tell_damaged(a, live->queue, number);
+
+	if (err == 0)
+		err = row_del(a, live->hist_last, io_work);
+	if (err == SLUICE_E_NOT_FOUND) /* it is missing */
+		err = 0;
+	return err == 0 && live->hist_count > 1 ? search_before(a, number, live->hist_last) : err;
+}
+
+/* Removes history rows from the newest back, as far as the budget goes; live->hist_last stays at the first
+ * that is left. */
+static int forget_history(struct apply *a, uint64_t number, struct job_live *live, uint32_t *io_work)
+{
+	for (uint32_t rows = 0; live->hist_last != 0 && (rows < ROWS_MIN || *io_work > 0); rows++) {
+		struct job_history_row row = {0};
+		int err = job_history_get(a->txn, a->gateway, live->hist_last, &row);
+
+		if (err == SLUICE_E_NOT_FOUND)
+			err = store_damaged("it is missing");
+		if (err == 0)
+			err = row_del(a, live->hist_last, io_work);
+		else if (err == SLUICE_E_CORRUPT)
+			err = forget_damaged(a, number, live, io_work);
+		if (err != 0)
+			return err;
+		live->hist_last = row.previous;
+		live->hist_count = row.previous == 0 ? 0 : live->hist_count > 1 ? live->hist_count - 1 : 1;
+	}
+	live->hist_intent = live->hist_ref = live->hist_report =
+		0; /* may be gone; the job is on its way out */
+	return 0;
+}
+
+/* Removes the rows of a job that is gone, from row n back: by their chain, once one of them is found. Damaged ones
+ * stay: whose they are cannot be known. */
+static int forget_rest(struct apply *a, uint64_t number, uint64_t n, uint32_t *io_work)
+{
+	for (uint32_t looked = 1; n != 0; looked++) {
+		struct job_history_row row;
+		int err;
+
+		if (looked % LOOKS_PER_WORK == 0 && *io_work == 0)
+			return timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, number, n);
+		if (looked % LOOKS_PER_WORK == 0)
+			--*io_work;
+		err = job_history_at_or_before(a->txn, a->gateway, &n, &row);
+		if (err == 0 && row.job == number) {
+			err = row_del(a, n, io_work);
+			n = row.previous;
+		} else if (err == 0 || (err == SLUICE_E_CORRUPT && n != 0)) {
+			err = 0;
+			n--;
+		}
+		if (err != 0)
+			return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	}
+	return 0;
+}
+
+static int forget_records(struct apply *a, uint64_t number, const struct job_live *live)
+{
+	struct job_record record;
+	Sluice__JobSubmit *meta;
+	struct key key;
+	int err = job_record_get(a->txn, a->gateway, number, &record);
+
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	err = name_del(a, NAME_JOB, slice_text(meta->job));
+	if (err == 0)
+		err = quarantine_forget(a, meta->job);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	key_one(&key, a->gateway, number);
+	if (err == 0)
+		err = store_del(a->txn, STORE_JOB, key_slice(&key));
+	if (err == 0)
+		err = store_del(a->txn, STORE_LIVE, key_slice(&key));
+	if (err == 0)
+		err = machine_jobs_add(a, live->machine, -1);
+	return err == 0 ? counter_add(a, COUNTER_JOBS, -1) : err;
+}
+
+/* One finished job: forget it when its time has come, else set its timer. */
+static int retire(struct apply *a, struct job *job, uint64_t keep_ms, uint32_t *io_work)
+{
+	uint64_t due;
+	int err;
+
+	if (!job_is_terminal(job) || keep_ms == UINT64_MAX)
+		return 0;
+	due = due_mono(a, &job->live, keep_ms);
+	if (due <= a->mono_ms && age_doubt(a) != 0)
+		due = age_doubt(a);
+	if (due > a->mono_ms)
+		return timer_set(a, due, TIMER_JOB_RETENTION, job->number, job->live.attempt);
+	err = forget_history(a, job->number, &job->live, io_work);
+	if (err == 0 && job->live.hist_last == 0)
+		return forget_records(a, job->number, &job->live);
+	if (err == 0)
+		err = job_store(a, job);
+	return err == 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, job->number, job->live.attempt) : err;
+}
+
+/* The numbers of the next jobs from `from` on; *ret_next is 0 at the end. */
+static int next_jobs(struct apply *a, uint64_t from, uint64_t *numbers, uint32_t max, uint32_t *ret_count,
+		     uint64_t *ret_next)
+{
+	struct sluice_slice found, value;
+	struct store_scan *scan;
+	struct key key;
+	int err;
+
+	*ret_count = 0;
+	*ret_next = 0;
+	key_one(&key, a->gateway, from);
+	err = store_scan_begin(a->txn, STORE_LIVE, key_slice(&key), &scan);
+	if (err != 0)
+		return err;
+	while ((err = store_scan_next(scan, &found, &value)) == 0) {
+		if (found.len != key.len || memcmp(found.data, key.bytes, 4) != 0)
+			break;
+		if (*ret_count == max) {
+			*ret_next = get_be64((const uint8_t *)found.data + 4);
+			break;
+		}
+		numbers[(*ret_count)++] = get_be64((const uint8_t *)found.data + 4);
+	}
+	store_scan_end(scan);
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static int sweep(struct apply *a, uint64_t from, uint64_t keep_ms, uint32_t *io_work)
+{
+	uint64_t numbers[SWEEP_JOBS_AT_ONCE];
+	uint32_t count = 0, done;
+
+	while (from != 0 && *io_work > 0) {
+		uint64_t next;
+		int err = next_jobs(a, from, numbers, SWEEP_JOBS_AT_ONCE, &count, &next);
+
+		for (done = 0; err == 0 && done<count && * io_work> 0; done++) {
+			struct job job;
+
+			--*io_work;
+			err = job_load(a, numbers[done], &job);
+			if (err == 0)
+				err = retire(a, &job, keep_ms, io_work);
+		}
+		if (err != 0)
+			return err;
+		from = done < count ? numbers[done] : next;
+	}
+	return from != 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, 0, from) : 0;
+}
+
+/* job 0: the sweep after a new retention, `sub` is where it goes on. Else `sub` is the attempt whose end set
+ * the timer; of a job that is gone, the history row from which on what it left is searched for (of a timer that
+ * outlived the job that is an attempt, and the first rows are looked at for nothing). */
+int job_retention_fire(struct apply *a, uint64_t number, uint64_t sub, uint32_t *io_work)
+{
+	struct job job;
+	uint64_t keep_ms;
+	int err = keep_ms_get(a, &keep_ms);
+
+	if (err != 0)
+		return err;
+	if (number == 0)
+		return keep_ms == UINT64_MAX ? 0 : sweep(a, sub, keep_ms, io_work);
+	err = job_live_get(a->txn, a->gateway, number, &job.live);
+	if (err == SLUICE_E_NOT_FOUND)
+		return forget_rest(a, number, sub, io_work);
+	if (err != 0)
+		return err;
+	err = job_load(a, number, &job);
+	return err == 0 && job.live.attempt == sub ? retire(a, &job, keep_ms, io_work) : err;
+}

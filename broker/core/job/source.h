@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Sources of evidence: what can judge an attempt that has an intent (a spool; a cluster and account with its
+ * file system). A source has a name (kind NAME_SOURCE) and a number, made by the first SOURCE_SEEN; its cell
+ * keeps who speaks for it, when it was heard last, and how many orphaned jobs wait for it. Sources are not
+ * forgotten: jobs name them by number.
+ */
+#ifndef SLUICE_CORE_SOURCE_H
+#define SLUICE_CORE_SOURCE_H
+
+#include "broker/core/base/apply.h"
+
+enum { SOURCE_NAME_BYTES = LIMIT_SIZE(NAME_BYTES_MAX) + 1 };
+
+struct source {
+	uint64_t session;    /* that spoke for it last */
+	uint64_t seen_ms;    /* wall: the last SOURCE_SEEN */
+	uint64_t ok_ms;	     /* wall: the last one that was ok; 0: none */
+	uint64_t orphans;    /* that wait for it, in all queues */
+	uint64_t waiting_ms; /* wall: since when some do; 0: none does */
+	struct sluice_slice name, text;
+};
+
+/* Borrowed until the next write. CORRUPT where it is not there: numbers come from records that name it. */
+int source_get(struct store_txn *txn, uint32_t gateway, uint64_t number, struct source *ret) SLUICE_MUST_USE;
+int source_name_get(struct store_txn *txn, uint32_t gateway, uint64_t number,
+		    char ret[SOURCE_NAME_BYTES]) SLUICE_MUST_USE;
+int source_orphans_add(struct apply *a, uint64_t number, int delta) SLUICE_MUST_USE;
+
+#endif

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * JOB_SUBMIT. Idempotent by id: the same content answers with the job as it is now, other content is a
+ * CONFLICT that names the field. Reports that came before the job are applied right after, as if they had
+ * come now. */
+#include "broker/core/job/ledger.h"
+
+#include "broker/core/queue/queue.h"
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+
+enum { PRIORITY_MAX = 255 };
+
+static int submit_check(const Sluice__JobSubmit *m, struct outcome *out)
+{
+	const char *why;
+	int code = name_check(slice_text(m->job), &why);
+
+	if (code != 0)
+		return refuse(out, code, "job id: %s", why);
+	if (m->priority > PRIORITY_MAX)
+		return refuse(out, SLUICE_E_INVAL, "priority is %u; at most %d", m->priority, PRIORITY_MAX);
+	if (m->payload.len > LIMIT_JOB_PAYLOAD_BYTES_MAX)
+		return refuse(out, SLUICE_E_LIMIT, "the payload has %zu bytes; at most %llu", m->payload.len,
+			      (unsigned long long)LIMIT_JOB_PAYLOAD_BYTES_MAX);
+	return job_text_check(out, "owner", m->owner, LIMIT_TEXT_BYTES_MAX);
+}
+
+static int queue_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t *ret_queue, struct outcome *out)
+{
+	struct queue_cell cell;
+	int err;
+
+	if (m->queue[0] == '\0')
+		return refuse(out, SLUICE_E_INVAL, "a job names its queue");
+	err = strlen(m->queue) > LIMIT_NAME_BYTES_MAX
+		      ? SLUICE_E_NOT_FOUND
+		      : name_find(a->txn, a->gateway, NAME_QUEUE, slice_text(m->queue), ret_queue);
+	if (err == SLUICE_E_NOT_FOUND)
+		return refuse(out, SLUICE_E_NOT_FOUND, "queue %.255s does not exist", m->queue);
+	if (err == 0)
+		err = queue_cell_get(a->txn, a->gateway, *ret_queue, &cell);
+	if (err != 0)
+		return err;
+	if (cell.kind != SLUICE__QUEUE_KIND__QUEUE_JOBS)
+		return refuse(out, SLUICE_E_INVAL,
+			      "queue %s is of kind items; jobs need a queue of kind jobs", m->queue);
+	return 0;
+}
+
+static int machine_named(struct apply *a, const char *name, const char *whose, uint64_t *ret,
+			 struct outcome *out)
+{
+	int err = strlen(name) > LIMIT_NAME_BYTES_MAX
+			  ? SLUICE_E_NOT_FOUND
+			  : name_find(a->txn, a->gateway, NAME_MACHINE, slice_text(name), ret);
+
+	return err == SLUICE_E_NOT_FOUND
+		       ? refuse(out, SLUICE_E_NOT_FOUND, "%s machine %.255s does not exist", whose, name)
+		       : err;
+}
+
+/* The job's own, else its queue's, else the default. */
+static int machine_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t *ret,
+			struct outcome *out)
+{
+	ProtobufCMessage *config;
+	const char *name;
+	int err;
+
+	if (m->machine[0] != '\0')
+		return machine_named(a, m->machine, "the job's", ret, out);
+	err = topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &config);
+	if (err != 0)
+		return err;
+	name = ((const Sluice__QueueConfig *)config)->machine;
+	err = machine_named(a, name[0] != '\0' ? name : MACHINE_DEFAULT_NAME, "the queue's", ret, out);
+	protobuf_c_message_free_unpacked(config, NULL);
+	return err;
+}
+
+/* Which field differs from what was submitted first; NULL: none. The machine may be named by one and left to
+ * the queue by the other. */
+static const char *difference(const Sluice__JobSubmit *first, const struct job_record *record,
+			      const Sluice__JobSubmit *m, const struct machine *machine)
+{
+	if (strcmp(first->queue, m->queue) != 0)
+		return "queue";
+	if (strcmp(first->machine, m->machine) != 0 && m->machine[0] != '\0' &&
+	    strcmp(machine->config->name, m->machine) != 0)
+		return "machine";
+	if (record->payload.len != m->payload.len ||
+	    (m->payload.len > 0 && memcmp(record->payload.data, m->payload.data, m->payload.len) != 0))
+		return "payload";
+	if (strcmp(first->owner, m->owner) != 0)
+		return "owner";
+	return first->priority != m->priority ? "priority" : NULL;
+}
+
+static int submit_again(struct apply *a, uint64_t number, const Sluice__JobSubmit *m, struct outcome *out)
+{
+	struct job_record record;
+	Sluice__JobSubmit *first;
+	const char *field;
+	struct job job;
+	int err = job_load(a, number, &job);
+
+	if (err == 0)
+		err = job_record_get(a->txn, a->gateway, number, &record);
+	if (err == 0)
+		err = job_record_meta(&record, &first);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	field = difference(first, &record, m, job.machine);
+	sluice__job_submit__free_unpacked(first, NULL);
+	if (field != NULL)
+		return refuse(out, SLUICE_E_CONFLICT, "job %s exists with another %s", m->job, field);
+	job_outcome(&job, OUT_SUBMITTED, out);
+	out->duplicate = true;
+	out->index = record.index;
+	return 0;
+}
+
+static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t machine,
+		      struct job *job)
+{
+	const struct job_fact fact = job_fact("submit", JOB_SOURCE_BROKER, "");
+	int err = machine_get(a, machine, &job->machine);
+
+	if (err == 0)
+		err = counter_next(a, COUNTER_JOB, &job->number);
+	if (err == 0)
+		err = name_put(a, NAME_JOB, slice_text(m->job), job->number);
+	if (err == 0)
+		err = job_record_put(a, job->number, m);
+	if (err != 0)
+		return err;
+	job->id = m->job;
+	job->live = (struct job_live){.priority = (uint8_t)m->priority,
+				      .attempt = 1,
+				      .seen = 1,
+				      .machine = (uint32_t)machine,
+				      .queue = queue,
+				      .changed_ms = a->wall_ms};
+	err = job_history_append(a, job, "", &fact);
+	if (err == 0)
+		err = job_make_ready(a, job);
+	if (err == 0)
+		err = job_event_publish(a, job, "", &fact);
+	if (err == 0)
+		err = machine_jobs_add(a, machine, 1);
+	if (err == 0)
+		err = counter_add(a, COUNTER_JOBS, 1);
+	return err == 0 ? counter_add(a, COUNTER_JOBS_OPEN, 1) : err;
+}
+
+int job_submit_apply(struct apply *a, const Sluice__JobSubmit *m, struct outcome *out)
+{
+	uint64_t number, queue = 0, machine = 0;
+	struct job job;
+	int err = submit_check(m, out);
+
+	if (err != 0 || refused(out))
+		return err;
+	err = name_find(a->txn, a->gateway, NAME_JOB, slice_text(m->job), &number);
+	if (err == 0)
+		return submit_again(a, number, m, out);
+	if (err != SLUICE_E_NOT_FOUND)
+		return err;
+	err = queue_find(a, m, &queue, out);
+	if (err == 0 && !refused(out))
+		err = machine_find(a, m, queue, &machine, out);
+	if (err == 0 && !refused(out))
+		err = queue_room_check(a, queue, SLUICE__QUEUE_KIND__QUEUE_JOBS, 1, out);
+	if (err != 0 || refused(out))
+		return err;
+	err = submit_new(a, m, queue, machine, &job);
+	if (err == 0)
+		err = quarantine_unpark(a, &job);
+	if (err == 0)
+		err = job_store(a, &job);
+	if (err == 0) {
+		job_outcome(&job, OUT_SUBMITTED, out);
+		out->index = a->index;
+	}
+	return err;
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a machine must satisfy, and its compiled form. Pure: nothing here touches the store.
+ *
+ * A machine with a non-terminal state that has no exit, or with a state that cannot be reached, would hold a
+ * job for ever; both are refused when the machine is loaded, by the name of the state.
+ */
+#include "broker/core/lifecycle/lifecycle.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "protocol/limits.h"
+
+static_assert(MACHINE_STATES_CAP <= 64, "a mask has a bit per state");
+static_assert(MACHINE_STATES_CAP == LIMIT_SIZE(MACHINE_STATES_MAX),
+	      "what is refused beyond the limit has no room");
+
+#define WHY(code, ...)                                         \
+	do {                                                   \
+		snprintf(why, MACHINE_WHY_BYTES, __VA_ARGS__); \
+		return code;                                   \
+	} while (0)
+
+static bool state_name_valid(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len == 0 || len > MACHINE_STATE_NAME_BYTES_MAX)
+		return false;
+	for (const char *c = name; *c != '\0'; c++) {
+		bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
+
+		if (!letter && !(*c >= '0' && *c <= '9') && *c != '_' && *c != '-')
+			return false;
+	}
+	return true;
+}
+
+static bool find(const Sluice__MachineConfig *config, const char *name, uint32_t *ret)
+{
+	for (uint32_t i = 0; i < config->n_states; i++) {
+		if (strcmp(config->states[i]->name, name) == 0) {
+			*ret = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static int check_names(const Sluice__MachineConfig *config, char *why)
+{
+	if (config->n_states == 0)
+		WHY(SLUICE_E_INVAL, "a machine needs at least one state");
+	if (config->n_states > LIMIT_MACHINE_STATES_MAX)
+		WHY(SLUICE_E_LIMIT, "%zu states; at most %u", config->n_states,
+		    (unsigned)LIMIT_MACHINE_STATES_MAX);
+	for (uint32_t i = 0; i < config->n_states; i++) {
+		const char *name = config->states[i]->name;
+		uint32_t first;
+
+		if (!state_name_valid(name))
+			WHY(SLUICE_E_INVAL,
+			    "state %u: \"%.70s\" is not a state name (1 to %d of A-Z a-z 0-9 _ -)", i + 1,
+			    name, MACHINE_STATE_NAME_BYTES_MAX);
+		if (find(config, name, &first) && first != i)
+			WHY(SLUICE_E_INVAL, "state %s is named twice", name);
+	}
+	return 0;
+}
+
+/* Exits are found by name once, into ret->next: a check is paid by every read that loads a machine. */
+static int check_exits(const Sluice__MachineConfig *config, struct machine *ret, char *why)
+{
+	for (uint32_t i = 0; i < config->n_states; i++) {
+		const Sluice__MachineState *state = config->states[i];
+
+		if (state->terminal && state->n_next != 0)
+			WHY(SLUICE_E_INVAL, "state %s is terminal and has an exit to %.63s", state->name,
+			    state->next[0]);
+		if (!state->terminal && state->n_next == 0)
+			WHY(SLUICE_E_INVAL, "state %s is not terminal and has no exit", state->name);
+		if (state->n_next > config->n_states)
+			WHY(SLUICE_E_INVAL, "state %s has more exits than there are states", state->name);
+		for (size_t j = 0; j < state->n_next; j++) {
+			uint32_t next;
+
+			if (!find(config, state->next[j], &next))
+				WHY(SLUICE_E_INVAL, "state %s leads to %.63s, which is not a state",
+				    state->name, state->next[j]);
+			if (next == i)
+				WHY(SLUICE_E_INVAL, "state %s leads to itself", state->name);
+			ret->next[i] |= UINT64_C(1) << next;
+		}
+		if (state->terminal)
+			ret->terminal |= UINT64_C(1) << i;
+	}
+	return 0;
+}
+
+static uint64_t exits_mask(const Sluice__MachineConfig *config, uint32_t state)
+{
+	uint64_t mask = 0;
+
+	for (size_t j = 0; j < config->states[state]->n_next; j++) {
+		uint32_t next;
+
+		if (find(config, config->states[state]->next[j], &next))
+			mask |= UINT64_C(1) << next;
+	}
+	return mask;
+}
+
+/* The cancelled and failed states count as reached: a cancel and the broker's own verdict lead there. */
+static int check_reach(const Sluice__MachineConfig *config, const struct machine *machine, char *why)
+{
+	uint64_t reached = UINT64_C(1) | UINT64_C(1) << machine->cancelled | UINT64_C(1) << machine->failed;
+	uint64_t before;
+
+	do {
+		before = reached;
+		for (uint32_t i = 0; i < config->n_states; i++) {
+			if (reached >> i & 1)
+				reached |= machine->next[i];
+		}
+	} while (reached != before);
+	for (uint32_t i = 0; i < config->n_states; i++) {
+		if (!(reached >> i & 1))
+			WHY(SLUICE_E_INVAL, "state %s cannot be reached from %s", config->states[i]->name,
+			    config->states[0]->name);
+	}
+	return 0;
+}
+
+static int check_verdict(const Sluice__MachineConfig *config, const char *what, const char *name,
+			 uint32_t *ret, char *why)
+{
+	if (!find(config, name, ret))
+		WHY(SLUICE_E_INVAL, "the %s state \"%.63s\" is not a state of the machine", what, name);
+	if (!config->states[*ret]->terminal)
+		WHY(SLUICE_E_INVAL, "the %s state %s is not terminal", what, name);
+	return 0;
+}
+
+/* All but whose it is and the config. */
+static int compile(const Sluice__MachineConfig *config, struct machine *ret, char *why)
+{
+	int err = check_names(config, why);
+
+	memset(ret, 0, sizeof(*ret));
+	if (err == 0)
+		err = check_exits(config, ret, why);
+	if (err == 0)
+		err = check_verdict(config, "cancelled", config->cancelled, &ret->cancelled, why);
+	if (err == 0)
+		err = check_verdict(config, "failed", config->failed, &ret->failed, why);
+	if (err != 0)
+		return err;
+	if (config->states[0]->terminal)
+		WHY(SLUICE_E_INVAL, "the initial state %s is terminal", config->states[0]->name);
+	ret->state_count = (uint32_t)config->n_states;
+	return check_reach(config, ret, why);
+}
+
+int machine_check(const Sluice__MachineConfig *config, char *why)
+{
+	struct machine machine;
+
+	return compile(config, &machine, why);
+}
+
+int machine_check_alter(const Sluice__MachineConfig *before, const Sluice__MachineConfig *after, char *why)
+{
+	for (uint32_t i = 0; i < before->n_states; i++) {
+		const Sluice__MachineState *old = before->states[i];
+		uint64_t now;
+
+		if (i >= after->n_states || strcmp(old->name, after->states[i]->name) != 0)
+			WHY(SLUICE_E_IN_USE,
+			    "jobs use the machine: state %s must stay where it is (new ones go to the end)",
+			    old->name);
+		if (old->terminal != after->states[i]->terminal)
+			WHY(SLUICE_E_IN_USE, "jobs use the machine: state %s must stay %s", old->name,
+			    old->terminal ? "terminal" : "not terminal");
+		now = exits_mask(after, i);
+		for (size_t j = 0; j < old->n_next; j++) {
+			uint32_t next;
+
+			if (!find(after, old->next[j], &next) || !(now >> next & 1))
+				WHY(SLUICE_E_IN_USE,
+				    "jobs use the machine: the transition %s -> %s must stay", old->name,
+				    old->next[j]);
+		}
+	}
+	return 0;
+}
+
+int machine_compile(struct machine *ret, uint32_t gateway, uint64_t id, Sluice__MachineConfig *config,
+		    char *why)
+{
+	struct machine machine;
+	int err = compile(config, &machine, why);
+
+	if (err != 0)
+		return err;
+	machine.gateway = gateway;
+	machine.id = id;
+	machine.config = config;
+	*ret = machine;
+	return 0;
+}
+
+bool machine_state_find(const struct machine *machine, const char *name, uint32_t *ret)
+{
+	return find(machine->config, name, ret);
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The slow half of purge and delete: bounded work per TICK. What was marked is never seen by a claim meanwhile. A damaged record goes like any
+ * other: that is how people get rid of it. */
+#include "broker/core/queue/queue.h"
+
+static bool key_of_queue(struct sluice_slice key, uint32_t gateway, uint64_t queue)
+{
+	return key.len >= 12 && get_be32(key.data) == gateway &&
+	       get_be64((const uint8_t *)key.data + 4) == queue;
+}
+
+/* The next record of the queue, damaged ones too; NOT_FOUND behind the last. */
+static int next_of_queue(struct store_scan *scan, uint32_t gateway, uint64_t queue,
+			 struct sluice_slice *ret_key, struct sluice_slice *ret_value, bool *ret_damaged)
+{
+	struct sluice_slice key = {NULL, 0};
+	int rc = store_scan_next(scan, &key, ret_value);
+
+	*ret_key = key;
+	*ret_damaged = rc == SLUICE_E_CORRUPT && key.len > 0;
+	if (rc != 0 && !*ret_damaged)
+		return rc;
+	return key_of_queue(key, gateway, queue) ? 0 : SLUICE_E_NOT_FOUND;
+}
+
+/* Deletes records of a table whose key starts with (gateway, queue). Returns 1 when none is left, 0 when the work is spent. */
+static int drop_table(struct apply *a, enum store_table table, uint64_t queue, uint32_t *io_work)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_grant grant;
+	struct key key;
+	int rc;
+
+	key_one(&key, a->gateway, queue);
+	rc = store_scan_begin(a->txn, table, key_slice(&key), &scan);
+	while (rc == 0 && *io_work > 0) {
+		uint64_t token;
+		bool damaged;
+
+		rc = next_of_queue(scan, a->gateway, queue, &found, &value, &damaged);
+		if (rc != 0)
+			break;
+		if (table == STORE_GRANT && !damaged) {
+			token = get_be64((const uint8_t *)found.data + 12);
+			if (grant_decode(value, &grant) == 0 && grant.kind == GRANT_SESSION)
+				rc = session_disown(a, grant.session, OWNED_GRANT, token);
+			if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
+				break;
+		}
+		rc = store_scan_del(scan);
+		(*io_work)--;
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 1 : rc;
+}
+
+static int sweep_deleted(struct apply *a, uint64_t queue, uint32_t *io_work, bool *ret_done)
+{
+	static const enum store_table tables[] = {STORE_READY, STORE_GRANT, STORE_ITEM};
+	struct key key;
+
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+		int rc = drop_table(a, tables[i], queue, io_work);
+
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			return 0;
+	}
+	*ret_done = true;
+	key_hot(&key, a->gateway, HOT_QUEUE, queue);
+	return store_del(a->txn, STORE_HOT, key_slice(&key));
+}
+
+/* Purged exceptions: entries of an older generation, with their items. Returns 1 when all were looked at. */
+static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell,
+				   uint32_t *io_work)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct key key;
+	int rc;
+
+	key_ready(&key, a->gateway, queue, (uint8_t)(255 - (cell->sweep_from >> 48 & 0xff)), 0,
+		  cell->sweep_from & 0xffffffffffff);
+	rc = store_scan_begin(a->txn, STORE_READY, key_slice(&key), &scan);
+	while (rc == 0 && *io_work > 0) {
+		uint64_t seq;
+
+		rc = store_scan_next(scan, &found, &value);
+		if (rc == 0 && !key_of_queue(found, a->gateway, queue))
+			rc = SLUICE_E_NOT_FOUND;
+		if (rc != 0)
+			break;
+		(*io_work)--;
+		if (value.len != 4 || found.len != 29) {
+			rc = store_damaged("its content is not valid");
+			break;
+		}
+		seq = get_be64((const uint8_t *)found.data + 21);
+		/* The next TICK goes on behind it: what came after the purge may be more than one TICK looks at. */
+		cell->sweep_from = QUEUE_SWEEP_EXCEPTIONS |
+				   (uint64_t)((const uint8_t *)found.data)[12] << 48 | (seq + 1);
+		if (get_be32(value.data) == cell->purge_generation)
+			continue;
+		rc = queue_item_drop(a, queue, cell, seq);
+		if (rc == 0)
+			rc = store_scan_del(scan);
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 1 : rc;
+}
+
+/* Items that were ready in order when the purge came: in [sweep_from, sweep_to), never granted; delayed ones stay. */
+static int sweep_purged_items(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t *io_work)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_item item;
+	struct key key;
+	int rc;
+
+	key_two(&key, a->gateway, queue, cell->sweep_from);
+	rc = store_scan_begin(a->txn, STORE_ITEM, key_slice(&key), &scan);
+	while (rc == 0 && *io_work > 0) {
+		uint64_t seq;
+		bool damaged;
+
+		rc = next_of_queue(scan, a->gateway, queue, &found, &value, &damaged);
+		if (rc == 0 && get_be64((const uint8_t *)found.data + 12) >= cell->sweep_to)
+			rc = SLUICE_E_NOT_FOUND;
+		if (rc != 0)
+			break;
+		seq = get_be64((const uint8_t *)found.data + 12);
+		damaged = damaged || queue_item_decode(value, &item) != 0;
+		(*io_work)--;
+		cell->sweep_from = seq + 1;
+		if (!damaged && item.flags & (ITEM_DELAYED | ITEM_OVERTAKEN))
+			continue;
+		if (!damaged)
+			cell->bytes -= queue_item_bytes(&item);
+		rc = store_scan_del(scan);
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 1 : rc;
+}
+
+int queue_sweep(struct apply *a, uint64_t queue, uint32_t *io_work, bool *ret_done)
+{
+	struct queue_cell cell;
+	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
+
+	*ret_done = rc == SLUICE_E_NOT_FOUND;
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	if (cell.deleted)
+		return sweep_deleted(a, queue, io_work, ret_done);
+	rc = 1;
+	if (!cell.priority && !(cell.sweep_from & QUEUE_SWEEP_EXCEPTIONS))
+		rc = sweep_purged_items(a, queue, &cell, io_work);
+	if (rc == 1 && !(cell.sweep_from & QUEUE_SWEEP_EXCEPTIONS))
+		cell.sweep_from = QUEUE_SWEEP_EXCEPTIONS;
+	if (rc == 1)
+		rc = sweep_purged_exceptions(a, queue, &cell, io_work);
+	if (rc < 0)
+		return rc;
+	*ret_done = rc == 1;
+	if (*ret_done)
+		cell.sweep_from = cell.sweep_to;
+	return queue_cell_put(a, queue, &cell);
+}

@@ -1,0 +1,644 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Sessions: a client's durable identity. What a session owns (jobs, session leases) is in `owned` under it;
+ * its end tells each owner's module and removes the entry: some at once, the rest by TICK. From the end on
+ * nobody sees the session, whatever is still to be swept. Heartbeats are not here: the engine issues
+ * SESSION_EXPIRE.
+ */
+#include <stdlib.h>
+
+#include "broker/core/base/state.h"
+#include "broker/core/job/live.h"
+#include "broker/util/invariant.h"
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+
+enum {
+	SESSION_FIXED_BYTES = 1 + 16 + 4 + 8 + 2 + 2,
+	SESSION_MORE_BYTES =
+		1 + 2 + 2 + 2, /* between the fixed part and the texts; not in records of before */
+	SESSION_ENDED = 1,
+	/* Of one session. Many may end in one batch, and others wait for it: the rest goes by TICK. Not a budget of the batch, for the database
+	 * may not depend on batches. */
+	END_AT_ONCE = 128,
+	GATHER = 64,
+	JOB_END_WORK = 4, /* a job's end writes its record, its history and an event */
+	DEFAULT_TIMEOUT_MS = 30000
+};
+
+struct session {
+	bool ended;    /* only sweeping is left */
+	uint8_t flags; /* enum session_flag */
+	uint8_t face;
+	uint8_t secret[16];
+	uint32_t timeout_ms;
+	uint64_t opened_ms; /* wall */
+	struct sluice_slice name, client, principal, via, address;
+};
+
+/* u8 ended and flags, secret, u32 timeout, u64 opened, u16 name, u16 client, u8 face, u16 principal, u16 via, u16 address; texts in that order. A
+ * record of before ends with the client's text, and is never as long as one of today with the same lengths. */
+static int session_decode(struct sluice_slice value, struct session *ret)
+{
+	const uint8_t *at = value.data;
+	size_t name, client, fixed = SESSION_FIXED_BYTES, more[3] = {0, 0, 0};
+
+	if (value.len < SESSION_FIXED_BYTES)
+		return store_damaged("its content is not valid");
+	name = get_be16(at + 29);
+	client = get_be16(at + 31);
+	*ret = (struct session){.ended = (at[0] & SESSION_ENDED) != 0,
+				.flags = at[0] & (uint8_t)~SESSION_ENDED};
+	if (value.len != SESSION_FIXED_BYTES + name + client) {
+		fixed += SESSION_MORE_BYTES;
+		if (value.len < fixed)
+			return store_damaged("its content is not valid");
+		ret->face = at[SESSION_FIXED_BYTES];
+		for (size_t i = 0; i < 3; i++)
+			more[i] = get_be16(at + SESSION_FIXED_BYTES + 1 + 2 * i);
+		if (value.len != fixed + name + client + more[0] + more[1] + more[2])
+			return store_damaged("its content is not valid");
+	}
+	memcpy(ret->secret, at + 1, 16);
+	ret->timeout_ms = get_be32(at + 17);
+	ret->opened_ms = get_be64(at + 21);
+	at += fixed;
+	ret->name = (struct sluice_slice){at, name};
+	ret->client = (struct sluice_slice){at + name, client};
+	at += name + client;
+	ret->principal = (struct sluice_slice){at, more[0]};
+	ret->via = (struct sluice_slice){at + more[0], more[1]};
+	ret->address = (struct sluice_slice){at + more[0] + more[1], more[2]};
+	return 0;
+}
+
+static int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id, struct session *ret)
+{
+	struct sluice_slice value;
+	struct key key;
+	int rc;
+
+	key_one(&key, gateway, id);
+	rc = store_get(txn, STORE_SESSION, key_slice(&key), &value);
+	return rc != 0 ? rc : session_decode(value, ret);
+}
+
+/* The texts must not point into the store. */
+static int session_put(struct apply *a, uint64_t id, const struct session *session)
+{
+	uint8_t bytes[SESSION_FIXED_BYTES + SESSION_MORE_BYTES + LIMIT_SIZE(NAME_BYTES_MAX) +
+		      LIMIT_SIZE(TEXT_BYTES_MAX) + 2 * SESSION_WHO_BYTES_MAX + SESSION_ADDRESS_BYTES_MAX];
+	const struct sluice_slice *texts[] = {&session->name, &session->client, &session->principal,
+					      &session->via, &session->address};
+	uint8_t *at = bytes + SESSION_FIXED_BYTES + SESSION_MORE_BYTES;
+	struct key key;
+
+	invariant(id != 0 && session->name.len <= 255 && session->client.len <= 1024,
+		  "session %llu: a name of %zu bytes, a client of %zu", ULL(id), session->name.len,
+		  session->client.len);
+	invariant(!session->ended || session->name.len == 0, "session %llu has ended and has a name",
+		  ULL(id));
+	bytes[0] = (uint8_t)((session->ended ? SESSION_ENDED : 0) | session->flags);
+	memcpy(bytes + 1, session->secret, 16);
+	put_be32(bytes + 17, session->timeout_ms);
+	put_be64(bytes + 21, session->opened_ms);
+	put_be16(bytes + 29, (uint16_t)session->name.len);
+	put_be16(bytes + 31, (uint16_t)session->client.len);
+	bytes[33] = session->face;
+	put_be16(bytes + 34, (uint16_t)session->principal.len);
+	put_be16(bytes + 36, (uint16_t)session->via.len);
+	put_be16(bytes + 38, (uint16_t)session->address.len);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		if (texts[i]->len > 0)
+			memcpy(at, texts[i]->data, texts[i]->len);
+		at += texts[i]->len;
+	}
+	key_one(&key, a->gateway, id);
+	return store_put(a->txn, STORE_SESSION, key_slice(&key),
+			 (struct sluice_slice){bytes, (size_t)(at - bytes)});
+}
+
+int session_check(struct apply *a, uint64_t id, struct outcome *out)
+{
+	struct session session;
+	int rc = session_get(a->txn, a->gateway, id, &session);
+
+	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && session.ended))
+		return refuse(out, SLUICE_E_SESSION_GONE, "session %llu has ended; open a new one",
+			      (unsigned long long)id);
+	return rc;
+}
+
+/* ---- what a session owns ---- */
+
+int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id, uint64_t sub)
+{
+	uint8_t bytes[8];
+	struct key key;
+
+	invariant(session != 0, "entry %llu of kind %d is owned by no session", ULL(id), (int)kind);
+	put_be64(bytes, sub);
+	key_owned(&key, a->gateway, session, (uint8_t)kind, id);
+	return store_put(a->txn, STORE_OWNED, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});
+}
+
+int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id)
+{
+	struct key key;
+	int rc;
+
+	key_owned(&key, a->gateway, session, (uint8_t)kind, id);
+	rc = store_del(a->txn, STORE_OWNED, key_slice(&key));
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+struct owned_entry {
+	uint8_t kind;
+	bool damaged; /* its value: sub is not known */
+	uint64_t id, sub;
+};
+
+/* The queue stands in the job's live record, too, and in the key of the grant. Where those are gone as well, it is told where they are
+ * looked at. */
+static int owned_mend(struct apply *a, struct owned_entry *entry)
+{
+	struct job_live live;
+	int rc;
+
+	if (!entry->damaged)
+		return 0;
+	if (entry->kind == OWNED_GRANT) {
+		rc = queue_of_grant(a, entry->id, &entry->sub);
+		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	}
+	if (entry->kind != OWNED_JOB)
+		return SLUICE_E_CORRUPT;
+	rc = job_live_get(a->txn, a->gateway, entry->id, &live);
+	entry->sub = rc == 0 ? live.queue : 0;
+	return rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+/* Up to max entries of a session from `from` on; kind 0: of all kinds. Copied, so that the table may be
+ * written. */
+static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret,
+			size_t max, size_t *ret_count)
+{
+	size_t prefix = kind != 0 ? 13 : 12;
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	size_t count = 0;
+	int rc = store_scan_begin(a->txn, STORE_OWNED, key_slice(from), &scan);
+
+	if (rc != 0)
+		return rc;
+	while (count < max) {
+		bool damaged;
+
+		found.len = 0;
+		rc = store_scan_next(scan, &found, &value);
+		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
+			break;
+		if (found.len < prefix || memcmp(found.data, from->bytes, prefix) != 0) {
+			rc = 0;
+			break;
+		}
+		if (found.len != 21) {
+			rc = store_damaged("its content is not valid");
+			break;
+		}
+		damaged = rc != 0 || value.len != 8;
+		rc = 0;
+		ret[count++] = (struct owned_entry){.kind = ((const uint8_t *)found.data)[12],
+						    .damaged = damaged,
+						    .id = get_be64((const uint8_t *)found.data + 13),
+						    .sub = damaged ? 0 : get_be64(value.data)};
+	}
+	store_scan_end(scan);
+	*ret_count = count;
+	rc = rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	for (size_t i = 0; rc == 0 && i < count; i++)
+		rc = owned_mend(a, &ret[i]);
+	return rc;
+}
+
+int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t from, uint32_t max,
+		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user)
+{
+	struct owned_entry entries[GATHER];
+	size_t count = GATHER;
+
+	while (max > 0 && count == GATHER) {
+		struct key key;
+		int rc;
+
+		key_owned(&key, a->gateway, session, (uint8_t)kind, from);
+		rc = owned_gather(a, &key, (uint8_t)kind, entries, max < GATHER ? max : GATHER, &count);
+		for (size_t i = 0; rc == 0 && i < count; i++)
+			rc = each(a, entries[i].id, entries[i].sub, user);
+		if (rc != 0)
+			return rc;
+		if (count == 0 || entries[count - 1].id == UINT64_MAX)
+			return 0;
+		from = entries[count - 1].id + 1;
+		max -= (uint32_t)count;
+	}
+	return 0;
+}
+
+/* ---- end ---- */
+
+/* Ends one entry, or as much of it as *io_work, which is at least 1, allows: items count, and the entry itself does. */
+static int entry_end(struct apply *a, uint64_t session, const struct owned_entry *entry, uint32_t *io_work,
+		     bool *ret_done)
+{
+	uint32_t work = *io_work;
+	int rc;
+
+	*ret_done = true;
+	switch (entry->kind) {
+	case OWNED_JOB:
+		rc = job_session_ended(a, session, entry->sub, entry->id);
+		work = JOB_END_WORK;
+		break;
+	case OWNED_GRANT:
+		rc = queue_session_ended(a, session, entry->sub, entry->id, &work, ret_done);
+		work = *io_work - work;
+		break;
+	default:
+		return store_damaged("its content is not valid");
+	}
+	work = work > 0 ? work : 1;
+	*io_work -= work < *io_work ? work : *io_work;
+	if (rc != 0 || !*ret_done)
+		return rc;
+	return session_disown(a, session, (enum owned_kind)entry->kind, entry->id);
+}
+
+/* Ends what an ended session owns, within the budget; the record goes with the last entry. */
+int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *ret_done)
+{
+	struct owned_entry entries[GATHER];
+	struct key key;
+
+	*ret_done = false;
+	while (*io_work > 0) {
+		size_t count = 0, ended = 0;
+		bool done = true;
+		int rc;
+
+		key_one(&key, a->gateway, session);
+		rc = owned_gather(a, &key, 0, entries, GATHER, &count);
+		while (rc == 0 && done && ended < count && *io_work != 0) {
+			rc = entry_end(a, session, &entries[ended], io_work, &done);
+			ended += done;
+		}
+		if (rc != 0)
+			return rc;
+		if (count < GATHER && ended == count) {
+			*ret_done = true;
+			rc = store_del(a->txn, STORE_SESSION, key_slice(&key));
+			return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+		}
+	}
+	return 0;
+}
+
+/* The session must be open. */
+static int session_end(struct apply *a, uint64_t id, bool lapsed)
+{
+	struct effect effect = {.kind = FX_SESSION_ENDED,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = id,
+				.lapsed = lapsed};
+	uint32_t work = END_AT_ONCE;
+	struct session session;
+	struct key key;
+	bool done;
+	int rc = session_get(a->txn, a->gateway, id, &session);
+
+	if (rc == 0 && session.name.len > 0) {
+		/* The value is the store's: the name is copied into a key before anything is written. */
+		key_name(&key, a->gateway, NAME_SESSION, session.name);
+		rc = store_del(a->txn, STORE_NAME, key_slice(&key));
+	}
+	session.ended = true;
+	session.name = session.client = (struct sluice_slice){NULL, 0};
+	session.principal = session.via = session.address = session.name;
+	if (rc == 0)
+		rc = session_put(a, id, &session);
+	if (rc == 0)
+		rc = counter_add(a, COUNTER_SESSIONS, -1);
+	if (rc == 0)
+		rc = session_sweep(a, id, &work, &done);
+	if (rc == 0 && !done)
+		rc = timer_set(a, a->mono_ms, TIMER_SWEEP, id, SWEEP_SESSION);
+	return rc != 0 ? rc : effects_add(a->effects, &effect);
+}
+
+int session_close_apply(struct apply *a, const Sluice__SessionClose *m, struct outcome *out)
+{
+	uint64_t session = m->session != 0 ? m->session : a->session;
+	int rc = session_check(a, session, out);
+
+	return rc != 0 || refused(out) ? rc : session_end(a, session, false);
+}
+
+int session_expire_apply(struct apply *a, const struct cmd_session_expire *m, struct outcome *out)
+{
+	int rc = session_check(a, m->session, out);
+
+	return rc != 0 || refused(out) ? rc : session_end(a, m->session, true);
+}
+
+/* ---- open ---- */
+
+static int open_check(const struct cmd_session_open *m, struct outcome *out)
+{
+	const char *why = NULL;
+	int rc;
+
+	if (m->name.len > 0) {
+		rc = name_check(m->name, &why);
+		if (rc != 0)
+			return refuse(out, rc, "session name: %s", why);
+	}
+	if (m->principal.len > SESSION_WHO_BYTES_MAX || m->via.len > SESSION_WHO_BYTES_MAX ||
+	    m->address.len > SESSION_ADDRESS_BYTES_MAX)
+		return refuse(out, SLUICE_E_LIMIT,
+			      "principal, via and address have %zu, %zu and %zu bytes; at most %d, %d and %d",
+			      m->principal.len, m->via.len, m->address.len, SESSION_WHO_BYTES_MAX,
+			      SESSION_WHO_BYTES_MAX, SESSION_ADDRESS_BYTES_MAX);
+	if (m->client.len > LIMIT_TEXT_BYTES_MAX)
+		return refuse(out, SLUICE_E_LIMIT, "the client's text is %zu bytes; at most %llu",
+			      m->client.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
+	return 0;
+}
+
+static uint32_t timeout_within(uint32_t timeout_ms)
+{
+	if (timeout_ms == 0)
+		return DEFAULT_TIMEOUT_MS;
+	if (timeout_ms < LIMIT_SESSION_TIMEOUT_MS_MIN)
+		return (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN;
+	return timeout_ms > LIMIT_SESSION_TIMEOUT_MS_MAX ? (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX
+							 : timeout_ms;
+}
+
+int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct outcome *out)
+{
+	struct effect effect = {.kind = FX_SESSION_OPENED, .command = a->position, .gateway = a->gateway};
+	struct session session = {.timeout_ms = timeout_within(m->timeout_ms),
+				  .opened_ms = a->wall_ms,
+				  .flags = m->flags & (SESSION_EPHEMERAL | SESSION_STANDING),
+				  .face = m->face,
+				  .name = m->name,
+				  .client = m->client,
+				  .principal = m->principal,
+				  .via = m->via,
+				  .address = m->address};
+	uint64_t id, older = 0, sessions = 0;
+	int rc = open_check(m, out);
+
+	if (rc != 0 || refused(out))
+		return rc;
+	rc = core_session_named(a->txn, a->gateway, m->name, &older);
+	if (rc == 0)
+		rc = counter_get(a->txn, a->gateway, COUNTER_SESSIONS, &sessions);
+	/* The engine has one end before, when it can; one that takes another's place needs no room. */
+	if (rc == 0 && older == 0 && sessions >= LIMIT_SESSIONS_MAX)
+		return refuse(out, SLUICE_E_BUSY,
+			      "the gateway has %llu sessions of at most %llu; close some, or try again later",
+			      (unsigned long long)sessions, (unsigned long long)LIMIT_SESSIONS_MAX);
+	if (rc == 0 && older != 0)
+		rc = session_end(a, older, false);
+	if (rc == 0)
+		rc = counter_next(a, COUNTER_SESSION, &id);
+	if (rc == 0 && m->name.len > 0)
+		rc = name_put(a, NAME_SESSION, m->name, id);
+	if (rc != 0)
+		return rc;
+	memcpy(session.secret, m->secret, sizeof(session.secret));
+	rc = session_put(a, id, &session);
+	if (rc == 0)
+		rc = counter_add(a, COUNTER_SESSIONS, 1);
+	out->kind = OUT_SESSION;
+	out->id = id;
+	effect.id = id;
+	effect.lease_ms = session.timeout_ms;
+	effect.count = m->name.len > 0;
+	effect.name.len = m->address.len;
+	effect.name.data = effects_alloc(a->effects, m->address.len + 1);
+	if (rc == 0 && effect.name.data == NULL)
+		rc = SLUICE_E_NOMEM;
+	if (rc == 0 && m->address.len > 0)
+		memcpy((void *)(uintptr_t)effect.name.data, m->address.data, m->address.len);
+	return rc != 0 ? rc : effects_add(a->effects, &effect);
+}
+
+/* ---- reads ---- */
+
+int core_session_named(struct store_txn *txn, uint32_t gateway, struct sluice_slice name, uint64_t *ret)
+{
+	int rc = name.len > 0 ? name_find(txn, gateway, NAME_SESSION, name, ret) : SLUICE_E_NOT_FOUND;
+
+	if (rc != SLUICE_E_NOT_FOUND)
+		return rc;
+	*ret = 0;
+	return 0;
+}
+
+int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t id, struct session_ref *ret)
+{
+	struct session session;
+	int rc = session_get(txn, gateway, id, &session);
+
+	if (rc == 0 && session.ended)
+		return SLUICE_E_NOT_FOUND;
+	if (rc != 0)
+		return rc;
+	memcpy(ret->secret, session.secret, sizeof(ret->secret));
+	ret->timeout_ms = session.timeout_ms;
+	return 0;
+}
+
+int core_session_owns(struct store_txn *txn, uint32_t gateway, uint64_t session, bool *ret)
+{
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	struct key key;
+	int rc;
+
+	*ret = false;
+	key_one(&key, gateway, session);
+	rc = store_scan_begin(txn, STORE_OWNED, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	rc = store_scan_next(scan, &found, &value);
+	*ret = rc == 0 && found.len >= key.len && memcmp(found.data, key.bytes, key.len) == 0;
+	store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+int core_session_each(struct store_txn *txn, int (*each)(void *user, const struct session_row *row),
+		      void *user)
+{
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	struct session session;
+	int rc = store_scan_begin(txn, STORE_SESSION, (struct sluice_slice){"", 0}, &scan);
+
+	if (rc != 0)
+		return rc;
+	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
+		rc = found.len == 12 ? session_decode(value, &session)
+				     : store_damaged("its content is not valid");
+		if (rc == 0 && !session.ended)
+			rc = each(user, &(struct session_row){get_be32(found.data),
+							      get_be64((const uint8_t *)found.data + 4),
+							      session.timeout_ms, session.address});
+		if (rc != 0)
+			break;
+	}
+	store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+/* Adds the jobs of a session from q->at.other on; q->again: there may be more. */
+static int jobs_held(struct query *q, uint64_t session, uint64_t *io)
+{
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	struct key key;
+	int rc;
+
+	key_owned(&key, q->gateway, session, OWNED_JOB, q->at.other);
+	rc = store_scan_begin(q->txn, STORE_OWNED, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
+		if (found.len != 21 || memcmp(found.data, key.bytes, 13) != 0)
+			break;
+		++*io;
+		q->at.other = get_be64((const uint8_t *)found.data + 13) + 1;
+		q->again = query_spent(q);
+		if (q->again)
+			break;
+	}
+	store_scan_end(scan);
+	if (!q->again)
+		q->at.other = 0;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+static int session_row(struct query *q, uint64_t id, const struct session *session)
+{
+	Sluice__SessionInfo *info = malloc(sizeof(*info));
+
+	if (info == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__session_info__init(info);
+	q->reply->sessions[q->reply->n_sessions++] = info;
+	info->id = id;
+	info->timeout_ms = session->timeout_ms;
+	info->name = query_text(session->name);
+	info->client = query_text(session->client);
+	info->address = query_text(session->address);
+	if (info->name == NULL || info->client == NULL || info->address == NULL)
+		return SLUICE_E_NOMEM;
+	return 0;
+}
+
+/* The next session's row, from q->at.number on; NOT_FOUND at the end of the list. */
+static int session_next(struct query *q, uint32_t max)
+{
+	struct store_scan *scan;
+	struct sluice_slice found, value;
+	struct session session;
+	struct key key;
+	int rc;
+
+	key_one(&key, q->gateway, q->at.number);
+	rc = store_scan_begin(q->txn, STORE_SESSION, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
+		if (found.len != 12 || get_be32(found.data) != q->gateway) {
+			rc = SLUICE_E_NOT_FOUND;
+			break;
+		}
+		rc = session_decode(value, &session);
+		if (rc != 0)
+			break;
+		q->at.number = get_be64((const uint8_t *)found.data + 4) + 1;
+		q->again = session.ended && query_spent(q);
+		if (q->again)
+			break;
+		if (session.ended)
+			continue;
+		q->reply->more = q->reply->n_sessions == max;
+		rc = q->reply->more ? SLUICE_E_NOT_FOUND : session_row(q, q->at.number - 1, &session);
+		break;
+	}
+	store_scan_end(scan);
+	return rc;
+}
+
+/* Phase 0: the first turn. 1: the next row is due. 2: the jobs of the last row are counted. */
+int session_query(struct query *q, const Sluice__Request *request)
+{
+	const Sluice__SessionList *list = request->session_list;
+	uint32_t max = rows_max(list->max);
+	Sluice__Reply *reply = q->reply;
+	int rc = 0;
+
+	if (list->after == UINT64_MAX)
+		return 0;
+	if (q->at.phase == 0) {
+		reply->sessions = calloc(max, sizeof(*reply->sessions));
+		if (reply->sessions == NULL)
+			return SLUICE_E_NOMEM;
+		q->at.number = list->after + 1;
+		q->at.phase = 1;
+	}
+	while (rc == 0 && !q->again) {
+		if (q->at.phase == 1) {
+			rc = session_next(q, max);
+			if (rc != 0 || q->again)
+				break;
+			q->at.phase = 2;
+		}
+		rc = jobs_held(q, reply->sessions[reply->n_sessions - 1]->id,
+			       &reply->sessions[reply->n_sessions - 1]->jobs_held);
+		if (rc == 0 && !q->again) {
+			q->at.phase = 1;
+			q->again = query_spent(q);
+		}
+	}
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+int session_holder(struct store_txn *txn, uint32_t gateway, uint64_t id, char **ret_label, char **ret_address)
+{
+	struct session session;
+	int rc = session_get(txn, gateway, id, &session);
+
+	if (rc != 0)
+		return rc;
+	*ret_label = query_text(session.name.len > 0 ? session.name : session.client);
+	*ret_address = query_text(session.address);
+	return *ret_label != NULL && *ret_address != NULL ? 0 : SLUICE_E_NOMEM;
+}
+
+int session_label(struct store_txn *txn, uint32_t gateway, uint64_t id, char **ret)
+{
+	struct session session;
+	struct sluice_slice label;
+	int rc = session_get(txn, gateway, id, &session);
+
+	if (rc != 0)
+		return rc;
+	label = session.name.len > 0 ? session.name : session.client;
+	*ret = query_text(label);
+	return *ret != NULL ? 0 : SLUICE_E_NOMEM;
+}
