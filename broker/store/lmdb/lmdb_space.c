@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "broker/store/lmdb_impl.h"
+#include "broker/store/lmdb/lmdb_impl.h"
 #include "broker/util/clock.h"
 
 enum { FACTS_AGE_MS = 500, FREE_DBI = 0, INSIDE_TIMES = 4, PROBE_BYTES = 1 << 20 };

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "broker/store/lmdb_impl.h"
+#include "broker/store/lmdb/lmdb_impl.h"
 #include "broker/util/bytes.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

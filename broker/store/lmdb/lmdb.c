@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/store/lmdb_impl.h"
+#include "broker/store/lmdb/lmdb_impl.h"
 #include "broker/util/clock.h"
 
 enum { APPEND_PAUSE = 64, PAGE_HEAD_BYTES = 16, VALUE_BYTES_MAX = 64 << 20 };
