@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The common layer over both implementations: transactions, records through hot cells, scans. Frames and
- * checksums are store_record.c's, the savepoint is store_undo.c's, the cells themselves are
- * store_cells.c's.
+ * checksums are in store_record.c, the savepoint in store_undo.c, the cells in store_cells.c, and
+ * how a cell gets its value in store_load.c.
  *
  * Invariants. A cell that is pending is newer than its record; every read of a hot table other than by key
  * writes that table's pending cells through first. A failure of a write leaves the transaction half-done,
@@ -38,28 +38,6 @@ void store_fault_set(struct store *store, store_fault_fn fn, void *user)
 }
 
 /* ---- cells ---- */
-
-int cell_load(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct cell **ret)
-{
-	struct cells *cells = &txn->store->cells;
-	struct cell *cell = cells_find(cells, table, key);
-	struct sluice_slice value = {NULL, 0};
-	int rc;
-
-	if (cell == NULL) {
-		rc = record_get(txn, table, key, &value);
-		if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
-			return rc;
-		cell = cells_add(cells, table, key);
-		if (cell == NULL || cell_set(cell, value, rc == 0) != 0) {
-			if (cell != NULL)
-				cells_remove(cells, cell);
-			return SLUICE_E_NOMEM;
-		}
-	}
-	*ret = cell;
-	return 0;
-}
 
 /* Writes a table's pending cells in key order, which keeps the pages together. */
 static int cells_flush(struct store_txn *txn, enum store_table table)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Shared by the files of the common layer: store.c, store_record.c, store_undo.c. Implementations do not
- * include it. */
+ * Shared by the files of the common layer: store.c, store_load.c, store_record.c, store_undo.c.
+ * Implementations do not include it. */
 #ifndef SLUICE_STORE_STORE_INTERNAL_H
 #define SLUICE_STORE_STORE_INTERNAL_H
 
@@ -61,7 +61,7 @@ int record_del(struct store_txn *txn, enum store_table table, struct sluice_slic
 /* Passes rc on; remembers it when it is a failure that leaves the transaction half-done. */
 int record_wrote(struct store_txn *txn, int rc);
 
-/* ---- store.c ---- */
+/* ---- store_load.c ---- */
 
 /* The cell of a key in a hot table, loaded when it is not cached. */
 int cell_load(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct cell **ret);

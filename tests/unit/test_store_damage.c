@@ -13,7 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "broker/store/store_impl.h"
+#include "broker/store/lmdb/lmdb_file.h"
+#include "broker/store/store.h"
 #include "broker/util/crc.h"
 
 enum { PAGE = 4096, HEAD = 16, META_BYTES = 136, RECORDS = 300, FILE_MAX = 8 << 20 };

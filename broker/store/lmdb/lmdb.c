@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The LMDB implementation, and the only file that knows LMDB. One environment, one named database per
- * table, full sync on every commit (no NOSYNC, NOMETASYNC, WRITEMAP, MAPASYNC). Read transactions are
- * pooled and renewed, so a snapshot costs no allocation in LMDB.
+ * The LMDB implementation: transactions, records, scans, and the table of operations. One
+ * environment, one named database per table, full sync on every commit (no NOSYNC, NOMETASYNC,
+ * WRITEMAP, MAPASYNC).
  *
  * Put in key order is the common case of logs, items and histories: those are tried with MDB_APPEND, which
  * refuses a key that is not the largest, and then put as any other.
  */
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "broker/store/lmdb/lmdb_impl.h"
-#include "broker/util/clock.h"
 
 enum { APPEND_PAUSE = 64, PAGE_HEAD_BYTES = 16, VALUE_BYTES_MAX = 64 << 20 };
 
@@ -29,87 +27,7 @@ static struct sluice_slice slice(MDB_val bytes)
 	return (struct sluice_slice){bytes.mv_data, bytes.mv_size};
 }
 
-int lmdb_error(const struct lmdb *lmdb, int rc)
-{
-	switch (rc) {
-	case 0:
-		return 0;
-	case MDB_NOTFOUND:
-		return SLUICE_E_NOT_FOUND;
-	case MDB_MAP_FULL:
-	case MDB_TXN_FULL:
-		return store_fail(SLUICE_E_NO_SPACE, "%s", mdb_strerror(rc));
-	case ENOSPC:
-	case EDQUOT:
-	case EFBIG:
-		return lmdb_no_space(rc);
-	case EIO:
-		return lmdb_short_write(lmdb) ? SLUICE_E_NO_SPACE
-					      : store_fail(SLUICE_E_IO, "data.mdb: %s", strerror(rc));
-	case ENOMEM:
-		return SLUICE_E_NOMEM;
-	case MDB_READERS_FULL:
-		return store_fail(SLUICE_E_BUSY, "%d read transactions are open", LMDB_READERS_MAX);
-	case MDB_CORRUPTED:
-	case MDB_PAGE_NOTFOUND:
-	case MDB_INVALID:
-		return store_fail(SLUICE_E_CORRUPT, "the database file: %s", mdb_strerror(rc));
-	case MDB_BAD_VALSIZE:
-		return store_fail(SLUICE_E_LIMIT, "a key is empty or longer than 511 bytes");
-	default:
-		return store_fail(SLUICE_E_IO, "%s", mdb_strerror(rc));
-	}
-}
-
 /* ---- transactions ---- */
-
-static void reader_return(struct lmdb *lmdb, struct lmdb_txn *txn)
-{
-	atomic_store(&txn->since_ms, 0);
-	atomic_store(&txn->snapshot, UINT64_MAX);
-	(void)pthread_mutex_lock(&lmdb->lock);
-	txn->pool_next = lmdb->pool;
-	lmdb->pool = txn;
-	(void)pthread_mutex_unlock(&lmdb->lock);
-}
-
-int lmdb_reader_take(struct lmdb *lmdb, struct lmdb_txn **ret)
-{
-	struct lmdb_txn *txn;
-	int rc;
-
-	(void)pthread_mutex_lock(&lmdb->lock);
-	txn = lmdb->pool;
-	if (txn != NULL)
-		lmdb->pool = txn->pool_next;
-	(void)pthread_mutex_unlock(&lmdb->lock);
-	if (txn != NULL) {
-		rc = mdb_txn_renew(txn->txn);
-		if (rc != 0) {
-			reader_return(lmdb, txn);
-			return lmdb_error(lmdb, rc);
-		}
-	} else {
-		txn = calloc(1, sizeof(*txn));
-		if (txn == NULL)
-			return SLUICE_E_NOMEM;
-		txn->lmdb = lmdb;
-		rc = mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn->txn);
-		if (rc != 0) {
-			free(txn);
-			return lmdb_error(lmdb, rc);
-		}
-		atomic_init(&txn->snapshot, UINT64_MAX);
-		(void)pthread_mutex_lock(&lmdb->lock);
-		txn->all_next = lmdb->all_readers;
-		lmdb->all_readers = txn;
-		(void)pthread_mutex_unlock(&lmdb->lock);
-	}
-	atomic_store(&txn->snapshot, mdb_txn_id(txn->txn));
-	atomic_store(&txn->since_ms, clock_mono_ns() / 1000000 + 1);
-	*ret = txn;
-	return 0;
-}
 
 static int lmdb_begin(void *impl, bool write, void **ret)
 {
@@ -143,19 +61,15 @@ static void cursors_close(struct lmdb_txn *txn)
 	}
 }
 
-void lmdb_abort(void *handle)
+static void lmdb_abort(void *handle)
 {
 	struct lmdb_txn *txn = handle;
-	struct lmdb *lmdb = txn->lmdb;
 
-	if (txn->write) {
-		cursors_close(txn);
-		mdb_txn_abort(txn->txn);
-		return;
-	}
 	cursors_close(txn);
-	mdb_txn_reset(txn->txn);
-	reader_return(lmdb, txn);
+	if (txn->write)
+		mdb_txn_abort(txn->txn);
+	else
+		lmdb_reader_return(txn);
 }
 
 /* Until the meta page is touched, a failed commit is as if it had not been tried. When writing that page

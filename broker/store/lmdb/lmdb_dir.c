@@ -17,6 +17,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "broker/store/lmdb/lmdb_dir.h"
 #include "broker/store/store_impl.h"
 
 enum { DESCRIPTORS_MAX = 65536 };

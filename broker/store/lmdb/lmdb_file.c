@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "broker/store/lmdb/lmdb_file.h"
 #include "broker/store/store_impl.h"
 
 enum {

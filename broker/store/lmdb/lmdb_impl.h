@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Shared by the files of the LMDB implementation: lmdb.c (transactions, records, scans), lmdb_space.c (facts, room), lmdb_open.c (life). */
+ * Shared by the files of the LMDB implementation. The sections below are in the order of the files:
+ * each file calls only those before it. */
 #ifndef SLUICE_STORE_LMDB_IMPL_H
 #define SLUICE_STORE_LMDB_IMPL_H
 
@@ -50,33 +51,55 @@ struct lmdb {
 	bool forget;		   /* at close: take away what was made */
 };
 
-extern const struct raw_ops lmdb_ops;
+/* ---- lmdb_error.c ---- */
 
-/* ---- lmdb.c ---- */
-
-/* LMDB's or the system's number as ours, with its text in store_last_error(). */
+/* LMDB's or the system's number as ours, with its text in store_last_error(). May allocate up to
+ * 1 MiB of disk ahead, to find out what cut a write short. */
 int lmdb_error(const struct lmdb *lmdb, int rc);
-/* A snapshot from the pool; lmdb_abort gives it back. Any thread. */
+/* For a store's start: the step, and why LMDB or the system refused it. Returns as lmdb_error. */
+int lmdb_step_failed(const struct lmdb *lmdb, int rc, const char *step, const char **ret_why);
+
+/* ---- lmdb_reader.c: any thread ---- */
+
+/* A snapshot from the pool; lmdb_reader_return gives it back. */
 int lmdb_reader_take(struct lmdb *lmdb, struct lmdb_txn **ret) SLUICE_MUST_USE;
-void lmdb_abort(void *handle);
+/* Its cursors are closed. */
+void lmdb_reader_return(struct lmdb_txn *txn);
+/* The oldest commit that a snapshot sees; pages freed since cannot be used again yet. A snapshot
+ * that begins meanwhile may be missed, which does no harm. UINT64_MAX: there is no snapshot. */
+uint64_t lmdb_readers_oldest_snapshot(struct lmdb *lmdb);
+/* For how long the oldest one has been open; 0: none is. */
+uint64_t lmdb_readers_oldest_ms(struct lmdb *lmdb);
+/* At close: all of them, none in use. */
+void lmdb_readers_free(struct lmdb *lmdb);
 
 /* ---- lmdb_space.c: as of store_facts_get, store_reserve_disk and store_txn_growth ---- */
+
 /* Counts the pages of all tables, once they are open. */
 int lmdb_pages_init(struct lmdb *lmdb) SLUICE_MUST_USE;
-/* Of the tables that the write transaction has touched; ret_pages NULL: only the sum. Bytes more than at the last commit. */
+/* Of the tables that the write transaction has touched; ret_pages NULL: only the sum. Bytes more
+ * than at the last commit. */
 int64_t lmdb_pages(struct lmdb_txn *txn, uint64_t *ret_pages);
 /* What lmdb_pages counted is committed. */
 void lmdb_pages_keep(struct lmdb_txn *txn, const uint64_t *pages, int64_t growth);
 void lmdb_facts(void *impl, struct store_facts *ret);
 int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret) SLUICE_MUST_USE;
 
-/* LMDB returns EIO for a write that was cut short, which is what the end of the disk, of a quota, or of the limit of file sizes looks like.
- * Whether it was one of these: then store_last_error() says which. Allocates up to 1 MiB of disk ahead to find out. Writer's thread. */
-bool lmdb_short_write(const struct lmdb *lmdb);
-int lmdb_no_space(int error); /* NO_SPACE, with the text of ENOSPC, EDQUOT or EFBIG */
+/* ---- lmdb_env.c ---- */
 
-/* ---- lmdb_open.c ---- */
-void lmdb_close(void *impl);
+/* Closed with lmdb_close, which frees it. */
+int lmdb_new(const char *dir, const struct store_options *options, struct lmdb **ret) SLUICE_MUST_USE;
+/* path: the directory, or with MDB_NOSUBDIR among more_flags the file. */
+int lmdb_env_open(struct lmdb *lmdb, const char *path, unsigned more_flags,
+		  const char **ret_why) SLUICE_MUST_USE;
+/* Finds where the map is: LMDB does not report it, but a page holds its own number, and the record
+ * of meta_key in table meta lies in a page. */
+int lmdb_map_find(struct lmdb *lmdb, struct sluice_slice meta_key) SLUICE_MUST_USE;
 void lmdb_forget(void *impl);
+void lmdb_close(void *impl);
+
+/* ---- lmdb.c ---- */
+
+extern const struct raw_ops lmdb_ops;
 
 #endif

@@ -1,150 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Of the LMDB implementation: a store's life. A directory without data.mdb gets one whole, tables and schema record included, by a
- * rename; so what is there and has none of that is damage, never a fresh store.
+ * Of the LMDB implementation: opening a store. A directory without data.mdb gets a complete one,
+ * tables and schema record included, by a rename; so a data.mdb that lacks them is damaged, never a
+ * fresh store.
  */
-#include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "broker/store/lmdb/lmdb_dir.h"
+#include "broker/store/lmdb/lmdb_file.h"
 #include "broker/store/lmdb/lmdb_impl.h"
 #include "broker/util/bytes.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-static const uint64_t map_bytes_default = 1ull << 30; /* TSan's shadow cannot take more */
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-static const uint64_t map_bytes_default = 1ull << 30;
-#else
-static const uint64_t map_bytes_default = 64ull << 30;
-#endif
-#else
-static const uint64_t map_bytes_default = 64ull << 30;
-#endif
-
-enum { MAP_STEP_BYTES = 65536 }; /* a multiple of every page size */
-
 static const struct sluice_slice schema_key = {"store_schema", 12};
-
-/* Of the store that was opened last, for a handler of signals. */
-static _Atomic uintptr_t map_first;
-static _Atomic uint64_t map_bytes, map_page_bytes;
-
-bool store_map_page(const void *address, uint64_t *ret_page)
-{
-	uintptr_t at = (uintptr_t)address - atomic_load(&map_first);
-
-	if (at >= atomic_load(&map_bytes))
-		return false;
-	*ret_page = at / atomic_load(&map_page_bytes);
-	return true;
-}
-
-void lmdb_forget(void *impl)
-{
-	struct lmdb *lmdb = impl;
-
-	lmdb->forget = lmdb->lock_fd >= 0 && (lmdb->made_store || lmdb->made_dir);
-	/* Refused before it was locked: the directory alone. */
-	if (lmdb->made_dir && lmdb->lock_fd < 0)
-		(void)rmdir(lmdb->dir);
-}
-
-void lmdb_close(void *impl)
-{
-	struct lmdb *lmdb = impl;
-
-	while (lmdb->all_readers != NULL) {
-		struct lmdb_txn *txn = lmdb->all_readers;
-
-		lmdb->all_readers = txn->all_next;
-		mdb_txn_abort(txn->txn);
-		free(txn);
-	}
-	if (lmdb->env != NULL) {
-		if (atomic_load(&map_first) == lmdb->map_base)
-			atomic_store(&map_bytes, 0);
-		mdb_env_close(lmdb->env);
-	}
-	if (lmdb->forget)
-		dir_forget(lmdb->dir, lmdb->made_dir);
-	for (int i = 0; i < STORE_TABLE_COUNT; i++)
-		free(lmdb->damage[i]);
-	if (lmdb->lock_fd >= 0)
-		(void)close(lmdb->lock_fd);
-	(void)pthread_mutex_destroy(&lmdb->lock);
-	free(lmdb->dir);
-	free(lmdb);
-}
-
-/* For a store's start: the step, and why LMDB or the system refused it. */
-static int open_failed(const struct lmdb *lmdb, int rc, const char *step, const char **ret_why)
-{
-	int code = lmdb_error(lmdb, rc);
-	char cause[300];
-
-	(void)snprintf(cause, sizeof(cause), "%s",
-		       code == SLUICE_E_NOMEM || code == SLUICE_E_NOT_FOUND ? mdb_strerror(rc)
-									    : store_last_error());
-	if (rc == ENOMEM)
-		return dir_fail(code, ret_why,
-				"%s: %s; a map of %" PRIu64 " MiB may be too large (map_mib, ulimit -v)",
-				step, cause, lmdb->map_bytes >> 20);
-	return dir_fail(code, ret_why, "%s: %s", step, cause);
-}
-
-/* What is in use already must lie below the limit of file sizes: no page above it can be written. The rest is for the map's bound, which is
- * never above the limit. */
-static int limit_check(struct lmdb *lmdb, const char **ret_why)
-{
-	uint64_t max = dir_file_bytes_max();
-	MDB_envinfo info;
-
-	(void)mdb_env_info(lmdb->env, &info);
-	/* LMDB does not let it end before what is in use. */
-	lmdb->map_bytes = info.me_mapsize;
-	if (lmdb->read_only || (info.me_last_pgno + 1) * lmdb->page_bytes <= max)
-		return 0;
-	(void)store_fail(SLUICE_E_NO_SPACE,
-			 "%" PRIu64 " bytes of data.mdb are in use, and the limit of file sizes is %" PRIu64
-			 "; raise it (ulimit -f, LimitFSIZE=)",
-			 (uint64_t)(info.me_last_pgno + 1) * lmdb->page_bytes, max);
-	*ret_why = store_last_error();
-	return SLUICE_E_NO_SPACE;
-}
-
-static int env_open(struct lmdb *lmdb, const char *path, unsigned more_flags, const char **ret_why)
-{
-	unsigned flags = MDB_NOTLS | (lmdb->read_only ? MDB_RDONLY : 0u) | more_flags;
-	MDB_stat stat;
-	int dead, fd, rc = mdb_env_create(&lmdb->env);
-
-	if (rc == 0)
-		rc = mdb_env_set_mapsize(lmdb->env, lmdb->map_bytes);
-	if (rc == 0)
-		rc = mdb_env_set_maxdbs(lmdb->env, STORE_TABLE_COUNT);
-	if (rc == 0)
-		rc = mdb_env_set_maxreaders(lmdb->env, LMDB_READERS_MAX);
-	if (rc == 0)
-		rc = mdb_env_open(lmdb->env, path, flags, 0600);
-	if (rc == 0)
-		rc = mdb_env_get_fd(lmdb->env, &fd);
-	/* LMDB opens its file twice without close-on-exec: a child must not inherit a writable store. */
-	if (rc == 0)
-		dir_close_on_exec(fd);
-	if (rc == 0)
-		rc = mdb_reader_check(lmdb->env, &dead);
-	if (rc == 0)
-		rc = mdb_env_stat(lmdb->env, &stat);
-	if (rc != 0)
-		return open_failed(lmdb, rc, "opening data.mdb and lock.mdb", ret_why);
-	lmdb->page_bytes = stat.ms_psize;
-	return limit_check(lmdb, ret_why);
-}
 
 /* Opens tables first to last (not included) that exist, without a write. CORRUPT when one does not. */
 static int tables_open(struct lmdb *lmdb, int first, int last, const char **ret_why)
@@ -162,7 +32,7 @@ static int tables_open(struct lmdb *lmdb, int first, int last, const char **ret_
 		*ret_why = "the database file has no table meta, or lacks another one that a reader needs";
 		return SLUICE_E_CORRUPT;
 	}
-	return rc == 0 ? 0 : open_failed(lmdb, rc, "opening the tables of data.mdb", ret_why);
+	return rc == 0 ? 0 : lmdb_step_failed(lmdb, rc, "opening the tables of data.mdb", ret_why);
 }
 
 /* The schema's version is written by the commit that makes the tables, so one without the other is damage. */
@@ -215,29 +85,6 @@ static int tables_create(struct lmdb *lmdb, struct store *store, bool fresh, con
 	return rc;
 }
 
-/* Learns where the map is: LMDB does not tell, but a page knows its number, and the schema's record lies in one. */
-static int map_find(struct lmdb *lmdb)
-{
-	MDB_val key = {schema_key.len, (void *)(uintptr_t)schema_key.data}, value;
-	MDB_txn *txn = NULL;
-	int rc = mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn);
-	uint64_t page;
-
-	if (rc == 0)
-		rc = mdb_get(txn, lmdb->dbis[STORE_META], &key, &value);
-	if (rc == 0 && lmdb->page_bytes <= (size_t)sysconf(_SC_PAGESIZE)) {
-		uintptr_t at = (uintptr_t)value.mv_data & ~(uintptr_t)(lmdb->page_bytes - 1);
-
-		memcpy(&page, (const void *)at, sizeof(page));
-		lmdb->map_base = at - page * lmdb->page_bytes;
-		atomic_store(&map_first, lmdb->map_base);
-		atomic_store(&map_page_bytes, lmdb->page_bytes);
-		atomic_store(&map_bytes, lmdb->map_bytes);
-	}
-	mdb_txn_abort(txn);
-	return rc == 0 ? 0 : lmdb_error(lmdb, rc);
-}
-
 static uint64_t file_bytes(const struct lmdb *lmdb)
 {
 	struct stat st;
@@ -272,7 +119,7 @@ static int contents_open(struct lmdb *lmdb, struct store *store, uint64_t check_
 	if (rc == 0)
 		rc = schema_check(store, ret_why);
 	if (rc == 0) {
-		rc = map_find(lmdb);
+		rc = lmdb_map_find(lmdb, schema_key);
 		*ret_why = store_last_error();
 	}
 	if (rc != 0)
@@ -294,31 +141,6 @@ static int contents_open(struct lmdb *lmdb, struct store *store, uint64_t check_
 	return tables_create(lmdb, store, false, ret_why);
 }
 
-/* Closed with lmdb_close. */
-static int lmdb_new(const char *dir, const struct store_options *options, struct lmdb **ret)
-{
-	struct lmdb *lmdb = calloc(1, sizeof(*lmdb));
-
-	if (lmdb == NULL)
-		return SLUICE_E_NOMEM;
-	lmdb->lock_fd = -1;
-	lmdb->map_bytes = options->map_bytes != 0 ? options->map_bytes : map_bytes_default;
-	/* Then a file that reaches the limit is a full map, and publishes stop before it. */
-	if (!options->read_only && dir_file_bytes_max() < lmdb->map_bytes)
-		lmdb->map_bytes = dir_file_bytes_max() / MAP_STEP_BYTES * MAP_STEP_BYTES;
-	lmdb->read_only = options->read_only;
-	lmdb->writer.lmdb = lmdb;
-	lmdb->writer.write = true;
-	(void)pthread_mutex_init(&lmdb->lock, NULL);
-	lmdb->dir = strdup(dir);
-	if (lmdb->dir == NULL) {
-		lmdb_close(lmdb);
-		return SLUICE_E_NOMEM;
-	}
-	*ret = lmdb;
-	return 0;
-}
-
 /* A fresh store under a name of its own, which becomes data.mdb when all of it is on disk. What a creation that was cut off left is
  * made anew. The directory is locked. */
 static int store_make(const char *dir, const struct store_options *options, const char **ret_why)
@@ -334,7 +156,7 @@ static int store_make(const char *dir, const struct store_options *options, cons
 		rc = lmdb_new(dir, options, &lmdb);
 	if (rc != 0)
 		return rc;
-	rc = env_open(lmdb, path, MDB_NOSUBDIR | MDB_NOLOCK, ret_why);
+	rc = lmdb_env_open(lmdb, path, MDB_NOSUBDIR | MDB_NOLOCK, ret_why);
 	if (rc != 0) {
 		lmdb_close(lmdb);
 		return rc;
@@ -379,7 +201,7 @@ static int directory_open(struct lmdb *lmdb, const struct store_options *options
 		rc = store_make(lmdb->dir, options, ret_why);
 	if (rc == 0)
 		rc = file_check(lmdb->dir, ret_why);
-	return rc == 0 ? env_open(lmdb, lmdb->dir, 0, ret_why) : rc;
+	return rc == 0 ? lmdb_env_open(lmdb, lmdb->dir, 0, ret_why) : rc;
 }
 
 int store_open_lmdb(const char *dir, const struct store_options *options, struct store **ret,

@@ -1,30 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Of the LMDB implementation: how much is in use, and disk allocated ahead of need. */
-#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "broker/store/lmdb/lmdb_dir.h"
 #include "broker/store/lmdb/lmdb_impl.h"
 #include "broker/util/clock.h"
 
-enum { FACTS_AGE_MS = 500, FREE_DBI = 0, INSIDE_TIMES = 4, PROBE_BYTES = 1 << 20 };
-
-/* The oldest commit that a snapshot sees; pages freed since cannot be used again yet. Counts late what
- * begins just now, which is no harm. */
-static uint64_t oldest_snapshot(struct lmdb *lmdb)
-{
-	uint64_t oldest = UINT64_MAX;
-
-	(void)pthread_mutex_lock(&lmdb->lock);
-	for (const struct lmdb_txn *txn = lmdb->all_readers; txn != NULL; txn = txn->all_next) {
-		uint64_t snapshot = atomic_load(&txn->snapshot);
-
-		if (snapshot < oldest)
-			oldest = snapshot;
-	}
-	(void)pthread_mutex_unlock(&lmdb->lock);
-	return oldest;
-}
+enum { FACTS_AGE_MS = 500, FREE_DBI = 0, INSIDE_TIMES = 4 };
 
 static uint64_t end_bytes(const struct lmdb *lmdb)
 {
@@ -38,7 +21,7 @@ static uint64_t end_bytes(const struct lmdb *lmdb)
  * itself a table: by commit, lists that begin with their length. */
 static uint64_t free_bytes(struct lmdb *lmdb, uint64_t enough)
 {
-	uint64_t free_pages = 0, oldest = oldest_snapshot(lmdb);
+	uint64_t free_pages = 0, oldest = lmdb_readers_oldest_snapshot(lmdb);
 	struct lmdb_txn *txn;
 	MDB_cursor *cursor;
 	MDB_val k, v;
@@ -58,7 +41,7 @@ static uint64_t free_bytes(struct lmdb *lmdb, uint64_t enough)
 		}
 		mdb_cursor_close(cursor);
 	}
-	lmdb_abort(txn);
+	lmdb_reader_return(txn);
 	return free_pages * lmdb->page_bytes;
 }
 
@@ -85,7 +68,7 @@ int lmdb_pages_init(struct lmdb *lmdb)
 		lmdb->pages[i] = table_pages(txn, i);
 		sum += lmdb->pages[i];
 	}
-	lmdb_abort(txn);
+	lmdb_reader_return(txn);
 	atomic_store(&lmdb->tree_bytes, sum * lmdb->page_bytes);
 	return 0;
 }
@@ -146,7 +129,6 @@ static uint64_t ahead_bytes(const struct lmdb *lmdb, uint64_t end)
 void lmdb_facts(void *impl, struct store_facts *ret)
 {
 	struct lmdb *lmdb = impl;
-	uint64_t now = clock_mono_ns() / 1000000 + 1, oldest = 0;
 	struct stat st;
 	int fd = -1;
 
@@ -157,15 +139,7 @@ void lmdb_facts(void *impl, struct store_facts *ret)
 		mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
 	ret->ahead_bytes = ahead_bytes(lmdb, end_bytes(lmdb));
 	ret->commits = atomic_load(&lmdb->commits);
-	(void)pthread_mutex_lock(&lmdb->lock);
-	for (const struct lmdb_txn *txn = lmdb->all_readers; txn != NULL; txn = txn->all_next) {
-		uint64_t since = atomic_load(&txn->since_ms);
-
-		if (since != 0 && since < now && now - since > oldest)
-			oldest = now - since;
-	}
-	(void)pthread_mutex_unlock(&lmdb->lock);
-	ret->oldest_reader_ms = oldest;
+	ret->oldest_reader_ms = lmdb_readers_oldest_ms(lmdb);
 }
 
 /* Behind end, to `bytes` and half as much again, so that a file that grows does not ask at every commit. */
@@ -214,33 +188,4 @@ int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret)
 			rc = store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the map ends");
 	}
 	return rc;
-}
-
-int lmdb_no_space(int error)
-{
-	return store_fail(SLUICE_E_NO_SPACE, "writing data.mdb: %s%s", strerror(error),
-			  error == EFBIG    ? " (the limit of file sizes: ulimit -f, LimitFSIZE=)"
-			  : error == EDQUOT ? " (the quota of the user, group or project)"
-					    : "");
-}
-
-bool lmdb_short_write(const struct lmdb *lmdb)
-{
-	uint64_t reserved = atomic_load(&lmdb->reserved_end), max = dir_file_bytes_max(), size;
-	struct stat st;
-	int fd, error = 0;
-
-	if (lmdb->env != NULL && mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0) {
-		size = (uint64_t)st.st_size;
-		/* A map that ends before the limit never meets it. */
-		if (max < lmdb->map_bytes && size + PROBE_BYTES > max)
-			error = EFBIG;
-		else
-			error = dir_room_error(fd, size > reserved ? size : reserved, PROBE_BYTES);
-	}
-	if (dir_disk_free(lmdb->dir) < PROBE_BYTES)
-		error = ENOSPC;
-	if (error != ENOSPC && error != EDQUOT && error != EFBIG)
-		return false;
-	return lmdb_no_space(error) == SLUICE_E_NO_SPACE;
 }
