@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * leave_probe ADDRESS: two consumers of the queue "work" in one client. The first has credit for 5, takes one
+ * leave_probe ADDRESS [unseen]: two consumers of the queue "work" in one client. The first has credit for 5, takes one
  * ("hand ID") and leaves the others where they wait; the second is given the rest, and prints "item ID" for each that
  * comes. When it has 7 the probe prints "holding" and waits for SIGUSR1 and a resumed session, then closes the first
- * consumer and prints "closed". */
+ * consumer and prints "closed".
+ *
+ * unseen: the first takes nothing, and the second has no credit until there is another SIGUSR1, behind "closed". */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "sluice/client.h"
@@ -17,7 +20,8 @@ static atomic_int resumed, count;
 
 static void on_signal(int number)
 {
-	go = number;
+	(void)number;
+	go++;
 }
 
 static void on_event(sluice_client *client, const sluice_event *event, void *user)
@@ -26,6 +30,12 @@ static void on_event(sluice_client *client, const sluice_event *event, void *use
 	(void)user;
 	if (event->kind == SLUICE_EVENT_RESUMED)
 		atomic_store(&resumed, 1);
+}
+
+static void say(const char *text)
+{
+	(void)printf("%s\n", text);
+	(void)fflush(stdout);
 }
 
 static void print(const char *what, const sluice_delivery_view *view)
@@ -54,29 +64,35 @@ int main(int argc, char **argv)
 	sluice_client *client = NULL;
 	sluice_sub *first = NULL, *second = NULL;
 	sluice_delivery *delivery = NULL;
+	bool unseen = argc == 3 && strcmp(argv[2], "unseen") == 0;
 
 	(void)signal(SIGUSR1, on_signal);
-	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
+	if (argc < 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
 	    sluice_open(config, on_event, NULL, &client) != 0 ||
-	    sluice_consume(client, &spec, NULL, &first) != 0 || sluice_sub_next(first, 30000, &delivery) != 0)
+	    sluice_consume(client, &spec, NULL, &first) != 0 ||
+	    (!unseen && sluice_sub_next(first, 30000, &delivery) != 0))
 		return 2;
-	print("hand", sluice_delivery_get(delivery));
+	if (!unseen)
+		print("hand", sluice_delivery_get(delivery));
 	sluice_delivery_free(delivery);
-	spec.credit = 100;
+	spec.credit = unseen ? 0 : 100;
+	spec.manual_credit = unseen;
 	spec.on_delivery = on_delivery;
 	if (sluice_consume(client, &spec, NULL, &second) != 0)
 		return 2;
-	while (atomic_load(&count) < REST)
+	while (!unseen && atomic_load(&count) < REST)
 		(void)usleep(5000);
-	(void)printf("holding\n");
-	(void)fflush(stdout);
+	say("holding");
 	while (!go || !atomic_load(&resumed))
 		(void)usleep(5000);
 	if (sluice_sub_close(first, 30000) != 0)
 		return 3;
-	(void)printf("closed\n");
-	(void)fflush(stdout);
+	say("closed");
+	while (unseen && go < 2)
+		(void)usleep(5000);
+	if (unseen && sluice_sub_credit(second, 100) != 0)
+		return 4;
 	(void)pause(); /* until the test ends this process */
 	return 0;
 }

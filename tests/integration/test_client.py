@@ -18,6 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from client import TO_QUEUE, Connection, envelope, pb  # noqa: E402
 
 ACK, REPLY, DELIVER, NOTICE, ACKED = 4, 66, 68, 69, 72  # types of frames
+RESUMED = 12  # kind of a NOTICE
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -407,20 +408,43 @@ def test_two_consumers_of_one_queue_are_not_given_each_others_items_after_a_rest
 
 
 class Behind(Proxy):
-    """Holds what comes to one subscription and nothing else: the broker gives each again on its own turn."""
-    number = 0
+    """Holds what comes to some subscriptions and nothing else: the broker gives each again on its own turn."""
+    numbers = frozenset()
+
+    @staticmethod
+    def of(frame):
+        """The subscription that a frame of the broker is for."""
+        if frame[4] == DELIVER:
+            return int.from_bytes(frame[10:14], "big")
+        return pb.Notice.FromString(frame[10:]).subscription if frame[4] == NOTICE else None
 
     def take(self, source, sink, name, frame, link):
-        of = None
-        if name == "broker" and frame[4] == DELIVER:
-            of = int.from_bytes(frame[10:14], "big")
-        elif name == "broker" and frame[4] == NOTICE:
-            of = pb.Notice.FromString(frame[10:]).subscription
-        if self.number and of == self.number:
+        if name == "broker" and self.of(frame) in self.numbers:
             self.held.append((sink, frame))
         else:
             sink.sendall(frame)
         self.seen.append((name, frame[4]))
+
+    def at_cut(self):
+        super().at_cut()
+        self.held.clear()
+
+    def holds(self, kind, number):
+        with self.lock:
+            return any(frame[4] == kind and self.of(frame) == number for _, frame in self.held)
+
+    def holds_all(self, number):
+        """What the session holds has come again, the word that this is all (RESUMED) included."""
+        with self.lock:
+            return any(self.of(frame) == number and frame[4] == NOTICE and pb.Notice.FromString(frame[10:]).kind == RESUMED for _, frame in self.held)
+
+    def pass_on_to(self, number):
+        with self.lock:
+            self.numbers = self.numbers - {number}
+            for sink, frame in self.held:
+                if self.of(frame) == number:
+                    sink.sendall(frame)
+            self.held = [(sink, frame) for sink, frame in self.held if self.of(frame) != number]
 
 
 def test_what_comes_again_late_to_another_consumer_of_the_queue_is_no_new_item():
@@ -428,14 +452,13 @@ def test_what_comes_again_late_to_another_consumer_of_the_queue_is_no_new_item()
     with tap.Broker() as broker, contextlib.closing(Behind(broker.port)) as proxy:
         process = tap.Process([tap.program("tests/integration/pair_probe"), proxy.address], ready=rb"holding")
         try:
-            proxy.number = 1
+            proxy.numbers = {1}
             proxy.cut()
             process.signal(signal.SIGUSR1)
             # Two are new: to the second consumer, which has acked its five.
             tap.wait_until(lambda: process.text().count(b"item ") >= 12, 60, f"the rest has come: {process.tail()}")
             tap.check(proxy.held, "what the first is given again has not come")
-            proxy.number = 0
-            proxy.release()
+            proxy.pass_on_to(1)
             tap.wait_until(lambda: b"\nall\n" in process.text(), 60, f"all items have come: {process.tail()}")
             subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "put", "work", "x", "12"], check=True, timeout=60)
             tap.wait_until(lambda: b"item 12 " in process.text(), 60, f"the consumers go on: {process.tail()}")
@@ -443,9 +466,6 @@ def test_what_comes_again_late_to_another_consumer_of_the_queue_is_no_new_item()
             tap.equal(bodies, list(range(13)), "each item came once")
         finally:
             process.kill()
-
-
-RESUMED = 12  # kind of a NOTICE
 
 
 def left_behind(fill, put):
@@ -457,17 +477,12 @@ def left_behind(fill, put):
             put(one, n)
         process = tap.Process([tap.program("tests/integration/leave_probe"), proxy.address], ready=rb"holding")
         try:
-            proxy.number = 2
+            proxy.numbers = {2}
             proxy.cut()
-
-            def all_held():
-                with proxy.lock:
-                    return any(frame[4] == NOTICE and pb.Notice.FromString(frame[10:]).kind == RESUMED for _, frame in proxy.held)
-            tap.wait_until(all_held, 60, "what the second is given again is on its way")
+            tap.wait_until(lambda: proxy.holds_all(2), 60, "what the second is given again is on its way")
             process.signal(signal.SIGUSR1)
             tap.wait_until(lambda: b"closed\n" in process.text(), 60, f"the first is closed: {process.tail()}")
-            proxy.number = 0
-            proxy.release()
+            proxy.pass_on_to(2)
             tap.wait_until(lambda: process.text().count(b"item ") >= 11, 60, f"what went back comes: {process.tail()}")
             put(one, 12)
             tap.wait_until(lambda: b"item 12\n" in process.text(), 60, f"the second goes on: {process.tail()}")
@@ -485,6 +500,33 @@ def test_items_of_a_consumer_that_was_closed_come_once_to_one_that_resumes():
 def test_jobs_of_a_consumer_that_was_closed_come_once_to_one_that_resumes():
     left_behind(lambda one: one.call("queue_create", config={"name": "work", "kind": pb.QUEUE_JOBS, "machine": "airavata"}),
                 lambda one, n: one.call("job_submit", job=str(n), queue="work"))
+
+
+def test_items_that_come_to_a_consumer_when_it_is_closed_come_once_to_one_that_resumes():
+    with tap.Broker() as broker, contextlib.closing(Behind(broker.port)) as proxy, Connection(broker.port) as one:
+        def put(n):
+            one.publish([envelope(b"%d" % n)], "x", target=TO_QUEUE, name="work")
+        one.call("queue_create", config={"name": "work"})
+        proxy.numbers = {1, 2}
+        process = tap.Process([tap.program("tests/integration/leave_probe"), proxy.address, "unseen"], ready=rb"holding")
+        try:
+            for n in range(5):
+                put(n)
+            tap.wait_until(lambda: proxy.holds(DELIVER, 1), 60, "they are the first's, which has not seen them")
+            tap.wait_until(lambda: one.call("queue_show", name="work").queues[0].leased == 5, 60, "all of them")
+            proxy.cut()
+            for number in (1, 2):
+                tap.wait_until(lambda of=number: proxy.holds_all(of), 60, "they come again")
+            process.signal(signal.SIGUSR1)
+            tap.wait_until(lambda: b"closed\n" in process.text(), 60, f"the first is closed: {process.tail()}")
+            proxy.pass_on_to(1)
+            proxy.pass_on_to(2)
+            process.signal(signal.SIGUSR1)
+            put(5)
+            tap.wait_until(lambda: b"item 5\n" in process.text(), 60, f"the second goes on: {process.tail()}")
+            tap.equal(sorted(int(of) for of in items_of(process)), list(range(6)), "each came once")
+        finally:
+            process.kill()
 
 
 def test_leases_that_ran_out_without_a_connection_give_no_credit_back():
