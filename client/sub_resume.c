@@ -86,7 +86,9 @@ static struct held_job *lost_jobs_take(sluice_sub *sub)
 	return lost;
 }
 
-/* Something that the session holds is damaged: it does not come, and is held all the same. */
+/* Something that the session holds is damaged: it does not come, and is held all the same. In a queue of jobs the
+ * number may be that of an entry, and by chance that of a job, too. But only what is given anew has entries: until
+ * RESUMED, when each job is seen that did not come, the broker speaks of jobs alone. */
 void resume_damage(sluice_sub *sub, uint64_t number, sluice_token token)
 {
 	struct held *grant = token != 0 ? held_find(sub, token) : NULL;

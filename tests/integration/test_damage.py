@@ -146,6 +146,33 @@ def test_a_damaged_job_is_named_and_the_others_are_delivered():
             tap.equal(queue(one, "runs").delayed, 0, "and is not counted any more")
 
 
+def test_a_resumed_session_is_told_of_jobs_before_it_is_told_of_entries():
+    """An entry may have the number of a job that the session held, and must not be taken for it: that one's lease was lost meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+        with tap.Broker(data=data) as broker, Connection(broker.port) as other:
+            one = Connection(broker.port)
+            number = create(other, "runs", kind=pb.QUEUE_JOBS)
+            jobs = [other.call("job_submit", job=name, queue="runs").job_submitted.number for name in ("a", "b", "c")]
+            one.call("consume_open", queue="runs", credit=2, subscription=1)
+            one.deliver(1)
+            tap.wait_until(lambda: queue(other, "runs").leased == 2, 30, "two are held")
+            one.close()
+            other.call("job_reset", job="a", force=True)  # its new entry is the fourth
+            other.call("job_submit", job="d", queue="runs")
+        entry = first_item(data, number)
+        for which in (0, 1, 2):
+            damage(data, "item", 1, number, entry + which)
+        with tap.Broker(data=data) as broker:
+            again = Connection(broker.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
+            again.call("consume_open", queue="runs", credit=9, resume=True, subscription=1)
+            told = []
+            while len(told) < 4:
+                frame = again.wait(client.NOTICE)
+                told.append(pb.Notice.FromString(frame.body))
+            tap.equal([pb.NoticeKind.Name(notice.kind) for notice in told], ["NOTICE_RESUMED"] + 3 * ["NOTICE_DAMAGED"], "the order")
+            tap.check({notice.offset for notice in told[1:]} & set(jobs), "an entry has the number of a job")
+
+
 def test_a_lease_of_a_damaged_item_runs_out_and_other_timers_go_on():
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
         with tap.Broker(data=data) as broker:
