@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "broker/net/io.h"
+#include "broker/net/conn/internal.h"
 #include "protocol/frame.h"
 
 enum { LARGE_BYTES = 4 << 20, PIECE_BYTES = 1 << 16, UNKNOWN_TYPE = 200 };

@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "broker/net/io.h"
+#include "broker/net/conn/internal.h"
 #include "broker/util/log.h"
 #include "protocol/frame.h"
 #include "protocol/limits.h"

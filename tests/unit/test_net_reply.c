@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/net/native.h"
+#include "broker/net/native/native.h"
 #include "protocol/limits.h"
 #include "protocol/message.h"
 

@@ -6,7 +6,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "broker/net/native.h"
+#include "broker/net/native/native.h"
 
 /* Numbers of an outcome and the heads of its fields. */
 enum { NUMBERS_BYTES_MAX = 128 };

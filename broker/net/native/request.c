@@ -9,7 +9,7 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "broker/net/native.h"
+#include "broker/net/native/native.h"
 #include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"

@@ -2,7 +2,7 @@
  *
  * The I/O threads: loops, listening sockets, and the dispatch of releases to connections.
  */
-#include "broker/net/io.h"
+#include "broker/net/conn/internal.h"
 
 #include <errno.h>
 #include <linux/sockios.h>

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-#include "broker/net/native.h"
+#include "broker/net/native/native.h"
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 

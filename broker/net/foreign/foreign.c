@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "broker/net/io.h"
+#include "broker/net/conn/internal.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "protocol/message.h"

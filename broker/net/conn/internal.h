@@ -11,9 +11,9 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 
-#include "broker/net/instance.h"
+#include "broker/net/conn/instance.h"
 #include "broker/net/net.h"
-#include "broker/net/wheel.h"
+#include "broker/net/conn/wheel.h"
 #include "broker/util/hash.h"
 #include "protocol/message_block.h"
 #include "sluice.pb-c.h"

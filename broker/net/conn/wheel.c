@@ -3,7 +3,7 @@
  * The timer wheel: a list for each tick modulo WHEEL_SLOTS. An entry lies in the list of the first tick that is not before its
  * deadline, so the list of a tick that has come holds what is due and what is due in a later turn.
  */
-#include "broker/net/wheel.h"
+#include "broker/net/conn/wheel.h"
 
 #include <string.h>
 #include <utlist.h>

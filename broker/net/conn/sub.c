@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-#include "broker/net/io.h"
+#include "broker/net/conn/internal.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 #include "protocol/limits.h"

@@ -5,7 +5,7 @@
  * An accept() that fails for the sake of one connection goes on with the next; one that fails for want of something (descriptors,
  * memory) or for a reason that is not known pauses, since the connection that waits keeps the socket readable.
  */
-#include "broker/net/io.h"
+#include "broker/net/conn/internal.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

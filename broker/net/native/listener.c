@@ -3,7 +3,7 @@
  * The native listener: frames in. Each frame becomes a command, a read or a change of a subscription. Lengths are checked before
  * anything of that size is kept; before HELLO a connection may send PREAUTH_BYTES_MAX in all.
  */
-#include "broker/net/native.h"
+#include "broker/net/native/native.h"
 
 #include <assert.h>
 #include <stdarg.h>

@@ -3,7 +3,7 @@
 #ifndef SLUICE_NET_NATIVE_H
 #define SLUICE_NET_NATIVE_H
 
-#include "broker/net/io.h"
+#include "broker/net/conn/internal.h"
 
 struct native {
 	struct conn *conn;

@@ -3,7 +3,7 @@
  * Clients by their ids, under one lock. Those without a connection are kept in the order in which they went, INSTANCES_MAX of them: the
  * one that is longest gone is forgotten first.
  */
-#include "broker/net/instance.h"
+#include "broker/net/conn/instance.h"
 
 #include <pthread.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "broker/net/native.h"
+#include "broker/net/native/native.h"
 #include "broker/util/log.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
