@@ -20,6 +20,7 @@
 
 #include "broker/engine/commit_watch.h"
 #include "broker/engine/engine_internal.h"
+#include "broker/engine/lag.h"
 #include "broker/util/memory.h"
 #include "broker/util/bytes.h"
 #include "broker/util/invariant.h"
@@ -35,39 +36,6 @@ enum { CLAIM_TROUBLES_MAX = 4 };
 
 /* And what they deliver: the rest waits in the store, not in memory. */
 #define CLAIMED_BYTES_PER_BATCH_MAX (16ull << 20)
-
-void release_unref(struct release_impl *release)
-{
-	int refs;
-
-	if (release == NULL)
-		return;
-	refs = atomic_fetch_sub(&release->refs, 1);
-	invariant(refs > 0, "release %llu is given back with %d references", ULL(release->public.sequence),
-		  refs);
-	if (refs > 1)
-		return;
-	effects_destroy(release->public.effects);
-	free(release->origins);
-	free(release);
-}
-
-int release_new(struct release_impl **ret)
-{
-	struct release_impl *release = calloc(1, sizeof(*release));
-	int rc;
-
-	if (release == NULL)
-		return SLUICE_E_NOMEM;
-	rc = effects_create(&release->public.effects);
-	if (rc != 0) {
-		free(release);
-		return rc;
-	}
-	atomic_init(&release->refs, 1);
-	*ret = release;
-	return 0;
-}
 
 static int origin_add(struct batch *batch, struct engine_sink *sink, uint64_t tag, enum origin_kind kind)
 {

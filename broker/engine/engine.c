@@ -10,6 +10,7 @@
 #include <utlist.h>
 
 #include "broker/engine/engine_internal.h"
+#include "broker/engine/lag.h"
 #include "broker/util/clock.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"

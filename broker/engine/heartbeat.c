@@ -14,7 +14,7 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "broker/engine/engine_internal.h"
+#include "broker/engine/heartbeat.h"
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "broker/engine/engine_internal.h"
+#include "broker/engine/lag.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 #include "broker/util/memory.h"

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Sessions without a connection run out; how many sessions there may be.
+ * For heartbeat.c, engine.c, batch.c and struct engine. */
+#ifndef SLUICE_ENGINE_HEARTBEAT_H
+#define SLUICE_ENGINE_HEARTBEAT_H
+
+#include "broker/engine/demand.h"
+
+struct opening { /* sessions that the batch at hand opens */
+	uint64_t batch, count;
+};
+struct tenant {
+	uint64_t gateway;
+	uint64_t sessions, expiring;
+	struct opening opening;
+	UT_hash_handle hh;
+};
+struct peer { /* an address that sessions were opened from */
+	uint64_t sessions, expiring;
+	struct opening opening;
+	struct beat *unused; /* without a connection, never used; the oldest first */
+	uint64_t unused_count;
+	UT_hash_handle hh;
+	char address[];
+};
+struct beat {
+	struct session_key key;
+	uint32_t timeout_ms;
+	uint64_t deadline_ms;	  /* durable monotone; while it has a place */
+	size_t place;		  /* in the heap; SIZE_MAX: none */
+	struct engine_sink *sink; /* of its connection; NULL: it has none */
+	uint64_t tag;
+	bool used;     /* named, resumed, or its connection did more than open it */
+	bool expiring; /* SESSION_EXPIRE is in the batch at hand */
+	bool in_unused;
+	uint64_t replaced; /* 1 more than the batch in which one is opened that takes its name; 0: none */
+	struct tenant *tenant;
+	struct peer *peer;	  /* NULL: its address is not known */
+	struct beat *prev, *next; /* in detached */
+	struct beat *unused_prev, *unused_next;
+	UT_hash_handle hh;
+};
+struct heartbeats {
+	struct beat *beats;
+	struct beat **heap; /* by deadline_ms */
+	size_t heap_count, heap_capacity;
+	uint64_t next_ms;      /* the earliest deadline */
+	struct beat *detached; /* the one that lost its connection first comes first */
+	uint64_t looks;	       /* at sessions that may give way, for the batch at hand */
+	struct peer *peers;
+	struct tenant *tenants;
+	uint64_t batch;
+};
+struct session_seen {
+	uint32_t gateway;
+	uint64_t session;
+	uint32_t timeout_ms;
+	bool named, used;
+	struct sluice_slice address; /* empty: not known */
+};
+/* A session that has no connection yet. NOMEM: it is not there. */
+int heartbeats_add(struct heartbeats *heartbeats, const struct session_seen *seen,
+		   uint64_t now_ms) SLUICE_MUST_USE;
+void heartbeats_remove(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session);
+/* True: it was another connection's, which is kicked. */
+bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+		       struct engine_sink *sink, uint64_t tag);
+void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, bool used, uint64_t now_ms);
+/* One that has run out, marked expiring; NULL: none. */
+struct beat *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms);
+/* After its SESSION_EXPIRE: a session that is still there, because that was refused for damage, is due again then. */
+void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint64_t due_ms);
+enum session_bound { BOUND_NONE, BOUND_ADDRESS, BOUND_GATEWAY };
+/* A new batch: what the last one opened is counted by heartbeats_add(). */
+void heartbeats_batch(struct heartbeats *heartbeats);
+/* Whether one more session may be opened, counting those of the batch at hand; if so, it is one of them. replaced: the one that ends by it, 0: none;
+ * where that was counted, the new one is not. */
+enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gateway,
+				    struct sluice_slice address, uint64_t replaced);
+/* The one without a connection that gives way at a bound, marked expiring: the oldest that was never used, else the oldest that owns nothing;
+ * address empty: of any. Looks at a bounded number. NULL: none. */
+struct beat *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway, struct sluice_slice address,
+			       bool (*owns)(void *user, uint32_t gateway, uint64_t session), void *user);
+void heartbeats_fini(struct heartbeats *heartbeats);
+
+#endif

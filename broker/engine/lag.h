@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Releases that sinks have not handled. For lag.c, engine.c and batch.c. */
+#ifndef SLUICE_ENGINE_LAG_H
+#define SLUICE_ENGINE_LAG_H
+
+#include "broker/engine/release.h"
+
+/* Looks at each sink, between two batches or two parts of one. True: one lags so far behind that no batch may begin. */
+bool lag_look(struct engine *engine);
+bool lag_submit_busy(const struct submission *submission);
+/* Gives a release to all sinks; takes the caller's reference. */
+void lag_post(struct engine *engine, struct release_impl *release);
+
+#endif
