@@ -359,7 +359,7 @@ bool client_wait(sluice_client *client, const bool *flag, uint64_t deadline_ms);
 /* One wait: until something changed, or the deadline. The caller looks again. */
 void client_wait_turn(sluice_client *client, uint64_t deadline_ms);
 
-/* link.c */
+/* link/link.c */
 void link_start(sluice_client *client);
 void link_io(sluice_client *client, uint32_t events);
 void link_due(sluice_client *client, uint64_t now);
@@ -389,7 +389,7 @@ static inline bool call_blocks(const sluice_call *call)
 	return call == NULL || (call->done == NULL && call->user != SLUICE_FIRE);
 }
 
-/* call.c */
+/* call/call.c */
 void call_nobody(sluice_client *client, const sluice_reply *reply,
 		 void *user); /* a sluice_done_fn: of a call that fires */
 struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body, size_t len,
@@ -443,7 +443,7 @@ enum {
 	MEMORY_MS = 20
 }; /* MEMORY_MS: what lacked memory is tried again after this */
 
-/* publish.c, publish_out.c, publish_split.c */
+/* publish/ */
 struct batch *publish_batch_take(
 	struct publisher *publisher); /* empty, maybe with a former one's memory; NULL: none */
 void publish_batch_free(sluice_client *client, struct batch *batch); /* of no list any more */
@@ -465,13 +465,13 @@ void publish_end(sluice_client *client, int code);
 void publish_free(sluice_client *client);
 bool publish_settled(const sluice_client *client);
 
-/* txn.c */
+/* publish/txn.c */
 void txns_send(sluice_client *client);
 void txns_session_lost(sluice_client *client);
 void txns_due(sluice_client *client, uint64_t now, uint64_t *io_next);
 void txns_end(sluice_client *client, int code);
 
-/* sub.c, sub_in.c, sub_held.c */
+/* sub/ */
 void subs_open(sluice_client *client); /* after a connect */
 void subs_broken(sluice_client *client, bool session_lost);
 /* What was not delivered to the application goes back, and no more comes; waits until the broker has confirmed that. */

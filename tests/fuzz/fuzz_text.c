@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Texts that people write: a setting of the broker, a machine, a local job's payload. The first byte chooses. */
 #include "broker/admin/config.h"
-#include "client/machine_text.h"
+#include "client/call/machine_text.h"
 #include "fuzz.h"
 #include "plugins/local/payload.h"
 

@@ -6,7 +6,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "client/sub.h"
+#include "client/sub/sub.h"
 
 /* protobuf-c's strings are not const; nothing here writes to them. */
 static char *text(const char *value)

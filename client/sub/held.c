@@ -7,7 +7,7 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "client/sub.h"
+#include "client/sub/sub.h"
 
 struct held *held_find(sluice_sub *sub, sluice_token token)
 {

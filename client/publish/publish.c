@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Publishing, in: messages gather into batches with consecutive sequence numbers. publish_out.c sends the batches and settles them.
+ * Publishing, in: messages gather into batches with consecutive sequence numbers. outbox.c sends the batches and settles them.
  *
  * What follows each other with the same target and subject is checked once: when it opens its batch. Calls that ask for the same answer
  * in the same way are one end with a count, so that a message that nobody waits for by itself costs its bytes and little else.

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "client/internal.h"
-#include "client/resolve.h"
+#include "client/link/resolve.h"
 
 enum { READ_BYTES = 1 << 18, SILENT_BEATS = 3 };
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Subscriptions: followers and consumers. They outlive connections: a follower goes on at the next offset, a consumer asks for what its
- * session still holds (and drops what the application has already). Here is their life; sub_in.c has the frames that come, sub_held.c leases and
+ * session still holds (and drops what the application has already). Here is their life; in.c has the frames that come, held.c leases and
  * acks, delivery.c what the application gets.
  */
 #include <stdio.h>
 #include <string.h>
 #include <utlist.h>
 
-#include "client/sub.h"
+#include "client/sub/sub.h"
 
 void sub_end(sluice_sub *sub, int code, const char *text)
 {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "client/sub.h"
+#include "client/sub/sub.h"
 
 /* ---- begun ---- */
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/sub.h"
+#include "client/sub/sub.h"
 
 enum { HEADERS_MAX = 64, SUBJECT_BYTES = LIMIT_SIZE(SUBJECT_BYTES_MAX) };
 

@@ -6,7 +6,7 @@
  */
 #include <utlist.h>
 
-#include "client/sub.h"
+#include "client/sub/sub.h"
 
 static void tell_lost(sluice_client *client, const char *job, sluice_token token)
 {

@@ -7,12 +7,12 @@
 
 enum { REOPEN_MS = 500 };
 
-/* sub.c */
+/* open.c */
 struct call *sub_open_call(sluice_sub *sub); /* without a deadline of its own; NULL: no memory */
 void sub_end(sluice_sub *sub, int code, const char *text); /* nothing more comes; told once */
 void sub_stream_length(sluice_sub *sub, uint64_t length);  /* its stream has had that many events */
 
-/* sub_api.c */
+/* api.c */
 /* Ends an asynchronous open, if one waits. May call back. */
 void sub_open_tell(sluice_sub *sub, int code, const char *text);
 /* An asynchronous open that waited too long; a refusal for now that is tried again. */
@@ -22,7 +22,7 @@ void sub_unwanted(sluice_client *client, const struct call *call);
 
 struct call *sub_close_call(sluice_client *client, uint32_t number, const sluice_call *options);
 
-/* sub_back.c */
+/* back.c */
 void sub_begin(sluice_sub *sub, sluice_token token, uint64_t seq); /* reported with the next flush */
 void sub_begin_now(sluice_sub *sub, sluice_token token, uint64_t seq);
 void sub_begun_write(sluice_sub *sub);
@@ -36,7 +36,7 @@ void sub_undelivered(sluice_client *client, const struct frame_deliver *frame);
 bool sub_deliver(sluice_sub *sub,
 		 const sluice_delivery_view *view); /* false: no memory, nothing was delivered */
 
-/* sub_held.c: leases */
+/* held.c: leases */
 struct held *held_find(sluice_sub *sub, sluice_token token);			       /* NULL: none */
 bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count); /* false: no memory */
 void held_drop(sluice_sub *sub, struct held *held);
@@ -63,7 +63,7 @@ void held_job_drop(sluice_sub *sub, struct held_job *job);
 uint32_t held_by_others(const sluice_sub *sub);
 bool held_elsewhere(sluice_sub *sub, sluice_token token, const char *job); /* job NULL: a grant of items */
 
-/* sub_resume.c. All may call back, so subscriptions may be closed after it. */
+/* resume.c. All may call back, so subscriptions may be closed after it. */
 void resume_job_again(sluice_sub *sub, struct held_job *held, const Sluice__JobDelivery *job); /* it has it */
 /* The job comes under this token: leases of it under lower ones are over. */
 void resume_older_lost(sluice_client *client, const char *job, sluice_token token);
@@ -78,7 +78,7 @@ void resume_call_ended(sluice_client *client, const char *job, sluice_token toke
  * application has that back. token 0: of all leases. Returns how many. */
 uint32_t undelivered_drop(sluice_sub *sub, sluice_token token, const char *job);
 
-/* sub_held.c: acks and credit */
+/* held.c: acks and credit */
 void sub_credit_back(sluice_sub *sub, uint32_t count); /* to the broker, with the next flush */
 void sub_release(sluice_sub *sub, uint32_t count);     /* the same, unless credit is the application's */
 int sub_gather_ack(sluice_sub *sub, sluice_token token, uint64_t seq);

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "client/sub.h"
+#include "client/sub/sub.h"
 
 static sluice_sub *sub_new(sluice_client *client, const char *name, const char *cursor, const char *filter)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * See machine_text.h. */
-#include "client/machine_text.h"
+#include "client/call/machine_text.h"
 
 #include <ctype.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "client/internal.h"
-#include "client/machine_text.h"
+#include "client/call/machine_text.h"
 
 /* protobuf-c's strings are not const; nothing here writes to them. */
 static char *text(const char *value)
