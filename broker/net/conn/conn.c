@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Connections: commands on their way, life and its end. Their sockets are conn_io.c's.
+ * Connections: life and its end, and commands on their way. Their sockets are conn_io.c's.
  *
- * Flow: a connection is read from while fewer than INFLIGHT_REQUESTS_MAX commands, less than PENDING_BYTES_MAX and less than half of
- * OUTBOX_BYTES_MAX unsent output are on its account. So a slow reader or a fast publisher is felt by itself only.
+ * Flow: a connection is read from while fewer than INFLIGHT_REQUESTS_MAX commands, less than
+ * PENDING_BYTES_MAX and less than half of OUTBOX_BYTES_MAX unsent output are on its account. So a slow
+ * reader or a fast publisher delays only itself.
  */
 #include <arpa/inet.h>
-#include <assert.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <utlist.h>
@@ -20,71 +18,7 @@
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 
-uint64_t random_u64(struct io *io)
-{
-	if (io->random_count == 0) {
-		/* Up to 256 bytes come whole. */
-		if (getrandom(io->randoms, sizeof(io->randoms), 0) != (ssize_t)sizeof(io->randoms))
-			abort(); /* only before the kernel's pool is ready, or on a broken system */
-		io->random_count = sizeof(io->randoms) / sizeof(io->randoms[0]);
-	}
-	return io->randoms[--io->random_count];
-}
-
-struct conn *conn_find(struct io *io, uint64_t id)
-{
-	struct conn *conn;
-
-	HASH_FIND(hh, io->conns, &id, sizeof(id), conn);
-	return conn;
-}
-
-void conn_kill(struct conn *conn, const char *why)
-{
-	if (conn->dead)
-		return;
-	if (conn->why == NULL)
-		conn->why = why;
-	conn->dead = true;
-	conn->dead_next = conn->io->dead;
-	conn->io->dead = conn;
-	/* The round's end frees it; a callback further up may still hold it. */
-	io_again(conn->io);
-}
-
-void conn_close_soon(struct conn *conn, const char *why)
-{
-	if (conn->why == NULL)
-		conn->why = why;
-	conn->closing = true;
-	conn_stop_reading(conn);
-	if (conn_unsent(conn) == 0)
-		conn_kill(conn, "the output was flushed");
-}
-
 /* ---- the log ---- */
-
-const char *conn_peer(int fd, char text[PEER_TEXT_BYTES])
-{
-	struct sockaddr_storage addr = {0};
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&addr;
-	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&addr;
-	socklen_t len = sizeof(addr);
-	char host[INET6_ADDRSTRLEN] = "";
-
-	static_assert(PEER_TEXT_BYTES >= INET6_ADDRSTRLEN + sizeof("[]:65535"), "an address and its port");
-	(void)snprintf(text, PEER_TEXT_BYTES, "-");
-	if (getpeername(fd, (struct sockaddr *)&addr, &len) != 0)
-		return text;
-	if (addr.ss_family == AF_INET && inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host)) != NULL)
-		(void)snprintf(text, PEER_TEXT_BYTES, "%s:%u", host, ntohs(v4->sin_port));
-	else if (addr.ss_family == AF_INET6 &&
-		 inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host)) != NULL)
-		(void)snprintf(text, PEER_TEXT_BYTES, "[%s]:%u", host, ntohs(v6->sin6_port));
-	else if (addr.ss_family == AF_UNIX)
-		(void)snprintf(text, PEER_TEXT_BYTES, "local");
-	return text;
-}
 
 static void log_accepted(const struct conn *conn)
 {
@@ -183,11 +117,6 @@ struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, i
 		return NULL;
 	}
 	return conn;
-}
-
-struct conn **conn_session_list(struct io *io, uint64_t session)
-{
-	return &io->sessions[session % SESSION_LISTS];
 }
 
 static void session_unlist(struct conn *conn)
@@ -327,14 +256,6 @@ static void pending_undo(struct conn *conn, struct pending *pending)
 	conn->pending_bytes -= pending->bytes;
 	conn->ordinal--;
 	free(pending);
-}
-
-void conn_block(struct conn *conn)
-{
-	if (conn->blocked)
-		return;
-	conn->blocked = true;
-	DL_APPEND2(conn->io->blocked, conn, blocked_prev, blocked_next);
 }
 
 static int submit(struct conn *conn, struct net_submission *own, const struct command *command, size_t bytes,

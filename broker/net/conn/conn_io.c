@@ -21,89 +21,15 @@
 #include "protocol/limits.h"
 
 enum {
-	PENDING_BYTES_MAX = 32 << 20,
 	READS_AT_ONCE = 4, /* then others are served */
 	KEPT_BYTES_MIN =
 		4096, /* of a buffer for what is not used yet; it grows as bytes come, whatever a frame says of its length */
 	WRITE_BYTES_MAX = 1 << 18 /* at once */
 };
-/* Beyond the bound of all, a connection still gets so much at a time: who reads goes on. */
-enum { FAIR_BYTES = 1 << 18 };
 /* Who was told to wait is asked again below this. */
 enum { LOW_BYTES = 4 << 20 };
 
-size_t conn_unsent(const struct conn *conn)
-{
-	return evbuffer_get_length(conn->out);
-}
-
-bool conn_is_full(const struct conn *conn)
-{
-	const struct net *net = conn->io->net;
-	uint64_t max = net->config.outbox_bytes_max != 0 ? net->config.outbox_bytes_max : 512u << 20;
-	size_t unsent = conn_unsent(conn);
-
-	return unsent > LIMIT_OUTBOX_BYTES_MAX / 2 ||
-	       (unsent > FAIR_BYTES && atomic_load_explicit(&net->unsent, memory_order_relaxed) > max);
-}
-
-bool conn_may_take(const struct conn *conn)
-{
-	return !conn->dead && !conn->closing && !conn->held && !conn->blocked && !conn->turn_over &&
-	       conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX && conn->pending_bytes < PENDING_BYTES_MAX &&
-	       !conn_is_full(conn);
-}
-
 /* ---- out ---- */
-
-static void unlist(struct conn *conn)
-{
-	invariant(!conn->unflushed || conn->flush_prev != NULL,
-		  "connection %llu is not in the list of what is unflushed", (unsigned long long)conn->id);
-	if (conn->unflushed)
-		DL_DELETE2(conn->io->unflushed, conn, flush_prev, flush_next);
-	conn->unflushed = false;
-}
-
-/* Its deliveries pause long before. What it asks for is not begun while its output is full, so it is a listener that does not heed its bound, or a
- * peer that lives for the notices of others' doings and does not read. */
-static void log_output(const struct conn *conn)
-{
-	static struct log_rate rate = {.per_second = 10};
-	char peer[PEER_TEXT_BYTES];
-	uint64_t left_out;
-
-	if (log_may(&rate, &left_out))
-		log_line(LOG_LEVEL_WARN,
-			 log_id("net.output",
-				"a connection is closed: it does not read the answers and notices for it"),
-			 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
-			 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
-			 log_u64("session", conn->session), log_str("protocol", conn->ops->protocol),
-			 log_u64("unsent_bytes", conn_unsent(conn)),
-			 log_u64("max_bytes", LIMIT_OUTPUT_CLOSE_BYTES_MAX), log_u64("left_out", left_out));
-}
-
-void conn_write(struct conn *conn, const void *bytes, size_t len)
-{
-	if (conn->dead)
-		return;
-	conn->told += conn->delivering ? 0 : len;
-	if (conn->told > LIMIT_OUTPUT_CLOSE_BYTES_MAX) {
-		log_output(conn);
-		conn_kill(conn, "it did not read its output");
-		return;
-	}
-	if (evbuffer_add(conn->out, bytes, len) != 0) {
-		conn_kill(conn, "no memory for its output");
-		return;
-	}
-	atomic_fetch_add_explicit(&conn->io->net->unsent, len, memory_order_relaxed);
-	if (conn->writing || conn->unflushed)
-		return;
-	conn->unflushed = true;
-	DL_APPEND2(conn->io->unflushed, conn, flush_prev, flush_next);
-}
 
 static void unsent_sub(struct conn *conn, uint64_t bytes)
 {
@@ -173,7 +99,7 @@ void conns_flush(struct io *io)
 	while (io->unflushed != NULL) {
 		struct conn *conn = io->unflushed;
 
-		unlist(conn);
+		conn_unlist(conn);
 		if (!conn->dead && write_some(conn)) {
 			write_wait(conn);
 			if (conn_unsent(conn) == 0 && conn->closing)
@@ -417,31 +343,13 @@ static void on_readable(evutil_socket_t fd, short what, void *user)
 	conns_flush(conn->io);
 }
 
-/* Who is not read from is in the list of those that a round looks at. */
-static void reading_set(struct conn *conn, bool reading)
-{
-	struct io *io = conn->io;
-
-	conn->reading = reading;
-	if (conn->is_stopped == !reading)
-		return;
-	conn->is_stopped = !reading;
-	invariant(!reading || conn->stopped_prev != NULL,
-		  "connection %llu is not in the list of those that are stopped",
-		  (unsigned long long)conn->id);
-	if (reading)
-		DL_DELETE2(io->stopped, conn, stopped_prev, stopped_next);
-	else
-		DL_APPEND2(io->stopped, conn, stopped_prev, stopped_next);
-}
-
 void conn_flow(struct conn *conn)
 {
 	bool may = conn_may_take(conn);
 
 	if (may == conn->reading)
 		return;
-	reading_set(conn, may);
+	conn_reading_set(conn, may);
 	if ((may ? event_add(conn->readable, NULL) : event_del(conn->readable)) != 0)
 		conn_kill(conn, "the loop refused its socket");
 	if (may)
@@ -471,12 +379,6 @@ int conn_open(struct conn *conn)
 	return 0;
 }
 
-void conn_stop_reading(struct conn *conn)
-{
-	reading_set(conn, false);
-	(void)event_del(conn->readable);
-}
-
 static void kept_free(struct conn *conn)
 {
 	if (conn->keeps)
@@ -495,7 +397,7 @@ void conn_rest(struct conn *conn)
 
 void conn_shut(struct conn *conn)
 {
-	unlist(conn);
+	conn_unlist(conn);
 	if (conn->is_stopped)
 		DL_DELETE2(conn->io->stopped, conn, stopped_prev, stopped_next);
 	if (conn->readable != NULL)

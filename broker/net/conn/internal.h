@@ -225,6 +225,10 @@ struct net {
 	struct instances *instances;
 };
 
+/* ---- state.c ---- */
+void conn_unlist(struct conn *conn); /* no longer in io->unflushed */
+void conn_reading_set(struct conn *conn, bool reading);
+
 /* ---- conn_io.c ---- */
 enum { NET_READ_BYTES = 1 << 18 };
 int conn_open(struct conn *conn) SLUICE_MUST_USE; /* over conn->fd; conn_shut is due whatever it returns */
@@ -329,6 +333,11 @@ extern const struct answer_ops foreign_answers;
 
 /* For another thread's loop; copied. */
 void io_note(struct io *io, const struct io_note *note);
+int io_init(struct io *io, struct net *net) SLUICE_MUST_USE;
+void *io_run(void *user); /* a thread's function; user: its struct io */
+void io_fini(struct io *io);
+/* release.c */
+void release_handle(struct io *io, struct engine_release *release);
 /* listen.c */
 void listeners_close(struct net *net);
 /* Another round is due at once, after what the sockets have. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The I/O threads: loops, listening sockets, and the dispatch of releases to connections.
+ * An I/O thread: its loop, the notes that other threads leave it, what a round of it does, and the
+ * deadlines of its connections.
  */
 #include "broker/net/conn/internal.h"
 
@@ -11,28 +12,13 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 #include <utlist.h>
 
-#include "broker/util/clock.h"
-#include "broker/util/invariant.h"
 #include "broker/util/log.h"
 #include "broker/util/memory.h"
 
 enum { BEAT_MS = 100 };
-
-uint64_t io_now_ms(void)
-{
-	return clock_mono_ns() / 1000000;
-}
-
-static uint64_t started_ms; /* written once, by net_create, before any thread of it runs */
-
-uint64_t net_uptime_ms(void)
-{
-	return io_now_ms() - started_ms;
-}
 
 /* ---- notes from other threads ---- */
 
@@ -63,133 +49,6 @@ static void sink_post(struct engine_sink *sink, struct engine_release *release)
 static void sink_kick(struct engine_sink *sink, uint64_t tag)
 {
 	io_note((struct io *)sink, &(struct io_note){.kind = IO_KICK, .tag = tag});
-}
-
-/* ---- releases ---- */
-
-static void reply_one(struct io *io, const struct origin *origin, const struct effect *effect)
-{
-	struct pending *pending = (struct pending *)(uintptr_t)origin->tag;
-	struct conn *conn = pending->conn;
-
-	invariant(pending->prev != NULL && (conn == NULL || (conn->io == io && conn->pending_count > 0 &&
-							     conn->pending_bytes >= pending->bytes)),
-		  "an answer for connection %llu, which has %llu commands of %llu bytes under way",
-		  conn != NULL ? (unsigned long long)conn->id : 0,
-		  conn != NULL ? (unsigned long long)conn->pending_count : 0,
-		  conn != NULL ? (unsigned long long)conn->pending_bytes : 0);
-	if (conn == NULL) {
-		DL_DELETE(io->orphans, pending);
-	} else {
-		DL_DELETE(conn->pendings, pending);
-		conn->pending_count--;
-		conn->pending_bytes -= pending->bytes;
-		conn->answers->reply(conn, pending->what, pending->corr, effect->outcome);
-		if (conn->reads != NULL)
-			native_run_reads(conn);
-	}
-	free(pending);
-}
-
-static void consumer_one(struct io *io, const struct origin *origin, const struct effect *effect)
-{
-	struct sub *sub;
-
-	HASH_FIND(hh_tag, io->subs, &origin->tag, sizeof(origin->tag), sub);
-	if (sub == NULL)
-		return;
-	if (conn_is_native(sub->conn))
-		native_effect(sub->conn, sub, effect);
-	else
-		foreign_effect(sub->conn, sub, effect);
-}
-
-static void to_session(struct io *io, const struct effect *effect, uint64_t session)
-{
-	struct conn *conn, *next;
-
-	DL_FOREACH_SAFE2(*conn_session_list(io, session), conn, next, session_next)
-	{
-		if (conn->dead || conn->session != session || conn->gateway != effect->gateway)
-			continue;
-		if (conn_is_native(conn))
-			native_effect(conn, NULL, effect);
-		else
-			foreign_effect(conn, NULL, effect);
-	}
-}
-
-static void to_subscribers(struct io *io, const struct effect *effect, enum sub_kind kind)
-{
-	struct sub *sub, *next;
-
-	/* The last one that is dropped takes the list with it: what follows it is read before. */
-	for (sub = subs_of(io, kind, effect->gateway, effect->id); sub != NULL; sub = next) {
-		next = sub->peer_next;
-		if (conn_is_native(sub->conn))
-			native_effect(sub->conn, sub, effect);
-		else
-			foreign_effect(sub->conn, sub, effect);
-	}
-}
-
-static void dispatch(struct io *io, const struct engine_release *release, const struct effect *effect)
-{
-	const struct origin *origin;
-
-	switch (effect->kind) {
-	case FX_REPLY:
-	case FX_GRANT:
-	case FX_JOBS:
-	case FX_RESUMED:
-	case FX_ITEM_DAMAGED:
-		invariant(effect->command < release->origin_count, "an effect of command %u of %zu",
-			  effect->command, release->origin_count);
-		origin = &release->origins[effect->command];
-		if (origin->sink != &io->sink)
-			return;
-		if (origin->kind == ORIGIN_CONSUMER)
-			consumer_one(io, origin, effect);
-		else if (effect->kind == FX_REPLY)
-			reply_one(io, origin, effect);
-		return;
-	case FX_LOG_GROWN:
-		subs_log_grown(io, effect->gateway, effect->id);
-		return;
-	case FX_STREAM_DELETED:
-		to_subscribers(io, effect, SUB_FOLLOW);
-		return;
-	case FX_QUEUE_DELETED:
-		to_subscribers(io, effect, SUB_CONSUME);
-		return;
-	case FX_JOB_CANCEL:
-	case FX_LEASE_LOST:
-		to_session(io, effect, effect->session);
-		return;
-	case FX_SESSION_ENDED:
-		to_session(io, effect, effect->id);
-		return;
-	case FX_JOB_TERMINAL:
-		native_job_ended(io, effect);
-		return;
-	case FX_QUEUE_READY:
-	case FX_LOG_TRIMMED:
-	case FX_SESSION_OPENED:
-	case FX_TOPOLOGY:
-		return;
-	}
-}
-
-static void release_handle(struct io *io, struct engine_release *release)
-{
-	size_t count = effects_count(release->effects);
-
-	invariant(release->sequence > io->released, "release %llu comes behind %llu",
-		  (unsigned long long)release->sequence, (unsigned long long)io->released);
-	for (size_t i = 0; i < count; i++)
-		dispatch(io, release, effects_at(release->effects, i));
-	io->released = release->sequence;
-	engine_release_done(io->engine, &io->sink, release);
 }
 
 /* ---- the round ---- */
@@ -266,13 +125,6 @@ static void on_again(evutil_socket_t fd, short what, void *user)
 	(void)fd;
 	(void)what;
 	round_run(user);
-}
-
-void io_again(struct io *io)
-{
-	/* An event that a callback makes active runs before the sockets are looked at again, and could go on doing so; a timer runs after
-	 * them. io_init has added it once, so the loop has room for it. */
-	(void)event_add(io->again, &(struct timeval){0, 0});
 }
 
 static void on_wake(evutil_socket_t fd, short what, void *user)
@@ -352,7 +204,7 @@ static void on_beat(evutil_socket_t fd, short what, void *user)
 	round_run(io);
 }
 
-static void *io_run(void *user)
+void *io_run(void *user)
 {
 	struct io *io = user;
 
@@ -360,9 +212,7 @@ static void *io_run(void *user)
 	return NULL;
 }
 
-/* ---- life ---- */
-
-static int io_init(struct io *io, struct net *net)
+int io_init(struct io *io, struct net *net)
 {
 	const struct timeval beat = {0, BEAT_MS * 1000};
 
@@ -390,64 +240,7 @@ static int io_init(struct io *io, struct net *net)
 	return engine_sink_add(net->engine, &io->sink);
 }
 
-int net_create(const struct net_config *config, struct engine *engine, struct net **ret)
-{
-	struct net *net = calloc(1, sizeof(*net));
-
-	if (net == NULL)
-		return SLUICE_E_NOMEM;
-	net->config = *config;
-	net->engine = engine;
-	started_ms = io_now_ms();
-	net->io_count = config->io_threads != 0 ? config->io_threads : 1;
-	net->ios = calloc(net->io_count, sizeof(*net->ios));
-	if (net->ios == NULL || instances_create(&net->instances) != 0) {
-		free(net->ios);
-		free(net);
-		return SLUICE_E_NOMEM;
-	}
-	for (uint32_t i = 0; i < net->io_count; i++) {
-		int rc = io_init(&net->ios[i], net);
-
-		if (rc != 0) {
-			net_destroy(net);
-			return rc;
-		}
-	}
-	*ret = net;
-	return 0;
-}
-
-int net_start(struct net *net)
-{
-	for (uint32_t i = 0; i < net->io_count; i++) {
-		if (pthread_create(&net->ios[i].thread, NULL, io_run, &net->ios[i]) != 0)
-			return SLUICE_E_NOMEM;
-		net->ios[i].runs = true;
-	}
-	return 0;
-}
-
-void net_stop(struct net *net)
-{
-	uint64_t one = 1;
-
-	for (uint32_t i = 0; i < net->io_count; i++) {
-		struct io *io = &net->ios[i];
-
-		if (!io->runs)
-			continue;
-		(void)pthread_mutex_lock(&io->lock);
-		io->stop = true;
-		(void)pthread_mutex_unlock(&io->lock);
-		if (write(io->wake_fd, &one, sizeof(one)) < 0)
-			continue;
-		(void)pthread_join(io->thread, NULL);
-		io->runs = false;
-	}
-}
-
-static void io_fini(struct io *io)
+void io_fini(struct io *io)
 {
 	struct conn *conn, *next;
 	struct pending *pending, *after_pending;
@@ -484,16 +277,4 @@ static void io_fini(struct io *io)
 		(void)close(io->wake_fd);
 	free(io->fresh);
 	(void)pthread_mutex_destroy(&io->lock);
-}
-
-void net_destroy(struct net *net)
-{
-	if (net == NULL)
-		return;
-	listeners_close(net);
-	for (uint32_t i = 0; i < net->io_count; i++)
-		io_fini(&net->ios[i]);
-	free(net->ios);
-	instances_destroy(net->instances);
-	free(net);
 }

@@ -263,8 +263,3 @@ void listeners_close(struct net *net)
 		free(listening);
 	}
 }
-
-uint64_t net_connections(const struct net *net)
-{
-	return atomic_load(&net->connections);
-}

@@ -1,142 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The native listener: frames in. Each frame becomes a command, a read or a change of a subscription. Lengths are checked before
- * anything of that size is kept; before HELLO a connection may send PREAUTH_BYTES_MAX in all.
+ * The native listener: frames in. Each frame becomes a command, a read or a change of a subscription.
+ * Lengths are checked before anything of that size is kept; before HELLO a connection may send
+ * PREAUTH_BYTES_MAX in all. The answer of a command becomes a frame here.
  */
 #include "broker/net/native/native.h"
 
 #include <assert.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utlist.h>
 
-#include "broker/util/log.h"
-#include "protocol/envelope.h"
 #include "broker/util/invariant.h"
+#include "protocol/envelope.h"
 #include "protocol/limits.h"
-#include "protocol/message.h"
-#include "protocol/text.h"
 #include "sluice/version.h"
 
-/* ---- frames out ---- */
-
-void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *body, size_t len)
-{
-	uint8_t small[FRAME_HEADER_BYTES + NATIVE_REPLY_BYTES_MAX];
-	struct frame_header header = {.body_bytes = (uint32_t)len, .type = type, .corr = corr};
-	/* A copy costs less than a second write. */
-	bool together = len <= sizeof(small) - FRAME_HEADER_BYTES;
-
-	frame_header_encode(small, &header);
-	if (together && len > 0)
-		memcpy(small + FRAME_HEADER_BYTES, body, len);
-	conn_write(conn, small, FRAME_HEADER_BYTES + (together ? len : 0));
-	if (!together)
-		conn_write(conn, body, len);
-}
-
-/* Most replies are small: one write, and no memory for them. */
-void native_message(struct conn *conn, uint8_t type, uint32_t corr, const ProtobufCMessage *message)
-{
-	uint8_t small[1024], *bytes = small;
-	size_t len = protobuf_c_message_get_packed_size(message);
-	struct frame_header header = {.body_bytes = (uint32_t)len, .type = type, .corr = corr};
-
-	invariant(message_text_bad(message) == NULL, "%s of %s is not text", message_text_bad(message),
-		  message->descriptor->name);
-	if (FRAME_HEADER_BYTES + len > sizeof(small)) {
-		bytes = malloc(FRAME_HEADER_BYTES + len);
-		if (bytes == NULL) {
-			conn_kill(conn, "no memory for a frame");
-			return;
-		}
-	}
-	frame_header_encode(bytes, &header);
-	(void)protobuf_c_message_pack(message, bytes + FRAME_HEADER_BYTES);
-	conn_write(conn, bytes, FRAME_HEADER_BYTES + len);
-	if (bytes != small)
-		free(bytes);
-}
-
-/* A session that was taken over is no failure of its connection. */
-static void log_failure(const struct conn *conn, int code, const char *text)
-{
-	static struct log_rate rate = {.per_second = 10};
-	enum log_level level = code == SLUICE_E_SESSION_GONE ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN;
-	char peer[PEER_TEXT_BYTES];
-	uint64_t left_out;
-
-	if (!log_enabled(level) || !log_may(&rate, &left_out))
-		return;
-	log_line(level, log_id("net.refused", "a connection is ended with an ERROR"),
-		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
-		 log_str("peer", conn_peer(conn->fd, peer)), log_u64("session", conn->session),
-		 log_str("code", sluice_error_name(code)), log_str("text", text),
-		 log_u64("left_out", left_out));
-}
-
-void native_log_refused(const struct conn *conn, uint64_t corr, int code, const char *text)
-{
-	static struct log_rate rate = {.per_second = 20};
-	uint64_t left_out;
-
-	if (!log_enabled(LOG_LEVEL_DEBUG) || !log_may(&rate, &left_out))
-		return;
-	log_line(LOG_LEVEL_DEBUG, log_id("request.refused", "a request was refused"),
-		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
-		 log_u64("session", conn->session), log_u64("corr", corr),
-		 log_str("code", sluice_error_name(code)), log_str("text", text),
-		 log_u64("left_out", left_out));
-}
-
-long native_fail(struct conn *conn, int code, const char *format, ...)
-{
-	Sluice__Failure failure = SLUICE__FAILURE__INIT;
-	char text[256];
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	text_mend(text);
-	failure.code = code;
-	failure.text = text;
-	log_failure(conn, code, text);
-	native_message(conn, FRAME_ERROR, 0, &failure.base);
-	conn_close_soon(conn, "an ERROR was sent");
-	return -1;
-}
-
-/* One policy for want of memory: what was not accepted is refused, and may be tried again. */
-static int no_memory_is_busy(int code, const char **io_text)
-{
-	if (code != SLUICE_E_NOMEM)
-		return code;
-	*io_text = "the broker is out of memory; try again";
-	return SLUICE_E_BUSY;
-}
-
-void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
-{
-	Sluice__Reply reply = SLUICE__REPLY__INIT;
-	const char *no_memory = NULL;
-	char text[320];
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	code = no_memory_is_busy(code, &no_memory);
-	if (no_memory != NULL)
-		(void)snprintf(text, sizeof(text), "%s", no_memory);
-	text_mend(text);
-	reply.code = code;
-	reply.text = text;
-	native_log_refused(conn, corr, code, text);
-	native_message(conn, FRAME_REPLY, corr, &reply.base);
-}
+/* ---- answers ---- */
 
 /* Of a PUBLISHED or ACKED: an outcome's, or one of this file's. */
 enum { ANSWER_TEXT_BYTES_MAX = 256 };
@@ -158,7 +37,7 @@ static void acked(struct conn *conn, uint32_t corr, int code, uint64_t index, ui
 	struct frame_acked answer = {.index = index, .affected = affected};
 	uint8_t body[FRAME_ACKED_FIXED_BYTES + ANSWER_TEXT_BYTES_MAX];
 
-	answer.code = no_memory_is_busy(code, &text);
+	answer.code = native_no_memory_is_busy(code, &text);
 	answer.text = (struct sluice_slice){text, strlen(text)};
 	invariant(answer.text.len <= ANSWER_TEXT_BYTES_MAX, "a text of %zu bytes", answer.text.len);
 	native_frame(conn, FRAME_ACKED, corr, body, frame_acked_encode(body, &answer));
@@ -174,7 +53,7 @@ static int publish_refuse(struct conn *conn, uint32_t corr, const struct frame_p
 					 .count = publish->count,
 					 .offset = UINT64_MAX};
 
-	answer.code = no_memory_is_busy(code, &text);
+	answer.code = native_no_memory_is_busy(code, &text);
 	answer.text = (struct sluice_slice){text, strlen(text)};
 	published(conn, corr, &answer);
 	return 0;
@@ -414,7 +293,7 @@ static long native_bytes(void *state, const void *bytes, size_t len)
 	return (long)used;
 }
 
-/* ---- answers ---- */
+/* ---- the answer of a command ---- */
 
 static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome)
 {
@@ -455,303 +334,7 @@ static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const stru
 
 const struct answer_ops native_answers = {.reply = on_reply};
 
-/* ---- effects of subscriptions and sessions ---- */
-
-void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
-		   uint64_t to_offset, int code, const char *text)
-{
-	Sluice__Notice notice = SLUICE__NOTICE__INIT;
-
-	notice.kind = kind;
-	notice.subscription = sub != NULL ? (uint32_t)sub->number : 0;
-	notice.offset = offset;
-	notice.to_offset = to_offset;
-	notice.code = code;
-	notice.text = (char *)(uintptr_t)text;
-	native_message(conn, FRAME_NOTICE, 0, &notice.base);
-}
-
-static void damaged_notice(struct conn *conn, const struct sub *sub, const struct effect *effect)
-{
-	Sluice__Notice notice = SLUICE__NOTICE__INIT;
-
-	notice.kind = SLUICE__NOTICE_KIND__NOTICE_DAMAGED;
-	notice.subscription = sub != NULL ? (uint32_t)sub->number : 0;
-	notice.offset = effect->seq;
-	notice.token = effect->token;
-	notice.code = SLUICE_E_CORRUPT;
-	notice.text = (char *)(uintptr_t)effect->name.data;
-	native_message(conn, FRAME_NOTICE, 0, &notice.base);
-}
-
-static void deliver_frame(struct conn *conn, const struct frame_deliver *deliver,
-			  const struct frame_run *runs)
-{
-	size_t head = frame_deliver_head_size(deliver);
-	uint8_t small[1024], *bytes = small;
-	struct frame_header header = {.body_bytes = (uint32_t)(head + deliver->payload.len),
-				      .type = FRAME_DELIVER};
-
-	if (FRAME_HEADER_BYTES + head > sizeof(small)) {
-		bytes = malloc(FRAME_HEADER_BYTES + head);
-		if (bytes == NULL) {
-			conn_kill(conn, "no memory for a frame");
-			return;
-		}
-	}
-	frame_header_encode(bytes, &header);
-	(void)frame_deliver_head_encode(bytes + FRAME_HEADER_BYTES, deliver, runs);
-	conn->delivering = true;
-	conn_write(conn, bytes, FRAME_HEADER_BYTES + head);
-	conn_write(conn, deliver->payload.data, deliver->payload.len);
-	conn->delivering = false;
-	if (bytes != small)
-		free(bytes);
-}
-
-static void job_notice(struct conn *conn, const struct effect *effect)
-{
-	Sluice__Notice notice = SLUICE__NOTICE__INIT;
-	char job[LIMIT_SIZE(NAME_BYTES_MAX) + 1];
-	size_t len = effect->name.len < sizeof(job) - 1 ? effect->name.len : sizeof(job) - 1;
-
-	memcpy(job, effect->name.data, len);
-	job[len] = 0;
-	notice.kind = effect->kind == FX_JOB_CANCEL ? SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL
-						    : SLUICE__NOTICE_KIND__NOTICE_LEASE_LOST;
-	notice.job = job;
-	notice.token = effect->token;
-	native_message(conn, FRAME_NOTICE, 0, &notice.base);
-}
-
-/* ---- what a consumer was given that the client has closed: it was not told of it, so nothing of it is begun ---- */
-
-struct release_block {
-	struct cmd_ack ack;
-};
-
-static int items_give_back(struct conn *conn, const struct sub *sub, const struct effect *effect)
-{
-	struct release_block *block = calloc(1, sizeof(*block));
-	struct command command = {.type = COMMAND_ACK};
-
-	if (block == NULL)
-		return SLUICE_E_NOMEM;
-	block->ack = (struct cmd_ack){.queue = sub->key.id, .token = effect->token, .op = ACK_RELEASE};
-	command.body = &block->ack;
-	return conn_submit(conn, &command, block, sizeof(*block), true, NATIVE_NOTHING, 0, 0);
-}
-
-struct job_release_block {
-	Sluice__JobRelease release;
-	char job[];
-};
-
-static int job_give_back(struct conn *conn, const Sluice__JobDelivery *job)
-{
-	size_t len = strlen(job->job) + 1;
-	struct job_release_block *block = malloc(sizeof(*block) + len);
-	struct command command = {.type = COMMAND_JOB_RELEASE};
-
-	if (block == NULL)
-		return SLUICE_E_NOMEM;
-	sluice__job_release__init(&block->release);
-	block->release.job = memcpy(block->job, job->job, len);
-	block->release.token = job->token;
-	command.message = &block->release.base;
-	return conn_submit(conn, &command, block, sizeof(*block) + len, true, NATIVE_NOTHING, 0, 0);
-}
-
-/* What cannot be given back now stays leased, until its lease or the session ends. */
-static void give_back(struct conn *conn, const struct sub *sub, const struct effect *effect)
-{
-	Sluice__JobDeliveries *list;
-
-	if (effect->kind == FX_GRANT && effect->again)
-		return; /* the client may have it in hand */
-	if (effect->kind == FX_GRANT) {
-		(void)items_give_back(conn, sub, effect);
-		return;
-	}
-	if (effect->kind != FX_JOBS)
-		return;
-	list = sluice__job_deliveries__unpack(NULL, effect->payload.len, effect->payload.data);
-	if (list == NULL)
-		return;
-	for (size_t i = 0; i < list->n_jobs; i++)
-		if (!list->jobs[i]->intent && !list->jobs[i]->redelivered)
-			(void)job_give_back(conn, list->jobs[i]);
-	sluice__job_deliveries__free_unpacked(list, NULL);
-}
-
-/* One that lapsed while this connection took it up is nobody's: a client opens another, also one with a name. SESSION_GONE would say that
- * somebody else has the name now. */
-static void session_ended(struct conn *conn, const struct effect *effect)
-{
-	if (effect->lapsed)
-		(void)native_fail(
-			conn, SLUICE_E_TIMEOUT,
-			"the session had no connection for longer than its timeout, and ended while this one "
-			"took it up; open another");
-	else
-		(void)native_fail(conn, SLUICE_E_SESSION_GONE,
-				  "the session has ended: it was closed, or another client opened its name");
-}
-
-void native_effect(struct conn *conn, struct sub *sub, const struct effect *effect)
-{
-	struct frame_deliver deliver = {.count = effect->count,
-					.payload = effect->payload,
-					.raw_bytes = (uint32_t)effect->payload.len};
-
-	if (conn->dead || conn->closing)
-		return;
-	if (sub != NULL && sub->closed) {
-		give_back(conn, sub, effect);
-		return;
-	}
-	switch (effect->kind) {
-	case FX_GRANT:
-		deliver.kind = DELIVER_ITEMS;
-		deliver.token = effect->token;
-		deliver.lease_ms = effect->lease_ms;
-		deliver.run_count = effect->run_count;
-		break;
-	case FX_JOBS:
-		deliver.kind = DELIVER_JOBS;
-		break;
-	case FX_JOB_CANCEL:
-	case FX_LEASE_LOST:
-		job_notice(conn, effect);
-		return;
-	case FX_SESSION_ENDED:
-		session_ended(conn, effect);
-		return;
-	case FX_STREAM_DELETED:
-	case FX_QUEUE_DELETED:
-		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0,
-			      SLUICE_E_NOT_FOUND, "it was deleted");
-		sub_drop(sub);
-		return;
-	case FX_RESUMED:
-		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_RESUMED, sub, 0, 0, 0, "");
-		return;
-	case FX_ITEM_DAMAGED:
-		damaged_notice(conn, sub, effect);
-		return;
-	case FX_REPLY:
-		/* Of a CLAIM, which is the engine's own; but where a damaged record is in the way, nothing more comes. */
-		if (effect->outcome->code != SLUICE_E_CORRUPT)
-			return;
-		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0, SLUICE_E_CORRUPT,
-			      effect->outcome->text);
-		sub_drop(sub);
-		return;
-	default:
-		return;
-	}
-	deliver.subscription = (uint32_t)sub->number;
-	deliver_frame(conn, &deliver, effect->runs);
-	subs_pause_if_full(conn);
-}
-
-/* ---- segments to followers ---- */
-
-static void segment_whole(struct sub *sub, const struct segment *segment)
-{
-	struct frame_deliver deliver = {.subscription = (uint32_t)sub->number,
-					.kind = DELIVER_EVENTS,
-					.codec = segment->codec,
-					.base = segment->base,
-					.count = segment->count,
-					.time_ms = segment->time_ms,
-					.raw_bytes = segment->raw_bytes,
-					.subject = segment->subject,
-					.payload = segment->payload};
-
-	deliver_frame(sub->conn, &deliver, NULL);
-	invariant(sub->next <= segment->last, "subscription %llu is at %llu, and is given up to %llu",
-		  ULL(sub->number), ULL(sub->next), ULL(segment->last));
-	sub->credit -= segment->count < sub->credit ? segment->count : sub->credit;
-	sub->next = segment->last + 1;
-}
-
-/* Some of a segment: from next on, what the filter takes, as far as the credit goes. */
-static int segment_part(struct sub *sub, const struct segment *segment, struct sluice_slice raw)
-{
-	struct sluice_slice filter = {sub->filter, sub->filter != NULL ? strlen(sub->filter) : 0};
-	struct frame_deliver deliver = {.subscription = (uint32_t)sub->number,
-					.kind = DELIVER_EVENTS,
-					.base = segment->base,
-					.time_ms = segment->time_ms,
-					.subject = segment->subject};
-	struct frame_run *runs = malloc(segment->count * sizeof(*runs));
-	uint8_t *bytes = malloc(raw.len + 1);
-	size_t len = 0;
-	int rc = runs == NULL || bytes == NULL ? SLUICE_E_NOMEM : 0;
-
-	for (uint32_t i = 0; rc == 0 && i < segment->count && sub->credit > 0; i++) {
-		uint64_t offset = segment->base + i;
-		struct envelope envelope;
-		const char *why = "";
-
-		rc = envelope_next(&raw, &envelope, &why);
-		if (rc != 0 || offset < sub->next)
-			continue;
-		sub->next = offset + 1;
-		if (sub->filter != NULL &&
-		    !pattern_matches(filter, segment->subject.len > 0 ? segment->subject : envelope.subject))
-			continue;
-		memcpy(bytes + len, envelope.encoded.data, envelope.encoded.len);
-		len += envelope.encoded.len;
-		if (deliver.run_count > 0 &&
-		    runs[deliver.run_count - 1].first + runs[deliver.run_count - 1].count == offset)
-			runs[deliver.run_count - 1].count++;
-		else
-			runs[deliver.run_count++] = (struct frame_run){offset, 1};
-		deliver.count++;
-		sub->credit--;
-	}
-	if (rc == 0 && deliver.count > 0) {
-		deliver.payload = (struct sluice_slice){bytes, len};
-		deliver.raw_bytes = (uint32_t)len;
-		deliver_frame(sub->conn, &deliver, runs);
-	}
-	free(runs);
-	free(bytes);
-	return rc;
-}
-
-int native_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
-{
-	struct sluice_slice filter = {sub->filter, sub->filter != NULL ? strlen(sub->filter) : 0};
-	const uint64_t cost = segment->payload.len + SEGMENT_READ_COST;
-	bool all = sub->filter == NULL ||
-		   (segment->subject.len > 0 && pattern_matches(filter, segment->subject));
-	uint8_t *raw = NULL;
-	const char *why = "";
-	int rc;
-
-	*io_budget -= *io_budget < cost ? *io_budget : cost;
-	if (sub->filter != NULL && segment->subject.len > 0 && !all) {
-		sub->next = segment->last + 1;
-		return 0;
-	}
-	if (all && sub->next <= segment->base && sub->credit >= segment->count &&
-	    (segment->codec == BATCH_RAW || sub->raw)) {
-		segment_whole(sub, segment);
-		return 0;
-	}
-	if (segment->codec == BATCH_RAW)
-		return segment_part(sub, segment, segment->payload);
-	rc = batch_decompress(segment->payload, segment->raw_bytes, &raw, &why);
-	if (rc == 0)
-		rc = segment_part(sub, segment, (struct sluice_slice){raw, segment->raw_bytes});
-	free(raw);
-	return rc;
-}
-
-/* ---- the door ---- */
+/* ---- the listener ---- */
 
 static int native_accept(const struct sluice_listener_host *host, sluice_conn *handle, void **ret_state)
 {

@@ -30,6 +30,17 @@ long native_fail(struct conn *conn, int code, const char *format, ...) __attribu
 void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
+/* NOMEM becomes BUSY, with a text that says so: what was not accepted may be tried again. */
+int native_no_memory_is_busy(int code, const char **io_text);
+
+/* subscribe.c */
+void native_follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOpen *m);
+void native_consume_open(struct conn *conn, uint32_t corr, const Sluice__ConsumeOpen *m);
+void native_subscription_close(struct conn *conn, uint32_t corr, const Sluice__SubscriptionClose *m);
+/* Before its answer has its turn. A consumer's items that are given back behind the close must not be
+ * granted to it again. */
+void native_close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m);
+
 /* For the log at level debug; bounded. */
 void native_log_refused(const struct conn *conn, uint64_t corr, int code, const char *text);
 

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Answers that wait for a release: the reply of a read is sent when the effects of all commits that its
+ * snapshot shows have reached the connection.
+ */
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "broker/net/native/native.h"
+#include "broker/util/invariant.h"
+
+void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len)
+{
+	if (!conn->dead && !conn->closing)
+		native_frame(conn, FRAME_REPLY, corr, reply, len);
+}
+
+/* What it takes until it is sent, towards the bound of what its connection has under way. */
+static size_t answer_cost(const struct deferred *answer)
+{
+	return sizeof(*answer) + answer->len;
+}
+
+void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence)
+{
+	struct deferred *answer;
+
+	if (sequence <= conn->io->released) {
+		native_answer(conn, corr, reply, len);
+		free(reply);
+		return;
+	}
+	answer = calloc(1, sizeof(*answer));
+	if (answer == NULL) {
+		free(reply);
+		conn_kill(conn, "no memory for an answer");
+		return;
+	}
+	*answer = (struct deferred){.sequence = sequence,
+				    .conn = conn,
+				    .corr = corr,
+				    .bytes = reply,
+				    .len = len};
+	invariant(conn->io->answers == NULL || conn->io->answers->prev->sequence <= sequence,
+		  "an answer for release %llu comes behind one for %llu", (unsigned long long)sequence,
+		  (unsigned long long)conn->io->answers->prev->sequence);
+	DL_APPEND(conn->io->answers, answer);
+	DL_APPEND2(conn->answers_due, answer, conn_prev, conn_next);
+	conn->pending_count++;
+	conn->pending_bytes += answer_cost(answer);
+}
+
+static void answer_drop(struct deferred *answer)
+{
+	struct conn *conn = answer->conn;
+
+	invariant(conn->pending_count > 0 && conn->pending_bytes >= answer_cost(answer),
+		  "connection %llu has %llu answers or commands under way, of %llu bytes; one takes %zu",
+		  (unsigned long long)conn->id, (unsigned long long)conn->pending_count,
+		  (unsigned long long)conn->pending_bytes, answer_cost(answer));
+	DL_DELETE(conn->io->answers, answer);
+	DL_DELETE2(conn->answers_due, answer, conn_prev, conn_next);
+	conn->pending_count--;
+	conn->pending_bytes -= answer_cost(answer);
+}
+
+void native_answers_flush(struct io *io)
+{
+	struct deferred *answer;
+
+	/* In order: a later snapshot shows no earlier commit. */
+	while ((answer = io->answers) != NULL && answer->sequence <= io->released) {
+		struct conn *conn = answer->conn;
+
+		answer_drop(answer);
+		native_answer(conn, answer->corr, answer->bytes, answer->len);
+		free(answer->bytes);
+		free(answer);
+		if (conn->reads != NULL)
+			native_run_reads(conn);
+	}
+}
+
+void native_answers_drop(struct conn *conn)
+{
+	while (conn->answers_due != NULL) {
+		struct deferred *answer = conn->answers_due;
+
+		answer_drop(answer);
+		free(answer->bytes);
+		free(answer);
+	}
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The state of connections and their thread that every file above changes: flags, lists, output that
+ * is not sent. Nothing here calls a file above it, so all of them may call it.
+ */
+#include "broker/net/conn/internal.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <utlist.h>
+
+#include "broker/util/clock.h"
+#include "broker/util/invariant.h"
+#include "broker/util/log.h"
+#include "protocol/limits.h"
+
+/* Of commands on their way, of one connection. */
+enum { PENDING_BYTES_MAX = 32 << 20 };
+/* Above the bound of all connections each may still buffer this much, so that clients that do read make
+ * progress. */
+enum { FAIR_BYTES = 1 << 18 };
+
+uint64_t io_now_ms(void)
+{
+	return clock_mono_ns() / 1000000;
+}
+
+void io_again(struct io *io)
+{
+	/* An event that a callback makes active runs before the sockets are looked at again, and could go on doing so; a timer runs after
+	 * them. io_init has added it once, so the loop has room for it. */
+	(void)event_add(io->again, &(struct timeval){0, 0});
+}
+
+uint64_t random_u64(struct io *io)
+{
+	if (io->random_count == 0) {
+		/* Up to 256 bytes come whole. */
+		if (getrandom(io->randoms, sizeof(io->randoms), 0) != (ssize_t)sizeof(io->randoms))
+			abort(); /* only before the kernel's pool is ready, or on a broken system */
+		io->random_count = sizeof(io->randoms) / sizeof(io->randoms[0]);
+	}
+	return io->randoms[--io->random_count];
+}
+
+/* ---- life ---- */
+
+struct conn *conn_find(struct io *io, uint64_t id)
+{
+	struct conn *conn;
+
+	HASH_FIND(hh, io->conns, &id, sizeof(id), conn);
+	return conn;
+}
+
+void conn_kill(struct conn *conn, const char *why)
+{
+	if (conn->dead)
+		return;
+	if (conn->why == NULL)
+		conn->why = why;
+	conn->dead = true;
+	conn->dead_next = conn->io->dead;
+	conn->io->dead = conn;
+	/* The round's end frees it; a callback further up may still hold it. */
+	io_again(conn->io);
+}
+
+void conn_close_soon(struct conn *conn, const char *why)
+{
+	if (conn->why == NULL)
+		conn->why = why;
+	conn->closing = true;
+	conn_stop_reading(conn);
+	if (conn_unsent(conn) == 0)
+		conn_kill(conn, "the output was flushed");
+}
+
+const char *conn_peer(int fd, char text[PEER_TEXT_BYTES])
+{
+	struct sockaddr_storage addr = {0};
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&addr;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&addr;
+	socklen_t len = sizeof(addr);
+	char host[INET6_ADDRSTRLEN] = "";
+
+	static_assert(PEER_TEXT_BYTES >= INET6_ADDRSTRLEN + sizeof("[]:65535"), "an address and its port");
+	(void)snprintf(text, PEER_TEXT_BYTES, "-");
+	if (getpeername(fd, (struct sockaddr *)&addr, &len) != 0)
+		return text;
+	if (addr.ss_family == AF_INET && inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host)) != NULL)
+		(void)snprintf(text, PEER_TEXT_BYTES, "%s:%u", host, ntohs(v4->sin_port));
+	else if (addr.ss_family == AF_INET6 &&
+		 inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host)) != NULL)
+		(void)snprintf(text, PEER_TEXT_BYTES, "[%s]:%u", host, ntohs(v6->sin6_port));
+	else if (addr.ss_family == AF_UNIX)
+		(void)snprintf(text, PEER_TEXT_BYTES, "local");
+	return text;
+}
+
+struct conn **conn_session_list(struct io *io, uint64_t session)
+{
+	return &io->sessions[session % SESSION_LISTS];
+}
+
+void conn_block(struct conn *conn)
+{
+	if (conn->blocked)
+		return;
+	conn->blocked = true;
+	DL_APPEND2(conn->io->blocked, conn, blocked_prev, blocked_next);
+}
+
+/* ---- output ---- */
+
+size_t conn_unsent(const struct conn *conn)
+{
+	return evbuffer_get_length(conn->out);
+}
+
+bool conn_is_full(const struct conn *conn)
+{
+	const struct net *net = conn->io->net;
+	uint64_t max = net->config.outbox_bytes_max != 0 ? net->config.outbox_bytes_max : 512u << 20;
+	size_t unsent = conn_unsent(conn);
+
+	return unsent > LIMIT_OUTBOX_BYTES_MAX / 2 ||
+	       (unsent > FAIR_BYTES && atomic_load_explicit(&net->unsent, memory_order_relaxed) > max);
+}
+
+bool conn_may_take(const struct conn *conn)
+{
+	return !conn->dead && !conn->closing && !conn->held && !conn->blocked && !conn->turn_over &&
+	       conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX && conn->pending_bytes < PENDING_BYTES_MAX &&
+	       !conn_is_full(conn);
+}
+
+void conn_unlist(struct conn *conn)
+{
+	invariant(!conn->unflushed || conn->flush_prev != NULL,
+		  "connection %llu is not in the list of what is unflushed", (unsigned long long)conn->id);
+	if (conn->unflushed)
+		DL_DELETE2(conn->io->unflushed, conn, flush_prev, flush_next);
+	conn->unflushed = false;
+}
+
+/* Its deliveries pause long before. What it asks for is not begun while its output is full, so it is a listener that does not heed its bound, or a
+ * peer that lives for the notices of others' doings and does not read. */
+static void log_output(const struct conn *conn)
+{
+	static struct log_rate rate = {.per_second = 10};
+	char peer[PEER_TEXT_BYTES];
+	uint64_t left_out;
+
+	if (log_may(&rate, &left_out))
+		log_line(LOG_LEVEL_WARN,
+			 log_id("net.output",
+				"a connection is closed: it does not read the answers and notices for it"),
+			 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
+			 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
+			 log_u64("session", conn->session), log_str("protocol", conn->ops->protocol),
+			 log_u64("unsent_bytes", conn_unsent(conn)),
+			 log_u64("max_bytes", LIMIT_OUTPUT_CLOSE_BYTES_MAX), log_u64("left_out", left_out));
+}
+
+void conn_write(struct conn *conn, const void *bytes, size_t len)
+{
+	if (conn->dead)
+		return;
+	conn->told += conn->delivering ? 0 : len;
+	if (conn->told > LIMIT_OUTPUT_CLOSE_BYTES_MAX) {
+		log_output(conn);
+		conn_kill(conn, "it did not read its output");
+		return;
+	}
+	if (evbuffer_add(conn->out, bytes, len) != 0) {
+		conn_kill(conn, "no memory for its output");
+		return;
+	}
+	atomic_fetch_add_explicit(&conn->io->net->unsent, len, memory_order_relaxed);
+	if (conn->writing || conn->unflushed)
+		return;
+	conn->unflushed = true;
+	DL_APPEND2(conn->io->unflushed, conn, flush_prev, flush_next);
+}
+
+/* ---- input ---- */
+
+/* A connection that is not read from is in the list that each round scans. */
+void conn_reading_set(struct conn *conn, bool reading)
+{
+	struct io *io = conn->io;
+
+	conn->reading = reading;
+	if (conn->is_stopped == !reading)
+		return;
+	conn->is_stopped = !reading;
+	invariant(!reading || conn->stopped_prev != NULL,
+		  "connection %llu is not in the list of those that are stopped",
+		  (unsigned long long)conn->id);
+	if (reading)
+		DL_DELETE2(io->stopped, conn, stopped_prev, stopped_next);
+	else
+		DL_APPEND2(io->stopped, conn, stopped_prev, stopped_next);
+}
+
+void conn_stop_reading(struct conn *conn)
+{
+	conn_reading_set(conn, false);
+	(void)event_del(conn->readable);
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A release, on the thread that it was given to: each effect goes to the connection whose command
+ * caused it, to the connections of a session, or to the subscriptions of a stream or queue.
+ */
+#include "broker/net/conn/internal.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "broker/util/invariant.h"
+
+static void reply_one(struct io *io, const struct origin *origin, const struct effect *effect)
+{
+	struct pending *pending = (struct pending *)(uintptr_t)origin->tag;
+	struct conn *conn = pending->conn;
+
+	invariant(pending->prev != NULL && (conn == NULL || (conn->io == io && conn->pending_count > 0 &&
+							     conn->pending_bytes >= pending->bytes)),
+		  "an answer for connection %llu, which has %llu commands of %llu bytes under way",
+		  conn != NULL ? (unsigned long long)conn->id : 0,
+		  conn != NULL ? (unsigned long long)conn->pending_count : 0,
+		  conn != NULL ? (unsigned long long)conn->pending_bytes : 0);
+	if (conn == NULL) {
+		DL_DELETE(io->orphans, pending);
+	} else {
+		DL_DELETE(conn->pendings, pending);
+		conn->pending_count--;
+		conn->pending_bytes -= pending->bytes;
+		conn->answers->reply(conn, pending->what, pending->corr, effect->outcome);
+		if (conn->reads != NULL)
+			native_run_reads(conn);
+	}
+	free(pending);
+}
+
+static void consumer_one(struct io *io, const struct origin *origin, const struct effect *effect)
+{
+	struct sub *sub;
+
+	HASH_FIND(hh_tag, io->subs, &origin->tag, sizeof(origin->tag), sub);
+	if (sub == NULL)
+		return;
+	if (conn_is_native(sub->conn))
+		native_effect(sub->conn, sub, effect);
+	else
+		foreign_effect(sub->conn, sub, effect);
+}
+
+static void to_session(struct io *io, const struct effect *effect, uint64_t session)
+{
+	struct conn *conn, *next;
+
+	DL_FOREACH_SAFE2(*conn_session_list(io, session), conn, next, session_next)
+	{
+		if (conn->dead || conn->session != session || conn->gateway != effect->gateway)
+			continue;
+		if (conn_is_native(conn))
+			native_effect(conn, NULL, effect);
+		else
+			foreign_effect(conn, NULL, effect);
+	}
+}
+
+static void to_subscribers(struct io *io, const struct effect *effect, enum sub_kind kind)
+{
+	struct sub *sub, *next;
+
+	/* The last one that is dropped takes the list with it: what follows it is read before. */
+	for (sub = subs_of(io, kind, effect->gateway, effect->id); sub != NULL; sub = next) {
+		next = sub->peer_next;
+		if (conn_is_native(sub->conn))
+			native_effect(sub->conn, sub, effect);
+		else
+			foreign_effect(sub->conn, sub, effect);
+	}
+}
+
+static void dispatch(struct io *io, const struct engine_release *release, const struct effect *effect)
+{
+	const struct origin *origin;
+
+	switch (effect->kind) {
+	case FX_REPLY:
+	case FX_GRANT:
+	case FX_JOBS:
+	case FX_RESUMED:
+	case FX_ITEM_DAMAGED:
+		invariant(effect->command < release->origin_count, "an effect of command %u of %zu",
+			  effect->command, release->origin_count);
+		origin = &release->origins[effect->command];
+		if (origin->sink != &io->sink)
+			return;
+		if (origin->kind == ORIGIN_CONSUMER)
+			consumer_one(io, origin, effect);
+		else if (effect->kind == FX_REPLY)
+			reply_one(io, origin, effect);
+		return;
+	case FX_LOG_GROWN:
+		subs_log_grown(io, effect->gateway, effect->id);
+		return;
+	case FX_STREAM_DELETED:
+		to_subscribers(io, effect, SUB_FOLLOW);
+		return;
+	case FX_QUEUE_DELETED:
+		to_subscribers(io, effect, SUB_CONSUME);
+		return;
+	case FX_JOB_CANCEL:
+	case FX_LEASE_LOST:
+		to_session(io, effect, effect->session);
+		return;
+	case FX_SESSION_ENDED:
+		to_session(io, effect, effect->id);
+		return;
+	case FX_JOB_TERMINAL:
+		native_job_ended(io, effect);
+		return;
+	case FX_QUEUE_READY:
+	case FX_LOG_TRIMMED:
+	case FX_SESSION_OPENED:
+	case FX_TOPOLOGY:
+		return;
+	}
+}
+
+void release_handle(struct io *io, struct engine_release *release)
+{
+	size_t count = effects_count(release->effects);
+
+	invariant(release->sequence > io->released, "release %llu comes behind %llu",
+		  (unsigned long long)release->sequence, (unsigned long long)io->released);
+	for (size_t i = 0; i < count; i++)
+		dispatch(io, release, effects_at(release->effects, i));
+	io->released = release->sequence;
+	engine_release_done(io->engine, &io->sink, release);
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Frames out: header and body into the output of the connection, refusals, ERROR, notices.
+ */
+#include "broker/net/native/native.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/util/invariant.h"
+#include "broker/util/log.h"
+#include "protocol/message.h"
+#include "protocol/text.h"
+
+void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *body, size_t len)
+{
+	uint8_t small[FRAME_HEADER_BYTES + NATIVE_REPLY_BYTES_MAX];
+	struct frame_header header = {.body_bytes = (uint32_t)len, .type = type, .corr = corr};
+	/* A copy costs less than a second write. */
+	bool together = len <= sizeof(small) - FRAME_HEADER_BYTES;
+
+	frame_header_encode(small, &header);
+	if (together && len > 0)
+		memcpy(small + FRAME_HEADER_BYTES, body, len);
+	conn_write(conn, small, FRAME_HEADER_BYTES + (together ? len : 0));
+	if (!together)
+		conn_write(conn, body, len);
+}
+
+/* Most replies are small: one write, and no memory for them. */
+void native_message(struct conn *conn, uint8_t type, uint32_t corr, const ProtobufCMessage *message)
+{
+	uint8_t small[1024], *bytes = small;
+	size_t len = protobuf_c_message_get_packed_size(message);
+	struct frame_header header = {.body_bytes = (uint32_t)len, .type = type, .corr = corr};
+
+	invariant(message_text_bad(message) == NULL, "%s of %s is not text", message_text_bad(message),
+		  message->descriptor->name);
+	if (FRAME_HEADER_BYTES + len > sizeof(small)) {
+		bytes = malloc(FRAME_HEADER_BYTES + len);
+		if (bytes == NULL) {
+			conn_kill(conn, "no memory for a frame");
+			return;
+		}
+	}
+	frame_header_encode(bytes, &header);
+	(void)protobuf_c_message_pack(message, bytes + FRAME_HEADER_BYTES);
+	conn_write(conn, bytes, FRAME_HEADER_BYTES + len);
+	if (bytes != small)
+		free(bytes);
+}
+
+/* A session that was taken over is no failure of its connection. */
+static void log_failure(const struct conn *conn, int code, const char *text)
+{
+	static struct log_rate rate = {.per_second = 10};
+	enum log_level level = code == SLUICE_E_SESSION_GONE ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN;
+	char peer[PEER_TEXT_BYTES];
+	uint64_t left_out;
+
+	if (!log_enabled(level) || !log_may(&rate, &left_out))
+		return;
+	log_line(level, log_id("net.refused", "a connection is ended with an ERROR"),
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
+		 log_str("peer", conn_peer(conn->fd, peer)), log_u64("session", conn->session),
+		 log_str("code", sluice_error_name(code)), log_str("text", text),
+		 log_u64("left_out", left_out));
+}
+
+void native_log_refused(const struct conn *conn, uint64_t corr, int code, const char *text)
+{
+	static struct log_rate rate = {.per_second = 20};
+	uint64_t left_out;
+
+	if (!log_enabled(LOG_LEVEL_DEBUG) || !log_may(&rate, &left_out))
+		return;
+	log_line(LOG_LEVEL_DEBUG, log_id("request.refused", "a request was refused"),
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
+		 log_u64("session", conn->session), log_u64("corr", corr),
+		 log_str("code", sluice_error_name(code)), log_str("text", text),
+		 log_u64("left_out", left_out));
+}
+
+long native_fail(struct conn *conn, int code, const char *format, ...)
+{
+	Sluice__Failure failure = SLUICE__FAILURE__INIT;
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	text_mend(text);
+	failure.code = code;
+	failure.text = text;
+	log_failure(conn, code, text);
+	native_message(conn, FRAME_ERROR, 0, &failure.base);
+	conn_close_soon(conn, "an ERROR was sent");
+	return -1;
+}
+
+/* One policy for want of memory: what was not accepted is refused, and may be tried again. */
+int native_no_memory_is_busy(int code, const char **io_text)
+{
+	if (code != SLUICE_E_NOMEM)
+		return code;
+	*io_text = "the broker is out of memory; try again";
+	return SLUICE_E_BUSY;
+}
+
+void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
+{
+	Sluice__Reply reply = SLUICE__REPLY__INIT;
+	const char *no_memory = NULL;
+	char text[320];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	code = native_no_memory_is_busy(code, &no_memory);
+	if (no_memory != NULL)
+		(void)snprintf(text, sizeof(text), "%s", no_memory);
+	text_mend(text);
+	reply.code = code;
+	reply.text = text;
+	native_log_refused(conn, corr, code, text);
+	native_message(conn, FRAME_REPLY, corr, &reply.base);
+}
+
+void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
+		   uint64_t to_offset, int code, const char *text)
+{
+	Sluice__Notice notice = SLUICE__NOTICE__INIT;
+
+	notice.kind = kind;
+	notice.subscription = sub != NULL ? (uint32_t)sub->number : 0;
+	notice.offset = offset;
+	notice.to_offset = to_offset;
+	notice.code = code;
+	notice.text = (char *)(uintptr_t)text;
+	native_message(conn, FRAME_NOTICE, 0, &notice.base);
+}
