@@ -4,7 +4,6 @@
 #include <limits.h>
 #include <math.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,47 +17,16 @@
 
 enum { JOBS_DEFAULT_KILLS = 30, KILLS_MAX = 10000, STALL_MS_MAX = 60000 };
 
-volatile sig_atomic_t interrupted;
-
 static void on_signal(int number)
 {
 	interrupted = number;
 }
 
-uint64_t mono_ms(void)
+/* Called by fail(). */
+static void stop_all(struct replay *replay)
 {
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-/* splitmix64: small, and the same everywhere for a seed. */
-uint64_t rand_next(struct replay *replay)
-{
-	static uint64_t state;
-	uint64_t z;
-
-	if (state == 0)
-		state = replay->options.seed;
-	z = state += 0x9e3779b97f4a7c15u;
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
-void fail(struct replay *replay, const char *format, ...)
-{
-	va_list args;
-
-	(void)fputs(replay->tty ? "\nsluice-replay: " : "sluice-replay: ", stderr);
-	va_start(args, format);
-	(void)vfprintf(stderr, format, args);
-	va_end(args);
-	(void)fputc('\n', stderr);
 	procs_stop(replay, false);
 	jobs_end(replay);
-	exit(1);
 }
 
 static int usage(FILE *to, int code)
@@ -479,7 +447,7 @@ static void give_up(struct replay *replay)
 
 int main(int argc, char **argv)
 {
-	static struct replay replay;
+	static struct replay replay = {.stop = stop_all};
 	struct sigaction action = {.sa_handler = on_signal};
 	bool good = false;
 	int code;

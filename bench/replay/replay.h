@@ -56,6 +56,7 @@ struct counts {
 };
 
 struct replay {
+	void (*stop)(struct replay *replay); /* ends all processes of the run; NULL: there are none */
 	struct options options;
 	bool installed; /* options.bin is a prefix and not a build directory */
 	char dir[PATH_BYTES], data[PATH_BYTES], spool[PATH_BYTES], starts[PATH_BYTES], self[PATH_BYTES],
@@ -79,10 +80,13 @@ struct replay {
 	char sample[ID_BYTES];
 };
 
+/* ---- in the order of the files: each calls only those above it, and main.c calls all ---- */
+
+/* run.c */
 extern volatile sig_atomic_t interrupted; /* the signal that asked for the end; 0: none */
 uint64_t mono_ms(void);
 uint64_t rand_next(struct replay *replay); /* from the seed */
-/* Ends the program with a message, after its processes. */
+/* Ends the program with a message, after replay->stop. */
 void fail(struct replay *replay, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
 
 /* plan.c */
@@ -103,24 +107,26 @@ void procs_stop(struct replay *replay, bool keep_broker);
 void jobs_end(struct replay *replay);
 extern const char *const window_names[WINDOWS];
 
+/* starts.c */
+void starts_read(struct replay *replay); /* what was written since the last time; fills the plans */
+
 /* feed.c: submits, follows, cancels */
 void feed_open(struct replay *replay);
 bool feed_submit(struct replay *replay, struct plan *plan); /* false: not taken now, try again */
 void feed_cancels(struct replay *replay);
 void feed_close(struct replay *replay);
 
-/* view.c */
-void view_progress(struct replay *replay, bool last);
-bool view_summary(struct replay *replay); /* true: all agree */
-void view_explain(struct replay *replay);
-
-/* verify.c: reads ledger and starts; fills the plans */
-void starts_read(struct replay *replay); /* what was written since the last time */
+/* verify.c: reads ledger, starts, audit and quarantine; fills the plans */
 void verify_read(struct replay *replay);
 
 /* chaos.c */
 void chaos_turn(struct replay *replay, uint64_t now); /* kills what is due */
 bool chaos_done(const struct replay *replay);
 double chaos_share(const struct replay *replay); /* 0..1 of the kills that are wanted */
+
+/* view.c */
+void view_progress(struct replay *replay, bool last);
+bool view_summary(struct replay *replay); /* true: all agree */
+void view_explain(struct replay *replay);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The accounts that are not the stream's: the ledger, read in pages, and the starts that the processes wrote themselves. */
-#include <errno.h>
+ * The accounts of the broker that are not the stream's: the ledger, read in pages, the audit and
+ * the quarantine. Reads the last starts as well. */
 #include <stdio.h>
 #include <string.h>
 
@@ -33,26 +33,6 @@ static void read_ledger(struct replay *replay)
 		more = sluice_reply_more(reply);
 		sluice_reply_free(reply);
 	}
-}
-
-void starts_read(struct replay *replay)
-{
-	FILE *file = fopen(replay->starts, "re");
-	char line[256], id[ID_BYTES];
-
-	if (file == NULL && errno == ENOENT)
-		return;
-	if (file == NULL || fseek(file, replay->starts_pos, SEEK_SET) != 0)
-		fail(replay, "%s: %s", replay->starts, strerror(errno));
-	/* Lines are written at once, so what has no end yet is not there. */
-	while (fgets(line, sizeof(line), file) != NULL && strchr(line, '\n') != NULL) {
-		struct plan *plan = sscanf(line, "%63s", id) == 1 ? plan_find(replay, id) : NULL;
-
-		replay->starts_pos = ftell(file);
-		if (plan != NULL)
-			plan->starts++;
-	}
-	(void)fclose(file);
 }
 
 static void read_audit(struct replay *replay)

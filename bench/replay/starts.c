@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The starts that the jobs' processes wrote themselves, read as they come. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "replay.h"
+
+void starts_read(struct replay *replay)
+{
+	FILE *file = fopen(replay->starts, "re");
+	char line[256], id[ID_BYTES];
+
+	if (file == NULL && errno == ENOENT)
+		return;
+	if (file == NULL || fseek(file, replay->starts_pos, SEEK_SET) != 0)
+		fail(replay, "%s: %s", replay->starts, strerror(errno));
+	/* Lines are written at once, so what has no end yet is not there. */
+	while (fgets(line, sizeof(line), file) != NULL && strchr(line, '\n') != NULL) {
+		struct plan *plan = sscanf(line, "%63s", id) == 1 ? plan_find(replay, id) : NULL;
+
+		replay->starts_pos = ftell(file);
+		if (plan != NULL)
+			plan->starts++;
+	}
+	(void)fclose(file);
+}
