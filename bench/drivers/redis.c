@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Redis Streams as a peer: its server, and what is done to it outside of the measured time. redis_conn.c has the load.
+ * Redis Streams as a peer: its server, started and made ready. redis_conn.c has the load.
  *
  * Two rows. redis-always (appendfsync always) writes and fsyncs its log before it sends the replies of one round of its event loop, which
  * is the durability that the broker promises. redis-everysec fsyncs once a second: a power cut loses up to that; it is here because most
@@ -40,8 +40,6 @@ enum {
 	CLIENTS_DEFAULT = 10000, /* what Redis takes without --maxclients */
 	CLIENTS_SPARE = 32,	 /* beside the idle ones: load, questions */
 };
-
-static const struct timeval command_time_max = {.tv_sec = READY_SECONDS_MAX};
 
 /* Whether a folder of PATH has the program. */
 static bool program_found(const char *name)
@@ -197,24 +195,6 @@ static int start(const struct bench_system *system, const struct bench_server_sp
 		return -1;
 	}
 	return 0;
-}
-
-int redis_command(int port, size_t argc, const char *const argv[], struct redisReply **ret)
-{
-	redisContext *context = redisConnectWithTimeout("127.0.0.1", port, command_time_max);
-	redisReply *reply = NULL;
-	const char **words = (const char **)argv; /* hiredis' prototype lacks the const; it only reads */
-
-	if (context && !context->err && redisSetTimeout(context, command_time_max) == REDIS_OK)
-		reply = redisCommandArgv(context, (int)argc, words, NULL);
-	if (reply)
-		*ret = reply;
-	else
-		(void)bench_error("redis: %s %s: no answer: %s", argv[0], argc > 1 ? argv[1] : "",
-				  context ? context->errstr : "out of memory");
-	if (context)
-		redisFree(context);
-	return reply ? 0 : -1;
 }
 
 /* A stream is made by its first XADD; a queue needs its group, from the first entry on. */

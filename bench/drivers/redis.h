@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Between the files of the Redis driver: redis.c (the server, the table), redis_conn.c (connections under load), redis_buffer.c. What the driver
- * does, and why so, stands at the head of each. Contracts are those of harness/driver.h.
+ * Shared by the files of the Redis driver, highest first: redis.c (the server, the table),
+ * redis_conn.c (connections under load), redis_command.c, redis_buffer.c. What the driver does, and
+ * why, is at the head of each. Contracts are those of harness/driver.h.
  */
 #ifndef BENCH_DRIVERS_REDIS_H
 #define BENCH_DRIVERS_REDIS_H
@@ -16,15 +17,21 @@
 
 struct redisReply;
 
+/* ---- redis_conn.c ---- */
+
 int redis_conn_open(const struct bench_server *, const struct bench_conn_spec *, struct bench_conn **ret);
 void redis_conn_close(struct bench_conn *);
 int redis_conn_send(struct bench_conn *, const void *bodies);
 int redis_conn_poll(struct bench_conn *, int timeout_us, struct bench_progress *io);
 int redis_conn_fd(const struct bench_conn *);
 
+/* ---- redis_command.c ---- */
+
 /* One command on a connection of its own, for what is not measured; blocks. *ret is owned (freeReplyObject); it may be an error reply
  * whose meaning the caller knows. -1 after bench_error() when there was no reply. */
 int redis_command(int port, size_t argc, const char *const argv[], struct redisReply **ret);
+
+/* ---- redis_buffer.c ---- */
 
 /* Zeroed, it is empty. `data` is owned: free() it. Functions that return int return -1 after bench_error() when there is no memory. */
 struct redis_buffer {

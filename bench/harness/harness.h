@@ -107,6 +107,11 @@ struct results {
 	double seconds;
 };
 
+/* ---- run.c ---- */
+/* Set by a handler, read by all threads. SIGINT, SIGTERM: end soon, stop all servers, remove all
+ * data. */
+extern atomic_bool interrupted;
+
 /* ---- systems.c ---- */
 const struct bench_system *system_at(unsigned i); /* NULL beyond the last */
 bool word_in(const char *words, const char *word);
@@ -152,8 +157,6 @@ double peak_stop(void);
 
 /* ---- plan.c ---- */
 int plan_run(const struct options *options, struct results *results);
-extern atomic_bool
-	interrupted; /* set by a handler, read by all threads. SIGINT, SIGTERM: end soon, stop all servers, remove all data */
 
 /* ---- report ---- */
 double median_of(const double *values, unsigned count); /* NaN for none */

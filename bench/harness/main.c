@@ -16,8 +16,6 @@
 #include "dirs.h"
 #include "harness.h"
 
-atomic_bool interrupted;
-
 static void on_signal(int signal)
 {
 	(void)signal;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the harness gives to drivers: servers as processes, started on loopback and ended by their pid, and the last error. */
+ * What the harness gives to drivers: servers as processes, started on loopback, ended by pid. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +8,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -21,37 +20,6 @@
 #include "harness.h"
 
 enum { LINE_MS_MAX = 120000, STOP_MS_MAX = 30000 };
-
-/* Each thread of a load has its own; the first that fails is what a trial tells. */
-static _Thread_local char last_error[512];
-
-int bench_error(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(last_error, sizeof(last_error), format, args);
-	va_end(args);
-	return -1;
-}
-
-const char *bench_last_error(void)
-{
-	return last_error;
-}
-
-bool bench_interrupted(void)
-{
-	return interrupted;
-}
-
-uint64_t bench_now_ns(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* In the child: nothing but async-signal-safe calls, since the harness has threads. */
 static void become(const char *as, const char *const argv[], int log, int out, unsigned conns)

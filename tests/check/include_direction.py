@@ -121,6 +121,9 @@ PLANTED = [
     ("plugins/local/planted.c", "#include \"broker/plugin/plugin.h\"", "broker/plugin/plugin.h"),
     ("plugins/local/planted.c", "#include \"protocol/frame.h\"", "protocol/frame.h"),
     ("bench/replay/planted.c", "#include \"protocol/frame.h\"", "protocol/frame.h"),
+    ("bench/floor/planted.c", "#include \"bench/harness/driver.h\"", "bench/harness/driver.h"),
+    ("bench/harness/planted.c", "#include \"bench/drivers/redis.h\"", "bench/drivers/redis.h"),
+    ("bench/drivers/planted.c", "#include \"bench/harness/harness.h\"", "bench/harness/harness.h"),
     ("tests/sim/oracle_planted.c", "#include \"broker/core/core.h\"", "broker/core/core.h"),
 ]
 

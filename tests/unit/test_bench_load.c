@@ -10,8 +10,6 @@
 
 enum { BODY_BYTES = 100, STALL_MS = 100, ROOM = 4096 };
 
-atomic_bool interrupted;
-
 /* One server for all connections of a test. */
 static struct {
 	uint64_t sent, answered, inflight_max, stall_at;
