@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/base/topo.h"
 #include "broker/core/job/live.h"
-#include "broker/core/stream/stream.h"
+#include "broker/core/stream/segment.h"
 #include "broker/util/bytes.h"
 #include "protocol/message.h"
 

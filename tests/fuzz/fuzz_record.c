@@ -2,6 +2,7 @@
  * Stored records: no bytes may lead a decoder beyond them. */
 #include "broker/core/job/live.h"
 #include "broker/core/queue/queue.h"
+#include "broker/core/queue/record.h"
 #include "fuzz.h"
 
 static void item(struct sluice_slice value)

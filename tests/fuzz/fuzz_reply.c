@@ -3,6 +3,7 @@
  * Replies: whatever texts commands bring, every answer and every reply to a read is text that a strict reader takes. The
  * input is steps: u8 what, u16 length, bytes; see step(). After the last one everything is read.
  */
+#include "broker/core/base/state.h"
 #include "broker/core/core.h"
 #include "broker/store/store.h"
 #include "fuzz.h"

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/base/keys.h"
 #include "broker/core/base/state.h"
 #include "broker/core/job/source.h"
 #include "protocol/envelope.h"

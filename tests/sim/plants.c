@@ -6,9 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/core/job/ledger.h"
+#include "broker/core/base/apply.h"
+#include "broker/core/base/keys.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/reply.h"
+#include "broker/core/base/state.h"
+#include "broker/core/job/job.h"
+#include "broker/core/job/live.h"
+#include "broker/core/job/source.h"
 #include "broker/core/publish/producer.h"
 #include "broker/core/queue/queue.h"
+#include "broker/core/queue/record.h"
+#include "broker/core/stream/segment.h"
 #include "broker/core/stream/stream.h"
 #include "broker/engine/engine_internal.h"
 #include "tests/sim/shadow.h"
@@ -398,9 +407,11 @@ WRAP(int, job_retention_fire, struct apply *a, uint64_t job, uint64_t sub, uint3
 	return planted == NO_FORGETTING ? 0 : __real_job_retention_fire(a, job, sub, io_work);
 }
 
-WRAP(int, job_session_ended, struct apply *a, uint64_t session, uint64_t queue, uint64_t job)
+WRAP(int, job_session_ended, struct apply *a, uint64_t session, uint64_t queue, uint64_t job,
+     uint32_t *io_work, bool *ret_done)
 {
-	return planted == DEAD_HOLDER ? 0 : __real_job_session_ended(a, session, queue, job);
+	return planted == DEAD_HOLDER ? 0
+				      : __real_job_session_ended(a, session, queue, job, io_work, ret_done);
 }
 
 /* ---- sources ---- */

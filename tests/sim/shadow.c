@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * See shadow.h. */
+#include "broker/core/base/state.h"
 #include "tests/sim/shadow.h"
 
 #include <stdlib.h>

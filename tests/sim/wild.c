@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/base/keys.h"
 #include "broker/core/base/state.h"
 #include "protocol/envelope.h"
 #include "tests/sim/shadow.h"

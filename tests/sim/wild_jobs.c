@@ -6,8 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/base/keys.h"
+#include "broker/core/base/name.h"
 #include "broker/core/base/state.h"
-#include "broker/core/job/ledger.h"
+#include "broker/core/job/live.h"
+#include "broker/core/session/session.h"
 #include "tests/sim/shadow.h"
 #include "tests/sim/sim.h"
 

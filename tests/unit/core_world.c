@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * See core_world.h. */
+#include "broker/core/base/state.h"
 #include "tests/unit/core_world.h"
 
 #include <criterion/criterion.h>

@@ -14,6 +14,7 @@
 
 #include <string.h>
 
+#include "broker/core/base/state.h"
 #include "broker/core/core.h"
 
 enum world_store { WORLD_MEM, WORLD_LMDB };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * See job_rig.h. */
+#include "broker/core/job/quarantine.h"
 #include "tests/unit/job_rig.h"
 
 #include <criterion/criterion.h>

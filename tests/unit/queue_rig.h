@@ -6,7 +6,9 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
+#include "broker/core/base/keys.h"
 #include "broker/core/queue/queue.h"
+#include "broker/core/queue/record.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "tests/unit/core_world.h"

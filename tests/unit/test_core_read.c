@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
+#include "broker/core/job/job.h"
 #include "broker/core/queue/queue.h"
 #include "protocol/limits.h"
 #include "tests/unit/core_world.h"

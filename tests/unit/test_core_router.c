@@ -6,7 +6,9 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "broker/core/base/apply.h"
+#include "broker/core/base/name.h"
 #include "broker/core/base/state.h"
+#include "broker/core/router/image.h"
 #include "broker/core/router/router.h"
 #include "tests/unit/core_world.h"
 

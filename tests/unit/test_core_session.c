@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #include "broker/core/base/apply.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/keys.h"
 #include "protocol/limits.h"
 #include "tests/unit/core_world.h"
 

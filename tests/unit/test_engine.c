@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/base/keys.h"
+#include "broker/core/base/timer.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "tests/unit/engine_rig.h"

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "broker/core/base/apply.h"
+#include "broker/core/base/keys.h"
 #include "broker/core/job/live.h"
 #include "broker/engine/engine.h"
 #include "protocol/envelope.h"

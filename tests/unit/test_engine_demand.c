@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "broker/core/base/keys.h"
 #include "broker/engine/engine_internal.h"
 #include "protocol/envelope.h"
 #include "tests/unit/engine_rig.h"

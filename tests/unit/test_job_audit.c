@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "broker/core/job/job.h"
 #include "tests/unit/job_rig.h"
 
 enum { HOUR = 3600000, DAY = 24 * HOUR };

@@ -8,8 +8,10 @@
 #include <string.h>
 
 #include "broker/core/base/apply.h"
-#include "broker/core/job/live.h"
 #include "broker/core/base/keys.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/job/live.h"
+#include "broker/core/session/session.h"
 #include "broker/store/store_cells.h"
 #include "tests/unit/job_rig.h"
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/core/job/ledger.h"
+#include "broker/core/job/history.h"
 
 static uint64_t state = 7;
 

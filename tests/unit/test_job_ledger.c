@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "broker/core/base/keys.h"
 #include "broker/core/base/text.h"
+#include "broker/core/job/job.h"
 #include "tests/unit/job_rig.h"
 
 static Sluice__JobSubmit submit_of(const char *id)

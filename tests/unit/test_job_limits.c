@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/core/job/quarantine.h"
 #include "protocol/limits.h"
 #include "tests/unit/core_world.h"
 

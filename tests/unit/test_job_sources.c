@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "broker/core/base/apply.h"
+#include "broker/core/base/keys.h"
 #include "broker/core/job/live.h"
 #include "tests/unit/job_rig.h"
 

@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/core/base/apply.h"
 #include "broker/core/base/state.h"
+#include "broker/core/router/image.h"
 #include "broker/core/router/router.h"
 #include "broker/engine/engine_internal.h"
 #include "tests/unit/core_world.h"

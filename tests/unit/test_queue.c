@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Queues: grants, tokens, acks, expiry, attempts, dead letters, purge, sweep. Each world's end proves determinism as well. */
+#include "broker/core/base/keys.h"
+#include "broker/core/base/timer.h"
+#include "broker/core/session/session.h"
 #include "tests/unit/queue_rig.h"
 
 TestSuite(queue, .init = open_mem, .fini = close_world);

@@ -2,7 +2,6 @@
  * How old things are, see age.h. The record "age" of table meta: u8 version, u8 doubting, u16 shifts, u32 0, then u64 each: epoch, boot id, boot
  * offset, at, claim, stood, seen monotone, seen wall, and at and by of each shift. */
 #include "broker/core/base/age.h"
-
 #include "broker/core/base/state.h"
 #include "protocol/limits.h"
 

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "broker/core/base/apply.h"
+#include "broker/core/base/config_same.h"
 
 enum { VALUE_BUF = 64, SAME_SHOWN = 40 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Counters: u64 hot cells, one per gateway and kind. */
-#include "broker/core/base/apply.h"
+#include "broker/core/base/counter.h"
 #include "broker/util/invariant.h"
 
 int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter, uint64_t *ret)

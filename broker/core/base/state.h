@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What struct core holds: caches that are derived from the store and dropped on abort, and scratch memory.
- * Between two commands nothing here matters to what apply does; `pending` is empty then.
+ * What struct core holds: caches that are derived from the store and dropped on abort, and scratch
+ * memory. Between two commands nothing here matters to what apply does; `pending` is empty then.
  */
-#ifndef SLUICE_CORE_CORE_INTERNAL_H
-#define SLUICE_CORE_CORE_INTERNAL_H
+#ifndef SLUICE_CORE_BASE_STATE_H
+#define SLUICE_CORE_BASE_STATE_H
 
 #include "broker/core/base/age.h"
 #include "broker/core/base/apply.h"
 
-struct machine_cache; /* machine.h */
-struct router_cache;  /* router.h */
+struct machine_cache; /* lifecycle/cache.c */
+struct router_cache;  /* router/image.c */
+struct owned_ops;     /* session/session.h */
 
 /* A growable buffer that is kept between commands. */
 struct scratch {
@@ -42,6 +43,7 @@ struct core {
 	uint32_t position;	  /* of the next command in it */
 	struct machine_cache *machines;
 	struct router_cache *routers;
+	const struct owned_ops *owned;	   /* by enum owned_kind; dispatch/session_end.c */
 	struct effects *bootstrap_effects; /* of core_bootstrap and core_boot: nobody hears them */
 	struct pending_log pending[PENDING_LOGS_MAX];
 	uint8_t firing[TIMER_KEY_BYTES]; /* the timer that is being fired, or failed */
@@ -68,27 +70,5 @@ static inline struct core_work core_command_work(const struct core *core)
 	return (struct core_work){core->work.records - core->begun.records,
 				  core->work.bytes - core->begun.bytes, core->work.steps - core->begun.steps};
 }
-
-/* The context of a command. */
-void apply_init(struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects,
-		uint32_t gateway);
-
-/* gateway.c: everything that a new gateway has. a->gateway is its number. */
-int gateway_install(struct apply *a, struct sluice_slice name) SLUICE_MUST_USE;
-
-/* session.c: the rest of an ended session; by sweep_fire. */
-int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *ret_done) SLUICE_MUST_USE;
-/* stream_retention.c: the rest of a deleted stream. */
-int stream_sweep(struct apply *a, uint64_t stream, uint32_t *io_work, bool *ret_done) SLUICE_MUST_USE;
-
-/* publish_internal.c */
-int pending_flush(struct apply *a) SLUICE_MUST_USE;
-/* Before another append to the same log. */
-int pending_flush_log(struct apply *a, uint64_t stream) SLUICE_MUST_USE;
-void pending_drop(struct core *core); /* a refused transaction, an aborted batch */
-
-/* stream.c */
-int stream_grown(struct apply *a, uint64_t stream) SLUICE_MUST_USE; /* notes it for the batch's end */
-int stream_grown_emit(struct core *core, struct store_txn *txn, struct effects *effects) SLUICE_MUST_USE;
 
 #endif

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Texts around jobs: see job_text.h. */
-#include "broker/core/base/text.h"
-
+ * Texts around jobs: see text.h. */
 #include <assert.h>
 #include <stdio.h>
 
+#include "broker/core/base/text.h"
 #include "protocol/utf8.h"
 
 static_assert(JOB_TOKEN_BYTES_MAX + 4 /* job. */ + 1 + 63 /* state */ <= LIMIT_SIZE(SUBJECT_BYTES_MAX),

@@ -3,7 +3,7 @@
  * STORE_TOPO. */
 #include <stdlib.h>
 
-#include "broker/core/base/apply.h"
+#include "broker/core/base/topo.h"
 #include "broker/util/invariant.h"
 #include "protocol/message.h"
 
@@ -54,16 +54,4 @@ int topo_del(struct apply *a, enum topo_kind kind, uint64_t id)
 
 	key_topo(&key, a->gateway, (uint8_t)kind, id);
 	return store_del(a->txn, STORE_TOPO, key_slice(&key));
-}
-
-int topo_changed(struct apply *a)
-{
-	struct effect effect = {.kind = FX_TOPOLOGY, .command = a->position, .gateway = a->gateway};
-	uint64_t version;
-	int rc = counter_next(a, COUNTER_TOPO_VERSION, &version);
-
-	if (rc != 0)
-		return rc;
-	router_image_follow(a, version - 1, version);
-	return effects_add(a->effects, &effect);
 }

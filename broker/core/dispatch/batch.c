@@ -1,33 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The heart: a batch's life, dispatch by the command table, and the clocks. Every command of a gateway gets
- * the next index of it (epoch 16 bits, counter 48), refused ones too; TICK takes one per gateway in which
- * something was due (timer.c).
+ * The heart: a batch's life, and dispatch by the command table. Every command of a gateway gets the next
+ * index of it (epoch 16 bits, counter 48), refused ones too; TICK takes one per gateway in which something
+ * was due (tick.c).
  */
-#include "broker/core/core.h"
-
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/core/base/age.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/meta.h"
 #include "broker/core/base/state.h"
+#include "broker/core/dispatch/dispatch.h"
+#include "broker/core/job/live.h"
 #include "broker/core/lifecycle/lifecycle.h"
-#include "broker/core/router/router.h"
+#include "broker/core/queue/queue.h"
+#include "broker/core/router/image.h"
+#include "broker/core/stream/stream.h"
 #include "broker/util/invariant.h"
 #include "protocol/text.h"
 
-enum { CLOCK_BYTES = 16, FORMAT_VERSION = 1 };
-
-static struct sluice_slice clock_key(void)
-{
-	return (struct sluice_slice){"clock", 5};
-}
-
-/* Written last by core_bootstrap: a store that has it has everything. */
-static struct sluice_slice format_key(void)
-{
-	return (struct sluice_slice){"core_format", 11};
-}
+enum { FORMAT_VERSION = 1 };
 
 /* ---- create, destroy ---- */
 
@@ -38,6 +30,7 @@ int core_create(struct core **ret)
 
 	if (core == NULL)
 		return SLUICE_E_NOMEM;
+	core->owned = session_owned_ops;
 	rc = machine_cache_create(&core->machines);
 	if (rc == 0)
 		rc = router_cache_create(&core->routers);
@@ -66,75 +59,6 @@ void core_destroy(struct core *core)
 	free(core->puts.data);
 	free(core->answers.data);
 	free(core);
-}
-
-int scratch_reserve(struct scratch *scratch, size_t bytes)
-{
-	size_t capacity = scratch->capacity == 0 ? 1024 : scratch->capacity;
-	uint8_t *data;
-
-	if (bytes <= scratch->capacity)
-		return 0;
-	while (capacity < bytes)
-		capacity *= 2;
-	data = realloc(scratch->data, capacity);
-	if (data == NULL)
-		return SLUICE_E_NOMEM;
-	scratch->data = data;
-	scratch->capacity = capacity;
-	return 0;
-}
-
-int refuse(struct outcome *out, int code, const char *format, ...)
-{
-	va_list args;
-
-	out->code = code;
-	va_start(args, format);
-	(void)vsnprintf(out->text, sizeof(out->text), format, args);
-	va_end(args);
-	return 0;
-}
-
-void apply_init(struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects,
-		uint32_t gateway)
-{
-	*a = (struct apply){.core = core,
-			    .txn = txn,
-			    .effects = effects,
-			    .position = core->position,
-			    .gateway = gateway,
-			    .mono_ms = core->clock.mono_ms,
-			    .wall_ms = core->clock.wall_ms};
-}
-
-/* ---- clocks ---- */
-
-int core_clock_read(struct store_txn *txn, struct batch_clock *ret)
-{
-	struct sluice_slice value;
-	int rc = store_get(txn, STORE_META, clock_key(), &value);
-
-	if (rc == SLUICE_E_NOT_FOUND) {
-		*ret = (struct batch_clock){0, 0};
-		return 0;
-	}
-	if (rc == 0 && value.len != CLOCK_BYTES)
-		rc = store_damaged("its content is not valid");
-	if (rc != 0)
-		return rc;
-	ret->mono_ms = get_be64(value.data);
-	ret->wall_ms = get_be64((const uint8_t *)value.data + 8);
-	return 0;
-}
-
-static int clock_write(struct store_txn *txn, struct batch_clock clock)
-{
-	uint8_t bytes[CLOCK_BYTES];
-
-	put_be64(bytes, clock.mono_ms);
-	put_be64(bytes + 8, clock.wall_ms);
-	return store_put(txn, STORE_META, clock_key(), (struct sluice_slice){bytes, sizeof(bytes)});
 }
 
 /* ---- bootstrap, boot ---- */
@@ -313,9 +237,4 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 	reply.command = a.position;
 	reply.outcome = out;
 	return effects_add(effects, &reply);
-}
-
-int core_index_read(struct store_txn *txn, uint32_t gateway, uint64_t *ret)
-{
-	return counter_get(txn, gateway, COUNTER_INDEX, ret);
 }

@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Gateways: tenants. Their names and numbers are under gateway 0; everything else lives under their own. */
-#include "broker/core/base/state.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/dispatch/dispatch.h"
 #include "broker/core/lifecycle/lifecycle.h"
+#include "broker/core/queue/queue.h"
 #include "broker/core/router/router.h"
 #include "protocol/envelope.h"
-
-int core_gateway_find(struct store_txn *txn, struct sluice_slice name, uint32_t *ret)
-{
-	uint64_t id;
-	int rc = name_find(txn, 0, NAME_GATEWAY, name, &id);
-
-	if (rc == 0)
-		*ret = (uint32_t)id;
-	return rc;
-}
 
 int gateway_install(struct apply *a, struct sluice_slice name)
 {

@@ -4,83 +4,52 @@
  *
  * A module that meets the bound of a turn behind a record notes in q->at where it goes on, sets q->again and returns 0; the rows
  * so far stay in q->reply. */
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
-#include "broker/core/base/apply.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/reply.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/dispatch/dispatch.h"
+#include "broker/core/job/job.h"
+#include "broker/core/lifecycle/lifecycle.h"
+#include "broker/core/queue/queue.h"
+#include "broker/core/router/router.h"
+#include "broker/core/session/session.h"
+#include "broker/core/stream/stream.h"
 #include "broker/util/invariant.h"
 #include "protocol/message.h"
-#include "protocol/text.h"
 
 typedef int (*query_fn)(struct query *q, const Sluice__Request *request);
 
+/* Without a default: a request without a row in one of the tables is a warning, and so an error. */
 static query_fn query_function(const Sluice__Request *request)
 {
 	switch (request->op_case) {
-	case SLUICE__REQUEST__OP_STREAM_SHOW:
-	case SLUICE__REQUEST__OP_STREAM_LIST:
-		return stream_query;
-	case SLUICE__REQUEST__OP_QUEUE_SHOW:
-	case SLUICE__REQUEST__OP_QUEUE_LIST:
-	case SLUICE__REQUEST__OP_QUEUE_PEEK:
-		return queue_query;
-	case SLUICE__REQUEST__OP_ROUTER_SHOW:
-	case SLUICE__REQUEST__OP_ROUTER_LIST:
-		return router_query;
-	case SLUICE__REQUEST__OP_MACHINE_SHOW:
-	case SLUICE__REQUEST__OP_MACHINE_LIST:
-		return machine_query;
-	case SLUICE__REQUEST__OP_JOB_SHOW:
-	case SLUICE__REQUEST__OP_JOB_LIST:
-	case SLUICE__REQUEST__OP_JOB_HISTORY:
-	case SLUICE__REQUEST__OP_JOB_EXPLAIN:
-	case SLUICE__REQUEST__OP_QUARANTINE_LIST:
-	case SLUICE__REQUEST__OP_AUDIT:
-		return job_query;
-	case SLUICE__REQUEST__OP_SESSION_LIST:
-		return session_query;
-	case SLUICE__REQUEST__OP_STATUS_GET:
-		return status_query;
-	default:
+#define QUERY(NAME, answer)              \
+	case SLUICE__REQUEST__OP_##NAME: \
+		return answer;
+#include "broker/core/queries.def"
+#undef QUERY
+#define PB(NAME, number, Message, message, permission, headroom, handler, text) \
+	case SLUICE__REQUEST__OP_##NAME:
+#define BIN(NAME, number, body_struct, permission, headroom, handler, text)
+#include "broker/core/commands.def"
+#undef PB
+#undef BIN
+	case SLUICE__REQUEST__OP_FOLLOW_OPEN:
+	case SLUICE__REQUEST__OP_CONSUME_OPEN:
+	case SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE:
+	case SLUICE__REQUEST__OP_JOB_WAIT:
+	case SLUICE__REQUEST__OP__NOT_SET:
+	case _SLUICE__REQUEST__OP__CASE_IS_INT_SIZE:
 		return NULL;
 	}
+	return NULL; /* of a newer client */
 }
 
 bool core_request_is_query(const Sluice__Request *request)
 {
 	return query_function(request) != NULL;
-}
-
-char *query_text(struct sluice_slice text)
-{
-	size_t size = text_size(text);
-	char *copy = malloc(size);
-
-	if (copy != NULL)
-		(void)text_make(copy, size, text);
-	return copy;
-}
-
-int query_refuse(struct query *q, int code, const char *format, ...)
-{
-	char text[256];
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	text_mend(text);
-	q->reply->code = code;
-	if (q->reply->text != NULL && q->reply->text != protobuf_c_empty_string)
-		free(q->reply->text);
-	q->reply->text = strdup(text);
-	return q->reply->text == NULL ? SLUICE_E_NOMEM : 0;
-}
-
-bool query_spent(const struct query *q)
-{
-	return store_txn_read_cost(q->txn) >= q->cost_max;
 }
 
 /* ---- turns ---- */

@@ -8,8 +8,14 @@
  * A timer whose work meets a damaged record would hold up all others for ever: the engine undoes the batch, asks core_tick_timer which one it
  * was, and has it put off. A timer's key is all that it says, so one whose own record is damaged fires like any other.
  */
+#include "broker/core/base/counter.h"
 #include "broker/core/base/state.h"
-#include "broker/util/invariant.h"
+#include "broker/core/base/timer.h"
+#include "broker/core/dispatch/dispatch.h"
+#include "broker/core/job/quarantine.h"
+#include "broker/core/publish/producer.h"
+#include "broker/core/queue/queue.h"
+#include "broker/core/stream/stream.h"
 
 enum { DUE_AT_ONCE = 64, TIMER_PUT_OFF_MS = 60000, DOUBT_LOOK_MS = 60000 };
 
@@ -17,38 +23,15 @@ struct due_timer {
 	uint8_t key[TIMER_KEY_BYTES];
 };
 
-int timer_set(struct apply *a, uint64_t due_mono_ms, enum timer_kind kind, uint64_t id, uint64_t sub)
-{
-	struct key key;
-
-	core_worked(a->core, 0);
-	invariant(a->gateway != 0, "a timer of kind %d without a gateway", (int)kind);
-	key_timer(&key, a->gateway, due_mono_ms, (uint8_t)kind, id, sub);
-	return store_put(a->txn, STORE_TIMER, key_slice(&key), (struct sluice_slice){NULL, 0});
-}
-
 static timer_fire_fn fire_function(uint8_t kind)
 {
-	switch (kind) {
-	case TIMER_QUEUE_LEASES:
-		return queue_leases_fire;
-	case TIMER_ITEM_DUE:
-		return queue_item_due_fire;
-	case TIMER_STREAM_RETENTION:
-		return stream_retention_fire;
-	case TIMER_JOB_RETENTION:
-		return job_retention_fire;
-	case TIMER_SWEEP:
-		return sweep_fire;
-	case TIMER_JOB_RELEASE_DUE:
-		return job_release_due_fire;
-	case TIMER_PRODUCER_IDLE:
-		return producer_idle_fire;
-	case TIMER_UNPARK:
-		return quarantine_unpark_fire;
-	default:
-		return NULL;
-	}
+	static const timer_fire_fn fire_of[TIMER_KIND_COUNT] = {
+#define TIMER(NAME, number, fire, text) [number] = fire,
+#include "broker/core/timers.def"
+#undef TIMER
+	};
+
+	return kind < TIMER_KIND_COUNT ? fire_of[kind] : NULL;
 }
 
 static int timer_next(struct store_scan *scan, struct sluice_slice *ret_key)

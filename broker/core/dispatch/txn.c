@@ -7,8 +7,12 @@
  */
 #include <stdlib.h>
 
+#include "broker/core/base/state.h"
+#include "broker/core/job/job.h"
 #include "broker/core/publish/producer.h"
 #include "broker/core/publish/publish.h"
+#include "broker/core/stream/stream.h"
+#include "protocol/envelope.h"
 #include "protocol/limits.h"
 
 /* ---- publish ---- */
@@ -51,7 +55,7 @@ static int txn_headers(const Sluice__TxnPublish *m, uint8_t **ret, size_t *ret_b
 	return *ret == NULL ? SLUICE_E_NOMEM : 0;
 }
 
-int txn_publish_apply(struct apply *a, const Sluice__TxnPublish *m, struct outcome *out)
+static int txn_publish_apply(struct apply *a, const Sluice__TxnPublish *m, struct outcome *out)
 {
 	struct frame_publish publish = {.count = 1, .flags = m->mandatory ? PUBLISH_MANDATORY : 0};
 	struct envelope envelope = {.body = {m->body.data, m->body.len},

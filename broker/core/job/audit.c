@@ -16,8 +16,15 @@
 #include <stdlib.h>
 
 #include "broker/core/base/age.h"
-#include "broker/core/job/ledger.h"
-#include "broker/core/queue/queue.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/reply.h"
+#include "broker/core/base/timer.h"
+#include "broker/core/job/history.h"
+#include "broker/core/job/source.h"
+#include "broker/core/lifecycle/lifecycle.h"
+#include "broker/core/queue/record.h"
+#include "broker/core/session/session.h"
+#include "protocol/text.h"
 
 enum { AUDIT_JOBS_MAX = 20000, FINDINGS_MAX = 200, FINDING_BYTES = 600 };
 #define SILENT_MS_DEFAULT UINT64_C(86400000)

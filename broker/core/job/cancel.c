@@ -5,8 +5,11 @@
  * delivers the flag again.
  *
  * A reset opens a new attempt; it is the only way out of a terminal state. */
-#include "broker/core/job/ledger.h"
-
+#include "broker/core/base/counter.h"
+#include "broker/core/base/text.h"
+#include "broker/core/job/history.h"
+#include "broker/core/lifecycle/lifecycle.h"
+#include "broker/core/queue/queue.h"
 #include "protocol/limits.h"
 
 static int cancel_now(struct apply *a, struct job *job, const struct job_fact *fact)

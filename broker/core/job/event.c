@@ -8,9 +8,12 @@
  *    "exit_code":0,"token":0,"index":0,"time_ms":0}
  * always with all members, in this order; from is "" at the submit. Behind them what the evidence gave:
  *   "seen_time_ms", "started_time_ms", "ended_time_ms", "memory_peak_bytes", "signal", "exited":true */
-#include "broker/core/job/ledger.h"
-
 #include <stdlib.h>
+
+#include "broker/core/base/text.h"
+#include "broker/core/job/job.h"
+#include "broker/core/publish/internal.h"
+#include "protocol/envelope.h"
 
 enum { NUMBERS_BYTES = 600, STACK_BYTES = 4096, SUBJECT_BUF_BYTES = LIMIT_SIZE(SUBJECT_BYTES_MAX) + 1 };
 

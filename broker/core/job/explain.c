@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "broker/core/job/ledger.h"
-#include "broker/core/queue/queue.h"
+#include "broker/core/base/reply.h"
+#include "broker/core/job/history.h"
+#include "broker/core/job/source.h"
+#include "broker/core/queue/record.h"
+#include "protocol/text.h"
 
 enum { LINES_MAX = 16, LINE_BYTES_MAX = 1500, EXIT_BYTES = 32 };
 

@@ -3,7 +3,9 @@
  * History: append only, in order of arrival over all jobs; each row points at the one before of its job, so a
  * job's history is read backwards from its live record. Value: u64 job, u64 previous n, protobuf
  * JobHistoryRow. */
-#include "broker/core/job/ledger.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/job/history.h"
 #include "broker/util/invariant.h"
 
 enum { HEAD_BYTES = 16, STACK_BYTES = 2048 };

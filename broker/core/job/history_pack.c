@@ -3,7 +3,7 @@
  * A history row's bytes, written field by field: there is one for each change of a job, of its nineteen fields a dozen are
  * empty, and protobuf-c goes through all of them twice. tests/unit/test_job_history.c compares the bytes with its.
  */
-#include "broker/core/job/ledger.h"
+#include "broker/core/job/history.h"
 
 enum { WIRE_VARINT = 0, WIRE_BYTES = 2 };
 

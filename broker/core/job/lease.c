@@ -11,7 +11,12 @@
 #include <stdlib.h>
 
 #include "broker/core/base/age.h"
-#include "broker/core/job/ledger.h"
+#include "broker/core/base/timer.h"
+#include "broker/core/job/history.h"
+#include "broker/core/job/source.h"
+#include "broker/core/queue/pick.h"
+#include "broker/core/queue/queue.h"
+#include "broker/core/session/session.h"
 #include "broker/util/invariant.h"
 
 enum {
@@ -355,12 +360,27 @@ int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, stru
 }
 
 /* session.c removes the owned entry itself, so the lease is dropped here without disowning. */
-int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t number)
+/* The end of its session writes a job's record, its history and an event. */
+enum { END_WORK = 4 };
+
+int job_queue_find(struct apply *a, uint64_t number, uint64_t *ret)
+{
+	struct job_live live;
+	int err = job_live_get(a->txn, a->gateway, number, &live);
+
+	*ret = err == 0 ? live.queue : 0;
+	return err;
+}
+
+int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t number, uint32_t *io_work,
+		      bool *ret_done)
 {
 	const struct job_fact fact = job_fact("orphan", JOB_SOURCE_BROKER, "the holder's session ended");
 	struct job job;
 	int err = job_load(a, number, &job);
 
+	*io_work -= *io_work < END_WORK ? *io_work : END_WORK;
+	*ret_done = true;
 	/* Damaged: it stays as it is, and the session's other jobs become orphans. */
 	if (err == SLUICE_E_CORRUPT)
 		return claim_tell_damaged(a, queue, number);

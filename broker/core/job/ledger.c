@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A job in the hands of one command: see job_ledger.h. */
+ * A job in the hands of one command: see job.h. */
 #include "broker/core/base/age.h"
-#include "broker/core/job/ledger.h"
-
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/timer.h"
+#include "broker/core/job/history.h"
+#include "broker/core/job/source.h"
+#include "broker/core/lifecycle/lifecycle.h"
 #include "broker/core/queue/queue.h"
+#include "broker/core/session/session.h"
 #include "broker/util/invariant.h"
 
 int job_find(struct apply *a, const char *id, struct job *ret, struct outcome *out)

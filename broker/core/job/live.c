@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Encoding of the live record and the job record. */
-#include "broker/core/job/live.h"
-
 #include <assert.h>
 
+#include "broker/core/base/topo.h"
+#include "broker/core/job/live.h"
 #include "broker/util/invariant.h"
 
 enum {
@@ -136,7 +136,7 @@ int job_live_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct j
 }
 
 /*
- * What holds for each live record, see job_live.h: what is put breaks none of these (an assertion);
+ * What holds for each live record, see live.h: what is put breaks none of these (an assertion);
  * what is read, and does, is damaged. One that has ended keeps in due_mono_ms since when, and its
  * history is forgotten before it.
  */

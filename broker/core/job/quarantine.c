@@ -16,17 +16,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "broker/core/job/ledger.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/reply.h"
+#include "broker/core/base/text.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/job/quarantine.h"
+#include "broker/core/queue/pick.h"
 #include "protocol/limits.h"
 
-enum { HEAD_BYTES = 12, STACK_BYTES = 4096, RETRIES_MAX = 64, UNPARK_AT_ONCE = 64, LOOKS_PER_WORK = 16 };
+enum { HEAD_BYTES = 12, STACK_BYTES = 4096, RETRIES_MAX = 64 };
 
-struct quar_value {
-	uint64_t previous;
-	struct sluice_slice row, report;
-};
-
-static int value_decode(struct sluice_slice value, struct quar_value *ret)
+static int value_decode(struct sluice_slice value, struct quarantine_value *ret)
 {
 	const uint8_t *at = value.data;
 	size_t row;
@@ -44,7 +45,7 @@ static int value_decode(struct sluice_slice value, struct quar_value *ret)
 
 static int row_parse(struct sluice_slice value, bool *ret_parked, Sluice__QuarantineRow **ret)
 {
-	struct quar_value parts;
+	struct quarantine_value parts;
 	int err = value_decode(value, &parts);
 
 	if (err != 0)
@@ -60,7 +61,7 @@ static enum name_kind chain_of(bool parked)
 }
 
 /* What follows from a row's removal: counters, and the name of a chain whose newest row it was. */
-static int row_gone(struct apply *a, uint64_t n, bool parked, const char *id)
+int quarantine_row_gone(struct apply *a, uint64_t n, bool parked, const char *id)
 {
 	uint64_t newest;
 	int err = counter_add(a, COUNTER_QUAR_ROWS, -1);
@@ -76,8 +77,8 @@ static int row_gone(struct apply *a, uint64_t n, bool parked, const char *id)
 
 /* The scan's next row, and its number; *ret_row is NULL where it is damaged, which is logged: one
  * such row does not hold up the others. NOT_FOUND: there are no more in the gateway. */
-static int scan_row(struct apply *a, struct store_scan *scan, uint64_t *ret_n, bool *ret_parked,
-		    Sluice__QuarantineRow **ret_row)
+int quarantine_scan_row(struct apply *a, struct store_scan *scan, uint64_t *ret_n, bool *ret_parked,
+			Sluice__QuarantineRow **ret_row)
 {
 	struct sluice_slice found = {NULL, 0}, value;
 	int err = store_scan_next(scan, &found, &value);
@@ -113,12 +114,12 @@ static int remove_rows(struct apply *a, uint64_t from, uint64_t to, const char *
 		uint64_t n;
 		bool parked;
 
-		err = scan_row(a, scan, &n, &parked, &row);
+		err = quarantine_scan_row(a, scan, &n, &parked, &row);
 		if (err == 0 && n <= to && (id[0] == '\0' || (row != NULL && strcmp(row->job, id) == 0))) {
 			err = store_scan_del(scan);
 			/* Whose a damaged one was, and whether it was parked, cannot be known. */
 			if (err == 0)
-				err = row != NULL ? row_gone(a, n, parked, row->job)
+				err = row != NULL ? quarantine_row_gone(a, n, parked, row->job)
 						  : counter_add(a, COUNTER_QUAR_ROWS, -1);
 			++*ret_removed;
 			*ret_last = n;
@@ -196,7 +197,7 @@ int quarantine_put(struct apply *a, const Sluice__JobReport *m, const char *reas
 	return row_put(a, m, reason, false);
 }
 
-static int value_get(struct apply *a, uint64_t n, struct quar_value *ret)
+int quarantine_value_get(struct apply *a, uint64_t n, struct quarantine_value *ret)
 {
 	struct sluice_slice value;
 	struct key key;
@@ -232,9 +233,9 @@ int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_RE
 		err = name_find(a->txn, a->gateway, NAME_QUARANTINED, slice_text(m->job), &n);
 	for (int looked = 0; err == 0 && n != 0 && !*ret && looked < RETRIES_MAX; looked++) {
 		Sluice__QuarantineRow *row;
-		struct quar_value value;
+		struct quarantine_value value;
 
-		err = value_get(a, n, &value);
+		err = quarantine_value_get(a, n, &value);
 		if (err != 0)
 			break;
 		row = record_unpack(&sluice__quarantine_row__descriptor, value.row, &err);
@@ -272,9 +273,9 @@ static int parked_find(struct apply *a, const Sluice__JobReport *report, bool *r
 		return SLUICE_E_NOMEM;
 	(void)sluice__job_report__pack(report, packed);
 	for (int looked = 0; err == 0 && n != 0 && !*ret && looked < looks; looked++) {
-		struct quar_value value;
+		struct quarantine_value value;
 
-		err = value_get(a, n, &value);
+		err = quarantine_value_get(a, n, &value);
 		if (err != 0)
 			break;
 		*ret = value.report.len == bytes && memcmp(value.report.data, packed, bytes) == 0;
@@ -300,7 +301,7 @@ int quarantine_park(struct apply *a, const Sluice__JobReport *m)
 }
 
 /* The newest parked row of the job; 0: none. */
-static int parked_newest(struct apply *a, const char *id, uint64_t *ret)
+int quarantine_parked_newest(struct apply *a, const char *id, uint64_t *ret)
 {
 	uint64_t parked;
 	int err = counter_get(a->txn, a->gateway, COUNTER_PARKED, &parked);
@@ -313,147 +314,17 @@ static int parked_newest(struct apply *a, const char *id, uint64_t *ret)
 
 int quarantine_waits(struct apply *a, const char *id, bool *ret)
 {
-	struct quar_value value;
+	struct quarantine_value value;
 	uint64_t newest;
-	int err = parked_newest(a, id, &newest);
+	int err = quarantine_parked_newest(a, id, &newest);
 
 	*ret = false;
 	if (err != 0 || newest == 0)
 		return err;
 	/* A damaged row that was removed has left its name. */
-	err = value_get(a, newest, &value);
+	err = quarantine_value_get(a, newest, &value);
 	*ret = err != SLUICE_E_NOT_FOUND;
 	return err == SLUICE_E_NOT_FOUND || err == SLUICE_E_CORRUPT ? 0 : err;
-}
-
-/* A parked report is one without a lease: its token, from before the job, counts for nothing. */
-static int unpark_one(struct apply *a, struct job *job, uint64_t n)
-{
-	struct outcome ignored = {0};
-	Sluice__JobReport *report = NULL;
-	struct quar_value value;
-	struct key key;
-	int err = value_get(a, n, &value);
-
-	if (err == 0)
-		report = record_unpack(&sluice__job_report__descriptor, value.report, &err);
-	if (err != 0)
-		return err;
-	report->token = 0;
-	report->release = false;
-	key_one(&key, a->gateway, n);
-	err = store_del(a->txn, STORE_QUAR, key_slice(&key));
-	if (err == 0)
-		err = row_gone(a, n, true, report->job);
-	if (err == 0)
-		err = job_report_on(a, job, report, &ignored);
-	sluice__job_report__free_unpacked(report, NULL);
-	return err;
-}
-
-int quarantine_unpark(struct apply *a, struct job *job)
-{
-	uint64_t n, numbers[UNPARK_AT_ONCE];
-	size_t count = 0;
-	int err = parked_newest(a, job->id, &n);
-
-	/* Newest first. */
-	while (err == 0 && n != 0) {
-		struct quar_value value;
-
-		err = value_get(a, n, &value);
-		if (err != 0 && err != SLUICE_E_CORRUPT)
-			break;
-		/* The chain ends at a damaged row: TICK finds those before it. */
-		if (count == UNPARK_AT_ONCE || err == SLUICE_E_CORRUPT)
-			return timer_set(a, a->mono_ms, TIMER_UNPARK, job->number, 0);
-		numbers[count++] = n;
-		n = value.previous;
-	}
-	if (err == SLUICE_E_NOT_FOUND)
-		err = 0;
-	while (err == 0 && count > 0)
-		err = unpark_one(a, job, numbers[--count]);
-	return err;
-}
-
-/* The next parked rows of the job from *io_from on, oldest first; *io_from: where to go on, 0
- * when these are all. */
-static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint64_t numbers[UNPARK_AT_ONCE],
-		       size_t *ret_count, uint32_t *io_work)
-{
-	bool full = false;
-	struct store_scan *scan;
-	struct key key;
-	int err;
-
-	*ret_count = 0;
-	key_one(&key, a->gateway, *io_from);
-	err = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
-	if (err != 0)
-		return err;
-	for (uint32_t looked = 1; err == 0 && !full; looked++) {
-		Sluice__QuarantineRow *row;
-		bool parked;
-
-		err = scan_row(a, scan, io_from, &parked, &row);
-		full = *ret_count == UNPARK_AT_ONCE || *io_work == 0;
-		if (err == 0 && !full && parked && strcmp(row->job, id) == 0) {
-			numbers[(*ret_count)++] = *io_from;
-			--*io_work;
-		} else if (err == 0 && !full && looked % LOOKS_PER_WORK == 0) {
-			--*io_work;
-		}
-		sluice__quarantine_row__free_unpacked(row, NULL);
-	}
-	store_scan_end(scan);
-	if (err == SLUICE_E_NOT_FOUND)
-		*io_from = 0;
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
-}
-
-static int unpark_some(struct apply *a, struct job *job, uint64_t *io_from, uint32_t *io_work)
-{
-	uint64_t numbers[UNPARK_AT_ONCE], newest;
-	size_t count = 0;
-	int err = parked_newest(a, job->id, &newest);
-
-	if (err != 0 || newest == 0) {
-		*io_from = 0;
-		return err;
-	}
-	err = parked_next(a, job->id, io_from, numbers, &count, io_work);
-	for (size_t i = 0; err == 0 && i < count; i++)
-		err = unpark_one(a, job, numbers[i]);
-	if (err == 0 && *io_from == 0)
-		err = parked_newest(a, job->id, &newest);
-	/* All that can be read are applied: reports do not wait for a damaged one. */
-	if (err == 0 && *io_from == 0 && newest != 0)
-		err = name_del(a, NAME_PARKED, slice_text(job->id));
-	return err == 0 && count > 0 ? job_store(a, job) : err;
-}
-
-int quarantine_unpark_fire(struct apply *a, uint64_t number, uint64_t from, uint32_t *io_work)
-{
-	struct job_record record;
-	Sluice__JobSubmit *meta;
-	struct job job;
-	int err = job_live_get(a->txn, a->gateway, number, &job.live);
-
-	/* Forgotten since: what is left waits for the next one of its id. */
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? 0 : err;
-	err = job_load(a, number, &job);
-	if (err == 0)
-		err = job_record_get(a->txn, a->gateway, number, &record);
-	if (err == 0)
-		err = job_record_meta(&record, &meta);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	job.id = meta->job;
-	err = unpark_some(a, &job, &from, io_work);
-	sluice__job_submit__free_unpacked(meta, NULL);
-	return err == 0 && from != 0 ? timer_set(a, a->mono_ms, TIMER_UNPARK, number, from) : err;
 }
 
 /* ---- purge, list ---- */

@@ -6,178 +6,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "broker/core/job/ledger.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/reply.h"
+#include "broker/core/job/history.h"
+#include "broker/core/job/info.h"
+#include "broker/core/job/quarantine.h"
+#include "broker/core/lifecycle/lifecycle.h"
+#include "broker/core/session/session.h"
 #include "protocol/limits.h"
 
-static int text_set(char **at, const char *text)
-{
-	char *copy = text[0] != '\0' ? strdup(text) : *at;
-
-	if (copy == NULL)
-		return SLUICE_E_NOMEM;
-	*at = copy;
-	return 0;
-}
-
-int job_query_find(struct query *q, const char *id, uint64_t *ret)
-{
-	int err = name_find(q->txn, q->gateway, NAME_JOB, slice_text(id), ret);
-
-	if (err != SLUICE_E_NOT_FOUND)
-		return err;
-	*ret = 0;
-	return query_refuse(q, SLUICE_E_NOT_FOUND, "job %.255s does not exist", id);
-}
-
 /* ---- one job ---- */
-
-static int info_history(struct query *q, const struct job_live *live, Sluice__JobInfo *info)
-{
-	Sluice__JobHistoryRow *intent = NULL, *ref = NULL, *report = NULL, *last = NULL;
-	int err = job_history_load(q->txn, q->gateway, live->hist_intent, &intent);
-
-	if (err == 0)
-		err = job_history_load(q->txn, q->gateway, live->hist_ref, &ref);
-	if (err == 0)
-		err = job_history_load(q->txn, q->gateway, live->hist_report, &report);
-	if (err == 0)
-		err = job_history_load(q->txn, q->gateway, live->hist_last, &last);
-	if (err == 0 && intent != NULL)
-		err = text_set(&info->tag, intent->evidence);
-	if (err == 0 && ref != NULL)
-		err = text_set(&info->scheduler_ref, ref->scheduler_ref);
-	if (err == 0 && report != NULL) {
-		info->exit_code = report->exit_code;
-		info->exited = report->exited || report->exit_code != 0;
-		info->seen_time_ms = report->seen_time_ms;
-		info->started_time_ms = report->started_time_ms;
-		info->ended_time_ms = info->terminal ? report->ended_time_ms : 0;
-		info->memory_peak_bytes = report->memory_peak_bytes;
-		info->signal = report->signal;
-		info->class_ = report->class_;
-		err = text_set(&info->evidence, report->evidence);
-		if (err == 0)
-			err = text_set(&info->source, report->source);
-	}
-	if (info->terminal && info->ended_time_ms == 0)
-		info->ended_time_ms = info->change_time_ms;
-	if (last != NULL)
-		info->index = last->index;
-	sluice__job_history_row__free_unpacked(intent, NULL);
-	sluice__job_history_row__free_unpacked(ref, NULL);
-	sluice__job_history_row__free_unpacked(report, NULL);
-	sluice__job_history_row__free_unpacked(last, NULL);
-	return err;
-}
-
-static int info_record(struct query *q, uint64_t number, bool payload, Sluice__JobInfo *info)
-{
-	struct job_record record;
-	Sluice__JobSubmit *meta;
-	int err = job_record_get(q->txn, q->gateway, number, &record);
-
-	if (err == 0)
-		err = job_record_meta(&record, &meta);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	info->submit_time_ms = record.submit_ms;
-	err = text_set(&info->job, meta->job);
-	if (err == 0)
-		err = text_set(&info->queue, meta->queue);
-	if (err == 0)
-		err = text_set(&info->owner, meta->owner);
-	sluice__job_submit__free_unpacked(meta, NULL);
-	if (err != 0 || !payload || record.payload.len == 0)
-		return err;
-	info->payload.data = malloc(record.payload.len);
-	if (info->payload.data == NULL)
-		return SLUICE_E_NOMEM;
-	memcpy(info->payload.data, record.payload.data, record.payload.len);
-	info->payload.len = record.payload.len;
-	return 0;
-}
-
-/* The name of a session that still lives; "" otherwise. */
-static int holder_name(struct query *q, uint64_t session, char **at)
-{
-	char *name;
-	int err = session_label(q->txn, q->gateway, session, &name);
-
-	if (err == SLUICE_E_NOT_FOUND)
-		return 0;
-	if (err == 0)
-		err = text_set(at, name);
-	if (err == 0)
-		free(name);
-	return err;
-}
-
-static int info_live(struct query *q, const struct job_live *live, const struct machine *machine,
-		     Sluice__JobInfo *info)
-{
-	char judge[SOURCE_NAME_BYTES];
-	int err = text_set(&info->machine, machine->config->name);
-
-	if (err == 0)
-		err = text_set(&info->state, machine_state_name(machine, live->state));
-	if (err == 0)
-		err = text_set(&info->claim, job_claim_name(live->claim));
-	if (err == 0 && live->holder != 0)
-		err = holder_name(q, live->holder, &info->holder);
-	if (err == 0 && live->source != 0) {
-		err = source_name_get(q->txn, q->gateway, live->source, judge);
-		if (err == 0)
-			err = text_set(&info->judge, judge);
-	}
-	info->terminal = machine_is_terminal(machine, live->state);
-	info->attempt = live->attempt;
-	info->token = live->token;
-	info->holder_session = live->claim == JOB_LEASED || live->claim == JOB_ORPHANED ? live->holder : 0;
-	info->cancel = (live->flags & JOB_CANCEL) != 0;
-	info->intent = (live->flags & JOB_INTENT) != 0;
-	info->priority = live->priority;
-	info->change_time_ms = live->changed_ms;
-	return err;
-}
-
-static int info_fill(struct query *q, uint64_t number, const struct job_live *live,
-		     const struct machine *machine, bool payload, Sluice__JobInfo **ret)
-{
-	Sluice__JobInfo *info = malloc(sizeof(*info));
-	int err;
-
-	if (info == NULL)
-		return SLUICE_E_NOMEM;
-	sluice__job_info__init(info);
-	info->number = number;
-	err = live->state < machine->state_count ? info_live(q, live, machine, info)
-						 : store_damaged("its content is not valid");
-	if (err == 0)
-		err = info_record(q, number, payload, info);
-	if (err == 0)
-		err = info_history(q, live, info);
-	if (err != 0) {
-		sluice__job_info__free_unpacked(info, NULL);
-		return err;
-	}
-	*ret = info;
-	return 0;
-}
-
-int job_info_make(struct query *q, uint64_t number, bool payload, Sluice__JobInfo **ret)
-{
-	struct machine *machine;
-	struct job_live live;
-	int err = job_live_get(q->txn, q->gateway, number, &live);
-
-	if (err == 0)
-		err = machine_load(q->txn, q->gateway, live.machine, &machine);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	err = info_fill(q, number, &live, machine, payload, ret);
-	machine_free(machine);
-	return err;
-}
 
 static int job_show(struct query *q, const Sluice__JobShow *m)
 {
@@ -248,7 +86,7 @@ static int list_row(struct query *q, struct list *list, uint64_t number, const s
 	int err = list_machine(q, list, live->machine);
 
 	if (err == 0)
-		err = info_fill(q, number, live, list->machine, false, &reply->jobs[reply->n_jobs]);
+		err = job_info_fill(q, number, live, list->machine, false, &reply->jobs[reply->n_jobs]);
 	reply->n_jobs += err == 0;
 	return err;
 }
@@ -260,13 +98,13 @@ static int damaged_fill(struct query *q, struct list *list, uint64_t number, con
 	int err;
 
 	snprintf(text, sizeof(text), "damaged: %s", store_last_error()); /* before the next read */
-	err = text_set(&info->evidence, text);
+	err = job_info_text(&info->evidence, text);
 	info->number = number;
 	if (err == 0 && live != NULL && list_machine(q, list, live->machine) == 0 &&
 	    live->state < list->machine->state_count)
-		err = info_live(q, live, list->machine, info);
+		err = job_info_live(q, live, list->machine, info);
 	if (err == 0 || err == SLUICE_E_CORRUPT)
-		err = info_record(q, number, false, info);
+		err = job_info_record(q, number, false, info);
 	return err == SLUICE_E_CORRUPT ? 0 : err;
 }
 

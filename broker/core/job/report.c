@@ -23,12 +23,17 @@
  * One that is in quarantine already makes no second row. But sent again when it can be applied, it
  * is: a holder sends an end until it is taken.
  */
-#include "broker/core/job/ledger.h"
-
 #include <stdio.h>
 
+#include "broker/core/base/name.h"
+#include "broker/core/base/text.h"
+#include "broker/core/job/history.h"
+#include "broker/core/job/quarantine.h"
+#include "broker/core/lifecycle/lifecycle.h"
+#include "broker/core/queue/pick.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
+#include "protocol/text.h"
 
 enum { RETRY_ROWS_MAX = 64 };
 

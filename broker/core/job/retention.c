@@ -9,43 +9,19 @@
  * by timers of the job's number that say from which row on (job_retention_fire).
  */
 #include "broker/core/base/age.h"
-#include "broker/core/job/ledger.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/timer.h"
+#include "broker/core/job/history.h"
+#include "broker/core/job/quarantine.h"
+#include "broker/core/lifecycle/lifecycle.h"
+#include "broker/core/queue/pick.h"
 
 enum {
 	SWEEP_JOBS_AT_ONCE = 64,
 	ROWS_MIN = 16, /* removed whatever the budget, so that every firing gets on */
 	LOOKS_PER_WORK = 16,
 };
-
-/* UINT64_MAX: for ever. */
-static int keep_ms_get(struct apply *a, uint64_t *ret)
-{
-	uint64_t stored;
-	int err = counter_get(a->txn, a->gateway, COUNTER_JOB_KEEP_MS, &stored);
-
-	*ret = stored == 0 ? JOB_KEEP_MS_DEFAULT : stored == 1 ? UINT64_MAX : stored - 1;
-	return err;
-}
-
-/* The job's end plus keep, on the monotone clock. */
-static uint64_t due_mono(const struct apply *a, const struct job_live *live, uint64_t keep_ms)
-{
-	uint64_t age = age_of(a, live->due_mono_ms != 0 ? live->due_mono_ms : live->changed_ms);
-	uint64_t left = age < keep_ms ? keep_ms - age : 0;
-
-	return left < UINT64_MAX - a->mono_ms ? a->mono_ms + left : UINT64_MAX - 1;
-}
-
-int job_retention_arm(struct apply *a, const struct job *job)
-{
-	uint64_t keep_ms;
-	int err = keep_ms_get(a, &keep_ms);
-
-	if (err != 0 || keep_ms == UINT64_MAX)
-		return err;
-	return timer_set(a, due_mono(a, &job->live, keep_ms), TIMER_JOB_RETENTION, job->number,
-			 job->live.attempt);
-}
 
 int job_retention_apply(struct apply *a, const Sluice__JobRetention *m, struct outcome *out)
 {
@@ -166,7 +142,7 @@ static int retire(struct apply *a, struct job *job, uint64_t keep_ms, uint32_t *
 
 	if (!job_is_terminal(job) || keep_ms == UINT64_MAX)
 		return 0;
-	due = due_mono(a, &job->live, keep_ms);
+	due = job_retention_due(a, &job->live, keep_ms);
 	if (due <= a->mono_ms && age_doubt(a) != 0)
 		due = age_doubt(a);
 	if (due > a->mono_ms)
@@ -238,7 +214,7 @@ int job_retention_fire(struct apply *a, uint64_t number, uint64_t sub, uint32_t 
 {
 	struct job job;
 	uint64_t keep_ms;
-	int err = keep_ms_get(a, &keep_ms);
+	int err = job_retention_keep_ms(a, &keep_ms);
 
 	if (err != 0)
 		return err;

@@ -2,9 +2,11 @@
  *
  * See source.h. Cell: u64 session, u64 seen, u64 ok, u64 orphans, u64 waiting since, u16 name bytes, u16 text
  * bytes, name, text. */
-#include "broker/core/job/source.h"
-
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
 #include "broker/core/base/text.h"
+#include "broker/core/job/source.h"
+#include "broker/core/session/session.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 

@@ -3,8 +3,13 @@
  * JOB_SUBMIT. Idempotent by id: the same content answers with the job as it is now, other content is a
  * CONFLICT that names the field. Reports that came before the job are applied right after, as if they had
  * come now. */
-#include "broker/core/job/ledger.h"
-
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/text.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/job/history.h"
+#include "broker/core/job/quarantine.h"
+#include "broker/core/lifecycle/lifecycle.h"
 #include "broker/core/queue/queue.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"

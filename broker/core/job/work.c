@@ -5,8 +5,9 @@
  *
  * INTENT is the point of no return: from then on nobody but evidence may end the attempt, since the work may
  * exist. */
-#include "broker/core/job/ledger.h"
-
+#include "broker/core/base/text.h"
+#include "broker/core/job/history.h"
+#include "broker/core/job/source.h"
 #include "protocol/limits.h"
 
 static int refuse_stale(const struct job *job, uint64_t token, struct outcome *out)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "broker/core/base/state.h"
+#include "broker/core/base/topo.h"
 #include "broker/core/lifecycle/lifecycle.h"
 
 enum { CACHE_SLOTS = 64 };

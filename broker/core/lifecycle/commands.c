@@ -2,8 +2,13 @@
  * MACHINE_CREATE, MACHINE_ALTER, MACHINE_DELETE and their reads. */
 #include <stdlib.h>
 
+#include "broker/core/base/config_same.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/reply.h"
 #include "broker/core/base/state.h"
 #include "broker/core/base/text.h"
+#include "broker/core/base/topo.h"
 #include "broker/core/lifecycle/lifecycle.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"

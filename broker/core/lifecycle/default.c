@@ -3,9 +3,12 @@
  * The machine that every gateway has: Airavata's job table, with exits added to the states that had none
  * (SUSPENDED and UNKNOWN held a job for ever there).
  */
-#include "broker/core/lifecycle/lifecycle.h"
-
 #include <assert.h>
+
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/lifecycle/lifecycle.h"
 
 #define AFTER_QUEUED "ACTIVE", "COMPLETE", "CANCELED", "FAILED", "SUSPENDED", "UNKNOWN", "NON_CRITICAL_FAIL"
 

@@ -5,11 +5,10 @@
  * A machine with a non-terminal state that has no exit, or with a state that cannot be reached, would hold a
  * job for ever; both are refused when the machine is loaded, by the name of the state.
  */
-#include "broker/core/lifecycle/lifecycle.h"
-
 #include <assert.h>
 #include <stdio.h>
 
+#include "broker/core/lifecycle/lifecycle.h"
 #include "protocol/limits.h"
 
 static_assert(MACHINE_STATES_CAP <= 64, "a mask has a bit per state");

@@ -9,7 +9,7 @@
 #ifndef SLUICE_CORE_MACHINE_H
 #define SLUICE_CORE_MACHINE_H
 
-#include "broker/core/base/apply.h"
+#include "broker/core/base/reply.h"
 
 enum {
 	MACHINE_STATES_CAP = 64,	   /* LIMIT_MACHINE_STATES_MAX: a mask has a bit per state */
@@ -30,7 +30,7 @@ struct machine {
 	Sluice__MachineConfig *config;	   /* owned; the names */
 };
 
-/* ---- machine.c: pure, thread-safe ---- */
+/* ---- lifecycle.c: pure, thread-safe ---- */
 /* 0, or INVAL / LIMIT with a text that names the state. `why` has MACHINE_WHY_BYTES bytes. */
 int machine_check(const Sluice__MachineConfig *config, char *why) SLUICE_MUST_USE;
 /* What an alter may not do while jobs use the machine: remove, reorder or re-type a state, remove a
@@ -55,13 +55,13 @@ static inline bool machine_allows(const struct machine *machine, uint32_t from, 
 	return machine->next[from] >> to & 1;
 }
 
-/* ---- machine_default.c: Airavata's job table with exits added ---- */
+/* ---- default.c: Airavata's job table with exits added ---- */
 /* The config; it borrows static, immutable storage: not to be freed or changed. */
 void machine_default(Sluice__MachineConfig *ret);
 /* For a new gateway. */
 int machine_install_default(struct apply *a) SLUICE_MUST_USE;
 
-/* ---- machine_load.c: from the store ---- */
+/* ---- cache.c: from the store ---- */
 struct machine_cache;
 int machine_cache_create(struct machine_cache **ret) SLUICE_MUST_USE;
 void machine_cache_destroy(struct machine_cache *cache); /* accepts NULL */
@@ -76,5 +76,7 @@ void machine_free(struct machine *machine); /* accepts NULL */
 /* How many jobs use the machine. */
 int machine_jobs_read(struct store_txn *txn, uint32_t gateway, uint64_t id, uint64_t *ret) SLUICE_MUST_USE;
 int machine_jobs_add(struct apply *a, uint64_t id, int64_t delta) SLUICE_MUST_USE;
+
+int machine_query(struct query *q, const Sluice__Request *request); /* machine_show, machine_list */
 
 #endif

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Producers: open, close, the check of a sequence and the memory of its answer. See producer.h. */
 #include "broker/core/base/age.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/state.h"
+#include "broker/core/base/timer.h"
 #include "broker/core/publish/producer.h"
 #include "broker/util/invariant.h"
 #include "protocol/envelope.h"

@@ -31,4 +31,7 @@ int producer_begin(struct apply *a, const struct producer_call *call, struct out
 int producer_end(struct apply *a, const struct producer_call *call,
 		 const struct outcome *out) SLUICE_MUST_USE;
 
+/* TIMER_PRODUCER_IDLE. */
+int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_t *io_work);
+
 #endif

@@ -7,11 +7,16 @@
  * A batch is checked whole, routed and given room before its first write: it is refused as a whole or done as
  * a whole.
  */
-#include "broker/core/publish/publish.h"
-
 #include <stdlib.h>
 
+#include "broker/core/base/name.h"
+#include "broker/core/base/state.h"
 #include "broker/core/publish/producer.h"
+#include "broker/core/publish/publish.h"
+#include "broker/core/queue/queue.h"
+#include "broker/core/router/image.h"
+#include "broker/core/stream/stream.h"
+#include "protocol/envelope.h"
 #include "protocol/limits.h"
 
 #define NO_OFFSET UINT64_MAX

@@ -7,7 +7,12 @@
  * (grant_was_begun) and for nothing else; a release never is.
  */
 #include "broker/core/base/age.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/timer.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/queue/pick.h"
 #include "broker/core/queue/queue.h"
+#include "broker/core/session/session.h"
 #include "protocol/limits.h"
 
 /* ---- back to the queue, or to the dead-letter queue ---- */

@@ -3,7 +3,11 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "broker/core/base/name.h"
+#include "broker/core/base/reply.h"
+#include "broker/core/base/topo.h"
 #include "broker/core/queue/queue.h"
+#include "broker/core/session/session.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 

@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Queues as things: create, alter, delete, purge; and the put side. */
-#include "broker/core/queue/queue.h"
-#include "broker/util/invariant.h"
-
 #include <stdio.h>
 
+#include "broker/core/base/config_same.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/timer.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/queue/queue.h"
+#include "broker/core/router/image.h"
+#include "broker/core/router/router.h"
+#include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 

@@ -1,132 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A queue's insides, shared by the queue_*.c files.
- *
- * Three places hold a queue of items: the cell (head, tail, counts; hot), the items in order of their sequence numbers, and the grants. An item
- * below head is leased (a grant's bit is set) or an exception (an entry in `ready`); an item at or above head is ready. A priority queue keeps
- * head = tail, so all its ready items are exceptions. A delayed item's record lies in the upper half of the queue's key range, at
- * QUEUE_DELAYED + its number, until its timer moves it down; a claim never meets it. Stores of before have delayed items in place, in the
- * lower half: both places are read.
- *
- * Queues of jobs use the same structure, with job numbers for envelopes, but their leases are the ledger's: a claim takes the entry off. `delayed`
- * counts jobs that wait for a time, and those that a claim has passed by for damage: a queue of open jobs is not deleted.
- *
- * Invariants: ready = exceptions of this purge generation + (undelayed) items in [head, tail); leased = bits set in all grants; no sequence
- * number is ever used twice.
+ * Queues of items, and the entries of queues of jobs: puts, leases, reads.
  */
-#ifndef SLUICE_CORE_QUEUE_H
-#define SLUICE_CORE_QUEUE_H
+#ifndef SLUICE_CORE_QUEUE_QUEUE_H
+#define SLUICE_CORE_QUEUE_QUEUE_H
 
-#include "broker/core/base/apply.h"
-#include "broker/util/invariant.h"
+#include "broker/core/base/reply.h"
+#include "broker/core/queue/record.h"
 
-struct queue_cell {
-	uint8_t kind;	  /* Sluice__QueueKind */
-	uint8_t priority; /* a priority queue */
-	uint8_t deleted;  /* only sweeping is left */
-	uint32_t lease_ms;
-	uint32_t max_attempts;
-	uint64_t max_items;   /* 0: no bound */
-	uint64_t dead_letter; /* queue number; 0: none (the gateway's dead-letter queue itself) */
-	uint64_t head;	      /* first sequence number that FIFO order has not granted yet */
-	uint64_t tail;	      /* next to be given */
-	uint64_t ready, leased, delayed, orphaned;
-	uint64_t exceptions; /* entries in `ready` of this purge generation */
-	uint64_t put, acked, dead, bytes;
-	uint64_t lease_timer_due;      /* 0: no timer is set */
-	uint64_t scan_token;	       /* expiry goes on behind this grant; 0: from the first */
-	uint64_t scan_min;	       /* earliest deadline that this expiry walk has seen */
-	uint64_t sweep_from, sweep_to; /* purged items in between are still to be removed */
-	uint64_t scan_not_before;  /* the next expiry walk: many grants are not walked for each deadline */
-	uint32_t purge_generation; /* entries in `ready` of older ones are purged */
-};
-
-enum {
-	QUEUE_ITEM_FIXED_BYTES = 28,
-	QUEUE_GRANT_BYTES_MAX = 32 + 2 * (1024 / 8) + 16,
-	QUEUE_DEFAULT_LEASE_MS = 30000,
-	QUEUE_DEFAULT_ATTEMPTS = 20
-};
-
-int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue,
-		   struct queue_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
-int queue_cell_put(struct apply *a, uint64_t queue, const struct queue_cell *cell) SLUICE_MUST_USE;
-
-/* A delayed item's record has this number more until it is due. */
-#define QUEUE_DELAYED (1ull << 63)
-
-/* A sweep looks at the items in order first, then at the exceptions: sweep_from is this bit, 255 - priority << 48 and the number that is next. */
-#define QUEUE_SWEEP_EXCEPTIONS (1ull << 63)
-
-/* OVERTAKEN: it matured behind head, so it is an exception and no longer belongs to what a purge found in order. */
-enum item_flag { ITEM_DELAYED = 1, ITEM_OVERTAKEN = 2 };
-struct queue_item {
-	uint64_t put_time_ms;
-	uint32_t attempts;
-	uint8_t priority;
-	uint8_t flags;
-	uint64_t due_mono_ms; /* delayed */
-	struct sluice_slice dead_from, dead_reason, last_reason;
-	struct sluice_slice body; /* envelope; a job's number (u64) in a queue of jobs */
-};
-int queue_item_decode(struct sluice_slice value, struct queue_item *ret) SLUICE_MUST_USE; /* CORRUPT */
-int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq,
-		   const struct queue_item *item) SLUICE_MUST_USE;
-/* Borrowed until the next write. */
-int queue_item_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t seq,
-		   struct queue_item *ret) SLUICE_MUST_USE;
-int queue_item_del(struct apply *a, uint64_t queue, uint64_t seq) SLUICE_MUST_USE;
-/* Lends the strings of an item a copy in the effects' memory, so that the store may be written. NOMEM. */
-int queue_item_keep(struct apply *a, struct queue_item *io_item) SLUICE_MUST_USE;
-/* The same for one that was purged: a damaged one goes too, though what it counted in io_cell->bytes stays. */
-int queue_item_drop(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
-		    uint64_t seq) SLUICE_MUST_USE;
-uint64_t queue_item_bytes(const struct queue_item *item);
-
-enum grant_kind { GRANT_TIMED = 0, GRANT_SESSION = 1 };
-struct queue_grant {
-	uint64_t session;
-	uint8_t kind;
-	uint64_t deadline_ms; /* durable monotone; timed */
-	uint32_t lease_ms;
-	uint64_t since_ms;	/* durable monotone: granted then; 0: not known */
-	uint32_t extend_max_ms; /* timed: as in cmd_claim */
-	uint64_t first;		/* sequence number of bit 0 */
-	uint16_t bits;		/* up to LIMIT_GRANT_ITEMS_MAX */
-	uint16_t out;		/* bits that are set */
-	bool reports;	/* the consumer reports what it begins: what it has not reported was not begun */
-	bool any_begun; /* a bit of begun is set */
-	uint8_t bitmap[LIMIT_SIZE(GRANT_ITEMS_MAX) / 8];
-	uint8_t begun[LIMIT_SIZE(GRANT_ITEMS_MAX) / 8]; /* reported by the consumer */
-};
-static inline bool grant_has(const struct queue_grant *grant, uint64_t seq)
-{
-	return seq >= grant->first && seq - grant->first < grant->bits &&
-	       (grant->bitmap[(seq - grant->first) / 8] >> ((seq - grant->first) % 8) & 1) != 0;
-}
-/*
- * Whether the end of the lease is a failed attempt of this item, which is held. What was begun: what the consumer reported, and, of
- * one that does not report, the first item still held (`first_held`), because items are worked on in their order.
- */
-static inline bool grant_was_begun(const struct queue_grant *grant, uint64_t seq, uint64_t first_held)
-{
-	uint64_t bit = seq - grant->first;
-
-	return (grant->begun[bit / 8] >> (bit % 8) & 1) != 0 || (!grant->reports && seq == first_held);
-}
-void grant_set(struct queue_grant *grant, uint64_t seq);
-void grant_begin(struct queue_grant *grant, uint64_t seq); /* begun; it is held */
-void grant_clear(struct queue_grant *grant, uint64_t seq);
-int grant_decode(struct sluice_slice value, struct queue_grant *ret) SLUICE_MUST_USE;
-int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t token,
-	      struct queue_grant *ret) SLUICE_MUST_USE;
-/* Writes it, or deletes it when nothing is out. */
-int grant_store(struct apply *a, uint64_t queue, uint64_t token,
-		const struct queue_grant *grant) SLUICE_MUST_USE;
-
-/* An entry in `ready` of the current purge generation. */
-int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8_t priority,
-	      uint64_t seq) SLUICE_MUST_USE;
 /* Consumers are woken: an entry of the queue can be claimed; or an orphaned job of it, by those that
  * take orphans of this source (0: of any). */
 int queue_ready_effect(struct apply *a, uint64_t queue) SLUICE_MUST_USE;
@@ -136,6 +17,56 @@ int queue_orphan_effect(struct apply *a, uint64_t queue, uint64_t source) SLUICE
 enum { QUEUE_NAME_BUF = LIMIT_SIZE(NAME_BYTES_MAX) + 1 };
 int queue_name(struct apply *a, uint64_t queue, char ret[QUEUE_NAME_BUF]) SLUICE_MUST_USE;
 
+/* The gateway's dead-letter queue, by gateway_create. */
+int queue_install_dead_letter(struct apply *a) SLUICE_MUST_USE;
+struct queue_put_spec {
+	struct sluice_slice
+		envelope; /* encoded, with its subject and absolute: its time delta is relative to time_ms */
+	uint64_t time_ms;
+	uint8_t priority;
+	uint32_t delay_ms;
+	struct sluice_slice
+		dead_from; /* name of the queue it was dead-lettered from, and why; empty: not dead */
+	struct sluice_slice dead_reason;
+	uint32_t attempts;
+};
+/* Room for count more, checked apart, so that a batch is refused before its first write. Refuses NOT_FOUND, INVAL (the wrong kind),
+ * QUEUE_FULL. */
+int queue_room_check(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
+		     struct outcome *out) SLUICE_MUST_USE;
+/* The same, and how many records each of them is: 1, with priorities 2. */
+int queue_room_look(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
+		    uint32_t *ret_records, struct outcome *out) SLUICE_MUST_USE;
+int queue_put(struct apply *a, uint64_t queue, const struct queue_put_spec *spec,
+	      uint64_t *ret_seq) SLUICE_MUST_USE;
+/* Many events into one queue, in order; number of the first in *ret_seq. */
+struct queue_put_event {
+	size_t at, bytes; /* its envelope in the run's bytes, as in queue_put_spec */
+	uint8_t priority;
+};
+struct queue_put_run {
+	const struct queue_put_event *events;
+	uint32_t count; /* at least 1 */
+	const uint8_t *bytes;
+	uint64_t time_ms;
+	uint32_t delay_ms;
+};
+int queue_put_run(struct apply *a, uint64_t queue, const struct queue_put_run *run,
+		  uint64_t *ret_seq) SLUICE_MUST_USE;
+/* Job queues: entries that name a job. The queue holds an entry only while the job is ready. */
+int queue_job_put(struct apply *a, uint64_t queue, uint64_t job, uint8_t priority,
+		  uint64_t *ret_seq) SLUICE_MUST_USE;
+int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq, uint8_t priority) SLUICE_MUST_USE;
+/* Counts of jobs that are leased or orphaned, kept in the queue's cell. */
+int queue_job_count(struct apply *a, uint64_t queue, int leased_delta, int orphaned_delta) SLUICE_MUST_USE;
+
+/* ---- claim.c: CLAIM of items, for dispatch/claim.c ---- */
+int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m,
+		struct outcome *out) SLUICE_MUST_USE;
+/* One step of CLAIM_RESUME; out->id: where the next one goes on, 0: nowhere. */
+int claim_resume(struct apply *a, const struct cmd_claim *m, struct outcome *out) SLUICE_MUST_USE;
+
+/* ---- lease.c ---- */
 /* An item comes back after a failed attempt, which is counted: dead letter at the queue's maximum, else ready again (delayed by delay_ms). It is
  * no longer leased (cell->leased is the caller's). */
 int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
@@ -147,5 +78,24 @@ int queue_lease_arm(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 		    uint64_t deadline_ms) SLUICE_MUST_USE;
 /* Leases granted before the last boot run from the boot at the earliest. */
 int queue_boot_mono(struct store_txn *txn, uint64_t *ret) SLUICE_MUST_USE;
+
+/* At boot: timed leases count from now at the earliest (no scan). Called by core_boot. */
+int queue_boot(struct apply *a) SLUICE_MUST_USE;
+/* The queue of a grant of which only the token is known: a scan of each queue that has grants. NOT_FOUND. */
+int queue_of_grant(struct apply *a, uint64_t token, uint64_t *ret) SLUICE_MUST_USE;
+/* The session that held the grant has ended: items go back, up to *io_work, which is what is left of it
+ * then; *ret_done: all have. */
+int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token, uint32_t *io_work,
+			bool *ret_done) SLUICE_MUST_USE;
+int queue_leases_fire(struct apply *a, uint64_t queue, uint64_t sub,
+		      uint32_t *io_work); /* TIMER_QUEUE_LEASES */
+int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq,
+			uint32_t *io_work); /* TIMER_ITEM_DUE */
+
+/* ---- sweep.c ---- */
+/* TIMER_SWEEP, SWEEP_QUEUE: the rest of a deleted queue, or of a purge. */
+int queue_sweep(struct apply *a, uint64_t queue, uint32_t *io_work, bool *ret_done) SLUICE_MUST_USE;
+
+int queue_query(struct query *q, const Sluice__Request *request); /* queue_show, queue_list, queue_peek */
 
 #endif

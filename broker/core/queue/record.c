@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Queue records: cell, item, grant, ready entry; bytes <-> structs. Layouts are in one function pair each, big-endian, packed. */
-#include "broker/core/queue/queue.h"
-
 #include "broker/core/base/state.h"
+#include "broker/core/queue/record.h"
+#include "broker/core/session/session.h"
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 

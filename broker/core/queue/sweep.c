@@ -2,6 +2,7 @@
  * The slow half of purge and delete: bounded work per TICK. What was marked is never seen by a claim meanwhile. A damaged record goes like any
  * other: that is how people get rid of it. */
 #include "broker/core/queue/queue.h"
+#include "broker/core/session/session.h"
 
 static bool key_of_queue(struct sluice_slice key, uint32_t gateway, uint64_t queue)
 {

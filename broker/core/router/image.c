@@ -12,9 +12,15 @@
  */
 #include <stdlib.h>
 
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/state.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/router/image.h"
 #include "broker/core/router/router.h"
 #include "broker/util/crc.h"
 #include "broker/util/invariant.h"
+#include "protocol/envelope.h"
 #include "protocol/limits.h"
 
 enum { SLOT_COUNT = 1024, SUBJECT_BYTES_CACHED = 255, GONE_MIN = 1024 };
@@ -576,7 +582,8 @@ void router_image_edge_drop(struct apply *a, uint64_t id)
 	edge_unlink(image, (uint32_t)low);
 }
 
-void router_image_follow(struct apply *a, uint64_t before, uint64_t now)
+/* The image, which has the change, goes along from one version to the next. */
+static void router_image_follow(struct apply *a, uint64_t before, uint64_t now)
 {
 	struct router_cache *cache = a->core->routers;
 	struct router_image *image = a->gateway < cache->image_count ? cache->images[a->gateway] : NULL;
@@ -813,4 +820,16 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 			memcpy(slot->targets, cache->found, cache->found_count * sizeof(*cache->found));
 	}
 	return 0;
+}
+
+int topo_changed(struct apply *a)
+{
+	struct effect effect = {.kind = FX_TOPOLOGY, .command = a->position, .gateway = a->gateway};
+	uint64_t version;
+	int rc = counter_next(a, COUNTER_TOPO_VERSION, &version);
+
+	if (rc != 0)
+		return rc;
+	router_image_follow(a, version - 1, version);
+	return effects_add(a->effects, &effect);
 }

@@ -2,8 +2,10 @@
  * router_show, router_list: from the definitions, without the writer's image. */
 #include <stdlib.h>
 
-#include "broker/core/base/apply.h"
-#include "protocol/limits.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/reply.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/router/router.h"
 
 /* takes edge; those of other routers are dropped. */
 static int edge_add(Sluice__RouterInfo *info, Sluice__Edge *edge)

@@ -7,10 +7,14 @@
  * Invariants: the graph of routers (edges and alternates) has no cycle, and no path over more than
  * ROUTER_DEPTH_MAX routers.
  */
-#include "broker/core/router/router.h"
-
 #include <stdlib.h>
 
+#include "broker/core/base/config_same.h"
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/router/image.h"
+#include "broker/core/router/router.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
@@ -345,7 +349,8 @@ static int pattern_check_kind(const char *pattern, uint32_t router_kind, struct 
 static int target_find(struct apply *a, const Sluice__Edge *edge, uint64_t *ret, struct outcome *out)
 {
 	struct sluice_slice name = slice_text(edge->target);
-	struct queue_ref queue;
+	ProtobufCMessage *queue = NULL;
+	bool jobs;
 	int rc;
 
 	switch ((uint32_t)edge->target_kind) {
@@ -353,13 +358,19 @@ static int target_find(struct apply *a, const Sluice__Edge *edge, uint64_t *ret,
 		rc = name_find(a->txn, a->gateway, NAME_STREAM, name, ret);
 		break;
 	case SLUICE__TARGET_KIND__TARGET_QUEUE:
-		rc = core_queue_find(a->txn, a->gateway, name, &queue);
-		if (rc == 0 && queue.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS)
+		rc = name_find(a->txn, a->gateway, NAME_QUEUE, name, ret);
+		if (rc == 0)
+			rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, *ret,
+				       &sluice__queue_config__descriptor, &queue);
+		if (rc != 0)
+			break;
+		jobs = ((Sluice__QueueConfig *)queue)->kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS;
+		protobuf_c_message_free_unpacked(queue, NULL);
+		if (jobs)
 			return refuse(
 				out, SLUICE_E_INVAL,
 				"queue '%.100s' holds jobs, which come by submit; expected one of items",
 				edge->target);
-		*ret = rc == 0 ? queue.id : 0;
 		break;
 	case SLUICE__TARGET_KIND__TARGET_ROUTER:
 		rc = name_find(a->txn, a->gateway, NAME_ROUTER, name, ret);

@@ -1,78 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Routers inside core: the RAM image of a gateway's routers and edges, and what stands on it. The image is
- * keyed by the gateway's topo version. An edge is put in and taken out in place; a change of a router makes the
- * image anew. An aborted batch's changes are undone, so it never says anything that the store does not.
+ * Routers and their edges: what streams and queues need of them.
  */
-#ifndef SLUICE_CORE_ROUTER_H
-#define SLUICE_CORE_ROUTER_H
+#ifndef SLUICE_CORE_ROUTER_ROUTER_H
+#define SLUICE_CORE_ROUTER_ROUTER_H
 
-#include "broker/core/base/state.h"
+#include "broker/core/base/reply.h"
 
-enum { ROUTER_DEFAULT = 1, ROUTER_TARGETS_MAX_CACHED = 4 };
+enum { ROUTER_DEFAULT = 1 };
 
-struct image_edge {
-	uint64_t id;
-	uint64_t router;
-	uint32_t target_kind; /* Sluice__TargetKind */
-	uint64_t target;
-	char *pattern; /* owned */
-	uint32_t pattern_bytes;
-	uint32_t node; /* of the trie, which lists it */
-	bool rest;     /* in the node's list `rest` */
-	bool gone;     /* removed: in no list; its pattern stays, for the trie's tokens are in it */
-	uint32_t next; /* edge of the same list, 1-based; 0: none */
-	uint32_t prev;
-};
+/* Checks (before the first write) and adds the edges of a new stream or queue in the default router. */
+int router_subjects_check(struct apply *a, char *const *patterns, size_t count,
+			  struct outcome *out) SLUICE_MUST_USE;
+int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind,
+			 uint64_t target) SLUICE_MUST_USE;
+/* For if_not_exists: refuses CONFLICT unless each pattern is bound to the target in the default router. It may have others: who binds apart
+ * creates apart. */
+int router_subjects_bound(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind,
+			  uint64_t target, const char *name, struct outcome *out) SLUICE_MUST_USE;
+/* Removes every edge to a stream or queue that is being deleted. */
+int router_drop_target(struct apply *a, uint32_t target_kind, uint64_t target) SLUICE_MUST_USE;
 
-struct image_router {
-	uint64_t id;
-	uint32_t kind;	    /* Sluice__RouterKind */
-	uint64_t alternate; /* 0: none */
-	char *name;	    /* owned */
-	uint32_t root;	    /* trie node */
-	uint64_t walk;	    /* the last route that came here */
-	bool matched;	    /* in that one */
-};
-
-/* What was done to the image in the open batch. */
-struct image_change {
-	uint32_t edge; /* index */
-	bool added;
-};
-
-struct router_image {
-	uint32_t gateway;
-	uint64_t version;
-	struct image_router *routers; /* in id order */
-	size_t router_count;
-	struct image_edge *edges; /* in id order */
-	size_t edge_count, gone_count;
-	char **patterns; /* of edges that an aborted batch had put: tokens of the trie lie in them */
-	size_t pattern_count;
-	struct trie *trie;
-	struct route_slot *slots; /* subject -> targets, direct-mapped */
-	uint64_t generation;	  /* of the slots: goes up with each change, also with one that is undone */
-	struct image_change *changes;
-	size_t change_count;
-	uint64_t begun; /* version, when the batch began */
-	bool loaded;	/* in the open batch */
-};
-
-int router_cache_create(struct router_cache **ret) SLUICE_MUST_USE;
-void router_cache_destroy(struct router_cache *cache); /* accepts NULL */
-void router_cache_drop(struct router_cache *cache);
-void router_cache_begin(struct router_cache *cache); /* a batch: what was done before stands */
-void router_cache_abort(struct router_cache *cache); /* what was done in it is undone */
-/* Of a change that the store has: what cannot be done in place (no memory) has the image made anew. */
-void router_image_edge_put(struct apply *a, const struct image_edge *edge);
-void router_image_edge_drop(struct apply *a, uint64_t id);
-void router_image_drop(struct apply *a); /* a router was changed */
-/* The gateway's image as of now; borrowed until the next topology change or drop. */
-int router_image_get(struct apply *a, struct router_image **ret) SLUICE_MUST_USE;
-const struct image_router *router_image_find(const struct router_image *image, uint64_t id); /* NULL: none */
-
-/* The default router of a new gateway: number 1, kind subject. */
+/* The default router of a new gateway: number ROUTER_DEFAULT, kind subject. */
 int router_install_default(struct apply *a) SLUICE_MUST_USE;
+
+int router_query(struct query *q, const Sluice__Request *request); /* router_show, router_list */
 
 #endif

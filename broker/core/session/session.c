@@ -1,39 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sessions: a client's durable identity. What a session owns (jobs, session leases) is in `owned` under it;
- * its end tells each owner's module and removes the entry: some at once, the rest by TICK. From the end on
- * nobody sees the session, whatever is still to be swept. Heartbeats are not here: the engine issues
- * SESSION_EXPIRE.
+ * Sessions: a client's durable identity. What a session owns (jobs, session leases) is in `owned` under
+ * it. What opens and ends one is dispatch/session_end.c.
  */
 #include <stdlib.h>
 
-#include "broker/core/base/state.h"
-#include "broker/core/job/live.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/reply.h"
+#include "broker/core/session/session.h"
 #include "broker/util/invariant.h"
-#include "protocol/envelope.h"
 #include "protocol/limits.h"
 
 enum {
 	SESSION_FIXED_BYTES = 1 + 16 + 4 + 8 + 2 + 2,
 	SESSION_MORE_BYTES =
 		1 + 2 + 2 + 2, /* between the fixed part and the texts; not in records of before */
-	SESSION_ENDED = 1,
-	/* Of one session. Many may end in one batch, and others wait for it: the rest goes by TICK. Not a budget of the batch, for the database
-	 * may not depend on batches. */
-	END_AT_ONCE = 128,
-	GATHER = 64,
-	JOB_END_WORK = 4, /* a job's end writes its record, its history and an event */
-	DEFAULT_TIMEOUT_MS = 30000
-};
-
-struct session {
-	bool ended;    /* only sweeping is left */
-	uint8_t flags; /* enum session_flag */
-	uint8_t face;
-	uint8_t secret[16];
-	uint32_t timeout_ms;
-	uint64_t opened_ms; /* wall */
-	struct sluice_slice name, client, principal, via, address;
+	SESSION_ENDED = 1
 };
 
 /* u8 ended and flags, secret, u32 timeout, u64 opened, u16 name, u16 client, u8 face, u16 principal, u16 via, u16 address; texts in that order. A
@@ -72,7 +54,7 @@ static int session_decode(struct sluice_slice value, struct session *ret)
 	return 0;
 }
 
-static int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id, struct session *ret)
+int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id, struct session *ret)
 {
 	struct sluice_slice value;
 	struct key key;
@@ -84,7 +66,7 @@ static int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id, str
 }
 
 /* The texts must not point into the store. */
-static int session_put(struct apply *a, uint64_t id, const struct session *session)
+int session_put(struct apply *a, uint64_t id, const struct session *session)
 {
 	uint8_t bytes[SESSION_FIXED_BYTES + SESSION_MORE_BYTES + LIMIT_SIZE(NAME_BYTES_MAX) +
 		      LIMIT_SIZE(TEXT_BYTES_MAX) + 2 * SESSION_WHO_BYTES_MAX + SESSION_ADDRESS_BYTES_MAX];
@@ -152,36 +134,23 @@ int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-struct owned_entry {
-	uint8_t kind;
-	bool damaged; /* its value: sub is not known */
-	uint64_t id, sub;
-};
-
-/* The queue stands in the job's live record, too, and in the key of the grant. Where those are gone as well, it is told where they are
- * looked at. */
-static int owned_mend(struct apply *a, struct owned_entry *entry)
+/* The value of an entry repeats what stands elsewhere, too. Where that is gone as well, sub is 0, and its
+ * noun reports it where it checks it. */
+static int owned_repair(struct apply *a, struct owned_entry *entry)
 {
-	struct job_live live;
+	const struct owned_ops *ops = owned_ops_of(a, entry->kind);
 	int rc;
 
-	if (!entry->damaged)
-		return 0;
-	if (entry->kind == OWNED_GRANT) {
-		rc = queue_of_grant(a, entry->id, &entry->sub);
-		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
-	}
-	if (entry->kind != OWNED_JOB)
+	if (ops == NULL)
 		return SLUICE_E_CORRUPT;
-	rc = job_live_get(a->txn, a->gateway, entry->id, &live);
-	entry->sub = rc == 0 ? live.queue : 0;
+	rc = ops->find(a, entry->id, &entry->sub);
+	if (rc != 0)
+		entry->sub = 0;
 	return rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-/* Up to max entries of a session from `from` on; kind 0: of all kinds. Copied, so that the table may be
- * written. */
-static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret,
-			size_t max, size_t *ret_count)
+int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret,
+			 size_t max, size_t *ret_count)
 {
 	size_t prefix = kind != 0 ? 13 : 12;
 	struct store_scan *scan;
@@ -217,22 +186,24 @@ static int owned_gather(struct apply *a, const struct key *from, uint8_t kind, s
 	*ret_count = count;
 	rc = rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 	for (size_t i = 0; rc == 0 && i < count; i++)
-		rc = owned_mend(a, &ret[i]);
+		if (ret[i].damaged)
+			rc = owned_repair(a, &ret[i]);
 	return rc;
 }
 
 int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t from, uint32_t max,
 		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user)
 {
-	struct owned_entry entries[GATHER];
-	size_t count = GATHER;
+	struct owned_entry entries[OWNED_AT_ONCE];
+	size_t count = OWNED_AT_ONCE;
 
-	while (max > 0 && count == GATHER) {
+	while (max > 0 && count == OWNED_AT_ONCE) {
 		struct key key;
 		int rc;
 
 		key_owned(&key, a->gateway, session, (uint8_t)kind, from);
-		rc = owned_gather(a, &key, (uint8_t)kind, entries, max < GATHER ? max : GATHER, &count);
+		rc = session_owned_gather(a, &key, (uint8_t)kind, entries,
+					  max < OWNED_AT_ONCE ? max : OWNED_AT_ONCE, &count);
 		for (size_t i = 0; rc == 0 && i < count; i++)
 			rc = each(a, entries[i].id, entries[i].sub, user);
 		if (rc != 0)
@@ -243,197 +214,6 @@ int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, 
 		max -= (uint32_t)count;
 	}
 	return 0;
-}
-
-/* ---- end ---- */
-
-/* Ends one entry, or as much of it as *io_work, which is at least 1, allows: items count, and the entry itself does. */
-static int entry_end(struct apply *a, uint64_t session, const struct owned_entry *entry, uint32_t *io_work,
-		     bool *ret_done)
-{
-	uint32_t work = *io_work;
-	int rc;
-
-	*ret_done = true;
-	switch (entry->kind) {
-	case OWNED_JOB:
-		rc = job_session_ended(a, session, entry->sub, entry->id);
-		work = JOB_END_WORK;
-		break;
-	case OWNED_GRANT:
-		rc = queue_session_ended(a, session, entry->sub, entry->id, &work, ret_done);
-		work = *io_work - work;
-		break;
-	default:
-		return store_damaged("its content is not valid");
-	}
-	work = work > 0 ? work : 1;
-	*io_work -= work < *io_work ? work : *io_work;
-	if (rc != 0 || !*ret_done)
-		return rc;
-	return session_disown(a, session, (enum owned_kind)entry->kind, entry->id);
-}
-
-/* Ends what an ended session owns, within the budget; the record goes with the last entry. */
-int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *ret_done)
-{
-	struct owned_entry entries[GATHER];
-	struct key key;
-
-	*ret_done = false;
-	while (*io_work > 0) {
-		size_t count = 0, ended = 0;
-		bool done = true;
-		int rc;
-
-		key_one(&key, a->gateway, session);
-		rc = owned_gather(a, &key, 0, entries, GATHER, &count);
-		while (rc == 0 && done && ended < count && *io_work != 0) {
-			rc = entry_end(a, session, &entries[ended], io_work, &done);
-			ended += done;
-		}
-		if (rc != 0)
-			return rc;
-		if (count < GATHER && ended == count) {
-			*ret_done = true;
-			rc = store_del(a->txn, STORE_SESSION, key_slice(&key));
-			return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
-		}
-	}
-	return 0;
-}
-
-/* The session must be open. */
-static int session_end(struct apply *a, uint64_t id, bool lapsed)
-{
-	struct effect effect = {.kind = FX_SESSION_ENDED,
-				.command = a->position,
-				.gateway = a->gateway,
-				.id = id,
-				.lapsed = lapsed};
-	uint32_t work = END_AT_ONCE;
-	struct session session;
-	struct key key;
-	bool done;
-	int rc = session_get(a->txn, a->gateway, id, &session);
-
-	if (rc == 0 && session.name.len > 0) {
-		/* The value is the store's: the name is copied into a key before anything is written. */
-		key_name(&key, a->gateway, NAME_SESSION, session.name);
-		rc = store_del(a->txn, STORE_NAME, key_slice(&key));
-	}
-	session.ended = true;
-	session.name = session.client = (struct sluice_slice){NULL, 0};
-	session.principal = session.via = session.address = session.name;
-	if (rc == 0)
-		rc = session_put(a, id, &session);
-	if (rc == 0)
-		rc = counter_add(a, COUNTER_SESSIONS, -1);
-	if (rc == 0)
-		rc = session_sweep(a, id, &work, &done);
-	if (rc == 0 && !done)
-		rc = timer_set(a, a->mono_ms, TIMER_SWEEP, id, SWEEP_SESSION);
-	return rc != 0 ? rc : effects_add(a->effects, &effect);
-}
-
-int session_close_apply(struct apply *a, const Sluice__SessionClose *m, struct outcome *out)
-{
-	uint64_t session = m->session != 0 ? m->session : a->session;
-	int rc = session_check(a, session, out);
-
-	return rc != 0 || refused(out) ? rc : session_end(a, session, false);
-}
-
-int session_expire_apply(struct apply *a, const struct cmd_session_expire *m, struct outcome *out)
-{
-	int rc = session_check(a, m->session, out);
-
-	return rc != 0 || refused(out) ? rc : session_end(a, m->session, true);
-}
-
-/* ---- open ---- */
-
-static int open_check(const struct cmd_session_open *m, struct outcome *out)
-{
-	const char *why = NULL;
-	int rc;
-
-	if (m->name.len > 0) {
-		rc = name_check(m->name, &why);
-		if (rc != 0)
-			return refuse(out, rc, "session name: %s", why);
-	}
-	if (m->principal.len > SESSION_WHO_BYTES_MAX || m->via.len > SESSION_WHO_BYTES_MAX ||
-	    m->address.len > SESSION_ADDRESS_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT,
-			      "principal, via and address have %zu, %zu and %zu bytes; at most %d, %d and %d",
-			      m->principal.len, m->via.len, m->address.len, SESSION_WHO_BYTES_MAX,
-			      SESSION_WHO_BYTES_MAX, SESSION_ADDRESS_BYTES_MAX);
-	if (m->client.len > LIMIT_TEXT_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the client's text is %zu bytes; at most %llu",
-			      m->client.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
-	return 0;
-}
-
-static uint32_t timeout_within(uint32_t timeout_ms)
-{
-	if (timeout_ms == 0)
-		return DEFAULT_TIMEOUT_MS;
-	if (timeout_ms < LIMIT_SESSION_TIMEOUT_MS_MIN)
-		return (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN;
-	return timeout_ms > LIMIT_SESSION_TIMEOUT_MS_MAX ? (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX
-							 : timeout_ms;
-}
-
-int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct outcome *out)
-{
-	struct effect effect = {.kind = FX_SESSION_OPENED, .command = a->position, .gateway = a->gateway};
-	struct session session = {.timeout_ms = timeout_within(m->timeout_ms),
-				  .opened_ms = a->wall_ms,
-				  .flags = m->flags & (SESSION_EPHEMERAL | SESSION_STANDING),
-				  .face = m->face,
-				  .name = m->name,
-				  .client = m->client,
-				  .principal = m->principal,
-				  .via = m->via,
-				  .address = m->address};
-	uint64_t id, older = 0, sessions = 0;
-	int rc = open_check(m, out);
-
-	if (rc != 0 || refused(out))
-		return rc;
-	rc = core_session_named(a->txn, a->gateway, m->name, &older);
-	if (rc == 0)
-		rc = counter_get(a->txn, a->gateway, COUNTER_SESSIONS, &sessions);
-	/* The engine has one end before, when it can; one that takes another's place needs no room. */
-	if (rc == 0 && older == 0 && sessions >= LIMIT_SESSIONS_MAX)
-		return refuse(out, SLUICE_E_BUSY,
-			      "the gateway has %llu sessions of at most %llu; close some, or try again later",
-			      (unsigned long long)sessions, (unsigned long long)LIMIT_SESSIONS_MAX);
-	if (rc == 0 && older != 0)
-		rc = session_end(a, older, false);
-	if (rc == 0)
-		rc = counter_next(a, COUNTER_SESSION, &id);
-	if (rc == 0 && m->name.len > 0)
-		rc = name_put(a, NAME_SESSION, m->name, id);
-	if (rc != 0)
-		return rc;
-	memcpy(session.secret, m->secret, sizeof(session.secret));
-	rc = session_put(a, id, &session);
-	if (rc == 0)
-		rc = counter_add(a, COUNTER_SESSIONS, 1);
-	out->kind = OUT_SESSION;
-	out->id = id;
-	effect.id = id;
-	effect.lease_ms = session.timeout_ms;
-	effect.count = m->name.len > 0;
-	effect.name.len = m->address.len;
-	effect.name.data = effects_alloc(a->effects, m->address.len + 1);
-	if (rc == 0 && effect.name.data == NULL)
-		rc = SLUICE_E_NOMEM;
-	if (rc == 0 && m->address.len > 0)
-		memcpy((void *)(uintptr_t)effect.name.data, m->address.data, m->address.len);
-	return rc != 0 ? rc : effects_add(a->effects, &effect);
 }
 
 /* ---- reads ---- */

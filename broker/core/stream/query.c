@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * stream_show, stream_list. */
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 
+#include "broker/core/base/name.h"
+#include "broker/core/base/reply.h"
+#include "broker/core/base/topo.h"
 #include "broker/core/stream/stream.h"
+#include "protocol/envelope.h"
 #include "protocol/limits.h"
 
 /* ---- subjects: the edges from the default router, in the order in which they were made ---- */

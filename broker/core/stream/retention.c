@@ -10,6 +10,8 @@
 #include <stdio.h>
 
 #include "broker/core/base/age.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/timer.h"
 #include "broker/core/stream/stream.h"
 
 enum { AGE_TIMER_MS_MIN = 100, LOG_KEY_BYTES = 20 };

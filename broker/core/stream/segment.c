@@ -2,11 +2,11 @@
  * Log heads and segments: bytes <-> structs, and finding segments by offset and time. */
 #include <stdlib.h>
 
-#include "broker/core/stream/stream.h"
-#include "broker/util/invariant.h"
+#include "broker/core/base/state.h"
+#include "broker/core/stream/segment.h"
 #include "broker/util/crc.h"
+#include "broker/util/invariant.h"
 #include "protocol/envelope.h"
-#include "protocol/limits.h"
 
 enum {
 	CELL_U64_COUNT = 9,

@@ -1,19 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the job_*.c files share: a job in the hands of one command, and the three things that every change is
- * made of: a history row, the end or begin of a claim, an event.
- *
- * A handler loads a struct job, checks, changes it through these calls and ends with job_store(), which
- * writes the live record once. All of it runs on the writer's thread; errors are environment failures unless
- * a call says that it refuses.
+ * Jobs: the ledger and what moves it. One section a file.
  */
-#ifndef SLUICE_CORE_JOB_LEDGER_H
-#define SLUICE_CORE_JOB_LEDGER_H
+#ifndef SLUICE_CORE_JOB_JOB_H
+#define SLUICE_CORE_JOB_JOB_H
 
+#include "broker/core/base/reply.h"
 #include "broker/core/job/live.h"
-#include "broker/core/base/text.h"
 #include "broker/core/lifecycle/lifecycle.h"
-#include "broker/core/job/source.h"
+#include "broker/core/session/session.h"
 
 enum {
 	JOB_ID_BYTES_MAX = 255, /* LIMIT_NAME_BYTES_MAX */
@@ -38,7 +33,7 @@ struct job_fact {
 	const char *scheduler_ref;
 	int32_t exit_code;
 	uint64_t seen_time_ms;
-	/* What a report may say besides; see fact_of() in job_report.c. */
+	/* What a report may say besides; see fact_of() in report.c. */
 	uint64_t started_time_ms, ended_time_ms, memory_peak_bytes;
 	uint32_t signal;
 	Sluice__EvidenceClass class;
@@ -58,7 +53,21 @@ static inline struct job_fact job_fact(const char *event, const char *source, co
 	return (struct job_fact){.event = event, .source = source, .evidence = evidence, .scheduler_ref = ""};
 }
 
-/* ---- job_ledger.c ---- */
+/* An orphan whose work may exist goes to the source that can find it; 0: to anybody. */
+static inline uint64_t job_orphan_source(const struct job_live *live)
+{
+	return live->flags & JOB_INTENT ? live->source : 0;
+}
+static inline void job_key_orphan(struct key *key, uint32_t gateway, uint64_t queue, uint64_t source,
+				  uint64_t job)
+{
+	key_owned(key, gateway, 0, source != 0 ? OWNED_SOURCE_ORPHAN : OWNED_ORPHAN, queue);
+	if (source != 0)
+		key_u64(key, source);
+	key_u64(key, job);
+}
+
+/* ---- ledger.c ---- */
 /* By id; a job that does not exist is refused NOT_FOUND. */
 int job_find(struct apply *a, const char *id, struct job *ret, struct outcome *out) SLUICE_MUST_USE;
 /* By number, from inside (claims, timers). CORRUPT when it is not there. */
@@ -87,87 +96,68 @@ int job_make_leased(struct apply *a, struct job *job, uint64_t source) SLUICE_MU
 /* FX_JOB_CANCEL or FX_LEASE_LOST to the holder, when its session lives. */
 int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kind) SLUICE_MUST_USE;
 
-/* An orphan whose work may exist goes to the source that can find it; 0: to anybody. */
-static inline uint64_t job_orphan_source(const struct job_live *live)
-{
-	return live->flags & JOB_INTENT ? live->source : 0;
-}
-static inline void job_key_orphan(struct key *key, uint32_t gateway, uint64_t queue, uint64_t source,
-				  uint64_t job)
-{
-	key_owned(key, gateway, 0, source != 0 ? OWNED_SOURCE_ORPHAN : OWNED_ORPHAN, queue);
-	if (source != 0)
-		key_u64(key, source);
-	key_u64(key, job);
-}
-
-/* ---- job_history_pack.c ---- */
-/* The row as protobuf; buf has room for job_history_pack_max() bytes. Returns the bytes written. Pure. */
-enum { JOB_HISTORY_FIXED_MAX = 19 * (2 + 10) };
-size_t job_history_pack_max(const Sluice__JobHistoryRow *row);
-size_t job_history_pack(uint8_t *buf, const Sluice__JobHistoryRow *row);
-
-/* ---- job_history.c ---- */
-/* Appends a row and links it; from is "" where no state changed. */
-int job_history_append(struct apply *a, struct job *job, const char *from,
-		       const struct job_fact *fact) SLUICE_MUST_USE;
-struct job_history_row {
-	uint64_t job;
-	uint64_t previous;	 /* n of the job's row before; 0: none */
-	struct sluice_slice row; /* protobuf JobHistoryRow */
-};
-int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n,
-		    struct job_history_row *ret) SLUICE_MUST_USE;
-/* Of all jobs: the last row that is not behind *io_n, which becomes its number, also of a damaged one (CORRUPT; 0 if
- * it is no row that is damaged). NOT_FOUND: there is none. */
-int job_history_at_or_before(struct store_txn *txn, uint32_t gateway, uint64_t *io_n,
-			     struct job_history_row *ret) SLUICE_MUST_USE;
-/* Of a row, without parsing all of it; 0: not in it. */
-struct job_history_brief {
-	uint64_t time_ms, started_time_ms, memory_peak_bytes;
-};
-int job_history_brief(struct store_txn *txn, uint32_t gateway, uint64_t n,
-		      struct job_history_brief *ret) SLUICE_MUST_USE;
-/* Owned, parsed row; NULL in *ret for n = 0. */
-int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n,
-		     Sluice__JobHistoryRow **ret) SLUICE_MUST_USE;
-
-/* ---- job_event.c ---- */
+/* ---- event.c ---- */
 int job_event_publish(struct apply *a, const struct job *job, const char *from,
 		      const struct job_fact *fact) SLUICE_MUST_USE;
 
-/* ---- job_claim.c ---- */
+/* ---- lease.c: jobs of a claim, for claim.c ---- */
+/* Leases one ready job (its entry was taken off the queue) to a->session and source under token a->index and appends its delivery. */
+struct job_deliveries; /* builder of JobDeliveries in the effects arena */
+int job_claim_ready(struct apply *a, uint64_t job, uint64_t source,
+		    struct job_deliveries *deliveries) SLUICE_MUST_USE;
+/* Tells (claim_tell_damaged) when a record that is this job's alone is damaged: its live record, its payload, its history. Reads only. */
+int job_tell_if_damaged(struct apply *a, uint64_t queue, uint64_t job, bool *ret_damaged) SLUICE_MUST_USE;
+/* The first orphan that the claim comes to, if it is damaged, is told and no longer offered to anybody; it stays one. */
+int job_orphan_pass_by(struct apply *a, const struct cmd_claim *m, bool *ret_passed) SLUICE_MUST_USE;
+/* Takes over up to max orphaned jobs of the claim's queue: its own source's, then those that anybody
+ * may take. *ret_more: it stopped for max or for the size of the deliveries, so there may be others. */
+int job_claim_orphans(struct apply *a, const struct cmd_claim *m, uint32_t max,
+		      struct job_deliveries *deliveries, uint32_t *ret_count, bool *ret_more) SLUICE_MUST_USE;
+/* Redelivers what the session holds of the queue for the claim's source (CLAIM_RESUME). One step of it, up to max jobs; damaged ones are told and left out; *ret_after: the job to go on behind, 0 when there is no more. */
+int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,
+		  uint32_t *ret_count, uint64_t *ret_after) SLUICE_MUST_USE;
+int job_deliveries_begin(struct job_deliveries **ret) SLUICE_MUST_USE;
+/* The claim has enough bytes: stop, the rest is claimed by the next. */
+bool job_deliveries_full(const struct job_deliveries *deliveries);
+int job_deliveries_end(struct apply *a, struct job_deliveries *deliveries,
+		       uint64_t queue); /* adds FX_JOBS when not empty; frees */
+/* Both for owned.def (struct owned_ops): the queue of a job; its holder has ended, it becomes an orphan. */
+int job_queue_find(struct apply *a, uint64_t job, uint64_t *ret) SLUICE_MUST_USE;
+int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t job, uint32_t *io_work,
+		      bool *ret_done) SLUICE_MUST_USE;
 /* Records the fact and puts the job back in its queue, at once or after a delay. */
 int job_give_back(struct apply *a, struct job *job, uint32_t delay_ms,
 		  const struct job_fact *fact) SLUICE_MUST_USE;
+int job_release_due_fire(struct apply *a, uint64_t job, uint64_t sub,
+			 uint32_t *io_work); /* TIMER_JOB_RELEASE_DUE */
 
-/* ---- job_report.c ---- */
+/* ---- claim.c: CLAIM of jobs, for dispatch/claim.c ---- */
+int claim_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, struct outcome *out) SLUICE_MUST_USE;
+/* Says what the claim leaves, as if it were not there: it got on, and the next claim goes on. */
+int claim_jobs_announce(struct apply *a, const struct cmd_claim *m) SLUICE_MUST_USE;
+/* The first job that the claim comes to, if it is damaged, is skipped by this one and all later ones. */
+int claim_jobs_skip(struct apply *a, const struct cmd_claim *m, bool *ret_skipped) SLUICE_MUST_USE;
+
+/* ---- report.c ---- */
 /* A report on a job that was found and whose texts were checked. Changes *job without storing it: store it
  * when the outcome is APPLIED. */
 int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m,
 		  struct outcome *out) SLUICE_MUST_USE;
 
-/* ---- quarantine.c ---- */
-int quarantine_put(struct apply *a, const Sluice__JobReport *m, const char *reason) SLUICE_MUST_USE;
-/* Whether this report is in quarantine already, among the newest of its job: its retry. Then buf
- * gets why. */
-int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_REASON_BYTES],
-		    bool *ret) SLUICE_MUST_USE;
-/* The job of this id is forgotten: what is in quarantine of it is no later job's. */
-int quarantine_forget(struct apply *a, const char *id) SLUICE_MUST_USE;
-/* Keeps a report until its job is submitted; once, however often it is sent. */
-int quarantine_park(struct apply *a, const Sluice__JobReport *m) SLUICE_MUST_USE;
-/* Whether reports of the job still wait to be applied. */
-int quarantine_waits(struct apply *a, const char *id, bool *ret) SLUICE_MUST_USE;
-/* Applies what was parked for a job that was just submitted, in order of arrival, and removes
- * it: at once if it is little, else by TICK. */
-int quarantine_unpark(struct apply *a, struct job *job) SLUICE_MUST_USE;
-int quarantine_list(struct query *q, const Sluice__QuarantineList *m) SLUICE_MUST_USE;
-
-/* ---- job_retention.c ---- */
+/* ---- retention.c, retention_due.c ---- */
 int job_retention_arm(struct apply *a, const struct job *job) SLUICE_MUST_USE;
+/* How long finished jobs are kept; 0: for ever. */
+int job_retention_keep_ms(struct apply *a, uint64_t *ret) SLUICE_MUST_USE;
+/* When a finished job is to be forgotten, on the monotone clock. */
+uint64_t job_retention_due(const struct apply *a, const struct job_live *live, uint64_t keep_ms);
+int job_retention_fire(struct apply *a, uint64_t job, uint64_t sub,
+		       uint32_t *io_work); /* TIMER_JOB_RETENTION */
 
-/* ---- job_query.c, job_explain.c, audit.c ---- */
+/* ---- work.c: the operation of a transaction that has no command of its own ---- */
+int job_check_apply(struct apply *a, const Sluice__TxnCheckJob *m, struct outcome *out);
+
+/* ---- query.c, info.c, explain.c, audit.c ---- */
+int job_query(struct query *q, const Sluice__Request *request); /* job_*, audit, quarantine_list */
 int job_info_make(struct query *q, uint64_t number, bool payload, Sluice__JobInfo **ret) SLUICE_MUST_USE;
 int job_explain(struct query *q, const Sluice__JobExplain *m) SLUICE_MUST_USE;
 int audit_query(struct query *q, const Sluice__Audit *m) SLUICE_MUST_USE;

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What opens and ends a session. Its end is announced to the noun of each thing that it owned, which
+ * removes the entry: some at once, the rest by TICK. From the end on nobody sees the session, whatever is
+ * still to be swept. Heartbeats are not here: the engine issues SESSION_EXPIRE.
+ */
+#include "broker/core/base/counter.h"
+#include "broker/core/base/name.h"
+#include "broker/core/base/timer.h"
+#include "broker/core/dispatch/dispatch.h"
+#include "broker/core/job/job.h"
+#include "broker/core/queue/queue.h"
+#include "broker/core/session/session.h"
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+
+enum {
+	/* Of one session. Many may end in one batch, and others wait for it: the rest goes by TICK. Not a
+	 * budget of the batch, for the database may not depend on batches. */
+	END_AT_ONCE = 128,
+	DEFAULT_TIMEOUT_MS = 30000
+};
+
+const struct owned_ops session_owned_ops[OWNED_KIND_COUNT] = {
+#define OWNED(NAME, number, find, end, text) [number] = {find, end},
+#include "broker/core/owned.def"
+#undef OWNED
+};
+
+/* Ends one entry, or as much of it as *io_work, which is at least 1, allows: items count, and the entry
+ * itself does. */
+static int entry_end(struct apply *a, uint64_t session, const struct owned_entry *entry, uint32_t *io_work,
+		     bool *ret_done)
+{
+	const struct owned_ops *ops = owned_ops_of(a, entry->kind);
+	uint32_t left = *io_work;
+	int rc;
+
+	*ret_done = true;
+	if (ops == NULL)
+		return store_damaged("its content is not valid");
+	rc = ops->end(a, session, entry->sub, entry->id, &left, ret_done);
+	*io_work = left < *io_work ? left : *io_work - 1;
+	if (rc != 0 || !*ret_done)
+		return rc;
+	return session_disown(a, session, (enum owned_kind)entry->kind, entry->id);
+}
+
+/* Ends what an ended session owns, within the budget; the record goes with the last entry. */
+int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *ret_done)
+{
+	struct owned_entry entries[OWNED_AT_ONCE];
+	struct key key;
+
+	*ret_done = false;
+	while (*io_work > 0) {
+		size_t count = 0, ended = 0;
+		bool done = true;
+		int rc;
+
+		key_one(&key, a->gateway, session);
+		rc = session_owned_gather(a, &key, 0, entries, OWNED_AT_ONCE, &count);
+		while (rc == 0 && done && ended < count && *io_work != 0) {
+			rc = entry_end(a, session, &entries[ended], io_work, &done);
+			ended += done;
+		}
+		if (rc != 0)
+			return rc;
+		if (count < OWNED_AT_ONCE && ended == count) {
+			*ret_done = true;
+			rc = store_del(a->txn, STORE_SESSION, key_slice(&key));
+			return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+		}
+	}
+	return 0;
+}
+
+/* The session must be open. */
+static int session_end(struct apply *a, uint64_t id, bool lapsed)
+{
+	struct effect effect = {.kind = FX_SESSION_ENDED,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = id,
+				.lapsed = lapsed};
+	uint32_t work = END_AT_ONCE;
+	struct session session;
+	struct key key;
+	bool done;
+	int rc = session_get(a->txn, a->gateway, id, &session);
+
+	if (rc == 0 && session.name.len > 0) {
+		/* The value is the store's: the name is copied into a key before anything is written. */
+		key_name(&key, a->gateway, NAME_SESSION, session.name);
+		rc = store_del(a->txn, STORE_NAME, key_slice(&key));
+	}
+	session.ended = true;
+	session.name = session.client = (struct sluice_slice){NULL, 0};
+	session.principal = session.via = session.address = session.name;
+	if (rc == 0)
+		rc = session_put(a, id, &session);
+	if (rc == 0)
+		rc = counter_add(a, COUNTER_SESSIONS, -1);
+	if (rc == 0)
+		rc = session_sweep(a, id, &work, &done);
+	if (rc == 0 && !done)
+		rc = timer_set(a, a->mono_ms, TIMER_SWEEP, id, SWEEP_SESSION);
+	return rc != 0 ? rc : effects_add(a->effects, &effect);
+}
+
+int session_close_apply(struct apply *a, const Sluice__SessionClose *m, struct outcome *out)
+{
+	uint64_t session = m->session != 0 ? m->session : a->session;
+	int rc = session_check(a, session, out);
+
+	return rc != 0 || refused(out) ? rc : session_end(a, session, false);
+}
+
+int session_expire_apply(struct apply *a, const struct cmd_session_expire *m, struct outcome *out)
+{
+	int rc = session_check(a, m->session, out);
+
+	return rc != 0 || refused(out) ? rc : session_end(a, m->session, true);
+}
+
+static int open_check(const struct cmd_session_open *m, struct outcome *out)
+{
+	const char *why = NULL;
+	int rc;
+
+	if (m->name.len > 0) {
+		rc = name_check(m->name, &why);
+		if (rc != 0)
+			return refuse(out, rc, "session name: %s", why);
+	}
+	if (m->principal.len > SESSION_WHO_BYTES_MAX || m->via.len > SESSION_WHO_BYTES_MAX ||
+	    m->address.len > SESSION_ADDRESS_BYTES_MAX)
+		return refuse(out, SLUICE_E_LIMIT,
+			      "principal, via and address have %zu, %zu and %zu bytes; at most %d, %d and %d",
+			      m->principal.len, m->via.len, m->address.len, SESSION_WHO_BYTES_MAX,
+			      SESSION_WHO_BYTES_MAX, SESSION_ADDRESS_BYTES_MAX);
+	if (m->client.len > LIMIT_TEXT_BYTES_MAX)
+		return refuse(out, SLUICE_E_LIMIT, "the client's text is %zu bytes; at most %llu",
+			      m->client.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
+	return 0;
+}
+
+static uint32_t timeout_within(uint32_t timeout_ms)
+{
+	if (timeout_ms == 0)
+		return DEFAULT_TIMEOUT_MS;
+	if (timeout_ms < LIMIT_SESSION_TIMEOUT_MS_MIN)
+		return (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN;
+	return timeout_ms > LIMIT_SESSION_TIMEOUT_MS_MAX ? (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX
+							 : timeout_ms;
+}
+
+int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct outcome *out)
+{
+	struct effect effect = {.kind = FX_SESSION_OPENED, .command = a->position, .gateway = a->gateway};
+	struct session session = {.timeout_ms = timeout_within(m->timeout_ms),
+				  .opened_ms = a->wall_ms,
+				  .flags = m->flags & (SESSION_EPHEMERAL | SESSION_STANDING),
+				  .face = m->face,
+				  .name = m->name,
+				  .client = m->client,
+				  .principal = m->principal,
+				  .via = m->via,
+				  .address = m->address};
+	uint64_t id, older = 0, sessions = 0;
+	int rc = open_check(m, out);
+
+	if (rc != 0 || refused(out))
+		return rc;
+	rc = core_session_named(a->txn, a->gateway, m->name, &older);
+	if (rc == 0)
+		rc = counter_get(a->txn, a->gateway, COUNTER_SESSIONS, &sessions);
+	/* The engine has one end before, when it can; one that takes another's place needs no room. */
+	if (rc == 0 && older == 0 && sessions >= LIMIT_SESSIONS_MAX)
+		return refuse(out, SLUICE_E_BUSY,
+			      "the gateway has %llu sessions of at most %llu; close some, or try again later",
+			      (unsigned long long)sessions, (unsigned long long)LIMIT_SESSIONS_MAX);
+	if (rc == 0 && older != 0)
+		rc = session_end(a, older, false);
+	if (rc == 0)
+		rc = counter_next(a, COUNTER_SESSION, &id);
+	if (rc == 0 && m->name.len > 0)
+		rc = name_put(a, NAME_SESSION, m->name, id);
+	if (rc != 0)
+		return rc;
+	memcpy(session.secret, m->secret, sizeof(session.secret));
+	rc = session_put(a, id, &session);
+	if (rc == 0)
+		rc = counter_add(a, COUNTER_SESSIONS, 1);
+	out->kind = OUT_SESSION;
+	out->id = id;
+	effect.id = id;
+	effect.lease_ms = session.timeout_ms;
+	effect.count = m->name.len > 0;
+	effect.name.len = m->address.len;
+	effect.name.data = effects_alloc(a->effects, m->address.len + 1);
+	if (rc == 0 && effect.name.data == NULL)
+		rc = SLUICE_E_NOMEM;
+	if (rc == 0 && m->address.len > 0)
+		memcpy((void *)(uintptr_t)effect.name.data, m->address.data, m->address.len);
+	return rc != 0 ? rc : effects_add(a->effects, &effect);
+}

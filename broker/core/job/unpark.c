@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Applies the parked reports of a job that was submitted, some now, the rest by TICK (quarantine.c says what
+ * is parked). */
+#include "broker/core/base/name.h"
+#include "broker/core/base/timer.h"
+#include "broker/core/base/topo.h"
+#include "broker/core/job/quarantine.h"
+
+enum { UNPARK_AT_ONCE = 64, LOOKS_PER_WORK = 16 };
+
+/* A parked report is one without a lease: its token, from before the job, counts for nothing. */
+static int unpark_one(struct apply *a, struct job *job, uint64_t n)
+{
+	struct outcome ignored = {0};
+	Sluice__JobReport *report = NULL;
+	struct quarantine_value value;
+	struct key key;
+	int err = quarantine_value_get(a, n, &value);
+
+	if (err == 0)
+		report = record_unpack(&sluice__job_report__descriptor, value.report, &err);
+	if (err != 0)
+		return err;
+	report->token = 0;
+	report->release = false;
+	key_one(&key, a->gateway, n);
+	err = store_del(a->txn, STORE_QUAR, key_slice(&key));
+	if (err == 0)
+		err = quarantine_row_gone(a, n, true, report->job);
+	if (err == 0)
+		err = job_report_on(a, job, report, &ignored);
+	sluice__job_report__free_unpacked(report, NULL);
+	return err;
+}
+
+int quarantine_unpark(struct apply *a, struct job *job)
+{
+	uint64_t n, numbers[UNPARK_AT_ONCE];
+	size_t count = 0;
+	int err = quarantine_parked_newest(a, job->id, &n);
+
+	/* Newest first. */
+	while (err == 0 && n != 0) {
+		struct quarantine_value value;
+
+		err = quarantine_value_get(a, n, &value);
+		if (err != 0 && err != SLUICE_E_CORRUPT)
+			break;
+		/* The chain ends at a damaged row: TICK finds those before it. */
+		if (count == UNPARK_AT_ONCE || err == SLUICE_E_CORRUPT)
+			return timer_set(a, a->mono_ms, TIMER_UNPARK, job->number, 0);
+		numbers[count++] = n;
+		n = value.previous;
+	}
+	if (err == SLUICE_E_NOT_FOUND)
+		err = 0;
+	while (err == 0 && count > 0)
+		err = unpark_one(a, job, numbers[--count]);
+	return err;
+}
+
+/* The next parked rows of the job from *io_from on, oldest first; *io_from: where to go on, 0
+ * when these are all. */
+static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint64_t numbers[UNPARK_AT_ONCE],
+		       size_t *ret_count, uint32_t *io_work)
+{
+	bool full = false;
+	struct store_scan *scan;
+	struct key key;
+	int err;
+
+	*ret_count = 0;
+	key_one(&key, a->gateway, *io_from);
+	err = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
+	if (err != 0)
+		return err;
+	for (uint32_t looked = 1; err == 0 && !full; looked++) {
+		Sluice__QuarantineRow *row;
+		bool parked;
+
+		err = quarantine_scan_row(a, scan, io_from, &parked, &row);
+		full = *ret_count == UNPARK_AT_ONCE || *io_work == 0;
+		if (err == 0 && !full && parked && strcmp(row->job, id) == 0) {
+			numbers[(*ret_count)++] = *io_from;
+			--*io_work;
+		} else if (err == 0 && !full && looked % LOOKS_PER_WORK == 0) {
+			--*io_work;
+		}
+		sluice__quarantine_row__free_unpacked(row, NULL);
+	}
+	store_scan_end(scan);
+	if (err == SLUICE_E_NOT_FOUND)
+		*io_from = 0;
+	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+}
+
+static int unpark_some(struct apply *a, struct job *job, uint64_t *io_from, uint32_t *io_work)
+{
+	uint64_t numbers[UNPARK_AT_ONCE], newest;
+	size_t count = 0;
+	int err = quarantine_parked_newest(a, job->id, &newest);
+
+	if (err != 0 || newest == 0) {
+		*io_from = 0;
+		return err;
+	}
+	err = parked_next(a, job->id, io_from, numbers, &count, io_work);
+	for (size_t i = 0; err == 0 && i < count; i++)
+		err = unpark_one(a, job, numbers[i]);
+	if (err == 0 && *io_from == 0)
+		err = quarantine_parked_newest(a, job->id, &newest);
+	/* All that can be read are applied: reports do not wait for a damaged one. */
+	if (err == 0 && *io_from == 0 && newest != 0)
+		err = name_del(a, NAME_PARKED, slice_text(job->id));
+	return err == 0 && count > 0 ? job_store(a, job) : err;
+}
+
+int quarantine_unpark_fire(struct apply *a, uint64_t number, uint64_t from, uint32_t *io_work)
+{
+	struct job_record record;
+	Sluice__JobSubmit *meta;
+	struct job job;
+	int err = job_live_get(a->txn, a->gateway, number, &job.live);
+
+	/* Forgotten since: what is left waits for the next one of its id. */
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	err = job_load(a, number, &job);
+	if (err == 0)
+		err = job_record_get(a->txn, a->gateway, number, &record);
+	if (err == 0)
+		err = job_record_meta(&record, &meta);
+	if (err != 0)
+		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	job.id = meta->job;
+	err = unpark_some(a, &job, &from, io_work);
+	sluice__job_submit__free_unpacked(meta, NULL);
+	return err == 0 && from != 0 ? timer_set(a, a->mono_ms, TIMER_UNPARK, number, from) : err;
+}

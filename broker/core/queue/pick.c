@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Which ready entries a claim takes: exceptions first, since they are older, then head onward. */
+#include "broker/core/queue/pick.h"
+#include "protocol/limits.h"
+
+enum {
+	DROP_PURGED_MAX = 256,
+	STEP_OVER_MAX = 256 /* delayed items that lie in place */
+};
+
+bool picked_got_on(const struct picked *picked, uint32_t taken)
+{
+	return taken + picked->set_aside + picked->dropped + picked->stepped > 0;
+}
+
+void picked_clear(struct picked *picked)
+{
+	picked->count = picked->set_aside = picked->dropped = picked->stepped = 0;
+	picked->bytes = 0;
+}
+
+static bool window_has(const struct picked *picked, uint64_t seq)
+{
+	if (picked->count == 0)
+		return true;
+	return seq >= picked->seq[0] && seq - picked->seq[0] < LIMIT_GRANT_ITEMS_MAX;
+}
+
+static bool bytes_fit(const struct picked *picked, uint64_t body_bytes)
+{
+	return picked->count == 0 ||
+	       picked->bytes + body_bytes + DELIVER_ITEM_PREFIX_BYTES <= CLAIM_BYTES_MAX;
+}
+
+static void pick(struct picked *picked, uint64_t seq, uint64_t body_bytes)
+{
+	picked->seq[picked->count++] = seq;
+	picked->bytes += body_bytes + DELIVER_ITEM_PREFIX_BYTES;
+}
+
+static bool ready_key_of(struct sluice_slice key, uint32_t gateway, uint64_t queue, uint64_t *ret_seq)
+{
+	const uint8_t *at = key.data;
+
+	if (key.len != 4 + 8 + 1 + 8 + 8 || get_be32(at) != gateway || get_be64(at + 4) != queue)
+		return false;
+	*ret_seq = get_be64(at + 21);
+	return true;
+}
+
+int claim_tell_damaged_grant(struct apply *a, uint64_t queue, uint64_t seq, uint64_t token)
+{
+	struct effect effect = {.kind = FX_ITEM_DAMAGED,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = queue,
+				.session = a->session,
+				.seq = seq,
+				.token = token};
+	const char *text = store_last_error();
+	size_t len = strlen(text);
+	void *copy = effects_alloc(a->effects, len + 1);
+
+	if (copy == NULL)
+		return SLUICE_E_NOMEM;
+	effect.name = (struct sluice_slice){memcpy(copy, text, len + 1), len};
+	return effects_add(a->effects, &effect);
+}
+
+int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq)
+{
+	return claim_tell_damaged_grant(a, queue, seq, 0);
+}
+
+/* Never more than the count says is ready, so that it stays one. */
+static bool wants_more(const struct picked *picked, const struct queue_cell *cell, uint32_t max)
+{
+	return picked->count < max && picked->count < cell->ready && picked->set_aside < SET_ASIDE_MAX;
+}
+
+/*
+ * A damaged item may not hold up those behind it. What was picked before it goes out first; then, when it is the first, it is passed by:
+ * it stays in the store, no longer ready and never granted, and the consumer that met it is told. What is delayed lies elsewhere, but in a
+ * store of before: so in order it may have been one that was not counted as ready (ready_bound). In a queue of
+ * jobs it counts as a delayed one from now on, since its job is open, until that leaves the queue (queue_job_remove).
+ */
+static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq, bool exception,
+		     struct picked *picked)
+{
+	bool jobs = cell->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS;
+	bool counted = exception || ((jobs || cell->delayed == 0) && cell->ready > cell->exceptions);
+
+	if (cell->ready == 0)
+		return store_damaged("its content is not valid");
+	picked->set_aside++;
+	cell->ready -= counted;
+	cell->delayed += jobs;
+	return claim_tell_damaged(a, queue, seq);
+}
+
+/* No more can be ready than places are left for them. At the end of what is in order the count is exact again. */
+static void ready_bound(struct queue_cell *cell, const struct picked *picked)
+{
+	uint64_t most = cell->exceptions + picked->count + (cell->tail - cell->head);
+
+	if (cell->ready > most)
+		cell->ready = most;
+}
+
+/* Takes exceptions in order. Purged entries on the way are dropped, a bounded number of them. */
+int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t max,
+		    struct picked *picked)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_item item;
+	struct key key;
+	uint64_t seq;
+	int rc;
+
+	if (cell->exceptions == 0)
+		return 0;
+	key_one(&key, a->gateway, queue);
+	rc = store_scan_begin(a->txn, STORE_READY, key_slice(&key), &scan);
+	while (rc == 0 && wants_more(picked, cell, max) && picked->dropped < DROP_PURGED_MAX) {
+		rc = store_scan_next(scan, &found, &value);
+		if (rc != 0 || !ready_key_of(found, a->gateway, queue, &seq))
+			break;
+		if (value.len != 4)
+			rc = store_damaged("its content is not valid");
+		else if (get_be32(value.data) != cell->purge_generation) {
+			rc = queue_item_drop(a, queue, cell, seq);
+			if (rc == 0)
+				rc = store_scan_del(scan);
+			picked->dropped++;
+		} else {
+			rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
+			if (rc == SLUICE_E_CORRUPT && picked->count > 0) {
+				rc = 0;
+				break;
+			}
+			if (rc == SLUICE_E_CORRUPT) {
+				rc = set_aside(a, queue, cell, seq, true, picked);
+			} else if (rc != 0 || !window_has(picked, seq) || !bytes_fit(picked, item.body.len)) {
+				break;
+			} else {
+				pick(picked, seq, item.body.len);
+			}
+			if (rc != 0)
+				break;
+			cell->exceptions--;
+			rc = store_scan_del(scan);
+		}
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t max,
+		  struct picked *picked)
+{
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_item item;
+	struct key key;
+	int rc;
+
+	if (cell->head == cell->tail || cell->ready == 0)
+		return 0;
+	key_two(&key, a->gateway, queue, cell->head);
+	rc = store_scan_begin(a->txn, STORE_ITEM, key_slice(&key), &scan);
+	while (rc == 0 && wants_more(picked, cell, max) && picked->stepped < STEP_OVER_MAX) {
+		const uint8_t *at;
+		uint64_t seq;
+
+		found.len = 0;
+		rc = store_scan_next(scan, &found, &value);
+		if (rc == SLUICE_E_NOT_FOUND) {
+			cell->head = cell->tail;
+			break;
+		}
+		/* A damaged record is named by its key; without one it is a page of the table, and there is no way on. */
+		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
+			break;
+		at = found.data;
+		if (found.len != 20 || get_be32(at) != a->gateway || get_be64(at + 4) != queue ||
+		    get_be64(at + 12) >= QUEUE_DELAYED) {
+			cell->head = cell->tail;
+			break;
+		}
+		seq = get_be64(at + 12);
+		if (rc == 0)
+			rc = queue_item_decode(value, &item);
+		if (rc == SLUICE_E_CORRUPT && picked->count > 0) {
+			rc = 0;
+			break;
+		}
+		if (rc == SLUICE_E_CORRUPT) {
+			rc = set_aside(a, queue, cell, seq, false, picked);
+			if (rc != 0)
+				break;
+		} else if (!(item.flags & ITEM_DELAYED)) {
+			if (!window_has(picked, seq) || !bytes_fit(picked, item.body.len))
+				break;
+			pick(picked, seq, item.body.len);
+		} else {
+			picked->stepped++; /* its timer makes it an exception */
+		}
+		cell->head = seq + 1;
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	ready_bound(cell, picked);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}

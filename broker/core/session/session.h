@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Sessions: their record, and what they own. What opens and ends one is dispatch/session_end.c.
+ */
+#ifndef SLUICE_CORE_SESSION_SESSION_H
+#define SLUICE_CORE_SESSION_SESSION_H
+
+#include "broker/core/base/reply.h"
+#include "broker/core/base/state.h"
+
+enum { OWNED_AT_ONCE = 64 };
+
+struct session {
+	bool ended;    /* only sweeping is left */
+	uint8_t flags; /* enum session_flag */
+	uint8_t face;
+	uint8_t secret[16];
+	uint32_t timeout_ms;
+	uint64_t opened_ms; /* wall */
+	struct sluice_slice name, client, principal, via, address;
+};
+/* Texts are borrowed until the next write. NOT_FOUND, CORRUPT. */
+int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id, struct session *ret) SLUICE_MUST_USE;
+/* The texts must not point into the store. */
+int session_put(struct apply *a, uint64_t id, const struct session *session) SLUICE_MUST_USE;
+
+int session_check(struct apply *a, uint64_t session,
+		  struct outcome *out) SLUICE_MUST_USE; /* refuses SESSION_GONE */
+enum owned_kind {
+#define OWNED(NAME, number, find, end, text) OWNED_##NAME = number,
+#include "broker/core/owned.def"
+#undef OWNED
+	OWNED_KIND_COUNT
+};
+int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id,
+		uint64_t sub) SLUICE_MUST_USE;
+int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id) SLUICE_MUST_USE;
+/* Calls each owned entry of a session with an id from `from` on, at most max; each may disown the entry it was given. What it returns
+ * other than 0 ends the walk and is returned. */
+int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t from, uint32_t max,
+		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user),
+		       void *user) SLUICE_MUST_USE;
+/* One entry of what a session owns. */
+struct owned_entry {
+	uint8_t kind; /* enum owned_kind */
+	bool damaged; /* its value: sub is not known */
+	uint64_t id, sub;
+};
+/* What sessions may own, a row a kind (owned.def); dispatch fills it, so that this folder calls no noun. */
+struct owned_ops {
+	/* Where the value of an entry is damaged: what it said. NOT_FOUND, CORRUPT: that is not known either. */
+	int (*find)(struct apply *a, uint64_t id, uint64_t *ret_sub);
+	/* The session has ended, and so does the entry, as far as *io_work (at least 1) allows, which is what
+	 * is left of it then. */
+	int (*end)(struct apply *a, uint64_t session, uint64_t sub, uint64_t id, uint32_t *io_work,
+		   bool *ret_done);
+};
+/* NULL: a session owns nothing of this kind. */
+static inline const struct owned_ops *owned_ops_of(const struct apply *a, uint8_t kind)
+{
+	return kind < OWNED_KIND_COUNT && a->core->owned[kind].end != NULL ? &a->core->owned[kind] : NULL;
+}
+/* Up to max entries of a session from the key `from` on; kind 0: of all kinds. Copied, so that the table
+ * may be written. */
+int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret,
+			 size_t max, size_t *ret_count) SLUICE_MUST_USE;
+
+/* Its name, or what its client called itself, for people; malloc'd. NOT_FOUND when it is no more. Any transaction. */
+int session_label(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret) SLUICE_MUST_USE;
+/* The same, and the address that it was opened from; both malloc'd, also when the other could not be. */
+int session_holder(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret_label,
+		   char **ret_address) SLUICE_MUST_USE;
+
+int session_query(struct query *q, const Sluice__Request *request); /* session_list */
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Stored segments and the cell of a log. A stream is a log with a definition.
+ */
+#ifndef SLUICE_CORE_STREAM_SEGMENT_H
+#define SLUICE_CORE_STREAM_SEGMENT_H
+
+#include "broker/core/base/state.h"
+
+struct log_cell {
+	bool deleted;	/* only sweeping is left */
+	uint64_t first; /* lowest offset that is readable */
+	uint64_t next;
+	uint64_t base;	      /* of the oldest stored segment; next when there is none */
+	uint64_t bytes;	      /* of stored segments */
+	uint64_t time_max_ms; /* of all events that ever were: seeking by time relies on it */
+	uint64_t max_age_ms, max_bytes, max_events; /* 0: no bound */
+	uint64_t timer_due;			    /* of the retention timer; 0: none is set */
+};
+
+int log_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t log,
+		 struct log_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
+int log_cell_put(struct apply *a, uint64_t log, const struct log_cell *cell) SLUICE_MUST_USE;
+
+/* Header: u8 format, u8 flags (0), u8 codec, u8 0, u32 CRC of everything else, u32 count, u32 last - first
+ * offset, u64 base of times, u64 largest time, u64 largest time of the log up to here, u64 age stamp of the
+ * append, u64 producer, u32 epoch, u32 raw bytes, u64 first sequence, u16 subject bytes; subject; payload. */
+enum { SEGMENT_HEADER_BYTES = 74, SEGMENT_FORMAT = 1, SEGMENT_CRC_AT = 4 };
+
+struct segment_info {
+	struct segment segment;
+	uint64_t log_time_max_ms; /* running maximum */
+	uint64_t append_ms;	  /* a stamp of age.h; of older versions the wall time, which fits */
+	uint64_t stored_bytes;
+};
+/* CORRUPT: the length, the format or the CRC is wrong. base is the caller's: it is in the key. */
+int segment_decode(struct sluice_slice value, uint64_t base, struct segment_info *ret) SLUICE_MUST_USE;
+int segment_put(struct apply *a, uint64_t log, const struct segment_info *info) SLUICE_MUST_USE;
+/* As core_segment_read, with the rest of the header. */
+int segment_find(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset,
+		 struct segment_info *ret) SLUICE_MUST_USE;
+
+/* base + delta, kept within what is a time. */
+uint64_t time_add(uint64_t base_ms, int64_t delta_ms);
+
+#endif
