@@ -16,7 +16,7 @@
 #include "proc.h"
 #include "sluice/error.h"
 
-enum { MAKE_TRIES = 4, COMPONENT_MAX = 240, ID_WORST = 3 * ATTEMPT_JOB_MAX, PATH_SHOWN = 300 };
+enum { PATH_SHOWN = 300 };
 
 static _Thread_local char error_text[ATTEMPT_ERROR_BYTES];
 static _Thread_local int error_number;
@@ -48,108 +48,6 @@ int attempt_fail(const char *step, const char *path)
 		       len > PATH_SHOWN ? "..." : "", len > PATH_SHOWN ? path + len - PATH_SHOWN : path,
 		       strerror(error), attempt_errno_name(error));
 	return SLUICE_E_IO;
-}
-
-static bool plain(unsigned char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-	       c == '_';
-}
-
-/* Letters, digits, '-' and '_' stay; any other byte becomes %XX: different ids get different names, none is
- * "." or has a '/'. File names end at 255 bytes: longer ones go on in a directory below, and '~', which no
- * escaped byte has, ends the parts before the last. */
-static int escape(const char *job, char *buf, size_t buf_bytes)
-{
-	size_t len = 0, part = 0;
-
-	if (job[0] == 0)
-		return SLUICE_E_INVAL;
-	if (strlen(job) > ATTEMPT_JOB_MAX)
-		return SLUICE_E_LIMIT;
-	for (const unsigned char *at = (const unsigned char *)job; *at != 0; at++) {
-		if (len + 8 > buf_bytes)
-			return SLUICE_E_LIMIT;
-		if (part + 4 > COMPONENT_MAX) {
-			buf[len++] = '~';
-			buf[len++] = '/';
-			part = 0;
-		}
-		if (plain(*at)) {
-			buf[len++] = (char)*at;
-			part++;
-		} else {
-			len += (size_t)snprintf(buf + len, 4, "%%%02X", *at);
-			part += 3;
-		}
-	}
-	buf[len] = 0;
-	return 0;
-}
-
-static int hex(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-int attempt_job_part(const char *name, char job[ATTEMPT_JOB_MAX + 1], size_t job_len, size_t *ret_len)
-{
-	size_t len = job_len;
-
-	for (const char *at = name; *at != 0; at++) {
-		char c = *at;
-
-		if (c == '~' && at[1] == 0)
-			break;
-		if (c == '%') {
-			if (hex(at[1]) < 0 || hex(at[2]) < 0)
-				return SLUICE_E_INVAL;
-			c = (char)(hex(at[1]) << 4 | hex(at[2]));
-			at += 2;
-			if (c == 0)
-				return SLUICE_E_INVAL;
-		} else if (!plain((unsigned char)c)) {
-			return SLUICE_E_INVAL;
-		}
-		if (len == ATTEMPT_JOB_MAX)
-			return SLUICE_E_INVAL;
-		job[len++] = c;
-	}
-	job[len] = 0;
-	*ret_len = len;
-	return len > job_len ? 0 : SLUICE_E_INVAL;
-}
-
-static unsigned bucket(const char *name)
-{
-	unsigned hash = 5381;
-
-	while (*name != 0)
-		hash = hash * 33 + (unsigned char)*name++;
-	return hash & 0xff;
-}
-
-/* Every directory from the spool down to path. NOT_FOUND: another scheduler's sweep took one away meanwhile. */
-static int make_dirs(char *path, size_t spool_len)
-{
-	for (char *at = path + spool_len + 1;; at++) {
-		bool last = *at == 0, made;
-		int rc;
-
-		if (!last && *at != '/')
-			continue;
-		*at = 0;
-		made = mkdir(path, 0700) == 0 || errno == EEXIST;
-		rc = made ? 0 : errno == ENOENT ? SLUICE_E_NOT_FOUND : SLUICE_E_IO;
-		if (!made)
-			(void)attempt_fail("create directory", path);
-		if (!last)
-			*at = '/';
-		if (rc != 0)
-			return rc;
-		if (last)
-			return 0;
-	}
 }
 
 int attempt_life(const char spool_id[ATTEMPT_SPOOL_BYTES], char ret[ATTEMPT_LIFE_BYTES])
@@ -187,36 +85,10 @@ int attempt_life_of(const char *tag, const char *job, uint32_t attempt, char ret
 	return 0;
 }
 
-int attempt_dir(const char *spool, const char *job, uint32_t attempt, const char *life, bool make,
-		char ret[ATTEMPT_PATH_MAX])
+/* dir_fd, which need not be readable, names the directory. */
+static int sync_at(int dir_fd, const char *path)
 {
-	char name[ID_WORST + 16], path[ATTEMPT_PATH_MAX];
-	int len, rc = escape(job, name, sizeof(name));
-
-	if (rc != 0)
-		return rc;
-	len = snprintf(path, sizeof(path), "%s/%02x/%s/%" PRIu32 ".%s", spool, bucket(name), name, attempt,
-		       life);
-	if (len < 0 || (size_t)len >= sizeof(path)) {
-		errno = ENAMETOOLONG;
-		(void)attempt_fail("form the name of the attempt below", spool);
-		return SLUICE_E_LIMIT;
-	}
-	if (make) {
-		rc = SLUICE_E_NOT_FOUND;
-		for (int tries = 0; tries < MAKE_TRIES && rc == SLUICE_E_NOT_FOUND; tries++)
-			rc = make_dirs(path, strlen(spool));
-	}
-	if (rc == SLUICE_E_NOT_FOUND)
-		rc = SLUICE_E_IO;
-	if (rc == 0)
-		memcpy(ret, path, (size_t)len + 1);
-	return rc;
-}
-
-static int sync_dir(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
 
 	if (fd < 0)
 		return attempt_fail("open directory", path);
@@ -225,40 +97,59 @@ static int sync_dir(const char *path)
 	return rc;
 }
 
-/* The attempt's directory and those above it, down from the spool: without them a power cut takes the mark
- * away, and the attempt would run a second time. */
-static int sync_chain(const char *dir)
+static int sync_dir(const char *path)
 {
-	char path[ATTEMPT_PATH_MAX], *slash;
-	int rc = sync_dir(dir);
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return attempt_fail("open directory", path);
+	rc = sync_at(fd, path);
+	(void)close(fd);
+	return rc;
+}
+
+/* The attempt's directory and those above it, up to the spool: without them a power cut takes the mark
+ * away, and the attempt would run a second time. */
+static int sync_chain(int dir_fd, const char *dir)
+{
+	const size_t spool_len = attempt_spool_len(dir);
+	char path[ATTEMPT_PATH_MAX];
+	int rc = sync_at(dir_fd, dir);
 
 	(void)snprintf(path, sizeof(path), "%s", dir);
-	/* Left to do: JOB (all its parts), xx, the spool. */
-	for (int left = 3; rc == 0 && left > 0 && (slash = strrchr(path, '/')) != NULL && slash != path;) {
-		*slash = 0;
+	while (rc == 0 && strlen(path) > spool_len) {
+		*strrchr(path, '/') = 0;
 		rc = sync_dir(path);
-		if (left == 1 || path[strlen(path) - 1] != '~')
-			left--;
 	}
 	return rc;
 }
 
-int attempt_read(const char *dir, const char *name, char *buf, size_t buf_bytes)
+/* As attempt_fail(), of a file in a directory. */
+static int fail_at(const char *step, const char *dir, const char *name)
 {
-	char path[ATTEMPT_PATH_MAX + 16];
-	ssize_t got;
-	int fd;
+	char path[ATTEMPT_PATH_MAX + 64];
+	int error = errno;
 
 	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	errno = error;
+	return attempt_fail(step, path);
+}
+
+int attempt_read_at(int dir_fd, const char *dir, const char *name, char *buf, size_t buf_bytes)
+{
+	/* The job may have put anything in the place of a file: nothing is followed or waited for. */
+	int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	ssize_t got;
+
 	if (fd < 0 && errno == ENOENT)
 		return SLUICE_E_NOT_FOUND;
-	if (fd < 0)
-		return attempt_fail("open", path);
-	got = read(fd, buf, buf_bytes - 1);
+	if (fd < 0 && errno != ELOOP)
+		return fail_at("open", dir, name);
+	got = fd < 0 ? 0 : read(fd, buf, buf_bytes - 1);
 	if (got < 0)
-		(void)attempt_fail("read", path);
-	(void)close(fd);
+		(void)fail_at("read", dir, name);
+	if (fd >= 0)
+		(void)close(fd);
 	if (got < 0)
 		return SLUICE_E_IO;
 	buf[got] = 0;
@@ -266,29 +157,29 @@ int attempt_read(const char *dir, const char *name, char *buf, size_t buf_bytes)
 }
 
 /* A new file with these bytes, synced. */
-static int write_new(const char *path, const void *bytes, size_t len)
+static int write_new(int dir_fd, const char *dir, const char *name, const void *bytes, size_t len)
 {
 	int fd, rc = 0;
 
 	/* Never into an old file of the name: it may be the one that a mark is linked to. */
-	if (unlink(path) != 0 && errno != ENOENT)
-		return attempt_fail("remove", path);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (unlinkat(dir_fd, name, 0) != 0 && errno != ENOENT)
+		return fail_at("remove", dir, name);
+	fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return attempt_fail("create", path);
+		return fail_at("create", dir, name);
 	for (size_t done = 0; rc == 0 && done < len;) {
 		ssize_t put = write(fd, (const char *)bytes + done, len - done);
 
 		if (put > 0)
 			done += (size_t)put;
 		else if (put == 0 || errno != EINTR)
-			rc = attempt_fail("write", path);
+			rc = fail_at("write", dir, name);
 	}
 	if (rc == 0 && fsync(fd) != 0)
-		rc = attempt_fail("sync", path);
+		rc = fail_at("sync", dir, name);
 	(void)close(fd);
 	if (rc != 0)
-		(void)unlink(path);
+		(void)unlinkat(dir_fd, name, 0);
 	return rc;
 }
 
@@ -296,8 +187,12 @@ static int spool_read(const char *spool, char ret[ATTEMPT_SPOOL_BYTES])
 {
 	const size_t digits = ATTEMPT_SPOOL_BYTES - 1;
 	char text[32];
-	int rc = attempt_read(spool, "id", text, sizeof(text));
+	int fd = open(spool, O_PATH | O_DIRECTORY | O_CLOEXEC), rc;
 
+	if (fd < 0)
+		return errno == ENOENT ? SLUICE_E_NOT_FOUND : attempt_fail("open directory", spool);
+	rc = attempt_read_at(fd, spool, "id", text, sizeof(text));
+	(void)close(fd);
 	if (rc != 0)
 		return rc;
 	if (strspn(text, "0123456789abcdef") != digits || strcmp(text + digits, "\n") != 0)
@@ -307,28 +202,38 @@ static int spool_read(const char *spool, char ret[ATTEMPT_SPOOL_BYTES])
 	return 0;
 }
 
-int attempt_spool(const char *spool, char ret[ATTEMPT_SPOOL_BYTES])
+/* Makes its file `id`. Of two schedulers that make it at once both read the first one's. */
+static int spool_name(int fd, const char *spool)
 {
-	char path[ATTEMPT_PATH_MAX], temporary[ATTEMPT_PATH_MAX + 32], line[16];
-	int rc = spool_read(spool, ret), len;
+	char temporary[32], line[16];
 	uint32_t random;
+	int rc, len;
 
-	if (rc != SLUICE_E_NOT_FOUND)
-		return rc;
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return attempt_fail("read", "random bytes");
 	len = snprintf(line, sizeof(line), "%08" PRIx32 "\n", random);
-	(void)snprintf(path, sizeof(path), "%s/id", spool);
-	(void)snprintf(temporary, sizeof(temporary), "%s.%d", path, (int)gettid());
-	rc = write_new(temporary, line, (size_t)len);
+	(void)snprintf(temporary, sizeof(temporary), "id.%d", (int)gettid());
+	rc = write_new(fd, spool, temporary, line, (size_t)len);
 	if (rc != 0)
 		return rc;
-	/* Of two that make it at once both read the first one's. */
-	if (link(temporary, path) != 0 && errno != EEXIST)
-		rc = attempt_fail("link", path);
-	(void)unlink(temporary);
-	if (rc == 0)
-		rc = sync_dir(spool);
+	if (linkat(fd, temporary, fd, "id", 0) != 0 && errno != EEXIST)
+		rc = fail_at("link", spool, "id");
+	(void)unlinkat(fd, temporary, 0);
+	return rc != 0 ? rc : sync_at(fd, spool);
+}
+
+int attempt_spool(const char *spool, char ret[ATTEMPT_SPOOL_BYTES])
+{
+	char path[ATTEMPT_PATH_MAX];
+	int rc = spool_read(spool, ret), fd;
+
+	if (rc != SLUICE_E_NOT_FOUND)
+		return rc;
+	fd = open(spool, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return attempt_fail("open directory", spool);
+	rc = spool_name(fd, spool);
+	(void)close(fd);
 	(void)snprintf(path, sizeof(path), "%s/..", spool);
 	if (rc == 0)
 		rc = sync_dir(path);
@@ -350,19 +255,29 @@ int attempt_spool_check(const char *spool, const char id[ATTEMPT_SPOOL_BYTES])
 			    spool);
 }
 
-int attempt_write(const char *dir, const char *name, const void *bytes, size_t len)
+static int write_at(int dir_fd, const char *dir, const char *name, const void *bytes, size_t len)
 {
-	char path[ATTEMPT_PATH_MAX + 16], temporary[ATTEMPT_PATH_MAX + 40];
+	char temporary[64];
 	int rc;
 
-	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-	(void)snprintf(temporary, sizeof(temporary), "%s/%s.%d", dir, name, (int)gettid());
-	rc = write_new(temporary, bytes, len);
-	if (rc == 0 && rename(temporary, path) != 0) {
-		rc = attempt_fail("rename to", path);
-		(void)unlink(temporary);
+	(void)snprintf(temporary, sizeof(temporary), "%s.%d", name, (int)gettid());
+	rc = write_new(dir_fd, dir, temporary, bytes, len);
+	if (rc == 0 && renameat(dir_fd, temporary, dir_fd, name) != 0) {
+		rc = fail_at("rename to", dir, name);
+		(void)unlinkat(dir_fd, temporary, 0);
 	}
-	return rc != 0 ? rc : sync_dir(dir);
+	return rc != 0 ? rc : sync_at(dir_fd, dir);
+}
+
+int attempt_write(const char *dir, const char *name, const void *bytes, size_t len)
+{
+	int fd = attempt_open(dir), rc;
+
+	if (fd < 0)
+		return SLUICE_E_IO;
+	rc = write_at(fd, dir, name, bytes, len);
+	(void)close(fd);
+	return rc;
 }
 
 void attempt_work(const char *dir, char ret[ATTEMPT_WORK_MAX])
@@ -372,98 +287,116 @@ void attempt_work(const char *dir, char ret[ATTEMPT_WORK_MAX])
 
 int attempt_make_work(const char *dir)
 {
-	char path[ATTEMPT_WORK_MAX];
+	int fd = attempt_open(dir), rc;
 
-	attempt_work(dir, path);
-	return mkdir(path, 0700) == 0 || errno == EEXIST ? 0 : attempt_fail("create directory", path);
-}
-
-/* ---- the status on a disk that is full by then ---- */
-
-int attempt_reserve(const char *dir)
-{
-	char path[ATTEMPT_PATH_MAX + 16];
-	int fd, rc;
-
-	(void)snprintf(path, sizeof(path), "%s/reserve", dir);
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return attempt_fail("create", path);
-	errno = posix_fallocate(fd, 0, ATTEMPT_STATUS_BYTES);
-	rc = errno == 0 ? 0 : attempt_fail("reserve room in", path);
+		return SLUICE_E_IO;
+	rc = mkdirat(fd, "work", 0700) == 0 || errno == EEXIST ? 0 : fail_at("create directory", dir, "work");
 	(void)close(fd);
 	return rc;
 }
 
-static int write_reserved(const char *dir, const char *line, size_t len)
-{
-	char path[ATTEMPT_PATH_MAX + 16], status[ATTEMPT_PATH_MAX + 16];
-	int fd, rc = 0;
+/* ---- the status on a disk that is full by then ---- */
 
-	(void)snprintf(path, sizeof(path), "%s/reserve", dir);
-	(void)snprintf(status, sizeof(status), "%s/status", dir);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return attempt_fail("open", path);
-	/* In place first: to cut a file gives its room to others. */
-	if (pwrite(fd, line, len, 0) != (ssize_t)len || ftruncate(fd, (off_t)len) != 0 || fsync(fd) != 0)
-		rc = attempt_fail("write", path);
-	(void)close(fd);
-	if (rc == 0 && rename(path, status) != 0)
-		rc = attempt_fail("rename to", status);
-	return rc != 0 ? rc : sync_dir(dir);
+static const char reserve[] = "reserve";
+
+int attempt_reserve(const char *dir)
+{
+	int dir_fd = attempt_open(dir), fd, rc;
+
+	if (dir_fd < 0)
+		return SLUICE_E_IO;
+	fd = openat(dir_fd, reserve, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		rc = fail_at("create", dir, reserve);
+	} else {
+		errno = posix_fallocate(fd, 0, ATTEMPT_STATUS_BYTES);
+		rc = errno == 0 ? 0 : fail_at("reserve room in", dir, reserve);
+		(void)close(fd);
+	}
+	(void)close(dir_fd);
+	return rc;
 }
 
-/* What a job can take away from its attempt, and its shepherd cannot do without. */
-static void dir_bring_back(const char *dir, int error)
+static int write_reserved(int dir_fd, const char *dir, const char *line, size_t len)
 {
-	char above[ATTEMPT_PATH_MAX], *slash;
+	int fd = openat(dir_fd, reserve, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), rc = 0;
 
-	if (error == EACCES)
-		(void)chmod(dir, 0700);
-	if (error != ENOENT || mkdir(dir, 0700) == 0)
-		return;
-	(void)snprintf(above, sizeof(above), "%s", dir);
-	slash = strrchr(above, '/');
-	if (slash != NULL)
-		*slash = 0;
-	(void)mkdir(above, 0700);
-	(void)mkdir(dir, 0700);
+	if (fd < 0)
+		return fail_at("open", dir, reserve);
+	/* In place first: to cut a file gives its room to others. */
+	if (pwrite(fd, line, len, 0) != (ssize_t)len || ftruncate(fd, (off_t)len) != 0 || fsync(fd) != 0)
+		rc = fail_at("write", dir, reserve);
+	(void)close(fd);
+	if (rc == 0 && renameat(dir_fd, reserve, dir_fd, "status") != 0)
+		rc = fail_at("rename to", dir, "status");
+	return rc != 0 ? rc : sync_at(dir_fd, dir);
+}
+
+static int write_status(const char *dir, const char *line, size_t len)
+{
+	int fd = attempt_open(dir), rc;
+
+	if (fd < 0)
+		return SLUICE_E_IO;
+	rc = write_at(fd, dir, "status", line, len);
+	if (rc == 0)
+		(void)unlinkat(fd, reserve, 0);
+	else if (attempt_errno() != ENOENT && attempt_errno() != EACCES)
+		rc = write_reserved(fd, dir, line, len);
+	(void)close(fd);
+	return rc;
 }
 
 int attempt_write_status(const char *dir, const char *line, size_t len)
 {
-	char path[ATTEMPT_PATH_MAX + 16];
-	int rc = attempt_write(dir, "status", line, len);
+	int rc = write_status(dir, line, len);
 
-	if (rc != 0 && (attempt_errno() == ENOENT || attempt_errno() == EACCES)) {
-		dir_bring_back(dir, attempt_errno());
-		rc = attempt_write(dir, "status", line, len);
-	}
-	if (rc != 0)
-		return write_reserved(dir, line, len);
-	(void)snprintf(path, sizeof(path), "%s/reserve", dir);
-	(void)unlink(path);
-	return 0;
+	if (rc == 0 || attempt_bring_back(dir) != 0)
+		return rc;
+	return write_status(dir, line, len);
 }
 
-int attempt_take(const char *dir, pid_t pid, pid_t shepherd)
+static int take_at(int dir_fd, const char *dir, pid_t pid, pid_t shepherd)
 {
-	char path[ATTEMPT_PATH_MAX + 16], temporary[ATTEMPT_PATH_MAX + 40], line[256], boot[17];
+	char temporary[32], line[256], boot[17];
 	int rc, len;
 
 	boot_id(boot);
 	len = snprintf(line, sizeof(line), "%d %" PRIu64 " %d %" PRIu64 " %s\n", (int)pid,
 		       process_start_time(pid), (int)shepherd, process_start_time(shepherd), boot);
-	(void)snprintf(path, sizeof(path), "%s/start", dir);
-	(void)snprintf(temporary, sizeof(temporary), "%s/start.%d", dir, (int)gettid());
-	rc = write_new(temporary, line, (size_t)len);
+	(void)snprintf(temporary, sizeof(temporary), "start.%d", (int)gettid());
+	rc = write_new(dir_fd, dir, temporary, line, (size_t)len);
 	if (rc != 0)
 		return rc;
-	if (link(temporary, path) != 0)
-		rc = errno == EEXIST ? SLUICE_E_EXISTS : attempt_fail("link", path);
-	(void)unlink(temporary);
-	return rc != 0 ? rc : sync_chain(dir);
+	if (linkat(dir_fd, temporary, dir_fd, "start", 0) != 0)
+		rc = errno == EEXIST ? SLUICE_E_EXISTS : fail_at("link", dir, "start");
+	(void)unlinkat(dir_fd, temporary, 0);
+	return rc != 0 ? rc : sync_chain(dir_fd, dir);
+}
+
+int attempt_take(const char *dir, pid_t pid, pid_t shepherd)
+{
+	int fd = attempt_open(dir), rc;
+
+	if (fd < 0)
+		return SLUICE_E_IO;
+	rc = take_at(fd, dir, pid, shepherd);
+	(void)close(fd);
+	return rc;
+}
+
+void attempt_keep_mark(const char *dir, pid_t pid, pid_t shepherd)
+{
+	int fd = attempt_open(dir);
+	bool there = fd >= 0 && faccessat(fd, "start", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+
+	if (fd >= 0)
+		(void)close(fd);
+	if (there || attempt_bring_back(dir) != 0)
+		return;
+	(void)attempt_reserve(dir);
+	(void)attempt_take(dir, pid, shepherd);
 }
 
 int attempt_forbid(const char *dir)

@@ -18,6 +18,7 @@
  *   work      its working directory, unless the payload names another one
  *   reserve   room on the disk for its status, until that is written
  *   reported  the scheduler's last report was accepted
+ *   replaced  a link or a file that the job put in the place of this directory; not followed
  *
  * The mark is a file made whole and synced under a name of its own, then link()ed: like O_CREAT|O_EXCL only one
  * wins, but no reader, and no power cut, ever finds it half written. (With open, write, sync under the name
@@ -69,6 +70,17 @@ int attempt_life_of(const char *tag, const char *job, uint32_t attempt, char ret
 int attempt_dir(const char *spool, const char *job, uint32_t attempt, const char *life, bool make,
 		char ret[ATTEMPT_PATH_MAX]);
 
+/* Opens it (O_PATH), not through a symbolic link below the spool: a job may have put one in the place
+ * of its directory, or of one above it. -1: attempt_error(); attempt_errno() is ENOTDIR when there is
+ * something else in its place. */
+int attempt_open(const char *dir);
+/* Brings the directory back that its job took away, or its rights. A link or a file that stands in
+ * its place is moved into it as `replaced`. IO. */
+#define ATTEMPT_REPLACED "replaced"
+int attempt_bring_back(const char *dir);
+/* So many bytes of the directory's path are the spool's. */
+size_t attempt_spool_len(const char *dir);
+
 /* Reads one directory name of a job's path back, behind the job_len bytes of the id that are there. INVAL: it is no such name. */
 int attempt_job_part(const char *name, char job[ATTEMPT_JOB_MAX + 1], size_t job_len, size_t *ret_len);
 
@@ -97,14 +109,19 @@ struct attempt_view {
 	char left_names[200];	    /* "sleep(17),sh(18)"; without spaces */
 	bool cancelled;		    /* the cancel mark is there */
 	const char *fault;	    /* static: which file is damaged, and what was expected; NULL: none */
+	bool no_directory;	    /* a link or a file is in its place; a shepherd that lives mends it */
+	char replaced[200];	    /* "a symbolic link to /x", which was there meanwhile; "": none */
 };
 /* Looks. A damaged start mark or status counts as started: such an attempt is LOST (or goes on RUNNING), with
- * a fault, and is never NOT_STARTED. IO: why is errno. */
+ * a fault, and is never NOT_STARTED; nor is one without a directory that has something else in its place. IO: why is
+ * errno. */
 int attempt_look(const char *dir, struct attempt_view *ret);
 
 /* Takes the start mark for a process under its shepherd, durably, with the directories above it. EXISTS:
  * somebody has it. IO: it may be there all the same; look. */
 int attempt_take(const char *dir, pid_t pid, pid_t shepherd);
+/* Its shepherd's: the directory and the mark come back if the job took them away. */
+void attempt_keep_mark(const char *dir, pid_t pid, pid_t shepherd);
 /* Takes the start mark so that no process ever can; the attempt is then ENDED (END_NEVER). Before an attempt
  * that has not started is reported as over: another scheduler's shepherd may be about to start it. EXISTS: it
  * has started. */
@@ -118,8 +135,9 @@ int attempt_signal(const char *dir, int signal);
 
 /* Writes a whole file by rename, synced. For job.json and status. */
 int attempt_write(const char *dir, const char *name, const void *bytes, size_t len);
-/* The beginning of a file, terminated. NOT_FOUND: there is none. IO. */
-int attempt_read(const char *dir, const char *name, char *buf, size_t buf_bytes);
+/* The beginning of a file of a directory (whose name is for errors), terminated; "" of a link.
+ * NOT_FOUND: there is none. IO. */
+int attempt_read_at(int dir_fd, const char *dir, const char *name, char *buf, size_t buf_bytes);
 /* The attempt's own working directory, made when it is not there. IO. */
 int attempt_make_work(const char *dir);
 enum { ATTEMPT_WORK_MAX = ATTEMPT_PATH_MAX + 16 };

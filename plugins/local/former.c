@@ -11,6 +11,7 @@
  * the mark is taken away from it. What cannot be looked at, and what does not die, is waited for. Nothing is signalled but the group of a process
  * that its start mark names by boot, pid and start time.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,6 +79,10 @@ static int end_one(struct job *job, struct former *former)
 	/* Made, for the mark: a scheduler that was stopped behind its intent makes it again itself. */
 	int rc = attempt_dir(job->service->settings.spool, job->id, former->attempt, former->life, true, dir);
 
+	/* Something else is in its place: no shepherd lives that would mend that, or it does it soon. */
+	if (rc == SLUICE_E_IO && attempt_errno() == ENOTDIR)
+		rc = attempt_dir(job->service->settings.spool, job->id, former->attempt, former->life, false,
+				 dir);
 	if (rc == 0)
 		rc = attempt_look(dir, &view);
 	if (rc == 0 && view.state == ATTEMPT_NOT_STARTED) {

@@ -3,10 +3,12 @@
  * Reading an attempt's files: the start mark, the status in both of its formats, and the judgement over them.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "attempt.h"
 #include "proc.h"
@@ -131,18 +133,29 @@ static void judge(bool has_start, bool start_good, bool has_status, bool status_
 }
 
 /* When the start mark was made: its file is written just before it gets its name. 0: not known. */
-static uint64_t marked_ms(const char *dir)
+static uint64_t marked_ms(int fd)
 {
-	char path[ATTEMPT_PATH_MAX + 16];
 	struct stat info;
 
-	(void)snprintf(path, sizeof(path), "%s/start", dir);
-	if (stat(path, &info) != 0 || info.st_mtim.tv_sec < 0)
+	if (fstatat(fd, "start", &info, AT_SYMLINK_NOFOLLOW) != 0 || info.st_mtim.tv_sec < 0)
 		return 0;
 	return (uint64_t)info.st_mtim.tv_sec * 1000 + (uint64_t)info.st_mtim.tv_nsec / 1000000;
 }
 
-int attempt_look(const char *dir, struct attempt_view *ret)
+/* What its shepherd found in its place. */
+static void look_at_replaced(int fd, struct attempt_view *view)
+{
+	char target[sizeof(view->replaced) - 32];
+	ssize_t len = readlinkat(fd, ATTEMPT_REPLACED, target, sizeof(target));
+
+	if (len >= 0)
+		(void)snprintf(view->replaced, sizeof(view->replaced), "a symbolic link to %.*s", (int)len,
+			       target);
+	else if (errno == EINVAL)
+		(void)snprintf(view->replaced, sizeof(view->replaced), "a file");
+}
+
+static int look_in(int fd, const char *dir, struct attempt_view *ret)
 {
 	char start[256], status[ATTEMPT_STATUS_BYTES], nothing[8];
 	bool start_good = true, status_good = true;
@@ -151,18 +164,39 @@ int attempt_look(const char *dir, struct attempt_view *ret)
 
 	/* The start mark and its processes first, the status after them: a shepherd writes the status before
 	 * it ends, so what ends in between is seen as ended, not as lost. */
-	has_start = attempt_read(dir, "start", start, sizeof(start));
+	has_start = attempt_read_at(fd, dir, "start", start, sizeof(start));
 	if (has_start == 0)
 		start_good = look_at_start(start, &view);
-	has_status = attempt_read(dir, "status", status, sizeof(status));
+	has_status = attempt_read_at(fd, dir, "status", status, sizeof(status));
 	if (has_start == SLUICE_E_IO || has_status == SLUICE_E_IO)
 		return SLUICE_E_IO;
 	if (has_status == 0)
 		status_good = look_at_status(status, &view);
-	view.cancelled = attempt_read(dir, "cancel", nothing, sizeof(nothing)) == 0;
+	view.cancelled = attempt_read_at(fd, dir, "cancel", nothing, sizeof(nothing)) == 0;
 	if (has_start == 0 && view.started_ms == 0)
-		view.started_ms = marked_ms(dir);
+		view.started_ms = marked_ms(fd);
 	judge(has_start == 0, start_good, has_status == 0, status_good, &view);
+	look_at_replaced(fd, &view);
 	*ret = view;
+	return 0;
+}
+
+int attempt_look(const char *dir, struct attempt_view *ret)
+{
+	int fd = attempt_open(dir), rc;
+
+	if (fd >= 0) {
+		rc = look_in(fd, dir, ret);
+		(void)close(fd);
+		return rc;
+	}
+	if (attempt_errno() != ENOENT && attempt_errno() != ENOTDIR)
+		return SLUICE_E_IO;
+	*ret = (struct attempt_view){.state = ATTEMPT_NOT_STARTED};
+	if (attempt_errno() == ENOTDIR) {
+		ret->state = ATTEMPT_LOST;
+		ret->no_directory = true;
+		ret->fault = "a link or a file is in the place of its attempt's directory";
+	}
 	return 0;
 }

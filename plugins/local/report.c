@@ -422,9 +422,15 @@ void report_end(struct job *job, const struct attempt_view *view)
 	if (cancelled)
 		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len, ", cancel was asked for");
 	if (view->left > 0 && len < sizeof(evidence))
+		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len,
+					"; %u of its processes outlived it and %s: %s", view->left,
+					view->left_ended ? "were ended" : "live on", view->left_names);
+	if (view->replaced[0] != 0 && len < sizeof(evidence)) {
 		(void)snprintf(evidence + len, sizeof(evidence) - len,
-			       "; %u of its processes outlived it and %s: %s", view->left,
-			       view->left_ended ? "were ended" : "live on", view->left_names);
+			       "; in the place of its attempt's directory was %s, which was not followed",
+			       view->replaced);
+		service_log(job->service, SLUICE_LOG_WARN, "local.replaced", job, evidence + len + 2);
+	}
 	if (view->end == END_EXIT && view->value == 0)
 		role = ROLE_COMPLETE;
 	else if (view->end == END_NOEXEC || view->end == END_TIMEOUT || view->end == END_OUTPUT)

@@ -20,7 +20,7 @@
 #include "proc.h"
 #include "service.h"
 
-enum { KILL_GRACE_MS = 2000, STUBBORN_KILLS = 3, LOOK_MS = 1000 };
+enum { KILL_GRACE_MS = 2000, STUBBORN_KILLS = 3, LOOK_MS = 1000, NO_DIRECTORY_TRIES = 3 };
 
 /* For the fault rig: leaves a note and stops; SIGKILL is what comes next. */
 void window_pause(struct job *job, enum window window, const char *name)
@@ -377,7 +377,11 @@ void job_reconcile(struct job *job)
 		report_end(job, &view);
 		return;
 	case ATTEMPT_LOST:
-		report_lost(job, &view);
+		/* Its shepherd brings the directory back, unless it was killed. */
+		if (view.no_directory && job->retries < NO_DIRECTORY_TRIES)
+			job_no_spool(job, attempt_error());
+		else
+			report_lost(job, &view);
 		return;
 	}
 }

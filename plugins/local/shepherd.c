@@ -67,6 +67,7 @@ struct told {
 /* One run of one job. */
 struct herd {
 	const char *dir;
+	int dir_fd; /* what that was before the job ran */
 	struct payload payload;
 	int starter_fd;		   /* -1: none, or all is said */
 	uint64_t output_max_bytes; /* 0: no bound but the file system's */
@@ -131,24 +132,20 @@ static void write_status(const char *dir, const struct attempt_view *end)
 
 /* ---- the job's process ---- */
 
-static int redirect(const char *path, int flags, int to)
+static int redirect(int at_fd, const char *path, int flags, int to)
 {
-	int fd = open(path, flags | O_CLOEXEC, 0600);
+	int fd = openat(at_fd, path, flags | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return -1;
 	return dup2(fd, to) == to ? 0 : -1;
 }
 
-static int redirect_output(const char *dir)
+static int redirect_output(int dir_fd)
 {
-	char path[ATTEMPT_PATH_MAX + 16];
-
-	(void)snprintf(path, sizeof(path), "%s/err", dir);
-	if (redirect(path, O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO) != 0)
+	if (redirect(dir_fd, "err", O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO) != 0)
 		return -1;
-	(void)snprintf(path, sizeof(path), "%s/out", dir);
-	return redirect(path, O_WRONLY | O_CREAT | O_APPEND, STDOUT_FILENO);
+	return redirect(dir_fd, "out", O_WRONLY | O_CREAT | O_APPEND, STDOUT_FILENO);
 }
 
 static void tell(int fd, const struct told *told)
@@ -254,7 +251,8 @@ static void enter_directory(const char *dir, const char *cwd, int tell_fd)
 		(void)unsetenv("PWD");
 }
 
-static _Noreturn void child(const char *dir, const struct payload *payload, pid_t shepherd, int tell_fd)
+static _Noreturn void child(const char *dir, int dir_fd, const struct payload *payload, pid_t shepherd,
+			    int tell_fd)
 {
 	struct attempt_view view;
 	struct told started = {.what = TOLD_STARTED};
@@ -280,9 +278,10 @@ static _Noreturn void child(const char *dir, const struct payload *payload, pid_
 	if (rc != 0)
 		_exit(126);
 	tell(tell_fd, &started);
-	if (redirect_output(dir) != 0)
+	if (redirect_output(dir_fd) != 0)
 		no_exec(tell_fd, STEP_OUTPUT, "output files of", dir);
-	if (payload->stdin_path != NULL && redirect(payload->stdin_path, O_RDONLY, STDIN_FILENO) != 0)
+	if (payload->stdin_path != NULL &&
+	    redirect(AT_FDCWD, payload->stdin_path, O_RDONLY, STDIN_FILENO) != 0)
 		no_exec(tell_fd, STEP_STDIN, "input", payload->stdin_path);
 	enter_directory(dir, payload->cwd, tell_fd);
 	for (size_t i = 0; i < payload->env_count; i++)
@@ -310,13 +309,13 @@ static void say_failed(struct herd *herd, int error, const char *text)
 	say(herd, line);
 }
 
-static uint64_t file_bytes(const char *dir, const char *name)
+static uint64_t file_bytes(int dir_fd, const char *name)
 {
-	char path[ATTEMPT_PATH_MAX + 16];
 	struct stat info;
 
-	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-	return stat(path, &info) == 0 && S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0;
+	return fstatat(dir_fd, name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode)
+		       ? (uint64_t)info.st_size
+		       : 0;
 }
 
 /* With errno for a cause. */
@@ -335,7 +334,7 @@ static void say_cannot(struct herd *herd, const char *what)
  * what filled it. Smaller outputs get ENOSPC from the kernel like anything else. */
 static int64_t output_look(struct herd *herd)
 {
-	uint64_t used = file_bytes(herd->dir, "out") + file_bytes(herd->dir, "err");
+	uint64_t used = file_bytes(herd->dir_fd, "out") + file_bytes(herd->dir_fd, "err");
 	uint64_t room = UINT64_MAX;
 	struct statvfs fs;
 
@@ -345,7 +344,7 @@ static int64_t output_look(struct herd *herd)
 		else
 			room = herd->output_max_bytes - used;
 	}
-	if (statvfs(herd->dir, &fs) == 0 && fs.f_blocks > 0) {
+	if (fstatvfs(herd->dir_fd, &fs) == 0 && fs.f_blocks > 0) {
 		uint64_t all = (uint64_t)fs.f_blocks * fs.f_frsize;
 		uint64_t left = (uint64_t)fs.f_bavail * fs.f_frsize;
 
@@ -362,18 +361,16 @@ static int64_t output_look(struct herd *herd)
 static void work_look(struct herd *herd)
 {
 	const int64_t from_ms = now_ms();
-	char work[ATTEMPT_WORK_MAX];
 	uint64_t all, bytes;
 	struct statvfs fs;
 
 	herd->work_look_at = from_ms + LOOK_MS_MAX;
-	if (herd->payload.cwd != NULL || statvfs(herd->dir, &fs) != 0)
+	if (herd->payload.cwd != NULL || fstatvfs(herd->dir_fd, &fs) != 0)
 		return;
 	all = (uint64_t)fs.f_blocks * fs.f_frsize;
 	if (all == 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= all / 16)
 		return;
-	attempt_work(herd->dir, work);
-	bytes = tree_bytes(work, WORK_LOOK_MS);
+	bytes = tree_bytes(herd->dir_fd, "work", WORK_LOOK_MS);
 	if (bytes >= all / 8)
 		herd->work_over_bytes = bytes;
 	/* A large one is measured for a tenth of the time at most. */
@@ -389,13 +386,17 @@ static bool is_over(const struct herd *herd)
 static void output_cut(const struct herd *herd)
 {
 	static const char *const names[] = {"out", "err"};
-	char path[ATTEMPT_PATH_MAX + 16];
 
 	for (size_t i = 0; i < 2; i++) {
-		if (file_bytes(herd->dir, names[i]) <= herd->output_over_bytes)
+		int fd;
+
+		if (file_bytes(herd->dir_fd, names[i]) <= herd->output_over_bytes)
 			continue;
-		(void)snprintf(path, sizeof(path), "%s/%s", herd->dir, names[i]);
-		(void)!truncate(path, (off_t)herd->output_over_bytes);
+		fd = openat(herd->dir_fd, names[i], O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		(void)!ftruncate(fd, (off_t)herd->output_over_bytes);
+		(void)close(fd);
 	}
 }
 
@@ -427,6 +428,8 @@ static void wait_until(struct herd *herd, int pid_fd, int64_t until_ms, bool wat
 		int64_t left = until_ms < 0 ? pause : until_ms - now_ms();
 
 		reap_orphans(herd->pid);
+		if (watch_output && !has_ended(herd->pid))
+			attempt_keep_mark(herd->dir, herd->pid, getpid());
 		if (watch_output && now_ms() >= herd->work_look_at)
 			work_look(herd);
 		if (has_ended(herd->pid) || left <= 0 || (watch_output && is_over(herd)))
@@ -518,7 +521,7 @@ static void record_end(struct herd *herd)
 		work_look(herd);
 	/* What is left of it goes with the attempt. */
 	if (herd->work_over_bytes > 0)
-		(void)tree_delete(herd->dir, "work", WORK_DELETE_MS);
+		(void)tree_delete(herd->dir_fd, "work", WORK_DELETE_MS);
 	if (herd->failure.what == TOLD_NOEXEC) {
 		end.end = END_NOEXEC;
 		end.value = herd->failure.error;
@@ -589,7 +592,7 @@ static int run(struct herd *herd)
 	shepherd = getpid();
 	herd->pid = fork();
 	if (herd->pid == 0)
-		child(herd->dir, &herd->payload, shepherd, pipe_fds[1]);
+		child(herd->dir, herd->dir_fd, &herd->payload, shepherd, pipe_fds[1]);
 	(void)close(pipe_fds[1]);
 	if (herd->pid < 0) {
 		say_cannot(herd, "fork the job's process");
@@ -622,8 +625,11 @@ static int load(struct herd *herd, char *why, size_t why_bytes)
 	ssize_t len = -1;
 	int fd, rc = SLUICE_E_IO;
 
+	herd->dir_fd = attempt_open(herd->dir);
+	if (herd->dir_fd < 0)
+		return SLUICE_E_IO;
 	(void)snprintf(path, sizeof(path), "%s/job.json", herd->dir);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = openat(herd->dir_fd, "job.json", O_RDONLY | O_CLOEXEC);
 	if (fd >= 0 && fstat(fd, &about) == 0)
 		text = malloc((size_t)about.st_size + 1);
 	if (text != NULL)
@@ -644,7 +650,6 @@ static int load(struct herd *herd, char *why, size_t why_bytes)
 static int refuse(struct herd *herd, const char *why)
 {
 	struct attempt_view end = {.end = END_NOEXEC, .value = EINVAL, .step = STEP_PAYLOAD};
-	char path[ATTEMPT_PATH_MAX + 16];
 	int rc = attempt_take(herd->dir, getpid(), getpid());
 
 	if (rc == SLUICE_E_EXISTS)
@@ -653,8 +658,7 @@ static int refuse(struct herd *herd, const char *why)
 		say_failed(herd, attempt_errno(), attempt_error());
 	if (rc != 0)
 		return 1;
-	(void)snprintf(path, sizeof(path), "%s/err", herd->dir);
-	if (redirect(path, O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO) == 0)
+	if (redirect(herd->dir_fd, "err", O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO) == 0)
 		(void)dprintf(STDERR_FILENO, "sluice-shepherd: %s\n", why);
 	end.started_ms = end.ended_ms = wall_ms();
 	write_status(herd->dir, &end);

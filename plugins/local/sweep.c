@@ -54,14 +54,15 @@ struct question {
 
 void sweep_reported(const char *dir)
 {
-	char path[ATTEMPT_PATH_MAX + 16];
-	int fd;
+	int dir_fd = attempt_open(dir), fd;
 
+	if (dir_fd < 0)
+		return;
 	/* Not synced: without it the attempt only stays longer. */
-	(void)snprintf(path, sizeof(path), "%s/%s", dir, reported);
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	fd = openat(dir_fd, reported, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
 	if (fd >= 0)
 		(void)close(fd);
+	(void)close(dir_fd);
 }
 
 /* ---- deleting ---- */
@@ -137,7 +138,7 @@ static void gone_next(struct service *service, uint64_t now_ms)
 	(void)snprintf(sweep->tree_name, sizeof(sweep->tree_name), "%s", entry->d_name);
 	sweep->tree_ms = now_ms;
 	/* A job may have put a link or a file in the place of its attempt's directory. */
-	if (tree_open(service->settings.spool, entry->d_name, &sweep->tree) != 0 &&
+	if (tree_open(dirfd(sweep->spool), entry->d_name, &sweep->tree) != 0 &&
 	    unlinkat(dirfd(sweep->spool), entry->d_name, 0) != 0)
 		gone_stays(service, entry->d_name, attempt_error());
 }
@@ -167,10 +168,12 @@ static void gone_turn(struct service *service, uint64_t now_ms)
 
 static bool was_reported(const struct question *question)
 {
-	char path[ATTEMPT_PATH_MAX + 16];
+	int fd = attempt_open(question->dir);
+	bool is = fd >= 0 && faccessat(fd, reported, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 
-	(void)snprintf(path, sizeof(path), "%s/%s", question->dir, reported);
-	return access(path, F_OK) == 0;
+	if (fd >= 0)
+		(void)close(fd);
+	return is;
 }
 
 /* It may have come back to life since it was asked for. */
@@ -291,7 +294,7 @@ static bool is_old(const struct service *service, const char *dir)
 	int64_t now_ms = clock_ms(CLOCK_REALTIME), age_ms;
 	struct stat info;
 
-	if (stat(dir, &info) != 0)
+	if (lstat(dir, &info) != 0)
 		return false;
 	/* By the slower of both: files that were made since have the time of the new one. */
 	age_ms = (now_ms < believed_ms ? now_ms : believed_ms) - (int64_t)info.st_mtim.tv_sec * 1000 -
@@ -319,11 +322,22 @@ static void look_at_attempt(struct service *service, const char *dir, const char
 		ask(service, dir, job, (uint32_t)attempt, end + 1, false);
 }
 
+/* Not through a link, which a job may have put there. NULL: there is none. */
+static DIR *dir_open(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+	if (dir == NULL && fd >= 0)
+		(void)close(fd);
+	return dir;
+}
+
 /* One directory of a job, or of a part of its id: attempts are in it, or further parts. path and job are extended in place. */
 static void look_at_job(struct service *service, char *path, size_t path_len, char *job, size_t job_len)
 {
 	bool more = path[path_len - 1] == '~';
-	DIR *dir = opendir(path);
+	DIR *dir = dir_open(path);
 	const struct dirent *entry;
 
 	while (dir != NULL && (entry = readdir(dir)) != NULL) {
@@ -371,7 +385,7 @@ static void bucket_open(struct service *service)
 	char path[sizeof(service->settings.spool) + 16];
 
 	(void)snprintf(path, sizeof(path), "%s/%02x", service->settings.spool, sweep->next);
-	sweep->bucket = opendir(path);
+	sweep->bucket = dir_open(path);
 	if (sweep->bucket == NULL)
 		sweep->next++;
 }

@@ -80,7 +80,7 @@ static DIR *directory_open(int at_fd, const char *name)
 	return dir;
 }
 
-int tree_open(const char *parent, const char *name, struct tree **ret)
+int tree_open(int parent_fd, const char *name, struct tree **ret)
 {
 	struct tree *tree = calloc(1, sizeof(*tree));
 	uint64_t random = 0;
@@ -88,7 +88,7 @@ int tree_open(const char *parent, const char *name, struct tree **ret)
 	if (tree == NULL)
 		return SLUICE_E_NOMEM;
 	(void)snprintf(tree->name, sizeof(tree->name), "%s", name);
-	tree->parent_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	tree->parent_fd = openat(parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (tree->parent_fd >= 0)
 		tree->root = directory_open(tree->parent_fd, name);
 	if (tree->root == NULL || getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
@@ -226,11 +226,11 @@ static uint64_t boot_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-int tree_delete(const char *parent, const char *name, uint64_t ms_max)
+int tree_delete(int parent_fd, const char *name, uint64_t ms_max)
 {
 	const uint64_t end_ms = boot_ms() + ms_max;
 	struct tree *tree;
-	int rc = tree_open(parent, name, &tree);
+	int rc = tree_open(parent_fd, name, &tree);
 
 	if (rc != 0)
 		return rc;

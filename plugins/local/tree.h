@@ -18,9 +18,9 @@
 #include <stdint.h>
 
 struct tree;
-/* The directory `name` in the directory `parent`; owned: tree_close. IO (attempt_error() says
- * why), NOMEM. */
-int tree_open(const char *parent, const char *name, struct tree **ret);
+/* The directory `name` in the directory parent_fd, which is borrowed and may be AT_FDCWD; owned:
+ * tree_close. IO (attempt_error() says why), NOMEM. */
+int tree_open(int parent_fd, const char *name, struct tree **ret);
 /* Visits at most so many entries. 0: all of it is gone. 1: more is left to do. IO: something
  * stays that cannot be deleted, with the directories above it; attempt_error() names the first
  * one. */
@@ -28,9 +28,9 @@ int tree_step(struct tree *tree, unsigned entries);
 void tree_close(struct tree *tree); /* NULL: nothing happens */
 /* All of it in one call, for at most about so long: a process that goes on making files in it has
  * no end. As tree_step(); 1: the time was not enough. */
-int tree_delete(const char *parent, const char *name, uint64_t ms_max);
-/* What the directory and all below it take of its disk; changes nothing. Takes at most about so
+int tree_delete(int parent_fd, const char *name, uint64_t ms_max);
+/* What the directory `name` of parent_fd and all below it take of its disk; changes nothing. Takes at most about so
  * long: of a tree that is too large for that a part is measured. 0: it is not there. */
-uint64_t tree_bytes(const char *path, uint64_t ms_max);
+uint64_t tree_bytes(int parent_fd, const char *name, uint64_t ms_max);
 
 #endif

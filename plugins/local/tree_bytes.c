@@ -124,12 +124,12 @@ static void entry_add(struct sum *sum, const struct dirent *entry)
 		level_push(sum, openat(fd, entry->d_name, flags));
 }
 
-uint64_t tree_bytes(const char *path, uint64_t ms_max)
+uint64_t tree_bytes(int parent_fd, const char *name, uint64_t ms_max)
 {
 	const uint64_t end_ms = boot_ms() + ms_max;
 	struct sum sum = {0};
 	struct stat about;
-	int fd = open(path, flags);
+	int fd = openat(parent_fd, name, flags);
 
 	if (fd >= 0 && fstat(fd, &about) == 0)
 		sum.device = about.st_dev;

@@ -44,46 +44,37 @@ static bool fails(const char *call, const char *path)
 	return true;
 }
 
-static int open_it(const char *path, int flags, mode_t mode)
+#define OPEN(NAME, PARAMS, AT_FD, MORE_FLAGS)                                           \
+	EXPORTED int NAME PARAMS                                                        \
+	{                                                                               \
+		va_list args;                                                           \
+		mode_t mode;                                                            \
+                                                                                        \
+		va_start(args, flags);                                                  \
+		mode = (flags & O_CREAT) != 0 ? va_arg(args, mode_t) : 0;               \
+		va_end(args);                                                           \
+		if (fails("open", path))                                                \
+			return -1;                                                      \
+		return (int)syscall(SYS_openat, AT_FD, path, flags | MORE_FLAGS, mode); \
+	}
+OPEN(open, (const char *path, int flags, ...), AT_FDCWD, 0)
+OPEN(open64, (const char *path, int flags, ...), AT_FDCWD, O_LARGEFILE)
+OPEN(openat, (int at_fd, const char *path, int flags, ...), at_fd, 0)
+OPEN(openat64, (int at_fd, const char *path, int flags, ...), at_fd, O_LARGEFILE)
+
+EXPORTED int mkdirat(int at_fd, const char *path, mode_t mode)
 {
-	return fails("open", path) ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+	return fails("mkdir", path) ? -1 : (int)syscall(SYS_mkdirat, at_fd, path, mode);
 }
 
-EXPORTED int open(const char *path, int flags, ...)
+EXPORTED int linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
 {
-	va_list args;
-	mode_t mode;
-
-	va_start(args, flags);
-	mode = (flags & O_CREAT) != 0 ? va_arg(args, mode_t) : 0;
-	va_end(args);
-	return open_it(path, flags, mode);
+	return fails("link", to) ? -1 : (int)syscall(SYS_linkat, from_fd, from, to_fd, to, flags);
 }
 
-EXPORTED int open64(const char *path, int flags, ...)
+EXPORTED int renameat(int from_fd, const char *from, int to_fd, const char *to)
 {
-	va_list args;
-	mode_t mode;
-
-	va_start(args, flags);
-	mode = (flags & O_CREAT) != 0 ? va_arg(args, mode_t) : 0;
-	va_end(args);
-	return open_it(path, flags | O_LARGEFILE, mode);
-}
-
-EXPORTED int mkdir(const char *path, mode_t mode)
-{
-	return fails("mkdir", path) ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
-}
-
-EXPORTED int link(const char *from, const char *to)
-{
-	return fails("link", to) ? -1 : (int)syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
-}
-
-EXPORTED int rename(const char *from, const char *to)
-{
-	return fails("rename", to) ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+	return fails("rename", to) ? -1 : (int)syscall(SYS_renameat2, from_fd, from, to_fd, to, 0);
 }
 
 EXPORTED int unlinkat(int at_fd, const char *path, int flags)

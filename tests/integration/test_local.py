@@ -98,10 +98,73 @@ def test_a_link_that_a_job_put_in_the_place_of_its_attempt_goes_and_what_it_name
             # Guarded, because elsewhere it would rename the directory of whoever runs this.
             script = f'case $PWD in */work) cd ..; p=$PWD; cd ..; mv "$p" {top}/moved; ln -s {named} "$p";; *) exit 9;; esac'
             tap.equal(run(broker, "swaps", "sh", "-c", script), "COMPLETE", "its state")
+            why = f"in the place of its attempt's directory was a symbolic link to {named}, which was not followed"
+            tap.check(why in shown(broker, "swaps")["evidence"], f"its evidence: {shown(broker, 'swaps')['evidence']}")
             tap.wait_until(lambda: b"1 old attempts were deleted" in process.text(), 60, "its attempt is swept")
             tap.equal([name for name in os.listdir(spool) if name.startswith("gone.")], [], "and the link is gone")
-            tap.check(b"id=local.sweep " not in process.text(), f"nothing is told: {process.tail()}")
-        tap.check(os.path.isdir(os.path.join(named, "folder")) and os.path.exists(os.path.join(named, "file")), "what it named is there")
+            tap.check(b"id=local.sweep " not in process.text(), f"nothing is logged of that: {process.tail()}")
+            tap.equal(process.text().count(why.encode()), 1, "but of the link")
+        tap.equal(sorted(os.listdir(named)), ["file", "folder"], "nothing was written where it points")
+
+
+def attempt_mark(spool):
+    """Whether an attempt's directory in the spool has its start mark."""
+    return any("start" in files and re.search("/1\\.[0-9a-f]{24}$", path) for path, _, files in os.walk(spool))
+
+
+# What a job may do to the directory of its attempt while it runs, for which $p stands. The shepherd may bring that back between two commands.
+AGAIN = "n=0; until [ {what} ]; do n=$((n+1)); mv {path} {{top}}/moved$n; {put}; done"
+TAKES = [AGAIN.format(what="-L $p", path="$p", put="ln -s {named} $p"), AGAIN.format(what="-f $p", path="$p", put="echo >$p"),
+         AGAIN.format(what="-L $q", path="$q", put="ln -s {named} $q"), "rm -rf $p", "rm -f $p/start"]
+
+
+def test_an_attempt_whose_directory_its_job_took_away_runs_once_and_can_be_cancelled():
+    for number, take in enumerate(TAKES):
+        with tap.Scratch() as top, tap.Broker() as broker:
+            spool, named, ran = (os.path.join(top, name) for name in ("spool", "named", "ran"))
+            os.mkdir(named)
+            tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+            script = f"echo x >>{ran}; case $PWD in */work) cd ..; p=$PWD; q=${{p%/*}}; cd /; {take.format(top=top, named=named)};; *) exit 9;; esac; echo y >>{ran}; exec sleep 1000"
+            with outside(broker, spool, keep_ms=604800000) as process:
+                submit(broker, "takes", "sh", "-c", script)
+                tap.wait_until(lambda: os.path.exists(ran) and open(ran, encoding="ascii").read() == "x\ny\n", 30, "it runs")
+                tap.wait_until(lambda: attempt_mark(spool), 30, f"its mark comes back after {take}")
+                process.kill()
+            with outside(broker, spool) as process:
+                tap.wait_until(lambda: b"id=local.ready" in process.text(), 30, "another one is there")
+                tap.wait_until(lambda: shown(broker, "takes")["claim"] == "leased", 30, "and has it")
+                tap.equal(sluice(broker, "job", "cancel", "takes").returncode, 0, "cancel")
+                tap.equal(ended(broker, "takes"), "CANCELED", f"its state after {take}: {process.tail()}")
+                tap.equal("was not followed" in shown(broker, "takes")["evidence"], number < 3, f"its evidence: {shown(broker, 'takes')['evidence']}")
+            with open(ran, encoding="ascii") as file:
+                tap.equal(file.read(), "x\ny\n", "it ran once")
+            tap.equal(os.listdir(named), [], "nothing was written where a link points")
+
+
+def test_a_link_that_stays_because_its_shepherd_was_killed_ends_the_job_as_lost():
+    with tap.Scratch() as top, tap.Broker() as broker:
+        spool, named = os.path.join(top, "spool"), os.path.join(top, "named")
+        os.mkdir(named)
+        tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        with outside(broker, spool, keep_ms=0) as process:
+            submit(broker, "one", "sh", "-c", "exec sleep 1000")
+            tap.wait_until(lambda: attempt(spool, "one") and shepherds(spool), 30, "it runs")
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, "and is reported")
+            folder = attempt(spool, "one")
+            with open(os.path.join(folder, "start"), encoding="ascii") as file:
+                pid = int(file.read().split()[0])
+            for one in shepherds(spool):
+                os.kill(one, signal.SIGSTOP)
+            os.rename(folder, os.path.join(top, "moved"))
+            os.symlink(named, folder)
+            for one in shepherds(spool):
+                os.kill(one, signal.SIGKILL)
+            tap.equal(ended(broker, "one"), "FAILED", f"its state: {process.tail()}")
+            why = "a link or a file is in the place of its attempt's directory"
+            tap.check(why in shown(broker, "one")["evidence"], f"its evidence: {shown(broker, 'one')['evidence']}")
+            tap.check(f"open directory (a link or a file is in its place) {folder}".encode() in process.text(), f"the log names it: {process.tail()}")
+            tap.wait_until(lambda: not lives(pid), 30, "its process is ended")
+            tap.equal(os.listdir(named), [], "nothing was written where it points")
 
 
 def test_what_cannot_be_deleted_is_logged_once_each_and_holds_up_nothing():
@@ -474,7 +537,11 @@ def test_a_former_attempt_that_cannot_be_looked_at_is_waited_for():
         process.kill()
         start = os.path.join(attempt(job.spool, "one"), "start")
         os.rename(start, start + ".away")
-        os.mkdir(start)  # it cannot be read, as on a bad disk
+        while not os.path.isdir(start):  # it cannot be read, as on a bad disk
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(start)  # which its shepherd has brought back
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(start)
         job.reset()
         process = job.scheduler()
         # The line comes before the pause of each look: with the second one there was a look that started nothing.

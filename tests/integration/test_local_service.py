@@ -472,7 +472,7 @@ def test_a_shepherd_that_is_killed_before_the_start_mark_is_there_starts_nothing
         queue(broker)
         # The mark cannot be made: the job's process tries that again for some seconds.
         with open(gate, "w", encoding="ascii") as file:
-            file.write(f"link {errno.ENOSPC} /start")
+            file.write(f"link {errno.ENOSPC} start")
         env = {**os.environ, "LD_PRELOAD": os.path.join(tap.BUILD, "tests/integration/fail_gate.so"), "FAIL_GATE": gate}
         with outside(broker, spool, env=env):
             submit(broker, "one", "sh", "-c", f"echo x >>{ran}")
@@ -552,7 +552,7 @@ def test_the_end_of_a_job_that_filled_the_disk_is_reported():
             submit(broker, "one", "sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done; exit 5")
             tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, "it runs")
             with open(gate, "w", encoding="ascii") as file:
-                file.write(f"open {errno.ENOSPC} /status.")
+                file.write(f"open {errno.ENOSPC} status.")
             open(go, "wb").close()
             tap.equal(ended(broker, "one"), "FAILED", "its state")
             tap.equal(shown(broker, "one")["exit_code"], 5, "and its exit code")
@@ -620,14 +620,14 @@ def test_a_job_knows_who_it_is_and_nothing_of_the_service_manager():
 # ---- each step that fails says which, and why ----
 
 STEPS = [
-    ("mkdir", errno.ENOSPC, "/one", "create directory"),
-    ("mkdir", errno.EROFS, "/one", "create directory"),
-    ("mkdir", errno.ENOSPC, "/work", "create directory"),
-    ("open", errno.ENOSPC, "/reserve", "create"),
+    ("mkdir", errno.ENOSPC, "one", "create directory"),
+    ("mkdir", errno.EROFS, "one", "create directory"),
+    ("mkdir", errno.ENOSPC, "work", "create directory"),
+    ("open", errno.ENOSPC, "reserve", "create"),
     ("open", errno.EACCES, "job.json", "create"),
     ("open", errno.EMFILE, "job.json", "create"),
     ("rename", errno.EIO, "job.json", "rename to"),
-    ("link", errno.ENOSPC, "/start", "link"),
+    ("link", errno.ENOSPC, "start", "link"),
     ("fsync", errno.EIO, "", "sync"),
     ("pipe2", errno.EMFILE, "", "create a pipe to the shepherd"),
     ("posix_spawn", errno.EAGAIN, "sluice-shepherd", "start the shepherd"),

@@ -70,7 +70,7 @@ static struct tree *begin(void)
 {
 	struct tree *tree = NULL;
 
-	cr_assert_eq(tree_open(top, "tree", &tree), 0, "%s", attempt_error());
+	cr_assert_eq(tree_open(AT_FDCWD, "tree", &tree), 0, "%s", attempt_error());
 	return tree;
 }
 
@@ -111,11 +111,11 @@ Test(local_tree, a_deletion_in_one_call_takes_no_longer_than_it_may)
 		(void)snprintf(path, sizeof(path), "tree/%d", i);
 		file_make(path);
 	}
-	cr_expect_eq(tree_delete(top, "tree", 0), 1, "%s", attempt_error());
+	cr_expect_eq(tree_delete(AT_FDCWD, "tree", 0), 1, "%s", attempt_error());
 	cr_expect(exists("tree"));
-	cr_expect_eq(tree_delete(top, "tree", 50000), 0, "%s", attempt_error());
+	cr_expect_eq(tree_delete(AT_FDCWD, "tree", 50000), 0, "%s", attempt_error());
 	cr_expect_not(exists("tree"));
-	cr_expect_eq(tree_delete(top, "tree", 50000), SLUICE_E_IO);
+	cr_expect_eq(tree_delete(AT_FDCWD, "tree", 50000), SLUICE_E_IO);
 }
 
 Test(local_tree, a_link_in_the_place_of_the_tree_is_not_followed)
@@ -124,7 +124,7 @@ Test(local_tree, a_link_in_the_place_of_the_tree_is_not_followed)
 
 	file_make("outside/file");
 	cr_assert_eq(symlink("outside", "link"), 0);
-	cr_expect_eq(tree_open(top, "link", &tree), SLUICE_E_IO);
+	cr_expect_eq(tree_open(AT_FDCWD, "link", &tree), SLUICE_E_IO);
 	cr_expect_not_null(strstr(attempt_error(), "open the directory link"), "%s", attempt_error());
 	cr_expect(exists("outside/file"));
 }
@@ -253,7 +253,7 @@ static void expect_refused(void)
 {
 	struct tree *tree = NULL;
 
-	cr_expect_eq(tree_open(top, "tree", &tree), SLUICE_E_IO);
+	cr_expect_eq(tree_open(AT_FDCWD, "tree", &tree), SLUICE_E_IO);
 	cr_expect_not_null(strstr(attempt_error(), "(EXDEV)"), "%s", attempt_error());
 	tree_close(tree);
 }
@@ -336,7 +336,7 @@ Test(local_tree, any_depth_is_measured_with_a_few_descriptors)
 	bytes = du_bytes();
 	cr_assert_gt(bytes, BYTES);
 	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
-	cr_expect_eq(tree_bytes("tree", MEASURE_MS), bytes);
+	cr_expect_eq(tree_bytes(AT_FDCWD, "tree", MEASURE_MS), bytes);
 	cr_expect_lt(open("tree", O_RDONLY), FEW_FDS / 2, "nothing stays open");
 }
 
@@ -346,13 +346,13 @@ Test(local_tree, of_a_file_with_several_names_each_has_its_part)
 	uint64_t one, all;
 
 	bytes_make(fd, "file");
-	one = tree_bytes("tree", MEASURE_MS);
+	one = tree_bytes(AT_FDCWD, "tree", MEASURE_MS);
 	cr_expect_geq(one, BYTES);
 	cr_assert_eq(link("tree/file", "outside/file"), 0);
-	cr_expect_leq(tree_bytes("tree", MEASURE_MS), one - BYTES / 2);
+	cr_expect_leq(tree_bytes(AT_FDCWD, "tree", MEASURE_MS), one - BYTES / 2);
 	cr_assert_eq(link("tree/file", "tree/again"), 0);
 	cr_assert_eq(unlink("outside/file"), 0);
-	all = tree_bytes("tree", MEASURE_MS);
+	all = tree_bytes(AT_FDCWD, "tree", MEASURE_MS);
 	cr_expect(all >= one && all < one + BYTES / 2, "%zu, with two names %zu", (size_t)one, (size_t)all);
 	(void)close(fd);
 }
@@ -366,16 +366,16 @@ Test(local_tree, neither_links_nor_another_disk_are_measured)
 	(void)close(fd);
 	cr_assert_eq(symlink("../outside", "tree/link"), 0);
 	cr_assert_eq(mkdir("tree/at", 0700), 0);
-	before = tree_bytes("tree", MEASURE_MS);
+	before = tree_bytes(AT_FDCWD, "tree", MEASURE_MS);
 	cr_expect_lt(before, BYTES);
 	disk_mount("tree/at");
 	fd = open("tree/at", O_RDONLY | O_DIRECTORY);
 	bytes_make(fd, "file");
 	(void)close(fd);
-	cr_expect_leq(tree_bytes("tree", MEASURE_MS), before);
-	cr_expect_geq(tree_bytes("tree/at", MEASURE_MS), BYTES);
-	cr_expect_eq(tree_bytes("tree/link", MEASURE_MS), 0);
-	cr_expect_eq(tree_bytes("tree/none", MEASURE_MS), 0);
+	cr_expect_leq(tree_bytes(AT_FDCWD, "tree", MEASURE_MS), before);
+	cr_expect_geq(tree_bytes(AT_FDCWD, "tree/at", MEASURE_MS), BYTES);
+	cr_expect_eq(tree_bytes(AT_FDCWD, "tree/link", MEASURE_MS), 0);
+	cr_expect_eq(tree_bytes(AT_FDCWD, "tree/none", MEASURE_MS), 0);
 	unmount_all();
 }
 
@@ -389,8 +389,8 @@ Test(local_tree, a_tree_that_is_too_large_for_its_time_is_measured_in_part)
 		bytes_make(fd, name);
 	}
 	(void)close(fd);
-	cr_expect_lt(tree_bytes("tree", 0), PARTS * (uint64_t)BYTES);
-	cr_expect_geq(tree_bytes("tree", MEASURE_MS), PARTS * (uint64_t)BYTES);
+	cr_expect_lt(tree_bytes(AT_FDCWD, "tree", 0), PARTS * (uint64_t)BYTES);
+	cr_expect_geq(tree_bytes(AT_FDCWD, "tree", MEASURE_MS), PARTS * (uint64_t)BYTES);
 }
 
 static int count(const char *path)

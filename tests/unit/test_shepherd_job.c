@@ -73,12 +73,13 @@ Test(shepherd_job, a_failure_names_its_step_its_file_and_its_cause)
 	char nowhere[] = "/proc/none/spool", path[ATTEMPT_PATH_MAX], id[ATTEMPT_SPOOL_BYTES], *deep;
 
 	cr_expect_eq(attempt_dir(nowhere, "job", 1, "0", true, path), SLUICE_E_IO);
-	cr_expect_not_null(strstr(attempt_error(), "create directory /proc/none/spool/"), "%s",
-			   attempt_error());
+	cr_expect_not_null(strstr(attempt_error(), "open directory /proc/none/spool"), "%s", attempt_error());
 	cr_expect_not_null(strstr(attempt_error(), "(ENOENT)"), "%s", attempt_error());
 	cr_expect_eq(attempt_errno(), ENOENT);
 	cr_expect_eq(attempt_write("/dev/null", "job.json", "x", 1), SLUICE_E_IO);
-	cr_expect_not_null(strstr(attempt_error(), "remove /dev/null/job.json"), "%s", attempt_error());
+	cr_expect_not_null(strstr(attempt_error(),
+				  "open directory (a link or a file is in its place) /dev/null"),
+			   "%s", attempt_error());
 	cr_expect_not_null(strstr(attempt_error(), "(ENOTDIR)"), "%s", attempt_error());
 	cr_expect_eq(attempt_spool_check(spool, "01234567"), SLUICE_E_IO, "it has no name");
 	cr_expect_not_null(strstr(attempt_error(), "read the file `id` of the spool"), "%s", attempt_error());
@@ -313,6 +314,58 @@ Test(shepherd_job, output_beyond_its_bound_ends_the_job_and_is_cut)
 			(void)snprintf(path, sizeof(path), "%s/%s", dir, *name);
 			cr_assert_eq(stat(path, &info), 0);
 			cr_expect_leq(info.st_size, 256 * 1024, "%s of %s", *name, scripts[i]);
+		}
+	}
+}
+
+static off_t size_of(const char *top, const char *name)
+{
+	char path[2 * ATTEMPT_PATH_MAX];
+	struct stat info;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", top, name);
+	cr_assert_eq(stat(path, &info), 0, "%s", path);
+	return info.st_size;
+}
+
+/* What a link in the place of the attempt's directory names is neither measured nor cut. */
+Test(shepherd_job, output_is_measured_and_cut_where_it_was_opened)
+{
+	char other[RIG_SPOOL_BYTES + 16], moved[RIG_SPOOL_BYTES + 16], path[RIG_SPOOL_BYTES + 32];
+	struct attempt_view view;
+	int fd;
+
+	(void)snprintf(other, sizeof(other), "%s/other", spool);
+	cr_assert_eq(mkdir(other, 0700), 0);
+	(void)snprintf(path, sizeof(path), "%s/out", other);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	cr_assert_eq(ftruncate(fd, 600000), 0);
+	(void)close(fd);
+	(void)snprintf(moved, sizeof(moved), "%s/moved", spool);
+	cr_assert_eq(setenv("DIR", dir, 1) + setenv("MOVED", moved, 1) + setenv("OTHER", other, 1), 0);
+	/* The shepherd may bring the directory back between the two. */
+	job("mv $DIR $MOVED; until [ -L $DIR ]; do rm -rf $DIR; ln -s $OTHER $DIR; done; head -c 300000 /dev/zero");
+	cr_assert_str_eq(said(shepherd_start_with("output_max_kib=256", NULL)), "started\n");
+	view = wait_for(ATTEMPT_ENDED);
+	cr_expect_eq(view.end, END_OUTPUT);
+	cr_expect_eq(size_of(other, "out"), 600000);
+	cr_expect_eq(size_of(moved, "out"), 256 * 1024);
+}
+
+/* Nothing is followed or waited for, and what cannot be read has started. */
+Test(shepherd_job, what_a_job_puts_in_the_place_of_a_mark_or_status_is_damage)
+{
+	static const char *const names[] = {"start", "status"};
+	char path[ATTEMPT_PATH_MAX + 16];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		(void)snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+		for (int kind = 0; kind < 2; kind++) {
+			cr_assert_eq(kind == 0 ? mkfifo(path, 0600) : symlink("/dev/zero", path), 0);
+			cr_expect_eq(look().state, ATTEMPT_LOST);
+			cr_expect_not_null(look().fault);
+			cr_assert_eq(remove(path), 0);
+			cr_expect_eq(look().state, ATTEMPT_NOT_STARTED);
 		}
 	}
 }
