@@ -1,85 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The client's life and its loop: one epoll descriptor over socket, timer and wake-up. In own-thread mode a thread turns the loop; in caller-loop
- * mode sluice_process() or a blocking call does.
+ * The client's life, and a turn of its loop: one epoll descriptor over socket, timer and wake-up. In
+ * own-thread mode a thread turns the loop; in caller-loop mode sluice_process() or a blocking call
+ * does.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/internal.h"
-
-const char from_a_callback[] = "a blocking call from a callback would wait for itself";
-
-uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-uint64_t deadline_of(const sluice_client *client, int deadline_ms)
-{
-	if (deadline_ms < 0)
-		return UINT64_MAX;
-	return now_ms() + (deadline_ms == 0 ? client->config.deadline_ms : (uint32_t)deadline_ms);
-}
-
-void client_lock(sluice_client *client)
-{
-	(void)pthread_mutex_lock(&client->lock);
-	client->users++;
-}
-
-void client_unlock(sluice_client *client)
-{
-	client->users--;
-	if (client->closing) /* close waits until it is alone */
-		(void)pthread_cond_broadcast(&client->changed);
-	(void)pthread_mutex_unlock(&client->lock);
-}
-
-static __thread const sluice_client *looping; /* whose loop this thread is in */
-
-bool client_on_loop(const sluice_client *client)
-{
-	return looping == client;
-}
-
-void client_wake(sluice_client *client)
-{
-	uint64_t one = 1;
-
-	if (looping == client)
-		client->again = true;
-	if (client->woken || looping == client)
-		return;
-	client->woken = true;
-	(void)!write(client->wake_fd, &one, sizeof(one)); /* it can only fail when it is already readable */
-}
-
-void client_retry(sluice_client *client, uint64_t at_ms)
-{
-	if (at_ms >= client->retry_ms)
-		return;
-	client->retry_ms = at_ms;
-	client_wake(client); /* another thread's: the timer is the loop's */
-}
-
-void client_event(sluice_client *client, const sluice_event *event)
-{
-	if (client->on_event != NULL && !client->closing)
-		client->on_event(client, event, client->user);
-}
 
 /* ---- the loop ---- */
 
@@ -151,13 +85,13 @@ static void drain(int fd)
 static void turn(sluice_client *client, int timeout_ms, bool first)
 {
 	struct epoll_event events[4];
-	const sluice_client *outer = looping;
+	const sluice_client *outer;
 	int count;
 
 	if (first) {
-		looping = client;
+		outer = loop_enter(client);
 		work(client);
-		looping = outer;
+		(void)loop_enter(outer);
 		/* What woke it is done with. */
 		if (client->woken)
 			wake_take(client);
@@ -165,7 +99,7 @@ static void turn(sluice_client *client, int timeout_ms, bool first)
 	client_unlock(client);
 	count = epoll_wait(client->epoll_fd, events, 4, timeout_ms);
 	client_lock(client);
-	looping = client;
+	outer = loop_enter(client);
 	for (int i = 0; i < count; i++) {
 		if (events[i].data.fd == client->wake_fd) {
 			wake_take(client);
@@ -177,7 +111,7 @@ static void turn(sluice_client *client, int timeout_ms, bool first)
 		}
 	}
 	work(client);
-	looping = outer;
+	(void)loop_enter(outer);
 	subs_reap(client);
 }
 
@@ -197,33 +131,6 @@ static void *run(void *user)
 		turn(client, -1, client->again);
 	client_unlock(client);
 	return NULL;
-}
-
-void client_wait_turn(sluice_client *client, uint64_t deadline_ms)
-{
-	uint64_t now = now_ms();
-	struct timespec until = {(time_t)(deadline_ms / 1000), (long)(deadline_ms % 1000) * 1000000};
-
-	if (now >= deadline_ms)
-		return;
-	if (client->config.mode == MODE_CALLER_LOOP)
-		loop_turn(client, deadline_ms == UINT64_MAX || deadline_ms - now > 1000
-					  ? 1000
-					  : (int)(deadline_ms - now));
-	else if (deadline_ms == UINT64_MAX)
-		(void)pthread_cond_wait(&client->changed, &client->lock);
-	else
-		(void)pthread_cond_timedwait(&client->changed, &client->lock, &until);
-}
-
-bool client_wait(sluice_client *client, const bool *flag, uint64_t deadline_ms)
-{
-	while (!*flag) {
-		if (now_ms() >= deadline_ms)
-			return false;
-		client_wait_turn(client, deadline_ms);
-	}
-	return true;
 }
 
 /* ---- life ---- */
@@ -331,33 +238,6 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	return 0;
 }
 
-int sluice_wait_connected(sluice_client *client, int deadline_ms)
-{
-	uint64_t deadline = deadline_of(client, deadline_ms);
-	int rc = 0;
-
-	client_lock(client);
-	while (client->state != STATE_READY && rc == 0) {
-		uint64_t now = now_ms(), step = deadline < now + 50 ? deadline : now + 50;
-
-		if (client->closing)
-			rc = SLUICE_E_CLOSED;
-		else if (client->state == STATE_FAILED)
-			rc = client->fail_code;
-		else if (client_on_loop(client))
-			rc = SLUICE_E_WRONG_STATE;
-		else if (now >= deadline)
-			rc = client->refused_code != 0 ? client->refused_code
-			     : client->error[0] != 0   ? SLUICE_E_DISCONNECTED
-						       : SLUICE_E_TIMEOUT;
-		else
-			client_wait_turn(client, step);
-	}
-	(void)error_set(rc, client->error);
-	client_unlock(client);
-	return rc;
-}
-
 /* Until every publish is answered and every call ended, or the deadline. */
 static int drain_all(sluice_client *client, uint64_t deadline)
 {
@@ -375,15 +255,15 @@ static int drain_all(sluice_client *client, uint64_t deadline)
 /* Every call, publish, transaction and subscription that is left ends here; the loop ends with this thread's lock. */
 static void end_all(sluice_client *client)
 {
-	const sluice_client *outer = looping;
+	const sluice_client *outer;
 
-	looping = client; /* callbacks come from here as from the loop: what blocks is refused */
+	outer = loop_enter(client); /* callbacks come from here as from the loop: what blocks is refused */
 	client->closing = true;
 	calls_end(client, SLUICE_E_CLOSED, "the client was closed");
 	publish_end(client, SLUICE_E_CLOSED);
 	txns_end(client, SLUICE_E_CLOSED);
 	subs_end(client, SLUICE_E_CLOSED);
-	looping = outer;
+	(void)loop_enter(outer);
 	client->stopping = true;
 	client->woken = false;
 	client_wake(client);
@@ -432,16 +312,6 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 		(void)close(client->config.transport_fd); /* taken, and never used */
 	client_free(client);
 	return error_set(rc, "not all publishes were answered before the deadline; the others were dropped");
-}
-
-uint64_t sluice_session(const sluice_client *client)
-{
-	uint64_t session;
-
-	client_lock((sluice_client *)(uintptr_t)client);
-	session = client->session_id;
-	client_unlock((sluice_client *)(uintptr_t)client);
-	return session;
 }
 
 static const char not_caller_loop[] =

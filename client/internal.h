@@ -345,6 +345,8 @@ struct sluice_client {
 
 void client_lock(sluice_client *client);
 void client_unlock(sluice_client *client);
+/* This thread is in the client's loop from now on; returns whose it was in, for the way back. */
+const sluice_client *loop_enter(const sluice_client *client);
 bool client_on_loop(const sluice_client *client);
 void client_wake(sluice_client *client);		  /* the loop has something to do */
 void client_retry(sluice_client *client, uint64_t at_ms); /* the loop turns at that time, too */
@@ -446,6 +448,7 @@ enum {
 /* publish/ */
 struct batch *publish_batch_take(
 	struct publisher *publisher); /* empty, maybe with a former one's memory; NULL: none */
+void publish_spares_free(struct publisher *publisher);		     /* the memory of former batches */
 void publish_batch_free(sluice_client *client, struct batch *batch); /* of no list any more */
 void publish_send(sluice_client *client);
 /* Sends what its caller published and is to wait for, at once if it can, or wakes the loop. */

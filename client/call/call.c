@@ -433,42 +433,36 @@ int call_run(sluice_client *client, const Sluice__Request *request, bool repeata
 	return call_run_about(client, request, repeatable, NULL, options, ret_reply);
 }
 
-bool producer_is_gone(const sluice_client *client, int code, uint64_t session, const char *name)
+/* ACKs with a correlation number are calls whose frame is an ACK: their answer comes here. */
+bool sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body)
 {
-	bool foreign = session != client->session_id; /* opened by a session that this client has no more */
-
-	return code == SLUICE_E_PRODUCER_EVICTED ||
-	       (code == SLUICE_E_PRODUCER_FENCED && (foreign || name[0] == 0)) ||
-	       (code == SLUICE_E_OWNED && foreign);
-}
-
-bool producer_may_open(sluice_client *client, uint64_t not_before_ms)
-{
-	if (now_ms() >= not_before_ms)
-		return true;
-	client_retry(client, not_before_ms);
-	return false;
-}
-
-void producer_open(sluice_client *client, const char *name, uint64_t expect, uint64_t secret,
-		   call_hook_fn *opened, bool *ret_opening)
-{
-	Sluice__Request request = SLUICE__REQUEST__INIT;
-	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
-	sluice_call options = {.deadline_ms = -1};
+	struct frame_acked answer;
+	const char *why = "";
+	char text[256];
 	struct call *call;
+	sluice_reply *reply;
 
-	open.name = (char *)(uintptr_t)name;
-	open.expect_producer = expect;
-	open.secret = secret;
-	request.op_case = SLUICE__REQUEST__OP_PRODUCER_OPEN;
-	request.producer_open = &open;
-	call = call_new(client, &request, true, &options);
-	if (call == NULL) {
-		client_retry(client, now_ms() + MEMORY_MS);
-		return;
+	if (frame_acked_decode(body, &answer, &why) != 0) {
+		link_broken(client, SLUICE_E_PROTOCOL, why);
+		return true;
 	}
-	call->hook = opened;
-	*ret_opening = true;
-	calls_send(client);
+	if (corr == 0) {
+		(void)snprintf(text, sizeof(text), "%.*s",
+			       (int)(answer.text.len < 255 ? answer.text.len : 255),
+			       (const char *)answer.text.data);
+		client_event(client,
+			     &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = answer.code, .text = text});
+		return true;
+	}
+	HASH_FIND(hh, client->calls, &corr, sizeof(corr), call);
+	if (call == NULL)
+		return true;
+	reply = reply_new(answer.code, answer.text.data, answer.text.len);
+	if (reply == NULL)
+		return false;
+	reply->index = answer.index;
+	reply->affected = answer.affected;
+	reply->offset = UINT64_MAX;
+	call_finish(client, call, reply);
+	return true;
 }

@@ -2,45 +2,13 @@
  * Typed operations on cursors, jobs and status: each fills its message and makes the call. What can be repeated safely after a broken connection says so (true). */
 #include <limits.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
-#include "client/sub/sub.h"
-
-/* protobuf-c's strings are not const; nothing here writes to them. */
-static char *text(const char *value)
-{
-	return (char *)(uintptr_t)(value != NULL ? value : "");
-}
-
-static ProtobufCBinaryData bytes(sluice_slice_t value)
-{
-	return (ProtobufCBinaryData){value.len, (uint8_t *)(uintptr_t)value.data};
-}
-
-#define REQUEST(OP, member, message)                     \
-	Sluice__Request request = SLUICE__REQUEST__INIT; \
-	request.op_case = SLUICE__REQUEST__OP_##OP;      \
-	request.member = &(message)
+#include "client/call/request.h"
+#include "client/internal.h"
 
 /* ---- cursors ---- */
-
-int sluice_cursor_set(sluice_client *client, const char *stream, const char *cursor, uint64_t next_offset,
-		      const sluice_call *call, sluice_reply **reply)
-{
-	Sluice__CursorSet m = SLUICE__CURSOR_SET__INIT;
-	REQUEST(CURSOR_SET, cursor_set, m);
-
-	m.stream = text(stream);
-	m.cursor = text(cursor);
-	m.offset = next_offset;
-	/* The offset is of the stream that was read, which may be gone, and another have its name. */
-	client_lock(client);
-	m.stream_id = subs_stream_id(client, m.stream);
-	client_unlock(client);
-	return call_run(client, &request, true, call, reply);
-}
 
 int sluice_cursor_delete(sluice_client *client, const char *stream, const char *cursor,
 			 const sluice_call *call, sluice_reply **reply)
@@ -48,8 +16,8 @@ int sluice_cursor_delete(sluice_client *client, const char *stream, const char *
 	Sluice__CursorDelete m = SLUICE__CURSOR_DELETE__INIT;
 	REQUEST(CURSOR_DELETE, cursor_delete, m);
 
-	m.stream = text(stream);
-	m.cursor = text(cursor);
+	m.stream = wire_text(stream);
+	m.cursor = wire_text(cursor);
 	return call_run(client, &request, false, call, reply);
 }
 
@@ -61,124 +29,13 @@ int sluice_job_submit(sluice_client *client, const sluice_job_spec *spec, const 
 	Sluice__JobSubmit m = SLUICE__JOB_SUBMIT__INIT;
 	REQUEST(JOB_SUBMIT, job_submit, m);
 
-	m.job = text(spec->job);
-	m.queue = text(spec->queue);
-	m.machine = text(spec->machine);
-	m.owner = text(spec->owner);
-	m.payload = bytes(spec->payload);
+	m.job = wire_text(spec->job);
+	m.queue = wire_text(spec->queue);
+	m.machine = wire_text(spec->machine);
+	m.owner = wire_text(spec->owner);
+	m.payload = wire_bytes(spec->payload);
 	m.priority = spec->priority;
 	return call_run(client, &request, true, call, reply);
-}
-
-/* ---- answers that say that the job is not this client's any more: its place in the consumer's credit is free ---- */
-
-static int code_of(const struct call *call)
-{
-	return call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
-}
-
-/* over: by this answer. Else it is held on, unless it did not come again after a reconnect. */
-static void held_settle(sluice_client *client, const struct call *call, bool over)
-{
-	if (over)
-		sub_job_gone(client, call->job, call->token);
-	else if (client->doubts > 0)
-		resume_call_ended(client, call->job, call->token);
-}
-
-static void release_answered(sluice_client *client, struct call *call)
-{
-	held_settle(client, call, code_of(call) == 0 || code_of(call) == SLUICE_E_STALE_TOKEN);
-}
-
-static void intent_answered(sluice_client *client, struct call *call)
-{
-	held_settle(client, call,
-		    code_of(call) == SLUICE_E_STALE_TOKEN || code_of(call) == SLUICE_E_CANCELLED);
-}
-
-int sluice_job_intent(sluice_client *client, const char *job, sluice_token token, uint32_t attempt,
-		      const char *tag, const sluice_call *call, sluice_reply **reply)
-{
-	Sluice__JobIntent m = SLUICE__JOB_INTENT__INIT;
-	REQUEST(JOB_INTENT, job_intent, m);
-
-	m.job = text(job);
-	m.token = token;
-	m.attempt = attempt;
-	m.tag = text(tag);
-	return call_run_about(client, &request, true,
-			      &(struct call_about){.job = m.job, .token = token, .hook = intent_answered},
-			      call, reply);
-}
-
-static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec)
-{
-	m->job = text(spec->job);
-	m->attempt = spec->attempt;
-	m->source = text(spec->source);
-	m->state = text(spec->state);
-	m->token = spec->token;
-	m->scheduler_ref = text(spec->scheduler_ref);
-	m->evidence = text(spec->evidence);
-	m->exit_code = spec->exit_code;
-	m->seen_time_ms = spec->seen_time_ms;
-	m->release = spec->release;
-	m->exited = spec->exited;
-	m->signal = spec->signal;
-	m->class_ = (Sluice__EvidenceClass)spec->evidence_class;
-	m->started_time_ms = spec->started_time_ms;
-	m->ended_time_ms = spec->ended_time_ms;
-	m->memory_peak_bytes = spec->memory_peak_bytes;
-	m->number = spec->number;
-}
-
-static bool report_refused(const struct call *call)
-{
-	return code_of(call) == SLUICE_E_STALE_TOKEN || code_of(call) == SLUICE_E_NOT_FOUND;
-}
-
-static void reported(sluice_client *client, struct call *call)
-{
-	const Sluice__Reply *reply = call->reply != NULL ? call->reply->message : NULL;
-
-	held_settle(client, call,
-		    report_refused(call) || (reply != NULL && reply->code == 0 &&
-					     reply->job_reported != NULL && reply->job_reported->terminal));
-}
-
-static void reported_release(sluice_client *client, struct call *call)
-{
-	held_settle(client, call, report_refused(call) || code_of(call) == 0);
-}
-
-int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec, const sluice_call *call,
-		      sluice_reply **reply)
-{
-	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
-	REQUEST(JOB_REPORT, job_report, m);
-
-	struct call_about about = {.job = text(spec->job), .token = spec->token};
-
-	report_fill(&m, spec);
-	if (spec->token != 0)
-		about.hook = spec->release ? reported_release : reported;
-	return call_run_about(client, &request, true, &about, call, reply);
-}
-
-int sluice_job_release(sluice_client *client, const char *job, sluice_token token, uint32_t delay_ms,
-		       const char *reason, const sluice_call *call, sluice_reply **reply)
-{
-	Sluice__JobRelease m = SLUICE__JOB_RELEASE__INIT;
-	REQUEST(JOB_RELEASE, job_release, m);
-
-	m.job = text(job);
-	m.token = token;
-	m.delay_ms = delay_ms;
-	m.reason = text(reason);
-	return call_run_about(client, &request, false,
-			      &(struct call_about){.job = m.job, .token = token, .hook = release_answered},
-			      call, reply);
 }
 
 int sluice_job_cancel(sluice_client *client, const char *job, const char *reason, const sluice_call *call,
@@ -187,8 +44,8 @@ int sluice_job_cancel(sluice_client *client, const char *job, const char *reason
 	Sluice__JobCancel m = SLUICE__JOB_CANCEL__INIT;
 	REQUEST(JOB_CANCEL, job_cancel, m);
 
-	m.job = text(job);
-	m.reason = text(reason);
+	m.job = wire_text(job);
+	m.reason = wire_text(reason);
 	return call_run(client, &request, true, call, reply);
 }
 
@@ -198,9 +55,9 @@ int sluice_job_reset(sluice_client *client, const char *job, bool force, const c
 	Sluice__JobReset m = SLUICE__JOB_RESET__INIT;
 	REQUEST(JOB_RESET, job_reset, m);
 
-	m.job = text(job);
+	m.job = wire_text(job);
 	m.force = force;
-	m.reason = text(reason);
+	m.reason = wire_text(reason);
 	return call_run(client, &request, false, call, reply);
 }
 
@@ -210,7 +67,7 @@ int sluice_job_show(sluice_client *client, const char *job, bool payload, const 
 	Sluice__JobShow m = SLUICE__JOB_SHOW__INIT;
 	REQUEST(JOB_SHOW, job_show, m);
 
-	m.job = text(job);
+	m.job = wire_text(job);
 	m.payload = payload;
 	return call_run(client, &request, true, call, reply);
 }
@@ -231,7 +88,7 @@ int sluice_job_wait_number(sluice_client *client, const char *job, uint64_t numb
 
 	if (deadline_ms == 0)
 		deadline_ms = (int)client->config.deadline_ms;
-	m.job = text(job);
+	m.job = wire_text(job);
 	m.number = number;
 	m.timeout_ms = deadline_ms < 0 ? 0 : (uint32_t)deadline_ms;
 	/* The broker answers with the job as it is at the deadline; that answer needs a moment more. */
@@ -248,9 +105,9 @@ int sluice_job_list(sluice_client *client, const sluice_job_filter *filter, cons
 	if (filter != NULL) {
 		m.after_number = filter->after_number;
 		m.max = filter->max;
-		m.state = text(filter->state);
-		m.queue = text(filter->queue);
-		m.claim = text(filter->claim);
+		m.state = wire_text(filter->state);
+		m.queue = wire_text(filter->queue);
+		m.claim = wire_text(filter->claim);
 		m.open_only = filter->open_only;
 		m.holder_session = filter->holder_session;
 	}
@@ -262,7 +119,7 @@ int sluice_job_history(sluice_client *client, const char *job, const sluice_call
 	Sluice__JobHistory m = SLUICE__JOB_HISTORY__INIT;
 	REQUEST(JOB_HISTORY, job_history, m);
 
-	m.job = text(job);
+	m.job = wire_text(job);
 	return call_run(client, &request, true, call, reply);
 }
 
@@ -271,7 +128,7 @@ int sluice_job_explain(sluice_client *client, const char *job, const sluice_call
 	Sluice__JobExplain m = SLUICE__JOB_EXPLAIN__INIT;
 	REQUEST(JOB_EXPLAIN, job_explain, m);
 
-	m.job = text(job);
+	m.job = wire_text(job);
 	return call_run(client, &request, true, call, reply);
 }
 
@@ -281,7 +138,7 @@ int sluice_quarantine_list(sluice_client *client, const char *job, uint64_t afte
 	Sluice__QuarantineList m = SLUICE__QUARANTINE_LIST__INIT;
 	REQUEST(QUARANTINE_LIST, quarantine_list, m);
 
-	m.job = text(job);
+	m.job = wire_text(job);
 	m.after = after;
 	m.max = max;
 	return call_run(client, &request, true, call, reply);
@@ -320,9 +177,9 @@ int sluice_source_seen(sluice_client *client, const sluice_source_spec *spec, co
 	Sluice__SourceSeen m = SLUICE__SOURCE_SEEN__INIT;
 	REQUEST(SOURCE_SEEN, source_seen, m);
 
-	m.source = text(spec->source);
+	m.source = wire_text(spec->source);
 	m.ok = spec->ok;
-	m.text = text(spec->text);
+	m.text = wire_text(spec->text);
 	m.take = spec->take;
 	return call_run(client, &request, true, call, reply);
 }

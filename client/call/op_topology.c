@@ -2,14 +2,9 @@
  * Typed operations on topology: each fills its message and makes the call. What can be repeated safely after a broken connection says so (true). */
 #include <string.h>
 
+#include "client/call/request.h"
 #include "client/internal.h"
 #include "client/call/machine_text.h"
-
-/* protobuf-c's strings are not const; nothing here writes to them. */
-static char *text(const char *value)
-{
-	return (char *)(uintptr_t)(value != NULL ? value : "");
-}
 
 static size_t list_len(const char *const *list)
 {
@@ -20,24 +15,19 @@ static size_t list_len(const char *const *list)
 	return count;
 }
 
-#define REQUEST(OP, member, message)                     \
-	Sluice__Request request = SLUICE__REQUEST__INIT; \
-	request.op_case = SLUICE__REQUEST__OP_##OP;      \
-	request.member = &(message)
-
 /* ---- topology ---- */
 
 static Sluice__StreamConfig stream_config(const sluice_stream_spec *spec)
 {
 	Sluice__StreamConfig config = SLUICE__STREAM_CONFIG__INIT;
 
-	config.name = text(spec->name);
+	config.name = wire_text(spec->name);
 	config.subjects = (char **)(uintptr_t)spec->subjects;
 	config.n_subjects = list_len(spec->subjects);
 	config.max_age_ms = spec->max_age_ms;
 	config.max_bytes = spec->max_bytes;
 	config.max_events = spec->max_events;
-	config.description = text(spec->description);
+	config.description = wire_text(spec->description);
 	return config;
 }
 
@@ -68,17 +58,17 @@ static Sluice__QueueConfig queue_config(const sluice_queue_spec *spec)
 {
 	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
 
-	config.name = text(spec->name);
+	config.name = wire_text(spec->name);
 	config.kind = spec->jobs ? SLUICE__QUEUE_KIND__QUEUE_JOBS : SLUICE__QUEUE_KIND__QUEUE_ITEMS;
 	config.subjects = (char **)(uintptr_t)spec->subjects;
 	config.n_subjects = list_len(spec->subjects);
 	config.lease_ms = spec->lease_ms;
 	config.max_attempts = spec->max_attempts;
-	config.dead_letter = text(spec->dead_letter);
+	config.dead_letter = wire_text(spec->dead_letter);
 	config.max_items = spec->max_items;
 	config.priority = spec->priority;
-	config.machine = text(spec->machine);
-	config.description = text(spec->description);
+	config.machine = wire_text(spec->machine);
+	config.description = wire_text(spec->description);
 	return config;
 }
 
@@ -110,7 +100,7 @@ int sluice_queue_purge(sluice_client *client, const char *name, const sluice_cal
 	Sluice__QueuePurge m = SLUICE__QUEUE_PURGE__INIT;
 	REQUEST(QUEUE_PURGE, queue_purge, m);
 
-	m.name = text(name);
+	m.name = wire_text(name);
 	return call_run(client, &request, false, call, reply);
 }
 
@@ -120,8 +110,8 @@ int sluice_queue_peek(sluice_client *client, const char *queue, const char *stat
 	Sluice__QueuePeek m = SLUICE__QUEUE_PEEK__INIT;
 	REQUEST(QUEUE_PEEK, queue_peek, m);
 
-	m.name = text(queue);
-	m.state = text(state);
+	m.name = wire_text(queue);
+	m.state = wire_text(state);
 	m.after = after;
 	m.max = max;
 	return call_run(client, &request, true, call, reply);
@@ -134,9 +124,9 @@ static int router_config(Sluice__RouterConfig *config, const sluice_router_spec 
 {
 	const char *kind = spec->kind != NULL ? spec->kind : "subject";
 
-	config->name = text(spec->name);
-	config->alternate = text(spec->alternate);
-	config->description = text(spec->description);
+	config->name = wire_text(spec->name);
+	config->alternate = wire_text(spec->alternate);
+	config->description = wire_text(spec->description);
 	if (strcmp(kind, "subject") == 0)
 		config->kind = SLUICE__ROUTER_KIND__ROUTER_SUBJECT;
 	else if (strcmp(kind, "direct") == 0)
@@ -179,9 +169,9 @@ static int edge_fill(Sluice__Edge *edge, const sluice_edge *from)
 {
 	const char *kind = from->target_kind != NULL ? from->target_kind : "";
 
-	edge->router = text(from->router != NULL ? from->router : "default");
-	edge->pattern = text(from->pattern);
-	edge->target = text(from->target);
+	edge->router = wire_text(from->router != NULL ? from->router : "default");
+	edge->pattern = wire_text(from->pattern);
+	edge->target = wire_text(from->target);
 	if (strcmp(kind, "stream") == 0)
 		edge->target_kind = SLUICE__TARGET_KIND__TARGET_STREAM;
 	else if (strcmp(kind, "queue") == 0)
@@ -268,7 +258,7 @@ int sluice_delete(sluice_client *client, sluice_thing thing, const char *name, c
 	switch (thing) {
 #define CASE(NAME, kind)                                               \
 	case SLUICE_##NAME:                                            \
-		kind.name = text(name);                                \
+		kind.name = wire_text(name);                           \
 		request.op_case = SLUICE__REQUEST__OP_##NAME##_DELETE; \
 		request.kind##_delete = &kind;                         \
 		break;
@@ -292,7 +282,7 @@ int sluice_show(sluice_client *client, sluice_thing thing, const char *name, con
 	switch (thing) {
 #define CASE(NAME, kind)                                             \
 	case SLUICE_##NAME:                                          \
-		kind.name = text(name);                              \
+		kind.name = wire_text(name);                         \
 		request.op_case = SLUICE__REQUEST__OP_##NAME##_SHOW; \
 		request.kind##_show = &kind;                         \
 		break;
@@ -316,7 +306,7 @@ int sluice_list(sluice_client *client, sluice_thing thing, const char *after, ui
 	switch (thing) {
 #define CASE(NAME, kind)                                             \
 	case SLUICE_##NAME:                                          \
-		kind.after = text(after);                            \
+		kind.after = wire_text(after);                       \
 		kind.max = max;                                      \
 		request.op_case = SLUICE__REQUEST__OP_##NAME##_LIST; \
 		request.kind##_list = &kind;                         \

@@ -14,70 +14,7 @@
 
 #include "client/internal.h"
 
-enum {
-	RETRY_MS = 100,
-	GRACE_MS = 1000,
-	SEND_FRAMES = 8,
-	SPARES_MAX = 64,
-	SPARE_BYTES_MAX = 4 << 20,
-	PUSH_HEAD_BYTES = 1024
-};
-
-/* ---- batches ---- */
-
-struct batch *publish_batch_take(struct publisher *publisher)
-{
-	struct batch *batch = publisher->spares;
-
-	if (batch == NULL)
-		return mem_alloc(sizeof(*batch));
-	publisher->spares = batch->next;
-	publisher->spare_count--;
-	publisher->spare_bytes -= batch->events.capacity;
-	batch->next = NULL;
-	return batch;
-}
-
-static void batch_destroy(struct batch *batch)
-{
-	buffer_free(&batch->events);
-	mem_free(batch->target);
-	mem_free(batch->subject);
-	mem_free(batch->ends);
-	mem_free(batch);
-}
-
-/* Its memory is kept for the next one, within a bound. */
-static void batch_spare(struct publisher *publisher, struct batch *batch)
-{
-	struct batch kept = {.target = batch->target,
-			     .subject = batch->subject,
-			     .events = batch->events,
-			     .ends = batch->ends,
-			     .ends_capacity = batch->ends_capacity};
-
-	if (publisher->spare_count == SPARES_MAX ||
-	    publisher->spare_bytes + kept.events.capacity > SPARE_BYTES_MAX) {
-		batch_destroy(batch);
-		return;
-	}
-	kept.events.start = kept.events.end = 0;
-	kept.next = publisher->spares;
-	*batch = kept;
-	publisher->spares = batch;
-	publisher->spare_count++;
-	publisher->spare_bytes += kept.events.capacity;
-}
-
-void publish_batch_free(sluice_client *client, struct batch *batch)
-{
-	struct publisher *publisher = &client->publisher;
-
-	publisher->buffered -= batch->bytes;
-	publisher->stats.buffered_bytes = publisher->buffered;
-	batch_spare(publisher, batch);
-	(void)pthread_cond_broadcast(&client->changed); /* who waits for room in the buffer, or for a flush */
-}
+enum { RETRY_MS = 100, GRACE_MS = 1000, SEND_FRAMES = 8, PUSH_HEAD_BYTES = 1024 };
 
 /* ---- ends ---- */
 
@@ -709,10 +646,5 @@ void publish_free(sluice_client *client)
 	struct publisher *publisher = &client->publisher;
 
 	publish_end(client, SLUICE_E_CLOSED);
-	while (publisher->spares != NULL) {
-		struct batch *batch = publisher->spares;
-
-		publisher->spares = batch->next;
-		batch_destroy(batch);
-	}
+	publish_spares_free(publisher);
 }

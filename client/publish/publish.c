@@ -196,20 +196,6 @@ static bool batch_takes(const sluice_client *client, const struct batch *batch, 
 		       client->config.batch_bytes + (batch->count == 0 ? message->body.len : 0);
 }
 
-bool text_set(char **io, const char *text)
-{
-	if (text == NULL) {
-		mem_free(*io);
-		*io = NULL;
-		return true;
-	}
-	if (*io != NULL && strcmp(*io, text) == 0)
-		return true;
-	mem_free(*io);
-	*io = mem_text(text, strlen(text));
-	return *io != NULL;
-}
-
 static struct batch *batch_new(sluice_client *client, const sluice_message *message, bool mixed)
 {
 	struct batch *batch = publish_batch_take(&client->publisher);

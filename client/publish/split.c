@@ -7,17 +7,6 @@
 
 #include "client/internal.h"
 
-size_t publish_events_len(struct sluice_slice *io_rest, uint32_t count)
-{
-	size_t before = io_rest->len;
-	struct envelope envelope;
-	const char *why;
-
-	while (count-- > 0 && envelope_next(io_rest, &envelope, &why) == 0)
-		;
-	return before - io_rest->len;
-}
-
 /* The ends of all but the first `count` messages of the batch, which keeps those. */
 static void ends_split(struct batch *batch, uint32_t count, struct batch *rest)
 {

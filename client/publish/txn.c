@@ -6,6 +6,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "client/call/request.h"
 #include "client/internal.h"
 
 struct sluice_txn {
@@ -64,16 +65,6 @@ static int add(sluice_txn *txn, const Sluice__TxnOp *op)
 	return 0;
 }
 
-static char *text(const char *value)
-{
-	return (char *)(uintptr_t)(value != NULL ? value : "");
-}
-
-static ProtobufCBinaryData bytes(sluice_slice_t value)
-{
-	return (ProtobufCBinaryData){value.len, (uint8_t *)(uintptr_t)value.data};
-}
-
 #define OP(CASE, member, Message, INIT)               \
 	Sluice__TxnOp op = SLUICE__TXN_OP__INIT;      \
 	Sluice__##Message m = SLUICE__##INIT##__INIT; \
@@ -90,16 +81,16 @@ int sluice_txn_publish(sluice_txn *txn, const sluice_message *message)
 		if (count == 64)
 			return error_set(SLUICE_E_LIMIT, "a message has at most 64 headers");
 		sluice__txn_publish__headers_entry__init(&entries[count]);
-		entries[count].key = text(message->headers[2 * count]);
-		entries[count].value = text(message->headers[2 * count + 1]);
+		entries[count].key = wire_text(message->headers[2 * count]);
+		entries[count].value = wire_text(message->headers[2 * count + 1]);
 		list[count] = &entries[count];
 	}
-	m.subject = text(message->subject);
-	m.queue = text(message->queue);
-	m.stream = text(message->stream);
-	m.key = bytes(message->key);
-	m.id = bytes(message->id);
-	m.body = bytes(message->body);
+	m.subject = wire_text(message->subject);
+	m.queue = wire_text(message->queue);
+	m.stream = wire_text(message->stream);
+	m.key = wire_bytes(message->key);
+	m.id = wire_bytes(message->id);
+	m.body = wire_bytes(message->body);
 	m.headers = list;
 	m.n_headers = count;
 	m.mandatory = message->mandatory;
@@ -111,7 +102,7 @@ int sluice_txn_ack(sluice_txn *txn, const char *queue, sluice_token token, uint6
 {
 	OP(ACK, ack, TxnAck, TXN_ACK);
 
-	m.queue = text(queue);
+	m.queue = wire_text(queue);
 	m.token = token;
 	m.first_seq = first_seq;
 	m.count = count;
@@ -123,12 +114,12 @@ int sluice_txn_nack(sluice_txn *txn, const char *queue, sluice_token token, uint
 {
 	OP(NACK, nack, TxnNack, TXN_NACK);
 
-	m.queue = text(queue);
+	m.queue = wire_text(queue);
 	m.token = token;
 	m.first_seq = first_seq;
 	m.count = count;
 	m.delay_ms = delay_ms;
-	m.reason = text(reason);
+	m.reason = wire_text(reason);
 	return add(txn, &op);
 }
 
@@ -136,11 +127,11 @@ int sluice_txn_job_submit(sluice_txn *txn, const sluice_job_spec *spec)
 {
 	OP(JOB_SUBMIT, job_submit, JobSubmit, JOB_SUBMIT);
 
-	m.job = text(spec->job);
-	m.queue = text(spec->queue);
-	m.machine = text(spec->machine);
-	m.owner = text(spec->owner);
-	m.payload = bytes(spec->payload);
+	m.job = wire_text(spec->job);
+	m.queue = wire_text(spec->queue);
+	m.machine = wire_text(spec->machine);
+	m.owner = wire_text(spec->owner);
+	m.payload = wire_bytes(spec->payload);
 	m.priority = spec->priority;
 	return add(txn, &op);
 }
@@ -150,10 +141,10 @@ int sluice_txn_job_intent(sluice_txn *txn, const char *job, sluice_token token, 
 {
 	OP(JOB_INTENT, job_intent, JobIntent, JOB_INTENT);
 
-	m.job = text(job);
+	m.job = wire_text(job);
 	m.token = token;
 	m.attempt = attempt;
-	m.tag = text(tag);
+	m.tag = wire_text(tag);
 	return add(txn, &op);
 }
 
@@ -161,13 +152,13 @@ int sluice_txn_job_report(sluice_txn *txn, const sluice_job_report_spec *spec)
 {
 	OP(JOB_REPORT, job_report, JobReport, JOB_REPORT);
 
-	m.job = text(spec->job);
+	m.job = wire_text(spec->job);
 	m.attempt = spec->attempt;
-	m.source = text(spec->source);
-	m.state = text(spec->state);
+	m.source = wire_text(spec->source);
+	m.state = wire_text(spec->state);
 	m.token = spec->token;
-	m.scheduler_ref = text(spec->scheduler_ref);
-	m.evidence = text(spec->evidence);
+	m.scheduler_ref = wire_text(spec->scheduler_ref);
+	m.evidence = wire_text(spec->evidence);
 	m.exit_code = spec->exit_code;
 	m.exited = spec->exited;
 	m.signal = spec->signal;
@@ -184,8 +175,8 @@ int sluice_txn_job_cancel(sluice_txn *txn, const char *job, const char *reason)
 {
 	OP(JOB_CANCEL, job_cancel, JobCancel, JOB_CANCEL);
 
-	m.job = text(job);
-	m.reason = text(reason);
+	m.job = wire_text(job);
+	m.reason = wire_text(reason);
 	return add(txn, &op);
 }
 
@@ -193,8 +184,8 @@ int sluice_txn_job_reset(sluice_txn *txn, const char *job, const char *reason)
 {
 	OP(JOB_RESET, job_reset, JobReset, JOB_RESET);
 
-	m.job = text(job);
-	m.reason = text(reason);
+	m.job = wire_text(job);
+	m.reason = wire_text(reason);
 	return add(txn, &op);
 }
 
@@ -202,8 +193,8 @@ int sluice_txn_cursor_set(sluice_txn *txn, const char *stream, const char *curso
 {
 	OP(CURSOR_SET, cursor_set, CursorSet, CURSOR_SET);
 
-	m.stream = text(stream);
-	m.cursor = text(cursor);
+	m.stream = wire_text(stream);
+	m.cursor = wire_text(cursor);
 	m.offset = next_offset;
 	return add(txn, &op);
 }
@@ -212,8 +203,8 @@ int sluice_txn_check_job(sluice_txn *txn, const char *job, const char *state, ui
 {
 	OP(CHECK_JOB, check_job, TxnCheckJob, TXN_CHECK_JOB);
 
-	m.job = text(job);
-	m.state = text(state);
+	m.job = wire_text(job);
+	m.state = wire_text(state);
 	m.attempt = attempt;
 	return add(txn, &op);
 }

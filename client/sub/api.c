@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The calls of followers and consumers. */
-#include <stdio.h>
 #include <string.h>
 #include <utlist.h>
 
@@ -28,35 +27,6 @@ static sluice_sub *sub_new(sluice_client *client, const char *name, const char *
 }
 
 /* ---- opening ---- */
-
-void sub_open_tell(sluice_sub *sub, int code, const char *text)
-{
-	sluice_done_fn *done = sub->open_done;
-	sluice_reply *reply;
-
-	(void)pthread_cond_broadcast(&sub->client->changed);
-	if (done == NULL)
-		return;
-	sub->open_done = NULL;
-	reply = reply_new(code, text, strlen(text));
-	done(sub->client, reply, sub->open_user);
-	sluice_reply_free(reply);
-}
-
-void sub_open_due(sluice_sub *sub, uint64_t now, uint64_t *io_next)
-{
-	if (sub->open_done != NULL && sub->open_deadline_ms <= now)
-		sub_open_tell(sub, SLUICE_E_TIMEOUT, "not opened before the deadline; it still may be");
-	else if (sub->open_done != NULL && sub->open_deadline_ms < *io_next)
-		*io_next = sub->open_deadline_ms;
-	if (sub->reopen_ms == 0 || sub->opened || sub->ended || sub->closing ||
-	    sub->client->state != STATE_READY)
-		return;
-	if (sub->reopen_ms <= now)
-		(void)sub_open_call(sub);
-	else if (sub->reopen_ms < *io_next)
-		*io_next = sub->reopen_ms;
-}
 
 /* Waits, with the lock held, until it is open or has ended. */
 static int open_wait(sluice_sub *sub, uint64_t deadline)
@@ -205,58 +175,6 @@ int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const
 
 /* ---- closing ---- */
 
-struct call *sub_close_call(sluice_client *client, uint32_t number, const sluice_call *options)
-{
-	Sluice__Request request = SLUICE__REQUEST__INIT;
-	Sluice__SubscriptionClose message = SLUICE__SUBSCRIPTION_CLOSE__INIT;
-
-	message.subscription = number;
-	request.op_case = SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE;
-	request.subscription_close = &message;
-	return call_new(client, &request, false, options);
-}
-
-void sub_unwanted(sluice_client *client, const struct call *call)
-{
-	sluice_call options = {.deadline_ms = -1};
-
-	if (sub_close_call(client, call->sub_number, &options) == NULL)
-		link_lacks(client); /* what is delivered to it would be taken by nobody */
-}
-
-void sub_retire(sluice_sub *sub)
-{
-	sluice_client *client = sub->client;
-	struct call *call;
-
-	DL_FOREACH(client->ordered, call)
-		if (call->hook_user == sub)
-			call->hook_user = NULL;
-	HASH_DELETE(hh, client->subs, sub);
-	sub->closing = true;
-	sub->next_retired = client->retired;
-	client->retired = sub;
-	(void)pthread_cond_broadcast(&client->changed); /* who waits in sluice_sub_next() */
-	if (!client_on_loop(client))
-		subs_reap(client);
-}
-
-void subs_reap(sluice_client *client)
-{
-	sluice_sub **at = &client->retired;
-
-	while (*at != NULL) {
-		sluice_sub *sub = *at;
-
-		if (sub->waiters > 0) {
-			at = &sub->next_retired;
-			continue;
-		}
-		*at = sub->next_retired;
-		sub_free(sub);
-	}
-}
-
 int sluice_sub_credit(sluice_sub *sub, uint32_t more)
 {
 	int rc = 0;
@@ -386,4 +304,44 @@ int sluice_extend(sluice_sub *sub, sluice_token token, uint32_t lease_ms, const 
 		  sluice_reply **ret_reply)
 {
 	return ack_frame(sub, ACK_EXTEND, token, NULL, lease_ms, NULL, call, ret_reply);
+}
+
+int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
+{
+	sluice_client *client = sub->client;
+	uint64_t deadline = deadline_of(client, deadline_ms);
+	int rc = sub->on_delivery != NULL ? SLUICE_E_INVAL : 0;
+
+	client_lock(client);
+	sub->waiters++;
+	while (sub->waiting == NULL && rc == 0) {
+		uint64_t now = now_ms();
+
+		if (sub->ended || sub->closing || sub->gives_back || (sub->draining && !sub->leaves))
+			rc = sub->end_code != 0 ? sub->end_code : SLUICE_E_CLOSED;
+		else if (client_on_loop(client))
+			rc = SLUICE_E_WRONG_STATE;
+		else if (now >= deadline)
+			rc = SLUICE_E_TIMEOUT;
+		else
+			client_wait_turn(client, deadline < now + 50 ? deadline : now + 50);
+	}
+	if (sub->waiting != NULL) {
+		rc = 0;
+		*ret = sub->waiting;
+		DL_DELETE(sub->waiting, *ret);
+		sub->waiting_count--;
+		if ((*ret)->view.kind == SLUICE_DELIVERY_EVENT) {
+			sub_release(sub, 1);
+			if (sub->owed >= sub->credit / 2 || sub->waiting == NULL)
+				client_wake(client);
+		} else if ((*ret)->view.kind == SLUICE_DELIVERY_ITEM && sub->reports) {
+			sub_begin_now(sub, (*ret)->view.token, (*ret)->view.seq);
+		}
+	}
+	(void)error_set(rc, sub->ended && rc == sub->end_code ? sub->end_text : "");
+	if (--sub->waiters == 0 && sub->closing)
+		client_wake(client); /* it can be freed */
+	client_unlock(client);
+	return rc;
 }

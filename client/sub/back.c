@@ -1,72 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What was never begun is no failed attempt: consumers report what they begin, and what was not delivered to the application goes back to
- * the broker uncounted, when a subscription or the client closes. And the drain: nothing new, what is there is worked off.
+ * Items and jobs that were never begun are no failed attempts: they are given back to the broker
+ * uncounted when a subscription or the client closes. And the drain: nothing new, only what is there.
  */
-#include <string.h>
 #include <utlist.h>
 
 #include "client/sub/sub.h"
-
-/* ---- begun ---- */
-
-/* Without memory it is not reported: its lease's end then does not count against it. */
-void sub_begin(sluice_sub *sub, sluice_token token, uint64_t seq)
-{
-	if (sub->begun_count == sub->begun_capacity) {
-		size_t capacity = sub->begun_capacity == 0 ? 8 : 2 * sub->begun_capacity;
-		struct begun *begun = mem_resize(sub->begun, capacity * sizeof(*begun));
-
-		if (begun == NULL)
-			return;
-		sub->begun = begun;
-		sub->begun_capacity = capacity;
-	}
-	sub->begun[sub->begun_count++] = (struct begun){token, seq};
-}
-
-void sub_begun_write(sluice_sub *sub)
-{
-	for (size_t i = 0; i < sub->begun_count && sub->client->knows_begun; i++) {
-		struct frame_run run = {sub->begun[i].seq, 1};
-		struct frame_ack frame = {.subscription = sub->number,
-					  .op = ACK_BEGUN,
-					  .token = sub->begun[i].token,
-					  .run_count = 1};
-		uint8_t *at = link_frame(sub->client, FRAME_ACK, 0, frame_ack_size(&frame));
-
-		if (at == NULL)
-			return; /* the link is broken: once more with the next */
-		(void)frame_ack_encode(at, &frame, &run);
-	}
-	sub->begun_count = 0;
-}
-
-/* On its way before the application has the item: a worker that dies of it must have been heard. */
-void sub_begin_now(sluice_sub *sub, sluice_token token, uint64_t seq)
-{
-	sub_begin(sub, token, seq);
-	subs_flush(sub->client); /* what was acked before goes first */
-	if (!link_push(sub->client))
-		client_wake(sub->client);
-}
-
-int sluice_begin(sluice_sub *sub, sluice_token token, uint64_t seq)
-{
-	sluice_client *client = sub->client;
-	int rc;
-
-	client_lock(client);
-	rc = client->closing		     ? SLUICE_E_CLOSED
-	     : client->state == STATE_FAILED ? client->fail_code
-	     : !sub->reports		     ? SLUICE_E_WRONG_STATE
-					     : 0;
-	if (rc == 0)
-		sub_begin_now(sub, token, seq);
-	client_unlock(client);
-	return error_set(rc, rc == SLUICE_E_WRONG_STATE ? "the subscription was opened without report_begun"
-							: "");
-}
 
 /* ---- giving back ---- */
 

@@ -1,41 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Subscriptions: followers and consumers. They outlive connections: a follower goes on at the next offset, a consumer asks for what its
- * session still holds (and drops what the application has already). Here is their life; in.c has the frames that come, held.c leases and
- * acks, delivery.c what the application gets.
+ * Opening a subscription, at first and after each reconnect: a follower continues at the next offset,
+ * a consumer asks for what its session still holds (and drops what the application has already).
  */
-#include <stdio.h>
-#include <string.h>
 #include <utlist.h>
 
 #include "client/sub/sub.h"
-
-void sub_end(sluice_sub *sub, int code, const char *text)
-{
-	sluice_delivery_view view = {.kind = SLUICE_DELIVERY_END, .code = code, .text = text};
-
-	if (sub->ended)
-		return;
-	sub->ended = true;
-	sub->coming = false;
-	sub->end_code = code;
-	(void)snprintf(sub->end_text, sizeof(sub->end_text), "%s", text);
-	sub_open_tell(sub, code, text);
-	if (sub->on_delivery != NULL && !sub->closing)
-		sub->on_delivery(sub, &view, sub->user);
-	(void)pthread_cond_broadcast(&sub->client->changed);
-}
 
 /* The same stream, and yet it lacks events that it had: a store was put back. What comes under their offsets now are others. */
 static bool went_back(const sluice_sub *sub, const Sluice__FollowOpened *opened)
 {
 	return opened != NULL && opened->next_offset < sub->length;
-}
-
-void sub_stream_length(sluice_sub *sub, uint64_t length)
-{
-	if (length > sub->length)
-		sub->length = length;
 }
 
 static void follow_opened(sluice_sub *sub, const Sluice__FollowOpened *opened)
@@ -248,71 +223,21 @@ void subs_open(sluice_client *client)
 	}
 }
 
-void subs_broken(sluice_client *client, bool session_lost)
+struct call *sub_close_call(sluice_client *client, uint32_t number, const sluice_call *options)
 {
-	sluice_sub *sub, *next;
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__SubscriptionClose message = SLUICE__SUBSCRIPTION_CLOSE__INIT;
 
-	HASH_ITER(hh, client->subs, sub, next) {
-		struct held *held, *after;
-		struct held_job *job, *next_job;
-
-		sub->opened = sub->coming = false;
-		sub->leaves = sub->left = false;
-		if (!session_lost)
-			continue;
-		sub->begun_count = 0;
-		(void)undelivered_drop(sub, 0, NULL);
-		/* A new session holds nothing of the old one's. */
-		HASH_ITER(hh, sub->held, held, after)
-			held_drop(sub, held);
-		HASH_ITER(hh, sub->jobs, job, next_job)
-			held_job_drop(sub, job);
-	}
+	message.subscription = number;
+	request.op_case = SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE;
+	request.subscription_close = &message;
+	return call_new(client, &request, false, options);
 }
 
-uint64_t subs_stream_id(const sluice_client *client, const char *name)
+void sub_unwanted(sluice_client *client, const struct call *call)
 {
-	uint64_t id = 0;
+	sluice_call options = {.deadline_ms = -1};
 
-	for (const sluice_sub *sub = client->subs; sub != NULL; sub = sub->hh.next) {
-		if (!sub->follow || sub->thing == 0 || strcmp(sub->name, name) != 0)
-			continue;
-		if (id != 0 && id != sub->thing)
-			return 0;
-		id = sub->thing;
-	}
-	return id;
-}
-
-void subs_end(sluice_client *client, int code)
-{
-	sluice_sub *sub, *next;
-
-	HASH_ITER(hh, client->subs, sub, next)
-		sub_end(sub, code, sluice_error_text(code));
-}
-
-void sub_free(sluice_sub *sub)
-{
-	struct held *held, *next_held;
-	struct held_job *job, *next_job;
-	struct ack_gather *acks, *next_acks;
-	sluice_delivery *delivery, *next;
-
-	HASH_ITER(hh, sub->held, held, next_held)
-		held_drop(sub, held);
-	HASH_ITER(hh, sub->jobs, job, next_job)
-		held_job_drop(sub, job);
-	DL_FOREACH_SAFE(sub->acks, acks, next_acks) {
-		mem_free(acks->runs);
-		mem_free(acks);
-	}
-	DL_FOREACH_SAFE(sub->waiting, delivery, next)
-		sluice_delivery_free(delivery);
-	mem_free(sub->begun);
-	mem_free(sub->name);
-	mem_free(sub->cursor);
-	mem_free(sub->source);
-	mem_free(sub->filter);
-	mem_free(sub);
+	if (sub_close_call(client, call->sub_number, &options) == NULL)
+		link_lacks(client); /* what is delivered to it would be taken by nobody */
 }

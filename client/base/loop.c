@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What every layer needs of the loop: the time, the lock, the wake-up, events for the application,
+ * and waiting. It is turned in client.c.
+ */
+#include <time.h>
+#include <unistd.h>
+
+#include "client/internal.h"
+
+const char from_a_callback[] = "a blocking call from a callback would wait for itself";
+
+uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t deadline_of(const sluice_client *client, int deadline_ms)
+{
+	if (deadline_ms < 0)
+		return UINT64_MAX;
+	return now_ms() + (deadline_ms == 0 ? client->config.deadline_ms : (uint32_t)deadline_ms);
+}
+
+void client_lock(sluice_client *client)
+{
+	(void)pthread_mutex_lock(&client->lock);
+	client->users++;
+}
+
+void client_unlock(sluice_client *client)
+{
+	client->users--;
+	if (client->closing) /* close waits until it is alone */
+		(void)pthread_cond_broadcast(&client->changed);
+	(void)pthread_mutex_unlock(&client->lock);
+}
+
+static __thread const sluice_client *looping; /* whose loop this thread is in */
+
+const sluice_client *loop_enter(const sluice_client *client)
+{
+	const sluice_client *outer = looping;
+
+	looping = client;
+	return outer;
+}
+
+bool client_on_loop(const sluice_client *client)
+{
+	return looping == client;
+}
+
+void client_wake(sluice_client *client)
+{
+	uint64_t one = 1;
+
+	if (looping == client)
+		client->again = true;
+	if (client->woken || looping == client)
+		return;
+	client->woken = true;
+	(void)!write(client->wake_fd, &one, sizeof(one)); /* it can only fail when it is already readable */
+}
+
+void client_retry(sluice_client *client, uint64_t at_ms)
+{
+	if (at_ms >= client->retry_ms)
+		return;
+	client->retry_ms = at_ms;
+	client_wake(client); /* another thread's: the timer is the loop's */
+}
+
+void client_event(sluice_client *client, const sluice_event *event)
+{
+	if (client->on_event != NULL && !client->closing)
+		client->on_event(client, event, client->user);
+}
+
+void client_wait_turn(sluice_client *client, uint64_t deadline_ms)
+{
+	uint64_t now = now_ms();
+	struct timespec until = {(time_t)(deadline_ms / 1000), (long)(deadline_ms % 1000) * 1000000};
+
+	if (now >= deadline_ms)
+		return;
+	if (client->config.mode == MODE_CALLER_LOOP)
+		loop_turn(client, deadline_ms == UINT64_MAX || deadline_ms - now > 1000
+					  ? 1000
+					  : (int)(deadline_ms - now));
+	else if (deadline_ms == UINT64_MAX)
+		(void)pthread_cond_wait(&client->changed, &client->lock);
+	else
+		(void)pthread_cond_timedwait(&client->changed, &client->lock, &until);
+}
+
+bool client_wait(sluice_client *client, const bool *flag, uint64_t deadline_ms)
+{
+	while (!*flag) {
+		if (now_ms() >= deadline_ms)
+			return false;
+		client_wait_turn(client, deadline_ms);
+	}
+	return true;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the typed operations make their requests of.
+ */
+#ifndef SLUICE_CLIENT_CALL_REQUEST_H
+#define SLUICE_CLIENT_CALL_REQUEST_H
+
+#include "client/internal.h"
+
+/* protobuf-c's strings and bytes are not const; nothing here writes to them. */
+static inline char *wire_text(const char *value)
+{
+	return (char *)(uintptr_t)(value != NULL ? value : "");
+}
+
+static inline ProtobufCBinaryData wire_bytes(sluice_slice_t value)
+{
+	return (ProtobufCBinaryData){value.len, (uint8_t *)(uintptr_t)value.data};
+}
+
+#define REQUEST(OP, member, message)                     \
+	Sluice__Request request = SLUICE__REQUEST__INIT; \
+	request.op_case = SLUICE__REQUEST__OP_##OP;      \
+	request.member = &(message)
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Typed operations about what this client holds or follows. An answer may say that a job is not its
+ * any more: the job's place in the consumer's credit is free then.
+ */
+#include "client/call/request.h"
+#include "client/sub/sub.h"
+
+int sluice_cursor_set(sluice_client *client, const char *stream, const char *cursor, uint64_t next_offset,
+		      const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__CursorSet m = SLUICE__CURSOR_SET__INIT;
+	REQUEST(CURSOR_SET, cursor_set, m);
+
+	m.stream = wire_text(stream);
+	m.cursor = wire_text(cursor);
+	m.offset = next_offset;
+	/* The offset is of the stream that was read, which may be gone, and another have its name. */
+	client_lock(client);
+	m.stream_id = subs_stream_id(client, m.stream);
+	client_unlock(client);
+	return call_run(client, &request, true, call, reply);
+}
+
+static int code_of(const struct call *call)
+{
+	return call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
+}
+
+/* over: by this answer. Else it is held on, unless it did not come again after a reconnect. */
+static void held_settle(sluice_client *client, const struct call *call, bool over)
+{
+	if (over)
+		sub_job_gone(client, call->job, call->token);
+	else if (client->doubts > 0)
+		resume_call_ended(client, call->job, call->token);
+}
+
+static void release_answered(sluice_client *client, struct call *call)
+{
+	held_settle(client, call, code_of(call) == 0 || code_of(call) == SLUICE_E_STALE_TOKEN);
+}
+
+static void intent_answered(sluice_client *client, struct call *call)
+{
+	held_settle(client, call,
+		    code_of(call) == SLUICE_E_STALE_TOKEN || code_of(call) == SLUICE_E_CANCELLED);
+}
+
+int sluice_job_intent(sluice_client *client, const char *job, sluice_token token, uint32_t attempt,
+		      const char *tag, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobIntent m = SLUICE__JOB_INTENT__INIT;
+	REQUEST(JOB_INTENT, job_intent, m);
+
+	m.job = wire_text(job);
+	m.token = token;
+	m.attempt = attempt;
+	m.tag = wire_text(tag);
+	return call_run_about(client, &request, true,
+			      &(struct call_about){.job = m.job, .token = token, .hook = intent_answered},
+			      call, reply);
+}
+
+static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec)
+{
+	m->job = wire_text(spec->job);
+	m->attempt = spec->attempt;
+	m->source = wire_text(spec->source);
+	m->state = wire_text(spec->state);
+	m->token = spec->token;
+	m->scheduler_ref = wire_text(spec->scheduler_ref);
+	m->evidence = wire_text(spec->evidence);
+	m->exit_code = spec->exit_code;
+	m->seen_time_ms = spec->seen_time_ms;
+	m->release = spec->release;
+	m->exited = spec->exited;
+	m->signal = spec->signal;
+	m->class_ = (Sluice__EvidenceClass)spec->evidence_class;
+	m->started_time_ms = spec->started_time_ms;
+	m->ended_time_ms = spec->ended_time_ms;
+	m->memory_peak_bytes = spec->memory_peak_bytes;
+	m->number = spec->number;
+}
+
+static bool report_refused(const struct call *call)
+{
+	return code_of(call) == SLUICE_E_STALE_TOKEN || code_of(call) == SLUICE_E_NOT_FOUND;
+}
+
+static void reported(sluice_client *client, struct call *call)
+{
+	const Sluice__Reply *reply = call->reply != NULL ? call->reply->message : NULL;
+
+	held_settle(client, call,
+		    report_refused(call) || (reply != NULL && reply->code == 0 &&
+					     reply->job_reported != NULL && reply->job_reported->terminal));
+}
+
+static void reported_release(sluice_client *client, struct call *call)
+{
+	held_settle(client, call, report_refused(call) || code_of(call) == 0);
+}
+
+int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec, const sluice_call *call,
+		      sluice_reply **reply)
+{
+	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
+	REQUEST(JOB_REPORT, job_report, m);
+
+	struct call_about about = {.job = wire_text(spec->job), .token = spec->token};
+
+	report_fill(&m, spec);
+	if (spec->token != 0)
+		about.hook = spec->release ? reported_release : reported;
+	return call_run_about(client, &request, true, &about, call, reply);
+}
+
+int sluice_job_release(sluice_client *client, const char *job, sluice_token token, uint32_t delay_ms,
+		       const char *reason, const sluice_call *call, sluice_reply **reply)
+{
+	Sluice__JobRelease m = SLUICE__JOB_RELEASE__INIT;
+	REQUEST(JOB_RELEASE, job_release, m);
+
+	m.job = wire_text(job);
+	m.token = token;
+	m.delay_ms = delay_ms;
+	m.reason = wire_text(reason);
+	return call_run_about(client, &request, false,
+			      &(struct call_about){.job = m.job, .token = token, .hook = release_answered},
+			      call, reply);
+}
