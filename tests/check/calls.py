@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 # Files below a group's folders are judged together. A longer prefix takes its files out of a shorter one.
-GROUPS = ["protocol", "client", "client/cli", "broker/util", "broker/store", "broker/engine", "broker/net",
+GROUPS = ["protocol", "client", "client/cli", "broker/util", "broker/store", "broker/core", "broker/engine", "broker/net",
           "broker/admin", "broker/plugin", "plugins/local", "bench/harness", "bench/drivers", "bench/floor", "bench/replay",
           "tests/sim", "tests/support"]
 
@@ -25,14 +25,15 @@ OPEN = ["broker/net", "client", "client/cli", "plugins/local", "tests/sim"]
 
 
 def objects(build, root):
-    """Yields (source path from root, object path). meson: DIR/TARGET.p/PATH_OF_SOURCE.o, '_' or '/' between folders."""
+    """Yields (source path from root, object path), without what the build generates."""
     command = ["ninja", "-C", build, "-t", "compdb"]
     for entry in json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout):
         if not entry["output"].endswith(".o"):
             continue
         source = os.path.relpath(os.path.normpath(os.path.join(entry["directory"], entry["file"])), root)
         built = os.path.join(entry["directory"], entry["output"])
-        if not source.startswith("..") and source.endswith(".c") and os.path.exists(built):
+        made = os.path.normpath(os.path.join(entry["directory"], entry["file"])).startswith(build + os.sep)
+        if not made and not source.startswith("..") and source.endswith(".c") and os.path.exists(built):
             yield source, built
 
 
@@ -155,15 +156,23 @@ def check(files_of_group, listing, is_open=()):
 
 
 def read(build, root):
-    files_of_group = {}
+    files_of_group, alone = {}, 0
     for source, built in objects(build, root):
         group = group_of(source)
+        # Programs of one file, and tests, which nobody calls.
+        if group is None and not source.startswith("tests/") and os.path.dirname(source) != "broker":
+            print(f"{source} belongs to no group of the table")
+            alone += 1
         if group is not None:
             defined, used = names(built)
             have = files_of_group.setdefault(group, {}).setdefault(source, (set(), set()))
             have[0].update(defined)
             have[1].update(used)
-    return files_of_group
+    for group in GROUPS:
+        if group not in files_of_group:
+            print(f"{group} has no objects in {build}")
+            alone += 1
+    return files_of_group, alone
 
 
 def self_test():
@@ -205,11 +214,11 @@ def main():
         print(__doc__.split("\n\n")[1], file=sys.stderr)
         return 2
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    files_of_group = read(os.path.abspath(arguments[0]), root)
+    files_of_group, alone = read(os.path.abspath(arguments[0]), root)
     if not files_of_group:
         print(f"{arguments[0]} has no objects of this tree: build it first", file=sys.stderr)
         return 2
-    wrong = check(files_of_group, listing, OPEN)
+    wrong = alone + check(files_of_group, listing, OPEN)
     files = sum(len(files) for files in files_of_group.values())
     print(f"calls: {files} files in {len(files_of_group)} groups, {wrong} faults; circles are still open in {len(OPEN)} groups")
     return 1 if wrong else 0
