@@ -200,23 +200,6 @@ void credit(struct sim *s, int number, uint32_t more)
 
 /* ---- sources ---- */
 
-static const char *const sources[SOURCES + 1] = {"", "alpha", "beta"};
-
-const char *source_name_of(int source)
-{
-	return sources[source];
-}
-
-int source_by_name(const char *name)
-{
-	for (int i = 0; i <= SOURCES; i++) {
-		if (strcmp(sources[i], name) == 0)
-			return i;
-	}
-	must(SLUICE_E_INTERNAL, name);
-	return 0;
-}
-
 void source_say(struct sim *s, int number)
 {
 	struct op op = {.type = COMMAND_SOURCE_SEEN, .who = number, .client = number};
@@ -227,7 +210,7 @@ void source_say(struct sim *s, int number)
 		return;
 	op.seq = client->session;
 	op.flag = s->drains || roll(s, 2) == 0;
-	m.source = (char *)sources[client->source];
+	m.source = (char *)source_name_of(client->source);
 	m.ok = true;
 	m.take = op.flag;
 	submit(s, op, 1, client->session, &m);

@@ -8,16 +8,6 @@
 #include "protocol/envelope.h"
 #include "tests/sim/sim.h"
 
-uint64_t consumer_tag(const struct client *client, int number, enum feed feed)
-{
-	return OPS_MAX + (client->connection * CLIENTS + (uint64_t)number) * FEEDS + feed;
-}
-
-int consumer_number(int client, enum feed feed)
-{
-	return client * FEEDS + (int)feed;
-}
-
 /* Whether a client's connection still brings it this frame. */
 static bool frame_comes(struct sim *s, int number)
 {
@@ -195,38 +185,6 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 		oracle_cursor_set(s->oracle, op->offset, op->flag, out->code == 0);
 	else
 		job_answered(s, op, out);
-}
-
-void forget(struct sim *s, struct op *op)
-{
-	op->open = false;
-	if (op->wild || (op->type == COMMAND_PUBLISH && op->flag)) {
-		return;
-	} else if (op->type == COMMAND_PUBLISH || op->type == COMMAND_PRODUCER_OPEN) {
-		s->publishers[op->who].in_flight = false;
-	} else if (op->type == COMMAND_ACK) {
-		oracle_settle_unknown(s->oracle, &op->settle);
-	} else if (op->type == COMMAND_TXN) {
-		s->txn.in_flight = false;
-		s->txn.was_unknown = true;
-		if (s->txn.settle.token != 0)
-			oracle_settle_unknown(s->oracle, &s->txn.settle);
-		if (s->txn.job >= 0)
-			oracle_job_unknown(s->oracle, s->txn.job);
-	} else if (op->type == COMMAND_QUEUE_PURGE) {
-		oracle_purge_unknown(s->oracle);
-	} else if (op->type == COMMAND_CURSOR_SET) {
-		oracle_cursor_unknown(s->oracle, op->offset, op->flag);
-	} else if (op->type == COMMAND_SESSION_OPEN) {
-		s->clients[op->who].opening = false;
-	} else if (op->type == COMMAND_SESSION_CLOSE) {
-		s->clients[op->who].closing = false;
-		oracle_session_close_unknown(s->oracle, s->clients[op->who].session);
-	} else if (op->type == COMMAND_SOURCE_SEEN) {
-		oracle_source_unknown(s->oracle, s->clients[op->who].source, op->seq);
-	} else if (op->type >= COMMAND_JOB_SUBMIT) {
-		oracle_job_unknown(s->oracle, op->who);
-	}
 }
 
 /* ---- deliveries ---- */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The oracle's own state, time and crashes, and sessions. Includes nothing of the broker: what is legal is written down a second time.
+ * The oracle's own state, time, the first broken promise, and sessions; it calls no other file of
+ * the oracle. Includes nothing of the broker: what is legal is written down a second time.
  *
- * A session lives while it is attached, and its timeout longer; a crash gives all of them a whole timeout. Not a millisecond less or more:
- * reads come after the broker has had its turn at the same time. */
+ * A session lives while it is attached, and for its timeout after that; not a millisecond less or
+ * more: reads come after the broker has had its turn at the same time. */
 #include "tests/sim/oracle.h"
 
 #include <inttypes.h>
@@ -189,40 +190,15 @@ void oracle_session_shown(struct oracle *o, uint64_t id, bool exists)
 	s->maybe_ended = false;
 }
 
-void oracle_resumed(struct oracle *o, uint64_t session, bool jobs)
+/* ---- consumers: what the rules of jobs ask of them; the rest is oracle_demand.c's ---- */
+
+bool jobs_consumed_by(const struct oracle *o, uint64_t session)
 {
-	note(o, 26, session, jobs);
-	if (jobs)
-		jobs_resumed(o, session);
-	else
-		items_resumed(o, session);
-}
+	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++) {
+		const struct consumer *c = &o->consumers[i];
 
-/* ---- what nobody heard ---- */
-
-void oracle_crashed(struct oracle *o, uint64_t leases_by_session)
-{
-	note(o, 18, leases_by_session, 0);
-	o->crash_ms = o->loss_ms = o->now_ms;
-	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++)
-		o->consumers[i].open = false;
-	/* First, who held what when it crashed. */
-	items_unheard(o, 0, leases_by_session);
-	jobs_unheard(o, 0);
-	for (uint32_t i = 0; i < o->session_count; i++) {
-		struct session *s = &o->sessions[i];
-
-		if (s->open && !s->attached && s->deadline_ms <= o->now_ms)
-			s->maybe_ended = true;
-		s->attached = false;
-		s->deadline_ms = o->now_ms + o->rules.session_ms;
+		if (c->open && c->feed == 1 && c->session == session && !c->paused && !c->resumes)
+			return true;
 	}
-}
-
-void oracle_lost(struct oracle *o, uint64_t session, bool leases_by_session)
-{
-	note(o, 19, session, leases_by_session);
-	o->loss_ms = o->now_ms;
-	items_unheard(o, session, leases_by_session ? session : 0);
-	jobs_unheard(o, session);
+	return false;
 }

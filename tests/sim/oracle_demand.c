@@ -68,17 +68,6 @@ void oracle_consumer_closed(struct oracle *o, int consumer)
 	o->consumers[consumer].open = false;
 }
 
-bool jobs_consumed_by(const struct oracle *o, uint64_t session)
-{
-	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++) {
-		const struct consumer *c = &o->consumers[i];
-
-		if (c->open && c->feed == 1 && c->session == session && !c->paused && !c->resumes)
-			return true;
-	}
-	return false;
-}
-
 void oracle_at_rest(struct oracle *o, const struct oracle_rest *rest)
 {
 	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++) {

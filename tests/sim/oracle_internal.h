@@ -116,18 +116,25 @@ struct oracle {
 	struct job jobs[ORACLE_JOBS_MAX];
 };
 
+/* ---- in the order of the files: each calls only those above it ---- */
+
+/* oracle.c */
 void broken(struct oracle *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void note(struct oracle *o, uint64_t a, uint64_t b, uint64_t c);
-
-/* oracle_stream.c */
-void txn_is_done(struct oracle *o, uint64_t txn); /* its reply, or an effect of it, was seen */
-bool body_of_txn(uint64_t body, uint64_t *ret_txn);
-/* oracle.c: whether a session lives for certain, or may. An unknown one does neither. */
+/* Whether a session lives for certain, or may. An unknown one does neither. */
 bool session_surely(const struct oracle *o, uint64_t session);
 bool session_maybe(const struct oracle *o, uint64_t session);
 /* The same before what fell due since the last time. */
 bool session_maybe_before(const struct oracle *o, uint64_t session);
-/* session 0: the broker crashed. */
+/* Whether a consumer of jobs of this session is open: then it received all that its jobs' ledger
+ * says. */
+bool jobs_consumed_by(const struct oracle *o, uint64_t session);
+
+/* oracle_stream.c */
+void txn_is_done(struct oracle *o, uint64_t txn); /* its reply, or an effect of it, was seen */
+bool body_of_txn(uint64_t body, uint64_t *ret_txn);
+
+/* oracle_queue.c, oracle_jobs.c. session 0: the broker crashed. */
 void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_session);
 void jobs_unheard(struct oracle *o, uint64_t session);
 /* From here on what the session holds is given again; two sessions may do so at a time. */
@@ -135,9 +142,9 @@ void items_resuming(struct oracle *o, uint64_t session);
 void jobs_resuming(struct oracle *o, uint64_t session);
 void items_resumed(struct oracle *o, uint64_t session);
 void jobs_resumed(struct oracle *o, uint64_t session);
-/* Whether a consumer of jobs of this session is open: then it was told all that its jobs' ledger says. */
-bool jobs_consumed_by(const struct oracle *o, uint64_t session);
 void jobs_at_rest(struct oracle *o);
+
+/* oracle_demand.c, oracle_loss.c: nothing for the others */
 
 #define U(x) ((unsigned long long)(x))
 

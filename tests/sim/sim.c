@@ -13,27 +13,6 @@
 
 enum { CLOSE_LOOK_EVERY = 16, DRAIN_ROUNDS_MIN = 4, DRAIN_ROUNDS_MAX = 60 };
 
-void must(int rc, const char *what)
-{
-	if (rc == 0)
-		return;
-	fprintf(stderr, "sluice-sim: %s: %s: %s\n", what, sluice_error_name(rc), store_last_error());
-	exit(2);
-}
-
-uint64_t roll(struct sim *s, uint64_t n)
-{
-	s->random ^= s->random << 13;
-	s->random ^= s->random >> 7;
-	s->random ^= s->random << 17;
-	return (s->random >> 11) % n;
-}
-
-struct sluice_slice text(const char *t)
-{
-	return (struct sluice_slice){t, strlen(t)};
-}
-
 static void on_kick(struct engine_sink *sink, uint64_t tag)
 {
 	(void)sink, (void)tag;

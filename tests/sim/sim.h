@@ -127,7 +127,7 @@ struct sim {
 		bool intended;
 	} job[ORACLE_JOBS_MAX];	   /* as delivered last */
 	int slots[JOBS], jobs_end; /* numbers of the jobs that clients know, and the next */
-	/* faults.c */
+	/* faults.c, faults_plan.c */
 	long fault_in; /* calls of the store from now; 0: never */
 	bool fault_commit;
 	int fault_code;
@@ -136,67 +136,75 @@ struct sim {
 	struct op ops[OPS_MAX];
 };
 
-/* ---- sim.c ---- */
-/* One run; prints a line. False: a promise was broken. *ret_hash: of all that was said, and of what is stored at the end. */
-bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash);
+/* ---- in the order of the files: each calls only those above it ---- */
+
+/* run.c */
 void must(int rc, const char *what); /* a failure of the simulator itself: exits */
 uint64_t roll(struct sim *s, uint64_t n);
 struct sluice_slice text(const char *t);
 
-/* ---- world.c: the broker's life ---- */
+/* names.c */
 struct target {
 	const char *name;
 	uint32_t gateway;
 	int stream; /* of the oracle; -1: the queue */
 };
 const struct target *sim_target(int producer);
-void world_make(struct sim *s);
-void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, const void *body);
-/* Until the engine has nothing to do. False: the broker is dead, or as good as dead. */
-bool drive(struct sim *s);
-void boot(struct sim *s);
-void crash(struct sim *s);
-void shut(struct sim *s); /* for good */
-
-/* ---- hear.c: what clients are told ---- */
-void on_post(struct engine_sink *sink, struct engine_release *release);
-/* The op's answer will not be heard. */
-void forget(struct sim *s, struct op *op);
+const char *source_name_of(int source);
+int source_by_name(const char *name); /* "": 0 */
 /* Consumers' tags name a client's connection. */
 uint64_t consumer_tag(const struct client *client, int number, enum feed feed);
 /* The same for the oracle, over all of a client's connections. */
 int consumer_number(int client, enum feed feed);
 
-/* ---- clients.c, jobs.c: what clients do ---- */
+/* unheard.c: the command's answer will not be received */
+void forget(struct sim *s, struct op *op);
+
+/* faults.c */
+void faults_off(struct sim *s);
+/* Around what the simulator itself reads while a call of the broker is to fail. */
+void faults_rest(struct sim *s);
+void faults_go_on(struct sim *s);
+
+/* broker.c */
+void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, const void *body);
+void boot(struct sim *s);
+/* Until the engine has nothing to do. False: the broker is dead, or as good as dead. */
+bool drive(struct sim *s);
+void shut(struct sim *s); /* for good */
+
+/* clients.c: what clients do with sessions, streams and the queue */
 void publish(struct sim *s, int producer);
 void reopen(struct sim *s, int producer); /* under its name: its epoch grows, its sequence stays */
 void settle(struct sim *s);
 void begin_all(struct sim *s); /* reports that all that was given lately is begun */
-void wild_put(struct sim *s);
-void wild_settle(struct sim *s);
-/* One record of the wild queue becomes unreadable. */
-void wild_damage(struct sim *s);
 void purge(struct sim *s);
 void client_connect(struct sim *s, int client);
 void client_leave(struct sim *s, int client);
 void client_close(struct sim *s, int client); /* ends its session */
-/* The connection breaks: what is said from now on is not heard; then it is known to be broken. */
+/* The connection breaks: what is sent from now on is not received; then it is known as broken. */
 void client_deafen(struct sim *s, int client);
 void client_break(struct sim *s, int client);
+/* Begins or ends to be slow. */
+void client_slow(struct sim *s, int client, bool slow);
 void credit(struct sim *s, int client, uint32_t more);
 uint32_t some_credit(struct sim *s);
 /* Says that it speaks for its source, if it has one; takes jobs once it may. */
 void source_say(struct sim *s, int client);
 void source_answered(struct sim *s, const struct op *op, const struct outcome *out);
-const char *source_name_of(int source);
-int source_by_name(const char *name); /* "": 0 */
-/* Begins or ends to be slow. */
-void client_slow(struct sim *s, int client, bool slow);
+
+/* jobs.c: what clients do with jobs, the cursor and transactions */
 void job_do(struct sim *s);
 void cursor_do(struct sim *s);
 void transact(struct sim *s);
 
-/* ---- wild_jobs.c ---- */
+/* wild.c */
+void wild_put(struct sim *s);
+void wild_settle(struct sim *s);
+/* One record of the wild queue becomes unreadable. */
+void wild_damage(struct sim *s);
+
+/* wild_jobs.c */
 void wild_job_do(struct sim *s);
 void wild_job_answered(struct sim *s, const struct op *op, const struct outcome *out);
 void wild_jobs_granted(struct sim *s, const struct effect *e, int client);
@@ -206,14 +214,21 @@ void owned_grant_damage(struct sim *s);
 void wild_job_shown(struct sim *s, const Sluice__JobInfo *row, struct oracle_rest *rest);
 void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited);
 
-/* ---- look.c: reads ---- */
+/* hear.c: what clients receive; the engine's sink */
+void on_post(struct engine_sink *sink, struct engine_release *release);
+
+/* look.c: reads */
 struct oracle_counts look(struct sim *s, bool closely);
 
-/* ---- faults.c ---- */
+/* faults_plan.c */
 void faults_plan(struct sim *s);
-void faults_off(struct sim *s);
-/* Around what the simulator itself reads while a call of the broker is to fail. */
-void faults_rest(struct sim *s);
-void faults_go_on(struct sim *s);
+
+/* world.c */
+void world_make(struct sim *s);
+void crash(struct sim *s);
+
+/* sim.c. One run; prints a line. False: a promise was broken. *ret_hash: of all that the oracle was
+ * given, and of what is stored at the end. */
+bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash);
 
 #endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What concerns sessions, items and jobs at once: a session got again what it holds, a connection
+ * broke, the broker died. A crash gives every session a whole timeout. */
+#include "tests/sim/oracle_internal.h"
+
+void oracle_resumed(struct oracle *o, uint64_t session, bool jobs)
+{
+	note(o, 26, session, jobs);
+	if (jobs)
+		jobs_resumed(o, session);
+	else
+		items_resumed(o, session);
+}
+
+void oracle_crashed(struct oracle *o, uint64_t leases_by_session)
+{
+	note(o, 18, leases_by_session, 0);
+	o->crash_ms = o->loss_ms = o->now_ms;
+	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++)
+		o->consumers[i].open = false;
+	/* First, who held what when it crashed. */
+	items_unheard(o, 0, leases_by_session);
+	jobs_unheard(o, 0);
+	for (uint32_t i = 0; i < o->session_count; i++) {
+		struct session *s = &o->sessions[i];
+
+		if (s->open && !s->attached && s->deadline_ms <= o->now_ms)
+			s->maybe_ended = true;
+		s->attached = false;
+		s->deadline_ms = o->now_ms + o->rules.session_ms;
+	}
+}
+
+void oracle_lost(struct oracle *o, uint64_t session, bool leases_by_session)
+{
+	note(o, 19, session, leases_by_session);
+	o->loss_ms = o->now_ms;
+	items_unheard(o, session, leases_by_session ? session : 0);
+	jobs_unheard(o, session);
+}
