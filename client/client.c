@@ -52,12 +52,6 @@ static void work(sluice_client *client)
 	publish_send(client);
 	subs_flush(client);
 	link_flush(client);
-	if (client->state == STATE_WAITING && client->next_try_ms < next)
-		next = client->next_try_ms;
-	if ((client->state == STATE_CONNECTING || client->state == STATE_HELLO ||
-	     client->state == STATE_RESOLVING) &&
-	    client->connect_deadline_ms < next)
-		next = client->connect_deadline_ms;
 	next = link_next(client) < next ? link_next(client) : next;
 	next = client->retry_ms < next ? client->retry_ms : next;
 	if (client->config.mode == MODE_CALLER_LOOP &&
@@ -115,7 +109,7 @@ static void turn(sluice_client *client, int timeout_ms, bool first)
 	subs_reap(client);
 }
 
-void loop_turn(sluice_client *client, int timeout_ms)
+static void whole_turn(sluice_client *client, int timeout_ms)
 {
 	turn(client, timeout_ms, true);
 }
@@ -132,6 +126,82 @@ static void *run(void *user)
 	client_unlock(client);
 	return NULL;
 }
+
+/* ---- what the link reports, in the order in which each part has to know it ---- */
+
+static bool on_notice(sluice_client *client, struct sluice_slice body)
+{
+	Sluice__Notice *notice = sluice__notice__unpack(&mem_protobuf, body.len, body.data);
+	bool taken;
+
+	if (notice == NULL && mem_lacked())
+		return false;
+	if (notice == NULL) {
+		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed NOTICE");
+		return true;
+	}
+	taken = sub_on_notice(client, notice);
+	sluice__notice__free_unpacked(notice, &mem_protobuf);
+	return taken;
+}
+
+static bool on_frame(sluice_client *client, const struct frame_header *header, struct sluice_slice body)
+{
+	switch (header->type) {
+	case FRAME_REPLY:
+		return call_on_reply(client, header->corr, body);
+	case FRAME_PUBLISHED:
+		return publish_on_answer(client, header->corr, body);
+	case FRAME_DELIVER:
+		return sub_on_deliver(client, body);
+	case FRAME_NOTICE:
+		return on_notice(client, body);
+	case FRAME_ACKED:
+		return call_on_acked(client, header->corr, body);
+	default:
+		return true; /* what a later version may add */
+	}
+}
+
+static void on_connected(sluice_client *client, bool session_lost)
+{
+	if (session_lost) {
+		publish_session_lost(client);
+		txns_session_lost(client);
+		subs_broken(client, true);
+		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_SESSION_LOST,
+						     .code = SLUICE_E_SESSION_GONE,
+						     .text = "the session had ended; its leases are gone",
+						     .session = client->session_id});
+	}
+	subs_open(client);
+}
+
+static void on_broken(sluice_client *client)
+{
+	calls_broken(client);
+	publish_broken(client);
+	subs_broken(client, false);
+}
+
+static void end_with(sluice_client *client, int code, const char *text)
+{
+	calls_end(client, code, text);
+	publish_end(client, code);
+	txns_end(client, code);
+	subs_end(client, code);
+}
+
+static void on_failed(sluice_client *client, int code)
+{
+	end_with(client, code, client->error);
+}
+
+static const struct link_ops link_ops = {.frame = on_frame,
+					 .accepted = calls_check,
+					 .connected = on_connected,
+					 .broken = on_broken,
+					 .failed = on_failed};
 
 /* ---- life ---- */
 
@@ -211,6 +281,8 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	client->config = *config;
 	client->on_event = on_event;
 	client->user = user;
+	client->turn = whole_turn;
+	client->link_ops = &link_ops;
 	client->socket_fd = client->epoll_fd = client->wake_fd = client->timer_fd = -1;
 	client->publisher.next_seq = 1;
 	client->publisher.due_ms = client->timer_ms = client->calls_due_ms = client->retry_ms = UINT64_MAX;
@@ -259,10 +331,7 @@ static void end_all(sluice_client *client)
 
 	outer = loop_enter(client); /* callbacks come from here as from the loop: what blocks is refused */
 	client->closing = true;
-	calls_end(client, SLUICE_E_CLOSED, "the client was closed");
-	publish_end(client, SLUICE_E_CLOSED);
-	txns_end(client, SLUICE_E_CLOSED);
-	subs_end(client, SLUICE_E_CLOSED);
+	end_with(client, SLUICE_E_CLOSED, "the client was closed");
 	(void)loop_enter(outer);
 	client->stopping = true;
 	client->woken = false;
@@ -330,7 +399,7 @@ int sluice_process(sluice_client *client, int timeout_ms)
 	if (client_on_loop(client))
 		return error_set(SLUICE_E_WRONG_STATE, from_a_callback);
 	client_lock(client);
-	loop_turn(client, timeout_ms);
+	whole_turn(client, timeout_ms);
 	client_unlock(client);
 	return 0;
 }

@@ -286,7 +286,22 @@ enum client_state {
 	STATE_FAILED
 };
 struct resolver;
+
+/* What the link reports upward. */
+struct link_ops {
+	/* A frame that is not the link's own. False: there was no memory for it; it comes again. */
+	bool (*frame)(sluice_client *client, const struct frame_header *header, struct sluice_slice body);
+	/* The broker has said which features it has; nothing was sent to it yet. */
+	void (*accepted)(sluice_client *client);
+	void (*connected)(sluice_client *client, bool session_lost);
+	void (*broken)(sluice_client *client);		 /* the connection ended */
+	void (*failed)(sluice_client *client, int code); /* for good: there is no next try */
+};
+
 struct sluice_client {
+	/* One turn of the loop with the lock held; waits up to timeout_ms. */
+	void (*turn)(sluice_client *client, int timeout_ms);
+	const struct link_ops *link_ops;
 	struct sluice_config config;
 	sluice_event_fn *on_event;
 	void *user;
@@ -354,8 +369,6 @@ uint64_t now_ms(void);
 uint64_t deadline_of(const sluice_client *client, int deadline_ms);
 extern const char from_a_callback[]; /* why what would wait is refused there */
 void client_event(sluice_client *client, const sluice_event *event);
-/* One turn of the loop with the lock held; waits up to timeout_ms. */
-void loop_turn(sluice_client *client, int timeout_ms);
 /* Waits, with the lock held, until *flag or the deadline; runs the loop itself in caller-loop mode. False: the deadline passed. */
 bool client_wait(sluice_client *client, const bool *flag, uint64_t deadline_ms);
 /* One wait: until something changed, or the deadline. The caller looks again. */
@@ -409,6 +422,8 @@ void calls_end(sluice_client *client, int code, const char *text);
 void call_finish(sluice_client *client, struct call *call, sluice_reply *reply); /* takes reply */
 bool call_on_reply(sluice_client *client, uint32_t corr,
 		   struct sluice_slice body); /* false: no memory, again later */
+/* ACKED, the answer to a call whose frame is an ACK; corr 0: a refusal that nobody waits for. */
+bool call_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body);
 void call_free(struct call *call);
 /* Waits for a call that its caller made with the lock held, keeps the lock. The reply's code; *ret_reply as in a blocking call. */
 int call_wait(sluice_client *client, struct call *call, sluice_reply **ret_reply);
@@ -484,7 +499,6 @@ void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next);
 /* False: there was no memory for it; the same frame comes again, and client->taken says how much of it was taken. */
 bool sub_on_deliver(sluice_client *client, struct sluice_slice body);
 bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice);
-bool sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body);
 void subs_end(sluice_client *client, int code);
 /* Number of the stream that this client follows under the name; 0: none, or several. */
 uint64_t subs_stream_id(const sluice_client *client, const char *name);

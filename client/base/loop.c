@@ -88,9 +88,9 @@ void client_wait_turn(sluice_client *client, uint64_t deadline_ms)
 	if (now >= deadline_ms)
 		return;
 	if (client->config.mode == MODE_CALLER_LOOP)
-		loop_turn(client, deadline_ms == UINT64_MAX || deadline_ms - now > 1000
-					  ? 1000
-					  : (int)(deadline_ms - now));
+		client->turn(client, deadline_ms == UINT64_MAX || deadline_ms - now > 1000
+					     ? 1000
+					     : (int)(deadline_ms - now));
 	else if (deadline_ms == UINT64_MAX)
 		(void)pthread_cond_wait(&client->changed, &client->lock);
 	else

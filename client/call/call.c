@@ -433,8 +433,7 @@ int call_run(sluice_client *client, const Sluice__Request *request, bool repeata
 	return call_run_about(client, request, repeatable, NULL, options, ret_reply);
 }
 
-/* ACKs with a correlation number are calls whose frame is an ACK: their answer comes here. */
-bool sub_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body)
+bool call_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice body)
 {
 	struct frame_acked answer;
 	const char *why = "";

@@ -71,10 +71,7 @@ static void end_for_good(sluice_client *client, int code)
 {
 	client->state = STATE_FAILED;
 	client->fail_code = code;
-	calls_end(client, code, client->error);
-	publish_end(client, code);
-	txns_end(client, code);
-	subs_end(client, code);
+	client->link_ops->failed(client, code);
 	(void)pthread_cond_broadcast(&client->changed);
 }
 
@@ -107,9 +104,7 @@ void link_broken(sluice_client *client, int code, const char *why)
 	client->refused_code = client->state == STATE_HELLO && error_is_refusal(code) ? code : 0;
 	if (why != client->error)
 		say(client, why);
-	calls_broken(client);
-	publish_broken(client);
-	subs_broken(client, false);
+	client->link_ops->broken(client);
 	final = is_final(client, code);
 	if (final || !client->config.reconnect || client->config.transport_fd >= 0) {
 		end_for_good(client, final ? code : SLUICE_E_DISCONNECTED);
@@ -349,21 +344,12 @@ static bool on_welcome(sluice_client *client, struct sluice_slice body)
 	}
 	sluice__welcome__free_unpacked(welcome, &mem_protobuf);
 	client->had_session = true;
-	calls_check(client);
+	client->link_ops->accepted(client);
 	client->state = STATE_READY;
 	client->attempt = 0;
 	client->error[0] = 0;
 	client->last_in_ms = client->last_out_ms = now_ms();
-	if (lost) {
-		publish_session_lost(client);
-		txns_session_lost(client);
-		subs_broken(client, true);
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_SESSION_LOST,
-						     .code = SLUICE_E_SESSION_GONE,
-						     .text = "the session had ended; its leases are gone",
-						     .session = client->session_id});
-	}
-	subs_open(client);
+	client->link_ops->connected(client, lost);
 	client_event(client,
 		     &(sluice_event){.kind = first || lost ? SLUICE_EVENT_CONNECTED : SLUICE_EVENT_RESUMED,
 				     .text = "",
@@ -396,43 +382,18 @@ static bool on_failure(sluice_client *client, struct sluice_slice body)
 	return true;
 }
 
-static bool on_notice(sluice_client *client, struct sluice_slice body)
-{
-	Sluice__Notice *notice = sluice__notice__unpack(&mem_protobuf, body.len, body.data);
-
-	bool taken;
-
-	if (notice == NULL && mem_lacked())
-		return false;
-	if (notice == NULL) {
-		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed NOTICE");
-		return true;
-	}
-	taken = sub_on_notice(client, notice);
-	sluice__notice__free_unpacked(notice, &mem_protobuf);
-	return taken;
-}
-
 /* False: there was no memory for it; the same frame is to come again. */
 static bool on_frame(sluice_client *client, const struct frame_header *header, struct sluice_slice body)
 {
 	switch (header->type) {
 	case FRAME_WELCOME:
 		return on_welcome(client, body);
-	case FRAME_REPLY:
-		return call_on_reply(client, header->corr, body);
-	case FRAME_PUBLISHED:
-		return publish_on_answer(client, header->corr, body);
-	case FRAME_DELIVER:
-		return sub_on_deliver(client, body);
-	case FRAME_NOTICE:
-		return on_notice(client, body);
-	case FRAME_ACKED:
-		return sub_on_acked(client, header->corr, body);
 	case FRAME_ERROR:
 		return on_failure(client, body);
+	case FRAME_PONG:
+		return true;
 	default:
-		return true; /* PONG, and what a later version may add */
+		return client->link_ops->frame(client, header, body);
 	}
 }
 
@@ -541,12 +502,22 @@ static uint64_t silent_next(const sluice_client *client)
 		       : UINT64_MAX;
 }
 
+static bool is_connecting(const sluice_client *client)
+{
+	return client->state == STATE_CONNECTING || client->state == STATE_HELLO ||
+	       client->state == STATE_RESOLVING;
+}
+
 uint64_t link_next(const sluice_client *client)
 {
 	uint64_t next = UINT64_MAX;
 
 	if (client->state == STATE_READY)
 		next = ping_next(client) < silent_next(client) ? ping_next(client) : silent_next(client);
+	else if (client->state == STATE_WAITING)
+		next = client->next_try_ms;
+	else if (is_connecting(client))
+		next = client->connect_deadline_ms;
 	return client->stalled && client->stalled_ms < next ? client->stalled_ms : next;
 }
 
@@ -590,9 +561,7 @@ void link_due(sluice_client *client, uint64_t now)
 	}
 	if (client->state == STATE_WAITING && client->next_try_ms <= now)
 		link_start(client);
-	if ((client->state == STATE_CONNECTING || client->state == STATE_HELLO ||
-	     client->state == STATE_RESOLVING) &&
-	    client->connect_deadline_ms <= now) {
+	if (is_connecting(client) && client->connect_deadline_ms <= now) {
 		resolver_drop(client);
 		link_broken(client, SLUICE_E_DISCONNECTED, "the broker did not answer in time");
 	}
