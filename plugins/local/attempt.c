@@ -280,6 +280,47 @@ int attempt_write(const char *dir, const char *name, const void *bytes, size_t l
 	return rc;
 }
 
+static const char tag_file[] = "tag";
+
+/* Not synced: without it a directory that was moved is only not deleted. */
+void attempt_write_tag(const char *dir, const char *tag)
+{
+	const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+	int dir_fd = attempt_open(dir), fd = dir_fd < 0 ? -1 : openat(dir_fd, tag_file, flags, 0600);
+
+	if (fd >= 0) {
+		(void)dprintf(fd, "%s\n", tag);
+		(void)close(fd);
+	}
+	if (dir_fd >= 0)
+		(void)close(dir_fd);
+}
+
+int attempt_read_tag(int dir_fd, const char spool_id[ATTEMPT_SPOOL_BYTES], char ret_job[ATTEMPT_JOB_MAX + 1],
+		     uint32_t *ret_attempt, char ret_life[ATTEMPT_LIFE_BYTES])
+{
+	char text[ATTEMPT_TAG_MAX + 2], *number, *end;
+	unsigned long attempt;
+	size_t len;
+
+	if (attempt_read_at(dir_fd, "", tag_file, text, sizeof(text)) != 0)
+		return SLUICE_E_NOT_FOUND;
+	len = strlen(text);
+	number = strrchr(text, '#');
+	if (number == NULL || number - text > ATTEMPT_JOB_MAX || text[len - 1] != '\n')
+		return SLUICE_E_NOT_FOUND;
+	text[len - 1] = 0;
+	memcpy(ret_job, text, (size_t)(number - text));
+	ret_job[number - text] = 0;
+	attempt = strtoul(number + 1, &end, 10);
+	*ret_attempt = (uint32_t)attempt;
+	if (attempt == 0 || attempt > UINT32_MAX ||
+	    attempt_life_of(text, ret_job, *ret_attempt, ret_life) != 0 ||
+	    !attempt_life_is_of(ret_life, spool_id))
+		return SLUICE_E_NOT_FOUND;
+	return 0;
+}
+
 void attempt_work(const char *dir, char ret[ATTEMPT_WORK_MAX])
 {
 	(void)snprintf(ret, ATTEMPT_WORK_MAX, "%s/work", dir);

@@ -5,6 +5,7 @@
  * attempt's intent: a job's id may come again, in a new store or after the old job was forgotten, and what an attempt of
  * the same number left then says nothing of this one. LIFE begins with what is in the file SPOOL/id: a spool that was
  * deleted and made again, or another one, knows nothing of the attempt and is not asked. In it:
+ *   tag       the tag of its intent: a directory that the job moved is known by it
  *   job.json  what to run
  *   start     the start mark, taken by the job's process itself before exec, so an attempt starts at most once,
  *             whoever tries. "PID START SHEPHERD SHEPHERD_START BOOT\n": START are the kernel's start times, since
@@ -65,6 +66,12 @@ void attempt_tag(const char *job, uint32_t attempt, const char *life, char ret[A
 /* INVAL: it is no such tag of this attempt, so the intent is another scheduler's. */
 int attempt_life_of(const char *tag, const char *job, uint32_t attempt, char ret[ATTEMPT_LIFE_BYTES]);
 
+/* What the directory says it is of, by its file `tag`, with the job's id. NOT_FOUND: it has none that is valid
+ * and of this spool. */
+void attempt_write_tag(const char *dir, const char *tag);
+int attempt_read_tag(int dir_fd, const char spool_id[ATTEMPT_SPOOL_BYTES], char ret_job[ATTEMPT_JOB_MAX + 1],
+		     uint32_t *ret_attempt, char ret_life[ATTEMPT_LIFE_BYTES]);
+
 /* The attempt's directory, made when it does not exist. LIMIT: the spool path or the id is too long; INVAL:
  * no id. */
 int attempt_dir(const char *spool, const char *job, uint32_t attempt, const char *life, bool make,
@@ -74,6 +81,8 @@ int attempt_dir(const char *spool, const char *job, uint32_t attempt, const char
  * of its directory, or of one above it. -1: attempt_error(); attempt_errno() is ENOTDIR when there is
  * something else in its place. */
 int attempt_open(const char *dir);
+/* The same of anything below the spool. */
+int attempt_open_in(const char *spool, const char *path);
 /* Brings the directory back that its job took away, or its rights. A link or a file that stands in
  * its place is moved into it as `replaced`. IO. */
 #define ATTEMPT_REPLACED "replaced"
@@ -116,6 +125,8 @@ struct attempt_view {
  * a fault, and is never NOT_STARTED; nor is one without a directory that has something else in its place. IO: why is
  * errno. */
 int attempt_look(const char *dir, struct attempt_view *ret);
+
+int attempt_look_at(int dir_fd, const char *dir, struct attempt_view *ret); /* as attempt_look() */
 
 /* Takes the start mark for a process under its shepherd, durably, with the directories above it. EXISTS:
  * somebody has it. IO: it may be there all the same; look. */

@@ -166,6 +166,11 @@ int attempt_open(const char *dir)
 	return walk(dir, attempt_spool_len(dir), false);
 }
 
+int attempt_open_in(const char *spool, const char *path)
+{
+	return walk(path, strlen(spool), false);
+}
+
 int attempt_dir(const char *spool, const char *job, uint32_t attempt, const char *life, bool make,
 		char ret[ATTEMPT_PATH_MAX])
 {

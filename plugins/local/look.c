@@ -155,7 +155,7 @@ static void look_at_replaced(int fd, struct attempt_view *view)
 		(void)snprintf(view->replaced, sizeof(view->replaced), "a file");
 }
 
-static int look_in(int fd, const char *dir, struct attempt_view *ret)
+int attempt_look_at(int fd, const char *dir, struct attempt_view *ret)
 {
 	char start[256], status[ATTEMPT_STATUS_BYTES], nothing[8];
 	bool start_good = true, status_good = true;
@@ -186,7 +186,7 @@ int attempt_look(const char *dir, struct attempt_view *ret)
 	int fd = attempt_open(dir), rc;
 
 	if (fd >= 0) {
-		rc = look_in(fd, dir, ret);
+		rc = attempt_look_at(fd, dir, ret);
 		(void)close(fd);
 		return rc;
 	}

@@ -231,9 +231,9 @@ static void start_failed(struct job *job, const char *step, int error)
 
 static void start(struct job *job)
 {
+	char why[256], tag[ATTEMPT_TAG_MAX];
 	struct payload payload;
 	const char *step;
-	char why[256];
 	int rc;
 
 	window_pause(job, WINDOW_INTENT, "intent");
@@ -254,6 +254,8 @@ static void start(struct job *job)
 		return;
 	}
 	payload_free(&payload);
+	attempt_tag(job->id, job->attempt, job->life, tag);
+	attempt_write_tag(job->dir, tag);
 	if (attempt_write(job->dir, "job.json", job->payload, job->payload_len) != 0) {
 		job_no_spool(job, NULL);
 		return;

@@ -7,6 +7,10 @@
  * its number. Of a job or tag that the broker does not know (any more) only attempts go whose last report this
  * scheduler saw accepted: the others may be another gateway's, and to forget an attempt is to allow it again.
  *
+ * A job may move its directory within the spool: it is known by its file `tag`, and goes by the same rule; but since nobody
+ * looks there for the attempt, also when the broker does not know the job or tag any more. What belongs to no attempt is
+ * left alone, and logged once.
+ *
  * What it meets that lives, of an attempt that is over since a reset, is former.c's to end. By the tag alone: it may be another broker's.
  *
  * A directory leaves its place by one rename before its files go: a shepherd that was stopped for
@@ -29,6 +33,7 @@
 
 enum {
 	BUCKETS = 256,
+	PARTS = BUCKETS + 1, /* and what the spool itself has */
 	STEPS_PER_TURN = 64,
 	ASKED_MAX = 16,
 	PASS_MS_MIN = 1000,
@@ -46,6 +51,7 @@ struct question {
 	struct service *service;
 	uint32_t attempt;
 	bool runs;
+	bool moved; /* dir is not where the attempt's files are looked for */
 	char *job;
 	char life[ATTEMPT_LIFE_BYTES];
 	char tag[ATTEMPT_TAG_MAX];
@@ -168,7 +174,7 @@ static void gone_turn(struct service *service, uint64_t now_ms)
 
 static bool was_reported(const struct question *question)
 {
-	int fd = attempt_open(question->dir);
+	int fd = attempt_open_in(question->service->settings.spool, question->dir);
 	bool is = fd >= 0 && faccessat(fd, reported, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 
 	if (fd >= 0)
@@ -176,13 +182,25 @@ static bool was_reported(const struct question *question)
 	return is;
 }
 
+/* As attempt_look(), also of a directory that was moved. */
+static int look_at(const struct service *service, const char *dir, struct attempt_view *ret)
+{
+	int fd = attempt_open_in(service->settings.spool, dir), rc;
+
+	if (fd < 0)
+		return attempt_look(dir, ret);
+	rc = attempt_look_at(fd, dir, ret);
+	(void)close(fd);
+	return rc;
+}
+
 /* It may have come back to life since it was asked for. */
-static bool at_rest(const struct service *service, const char *dir, const char *job, uint32_t attempt)
+static bool at_rest(const struct question *question)
 {
 	struct attempt_view view;
 
-	return job_find(service, job, attempt) == NULL && attempt_look(dir, &view) == 0 &&
-	       view.state != ATTEMPT_RUNNING;
+	return job_find(question->service, question->job, question->attempt) == NULL &&
+	       look_at(question->service, question->dir, &view) == 0 && view.state != ATTEMPT_RUNNING;
 }
 
 static void answered(struct question *question, bool over)
@@ -192,7 +210,7 @@ static void answered(struct question *question, bool over)
 	service->sweep.asked--;
 	if (over && question->runs) {
 		former_found(service, question->job, question->attempt, question->life);
-	} else if (over && at_rest(service, question->dir, question->job, question->attempt)) {
+	} else if (over && at_rest(question)) {
 		attempt_delete(service, question->dir);
 	}
 	free(question->job);
@@ -220,10 +238,15 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 	sluice_job_info info;
 
 	if (sluice_reply_code(reply) == SLUICE_E_NOT_FOUND) {
-		answered(question, !question->runs && was_reported(question));
+		answered(question, question->moved || (!question->runs && was_reported(question)));
 		return;
 	}
 	if (sluice_reply_code(reply) == 0 && sluice_reply_job(reply, 0, &info)) {
+		if (question->moved) {
+			answered(question, info.terminal || info.attempt != question->attempt ||
+						   strcmp(info.tag, question->tag) != 0);
+			return;
+		}
 		if (info.attempt == question->attempt && info.terminal && !question->runs) {
 			answered(question, strcmp(info.tag, question->tag) == 0 || was_reported(question));
 			return;
@@ -235,8 +258,10 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 	answered(question, false);
 }
 
+enum ask { ASK_RUNS, ASK_OLD, ASK_MOVED };
+
 static void ask(struct service *service, const char *dir, const char *job, uint32_t attempt, const char *life,
-		bool runs)
+		enum ask what)
 {
 	struct question *question = calloc(1, sizeof(*question));
 	sluice_call call = {.deadline_ms = -1, .done = on_shown, .user = question};
@@ -247,7 +272,8 @@ static void ask(struct service *service, const char *dir, const char *job, uint3
 	}
 	question->service = service;
 	question->attempt = attempt;
-	question->runs = runs;
+	question->runs = what == ASK_RUNS;
+	question->moved = what == ASK_MOVED;
 	(void)snprintf(question->life, sizeof(question->life), "%s", life);
 	(void)snprintf(question->dir, sizeof(question->dir), "%s", dir);
 	attempt_tag(job, attempt, life, question->tag);
@@ -302,24 +328,62 @@ static bool is_old(const struct service *service, const char *dir)
 	return age_ms >= 0 && (uint64_t)age_ms >= service->settings.keep_ms;
 }
 
+/* A directory that says that it is another one's than its place. False: it does not. */
+static bool look_at_moved(struct service *service, const char *dir)
+{
+	int fd = attempt_open_in(service->settings.spool, dir), rc = SLUICE_E_NOT_FOUND;
+	char job[ATTEMPT_JOB_MAX + 1], life[ATTEMPT_LIFE_BYTES], place[ATTEMPT_PATH_MAX];
+	struct attempt_view view;
+	uint32_t attempt;
+
+	if (fd >= 0) {
+		rc = attempt_read_tag(fd, service->spool_id, job, &attempt, life);
+		if (rc == 0 && attempt_look_at(fd, dir, &view) != 0)
+			view.state = ATTEMPT_RUNNING;
+		(void)close(fd);
+	}
+	if (rc != 0 || (attempt_dir(service->settings.spool, job, attempt, life, false, place) == 0 &&
+			strcmp(place, dir) == 0))
+		return false;
+	if (view.state != ATTEMPT_RUNNING && job_find(service, job, attempt) == NULL && is_old(service, dir))
+		ask(service, dir, job, attempt, life, ASK_MOVED);
+	return true;
+}
+
+static void look_at_other(struct service *service, const char *path)
+{
+	const char *name = path + strlen(service->settings.spool) + 1;
+	struct stat about;
+
+	/* File systems have hidden files of their own. */
+	if (lstat(path, &about) == 0 && !look_at_moved(service, path) && strrchr(path, '/')[1] != '.')
+		stays(service, name,
+		      "lies in the spool and belongs to no attempt: it is left alone; delete it, or keep it elsewhere");
+}
+
 static void look_at_attempt(struct service *service, const char *dir, const char *job, const char *name)
 {
 	struct attempt_view view;
 	char *end = NULL;
 	unsigned long attempt = strtoul(name, &end, 10);
 
-	if (attempt == 0 || attempt > UINT32_MAX || *end != '.')
+	if (attempt == 0 || attempt > UINT32_MAX || *end != '.' ||
+	    strlen(end + 1) != ATTEMPT_LIFE_BYTES - 1 ||
+	    strspn(end + 1, "0123456789abcdef") != ATTEMPT_LIFE_BYTES - 1) {
+		look_at_other(service, dir);
 		return;
+	}
 	if (attempt_look(dir, &view) != 0)
 		return;
 	/* In hand or not: its session, and with it the word of its lost lease, may be gone. */
 	if (view.state == ATTEMPT_RUNNING) {
-		ask(service, dir, job, (uint32_t)attempt, end + 1, true);
+		ask(service, dir, job, (uint32_t)attempt, end + 1, ASK_RUNS);
 		return;
 	}
 	/* An empty one is of a claim that came to no intent; who is about to start something in it makes it again. */
-	if (job_find(service, job, (uint32_t)attempt) == NULL && is_old(service, dir) && rmdir(dir) != 0)
-		ask(service, dir, job, (uint32_t)attempt, end + 1, false);
+	if (job_find(service, job, (uint32_t)attempt) == NULL && is_old(service, dir) && rmdir(dir) != 0 &&
+	    !look_at_moved(service, dir))
+		ask(service, dir, job, (uint32_t)attempt, end + 1, ASK_OLD);
 }
 
 /* Not through a link, which a job may have put there. NULL: there is none. */
@@ -333,17 +397,24 @@ static DIR *dir_open(const char *path)
 	return dir;
 }
 
-/* One directory of a job, or of a part of its id: attempts are in it, or further parts. path and job are extended in place. */
-static void look_at_job(struct service *service, char *path, size_t path_len, char *job, size_t job_len)
+static bool is_self(const char *name)
+{
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+static void look_at_job(struct service *service, char *path, size_t path_len, char *job, size_t job_len);
+
+/* Each attempt of the job, or further parts of its id. path and job are extended in place. */
+static void look_in_job(struct service *service, DIR *dir, char *path, size_t path_len, char *job,
+			size_t job_len)
 {
 	bool more = path[path_len - 1] == '~';
-	DIR *dir = dir_open(path);
 	const struct dirent *entry;
 
-	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+	while ((entry = readdir(dir)) != NULL) {
 		size_t name_len = strlen(entry->d_name), len;
 
-		if (entry->d_name[0] == '.' || path_len + 1 + name_len >= ATTEMPT_PATH_MAX)
+		if (is_self(entry->d_name) || path_len + 1 + name_len >= ATTEMPT_PATH_MAX)
 			continue;
 		path[path_len] = '/';
 		memcpy(path + path_len + 1, entry->d_name, name_len + 1);
@@ -351,19 +422,47 @@ static void look_at_job(struct service *service, char *path, size_t path_len, ch
 			look_at_attempt(service, path, job, entry->d_name);
 		else if (attempt_job_part(entry->d_name, job, job_len, &len) == 0)
 			look_at_job(service, path, path_len + 1 + name_len, job, len);
+		else
+			look_at_other(service, path);
 		path[path_len] = job[job_len] = 0;
 	}
-	if (dir != NULL)
-		(void)closedir(dir);
+}
+
+/* One directory of a job, or of a part of its id; or an attempt's that was moved to such a name. */
+static void look_at_job(struct service *service, char *path, size_t path_len, char *job, size_t job_len)
+{
+	DIR *dir = dir_open(path);
+
+	if (dir == NULL) {
+		look_at_other(service, path);
+		return;
+	}
+	if (faccessat(dirfd(dir), "tag", F_OK, AT_SYMLINK_NOFOLLOW) != 0 || !look_at_moved(service, path))
+		look_in_job(service, dir, path, path_len, job, job_len);
+	(void)closedir(dir);
 	(void)rmdir(path); /* when nothing is left in it */
 }
 
-/* The next entry of the bucket that is being read. */
+/* What the spool has beside the buckets. */
+static void look_at_top(struct service *service, const char *path, const char *name)
+{
+	static const char *const own[] = {"id", "paused", "lost+found"};
+
+	if ((strlen(name) == 2 && strspn(name, "0123456789abcdef") == 2) ||
+	    strncmp(name, gone, strlen(gone)) == 0 || strncmp(name, "id.", 3) == 0)
+		return;
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		if (strcmp(name, own[i]) == 0)
+			return;
+	look_at_other(service, path);
+}
+
+/* The next entry of the bucket, or of the spool itself, that is being read. */
 static void bucket_step(struct service *service)
 {
 	struct sweep *sweep = &service->sweep;
 	const struct dirent *entry = readdir(sweep->bucket);
-	char path[ATTEMPT_PATH_MAX], job[ATTEMPT_JOB_MAX + 1];
+	char path[ATTEMPT_PATH_MAX], bucket[8] = "", job[ATTEMPT_JOB_MAX + 1];
 	size_t job_len;
 	int len;
 
@@ -373,10 +472,17 @@ static void bucket_step(struct service *service)
 		sweep->next++;
 		return;
 	}
-	len = snprintf(path, sizeof(path), "%s/%02x/%s", service->settings.spool, sweep->next, entry->d_name);
-	if (entry->d_name[0] != '.' && len > 0 && (size_t)len < sizeof(path) &&
-	    attempt_job_part(entry->d_name, job, 0, &job_len) == 0)
+	if (sweep->next < BUCKETS)
+		(void)snprintf(bucket, sizeof(bucket), "%02x/", sweep->next);
+	len = snprintf(path, sizeof(path), "%s/%s%s", service->settings.spool, bucket, entry->d_name);
+	if (is_self(entry->d_name) || len < 0 || (size_t)len >= sizeof(path))
+		return;
+	if (sweep->next == BUCKETS)
+		look_at_top(service, path, entry->d_name);
+	else if (attempt_job_part(entry->d_name, job, 0, &job_len) == 0)
 		look_at_job(service, path, (size_t)len, job, job_len);
+	else
+		look_at_other(service, path);
 }
 
 static void bucket_open(struct service *service)
@@ -385,7 +491,7 @@ static void bucket_open(struct service *service)
 	char path[sizeof(service->settings.spool) + 16];
 
 	(void)snprintf(path, sizeof(path), "%s/%02x", service->settings.spool, sweep->next);
-	sweep->bucket = dir_open(path);
+	sweep->bucket = sweep->next < BUCKETS ? dir_open(path) : opendir(service->settings.spool);
 	if (sweep->bucket == NULL)
 		sweep->next++;
 }
@@ -414,7 +520,7 @@ void sweep_turn(struct service *service, uint64_t now_ms)
 	clock_turn(sweep);
 	if (sweep->due_ms > now_ms)
 		return;
-	for (int n = 0; n < STEPS_PER_TURN && sweep->next < BUCKETS && sweep->asked < ASKED_MAX; n++) {
+	for (int n = 0; n < STEPS_PER_TURN && sweep->next < PARTS && sweep->asked < ASKED_MAX; n++) {
 		if (sweep->bucket == NULL)
 			bucket_open(service);
 		else
@@ -422,7 +528,7 @@ void sweep_turn(struct service *service, uint64_t now_ms)
 	}
 	gone_turn(service, now_ms);
 	/* Of the last bucket answers may still be on their way. */
-	if (sweep->next == BUCKETS && sweep->asked == 0 && sweep->none_gone)
+	if (sweep->next == PARTS && sweep->asked == 0 && sweep->none_gone)
 		pass_end(service, now_ms);
 }
 

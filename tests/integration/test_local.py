@@ -112,6 +112,42 @@ def attempt_mark(spool):
     return any("start" in files and re.search("/1\\.[0-9a-f]{24}$", path) for path, _, files in os.walk(spool))
 
 
+def test_a_directory_that_its_job_moved_within_the_spool_is_deleted_and_what_is_anothers_stays():
+    with tap.Scratch() as top, tap.Broker() as broker:
+        spool, go = os.path.join(top, "spool"), os.path.join(top, "go")
+        tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        places = {"root": f"{spool}/else where", "sibling": "$q/1.kept", "bucket": "${q%/*}/name", "unlike": "${q%/*}/not.a.job",
+                  "job": "${q%/*}/other/1.0123456789abcdef01234567", "hidden": f"{spool}/.hidden"}
+        with outside(broker, spool, keep_ms=1000) as process:
+            for name, place in places.items():
+                script = f'case $PWD in */work) cd ..; p=$PWD; q=${{p%/*}}; cd /; mkdir -p "$(dirname "{place}")"; mv "$p" "{place}";; *) exit 9;; esac'
+                script += f"; until [ -e {go} ]; do sleep 0.05; done" if name == "root" else ""
+                submit(broker, name, "sh", "-c", script)
+            for name in places:
+                tap.equal(name == "root" or ended(broker, name) == "COMPLETE", True, f"state of {name}")
+            for bucket in (spool, os.path.join(spool, "00")):
+                os.makedirs(os.path.join(bucket, "my own", "1.0123456789abcdef01234567"))
+                age(os.path.join(bucket, "my own"), 1)
+            with open(os.path.join(spool, "notes.txt"), "wb"):
+                os.mkdir(os.path.join(spool, "lost+found"))
+            left = ["00/my own", "my own", "notes.txt"]
+            tap.wait_until(lambda: sorted(told(process)) == left, 30, f"what stays is named: {process.tail()}")
+            tap.wait_until(lambda: attempts(spool) == [f"{spool}/else where"], 60, f"all but that of the one that runs are deleted: {attempts(spool)}, {process.tail()}")
+            open(go, "wb").close()
+            tap.wait_until(lambda: attempts(spool) == [], 60, f"and then that one: {process.tail()}")
+            swept = process.text().count(b"id=local.swept")
+            tap.equal(run(broker, "next", "true"), "COMPLETE", "another one")
+            tap.wait_until(lambda: process.text().count(b"id=local.swept") > swept, 30, "is swept")
+            tap.equal(sorted(told(process)), left, "each is named once")
+        tap.equal(sorted(name for name in os.listdir(spool) if len(name) > 2), ["lost+found", "my own", "notes.txt"], "what is not the scheduler's is there")
+        tap.equal(os.listdir(os.path.join(spool, "00/my own")), ["1.0123456789abcdef01234567"], "all of it")
+
+
+def told(process):
+    """The names of what the log says that it belongs to no attempt."""
+    return [name.decode() for name in re.findall(rb'id=local.sweep msg="(.*) lies in the spool and belongs to no attempt', process.text())]
+
+
 # What a job may do to the directory of its attempt while it runs, for which $p stands. The shepherd may bring that back between two commands.
 AGAIN = "n=0; until [ {what} ]; do n=$((n+1)); mv {path} {{top}}/moved$n; {put}; done"
 TAKES = [AGAIN.format(what="-L $p", path="$p", put="ln -s {named} $p"), AGAIN.format(what="-f $p", path="$p", put="echo >$p"),
@@ -222,6 +258,7 @@ def test_files_stay_for_the_time_that_is_set():
         os.unlink(os.path.join(attempt(spool, "unreported"), "reported"))
         for name, other in (("stranger", "nobody"), ("other", "waiting")):
             os.unlink(os.path.join(attempt(spool, name), "reported"))
+            os.unlink(os.path.join(attempt(spool, name), "tag"))
             job = os.path.dirname(attempt(spool, name))
             os.rename(job, os.path.join(os.path.dirname(job), other))
         tap.equal(sluice(broker, "queue", "create", "later", "--jobs").returncode, 0, "queue create")
