@@ -13,13 +13,18 @@ static struct {
 	uint64_t window_until;
 } chaos;
 
+bool chaos_kills_done(const struct replay *replay)
+{
+	return replay->broker_kills >= replay->options.kills &&
+	       replay->scheduler_kills >= replay->options.kills;
+}
+
 bool chaos_done(const struct replay *replay)
 {
 	for (int i = 0; i < WINDOWS; i++)
 		if (replay->window_kills[i] < WINDOW_KILLS_MIN)
 			return false;
-	return replay->broker_kills >= replay->options.kills &&
-	       replay->scheduler_kills >= replay->options.kills;
+	return chaos_kills_done(replay);
 }
 
 static double share(uint64_t have, uint64_t want)

@@ -270,13 +270,17 @@ static void introduce(const struct replay *replay)
 
 /* ---- the loop ---- */
 
-static size_t submit_due(struct replay *replay, size_t from, uint64_t now)
+static size_t submit_due(struct replay *replay, size_t from, size_t terminal, uint64_t now)
 {
 	/* While there are kills to come there must be jobs to come. */
 	size_t limit = replay->plan_count;
 
-	if (replay->options.kill && !chaos_done(replay))
+	if (replay->options.kill && !chaos_done(replay)) {
 		limit = (size_t)((double)replay->plan_count * chaos_share(replay)) + 24;
+		/* A window is only reached by a job: with none under way, the next may not wait for kills. */
+		if (terminal >= from && limit <= from)
+			limit = from + 1;
+	}
 	for (;
 	     from < replay->plan_count && from < limit && replay->begin_ms + replay->plans[from].at_ms <= now;
 	     from++) {
@@ -330,14 +334,14 @@ static void run_loop(struct replay *replay)
 			moved = now;
 		seen = terminal;
 		if (seen >= wanted && next >= replay->plan_count &&
-		    (!replay->options.kill || chaos_done(replay)))
+		    (!replay->options.kill || chaos_done(replay) || chaos_kills_done(replay)))
 			break;
 		if (now > moved + STALL_MS_MAX) {
 			(void)printf("\nNothing has moved for %d s; this is how it stands.\n",
 				     STALL_MS_MAX / 1000);
 			break;
 		}
-		next = submit_due(replay, next, now);
+		next = submit_due(replay, next, terminal, now);
 		submit_again(replay);
 		feed_cancels(replay);
 		if (replay->options.kill)

@@ -122,7 +122,8 @@ void verify_read(struct replay *replay);
 /* chaos.c */
 void chaos_turn(struct replay *replay, uint64_t now); /* kills what is due */
 bool chaos_done(const struct replay *replay);
-double chaos_share(const struct replay *replay); /* 0..1 of the kills that are wanted */
+bool chaos_kills_done(const struct replay *replay); /* but perhaps not in each window: too few jobs */
+double chaos_share(const struct replay *replay);    /* 0..1 of the kills that are wanted */
 
 /* view.c */
 void view_progress(struct replay *replay, bool last);
