@@ -328,7 +328,7 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 			       config.io_threads, errno != 0 ? strerror(errno) : sluice_error_text(rc));
 		return rc;
 	}
-	rc = net_listen(broker->net, &native_listener_ops, broker->host, port, &broker->port, &text);
+	rc = net_listen(broker->net, &native_protocol, NULL, broker->host, port, &broker->port, &text);
 	if (rc != 0)
 		(void)snprintf(why, why_bytes, "listen = %.200s: %s", broker->config.listen, text);
 	return rc;
@@ -427,7 +427,7 @@ static int start_listener(struct broker *broker, struct plugin *plugin, const st
 	if (rc != 0)
 		return rc;
 	port = (uint16_t)wanted;
-	rc = net_listen(broker->net, ops, broker->host, port, &port, &text);
+	rc = net_listen(broker->net, &foreign_protocol, ops, broker->host, port, &port, &text);
 	if (rc != 0) {
 		(void)snprintf(why, why_bytes, "listener %s: %s", plugin_symbol(plugin)->name, text);
 		return rc;
@@ -450,7 +450,7 @@ static int start_service(struct broker *broker, struct plugin *plugin, char *why
 			       plugin_symbol(plugin)->name, strerror(errno));
 		return SLUICE_E_IO;
 	}
-	rc = net_adopt(broker->net, &native_listener_ops, pair[0]);
+	rc = net_adopt(broker->net, &native_protocol, NULL, pair[0]);
 	if (rc == 0)
 		rc = plugin_service_start(plugin, address, pair[1]);
 	if (rc != 0)

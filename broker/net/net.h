@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Listening and talking. N I/O threads with one event_base each; a connection stays on its thread. All listeners, the native one too, enter
- * through net_listen() with a struct sluice_listener_ops (include/sluice/plugin.h).
+ * Ports and connections. N I/O threads with one event_base each; a connection stays on its thread.
+ * Each port speaks one protocol; main.c opens the ports.
  */
 #ifndef SLUICE_NET_NET_H
 #define SLUICE_NET_NET_H
@@ -25,15 +25,20 @@ int net_start(struct net *net) SLUICE_MUST_USE;
 void net_stop(struct net *net);
 void net_destroy(struct net *net); /* accepts NULL; after net_stop */
 
-/* Opens a listening socket. address is numeric. *ret_port gets the port that was bound (for port 0). borrows ops for the net's
- * life. Errors: INVAL (address), IN_USE, IO; *ret_why says more. Before net_start. */
-int net_listen(struct net *net, const struct sluice_listener_ops *ops, const char *address, uint16_t port,
-	       uint16_t *ret_port, const char **ret_why) SLUICE_MUST_USE;
-/* Hands in a connected socket, as if it had been accepted (in-process transports). takes the descriptor. Any thread. */
-int net_adopt(struct net *net, const struct sluice_listener_ops *ops, int fd) SLUICE_MUST_USE;
+/* The protocols, with the listener that net_listen and net_adopt take for each. */
+struct protocol_ops;				   /* broker/net/conn/protocol.h */
+extern const struct protocol_ops native_protocol;  /* listener: NULL */
+extern const struct protocol_ops foreign_protocol; /* listener: a plugin's struct sluice_listener_ops */
 
-/* The native protocol's listener. */
-extern const struct sluice_listener_ops native_listener_ops;
+/* Opens a listening socket for a protocol. address is numeric. *ret_port gets the port that was bound
+ * (for port 0). borrows listener for the net's life. Errors: INVAL (address), IN_USE, IO; *ret_why says
+ * more. Before net_start. */
+int net_listen(struct net *net, const struct protocol_ops *protocol, const void *listener,
+	       const char *address, uint16_t port, uint16_t *ret_port, const char **ret_why) SLUICE_MUST_USE;
+/* Hands in a connected socket, as if it had been accepted (in-process transports). takes the descriptor.
+ * Any thread. */
+int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener,
+	      int fd) SLUICE_MUST_USE;
 
 uint64_t net_connections(const struct net *net); /* any thread */
 uint64_t net_uptime_ms(void);			 /* since net_create; any thread */

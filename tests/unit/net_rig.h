@@ -32,7 +32,7 @@ static inline void turn(struct rig *rig)
 
 static uint32_t connections_max; /* of the next rig; 0: the default */
 
-static inline void rig_open(struct rig *rig, const struct sluice_listener_ops *ops)
+static inline void rig_open_as(struct rig *rig, const struct protocol_ops *protocol, const void *listener)
 {
 	struct store_options options = {.create = true};
 	struct engine_config engine = {0};
@@ -47,9 +47,14 @@ static inline void rig_open(struct rig *rig, const struct sluice_listener_ops *o
 	cr_assert_eq(net_create(&net, rig->engine, &rig->net), 0);
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
 	rig->fd = pair[1];
-	cr_assert_eq(net_adopt(rig->net, ops, pair[0]), 0);
+	cr_assert_eq(net_adopt(rig->net, protocol, listener, pair[0]), 0);
 	turn(rig);
 	cr_assert_not_null(rig->net->ios[0].conns, "it is adopted");
+}
+
+static inline void rig_open(struct rig *rig)
+{
+	rig_open_as(rig, &native_protocol, NULL);
 }
 
 static inline void rig_close(struct rig *rig)
@@ -111,7 +116,7 @@ static const uint8_t plain_hello[] = {0, 0, 0, 10, FRAME_HELLO, 0, 0, 0, 0, 0, 8
 
 static inline void greet(struct rig *rig)
 {
-	rig_open(rig, &native_listener_ops);
+	rig_open(rig);
 	feed(rig, plain_hello, sizeof(plain_hello));
 	cr_assert_eq(answer(rig), FRAME_WELCOME);
 }

@@ -44,6 +44,7 @@ Test(net, the_native_listener_asks_for_a_frame_only_when_all_of_it_is_there)
 /* ---- a listener that counts ---- */
 
 struct counter {
+	const struct sluice_listener_host *host;
 	struct conn *conn;
 	size_t wanted, calls, bytes;
 	size_t most; /* taken at once; 0: all */
@@ -54,7 +55,7 @@ static struct counter counter;
 
 static int counter_accept(const struct sluice_listener_host *host, sluice_conn *conn, void **ret_state)
 {
-	(void)host;
+	counter.host = host;
 	counter.conn = (struct conn *)conn;
 	*ret_state = &counter;
 	return 0;
@@ -107,7 +108,7 @@ Test(net, what_was_asked_for_is_given_once_when_it_is_there)
 	struct rig rig;
 
 	counter = (struct counter){.wanted = LARGE_BYTES};
-	rig_open(&rig, &counter_ops);
+	rig_open_as(&rig, &foreign_protocol, &counter_ops);
 	feed(&rig, zeros, LARGE_BYTES);
 	for (int n = 0; n < 1000 && counter.bytes < LARGE_BYTES; n++)
 		turn(&rig);
@@ -121,7 +122,7 @@ Test(net, what_waits_in_a_socket_is_read_in_large_pieces)
 	struct rig rig;
 
 	counter = (struct counter){0};
-	rig_open(&rig, &counter_ops);
+	rig_open_as(&rig, &foreign_protocol, &counter_ops);
 	cr_assert_eq(write(rig.fd, zeros, PIECE_BYTES), PIECE_BYTES);
 	for (int n = 0; n < 1000 && counter.bytes < PIECE_BYTES; n++)
 		turn(&rig);
@@ -153,7 +154,7 @@ Test(net, what_one_look_at_the_bounds_stopped_goes_on_after_another)
 	struct rig rig;
 
 	counter = (struct counter){.most = 1};
-	rig_open(&rig, &counter_ops);
+	rig_open_as(&rig, &foreign_protocol, &counter_ops);
 	/* Output that nobody reads: so the bound of all counts for this connection, while others pass it and keep it in turn. */
 	conn_write(counter.conn, zeros, sizeof(zeros));
 	cr_assert_eq(pthread_create(&others, NULL, others_run, rig.net), 0);
@@ -430,22 +431,22 @@ Test(net, a_foreign_consumer_that_does_not_read_is_paused_and_hears_of_damage)
 	struct sub *sub;
 
 	counter = (struct counter){0};
-	rig_open(&rig, &counter_ops);
+	rig_open_as(&rig, &foreign_protocol, &counter_ops);
 	handle = (sluice_conn *)counter.conn;
-	cr_assert_eq(foreign_host.session(handle, "default", 5000, 1), 0);
+	cr_assert_eq(counter.host->session(handle, "default", 5000, 1), 0);
 	turns(&rig);
-	cr_assert_eq(foreign_host.consume(handle, 7, queue, 100, 0), 0);
-	cr_assert_eq(foreign_host.publish(handle, 2, subject, queue, body), 0);
+	cr_assert_eq(counter.host->consume(handle, 7, queue, 100, 0), 0);
+	cr_assert_eq(counter.host->publish(handle, 2, subject, queue, body), 0);
 	turns(&rig);
 	cr_assert_eq(counter.items, 1);
 	/* limit: OUTBOX_BYTES_MAX: half of it and a byte is full. */
 	for (size_t put = 0; put <= LIMIT_OUTBOX_BYTES_MAX / 2; put += LARGE_BYTES)
 		conn_write(counter.conn, zeros, LARGE_BYTES);
 	cr_assert(conn_is_full(counter.conn));
-	cr_assert_eq(foreign_host.publish(handle, 3, subject, queue, body), 0);
+	cr_assert_eq(counter.host->publish(handle, 3, subject, queue, body), 0);
 	turns(&rig);
 	cr_assert_eq(counter.items, 2, "it was on its way");
-	cr_assert_eq(foreign_host.publish(handle, 4, subject, queue, body), 0);
+	cr_assert_eq(counter.host->publish(handle, 4, subject, queue, body), 0);
 	turns(&rig);
 	cr_expect_eq(counter.items, 2, "nothing is claimed for a connection that is full");
 	for (int n = 0; n < 100000 && counter.items < 3; n++) {
@@ -457,8 +458,10 @@ Test(net, a_foreign_consumer_that_does_not_read_is_paused_and_hears_of_damage)
 	cr_expect_eq(counter.items, 3, "and again when it has read");
 	sub = sub_find(counter.conn, 7);
 	cr_assert_not_null(sub);
-	foreign_effect(counter.conn, sub,
-		       &(struct effect){.kind = FX_ITEM_DAMAGED, .seq = 17, .name = {"item", 4}});
+	counter.conn->protocol->effect(counter.conn, sub,
+				       &(struct effect){.kind = FX_ITEM_DAMAGED,
+							.seq = 17,
+							.name = {"item", 4}});
 	cr_expect_eq(counter.damaged, 1);
 	rig_close(&rig);
 }
@@ -472,17 +475,17 @@ Test(net, a_foreign_listener_begins_nothing_after_it_has_closed)
 	struct rig rig;
 
 	counter = (struct counter){0};
-	rig_open(&rig, &counter_ops);
+	rig_open_as(&rig, &foreign_protocol, &counter_ops);
 	handle = (sluice_conn *)counter.conn;
-	cr_assert_eq(foreign_host.session(handle, "default", 5000, 1), 0);
+	cr_assert_eq(counter.host->session(handle, "default", 5000, 1), 0);
 	turns(&rig);
-	foreign_host.close(handle, "it goes");
-	cr_expect_eq(foreign_host.consume(handle, 7, queue, 100, 0), SLUICE_E_CLOSED);
-	cr_expect_eq(foreign_host.follow(handle, 8, stream, 0, 100), SLUICE_E_CLOSED);
-	cr_expect_eq(foreign_host.publish(handle, 2, subject, queue, subject), SLUICE_E_CLOSED);
-	cr_expect_eq(foreign_host.ack(handle, 3, 7, 1, 1, true), SLUICE_E_CLOSED);
-	cr_expect_eq(foreign_host.request(handle, 4, nothing), SLUICE_E_CLOSED);
-	cr_expect_eq(foreign_host.session(handle, "default", 5000, 5), SLUICE_E_CLOSED);
+	counter.host->close(handle, "it goes");
+	cr_expect_eq(counter.host->consume(handle, 7, queue, 100, 0), SLUICE_E_CLOSED);
+	cr_expect_eq(counter.host->follow(handle, 8, stream, 0, 100), SLUICE_E_CLOSED);
+	cr_expect_eq(counter.host->publish(handle, 2, subject, queue, subject), SLUICE_E_CLOSED);
+	cr_expect_eq(counter.host->ack(handle, 3, 7, 1, 1, true), SLUICE_E_CLOSED);
+	cr_expect_eq(counter.host->request(handle, 4, nothing), SLUICE_E_CLOSED);
+	cr_expect_eq(counter.host->session(handle, "default", 5000, 5), SLUICE_E_CLOSED);
 	turns(&rig);
 	cr_expect_null(rig.net->ios[0].conns);
 	rig_close(&rig);
@@ -545,7 +548,7 @@ Test(net, a_read_of_many_records_lets_others_in_between)
 	greet(&rig);
 	submit_many(&rig);
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
-	cr_assert_eq(net_adopt(rig.net, &native_listener_ops, pair[0]), 0);
+	cr_assert_eq(net_adopt(rig.net, &native_protocol, NULL, pair[0]), 0);
 	cr_assert_eq(write(pair[1], plain_hello, sizeof(plain_hello)), (ssize_t)sizeof(plain_hello));
 	turns(&rig);
 	cr_assert_gt(read(pair[1], bytes, sizeof(bytes)), 0);

@@ -29,7 +29,7 @@ static int peer_open(struct rig *rig)
 	int pair[2];
 
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
-	cr_assert_eq(net_adopt(rig->net, &native_listener_ops, pair[0]), 0);
+	cr_assert_eq(net_adopt(rig->net, &native_protocol, NULL, pair[0]), 0);
 	return pair[1];
 }
 
@@ -108,7 +108,7 @@ Test(net, an_attempt_that_comes_late_takes_no_session)
 	struct rig rig;
 	int fd[8];
 
-	rig_open(&rig, &native_listener_ops);
+	rig_open(&rig);
 	for (size_t i = 0; i < 8; i++)
 		fd[i] = peer_open(&rig);
 	turns(&rig);
@@ -145,7 +145,7 @@ Test(net, a_later_attempt_takes_over_one_that_is_still_attached)
 	struct rig rig;
 	int fd[2];
 
-	rig_open(&rig, &native_listener_ops);
+	rig_open(&rig);
 	for (size_t i = 0; i < 2; i++)
 		fd[i] = peer_open(&rig);
 	turns(&rig);
@@ -220,7 +220,7 @@ static uint16_t listen_on(struct rig *rig)
 	const char *why = "";
 	uint16_t port = 0;
 
-	cr_assert_eq(net_listen(rig->net, &native_listener_ops, "127.0.0.1", 0, &port, &why), 0, "%s", why);
+	cr_assert_eq(net_listen(rig->net, &native_protocol, NULL, "127.0.0.1", 0, &port, &why), 0, "%s", why);
 	return port;
 }
 
@@ -251,7 +251,7 @@ Test(net, an_accepted_connection_is_kept_alive_and_does_not_delay)
 	unsigned tcp = 0;
 	int fd;
 
-	rig_open(&rig, &native_listener_ops);
+	rig_open(&rig);
 	fd = connect_to(listen_on(&rig));
 	turns(&rig);
 	HASH_ITER(hh, rig.net->ios[0].conns, conn, next) {
@@ -292,7 +292,7 @@ Test(net, an_accept_that_fails_for_one_connection_goes_on_and_any_other_pauses, 
 	int fd[8];
 
 	cr_assert_not_null(log);
-	rig_open(&rig, &native_listener_ops);
+	rig_open(&rig);
 	port = listen_on(&rig);
 	for (size_t i = 0; i < sizeof(of_one) / sizeof(of_one[0]); i++) {
 		accept_errno = of_one[i];
@@ -396,7 +396,7 @@ Test(net, connections_that_come_together_do_not_pass_their_bound)
 	int fd[20];
 
 	connections_max = 5;
-	rig_open(&rig, &native_listener_ops);
+	rig_open(&rig);
 	port = listen_on(&rig);
 	for (size_t i = 0; i < 20; i++)
 		fd[i] = connect_to(port);

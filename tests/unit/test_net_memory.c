@@ -91,7 +91,7 @@ static void client_open(struct rig *rig, struct client *client)
 	memset(client, 0, sizeof(*client));
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
 	client->fd = pair[1];
-	cr_assert_eq(net_adopt(rig->net, &native_listener_ops, pair[0]), 0);
+	cr_assert_eq(net_adopt(rig->net, &native_protocol, NULL, pair[0]), 0);
 }
 
 static void client_send(struct client *client, const uint8_t *bytes, size_t len)
@@ -310,7 +310,7 @@ Test(net_memory, each_allocation_of_a_connection_may_fail, .timeout = 60)
 	unsigned lives = 0, hurt = 0;
 	struct rig rig;
 
-	rig_open(&rig, &native_listener_ops);
+	rig_open(&rig);
 	cr_assert(life(&rig), "with enough memory");
 	do {
 		bool well;
@@ -334,11 +334,12 @@ Test(net_memory, each_allocation_of_a_connection_may_fail, .timeout = 60)
 
 /* ---- a foreign consumer ---- */
 
+static const struct sluice_listener_host *foreign_host;
 static struct conn *foreign_conn;
 
 static int plain_accept(const struct sluice_listener_host *host, sluice_conn *conn, void **ret_state)
 {
-	(void)host;
+	foreign_host = host;
 	foreign_conn = (struct conn *)conn;
 	*ret_state = NULL;
 	return 0;
@@ -380,14 +381,14 @@ Test(net_memory, a_consumer_that_could_not_be_opened_leaves_its_tag_free)
 	int rc = SLUICE_E_NOMEM;
 	long n = 0;
 
-	rig_open(&rig, &ops);
+	rig_open_as(&rig, &foreign_protocol, &ops);
 	handle = (sluice_conn *)foreign_conn;
-	cr_assert_eq(foreign_host.session(handle, "default", 5000, 1), 0);
+	cr_assert_eq(foreign_host->session(handle, "default", 5000, 1), 0);
 	turns(&rig);
 	while (rc == SLUICE_E_NOMEM) {
 		left = ++n;
 		counts = true;
-		rc = foreign_host.consume(handle, 7, queue, 100, 0);
+		rc = foreign_host->consume(handle, 7, queue, 100, 0);
 		counts = false;
 		cr_assert(rc == 0 || rc == SLUICE_E_NOMEM, "allocation %ld: %s", n, sluice_error_name(rc));
 		cr_assert_eq(sub_find(foreign_conn, 7) != NULL, rc == 0);
@@ -395,7 +396,7 @@ Test(net_memory, a_consumer_that_could_not_be_opened_leaves_its_tag_free)
 	left = 0;
 	if (OWN_ALLOCATOR)
 		cr_expect_gt(n, 4L, "%ld", n);
-	cr_assert_eq(foreign_host.publish(handle, 2, subject, queue, body), 0);
+	cr_assert_eq(foreign_host->publish(handle, 2, subject, queue, body), 0);
 	turns(&rig);
 	cr_expect_eq(items, 1u);
 	rig_close(&rig);

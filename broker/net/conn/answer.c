@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Answers that wait for a release: the reply of a read is sent when the effects of all commits that its
- * snapshot shows have reached the connection.
+ * Answers that wait for a release: the reply of a read is given to the protocol when the effects of all
+ * commits that its snapshot shows have reached the connection.
  */
 #include <stdlib.h>
 #include <utlist.h>
 
-#include "broker/net/native/native.h"
+#include "broker/net/conn/internal.h"
 #include "broker/util/invariant.h"
-
-void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len)
-{
-	if (!conn->dead && !conn->closing)
-		native_frame(conn, FRAME_REPLY, corr, reply, len);
-}
 
 /* What it takes until it is sent, towards the bound of what its connection has under way. */
 static size_t answer_cost(const struct deferred *answer)
@@ -26,7 +20,7 @@ void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size
 	struct deferred *answer;
 
 	if (sequence <= conn->io->released) {
-		native_answer(conn, corr, reply, len);
+		conn->protocol->answer(conn, corr, reply, len);
 		free(reply);
 		return;
 	}
@@ -64,7 +58,7 @@ static void answer_drop(struct deferred *answer)
 	conn->pending_bytes -= answer_cost(answer);
 }
 
-void native_answers_flush(struct io *io)
+void answers_flush(struct io *io)
 {
 	struct deferred *answer;
 
@@ -73,15 +67,15 @@ void native_answers_flush(struct io *io)
 		struct conn *conn = answer->conn;
 
 		answer_drop(answer);
-		native_answer(conn, answer->corr, answer->bytes, answer->len);
+		conn->protocol->answer(conn, answer->corr, answer->bytes, answer->len);
 		free(answer->bytes);
 		free(answer);
 		if (conn->reads != NULL)
-			native_run_reads(conn);
+			conn->protocol->reads_due(conn);
 	}
 }
 
-void native_answers_drop(struct conn *conn)
+void answers_drop(struct conn *conn)
 {
 	while (conn->answers_due != NULL) {
 		struct deferred *answer = conn->answers_due;

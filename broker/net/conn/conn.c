@@ -30,7 +30,7 @@ static void log_accepted(const struct conn *conn)
 		return;
 	log_line(LOG_LEVEL_DEBUG, log_id("net.accepted", "a connection was accepted"),
 		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
-		 log_str("peer", conn_peer(conn->fd, peer)), log_str("protocol", conn->ops->protocol),
+		 log_str("peer", conn_peer(conn->fd, peer)), log_str("protocol", conn->protocol->name(conn)),
 		 log_u64("left_out", left_out));
 }
 
@@ -82,7 +82,7 @@ static void address_set(struct conn *conn)
 				sizeof(conn->address));
 }
 
-struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, int fd)
+struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener, int fd)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
 	bool known = false;
@@ -96,7 +96,8 @@ struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, i
 	conn->fd = fd;
 	if (conn_open(conn) == 0) {
 		conn->id = io->next_id++;
-		conn->ops = ops;
+		conn->protocol = protocol;
+		conn->listener = listener;
 		address_set(conn);
 		conn->active_ms = conn->opened_ms = io_now_ms();
 		HASH_ADD(hh, io->conns, id, sizeof(conn->id), conn);
@@ -110,9 +111,7 @@ struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops, i
 	}
 	conn_life_set(conn);
 	log_accepted(conn);
-	if (!conn_is_native(conn))
-		conn->answers = &foreign_answers;
-	if (ops->accept(&foreign_host, (sluice_conn *)conn, &conn->state) != 0) {
+	if (protocol->accept(conn) != 0) {
 		conn_kill(conn, "its listener refused it");
 		return NULL;
 	}
@@ -156,9 +155,9 @@ static void conn_free(struct conn *conn)
 		free(deferred->bytes);
 		free(deferred);
 	}
-	native_answers_drop(conn);
+	answers_drop(conn);
 	readings_drop(conn);
-	native_waits_drop(conn);
+	waits_drop(conn);
 	wheel_remove(&io->lives, &conn->due);
 	invariant(conn->dead && conn->subs == NULL && conn->waiter_count == 0 && conn->pending_count == 0 &&
 			  conn->pending_bytes == 0 && !conn->is_reader,
@@ -174,7 +173,7 @@ static void conn_free(struct conn *conn)
 	session_unlist(conn);
 	instance_unref(io->net->instances, conn->instance);
 	if (conn->state != NULL)
-		conn->ops->closed(conn->state);
+		conn->protocol->closed(conn);
 	HASH_DELETE(hh, io->conns, conn);
 	atomic_fetch_sub(&io->net->connections, 1);
 	conn_shut(conn);

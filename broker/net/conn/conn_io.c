@@ -26,7 +26,7 @@ enum {
 		4096, /* of a buffer for what is not used yet; it grows as bytes come, whatever a frame says of its length */
 	WRITE_BYTES_MAX = 1 << 18 /* at once */
 };
-/* Who was told to wait is asked again below this. */
+/* The low mark: below it a connection that had to wait for its output continues. */
 enum { LOW_BYTES = 4 << 20 };
 
 /* ---- out ---- */
@@ -74,13 +74,10 @@ static void write_wait(struct conn *conn)
 		conn_kill(conn, "the loop refused its socket");
 }
 
-static void tell_writable(struct conn *conn)
+static void notify_writable(struct conn *conn)
 {
-	if (!conn_is_native(conn) && !conn->dead && conn_unsent(conn) <= LOW_BYTES)
-		conn->ops->effect(conn->state,
-				  &(struct sluice_listener_effect){.struct_size = sizeof(
-									   struct sluice_listener_effect),
-								   .kind = SLUICE_FX_WRITABLE});
+	if (conn->protocol->writable != NULL && !conn->dead && conn_unsent(conn) <= LOW_BYTES)
+		conn->protocol->writable(conn);
 }
 
 static void submitted(struct io *io)
@@ -104,7 +101,7 @@ void conns_flush(struct io *io)
 			write_wait(conn);
 			if (conn_unsent(conn) == 0 && conn->closing)
 				conn_kill(conn, "the output was flushed");
-			tell_writable(conn);
+			notify_writable(conn);
 		}
 		if (conn == last)
 			break;
@@ -122,7 +119,7 @@ static void drained(struct conn *conn)
 		return;
 	}
 	if (conn->reads != NULL)
-		native_run_reads(conn);
+		conn->protocol->reads_due(conn);
 	conn_flow(conn);
 	HASH_ITER(hh_number, conn->subs, sub, next) {
 		if (sub->kind == SUB_FOLLOW)
@@ -130,7 +127,7 @@ static void drained(struct conn *conn)
 	}
 	subs_resume(conn);
 	readings_resume(conn);
-	tell_writable(conn);
+	notify_writable(conn);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *user)
@@ -227,7 +224,7 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 			conn_stop_reading(conn);
 			break;
 		}
-		used = conn->ops->bytes(conn->state, bytes, len);
+		used = conn->protocol->bytes(conn, bytes, len);
 		if (used > 0 && (size_t)used > len) {
 			conn_kill(conn, "its listener took more bytes than there were");
 			break;

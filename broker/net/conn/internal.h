@@ -12,6 +12,7 @@
 #include <event2/event.h>
 
 #include "broker/net/conn/instance.h"
+#include "broker/net/conn/protocol.h"
 #include "broker/net/net.h"
 #include "broker/net/conn/wheel.h"
 #include "broker/util/hash.h"
@@ -20,11 +21,6 @@
 
 struct io;
 struct conn;
-
-/* How effects reach a protocol inside the broker; the foreign door (foreign.c) and the native listener have one each. */
-struct answer_ops {
-	void (*reply)(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome);
-};
 
 /* ---- pending: one command on its way to the engine ---- */
 struct pending {
@@ -87,8 +83,17 @@ struct deferred {
 };
 
 struct reading;
-struct waiter; /* for a job's end: native_wait.c */
+/* Waits for the end of a job: wait.c */
 struct waited;
+struct waiter {
+	struct wheel_entry due; /* first: the wheel gives it back */
+	struct waiter *prev, *next;
+	struct waiter *conn_prev, *conn_next;
+	struct waited *waited;
+	struct conn *conn;
+	uint32_t corr;
+	uint64_t number; /* of the job: its id may be another's when the answer is made */
+};
 
 struct conn {
 	uint64_t id;
@@ -108,10 +113,10 @@ struct conn {
 	bool unflushed;	 /* in io->unflushed */
 	struct conn *flush_prev, *flush_next;
 
-	const struct sluice_listener_ops *ops;
-	void *state; /* the listener's */
-	const struct answer_ops *answers;
-	uint32_t gateway; /* 0: no HELLO yet */
+	const struct protocol_ops *protocol;
+	const void *listener; /* the protocol's own: what its port was opened with */
+	void *state;	      /* the protocol's own */
+	uint32_t gateway;     /* 0: no HELLO yet */
 	uint64_t session;
 	struct instance *instance; /* of its client; NULL: it does not say */
 	uint32_t session_timeout_ms;
@@ -159,7 +164,8 @@ struct io_note {
 	struct io_note *next;
 	enum io_note_kind kind;
 	int fd;
-	const struct sluice_listener_ops *ops;
+	const struct protocol_ops *protocol;
+	const void *listener;
 	struct engine_release *release;
 	uint64_t tag;
 };
@@ -239,7 +245,7 @@ void conn_rest(struct conn *conn); /* now and then: without input under way it h
 void conns_flush(struct io *io);
 
 /* ---- conn.c ---- */
-struct conn *conn_create(struct io *io, const struct sluice_listener_ops *ops,
+struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener,
 			 int fd); /* NULL: closed already */
 struct conn *conn_find(struct io *io, uint64_t id);
 void conn_write(struct conn *conn, const void *bytes, size_t len);
@@ -306,30 +312,24 @@ void readings_run(struct io *io);	 /* once a round */
 void readings_resume(struct conn *conn); /* its output has drained */
 void readings_drop(struct conn *conn);
 
-/* ---- native: what the rest of net calls in it ---- */
-void native_effect(
-	struct conn *conn, struct sub *sub,
-	const struct effect
-		*effect); /* GRANT, JOBS, JOB_CANCEL, LEASE_LOST, SESSION_ENDED, QUEUE/STREAM_DELETED */
-void native_run_reads(struct conn *conn);
-void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len);
-int native_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
-void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
-		   uint64_t to_offset, int code, const char *text);
-void native_job_ended(struct io *io, const struct effect *effect);
-void native_waits_due(struct io *io, uint64_t now_ms);
-void native_waits_drop(struct conn *conn);
-void native_answers_flush(struct io *io);
-void native_answers_drop(struct conn *conn);
-bool conn_is_native(const struct conn *conn);
+/* ---- answer.c: replies that wait for a release ---- */
+/* Gives a packed Reply to conn->protocol->answer, now or when the release of `sequence` was handled.
+ * takes reply. */
+void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence);
+void answers_flush(struct io *io); /* those whose release was handled */
+void answers_drop(struct conn *conn);
 
-/* ---- foreign.c: the host table of other listeners ---- */
-extern const struct sluice_listener_host foreign_host;
-void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *effect);
-void foreign_answer(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len);
-void foreign_sub_end(struct sub *sub, int code, const char *text);
-int foreign_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
-extern const struct answer_ops foreign_answers;
+/* ---- wait.c: waits for the end of a job ---- */
+/* The job as it is in a snapshot of this moment; ret->reply is the caller's. */
+void job_show(struct conn *conn, const char *job, struct job_shown *ret);
+/* conn->protocol->job_ended or wait_timeout is called once, unless the connection ends before. number:
+ * of the job. timeout_ms 0: none. NOMEM. */
+int wait_add(struct conn *conn, uint32_t corr, const char *job, uint64_t number,
+	     uint64_t timeout_ms) SLUICE_MUST_USE;
+const char *wait_job(const struct waiter *waiter); /* the id of its job */
+void waits_job_ended(struct io *io, const struct effect *effect);
+void waits_due(struct io *io, uint64_t now_ms);
+void waits_drop(struct conn *conn);
 
 /* For another thread's loop; copied. */
 void io_note(struct io *io, const struct io_note *note);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-#include "broker/net/native/native.h"
+#include "broker/net/conn/internal.h"
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
@@ -20,7 +20,7 @@ enum { READ_TURN_COST = 1 << 19, READ_ROUND_COST = 1 << 20, READINGS_BEGUN_MAX =
 
 struct reading {
 	struct reading *prev, *next; /* of its connection */
-	uint64_t corr;		     /* of a foreign listener: its tag */
+	uint64_t corr;		     /* the protocol's */
 	struct message_block *block; /* the request lies in it; owned */
 	const Sluice__Request *request;
 	struct core_read *read; /* NULL: not begun */
@@ -81,30 +81,6 @@ void readings_drop(struct conn *conn)
 
 /* ---- a turn ---- */
 
-static void finish(struct conn *conn, const struct reading *reading, int rc, uint8_t *reply, size_t len,
-		   uint64_t sequence)
-{
-	if (!conn_is_native(conn)) {
-		foreign_answer(conn, reading->corr, rc, reply, len);
-		free(reply);
-		return;
-	}
-	if (rc == 0 && reading->request->op_case == SLUICE__REQUEST__OP_STATUS_GET)
-		rc = native_status_add(conn, &reply, &len);
-	if (rc == 0) {
-		const char *text = "";
-		int code = core_read_code(reading->read, &text);
-
-		if (code != 0)
-			native_log_refused(conn, reading->corr, code, text);
-		answer_when_released(conn, (uint32_t)reading->corr, reply, len, sequence);
-		return;
-	}
-	free(reply);
-	native_refuse(conn, (uint32_t)reading->corr, rc, "%s",
-		      rc == SLUICE_E_CORRUPT ? store_last_error() : sluice_error_text(rc));
-}
-
 /* True: it is answered. */
 static bool turn(struct conn *conn, struct reading *reading)
 {
@@ -118,7 +94,10 @@ static bool turn(struct conn *conn, struct reading *reading)
 	int rc;
 
 	if (reading->request->op_case == SLUICE__REQUEST__OP_JOB_WAIT) {
-		native_job_wait(conn, (uint32_t)reading->corr, reading->request->job_wait);
+		invariant(conn->protocol->job_wait != NULL,
+			  "connection %llu waits for a job, which its protocol has no answer for",
+			  (unsigned long long)conn->id);
+		conn->protocol->job_wait(conn, (uint32_t)reading->corr, reading->request->job_wait);
 		return true;
 	}
 	rc = reading->read != NULL ? 0 : core_read_begin(conn->gateway, reading->request, &reading->read);
@@ -133,7 +112,13 @@ static bool turn(struct conn *conn, struct reading *reading)
 	store_abort(txn);
 	if (rc == 0 && !done)
 		return false;
-	finish(conn, reading, rc, reply, len, sequence);
+	conn->protocol->read_done(conn, reading->corr,
+				  &(struct read_result){.request = reading->request,
+							.read = reading->read,
+							.rc = rc,
+							.reply = reply,
+							.len = len,
+							.sequence = sequence});
 	return true;
 }
 

@@ -163,7 +163,7 @@ static void log_output(const struct conn *conn)
 				"a connection is closed: it does not read the answers and notices for it"),
 			 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
 			 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
-			 log_u64("session", conn->session), log_str("protocol", conn->ops->protocol),
+			 log_u64("session", conn->session), log_str("protocol", conn->protocol->name(conn)),
 			 log_u64("unsent_bytes", conn_unsent(conn)),
 			 log_u64("max_bytes", LIMIT_OUTPUT_CLOSE_BYTES_MAX), log_u64("left_out", left_out));
 }

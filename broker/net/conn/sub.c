@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Subscriptions: consumers (the engine keeps their credit) and followers, which read their stream from short snapshots on the I/O
- * thread. A follower is pumped while it has credit and its connection takes output; at the end it hears CAUGHT_UP once and then waits
+ * thread. A follower is pumped while it has credit and its connection takes output; at the end it is sent CAUGHT_UP once and then waits
  * for FX_LOG_GROWN. No snapshot is held across a socket write.
  */
 #include <stdlib.h>
@@ -234,27 +234,21 @@ void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream)
 	sub_wants_pump(sub);
 }
 
-static int deliver(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
+/* Retention may have taken the events that the follower would read next. */
+static void send_gap(struct sub *sub, uint64_t to)
 {
-	return conn_is_native(sub->conn) ? native_deliver_segment(sub, segment, io_budget)
-					 : foreign_deliver_segment(sub, segment, io_budget);
-}
-
-/* Retention may have taken what the follower would read next: that is said, not hidden. */
-static void say_gap(struct sub *sub, uint64_t to)
-{
-	if (conn_is_native(sub->conn))
-		native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_GAP, sub, sub->next, to, 0, "");
+	if (sub->conn->protocol->gap != NULL)
+		sub->conn->protocol->gap(sub, to);
 	sub->next = to;
 }
 
-static void say_caught_up(struct sub *sub)
+static void send_caught_up(struct sub *sub)
 {
 	if (sub->caught_up_said)
 		return;
 	sub->caught_up_said = true;
-	if (conn_is_native(sub->conn))
-		native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_CAUGHT_UP, sub, sub->next, 0, 0, "");
+	if (sub->conn->protocol->caught_up != NULL)
+		sub->conn->protocol->caught_up(sub);
 }
 
 static void end_damaged(struct sub *sub, int rc)
@@ -262,11 +256,7 @@ static void end_damaged(struct sub *sub, int rc)
 	log_line(LOG_LEVEL_ERROR,
 		 log_id("store.corrupt", "a stored record is damaged; its follower is ended"),
 		 log_str("record", store_last_error()));
-	if (conn_is_native(sub->conn))
-		native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, sub->next, 0, rc,
-			      store_last_error());
-	else
-		foreign_sub_end(sub, rc, store_last_error());
+	sub->conn->protocol->subscription_end(sub, rc, store_last_error());
 	sub_drop(sub);
 }
 
@@ -278,7 +268,7 @@ static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget)
 		int rc = core_segment_read(txn, (uint32_t)sub->key.gateway, sub->log, sub->next, &segment);
 
 		if (rc == SLUICE_E_NOT_FOUND) {
-			say_caught_up(sub);
+			send_caught_up(sub);
 			return false;
 		}
 		if (rc != 0) {
@@ -286,8 +276,8 @@ static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget)
 			return false;
 		}
 		if (segment.base > sub->next)
-			say_gap(sub, segment.base);
-		rc = deliver(sub, &segment, io_budget);
+			send_gap(sub, segment.base);
+		rc = sub->conn->protocol->deliver_segment(sub, &segment, io_budget);
 		if (rc != 0) {
 			conn_kill(sub->conn, "a stored segment could not be delivered");
 			return false;

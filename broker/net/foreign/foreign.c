@@ -14,6 +14,11 @@
 
 enum foreign_what { FOREIGN_ANSWER = 1, FOREIGN_SESSION, FOREIGN_REPLY };
 
+static const struct sluice_listener_ops *ops_of(const struct conn *conn)
+{
+	return conn->listener;
+}
+
 static void give(struct conn *conn, struct sluice_listener_effect effect)
 {
 	effect.struct_size = sizeof(effect);
@@ -22,7 +27,7 @@ static void give(struct conn *conn, struct sluice_listener_effect effect)
 	if (conn->dead || conn->closing)
 		return;
 	conn->delivering = effect.kind == SLUICE_FX_ITEM || effect.kind == SLUICE_FX_EVENT;
-	conn->ops->effect(conn->state, &effect);
+	ops_of(conn)->effect(conn->state, &effect);
 	conn->delivering = false;
 }
 
@@ -279,7 +284,7 @@ static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice st
 	return rc;
 }
 
-void foreign_answer(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len)
+static void foreign_answer(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len)
 {
 	give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
 						   .tag = tag,
@@ -312,7 +317,7 @@ static int host_request(sluice_conn *handle, uint64_t tag, struct sluice_slice b
 	return reading_start(conn, tag, &block, (const Sluice__Request *)message, bytes.len);
 }
 
-const struct sluice_listener_host foreign_host = {
+static const struct sluice_listener_host foreign_host = {
 	.struct_size = sizeof(struct sluice_listener_host),
 	.write = host_write,
 	.close = host_close,
@@ -327,7 +332,7 @@ const struct sluice_listener_host foreign_host = {
 
 /* ---- effects ---- */
 
-static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome)
+static void foreign_reply(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome)
 {
 	int code = outcome->code;
 
@@ -340,8 +345,6 @@ static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const stru
 						   .offset = outcome->offset});
 	conn_parse(conn);
 }
-
-const struct answer_ops foreign_answers = {.reply = on_reply};
 
 static void give_items(struct conn *conn, const struct sub *sub, const struct effect *effect)
 {
@@ -372,7 +375,7 @@ static void give_items(struct conn *conn, const struct sub *sub, const struct ef
 	}
 }
 
-void foreign_sub_end(struct sub *sub, int code, const char *text)
+static void foreign_subscription_end(struct sub *sub, int code, const char *text)
 {
 	give(sub->conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
 							.tag = sub->number,
@@ -380,7 +383,7 @@ void foreign_sub_end(struct sub *sub, int code, const char *text)
 							.text = text});
 }
 
-void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *effect)
+static void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *effect)
 {
 	switch (effect->kind) {
 	case FX_GRANT:
@@ -399,13 +402,13 @@ void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *eff
 		return;
 	case FX_STREAM_DELETED:
 	case FX_QUEUE_DELETED:
-		foreign_sub_end(sub, SLUICE_E_NOT_FOUND, "it was deleted");
+		foreign_subscription_end(sub, SLUICE_E_NOT_FOUND, "it was deleted");
 		sub_drop(sub);
 		return;
 	case FX_REPLY:
 		if (effect->outcome->code != SLUICE_E_CORRUPT)
 			return; /* of a CLAIM: the engine's own */
-		foreign_sub_end(sub, SLUICE_E_CORRUPT, effect->outcome->text);
+		foreign_subscription_end(sub, SLUICE_E_CORRUPT, effect->outcome->text);
 		sub_drop(sub);
 		return;
 	default:
@@ -413,7 +416,7 @@ void foreign_effect(struct conn *conn, struct sub *sub, const struct effect *eff
 	}
 }
 
-int foreign_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
+static int foreign_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
 {
 	struct sluice_slice raw = segment->payload;
 	uint8_t *plain = NULL;
@@ -450,3 +453,52 @@ int foreign_deliver_segment(struct sub *sub, const struct segment *segment, uint
 	free(plain);
 	return rc;
 }
+
+/* ---- the table ---- */
+
+static const char *foreign_name(const struct conn *conn)
+{
+	return ops_of(conn)->protocol;
+}
+
+static int foreign_accept(struct conn *conn)
+{
+	return ops_of(conn)->accept(&foreign_host, (sluice_conn *)conn, &conn->state);
+}
+
+static long foreign_bytes(struct conn *conn, const void *bytes, size_t len)
+{
+	return ops_of(conn)->bytes(conn->state, bytes, len);
+}
+
+static void foreign_closed(struct conn *conn)
+{
+	ops_of(conn)->closed(conn->state);
+}
+
+static void foreign_writable(struct conn *conn)
+{
+	ops_of(conn)->effect(conn->state,
+			     &(struct sluice_listener_effect){.struct_size =
+								      sizeof(struct sluice_listener_effect),
+							      .kind = SLUICE_FX_WRITABLE});
+}
+
+static void foreign_read_done(struct conn *conn, uint64_t corr, const struct read_result *result)
+{
+	foreign_answer(conn, corr, result->rc, result->reply, result->len);
+	free(result->reply);
+}
+
+const struct protocol_ops foreign_protocol = {
+	.name = foreign_name,
+	.accept = foreign_accept,
+	.bytes = foreign_bytes,
+	.writable = foreign_writable,
+	.closed = foreign_closed,
+	.reply = foreign_reply,
+	.read_done = foreign_read_done,
+	.effect = foreign_effect,
+	.deliver_segment = foreign_deliver_segment,
+	.subscription_end = foreign_subscription_end,
+};

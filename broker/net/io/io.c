@@ -74,7 +74,7 @@ static void round_end(struct io *io)
 {
 	struct conn *conn, *next;
 
-	native_answers_flush(io);
+	answers_flush(io);
 	readings_run(io);
 	io->pump_cost = 0;
 	subs_pump(io);
@@ -96,7 +96,7 @@ static void notes_handle(struct io *io, struct io_note *note)
 
 		switch (note->kind) {
 		case IO_ADOPT:
-			(void)conn_create(io, note->ops, note->fd);
+			(void)conn_create(io, note->protocol, note->listener, note->fd);
 			break;
 		case IO_RELEASE:
 			release_handle(io, note->release);
@@ -115,7 +115,7 @@ static void notes_handle(struct io *io, struct io_note *note)
 /* What every round of a thread does, whatever it was woken for. */
 static void round_run(struct io *io)
 {
-	native_waits_due(io, io_now_ms());
+	waits_due(io, io_now_ms());
 	unblock(io);
 	round_end(io);
 }

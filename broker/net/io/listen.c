@@ -30,7 +30,8 @@ enum {
 struct listening {
 	struct listening *next;
 	struct net *net;
-	const struct sluice_listener_ops *ops;
+	const struct protocol_ops *protocol;
+	const void *listener;
 	int fd;
 	struct event *event;
 	struct event *retry; /* accepts again, after a pause */
@@ -96,11 +97,12 @@ static bool count_one(struct net *net)
 	return false;
 }
 
-static void hand_over(struct net *net, const struct sluice_listener_ops *ops, int fd)
+static void hand_over(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd)
 {
 	struct io *io = &net->ios[atomic_fetch_add(&net->next_io, 1) % net->io_count];
 
-	io_note(io, &(struct io_note){.kind = IO_ADOPT, .fd = fd, .ops = ops});
+	io_note(io,
+		&(struct io_note){.kind = IO_ADOPT, .fd = fd, .protocol = protocol, .listener = listener});
 }
 
 /* A peer that is gone without a word is noticed in two minutes, however long its session may be silent. */
@@ -150,7 +152,7 @@ static void on_accept(evutil_socket_t fd, short what, void *user)
 			continue;
 		}
 		keep_alive(conn_fd);
-		hand_over(listening->net, listening->ops, conn_fd);
+		hand_over(listening->net, listening->protocol, listening->listener, conn_fd);
 	}
 }
 
@@ -163,11 +165,11 @@ static void on_retry(evutil_socket_t fd, short what, void *user)
 	(void)event_add(listening->event, NULL);
 }
 
-int net_adopt(struct net *net, const struct sluice_listener_ops *ops, int fd)
+int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd)
 {
 	/* The broker's own plugins: they are few, and not refused for what others opened. */
 	atomic_fetch_add(&net->connections, 1);
-	hand_over(net, ops, fd);
+	hand_over(net, protocol, listener, fd);
 	return 0;
 }
 
@@ -219,8 +221,8 @@ static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *re
 	return 0;
 }
 
-int net_listen(struct net *net, const struct sluice_listener_ops *ops, const char *address, uint16_t port,
-	       uint16_t *ret_port, const char **ret_why)
+int net_listen(struct net *net, const struct protocol_ops *protocol, const void *listener,
+	       const char *address, uint16_t port, uint16_t *ret_port, const char **ret_why)
 {
 	struct listening *listening = calloc(1, sizeof(*listening));
 	int rc;
@@ -233,7 +235,8 @@ int net_listen(struct net *net, const struct sluice_listener_ops *ops, const cha
 		return rc;
 	}
 	listening->net = net;
-	listening->ops = ops;
+	listening->protocol = protocol;
+	listening->listener = listener;
 	listening->event =
 		event_new(net->ios[0].base, listening->fd, EV_READ | EV_PERSIST, on_accept, listening);
 	listening->retry = evtimer_new(net->ios[0].base, on_retry, listening);

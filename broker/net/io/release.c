@@ -27,9 +27,9 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 		DL_DELETE(conn->pendings, pending);
 		conn->pending_count--;
 		conn->pending_bytes -= pending->bytes;
-		conn->answers->reply(conn, pending->what, pending->corr, effect->outcome);
+		conn->protocol->reply(conn, pending->what, pending->corr, effect->outcome);
 		if (conn->reads != NULL)
-			native_run_reads(conn);
+			conn->protocol->reads_due(conn);
 	}
 	free(pending);
 }
@@ -41,10 +41,7 @@ static void consumer_one(struct io *io, const struct origin *origin, const struc
 	HASH_FIND(hh_tag, io->subs, &origin->tag, sizeof(origin->tag), sub);
 	if (sub == NULL)
 		return;
-	if (conn_is_native(sub->conn))
-		native_effect(sub->conn, sub, effect);
-	else
-		foreign_effect(sub->conn, sub, effect);
+	sub->conn->protocol->effect(sub->conn, sub, effect);
 }
 
 static void to_session(struct io *io, const struct effect *effect, uint64_t session)
@@ -55,10 +52,7 @@ static void to_session(struct io *io, const struct effect *effect, uint64_t sess
 	{
 		if (conn->dead || conn->session != session || conn->gateway != effect->gateway)
 			continue;
-		if (conn_is_native(conn))
-			native_effect(conn, NULL, effect);
-		else
-			foreign_effect(conn, NULL, effect);
+		conn->protocol->effect(conn, NULL, effect);
 	}
 }
 
@@ -69,10 +63,7 @@ static void to_subscribers(struct io *io, const struct effect *effect, enum sub_
 	/* The last one that is dropped takes the list with it: what follows it is read before. */
 	for (sub = subs_of(io, kind, effect->gateway, effect->id); sub != NULL; sub = next) {
 		next = sub->peer_next;
-		if (conn_is_native(sub->conn))
-			native_effect(sub->conn, sub, effect);
-		else
-			foreign_effect(sub->conn, sub, effect);
+		sub->conn->protocol->effect(sub->conn, sub, effect);
 	}
 }
 
@@ -113,7 +104,7 @@ static void dispatch(struct io *io, const struct engine_release *release, const 
 		to_session(io, effect, effect->id);
 		return;
 	case FX_JOB_TERMINAL:
-		native_job_ended(io, effect);
+		waits_job_ended(io, effect);
 		return;
 	case FX_QUEUE_READY:
 	case FX_LOG_TRIMMED:

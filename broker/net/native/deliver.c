@@ -196,7 +196,22 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 	subs_pause_if_full(conn);
 }
 
-/* ---- segments to followers ---- */
+/* ---- followers ---- */
+
+void native_gap(struct sub *sub, uint64_t to_offset)
+{
+	native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_GAP, sub, sub->next, to_offset, 0, "");
+}
+
+void native_caught_up(struct sub *sub)
+{
+	native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_CAUGHT_UP, sub, sub->next, 0, 0, "");
+}
+
+void native_subscription_end(struct sub *sub, int code, const char *text)
+{
+	native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, sub->next, 0, code, text);
+}
 
 static void segment_whole(struct sub *sub, const struct segment *segment)
 {

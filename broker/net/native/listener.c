@@ -13,7 +13,6 @@
 #include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
-#include "sluice/version.h"
 
 /* ---- answers ---- */
 
@@ -258,10 +257,9 @@ static int on_frame(struct native *native, const struct frame_header *header, st
 	}
 }
 
-static long native_bytes(void *state, const void *bytes, size_t len)
+static long native_bytes(struct conn *conn, const void *bytes, size_t len)
 {
-	struct native *native = state;
-	struct conn *conn = native->conn;
+	struct native *native = conn->state;
 	const uint8_t *at = bytes;
 	size_t used = 0;
 
@@ -295,7 +293,7 @@ static long native_bytes(void *state, const void *bytes, size_t len)
 
 /* ---- the answer of a command ---- */
 
-static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome)
+static void native_reply(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome)
 {
 	uint8_t reply[NATIVE_REPLY_BYTES_MAX];
 	struct frame_published answer;
@@ -332,49 +330,49 @@ static void on_reply(struct conn *conn, uint32_t what, uint64_t corr, const stru
 	}
 }
 
-const struct answer_ops native_answers = {.reply = on_reply};
-
 /* ---- the listener ---- */
 
-static int native_accept(const struct sluice_listener_host *host, sluice_conn *handle, void **ret_state)
+static const char *native_name(const struct conn *conn)
+{
+	(void)conn;
+	return "sluice";
+}
+
+static int native_accept(struct conn *conn)
 {
 	struct native *native = calloc(1, sizeof(*native));
 
-	(void)host;
 	if (native == NULL)
 		return SLUICE_E_NOMEM;
-	native->conn = (struct conn *)handle;
-	native->conn->answers = &native_answers;
-	*ret_state = native;
+	native->conn = conn;
+	conn->state = native;
 	return 0;
 }
 
-static void native_closed(void *state)
+static void native_closed(struct conn *conn)
 {
-	struct native *native = state;
+	struct native *native = conn->state;
 
 	if (native->hello != NULL)
 		sluice__hello__free_unpacked(native->hello, NULL);
 	free(native);
 }
 
-static void native_foreign_effect(void *state, const struct sluice_listener_effect *effect)
-{
-	(void)state;
-	(void)effect; /* the native listener hears effects as they are: native_effect() */
-}
-
-const struct sluice_listener_ops native_listener_ops = {
-	.struct_size = sizeof(struct sluice_listener_ops),
-	.protocol = "sluice",
-	.default_port = SLUICE_DEFAULT_PORT,
+const struct protocol_ops native_protocol = {
+	.name = native_name,
 	.accept = native_accept,
 	.bytes = native_bytes,
-	.effect = native_foreign_effect,
 	.closed = native_closed,
+	.reply = native_reply,
+	.reads_due = native_reads_due,
+	.read_done = native_read_done,
+	.answer = native_answer,
+	.job_wait = native_job_wait,
+	.job_ended = native_job_ended,
+	.wait_timeout = native_wait_timeout,
+	.effect = native_effect,
+	.deliver_segment = native_deliver_segment,
+	.gap = native_gap,
+	.caught_up = native_caught_up,
+	.subscription_end = native_subscription_end,
 };
-
-bool conn_is_native(const struct conn *conn)
-{
-	return conn->ops == &native_listener_ops;
-}

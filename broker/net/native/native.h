@@ -27,6 +27,8 @@ void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *bo
 void native_message(struct conn *conn, uint8_t type, uint32_t corr, const ProtobufCMessage *message);
 /* ERROR frame, then the connection is closed. Returns -1 for the listener's bytes op. */
 long native_fail(struct conn *conn, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
+		   uint64_t to_offset, int code, const char *text);
 void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
@@ -48,18 +50,25 @@ void native_log_refused(const struct conn *conn, uint64_t corr, int code, const 
 int native_hello(struct native *native, struct sluice_slice body);
 void native_welcome(struct conn *conn, const struct outcome *outcome);
 int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body);
-extern const struct answer_ops native_answers;
-/* Answers a read from a snapshot of this moment; *ret_sequence: as of engine_read_begin. *ret_reply is owned. */
-int native_query(struct conn *conn, const Sluice__Request *request, uint8_t **ret_reply, size_t *ret_len,
-		 uint64_t *ret_sequence) SLUICE_MUST_USE;
-/* Adds the engine's facts to a packed Reply of status_get, which is replaced. */
-int native_status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len) SLUICE_MUST_USE;
-/* Sends a reply that was read from a snapshot, now or when the release of `sequence` was handled. takes reply. */
-void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence);
-/* native_wait.c */
-void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m);
+void native_reads_due(struct conn *conn);
 
-/* native_reply.c: the body of a command's REPLY; returns its length. More than the texts of an outcome and all its numbers need. */
+/* query.c */
+void native_read_done(struct conn *conn, uint64_t corr, const struct read_result *result);
+void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len);
+
+/* wait.c */
+void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m);
+void native_job_ended(const struct waiter *waiter, const struct job_shown *shown);
+void native_wait_timeout(const struct waiter *waiter, const struct job_shown *shown);
+
+/* deliver.c */
+void native_effect(struct conn *conn, struct sub *sub, const struct effect *effect);
+int native_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
+void native_gap(struct sub *sub, uint64_t to_offset);
+void native_caught_up(struct sub *sub);
+void native_subscription_end(struct sub *sub, int code, const char *text);
+
+/* reply.c: the body of a command's REPLY; returns its length. More than the texts of an outcome and all its numbers need. */
 enum { NATIVE_REPLY_BYTES_MAX = 1024 };
 size_t native_reply_encode(uint8_t buf[NATIVE_REPLY_BYTES_MAX], const struct outcome *outcome);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reads answered from a snapshot, and what status_get adds to it: the facts of the engine.
+ * The end of a read: its reply is sent, or it is refused. The reply of status_get is completed with the
+ * facts of the engine.
  */
 #include "broker/net/native/native.h"
 
@@ -26,7 +27,8 @@ static void headroom_text(char buf[HEADROOM_TEXT_BYTES], const struct engine_fac
 		       facts->headroom != HEADROOM_OK ? facts->headroom_why : "");
 }
 
-int native_status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
+/* Adds the facts of the engine to a packed Reply of status_get, which is replaced. */
+static int status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 {
 	static const char *const headroom[] = {"ok", "publish-stopped", "report-stopped"};
 	Sluice__Reply *reply = sluice__reply__unpack(NULL, *io_len, *io_reply);
@@ -79,18 +81,30 @@ int native_status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 	return bytes != NULL ? 0 : SLUICE_E_NOMEM;
 }
 
-int native_query(struct conn *conn, const Sluice__Request *request, uint8_t **ret_reply, size_t *ret_len,
-		 uint64_t *ret_sequence)
+void native_read_done(struct conn *conn, uint64_t corr, const struct read_result *result)
 {
-	struct store_txn *txn = NULL;
-	struct batch_clock now = engine_clock(conn->io->engine);
-	int rc = engine_read_begin(conn->io->engine, &txn, ret_sequence);
+	uint8_t *reply = result->reply;
+	size_t len = result->len;
+	int rc = result->rc;
 
-	if (rc != 0)
-		return rc;
-	rc = core_query(txn, conn->gateway, (struct query_clock){now.mono_ms, now.wall_ms}, request,
-			ret_reply, ret_len);
-	conn->io->round_cost += store_txn_read_cost(txn);
-	store_abort(txn);
-	return rc;
+	if (rc == 0 && result->request->op_case == SLUICE__REQUEST__OP_STATUS_GET)
+		rc = status_add(conn, &reply, &len);
+	if (rc == 0) {
+		const char *text = "";
+		int code = core_read_code(result->read, &text);
+
+		if (code != 0)
+			native_log_refused(conn, corr, code, text);
+		answer_when_released(conn, (uint32_t)corr, reply, len, result->sequence);
+		return;
+	}
+	free(reply);
+	native_refuse(conn, (uint32_t)corr, rc, "%s",
+		      rc == SLUICE_E_CORRUPT ? store_last_error() : sluice_error_text(rc));
+}
+
+void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len)
+{
+	if (!conn->dead && !conn->closing)
+		native_frame(conn, FRAME_REPLY, corr, reply, len);
 }

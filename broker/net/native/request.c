@@ -105,7 +105,7 @@ static void run_deferred(struct conn *conn, const struct deferred *read)
 		run_read(conn, read->corr, (const Sluice__Request *)message, &block, read->len);
 }
 
-void native_run_reads(struct conn *conn)
+void native_reads_due(struct conn *conn)
 {
 	struct deferred *read;
 
