@@ -5,16 +5,12 @@
 #include "broker/net/net.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "broker/net/conn/instance.h"
 #include "broker/net/conn/internal.h"
-
-static uint64_t started_ms; /* written once, by net_create, before any thread of it runs */
-
-uint64_t net_uptime_ms(void)
-{
-	return io_now_ms() - started_ms;
-}
+#include "broker/net/conn/state.h"
+#include "broker/net/io/io.h"
+#include "broker/net/io/listen.h"
 
 int net_create(const struct net_config *config, struct engine *engine, struct net **ret)
 {
@@ -24,7 +20,7 @@ int net_create(const struct net_config *config, struct engine *engine, struct ne
 		return SLUICE_E_NOMEM;
 	net->config = *config;
 	net->engine = engine;
-	started_ms = io_now_ms();
+	net->started_ms = io_now_ms();
 	net->io_count = config->io_threads != 0 ? config->io_threads : 1;
 	net->ios = calloc(net->io_count, sizeof(*net->ios));
 	if (net->ios == NULL || instances_create(&net->instances) != 0) {
@@ -47,30 +43,18 @@ int net_create(const struct net_config *config, struct engine *engine, struct ne
 int net_start(struct net *net)
 {
 	for (uint32_t i = 0; i < net->io_count; i++) {
-		if (pthread_create(&net->ios[i].thread, NULL, io_run, &net->ios[i]) != 0)
-			return SLUICE_E_NOMEM;
-		net->ios[i].runs = true;
+		int rc = io_start(&net->ios[i]);
+
+		if (rc != 0)
+			return rc;
 	}
 	return 0;
 }
 
 void net_stop(struct net *net)
 {
-	uint64_t one = 1;
-
-	for (uint32_t i = 0; i < net->io_count; i++) {
-		struct io *io = &net->ios[i];
-
-		if (!io->runs)
-			continue;
-		(void)pthread_mutex_lock(&io->lock);
-		io->stop = true;
-		(void)pthread_mutex_unlock(&io->lock);
-		if (write(io->wake_fd, &one, sizeof(one)) < 0)
-			continue;
-		(void)pthread_join(io->thread, NULL);
-		io->runs = false;
-	}
+	for (uint32_t i = 0; i < net->io_count; i++)
+		io_stop(&net->ios[i]);
 }
 
 void net_destroy(struct net *net)
@@ -83,6 +67,20 @@ void net_destroy(struct net *net)
 	free(net->ios);
 	instances_destroy(net->instances);
 	free(net);
+}
+
+int net_listen(struct net *net, const struct protocol_ops *protocol, const void *listener,
+	       const char *address, uint16_t port, uint16_t *ret_port, const char **ret_why)
+{
+	return listener_open(net, protocol, listener, address, port, ret_port, ret_why);
+}
+
+int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd)
+{
+	/* The broker's own plugins: they are few, and not refused because of connections of others. */
+	atomic_fetch_add(&net->connections, 1);
+	io_adopt(net, protocol, listener, fd);
+	return 0;
 }
 
 uint64_t net_connections(const struct net *net)

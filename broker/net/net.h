@@ -7,16 +7,10 @@
 #define SLUICE_NET_NET_H
 
 #include "broker/engine/engine.h"
-#include "sluice/plugin.h"
+#include "broker/net/conn/config.h"
+#include "broker/net/protocols.h"
 
 struct net;
-
-struct net_config {
-	uint32_t io_threads;	   /* 0: 1 */
-	uint32_t connections_max;  /* 0: 20,000 */
-	uint64_t outbox_bytes_max; /* unread output of all connections together; 0: 512 MiB */
-	bool zstd;		   /* announced in HELLO */
-};
 
 /* Registers its sinks with the engine; so before engine_start. borrows engine. */
 int net_create(const struct net_config *config, struct engine *engine, struct net **ret) SLUICE_MUST_USE;
@@ -25,12 +19,7 @@ int net_start(struct net *net) SLUICE_MUST_USE;
 void net_stop(struct net *net);
 void net_destroy(struct net *net); /* accepts NULL; after net_stop */
 
-/* The protocols, with the listener that net_listen and net_adopt take for each. */
-struct protocol_ops;				   /* broker/net/conn/protocol.h */
-extern const struct protocol_ops native_protocol;  /* listener: NULL */
-extern const struct protocol_ops foreign_protocol; /* listener: a plugin's struct sluice_listener_ops */
-
-/* Opens a listening socket for a protocol. address is numeric. *ret_port gets the port that was bound
+/* Opens a listening socket for a protocol and its listener (protocols.h). address is numeric. *ret_port gets the port that was bound
  * (for port 0). borrows listener for the net's life. Errors: INVAL (address), IN_USE, IO; *ret_why says
  * more. Before net_start. */
 int net_listen(struct net *net, const struct protocol_ops *protocol, const void *listener,
@@ -41,6 +30,5 @@ int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *
 	      int fd) SLUICE_MUST_USE;
 
 uint64_t net_connections(const struct net *net); /* any thread */
-uint64_t net_uptime_ms(void);			 /* since net_create; any thread */
 
 #endif

@@ -8,8 +8,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
+#include "broker/net/net.h"
 #include "protocol/frame.h"
+#include "sluice/plugin.h"
 
 enum { LARGE_BYTES = 4 << 20, PIECE_BYTES = 1 << 16, UNKNOWN_TYPE = 200 };
 

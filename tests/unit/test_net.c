@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "broker/core/base/keys.h"
-#include "broker/net/conn/internal.h"
 #include "broker/util/log.h"
 #include "protocol/frame.h"
 #include "protocol/limits.h"

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "broker/net/conn/instance.h"
 #include "broker/net/conn/internal.h"
 #include "broker/util/log.h"
 #include "protocol/frame.h"
@@ -347,13 +348,13 @@ Test(net, a_peer_that_reads_no_answers_is_closed_and_one_that_reads_no_deliverie
 	for (int n = 0; n < 100; n++)
 		conn_write(conn, zeros, sizeof(zeros));
 	conn->delivering = false;
-	cr_expect_eq(conn->told, 0u);
+	cr_expect_eq(conn->unsent_answers, 0u);
 	conns_flush(conn->io);
 	cr_assert_gt(conn_unsent(conn), LIMIT_OUTPUT_CLOSE_BYTES_MAX);
 	for (uint64_t put = 0; put < LIMIT_OUTPUT_CLOSE_BYTES_MAX; put += sizeof(zeros))
 		conn_write(conn, zeros, sizeof(zeros));
 	cr_expect(!conn->dead, "just at the bound");
-	cr_expect_eq(conn->told, LIMIT_OUTPUT_CLOSE_BYTES_MAX);
+	cr_expect_eq(conn->unsent_answers, LIMIT_OUTPUT_CLOSE_BYTES_MAX);
 	cr_expect_eq(lines_of(fileno(log), "id=net.output "), 0u);
 	conn_write(conn, zeros, 1);
 	cr_expect(conn->dead, "beyond it");
@@ -383,7 +384,7 @@ Test(net, answers_that_are_read_do_not_count)
 			(void)!read(rig.fd, sink, sizeof(sink));
 			turn(&rig);
 		}
-		cr_assert_eq(conn->told, 0u, "%zu", conn->told);
+		cr_assert_eq(conn->unsent_answers, 0u, "%zu", conn->unsent_answers);
 	}
 	cr_expect(!conn->dead);
 	rig_close(&rig);

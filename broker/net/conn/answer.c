@@ -3,21 +3,25 @@
  * Answers that wait for a release: the reply of a read is given to the protocol when the effects of all
  * commits that its snapshot shows have reached the connection.
  */
+#include "broker/net/conn/answer.h"
+
 #include <stdlib.h>
 #include <utlist.h>
 
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
 
 /* What it takes until it is sent, towards the bound of what its connection has under way. */
-static size_t answer_cost(const struct deferred *answer)
+static size_t answer_cost(const struct answer *answer)
 {
 	return sizeof(*answer) + answer->len;
 }
 
 void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence)
 {
-	struct deferred *answer;
+	struct answer *answer;
 
 	if (sequence <= conn->io->released) {
 		conn->protocol->answer(conn, corr, reply, len);
@@ -30,21 +34,18 @@ void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size
 		conn_kill(conn, "no memory for an answer");
 		return;
 	}
-	*answer = (struct deferred){.sequence = sequence,
-				    .conn = conn,
-				    .corr = corr,
-				    .bytes = reply,
-				    .len = len};
+	*answer =
+		(struct answer){.sequence = sequence, .conn = conn, .corr = corr, .bytes = reply, .len = len};
 	invariant(conn->io->answers == NULL || conn->io->answers->prev->sequence <= sequence,
 		  "an answer for release %llu comes behind one for %llu", (unsigned long long)sequence,
 		  (unsigned long long)conn->io->answers->prev->sequence);
 	DL_APPEND(conn->io->answers, answer);
-	DL_APPEND2(conn->answers_due, answer, conn_prev, conn_next);
+	DL_APPEND2(conn->answers, answer, conn_prev, conn_next);
 	conn->pending_count++;
 	conn->pending_bytes += answer_cost(answer);
 }
 
-static void answer_drop(struct deferred *answer)
+static void answer_drop(struct answer *answer)
 {
 	struct conn *conn = answer->conn;
 
@@ -53,14 +54,14 @@ static void answer_drop(struct deferred *answer)
 		  (unsigned long long)conn->id, (unsigned long long)conn->pending_count,
 		  (unsigned long long)conn->pending_bytes, answer_cost(answer));
 	DL_DELETE(conn->io->answers, answer);
-	DL_DELETE2(conn->answers_due, answer, conn_prev, conn_next);
+	DL_DELETE2(conn->answers, answer, conn_prev, conn_next);
 	conn->pending_count--;
 	conn->pending_bytes -= answer_cost(answer);
 }
 
 void answers_flush(struct io *io)
 {
-	struct deferred *answer;
+	struct answer *answer;
 
 	/* In order: a later snapshot shows no earlier commit. */
 	while ((answer = io->answers) != NULL && answer->sequence <= io->released) {
@@ -77,8 +78,8 @@ void answers_flush(struct io *io)
 
 void answers_drop(struct conn *conn)
 {
-	while (conn->answers_due != NULL) {
-		struct deferred *answer = conn->answers_due;
+	while (conn->answers != NULL) {
+		struct answer *answer = conn->answers;
 
 		answer_drop(answer);
 		free(answer->bytes);

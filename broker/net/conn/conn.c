@@ -6,6 +6,8 @@
  * PENDING_BYTES_MAX and less than half of OUTBOX_BYTES_MAX unsent output are on its account. So a slow
  * reader or a fast publisher delays only itself.
  */
+#include "broker/net/conn/conn.h"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -14,7 +16,15 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "broker/net/conn/answer.h"
+#include "broker/net/conn/conn_io.h"
+#include "broker/net/conn/instance.h"
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "broker/net/conn/reading.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
+#include "broker/net/conn/wait.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 
@@ -132,7 +142,7 @@ static void conn_free(struct conn *conn)
 {
 	struct io *io = conn->io;
 	struct pending *pending, *next_pending;
-	struct deferred *deferred, *next_deferred;
+	struct deferred_read *read, *next_read;
 	struct sub *sub, *next_sub;
 	uint64_t idle = io_now_ms() - conn->active_ms;
 
@@ -148,12 +158,12 @@ static void conn_free(struct conn *conn)
 		pending->conn = NULL; /* its answer still comes */
 		DL_APPEND(io->orphans, pending);
 	}
-	DL_FOREACH_SAFE(conn->reads, deferred, next_deferred) {
-		DL_DELETE(conn->reads, deferred);
+	DL_FOREACH_SAFE(conn->reads, read, next_read) {
+		DL_DELETE(conn->reads, read);
 		conn->pending_count--;
-		conn->pending_bytes -= deferred->len;
-		free(deferred->bytes);
-		free(deferred);
+		conn->pending_bytes -= read->len;
+		free(read->bytes);
+		free(read);
 	}
 	answers_drop(conn);
 	readings_drop(conn);
@@ -226,8 +236,7 @@ static void net_submission_destroy(struct submission *submission)
 	free(own);
 }
 
-static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint32_t what, uint64_t corr,
-				   uint64_t extra)
+static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint32_t what, uint64_t corr)
 {
 	struct pending *pending = calloc(1, sizeof(*pending));
 
@@ -238,7 +247,6 @@ static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint32_t w
 	pending->bytes = bytes;
 	pending->what = what;
 	pending->corr = corr;
-	pending->extra = extra;
 	DL_APPEND(conn->pendings, pending);
 	conn->pending_count++;
 	conn->pending_bytes += bytes;
@@ -258,9 +266,9 @@ static void pending_undo(struct conn *conn, struct pending *pending)
 }
 
 static int submit(struct conn *conn, struct net_submission *own, const struct command *command, size_t bytes,
-		  bool control, uint32_t what, uint64_t corr, uint64_t extra)
+		  bool control, uint32_t what, uint64_t corr)
 {
-	struct pending *pending = pending_add(conn, bytes, what, corr, extra);
+	struct pending *pending = pending_add(conn, bytes, what, corr);
 	int rc;
 
 	if (pending == NULL) {
@@ -289,7 +297,7 @@ static int submit(struct conn *conn, struct net_submission *own, const struct co
 }
 
 int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control,
-		uint32_t what, uint64_t corr, uint64_t extra)
+		uint32_t what, uint64_t corr)
 {
 	struct net_submission *own = calloc(1, sizeof(*own));
 
@@ -298,7 +306,7 @@ int conn_submit(struct conn *conn, const struct command *command, void *block, s
 		return SLUICE_E_NOMEM;
 	}
 	own->block = block;
-	return submit(conn, own, command, bytes, control, what, corr, extra);
+	return submit(conn, own, command, bytes, control, what, corr);
 }
 
 int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage *message,
@@ -315,5 +323,5 @@ int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage
 		return SLUICE_E_NOMEM;
 	}
 	own->message_block = taken;
-	return submit(conn, own, &command, bytes, control, what, corr, 0);
+	return submit(conn, own, &command, bytes, control, what, corr);
 }

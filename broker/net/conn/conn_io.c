@@ -7,18 +7,21 @@
  * Out: what a round of the loop writes is gathered and goes to the socket at its end; only what the socket does not take waits for the
  * loop to find it writable.
  */
+#include "broker/net/conn/conn_io.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <utlist.h>
 
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "broker/net/conn/reading.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
 #include "broker/util/invariant.h"
-#include "broker/util/log.h"
-#include "protocol/limits.h"
 
 enum {
 	READS_AT_ONCE = 4, /* then others are served */
@@ -55,9 +58,9 @@ static bool write_some(struct conn *conn)
 	if (sent > 0) {
 		unsent_sub(conn, (uint64_t)sent);
 		/* As if answers and deliveries lay evenly in it; it is exact whenever all is sent. */
-		conn->told -= (size_t)((double)conn->told * sent / (double)unsent);
+		conn->unsent_answers -= (size_t)((double)conn->unsent_answers * sent / (double)unsent);
 		if ((size_t)sent == unsent)
-			conn->told = 0;
+			conn->unsent_answers = 0;
 	}
 	return true;
 }
@@ -386,7 +389,7 @@ static void kept_free(struct conn *conn)
 	conn->kept_start = conn->kept_end = conn->kept_capacity = 0;
 }
 
-void conn_rest(struct conn *conn)
+void conn_shrink(struct conn *conn)
 {
 	if (kept_len(conn) == 0)
 		kept_free(conn);

@@ -8,12 +8,15 @@
  * unfinished answers have a bound. A connection whose output is full begins none until it has drained; one that is begun goes on, because
  * it keeps others from theirs.
  */
+#include "broker/net/conn/reading.h"
+
 #include <stdlib.h>
 #include <utlist.h>
 
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
-#include "protocol/limits.h"
 
 /* As store_txn_read_cost counts: about 2,000 small records, 1 ms. */
 enum { READ_TURN_COST = 1 << 19, READ_ROUND_COST = 1 << 20, READINGS_BEGUN_MAX = 64 };

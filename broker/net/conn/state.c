@@ -3,7 +3,7 @@
  * The state of connections and their thread that every file above changes: flags, lists, output that
  * is not sent. Nothing here calls a file above it, so all of them may call it.
  */
-#include "broker/net/conn/internal.h"
+#include "broker/net/conn/state.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -14,6 +14,8 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
 #include "broker/util/clock.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
@@ -172,8 +174,8 @@ void conn_write(struct conn *conn, const void *bytes, size_t len)
 {
 	if (conn->dead)
 		return;
-	conn->told += conn->delivering ? 0 : len;
-	if (conn->told > LIMIT_OUTPUT_CLOSE_BYTES_MAX) {
+	conn->unsent_answers += conn->delivering ? 0 : len;
+	if (conn->unsent_answers > LIMIT_OUTPUT_CLOSE_BYTES_MAX) {
 		log_output(conn);
 		conn_kill(conn, "it did not read its output");
 		return;

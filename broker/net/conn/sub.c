@@ -4,13 +4,16 @@
  * thread. A follower is pumped while it has credit and its connection takes output; at the end it is sent CAUGHT_UP once and then waits
  * for FX_LOG_GROWN. No snapshot is held across a socket write.
  */
+#include "broker/net/conn/sub.h"
+
 #include <stdlib.h>
 #include <utlist.h>
 
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
-#include "protocol/limits.h"
 
 /* Read from one snapshot for one follower before the next one's turn. */
 enum { PUMP_BYTES = 1 << 20 };
@@ -244,9 +247,9 @@ static void send_gap(struct sub *sub, uint64_t to)
 
 static void send_caught_up(struct sub *sub)
 {
-	if (sub->caught_up_said)
+	if (sub->caught_up_sent)
 		return;
-	sub->caught_up_said = true;
+	sub->caught_up_sent = true;
 	if (sub->conn->protocol->caught_up != NULL)
 		sub->conn->protocol->caught_up(sub);
 }

@@ -3,11 +3,15 @@
  * Waits for the end of a job, or a deadline. Waiters are listed by job, so the end of a job costs its own
  * waiters and no others, and by connection, which drops them when it ends.
  */
+#include "broker/net/conn/wait.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 

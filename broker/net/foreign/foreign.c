@@ -7,10 +7,18 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "broker/net/conn/conn.h"
+#include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "broker/net/conn/reading.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
+#include "broker/net/protocols.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "protocol/message.h"
+#include "sluice/plugin.h"
 
 enum foreign_what { FOREIGN_ANSWER = 1, FOREIGN_SESSION, FOREIGN_REPLY };
 
@@ -100,7 +108,7 @@ static int host_session(sluice_conn *handle, const char *gateway, uint32_t timeo
 	conn->session_timeout_ms = timeout_ms;
 	conn_life_set(conn);
 	command.body = &block->open;
-	return conn_submit(conn, &command, block, sizeof(*block), true, FOREIGN_SESSION, tag, 0);
+	return conn_submit(conn, &command, block, sizeof(*block), true, FOREIGN_SESSION, tag);
 }
 
 /* ---- publish ---- */
@@ -146,7 +154,7 @@ static int host_publish(sluice_conn *handle, uint64_t tag, struct sluice_slice s
 	block->publish.payload.len = envelope_encode(block->bytes + subject.len + queue.len, &envelope);
 	block->publish.raw_bytes = (uint32_t)block->publish.payload.len;
 	command.body = &block->publish;
-	return conn_submit(conn, &command, block, bytes, false, FOREIGN_ANSWER, tag, 0);
+	return conn_submit(conn, &command, block, bytes, false, FOREIGN_ANSWER, tag);
 }
 
 /* ---- consume, credit, ack ---- */
@@ -241,7 +249,7 @@ static int host_ack(sluice_conn *handle, uint64_t tag, uint64_t consumer_tag, sl
 				      .runs = block->run};
 	block->ack.reason = (struct sluice_slice){"", 0};
 	command.body = &block->ack;
-	return conn_submit(conn, &command, block, sizeof(*block), true, FOREIGN_ANSWER, tag, 0);
+	return conn_submit(conn, &command, block, sizeof(*block), true, FOREIGN_ANSWER, tag);
 }
 
 /* ---- follow, request ---- */

@@ -3,7 +3,7 @@
  * An I/O thread: its loop, the notes that other threads leave it, what a round of it does, and the
  * deadlines of its connections.
  */
-#include "broker/net/conn/internal.h"
+#include "broker/net/io/io.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
@@ -15,6 +15,15 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "broker/net/conn/answer.h"
+#include "broker/net/conn/conn.h"
+#include "broker/net/conn/conn_io.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/reading.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
+#include "broker/net/conn/wait.h"
+#include "broker/net/io/release.h"
 #include "broker/util/log.h"
 #include "broker/util/memory.h"
 
@@ -22,7 +31,18 @@ enum { BEAT_MS = 100 };
 
 /* ---- notes from other threads ---- */
 
-void io_note(struct io *io, const struct io_note *note)
+enum io_note_kind { IO_ADOPT, IO_RELEASE, IO_KICK };
+struct io_note {
+	struct io_note *next;
+	enum io_note_kind kind;
+	int fd;
+	const struct protocol_ops *protocol;
+	const void *listener;
+	struct engine_release *release;
+	uint64_t tag;
+};
+
+static void io_note(struct io *io, const struct io_note *note)
 {
 	struct io_note *copy = malloc(sizeof(*copy));
 	uint64_t one = 1;
@@ -39,6 +59,14 @@ void io_note(struct io *io, const struct io_note *note)
 	if (write(io->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
 		log_line(LOG_LEVEL_ERROR, log_id("net.wake", "an I/O thread could not be woken"),
 			 log_str("error", strerror(errno)));
+}
+
+void io_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd)
+{
+	struct io *io = &net->ios[atomic_fetch_add(&net->next_io, 1) % net->io_count];
+
+	io_note(io,
+		&(struct io_note){.kind = IO_ADOPT, .fd = fd, .protocol = protocol, .listener = listener});
 }
 
 static void sink_post(struct engine_sink *sink, struct engine_release *release)
@@ -200,16 +228,39 @@ static void on_beat(evutil_socket_t fd, short what, void *user)
 	lives_extend(io, now);
 	lives_end(io, now);
 	DL_FOREACH_SAFE2(io->keeping, conn, next, keep_next)
-	conn_rest(conn);
+	conn_shrink(conn);
 	round_run(io);
 }
 
-void *io_run(void *user)
+static void *io_run(void *user)
 {
 	struct io *io = user;
 
 	(void)event_base_loop(io->base, EVLOOP_NO_EXIT_ON_EMPTY);
 	return NULL;
+}
+
+int io_start(struct io *io)
+{
+	if (pthread_create(&io->thread, NULL, io_run, io) != 0)
+		return SLUICE_E_NOMEM;
+	io->runs = true;
+	return 0;
+}
+
+void io_stop(struct io *io)
+{
+	uint64_t one = 1;
+
+	if (!io->runs)
+		return;
+	(void)pthread_mutex_lock(&io->lock);
+	io->stop = true;
+	(void)pthread_mutex_unlock(&io->lock);
+	if (write(io->wake_fd, &one, sizeof(one)) < 0)
+		return;
+	(void)pthread_join(io->thread, NULL);
+	io->runs = false;
 }
 
 int io_init(struct io *io, struct net *net)

@@ -5,7 +5,7 @@
  * An accept() that fails for the sake of one connection goes on with the next; one that fails for want of something (descriptors,
  * memory) or for a reason that is not known pauses, since the connection that waits keeps the socket readable.
  */
-#include "broker/net/conn/internal.h"
+#include "broker/net/io/listen.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,6 +17,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/io/io.h"
 #include "broker/util/log.h"
 
 enum {
@@ -24,7 +27,7 @@ enum {
 	ACCEPTS_AT_ONCE = 64,
 	CONNECTIONS_MAX_DEFAULT = 20000,
 	RETRY_MS = 1000,
-	TOLD_MS = 10000
+	LOG_AGAIN_MS = 10000
 };
 
 struct listening {
@@ -35,8 +38,8 @@ struct listening {
 	int fd;
 	struct event *event;
 	struct event *retry; /* accepts again, after a pause */
-	uint64_t told_ms;    /* when the log was last given the reason of a pause */
-	int told_errno;
+	uint64_t logged_ms;  /* when the log was last given the reason of a pause */
+	int logged_errno;
 };
 
 /* Errors of the connection that was to come (Linux passes on those of the network), and of no other. */
@@ -65,15 +68,15 @@ static void pause_accept(struct listening *listening, int error)
 	uint64_t now = io_now_ms();
 	const struct timeval pause = {RETRY_MS / 1000, RETRY_MS % 1000 * 1000};
 
-	if (listening->told_errno != error || listening->told_ms + TOLD_MS <= now) {
-		listening->told_ms = now;
-		listening->told_errno = error;
+	if (listening->logged_errno != error || listening->logged_ms + LOG_AGAIN_MS <= now) {
+		listening->logged_ms = now;
+		listening->logged_errno = error;
 		if (error == EMFILE || error == ENFILE)
 			log_line(LOG_LEVEL_ERROR,
 				 log_id("net.descriptors",
 					"no file descriptor is left for a new connection; it waits"),
 				 log_str("error", strerror(error)),
-				 log_u64("connections", net_connections(listening->net)));
+				 log_u64("connections", atomic_load(&listening->net->connections)));
 		else
 			log_line(LOG_LEVEL_ERROR,
 				 log_id("net.accept",
@@ -95,14 +98,6 @@ static bool count_one(struct net *net)
 		return true;
 	atomic_fetch_sub(&net->connections, 1);
 	return false;
-}
-
-static void hand_over(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd)
-{
-	struct io *io = &net->ios[atomic_fetch_add(&net->next_io, 1) % net->io_count];
-
-	io_note(io,
-		&(struct io_note){.kind = IO_ADOPT, .fd = fd, .protocol = protocol, .listener = listener});
 }
 
 /* A peer that is gone without a word is noticed in two minutes, however long its session may be silent. */
@@ -152,7 +147,7 @@ static void on_accept(evutil_socket_t fd, short what, void *user)
 			continue;
 		}
 		keep_alive(conn_fd);
-		hand_over(listening->net, listening->protocol, listening->listener, conn_fd);
+		io_adopt(listening->net, listening->protocol, listening->listener, conn_fd);
 	}
 }
 
@@ -163,14 +158,6 @@ static void on_retry(evutil_socket_t fd, short what, void *user)
 	(void)fd;
 	(void)what;
 	(void)event_add(listening->event, NULL);
-}
-
-int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd)
-{
-	/* The broker's own plugins: they are few, and not refused for what others opened. */
-	atomic_fetch_add(&net->connections, 1);
-	hand_over(net, protocol, listener, fd);
-	return 0;
 }
 
 static int bind_failed(const char *step, int error, const char **ret_why)
@@ -221,8 +208,8 @@ static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *re
 	return 0;
 }
 
-int net_listen(struct net *net, const struct protocol_ops *protocol, const void *listener,
-	       const char *address, uint16_t port, uint16_t *ret_port, const char **ret_why)
+int listener_open(struct net *net, const struct protocol_ops *protocol, const void *listener,
+		  const char *address, uint16_t port, uint16_t *ret_port, const char **ret_why)
 {
 	struct listening *listening = calloc(1, sizeof(*listening));
 	int rc;

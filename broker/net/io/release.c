@@ -3,11 +3,17 @@
  * A release, on the thread that it was given to: each effect goes to the connection whose command
  * caused it, to the connections of a session, or to the subscriptions of a stream or queue.
  */
-#include "broker/net/conn/internal.h"
+#include "broker/net/io/release.h"
 
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "broker/net/conn/conn.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
+#include "broker/net/conn/wait.h"
 #include "broker/util/invariant.h"
 
 static void reply_one(struct io *io, const struct origin *origin, const struct effect *effect)

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/net/conn/conn.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
 #include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -80,7 +84,7 @@ static int items_give_back(struct conn *conn, const struct sub *sub, const struc
 		return SLUICE_E_NOMEM;
 	block->ack = (struct cmd_ack){.queue = sub->key.id, .token = effect->token, .op = ACK_RELEASE};
 	command.body = &block->ack;
-	return conn_submit(conn, &command, block, sizeof(*block), true, NATIVE_NOTHING, 0, 0);
+	return conn_submit(conn, &command, block, sizeof(*block), true, NATIVE_NOTHING, 0);
 }
 
 struct job_release_block {
@@ -100,7 +104,7 @@ static int job_give_back(struct conn *conn, const Sluice__JobDelivery *job)
 	block->release.job = memcpy(block->job, job->job, len);
 	block->release.token = job->token;
 	command.message = &block->release.base;
-	return conn_submit(conn, &command, block, sizeof(*block) + len, true, NATIVE_NOTHING, 0, 0);
+	return conn_submit(conn, &command, block, sizeof(*block) + len, true, NATIVE_NOTHING, 0);
 }
 
 /* What cannot be given back now stays leased, until its lease or the session ends. */

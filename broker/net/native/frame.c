@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 #include "protocol/message.h"

@@ -10,6 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/net/conn/conn.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
+#include "broker/net/protocols.h"
 #include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -127,8 +132,7 @@ static int on_publish(struct conn *conn, uint32_t corr, struct sluice_slice body
 		block->publish.codec = BATCH_RAW;
 	free(raw);
 	command.body = &block->publish;
-	rc = conn_submit(conn, &command, block, sizeof(*block) + payload_len, false, NATIVE_PUBLISHED, corr,
-			 publish.producer);
+	rc = conn_submit(conn, &command, block, sizeof(*block) + payload_len, false, NATIVE_PUBLISHED, corr);
 	if (rc == SLUICE_E_BUSY)
 		return 1;
 	if (rc != 0)
@@ -180,7 +184,7 @@ static int on_ack(struct conn *conn, uint32_t corr, struct sluice_slice body)
 	block->ack.reason = (struct sluice_slice){block->bytes + run_bytes, frame.reason.len};
 	command.body = &block->ack;
 	rc = conn_submit(conn, &command, block, sizeof(*block) + run_bytes + frame.reason.len, true,
-			 corr != 0 ? NATIVE_ACKED : NATIVE_SILENT_ACK, corr, 0);
+			 corr != 0 ? NATIVE_ACKED : NATIVE_SILENT_ACK, corr);
 	if (rc == SLUICE_E_BUSY)
 		return 1;
 	if (rc != 0)

@@ -3,7 +3,10 @@
 #ifndef SLUICE_NET_NATIVE_H
 #define SLUICE_NET_NATIVE_H
 
-#include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "protocol/frame.h"
+
+struct conn;
 
 struct native {
 	struct conn *conn;

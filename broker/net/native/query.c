@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/net/conn/answer.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/state.h"
 #include "sluice/version.h"
 
 enum { HEADROOM_TEXT_BYTES = HEADROOM_WHY_BYTES + 160 };
@@ -56,8 +59,8 @@ static int status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 	status->version = version;
 	status->durability = durability;
 	status->headroom = (char *)(uintptr_t)headroom[facts.headroom];
-	status->uptime_ms = net_uptime_ms();
-	status->connections = net_connections(conn->io->net);
+	status->uptime_ms = io_now_ms() - conn->io->net->started_ms;
+	status->connections = atomic_load(&conn->io->net->connections);
 	status->commits = facts.commits;
 	status->commands = facts.commands;
 	status->store_used_bytes = facts.store.used_bytes;

@@ -10,6 +10,10 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "broker/net/conn/conn.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/reading.h"
+#include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 #include "protocol/message.h"
@@ -89,7 +93,7 @@ static void run_read(struct conn *conn, uint32_t corr, const Sluice__Request *re
 	*block = NULL;
 }
 
-static void run_deferred(struct conn *conn, const struct deferred *read)
+static void run_deferred(struct conn *conn, const struct deferred_read *read)
 {
 	struct message_block *block = NULL;
 	ProtobufCMessage *message = NULL;
@@ -107,7 +111,7 @@ static void run_deferred(struct conn *conn, const struct deferred *read)
 
 void native_reads_due(struct conn *conn)
 {
-	struct deferred *read;
+	struct deferred_read *read;
 
 	while ((read = conn->reads) != NULL) {
 		if (conn->dead || (conn->pendings != NULL && conn->pendings->ordinal <= read->ordinal))
@@ -129,7 +133,7 @@ void native_reads_due(struct conn *conn)
 
 static int defer_read(struct conn *conn, uint32_t corr, struct sluice_slice body)
 {
-	struct deferred *read = calloc(1, sizeof(*read));
+	struct deferred_read *read = calloc(1, sizeof(*read));
 
 	if (read == NULL || (read->bytes = malloc(body.len + 1)) == NULL) {
 		free(read);
@@ -139,7 +143,6 @@ static int defer_read(struct conn *conn, uint32_t corr, struct sluice_slice body
 	memcpy(read->bytes, body.data, body.len);
 	read->len = body.len;
 	read->corr = corr;
-	read->conn = conn;
 	read->ordinal = conn->ordinal;
 	DL_APPEND(conn->reads, read);
 	conn->pending_count++;

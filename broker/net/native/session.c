@@ -3,12 +3,18 @@
  * HELLO and WELCOME. A client's attempts to connect are taken in their order (instance.h). A connection either resumes the session whose id and secret it names, or opens a new one (a command, so the
  * WELCOME comes after its commit; what the client pipelined meanwhile is held back).
  */
+#include "broker/net/native/native.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
-#include "broker/net/native/native.h"
+#include "broker/net/conn/conn.h"
+#include "broker/net/conn/conn_io.h"
+#include "broker/net/conn/instance.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/state.h"
 #include "broker/util/log.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -134,7 +140,7 @@ static int session_open(struct native *native)
 	command.body = &block->open;
 	conn->held = true;
 	rc = conn_submit(conn, &command, block, sizeof(*block) + name_len + client_len + address_len, true,
-			 NATIVE_WELCOME, 0, 0);
+			 NATIVE_WELCOME, 0);
 	return rc;
 }
 

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/sub.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 

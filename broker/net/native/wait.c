@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/net/conn/answer.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/conn/wait.h"
 #include "protocol/limits.h"
 
 /* With the key of the record that job_show() met, if that is damaged. */

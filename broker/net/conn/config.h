@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The configuration of broker/net. For net.h and struct net. */
+#ifndef SLUICE_NET_CONFIG_H
+#define SLUICE_NET_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct net_config {
+	uint32_t io_threads;	   /* 0: 1 */
+	uint32_t connections_max;  /* 0: 20,000 */
+	uint64_t outbox_bytes_max; /* unread output of all connections together; 0: 512 MiB */
+	bool zstd;		   /* announced in HELLO */
+};
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Life of a connection and its commands. For io/io.c, and for the protocols (attach, submit). */
+#ifndef SLUICE_NET_CONN_H
+#define SLUICE_NET_CONN_H
+
+#include "broker/engine/engine.h"
+#include "protocol/message_block.h"
+
+struct conn;
+struct io;
+struct protocol_ops;
+
+/* One command on its way to the engine. */
+struct pending {
+	struct conn *conn; /* NULL: it was closed meanwhile */
+	uint64_t ordinal;  /* of its connection's commands */
+	uint64_t bytes;
+	uint64_t corr;
+	uint32_t what; /* the protocol's own */
+	struct pending *prev, *next;
+};
+
+/* A read that waits until the commands before it are answered. */
+struct deferred_read {
+	struct deferred_read *prev, *next;
+	uint64_t ordinal; /* of the last command before it */
+	uint32_t corr;
+	uint8_t *bytes; /* the packed Request */
+	size_t len;
+};
+
+/* ---- life ---- */
+/* takes fd. NULL: closed already. */
+struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener, int fd);
+void conns_reap(struct io *io); /* frees those that are dead */
+int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms) SLUICE_MUST_USE;
+/* Its time limit has changed, or begins: 10 s until HELLO, then the timeout of its session. */
+void conn_life_set(struct conn *conn);
+uint64_t conn_life_ms(const struct conn *conn); /* 0: none yet */
+
+/* ---- commands ---- */
+/* Sends a command to the engine for this connection. takes the body block (malloc'd; also freed on
+ * error), in which the slices and the struct of command live. BUSY: the connection is blocked and will be
+ * given the same bytes again. */
+int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control,
+		uint32_t what, uint64_t corr) SLUICE_MUST_USE;
+/* The same for a protobuf message that lives in block, which is taken (also on error). */
+int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage *message,
+			struct message_block **block, size_t bytes, bool control, uint32_t what,
+			uint64_t corr) SLUICE_MUST_USE;
+
+#endif
