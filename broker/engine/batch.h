@@ -28,7 +28,8 @@ struct batch {
 	uint64_t commands;
 };
 
-/* Applies what was chosen into engine->batch in one transaction and commits. 0 or a failure that stops the engine. */
+/* Applies what was chosen into engine->batch in one transaction and commits. 0 or a failure that
+ * stops the engine. */
 int batch_run(struct engine *engine, struct batch_clock clock) SLUICE_MUST_USE;
 void batch_release_all(struct engine *engine);
 void batch_fini(struct batch *batch);

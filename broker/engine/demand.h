@@ -98,11 +98,11 @@ int demand_open(struct demand *demand, const struct consumer_spec *spec) SLUICE_
 void demand_credit(struct demand *demand, struct engine_sink *sink, uint64_t tag, uint32_t more);
 void demand_pause(struct demand *demand, struct engine_sink *sink, uint64_t tag, bool paused);
 void demand_close(struct demand *demand, struct engine_sink *sink, uint64_t tag);
-/* The session has another connection now: nothing is claimed for the consumers of the one before, which would be delivered into the void and
- * held by the session that does not know of it. */
+/* The session has another connection now: nothing is claimed for the consumers of the one before,
+ * which would be delivered into the void and held by the session that does not know of it. */
 void demand_session_moved(struct demand *demand, uint32_t gateway, uint64_t session);
-/* Something can be claimed: an entry, by every consumer, or an orphaned job, by those that take orphans
- * of this source (0: of any). */
+/* Something can be claimed: an entry, by every consumer, or an orphaned job, by those that take
+ * orphans of this source (0: of any). */
 void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t queue, bool orphan,
 			uint64_t source);
 void demand_queue_deleted(struct demand *demand, uint32_t gateway, uint64_t queue);

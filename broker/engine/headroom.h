@@ -32,17 +32,18 @@ void headroom_update(struct headroom_gate *gate, const struct store_facts *facts
 void headroom_fill(struct headroom_gate *gate, uint64_t used_bytes); /* facts are those of the last update */
 void headroom_room(struct headroom_gate *gate, const struct store_room *room);
 bool headroom_admits(const struct headroom_gate *gate, enum headroom class);
-/* The same for a command; a session, which itself grows the store, is let in while a quarter of the reserve is there. */
+/* The same for a command; a session, which itself grows the store, is let in while a quarter of the
+ * reserve is there. */
 bool headroom_admits_command(const struct headroom_gate *gate, const struct command *command);
-/* Looks at the room that is the store's own, has it made where it is short, and sets the gate by it; `more` bytes are to come on top, 0 at a
- * batch's beginning. IO. */
+/* Looks at the room that is the store's own, has it made where it is short, and sets the gate by
+ * it; `more` bytes are to come on top, 0 at a batch's beginning. IO. */
 int headroom_room_look(struct engine *engine, uint64_t more, struct store_room *ret) SLUICE_MUST_USE;
-/* After each command, and before the commit: NO_SPACE when what the batch has put so far takes more than the command's class may, so that the
- * batch must be aborted. IO. */
+/* After each command, and before the commit: NO_SPACE when what the batch has put so far takes more
+ * than the command's class may, so that the batch must be aborted. IO. */
 int headroom_batch_check(struct engine *engine, struct store_txn *txn,
 			 const struct command *command) SLUICE_MUST_USE;
-/* A batch was aborted with NO_SPACE: marks what is refused. At: the command that was one too many; NULL: the commit failed, or what is not a
- * submission. False: nothing is left to refuse. */
+/* A batch was aborted with NO_SPACE: marks what is refused. At: the command that was one too many;
+ * NULL: the commit failed, or what is not a submission. False: nothing is left to refuse. */
 bool headroom_refuse(struct engine *engine, struct submission *at);
 
 #endif

@@ -69,17 +69,19 @@ void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, bool used, uint64_t now_ms);
 /* One that has run out, marked expiring; NULL: none. */
 struct beat *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms);
-/* After its SESSION_EXPIRE: a session that is still there, because that was refused for damage, is due again then. */
+/* After its SESSION_EXPIRE: a session that is still there, because that was refused for damage, is
+ * due again then. */
 void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint64_t due_ms);
 enum session_bound { BOUND_NONE, BOUND_ADDRESS, BOUND_GATEWAY };
 /* A new batch: what the last one opened is counted by heartbeats_add(). */
 void heartbeats_batch(struct heartbeats *heartbeats);
-/* Whether one more session may be opened, counting those of the batch at hand; if so, it is one of them. replaced: the one that ends by it, 0: none;
- * where that was counted, the new one is not. */
+/* Whether one more session may be opened, counting those of the batch at hand; if so, it is one of
+ * them. replaced: the one that ends by it, 0: none; where that was counted, the new one is not. */
 enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gateway,
 				    struct sluice_slice address, uint64_t replaced);
-/* The one without a connection that gives way at a bound, marked expiring: the oldest that was never used, else the oldest that owns nothing;
- * address empty: of any. Looks at a bounded number. NULL: none. */
+/* The one without a connection that gives way at a bound, marked expiring: the oldest that was
+ * never used, else the oldest that owns nothing; address empty: of any. Looks at a bounded number.
+ * NULL: none. */
 struct beat *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway, struct sluice_slice address,
 			       bool (*owns)(void *user, uint32_t gateway, uint64_t session), void *user);
 void heartbeats_fini(struct heartbeats *heartbeats);

@@ -77,7 +77,8 @@ int net_listen(struct net *net, const struct protocol_ops *protocol, const void 
 
 int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd)
 {
-	/* The broker's own plugins: they are few, and not refused because of connections of others. */
+	/* The broker's own plugins: they are few, and not refused because of connections of
+	 * others. */
 	atomic_fetch_add(&net->connections, 1);
 	io_adopt(net, protocol, listener, fd);
 	return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Answers that wait for a release: the reply of a read is given to the protocol when the effects of all
- * commits that its snapshot shows have reached the connection.
+ * Answers that wait for a release: the reply of a read is given to the protocol when the effects of
+ * all commits that its snapshot shows have reached the connection.
  */
 #include "broker/net/conn/answer.h"
 

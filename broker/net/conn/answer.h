@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Replies that wait for a release. For conn.c, io/io.c, and the protocols (answer_when_released). */
+ * Replies that wait for a release. For conn.c, io/io.c, and the protocols
+ * (answer_when_released). */
 #ifndef SLUICE_NET_ANSWER_H
 #define SLUICE_NET_ANSWER_H
 
@@ -19,8 +20,8 @@ struct answer {
 	size_t len;
 };
 
-/* Gives a packed Reply to conn->protocol->answer, now or when the release of `sequence` was handled.
- * takes reply. */
+/* Gives a packed Reply to conn->protocol->answer, now or when the release of `sequence` was
+ * handled. takes reply. */
 void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence);
 void answers_flush(struct io *io); /* those whose release was handled */
 void answers_drop(struct conn *conn);

@@ -3,8 +3,8 @@
  * Connections: life and its end, and commands on their way. Their sockets are conn_io.c's.
  *
  * Flow: a connection is read from while fewer than INFLIGHT_REQUESTS_MAX commands, less than
- * PENDING_BYTES_MAX and less than half of OUTBOX_BYTES_MAX unsent output are on its account. So a slow
- * reader or a fast publisher delays only itself.
+ * PENDING_BYTES_MAX and less than half of OUTBOX_BYTES_MAX unsent output are on its account. So a
+ * slow reader or a fast publisher delays only itself.
  */
 #include "broker/net/conn/conn.h"
 
@@ -76,7 +76,7 @@ void conn_life_set(struct conn *conn)
 	wheel_set(&conn->io->lives, &conn->due, conn->active_ms + (limit != 0 ? limit : HELLO_MS) + 1);
 }
 
-/* Without the port: who comes from there is counted together. */
+/* Without the port: all connections from an address are counted together. */
 static void address_set(struct conn *conn)
 {
 	struct sockaddr_storage addr = {0};

@@ -40,8 +40,8 @@ uint64_t conn_life_ms(const struct conn *conn); /* 0: none yet */
 
 /* ---- commands ---- */
 /* Sends a command to the engine for this connection. takes the body block (malloc'd; also freed on
- * error), in which the slices and the struct of command live. BUSY: the connection is blocked and will be
- * given the same bytes again. */
+ * error), in which the slices and the struct of command live. BUSY: the connection is blocked and
+ * will be given the same bytes again. */
 int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control,
 		uint32_t what, uint64_t corr) SLUICE_MUST_USE;
 /* The same for a protobuf message that lives in block, which is taken (also on error). */

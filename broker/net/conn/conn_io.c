@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A connection's socket: bytes in and out, with as few system calls and copies as there can be, and the flow between them.
+ * The socket of a connection: bytes in and out, with as few system calls and copies as possible,
+ * and the flow between them.
  *
- * In: one buffer of the thread takes what a socket has, and the listener is given it there. Only what it leaves, a part of a frame or what may
- * not be taken yet, is kept by the connection.
- * Out: what a round of the loop writes is gathered and goes to the socket at its end; only what the socket does not take waits for the
- * loop to find it writable.
+ * In: one buffer of the thread takes the bytes of a socket, and the protocol is given them there.
+ * The connection keeps only those that it leaves: a part of a frame, or bytes that may not be taken
+ * yet.
+ * Out: the output of a round of the loop is gathered and goes to the socket at its end; only bytes
+ * that the socket does not take wait until the loop finds it writable.
  */
 #include "broker/net/conn/conn_io.h"
 
@@ -24,7 +26,7 @@
 #include "broker/util/invariant.h"
 
 enum {
-	READS_AT_ONCE = 4, /* then others are served */
+	READS_AT_ONCE = 4, /* then other connections are served */
 	KEPT_BYTES_MIN =
 		4096, /* of a buffer for what is not used yet; it grows as bytes come, whatever a frame says of its length */
 	WRITE_BYTES_MAX = 1 << 18 /* at once */
@@ -92,7 +94,8 @@ static void submitted(struct io *io)
 
 void conns_flush(struct io *io)
 {
-	/* Only what was there: a listener that answers to its output with more is served by the loop. */
+	/* One try for each: a protocol that writes more when it is writable is served by the
+	 * loop. */
 	struct conn *last = io->unflushed != NULL ? io->unflushed->flush_prev : NULL;
 
 	submitted(io);
@@ -186,9 +189,9 @@ static uint8_t *kept_room(struct conn *conn, size_t more)
 }
 
 enum {
-	TURN_MS = 2,	      /* what one connection is served before the others of its thread are */
-	TURN_LOOK_CALLS = 16, /* between two looks at the clock, */
-	TURN_LOOK_BYTES = 1 << 16
+	TURN_MS = 2,	       /* for one connection, before the others of its thread are served */
+	TURN_CHECK_CALLS = 16, /* between two readings of the clock, */
+	TURN_CHECK_BYTES = 1 << 16
 };
 
 struct turn {
@@ -202,7 +205,7 @@ static void turn_count(struct conn *conn, struct turn *turn, size_t used)
 {
 	turn->calls++;
 	turn->bytes += used;
-	if (turn->calls < TURN_LOOK_CALLS && turn->bytes < TURN_LOOK_BYTES)
+	if (turn->calls < TURN_CHECK_CALLS && turn->bytes < TURN_CHECK_BYTES)
 		return;
 	turn->calls = 0;
 	turn->bytes = 0;
@@ -212,7 +215,7 @@ static void turn_count(struct conn *conn, struct turn *turn, size_t used)
 	io_again(conn->io);
 }
 
-/* Gives the listener what it takes of them; returns how many bytes are left. */
+/* Gives the protocol the bytes that it takes; returns how many are left. */
 static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 {
 	struct turn turn = {.from_ms = io_now_ms()};
@@ -222,8 +225,9 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 		long used;
 
 		if (!conn_may_take(conn)) {
-			/* Stopped by this look, whatever the next one says: another thread's connections count too, and conn_flow feeds what is
-			 * left only to a connection that was stopped. */
+			/* Stop reading even if a second check would pass: the total is shared
+			 * between threads, and conn_flow() resumes parsing only for connections
+			 * that are marked as stopped. */
 			conn_stop_reading(conn);
 			break;
 		}
@@ -359,7 +363,7 @@ void conn_flow(struct conn *conn)
 void conn_parse(struct conn *conn)
 {
 	if (conn->parsing)
-		return; /* whoever parses goes on by itself */
+		return; /* the caller further up continues */
 	if (kept_len(conn) > 0)
 		feed_kept(conn);
 	conn_flow(conn);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The structs that broker/net is made of: a connection, an I/O thread, all threads together. Each group of
- * members names the file that owns it and keeps its invariants. Files above it only take entries out of
- * its lists (release.c: a command that was answered; io.c: a connection whose turn it is; conn.c: one
- * that is freed), or are named at the member. Everything belongs to the thread of the connection but the
- * notes (lock) and the counters (atomic). For the files of broker/net.
+ * The structs that broker/net is made of: a connection, an I/O thread, all threads together. Each
+ * group of members names the file that owns it and keeps its invariants. Files above it only take
+ * entries out of its lists (release.c: a command that was answered; io.c: a connection whose turn
+ * it is; conn.c: one that is freed), or are named at the member. Everything belongs to the thread
+ * of the connection but the notes (lock) and the counters (atomic). For the files of broker/net.
  */
 #ifndef SLUICE_NET_INTERNAL_H
 #define SLUICE_NET_INTERNAL_H
@@ -48,8 +48,8 @@ struct conn {
 	bool attached;
 	uint64_t ordinal;	  /* of the last command */
 	struct pending *pendings; /* in order */
-	/* Commands, reads that wait for them, answers that wait for a release. Each file that lists one of
-	 * them counts it here. */
+	/* Commands, reads that wait for them, answers that wait for a release. Each file that lists
+	 * one of them counts it here. */
 	uint64_t pending_count, pending_bytes;
 
 	/* ---- the protocol's ---- */
@@ -110,8 +110,8 @@ struct conn {
 	uint64_t waiter_count;
 };
 
-/* An effect for a session scans one list: the end of ten thousand sessions must not scan every connection
- * for each of them. */
+/* An effect for a session scans one list: the end of ten thousand sessions must not scan every
+ * connection for each of them. */
 enum { SESSION_LISTS = 1024 };
 
 struct io {

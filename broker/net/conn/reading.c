@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reads in turns. A read that needs many records gives up its snapshot after READ_TURN_COST, the thread serves others, and the read goes
- * on from a new snapshot when its connection has its turn again. A round of the loop reads READ_ROUND_COST for all connections
- * together; what comes beyond waits for the next.
+ * Reads in turns. A read that needs many records gives up its snapshot after READ_TURN_COST, the
+ * thread serves others, and the read continues from a new snapshot when its connection has its turn
+ * again. A round of the loop reads READ_ROUND_COST for all connections together; the rest waits for
+ * the next.
  *
- * Of one connection one read at a time is begun, in the order in which they came; of all together READINGS_BEGUN_MAX, so that the rows of
- * unfinished answers have a bound. A connection whose output is full begins none until it has drained; one that is begun goes on, because
- * it keeps others from theirs.
+ * Of one connection one read at a time is begun, in the order in which they came; of all together
+ * READINGS_BEGUN_MAX, so that the rows of unfinished answers have a bound. A connection whose
+ * output is full begins none until it has drained; one that is begun continues, because it blocks
+ * the reads of others.
  */
 #include "broker/net/conn/reading.h"
 
@@ -127,7 +129,7 @@ static bool turn(struct conn *conn, struct reading *reading)
 
 void readings_run(struct io *io)
 {
-	/* Each connection once, at most: those that are left alone would go round for ever. */
+	/* Each connection once, at most: those that cannot run are listed again. */
 	struct conn *last = io->readers != NULL ? io->readers->reader_prev : NULL;
 
 	io->round_cost = 0;

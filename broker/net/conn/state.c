@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The state of connections and their thread that every file above changes: flags, lists, output that
- * is not sent. Nothing here calls a file above it, so all of them may call it.
+ * The state of connections and their thread that every file above changes: flags, lists, output
+ * that is not sent. Nothing here calls a file above it, so all of them may call it.
  */
 #include "broker/net/conn/state.h"
 
@@ -23,8 +23,8 @@
 
 /* Of commands on their way, of one connection. */
 enum { PENDING_BYTES_MAX = 32 << 20 };
-/* Above the bound of all connections each may still buffer this much, so that clients that do read make
- * progress. */
+/* Above the bound of all connections each may still buffer this much, so that clients that do read
+ * make progress. */
 enum { FAIR_BYTES = 1 << 18 };
 
 uint64_t io_now_ms(void)
@@ -34,8 +34,9 @@ uint64_t io_now_ms(void)
 
 void io_again(struct io *io)
 {
-	/* An event that a callback makes active runs before the sockets are looked at again, and could go on doing so; a timer runs after
-	 * them. io_init has added it once, so the loop has room for it. */
+	/* An event that a callback makes active runs before the sockets are looked at again, and
+	 * could go on doing so; a timer runs after them. io_init has added it once, so the loop has
+	 * room for it. */
 	(void)event_add(io->again, &(struct timeval){0, 0});
 }
 
@@ -151,8 +152,8 @@ void conn_unlist(struct conn *conn)
 	conn->unflushed = false;
 }
 
-/* Its deliveries pause long before. What it asks for is not begun while its output is full, so it is a listener that does not heed its bound, or a
- * peer that lives for the notices of others' doings and does not read. */
+/* Its deliveries pause long before, and its requests are not begun while its output is full. So it
+ * is a plugin's listener that ignores BUSY, or a peer that gets many notices and does not read. */
 static void log_output(const struct conn *conn)
 {
 	static struct log_rate rate = {.per_second = 10};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What any file of conn/, io/ and the protocols may do to a connection or ask about it, at any time:
- * output, reading, its end. state.c changes flags and lists and calls nobody.
+ * What any file of conn/, io/ and the protocols may do to a connection or ask about it, at any
+ * time: output, reading, its end. state.c changes flags and lists and calls nobody.
  */
 #ifndef SLUICE_NET_STATE_H
 #define SLUICE_NET_STATE_H
@@ -30,16 +30,16 @@ void conn_kill(struct conn *conn, const char *why);	  /* now: freed at the end o
 /* ---- output ---- */
 void conn_write(struct conn *conn, const void *bytes, size_t len);
 size_t conn_unsent(const struct conn *conn);
-/* No more output for now: its own bound is reached, or the bound of all connections and it has more than
- * a little. When it has drained, conn->protocol->writable is called. */
+/* No more output for now: its own bound is reached, or the bound of all connections and it has more
+ * than a little. When it has drained, conn->protocol->writable is called. */
 bool conn_is_full(const struct conn *conn);
 void conn_unlist(struct conn *conn); /* takes it out of io->unflushed */
 
 /* ---- input ---- */
 /* One more frame: what is pending and unsent is within the bounds. */
 bool conn_may_take(const struct conn *conn);
-/* The bytes that a protocol has just refused to take are given to it again soon, whether others come or
- * not. */
+/* The bytes that a protocol has just refused to take are given to it again soon, whether others
+ * come or not. */
 void conn_block(struct conn *conn);
 void conn_stop_reading(struct conn *conn);
 void conn_reading_set(struct conn *conn, bool reading); /* the flag and the list; not the event */

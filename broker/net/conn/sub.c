@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Subscriptions: consumers (the engine keeps their credit) and followers, which read their stream from short snapshots on the I/O
- * thread. A follower is pumped while it has credit and its connection takes output; at the end it is sent CAUGHT_UP once and then waits
- * for FX_LOG_GROWN. No snapshot is held across a socket write.
+ * Subscriptions: consumers (the engine keeps their credit) and followers, which read their stream
+ * from short snapshots on the I/O thread. A follower is pumped while it has credit and its
+ * connection takes output; at the end of the stream it is sent CAUGHT_UP once and then waits for
+ * FX_LOG_GROWN. No snapshot is held across a socket write.
  */
 #include "broker/net/conn/sub.h"
 
@@ -17,9 +18,10 @@
 
 /* Read from one snapshot for one follower before the next one's turn. */
 enum { PUMP_BYTES = 1 << 20 };
-/* And for all of them before the sockets are looked at again; a turn costs TURN_COST at the least. */
+/* And for all of them before the sockets are served again; a turn costs TURN_COST at least. */
 enum { PUMP_ROUND_BYTES = 4 << 20, TURN_COST = 1024 };
-/* Consumers that a connection has closed. What is granted to one that was forgotten stays leased until its lease ends. */
+/* Consumers that a connection has closed. Items granted to one that was forgotten stay leased until
+ * the lease ends. */
 enum { CLOSED_KEPT_MAX = 64 };
 
 struct sub *sub_find(struct conn *conn, uint64_t number)
@@ -211,7 +213,7 @@ static void pause_all(struct conn *conn, bool paused)
 	HASH_ITER(hh_number, conn->subs, sub, next) {
 		if (sub->kind != SUB_CONSUME)
 			continue;
-		/* It fails for a consumer that was never opened only, and one that is not is in nobody's way. */
+		/* It fails only for a consumer that was never opened, which claims nothing. */
 		if (engine_consumer_pause(io->engine, &io->sink, sub->tag, paused) != 0)
 			conn_kill(conn, "no memory to pause a consumer");
 	}
@@ -286,14 +288,15 @@ static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget)
 			return false;
 		}
 		if (conn_is_full(sub->conn))
-			return false; /* goes on when the output has drained */
+			return false; /* continues when the output has drained */
 	}
 	return sub->credit > 0;
 }
 
 void subs_pump(struct io *io)
 {
-	/* Each listed follower gets one turn; who has more is listed again and the loop is woken for it. */
+	/* Each listed follower gets one turn; one with more to read is listed again, for the next
+	 * round. */
 	struct sub *last = io->pumps != NULL ? io->pumps->pump_prev : NULL;
 	bool more = false;
 

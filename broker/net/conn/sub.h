@@ -24,8 +24,8 @@ struct sub {
 	/* consume */
 	uint32_t queue_kind;
 	bool opened; /* the engine knows it */
-	/* By the client: kept for what was granted before the engine knew, and for acks; then it is in
-	 * conn->closed. */
+	/* By the client: kept for what was granted before the engine knew, and for acks; then it is
+	 * in conn->closed. */
 	bool closed;
 	bool close_unanswered;
 	/* follow */
@@ -40,7 +40,8 @@ struct sub {
 	UT_hash_handle hh_tag;
 	UT_hash_handle hh_number; /* in its connection */
 };
-/* A stream with its followers, or a queue with its consumers: an event of it costs them and no others. */
+/* A stream with its followers, or a queue with its consumers: an event of it costs them and no
+ * others. */
 struct followed {
 	struct sub_key key;
 	struct sub *subs;
@@ -57,8 +58,8 @@ struct sub *sub_find_settling(struct conn *conn, uint64_t number);
 int sub_add(struct conn *conn, struct sub **sub, uint64_t number) SLUICE_MUST_USE; /* takes it */
 /* Makes a consumer known to the engine. NOMEM: it is not, and the number is free again. */
 int sub_consume(struct sub *sub, struct consumer_spec *spec) SLUICE_MUST_USE;
-/* The client closed it. A consumer stays for a while: grants that still come for it were not seen by the
- * client, and go back uncounted. */
+/* The client closed it. A consumer stays for a while: grants that still come for it were not seen
+ * by the client, and go back uncounted. */
 void sub_close(struct sub *sub);
 void sub_drop(struct sub *sub);
 
@@ -67,8 +68,8 @@ struct sub *subs_of(struct io *io, enum sub_kind kind, uint32_t gateway, uint64_
 void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream);
 void sub_wants_pump(struct sub *sub);
 void subs_pump(struct io *io);
-/* Once the connection is full, nothing more is claimed for any of its consumers; and again once it has
- * drained. */
+/* Once the connection is full, nothing more is claimed for any of its consumers; and again once it
+ * has drained. */
 void subs_pause_if_full(struct conn *conn);
 void subs_resume(struct conn *conn);
 

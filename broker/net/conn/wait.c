@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Waits for the end of a job, or a deadline. Waiters are listed by job, so the end of a job costs its own
- * waiters and no others, and by connection, which drops them when it ends.
+ * Waits for the end of a job, or a deadline. Waiters are listed by job, so the end of a job costs
+ * its own waiters and no others, and by connection, which drops them when it ends.
  */
 #include "broker/net/conn/wait.h"
 

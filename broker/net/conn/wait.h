@@ -23,8 +23,8 @@ struct waiter {
 
 /* The job as it is in a snapshot of this moment; ret->reply is the caller's. */
 void job_show(struct conn *conn, const char *job, struct job_shown *ret);
-/* conn->protocol->job_ended or wait_timeout is called once, unless the connection ends before. number:
- * of the job. timeout_ms 0: none. NOMEM. */
+/* conn->protocol->job_ended or wait_timeout is called once, unless the connection ends before.
+ * number: of the job. timeout_ms 0: none. NOMEM. */
 int wait_add(struct conn *conn, uint32_t corr, const char *job, uint64_t number,
 	     uint64_t timeout_ms) SLUICE_MUST_USE;
 const char *wait_job(const struct waiter *waiter); /* the id of its job */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The door for foreign listeners: the host table of plugin.h over connections, and effects as struct sluice_listener_effect. What a
- * plugin asks for becomes the same commands and subscriptions as the native protocol's.
+ * The listeners of plugins: the host table of plugin.h over connections, and effects as struct
+ * sluice_listener_effect. A plugin's requests become the same commands and subscriptions as those
+ * of the native protocol.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,7 @@ static void give(struct conn *conn, struct sluice_listener_effect effect)
 	conn->delivering = false;
 }
 
-/* A listener may go on after it has closed, in what it is doing: nothing begins any more. */
+/* A listener may return to what it was doing after it has closed: nothing begins any more. */
 static bool is_ending(const struct conn *conn)
 {
 	return conn->dead || conn->closing;

@@ -87,7 +87,8 @@ static void unblock(struct io *io)
 
 	struct conn *last = io->blocked != NULL ? io->blocked->blocked_prev : NULL;
 
-	/* One try for each: who is blocked again goes to the end of the list, and this thread has others to serve. */
+	/* One try for each: a connection that is blocked again is appended, and waits for the next
+	 * round. */
 	DL_FOREACH_SAFE2(io->blocked, conn, next, blocked_next)
 	{
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
@@ -108,7 +109,8 @@ static void round_end(struct io *io)
 	subs_pump(io);
 	DL_FOREACH2(io->stopped, conn, stopped_next)
 	conn->turn_over = false;
-	/* Whose turn is over again is at the end of the list again, and waits for the next round. */
+	/* A connection whose turn is over again was appended to the list, and waits for the next
+	 * round. */
 	DL_FOREACH_SAFE2(io->stopped, conn, next, stopped_next)
 	if (!conn->dead && !conn->turn_over)
 		conn_flow(conn);
@@ -140,7 +142,7 @@ static void notes_handle(struct io *io, struct io_note *note)
 	}
 }
 
-/* What every round of a thread does, whatever it was woken for. */
+/* Each round of a thread, for any reason that it was woken for. */
 static void round_run(struct io *io)
 {
 	waits_due(io, io_now_ms());
@@ -177,7 +179,8 @@ static void on_wake(evutil_socket_t fd, short what, void *user)
 		(void)event_base_loopbreak(io->base);
 }
 
-/* Whether the peer took some of the output since the last beat; the kernel's buffer can be most of what a slow line takes in a minute. */
+/* Whether the peer took some of the output since the last beat. The kernel's buffer counts: on a
+ * slow line it can be most of the output of a minute. */
 static bool output_moves(struct conn *conn)
 {
 	size_t before = conn->unsent_seen;
@@ -189,8 +192,8 @@ static bool output_moves(struct conn *conn)
 	return conn->unsent_seen < before;
 }
 
-/* What is not read cannot be heard: while the broker itself keeps the connection from being read, or while the peer takes its output, it is
- * not silent. */
+/* A connection is not silent while the broker itself does not read it, or while the peer takes its
+ * output. */
 static void lives_extend(struct io *io, uint64_t now)
 {
 	struct conn *conn;

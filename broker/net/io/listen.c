@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Listening sockets: what comes is counted and handed to an I/O thread. They belong to the first I/O thread.
+ * Listening sockets: a new connection is counted and given to an I/O thread. They belong to the
+ * first I/O thread.
  *
- * An accept() that fails for the sake of one connection goes on with the next; one that fails for want of something (descriptors,
- * memory) or for a reason that is not known pauses, since the connection that waits keeps the socket readable.
+ * After an accept() that fails because of one connection the next one is accepted. One that fails
+ * for lack of descriptors or memory, or for an unknown reason, pauses, because the connection that
+ * waits keeps the socket readable.
  */
 #include "broker/net/io/listen.h"
 
@@ -42,7 +44,7 @@ struct listening {
 	int logged_errno;
 };
 
-/* Errors of the connection that was to come (Linux passes on those of the network), and of no other. */
+/* Errors of one connection (Linux passes on those of the network), and of no other. */
 static bool is_of_one(int error)
 {
 	switch (error) {
@@ -88,7 +90,8 @@ static void pause_accept(struct listening *listening, int error)
 	(void)event_add(listening->retry, &pause);
 }
 
-/* Counts it before it is anybody's: threads that accept or adopt at the same time do not pass the bound together. */
+/* Counts it before it is given away: threads that accept or adopt at the same time cannot exceed
+ * the bound together. */
 static bool count_one(struct net *net)
 {
 	uint64_t max =
@@ -100,7 +103,8 @@ static bool count_one(struct net *net)
 	return false;
 }
 
-/* A peer that is gone without a word is noticed in two minutes, however long its session may be silent. */
+/* A peer that is gone without closing is noticed in two minutes, however long its session may be
+ * silent. */
 static void keep_alive(int fd)
 {
 	const int on = 1, idle_s = 60, interval_s = 15, count = 4;

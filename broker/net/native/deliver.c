@@ -129,8 +129,8 @@ static void give_back(struct conn *conn, const struct sub *sub, const struct eff
 	sluice__job_deliveries__free_unpacked(list, NULL);
 }
 
-/* One that lapsed while this connection took it up is nobody's: a client opens another, also one with a name. SESSION_GONE would say that
- * somebody else has the name now. */
+/* One that lapsed while this connection took it up is nobody's: a client opens another, also one
+ * with a name. SESSION_GONE would say that somebody else has the name now. */
 static void session_ended(struct conn *conn, const struct effect *effect)
 {
 	if (effect->lapsed)
@@ -185,7 +185,8 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 		damaged_notice(conn, sub, effect);
 		return;
 	case FX_REPLY:
-		/* Of a CLAIM, which is the engine's own; but where a damaged record is in the way, nothing more comes. */
+		/* Of a CLAIM, which is the engine's own; but where a damaged record is in the way,
+		 * nothing more comes. */
 		if (effect->outcome->code != SLUICE_E_CORRUPT)
 			return;
 		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0, SLUICE_E_CORRUPT,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The native listener's insides. */
+ * The native protocol, between its files. */
 #ifndef SLUICE_NET_NATIVE_H
 #define SLUICE_NET_NATIVE_H
 
@@ -8,6 +8,7 @@
 
 struct conn;
 
+/* The state of a connection. */
 struct native {
 	struct conn *conn;
 	bool greeted;	      /* HELLO was taken */
@@ -15,7 +16,7 @@ struct native {
 	uint8_t secret[16];
 };
 
-/* What a command's answer becomes: a frame PUBLISHED, ACKED or REPLY; or the WELCOME. */
+/* The frame that answers a command: PUBLISHED, ACKED, REPLY or WELCOME. */
 enum native_what {
 	NATIVE_REPLY = 1,
 	NATIVE_PUBLISHED,
@@ -26,52 +27,53 @@ enum native_what {
 	NATIVE_NOTHING /* the broker's own */
 };
 
+/* ---- frame.c: frames out ---- */
 void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *body, size_t len);
 void native_message(struct conn *conn, uint8_t type, uint32_t corr, const ProtobufCMessage *message);
-/* ERROR frame, then the connection is closed. Returns -1 for the listener's bytes op. */
+/* ERROR frame, then the connection is closed. Returns -1, as the bytes op does. */
 long native_fail(struct conn *conn, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
-		   uint64_t to_offset, int code, const char *text);
 void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
-
-/* NOMEM becomes BUSY, with a text that says so: what was not accepted may be tried again. */
+void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
+		   uint64_t to_offset, int code, const char *text);
+/* NOMEM becomes BUSY, with a text for it: a request that was not accepted may be tried again. */
 int native_no_memory_is_busy(int code, const char **io_text);
-
-/* subscribe.c */
-void native_follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOpen *m);
-void native_consume_open(struct conn *conn, uint32_t corr, const Sluice__ConsumeOpen *m);
-void native_subscription_close(struct conn *conn, uint32_t corr, const Sluice__SubscriptionClose *m);
-/* Before its answer has its turn. A consumer's items that are given back behind the close must not be
- * granted to it again. */
-void native_close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m);
-
 /* For the log at level debug; bounded. */
 void native_log_refused(const struct conn *conn, uint64_t corr, int code, const char *text);
 
-/* Each handles one frame: 0, 1 when the inbox was full (the frame comes again), or -1 after native_fail. */
+/* ---- session.c, request.c: each handles one frame. 0; 1: the inbox was full, the frame is given again;
+ * or -1 after native_fail. ---- */
 int native_hello(struct native *native, struct sluice_slice body);
-void native_welcome(struct conn *conn, const struct outcome *outcome);
 int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body);
+void native_welcome(struct conn *conn, const struct outcome *outcome); /* the session was opened */
 void native_reads_due(struct conn *conn);
 
-/* query.c */
+/* ---- subscribe.c ---- */
+void native_follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOpen *m);
+void native_consume_open(struct conn *conn, uint32_t corr, const Sluice__ConsumeOpen *m);
+void native_subscription_close(struct conn *conn, uint32_t corr, const Sluice__SubscriptionClose *m);
+/* When the frame arrives; its answer has its turn later. Commands after it give items back, which
+ * must not be granted to the same consumer again. */
+void native_close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m);
+
+/* ---- query.c ---- */
 void native_read_done(struct conn *conn, uint64_t corr, const struct read_result *result);
 void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len);
 
-/* wait.c */
+/* ---- wait.c ---- */
 void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m);
 void native_job_ended(const struct waiter *waiter, const struct job_shown *shown);
 void native_wait_timeout(const struct waiter *waiter, const struct job_shown *shown);
 
-/* deliver.c */
+/* ---- deliver.c ---- */
 void native_effect(struct conn *conn, struct sub *sub, const struct effect *effect);
 int native_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
 void native_gap(struct sub *sub, uint64_t to_offset);
 void native_caught_up(struct sub *sub);
 void native_subscription_end(struct sub *sub, int code, const char *text);
 
-/* reply.c: the body of a command's REPLY; returns its length. More than the texts of an outcome and all its numbers need. */
+/* ---- reply.c: the body of a command's REPLY; returns its length ---- */
+/* More than the texts of an outcome and all its numbers need. */
 enum { NATIVE_REPLY_BYTES_MAX = 1024 };
 size_t native_reply_encode(uint8_t buf[NATIVE_REPLY_BYTES_MAX], const struct outcome *outcome);
 

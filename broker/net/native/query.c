@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The end of a read: its reply is sent, or it is refused. The reply of status_get is completed with the
- * facts of the engine.
+ * The end of a read: its reply is sent, or it is refused. The reply of status_get is completed with
+ * the facts of the engine.
  */
 #include "broker/net/native/native.h"
 

@@ -116,7 +116,7 @@ void native_reads_due(struct conn *conn)
 	while ((read = conn->reads) != NULL) {
 		if (conn->dead || (conn->pendings != NULL && conn->pendings->ordinal <= read->ordinal))
 			return;
-		/* The rest when the client has read. */
+		/* The others when the client has read. */
 		if (conn_is_full(conn))
 			return;
 		invariant(conn->pending_count > 0 && conn->pending_bytes >= read->len,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * HELLO and WELCOME. A client's attempts to connect are taken in their order (instance.h). A connection either resumes the session whose id and secret it names, or opens a new one (a command, so the
- * WELCOME comes after its commit; what the client pipelined meanwhile is held back).
+ * HELLO and WELCOME. A client's attempts to connect are taken in their order (instance.h). A
+ * connection either resumes the session whose id and secret HELLO has, or opens a new one: a
+ * command, so WELCOME comes after its commit, and frames that the client has sent meanwhile wait.
  */
 #include "broker/net/native/native.h"
 
@@ -23,7 +24,7 @@
 
 enum { SESSION_TIMEOUT_DEFAULT_MS = 30000 };
 
-/* Not ended early by the first difference: the time taken tells nothing about the secret. */
+/* Compares all bytes after a difference too: the time taken reveals nothing about the secret. */
 static bool secret_equal(const uint8_t a[16], const uint8_t *b, size_t len)
 {
 	unsigned difference = len != 16;

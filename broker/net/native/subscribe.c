@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * FollowOpen, ConsumeOpen and SubscriptionClose: a stream or a queue is found in a snapshot, and the
- * subscription begins. Nothing of it needs a commit.
+ * FollowOpen, ConsumeOpen and SubscriptionClose: a stream or a queue is found in a snapshot, and
+ * the subscription begins. Nothing of it needs a commit.
  */
 #include "broker/net/native/native.h"
 
@@ -94,10 +94,11 @@ static struct sub *follow_new(struct conn *conn, const Sluice__FollowOpen *m, co
 	return sub_find(conn, m->subscription);
 }
 
-/* Refused already: the name means another thing than the one that the client goes on with. */
+/* Refused already: the name belongs to another stream than the one that the client followed. */
 enum { NOT_THE_SAME = 1 };
 
-/* A name is no identity. Offsets of the stream that had it before mean nothing here: events would be passed over in silence. */
+/* A name is no identity. Offsets of the stream that had it before mean nothing here: events would
+ * be skipped without a notice. */
 static int stream_same(struct conn *conn, uint32_t corr, const Sluice__FollowOpen *m,
 		       const struct stream_ref *stream)
 {
@@ -259,7 +260,6 @@ void native_subscription_close(struct conn *conn, uint32_t corr, const Sluice__S
 	native_message(conn, FRAME_REPLY, corr, &reply.base);
 }
 
-/* What comes behind a close gives items back: they must not be granted to the same consumer. So that ends at once; the answer has its turn. */
 void native_close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m)
 {
 	struct sub *sub = sub_find(conn, m->subscription);

@@ -69,7 +69,8 @@ void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 {
 	struct job_shown shown;
 
-	/* Refused instead of not read from: a connection that only waits could not even send a PING. */
+	/* Refused: a connection that is not read from because it waits could not even send a
+	 * PING. */
 	if (conn->waiter_count >= LIMIT_INFLIGHT_REQUESTS_MAX) {
 		native_refuse(conn, corr, SLUICE_E_BUSY,
 			      "this connection waits for %llu jobs already; expected at most as many",
@@ -96,7 +97,8 @@ void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 		return;
 	}
 	free(shown.reply);
-	/* Its end cannot be missed: this thread handles the effects of commits after the snapshot later. */
+	/* Its end cannot be missed: this thread handles the effects of commits after the snapshot
+	 * later. */
 	if (wait_add(conn, corr, m->job, shown.number, m->timeout_ms) != 0)
 		native_refuse(conn, corr, SLUICE_E_BUSY, "the broker is out of memory; try again");
 }
