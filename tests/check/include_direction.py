@@ -38,6 +38,8 @@ LAYERS = [
     ("include/*", []),
     ("protocol/*", ["include/sluice/*"]),
     ("client/cli/*", ["include/sluice/*", "protocol/*", "client/*"]),
+    # What a reader copies.
+    ("client/examples/*", ["include/sluice/*"]),
     ("client/*", ["include/sluice/*", "protocol/*"]),
     ("broker/util/*", ["include/sluice/*"]),
     # Behind store_impl.h an implementation knows neither the common layer nor the other one.
@@ -89,7 +91,7 @@ LAYERS = [
 CONFINED = [
     # pattern of the header, patterns of files that may include it
     ("lmdb.h", ["broker/store/lmdb/*", "bench/*", "tests/*"]),
-    ("event2/*", ["broker/net/conn/*", "broker/net/io/*", "broker/admin/*", "bench/*", "tests/*"]),
+    ("event2/*", ["broker/net/conn/*", "broker/net/io/*", "broker/admin/*", "client/examples/*", "bench/*", "tests/*"]),
     ("event.h", []),
     ("openssl/*", ["broker/net/*", "client/*", "bench/*", "tests/*"]),
     # By itself it ends the process without memory: each side includes it with its own settings.
@@ -146,6 +148,7 @@ PLANTED = [
     ("broker/core/job/planted.c", "#include \"broker/core/dispatch/dispatch.h\"", "broker/core/dispatch/dispatch.h"),
     ("broker/engine/planted.c", "#include \"broker/core/queue/queue.h\"", "broker/core/queue/queue.h"),
     ("broker/net/planted.c", "#include \"broker/core/job/job.h\"", "broker/core/job/job.h"),
+    ("client/examples/planted.c", "#include \"client/internal.h\"", "client/internal.h"),
     ("broker/store/store.h", "#include <pthread.h>", "pthread.h"),
     ("broker/store/planted.c", "#include \"protocol/frame.h\"", "protocol/frame.h"),
     ("broker/store/planted.c", "#include <lmdb.h>", "lmdb.h"),

@@ -13,7 +13,8 @@ import tap
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STAGED_PREFIX = "/opt/sluice-test"
 INSTALLED = ["bin/sluice", "bin/sluiced", "bin/sluice-plugin", "bin/sluice-replay", "lib*/**/sluice/local.so", "lib*/**/libsluice.so", "lib*/**/pkgconfig/sluice.pc",
-             "libexec/sluice/sluice-shepherd", "include/sluice/client.h", "include/sluice/plugin.h", "share/sluice/excerpt.swf"]
+             "libexec/sluice/sluice-shepherd", "include/sluice/client.h", "include/sluice/plugin.h", "share/sluice/excerpt.swf",
+             "share/doc/sluice/examples/worker.c", "share/doc/sluice/examples/cplusplus.cc"]
 
 
 def run(words, seconds=300, **more):
