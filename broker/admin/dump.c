@@ -44,48 +44,113 @@ static void print_message(FILE *to, const ProtobufCMessageDescriptor *descriptor
 		protobuf_c_message_free_unpacked(message, NULL);
 }
 
-/* What lies behind the gateway in the key of each table: letters of width, 1 = u8, 8 = u64, s = text. */
-static const char *const key_shapes[STORE_TABLE_COUNT] = {
-	[STORE_META] = "s",	[STORE_HOT] = "188",   [STORE_NAME] = "1s",    [STORE_TOPO] = "18",
-	[STORE_LOG] = "88",	[STORE_ITEM] = "88",   [STORE_READY] = "8188", [STORE_GRANT] = "88",
-	[STORE_TIMER] = "8188", [STORE_LIVE] = "8",    [STORE_JOB] = "8",      [STORE_HIST] = "8",
-	[STORE_GATE] = "188",	[STORE_SESSION] = "8", [STORE_OWNED] = "818",  [STORE_QUAR] = "8",
-	[STORE_NODE] = "8",	[STORE_CHILD] = "8s",  [STORE_NHIST] = "88",   [STORE_CHANGE] = "8",
-	[STORE_BLOB] = "88",
+static bool print_numbers(FILE *to, const uint64_t *numbers, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		(void)fprintf(to, "%s%" PRIu64, i == 0 ? "" : "/", numbers[i]);
+	return true;
+}
+
+#define PRINT_NUMBERS(to, ...)                             \
+	print_numbers(to, (const uint64_t[]){__VA_ARGS__}, \
+		      sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+
+static bool print_hot_key(FILE *to, struct sluice_slice key)
+{
+	struct hot_cursor_key cursor;
+	struct hot_key hot;
+
+	if (key_hot_cursor_decode(key, &cursor))
+		return PRINT_NUMBERS(to, cursor.gateway, HOT_CURSOR, cursor.stream, cursor.cursor);
+	return key_hot_decode(key, &hot) && PRINT_NUMBERS(to, hot.gateway, hot.kind, hot.id);
+}
+
+static bool print_name_key(FILE *to, struct sluice_slice key)
+{
+	struct name_key name;
+
+	if (!key_name_decode(key, &name))
+		return false;
+	PRINT_NUMBERS(to, name.gateway, name.kind);
+	(void)fputc('/', to);
+	print_bytes(to, name.name);
+	return true;
+}
+
+static bool print_topo_key(FILE *to, struct sluice_slice key)
+{
+	struct topo_key topo;
+
+	return key_topo_decode(key, &topo) && PRINT_NUMBERS(to, topo.gateway, topo.kind, topo.id);
+}
+
+static bool print_one_key(FILE *to, struct sluice_slice key)
+{
+	struct one_key one;
+
+	return key_one_decode(key, &one) && PRINT_NUMBERS(to, one.gateway, one.number);
+}
+
+static bool print_two_key(FILE *to, struct sluice_slice key)
+{
+	struct two_key two;
+
+	return key_two_decode(key, &two) && PRINT_NUMBERS(to, two.gateway, two.of, two.number);
+}
+
+/* As stored: what is small comes first. */
+static bool print_ready_key(FILE *to, struct sluice_slice key)
+{
+	struct ready_key ready;
+
+	return key_ready_decode(key, &ready) &&
+	       PRINT_NUMBERS(to, ready.gateway, ready.queue, 255u - ready.priority, ready.tag, ready.seq);
+}
+
+static bool print_timer_key(FILE *to, struct sluice_slice key)
+{
+	struct timer_key timer;
+
+	return key_timer_decode(key, &timer) &&
+	       PRINT_NUMBERS(to, timer.gateway, timer.due_mono_ms, timer.kind, timer.id, timer.sub);
+}
+
+static bool print_owned_key(FILE *to, struct sluice_slice key)
+{
+	struct orphan_key orphan;
+	struct owned_key owned;
+
+	if (key_owned_decode(key, &owned))
+		return PRINT_NUMBERS(to, owned.gateway, owned.session, owned.kind, owned.id);
+	if (!key_orphan_decode(key, &orphan))
+		return false;
+	return orphan.source != 0
+		       ? PRINT_NUMBERS(to, orphan.gateway, 0, orphan.kind, orphan.queue, orphan.source,
+				       orphan.job)
+		       : PRINT_NUMBERS(to, orphan.gateway, 0, orphan.kind, orphan.queue, orphan.job);
+}
+
+/* Tables that are kept for later have no layout yet. */
+static bool (*const print_layout[STORE_TABLE_COUNT])(FILE *to, struct sluice_slice key) = {
+	[STORE_HOT] = print_hot_key,	 [STORE_NAME] = print_name_key,	  [STORE_TOPO] = print_topo_key,
+	[STORE_LOG] = print_two_key,	 [STORE_ITEM] = print_two_key,	  [STORE_READY] = print_ready_key,
+	[STORE_GRANT] = print_two_key,	 [STORE_TIMER] = print_timer_key, [STORE_LIVE] = print_one_key,
+	[STORE_JOB] = print_one_key,	 [STORE_HIST] = print_one_key,	  [STORE_SESSION] = print_one_key,
+	[STORE_OWNED] = print_owned_key, [STORE_QUAR] = print_one_key,
 };
 
+/* One that has not its table's layout is shown as its bytes, as is META's text. */
 static void print_key(FILE *to, enum store_table table, struct sluice_slice key)
 {
-	const uint8_t *at = key.data, *end = at + key.len;
-
-	if (table != STORE_META && key.len >= 4) {
-		(void)fprintf(to, "%" PRIu32, get_be32(at));
-		at += 4;
-	}
-	for (const char *shape = key_shapes[table]; *shape != 0 && at < end; shape++) {
-		if (at != key.data)
-			(void)fputc('/', to);
-		if (*shape == '1') {
-			(void)fprintf(to, "%u", *at++);
-		} else if (*shape == '8' && end - at >= 8) {
-			(void)fprintf(to, "%" PRIu64, get_be64(at));
-			at += 8;
-		} else {
-			print_bytes(to, (struct sluice_slice){at, (size_t)(end - at)});
-			at = end;
-		}
-	}
-	if (at < end) {
-		(void)fputc('/', to);
-		print_bytes(to, (struct sluice_slice){at, (size_t)(end - at)});
-	}
+	if (print_layout[table] == NULL || !print_layout[table](to, key))
+		print_bytes(to, key);
 }
 
 static const ProtobufCMessageDescriptor *topo_descriptor(struct sluice_slice key)
 {
-	const uint8_t *at = key.data;
+	struct topo_key topo;
 
-	switch (key.len > 4 ? at[4] : 0) {
+	switch (key_topo_decode(key, &topo) ? topo.kind : 0) {
 	case TOPO_STREAM:
 		return &sluice__stream_config__descriptor;
 	case TOPO_QUEUE:

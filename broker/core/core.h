@@ -62,6 +62,13 @@ struct core_work core_batch_work(const struct core *core);
 /* After a TICK that failed, and before the next command: the key of the timer whose work failed, for cmd_tick.put_off; empty when it was
  * no timer's. Borrowed from core. */
 struct sluice_slice core_tick_timer(const struct core *core);
+/* What such a key says, for logs; false: it is no timer's key. */
+struct timer_ref {
+	uint32_t gateway;
+	uint8_t kind; /* timers.def, as id and sub */
+	uint64_t id, sub;
+};
+bool core_timer_read(struct sluice_slice key, struct timer_ref *ret) SLUICE_MUST_USE;
 
 /* Earliest due time on the monotone clock over all gateways; UINT64_MAX when there is none. */
 int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_mono_ms) SLUICE_MUST_USE;

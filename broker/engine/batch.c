@@ -425,7 +425,9 @@ static void refuse_command(struct batch *batch, const struct trouble *trouble)
 /* Puts off the timer that met damage, or all of them if it is not known which. */
 static void put_off_timer(struct engine *engine, const struct trouble *trouble, uint64_t mono_ms)
 {
-	if (trouble->timer.len != sizeof(engine->put_off)) {
+	struct timer_ref timer;
+
+	if (!core_timer_read(trouble->timer, &timer)) {
 		engine->put_off_bytes = 0;
 		engine->tick_hold_ms = mono_ms + 60000;
 		return;
@@ -434,9 +436,8 @@ static void put_off_timer(struct engine *engine, const struct trouble *trouble, 
 	engine->put_off_bytes = sizeof(engine->put_off);
 	log_line(LOG_LEVEL_ERROR,
 		 log_id("engine.put_off", "the timer that met it is tried again in a minute"),
-		 log_u64("gateway", get_be32(engine->put_off)), log_u64("kind", engine->put_off[12]),
-		 log_u64("of", get_be64(engine->put_off + 13)),
-		 log_u64("sub", get_be64(engine->put_off + 21)));
+		 log_u64("gateway", timer.gateway), log_u64("kind", timer.kind), log_u64("of", timer.id),
+		 log_u64("sub", timer.sub));
 }
 
 /* Ends the consumer whose claim met damage. The claims before it are made again; after some such,

@@ -295,13 +295,14 @@ static uint64_t timers_due(struct sim *s, struct store_txn *txn)
 	const uint64_t now_ms = s->now.mono_ms + s->clock_ahead_ms;
 	struct sluice_slice found, value;
 	struct store_scan *scan;
+	struct timer_key timer;
 	uint64_t due = 0;
 	struct key key;
 
 	key_begin(&key, 1);
 	must(store_scan_begin(txn, STORE_TIMER, key_slice(&key), &scan), "timers");
 	while (store_scan_next(scan, &found, &value) == 0)
-		due += get_be64((const uint8_t *)found.data + 4) <= now_ms;
+		due += key_timer_decode(found, &timer) && timer.due_mono_ms <= now_ms;
 	store_scan_end(scan);
 	return due;
 }

@@ -162,17 +162,18 @@ WRAP(int, grant_get, struct store_txn *txn, uint32_t gateway, uint64_t queue, ui
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
 	struct key key;
+	uint64_t held;
 	int rc = __real_grant_get(txn, gateway, queue, token, ret);
 
 	if (planted != OPEN_FENCE || rc != SLUICE_E_NOT_FOUND || fence.a == NULL)
 		return rc;
 	key_one(&key, gateway, queue);
 	rc = store_scan_begin(txn, STORE_GRANT, key_slice(&key), &scan);
-	while (rc == 0 && (rc = store_scan_next(scan, &found, &value)) == 0 && found.len == 20 &&
-	       memcmp(found.data, key.bytes, 12) == 0) {
+	while (rc == 0 && (rc = store_scan_next(scan, &found, &value)) == 0 &&
+	       key_two_in(found, gateway, queue, &held)) {
 		if (grant_decode(value, ret) != 0 || !grant_has(ret, frame_run_at(fence.m->runs, 0).first))
 			continue;
-		fence.token = get_be64((const uint8_t *)found.data + 12);
+		fence.token = held;
 		fence.session = ret->session;
 		ret->session = fence.a->session;
 		break;

@@ -72,16 +72,15 @@ void wild_damage(struct sim *s)
 	struct store_scan *scan;
 	struct store_txn *txn;
 	struct key key;
-	uint64_t skip = roll(s, 20);
+	uint64_t skip = roll(s, 20), seq;
 	bool any = false;
 
 	key_one(&key, 1, s->wild);
 	must(store_begin_read(s->store, &txn), "read");
 	must(store_scan_begin(txn, STORE_ITEM, key_slice(&key), &scan), "items");
-	while (store_scan_next(scan, &found, &value) == 0 && found.len == 20 &&
-	       memcmp(found.data, key.bytes, 12) == 0) {
+	while (store_scan_next(scan, &found, &value) == 0 && key_two_in(found, 1, s->wild, &seq)) {
 		any = true;
-		key_two(&key, 1, s->wild, get_be64((const uint8_t *)found.data + 12));
+		key_two(&key, 1, s->wild, seq);
 		if (skip-- == 0)
 			break;
 	}

@@ -226,6 +226,7 @@ void owned_grant_damage(struct sim *s)
 	struct store_scan *scan;
 	struct store_txn *txn;
 	struct key key;
+	uint64_t token;
 	bool any;
 
 	if (client->session == 0)
@@ -233,10 +234,10 @@ void owned_grant_damage(struct sim *s)
 	key_owned(&key, 1, client->session, OWNED_GRANT, 0);
 	must(store_begin_read(s->store, &txn), "read");
 	must(store_scan_begin(txn, STORE_OWNED, key_slice(&key), &scan), "owned");
-	any = store_scan_next(scan, &found, &value) == 0 && found.len == 21 &&
-	      memcmp(found.data, key.bytes, 13) == 0;
+	any = store_scan_next(scan, &found, &value) == 0 &&
+	      key_owned_in(found, 1, client->session, OWNED_GRANT, &token);
 	if (any)
-		key_owned(&key, 1, client->session, OWNED_GRANT, get_be64((const uint8_t *)found.data + 13));
+		key_owned(&key, 1, client->session, OWNED_GRANT, token);
 	store_scan_end(scan);
 	store_abort(txn);
 	if (any)

@@ -398,6 +398,7 @@ static size_t timers_due(struct rig *rig, uint64_t in_ms)
 	struct store_txn *txn = NULL;
 	struct store_scan *scan;
 	struct sluice_slice found, value;
+	struct timer_key timer;
 	struct key key;
 	size_t count = 0;
 
@@ -406,8 +407,8 @@ static size_t timers_due(struct rig *rig, uint64_t in_ms)
 	key_begin(&key, 1);
 	cr_assert_eq(store_scan_begin(txn, STORE_TIMER, key_slice(&key), &scan), 0);
 	while (store_scan_next(scan, &found, &value) == 0)
-		count += ((const uint8_t *)found.data)[12] == TIMER_ITEM_DUE &&
-			 get_be64((const uint8_t *)found.data + 4) <= now.mono_ms + in_ms;
+		count += key_timer_decode(found, &timer) && timer.kind == TIMER_ITEM_DUE &&
+			 timer.due_mono_ms <= now.mono_ms + in_ms;
 	store_scan_end(scan);
 	store_abort(txn);
 	return count;

@@ -279,12 +279,13 @@ static uint64_t records(struct rig *rig, enum store_table table, uint8_t hot_kin
 	struct sluice_slice key, value;
 	struct store_txn *txn = NULL;
 	struct store_scan *scan;
+	struct hot_key hot;
 	uint64_t count = 0;
 
 	cr_assert_eq(store_begin_read(rig->store, &txn), 0);
 	cr_assert_eq(store_scan_begin(txn, table, (struct sluice_slice){"", 0}, &scan), 0);
 	while (store_scan_next(scan, &key, &value) == 0)
-		count += table != STORE_HOT || ((const uint8_t *)key.data)[4] == hot_kind;
+		count += table != STORE_HOT || (key_hot_decode(key, &hot) && hot.kind == hot_kind);
 	store_scan_end(scan);
 	store_abort(txn);
 	return count;

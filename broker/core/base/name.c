@@ -1,10 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Names -> numbers. The caller has checked that a name is at most NAME_BYTES_MAX bytes (name_check); a
  * longer one is never found. */
+#include <stdio.h>
+
 #include "broker/core/base/name.h"
 #include "broker/util/invariant.h"
 
-enum { NAME_KEY_BYTES_MAX = STORE_KEY_BYTES_MAX - 5 };
+enum { NAME_KEY_BYTES_MAX = STORE_KEY_BYTES_MAX - KEY_NAME_HEAD_BYTES };
+
+struct sluice_slice cursor_name_encode(char *buf, uint64_t stream, struct sluice_slice name)
+{
+	char head[20 + 1 + 1];
+	size_t bytes = (size_t)snprintf(head, sizeof(head), "%llu/", (unsigned long long)stream);
+
+	memcpy(buf, head, bytes);
+	if (name.len > 0)
+		memcpy(buf + bytes, name.data, name.len);
+	return (struct sluice_slice){buf, bytes + name.len};
+}
+
+bool cursor_name_decode(struct sluice_slice name, uint64_t *ret_stream, struct sluice_slice *ret_name)
+{
+	const char *at = name.data, *slash = name.len > 0 ? memchr(at, '/', name.len) : NULL;
+	uint64_t stream = 0;
+
+	if (slash == NULL || slash == at || slash - at > 20)
+		return false;
+	for (const char *digit = at; digit < slash; digit++) {
+		if (*digit < '0' || *digit > '9')
+			return false;
+		stream = stream * 10 + (uint64_t)(*digit - '0');
+	}
+	*ret_stream = stream;
+	*ret_name = (struct sluice_slice){slash + 1, name.len - (size_t)(slash + 1 - at)};
+	return true;
+}
 
 int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name,
 	      uint64_t *ret)

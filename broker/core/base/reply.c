@@ -59,23 +59,25 @@ int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t 
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len < 5 || memcmp(found.data, key.bytes, 5) != 0)
+		struct sluice_slice name;
+
+		if (!key_name_in(found, q->gateway, (uint8_t)kind, &name))
 			break;
-		if (after[0] != 0 && found.len == key.len && memcmp(found.data, key.bytes, key.len) == 0)
+		if (after[0] != 0 && name.len == strlen(after) && memcmp(name.data, after, name.len) == 0)
 			continue;
 		if (q->at.number == rows) {
 			q->reply->more = true;
 			break;
 		}
 		q->at.number++;
-		rc = value.len == 8 && found.len - 5 < sizeof(q->at.name)
+		rc = value.len == 8 && name.len < sizeof(q->at.name)
 			     ? each(q, get_be64(value.data), user)
 			     : store_damaged("its content is not valid");
 		if (rc != 0)
 			break;
 		if (query_spent(q)) {
-			memcpy(q->at.name, (const uint8_t *)found.data + 5, found.len - 5);
-			q->at.name[found.len - 5] = 0;
+			memcpy(q->at.name, name.data, name.len);
+			q->at.name[name.len] = 0;
 			q->again = true;
 			break;
 		}

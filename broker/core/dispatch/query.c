@@ -165,10 +165,12 @@ static int topo_count(struct query *q, enum topo_kind kind, uint64_t *io)
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len != key.len || memcmp(found.data, key.bytes, 5) != 0)
+		uint64_t id;
+
+		if (!key_topo_in(found, q->gateway, (uint8_t)kind, &id))
 			break;
 		++*io;
-		q->at.number = get_be64((const uint8_t *)found.data + 5) + 1;
+		q->at.number = id + 1;
 		q->again = query_spent(q);
 		if (q->again)
 			break;

@@ -8,6 +8,8 @@
  * A timer whose work meets a damaged record would hold up all others for ever: the engine undoes the batch, asks core_tick_timer which one it
  * was, and has it put off. A timer's key is all that it says, so one whose own record is damaged fires like any other.
  */
+#include <assert.h>
+
 #include "broker/core/base/counter.h"
 #include "broker/core/base/state.h"
 #include "broker/core/base/timer.h"
@@ -19,9 +21,7 @@
 
 enum { DUE_AT_ONCE = 64, TIMER_PUT_OFF_MS = 60000, DOUBT_LOOK_MS = 60000 };
 
-struct due_timer {
-	uint8_t key[TIMER_KEY_BYTES];
-};
+static_assert((int)TIMER_KEY_BYTES == (int)KEY_TIMER_BYTES, "TICK carries the key of a timer");
 
 static timer_fire_fn fire_function(uint8_t kind)
 {
@@ -40,11 +40,11 @@ static int timer_next(struct store_scan *scan, struct sluice_slice *ret_key)
 	int rc = store_scan_next(scan, &key, &value);
 
 	*ret_key = key;
-	return rc == SLUICE_E_CORRUPT && key.len == TIMER_KEY_BYTES ? 0 : rc;
+	return rc == SLUICE_E_CORRUPT && key.len == KEY_TIMER_BYTES ? 0 : rc;
 }
 
-/* Copies the keys of up to max due timers: a fire function writes the table, so no scan may be open then. */
-static int due_collect(struct apply *a, struct due_timer *ret, size_t max, size_t *ret_count)
+/* Up to max due timers, copied: a fire function writes the table, so no scan may be open then. */
+static int due_collect(struct apply *a, struct timer_key *ret, size_t max, size_t *ret_count)
 {
 	struct store_scan *scan;
 	struct sluice_slice found;
@@ -57,32 +57,33 @@ static int due_collect(struct apply *a, struct due_timer *ret, size_t max, size_
 	if (rc != 0)
 		return rc;
 	while (count < max && (rc = timer_next(scan, &found)) == 0) {
-		if (found.len != TIMER_KEY_BYTES) {
+		if (!key_timer_decode(found, &ret[count])) {
 			rc = store_damaged("its content is not valid");
 			break;
 		}
-		if (get_be32(found.data) != a->gateway ||
-		    get_be64((const uint8_t *)found.data + 4) > a->mono_ms)
+		if (ret[count].gateway != a->gateway || ret[count].due_mono_ms > a->mono_ms)
 			break;
-		memcpy(ret[count++].key, found.data, TIMER_KEY_BYTES);
+		count++;
 	}
 	store_scan_end(scan);
 	*ret_count = count;
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-static int timer_fire(struct apply *a, const struct due_timer *timer, uint32_t *io_work)
+static int timer_fire(struct apply *a, const struct timer_key *timer, uint32_t *io_work)
 {
-	timer_fire_fn fire = fire_function(timer->key[12]);
+	timer_fire_fn fire = fire_function(timer->kind);
 	uint32_t before = *io_work;
+	struct key key;
 	int rc;
 
-	memcpy(a->core->firing, timer->key, TIMER_KEY_BYTES);
+	key_timer(&key, timer->gateway, timer->due_mono_ms, timer->kind, timer->id, timer->sub);
+	memcpy(a->core->firing, key.bytes, sizeof(a->core->firing));
 	a->core->fires = true;
-	rc = store_del(a->txn, STORE_TIMER, (struct sluice_slice){timer->key, TIMER_KEY_BYTES});
+	rc = store_del(a->txn, STORE_TIMER, key_slice(&key));
 	if (rc == 0)
 		rc = fire == NULL ? store_damaged("its content is not valid")
-				  : fire(a, get_be64(timer->key + 13), get_be64(timer->key + 21), io_work);
+				  : fire(a, timer->id, timer->sub, io_work);
 	/* A timer without work of its own costs one, so that a tick always ends. */
 	if (*io_work >= before)
 		*io_work = before - 1;
@@ -92,7 +93,7 @@ static int timer_fire(struct apply *a, const struct due_timer *timer, uint32_t *
 
 static int gateway_tick(struct apply *a, uint32_t *io_work)
 {
-	struct due_timer due[DUE_AT_ONCE];
+	struct timer_key due[DUE_AT_ONCE];
 	size_t count = 0;
 	int rc;
 
@@ -119,18 +120,31 @@ struct sluice_slice core_tick_timer(const struct core *core)
 	return (struct sluice_slice){core->firing, core->fires ? TIMER_KEY_BYTES : 0};
 }
 
-static int put_off(struct apply *a, struct sluice_slice timer)
+bool core_timer_read(struct sluice_slice key, struct timer_ref *ret)
 {
-	const uint8_t *key = timer.data;
-	int rc = store_del(a->txn, STORE_TIMER, timer);
+	struct timer_key timer;
+
+	if (!key_timer_decode(key, &timer))
+		return false;
+	*ret = (struct timer_ref){.gateway = timer.gateway,
+				  .kind = timer.kind,
+				  .id = timer.id,
+				  .sub = timer.sub};
+	return true;
+}
+
+static int put_off(struct apply *a, struct sluice_slice key)
+{
+	struct timer_key timer;
+	int rc = key_timer_decode(key, &timer) ? store_del(a->txn, STORE_TIMER, key) : SLUICE_E_NOT_FOUND;
 
 	/* What set it may have been refused when the batch was run again: then there is nothing to put off. */
 	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
-	a->gateway = get_be32(key);
+	a->gateway = timer.gateway;
 	return rc != 0 ? rc
-		       : timer_set(a, a->mono_ms + TIMER_PUT_OFF_MS, (enum timer_kind)key[12],
-				   get_be64(key + 13), get_be64(key + 21));
+		       : timer_set(a, a->mono_ms + TIMER_PUT_OFF_MS, (enum timer_kind)timer.kind, timer.id,
+				   timer.sub);
 }
 
 int tick_apply(struct apply *a, const struct cmd_tick *m, struct outcome *out)
@@ -140,7 +154,7 @@ int tick_apply(struct apply *a, const struct cmd_tick *m, struct outcome *out)
 	struct apply root = *a;
 	int rc;
 
-	if (m->put_off.len == TIMER_KEY_BYTES) {
+	if (m->put_off.len > 0) {
 		rc = put_off(&root, m->put_off);
 		if (rc != 0)
 			return rc;
@@ -172,6 +186,7 @@ int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_m
 	for (uint64_t gateway = 1; rc == 0 && gateway <= gateways; gateway++) {
 		struct store_scan *scan;
 		struct sluice_slice found;
+		struct timer_key timer = {.gateway = 0};
 		struct key key;
 
 		key_begin(&key, (uint32_t)gateway);
@@ -179,13 +194,10 @@ int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_m
 		if (rc != 0)
 			return rc;
 		rc = timer_next(scan, &found);
-		if (rc == 0 && found.len != TIMER_KEY_BYTES)
+		if (rc == 0 && !key_timer_decode(found, &timer))
 			rc = store_damaged("its content is not valid");
-		if (rc == 0 && get_be32(found.data) == gateway) {
-			uint64_t due = get_be64((const uint8_t *)found.data + 4);
-
-			earliest = due < earliest ? due : earliest;
-		}
+		if (rc == 0 && timer.gateway == gateway)
+			earliest = timer.due_mono_ms < earliest ? timer.due_mono_ms : earliest;
 		store_scan_end(scan);
 		rc = rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 	}

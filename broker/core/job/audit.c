@@ -405,9 +405,8 @@ static int audit_jobs(struct audit *audit)
 			break;
 		readable = err == 0;
 		err = 0;
-		if (found.len != from.len || memcmp(found.data, from.bytes, 4) != 0)
+		if (!key_one_in(found, q->gateway, &number))
 			break;
-		number = get_be64((const uint8_t *)found.data + 4);
 		if (audit->result->jobs == AUDIT_JOBS_MAX) {
 			audit->result->next_number = number;
 			break;

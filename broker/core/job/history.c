@@ -87,7 +87,8 @@ int job_history_at_or_before(struct store_txn *txn, uint32_t gateway, uint64_t *
 
 	key_one(&key, gateway, *io_n);
 	err = store_last_le(txn, STORE_HIST, key_slice(&key), 4, &found, &value);
-	*io_n = found.len == key.len ? get_be64((const uint8_t *)found.data + 4) : 0;
+	if (!key_one_in(found, gateway, io_n))
+		*io_n = 0;
 	return err == 0 ? row_decode(value, ret) : err;
 }
 

@@ -61,10 +61,20 @@ static inline uint64_t job_orphan_source(const struct job_live *live)
 static inline void job_key_orphan(struct key *key, uint32_t gateway, uint64_t queue, uint64_t source,
 				  uint64_t job)
 {
-	key_owned(key, gateway, 0, source != 0 ? OWNED_SOURCE_ORPHAN : OWNED_ORPHAN, queue);
-	if (source != 0)
-		key_u64(key, source);
-	key_u64(key, job);
+	key_orphan(key, gateway, source != 0 ? OWNED_SOURCE_ORPHAN : OWNED_ORPHAN, queue, source, job);
+}
+/* Whether the key is that of an orphan of the queue that waits for the source (0: for anybody). */
+static inline bool job_key_orphan_in(struct sluice_slice key, uint32_t gateway, uint64_t queue,
+				     uint64_t source, uint64_t *ret_job)
+{
+	struct orphan_key orphan;
+
+	if (!key_orphan_decode(key, &orphan) || orphan.gateway != gateway ||
+	    orphan.kind != (source != 0 ? OWNED_SOURCE_ORPHAN : OWNED_ORPHAN) || orphan.queue != queue ||
+	    orphan.source != source)
+		return false;
+	*ret_job = orphan.job;
+	return true;
 }
 
 /* ---- ledger.c ---- */

@@ -253,10 +253,8 @@ static int orphan_of(struct apply *a, uint64_t queue, uint64_t source, uint64_t 
 	if (err != 0)
 		return err;
 	err = store_scan_next(scan, &found, &value);
-	if (err == 0 && (found.len != from.len || memcmp(found.data, from.bytes, from.len - 8) != 0))
+	if (err == 0 && !job_key_orphan_in(found, a->gateway, queue, source, ret))
 		err = SLUICE_E_NOT_FOUND;
-	if (err == 0)
-		*ret = get_be64((const uint8_t *)found.data + from.len - 8);
 	store_scan_end(scan);
 	return err;
 }

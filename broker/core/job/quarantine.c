@@ -87,9 +87,8 @@ int quarantine_scan_row(struct apply *a, struct store_scan *scan, uint64_t *ret_
 	*ret_parked = false;
 	if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
 		return err;
-	if (found.len != 12 || get_be32(found.data) != a->gateway)
+	if (!key_one_in(found, a->gateway, ret_n))
 		return SLUICE_E_NOT_FOUND;
-	*ret_n = get_be64((const uint8_t *)found.data + 4);
 	if (err == 0)
 		err = row_parse(value, ret_parked, ret_row);
 	return err == SLUICE_E_CORRUPT ? claim_tell_damaged(a, 0, *ret_n) : err;
@@ -387,23 +386,24 @@ int quarantine_list(struct query *q, const Sluice__QuarantineList *m)
 		return err;
 	for (;;) {
 		Sluice__QuarantineRow *row;
+		uint64_t n;
 		bool parked;
 
 		found.len = 0;
 		err = store_scan_next(scan, &found, &value);
 		if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
 			break;
-		if (found.len != from.len || memcmp(found.data, from.bytes, 4) != 0) {
+		if (!key_one_in(found, q->gateway, &n)) {
 			err = 0;
 			break;
 		}
 		if (err == 0)
 			err = row_parse(value, &parked, &row);
 		if (err == SLUICE_E_CORRUPT)
-			err = row_unread(get_be64((const uint8_t *)found.data + 4), &row);
+			err = row_unread(n, &row);
 		if (err != 0)
 			break;
-		q->at.number = get_be64((const uint8_t *)found.data + 4) + 1;
+		q->at.number = n + 1;
 		if (m->job[0] != '\0' && row->job[0] != '\0' && strcmp(row->job, m->job) != 0) {
 			sluice__quarantine_row__free_unpacked(row, NULL);
 		} else if (reply->n_quarantine == max) {

@@ -177,6 +177,7 @@ static int list_walk(struct query *q, struct list *list)
 	if (err != 0)
 		return err;
 	while (err == 0 && !full && !q->again) {
+		uint64_t number;
 		bool readable;
 
 		found.len = 0;
@@ -185,10 +186,10 @@ static int list_walk(struct query *q, struct list *list)
 			break;
 		readable = err == 0;
 		err = 0;
-		if (found.len != from.len || memcmp(found.data, from.bytes, from.len - 8) != 0)
+		if (holder != 0 ? !key_owned_in(found, q->gateway, holder, OWNED_JOB, &number)
+				: !key_one_in(found, q->gateway, &number))
 			break;
-		err = list_visit(q, list, get_be64((const uint8_t *)found.data + from.len - 8),
-				 readable && holder == 0 ? &value : NULL, &full);
+		err = list_visit(q, list, number, readable && holder == 0 ? &value : NULL, &full);
 		if (err == 0 && !full)
 			q->again = query_spent(q);
 	}

@@ -171,13 +171,15 @@ static int next_jobs(struct apply *a, uint64_t from, uint64_t *numbers, uint32_t
 	if (err != 0)
 		return err;
 	while ((err = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len != key.len || memcmp(found.data, key.bytes, 4) != 0)
+		uint64_t number;
+
+		if (!key_one_in(found, a->gateway, &number))
 			break;
 		if (*ret_count == max) {
-			*ret_next = get_be64((const uint8_t *)found.data + 4);
+			*ret_next = number;
 			break;
 		}
-		numbers[(*ret_count)++] = get_be64((const uint8_t *)found.data + 4);
+		numbers[(*ret_count)++] = number;
 	}
 	store_scan_end(scan);
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;

@@ -107,14 +107,15 @@ static int queue_using(struct apply *a, const char *name, uint64_t *ret_queue)
 		return err;
 	while (*ret_queue == 0 && (err = store_scan_next(scan, &key_found, &value)) == 0) {
 		Sluice__QueueConfig *config;
+		uint64_t queue;
 
-		if (key_found.len != from.len || memcmp(key_found.data, from.bytes, 5) != 0)
+		if (!key_topo_in(key_found, a->gateway, TOPO_QUEUE, &queue))
 			break;
 		config = record_unpack(&sluice__queue_config__descriptor, value, &err);
 		if (err != 0)
 			break;
 		if (strcmp(config->machine, name) == 0)
-			*ret_queue = get_be64((const uint8_t *)key_found.data + 5);
+			*ret_queue = queue;
 		sluice__queue_config__free_unpacked(config, NULL);
 	}
 	store_scan_end(scan);

@@ -190,12 +190,7 @@ static int resume_gather(struct apply *a, const struct cmd_claim *m, uint64_t to
 		rc = store_scan_next(scan, &found, &value);
 		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
 			break;
-		if (found.len != 20 || memcmp(found.data, key.bytes, 12) != 0) {
-			rc = 0;
-			break;
-		}
-		token = get_be64((const uint8_t *)found.data + 12);
-		if (token > until) {
+		if (!key_two_in(found, a->gateway, m->queue, &token) || token > until) {
 			rc = 0;
 			break;
 		}

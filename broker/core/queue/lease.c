@@ -406,20 +406,18 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 	key_two(&key, a->gateway, queue, cell->scan_token);
 	rc = store_scan_begin(a->txn, STORE_GRANT, key_slice(&key), &scan);
 	while (rc == 0) {
-		uint64_t deadline;
-		const uint8_t *at;
+		uint64_t deadline, token;
 
 		found.len = 0;
 		rc = store_scan_next(scan, &found, &value);
 		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
 			break;
-		at = found.data;
-		if (found.len != 20 || get_be32(at) != a->gateway || get_be64(at + 4) != queue) {
+		if (!key_two_in(found, a->gateway, queue, &token)) {
 			rc = SLUICE_E_NOT_FOUND;
 			break;
 		}
 		if (*io_work == 0) {
-			cell->scan_token = get_be64(at + 12);
+			cell->scan_token = token;
 			rc = 0;
 			break;
 		}
@@ -430,7 +428,7 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 			rc = grant_decode(value, &grant);
 		/* It stays, and so do its items: those of the other leases must not wait for ever. */
 		if (rc == SLUICE_E_CORRUPT) {
-			rc = claim_tell_damaged(a, queue, get_be64(at + 12));
+			rc = claim_tell_damaged(a, queue, token);
 			continue;
 		}
 		if (rc != 0)
@@ -567,6 +565,7 @@ static int grant_seek(struct apply *a, uint64_t from, uint64_t token, uint64_t *
 {
 	struct sluice_slice found = {NULL, 0}, value;
 	struct store_scan *scan;
+	struct two_key grant;
 	struct key key;
 	int rc;
 
@@ -575,13 +574,13 @@ static int grant_seek(struct apply *a, uint64_t from, uint64_t token, uint64_t *
 	if (rc != 0)
 		return rc;
 	rc = store_scan_next(scan, &found, &value);
-	if (rc == SLUICE_E_CORRUPT && found.len == 20)
+	if (rc == SLUICE_E_CORRUPT && found.len == KEY_TWO_BYTES)
 		rc = 0;
-	if (rc == 0 && (found.len != 20 || memcmp(found.data, key.bytes, 4) != 0))
+	if (rc == 0 && (!key_two_decode(found, &grant) || grant.gateway != a->gateway))
 		rc = SLUICE_E_NOT_FOUND;
 	if (rc == 0) {
-		*ret_queue = get_be64((const uint8_t *)found.data + 4);
-		*ret_token = get_be64((const uint8_t *)found.data + 12);
+		*ret_queue = grant.of;
+		*ret_token = grant.number;
 	}
 	store_scan_end(scan);
 	return rc;

@@ -38,16 +38,6 @@ static void pick(struct picked *picked, uint64_t seq, uint64_t body_bytes)
 	picked->bytes += body_bytes + DELIVER_ITEM_PREFIX_BYTES;
 }
 
-static bool ready_key_of(struct sluice_slice key, uint32_t gateway, uint64_t queue, uint64_t *ret_seq)
-{
-	const uint8_t *at = key.data;
-
-	if (key.len != 4 + 8 + 1 + 8 + 8 || get_be32(at) != gateway || get_be64(at + 4) != queue)
-		return false;
-	*ret_seq = get_be64(at + 21);
-	return true;
-}
-
 int claim_tell_damaged_grant(struct apply *a, uint64_t queue, uint64_t seq, uint64_t token)
 {
 	struct effect effect = {.kind = FX_ITEM_DAMAGED,
@@ -114,6 +104,7 @@ int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, ui
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
 	struct queue_item item;
+	struct ready_key ready;
 	struct key key;
 	uint64_t seq;
 	int rc;
@@ -124,8 +115,10 @@ int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, ui
 	rc = store_scan_begin(a->txn, STORE_READY, key_slice(&key), &scan);
 	while (rc == 0 && wants_more(picked, cell, max) && picked->dropped < DROP_PURGED_MAX) {
 		rc = store_scan_next(scan, &found, &value);
-		if (rc != 0 || !ready_key_of(found, a->gateway, queue, &seq))
+		if (rc != 0 || !key_ready_decode(found, &ready) || ready.gateway != a->gateway ||
+		    ready.queue != queue)
 			break;
+		seq = ready.seq;
 		if (value.len != 4)
 			rc = store_damaged("its content is not valid");
 		else if (get_be32(value.data) != cell->purge_generation) {
@@ -171,7 +164,6 @@ int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cell, uint
 	key_two(&key, a->gateway, queue, cell->head);
 	rc = store_scan_begin(a->txn, STORE_ITEM, key_slice(&key), &scan);
 	while (rc == 0 && wants_more(picked, cell, max) && picked->stepped < STEP_OVER_MAX) {
-		const uint8_t *at;
 		uint64_t seq;
 
 		found.len = 0;
@@ -183,13 +175,10 @@ int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cell, uint
 		/* A damaged record is named by its key; without one it is a page of the table, and there is no way on. */
 		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
 			break;
-		at = found.data;
-		if (found.len != 20 || get_be32(at) != a->gateway || get_be64(at + 4) != queue ||
-		    get_be64(at + 12) >= QUEUE_DELAYED) {
+		if (!key_two_in(found, a->gateway, queue, &seq) || seq >= QUEUE_DELAYED) {
 			cell->head = cell->tail;
 			break;
 		}
-		seq = get_be64(at + 12);
 		if (rc == 0)
 			rc = queue_item_decode(value, &item);
 		if (rc == SLUICE_E_CORRUPT && picked->count > 0) {

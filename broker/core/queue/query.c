@@ -192,7 +192,7 @@ struct half {
 static int half_next(struct peek *peek, struct half *half, uint64_t place)
 {
 	struct sluice_slice found;
-	const uint8_t *at;
+	uint64_t number;
 	int rc = store_scan_next(half->scan, &found, &half->value);
 
 	half->seq = UINT64_MAX;
@@ -200,10 +200,9 @@ static int half_next(struct peek *peek, struct half *half, uint64_t place)
 		return 0;
 	if (rc != 0)
 		return rc;
-	at = found.data;
-	if (found.len == 20 && get_be32(at) == peek->q->gateway && get_be64(at + 4) == peek->state->queue &&
-	    (get_be64(at + 12) & QUEUE_DELAYED) == place)
-		half->seq = get_be64(at + 12) & ~QUEUE_DELAYED;
+	if (key_two_in(found, peek->q->gateway, peek->state->queue, &number) &&
+	    (number & QUEUE_DELAYED) == place)
+		half->seq = number & ~QUEUE_DELAYED;
 	return 0;
 }
 
@@ -326,14 +325,16 @@ static int peek_grants(struct peek *peek)
 	key_two(&key, q->gateway, state->queue, state->after_token + 1);
 	rc = store_scan_begin(q->txn, STORE_GRANT, key_slice(&key), &scan);
 	while (rc == 0 && state->undecided > 0 && !q->again) {
+		uint64_t token;
+
 		rc = store_scan_next(scan, &found, &value);
-		if (rc == 0 && (found.len != 20 || memcmp(found.data, key.bytes, 12) != 0))
+		if (rc == 0 && !key_two_in(found, q->gateway, state->queue, &token))
 			rc = SLUICE_E_NOT_FOUND;
 		if (rc == 0)
 			rc = grant_decode(value, &grant);
 		if (rc != 0)
 			break;
-		state->after_token = get_be64((const uint8_t *)found.data + 12);
+		state->after_token = token;
 		note_grant(state, &grant, state->after_token);
 		q->again = query_spent(q);
 	}

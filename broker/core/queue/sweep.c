@@ -4,12 +4,6 @@
 #include "broker/core/queue/queue.h"
 #include "broker/core/session/session.h"
 
-static bool key_of_queue(struct sluice_slice key, uint32_t gateway, uint64_t queue)
-{
-	return key.len >= 12 && get_be32(key.data) == gateway &&
-	       get_be64((const uint8_t *)key.data + 4) == queue;
-}
-
 /* The next record of the queue, damaged ones too; NOT_FOUND behind the last. */
 static int next_of_queue(struct store_scan *scan, uint32_t gateway, uint64_t queue,
 			 struct sluice_slice *ret_key, struct sluice_slice *ret_value, bool *ret_damaged)
@@ -21,7 +15,7 @@ static int next_of_queue(struct store_scan *scan, uint32_t gateway, uint64_t que
 	*ret_damaged = rc == SLUICE_E_CORRUPT && key.len > 0;
 	if (rc != 0 && !*ret_damaged)
 		return rc;
-	return key_of_queue(key, gateway, queue) ? 0 : SLUICE_E_NOT_FOUND;
+	return key_is_under(key, gateway, queue) ? 0 : SLUICE_E_NOT_FOUND;
 }
 
 /* Deletes records of a table whose key starts with (gateway, queue). Returns 1 when none is left, 0 when the work is spent. */
@@ -42,8 +36,7 @@ static int drop_table(struct apply *a, enum store_table table, uint64_t queue, u
 		rc = next_of_queue(scan, a->gateway, queue, &found, &value, &damaged);
 		if (rc != 0)
 			break;
-		if (table == STORE_GRANT && !damaged) {
-			token = get_be64((const uint8_t *)found.data + 12);
+		if (table == STORE_GRANT && !damaged && key_two_in(found, a->gateway, queue, &token)) {
 			if (grant_decode(value, &grant) == 0 && grant.kind == GRANT_SESSION)
 				rc = session_disown(a, grant.session, OWNED_GRANT, token);
 			if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
@@ -81,6 +74,7 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 {
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
+	struct ready_key ready;
 	struct key key;
 	int rc;
 
@@ -88,25 +82,22 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 		  cell->sweep_from & 0xffffffffffff);
 	rc = store_scan_begin(a->txn, STORE_READY, key_slice(&key), &scan);
 	while (rc == 0 && *io_work > 0) {
-		uint64_t seq;
-
 		rc = store_scan_next(scan, &found, &value);
-		if (rc == 0 && !key_of_queue(found, a->gateway, queue))
+		if (rc == 0 && !key_is_under(found, a->gateway, queue))
 			rc = SLUICE_E_NOT_FOUND;
 		if (rc != 0)
 			break;
 		(*io_work)--;
-		if (value.len != 4 || found.len != 29) {
+		if (value.len != 4 || !key_ready_decode(found, &ready)) {
 			rc = store_damaged("its content is not valid");
 			break;
 		}
-		seq = get_be64((const uint8_t *)found.data + 21);
 		/* The next TICK goes on behind it: what came after the purge may be more than one TICK looks at. */
-		cell->sweep_from = QUEUE_SWEEP_EXCEPTIONS |
-				   (uint64_t)((const uint8_t *)found.data)[12] << 48 | (seq + 1);
+		cell->sweep_from =
+			QUEUE_SWEEP_EXCEPTIONS | (uint64_t)(255 - ready.priority) << 48 | (ready.seq + 1);
 		if (get_be32(value.data) == cell->purge_generation)
 			continue;
-		rc = queue_item_drop(a, queue, cell, seq);
+		rc = queue_item_drop(a, queue, cell, ready.seq);
 		if (rc == 0)
 			rc = store_scan_del(scan);
 	}
@@ -127,15 +118,16 @@ static int sweep_purged_items(struct apply *a, uint64_t queue, struct queue_cell
 	key_two(&key, a->gateway, queue, cell->sweep_from);
 	rc = store_scan_begin(a->txn, STORE_ITEM, key_slice(&key), &scan);
 	while (rc == 0 && *io_work > 0) {
-		uint64_t seq;
+		uint64_t seq = 0;
 		bool damaged;
 
 		rc = next_of_queue(scan, a->gateway, queue, &found, &value, &damaged);
-		if (rc == 0 && get_be64((const uint8_t *)found.data + 12) >= cell->sweep_to)
+		if (rc == 0 && !key_two_in(found, a->gateway, queue, &seq))
+			rc = store_damaged("its content is not valid");
+		else if (rc == 0 && seq >= cell->sweep_to)
 			rc = SLUICE_E_NOT_FOUND;
 		if (rc != 0)
 			break;
-		seq = get_be64((const uint8_t *)found.data + 12);
 		damaged = damaged || queue_item_decode(value, &item) != 0;
 		(*io_work)--;
 		cell->sweep_from = seq + 1;

@@ -356,12 +356,13 @@ static int definitions_each(struct router_image *image, struct store_txn *txn, e
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
 		ProtobufCMessage *message;
+		uint64_t id;
 
-		if (found.len != 13 || memcmp(found.data, key.bytes, 5) != 0)
+		if (!key_topo_in(found, image->gateway, (uint8_t)kind, &id))
 			break;
 		message = record_unpack(descriptor, value, &rc);
 		if (rc == 0)
-			rc = add(image, txn, get_be64((const uint8_t *)found.data + 5), message);
+			rc = add(image, txn, id, message);
 		protobuf_c_message_free_unpacked(message, NULL);
 		/* A name that a definition holds and that is not there: the definition is damaged, not the
 		 * end of a scan. */

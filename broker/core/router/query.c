@@ -43,10 +43,11 @@ static int edges_fill(struct query *q, Sluice__RouterInfo *info)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
 		Sluice__Edge *edge;
+		uint64_t id;
 
-		if (found.len != key.len || memcmp(found.data, key.bytes, 5) != 0)
+		if (!key_topo_in(found, q->gateway, TOPO_EDGE, &id))
 			break;
-		q->at.number = get_be64((const uint8_t *)found.data + 5) + 1;
+		q->at.number = id + 1;
 		edge = record_unpack(&sluice__edge__descriptor, value, &rc);
 		if (rc == 0)
 			rc = edge_add(info, edge);

@@ -20,11 +20,7 @@
 
 #define DEFAULT_NAME "default"
 
-enum {
-	EDGE_NAME_FIXED = 1 + 8 + 8,
-	EDGE_NAME_MAX = EDGE_NAME_FIXED + LIMIT_SIZE(SUBJECT_BYTES_MAX),
-	DROP_AT_ONCE = 64
-};
+enum { DROP_AT_ONCE = 64 };
 
 /* ---- the graph ---- */
 
@@ -141,19 +137,17 @@ static int link_check(struct apply *a, uint64_t from, uint64_t to, struct outcom
 static struct sluice_slice edge_name(uint8_t *buf, uint32_t target_kind, uint64_t target, uint64_t router,
 				     struct sluice_slice pattern)
 {
-	buf[0] = (uint8_t)target_kind;
-	put_be64(buf + 1, target);
-	put_be64(buf + 9, router);
-	if (pattern.len > 0)
-		memcpy(buf + EDGE_NAME_FIXED, pattern.data, pattern.len);
-	return (struct sluice_slice){buf, EDGE_NAME_FIXED + pattern.len};
+	return edge_name_encode(buf, &(struct edge_name){.target_kind = (uint8_t)target_kind,
+							 .target = target,
+							 .router = router,
+							 .pattern = pattern});
 }
 
 /* Everything was checked; *ret_new is false when the edge exists already. */
 static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, uint64_t target,
 		    bool *ret_new)
 {
-	uint8_t buf[EDGE_NAME_MAX];
+	uint8_t buf[EDGE_NAME_BYTES_MAX];
 	struct sluice_slice name =
 		edge_name(buf, (uint32_t)edge->target_kind, target, router, slice_text(edge->pattern));
 	uint64_t id;
@@ -255,7 +249,7 @@ int router_subjects_bound(struct apply *a, char *const *patterns, size_t count, 
 			  uint64_t target, const char *name, struct outcome *out)
 {
 	for (size_t i = 0; i < count; i++) {
-		uint8_t buf[EDGE_NAME_MAX];
+		uint8_t buf[EDGE_NAME_BYTES_MAX];
 		uint64_t id;
 		int rc = strlen(patterns[i]) > LIMIT_SUBJECT_BYTES_MAX
 				 ? SLUICE_E_NOT_FOUND
@@ -276,7 +270,7 @@ int router_subjects_bound(struct apply *a, char *const *patterns, size_t count, 
 }
 
 struct edge_ref {
-	uint8_t name[EDGE_NAME_MAX];
+	uint8_t name[EDGE_NAME_BYTES_MAX];
 	size_t name_bytes;
 	uint64_t id;
 };
@@ -284,10 +278,11 @@ struct edge_ref {
 static int edges_gather(struct apply *a, uint32_t target_kind, uint64_t target, struct edge_ref *ret,
 			size_t *ret_count)
 {
-	uint8_t buf[EDGE_NAME_MAX];
+	uint8_t buf[EDGE_NAME_BYTES_MAX];
 	struct sluice_slice prefix = edge_name(buf, target_kind, target, 0, (struct sluice_slice){NULL, 0});
 	struct store_scan *scan;
-	struct sluice_slice found, value;
+	struct sluice_slice found, value, name;
+	struct edge_name edge;
 	struct key key;
 	size_t count = 0;
 	int rc;
@@ -297,14 +292,15 @@ static int edges_gather(struct apply *a, uint32_t target_kind, uint64_t target, 
 	if (rc != 0)
 		return rc;
 	while (count < DROP_AT_ONCE && (rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len < 5 + EDGE_NAME_FIXED || memcmp(found.data, key.bytes, 5 + 9) != 0)
+		if (!key_name_in(found, a->gateway, NAME_EDGE, &name) || !edge_name_decode(name, &edge) ||
+		    edge.target_kind != target_kind || edge.target != target)
 			break;
-		if (value.len != 8 || found.len > 5 + EDGE_NAME_MAX) {
+		if (value.len != 8 || name.len > EDGE_NAME_BYTES_MAX) {
 			rc = store_damaged("its content is not valid");
 			break;
 		}
-		ret[count].name_bytes = found.len - 5;
-		memcpy(ret[count].name, (const uint8_t *)found.data + 5, found.len - 5);
+		ret[count].name_bytes = name.len;
+		memcpy(ret[count].name, name.data, name.len);
 		ret[count++].id = get_be64(value.data);
 	}
 	store_scan_end(scan);
@@ -430,7 +426,7 @@ static int edge_check(struct apply *a, const Sluice__Edge *edge, struct router_r
 
 int router_bind_apply(struct apply *a, const Sluice__RouterBind *m, struct outcome *out)
 {
-	uint8_t buf[EDGE_NAME_MAX];
+	uint8_t buf[EDGE_NAME_BYTES_MAX];
 	Sluice__Edge stored;
 	struct router_ref router = {0};
 	uint64_t target = 0, id;
@@ -459,7 +455,7 @@ int router_bind_apply(struct apply *a, const Sluice__RouterBind *m, struct outco
 
 int router_unbind_apply(struct apply *a, const Sluice__RouterUnbind *m, struct outcome *out)
 {
-	uint8_t buf[EDGE_NAME_MAX];
+	uint8_t buf[EDGE_NAME_BYTES_MAX];
 	struct router_ref router = {0};
 	struct sluice_slice name;
 	uint64_t target = 0, id;
@@ -581,7 +577,7 @@ static int in_use_check(struct apply *a, uint64_t id, const char *name, struct o
 static int edges_drop_from(struct apply *a, uint64_t router)
 {
 	struct router_image *image;
-	uint8_t buf[EDGE_NAME_MAX];
+	uint8_t buf[EDGE_NAME_BYTES_MAX];
 	int rc = router_image_get(a, &image);
 
 	for (size_t i = 0; rc == 0 && i < image->edge_count; i++) {

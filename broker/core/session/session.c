@@ -152,7 +152,7 @@ static int owned_repair(struct apply *a, struct owned_entry *entry)
 int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret,
 			 size_t max, size_t *ret_count)
 {
-	size_t prefix = kind != 0 ? 13 : 12;
+	size_t prefix = kind != 0 ? KEY_ONE_BYTES + 1 : KEY_ONE_BYTES;
 	struct store_scan *scan;
 	struct sluice_slice found, value;
 	size_t count = 0;
@@ -161,6 +161,7 @@ int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind, 
 	if (rc != 0)
 		return rc;
 	while (count < max) {
+		struct owned_key owned;
 		bool damaged;
 
 		found.len = 0;
@@ -171,15 +172,15 @@ int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind, 
 			rc = 0;
 			break;
 		}
-		if (found.len != 21) {
+		if (!key_owned_decode(found, &owned)) {
 			rc = store_damaged("its content is not valid");
 			break;
 		}
 		damaged = rc != 0 || value.len != 8;
 		rc = 0;
-		ret[count++] = (struct owned_entry){.kind = ((const uint8_t *)found.data)[12],
+		ret[count++] = (struct owned_entry){.kind = owned.kind,
 						    .damaged = damaged,
-						    .id = get_be64((const uint8_t *)found.data + 13),
+						    .id = owned.id,
 						    .sub = damaged ? 0 : get_be64(value.data)};
 	}
 	store_scan_end(scan);
@@ -255,7 +256,7 @@ int core_session_owns(struct store_txn *txn, uint32_t gateway, uint64_t session,
 	if (rc != 0)
 		return rc;
 	rc = store_scan_next(scan, &found, &value);
-	*ret = rc == 0 && found.len >= key.len && memcmp(found.data, key.bytes, key.len) == 0;
+	*ret = rc == 0 && key_is_under(found, gateway, session);
 	store_scan_end(scan);
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
@@ -271,12 +272,13 @@ int core_session_each(struct store_txn *txn, int (*each)(void *user, const struc
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		rc = found.len == 12 ? session_decode(value, &session)
-				     : store_damaged("its content is not valid");
+		struct one_key id = {0, 0};
+
+		rc = key_one_decode(found, &id) ? session_decode(value, &session)
+						: store_damaged("its content is not valid");
 		if (rc == 0 && !session.ended)
-			rc = each(user, &(struct session_row){get_be32(found.data),
-							      get_be64((const uint8_t *)found.data + 4),
-							      session.timeout_ms, session.address});
+			rc = each(user, &(struct session_row){id.gateway, id.number, session.timeout_ms,
+							      session.address});
 		if (rc != 0)
 			break;
 	}
@@ -297,10 +299,12 @@ static int jobs_held(struct query *q, uint64_t session, uint64_t *io)
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len != 21 || memcmp(found.data, key.bytes, 13) != 0)
+		uint64_t job;
+
+		if (!key_owned_in(found, q->gateway, session, OWNED_JOB, &job))
 			break;
 		++*io;
-		q->at.other = get_be64((const uint8_t *)found.data + 13) + 1;
+		q->at.other = job + 1;
 		q->again = query_spent(q);
 		if (q->again)
 			break;
@@ -343,21 +347,23 @@ static int session_next(struct query *q, uint32_t max)
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len != 12 || get_be32(found.data) != q->gateway) {
+		uint64_t id;
+
+		if (!key_one_in(found, q->gateway, &id)) {
 			rc = SLUICE_E_NOT_FOUND;
 			break;
 		}
 		rc = session_decode(value, &session);
 		if (rc != 0)
 			break;
-		q->at.number = get_be64((const uint8_t *)found.data + 4) + 1;
+		q->at.number = id + 1;
 		q->again = session.ended && query_spent(q);
 		if (q->again)
 			break;
 		if (session.ended)
 			continue;
 		q->reply->more = q->reply->n_sessions == max;
-		rc = q->reply->more ? SLUICE_E_NOT_FOUND : session_row(q, q->at.number - 1, &session);
+		rc = q->reply->more ? SLUICE_E_NOT_FOUND : session_row(q, id, &session);
 		break;
 	}
 	store_scan_end(scan);

@@ -63,16 +63,17 @@ static int subject_add(struct subjects *list, uint64_t edge, struct sluice_slice
 /* An edge's name begins with its target and its router: a stream's own subjects lie together. */
 static int subjects_load(struct query *q, uint64_t stream, uint64_t router, struct subjects *list)
 {
-	uint8_t name[1 + 8 + 8];
+	const struct edge_name from = {.target_kind = SLUICE__TARGET_KIND__TARGET_STREAM,
+				       .target = stream,
+				       .router = router};
+	uint8_t buf[EDGE_NAME_HEAD_BYTES];
 	struct store_scan *scan;
-	struct sluice_slice found, value;
+	struct sluice_slice found, value, name;
+	struct edge_name edge;
 	struct key key;
 	int rc;
 
-	name[0] = SLUICE__TARGET_KIND__TARGET_STREAM;
-	put_be64(name + 1, stream);
-	put_be64(name + 9, router);
-	key_name(&key, q->gateway, NAME_EDGE, (struct sluice_slice){name, sizeof(name)});
+	key_name(&key, q->gateway, NAME_EDGE, edge_name_encode(buf, &from));
 	rc = store_scan_begin(q->txn, STORE_NAME,
 			      list->last_len > 0 ? (struct sluice_slice){list->last, list->last_len}
 						 : key_slice(&key),
@@ -80,13 +81,12 @@ static int subjects_load(struct query *q, uint64_t stream, uint64_t router, stru
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len < key.len || memcmp(found.data, key.bytes, key.len) != 0)
+		if (!key_name_in(found, q->gateway, NAME_EDGE, &name) || !edge_name_decode(name, &edge) ||
+		    edge.target_kind != from.target_kind || edge.target != stream || edge.router != router)
 			break;
 		if (found.len == list->last_len && memcmp(found.data, list->last, found.len) == 0)
 			continue;
-		rc = value.len == 8 ? subject_add(list, get_be64(value.data),
-						  (struct sluice_slice){(const uint8_t *)found.data + key.len,
-									found.len - key.len})
+		rc = value.len == 8 ? subject_add(list, get_be64(value.data), edge.pattern)
 				    : store_damaged("its content is not valid");
 		if (rc != 0)
 			break;
@@ -178,22 +178,24 @@ static int cursor_row(struct query *q, Sluice__StreamInfo *info, struct sluice_s
 /* At most LIST_ROWS_MAX cursors; the reply says `more` when there are others. */
 static int cursors_fill(struct query *q, Sluice__StreamInfo *info)
 {
-	char prefix[32];
-	size_t prefix_bytes = (size_t)snprintf(prefix, sizeof(prefix), "%llu/", (unsigned long long)info->id);
+	char prefix[CURSOR_NAME_BYTES_MAX];
 	struct store_scan *scan;
-	struct sluice_slice found, value;
+	struct sluice_slice found, value, name;
 	struct key key;
+	uint64_t stream;
 	int rc;
 
 	info->cursors = calloc(LIMIT_LIST_ROWS_MAX, sizeof(*info->cursors));
 	if (info->cursors == NULL)
 		return SLUICE_E_NOMEM;
-	key_name(&key, q->gateway, NAME_CURSOR, (struct sluice_slice){prefix, prefix_bytes});
+	key_name(&key, q->gateway, NAME_CURSOR,
+		 cursor_name_encode(prefix, info->id, (struct sluice_slice){NULL, 0}));
 	rc = store_scan_begin(q->txn, STORE_NAME, key_slice(&key), &scan);
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (found.len < key.len || memcmp(found.data, key.bytes, key.len) != 0)
+		if (!key_name_in(found, q->gateway, NAME_CURSOR, &name) ||
+		    !cursor_name_decode(name, &stream, &name) || stream != info->id)
 			break;
 		if (info->n_cursors == LIMIT_LIST_ROWS_MAX) {
 			q->reply->more = true;
@@ -202,10 +204,7 @@ static int cursors_fill(struct query *q, Sluice__StreamInfo *info)
 		if (value.len != 8)
 			rc = store_damaged("its content is not valid");
 		else
-			rc = cursor_row(q, info,
-					(struct sluice_slice){(const uint8_t *)found.data + key.len,
-							      found.len - key.len},
-					get_be64(value.data));
+			rc = cursor_row(q, info, name, get_be64(value.data));
 		if (rc != 0)
 			break;
 	}

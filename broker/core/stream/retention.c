@@ -171,7 +171,7 @@ static int drop_prefix(struct apply *a, enum store_table table, const struct key
 
 int stream_sweep(struct apply *a, uint64_t stream, uint32_t *io_work, bool *ret_done)
 {
-	char name[32];
+	char name[CURSOR_NAME_BYTES_MAX];
 	struct log_cell cell;
 	struct key key;
 	int rc = log_cell_get(a->txn, a->gateway, stream, &cell);
@@ -184,8 +184,7 @@ int stream_sweep(struct apply *a, uint64_t stream, uint32_t *io_work, bool *ret_
 	if (rc != 0 || !*ret_done)
 		return rc;
 	key_name(&key, a->gateway, NAME_CURSOR,
-		 (struct sluice_slice){name, (size_t)snprintf(name, sizeof(name), "%llu/",
-							      (unsigned long long)stream)});
+		 cursor_name_encode(name, stream, (struct sluice_slice){NULL, 0}));
 	rc = drop_prefix(a, STORE_NAME, &key, io_work, ret_done);
 	if (rc != 0 || !*ret_done)
 		return rc;

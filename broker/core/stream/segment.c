@@ -8,12 +8,7 @@
 #include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 
-enum {
-	CELL_U64_COUNT = 9,
-	CELL_BYTES = 1 + 8 * CELL_U64_COUNT,
-	LOG_KEY_BYTES = 4 + 8 + 8,
-	SEEK_ROUNDS_MAX = 4096
-};
+enum { CELL_U64_COUNT = 9, CELL_BYTES = 1 + 8 * CELL_U64_COUNT, SEEK_ROUNDS_MAX = 4096 };
 
 /* ---- head ---- */
 
@@ -161,14 +156,15 @@ int segment_find(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t
 	struct store_scan *scan;
 	struct sluice_slice found, value;
 	struct key key;
+	uint64_t base;
 	int rc;
 
 	key_two(&key, gateway, log, offset);
-	rc = store_last_le(txn, STORE_LOG, key_slice(&key), 12, &found, &value);
+	rc = store_last_le(txn, STORE_LOG, key_slice(&key), KEY_ONE_BYTES, &found, &value);
 	if (rc == 0) {
-		if (found.len != LOG_KEY_BYTES)
+		if (!key_two_in(found, gateway, log, &base))
 			return store_damaged("its content is not valid");
-		rc = segment_decode(value, get_be64((const uint8_t *)found.data + 12), ret);
+		rc = segment_decode(value, base, ret);
 		if (rc != 0 || ret->segment.last >= offset)
 			return rc;
 	} else if (rc != SLUICE_E_NOT_FOUND) {
@@ -179,10 +175,10 @@ int segment_find(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t
 	if (rc != 0)
 		return rc;
 	rc = store_scan_next(scan, &found, &value);
-	if (rc == 0 && (found.len != LOG_KEY_BYTES || memcmp(found.data, key.bytes, 12) != 0))
+	if (rc == 0 && !key_two_in(found, gateway, log, &base))
 		rc = SLUICE_E_NOT_FOUND;
 	if (rc == 0)
-		rc = segment_decode(value, get_be64((const uint8_t *)found.data + 12), ret);
+		rc = segment_decode(value, base, ret);
 	store_scan_end(scan);
 	return rc;
 }

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Stream commands and the append. */
-#include <stdio.h>
-
 #include "broker/core/base/config_same.h"
 #include "broker/core/base/counter.h"
 #include "broker/core/base/name.h"
@@ -13,7 +11,7 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-enum { CURSOR_BYTES = 16, CURSOR_NAME_MAX = 20 + 1 + LIMIT_SIZE(NAME_BYTES_MAX) };
+enum { CURSOR_BYTES = 16 };
 
 /* ---- configuration ---- */
 
@@ -217,14 +215,6 @@ int core_stream_find(struct store_txn *txn, uint32_t gateway, struct sluice_slic
 
 /* ---- cursors ---- */
 
-static struct sluice_slice cursor_name(char *buf, uint64_t stream, struct sluice_slice name)
-{
-	int prefix = snprintf(buf, CURSOR_NAME_MAX, "%llu/", (unsigned long long)stream);
-
-	memcpy(buf + prefix, name.data, name.len);
-	return (struct sluice_slice){buf, (size_t)prefix + name.len};
-}
-
 static int cursor_get(struct store_txn *txn, uint32_t gateway, uint64_t stream, uint64_t cursor,
 		      uint64_t *ret_offset)
 {
@@ -244,13 +234,13 @@ static int cursor_get(struct store_txn *txn, uint32_t gateway, uint64_t stream, 
 int core_cursor_find(struct store_txn *txn, uint32_t gateway, uint64_t stream, struct sluice_slice name,
 		     uint64_t *ret_offset)
 {
-	char buf[CURSOR_NAME_MAX + 1];
+	char buf[CURSOR_NAME_BYTES_MAX];
 	uint64_t cursor;
 	int rc;
 
 	if (name.len > LIMIT_NAME_BYTES_MAX)
 		return SLUICE_E_NOT_FOUND;
-	rc = name_find(txn, gateway, NAME_CURSOR, cursor_name(buf, stream, name), &cursor);
+	rc = name_find(txn, gateway, NAME_CURSOR, cursor_name_encode(buf, stream, name), &cursor);
 	return rc != 0 ? rc : cursor_get(txn, gateway, stream, cursor, ret_offset);
 }
 
@@ -282,7 +272,7 @@ static int cursor_move(struct apply *a, const Sluice__CursorSet *m, uint64_t str
 
 int cursor_set_apply(struct apply *a, const Sluice__CursorSet *m, struct outcome *out)
 {
-	char buf[CURSOR_NAME_MAX + 1];
+	char buf[CURSOR_NAME_BYTES_MAX];
 	const char *why = NULL;
 	struct sluice_slice name;
 	struct log_cell cell;
@@ -304,7 +294,7 @@ int cursor_set_apply(struct apply *a, const Sluice__CursorSet *m, struct outcome
 		return refuse(out, SLUICE_E_INVAL,
 			      "offset %llu is behind the end of stream '%.100s'; at most %llu",
 			      (unsigned long long)m->offset, m->stream, (unsigned long long)cell.next);
-	name = cursor_name(buf, stream, slice_text(m->cursor));
+	name = cursor_name_encode(buf, stream, slice_text(m->cursor));
 	rc = name_find(a->txn, a->gateway, NAME_CURSOR, name, &cursor);
 	if (rc == 0)
 		return cursor_move(a, m, stream, cursor, out);
@@ -318,7 +308,7 @@ int cursor_set_apply(struct apply *a, const Sluice__CursorSet *m, struct outcome
 
 int cursor_delete_apply(struct apply *a, const Sluice__CursorDelete *m, struct outcome *out)
 {
-	char buf[CURSOR_NAME_MAX + 1];
+	char buf[CURSOR_NAME_BYTES_MAX];
 	struct sluice_slice name = slice_text(m->cursor);
 	struct log_cell cell;
 	uint64_t stream, cursor;
@@ -329,7 +319,7 @@ int cursor_delete_apply(struct apply *a, const Sluice__CursorDelete *m, struct o
 		return rc;
 	rc = SLUICE_E_NOT_FOUND;
 	if (name.len <= LIMIT_NAME_BYTES_MAX) {
-		name = cursor_name(buf, stream, name);
+		name = cursor_name_encode(buf, stream, name);
 		rc = name_find(a->txn, a->gateway, NAME_CURSOR, name, &cursor);
 	}
 	if (rc == SLUICE_E_NOT_FOUND)
