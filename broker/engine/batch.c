@@ -335,7 +335,7 @@ static void session_opened(struct engine *engine, const struct effect *effect, s
 		memory_fail_stop("a session's heartbeat");
 }
 
-static void hear_committed(struct engine *engine, struct batch_clock clock)
+static void handle_committed(struct engine *engine, struct batch_clock clock)
 {
 	const struct effects *effects = engine->batch.release->public.effects;
 	size_t count = effects_count(effects);
@@ -534,7 +534,7 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 		batch->count - batch->first < batch->part_max ? batch->count : batch->first + batch->part_max;
 	batch->claim_max = engine->config.claims_max; /* the rest is served by the next batch */
 	batch->claim_troubles = 0;
-	(void)lag_look(engine);
+	(void)lag_check(engine);
 	while ((rc = run_once(engine, clock, &trouble)) != 0) {
 		size_t claims = batch->claim_count;
 
@@ -554,7 +554,7 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 	atomic_fetch_add(&engine->commits, 1);
 	atomic_fetch_add(&engine->commands, batch->end - batch->first + batch->claim_count);
 	batch->commands = 0;
-	hear_committed(engine, clock);
+	handle_committed(engine, clock);
 	release_post(engine);
 	return 0;
 }

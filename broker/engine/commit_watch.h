@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Where the time of a commit goes: a slow one is told to the log with what was slow. It only measures; nothing depends on it. */
+ * Where the time of a commit goes: a slow one is logged with its slow part. It only measures; nothing
+ * depends on it. */
 #ifndef SLUICE_ENGINE_COMMIT_WATCH_H
 #define SLUICE_ENGINE_COMMIT_WATCH_H
 
 #include "broker/engine/engine_internal.h"
 
-/* Commits that take longer are told, one a second at the most. */
+/* Commits that take longer are logged, at most one a second. */
 enum { SLOW_COMMIT_MS = 500 };
 
 struct commit_watch {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine's loop: hear notes, choose a batch, run it, learn the next deadline, wait. Idle, one command costs one commit; no timer
- * waits for more company.
+ * The engine's loop: handle notes, choose a batch, run it, read the next deadline, wait. Idle, one
+ * command costs one commit; no timer waits for more commands.
  */
 #include "broker/engine/engine.h"
 
@@ -202,7 +202,7 @@ int engine_sink_add(struct engine *engine, struct engine_sink *sink)
 
 /* ---- one round ---- */
 
-static void hear_consumer(struct engine *engine, const struct note *note)
+static void handle_consumer(struct engine *engine, const struct note *note)
 {
 	const struct consumer_spec *spec = &note->spec;
 
@@ -219,7 +219,7 @@ static void hear_consumer(struct engine *engine, const struct note *note)
 		demand_close(&engine->demand, spec->sink, spec->tag);
 }
 
-static void hear_session(struct engine *engine, const struct note *note, uint64_t mono_ms)
+static void handle_session(struct engine *engine, const struct note *note, uint64_t mono_ms)
 {
 	const struct consumer_spec *spec = &note->spec;
 
@@ -231,7 +231,7 @@ static void hear_session(struct engine *engine, const struct note *note, uint64_
 				  note->idle_ms, note->used, mono_ms);
 }
 
-static void hear_notes(struct engine *engine, uint64_t mono_ms)
+static void handle_notes(struct engine *engine, uint64_t mono_ms)
 {
 	size_t closed = 0;
 	struct note *note;
@@ -240,9 +240,9 @@ static void hear_notes(struct engine *engine, uint64_t mono_ms)
 		return;
 	DL_FOREACH(engine->taken.notes, note) {
 		if (note->kind == NOTE_CONSUMER)
-			hear_consumer(engine, note);
+			handle_consumer(engine, note);
 		else
-			hear_session(engine, note, mono_ms);
+			handle_session(engine, note, mono_ms);
 		closed += note->close || note->detach;
 	}
 	inbox_notes_done(&engine->inbox, engine->taken.notes, closed);
@@ -493,8 +493,8 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 	invariant(engine->batch.count == 0 && engine->batch.bytes == 0, "%zu submissions of the batch before",
 		  engine->batch.count);
 	inbox_take(&engine->inbox, &engine->taken);
-	hear_notes(engine, clock.mono_ms);
-	if (lag_look(engine)) {
+	handle_notes(engine, clock.mono_ms);
+	if (lag_check(engine)) {
 		*ret_wait_ms = UINT64_MAX; /* a sink that catches up ends it */
 		return 0;
 	}

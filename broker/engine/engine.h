@@ -94,7 +94,8 @@ int engine_start(struct engine *engine) SLUICE_MUST_USE;
 void engine_stop(struct engine *engine);
 
 /* One round without a thread: takes what waits, at most one batch. now is the process's clock (mono is offset inside to
- * the durable clock). *ret_wait_ms: until something is due (UINT64_MAX: nothing); 0 when more waits. Returns 0 or the failure that fail_stop was told. */
+ * the durable clock). *ret_wait_ms: until something is due (UINT64_MAX: nothing); 0 when more waits. Returns 0 or the failure that fail_stop was
+ * called with. */
 int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wait_ms) SLUICE_MUST_USE;
 
 /* 0: the engine owns it. BUSY: the inbox is full or its sink lags, LIMIT: the command is too large; the submission is still the caller's. */

@@ -23,7 +23,7 @@ static uint64_t lag_of(const struct engine_sink *sink)
 	return atomic_load(&sink->lag_bytes);
 }
 
-static void lag_tell(const struct engine *engine, size_t number, uint64_t lag)
+static void log_lag(const struct engine *engine, size_t number, uint64_t lag)
 {
 	static struct log_rate rate = {.per_second = 1};
 	uint64_t left_out;
@@ -37,7 +37,7 @@ static void lag_tell(const struct engine *engine, size_t number, uint64_t lag)
 			 log_u64("sequence", engine->sequence), log_u64("left_out", left_out));
 }
 
-bool lag_look(struct engine *engine)
+bool lag_check(struct engine *engine)
 {
 	bool stop = false;
 
@@ -49,7 +49,7 @@ bool lag_look(struct engine *engine)
 		if (!engine->sink_lags[i] && lag > LIMIT_RELEASE_LAG_BYTES_MAX) {
 			engine->sink_lags[i] = true;
 			demand_sink_lags(&engine->demand, sink, true);
-			lag_tell(engine, i, lag);
+			log_lag(engine, i, lag);
 		} else if (engine->sink_lags[i] && lag <= LIMIT_RELEASE_LAG_BYTES_MAX / 2) {
 			engine->sink_lags[i] = false;
 			demand_sink_lags(&engine->demand, sink, false);

@@ -5,9 +5,9 @@
 
 #include "broker/engine/release.h"
 
-/* Looks at each sink, between two batches or two parts of one. True: one lags so far behind that no
+/* Checks each sink, between two batches or two parts of one. True: one lags so far behind that no
  * batch may begin. */
-bool lag_look(struct engine *engine);
+bool lag_check(struct engine *engine);
 bool lag_submit_busy(const struct submission *submission);
 /* Gives a release to all sinks; takes the caller's reference. */
 void lag_post(struct engine *engine, struct release_impl *release);

@@ -34,8 +34,8 @@ uint64_t io_now_ms(void)
 
 void io_again(struct io *io)
 {
-	/* An event that a callback makes active runs before the sockets are looked at again, and
-	 * could go on doing so; a timer runs after them. io_init has added it once, so the loop has
+	/* An event that a callback makes active runs before the sockets are served again, and might
+	 * do so without an end; a timer runs after them. io_init has added it once, so the loop has
 	 * room for it. */
 	(void)event_add(io->again, &(struct timeval){0, 0});
 }
