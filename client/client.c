@@ -13,7 +13,16 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "client/internal.h"
+#include "client/base/error.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/link/link.h"
+#include "client/call/call.h"
+#include "client/publish/publish.h"
+#include "client/publish/txn.h"
+#include "client/sub/subs.h"
+#include "protocol/frame.h"
+#include "sluice.pb-c.h"
 
 /* ---- the loop ---- */
 
@@ -55,7 +64,7 @@ static void work(sluice_client *client)
 	next = link_next(client) < next ? link_next(client) : next;
 	next = client->retry_ms < next ? client->retry_ms : next;
 	if (client->config.mode == MODE_CALLER_LOOP &&
-	    (passed_by || client->lacking || (client->again && client->state != STATE_READY)))
+	    (passed_by || client->link->lacking || (client->again && client->state != STATE_READY)))
 		next = now;
 	timer_arm(client, next);
 }
@@ -100,7 +109,7 @@ static void turn(sluice_client *client, int timeout_ms, bool first)
 		} else if (events[i].data.fd == client->timer_fd) {
 			drain(client->timer_fd);
 			client->timer_ms = UINT64_MAX;
-		} else if (events[i].data.fd == client->socket_fd) {
+		} else if (events[i].data.fd == client->link->socket_fd) {
 			link_io(client, events[i].events);
 		}
 	}
@@ -172,7 +181,7 @@ static void on_connected(sluice_client *client, bool session_lost)
 		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_SESSION_LOST,
 						     .code = SLUICE_E_SESSION_GONE,
 						     .text = "the session had ended; its leases are gone",
-						     .session = client->session_id});
+						     .session = client->link->session_id});
 	}
 	subs_open(client);
 }
@@ -239,41 +248,54 @@ static int locks_init(sluice_client *client)
 
 static void client_free(sluice_client *client)
 {
-	link_close(client);
-	resolver_drop(client);
+	link_free(client);
 	publish_free(client);
-	while (client->subs != NULL)
-		sub_retire(client->subs);
-	subs_reap(client);
+	subs_free(client);
 	if (client->epoll_fd >= 0)
 		(void)close(client->epoll_fd);
 	if (client->wake_fd >= 0)
 		(void)close(client->wake_fd);
 	if (client->timer_fd >= 0)
 		(void)close(client->timer_fd);
-	buffer_free(&client->in);
-	buffer_free(&client->out);
 	(void)pthread_cond_destroy(&client->changed);
 	(void)pthread_mutex_destroy(&client->lock);
 	mem_free(client);
 }
 
-static int thread_start(sluice_client *client)
-{
-	sigset_t all, before;
-	int rc;
+/* A client and what each layer knows of it, as one block. */
+struct whole {
+	struct sluice_client client; /* first */
+	struct link link;
+	struct calls calls;
+	struct publisher publisher;
+	struct transactor transactor;
+	struct subs subs;
+};
 
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = pthread_create(&client->thread, NULL, run, client);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	client->thread_runs = rc == 0;
-	return rc == 0 ? 0 : SLUICE_E_NOMEM;
+static sluice_client *client_new(void)
+{
+	struct whole *whole = mem_alloc(sizeof(*whole));
+	sluice_client *client;
+
+	if (whole == NULL)
+		return NULL;
+	client = &whole->client;
+	client->link = &whole->link;
+	client->calls = &whole->calls;
+	client->publisher = &whole->publisher;
+	client->transactor = &whole->transactor;
+	client->subs = &whole->subs;
+	client->turn = whole_turn;
+	client->link->ops = &link_ops;
+	client->link->socket_fd = client->epoll_fd = client->wake_fd = client->timer_fd = -1;
+	client->timer_ms = client->retry_ms = client->calls->due_ms = UINT64_MAX;
+	publish_init(client);
+	return client;
 }
 
 int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *user, sluice_client **ret)
 {
-	sluice_client *client = mem_alloc(sizeof(*client));
+	sluice_client *client = client_new();
 	int rc;
 
 	if (client == NULL)
@@ -281,11 +303,6 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	client->config = *config;
 	client->on_event = on_event;
 	client->user = user;
-	client->turn = whole_turn;
-	client->link_ops = &link_ops;
-	client->socket_fd = client->epoll_fd = client->wake_fd = client->timer_fd = -1;
-	client->publisher.next_seq = 1;
-	client->publisher.due_ms = client->timer_ms = client->calls_due_ms = client->retry_ms = UINT64_MAX;
 	if (config->transport_fd >= 0)
 		(void)fcntl(config->transport_fd, F_SETFD, FD_CLOEXEC);
 	rc = locks_init(client);
@@ -300,11 +317,14 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	/* The first turn of the loop connects: no callback comes before the caller has its client. */
 	client_lock(client);
 	client_wake(client);
-	rc = client->config.mode == MODE_OWN_THREAD ? thread_start(client) : 0;
+	if (client->config.mode == MODE_OWN_THREAD) {
+		rc = thread_start(&client->thread, NULL, run, client);
+		client->thread_runs = rc == 0;
+	}
 	client_unlock(client);
 	if (rc != 0) {
 		client_free(client);
-		return error_set(rc, "no thread for the client's loop");
+		return error_set(SLUICE_E_NOMEM, "no thread for the client's loop");
 	}
 	*ret = client;
 	return 0;
@@ -313,13 +333,12 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 /* Until every publish is answered and every call ended, or the deadline. */
 static int drain_all(sluice_client *client, uint64_t deadline)
 {
-	while (client->state != STATE_FAILED && (!publish_settled(client) || buffer_len(&client->out) > 0)) {
-		uint64_t now = now_ms();
-
-		if (now >= deadline)
+	while (client->state != STATE_FAILED &&
+	       (!publish_settled(client) || buffer_len(&client->link->out) > 0)) {
+		if (now_ms() >= deadline)
 			return SLUICE_E_TIMEOUT;
 		client_wake(client);
-		client_wait_turn(client, now + 20 < deadline ? now + 20 : deadline);
+		client_wait_some(client, deadline, 20);
 	}
 	return publish_settled(client) ? 0 : SLUICE_E_TIMEOUT;
 }

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/internal.h"
+#include "client/base/client.h"
+#include "client/base/error.h"
+#include "client/base/memory.h"
 
 enum kind { TEXT, NUMBER32, NUMBER64, CHOICE, DESCRIPTOR };
 struct row {

@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client/internal.h"
+#include "client/base/error.h"
+#include "client/base/loop.h"
 
 static __thread char last[TEXT_MAX];
 

@@ -3,10 +3,11 @@
  * What every layer needs of the loop: the time, the lock, the wake-up, events for the application,
  * and waiting. It is turned in client.c.
  */
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "client/internal.h"
+#include "client/base/loop.h"
 
 const char from_a_callback[] = "a blocking call from a callback would wait for itself";
 
@@ -80,7 +81,21 @@ void client_event(sluice_client *client, const sluice_event *event)
 		client->on_event(client, event, client->user);
 }
 
-void client_wait_turn(sluice_client *client, uint64_t deadline_ms)
+int thread_start(pthread_t *ret, const pthread_attr_t *attr, void *(*run)(void *user), void *user)
+{
+	sigset_t all, before;
+	int rc;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	rc = pthread_create(ret, attr, run, user);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return rc;
+}
+
+/* ---- waiting ---- */
+
+static void wait_turn(sluice_client *client, uint64_t deadline_ms)
 {
 	uint64_t now = now_ms();
 	struct timespec until = {(time_t)(deadline_ms / 1000), (long)(deadline_ms % 1000) * 1000000};
@@ -97,12 +112,19 @@ void client_wait_turn(sluice_client *client, uint64_t deadline_ms)
 		(void)pthread_cond_timedwait(&client->changed, &client->lock, &until);
 }
 
+void client_wait_some(sluice_client *client, uint64_t deadline_ms, uint32_t most_ms)
+{
+	uint64_t until = now_ms() + most_ms;
+
+	wait_turn(client, deadline_ms < until ? deadline_ms : until);
+}
+
 bool client_wait(sluice_client *client, const bool *flag, uint64_t deadline_ms)
 {
 	while (!*flag) {
 		if (now_ms() >= deadline_ms)
 			return false;
-		client_wait_turn(client, deadline_ms);
+		wait_turn(client, deadline_ms);
 	}
 	return true;
 }

@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/internal.h"
+#include "client/base/memory.h"
+#include "sluice/client.h"
 
 static sluice_allocator hook;
 

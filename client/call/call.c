@@ -8,9 +8,19 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "client/internal.h"
+#include "client/base/error.h"
+#include "client/base/hash.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/link/link.h"
+#include "client/call/call.h"
+#include "client/call/reply.h"
+#include "protocol/frame.h"
+#include "protocol/limits.h"
 #include "protocol/message.h"
+#include "protocol/message_block.h"
 #include "protocol/utf8.h"
+#include "sluice.pb-c.h"
 
 struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body, size_t len,
 			    const sluice_call *options)
@@ -22,20 +32,18 @@ struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body,
 	call->frame = frame;
 	call->request = body;
 	call->request_len = len;
-	do {
-		call->corr = ++client->next_corr;
-	} while (call->corr == 0);
-	call->number = ++client->next_request;
+	call->corr = link_corr(client);
+	call->number = ++client->calls->next_request;
 	call->done = call_fires(options) ? call_nobody : options != NULL ? options->done : NULL;
 	call->user = options != NULL ? options->user : NULL;
-	HASH_ADD(hh, client->calls, corr, sizeof(call->corr), call);
+	HASH_ADD(hh, client->calls->by_corr, corr, sizeof(call->corr), call);
 	if (!HASHED(call)) {
 		mem_free(call);
 		return NULL;
 	}
-	DL_APPEND(client->ordered, call);
-	if (client->unsent == NULL)
-		client->unsent = call;
+	DL_APPEND(client->calls->ordered, call);
+	if (client->calls->unsent == NULL)
+		client->calls->unsent = call;
 	call_deadline_set(client, call, deadline_of(client, options != NULL ? options->deadline_ms : 0));
 	client_wake(client);
 	return call;
@@ -44,22 +52,22 @@ struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body,
 void call_deadline_set(sluice_client *client, struct call *call, uint64_t deadline_ms)
 {
 	call->deadline_ms = deadline_ms;
-	if (deadline_ms < client->calls_due_ms)
-		client->calls_due_ms = deadline_ms;
+	if (deadline_ms < client->calls->due_ms)
+		client->calls->due_ms = deadline_ms;
 }
 
 static void unlist(sluice_client *client, struct call *call)
 {
-	if (client->unsent == call)
-		client->unsent = call->next;
-	DL_DELETE(client->ordered, call);
+	if (client->calls->unsent == call)
+		client->calls->unsent = call->next;
+	DL_DELETE(client->calls->ordered, call);
 }
 
 void call_first(sluice_client *client, struct call *call)
 {
 	unlist(client, call);
-	DL_PREPEND(client->ordered, call);
-	client->unsent = call;
+	DL_PREPEND(client->calls->ordered, call);
+	client->calls->unsent = call;
 }
 
 /* ---- packing: a request is one operation, so its fifty members need not be walked through ---- */
@@ -190,7 +198,7 @@ struct call *call_new(sluice_client *client, const Sluice__Request *request, boo
 	return call_new_packing(client, &packing, repeatable, NULL, options);
 }
 
-void call_free(struct call *call)
+static void call_free(struct call *call)
 {
 	sluice_reply_free(call->reply);
 	mem_free(call->request);
@@ -199,7 +207,7 @@ void call_free(struct call *call)
 
 void call_finish(sluice_client *client, struct call *call, sluice_reply *reply)
 {
-	HASH_DELETE(hh, client->calls, call);
+	HASH_DELETE(hh, client->calls->by_corr, call);
 	unlist(client, call);
 	call->finished = true;
 	call->reply = reply;
@@ -233,8 +241,8 @@ void calls_send(sluice_client *client)
 {
 	if (client->state != STATE_READY)
 		return;
-	while (client->unsent != NULL) {
-		struct call *call = client->unsent;
+	while (client->calls->unsent != NULL) {
+		struct call *call = client->calls->unsent;
 
 		if (!call->sent) {
 			uint8_t *at = link_frame(client, call->frame, call->corr, call->request_len);
@@ -244,7 +252,7 @@ void calls_send(sluice_client *client)
 			memcpy(at, call->request, call->request_len);
 			call->sent = true;
 		}
-		client->unsent = call->next;
+		client->calls->unsent = call->next;
 	}
 }
 
@@ -252,13 +260,13 @@ void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 {
 	struct call *call, *next;
 
-	if (client->calls_due_ms > now) {
-		*io_next = client->calls_due_ms < *io_next ? client->calls_due_ms : *io_next;
+	if (client->calls->due_ms > now) {
+		*io_next = client->calls->due_ms < *io_next ? client->calls->due_ms : *io_next;
 		return;
 	}
 	/* Made anew below; what callbacks add meanwhile lowers it, too. */
-	client->calls_due_ms = UINT64_MAX;
-	DL_FOREACH_SAFE(client->ordered, call, next) {
+	client->calls->due_ms = UINT64_MAX;
+	DL_FOREACH_SAFE(client->calls->ordered, call, next) {
 		if (call->deadline_ms > now) {
 			call_deadline_set(client, call, call->deadline_ms);
 			continue;
@@ -267,15 +275,15 @@ void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 			    call->sent ? "no reply came before the deadline; the request may have been done"
 				       : "not connected before the deadline");
 	}
-	*io_next = client->calls_due_ms < *io_next ? client->calls_due_ms : *io_next;
+	*io_next = client->calls->due_ms < *io_next ? client->calls->due_ms : *io_next;
 }
 
 void calls_broken(sluice_client *client)
 {
 	struct call *call, *next;
 
-	client->unsent = client->ordered;
-	DL_FOREACH_SAFE(client->ordered, call, next) {
+	client->calls->unsent = client->calls->ordered;
+	DL_FOREACH_SAFE(client->calls->ordered, call, next) {
 		if (!call->sent)
 			continue;
 		call->was_sent = true;
@@ -296,9 +304,9 @@ void calls_check(sluice_client *client)
 {
 	struct call *call, *next;
 
-	if (client->closes_sessions)
+	if (client->link->closes_sessions)
 		return;
-	DL_FOREACH_SAFE(client->ordered, call, next)
+	DL_FOREACH_SAFE(client->calls->ordered, call, next)
 		if (call->closes_session && !call->sent)
 			finish_code(client, call, SLUICE_E_UNSUPPORTED, older_broker);
 }
@@ -307,7 +315,7 @@ void calls_end(sluice_client *client, int code, const char *text)
 {
 	struct call *call, *next;
 
-	DL_FOREACH_SAFE(client->ordered, call, next)
+	DL_FOREACH_SAFE(client->calls->ordered, call, next)
 		finish_code(client, call, code, text);
 }
 
@@ -327,7 +335,7 @@ bool call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice bod
 		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed reply");
 		return true;
 	}
-	HASH_FIND(hh, client->calls, &corr, sizeof(corr), call);
+	HASH_FIND(hh, client->calls->by_corr, &corr, sizeof(corr), call);
 	reply = call != NULL ? reply_in_block(block, message) : NULL;
 	if (reply == NULL) {
 		message_block_free(block);
@@ -377,10 +385,9 @@ int call_refuse(int code, const char *why, const sluice_call *options, sluice_re
 	return error_set(code, why);
 }
 
-/* Whether a call may begin; why not, as text, in why. */
-static int call_may(const sluice_client *client, const sluice_call *options, size_t bytes, char *why,
-		    size_t why_bytes)
+int call_may(const sluice_client *client, const sluice_call *options, char *why, size_t why_bytes)
 {
+	why[0] = 0;
 	if (client->closing)
 		return SLUICE_E_CLOSED;
 	if (client->state == STATE_FAILED) {
@@ -391,11 +398,6 @@ static int call_may(const sluice_client *client, const sluice_call *options, siz
 		(void)snprintf(why, why_bytes, "%s", from_a_callback);
 		return SLUICE_E_WRONG_STATE;
 	}
-	if (bytes > LIMIT_COMMAND_BYTES_MAX) {
-		(void)snprintf(why, why_bytes, "the request has %zu bytes; at most %zu", bytes,
-			       LIMIT_COMMAND_BYTES_MAX);
-		return SLUICE_E_LIMIT;
-	}
 	return 0;
 }
 
@@ -405,14 +407,20 @@ int call_run_about(sluice_client *client, const Sluice__Request *request, bool r
 	struct call *call = NULL;
 	struct packing packing;
 	char why[TEXT_MAX];
+	size_t bytes;
 	int rc;
 
-	why[0] = 0;
 	if (ret_reply != NULL)
 		*ret_reply = NULL;
 	client_lock(client);
-	rc = call_may(client, options, packing_begin(&packing, request), why, sizeof(why));
-	if (rc == 0 && about != NULL && about->closes_session && !client->closes_sessions) {
+	rc = call_may(client, options, why, sizeof(why));
+	bytes = packing_begin(&packing, request);
+	if (rc == 0 && bytes > LIMIT_COMMAND_BYTES_MAX) {
+		(void)snprintf(why, sizeof(why), "the request has %zu bytes; at most %zu", bytes,
+			       LIMIT_COMMAND_BYTES_MAX);
+		rc = SLUICE_E_LIMIT;
+	}
+	if (rc == 0 && about != NULL && about->closes_session && !client->link->closes_sessions) {
 		(void)snprintf(why, sizeof(why), "%s", older_broker);
 		rc = SLUICE_E_UNSUPPORTED;
 	}
@@ -453,7 +461,7 @@ bool call_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice bod
 			     &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = answer.code, .text = text});
 		return true;
 	}
-	HASH_FIND(hh, client->calls, &corr, sizeof(corr), call);
+	HASH_FIND(hh, client->calls->by_corr, &corr, sizeof(corr), call);
 	if (call == NULL)
 		return true;
 	reply = reply_new(answer.code, answer.text.data, answer.text.len);

@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client/internal.h"
+#include "client/base/memory.h"
+#include "sluice/error.h"
+#include "sluice.pb-c.h"
 
 void machine_text_free(Sluice__MachineConfig *config)
 {

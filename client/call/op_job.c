@@ -5,8 +5,10 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "client/base/loop.h"
+#include "client/call/call.h"
 #include "client/call/request.h"
-#include "client/internal.h"
+#include "sluice.pb-c.h"
 
 /* ---- cursors ---- */
 

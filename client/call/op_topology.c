@@ -2,9 +2,10 @@
  * Typed operations on topology: each fills its message and makes the call. What can be repeated safely after a broken connection says so (true). */
 #include <string.h>
 
-#include "client/call/request.h"
-#include "client/internal.h"
+#include "client/call/call.h"
 #include "client/call/machine_text.h"
+#include "client/call/request.h"
+#include "sluice.pb-c.h"
 
 static size_t list_len(const char *const *list)
 {

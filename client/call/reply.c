@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/internal.h"
+#include "client/base/memory.h"
+#include "client/call/reply.h"
 #include "protocol/message.h"
+#include "protocol/message_block.h"
+#include "sluice.pb-c.h"
 
 sluice_reply *reply_new(int code, const char *text, size_t text_len)
 {

@@ -5,7 +5,8 @@
 #ifndef SLUICE_CLIENT_CALL_REQUEST_H
 #define SLUICE_CLIENT_CALL_REQUEST_H
 
-#include "client/internal.h"
+#include "sluice.pb-c.h"
+#include "sluice/client.h"
 
 /* protobuf-c's strings and bytes are not const; nothing here writes to them. */
 static inline char *wire_text(const char *value)

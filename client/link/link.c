@@ -15,42 +15,53 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "client/internal.h"
+#include "client/base/error.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/link/link.h"
 #include "client/link/resolve.h"
+#include "protocol/frame.h"
+#include "protocol/limits.h"
+#include "sluice.pb-c.h"
 
 enum { READ_BYTES = 1 << 18, SILENT_BEATS = 3 };
 
 static void watch(sluice_client *client, bool read, bool write)
 {
+	struct link *link = client->link;
 	struct epoll_event event = {.events = (read ? EPOLLIN : 0u) | (write ? EPOLLOUT : 0u),
-				    .data.fd = client->socket_fd};
+				    .data.fd = link->socket_fd};
 
-	if (client->wants_write == write && client->stalled == !read)
+	if (link->wants_write == write && link->stalled == !read)
 		return;
-	client->wants_write = write;
-	client->stalled = !read;
-	(void)epoll_ctl(client->epoll_fd, EPOLL_CTL_MOD, client->socket_fd, &event);
+	link->wants_write = write;
+	link->stalled = !read;
+	(void)epoll_ctl(client->epoll_fd, EPOLL_CTL_MOD, link->socket_fd, &event);
 }
 
 /* There is no memory for what comes: nothing is read until it is tried again. */
 static void stall(sluice_client *client)
 {
-	client->stalled_ms = now_ms() + MEMORY_MS;
-	watch(client, false, client->wants_write);
+	struct link *link = client->link;
+
+	link->stalled_ms = now_ms() + MEMORY_MS;
+	watch(client, false, link->wants_write);
 }
 
-void link_close(sluice_client *client)
+static void close_socket(sluice_client *client)
 {
-	if (client->socket_fd < 0)
+	struct link *link = client->link;
+
+	if (link->socket_fd < 0)
 		return;
-	(void)epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, client->socket_fd, NULL);
-	(void)close(client->socket_fd);
-	client->socket_fd = -1;
-	client->in.start = client->in.end = 0;
-	client->out.start = client->out.end = 0;
-	client->wants_write = client->stalled = client->lacking = client->begun = client->knows_begun = false;
-	client->taken = 0;
-	client->ping_ms = client->unanswered_ms = 0;
+	(void)epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, link->socket_fd, NULL);
+	(void)close(link->socket_fd);
+	link->socket_fd = -1;
+	link->in.start = link->in.end = 0;
+	link->out.start = link->out.end = 0;
+	link->wants_write = link->stalled = link->lacking = link->begun = link->knows_begun = false;
+	link->taken = 0;
+	link->ping_ms = link->unanswered_ms = 0;
 }
 
 static void say(sluice_client *client, const char *why)
@@ -71,7 +82,7 @@ static void end_for_good(sluice_client *client, int code)
 {
 	client->state = STATE_FAILED;
 	client->fail_code = code;
-	client->link_ops->failed(client, code);
+	client->link->ops->failed(client, code);
 	(void)pthread_cond_broadcast(&client->changed);
 }
 
@@ -83,35 +94,36 @@ static bool error_is_refusal(int code)
 
 static uint64_t next_delay(sluice_client *client)
 {
-	uint64_t delay = client->config.reconnect_min_ms;
+	uint64_t delay = client->config.reconnect_min_ms, most = client->config.reconnect_max_ms;
 	uint32_t noise = 0;
 
-	for (uint64_t i = 0; i < client->attempt && delay < client->config.reconnect_max_ms; i++)
+	for (uint64_t i = 0; i < client->link->attempt && delay < most; i++)
 		delay *= 2;
-	if (delay > client->config.reconnect_max_ms)
-		delay = client->config.reconnect_max_ms;
+	if (delay > most)
+		delay = most;
 	(void)!getrandom(&noise, sizeof(noise), 0);
 	return delay / 2 + noise % (delay / 2 + 1); /* jitter: many clients do not come back at once */
 }
 
 void link_broken(sluice_client *client, int code, const char *why)
 {
+	struct link *link = client->link;
 	bool was_ready = client->state == STATE_READY, final;
 
 	if (client->state == STATE_FAILED)
 		return;
-	link_close(client);
-	client->refused_code = client->state == STATE_HELLO && error_is_refusal(code) ? code : 0;
+	close_socket(client);
+	link->refused_code = client->state == STATE_HELLO && error_is_refusal(code) ? code : 0;
 	if (why != client->error)
 		say(client, why);
-	client->link_ops->broken(client);
+	link->ops->broken(client);
 	final = is_final(client, code);
 	if (final || !client->config.reconnect || client->config.transport_fd >= 0) {
 		end_for_good(client, final ? code : SLUICE_E_DISCONNECTED);
 	} else {
 		client->state = STATE_WAITING;
-		client->next_try_ms = now_ms() + next_delay(client);
-		client->attempt++;
+		link->next_try_ms = now_ms() + next_delay(client);
+		link->attempt++;
 	}
 	if (was_ready || client->state == STATE_FAILED)
 		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_DISCONNECTED,
@@ -123,6 +135,7 @@ void link_broken(sluice_client *client, int code, const char *why)
 
 static void send_hello(sluice_client *client)
 {
+	struct link *link = client->link;
 	Sluice__Hello hello = SLUICE__HELLO__INIT;
 	char zstd[] = "zstd", session_close[] = "session-close", *features[] = {zstd, session_close};
 	uint8_t *at;
@@ -133,15 +146,15 @@ static void send_hello(sluice_client *client)
 	hello.client = client->config.client;
 	hello.gateway = client->config.gateway;
 	hello.session_name = client->config.session;
-	hello.session_id = client->session_id;
-	hello.session_secret = (ProtobufCBinaryData){client->secret_len, client->secret};
+	hello.session_id = link->session_id;
+	hello.session_secret = (ProtobufCBinaryData){link->secret_len, link->secret};
 	hello.session_timeout_ms = client->config.session_timeout_ms;
 	hello.features = features;
 	hello.n_features = 2;
-	if (client->tries++ == 0)
-		(void)!getrandom(client->instance, sizeof(client->instance), 0);
-	hello.instance = (ProtobufCBinaryData){sizeof(client->instance), client->instance};
-	hello.attempt = client->tries;
+	if (link->tries++ == 0)
+		(void)!getrandom(link->instance, sizeof(link->instance), 0);
+	hello.instance = (ProtobufCBinaryData){sizeof(link->instance), link->instance};
+	hello.attempt = link->tries;
 	len = sluice__hello__get_packed_size(&hello);
 	client->state = STATE_HELLO;
 	at = link_frame(client, FRAME_HELLO, 0, len);
@@ -151,11 +164,12 @@ static void send_hello(sluice_client *client)
 
 static void adopt_socket(sluice_client *client, int fd, bool connected)
 {
+	struct link *link = client->link;
 	struct epoll_event event = {.events = EPOLLIN | (connected ? 0u : EPOLLOUT), .data.fd = fd};
 	int on = 1;
 
-	client->socket_fd = fd;
-	client->wants_write = !connected;
+	link->socket_fd = fd;
+	link->wants_write = !connected;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
 		link_broken(client, SLUICE_E_IO, "epoll refused the socket");
@@ -196,7 +210,7 @@ static bool pick_address(sluice_client *client, char *host, size_t host_bytes, c
 	(void)snprintf(list, sizeof(list), "%s", client->config.address);
 	for (const char *c = list; *c != 0; c++)
 		count += *c == ',';
-	wanted = client->address_index++ % count;
+	wanted = client->link->address_index++ % count;
 	word = strtok_r(list, ",", &save);
 	for (size_t i = 0; i < wanted && word != NULL; i++)
 		word = strtok_r(NULL, ",", &save);
@@ -214,7 +228,7 @@ static bool pick_address(sluice_client *client, char *host, size_t host_bytes, c
 	return host[0] != 0;
 }
 
-void link_start(sluice_client *client)
+static void connect_start(sluice_client *client)
 {
 	struct sockaddr_storage addr = {0};
 	struct sockaddr_in *v4 = (struct sockaddr_in *)&addr;
@@ -223,7 +237,7 @@ void link_start(sluice_client *client)
 	unsigned long number;
 	char *end = NULL;
 
-	client->connect_deadline_ms = now_ms() + client->config.connect_timeout_ms;
+	client->link->connect_deadline_ms = now_ms() + client->config.connect_timeout_ms;
 	if (client->config.transport_fd >= 0) {
 		(void)fcntl(client->config.transport_fd, F_SETFL,
 			    fcntl(client->config.transport_fd, F_GETFL) | O_NONBLOCK);
@@ -251,115 +265,138 @@ void link_start(sluice_client *client)
 	}
 }
 
+void link_free(sluice_client *client)
+{
+	close_socket(client);
+	resolver_drop(client);
+	buffer_free(&client->link->in);
+	buffer_free(&client->link->out);
+}
+
 /* ---- frames out ---- */
+
+uint32_t link_corr(sluice_client *client)
+{
+	if (++client->link->next_corr == 0)
+		client->link->next_corr++;
+	return client->link->next_corr;
+}
 
 void link_lacks(sluice_client *client)
 {
-	if (client->socket_fd < 0)
+	struct link *link = client->link;
+
+	if (link->socket_fd < 0)
 		return;
-	client->lacking = true;
+	link->lacking = true;
 	client_wake(client);
 }
 
 uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t body_bytes)
 {
+	struct link *link = client->link;
 	struct frame_header header = {.body_bytes = (uint32_t)body_bytes, .type = type, .corr = corr};
 	uint8_t *at;
 
-	if (client->socket_fd < 0 || client->lacking)
+	if (link->socket_fd < 0 || link->lacking)
 		return NULL; /* what is behind one that could not be written must not pass it */
-	at = buffer_room(&client->out, FRAME_HEADER_BYTES + body_bytes);
+	at = buffer_room(&link->out, FRAME_HEADER_BYTES + body_bytes);
 	if (at == NULL) {
 		link_lacks(client);
 		return NULL;
 	}
 	frame_header_encode(at, &header);
-	client->out.end += FRAME_HEADER_BYTES + body_bytes;
+	link->out.end += FRAME_HEADER_BYTES + body_bytes;
 	return at + FRAME_HEADER_BYTES;
 }
 
 /* 0: all was sent; EAGAIN: the rest when the socket takes it; or why nothing can be sent any more. */
 static int flush(sluice_client *client)
 {
-	while (buffer_len(&client->out) > 0) {
-		ssize_t sent = send(client->socket_fd, client->out.bytes + client->out.start,
-				    buffer_len(&client->out), MSG_NOSIGNAL);
+	struct link *link = client->link;
+
+	while (buffer_len(&link->out) > 0) {
+		ssize_t sent = send(link->socket_fd, link->out.bytes + link->out.start,
+				    buffer_len(&link->out), MSG_NOSIGNAL);
 
 		if (sent < 0 && errno == EINTR)
 			continue;
 		if (sent < 0)
 			return errno == EWOULDBLOCK ? EAGAIN : errno;
-		client->out.start += (size_t)sent;
-		client->last_out_ms = now_ms();
+		link->out.start += (size_t)sent;
+		link->last_out_ms = now_ms();
 	}
 	return 0;
 }
 
 void link_flush(sluice_client *client)
 {
+	struct link *link = client->link;
 	int error;
 
-	if (client->socket_fd < 0 || client->state == STATE_CONNECTING)
+	if (link->socket_fd < 0 || client->state == STATE_CONNECTING)
 		return;
 	error = flush(client);
 	if (error != 0 && error != EAGAIN)
 		link_broken(client, SLUICE_E_DISCONNECTED, strerror(error));
 	else
-		watch(client, !client->stalled, error != 0);
+		watch(client, !link->stalled, error != 0);
 }
 
 bool link_push(sluice_client *client)
 {
-	return client->socket_fd >= 0 && client->state == STATE_READY && flush(client) == 0;
+	return client->link->socket_fd >= 0 && client->state == STATE_READY && flush(client) == 0;
 }
 
 /* ---- frames in ---- */
 
 static bool on_welcome(sluice_client *client, struct sluice_slice body)
 {
+	struct link *link = client->link;
 	Sluice__Welcome *welcome = sluice__welcome__unpack(&mem_protobuf, body.len, body.data);
-	bool first = !client->had_session, lost;
+	bool first = !link->had_session, lost;
 
 	if (welcome == NULL && mem_lacked())
 		return false;
 	if (welcome == NULL || client->state != STATE_HELLO ||
-	    welcome->session_secret.len > sizeof(client->secret)) {
+	    welcome->session_secret.len > sizeof(link->secret)) {
 		if (welcome != NULL)
 			sluice__welcome__free_unpacked(welcome, &mem_protobuf);
 		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed WELCOME");
 		return true;
 	}
-	lost = client->had_session && !welcome->resumed;
-	client->session_id = welcome->session_id;
-	client->secret_len = welcome->session_secret.len;
-	if (client->secret_len > 0)
-		memcpy(client->secret, welcome->session_secret.data, client->secret_len);
-	client->heartbeat_ms = welcome->heartbeat_ms != 0 ? welcome->heartbeat_ms : 10000;
-	client->zstd = client->closes_sessions = false;
+	lost = link->had_session && !welcome->resumed;
+	link->session_id = welcome->session_id;
+	link->secret_len = welcome->session_secret.len;
+	if (link->secret_len > 0)
+		memcpy(link->secret, welcome->session_secret.data, link->secret_len);
+	link->heartbeat_ms = welcome->heartbeat_ms != 0 ? welcome->heartbeat_ms : 10000;
+	link->zstd = link->closes_sessions = false;
 	for (size_t i = 0; i < welcome->n_features; i++) {
 		const char *feature = welcome->features[i];
 
-		client->zstd = client->zstd || (client->config.zstd && strcmp(feature, "zstd") == 0);
-		client->closes_sessions = client->closes_sessions || strcmp(feature, "session-close") == 0;
+		link->zstd = link->zstd || (client->config.zstd && strcmp(feature, "zstd") == 0);
+		link->closes_sessions |= strcmp(feature, "session-close") == 0;
 	}
 	sluice__welcome__free_unpacked(welcome, &mem_protobuf);
-	client->had_session = true;
-	client->link_ops->accepted(client);
+	link->had_session = true;
+	link->ops->accepted(client);
 	client->state = STATE_READY;
-	client->attempt = 0;
+	link->attempt = 0;
 	client->error[0] = 0;
-	client->last_in_ms = client->last_out_ms = now_ms();
-	client->link_ops->connected(client, lost);
+	link->last_in_ms = link->last_out_ms = now_ms();
+	link->ops->connected(client, lost);
 	client_event(client,
 		     &(sluice_event){.kind = first || lost ? SLUICE_EVENT_CONNECTED : SLUICE_EVENT_RESUMED,
 				     .text = "",
-				     .session = client->session_id});
+				     .session = link->session_id});
 	(void)pthread_cond_broadcast(&client->changed);
 	return true;
 }
 
 static bool on_failure(sluice_client *client, struct sluice_slice body)
 {
+	struct link *link = client->link;
 	Sluice__Failure *failure = sluice__failure__unpack(&mem_protobuf, body.len, body.data);
 	char text[TEXT_MAX];
 	int code;
@@ -375,8 +412,8 @@ static bool on_failure(sluice_client *client, struct sluice_slice body)
 	sluice__failure__free_unpacked(failure, &mem_protobuf);
 	if (code == SLUICE_E_SESSION_GONE) {
 		/* The next HELLO opens a new session. A named session that was taken over is not fought for. */
-		client->session_id = 0;
-		client->secret_len = 0;
+		link->session_id = 0;
+		link->secret_len = 0;
 	}
 	link_broken(client, code, text);
 	return true;
@@ -393,52 +430,56 @@ static bool on_frame(sluice_client *client, const struct frame_header *header, s
 	case FRAME_PONG:
 		return true;
 	default:
-		return client->link_ops->frame(client, header, body);
+		return client->link->ops->frame(client, header, body);
 	}
 }
 
 static void parse(sluice_client *client)
 {
+	struct link *link = client->link;
+
 	(void)mem_lacked(); /* of before */
-	while (buffer_len(&client->in) >= FRAME_HEADER_BYTES) {
+	while (buffer_len(&link->in) >= FRAME_HEADER_BYTES) {
 		struct frame_header header;
 		const char *why = "";
 		size_t size;
-		const uint8_t *at = client->in.bytes + client->in.start;
+		const uint8_t *at = link->in.bytes + link->in.start;
 
 		if (frame_header_decode(at, LIMIT_FRAME_BYTES_MAX, &header, &why) != 0) {
 			link_broken(client, SLUICE_E_PROTOCOL, why);
 			return;
 		}
 		size = FRAME_HEADER_BYTES + (size_t)header.body_bytes;
-		if (buffer_len(&client->in) < size)
+		if (buffer_len(&link->in) < size)
 			return;
-		client->in.start += size;
+		link->in.start += size;
 		if (!on_frame(client, &header,
 			      (struct sluice_slice){at + FRAME_HEADER_BYTES, header.body_bytes}) &&
-		    client->socket_fd >= 0) {
-			client->in.start -= size;
+		    link->socket_fd >= 0) {
+			link->in.start -= size;
 			stall(client);
 			return;
 		}
-		if (client->socket_fd < 0)
+		if (link->socket_fd < 0)
 			return;
-		client->begun = false;
-		client->taken = 0;
+		link->begun = false;
+		link->taken = 0;
 	}
 }
 
 static void read_some(sluice_client *client)
 {
-	for (int n = 0; n < 16 && client->socket_fd >= 0 && !client->stalled; n++) {
-		uint8_t *at = buffer_room(&client->in, READ_BYTES);
+	struct link *link = client->link;
+
+	for (int n = 0; n < 16 && link->socket_fd >= 0 && !link->stalled; n++) {
+		uint8_t *at = buffer_room(&link->in, READ_BYTES);
 		ssize_t got;
 
 		if (at == NULL) {
 			stall(client);
 			return;
 		}
-		got = recv(client->socket_fd, at, READ_BYTES, 0);
+		got = recv(link->socket_fd, at, READ_BYTES, 0);
 		if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
 			return;
 		if (got <= 0) {
@@ -446,9 +487,9 @@ static void read_some(sluice_client *client)
 				    got == 0 ? "the broker closed the connection" : strerror(errno));
 			return;
 		}
-		client->in.end += (size_t)got;
-		client->last_in_ms = now_ms();
-		client->unanswered_ms = 0;
+		link->in.end += (size_t)got;
+		link->last_in_ms = now_ms();
+		link->unanswered_ms = 0;
 		parse(client);
 		if (got < READ_BYTES)
 			return;
@@ -457,12 +498,14 @@ static void read_some(sluice_client *client)
 
 void link_io(sluice_client *client, uint32_t events)
 {
+	struct link *link = client->link;
+
 	if (client->state == STATE_CONNECTING && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) {
 		int error = 0;
 		socklen_t len = sizeof(error);
 		char why[TEXT_MAX];
 
-		(void)getsockopt(client->socket_fd, SOL_SOCKET, SO_ERROR, &error, &len);
+		(void)getsockopt(link->socket_fd, SOL_SOCKET, SO_ERROR, &error, &len);
 		if (error != 0) {
 			(void)snprintf(why, sizeof(why), "%.200s: %s", client->config.address,
 				       strerror(error));
@@ -471,7 +514,7 @@ void link_io(sluice_client *client, uint32_t events)
 		}
 		send_hello(client);
 	}
-	if (client->stalled && (events & (EPOLLERR | EPOLLHUP)) != 0)
+	if (link->stalled && (events & (EPOLLERR | EPOLLHUP)) != 0)
 		link_broken(client, SLUICE_E_DISCONNECTED,
 			    "the connection ended while there was no memory to read from it");
 	else if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
@@ -481,7 +524,7 @@ void link_io(sluice_client *client, uint32_t events)
 /* What could not be taken before, and what came behind it. */
 static void unstall(sluice_client *client)
 {
-	watch(client, true, client->wants_write);
+	watch(client, true, client->link->wants_write);
 	parse(client);
 }
 
@@ -489,17 +532,20 @@ static void unstall(sluice_client *client)
  * nothing was sent, so that it knows of this end. */
 static uint64_t ping_next(const sluice_client *client)
 {
-	uint64_t quiet = client->last_in_ms < client->last_out_ms ? client->last_in_ms : client->last_out_ms;
+	const struct link *link = client->link;
+	uint64_t in = link->last_in_ms, out = link->last_out_ms, quiet = in < out ? in : out;
 
-	return (client->ping_ms > quiet ? client->ping_ms : quiet) + client->heartbeat_ms;
+	return (link->ping_ms > quiet ? link->ping_ms : quiet) + link->heartbeat_ms;
 }
 
 /* Silent is a broker that leaves a PING unanswered, not one that was not asked: an application may not turn its loop for long. */
 static uint64_t silent_next(const sluice_client *client)
 {
-	return client->unanswered_ms != 0
-		       ? client->unanswered_ms + (SILENT_BEATS - 1ull) * client->heartbeat_ms
-		       : UINT64_MAX;
+	const struct link *link = client->link;
+
+	if (link->unanswered_ms == 0)
+		return UINT64_MAX;
+	return link->unanswered_ms + (SILENT_BEATS - 1ull) * link->heartbeat_ms;
 }
 
 static bool is_connecting(const sluice_client *client)
@@ -510,58 +556,62 @@ static bool is_connecting(const sluice_client *client)
 
 uint64_t link_next(const sluice_client *client)
 {
+	const struct link *link = client->link;
 	uint64_t next = UINT64_MAX;
 
 	if (client->state == STATE_READY)
 		next = ping_next(client) < silent_next(client) ? ping_next(client) : silent_next(client);
 	else if (client->state == STATE_WAITING)
-		next = client->next_try_ms;
+		next = link->next_try_ms;
 	else if (is_connecting(client))
-		next = client->connect_deadline_ms;
-	return client->stalled && client->stalled_ms < next ? client->stalled_ms : next;
+		next = link->connect_deadline_ms;
+	return link->stalled && link->stalled_ms < next ? link->stalled_ms : next;
 }
 
 static void ready_due(sluice_client *client, uint64_t now)
 {
-	if (silent_next(client) <= now && !client->stalled)
+	struct link *link = client->link;
+
+	if (silent_next(client) <= now && !link->stalled)
 		read_some(client); /* the answer may be here, and was not looked for */
 	if (client->state != STATE_READY)
 		return;
 	if (silent_next(client) <= now) {
-		link_broken(client, client->stalled ? SLUICE_E_NOMEM : SLUICE_E_DISCONNECTED,
-			    client->stalled ? "there was no memory for what the broker sent"
-					    : "the broker was silent for too long");
+		link_broken(client, link->stalled ? SLUICE_E_NOMEM : SLUICE_E_DISCONNECTED,
+			    link->stalled ? "there was no memory for what the broker sent"
+					  : "the broker was silent for too long");
 		return;
 	}
 	if (ping_next(client) <= now && link_frame(client, FRAME_PING, 0, 0) != NULL) {
-		client->ping_ms = now;
-		if (client->unanswered_ms == 0)
-			client->unanswered_ms = now;
+		link->ping_ms = now;
+		if (link->unanswered_ms == 0)
+			link->unanswered_ms = now;
 	}
 }
 
 void link_due(sluice_client *client, uint64_t now)
 {
+	struct link *link = client->link;
 	struct sockaddr_storage addr;
 	socklen_t len = 0;
 	int rc;
 
-	if (client->lacking)
+	if (link->lacking)
 		link_broken(client, SLUICE_E_NOMEM, "out of memory");
-	if (client->stalled && client->stalled_ms <= now)
+	if (link->stalled && link->stalled_ms <= now)
 		unstall(client);
 	if (client->state == STATE_IDLE)
-		link_start(client);
-	if (client->state == STATE_RESOLVING && resolver_poll(client->resolver, &addr, &len, &rc)) {
+		connect_start(client);
+	if (client->state == STATE_RESOLVING && resolver_poll(link->resolver, &addr, &len, &rc)) {
 		resolver_drop(client);
 		if (rc == 0)
 			connect_to(client, &addr, len);
 		else
 			link_broken(client, SLUICE_E_DISCONNECTED, "the host name could not be resolved");
 	}
-	if (client->state == STATE_WAITING && client->next_try_ms <= now)
-		link_start(client);
-	if (is_connecting(client) && client->connect_deadline_ms <= now) {
+	if (client->state == STATE_WAITING && link->next_try_ms <= now)
+		connect_start(client);
+	if (is_connecting(client) && link->connect_deadline_ms <= now) {
 		resolver_drop(client);
 		link_broken(client, SLUICE_E_DISCONNECTED, "the broker did not answer in time");
 	}

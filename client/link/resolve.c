@@ -6,13 +6,14 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "client/internal.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/link/link.h"
 
 struct resolver {
 	atomic_int refs;
@@ -55,7 +56,6 @@ int resolver_start(sluice_client *client, const char *host, const char *port)
 	struct resolver *resolver = mem_alloc(sizeof(*resolver));
 	pthread_attr_t attr;
 	pthread_t thread;
-	sigset_t all, before;
 	int rc;
 
 	if (resolver == NULL)
@@ -64,13 +64,10 @@ int resolver_start(sluice_client *client, const char *host, const char *port)
 	(void)snprintf(resolver->host, sizeof(resolver->host), "%s", host);
 	(void)snprintf(resolver->port, sizeof(resolver->port), "%s", port);
 	resolver->wake_fd = fcntl(client->wake_fd, F_DUPFD_CLOEXEC, 0);
-	client->resolver = resolver;
+	client->link->resolver = resolver;
 	(void)pthread_attr_init(&attr);
 	(void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = pthread_create(&thread, &attr, resolve, resolver);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	rc = thread_start(&thread, &attr, resolve, resolver);
 	(void)pthread_attr_destroy(&attr);
 	if (rc != 0) {
 		unref(resolver);
@@ -92,7 +89,7 @@ bool resolver_poll(struct resolver *resolver, struct sockaddr_storage *ret, sock
 
 void resolver_drop(sluice_client *client)
 {
-	if (client->resolver != NULL)
-		unref(client->resolver);
-	client->resolver = NULL;
+	if (client->link->resolver != NULL)
+		unref(client->link->resolver);
+	client->link->resolver = NULL;
 }

@@ -2,7 +2,9 @@
  *
  * The session as the application sees it: its number, and waiting until it is there.
  */
-#include "client/internal.h"
+#include "client/base/error.h"
+#include "client/base/loop.h"
+#include "client/link/link.h"
 
 int sluice_wait_connected(sluice_client *client, int deadline_ms)
 {
@@ -11,20 +13,18 @@ int sluice_wait_connected(sluice_client *client, int deadline_ms)
 
 	client_lock(client);
 	while (client->state != STATE_READY && rc == 0) {
-		uint64_t now = now_ms(), step = deadline < now + 50 ? deadline : now + 50;
-
 		if (client->closing)
 			rc = SLUICE_E_CLOSED;
 		else if (client->state == STATE_FAILED)
 			rc = client->fail_code;
 		else if (client_on_loop(client))
 			rc = SLUICE_E_WRONG_STATE;
-		else if (now >= deadline)
-			rc = client->refused_code != 0 ? client->refused_code
-			     : client->error[0] != 0   ? SLUICE_E_DISCONNECTED
-						       : SLUICE_E_TIMEOUT;
+		else if (now_ms() >= deadline)
+			rc = client->link->refused_code != 0 ? client->link->refused_code
+			     : client->error[0] != 0	     ? SLUICE_E_DISCONNECTED
+							     : SLUICE_E_TIMEOUT;
 		else
-			client_wait_turn(client, step);
+			client_wait_some(client, deadline, 50);
 	}
 	(void)error_set(rc, client->error);
 	client_unlock(client);
@@ -36,7 +36,7 @@ uint64_t sluice_session(const sluice_client *client)
 	uint64_t session;
 
 	client_lock((sluice_client *)(uintptr_t)client);
-	session = client->session_id;
+	session = client->link->session_id;
 	client_unlock((sluice_client *)(uintptr_t)client);
 	return session;
 }

@@ -4,7 +4,9 @@
  */
 #include <string.h>
 
-#include "client/internal.h"
+#include "client/base/memory.h"
+#include "client/publish/batch.h"
+#include "protocol/envelope.h"
 
 enum { SPARES_MAX = 64, SPARE_BYTES_MAX = 4 << 20 };
 
@@ -79,7 +81,7 @@ static void batch_spare(struct publisher *publisher, struct batch *batch)
 
 void publish_batch_free(sluice_client *client, struct batch *batch)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 
 	publisher->buffered -= batch->bytes;
 	publisher->stats.buffered_bytes = publisher->buffered;

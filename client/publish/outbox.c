@@ -12,9 +12,30 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "client/internal.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/link/link.h"
+#include "client/call/call.h"
+#include "client/call/reply.h"
+#include "client/publish/batch.h"
+#include "client/publish/producer.h"
+#include "protocol/envelope.h"
+#include "protocol/frame.h"
+#include "sluice.pb-c.h"
 
-enum { RETRY_MS = 100, GRACE_MS = 1000, SEND_FRAMES = 8, PUSH_HEAD_BYTES = 1024 };
+enum {
+	INFLIGHT_FRAMES_MAX = 128,
+	RETRY_MS = 100,
+	GRACE_MS = 1000,
+	SEND_FRAMES = 8,
+	PUSH_HEAD_BYTES = 1024, /* more than a frame has beside its events */
+};
+
+void publish_init(sluice_client *client)
+{
+	client->publisher->next_seq = 1;
+	client->publisher->due_ms = UINT64_MAX;
+}
 
 /* ---- ends ---- */
 
@@ -42,7 +63,7 @@ static sluice_reply *reply_of(sluice_client *client, const struct verdict *verdi
 	reply->offset = offset;
 	reply->affected = affected;
 	reply->duplicate = verdict->duplicate;
-	reply->request = ++client->next_request;
+	reply->request = ++client->calls->next_request;
 	return reply;
 }
 
@@ -55,13 +76,13 @@ static sluice_reply *reply_next(sluice_client *client, sluice_reply *reply, cons
 		return reply_of(client, verdict, offset, 0);
 	}
 	reply->offset = offset;
-	reply->request = ++client->next_request;
+	reply->request = ++client->calls->next_request;
 	return reply;
 }
 
 static void count_told(sluice_client *client, uint32_t count, const struct verdict *verdict)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 
 	publisher->stats.in_flight -= count;
 	if (verdict->code == 0) {
@@ -122,7 +143,7 @@ static void batch_finish(sluice_client *client, struct batch *batch, const struc
 {
 	uint32_t at = 0;
 
-	DL_DELETE(client->publisher.batches, batch);
+	DL_DELETE(client->publisher->batches, batch);
 	for (uint32_t i = 0; i < batch->end_count; i++) {
 		uint32_t count = batch->ends[i].count;
 
@@ -134,7 +155,7 @@ static void batch_finish(sluice_client *client, struct batch *batch, const struc
 
 bool publish_settled(const sluice_client *client)
 {
-	return client->publisher.batches == NULL;
+	return client->publisher->batches == NULL;
 }
 
 /* ---- sending ---- */
@@ -179,7 +200,7 @@ static void producer_gone(sluice_client *client);
 /* The same producer could not be had again: what may have been sent is not known any more. */
 static void not_again(sluice_client *client, int code)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 
 	if (code == SLUICE_E_PRODUCER_FENCED) {
 		publish_end(client, code); /* another client publishes under its name */
@@ -191,7 +212,7 @@ static void not_again(sluice_client *client, int code)
 
 static void opened(sluice_client *client, struct call *call)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	const sluice_reply *reply = call->reply;
 	const Sluice__ProducerOpened *producer;
 	bool again = publisher->again;
@@ -216,7 +237,7 @@ static void opened(sluice_client *client, struct call *call)
 	publisher->producer = producer->producer;
 	publisher->epoch = producer->epoch;
 	publisher->secret = producer->secret;
-	publisher->session = client->session_id;
+	publisher->session = client->link->session_id;
 	publisher->open = true;
 	/* The same again: its numbers go on, and answers of what was sent are kept under them. */
 	if (!again)
@@ -229,7 +250,7 @@ static uint8_t *compressed(const sluice_client *client, const struct batch *batc
 	uint8_t *bytes;
 
 	*ret_len = 0;
-	if (!client->zstd || raw.len < 256)
+	if (!client->link->zstd || raw.len < 256)
 		return NULL;
 	bytes = mem_alloc(raw.len + 512);
 	if (bytes != NULL)
@@ -243,7 +264,7 @@ static uint8_t *compressed(const sluice_client *client, const struct batch *batc
 
 static bool batch_send(sluice_client *client, struct batch *batch)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	size_t packed_len;
 	uint8_t *packed = compressed(client, batch, &packed_len), *at;
 	struct frame_publish frame = {.target_kind = batch->target_kind,
@@ -265,9 +286,7 @@ static bool batch_send(sluice_client *client, struct batch *batch)
 
 	if (packed != NULL)
 		frame.payload = (struct sluice_slice){packed, packed_len};
-	do {
-		batch->corr = ++client->next_corr;
-	} while (batch->corr == 0);
+	batch->corr = link_corr(client);
 	at = link_frame(client, FRAME_PUBLISH, batch->corr, frame_publish_size(&frame));
 	if (at != NULL)
 		(void)frame_publish_encode(at, &frame);
@@ -284,7 +303,7 @@ static bool batch_send(sluice_client *client, struct batch *batch)
 
 void publish_send(sluice_client *client)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	struct batch *batch, *next;
 	uint64_t now;
 
@@ -296,7 +315,7 @@ void publish_send(sluice_client *client)
 			producer_open(client, client->config.producer,
 				      publisher->again ? publisher->producer : 0,
 				      publisher->again ? publisher->secret : 0, opened,
-				      &client->publisher.opening);
+				      &client->publisher->opening);
 		return;
 	}
 	now = now_ms();
@@ -320,15 +339,15 @@ void publish_send(sluice_client *client)
 
 void publish_push(sluice_client *client)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	struct batch *batch = publisher->batches;
 
 	if (client->config.mode == MODE_CALLER_LOOP)
 		return; /* whoever waits turns the loop itself */
 	/* Alone: it goes from here, instead of through the loop's thread. What could break the link is left to that thread. */
 	if (client->state == STATE_READY && publisher->open && publisher->in_flight == 0 && batch != NULL &&
-	    batch->next == NULL && buffer_len(&client->out) == 0 &&
-	    buffer_room(&client->out, buffer_len(&batch->events) + PUSH_HEAD_BYTES) != NULL) {
+	    batch->next == NULL && buffer_len(&client->link->out) == 0 &&
+	    buffer_room(&client->link->out, buffer_len(&batch->events) + PUSH_HEAD_BYTES) != NULL) {
 		publish_send(client);
 		if (batch->in_flight && link_push(client) && client->timer_ms <= publisher->due_ms)
 			return;
@@ -342,7 +361,7 @@ void publish_push(sluice_client *client)
  * the rest was certainly not applied, and goes under another producer. */
 static void producer_gone(sluice_client *client)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	const bool evicted = publisher->gone == SLUICE_E_PRODUCER_EVICTED;
 	const struct verdict unknown = verdict_of(
 		evicted ? SLUICE_E_PRODUCER_EVICTED : SLUICE_E_UNKNOWN,
@@ -364,7 +383,7 @@ static void producer_gone(sluice_client *client)
 /* Refused for now: its numbers are not used; what was sent behind it comes back as SEQUENCE_GAP. */
 static void refused_for_now(sluice_client *client, struct batch *batch, const struct frame_published *answer)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 
 	batch->corr = 0;
 	batch->maybe = false;
@@ -390,7 +409,7 @@ static void refused_for_now(sluice_client *client, struct batch *batch, const st
 
 static void answered(sluice_client *client, struct batch *batch, const struct frame_published *answer)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 
 	batch->in_flight = false;
 	publisher->in_flight--;
@@ -437,14 +456,14 @@ bool publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice
 			link_broken(client, SLUICE_E_PROTOCOL, why);
 			return true;
 		}
-		DL_FOREACH(client->publisher.batches, batch)
+		DL_FOREACH(client->publisher->batches, batch)
 			if (batch->in_flight &&
 			    (i == 0 ? batch->corr == corr : batch->first_seq == answer.first_seq))
 				break;
 		if (batch != NULL)
 			answered(client, batch, &answer);
 	}
-	if (client->publisher.gone != 0 && client->publisher.in_flight == 0)
+	if (client->publisher->gone != 0 && client->publisher->in_flight == 0)
 		producer_gone(client);
 	return true;
 }
@@ -513,7 +532,7 @@ static void late_move(struct batch *batch, uint64_t now, struct batch *gone)
 /* What was never sent is not sent once its end is told. Nothing behind it was sent either: all of that is numbered anew. False: no memory. */
 static bool drop_unsent(sluice_client *client, struct batch *batch, uint64_t now, bool *ret_gone)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	struct batch gone = {.ends = mem_alloc(batch->end_count * sizeof(*gone.ends))};
 	const struct verdict late = verdict_of(SLUICE_E_TIMEOUT, "not sent before the deadline");
 	uint64_t seq = batch->first_seq;
@@ -542,7 +561,7 @@ static bool drop_unsent(sluice_client *client, struct batch *batch, uint64_t now
 
 static void due_look(sluice_client *client, uint64_t now)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	struct batch *batch, *next;
 
 	publisher->due_ms = UINT64_MAX;
@@ -565,7 +584,7 @@ static void due_look(sluice_client *client, uint64_t now)
 /* What is given up, and certainly not applied, leaves the sequence, once nothing behind it is on its way. */
 static void drop_given_up(sluice_client *client)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	struct batch *batch, *next;
 	bool dropped = false;
 
@@ -582,7 +601,7 @@ static void drop_given_up(sluice_client *client)
 
 void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 
 	if (publisher->due_ms <= now)
 		due_look(client, now);
@@ -594,7 +613,7 @@ void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 
 void publish_broken(sluice_client *client)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	struct batch *batch;
 
 	DL_FOREACH(publisher->batches, batch) {
@@ -610,7 +629,7 @@ void publish_broken(sluice_client *client)
 
 void publish_session_lost(sluice_client *client)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 
 	/* It belongs to the session that opened it, and goes with its secret to the one that there is now. */
 	publisher->again = publisher->again || publisher->open;
@@ -619,7 +638,7 @@ void publish_session_lost(sluice_client *client)
 
 void publish_end(sluice_client *client, int code)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	struct batch *last = publisher->batches != NULL ? publisher->batches->prev : NULL;
 
 	if (publisher->failed == 0 && code == SLUICE_E_PRODUCER_FENCED)
@@ -643,7 +662,7 @@ void publish_end(sluice_client *client, int code)
 
 void publish_free(sluice_client *client)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 
 	publish_end(client, SLUICE_E_CLOSED);
 	publish_spares_free(publisher);

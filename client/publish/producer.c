@@ -2,13 +2,16 @@
  *
  * The producer of publishing, and that of transactions: asked for, lost, opened again.
  */
-#include "client/internal.h"
-#include "protocol/message.h"
-#include "protocol/utf8.h"
+#include "client/base/loop.h"
+#include "client/link/link.h"
+#include "client/call/call.h"
+#include "client/publish/producer.h"
+#include "sluice.pb-c.h"
 
 bool producer_is_gone(const sluice_client *client, int code, uint64_t session, const char *name)
 {
-	bool foreign = session != client->session_id; /* opened by a session that this client has no more */
+	/* Opened by a session that this client has no more. */
+	bool foreign = session != client->link->session_id;
 
 	return code == SLUICE_E_PRODUCER_EVICTED ||
 	       (code == SLUICE_E_PRODUCER_FENCED && (foreign || name[0] == 0)) ||

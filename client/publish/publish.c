@@ -10,7 +10,14 @@
 #include <time.h>
 #include <utlist.h>
 
-#include "client/internal.h"
+#include "client/base/error.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/call/call.h"
+#include "client/publish/batch.h"
+#include "protocol/envelope.h"
+#include "protocol/frame.h"
+#include "protocol/limits.h"
 
 enum {
 	NEAR_MS = 1000, /* deadlines that are nearer are taken from the exact clock */
@@ -198,7 +205,7 @@ static bool batch_takes(const sluice_client *client, const struct batch *batch, 
 
 static struct batch *batch_new(sluice_client *client, const sluice_message *message, bool mixed)
 {
-	struct batch *batch = publish_batch_take(&client->publisher);
+	struct batch *batch = publish_batch_take(client->publisher);
 
 	if (batch == NULL)
 		return NULL;
@@ -207,10 +214,10 @@ static struct batch *batch_new(sluice_client *client, const sluice_message *mess
 	batch->durability = message->relaxed ? DURABILITY_RELAXED : DURABILITY_SYNC;
 	batch->time_ms = wall_ms();
 	batch->deadline_ms = UINT64_MAX;
-	DL_APPEND(client->publisher.batches, batch);
+	DL_APPEND(client->publisher->batches, batch);
 	if (!text_set(&batch->target, target_of(message)) ||
 	    !text_set(&batch->subject, mixed ? NULL : message->subject)) {
-		DL_DELETE(client->publisher.batches, batch);
+		DL_DELETE(client->publisher->batches, batch);
 		publish_batch_free(client, batch);
 		return NULL;
 	}
@@ -221,7 +228,7 @@ static struct batch *batch_new(sluice_client *client, const sluice_message *mess
 static int batch_for(sluice_client *client, const sluice_message *message, struct batch **ret, char *ret_why,
 		     size_t why_bytes)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	struct batch *last = publisher->batches != NULL ? publisher->batches->prev : NULL;
 	int rc;
 
@@ -271,7 +278,7 @@ static int end_add(struct batch *batch, const struct message_end *end)
 static int batch_grow(sluice_client *client, struct batch *batch, size_t before,
 		      const struct message_end *end)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	size_t bytes = buffer_len(&batch->events) - before;
 	int rc = end_add(batch, end);
 
@@ -299,7 +306,7 @@ static void batch_cut(sluice_client *client, struct batch *batch, size_t before)
 	batch->events.end = batch->events.start + before;
 	if (batch->count > 0)
 		return;
-	DL_DELETE(client->publisher.batches, batch);
+	DL_DELETE(client->publisher->batches, batch);
 	publish_batch_free(client, batch);
 }
 
@@ -324,18 +331,16 @@ static int gather(sluice_client *client, const sluice_message *message, const st
 /* Room in the buffer, by policy. What alone is larger fits into an empty one. */
 static int room_wait(sluice_client *client, size_t bytes, uint64_t deadline_ms, bool may_wait)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 
 	while (publisher->buffered != 0 && publisher->buffered + bytes > client->config.buffer_bytes) {
-		uint64_t now = now_ms();
-
 		if (!client->config.buffer_block || !may_wait)
 			return SLUICE_E_BUFFER_FULL;
 		if (client->closing || client->state == STATE_FAILED)
 			return SLUICE_E_CLOSED;
-		if (now >= deadline_ms)
+		if (now_ms() >= deadline_ms)
 			return SLUICE_E_TIMEOUT;
-		client_wait_turn(client, deadline_ms < now + 20 ? deadline_ms : now + 20);
+		client_wait_some(client, deadline_ms, 20);
 	}
 	return 0;
 }
@@ -350,10 +355,10 @@ static int begin(sluice_client *client, const sluice_call *call, struct message_
 
 	if (client->closing)
 		return SLUICE_E_CLOSED;
-	if (client->publisher.failed != 0) {
+	if (client->publisher->failed != 0) {
 		(void)snprintf(ret_why, why_bytes, "another client has opened the producer '%s'",
 			       client->config.producer);
-		return client->publisher.failed;
+		return client->publisher->failed;
 	}
 	if (client->state == STATE_FAILED) {
 		(void)snprintf(ret_why, why_bytes, "%s", client->error);
@@ -512,7 +517,7 @@ static int many_add(const sluice_message *messages, size_t count, struct batch *
 static int many_locked(sluice_client *client, const sluice_message *messages, size_t count,
 		       const sluice_call *call, struct call *waiter, char *ret_why, size_t why_bytes)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	struct message_end end = {.waiter = waiter, .count = (uint32_t)count, .whole = true};
 	struct batch *batch;
 	size_t bytes;
@@ -573,7 +578,7 @@ int sluice_publish_batch(sluice_client *client, const sluice_message *messages, 
 /* The deadline has passed: the oldest says why it waits. */
 static int flush_late(const sluice_client *client)
 {
-	const struct batch *oldest = client->publisher.batches;
+	const struct batch *oldest = client->publisher->batches;
 
 	return oldest->refused_last != 0
 		       ? error_set(oldest->refused_last, oldest->refused_text)
@@ -590,19 +595,17 @@ int sluice_flush(sluice_client *client, int deadline_ms)
 		client_unlock(client);
 		return error_set(SLUICE_E_WRONG_STATE, from_a_callback);
 	}
-	while (client->publisher.batches != NULL && rc == 0) {
-		uint64_t now = now_ms();
-
+	while (client->publisher->batches != NULL && rc == 0) {
 		if (client->state == STATE_FAILED)
 			rc = error_set(client->fail_code, client->error);
-		else if (now >= deadline)
+		else if (now_ms() >= deadline)
 			rc = flush_late(client);
 		else
-			client_wait_turn(client, deadline < now + 50 ? deadline : now + 50);
+			client_wait_some(client, deadline, 50);
 	}
 	if (rc == 0) {
-		rc = error_set(client->publisher.flush_code, client->publisher.flush_text);
-		client->publisher.flush_code = 0;
+		rc = error_set(client->publisher->flush_code, client->publisher->flush_text);
+		client->publisher->flush_code = 0;
 	}
 	client_unlock(client);
 	return rc;
@@ -611,6 +614,6 @@ int sluice_flush(sluice_client *client, int deadline_ms)
 void sluice_publish_stats_get(sluice_client *client, sluice_publish_stats *ret)
 {
 	client_lock(client);
-	*ret = client->publisher.stats;
+	*ret = client->publisher->stats;
 	client_unlock(client);
 }

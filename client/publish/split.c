@@ -5,7 +5,8 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "client/internal.h"
+#include "client/base/memory.h"
+#include "client/publish/batch.h"
 
 /* The ends of all but the first `count` messages of the batch, which keeps those. */
 static void ends_split(struct batch *batch, uint32_t count, struct batch *rest)
@@ -33,7 +34,7 @@ static void ends_split(struct batch *batch, uint32_t count, struct batch *rest)
 
 bool publish_batch_split(sluice_client *client, struct batch *batch)
 {
-	struct publisher *publisher = &client->publisher;
+	struct publisher *publisher = client->publisher;
 	struct sluice_slice events = {batch->events.bytes + batch->events.start, buffer_len(&batch->events)};
 	uint32_t count = batch->count / 2;
 	struct batch *rest;

@@ -6,8 +6,29 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "client/base/error.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/link/link.h"
+#include "client/call/call.h"
+#include "client/call/reply.h"
 #include "client/call/request.h"
-#include "client/internal.h"
+#include "client/publish/producer.h"
+#include "client/publish/txn.h"
+#include "client/sub/streams.h"
+#include "protocol/limits.h"
+#include "sluice.pb-c.h"
+
+struct pending_txn {
+	struct pending_txn *prev, *next;
+	Sluice__Txn *txn;
+	struct call *call; /* once it is sent */
+	bool was_sent;	   /* by a session that has ended */
+	sluice_done_fn *done;
+	void *user;
+	uint64_t deadline_ms;
+	struct call *waiter;
+};
 
 struct sluice_txn {
 	Sluice__Txn *message;
@@ -213,7 +234,7 @@ int sluice_txn_check_job(sluice_txn *txn, const char *job, const char *state, ui
 
 static void finish(sluice_client *client, struct pending_txn *pending, sluice_reply *reply)
 {
-	DL_DELETE(client->transactor.waiting, pending);
+	DL_DELETE(client->transactor->waiting, pending);
 	sluice__txn__free_unpacked(pending->txn, &mem_protobuf);
 	if (pending->waiter != NULL) {
 		pending->waiter->reply = reply;
@@ -229,7 +250,7 @@ static void finish(sluice_client *client, struct pending_txn *pending, sluice_re
 
 static void committed(sluice_client *client, struct call *call)
 {
-	struct transactor *transactor = &client->transactor;
+	struct transactor *transactor = client->transactor;
 	struct pending_txn *pending = call->hook_user;
 	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
 	bool gone = producer_is_gone(client, code, transactor->session, "");
@@ -254,7 +275,7 @@ static void committed(sluice_client *client, struct call *call)
 /* The end of the first, which was sent and is not to be settled any more. Whether its number was used is not known: another producer. */
 static void sent_unknown(sluice_client *client, const char *text)
 {
-	struct transactor *transactor = &client->transactor;
+	struct transactor *transactor = client->transactor;
 	struct pending_txn *first = transactor->waiting;
 
 	transactor->again = transactor->open = false;
@@ -264,7 +285,7 @@ static void sent_unknown(sluice_client *client, const char *text)
 
 static void opened(sluice_client *client, struct call *call)
 {
-	struct transactor *transactor = &client->transactor;
+	struct transactor *transactor = client->transactor;
 	const sluice_reply *reply = call->reply;
 	const Sluice__ProducerOpened *producer =
 		reply != NULL && reply->message != NULL ? reply->message->producer_opened : NULL;
@@ -284,7 +305,7 @@ static void opened(sluice_client *client, struct call *call)
 	}
 	if (producer == NULL)
 		return;
-	transactor->session = client->session_id;
+	transactor->session = client->link->session_id;
 	transactor->producer = producer->producer;
 	transactor->epoch = producer->epoch;
 	transactor->secret = producer->secret;
@@ -297,7 +318,7 @@ static void opened(sluice_client *client, struct call *call)
 
 void txns_session_lost(sluice_client *client)
 {
-	struct transactor *transactor = &client->transactor;
+	struct transactor *transactor = client->transactor;
 	struct pending_txn *first = transactor->waiting;
 
 	transactor->again = transactor->again || transactor->open;
@@ -313,7 +334,7 @@ void txns_session_lost(sluice_client *client)
 
 void txns_send(sluice_client *client)
 {
-	struct transactor *transactor = &client->transactor;
+	struct transactor *transactor = client->transactor;
 	struct pending_txn *first = transactor->waiting;
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	sluice_call options = {.deadline_ms = -1};
@@ -324,7 +345,7 @@ void txns_send(sluice_client *client)
 		if (!transactor->opening && producer_may_open(client, transactor->open_ms))
 			producer_open(client, "", transactor->again ? transactor->producer : 0,
 				      transactor->again ? transactor->secret : 0, opened,
-				      &client->transactor.opening);
+				      &client->transactor->opening);
 		return;
 	}
 	first->txn->producer = transactor->producer;
@@ -348,7 +369,7 @@ void txns_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 {
 	struct pending_txn *pending, *next;
 
-	DL_FOREACH_SAFE(client->transactor.waiting, pending, next) {
+	DL_FOREACH_SAFE(client->transactor->waiting, pending, next) {
 		if (pending->call != NULL)
 			continue;
 		if (pending->deadline_ms <= now && pending->was_sent)
@@ -365,7 +386,7 @@ void txns_end(sluice_client *client, int code)
 {
 	struct pending_txn *pending, *next;
 
-	DL_FOREACH_SAFE(client->transactor.waiting, pending, next)
+	DL_FOREACH_SAFE(client->transactor->waiting, pending, next)
 		if (pending->call == NULL)
 			finish(client, pending,
 			       reply_new(pending->was_sent ? SLUICE_E_UNKNOWN : code, "", 0));
@@ -405,18 +426,14 @@ int sluice_txn_commit(sluice_client *client, const sluice_txn *txn, const sluice
 	bool async = !call_blocks(call);
 	struct call waiter = {0};
 	struct pending_txn *pending;
-	int rc = 0;
+	char why[TEXT_MAX];
+	int rc;
 
 	if (ret_reply != NULL)
 		*ret_reply = NULL;
 	client_lock(client);
-	if (client->closing)
-		rc = error_set(SLUICE_E_CLOSED, NULL);
-	else if (client->state == STATE_FAILED)
-		rc = error_set(client->fail_code, client->error);
-	else if (!async && client_on_loop(client))
-		rc = error_set(SLUICE_E_WRONG_STATE, from_a_callback);
-	else if (sluice__txn__get_packed_size(txn->message) > LIMIT_COMMAND_BYTES_MAX - 64)
+	rc = error_set(call_may(client, call, why, sizeof(why)), why);
+	if (rc == 0 && sluice__txn__get_packed_size(txn->message) > LIMIT_COMMAND_BYTES_MAX - 64)
 		rc = error_format(SLUICE_E_LIMIT, "the transaction has %zu bytes; at most %llu",
 				  sluice__txn__get_packed_size(txn->message),
 				  (unsigned long long)LIMIT_COMMAND_BYTES_MAX - 64);
@@ -428,7 +445,7 @@ int sluice_txn_commit(sluice_client *client, const sluice_txn *txn, const sluice
 	}
 	if (!async)
 		pending->waiter = &waiter;
-	DL_APPEND(client->transactor.waiting, pending);
+	DL_APPEND(client->transactor->waiting, pending);
 	client_wake(client);
 	if (!async) {
 		(void)client_wait(client, &waiter.finished, UINT64_MAX);

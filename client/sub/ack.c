@@ -4,7 +4,10 @@
  */
 #include <utlist.h>
 
+#include "client/base/memory.h"
+#include "client/call/call.h"
 #include "client/sub/sub.h"
+#include "protocol/frame.h"
 
 /* Whether call is an ack or a nack, not answered yet, of that grant. */
 static bool call_acks(const sluice_sub *sub, const struct call *call, sluice_token token,
@@ -26,7 +29,7 @@ bool acks_wait(const sluice_sub *sub, sluice_token token)
 	DL_FOREACH(sub->acks, acks)
 		if (acks->token == token)
 			return true;
-	DL_FOREACH(sub->client->ordered, call)
+	DL_FOREACH(sub->client->calls->ordered, call)
 		if (call_acks(sub, call, token, &ack))
 			return true;
 	return false;
@@ -43,7 +46,7 @@ bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq)
 		for (size_t i = 0; acks->token == token && i < acks->count; i++)
 			if (seq >= acks->runs[i].first && seq - acks->runs[i].first < acks->runs[i].count)
 				return true;
-	DL_FOREACH(sub->client->ordered, call)
+	DL_FOREACH(sub->client->calls->ordered, call)
 		for (uint16_t i = 0; call_acks(sub, call, token, &ack) && i < ack.run_count; i++) {
 			struct frame_run run = frame_run_at(ack.runs, i);
 

@@ -3,7 +3,15 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "client/base/error.h"
+#include "client/base/hash.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/link/link.h"
+#include "client/call/call.h"
 #include "client/sub/sub.h"
+#include "protocol/frame.h"
+#include "protocol/limits.h"
 
 static sluice_sub *sub_new(sluice_client *client, const char *name, const char *cursor, const char *filter)
 {
@@ -15,10 +23,10 @@ static sluice_sub *sub_new(sluice_client *client, const char *name, const char *
 	sub->name = mem_text(name, strlen(name));
 	sub->cursor = mem_text(cursor != NULL ? cursor : "", cursor != NULL ? strlen(cursor) : 0);
 	sub->filter = mem_text(filter != NULL ? filter : "", filter != NULL ? strlen(filter) : 0);
-	sub->number = ++client->next_sub;
+	sub->number = ++client->subs->next_number;
 	sub->due_ms = UINT64_MAX;
 	if (sub->name != NULL && sub->cursor != NULL && sub->filter != NULL)
-		HASH_ADD(hh, client->subs, number, sizeof(sub->number), sub);
+		HASH_ADD(hh, client->subs->all, number, sizeof(sub->number), sub);
 	if (!HASHED(sub)) {
 		sub_free(sub);
 		return NULL;
@@ -37,12 +45,10 @@ static int open_wait(sluice_sub *sub, uint64_t deadline)
 
 	sub->waiters++;
 	while (!sub->opened && !sub->ended && !sub->closing && rc == 0) {
-		uint64_t now = now_ms();
-
-		if (now >= deadline)
+		if (now_ms() >= deadline)
 			rc = SLUICE_E_TIMEOUT;
 		else
-			client_wait_turn(client, deadline < now + 20 ? deadline : now + 20);
+			client_wait_some(client, deadline, 20);
 	}
 	if (sub->closing) {
 		rc = SLUICE_E_CLOSED;
@@ -88,15 +94,11 @@ static const char not_fired[] = "a subscription is not opened with SLUICE_FIRE: 
 
 static int enter(sluice_client *client, const sluice_call *call)
 {
-	int rc = 0;
+	char why[TEXT_MAX];
+	int rc;
 
 	client_lock(client);
-	if (client->closing)
-		rc = error_set(SLUICE_E_CLOSED, NULL);
-	else if (client->state == STATE_FAILED)
-		rc = error_set(client->fail_code, client->error);
-	else if (call_blocks(call) && client_on_loop(client))
-		rc = error_set(SLUICE_E_WRONG_STATE, from_a_callback);
+	rc = error_set(call_may(client, call, why, sizeof(why)), why);
 	if (rc != 0)
 		client_unlock(client);
 	return rc;
@@ -247,7 +249,7 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 		rc = error_format(SLUICE_E_LIMIT, "the reason has %zu bytes; at most %llu", frame.reason.len,
 				  (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	if (rc == 0 && op == ACK_RELEASE && client->state == STATE_READY && sub->opened &&
-	    !client->knows_begun)
+	    !client->link->knows_begun)
 		rc = error_set(SLUICE_E_UNSUPPORTED, "this broker knows no release; nack counts an attempt");
 	subs_flush(client); /* what was gathered goes first */
 	body = rc == 0 ? mem_alloc(frame_ack_size(&frame)) : NULL;
@@ -315,16 +317,14 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 	client_lock(client);
 	sub->waiters++;
 	while (sub->waiting == NULL && rc == 0) {
-		uint64_t now = now_ms();
-
 		if (sub->ended || sub->closing || sub->gives_back || (sub->draining && !sub->leaves))
 			rc = sub->end_code != 0 ? sub->end_code : SLUICE_E_CLOSED;
 		else if (client_on_loop(client))
 			rc = SLUICE_E_WRONG_STATE;
-		else if (now >= deadline)
+		else if (now_ms() >= deadline)
 			rc = SLUICE_E_TIMEOUT;
 		else
-			client_wait_turn(client, deadline < now + 50 ? deadline : now + 50);
+			client_wait_some(client, deadline, 50);
 	}
 	if (sub->waiting != NULL) {
 		rc = 0;
@@ -340,8 +340,7 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 		}
 	}
 	(void)error_set(rc, sub->ended && rc == sub->end_code ? sub->end_text : "");
-	if (--sub->waiters == 0 && sub->closing)
-		client_wake(client); /* it can be freed */
+	sub_waiter_leaves(sub);
 	client_unlock(client);
 	return rc;
 }

@@ -5,7 +5,14 @@
  */
 #include <utlist.h>
 
+#include "client/base/error.h"
+#include "client/base/hash.h"
+#include "client/base/loop.h"
+#include "client/link/link.h"
+#include "client/call/call.h"
 #include "client/sub/sub.h"
+#include "protocol/frame.h"
+#include "sluice.pb-c.h"
 
 /* ---- giving back ---- */
 
@@ -16,7 +23,7 @@ static void release_write(sluice_client *client, uint32_t subscription, sluice_t
 				  .op = ACK_RELEASE,
 				  .token = token,
 				  .run_count = count};
-	uint8_t *at = client->state == STATE_READY && client->knows_begun
+	uint8_t *at = client->state == STATE_READY && client->link->knows_begun
 			      ? link_frame(client, FRAME_ACK, 0, frame_ack_size(&frame))
 			      : NULL;
 
@@ -83,9 +90,9 @@ void sub_give_back(sluice_sub *sub)
 void sub_undelivered(sluice_client *client, const struct frame_deliver *frame)
 {
 	/* What comes again may be in the application's hand, from a subscription that is closed as well. */
-	if (frame->kind != DELIVER_ITEMS || frame->token <= client->token_max)
+	if (frame->kind != DELIVER_ITEMS || frame->token <= client->subs->token_max)
 		return;
-	client->token_max = frame->token;
+	client->subs->token_max = frame->token;
 	release_write(client, frame->subscription, frame->token, NULL, 0);
 	held_gone_before(client, NULL, frame->token);
 }
@@ -94,7 +101,7 @@ void sub_undelivered(sluice_client *client, const struct frame_deliver *frame)
 
 static bool all_closed(sluice_client *client)
 {
-	for (const sluice_sub *sub = client->subs; sub != NULL; sub = sub->hh.next)
+	for (const sluice_sub *sub = client->subs->all; sub != NULL; sub = sub->hh.next)
 		if (sub->leaves)
 			return false;
 	return true;
@@ -130,10 +137,10 @@ void subs_give_back(sluice_client *client, uint64_t deadline_ms)
 {
 	sluice_sub *sub, *next;
 
-	HASH_ITER(hh, client->subs, sub, next)
+	HASH_ITER(hh, client->subs->all, sub, next)
 		sub->gives_back |= !sub->follow;
 	subs_flush(client);
-	HASH_ITER(hh, client->subs, sub, next) {
+	HASH_ITER(hh, client->subs->all, sub, next) {
 		if (sub->follow)
 			continue;
 		leave(sub);
@@ -141,11 +148,8 @@ void subs_give_back(sluice_client *client, uint64_t deadline_ms)
 		sub_give_back(sub);
 	}
 	client_wake(client);
-	while (!all_closed(client) && client->state == STATE_READY && now_ms() < deadline_ms) {
-		uint64_t now = now_ms();
-
-		client_wait_turn(client, now + 20 < deadline_ms ? now + 20 : deadline_ms);
-	}
+	while (!all_closed(client) && client->state == STATE_READY && now_ms() < deadline_ms)
+		client_wait_some(client, deadline_ms, 20);
 }
 
 /* ---- drain ---- */
@@ -175,17 +179,14 @@ int sluice_sub_drain(sluice_sub *sub, int deadline_ms)
 	sub->waiters++;
 	client_wake(client);
 	while (rc == 0 && !settled(sub)) {
-		uint64_t now = now_ms();
-
 		if (sub->ended || sub->closing)
 			rc = sub->end_code != 0 ? sub->end_code : SLUICE_E_CLOSED;
-		else if (now >= deadline || client_on_loop(client))
+		else if (now_ms() >= deadline || client_on_loop(client))
 			rc = SLUICE_E_TIMEOUT;
 		else
-			client_wait_turn(client, deadline < now + 20 ? deadline : now + 20);
+			client_wait_some(client, deadline, 20);
 	}
-	if (--sub->waiters == 0 && sub->closing)
-		client_wake(client); /* it can be freed */
+	sub_waiter_leaves(sub);
 	client_unlock(client);
 	return error_set(rc, rc == SLUICE_E_TIMEOUT ? "something is not settled yet" : "");
 }

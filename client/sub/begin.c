@@ -2,6 +2,10 @@
  *
  * Items that the application begins are reported to the broker, before it has them.
  */
+#include "client/base/error.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/link/link.h"
 #include "client/sub/sub.h"
 
 /* Without memory it is not reported: its lease's end then does not count against it. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "client/base/memory.h"
 #include "client/sub/sub.h"
 
 static uint8_t *place(uint8_t **io_at, const void *bytes, size_t len)

@@ -2,6 +2,7 @@
  *
  * What is due of subscriptions: openings that wait, leases.
  */
+#include "client/base/hash.h"
 #include "client/sub/sub.h"
 
 static void sub_open_due(sluice_sub *sub, uint64_t now, uint64_t *io_next)
@@ -23,7 +24,7 @@ void subs_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 {
 	sluice_sub *sub, *next;
 
-	HASH_ITER(hh, client->subs, sub, next) {
+	HASH_ITER(hh, client->subs->all, sub, next) {
 		sub_open_due(sub, now, io_next);
 		/* Not each turn: it may hold thousands. */
 		if (sub->due_ms <= now)

@@ -4,7 +4,12 @@
  */
 #include <utlist.h>
 
+#include "client/base/hash.h"
+#include "client/base/memory.h"
+#include "client/link/link.h"
 #include "client/sub/sub.h"
+#include "protocol/frame.h"
+#include "protocol/limits.h"
 
 /* False: some are left, for the next connection. */
 static bool acks_write(sluice_sub *sub, struct ack_gather *acks)
@@ -50,7 +55,7 @@ static void credit_write(sluice_sub *sub)
 
 static void begun_write(sluice_sub *sub)
 {
-	for (size_t i = 0; i < sub->begun_count && sub->client->knows_begun; i++) {
+	for (size_t i = 0; i < sub->begun_count && sub->client->link->knows_begun; i++) {
 		struct frame_run run = {sub->begun[i].seq, 1};
 		struct frame_ack frame = {.subscription = sub->number,
 					  .op = ACK_BEGUN,
@@ -71,7 +76,7 @@ void subs_flush(sluice_client *client)
 
 	if (client->state != STATE_READY)
 		return;
-	HASH_ITER(hh, client->subs, sub, next) {
+	HASH_ITER(hh, client->subs->all, sub, next) {
 		struct ack_gather *acks, *after;
 
 		held_kept_drop(sub);

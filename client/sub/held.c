@@ -5,6 +5,10 @@
  */
 #include <string.h>
 
+#include "client/base/hash.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/link/link.h"
 #include "client/sub/sub.h"
 
 struct held *held_find(sluice_sub *sub, sluice_token token)
@@ -28,7 +32,9 @@ static bool shares_queue(const sluice_sub *sub, const sluice_sub *other)
 
 static bool comes_to_others(const sluice_sub *sub)
 {
-	for (const sluice_sub *other = sub->client->subs; other != NULL; other = other->hh.next)
+	const sluice_sub *other = sub->client->subs->all;
+
+	for (; other != NULL; other = other->hh.next)
 		if (other->coming && shares_queue(sub, other))
 			return true;
 	return false;
@@ -121,7 +127,7 @@ bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t c
 
 void held_gone_before(sluice_client *client, const sluice_sub *from, sluice_token token)
 {
-	for (sluice_sub *other = client->subs; other != NULL; other = other->hh.next) {
+	for (sluice_sub *other = client->subs->all; other != NULL; other = other->hh.next) {
 		if (!other->coming || other == from || (from != NULL && !shares_queue(from, other)) ||
 		    held_find(other, token) != NULL)
 			continue;
@@ -151,7 +157,7 @@ void held_ask(sluice_sub *sub)
 			held_drop(sub, held);
 	}
 	for (struct held_job *job = sub->jobs; job != NULL; job = job->hh.next) {
-		sub->client->doubts -= job->doubted;
+		sub->client->subs->doubts -= job->doubted;
 		job->seen = job->doubted = false;
 	}
 	sub->resume_damaged = false;
@@ -200,7 +206,7 @@ struct held_job *held_job_add(sluice_sub *sub, const char *id, sluice_token toke
 
 void held_job_drop(sluice_sub *sub, struct held_job *job)
 {
-	sub->client->doubts -= job->doubted;
+	sub->client->subs->doubts -= job->doubted;
 	HASH_DELETE(hh, sub->jobs, job);
 	mem_free(job->job);
 	mem_free(job);
@@ -211,7 +217,7 @@ void sub_job_gone(sluice_client *client, const char *job, sluice_token token)
 {
 	sluice_sub *sub, *next;
 
-	HASH_ITER(hh, client->subs, sub, next) {
+	HASH_ITER(hh, client->subs->all, sub, next) {
 		struct held_job *held = held_job_find(sub, job);
 		bool seen, waits;
 
@@ -229,9 +235,10 @@ void sub_job_gone(sluice_client *client, const char *job, sluice_token token)
 
 uint32_t held_by_others(const sluice_sub *sub)
 {
+	const sluice_sub *other = sub->client->subs->all;
 	uint32_t count = 0;
 
-	for (const sluice_sub *other = sub->client->subs; other != NULL; other = other->hh.next) {
+	for (; other != NULL; other = other->hh.next) {
 		if (!shares_queue(sub, other))
 			continue;
 		count += HASH_COUNT(other->jobs);
@@ -243,7 +250,7 @@ uint32_t held_by_others(const sluice_sub *sub)
 
 bool held_elsewhere(sluice_sub *sub, sluice_token token, const char *job)
 {
-	for (sluice_sub *other = sub->client->subs; other != NULL; other = other->hh.next) {
+	for (sluice_sub *other = sub->client->subs->all; other != NULL; other = other->hh.next) {
 		const struct held_job *held = NULL;
 
 		if (!shares_queue(sub, other))

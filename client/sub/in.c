@@ -6,7 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/base/error.h"
+#include "client/base/hash.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/link/link.h"
 #include "client/sub/sub.h"
+#include "protocol/envelope.h"
+#include "protocol/frame.h"
+#include "protocol/limits.h"
+#include "sluice.pb-c.h"
 
 enum { HEADERS_MAX = 64, SUBJECT_BYTES = LIMIT_SIZE(SUBJECT_BYTES_MAX) };
 
@@ -127,13 +136,13 @@ static bool give_items(sluice_sub *sub, const struct frame_deliver *frame)
 	bool again = frame->token <= sub->token_max, taken = true;
 	uint32_t at_item = 0;
 
-	if (!client->begun && !items_are_new(sub, frame, &taken))
+	if (!client->link->begun && !items_are_new(sub, frame, &taken))
 		return taken;
-	client->begun = true;
+	client->link->begun = true;
 	if (!again)
 		sub->token_max = frame->token;
-	if (frame->token > client->token_max)
-		client->token_max = frame->token;
+	if (frame->token > client->subs->token_max)
+		client->subs->token_max = frame->token;
 	for (uint16_t r = 0; r < frame->run_count; r++) {
 		struct frame_run run = frame_run_at(frame->runs, r);
 
@@ -154,7 +163,7 @@ static bool give_items(sluice_sub *sub, const struct frame_deliver *frame)
 				break;
 			if (envelope.subject.len > 0)
 				memcpy(subject, envelope.subject.data, envelope.subject.len);
-			if (at_item++ < client->taken)
+			if (at_item++ < client->link->taken)
 				continue;
 			subject[envelope.subject.len] = 0;
 			view.subject = subject;
@@ -163,7 +172,7 @@ static bool give_items(sluice_sub *sub, const struct frame_deliver *frame)
 			view.body = envelope.body;
 			view.priority = envelope.priority;
 			if (again && sub_ack_waits(sub, frame->token, view.seq)) {
-				client->taken++;
+				client->link->taken++;
 				sub_item_done(sub, frame->token);
 				continue;
 			}
@@ -171,12 +180,12 @@ static bool give_items(sluice_sub *sub, const struct frame_deliver *frame)
 			if (sub->gives_back) {
 				if (!again)
 					sub_item_back(sub, frame->token, view.seq);
-				client->taken++;
+				client->link->taken++;
 				continue;
 			}
 			taken = headers_of(envelope.headers, &headers, list, &view.headers) &&
 				sub_deliver(sub, &view);
-			client->taken += taken;
+			client->link->taken += taken;
 		}
 	}
 	buffer_free(&headers);
@@ -242,9 +251,9 @@ static bool give_jobs(sluice_sub *sub, struct sluice_slice payload)
 		link_broken(sub->client, SLUICE_E_PROTOCOL, "the broker sent malformed jobs");
 		return true;
 	}
-	for (size_t i = sub->client->taken; i < list->n_jobs && taken; i++) {
+	for (size_t i = sub->client->link->taken; i < list->n_jobs && taken; i++) {
 		taken = give_job(sub, list->jobs[i]);
-		sub->client->taken += taken;
+		sub->client->link->taken += taken;
 	}
 	sluice__job_deliveries__free_unpacked(list, &mem_protobuf);
 	return taken;
@@ -254,7 +263,7 @@ static sluice_sub *sub_by_number(sluice_client *client, uint32_t number)
 {
 	sluice_sub *sub;
 
-	HASH_FIND(hh, client->subs, &number, sizeof(number), sub);
+	HASH_FIND(hh, client->subs->all, &number, sizeof(number), sub);
 	return sub;
 }
 

@@ -3,7 +3,12 @@
  * Leases of items: extended at half of their time, for as long as the application may be silent; their
  * end is reported once.
  */
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/call/call.h"
+#include "client/call/reply.h"
 #include "client/sub/sub.h"
+#include "protocol/frame.h"
 
 void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms)
 {

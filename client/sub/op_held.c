@@ -3,8 +3,13 @@
  * Typed operations about what this client holds or follows. An answer may say that a job is not its
  * any more: the job's place in the consumer's credit is free then.
  */
+#include "client/base/loop.h"
+#include "client/call/call.h"
+#include "client/call/reply.h"
 #include "client/call/request.h"
+#include "client/sub/streams.h"
 #include "client/sub/sub.h"
+#include "sluice.pb-c.h"
 
 int sluice_cursor_set(sluice_client *client, const char *stream, const char *cursor, uint64_t next_offset,
 		      const sluice_call *call, sluice_reply **reply)
@@ -32,7 +37,7 @@ static void held_settle(sluice_client *client, const struct call *call, bool ove
 {
 	if (over)
 		sub_job_gone(client, call->job, call->token);
-	else if (client->doubts > 0)
+	else if (client->subs->doubts > 0)
 		resume_call_ended(client, call->job, call->token);
 }
 

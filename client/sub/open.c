@@ -5,7 +5,14 @@
  */
 #include <utlist.h>
 
+#include "client/base/hash.h"
+#include "client/base/loop.h"
+#include "client/link/link.h"
+#include "client/call/call.h"
+#include "client/call/reply.h"
 #include "client/sub/sub.h"
+#include "protocol/limits.h"
+#include "sluice.pb-c.h"
 
 /* The same stream, and yet it lacks events that it had: a store was put back. What comes under their offsets now are others. */
 static bool went_back(const sluice_sub *sub, const Sluice__FollowOpened *opened)
@@ -62,7 +69,7 @@ static void opened(sluice_client *client, struct call *call)
 	if (message != NULL && message->consume_opened != NULL) {
 		sub->thing = message->consume_opened->queue_id;
 		/* Brokers say the number since they know what is begun and released. */
-		client->knows_begun = sub->thing != 0;
+		client->link->knows_begun = sub->thing != 0;
 		sub->coming &= sub->thing != 0; /* nor did those say that all has come */
 	}
 	sub_open_tell(sub, 0, "");
@@ -196,7 +203,7 @@ static void unsent_drop(const sluice_sub *sub)
 {
 	struct call *call, *next;
 
-	DL_FOREACH_SAFE(sub->client->ordered, call, next) {
+	DL_FOREACH_SAFE(sub->client->calls->ordered, call, next) {
 		if ((call->hook != opened && call->hook != source_answered) || call->hook_user != sub ||
 		    call->sent)
 			continue;
@@ -209,7 +216,7 @@ void subs_open(sluice_client *client)
 {
 	sluice_sub *sub, *next;
 
-	HASH_ITER(hh, client->subs, sub, next) {
+	HASH_ITER(hh, client->subs->all, sub, next) {
 		struct call *call;
 
 		unsent_drop(sub);

@@ -6,7 +6,12 @@
  */
 #include <utlist.h>
 
+#include "client/base/hash.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/call/call.h"
 #include "client/sub/sub.h"
+#include "sluice.pb-c.h"
 
 static void tell_lost(sluice_client *client, const char *job, sluice_token token)
 {
@@ -32,7 +37,7 @@ void resume_older_lost(sluice_client *client, const char *job, sluice_token toke
 {
 	sluice_sub *sub, *next;
 
-	HASH_ITER(hh, client->subs, sub, next) {
+	HASH_ITER(hh, client->subs->all, sub, next) {
 		struct held_job *held = held_job_find(sub, job);
 		sluice_token older = held != NULL ? held->token : token;
 
@@ -41,13 +46,13 @@ void resume_older_lost(sluice_client *client, const char *job, sluice_token toke
 		(void)undelivered_drop(sub, older, job);
 		held_job_drop(sub, held);
 		tell_lost(client, job, older);
-		next = client->subs; /* the callback may have closed some */
+		next = client->subs->all; /* the callback may have closed some */
 	}
 }
 
 void resume_cancel_told(sluice_client *client, const char *job, sluice_token token)
 {
-	for (sluice_sub *sub = client->subs; sub != NULL; sub = sub->hh.next) {
+	for (sluice_sub *sub = client->subs->all; sub != NULL; sub = sub->hh.next) {
 		struct held_job *held = held_job_find(sub, job);
 
 		if (held != NULL && held->token == token)
@@ -62,13 +67,13 @@ static void doubt_called(sluice_sub *sub)
 {
 	const struct call *call;
 
-	DL_FOREACH(sub->client->ordered, call) {
+	DL_FOREACH(sub->client->calls->ordered, call) {
 		struct held_job *held = call->job != NULL ? held_job_find(sub, call->job) : NULL;
 
 		if (held == NULL || held->token != call->token || held->seen || held->doubted)
 			continue;
 		held->doubted = true;
-		sub->client->doubts++;
+		sub->client->subs->doubts++;
 	}
 }
 
@@ -193,7 +198,7 @@ void resume_call_ended(sluice_client *client, const char *job, sluice_token toke
 {
 	sluice_sub *sub, *next;
 
-	HASH_ITER(hh, client->subs, sub, next) {
+	HASH_ITER(hh, client->subs->all, sub, next) {
 		struct held_job *held = held_job_find(sub, job);
 
 		if (held == NULL || held->token != token || !held->doubted)

@@ -7,6 +7,11 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "client/base/hash.h"
+#include "client/base/loop.h"
+#include "client/base/memory.h"
+#include "client/call/call.h"
+#include "client/call/reply.h"
 #include "client/sub/sub.h"
 
 void sub_end(sluice_sub *sub, int code, const char *text)
@@ -35,7 +40,7 @@ void subs_broken(sluice_client *client, bool session_lost)
 {
 	sluice_sub *sub, *next;
 
-	HASH_ITER(hh, client->subs, sub, next) {
+	HASH_ITER(hh, client->subs->all, sub, next) {
 		struct held *held, *after;
 		struct held_job *job, *next_job;
 
@@ -57,7 +62,7 @@ void subs_end(sluice_client *client, int code)
 {
 	sluice_sub *sub, *next;
 
-	HASH_ITER(hh, client->subs, sub, next)
+	HASH_ITER(hh, client->subs->all, sub, next)
 		sub_end(sub, code, sluice_error_text(code));
 }
 
@@ -105,13 +110,13 @@ void sub_retire(sluice_sub *sub)
 	sluice_client *client = sub->client;
 	struct call *call;
 
-	DL_FOREACH(client->ordered, call)
+	DL_FOREACH(client->calls->ordered, call)
 		if (call->hook_user == sub)
 			call->hook_user = NULL;
-	HASH_DELETE(hh, client->subs, sub);
+	HASH_DELETE(hh, client->subs->all, sub);
 	sub->closing = true;
-	sub->next_retired = client->retired;
-	client->retired = sub;
+	sub->next_retired = client->subs->retired;
+	client->subs->retired = sub;
 	(void)pthread_cond_broadcast(&client->changed); /* who waits in sluice_sub_next() */
 	if (!client_on_loop(client))
 		subs_reap(client);
@@ -119,7 +124,7 @@ void sub_retire(sluice_sub *sub)
 
 void subs_reap(sluice_client *client)
 {
-	sluice_sub **at = &client->retired;
+	sluice_sub **at = &client->subs->retired;
 
 	while (*at != NULL) {
 		sluice_sub *sub = *at;
@@ -131,4 +136,17 @@ void subs_reap(sluice_client *client)
 		*at = sub->next_retired;
 		sub_free(sub);
 	}
+}
+
+void subs_free(sluice_client *client)
+{
+	while (client->subs->all != NULL)
+		sub_retire(client->subs->all);
+	subs_reap(client);
+}
+
+void sub_waiter_leaves(sluice_sub *sub)
+{
+	if (--sub->waiters == 0 && sub->closing)
+		client_wake(sub->client);
 }

@@ -95,7 +95,7 @@ CONFINED = [
     ("event.h", []),
     ("openssl/*", ["broker/net/*", "client/*", "bench/*", "tests/*"]),
     # By itself it ends the process without memory: each side includes it with its own settings.
-    ("uthash.h", ["broker/util/hash.h", "client/internal.h", "bench/*", "plugins/*", "tests/*"]),
+    ("uthash.h", ["broker/util/hash.h", "client/base/hash.h", "bench/*", "plugins/*", "tests/*"]),
     ("msgpack*", ["protocol/*", "broker/*", "client/*", "bench/*", "tests/*"]),
 ]
 

@@ -10,7 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "client/internal.h"
+#include "client/base/loop.h"
+#include "client/call/call.h"
 
 enum { OTHER = 4711, DEADLINE_MS = 60000 };
 
@@ -65,8 +66,8 @@ static uint64_t deadline_seen(void)
 	uint64_t deadline = 0;
 
 	client_lock(client);
-	if (client->ordered != NULL && client->ordered->closes_session)
-		deadline = client->ordered->deadline_ms;
+	if (client->calls->ordered != NULL && client->calls->ordered->closes_session)
+		deadline = client->calls->ordered->deadline_ms;
 	client_unlock(client);
 	return deadline;
 }

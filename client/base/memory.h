@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The allocator hook and byte buffers. */
+#ifndef SLUICE_CLIENT_BASE_MEMORY_H
+#define SLUICE_CLIENT_BASE_MEMORY_H
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+void *mem_alloc(size_t bytes); /* zeroed */
+void *mem_resize(void *old, size_t bytes);
+void mem_free(void *old);
+char *mem_text(const char *text, size_t len); /* a terminated copy */
+/* Whether an allocation failed since its last call on this thread: a message that cannot be
+ * unpacked is malformed, or there was no memory for it. */
+bool mem_lacked(void);
+extern ProtobufCAllocator mem_protobuf;
+
+/* A growable byte buffer with a read position. */
+struct buffer {
+	uint8_t *bytes;
+	size_t start, end, capacity;
+};
+uint8_t *buffer_room(struct buffer *buffer, size_t bytes); /* at the end; NULL: no memory */
+static inline size_t buffer_len(const struct buffer *buffer)
+{
+	return buffer->end - buffer->start;
+}
+void buffer_free(struct buffer *buffer);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Publishing: messages gather into batches (publish.c), which are sent, answered and tried again
+ * (outbox.c).
+ */
+#ifndef SLUICE_CLIENT_PUBLISH_PUBLISH_H
+#define SLUICE_CLIENT_PUBLISH_PUBLISH_H
+
+#include "client/base/client.h"
+
+struct publisher {
+	uint64_t producer, secret, session; /* session: that opened it */
+	uint32_t epoch;
+	bool opening, open;
+	/* The session that had it ended: it is opened again, by its secret, with its numbers. */
+	bool again;
+	uint64_t open_ms; /* not to be opened before */
+	/* The broker knows it no more, as this code says: it is opened anew once all that is in
+	 * flight is answered. */
+	int gone;
+	int failed; /* fenced: another client publishes under its name, and this one no more */
+	uint64_t next_seq, settled_seq;
+	struct batch *batches; /* in order of sequence */
+	uint32_t in_flight;
+	bool mixed;	      /* subjects change often: per-event subjects */
+	uint64_t due_ms;      /* nothing in the batches is due before */
+	bool given_up;	      /* a batch has nobody to tell any more */
+	struct batch *spares; /* singly linked: memory of former batches */
+	uint32_t spare_count;
+	uint64_t spare_bytes;
+	uint64_t buffered;
+	sluice_publish_stats stats;
+	int flush_code; /* the first failure since the last flush */
+	char flush_text[256];
+};
+
+void publish_init(sluice_client *client);
+void publish_send(sluice_client *client);
+/* Sends what its caller published and is to wait for, at once if it can, or wakes the loop. */
+void publish_push(sluice_client *client);
+bool publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body);
+void publish_broken(sluice_client *client);
+void publish_session_lost(sluice_client *client);
+void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next);
+void publish_end(sluice_client *client, int code);
+void publish_free(sluice_client *client);
+bool publish_settled(const sluice_client *client);
+
+#endif
