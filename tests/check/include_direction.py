@@ -37,10 +37,19 @@ LAYERS = [
     # pattern, allowed project files
     ("include/*", []),
     ("protocol/*", ["include/sluice/*"]),
-    ("client/cli/*", ["include/sluice/*", "protocol/*", "client/*"]),
+    # The command is a program like any other: the public headers only.
+    ("client/cli/*", ["include/sluice/*"]),
     # What a reader copies.
     ("client/examples/*", ["include/sluice/*"]),
-    ("client/*", ["include/sluice/*", "protocol/*"]),
+    ("client/base/*", ["include/sluice/*", "protocol/*"]),
+    ("client/link/*", ["include/sluice/*", "protocol/*", "client/base/*"]),
+    ("client/call/*", ["include/sluice/*", "protocol/*", "client/base/*", "client/link/*"]),
+    # A transaction that sets a cursor asks which stream is followed, and no more of subscriptions.
+    ("client/publish/*", ["include/sluice/*", "protocol/*", "client/base/*", "client/link/*", "client/call/*",
+                          "client/sub/streams.h"]),
+    ("client/sub/*", ["include/sluice/*", "protocol/*", "client/base/*", "client/link/*", "client/call/*"]),
+    ("client/*", ["include/sluice/*", "protocol/*", "client/base/*", "client/link/*", "client/call/*",
+                  "client/publish/*", "client/sub/*"]),
     ("broker/util/*", ["include/sluice/*"]),
     # Behind store_impl.h an implementation knows neither the common layer nor the other one.
     ("broker/store/lmdb/*", ["include/sluice/*", "broker/util/*", "broker/store/store.h",
@@ -93,7 +102,7 @@ CONFINED = [
     ("lmdb.h", ["broker/store/lmdb/*", "bench/*", "tests/*"]),
     ("event2/*", ["broker/net/conn/*", "broker/net/io/*", "broker/admin/*", "client/examples/*", "bench/*", "tests/*"]),
     ("event.h", []),
-    ("openssl/*", ["broker/net/*", "client/*", "bench/*", "tests/*"]),
+    ("openssl/*", ["broker/net/*", "client/link/*", "bench/*", "tests/*"]),
     # By itself it ends the process without memory: each side includes it with its own settings.
     ("uthash.h", ["broker/util/hash.h", "client/base/hash.h", "bench/*", "plugins/*", "tests/*"]),
     ("msgpack*", ["protocol/*", "broker/*", "client/*", "bench/*", "tests/*"]),
@@ -186,6 +195,17 @@ PLANTED = [
     ("protocol/planted.c", "#include \"sluice/planted_missing.h\"", "sluice/planted_missing.h"),
     ("protocol/planted.c", "#include \"broker/util/bytes.h\"", "broker/util/bytes.h"),
     ("client/planted.c", "#include \"broker/util/bytes.h\"", "broker/util/bytes.h"),
+    ("client/planted.c", "#include \"client/cli/cli.h\"", "client/cli/cli.h"),
+    ("client/base/planted.c", "#include \"client/link/link.h\"", "client/link/link.h"),
+    ("client/link/planted.c", "#include \"client/call/call.h\"", "client/call/call.h"),
+    ("client/call/planted.c", "#include \"client/sub/streams.h\"", "client/sub/streams.h"),
+    ("client/call/planted.c", "#include \"client/publish/publish.h\"", "client/publish/publish.h"),
+    ("client/call/planted.c", "#include <uthash.h>", "uthash.h"),
+    ("client/call/planted.c", "#include <openssl/ssl.h>", "openssl/ssl.h"),
+    ("client/publish/planted.c", "#include \"client/sub/subs.h\"", "client/sub/subs.h"),
+    ("client/sub/planted.c", "#include \"client/publish/publish.h\"", "client/publish/publish.h"),
+    ("client/cli/planted.c", "#include \"client/base/loop.h\"", "client/base/loop.h"),
+    ("client/cli/planted.c", "#include \"protocol/utf8.h\"", "protocol/utf8.h"),
     ("plugins/local/planted.c", "#include \"broker/plugin/plugin.h\"", "broker/plugin/plugin.h"),
     ("plugins/local/planted.c", "#include \"protocol/frame.h\"", "protocol/frame.h"),
     ("bench/replay/planted.c", "#include \"protocol/frame.h\"", "protocol/frame.h"),
