@@ -38,10 +38,11 @@ struct command {
 	int args_min, args_max;
 	int (*run)(struct cli *cli);
 };
-extern const struct command commands[]; /* ends with a NULL name */
 
-/* main.c */
-int need(struct cli *cli);				     /* connects; 0 or a code, said */
+/* connect.c */
+int need(struct cli *cli); /* connects; 0 or a code, said */
+
+/* option.c */
 const char *option(const struct cli *cli, const char *name); /* NULL: not given */
 bool option_many(const struct cli *cli, const char *name, int *io_pos, const char **ret_value);
 /* "10s", "500ms", "2m", "1h", "3d" to milliseconds; false: malformed. A bare number is seconds. */
@@ -52,10 +53,18 @@ bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_
 /* The same for a duration, in ms; fallback when it is not given. */
 bool duration_option(struct cli *cli, const char *name, uint64_t fallback_ms, uint64_t max_ms,
 		     uint64_t *ret_ms);
+
+/* body.c */
 /* A body: the word itself, "-" standard input, "@FILE" a file. malloc'd. */
 int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len);
+
+/* print.c */
 const char *time_text(uint64_t time_ms, char buf[32]); /* local time; "-" for 0 */
 int print_json(sluice_reply *reply);		       /* the whole reply, a line; frees it; 0 or NOMEM */
+
+/* ask.c */
+/* Asks on the terminal, unless --yes says so already; 0, or INVAL, said: "nothing was DONE_TO_IT". */
+int sure(struct cli *cli, const char *question, const char *done_to_it);
 
 /* say.c */
 /* Says what was wrong and what was expected; returns code. */
@@ -86,8 +95,6 @@ int cmd_queue_purge(struct cli *cli);
 int cmd_queue_alter(struct cli *cli);
 int cmd_session_ls(struct cli *cli);
 int cmd_session_close(struct cli *cli);
-/* Asks on the terminal, unless --yes says so already; 0, or INVAL, said: "nothing was DONE_TO_IT". */
-int sure(struct cli *cli, const char *question, const char *done_to_it);
 int cmd_job_submit(struct cli *cli);
 int cmd_job_ls(struct cli *cli);
 int cmd_job_show(struct cli *cli);

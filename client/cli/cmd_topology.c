@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cli.h"
 #include "json.h"
@@ -309,23 +308,6 @@ int cmd_machine_create(struct cli *cli)
 }
 
 /* ---- rm, peek ---- */
-
-int sure(struct cli *cli, const char *question, const char *done_to_it)
-{
-	char answer[16] = "";
-
-	if (cli->yes)
-		return 0;
-	/* A script that forgot a variable must not delete by it. */
-	if (isatty(STDIN_FILENO) != 1 || isatty(STDERR_FILENO) != 1)
-		return complain(cli, SLUICE_E_INVAL,
-				"'%s' was not %s: there is no terminal to ask on; expected --yes",
-				cli->args[0], done_to_it);
-	(void)fprintf(stderr, "%s [y/N] ", question);
-	if (fgets(answer, sizeof(answer), stdin) == NULL || (answer[0] != 'y' && answer[0] != 'Y'))
-		return complain(cli, SLUICE_E_INVAL, "nothing was %s", done_to_it);
-	return 0;
-}
 
 int cmd_rm(struct cli *cli)
 {

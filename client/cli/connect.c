@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The connection to the broker, for the commands that need one.
+ */
+#include "cli.h"
+
+/* A command that waits for long says when it waits for the broker. On the library's thread. */
+static void on_event(sluice_client *client, const sluice_event *event, void *user)
+{
+	struct cli *cli = user;
+
+	(void)client;
+	if (event->kind == SLUICE_EVENT_DISCONNECTED && event->code != 0 && cli->connected)
+		notice(cli, "the connection to %s is lost (%s); trying again", cli->address, event->text);
+	else if (event->kind == SLUICE_EVENT_RESUMED)
+		notice(cli, "connected to %s again", cli->address);
+	else if (event->kind == SLUICE_EVENT_SESSION_LOST)
+		notice(cli, "connected to %s again, but the session had ended: what was claimed goes back",
+		       cli->address);
+	cli->connected = cli->connected || event->kind == SLUICE_EVENT_CONNECTED;
+}
+
+int need(struct cli *cli)
+{
+	sluice_config *config = sluice_config_create();
+	char deadline[24];
+	int rc;
+
+	if (config == NULL)
+		return SLUICE_E_NOMEM;
+	rc = sluice_config_set(config, "address", cli->address);
+	if (rc == 0)
+		rc = sluice_config_set(config, "gateway", cli->gateway);
+	if (rc == 0)
+		rc = sluice_config_set(config, "client", "sluice CLI");
+	(void)snprintf(deadline, sizeof(deadline), "%d", cli->timeout_ms);
+	if (rc == 0)
+		rc = sluice_config_set(config, "deadline_ms", deadline);
+	if (rc != 0) {
+		(void)complain(cli, rc, "%s", sluice_last_error(NULL));
+		sluice_config_destroy(config);
+		return rc;
+	}
+	rc = sluice_open(config, on_event, cli, &cli->client);
+	sluice_config_destroy(config);
+	if (rc == 0)
+		rc = sluice_wait_connected(cli->client, cli->timeout_ms);
+	if (rc == SLUICE_E_DISCONNECTED)
+		return complain(
+			cli, rc,
+			"no broker at %s (%s); is it running? --address or SLUICE_ADDRESS name another",
+			cli->address, sluice_last_error(cli->client));
+	if (rc != 0) {
+		const char *why = cli->client != NULL ? sluice_last_error(cli->client) : "";
+
+		return complain(cli, rc, "%s: %s (%s)", cli->address,
+				why[0] != 0 ? why : sluice_error_text(rc), sluice_error_name(rc));
+	}
+	if (cli->verbose)
+		notice(cli, "connected to %s, session %llu", cli->address,
+		       (unsigned long long)sluice_session(cli->client));
+	return 0;
+}
