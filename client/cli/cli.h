@@ -59,8 +59,11 @@ bool duration_option(struct cli *cli, const char *name, uint64_t fallback_ms, ui
 int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len);
 
 /* print.c */
+const char *number(uint64_t value, char buf[24]);
 const char *time_text(uint64_t time_ms, char buf[32]); /* local time; "-" for 0 */
 int print_json(sluice_reply *reply);		       /* the whole reply, a line; frees it; 0 or NOMEM */
+/* A call that answers nothing but that it is done. Frees reply; returns rc, said. */
+int print_done(struct cli *cli, int rc, sluice_reply *reply);
 
 /* ask.c */
 /* Asks on the terminal, unless --yes says so already; 0, or INVAL, said: "nothing was DONE_TO_IT". */

@@ -9,12 +9,6 @@
 #include "table.h"
 #include "time_parse.h"
 
-static const char *number(uint64_t value, char buf[24])
-{
-	(void)snprintf(buf, 24, "%" PRIu64, value);
-	return buf;
-}
-
 int cmd_job_submit(struct cli *cli)
 {
 	sluice_job_spec spec = {.job = option(cli, "id"),
@@ -336,12 +330,7 @@ int cmd_job_release(struct cli *cli)
 		return rc;
 	rc = sluice_job_release(cli->client, cli->args[0], token, (uint32_t)delay_ms, option(cli, "reason"),
 				NULL, &reply);
-	if (rc != 0)
-		return refused(cli, rc, reply);
-	if (cli->json)
-		return print_json(reply);
-	sluice_reply_free(reply);
-	return 0;
+	return print_done(cli, rc, reply);
 }
 
 int cmd_job_history(struct cli *cli)

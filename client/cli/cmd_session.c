@@ -10,12 +10,6 @@
 
 enum { PAGE = 500 };
 
-static const char *number(uint64_t value, char buf[24])
-{
-	(void)snprintf(buf, 24, "%" PRIu64, value);
-	return buf;
-}
-
 /* ---- sessions ---- */
 
 static const char *const session_heads[] = {"SESSION", "NAME", "CLIENT", "ADDRESS", "TIMEOUT", "JOBS", NULL};

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Streams, queues and machines: ls, show, create, rm, peek. */
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -10,23 +9,6 @@
 #include "table.h"
 
 enum { SUBJECTS_MAX = 32, PAGE = 500 };
-
-/* A call that answers nothing but that it is done. */
-static int done(struct cli *cli, int rc, sluice_reply *reply)
-{
-	if (rc != 0)
-		return refused(cli, rc, reply);
-	if (cli->json)
-		return print_json(reply);
-	sluice_reply_free(reply);
-	return 0;
-}
-
-static const char *number(uint64_t value, char buf[24])
-{
-	(void)snprintf(buf, 24, "%" PRIu64, value);
-	return buf;
-}
 
 static size_t subjects_take(const struct cli *cli, const char *list[SUBJECTS_MAX + 1])
 {
@@ -244,7 +226,7 @@ int cmd_stream_create(struct cli *cli)
 	if (rc != 0)
 		return rc;
 	rc = sluice_stream_create(cli->client, &spec, NULL, &reply);
-	return done(cli, rc, reply);
+	return print_done(cli, rc, reply);
 }
 
 int cmd_queue_create(struct cli *cli)
@@ -272,7 +254,7 @@ int cmd_queue_create(struct cli *cli)
 	if (rc != 0)
 		return rc;
 	rc = sluice_queue_create(cli->client, &spec, NULL, &reply);
-	return done(cli, rc, reply);
+	return print_done(cli, rc, reply);
 }
 
 /* ---- machine commands ---- */
@@ -301,7 +283,7 @@ int cmd_machine_create(struct cli *cli)
 	if (rc == 0) {
 		rc = sluice_machine_create(cli->client, text, option(cli, "if-not-exists") != NULL, NULL,
 					   &reply);
-		rc = done(cli, rc, reply);
+		rc = print_done(cli, rc, reply);
 	}
 	free(text);
 	return rc;
@@ -326,7 +308,7 @@ int cmd_rm(struct cli *cli)
 	if (rc != 0)
 		return rc;
 	rc = sluice_delete(cli->client, thing, cli->args[0], NULL, &reply);
-	return done(cli, rc, reply);
+	return print_done(cli, rc, reply);
 }
 
 static uint64_t wall_now(void)

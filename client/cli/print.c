@@ -2,9 +2,16 @@
  *
  * What several commands print alike.
  */
+#include <inttypes.h>
 #include <time.h>
 
 #include "cli.h"
+
+const char *number(uint64_t value, char buf[24])
+{
+	(void)snprintf(buf, 24, "%" PRIu64, value);
+	return buf;
+}
 
 const char *time_text(uint64_t time_ms, char buf[32])
 {
@@ -26,4 +33,14 @@ int print_json(sluice_reply *reply)
 		(void)printf("%s\n", json);
 	sluice_reply_free(reply);
 	return rc;
+}
+
+int print_done(struct cli *cli, int rc, sluice_reply *reply)
+{
+	if (rc != 0)
+		return refused(cli, rc, reply);
+	if (cli->json)
+		return print_json(reply);
+	sluice_reply_free(reply);
+	return 0;
 }
