@@ -25,18 +25,43 @@ int sluice_cursor_delete(sluice_client *client, const char *stream, const char *
 
 /* ---- jobs ---- */
 
+void job_submit_fill(Sluice__JobSubmit *m, const sluice_job_spec *spec)
+{
+	m->job = wire_text(spec->job);
+	m->queue = wire_text(spec->queue);
+	m->machine = wire_text(spec->machine);
+	m->owner = wire_text(spec->owner);
+	m->payload = wire_bytes(spec->payload);
+	m->priority = spec->priority;
+}
+
+void job_report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec)
+{
+	m->job = wire_text(spec->job);
+	m->attempt = spec->attempt;
+	m->source = wire_text(spec->source);
+	m->state = wire_text(spec->state);
+	m->token = spec->token;
+	m->scheduler_ref = wire_text(spec->scheduler_ref);
+	m->evidence = wire_text(spec->evidence);
+	m->exit_code = spec->exit_code;
+	m->seen_time_ms = spec->seen_time_ms;
+	m->release = spec->release;
+	m->exited = spec->exited;
+	m->signal = spec->signal;
+	m->class_ = (Sluice__EvidenceClass)spec->evidence_class;
+	m->started_time_ms = spec->started_time_ms;
+	m->ended_time_ms = spec->ended_time_ms;
+	m->memory_peak_bytes = spec->memory_peak_bytes;
+}
+
 int sluice_job_submit(sluice_client *client, const sluice_job_spec *spec, const sluice_call *call,
 		      sluice_reply **reply)
 {
 	Sluice__JobSubmit m = SLUICE__JOB_SUBMIT__INIT;
 	REQUEST(JOB_SUBMIT, job_submit, m);
 
-	m.job = wire_text(spec->job);
-	m.queue = wire_text(spec->queue);
-	m.machine = wire_text(spec->machine);
-	m.owner = wire_text(spec->owner);
-	m.payload = wire_bytes(spec->payload);
-	m.priority = spec->priority;
+	job_submit_fill(&m, spec);
 	return call_run(client, &request, true, call, reply);
 }
 

@@ -19,6 +19,11 @@ static inline ProtobufCBinaryData wire_bytes(sluice_slice_t value)
 	return (ProtobufCBinaryData){value.len, (uint8_t *)(uintptr_t)value.data};
 }
 
+/* What an operation and its like in a transaction have in common; of a report, all but the job's
+ * number, which no transaction sends. */
+void job_submit_fill(Sluice__JobSubmit *m, const sluice_job_spec *spec);
+void job_report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec);
+
 #define REQUEST(OP, member, message)                     \
 	Sluice__Request request = SLUICE__REQUEST__INIT; \
 	request.op_case = SLUICE__REQUEST__OP_##OP;      \

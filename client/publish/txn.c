@@ -148,12 +148,7 @@ int sluice_txn_job_submit(sluice_txn *txn, const sluice_job_spec *spec)
 {
 	OP(JOB_SUBMIT, job_submit, JobSubmit, JOB_SUBMIT);
 
-	m.job = wire_text(spec->job);
-	m.queue = wire_text(spec->queue);
-	m.machine = wire_text(spec->machine);
-	m.owner = wire_text(spec->owner);
-	m.payload = wire_bytes(spec->payload);
-	m.priority = spec->priority;
+	job_submit_fill(&m, spec);
 	return add(txn, &op);
 }
 
@@ -173,22 +168,7 @@ int sluice_txn_job_report(sluice_txn *txn, const sluice_job_report_spec *spec)
 {
 	OP(JOB_REPORT, job_report, JobReport, JOB_REPORT);
 
-	m.job = wire_text(spec->job);
-	m.attempt = spec->attempt;
-	m.source = wire_text(spec->source);
-	m.state = wire_text(spec->state);
-	m.token = spec->token;
-	m.scheduler_ref = wire_text(spec->scheduler_ref);
-	m.evidence = wire_text(spec->evidence);
-	m.exit_code = spec->exit_code;
-	m.exited = spec->exited;
-	m.signal = spec->signal;
-	m.class_ = (Sluice__EvidenceClass)spec->evidence_class;
-	m.started_time_ms = spec->started_time_ms;
-	m.ended_time_ms = spec->ended_time_ms;
-	m.memory_peak_bytes = spec->memory_peak_bytes;
-	m.seen_time_ms = spec->seen_time_ms;
-	m.release = spec->release;
+	job_report_fill(&m, spec);
 	return add(txn, &op);
 }
 

@@ -67,27 +67,6 @@ int sluice_job_intent(sluice_client *client, const char *job, sluice_token token
 			      call, reply);
 }
 
-static void report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec)
-{
-	m->job = wire_text(spec->job);
-	m->attempt = spec->attempt;
-	m->source = wire_text(spec->source);
-	m->state = wire_text(spec->state);
-	m->token = spec->token;
-	m->scheduler_ref = wire_text(spec->scheduler_ref);
-	m->evidence = wire_text(spec->evidence);
-	m->exit_code = spec->exit_code;
-	m->seen_time_ms = spec->seen_time_ms;
-	m->release = spec->release;
-	m->exited = spec->exited;
-	m->signal = spec->signal;
-	m->class_ = (Sluice__EvidenceClass)spec->evidence_class;
-	m->started_time_ms = spec->started_time_ms;
-	m->ended_time_ms = spec->ended_time_ms;
-	m->memory_peak_bytes = spec->memory_peak_bytes;
-	m->number = spec->number;
-}
-
 static bool report_refused(const struct call *call)
 {
 	return code_of(call) == SLUICE_E_STALE_TOKEN || code_of(call) == SLUICE_E_NOT_FOUND;
@@ -115,7 +94,8 @@ int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec,
 
 	struct call_about about = {.job = wire_text(spec->job), .token = spec->token};
 
-	report_fill(&m, spec);
+	job_report_fill(&m, spec);
+	m.number = spec->number;
 	if (spec->token != 0)
 		about.hook = spec->release ? reported_release : reported;
 	return call_run_about(client, &request, true, &about, call, reply);
