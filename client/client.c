@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The client's life, and a turn of its loop: one epoll descriptor over socket, timer and wake-up. In
- * own-thread mode a thread turns the loop; in caller-loop mode sluice_process() or a blocking call
- * does.
+ * The client's life, and a turn of its loop: one epoll descriptor over socket, timer and wake-up.
+ * In own-thread mode a thread turns the loop; in caller-loop mode sluice_process() or a blocking
+ * call does.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +32,8 @@ static void timer_arm(sluice_client *client, uint64_t due)
 		.it_value = {.tv_sec = (time_t)(due / 1000),
 			     .tv_nsec = (long)(due % 1000) * 1000000 + 1}}; /* all zero would disarm it */
 
-	/* Never put off: deadlines mostly move away, and one turn too many each time that it fires costs less than to follow them. */
+	/* Never put off: deadlines mostly move away, and one turn too many each time that it fires
+	 * costs less than to follow them. */
 	if (due >= client->timer_ms)
 		return;
 	client->timer_ms = due;
@@ -53,8 +54,9 @@ static void work(sluice_client *client)
 	publish_due(client, now, &next);
 	txns_due(client, now, &next);
 	subs_due(client, now, &next);
-	/* A callback made work that the turn may have passed by. Our own thread has another turn at once; the application's loop waits for the
-	 * descriptor. What goes out below asks for no turn by itself, unless the connection breaks. */
+	/* A callback made work that the turn may have passed by. Our own thread has another turn at
+	 * once; the application's loop waits for the descriptor. What goes out below asks for no
+	 * turn by itself, unless the connection breaks. */
 	passed_by = client->again;
 	txns_send(client);
 	calls_send(client);
@@ -314,7 +316,8 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 		client_free(client);
 		return error_format(rc, "no descriptors or locks for a client: %s", strerror(error));
 	}
-	/* The first turn of the loop connects: no callback comes before the caller has its client. */
+	/* The first turn of the loop connects: no callback comes before the caller has its
+	 * client. */
 	client_lock(client);
 	client_wake(client);
 	if (client->config.mode == MODE_OWN_THREAD) {
@@ -343,12 +346,14 @@ static int drain_all(sluice_client *client, uint64_t deadline)
 	return publish_settled(client) ? 0 : SLUICE_E_TIMEOUT;
 }
 
-/* Every call, publish, transaction and subscription that is left ends here; the loop ends with this thread's lock. */
+/* Every call, publish, transaction and subscription that is left ends here; the loop ends with this
+ * thread's lock. */
 static void end_all(sluice_client *client)
 {
 	const sluice_client *outer;
 
-	outer = loop_enter(client); /* callbacks come from here as from the loop: what blocks is refused */
+	/* Callbacks come from here as from the loop: what blocks is refused. */
+	outer = loop_enter(client);
 	client->closing = true;
 	end_with(client, SLUICE_E_CLOSED, "the client was closed");
 	(void)loop_enter(outer);

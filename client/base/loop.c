@@ -64,7 +64,8 @@ void client_wake(sluice_client *client)
 	if (client->woken || looping == client)
 		return;
 	client->woken = true;
-	(void)!write(client->wake_fd, &one, sizeof(one)); /* it can only fail when it is already readable */
+	/* It can only fail when it is already readable. */
+	(void)!write(client->wake_fd, &one, sizeof(one));
 }
 
 void client_retry(sluice_client *client, uint64_t at_ms)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Calls: one REQUEST and its REPLY. A call lives in two places, by correlation number and in order, until it is finished; then its
- * callback is called once, or its waiter is woken. Thousands may be open, so no turn of the loop looks at each: it knows where the
- * unsent ones begin, and a time before which no deadline passes.
+ * Calls: one REQUEST and its REPLY. A call lives in two places, by correlation number and in order,
+ * until it is finished; then its callback is called once, or its waiter is woken. Thousands may be
+ * open, so no turn of the loop looks at each: it knows where the unsent ones begin, and a time
+ * before which no deadline passes.
  */
 #include <stdio.h>
 #include <string.h>
@@ -94,9 +95,9 @@ static void packing_append(ProtobufCBuffer *buffer, size_t len, const uint8_t *b
 	packing->op_bytes += len;
 }
 
-/* protobuf-c walks through all fields of a message, set or not: once to measure it, and once more to
- * pack it. Here one walk does both. Two remain for what does not fit, and for transactions: a message
- * within another one needs its length before it. */
+/* protobuf-c walks through all fields of a message, set or not: once to measure it, and once more
+ * to pack it. Here one walk does both. Two remain for what does not fit, and for transactions: a
+ * message within another one needs its length before it. */
 static void pack(struct packing *packing, bool measure)
 {
 	packing->buffer.append = packing_append;
@@ -114,7 +115,8 @@ static bool is_text(const char *string)
 	return utf8_valid((struct sluice_slice){string, strlen(string)});
 }
 
-/* A report must not be refused for what a scheduler printed. Only these have such texts, and few reports have bad ones. */
+/* A report must not be refused for what a scheduler printed. Only these have such texts, and few
+ * reports have bad ones. */
 static bool may_be_mended(const Sluice__Request *request)
 {
 	switch (request->op_case) {
@@ -153,7 +155,8 @@ static size_t packing_begin(struct packing *packing, const Sluice__Request *requ
 	return packing->head_bytes + packing->op_bytes;
 }
 
-/* The job's name goes behind the request: what its answer says of the lease must not need memory. */
+/* The job's name goes behind the request: what its answer says of the lease must not need
+ * memory. */
 static struct call *call_new_packing(sluice_client *client, const struct packing *packing, bool repeatable,
 				     const struct call_about *about, const sluice_call *options)
 {
@@ -368,7 +371,8 @@ int call_wait(sluice_client *client, struct call *call, sluice_reply **ret_reply
 	int code;
 
 	call->blocking = true;
-	(void)client_wait(client, &call->finished, UINT64_MAX); /* calls_due ends it at its deadline */
+	/* calls_due() ends it at its deadline. */
+	(void)client_wait(client, &call->finished, UINT64_MAX);
 	code = error_set(sluice_reply_code(call->reply), sluice_reply_text(call->reply));
 	if (ret_reply != NULL) {
 		*ret_reply = call->reply;

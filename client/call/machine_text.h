@@ -7,7 +7,8 @@
 
 #include "sluice.pb-c.h"
 
-/* *ret is owned: machine_text_free. INVAL, why names the line. Rules (exits, reachability) are the broker's to check. */
+/* *ret is owned: machine_text_free. INVAL, why names the line. Rules (exits, reachability) are the
+ * broker's to check. */
 int machine_text_parse(const char *text, Sluice__MachineConfig **ret, char *why, size_t why_bytes);
 void machine_text_free(Sluice__MachineConfig *config); /* accepts NULL */
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Typed operations on cursors, jobs and status: each fills its message and makes the call. What can be repeated safely after a broken connection says so (true). */
+ *
+ * Typed operations on cursors, jobs, sessions and status: each fills its message and makes the
+ * call. What can be repeated safely after a broken connection says so (true).
+ */
 #include <limits.h>
 #include <stdio.h>
 #include <sys/random.h>
@@ -118,7 +121,8 @@ int sluice_job_wait_number(sluice_client *client, const char *job, uint64_t numb
 	m.job = wire_text(job);
 	m.number = number;
 	m.timeout_ms = deadline_ms < 0 ? 0 : (uint32_t)deadline_ms;
-	/* The broker answers with the job as it is at the deadline; that answer needs a moment more. */
+	/* The broker answers with the job as it is at the deadline; that answer needs a moment
+	 * more. */
 	longer.deadline_ms = deadline_ms < 0 ? -1 : deadline_ms + 2000;
 	return call_run(client, &request, true, &longer, reply);
 }
@@ -216,7 +220,8 @@ void sluice_job_id(char ret[40])
 	struct timespec now;
 	uint64_t noise = 0;
 
-	/* Milliseconds first, so that ids sort by time: random ids would scatter the ledger's name table. */
+	/* Milliseconds first, so that ids sort by time: random ids would scatter the ledger's name
+	 * table. */
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	(void)!getrandom(&noise, sizeof(noise), 0);
 	(void)snprintf(ret, 40, "j%012llx-%016llx",

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Typed operations on topology: each fills its message and makes the call. What can be repeated safely after a broken connection says so (true). */
+ *
+ * Typed operations on topology: each fills its message and makes the call. What can be repeated
+ * safely after a broken connection says so (true).
+ */
 #include <string.h>
 
 #include "client/call/call.h"

@@ -40,8 +40,9 @@ sluice_reply *reply_in_block(struct message_block *block, Sluice__Reply *message
 	reply->message = message;
 	reply->code = message->code;
 	reply->text = message->text;
+	/* The code's own text is not written to. */
 	if (reply->text[0] == 0 && reply->code != 0)
-		reply->text = (char *)(uintptr_t)sluice_error_text(reply->code); /* not written to */
+		reply->text = (char *)(uintptr_t)sluice_error_text(reply->code);
 	return reply;
 }
 
@@ -120,7 +121,8 @@ uint64_t sluice_reply_offset(const sluice_reply *reply)
 	return reply != NULL ? reply->offset : UINT64_MAX;
 }
 
-/* What the library answered by itself, a publish or an ack, in the shape of the broker's replies. */
+/* What the library answered by itself, a publish or an ack, in the shape of the broker's
+ * replies. */
 static int json_of_bare(const sluice_reply *reply, char **ret)
 {
 	Sluice__Reply bare = SLUICE__REPLY__INIT;

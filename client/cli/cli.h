@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The `sluice` command: a table of commands, each a function over the public client. Data goes to standard
- * output only, messages to standard error. Exit codes are those of error.h.
+ * The `sluice` command: a table of commands, each a function over the public client. Data goes to
+ * standard output only, messages to standard error. Exit codes are those of error.h.
  */
 #ifndef SLUICE_CLI_CLI_H
 #define SLUICE_CLI_CLI_H
@@ -61,12 +61,14 @@ int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len);
 /* print.c */
 const char *number(uint64_t value, char buf[24]);
 const char *time_text(uint64_t time_ms, char buf[32]); /* local time; "-" for 0 */
-int print_json(sluice_reply *reply);		       /* the whole reply, a line; frees it; 0 or NOMEM */
+/* The whole reply, a line; frees it; 0 or NOMEM. */
+int print_json(sluice_reply *reply);
 /* A call that answers nothing but that it is done. Frees reply; returns rc, said. */
 int print_done(struct cli *cli, int rc, sluice_reply *reply);
 
 /* ask.c */
-/* Asks on the terminal, unless --yes says so already; 0, or INVAL, said: "nothing was DONE_TO_IT". */
+/* Asks on the terminal, unless --yes says so already; 0, or INVAL, said: "nothing was
+ * DONE_TO_IT". */
 int sure(struct cli *cli, const char *question, const char *done_to_it);
 
 /* say.c */

@@ -57,8 +57,8 @@ static int publish_one(struct cli *cli, const sluice_message *message)
 	return 0;
 }
 
-/* Lines are sent without waiting for each. What the broker refuses for now is tried until the line's own deadline: what fails then lasts, and ends
- * the input. */
+/* Lines are sent without waiting for each. What the broker refuses for now is tried until the
+ * line's own deadline: what fails then lasts, and ends the input. */
 static int publish_lines(struct cli *cli, sluice_message message)
 {
 	sluice_call fire = {.user = SLUICE_FIRE, .deadline_ms = cli->timeout_ms};

@@ -114,7 +114,8 @@ int cmd_job_ls(struct cli *cli)
 	return rc == 0 && more ? SLUICE_E_NOMEM : rc;
 }
 
-/* What the reports of this attempt said. An exit code only where there was one: a job that failed did not end with 0. */
+/* What the reports of this attempt said. An exit code only where there was one: a job that failed
+ * did not end with 0. */
 static void evidence_lines(const sluice_job_info *job)
 {
 	char when[32];

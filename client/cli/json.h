@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * JSON of the command: reading the library's own replies (well-formed, checked for nothing but their end),
- * writing text safely, and the rows of a list of many pages as one document. */
+ *
+ * JSON of the command: reading the library's own replies (well-formed, checked for nothing but
+ * their end), writing text safely, and the rows of a list of many pages as one document.
+ */
 #ifndef SLUICE_CLI_JSON_H
 #define SLUICE_CLI_JSON_H
 
@@ -21,8 +23,8 @@ struct json json_of(const char *text); /* NULL: none */
 struct json json_get(struct json object, const char *name);
 /* The next element or member, *io_pos is 0 at first; *ret_name (may be NULL) has its quotes. */
 bool json_each(struct json list, size_t *io_pos, struct json *ret_name, struct json *ret_value);
-/* A string without quotes and escapes, anything else as it is written, cut to fit; "" for none. Returns
- * buf. */
+/* A string without quotes and escapes, anything else as it is written, cut to fit; "" for none.
+ * Returns buf. */
 const char *json_plain(struct json value, char *buf, size_t bytes);
 uint64_t json_number(struct json value); /* 0: none, or no number */
 
@@ -42,7 +44,8 @@ struct json_list {
 /* 0 or NOMEM; then json_list_end frees it. name is borrowed until then. */
 int json_list_begin(struct json_list *list, const char *name);
 int json_list_add(struct json_list *list, sluice_reply *page); /* borrows page; 0 or NOMEM */
-/* Prints {"NAME":[...],"index":N} to standard output when print, and frees what the list has. 0 or NOMEM. */
+/* Prints {"NAME":[...],"index":N} to standard output when print, and frees what the list has. 0 or
+ * NOMEM. */
 int json_list_end(struct json_list *list, bool print);
 
 #endif

@@ -129,7 +129,8 @@ static int help_for(const struct command *command, FILE *to)
 
 /* ---- words ---- */
 
-/* Whether a command has an option: 0 no, 1 flag, 2 with a value. A "=VALUE" is not part of the name. */
+/* Whether a command has an option: 0 no, 1 flag, 2 with a value. A "=VALUE" is not part of the
+ * name. */
 static int option_kind(const struct command *command, const char *name)
 {
 	size_t len = strcspn(name, "=");
@@ -147,7 +148,8 @@ static int option_kind(const struct command *command, const char *name)
 	return 0;
 }
 
-/* Options that every command takes, "--name value" or "--name=value". 0: not one; 1, 2: words used; negative: said. */
+/* Options that every command takes, "--name value" or "--name=value". 0: not one; 1, 2: words used;
+ * negative: said. */
 static int global_option(struct cli *cli, char **argv, int left)
 {
 	static const char *const names[] = {"--address", "--gateway", "--timeout", "-o"};
@@ -197,7 +199,8 @@ static bool wants_json(int argc, char **argv)
 	return json;
 }
 
-/* The commands of a noun, "job": what `sluice job` and `sluice job --help` show. How many there are. */
+/* The commands of a noun, "job": what `sluice job` and `sluice job --help` show. How many there
+ * are. */
 static int help_noun(const char *noun, FILE *to)
 {
 	size_t len = strlen(noun);
@@ -233,7 +236,8 @@ static const struct command *find(const char *first, const char *second)
 	return NULL;
 }
 
-/* One of the command's own options, "--name value" or "--name=value". The words used, or negative: said. */
+/* One of the command's own options, "--name value" or "--name=value". The words used, or negative:
+ * said. */
 static int option_take(struct cli *cli, const struct command *command, char **argv, int left)
 {
 	int kind = argv[0][1] == '-' ? option_kind(command, argv[0] + 2) : 0;
@@ -355,7 +359,8 @@ static int run(struct cli *cli, int argc, char **argv)
 	return cli->help ? help_for(command, stdout) : command->run(cli);
 }
 
-/* A descriptor that the caller closed would be given to a socket, and output written into it. These fail as the closed one would. */
+/* A descriptor that the caller closed would be given to a socket, and output written into it. These
+ * fail as the closed one would. */
 static void standard_descriptors(void)
 {
 	for (int fd = 0; fd < 3; fd++)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the command says beside its data: on standard error, for people a line, for programs (-o json) a document a line. */
+ *
+ * What the command says beside its data: on standard error, for people a line, for programs (-o
+ * json) a document a line.
+ */
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>

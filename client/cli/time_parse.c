@@ -81,7 +81,8 @@ static bool zone(const char **io_at, bool *ret_local, int *ret_offset_s)
 	return true;
 }
 
-/* The C library makes 2 March of 30 February; what comes back otherwise than it went in does not exist. */
+/* The C library makes 2 March of 30 February; what comes back otherwise than it went in does not
+ * exist. */
 static bool exists(const struct tm *asked, const struct tm *got)
 {
 	return asked->tm_year == got->tm_year && asked->tm_mon == got->tm_mon &&

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The link: address, connect, HELLO, frames in and out, and the next try when it breaks. Nothing here blocks.
+ * The link: address, connect, HELLO, frames in and out, and the next try when it breaks. Nothing
+ * here blocks.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -69,7 +70,8 @@ static void say(sluice_client *client, const char *why)
 	(void)snprintf(client->error, sizeof(client->error), "%s", why);
 }
 
-/* Errors that another try cannot mend: of the HELLO, which would be the same again, and a session's name that another client took. */
+/* Errors that another try cannot mend: of the HELLO, which would be the same again, and a session's
+ * name that another client took. */
 static bool is_final(const sluice_client *client, int code)
 {
 	return code == SLUICE_E_VERSION || code == SLUICE_E_DENIED || code == SLUICE_E_INVAL ||
@@ -102,7 +104,8 @@ static uint64_t next_delay(sluice_client *client)
 	if (delay > most)
 		delay = most;
 	(void)!getrandom(&noise, sizeof(noise), 0);
-	return delay / 2 + noise % (delay / 2 + 1); /* jitter: many clients do not come back at once */
+	/* Jitter: many clients do not come back at once. */
+	return delay / 2 + noise % (delay / 2 + 1);
 }
 
 void link_broken(sluice_client *client, int code, const char *why)
@@ -310,7 +313,8 @@ uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t b
 	return at + FRAME_HEADER_BYTES;
 }
 
-/* 0: all was sent; EAGAIN: the rest when the socket takes it; or why nothing can be sent any more. */
+/* 0: all was sent; EAGAIN: the rest when the socket takes it; or why nothing can be sent any
+ * more. */
 static int flush(sluice_client *client)
 {
 	struct link *link = client->link;
@@ -411,7 +415,8 @@ static bool on_failure(sluice_client *client, struct sluice_slice body)
 	(void)snprintf(text, sizeof(text), "%s", failure->text);
 	sluice__failure__free_unpacked(failure, &mem_protobuf);
 	if (code == SLUICE_E_SESSION_GONE) {
-		/* The next HELLO opens a new session. A named session that was taken over is not fought for. */
+		/* The next HELLO opens a new session. A named session that was taken over is not
+		 * fought for. */
 		link->session_id = 0;
 		link->secret_len = 0;
 	}
@@ -528,8 +533,9 @@ static void unstall(sluice_client *client)
 	parse(client);
 }
 
-/* The broker answers a PING, and little else has an answer by itself. So it is asked when nothing came for a heartbeat, whatever was sent; and when
- * nothing was sent, so that it knows of this end. */
+/* The broker answers a PING, and little else has an answer by itself. So it is asked when
+ * nothing came for a heartbeat, whatever was sent; and when nothing was sent, so that it knows
+ * of this end. */
 static uint64_t ping_next(const sluice_client *client)
 {
 	const struct link *link = client->link;
@@ -538,7 +544,8 @@ static uint64_t ping_next(const sluice_client *client)
 	return (link->ping_ms > quiet ? link->ping_ms : quiet) + link->heartbeat_ms;
 }
 
-/* Silent is a broker that leaves a PING unanswered, not one that was not asked: an application may not turn its loop for long. */
+/* Silent is a broker that leaves a PING unanswered, not one that was not asked: an application may
+ * not turn its loop for long. */
 static uint64_t silent_next(const sluice_client *client)
 {
 	const struct link *link = client->link;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Names to addresses without blocking the loop: getaddrinfo on a thread of its own, which wakes the loop. */
+ *
+ * Names to addresses without blocking the loop: getaddrinfo on a thread of its own, which wakes the
+ * loop.
+ */
 #ifndef SLUICE_CLIENT_RESOLVE_H
 #define SLUICE_CLIENT_RESOLVE_H
 

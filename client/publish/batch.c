@@ -86,7 +86,8 @@ void publish_batch_free(sluice_client *client, struct batch *batch)
 	publisher->buffered -= batch->bytes;
 	publisher->stats.buffered_bytes = publisher->buffered;
 	batch_spare(publisher, batch);
-	(void)pthread_cond_broadcast(&client->changed); /* who waits for room in the buffer, or for a flush */
+	/* Who waits for room in the buffer, or for a flush. */
+	(void)pthread_cond_broadcast(&client->changed);
 }
 
 void publish_spares_free(struct publisher *publisher)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Publishing, out: batches are sent in order, stay until answered and are sent again, with the same numbers, after a reconnect, so the
- * broker settles what was in flight.
+ * Publishing, out: batches are sent in order, stay until answered and are sent again, with the same
+ * numbers, after a reconnect, so the broker settles what was in flight.
  *
- * A refusal that is retriable (NO_SPACE, BUSY, QUEUE_FULL) has not used the numbers: the batch is tried again until its messages'
- * deadlines; what is given up then leaves the sequence, and later batches, which cannot have been applied, are numbered anew.
+ * A refusal that is retriable (NO_SPACE, BUSY, QUEUE_FULL) has not used the numbers: the batch is
+ * tried again until its messages' deadlines; what is given up then leaves the sequence, and later
+ * batches, which cannot have been applied, are numbered anew.
  *
- * What a turn of the loop costs does not depend on how many messages wait: due_ms says when a look at them is worth while.
+ * What a turn of the loop costs does not depend on how many messages wait: due_ms says when a look
+ * at them is worth while.
  */
 #include <stdio.h>
 #include <string.h>
@@ -99,8 +101,8 @@ static void count_told(sluice_client *client, uint32_t count, const struct verdi
 	}
 }
 
-/* Tells end i of the batch, whose first message is the batch's at-th. A callback may publish, so the array may move meanwhile, and nobody else
- * may tell it again. */
+/* Tells end i of the batch, whose first message is the batch's at-th. A callback may publish, so
+ * the array may move meanwhile, and nobody else may tell it again. */
 static void end_tell(sluice_client *client, struct batch *batch, uint32_t i, uint32_t at,
 		     const struct verdict *verdict)
 {
@@ -172,8 +174,9 @@ static void renumber(struct publisher *publisher)
 	publisher->next_seq = seq;
 }
 
-/* Behind a producer that was opened. Under a name it may be the one that the last session used: what that session may have sent, and the broker has
- * numbers of, keeps its own, and gets its first answer. */
+/* Behind a producer that was opened. Under a name it may be the one that the last session used:
+ * what that session may have sent, and the broker has numbers of, keeps its own, and gets its first
+ * answer. */
 static void number_anew(struct publisher *publisher, uint64_t last_seq)
 {
 	struct batch *batch;
@@ -294,8 +297,9 @@ static bool batch_send(sluice_client *client, struct batch *batch)
 	if (at == NULL)
 		return false;
 	publisher->stats.resent += batch->was_sent ? batch->count : 0;
-	batch->refused =
-		0; /* said of an earlier try: once sent again it may have been applied, and must keep its numbers */
+	/* Said of an earlier try: once sent again it may have been applied, and must keep its
+	 * numbers. */
+	batch->refused = 0;
 	batch->closed = batch->in_flight = batch->was_sent = true;
 	publisher->in_flight++;
 	return true;
@@ -325,8 +329,8 @@ void publish_send(sluice_client *client)
 
 		if (batch->in_flight)
 			continue;
-		/* In order: nothing passes a batch that waits to be tried again. A batch that is not full waits for company only while enough is on
-		 * its way anyhow. */
+		/* In order: nothing passes a batch that waits to be tried again. A batch that is
+		 * not full waits for company only while enough is on its way anyhow. */
 		if (batch->retry_ms > now || publisher->in_flight >= INFLIGHT_FRAMES_MAX ||
 		    (!full && publisher->in_flight >= SEND_FRAMES))
 			return;
@@ -344,7 +348,8 @@ void publish_push(sluice_client *client)
 
 	if (client->config.mode == MODE_CALLER_LOOP)
 		return; /* whoever waits turns the loop itself */
-	/* Alone: it goes from here, instead of through the loop's thread. What could break the link is left to that thread. */
+	/* Alone: it goes from here, instead of through the loop's thread. What could break the link
+	 * is left to that thread. */
 	if (client->state == STATE_READY && publisher->open && publisher->in_flight == 0 && batch != NULL &&
 	    batch->next == NULL && buffer_len(&client->link->out) == 0 &&
 	    buffer_room(&client->link->out, buffer_len(&batch->events) + PUSH_HEAD_BYTES) != NULL) {
@@ -357,8 +362,9 @@ void publish_push(sluice_client *client)
 
 /* ---- answers ---- */
 
-/* The broker does not know the producer any more, and nothing is in flight. What may have been sent before stays without a known answer and is told so;
- * the rest was certainly not applied, and goes under another producer. */
+/* The broker does not know the producer any more, and nothing is in flight. What may have been sent
+ * before stays without a known answer and is told so; the rest was certainly not applied, and goes
+ * under another producer. */
 static void producer_gone(sluice_client *client)
 {
 	struct publisher *publisher = client->publisher;
@@ -372,7 +378,8 @@ static void producer_gone(sluice_client *client)
 	publisher->gone = 0;
 	publisher->open = publisher->again = false;
 	for (batch = publisher->batches; batch != NULL; batch = next) {
-		next = batch != last ? batch->next : NULL; /* what a callback publishes is not of these */
+		/* What a callback publishes is not of these. */
+		next = batch != last ? batch->next : NULL;
 		if (batch->maybe)
 			batch_finish(client, batch, &unknown);
 		else
@@ -478,7 +485,8 @@ static void tell_late(sluice_client *client, struct batch *batch, uint64_t now)
 			? verdict_of(batch->refused, batch->refused_text)
 			: verdict_of(SLUICE_E_UNKNOWN,
 				     "no answer came before the deadline; it is still being settled");
-	/* Refused before, and just being tried again: the answer, which is near, is worth more than that it is not known. */
+	/* Refused before, and just being tried again: the answer, which is near, is worth more than
+	 * that it is not known. */
 	const uint64_t grace = batch->in_flight && !batch->maybe && batch->refused_last != 0 ? GRACE_MS : 0;
 	uint32_t at = 0;
 
@@ -529,7 +537,8 @@ static void late_move(struct batch *batch, uint64_t now, struct batch *gone)
 	batch->bytes -= gone->bytes;
 }
 
-/* What was never sent is not sent once its end is told. Nothing behind it was sent either: all of that is numbered anew. False: no memory. */
+/* What was never sent is not sent once its end is told. Nothing behind it was sent either: all of
+ * that is numbered anew. False: no memory. */
 static bool drop_unsent(sluice_client *client, struct batch *batch, uint64_t now, bool *ret_gone)
 {
 	struct publisher *publisher = client->publisher;
@@ -581,7 +590,8 @@ static void due_look(sluice_client *client, uint64_t now)
 	}
 }
 
-/* What is given up, and certainly not applied, leaves the sequence, once nothing behind it is on its way. */
+/* What is given up, and certainly not applied, leaves the sequence, once nothing behind it is on
+ * its way. */
 static void drop_given_up(sluice_client *client)
 {
 	struct publisher *publisher = client->publisher;
@@ -631,7 +641,8 @@ void publish_session_lost(sluice_client *client)
 {
 	struct publisher *publisher = client->publisher;
 
-	/* It belongs to the session that opened it, and goes with its secret to the one that there is now. */
+	/* It belongs to the session that opened it, and goes with its secret to the one that there
+	 * is now. */
 	publisher->again = publisher->again || publisher->open;
 	publisher->open = false;
 }
@@ -644,7 +655,8 @@ void publish_end(sluice_client *client, int code)
 	if (publisher->failed == 0 && code == SLUICE_E_PRODUCER_FENCED)
 		publisher->failed = code;
 	publisher->in_flight = 0;
-	/* What a callback publishes anew is not of this end: a retry from there would be ended here again, for ever. */
+	/* What a callback publishes anew is not of this end: a retry from there would be ended here
+	 * again, for ever. */
 	for (bool ended = false; !ended && publisher->batches != NULL;) {
 		struct batch *batch = publisher->batches;
 		int as = batch->was_sent && batch->refused == 0 && code != publisher->failed

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Publishing, in: messages gather into batches with consecutive sequence numbers. outbox.c sends the batches and settles them.
+ * Publishing, in: messages gather into batches with consecutive sequence numbers. outbox.c sends
+ * the batches and settles them.
  *
- * What follows each other with the same target and subject is checked once: when it opens its batch. Calls that ask for the same answer
- * in the same way are one end with a count, so that a message that nobody waits for by itself costs its bytes and little else.
+ * What follows each other with the same target and subject is checked once: when it opens its
+ * batch. Calls that ask for the same answer in the same way are one end with a count, so that a
+ * message that nobody waits for by itself costs its bytes and little else.
  */
 #include <stdio.h>
 #include <string.h>
@@ -34,7 +36,8 @@ static uint64_t wall_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* As deadline_of, late by up to COARSE_MS: what is far off is not worth the exact clock for each message. */
+/* As deadline_of, late by up to COARSE_MS: what is far off is not worth the exact clock for each
+ * message. */
 static uint64_t deadline_about(const sluice_client *client, int deadline_ms)
 {
 	struct timespec now;
@@ -72,7 +75,8 @@ static int subject_refuse(const sluice_message *message, char *ret_why, size_t w
 	return rc;
 }
 
-/* Subject and target: what the broker would refuse as a frame, and so without end, since a batch is sent again after each reconnect. */
+/* Subject and target: what the broker would refuse as a frame, and so without end, since a batch is
+ * sent again after each reconnect. */
 static int names_check(const sluice_message *message, char *ret_why, size_t why_bytes)
 {
 	const char *target = target_of(message), *why = "";
@@ -239,7 +243,8 @@ static int batch_for(sluice_client *client, const sluice_message *message, struc
 	if (rc != 0)
 		return rc;
 	if (last != NULL && !last->closed) {
-		/* Small batches that were closed by another subject: from now on events carry their own. */
+		/* Small batches that were closed by another subject: from now on events carry their
+		 * own. */
 		publisher->mixed = last->subject != NULL && last->count < 8 &&
 						   strcmp(last->subject, message->subject) != 0
 					   ? true
@@ -464,7 +469,8 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-/* What can be said of them before there is a batch: *ret_mixed: their subjects differ; *ret_bytes: of the bodies. */
+/* What can be said of them before there is a batch: *ret_mixed: their subjects differ; *ret_bytes:
+ * of the bodies. */
 static int many_check(const sluice_message *messages, size_t count, bool *ret_mixed, size_t *ret_bytes,
 		      char *ret_why, size_t why_bytes)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Publishing, a batch that is too large for now: a queue that has room for some of it takes one half.
+ * Publishing, a batch that is too large for now: a queue that has room for some of it takes one
+ * half.
  */
 #include <string.h>
 #include <utlist.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Transactions: built up by the application, sent one at a time under a producer of their own, so that a retry after a broken
- * connection is settled by its sequence number.
+ * Transactions: built up by the application, sent one at a time under a producer of their own, so
+ * that a retry after a broken connection is settled by its sequence number.
  */
 #include <string.h>
 #include <utlist.h>
@@ -235,24 +235,28 @@ static void committed(sluice_client *client, struct call *call)
 	int code = call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
 	bool gone = producer_is_gone(client, code, transactor->session, "");
 
-	/* A retriable refusal has not used its number. After a deadline it is not known whether the number was used: another producer. */
+	/* A retriable refusal has not used its number. After a deadline it is not known whether the
+	 * number was used: another producer. */
 	if (code == SLUICE_E_TIMEOUT || code == SLUICE_E_UNKNOWN || gone)
 		transactor->open = false;
 	else if (!sluice_error_retriable(code))
 		transactor->seq++;
-	/* Sent once, and refused for its producer: certainly not done, so it goes again under another. */
+	/* Sent once, and refused for its producer: certainly not done, so it goes again under
+	 * another. */
 	if (gone && !call->was_sent && pending->deadline_ms > now_ms()) {
 		pending->call = NULL;
 		return;
 	}
+	/* Sent before, by the session that has ended. */
 	if (gone && call->reply != NULL && code != SLUICE_E_PRODUCER_EVICTED)
-		call->reply->code = SLUICE_E_UNKNOWN; /* sent before, by the session that has ended */
+		call->reply->code = SLUICE_E_UNKNOWN;
 	if (call->reply != NULL && code == SLUICE_E_TIMEOUT && call->sent)
 		call->reply->code = SLUICE_E_UNKNOWN;
 	finish(client, pending, call->reply != NULL ? sluice_reply_ref(call->reply) : NULL);
 }
 
-/* The end of the first, which was sent and is not to be settled any more. Whether its number was used is not known: another producer. */
+/* The end of the first, which was sent and is not to be settled any more. Whether its number was
+ * used is not known: another producer. */
 static void sent_unknown(sluice_client *client, const char *text)
 {
 	struct transactor *transactor = client->transactor;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Acks that fire are gathered as runs until the end of the loop's turn; which ones are on their way.
+ * Acks that fire are gathered as runs until the end of the loop's turn; which ones are on their
+ * way.
  */
 #include <utlist.h>
 

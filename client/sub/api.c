@@ -64,7 +64,8 @@ static int open_wait(sluice_sub *sub, uint64_t deadline)
 	return rc;
 }
 
-/* Opens now when connected (subs_open does after the connect otherwise), and waits for the answer or lets done come. Unlocks. */
+/* Opens now when connected (subs_open does after the connect otherwise), and waits for the answer
+ * or lets done come. Unlocks. */
 static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub **ret)
 {
 	sluice_client *client = sub->client;

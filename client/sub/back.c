@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Items and jobs that were never begun are no failed attempts: they are given back to the broker
- * uncounted when a subscription or the client closes. And the drain: nothing new, only what is there.
+ * uncounted when a subscription or the client closes. And the drain: nothing new, only what is
+ * there.
  */
 #include <utlist.h>
 
@@ -89,7 +90,8 @@ void sub_give_back(sluice_sub *sub)
 
 void sub_undelivered(sluice_client *client, const struct frame_deliver *frame)
 {
-	/* What comes again may be in the application's hand, from a subscription that is closed as well. */
+	/* What comes again may be in the application's hand, from a subscription that is closed as
+	 * well. */
 	if (frame->kind != DELIVER_ITEMS || frame->token <= client->subs->token_max)
 		return;
 	client->subs->token_max = frame->token;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Deliveries on their way to the application: handed to its callback as they come, or copied and kept until sluice_sub_next takes them.
+ * Deliveries on their way to the application: handed to its callback as they come, or copied and
+ * kept until sluice_sub_next takes them.
  */
 #include <string.h>
 #include <utlist.h>

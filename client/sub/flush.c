@@ -38,11 +38,13 @@ static void credit_write(sluice_sub *sub)
 	uint8_t *at;
 
 	/* In larger steps: a frame for each event would cost more than the event. */
-	/* A follower's is gathered: while less than a quarter is owed, the broker has enough of it to go on. */
+	/* A follower's is gathered: while less than a quarter is owed, the broker has enough of it
+	 * to go on. */
 	if (sub->owed == 0 || sub->gives_back || sub->draining || sub->resuming ||
 	    (sub->follow && sub->owed < sub->credit / 4))
 		return;
-	/* While most of it waits for the application, a consumer's is gathered, too: larger grants cost less than many small ones. */
+	/* While most of it waits for the application, a consumer's is gathered, too: larger grants
+	 * cost less than many small ones. */
 	if (!sub->follow && !sub->manual_credit && sub->waiting_count >= sub->credit / 2 &&
 	    sub->owed < sub->credit / 4)
 		return;

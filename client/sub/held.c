@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What consumers hold: grants and jobs. A grant is known until its items are acked or nacked, and for
- * longer while it may be delivered again.
+ * What consumers hold: grants and jobs. A grant is known until its items are acked or nacked, and
+ * for longer while it may be delivered again.
  */
 #include <string.h>
 
@@ -64,7 +64,8 @@ void held_kept_drop(sluice_sub *sub)
 			held_drop(sub, held);
 }
 
-/* Without a word of the application a lease is extended for so long: an hour. One of less than a second asks for a quick return, and 16 of it are enough. */
+/* Without a word of the application a lease is extended for so long: an hour. One of less than a
+ * second asks for a quick return, and 16 of it are enough. */
 enum { EXTEND_MAX_MS = 3600000, SHORT_LEASE_MS = 1000, SHORT_LEASES_MAX = 16 };
 
 static uint32_t extend_max(const sluice_sub *sub, uint32_t lease_ms)
@@ -163,7 +164,8 @@ void held_ask(sluice_sub *sub)
 	sub->resume_damaged = false;
 }
 
-/* The application has them. What it has acked meanwhile was taken off the credit, too; or, of its own credit, was not asked for. */
+/* The application has them. What it has acked meanwhile was taken off the credit, too; or, of its
+ * own credit, was not asked for. */
 void held_came(sluice_sub *sub, struct held *held, uint32_t count)
 {
 	uint32_t had = sub->manual_credit ? held->asked : held->out;
@@ -272,8 +274,8 @@ void sub_item_done(sluice_sub *sub, sluice_token token)
 	if (held == NULL || held->out == 0)
 		return;
 	held->out--;
-	/* Not delivered since the last opening: that credit is whole, and held_came() counts what is taken off it. If it is forgotten before, what
-	 * comes is taken for new. */
+	/* Not delivered since the last opening: that credit is whole, and held_came() counts what
+	 * is taken off it. If it is forgotten before, what comes is taken for new. */
 	if (held->seen)
 		sub_release(sub, 1);
 	if (held->out == 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Frames of subscriptions: DELIVER becomes deliveries, less what the application has already or is done with; NOTICE.
+ * Frames of subscriptions: DELIVER becomes deliveries, less what the application has already or is
+ * done with; NOTICE.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,7 +108,8 @@ static bool give_events(sluice_sub *sub, const struct frame_deliver *frame, stru
 	return taken;
 }
 
-/* Whether the frame's items are to be given to the application; the first time that this frame is looked at. False in *ret: no memory. */
+/* Whether the frame's items are to be given to the application; the first time that this frame is
+ * looked at. False in *ret: no memory. */
 static bool items_are_new(sluice_sub *sub, const struct frame_deliver *frame, bool *ret)
 {
 	struct held *known = held_find(sub, frame->token);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Leases of items: extended at half of their time, for as long as the application may be silent; their
- * end is reported once.
+ * Leases of items: extended at half of their time, for as long as the application may be silent;
+ * their end is reported once.
  */
 #include "client/base/loop.h"
 #include "client/base/memory.h"
@@ -22,8 +22,8 @@ void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms)
 	held_begin(sub, held);
 }
 
-/* Once for each lease. The items stay on account of the credit until the application has acked or nacked them: it still has them in hand. The callback
- * may do anything with the subscription. */
+/* Once for each lease. The items stay on account of the credit until the application has acked or
+ * nacked them: it still has them in hand. The callback may do anything with the subscription. */
 void held_lost(sluice_sub *sub, struct held *held, int code, const char *why)
 {
 	uint32_t undelivered;
@@ -89,8 +89,9 @@ static bool held_extend(sluice_sub *sub, struct held *held, uint64_t now)
 	return true;
 }
 
-/* Extends what is due, and says what has ended. A lease that ends while there is no connection is told by the broker, after the reconnect, if it was to be
- * extended: a broker that was away gives more time. */
+/* Extends what is due, and says what has ended. A lease that ends while there is no connection is
+ * told by the broker, after the reconnect, if it was to be extended: a broker that was away gives
+ * more time. */
 void held_due(sluice_sub *sub, uint64_t now)
 {
 	bool connected = sub->client->state == STATE_READY && sub->opened;
@@ -117,7 +118,8 @@ void held_due(sluice_sub *sub, uint64_t now)
 				  "(lease_extend_max_ms)"
 				: "the lease ended: it is not extended by itself (lease_extend)");
 		held = next_token != 0 ? held_find(sub, next_token) : NULL;
+		/* The callback acked it: those before it are done already. */
 		if (next_token != 0 && held == NULL)
-			held = sub->held; /* the callback acked it: those before it are done already */
+			held = sub->held;
 	}
 }

@@ -20,7 +20,8 @@ int sluice_cursor_set(sluice_client *client, const char *stream, const char *cur
 	m.stream = wire_text(stream);
 	m.cursor = wire_text(cursor);
 	m.offset = next_offset;
-	/* The offset is of the stream that was read, which may be gone, and another have its name. */
+	/* The offset is of the stream that was read, which may be gone, and another have its
+	 * name. */
 	client_lock(client);
 	m.stream_id = subs_stream_id(client, m.stream);
 	client_unlock(client);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening a subscription, at first and after each reconnect: a follower continues at the next offset,
- * a consumer asks for what its session still holds (and drops what the application has already).
+ * Opening a subscription, at first and after each reconnect: a follower continues at the next
+ * offset, a consumer asks for what its session still holds (and drops what the application has
+ * already).
  */
 #include <utlist.h>
 
@@ -14,7 +15,8 @@
 #include "protocol/limits.h"
 #include "sluice.pb-c.h"
 
-/* The same stream, and yet it lacks events that it had: a store was put back. What comes under their offsets now are others. */
+/* The same stream, and yet it lacks events that it had: a store was put back. What comes under
+ * their offsets now are others. */
 static bool went_back(const sluice_sub *sub, const Sluice__FollowOpened *opened)
 {
 	return opened != NULL && opened->next_offset < sub->length;
@@ -43,7 +45,8 @@ static void opened(sluice_client *client, struct call *call)
 	if (reply == NULL || reply->code != 0)
 		sub->coming = false;
 	if (reply == NULL) {
-		/* It was let go unsent, or the connection broke; or there was no memory to say which. */
+		/* It was let go unsent, or the connection broke; or there was no memory to say
+		 * which. */
 		if (client->state == STATE_READY && !sub->opened && sub->reopen_ms == 0)
 			sub->reopen_ms = now_ms() + MEMORY_MS;
 		return;
@@ -75,7 +78,8 @@ static void opened(sluice_client *client, struct call *call)
 	sub_open_tell(sub, 0, "");
 }
 
-/* The source of a consumer: made known, or refused for good. Refused for now, the opening tells what comes of it. */
+/* The source of a consumer: made known, or refused for good. Refused for now, the opening tells
+ * what comes of it. */
 static void source_answered(sluice_client *client, struct call *call)
 {
 	sluice_sub *sub = call->hook_user;
@@ -84,7 +88,8 @@ static void source_answered(sluice_client *client, struct call *call)
 	(void)client;
 	if (sub == NULL || reply == NULL)
 		return;
-	/* A broker of before knows no sources: it gives orphans to each consumer that takes some. */
+	/* A broker of before knows no sources: it gives orphans to each consumer that takes
+	 * some. */
 	if (reply->code == 0 || reply->code == SLUICE_E_UNKNOWN_TYPE)
 		sub->source_taken = true;
 	else if (!sluice_error_retriable(reply->code))
@@ -185,7 +190,8 @@ struct call *sub_open_call(sluice_sub *sub)
 		request.op_case = SLUICE__REQUEST__OP_CONSUME_OPEN;
 		request.consume_open = &consume;
 	}
-	/* Not repeated by itself: subs_open makes a new one after each connect, with what is right then. */
+	/* Not repeated by itself: subs_open makes a new one after each connect, with what is right
+	 * then. */
 	call = call_new(sub->client, &request, false, &options);
 	if (call != NULL) {
 		call->hook = opened;
@@ -198,7 +204,8 @@ struct call *sub_open_call(sluice_sub *sub)
 	return call;
 }
 
-/* An opening that the last connection was not sent any more: with the new one the broker would refuse the second of the two. */
+/* An opening that the last connection was not sent any more: with the new one the broker would
+ * refuse the second of the two. */
 static void unsent_drop(const sluice_sub *sub)
 {
 	struct call *call, *next;
@@ -223,8 +230,9 @@ void subs_open(sluice_client *client)
 		call = sub->ended || sub->closing || sub->opened ? NULL : sub_open_call(sub);
 		if (call == NULL)
 			continue;
-		/* Ahead of acks and the like, which need the subscription. Not one with a source: the broker opens it behind all that was sent
-		 * before, so what it gives again of jobs is as the reports that wait have left them. */
+		/* Ahead of acks and the like, which need the subscription. Not one with a source:
+		 * the broker opens it behind all that was sent before, so what it gives again of
+		 * jobs is as the reports that wait have left them. */
 		if (sub->source == NULL)
 			call_first(client, call);
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What changed about the leases of a consumer while its connection was away. The broker gives again all that the session holds, as it stands
- * now, and then says that this was all (NOTICE RESUMED). So nothing depends on a notice that may have been lost with a connection: a cancel
- * comes with the job, another lease of a job has another token, and what did not come again is not held any more.
+ * What changed about the leases of a consumer while its connection was away. The broker gives again
+ * all that the session holds, as it stands now, and then says that this was all (NOTICE RESUMED).
+ * So nothing depends on a notice that may have been lost with a connection: a cancel comes with the
+ * job, another lease of a job has another token, and what did not come again is not held any more.
  */
 #include <utlist.h>
 
@@ -62,7 +63,8 @@ void resume_cancel_told(sluice_client *client, const char *job, sluice_token tok
 
 /* ---- what did not come again ---- */
 
-/* A report, an intent or a release of a job that has no answer: it may be why the job did not come, and its answer will tell. */
+/* A report, an intent or a release of a job that has no answer: it may be why the job did not come,
+ * and its answer will tell. */
 static void doubt_called(sluice_sub *sub)
 {
 	const struct call *call;
@@ -91,9 +93,10 @@ static struct held_job *lost_jobs_take(sluice_sub *sub)
 	return lost;
 }
 
-/* Something that the session holds is damaged: it does not come, and is held all the same. In a queue of jobs the
- * number may be that of an entry, and by chance that of a job, too. But only what is given anew has entries: until
- * RESUMED, when each job is seen that did not come, the broker speaks of jobs alone. */
+/* Something that the session holds is damaged: it does not come, and is held all the same. In a
+ * queue of jobs the number may be that of an entry, and by chance that of a job, too. But only what
+ * is given anew has entries: until RESUMED, when each job is seen that did not come, the broker
+ * speaks of jobs alone. */
 void resume_damage(sluice_sub *sub, uint64_t number, sluice_token token)
 {
 	struct held *grant = token != 0 ? held_find(sub, token) : NULL;
