@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -316,10 +317,17 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 				    .zstd = broker->config.zstd};
 	const char *text = "";
 	uint16_t port = 0;
+	uint64_t random;
 	int rc = split_listen(broker, &port, why, why_bytes);
 
 	if (rc != 0)
 		return rc;
+	/* Secrets and tokens are made of them later, when nobody could be told. */
+	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
+		(void)snprintf(why, why_bytes, "random numbers cannot be read (getrandom): %s",
+			       strerror(errno));
+		return SLUICE_E_IO;
+	}
 	errno = 0;
 	rc = net_create(&config, broker->engine, &broker->net);
 	if (rc != 0) {
@@ -456,7 +464,8 @@ static int start_service(struct broker *broker, struct plugin *plugin, char *why
 	if (rc != 0)
 		(void)snprintf(why, why_bytes,
 			       "plugin %s: its service cannot be started: %s (ulimit -n, ulimit -u)",
-			       plugin_symbol(plugin)->name, sluice_error_text(rc));
+			       plugin_symbol(plugin)->name,
+			       rc == SLUICE_E_NOMEM && errno != 0 ? strerror(errno) : sluice_error_text(rc));
 	return rc;
 }
 
@@ -517,11 +526,14 @@ static int start(struct broker *broker, char *why, size_t why_bytes)
 		rc = start_plugins(broker, SLUICE_PLUGIN_LISTENER, why, why_bytes);
 	if (rc != 0)
 		return rc;
-	(void)snprintf(why, why_bytes,
-		       "the threads of the engine and of I/O cannot be started (io_threads, ulimit -u)");
 	rc = engine_start(broker->engine);
 	if (rc == 0)
 		rc = net_start(broker->net);
+	if (rc != 0)
+		(void)snprintf(
+			why, why_bytes,
+			"the threads of the engine and of I/O cannot be started: %s (io_threads, ulimit -u)",
+			strerror(errno));
 	if (rc == 0)
 		rc = start_plugins(broker, SLUICE_PLUGIN_SERVICE, why, why_bytes);
 	return rc;

@@ -5,6 +5,7 @@
  */
 #include "broker/engine/engine.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -535,8 +536,12 @@ static void *run(void *user)
 
 int engine_start(struct engine *engine)
 {
-	if (pthread_create(&engine->thread, NULL, run, engine) != 0)
+	int rc = pthread_create(&engine->thread, NULL, run, engine);
+
+	if (rc != 0) {
+		errno = rc;
 		return SLUICE_E_NOMEM;
+	}
 	engine->thread_runs = true;
 	return 0;
 }

@@ -3,6 +3,7 @@
 #include "broker/plugin/plugin.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -292,14 +293,19 @@ static void *service_run(void *user)
 
 int plugin_service_start(struct plugin *plugin, const char *address, int transport_fd)
 {
+	int rc;
+
 	plugin->address = strdup(address);
 	plugin->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	plugin->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	plugin->transport_fd = transport_fd;
 	if (plugin->address == NULL || plugin->stop_fd < 0 || plugin->ended_fd < 0)
 		return SLUICE_E_NOMEM;
-	if (pthread_create(&plugin->thread, NULL, service_run, plugin) != 0)
+	rc = pthread_create(&plugin->thread, NULL, service_run, plugin);
+	if (rc != 0) {
+		errno = rc;
 		return SLUICE_E_NOMEM;
+	}
 	plugin->runs = true;
 	return 0;
 }

@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -37,6 +39,17 @@ static int planted(const char *call, const char *name)
 static void *real(const char *name)
 {
 	return dlsym(RTLD_NEXT, name);
+}
+
+static unsigned eventfds, threads;
+
+/* "#N": its N-th call. */
+static const char *nth(unsigned *count)
+{
+	static char text[16];
+
+	(void)snprintf(text, sizeof(text), "#%u", ++*count);
+	return text;
 }
 
 #define OPEN(NAME)                                                                    \
@@ -85,6 +98,15 @@ CALL(ssize_t, writev, writev, "write", NULL, -1, (int fd, const struct iovec *pa
 CALL(int, socket, socket, "socket", NULL, -1, (int domain, int type, int protocol), (domain, type, protocol))
 CALL(int, bind, bind, "bind", NULL, -1, (int fd, const struct sockaddr *to, socklen_t len), (fd, to, len))
 CALL(int, listen, listen, "listen", NULL, -1, (int fd, int backlog), (fd, backlog))
+CALL(int, eventfd, eventfd, "eventfd", nth(&eventfds), -1, (unsigned from, int flags), (from, flags))
+CALL(int, epoll_create1, epoll_create1, "epoll_create1", NULL, -1, (int flags), (flags))
+CALL(ssize_t, getrandom, getrandom, "getrandom", NULL, -1, (void *buf, size_t len, unsigned flags),
+     (buf, len, flags))
+
+/* It returns the number. */
+CALL(int, pthread_create, pthread_create, "pthread_create", nth(&threads), errno,
+     (pthread_t * thread, const pthread_attr_t *attr, void *(*run)(void *), void *user),
+     (thread, attr, run, user))
 
 /* LMDB's map is the only large one that is of a file. */
 #define MAP(SYMBOL)                                                                           \

@@ -245,8 +245,12 @@ static void *io_run(void *user)
 
 int io_start(struct io *io)
 {
-	if (pthread_create(&io->thread, NULL, io_run, io) != 0)
+	int rc = pthread_create(&io->thread, NULL, io_run, io);
+
+	if (rc != 0) {
+		errno = rc;
 		return SLUICE_E_NOMEM;
+	}
 	io->runs = true;
 	return 0;
 }
