@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +29,9 @@ static_assert(LOG_LINE_BYTES_MAX <= PIPE_BUF, "a line must reach a pipe in one p
 static atomic_int out_fd = STDERR_FILENO;
 static atomic_int out_level = LOG_LEVEL_INFO;
 static atomic_int out_format = LOG_FORMAT_LOGFMT;
+
+static atomic_uint lost_lines; /* that could not be written since the last one that could */
+static atomic_bool is_cut;     /* the last one was written in part */
 
 static const char *const level_names[] = {
 	[LOG_LEVEL_ERROR] = "error",
@@ -270,11 +274,32 @@ int log_format_parse(const char *name, enum log_format *ret)
 	return 0;
 }
 
+/* False: the disk is full, say, or nobody reads the pipe; the program goes on without its log. */
+static bool put(const char *text, size_t len)
+{
+	int fd = atomic_load(&out_fd);
+	ssize_t done;
+
+	/* The next line is not to be read as the rest of one that was cut. */
+	if (atomic_load(&is_cut) && write(fd, "\n", 1) == 1)
+		atomic_store(&is_cut, false);
+	do
+		done = write(fd, text, len);
+	while (done < 0 && errno == EINTR);
+	if (done == (ssize_t)len)
+		return true;
+	if (done > 0)
+		atomic_store(&is_cut, true);
+	atomic_fetch_add(&lost_lines, 1);
+	return false;
+}
+
 void log_write(enum log_level level, const struct log_field *fields)
 {
 	struct line line;
 	bool truncated = false;
 	int saved_errno = errno;
+	unsigned lost;
 
 	assert(fields[0].type == LOG_TYPE_ID);
 	if (!log_enabled(level))
@@ -295,8 +320,9 @@ void log_write(enum log_level level, const struct log_field *fields)
 		}
 	}
 	finish(&line, truncated);
-	while (write(atomic_load(&out_fd), line.text, line.len) < 0 && errno == EINTR)
-		continue;
+	if (put(line.text, line.len) && (lost = atomic_exchange(&lost_lines, 0)) > 0)
+		log_line(LOG_LEVEL_WARN, log_id("log.lost", "lines of this log could not be written"),
+			 log_u64("lines", lost));
 	errno = saved_errno;
 }
 

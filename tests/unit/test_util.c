@@ -306,6 +306,38 @@ Test(log, keeps_errno)
 	(void)close(log_pipe[0]);
 }
 
+/* A limit of file sizes cuts a line as a disk does that becomes full. */
+Test(log, a_line_that_was_cut_has_an_end_and_what_is_missing_is_counted)
+{
+	FILE *file = tmpfile();
+	struct rlimit whole, small;
+	static char text[4096];
+	ssize_t len;
+
+	cr_assert_not_null(file);
+	cr_assert_eq(getrlimit(RLIMIT_FSIZE, &whole), 0);
+	small = whole;
+	small.rlim_cur = 30;
+	(void)signal(SIGXFSZ, SIG_IGN);
+	log_configure(fileno(file), LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+	for (int i = 0; i < 3; i++)
+		log_line(LOG_LEVEL_INFO, log_id("test.cut", "there is no room for all of it"));
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &whole), 0);
+	for (int i = 0; i < 2; i++)
+		log_line(LOG_LEVEL_INFO, log_id("test.whole", "there is"));
+	log_configure(STDERR_FILENO, LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+	len = pread(fileno(file), text, sizeof(text) - 1, 0);
+	cr_assert_gt(len, 31);
+	cr_expect_eq(text[30], '\n', "%s", text);
+	cr_expect_eq(strncmp(text + 31, "ts=", 3), 0, "%s", text);
+	cr_expect_null(strstr(text, "test.cut"), "%s", text);
+	cr_expect_not_null(strstr(text, "id=log.lost "), "%s", text);
+	cr_expect_not_null(strstr(text, " lines=3\n"), "%s", text);
+	cr_expect_null(strstr(strstr(text, "id=log.lost ") + 1, "id=log.lost "), "once: %s", text);
+	(void)fclose(file);
+}
+
 Test(log, names_of_levels_and_formats)
 {
 	enum log_level level = LOG_LEVEL_DEBUG;
