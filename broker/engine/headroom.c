@@ -37,6 +37,18 @@ static uint64_t share(uint64_t whole, uint32_t percents)
 
 /* ---- by fill ---- */
 
+static uint32_t publish_fill(const struct headroom_gate *gate, uint64_t used)
+{
+	uint32_t map = percent(used, gate->map_bytes), disk = percent(used, gate->disk_bytes);
+
+	return map > disk ? map : disk;
+}
+
+static bool near_stop(const struct headroom_gate *gate)
+{
+	return publish_fill(gate, gate->used_bytes) + 2 * HYSTERESIS_PERCENT >= gate->publish_stop_percent;
+}
+
 /* For the one that is refused, and for the log: whichever of map and disk has less left. */
 static void why_set(struct headroom_gate *gate, const char *failure)
 {
@@ -46,6 +58,11 @@ static void why_set(struct headroom_gate *gate, const char *failure)
 	if (failure != NULL)
 		(void)snprintf(gate->why, sizeof(gate->why),
 			       "%.120s; free some, or delete, purge or keep less", failure);
+	/* A quota or a limit of file sizes, of which the disk's free bytes say nothing. */
+	else if (map_left <= gate->disk_free_bytes && gate->room_failure[0] != 0 && !near_stop(gate))
+		(void)snprintf(gate->why, sizeof(gate->why),
+			       "the disk is full: %s; free some, or delete, purge or keep less",
+			       gate->room_failure);
 	else if (map_left <= gate->disk_free_bytes)
 		(void)snprintf(
 			gate->why, sizeof(gate->why),
@@ -66,13 +83,6 @@ static uint32_t report_fill(const struct headroom_gate *gate, uint64_t used)
 	return percent(used, gate->map_bytes);
 }
 
-static uint32_t publish_fill(const struct headroom_gate *gate, uint64_t used)
-{
-	uint32_t map = percent(used, gate->map_bytes), disk = percent(used, gate->disk_bytes);
-
-	return map > disk ? map : disk;
-}
-
 /* How much of the store one class may fill. */
 static uint64_t fill_max(const struct headroom_gate *gate, enum headroom class)
 {
@@ -83,11 +93,6 @@ static uint64_t fill_max(const struct headroom_gate *gate, enum headroom class)
 	map = share(gate->map_bytes, gate->publish_stop_percent);
 	disk = share(gate->disk_bytes, gate->publish_stop_percent);
 	return map < disk ? map : disk;
-}
-
-static bool near_stop(const struct headroom_gate *gate)
-{
-	return publish_fill(gate, gate->used_bytes) + 2 * HYSTERESIS_PERCENT >= gate->publish_stop_percent;
 }
 
 void headroom_fill(struct headroom_gate *gate, uint64_t used)
@@ -225,6 +230,8 @@ int headroom_room_look(struct engine *engine, uint64_t more, struct store_room *
 	}
 	if (rc != 0 && rc != SLUICE_E_NO_SPACE && rc != SLUICE_E_UNSUPPORTED)
 		return rc;
+	(void)snprintf(gate->room_failure, sizeof(gate->room_failure), "%.120s",
+		       rc == SLUICE_E_NO_SPACE ? store_last_error() : "");
 	headroom_room(gate, ret);
 	headroom_fill(gate, ret->used_bytes);
 	if (more == 0) {

@@ -23,6 +23,7 @@ struct headroom_gate {
 	uint32_t crossings;	    /* of the batch at hand */
 	bool unsupported_told;
 	char why[HEADROOM_WHY_BYTES]; /* what is full, and what to do */
+	char room_failure[128];	      /* why the last look found no room to allocate; "": it did */
 };
 enum { RESERVE_BYTES_DEFAULT = 32 << 20 };
 /* A reserve is at most a twentieth of the map. */
