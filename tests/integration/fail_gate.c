@@ -15,8 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define EXPORTED __attribute__((visibility("default")))
@@ -85,6 +89,85 @@ EXPORTED int unlinkat(int at_fd, const char *path, int flags)
 EXPORTED int fsync(int fd)
 {
 	return fails("fsync", NULL) ? -1 : (int)syscall(SYS_fsync, fd);
+}
+
+EXPORTED int fdatasync(int fd)
+{
+	return fails("fdatasync", NULL) ? -1 : (int)syscall(SYS_fdatasync, fd);
+}
+
+/* Only what goes to standard error, which is the log. */
+EXPORTED ssize_t write(int fd, const void *bytes, size_t len)
+{
+	return fd == STDERR_FILENO && fails("log", NULL) ? -1 : syscall(SYS_write, fd, bytes, len);
+}
+
+/* "room": what is allocated can be written, and no more. */
+static bool write_fails(int fd, off64_t at, size_t len)
+{
+	struct stat about;
+
+	if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode))
+		return fails("socket", NULL);
+	return fails("pwrite", NULL) ||
+	       ((uint64_t)at + len > (uint64_t)about.st_blocks * 512 && fails("room", NULL));
+}
+
+EXPORTED ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
+{
+	return write_fails(fd, at, len) ? -1 : syscall(SYS_pwrite64, fd, bytes, len, at);
+}
+
+EXPORTED ssize_t pwrite64(int fd, const void *bytes, size_t len, off64_t at)
+{
+	return write_fails(fd, at, len) ? -1 : syscall(SYS_pwrite64, fd, bytes, len, at);
+}
+
+EXPORTED ssize_t writev(int fd, const struct iovec *parts, int count)
+{
+	off64_t at = lseek64(fd, 0, SEEK_CUR);
+	size_t len = 0;
+
+	for (int i = 0; i < count; i++)
+		len += parts[i].iov_len;
+	return write_fails(fd, at, len) ? -1 : syscall(SYS_writev, fd, parts, count);
+}
+
+EXPORTED int fallocate(int fd, int mode, off_t at, off_t len)
+{
+	return fails("room", NULL) ? -1 : (int)syscall(SYS_fallocate, fd, mode, at, len);
+}
+
+EXPORTED int fallocate64(int fd, int mode, off64_t at, off64_t len)
+{
+	return fails("room", NULL) ? -1 : (int)syscall(SYS_fallocate, fd, mode, at, len);
+}
+
+EXPORTED ssize_t readv(int fd, const struct iovec *parts, int count)
+{
+	return fails("socket", NULL) ? -1 : syscall(SYS_readv, fd, parts, count);
+}
+
+EXPORTED ssize_t recv(int fd, void *bytes, size_t len, int flags)
+{
+	return fails("socket", NULL) ? -1 : syscall(SYS_recvfrom, fd, bytes, len, flags, NULL, NULL);
+}
+
+EXPORTED int accept4(int fd, __SOCKADDR_ARG peer, socklen_t *restrict len, int flags)
+{
+	return fails("accept", NULL) ? -1 : (int)syscall(SYS_accept4, fd, peer.__sockaddr__, len, flags);
+}
+
+EXPORTED int epoll_ctl(int epoll_fd, int what, int fd, struct epoll_event *event)
+{
+	if (what == EPOLL_CTL_ADD && fails("epoll_ctl", NULL))
+		return -1;
+	return (int)syscall(SYS_epoll_ctl, epoll_fd, what, fd, event);
+}
+
+EXPORTED ssize_t getrandom(void *bytes, size_t len, unsigned flags)
+{
+	return fails("getrandom", NULL) ? -1 : syscall(SYS_getrandom, bytes, len, flags);
 }
 
 EXPORTED int pipe2(int fds[2], int flags)
