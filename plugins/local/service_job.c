@@ -485,7 +485,8 @@ static void ask_intent(struct job *job)
 /* From the claim to the intent, or to a look at what an earlier holder's came to. */
 static void begin(struct job *job)
 {
-	if (make_dir(job) != 0) {
+	if ((job->life[0] == 0 && attempt_life(job->service->spool_id, job->life) != 0) ||
+	    make_dir(job) != 0) {
 		job_no_spool(job, NULL);
 	} else if (job->had_intent) {
 		job->stage = STAGE_INTENT;
@@ -533,11 +534,9 @@ void job_taken(struct service *service, const sluice_delivery_view *delivery)
 		job->dropped = true;
 		return;
 	}
-	if (job == NULL || (!delivery->intent && attempt_life(service->spool_id, job->life) != 0)) {
+	if (job == NULL) {
 		service_log(service, SLUICE_LOG_ERROR, "local.memory", job,
-			    "no memory for it; its lease stays and it is taken over by the next instance");
-		if (job != NULL)
-			job_free(job);
+			    "no memory for it; its lease stays, and the next comparison finds it");
 		return;
 	}
 	begin(job);

@@ -620,6 +620,7 @@ def test_a_job_knows_who_it_is_and_nothing_of_the_service_manager():
 # ---- each step that fails says which, and why ----
 
 STEPS = [
+    ("getrandom", errno.EAGAIN, "", "read random bytes"),
     ("mkdir", errno.ENOSPC, "one", "create directory"),
     ("mkdir", errno.EROFS, "one", "create directory"),
     ("mkdir", errno.ENOSPC, "work", "create directory"),
