@@ -140,7 +140,7 @@ static void *run(void *user)
 
 /* ---- what the link reports, in the order in which each part has to know it ---- */
 
-static bool on_notice(sluice_client *client, struct sluice_slice body)
+static bool on_notice_frame(sluice_client *client, struct sluice_slice body)
 {
 	Sluice__Notice *notice = sluice__notice__unpack(&mem_protobuf, body.len, body.data);
 	bool taken;
@@ -166,7 +166,7 @@ static bool on_frame(sluice_client *client, const struct frame_header *header, s
 	case FRAME_DELIVER:
 		return sub_on_deliver(client, body);
 	case FRAME_NOTICE:
-		return on_notice(client, body);
+		return on_notice_frame(client, body);
 	case FRAME_ACKED:
 		return call_on_acked(client, header->corr, body);
 	default:
@@ -180,10 +180,10 @@ static void on_connected(sluice_client *client, bool session_lost)
 		publish_session_lost(client);
 		txns_session_lost(client);
 		subs_broken(client, true);
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_SESSION_LOST,
-						     .code = SLUICE_E_SESSION_GONE,
-						     .text = "the session had ended; its leases are gone",
-						     .session = client->link->session_id});
+		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_SESSION_LOST,
+						       .code = SLUICE_E_SESSION_GONE,
+						       .text = "the session had ended; its leases are gone",
+						       .session = client->link->session_id});
 	}
 	subs_open(client);
 }
@@ -295,7 +295,7 @@ static sluice_client *client_new(void)
 	return client;
 }
 
-int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *user, sluice_client **ret)
+int sluice_open(const sluice_config *config, sluice_notice_fn *on_notice, void *user, sluice_client **ret)
 {
 	sluice_client *client = client_new();
 	int rc;
@@ -303,7 +303,7 @@ int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *us
 	if (client == NULL)
 		return error_set(SLUICE_E_NOMEM, NULL);
 	client->config = *config;
-	client->on_event = on_event;
+	client->on_notice = on_notice;
 	client->user = user;
 	if (config->transport_fd >= 0)
 		(void)fcntl(config->transport_fd, F_SETFD, FD_CLOEXEC);
@@ -386,7 +386,7 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 		request.op_case = SLUICE__REQUEST__OP_SESSION_CLOSE;
 		request.session_close = &close_session;
 		client->config.reconnect = false;
-		client->on_event = NULL; /* its own end is no news */
+		client->on_notice = NULL; /* its own end is no news */
 		/* Waiting needs the lock to be held once only. */
 		client_unlock(client);
 		(void)call_run(client, &request, false, &call, NULL);

@@ -53,8 +53,8 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 		if (conn->spec.on_body != NULL)
 			conn->spec.on_body(conn->spec.user, view->body.data, view->body.len);
 		if (view->kind == SLUICE_DELIVERY_ITEM) {
-			int rc = sluice_ack(sub, view->token, view->seq, &(sluice_call){.user = SLUICE_FIRE},
-					    NULL);
+			int rc = sluice_item_ack(sub, view->token, view->seq,
+						 &(sluice_call){.user = SLUICE_FIRE}, NULL);
 
 			if (rc != 0)
 				sluice_fault_set(&conn->fault, "ack to %s: %s", conn->name,
@@ -86,7 +86,7 @@ static int queue_acked(sluice_client *client, const char *name, uint64_t *ret)
 {
 	sluice_reply *reply = NULL;
 	sluice_queue_info info;
-	int rc = sluice_show(client, SLUICE_QUEUE, name, NULL, &reply);
+	int rc = sluice_object_show(client, SLUICE_OBJECT_QUEUE, name, NULL, &reply);
 
 	if (rc != 0)
 		return sluice_outcome(rc, reply, "show queue", name);

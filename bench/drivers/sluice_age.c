@@ -207,8 +207,8 @@ static int gone(struct aging *aging, struct bucket *bucket, unsigned round, slui
 
 		bucket->items[at] = bucket->items[left - 1];
 		if (draw(aging, ITEM_STAYS) != 0)
-			rc = sluice_ack(item.sub, item.token, item.seq, &(sluice_call){.user = SLUICE_FIRE},
-					NULL);
+			rc = sluice_item_ack(item.sub, item.token, item.seq,
+					     &(sluice_call){.user = SLUICE_FIRE}, NULL);
 	}
 	bucket->count = 0;
 	return rc == 0 ? 0 : bench_error("sluice: ageing: %s", sluice_error_text(rc));
@@ -244,7 +244,7 @@ static int round_run(struct aging *aging, bool last)
 static int retention(struct aging *aging, uint64_t keep_ms)
 {
 	sluice_reply *reply = NULL;
-	int rc = sluice_job_retention(aging->client, keep_ms, NULL, &reply);
+	int rc = sluice_job_retention_set(aging->client, keep_ms, NULL, &reply);
 
 	return sluice_outcome(rc, reply, "retention of", "jobs");
 }

@@ -24,7 +24,7 @@ void sluice_fault_set(struct sluice_fault *, const char *format, ...) __attribut
 /* 0, or -1 with the fault as the error. */
 int sluice_fault_check(const struct sluice_fault *);
 /* The client's event callback; user is its fault. Any break, and any ack that was refused, is one. */
-void sluice_fault_on_event(sluice_client *client, const sluice_event *event, void *user);
+void sluice_fault_on_notice(sluice_client *client, const sluice_notice *notice, void *user);
 
 /* A setting beyond the common ones. A NULL key ends a list. */
 struct sluice_setting {

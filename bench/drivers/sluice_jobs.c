@@ -113,7 +113,7 @@ static void on_reported(sluice_client *client, const sluice_reply *reply, void *
 	(void)client;
 	if (!answered(life, reply, reports[life->reported]))
 		return;
-	if (sluice_reply_disposition(reply) != SLUICE_APPLIED) {
+	if (sluice_reply_disposition(reply) != SLUICE_DISPOSITION_APPLIED) {
 		sluice_fault_set(&life->run->fault, "%s of job %s was not applied; it is %s",
 				 reports[life->reported], life->job, sluice_reply_state(reply));
 		return;
@@ -186,7 +186,7 @@ static void life_begin(struct life *life)
 
 	life->token = 0;
 	life->reported = 0;
-	sluice_job_id(life->job);
+	sluice_job_id_make(life->job);
 	HASH_ADD_STR(run->by_job, job, life);
 	run->submitted++;
 	sent(life, sluice_job_submit(run->client, &spec, &call, NULL), "submit");

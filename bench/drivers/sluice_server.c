@@ -89,31 +89,31 @@ int sluice_fault_check(const struct sluice_fault *fault)
 	return fault->text[0] == 0 ? 0 : bench_error("sluice: %s", fault->text);
 }
 
-void sluice_fault_on_event(sluice_client *client, const sluice_event *event, void *user)
+void sluice_fault_on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	struct sluice_fault *fault = user;
 
 	(void)client;
-	switch (event->kind) {
-	case SLUICE_EVENT_CONNECTED:
-	case SLUICE_EVENT_RESUMED:
+	switch (notice->kind) {
+	case SLUICE_NOTICE_CONNECTED:
+	case SLUICE_NOTICE_RESUMED:
 		return;
-	case SLUICE_EVENT_DISCONNECTED:
-		sluice_fault_set(fault, "the connection broke: %s", event->text != NULL ? event->text : "");
+	case SLUICE_NOTICE_DISCONNECTED:
+		sluice_fault_set(fault, "the connection broke: %s", notice->text != NULL ? notice->text : "");
 		return;
-	case SLUICE_EVENT_SESSION_LOST:
+	case SLUICE_NOTICE_SESSION_LOST:
 		sluice_fault_set(fault, "the broker ended the session");
 		return;
-	case SLUICE_EVENT_JOB_CANCEL:
-	case SLUICE_EVENT_LEASE_LOST:
+	case SLUICE_NOTICE_JOB_CANCEL:
+	case SLUICE_NOTICE_LEASE_LOST:
 		sluice_fault_set(fault, "job %s: %s, which nobody asked for",
-				 event->job != NULL ? event->job : "",
-				 event->kind == SLUICE_EVENT_JOB_CANCEL ? "cancelled" : "lease lost");
+				 notice->job != NULL ? notice->job : "",
+				 notice->kind == SLUICE_NOTICE_JOB_CANCEL ? "cancelled" : "lease lost");
 		return;
-	case SLUICE_EVENT_ERROR:
-	case SLUICE_EVENT_DAMAGED:
-		sluice_fault_set(fault, "%s: %s", sluice_error_text(event->code),
-				 event->text != NULL ? event->text : "");
+	case SLUICE_NOTICE_ERROR:
+	case SLUICE_NOTICE_DAMAGED:
+		sluice_fault_set(fault, "%s: %s", sluice_error_text(notice->code),
+				 notice->text != NULL ? notice->text : "");
 		return;
 	}
 }
@@ -155,7 +155,7 @@ int sluice_client_begin(const struct bench_server *server, const struct sluice_s
 		sluice_config_destroy(config);
 		return -1;
 	}
-	rc = sluice_open(config, sluice_fault_on_event, fault, &client);
+	rc = sluice_open(config, sluice_fault_on_notice, fault, &client);
 	sluice_config_destroy(config);
 	if (rc != 0)
 		return bench_error("sluice: open a client: %s", sluice_error_text(rc));

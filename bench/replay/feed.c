@@ -140,7 +140,7 @@ bool feed_submit(struct replay *replay, struct plan *plan)
 		fail(replay, "out of memory");
 	*submit = (struct submit){replay, plan, plan->expect == EXPECT_CANCELED_WAITING};
 	payload_write(replay, plan, payload, sizeof(payload));
-	spec.payload = (sluice_slice_t){payload, strlen(payload)};
+	spec.payload = (sluice_slice){payload, strlen(payload)};
 	if (!submit->txn) {
 		rc = sluice_job_submit(replay->client, &spec, &call, NULL);
 	} else {

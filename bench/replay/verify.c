@@ -41,8 +41,9 @@ static void read_audit(struct replay *replay)
 
 	do {
 		sluice_reply *reply = NULL;
-		sluice_audit_info audit = {0};
-		int rc = sluice_audit(replay->client, after, &(sluice_call){.deadline_ms = 30000}, &reply);
+		sluice_job_audit_info audit = {0};
+		int rc = sluice_job_audit(replay->client, &(sluice_job_audit_spec){.after_number = after},
+					  &(sluice_call){.deadline_ms = 30000}, &reply);
 
 		if (rc != 0)
 			fail(replay, "the audit failed: %s", sluice_error_text(rc));

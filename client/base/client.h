@@ -41,7 +41,7 @@ enum client_state {
 
 struct sluice_client {
 	struct sluice_config config;
-	sluice_event_fn *on_event;
+	sluice_notice_fn *on_notice;
 	void *user;
 	/* The loop. */
 	pthread_mutex_t lock;

@@ -76,10 +76,10 @@ void client_retry(sluice_client *client, uint64_t at_ms)
 	client_wake(client); /* another thread's: the timer is the loop's */
 }
 
-void client_event(sluice_client *client, const sluice_event *event)
+void client_notice(sluice_client *client, const sluice_notice *notice)
 {
-	if (client->on_event != NULL && !client->closing)
-		client->on_event(client, event, client->user);
+	if (client->on_notice != NULL && !client->closing)
+		client->on_notice(client, notice, client->user);
 }
 
 int thread_start(pthread_t *ret, const pthread_attr_t *attr, void *(*run)(void *user), void *user)

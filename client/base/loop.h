@@ -18,7 +18,7 @@ bool client_on_loop(const sluice_client *client);
 extern const char from_a_callback[];			  /* why what would wait is refused there */
 void client_wake(sluice_client *client);		  /* the loop has something to do */
 void client_retry(sluice_client *client, uint64_t at_ms); /* the loop turns at that time, too */
-void client_event(sluice_client *client, const sluice_event *event);
+void client_notice(sluice_client *client, const sluice_notice *notice);
 /* Waits, with the lock held, until *flag or the deadline; runs the loop itself in caller-loop mode.
  * False: the deadline passed. */
 bool client_wait(sluice_client *client, const bool *flag, uint64_t deadline_ms);

@@ -8,7 +8,7 @@
 
 static sluice_allocator hook;
 
-void sluice_set_allocator(const sluice_allocator *allocator)
+void sluice_allocator_set(const sluice_allocator *allocator)
 {
 	hook = allocator != NULL ? *allocator : (sluice_allocator){NULL, NULL, NULL};
 }

@@ -230,9 +230,9 @@ void call_nobody(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	(void)user;
 	if (sluice_reply_code(reply) != 0)
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_ERROR,
-						     .code = sluice_reply_code(reply),
-						     .text = sluice_reply_text(reply)});
+		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_ERROR,
+						       .code = sluice_reply_code(reply),
+						       .text = sluice_reply_text(reply)});
 }
 
 static void finish_code(sluice_client *client, struct call *call, int code, const char *text)
@@ -461,8 +461,9 @@ bool call_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice bod
 		(void)snprintf(text, sizeof(text), "%.*s",
 			       (int)(answer.text.len < 255 ? answer.text.len : 255),
 			       (const char *)answer.text.data);
-		client_event(client,
-			     &(sluice_event){.kind = SLUICE_EVENT_ERROR, .code = answer.code, .text = text});
+		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_ERROR,
+						       .code = answer.code,
+						       .text = text});
 		return true;
 	}
 	HASH_FIND(hh, client->calls->by_corr, &corr, sizeof(corr), call);

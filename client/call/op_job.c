@@ -102,13 +102,8 @@ int sluice_job_show(sluice_client *client, const char *job, bool payload, const 
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_job_wait(sluice_client *client, const char *job, const sluice_call *call, sluice_reply **reply)
-{
-	return sluice_job_wait_number(client, job, 0, call, reply);
-}
-
-int sluice_job_wait_number(sluice_client *client, const char *job, uint64_t number, const sluice_call *call,
-			   sluice_reply **reply)
+int sluice_job_wait(sluice_client *client, const char *job, uint64_t number, const sluice_call *call,
+		    sluice_reply **reply)
 {
 	Sluice__JobWait m = SLUICE__JOB_WAIT__INIT;
 	REQUEST(JOB_WAIT, job_wait, m);
@@ -175,25 +170,22 @@ int sluice_quarantine_list(sluice_client *client, const char *job, uint64_t afte
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_audit(sluice_client *client, uint64_t after_number, const sluice_call *call, sluice_reply **reply)
-{
-	return sluice_audit_for(client, &(sluice_audit_spec){.after_number = after_number}, call, reply);
-}
-
-int sluice_audit_for(sluice_client *client, const sluice_audit_spec *spec, const sluice_call *call,
+int sluice_job_audit(sluice_client *client, const sluice_job_audit_spec *spec, const sluice_call *call,
 		     sluice_reply **reply)
 {
 	Sluice__Audit m = SLUICE__AUDIT__INIT;
 	REQUEST(AUDIT, audit, m);
 
-	m.after_number = spec->after_number;
-	m.silent_ms = spec->silent_ms;
-	m.orphan_ms = spec->orphan_ms;
+	if (spec != NULL) {
+		m.after_number = spec->after_number;
+		m.silent_ms = spec->silent_ms;
+		m.orphan_ms = spec->orphan_ms;
+	}
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_job_retention(sluice_client *client, uint64_t keep_ms, const sluice_call *call,
-			 sluice_reply **reply)
+int sluice_job_retention_set(sluice_client *client, uint64_t keep_ms, const sluice_call *call,
+			     sluice_reply **reply)
 {
 	Sluice__JobRetention m = SLUICE__JOB_RETENTION__INIT;
 	REQUEST(JOB_RETENTION, job_retention, m);
@@ -202,8 +194,8 @@ int sluice_job_retention(sluice_client *client, uint64_t keep_ms, const sluice_c
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_source_seen(sluice_client *client, const sluice_source_spec *spec, const sluice_call *call,
-		       sluice_reply **reply)
+int sluice_source_heartbeat(sluice_client *client, const sluice_source_heartbeat_spec *spec,
+			    const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__SourceSeen m = SLUICE__SOURCE_SEEN__INIT;
 	REQUEST(SOURCE_SEEN, source_seen, m);
@@ -215,7 +207,7 @@ int sluice_source_seen(sluice_client *client, const sluice_source_spec *spec, co
 	return call_run(client, &request, true, call, reply);
 }
 
-void sluice_job_id(char ret[40])
+void sluice_job_id_make(char ret[40])
 {
 	struct timespec now;
 	uint64_t noise = 0;
@@ -256,7 +248,7 @@ int sluice_session_close(sluice_client *client, uint64_t session, const sluice_c
 	const struct call_about about = {.deadline_ms = deadline, .closes_session = true};
 	int rc;
 
-	if (session == 0 || session == sluice_session(client))
+	if (session == 0 || session == sluice_session_id(client))
 		return call_refuse(SLUICE_E_INVAL, "expected another session's number", call, reply);
 	rc = call_blocks(call) ? sluice_wait_connected(client, time_left(deadline)) : 0;
 	if (rc != 0)

@@ -244,14 +244,14 @@ int sluice_machine_alter(sluice_client *client, const char *file, const sluice_c
 	return rc;
 }
 
-/* ---- what is the same for all kinds of things, but for the types of the messages ---- */
+/* ---- what is the same for all kinds of objects, but for the types of the messages ---- */
 
-static const char no_thing[] = "the kind of thing is not known; expected a member of sluice_thing";
+static const char no_kind[] = "the kind of object is not known; expected a member of sluice_object_kind";
 
-#define THINGS(X) X(STREAM, stream) X(QUEUE, queue) X(ROUTER, router) X(MACHINE, machine)
+#define OBJECT_KINDS(X) X(STREAM, stream) X(QUEUE, queue) X(ROUTER, router) X(MACHINE, machine)
 
-int sluice_delete(sluice_client *client, sluice_thing thing, const char *name, const sluice_call *call,
-		  sluice_reply **reply)
+int sluice_object_delete(sluice_client *client, sluice_object_kind kind_of, const char *name,
+			 const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__StreamDelete stream = SLUICE__STREAM_DELETE__INIT;
 	Sluice__QueueDelete queue = SLUICE__QUEUE_DELETE__INIT;
@@ -259,23 +259,23 @@ int sluice_delete(sluice_client *client, sluice_thing thing, const char *name, c
 	Sluice__MachineDelete machine = SLUICE__MACHINE_DELETE__INIT;
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 
-	switch (thing) {
+	switch (kind_of) {
 #define CASE(NAME, kind)                                               \
-	case SLUICE_##NAME:                                            \
+	case SLUICE_OBJECT_##NAME:                                     \
 		kind.name = wire_text(name);                           \
 		request.op_case = SLUICE__REQUEST__OP_##NAME##_DELETE; \
 		request.kind##_delete = &kind;                         \
 		break;
-		THINGS(CASE)
+		OBJECT_KINDS(CASE)
 #undef CASE
 	default:
-		return call_refuse(SLUICE_E_INVAL, no_thing, call, reply);
+		return call_refuse(SLUICE_E_INVAL, no_kind, call, reply);
 	}
 	return call_run(client, &request, false, call, reply);
 }
 
-int sluice_show(sluice_client *client, sluice_thing thing, const char *name, const sluice_call *call,
-		sluice_reply **reply)
+int sluice_object_show(sluice_client *client, sluice_object_kind kind_of, const char *name,
+		       const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__StreamShow stream = SLUICE__STREAM_SHOW__INIT;
 	Sluice__QueueShow queue = SLUICE__QUEUE_SHOW__INIT;
@@ -283,23 +283,23 @@ int sluice_show(sluice_client *client, sluice_thing thing, const char *name, con
 	Sluice__MachineShow machine = SLUICE__MACHINE_SHOW__INIT;
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 
-	switch (thing) {
+	switch (kind_of) {
 #define CASE(NAME, kind)                                             \
-	case SLUICE_##NAME:                                          \
+	case SLUICE_OBJECT_##NAME:                                   \
 		kind.name = wire_text(name);                         \
 		request.op_case = SLUICE__REQUEST__OP_##NAME##_SHOW; \
 		request.kind##_show = &kind;                         \
 		break;
-		THINGS(CASE)
+		OBJECT_KINDS(CASE)
 #undef CASE
 	default:
-		return call_refuse(SLUICE_E_INVAL, no_thing, call, reply);
+		return call_refuse(SLUICE_E_INVAL, no_kind, call, reply);
 	}
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_list(sluice_client *client, sluice_thing thing, const char *after, uint32_t max,
-		const sluice_call *call, sluice_reply **reply)
+int sluice_object_list(sluice_client *client, sluice_object_kind kind_of, const char *after, uint32_t max,
+		       const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__StreamList stream = SLUICE__STREAM_LIST__INIT;
 	Sluice__QueueList queue = SLUICE__QUEUE_LIST__INIT;
@@ -307,18 +307,18 @@ int sluice_list(sluice_client *client, sluice_thing thing, const char *after, ui
 	Sluice__MachineList machine = SLUICE__MACHINE_LIST__INIT;
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 
-	switch (thing) {
+	switch (kind_of) {
 #define CASE(NAME, kind)                                             \
-	case SLUICE_##NAME:                                          \
+	case SLUICE_OBJECT_##NAME:                                   \
 		kind.after = wire_text(after);                       \
 		kind.max = max;                                      \
 		request.op_case = SLUICE__REQUEST__OP_##NAME##_LIST; \
 		request.kind##_list = &kind;                         \
 		break;
-		THINGS(CASE)
+		OBJECT_KINDS(CASE)
 #undef CASE
 	default:
-		return call_refuse(SLUICE_E_INVAL, no_thing, call, reply);
+		return call_refuse(SLUICE_E_INVAL, no_kind, call, reply);
 	}
 	return call_run(client, &request, true, call, reply);
 }

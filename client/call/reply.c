@@ -91,7 +91,7 @@ bool sluice_reply_retriable(const sluice_reply *reply)
 	return sluice_error_retriable(sluice_reply_code(reply));
 }
 
-uint64_t sluice_reply_request(const sluice_reply *reply)
+uint64_t sluice_reply_request_id(const sluice_reply *reply)
 {
 	return reply != NULL ? reply->request : 0;
 }
@@ -247,7 +247,7 @@ bool sluice_reply_history(const sluice_reply *reply, size_t i, sluice_job_histor
 
 	if (row == NULL)
 		return false;
-	*ret = (sluice_job_history_row){.n = row->n,
+	*ret = (sluice_job_history_row){.number = row->n,
 					.time_ms = row->time_ms,
 					.attempt = row->attempt,
 					.event = row->event,
@@ -275,7 +275,7 @@ bool sluice_reply_quarantine(const sluice_reply *reply, size_t i, sluice_quarant
 
 	if (row == NULL)
 		return false;
-	*ret = (sluice_quarantine_row){.n = row->n,
+	*ret = (sluice_quarantine_row){.number = row->n,
 				       .time_ms = row->time_ms,
 				       .job = row->job,
 				       .source = row->source,
@@ -286,14 +286,14 @@ bool sluice_reply_quarantine(const sluice_reply *reply, size_t i, sluice_quarant
 	return true;
 }
 
-bool sluice_reply_audit(const sluice_reply *reply, sluice_audit_info *ret)
+bool sluice_reply_audit(const sluice_reply *reply, sluice_job_audit_info *ret)
 {
 	const Sluice__Audited *row = body(reply) != NULL ? reply->message->audited : NULL;
 
 	if (row == NULL)
 		return false;
-	*ret = (sluice_audit_info){row->jobs,	  row->open,  row->ready, row->leased,
-				   row->orphaned, row->gated, row->held,  row->next_number};
+	*ret = (sluice_job_audit_info){row->jobs,     row->open,  row->ready, row->leased,
+				       row->orphaned, row->gated, row->held,  row->next_number};
 	return true;
 }
 
@@ -311,7 +311,7 @@ const char *sluice_reply_line(const sluice_reply *reply, size_t i)
 sluice_disposition sluice_reply_disposition(const sluice_reply *reply)
 {
 	if (body(reply) == NULL || reply->message->job_reported == NULL)
-		return SLUICE_APPLIED;
+		return SLUICE_DISPOSITION_APPLIED;
 	return (sluice_disposition)reply->message->job_reported->disposition;
 }
 

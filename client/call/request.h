@@ -14,7 +14,7 @@ static inline char *wire_text(const char *value)
 	return (char *)(uintptr_t)(value != NULL ? value : "");
 }
 
-static inline ProtobufCBinaryData wire_bytes(sluice_slice_t value)
+static inline ProtobufCBinaryData wire_bytes(sluice_slice value)
 {
 	return (ProtobufCBinaryData){value.len, (uint8_t *)(uintptr_t)value.data};
 }

@@ -70,7 +70,7 @@ static int publish_lines(struct cli *cli, sluice_message message)
 	int rc = 0, flushed;
 
 	while (rc == 0 && stats.failed == 0 && (len = getline(&line, &capacity, stdin)) > 0) {
-		message.body = (sluice_slice_t){line, (size_t)len - (line[len - 1] == '\n')};
+		message.body = (sluice_slice){line, (size_t)len - (line[len - 1] == '\n')};
 		rc = sluice_publish(cli->client, &message, &fire, NULL);
 		count += rc == 0;
 		sluice_publish_stats_get(cli->client, &stats);
@@ -115,10 +115,10 @@ static int publish(struct cli *cli, sluice_message message, const char *body_wor
 		rc = need(cli);
 	if (rc == 0) {
 		message.headers = list[0] != NULL ? list : NULL;
-		message.key = (sluice_slice_t){key, key != NULL ? strlen(key) : 0};
-		message.id = (sluice_slice_t){id, id != NULL ? strlen(id) : 0};
+		message.key = (sluice_slice){key, key != NULL ? strlen(key) : 0};
+		message.id = (sluice_slice){id, id != NULL ? strlen(id) : 0};
 		message.priority = (uint8_t)priority;
-		message.body = (sluice_slice_t){body, len};
+		message.body = (sluice_slice){body, len};
 		rc = option(cli, "lines") != NULL ? publish_lines(cli, message) : publish_one(cli, &message);
 	}
 	free(body);
@@ -167,7 +167,7 @@ static void print_view(const sluice_delivery_view *view)
 {
 	const struct {
 		const char *name;
-		sluice_slice_t bytes;
+		sluice_slice bytes;
 	} parts[] = {{"subject", {view->subject, view->subject != NULL ? strlen(view->subject) : 0}},
 		     {"key", view->key},
 		     {"id", view->id}};
@@ -176,7 +176,7 @@ static void print_view(const sluice_delivery_view *view)
 		(void)printf("{\"offset\":%llu", (unsigned long long)view->offset);
 	else
 		(void)printf("{\"seq\":%llu,\"token\":%llu,\"attempts\":%u", (unsigned long long)view->seq,
-			     (unsigned long long)view->token, view->attempts);
+			     (unsigned long long)view->token, view->failed_attempts);
 	(void)printf(",\"time_ms\":%llu", (unsigned long long)view->time_ms);
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		if (parts[i].bytes.len == 0)
@@ -331,14 +331,16 @@ int cmd_claim(struct cli *cli)
 			said = rc = print_delivery(cli, view);
 			got++;
 			if (rc == 0 && ack)
-				rc = sluice_ack(sub, view->token, view->seq,
-						&(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
-			else if (rc == 0 && release)
-				rc = sluice_release(sub, view->token, view->seq,
-						    &(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
-			else if (rc != 0) /* one that could not be printed was not handled */
-				(void)sluice_release(sub, view->token, view->seq,
+				rc = sluice_item_ack(sub, view->token, view->seq,
 						     &(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
+			else if (rc == 0 && release)
+				rc = sluice_item_release(sub, view->token, view->seq,
+							 &(sluice_call){.deadline_ms = cli->timeout_ms},
+							 NULL);
+			else if (rc != 0) /* one that could not be printed was not handled */
+				(void)sluice_item_release(sub, view->token, view->seq,
+							  &(sluice_call){.deadline_ms = cli->timeout_ms},
+							  NULL);
 		} else if (view->kind == SLUICE_DELIVERY_JOB) {
 			said = complain(cli, SLUICE_E_INVAL,
 					"queue '%s' holds jobs; a scheduler claims those", spec.queue);

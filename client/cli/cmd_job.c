@@ -27,7 +27,7 @@ int cmd_job_submit(struct cli *cli)
 	if (!number_option(cli, "priority", 0, 0, 255, &priority))
 		return SLUICE_E_INVAL;
 	if (spec.job == NULL) {
-		sluice_job_id(id);
+		sluice_job_id_make(id);
 		spec.job = id;
 	}
 	spec.priority = (uint8_t)priority;
@@ -35,7 +35,7 @@ int cmd_job_submit(struct cli *cli)
 	if (rc == 0)
 		rc = need(cli);
 	if (rc == 0) {
-		spec.payload = (sluice_slice_t){payload, len};
+		spec.payload = (sluice_slice){payload, len};
 		rc = sluice_job_submit(cli->client, &spec, NULL, &reply);
 		if (rc != 0)
 			rc = refused(cli, rc, reply);
@@ -192,8 +192,8 @@ int cmd_job_wait(struct cli *cli)
 	rc = need(cli);
 	if (rc != 0)
 		return rc;
-	rc = sluice_job_wait_number(cli->client, cli->args[0], wanted,
-				    &(sluice_call){.deadline_ms = cli->timeout_ms}, &reply);
+	rc = sluice_job_wait(cli->client, cli->args[0], wanted,
+			     &(sluice_call){.deadline_ms = cli->timeout_ms}, &reply);
 	if (rc == SLUICE_E_TIMEOUT && reply != NULL && sluice_reply_job(reply, 0, &job))
 		(void)complain(cli, rc, "%s is still %s after the timeout", job.job, job.state);
 	else if (rc != 0)
@@ -297,7 +297,7 @@ int cmd_job_report(struct cli *cli)
 	if (rc != 0)
 		return refused(cli, rc, reply);
 	/* It changed nothing: a script must not take it for the job's state. */
-	if (sluice_reply_disposition(reply) == SLUICE_QUARANTINED)
+	if (sluice_reply_disposition(reply) == SLUICE_DISPOSITION_QUARANTINED)
 		rc = complain(cli, SLUICE_E_WRONG_STATE, "job '%s': the report was put into quarantine: %s",
 			      spec.job, sluice_reply_reason(reply));
 	if (rc == 0 && cli->json)
@@ -414,7 +414,7 @@ int cmd_quarantine_ls(struct cli *cli)
 	for (size_t i = 0; sluice_reply_quarantine(reply, i, &row); i++) {
 		char n[24], when[32], attempt[24];
 
-		table_row(table, (const char *const[]){number(row.n, n), time_text(row.time_ms, when),
+		table_row(table, (const char *const[]){number(row.number, n), time_text(row.time_ms, when),
 						       row.job, number(row.attempt, attempt), row.state,
 						       row.source, row.reason});
 	}
@@ -424,21 +424,21 @@ int cmd_quarantine_ls(struct cli *cli)
 }
 
 /* All pages into one sum; the findings as they come: lines, or elements of a list. */
-static int audit_pages(struct cli *cli, sluice_audit_spec *spec, FILE *lines, sluice_audit_info *sum,
+static int audit_pages(struct cli *cli, sluice_job_audit_spec *spec, FILE *lines, sluice_job_audit_info *sum,
 		       uint64_t *findings)
 {
 	do {
 		sluice_reply *reply = NULL;
-		sluice_audit_info page = {0};
-		int rc = sluice_audit_for(cli->client, spec, NULL, &reply);
+		sluice_job_audit_info page = {0};
+		int rc = sluice_job_audit(cli->client, spec, NULL, &reply);
 
 		if (rc != 0)
 			return refused(cli, rc, reply);
 		(void)sluice_reply_audit(reply, &page);
-		*sum = (sluice_audit_info){sum->jobs + page.jobs,	  sum->open + page.open,
-					   sum->ready + page.ready,	  sum->leased + page.leased,
-					   sum->orphaned + page.orphaned, sum->gated + page.gated,
-					   sum->held + page.held,	  0};
+		*sum = (sluice_job_audit_info){sum->jobs + page.jobs,	      sum->open + page.open,
+					       sum->ready + page.ready,	      sum->leased + page.leased,
+					       sum->orphaned + page.orphaned, sum->gated + page.gated,
+					       sum->held + page.held,	      0};
 		for (size_t i = 0; sluice_reply_line(reply, i) != NULL; i++, ++*findings) {
 			const char *line = sluice_reply_line(reply, i);
 
@@ -457,8 +457,8 @@ static int audit_pages(struct cli *cli, sluice_audit_spec *spec, FILE *lines, sl
 
 int cmd_audit(struct cli *cli)
 {
-	sluice_audit_spec spec = {0};
-	sluice_audit_info sum = {0};
+	sluice_job_audit_spec spec = {0};
+	sluice_job_audit_info sum = {0};
 	uint64_t findings = 0;
 	char *text = NULL;
 	size_t len = 0;

@@ -165,7 +165,7 @@ int cmd_queue_alter(struct cli *cli)
 	int rc = need(cli);
 
 	if (rc == 0)
-		rc = sluice_show(cli->client, SLUICE_QUEUE, spec.name, NULL, &shown);
+		rc = sluice_object_show(cli->client, SLUICE_OBJECT_QUEUE, spec.name, NULL, &shown);
 	if (rc != 0)
 		return shown != NULL ? refused(cli, rc, shown) : rc; /* need() has said it */
 	rows = json_get(json_of(sluice_reply_json(shown)), "queues");

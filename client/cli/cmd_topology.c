@@ -115,13 +115,13 @@ static void state_rows(sluice_reply *reply, struct table *table)
 /* ---- things ---- */
 
 static const struct thing {
-	sluice_thing thing;
+	sluice_object_kind thing;
 	const char *rows; /* their name in a reply */
 	const char *const *heads;
 	void (*print)(sluice_reply *reply, struct table *table);
-} things[] = {{SLUICE_STREAM, "streams", stream_heads, stream_rows},
-	      {SLUICE_QUEUE, "queues", queue_heads, queue_rows},
-	      {SLUICE_MACHINE, "machines", machine_heads, machine_rows}};
+} things[] = {{SLUICE_OBJECT_STREAM, "streams", stream_heads, stream_rows},
+	      {SLUICE_OBJECT_QUEUE, "queues", queue_heads, queue_rows},
+	      {SLUICE_OBJECT_MACHINE, "machines", machine_heads, machine_rows}};
 
 /* All rows, page by page. The last name of a page is where the next begins. */
 static int list(struct cli *cli, const struct thing *thing)
@@ -142,7 +142,7 @@ static int list(struct cli *cli, const struct thing *thing)
 		struct json page, row;
 		size_t pos = 0;
 
-		rc = sluice_list(cli->client, thing->thing, after, PAGE, NULL, &reply);
+		rc = sluice_object_list(cli->client, thing->thing, after, PAGE, NULL, &reply);
 		if (rc != 0) {
 			rc = refused(cli, rc, reply);
 			break;
@@ -171,12 +171,12 @@ static int show(struct cli *cli, const struct thing *thing)
 
 	if (rc != 0)
 		return rc;
-	rc = sluice_show(cli->client, thing->thing, cli->args[0], NULL, &reply);
+	rc = sluice_object_show(cli->client, thing->thing, cli->args[0], NULL, &reply);
 	if (rc != 0)
 		return refused(cli, rc, reply);
 	if (cli->json)
 		return print_json(reply);
-	if (thing->thing == SLUICE_MACHINE) {
+	if (thing->thing == SLUICE_OBJECT_MACHINE) {
 		table = table_create((const char *const[]){"STATE", "NEXT", "IS", NULL});
 		state_rows(reply, table);
 	} else {
@@ -295,7 +295,9 @@ int cmd_rm(struct cli *cli)
 {
 	const char *what = option(cli, "thing");
 	char question[400];
-	sluice_thing thing = what[0] == 's' ? SLUICE_STREAM : what[0] == 'q' ? SLUICE_QUEUE : SLUICE_MACHINE;
+	sluice_object_kind thing = what[0] == 's'   ? SLUICE_OBJECT_STREAM
+				   : what[0] == 'q' ? SLUICE_OBJECT_QUEUE
+						    : SLUICE_OBJECT_MACHINE;
 	sluice_reply *reply = NULL;
 	int rc;
 
@@ -307,7 +309,7 @@ int cmd_rm(struct cli *cli)
 	rc = need(cli);
 	if (rc != 0)
 		return rc;
-	rc = sluice_delete(cli->client, thing, cli->args[0], NULL, &reply);
+	rc = sluice_object_delete(cli->client, thing, cli->args[0], NULL, &reply);
 	return print_done(cli, rc, reply);
 }
 

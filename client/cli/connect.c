@@ -5,19 +5,19 @@
 #include "cli.h"
 
 /* A command that waits for long says when it waits for the broker. On the library's thread. */
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *event, void *user)
 {
 	struct cli *cli = user;
 
 	(void)client;
-	if (event->kind == SLUICE_EVENT_DISCONNECTED && event->code != 0 && cli->connected)
+	if (event->kind == SLUICE_NOTICE_DISCONNECTED && event->code != 0 && cli->connected)
 		notice(cli, "the connection to %s is lost (%s); trying again", cli->address, event->text);
-	else if (event->kind == SLUICE_EVENT_RESUMED)
+	else if (event->kind == SLUICE_NOTICE_RESUMED)
 		notice(cli, "connected to %s again", cli->address);
-	else if (event->kind == SLUICE_EVENT_SESSION_LOST)
+	else if (event->kind == SLUICE_NOTICE_SESSION_LOST)
 		notice(cli, "connected to %s again, but the session had ended: what was claimed goes back",
 		       cli->address);
-	cli->connected = cli->connected || event->kind == SLUICE_EVENT_CONNECTED;
+	cli->connected = cli->connected || event->kind == SLUICE_NOTICE_CONNECTED;
 }
 
 int need(struct cli *cli)
@@ -41,7 +41,7 @@ int need(struct cli *cli)
 		sluice_config_destroy(config);
 		return rc;
 	}
-	rc = sluice_open(config, on_event, cli, &cli->client);
+	rc = sluice_open(config, on_notice, cli, &cli->client);
 	sluice_config_destroy(config);
 	if (rc == 0)
 		rc = sluice_wait_connected(cli->client, cli->timeout_ms);
@@ -58,6 +58,6 @@ int need(struct cli *cli)
 	}
 	if (cli->verbose)
 		notice(cli, "connected to %s, session %llu", cli->address,
-		       (unsigned long long)sluice_session(cli->client));
+		       (unsigned long long)sluice_session_id(cli->client));
 	return 0;
 }

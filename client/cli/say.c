@@ -23,7 +23,7 @@ static void say(const struct cli *cli, int code, const char *text, const sluice_
 			      sluice_error_name(code));
 		if (cli->verbose && reply != NULL)
 			(void)fprintf(stderr, "request %llu, index %llu%s\n",
-				      (unsigned long long)sluice_reply_request(reply),
+				      (unsigned long long)sluice_reply_request_id(reply),
 				      (unsigned long long)sluice_reply_index(reply),
 				      sluice_error_retriable(code) ? ", may be tried again" : "");
 	} else if (code == 0) {
@@ -37,7 +37,7 @@ static void say(const struct cli *cli, int code, const char *text, const sluice_
 		json_put_text(stderr, text, strlen(text));
 		if (reply != NULL)
 			(void)fprintf(stderr, ",\"request\":%llu,\"index\":%llu",
-				      (unsigned long long)sluice_reply_request(reply),
+				      (unsigned long long)sluice_reply_request_id(reply),
 				      (unsigned long long)sluice_reply_index(reply));
 		(void)fputs("}\n", stderr);
 	}

@@ -24,16 +24,16 @@ static void on_item(sluice_sub *sub, const sluice_delivery_view *item, void *use
 	if (item->kind != SLUICE_DELIVERY_ITEM)
 		return;
 	(void)printf("%s: %.*s\n", item->subject, (int)item->body.len, (const char *)item->body.data);
-	/* Nobody waits for this answer; a refusal comes to on_event. */
-	*rc = sluice_ack(sub, item->token, item->seq, &(sluice_call){.user = SLUICE_FIRE}, NULL);
+	/* Nobody waits for this answer; a refusal comes to on_notice. */
+	*rc = sluice_item_ack(sub, item->token, item->seq, &(sluice_call){.user = SLUICE_FIRE}, NULL);
 }
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	(void)client, (void)user;
-	if (event->kind == SLUICE_EVENT_ERROR || event->kind == SLUICE_EVENT_DAMAGED)
-		(void)fprintf(stderr, "poll_loop: %s\n", event->text);
-	else if (event->kind == SLUICE_EVENT_DISCONNECTED)
+	if (notice->kind == SLUICE_NOTICE_ERROR || notice->kind == SLUICE_NOTICE_DAMAGED)
+		(void)fprintf(stderr, "poll_loop: %s\n", notice->text);
+	else if (notice->kind == SLUICE_NOTICE_DISCONNECTED)
 		(void)fprintf(stderr, "poll_loop: disconnected; the library connects again\n");
 }
 
@@ -70,7 +70,7 @@ int main(int argc, char **argv)
 	if (rc == 0)
 		rc = sluice_config_set(config, "mode", "caller-loop");
 	if (rc == 0)
-		rc = sluice_open(config, on_event, NULL, &client);
+		rc = sluice_open(config, on_notice, NULL, &client);
 	if (rc == 0)
 		rc = sluice_consume(client, &spec, NULL, &sub);
 	if (rc == 0)

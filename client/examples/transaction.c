@@ -57,8 +57,8 @@ static int handle(sluice_client *client, sluice_sub *sub, const sluice_delivery_
 		(void)fprintf(stderr, "transaction: operation %u: %s\n", sluice_reply_failed_op(reply),
 			      sluice_reply_text(reply));
 		if (rc != SLUICE_E_STALE_TOKEN) /* the lease has ended: the notice is elsewhere */
-			(void)sluice_nack(sub, notice->token, notice->seq, 0, sluice_reply_text(reply), NULL,
-					  NULL);
+			(void)sluice_item_nack(sub, notice->token, notice->seq, 0, sluice_reply_text(reply),
+					       NULL, NULL);
 	}
 	sluice_reply_free(reply);
 	return rc;

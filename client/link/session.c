@@ -31,7 +31,7 @@ int sluice_wait_connected(sluice_client *client, int deadline_ms)
 	return rc;
 }
 
-uint64_t sluice_session(const sluice_client *client)
+uint64_t sluice_session_id(const sluice_client *client)
 {
 	uint64_t session;
 

@@ -270,8 +270,8 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 	return call_settle(client, made, call, ret_reply);
 }
 
-int sluice_ack(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call,
-	       sluice_reply **ret_reply)
+int sluice_item_ack(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call,
+		    sluice_reply **ret_reply)
 {
 	int rc;
 
@@ -291,20 +291,20 @@ int sluice_ack(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_c
 	return rc;
 }
 
-int sluice_nack(sluice_sub *sub, sluice_token token, uint64_t seq, uint32_t delay_ms, const char *reason,
-		const sluice_call *call, sluice_reply **ret_reply)
+int sluice_item_nack(sluice_sub *sub, sluice_token token, uint64_t seq, uint32_t delay_ms, const char *reason,
+		     const sluice_call *call, sluice_reply **ret_reply)
 {
 	return ack_frame(sub, ACK_NACK, token, &seq, delay_ms, reason, call, ret_reply);
 }
 
-int sluice_release(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call,
-		   sluice_reply **ret_reply)
+int sluice_item_release(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call,
+			sluice_reply **ret_reply)
 {
 	return ack_frame(sub, ACK_RELEASE, token, &seq, 0, NULL, call, ret_reply);
 }
 
-int sluice_extend(sluice_sub *sub, sluice_token token, uint32_t lease_ms, const sluice_call *call,
-		  sluice_reply **ret_reply)
+int sluice_lease_extend(sluice_sub *sub, sluice_token token, uint32_t lease_ms, const sluice_call *call,
+			sluice_reply **ret_reply)
 {
 	return ack_frame(sub, ACK_EXTEND, token, NULL, lease_ms, NULL, call, ret_reply);
 }

@@ -32,7 +32,7 @@ void sub_begin_now(sluice_sub *sub, sluice_token token, uint64_t seq)
 		client_wake(sub->client);
 }
 
-int sluice_begin(sluice_sub *sub, sluice_token token, uint64_t seq)
+int sluice_item_begin(sluice_sub *sub, sluice_token token, uint64_t seq)
 {
 	sluice_client *client = sub->client;
 	int rc;

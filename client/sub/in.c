@@ -156,7 +156,7 @@ static bool give_items(sluice_sub *sub, const struct frame_deliver *frame)
 						     .token = frame->token,
 						     .lease_ms = frame->lease_ms};
 
-			view.attempts = (uint32_t)at[0] << 8 | at[1];
+			view.failed_attempts = (uint32_t)at[0] << 8 | at[1];
 			for (int b = 2; b < 10; b++)
 				view.time_ms = view.time_ms << 8 | at[b];
 			rest = (struct sluice_slice){at + 10, rest.len - 10};
@@ -342,9 +342,9 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 		(void)snprintf(text, sizeof(text), "number %llu of queue %s is damaged and not delivered: %s",
 			       (unsigned long long)notice->offset, sub != NULL ? sub->name : "",
 			       notice->text);
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_DAMAGED,
-						     .code = notice->code,
-						     .text = text});
+		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_DAMAGED,
+						       .code = notice->code,
+						       .text = text});
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_RESUMED:
 		if (sub != NULL && !sub->closing)
@@ -352,17 +352,17 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL:
 		resume_cancel_told(client, notice->job, notice->token);
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_JOB_CANCEL,
-						     .text = "",
-						     .job = notice->job,
-						     .token = notice->token});
+		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_JOB_CANCEL,
+						       .text = "",
+						       .job = notice->job,
+						       .token = notice->token});
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_LEASE_LOST:
 		sub_job_gone(client, notice->job, notice->token);
-		client_event(client, &(sluice_event){.kind = SLUICE_EVENT_LEASE_LOST,
-						     .text = "",
-						     .job = notice->job,
-						     .token = notice->token});
+		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_LEASE_LOST,
+						       .text = "",
+						       .job = notice->job,
+						       .token = notice->token});
 		return true;
 	default:
 		return true;

@@ -41,12 +41,12 @@ void held_lost(sluice_sub *sub, struct held *held, int code, const char *why)
 			held_done(sub, held);
 		return;
 	}
-	client_event(sub->client, &(sluice_event){.kind = SLUICE_EVENT_LEASE_LOST,
-						  .code = code,
-						  .text = why,
-						  .token = held->token,
-						  .sub = sub,
-						  .items = held->out});
+	client_notice(sub->client, &(sluice_notice){.kind = SLUICE_NOTICE_LEASE_LOST,
+						    .code = code,
+						    .text = why,
+						    .token = held->token,
+						    .sub = sub,
+						    .items = held->out});
 }
 
 static void extend_answered(sluice_client *client, struct call *call)

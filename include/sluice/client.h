@@ -15,7 +15,7 @@
  * Deadlines. Every call takes one in its sluice_call, sluice_close too. 0 means the client's default (10 s), -1 none.
  *   A call whose connection breaks is sent again after the reconnect if it can be repeated safely (reads, publishes by sequence, job
  *   submit, intent, report, cancel, create with if_not_exists); otherwise it ends with SLUICE_E_UNKNOWN.
- * Reconnect. By itself, with back-off and jitter, on_event tells: DISCONNECTED, after calls that cannot be repeated ended with UNKNOWN; then
+ * Reconnect. By itself, with back-off and jitter, on_notice tells: DISCONNECTED, after calls that cannot be repeated ended with UNKNOWN; then
  *   RESUMED, or SESSION_LOST and CONNECTED when the session had ended meanwhile; these come before anything of the new connection. The
  *   session is resumed: leases are kept, subscriptions reopened (followers at the next offset, consumers with what they
  *   hold), unanswered publishes sent again and settled by sequence.
@@ -58,7 +58,7 @@ SLUICE_API void sluice_config_destroy(
  * connect_timeout_ms (5000), reconnect (yes | no), reconnect_min_ms (50), reconnect_max_ms (5000), buffer_bytes (16777216; publish
  * buffer), buffer_policy (block | fail: BUFFER_FULL at once; asynchronous publishes never block), batch_events (1000), batch_bytes (262144), compress (none | zstd), producer (a producer name: sequence
  * survives the process), lease_extend (yes | no: extend timed leases by itself, so that
- * who works has what it works on), lease_extend_max_ms (how long that goes on after the delivery or the last sluice_extend, for an application that hangs: 0: an hour, or,
+ * who works has what it works on), lease_extend_max_ms (how long that goes on after the delivery or the last sluice_lease_extend, for an application that hangs: 0: an hour, or,
  * of a lease under a second, sixteen leases), transport_fd (an already connected socket; the client's once sluice_open succeeded).
  * Copies both strings, does not block. INVAL: sluice_last_error names the key or what the value should have been. */
 SLUICE_API int sluice_config_set(sluice_config *config, const char *key, const char *value) SLUICE_MUST_USE;
@@ -70,25 +70,25 @@ typedef struct {
 	void *(*resize)(void *old, size_t bytes);
 	void (*release)(void *old);
 } sluice_allocator;
-SLUICE_API void sluice_set_allocator(const sluice_allocator *allocator);
+SLUICE_API void sluice_allocator_set(const sluice_allocator *allocator);
 
 /* ---- life ---- */
 typedef enum {
-	SLUICE_EVENT_CONNECTED,
-	SLUICE_EVENT_RESUMED,
-	SLUICE_EVENT_DISCONNECTED,
-	SLUICE_EVENT_SESSION_LOST /* a new session: leases are gone */,
-	SLUICE_EVENT_JOB_CANCEL /* job, token: end it */,
+	SLUICE_NOTICE_CONNECTED,
+	SLUICE_NOTICE_RESUMED,
+	SLUICE_NOTICE_DISCONNECTED,
+	SLUICE_NOTICE_SESSION_LOST /* a new session: leases are gone */,
+	SLUICE_NOTICE_JOB_CANCEL /* job, token: end it */,
 	/* Once for each lease: somebody else may have it now, and what is done with it is refused (STALE_TOKEN). Of a job: job, token. Of items: sub, token, items,
 	 * code (STALE_TOKEN: the broker said so; TIMEOUT: it is not extended, by itself or any more). Items count against the credit until they are acked or
 	 * nacked all the same. When all leases of the session are gone, SESSION_LOST comes instead. What waits for sluice_sub_next() under a lease that is
 	 * over is dropped: it is not handed out, and there is no event when it was all of the lease. */
-	SLUICE_EVENT_LEASE_LOST,
-	SLUICE_EVENT_ERROR /* code, text: an ack or a call made with SLUICE_FIRE was refused */,
-	SLUICE_EVENT_DAMAGED /* code (CORRUPT), text: an item or job is damaged and not delivered */
-} sluice_event_kind;
+	SLUICE_NOTICE_LEASE_LOST,
+	SLUICE_NOTICE_ERROR /* code, text: an ack or a call made with SLUICE_FIRE was refused */,
+	SLUICE_NOTICE_DAMAGED /* code (CORRUPT), text: an item or job is damaged and not delivered */
+} sluice_notice_kind;
 typedef struct {
-	sluice_event_kind kind;
+	sluice_notice_kind kind;
 	int code;
 	const char *text;
 	const char *job;
@@ -96,13 +96,13 @@ typedef struct {
 	uint64_t session;
 	sluice_sub *sub; /* LEASE_LOST of items: whose; as long as it is not closed */
 	uint32_t items;	 /* LEASE_LOST of items: how many of the token's were neither acked nor nacked */
-} sluice_event;
+} sluice_notice;
 /* On the loop's thread. Must not block and must not make blocking calls. The event is borrowed for the callback. */
-typedef void sluice_event_fn(sluice_client *client, const sluice_event *event, void *user);
+typedef void sluice_notice_fn(sluice_client *client, const sluice_notice *notice, void *user);
 
-/* Starts connecting and returns at once; config is copied. on_event may be NULL. In caller-loop mode the loop's first turn connects.
+/* Starts connecting and returns at once; config is copied. on_notice may be NULL. In caller-loop mode the loop's first turn connects.
  * An address that is malformed, say, fails the client and not this call: sluice_wait_connected and all calls return why. */
-SLUICE_API int sluice_open(const sluice_config *config, sluice_event_fn *on_event, void *user,
+SLUICE_API int sluice_open(const sluice_config *config, sluice_notice_fn *on_notice, void *user,
 			   sluice_client **ret) SLUICE_MUST_USE;
 /* Waits until connected (or TIMEOUT, CLOSED, or the reason why not: VERSION, DENIED, INVAL, NOT_FOUND, DISCONNECTED; when the time is over
  * and a broker has answered the last try: why it refused, NO_SPACE, BUSY, LIMIT). */
@@ -111,7 +111,7 @@ SLUICE_API int sluice_wait_connected(sluice_client *client, int deadline_ms) SLU
  * blocking ones of other threads return before it does (none may begin meanwhile). Accepts NULL. Returns 0 or TIMEOUT (unflushed publishes
  * were dropped); the client is gone in any case but one: from a callback it does nothing and returns WRONG_STATE. */
 SLUICE_API int sluice_close(sluice_client *client, bool end_session, int deadline_ms);
-SLUICE_API uint64_t sluice_session(const sluice_client *client); /* 0: not yet. Does not block */
+SLUICE_API uint64_t sluice_session_id(const sluice_client *client); /* 0: not yet. Does not block */
 /* Why the last call of this thread that failed did, as text, whatever the call was; until its next failure, so ask right after it. None failed yet: why
  * client is not connected, or "". client may be NULL. Never NULL; borrowed, this thread's. Does not block. */
 SLUICE_API const char *sluice_last_error(const sluice_client *client);
@@ -133,7 +133,7 @@ typedef struct {
  * call NULL, or done and user NULL: blocking. Returns the reply's code; *ret_reply (if ret_reply is not NULL) is owned by the caller, set
  *   also when the broker or the library refused. NULL: with the default deadline.
  * done: asynchronous. Returns 0 when accepted (done will be called, once), or a code (done will not).
- * done NULL and user SLUICE_FIRE: nobody waits. Returns 0 when accepted, or a code; a refusal comes as SLUICE_EVENT_ERROR; of a publish it is counted
+ * done NULL and user SLUICE_FIRE: nobody waits. Returns 0 when accepted, or a code; a refusal comes as SLUICE_NOTICE_ERROR; of a publish it is counted
  *   (sluice_publish_stats, sluice_flush).
  * ret_reply must be NULL in the last two.
  * A reply that is NULL says that there was no memory for it: all of these take it, as code NOMEM and nothing else. The request may have been done. */
@@ -143,7 +143,7 @@ typedef struct {
 SLUICE_API int sluice_reply_code(const sluice_reply *reply);
 SLUICE_API const char *sluice_reply_text(const sluice_reply *reply); /* never NULL */
 SLUICE_API bool sluice_reply_retriable(const sluice_reply *reply);
-SLUICE_API uint64_t sluice_reply_request(const sluice_reply *reply); /* request id */
+SLUICE_API uint64_t sluice_reply_request_id(const sluice_reply *reply); /* request id */
 SLUICE_API sluice_index sluice_reply_index(const sluice_reply *reply);
 SLUICE_API bool sluice_reply_more(const sluice_reply *reply);
 SLUICE_API bool sluice_reply_duplicate(const sluice_reply *reply);
@@ -210,15 +210,20 @@ SLUICE_API int sluice_router_unbind(sluice_client *, const sluice_edge *, const 
 SLUICE_API int sluice_machine_create(sluice_client *, const char *text, bool if_not_exists,
 				     const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_machine_alter(sluice_client *, const char *text, const sluice_call *, sluice_reply **);
-typedef enum { SLUICE_STREAM, SLUICE_QUEUE, SLUICE_ROUTER, SLUICE_MACHINE } sluice_thing;
+typedef enum {
+	SLUICE_OBJECT_STREAM,
+	SLUICE_OBJECT_QUEUE,
+	SLUICE_OBJECT_ROUTER,
+	SLUICE_OBJECT_MACHINE
+} sluice_object_kind;
 /* Of all kinds. delete: NOT_FOUND, IN_USE; what it held is gone, and its subscriptions end. show: one row. list: rows by name behind `after` (NULL: from the
  * first), at most max (0: the broker's default); sluice_reply_more() says whether there are others. INVAL: no such kind. */
-SLUICE_API int sluice_delete(sluice_client *, sluice_thing, const char *name, const sluice_call *,
-			     sluice_reply **);
-SLUICE_API int sluice_show(sluice_client *, sluice_thing, const char *name, const sluice_call *,
-			   sluice_reply **);
-SLUICE_API int sluice_list(sluice_client *, sluice_thing, const char *after, uint32_t max,
-			   const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_object_delete(sluice_client *, sluice_object_kind, const char *name,
+				    const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_object_show(sluice_client *, sluice_object_kind, const char *name, const sluice_call *,
+				  sluice_reply **);
+SLUICE_API int sluice_object_list(sluice_client *, sluice_object_kind, const char *after, uint32_t max,
+				  const sluice_call *, sluice_reply **);
 
 typedef struct {
 	const char *name;
@@ -259,7 +264,7 @@ typedef struct {
 		*subject; /* what it is about; routed by the default router unless queue or stream is given */
 	const char *queue; /* straight into this queue */
 	const char *stream;
-	sluice_slice_t key, id, body;
+	sluice_slice key, id, body;
 	const char *const *headers; /* name, value, name, value, NULL; or NULL */
 	uint8_t priority;
 	bool mandatory;		/* NO_ROUTE when nothing is bound */
@@ -307,14 +312,14 @@ typedef enum {
 typedef struct {
 	sluice_delivery_kind kind;
 	const char *subject;
-	sluice_slice_t key, id, body; /* JOB: body is the payload */
-	const char *const *headers;   /* name, value, ..., NULL; or NULL */
+	sluice_slice key, id, body; /* JOB: body is the payload */
+	const char *const *headers; /* name, value, ..., NULL; or NULL */
 	sluice_time_ms time_ms;
-	uint64_t offset;    /* EVENT; CAUGHT_UP: next; GAP: first missing */
-	uint64_t to_offset; /* GAP: next that exists */
-	uint64_t seq;	    /* ITEM */
-	sluice_token token; /* ITEM, JOB */
-	uint32_t attempts;  /* ITEM: failed attempts before this */
+	uint64_t offset;	  /* EVENT; CAUGHT_UP: next; GAP: first missing */
+	uint64_t to_offset;	  /* GAP: next that exists */
+	uint64_t seq;		  /* ITEM */
+	sluice_token token;	  /* ITEM, JOB */
+	uint32_t failed_attempts; /* ITEM: failed attempts before this */
 	uint32_t lease_ms;
 	const char *job; /* JOB, and below */
 	uint32_t attempt;
@@ -359,7 +364,7 @@ typedef struct {
 	 * from then on given to consumers of that source alone. The library tells the broker of the source with each opening, and takes it
 	 * over from a session that spoke for it before; who was taken over from is ended with CONFLICT at its next reconnect. */
 	const char *source;
-	/* Items, with on_delivery: an item is begun when sluice_begin() names it. Without on_delivery it is begun when sluice_sub_next()
+	/* Items, with on_delivery: an item is begun when sluice_item_begin() names it. Without on_delivery it is begun when sluice_sub_next()
 	 * returns it, and this is not looked at. */
 	bool report_begun;
 } sluice_consume_spec;
@@ -395,19 +400,19 @@ SLUICE_API int sluice_sub_drain(sluice_sub *sub, int deadline_ms);
 /* Made in the ways above; the subscription is not freed meanwhile. nack: the item comes again after delay_ms, the reason (may be NULL, at most TEXT_BYTES_MAX: LIMIT) is
  * kept with it. extend: the whole lease of the token by lease_ms (0: the queue's); also a sign of life (lease_extend_max_ms). UNKNOWN: the connection
  * broke before the answer. */
-SLUICE_API int sluice_ack(sluice_sub *, sluice_token token, uint64_t seq, const sluice_call *,
-			  sluice_reply **);
-SLUICE_API int sluice_nack(sluice_sub *, sluice_token token, uint64_t seq, uint32_t delay_ms,
-			   const char *reason, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_item_ack(sluice_sub *, sluice_token token, uint64_t seq, const sluice_call *,
+			       sluice_reply **);
+SLUICE_API int sluice_item_nack(sluice_sub *, sluice_token token, uint64_t seq, uint32_t delay_ms,
+				const char *reason, const sluice_call *, sluice_reply **);
 /* Gives the item back unbegun: at once, to its old place, and no attempt is counted. */
-SLUICE_API int sluice_release(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call,
-			      sluice_reply **reply);
+SLUICE_API int sluice_item_release(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call,
+				   sluice_reply **reply);
 /* The application begins with the item (spec.report_begun; else WRONG_STATE). When a worker dies, or a lease ends, an attempt is counted for what
  * was begun and not settled, and for nothing else. With a callback and without report_begun the broker takes the first item of each grant
  * that is not settled for the begun one. Call it before the work: when it returns, the report is on its way. Does not wait. */
-SLUICE_API int sluice_begin(sluice_sub *sub, sluice_token token, uint64_t seq);
-SLUICE_API int sluice_extend(sluice_sub *, sluice_token token, uint32_t lease_ms, const sluice_call *,
-			     sluice_reply **);
+SLUICE_API int sluice_item_begin(sluice_sub *sub, sluice_token token, uint64_t seq);
+SLUICE_API int sluice_lease_extend(sluice_sub *, sluice_token token, uint32_t lease_ms, const sluice_call *,
+				   sluice_reply **);
 /* Of the stream that this client follows under the name, if it does: NOT_FOUND when that one was deleted, though another may have its name. The
  * same holds for sluice_txn_cursor_set(). */
 SLUICE_API int sluice_cursor_set(sluice_client *, const char *stream, const char *cursor,
@@ -420,20 +425,20 @@ SLUICE_API int sluice_queue_peek(sluice_client *, const char *queue, const char 
 /* ---- jobs ---- */
 typedef struct {
 	const char *job, *queue, *machine, *owner;
-	sluice_slice_t payload;
+	sluice_slice payload;
 	uint8_t priority;
 } sluice_job_spec;
 /* What a word of a scheduler means. */
 typedef enum {
-	SLUICE_CLASS_NONE,
-	SLUICE_CLASS_QUEUED,
-	SLUICE_CLASS_ACTIVE,
-	SLUICE_CLASS_SUSPENDED,
-	SLUICE_CLASS_OK,
-	SLUICE_CLASS_FAIL,
-	SLUICE_CLASS_CANCEL,
-	SLUICE_CLASS_TRANSIENT,
-	SLUICE_CLASS_LOST
+	SLUICE_EVIDENCE_NONE,
+	SLUICE_EVIDENCE_QUEUED,
+	SLUICE_EVIDENCE_ACTIVE,
+	SLUICE_EVIDENCE_SUSPENDED,
+	SLUICE_EVIDENCE_OK,
+	SLUICE_EVIDENCE_FAIL,
+	SLUICE_EVIDENCE_CANCEL,
+	SLUICE_EVIDENCE_TRANSIENT,
+	SLUICE_EVIDENCE_LOST
 } sluice_evidence_class;
 typedef struct {
 	const char *job;
@@ -474,19 +479,17 @@ SLUICE_API int sluice_job_reset(sluice_client *, const char *job, bool force, co
 				const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_job_show(sluice_client *, const char *job, bool payload, const sluice_call *,
 			       sluice_reply **);
-/* Returns when the job is terminal, or TIMEOUT with the job as it is in the reply. */
-SLUICE_API int sluice_job_wait(sluice_client *, const char *job, const sluice_call *, sluice_reply **);
-/* For the job of that number alone (0: as above): NOT_FOUND when it was forgotten, also if
- * another one has its id now. */
-SLUICE_API int sluice_job_wait_number(sluice_client *, const char *job, uint64_t number, const sluice_call *,
-				      sluice_reply **);
+/* Returns when the job is terminal, or TIMEOUT with the job as it is in the reply. number: for the job of that
+ * number alone (0: whichever has the id): NOT_FOUND when it was forgotten, also if another one has its id now. */
+SLUICE_API int sluice_job_wait(sluice_client *, const char *job, uint64_t number, const sluice_call *,
+			       sluice_reply **);
 typedef struct {
 	uint64_t after_number; /* rows after this job number */
 	uint32_t max;
 	const char *state, *queue, *claim;
 	bool open_only;
 	uint64_t
-		holder_session; /* only what this session holds, found by its own entries (sluice_session() for what the caller's does); 0: any */
+		holder_session; /* only what this session holds, found by its own entries (sluice_session_id() for what the caller's does); 0: any */
 } sluice_job_filter;
 SLUICE_API int sluice_job_list(sluice_client *, const sluice_job_filter *, const sluice_call *,
 			       sluice_reply **);
@@ -494,16 +497,16 @@ SLUICE_API int sluice_job_history(sluice_client *, const char *job, const sluice
 SLUICE_API int sluice_job_explain(sluice_client *, const char *job, const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_quarantine_list(sluice_client *, const char *job, uint64_t after, uint32_t max,
 				      const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_audit(sluice_client *, uint64_t after_number, const sluice_call *, sluice_reply **);
-/* The same with other bounds for what stands still. */
+/* Checks the ledger, by pages; spec may be NULL. */
 typedef struct {
 	uint64_t after_number; /* 0, or next_number of the call before */
 	uint64_t silent_ms;    /* a lease of which nothing was said for so long is a finding; 0: a day */
 	uint64_t orphan_ms;    /* an orphan that nobody took for so long; 0: an hour */
-} sluice_audit_spec;
-SLUICE_API int sluice_audit_for(sluice_client *, const sluice_audit_spec *, const sluice_call *,
+} sluice_job_audit_spec;
+SLUICE_API int sluice_job_audit(sluice_client *, const sluice_job_audit_spec *, const sluice_call *,
 				sluice_reply **);
-SLUICE_API int sluice_job_retention(sluice_client *, uint64_t keep_ms, const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_job_retention_set(sluice_client *, uint64_t keep_ms, const sluice_call *,
+					sluice_reply **);
 /* A source of evidence was asked (once a poll round and cluster, never once a job): it is the source's heartbeat, which explain and audit go
  * by. The first one makes the source. CONFLICT: another session that lives speaks for it, and take is not set. */
 typedef struct {
@@ -511,13 +514,18 @@ typedef struct {
 	bool ok;	  /* it answered */
 	const char *text; /* what it said, or why not */
 	bool take;	  /* from the session that spoke for it until now */
-} sluice_source_spec;
-SLUICE_API int sluice_source_seen(sluice_client *, const sluice_source_spec *, const sluice_call *,
-				  sluice_reply **);
+} sluice_source_heartbeat_spec;
+SLUICE_API int sluice_source_heartbeat(sluice_client *, const sluice_source_heartbeat_spec *,
+				       const sluice_call *, sluice_reply **);
 /* An id for a job: time-ordered, unique, at most 40 bytes with its NUL. */
-SLUICE_API void sluice_job_id(char ret[40]);
+SLUICE_API void sluice_job_id_make(char ret[40]);
 
-typedef enum { SLUICE_APPLIED, SLUICE_DUPLICATE, SLUICE_QUARANTINED, SLUICE_PARKED } sluice_disposition;
+typedef enum {
+	SLUICE_DISPOSITION_APPLIED,
+	SLUICE_DISPOSITION_DUPLICATE,
+	SLUICE_DISPOSITION_QUARANTINED,
+	SLUICE_DISPOSITION_PARKED
+} sluice_disposition;
 typedef struct {
 	const char *job;
 	uint64_t number;
@@ -530,7 +538,7 @@ typedef struct {
 	int exit_code;
 	uint8_t priority;
 	sluice_time_ms submit_time_ms, change_time_ms;
-	sluice_slice_t payload;
+	sluice_slice payload;
 	const char *judge; /* source that can judge this attempt; "": none was named */
 	bool exited;	   /* there is an exit code */
 	uint32_t signal;
@@ -541,7 +549,7 @@ typedef struct {
 	uint64_t memory_peak_bytes;
 } sluice_job_info;
 typedef struct {
-	uint64_t n;
+	uint64_t number;
 	sluice_time_ms time_ms;
 	uint32_t attempt;
 	const char *event, *from_state, *state, *source, *evidence, *scheduler_ref;
@@ -555,21 +563,21 @@ typedef struct {
 	uint64_t memory_peak_bytes;
 } sluice_job_history_row;
 typedef struct {
-	uint64_t n;
+	uint64_t number;
 	sluice_time_ms time_ms;
 	const char *job, *source, *state, *reason, *evidence;
 	uint32_t attempt;
 } sluice_quarantine_row;
 typedef struct {
 	uint64_t jobs, open, ready, leased, orphaned, gated, held, next_number;
-} sluice_audit_info;
+} sluice_job_audit_info;
 SLUICE_API bool sluice_reply_job(const sluice_reply *, size_t i, sluice_job_info *ret);
 SLUICE_API bool sluice_reply_history(const sluice_reply *, size_t i, sluice_job_history_row *ret);
 SLUICE_API bool sluice_reply_quarantine(const sluice_reply *, size_t i, sluice_quarantine_row *ret);
-SLUICE_API bool sluice_reply_audit(const sluice_reply *, sluice_audit_info *ret);
+SLUICE_API bool sluice_reply_audit(const sluice_reply *, sluice_job_audit_info *ret);
 SLUICE_API const char *sluice_reply_line(const sluice_reply *,
 					 size_t i); /* explain lines, audit findings; NULL beyond the last */
-/* Of a report: what became of it. A report of code 0 that is SLUICE_QUARANTINED changed nothing and never will: it is no success. */
+/* Of a report: what became of it. A report of code 0 that is SLUICE_DISPOSITION_QUARANTINED changed nothing and never will: it is no success. */
 SLUICE_API sluice_disposition sluice_reply_disposition(const sluice_reply *);
 SLUICE_API const char *sluice_reply_reason(const sluice_reply *); /* why, for people; never NULL */
 SLUICE_API const char *sluice_reply_state(

@@ -4,7 +4,7 @@
  *
  * Compatibility: abi_major must be the host's; abi_minor may not exceed the host's; struct_size must cover the fields of that minor.
  * Structs are append-only; a field is there when the struct_size that its owner gave covers it. No libevent type appears here.
- * ABI changelog: 1.0 first version. 1.1 SLUICE_FX_DAMAGED; a follower that ends has an answer, too.
+ * ABI changelog: 1.0 first version. 1.1 SLUICE_EFFECT_DAMAGED; a follower that ends has an answer, too.
  *
  * A plugin is a guest of its host's process. init, fini and run return by themselves: the host waits for init without a bound (its log's last line
  * names the plugin), and for run at its end for stop_ms. A crash in a plugin is a crash of its process, so what may crash runs under
@@ -62,11 +62,11 @@ struct sluice_service_ops {
 typedef struct sluice_conn sluice_conn; /* the host's: socket, TLS, buffers */
 
 enum sluice_listener_effect_kind {
-	SLUICE_FX_ANSWER, /* of a publish, ack or consume: code, text, tag. A consumer or follower that ends later has another one, with a code */
-	SLUICE_FX_ITEM,	  /* one item of a consumer: token, seq, subject, body */
-	SLUICE_FX_EVENT,  /* one event of a follower: offset, subject, body */
-	SLUICE_FX_WRITABLE, /* output drained below its low mark */
-	SLUICE_FX_DAMAGED /* an item of a consumer is damaged and was skipped; the consumer goes on: tag, seq, code, text */
+	SLUICE_EFFECT_ANSWER, /* of a publish, ack or consume: code, text, tag. A consumer or follower that ends later has another one, with a code */
+	SLUICE_EFFECT_ITEM,   /* one item of a consumer: token, seq, subject, body */
+	SLUICE_EFFECT_EVENT,  /* one event of a follower: offset, subject, body */
+	SLUICE_EFFECT_WRITABLE, /* output drained below its low mark */
+	SLUICE_EFFECT_DAMAGED /* an item of a consumer is damaged and was skipped; the consumer goes on: tag, seq, code, text */
 };
 struct sluice_listener_effect {
 	size_t struct_size;
@@ -82,7 +82,7 @@ struct sluice_listener_effect {
 	sluice_time_ms time_ms;
 };
 /* Host calls of a listener. Only on the connection's I/O thread, which is the one that calls the listener's ops. None blocks. Slices are
- * borrowed for the call. Codes as in error.h; BUSY: stop reading, SLUICE_FX_WRITABLE follows; CLOSED: the connection is at its end. */
+ * borrowed for the call. Codes as in error.h; BUSY: stop reading, SLUICE_EFFECT_WRITABLE follows; CLOSED: the connection is at its end. */
 struct sluice_listener_host {
 	size_t struct_size;
 	int (*write)(sluice_conn *conn, const void *bytes, size_t len);
@@ -98,7 +98,7 @@ struct sluice_listener_host {
 		   bool done);
 	int (*follow)(sluice_conn *conn, uint64_t tag, struct sluice_slice stream, uint64_t offset,
 		      uint32_t credit);
-	/* Native control message: a frame REQUEST body (SPEC.md); the answer is SLUICE_FX_ANSWER with the Reply in body or a code,
+	/* Native control message: a frame REQUEST body (SPEC.md); the answer is SLUICE_EFFECT_ANSWER with the Reply in body or a code,
 	 * before the call returns or later. */
 	int (*request)(sluice_conn *conn, uint64_t tag, struct sluice_slice request);
 };

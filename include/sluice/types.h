@@ -19,7 +19,7 @@ struct sluice_slice {
 	const void *data;
 	size_t len;
 };
-typedef struct sluice_slice sluice_slice_t;
+typedef struct sluice_slice sluice_slice;
 
 /* Milliseconds since 1970-01-01 UTC. */
 typedef uint64_t sluice_time_ms;

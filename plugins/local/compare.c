@@ -32,7 +32,7 @@ void compare_soon(struct service *service)
 static bool is_ours(const struct service *service, const sluice_job_info *info)
 {
 	return !info->terminal && strcmp(info->claim, "leased") == 0 &&
-	       info->holder_session == sluice_session(service->client);
+	       info->holder_session == sluice_session_id(service->client);
 }
 
 /* ---- one job, by name ---- */
@@ -170,7 +170,7 @@ static void list(struct service *service, uint64_t after)
 				    .max = ROWS,
 				    .queue = service->settings.queue,
 				    .claim = "leased",
-				    .holder_session = sluice_session(service->client)};
+				    .holder_session = sluice_session_id(service->client)};
 	sluice_call call = {.deadline_ms = -1, .done = on_list, .user = service};
 
 	service->compare.listing = sluice_job_list(service->client, &filter, &call, NULL) == 0;
@@ -191,13 +191,13 @@ static void source_seen(struct service *service)
 {
 	char text[64];
 	unsigned long count = 0;
-	sluice_source_spec spec = {.source = service->source, .ok = true, .text = text};
+	sluice_source_heartbeat_spec spec = {.source = service->source, .ok = true, .text = text};
 	sluice_call call = {.deadline_ms = -1, .done = on_seen, .user = service};
 
 	for (const struct job *job = service->jobs; job != NULL; job = job->next)
 		count++;
 	(void)snprintf(text, sizeof(text), "%lu jobs in hand", count);
-	(void)sluice_source_seen(service->client, &spec, &call, NULL);
+	(void)sluice_source_heartbeat(service->client, &spec, &call, NULL);
 }
 
 void compare_turn(struct service *service, uint64_t now_ms)

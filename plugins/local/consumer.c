@@ -183,8 +183,8 @@ static void ask_lifecycle(struct service *service)
 	struct step *step = step_new(service);
 	sluice_call call = {.deadline_ms = ASK_MS, .done = on_lifecycle, .user = step};
 	int rc = step == NULL ? SLUICE_E_NOMEM
-			      : sluice_show(service->client, SLUICE_MACHINE, service->consumer.machine, &call,
-					    NULL);
+			      : sluice_object_show(service->client, SLUICE_OBJECT_MACHINE,
+						   service->consumer.machine, &call, NULL);
 
 	if (rc != 0)
 		step_failed(service, step, rc);
@@ -245,7 +245,8 @@ void consumer_turn(struct service *service, uint64_t now_ms)
 	service->consumer.phase = PHASE_ASKING;
 	call.user = step = step_new(service);
 	rc = step == NULL ? SLUICE_E_NOMEM
-			  : sluice_show(service->client, SLUICE_QUEUE, service->settings.queue, &call, NULL);
+			  : sluice_object_show(service->client, SLUICE_OBJECT_QUEUE, service->settings.queue,
+					       &call, NULL);
 	if (rc != 0)
 		step_failed(service, step, rc);
 }

@@ -120,7 +120,7 @@ static void send_active(struct job *job, const char *ref, uint64_t started_ms)
 	sluice_job_report_spec spec = {.state = lifecycle_state(job_lifecycle(job), ROLE_ACTIVE),
 				       .scheduler_ref = ref,
 				       .evidence = "its process has started",
-				       .evidence_class = SLUICE_CLASS_ACTIVE,
+				       .evidence_class = SLUICE_EVIDENCE_ACTIVE,
 				       .started_time_ms = started_ms,
 				       .seen_time_ms = started_ms};
 
@@ -145,7 +145,8 @@ static void on_waiting(sluice_client *client, const sluice_reply *reply, void *u
 {
 	struct job *job = user;
 
-	if (sluice_reply_code(reply) == 0 && sluice_reply_disposition(reply) != SLUICE_QUARANTINED)
+	if (sluice_reply_code(reply) == 0 &&
+	    sluice_reply_disposition(reply) != SLUICE_DISPOSITION_QUARANTINED)
 		job->waiting_for = job->waiting_asked;
 	job->waiting_asked = 0;
 	on_progress(client, reply, user);
@@ -201,7 +202,7 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 		if (!job->dropped) {
 			state_is(job, info.state);
 			job->calls++;
-			if (sluice_show(client, SLUICE_MACHINE, info.machine, &call, NULL) != 0)
+			if (sluice_object_show(client, SLUICE_OBJECT_MACHINE, info.machine, &call, NULL) != 0)
 				job->calls--;
 		}
 	}
@@ -247,7 +248,7 @@ static void on_final(sluice_client *client, const sluice_reply *reply, void *use
 	if (code != 0 && code != SLUICE_E_CLOSED)
 		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
 			    sluice_reply_text(reply));
-	if (code == 0 && sluice_reply_disposition(reply) != SLUICE_QUARANTINED) {
+	if (code == 0 && sluice_reply_disposition(reply) != SLUICE_DISPOSITION_QUARANTINED) {
 		sweep_reported(job->dir);
 		job->dropped = true;
 	} else if (code == 0 && job->asked == job->token) {
@@ -277,10 +278,10 @@ static void end_fill(sluice_job_report_spec *spec, const struct attempt_view *vi
 
 static void send_final(struct job *job, enum role role, const char *evidence, const struct attempt_view *view)
 {
-	static const sluice_evidence_class classes[ROLES] = {[ROLE_ACTIVE] = SLUICE_CLASS_ACTIVE,
-							     [ROLE_COMPLETE] = SLUICE_CLASS_OK,
-							     [ROLE_FAILED] = SLUICE_CLASS_FAIL,
-							     [ROLE_CANCELED] = SLUICE_CLASS_CANCEL};
+	static const sluice_evidence_class classes[ROLES] = {[ROLE_ACTIVE] = SLUICE_EVIDENCE_ACTIVE,
+							     [ROLE_COMPLETE] = SLUICE_EVIDENCE_OK,
+							     [ROLE_FAILED] = SLUICE_EVIDENCE_FAIL,
+							     [ROLE_CANCELED] = SLUICE_EVIDENCE_CANCEL};
 	const struct lifecycle *lifecycle = job_lifecycle(job);
 	sluice_job_report_spec spec = {.state = lifecycle_state(lifecycle, role),
 				       .evidence = evidence,

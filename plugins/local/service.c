@@ -102,33 +102,33 @@ static int spool_wait(struct service *service)
 
 /* ---- the client ---- */
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	struct service *service = user;
 
 	(void)client;
-	switch (event->kind) {
-	case SLUICE_EVENT_JOB_CANCEL:
-		job_cancel(service, event->job, event->token);
+	switch (notice->kind) {
+	case SLUICE_NOTICE_JOB_CANCEL:
+		job_cancel(service, notice->job, notice->token);
 		return;
-	case SLUICE_EVENT_LEASE_LOST:
-		job_lease_lost(service, event->job, event->token);
+	case SLUICE_NOTICE_LEASE_LOST:
+		job_lease_lost(service, notice->job, notice->token);
 		return;
-	case SLUICE_EVENT_CONNECTED:
-	case SLUICE_EVENT_RESUMED:
+	case SLUICE_NOTICE_CONNECTED:
+	case SLUICE_NOTICE_RESUMED:
 		/* Notices that were sent into the gap did not arrive. */
 		compare_soon(service);
 		return;
-	case SLUICE_EVENT_DISCONNECTED:
+	case SLUICE_NOTICE_DISCONNECTED:
 		service->check_client = true;
-		service_log(service, SLUICE_LOG_INFO, "local.disconnected", NULL, event->text);
+		service_log(service, SLUICE_LOG_INFO, "local.disconnected", NULL, notice->text);
 		return;
-	case SLUICE_EVENT_SESSION_LOST:
-		service_log(service, SLUICE_LOG_WARN, "local.session_lost", NULL, event->text);
+	case SLUICE_NOTICE_SESSION_LOST:
+		service_log(service, SLUICE_LOG_WARN, "local.session_lost", NULL, notice->text);
 		return;
-	case SLUICE_EVENT_ERROR:
-	case SLUICE_EVENT_DAMAGED:
-		service_log(service, SLUICE_LOG_WARN, "local.error", NULL, event->text);
+	case SLUICE_NOTICE_ERROR:
+	case SLUICE_NOTICE_DAMAGED:
+		service_log(service, SLUICE_LOG_WARN, "local.error", NULL, notice->text);
 		return;
 	default:
 		return;
@@ -170,7 +170,7 @@ static int connect_client(struct service *service, int transport_fd)
 	if (rc != 0)
 		service_fail(service, rc, "local.setting", sluice_last_error(NULL));
 	if (rc == 0)
-		rc = sluice_open(config, on_event, service, &service->client);
+		rc = sluice_open(config, on_notice, service, &service->client);
 	sluice_config_destroy(config);
 	return rc != 0 ? rc : watch(service, sluice_fd(service->client), 0);
 }

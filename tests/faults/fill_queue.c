@@ -32,7 +32,8 @@ static unsigned long ack_all(sluice_client *client)
 		const sluice_delivery_view *view = sluice_delivery_get(delivery);
 
 		if (view->kind == SLUICE_DELIVERY_ITEM &&
-		    sluice_ack(sub, view->token, view->seq, &(sluice_call){.deadline_ms = 10000}, NULL) == 0)
+		    sluice_item_ack(sub, view->token, view->seq, &(sluice_call){.deadline_ms = 10000},
+				    NULL) == 0)
 			acked++;
 		sluice_delivery_free(delivery);
 	}

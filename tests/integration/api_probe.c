@@ -138,7 +138,7 @@ static void *in_job_wait(void *user)
 	struct waiter *waiter = user;
 
 	atomic_store(&waiter->began, 1);
-	waiter->rc = sluice_job_wait(waiter->client, "open", &(sluice_call){.deadline_ms = -1}, NULL);
+	waiter->rc = sluice_job_wait(waiter->client, "open", 0, &(sluice_call){.deadline_ms = -1}, NULL);
 	return NULL;
 }
 
@@ -244,24 +244,24 @@ static void closing_a_subscription_ends_its_next(void)
 
 struct events {
 	atomic_int count;
-	sluice_event_kind kinds[16];
+	sluice_notice_kind kinds[16];
 	int codes[16];
 	pthread_t opener;
 	atomic_bool in_open, during_open;
 };
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	struct events *events = user;
 	int at = atomic_load(&events->count);
 
 	(void)client;
-	CHECK(event->text != NULL);
+	CHECK(notice->text != NULL);
 	if (atomic_load(&events->in_open) && pthread_equal(events->opener, pthread_self()))
 		atomic_store(&events->during_open, true);
 	if (at < 16) {
-		events->kinds[at] = event->kind;
-		events->codes[at] = event->code;
+		events->kinds[at] = notice->kind;
+		events->codes[at] = notice->code;
 		atomic_store(&events->count, at + 1);
 	}
 }
@@ -269,12 +269,12 @@ static void on_event(sluice_client *client, const sluice_event *event, void *use
 static void the_first_connection_is_no_resumption(void)
 {
 	struct events events = {.opener = pthread_self()};
-	sluice_client *client = client_of(on_event, &events, NULL);
+	sluice_client *client = client_of(on_notice, &events, NULL);
 
 	/* A call that was made before it was connected. */
 	EQUAL(sluice_status(client, NULL, NULL), 0);
 	CHECK(reaches(&events.count, 1));
-	CHECK(events.kinds[0] == SLUICE_EVENT_CONNECTED);
+	CHECK(events.kinds[0] == SLUICE_NOTICE_CONNECTED);
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
 
@@ -287,14 +287,14 @@ static void open_calls_nobody_back(void)
 		sluice_client *client;
 
 		address = "127.0.0.1:99999";
-		client = client_of(on_event, &events, (const char *const[]){"mode", modes[i], NULL});
+		client = client_of(on_notice, &events, (const char *const[]){"mode", modes[i], NULL});
 		atomic_store(&events.in_open, false);
 		CHECK(!atomic_load(&events.during_open));
 		EQUAL(sluice_wait_connected(client, PATIENCE_MS), SLUICE_E_INVAL);
 		CHECK(strstr(sluice_last_error(client), "host:port") != NULL);
 		EQUAL(sluice_status(client, NULL, NULL), SLUICE_E_INVAL);
 		EQUAL(sluice_close(client, true, 100), 0);
-		CHECK(atomic_load(&events.count) == 1 && events.kinds[0] == SLUICE_EVENT_DISCONNECTED);
+		CHECK(atomic_load(&events.count) == 1 && events.kinds[0] == SLUICE_NOTICE_DISCONNECTED);
 	}
 }
 
@@ -302,13 +302,13 @@ static void a_session_name_that_is_taken_over_is_said(void)
 {
 	static const char *const named[] = {"session", "mine", NULL};
 	struct events events = {.opener = pthread_self()};
-	sluice_client *older = client_of(on_event, &events, named), *newer;
+	sluice_client *older = client_of(on_notice, &events, named), *newer;
 
 	EQUAL(sluice_wait_connected(older, PATIENCE_MS), 0);
 	newer = client_of(NULL, NULL, named);
 	EQUAL(sluice_wait_connected(newer, PATIENCE_MS), 0);
 	CHECK(reaches(&events.count, 2));
-	CHECK(events.kinds[1] == SLUICE_EVENT_DISCONNECTED && events.codes[1] == SLUICE_E_SESSION_GONE);
+	CHECK(events.kinds[1] == SLUICE_NOTICE_DISCONNECTED && events.codes[1] == SLUICE_E_SESSION_GONE);
 	EQUAL(sluice_status(older, NULL, NULL), SLUICE_E_SESSION_GONE);
 	EQUAL(sluice_publish(older, &(sluice_message){.subject = "a"}, NULL, NULL), SLUICE_E_SESSION_GONE);
 	CHECK(strstr(sluice_last_error(older), "another client") != NULL);
@@ -452,7 +452,7 @@ static void no_reply_is_out_of_memory(void)
 	EQUAL(sluice_reply_code(NULL), SLUICE_E_NOMEM);
 	CHECK(strcmp(sluice_reply_text(NULL), sluice_error_text(SLUICE_E_NOMEM)) == 0);
 	CHECK(sluice_reply_retriable(NULL) && !sluice_reply_more(NULL) && !sluice_reply_duplicate(NULL));
-	CHECK(sluice_reply_index(NULL) == 0 && sluice_reply_request(NULL) == 0 &&
+	CHECK(sluice_reply_index(NULL) == 0 && sluice_reply_request_id(NULL) == 0 &&
 	      sluice_reply_affected(NULL) == 0);
 	CHECK(sluice_reply_ref(NULL) == NULL && sluice_reply_json(NULL) == NULL);
 	CHECK(!sluice_reply_stream(NULL, 0, &stream) && !sluice_reply_job(NULL, 0, &job));
@@ -496,7 +496,7 @@ static void the_allocator_gets_back_what_it_gave(void)
 	sluice_delivery *delivery = NULL;
 	long before;
 
-	sluice_set_allocator(&(sluice_allocator){counted_alloc, counted_resize, counted_release});
+	sluice_allocator_set(&(sluice_allocator){counted_alloc, counted_resize, counted_release});
 	client = connected();
 	stream_with(client, "s", "s.x", 3);
 	EQUAL(sluice_status(client, NULL, &reply), 0);
@@ -563,7 +563,7 @@ static void on_leased(sluice_sub *sub, const sluice_delivery_view *view, void *u
 	(void)sub;
 	if (view->kind != SLUICE_DELIVERY_ITEM)
 		return;
-	if (view->attempts > 0)
+	if (view->failed_attempts > 0)
 		atomic_fetch_add(&leased->returned, 1);
 	if (at < GRANTS) {
 		leased->tokens[at] = view->token;
@@ -620,8 +620,8 @@ static void leases_are_extended_while_items_are_held(void)
 	for (int i = 0; i < GRANTS; i++) {
 		sluice_reply *reply = NULL;
 
-		EQUAL(sluice_ack(sub, held.tokens[i], held.seqs[i],
-				 &(sluice_call){.deadline_ms = PATIENCE_MS}, &reply),
+		EQUAL(sluice_item_ack(sub, held.tokens[i], held.seqs[i],
+				      &(sluice_call){.deadline_ms = PATIENCE_MS}, &reply),
 		      0);
 		CHECK(sluice_reply_affected(reply) == 1);
 		sluice_reply_free(reply);

@@ -58,7 +58,7 @@ static uint64_t next_offset(const char *name)
 	sluice_stream_info info = {0};
 	sluice_reply *reply = NULL;
 
-	EQUAL(sluice_show(client, SLUICE_STREAM, name, NULL, &reply), 0);
+	EQUAL(sluice_object_show(client, SLUICE_OBJECT_STREAM, name, NULL, &reply), 0);
 	CHECK(sluice_reply_stream(reply, 0, &info));
 	sluice_reply_free(reply);
 	return info.next_offset;
@@ -163,11 +163,11 @@ static void all_or_none(void)
 	messages[MANY / 2].relaxed = true;
 	refused(messages, MANY, SLUICE_E_INVAL, "message 250");
 	messages[MANY / 2].relaxed = false;
-	messages[MANY / 2].key = (sluice_slice_t){body, 256};
+	messages[MANY / 2].key = (sluice_slice){body, 256};
 	refused(messages, MANY, SLUICE_E_LIMIT, "key");
-	messages[MANY / 2].key = (sluice_slice_t){NULL, 0};
+	messages[MANY / 2].key = (sluice_slice){NULL, 0};
 	for (size_t i = 0; i < 5; i++)
-		messages[i].body = (sluice_slice_t){body, 4 << 20};
+		messages[i].body = (sluice_slice){body, 4 << 20};
 	refused(messages, MANY, SLUICE_E_LIMIT, "");
 	messages_make(messages, "three.x");
 	for (size_t i = 0; i < MANY; i++)
@@ -229,7 +229,7 @@ static void each_has_its_answer(void)
 	for (uint32_t i = 0; i < count; i++) {
 		EQUAL(sluice_reply_code(kept[i]), 0);
 		EQUAL(sluice_reply_offset(kept[i]), i);
-		CHECK(i == 0 || sluice_reply_request(kept[i]) != sluice_reply_request(kept[i - 1]));
+		CHECK(i == 0 || sluice_reply_request_id(kept[i]) != sluice_reply_request_id(kept[i - 1]));
 	}
 	for (uint32_t i = 0; i < count; i++)
 		sluice_reply_free(kept[i]);

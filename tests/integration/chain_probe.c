@@ -28,7 +28,7 @@ static int begin(sluice_client *client, int kind, sluice_done_fn *done, void *us
 	if (kind == 0)
 		return sluice_publish(client, &message, &call, NULL);
 	if (kind == 1)
-		return sluice_show(client, SLUICE_STREAM, "chain", &call, NULL);
+		return sluice_object_show(client, SLUICE_OBJECT_STREAM, "chain", &call, NULL);
 	txn = sluice_txn_create();
 	rc = sluice_txn_publish(txn, &message);
 	if (rc == 0)

@@ -24,11 +24,11 @@ static void say(const char *text)
 	(void)fflush(stdout);
 }
 
-static void on_event(sluice_client *of, const sluice_event *event, void *user)
+static void on_notice(sluice_client *of, const sluice_notice *notice, void *user)
 {
 	(void)of;
 	(void)user;
-	if (event->kind == SLUICE_EVENT_DISCONNECTED)
+	if (notice->kind == SLUICE_NOTICE_DISCONNECTED)
 		atomic_store(&lost, 1);
 }
 
@@ -115,7 +115,7 @@ int main(int argc, char **argv)
 
 	if (argc != 3 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
-	    sluice_open(config, on_event, NULL, &client) != 0)
+	    sluice_open(config, on_notice, NULL, &client) != 0)
 		return 2;
 	sluice_config_destroy(config);
 	rc = strcmp(argv[2], "first") == 0 ? first() : again();

@@ -96,7 +96,7 @@ int main(int argc, char **argv)
 	say("resumed", atomic_load(&count));
 	/* Of another's lease now, or of a newer one of its own. */
 	for (int i = 0; i < CREDIT; i++)
-		if (sluice_ack(sub, given[i].token, given[i].seq, &call, NULL) == 0)
+		if (sluice_item_ack(sub, given[i].token, given[i].seq, &call, NULL) == 0)
 			return 3;
 	wait_for(2 * CREDIT);
 	if (rounds(client, &call) != 0)
@@ -104,7 +104,7 @@ int main(int argc, char **argv)
 	say("stale", atomic_load(&count));
 	while (done < ITEMS) {
 		wait_for(acked + 1);
-		done += sluice_ack(sub, given[acked].token, given[acked].seq, &call, NULL) == 0;
+		done += sluice_item_ack(sub, given[acked].token, given[acked].seq, &call, NULL) == 0;
 		acked++;
 	}
 	say("all", done);

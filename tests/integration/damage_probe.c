@@ -7,12 +7,12 @@
 
 #include "sluice/client.h"
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	(void)client;
 	(void)user;
-	if (event->kind == SLUICE_EVENT_DAMAGED)
-		(void)printf("error %s %s\n", sluice_error_name(event->code), event->text);
+	if (notice->kind == SLUICE_NOTICE_DAMAGED)
+		(void)printf("error %s %s\n", sluice_error_name(notice->code), notice->text);
 	(void)fflush(stdout);
 }
 
@@ -21,7 +21,7 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 	(void)user;
 	if (view->kind == SLUICE_DELIVERY_ITEM) {
 		(void)printf("item %.*s\n", (int)view->body.len, (const char *)view->body.data);
-		(void)sluice_ack(sub, view->token, view->seq, &(sluice_call){.user = SLUICE_FIRE}, NULL);
+		(void)sluice_item_ack(sub, view->token, view->seq, &(sluice_call){.user = SLUICE_FIRE}, NULL);
 	} else if (view->kind == SLUICE_DELIVERY_JOB) {
 		(void)printf("job %s\n", view->job);
 	} else if (view->kind == SLUICE_DELIVERY_END) {
@@ -39,7 +39,7 @@ int main(int argc, char **argv)
 
 	if (argc != 3 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "session_timeout_ms", "3000") != 0 ||
-	    sluice_open(config, on_event, NULL, &client) != 0)
+	    sluice_open(config, on_notice, NULL, &client) != 0)
 		return 2;
 	spec.queue = argv[2];
 	/* Damage that is met at once may be its answer already; the callback has told it then as well. */

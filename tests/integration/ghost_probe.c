@@ -16,11 +16,11 @@ static void on_signal(int number)
 	go = number;
 }
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	(void)client;
 	(void)user;
-	if (event->kind == SLUICE_EVENT_CONNECTED)
+	if (notice->kind == SLUICE_NOTICE_CONNECTED)
 		atomic_fetch_add(&connected, 1);
 	else
 		atomic_fetch_add(&others, 1);
@@ -37,7 +37,7 @@ int main(int argc, char **argv)
 	    sluice_config_set(config, "session", argv[2]) != 0 ||
 	    sluice_config_set(config, "connect_timeout_ms", "700") != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
-	    sluice_open(config, on_event, NULL, &client) != 0)
+	    sluice_open(config, on_notice, NULL, &client) != 0)
 		return 2;
 	rc = sluice_wait_connected(client, 30000);
 	(void)printf("%s\n", rc == 0 ? "connected" : sluice_error_name(rc));

@@ -44,17 +44,17 @@ static void end_job(sluice_client *client, const char *job, sluice_token token)
 	(void)sluice_job_report(client, &spec, &(sluice_call){.deadline_ms = -1, .done = ended}, NULL);
 }
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	(void)user;
-	if (event->kind == SLUICE_EVENT_JOB_CANCEL) {
-		say("cancel", event->job, event->token);
-		end_job(client, event->job, event->token);
-	} else if (event->kind == SLUICE_EVENT_LEASE_LOST) {
-		say("lost", event->job != NULL && event->job[0] != 0 ? event->job : "-", event->token);
-		if (event->items > 0 && event->token == last.token)
-			(void)sluice_ack(event->sub, last.token, last.seq,
-					 &(sluice_call){.user = SLUICE_FIRE}, NULL);
+	if (notice->kind == SLUICE_NOTICE_JOB_CANCEL) {
+		say("cancel", notice->job, notice->token);
+		end_job(client, notice->job, notice->token);
+	} else if (notice->kind == SLUICE_NOTICE_LEASE_LOST) {
+		say("lost", notice->job != NULL && notice->job[0] != 0 ? notice->job : "-", notice->token);
+		if (notice->items > 0 && notice->token == last.token)
+			(void)sluice_item_ack(notice->sub, last.token, last.seq,
+					      &(sluice_call){.user = SLUICE_FIRE}, NULL);
 	}
 }
 
@@ -66,8 +66,8 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 		say("gone", sluice_error_name(view->code), 0);
 	if (view->kind == SLUICE_DELIVERY_ITEM) {
 		if (two && last.token == 0)
-			(void)sluice_extend(sub, view->token, 600000, &(sluice_call){.user = SLUICE_FIRE},
-					    NULL);
+			(void)sluice_lease_extend(sub, view->token, 600000,
+						  &(sluice_call){.user = SLUICE_FIRE}, NULL);
 		last = (struct item){view->token, view->seq};
 		say("item", "-", view->token);
 	}
@@ -96,7 +96,7 @@ int main(int argc, char **argv)
 	if (argc < 3 || argc > 4 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "reconnect_min_ms", "10") != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "20") != 0 ||
-	    sluice_open(config, on_event, NULL, &client) != 0)
+	    sluice_open(config, on_notice, NULL, &client) != 0)
 		return 2;
 	if (sluice_consume(client,
 			   &(sluice_consume_spec){.queue = "runs",
@@ -114,7 +114,7 @@ int main(int argc, char **argv)
 						  .user = &client},
 			   &(sluice_call){.deadline_ms = 30000}, &items) != 0)
 		return 1;
-	(void)printf("session %llu\n", (unsigned long long)sluice_session(client));
+	(void)printf("session %llu\n", (unsigned long long)sluice_session_id(client));
 	(void)fflush(stdout);
 	(void)sigwait(&set, &number);
 	(void)sluice_close(client, false, 1000);

@@ -7,22 +7,22 @@
 enum { SEEN_MAX = 16 };
 struct seen {
 	atomic_int count;
-	sluice_event events[SEEN_MAX];
+	sluice_notice events[SEEN_MAX];
 	char texts[SEEN_MAX][256], jobs[SEEN_MAX][64];
 };
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	struct seen *seen = user;
 	int at = atomic_load(&seen->count);
 
 	(void)client;
-	if (event->kind == SLUICE_EVENT_CONNECTED || at == SEEN_MAX)
+	if (notice->kind == SLUICE_NOTICE_CONNECTED || at == SEEN_MAX)
 		return;
-	seen->events[at] = *event;
+	seen->events[at] = *notice;
 	(void)snprintf(seen->texts[at], sizeof(seen->texts[at]), "%s",
-		       event->text != NULL ? event->text : "");
-	(void)snprintf(seen->jobs[at], sizeof(seen->jobs[at]), "%s", event->job != NULL ? event->job : "");
+		       notice->text != NULL ? notice->text : "");
+	(void)snprintf(seen->jobs[at], sizeof(seen->jobs[at]), "%s", notice->job != NULL ? notice->job : "");
 	atomic_store(&seen->count, at + 1);
 }
 
@@ -43,7 +43,7 @@ static void queue_with(sluice_client *client, const char *queue, int items)
 static void no_call_is_a_call_that_waits(void)
 {
 	struct seen seen = {0};
-	sluice_client *client = client_of(on_event, &seen, NULL);
+	sluice_client *client = client_of(on_notice, &seen, NULL);
 	const sluice_call fire = {.user = SLUICE_FIRE};
 	sluice_delivery *item = NULL;
 	sluice_reply *reply = NULL;
@@ -53,28 +53,29 @@ static void no_call_is_a_call_that_waits(void)
 	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"}, NULL, &sub), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);
 	/* A lease that nobody holds: who waits is told so. */
-	EQUAL(sluice_ack(sub, 1, 1, NULL, &reply), SLUICE_E_STALE_TOKEN);
+	EQUAL(sluice_item_ack(sub, 1, 1, NULL, &reply), SLUICE_E_STALE_TOKEN);
 	EQUAL(sluice_reply_code(reply), SLUICE_E_STALE_TOKEN);
 	sluice_reply_free(reply);
-	EQUAL(sluice_nack(sub, 1, 1, 0, "", NULL, NULL), SLUICE_E_STALE_TOKEN);
-	EQUAL(sluice_extend(sub, 1, 0, NULL, NULL), SLUICE_E_STALE_TOKEN);
+	EQUAL(sluice_item_nack(sub, 1, 1, 0, "", NULL, NULL), SLUICE_E_STALE_TOKEN);
+	EQUAL(sluice_lease_extend(sub, 1, 0, NULL, NULL), SLUICE_E_STALE_TOKEN);
 	CHECK(sluice_last_error(NULL)[0] != 0);
-	EQUAL(sluice_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL, &reply),
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL,
+			      &reply),
 	      0);
 	CHECK(sluice_reply_affected(reply) == 1);
 	sluice_reply_free(reply);
 	CHECK(atomic_load(&seen.count) == 0);
 	/* Nobody waits: accepted, and refused by an event. */
-	EQUAL(sluice_ack(sub, 1, 1, &fire, NULL), 0);
+	EQUAL(sluice_item_ack(sub, 1, 1, &fire, NULL), 0);
 	CHECK(reaches(&seen.count, 1));
-	EQUAL(sluice_nack(sub, 1, 1, 0, "", &fire, NULL), 0);
+	EQUAL(sluice_item_nack(sub, 1, 1, 0, "", &fire, NULL), 0);
 	CHECK(reaches(&seen.count, 2));
-	EQUAL(sluice_extend(sub, 1, 0, &fire, NULL), 0);
+	EQUAL(sluice_lease_extend(sub, 1, 0, &fire, NULL), 0);
 	CHECK(reaches(&seen.count, 3));
-	EQUAL(sluice_show(client, SLUICE_QUEUE, "nowhere", &fire, NULL), 0);
+	EQUAL(sluice_object_show(client, SLUICE_OBJECT_QUEUE, "nowhere", &fire, NULL), 0);
 	CHECK(reaches(&seen.count, 4));
 	for (int i = 0; i < 4; i++) {
-		CHECK(seen.events[i].kind == SLUICE_EVENT_ERROR && seen.texts[i][0] != 0);
+		CHECK(seen.events[i].kind == SLUICE_NOTICE_ERROR && seen.texts[i][0] != 0);
 		EQUAL(seen.events[i].code, i < 3 ? SLUICE_E_STALE_TOKEN : SLUICE_E_NOT_FOUND);
 	}
 	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"}, &fire, &sub), SLUICE_E_INVAL);
@@ -89,7 +90,7 @@ enum { SHORT_LEASE_MS = 500, QUIET_LEASES = 8 };
 static void on_returned(sluice_sub *sub, const sluice_delivery_view *view, void *user)
 {
 	(void)sub;
-	if (view->kind == SLUICE_DELIVERY_ITEM && view->attempts > 0)
+	if (view->kind == SLUICE_DELIVERY_ITEM && view->failed_attempts > 0)
 		atomic_fetch_add((atomic_int *)user, 1);
 }
 
@@ -116,7 +117,7 @@ static void quiet_worker(const char *mode)
 	struct seen seen = {0};
 	atomic_int ticks = 0;
 	sluice_client *clock = clock_of(&ticks),
-		      *client = client_of(on_event, &seen,
+		      *client = client_of(on_notice, &seen,
 					  (const char *const[]){"session_timeout_ms", "1000", "mode", mode,
 								NULL});
 	sluice_delivery *item = NULL;
@@ -137,7 +138,8 @@ static void quiet_worker(const char *mode)
 			(void)usleep(5000);
 	}
 	CHECK(atomic_load(&seen.count) == 0);
-	EQUAL(sluice_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL, NULL),
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL,
+			      NULL),
 	      0);
 	sluice_delivery_free(item);
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
@@ -171,7 +173,8 @@ static void a_lease_that_is_not_extended_is_told_when_it_ends(void)
 	struct seen seen = {0};
 	atomic_int ticks = 0;
 	sluice_client *clock = clock_of(&ticks),
-		      *client = client_of(on_event, &seen, (const char *const[]){"lease_extend", "no", NULL});
+		      *client =
+			      client_of(on_notice, &seen, (const char *const[]){"lease_extend", "no", NULL});
 	sluice_delivery *item = NULL, *again = NULL;
 	sluice_sub *sub;
 
@@ -179,7 +182,7 @@ static void a_lease_that_is_not_extended_is_told_when_it_ends(void)
 	sub = taken(client, &(sluice_consume_spec){.queue = "q", .lease_ms = SHORT_LEASE_MS, .credit = 1},
 		    &item);
 	CHECK(reaches(&seen.count, 1));
-	CHECK(seen.events[0].kind == SLUICE_EVENT_LEASE_LOST && seen.events[0].sub == sub &&
+	CHECK(seen.events[0].kind == SLUICE_NOTICE_LEASE_LOST && seen.events[0].sub == sub &&
 	      seen.events[0].items == 1);
 	CHECK(seen.events[0].token == sluice_delivery_get(item)->token && seen.jobs[0][0] == 0);
 	EQUAL(seen.events[0].code, SLUICE_E_TIMEOUT);
@@ -188,10 +191,11 @@ static void a_lease_that_is_not_extended_is_told_when_it_ends(void)
 	while (atomic_load(&ticks) < QUIET_LEASES)
 		(void)usleep(5000);
 	CHECK(atomic_load(&seen.count) == 1);
-	EQUAL(sluice_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL, NULL),
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL,
+			      NULL),
 	      SLUICE_E_STALE_TOKEN);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &again), 0);
-	CHECK(again != NULL && sluice_delivery_get(again)->attempts == 1);
+	CHECK(again != NULL && sluice_delivery_get(again)->failed_attempts == 1);
 	sluice_delivery_free(item);
 	sluice_delivery_free(again);
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
@@ -205,7 +209,7 @@ static void a_hung_worker_loses_its_lease_and_is_told(void)
 
 	for (int i = 0; i < 2; i++) {
 		struct seen seen = {0};
-		sluice_client *hung = client_of(on_event, &seen,
+		sluice_client *hung = client_of(on_notice, &seen,
 						(const char *const[]){"mode", texts[i], NULL}),
 			      *other = connected();
 		sluice_consume_spec spec = {.queue = texts[i],
@@ -222,11 +226,11 @@ static void a_hung_worker_loses_its_lease_and_is_told(void)
 		     rc = sluice_sub_next(waiting, 20, &again))
 			if (i == 1)
 				EQUAL(sluice_process(hung, 0), 0);
-		CHECK(again != NULL && sluice_delivery_get(again)->attempts == 1);
+		CHECK(again != NULL && sluice_delivery_get(again)->failed_attempts == 1);
 		for (int n = 0; n < 1000 && i == 1 && atomic_load(&seen.count) == 0; n++)
 			EQUAL(sluice_process(hung, 20), 0);
 		CHECK(reaches(&seen.count, 1));
-		CHECK(seen.events[0].kind == SLUICE_EVENT_LEASE_LOST && seen.events[0].sub == sub);
+		CHECK(seen.events[0].kind == SLUICE_NOTICE_LEASE_LOST && seen.events[0].sub == sub);
 		CHECK(strstr(seen.texts[0], "lease_extend_max_ms") != NULL);
 		sluice_delivery_free(item);
 		sluice_delivery_free(again);
@@ -241,7 +245,7 @@ static void an_extension_by_the_application_is_a_sign_of_life(void)
 {
 	struct seen seen = {0};
 	atomic_int ticks = 0;
-	sluice_client *clock = clock_of(&ticks), *client = client_of(on_event, &seen, NULL);
+	sluice_client *clock = clock_of(&ticks), *client = client_of(on_notice, &seen, NULL);
 	sluice_delivery *item = NULL;
 	sluice_sub *sub;
 	int extended = 0;
@@ -258,11 +262,13 @@ static void an_extension_by_the_application_is_a_sign_of_life(void)
 			continue;
 		}
 		extended = atomic_load(&ticks);
-		EQUAL(sluice_extend(sub, sluice_delivery_get(item)->token, 4 * SHORT_LEASE_MS, NULL, NULL),
+		EQUAL(sluice_lease_extend(sub, sluice_delivery_get(item)->token, 4 * SHORT_LEASE_MS, NULL,
+					  NULL),
 		      0);
 	}
 	CHECK(atomic_load(&seen.count) == 0);
-	EQUAL(sluice_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL, NULL),
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL,
+			      NULL),
 	      0);
 	sluice_delivery_free(item);
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
@@ -332,14 +338,14 @@ static void peek_shows_for_how_long_leases_are_extended(void)
 static void a_lease_that_the_broker_took_is_told(void)
 {
 	struct seen seen = {0};
-	sluice_client *client = client_of(on_event, &seen, NULL), *admin = connected();
+	sluice_client *client = client_of(on_notice, &seen, NULL), *admin = connected();
 	sluice_delivery *item = NULL, *job = NULL;
 	sluice_sub *sub, *jobs;
 	bool told = false;
 
 	queue_with(client, "q", 1);
 	sub = taken(client, &(sluice_consume_spec){.queue = "q", .lease_ms = SHORT_LEASE_MS}, &item);
-	EQUAL(sluice_delete(admin, SLUICE_QUEUE, "q", NULL, NULL), 0);
+	EQUAL(sluice_object_delete(admin, SLUICE_OBJECT_QUEUE, "q", NULL, NULL), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &job), SLUICE_E_NOT_FOUND);
 	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = "j", .jobs = true}, NULL, NULL), 0);
 	EQUAL(sluice_job_submit(client, &(sluice_job_spec){.job = "one", .queue = "j"}, NULL, NULL), 0);
@@ -348,7 +354,7 @@ static void a_lease_that_the_broker_took_is_told(void)
 	for (int at = 0; !told && reaches(&seen.count, at + 1); at++) {
 		if (seen.jobs[at][0] == 0)
 			continue;
-		CHECK(seen.events[at].kind == SLUICE_EVENT_LEASE_LOST && strcmp(seen.jobs[at], "one") == 0);
+		CHECK(seen.events[at].kind == SLUICE_NOTICE_LEASE_LOST && strcmp(seen.jobs[at], "one") == 0);
 		CHECK(seen.events[at].token == sluice_delivery_get(job)->token);
 		told = true;
 	}
@@ -366,7 +372,7 @@ static void a_refused_extension_delays_no_other(void)
 	enum { LONG_LEASE_MS = 8000 };
 	struct seen seen = {0};
 	atomic_int ticks = 0;
-	sluice_client *clock = clock_of(&ticks), *client = client_of(on_event, &seen, NULL);
+	sluice_client *clock = clock_of(&ticks), *client = client_of(on_notice, &seen, NULL);
 	sluice_delivery *brief = NULL, *extended = NULL;
 	sluice_sub *sub;
 
@@ -380,10 +386,11 @@ static void a_refused_extension_delays_no_other(void)
 	EQUAL(sluice_sub_credit(sub, 1), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &extended), 0);
 	CHECK(sluice_delivery_get(brief)->token != sluice_delivery_get(extended)->token);
-	EQUAL(sluice_extend(sub, sluice_delivery_get(extended)->token, LONG_LEASE_MS, NULL, NULL), 0);
+	EQUAL(sluice_lease_extend(sub, sluice_delivery_get(extended)->token, LONG_LEASE_MS, NULL, NULL), 0);
 	CHECK(reaches(&ticks, LONG_LEASE_MS / SHORT_LEASE_MS));
 	CHECK(atomic_load(&seen.count) == 0);
-	EQUAL(sluice_ack(sub, sluice_delivery_get(brief)->token, sluice_delivery_get(brief)->seq, NULL, NULL),
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(brief)->token, sluice_delivery_get(brief)->seq, NULL,
+			      NULL),
 	      0);
 	sluice_delivery_free(brief);
 	sluice_delivery_free(extended);
@@ -400,7 +407,7 @@ static void what_was_not_delivered_goes_with_its_lease(void)
 	queue_with(admin, "q", 2);
 	for (int i = 0; i < 2; i++) {
 		struct seen seen = {0};
-		sluice_client *client = client_of(on_event, &seen, NULL);
+		sluice_client *client = client_of(on_notice, &seen, NULL);
 		sluice_delivery *item = NULL;
 		sluice_queue_info info = {0};
 		sluice_sub *sub = NULL;
@@ -421,13 +428,13 @@ static void what_was_not_delivered_goes_with_its_lease(void)
 		while (info.leased < 2) {
 			sluice_reply *reply = NULL;
 
-			EQUAL(sluice_show(client, SLUICE_QUEUE, "q", NULL, &reply), 0);
+			EQUAL(sluice_object_show(client, SLUICE_OBJECT_QUEUE, "q", NULL, &reply), 0);
 			CHECK(sluice_reply_queue(reply, 0, &info));
 			sluice_reply_free(reply);
 		}
-		EQUAL(sluice_session_close(admin, sluice_session(client), NULL, NULL), 0);
+		EQUAL(sluice_session_close(admin, sluice_session_id(client), NULL, NULL), 0);
 		for (int n = 0; !lost && reaches(&seen.count, n + 1); n++)
-			lost = seen.events[n].kind == SLUICE_EVENT_SESSION_LOST;
+			lost = seen.events[n].kind == SLUICE_NOTICE_SESSION_LOST;
 		CHECK(lost);
 		for (int n = 0; n < 2; n++) {
 			/* Of its own credit it has that of the second one still. */
@@ -438,8 +445,8 @@ static void what_was_not_delivered_goes_with_its_lease(void)
 			if (item == NULL)
 				break;
 			CHECK(sluice_delivery_get(item)->token > token);
-			EQUAL(sluice_nack(sub, sluice_delivery_get(item)->token,
-					  sluice_delivery_get(item)->seq, 0, "", NULL, NULL),
+			EQUAL(sluice_item_nack(sub, sluice_delivery_get(item)->token,
+					       sluice_delivery_get(item)->seq, 0, "", NULL, NULL),
 			      0);
 			sluice_delivery_free(item);
 		}

@@ -24,11 +24,11 @@ static void on_signal(int number)
 	go++;
 }
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	(void)client;
 	(void)user;
-	if (event->kind == SLUICE_EVENT_RESUMED)
+	if (notice->kind == SLUICE_NOTICE_RESUMED)
 		atomic_store(&resumed, 1);
 }
 
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
 	(void)signal(SIGUSR1, on_signal);
 	if (argc < 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
-	    sluice_open(config, on_event, NULL, &client) != 0 ||
+	    sluice_open(config, on_notice, NULL, &client) != 0 ||
 	    sluice_consume(client, &spec, NULL, &first) != 0 ||
 	    (!unseen && sluice_sub_next(first, 30000, &delivery) != 0))
 		return 2;

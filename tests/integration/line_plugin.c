@@ -118,7 +118,7 @@ static void line_effect(void *state, const struct sluice_listener_effect *effect
 	char head[600];
 
 	switch (effect->kind) {
-	case SLUICE_FX_ANSWER:
+	case SLUICE_EFFECT_ANSWER:
 		if (effect->tag == TAG_SESSION) {
 			line->open = effect->code == 0;
 			return;
@@ -126,12 +126,12 @@ static void line_effect(void *state, const struct sluice_listener_effect *effect
 		(void)snprintf(head, sizeof(head), "%llu", (unsigned long long)effect->offset);
 		say_code(line, effect->code, effect->code == 0 ? head : sluice_error_name(effect->code));
 		return;
-	case SLUICE_FX_ITEM:
+	case SLUICE_EFFECT_ITEM:
 		(void)snprintf(head, sizeof(head), "ITEM %llu %llu %.*s ", (unsigned long long)effect->token,
 			       (unsigned long long)effect->seq, (int)effect->subject.len,
 			       (const char *)effect->subject.data);
 		break;
-	case SLUICE_FX_EVENT:
+	case SLUICE_EFFECT_EVENT:
 		(void)snprintf(head, sizeof(head), "EVENT %llu %.*s ", (unsigned long long)effect->offset,
 			       (int)effect->subject.len, (const char *)effect->subject.data);
 		break;

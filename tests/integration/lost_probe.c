@@ -8,11 +8,11 @@
 
 static atomic_int lost;
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	(void)client;
 	(void)user;
-	if (event->kind == SLUICE_EVENT_SESSION_LOST)
+	if (notice->kind == SLUICE_NOTICE_SESSION_LOST)
 		atomic_fetch_add(&lost, 1);
 }
 
@@ -26,7 +26,7 @@ int main(int argc, char **argv)
 
 	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "connect_timeout_ms", "60000") != 0 ||
-	    sluice_open(config, on_event, NULL, &client) != 0 || sluice_txn_publish(txn, &message) != 0)
+	    sluice_open(config, on_notice, NULL, &client) != 0 || sluice_txn_publish(txn, &message) != 0)
 		return 2;
 	(void)printf("publish %s\n", sluice_error_name(sluice_publish(client, &message, &call, NULL)));
 	(void)printf("transaction %s\n", sluice_error_name(sluice_txn_commit(client, txn, &call, NULL)));

@@ -167,7 +167,7 @@ static void topology(struct life *life)
 		      NULL),
 	      0);
 	UNTIL((sluice_reply_free(reply),
-	       sluice_show(life->client, SLUICE_STREAM, life->stream, NULL, &reply)),
+	       sluice_object_show(life->client, SLUICE_OBJECT_STREAM, life->stream, NULL, &reply)),
 	      0);
 	for (int i = 0; i < TRIES && reply != NULL && sluice_reply_json(reply) == NULL; i++)
 		;
@@ -250,18 +250,18 @@ static void consumes(struct life *life)
 		if (delivery == NULL)
 			break;
 		view = sluice_delivery_get(delivery);
-		UNTIL(sluice_extend(sub, view->token, 30000, NULL, NULL), 0);
+		UNTIL(sluice_lease_extend(sub, view->token, 30000, NULL, NULL), 0);
 		if (!nacked) {
-			UNTIL(sluice_nack(sub, view->token, view->seq, 0, "again", NULL, NULL),
+			UNTIL(sluice_item_nack(sub, view->token, view->seq, 0, "again", NULL, NULL),
 			      SLUICE_E_STALE_TOKEN);
 			nacked = true;
 		} else {
 			if (done % 2 == 0)
-				UNTIL(sluice_ack(sub, view->token, view->seq,
-						 &(sluice_call){.user = SLUICE_FIRE}, NULL),
+				UNTIL(sluice_item_ack(sub, view->token, view->seq,
+						      &(sluice_call){.user = SLUICE_FIRE}, NULL),
 				      0);
 			else
-				UNTIL(sluice_ack(sub, view->token, view->seq, NULL, NULL),
+				UNTIL(sluice_item_ack(sub, view->token, view->seq, NULL, NULL),
 				      SLUICE_E_STALE_TOKEN);
 			done++;
 		}
@@ -325,7 +325,7 @@ static void nothing_left(const struct life *life, sluice_client *control)
 	sluice_queue_info info = {0};
 	sluice_job_info job = {0};
 
-	EQUAL(sluice_show(control, SLUICE_QUEUE, life->queue, NULL, &reply), 0);
+	EQUAL(sluice_object_show(control, SLUICE_OBJECT_QUEUE, life->queue, NULL, &reply), 0);
 	HOLDS(sluice_reply_queue(reply, 0, &info) && info.put == ITEMS && info.ready == 0 &&
 	      info.leased == 0);
 	sluice_reply_free(reply);
@@ -381,7 +381,7 @@ int main(int argc, char **argv)
 	first = atol(argv[3]);
 	step = atol(argv[4]);
 	width = atol(argv[5]);
-	sluice_set_allocator(&(sluice_allocator){take, retake, give});
+	sluice_allocator_set(&(sluice_allocator){take, retake, give});
 	control = connected();
 	while (atomic_load(&failures) == 0 &&
 	       live_once(number, caller_loop, first + number * step, width, control)) {

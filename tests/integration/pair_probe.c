@@ -28,11 +28,11 @@ static void on_signal(int number)
 	go = number;
 }
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	(void)client;
 	(void)user;
-	if (event->kind == SLUICE_EVENT_RESUMED)
+	if (notice->kind == SLUICE_NOTICE_RESUMED)
 		atomic_store(&resumed, 1);
 }
 
@@ -61,7 +61,7 @@ int main(int argc, char **argv)
 	(void)signal(SIGUSR1, on_signal);
 	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
-	    sluice_open(config, on_event, NULL, &client) != 0 ||
+	    sluice_open(config, on_notice, NULL, &client) != 0 ||
 	    sluice_queue_create(client, &(sluice_queue_spec){.name = "work"}, NULL, NULL) != 0)
 		return 2;
 	for (int i = 0; i < ITEMS; i++) {
@@ -96,8 +96,8 @@ int main(int argc, char **argv)
 	(void)fflush(stdout);
 	for (int i = 0; i < 2; i++)
 		for (int k = 0; k < CREDIT; k++)
-			(void)sluice_ack(subs[i], consumers[i].given[k].token, consumers[i].given[k].seq,
-					 &(sluice_call){.user = SLUICE_FIRE}, NULL);
+			(void)sluice_item_ack(subs[i], consumers[i].given[k].token, consumers[i].given[k].seq,
+					      &(sluice_call){.user = SLUICE_FIRE}, NULL);
 	while (atomic_load(&consumers[0].count) + atomic_load(&consumers[1].count) < ITEMS)
 		(void)usleep(5000);
 	(void)printf("all\n");

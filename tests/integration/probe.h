@@ -36,7 +36,7 @@ static atomic_int failures;
 	} while (0)
 
 /* A client with settings "key", "value", ..., NULL. */
-PROBE_MAY sluice_client *client_of(sluice_event_fn *on_event, void *user, const char *const *settings)
+PROBE_MAY sluice_client *client_of(sluice_notice_fn *on_notice, void *user, const char *const *settings)
 {
 	sluice_config *config = sluice_config_create();
 	sluice_client *client = NULL;
@@ -45,7 +45,7 @@ PROBE_MAY sluice_client *client_of(sluice_event_fn *on_event, void *user, const 
 	EQUAL(sluice_config_set(config, "reconnect_max_ms", "100"), 0);
 	for (; settings != NULL && settings[0] != NULL; settings += 2)
 		EQUAL(sluice_config_set(config, settings[0], settings[1]), 0);
-	EQUAL(sluice_open(config, on_event, user, &client), 0);
+	EQUAL(sluice_open(config, on_notice, user, &client), 0);
 	sluice_config_destroy(config);
 	if (client == NULL)
 		exit(2);

@@ -32,7 +32,7 @@ int main(int argc, char **argv)
 		return 2;
 	while (!atomic_load(&ended))
 		(void)usleep(5000);
-	message.body = (sluice_slice_t){"second", 6};
+	message.body = (sluice_slice){"second", 6};
 	(void)printf("second %s\n", sluice_error_name(sluice_publish(client, &message, &patient, NULL)));
 	(void)sluice_close(client, true, 2000);
 	sluice_config_destroy(config);

@@ -17,11 +17,11 @@ static void on_signal(int number)
 	go = number;
 }
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	(void)client;
 	(void)user;
-	if (event->kind == SLUICE_EVENT_RESUMED)
+	if (notice->kind == SLUICE_NOTICE_RESUMED)
 		atomic_store(&resumed, 1);
 }
 
@@ -45,7 +45,7 @@ int main(int argc, char **argv)
 	(void)signal(SIGUSR1, on_signal);
 	if (argc < 2 || argc > 3 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
-	    sluice_open(config, on_event, NULL, &client) != 0)
+	    sluice_open(config, on_notice, NULL, &client) != 0)
 		return 2;
 	if (step("queue", sluice_queue_create(client, &(sluice_queue_spec){.name = "work"}, NULL, NULL)) !=
 		    0 ||
@@ -69,7 +69,8 @@ int main(int argc, char **argv)
 	while (!go)
 		(void)usleep(20000);
 	view = sluice_delivery_get(item);
-	if (step("ack", sluice_ack(items, view->token, view->seq, argc == 3 ? NULL : &patient, NULL)) != 0)
+	if (step("ack", sluice_item_ack(items, view->token, view->seq, argc == 3 ? NULL : &patient, NULL)) !=
+	    0)
 		return 1;
 	view = sluice_delivery_get(job);
 	if (step("intent",

@@ -11,9 +11,9 @@ enum { SHORT_MS = 100 };
 
 static pid_t broker;
 
-static sluice_client *connected_with(sluice_event_fn *on_event, void *user, const char *const *settings)
+static sluice_client *connected_with(sluice_notice_fn *on_notice, void *user, const char *const *settings)
 {
-	sluice_client *client = client_of(on_event, user, settings);
+	sluice_client *client = client_of(on_notice, user, settings);
 
 	EQUAL(sluice_wait_connected(client, PATIENCE_MS), 0);
 	return client;
@@ -80,12 +80,12 @@ static void every_call_ends_at_its_deadline(void)
 		EQUAL(sluice_status(client, &soon, &reply), SLUICE_E_TIMEOUT);
 		CHECK(sluice_reply_text(reply)[0] != 0 && sluice_reply_retriable(reply));
 		sluice_reply_free(reply);
-		EQUAL(sluice_job_wait(client, "j", &soon, NULL), SLUICE_E_TIMEOUT);
+		EQUAL(sluice_job_wait(client, "j", 0, &soon, NULL), SLUICE_E_TIMEOUT);
 		EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = "s"}, &soon, &other),
 		      SLUICE_E_TIMEOUT);
 		CHECK(other == NULL);
-		EQUAL(sluice_ack(sub, 1, 1, &soon, NULL), SLUICE_E_TIMEOUT);
-		EQUAL(sluice_extend(sub, 1, 0, &soon, NULL), SLUICE_E_TIMEOUT);
+		EQUAL(sluice_item_ack(sub, 1, 1, &soon, NULL), SLUICE_E_TIMEOUT);
+		EQUAL(sluice_lease_extend(sub, 1, 0, &soon, NULL), SLUICE_E_TIMEOUT);
 		EQUAL(sluice_sub_next(sub, SHORT_MS, &delivery), SLUICE_E_TIMEOUT);
 		EQUAL(sluice_sub_close(sub, SHORT_MS), SLUICE_E_TIMEOUT);
 		/* Not sent, or sent without an answer: the producer was not open yet, or is being opened. */
@@ -176,10 +176,10 @@ static void seen(struct order *order, int what)
 	atomic_store(&order->count, at + 1);
 }
 
-static void on_event(sluice_client *client, const sluice_event *event, void *user)
+static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
 {
 	(void)client;
-	seen(user, (int)event->kind);
+	seen(user, (int)notice->kind);
 }
 
 static void on_answer(sluice_client *client, const sluice_reply *reply, void *user)
@@ -193,11 +193,11 @@ static void on_answer(sluice_client *client, const sluice_reply *reply, void *us
 static void a_killed_broker_is_told_in_order(void)
 {
 	struct order order = {0};
-	sluice_client *client = connected_with(on_event, &order, NULL);
+	sluice_client *client = connected_with(on_notice, &order, NULL);
 	const sluice_call call = {.deadline_ms = -1, .done = on_answer, .user = &order};
 
 	(void)signal(SIGPIPE, SIG_DFL);
-	CHECK(order.seen[0] == SLUICE_EVENT_CONNECTED);
+	CHECK(order.seen[0] == SLUICE_NOTICE_CONNECTED);
 	stop_broker();
 	EQUAL(sluice_job_reset(client, "j", false, "", &call, NULL), 0);
 	/* It is on its way when the loop has written it; what is asked after it cannot be repeated either. */
@@ -206,7 +206,7 @@ static void a_killed_broker_is_told_in_order(void)
 	for (int waited = 0; waited < PATIENCE_MS && atomic_load(&order.count) < 3; waited += 5)
 		(void)usleep(5000);
 	CHECK(order.seen[1] == 100 - SLUICE_E_UNKNOWN);
-	CHECK(order.seen[2] == SLUICE_EVENT_DISCONNECTED);
+	CHECK(order.seen[2] == SLUICE_NOTICE_DISCONNECTED);
 	for (int i = 0; i < 20; i++)
 		EQUAL(sluice_publish(client, &(sluice_message){.subject = "a"},
 				     &(sluice_call){.user = SLUICE_FIRE}, NULL),

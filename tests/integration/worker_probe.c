@@ -33,7 +33,7 @@ static void on_third(sluice_sub *sub, const sluice_delivery_view *view, void *us
 	if (view->kind != SLUICE_DELIVERY_ITEM || ++count != 3)
 		return;
 	say("begun", view->seq);
-	(void)sluice_begin(sub, view->token, view->seq);
+	(void)sluice_item_begin(sub, view->token, view->seq);
 	(void)raise(SIGKILL);
 }
 
@@ -42,7 +42,7 @@ static void on_item(sluice_sub *sub, const sluice_delivery_view *view, void *use
 	(void)user;
 	if (view->kind != SLUICE_DELIVERY_ITEM)
 		return;
-	(void)sluice_ack(sub, view->token, view->seq, &(sluice_call){.user = SLUICE_FIRE}, NULL);
+	(void)sluice_item_ack(sub, view->token, view->seq, &(sluice_call){.user = SLUICE_FIRE}, NULL);
 	say("begun", view->seq);
 	(void)sluice_sub_close(sub, 0);
 	atomic_store(&called, true);
@@ -53,7 +53,7 @@ static int leased(sluice_client *client, const char *queue, unsigned long long w
 	for (int tries = 0; tries < 2000; tries++) {
 		sluice_queue_info info;
 		sluice_reply *reply = NULL;
-		bool enough = sluice_show(client, SLUICE_QUEUE, queue, NULL, &reply) == 0 &&
+		bool enough = sluice_object_show(client, SLUICE_OBJECT_QUEUE, queue, NULL, &reply) == 0 &&
 			      sluice_reply_queue(reply, 0, &info) && info.leased >= want;
 
 		sluice_reply_free(reply);
@@ -73,7 +73,7 @@ static int take(sluice_sub *sub, bool ack, unsigned long long *ret_seq)
 		return rc;
 	*ret_seq = sluice_delivery_get(delivery)->seq;
 	if (ack)
-		rc = sluice_ack(sub, sluice_delivery_get(delivery)->token, *ret_seq, NULL, NULL);
+		rc = sluice_item_ack(sub, sluice_delivery_get(delivery)->token, *ret_seq, NULL, NULL);
 	sluice_delivery_free(delivery);
 	return rc;
 }

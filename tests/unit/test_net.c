@@ -78,9 +78,9 @@ static long counter_bytes(void *state, const void *bytes, size_t len)
 static void counter_effect(void *state, const struct sluice_listener_effect *effect)
 {
 	(void)state;
-	counter.items += effect->kind == SLUICE_FX_ITEM;
-	counter.damaged += effect->kind == SLUICE_FX_DAMAGED && effect->seq == 17;
-	if (effect->kind != SLUICE_FX_ANSWER)
+	counter.items += effect->kind == SLUICE_EFFECT_ITEM;
+	counter.damaged += effect->kind == SLUICE_EFFECT_DAMAGED && effect->seq == 17;
+	if (effect->kind != SLUICE_EFFECT_ANSWER)
 		return;
 	counter.answers++;
 	counter.code = effect->code;

@@ -357,7 +357,7 @@ static unsigned items;
 static void plain_effect(void *state, const struct sluice_listener_effect *effect)
 {
 	(void)state;
-	items += effect->kind == SLUICE_FX_ITEM;
+	items += effect->kind == SLUICE_EFFECT_ITEM;
 }
 
 static void plain_closed(void *state)

@@ -35,7 +35,7 @@ static void give(struct conn *conn, struct sluice_listener_effect effect)
 		effect.text = "";
 	if (conn->dead || conn->closing)
 		return;
-	conn->delivering = effect.kind == SLUICE_FX_ITEM || effect.kind == SLUICE_FX_EVENT;
+	conn->delivering = effect.kind == SLUICE_EFFECT_ITEM || effect.kind == SLUICE_EFFECT_EVENT;
 	ops_of(conn)->effect(conn->state, &effect);
 	conn->delivering = false;
 }
@@ -295,7 +295,7 @@ static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice st
 
 static void foreign_answer(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len)
 {
-	give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
+	give(conn, (struct sluice_listener_effect){.kind = SLUICE_EFFECT_ANSWER,
 						   .tag = tag,
 						   .code = code,
 						   .text = code != 0 ? sluice_error_text(code) : "",
@@ -347,7 +347,7 @@ static void foreign_reply(struct conn *conn, uint32_t what, uint64_t corr, const
 
 	if (what == FOREIGN_SESSION && code == 0)
 		code = conn_attach(conn, conn->gateway, outcome->id, conn->session_timeout_ms);
-	give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
+	give(conn, (struct sluice_listener_effect){.kind = SLUICE_EFFECT_ANSWER,
 						   .tag = corr,
 						   .code = code,
 						   .text = outcome->text,
@@ -371,7 +371,7 @@ static void give_items(struct conn *conn, const struct sub *sub, const struct ef
 			rest = (struct sluice_slice){at + 10, rest.len - 10};
 			if (envelope_next(&rest, &envelope, &why) != 0)
 				return;
-			give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ITEM,
+			give(conn, (struct sluice_listener_effect){.kind = SLUICE_EFFECT_ITEM,
 								   .tag = sub->number,
 								   .token = effect->token,
 								   .seq = effect->runs[r].first + i,
@@ -386,7 +386,7 @@ static void give_items(struct conn *conn, const struct sub *sub, const struct ef
 
 static void foreign_subscription_end(struct sub *sub, int code, const char *text)
 {
-	give(sub->conn, (struct sluice_listener_effect){.kind = SLUICE_FX_ANSWER,
+	give(sub->conn, (struct sluice_listener_effect){.kind = SLUICE_EFFECT_ANSWER,
 							.tag = sub->number,
 							.code = code,
 							.text = text});
@@ -400,7 +400,7 @@ static void foreign_effect(struct conn *conn, struct sub *sub, const struct effe
 		subs_pause_if_full(conn);
 		return;
 	case FX_ITEM_DAMAGED:
-		give(conn, (struct sluice_listener_effect){.kind = SLUICE_FX_DAMAGED,
+		give(conn, (struct sluice_listener_effect){.kind = SLUICE_EFFECT_DAMAGED,
 							   .tag = sub->number,
 							   .code = SLUICE_E_CORRUPT,
 							   .seq = effect->seq,
@@ -449,7 +449,7 @@ static int foreign_deliver_segment(struct sub *sub, const struct segment *segmen
 		sub->next = offset + 1;
 		sub->credit--;
 		give(sub->conn,
-		     (struct sluice_listener_effect){.kind = SLUICE_FX_EVENT,
+		     (struct sluice_listener_effect){.kind = SLUICE_EFFECT_EVENT,
 						     .tag = sub->number,
 						     .offset = offset,
 						     .subject = segment->subject.len > 0 ? segment->subject
@@ -490,7 +490,7 @@ static void foreign_writable(struct conn *conn)
 	ops_of(conn)->effect(conn->state,
 			     &(struct sluice_listener_effect){.struct_size =
 								      sizeof(struct sluice_listener_effect),
-							      .kind = SLUICE_FX_WRITABLE});
+							      .kind = SLUICE_EFFECT_WRITABLE});
 }
 
 static void foreign_read_done(struct conn *conn, uint64_t corr, const struct read_result *result)
