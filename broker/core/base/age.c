@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * How old things are, see age.h. The record "age" of table meta: u8 version, u8 doubting, u16 shifts, u32 0, then u64 each: epoch, boot id, boot
  * offset, at, claim, stood, seen monotone, seen wall, and at and by of each shift. */
+#include <assert.h>
+
 #include "broker/core/base/age.h"
 #include "broker/core/base/state.h"
 #include "protocol/limits.h"
 
-enum { AGE_VERSION = 1, AGE_HEAD_BYTES = 8, AGE_FIXED_BYTES = AGE_HEAD_BYTES + 8 * 8, SHIFT_BYTES = 16 };
+enum { AGE_VERSION = 1, AGE_HEAD_BYTES = 8 };
 
 /* A wall clock is adjusted by less than this without a word; a fresh store's monotone clock begins here. */
 enum { STEP_MS = 300000, FIRST_MONO_MS = 86400000 };
@@ -15,18 +17,32 @@ static struct sluice_slice age_key(void)
 	return (struct sluice_slice){"age", 3};
 }
 
-int age_read(struct store_txn *txn, struct age *ret)
+size_t age_encode(uint8_t buf[AGE_RECORD_BYTES_MAX], const struct age *age)
 {
-	struct sluice_slice value;
-	const uint8_t *at;
-	int rc = store_get(txn, STORE_META, age_key(), &value);
+	const uint64_t fixed[] = {age->epoch,	 age->boot_id,	age->boot_offset, age->at_mono,
+				  age->claim_ms, age->stood_ms, age->seen_mono,	  age->seen_wall};
+
+	static_assert(AGE_HEAD_BYTES + sizeof(fixed) == AGE_FIXED_BYTES, "what is behind the head");
+	buf[0] = AGE_VERSION;
+	buf[1] = age->doubting;
+	put_be16(buf + 2, (uint16_t)age->shift_count);
+	put_be32(buf + 4, 0);
+	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
+		put_be64(buf + AGE_HEAD_BYTES + 8 * i, fixed[i]);
+	for (uint32_t i = 0; i < age->shift_count; i++) {
+		put_be64(buf + AGE_FIXED_BYTES + AGE_SHIFT_BYTES * i, age->shifts[i].at_mono);
+		put_be64(buf + AGE_FIXED_BYTES + AGE_SHIFT_BYTES * i + 8, age->shifts[i].by_ms);
+	}
+	return AGE_FIXED_BYTES + AGE_SHIFT_BYTES * (size_t)age->shift_count;
+}
+
+int age_decode(struct sluice_slice value, struct age *ret)
+{
+	const uint8_t *at = value.data;
 
 	*ret = (struct age){.epoch = UINT64_MAX};
-	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
-	at = value.data;
 	if (value.len < AGE_FIXED_BYTES || at[0] != AGE_VERSION || get_be16(at + 2) > AGE_SHIFTS_MAX ||
-	    value.len != AGE_FIXED_BYTES + SHIFT_BYTES * (size_t)get_be16(at + 2))
+	    value.len != AGE_FIXED_BYTES + AGE_SHIFT_BYTES * (size_t)get_be16(at + 2))
 		return store_damaged("its content is not valid");
 	ret->doubting = at[1] != 0;
 	ret->shift_count = get_be16(at + 2);
@@ -38,27 +54,29 @@ int age_read(struct store_txn *txn, struct age *ret)
 	ret->stood_ms = get_be64(at + 48);
 	ret->seen_mono = get_be64(at + 56);
 	ret->seen_wall = get_be64(at + 64);
-	for (uint32_t i = 0; i < ret->shift_count; i++)
-		ret->shifts[i] = (struct age_shift){get_be64(at + AGE_FIXED_BYTES + SHIFT_BYTES * i),
-						    get_be64(at + AGE_FIXED_BYTES + SHIFT_BYTES * i + 8)};
+	at += AGE_FIXED_BYTES;
+	for (uint32_t i = 0; i < ret->shift_count; i++, at += AGE_SHIFT_BYTES)
+		ret->shifts[i] = (struct age_shift){.at_mono = get_be64(at), .by_ms = get_be64(at + 8)};
 	return 0;
+}
+
+int age_read(struct store_txn *txn, struct age *ret)
+{
+	struct sluice_slice value;
+	int rc = store_get(txn, STORE_META, age_key(), &value);
+
+	*ret = (struct age){.epoch = UINT64_MAX};
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	return age_decode(value, ret);
 }
 
 static int age_write(struct store_txn *txn, const struct age *age)
 {
-	uint8_t bytes[AGE_FIXED_BYTES + SHIFT_BYTES * AGE_SHIFTS_MAX] = {AGE_VERSION, age->doubting};
-	const uint64_t fixed[] = {age->epoch,	 age->boot_id,	age->boot_offset, age->at_mono,
-				  age->claim_ms, age->stood_ms, age->seen_mono,	  age->seen_wall};
+	uint8_t buf[AGE_RECORD_BYTES_MAX];
+	size_t bytes = age_encode(buf, age);
 
-	put_be16(bytes + 2, (uint16_t)age->shift_count);
-	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
-		put_be64(bytes + AGE_HEAD_BYTES + 8 * i, fixed[i]);
-	for (uint32_t i = 0; i < age->shift_count; i++) {
-		put_be64(bytes + AGE_FIXED_BYTES + SHIFT_BYTES * i, age->shifts[i].at_mono);
-		put_be64(bytes + AGE_FIXED_BYTES + SHIFT_BYTES * i + 8, age->shifts[i].by_ms);
-	}
-	return store_put(txn, STORE_META, age_key(),
-			 (struct sluice_slice){bytes, AGE_FIXED_BYTES + SHIFT_BYTES * age->shift_count});
+	return store_put(txn, STORE_META, age_key(), (struct sluice_slice){buf, bytes});
 }
 
 /* The oldest two become one that makes nothing older than it is. */

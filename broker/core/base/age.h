@@ -29,6 +29,12 @@ struct age {
 	} shifts[AGE_SHIFTS_MAX];
 };
 
+/* The record "age" of table meta. Returns the bytes written. */
+enum { AGE_FIXED_BYTES = 8 + 8 * 8, AGE_SHIFT_BYTES = 8 + 8 };
+enum { AGE_RECORD_BYTES_MAX = AGE_FIXED_BYTES + AGE_SHIFT_BYTES * AGE_SHIFTS_MAX };
+size_t age_encode(uint8_t buf[AGE_RECORD_BYTES_MAX], const struct age *age);
+int age_decode(struct sluice_slice value, struct age *ret) SLUICE_MUST_USE; /* CORRUPT */
+
 /* 0 with *ret of no epoch (UINT64_MAX) when the store has none yet. CORRUPT. */
 int age_read(struct store_txn *txn, struct age *ret) SLUICE_MUST_USE;
 /* At a batch's beginning, after the clocks were read: doubt stands, ends, or becomes a shift. Writes what changed. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Counters: u64 hot cells, one per gateway and kind. */
 #include "broker/core/base/counter.h"
+#include "broker/core/base/number.h"
 #include "broker/util/invariant.h"
 
 int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter, uint64_t *ret)
@@ -17,20 +18,16 @@ int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter, u
 	}
 	if (rc != 0)
 		return rc;
-	if (value.len != 8)
-		return store_damaged("its content is not valid");
-	*ret = get_be64(value.data);
-	return 0;
+	return number_decode(value, ret);
 }
 
 int counter_set(struct apply *a, enum counter counter, uint64_t value)
 {
-	uint8_t bytes[8];
+	uint8_t buf[NUMBER_BYTES];
 	struct key key;
 
-	put_be64(bytes, value);
 	key_hot(&key, a->gateway, HOT_COUNTER, (uint64_t)counter);
-	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});
+	return store_put(a->txn, STORE_HOT, key_slice(&key), number_encode(buf, value));
 }
 
 int counter_next(struct apply *a, enum counter counter, uint64_t *ret)

@@ -3,8 +3,6 @@
 #include "broker/core/base/counter.h"
 #include "broker/core/base/meta.h"
 
-enum { CLOCK_BYTES = 16 };
-
 static struct sluice_slice clock_key(void)
 {
 	return (struct sluice_slice){"clock", 5};
@@ -13,6 +11,35 @@ static struct sluice_slice clock_key(void)
 struct sluice_slice format_key(void)
 {
 	return (struct sluice_slice){"core_format", 11};
+}
+
+void format_encode(uint8_t buf[FORMAT_BYTES], uint32_t version)
+{
+	put_be32(buf, version);
+}
+
+bool format_decode(struct sluice_slice value, uint32_t *ret)
+{
+	if (value.len != FORMAT_BYTES)
+		return false;
+	*ret = get_be32(value.data);
+	return true;
+}
+
+void clock_encode(uint8_t buf[CLOCK_BYTES], struct batch_clock clock)
+{
+	put_be64(buf, clock.mono_ms);
+	put_be64(buf + 8, clock.wall_ms);
+}
+
+int clock_decode(struct sluice_slice value, struct batch_clock *ret)
+{
+	const uint8_t *at = value.data;
+
+	if (value.len != CLOCK_BYTES)
+		return store_damaged("its content is not valid");
+	*ret = (struct batch_clock){.mono_ms = get_be64(at), .wall_ms = get_be64(at + 8)};
+	return 0;
 }
 
 int core_clock_read(struct store_txn *txn, struct batch_clock *ret)
@@ -24,21 +51,14 @@ int core_clock_read(struct store_txn *txn, struct batch_clock *ret)
 		*ret = (struct batch_clock){0, 0};
 		return 0;
 	}
-	if (rc == 0 && value.len != CLOCK_BYTES)
-		rc = store_damaged("its content is not valid");
-	if (rc != 0)
-		return rc;
-	ret->mono_ms = get_be64(value.data);
-	ret->wall_ms = get_be64((const uint8_t *)value.data + 8);
-	return 0;
+	return rc != 0 ? rc : clock_decode(value, ret);
 }
 
 int clock_write(struct store_txn *txn, struct batch_clock clock)
 {
 	uint8_t bytes[CLOCK_BYTES];
 
-	put_be64(bytes, clock.mono_ms);
-	put_be64(bytes + 8, clock.wall_ms);
+	clock_encode(bytes, clock);
 	return store_put(txn, STORE_META, clock_key(), (struct sluice_slice){bytes, sizeof(bytes)});
 }
 

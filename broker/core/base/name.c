@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "broker/core/base/name.h"
+#include "broker/core/base/number.h"
 #include "broker/util/invariant.h"
 
 enum { NAME_KEY_BYTES_MAX = STORE_KEY_BYTES_MAX - KEY_NAME_HEAD_BYTES };
@@ -47,25 +48,19 @@ int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, stru
 		return SLUICE_E_NOT_FOUND;
 	key_name(&key, gateway, (uint8_t)kind, name);
 	rc = store_get(txn, STORE_NAME, key_slice(&key), &value);
-	if (rc != 0)
-		return rc;
-	if (value.len != 8)
-		return store_damaged("its content is not valid");
-	*ret = get_be64(value.data);
-	return 0;
+	return rc != 0 ? rc : number_decode(value, ret);
 }
 
 int name_put(struct apply *a, enum name_kind kind, struct sluice_slice name, uint64_t id)
 {
-	uint8_t bytes[8];
+	uint8_t buf[NUMBER_BYTES];
 	struct key key;
 
 	if (name.len > NAME_KEY_BYTES_MAX)
 		return SLUICE_E_INTERNAL;
 	invariant(id != 0, "a name of kind %d stands for number 0", (int)kind);
-	put_be64(bytes, id);
 	key_name(&key, a->gateway, (uint8_t)kind, name);
-	return store_put(a->txn, STORE_NAME, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});
+	return store_put(a->txn, STORE_NAME, key_slice(&key), number_encode(buf, id));
 }
 
 int name_del(struct apply *a, enum name_kind kind, struct sluice_slice name)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "broker/core/base/name.h"
+#include "broker/core/base/number.h"
 #include "broker/core/base/reply.h"
 #include "protocol/text.h"
 
@@ -60,6 +61,7 @@ int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t 
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
 		struct sluice_slice name;
+		uint64_t id = 0;
 
 		if (!key_name_in(found, q->gateway, (uint8_t)kind, &name))
 			break;
@@ -70,8 +72,8 @@ int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t 
 			break;
 		}
 		q->at.number++;
-		rc = value.len == 8 && name.len < sizeof(q->at.name)
-			     ? each(q, get_be64(value.data), user)
+		rc = number_read(value, &id) && name.len < sizeof(q->at.name)
+			     ? each(q, id, user)
 			     : store_damaged("its content is not valid");
 		if (rc != 0)
 			break;

@@ -19,8 +19,6 @@
 #include "broker/util/invariant.h"
 #include "protocol/text.h"
 
-enum { FORMAT_VERSION = 1 };
-
 /* ---- create, destroy ---- */
 
 int core_create(struct core **ret)
@@ -65,16 +63,15 @@ void core_destroy(struct core *core)
 
 int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock clock)
 {
-	uint8_t format[4];
+	uint8_t format[FORMAT_BYTES];
 	struct sluice_slice value;
+	uint32_t version;
 	uint64_t gateway;
 	struct apply a;
 	int rc = store_get(txn, STORE_META, format_key(), &value);
 
 	if (rc == 0)
-		return value.len == sizeof(format) && get_be32(value.data) == FORMAT_VERSION
-			       ? 0
-			       : SLUICE_E_SCHEMA;
+		return format_decode(value, &version) && version == FORMAT_VERSION ? 0 : SLUICE_E_SCHEMA;
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	core->clock = clock;
@@ -85,7 +82,7 @@ int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock 
 	if (core->age.epoch == UINT64_MAX)
 		core->age.epoch = clock.wall_ms - clock.mono_ms;
 	apply_init(&a, core, txn, core->bootstrap_effects, 0);
-	put_be32(format, FORMAT_VERSION);
+	format_encode(format, FORMAT_VERSION);
 	rc = clock_write(txn, clock);
 	if (rc == 0)
 		rc = counter_next(&a, COUNTER_GATEWAY, &gateway);

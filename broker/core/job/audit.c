@@ -17,6 +17,7 @@
 
 #include "broker/core/base/age.h"
 #include "broker/core/base/counter.h"
+#include "broker/core/base/number.h"
 #include "broker/core/base/reply.h"
 #include "broker/core/base/timer.h"
 #include "broker/core/job/history.h"
@@ -70,13 +71,14 @@ static int exists(struct audit *audit, enum store_table table, const struct key 
 static int check_ready(struct audit *audit, uint64_t number, const struct job_live *live)
 {
 	struct queue_item item;
+	uint64_t named;
 	int err = queue_item_get(audit->q->txn, audit->q->gateway, live->queue, live->entry, &item);
 
 	if (err == SLUICE_E_NOT_FOUND)
 		finding(audit, "job %llu is ready but has no entry %llu in queue %llu",
 			(unsigned long long)number, (unsigned long long)live->entry,
 			(unsigned long long)live->queue);
-	else if (err == 0 && (item.body.len != 8 || get_be64(item.body.data) != number))
+	else if (err == 0 && (!number_read(item.body, &named) || named != number))
 		finding(audit, "job %llu: entry %llu of queue %llu names another job",
 			(unsigned long long)number, (unsigned long long)live->entry,
 			(unsigned long long)live->queue);
@@ -195,7 +197,7 @@ static int check_leased(struct audit *audit, uint64_t number, const struct job_l
 	key_owned(&key, audit->q->gateway, live->holder, OWNED_JOB, number);
 	err = store_get(audit->q->txn, STORE_OWNED, key_slice(&key), &entry);
 	owned = err == 0;
-	bad = err == SLUICE_E_CORRUPT || (owned && entry.len != 8);
+	bad = err == SLUICE_E_CORRUPT || (owned && entry.len != NUMBER_BYTES);
 	err = bad || err == SLUICE_E_NOT_FOUND ? 0 : err;
 	key_one(&key, audit->q->gateway, live->holder);
 	if (err == 0)

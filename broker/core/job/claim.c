@@ -3,6 +3,7 @@
  * CLAIM of jobs: what the session holds already (a resume), orphans, ready jobs. A ready job's entry leaves
  * the queue; its lease is the ledger's (lease.c). A damaged job is skipped once it is the first.
  */
+#include "broker/core/base/number.h"
 #include "broker/core/job/job.h"
 #include "broker/core/queue/pick.h"
 #include "broker/core/queue/queue.h"
@@ -13,14 +14,13 @@ static int claim_picked_job(struct apply *a, const struct cmd_claim *m, uint64_t
 			    struct job_deliveries *deliveries)
 {
 	struct queue_item item;
-	uint64_t job;
+	uint64_t job = 0;
 	int rc = queue_item_get(a->txn, a->gateway, m->queue, seq, &item);
 
-	if (rc == 0 && item.body.len != 8)
+	if (rc == 0 && !number_read(item.body, &job))
 		rc = store_damaged("its content is not valid");
 	if (rc != 0)
 		return rc;
-	job = get_be64(item.body.data);
 	rc = queue_item_del(a, m->queue, seq);
 	return rc != 0 ? rc : job_claim_ready(a, job, m->source, deliveries);
 }
@@ -130,6 +130,7 @@ static int skip_ready(struct apply *a, uint64_t queue, bool *ret_passed)
 	struct queue_cell cell;
 	struct picked picked;
 	struct queue_item item;
+	uint64_t job;
 	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
 
 	picked_clear(&picked);
@@ -140,9 +141,9 @@ static int skip_ready(struct apply *a, uint64_t queue, bool *ret_passed)
 	if (rc != 0 || picked.count == 0)
 		return rc;
 	rc = queue_item_get(a->txn, a->gateway, queue, picked.seq[0], &item);
-	if (rc != 0 || item.body.len != 8)
+	if (rc != 0 || !number_read(item.body, &job))
 		return rc;
-	rc = job_tell_if_damaged(a, queue, get_be64(item.body.data), ret_passed);
+	rc = job_tell_if_damaged(a, queue, job, ret_passed);
 	if (rc != 0 || !*ret_passed)
 		return rc;
 	cell.ready--;

@@ -8,7 +8,25 @@
 #include "broker/core/job/history.h"
 #include "broker/util/invariant.h"
 
-enum { HEAD_BYTES = 16, STACK_BYTES = 2048 };
+enum { STACK_BYTES = 2048 };
+
+void job_history_head_encode(uint8_t head[JOB_HISTORY_HEAD_BYTES], uint64_t job, uint64_t previous)
+{
+	put_be64(head, job);
+	put_be64(head + 8, previous);
+}
+
+int job_history_decode(struct sluice_slice value, struct job_history_row *ret)
+{
+	const uint8_t *at = value.data;
+
+	if (value.len < JOB_HISTORY_HEAD_BYTES)
+		return store_damaged("its content is not valid");
+	ret->job = get_be64(at);
+	ret->previous = get_be64(at + 8);
+	ret->row = (struct sluice_slice){at + JOB_HISTORY_HEAD_BYTES, value.len - JOB_HISTORY_HEAD_BYTES};
+	return 0;
+}
 
 int job_history_append(struct apply *a, struct job *job, const char *from, const struct job_fact *fact)
 {
@@ -42,29 +60,18 @@ int job_history_append(struct apply *a, struct job *job, const char *from, const
 	row.signal = fact->signal;
 	row.exited = fact->exited;
 	row.class_ = fact->class;
-	bytes = HEAD_BYTES + job_history_pack_max(&row);
+	bytes = JOB_HISTORY_HEAD_BYTES + job_history_pack_max(&row);
 	if (bytes > sizeof(stack)) {
 		buf = effects_alloc(a->effects, bytes);
 		if (buf == NULL)
 			return SLUICE_E_NOMEM;
 	}
-	put_be64(buf, job->number);
-	put_be64(buf + 8, job->live.hist_last);
-	bytes = HEAD_BYTES + job_history_pack(buf + HEAD_BYTES, &row);
+	job_history_head_encode(buf, job->number, job->live.hist_last);
+	bytes = JOB_HISTORY_HEAD_BYTES + job_history_pack(buf + JOB_HISTORY_HEAD_BYTES, &row);
 	key_one(&key, a->gateway, n);
 	job->live.hist_last = n;
 	job->live.hist_count++;
 	return store_put(a->txn, STORE_HIST, key_slice(&key), (struct sluice_slice){buf, bytes});
-}
-
-static int row_decode(struct sluice_slice value, struct job_history_row *ret)
-{
-	if (value.len < HEAD_BYTES)
-		return store_damaged("its content is not valid");
-	ret->job = get_be64(value.data);
-	ret->previous = get_be64((const uint8_t *)value.data + 8);
-	ret->row = (struct sluice_slice){(const uint8_t *)value.data + HEAD_BYTES, value.len - HEAD_BYTES};
-	return 0;
 }
 
 int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n, struct job_history_row *ret)
@@ -75,7 +82,7 @@ int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n, struct 
 
 	key_one(&key, gateway, n);
 	err = store_get(txn, STORE_HIST, key_slice(&key), &value);
-	return err == 0 ? row_decode(value, ret) : err;
+	return err == 0 ? job_history_decode(value, ret) : err;
 }
 
 int job_history_at_or_before(struct store_txn *txn, uint32_t gateway, uint64_t *io_n,
@@ -89,7 +96,7 @@ int job_history_at_or_before(struct store_txn *txn, uint32_t gateway, uint64_t *
 	err = store_last_le(txn, STORE_HIST, key_slice(&key), 4, &found, &value);
 	if (!key_one_in(found, gateway, io_n))
 		*io_n = 0;
-	return err == 0 ? row_decode(value, ret) : err;
+	return err == 0 ? job_history_decode(value, ret) : err;
 }
 
 int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n, Sluice__JobHistoryRow **ret)

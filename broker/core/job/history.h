@@ -22,6 +22,10 @@ struct job_history_row {
 	uint64_t previous;	 /* n of the job's row before; 0: none */
 	struct sluice_slice row; /* protobuf JobHistoryRow */
 };
+/* The part of a fixed size; the row follows it. */
+enum { JOB_HISTORY_HEAD_BYTES = 8 + 8 };
+void job_history_head_encode(uint8_t head[JOB_HISTORY_HEAD_BYTES], uint64_t job, uint64_t previous);
+int job_history_decode(struct sluice_slice value, struct job_history_row *ret) SLUICE_MUST_USE; /* CORRUPT */
 int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n,
 		    struct job_history_row *ret) SLUICE_MUST_USE;
 /* Of all jobs: the last row that is not behind *io_n, which becomes its number, also of a damaged one (CORRUPT; 0 if

@@ -35,7 +35,6 @@ enum {
 	AT_SHARE_TAG = 120,
 	AT_WAITS_IN = 128,
 	AT_END = 136,
-	RECORD_HEAD_BYTES = 8 + 8 + 4,
 	META_STACK_BYTES = 2048,
 };
 
@@ -208,9 +207,34 @@ const char *job_claim_name(uint8_t claim)
 
 /* ---- the job record: u64 submit time, u64 index, u32 meta bytes, meta, payload ---- */
 
+void job_record_head_encode(uint8_t head[JOB_RECORD_HEAD_BYTES], const struct job_record *record)
+{
+	put_be64(head, record->submit_ms);
+	put_be64(head + 8, record->index);
+	put_be32(head + 16, (uint32_t)record->meta.len);
+}
+
+int job_record_decode(struct sluice_slice value, struct job_record *ret)
+{
+	const uint8_t *at = value.data;
+	size_t meta;
+
+	if (value.len < JOB_RECORD_HEAD_BYTES)
+		return store_damaged("its content is not valid");
+	meta = get_be32(at + 16);
+	if (meta > value.len - JOB_RECORD_HEAD_BYTES)
+		return store_damaged("its content is not valid");
+	ret->submit_ms = get_be64(at);
+	ret->index = get_be64(at + 8);
+	at += JOB_RECORD_HEAD_BYTES;
+	ret->meta = (struct sluice_slice){at, meta};
+	ret->payload = (struct sluice_slice){at + meta, value.len - JOB_RECORD_HEAD_BYTES - meta};
+	return 0;
+}
+
 int job_record_put(struct apply *a, uint64_t job, const Sluice__JobSubmit *submit)
 {
-	uint8_t head[RECORD_HEAD_BYTES], stack[META_STACK_BYTES], *meta_buf = stack;
+	uint8_t head[JOB_RECORD_HEAD_BYTES], stack[META_STACK_BYTES], *meta_buf = stack;
 	Sluice__JobSubmit meta = *submit;
 	struct iovec parts[3];
 	struct key key;
@@ -225,9 +249,9 @@ int job_record_put(struct apply *a, uint64_t job, const Sluice__JobSubmit *submi
 			return SLUICE_E_NOMEM;
 	}
 	sluice__job_submit__pack(&meta, meta_buf);
-	put_be64(head, a->wall_ms);
-	put_be64(head + 8, a->index);
-	put_be32(head + 16, (uint32_t)bytes);
+	job_record_head_encode(head, &(struct job_record){.submit_ms = a->wall_ms,
+							  .index = a->index,
+							  .meta = {meta_buf, bytes}});
 	parts[0] = (struct iovec){head, sizeof(head)};
 	parts[1] = (struct iovec){meta_buf, bytes};
 	parts[2] = (struct iovec){submit->payload.data, submit->payload.len};
@@ -238,27 +262,12 @@ int job_record_put(struct apply *a, uint64_t job, const Sluice__JobSubmit *submi
 int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct job_record *ret)
 {
 	struct sluice_slice value;
-	const uint8_t *at;
 	struct key key;
-	size_t meta;
 	int err;
 
 	key_one(&key, gateway, job);
 	err = store_get(txn, STORE_JOB, key_slice(&key), &value);
-	if (err != 0)
-		return err;
-	at = value.data;
-	if (value.len < RECORD_HEAD_BYTES)
-		return store_damaged("its content is not valid");
-	meta = get_be32(at + 16);
-	if (meta > value.len - RECORD_HEAD_BYTES)
-		return store_damaged("its content is not valid");
-	ret->submit_ms = get_be64(at);
-	ret->index = get_be64(at + 8);
-	ret->meta = (struct sluice_slice){at + RECORD_HEAD_BYTES, meta};
-	ret->payload =
-		(struct sluice_slice){at + RECORD_HEAD_BYTES + meta, value.len - RECORD_HEAD_BYTES - meta};
-	return 0;
+	return err != 0 ? err : job_record_decode(value, ret);
 }
 
 int job_record_meta(const struct job_record *record, Sluice__JobSubmit **ret)

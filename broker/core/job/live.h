@@ -68,6 +68,10 @@ struct job_record {
 	struct sluice_slice meta; /* protobuf JobSubmit without its payload */
 	struct sluice_slice payload;
 };
+/* The part of a fixed size; meta and payload follow it. */
+enum { JOB_RECORD_HEAD_BYTES = 8 + 8 + 4 };
+void job_record_head_encode(uint8_t head[JOB_RECORD_HEAD_BYTES], const struct job_record *record);
+int job_record_decode(struct sluice_slice value, struct job_record *ret) SLUICE_MUST_USE; /* CORRUPT */
 int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job,
 		   struct job_record *ret) SLUICE_MUST_USE;
 int job_record_put(struct apply *a, uint64_t job, const Sluice__JobSubmit *submit) SLUICE_MUST_USE;

@@ -25,28 +25,35 @@
 #include "broker/core/queue/pick.h"
 #include "protocol/limits.h"
 
-enum { HEAD_BYTES = 12, STACK_BYTES = 4096, RETRIES_MAX = 64 };
+enum { STACK_BYTES = 4096, RETRIES_MAX = 64 };
 
-static int value_decode(struct sluice_slice value, struct quarantine_value *ret)
+void quarantine_head_encode(uint8_t head[QUARANTINE_HEAD_BYTES], uint64_t previous, size_t row_bytes)
+{
+	put_be64(head, previous);
+	put_be32(head + 8, (uint32_t)row_bytes);
+}
+
+int quarantine_value_decode(struct sluice_slice value, struct quarantine_value *ret)
 {
 	const uint8_t *at = value.data;
 	size_t row;
 
-	if (value.len < HEAD_BYTES)
+	if (value.len < QUARANTINE_HEAD_BYTES)
 		return store_damaged("its content is not valid");
 	row = get_be32(at + 8);
-	if (row > value.len - HEAD_BYTES)
+	if (row > value.len - QUARANTINE_HEAD_BYTES)
 		return store_damaged("its content is not valid");
 	ret->previous = get_be64(at);
-	ret->row = (struct sluice_slice){at + HEAD_BYTES, row};
-	ret->report = (struct sluice_slice){at + HEAD_BYTES + row, value.len - HEAD_BYTES - row};
+	ret->row = (struct sluice_slice){at + QUARANTINE_HEAD_BYTES, row};
+	ret->report = (struct sluice_slice){at + QUARANTINE_HEAD_BYTES + row,
+					    value.len - QUARANTINE_HEAD_BYTES - row};
 	return 0;
 }
 
 static int row_parse(struct sluice_slice value, bool *ret_parked, Sluice__QuarantineRow **ret)
 {
 	struct quarantine_value parts;
-	int err = value_decode(value, &parts);
+	int err = quarantine_value_decode(value, &parts);
 
 	if (err != 0)
 		return err;
@@ -175,17 +182,16 @@ static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reas
 	row.evidence = m->evidence;
 	row.seen_time_ms = m->seen_time_ms;
 	row_bytes = sluice__quarantine_row__get_packed_size(&row);
-	bytes = HEAD_BYTES + row_bytes + (parked ? sluice__job_report__get_packed_size(m) : 0);
+	bytes = QUARANTINE_HEAD_BYTES + row_bytes + (parked ? sluice__job_report__get_packed_size(m) : 0);
 	if (bytes > sizeof(stack)) {
 		buf = effects_alloc(a->effects, bytes);
 		if (buf == NULL)
 			return SLUICE_E_NOMEM;
 	}
-	put_be64(buf, previous);
-	put_be32(buf + 8, (uint32_t)row_bytes);
-	sluice__quarantine_row__pack(&row, buf + HEAD_BYTES);
+	quarantine_head_encode(buf, previous, row_bytes);
+	sluice__quarantine_row__pack(&row, buf + QUARANTINE_HEAD_BYTES);
 	if (parked)
-		sluice__job_report__pack(m, buf + HEAD_BYTES + row_bytes);
+		sluice__job_report__pack(m, buf + QUARANTINE_HEAD_BYTES + row_bytes);
 	key_one(&key, a->gateway, n);
 	err = store_put(a->txn, STORE_QUAR, key_slice(&key), (struct sluice_slice){buf, bytes});
 	return err == 0 ? name_put(a, chain_of(parked), slice_text(m->job), n) : err;
@@ -204,7 +210,7 @@ int quarantine_value_get(struct apply *a, uint64_t n, struct quarantine_value *r
 
 	key_one(&key, a->gateway, n);
 	err = store_get(a->txn, STORE_QUAR, key_slice(&key), &value);
-	return err == 0 ? value_decode(value, ret) : err;
+	return err == 0 ? quarantine_value_decode(value, ret) : err;
 }
 
 /* ---- the same report again ---- */

@@ -25,6 +25,11 @@ struct quarantine_value {
 	uint64_t previous; /* row of the same job and kind; 0: none */
 	struct sluice_slice row, report;
 };
+/* The part of a fixed size; row and report follow it. */
+enum { QUARANTINE_HEAD_BYTES = 8 + 4 };
+void quarantine_head_encode(uint8_t head[QUARANTINE_HEAD_BYTES], uint64_t previous, size_t row_bytes);
+int quarantine_value_decode(struct sluice_slice value,
+			    struct quarantine_value *ret) SLUICE_MUST_USE; /* CORRUPT */
 int quarantine_value_get(struct apply *a, uint64_t n, struct quarantine_value *ret) SLUICE_MUST_USE;
 /* The newest parked row of the job; 0: none. */
 int quarantine_parked_newest(struct apply *a, const char *id, uint64_t *ret) SLUICE_MUST_USE;

@@ -10,13 +10,46 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-enum { HEAD_BYTES = 5 * 8 + 2 + 2, TEXT_BYTES = LIMIT_SIZE(TEXT_BYTES_MAX) };
+size_t source_encode(uint8_t buf[SOURCE_BYTES_MAX], const struct source *source)
+{
+	put_be64(buf, source->session);
+	put_be64(buf + 8, source->seen_ms);
+	put_be64(buf + 16, source->ok_ms);
+	put_be64(buf + 24, source->orphans);
+	put_be64(buf + 32, source->waiting_ms);
+	put_be16(buf + 40, (uint16_t)source->name.len);
+	put_be16(buf + 42, (uint16_t)source->text.len);
+	memcpy(buf + SOURCE_FIXED_BYTES, source->name.data, source->name.len);
+	if (source->text.len > 0)
+		memcpy(buf + SOURCE_FIXED_BYTES + source->name.len, source->text.data, source->text.len);
+	return SOURCE_FIXED_BYTES + source->name.len + source->text.len;
+}
+
+int source_decode(struct sluice_slice value, struct source *ret)
+{
+	const uint8_t *at = value.data;
+	size_t name, text;
+
+	if (value.len < SOURCE_FIXED_BYTES)
+		return store_damaged("its content is not valid");
+	name = get_be16(at + 40);
+	text = get_be16(at + 42);
+	if (value.len != SOURCE_FIXED_BYTES + name + text || name >= SOURCE_NAME_BYTES ||
+	    text > LIMIT_TEXT_BYTES_MAX)
+		return store_damaged("its content is not valid");
+	*ret = (struct source){.session = get_be64(at),
+			       .seen_ms = get_be64(at + 8),
+			       .ok_ms = get_be64(at + 16),
+			       .orphans = get_be64(at + 24),
+			       .waiting_ms = get_be64(at + 32),
+			       .name = {at + SOURCE_FIXED_BYTES, name},
+			       .text = {at + SOURCE_FIXED_BYTES + name, text}};
+	return 0;
+}
 
 int source_get(struct store_txn *txn, uint32_t gateway, uint64_t number, struct source *ret)
 {
 	struct sluice_slice value;
-	const uint8_t *at;
-	size_t name, text;
 	struct key key;
 	int rc;
 
@@ -24,21 +57,7 @@ int source_get(struct store_txn *txn, uint32_t gateway, uint64_t number, struct 
 	rc = store_get(txn, STORE_HOT, key_slice(&key), &value);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
-	at = value.data;
-	if (value.len < HEAD_BYTES)
-		return store_damaged("its content is not valid");
-	name = get_be16(at + 40);
-	text = get_be16(at + 42);
-	if (value.len != HEAD_BYTES + name + text || name >= SOURCE_NAME_BYTES || text > TEXT_BYTES)
-		return store_damaged("its content is not valid");
-	*ret = (struct source){.session = get_be64(at),
-			       .seen_ms = get_be64(at + 8),
-			       .ok_ms = get_be64(at + 16),
-			       .orphans = get_be64(at + 24),
-			       .waiting_ms = get_be64(at + 32),
-			       .name = {at + HEAD_BYTES, name},
-			       .text = {at + HEAD_BYTES + name, text}};
-	return 0;
+	return source_decode(value, ret);
 }
 
 int source_name_get(struct store_txn *txn, uint32_t gateway, uint64_t number, char ret[SOURCE_NAME_BYTES])
@@ -56,22 +75,12 @@ int source_name_get(struct store_txn *txn, uint32_t gateway, uint64_t number, ch
 /* Texts may be borrowed from the cell that is written. */
 static int source_put(struct apply *a, uint64_t number, const struct source *source)
 {
-	uint8_t buf[HEAD_BYTES + SOURCE_NAME_BYTES + TEXT_BYTES];
+	uint8_t buf[SOURCE_BYTES_MAX];
+	size_t bytes = source_encode(buf, source);
 	struct key key;
 
-	put_be64(buf, source->session);
-	put_be64(buf + 8, source->seen_ms);
-	put_be64(buf + 16, source->ok_ms);
-	put_be64(buf + 24, source->orphans);
-	put_be64(buf + 32, source->waiting_ms);
-	put_be16(buf + 40, (uint16_t)source->name.len);
-	put_be16(buf + 42, (uint16_t)source->text.len);
-	memcpy(buf + HEAD_BYTES, source->name.data, source->name.len);
-	if (source->text.len > 0)
-		memcpy(buf + HEAD_BYTES + source->name.len, source->text.data, source->text.len);
 	key_hot(&key, a->gateway, HOT_SOURCE, number);
-	return store_put(a->txn, STORE_HOT, key_slice(&key),
-			 (struct sluice_slice){buf, HEAD_BYTES + source->name.len + source->text.len});
+	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){buf, bytes});
 }
 
 int source_orphans_add(struct apply *a, uint64_t number, int delta)

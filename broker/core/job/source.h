@@ -21,6 +21,12 @@ struct source {
 	struct sluice_slice name, text;
 };
 
+/* The cell. Returns the bytes written. */
+enum { SOURCE_FIXED_BYTES = 5 * 8 + 2 + 2 };
+enum { SOURCE_BYTES_MAX = SOURCE_FIXED_BYTES + SOURCE_NAME_BYTES + LIMIT_SIZE(TEXT_BYTES_MAX) };
+size_t source_encode(uint8_t buf[SOURCE_BYTES_MAX], const struct source *source);
+/* Texts are borrowed from the value. CORRUPT. */
+int source_decode(struct sluice_slice value, struct source *ret) SLUICE_MUST_USE;
 /* Borrowed until the next write. CORRUPT where it is not there: numbers come from records that name it. */
 int source_get(struct store_txn *txn, uint32_t gateway, uint64_t number, struct source *ret) SLUICE_MUST_USE;
 int source_name_get(struct store_txn *txn, uint32_t gateway, uint64_t number,

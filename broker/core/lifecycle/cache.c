@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "broker/core/base/number.h"
 #include "broker/core/base/state.h"
 #include "broker/core/base/topo.h"
 #include "broker/core/lifecycle/lifecycle.h"
@@ -96,23 +97,18 @@ int machine_jobs_read(struct store_txn *txn, uint32_t gateway, uint64_t id, uint
 	*ret = 0;
 	if (err == SLUICE_E_NOT_FOUND)
 		return 0;
-	if (err == 0 && value.len != 8)
-		err = store_damaged("its content is not valid");
-	if (err == 0)
-		*ret = get_be64(value.data);
-	return err;
+	return err != 0 ? err : number_decode(value, ret);
 }
 
 int machine_jobs_add(struct apply *a, uint64_t id, int64_t delta)
 {
-	uint8_t buf[8];
+	uint8_t buf[NUMBER_BYTES];
 	struct key key;
 	uint64_t jobs;
 	int err = machine_jobs_read(a->txn, a->gateway, id, &jobs);
 
 	if (err != 0)
 		return err;
-	put_be64(buf, jobs + (uint64_t)delta);
 	key_hot(&key, a->gateway, HOT_MACHINE, id);
-	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){buf, sizeof(buf)});
+	return store_put(a->txn, STORE_HOT, key_slice(&key), number_encode(buf, jobs + (uint64_t)delta));
 }

@@ -6,125 +6,77 @@
 #include "broker/core/base/state.h"
 #include "broker/core/base/timer.h"
 #include "broker/core/publish/producer.h"
+#include "broker/core/publish/producer_cell.h"
 #include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-/* Cell: u32 epoch, u64 last sequence, u64 monotone time of the last use, u16 answers, u8 name bytes, name,
- * answers, u64 session that owns it, u64 secret. Answer: u64 first sequence, u32 count, i32 code, u64 index, u64 offset, u32 failed
- * operation (transactions).
- *
- * A cell without the last two is of a broker that did not know owners: read as owner 0, which is "not owned", and secret 0, which is
- * none. The first session that uses it, with its number and epoch, owns it from then on. */
-enum { CELL_FIXED_BYTES = 4 + 8 + 8 + 2 + 1, ANSWER_BYTES = 8 + 4 + 4 + 8 + 8 + 4, CELL_OWNER_BYTES = 8 + 8 };
-
-struct cell {
-	uint32_t epoch;
-	uint64_t last_seq;
-	uint64_t used_mono_ms;
-	uint16_t answer_count;
-	struct sluice_slice name;
-	const uint8_t *answers;
-	uint64_t owner;	 /* session; 0: nobody's yet */
-	uint64_t secret; /* 0: none */
-};
-
-static int cell_get(struct apply *a, uint64_t producer, struct cell *ret)
+static int cell_get(struct apply *a, uint64_t producer, struct producer_cell *ret)
 {
 	struct sluice_slice value;
-	const uint8_t *at;
 	struct key key;
-	size_t old;
 	int rc;
 
 	key_hot(&key, a->gateway, HOT_PRODUCER, producer);
 	rc = store_get(a->txn, STORE_HOT, key_slice(&key), &value);
-	if (rc != 0)
-		return rc;
-	at = value.data;
-	if (value.len < CELL_FIXED_BYTES)
-		return store_damaged("its content is not valid");
-	old = CELL_FIXED_BYTES + at[22] + (size_t)get_be16(at + 20) * ANSWER_BYTES;
-	if (value.len != old && value.len != old + CELL_OWNER_BYTES)
-		return store_damaged("its content is not valid");
-	*ret = (struct cell){.epoch = get_be32(at),
-			     .last_seq = get_be64(at + 4),
-			     .used_mono_ms = get_be64(at + 12),
-			     .answer_count = get_be16(at + 20),
-			     .name = {at + CELL_FIXED_BYTES, at[22]},
-			     .answers = at + CELL_FIXED_BYTES + at[22]};
-	if (value.len != old) {
-		ret->owner = get_be64(at + old);
-		ret->secret = get_be64(at + old + 8);
-	}
-	return 0;
+	return rc != 0 ? rc : producer_cell_decode(value, ret);
 }
 
-static uint64_t answer_last(const uint8_t *answer)
+/* The last number of the answer at this position. */
+static uint64_t answer_last(const struct producer_cell *cell, size_t at)
 {
-	return get_be64(answer) + get_be32(answer + 8) - 1;
+	struct producer_answer answer;
+
+	producer_answer_decode(cell->answers + at * PRODUCER_ANSWER_BYTES, &answer);
+	return answer.first_seq + answer.count - 1;
 }
 
 /* Answers are in order of their numbers: what is settled comes first. How many of them. */
-static uint16_t settled_count(const struct cell *cell, uint64_t settled_seq)
+static uint16_t settled_count(const struct producer_cell *cell, uint64_t settled_seq)
 {
 	uint16_t count = 0;
 
-	while (count < cell->answer_count &&
-	       answer_last(cell->answers + (size_t)count * ANSWER_BYTES) <= settled_seq)
+	while (count < cell->answer_count && answer_last(cell, count) <= settled_seq)
 		count++;
 	return count;
 }
 
-/* Stores the cell without the answers up to settled_seq, and with one more when `answer` is given. */
-static int cell_put(struct apply *a, uint64_t producer, const struct cell *cell, uint64_t settled_seq,
-		    const uint8_t *answer)
+/* Stores the cell without the answers up to settled_seq, and with one more when `more` is given. */
+static int cell_put(struct apply *a, uint64_t producer, const struct producer_cell *cell,
+		    uint64_t settled_seq, const struct producer_answer *more)
 {
 	struct scratch *scratch = &a->core->answers;
 	uint16_t settled = settled_count(cell, settled_seq), count = cell->answer_count - settled;
+	uint64_t last = more != NULL ? more->first_seq + more->count - 1
+			: count > 0  ? answer_last(cell, cell->answer_count - 1u)
+				     : 0;
+	struct producer_cell kept = *cell;
 	struct key key;
-	uint8_t *at;
-	int rc = scratch_reserve(scratch, CELL_FIXED_BYTES + 255 +
-						  ((size_t)cell->answer_count + 1) * ANSWER_BYTES +
-						  CELL_OWNER_BYTES);
+	size_t bytes;
+	int rc;
 
-	if (rc != 0)
-		return rc;
-	at = scratch->data + CELL_FIXED_BYTES;
-	if (cell->name.len > 0)
-		memcpy(at, cell->name.data, cell->name.len);
-	at += cell->name.len;
-	if (count > 0)
-		memcpy(at, cell->answers + (size_t)settled * ANSWER_BYTES, (size_t)count * ANSWER_BYTES);
-	at += (size_t)count * ANSWER_BYTES;
-	if (answer != NULL) {
-		memcpy(at, answer, ANSWER_BYTES);
-		at += ANSWER_BYTES;
-		count++;
-	}
+	kept.answer_count = count;
+	if (settled > 0)
+		kept.answers += (size_t)settled * PRODUCER_ANSWER_BYTES;
+	kept.used_mono_ms = a->mono_ms;
+	count += more != NULL;
 	invariant(cell->epoch > 0 && cell->name.len <= 255, "producer %llu: epoch %u, a name of %zu bytes",
 		  ULL(producer), cell->epoch, cell->name.len);
 	invariant(count <= LIMIT_PRODUCER_UNSETTLED_MAX, "producer %llu: %u answers", ULL(producer), count);
-	invariant(count == 0 || answer_last(at - ANSWER_BYTES) <= cell->last_seq,
-		  "producer %llu: the last answer is %llu, the last number %llu", ULL(producer),
-		  ULL(answer_last(at - ANSWER_BYTES)), ULL(cell->last_seq));
-	put_be64(at, cell->owner);
-	put_be64(at + 8, cell->secret);
-	at += CELL_OWNER_BYTES;
-	put_be32(scratch->data, cell->epoch);
-	put_be64(scratch->data + 4, cell->last_seq);
-	put_be64(scratch->data + 12, a->mono_ms);
-	put_be16(scratch->data + 20, count);
-	scratch->data[22] = (uint8_t)cell->name.len;
+	invariant(last <= cell->last_seq, "producer %llu: the last answer is %llu, the last number %llu",
+		  ULL(producer), ULL(last), ULL(cell->last_seq));
+	rc = scratch_reserve(scratch, producer_cell_bytes(&kept) + PRODUCER_ANSWER_BYTES);
+	if (rc != 0)
+		return rc;
+	bytes = producer_cell_encode(scratch->data, &kept, more);
 	key_hot(&key, a->gateway, HOT_PRODUCER, producer);
-	return store_put(a->txn, STORE_HOT, key_slice(&key),
-			 (struct sluice_slice){scratch->data, (size_t)(at - scratch->data)});
+	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){scratch->data, bytes});
 }
 
 /* ---- open, close, eviction ---- */
 
 /* The session that asks has it from now on, under an epoch of its own: what others still send under theirs is refused. */
-static int take(struct apply *a, struct cell *cell, uint64_t producer, struct outcome *out)
+static int take(struct apply *a, struct producer_cell *cell, uint64_t producer, struct outcome *out)
 {
 	if (cell->epoch == UINT32_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "the producer's epochs are used up; close it");
@@ -139,7 +91,7 @@ static int take(struct apply *a, struct cell *cell, uint64_t producer, struct ou
 
 static int open_named(struct apply *a, struct sluice_slice name, struct outcome *out)
 {
-	struct cell cell;
+	struct producer_cell cell;
 	uint64_t producer;
 	int rc = name_find(a->txn, a->gateway, NAME_PRODUCER, name, &producer);
 
@@ -157,7 +109,7 @@ static int open_named(struct apply *a, struct sluice_slice name, struct outcome 
  * answer was lost, it does nothing more. */
 static int open_expected(struct apply *a, const Sluice__ProducerOpen *m, struct outcome *out)
 {
-	struct cell cell;
+	struct producer_cell cell;
 	int rc = cell_get(a, m->expect_producer, &cell);
 
 	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && (cell.name.len != strlen(m->name) ||
@@ -187,10 +139,10 @@ static int open_expected(struct apply *a, const Sluice__ProducerOpen *m, struct 
 
 int producer_open_apply(struct apply *a, const Sluice__ProducerOpen *m, struct outcome *out)
 {
-	struct cell cell = {.epoch = 1,
-			    .name = {m->name, strlen(m->name)},
-			    .owner = a->session,
-			    .secret = a->random};
+	struct producer_cell cell = {.epoch = 1,
+				     .name = {m->name, strlen(m->name)},
+				     .owner = a->session,
+				     .secret = a->random};
 	const char *why = NULL;
 	int rc;
 
@@ -218,7 +170,7 @@ int producer_open_apply(struct apply *a, const Sluice__ProducerOpen *m, struct o
 }
 
 /* For its owner: numbers and epochs are no secret, so by themselves they give nobody a right. */
-static int cell_of_caller(struct apply *a, uint64_t producer, uint32_t epoch, struct cell *ret,
+static int cell_of_caller(struct apply *a, uint64_t producer, uint32_t epoch, struct producer_cell *ret,
 			  struct outcome *out)
 {
 	int rc = cell_get(a, producer, ret);
@@ -248,7 +200,7 @@ static int cell_of_caller(struct apply *a, uint64_t producer, uint32_t epoch, st
 
 int producer_close_apply(struct apply *a, const Sluice__ProducerClose *m, struct outcome *out)
 {
-	struct cell cell;
+	struct producer_cell cell;
 	struct key key;
 	int rc = cell_of_caller(a, m->producer, m->epoch, &cell, out);
 
@@ -266,7 +218,7 @@ int producer_close_apply(struct apply *a, const Sluice__ProducerClose *m, struct
 int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_t *io_work)
 {
 	uint64_t idle;
-	struct cell cell;
+	struct producer_cell cell;
 	struct key key;
 	int rc = cell_get(a, producer, &cell);
 
@@ -286,23 +238,25 @@ int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_
 
 /* ---- sequence ---- */
 
-static int answer_again(const struct cell *cell, const struct producer_call *call, struct outcome *out)
+static int answer_again(const struct producer_cell *cell, const struct producer_call *call,
+			struct outcome *out)
 {
 	for (uint16_t i = cell->answer_count; i > 0; i--) {
-		const uint8_t *answer = cell->answers + (size_t)(i - 1) * ANSWER_BYTES;
-		int code;
+		struct producer_answer answer;
 
-		if (get_be64(answer) != call->first_seq)
+		producer_answer_decode(cell->answers + (size_t)(i - 1) * PRODUCER_ANSWER_BYTES, &answer);
+		if (answer.first_seq != call->first_seq)
 			continue;
-		if (get_be32(answer + 8) != call->count)
+		if (answer.count != call->count)
 			break;
-		code = (int)get_be32(answer + 12);
 		out->duplicate = true;
-		out->index = get_be64(answer + 16);
-		out->offset = get_be64(answer + 24);
+		out->index = answer.index;
+		out->offset = answer.offset;
 		if (out->kind == OUT_TXN)
-			out->count = get_be32(answer + 32);
-		return code == 0 ? 0 : refuse(out, code, "refused before: %s", sluice_error_text(code));
+			out->count = answer.failed;
+		return answer.code == 0 ? 0
+					: refuse(out, answer.code, "refused before: %s",
+						 sluice_error_text(answer.code));
 	}
 	return refuse(
 		out, SLUICE_E_CONFLICT,
@@ -314,7 +268,7 @@ int producer_begin(struct apply *a, const struct producer_call *call, struct out
 {
 	unsigned unsettled;
 	uint64_t expected;
-	struct cell cell;
+	struct producer_cell cell;
 	int rc = cell_of_caller(a, call->producer, call->epoch, &cell, out);
 
 	if (rc != 0 || refused(out))
@@ -340,8 +294,13 @@ int producer_begin(struct apply *a, const struct producer_call *call, struct out
 
 int producer_end(struct apply *a, const struct producer_call *call, const struct outcome *out)
 {
-	uint8_t answer[ANSWER_BYTES];
-	struct cell cell;
+	const struct producer_answer answer = {.first_seq = call->first_seq,
+					       .count = call->count,
+					       .code = out->code,
+					       .index = out->index,
+					       .offset = out->offset,
+					       .failed = out->kind == OUT_TXN ? out->count : 0};
+	struct producer_cell cell;
 	int rc;
 
 	if (refused(out) && sluice_error_retriable(out->code))
@@ -349,17 +308,11 @@ int producer_end(struct apply *a, const struct producer_call *call, const struct
 	rc = cell_get(a, call->producer, &cell);
 	if (rc != 0)
 		return rc;
-	put_be64(answer, call->first_seq);
-	put_be32(answer + 8, call->count);
-	put_be32(answer + 12, (uint32_t)out->code);
-	put_be64(answer + 16, out->index);
-	put_be64(answer + 24, out->offset);
-	put_be32(answer + 32, out->kind == OUT_TXN ? out->count : 0);
 	invariant(call->first_seq > cell.last_seq && cell.epoch == call->epoch,
 		  "producer %llu: sequence %llu after %llu, epoch %u of %u",
 		  (unsigned long long)call->producer, (unsigned long long)call->first_seq,
 		  (unsigned long long)cell.last_seq, call->epoch, cell.epoch);
 	cell.last_seq = call->first_seq + call->count - 1;
 	cell.owner = a->session;
-	return cell_put(a, call->producer, &cell, call->settled_seq, answer);
+	return cell_put(a, call->producer, &cell, call->settled_seq, &answer);
 }

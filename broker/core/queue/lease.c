@@ -8,6 +8,7 @@
  */
 #include "broker/core/base/age.h"
 #include "broker/core/base/name.h"
+#include "broker/core/base/number.h"
 #include "broker/core/base/timer.h"
 #include "broker/core/base/topo.h"
 #include "broker/core/queue/pick.h"
@@ -327,10 +328,9 @@ static struct sluice_slice boot_key(void)
 
 int queue_boot(struct apply *a)
 {
-	uint8_t bytes[8];
+	uint8_t buf[NUMBER_BYTES];
 
-	put_be64(bytes, a->mono_ms);
-	return store_put(a->txn, STORE_META, boot_key(), (struct sluice_slice){bytes, sizeof(bytes)});
+	return store_put(a->txn, STORE_META, boot_key(), number_encode(buf, a->mono_ms));
 }
 
 int queue_boot_mono(struct store_txn *txn, uint64_t *ret)
@@ -341,11 +341,7 @@ int queue_boot_mono(struct store_txn *txn, uint64_t *ret)
 	*ret = 0;
 	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
-	if (rc == 0 && value.len != 8)
-		return store_damaged("its content is not valid");
-	if (rc == 0)
-		*ret = get_be64(value.data);
-	return rc;
+	return rc != 0 ? rc : number_decode(value, ret);
 }
 
 /* Gives back up to *io_max items of a lease that ended, and takes them off it. What was begun is a failed attempt. */

@@ -106,6 +106,7 @@ int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, ui
 	struct queue_item item;
 	struct ready_key ready;
 	struct key key;
+	uint32_t generation;
 	uint64_t seq;
 	int rc;
 
@@ -119,9 +120,9 @@ int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, ui
 		    ready.queue != queue)
 			break;
 		seq = ready.seq;
-		if (value.len != 4)
+		if (!ready_decode(value, &generation)) {
 			rc = store_damaged("its content is not valid");
-		else if (get_be32(value.data) != cell->purge_generation) {
+		} else if (generation != cell->purge_generation) {
 			rc = queue_item_drop(a, queue, cell, seq);
 			if (rc == 0)
 				rc = store_scan_del(scan);

@@ -162,6 +162,7 @@ static int look_up(struct peek *peek, uint64_t seq, const struct queue_item *ite
 {
 	const struct queue_cell *cell = &peek->cell;
 	struct sluice_slice value;
+	uint32_t generation;
 	struct key key;
 	int rc;
 
@@ -173,10 +174,10 @@ static int look_up(struct peek *peek, uint64_t seq, const struct queue_item *ite
 		return 0;
 	key_ready(&key, peek->q->gateway, peek->state->queue, cell->priority ? item->priority : 0, 0, seq);
 	rc = store_get(peek->q->txn, STORE_READY, key_slice(&key), &value);
-	if (rc == 0 && value.len != 4)
+	if (rc == 0 && !ready_decode(value, &generation))
 		return store_damaged("its content is not valid");
 	if (rc == 0) {
-		*ret_purged = get_be32(value.data) != cell->purge_generation;
+		*ret_purged = generation != cell->purge_generation;
 		*ret_excepted = !*ret_purged;
 	}
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;

@@ -5,6 +5,7 @@
 #include "broker/core/base/config_same.h"
 #include "broker/core/base/counter.h"
 #include "broker/core/base/name.h"
+#include "broker/core/base/number.h"
 #include "broker/core/base/timer.h"
 #include "broker/core/base/topo.h"
 #include "broker/core/queue/queue.h"
@@ -461,12 +462,11 @@ int queue_put_run(struct apply *a, uint64_t queue, const struct queue_put_run *r
 
 int queue_job_put(struct apply *a, uint64_t queue, uint64_t job, uint8_t priority, uint64_t *ret_seq)
 {
-	uint8_t number[8];
+	uint8_t number[NUMBER_BYTES];
 	struct queue_item item = {.put_time_ms = a->wall_ms,
 				  .priority = priority,
-				  .body = {number, sizeof(number)}};
+				  .body = number_encode(number, job)};
 
-	put_be64(number, job);
 	return put_one(a, queue, &item, 0, ret_seq);
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Queue records: cell, item, grant, ready entry; bytes <-> structs. Layouts are in one function pair each, big-endian, packed. */
+#include <assert.h>
+
 #include "broker/core/base/state.h"
 #include "broker/core/queue/record.h"
 #include "broker/core/session/session.h"
@@ -32,27 +34,38 @@ static const size_t cell_u64_offsets[] = {
 enum {
 	CELL_U64_COUNT = sizeof(cell_u64_offsets) / sizeof(cell_u64_offsets[0]),
 	CELL_U64_COUNT_FIRST = CELL_U64_COUNT - 1, /* of cells written before scan_not_before came */
-	CELL_FIXED = 3 + 4 * 3,
-	CELL_SIZE = CELL_FIXED + 8 * CELL_U64_COUNT
+	CELL_FIXED = 3 + 4 * 3
 };
 
-int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, struct queue_cell *ret)
-{
-	struct key key;
-	struct sluice_slice value;
-	const uint8_t *at;
-	size_t count;
-	int rc;
+static_assert(CELL_FIXED + 8 * CELL_U64_COUNT == QUEUE_CELL_BYTES &&
+		      CELL_FIXED + 8 * CELL_U64_COUNT_FIRST == QUEUE_CELL_1_BYTES,
+	      "the cell is on disk: its sizes are fixed");
 
-	key_hot(&key, gateway, HOT_QUEUE, queue);
-	rc = store_get(txn, STORE_HOT, key_slice(&key), &value);
-	if (rc != 0)
-		return rc;
-	if (value.len != CELL_SIZE && value.len != CELL_FIXED + 8 * CELL_U64_COUNT_FIRST)
+void queue_cell_encode(uint8_t buf[QUEUE_CELL_BYTES], const struct queue_cell *cell)
+{
+	buf[0] = cell->kind;
+	buf[1] = cell->priority;
+	buf[2] = cell->deleted;
+	put_be32(buf + 3, cell->lease_ms);
+	put_be32(buf + 7, cell->max_attempts);
+	put_be32(buf + 11, cell->purge_generation);
+	for (size_t i = 0; i < CELL_U64_COUNT; i++) {
+		uint64_t number;
+
+		memcpy(&number, (const char *)cell + cell_u64_offsets[i], sizeof(number));
+		put_be64(buf + CELL_FIXED + 8 * i, number);
+	}
+}
+
+int queue_cell_decode(struct sluice_slice value, struct queue_cell *ret)
+{
+	const uint8_t *at = value.data;
+	size_t count;
+
+	if (value.len != QUEUE_CELL_BYTES && value.len != QUEUE_CELL_1_BYTES)
 		return store_damaged("its content is not valid");
 	count = (value.len - CELL_FIXED) / 8;
 	ret->scan_not_before = 0;
-	at = value.data;
 	ret->kind = at[0];
 	ret->priority = at[1];
 	ret->deleted = at[2];
@@ -60,11 +73,22 @@ int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, stru
 	ret->max_attempts = get_be32(at + 7);
 	ret->purge_generation = get_be32(at + 11);
 	for (size_t i = 0; i < count; i++) {
-		uint64_t number = get_be64(at + 15 + 8 * i);
+		uint64_t number = get_be64(at + CELL_FIXED + 8 * i);
 
 		memcpy((char *)ret + cell_u64_offsets[i], &number, sizeof(number));
 	}
 	return 0;
+}
+
+int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, struct queue_cell *ret)
+{
+	struct sluice_slice value;
+	struct key key;
+	int rc;
+
+	key_hot(&key, gateway, HOT_QUEUE, queue);
+	rc = store_get(txn, STORE_HOT, key_slice(&key), &value);
+	return rc != 0 ? rc : queue_cell_decode(value, ret);
 }
 
 /* What can be seen without the items: a count that was taken below zero is nearly 2^64. */
@@ -100,27 +124,28 @@ static void cell_check(uint64_t queue, const struct queue_cell *cell)
 
 int queue_cell_put(struct apply *a, uint64_t queue, const struct queue_cell *cell)
 {
-	uint8_t bytes[CELL_SIZE];
+	uint8_t bytes[QUEUE_CELL_BYTES];
 	struct key key;
 
 	cell_check(queue, cell);
-	bytes[0] = cell->kind;
-	bytes[1] = cell->priority;
-	bytes[2] = cell->deleted;
-	put_be32(bytes + 3, cell->lease_ms);
-	put_be32(bytes + 7, cell->max_attempts);
-	put_be32(bytes + 11, cell->purge_generation);
-	for (size_t i = 0; i < CELL_U64_COUNT; i++) {
-		uint64_t number;
-
-		memcpy(&number, (const char *)cell + cell_u64_offsets[i], sizeof(number));
-		put_be64(bytes + 15 + 8 * i, number);
-	}
+	queue_cell_encode(bytes, cell);
 	key_hot(&key, a->gateway, HOT_QUEUE, queue);
 	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});
 }
 
 /* ---- item: u64 put time, u32 attempts, u8 priority, u8 flags, u16 dead_from, u16 dead_reason, u16 last_reason, u64 due; strings; body ---- */
+
+void queue_item_head_encode(uint8_t head[QUEUE_ITEM_FIXED_BYTES], const struct queue_item *item)
+{
+	put_be64(head, item->put_time_ms);
+	put_be32(head + 8, item->attempts);
+	head[12] = item->priority;
+	head[13] = item->flags;
+	put_be16(head + 14, (uint16_t)item->dead_from.len);
+	put_be16(head + 16, (uint16_t)item->dead_reason.len);
+	put_be16(head + 18, (uint16_t)item->last_reason.len);
+	put_be64(head + 20, item->due_mono_ms);
+}
 
 int queue_item_decode(struct sluice_slice value, struct queue_item *ret)
 {
@@ -161,14 +186,7 @@ int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq, const struct q
 		  item->dead_from.len, item->dead_reason.len, item->last_reason.len);
 	invariant((item->flags & ITEM_DELAYED) == 0 || item->due_mono_ms != 0,
 		  "queue %llu, item %llu is delayed until 0", ULL(queue), ULL(seq));
-	put_be64(fixed, item->put_time_ms);
-	put_be32(fixed + 8, item->attempts);
-	fixed[12] = item->priority;
-	fixed[13] = item->flags;
-	put_be16(fixed + 14, (uint16_t)item->dead_from.len);
-	put_be16(fixed + 16, (uint16_t)item->dead_reason.len);
-	put_be16(fixed + 18, (uint16_t)item->last_reason.len);
-	put_be64(fixed + 20, item->due_mono_ms);
+	queue_item_head_encode(fixed, item);
 	parts[0] = (struct iovec){fixed, sizeof(fixed)};
 	parts[1] = (struct iovec){(void *)(uintptr_t)item->dead_from.data, item->dead_from.len};
 	parts[2] = (struct iovec){(void *)(uintptr_t)item->dead_reason.data, item->dead_reason.len};
@@ -240,6 +258,9 @@ enum { GRANT_FIXED_BYTES = 8 + 1 + 8 + 4 + 8 + 2 + 2 };
 /* Beside the kind; 128 is kept for a list of numbers instead of the bitmap. */
 enum { GRANT_EXTEND_MAX = 8, GRANT_SINCE = 16, GRANT_REPORTS = 32, GRANT_BEGUN = 64, GRANT_KIND_MASK = 7 };
 
+static_assert(GRANT_FIXED_BYTES + 2 * (LIMIT_SIZE(GRANT_ITEMS_MAX) / 8) + 8 + 4 <= QUEUE_GRANT_BYTES_MAX,
+	      "room for all fields");
+
 void grant_set(struct queue_grant *grant, uint64_t seq)
 {
 	uint64_t bit = seq - grant->first;
@@ -272,6 +293,35 @@ void grant_clear(struct queue_grant *grant, uint64_t seq)
 	grant->bitmap[bit / 8] &= (uint8_t) ~(1u << (bit % 8));
 	grant->begun[bit / 8] &= (uint8_t) ~(1u << (bit % 8));
 	grant->out--;
+}
+
+size_t grant_encode(uint8_t buf[QUEUE_GRANT_BYTES_MAX], const struct queue_grant *grant)
+{
+	size_t map = (grant->bits + 7u) / 8, size = GRANT_FIXED_BYTES + map;
+
+	put_be64(buf, grant->session);
+	buf[8] = (uint8_t)(grant->kind | (grant->reports ? GRANT_REPORTS : 0) |
+			   (grant->any_begun ? GRANT_BEGUN : 0) | (grant->since_ms != 0 ? GRANT_SINCE : 0) |
+			   (grant->extend_max_ms != 0 ? GRANT_EXTEND_MAX : 0));
+	put_be64(buf + 9, grant->deadline_ms);
+	put_be32(buf + 17, grant->lease_ms);
+	put_be64(buf + 21, grant->first);
+	put_be16(buf + 29, grant->bits);
+	put_be16(buf + 31, grant->out);
+	memcpy(buf + GRANT_FIXED_BYTES, grant->bitmap, map);
+	if (grant->any_begun) {
+		memcpy(buf + size, grant->begun, map);
+		size += map;
+	}
+	if (grant->since_ms != 0) {
+		put_be64(buf + size, grant->since_ms);
+		size += 8;
+	}
+	if (grant->extend_max_ms != 0) {
+		put_be32(buf + size, grant->extend_max_ms);
+		size += 4;
+	}
+	return size;
 }
 
 int grant_decode(struct sluice_slice value, struct queue_grant *ret)
@@ -337,8 +387,8 @@ static void bits_check(uint64_t queue, uint64_t token, const struct queue_grant 
 
 int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant)
 {
-	uint8_t bytes[GRANT_FIXED_BYTES + sizeof(grant->bitmap) + sizeof(grant->begun) + 8 + 4];
-	size_t map = (grant->bits + 7u) / 8, size = GRANT_FIXED_BYTES + map;
+	uint8_t bytes[QUEUE_GRANT_BYTES_MAX];
+	size_t size;
 	struct key key;
 
 	invariant(grant->bits <= LIMIT_GRANT_ITEMS_MAX && grant->out <= grant->bits,
@@ -357,41 +407,33 @@ int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct qu
 		return store_del(a->txn, STORE_GRANT, key_slice(&key));
 	}
 	bits_check(queue, token, grant);
-	put_be64(bytes, grant->session);
-	bytes[8] = (uint8_t)(grant->kind | (grant->reports ? GRANT_REPORTS : 0) |
-			     (grant->any_begun ? GRANT_BEGUN : 0) | (grant->since_ms != 0 ? GRANT_SINCE : 0) |
-			     (grant->extend_max_ms != 0 ? GRANT_EXTEND_MAX : 0));
-	put_be64(bytes + 9, grant->deadline_ms);
-	put_be32(bytes + 17, grant->lease_ms);
-	put_be64(bytes + 21, grant->first);
-	put_be16(bytes + 29, grant->bits);
-	put_be16(bytes + 31, grant->out);
-	memcpy(bytes + GRANT_FIXED_BYTES, grant->bitmap, map);
-	if (grant->any_begun) {
-		memcpy(bytes + size, grant->begun, map);
-		size += map;
-	}
-	if (grant->since_ms != 0) {
-		put_be64(bytes + size, grant->since_ms);
-		size += 8;
-	}
-	if (grant->extend_max_ms != 0) {
-		put_be32(bytes + size, grant->extend_max_ms);
-		size += 4;
-	}
+	size = grant_encode(bytes, grant);
 	return store_put(a->txn, STORE_GRANT, key_slice(&key), (struct sluice_slice){bytes, size});
 }
 
 /* ---- ready: the value is the purge generation ---- */
 
+void ready_encode(uint8_t buf[READY_BYTES], uint32_t purge_generation)
+{
+	put_be32(buf, purge_generation);
+}
+
+bool ready_decode(struct sluice_slice value, uint32_t *ret_purge_generation)
+{
+	if (value.len != READY_BYTES)
+		return false;
+	*ret_purge_generation = get_be32(value.data);
+	return true;
+}
+
 int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8_t priority, uint64_t seq)
 {
 	struct key key;
-	uint8_t generation[4];
+	uint8_t generation[READY_BYTES];
 
 	invariant(seq < io_cell->tail, "queue %llu: item %llu comes back, tail %llu", ULL(queue), ULL(seq),
 		  ULL(io_cell->tail));
-	put_be32(generation, io_cell->purge_generation);
+	ready_encode(generation, io_cell->purge_generation);
 	key_ready(&key, a->gateway, queue, io_cell->priority ? priority : 0, 0, seq);
 	io_cell->exceptions++;
 	core_worked(a->core, 0);

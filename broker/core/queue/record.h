@@ -36,6 +36,10 @@ enum {
 	QUEUE_DEFAULT_ATTEMPTS = 20
 };
 
+/* 1: as it was before scan_not_before; it is read. */
+enum { QUEUE_CELL_1_BYTES = 3 + 3 * 4 + 18 * 8, QUEUE_CELL_BYTES = QUEUE_CELL_1_BYTES + 8 };
+void queue_cell_encode(uint8_t buf[QUEUE_CELL_BYTES], const struct queue_cell *cell);
+int queue_cell_decode(struct sluice_slice value, struct queue_cell *ret) SLUICE_MUST_USE; /* CORRUPT */
 int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue,
 		   struct queue_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
 int queue_cell_put(struct apply *a, uint64_t queue, const struct queue_cell *cell) SLUICE_MUST_USE;
@@ -57,6 +61,8 @@ struct queue_item {
 	struct sluice_slice dead_from, dead_reason, last_reason;
 	struct sluice_slice body; /* envelope; a job's number (u64) in a queue of jobs */
 };
+/* The part of a fixed size; the three texts and the body follow it. */
+void queue_item_head_encode(uint8_t head[QUEUE_ITEM_FIXED_BYTES], const struct queue_item *item);
 int queue_item_decode(struct sluice_slice value, struct queue_item *ret) SLUICE_MUST_USE; /* CORRUPT */
 int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq,
 		   const struct queue_item *item) SLUICE_MUST_USE;
@@ -105,6 +111,8 @@ static inline bool grant_was_begun(const struct queue_grant *grant, uint64_t seq
 void grant_set(struct queue_grant *grant, uint64_t seq);
 void grant_begin(struct queue_grant *grant, uint64_t seq); /* begun; it is held */
 void grant_clear(struct queue_grant *grant, uint64_t seq);
+/* Returns the bytes written. */
+size_t grant_encode(uint8_t buf[QUEUE_GRANT_BYTES_MAX], const struct queue_grant *grant);
 int grant_decode(struct sluice_slice value, struct queue_grant *ret) SLUICE_MUST_USE;
 int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t token,
 	      struct queue_grant *ret) SLUICE_MUST_USE;
@@ -112,6 +120,10 @@ int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t 
 int grant_store(struct apply *a, uint64_t queue, uint64_t token,
 		const struct queue_grant *grant) SLUICE_MUST_USE;
 
+enum { READY_BYTES = 4 };
+void ready_encode(uint8_t buf[READY_BYTES], uint32_t purge_generation);
+/* False: the length is wrong. */
+bool ready_decode(struct sluice_slice value, uint32_t *ret_purge_generation);
 /* An entry in `ready` of the current purge generation. */
 int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8_t priority,
 	      uint64_t seq) SLUICE_MUST_USE;

@@ -75,6 +75,7 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
 	struct ready_key ready;
+	uint32_t generation;
 	struct key key;
 	int rc;
 
@@ -88,14 +89,14 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 		if (rc != 0)
 			break;
 		(*io_work)--;
-		if (value.len != 4 || !key_ready_decode(found, &ready)) {
+		if (!ready_decode(value, &generation) || !key_ready_decode(found, &ready)) {
 			rc = store_damaged("its content is not valid");
 			break;
 		}
 		/* The next TICK goes on behind it: what came after the purge may be more than one TICK looks at. */
 		cell->sweep_from =
 			QUEUE_SWEEP_EXCEPTIONS | (uint64_t)(255 - ready.priority) << 48 | (ready.seq + 1);
-		if (get_be32(value.data) == cell->purge_generation)
+		if (generation == cell->purge_generation)
 			continue;
 		rc = queue_item_drop(a, queue, cell, ready.seq);
 		if (rc == 0)

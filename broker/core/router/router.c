@@ -12,6 +12,7 @@
 #include "broker/core/base/config_same.h"
 #include "broker/core/base/counter.h"
 #include "broker/core/base/name.h"
+#include "broker/core/base/number.h"
 #include "broker/core/base/topo.h"
 #include "broker/core/router/image.h"
 #include "broker/core/router/router.h"
@@ -295,13 +296,13 @@ static int edges_gather(struct apply *a, uint32_t target_kind, uint64_t target, 
 		if (!key_name_in(found, a->gateway, NAME_EDGE, &name) || !edge_name_decode(name, &edge) ||
 		    edge.target_kind != target_kind || edge.target != target)
 			break;
-		if (value.len != 8 || name.len > EDGE_NAME_BYTES_MAX) {
+		if (!number_read(value, &ret[count].id) || name.len > EDGE_NAME_BYTES_MAX) {
 			rc = store_damaged("its content is not valid");
 			break;
 		}
 		ret[count].name_bytes = name.len;
 		memcpy(ret[count].name, name.data, name.len);
-		ret[count++].id = get_be64(value.data);
+		count++;
 	}
 	store_scan_end(scan);
 	*ret_count = count;

@@ -6,21 +6,42 @@
 #include <stdlib.h>
 
 #include "broker/core/base/name.h"
+#include "broker/core/base/number.h"
 #include "broker/core/base/reply.h"
 #include "broker/core/session/session.h"
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
-enum {
-	SESSION_FIXED_BYTES = 1 + 16 + 4 + 8 + 2 + 2,
-	SESSION_MORE_BYTES =
-		1 + 2 + 2 + 2, /* between the fixed part and the texts; not in records of before */
-	SESSION_ENDED = 1
-};
+enum { SESSION_ENDED = 1 };
 
-/* u8 ended and flags, secret, u32 timeout, u64 opened, u16 name, u16 client, u8 face, u16 principal, u16 via, u16 address; texts in that order. A
- * record of before ends with the client's text, and is never as long as one of today with the same lengths. */
-static int session_decode(struct sluice_slice value, struct session *ret)
+/* u8 ended and flags, secret, u32 timeout, u64 opened, u16 name, u16 client, u8 face, u16 principal, u16 via,
+ * u16 address; texts in that order. A record of format 1 ends with the client's text, and is never as long as
+ * one of today with the same lengths. */
+size_t session_encode(uint8_t buf[SESSION_BYTES_MAX], const struct session *session)
+{
+	const struct sluice_slice *texts[] = {&session->name, &session->client, &session->principal,
+					      &session->via, &session->address};
+	uint8_t *at = buf + SESSION_FIXED_BYTES + SESSION_MORE_BYTES;
+
+	buf[0] = (uint8_t)((session->ended ? SESSION_ENDED : 0) | session->flags);
+	memcpy(buf + 1, session->secret, 16);
+	put_be32(buf + 17, session->timeout_ms);
+	put_be64(buf + 21, session->opened_ms);
+	put_be16(buf + 29, (uint16_t)session->name.len);
+	put_be16(buf + 31, (uint16_t)session->client.len);
+	buf[33] = session->face;
+	put_be16(buf + 34, (uint16_t)session->principal.len);
+	put_be16(buf + 36, (uint16_t)session->via.len);
+	put_be16(buf + 38, (uint16_t)session->address.len);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		if (texts[i]->len > 0)
+			memcpy(at, texts[i]->data, texts[i]->len);
+		at += texts[i]->len;
+	}
+	return (size_t)(at - buf);
+}
+
+int session_decode(struct sluice_slice value, struct session *ret)
 {
 	const uint8_t *at = value.data;
 	size_t name, client, fixed = SESSION_FIXED_BYTES, more[3] = {0, 0, 0};
@@ -68,36 +89,18 @@ int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id, struct ses
 /* The texts must not point into the store. */
 int session_put(struct apply *a, uint64_t id, const struct session *session)
 {
-	uint8_t bytes[SESSION_FIXED_BYTES + SESSION_MORE_BYTES + LIMIT_SIZE(NAME_BYTES_MAX) +
-		      LIMIT_SIZE(TEXT_BYTES_MAX) + 2 * SESSION_WHO_BYTES_MAX + SESSION_ADDRESS_BYTES_MAX];
-	const struct sluice_slice *texts[] = {&session->name, &session->client, &session->principal,
-					      &session->via, &session->address};
-	uint8_t *at = bytes + SESSION_FIXED_BYTES + SESSION_MORE_BYTES;
+	uint8_t buf[SESSION_BYTES_MAX];
 	struct key key;
+	size_t bytes;
 
 	invariant(id != 0 && session->name.len <= 255 && session->client.len <= 1024,
 		  "session %llu: a name of %zu bytes, a client of %zu", ULL(id), session->name.len,
 		  session->client.len);
 	invariant(!session->ended || session->name.len == 0, "session %llu has ended and has a name",
 		  ULL(id));
-	bytes[0] = (uint8_t)((session->ended ? SESSION_ENDED : 0) | session->flags);
-	memcpy(bytes + 1, session->secret, 16);
-	put_be32(bytes + 17, session->timeout_ms);
-	put_be64(bytes + 21, session->opened_ms);
-	put_be16(bytes + 29, (uint16_t)session->name.len);
-	put_be16(bytes + 31, (uint16_t)session->client.len);
-	bytes[33] = session->face;
-	put_be16(bytes + 34, (uint16_t)session->principal.len);
-	put_be16(bytes + 36, (uint16_t)session->via.len);
-	put_be16(bytes + 38, (uint16_t)session->address.len);
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-		if (texts[i]->len > 0)
-			memcpy(at, texts[i]->data, texts[i]->len);
-		at += texts[i]->len;
-	}
+	bytes = session_encode(buf, session);
 	key_one(&key, a->gateway, id);
-	return store_put(a->txn, STORE_SESSION, key_slice(&key),
-			 (struct sluice_slice){bytes, (size_t)(at - bytes)});
+	return store_put(a->txn, STORE_SESSION, key_slice(&key), (struct sluice_slice){buf, bytes});
 }
 
 int session_check(struct apply *a, uint64_t id, struct outcome *out)
@@ -115,13 +118,12 @@ int session_check(struct apply *a, uint64_t id, struct outcome *out)
 
 int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id, uint64_t sub)
 {
-	uint8_t bytes[8];
+	uint8_t buf[NUMBER_BYTES];
 	struct key key;
 
 	invariant(session != 0, "entry %llu of kind %d is owned by no session", ULL(id), (int)kind);
-	put_be64(bytes, sub);
 	key_owned(&key, a->gateway, session, (uint8_t)kind, id);
-	return store_put(a->txn, STORE_OWNED, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});
+	return store_put(a->txn, STORE_OWNED, key_slice(&key), number_encode(buf, sub));
 }
 
 int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id)
@@ -162,6 +164,7 @@ int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind, 
 		return rc;
 	while (count < max) {
 		struct owned_key owned;
+		uint64_t sub = 0;
 		bool damaged;
 
 		found.len = 0;
@@ -176,12 +179,12 @@ int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind, 
 			rc = store_damaged("its content is not valid");
 			break;
 		}
-		damaged = rc != 0 || value.len != 8;
+		damaged = rc != 0 || !number_read(value, &sub);
 		rc = 0;
 		ret[count++] = (struct owned_entry){.kind = owned.kind,
 						    .damaged = damaged,
 						    .id = owned.id,
-						    .sub = damaged ? 0 : get_be64(value.data)};
+						    .sub = sub};
 	}
 	store_scan_end(scan);
 	*ret_count = count;

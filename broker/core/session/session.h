@@ -19,6 +19,15 @@ struct session {
 	uint64_t opened_ms; /* wall */
 	struct sluice_slice name, client, principal, via, address;
 };
+/* The record; encode returns the bytes written, what is decoded borrows its texts from the value. */
+enum {
+	SESSION_FIXED_BYTES = 1 + 16 + 4 + 8 + 2 + 2,
+	SESSION_MORE_BYTES = 1 + 2 + 2 + 2, /* before the texts; not in format 1 */
+	SESSION_BYTES_MAX = SESSION_FIXED_BYTES + SESSION_MORE_BYTES + LIMIT_SIZE(NAME_BYTES_MAX) +
+			    LIMIT_SIZE(TEXT_BYTES_MAX) + 2 * SESSION_WHO_BYTES_MAX + SESSION_ADDRESS_BYTES_MAX
+};
+size_t session_encode(uint8_t buf[SESSION_BYTES_MAX], const struct session *session);
+int session_decode(struct sluice_slice value, struct session *ret) SLUICE_MUST_USE; /* CORRUPT */
 /* Texts are borrowed until the next write. NOT_FOUND, CORRUPT. */
 int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id, struct session *ret) SLUICE_MUST_USE;
 /* The texts must not point into the store. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "broker/core/base/name.h"
+#include "broker/core/base/number.h"
 #include "broker/core/base/reply.h"
 #include "broker/core/base/topo.h"
 #include "broker/core/stream/stream.h"
@@ -71,6 +72,7 @@ static int subjects_load(struct query *q, uint64_t stream, uint64_t router, stru
 	struct sluice_slice found, value, name;
 	struct edge_name edge;
 	struct key key;
+	uint64_t id;
 	int rc;
 
 	key_name(&key, q->gateway, NAME_EDGE, edge_name_encode(buf, &from));
@@ -86,8 +88,8 @@ static int subjects_load(struct query *q, uint64_t stream, uint64_t router, stru
 			break;
 		if (found.len == list->last_len && memcmp(found.data, list->last, found.len) == 0)
 			continue;
-		rc = value.len == 8 ? subject_add(list, get_be64(value.data), edge.pattern)
-				    : store_damaged("its content is not valid");
+		rc = number_read(value, &id) ? subject_add(list, id, edge.pattern)
+					     : store_damaged("its content is not valid");
 		if (rc != 0)
 			break;
 		list->last_len = found.len;
@@ -154,8 +156,7 @@ static bool row_is_open(const struct query *q)
 static int cursor_row(struct query *q, Sluice__StreamInfo *info, struct sluice_slice name, uint64_t id)
 {
 	Sluice__CursorInfo *row = malloc(sizeof(*row));
-	struct sluice_slice value;
-	struct key key;
+	struct cursor_cell cursor;
 	int rc;
 
 	if (row == NULL)
@@ -165,12 +166,11 @@ static int cursor_row(struct query *q, Sluice__StreamInfo *info, struct sluice_s
 	row->name = query_text(name);
 	if (row->name == NULL)
 		return SLUICE_E_NOMEM;
-	key_hot_cursor(&key, q->gateway, info->id, id);
-	rc = store_get(q->txn, STORE_HOT, key_slice(&key), &value);
-	if (rc != 0 || value.len != 16)
-		return rc != 0 && rc != SLUICE_E_NOT_FOUND ? rc : store_damaged("its content is not valid");
-	row->offset = get_be64(value.data);
-	row->time_ms = get_be64((const uint8_t *)value.data + 8);
+	rc = cursor_cell_get(q->txn, q->gateway, info->id, id, &cursor);
+	if (rc != 0)
+		return rc != SLUICE_E_NOT_FOUND ? rc : store_damaged("its content is not valid");
+	row->offset = cursor.offset;
+	row->time_ms = cursor.time_ms;
 	row->lag = info->next_offset > row->offset ? info->next_offset - row->offset : 0;
 	return 0;
 }
@@ -182,7 +182,7 @@ static int cursors_fill(struct query *q, Sluice__StreamInfo *info)
 	struct store_scan *scan;
 	struct sluice_slice found, value, name;
 	struct key key;
-	uint64_t stream;
+	uint64_t stream, id;
 	int rc;
 
 	info->cursors = calloc(LIMIT_LIST_ROWS_MAX, sizeof(*info->cursors));
@@ -201,10 +201,8 @@ static int cursors_fill(struct query *q, Sluice__StreamInfo *info)
 			q->reply->more = true;
 			break;
 		}
-		if (value.len != 8)
-			rc = store_damaged("its content is not valid");
-		else
-			rc = cursor_row(q, info, name, get_be64(value.data));
+		rc = number_read(value, &id) ? cursor_row(q, info, name, id)
+					     : store_damaged("its content is not valid");
 		if (rc != 0)
 			break;
 	}

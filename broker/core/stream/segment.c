@@ -8,24 +8,30 @@
 #include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 
-enum { CELL_U64_COUNT = 9, CELL_BYTES = 1 + 8 * CELL_U64_COUNT, SEEK_ROUNDS_MAX = 4096 };
+enum { SEEK_ROUNDS_MAX = 4096 };
 
 /* ---- head ---- */
 
-int log_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t log, struct log_cell *ret)
+void log_cell_encode(uint8_t buf[LOG_CELL_BYTES], const struct log_cell *cell)
 {
-	struct sluice_slice value;
-	const uint8_t *at;
-	struct key key;
-	int rc;
+	buf[0] = cell->deleted ? 1 : 0;
+	put_be64(buf + 1, cell->first);
+	put_be64(buf + 9, cell->next);
+	put_be64(buf + 17, cell->base);
+	put_be64(buf + 25, cell->bytes);
+	put_be64(buf + 33, cell->time_max_ms);
+	put_be64(buf + 41, cell->max_age_ms);
+	put_be64(buf + 49, cell->max_bytes);
+	put_be64(buf + 57, cell->max_events);
+	put_be64(buf + 65, cell->timer_due);
+}
 
-	key_hot(&key, gateway, HOT_LOG, log);
-	rc = store_get(txn, STORE_HOT, key_slice(&key), &value);
-	if (rc != 0)
-		return rc;
-	if (value.len != CELL_BYTES)
+int log_cell_decode(struct sluice_slice value, struct log_cell *ret)
+{
+	const uint8_t *at = value.data;
+
+	if (value.len != LOG_CELL_BYTES)
 		return store_damaged("its content is not valid");
-	at = value.data;
 	*ret = (struct log_cell){.deleted = at[0] != 0,
 				 .first = get_be64(at + 1),
 				 .next = get_be64(at + 9),
@@ -39,9 +45,20 @@ int log_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t log, struct l
 	return 0;
 }
 
+int log_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t log, struct log_cell *ret)
+{
+	struct sluice_slice value;
+	struct key key;
+	int rc;
+
+	key_hot(&key, gateway, HOT_LOG, log);
+	rc = store_get(txn, STORE_HOT, key_slice(&key), &value);
+	return rc != 0 ? rc : log_cell_decode(value, ret);
+}
+
 int log_cell_put(struct apply *a, uint64_t log, const struct log_cell *cell)
 {
-	uint8_t at[CELL_BYTES];
+	uint8_t buf[LOG_CELL_BYTES];
 	struct key key;
 
 	invariant(cell->first <= cell->next && cell->base <= cell->next,
@@ -50,18 +67,9 @@ int log_cell_put(struct apply *a, uint64_t log, const struct log_cell *cell)
 	invariant(cell->bytes >> 63 == 0, "log %llu: %llu bytes", ULL(log), ULL(cell->bytes));
 	invariant(!cell->deleted || cell->first == cell->next, "log %llu is deleted: first %llu, next %llu",
 		  ULL(log), ULL(cell->first), ULL(cell->next));
-	at[0] = cell->deleted ? 1 : 0;
-	put_be64(at + 1, cell->first);
-	put_be64(at + 9, cell->next);
-	put_be64(at + 17, cell->base);
-	put_be64(at + 25, cell->bytes);
-	put_be64(at + 33, cell->time_max_ms);
-	put_be64(at + 41, cell->max_age_ms);
-	put_be64(at + 49, cell->max_bytes);
-	put_be64(at + 57, cell->max_events);
-	put_be64(at + 65, cell->timer_due);
+	log_cell_encode(buf, cell);
 	key_hot(&key, a->gateway, HOT_LOG, log);
-	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){at, sizeof(at)});
+	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){buf, sizeof(buf)});
 }
 
 /* ---- segments ---- */
@@ -84,20 +92,14 @@ static uint32_t segment_crc(const uint8_t *header, struct sluice_slice subject, 
 	return crc32c_extend(crc, payload.data, payload.len);
 }
 
-int segment_put(struct apply *a, uint64_t log, const struct segment_info *info)
+void segment_header_encode(uint8_t header[SEGMENT_HEADER_BYTES], const struct segment_info *info)
 {
 	const struct segment *segment = &info->segment;
-	uint8_t header[SEGMENT_HEADER_BYTES] = {SEGMENT_FORMAT, 0, segment->codec, 0};
-	struct iovec parts[3];
-	struct key key;
 
-	invariant(segment->base <= segment->last && segment->last - segment->base <= UINT32_MAX,
-		  "log %llu: a segment from %llu to %llu", ULL(log), ULL(segment->base), ULL(segment->last));
-	invariant(segment->count > 0 && segment->count - 1 <= segment->last - segment->base,
-		  "log %llu: %u events from %llu to %llu", ULL(log), segment->count, ULL(segment->base),
-		  ULL(segment->last));
-	invariant(segment->subject.len <= UINT16_MAX, "log %llu: a subject of %zu bytes", ULL(log),
-		  segment->subject.len);
+	header[0] = SEGMENT_FORMAT;
+	header[1] = 0;
+	header[2] = segment->codec;
+	header[3] = 0;
 	put_be32(header + 8, segment->count);
 	put_be32(header + 12, (uint32_t)(segment->last - segment->base));
 	put_be64(header + 16, segment->time_ms);
@@ -110,12 +112,6 @@ int segment_put(struct apply *a, uint64_t log, const struct segment_info *info)
 	put_be64(header + 64, segment->first_seq);
 	put_be16(header + 72, (uint16_t)segment->subject.len);
 	put_be32(header + SEGMENT_CRC_AT, segment_crc(header, segment->subject, segment->payload));
-	parts[0] = (struct iovec){header, sizeof(header)};
-	parts[1] = (struct iovec){(void *)(uintptr_t)segment->subject.data, segment->subject.len};
-	parts[2] = (struct iovec){(void *)(uintptr_t)segment->payload.data, segment->payload.len};
-	core_worked(a->core, sizeof(header) + segment->subject.len + segment->payload.len);
-	key_two(&key, a->gateway, log, segment->base);
-	return store_putv(a->txn, STORE_LOG, key_slice(&key), parts, 3);
 }
 
 int segment_decode(struct sluice_slice value, uint64_t base, struct segment_info *ret)
@@ -148,6 +144,29 @@ int segment_decode(struct sluice_slice value, uint64_t base, struct segment_info
 	return get_be32(at + SEGMENT_CRC_AT) == segment_crc(at, segment->subject, segment->payload)
 		       ? 0
 		       : store_damaged("its content is not valid");
+}
+
+int segment_put(struct apply *a, uint64_t log, const struct segment_info *info)
+{
+	const struct segment *segment = &info->segment;
+	uint8_t header[SEGMENT_HEADER_BYTES];
+	struct iovec parts[3];
+	struct key key;
+
+	invariant(segment->base <= segment->last && segment->last - segment->base <= UINT32_MAX,
+		  "log %llu: a segment from %llu to %llu", ULL(log), ULL(segment->base), ULL(segment->last));
+	invariant(segment->count > 0 && segment->count - 1 <= segment->last - segment->base,
+		  "log %llu: %u events from %llu to %llu", ULL(log), segment->count, ULL(segment->base),
+		  ULL(segment->last));
+	invariant(segment->subject.len <= UINT16_MAX, "log %llu: a subject of %zu bytes", ULL(log),
+		  segment->subject.len);
+	segment_header_encode(header, info);
+	parts[0] = (struct iovec){header, sizeof(header)};
+	parts[1] = (struct iovec){(void *)(uintptr_t)segment->subject.data, segment->subject.len};
+	parts[2] = (struct iovec){(void *)(uintptr_t)segment->payload.data, segment->payload.len};
+	core_worked(a->core, sizeof(header) + segment->subject.len + segment->payload.len);
+	key_two(&key, a->gateway, log, segment->base);
+	return store_putv(a->txn, STORE_LOG, key_slice(&key), parts, 3);
 }
 
 int segment_find(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset,

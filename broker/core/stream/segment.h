@@ -18,6 +18,9 @@ struct log_cell {
 	uint64_t timer_due;			    /* of the retention timer; 0: none is set */
 };
 
+enum { LOG_CELL_BYTES = 1 + 9 * 8 };
+void log_cell_encode(uint8_t buf[LOG_CELL_BYTES], const struct log_cell *cell);
+int log_cell_decode(struct sluice_slice value, struct log_cell *ret) SLUICE_MUST_USE; /* CORRUPT */
 int log_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t log,
 		 struct log_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
 int log_cell_put(struct apply *a, uint64_t log, const struct log_cell *cell) SLUICE_MUST_USE;
@@ -33,6 +36,8 @@ struct segment_info {
 	uint64_t append_ms;	  /* a stamp of age.h; of older versions the wall time, which fits */
 	uint64_t stored_bytes;
 };
+/* The header alone; its CRC is that of the subject and the payload, too, which follow it. */
+void segment_header_encode(uint8_t header[SEGMENT_HEADER_BYTES], const struct segment_info *info);
 /* CORRUPT: the length, the format or the CRC is wrong. base is the caller's: it is in the key. */
 int segment_decode(struct sluice_slice value, uint64_t base, struct segment_info *ret) SLUICE_MUST_USE;
 int segment_put(struct apply *a, uint64_t log, const struct segment_info *info) SLUICE_MUST_USE;

@@ -11,8 +11,6 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-enum { CURSOR_BYTES = 16 };
-
 /* ---- configuration ---- */
 
 static int config_check(const Sluice__StreamConfig *config, struct outcome *out)
@@ -215,8 +213,24 @@ int core_stream_find(struct store_txn *txn, uint32_t gateway, struct sluice_slic
 
 /* ---- cursors ---- */
 
-static int cursor_get(struct store_txn *txn, uint32_t gateway, uint64_t stream, uint64_t cursor,
-		      uint64_t *ret_offset)
+void cursor_cell_encode(uint8_t buf[CURSOR_CELL_BYTES], const struct cursor_cell *cell)
+{
+	put_be64(buf, cell->offset);
+	put_be64(buf + 8, cell->time_ms);
+}
+
+int cursor_cell_decode(struct sluice_slice value, struct cursor_cell *ret)
+{
+	const uint8_t *at = value.data;
+
+	if (value.len != CURSOR_CELL_BYTES)
+		return store_damaged("its content is not valid");
+	*ret = (struct cursor_cell){.offset = get_be64(at), .time_ms = get_be64(at + 8)};
+	return 0;
+}
+
+int cursor_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t stream, uint64_t cursor,
+		    struct cursor_cell *ret)
 {
 	struct sluice_slice value;
 	struct key key;
@@ -224,33 +238,34 @@ static int cursor_get(struct store_txn *txn, uint32_t gateway, uint64_t stream, 
 
 	key_hot_cursor(&key, gateway, stream, cursor);
 	rc = store_get(txn, STORE_HOT, key_slice(&key), &value);
-	if (rc == 0 && value.len != CURSOR_BYTES)
-		return store_damaged("its content is not valid");
-	if (rc == 0)
-		*ret_offset = get_be64(value.data);
-	return rc;
+	return rc != 0 ? rc : cursor_cell_decode(value, ret);
 }
 
 int core_cursor_find(struct store_txn *txn, uint32_t gateway, uint64_t stream, struct sluice_slice name,
 		     uint64_t *ret_offset)
 {
 	char buf[CURSOR_NAME_BYTES_MAX];
+	struct cursor_cell cell;
 	uint64_t cursor;
 	int rc;
 
 	if (name.len > LIMIT_NAME_BYTES_MAX)
 		return SLUICE_E_NOT_FOUND;
 	rc = name_find(txn, gateway, NAME_CURSOR, cursor_name_encode(buf, stream, name), &cursor);
-	return rc != 0 ? rc : cursor_get(txn, gateway, stream, cursor, ret_offset);
+	if (rc == 0)
+		rc = cursor_cell_get(txn, gateway, stream, cursor, &cell);
+	if (rc == 0)
+		*ret_offset = cell.offset;
+	return rc;
 }
 
 static int cursor_put(struct apply *a, uint64_t stream, uint64_t cursor, uint64_t offset)
 {
-	uint8_t bytes[CURSOR_BYTES];
+	const struct cursor_cell cell = {.offset = offset, .time_ms = a->wall_ms};
+	uint8_t bytes[CURSOR_CELL_BYTES];
 	struct key key;
 
-	put_be64(bytes, offset);
-	put_be64(bytes + 8, a->wall_ms);
+	cursor_cell_encode(bytes, &cell);
 	key_hot_cursor(&key, a->gateway, stream, cursor);
 	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});
 }
@@ -258,15 +273,15 @@ static int cursor_put(struct apply *a, uint64_t stream, uint64_t cursor, uint64_
 static int cursor_move(struct apply *a, const Sluice__CursorSet *m, uint64_t stream, uint64_t cursor,
 		       struct outcome *out)
 {
-	uint64_t offset;
-	int rc = cursor_get(a->txn, a->gateway, stream, cursor, &offset);
+	struct cursor_cell cell;
+	int rc = cursor_cell_get(a->txn, a->gateway, stream, cursor, &cell);
 
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
-	if (m->offset < offset && !m->back)
+	if (m->offset < cell.offset && !m->back)
 		return refuse(out, SLUICE_E_CONFLICT,
 			      "cursor '%.100s' is at %llu already; it goes back to %llu only with 'back'",
-			      m->cursor, (unsigned long long)offset, (unsigned long long)m->offset);
+			      m->cursor, (unsigned long long)cell.offset, (unsigned long long)m->offset);
 	return cursor_put(a, stream, cursor, m->offset);
 }
 

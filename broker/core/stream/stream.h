@@ -25,6 +25,17 @@ struct append_spec {
 int stream_append(struct apply *a, uint64_t stream, const struct append_spec *spec,
 		  uint64_t *ret_offset) SLUICE_MUST_USE;
 
+/* ---- cursors ---- */
+struct cursor_cell {
+	uint64_t offset;
+	uint64_t time_ms; /* wall: when it was set */
+};
+enum { CURSOR_CELL_BYTES = 8 + 8 };
+void cursor_cell_encode(uint8_t buf[CURSOR_CELL_BYTES], const struct cursor_cell *cell);
+int cursor_cell_decode(struct sluice_slice value, struct cursor_cell *ret) SLUICE_MUST_USE; /* CORRUPT */
+int cursor_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t stream, uint64_t cursor,
+		    struct cursor_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
+
 /* ---- log.c ---- */
 /* Stores a segment at the end: fills its times and counts its bytes in the cell, which the caller stores. */
 int segment_append(struct apply *a, uint64_t stream, struct log_cell *cell,
