@@ -1,0 +1,116 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Commands in documents: what stands in a block ```console runs, in order, against a fresh broker, and prints what the document says.
+
+A line that begins with `$ ` is a command (what follows it up to a line END is its input, if it asks for that), the others are its output. `...` in a line stands
+for anything, a line `...` for any lines. Dates, durations, tokens and other numbers that differ between runs are not compared.
+"""
+import os
+import re
+import subprocess
+import sys
+
+import tap
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MARK = "=== command "
+DIFFERS = [
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE"), (r"\d+(\.\d+)? s\b", "N s"), (r'"(token|time_ms|index)":\d+', r'"\1":N'), (r"\b(token|session|pid) \d+", r"\1 N"),
+    (r"\blocal:[0-9a-f]{8}\b", "local:ID"), (r"#(\d+)\.[0-9a-f]{24}", r"#\1.ID"), (r"^\d+(?= +local +local scheduler)", "N"), (r"\d+ bytes at most", "N bytes at most"),
+    (r"(uptime_ms|wall_time_ms|index|disk_\w+|store_used_bytes|commits|commands) +\d+", r"\1 N"),
+]
+
+
+def knows_lifecycle():
+    """Whether the command has the word that documents use; an older one says machine."""
+    done = subprocess.run([tap.program("client/cli/sluice"), "lifecycle", "ls", "--help"], capture_output=True, timeout=60)
+    return done.returncode == 0
+
+
+def blocks(path):
+    """[(command, its input, lines of its output), ...] of all ```console blocks of a document."""
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        text = file.read()
+    if not knows_lifecycle():
+        text = text.replace("lifecycle", "machine")
+    found = []
+    for block in re.findall(r"^```console\n(.*?)^```$", text, re.M | re.S):
+        lines = block.splitlines()
+        while lines:
+            command, given, shown = lines.pop(0), [], []
+            tap.check(command.startswith("$ "), f"{path}: {command!r} begins a block with a command")
+            while "<<'END'" in command and lines and given[-1:] != ["END"]:
+                given.append(lines.pop(0))
+            while lines and not lines[0].startswith("$ "):
+                shown.append(lines.pop(0))
+            found.append((command[2:], given, shown))
+    return found
+
+
+def plain(line):
+    for pattern, instead in DIFFERS:
+        line = re.sub(pattern, instead, line)
+    return re.sub(r" {2,}", "  ", line).rstrip()
+
+
+def matches(shown, got):
+    pattern = "".join("(?:.*\n)*?" if line == "..." else re.escape(plain(line)).replace(re.escape("..."), ".*") + "\n" for line in shown)
+    return re.fullmatch(pattern, "".join(plain(line) + "\n" for line in got)) is not None
+
+
+def programs(folder):
+    """The commands of an installed tree, from the build; the plugin's name and the broker's address are known as there."""
+    sluice, runner, local = (os.path.abspath(tap.program(path)) for path in ("client/cli/sluice", "broker/plugin/sluice-plugin", "plugins/local/local.so"))
+    os.symlink(sluice, os.path.join(folder, "sluice"))
+    with open(os.path.join(folder, "sluice-plugin"), "w", encoding="utf-8") as file:
+        file.write(f"#!/bin/bash\n[ \"${{@: -1}}\" = local ] && set -- \"${{@:1:$#-1}}\" '{local}'\n"
+                   f"exec '{runner}' --address \"$SLUICE_ADDRESS\" \"$@\"\n")
+    os.chmod(file.name, 0o755)
+
+
+def run(commands, broker, top):
+    """Runs them in one shell; [[line of output, ...], ...]."""
+    os.mkdir(os.path.join(top, "bin"))
+    os.mkdir(os.path.join(top, "here"))
+    programs(os.path.join(top, "bin"))
+    script = os.path.join(top, "script")
+    with open(script, "w", encoding="utf-8") as file:
+        file.write("exec 2>/dev/null 3>&1\n")  # the shell's own words about its jobs
+        for command, given, _ in commands:
+            redirect = "" if command.endswith("&") else "2>&3"
+            file.write(f"echo '{MARK}'\n{{ {command}\n" + "".join(line + "\n" for line in given) + f"}} {redirect}\n")
+        file.write(f"echo '{MARK}'\n")
+    shell = tap.Process(["/bin/bash", script], cwd=os.path.join(top, "here"),
+                        env={"SLUICE_ADDRESS": broker.address, "PATH": os.path.join(top, "bin") + ":" + os.environ["PATH"]})
+    try:
+        shell.wait(100)
+        parts = shell.text().decode().split(MARK + "\n")
+    finally:
+        shell.kill()
+    tap.equal(len(parts), len(commands) + 2, f"all commands ran: {shell.tail()}")
+    return [part.splitlines() for part in parts[1:-1]]
+
+
+def document(path):
+    def test():
+        commands = blocks(path)
+        tap.check(commands, f"{path} has commands")
+        with tap.Scratch() as top, tap.Broker() as broker:
+            for (command, _, shown), got in zip(commands, run(commands, broker, top)):
+                print(f"$ {command}", *got, sep="\n", file=sys.stderr)
+                tap.check(matches(shown, got), "`{}` prints\n{}\nand {} says\n{}".format(command, "\n".join(got), path, "\n".join(shown)))
+    return test
+
+
+for _path in ("docs/concepts.md",):
+    globals()["test_" + re.sub(r"\W", "_", _path)] = document(_path)
+
+
+def test_the_comparison_finds_what_differs():
+    tap.check(matches(["a  2026-12-01 09:48:55  x", "...", "z"], ["a     2026-01-01 00:00:00  x", "q", "z"]), "dates, blanks and left-out lines may differ")
+    for shown, got in ((["a"], ["b"]), (["a"], ["a", "b"]), (["a", "b"], ["a"]), (["a 1"], ["a 2"]), (["a...c"], ["abd"])):
+        tap.check(not matches(shown, got), f"{got} is not {shown}")
+
+
+if __name__ == "__main__":
+    tap.main(globals())
