@@ -157,7 +157,7 @@ PLANTED = [
     ("broker/core/job/planted.c", "#include \"broker/core/dispatch/dispatch.h\"", "broker/core/dispatch/dispatch.h"),
     ("broker/engine/planted.c", "#include \"broker/core/queue/queue.h\"", "broker/core/queue/queue.h"),
     ("broker/net/planted.c", "#include \"broker/core/job/job.h\"", "broker/core/job/job.h"),
-    ("client/examples/planted.c", "#include \"client/internal.h\"", "client/internal.h"),
+    ("client/examples/planted.c", "#include \"client/base/client.h\"", "client/base/client.h"),
     ("broker/store/store.h", "#include <pthread.h>", "pthread.h"),
     ("broker/store/planted.c", "#include \"protocol/frame.h\"", "protocol/frame.h"),
     ("broker/store/planted.c", "#include <lmdb.h>", "lmdb.h"),
