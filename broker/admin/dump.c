@@ -157,8 +157,8 @@ static const ProtobufCMessageDescriptor *topo_descriptor(struct sluice_slice key
 		return &sluice__queue_config__descriptor;
 	case TOPO_ROUTER:
 		return &sluice__router_config__descriptor;
-	case TOPO_MACHINE:
-		return &sluice__machine_config__descriptor;
+	case TOPO_LIFECYCLE:
+		return &sluice__lifecycle_config__descriptor;
 	default:
 		return NULL;
 	}

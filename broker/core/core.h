@@ -29,7 +29,7 @@ struct batch_clock {
 };
 
 /* First thing on an empty store (in a transaction): schema, clocks, gateway "default" (number 1) with its "dead-letter" queue and
- * machine "airavata". On a store that has them: nothing. */
+ * lifecycle "airavata". On a store that has them: nothing. */
 int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
 
 /* The clocks as of the last commit; 0 of a fresh store. */

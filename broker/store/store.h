@@ -37,27 +37,27 @@
 #include "sluice/types.h"
 
 /* X(NAME, name, hot, self-checked) */
-#define STORE_TABLES(X)                                                                              \
-	X(META, "meta", false, false) /* schema, clocks, applied; no gateway in its keys */          \
-	X(HOT, "hot", true, false)    /* heads, counters, producers, cursors */                      \
-	X(NAME, "name", false, false)                                                                \
-	X(TOPO, "topo", false, false) /* definitions of streams, queues, routers, edges, machines */ \
-	X(LOG, "log", false, true)                                                                   \
-	X(ITEM, "item", false, false)                                                                \
-	X(READY, "ready", false, false)                                                              \
-	X(GRANT, "grant", true, false)                                                               \
-	X(TIMER, "timer", false, false)                                                              \
-	X(LIVE, "live", true, false)                                                                 \
-	X(JOB, "job", false, false)                                                                  \
-	X(HIST, "hist", false, false)                                                                \
-	X(GATE, "gate", false, false)                                                                \
-	X(SESSION, "session", true, false)                                                           \
-	X(OWNED, "owned", false, false)                                                              \
-	X(QUAR, "quar", false, false) /* quarantined and parked reports */                           \
-	X(NODE, "node", false, false)                                                                \
-	X(CHILD, "child", false, false)                                                              \
-	X(NHIST, "nhist", false, false)                                                              \
-	X(CHANGE, "change", false, false)                                                            \
+#define STORE_TABLES(X)                                                                                \
+	X(META, "meta", false, false) /* schema, clocks, applied; no gateway in its keys */            \
+	X(HOT, "hot", true, false)    /* heads, counters, producers, cursors */                        \
+	X(NAME, "name", false, false)                                                                  \
+	X(TOPO, "topo", false, false) /* definitions of streams, queues, routers, edges, lifecycles */ \
+	X(LOG, "log", false, true)                                                                     \
+	X(ITEM, "item", false, false)                                                                  \
+	X(READY, "ready", false, false)                                                                \
+	X(GRANT, "grant", true, false)                                                                 \
+	X(TIMER, "timer", false, false)                                                                \
+	X(LIVE, "live", true, false)                                                                   \
+	X(JOB, "job", false, false)                                                                    \
+	X(HIST, "hist", false, false)                                                                  \
+	X(GATE, "gate", false, false)                                                                  \
+	X(SESSION, "session", true, false)                                                             \
+	X(OWNED, "owned", false, false)                                                                \
+	X(QUAR, "quar", false, false) /* quarantined and parked reports */                             \
+	X(NODE, "node", false, false)                                                                  \
+	X(CHILD, "child", false, false)                                                                \
+	X(NHIST, "nhist", false, false)                                                                \
+	X(CHANGE, "change", false, false)                                                              \
 	X(BLOB, "blob", false, true)
 
 enum store_table {

@@ -32,7 +32,7 @@ void job_submit_fill(Sluice__JobSubmit *m, const sluice_job_spec *spec)
 {
 	m->job = wire_text(spec->job);
 	m->queue = wire_text(spec->queue);
-	m->machine = wire_text(spec->machine);
+	m->lifecycle = wire_text(spec->lifecycle);
 	m->owner = wire_text(spec->owner);
 	m->payload = wire_bytes(spec->payload);
 	m->priority = spec->priority;

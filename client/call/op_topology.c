@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "client/call/call.h"
-#include "client/call/machine_text.h"
+#include "client/call/lifecycle_text.h"
 #include "client/call/request.h"
 #include "sluice.pb-c.h"
 
@@ -71,7 +71,7 @@ static Sluice__QueueConfig queue_config(const sluice_queue_spec *spec)
 	config.dead_letter = wire_text(spec->dead_letter);
 	config.max_items = spec->max_items;
 	config.priority = spec->priority;
-	config.machine = wire_text(spec->machine);
+	config.lifecycle = wire_text(spec->lifecycle);
 	config.description = wire_text(spec->description);
 	return config;
 }
@@ -213,34 +213,34 @@ int sluice_router_unbind(sluice_client *client, const sluice_edge *from, const s
 		       : call_run(client, &request, false, call, reply);
 }
 
-int sluice_machine_create(sluice_client *client, const char *file, bool if_not_exists,
-			  const sluice_call *call, sluice_reply **reply)
+int sluice_lifecycle_create(sluice_client *client, const char *file, bool if_not_exists,
+			    const sluice_call *call, sluice_reply **reply)
 {
-	Sluice__MachineCreate m = SLUICE__MACHINE_CREATE__INIT;
-	REQUEST(MACHINE_CREATE, machine_create, m);
+	Sluice__LifecycleCreate m = SLUICE__LIFECYCLE_CREATE__INIT;
+	REQUEST(LIFECYCLE_CREATE, lifecycle_create, m);
 	char why[256] = "";
-	int rc = machine_text_parse(file, &m.config, why, sizeof(why));
+	int rc = lifecycle_text_parse(file, &m.config, why, sizeof(why));
 
 	if (rc != 0)
 		return call_refuse(rc, why, call, reply);
 	m.if_not_exists = if_not_exists;
 	rc = call_run(client, &request, if_not_exists, call, reply);
-	machine_text_free(m.config);
+	lifecycle_text_free(m.config);
 	return rc;
 }
 
-int sluice_machine_alter(sluice_client *client, const char *file, const sluice_call *call,
-			 sluice_reply **reply)
+int sluice_lifecycle_alter(sluice_client *client, const char *file, const sluice_call *call,
+			   sluice_reply **reply)
 {
-	Sluice__MachineAlter m = SLUICE__MACHINE_ALTER__INIT;
-	REQUEST(MACHINE_ALTER, machine_alter, m);
+	Sluice__LifecycleAlter m = SLUICE__LIFECYCLE_ALTER__INIT;
+	REQUEST(LIFECYCLE_ALTER, lifecycle_alter, m);
 	char why[256] = "";
-	int rc = machine_text_parse(file, &m.config, why, sizeof(why));
+	int rc = lifecycle_text_parse(file, &m.config, why, sizeof(why));
 
 	if (rc != 0)
 		return call_refuse(rc, why, call, reply);
 	rc = call_run(client, &request, true, call, reply);
-	machine_text_free(m.config);
+	lifecycle_text_free(m.config);
 	return rc;
 }
 
@@ -248,7 +248,7 @@ int sluice_machine_alter(sluice_client *client, const char *file, const sluice_c
 
 static const char no_kind[] = "the kind of object is not known; expected a member of sluice_object_kind";
 
-#define OBJECT_KINDS(X) X(STREAM, stream) X(QUEUE, queue) X(ROUTER, router) X(MACHINE, machine)
+#define OBJECT_KINDS(X) X(STREAM, stream) X(QUEUE, queue) X(ROUTER, router) X(LIFECYCLE, lifecycle)
 
 int sluice_object_delete(sluice_client *client, sluice_object_kind kind_of, const char *name,
 			 const sluice_call *call, sluice_reply **reply)
@@ -256,7 +256,7 @@ int sluice_object_delete(sluice_client *client, sluice_object_kind kind_of, cons
 	Sluice__StreamDelete stream = SLUICE__STREAM_DELETE__INIT;
 	Sluice__QueueDelete queue = SLUICE__QUEUE_DELETE__INIT;
 	Sluice__RouterDelete router = SLUICE__ROUTER_DELETE__INIT;
-	Sluice__MachineDelete machine = SLUICE__MACHINE_DELETE__INIT;
+	Sluice__LifecycleDelete lifecycle = SLUICE__LIFECYCLE_DELETE__INIT;
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 
 	switch (kind_of) {
@@ -280,7 +280,7 @@ int sluice_object_show(sluice_client *client, sluice_object_kind kind_of, const 
 	Sluice__StreamShow stream = SLUICE__STREAM_SHOW__INIT;
 	Sluice__QueueShow queue = SLUICE__QUEUE_SHOW__INIT;
 	Sluice__RouterShow router = SLUICE__ROUTER_SHOW__INIT;
-	Sluice__MachineShow machine = SLUICE__MACHINE_SHOW__INIT;
+	Sluice__LifecycleShow lifecycle = SLUICE__LIFECYCLE_SHOW__INIT;
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 
 	switch (kind_of) {
@@ -304,7 +304,7 @@ int sluice_object_list(sluice_client *client, sluice_object_kind kind_of, const 
 	Sluice__StreamList stream = SLUICE__STREAM_LIST__INIT;
 	Sluice__QueueList queue = SLUICE__QUEUE_LIST__INIT;
 	Sluice__RouterList router = SLUICE__ROUTER_LIST__INIT;
-	Sluice__MachineList machine = SLUICE__MACHINE_LIST__INIT;
+	Sluice__LifecycleList lifecycle = SLUICE__LIFECYCLE_LIST__INIT;
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 
 	switch (kind_of) {

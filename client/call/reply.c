@@ -195,7 +195,7 @@ bool sluice_reply_queue(const sluice_reply *reply, size_t i, sluice_queue_info *
 				   .lease_ms = row->config->lease_ms,
 				   .max_attempts = row->config->max_attempts,
 				   .dead_letter = row->config->dead_letter,
-				   .machine = row->config->machine};
+				   .lifecycle = row->config->lifecycle};
 	return true;
 }
 
@@ -210,7 +210,7 @@ bool sluice_reply_job(const sluice_reply *reply, size_t i, sluice_job_info *ret)
 	*ret = (sluice_job_info){.job = row->job,
 				 .number = row->number,
 				 .queue = row->queue,
-				 .machine = row->machine,
+				 .lifecycle = row->lifecycle,
 				 .state = row->state,
 				 .claim = row->claim,
 				 .holder = row->holder,
@@ -322,31 +322,31 @@ const char *sluice_reply_reason(const sluice_reply *reply)
 	return message != NULL && message->job_reported != NULL ? message->job_reported->reason : "";
 }
 
-bool sluice_reply_machine(const sluice_reply *reply, size_t i, sluice_machine_info *ret)
+bool sluice_reply_lifecycle(const sluice_reply *reply, size_t i, sluice_lifecycle_info *ret)
 {
-	const Sluice__MachineInfo *row = ROW(reply, machines, i);
+	const Sluice__LifecycleInfo *row = ROW(reply, lifecycles, i);
 
 	if (row == NULL || row->config == NULL)
 		return false;
-	*ret = (sluice_machine_info){.name = row->config->name,
-				     .id = row->id,
-				     .jobs = row->jobs,
-				     .cancelled = row->config->cancelled,
-				     .failed = row->config->failed,
-				     .description = row->config->description,
-				     .states = row->config->n_states};
+	*ret = (sluice_lifecycle_info){.name = row->config->name,
+				       .id = row->id,
+				       .jobs = row->jobs,
+				       .cancelled = row->config->cancelled,
+				       .failed = row->config->failed,
+				       .description = row->config->description,
+				       .states = row->config->n_states};
 	return true;
 }
 
-bool sluice_reply_machine_state(sluice_reply *reply, size_t i, size_t state, sluice_machine_state *ret)
+bool sluice_reply_lifecycle_state(sluice_reply *reply, size_t i, size_t state, sluice_lifecycle_state *ret)
 {
-	sluice_machine_info info;
-	const Sluice__MachineState *row;
+	sluice_lifecycle_info info;
+	const Sluice__LifecycleState *row;
 	const char **next;
 
-	if (!sluice_reply_machine(reply, i, &info) || state >= info.states)
+	if (!sluice_reply_lifecycle(reply, i, &info) || state >= info.states)
 		return false;
-	row = reply->message->machines[i]->config->states[state];
+	row = reply->message->lifecycles[i]->config->states[state];
 	next = mem_resize(reply->spare, (row->n_next + 1) * sizeof(*next));
 	if (next == NULL)
 		return false;
@@ -354,7 +354,7 @@ bool sluice_reply_machine_state(sluice_reply *reply, size_t i, size_t state, slu
 	for (size_t n = 0; n < row->n_next; n++)
 		next[n] = row->next[n];
 	next[row->n_next] = NULL;
-	*ret = (sluice_machine_state){.name = row->name, .terminal = row->terminal, .next = next};
+	*ret = (sluice_lifecycle_state){.name = row->name, .terminal = row->terminal, .next = next};
 	return true;
 }
 

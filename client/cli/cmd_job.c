@@ -13,7 +13,7 @@ int cmd_job_submit(struct cli *cli)
 {
 	sluice_job_spec spec = {.job = option(cli, "id"),
 				.queue = option(cli, "queue"),
-				.machine = option(cli, "machine"),
+				.lifecycle = option(cli, "lifecycle"),
 				.owner = option(cli, "owner")};
 	char id[40], *payload = NULL;
 	sluice_reply *reply = NULL;
@@ -149,11 +149,11 @@ static int show_reply(struct cli *cli, sluice_reply *reply)
 	}
 	(void)printf("job        %s (number %" PRIu64
 		     ")\nstate      %s%s, attempt %u, since %s\nclaim      %s%s%s\n"
-		     "queue      %s\nmachine    %s\nsubmitted  %s\n",
+		     "queue      %s\nlifecycle    %s\nsubmitted  %s\n",
 		     job.job, job.number, job.state, job.terminal ? " (ended)" : "", job.attempt,
 		     time_text(job.change_time_ms, when), job.claim,
 		     job.holder[0] != 0 && !job.terminal ? " by " : "", job.terminal ? "" : job.holder,
-		     job.queue, job.machine, time_text(job.submit_time_ms, submitted));
+		     job.queue, job.lifecycle, time_text(job.submit_time_ms, submitted));
 	if (job.owner[0] != 0)
 		(void)printf("owner      %s\n", job.owner);
 	if (job.intent)

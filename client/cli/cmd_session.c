@@ -156,7 +156,7 @@ int cmd_queue_purge(struct cli *cli)
 /* The whole configuration is replaced: what is not said stays as it is. */
 int cmd_queue_alter(struct cli *cli)
 {
-	char dead[300], machine[300], description[1100], kind[32], priority[16];
+	char dead[300], lifecycle[300], description[1100], kind[32], priority[16];
 	sluice_queue_spec spec = {.name = cli->args[0]};
 	sluice_reply *shown = NULL, *reply = NULL;
 	struct json rows, row = {NULL, 0}, config;
@@ -175,12 +175,12 @@ int cmd_queue_alter(struct cli *cli)
 	spec.priority =
 		strcmp(json_plain(json_get(config, "priority"), priority, sizeof(priority)), "true") == 0;
 	spec.dead_letter = json_plain(json_get(config, "dead_letter"), dead, sizeof(dead));
-	spec.machine = json_plain(json_get(config, "machine"), machine, sizeof(machine));
+	spec.lifecycle = json_plain(json_get(config, "lifecycle"), lifecycle, sizeof(lifecycle));
 	spec.description = json_plain(json_get(config, "description"), description, sizeof(description));
 	if (option(cli, "dead-letter") != NULL)
 		spec.dead_letter = option(cli, "dead-letter");
-	if (option(cli, "machine") != NULL)
-		spec.machine = option(cli, "machine");
+	if (option(cli, "lifecycle") != NULL)
+		spec.lifecycle = option(cli, "lifecycle");
 	if (!duration_option(cli, "lease", json_number(json_get(config, "lease_ms")), UINT32_MAX,
 			     &lease_ms) ||
 	    !number_option(cli, "max-attempts", json_number(json_get(config, "max_attempts")), 0, UINT32_MAX,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Streams, queues and machines: ls, show, create, rm, peek. */
+ * Streams, queues and lifecycles: ls, show, create, rm, peek. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -54,14 +54,14 @@ static void queue_rows(sluice_reply *reply, struct table *table)
 						number(info.dead_lettered, dead)});
 }
 
-/* ---- machines: no typed rows in the library ---- */
+/* ---- lifecycles: no typed rows in the library ---- */
 
-static const char *const machine_heads[] = {"MACHINE", "INITIAL", "STATES", "CANCELLED",
-					    "FAILED",  "JOBS",	  NULL};
+static const char *const lifecycle_heads[] = {"LIFECYCLE", "INITIAL", "STATES", "CANCELLED",
+					      "FAILED",	   "JOBS",    NULL};
 
-static void machine_rows(sluice_reply *reply, struct table *table)
+static void lifecycle_rows(sluice_reply *reply, struct table *table)
 {
-	struct json rows = json_get(json_of(sluice_reply_json(reply)), "machines"), row;
+	struct json rows = json_get(json_of(sluice_reply_json(reply)), "lifecycles"), row;
 	size_t pos = 0;
 
 	while (json_each(rows, &pos, NULL, &row)) {
@@ -83,10 +83,10 @@ static void machine_rows(sluice_reply *reply, struct table *table)
 	}
 }
 
-/* One machine, a row a state. */
+/* One lifecycle, a row a state. */
 static void state_rows(sluice_reply *reply, struct table *table)
 {
-	struct json rows = json_get(json_of(sluice_reply_json(reply)), "machines"), row, state, word;
+	struct json rows = json_get(json_of(sluice_reply_json(reply)), "lifecycles"), row, state, word;
 	char cancelled[100], failed[100];
 	size_t pos = 0, at = 0;
 
@@ -121,7 +121,7 @@ static const struct thing {
 	void (*print)(sluice_reply *reply, struct table *table);
 } things[] = {{SLUICE_OBJECT_STREAM, "streams", stream_heads, stream_rows},
 	      {SLUICE_OBJECT_QUEUE, "queues", queue_heads, queue_rows},
-	      {SLUICE_OBJECT_MACHINE, "machines", machine_heads, machine_rows}};
+	      {SLUICE_OBJECT_LIFECYCLE, "lifecycles", lifecycle_heads, lifecycle_rows}};
 
 /* All rows, page by page. The last name of a page is where the next begins. */
 static int list(struct cli *cli, const struct thing *thing)
@@ -176,7 +176,7 @@ static int show(struct cli *cli, const struct thing *thing)
 		return refused(cli, rc, reply);
 	if (cli->json)
 		return print_json(reply);
-	if (thing->thing == SLUICE_OBJECT_MACHINE) {
+	if (thing->thing == SLUICE_OBJECT_LIFECYCLE) {
 		table = table_create((const char *const[]){"STATE", "NEXT", "IS", NULL});
 		state_rows(reply, table);
 	} else {
@@ -237,7 +237,7 @@ int cmd_queue_create(struct cli *cli)
 				  .subjects = subjects,
 				  .dead_letter = option(cli, "dead-letter"),
 				  .priority = option(cli, "priority") != NULL,
-				  .machine = option(cli, "machine"),
+				  .lifecycle = option(cli, "lifecycle"),
 				  .if_not_exists = option(cli, "if-not-exists") != NULL};
 	uint64_t lease_ms, attempts;
 	sluice_reply *reply = NULL;
@@ -257,19 +257,19 @@ int cmd_queue_create(struct cli *cli)
 	return print_done(cli, rc, reply);
 }
 
-/* ---- machine commands ---- */
+/* ---- lifecycle commands ---- */
 
-int cmd_machine_ls(struct cli *cli)
+int cmd_lifecycle_ls(struct cli *cli)
 {
 	return list(cli, &things[2]);
 }
 
-int cmd_machine_show(struct cli *cli)
+int cmd_lifecycle_show(struct cli *cli)
 {
 	return show(cli, &things[2]);
 }
 
-int cmd_machine_create(struct cli *cli)
+int cmd_lifecycle_create(struct cli *cli)
 {
 	char at[1024], *text = NULL;
 	sluice_reply *reply = NULL;
@@ -281,8 +281,8 @@ int cmd_machine_create(struct cli *cli)
 	if (rc == 0)
 		rc = need(cli);
 	if (rc == 0) {
-		rc = sluice_machine_create(cli->client, text, option(cli, "if-not-exists") != NULL, NULL,
-					   &reply);
+		rc = sluice_lifecycle_create(cli->client, text, option(cli, "if-not-exists") != NULL, NULL,
+					     &reply);
 		rc = print_done(cli, rc, reply);
 	}
 	free(text);
@@ -297,7 +297,7 @@ int cmd_rm(struct cli *cli)
 	char question[400];
 	sluice_object_kind thing = what[0] == 's'   ? SLUICE_OBJECT_STREAM
 				   : what[0] == 'q' ? SLUICE_OBJECT_QUEUE
-						    : SLUICE_OBJECT_MACHINE;
+						    : SLUICE_OBJECT_LIFECYCLE;
 	sluice_reply *reply = NULL;
 	int rc;
 

@@ -37,7 +37,7 @@ static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
 	bytes = (headers + 1) * sizeof(char *) + header_bytes + view->key.len + view->id.len +
 		view->body.len + 3 + text_len(view->subject) + text_len(view->job) + text_len(view->owner) +
 		text_len(view->state) + text_len(view->tag) + text_len(view->scheduler_ref) +
-		text_len(view->text) + text_len(view->source) + text_len(view->machine);
+		text_len(view->text) + text_len(view->source) + text_len(view->lifecycle);
 	if (delivery == NULL || (delivery->bytes = mem_alloc(bytes)) == NULL) {
 		mem_free(delivery);
 		return NULL;
@@ -65,7 +65,7 @@ static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
 	TEXT(scheduler_ref);
 	TEXT(text);
 	TEXT(source);
-	TEXT(machine);
+	TEXT(lifecycle);
 #undef TEXT
 	return delivery;
 }

@@ -211,7 +211,7 @@ static bool give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 				     .redelivered = job->redelivered,
 				     .priority = (uint8_t)job->priority,
 				     .source = job->source,
-				     .machine = job->machine,
+				     .lifecycle = job->lifecycle,
 				     .number = job->number};
 	struct held_job *held;
 

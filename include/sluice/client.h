@@ -170,7 +170,7 @@ typedef struct {
 	const char *dead_letter;
 	uint64_t max_items;
 	bool priority;
-	const char *machine;
+	const char *lifecycle;
 	const char *description;
 	bool if_not_exists;
 } sluice_queue_spec;
@@ -206,15 +206,16 @@ SLUICE_API int sluice_router_alter(sluice_client *, const sluice_router_spec *, 
 SLUICE_API int sluice_router_bind(sluice_client *, const sluice_edge *, const sluice_call *, sluice_reply **);
 SLUICE_API int sluice_router_unbind(sluice_client *, const sluice_edge *, const sluice_call *,
 				    sluice_reply **);
-/* text: the machine file (client/README.md has its format: "machine NAME", "state A -> B, C", "terminal D", "cancelled D", "failed E"). INVAL names the line. */
-SLUICE_API int sluice_machine_create(sluice_client *, const char *text, bool if_not_exists,
-				     const sluice_call *, sluice_reply **);
-SLUICE_API int sluice_machine_alter(sluice_client *, const char *text, const sluice_call *, sluice_reply **);
+/* text: the lifecycle file (client/README.md has its format: "lifecycle NAME", "state A -> B, C", "terminal D", "cancelled D", "failed E"). INVAL names the line. */
+SLUICE_API int sluice_lifecycle_create(sluice_client *, const char *text, bool if_not_exists,
+				       const sluice_call *, sluice_reply **);
+SLUICE_API int sluice_lifecycle_alter(sluice_client *, const char *text, const sluice_call *,
+				      sluice_reply **);
 typedef enum {
 	SLUICE_OBJECT_STREAM,
 	SLUICE_OBJECT_QUEUE,
 	SLUICE_OBJECT_ROUTER,
-	SLUICE_OBJECT_MACHINE
+	SLUICE_OBJECT_LIFECYCLE
 } sluice_object_kind;
 /* Of all kinds. delete: NOT_FOUND, IN_USE; what it held is gone, and its subscriptions end. show: one row. list: rows by name behind `after` (NULL: from the
  * first), at most max (0: the broker's default); sluice_reply_more() says whether there are others. INVAL: no such kind. */
@@ -236,7 +237,7 @@ typedef struct {
 	uint64_t id, ready, leased, delayed, orphaned, put, acked, dead_lettered, bytes;
 	uint32_t lease_ms, max_attempts;
 	const char *dead_letter;
-	const char *machine; /* jobs: of jobs that name none; "": "airavata" */
+	const char *lifecycle; /* jobs: of jobs that name none; "": "airavata" */
 } sluice_queue_info;
 /* Rows of show, list and peek replies: true and *ret filled (borrowed from the reply), or false beyond the last. */
 SLUICE_API bool sluice_reply_stream(const sluice_reply *, size_t i, sluice_stream_info *ret);
@@ -247,16 +248,17 @@ typedef struct {
 	uint64_t id, jobs;
 	const char *cancelled, *failed, *description;
 	size_t states; /* the first one is the initial one */
-} sluice_machine_info;
+} sluice_lifecycle_info;
 typedef struct {
 	const char *name;
 	bool terminal;
 	const char *const *next; /* NULL-terminated: states that it can go to */
-} sluice_machine_state;
-SLUICE_API bool sluice_reply_machine(const sluice_reply *, size_t i, sluice_machine_info *ret);
+} sluice_lifecycle_state;
+SLUICE_API bool sluice_reply_lifecycle(const sluice_reply *, size_t i, sluice_lifecycle_info *ret);
 /* State number `state` of row i; `next` is good until the next call of this on the reply. False beyond the last, or when there is no memory for
  * the list. One thread at a time. */
-SLUICE_API bool sluice_reply_machine_state(sluice_reply *, size_t i, size_t state, sluice_machine_state *ret);
+SLUICE_API bool sluice_reply_lifecycle_state(sluice_reply *, size_t i, size_t state,
+					     sluice_lifecycle_state *ret);
 
 /* ---- publish ---- */
 typedef struct {
@@ -331,8 +333,8 @@ typedef struct {
 	uint8_t priority;
 	int code; /* SUB_END */
 	const char *text;
-	const char *source;  /* JOB: that can judge this attempt; "": none was named */
-	const char *machine; /* JOB */
+	const char *source;    /* JOB: that can judge this attempt; "": none was named */
+	const char *lifecycle; /* JOB */
 	uint64_t
 		number; /* JOB: its identity, which its id is not once it was forgotten; 0: the broker does not say */
 } sluice_delivery_view;
@@ -424,7 +426,7 @@ SLUICE_API int sluice_queue_peek(sluice_client *, const char *queue, const char 
 
 /* ---- jobs ---- */
 typedef struct {
-	const char *job, *queue, *machine, *owner;
+	const char *job, *queue, *lifecycle, *owner;
 	sluice_slice payload;
 	uint8_t priority;
 } sluice_job_spec;
@@ -529,7 +531,7 @@ typedef enum {
 typedef struct {
 	const char *job;
 	uint64_t number;
-	const char *queue, *machine, *state, *claim, *holder, *tag, *scheduler_ref, *owner, *evidence,
+	const char *queue, *lifecycle, *state, *claim, *holder, *tag, *scheduler_ref, *owner, *evidence,
 		*source;
 	bool terminal, cancel, intent;
 	uint32_t attempt;

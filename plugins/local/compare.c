@@ -53,7 +53,7 @@ static void adopt(struct service *service, const sluice_job_info *info)
 					 .redelivered = true,
 					 .priority = info->priority,
 					 .source = info->judge,
-					 .machine = info->machine};
+					 .lifecycle = info->lifecycle};
 
 	service_log(service, SLUICE_LOG_WARN, "local.compare", NULL,
 		    "the ledger says that this session holds a job that is not in hand: it is taken in");

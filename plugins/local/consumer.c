@@ -169,7 +169,7 @@ static void on_lifecycle(sluice_client *client, const sluice_reply *reply, void 
 	(void)client;
 	if (!step_good(user, reply, "the queue's lifecycle"))
 		return;
-	rc = machine_take(service, reply, true, &service->machine, why, sizeof(why));
+	rc = known_take(service, reply, true, &service->known, why, sizeof(why));
 	if (rc == SLUICE_E_INVAL)
 		service_fail(service, rc, "local.lifecycle", why);
 	else if (rc != 0)
@@ -183,8 +183,8 @@ static void ask_lifecycle(struct service *service)
 	struct step *step = step_new(service);
 	sluice_call call = {.deadline_ms = ASK_MS, .done = on_lifecycle, .user = step};
 	int rc = step == NULL ? SLUICE_E_NOMEM
-			      : sluice_object_show(service->client, SLUICE_OBJECT_MACHINE,
-						   service->consumer.machine, &call, NULL);
+			      : sluice_object_show(service->client, SLUICE_OBJECT_LIFECYCLE,
+						   service->consumer.lifecycle, &call, NULL);
 
 	if (rc != 0)
 		step_failed(service, step, rc);
@@ -197,14 +197,14 @@ static int queue_read(struct service *service, const sluice_reply *reply)
 	const char *text = own != NULL ? sluice_reply_json(own) : NULL;
 	json_t *json = text != NULL ? json_loads(text, 0, NULL) : NULL;
 	json_t *config = json_object_get(json_array_get(json_object_get(json, "queues"), 0), "config");
-	const char *machine = json_string_value(json_object_get(config, "machine"));
+	const char *known = json_string_value(json_object_get(config, "lifecycle"));
 	const char *kind = json_string_value(json_object_get(config, "kind"));
 	int rc = config == NULL ? SLUICE_E_NOMEM : 0;
 
 	if (rc == 0 && (kind == NULL || strcmp(kind, "jobs") != 0))
 		rc = SLUICE_E_INVAL;
-	(void)snprintf(service->consumer.machine, sizeof(service->consumer.machine), "%s",
-		       machine != NULL && machine[0] != 0 ? machine : lifecycle_default);
+	(void)snprintf(service->consumer.lifecycle, sizeof(service->consumer.lifecycle), "%s",
+		       known != NULL && known[0] != 0 ? known : lifecycle_default);
 	json_decref(json);
 	sluice_reply_free(own);
 	return rc;

@@ -106,7 +106,7 @@ struct job *job_new(struct service *service, const sluice_delivery_view *deliver
 	job->token = delivery->token;
 	job->cancel = delivery->cancel;
 	job->had_intent = delivery->intent;
-	job->machine = delivery->machine != NULL ? machine_known(service, delivery->machine) : NULL;
+	job->known = delivery->lifecycle != NULL ? known_find(service, delivery->lifecycle) : NULL;
 	job->id = strdup(delivery->job);
 	job->state = strdup(delivery->state != NULL ? delivery->state : "");
 	job->payload = malloc(delivery->body.len + 1);

@@ -90,7 +90,7 @@ static int read_states(json_t *states, struct lifecycle *ret)
 int lifecycle_read(const char *json, struct lifecycle *ret)
 {
 	json_t *reply = json_loads(json, 0, NULL);
-	json_t *config = json_object_get(json_array_get(json_object_get(reply, "machines"), 0), "config");
+	json_t *config = json_object_get(json_array_get(json_object_get(reply, "lifecycles"), 0), "config");
 	int rc = SLUICE_E_INVAL;
 
 	memset(ret, 0, sizeof(*ret));

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum role { ROLE_ACTIVE, ROLE_COMPLETE, ROLE_FAILED, ROLE_CANCELED, ROLES };
-enum { LIFECYCLE_STATES_MAX = 64 }; /* as in limits.def: MACHINE_STATES_MAX */
+enum { LIFECYCLE_STATES_MAX = 64 }; /* as in limits.def: LIFECYCLE_STATES_MAX */
 
 struct lifecycle {
 	char *name;

@@ -173,15 +173,15 @@ void report_waiting(struct job *job, const char *cause)
 static void on_lifecycle(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	struct job *job = user;
-	struct machine *machine;
+	struct known_lifecycle *known;
 	char why[512] = "";
 	int code = sluice_reply_code(reply);
 
 	(void)client;
 	if (code == 0)
-		code = machine_take(job->service, reply, false, &machine, why, sizeof(why));
+		code = known_take(job->service, reply, false, &known, why, sizeof(why));
 	if (code == 0)
-		job->machine = machine;
+		job->known = known;
 	else if (code == SLUICE_E_INVAL)
 		service_log(job->service, SLUICE_LOG_ERROR, "local.lifecycle", job, why);
 	call_ended(job);
@@ -202,7 +202,8 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 		if (!job->dropped) {
 			state_is(job, info.state);
 			job->calls++;
-			if (sluice_object_show(client, SLUICE_OBJECT_MACHINE, info.machine, &call, NULL) != 0)
+			if (sluice_object_show(client, SLUICE_OBJECT_LIFECYCLE, info.lifecycle, &call, NULL) !=
+			    0)
 				job->calls--;
 		}
 	}

@@ -319,7 +319,7 @@ static int serve(struct service *service, int transport_fd)
 		service->jobs->calls = 0;
 		job_free(service->jobs);
 	}
-	machines_free(service);
+	known_free_all(service);
 	sweep_end(service);
 	children_reap(service, 0);
 	free(service->starters);

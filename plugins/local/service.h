@@ -28,9 +28,9 @@ enum stage { STAGE_CLAIMED, STAGE_INTENT, STAGE_SPAWNED, STAGE_RUNNING, STAGE_EN
 enum window { WINDOW_NONE, WINDOW_INTENT, WINDOW_START, WINDOW_RECORD };
 
 struct service;
-struct former;	/* former.c */
-struct tree;	/* tree.h */
-struct machine; /* machine.c: a lifecycle that was read */
+struct former;		/* former.c */
+struct tree;		/* tree.h */
+struct known_lifecycle; /* known.c: a lifecycle that was read */
 struct job {
 	struct job *prev, *next, *same_hash;
 	struct service *service;
@@ -59,13 +59,13 @@ struct job {
 	char dir[ATTEMPT_PATH_MAX];
 	char *payload;
 	size_t payload_len;
-	char *state;		 /* the last one known of */
-	struct machine *machine; /* its lifecycle; NULL: the queue's. Borrowed from the service */
-	uint64_t seen_ms;	 /* wall clock; when an end that has no status was seen; 0: not */
-	uint32_t waiting_for;	 /* hash of the cause that the broker has as evidence; 0: none */
-	uint32_t waiting_asked;	 /* hash of the one whose report is not answered yet; 0: none */
-	bool plain;		 /* its last report was refused as invalid: without evidence from now on */
-	uint64_t compared;	 /* in hand before this comparison with the ledger began */
+	char *state;		       /* the last one known of */
+	struct known_lifecycle *known; /* its lifecycle; NULL: the queue's. Borrowed from the service */
+	uint64_t seen_ms;	       /* wall clock; when an end that has no status was seen; 0: not */
+	uint32_t waiting_for;	       /* hash of the cause that the broker has as evidence; 0: none */
+	uint32_t waiting_asked;	       /* hash of the one whose report is not answered yet; 0: none */
+	bool plain;	   /* its last report was refused as invalid: without evidence from now on */
+	uint64_t compared; /* in hand before this comparison with the ledger began */
 };
 
 /* compare.c */
@@ -109,12 +109,12 @@ struct settings {
 enum phase { PHASE_WAITING, PHASE_ASKING, PHASE_OPEN };
 struct consumer {
 	enum phase phase;
-	uint64_t due_ms;   /* WAITING: of the next try */
-	uint64_t since_ms; /* not open since then; 0: it is */
-	unsigned waits;	   /* so many tries failed in a row */
-	char cause[256];   /* why the last one failed */
-	char machine[256]; /* name of the queue's lifecycle */
-	unsigned life;	   /* of the client: answers of a former one count for nothing */
+	uint64_t due_ms;     /* WAITING: of the next try */
+	uint64_t since_ms;   /* not open since then; 0: it is */
+	unsigned waits;	     /* so many tries failed in a row */
+	char cause[256];     /* why the last one failed */
+	char lifecycle[256]; /* name of the queue's lifecycle */
+	unsigned life;	     /* of the client: answers of a former one count for nothing */
 };
 
 struct service {
@@ -127,8 +127,8 @@ struct service {
 	char spool_id[ATTEMPT_SPOOL_BYTES];
 	char source[300];
 	struct job *jobs, *buckets[JOB_BUCKETS];
-	struct machine *machines; /* owned; the queue's is machine */
-	struct machine *machine;
+	struct known_lifecycle *knowns; /* owned; the queue's is known */
+	struct known_lifecycle *known;
 	pid_t *starters; /* shepherds' first processes, to be reaped: these and no other, the broker has more children */
 	size_t starter_count, starter_capacity;
 	struct sweep sweep;
@@ -151,16 +151,16 @@ void service_fail(struct service *service, int code, const char *id, const char 
 void consumer_turn(struct service *service, uint64_t now_ms);		/* tries when it is time */
 void consumer_lost(struct service *service, int code, const char *why); /* its subscription or client ended */
 
-/* machine.c */
+/* known.c */
 const struct lifecycle *job_lifecycle(const struct job *job);
 /* Takes an answer to `show` of a lifecycle in and maps its states; *ret is the service's. INVAL: why says what was
  * expected. Settings that do not fit a lifecycle that is not the queue's are left out. */
-int machine_take(struct service *service, const sluice_reply *reply, bool is_queues, struct machine **ret,
-		 char *why, size_t why_bytes);
+int known_take(struct service *service, const sluice_reply *reply, bool is_queues,
+	       struct known_lifecycle **ret, char *why, size_t why_bytes);
 /* One that was read before; NULL: none of the name. */
-struct machine *machine_known(const struct service *service, const char *name);
-void machines_free(struct service *service);
-const struct lifecycle *machine_lifecycle(const struct machine *machine);
+struct known_lifecycle *known_find(const struct service *service, const char *name);
+void known_free_all(struct service *service);
+const struct lifecycle *known_lifecycle_of(const struct known_lifecycle *known);
 
 /* report.c: what the broker is told of a job. */
 void report_running(struct job *job, const struct attempt_view *view);

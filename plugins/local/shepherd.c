@@ -173,7 +173,7 @@ static _Noreturn void no_mark(int tell_fd)
 }
 
 /* As execvp() does for a file without a "#!" line, but not for one that is no text: a program for another kind of
- * machine would be read by the shell. Returns with errno. */
+ * known would be read by the shell. Returns with errno. */
 static void exec_as_script(const char *path, char *const *argv)
 {
 	char **list;

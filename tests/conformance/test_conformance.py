@@ -643,7 +643,7 @@ def test_limits_of_subscriptions():
         closed("LIMIT", one, "CREDIT of too much")
 
 
-def test_limits_of_jobs_and_machines():
+def test_limits_of_jobs_and_lifecycles():
     with tap.Broker() as broker, Connection(broker.port) as one:
         job_queue(one)
         # limit: JOB_PAYLOAD_BYTES_MAX
@@ -654,13 +654,13 @@ def test_limits_of_jobs_and_machines():
         report(one, "j", 1, "QUEUED", evidence="x" * 4095 + "\u20ac")
         tap.equal(one.call("job_show", job="j").jobs[0].evidence, "x" * 4095, "longer evidence is cut between two characters")
 
-        def machine(name, states):
-            rows = [pb.MachineState(name=f"S{n}", next=[f"S{n + 1}"]) for n in range(states - 2)]
-            rows += [pb.MachineState(name=f"S{states - 2}", next=["C", ]), pb.MachineState(name="C", terminal=True)]
-            return pb.MachineCreate(config=pb.MachineConfig(name=name, states=rows, cancelled="C", failed="C"))
-        # limit: MACHINE_STATES_MAX
-        one.call("machine_create", machine("most", 64))
-        refused("LIMIT", lambda: one.call("machine_create", machine("over", 65)), "states")
+        def lifecycle(name, states):
+            rows = [pb.LifecycleState(name=f"S{n}", next=[f"S{n + 1}"]) for n in range(states - 2)]
+            rows += [pb.LifecycleState(name=f"S{states - 2}", next=["C", ]), pb.LifecycleState(name="C", terminal=True)]
+            return pb.LifecycleCreate(config=pb.LifecycleConfig(name=name, states=rows, cancelled="C", failed="C"))
+        # limit: LIFECYCLE_STATES_MAX
+        one.call("lifecycle_create", lifecycle("most", 64))
+        refused("LIMIT", lambda: one.call("lifecycle_create", lifecycle("over", 65)), "states")
 
 
 def test_more_requests_than_may_be_unanswered_are_all_answered():

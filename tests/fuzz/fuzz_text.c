@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Texts that people write: a setting of the broker, a machine, a local job's payload. The first byte chooses. */
+ * Texts that people write: a setting of the broker, a lifecycle, a local job's payload. The first byte chooses. */
 #include "broker/admin/config.h"
-#include "client/call/machine_text.h"
+#include "client/call/lifecycle_text.h"
 #include "fuzz.h"
 #include "plugins/local/payload.h"
 
@@ -18,15 +18,15 @@ static void setting(char *text)
 		REQUIRE(why[0] != 0);
 }
 
-static void machine(const char *text)
+static void lifecycle(const char *text)
 {
-	Sluice__MachineConfig *config = NULL;
+	Sluice__LifecycleConfig *config = NULL;
 	char why[256] = "";
 
-	if (machine_text_parse(text, &config, why, sizeof(why)) != 0)
+	if (lifecycle_text_parse(text, &config, why, sizeof(why)) != 0)
 		REQUIRE(why[0] != 0);
 	else
-		machine_text_free(config);
+		lifecycle_text_free(config);
 }
 
 static void payload(const char *text, size_t len)
@@ -56,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		setting(text);
 		break;
 	case 1:
-		machine(text);
+		lifecycle(text);
 		break;
 	default:
 		payload(text, size - 1);

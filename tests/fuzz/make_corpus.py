@@ -62,7 +62,7 @@ def seeds():
         # A reason in Latin-1; a report whose evidence is cut inside a character; a client that is no text.
         "reply": [b"\0\0\5caf\xe9 ", b"\1\0\x15" + (82).to_bytes(2, "big") + b"\x0a\x03job\x10\x01\x22\x06FAILED:\x02a\xe2",
                   b"\2\0\3\xff\0\x1b" + b"\0\0\2\xe2\x82"],
-        "text": [b"0listen=127.0.0.1:1", b"0map_mib=99", b"1machine m\nstate A -> B\nterminal B\ncancelled B\nfailed B\n",
+        "text": [b"0listen=127.0.0.1:1", b"0map_mib=99", b"1lifecycle m\nstate A -> B\nterminal B\ncancelled B\nfailed B\n",
                  b'2{"argv":["a"],"env":{"A":"b"},"cwd":"/"}'],
         "subject": [s.encode("latin-1") for s in SUBJECTS],
     }

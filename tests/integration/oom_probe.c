@@ -161,10 +161,10 @@ static void topology(struct life *life)
 						       .if_not_exists = true},
 				  NULL, NULL),
 	      0);
-	UNTIL(sluice_machine_create(
+	UNTIL(sluice_lifecycle_create(
 		      life->client,
-		      "machine oom\nstate NEW -> OLD\nterminal OLD\ncancelled OLD\nfailed OLD\n", true, NULL,
-		      NULL),
+		      "lifecycle oom\nstate NEW -> OLD\nterminal OLD\ncancelled OLD\nfailed OLD\n", true,
+		      NULL, NULL),
 	      0);
 	UNTIL((sluice_reply_free(reply),
 	       sluice_object_show(life->client, SLUICE_OBJECT_STREAM, life->stream, NULL, &reply)),

@@ -22,7 +22,7 @@ from client import Connection  # noqa: E402
 GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "cli")
 VOLATILE = {"index", "time_ms", "submit_time_ms", "change_time_ms", "put_time_ms", "first_time_ms", "last_time_ms", "token", "wall_time_ms", "uptime_ms",
             "commits", "commands", "store_used_bytes", "store_map_bytes", "disk_free_bytes", "disk_ahead_bytes", "oldest_reader_ms", "holder_session", "lease_left_ms", "version", "started_time_ms", "ended_time_ms", "seen_time_ms"}
-MACHINE = """machine small
+LIFECYCLE = """lifecycle small
 state NEW -> DONE, GONE, BAD   # the first is the initial one
 terminal DONE
 terminal GONE
@@ -73,7 +73,7 @@ def test_json_shapes_are_the_documented_ones():
         cli.ok("stream", "create", "events", "--subject", "ev.>", "--max-age", "7d")
         cli.ok("queue", "create", "work", "--lease", "20s", "--max-attempts", "3")
         cli.ok("queue", "create", "runs", "--jobs")
-        cli.ok("machine", "create", "-", stdin=MACHINE)
+        cli.ok("lifecycle", "create", "-", stdin=LIFECYCLE)
         golden("pub", cli.ok("-o", "json", "pub", "ev.a", "hello", "--key", "k", "--header", "a=b"))
         golden("follow", cli.ok("-o", "json", "follow", "events", "--from", "first", "--until-caught-up"))
         cli.ok("put", "work", "w.x", "body", "--id", "1")
@@ -82,8 +82,8 @@ def test_json_shapes_are_the_documented_ones():
         golden("stream_show", cli.ok("-o", "json", "stream", "show", "events"))
         golden("stream_ls", cli.ok("-o", "json", "stream", "ls"))
         golden("queue_ls", cli.ok("-o", "json", "queue", "ls"))
-        golden("machine_ls", cli.ok("-o", "json", "machine", "ls"))
-        golden("machine_show", cli.ok("-o", "json", "machine", "show", "small"))
+        golden("lifecycle_ls", cli.ok("-o", "json", "lifecycle", "ls"))
+        golden("lifecycle_show", cli.ok("-o", "json", "lifecycle", "show", "small"))
         golden("job_submit", cli.ok("-o", "json", "job", "submit", "--queue", "runs", "--id", "j1", "--owner", "me", '{"argv":["true"]}'))
         golden("job_show", cli.ok("-o", "json", "job", "show", "j1", "--payload"))
         golden("job_cancel", cli.ok("-o", "json", "job", "cancel", "j1"))
@@ -105,10 +105,10 @@ def test_tables_are_for_people():
         tap.equal(len(rows), 2, "a head and a row")
         tap.check(rows[0].startswith("JOB ") and name in rows[1], "what is in them")
         tap.equal(cli.ok("audit"), "1 jobs, 1 open: 1 ready, 0 leased, 0 orphaned, 0 gated, 0 held; 0 findings\n", "what the audit found")
-        cli.ok("machine", "create", "-", stdin=MACHINE)
-        tap.equal([row.split() for row in cli.ok("machine", "ls").splitlines() if "small" in row], [["small", "NEW", "4", "GONE", "BAD", "0"]],
-                  "a machine is a row")
-        tap.equal(cli.ok("machine", "show", "small"), "STATE  NEXT             IS\n" "NEW    DONE, GONE, BAD  initial\n" "DONE   -                terminal\n"
+        cli.ok("lifecycle", "create", "-", stdin=LIFECYCLE)
+        tap.equal([row.split() for row in cli.ok("lifecycle", "ls").splitlines() if "small" in row], [["small", "NEW", "4", "GONE", "BAD", "0"]],
+                  "a lifecycle is a row")
+        tap.equal(cli.ok("lifecycle", "show", "small"), "STATE  NEXT             IS\n" "NEW    DONE, GONE, BAD  initial\n" "DONE   -                terminal\n"
                   "GONE   -                terminal, when cancelled\n" "BAD    -                terminal, when failed\n", "a state is a row")
         cli.ok("queue", "create", "work")
         cli.ok("put", "work", "a.b", "line\n\x1b[2J\ttab", "--key=k")
@@ -353,15 +353,15 @@ def test_exit_codes_and_messages_name_what_was_wrong():
                 (["-o", "xml", "status"], 2, "expected table or json"),
                 (["claim", "dead-letter", "--wait", "100ms"], 9, "nothing came"),
                 (["queue", "create", "q", "--lease", "1ms"], 2, "lease_ms is 1"),
-                (["machine", "create", "/no/such/file"], 4, "/no/such/file"),
+                (["lifecycle", "create", "/no/such/file"], 4, "/no/such/file"),
         ]:
             done = cli.run(*args)
             tap.equal(done.returncode, code, f"exit code of {args}: {done.stderr}")
             tap.check(words in done.stderr, f"{args} says {words!r}: {done.stderr!r}")
             tap.equal(done.stdout, "", f"{args} prints no data")
-        bad = cli.run("machine", "create", "-", stdin="machine m\nstate A -> B\nterminal B\ncancelled B\nfailed B\nnonsense x\n")
-        tap.check(bad.returncode == 2 and "line 6" in bad.stderr, f"a machine's error has its line: {bad.stderr}")
-        stuck = cli.run("machine", "create", "-", stdin="machine m\nstate A -> B, C\nstate C\nterminal B\ncancelled B\nfailed B\n")
+        bad = cli.run("lifecycle", "create", "-", stdin="lifecycle m\nstate A -> B\nterminal B\ncancelled B\nfailed B\nnonsense x\n")
+        tap.check(bad.returncode == 2 and "line 6" in bad.stderr, f"a lifecycle's error has its line: {bad.stderr}")
+        stuck = cli.run("lifecycle", "create", "-", stdin="lifecycle m\nstate A -> B, C\nstate C\nterminal B\ncancelled B\nfailed B\n")
         tap.check(stuck.returncode != 0 and "C" in stuck.stderr, f"a state without exit is refused by name: {stuck.stderr}")
     gone = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "--timeout", "1s", "status"], capture_output=True, text=True, timeout=60)
     tap.equal(gone.returncode, 10, "no broker")

@@ -498,7 +498,7 @@ def test_items_of_a_consumer_that_was_closed_come_once_to_one_that_resumes():
 
 
 def test_jobs_of_a_consumer_that_was_closed_come_once_to_one_that_resumes():
-    left_behind(lambda one: one.call("queue_create", config={"name": "work", "kind": pb.QUEUE_JOBS, "machine": "airavata"}),
+    left_behind(lambda one: one.call("queue_create", config={"name": "work", "kind": pb.QUEUE_JOBS, "lifecycle": "airavata"}),
                 lambda one, n: one.call("job_submit", job=str(n), queue="work"))
 
 

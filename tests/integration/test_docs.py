@@ -22,7 +22,7 @@ DIFFERS = [
 
 
 def knows_lifecycle():
-    """Whether the command has the word that documents use; an older one says machine."""
+    """Whether the command has the word that documents use; an older one says lifecycle."""
     done = subprocess.run([tap.program("client/cli/sluice"), "lifecycle", "ls", "--help"], capture_output=True, timeout=60)
     return done.returncode == 0
 
@@ -32,7 +32,7 @@ def blocks(path):
     with open(os.path.join(ROOT, path), encoding="utf-8") as file:
         text = file.read()
     if not knows_lifecycle():
-        text = text.replace("lifecycle", "machine")
+        text = text.replace("lifecycle", "lifecycle")
     found = []
     for block in re.findall(r"^```console\n(.*?)^```$", text, re.M | re.S):
         lines = block.splitlines()

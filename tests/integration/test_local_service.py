@@ -27,9 +27,9 @@ def queue(broker, *args, name="runs"):
 
 
 def lifecycle(broker, text):
-    done = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "machine", "create", "-"], input=text,
+    done = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "lifecycle", "create", "-"], input=text,
                           capture_output=True, text=True, timeout=60)
-    tap.equal(done.returncode, 0, f"machine create: {done.stderr}")
+    tap.equal(done.returncode, 0, f"lifecycle create: {done.stderr}")
 
 
 def ends(process, code, text):
@@ -148,7 +148,7 @@ def test_a_spool_whose_place_is_not_mounted_yet_is_waited_for():
 
 # ---- lifecycles ----
 
-GATEWAY = """machine gateway
+GATEWAY = """lifecycle gateway
 state SUBMITTED -> RUNNING, DONE, FAILED, CANCELED
 state RUNNING -> DONE, FAILED, CANCELED
 terminal DONE
@@ -158,7 +158,7 @@ cancelled CANCELED
 failed FAILED
 """
 # An end only after it ran; two states may mean that it runs, and two that it ended well.
-WIDE = """machine wide
+WIDE = """lifecycle wide
 state NEW -> STAGING, BUSY, DEAD
 state STAGING -> BUSY, DEAD
 state BUSY -> GOOD, BETTER, BAD, DEAD
@@ -174,7 +174,7 @@ failed BAD
 def test_a_lifecycle_with_other_names_is_worked():
     with tap.Scratch() as spool, tap.Broker() as broker:
         lifecycle(broker, GATEWAY)
-        queue(broker, "--machine", "gateway")
+        queue(broker, "--lifecycle", "gateway")
         with outside(broker, spool):
             tap.equal([run(broker, "good", "true"), run(broker, "bad", "false")], ["DONE", "FAILED"], "their states")
             submit(broker, "long", "sleep", "1000")
@@ -187,7 +187,7 @@ def test_a_lifecycle_with_other_names_is_worked():
 def test_a_lifecycle_that_is_ambiguous_is_refused_until_it_is_mapped():
     with tap.Scratch() as spool, tap.Broker() as broker:
         lifecycle(broker, WIDE)
-        queue(broker, "--machine", "wide")
+        queue(broker, "--lifecycle", "wide")
         with outside(broker, spool) as process:
             ends(process, 2, "setting state_active is not set: the lifecycle 'wide' of the queue")
             tap.check(b"expected one of: STAGING, BUSY" in process.text(), "the legal states are named")
@@ -206,7 +206,7 @@ def test_a_job_of_another_lifecycle_than_the_queues_ends_too():
         lifecycle(broker, GATEWAY)
         queue(broker)
         with outside(broker, spool) as process:
-            done = sluice(broker, "job", "submit", "--id", "other", "--queue", "runs", "--machine", "gateway", '{"argv":["true"]}')
+            done = sluice(broker, "job", "submit", "--id", "other", "--queue", "runs", "--lifecycle", "gateway", '{"argv":["true"]}')
             tap.equal(done.returncode, 0, f"submit: {done.stderr}")
             tap.equal(ended(broker, "other"), "DONE", "its state")
             tap.check(b"id=local.report_quarantined" in process.text(), "the first report was told")
@@ -217,7 +217,7 @@ def test_an_end_that_stays_in_quarantine_is_told_and_kept():
         lifecycle(broker, WIDE)
         queue(broker)
         with outside(broker, spool) as process:
-            done = sluice(broker, "job", "submit", "--id", "odd", "--queue", "runs", "--machine", "wide", '{"argv":["true"]}')
+            done = sluice(broker, "job", "submit", "--id", "odd", "--queue", "runs", "--lifecycle", "wide", '{"argv":["true"]}')
             tap.equal(done.returncode, 0, f"submit: {done.stderr}")
             tap.wait_until(lambda: process.text().count(b"id=local.report_quarantined") >= 2, 60, "it is reported again and again")
             waits(process, "odd: setting state_active is not set: the lifecycle 'wide'")
@@ -289,7 +289,7 @@ def test_a_lost_delivery_that_is_taken_in_keeps_its_lifecycle_and_the_ledger_is_
         with contextlib.closing(proxy.listener), outside(proxy, spool, compare_ms=300) as process:
             waits(process, "id=local.ready")
             for name in ("first", "second"):
-                done = sluice(broker, "job", "submit", "--id", name, "--queue", "runs", "--machine", "gateway", '{"argv":["true"]}')
+                done = sluice(broker, "job", "submit", "--id", name, "--queue", "runs", "--lifecycle", "gateway", '{"argv":["true"]}')
                 tap.equal(done.returncode, 0, f"submit: {done.stderr}")
                 tap.equal(ended(broker, name), "DONE", "its state")
             waits(process, "id=local.compare")

@@ -242,11 +242,11 @@ def test_queues_are_altered_and_purged_by_the_cli():
         tap.equal((config.lease_ms, config.max_items, config.max_attempts, config.dead_letter, config.priority, config.description),
                   (90000, 60, 7, "dead", True, "of the lab"), "what was not said stays")
         tap.check(sluice(broker, "queue", "alter", "nothing", "--lease", "9s").returncode != 0, "there must be one")
-        one.call("queue_create", config=dict(name="runs", kind=pb.QUEUE_JOBS, machine="airavata"))
+        one.call("queue_create", config=dict(name="runs", kind=pb.QUEUE_JOBS, lifecycle="airavata"))
         run = sluice(broker, "queue", "alter", "runs", "--lease", "90s")
         tap.equal(run.returncode, 0, f"one of jobs stays one of jobs: {run.stderr}")
         config = one.call("queue_show", name="runs").queues[0].config
-        tap.equal((config.lease_ms, config.kind, config.machine), (90000, pb.QUEUE_JOBS, "airavata"), "and has what was said")
+        tap.equal((config.lease_ms, config.kind, config.lifecycle), (90000, pb.QUEUE_JOBS, "airavata"), "and has what was said")
         one.publish([envelope(b"%d" % n) for n in range(5)], "put", target=client.TO_QUEUE, name="work")
         tap.check(sluice(broker, "queue", "purge", "work").returncode != 0, "without a terminal it wants --yes")
         tap.equal(one.call("queue_show", name="work").queues[0].ready, 5, "nothing was purged")

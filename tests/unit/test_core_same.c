@@ -27,7 +27,7 @@ static void conflict(const struct outcome *out, const char *field, const char *h
 CREATES(stream, Stream, stream, STREAM)
 CREATES(queue, Queue, queue, QUEUE)
 CREATES(router, Router, router, ROUTER)
-CREATES(machine, Machine, machine, MACHINE)
+CREATES(lifecycle, Lifecycle, lifecycle, LIFECYCLE)
 
 Test(core_same, streams)
 {
@@ -87,7 +87,7 @@ Test(core_same, queues)
 	other.lease_ms = 30000;
 	other.max_attempts = 20;
 	other.dead_letter = (char *)"dead-letter";
-	other.machine = (char *)"airavata";
+	other.lifecycle = (char *)"airavata";
 	cr_assert_eq(queue(&world, &other).code, 0, "the defaults, named");
 	other.lease_ms = 31000;
 	out = queue(&world, &other);
@@ -168,12 +168,12 @@ Test(core_same, routers)
 	world_close(&world);
 }
 
-Test(core_same, machines)
+Test(core_same, lifecycles)
 {
 	char *to_b[] = {(char *)"B", (char *)"C"}, *to_c[] = {(char *)"C"};
-	Sluice__MachineState a = SLUICE__MACHINE_STATE__INIT, b = a, c = a, less = a;
-	Sluice__MachineState *states[] = {&a, &b, &c}, *others[] = {&less, &b, &c};
-	Sluice__MachineConfig config = SLUICE__MACHINE_CONFIG__INIT, other;
+	Sluice__LifecycleState a = SLUICE__LIFECYCLE_STATE__INIT, b = a, c = a, less = a;
+	Sluice__LifecycleState *states[] = {&a, &b, &c}, *others[] = {&less, &b, &c};
+	Sluice__LifecycleConfig config = SLUICE__LIFECYCLE_CONFIG__INIT, other;
 	struct outcome out;
 	struct world world;
 
@@ -192,13 +192,13 @@ Test(core_same, machines)
 	config.states = states;
 	config.n_states = 3;
 	config.cancelled = config.failed = (char *)"C";
-	out = machine(&world, &config);
+	out = lifecycle(&world, &config);
 	cr_assert_eq(out.code, 0, "%s", out.text);
-	cr_assert_eq(machine(&world, &config).code, 0);
+	cr_assert_eq(lifecycle(&world, &config).code, 0);
 	other = config;
 	other.states = others;
-	out = machine(&world, &other);
+	out = lifecycle(&world, &other);
 	conflict(&out, "states", "number 1", "not as given");
-	cr_assert_eq(machine(&world, &config).code, 0);
+	cr_assert_eq(lifecycle(&world, &config).code, 0);
 	world_close(&world);
 }

@@ -692,7 +692,7 @@ Test(job_claims, the_cancel_of_a_job_that_was_passed_by_meets_each_failure_of_th
 }
 
 /* Passing by is for good, so it is not done for what mends itself with one record. */
-Test(job_claims, a_damaged_machine_ends_the_claim_and_sets_no_job_aside)
+Test(job_claims, a_damaged_lifecycle_ends_the_claim_and_sets_no_job_aside)
 {
 	struct cmd_claim m = {.max = 10};
 	struct rig rig;
@@ -700,7 +700,7 @@ Test(job_claims, a_damaged_machine_ends_the_claim_and_sets_no_job_aside)
 
 	submit_abc(&rig);
 	m.queue = rig.queue;
-	key_topo(&key, rig.world.gateway, TOPO_MACHINE, 1);
+	key_topo(&key, rig.world.gateway, TOPO_LIFECYCLE, 1);
 	damage(&rig, STORE_TOPO, &key);
 	world_restart(&rig.world); /* it had it in its cache */
 	cr_expect_eq(rig_apply(&rig, COMMAND_CLAIM, rig.session, &m).code, SLUICE_E_CORRUPT);

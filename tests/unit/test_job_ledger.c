@@ -35,8 +35,8 @@ Test(job_ledger, submit_is_idempotent_and_a_conflict_names_the_field)
 	out = rig_submit(&rig, "j");
 	cr_assert(out.code == 0 && out.duplicate && out.id == first.id && out.index == first.index);
 	cr_assert_str_eq(out.state, "ACTIVE", "a duplicate answers with the job as it is");
-	m.machine = (char *)"airavata";
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0, "the machine that it got anyway");
+	m.lifecycle = (char *)"airavata";
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0, "the lifecycle that it got anyway");
 	m = submit_of("j");
 	m.owner = (char *)"bob";
 	out = rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m);
@@ -75,7 +75,7 @@ Test(job_ledger, submit_refuses_what_cannot_work)
 	m = submit_of("");
 	cr_assert_neq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0);
 	m = submit_of("j");
-	m.machine = (char *)"no-such";
+	m.lifecycle = (char *)"no-such";
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, SLUICE_E_NOT_FOUND);
 	m = submit_of("j");
 	m.priority = 256;
@@ -852,17 +852,17 @@ Test(job_ledger, a_quarantined_report_refuses_its_whole_transaction)
 	rig_close(&rig);
 }
 
-/* ---- machines in use ---- */
+/* ---- lifecycles in use ---- */
 
-static struct outcome machine_make(struct rig *rig, uint16_t type, bool more)
+static struct outcome lifecycle_make(struct rig *rig, uint16_t type, bool more)
 {
-	Sluice__MachineState states[4] = {SLUICE__MACHINE_STATE__INIT, SLUICE__MACHINE_STATE__INIT,
-					  SLUICE__MACHINE_STATE__INIT, SLUICE__MACHINE_STATE__INIT};
-	Sluice__MachineState *list[4] = {&states[0], &states[1], &states[2], &states[3]};
+	Sluice__LifecycleState states[4] = {SLUICE__LIFECYCLE_STATE__INIT, SLUICE__LIFECYCLE_STATE__INIT,
+					    SLUICE__LIFECYCLE_STATE__INIT, SLUICE__LIFECYCLE_STATE__INIT};
+	Sluice__LifecycleState *list[4] = {&states[0], &states[1], &states[2], &states[3]};
 	char *after_new[] = {(char *)"RUN"}, *after_run[] = {(char *)"DONE", (char *)"LOST"};
-	Sluice__MachineConfig config = SLUICE__MACHINE_CONFIG__INIT;
-	Sluice__MachineCreate create = SLUICE__MACHINE_CREATE__INIT;
-	Sluice__MachineAlter alter = SLUICE__MACHINE_ALTER__INIT;
+	Sluice__LifecycleConfig config = SLUICE__LIFECYCLE_CONFIG__INIT;
+	Sluice__LifecycleCreate create = SLUICE__LIFECYCLE_CREATE__INIT;
+	Sluice__LifecycleAlter alter = SLUICE__LIFECYCLE_ALTER__INIT;
 
 	states[0].name = (char *)"NEW";
 	states[0].next = after_new;
@@ -880,28 +880,28 @@ static struct outcome machine_make(struct rig *rig, uint16_t type, bool more)
 	config.cancelled = config.failed = (char *)"DONE";
 	create.config = alter.config = &config;
 	return rig_apply(rig, type, 0,
-			 type == COMMAND_MACHINE_CREATE ? (const void *)&create : (const void *)&alter);
+			 type == COMMAND_LIFECYCLE_CREATE ? (const void *)&create : (const void *)&alter);
 }
 
-static struct outcome machine_remove(struct rig *rig, const char *name)
+static struct outcome lifecycle_remove(struct rig *rig, const char *name)
 {
-	Sluice__MachineDelete m = SLUICE__MACHINE_DELETE__INIT;
+	Sluice__LifecycleDelete m = SLUICE__LIFECYCLE_DELETE__INIT;
 
 	m.name = (char *)name;
-	return rig_apply(rig, COMMAND_MACHINE_DELETE, 0, &m);
+	return rig_apply(rig, COMMAND_LIFECYCLE_DELETE, 0, &m);
 }
 
-static const Sluice__Reply *machines(struct rig *rig)
+static const Sluice__Reply *lifecycles(struct rig *rig)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
-	Sluice__MachineList list = SLUICE__MACHINE_LIST__INIT;
+	Sluice__LifecycleList list = SLUICE__LIFECYCLE_LIST__INIT;
 
-	request.op_case = SLUICE__REQUEST__OP_MACHINE_LIST;
-	request.machine_list = &list;
+	request.op_case = SLUICE__REQUEST__OP_LIFECYCLE_LIST;
+	request.lifecycle_list = &list;
 	return rig_query(rig, &request);
 }
 
-Test(job_ledger, a_machine_grows_while_jobs_use_it_and_goes_when_none_does)
+Test(job_ledger, a_lifecycle_grows_while_jobs_use_it_and_goes_when_none_does)
 {
 	Sluice__JobRetention keep = SLUICE__JOB_RETENTION__INIT;
 	Sluice__JobSubmit m = submit_of("j");
@@ -909,34 +909,34 @@ Test(job_ledger, a_machine_grows_while_jobs_use_it_and_goes_when_none_does)
 	struct rig rig;
 
 	rig_open(&rig);
-	m.machine = (char *)"small";
-	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_ALTER, false).code, SLUICE_E_NOT_FOUND);
-	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_CREATE, false).code, 0);
-	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_CREATE, false).code, SLUICE_E_EXISTS);
+	m.lifecycle = (char *)"small";
+	cr_assert_eq(lifecycle_make(&rig, COMMAND_LIFECYCLE_ALTER, false).code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(lifecycle_make(&rig, COMMAND_LIFECYCLE_CREATE, false).code, 0);
+	cr_assert_eq(lifecycle_make(&rig, COMMAND_LIFECYCLE_CREATE, false).code, SLUICE_E_EXISTS);
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0);
 	cr_assert_str_eq(rig_show(&rig, "j")->state, "NEW");
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "RUN").disposition, SLUICE__DISPOSITION__APPLIED);
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "LOST").disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
-	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_ALTER, true).code, 0);
-	out = machine_make(&rig, COMMAND_MACHINE_ALTER, false);
+	cr_assert_eq(lifecycle_make(&rig, COMMAND_LIFECYCLE_ALTER, true).code, 0);
+	out = lifecycle_make(&rig, COMMAND_LIFECYCLE_ALTER, false);
 	cr_assert(out.code == SLUICE_E_IN_USE && strstr(out.text, "LOST") != NULL, "%s", out.text);
-	cr_assert_eq(machine_remove(&rig, "small").code, SLUICE_E_IN_USE);
-	cr_assert_eq(machines(&rig)->n_machines, 2);
-	cr_assert_str_eq(rig.reply->machines[1]->config->name, "small");
-	cr_assert_eq(rig.reply->machines[1]->jobs, 1);
+	cr_assert_eq(lifecycle_remove(&rig, "small").code, SLUICE_E_IN_USE);
+	cr_assert_eq(lifecycles(&rig)->n_lifecycles, 2);
+	cr_assert_str_eq(rig.reply->lifecycles[1]->config->name, "small");
+	cr_assert_eq(rig.reply->lifecycles[1]->jobs, 1);
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "LOST").disposition, SLUICE__DISPOSITION__APPLIED,
 		     "the new state is there at once");
 	keep.keep_ms = 1000;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
 	rig_advance(&rig, 2000);
-	cr_assert_eq(machines(&rig)->machines[1]->jobs, 0);
-	cr_assert_eq(machine_remove(&rig, "small").code, 0);
-	cr_assert_eq(machine_remove(&rig, "small").code, SLUICE_E_NOT_FOUND);
-	cr_assert_eq(machine_remove(&rig, "airavata").code, SLUICE_E_IN_USE, "every queue's default");
+	cr_assert_eq(lifecycles(&rig)->lifecycles[1]->jobs, 0);
+	cr_assert_eq(lifecycle_remove(&rig, "small").code, 0);
+	cr_assert_eq(lifecycle_remove(&rig, "small").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(lifecycle_remove(&rig, "airavata").code, SLUICE_E_IN_USE, "every queue's default");
 	rig_close(&rig);
 }
 
-Test(job_ledger, a_queue_names_a_machine_that_exists_and_keeps_it)
+Test(job_ledger, a_queue_names_a_lifecycle_that_exists_and_keeps_it)
 {
 	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
 	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
@@ -947,30 +947,30 @@ Test(job_ledger, a_queue_names_a_machine_that_exists_and_keeps_it)
 	rig_open(&rig);
 	config.name = (char *)"small-jobs";
 	config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
-	config.machine = (char *)"small";
+	config.lifecycle = (char *)"small";
 	create.config = alter.config = &config;
 	out = rig_apply(&rig, COMMAND_QUEUE_CREATE, 0, &create);
 	cr_assert_eq(out.code, SLUICE_E_NOT_FOUND);
-	cr_assert_str_eq(out.text, "machine 'small' does not exist; create it first");
-	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_CREATE, false).code, 0);
+	cr_assert_str_eq(out.text, "lifecycle 'small' does not exist; create it first");
+	cr_assert_eq(lifecycle_make(&rig, COMMAND_LIFECYCLE_CREATE, false).code, 0);
 	cr_assert_eq(rig_apply(&rig, COMMAND_QUEUE_CREATE, 0, &create).code, 0);
-	cr_assert_eq(machine_remove(&rig, "small").code, SLUICE_E_IN_USE);
-	config.machine = (char *)"smaller";
+	cr_assert_eq(lifecycle_remove(&rig, "small").code, SLUICE_E_IN_USE);
+	config.lifecycle = (char *)"smaller";
 	cr_assert_eq(rig_apply(&rig, COMMAND_QUEUE_ALTER, 0, &alter).code, SLUICE_E_NOT_FOUND);
-	config.machine = (char *)"";
+	config.lifecycle = (char *)"";
 	cr_assert_eq(rig_apply(&rig, COMMAND_QUEUE_ALTER, 0, &alter).code, 0);
-	cr_assert_eq(machine_remove(&rig, "small").code, 0);
+	cr_assert_eq(lifecycle_remove(&rig, "small").code, 0);
 	rig_close(&rig);
 }
 
-Test(job_ledger, a_cancel_that_the_machine_has_no_transition_for_only_sets_the_flag)
+Test(job_ledger, a_cancel_that_the_lifecycle_has_no_transition_for_only_sets_the_flag)
 {
 	Sluice__JobSubmit m = submit_of("j");
 	struct rig rig;
 
 	rig_open(&rig);
-	m.machine = (char *)"small"; /* NEW leads to RUN only; DONE is its cancelled state */
-	cr_assert_eq(machine_make(&rig, COMMAND_MACHINE_CREATE, false).code, 0);
+	m.lifecycle = (char *)"small"; /* NEW leads to RUN only; DONE is its cancelled state */
+	cr_assert_eq(lifecycle_make(&rig, COMMAND_LIFECYCLE_CREATE, false).code, 0);
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0);
 	cr_assert(!rig_cancel(&rig, "j").terminal);
 	cr_assert_str_eq(rig_show(&rig, "j")->state, "NEW");

@@ -85,18 +85,18 @@ Test(job_limits, evidence)
 	free(too_long);
 }
 
-static struct outcome machine(const char *name, size_t states)
+static struct outcome lifecycle(const char *name, size_t states)
 {
-	Sluice__MachineConfig config = SLUICE__MACHINE_CONFIG__INIT;
-	Sluice__MachineCreate create = SLUICE__MACHINE_CREATE__INIT;
-	Sluice__MachineState *list = calloc(states, sizeof(*list)),
-			     **pointers = calloc(states, sizeof(*pointers));
+	Sluice__LifecycleConfig config = SLUICE__LIFECYCLE_CONFIG__INIT;
+	Sluice__LifecycleCreate create = SLUICE__LIFECYCLE_CREATE__INIT;
+	Sluice__LifecycleState *list = calloc(states, sizeof(*list)),
+			       **pointers = calloc(states, sizeof(*pointers));
 	char(*names)[24] = calloc(states, sizeof(*names)), *(*next)[1] = calloc(states, sizeof(*next));
 	struct outcome out;
 
 	/* A chain, the last state terminal. */
 	for (size_t i = 0; i < states; i++) {
-		sluice__machine_state__init(&list[i]);
+		sluice__lifecycle_state__init(&list[i]);
 		snprintf(names[i], sizeof(names[i]), "S%zu", i);
 		list[i].name = names[i];
 		list[i].terminal = i + 1 == states;
@@ -112,7 +112,7 @@ static struct outcome machine(const char *name, size_t states)
 	config.n_states = states;
 	config.cancelled = config.failed = names[states - 1];
 	create.config = &config;
-	out = world_apply(&world, COMMAND_MACHINE_CREATE, 0, &create);
+	out = world_apply(&world, COMMAND_LIFECYCLE_CREATE, 0, &create);
 	free(list);
 	free(pointers);
 	free(names);
@@ -120,13 +120,13 @@ static struct outcome machine(const char *name, size_t states)
 	return out;
 }
 
-/* limit: MACHINE_STATES_MAX */
-Test(job_limits, machine_states)
+/* limit: LIFECYCLE_STATES_MAX */
+Test(job_limits, lifecycle_states)
 {
-	struct outcome out = machine("fits", LIMIT_MACHINE_STATES_MAX);
+	struct outcome out = lifecycle("fits", LIMIT_LIFECYCLE_STATES_MAX);
 
 	cr_expect_eq(out.code, 0, "%s", out.text);
-	cr_expect_eq(machine("not", LIMIT_MACHINE_STATES_MAX + 1).code, SLUICE_E_LIMIT);
+	cr_expect_eq(lifecycle("not", LIMIT_LIFECYCLE_STATES_MAX + 1).code, SLUICE_E_LIMIT);
 }
 
 static uint64_t first_row(void)

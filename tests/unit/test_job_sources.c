@@ -274,7 +274,7 @@ Test(job_sources, both_formats_say_the_same)
 		 .flags = JOB_CANCEL,
 		 .priority = 7,
 		 .attempt = 2,
-		 .machine = 9,
+		 .lifecycle = 9,
 		 .queue = 10,
 		 .token = 11,
 		 .holder = 12,
@@ -285,7 +285,7 @@ Test(job_sources, both_formats_say_the_same)
 		 .hist_report = 17,
 		 .changed_ms = 18,
 		 .hist_count = 19},
-		{.claim = JOB_GATED, .attempt = 1, .machine = 1, .queue = 1, .due_mono_ms = UINT64_MAX - 1},
+		{.claim = JOB_GATED, .attempt = 1, .lifecycle = 1, .queue = 1, .due_mono_ms = UINT64_MAX - 1},
 	};
 
 	for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++) {

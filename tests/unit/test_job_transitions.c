@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every (state, event) pair of the default machine, against a table written here and not derived from the
+ * Every (state, event) pair of the default lifecycle, against a table written here and not derived from the
  * code: what a report of each state comes to in each state, by a holder and by somebody else, and what an
  * old, a future attempt and an unknown state come to. */
 #include <criterion/criterion.h>

@@ -9,8 +9,8 @@
 
 #define STATE(name, next) "{\"name\":\"" name "\",\"next\":[" next "]}"
 #define END(name) "{\"name\":\"" name "\",\"terminal\":true}"
-#define LIFECYCLE(name, states, cancelled, failed)                              \
-	"{\"machines\":[{\"config\":{\"name\":\"" name "\",\"states\":[" states \
+#define LIFECYCLE(name, states, cancelled, failed)                                \
+	"{\"lifecycles\":[{\"config\":{\"name\":\"" name "\",\"states\":[" states \
 	"],\"cancelled\":\"" cancelled "\",\"failed\":\"" failed "\"}}]}"
 
 /* The one of client/README.md. */
@@ -108,11 +108,11 @@ Test(local_lifecycle, an_answer_that_is_no_lifecycle_is_refused)
 		"",
 		"{}",
 		"[]",
-		"{\"machines\":[]}",
-		"{\"machines\":[{\"config\":{}}]}",
-		"{\"machines\":[{\"config\":{\"name\":\"a\",\"states\":[]}}]}",
-		"{\"machines\":[{\"config\":{\"name\":\"a\",\"states\":[{\"name\":1}]}}]}",
-		"{\"machines\":[{\"config\":{\"name\":\"a\",\"states\":[{\"name\":\"b\",\"next\":[\"c\"]}]}}]}",
+		"{\"lifecycles\":[]}",
+		"{\"lifecycles\":[{\"config\":{}}]}",
+		"{\"lifecycles\":[{\"config\":{\"name\":\"a\",\"states\":[]}}]}",
+		"{\"lifecycles\":[{\"config\":{\"name\":\"a\",\"states\":[{\"name\":1}]}}]}",
+		"{\"lifecycles\":[{\"config\":{\"name\":\"a\",\"states\":[{\"name\":\"b\",\"next\":[\"c\"]}]}}]}",
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

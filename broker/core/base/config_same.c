@@ -107,7 +107,7 @@ static int messages_equal(const ProtobufCMessage *left, const ProtobufCMessage *
 	return 0;
 }
 
-/* Repeated messages (a machine's states): which is the first that differs. */
+/* Repeated messages (a lifecycle's states): which is the first that differs. */
 static int repeated_same(const ProtobufCMessage *stored, const ProtobufCMessage *given,
 			 const ProtobufCFieldDescriptor *field, const char *what, const char *name,
 			 struct outcome *out)

@@ -140,7 +140,7 @@ enum hot_kind {
 	HOT_QUEUE,
 	HOT_PRODUCER,
 	HOT_CURSOR,
-	HOT_MACHINE /* how many jobs use it */,
+	HOT_LIFECYCLE /* how many jobs use it */,
 	HOT_SOURCE = 12 /* source.h */
 };
 struct hot_key {

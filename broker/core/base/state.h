@@ -9,9 +9,9 @@
 #include "broker/core/base/age.h"
 #include "broker/core/base/apply.h"
 
-struct machine_cache; /* lifecycle/cache.c */
-struct router_cache;  /* router/image.c */
-struct owned_ops;     /* session/session.h */
+struct lifecycle_cache; /* lifecycle/cache.c */
+struct router_cache;	/* router/image.c */
+struct owned_ops;	/* session/session.h */
 
 /* A growable buffer that is kept between commands. */
 struct scratch {
@@ -41,7 +41,7 @@ struct core {
 	struct batch_clock clock; /* of the open batch */
 	struct age age;		  /* as of the open batch; read anew at its beginning */
 	uint32_t position;	  /* of the next command in it */
-	struct machine_cache *machines;
+	struct lifecycle_cache *lifecycles;
 	struct router_cache *routers;
 	const struct owned_ops *owned;	   /* by enum owned_kind; dispatch/session_end.c */
 	struct effects *bootstrap_effects; /* of core_bootstrap and core_boot: nobody hears them */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Definitions of streams, queues, routers, edges, machines and gateways: packed protobuf messages in
+ * Definitions of streams, queues, routers, edges, lifecycles and gateways: packed protobuf messages in
  * STORE_TOPO. */
 #include <stdlib.h>
 

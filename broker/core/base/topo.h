@@ -12,7 +12,7 @@ enum topo_kind {
 	TOPO_QUEUE,
 	TOPO_ROUTER,
 	TOPO_EDGE,
-	TOPO_MACHINE,
+	TOPO_LIFECYCLE,
 	TOPO_GATEWAY /* under gateway 0 */,
 	TOPO_TOMB /* deleted, being swept by TICK */
 };

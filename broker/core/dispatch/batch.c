@@ -29,7 +29,7 @@ int core_create(struct core **ret)
 	if (core == NULL)
 		return SLUICE_E_NOMEM;
 	core->owned = session_owned_ops;
-	rc = machine_cache_create(&core->machines);
+	rc = lifecycle_cache_create(&core->lifecycles);
 	if (rc == 0)
 		rc = router_cache_create(&core->routers);
 	if (rc == 0)
@@ -46,7 +46,7 @@ void core_destroy(struct core *core)
 {
 	if (core == NULL)
 		return;
-	machine_cache_destroy(core->machines);
+	lifecycle_cache_destroy(core->lifecycles);
 	router_cache_destroy(core->routers);
 	effects_destroy(core->bootstrap_effects);
 	for (size_t i = 0; i < PENDING_LOGS_MAX; i++)
@@ -168,7 +168,7 @@ void core_batch_abort(struct core *core)
 	pending_drop(core);
 	core->grown_count = 0;
 	core->fires = false;
-	machine_cache_drop(core->machines);
+	lifecycle_cache_drop(core->lifecycles);
 	router_cache_abort(core->routers);
 }
 

@@ -30,7 +30,7 @@ int gateway_install(struct apply *a, struct sluice_slice name)
 	if (rc == 0)
 		rc = queue_install_dead_letter(a);
 	if (rc == 0)
-		rc = machine_install_default(a);
+		rc = lifecycle_install_default(a);
 	return rc;
 }
 

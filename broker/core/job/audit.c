@@ -34,7 +34,7 @@ enum { AUDIT_JOBS_MAX = 20000, FINDINGS_MAX = 200, FINDING_BYTES = 600 };
 struct audit {
 	struct query *q;
 	Sluice__Audited *result;
-	struct machine *machine; /* of the last job */
+	struct lifecycle *lifecycle; /* of the last job */
 	uint64_t silent_ms, orphan_ms;
 	int err;
 };
@@ -281,17 +281,17 @@ static int check_open(struct audit *audit, uint64_t number, const struct job_liv
 		break;
 	}
 	finding(audit, "job %llu is %s and has neither a lease, a gate, a timer nor a queue entry",
-		(unsigned long long)number, machine_state_name(audit->machine, live->state));
+		(unsigned long long)number, lifecycle_state_name(audit->lifecycle, live->state));
 	return 0;
 }
 
-static int check_machine(struct audit *audit, uint64_t id)
+static int check_lifecycle(struct audit *audit, uint64_t id)
 {
-	if (audit->machine != NULL && audit->machine->id == id)
+	if (audit->lifecycle != NULL && audit->lifecycle->id == id)
 		return 0;
-	machine_free(audit->machine);
-	audit->machine = NULL;
-	return machine_load(audit->q->txn, audit->q->gateway, id, &audit->machine);
+	lifecycle_free(audit->lifecycle);
+	audit->lifecycle = NULL;
+	return lifecycle_load(audit->q->txn, audit->q->gateway, id, &audit->lifecycle);
 }
 
 static int check_last_row(struct audit *audit, uint64_t number, const struct job_live *live)
@@ -310,18 +310,18 @@ static int check_last_row(struct audit *audit, uint64_t number, const struct job
 
 static int check_job(struct audit *audit, uint64_t number, const struct job_live *live)
 {
-	int err = check_machine(audit, live->machine);
+	int err = check_lifecycle(audit, live->lifecycle);
 
 	audit->result->jobs++;
-	if (err == 0 && live->state >= audit->machine->state_count)
+	if (err == 0 && live->state >= audit->lifecycle->state_count)
 		err = store_damaged("its content is not valid");
 	if (err != 0)
 		return err;
-	if (!machine_is_terminal(audit->machine, live->state))
+	if (!lifecycle_is_terminal(audit->lifecycle, live->state))
 		err = check_open(audit, number, live);
 	else if (live->claim != JOB_NONE)
 		finding(audit, "job %llu is %s and still %s", (unsigned long long)number,
-			machine_state_name(audit->machine, live->state), job_claim_name(live->claim));
+			lifecycle_state_name(audit->lifecycle, live->state), job_claim_name(live->claim));
 	return err == 0 && live->hist_last != 0 ? check_last_row(audit, number, live) : err;
 }
 
@@ -468,6 +468,6 @@ int audit_query(struct query *q, const Sluice__Audit *m)
 		if (err == 0 && index == q->reply->index)
 			err = audit_counters(&audit);
 	}
-	machine_free(audit.machine);
+	lifecycle_free(audit.lifecycle);
 	return err != 0 ? err : audit.err;
 }

@@ -16,7 +16,7 @@ static int cancel_now(struct apply *a, struct job *job, const struct job_fact *f
 {
 	int err = job->live.claim == JOB_LEASED ? job_tell_holder(a, job, FX_JOB_CANCEL) : 0;
 
-	return err == 0 ? job_move(a, job, job->machine->cancelled, fact, true) : err;
+	return err == 0 ? job_move(a, job, job->lifecycle->cancelled, fact, true) : err;
 }
 
 int job_cancel_apply(struct apply *a, const Sluice__JobCancel *m, struct outcome *out)
@@ -38,7 +38,7 @@ int job_cancel_apply(struct apply *a, const Sluice__JobCancel *m, struct outcome
 	}
 	job.live.flags |= JOB_CANCEL;
 	if (!(job.live.flags & JOB_INTENT) &&
-	    machine_allows(job.machine, job.live.state, job.machine->cancelled)) {
+	    lifecycle_allows(job.lifecycle, job.live.state, job.lifecycle->cancelled)) {
 		err = cancel_now(a, &job, &fact);
 	} else {
 		/* The holder is told again on a repeat: the first notice may have been lost with its

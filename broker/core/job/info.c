@@ -111,14 +111,14 @@ static int holder_name(struct query *q, uint64_t session, char **at)
 	return err;
 }
 
-int job_info_live(struct query *q, const struct job_live *live, const struct machine *machine,
+int job_info_live(struct query *q, const struct job_live *live, const struct lifecycle *lifecycle,
 		  Sluice__JobInfo *info)
 {
 	char judge[SOURCE_NAME_BYTES];
-	int err = job_info_text(&info->machine, machine->config->name);
+	int err = job_info_text(&info->lifecycle, lifecycle->config->name);
 
 	if (err == 0)
-		err = job_info_text(&info->state, machine_state_name(machine, live->state));
+		err = job_info_text(&info->state, lifecycle_state_name(lifecycle, live->state));
 	if (err == 0)
 		err = job_info_text(&info->claim, job_claim_name(live->claim));
 	if (err == 0 && live->holder != 0)
@@ -128,7 +128,7 @@ int job_info_live(struct query *q, const struct job_live *live, const struct mac
 		if (err == 0)
 			err = job_info_text(&info->judge, judge);
 	}
-	info->terminal = machine_is_terminal(machine, live->state);
+	info->terminal = lifecycle_is_terminal(lifecycle, live->state);
 	info->attempt = live->attempt;
 	info->token = live->token;
 	info->holder_session = live->claim == JOB_LEASED || live->claim == JOB_ORPHANED ? live->holder : 0;
@@ -140,7 +140,7 @@ int job_info_live(struct query *q, const struct job_live *live, const struct mac
 }
 
 int job_info_fill(struct query *q, uint64_t number, const struct job_live *live,
-		  const struct machine *machine, bool payload, Sluice__JobInfo **ret)
+		  const struct lifecycle *lifecycle, bool payload, Sluice__JobInfo **ret)
 {
 	Sluice__JobInfo *info = malloc(sizeof(*info));
 	int err;
@@ -149,8 +149,8 @@ int job_info_fill(struct query *q, uint64_t number, const struct job_live *live,
 		return SLUICE_E_NOMEM;
 	sluice__job_info__init(info);
 	info->number = number;
-	err = live->state < machine->state_count ? job_info_live(q, live, machine, info)
-						 : store_damaged("its content is not valid");
+	err = live->state < lifecycle->state_count ? job_info_live(q, live, lifecycle, info)
+						   : store_damaged("its content is not valid");
 	if (err == 0)
 		err = job_info_record(q, number, payload, info);
 	if (err == 0)
@@ -165,15 +165,15 @@ int job_info_fill(struct query *q, uint64_t number, const struct job_live *live,
 
 int job_info_make(struct query *q, uint64_t number, bool payload, Sluice__JobInfo **ret)
 {
-	struct machine *machine;
+	struct lifecycle *lifecycle;
 	struct job_live live;
 	int err = job_live_get(q->txn, q->gateway, number, &live);
 
 	if (err == 0)
-		err = machine_load(q->txn, q->gateway, live.machine, &machine);
+		err = lifecycle_load(q->txn, q->gateway, live.lifecycle, &lifecycle);
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	err = job_info_fill(q, number, &live, machine, payload, ret);
-	machine_free(machine);
+	err = job_info_fill(q, number, &live, lifecycle, payload, ret);
+	lifecycle_free(lifecycle);
 	return err;
 }

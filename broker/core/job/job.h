@@ -22,7 +22,7 @@ struct job {
 	const char *id; /* the caller's, as long as the struct lives; NULL where only the number is known (no
 			   event is published then) */
 	struct job_live live;
-	const struct machine *machine; /* of machine_get */
+	const struct lifecycle *lifecycle; /* of lifecycle_get */
 };
 
 /* What is recorded about a change. Texts are never NULL. */
@@ -42,11 +42,11 @@ struct job_fact {
 
 static inline const char *job_state_name(const struct job *job)
 {
-	return machine_state_name(job->machine, job->live.state);
+	return lifecycle_state_name(job->lifecycle, job->live.state);
 }
 static inline bool job_is_terminal(const struct job *job)
 {
-	return machine_is_terminal(job->machine, job->live.state);
+	return lifecycle_is_terminal(job->lifecycle, job->live.state);
 }
 static inline struct job_fact job_fact(const char *event, const char *source, const char *evidence)
 {

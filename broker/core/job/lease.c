@@ -163,7 +163,7 @@ static int deliver(struct apply *a, const struct job *job, bool orphan, bool red
 		delivery.cancel = (job->live.flags & JOB_CANCEL) != 0;
 		delivery.redelivered = redelivered;
 		delivery.priority = job->live.priority;
-		delivery.machine = job->machine->config->name;
+		delivery.lifecycle = job->lifecycle->config->name;
 		delivery.number = job->number;
 		err = deliveries_append(a, deliveries, job->live.queue, &delivery);
 	}

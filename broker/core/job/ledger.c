@@ -41,17 +41,17 @@ int job_load(struct apply *a, uint64_t number, struct job *ret)
 		return store_damaged(fault);
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	err = machine_get(a, ret->live.machine, &ret->machine);
-	if (err != 0 || ret->live.state < ret->machine->state_count)
+	err = lifecycle_get(a, ret->live.lifecycle, &ret->lifecycle);
+	if (err != 0 || ret->live.state < ret->lifecycle->state_count)
 		return err;
 	err = job_live_get(a->txn, a->gateway, number, &ret->live); /* what is wrong is read last */
-	return err == 0 ? store_damaged("its state is not one of its machine") : err;
+	return err == 0 ? store_damaged("its state is not one of its lifecycle") : err;
 }
 
 int job_store(struct apply *a, const struct job *job)
 {
-	invariant(job->live.state < job->machine->state_count, "job %llu: state %u of %u", ULL(job->number),
-		  job->live.state, (unsigned)job->machine->state_count);
+	invariant(job->live.state < job->lifecycle->state_count, "job %llu: state %u of %u", ULL(job->number),
+		  job->live.state, (unsigned)job->lifecycle->state_count);
 	invariant(job_is_terminal(job) == (job->live.claim == JOB_NONE), "job %llu is %s, with claim %u",
 		  ULL(job->number), job_state_name(job), job->live.claim);
 	invariant(job->live.token <= a->index, "job %llu: token %llu at index %llu", ULL(job->number),
@@ -102,9 +102,9 @@ int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_
 	const char *from = job_state_name(job);
 	int err;
 
-	invariant(state < job->machine->state_count, "job %llu moves to state %u of %u", ULL(job->number),
-		  state, (unsigned)job->machine->state_count);
-	invariant(!job_is_terminal(job) || !machine_is_terminal(job->machine, state),
+	invariant(state < job->lifecycle->state_count, "job %llu moves to state %u of %u", ULL(job->number),
+		  state, (unsigned)job->lifecycle->state_count);
+	invariant(!job_is_terminal(job) || !lifecycle_is_terminal(job->lifecycle, state),
 		  "job %llu moves from end to end: %u to %u", ULL(job->number), job->live.state, state);
 	job->live.state = (uint8_t)state;
 	invariant(state < 64, "job %llu moves to state %u, which `seen` has no bit for", ULL(job->number),

@@ -12,7 +12,7 @@ enum {
 	AT_FLAGS = 2,
 	AT_PRIORITY = 3,
 	AT_ATTEMPT = 4,
-	AT_MACHINE = 8,
+	AT_LIFECYCLE = 8,
 	AT_QUEUE = 12,
 	AT_TOKEN = 20,
 	AT_HOLDER = 28,
@@ -51,7 +51,7 @@ void job_live_encode(uint8_t *buf, const struct job_live *live)
 	buf[AT_FLAGS] = live->flags;
 	buf[AT_PRIORITY] = live->priority;
 	put_be32(buf + AT_ATTEMPT, live->attempt);
-	put_be32(buf + AT_MACHINE, live->machine);
+	put_be32(buf + AT_LIFECYCLE, live->lifecycle);
 	put_be64(buf + AT_QUEUE, live->queue);
 	put_be64(buf + AT_TOKEN, live->token);
 	put_be64(buf + AT_HOLDER, live->holder);
@@ -106,7 +106,7 @@ int job_live_decode(struct sluice_slice value, struct job_live *ret)
 	ret->flags = buf[AT_FLAGS];
 	ret->priority = buf[AT_PRIORITY];
 	ret->attempt = get_be32(buf + AT_ATTEMPT);
-	ret->machine = get_be32(buf + AT_MACHINE);
+	ret->lifecycle = get_be32(buf + AT_LIFECYCLE);
 	ret->queue = get_be64(buf + AT_QUEUE);
 	ret->token = get_be64(buf + AT_TOKEN);
 	ret->holder = get_be64(buf + AT_HOLDER);

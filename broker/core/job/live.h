@@ -27,12 +27,12 @@ enum job_flag {
 enum { JOB_LIVE_1_BYTES = 90, JOB_LIVE_BYTES = 136 };
 
 struct job_live {
-	uint8_t state; /* position in its machine */
+	uint8_t state; /* position in its lifecycle */
 	uint8_t claim; /* enum job_claim */
 	uint8_t flags; /* enum job_flag */
 	uint8_t priority;
 	uint32_t attempt; /* from 1 */
-	uint32_t machine;
+	uint32_t lifecycle;
 	uint64_t queue;
 	uint64_t token;
 	uint64_t holder; /* session; of an orphan: the one that held it */

@@ -39,23 +39,23 @@ enum { DAMAGE_TEXT_BYTES = 300 };
 
 struct list {
 	const Sluice__JobList *m;
-	uint64_t queue;		 /* 0: any */
-	struct machine *machine; /* of the last row looked at */
+	uint64_t queue;		     /* 0: any */
+	struct lifecycle *lifecycle; /* of the last row looked at */
 	size_t max;
 };
 
-static int list_machine(struct query *q, struct list *list, uint64_t id)
+static int list_lifecycle(struct query *q, struct list *list, uint64_t id)
 {
-	struct machine *machine;
+	struct lifecycle *lifecycle;
 	int err;
 
-	if (list->machine != NULL && list->machine->id == id)
+	if (list->lifecycle != NULL && list->lifecycle->id == id)
 		return 0;
-	err = machine_load(q->txn, q->gateway, id, &machine);
+	err = lifecycle_load(q->txn, q->gateway, id, &lifecycle);
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	machine_free(list->machine);
-	list->machine = machine;
+	lifecycle_free(list->lifecycle);
+	list->lifecycle = lifecycle;
 	return 0;
 }
 
@@ -73,20 +73,20 @@ static int list_wants(struct query *q, struct list *list, const struct job_live 
 	*ret = true;
 	if (list->m->state[0] == '\0')
 		return 0;
-	err = list_machine(q, list, live->machine);
-	if (err == 0 && live->state >= list->machine->state_count)
+	err = list_lifecycle(q, list, live->lifecycle);
+	if (err == 0 && live->state >= list->lifecycle->state_count)
 		err = store_damaged("its content is not valid");
-	*ret = err == 0 && strcmp(list->m->state, machine_state_name(list->machine, live->state)) == 0;
+	*ret = err == 0 && strcmp(list->m->state, lifecycle_state_name(list->lifecycle, live->state)) == 0;
 	return err;
 }
 
 static int list_row(struct query *q, struct list *list, uint64_t number, const struct job_live *live)
 {
 	Sluice__Reply *reply = q->reply;
-	int err = list_machine(q, list, live->machine);
+	int err = list_lifecycle(q, list, live->lifecycle);
 
 	if (err == 0)
-		err = job_info_fill(q, number, live, list->machine, false, &reply->jobs[reply->n_jobs]);
+		err = job_info_fill(q, number, live, list->lifecycle, false, &reply->jobs[reply->n_jobs]);
 	reply->n_jobs += err == 0;
 	return err;
 }
@@ -100,9 +100,9 @@ static int damaged_fill(struct query *q, struct list *list, uint64_t number, con
 	snprintf(text, sizeof(text), "damaged: %s", store_last_error()); /* before the next read */
 	err = job_info_text(&info->evidence, text);
 	info->number = number;
-	if (err == 0 && live != NULL && list_machine(q, list, live->machine) == 0 &&
-	    live->state < list->machine->state_count)
-		err = job_info_live(q, live, list->machine, info);
+	if (err == 0 && live != NULL && list_lifecycle(q, list, live->lifecycle) == 0 &&
+	    live->state < list->lifecycle->state_count)
+		err = job_info_live(q, live, list->lifecycle, info);
 	if (err == 0 || err == SLUICE_E_CORRUPT)
 		err = job_info_record(q, number, false, info);
 	return err == SLUICE_E_CORRUPT ? 0 : err;
@@ -241,7 +241,7 @@ static int job_list(struct query *q, const Sluice__JobList *m)
 	}
 	list.queue = q->at.other;
 	err = list_walk(q, &list);
-	machine_free(list.machine);
+	lifecycle_free(list.lifecycle);
 	return err;
 }
 

@@ -53,7 +53,7 @@ static int report_check(const Sluice__JobReport *m, struct outcome *out)
 			      "nothing is reported: expected a state, evidence or a scheduler reference");
 	err = job_text_check(out, "source", m->source, LIMIT_TEXT_BYTES_MAX);
 	if (err == 0 && !refused(out))
-		err = job_text_check(out, "state", m->state, MACHINE_STATE_NAME_BYTES_MAX);
+		err = job_text_check(out, "state", m->state, LIFECYCLE_STATE_NAME_BYTES_MAX);
 	if (err == 0 && !refused(out))
 		err = job_text_check(out, "scheduler reference", m->scheduler_ref, LIMIT_TEXT_BYTES_MAX);
 	/* Cut, not refused: an end must not be lost for what a scheduler printed with it. */
@@ -325,7 +325,7 @@ static int report_move(struct apply *a, struct job *job, const Sluice__JobReport
 		       struct outcome *out)
 {
 	struct job_fact fact;
-	int err = fact_of(a, job, m, machine_is_terminal(job->machine, state), &fact);
+	int err = fact_of(a, job, m, lifecycle_is_terminal(job->lifecycle, state), &fact);
 
 	if (err == 0)
 		err = job_move(a, job, state, &fact, m->token == 0);
@@ -352,14 +352,14 @@ static int answer_again(struct apply *a, const struct job *job, const Sluice__Jo
 	if (err != 0 || first == NULL)
 		return err;
 	*ret = !stale || m->token == 0 ||
-	       (machine_state_find(job->machine, first->state, &state) &&
-		machine_is_terminal(job->machine, state));
+	       (lifecycle_state_find(job->lifecycle, first->state, &state) &&
+		lifecycle_is_terminal(job->lifecycle, state));
 	if (*ret)
 		answer(job, SLUICE__DISPOSITION__DUPLICATE, out);
 	if (*ret && stale) {
 		out->attempt = first->attempt;
-		out->terminal = machine_state_find(job->machine, first->state, &state) &&
-				machine_is_terminal(job->machine, state);
+		out->terminal = lifecycle_state_find(job->lifecycle, first->state, &state) &&
+				lifecycle_is_terminal(job->lifecycle, state);
 		memset(out->state, 0, sizeof(out->state));
 		memccpy(out->state, first->state, '\0', sizeof(out->state) - 1);
 	}
@@ -371,12 +371,12 @@ static int answer_again(struct apply *a, const struct job *job, const Sluice__Jo
 static bool is_legal(const struct job *job, const Sluice__JobReport *m, char buf[JOB_REASON_BYTES],
 		     uint32_t *ret_state)
 {
-	if (!machine_state_find(job->machine, m->state, ret_state)) {
-		snprintf(buf, JOB_REASON_BYTES, "state %s is not one of machine %s", m->state,
-			 job->machine->config->name);
+	if (!lifecycle_state_find(job->lifecycle, m->state, ret_state)) {
+		snprintf(buf, JOB_REASON_BYTES, "state %s is not one of lifecycle %s", m->state,
+			 job->lifecycle->config->name);
 		return false;
 	}
-	if (machine_allows(job->machine, job->live.state, *ret_state))
+	if (lifecycle_allows(job->lifecycle, job->live.state, *ret_state))
 		return true;
 	snprintf(buf, JOB_REASON_BYTES,
 		 job_is_terminal(job) ? "%s is terminal, %s was reported"

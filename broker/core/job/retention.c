@@ -130,7 +130,7 @@ static int forget_records(struct apply *a, uint64_t number, const struct job_liv
 	if (err == 0)
 		err = store_del(a->txn, STORE_LIVE, key_slice(&key));
 	if (err == 0)
-		err = machine_jobs_add(a, live->machine, -1);
+		err = lifecycle_jobs_add(a, live->lifecycle, -1);
 	return err == 0 ? counter_add(a, COUNTER_JOBS, -1) : err;
 }
 

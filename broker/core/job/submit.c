@@ -53,47 +53,47 @@ static int queue_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t *ret
 	return 0;
 }
 
-static int machine_named(struct apply *a, const char *name, const char *whose, uint64_t *ret,
-			 struct outcome *out)
+static int lifecycle_named(struct apply *a, const char *name, const char *whose, uint64_t *ret,
+			   struct outcome *out)
 {
 	int err = strlen(name) > LIMIT_NAME_BYTES_MAX
 			  ? SLUICE_E_NOT_FOUND
-			  : name_find(a->txn, a->gateway, NAME_MACHINE, slice_text(name), ret);
+			  : name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(name), ret);
 
 	return err == SLUICE_E_NOT_FOUND
-		       ? refuse(out, SLUICE_E_NOT_FOUND, "%s machine %.255s does not exist", whose, name)
+		       ? refuse(out, SLUICE_E_NOT_FOUND, "%s lifecycle %.255s does not exist", whose, name)
 		       : err;
 }
 
 /* The job's own, else its queue's, else the default. */
-static int machine_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t *ret,
-			struct outcome *out)
+static int lifecycle_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t *ret,
+			  struct outcome *out)
 {
 	ProtobufCMessage *config;
 	const char *name;
 	int err;
 
-	if (m->machine[0] != '\0')
-		return machine_named(a, m->machine, "the job's", ret, out);
+	if (m->lifecycle[0] != '\0')
+		return lifecycle_named(a, m->lifecycle, "the job's", ret, out);
 	err = topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &config);
 	if (err != 0)
 		return err;
-	name = ((const Sluice__QueueConfig *)config)->machine;
-	err = machine_named(a, name[0] != '\0' ? name : MACHINE_DEFAULT_NAME, "the queue's", ret, out);
+	name = ((const Sluice__QueueConfig *)config)->lifecycle;
+	err = lifecycle_named(a, name[0] != '\0' ? name : LIFECYCLE_DEFAULT_NAME, "the queue's", ret, out);
 	protobuf_c_message_free_unpacked(config, NULL);
 	return err;
 }
 
-/* Which field differs from what was submitted first; NULL: none. The machine may be named by one and left to
+/* Which field differs from what was submitted first; NULL: none. The lifecycle may be named by one and left to
  * the queue by the other. */
 static const char *difference(const Sluice__JobSubmit *first, const struct job_record *record,
-			      const Sluice__JobSubmit *m, const struct machine *machine)
+			      const Sluice__JobSubmit *m, const struct lifecycle *lifecycle)
 {
 	if (strcmp(first->queue, m->queue) != 0)
 		return "queue";
-	if (strcmp(first->machine, m->machine) != 0 && m->machine[0] != '\0' &&
-	    strcmp(machine->config->name, m->machine) != 0)
-		return "machine";
+	if (strcmp(first->lifecycle, m->lifecycle) != 0 && m->lifecycle[0] != '\0' &&
+	    strcmp(lifecycle->config->name, m->lifecycle) != 0)
+		return "lifecycle";
 	if (record->payload.len != m->payload.len ||
 	    (m->payload.len > 0 && memcmp(record->payload.data, m->payload.data, m->payload.len) != 0))
 		return "payload";
@@ -116,7 +116,7 @@ static int submit_again(struct apply *a, uint64_t number, const Sluice__JobSubmi
 		err = job_record_meta(&record, &first);
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	field = difference(first, &record, m, job.machine);
+	field = difference(first, &record, m, job.lifecycle);
 	sluice__job_submit__free_unpacked(first, NULL);
 	if (field != NULL)
 		return refuse(out, SLUICE_E_CONFLICT, "job %s exists with another %s", m->job, field);
@@ -126,11 +126,11 @@ static int submit_again(struct apply *a, uint64_t number, const Sluice__JobSubmi
 	return 0;
 }
 
-static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t machine,
+static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t lifecycle,
 		      struct job *job)
 {
 	const struct job_fact fact = job_fact("submit", JOB_SOURCE_BROKER, "");
-	int err = machine_get(a, machine, &job->machine);
+	int err = lifecycle_get(a, lifecycle, &job->lifecycle);
 
 	if (err == 0)
 		err = counter_next(a, COUNTER_JOB, &job->number);
@@ -144,7 +144,7 @@ static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queu
 	job->live = (struct job_live){.priority = (uint8_t)m->priority,
 				      .attempt = 1,
 				      .seen = 1,
-				      .machine = (uint32_t)machine,
+				      .lifecycle = (uint32_t)lifecycle,
 				      .queue = queue,
 				      .changed_ms = a->wall_ms};
 	err = job_history_append(a, job, "", &fact);
@@ -153,7 +153,7 @@ static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queu
 	if (err == 0)
 		err = job_event_publish(a, job, "", &fact);
 	if (err == 0)
-		err = machine_jobs_add(a, machine, 1);
+		err = lifecycle_jobs_add(a, lifecycle, 1);
 	if (err == 0)
 		err = counter_add(a, COUNTER_JOBS, 1);
 	return err == 0 ? counter_add(a, COUNTER_JOBS_OPEN, 1) : err;
@@ -161,7 +161,7 @@ static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queu
 
 int job_submit_apply(struct apply *a, const Sluice__JobSubmit *m, struct outcome *out)
 {
-	uint64_t number, queue = 0, machine = 0;
+	uint64_t number, queue = 0, lifecycle = 0;
 	struct job job;
 	int err = submit_check(m, out);
 
@@ -174,12 +174,12 @@ int job_submit_apply(struct apply *a, const Sluice__JobSubmit *m, struct outcome
 		return err;
 	err = queue_find(a, m, &queue, out);
 	if (err == 0 && !refused(out))
-		err = machine_find(a, m, queue, &machine, out);
+		err = lifecycle_find(a, m, queue, &lifecycle, out);
 	if (err == 0 && !refused(out))
 		err = queue_room_check(a, queue, SLUICE__QUEUE_KIND__QUEUE_JOBS, 1, out);
 	if (err != 0 || refused(out))
 		return err;
-	err = submit_new(a, m, queue, machine, &job);
+	err = submit_new(a, m, queue, lifecycle, &job);
 	if (err == 0)
 		err = quarantine_unpark(a, &job);
 	if (err == 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Machines out of the store, compiled; the writer's cache; and how many jobs use each.
+ * Lifecycles out of the store, compiled; the writer's cache; and how many jobs use each.
  *
- * The cache is direct-mapped: a slot is a function of (gateway, machine), so that its content never depends
+ * The cache is direct-mapped: a slot is a function of (gateway, lifecycle), so that its content never depends
  * on order.
  */
 #include <stdlib.h>
@@ -14,85 +14,86 @@
 
 enum { CACHE_SLOTS = 64 };
 
-struct machine_cache {
-	struct machine *slots[CACHE_SLOTS];
+struct lifecycle_cache {
+	struct lifecycle *slots[CACHE_SLOTS];
 };
 
-void machine_free(struct machine *machine)
+void lifecycle_free(struct lifecycle *lifecycle)
 {
-	if (machine == NULL)
+	if (lifecycle == NULL)
 		return;
-	sluice__machine_config__free_unpacked(machine->config, NULL);
-	free(machine);
+	sluice__lifecycle_config__free_unpacked(lifecycle->config, NULL);
+	free(lifecycle);
 }
 
-int machine_cache_create(struct machine_cache **ret)
+int lifecycle_cache_create(struct lifecycle_cache **ret)
 {
 	*ret = calloc(1, sizeof(**ret));
 	return *ret != NULL ? 0 : SLUICE_E_NOMEM;
 }
 
-void machine_cache_drop(struct machine_cache *cache)
+void lifecycle_cache_drop(struct lifecycle_cache *cache)
 {
 	for (size_t i = 0; i < CACHE_SLOTS; i++) {
-		machine_free(cache->slots[i]);
+		lifecycle_free(cache->slots[i]);
 		cache->slots[i] = NULL;
 	}
 }
 
-void machine_cache_destroy(struct machine_cache *cache)
+void lifecycle_cache_destroy(struct lifecycle_cache *cache)
 {
 	if (cache == NULL)
 		return;
-	machine_cache_drop(cache);
+	lifecycle_cache_drop(cache);
 	free(cache);
 }
 
-int machine_load(struct store_txn *txn, uint32_t gateway, uint64_t id, struct machine **ret)
+int lifecycle_load(struct store_txn *txn, uint32_t gateway, uint64_t id, struct lifecycle **ret)
 {
-	char why[MACHINE_WHY_BYTES];
+	char why[LIFECYCLE_WHY_BYTES];
 	ProtobufCMessage *message;
-	struct machine *machine;
-	int err = topo_find(txn, gateway, TOPO_MACHINE, id, &sluice__machine_config__descriptor, &message);
+	struct lifecycle *lifecycle;
+	int err =
+		topo_find(txn, gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor, &message);
 
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	machine = malloc(sizeof(*machine));
-	if (machine == NULL ||
-	    machine_compile(machine, gateway, id, (Sluice__MachineConfig *)message, why) != 0) {
-		err = machine == NULL ? SLUICE_E_NOMEM : store_damaged("its content is not valid");
+	lifecycle = malloc(sizeof(*lifecycle));
+	if (lifecycle == NULL ||
+	    lifecycle_compile(lifecycle, gateway, id, (Sluice__LifecycleConfig *)message, why) != 0) {
+		err = lifecycle == NULL ? SLUICE_E_NOMEM : store_damaged("its content is not valid");
 		protobuf_c_message_free_unpacked(message, NULL);
-		free(machine);
+		free(lifecycle);
 		return err;
 	}
-	*ret = machine;
+	*ret = lifecycle;
 	return 0;
 }
 
-int machine_get(struct apply *a, uint64_t id, const struct machine **ret)
+int lifecycle_get(struct apply *a, uint64_t id, const struct lifecycle **ret)
 {
-	struct machine **slot = &a->core->machines->slots[(id + a->gateway * UINT64_C(7)) % CACHE_SLOTS];
-	struct machine *machine = *slot;
+	struct lifecycle **slot = &a->core->lifecycles->slots[(id + a->gateway * UINT64_C(7)) % CACHE_SLOTS];
+	struct lifecycle *lifecycle = *slot;
 
-	if (machine == NULL || machine->id != id || machine->gateway != a->gateway) {
-		int err = machine_load(a->txn, a->gateway, id, &machine);
+	if (lifecycle == NULL || lifecycle->id != id || lifecycle->gateway != a->gateway) {
+		int err = lifecycle_load(a->txn, a->gateway, id, &lifecycle);
 
 		if (err != 0)
 			return err;
-		machine_free(*slot);
-		*slot = machine;
+		lifecycle_free(*slot);
+		*slot = lifecycle;
 	}
-	*ret = machine;
+	*ret = lifecycle;
 	return 0;
 }
 
-int machine_jobs_read(struct store_txn *txn, uint32_t gateway, uint64_t id, uint64_t *ret)
+int lifecycle_jobs_read(struct store_txn *txn, uint32_t gateway, uint64_t id, uint64_t *ret)
 {
 	struct sluice_slice value;
 	struct key key;
 	int err;
 
-	key_hot(&key, gateway, HOT_MACHINE, id);
+	key_hot(&key, gateway, HOT_LIFECYCLE, id);
 	err = store_get(txn, STORE_HOT, key_slice(&key), &value);
 	*ret = 0;
 	if (err == SLUICE_E_NOT_FOUND)
@@ -100,15 +101,15 @@ int machine_jobs_read(struct store_txn *txn, uint32_t gateway, uint64_t id, uint
 	return err != 0 ? err : number_decode(value, ret);
 }
 
-int machine_jobs_add(struct apply *a, uint64_t id, int64_t delta)
+int lifecycle_jobs_add(struct apply *a, uint64_t id, int64_t delta)
 {
 	uint8_t buf[NUMBER_BYTES];
 	struct key key;
 	uint64_t jobs;
-	int err = machine_jobs_read(a->txn, a->gateway, id, &jobs);
+	int err = lifecycle_jobs_read(a->txn, a->gateway, id, &jobs);
 
 	if (err != 0)
 		return err;
-	key_hot(&key, a->gateway, HOT_MACHINE, id);
+	key_hot(&key, a->gateway, HOT_LIFECYCLE, id);
 	return store_put(a->txn, STORE_HOT, key_slice(&key), number_encode(buf, jobs + (uint64_t)delta));
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * MACHINE_CREATE, MACHINE_ALTER, MACHINE_DELETE and their reads. */
+ * LIFECYCLE_CREATE, LIFECYCLE_ALTER, LIFECYCLE_DELETE and their reads. */
 #include <stdlib.h>
 
 #include "broker/core/base/config_same.h"
@@ -13,86 +13,88 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-static int config_check(const Sluice__MachineConfig *config, struct outcome *out)
+static int config_check(const Sluice__LifecycleConfig *config, struct outcome *out)
 {
-	char why[MACHINE_WHY_BYTES];
+	char why[LIFECYCLE_WHY_BYTES];
 	const char *name_why;
 	int code;
 
 	if (config == NULL)
-		return refuse(out, SLUICE_E_INVAL, "a machine's config is missing");
+		return refuse(out, SLUICE_E_INVAL, "a lifecycle's config is missing");
 	code = name_check(slice_text(config->name), &name_why);
 	if (code != 0)
-		return refuse(out, code, "machine name: %s", name_why);
+		return refuse(out, code, "lifecycle name: %s", name_why);
 	if (job_text_check(out, "description", config->description, LIMIT_TEXT_BYTES_MAX) != 0 ||
 	    refused(out))
 		return 0;
-	code = machine_check(config, why);
+	code = lifecycle_check(config, why);
 	if (code != 0)
-		return refuse(out, code, "machine %s: %s", config->name, why);
+		return refuse(out, code, "lifecycle %s: %s", config->name, why);
 	return 0;
 }
 
-static int create_same(struct apply *a, uint64_t id, const Sluice__MachineConfig *config, struct outcome *out)
+static int create_same(struct apply *a, uint64_t id, const Sluice__LifecycleConfig *config,
+		       struct outcome *out)
 {
 	ProtobufCMessage *stored = NULL;
-	int err =
-		topo_find(a->txn, a->gateway, TOPO_MACHINE, id, &sluice__machine_config__descriptor, &stored);
+	int err = topo_find(a->txn, a->gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor,
+			    &stored);
 
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	err = config_same(stored, &config->base, "machine", config->name, out);
+	err = config_same(stored, &config->base, "lifecycle", config->name, out);
 	protobuf_c_message_free_unpacked(stored, NULL);
 	return err;
 }
 
-int machine_create_apply(struct apply *a, const Sluice__MachineCreate *m, struct outcome *out)
+int lifecycle_create_apply(struct apply *a, const Sluice__LifecycleCreate *m, struct outcome *out)
 {
 	uint64_t id;
 	int err = config_check(m->config, out);
 
 	if (err != 0 || refused(out))
 		return err;
-	err = name_find(a->txn, a->gateway, NAME_MACHINE, slice_text(m->config->name), &id);
+	err = name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(m->config->name), &id);
 	if (err == 0)
-		return m->if_not_exists ? create_same(a, id, m->config, out)
-					: refuse(out, SLUICE_E_EXISTS, "machine %s exists", m->config->name);
+		return m->if_not_exists
+			       ? create_same(a, id, m->config, out)
+			       : refuse(out, SLUICE_E_EXISTS, "lifecycle %s exists", m->config->name);
 	if (err != SLUICE_E_NOT_FOUND)
 		return err;
-	err = counter_next(a, COUNTER_MACHINE, &id);
+	err = counter_next(a, COUNTER_LIFECYCLE, &id);
 	if (err == 0 && id > UINT32_MAX) /* a live record has 32 bits for it */
 		return SLUICE_E_INTERNAL;
 	if (err == 0)
-		err = name_put(a, NAME_MACHINE, slice_text(m->config->name), id);
-	return err != 0 ? err : topo_put(a, TOPO_MACHINE, id, &m->config->base);
+		err = name_put(a, NAME_LIFECYCLE, slice_text(m->config->name), id);
+	return err != 0 ? err : topo_put(a, TOPO_LIFECYCLE, id, &m->config->base);
 }
 
-int machine_alter_apply(struct apply *a, const Sluice__MachineAlter *m, struct outcome *out)
+int lifecycle_alter_apply(struct apply *a, const Sluice__LifecycleAlter *m, struct outcome *out)
 {
-	char why[MACHINE_WHY_BYTES];
-	const struct machine *before;
+	char why[LIFECYCLE_WHY_BYTES];
+	const struct lifecycle *before;
 	uint64_t id, jobs;
 	int err = config_check(m->config, out), code;
 
 	if (err != 0 || refused(out))
 		return err;
-	err = name_find(a->txn, a->gateway, NAME_MACHINE, slice_text(m->config->name), &id);
+	err = name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(m->config->name), &id);
 	if (err == SLUICE_E_NOT_FOUND)
-		return refuse(out, SLUICE_E_NOT_FOUND, "machine %s does not exist", m->config->name);
+		return refuse(out, SLUICE_E_NOT_FOUND, "lifecycle %s does not exist", m->config->name);
 	if (err == 0)
-		err = machine_jobs_read(a->txn, a->gateway, id, &jobs);
+		err = lifecycle_jobs_read(a->txn, a->gateway, id, &jobs);
 	if (err == 0)
-		err = machine_get(a, id, &before);
+		err = lifecycle_get(a, id, &before);
 	if (err != 0)
 		return err;
-	code = jobs > 0 ? machine_check_alter(before->config, m->config, why) : 0;
+	code = jobs > 0 ? lifecycle_check_alter(before->config, m->config, why) : 0;
 	if (code != 0)
-		return refuse(out, code, "machine %s: %s", m->config->name, why);
-	machine_cache_drop(a->core->machines);
-	return topo_put(a, TOPO_MACHINE, id, &m->config->base);
+		return refuse(out, code, "lifecycle %s: %s", m->config->name, why);
+	lifecycle_cache_drop(a->core->lifecycles);
+	return topo_put(a, TOPO_LIFECYCLE, id, &m->config->base);
 }
 
-/* A queue whose jobs would get this machine; *ret_queue is its number, 0: none. */
+/* A queue whose jobs would get this lifecycle; *ret_queue is its number, 0: none. */
 static int queue_using(struct apply *a, const char *name, uint64_t *ret_queue)
 {
 	struct sluice_slice key_found, value;
@@ -114,7 +116,7 @@ static int queue_using(struct apply *a, const char *name, uint64_t *ret_queue)
 		config = record_unpack(&sluice__queue_config__descriptor, value, &err);
 		if (err != 0)
 			break;
-		if (strcmp(config->machine, name) == 0)
+		if (strcmp(config->lifecycle, name) == 0)
 			*ret_queue = queue;
 		sluice__queue_config__free_unpacked(config, NULL);
 	}
@@ -122,30 +124,30 @@ static int queue_using(struct apply *a, const char *name, uint64_t *ret_queue)
 	return err == SLUICE_E_NOT_FOUND ? 0 : err;
 }
 
-int machine_delete_apply(struct apply *a, const Sluice__MachineDelete *m, struct outcome *out)
+int lifecycle_delete_apply(struct apply *a, const Sluice__LifecycleDelete *m, struct outcome *out)
 {
 	uint64_t id, jobs, queue = 0;
-	int err = name_find(a->txn, a->gateway, NAME_MACHINE, slice_text(m->name), &id);
+	int err = name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(m->name), &id);
 
 	if (err == SLUICE_E_NOT_FOUND)
-		return refuse(out, SLUICE_E_NOT_FOUND, "machine %s does not exist", m->name);
+		return refuse(out, SLUICE_E_NOT_FOUND, "lifecycle %s does not exist", m->name);
 	if (err == 0)
-		err = machine_jobs_read(a->txn, a->gateway, id, &jobs);
+		err = lifecycle_jobs_read(a->txn, a->gateway, id, &jobs);
 	if (err == 0)
 		err = queue_using(a, m->name, &queue);
 	if (err != 0)
 		return err;
-	if (strcmp(m->name, MACHINE_DEFAULT_NAME) == 0)
-		return refuse(out, SLUICE_E_IN_USE, "machine %s is every queue's default", m->name);
+	if (strcmp(m->name, LIFECYCLE_DEFAULT_NAME) == 0)
+		return refuse(out, SLUICE_E_IN_USE, "lifecycle %s is every queue's default", m->name);
 	if (jobs > 0)
-		return refuse(out, SLUICE_E_IN_USE, "machine %s has %llu jobs", m->name,
+		return refuse(out, SLUICE_E_IN_USE, "lifecycle %s has %llu jobs", m->name,
 			      (unsigned long long)jobs);
 	if (queue != 0)
-		return refuse(out, SLUICE_E_IN_USE, "machine %s is the machine of queue number %llu", m->name,
-			      (unsigned long long)queue);
-	machine_cache_drop(a->core->machines);
-	err = name_del(a, NAME_MACHINE, slice_text(m->name));
-	return err != 0 ? err : topo_del(a, TOPO_MACHINE, id);
+		return refuse(out, SLUICE_E_IN_USE, "lifecycle %s is the lifecycle of queue number %llu",
+			      m->name, (unsigned long long)queue);
+	lifecycle_cache_drop(a->core->lifecycles);
+	err = name_del(a, NAME_LIFECYCLE, slice_text(m->name));
+	return err != 0 ? err : topo_del(a, TOPO_LIFECYCLE, id);
 }
 
 /* ---- reads ---- */
@@ -153,47 +155,48 @@ int machine_delete_apply(struct apply *a, const Sluice__MachineDelete *m, struct
 /* The reply's array has room. */
 static int row_add(struct query *q, uint64_t id, void *user)
 {
-	Sluice__MachineInfo *row = malloc(sizeof(*row));
+	Sluice__LifecycleInfo *row = malloc(sizeof(*row));
 	ProtobufCMessage *config = NULL;
 	int err;
 
 	(void)user;
 	if (row == NULL)
 		return SLUICE_E_NOMEM;
-	sluice__machine_info__init(row);
-	q->reply->machines[q->reply->n_machines++] = row;
+	sluice__lifecycle_info__init(row);
+	q->reply->lifecycles[q->reply->n_lifecycles++] = row;
 	row->id = id;
-	err = topo_find(q->txn, q->gateway, TOPO_MACHINE, id, &sluice__machine_config__descriptor, &config);
+	err = topo_find(q->txn, q->gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor,
+			&config);
 	if (err != 0)
 		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	row->config = (Sluice__MachineConfig *)config;
-	return machine_jobs_read(q->txn, q->gateway, id, &row->jobs);
+	row->config = (Sluice__LifecycleConfig *)config;
+	return lifecycle_jobs_read(q->txn, q->gateway, id, &row->jobs);
 }
 
-static int machine_show(struct query *q, const Sluice__MachineShow *m)
+static int lifecycle_show(struct query *q, const Sluice__LifecycleShow *m)
 {
 	uint64_t id;
-	int err = name_find(q->txn, q->gateway, NAME_MACHINE, slice_text(m->name), &id);
+	int err = name_find(q->txn, q->gateway, NAME_LIFECYCLE, slice_text(m->name), &id);
 
 	if (err == SLUICE_E_NOT_FOUND)
-		return query_refuse(q, SLUICE_E_NOT_FOUND, "machine %s does not exist", m->name);
+		return query_refuse(q, SLUICE_E_NOT_FOUND, "lifecycle %s does not exist", m->name);
 	if (err != 0)
 		return err;
-	q->reply->machines = calloc(1, sizeof(*q->reply->machines));
-	return q->reply->machines == NULL ? SLUICE_E_NOMEM : row_add(q, id, NULL);
+	q->reply->lifecycles = calloc(1, sizeof(*q->reply->lifecycles));
+	return q->reply->lifecycles == NULL ? SLUICE_E_NOMEM : row_add(q, id, NULL);
 }
 
-static int machine_list(struct query *q, const Sluice__MachineList *m)
+static int lifecycle_list(struct query *q, const Sluice__LifecycleList *m)
 {
-	if (q->reply->machines == NULL)
-		q->reply->machines = calloc(rows_max(m->max), sizeof(*q->reply->machines));
-	return q->reply->machines == NULL ? SLUICE_E_NOMEM
-					  : name_each(q, NAME_MACHINE, m->after, m->max, row_add, NULL);
+	if (q->reply->lifecycles == NULL)
+		q->reply->lifecycles = calloc(rows_max(m->max), sizeof(*q->reply->lifecycles));
+	return q->reply->lifecycles == NULL ? SLUICE_E_NOMEM
+					    : name_each(q, NAME_LIFECYCLE, m->after, m->max, row_add, NULL);
 }
 
-int machine_query(struct query *q, const Sluice__Request *request)
+int lifecycle_query(struct query *q, const Sluice__Request *request)
 {
-	if (request->op_case == SLUICE__REQUEST__OP_MACHINE_SHOW)
-		return machine_show(q, request->machine_show);
-	return machine_list(q, request->machine_list);
+	if (request->op_case == SLUICE__REQUEST__OP_LIFECYCLE_SHOW)
+		return lifecycle_show(q, request->lifecycle_show);
+	return lifecycle_list(q, request->lifecycle_list);
 }

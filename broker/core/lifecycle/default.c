@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The machine that every gateway has: Airavata's job table, with exits added to the states that had none
+ * The lifecycle that every gateway has: Airavata's job table, with exits added to the states that had none
  * (SUSPENDED and UNKNOWN held a job for ever there).
  */
 #include <assert.h>
@@ -25,18 +25,19 @@ static const char *const non_critical_next[] = {"QUEUED", "ACTIVE",    "COMPLETE
 						"FAILED", "SUSPENDED", "UNKNOWN"};
 
 /* protobuf-c has no const in its structs; nobody writes through these. */
-#define STATE(text, exits)                                                                                   \
-	{                                                                                                    \
-		.base = PROTOBUF_C_MESSAGE_INIT(&sluice__machine_state__descriptor), .name = (char *)(text), \
-		.n_next = sizeof(exits) / sizeof((exits)[0]), .next = (char **)(exits)                       \
+#define STATE(text, exits)                                                             \
+	{                                                                              \
+		.base = PROTOBUF_C_MESSAGE_INIT(&sluice__lifecycle_state__descriptor), \
+		.name = (char *)(text), .n_next = sizeof(exits) / sizeof((exits)[0]),  \
+		.next = (char **)(exits)                                               \
 	}
-#define TERMINAL(text)                                                                                       \
-	{                                                                                                    \
-		.base = PROTOBUF_C_MESSAGE_INIT(&sluice__machine_state__descriptor), .name = (char *)(text), \
-		.terminal = true                                                                             \
+#define TERMINAL(text)                                                                 \
+	{                                                                              \
+		.base = PROTOBUF_C_MESSAGE_INIT(&sluice__lifecycle_state__descriptor), \
+		.name = (char *)(text), .terminal = true                               \
 	}
 
-static const Sluice__MachineState states[] = {
+static const Sluice__LifecycleState states[] = {
 	STATE("SUBMITTED", submitted_next),
 	STATE("QUEUED", queued_next),
 	STATE("ACTIVE", active_next),
@@ -47,35 +48,35 @@ static const Sluice__MachineState states[] = {
 	STATE("UNKNOWN", unknown_next),
 	STATE("NON_CRITICAL_FAIL", non_critical_next),
 };
-static const Sluice__MachineState *const state_list[] = {&states[0], &states[1], &states[2],
-							 &states[3], &states[4], &states[5],
-							 &states[6], &states[7], &states[8]};
+static const Sluice__LifecycleState *const state_list[] = {&states[0], &states[1], &states[2],
+							   &states[3], &states[4], &states[5],
+							   &states[6], &states[7], &states[8]};
 
 static_assert(sizeof(state_list) / sizeof(state_list[0]) == sizeof(states) / sizeof(states[0]),
 	      "every state is listed");
 
-void machine_default(Sluice__MachineConfig *ret)
+void lifecycle_default(Sluice__LifecycleConfig *ret)
 {
-	sluice__machine_config__init(ret);
-	ret->name = (char *)MACHINE_DEFAULT_NAME;
+	sluice__lifecycle_config__init(ret);
+	ret->name = (char *)LIFECYCLE_DEFAULT_NAME;
 	ret->n_states = sizeof(states) / sizeof(states[0]);
-	ret->states = (Sluice__MachineState **)state_list;
+	ret->states = (Sluice__LifecycleState **)state_list;
 	ret->cancelled = (char *)"CANCELED";
 	ret->failed = (char *)"FAILED";
 	ret->description = (char *)"Apache Airavata's job states, with exits from SUSPENDED and UNKNOWN";
 }
 
-int machine_install_default(struct apply *a)
+int lifecycle_install_default(struct apply *a)
 {
-	const struct sluice_slice name = {MACHINE_DEFAULT_NAME, sizeof(MACHINE_DEFAULT_NAME) - 1};
-	Sluice__MachineConfig config;
+	const struct sluice_slice name = {LIFECYCLE_DEFAULT_NAME, sizeof(LIFECYCLE_DEFAULT_NAME) - 1};
+	Sluice__LifecycleConfig config;
 	uint64_t id;
-	int err = counter_next(a, COUNTER_MACHINE, &id);
+	int err = counter_next(a, COUNTER_LIFECYCLE, &id);
 
 	if (err == 0)
-		err = name_put(a, NAME_MACHINE, name, id);
+		err = name_put(a, NAME_LIFECYCLE, name, id);
 	if (err != 0)
 		return err;
-	machine_default(&config);
-	return topo_put(a, TOPO_MACHINE, id, &config.base);
+	lifecycle_default(&config);
+	return topo_put(a, TOPO_LIFECYCLE, id, &config.base);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a machine must satisfy, and its compiled form. Pure: nothing here touches the store.
+ * What a lifecycle must satisfy, and its compiled form. Pure: nothing here touches the store.
  *
- * A machine with a non-terminal state that has no exit, or with a state that cannot be reached, would hold a
- * job for ever; both are refused when the machine is loaded, by the name of the state.
+ * A lifecycle with a non-terminal state that has no exit, or with a state that cannot be reached, would hold a
+ * job for ever; both are refused when the lifecycle is loaded, by the name of the state.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -11,21 +11,21 @@
 #include "broker/core/lifecycle/lifecycle.h"
 #include "protocol/limits.h"
 
-static_assert(MACHINE_STATES_CAP <= 64, "a mask has a bit per state");
-static_assert(MACHINE_STATES_CAP == LIMIT_SIZE(MACHINE_STATES_MAX),
+static_assert(LIFECYCLE_STATES_CAP <= 64, "a mask has a bit per state");
+static_assert(LIFECYCLE_STATES_CAP == LIMIT_SIZE(LIFECYCLE_STATES_MAX),
 	      "what is refused beyond the limit has no room");
 
-#define WHY(code, ...)                                         \
-	do {                                                   \
-		snprintf(why, MACHINE_WHY_BYTES, __VA_ARGS__); \
-		return code;                                   \
+#define WHY(code, ...)                                           \
+	do {                                                     \
+		snprintf(why, LIFECYCLE_WHY_BYTES, __VA_ARGS__); \
+		return code;                                     \
 	} while (0)
 
 static bool state_name_valid(const char *name)
 {
 	size_t len = strlen(name);
 
-	if (len == 0 || len > MACHINE_STATE_NAME_BYTES_MAX)
+	if (len == 0 || len > LIFECYCLE_STATE_NAME_BYTES_MAX)
 		return false;
 	for (const char *c = name; *c != '\0'; c++) {
 		bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
@@ -36,7 +36,7 @@ static bool state_name_valid(const char *name)
 	return true;
 }
 
-static bool find(const Sluice__MachineConfig *config, const char *name, uint32_t *ret)
+static bool find(const Sluice__LifecycleConfig *config, const char *name, uint32_t *ret)
 {
 	for (uint32_t i = 0; i < config->n_states; i++) {
 		if (strcmp(config->states[i]->name, name) == 0) {
@@ -47,13 +47,13 @@ static bool find(const Sluice__MachineConfig *config, const char *name, uint32_t
 	return false;
 }
 
-static int check_names(const Sluice__MachineConfig *config, char *why)
+static int check_names(const Sluice__LifecycleConfig *config, char *why)
 {
 	if (config->n_states == 0)
-		WHY(SLUICE_E_INVAL, "a machine needs at least one state");
-	if (config->n_states > LIMIT_MACHINE_STATES_MAX)
+		WHY(SLUICE_E_INVAL, "a lifecycle needs at least one state");
+	if (config->n_states > LIMIT_LIFECYCLE_STATES_MAX)
 		WHY(SLUICE_E_LIMIT, "%zu states; at most %u", config->n_states,
-		    (unsigned)LIMIT_MACHINE_STATES_MAX);
+		    (unsigned)LIMIT_LIFECYCLE_STATES_MAX);
 	for (uint32_t i = 0; i < config->n_states; i++) {
 		const char *name = config->states[i]->name;
 		uint32_t first;
@@ -61,18 +61,18 @@ static int check_names(const Sluice__MachineConfig *config, char *why)
 		if (!state_name_valid(name))
 			WHY(SLUICE_E_INVAL,
 			    "state %u: \"%.70s\" is not a state name (1 to %d of A-Z a-z 0-9 _ -)", i + 1,
-			    name, MACHINE_STATE_NAME_BYTES_MAX);
+			    name, LIFECYCLE_STATE_NAME_BYTES_MAX);
 		if (find(config, name, &first) && first != i)
 			WHY(SLUICE_E_INVAL, "state %s is named twice", name);
 	}
 	return 0;
 }
 
-/* Exits are found by name once, into ret->next: a check is paid by every read that loads a machine. */
-static int check_exits(const Sluice__MachineConfig *config, struct machine *ret, char *why)
+/* Exits are found by name once, into ret->next: a check is paid by every read that loads a lifecycle. */
+static int check_exits(const Sluice__LifecycleConfig *config, struct lifecycle *ret, char *why)
 {
 	for (uint32_t i = 0; i < config->n_states; i++) {
-		const Sluice__MachineState *state = config->states[i];
+		const Sluice__LifecycleState *state = config->states[i];
 
 		if (state->terminal && state->n_next != 0)
 			WHY(SLUICE_E_INVAL, "state %s is terminal and has an exit to %.63s", state->name,
@@ -97,7 +97,7 @@ static int check_exits(const Sluice__MachineConfig *config, struct machine *ret,
 	return 0;
 }
 
-static uint64_t exits_mask(const Sluice__MachineConfig *config, uint32_t state)
+static uint64_t exits_mask(const Sluice__LifecycleConfig *config, uint32_t state)
 {
 	uint64_t mask = 0;
 
@@ -111,16 +111,17 @@ static uint64_t exits_mask(const Sluice__MachineConfig *config, uint32_t state)
 }
 
 /* The cancelled and failed states count as reached: a cancel and the broker's own verdict lead there. */
-static int check_reach(const Sluice__MachineConfig *config, const struct machine *machine, char *why)
+static int check_reach(const Sluice__LifecycleConfig *config, const struct lifecycle *lifecycle, char *why)
 {
-	uint64_t reached = UINT64_C(1) | UINT64_C(1) << machine->cancelled | UINT64_C(1) << machine->failed;
+	uint64_t reached =
+		UINT64_C(1) | UINT64_C(1) << lifecycle->cancelled | UINT64_C(1) << lifecycle->failed;
 	uint64_t before;
 
 	do {
 		before = reached;
 		for (uint32_t i = 0; i < config->n_states; i++) {
 			if (reached >> i & 1)
-				reached |= machine->next[i];
+				reached |= lifecycle->next[i];
 		}
 	} while (reached != before);
 	for (uint32_t i = 0; i < config->n_states; i++) {
@@ -131,18 +132,18 @@ static int check_reach(const Sluice__MachineConfig *config, const struct machine
 	return 0;
 }
 
-static int check_verdict(const Sluice__MachineConfig *config, const char *what, const char *name,
+static int check_verdict(const Sluice__LifecycleConfig *config, const char *what, const char *name,
 			 uint32_t *ret, char *why)
 {
 	if (!find(config, name, ret))
-		WHY(SLUICE_E_INVAL, "the %s state \"%.63s\" is not a state of the machine", what, name);
+		WHY(SLUICE_E_INVAL, "the %s state \"%.63s\" is not a state of the lifecycle", what, name);
 	if (!config->states[*ret]->terminal)
 		WHY(SLUICE_E_INVAL, "the %s state %s is not terminal", what, name);
 	return 0;
 }
 
 /* All but whose it is and the config. */
-static int compile(const Sluice__MachineConfig *config, struct machine *ret, char *why)
+static int compile(const Sluice__LifecycleConfig *config, struct lifecycle *ret, char *why)
 {
 	int err = check_names(config, why);
 
@@ -161,25 +162,26 @@ static int compile(const Sluice__MachineConfig *config, struct machine *ret, cha
 	return check_reach(config, ret, why);
 }
 
-int machine_check(const Sluice__MachineConfig *config, char *why)
+int lifecycle_check(const Sluice__LifecycleConfig *config, char *why)
 {
-	struct machine machine;
+	struct lifecycle lifecycle;
 
-	return compile(config, &machine, why);
+	return compile(config, &lifecycle, why);
 }
 
-int machine_check_alter(const Sluice__MachineConfig *before, const Sluice__MachineConfig *after, char *why)
+int lifecycle_check_alter(const Sluice__LifecycleConfig *before, const Sluice__LifecycleConfig *after,
+			  char *why)
 {
 	for (uint32_t i = 0; i < before->n_states; i++) {
-		const Sluice__MachineState *old = before->states[i];
+		const Sluice__LifecycleState *old = before->states[i];
 		uint64_t now;
 
 		if (i >= after->n_states || strcmp(old->name, after->states[i]->name) != 0)
 			WHY(SLUICE_E_IN_USE,
-			    "jobs use the machine: state %s must stay where it is (new ones go to the end)",
+			    "jobs use the lifecycle: state %s must stay where it is (new ones go to the end)",
 			    old->name);
 		if (old->terminal != after->states[i]->terminal)
-			WHY(SLUICE_E_IN_USE, "jobs use the machine: state %s must stay %s", old->name,
+			WHY(SLUICE_E_IN_USE, "jobs use the lifecycle: state %s must stay %s", old->name,
 			    old->terminal ? "terminal" : "not terminal");
 		now = exits_mask(after, i);
 		for (size_t j = 0; j < old->n_next; j++) {
@@ -187,29 +189,29 @@ int machine_check_alter(const Sluice__MachineConfig *before, const Sluice__Machi
 
 			if (!find(after, old->next[j], &next) || !(now >> next & 1))
 				WHY(SLUICE_E_IN_USE,
-				    "jobs use the machine: the transition %s -> %s must stay", old->name,
+				    "jobs use the lifecycle: the transition %s -> %s must stay", old->name,
 				    old->next[j]);
 		}
 	}
 	return 0;
 }
 
-int machine_compile(struct machine *ret, uint32_t gateway, uint64_t id, Sluice__MachineConfig *config,
-		    char *why)
+int lifecycle_compile(struct lifecycle *ret, uint32_t gateway, uint64_t id, Sluice__LifecycleConfig *config,
+		      char *why)
 {
-	struct machine machine;
-	int err = compile(config, &machine, why);
+	struct lifecycle lifecycle;
+	int err = compile(config, &lifecycle, why);
 
 	if (err != 0)
 		return err;
-	machine.gateway = gateway;
-	machine.id = id;
-	machine.config = config;
-	*ret = machine;
+	lifecycle.gateway = gateway;
+	lifecycle.id = id;
+	lifecycle.config = config;
+	*ret = lifecycle;
 	return 0;
 }
 
-bool machine_state_find(const struct machine *machine, const char *name, uint32_t *ret)
+bool lifecycle_state_find(const struct lifecycle *lifecycle, const char *name, uint32_t *ret)
 {
-	return find(machine->config, name, ret);
+	return find(lifecycle->config, name, ret);
 }

@@ -92,16 +92,17 @@ static int dead_letter_find(struct apply *a, const Sluice__QueueConfig *config, 
 	return 0;
 }
 
-/* The machine of a queue's jobs; empty: the default one. It cannot be deleted while a queue names it. */
-static int machine_named(struct apply *a, const Sluice__QueueConfig *config, struct outcome *out)
+/* The lifecycle of a queue's jobs; empty: the default one. It cannot be deleted while a queue names it. */
+static int lifecycle_named(struct apply *a, const Sluice__QueueConfig *config, struct outcome *out)
 {
 	uint64_t id;
-	int rc = config->machine[0] != 0
-			 ? name_find(a->txn, a->gateway, NAME_MACHINE, slice_text(config->machine), &id)
+	int rc = config->lifecycle[0] != 0
+			 ? name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(config->lifecycle), &id)
 			 : 0;
 
 	return rc == SLUICE_E_NOT_FOUND
-		       ? refuse(out, rc, "machine '%.150s' does not exist; create it first", config->machine)
+		       ? refuse(out, rc, "lifecycle '%.150s' does not exist; create it first",
+				config->lifecycle)
 		       : rc;
 }
 
@@ -161,7 +162,7 @@ int queue_install_dead_letter(struct apply *a)
 /* As it works: what was left out is as if its default was given. */
 static Sluice__QueueConfig effective(const Sluice__QueueConfig *config)
 {
-	static char dead_letter[] = "dead-letter", machine[] = "airavata";
+	static char dead_letter[] = "dead-letter", lifecycle[] = "airavata";
 	Sluice__QueueConfig full = *config;
 
 	if (full.lease_ms == 0)
@@ -170,8 +171,8 @@ static Sluice__QueueConfig effective(const Sluice__QueueConfig *config)
 		full.max_attempts = QUEUE_DEFAULT_ATTEMPTS;
 	if (full.dead_letter[0] == 0)
 		full.dead_letter = dead_letter;
-	if (full.machine[0] == 0)
-		full.machine = machine;
+	if (full.lifecycle[0] == 0)
+		full.lifecycle = lifecycle;
 	return full;
 }
 
@@ -210,7 +211,7 @@ int queue_create_apply(struct apply *a, const Sluice__QueueCreate *m, struct out
 		return rc;
 	rc = dead_letter_find(a, config, &dead_letter, out);
 	if (rc == 0 && !refused(out))
-		rc = machine_named(a, config, out);
+		rc = lifecycle_named(a, config, out);
 	if (rc == 0 && !refused(out))
 		rc = router_subjects_check(a, config->subjects, config->n_subjects, out);
 	if (rc != 0 || refused(out))
@@ -248,7 +249,7 @@ int queue_alter_apply(struct apply *a, const Sluice__QueueAlter *m, struct outco
 			      config->name);
 	rc = dead_letter_find(a, config, &dead_letter, out);
 	if (rc == 0 && !refused(out))
-		rc = machine_named(a, config, out);
+		rc = lifecycle_named(a, config, out);
 	if (rc != 0 || refused(out))
 		return rc;
 	cell_configure(&cell, config, dead_letter);

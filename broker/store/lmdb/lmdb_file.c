@@ -41,7 +41,7 @@ enum { TREE_KIND = 0x7f, TREE_NUMBER_KEYS = 0x08 };
 static const uint32_t meta_magic = 0xbeefc0de, meta_version = 1;
 static const uint64_t no_page = UINT64_MAX;
 
-/* As on disk, in the machine's byte order. */
+/* As on disk, in the lifecycle's byte order. */
 struct page_head {
 	uint64_t number;
 	uint16_t pad, flags, lower, upper;

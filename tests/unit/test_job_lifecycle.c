@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Machines: what is refused at load, by the name of the state; the default one against a table written here.
+ * Lifecycles: what is refused at load, by the name of the state; the default one against a table written here.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -14,14 +14,14 @@ struct spec {
 };
 
 /* A config from a table, in static memory that the next call reuses. */
-static const Sluice__MachineConfig *config_of(const struct spec *specs, size_t count, const char *cancelled,
-					      const char *failed)
+static const Sluice__LifecycleConfig *config_of(const struct spec *specs, size_t count, const char *cancelled,
+						const char *failed)
 {
-	static Sluice__MachineConfig config;
-	static Sluice__MachineState states[80], *list[80];
+	static Sluice__LifecycleConfig config;
+	static Sluice__LifecycleState states[80], *list[80];
 	static char names[80][80], exits[80][400], *next[80][80];
 
-	sluice__machine_config__init(&config);
+	sluice__lifecycle_config__init(&config);
 	config.name = (char *)"m";
 	config.cancelled = (char *)cancelled;
 	config.failed = (char *)failed;
@@ -30,7 +30,7 @@ static const Sluice__MachineConfig *config_of(const struct spec *specs, size_t c
 	for (size_t i = 0; i < count; i++) {
 		char *save;
 
-		sluice__machine_state__init(&states[i]);
+		sluice__lifecycle_state__init(&states[i]);
 		strcpy(names[i], specs[i].name);
 		strcpy(exits[i], specs[i].next);
 		states[i].name = names[i];
@@ -46,25 +46,25 @@ static const Sluice__MachineConfig *config_of(const struct spec *specs, size_t c
 #define CONFIG(specs, cancelled, failed) \
 	config_of(specs, sizeof(specs) / sizeof((specs)[0]), cancelled, failed)
 
-static void refused_naming(const Sluice__MachineConfig *config, int code, const char *what)
+static void refused_naming(const Sluice__LifecycleConfig *config, int code, const char *what)
 {
-	char why[MACHINE_WHY_BYTES] = "";
+	char why[LIFECYCLE_WHY_BYTES] = "";
 
-	cr_assert_eq(machine_check(config, why), code, "%s", why);
+	cr_assert_eq(lifecycle_check(config, why), code, "%s", why);
 	cr_assert_not_null(strstr(why, what), "\"%s\" does not name %s", why, what);
 }
 
-Test(job_machine, a_small_machine_passes)
+Test(job_lifecycle, a_small_lifecycle_passes)
 {
 	static const struct spec specs[] = {{"NEW", false, "DONE GONE"},
 					    {"DONE", true, ""},
 					    {"GONE", true, ""}};
-	char why[MACHINE_WHY_BYTES] = "";
+	char why[LIFECYCLE_WHY_BYTES] = "";
 
-	cr_assert_eq(machine_check(CONFIG(specs, "GONE", "GONE"), why), 0, "%s", why);
+	cr_assert_eq(lifecycle_check(CONFIG(specs, "GONE", "GONE"), why), 0, "%s", why);
 }
 
-Test(job_machine, refusals_name_the_state)
+Test(job_lifecycle, refusals_name_the_state)
 {
 	static const struct spec twice[] = {{"A", false, "B"}, {"B", true, ""}, {"A", true, ""}};
 	static const struct spec unknown[] = {{"A", false, "B NOWHERE"}, {"B", true, ""}};
@@ -93,7 +93,7 @@ Test(job_machine, refusals_name_the_state)
 }
 
 /* A chain of `count` states, the last one terminal. */
-static const Sluice__MachineConfig *chain(size_t count)
+static const Sluice__LifecycleConfig *chain(size_t count)
 {
 	static struct spec specs[80];
 	static char names[81][24];
@@ -106,16 +106,16 @@ static const Sluice__MachineConfig *chain(size_t count)
 	return config_of(specs, count, names[count - 1], names[count - 1]);
 }
 
-/* limit: MACHINE_STATES_MAX */
-Test(job_machine, a_machine_has_at_most_64_states)
+/* limit: LIFECYCLE_STATES_MAX */
+Test(job_lifecycle, a_lifecycle_has_at_most_64_states)
 {
-	char why[MACHINE_WHY_BYTES] = "";
+	char why[LIFECYCLE_WHY_BYTES] = "";
 
-	cr_assert_eq(machine_check(chain(64), why), 0, "%s", why);
+	cr_assert_eq(lifecycle_check(chain(64), why), 0, "%s", why);
 	refused_naming(chain(65), SLUICE_E_LIMIT, "65 states");
 }
 
-Test(job_machine, alter_keeps_what_jobs_may_stand_on)
+Test(job_lifecycle, alter_keeps_what_jobs_may_stand_on)
 {
 	static const struct spec old[] = {{"A", false, "B C"}, {"B", true, ""}, {"C", false, "B"}};
 	static const struct spec more[] = {{"A", false, "B C D"},
@@ -126,23 +126,23 @@ Test(job_machine, alter_keeps_what_jobs_may_stand_on)
 	static const struct spec cut[] = {{"A", false, "B"}, {"B", true, ""}, {"C", false, "B"}};
 	static const struct spec moved[] = {{"A", false, "B C"}, {"C", false, "B"}, {"B", true, ""}};
 	static const struct spec retyped[] = {{"A", false, "B C"}, {"B", true, ""}, {"C", true, ""}};
-	char why[MACHINE_WHY_BYTES] = "";
+	char why[LIFECYCLE_WHY_BYTES] = "";
 	uint8_t packed[1024];
-	size_t bytes = sluice__machine_config__pack(CONFIG(old, "B", "B"), packed);
-	Sluice__MachineConfig *before = sluice__machine_config__unpack(NULL, bytes, packed);
+	size_t bytes = sluice__lifecycle_config__pack(CONFIG(old, "B", "B"), packed);
+	Sluice__LifecycleConfig *before = sluice__lifecycle_config__unpack(NULL, bytes, packed);
 
 	cr_assert_not_null(before);
-	cr_assert_eq(machine_check_alter(before, CONFIG(more, "B", "B"), why), 0, "%s", why);
-	cr_assert_eq(machine_check_alter(before, CONFIG(fewer, "B", "B"), why), SLUICE_E_IN_USE);
-	cr_assert_eq(machine_check_alter(before, CONFIG(cut, "B", "B"), why), SLUICE_E_IN_USE);
+	cr_assert_eq(lifecycle_check_alter(before, CONFIG(more, "B", "B"), why), 0, "%s", why);
+	cr_assert_eq(lifecycle_check_alter(before, CONFIG(fewer, "B", "B"), why), SLUICE_E_IN_USE);
+	cr_assert_eq(lifecycle_check_alter(before, CONFIG(cut, "B", "B"), why), SLUICE_E_IN_USE);
 	cr_assert_not_null(strstr(why, "A -> C"), "%s", why);
-	cr_assert_eq(machine_check_alter(before, CONFIG(moved, "B", "B"), why), SLUICE_E_IN_USE);
-	cr_assert_eq(machine_check_alter(before, CONFIG(retyped, "B", "B"), why), SLUICE_E_IN_USE);
+	cr_assert_eq(lifecycle_check_alter(before, CONFIG(moved, "B", "B"), why), SLUICE_E_IN_USE);
+	cr_assert_eq(lifecycle_check_alter(before, CONFIG(retyped, "B", "B"), why), SLUICE_E_IN_USE);
 	cr_assert_not_null(strstr(why, "state C"), "%s", why);
-	sluice__machine_config__free_unpacked(before, NULL);
+	sluice__lifecycle_config__free_unpacked(before, NULL);
 }
 
-Test(job_machine, default_is_airavatas_table_with_exits)
+Test(job_lifecycle, default_is_airavatas_table_with_exits)
 {
 	/* Rows: from; columns: to, in the same order. */
 	static const char *const names[] = {"SUBMITTED", "QUEUED",   "ACTIVE",
@@ -150,27 +150,27 @@ Test(job_machine, default_is_airavatas_table_with_exits)
 					    "SUSPENDED", "UNKNOWN",  "NON_CRITICAL_FAIL"};
 	static const char *const legal[] = {"011111111", "001111111", "010111111", "000000000", "000000000",
 					    "000000000", "011111011", "011111101", "011111110"};
-	char why[MACHINE_WHY_BYTES] = "";
-	Sluice__MachineConfig config;
-	struct machine machine;
+	char why[LIFECYCLE_WHY_BYTES] = "";
+	Sluice__LifecycleConfig config;
+	struct lifecycle lifecycle;
 
-	machine_default(&config);
+	lifecycle_default(&config);
 	cr_assert_str_eq(config.name, "airavata");
-	cr_assert_eq(machine_compile(&machine, 1, 1, &config, why), 0, "%s", why);
-	cr_assert_eq(machine.state_count, 9);
+	cr_assert_eq(lifecycle_compile(&lifecycle, 1, 1, &config, why), 0, "%s", why);
+	cr_assert_eq(lifecycle.state_count, 9);
 	for (uint32_t from = 0; from < 9; from++) {
 		uint32_t from_at, to_at;
 
-		cr_assert(machine_state_find(&machine, names[from], &from_at));
-		cr_assert_eq(machine_is_terminal(&machine, from_at), from >= 3 && from <= 5, "%s",
+		cr_assert(lifecycle_state_find(&lifecycle, names[from], &from_at));
+		cr_assert_eq(lifecycle_is_terminal(&lifecycle, from_at), from >= 3 && from <= 5, "%s",
 			     names[from]);
 		for (uint32_t to = 0; to < 9; to++) {
-			cr_assert(machine_state_find(&machine, names[to], &to_at));
-			cr_assert_eq(machine_allows(&machine, from_at, to_at), legal[from][to] == '1',
+			cr_assert(lifecycle_state_find(&lifecycle, names[to], &to_at));
+			cr_assert_eq(lifecycle_allows(&lifecycle, from_at, to_at), legal[from][to] == '1',
 				     "%s -> %s", names[from], names[to]);
 		}
 	}
-	cr_assert_str_eq(machine_state_name(&machine, 0), "SUBMITTED");
-	cr_assert_str_eq(machine_state_name(&machine, machine.cancelled), "CANCELED");
-	cr_assert_str_eq(machine_state_name(&machine, machine.failed), "FAILED");
+	cr_assert_str_eq(lifecycle_state_name(&lifecycle, 0), "SUBMITTED");
+	cr_assert_str_eq(lifecycle_state_name(&lifecycle, lifecycle.cancelled), "CANCELED");
+	cr_assert_str_eq(lifecycle_state_name(&lifecycle, lifecycle.failed), "FAILED");
 }

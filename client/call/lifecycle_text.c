@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * See machine_text.h. */
-#include "client/call/machine_text.h"
+ * See lifecycle_text.h. */
+#include "client/call/lifecycle_text.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -10,10 +10,10 @@
 #include "sluice/error.h"
 #include "sluice.pb-c.h"
 
-void machine_text_free(Sluice__MachineConfig *config)
+void lifecycle_text_free(Sluice__LifecycleConfig *config)
 {
 	if (config != NULL)
-		sluice__machine_config__free_unpacked(config, &mem_protobuf);
+		sluice__lifecycle_config__free_unpacked(config, &mem_protobuf);
 }
 
 static char *trim(char *text)
@@ -41,10 +41,11 @@ static int list_add(char ***list, size_t *count, const char *text)
 	return 0;
 }
 
-static int state_add(Sluice__MachineConfig *config, char *name, bool terminal, char *next)
+static int state_add(Sluice__LifecycleConfig *config, char *name, bool terminal, char *next)
 {
-	Sluice__MachineState **states = mem_resize(config->states, (config->n_states + 1) * sizeof(*states));
-	Sluice__MachineState *state = states != NULL ? mem_alloc(sizeof(*state)) : NULL;
+	Sluice__LifecycleState **states =
+		mem_resize(config->states, (config->n_states + 1) * sizeof(*states));
+	Sluice__LifecycleState *state = states != NULL ? mem_alloc(sizeof(*state)) : NULL;
 	char *save = NULL;
 	int rc = 0;
 
@@ -52,7 +53,7 @@ static int state_add(Sluice__MachineConfig *config, char *name, bool terminal, c
 		config->states = states;
 	if (state == NULL)
 		return SLUICE_E_NOMEM;
-	sluice__machine_state__init(state);
+	sluice__lifecycle_state__init(state);
 	states[config->n_states++] = state;
 	state->terminal = terminal;
 	state->name = mem_text(name, strlen(name));
@@ -76,7 +77,7 @@ static int replace(char **field, const char *value)
 	return 0;
 }
 
-static int statement(Sluice__MachineConfig *config, char *line, char *why, size_t why_bytes)
+static int statement(Sluice__LifecycleConfig *config, char *line, char *why, size_t why_bytes)
 {
 	char *word = line, *rest = line, *arrow;
 
@@ -89,7 +90,7 @@ static int statement(Sluice__MachineConfig *config, char *line, char *why, size_
 		(void)snprintf(why, why_bytes, "'%.60s' has nothing behind it", word);
 		return SLUICE_E_INVAL;
 	}
-	if (strcmp(word, "machine") == 0)
+	if (strcmp(word, "lifecycle") == 0)
 		return replace(&config->name, rest);
 	if (strcmp(word, "description") == 0)
 		return replace(&config->description, rest);
@@ -108,20 +109,21 @@ static int statement(Sluice__MachineConfig *config, char *line, char *why, size_
 		return state_add(config, trim(rest), false, arrow);
 	}
 	(void)snprintf(why, why_bytes,
-		       "'%.60s'; expected machine, description, state, terminal, cancelled or failed", word);
+		       "'%.60s'; expected lifecycle, description, state, terminal, cancelled or failed",
+		       word);
 	return SLUICE_E_INVAL;
 }
 
-int machine_text_parse(const char *text, Sluice__MachineConfig **ret, char *why, size_t why_bytes)
+int lifecycle_text_parse(const char *text, Sluice__LifecycleConfig **ret, char *why, size_t why_bytes)
 {
 	char *copy = mem_text(text != NULL ? text : "", text != NULL ? strlen(text) : 0), *rest = copy;
-	Sluice__MachineConfig *config = mem_alloc(sizeof(*config));
+	Sluice__LifecycleConfig *config = mem_alloc(sizeof(*config));
 	char what[160] = "out of memory";
 	unsigned number = 0;
 	int rc = copy == NULL || config == NULL ? SLUICE_E_NOMEM : 0;
 
 	if (config != NULL)
-		sluice__machine_config__init(config);
+		sluice__lifecycle_config__init(config);
 	while (rc == 0 && rest != NULL && *rest != 0) {
 		char *line = strsep(&rest, "\n"), *comment = strchr(line, '#');
 
@@ -134,13 +136,13 @@ int machine_text_parse(const char *text, Sluice__MachineConfig **ret, char *why,
 	}
 	mem_free(copy);
 	if (rc == 0 && config->name[0] == 0) {
-		(void)snprintf(why, why_bytes, "the machine has no name; expected a line 'machine NAME'");
+		(void)snprintf(why, why_bytes, "the lifecycle has no name; expected a line 'lifecycle NAME'");
 		rc = SLUICE_E_INVAL;
 	} else if (rc != 0) {
 		(void)snprintf(why, why_bytes, "line %u: %s", number, what);
 	}
 	if (rc != 0) {
-		machine_text_free(config);
+		lifecycle_text_free(config);
 		return rc;
 	}
 	*ret = config;

@@ -9,38 +9,38 @@
 
 #include "service.h"
 
-struct machine {
-	struct machine *next;
+struct known_lifecycle {
+	struct known_lifecycle *next;
 	struct lifecycle lifecycle;
 };
 
-const struct lifecycle *machine_lifecycle(const struct machine *machine)
+const struct lifecycle *known_lifecycle_of(const struct known_lifecycle *known)
 {
-	return &machine->lifecycle;
+	return &known->lifecycle;
 }
 
 const struct lifecycle *job_lifecycle(const struct job *job)
 {
-	return machine_lifecycle(job->machine != NULL ? job->machine : job->service->machine);
+	return known_lifecycle_of(job->known != NULL ? job->known : job->service->known);
 }
 
-struct machine *machine_known(const struct service *service, const char *name)
+struct known_lifecycle *known_find(const struct service *service, const char *name)
 {
-	struct machine *machine = service->machines;
+	struct known_lifecycle *known = service->knowns;
 
-	while (machine != NULL && strcmp(machine->lifecycle.name, name) != 0)
-		machine = machine->next;
-	return machine;
+	while (known != NULL && strcmp(known->lifecycle.name, name) != 0)
+		known = known->next;
+	return known;
 }
 
-void machines_free(struct service *service)
+void known_free_all(struct service *service)
 {
-	while (service->machines != NULL) {
-		struct machine *machine = service->machines;
+	while (service->knowns != NULL) {
+		struct known_lifecycle *known = service->knowns;
 
-		service->machines = machine->next;
-		lifecycle_free(&machine->lifecycle);
-		free(machine);
+		service->knowns = known->next;
+		lifecycle_free(&known->lifecycle);
+		free(known);
 	}
 }
 
@@ -55,11 +55,11 @@ static int reply_read(const sluice_reply *reply, struct lifecycle *ret)
 	return rc == SLUICE_E_INVAL ? SLUICE_E_PROTOCOL : rc;
 }
 
-int machine_take(struct service *service, const sluice_reply *reply, bool is_queues, struct machine **ret,
-		 char *why, size_t why_bytes)
+int known_take(struct service *service, const sluice_reply *reply, bool is_queues,
+	       struct known_lifecycle **ret, char *why, size_t why_bytes)
 {
 	static const char *const none[ROLES] = {NULL};
-	struct machine *machine;
+	struct known_lifecycle *known;
 	struct lifecycle read;
 	int rc = reply_read(reply, &read);
 
@@ -73,18 +73,18 @@ int machine_take(struct service *service, const sluice_reply *reply, bool is_que
 		lifecycle_free(&read);
 		return rc;
 	}
-	machine = machine_known(service, read.name);
-	if (machine == NULL) {
-		machine = calloc(1, sizeof(*machine));
-		if (machine == NULL) {
+	known = known_find(service, read.name);
+	if (known == NULL) {
+		known = calloc(1, sizeof(*known));
+		if (known == NULL) {
 			lifecycle_free(&read);
 			return SLUICE_E_NOMEM;
 		}
-		machine->next = service->machines;
-		service->machines = machine;
+		known->next = service->knowns;
+		service->knowns = known;
 	}
-	lifecycle_free(&machine->lifecycle);
-	machine->lifecycle = read;
-	*ret = machine;
+	lifecycle_free(&known->lifecycle);
+	known->lifecycle = read;
+	*ret = known;
 	return 0;
 }
