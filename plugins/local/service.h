@@ -44,6 +44,8 @@ struct job {
 	bool timed_out;	  /* alone, and ended by its timeout from here */
 	bool dropped;	  /* not ours any more: nothing is reported */
 	bool had_intent;  /* of an earlier holder: look what became of it before anything is started */
+	bool started;	  /* its shepherd said that somebody has the start mark */
+	unsigned absent;  /* looks in a row that found no mark, although it has started */
 	uint64_t kill_ms; /* when the last signal was sent, SIGTERM first; SIGKILL follows, again and again */
 	unsigned kills;	  /* so many of these */
 	bool again;	  /* something is to be done again, at retry_ms */

@@ -20,7 +20,7 @@
 #include "proc.h"
 #include "service.h"
 
-enum { KILL_GRACE_MS = 2000, STUBBORN_KILLS = 3, LOOK_MS = 1000, NO_DIRECTORY_TRIES = 3 };
+enum { KILL_GRACE_MS = 2000, STUBBORN_KILLS = 3, LOOK_MS = 1000, ABSENT_LOOKS = 3 };
 
 /* For the fault rig: leaves a note and stops; SIGKILL is what comes next. */
 void window_pause(struct job *job, enum window window, const char *name)
@@ -346,6 +346,34 @@ static void report_lost(struct job *job, const struct attempt_view *view)
 	report_final(job, cancelled ? ROLE_CANCELED : ROLE_FAILED, evidence);
 }
 
+/* A job may take its own mark away, also before it was seen. To start it then would be the second time. */
+static bool has_started(const struct job *job)
+{
+	struct leftover left[LEFTOVERS_MAX];
+	char mark[ATTEMPT_TAG_MAX + 16] = "SLUICE_TAG=";
+
+	if (job->stage == STAGE_RUNNING || job->started)
+		return true;
+	/* What an earlier holder's shepherd said nobody knows. One that is about to take the mark is waited for, too. */
+	attempt_tag(job->id, job->attempt, job->life, mark + strlen(mark));
+	return job->had_intent && job->absent < ABSENT_LOOKS && leftovers_marked(mark, left) > 0;
+}
+
+/* Its shepherd brings the directory and the mark back, unless it was killed. */
+static void absent(struct job *job, struct attempt_view *view)
+{
+	if (job->absent++ < ABSENT_LOOKS) {
+		if (view->no_directory)
+			job_no_spool(job, attempt_error());
+		else
+			job_again_later(job);
+		return;
+	}
+	if (view->fault == NULL)
+		view->fault = "its files are gone";
+	report_lost(job, view);
+}
+
 void job_reconcile(struct job *job)
 {
 	struct attempt_view view;
@@ -362,12 +390,13 @@ void job_reconcile(struct job *job)
 			return;
 		if (make_dir(job) != 0)
 			job_no_spool(job, NULL);
-		else if (job->stage == STAGE_RUNNING)
-			report_final(job, ROLE_FAILED, "lost: it was started, and its files are gone");
+		else if (has_started(job))
+			absent(job, &view);
 		else
 			start(job); /* nobody took the mark, and only one ever can */
 		return;
 	case ATTEMPT_RUNNING:
+		job->absent = 0;
 		report_running(job, &view);
 		watch(job, &view);
 		if (view.process_lives && !view.shepherd_lives)
@@ -379,9 +408,8 @@ void job_reconcile(struct job *job)
 		report_end(job, &view);
 		return;
 	case ATTEMPT_LOST:
-		/* Its shepherd brings the directory back, unless it was killed. */
-		if (view.no_directory && job->retries < NO_DIRECTORY_TRIES)
-			job_no_spool(job, attempt_error());
+		if (view.no_directory)
+			absent(job, &view);
 		else
 			report_lost(job, &view);
 		return;
@@ -418,6 +446,8 @@ void job_starter_said(struct job *job)
 		return;
 	(void)close(job->starter_fd); /* said all it has to say, or died */
 	job->starter_fd = -1;
+	job->started = job->started ||
+		       (got > 0 && (strncmp(text, "started\n", 8) == 0 || strncmp(text, "taken\n", 6) == 0));
 	if ((got <= 0 || strncmp(text, "failed ", 7) == 0) && job->stage == STAGE_SPAWNED && !job->dropped &&
 	    attempt_look(job->dir, &view) == 0 && view.state == ATTEMPT_NOT_STARTED) {
 		if (job->cancel)

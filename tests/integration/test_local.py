@@ -96,7 +96,7 @@ def test_a_link_that_a_job_put_in_the_place_of_its_attempt_goes_and_what_it_name
             tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
         with outside(broker, spool, keep_ms=1000, cwd=top) as process:
             # Guarded, because elsewhere it would rename the directory of whoever runs this.
-            script = f'case $PWD in */work) cd ..; p=$PWD; cd ..; mv "$p" {top}/moved; ln -s {named} "$p";; *) exit 9;; esac'
+            script = f'case $PWD in */work) cd ..; p=$PWD; cd ..; n=0; until [ -L "$p" ]; do n=$((n+1)); mv "$p" {top}/moved$n; ln -s {named} "$p"; done;; *) exit 9;; esac'
             tap.equal(run(broker, "swaps", "sh", "-c", script), "COMPLETE", "its state")
             why = f"in the place of its attempt's directory was a symbolic link to {named}, which was not followed"
             tap.check(why in shown(broker, "swaps")["evidence"], f"its evidence: {shown(broker, 'swaps')['evidence']}")
@@ -121,7 +121,7 @@ def test_a_directory_that_its_job_moved_within_the_spool_is_deleted_and_what_is_
         with outside(broker, spool, keep_ms=1000) as process:
             for name, place in places.items():
                 script = f'case $PWD in */work) cd ..; p=$PWD; q=${{p%/*}}; cd /; mkdir -p "$(dirname "{place}")"; mv "$p" "{place}";; *) exit 9;; esac'
-                script += f"; until [ -e {go} ]; do sleep 0.05; done" if name == "root" else ""
+                script += f"; until [ -e {go} ] || ! [ -e {spool} ]; do sleep 0.05; done" if name == "root" else ""
                 submit(broker, name, "sh", "-c", script)
             for name in places:
                 tap.equal(name == "root" or ended(broker, name) == "COMPLETE", True, f"state of {name}")
@@ -175,6 +175,52 @@ def test_an_attempt_whose_directory_its_job_took_away_runs_once_and_can_be_cance
             with open(ran, encoding="ascii") as file:
                 tap.equal(file.read(), "x\ny\n", "it ran once")
             tap.equal(os.listdir(named), [], "nothing was written where a link points")
+
+
+def test_a_job_that_takes_its_mark_away_before_that_was_seen_runs_once():
+    """The scheduler is stopped from before the mark until it is away."""
+    tap.not_sanitized("the preloaded library would come before the sanitizer's")
+    with tap.Scratch() as top, tap.Broker() as broker:
+        spool, ran, gate = (os.path.join(top, name) for name in ("spool", "ran", "gate"))
+        tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        env = {**os.environ, "LD_PRELOAD": tap.plain(os.path.join(tap.BUILD, "tests/integration/fail_gate.so")), "FAIL_GATE": gate}
+        with outside(broker, spool, env=env) as process:
+            tap.wait_until(lambda: b"id=local.ready" in process.text(), 30, "it is there")
+            with open(gate, "w", encoding="ascii") as file:
+                file.write(f"link {errno.ENOSPC} start")
+            submit(broker, "one", "sh", "-c", f"echo x >>{ran}; cd ..; rm -f start; echo y >>{ran}; exec sleep 1000")
+            tap.wait_until(lambda: shepherds(spool), 30, "its shepherd runs, and the job waits for room for its mark")
+            os.kill(process.pid, signal.SIGSTOP)
+            os.unlink(gate)
+            tap.wait_until(lambda: os.path.exists(ran) and open(ran, encoding="ascii").read() == "x\ny\n", 30, "it has taken the mark, and taken it away")
+            os.kill(process.pid, signal.SIGCONT)
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, f"it runs: {process.tail()}")
+            tap.equal(sluice(broker, "job", "cancel", "one").returncode, 0, "cancel")
+            tap.equal(ended(broker, "one"), "CANCELED", f"its state: {process.tail()}")
+        with open(ran, encoding="ascii") as file:
+            tap.equal(file.read(), "x\ny\n", "it ran once")
+
+
+def test_a_scheduler_that_takes_over_a_job_without_its_mark_does_not_start_it_again():
+    with tap.Scratch() as top, tap.Broker() as broker:
+        spool, ran = os.path.join(top, "spool"), os.path.join(top, "ran")
+        tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+        with outside(broker, spool) as process:
+            submit(broker, "one", "sh", "-c", f"echo x >>{ran}; exec sleep 1000")
+            tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE" and os.path.exists(ran), 30, "it runs")
+            process.kill()
+        shepherd = shepherds(spool)[0]
+        os.kill(shepherd, signal.SIGSTOP)
+        os.unlink(os.path.join(attempt(spool, "one"), "start"))
+        with outside(broker, spool) as process:
+            tap.wait_until(lambda: b"id=local.ready" in process.text(), 30, "another one is there")
+            tap.wait_until(lambda: shown(broker, "one")["claim"] == "leased", 30, "and has it")
+            os.kill(shepherd, signal.SIGCONT)
+            tap.wait_until(lambda: attempt_mark(spool), 30, "the mark comes back")
+            tap.equal(sluice(broker, "job", "cancel", "one").returncode, 0, "cancel")
+            tap.equal(ended(broker, "one"), "CANCELED", f"its state: {process.tail()}")
+        with open(ran, encoding="ascii") as file:
+            tap.equal(file.read(), "x\n", "it ran once")
 
 
 def test_a_link_that_stays_because_its_shepherd_was_killed_ends_the_job_as_lost():
