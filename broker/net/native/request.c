@@ -20,52 +20,28 @@
 
 /* ---- requests that are commands ---- */
 
-struct command_row {
-	Sluice__Request__OpCase op;
-	uint16_t type;
-	bool control; /* ahead of publishes */
-};
-
-static const struct command_row command_rows[] = {
-	{SLUICE__REQUEST__OP_SESSION_CLOSE, COMMAND_SESSION_CLOSE, true},
-	{SLUICE__REQUEST__OP_STREAM_CREATE, COMMAND_STREAM_CREATE, true},
-	{SLUICE__REQUEST__OP_STREAM_ALTER, COMMAND_STREAM_ALTER, true},
-	{SLUICE__REQUEST__OP_STREAM_DELETE, COMMAND_STREAM_DELETE, true},
-	{SLUICE__REQUEST__OP_CURSOR_SET, COMMAND_CURSOR_SET, true},
-	{SLUICE__REQUEST__OP_CURSOR_DELETE, COMMAND_CURSOR_DELETE, true},
-	{SLUICE__REQUEST__OP_QUEUE_CREATE, COMMAND_QUEUE_CREATE, true},
-	{SLUICE__REQUEST__OP_QUEUE_ALTER, COMMAND_QUEUE_ALTER, true},
-	{SLUICE__REQUEST__OP_QUEUE_DELETE, COMMAND_QUEUE_DELETE, true},
-	{SLUICE__REQUEST__OP_QUEUE_PURGE, COMMAND_QUEUE_PURGE, true},
-	{SLUICE__REQUEST__OP_ROUTER_CREATE, COMMAND_ROUTER_CREATE, true},
-	{SLUICE__REQUEST__OP_ROUTER_ALTER, COMMAND_ROUTER_ALTER, true},
-	{SLUICE__REQUEST__OP_ROUTER_DELETE, COMMAND_ROUTER_DELETE, true},
-	{SLUICE__REQUEST__OP_ROUTER_BIND, COMMAND_ROUTER_BIND, true},
-	{SLUICE__REQUEST__OP_ROUTER_UNBIND, COMMAND_ROUTER_UNBIND, true},
-	{SLUICE__REQUEST__OP_LIFECYCLE_CREATE, COMMAND_LIFECYCLE_CREATE, true},
-	{SLUICE__REQUEST__OP_LIFECYCLE_ALTER, COMMAND_LIFECYCLE_ALTER, true},
-	{SLUICE__REQUEST__OP_LIFECYCLE_DELETE, COMMAND_LIFECYCLE_DELETE, true},
-	{SLUICE__REQUEST__OP_PRODUCER_OPEN, COMMAND_PRODUCER_OPEN, true},
-	{SLUICE__REQUEST__OP_PRODUCER_CLOSE, COMMAND_PRODUCER_CLOSE, false}, /* behind its publishes */
-	{SLUICE__REQUEST__OP_JOB_SUBMIT, COMMAND_JOB_SUBMIT, false},
-	{SLUICE__REQUEST__OP_JOB_INTENT, COMMAND_JOB_INTENT, true},
-	{SLUICE__REQUEST__OP_JOB_REPORT, COMMAND_JOB_REPORT, true},
-	{SLUICE__REQUEST__OP_JOB_RELEASE, COMMAND_JOB_RELEASE, true},
-	{SLUICE__REQUEST__OP_JOB_CANCEL, COMMAND_JOB_CANCEL, true},
-	{SLUICE__REQUEST__OP_JOB_RESET, COMMAND_JOB_RESET, true},
-	{SLUICE__REQUEST__OP_QUARANTINE_PURGE, COMMAND_QUARANTINE_PURGE, true},
-	{SLUICE__REQUEST__OP_JOB_RETENTION, COMMAND_JOB_RETENTION, true},
-	{SLUICE__REQUEST__OP_TXN, COMMAND_TXN, false},
-	{SLUICE__REQUEST__OP_GATEWAY_CREATE, COMMAND_GATEWAY_CREATE, true},
-	{SLUICE__REQUEST__OP_SOURCE_SEEN, COMMAND_SOURCE_SEEN, true},
-};
-
-static const struct command_row *command_row(Sluice__Request__OpCase op)
+/* The command of a request, by the command table: each of its protobuf rows is a request. */
+static bool command_of(Sluice__Request__OpCase op, uint16_t *ret_type)
 {
-	for (size_t i = 0; i < sizeof(command_rows) / sizeof(command_rows[0]); i++)
-		if (command_rows[i].op == op)
-			return &command_rows[i];
-	return NULL;
+	switch (op) {
+#define PB(NAME, number, Message, message, permission, headroom, handler, text) \
+	case SLUICE__REQUEST__OP_##NAME:                                        \
+		*ret_type = COMMAND_##NAME;                                     \
+		return true;
+#define BIN(NAME, number, body_struct, permission, headroom, handler, text)
+#include "broker/core/commands.def"
+#undef PB
+#undef BIN
+	default:
+		return false;
+	}
+}
+
+/* In the lane of publishes: what grows the store as they do, and what has to come after them. All
+ * others go ahead of publishes. */
+static bool is_data(uint16_t type)
+{
+	return type == COMMAND_JOB_SUBMIT || type == COMMAND_TXN || type == COMMAND_PRODUCER_CLOSE;
 }
 
 /* ---- reads and subscriptions: now, or when the commands before them are answered ---- */
@@ -155,7 +131,7 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 	struct message_block *block = NULL;
 	ProtobufCMessage *message = NULL;
 	const Sluice__Request *request;
-	const struct command_row *row;
+	uint16_t type;
 	const char *why = "";
 	int rc;
 
@@ -170,10 +146,9 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 		return 0;
 	}
 	request = (const Sluice__Request *)message;
-	row = command_row(request->op_case);
 	if (request->op_case == SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE)
 		native_close_at_once(conn, request->subscription_close);
-	if (row == NULL) {
+	if (!command_of(request->op_case, &type)) {
 		if (request->op_case == SLUICE__REQUEST__OP__NOT_SET)
 			native_refuse(conn, corr, SLUICE_E_UNKNOWN_TYPE,
 				      "the request has no operation that this broker knows");
@@ -185,8 +160,8 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 		return rc;
 	}
 	/* The operation goes with the command; all members of the oneof are message pointers. */
-	rc = conn_submit_message(conn, row->type, &request->job_submit->base, &block, body.len, row->control,
-				 row->type == COMMAND_SESSION_CLOSE ? NATIVE_GOODBYE : NATIVE_REPLY, corr);
+	rc = conn_submit_message(conn, type, &request->job_submit->base, &block, body.len, !is_data(type),
+				 type == COMMAND_SESSION_CLOSE ? NATIVE_GOODBYE : NATIVE_REPLY, corr);
 	if (rc == SLUICE_E_BUSY)
 		return 1;
 	if (rc != 0)
