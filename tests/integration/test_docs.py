@@ -7,7 +7,6 @@ for anything, a line `...` for any lines. Dates, durations, tokens and other num
 """
 import os
 import re
-import subprocess
 import sys
 
 import tap
@@ -21,18 +20,10 @@ DIFFERS = [
 ]
 
 
-def knows_lifecycle():
-    """Whether the command has the word that documents use; an older one says lifecycle."""
-    done = subprocess.run([tap.program("client/cli/sluice"), "lifecycle", "ls", "--help"], capture_output=True, timeout=60)
-    return done.returncode == 0
-
-
 def blocks(path):
     """[(command, its input, lines of its output), ...] of all ```console blocks of a document."""
     with open(os.path.join(ROOT, path), encoding="utf-8") as file:
         text = file.read()
-    if not knows_lifecycle():
-        text = text.replace("lifecycle", "lifecycle")
     found = []
     for block in re.findall(r"^```console\n(.*?)^```$", text, re.M | re.S):
         lines = block.splitlines()
