@@ -149,7 +149,7 @@ static int show_reply(struct cli *cli, sluice_reply *reply)
 	}
 	(void)printf("job        %s (number %" PRIu64
 		     ")\nstate      %s%s, attempt %u, since %s\nclaim      %s%s%s\n"
-		     "queue      %s\nlifecycle    %s\nsubmitted  %s\n",
+		     "queue      %s\nlifecycle  %s\nsubmitted  %s\n",
 		     job.job, job.number, job.state, job.terminal ? " (ended)" : "", job.attempt,
 		     time_text(job.change_time_ms, when), job.claim,
 		     job.holder[0] != 0 && !job.terminal ? " by " : "", job.terminal ? "" : job.holder,
