@@ -395,14 +395,14 @@ static size_t rows_stored(struct rig *rig)
 	struct store_txn *txn;
 	struct key key;
 	size_t rows = 0;
-	int err;
+	int rc;
 
 	key_begin(&key, rig->world.gateway);
 	cr_assert_eq(store_begin_read(rig->world.store, &txn), 0);
 	cr_assert_eq(store_scan_begin(txn, STORE_HIST, key_slice(&key), &scan), 0);
-	while ((err = store_scan_next(scan, &found, &value)) == 0)
+	while ((rc = store_scan_next(scan, &found, &value)) == 0)
 		rows++;
-	cr_assert_eq(err, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(rc, SLUICE_E_NOT_FOUND);
 	store_scan_end(scan);
 	store_abort(txn);
 	return rows;

@@ -36,7 +36,7 @@ struct audit {
 	Sluice__Audited *result;
 	struct lifecycle *lifecycle; /* of the last job */
 	uint64_t silent_ms, orphan_ms;
-	int err;
+	int rc;
 };
 
 static void finding(struct audit *audit, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -46,7 +46,7 @@ static void finding(struct audit *audit, const char *format, ...)
 	char text[FINDING_BYTES];
 	va_list args;
 
-	if (audit->err != 0 || result->n_findings == FINDINGS_MAX)
+	if (audit->rc != 0 || result->n_findings == FINDINGS_MAX)
 		return;
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
@@ -54,7 +54,7 @@ static void finding(struct audit *audit, const char *format, ...)
 	va_end(args);
 	result->findings[result->n_findings] = strdup(text);
 	if (result->findings[result->n_findings] == NULL)
-		audit->err = SLUICE_E_NOMEM;
+		audit->rc = SLUICE_E_NOMEM;
 	else
 		result->n_findings++;
 }
@@ -62,27 +62,27 @@ static void finding(struct audit *audit, const char *format, ...)
 static int exists(struct audit *audit, enum store_table table, const struct key *key, bool *ret)
 {
 	struct sluice_slice value;
-	int err = store_get(audit->q->txn, table, key_slice(key), &value);
+	int rc = store_get(audit->q->txn, table, key_slice(key), &value);
 
-	*ret = err == 0;
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	*ret = rc == 0;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 static int check_ready(struct audit *audit, uint64_t number, const struct job_live *live)
 {
 	struct queue_item item;
 	uint64_t named;
-	int err = queue_item_get(audit->q->txn, audit->q->gateway, live->queue, live->entry, &item);
+	int rc = queue_item_get(audit->q->txn, audit->q->gateway, live->queue, live->entry, &item);
 
-	if (err == SLUICE_E_NOT_FOUND)
+	if (rc == SLUICE_E_NOT_FOUND)
 		finding(audit, "job %llu is ready but has no entry %llu in queue %llu",
 			(unsigned long long)number, (unsigned long long)live->entry,
 			(unsigned long long)live->queue);
-	else if (err == 0 && (!number_read(item.body, &named) || named != number))
+	else if (rc == 0 && (!number_read(item.body, &named) || named != number))
 		finding(audit, "job %llu: entry %llu of queue %llu names another job",
 			(unsigned long long)number, (unsigned long long)live->entry,
 			(unsigned long long)live->queue);
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 /* ---- what stands still ---- */
@@ -98,14 +98,14 @@ static int check_taken_over(struct audit *audit, uint64_t number, const struct j
 {
 	Sluice__JobHistoryRow *row;
 	char age[AGE_BYTES];
-	int err;
+	int rc;
 
 	if (live->source != 0 || !(live->flags & JOB_INTENT) || age_ms < audit->orphan_ms ||
 	    age_ms >= audit->silent_ms)
 		return 0;
-	err = job_history_load(audit->q->txn, audit->q->gateway, live->hist_last, &row);
-	if (err != 0)
-		return err;
+	rc = job_history_load(audit->q->txn, audit->q->gateway, live->hist_last, &row);
+	if (rc != 0)
+		return rc;
 	if (strcmp(row->event, "takeover") == 0)
 		finding(audit,
 			"job %llu was taken over by session %llu %s ago, which has said nothing of it: it may not know what "
@@ -121,15 +121,15 @@ static int check_silent(struct audit *audit, uint64_t number, const struct job_l
 	struct source source = {0};
 	char age[AGE_BYTES];
 	uint64_t age_ms;
-	int err = job_history_brief(audit->q->txn, audit->q->gateway, live->hist_last, &last);
+	int rc = job_history_brief(audit->q->txn, audit->q->gateway, live->hist_last, &last);
 
-	if (err != 0)
+	if (rc != 0)
 		return 0; /* check_job finds that the row is not there */
 	age_ms = since(audit, last.time_ms);
 	if (live->source != 0)
-		err = source_get(audit->q->txn, audit->q->gateway, live->source, &source);
-	if (err != 0)
-		return err;
+		rc = source_get(audit->q->txn, audit->q->gateway, live->source, &source);
+	if (rc != 0)
+		return rc;
 	if (live->source != 0 && source.session != live->holder && age_ms >= audit->orphan_ms) {
 		finding(audit,
 			"job %llu is leased to session %llu, but session %llu speaks for source %.*s, which judges it: "
@@ -170,16 +170,16 @@ static int check_waiting(struct audit *audit, uint64_t number, const struct job_
 	struct job_history_brief last;
 	struct source source;
 	char age[AGE_BYTES];
-	int err;
+	int rc;
 
 	if (job_orphan_source(live) != 0) {
-		err = source_get(audit->q->txn, audit->q->gateway, live->source, &source);
-		if (err == 0 && since(audit, source.waiting_ms) >= audit->orphan_ms)
+		rc = source_get(audit->q->txn, audit->q->gateway, live->source, &source);
+		if (rc == 0 && since(audit, source.waiting_ms) >= audit->orphan_ms)
 			find_away(audit, &source);
-		return err;
+		return rc;
 	}
-	err = job_history_brief(audit->q->txn, audit->q->gateway, live->hist_last, &last);
-	if (err == 0 && since(audit, last.time_ms) >= audit->orphan_ms)
+	rc = job_history_brief(audit->q->txn, audit->q->gateway, live->hist_last, &last);
+	if (rc == 0 && since(audit, last.time_ms) >= audit->orphan_ms)
 		finding(audit, "job %llu is orphaned, and nobody has taken it for %s",
 			(unsigned long long)number, job_age(age, since(audit, last.time_ms)));
 	return 0;
@@ -192,67 +192,67 @@ static int check_leased(struct audit *audit, uint64_t number, const struct job_l
 	struct sluice_slice entry;
 	struct key key;
 	bool owned, session, bad;
-	int err;
+	int rc;
 
 	key_owned(&key, audit->q->gateway, live->holder, OWNED_JOB, number);
-	err = store_get(audit->q->txn, STORE_OWNED, key_slice(&key), &entry);
-	owned = err == 0;
-	bad = err == SLUICE_E_CORRUPT || (owned && entry.len != NUMBER_BYTES);
-	err = bad || err == SLUICE_E_NOT_FOUND ? 0 : err;
+	rc = store_get(audit->q->txn, STORE_OWNED, key_slice(&key), &entry);
+	owned = rc == 0;
+	bad = rc == SLUICE_E_CORRUPT || (owned && entry.len != NUMBER_BYTES);
+	rc = bad || rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 	key_one(&key, audit->q->gateway, live->holder);
-	if (err == 0)
-		err = exists(audit, STORE_SESSION, &key, &session);
-	if (err == 0 && !session)
+	if (rc == 0)
+		rc = exists(audit, STORE_SESSION, &key, &session);
+	if (rc == 0 && !session)
 		finding(audit, "job %llu is leased to session %llu, which does not exist",
 			(unsigned long long)number, (unsigned long long)live->holder);
-	else if (err == 0 && bad)
+	else if (rc == 0 && bad)
 		finding(audit, "job %llu: the entry of session %llu that holds it is damaged",
 			(unsigned long long)number, (unsigned long long)live->holder);
-	else if (err == 0 && !owned)
+	else if (rc == 0 && !owned)
 		finding(audit, "job %llu is leased to session %llu, which does not know of it",
 			(unsigned long long)number, (unsigned long long)live->holder);
-	else if (err == 0)
-		err = check_silent(audit, number, live);
-	return err;
+	else if (rc == 0)
+		rc = check_silent(audit, number, live);
+	return rc;
 }
 
 static int check_orphaned(struct audit *audit, uint64_t number, const struct job_live *live)
 {
 	struct key key;
 	bool found;
-	int err;
+	int rc;
 
 	job_key_orphan(&key, audit->q->gateway, live->queue, job_orphan_source(live), number);
-	err = exists(audit, STORE_OWNED, &key, &found);
-	if (err == 0 && !found)
+	rc = exists(audit, STORE_OWNED, &key, &found);
+	if (rc == 0 && !found)
 		finding(audit, "job %llu is orphaned but is not among the orphans of queue %llu",
 			(unsigned long long)number, (unsigned long long)live->queue);
-	return err == 0 ? check_waiting(audit, number, live) : err;
+	return rc == 0 ? check_waiting(audit, number, live) : rc;
 }
 
 /* While the clock is doubted the timer is another one: job_release_due_fire. */
 static int held_by_doubt(struct audit *audit, uint64_t due_mono_ms, bool *ret)
 {
 	struct age age;
-	int err = age_read(audit->q->txn, &age);
+	int rc = age_read(audit->q->txn, &age);
 
-	*ret = err == 0 && age_may_hold(&age, audit->q->clock.mono_ms, due_mono_ms);
-	return err;
+	*ret = rc == 0 && age_may_hold(&age, audit->q->clock.mono_ms, due_mono_ms);
+	return rc;
 }
 
 static int check_gated(struct audit *audit, uint64_t number, const struct job_live *live)
 {
 	struct key key;
 	bool found;
-	int err;
+	int rc;
 
 	key_timer(&key, audit->q->gateway, live->due_mono_ms, TIMER_JOB_RELEASE_DUE, number, live->attempt);
-	err = exists(audit, STORE_TIMER, &key, &found);
-	if (err == 0 && !found)
-		err = held_by_doubt(audit, live->due_mono_ms, &found);
-	if (err == 0 && !found)
+	rc = exists(audit, STORE_TIMER, &key, &found);
+	if (rc == 0 && !found)
+		rc = held_by_doubt(audit, live->due_mono_ms, &found);
+	if (rc == 0 && !found)
 		finding(audit, "job %llu waits for a time but has no timer", (unsigned long long)number);
-	return err;
+	return rc;
 }
 
 static int check_open(struct audit *audit, uint64_t number, const struct job_live *live)
@@ -297,32 +297,32 @@ static int check_lifecycle(struct audit *audit, uint64_t id)
 static int check_last_row(struct audit *audit, uint64_t number, const struct job_live *live)
 {
 	struct job_history_row row;
-	int err = job_history_get(audit->q->txn, audit->q->gateway, live->hist_last, &row);
+	int rc = job_history_get(audit->q->txn, audit->q->gateway, live->hist_last, &row);
 
-	if (err == SLUICE_E_NOT_FOUND || (err == 0 && row.job != number))
+	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && row.job != number))
 		finding(audit, "job %llu: its last history row %llu is not there", (unsigned long long)number,
 			(unsigned long long)live->hist_last);
-	else if (err == SLUICE_E_CORRUPT)
+	else if (rc == SLUICE_E_CORRUPT)
 		finding(audit, "job %llu: its history row %llu is damaged", (unsigned long long)number,
 			(unsigned long long)live->hist_last);
-	return err == SLUICE_E_NOT_FOUND || err == SLUICE_E_CORRUPT ? 0 : err;
+	return rc == SLUICE_E_NOT_FOUND || rc == SLUICE_E_CORRUPT ? 0 : rc;
 }
 
 static int check_job(struct audit *audit, uint64_t number, const struct job_live *live)
 {
-	int err = check_lifecycle(audit, live->lifecycle);
+	int rc = check_lifecycle(audit, live->lifecycle);
 
 	audit->result->jobs++;
-	if (err == 0 && live->state >= audit->lifecycle->state_count)
-		err = store_damaged("its content is not valid");
-	if (err != 0)
-		return err;
+	if (rc == 0 && live->state >= audit->lifecycle->state_count)
+		rc = store_damaged("its content is not valid");
+	if (rc != 0)
+		return rc;
 	if (!lifecycle_is_terminal(audit->lifecycle, live->state))
-		err = check_open(audit, number, live);
+		rc = check_open(audit, number, live);
 	else if (live->claim != JOB_NONE)
 		finding(audit, "job %llu is %s and still %s", (unsigned long long)number,
 			lifecycle_state_name(audit->lifecycle, live->state), job_claim_name(live->claim));
-	return err == 0 && live->hist_last != 0 ? check_last_row(audit, number, live) : err;
+	return rc == 0 && live->hist_last != 0 ? check_last_row(audit, number, live) : rc;
 }
 
 /* What a delivery or a show of it reads. */
@@ -331,28 +331,28 @@ static int check_records(struct audit *audit, uint64_t number, const struct job_
 	const uint64_t rows[] = {live->hist_intent, live->hist_ref, live->hist_report};
 	Sluice__JobSubmit *meta = NULL;
 	struct job_record record;
-	int err = job_record_get(audit->q->txn, audit->q->gateway, number, &record);
+	int rc = job_record_get(audit->q->txn, audit->q->gateway, number, &record);
 
-	if (err == 0)
-		err = job_record_meta(&record, &meta);
+	if (rc == 0)
+		rc = job_record_meta(&record, &meta);
 	sluice__job_submit__free_unpacked(meta, NULL);
-	if (err == SLUICE_E_CORRUPT || err == SLUICE_E_NOT_FOUND)
+	if (rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND)
 		finding(audit, "job %llu: its submission is %s, so it cannot be given out",
-			(unsigned long long)number, err == SLUICE_E_CORRUPT ? "damaged" : "not there");
-	else if (err != 0)
-		return err;
+			(unsigned long long)number, rc == SLUICE_E_CORRUPT ? "damaged" : "not there");
+	else if (rc != 0)
+		return rc;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		Sluice__JobHistoryRow *row = NULL;
 
 		if (rows[i] == live->hist_last) /* check_last_row */
 			continue;
-		err = job_history_load(audit->q->txn, audit->q->gateway, rows[i], &row);
+		rc = job_history_load(audit->q->txn, audit->q->gateway, rows[i], &row);
 		sluice__job_history_row__free_unpacked(row, NULL);
-		if (err == SLUICE_E_CORRUPT)
+		if (rc == SLUICE_E_CORRUPT)
 			finding(audit, "job %llu: its history row %llu is damaged",
 				(unsigned long long)number, (unsigned long long)rows[i]);
-		else if (err != 0)
-			return err;
+		else if (rc != 0)
+			return rc;
 	}
 	return 0;
 }
@@ -363,25 +363,25 @@ static int check_value(struct audit *audit, uint64_t number, const struct sluice
 	size_t findings = audit->result->n_findings;
 	uint64_t open = audit->result->open;
 	struct job_live live;
-	int err = value != NULL ? job_live_decode(*value, &live) : SLUICE_E_CORRUPT;
+	int rc = value != NULL ? job_live_decode(*value, &live) : SLUICE_E_CORRUPT;
 
-	if (err == SLUICE_E_CORRUPT) {
+	if (rc == SLUICE_E_CORRUPT) {
 		audit->result->jobs++;
 		audit->q->at.other++;
 		finding(audit, "job %llu: its live record is damaged, so nothing can be done with it",
 			(unsigned long long)number);
 		return 0;
 	}
-	err = check_job(audit, number, &live);
-	audit->q->at.other += err == SLUICE_E_CORRUPT && audit->result->open == open;
-	if ((err == 0 || err == SLUICE_E_CORRUPT) && live.claim != JOB_NONE) {
+	rc = check_job(audit, number, &live);
+	audit->q->at.other += rc == SLUICE_E_CORRUPT && audit->result->open == open;
+	if ((rc == 0 || rc == SLUICE_E_CORRUPT) && live.claim != JOB_NONE) {
 		int records_err = check_records(audit, number, &live);
 
-		err = records_err != 0 ? records_err : err;
+		rc = records_err != 0 ? records_err : rc;
 	}
-	if (err == SLUICE_E_CORRUPT && audit->result->n_findings == findings)
+	if (rc == SLUICE_E_CORRUPT && audit->result->n_findings == findings)
 		finding(audit, "job %llu: a record that it needs is damaged", (unsigned long long)number);
-	return err == SLUICE_E_CORRUPT ? 0 : err;
+	return rc == SLUICE_E_CORRUPT ? 0 : rc;
 }
 
 /* From q->at.number on. q->at.other counts the jobs of which is not known whether they are open. */
@@ -391,45 +391,45 @@ static int audit_jobs(struct audit *audit)
 	struct sluice_slice found, value;
 	struct store_scan *scan;
 	struct key from;
-	int err;
+	int rc;
 
 	key_one(&from, q->gateway, q->at.number);
-	err = store_scan_begin(audit->q->txn, STORE_LIVE, key_slice(&from), &scan);
-	if (err != 0)
-		return err;
-	while (err == 0 && !q->again) {
+	rc = store_scan_begin(audit->q->txn, STORE_LIVE, key_slice(&from), &scan);
+	if (rc != 0)
+		return rc;
+	while (rc == 0 && !q->again) {
 		uint64_t number;
 		bool readable;
 
 		found.len = 0;
-		err = store_scan_next(scan, &found, &value);
-		if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
+		rc = store_scan_next(scan, &found, &value);
+		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
 			break;
-		readable = err == 0;
-		err = 0;
+		readable = rc == 0;
+		rc = 0;
 		if (!key_one_in(found, q->gateway, &number))
 			break;
 		if (audit->result->jobs == AUDIT_JOBS_MAX) {
 			audit->result->next_number = number;
 			break;
 		}
-		err = check_value(audit, number, readable ? &value : NULL);
+		rc = check_value(audit, number, readable ? &value : NULL);
 		q->at.number = number + 1;
-		q->again = err == 0 && query_spent(q);
+		q->again = rc == 0 && query_spent(q);
 	}
 	store_scan_end(scan);
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 static int audit_counters(struct audit *audit)
 {
 	uint64_t jobs, open;
-	int err = counter_get(audit->q->txn, audit->q->gateway, COUNTER_JOBS, &jobs);
+	int rc = counter_get(audit->q->txn, audit->q->gateway, COUNTER_JOBS, &jobs);
 
-	if (err == 0)
-		err = counter_get(audit->q->txn, audit->q->gateway, COUNTER_JOBS_OPEN, &open);
-	if (err != 0)
-		return err;
+	if (rc == 0)
+		rc = counter_get(audit->q->txn, audit->q->gateway, COUNTER_JOBS_OPEN, &open);
+	if (rc != 0)
+		return rc;
 	if (jobs != audit->result->jobs)
 		finding(audit, "%llu jobs are counted, %llu are there", (unsigned long long)jobs,
 			(unsigned long long)audit->result->jobs);
@@ -458,16 +458,16 @@ int audit_query(struct query *q, const Sluice__Audit *m)
 			      .silent_ms = m->silent_ms != 0 ? m->silent_ms : SILENT_MS_DEFAULT,
 			      .orphan_ms = m->orphan_ms != 0 ? m->orphan_ms : ORPHAN_MS_DEFAULT};
 	uint64_t index = 0;
-	int err = q->reply->audited == NULL ? audit_begin(q, m->after_number) : 0;
+	int rc = q->reply->audited == NULL ? audit_begin(q, m->after_number) : 0;
 
 	audit.result = q->reply->audited;
-	if (err == 0)
-		err = audit_jobs(&audit);
-	if (err == 0 && !q->again && m->after_number == 0 && audit.result->next_number == 0) {
-		err = core_index_read(q->txn, q->gateway, &index);
-		if (err == 0 && index == q->reply->index)
-			err = audit_counters(&audit);
+	if (rc == 0)
+		rc = audit_jobs(&audit);
+	if (rc == 0 && !q->again && m->after_number == 0 && audit.result->next_number == 0) {
+		rc = core_index_read(q->txn, q->gateway, &index);
+		if (rc == 0 && index == q->reply->index)
+			rc = audit_counters(&audit);
 	}
 	lifecycle_free(audit.lifecycle);
-	return err != 0 ? err : audit.err;
+	return rc != 0 ? rc : audit.rc;
 }

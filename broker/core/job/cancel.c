@@ -14,9 +14,9 @@
 
 static int cancel_now(struct apply *a, struct job *job, const struct job_fact *fact)
 {
-	int err = job->live.claim == JOB_LEASED ? job_tell_holder(a, job, FX_JOB_CANCEL) : 0;
+	int rc = job->live.claim == JOB_LEASED ? job_tell_holder(a, job, FX_JOB_CANCEL) : 0;
 
-	return err == 0 ? job_move(a, job, job->lifecycle->cancelled, fact, true) : err;
+	return rc == 0 ? job_move(a, job, job->lifecycle->cancelled, fact, true) : rc;
 }
 
 int job_cancel_apply(struct apply *a, const Sluice__JobCancel *m, struct outcome *out)
@@ -24,12 +24,12 @@ int job_cancel_apply(struct apply *a, const Sluice__JobCancel *m, struct outcome
 	const struct job_fact fact = job_fact("cancel", JOB_SOURCE_BROKER, m->reason);
 	struct job job;
 	bool asked;
-	int err = job_text_check(out, "reason", m->reason, LIMIT_TEXT_BYTES_MAX);
+	int rc = job_text_check(out, "reason", m->reason, LIMIT_TEXT_BYTES_MAX);
 
-	if (err == 0 && !refused(out))
-		err = job_find(a, m->job, &job, out);
-	if (err != 0 || refused(out))
-		return err;
+	if (rc == 0 && !refused(out))
+		rc = job_find(a, m->job, &job, out);
+	if (rc != 0 || refused(out))
+		return rc;
 	asked = (job.live.flags & JOB_CANCEL) != 0;
 	if (job_is_terminal(&job)) {
 		job_outcome(&job, OUT_CANCELLED, out);
@@ -39,22 +39,22 @@ int job_cancel_apply(struct apply *a, const Sluice__JobCancel *m, struct outcome
 	job.live.flags |= JOB_CANCEL;
 	if (!(job.live.flags & JOB_INTENT) &&
 	    lifecycle_allows(job.lifecycle, job.live.state, job.lifecycle->cancelled)) {
-		err = cancel_now(a, &job, &fact);
+		rc = cancel_now(a, &job, &fact);
 	} else {
 		/* The holder is told again on a repeat: the first notice may have been lost with its
 		 * connection. */
 		if (!asked)
-			err = job_note(a, &job, &fact);
-		if (err == 0 && job.live.claim == JOB_LEASED)
-			err = job_tell_holder(a, &job, FX_JOB_CANCEL);
+			rc = job_note(a, &job, &fact);
+		if (rc == 0 && job.live.claim == JOB_LEASED)
+			rc = job_tell_holder(a, &job, FX_JOB_CANCEL);
 	}
-	if (err == 0)
-		err = job_store(a, &job);
-	if (err == 0) {
+	if (rc == 0)
+		rc = job_store(a, &job);
+	if (rc == 0) {
 		job_outcome(&job, OUT_CANCELLED, out);
 		out->duplicate = asked;
 	}
-	return err;
+	return rc;
 }
 
 int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *out)
@@ -63,12 +63,12 @@ int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *
 	const char *from;
 	struct job job;
 	bool terminal;
-	int err = job_text_check(out, "reason", m->reason, LIMIT_TEXT_BYTES_MAX);
+	int rc = job_text_check(out, "reason", m->reason, LIMIT_TEXT_BYTES_MAX);
 
-	if (err == 0 && !refused(out))
-		err = job_find(a, m->job, &job, out);
-	if (err != 0 || refused(out))
-		return err;
+	if (rc == 0 && !refused(out))
+		rc = job_find(a, m->job, &job, out);
+	if (rc != 0 || refused(out))
+		return rc;
 	from = job_state_name(&job);
 	terminal = job_is_terminal(&job);
 	if (!terminal && !m->force)
@@ -78,10 +78,10 @@ int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *
 	if (job.live.attempt == UINT32_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "job %s has had its last attempt", m->job);
 	if (terminal)
-		err = queue_room_check(a, job.live.queue, SLUICE__QUEUE_KIND__QUEUE_JOBS, 1, out);
-	if (err != 0 || refused(out))
-		return err;
-	err = job_claim_end(a, &job, true);
+		rc = queue_room_check(a, job.live.queue, SLUICE__QUEUE_KIND__QUEUE_JOBS, 1, out);
+	if (rc != 0 || refused(out))
+		return rc;
+	rc = job_claim_end(a, &job, true);
 	job.live.attempt++;
 	job.live.state = 0;
 	job.live.seen = 1;
@@ -91,17 +91,17 @@ int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *
 	job.live.holder = 0;
 	job.live.hist_intent = job.live.hist_ref = job.live.hist_report = 0;
 	job.live.changed_ms = a->wall_ms;
-	if (err == 0)
-		err = job_history_append(a, &job, from, &fact);
-	if (err == 0)
-		err = job_make_ready(a, &job);
-	if (err == 0)
-		err = job_event_publish(a, &job, from, &fact);
-	if (err == 0 && terminal)
-		err = counter_add(a, COUNTER_JOBS_OPEN, 1);
-	if (err == 0)
-		err = job_store(a, &job);
-	if (err == 0)
+	if (rc == 0)
+		rc = job_history_append(a, &job, from, &fact);
+	if (rc == 0)
+		rc = job_make_ready(a, &job);
+	if (rc == 0)
+		rc = job_event_publish(a, &job, from, &fact);
+	if (rc == 0 && terminal)
+		rc = counter_add(a, COUNTER_JOBS_OPEN, 1);
+	if (rc == 0)
+		rc = job_store(a, &job);
+	if (rc == 0)
 		job_outcome(&job, OUT_RESET, out);
-	return err;
+	return rc;
 }

@@ -17,7 +17,7 @@ enum { LINES_MAX = 16, LINE_BYTES_MAX = 1500, EXIT_BYTES = 32 };
 struct lines {
 	char **texts;
 	size_t count;
-	int err;
+	int rc;
 };
 
 static void line(struct lines *lines, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -26,7 +26,7 @@ static void line(struct lines *lines, const char *format, ...)
 	char text[LINE_BYTES_MAX];
 	va_list args;
 
-	if (lines->err != 0 || lines->count == LINES_MAX)
+	if (lines->rc != 0 || lines->count == LINES_MAX)
 		return;
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
@@ -34,7 +34,7 @@ static void line(struct lines *lines, const char *format, ...)
 	text_mend(text);
 	lines->texts[lines->count] = strdup(text);
 	if (lines->texts[lines->count] == NULL)
-		lines->err = SLUICE_E_NOMEM;
+		lines->rc = SLUICE_E_NOMEM;
 	else
 		lines->count++;
 }
@@ -74,12 +74,12 @@ static int claim_row(struct query *q, uint64_t *io_n, uint64_t *io_ms)
 {
 	struct job_history_row at;
 	Sluice__JobHistoryRow *row;
-	int err = job_history_get(q->txn, q->gateway, *io_n, &at);
+	int rc = job_history_get(q->txn, q->gateway, *io_n, &at);
 
-	if (err == 0)
-		err = job_history_load(q->txn, q->gateway, *io_n, &row);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	if (rc == 0)
+		rc = job_history_load(q->txn, q->gateway, *io_n, &row);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	*io_n = at.previous;
 	if (makes_claim(row)) {
 		*io_ms = row->time_ms;
@@ -105,32 +105,32 @@ struct search {
 static int claim_began(struct query *q, const struct job_live *live, struct search *search)
 {
 	uint64_t n = live->hist_last, ms = 0;
-	int err = 0;
+	int rc = 0;
 
 	/* Rows are forgotten from the newest back. */
 	if (search->at > live->hist_last)
 		search->at = live->hist_last;
-	while (err == 0 && search->at != 0 && search->rows++ < CLAIM_ROWS_MAX) {
-		err = claim_row(q, &search->at, &search->ms);
-		q->again = err == 0 && search->at != 0 && query_spent(q);
+	while (rc == 0 && search->at != 0 && search->rows++ < CLAIM_ROWS_MAX) {
+		rc = claim_row(q, &search->at, &search->ms);
+		q->again = rc == 0 && search->at != 0 && query_spent(q);
 		if (q->again)
 			return 0;
 	}
-	for (int rows = 0; err == 0 && n > search->newest && rows < CLAIM_ROWS_MAX; rows++)
-		err = claim_row(q, &n, &ms);
+	for (int rows = 0; rc == 0 && n > search->newest && rows < CLAIM_ROWS_MAX; rows++)
+		rc = claim_row(q, &n, &ms);
 	if (ms != 0)
 		search->ms = ms;
-	return err;
+	return rc;
 }
 
 static int explain_ready(struct query *q, struct lines *lines, const struct job_live *live,
 			 const Sluice__JobInfo *info, const char *waited)
 {
 	struct queue_cell cell;
-	int err = queue_cell_get(q->txn, q->gateway, live->queue, &cell);
+	int rc = queue_cell_get(q->txn, q->gateway, live->queue, &cell);
 
-	if (err != 0)
-		return err;
+	if (rc != 0)
+		return rc;
 	line(lines,
 	     "It is ready in queue %s since %s, as entry %llu of a queue with %llu ready and %llu "
 	     "leased jobs.",
@@ -151,13 +151,13 @@ static int explain_source(struct query *q, struct lines *lines, const struct job
 {
 	char seen[AGE_BYTES], waiting[AGE_BYTES];
 	struct source source;
-	int err;
+	int rc;
 
 	if (live->source == 0)
 		return 0;
-	err = source_get(q->txn, q->gateway, live->source, &source);
-	if (err != 0)
-		return err;
+	rc = source_get(q->txn, q->gateway, live->source, &source);
+	if (rc != 0)
+		return rc;
 	since(seen, q, source.seen_ms);
 	if (live->claim == JOB_ORPHANED)
 		line(lines,
@@ -239,7 +239,7 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 {
 	char changed[AGE_BYTES], held[AGE_BYTES], left[AGE_BYTES], exited[EXIT_BYTES], said[AGE_BYTES];
 	struct job_history_brief last;
-	int err = 0;
+	int rc = 0;
 
 	line(lines, "Job %s is %s in attempt %u, since %s.", info->job, info->state, info->attempt,
 	     since(changed, q, live->changed_ms));
@@ -249,17 +249,17 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 		explain_end(lines, info);
 		break;
 	case JOB_READY:
-		err = explain_ready(q, lines, live, info, held);
+		rc = explain_ready(q, lines, live, info, held);
 		break;
 	case JOB_LEASED:
 	case JOB_ORPHANED:
 		explain_held(lines, live, info, held);
-		err = job_history_brief(q->txn, q->gateway, live->hist_last, &last);
-		if (err == 0)
+		rc = job_history_brief(q->txn, q->gateway, live->hist_last, &last);
+		if (rc == 0)
 			line(lines, "The last that was recorded of it was %s ago.",
 			     since(said, q, last.time_ms));
-		if (err == 0)
-			err = explain_source(q, lines, live, info);
+		if (rc == 0)
+			rc = explain_source(q, lines, live, info);
 		explain_next(lines, live, info);
 		break;
 	case JOB_GATED:
@@ -280,7 +280,7 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 	if (info->source[0] != '\0')
 		line(lines, "Last report: from %s%s%s%s.", info->source,
 		     info->evidence[0] != '\0' ? ": " : "", info->evidence, exit_text(exited, info));
-	return err;
+	return rc;
 }
 
 static int search_begin(struct query *q, const char *id)
@@ -288,13 +288,13 @@ static int search_begin(struct query *q, const char *id)
 	struct search *search;
 	struct job_live live;
 	uint64_t number;
-	int err = job_query_find(q, id, &number);
+	int rc = job_query_find(q, id, &number);
 
-	if (err != 0 || number == 0)
-		return err;
-	err = job_live_get(q->txn, q->gateway, number, &live);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	if (rc != 0 || number == 0)
+		return rc;
+	rc = job_live_get(q->txn, q->gateway, number, &live);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	search = calloc(1, sizeof(*search));
 	if (search == NULL)
 		return SLUICE_E_NOMEM;
@@ -309,7 +309,7 @@ static int explain(struct query *q, const struct job_live *live, uint64_t began)
 {
 	Sluice__JobExplained *explained = malloc(sizeof(*explained));
 	struct lines lines = {0};
-	int err;
+	int rc;
 
 	if (explained == NULL)
 		return SLUICE_E_NOMEM;
@@ -317,26 +317,26 @@ static int explain(struct query *q, const struct job_live *live, uint64_t began)
 	q->reply->explained = explained;
 	lines.texts = calloc(LINES_MAX, sizeof(*lines.texts));
 	explained->lines = lines.texts;
-	err = lines.texts != NULL ? job_info_make(q, q->at.of, false, &explained->job) : SLUICE_E_NOMEM;
-	if (err == 0)
-		err = explain_lines(q, &lines, live, explained->job, began);
+	rc = lines.texts != NULL ? job_info_make(q, q->at.of, false, &explained->job) : SLUICE_E_NOMEM;
+	if (rc == 0)
+		rc = explain_lines(q, &lines, live, explained->job, began);
 	explained->n_lines = lines.count;
-	return err != 0 ? err : lines.err;
+	return rc != 0 ? rc : lines.rc;
 }
 
 int job_explain(struct query *q, const Sluice__JobExplain *m)
 {
 	struct search *search;
 	struct job_live live;
-	int err = q->at.state == NULL ? search_begin(q, m->job) : 0;
+	int rc = q->at.state == NULL ? search_begin(q, m->job) : 0;
 
 	search = q->at.state;
-	if (err != 0 || search == NULL)
-		return err;
-	err = job_live_get(q->txn, q->gateway, q->at.of, &live);
-	if (err == SLUICE_E_NOT_FOUND)
-		return query_refuse(q, err, "job %.255s was forgotten", m->job);
-	if (err == 0)
-		err = claim_began(q, &live, search);
-	return err != 0 || q->again ? err : explain(q, &live, search->ms);
+	if (rc != 0 || search == NULL)
+		return rc;
+	rc = job_live_get(q->txn, q->gateway, q->at.of, &live);
+	if (rc == SLUICE_E_NOT_FOUND)
+		return query_refuse(q, rc, "job %.255s was forgotten", m->job);
+	if (rc == 0)
+		rc = claim_began(q, &live, search);
+	return rc != 0 || q->again ? rc : explain(q, &live, search->ms);
 }

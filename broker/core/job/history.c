@@ -35,10 +35,10 @@ int job_history_append(struct apply *a, struct job *job, const char *from, const
 	struct key key;
 	size_t bytes;
 	uint64_t n;
-	int err = counter_next(a, COUNTER_HIST, &n);
+	int rc = counter_next(a, COUNTER_HIST, &n);
 
-	if (err != 0)
-		return err;
+	if (rc != 0)
+		return rc;
 	invariant(n > job->live.hist_last, "job %llu: row %llu comes behind %llu", ULL(job->number), ULL(n),
 		  ULL(job->live.hist_last));
 	row.n = n;
@@ -78,11 +78,11 @@ int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n, struct 
 {
 	struct sluice_slice value;
 	struct key key;
-	int err;
+	int rc;
 
 	key_one(&key, gateway, n);
-	err = store_get(txn, STORE_HIST, key_slice(&key), &value);
-	return err == 0 ? job_history_decode(value, ret) : err;
+	rc = store_get(txn, STORE_HIST, key_slice(&key), &value);
+	return rc == 0 ? job_history_decode(value, ret) : rc;
 }
 
 int job_history_at_or_before(struct store_txn *txn, uint32_t gateway, uint64_t *io_n,
@@ -90,28 +90,28 @@ int job_history_at_or_before(struct store_txn *txn, uint32_t gateway, uint64_t *
 {
 	struct sluice_slice found = {NULL, 0}, value;
 	struct key key;
-	int err;
+	int rc;
 
 	key_one(&key, gateway, *io_n);
-	err = store_last_le(txn, STORE_HIST, key_slice(&key), 4, &found, &value);
+	rc = store_last_le(txn, STORE_HIST, key_slice(&key), 4, &found, &value);
 	if (!key_one_in(found, gateway, io_n))
 		*io_n = 0;
-	return err == 0 ? job_history_decode(value, ret) : err;
+	return rc == 0 ? job_history_decode(value, ret) : rc;
 }
 
 int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n, Sluice__JobHistoryRow **ret)
 {
 	struct job_history_row row;
-	int err;
+	int rc;
 
 	*ret = NULL;
 	if (n == 0)
 		return 0;
-	err = job_history_get(txn, gateway, n, &row);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	*ret = record_unpack(&sluice__job_history_row__descriptor, row.row, &err);
-	return err;
+	rc = job_history_get(txn, gateway, n, &row);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
+	*ret = record_unpack(&sluice__job_history_row__descriptor, row.row, &rc);
+	return rc;
 }
 
 /* ---- a few numbers of a packed row: it is looked at with each report, and unpacking would make a dozen texts ---- */
@@ -179,11 +179,11 @@ int job_history_brief(struct store_txn *txn, uint32_t gateway, uint64_t n, struc
 {
 	struct job_history_row row;
 	struct sluice_slice rest;
-	int err = job_history_get(txn, gateway, n, &row);
+	int rc = job_history_get(txn, gateway, n, &row);
 
 	*ret = (struct job_history_brief){0};
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	for (rest = row.row; rest.len > 0;)
 		if (!brief_next(&rest, ret))
 			return store_damaged("its content is not valid");

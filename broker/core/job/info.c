@@ -22,10 +22,10 @@ int job_info_text(char **at, const char *text)
 
 int job_query_find(struct query *q, const char *id, uint64_t *ret)
 {
-	int err = name_find(q->txn, q->gateway, NAME_JOB, slice_text(id), ret);
+	int rc = name_find(q->txn, q->gateway, NAME_JOB, slice_text(id), ret);
 
-	if (err != SLUICE_E_NOT_FOUND)
-		return err;
+	if (rc != SLUICE_E_NOT_FOUND)
+		return rc;
 	*ret = 0;
 	return query_refuse(q, SLUICE_E_NOT_FOUND, "job %.255s does not exist", id);
 }
@@ -33,19 +33,19 @@ int job_query_find(struct query *q, const char *id, uint64_t *ret)
 static int info_history(struct query *q, const struct job_live *live, Sluice__JobInfo *info)
 {
 	Sluice__JobHistoryRow *intent = NULL, *ref = NULL, *report = NULL, *last = NULL;
-	int err = job_history_load(q->txn, q->gateway, live->hist_intent, &intent);
+	int rc = job_history_load(q->txn, q->gateway, live->hist_intent, &intent);
 
-	if (err == 0)
-		err = job_history_load(q->txn, q->gateway, live->hist_ref, &ref);
-	if (err == 0)
-		err = job_history_load(q->txn, q->gateway, live->hist_report, &report);
-	if (err == 0)
-		err = job_history_load(q->txn, q->gateway, live->hist_last, &last);
-	if (err == 0 && intent != NULL)
-		err = job_info_text(&info->tag, intent->evidence);
-	if (err == 0 && ref != NULL)
-		err = job_info_text(&info->scheduler_ref, ref->scheduler_ref);
-	if (err == 0 && report != NULL) {
+	if (rc == 0)
+		rc = job_history_load(q->txn, q->gateway, live->hist_ref, &ref);
+	if (rc == 0)
+		rc = job_history_load(q->txn, q->gateway, live->hist_report, &report);
+	if (rc == 0)
+		rc = job_history_load(q->txn, q->gateway, live->hist_last, &last);
+	if (rc == 0 && intent != NULL)
+		rc = job_info_text(&info->tag, intent->evidence);
+	if (rc == 0 && ref != NULL)
+		rc = job_info_text(&info->scheduler_ref, ref->scheduler_ref);
+	if (rc == 0 && report != NULL) {
 		info->exit_code = report->exit_code;
 		info->exited = report->exited || report->exit_code != 0;
 		info->seen_time_ms = report->seen_time_ms;
@@ -54,9 +54,9 @@ static int info_history(struct query *q, const struct job_live *live, Sluice__Jo
 		info->memory_peak_bytes = report->memory_peak_bytes;
 		info->signal = report->signal;
 		info->class_ = report->class_;
-		err = job_info_text(&info->evidence, report->evidence);
-		if (err == 0)
-			err = job_info_text(&info->source, report->source);
+		rc = job_info_text(&info->evidence, report->evidence);
+		if (rc == 0)
+			rc = job_info_text(&info->source, report->source);
 	}
 	if (info->terminal && info->ended_time_ms == 0)
 		info->ended_time_ms = info->change_time_ms;
@@ -66,28 +66,28 @@ static int info_history(struct query *q, const struct job_live *live, Sluice__Jo
 	sluice__job_history_row__free_unpacked(ref, NULL);
 	sluice__job_history_row__free_unpacked(report, NULL);
 	sluice__job_history_row__free_unpacked(last, NULL);
-	return err;
+	return rc;
 }
 
 int job_info_record(struct query *q, uint64_t number, bool payload, Sluice__JobInfo *info)
 {
 	struct job_record record;
 	Sluice__JobSubmit *meta;
-	int err = job_record_get(q->txn, q->gateway, number, &record);
+	int rc = job_record_get(q->txn, q->gateway, number, &record);
 
-	if (err == 0)
-		err = job_record_meta(&record, &meta);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	if (rc == 0)
+		rc = job_record_meta(&record, &meta);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	info->submit_time_ms = record.submit_ms;
-	err = job_info_text(&info->job, meta->job);
-	if (err == 0)
-		err = job_info_text(&info->queue, meta->queue);
-	if (err == 0)
-		err = job_info_text(&info->owner, meta->owner);
+	rc = job_info_text(&info->job, meta->job);
+	if (rc == 0)
+		rc = job_info_text(&info->queue, meta->queue);
+	if (rc == 0)
+		rc = job_info_text(&info->owner, meta->owner);
 	sluice__job_submit__free_unpacked(meta, NULL);
-	if (err != 0 || !payload || record.payload.len == 0)
-		return err;
+	if (rc != 0 || !payload || record.payload.len == 0)
+		return rc;
 	info->payload.data = malloc(record.payload.len);
 	if (info->payload.data == NULL)
 		return SLUICE_E_NOMEM;
@@ -100,33 +100,33 @@ int job_info_record(struct query *q, uint64_t number, bool payload, Sluice__JobI
 static int holder_name(struct query *q, uint64_t session, char **at)
 {
 	char *name;
-	int err = session_label(q->txn, q->gateway, session, &name);
+	int rc = session_label(q->txn, q->gateway, session, &name);
 
-	if (err == SLUICE_E_NOT_FOUND)
+	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
-	if (err == 0)
-		err = job_info_text(at, name);
-	if (err == 0)
+	if (rc == 0)
+		rc = job_info_text(at, name);
+	if (rc == 0)
 		free(name);
-	return err;
+	return rc;
 }
 
 int job_info_live(struct query *q, const struct job_live *live, const struct lifecycle *lifecycle,
 		  Sluice__JobInfo *info)
 {
 	char judge[SOURCE_NAME_BYTES];
-	int err = job_info_text(&info->lifecycle, lifecycle->config->name);
+	int rc = job_info_text(&info->lifecycle, lifecycle->config->name);
 
-	if (err == 0)
-		err = job_info_text(&info->state, lifecycle_state_name(lifecycle, live->state));
-	if (err == 0)
-		err = job_info_text(&info->claim, job_claim_name(live->claim));
-	if (err == 0 && live->holder != 0)
-		err = holder_name(q, live->holder, &info->holder);
-	if (err == 0 && live->source != 0) {
-		err = source_name_get(q->txn, q->gateway, live->source, judge);
-		if (err == 0)
-			err = job_info_text(&info->judge, judge);
+	if (rc == 0)
+		rc = job_info_text(&info->state, lifecycle_state_name(lifecycle, live->state));
+	if (rc == 0)
+		rc = job_info_text(&info->claim, job_claim_name(live->claim));
+	if (rc == 0 && live->holder != 0)
+		rc = holder_name(q, live->holder, &info->holder);
+	if (rc == 0 && live->source != 0) {
+		rc = source_name_get(q->txn, q->gateway, live->source, judge);
+		if (rc == 0)
+			rc = job_info_text(&info->judge, judge);
 	}
 	info->terminal = lifecycle_is_terminal(lifecycle, live->state);
 	info->attempt = live->attempt;
@@ -136,28 +136,28 @@ int job_info_live(struct query *q, const struct job_live *live, const struct lif
 	info->intent = (live->flags & JOB_INTENT) != 0;
 	info->priority = live->priority;
 	info->change_time_ms = live->changed_ms;
-	return err;
+	return rc;
 }
 
 int job_info_fill(struct query *q, uint64_t number, const struct job_live *live,
 		  const struct lifecycle *lifecycle, bool payload, Sluice__JobInfo **ret)
 {
 	Sluice__JobInfo *info = malloc(sizeof(*info));
-	int err;
+	int rc;
 
 	if (info == NULL)
 		return SLUICE_E_NOMEM;
 	sluice__job_info__init(info);
 	info->number = number;
-	err = live->state < lifecycle->state_count ? job_info_live(q, live, lifecycle, info)
-						   : store_damaged("its content is not valid");
-	if (err == 0)
-		err = job_info_record(q, number, payload, info);
-	if (err == 0)
-		err = info_history(q, live, info);
-	if (err != 0) {
+	rc = live->state < lifecycle->state_count ? job_info_live(q, live, lifecycle, info)
+						  : store_damaged("its content is not valid");
+	if (rc == 0)
+		rc = job_info_record(q, number, payload, info);
+	if (rc == 0)
+		rc = info_history(q, live, info);
+	if (rc != 0) {
 		sluice__job_info__free_unpacked(info, NULL);
-		return err;
+		return rc;
 	}
 	*ret = info;
 	return 0;
@@ -167,13 +167,13 @@ int job_info_make(struct query *q, uint64_t number, bool payload, Sluice__JobInf
 {
 	struct lifecycle *lifecycle;
 	struct job_live live;
-	int err = job_live_get(q->txn, q->gateway, number, &live);
+	int rc = job_live_get(q->txn, q->gateway, number, &live);
 
-	if (err == 0)
-		err = lifecycle_load(q->txn, q->gateway, live.lifecycle, &lifecycle);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	err = job_info_fill(q, number, &live, lifecycle, payload, ret);
+	if (rc == 0)
+		rc = lifecycle_load(q->txn, q->gateway, live.lifecycle, &lifecycle);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
+	rc = job_info_fill(q, number, &live, lifecycle, payload, ret);
 	lifecycle_free(lifecycle);
-	return err;
+	return rc;
 }

@@ -71,23 +71,23 @@ bool job_deliveries_full(const struct job_deliveries *deliveries)
 
 int job_deliveries_end(struct apply *a, struct job_deliveries *deliveries, uint64_t queue)
 {
-	int err = flush(a, deliveries, queue);
+	int rc = flush(a, deliveries, queue);
 
 	free(deliveries->buf);
 	free(deliveries);
-	return err;
+	return rc;
 }
 
 static int deliveries_append(struct apply *a, struct job_deliveries *deliveries, uint64_t queue,
 			     const Sluice__JobDelivery *delivery)
 {
 	size_t bytes = sluice__job_delivery__get_packed_size(delivery), length = bytes;
-	int err;
+	int rc;
 
 	if (deliveries->bytes + bytes > DELIVERIES_FLUSH_BYTES) {
-		err = flush(a, deliveries, queue);
-		if (err != 0)
-			return err;
+		rc = flush(a, deliveries, queue);
+		if (rc != 0)
+			return rc;
 	}
 	if (deliveries->capacity - deliveries->bytes < bytes + ENTRY_HEAD_BYTES_MAX) {
 		size_t capacity = 2 * (deliveries->bytes + bytes + ENTRY_HEAD_BYTES_MAX);
@@ -113,24 +113,24 @@ static int deliveries_append(struct apply *a, struct job_deliveries *deliveries,
 static int delivery_history(struct apply *a, const struct job *job, Sluice__JobHistoryRow **ret_intent,
 			    Sluice__JobHistoryRow **ret_ref)
 {
-	int err = job_history_load(a->txn, a->gateway, job->live.hist_intent, ret_intent);
+	int rc = job_history_load(a->txn, a->gateway, job->live.hist_intent, ret_intent);
 
 	*ret_ref = NULL;
-	return err == 0 ? job_history_load(a->txn, a->gateway, job->live.hist_ref, ret_ref) : err;
+	return rc == 0 ? job_history_load(a->txn, a->gateway, job->live.hist_ref, ret_ref) : rc;
 }
 
 /* The name of a job's source. One claim has mostly one: it is not looked up for each. */
 static int source_name(struct apply *a, struct job_deliveries *deliveries, uint64_t source, char **ret)
 {
-	int err = 0;
+	int rc = 0;
 
 	if (source != 0 && source != deliveries->source)
-		err = source_name_get(a->txn, a->gateway, source, deliveries->source_name);
-	if (source != 0 && err == 0) {
+		rc = source_name_get(a->txn, a->gateway, source, deliveries->source_name);
+	if (source != 0 && rc == 0) {
 		deliveries->source = source;
 		*ret = deliveries->source_name;
 	}
-	return err;
+	return rc;
 }
 
 /* Reads only. The job is delivered as `job` has it, so the claim is made before. */
@@ -141,15 +141,15 @@ static int deliver(struct apply *a, const struct job *job, bool orphan, bool red
 	Sluice__JobHistoryRow *intent = NULL, *ref = NULL;
 	Sluice__JobSubmit *meta = NULL;
 	struct job_record record;
-	int err = job_record_get(a->txn, a->gateway, job->number, &record);
+	int rc = job_record_get(a->txn, a->gateway, job->number, &record);
 
-	if (err == 0)
-		err = job_record_meta(&record, &meta);
-	if (err == 0)
-		err = delivery_history(a, job, &intent, &ref);
-	if (err == 0)
-		err = source_name(a, deliveries, job->live.source, &delivery.source);
-	if (err == 0) {
+	if (rc == 0)
+		rc = job_record_meta(&record, &meta);
+	if (rc == 0)
+		rc = delivery_history(a, job, &intent, &ref);
+	if (rc == 0)
+		rc = source_name(a, deliveries, job->live.source, &delivery.source);
+	if (rc == 0) {
 		delivery.job = meta->job;
 		delivery.token = job->live.token;
 		delivery.attempt = job->live.attempt;
@@ -165,29 +165,29 @@ static int deliver(struct apply *a, const struct job *job, bool orphan, bool red
 		delivery.priority = job->live.priority;
 		delivery.lifecycle = job->lifecycle->config->name;
 		delivery.number = job->number;
-		err = deliveries_append(a, deliveries, job->live.queue, &delivery);
+		rc = deliveries_append(a, deliveries, job->live.queue, &delivery);
 	}
 	sluice__job_history_row__free_unpacked(intent, NULL);
 	sluice__job_history_row__free_unpacked(ref, NULL);
 	sluice__job_submit__free_unpacked(meta, NULL);
-	return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 }
 
 int job_claim_ready(struct apply *a, uint64_t number, uint64_t source, struct job_deliveries *deliveries)
 {
 	const struct job_fact fact = job_fact("claim", JOB_SOURCE_BROKER, "");
 	struct job job;
-	int err = job_load(a, number, &job);
+	int rc = job_load(a, number, &job);
 
-	if (err == 0 && job.live.claim != JOB_READY)
+	if (rc == 0 && job.live.claim != JOB_READY)
 		return store_damaged("an entry of a queue is for it, and it is not ready");
-	if (err == 0)
-		err = job_make_leased(a, &job, source);
-	if (err == 0)
-		err = job_note(a, &job, &fact);
-	if (err == 0)
-		err = job_store(a, &job);
-	return err == 0 ? deliver(a, &job, false, false, deliveries) : err;
+	if (rc == 0)
+		rc = job_make_leased(a, &job, source);
+	if (rc == 0)
+		rc = job_note(a, &job, &fact);
+	if (rc == 0)
+		rc = job_store(a, &job);
+	return rc == 0 ? deliver(a, &job, false, false, deliveries) : rc;
 }
 
 /* Reads what a delivery needs and is this job's alone. */
@@ -197,47 +197,47 @@ static int read_own(struct apply *a, uint64_t number)
 	Sluice__JobSubmit *meta = NULL;
 	struct job_record record;
 	struct job job = {0};
-	int err = job_live_get(a->txn, a->gateway, number, &job.live);
+	int rc = job_live_get(a->txn, a->gateway, number, &job.live);
 
-	if (err == 0)
-		err = job_record_get(a->txn, a->gateway, number, &record);
-	if (err == 0)
-		err = job_record_meta(&record, &meta);
-	if (err == 0)
-		err = delivery_history(a, &job, &intent, &ref);
+	if (rc == 0)
+		rc = job_record_get(a->txn, a->gateway, number, &record);
+	if (rc == 0)
+		rc = job_record_meta(&record, &meta);
+	if (rc == 0)
+		rc = delivery_history(a, &job, &intent, &ref);
 	sluice__job_history_row__free_unpacked(intent, NULL);
 	sluice__job_history_row__free_unpacked(ref, NULL);
 	sluice__job_submit__free_unpacked(meta, NULL);
-	return err;
+	return rc;
 }
 
 int job_tell_if_damaged(struct apply *a, uint64_t queue, uint64_t number, bool *ret_damaged)
 {
-	int err = read_own(a, number);
+	int rc = read_own(a, number);
 
-	*ret_damaged = err == SLUICE_E_CORRUPT;
-	return *ret_damaged ? claim_tell_damaged(a, queue, number) : err;
+	*ret_damaged = rc == SLUICE_E_CORRUPT;
+	return *ret_damaged ? claim_tell_damaged(a, queue, number) : rc;
 }
 
 static int take_over(struct apply *a, uint64_t number, uint64_t source, struct job_deliveries *deliveries)
 {
 	const struct job_fact fact = job_fact("takeover", JOB_SOURCE_BROKER, "");
 	struct job job;
-	int err = job_load(a, number, &job);
+	int rc = job_load(a, number, &job);
 
-	if (err == 0 && job.live.claim != JOB_ORPHANED)
+	if (rc == 0 && job.live.claim != JOB_ORPHANED)
 		return store_damaged("its content is not valid");
-	if (err == 0 && job.live.holder != a->session) /* one that gave the job up with its session alive */
-		err = job_tell_holder(a, &job, FX_LEASE_LOST);
-	if (err == 0)
-		err = job_claim_end(a, &job, false);
-	if (err == 0)
-		err = job_make_leased(a, &job, source);
-	if (err == 0)
-		err = job_note(a, &job, &fact);
-	if (err == 0)
-		err = job_store(a, &job);
-	return err == 0 ? deliver(a, &job, true, false, deliveries) : err;
+	if (rc == 0 && job.live.holder != a->session) /* one that gave the job up with its session alive */
+		rc = job_tell_holder(a, &job, FX_LEASE_LOST);
+	if (rc == 0)
+		rc = job_claim_end(a, &job, false);
+	if (rc == 0)
+		rc = job_make_leased(a, &job, source);
+	if (rc == 0)
+		rc = job_note(a, &job, &fact);
+	if (rc == 0)
+		rc = job_store(a, &job);
+	return rc == 0 ? deliver(a, &job, true, false, deliveries) : rc;
 }
 
 /* The orphan with the lowest number of a queue that waits for the source (0: for anybody); NOT_FOUND. */
@@ -246,29 +246,29 @@ static int orphan_of(struct apply *a, uint64_t queue, uint64_t source, uint64_t 
 	struct sluice_slice found, value;
 	struct store_scan *scan;
 	struct key from;
-	int err;
+	int rc;
 
 	job_key_orphan(&from, a->gateway, queue, source, 0);
-	err = store_scan_begin(a->txn, STORE_OWNED, key_slice(&from), &scan);
-	if (err != 0)
-		return err;
-	err = store_scan_next(scan, &found, &value);
-	if (err == 0 && !job_key_orphan_in(found, a->gateway, queue, source, ret))
-		err = SLUICE_E_NOT_FOUND;
+	rc = store_scan_begin(a->txn, STORE_OWNED, key_slice(&from), &scan);
+	if (rc != 0)
+		return rc;
+	rc = store_scan_next(scan, &found, &value);
+	if (rc == 0 && !job_key_orphan_in(found, a->gateway, queue, source, ret))
+		rc = SLUICE_E_NOT_FOUND;
 	store_scan_end(scan);
-	return err;
+	return rc;
 }
 
 /* The orphan that a claim comes to next; *ret_source is 0 when it waited for anybody. Never a stranger's. */
 static int orphan_first(struct apply *a, const struct cmd_claim *m, uint64_t *ret, uint64_t *ret_source)
 {
-	int err = SLUICE_E_NOT_FOUND;
+	int rc = SLUICE_E_NOT_FOUND;
 
 	*ret_source = m->source;
 	if (m->source != 0)
-		err = orphan_of(a, m->queue, m->source, ret);
-	if (err != SLUICE_E_NOT_FOUND)
-		return err;
+		rc = orphan_of(a, m->queue, m->source, ret);
+	if (rc != SLUICE_E_NOT_FOUND)
+		return rc;
 	*ret_source = 0;
 	return orphan_of(a, m->queue, 0, ret);
 }
@@ -277,33 +277,33 @@ int job_orphan_pass_by(struct apply *a, const struct cmd_claim *m, bool *ret_pas
 {
 	struct key key;
 	uint64_t number, source;
-	int err = orphan_first(a, m, &number, &source);
+	int rc = orphan_first(a, m, &number, &source);
 
-	if (err == 0)
-		err = job_tell_if_damaged(a, m->queue, number, ret_passed);
-	if (err == 0 && *ret_passed) {
+	if (rc == 0)
+		rc = job_tell_if_damaged(a, m->queue, number, ret_passed);
+	if (rc == 0 && *ret_passed) {
 		job_key_orphan(&key, a->gateway, m->queue, source, number);
-		err = store_del(a->txn, STORE_OWNED, key_slice(&key));
+		rc = store_del(a->txn, STORE_OWNED, key_slice(&key));
 	}
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 int job_claim_orphans(struct apply *a, const struct cmd_claim *m, uint32_t max,
 		      struct job_deliveries *deliveries, uint32_t *ret_count, bool *ret_more)
 {
-	int err = 0;
+	int rc = 0;
 
 	for (*ret_count = 0; *ret_count < max && !job_deliveries_full(deliveries); ++*ret_count) {
 		uint64_t number, source;
 
-		err = orphan_first(a, m, &number, &source);
-		if (err == 0)
-			err = take_over(a, number, m->source, deliveries);
-		if (err != 0)
+		rc = orphan_first(a, m, &number, &source);
+		if (rc == 0)
+			rc = take_over(a, number, m->source, deliveries);
+		if (rc != 0)
 			break;
 	}
-	*ret_more = err == 0;
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	*ret_more = rc == 0;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 struct redelivery {
@@ -321,7 +321,7 @@ static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *u
 {
 	struct redelivery *r = user;
 	struct job job;
-	int err;
+	int rc;
 
 	if (r->count == r->max || job_deliveries_full(r->deliveries))
 		return REDELIVERY_ENOUGH;
@@ -329,32 +329,31 @@ static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *u
 	r->last = number;
 	if (sub != r->m->queue)
 		return 0;
-	err = job_load(a, number, &job);
-	if (err == 0 && r->m->resume_until != 0 && job.live.token > r->m->resume_until)
+	rc = job_load(a, number, &job);
+	if (rc == 0 && r->m->resume_until != 0 && job.live.token > r->m->resume_until)
 		return 0;
 	/* Another consumer of this session judges it. */
-	if (err == 0 && job.live.source != 0 && job.live.source != r->m->source)
+	if (rc == 0 && job.live.source != 0 && job.live.source != r->m->source)
 		return 0;
-	if (err == 0)
-		err = deliver(a, &job, false, true, r->deliveries);
-	if (err == 0)
+	if (rc == 0)
+		rc = deliver(a, &job, false, true, r->deliveries);
+	if (rc == 0)
 		r->count++;
 	/* A lease of a job that has no live record is as damaged as one that cannot be read. */
-	return err == SLUICE_E_CORRUPT || err == SLUICE_E_NOT_FOUND
-		       ? claim_tell_damaged(a, r->m->queue, number)
-		       : err;
+	return rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND ? claim_tell_damaged(a, r->m->queue, number)
+								  : rc;
 }
 
 int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,
 		  uint32_t *ret_count, uint64_t *ret_after)
 {
 	struct redelivery r = {.m = m, .max = max, .deliveries = deliveries};
-	int err = session_owned_each(a, a->session, OWNED_JOB, m->resume_after + 1, RESUME_LOOK_MAX,
-				     redeliver_one, &r);
+	int rc = session_owned_each(a, a->session, OWNED_JOB, m->resume_after + 1, RESUME_LOOK_MAX,
+				    redeliver_one, &r);
 
 	*ret_count = r.count;
-	*ret_after = err == REDELIVERY_ENOUGH || r.looked_at == RESUME_LOOK_MAX ? r.last : 0;
-	return err == REDELIVERY_ENOUGH ? 0 : err;
+	*ret_after = rc == REDELIVERY_ENOUGH || r.looked_at == RESUME_LOOK_MAX ? r.last : 0;
+	return rc == REDELIVERY_ENOUGH ? 0 : rc;
 }
 
 /* session.c removes the owned entry itself, so the lease is dropped here without disowning. */
@@ -364,10 +363,10 @@ enum { END_WORK = 4 };
 int job_queue_find(struct apply *a, uint64_t number, uint64_t *ret)
 {
 	struct job_live live;
-	int err = job_live_get(a->txn, a->gateway, number, &live);
+	int rc = job_live_get(a->txn, a->gateway, number, &live);
 
-	*ret = err == 0 ? live.queue : 0;
-	return err;
+	*ret = rc == 0 ? live.queue : 0;
+	return rc;
 }
 
 int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t number, uint32_t *io_work,
@@ -375,21 +374,21 @@ int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_
 {
 	const struct job_fact fact = job_fact("orphan", JOB_SOURCE_BROKER, "the holder's session ended");
 	struct job job;
-	int err = job_load(a, number, &job);
+	int rc = job_load(a, number, &job);
 
 	*io_work -= *io_work < END_WORK ? *io_work : END_WORK;
 	*ret_done = true;
 	/* Damaged: it stays as it is, and the session's other jobs become orphans. */
-	if (err == SLUICE_E_CORRUPT)
+	if (rc == SLUICE_E_CORRUPT)
 		return claim_tell_damaged(a, queue, number);
-	if (err != 0 || job.live.claim != JOB_LEASED || job.live.holder != session)
-		return err; /* no longer its */
-	err = queue_job_count(a, job.live.queue, -1, 0);
-	if (err == 0)
-		err = job_make_orphan(a, &job);
-	if (err == 0)
-		err = job_note(a, &job, &fact);
-	return err == 0 ? job_store(a, &job) : err;
+	if (rc != 0 || job.live.claim != JOB_LEASED || job.live.holder != session)
+		return rc; /* no longer its */
+	rc = queue_job_count(a, job.live.queue, -1, 0);
+	if (rc == 0)
+		rc = job_make_orphan(a, &job);
+	if (rc == 0)
+		rc = job_note(a, &job, &fact);
+	return rc == 0 ? job_store(a, &job) : rc;
 }
 
 /* ---- release ---- */
@@ -397,35 +396,35 @@ int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_
 int job_release_due_fire(struct apply *a, uint64_t number, uint64_t attempt, uint32_t *io_work)
 {
 	struct job job;
-	int err = job_live_get(a->txn, a->gateway, number, &job.live);
+	int rc = job_live_get(a->txn, a->gateway, number, &job.live);
 
 	(void)io_work; /* one record, which tick counted */
-	if (err != 0)  /* finished and forgotten since */
-		return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	if (rc != 0)   /* finished and forgotten since */
+		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 	if (job.live.claim != JOB_GATED || job.live.due_mono_ms > a->mono_ms)
 		return 0;
 	if (age_due_doubted(a, job.live.due_mono_ms))
 		return timer_set(a, age_doubt(a), TIMER_JOB_RELEASE_DUE, number, attempt);
-	err = job_load(a, number, &job);
-	if (err == 0 && age_due(a, job.live.due_mono_ms) > a->mono_ms) {
+	rc = job_load(a, number, &job);
+	if (rc == 0 && age_due(a, job.live.due_mono_ms) > a->mono_ms) {
 		job.live.due_mono_ms = age_due(a, job.live.due_mono_ms);
-		err = timer_set(a, job.live.due_mono_ms, TIMER_JOB_RELEASE_DUE, number, attempt);
-		return err == 0 ? job_store(a, &job) : err;
+		rc = timer_set(a, job.live.due_mono_ms, TIMER_JOB_RELEASE_DUE, number, attempt);
+		return rc == 0 ? job_store(a, &job) : rc;
 	}
-	if (err == 0)
-		err = job_claim_end(a, &job, false);
-	if (err == 0)
-		err = job_make_ready(a, &job);
-	return err == 0 ? job_store(a, &job) : err;
+	if (rc == 0)
+		rc = job_claim_end(a, &job, false);
+	if (rc == 0)
+		rc = job_make_ready(a, &job);
+	return rc == 0 ? job_store(a, &job) : rc;
 }
 
 int job_give_back(struct apply *a, struct job *job, uint32_t delay_ms, const struct job_fact *fact)
 {
-	int err = job_note(a, job, fact);
+	int rc = job_note(a, job, fact);
 
-	if (err == 0)
-		err = job_claim_end(a, job, false);
-	if (err == 0)
-		err = delay_ms > 0 ? job_make_delayed(a, job, a->mono_ms + delay_ms) : job_make_ready(a, job);
-	return err;
+	if (rc == 0)
+		rc = job_claim_end(a, job, false);
+	if (rc == 0)
+		rc = delay_ms > 0 ? job_make_delayed(a, job, a->mono_ms + delay_ms) : job_make_ready(a, job);
+	return rc;
 }

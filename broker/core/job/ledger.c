@@ -15,37 +15,37 @@ int job_find(struct apply *a, const char *id, struct job *ret, struct outcome *o
 {
 	size_t len = strlen(id);
 	uint64_t number;
-	int err;
+	int rc;
 
 	if (len == 0 || len > JOB_ID_BYTES_MAX)
 		return refuse(out, SLUICE_E_INVAL, "a job id has 1 to %d bytes, this one has %zu",
 			      JOB_ID_BYTES_MAX, len);
-	err = name_find(a->txn, a->gateway, NAME_JOB, (struct sluice_slice){id, len}, &number);
-	if (err == SLUICE_E_NOT_FOUND)
+	rc = name_find(a->txn, a->gateway, NAME_JOB, (struct sluice_slice){id, len}, &number);
+	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, SLUICE_E_NOT_FOUND, "job %s does not exist", id);
-	if (err == 0)
-		err = job_load(a, number, ret);
-	if (err == 0)
+	if (rc == 0)
+		rc = job_load(a, number, ret);
+	if (rc == 0)
 		ret->id = id;
-	return err;
+	return rc;
 }
 
 int job_load(struct apply *a, uint64_t number, struct job *ret)
 {
-	int err = job_live_get(a->txn, a->gateway, number, &ret->live);
-	const char *fault = err == 0 ? job_live_fault(&ret->live) : NULL;
+	int rc = job_live_get(a->txn, a->gateway, number, &ret->live);
+	const char *fault = rc == 0 ? job_live_fault(&ret->live) : NULL;
 
 	ret->number = number;
 	ret->id = NULL;
 	if (fault != NULL)
 		return store_damaged(fault);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	err = lifecycle_get(a, ret->live.lifecycle, &ret->lifecycle);
-	if (err != 0 || ret->live.state < ret->lifecycle->state_count)
-		return err;
-	err = job_live_get(a->txn, a->gateway, number, &ret->live); /* what is wrong is read last */
-	return err == 0 ? store_damaged("its state is not one of its lifecycle") : err;
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
+	rc = lifecycle_get(a, ret->live.lifecycle, &ret->lifecycle);
+	if (rc != 0 || ret->live.state < ret->lifecycle->state_count)
+		return rc;
+	rc = job_live_get(a->txn, a->gateway, number, &ret->live); /* what is wrong is read last */
+	return rc == 0 ? store_damaged("its state is not one of its lifecycle") : rc;
 }
 
 int job_store(struct apply *a, const struct job *job)
@@ -79,9 +79,9 @@ static int end_job(struct apply *a, struct job *job, bool tell_holder)
 				.command = a->position,
 				.gateway = a->gateway,
 				.id = job->number};
-	int err = job_claim_end(a, job, tell_holder);
+	int rc = job_claim_end(a, job, tell_holder);
 
-	if (err == 0 && job->id != NULL) {
+	if (rc == 0 && job->id != NULL) {
 		size_t len = strlen(job->id);
 		void *copy = effects_alloc(a->effects, len);
 
@@ -89,18 +89,18 @@ static int end_job(struct apply *a, struct job *job, bool tell_holder)
 			return SLUICE_E_NOMEM;
 		effect.name = (struct sluice_slice){memcpy(copy, job->id, len), len};
 	}
-	if (err == 0)
-		err = counter_add(a, COUNTER_JOBS_OPEN, -1);
+	if (rc == 0)
+		rc = counter_add(a, COUNTER_JOBS_OPEN, -1);
 	job->live.due_mono_ms = age_now(a);
-	if (err == 0)
-		err = job_retention_arm(a, job);
-	return err == 0 ? effects_add(a->effects, &effect) : err;
+	if (rc == 0)
+		rc = job_retention_arm(a, job);
+	return rc == 0 ? effects_add(a->effects, &effect) : rc;
 }
 
 int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_fact *fact, bool tell_holder)
 {
 	const char *from = job_state_name(job);
-	int err;
+	int rc;
 
 	invariant(state < job->lifecycle->state_count, "job %llu moves to state %u of %u", ULL(job->number),
 		  state, (unsigned)job->lifecycle->state_count);
@@ -112,12 +112,12 @@ int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_
 	if (job->live.seen != 0)
 		job->live.seen |= UINT64_C(1) << state;
 	job->live.changed_ms = a->wall_ms;
-	err = job_history_append(a, job, from, fact);
-	if (err == 0)
-		err = job_event_publish(a, job, from, fact);
-	if (err == 0 && job_is_terminal(job))
-		err = end_job(a, job, tell_holder);
-	return err;
+	rc = job_history_append(a, job, from, fact);
+	if (rc == 0)
+		rc = job_event_publish(a, job, from, fact);
+	if (rc == 0 && job_is_terminal(job))
+		rc = end_job(a, job, tell_holder);
+	return rc;
 }
 
 /* ---- claims ---- */
@@ -126,10 +126,10 @@ int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_
 static int count_delayed(struct apply *a, uint64_t queue, int64_t delta)
 {
 	struct queue_cell cell;
-	int err = queue_cell_get(a->txn, a->gateway, queue, &cell);
+	int rc = queue_cell_get(a->txn, a->gateway, queue, &cell);
 
-	if (err != 0)
-		return err;
+	if (rc != 0)
+		return rc;
 	cell.delayed += (uint64_t)delta;
 	return queue_cell_put(a, queue, &cell);
 }
@@ -138,43 +138,43 @@ static int drop_orphan(struct apply *a, struct job *job)
 {
 	uint64_t source = job_orphan_source(&job->live);
 	struct key key;
-	int err;
+	int rc;
 
 	job_key_orphan(&key, a->gateway, job->live.queue, source, job->number);
-	err = store_del(a->txn, STORE_OWNED, key_slice(&key));
+	rc = store_del(a->txn, STORE_OWNED, key_slice(&key));
 	/* It is not there if a claim has passed by it (job_orphan_pass_by): it is still counted. */
-	if (err == 0 || err == SLUICE_E_NOT_FOUND)
-		err = queue_job_count(a, job->live.queue, 0, -1);
-	return err == 0 && source != 0 ? source_orphans_add(a, source, -1) : err;
+	if (rc == 0 || rc == SLUICE_E_NOT_FOUND)
+		rc = queue_job_count(a, job->live.queue, 0, -1);
+	return rc == 0 && source != 0 ? source_orphans_add(a, source, -1) : rc;
 }
 
 static int drop_lease(struct apply *a, struct job *job, bool tell_holder)
 {
-	int err = session_disown(a, job->live.holder, OWNED_JOB, job->number);
+	int rc = session_disown(a, job->live.holder, OWNED_JOB, job->number);
 
-	if (err == 0)
-		err = queue_job_count(a, job->live.queue, -1, 0);
-	if (err == 0 && tell_holder)
-		err = job_tell_holder(a, job, FX_LEASE_LOST);
-	return err;
+	if (rc == 0)
+		rc = queue_job_count(a, job->live.queue, -1, 0);
+	if (rc == 0 && tell_holder)
+		rc = job_tell_holder(a, job, FX_LEASE_LOST);
+	return rc;
 }
 
 int job_claim_end(struct apply *a, struct job *job, bool tell_holder)
 {
-	int err = 0;
+	int rc = 0;
 
 	switch ((enum job_claim)job->live.claim) {
 	case JOB_READY:
-		err = queue_job_remove(a, job->live.queue, job->live.entry, job->live.priority);
+		rc = queue_job_remove(a, job->live.queue, job->live.entry, job->live.priority);
 		break;
 	case JOB_LEASED:
-		err = drop_lease(a, job, tell_holder);
+		rc = drop_lease(a, job, tell_holder);
 		break;
 	case JOB_ORPHANED:
-		err = drop_orphan(a, job);
+		rc = drop_orphan(a, job);
 		break;
 	case JOB_GATED: /* its timer finds that it has nothing to do */
-		err = count_delayed(a, job->live.queue, -1);
+		rc = count_delayed(a, job->live.queue, -1);
 		break;
 	case JOB_NONE:
 	case JOB_HELD:
@@ -184,24 +184,24 @@ int job_claim_end(struct apply *a, struct job *job, bool tell_holder)
 	job->live.claim = JOB_NONE;
 	job->live.entry = 0;
 	job->live.due_mono_ms = 0;
-	return err;
+	return rc;
 }
 
 int job_make_ready(struct apply *a, struct job *job)
 {
-	int err = queue_job_put(a, job->live.queue, job->number, job->live.priority, &job->live.entry);
+	int rc = queue_job_put(a, job->live.queue, job->number, job->live.priority, &job->live.entry);
 
 	invariant(job->live.claim == JOB_NONE, "job %llu: claim %u is not ended", ULL(job->number),
 		  job->live.claim);
 	job->live.claim = JOB_READY;
 	job->live.holder = 0;
 	job->live.source = 0;
-	return err;
+	return rc;
 }
 
 int job_make_delayed(struct apply *a, struct job *job, uint64_t due_mono_ms)
 {
-	int err = timer_set(a, due_mono_ms, TIMER_JOB_RELEASE_DUE, job->number, job->live.attempt);
+	int rc = timer_set(a, due_mono_ms, TIMER_JOB_RELEASE_DUE, job->number, job->live.attempt);
 
 	invariant(job->live.claim == JOB_NONE, "job %llu: claim %u is not ended", ULL(job->number),
 		  job->live.claim);
@@ -209,43 +209,43 @@ int job_make_delayed(struct apply *a, struct job *job, uint64_t due_mono_ms)
 	job->live.due_mono_ms = due_mono_ms;
 	job->live.holder = 0;
 	job->live.source = 0;
-	return err == 0 ? count_delayed(a, job->live.queue, 1) : err;
+	return rc == 0 ? count_delayed(a, job->live.queue, 1) : rc;
 }
 
 int job_make_orphan(struct apply *a, struct job *job)
 {
 	struct key key;
-	int err;
+	int rc;
 
 	invariant(job->live.claim == JOB_NONE || job->live.claim == JOB_LEASED,
 		  "job %llu: claim %u is not ended", ULL(job->number), job->live.claim);
 	job->live.source = job_orphan_source(&job->live);
 	job_key_orphan(&key, a->gateway, job->live.queue, job->live.source, job->number);
-	err = store_put(a->txn, STORE_OWNED, key_slice(&key), (struct sluice_slice){"", 0});
-	if (err == 0)
-		err = queue_job_count(a, job->live.queue, 0, 1);
-	if (err == 0 && job->live.source != 0)
-		err = source_orphans_add(a, job->live.source, 1);
+	rc = store_put(a->txn, STORE_OWNED, key_slice(&key), (struct sluice_slice){"", 0});
+	if (rc == 0)
+		rc = queue_job_count(a, job->live.queue, 0, 1);
+	if (rc == 0 && job->live.source != 0)
+		rc = source_orphans_add(a, job->live.source, 1);
 	job->live.claim =
 		JOB_ORPHANED; /* holder and token stay: who had it, and what a takeover must exceed */
-	return err == 0 ? queue_orphan_effect(a, job->live.queue, job->live.source) : err;
+	return rc == 0 ? queue_orphan_effect(a, job->live.queue, job->live.source) : rc;
 }
 
 int job_make_leased(struct apply *a, struct job *job, uint64_t source)
 {
-	int err = session_own(a, a->session, OWNED_JOB, job->number, job->live.queue);
+	int rc = session_own(a, a->session, OWNED_JOB, job->number, job->live.queue);
 
 	invariant(job->live.claim == JOB_NONE || job->live.claim == JOB_READY,
 		  "job %llu: claim %u is not ended", ULL(job->number), job->live.claim);
-	if (err == 0)
-		err = queue_job_count(a, job->live.queue, 1, 0);
+	if (rc == 0)
+		rc = queue_job_count(a, job->live.queue, 1, 0);
 	job->live.claim = JOB_LEASED;
 	job->live.entry = 0;
 	job->live.holder = a->session;
 	job->live.token = a->index;
 	if (!(job->live.flags & JOB_INTENT))
 		job->live.source = source;
-	return err;
+	return rc;
 }
 
 static int id_copy(struct apply *a, const char *id, struct sluice_slice *ret)
@@ -264,14 +264,14 @@ static int id_of_record(struct apply *a, uint64_t number, struct sluice_slice *r
 {
 	Sluice__JobSubmit *meta = NULL;
 	struct job_record record;
-	int err = job_record_get(a->txn, a->gateway, number, &record);
+	int rc = job_record_get(a->txn, a->gateway, number, &record);
 
-	if (err == 0)
-		err = job_record_meta(&record, &meta);
-	if (err == 0)
-		err = id_copy(a, meta->job, ret);
+	if (rc == 0)
+		rc = job_record_meta(&record, &meta);
+	if (rc == 0)
+		rc = id_copy(a, meta->job, ret);
 	sluice__job_submit__free_unpacked(meta, NULL);
-	return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 }
 
 int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kind)
@@ -283,14 +283,13 @@ int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kin
 				.session = job->live.holder,
 				.token = job->live.token};
 	struct outcome gone = {0};
-	int err;
+	int rc;
 
 	if (job->live.holder == 0)
 		return 0;
-	err = session_check(a, job->live.holder, &gone);
-	if (err != 0 || refused(&gone))
-		return err;
-	err = job->id != NULL ? id_copy(a, job->id, &effect.name)
-			      : id_of_record(a, job->number, &effect.name);
-	return err == 0 ? effects_add(a->effects, &effect) : err;
+	rc = session_check(a, job->live.holder, &gone);
+	if (rc != 0 || refused(&gone))
+		return rc;
+	rc = job->id != NULL ? id_copy(a, job->id, &effect.name) : id_of_record(a, job->number, &effect.name);
+	return rc == 0 ? effects_add(a->effects, &effect) : rc;
 }

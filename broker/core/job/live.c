@@ -127,11 +127,11 @@ int job_live_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct j
 {
 	struct sluice_slice value;
 	struct key key;
-	int err;
+	int rc;
 
 	key_one(&key, gateway, job);
-	err = store_get(txn, STORE_LIVE, key_slice(&key), &value);
-	return err != 0 ? err : job_live_decode(value, ret);
+	rc = store_get(txn, STORE_LIVE, key_slice(&key), &value);
+	return rc != 0 ? rc : job_live_decode(value, ret);
 }
 
 /*
@@ -263,17 +263,17 @@ int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct
 {
 	struct sluice_slice value;
 	struct key key;
-	int err;
+	int rc;
 
 	key_one(&key, gateway, job);
-	err = store_get(txn, STORE_JOB, key_slice(&key), &value);
-	return err != 0 ? err : job_record_decode(value, ret);
+	rc = store_get(txn, STORE_JOB, key_slice(&key), &value);
+	return rc != 0 ? rc : job_record_decode(value, ret);
 }
 
 int job_record_meta(const struct job_record *record, Sluice__JobSubmit **ret)
 {
-	int err;
+	int rc;
 
-	*ret = record_unpack(&sluice__job_submit__descriptor, record->meta, &err);
-	return err;
+	*ret = record_unpack(&sluice__job_submit__descriptor, record->meta, &rc);
+	return rc;
 }

@@ -53,13 +53,13 @@ int quarantine_value_decode(struct sluice_slice value, struct quarantine_value *
 static int row_parse(struct sluice_slice value, bool *ret_parked, Sluice__QuarantineRow **ret)
 {
 	struct quarantine_value parts;
-	int err = quarantine_value_decode(value, &parts);
+	int rc = quarantine_value_decode(value, &parts);
 
-	if (err != 0)
-		return err;
+	if (rc != 0)
+		return rc;
 	*ret_parked = parts.report.len > 0;
-	*ret = record_unpack(&sluice__quarantine_row__descriptor, parts.row, &err);
-	return err;
+	*ret = record_unpack(&sluice__quarantine_row__descriptor, parts.row, &rc);
+	return rc;
 }
 
 static enum name_kind chain_of(bool parked)
@@ -71,15 +71,15 @@ static enum name_kind chain_of(bool parked)
 int quarantine_row_gone(struct apply *a, uint64_t n, bool parked, const char *id)
 {
 	uint64_t newest;
-	int err = counter_add(a, COUNTER_QUAR_ROWS, -1);
+	int rc = counter_add(a, COUNTER_QUAR_ROWS, -1);
 
-	if (err == 0 && parked)
-		err = counter_add(a, COUNTER_PARKED, -1);
-	if (err == 0)
-		err = name_find(a->txn, a->gateway, chain_of(parked), slice_text(id), &newest);
-	if (err == 0 && newest == n)
-		err = name_del(a, chain_of(parked), slice_text(id));
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	if (rc == 0 && parked)
+		rc = counter_add(a, COUNTER_PARKED, -1);
+	if (rc == 0)
+		rc = name_find(a->txn, a->gateway, chain_of(parked), slice_text(id), &newest);
+	if (rc == 0 && newest == n)
+		rc = name_del(a, chain_of(parked), slice_text(id));
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 /* The scan's next row, and its number; *ret_row is NULL where it is damaged, which is logged: one
@@ -88,17 +88,17 @@ int quarantine_scan_row(struct apply *a, struct store_scan *scan, uint64_t *ret_
 			Sluice__QuarantineRow **ret_row)
 {
 	struct sluice_slice found = {NULL, 0}, value;
-	int err = store_scan_next(scan, &found, &value);
+	int rc = store_scan_next(scan, &found, &value);
 
 	*ret_row = NULL;
 	*ret_parked = false;
-	if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
-		return err;
+	if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
+		return rc;
 	if (!key_one_in(found, a->gateway, ret_n))
 		return SLUICE_E_NOT_FOUND;
-	if (err == 0)
-		err = row_parse(value, ret_parked, ret_row);
-	return err == SLUICE_E_CORRUPT ? claim_tell_damaged(a, 0, *ret_n) : err;
+	if (rc == 0)
+		rc = row_parse(value, ret_parked, ret_row);
+	return rc == SLUICE_E_CORRUPT ? claim_tell_damaged(a, 0, *ret_n) : rc;
 }
 
 /* Walks rows from `from` to `to`, removing those of the job (all, damaged ones too, when it is ""),
@@ -108,50 +108,50 @@ static int remove_rows(struct apply *a, uint64_t from, uint64_t to, const char *
 {
 	struct store_scan *scan;
 	struct key key;
-	int err;
+	int rc;
 
 	*ret_removed = 0;
 	key_one(&key, a->gateway, from);
-	err = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
-	if (err != 0)
-		return err;
-	while (err == 0 && *ret_removed < max) {
+	rc = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	while (rc == 0 && *ret_removed < max) {
 		Sluice__QuarantineRow *row;
 		uint64_t n;
 		bool parked;
 
-		err = quarantine_scan_row(a, scan, &n, &parked, &row);
-		if (err == 0 && n <= to && (id[0] == '\0' || (row != NULL && strcmp(row->job, id) == 0))) {
-			err = store_scan_del(scan);
+		rc = quarantine_scan_row(a, scan, &n, &parked, &row);
+		if (rc == 0 && n <= to && (id[0] == '\0' || (row != NULL && strcmp(row->job, id) == 0))) {
+			rc = store_scan_del(scan);
 			/* Whose a damaged one was, and whether it was parked, cannot be known. */
-			if (err == 0)
-				err = row != NULL ? quarantine_row_gone(a, n, parked, row->job)
-						  : counter_add(a, COUNTER_QUAR_ROWS, -1);
+			if (rc == 0)
+				rc = row != NULL ? quarantine_row_gone(a, n, parked, row->job)
+						 : counter_add(a, COUNTER_QUAR_ROWS, -1);
 			++*ret_removed;
 			*ret_last = n;
 		}
 		sluice__quarantine_row__free_unpacked(row, NULL);
-		if (err == 0 && n > to)
+		if (rc == 0 && n > to)
 			break;
 	}
 	store_scan_end(scan);
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 static int make_room(struct apply *a)
 {
 	uint64_t rows, first, removed = 0, last = 0;
-	int err = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
+	int rc = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
 
-	if (err != 0 || rows < LIMIT_QUARANTINE_ROWS_MAX)
-		return err;
-	err = counter_get(a->txn, a->gateway, COUNTER_QUAR_FIRST, &first);
-	if (err == 0)
-		err = remove_rows(a, first, UINT64_MAX, "", 1, &removed, &last);
-	if (err != 0 || removed == 0)
-		return err;
-	err = counter_set(a, COUNTER_QUAR_FIRST, last + 1);
-	return err == 0 ? counter_add(a, COUNTER_QUAR_DROPPED, 1) : err;
+	if (rc != 0 || rows < LIMIT_QUARANTINE_ROWS_MAX)
+		return rc;
+	rc = counter_get(a->txn, a->gateway, COUNTER_QUAR_FIRST, &first);
+	if (rc == 0)
+		rc = remove_rows(a, first, UINT64_MAX, "", 1, &removed, &last);
+	if (rc != 0 || removed == 0)
+		return rc;
+	rc = counter_set(a, COUNTER_QUAR_FIRST, last + 1);
+	return rc == 0 ? counter_add(a, COUNTER_QUAR_DROPPED, 1) : rc;
 }
 
 /* The newest row of its chain. */
@@ -162,16 +162,16 @@ static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reas
 	size_t row_bytes, bytes;
 	struct key key;
 	uint64_t n, previous = 0;
-	int err = make_room(a);
+	int rc = make_room(a);
 
-	if (err == 0)
-		err = name_find(a->txn, a->gateway, chain_of(parked), slice_text(m->job), &previous);
-	if (err == 0 || err == SLUICE_E_NOT_FOUND)
-		err = counter_next(a, COUNTER_QUAR, &n);
-	if (err == 0)
-		err = counter_add(a, COUNTER_QUAR_ROWS, 1);
-	if (err != 0)
-		return err;
+	if (rc == 0)
+		rc = name_find(a->txn, a->gateway, chain_of(parked), slice_text(m->job), &previous);
+	if (rc == 0 || rc == SLUICE_E_NOT_FOUND)
+		rc = counter_next(a, COUNTER_QUAR, &n);
+	if (rc == 0)
+		rc = counter_add(a, COUNTER_QUAR_ROWS, 1);
+	if (rc != 0)
+		return rc;
 	row.n = n;
 	row.time_ms = a->wall_ms;
 	row.job = m->job;
@@ -193,8 +193,8 @@ static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reas
 	if (parked)
 		sluice__job_report__pack(m, buf + QUARANTINE_HEAD_BYTES + row_bytes);
 	key_one(&key, a->gateway, n);
-	err = store_put(a->txn, STORE_QUAR, key_slice(&key), (struct sluice_slice){buf, bytes});
-	return err == 0 ? name_put(a, chain_of(parked), slice_text(m->job), n) : err;
+	rc = store_put(a->txn, STORE_QUAR, key_slice(&key), (struct sluice_slice){buf, bytes});
+	return rc == 0 ? name_put(a, chain_of(parked), slice_text(m->job), n) : rc;
 }
 
 int quarantine_put(struct apply *a, const Sluice__JobReport *m, const char *reason)
@@ -206,19 +206,19 @@ int quarantine_value_get(struct apply *a, uint64_t n, struct quarantine_value *r
 {
 	struct sluice_slice value;
 	struct key key;
-	int err;
+	int rc;
 
 	key_one(&key, a->gateway, n);
-	err = store_get(a->txn, STORE_QUAR, key_slice(&key), &value);
-	return err == 0 ? quarantine_value_decode(value, ret) : err;
+	rc = store_get(a->txn, STORE_QUAR, key_slice(&key), &value);
+	return rc == 0 ? quarantine_value_decode(value, ret) : rc;
 }
 
 /* ---- the same report again ---- */
 
 /* A chain ends at a row that is gone, or damaged: a report is not refused for an older one. */
-static int chain_end(int err)
+static int chain_end(int rc)
 {
-	return err == SLUICE_E_NOT_FOUND || err == SLUICE_E_CORRUPT ? 0 : err;
+	return rc == SLUICE_E_NOT_FOUND || rc == SLUICE_E_CORRUPT ? 0 : rc;
 }
 
 static bool row_is(const Sluice__QuarantineRow *row, const Sluice__JobReport *m)
@@ -231,36 +231,36 @@ static bool row_is(const Sluice__QuarantineRow *row, const Sluice__JobReport *m)
 int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_REASON_BYTES], bool *ret)
 {
 	uint64_t rows, n = 0;
-	int err = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
+	int rc = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
 
 	*ret = false;
-	if (err == 0 && rows > 0)
-		err = name_find(a->txn, a->gateway, NAME_QUARANTINED, slice_text(m->job), &n);
-	for (int looked = 0; err == 0 && n != 0 && !*ret && looked < RETRIES_MAX; looked++) {
+	if (rc == 0 && rows > 0)
+		rc = name_find(a->txn, a->gateway, NAME_QUARANTINED, slice_text(m->job), &n);
+	for (int looked = 0; rc == 0 && n != 0 && !*ret && looked < RETRIES_MAX; looked++) {
 		Sluice__QuarantineRow *row;
 		struct quarantine_value value;
 
-		err = quarantine_value_get(a, n, &value);
-		if (err != 0)
+		rc = quarantine_value_get(a, n, &value);
+		if (rc != 0)
 			break;
-		row = record_unpack(&sluice__quarantine_row__descriptor, value.row, &err);
+		row = record_unpack(&sluice__quarantine_row__descriptor, value.row, &rc);
 		*ret = row != NULL && row_is(row, m);
 		if (*ret)
 			(void)snprintf(buf, JOB_REASON_BYTES, "%s", row->reason);
 		sluice__quarantine_row__free_unpacked(row, NULL);
 		n = value.previous;
 	}
-	return chain_end(err);
+	return chain_end(rc);
 }
 
 int quarantine_forget(struct apply *a, const char *id)
 {
 	uint64_t rows;
-	int err = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
+	int rc = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
 
-	if (err == 0 && rows > 0)
-		err = name_del(a, NAME_QUARANTINED, slice_text(id));
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	if (rc == 0 && rows > 0)
+		rc = name_del(a, NAME_QUARANTINED, slice_text(id));
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 /* Without a time at which it was seen only the newest can be its first: a job may come back to a
@@ -271,22 +271,22 @@ static int parked_find(struct apply *a, const Sluice__JobReport *report, bool *r
 	size_t bytes = sluice__job_report__get_packed_size(report);
 	uint8_t *packed = effects_alloc(a->effects, bytes + 1);
 	uint64_t n;
-	int err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(report->job), &n);
+	int rc = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(report->job), &n);
 
 	*ret = false;
 	if (packed == NULL)
 		return SLUICE_E_NOMEM;
 	(void)sluice__job_report__pack(report, packed);
-	for (int looked = 0; err == 0 && n != 0 && !*ret && looked < looks; looked++) {
+	for (int looked = 0; rc == 0 && n != 0 && !*ret && looked < looks; looked++) {
 		struct quarantine_value value;
 
-		err = quarantine_value_get(a, n, &value);
-		if (err != 0)
+		rc = quarantine_value_get(a, n, &value);
+		if (rc != 0)
 			break;
 		*ret = value.report.len == bytes && memcmp(value.report.data, packed, bytes) == 0;
 		n = value.previous;
 	}
-	return chain_end(err);
+	return chain_end(rc);
 }
 
 /* ---- parked ---- */
@@ -295,41 +295,41 @@ int quarantine_park(struct apply *a, const Sluice__JobReport *m)
 {
 	Sluice__JobReport report = *m;
 	bool known;
-	int err;
+	int rc;
 
 	report.base.n_unknown_fields = 0;
-	err = parked_find(a, &report, &known);
-	if (err != 0 || known)
-		return err;
-	err = row_put(a, &report, "parked", true);
-	return err == 0 ? counter_add(a, COUNTER_PARKED, 1) : err;
+	rc = parked_find(a, &report, &known);
+	if (rc != 0 || known)
+		return rc;
+	rc = row_put(a, &report, "parked", true);
+	return rc == 0 ? counter_add(a, COUNTER_PARKED, 1) : rc;
 }
 
 /* The newest parked row of the job; 0: none. */
 int quarantine_parked_newest(struct apply *a, const char *id, uint64_t *ret)
 {
 	uint64_t parked;
-	int err = counter_get(a->txn, a->gateway, COUNTER_PARKED, &parked);
+	int rc = counter_get(a->txn, a->gateway, COUNTER_PARKED, &parked);
 
 	*ret = 0;
-	if (err == 0 && parked > 0)
-		err = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(id), ret);
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	if (rc == 0 && parked > 0)
+		rc = name_find(a->txn, a->gateway, NAME_PARKED, slice_text(id), ret);
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 int quarantine_waits(struct apply *a, const char *id, bool *ret)
 {
 	struct quarantine_value value;
 	uint64_t newest;
-	int err = quarantine_parked_newest(a, id, &newest);
+	int rc = quarantine_parked_newest(a, id, &newest);
 
 	*ret = false;
-	if (err != 0 || newest == 0)
-		return err;
+	if (rc != 0 || newest == 0)
+		return rc;
 	/* A damaged row that was removed has left its name. */
-	err = quarantine_value_get(a, newest, &value);
-	*ret = err != SLUICE_E_NOT_FOUND;
-	return err == SLUICE_E_NOT_FOUND || err == SLUICE_E_CORRUPT ? 0 : err;
+	rc = quarantine_value_get(a, newest, &value);
+	*ret = rc != SLUICE_E_NOT_FOUND;
+	return rc == SLUICE_E_NOT_FOUND || rc == SLUICE_E_CORRUPT ? 0 : rc;
 }
 
 /* ---- purge, list ---- */
@@ -337,17 +337,17 @@ int quarantine_waits(struct apply *a, const char *id, bool *ret)
 int quarantine_purge_apply(struct apply *a, const Sluice__QuarantinePurge *m, struct outcome *out)
 {
 	uint64_t removed, last, first;
-	int err = job_text_check(out, "job id", m->job, LIMIT_NAME_BYTES_MAX);
+	int rc = job_text_check(out, "job id", m->job, LIMIT_NAME_BYTES_MAX);
 
-	if (err == 0 && !refused(out))
-		err = counter_get(a->txn, a->gateway, COUNTER_QUAR_FIRST, &first);
-	if (err != 0 || refused(out))
-		return err;
-	err = remove_rows(a, first, m->up_to != 0 ? m->up_to : UINT64_MAX, m->job, UINT64_MAX, &removed,
-			  &last);
+	if (rc == 0 && !refused(out))
+		rc = counter_get(a->txn, a->gateway, COUNTER_QUAR_FIRST, &first);
+	if (rc != 0 || refused(out))
+		return rc;
+	rc = remove_rows(a, first, m->up_to != 0 ? m->up_to : UINT64_MAX, m->job, UINT64_MAX, &removed,
+			 &last);
 	out->kind = OUT_ACKED;
 	out->count = (uint32_t)removed;
-	return err;
+	return rc;
 }
 
 /* What a list has in the place of a damaged row: it does not end the list, and whose it is cannot be
@@ -376,7 +376,7 @@ int quarantine_list(struct query *q, const Sluice__QuarantineList *m)
 	Sluice__Reply *reply = q->reply;
 	struct store_scan *scan;
 	struct key from;
-	int err;
+	int rc;
 
 	if (m->after == UINT64_MAX)
 		return 0;
@@ -387,27 +387,27 @@ int quarantine_list(struct query *q, const Sluice__QuarantineList *m)
 		q->at.number = m->after + 1;
 	}
 	key_one(&from, q->gateway, q->at.number);
-	err = store_scan_begin(q->txn, STORE_QUAR, key_slice(&from), &scan);
-	if (err != 0)
-		return err;
+	rc = store_scan_begin(q->txn, STORE_QUAR, key_slice(&from), &scan);
+	if (rc != 0)
+		return rc;
 	for (;;) {
 		Sluice__QuarantineRow *row;
 		uint64_t n;
 		bool parked;
 
 		found.len = 0;
-		err = store_scan_next(scan, &found, &value);
-		if (err != 0 && (err != SLUICE_E_CORRUPT || found.len == 0))
+		rc = store_scan_next(scan, &found, &value);
+		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
 			break;
 		if (!key_one_in(found, q->gateway, &n)) {
-			err = 0;
+			rc = 0;
 			break;
 		}
-		if (err == 0)
-			err = row_parse(value, &parked, &row);
-		if (err == SLUICE_E_CORRUPT)
-			err = row_unread(n, &row);
-		if (err != 0)
+		if (rc == 0)
+			rc = row_parse(value, &parked, &row);
+		if (rc == SLUICE_E_CORRUPT)
+			rc = row_unread(n, &row);
+		if (rc != 0)
 			break;
 		q->at.number = n + 1;
 		if (m->job[0] != '\0' && row->job[0] != '\0' && strcmp(row->job, m->job) != 0) {
@@ -424,5 +424,5 @@ int quarantine_list(struct query *q, const Sluice__QuarantineList *m)
 			break;
 	}
 	store_scan_end(scan);
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }

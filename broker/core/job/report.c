@@ -40,7 +40,7 @@ enum { RETRY_ROWS_MAX = 64 };
 static int report_check(const Sluice__JobReport *m, struct outcome *out)
 {
 	const char *why;
-	int code = name_check(slice_text(m->job), &why), err;
+	int code = name_check(slice_text(m->job), &why), rc;
 
 	if (code != 0)
 		return refuse(out, code, "job id: %s", why);
@@ -51,16 +51,16 @@ static int report_check(const Sluice__JobReport *m, struct outcome *out)
 	if (m->state[0] == '\0' && m->evidence[0] == '\0' && m->scheduler_ref[0] == '\0' && !m->release)
 		return refuse(out, SLUICE_E_INVAL,
 			      "nothing is reported: expected a state, evidence or a scheduler reference");
-	err = job_text_check(out, "source", m->source, LIMIT_TEXT_BYTES_MAX);
-	if (err == 0 && !refused(out))
-		err = job_text_check(out, "state", m->state, LIFECYCLE_STATE_NAME_BYTES_MAX);
-	if (err == 0 && !refused(out))
-		err = job_text_check(out, "scheduler reference", m->scheduler_ref, LIMIT_TEXT_BYTES_MAX);
+	rc = job_text_check(out, "source", m->source, LIMIT_TEXT_BYTES_MAX);
+	if (rc == 0 && !refused(out))
+		rc = job_text_check(out, "state", m->state, LIFECYCLE_STATE_NAME_BYTES_MAX);
+	if (rc == 0 && !refused(out))
+		rc = job_text_check(out, "scheduler reference", m->scheduler_ref, LIMIT_TEXT_BYTES_MAX);
 	/* Cut, not refused: an end must not be lost for what a scheduler printed with it. */
 	text_cut(m->evidence, LIMIT_EVIDENCE_BYTES_MAX);
-	if (err == 0 && !refused(out))
-		err = job_text_check(out, "evidence", m->evidence, LIMIT_EVIDENCE_BYTES_MAX);
-	return err;
+	if (rc == 0 && !refused(out))
+		rc = job_text_check(out, "evidence", m->evidence, LIMIT_EVIDENCE_BYTES_MAX);
+	return rc;
 }
 
 static void answer(const struct job *job, enum _Sluice__Disposition disposition, struct outcome *out)
@@ -75,10 +75,10 @@ static int put_in_quarantine(struct apply *a, const struct job *job, const Sluic
 {
 	char first[JOB_REASON_BYTES];
 	bool again;
-	int err = quarantine_find(a, m, first, &again);
+	int rc = quarantine_find(a, m, first, &again);
 
-	if (err != 0)
-		return err;
+	if (rc != 0)
+		return rc;
 	answer(job, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, out);
 	text_mend(reason);
 	snprintf(out->text, sizeof(out->text), "%s", again ? first : reason);
@@ -100,9 +100,9 @@ static uint64_t at_most(uint64_t time_ms, uint64_t wall_ms)
 
 /* A damaged row of a job's history holds up no report of it: it is left as it is, told, and counts as one that says
  * nothing. */
-static int row_unread(struct apply *a, const struct job *job, int err)
+static int row_unread(struct apply *a, const struct job *job, int rc)
 {
-	return err == SLUICE_E_CORRUPT ? claim_tell_damaged(a, job->live.queue, job->number) : err;
+	return rc == SLUICE_E_CORRUPT ? claim_tell_damaged(a, job->live.queue, job->number) : rc;
 }
 
 /* What an earlier report of the attempt gave and this one does not is in its row as well, so that the newest row has all. At its end that
@@ -111,7 +111,7 @@ static int fact_carry(struct apply *a, const struct job *job, struct job_fact *f
 {
 	struct job_history_brief last = {0};
 	Sluice__JobHistoryRow *row;
-	int err = 0;
+	int rc = 0;
 
 	if (job->live.hist_report == 0)
 		return 0;
@@ -119,13 +119,13 @@ static int fact_carry(struct apply *a, const struct job *job, struct job_fact *f
 		if (!(job->live.flags & JOB_MEASURED) ||
 		    (fact->started_time_ms != 0 && fact->memory_peak_bytes != 0))
 			return 0;
-		err = job_history_brief(a->txn, a->gateway, job->live.hist_report, &last);
-		if (err != 0)
-			return row_unread(a, job, err);
+		rc = job_history_brief(a->txn, a->gateway, job->live.hist_report, &last);
+		if (rc != 0)
+			return row_unread(a, job, rc);
 	} else {
-		err = job_history_load(a->txn, a->gateway, job->live.hist_report, &row);
-		if (err != 0)
-			return row_unread(a, job, err);
+		rc = job_history_load(a->txn, a->gateway, job->live.hist_report, &row);
+		if (rc != 0)
+			return row_unread(a, job, rc);
 		last.started_time_ms = row->started_time_ms;
 		last.memory_peak_bytes = row->memory_peak_bytes;
 		fact->ended_time_ms = fact->ended_time_ms != 0 ? fact->ended_time_ms : row->ended_time_ms;
@@ -194,11 +194,11 @@ static int row_says(struct apply *a, const struct job *job, uint64_t n, const Sl
 		    bool ref_only, bool *ret)
 {
 	Sluice__JobHistoryRow *row;
-	int err = job_history_load(a->txn, a->gateway, n, &row);
+	int rc = job_history_load(a->txn, a->gateway, n, &row);
 
 	*ret = false;
-	if (err != 0 || row == NULL)
-		return row_unread(a, job, err);
+	if (rc != 0 || row == NULL)
+		return row_unread(a, job, rc);
 	*ret = ref_only ? same_ref(row, m) : same_report(row, m);
 	sluice__job_history_row__free_unpacked(row, NULL);
 	return 0;
@@ -228,15 +228,15 @@ static int find_first(struct apply *a, const struct job *job, const Sluice__JobR
 	for (int rows = 0; n != 0 && rows < RETRY_ROWS_MAX; rows++) {
 		struct job_history_row at;
 		Sluice__JobHistoryRow *row;
-		int err = job_history_get(a->txn, a->gateway, n, &at);
+		int rc = job_history_get(a->txn, a->gateway, n, &at);
 
-		if (err == 0)
-			err = job_history_load(a->txn, a->gateway, n, &row);
-		if (err == SLUICE_E_NOT_FOUND)
-			err = store_damaged("it is missing");
+		if (rc == 0)
+			rc = job_history_load(a->txn, a->gateway, n, &row);
+		if (rc == SLUICE_E_NOT_FOUND)
+			rc = store_damaged("it is missing");
 		/* What is before a damaged one is not known. */
-		if (err != 0)
-			return row_unread(a, job, err);
+		if (rc != 0)
+			return row_unread(a, job, rc);
 		if (row_is(row, m, attempt)) {
 			*ret = row;
 			return 0;
@@ -251,14 +251,14 @@ static int find_first(struct apply *a, const struct job *job, const Sluice__JobR
 static int brings_news(struct apply *a, const struct job *job, const Sluice__JobReport *m, bool *ret)
 {
 	bool known = true;
-	int err = 0;
+	int rc = 0;
 
 	if (m->state[0] == '\0' && (m->evidence[0] != '\0' || m->scheduler_ref[0] != '\0'))
-		err = row_says(a, job, job->live.hist_report, m, false, &known);
+		rc = row_says(a, job, job->live.hist_report, m, false, &known);
 	else if (m->scheduler_ref[0] != '\0')
-		err = row_says(a, job, job->live.hist_ref, m, true, &known);
+		rc = row_says(a, job, job->live.hist_ref, m, true, &known);
 	*ret = !known;
-	return err;
+	return rc;
 }
 
 static void note_pointers(struct job *job, const Sluice__JobReport *m, const struct job_fact *fact)
@@ -277,65 +277,65 @@ static int give_up(struct apply *a, struct job *job)
 	const struct job_fact fact = job_fact("release", JOB_SOURCE_BROKER, "given up by its holder");
 	const struct job_fact orphan =
 		job_fact("orphan", JOB_SOURCE_BROKER, "given up by its holder after intent");
-	int err;
+	int rc;
 
 	if (!(job->live.flags & JOB_INTENT))
 		return job_give_back(a, job, 0, &fact);
-	err = job_note(a, job, &orphan);
-	if (err == 0)
-		err = job_claim_end(a, job, false);
-	return err == 0 ? job_make_orphan(a, job) : err;
+	rc = job_note(a, job, &orphan);
+	if (rc == 0)
+		rc = job_claim_end(a, job, false);
+	return rc == 0 ? job_make_orphan(a, job) : rc;
 }
 
 /* Evidence that is recorded already, though other came after it. */
 static int is_retry(struct apply *a, const struct job *job, const Sluice__JobReport *m, bool *ret)
 {
 	Sluice__JobHistoryRow *first = NULL;
-	int err = m->seen_time_ms != 0 ? find_first(a, job, m, job->live.attempt, &first) : 0;
+	int rc = m->seen_time_ms != 0 ? find_first(a, job, m, job->live.attempt, &first) : 0;
 
 	*ret = first != NULL;
 	sluice__job_history_row__free_unpacked(first, NULL);
-	return err;
+	return rc;
 }
 
 static int report_note(struct apply *a, struct job *job, const Sluice__JobReport *m, struct outcome *out)
 {
 	struct job_fact fact;
 	bool news, again = false, release = m->release && job->live.claim == JOB_LEASED;
-	int err = brings_news(a, job, m, &news);
+	int rc = brings_news(a, job, m, &news);
 
-	if (err == 0 && news)
-		err = is_retry(a, job, m, &again);
+	if (rc == 0 && news)
+		rc = is_retry(a, job, m, &again);
 	news = news && !again;
-	if (err == 0 && news)
-		err = fact_of(a, job, m, false, &fact);
-	if (err == 0 && news) {
-		err = job_note(a, job, &fact);
+	if (rc == 0 && news)
+		rc = fact_of(a, job, m, false, &fact);
+	if (rc == 0 && news) {
+		rc = job_note(a, job, &fact);
 		note_pointers(job, m, &fact);
 	}
-	if (err == 0 && release)
-		err = give_up(a, job);
-	if (err == 0)
+	if (rc == 0 && release)
+		rc = give_up(a, job);
+	if (rc == 0)
 		answer(job, news || release ? SLUICE__DISPOSITION__APPLIED : SLUICE__DISPOSITION__DUPLICATE,
 		       out);
-	return err;
+	return rc;
 }
 
 static int report_move(struct apply *a, struct job *job, const Sluice__JobReport *m, uint32_t state,
 		       struct outcome *out)
 {
 	struct job_fact fact;
-	int err = fact_of(a, job, m, lifecycle_is_terminal(job->lifecycle, state), &fact);
+	int rc = fact_of(a, job, m, lifecycle_is_terminal(job->lifecycle, state), &fact);
 
-	if (err == 0)
-		err = job_move(a, job, state, &fact, m->token == 0);
-	if (err == 0)
+	if (rc == 0)
+		rc = job_move(a, job, state, &fact, m->token == 0);
+	if (rc == 0)
 		note_pointers(job, m, &fact);
-	if (err == 0 && m->release && job->live.claim == JOB_LEASED)
-		err = give_up(a, job);
-	if (err == 0)
+	if (rc == 0 && m->release && job->live.claim == JOB_LEASED)
+		rc = give_up(a, job);
+	if (rc == 0)
 		answer(job, SLUICE__DISPOSITION__APPLIED, out);
-	return err;
+	return rc;
 }
 
 /* Nothing can be done with the report, unless it is one that was recorded before: then the answer says so, with the job as it is now, or,
@@ -346,11 +346,11 @@ static int answer_again(struct apply *a, const struct job *job, const Sluice__Jo
 	bool stale = attempt != job->live.attempt || (m->token != 0 && !token_is_current(job, m->token));
 	Sluice__JobHistoryRow *first;
 	uint32_t state;
-	int err = find_first(a, job, m, attempt, &first);
+	int rc = find_first(a, job, m, attempt, &first);
 
 	*ret = false;
-	if (err != 0 || first == NULL)
-		return err;
+	if (rc != 0 || first == NULL)
+		return rc;
 	*ret = !stale || m->token == 0 ||
 	       (lifecycle_state_find(job->lifecycle, first->state, &state) &&
 		lifecycle_is_terminal(job->lifecycle, state));
@@ -396,7 +396,7 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, 
 	uint32_t attempt = m->attempt != 0 ? m->attempt : job->live.attempt, state = 0;
 	bool stale = m->token != 0 && !token_is_current(job, m->token), again = false, legal = false;
 	char reason[JOB_REASON_BYTES];
-	int err;
+	int rc;
 
 	if (!stale && attempt == job->live.attempt) {
 		if (m->state[0] == '\0' || strcmp(m->state, job_state_name(job)) == 0)
@@ -405,9 +405,9 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, 
 		if (legal && !may_be_retry(job, m, state))
 			return report_move(a, job, m, state, out);
 	}
-	err = answer_again(a, job, m, attempt, out, &again);
-	if (err != 0 || again)
-		return err;
+	rc = answer_again(a, job, m, attempt, out, &again);
+	if (rc != 0 || again)
+		return rc;
 	if (stale)
 		return refuse(out, SLUICE_E_STALE_TOKEN, "job %s: token %llu is not the current one", m->job,
 			      (unsigned long long)m->token);
@@ -446,32 +446,32 @@ int job_report_apply(struct apply *a, const Sluice__JobReport *m, struct outcome
 	uint64_t number;
 	struct job job;
 	bool waits;
-	int err = report_check(m, out);
+	int rc = report_check(m, out);
 
-	if (err != 0 || refused(out))
-		return err;
-	err = name_find(a->txn, a->gateway, NAME_JOB, slice_text(m->job), &number);
-	if (err == SLUICE_E_NOT_FOUND && m->number == 0 && m->token == 0)
+	if (rc != 0 || refused(out))
+		return rc;
+	rc = name_find(a->txn, a->gateway, NAME_JOB, slice_text(m->job), &number);
+	if (rc == SLUICE_E_NOT_FOUND && m->number == 0 && m->token == 0)
 		return park(a, m, out);
-	if (err == SLUICE_E_NOT_FOUND) {
+	if (rc == SLUICE_E_NOT_FOUND) {
 		refuse_forgotten(m, out);
 		return 0;
 	}
-	if (err == 0)
-		err = job_load(a, number, &job);
-	if (err != 0)
-		return err;
+	if (rc == 0)
+		rc = job_load(a, number, &job);
+	if (rc != 0)
+		return rc;
 	job.id = m->job;
 	if (m->number != 0 && m->number != number) {
 		refuse_forgotten(m, out);
 		return 0;
 	}
-	err = quarantine_waits(a, m->job, &waits);
-	if (err == 0 && waits && m->token == 0)
+	rc = quarantine_waits(a, m->job, &waits);
+	if (rc == 0 && waits && m->token == 0)
 		return park(a, m, out);
-	if (err == 0)
-		err = job_report_on(a, &job, m, out);
-	if (err == 0 && !refused(out) && out->disposition == SLUICE__DISPOSITION__APPLIED)
-		err = job_store(a, &job);
-	return err;
+	if (rc == 0)
+		rc = job_report_on(a, &job, m, out);
+	if (rc == 0 && !refused(out) && out->disposition == SLUICE__DISPOSITION__APPLIED)
+		rc = job_store(a, &job);
+	return rc;
 }

@@ -26,10 +26,10 @@ enum {
 int job_retention_apply(struct apply *a, const Sluice__JobRetention *m, struct outcome *out)
 {
 	uint64_t keep_ms = m->keep_ms < UINT64_MAX / 2 ? m->keep_ms : UINT64_MAX / 2;
-	int err = counter_set(a, COUNTER_JOB_KEEP_MS, keep_ms + 1);
+	int rc = counter_set(a, COUNTER_JOB_KEEP_MS, keep_ms + 1);
 
 	(void)out;
-	return err == 0 && keep_ms != 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, 0, 1) : err;
+	return rc == 0 && keep_ms != 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, 0, 1) : rc;
 }
 
 static int row_del(struct apply *a, uint64_t n, uint32_t *io_work)
@@ -50,13 +50,13 @@ static int search_before(struct apply *a, uint64_t number, uint64_t n)
 /* The row that live->hist_last leads to cannot be read: which one was before it is not known. */
 static int forget_damaged(struct apply *a, uint64_t number, const struct job_live *live, uint32_t *io_work)
 {
-	int err = claim_tell_damaged(a, live->queue, number);
+	int rc = claim_tell_damaged(a, live->queue, number);
 
-	if (err == 0)
-		err = row_del(a, live->hist_last, io_work);
-	if (err == SLUICE_E_NOT_FOUND) /* it is missing */
-		err = 0;
-	return err == 0 && live->hist_count > 1 ? search_before(a, number, live->hist_last) : err;
+	if (rc == 0)
+		rc = row_del(a, live->hist_last, io_work);
+	if (rc == SLUICE_E_NOT_FOUND) /* it is missing */
+		rc = 0;
+	return rc == 0 && live->hist_count > 1 ? search_before(a, number, live->hist_last) : rc;
 }
 
 /* Removes history rows from the newest back, as far as the budget goes; live->hist_last stays at the first
@@ -65,16 +65,16 @@ static int forget_history(struct apply *a, uint64_t number, struct job_live *liv
 {
 	for (uint32_t rows = 0; live->hist_last != 0 && (rows < ROWS_MIN || *io_work > 0); rows++) {
 		struct job_history_row row = {0};
-		int err = job_history_get(a->txn, a->gateway, live->hist_last, &row);
+		int rc = job_history_get(a->txn, a->gateway, live->hist_last, &row);
 
-		if (err == SLUICE_E_NOT_FOUND)
-			err = store_damaged("it is missing");
-		if (err == 0)
-			err = row_del(a, live->hist_last, io_work);
-		else if (err == SLUICE_E_CORRUPT)
-			err = forget_damaged(a, number, live, io_work);
-		if (err != 0)
-			return err;
+		if (rc == SLUICE_E_NOT_FOUND)
+			rc = store_damaged("it is missing");
+		if (rc == 0)
+			rc = row_del(a, live->hist_last, io_work);
+		else if (rc == SLUICE_E_CORRUPT)
+			rc = forget_damaged(a, number, live, io_work);
+		if (rc != 0)
+			return rc;
 		live->hist_last = row.previous;
 		live->hist_count = row.previous == 0 ? 0 : live->hist_count > 1 ? live->hist_count - 1 : 1;
 	}
@@ -89,22 +89,22 @@ static int forget_rest(struct apply *a, uint64_t number, uint64_t n, uint32_t *i
 {
 	for (uint32_t looked = 1; n != 0; looked++) {
 		struct job_history_row row;
-		int err;
+		int rc;
 
 		if (looked % LOOKS_PER_WORK == 0 && *io_work == 0)
 			return timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, number, n);
 		if (looked % LOOKS_PER_WORK == 0)
 			--*io_work;
-		err = job_history_at_or_before(a->txn, a->gateway, &n, &row);
-		if (err == 0 && row.job == number) {
-			err = row_del(a, n, io_work);
+		rc = job_history_at_or_before(a->txn, a->gateway, &n, &row);
+		if (rc == 0 && row.job == number) {
+			rc = row_del(a, n, io_work);
 			n = row.previous;
-		} else if (err == 0 || (err == SLUICE_E_CORRUPT && n != 0)) {
-			err = 0;
+		} else if (rc == 0 || (rc == SLUICE_E_CORRUPT && n != 0)) {
+			rc = 0;
 			n--;
 		}
-		if (err != 0)
-			return err == SLUICE_E_NOT_FOUND ? 0 : err;
+		if (rc != 0)
+			return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 	}
 	return 0;
 }
@@ -114,31 +114,31 @@ static int forget_records(struct apply *a, uint64_t number, const struct job_liv
 	struct job_record record;
 	Sluice__JobSubmit *meta;
 	struct key key;
-	int err = job_record_get(a->txn, a->gateway, number, &record);
+	int rc = job_record_get(a->txn, a->gateway, number, &record);
 
-	if (err == 0)
-		err = job_record_meta(&record, &meta);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	err = name_del(a, NAME_JOB, slice_text(meta->job));
-	if (err == 0)
-		err = quarantine_forget(a, meta->job);
+	if (rc == 0)
+		rc = job_record_meta(&record, &meta);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
+	rc = name_del(a, NAME_JOB, slice_text(meta->job));
+	if (rc == 0)
+		rc = quarantine_forget(a, meta->job);
 	sluice__job_submit__free_unpacked(meta, NULL);
 	key_one(&key, a->gateway, number);
-	if (err == 0)
-		err = store_del(a->txn, STORE_JOB, key_slice(&key));
-	if (err == 0)
-		err = store_del(a->txn, STORE_LIVE, key_slice(&key));
-	if (err == 0)
-		err = lifecycle_jobs_add(a, live->lifecycle, -1);
-	return err == 0 ? counter_add(a, COUNTER_JOBS, -1) : err;
+	if (rc == 0)
+		rc = store_del(a->txn, STORE_JOB, key_slice(&key));
+	if (rc == 0)
+		rc = store_del(a->txn, STORE_LIVE, key_slice(&key));
+	if (rc == 0)
+		rc = lifecycle_jobs_add(a, live->lifecycle, -1);
+	return rc == 0 ? counter_add(a, COUNTER_JOBS, -1) : rc;
 }
 
 /* One finished job: forget it when its time has come, else set its timer. */
 static int retire(struct apply *a, struct job *job, uint64_t keep_ms, uint32_t *io_work)
 {
 	uint64_t due;
-	int err;
+	int rc;
 
 	if (!job_is_terminal(job) || keep_ms == UINT64_MAX)
 		return 0;
@@ -147,12 +147,12 @@ static int retire(struct apply *a, struct job *job, uint64_t keep_ms, uint32_t *
 		due = age_doubt(a);
 	if (due > a->mono_ms)
 		return timer_set(a, due, TIMER_JOB_RETENTION, job->number, job->live.attempt);
-	err = forget_history(a, job->number, &job->live, io_work);
-	if (err == 0 && job->live.hist_last == 0)
+	rc = forget_history(a, job->number, &job->live, io_work);
+	if (rc == 0 && job->live.hist_last == 0)
 		return forget_records(a, job->number, &job->live);
-	if (err == 0)
-		err = job_store(a, job);
-	return err == 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, job->number, job->live.attempt) : err;
+	if (rc == 0)
+		rc = job_store(a, job);
+	return rc == 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, job->number, job->live.attempt) : rc;
 }
 
 /* The numbers of the next jobs from `from` on; *ret_next is 0 at the end. */
@@ -162,15 +162,15 @@ static int next_jobs(struct apply *a, uint64_t from, uint64_t *numbers, uint32_t
 	struct sluice_slice found, value;
 	struct store_scan *scan;
 	struct key key;
-	int err;
+	int rc;
 
 	*ret_count = 0;
 	*ret_next = 0;
 	key_one(&key, a->gateway, from);
-	err = store_scan_begin(a->txn, STORE_LIVE, key_slice(&key), &scan);
-	if (err != 0)
-		return err;
-	while ((err = store_scan_next(scan, &found, &value)) == 0) {
+	rc = store_scan_begin(a->txn, STORE_LIVE, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
 		uint64_t number;
 
 		if (!key_one_in(found, a->gateway, &number))
@@ -182,7 +182,7 @@ static int next_jobs(struct apply *a, uint64_t from, uint64_t *numbers, uint32_t
 		numbers[(*ret_count)++] = number;
 	}
 	store_scan_end(scan);
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 static int sweep(struct apply *a, uint64_t from, uint64_t keep_ms, uint32_t *io_work)
@@ -192,18 +192,18 @@ static int sweep(struct apply *a, uint64_t from, uint64_t keep_ms, uint32_t *io_
 
 	while (from != 0 && *io_work > 0) {
 		uint64_t next;
-		int err = next_jobs(a, from, numbers, SWEEP_JOBS_AT_ONCE, &count, &next);
+		int rc = next_jobs(a, from, numbers, SWEEP_JOBS_AT_ONCE, &count, &next);
 
-		for (done = 0; err == 0 && done<count && * io_work> 0; done++) {
+		for (done = 0; rc == 0 && *io_work > 0 && done < count; done++) {
 			struct job job;
 
 			--*io_work;
-			err = job_load(a, numbers[done], &job);
-			if (err == 0)
-				err = retire(a, &job, keep_ms, io_work);
+			rc = job_load(a, numbers[done], &job);
+			if (rc == 0)
+				rc = retire(a, &job, keep_ms, io_work);
 		}
-		if (err != 0)
-			return err;
+		if (rc != 0)
+			return rc;
 		from = done < count ? numbers[done] : next;
 	}
 	return from != 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, 0, from) : 0;
@@ -216,17 +216,17 @@ int job_retention_fire(struct apply *a, uint64_t number, uint64_t sub, uint32_t 
 {
 	struct job job;
 	uint64_t keep_ms;
-	int err = job_retention_keep_ms(a, &keep_ms);
+	int rc = job_retention_keep_ms(a, &keep_ms);
 
-	if (err != 0)
-		return err;
+	if (rc != 0)
+		return rc;
 	if (number == 0)
 		return keep_ms == UINT64_MAX ? 0 : sweep(a, sub, keep_ms, io_work);
-	err = job_live_get(a->txn, a->gateway, number, &job.live);
-	if (err == SLUICE_E_NOT_FOUND)
+	rc = job_live_get(a->txn, a->gateway, number, &job.live);
+	if (rc == SLUICE_E_NOT_FOUND)
 		return forget_rest(a, number, sub, io_work);
-	if (err != 0)
-		return err;
-	err = job_load(a, number, &job);
-	return err == 0 && job.live.attempt == sub ? retire(a, &job, keep_ms, io_work) : err;
+	if (rc != 0)
+		return rc;
+	rc = job_load(a, number, &job);
+	return rc == 0 && job.live.attempt == sub ? retire(a, &job, keep_ms, io_work) : rc;
 }

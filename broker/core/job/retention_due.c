@@ -10,10 +10,10 @@
 int job_retention_keep_ms(struct apply *a, uint64_t *ret)
 {
 	uint64_t stored;
-	int err = counter_get(a->txn, a->gateway, COUNTER_JOB_KEEP_MS, &stored);
+	int rc = counter_get(a->txn, a->gateway, COUNTER_JOB_KEEP_MS, &stored);
 
 	*ret = stored == 0 ? JOB_KEEP_MS_DEFAULT : stored == 1 ? UINT64_MAX : stored - 1;
-	return err;
+	return rc;
 }
 
 /* The job's end plus keep, on the monotone clock. */
@@ -28,10 +28,10 @@ uint64_t job_retention_due(const struct apply *a, const struct job_live *live, u
 int job_retention_arm(struct apply *a, const struct job *job)
 {
 	uint64_t keep_ms;
-	int err = job_retention_keep_ms(a, &keep_ms);
+	int rc = job_retention_keep_ms(a, &keep_ms);
 
-	if (err != 0 || keep_ms == UINT64_MAX)
-		return err;
+	if (rc != 0 || keep_ms == UINT64_MAX)
+		return rc;
 	return timer_set(a, job_retention_due(a, &job->live, keep_ms), TIMER_JOB_RETENTION, job->number,
 			 job->live.attempt);
 }

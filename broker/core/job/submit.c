@@ -34,19 +34,19 @@ static int submit_check(const Sluice__JobSubmit *m, struct outcome *out)
 static int queue_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t *ret_queue, struct outcome *out)
 {
 	struct queue_cell cell;
-	int err;
+	int rc;
 
 	if (m->queue[0] == '\0')
 		return refuse(out, SLUICE_E_INVAL, "a job names its queue");
-	err = strlen(m->queue) > LIMIT_NAME_BYTES_MAX
-		      ? SLUICE_E_NOT_FOUND
-		      : name_find(a->txn, a->gateway, NAME_QUEUE, slice_text(m->queue), ret_queue);
-	if (err == SLUICE_E_NOT_FOUND)
+	rc = strlen(m->queue) > LIMIT_NAME_BYTES_MAX
+		     ? SLUICE_E_NOT_FOUND
+		     : name_find(a->txn, a->gateway, NAME_QUEUE, slice_text(m->queue), ret_queue);
+	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, SLUICE_E_NOT_FOUND, "queue %.255s does not exist", m->queue);
-	if (err == 0)
-		err = queue_cell_get(a->txn, a->gateway, *ret_queue, &cell);
-	if (err != 0)
-		return err;
+	if (rc == 0)
+		rc = queue_cell_get(a->txn, a->gateway, *ret_queue, &cell);
+	if (rc != 0)
+		return rc;
 	if (cell.kind != SLUICE__QUEUE_KIND__QUEUE_JOBS)
 		return refuse(out, SLUICE_E_INVAL,
 			      "queue %s is of kind items; jobs need a queue of kind jobs", m->queue);
@@ -56,13 +56,13 @@ static int queue_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t *ret
 static int lifecycle_named(struct apply *a, const char *name, const char *whose, uint64_t *ret,
 			   struct outcome *out)
 {
-	int err = strlen(name) > LIMIT_NAME_BYTES_MAX
-			  ? SLUICE_E_NOT_FOUND
-			  : name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(name), ret);
+	int rc = strlen(name) > LIMIT_NAME_BYTES_MAX
+			 ? SLUICE_E_NOT_FOUND
+			 : name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(name), ret);
 
-	return err == SLUICE_E_NOT_FOUND
+	return rc == SLUICE_E_NOT_FOUND
 		       ? refuse(out, SLUICE_E_NOT_FOUND, "%s lifecycle %.255s does not exist", whose, name)
-		       : err;
+		       : rc;
 }
 
 /* The job's own, else its queue's, else the default. */
@@ -71,17 +71,17 @@ static int lifecycle_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t 
 {
 	ProtobufCMessage *config;
 	const char *name;
-	int err;
+	int rc;
 
 	if (m->lifecycle[0] != '\0')
 		return lifecycle_named(a, m->lifecycle, "the job's", ret, out);
-	err = topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &config);
-	if (err != 0)
-		return err;
+	rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &config);
+	if (rc != 0)
+		return rc;
 	name = ((const Sluice__QueueConfig *)config)->lifecycle;
-	err = lifecycle_named(a, name[0] != '\0' ? name : LIFECYCLE_DEFAULT_NAME, "the queue's", ret, out);
+	rc = lifecycle_named(a, name[0] != '\0' ? name : LIFECYCLE_DEFAULT_NAME, "the queue's", ret, out);
 	protobuf_c_message_free_unpacked(config, NULL);
-	return err;
+	return rc;
 }
 
 /* Which field differs from what was submitted first; NULL: none. The lifecycle may be named by one and left to
@@ -108,14 +108,14 @@ static int submit_again(struct apply *a, uint64_t number, const Sluice__JobSubmi
 	Sluice__JobSubmit *first;
 	const char *field;
 	struct job job;
-	int err = job_load(a, number, &job);
+	int rc = job_load(a, number, &job);
 
-	if (err == 0)
-		err = job_record_get(a->txn, a->gateway, number, &record);
-	if (err == 0)
-		err = job_record_meta(&record, &first);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	if (rc == 0)
+		rc = job_record_get(a->txn, a->gateway, number, &record);
+	if (rc == 0)
+		rc = job_record_meta(&record, &first);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	field = difference(first, &record, m, job.lifecycle);
 	sluice__job_submit__free_unpacked(first, NULL);
 	if (field != NULL)
@@ -130,16 +130,16 @@ static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queu
 		      struct job *job)
 {
 	const struct job_fact fact = job_fact("submit", JOB_SOURCE_BROKER, "");
-	int err = lifecycle_get(a, lifecycle, &job->lifecycle);
+	int rc = lifecycle_get(a, lifecycle, &job->lifecycle);
 
-	if (err == 0)
-		err = counter_next(a, COUNTER_JOB, &job->number);
-	if (err == 0)
-		err = name_put(a, NAME_JOB, slice_text(m->job), job->number);
-	if (err == 0)
-		err = job_record_put(a, job->number, m);
-	if (err != 0)
-		return err;
+	if (rc == 0)
+		rc = counter_next(a, COUNTER_JOB, &job->number);
+	if (rc == 0)
+		rc = name_put(a, NAME_JOB, slice_text(m->job), job->number);
+	if (rc == 0)
+		rc = job_record_put(a, job->number, m);
+	if (rc != 0)
+		return rc;
 	job->id = m->job;
 	job->live = (struct job_live){.priority = (uint8_t)m->priority,
 				      .attempt = 1,
@@ -147,46 +147,46 @@ static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queu
 				      .lifecycle = (uint32_t)lifecycle,
 				      .queue = queue,
 				      .changed_ms = a->wall_ms};
-	err = job_history_append(a, job, "", &fact);
-	if (err == 0)
-		err = job_make_ready(a, job);
-	if (err == 0)
-		err = job_event_publish(a, job, "", &fact);
-	if (err == 0)
-		err = lifecycle_jobs_add(a, lifecycle, 1);
-	if (err == 0)
-		err = counter_add(a, COUNTER_JOBS, 1);
-	return err == 0 ? counter_add(a, COUNTER_JOBS_OPEN, 1) : err;
+	rc = job_history_append(a, job, "", &fact);
+	if (rc == 0)
+		rc = job_make_ready(a, job);
+	if (rc == 0)
+		rc = job_event_publish(a, job, "", &fact);
+	if (rc == 0)
+		rc = lifecycle_jobs_add(a, lifecycle, 1);
+	if (rc == 0)
+		rc = counter_add(a, COUNTER_JOBS, 1);
+	return rc == 0 ? counter_add(a, COUNTER_JOBS_OPEN, 1) : rc;
 }
 
 int job_submit_apply(struct apply *a, const Sluice__JobSubmit *m, struct outcome *out)
 {
 	uint64_t number, queue = 0, lifecycle = 0;
 	struct job job;
-	int err = submit_check(m, out);
+	int rc = submit_check(m, out);
 
-	if (err != 0 || refused(out))
-		return err;
-	err = name_find(a->txn, a->gateway, NAME_JOB, slice_text(m->job), &number);
-	if (err == 0)
+	if (rc != 0 || refused(out))
+		return rc;
+	rc = name_find(a->txn, a->gateway, NAME_JOB, slice_text(m->job), &number);
+	if (rc == 0)
 		return submit_again(a, number, m, out);
-	if (err != SLUICE_E_NOT_FOUND)
-		return err;
-	err = queue_find(a, m, &queue, out);
-	if (err == 0 && !refused(out))
-		err = lifecycle_find(a, m, queue, &lifecycle, out);
-	if (err == 0 && !refused(out))
-		err = queue_room_check(a, queue, SLUICE__QUEUE_KIND__QUEUE_JOBS, 1, out);
-	if (err != 0 || refused(out))
-		return err;
-	err = submit_new(a, m, queue, lifecycle, &job);
-	if (err == 0)
-		err = quarantine_unpark(a, &job);
-	if (err == 0)
-		err = job_store(a, &job);
-	if (err == 0) {
+	if (rc != SLUICE_E_NOT_FOUND)
+		return rc;
+	rc = queue_find(a, m, &queue, out);
+	if (rc == 0 && !refused(out))
+		rc = lifecycle_find(a, m, queue, &lifecycle, out);
+	if (rc == 0 && !refused(out))
+		rc = queue_room_check(a, queue, SLUICE__QUEUE_KIND__QUEUE_JOBS, 1, out);
+	if (rc != 0 || refused(out))
+		return rc;
+	rc = submit_new(a, m, queue, lifecycle, &job);
+	if (rc == 0)
+		rc = quarantine_unpark(a, &job);
+	if (rc == 0)
+		rc = job_store(a, &job);
+	if (rc == 0) {
 		job_outcome(&job, OUT_SUBMITTED, out);
 		out->index = a->index;
 	}
-	return err;
+	return rc;
 }

@@ -15,48 +15,48 @@ static int unpark_one(struct apply *a, struct job *job, uint64_t n)
 	Sluice__JobReport *report = NULL;
 	struct quarantine_value value;
 	struct key key;
-	int err = quarantine_value_get(a, n, &value);
+	int rc = quarantine_value_get(a, n, &value);
 
-	if (err == 0)
-		report = record_unpack(&sluice__job_report__descriptor, value.report, &err);
-	if (err != 0)
-		return err;
+	if (rc == 0)
+		report = record_unpack(&sluice__job_report__descriptor, value.report, &rc);
+	if (rc != 0)
+		return rc;
 	report->token = 0;
 	report->release = false;
 	key_one(&key, a->gateway, n);
-	err = store_del(a->txn, STORE_QUAR, key_slice(&key));
-	if (err == 0)
-		err = quarantine_row_gone(a, n, true, report->job);
-	if (err == 0)
-		err = job_report_on(a, job, report, &ignored);
+	rc = store_del(a->txn, STORE_QUAR, key_slice(&key));
+	if (rc == 0)
+		rc = quarantine_row_gone(a, n, true, report->job);
+	if (rc == 0)
+		rc = job_report_on(a, job, report, &ignored);
 	sluice__job_report__free_unpacked(report, NULL);
-	return err;
+	return rc;
 }
 
 int quarantine_unpark(struct apply *a, struct job *job)
 {
 	uint64_t n, numbers[UNPARK_AT_ONCE];
 	size_t count = 0;
-	int err = quarantine_parked_newest(a, job->id, &n);
+	int rc = quarantine_parked_newest(a, job->id, &n);
 
 	/* Newest first. */
-	while (err == 0 && n != 0) {
+	while (rc == 0 && n != 0) {
 		struct quarantine_value value;
 
-		err = quarantine_value_get(a, n, &value);
-		if (err != 0 && err != SLUICE_E_CORRUPT)
+		rc = quarantine_value_get(a, n, &value);
+		if (rc != 0 && rc != SLUICE_E_CORRUPT)
 			break;
 		/* The chain ends at a damaged row: TICK finds those before it. */
-		if (count == UNPARK_AT_ONCE || err == SLUICE_E_CORRUPT)
+		if (count == UNPARK_AT_ONCE || rc == SLUICE_E_CORRUPT)
 			return timer_set(a, a->mono_ms, TIMER_UNPARK, job->number, 0);
 		numbers[count++] = n;
 		n = value.previous;
 	}
-	if (err == SLUICE_E_NOT_FOUND)
-		err = 0;
-	while (err == 0 && count > 0)
-		err = unpark_one(a, job, numbers[--count]);
-	return err;
+	if (rc == SLUICE_E_NOT_FOUND)
+		rc = 0;
+	while (rc == 0 && count > 0)
+		rc = unpark_one(a, job, numbers[--count]);
+	return rc;
 }
 
 /* The next parked rows of the job from *io_from on, oldest first; *io_from: where to go on, 0
@@ -67,52 +67,52 @@ static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint6
 	bool full = false;
 	struct store_scan *scan;
 	struct key key;
-	int err;
+	int rc;
 
 	*ret_count = 0;
 	key_one(&key, a->gateway, *io_from);
-	err = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
-	if (err != 0)
-		return err;
-	for (uint32_t looked = 1; err == 0 && !full; looked++) {
+	rc = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	for (uint32_t looked = 1; rc == 0 && !full; looked++) {
 		Sluice__QuarantineRow *row;
 		bool parked;
 
-		err = quarantine_scan_row(a, scan, io_from, &parked, &row);
+		rc = quarantine_scan_row(a, scan, io_from, &parked, &row);
 		full = *ret_count == UNPARK_AT_ONCE || *io_work == 0;
-		if (err == 0 && !full && parked && strcmp(row->job, id) == 0) {
+		if (rc == 0 && !full && parked && strcmp(row->job, id) == 0) {
 			numbers[(*ret_count)++] = *io_from;
 			--*io_work;
-		} else if (err == 0 && !full && looked % LOOKS_PER_WORK == 0) {
+		} else if (rc == 0 && !full && looked % LOOKS_PER_WORK == 0) {
 			--*io_work;
 		}
 		sluice__quarantine_row__free_unpacked(row, NULL);
 	}
 	store_scan_end(scan);
-	if (err == SLUICE_E_NOT_FOUND)
+	if (rc == SLUICE_E_NOT_FOUND)
 		*io_from = 0;
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 static int unpark_some(struct apply *a, struct job *job, uint64_t *io_from, uint32_t *io_work)
 {
 	uint64_t numbers[UNPARK_AT_ONCE], newest;
 	size_t count = 0;
-	int err = quarantine_parked_newest(a, job->id, &newest);
+	int rc = quarantine_parked_newest(a, job->id, &newest);
 
-	if (err != 0 || newest == 0) {
+	if (rc != 0 || newest == 0) {
 		*io_from = 0;
-		return err;
+		return rc;
 	}
-	err = parked_next(a, job->id, io_from, numbers, &count, io_work);
-	for (size_t i = 0; err == 0 && i < count; i++)
-		err = unpark_one(a, job, numbers[i]);
-	if (err == 0 && *io_from == 0)
-		err = quarantine_parked_newest(a, job->id, &newest);
+	rc = parked_next(a, job->id, io_from, numbers, &count, io_work);
+	for (size_t i = 0; rc == 0 && i < count; i++)
+		rc = unpark_one(a, job, numbers[i]);
+	if (rc == 0 && *io_from == 0)
+		rc = quarantine_parked_newest(a, job->id, &newest);
 	/* All that can be read are applied: reports do not wait for a damaged one. */
-	if (err == 0 && *io_from == 0 && newest != 0)
-		err = name_del(a, NAME_PARKED, slice_text(job->id));
-	return err == 0 && count > 0 ? job_store(a, job) : err;
+	if (rc == 0 && *io_from == 0 && newest != 0)
+		rc = name_del(a, NAME_PARKED, slice_text(job->id));
+	return rc == 0 && count > 0 ? job_store(a, job) : rc;
 }
 
 int quarantine_unpark_fire(struct apply *a, uint64_t number, uint64_t from, uint32_t *io_work)
@@ -120,20 +120,20 @@ int quarantine_unpark_fire(struct apply *a, uint64_t number, uint64_t from, uint
 	struct job_record record;
 	Sluice__JobSubmit *meta;
 	struct job job;
-	int err = job_live_get(a->txn, a->gateway, number, &job.live);
+	int rc = job_live_get(a->txn, a->gateway, number, &job.live);
 
 	/* Forgotten since: what is left waits for the next one of its id. */
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? 0 : err;
-	err = job_load(a, number, &job);
-	if (err == 0)
-		err = job_record_get(a->txn, a->gateway, number, &record);
-	if (err == 0)
-		err = job_record_meta(&record, &meta);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	rc = job_load(a, number, &job);
+	if (rc == 0)
+		rc = job_record_get(a->txn, a->gateway, number, &record);
+	if (rc == 0)
+		rc = job_record_meta(&record, &meta);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	job.id = meta->job;
-	err = unpark_some(a, &job, &from, io_work);
+	rc = unpark_some(a, &job, &from, io_work);
 	sluice__job_submit__free_unpacked(meta, NULL);
-	return err == 0 && from != 0 ? timer_set(a, a->mono_ms, TIMER_UNPARK, number, from) : err;
+	return rc == 0 && from != 0 ? timer_set(a, a->mono_ms, TIMER_UNPARK, number, from) : rc;
 }

@@ -24,11 +24,11 @@ static int intent_again(struct apply *a, const struct job *job, const Sluice__Jo
 			struct outcome *out)
 {
 	Sluice__JobHistoryRow *row;
-	int err = job_history_load(a->txn, a->gateway, job->live.hist_intent, &row);
+	int rc = job_history_load(a->txn, a->gateway, job->live.hist_intent, &row);
 	bool same;
 
-	if (err != 0 || row == NULL)
-		return err != 0 ? err : store_damaged("its content is not valid");
+	if (rc != 0 || row == NULL)
+		return rc != 0 ? rc : store_damaged("its content is not valid");
 	same = strcmp(row->evidence, m->tag) == 0;
 	sluice__job_history_row__free_unpacked(row, NULL);
 	if (!same)
@@ -44,14 +44,14 @@ int job_intent_apply(struct apply *a, const Sluice__JobIntent *m, struct outcome
 	struct job_fact fact = job_fact("intent", "", m->tag);
 	char source[SOURCE_NAME_BYTES];
 	struct job job;
-	int err = job_text_check(out, "tag", m->tag, LIMIT_TEXT_BYTES_MAX);
+	int rc = job_text_check(out, "tag", m->tag, LIMIT_TEXT_BYTES_MAX);
 
-	if (err == 0 && !refused(out) && m->tag[0] == '\0')
+	if (rc == 0 && !refused(out) && m->tag[0] == '\0')
 		return refuse(out, SLUICE_E_INVAL, "an intent needs a tag to find the work by");
-	if (err == 0 && !refused(out))
-		err = job_find(a, m->job, &job, out);
-	if (err != 0 || refused(out))
-		return err;
+	if (rc == 0 && !refused(out))
+		rc = job_find(a, m->job, &job, out);
+	if (rc != 0 || refused(out))
+		return rc;
 	out->attempt = job.live.attempt;
 	if (m->token == 0 || m->token != job.live.token)
 		return refuse_stale(&job, m->token, out);
@@ -67,27 +67,27 @@ int job_intent_apply(struct apply *a, const Sluice__JobIntent *m, struct outcome
 		return refuse(out, SLUICE_E_STALE_ATTEMPT, "job %s: attempt %u is the current one, not %u",
 			      m->job, job.live.attempt, m->attempt);
 	if (job.live.source != 0) {
-		err = source_name_get(a->txn, a->gateway, job.live.source, source);
+		rc = source_name_get(a->txn, a->gateway, job.live.source, source);
 		fact.source = source;
 	}
-	if (err != 0)
-		return err;
+	if (rc != 0)
+		return rc;
 	job.live.flags |= JOB_INTENT;
-	err = job_note(a, &job, &fact);
+	rc = job_note(a, &job, &fact);
 	job.live.hist_intent = job.live.hist_last;
-	return err == 0 ? job_store(a, &job) : err;
+	return rc == 0 ? job_store(a, &job) : rc;
 }
 
 int job_release_apply(struct apply *a, const Sluice__JobRelease *m, struct outcome *out)
 {
 	const struct job_fact fact = job_fact("release", "", m->reason);
 	struct job job;
-	int err = job_text_check(out, "reason", m->reason, LIMIT_TEXT_BYTES_MAX);
+	int rc = job_text_check(out, "reason", m->reason, LIMIT_TEXT_BYTES_MAX);
 
-	if (err == 0 && !refused(out))
-		err = job_find(a, m->job, &job, out);
-	if (err != 0 || refused(out))
-		return err;
+	if (rc == 0 && !refused(out))
+		rc = job_find(a, m->job, &job, out);
+	if (rc != 0 || refused(out))
+		return rc;
 	if (m->token == 0 || m->token != job.live.token)
 		return refuse_stale(&job, m->token, out);
 	if (job.live.claim == JOB_READY || job.live.claim == JOB_GATED) {
@@ -100,17 +100,17 @@ int job_release_apply(struct apply *a, const Sluice__JobRelease *m, struct outco
 		return refuse(out, SLUICE_E_WRONG_STATE,
 			      "job %s: an intent is recorded, so only a report can end attempt %u", m->job,
 			      job.live.attempt);
-	err = job_give_back(a, &job, m->delay_ms, &fact);
-	return err == 0 ? job_store(a, &job) : err;
+	rc = job_give_back(a, &job, m->delay_ms, &fact);
+	return rc == 0 ? job_store(a, &job) : rc;
 }
 
 int job_check_apply(struct apply *a, const Sluice__TxnCheckJob *m, struct outcome *out)
 {
 	struct job job;
-	int err = job_find(a, m->job, &job, out);
+	int rc = job_find(a, m->job, &job, out);
 
-	if (err != 0 || refused(out))
-		return err;
+	if (rc != 0 || refused(out))
+		return rc;
 	if (m->state[0] != '\0' && strcmp(m->state, job_state_name(&job)) != 0)
 		return refuse(out, SLUICE_E_WRONG_STATE, "job %s is %s, not %.63s", m->job,
 			      job_state_name(&job), m->state);

@@ -53,18 +53,17 @@ int lifecycle_load(struct store_txn *txn, uint32_t gateway, uint64_t id, struct 
 	char why[LIFECYCLE_WHY_BYTES];
 	ProtobufCMessage *message;
 	struct lifecycle *lifecycle;
-	int err =
-		topo_find(txn, gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor, &message);
+	int rc = topo_find(txn, gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor, &message);
 
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	lifecycle = malloc(sizeof(*lifecycle));
 	if (lifecycle == NULL ||
 	    lifecycle_compile(lifecycle, gateway, id, (Sluice__LifecycleConfig *)message, why) != 0) {
-		err = lifecycle == NULL ? SLUICE_E_NOMEM : store_damaged("its content is not valid");
+		rc = lifecycle == NULL ? SLUICE_E_NOMEM : store_damaged("its content is not valid");
 		protobuf_c_message_free_unpacked(message, NULL);
 		free(lifecycle);
-		return err;
+		return rc;
 	}
 	*ret = lifecycle;
 	return 0;
@@ -76,10 +75,10 @@ int lifecycle_get(struct apply *a, uint64_t id, const struct lifecycle **ret)
 	struct lifecycle *lifecycle = *slot;
 
 	if (lifecycle == NULL || lifecycle->id != id || lifecycle->gateway != a->gateway) {
-		int err = lifecycle_load(a->txn, a->gateway, id, &lifecycle);
+		int rc = lifecycle_load(a->txn, a->gateway, id, &lifecycle);
 
-		if (err != 0)
-			return err;
+		if (rc != 0)
+			return rc;
 		lifecycle_free(*slot);
 		*slot = lifecycle;
 	}
@@ -91,14 +90,14 @@ int lifecycle_jobs_read(struct store_txn *txn, uint32_t gateway, uint64_t id, ui
 {
 	struct sluice_slice value;
 	struct key key;
-	int err;
+	int rc;
 
 	key_hot(&key, gateway, HOT_LIFECYCLE, id);
-	err = store_get(txn, STORE_HOT, key_slice(&key), &value);
+	rc = store_get(txn, STORE_HOT, key_slice(&key), &value);
 	*ret = 0;
-	if (err == SLUICE_E_NOT_FOUND)
+	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
-	return err != 0 ? err : number_decode(value, ret);
+	return rc != 0 ? rc : number_decode(value, ret);
 }
 
 int lifecycle_jobs_add(struct apply *a, uint64_t id, int64_t delta)
@@ -106,10 +105,10 @@ int lifecycle_jobs_add(struct apply *a, uint64_t id, int64_t delta)
 	uint8_t buf[NUMBER_BYTES];
 	struct key key;
 	uint64_t jobs;
-	int err = lifecycle_jobs_read(a->txn, a->gateway, id, &jobs);
+	int rc = lifecycle_jobs_read(a->txn, a->gateway, id, &jobs);
 
-	if (err != 0)
-		return err;
+	if (rc != 0)
+		return rc;
 	key_hot(&key, a->gateway, HOT_LIFECYCLE, id);
 	return store_put(a->txn, STORE_HOT, key_slice(&key), number_encode(buf, jobs + (uint64_t)delta));
 }

@@ -37,36 +37,36 @@ static int create_same(struct apply *a, uint64_t id, const Sluice__LifecycleConf
 		       struct outcome *out)
 {
 	ProtobufCMessage *stored = NULL;
-	int err = topo_find(a->txn, a->gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor,
-			    &stored);
+	int rc = topo_find(a->txn, a->gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor,
+			   &stored);
 
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
-	err = config_same(stored, &config->base, "lifecycle", config->name, out);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
+	rc = config_same(stored, &config->base, "lifecycle", config->name, out);
 	protobuf_c_message_free_unpacked(stored, NULL);
-	return err;
+	return rc;
 }
 
 int lifecycle_create_apply(struct apply *a, const Sluice__LifecycleCreate *m, struct outcome *out)
 {
 	uint64_t id;
-	int err = config_check(m->config, out);
+	int rc = config_check(m->config, out);
 
-	if (err != 0 || refused(out))
-		return err;
-	err = name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(m->config->name), &id);
-	if (err == 0)
+	if (rc != 0 || refused(out))
+		return rc;
+	rc = name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(m->config->name), &id);
+	if (rc == 0)
 		return m->if_not_exists
 			       ? create_same(a, id, m->config, out)
 			       : refuse(out, SLUICE_E_EXISTS, "lifecycle %s exists", m->config->name);
-	if (err != SLUICE_E_NOT_FOUND)
-		return err;
-	err = counter_next(a, COUNTER_LIFECYCLE, &id);
-	if (err == 0 && id > UINT32_MAX) /* a live record has 32 bits for it */
+	if (rc != SLUICE_E_NOT_FOUND)
+		return rc;
+	rc = counter_next(a, COUNTER_LIFECYCLE, &id);
+	if (rc == 0 && id > UINT32_MAX) /* a live record has 32 bits for it */
 		return SLUICE_E_INTERNAL;
-	if (err == 0)
-		err = name_put(a, NAME_LIFECYCLE, slice_text(m->config->name), id);
-	return err != 0 ? err : topo_put(a, TOPO_LIFECYCLE, id, &m->config->base);
+	if (rc == 0)
+		rc = name_put(a, NAME_LIFECYCLE, slice_text(m->config->name), id);
+	return rc != 0 ? rc : topo_put(a, TOPO_LIFECYCLE, id, &m->config->base);
 }
 
 int lifecycle_alter_apply(struct apply *a, const Sluice__LifecycleAlter *m, struct outcome *out)
@@ -74,19 +74,19 @@ int lifecycle_alter_apply(struct apply *a, const Sluice__LifecycleAlter *m, stru
 	char why[LIFECYCLE_WHY_BYTES];
 	const struct lifecycle *before;
 	uint64_t id, jobs;
-	int err = config_check(m->config, out), code;
+	int rc = config_check(m->config, out), code;
 
-	if (err != 0 || refused(out))
-		return err;
-	err = name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(m->config->name), &id);
-	if (err == SLUICE_E_NOT_FOUND)
+	if (rc != 0 || refused(out))
+		return rc;
+	rc = name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(m->config->name), &id);
+	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, SLUICE_E_NOT_FOUND, "lifecycle %s does not exist", m->config->name);
-	if (err == 0)
-		err = lifecycle_jobs_read(a->txn, a->gateway, id, &jobs);
-	if (err == 0)
-		err = lifecycle_get(a, id, &before);
-	if (err != 0)
-		return err;
+	if (rc == 0)
+		rc = lifecycle_jobs_read(a->txn, a->gateway, id, &jobs);
+	if (rc == 0)
+		rc = lifecycle_get(a, id, &before);
+	if (rc != 0)
+		return rc;
 	code = jobs > 0 ? lifecycle_check_alter(before->config, m->config, why) : 0;
 	if (code != 0)
 		return refuse(out, code, "lifecycle %s: %s", m->config->name, why);
@@ -100,43 +100,43 @@ static int queue_using(struct apply *a, const char *name, uint64_t *ret_queue)
 	struct sluice_slice key_found, value;
 	struct store_scan *scan;
 	struct key from;
-	int err;
+	int rc;
 
 	*ret_queue = 0;
 	key_topo(&from, a->gateway, TOPO_QUEUE, 0);
-	err = store_scan_begin(a->txn, STORE_TOPO, key_slice(&from), &scan);
-	if (err != 0)
-		return err;
-	while (*ret_queue == 0 && (err = store_scan_next(scan, &key_found, &value)) == 0) {
+	rc = store_scan_begin(a->txn, STORE_TOPO, key_slice(&from), &scan);
+	if (rc != 0)
+		return rc;
+	while (*ret_queue == 0 && (rc = store_scan_next(scan, &key_found, &value)) == 0) {
 		Sluice__QueueConfig *config;
 		uint64_t queue;
 
 		if (!key_topo_in(key_found, a->gateway, TOPO_QUEUE, &queue))
 			break;
-		config = record_unpack(&sluice__queue_config__descriptor, value, &err);
-		if (err != 0)
+		config = record_unpack(&sluice__queue_config__descriptor, value, &rc);
+		if (rc != 0)
 			break;
 		if (strcmp(config->lifecycle, name) == 0)
 			*ret_queue = queue;
 		sluice__queue_config__free_unpacked(config, NULL);
 	}
 	store_scan_end(scan);
-	return err == SLUICE_E_NOT_FOUND ? 0 : err;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
 int lifecycle_delete_apply(struct apply *a, const Sluice__LifecycleDelete *m, struct outcome *out)
 {
 	uint64_t id, jobs, queue = 0;
-	int err = name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(m->name), &id);
+	int rc = name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(m->name), &id);
 
-	if (err == SLUICE_E_NOT_FOUND)
+	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, SLUICE_E_NOT_FOUND, "lifecycle %s does not exist", m->name);
-	if (err == 0)
-		err = lifecycle_jobs_read(a->txn, a->gateway, id, &jobs);
-	if (err == 0)
-		err = queue_using(a, m->name, &queue);
-	if (err != 0)
-		return err;
+	if (rc == 0)
+		rc = lifecycle_jobs_read(a->txn, a->gateway, id, &jobs);
+	if (rc == 0)
+		rc = queue_using(a, m->name, &queue);
+	if (rc != 0)
+		return rc;
 	if (strcmp(m->name, LIFECYCLE_DEFAULT_NAME) == 0)
 		return refuse(out, SLUICE_E_IN_USE, "lifecycle %s is every queue's default", m->name);
 	if (jobs > 0)
@@ -146,8 +146,8 @@ int lifecycle_delete_apply(struct apply *a, const Sluice__LifecycleDelete *m, st
 		return refuse(out, SLUICE_E_IN_USE, "lifecycle %s is the lifecycle of queue number %llu",
 			      m->name, (unsigned long long)queue);
 	lifecycle_cache_drop(a->core->lifecycles);
-	err = name_del(a, NAME_LIFECYCLE, slice_text(m->name));
-	return err != 0 ? err : topo_del(a, TOPO_LIFECYCLE, id);
+	rc = name_del(a, NAME_LIFECYCLE, slice_text(m->name));
+	return rc != 0 ? rc : topo_del(a, TOPO_LIFECYCLE, id);
 }
 
 /* ---- reads ---- */
@@ -157,7 +157,7 @@ static int row_add(struct query *q, uint64_t id, void *user)
 {
 	Sluice__LifecycleInfo *row = malloc(sizeof(*row));
 	ProtobufCMessage *config = NULL;
-	int err;
+	int rc;
 
 	(void)user;
 	if (row == NULL)
@@ -165,10 +165,10 @@ static int row_add(struct query *q, uint64_t id, void *user)
 	sluice__lifecycle_info__init(row);
 	q->reply->lifecycles[q->reply->n_lifecycles++] = row;
 	row->id = id;
-	err = topo_find(q->txn, q->gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor,
-			&config);
-	if (err != 0)
-		return err == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : err;
+	rc = topo_find(q->txn, q->gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor,
+		       &config);
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	row->config = (Sluice__LifecycleConfig *)config;
 	return lifecycle_jobs_read(q->txn, q->gateway, id, &row->jobs);
 }
@@ -176,12 +176,12 @@ static int row_add(struct query *q, uint64_t id, void *user)
 static int lifecycle_show(struct query *q, const Sluice__LifecycleShow *m)
 {
 	uint64_t id;
-	int err = name_find(q->txn, q->gateway, NAME_LIFECYCLE, slice_text(m->name), &id);
+	int rc = name_find(q->txn, q->gateway, NAME_LIFECYCLE, slice_text(m->name), &id);
 
-	if (err == SLUICE_E_NOT_FOUND)
+	if (rc == SLUICE_E_NOT_FOUND)
 		return query_refuse(q, SLUICE_E_NOT_FOUND, "lifecycle %s does not exist", m->name);
-	if (err != 0)
-		return err;
+	if (rc != 0)
+		return rc;
 	q->reply->lifecycles = calloc(1, sizeof(*q->reply->lifecycles));
 	return q->reply->lifecycles == NULL ? SLUICE_E_NOMEM : row_add(q, id, NULL);
 }

@@ -71,12 +71,12 @@ int lifecycle_install_default(struct apply *a)
 	const struct sluice_slice name = {LIFECYCLE_DEFAULT_NAME, sizeof(LIFECYCLE_DEFAULT_NAME) - 1};
 	Sluice__LifecycleConfig config;
 	uint64_t id;
-	int err = counter_next(a, COUNTER_LIFECYCLE, &id);
+	int rc = counter_next(a, COUNTER_LIFECYCLE, &id);
 
-	if (err == 0)
-		err = name_put(a, NAME_LIFECYCLE, name, id);
-	if (err != 0)
-		return err;
+	if (rc == 0)
+		rc = name_put(a, NAME_LIFECYCLE, name, id);
+	if (rc != 0)
+		return rc;
 	lifecycle_default(&config);
 	return topo_put(a, TOPO_LIFECYCLE, id, &config.base);
 }

@@ -145,17 +145,17 @@ static int check_verdict(const Sluice__LifecycleConfig *config, const char *what
 /* All but whose it is and the config. */
 static int compile(const Sluice__LifecycleConfig *config, struct lifecycle *ret, char *why)
 {
-	int err = check_names(config, why);
+	int rc = check_names(config, why);
 
 	memset(ret, 0, sizeof(*ret));
-	if (err == 0)
-		err = check_exits(config, ret, why);
-	if (err == 0)
-		err = check_verdict(config, "cancelled", config->cancelled, &ret->cancelled, why);
-	if (err == 0)
-		err = check_verdict(config, "failed", config->failed, &ret->failed, why);
-	if (err != 0)
-		return err;
+	if (rc == 0)
+		rc = check_exits(config, ret, why);
+	if (rc == 0)
+		rc = check_verdict(config, "cancelled", config->cancelled, &ret->cancelled, why);
+	if (rc == 0)
+		rc = check_verdict(config, "failed", config->failed, &ret->failed, why);
+	if (rc != 0)
+		return rc;
 	if (config->states[0]->terminal)
 		WHY(SLUICE_E_INVAL, "the initial state %s is terminal", config->states[0]->name);
 	ret->state_count = (uint32_t)config->n_states;
@@ -200,10 +200,10 @@ int lifecycle_compile(struct lifecycle *ret, uint32_t gateway, uint64_t id, Slui
 		      char *why)
 {
 	struct lifecycle lifecycle;
-	int err = compile(config, &lifecycle, why);
+	int rc = compile(config, &lifecycle, why);
 
-	if (err != 0)
-		return err;
+	if (rc != 0)
+		return rc;
 	lifecycle.gateway = gateway;
 	lifecycle.id = id;
 	lifecycle.config = config;
