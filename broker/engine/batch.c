@@ -63,16 +63,25 @@ struct trouble {
 	struct consumer_key claimer;
 };
 
+enum { STEPS_PER_RECORD = 32 };
+
+static uint64_t work_done(const struct engine *engine)
+{
+	struct core_work work = core_batch_work(engine->core);
+
+	return work.records + work.bytes / BYTES_PER_RECORD + work.steps / STEPS_PER_RECORD;
+}
+
 static int apply_submissions(struct engine *engine, struct store_txn *txn, struct trouble *trouble)
 {
 	struct batch *batch = &engine->batch;
 
-	heavy_begin(&engine->heavy);
+	batch->work = 0;
 	for (size_t i = batch->first; i < batch->end; i++) {
 		struct submission *submission = batch->submissions[i];
-		const uint64_t before = heavy_work(engine);
 		int rc;
 
+		submission->work = 0;
 		if (submission->forced_code != 0)
 			continue;
 		trouble->submission = submission;
@@ -88,7 +97,9 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 			return rc;
 		batch->commands++;
 		/* The sessions that end at once come first, are bounded by themselves, and are not given back. */
-		if (heavy_command(engine, submission, heavy_work(engine) - before) && i + 1 < batch->end &&
+		submission->work = (int64_t)(work_done(engine) - batch->work);
+		batch->work += (uint64_t)submission->work;
+		if (shares_enough(&engine->shares, batch->work) && i + 1 < batch->end &&
 		    batch->submissions[i + 1]->sink != NULL) {
 			batch->end = i + 1;
 			batch->ended_early = true;
@@ -559,6 +570,20 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 	return 0;
 }
 
+/* What the commit ended before goes back to where it was taken from. */
+static void give_back(struct engine *engine)
+{
+	struct batch *batch = &engine->batch;
+
+	while (batch->count > batch->end) {
+		struct submission *submission = batch->submissions[--batch->count];
+
+		submission->forced_code = 0; /* admission is asked again */
+		batch->bytes -= submission->bytes;
+		shares_return(&engine->shares, &engine->taken, submission);
+	}
+}
+
 int batch_run(struct engine *engine, struct batch_clock clock)
 {
 	struct batch *batch = &engine->batch;
@@ -571,8 +596,11 @@ int batch_run(struct engine *engine, struct batch_clock clock)
 		rc = run_part(engine, clock);
 		invariant(batch->first <= batch->end && batch->end <= batch->count,
 			  "a part from %zu to %zu of %zu", batch->first, batch->end, batch->count);
+		if (rc == 0)
+			shares_charge(&engine->shares, batch->submissions + batch->first,
+				      batch->end - batch->first, batch->work);
 		if (rc == 0 && batch->ended_early)
-			heavy_return(engine);
+			give_back(engine);
 		batch->first = batch->end;
 	} while (rc == 0 && batch->first < batch->count);
 	return rc;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The batch at hand. For batch.c, engine.c, headroom.c, heavy.c and struct engine. */
+ * The batch at hand. For batch.c, engine.c, headroom.c and struct engine. */
 #ifndef SLUICE_ENGINE_BATCH_H
 #define SLUICE_ENGINE_BATCH_H
 
@@ -14,6 +14,7 @@ struct batch {
 	size_t part_max;   /* so many at most */
 	size_t reapplied;  /* commands that were undone and applied again for the damage that others met */
 	uint64_t bytes;
+	uint64_t work;		      /* of the commands of this run, in records; about a microsecond each */
 	struct release_impl *release; /* being filled */
 	struct origin *origins;
 	size_t origin_count, origin_capacity;

@@ -147,6 +147,7 @@ int engine_create(const struct engine_config *config, struct store *store, struc
 	engine->heartbeats.next_ms = UINT64_MAX;
 	demand_init(&engine->demand);
 	taken_init(&engine->taken);
+	shares_init(&engine->shares);
 	rc = inbox_init(&engine->inbox, engine->config.inbox_bytes_max);
 	if (rc != 0) {
 		free(engine);
@@ -180,9 +181,14 @@ static void taken_drop(struct taken *taken)
 
 void engine_destroy(struct engine *engine)
 {
+	struct submission *submission;
+
 	if (engine == NULL)
 		return;
 	batch_release_all(engine);
+	while ((submission = shares_pop(&engine->shares)) != NULL)
+		submission->destroy(submission);
+	shares_fini(&engine->shares);
 	taken_drop(&engine->taken);
 	inbox_fini(&engine->inbox);
 	demand_fini(&engine->demand);
@@ -398,8 +404,8 @@ static int batch_take(struct engine *engine, struct lane *lane)
 	bool first = true, looked = false;
 
 	/* A lane's first always enters: a large publish would otherwise wait as long as any control command comes, and all behind it. */
-	for (; lane->head != NULL && heavy_is(&engine->heavy, lane->head) == engine->heavy.turn &&
-	       (first || batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max);
+	for (; lane->head != NULL && (first || engine->shares.sorted ||
+				      batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max);
 	     first = false) {
 		struct submission *submission = lane->head;
 		const struct command_spec *spec = command_spec(submission->command.type);
@@ -459,7 +465,7 @@ static uint64_t wait_for(const struct engine *engine, uint64_t mono_ms)
 								       : engine->tick_hold_ms;
 
 	if (engine->taken.control.head != NULL || engine->taken.data.head != NULL ||
-	    engine->demand.to_serve != NULL)
+	    engine->shares.waiting > 0 || engine->demand.to_serve != NULL)
 		return 0;
 	if (engine->heartbeats.next_ms < due)
 		due = engine->heartbeats.next_ms;
@@ -503,7 +509,7 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 	rc = headroom_check(engine, clock.mono_ms);
 	if (rc == 0)
 		rc = batch_take_expired(engine, clock.mono_ms);
-	heavy_turn(engine);
+	shares_choose(&engine->shares, &engine->taken, engine->config.batch_bytes_max);
 	if (rc == 0)
 		rc = batch_take(engine, &engine->taken.control);
 	if (rc == 0)
@@ -567,6 +573,7 @@ int engine_submit_quietly(struct engine *engine, struct submission *submission)
 	if (submission->bytes > max)
 		return SLUICE_E_LIMIT;
 	submission->forced_code = 0;
+	submission->guess = 0;
 	if (lag_submit_busy(submission))
 		return SLUICE_E_BUSY;
 	return inbox_put(&engine->inbox, submission);

@@ -62,6 +62,8 @@ struct submission {
 	uint64_t tag;
 	bool control;	 /* the lane ahead of publishes */
 	int forced_code; /* engine: refused by admission or after a failed apply */
+	int64_t guess;	 /* engine: records of work that it was taken for; 0: as it came */
+	int64_t work;	 /* engine: that it was */
 	void (*destroy)(struct submission *submission); /* any thread */
 };
 

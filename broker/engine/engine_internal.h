@@ -12,8 +12,8 @@
 #include "broker/engine/demand.h"
 #include "broker/engine/headroom.h"
 #include "broker/engine/heartbeat.h"
-#include "broker/engine/heavy.h"
 #include "broker/engine/inbox.h"
+#include "broker/engine/share.h"
 
 struct engine {
 	struct engine_config config;
@@ -24,7 +24,7 @@ struct engine {
 	struct demand demand;
 	struct heartbeats heartbeats;
 	struct headroom_gate gate;
-	struct heavy heavy;
+	struct shares shares;
 	struct batch batch;
 	struct engine_sink *sinks[SINKS_MAX];
 	bool sink_lags[SINKS_MAX];

@@ -12,7 +12,7 @@
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
-static void lane_init(struct lane *lane)
+void lane_init(struct lane *lane)
 {
 	lane->head = NULL;
 	lane->tail = &lane->head;

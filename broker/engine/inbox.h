@@ -72,6 +72,7 @@ void inbox_answered(struct inbox *inbox, uint64_t bytes);
 void inbox_wait(struct inbox *inbox, uint64_t wait_ms);
 void inbox_stop(struct inbox *inbox);
 
+void lane_init(struct lane *lane);
 void lane_push(struct lane *lane, struct submission *submission);
 void lane_push_first(struct lane *lane, struct submission *submission);
 struct submission *lane_pop(struct lane *lane); /* NULL when empty */

@@ -20,6 +20,7 @@ static void on_post(struct engine_sink *sink, struct engine_release *release)
 		if (effect->kind == FX_REPLY && release->origins[effect->command].kind == ORIGIN_REQUEST) {
 			rig->replies++;
 			rig->last = *effect->outcome;
+			rig->singles += effect->outcome->kind == OUT_PUBLISHED && effect->outcome->count == 1;
 			rig->refused += effect->outcome->code == SLUICE_E_CORRUPT;
 		}
 		if (effect->kind == FX_JOBS) {

@@ -19,6 +19,7 @@ struct rig {
 	unsigned jobs;	   /* delivered */
 	uint64_t jobs_tag; /* to this consumer last */
 	unsigned refused;  /* with CORRUPT */
+	unsigned singles;  /* publishes of one event that were answered */
 	struct outcome last;
 	int failed; /* what fail_stop was told */
 };

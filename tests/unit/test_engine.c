@@ -35,12 +35,13 @@ Test(engine, a_batch_has_a_bound_and_the_rest_waits_for_the_next)
 		cr_assert_eq(rig_put(&rig, (1u << 20) - 1024), 0);
 	rig_step(&rig);
 	cr_expect_eq(rig.releases, 1, "up to the bound it is one");
-	rig.releases = 0;
+	rig_close(&rig);
+	rig_open(&rig, false);
 	for (unsigned i = 0; i < count + 1; i++)
 		cr_assert_eq(rig_put(&rig, (1u << 20) - 1024), 0);
 	rig_step(&rig);
 	cr_expect_eq(rig.releases, 2, "beyond it two");
-	cr_expect_eq(rig.replies, 2 * count + 1);
+	cr_expect_eq(rig.replies, count + 1);
 	rig_close(&rig);
 }
 

@@ -12,7 +12,8 @@
 #include "broker/engine/engine_internal.h"
 #include "tests/unit/core_world.h"
 
-static long left; /* allocations until one fails; 0: none does */
+static long left;     /* allocations until one fails; 0: none does */
+static bool for_good; /* then all that follow fail, until left is set */
 
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
@@ -23,7 +24,10 @@ void *__wrap_realloc(void *old, size_t bytes);
 
 static bool fails(void)
 {
-	return left > 0 && --left == 0;
+	if (left == 0 || --left > 0)
+		return false;
+	left = for_good; /* the next, too */
+	return true;
 }
 
 void *__wrap_malloc(size_t bytes)
@@ -142,6 +146,71 @@ static void routes(struct world *world, struct core *core, char ret[4096])
 		at += (size_t)snprintf(ret + at, 4096 - at, "\n");
 	}
 	store_abort(txn);
+}
+
+static struct submission *submission_of(uint64_t n)
+{
+	struct submission *submission = calloc(1, sizeof(*submission));
+
+	cr_assert_not_null(submission);
+	submission->command.gateway = 1;
+	submission->command.session = 1 + n % ENTRIES;
+	submission->bytes = 1;
+	submission->tag = n;
+	return submission;
+}
+
+/* The sessions for which there is no memory share one share: nothing is lost, and order stays. */
+Test(no_memory, what_waits_of_sessions_is_taken_in_order_all_the_same)
+{
+	enum { EACH = 10, STEP = 5 };
+	static struct engine_sink sink;
+
+	for (long n = 1; n < 3 * ENTRIES; n += 7) {
+		uint64_t last[ENTRIES + 1] = {0}, done = 0, sent = 0;
+		struct submission *submission;
+		struct shares shares;
+		struct taken taken;
+
+		shares_init(&shares);
+		taken_init(&taken);
+		shares.large = true; /* so that shares are made */
+		while (done < (uint64_t)ENTRIES * EACH) {
+			struct submission *batch[ENTRIES * EACH];
+			size_t count = 0, end;
+
+			for (int i = 0; i < ENTRIES && sent < (uint64_t)ENTRIES * EACH; i++) {
+				submission = submission_of(sent++);
+				submission->tag = sent;
+				submission->sink = &sink;
+				lane_push(&taken.data, submission);
+			}
+			left = sent / ENTRIES % 2 == 0 ? 0 : n; /* now and then there is */
+			for_good = true;
+			shares_choose(&shares, &taken, 20);
+			while ((submission = lane_pop(&taken.data)) != NULL)
+				batch[count++] = submission;
+			cr_assert_gt(count, 0);
+			end = (count + 1) / 2;
+			for (size_t i = 0; i < end; i++) {
+				const uint64_t session = batch[i]->command.session;
+
+				cr_assert_gt(batch[i]->tag, last[session], "n %ld", n);
+				last[session] = batch[i]->tag;
+				batch[i]->work = i == 0 ? 10000 : STEP;
+			}
+			shares_charge(&shares, batch, end, 10000);
+			for (size_t i = count; i > end; i--)
+				shares_return(&shares, &taken, batch[i - 1]);
+			left = 0;
+			for_good = false;
+			for (size_t i = 0; i < end; i++)
+				free(batch[i]);
+			done += end;
+		}
+		cr_expect_eq(shares.waiting, 0);
+		shares_fini(&shares);
+	}
 }
 
 /* The command in a batch whose n-th allocation fails, for each n, undone each time: the image that is left says what the store says. Returns how often it

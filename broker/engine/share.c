@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Whose commands a batch takes. A batch is bounded by the bytes of its commands, but a publish of
+ * 140 KB may be 100,000 items. So a commit ends when so much work was done. What is left of the batch,
+ * and what does not fit into one, waits here by session, until nobody has had more than a share.
+ *
+ * Sessions take turns in rounds. In each, a session may do QUANTUM of work; one that did more, by a
+ * large command, is passed by in as many rounds as that was worth. One that is within its share, and
+ * whose next command is small as far as is known, does not wait for its turn: it is taken at once
+ * (soon), and so is each session that was not seen lately. After a batch with large ones the next
+ * takes only of those. So a small request waits for the commit that is being made and for a short one,
+ * however many sessions have large ones, however many they send ahead, and also where none of them is
+ * large. Only sessions that are new with each request, and those that are within their shares, are
+ * ahead of it. Nobody waits for ever: each second batch goes on with the round.
+ *
+ * What a command will be is guessed by its bytes and by the session's last ones; its share is charged
+ * with what it was. Order within each lane of a session stays.
+ */
+#include "broker/engine/share.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "broker/util/hash.h"
+#include "broker/util/invariant.h"
+
+/* One with large commands is shorter, since others wait for it. */
+enum { COMMIT_WORK_MAX = 32768, LARGE_COMMIT_WORK_MAX = 16384 };
+
+/* LONG_WORK: a commit that others notice. SMALL: nobody notices that it was ahead. */
+enum { QUANTUM = 512, SMALL = 64, LONG_WORK = 4096 };
+
+/* While nothing of `later` waits, a batch is worth so many rounds. It looks at so many idle sessions. */
+enum { IDLE_ROUNDS = 8, IDLE_LOOKS = 64 };
+
+/* PEAK_FADES: after so many small commands a large one is nearly forgotten. KEPT_BATCHES: for so many
+ * a session is known. */
+enum { PEAK_FADES = 16, KEPT_BATCHES = 256 };
+
+static int64_t guess_of(const struct share *share, const struct submission *submission)
+{
+	int64_t by_bytes = 1 + (int64_t)(submission->bytes / BYTES_PER_RECORD);
+
+	return share->guess > by_bytes ? share->guess : by_bytes;
+}
+
+static bool is_soon(const struct share *share, const struct submission *next)
+{
+	return share->left > 0 && share->peak <= SMALL && guess_of(share, next) <= SMALL;
+}
+
+/* ---- places ---- */
+
+/* At the end of that list; SHARE_APART: of none. */
+static void place(struct shares *shares, struct share *share, enum share_place to)
+{
+	if (share->place != SHARE_APART)
+		DL_DELETE(shares->lists[share->place], share);
+	if (to != SHARE_APART)
+		DL_APPEND(shares->lists[to], share);
+	if (share->place == SHARE_LATER)
+		shares->waiting_later -= share->waiting;
+	if (to == SHARE_LATER)
+		shares->waiting_later += share->waiting;
+	share->place = to;
+}
+
+static void waiting_add(struct shares *shares, struct share *share, int by)
+{
+	share->waiting += (size_t)by;
+	shares->waiting += (size_t)by;
+	if (share->place == SHARE_LATER)
+		shares->waiting_later += (size_t)by;
+}
+
+static void share_init(struct share *share, uint64_t round)
+{
+	lane_init(&share->control);
+	lane_init(&share->data);
+	share->left = QUANTUM;
+	share->round = round;
+	share->place = SHARE_APART;
+}
+
+/* What the rounds since then are worth to it. */
+static void refill(const struct shares *shares, struct share *share)
+{
+	uint64_t rounds = shares->round - share->round;
+
+	share->round = shares->round;
+	if (rounds > (uint64_t)(QUANTUM - share->left) / QUANTUM)
+		share->left = QUANTUM;
+	else
+		share->left += (int64_t)rounds * QUANTUM;
+}
+
+static struct share *share_of(struct shares *shares, const struct submission *submission)
+{
+	struct session_key key = {submission->command.gateway, submission->command.session};
+	struct share *share;
+
+	HASH_FIND(hh, shares->all, &key, sizeof(key), share);
+	if (share != NULL)
+		return share;
+	if (shares->rest.waiting > 0)
+		return &shares->rest; /* perhaps behind its own */
+	share = calloc(1, sizeof(*share));
+	if (share == NULL)
+		return &shares->rest;
+	share->key = key;
+	share_init(share, shares->round);
+	HASH_ADD(hh, shares->all, key, sizeof(share->key), share);
+	if (HASHED(hh, share))
+		return share;
+	free(share);
+	return &shares->rest;
+}
+
+static void share_drop(struct shares *shares, struct share *share)
+{
+	place(shares, share, SHARE_APART);
+	HASH_DEL(shares->all, share);
+	free(share);
+}
+
+void shares_init(struct shares *shares)
+{
+	*shares = (struct shares){0};
+	share_init(&shares->rest, 0);
+	place(shares, &shares->rest, SHARE_LATER);
+}
+
+void shares_fini(struct shares *shares)
+{
+	struct share *share, *next;
+
+	HASH_ITER(hh, shares->all, share, next)
+		share_drop(shares, share);
+}
+
+/* ---- what waits ---- */
+
+static void soon_first(struct shares *shares, struct share *share)
+{
+	DL_DELETE(shares->lists[SHARE_SOON], share);
+	DL_PREPEND(shares->lists[SHARE_SOON], share);
+}
+
+/* It has something that waits again. One that is known to have small ones is ahead of one that is not. */
+static void enter(struct shares *shares, struct share *share, const struct submission *submission)
+{
+	refill(shares, share);
+	if (share != &shares->rest && is_soon(share, submission)) {
+		place(shares, share, SHARE_SOON);
+		if (share->guess != 0)
+			soon_first(shares, share);
+	} else if (share->place != SHARE_LATER) {
+		place(shares, share, SHARE_LATER);
+	}
+}
+
+static struct lane *lane_of(struct share *share, const struct submission *submission)
+{
+	return submission->control ? &share->control : &share->data;
+}
+
+static void sort(struct shares *shares, struct lane *lane)
+{
+	struct submission *submission;
+	struct share *share = NULL;
+
+	while ((submission = lane_pop(lane)) != NULL) {
+		if (share == NULL || share->key.session != submission->command.session ||
+		    share->key.gateway != submission->command.gateway)
+			share = share_of(shares, submission);
+		if (share->waiting == 0)
+			enter(shares, share, submission);
+		lane_push(lane_of(share, submission), submission);
+		waiting_add(shares, share, 1);
+	}
+}
+
+static struct submission *next_of(const struct share *share)
+{
+	return share->control.head != NULL ? share->control.head : share->data.head;
+}
+
+static struct submission *next_pop(struct shares *shares, struct share *share)
+{
+	waiting_add(shares, share, -1);
+	return lane_pop(share->control.head != NULL ? &share->control : &share->data);
+}
+
+/* ---- a batch ---- */
+
+struct choice {
+	struct taken *taken;
+	int64_t work; /* that it still may be guessed to do */
+	uint64_t bytes, bytes_max;
+	size_t count;
+	bool large, full;
+};
+
+/* As much of the session's as its share and the batch allow; one command if it is not known what they
+ * are like. The first of a batch always goes, and so does the first of `later`: those of `soon` would
+ * keep a large one out of each batch. */
+static bool serve(struct shares *shares, struct choice *choice, struct share *share, bool always)
+{
+	const size_t before = choice->count;
+	struct submission *next;
+
+	while (share->left > 0 && (next = next_of(share)) != NULL &&
+	       (share->place == SHARE_LATER || is_soon(share, next))) {
+		if (!choice->large && (share->peak > SMALL || guess_of(share, next) > SMALL)) {
+			choice->large = true;
+			choice->work -= COMMIT_WORK_MAX - LARGE_COMMIT_WORK_MAX;
+		}
+		always = always || choice->count == 0;
+		choice->full =
+			choice->work <= 0 || (choice->bytes + next->bytes > choice->bytes_max && !always);
+		if (choice->full)
+			break;
+		always = false;
+		next = next_pop(shares, share);
+		next->guess = guess_of(share, next);
+		share->left -= next->guess;
+		choice->work -= next->guess;
+		choice->bytes += next->bytes;
+		choice->count++;
+		lane_push(next->control ? &choice->taken->control : &choice->taken->data, next);
+		if (share->guess == 0 && share->place == SHARE_SOON)
+			break;
+	}
+	return choice->count > before;
+}
+
+static void serve_soon(struct shares *shares, struct choice *choice)
+{
+	struct share *share;
+
+	while ((share = shares->lists[SHARE_SOON]) != NULL) {
+		refill(shares, share);
+		(void)serve(shares, choice, share, false);
+		if (choice->full)
+			return;
+		place(shares, share,
+		      share->waiting == 0	       ? SHARE_IDLE
+		      : is_soon(share, next_of(share)) ? SHARE_SOON
+						       : SHARE_LATER);
+	}
+}
+
+/* Rounds go on until the batch is full. A whole one in which nobody could do anything says how many
+ * there will be like it. */
+static void serve_later(struct shares *shares, struct choice *choice)
+{
+	int64_t nearest = INT64_MIN;
+	bool first = true, any = false, whole = false;
+
+	while (shares->waiting_later > 0) {
+		struct share *share = shares->lists[SHARE_LATER];
+
+		refill(shares, share);
+		if (serve(shares, choice, share, first)) {
+			first = false;
+			any = true;
+		}
+		if (choice->full)
+			return;
+		if (share->waiting > 0 && share->left > nearest)
+			nearest = share->left;
+		place(shares, share, share->waiting > 0 || share == &shares->rest ? SHARE_LATER : SHARE_IDLE);
+		if (share != &shares->rest)
+			continue;
+		shares->round += any || !whole ? 1 : (uint64_t)(-nearest / QUANTUM) + 1;
+		nearest = INT64_MIN;
+		any = false;
+		whole = true;
+	}
+}
+
+/* One that has its whole share, and of which nothing was seen for a while, is like one that never was. */
+static void forget(struct shares *shares)
+{
+	struct share *share;
+
+	if (shares->waiting_later == 0)
+		shares->round += IDLE_ROUNDS;
+	for (int looks = 0; looks < IDLE_LOOKS && (share = shares->lists[SHARE_IDLE]) != NULL; looks++) {
+		if (shares->batches - share->seen <= KEPT_BATCHES)
+			return;
+		refill(shares, share);
+		if (share->left >= QUANTUM)
+			share_drop(shares, share);
+		else
+			place(shares, share, SHARE_IDLE);
+	}
+}
+
+void shares_choose(struct shares *shares, struct taken *taken, uint64_t bytes_max)
+{
+	struct choice choice = {.taken = taken, .work = COMMIT_WORK_MAX, .bytes_max = bytes_max};
+	bool was_large = shares->large;
+
+	shares->sorted = shares->all != NULL || shares->rest.waiting > 0 || was_large;
+	shares->large = false;
+	if (!shares->sorted)
+		return;
+	shares->batches++;
+	sort(shares, &taken->control);
+	sort(shares, &taken->data);
+	forget(shares);
+	if (shares->lists[SHARE_SOON] != NULL && (was_large || shares->waiting_later == 0)) {
+		serve_soon(shares, &choice);
+		if (choice.count > 0)
+			return;
+	}
+	choice.work = LARGE_COMMIT_WORK_MAX / 2;
+	serve_soon(shares, &choice);
+	choice.work += COMMIT_WORK_MAX - LARGE_COMMIT_WORK_MAX / 2;
+	choice.full = false;
+	serve_later(shares, &choice);
+	shares->large = choice.large;
+	invariant(choice.count > 0 || shares->waiting == 0, "%zu commands wait, and none is taken",
+		  shares->waiting);
+}
+
+bool shares_enough(const struct shares *shares, uint64_t work)
+{
+	return work >= (shares->large ? LARGE_COMMIT_WORK_MAX : COMMIT_WORK_MAX);
+}
+
+/* ---- after a commit ---- */
+
+/* What it was charged with too much. */
+static void give(struct share *share, int64_t work)
+{
+	share->left += work;
+	if (share->left > QUANTUM)
+		share->left = QUANTUM; /* it was charged in a round before */
+}
+
+/* Of one session: count commands in succession. */
+static void charge(struct shares *shares, struct submission *const *done, size_t count, int64_t work)
+{
+	struct share *share;
+
+	if (!shares->sorted && work < SMALL)
+		return;
+	share = share_of(shares, done[0]);
+	refill(shares, share);
+	for (size_t i = 0; i < count; i++) {
+		work -= done[i]->guess;
+		share->guess = (share->guess + done[i]->work + 1) / 2;
+		share->peak -= share->peak / PEAK_FADES;
+		share->peak = done[i]->work > share->peak ? done[i]->work : share->peak;
+	}
+	share->seen = shares->batches;
+	give(share, -work);
+	if (share->place == SHARE_APART || share->place == SHARE_IDLE)
+		place(shares, share, SHARE_IDLE); /* the one that was seen last */
+}
+
+static bool same_session(const struct submission *a, const struct submission *b)
+{
+	return a->command.session == b->command.session && a->command.gateway == b->command.gateway;
+}
+
+void shares_charge(struct shares *shares, struct submission *const *done, size_t count, uint64_t work)
+{
+	size_t next;
+
+	if (!shares->sorted && work < LONG_WORK)
+		return;
+	shares->large = shares->large || !shares->sorted;
+	for (size_t i = 0; i < count; i = next) {
+		int64_t sum = 0;
+
+		for (next = i; next < count && same_session(done[i], done[next]); next++) {
+			/* A refused one is not for nothing either. */
+			if (done[next]->work == 0)
+				done[next]->work = 1;
+			sum += done[next]->work;
+		}
+		if (done[i]->sink != NULL)
+			charge(shares, done + i, next - i, sum);
+	}
+}
+
+void shares_return(struct shares *shares, struct taken *taken, struct submission *submission)
+{
+	struct share *share;
+
+	if (!shares->sorted) {
+		lane_push_first(submission->control ? &taken->control : &taken->data, submission);
+		return;
+	}
+	share = share_of(shares, submission);
+	give(share, submission->guess);
+	submission->guess = 0;
+	if (share->waiting == 0)
+		enter(shares, share, submission);
+	if (share->place == SHARE_SOON)
+		soon_first(shares, share);
+	lane_push_first(lane_of(share, submission), submission);
+	waiting_add(shares, share, 1);
+}
+
+struct submission *shares_pop(struct shares *shares)
+{
+	struct share *share = shares->rest.waiting > 0 ? &shares->rest : shares->all;
+
+	while (share != NULL && share->waiting == 0)
+		share = share->hh.next;
+	return share != NULL ? next_pop(shares, share) : NULL;
+}

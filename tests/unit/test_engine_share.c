@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Whose commands a batch takes: the shares by themselves, with commands whose work is made up. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "broker/engine/share.h"
+
+/* The numbers of the sessions. SMALL's commands do one record. */
+enum { LARGE = 1000, SMALL = 5, SESSIONS = 64, BATCH_BYTES = 16 << 20 };
+
+struct one {
+	struct submission submission;
+	int64_t cost;
+	uint64_t n;
+};
+struct rig {
+	struct shares shares;
+	struct taken taken;
+	struct engine_sink sink;
+	uint64_t commits, done, sent;
+	uint64_t work, work_of_small; /* of the last commit; when the last small one was done: of all */
+	uint64_t all_work, small_done;
+	uint64_t done_of[2 * LARGE];
+	uint64_t last[2 * LARGE][2]; /* number of the last one, by session and lane */
+};
+
+static void rig_open(struct rig *rig)
+{
+	*rig = (struct rig){0};
+	shares_init(&rig->shares);
+	taken_init(&rig->taken);
+}
+
+static void rig_close(struct rig *rig)
+{
+	cr_expect_eq(rig->done, rig->sent, "nothing is lost");
+	cr_expect_eq(rig->shares.waiting, 0);
+	shares_fini(&rig->shares);
+}
+
+static void send(struct rig *rig, uint64_t session, int64_t cost, size_t bytes, bool control)
+{
+	struct one *one = calloc(1, sizeof(*one));
+
+	cr_assert_not_null(one);
+	one->submission.command.gateway = 1;
+	one->submission.command.session = session;
+	one->submission.bytes = bytes;
+	one->submission.control = control;
+	one->submission.sink = &rig->sink;
+	one->cost = cost;
+	one->n = ++rig->sent;
+	lane_push(control ? &rig->taken.control : &rig->taken.data, &one->submission);
+}
+
+static size_t take(struct rig *rig, struct submission **batch)
+{
+	struct lane *lanes[] = {&rig->taken.control, &rig->taken.data};
+	size_t count = 0, bytes = 0;
+
+	for (size_t i = 0; i < 2; i++)
+		while (lanes[i]->head != NULL &&
+		       (rig->shares.sorted || count == 0 || bytes + lanes[i]->head->bytes <= BATCH_BYTES)) {
+			batch[count] = lane_pop(lanes[i]);
+			bytes += batch[count++]->bytes;
+		}
+	return count;
+}
+
+static void apply(struct rig *rig, struct submission *submission)
+{
+	struct one *one = (struct one *)submission;
+	const uint64_t session = submission->command.session;
+	uint64_t *last = &rig->last[session][submission->control];
+
+	cr_assert_gt(one->n, *last, "session %llu: %llu is done behind %llu", (unsigned long long)session,
+		     (unsigned long long)one->n, (unsigned long long)*last);
+	*last = one->n;
+	submission->work = one->cost;
+	rig->work += (uint64_t)one->cost;
+	rig->done++;
+	rig->done_of[session]++;
+}
+
+/* As the engine does it. */
+static void commit(struct rig *rig)
+{
+	static struct submission *batch[1 << 20];
+	size_t count, end = 0;
+
+	shares_choose(&rig->shares, &rig->taken, BATCH_BYTES);
+	count = take(rig, batch);
+	rig->work = 0;
+	while (end < count) {
+		apply(rig, batch[end++]);
+		if (shares_enough(&rig->shares, rig->work))
+			break;
+	}
+	rig->commits++;
+	rig->all_work += rig->work;
+	shares_charge(&rig->shares, batch, end, rig->work);
+	while (count > end)
+		shares_return(&rig->shares, &rig->taken, batch[--count]);
+	while (end > 0)
+		free(batch[--end]);
+}
+
+static bool waits(const struct rig *rig)
+{
+	return rig->done < rig->sent;
+}
+
+static void drain(struct rig *rig)
+{
+	while (waits(rig)) {
+		uint64_t before = rig->done;
+
+		commit(rig);
+		cr_assert_gt(rig->done, before, "each commit does something");
+	}
+}
+
+/* The work that is done from when a small one is sent until it is answered, the most of so many, while
+ * each of the others has so many more of its own on their way. */
+static uint64_t small_waits(struct rig *rig, int tries)
+{
+	uint64_t most = 0;
+
+	for (int i = 0; i < tries; i++) {
+		const uint64_t before = rig->done_of[SMALL], work = rig->all_work;
+
+		send(rig, SMALL, 1, 100, false);
+		for (int commits = 0; rig->done_of[SMALL] == before; commits++) {
+			cr_assert_lt(commits, 1000, "it is never done");
+			commit(rig);
+		}
+		most = rig->all_work - work > most ? rig->all_work - work : most;
+	}
+	return most;
+}
+
+/* Many sessions, each with many commands on their way: what a small request waits for is one commit of
+ * them, wherever it comes. */
+Test(engine_share, a_small_request_waits_for_one_commit_whatever_is_on_its_way)
+{
+	static const struct {
+		const char *what;
+		int64_t cost;
+		size_t bytes;
+		int each, small_between;
+		uint64_t most;
+	} loads[] = {
+		{"large", 40000, 1000, 8, 0, 41000},
+		{"below what is noticed alone", 3600, 400, 60, 0, 20000},
+		{"as many small ones as fit", 300, 300, 300, 0, 17000},
+		{"large by bytes only", 2000, 1000000, 30, 0, 20000},
+		{"large with small ones between", 40000, 1000, 8, 16, 57000},
+	};
+
+	for (size_t i = 0; i < sizeof(loads) / sizeof(loads[0]); i++) {
+		uint64_t most;
+		struct rig rig;
+
+		rig_open(&rig);
+		for (int n = 0; n < loads[i].each; n++)
+			for (uint64_t of = LARGE; of < LARGE + SESSIONS; of++) {
+				send(&rig, of, loads[i].cost, loads[i].bytes, false);
+				for (int between = 0; between < loads[i].small_between; between++)
+					send(&rig, of, 1, 100, false);
+			}
+		/* What a session sends is not known before: each has one done first. */
+		for (uint64_t of = LARGE; of < LARGE + SESSIONS; of++)
+			while (rig.done_of[of] == 0)
+				commit(&rig);
+		cr_assert_gt(rig.sent - rig.done, SESSIONS, "%s: more is on its way", loads[i].what);
+		most = small_waits(&rig, 100);
+		cr_expect_leq(most, loads[i].most, "%s: %llu records were done meanwhile", loads[i].what,
+			      (unsigned long long)most);
+		cr_expect(waits(&rig), "%s", loads[i].what);
+		drain(&rig);
+		rig_close(&rig);
+	}
+}
+
+Test(engine_share, each_of_many_sessions_has_as_much_as_any_other)
+{
+	enum { ROUNDS = 20 };
+	struct rig rig;
+
+	rig_open(&rig);
+	for (int n = 0; n < 2 * ROUNDS; n++)
+		for (uint64_t of = LARGE; of < LARGE + SESSIONS; of++)
+			send(&rig, of, 20000, 1000, false);
+	for (int n = 0; n < ROUNDS * SESSIONS; n++) {
+		send(&rig, SMALL, 1, 100, false); /* which has every other commit */
+		commit(&rig);
+	}
+	for (uint64_t of = LARGE; of < LARGE + SESSIONS; of++) {
+		cr_expect_geq(rig.done_of[of], ROUNDS / 2 - 1, "%llu", (unsigned long long)rig.done_of[of]);
+		cr_expect_leq(rig.done_of[of], ROUNDS / 2 + 2, "%llu", (unsigned long long)rig.done_of[of]);
+	}
+	drain(&rig);
+	rig_close(&rig);
+}
+
+/* One does ten times as much by each command: the work is shared, not the commands. */
+Test(engine_share, work_is_shared_and_not_commands)
+{
+	struct rig rig;
+
+	rig_open(&rig);
+	for (int n = 0; n < 2000; n++) {
+		send(&rig, LARGE, 5000, 500, false);
+		send(&rig, LARGE + 1, 500, 500, false);
+	}
+	for (int n = 0; n < 60; n++)
+		commit(&rig);
+	cr_assert_lt(rig.done_of[LARGE + 1], 2000);
+	cr_expect_gt(rig.done_of[LARGE + 1], 9 * rig.done_of[LARGE]);
+	cr_expect_lt(rig.done_of[LARGE + 1], 11 * rig.done_of[LARGE]);
+	drain(&rig);
+	rig_close(&rig);
+}
+
+Test(engine_share, large_ones_have_every_other_commit_however_many_small_ones_come)
+{
+	struct rig rig;
+
+	rig_open(&rig);
+	for (int n = 0; n < 20; n++)
+		send(&rig, LARGE, 40000, 1000, false);
+	commit(&rig);
+	for (int n = 0; n < 20; n++) {
+		for (uint64_t of = 0; of < 500; of++)
+			send(&rig, of, 20, 100, false);
+		commit(&rig);
+	}
+	cr_expect_geq(rig.done_of[LARGE], 10, "%llu", (unsigned long long)rig.done_of[LARGE]);
+	drain(&rig);
+	rig_close(&rig);
+}
+
+/* Refused ones do no work: their session has no more turns by it than others. */
+Test(engine_share, refused_commands_hold_up_nobody)
+{
+	struct rig rig;
+
+	rig_open(&rig);
+	send(&rig, LARGE, 40000, 1000, false);
+	commit(&rig);
+	for (int n = 0; n < 200000; n++)
+		send(&rig, LARGE, 0, 1000, false);
+	cr_expect_leq(small_waits(&rig, 10), 17000);
+	cr_expect(waits(&rig));
+	drain(&rig);
+	rig_close(&rig);
+}
+
+/* One that is larger than a batch may be goes alone, also when others always have something. */
+Test(engine_share, what_fits_into_no_batch_goes_all_the_same)
+{
+	struct rig rig;
+
+	rig_open(&rig);
+	for (int n = 0; n < 8; n++)
+		send(&rig, LARGE, 5000, BATCH_BYTES / 2, false);
+	send(&rig, LARGE + 1, 5000, BATCH_BYTES + 1, false);
+	for (int n = 0; n < 40 && rig.done_of[LARGE + 1] == 0; n++) {
+		send(&rig, SMALL, 1, 100, false);
+		commit(&rig);
+	}
+	cr_expect_eq(rig.done_of[LARGE + 1], 1);
+	drain(&rig);
+	rig_close(&rig);
+}
+
+/* In any mixture each lane of a session keeps its order (apply() looks at it), and nothing is lost. */
+Test(engine_share, order_within_a_session_stays)
+{
+	for (unsigned seed = 1; seed <= 20; seed++) {
+		unsigned state = seed;
+		struct rig rig;
+
+		rig_open(&rig);
+		for (int commits = 0; commits < 400; commits++) {
+			for (int n = rand_r(&state) % 40; n > 0; n--) {
+				const int kind = rand_r(&state) % 8;
+				const uint64_t session = 1 + (uint64_t)(rand_r(&state) % 12);
+
+				send(&rig, session,
+				     kind == 0	 ? 40000
+				     : kind == 1 ? 0
+						 : rand_r(&state) % (session < 4 ? 4000 : 20),
+				     kind == 2 ? 3000000 : 1 + (size_t)(rand_r(&state) % 1000),
+				     rand_r(&state) % 4 == 0);
+			}
+			commit(&rig);
+			if (rand_r(&state) % 100 == 0)
+				drain(&rig);
+		}
+		drain(&rig);
+		rig_close(&rig);
+	}
+}
+
+Test(engine_share, sessions_are_forgotten_by_and_by)
+{
+	struct rig rig;
+
+	rig_open(&rig);
+	for (uint64_t of = LARGE; of < LARGE + SESSIONS; of++)
+		send(&rig, of, 40000, 1000, false);
+	drain(&rig);
+	cr_assert_not_null(rig.shares.all);
+	for (int n = 0; n < 1000 && rig.shares.all != NULL; n++)
+		commit(&rig);
+	cr_expect_null(rig.shares.all);
+	send(&rig, SMALL, 1, 100, false);
+	commit(&rig);
+	cr_expect_not(rig.shares.sorted, "what comes now is taken as it comes");
+	rig_close(&rig);
+}
+
+/* What waits when the engine ends is given back. */
+Test(engine_share, all_that_waits_can_be_taken_out)
+{
+	struct submission *submission;
+	struct rig rig;
+	uint64_t out = 0;
+
+	rig_open(&rig);
+	for (int n = 0; n < 10; n++)
+		for (uint64_t of = LARGE; of < LARGE + SESSIONS; of++)
+			send(&rig, of, 40000, 1000, n % 2 == 0);
+	for (int n = 0; n < 5; n++)
+		commit(&rig);
+	while ((submission = shares_pop(&rig.shares)) != NULL) {
+		free(submission);
+		out++;
+	}
+	cr_expect_eq(out, rig.sent - rig.done);
+	rig.done += out;
+	rig_close(&rig);
+}
