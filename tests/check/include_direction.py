@@ -17,7 +17,7 @@ import tempfile
 # What of core everybody above may include: its doors. Inner folders are for core alone.
 CORE_DOORS = ["broker/core/core.h", "broker/core/command.h", "broker/core/effects.h", "broker/core/commands.def"]
 CORE = CORE_DOORS + ["include/sluice/*", "protocol/*", "broker/store/store.h", "broker/util/bytes.h", "broker/util/crc.h",
-                     "broker/util/invariant.h", "broker/util/list.h", "broker/core/timers.def", "broker/core/owned.def",
+                     "broker/util/invariant.h", "broker/util/list.h", "broker/core/timers.def", "broker/core/owned.def", "broker/core/records.def",
                      "broker/core/sweeps.def", "broker/core/queries.def"]
 
 

@@ -15,6 +15,18 @@ def vector(name):
     return bytes.fromhex("".join(line.split("#")[0] for line in lines))
 
 
+def records():
+    """Keys and values of tests/data/records."""
+    found = []
+    for path in sorted((VECTORS.parent / "records").glob("*.hex")):
+        for line in path.read_text().splitlines():
+            if line.startswith(">"):
+                found.append(b"")
+            elif found:
+                found[-1] += bytes.fromhex(line.split("#")[0])
+    return found
+
+
 def body(name):
     return vector(name)[HEADER_BYTES:]
 
@@ -58,7 +70,7 @@ def seeds():
                    + [b"\5" + deliver[52:]],
         "publish": [vector(n) for n in PUBLISHES],
         "published": [body("published"), body("published_duplicate")],
-        "record": [bytes(28) + b"body", bytes(29) + b"\0\x08\0\x01" + b"\x01", bytes(90)],
+        "record": [bytes(28) + b"body", bytes(29) + b"\0\x08\0\x01" + b"\x01", bytes(90)] + records(),
         # A reason in Latin-1; a report whose evidence is cut inside a character; a client that is no text.
         "reply": [b"\0\0\5caf\xe9 ", b"\1\0\x15" + (82).to_bytes(2, "big") + b"\x0a\x03job\x10\x01\x22\x06FAILED:\x02a\xe2",
                   b"\2\0\3\xff\0\x1b" + b"\0\0\2\xe2\x82"],

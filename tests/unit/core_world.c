@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * See core_world.h. */
+#include "broker/core/base/name.h"
 #include "broker/core/base/state.h"
 #include "tests/unit/core_world.h"
 
@@ -72,6 +73,12 @@ static void boot(struct store *store, struct core *core, struct batch_clock cloc
 	MUST(store_commit(txn));
 }
 
+/* The lmdb store's own. */
+static bool is_store_mark(struct sluice_slice key)
+{
+	return key.len == 12 && memcmp(key.data, "store_schema", 12) == 0;
+}
+
 /* Every record of every table, in order: table, key, value. */
 static uint32_t dump(struct store *store, const char *name)
 {
@@ -91,8 +98,7 @@ static uint32_t dump(struct store *store, const char *name)
 
 		MUST(store_scan_begin(txn, (enum store_table)table, (struct sluice_slice){"", 0}, &scan));
 		while (store_scan_next(scan, &key, &value) == 0) {
-			/* The lmdb store's own mark. */
-			if (key.len == 12 && memcmp(key.data, "store_schema", 12) == 0)
+			if (is_store_mark(key))
 				continue;
 			crc = crc32c_extend(crc, &table, sizeof(table));
 			crc = crc32c_extend(crc, &key.len, sizeof(key.len));
@@ -114,6 +120,88 @@ static uint32_t dump(struct store *store, const char *name)
 	if (file != NULL)
 		fclose(file);
 	return crc;
+}
+
+/* ---- kinds of records ---- */
+
+#define IS_OF_LAYOUT(layout)                                 \
+	static bool is_##layout(struct sluice_slice key)     \
+	{                                                    \
+		struct layout##_key decoded;                 \
+                                                             \
+		return key_##layout##_decode(key, &decoded); \
+	}
+IS_OF_LAYOUT(one)
+IS_OF_LAYOUT(two)
+IS_OF_LAYOUT(hot)
+IS_OF_LAYOUT(hot_cursor)
+IS_OF_LAYOUT(name)
+IS_OF_LAYOUT(topo)
+IS_OF_LAYOUT(ready)
+IS_OF_LAYOUT(timer)
+IS_OF_LAYOUT(owned)
+IS_OF_LAYOUT(orphan)
+
+static bool is_name_of(struct sluice_slice key, enum name_kind kind)
+{
+	struct name_key name;
+
+	return key_name_decode(key, &name) && name.kind == kind;
+}
+static bool is_cursor_name(struct sluice_slice key)
+{
+	return is_name_of(key, NAME_CURSOR);
+}
+static bool is_edge_name(struct sluice_slice key)
+{
+	return is_name_of(key, NAME_EDGE);
+}
+
+static bool has_kind(struct sluice_slice key, uint8_t kind)
+{
+	return key.len > KEY_GATEWAY_BYTES && ((const uint8_t *)key.data)[KEY_GATEWAY_BYTES] == kind;
+}
+
+/* Whether records.def has a kind with this table and layout: then there are golden bytes for it. */
+static bool is_known(enum store_table table, struct sluice_slice key)
+{
+#define META(name, text, formats, what)                                                             \
+	if (table == STORE_META && key.len == strlen(text) && memcmp(key.data, text, key.len) == 0) \
+		return true;
+#define HOT(NAME, number, name, layout, formats, text)                       \
+	if (table == STORE_HOT && is_##layout(key) && has_kind(key, number)) \
+		return true;
+#define TOPO(NAME, number, name, message, text)                           \
+	if (table == STORE_TOPO && is_topo(key) && has_kind(key, number)) \
+		return true;
+#define RECORD(name, TABLE, layout, formats, text)      \
+	if (table == STORE_##TABLE && is_##layout(key)) \
+		return true;
+#include "broker/core/records.def"
+#undef META
+#undef HOT
+#undef TOPO
+#undef RECORD
+	return false;
+}
+
+static void check_kinds(struct store *store)
+{
+	struct store_txn *txn;
+
+	MUST(store_begin_read(store, &txn));
+	for (int table = 0; table < STORE_TABLE_COUNT; table++) {
+		struct sluice_slice key, value;
+		struct store_scan *scan;
+
+		MUST(store_scan_begin(txn, (enum store_table)table, (struct sluice_slice){"", 0}, &scan));
+		while (store_scan_next(scan, &key, &value) == 0)
+			cr_assert(is_known((enum store_table)table, key) || is_store_mark(key),
+				  "a record of table %s with a key of %zu bytes is of no kind in records.def",
+				  store_table_name((enum store_table)table), key.len);
+		store_scan_end(scan);
+	}
+	store_abort(txn);
 }
 
 /* ---- the record and its replays ---- */
@@ -259,6 +347,7 @@ void world_close(struct world *world)
 	};
 	uint32_t expected = dump(world->store, NULL);
 
+	check_kinds(world->store);
 	for (size_t i = 0; i < world->step_count; i++) {
 		if (world->steps[i].command != NULL)
 			check_encoding(world->steps[i].command);

@@ -3,7 +3,8 @@
  * A core for tests: one store, a clock that the test moves, one committed batch per command, and a record of
  * every command.
  *
- * Closing a world proves what every command promises, over all that the test did: its encoding is canonical;
+ * Closing a world proves what every command promises, over all that the test did: each record is of a
+ * kind that records.def has; its encoding is canonical;
  * and the same commands give an equal database when every batch is aborted and applied again, when they are
  * put into other batches, and on the other kind of store.
  *

@@ -135,13 +135,15 @@ static inline bool key_is_under(struct sluice_slice key, uint32_t gateway, uint6
 /* ---- hot cells: kind, id [, sub] ---- */
 
 enum hot_kind {
-	HOT_COUNTER = 1,
-	HOT_LOG,
-	HOT_QUEUE,
-	HOT_PRODUCER,
-	HOT_CURSOR,
-	HOT_LIFECYCLE /* how many jobs use it */,
-	HOT_SOURCE = 12 /* source.h */
+#define META(name, key, formats, text)
+#define HOT(NAME, number, name, layout, formats, text) HOT_##NAME = number,
+#define TOPO(NAME, number, name, message, text)
+#define RECORD(name, TABLE, layout, formats, text)
+#include "broker/core/records.def"
+#undef META
+#undef HOT
+#undef TOPO
+#undef RECORD
 };
 struct hot_key {
 	uint32_t gateway;

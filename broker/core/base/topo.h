@@ -8,13 +8,16 @@
 #include "broker/core/base/apply.h"
 
 enum topo_kind {
-	TOPO_STREAM = 1,
-	TOPO_QUEUE,
-	TOPO_ROUTER,
-	TOPO_EDGE,
-	TOPO_LIFECYCLE,
-	TOPO_GATEWAY /* under gateway 0 */,
-	TOPO_TOMB /* deleted, being swept by TICK */
+#define META(name, key, formats, text)
+#define HOT(NAME, number, name, layout, formats, text)
+#define TOPO(NAME, number, name, message, text) TOPO_##NAME = number,
+#define RECORD(name, TABLE, layout, formats, text)
+#include "broker/core/records.def"
+#undef META
+#undef HOT
+#undef TOPO
+#undef RECORD
+	TOPO_TOMB = 7 /* kept: deleted, being swept by TICK */
 };
 /* Unpacks the message in a stored record: the one that the store read last. Owned; NULL with *ret_rc CORRUPT, which names the record, or NOMEM. */
 void *record_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
