@@ -5,6 +5,7 @@
 A line that begins with `$ ` is a command (what follows it up to a line END is its input, if it asks for that), the others are its output. `...` in a line stands
 for anything, a line `...` for any lines. Dates, durations, tokens and other numbers that differ between runs are not compared.
 """
+import contextlib
 import os
 import re
 import sys
@@ -50,16 +51,20 @@ def matches(shown, got):
 
 
 def programs(folder):
-    """The commands of an installed tree, from the build; the plugin's name and the broker's address are known as there."""
+    """The commands of an installed tree, from the build; the plugin's name is known as there, and each broker listens at the test's address."""
     sluice, runner, local = (os.path.abspath(tap.program(path)) for path in ("client/cli/sluice", "broker/plugin/sluice-plugin", "plugins/local/local.so"))
     os.symlink(sluice, os.path.join(folder, "sluice"))
     with open(os.path.join(folder, "sluice-plugin"), "w", encoding="utf-8") as file:
         file.write(f"#!/bin/bash\n[ \"${{@: -1}}\" = local ] && set -- \"${{@:1:$#-1}}\" '{local}'\n"
                    f"exec '{runner}' --address \"$SLUICE_ADDRESS\" \"$@\"\n")
-    os.chmod(file.name, 0o755)
+    with open(os.path.join(folder, "sluiced"), "w", encoding="utf-8") as broker:
+        broker.write("#!/bin/bash\n[ \"$1\" = --dump ] || set -- \"$@\" --listen \"$SLUICE_ADDRESS\"\n"
+                     f"exec '{os.path.abspath(tap.program('broker/sluiced'))}' \"$@\"\n")
+    for name in (file.name, broker.name):
+        os.chmod(name, 0o755)
 
 
-def run(commands, broker, top):
+def run(commands, address, top):
     """Runs them in one shell; [[line of output, ...], ...]."""
     os.mkdir(os.path.join(top, "bin"))
     os.mkdir(os.path.join(top, "here"))
@@ -70,7 +75,7 @@ def run(commands, broker, top):
             file.write(f"echo '{MARK}'\n{command}\n" + "".join(line + "\n" for line in given))
         file.write(f"echo '{MARK}'\n")
     shell = tap.Process(["/bin/bash", script], cwd=os.path.join(top, "here"),
-                        env={"SLUICE_ADDRESS": broker.address, "PATH": os.path.join(top, "bin") + ":" + os.environ["PATH"]})
+                        env={"SLUICE_ADDRESS": address, "PATH": os.path.join(top, "bin") + ":" + os.environ["PATH"]})
     try:
         shell.wait(100)
         parts = shell.text().decode().split(MARK + "\n")
@@ -81,19 +86,29 @@ def run(commands, broker, top):
     return [[line for line in part.splitlines() if not line.startswith(script + ": line ")] for part in parts[1:-1]]
 
 
-def document(path):
+def document(path, starts_brokers=False):
     def test():
         commands = blocks(path)
         tap.check(commands, f"{path} has commands")
-        with tap.Scratch() as top, tap.Broker() as broker:
-            for (command, _, shown), got in zip(commands, run(commands, broker, top)):
+        with tap.Scratch() as top, contextlib.nullcontext() if starts_brokers else tap.Broker() as broker:
+            address = f"127.0.0.1:{tap.free_port()}" if starts_brokers else broker.address
+            for (command, _, shown), got in zip(commands, run(commands, address, top)):
                 print(f"$ {command}", *got, sep="\n", file=sys.stderr)
                 tap.check(matches(shown, got), "`{}` prints\n{}\nand {} says\n{}".format(command, "\n".join(got), path, "\n".join(shown)))
+    test.__name__ = path
     return test
 
 
-for _path in ("README.md", "docs/concepts.md"):
-    globals()["test_" + re.sub(r"\W", "_", _path)] = document(_path)
+test_readme = document("README.md")
+test_concepts = document("docs/concepts.md")
+test_admin = document("docs/admin.md", starts_brokers=True)
+
+
+def test_admin_has_each_line_of_the_log_that_needs_somebody():
+    def ids(path, pattern):
+        with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+            return sorted(re.findall(pattern, file.read(), re.M))
+    tap.equal(ids("docs/admin.md", r"^\| `([a-z]+\.[a-z_]+)` \|"), ids("broker/LOG.md", r"^\| `([a-z_.]+)` \| (?:warn|error) \|"), "ids of the table")
 
 
 def test_the_transaction_of_the_README_is_that_of_the_example():
