@@ -19,8 +19,8 @@ def table(head, rows):
 
 
 def limits():
-    text = (HERE / "limits.def").read_text()
-    rows = re.findall(r'^LIMIT\((\w+), (\d+), "([^"]*)", "([^"]*)"\)$', text, re.M)
+    text = re.sub(r'"\n\s+"', "", (HERE / "limits.def").read_text())
+    rows = re.findall(r'^LIMIT\((\w+), (\d+), "([^"]*)",\s+"([^"]*)"\)$', text, re.M)
     if len(rows) != len(re.findall(r"^LIMIT\(", text, re.M)):
         sys.exit("limits.def: a row is not in the form LIMIT(NAME, value, \"unit\", \"text\")")
     return table(["limit", "value", "unit", "bounds; beyond it"], [[f"`{n}`", f"{int(v):,}", u, t] for n, v, u, t in rows])
