@@ -28,7 +28,10 @@ def limits():
 
 def errors():
     text = (HERE.parent / "include" / "sluice" / "error.h").read_text()
-    rows = re.findall(r'^\tX\((\w+), (-\d+), (\d+), (true|false), "([^"]*)"\)', text, re.M)
+    text = text.replace("\\\n", "\n")  # the formatter breaks a row that is too wide
+    rows = re.findall(
+        r'^\tX\((\w+), (-\d+), (\d+), (true|false),\s*"([^"]*)"\)', text, re.M
+    )
     if len(rows) != len(re.findall(r"^\tX\(", text, re.M)):
         sys.exit("error.h: a row is not in the form X(name, code, exit, retriable, \"text\")")
     return table(["code", "name", "try again", "text"],
