@@ -557,7 +557,7 @@ static void stop(struct broker *broker, bool failed)
 	net_destroy(broker->net);
 	engine_destroy(broker->engine);
 	if (failed && facts.commits == 0)
-		store_forget(broker->store);
+		store_discard(broker->store);
 	else
 		store_close(broker->store);
 	for (size_t i = 0; i < broker->plugin_count; i++)

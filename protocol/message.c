@@ -41,12 +41,12 @@ static bool varint(struct reader *reader, uint64_t *ret)
 
 /* What is under way: fields cost 2 bytes of input and up to a hundred of memory each, so they are counted
  * before anything is allocated. */
-struct look {
+struct text_check {
 	const char *why;
 	uint64_t fields;
 	bool unknown;	/* there is a field that the descriptor does not have */
 	bool bad_texts; /* a text for people has bytes that are not UTF-8 */
-	bool mends;	/* the bytes are the caller's own: bad texts are mended in their place */
+	bool repairs;	/* the bytes are the caller's own: bad texts are mended in their place */
 };
 
 /* The texts for people: nothing is found by them. */
@@ -84,11 +84,11 @@ static const char *why_not_text(const ProtobufCMessageDescriptor *descriptor,
 	return why;
 }
 
-static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
-		int depth);
+static int check_texts(struct text_check *at, const ProtobufCMessageDescriptor *descriptor,
+		       struct sluice_slice bytes, int depth);
 
-static int look_at_bytes(struct look *at, const ProtobufCMessageDescriptor *descriptor,
-			 const ProtobufCFieldDescriptor *field, struct sluice_slice bytes, int depth)
+static int check_bytes(struct text_check *at, const ProtobufCMessageDescriptor *descriptor,
+		       const ProtobufCFieldDescriptor *field, struct sluice_slice bytes, int depth)
 {
 	if (field == NULL)
 		return 0;
@@ -98,16 +98,16 @@ static int look_at_bytes(struct look *at, const ProtobufCMessageDescriptor *desc
 			return SLUICE_E_PROTOCOL;
 		}
 		at->bad_texts = true;
-		if (at->mends)
-			(void)text_mend_bytes((void *)(uintptr_t)bytes.data, bytes.len);
+		if (at->repairs)
+			(void)text_repair_bytes((void *)(uintptr_t)bytes.data, bytes.len);
 	}
 	if (field->type == PROTOBUF_C_TYPE_MESSAGE)
-		return look(at, field->descriptor, bytes, depth + 1);
+		return check_texts(at, field->descriptor, bytes, depth + 1);
 	return 0;
 }
 
-static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
-		int depth)
+static int check_texts(struct text_check *at, const ProtobufCMessageDescriptor *descriptor,
+		       struct sluice_slice bytes, int depth)
 {
 	struct reader reader = reader_of(bytes);
 
@@ -143,7 +143,7 @@ static int look(struct look *at, const ProtobufCMessageDescriptor *descriptor, s
 		case WIRE_BYTES:
 			if (!varint(&reader, &value) || value > reader.left)
 				return SLUICE_E_PROTOCOL;
-			rc = look_at_bytes(at, descriptor, field, read_bytes(&reader, (size_t)value), depth);
+			rc = check_bytes(at, descriptor, field, read_bytes(&reader, (size_t)value), depth);
 			if (rc != 0)
 				return rc;
 			at->why = "the message is cut short or malformed";
@@ -288,16 +288,16 @@ void *message_unpack_own(const ProtobufCMessageDescriptor *descriptor, struct sl
 	return message;
 }
 
-void message_texts_mend(const ProtobufCMessageDescriptor *descriptor, void *bytes, size_t len)
+void message_texts_repair(const ProtobufCMessageDescriptor *descriptor, void *bytes, size_t len)
 {
-	struct look at = {.mends = true};
+	struct text_check at = {.repairs = true};
 
-	(void)look(&at, descriptor, (struct sluice_slice){bytes, len}, 0);
+	(void)check_texts(&at, descriptor, (struct sluice_slice){bytes, len}, 0);
 }
 
 /* The rare case: the input is somebody else's, so its texts are mended in a copy. */
-static int unpack_mended(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
-			 const ProtobufCAllocator *allocator, bool frees, ProtobufCMessage **ret)
+static int unpack_repaired(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+			   const ProtobufCAllocator *allocator, bool frees, ProtobufCMessage **ret)
 {
 	uint8_t *copy = malloc(bytes.len);
 	int rc;
@@ -305,7 +305,7 @@ static int unpack_mended(const ProtobufCMessageDescriptor *descriptor, struct sl
 	if (copy == NULL)
 		return SLUICE_E_NOMEM;
 	memcpy(copy, bytes.data, bytes.len);
-	message_texts_mend(descriptor, copy, bytes.len);
+	message_texts_repair(descriptor, copy, bytes.len);
 	rc = unpack(descriptor, (struct sluice_slice){copy, bytes.len}, allocator, frees, ret);
 	free(copy);
 	return rc;
@@ -315,7 +315,7 @@ int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct slu
 			ProtobufCAllocator *allocator, bool frees, ProtobufCMessage **ret,
 			const char **ret_why)
 {
-	struct look at = {0};
+	struct text_check at = {0};
 	ProtobufCMessage *message = NULL;
 	int rc;
 
@@ -323,13 +323,13 @@ int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct slu
 		*ret_why = "the message is larger than its limit";
 		return SLUICE_E_LIMIT;
 	}
-	rc = look(&at, descriptor, bytes, 0);
+	rc = check_texts(&at, descriptor, bytes, 0);
 	if (rc != 0) {
 		*ret_why = at.why;
 		return rc;
 	}
 	if (at.bad_texts)
-		rc = unpack_mended(descriptor, bytes, allocator, frees, &message);
+		rc = unpack_repaired(descriptor, bytes, allocator, frees, &message);
 	else
 		rc = unpack(descriptor, bytes, allocator, frees, &message);
 	if (rc != 0) {

@@ -25,7 +25,7 @@ void *message_unpack_own(const ProtobufCMessageDescriptor *descriptor, struct sl
 			 int *ret_rc) SLUICE_MUST_USE;
 
 /* Mends the texts for people in a packed message, in place, as message_unpack() would. */
-void message_texts_mend(const ProtobufCMessageDescriptor *descriptor, void *bytes, size_t len);
+void message_texts_repair(const ProtobufCMessageDescriptor *descriptor, void *bytes, size_t len);
 
 /* The name (static) of a string in the message, or in a message inside, that is not valid UTF-8; NULL: all are.
  * For assertions on what is about to be packed. */

@@ -48,7 +48,7 @@ size_t text_make(char *to, size_t size, struct sluice_slice from)
 	return used;
 }
 
-bool text_mend_bytes(void *bytes, size_t len)
+bool text_repair_bytes(void *bytes, size_t len)
 {
 	uint8_t *at = bytes;
 	bool bad = false;
@@ -79,7 +79,7 @@ void text_cut(char *text, size_t bytes_max)
 											 : bytes_max] = '\0';
 }
 
-void text_mend(char *text)
+void text_repair(char *text)
 {
 	size_t len = strlen(text), tail = 0;
 
@@ -90,5 +90,5 @@ void text_mend(char *text)
 		len -= tail + 1;
 		text[len] = '\0';
 	}
-	(void)text_mend_bytes(text, len);
+	(void)text_repair_bytes(text, len);
 }

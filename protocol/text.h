@@ -22,13 +22,13 @@ size_t text_size(struct sluice_slice from);
 
 /* Makes valid text of the C string in its place and without a change of its length: each bad byte becomes '?'. A
  * character that was cut at the end is removed. For what was formatted into a fixed buffer. */
-void text_mend(char *text);
+void text_repair(char *text);
 
 /* Cuts the C string to at most bytes_max bytes, between two characters. */
 void text_cut(char *text, size_t bytes_max);
 
 /* The same for `len` bytes that are no C string: each bad byte and each NUL becomes '?', also at the end. Returns
  * whether there was one. */
-bool text_mend_bytes(void *bytes, size_t len);
+bool text_repair_bytes(void *bytes, size_t len);
 
 #endif

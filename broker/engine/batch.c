@@ -32,7 +32,7 @@ enum { REAPPLIED_MIN = 4096, REAPPLIED_TIMES = 4, PART_COMMANDS = 32 };
 
 /* Claims of one batch that meet damage when they write; the next one ends the claims of this
  * batch. */
-enum { CLAIM_TROUBLES_MAX = 4 };
+enum { CLAIM_FAILURES_MAX = 4 };
 
 /* And what they deliver: the rest waits in the store, not in memory. */
 #define CLAIMED_BYTES_PER_BATCH_MAX (16ull << 20)
@@ -55,7 +55,7 @@ static int origin_add(struct batch *batch, struct engine_sink *sink, uint64_t ta
 /* ---- apply ---- */
 
 /* What an aborted run leaves to be decided: which command met what. */
-struct trouble {
+struct batch_failure {
 	struct submission *submission; /* NULL: a TICK or CLAIM */
 	size_t position;	       /* of it */
 	bool tick;
@@ -72,7 +72,7 @@ static uint64_t work_done(const struct engine *engine)
 	return work.records + work.bytes / BYTES_PER_RECORD + work.steps / STEPS_PER_RECORD;
 }
 
-static int apply_submissions(struct engine *engine, struct store_txn *txn, struct trouble *trouble)
+static int apply_submissions(struct engine *engine, struct store_txn *txn, struct batch_failure *failure)
 {
 	struct batch *batch = &engine->batch;
 
@@ -84,8 +84,8 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 		submission->work = 0;
 		if (submission->forced_code != 0)
 			continue;
-		trouble->submission = submission;
-		trouble->position = i;
+		failure->submission = submission;
+		failure->position = i;
 		rc = origin_add(batch, submission->sink, submission->tag,
 				submission->sink == NULL ? ORIGIN_NONE : ORIGIN_REQUEST);
 		if (rc == 0)
@@ -105,12 +105,12 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 			batch->ended_early = true;
 		}
 	}
-	trouble->submission = NULL;
+	failure->submission = NULL;
 	return 0;
 }
 
 static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch_clock clock,
-		      struct trouble *trouble)
+		      struct batch_failure *failure)
 {
 	struct cmd_tick tick = {.work_max = engine->put_off_bytes > 0 ? 0 : engine->config.tick_work_max,
 				.put_off = {engine->put_off, engine->put_off_bytes}};
@@ -119,12 +119,12 @@ static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch
 
 	if (engine->next_deadline_ms > clock.mono_ms || engine->tick_hold_ms > clock.mono_ms)
 		return 0;
-	trouble->tick = true;
+	failure->tick = true;
 	rc = origin_add(&engine->batch, NULL, 0, ORIGIN_NONE);
 	if (rc == 0)
 		rc = core_apply(engine->core, txn, &command, engine->batch.release->public.effects);
-	trouble->tick = rc != 0;
-	trouble->timer = core_tick_timer(engine->core);
+	failure->tick = rc != 0;
+	failure->timer = core_tick_timer(engine->core);
 	return rc;
 }
 
@@ -186,7 +186,7 @@ static int claim_run(struct engine *engine, struct store_txn *txn, struct consum
 }
 
 /* What the claims leave ready, their last one too, is scanned before this returns. */
-static int apply_claims(struct engine *engine, struct store_txn *txn, struct trouble *trouble)
+static int apply_claims(struct engine *engine, struct store_txn *txn, struct batch_failure *failure)
 {
 	struct batch *batch = &engine->batch;
 	uint64_t bytes = 0;
@@ -203,11 +203,11 @@ static int apply_claims(struct engine *engine, struct store_txn *txn, struct tro
 		consumer = demand_next(&engine->demand, &command, &claim);
 		if (consumer == NULL)
 			return 0;
-		trouble->claimer = consumer->key;
+		failure->claimer = consumer->key;
 		rc = claim_run(engine, txn, consumer, &command, &claim);
 		if (rc != 0)
 			return rc;
-		trouble->claimer = (struct consumer_key){0}; /* what fails later is not its fault */
+		failure->claimer = (struct consumer_key){0}; /* what fails later is not its fault */
 	}
 }
 
@@ -294,17 +294,17 @@ static void replies_check(const struct batch *batch)
 }
 
 static int apply_all(struct engine *engine, struct store_txn *txn, struct batch_clock clock,
-		     struct trouble *trouble)
+		     struct batch_failure *failure)
 {
 	uint64_t bytes = 0;
 	int rc = core_batch_begin(engine->core, txn, clock);
 
 	if (rc == 0)
-		rc = apply_submissions(engine, txn, trouble);
+		rc = apply_submissions(engine, txn, failure);
 	if (rc == 0)
-		rc = apply_tick(engine, txn, clock, trouble);
+		rc = apply_tick(engine, txn, clock, failure);
 	if (rc == 0)
-		rc = apply_claims(engine, txn, trouble);
+		rc = apply_claims(engine, txn, failure);
 	if (rc == 0)
 		rc = core_batch_end(engine->core, txn, engine->batch.release->public.effects);
 	if (rc == 0)
@@ -422,28 +422,28 @@ static void log_damage(void)
 
 /* Refuses the command that met damage. Once too much was applied again for such commands, the part
  * ends with it, and those that follow are small. */
-static void refuse_command(struct batch *batch, const struct trouble *trouble)
+static void refuse_command(struct batch *batch, const struct batch_failure *failure)
 {
-	trouble->submission->forced_code = SLUICE_E_CORRUPT;
-	batch->reapplied += trouble->position - batch->first;
+	failure->submission->forced_code = SLUICE_E_CORRUPT;
+	batch->reapplied += failure->position - batch->first;
 	if (batch->part_max == PART_COMMANDS ||
 	    batch->reapplied <= REAPPLIED_MIN + REAPPLIED_TIMES * batch->count)
 		return;
 	batch->part_max = PART_COMMANDS;
-	batch->end = trouble->position + 1;
+	batch->end = failure->position + 1;
 }
 
 /* Puts off the timer that met damage, or all of them if it is not known which. */
-static void put_off_timer(struct engine *engine, const struct trouble *trouble, uint64_t mono_ms)
+static void put_off_timer(struct engine *engine, const struct batch_failure *failure, uint64_t mono_ms)
 {
 	struct timer_ref timer;
 
-	if (!core_timer_read(trouble->timer, &timer)) {
+	if (!core_timer_read(failure->timer, &timer)) {
 		engine->put_off_bytes = 0;
 		engine->tick_hold_ms = mono_ms + 60000;
 		return;
 	}
-	memcpy(engine->put_off, trouble->timer.data, sizeof(engine->put_off));
+	memcpy(engine->put_off, failure->timer.data, sizeof(engine->put_off));
 	engine->put_off_bytes = sizeof(engine->put_off);
 	log_line(LOG_LEVEL_ERROR,
 		 log_id("engine.put_off", "the timer that met it is tried again in a minute"),
@@ -453,42 +453,42 @@ static void put_off_timer(struct engine *engine, const struct trouble *trouble, 
 
 /* Ends the consumer whose claim met damage. The claims before it are made again; after some such,
  * none. */
-static int refuse_claimer(struct engine *engine, const struct trouble *trouble, size_t claims)
+static int refuse_claimer(struct engine *engine, const struct batch_failure *failure, size_t claims)
 {
 	struct batch *batch = &engine->batch;
-	int rc = claim_refuse(batch, &trouble->claimer);
+	int rc = claim_refuse(batch, &failure->claimer);
 
 	if (rc != 0)
 		return rc;
-	demand_close(&engine->demand, trouble->claimer.sink, trouble->claimer.tag);
-	batch->claim_max = ++batch->claim_troubles > CLAIM_TROUBLES_MAX ? 0 : claims - 1;
+	demand_close(&engine->demand, failure->claimer.sink, failure->claimer.tag);
+	batch->claim_max = ++batch->claim_failures > CLAIM_FAILURES_MAX ? 0 : claims - 1;
 	return 0;
 }
 
-static bool refuse_damaged(struct engine *engine, const struct trouble *trouble, size_t claims,
+static bool refuse_damaged(struct engine *engine, const struct batch_failure *failure, size_t claims,
 			   uint64_t mono_ms)
 {
 	log_damage();
-	if (trouble->submission != NULL)
-		refuse_command(&engine->batch, trouble);
-	else if (trouble->tick)
-		put_off_timer(engine, trouble, mono_ms);
+	if (failure->submission != NULL)
+		refuse_command(&engine->batch, failure);
+	else if (failure->tick)
+		put_off_timer(engine, failure, mono_ms);
 	else
-		return trouble->claimer.sink != NULL && refuse_claimer(engine, trouble, claims) == 0;
+		return failure->claimer.sink != NULL && refuse_claimer(engine, failure, claims) == 0;
 	return true;
 }
 
 /* Marks what must be refused so that the next run can succeed. `claims`: that the undone run made.
  * False: nothing is left to refuse. */
-static bool refuse_for(struct engine *engine, int rc, const struct trouble *trouble, size_t claims,
+static bool refuse_for(struct engine *engine, int rc, const struct batch_failure *failure, size_t claims,
 		       struct batch_clock clock)
 {
 	if (rc == SLUICE_E_CORRUPT)
-		return refuse_damaged(engine, trouble, claims, clock.mono_ms);
-	return rc == SLUICE_E_NO_SPACE && headroom_refuse(engine, trouble->submission);
+		return refuse_damaged(engine, failure, claims, clock.mono_ms);
+	return rc == SLUICE_E_NO_SPACE && headroom_refuse(engine, failure->submission);
 }
 
-static int run_once(struct engine *engine, struct batch_clock clock, struct trouble *trouble)
+static int run_once(struct engine *engine, struct batch_clock clock, struct batch_failure *failure)
 {
 	struct store_txn *txn = NULL;
 	const uint64_t deadline_ms =
@@ -496,12 +496,12 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct trou
 	struct commit_watch watch;
 	int rc;
 
-	memset(trouble, 0, sizeof(*trouble));
+	memset(failure, 0, sizeof(*failure));
 	commit_watch_begin(&watch);
 	rc = store_begin(engine->store, &txn);
 	if (rc != 0)
 		return rc;
-	rc = apply_all(engine, txn, clock, trouble);
+	rc = apply_all(engine, txn, clock, failure);
 	if (rc != 0) {
 		store_abort(txn);
 		return rc;
@@ -513,7 +513,7 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct trou
 		rc = store_begin(engine->store, &txn);
 		if (rc != 0)
 			return rc;
-		rc = apply_all(engine, txn, clock, trouble);
+		rc = apply_all(engine, txn, clock, failure);
 		if (rc != 0) {
 			store_abort(txn);
 			return rc;
@@ -532,7 +532,7 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct trou
 static int run_part(struct engine *engine, struct batch_clock clock)
 {
 	struct batch *batch = &engine->batch;
-	struct trouble trouble;
+	struct batch_failure failure;
 	int rc = release_new(&batch->release);
 
 	if (rc != 0)
@@ -544,13 +544,13 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 	batch->end =
 		batch->count - batch->first < batch->part_max ? batch->count : batch->first + batch->part_max;
 	batch->claim_max = engine->config.claims_max; /* the rest is served by the next batch */
-	batch->claim_troubles = 0;
+	batch->claim_failures = 0;
 	(void)lag_check(engine);
-	while ((rc = run_once(engine, clock, &trouble)) != 0) {
+	while ((rc = run_once(engine, clock, &failure)) != 0) {
 		size_t claims = batch->claim_count;
 
 		run_undo(engine);
-		if (!refuse_for(engine, rc, &trouble, claims, clock))
+		if (!refuse_for(engine, rc, &failure, claims, clock))
 			break;
 	}
 	if (rc != 0) {

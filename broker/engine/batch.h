@@ -21,7 +21,7 @@ struct batch {
 	struct claim_note *claims; /* of this run */
 	size_t claim_count, claim_capacity;
 	size_t claim_max;	      /* of this run; the rest is served by the next batch */
-	unsigned claim_troubles;      /* claims that met damage when they wrote */
+	unsigned claim_failures;      /* claims that met damage when they wrote */
 	struct consumer_key *refused; /* consumers that met a damaged record in this batch */
 	size_t refused_count, refused_capacity;
 	size_t scanned; /* effects that demand was given */

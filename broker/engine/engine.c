@@ -73,7 +73,8 @@ static int boot_in(struct engine *engine, struct store_txn *txn, struct batch_cl
 	return rc;
 }
 
-static void headroom_tell(struct engine *engine, enum headroom_state before, const struct store_facts *facts)
+static void headroom_report(struct engine *engine, enum headroom_state before,
+			    const struct store_facts *facts)
 {
 	enum headroom_state now = headroom_state(&engine->gate);
 
@@ -116,11 +117,11 @@ static int boot_store(struct engine *engine, struct batch_clock now)
 		return rc;
 	store_facts_get(engine->store, &facts);
 	headroom_init(&engine->gate, &engine->config, facts.map_bytes);
-	rc = headroom_room_look(engine, 0, &room);
+	rc = headroom_room_ensure(engine, 0, &room);
 	if (rc != 0)
 		return rc;
 	headroom_update(&engine->gate, &facts);
-	headroom_tell(engine, HEADROOM_OK, &facts);
+	headroom_report(engine, HEADROOM_OK, &facts);
 	return 0;
 }
 
@@ -292,16 +293,16 @@ static void expiry_destroy(struct submission *submission)
 }
 
 /* In the control lane, should the batch be ended before it: the session's successor is there, too. */
-static int batch_add_expiry(struct engine *engine, const struct beat *beat)
+static int batch_add_expiry(struct engine *engine, const struct session_timer *timer)
 {
 	struct expiry *expiry = calloc(1, sizeof(*expiry));
 	int rc;
 
 	if (expiry == NULL)
 		return SLUICE_E_NOMEM;
-	expiry->body.session = beat->key.session;
+	expiry->body.session = timer->key.session;
 	expiry->submission.command = (struct command){.type = COMMAND_SESSION_EXPIRE,
-						      .gateway = (uint32_t)beat->key.gateway,
+						      .gateway = (uint32_t)timer->key.gateway,
 						      .body = &expiry->body};
 	expiry->submission.destroy = expiry_destroy;
 	expiry->submission.control = true;
@@ -314,13 +315,13 @@ static int batch_add_expiry(struct engine *engine, const struct beat *beat)
 
 static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
 {
-	struct beat *beat;
+	struct session_timer *timer;
 
 	/* The rest stays due, and the next batch follows at once. */
 	for (int n = 0;
-	     n < EXPIRIES_PER_BATCH_MAX && (beat = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL;
+	     n < EXPIRIES_PER_BATCH_MAX && (timer = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL;
 	     n++) {
-		int rc = batch_add_expiry(engine, beat);
+		int rc = batch_add_expiry(engine, timer);
 
 		if (rc != 0)
 			return rc;
@@ -330,7 +331,7 @@ static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
 
 /* ---- how many sessions there may be ---- */
 
-struct owner_look {
+struct owner_check {
 	struct engine *engine;
 	struct store_txn *txn;
 };
@@ -338,25 +339,25 @@ struct owner_look {
 /* Also when it cannot be read: then it stays. */
 static bool session_owns(void *user, uint32_t gateway, uint64_t session)
 {
-	struct owner_look *look = user;
+	struct owner_check *check = user;
 	bool owns = true;
 
-	if (look->txn == NULL && store_begin_read(look->engine->store, &look->txn) != 0)
+	if (check->txn == NULL && store_begin_read(check->engine->store, &check->txn) != 0)
 		return true;
-	return core_session_owns(look->txn, gateway, session, &owns) != 0 || owns;
+	return core_session_owns(check->txn, gateway, session, &owns) != 0 || owns;
 }
 
 /* One that takes its name from another takes its place, too. That is asked at a bound only; 0 when it cannot be read. */
-static uint64_t session_replaced(struct owner_look *look, const struct submission *submission)
+static uint64_t session_replaced(struct owner_check *check, const struct submission *submission)
 {
 	const struct cmd_session_open *open = submission->command.body;
 	uint64_t older = 0;
 
 	if (open->name.len == 0 ||
-	    (look->txn == NULL && store_begin_read(look->engine->store, &look->txn) != 0))
+	    (check->txn == NULL && store_begin_read(check->engine->store, &check->txn) != 0))
 		return 0;
-	return core_session_named(look->txn, submission->command.gateway, open->name, &older) == 0 ? older
-												   : 0;
+	return core_session_named(check->txn, submission->command.gateway, open->name, &older) == 0 ? older
+												    : 0;
 }
 
 /* At a bound one that nobody needs ends first, in the same batch. *ret_code: BUSY when there is none. */
@@ -365,34 +366,34 @@ static int session_admit(struct engine *engine, const struct submission *submiss
 	const struct cmd_session_open *open = submission->command.body;
 	struct heartbeats *heartbeats = &engine->heartbeats;
 	const uint32_t gateway = submission->command.gateway;
-	struct owner_look look = {engine, NULL};
+	struct owner_check check = {engine, NULL};
 	uint64_t replaced;
 	int rc = 0;
 
 	*ret_code = 0;
 	if (heartbeats_admit(heartbeats, gateway, open->address, 0) == BOUND_NONE)
 		return 0;
-	replaced = session_replaced(&look, submission);
+	replaced = session_replaced(&check, submission);
 	for (int tries = 0; rc == 0 && tries < 2; tries++) { /* both bounds may be reached */
 		enum session_bound bound = heartbeats_admit(heartbeats, gateway, open->address, replaced);
-		struct beat *beat;
+		struct session_timer *timer;
 
 		if (bound == BOUND_NONE)
 			break;
-		beat = heartbeats_oldest(heartbeats, gateway,
-					 bound == BOUND_ADDRESS ? open->address
-								: (struct sluice_slice){NULL, 0},
-					 session_owns, &look);
-		if (beat == NULL) {
+		timer = heartbeats_oldest(heartbeats, gateway,
+					  bound == BOUND_ADDRESS ? open->address
+								 : (struct sluice_slice){NULL, 0},
+					  session_owns, &check);
+		if (timer == NULL) {
 			*ret_code = SLUICE_E_BUSY;
 			break;
 		}
-		rc = batch_add_expiry(engine, beat);
+		rc = batch_add_expiry(engine, timer);
 		if (rc == 0 && tries == 1 &&
 		    heartbeats_admit(heartbeats, gateway, open->address, replaced) != BOUND_NONE)
 			*ret_code = SLUICE_E_BUSY;
 	}
-	store_abort(look.txn);
+	store_abort(check.txn);
 	return rc;
 }
 
@@ -401,7 +402,7 @@ static int batch_take(struct engine *engine, struct lane *lane)
 {
 	struct batch *batch = &engine->batch;
 	struct store_room room;
-	bool first = true, looked = false;
+	bool first = true, room_checked = false;
 
 	/* A lane's first always enters: a large publish would otherwise wait as long as any control command comes, and all behind it. */
 	for (; lane->head != NULL && (first || engine->shares.sorted ||
@@ -420,11 +421,12 @@ static int batch_take(struct engine *engine, struct lane *lane)
 		invariant(lane->head == submission && submission->forced_code == 0,
 			  "a submission that was refused with %d is taken", submission->forced_code);
 		(void)lane_pop(lane);
-		if (spec != NULL && !looked && command_headroom(&submission->command) != HEADROOM_ALWAYS) {
-			rc = headroom_room_look(engine, 0, &room);
+		if (spec != NULL && !room_checked &&
+		    command_headroom(&submission->command) != HEADROOM_ALWAYS) {
+			rc = headroom_room_ensure(engine, 0, &room);
 			if (rc != 0)
 				return rc;
-			looked = true;
+			room_checked = true;
 		}
 		if (spec == NULL)
 			submission->forced_code = SLUICE_E_UNKNOWN_TYPE;
@@ -450,12 +452,12 @@ static int headroom_check(struct engine *engine, uint64_t mono_ms)
 	if (engine->gate.checked_mono_ms + HEADROOM_CHECK_MS > mono_ms && engine->gate.checked_mono_ms != 0)
 		return 0;
 	engine->gate.checked_mono_ms = mono_ms;
-	rc = headroom_room_look(engine, 0, &room);
+	rc = headroom_room_ensure(engine, 0, &room);
 	if (rc != 0)
 		return rc;
 	store_facts_get(engine->store, &facts);
 	headroom_update(&engine->gate, &facts);
-	headroom_tell(engine, before, &facts);
+	headroom_report(engine, before, &facts);
 	return 0;
 }
 

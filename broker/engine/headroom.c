@@ -215,14 +215,14 @@ static void enough_set(struct headroom_gate *gate)
 	}
 }
 
-int headroom_room_look(struct engine *engine, uint64_t more, struct store_room *ret)
+int headroom_room_ensure(struct engine *engine, uint64_t more, struct store_room *ret)
 {
 	struct headroom_gate *gate = &engine->gate;
 	/* A batch on top of the reserve, so that it is whole after it as well. */
 	int rc = store_reserve_disk(engine->store, gate->reserve_bytes + gate->reserve_bytes / 2 + more, ret);
 
-	if (rc == SLUICE_E_UNSUPPORTED && !gate->unsupported_told) {
-		gate->unsupported_told = true;
+	if (rc == SLUICE_E_UNSUPPORTED && !gate->unsupported_logged) {
+		gate->unsupported_logged = true;
 		log_line(
 			LOG_LEVEL_WARN,
 			log_id("engine.no_reserve",
@@ -270,7 +270,7 @@ int headroom_batch_check(struct engine *engine, struct store_txn *txn, const str
 	need = grown + put / COPIES_PART + ASIDE_BYTES;
 	part = reserve_part(gate, class);
 	if (gate->room_bytes < part || gate->room_bytes - part < need) {
-		rc = headroom_room_look(engine, need, &room);
+		rc = headroom_room_ensure(engine, need, &room);
 		if (rc != 0)
 			return rc;
 		if (gate->room_bytes < part || gate->room_bytes - part < need)

@@ -21,7 +21,7 @@ struct headroom_gate {
 		[HEADROOM_GROWING]; /* a batch that has put no more needs no closer look for the class */
 	bool forced;		    /* publishes stay stopped until there is well room for them */
 	uint32_t crossings;	    /* of the batch at hand */
-	bool unsupported_told;
+	bool unsupported_logged;
 	char why[HEADROOM_WHY_BYTES]; /* what is full, and what to do */
 	char room_failure[128];	      /* why the last look found no room to allocate; "": it did */
 };
@@ -38,7 +38,7 @@ bool headroom_admits(const struct headroom_gate *gate, enum headroom class);
 bool headroom_admits_command(const struct headroom_gate *gate, const struct command *command);
 /* Looks at the room that is the store's own, has it made where it is short, and sets the gate by
  * it; `more` bytes are to come on top, 0 at a batch's beginning. IO. */
-int headroom_room_look(struct engine *engine, uint64_t more, struct store_room *ret) SLUICE_MUST_USE;
+int headroom_room_ensure(struct engine *engine, uint64_t more, struct store_room *ret) SLUICE_MUST_USE;
 /* After each command, and before the commit: NO_SPACE when what the batch has put so far takes more
  * than the command's class may, so that the batch must be aborted. IO. */
 int headroom_batch_check(struct engine *engine, struct store_txn *txn,

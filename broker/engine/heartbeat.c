@@ -7,7 +7,7 @@
  * opened from. One without a connection that never did anything (no command, no subscription: nothing that a resumption would find) ends soon, and
  * an address has few of them.
  *
- * Invariants: a beat is in the heap if and only if it has a deadline and is not expiring; in `detached` if and only if it has no sink; in its
+ * Invariants: a timer is in the heap if and only if it has a deadline and is not expiring; in `detached` if and only if it has no sink; in its
  * peer's `unused` if and only if it has no sink and was not used.
  */
 #include <stdlib.h>
@@ -20,46 +20,47 @@
 
 #define NO_PLACE SIZE_MAX
 
-static struct beat *beat_find(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session)
+static struct session_timer *session_timer_find(struct heartbeats *heartbeats, uint32_t gateway,
+						uint64_t session)
 {
 	struct session_key key = {gateway, session};
-	struct beat *beat;
+	struct session_timer *timer;
 
-	HASH_FIND(hh, heartbeats->beats, &key, sizeof(key), beat);
-	return beat;
+	HASH_FIND(hh, heartbeats->timers, &key, sizeof(key), timer);
+	return timer;
 }
 
 /* ---- the heap ---- */
 
-static void place(struct heartbeats *heartbeats, struct beat *beat, size_t at)
+static void place(struct heartbeats *heartbeats, struct session_timer *timer, size_t at)
 {
-	heartbeats->heap[at] = beat;
-	beat->place = at;
+	heartbeats->heap[at] = timer;
+	timer->place = at;
 }
 
-static void sift_up(struct heartbeats *heartbeats, struct beat *beat)
+static void sift_up(struct heartbeats *heartbeats, struct session_timer *timer)
 {
-	size_t at = beat->place;
+	size_t at = timer->place;
 
-	for (; at > 0 && heartbeats->heap[(at - 1) / 2]->deadline_ms > beat->deadline_ms; at = (at - 1) / 2)
+	for (; at > 0 && heartbeats->heap[(at - 1) / 2]->deadline_ms > timer->deadline_ms; at = (at - 1) / 2)
 		place(heartbeats, heartbeats->heap[(at - 1) / 2], at);
-	place(heartbeats, beat, at);
+	place(heartbeats, timer, at);
 }
 
-static void sift_down(struct heartbeats *heartbeats, struct beat *beat)
+static void sift_down(struct heartbeats *heartbeats, struct session_timer *timer)
 {
-	size_t at = beat->place, child;
+	size_t at = timer->place, child;
 
 	while ((child = 2 * at + 1) < heartbeats->heap_count) {
 		if (child + 1 < heartbeats->heap_count &&
 		    heartbeats->heap[child + 1]->deadline_ms < heartbeats->heap[child]->deadline_ms)
 			child++;
-		if (heartbeats->heap[child]->deadline_ms >= beat->deadline_ms)
+		if (heartbeats->heap[child]->deadline_ms >= timer->deadline_ms)
 			break;
 		place(heartbeats, heartbeats->heap[child], at);
 		at = child;
 	}
-	place(heartbeats, beat, at);
+	place(heartbeats, timer, at);
 }
 
 static void next_set(struct heartbeats *heartbeats)
@@ -67,19 +68,19 @@ static void next_set(struct heartbeats *heartbeats)
 	heartbeats->next_ms = heartbeats->heap_count > 0 ? heartbeats->heap[0]->deadline_ms : UINT64_MAX;
 }
 
-static void deadline_clear(struct heartbeats *heartbeats, struct beat *beat)
+static void deadline_clear(struct heartbeats *heartbeats, struct session_timer *timer)
 {
-	struct beat *last;
-	size_t at = beat->place;
+	struct session_timer *last;
+	size_t at = timer->place;
 
 	if (at == NO_PLACE)
 		return;
-	invariant(at < heartbeats->heap_count && heartbeats->heap[at] == beat,
-		  "session %llu is not at its place %zu of %zu", (unsigned long long)beat->key.session, at,
+	invariant(at < heartbeats->heap_count && heartbeats->heap[at] == timer,
+		  "session %llu is not at its place %zu of %zu", (unsigned long long)timer->key.session, at,
 		  heartbeats->heap_count);
-	beat->place = NO_PLACE;
+	timer->place = NO_PLACE;
 	last = heartbeats->heap[--heartbeats->heap_count];
-	if (last != beat) {
+	if (last != timer) {
 		place(heartbeats, last, at);
 		sift_up(heartbeats, last);
 		sift_down(heartbeats, last);
@@ -88,25 +89,25 @@ static void deadline_clear(struct heartbeats *heartbeats, struct beat *beat)
 }
 
 /* There is room: heartbeats_add() has made it. */
-static void deadline_set(struct heartbeats *heartbeats, struct beat *beat, uint64_t deadline_ms)
+static void deadline_set(struct heartbeats *heartbeats, struct session_timer *timer, uint64_t deadline_ms)
 {
-	deadline_clear(heartbeats, beat);
-	beat->deadline_ms = deadline_ms;
-	beat->place = heartbeats->heap_count++;
-	sift_up(heartbeats, beat);
+	deadline_clear(heartbeats, timer);
+	timer->deadline_ms = deadline_ms;
+	timer->place = heartbeats->heap_count++;
+	sift_up(heartbeats, timer);
 	next_set(heartbeats);
 }
 
 static int heap_reserve(struct heartbeats *heartbeats, size_t count)
 {
 	size_t capacity = heartbeats->heap_capacity == 0 ? 64 : heartbeats->heap_capacity;
-	struct beat **heap;
+	struct session_timer **heap;
 
 	if (count <= heartbeats->heap_capacity)
 		return 0;
 	while (capacity < count)
 		capacity *= 2;
-	heap = realloc(heartbeats->heap, capacity * sizeof(struct beat *));
+	heap = realloc(heartbeats->heap, capacity * sizeof(struct session_timer *));
 	if (heap == NULL)
 		return SLUICE_E_NOMEM;
 	heartbeats->heap = heap;
@@ -168,50 +169,50 @@ static struct tenant *tenant_get(struct heartbeats *heartbeats, uint64_t gateway
 	return NULL;
 }
 
-static void unused_add(struct beat *beat)
+static void unused_add(struct session_timer *timer)
 {
-	if (beat->used || beat->peer == NULL)
+	if (timer->used || timer->peer == NULL)
 		return;
-	DL_APPEND2(beat->peer->unused, beat, unused_prev, unused_next);
-	beat->peer->unused_count++;
-	beat->in_unused = true;
+	DL_APPEND2(timer->peer->unused, timer, unused_prev, unused_next);
+	timer->peer->unused_count++;
+	timer->in_unused = true;
 }
 
-static void unused_remove(struct beat *beat)
+static void unused_remove(struct session_timer *timer)
 {
-	if (!beat->in_unused)
+	if (!timer->in_unused)
 		return;
-	DL_DELETE2(beat->peer->unused, beat, unused_prev, unused_next);
-	beat->peer->unused_count--;
-	beat->in_unused = false;
+	DL_DELETE2(timer->peer->unused, timer, unused_prev, unused_next);
+	timer->peer->unused_count--;
+	timer->in_unused = false;
 }
 
 /* It has no connection from now on. */
-static void detached_add(struct heartbeats *heartbeats, struct beat *beat, uint64_t deadline_ms,
+static void detached_add(struct heartbeats *heartbeats, struct session_timer *timer, uint64_t deadline_ms,
 			 uint64_t now_ms)
 {
-	struct beat *oldest;
+	struct session_timer *oldest;
 
-	if (!beat->used && deadline_ms > now_ms + LIMIT_SESSION_UNUSED_MS)
+	if (!timer->used && deadline_ms > now_ms + LIMIT_SESSION_UNUSED_MS)
 		deadline_ms = now_ms + LIMIT_SESSION_UNUSED_MS;
-	DL_APPEND(heartbeats->detached, beat);
-	beat->sink = NULL;
-	deadline_set(heartbeats, beat, deadline_ms);
-	unused_add(beat);
-	if (beat->peer == NULL || beat->peer->unused_count <= LIMIT_SESSIONS_UNUSED_MAX)
+	DL_APPEND(heartbeats->detached, timer);
+	timer->sink = NULL;
+	deadline_set(heartbeats, timer, deadline_ms);
+	unused_add(timer);
+	if (timer->peer == NULL || timer->peer->unused_count <= LIMIT_SESSIONS_UNUSED_MAX)
 		return;
-	oldest = beat->peer->unused;
+	oldest = timer->peer->unused;
 	unused_remove(oldest);
 	deadline_set(heartbeats, oldest, now_ms);
 }
 
-static void detached_remove(struct heartbeats *heartbeats, struct beat *beat)
+static void detached_remove(struct heartbeats *heartbeats, struct session_timer *timer)
 {
-	if (beat->sink != NULL)
+	if (timer->sink != NULL)
 		return;
-	unused_remove(beat);
-	DL_DELETE(heartbeats->detached, beat);
-	deadline_clear(heartbeats, beat);
+	unused_remove(timer);
+	DL_DELETE(heartbeats->detached, timer);
+	deadline_clear(heartbeats, timer);
 }
 
 /* ---- sessions ---- */
@@ -220,140 +221,140 @@ int heartbeats_add(struct heartbeats *heartbeats, const struct session_seen *see
 {
 	struct tenant *tenant = tenant_get(heartbeats, seen->gateway);
 	struct peer *peer = NULL;
-	struct beat *beat;
-	int rc =
-		tenant == NULL ? SLUICE_E_NOMEM : heap_reserve(heartbeats, HASH_COUNT(heartbeats->beats) + 1);
+	struct session_timer *timer;
+	int rc = tenant == NULL ? SLUICE_E_NOMEM
+				: heap_reserve(heartbeats, HASH_COUNT(heartbeats->timers) + 1);
 
-	invariant(beat_find(heartbeats, seen->gateway, seen->session) == NULL,
+	invariant(session_timer_find(heartbeats, seen->gateway, seen->session) == NULL,
 		  "session %llu of gateway %u is there already", (unsigned long long)seen->session,
 		  seen->gateway);
 	if (rc == 0)
 		rc = peer_get(heartbeats, seen->address, &peer);
 	if (rc != 0)
 		return rc;
-	beat = calloc(1, sizeof(*beat));
-	if (beat == NULL) {
+	timer = calloc(1, sizeof(*timer));
+	if (timer == NULL) {
 		peer_unref(heartbeats, peer);
 		return SLUICE_E_NOMEM;
 	}
-	beat->key = (struct session_key){seen->gateway, seen->session};
-	beat->timeout_ms = seen->timeout_ms;
-	beat->place = NO_PLACE;
+	timer->key = (struct session_key){seen->gateway, seen->session};
+	timer->timeout_ms = seen->timeout_ms;
+	timer->place = NO_PLACE;
 	/* A name is a promise to whoever opens it next. */
-	beat->used = seen->used || seen->named;
-	HASH_ADD(hh, heartbeats->beats, key, sizeof(beat->key), beat);
-	if (!HASHED(hh, beat)) {
-		free(beat);
+	timer->used = seen->used || seen->named;
+	HASH_ADD(hh, heartbeats->timers, key, sizeof(timer->key), timer);
+	if (!HASHED(hh, timer)) {
+		free(timer);
 		peer_unref(heartbeats, peer);
 		return SLUICE_E_NOMEM;
 	}
-	beat->tenant = tenant;
+	timer->tenant = tenant;
 	tenant->sessions++;
-	beat->peer = peer;
+	timer->peer = peer;
 	if (peer != NULL)
 		peer->sessions++;
-	detached_add(heartbeats, beat, now_ms + seen->timeout_ms, now_ms);
+	detached_add(heartbeats, timer, now_ms + seen->timeout_ms, now_ms);
 	return 0;
 }
 
-static void beat_drop(struct heartbeats *heartbeats, struct beat *beat)
+static void session_timer_drop(struct heartbeats *heartbeats, struct session_timer *timer)
 {
-	invariant(beat->sink == NULL || (beat->place == NO_PLACE && !beat->in_unused),
-		  "session %llu is attached, and ends at %llu", (unsigned long long)beat->key.session,
-		  (unsigned long long)beat->deadline_ms);
-	detached_remove(heartbeats, beat);
-	HASH_DELETE(hh, heartbeats->beats, beat);
-	beat->tenant->sessions--;
-	beat->tenant->expiring -= beat->expiring;
-	if (beat->peer != NULL) {
-		beat->peer->sessions--;
-		beat->peer->expiring -= beat->expiring;
-		peer_unref(heartbeats, beat->peer);
+	invariant(timer->sink == NULL || (timer->place == NO_PLACE && !timer->in_unused),
+		  "session %llu is attached, and ends at %llu", (unsigned long long)timer->key.session,
+		  (unsigned long long)timer->deadline_ms);
+	detached_remove(heartbeats, timer);
+	HASH_DELETE(hh, heartbeats->timers, timer);
+	timer->tenant->sessions--;
+	timer->tenant->expiring -= timer->expiring;
+	if (timer->peer != NULL) {
+		timer->peer->sessions--;
+		timer->peer->expiring -= timer->expiring;
+		peer_unref(heartbeats, timer->peer);
 	}
-	free(beat);
+	free(timer);
 }
 
 void heartbeats_remove(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session)
 {
-	struct beat *beat = beat_find(heartbeats, gateway, session);
+	struct session_timer *timer = session_timer_find(heartbeats, gateway, session);
 
-	if (beat != NULL)
-		beat_drop(heartbeats, beat);
+	if (timer != NULL)
+		session_timer_drop(heartbeats, timer);
 }
 
-static void expiring_clear(struct beat *beat)
+static void expiring_clear(struct session_timer *timer)
 {
-	if (!beat->expiring)
+	if (!timer->expiring)
 		return;
-	beat->expiring = false;
-	beat->tenant->expiring--;
-	if (beat->peer != NULL)
-		beat->peer->expiring--;
+	timer->expiring = false;
+	timer->tenant->expiring--;
+	if (timer->peer != NULL)
+		timer->peer->expiring--;
 }
 
 bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
 		       struct engine_sink *sink, uint64_t tag)
 {
-	struct beat *beat = beat_find(heartbeats, gateway, session);
+	struct session_timer *timer = session_timer_find(heartbeats, gateway, session);
 	bool moved;
 
-	if (beat == NULL)
+	if (timer == NULL)
 		return false; /* ended meanwhile: the sink hears of it by FX_SESSION_ENDED */
-	moved = beat->sink != NULL && (beat->sink != sink || beat->tag != tag);
+	moved = timer->sink != NULL && (timer->sink != sink || timer->tag != tag);
 	if (moved)
-		beat->sink->kick(beat->sink, beat->tag);
-	detached_remove(heartbeats, beat);
-	expiring_clear(beat); /* if its end is under way, the sink is notified of it by FX_SESSION_ENDED */
-	beat->sink = sink;
-	beat->tag = tag;
+		timer->sink->kick(timer->sink, timer->tag);
+	detached_remove(heartbeats, timer);
+	expiring_clear(timer); /* if its end is under way, the sink is notified of it by FX_SESSION_ENDED */
+	timer->sink = sink;
+	timer->tag = tag;
 	return moved;
 }
 
 void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
 		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, bool used, uint64_t now_ms)
 {
-	struct beat *beat = beat_find(heartbeats, gateway, session);
+	struct session_timer *timer = session_timer_find(heartbeats, gateway, session);
 
-	if (beat == NULL)
+	if (timer == NULL)
 		return;
-	if (beat->sink != sink || beat->tag != tag)
+	if (timer->sink != sink || timer->tag != tag)
 		return; /* another connection has it, and one that resumes uses it */
-	beat->used |= used;
-	detached_add(heartbeats, beat, now_ms + (idle_ms < beat->timeout_ms ? beat->timeout_ms - idle_ms : 0),
-		     now_ms);
+	timer->used |= used;
+	detached_add(heartbeats, timer,
+		     now_ms + (idle_ms < timer->timeout_ms ? timer->timeout_ms - idle_ms : 0), now_ms);
 }
 
-static void expiring_set(struct heartbeats *heartbeats, struct beat *beat)
+static void expiring_set(struct heartbeats *heartbeats, struct session_timer *timer)
 {
-	invariant(!beat->expiring && beat->sink == NULL, "session %llu is attached, or expiring already",
-		  (unsigned long long)beat->key.session);
-	deadline_clear(heartbeats, beat);
-	unused_remove(beat);
-	beat->expiring = true;
-	beat->tenant->expiring++;
-	if (beat->peer != NULL)
-		beat->peer->expiring++;
+	invariant(!timer->expiring && timer->sink == NULL, "session %llu is attached, or expiring already",
+		  (unsigned long long)timer->key.session);
+	deadline_clear(heartbeats, timer);
+	unused_remove(timer);
+	timer->expiring = true;
+	timer->tenant->expiring++;
+	if (timer->peer != NULL)
+		timer->peer->expiring++;
 }
 
-struct beat *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms)
+struct session_timer *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms)
 {
-	struct beat *beat = heartbeats->heap_count > 0 ? heartbeats->heap[0] : NULL;
+	struct session_timer *timer = heartbeats->heap_count > 0 ? heartbeats->heap[0] : NULL;
 
-	if (beat == NULL || beat->deadline_ms > now_ms)
+	if (timer == NULL || timer->deadline_ms > now_ms)
 		return NULL;
-	expiring_set(heartbeats, beat);
-	return beat;
+	expiring_set(heartbeats, timer);
+	return timer;
 }
 
 void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint64_t due_ms)
 {
-	struct beat *beat = beat_find(heartbeats, gateway, session);
+	struct session_timer *timer = session_timer_find(heartbeats, gateway, session);
 
-	if (beat == NULL || !beat->expiring)
+	if (timer == NULL || !timer->expiring)
 		return;
-	expiring_clear(beat);
-	deadline_set(heartbeats, beat, due_ms);
-	unused_add(beat);
+	expiring_clear(timer);
+	deadline_set(heartbeats, timer, due_ms);
+	unused_add(timer);
 }
 
 /* ---- admission ---- */
@@ -361,7 +362,7 @@ void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t 
 void heartbeats_batch(struct heartbeats *heartbeats)
 {
 	heartbeats->batch++;
-	heartbeats->looks = 0;
+	heartbeats->checks = 0;
 }
 
 static uint64_t opening(const struct opening *opening, const struct heartbeats *heartbeats)
@@ -379,17 +380,18 @@ static void opening_add(struct opening *opening, const struct heartbeats *heartb
 enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gateway,
 				    struct sluice_slice address, uint64_t replaced)
 {
-	struct beat *beat = replaced != 0 ? beat_find(heartbeats, gateway, replaced) : NULL;
+	struct session_timer *timer =
+		replaced != 0 ? session_timer_find(heartbeats, gateway, replaced) : NULL;
 	struct tenant *tenant = tenant_get(heartbeats, gateway);
 	struct peer *peer = peer_find(heartbeats, address);
 
 	/* One whose end is in the batch has made room for another already. */
-	if (beat != NULL && !beat->expiring) {
-		if (beat->peer == peer)
+	if (timer != NULL && !timer->expiring) {
+		if (timer->peer == peer)
 			peer = NULL;
 		tenant = NULL;
 	} else {
-		beat = NULL;
+		timer = NULL;
 	}
 	if (peer != NULL && peer->sessions - peer->expiring + opening(&peer->opening, heartbeats) >=
 				    LIMIT_SESSIONS_ADDRESS_MAX)
@@ -401,41 +403,43 @@ enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gate
 		opening_add(&peer->opening, heartbeats);
 	if (tenant != NULL)
 		opening_add(&tenant->opening, heartbeats);
-	if (beat != NULL)
-		beat->replaced = heartbeats->batch + 1;
+	if (timer != NULL)
+		timer->replaced = heartbeats->batch + 1;
 	return BOUND_NONE;
 }
 
 /* Of sessions that may give way a call asks for this many what they own. All calls of a batch together look at so many sessions, of which one that
  * is asked counts as several: at a bound every SESSION_OPEN calls. */
-enum { OLDEST_ASKED_MAX = 256, ASKED_LOOKS = 16, LOOKS_PER_BATCH_MAX = 65536 };
+enum { OLDEST_ASKED_MAX = 256, CHECKS_PER_QUERY = 16, CHECKS_PER_BATCH_MAX = 65536 };
 
-struct beat *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway, struct sluice_slice address,
-			       bool (*owns)(void *user, uint32_t gateway, uint64_t session), void *user)
+struct session_timer *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway,
+					struct sluice_slice address,
+					bool (*owns)(void *user, uint32_t gateway, uint64_t session),
+					void *user)
 {
 	const struct peer *peer = peer_find(heartbeats, address);
-	struct beat *beat, *found = NULL;
+	struct session_timer *timer, *found = NULL;
 	unsigned asked = 0;
 
 	if (address.len > 0 && peer == NULL)
 		return NULL;
-	DL_FOREACH(heartbeats->detached, beat) {
-		if (heartbeats->looks >= LOOKS_PER_BATCH_MAX || asked == OLDEST_ASKED_MAX)
+	DL_FOREACH(heartbeats->detached, timer) {
+		if (heartbeats->checks >= CHECKS_PER_BATCH_MAX || asked == OLDEST_ASKED_MAX)
 			break;
-		heartbeats->looks++;
-		if (beat->expiring || beat->replaced == heartbeats->batch + 1 ||
-		    beat->key.gateway != gateway || (peer != NULL && beat->peer != peer))
+		heartbeats->checks++;
+		if (timer->expiring || timer->replaced == heartbeats->batch + 1 ||
+		    timer->key.gateway != gateway || (peer != NULL && timer->peer != peer))
 			continue;
-		if (!beat->used) {
-			found = beat;
+		if (!timer->used) {
+			found = timer;
 			break;
 		}
 		asked++;
 		if (found != NULL)
 			continue;
-		heartbeats->looks += ASKED_LOOKS;
-		if (!owns(user, gateway, beat->key.session))
-			found = beat;
+		heartbeats->checks += CHECKS_PER_QUERY;
+		if (!owns(user, gateway, timer->key.session))
+			found = timer;
 	}
 	if (found != NULL)
 		expiring_set(heartbeats, found);
@@ -444,11 +448,11 @@ struct beat *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway, 
 
 void heartbeats_fini(struct heartbeats *heartbeats)
 {
-	struct beat *beat, *next;
+	struct session_timer *timer, *next;
 	struct tenant *tenant, *next_tenant;
 
-	HASH_ITER(hh, heartbeats->beats, beat, next)
-		beat_drop(heartbeats, beat);
+	HASH_ITER(hh, heartbeats->timers, timer, next)
+		session_timer_drop(heartbeats, timer);
 	HASH_ITER(hh, heartbeats->tenants, tenant, next_tenant) {
 		HASH_DELETE(hh, heartbeats->tenants, tenant);
 		free(tenant);

@@ -18,12 +18,12 @@ struct tenant {
 struct peer { /* an address that sessions were opened from */
 	uint64_t sessions, expiring;
 	struct opening opening;
-	struct beat *unused; /* without a connection, never used; the oldest first */
+	struct session_timer *unused; /* without a connection, never used; the oldest first */
 	uint64_t unused_count;
 	UT_hash_handle hh;
 	char address[];
 };
-struct beat {
+struct session_timer {
 	struct session_key key;
 	uint32_t timeout_ms;
 	uint64_t deadline_ms;	  /* durable monotone; while it has a place */
@@ -35,18 +35,18 @@ struct beat {
 	bool in_unused;
 	uint64_t replaced; /* 1 more than the batch in which one is opened that takes its name; 0: none */
 	struct tenant *tenant;
-	struct peer *peer;	  /* NULL: its address is not known */
-	struct beat *prev, *next; /* in detached */
-	struct beat *unused_prev, *unused_next;
+	struct peer *peer;		   /* NULL: its address is not known */
+	struct session_timer *prev, *next; /* in detached */
+	struct session_timer *unused_prev, *unused_next;
 	UT_hash_handle hh;
 };
 struct heartbeats {
-	struct beat *beats;
-	struct beat **heap; /* by deadline_ms */
+	struct session_timer *timers;
+	struct session_timer **heap; /* by deadline_ms */
 	size_t heap_count, heap_capacity;
-	uint64_t next_ms;      /* the earliest deadline */
-	struct beat *detached; /* the one that lost its connection first comes first */
-	uint64_t looks;	       /* at sessions that may give way, for the batch at hand */
+	uint64_t next_ms;		/* the earliest deadline */
+	struct session_timer *detached; /* the one that lost its connection first comes first */
+	uint64_t checks;		/* at sessions that may give way, for the batch at hand */
 	struct peer *peers;
 	struct tenant *tenants;
 	uint64_t batch;
@@ -68,7 +68,7 @@ bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
 		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, bool used, uint64_t now_ms);
 /* One that has run out, marked expiring; NULL: none. */
-struct beat *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms);
+struct session_timer *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms);
 /* After its SESSION_EXPIRE: a session that is still there, because that was refused for damage, is
  * due again then. */
 void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint64_t due_ms);
@@ -82,8 +82,10 @@ enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gate
 /* The one without a connection that gives way at a bound, marked expiring: the oldest that was
  * never used, else the oldest that owns nothing; address empty: of any. Looks at a bounded number.
  * NULL: none. */
-struct beat *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway, struct sluice_slice address,
-			       bool (*owns)(void *user, uint32_t gateway, uint64_t session), void *user);
+struct session_timer *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway,
+					struct sluice_slice address,
+					bool (*owns)(void *user, uint32_t gateway, uint64_t session),
+					void *user);
 void heartbeats_fini(struct heartbeats *heartbeats);
 
 #endif

@@ -407,10 +407,10 @@ void store_close(struct store *store)
 	free(store);
 }
 
-void store_forget(struct store *store)
+void store_discard(struct store *store)
 {
-	if (store != NULL && store->ops->forget != NULL)
-		store->ops->forget(store->impl);
+	if (store != NULL && store->ops->discard != NULL)
+		store->ops->discard(store->impl);
 	store_close(store);
 }
 

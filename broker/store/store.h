@@ -93,7 +93,7 @@ int store_open_lmdb(const char *dir, const struct store_options *options, struct
 int store_open_mem(const struct store_options *options, struct store **ret) SLUICE_MUST_USE;
 void store_close(struct store *store); /* accepts NULL */
 /* Closes it and takes away what its opening made: files, directory. One that was there before stays as it is. Accepts NULL. */
-void store_forget(struct store *store);
+void store_discard(struct store *store);
 
 /* Text about the last SLUICE_E_CORRUPT / IO of this thread: table, key in hex, what was expected. Never
  * NULL. */

@@ -34,7 +34,7 @@ struct raw_ops {
 	void (*cursor_close)(void *cursor);
 	void (*facts)(void *impl, struct store_facts *ret);
 	int (*reserve_disk)(void *impl, uint64_t bytes, struct store_room *ret);
-	void (*forget)(void *impl); /* NULL: nothing is kept anyway; close comes next */
+	void (*discard)(void *impl); /* NULL: nothing is kept anyway; close comes next */
 	void (*close)(void *impl);
 };
 

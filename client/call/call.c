@@ -82,7 +82,7 @@ struct packing {
 	size_t op_bytes;
 	uint8_t head[5 + 10]; /* tag, length */
 	size_t head_bytes;
-	bool mends;		    /* a text for people may be no UTF-8 */
+	bool repairs;		    /* a text for people may be no UTF-8 */
 	uint8_t packed[PACKED_MAX]; /* the operation, if op_bytes are no more than that */
 };
 
@@ -117,7 +117,7 @@ static bool is_text(const char *string)
 
 /* A report must not be refused for what a scheduler printed. Only these have such texts, and few
  * reports have bad ones. */
-static bool may_be_mended(const Sluice__Request *request)
+static bool may_need_repair(const Sluice__Request *request)
 {
 	switch (request->op_case) {
 	case SLUICE__REQUEST__OP_JOB_REPORT:
@@ -147,7 +147,7 @@ static size_t packing_begin(struct packing *packing, const Sluice__Request *requ
 {
 	/* All members of the oneof are message pointers. */
 	packing->op = &request->job_submit->base;
-	packing->mends = may_be_mended(request);
+	packing->repairs = may_need_repair(request);
 	pack(packing, request->op_case == SLUICE__REQUEST__OP_TXN);
 	packing->head_bytes =
 		varint_put(packing->head, (uint64_t)request->op_case << 3 | 2 /* length-delimited */);
@@ -172,8 +172,8 @@ static struct call *call_new_packing(sluice_client *client, const struct packing
 		memcpy(body + packing->head_bytes, packing->packed, packing->op_bytes);
 	else
 		(void)protobuf_c_message_pack(packing->op, body + packing->head_bytes);
-	if (packing->mends)
-		message_texts_mend(packing->op->descriptor, body + packing->head_bytes, packing->op_bytes);
+	if (packing->repairs)
+		message_texts_repair(packing->op->descriptor, body + packing->head_bytes, packing->op_bytes);
 	call = call_new_frame(client, FRAME_REQUEST, body, len, options);
 	if (call == NULL) {
 		mem_free(body);

@@ -444,10 +444,10 @@ WRAP(int, source_orphans_add, struct apply *a, uint64_t number, int delta)
 
 /* ---- damage ---- */
 
-WRAP(int, job_tell_if_damaged, struct apply *a, uint64_t queue, uint64_t job, bool *ret_damaged)
+WRAP(int, job_report_if_damaged, struct apply *a, uint64_t queue, uint64_t job, bool *ret_damaged)
 {
 	*ret_damaged = false;
-	return planted == STUCK_DAMAGE ? 0 : __real_job_tell_if_damaged(a, queue, job, ret_damaged);
+	return planted == STUCK_DAMAGE ? 0 : __real_job_report_if_damaged(a, queue, job, ret_damaged);
 }
 
 WRAP(int, audit_query, struct query *q, const Sluice__Audit *m)
@@ -502,9 +502,9 @@ WRAP(void, demand_pause, struct demand *demand, struct engine_sink *sink, uint64
 	__real_demand_pause(demand, sink, tag, paused);
 }
 
-WRAP(int, job_tell_holder, struct apply *a, const struct job *job, enum effect_kind kind)
+WRAP(int, job_notify_holder, struct apply *a, const struct job *job, enum effect_kind kind)
 {
-	return planted == LOST_CANCEL && kind == FX_JOB_CANCEL ? 0 : __real_job_tell_holder(a, job, kind);
+	return planted == LOST_CANCEL && kind == FX_JOB_CANCEL ? 0 : __real_job_notify_holder(a, job, kind);
 }
 
 WRAP(int, core_next_deadline, struct core *core, struct store_txn *txn, uint64_t *ret_mono_ms)

@@ -7,18 +7,18 @@
 #include "broker/engine/engine_internal.h"
 #include "protocol/limits.h"
 
-static struct heartbeats beats;
+static struct heartbeats heartbeats;
 static struct engine_sink sink;
 
 static void begin(void)
 {
-	memset(&beats, 0, sizeof(beats));
-	beats.next_ms = UINT64_MAX;
+	memset(&heartbeats, 0, sizeof(heartbeats));
+	heartbeats.next_ms = UINT64_MAX;
 }
 
 static void end(void)
 {
-	heartbeats_fini(&beats);
+	heartbeats_fini(&heartbeats);
 }
 
 TestSuite(heartbeat, .init = begin, .fini = end);
@@ -31,7 +31,7 @@ static void add(uint64_t session, uint32_t timeout_ms, const char *address, bool
 				    .named = named,
 				    .address = {address, strlen(address)}};
 
-	cr_assert_eq(heartbeats_add(&beats, &seen, now_ms), 0);
+	cr_assert_eq(heartbeats_add(&heartbeats, &seen, now_ms), 0);
 }
 
 /* Opened, and its connection came and went. */
@@ -39,15 +39,15 @@ static void came_and_went(uint64_t session, uint32_t timeout_ms, const char *add
 			  uint64_t now_ms)
 {
 	add(session, timeout_ms, address, false, now_ms);
-	heartbeats_attach(&beats, 1, session, &sink, session);
-	heartbeats_detach(&beats, 1, session, &sink, session, 0, used, now_ms);
+	heartbeats_attach(&heartbeats, 1, session, &sink, session);
+	heartbeats_detach(&heartbeats, 1, session, &sink, session, 0, used, now_ms);
 }
 
 static uint64_t due(uint64_t now_ms)
 {
-	struct beat *beat = heartbeats_due(&beats, now_ms);
+	struct session_timer *timer = heartbeats_due(&heartbeats, now_ms);
 
-	return beat != NULL ? beat->key.session : 0;
+	return timer != NULL ? timer->key.session : 0;
 }
 
 Test(heartbeat, deadlines_come_in_their_order_and_attached_ones_not_at_all)
@@ -57,10 +57,10 @@ Test(heartbeat, deadlines_come_in_their_order_and_attached_ones_not_at_all)
 
 	for (uint64_t i = 0; i < 8; i++)
 		came_and_went(i + 1, timeouts[i], "", true, 0);
-	heartbeats_attach(&beats, 1, 4, &sink, 44);
-	cr_expect_eq(beats.next_ms, 2000);
-	heartbeats_remove(&beats, 1, 8);
-	cr_expect_eq(beats.next_ms, 3000);
+	heartbeats_attach(&heartbeats, 1, 4, &sink, 44);
+	cr_expect_eq(heartbeats.next_ms, 2000);
+	heartbeats_remove(&heartbeats, 1, 8);
+	cr_expect_eq(heartbeats.next_ms, 3000);
 	cr_expect_eq(due(2999), 0);
 	for (int n = 0; n < 6; n++) {
 		uint64_t session = due(10000);
@@ -70,9 +70,9 @@ Test(heartbeat, deadlines_come_in_their_order_and_attached_ones_not_at_all)
 		last = timeouts[session - 1];
 	}
 	cr_expect_eq(due(UINT64_MAX - 1), 0, "the attached one has no deadline");
-	cr_expect_eq(beats.next_ms, UINT64_MAX);
-	heartbeats_detach(&beats, 1, 4, &sink, 44, 400, true, 20000);
-	cr_expect_eq(beats.next_ms, 20600);
+	cr_expect_eq(heartbeats.next_ms, UINT64_MAX);
+	heartbeats_detach(&heartbeats, 1, 4, &sink, 44, 400, true, 20000);
+	cr_expect_eq(heartbeats.next_ms, 20600);
 }
 
 Test(heartbeat, many_deadlines_that_change_stay_in_order)
@@ -87,11 +87,11 @@ Test(heartbeat, many_deadlines_that_change_stay_in_order)
 
 		random ^= random << 13, random ^= random >> 7, random ^= random << 17;
 		session = 1 + random % 500;
-		heartbeats_attach(&beats, 1, session, &sink, session);
-		heartbeats_detach(&beats, 1, session, &sink, session, 0, true, random % 50000);
+		heartbeats_attach(&heartbeats, 1, session, &sink, session);
+		heartbeats_detach(&heartbeats, 1, session, &sink, session, 0, true, random % 50000);
 	}
 	for (;;) {
-		uint64_t next = beats.next_ms;
+		uint64_t next = heartbeats.next_ms;
 
 		if (next == UINT64_MAX)
 			break;
@@ -112,14 +112,14 @@ Test(heartbeat, what_did_nothing_lives_a_minute_and_what_did_its_whole_timeout)
 	came_and_went(2, day, "192.0.2.1", true, 0);
 	came_and_went(3, 5000, "192.0.2.1", false, 0);
 	add(4, day, "192.0.2.1", true, 0); /* named */
-	heartbeats_attach(&beats, 1, 4, &sink, 4);
-	heartbeats_detach(&beats, 1, 4, &sink, 4, 0, false, 0);
+	heartbeats_attach(&heartbeats, 1, 4, &sink, 4);
+	heartbeats_detach(&heartbeats, 1, 4, &sink, 4, 0, false, 0);
 	/* Used by one of its connections, not by the next. */
 	add(5, day, "192.0.2.1", false, 0);
-	heartbeats_attach(&beats, 1, 5, &sink, 5);
-	heartbeats_detach(&beats, 1, 5, &sink, 5, 0, true, 0);
-	heartbeats_attach(&beats, 1, 5, &sink, 6);
-	heartbeats_detach(&beats, 1, 5, &sink, 6, 0, false, 0);
+	heartbeats_attach(&heartbeats, 1, 5, &sink, 5);
+	heartbeats_detach(&heartbeats, 1, 5, &sink, 5, 0, true, 0);
+	heartbeats_attach(&heartbeats, 1, 5, &sink, 6);
+	heartbeats_detach(&heartbeats, 1, 5, &sink, 6, 0, false, 0);
 	cr_expect_eq(due(4999), 0);
 	cr_expect_eq(due(5000), 3);
 	cr_expect_eq(due(LIMIT_SESSION_UNUSED_MS - 1), 0);
@@ -156,25 +156,26 @@ static bool owns_even(void *user, uint32_t gateway, uint64_t session)
 Test(heartbeat, an_address_has_a_bounded_number)
 {
 	struct sluice_slice here = {"192.0.2.1", 9}, there = {"192.0.2.2", 9}, unknown = {NULL, 0};
-	struct beat *beat;
+	struct session_timer *timer;
 
 	for (uint64_t n = 1; n < LIMIT_SESSIONS_ADDRESS_MAX; n++)
 		add(n, 30000, "192.0.2.1", true, 0);
-	heartbeats_batch(&beats);
-	cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_NONE, "the last that is good");
-	cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_ADDRESS, "counting what the batch opens");
-	cr_expect_eq(heartbeats_admit(&beats, 1, there, 0), BOUND_NONE);
-	cr_expect_eq(heartbeats_admit(&beats, 1, unknown, 0), BOUND_NONE);
-	beat = heartbeats_oldest(&beats, 1, there, owns_even, NULL);
-	cr_expect_null(beat, "nobody is there");
-	beat = heartbeats_oldest(&beats, 1, here, owns_even, NULL);
-	cr_assert_not_null(beat);
-	cr_expect_eq(beat->key.session, 1, "the oldest that owns nothing");
-	cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_NONE, "it makes room for one");
-	cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_ADDRESS);
+	heartbeats_batch(&heartbeats);
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_NONE, "the last that is good");
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_ADDRESS,
+		     "counting what the batch opens");
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, there, 0), BOUND_NONE);
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, unknown, 0), BOUND_NONE);
+	timer = heartbeats_oldest(&heartbeats, 1, there, owns_even, NULL);
+	cr_expect_null(timer, "nobody is there");
+	timer = heartbeats_oldest(&heartbeats, 1, here, owns_even, NULL);
+	cr_assert_not_null(timer);
+	cr_expect_eq(timer->key.session, 1, "the oldest that owns nothing");
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_NONE, "it makes room for one");
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_ADDRESS);
 	came_and_went(LIMIT_SESSIONS_ADDRESS_MAX + 1, 30000, "192.0.2.3", false, 0);
-	beat = heartbeats_oldest(&beats, 2, unknown, owns_even, NULL);
-	cr_expect_null(beat, "another gateway's stay");
+	timer = heartbeats_oldest(&heartbeats, 2, unknown, owns_even, NULL);
+	cr_expect_null(timer, "another gateway's stay");
 }
 
 Test(heartbeat, one_that_takes_the_place_of_another_is_let_in_at_a_bound)
@@ -184,48 +185,49 @@ Test(heartbeat, one_that_takes_the_place_of_another_is_let_in_at_a_bound)
 
 	for (uint64_t n = 1; n <= LIMIT_SESSIONS_ADDRESS_MAX; n++)
 		add(n, 30000, "192.0.2.1", true, 0);
-	heartbeats_attach(&beats, 1, attached, &sink, 9);
-	heartbeats_batch(&beats);
-	cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_ADDRESS);
+	heartbeats_attach(&heartbeats, 1, attached, &sink, 9);
+	heartbeats_batch(&heartbeats);
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_ADDRESS);
 	for (int n = 0; n < 3; n++)
-		cr_expect_eq(heartbeats_admit(&beats, 1, here, attached), BOUND_NONE,
+		cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, attached), BOUND_NONE,
 			     "however often, the count stays");
-	cr_expect_eq(heartbeats_admit(&beats, 1, here, detached), BOUND_NONE);
-	cr_expect_eq(heartbeats_admit(&beats, 1, here, 77777777), BOUND_ADDRESS, "of nobody there is none");
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, detached), BOUND_NONE);
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 77777777), BOUND_ADDRESS,
+		     "of nobody there is none");
 	/* One that gives its place to its successor gives it to nobody else. */
 	for (uint64_t n = 3; n < 100; n++)
-		cr_assert_eq(heartbeats_admit(&beats, 1, here, 2 * n), BOUND_NONE);
+		cr_assert_eq(heartbeats_admit(&heartbeats, 1, here, 2 * n), BOUND_NONE);
 	for (uint64_t n = 0; n < 100; n++) {
-		struct beat *beat = heartbeats_oldest(&beats, 1, here, owns_even, NULL);
+		struct session_timer *timer = heartbeats_oldest(&heartbeats, 1, here, owns_even, NULL);
 
-		cr_assert_not_null(beat);
-		cr_expect(beat->key.session % 2 == 1 && beat->key.session != attached);
+		cr_assert_not_null(timer);
+		cr_expect(timer->key.session % 2 == 1 && timer->key.session != attached);
 	}
 	/* And one that ends has made room once. */
-	cr_expect_eq(heartbeats_admit(&beats, 1, here, 3), BOUND_NONE);
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 3), BOUND_NONE);
 	for (int n = 1; n < 100; n++)
-		cr_expect_eq(heartbeats_admit(&beats, 1, here, 0), BOUND_NONE);
-	cr_expect_eq(heartbeats_admit(&beats, 1, here, 3), BOUND_ADDRESS);
+		cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_NONE);
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 3), BOUND_ADDRESS);
 	/* By another address it is one of that one. */
-	cr_expect_eq(heartbeats_admit(&beats, 1, there, detached), BOUND_NONE);
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, there, detached), BOUND_NONE);
 }
 
 Test(heartbeat, one_that_was_never_used_gives_way_before_an_older_one)
 {
-	struct beat *beat;
+	struct session_timer *timer;
 
 	came_and_went(2, 30000, "a", true, 0);
 	came_and_went(3, 30000, "a", true, 0);
 	came_and_went(4, 30000, "b", false, 5);
 	add(6, 30000, "a", false, 0);
-	heartbeats_attach(&beats, 1, 6, &sink, 6);
-	beat = heartbeats_oldest(&beats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL);
-	cr_assert_not_null(beat);
-	cr_expect_eq(beat->key.session, 4);
-	beat = heartbeats_oldest(&beats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL);
-	cr_assert_not_null(beat);
-	cr_expect_eq(beat->key.session, 3, "then one that owns nothing");
-	cr_expect_null(heartbeats_oldest(&beats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL),
+	heartbeats_attach(&heartbeats, 1, 6, &sink, 6);
+	timer = heartbeats_oldest(&heartbeats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL);
+	cr_assert_not_null(timer);
+	cr_expect_eq(timer->key.session, 4);
+	timer = heartbeats_oldest(&heartbeats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL);
+	cr_assert_not_null(timer);
+	cr_expect_eq(timer->key.session, 3, "then one that owns nothing");
+	cr_expect_null(heartbeats_oldest(&heartbeats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL),
 		       "never one that owns something or is connected");
 }
 
@@ -238,16 +240,16 @@ Test(heartbeat, openings_at_a_bound_look_at_a_bounded_number_of_sessions)
 	for (uint64_t n = 1; n <= 30000; n++)
 		came_and_went(n, 30000, "", true, 0);
 	add(30001, 30000, "", true, 0);
-	heartbeats_batch(&beats);
+	heartbeats_batch(&heartbeats);
 	for (int i = 0; i < 1000; i++)
-		cr_expect_null(heartbeats_oldest(&beats, 2, unknown, owns_even, NULL));
-	cr_expect_leq(beats.looks, 70000);
-	cr_expect_null(heartbeats_oldest(&beats, 1, unknown, owns_even, NULL), "of this batch no more");
-	heartbeats_batch(&beats);
+		cr_expect_null(heartbeats_oldest(&heartbeats, 2, unknown, owns_even, NULL));
+	cr_expect_leq(heartbeats.checks, 70000);
+	cr_expect_null(heartbeats_oldest(&heartbeats, 1, unknown, owns_even, NULL), "of this batch no more");
+	heartbeats_batch(&heartbeats);
 	for (int i = 0; i < 1000; i++)
-		found += heartbeats_oldest(&beats, 1, unknown, owns_even, NULL) != NULL;
+		found += heartbeats_oldest(&heartbeats, 1, unknown, owns_even, NULL) != NULL;
 	cr_expect_geq(found, 16, "those that own nothing give way, batch by batch");
-	cr_expect_leq(beats.looks, 70000);
+	cr_expect_leq(heartbeats.checks, 70000);
 }
 
 /* A damaged record of what the session holds refuses its end. */
@@ -256,21 +258,21 @@ Test(heartbeat, an_end_that_was_refused_is_tried_again)
 	came_and_went(1, 1000, "a", false, 0);
 	cr_expect_eq(due(1000), 1);
 	cr_expect_eq(due(UINT64_MAX - 1), 0, "its end is under way");
-	heartbeats_again(&beats, 1, 1, 61000);
-	cr_expect_eq(beats.next_ms, 61000);
+	heartbeats_again(&heartbeats, 1, 1, 61000);
+	cr_expect_eq(heartbeats.next_ms, 61000);
 	cr_expect_eq(due(61000), 1);
-	heartbeats_remove(&beats, 1, 1);
-	heartbeats_again(&beats, 1, 1, 62000);
-	cr_expect_eq(beats.next_ms, UINT64_MAX, "it has ended");
+	heartbeats_remove(&heartbeats, 1, 1);
+	heartbeats_again(&heartbeats, 1, 1, 62000);
+	cr_expect_eq(heartbeats.next_ms, UINT64_MAX, "it has ended");
 }
 
 Test(heartbeat, a_session_that_is_resumed_while_its_end_is_refused_lives_on)
 {
 	came_and_went(1, 1000, "a", true, 0);
 	cr_expect_eq(due(1000), 1);
-	heartbeats_attach(&beats, 1, 1, &sink, 7);
-	heartbeats_again(&beats, 1, 1, 61000);
-	cr_expect_eq(beats.next_ms, UINT64_MAX, "it has a connection");
-	heartbeats_detach(&beats, 1, 1, &sink, 7, 0, true, 70000);
+	heartbeats_attach(&heartbeats, 1, 1, &sink, 7);
+	heartbeats_again(&heartbeats, 1, 1, 61000);
+	cr_expect_eq(heartbeats.next_ms, UINT64_MAX, "it has a connection");
+	heartbeats_detach(&heartbeats, 1, 1, &sink, 7, 0, true, 70000);
 	cr_expect_eq(due(71000), 1);
 }

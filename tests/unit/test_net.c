@@ -306,7 +306,7 @@ Test(net, waiters_go_with_their_connection)
 	rig_close(&rig);
 }
 
-Test(net, a_beat_does_not_look_at_idle_connections)
+Test(net, the_timer_does_not_check_idle_connections)
 {
 	struct rig rig;
 	struct io *io;
@@ -314,11 +314,11 @@ Test(net, a_beat_does_not_look_at_idle_connections)
 	greet(&rig);
 	io = &rig.net->ios[0];
 	for (int n = 0; n < 1000; n++) {
-		event_active(io->beat, EV_TIMEOUT, 0);
+		event_active(io->timer, EV_TIMEOUT, 0);
 		turn(&rig);
 	}
 	/* Its first deadline, of 10 s without HELLO, could have come on a very slow machine. */
-	cr_expect_leq(io->lives_visited, 1, "%llu looks", (unsigned long long)io->lives_visited);
+	cr_expect_leq(io->lives_checked, 1, "%llu checks", (unsigned long long)io->lives_checked);
 	rig_close(&rig);
 }
 

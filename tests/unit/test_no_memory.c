@@ -64,13 +64,13 @@ Test(no_memory, a_heartbeat_is_refused_and_not_half_there)
 		if (session % 2 == 0)
 			seen.address.len = 0;
 		for (long n = 1; rc != 0 && n < FAILURES_MAX; n++) {
-			unsigned before = HASH_COUNT(heartbeats.beats);
+			unsigned before = HASH_COUNT(heartbeats.timers);
 
 			left = n;
 			rc = heartbeats_add(&heartbeats, &seen, 5);
 			left = 0;
 			cr_assert(rc == 0 || rc == SLUICE_E_NOMEM);
-			cr_assert_eq(HASH_COUNT(heartbeats.beats), before + (rc == 0));
+			cr_assert_eq(HASH_COUNT(heartbeats.timers), before + (rc == 0));
 			refused += rc != 0;
 		}
 		cr_assert_eq(rc, 0, "session %llu", (unsigned long long)session);

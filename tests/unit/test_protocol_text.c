@@ -51,7 +51,7 @@ static void mended(const char *from, const char *expected)
 	char text[64];
 
 	strcpy(text, from);
-	text_mend(text);
+	text_repair(text);
 	cr_assert_str_eq(text, expected);
 }
 
@@ -118,9 +118,9 @@ Test(text, whatever_goes_in_utf8_comes_out)
 		}
 		memcpy(terminated, in, 4);
 		terminated[4] = 0;
-		text_mend(terminated);
+		text_repair(terminated);
 		cr_assert(utf8_valid((struct sluice_slice){terminated, strlen(terminated)}));
-		(void)text_mend_bytes(in, 4);
+		(void)text_repair_bytes(in, 4);
 		cr_assert(utf8_valid(from));
 	}
 }

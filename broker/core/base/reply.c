@@ -27,7 +27,7 @@ int query_refuse(struct query *q, int code, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	text_mend(text);
+	text_repair(text);
 	q->reply->code = code;
 	if (q->reply->text != NULL && q->reply->text != protobuf_c_empty_string)
 		free(q->reply->text);

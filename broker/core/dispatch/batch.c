@@ -230,7 +230,7 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 	}
 	if (rc != 0)
 		return rc;
-	text_mend(out->text); /* it was formatted into a fixed buffer */
+	text_repair(out->text); /* it was formatted into a fixed buffer */
 	reply.command = a.position;
 	reply.outcome = out;
 	return effects_add(effects, &reply);

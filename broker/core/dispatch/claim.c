@@ -71,10 +71,10 @@ static int claim_try(struct apply *a, const struct queue_cell *cell, const struc
 static int claim_jobs_around(struct apply *a, const struct queue_cell *cell, const struct cmd_claim *m,
 			     struct outcome *out, bool *ret_undone)
 {
-	bool passed = true;
+	bool skipped = true;
 	int rc = 0;
 
-	for (uint32_t aside = 0; passed; aside++) {
+	for (uint32_t aside = 0; skipped; aside++) {
 		uint32_t max = claim_max(m);
 
 		while ((rc = claim_try(a, cell, m, max, out, ret_undone)) == SLUICE_E_CORRUPT &&
@@ -86,7 +86,7 @@ static int claim_jobs_around(struct apply *a, const struct queue_cell *cell, con
 			out->kind = OUT_CLAIMED;
 			return claim_jobs_announce(a, m); /* it got on, and the next claim goes on */
 		}
-		rc = claim_jobs_skip(a, m, &passed);
+		rc = claim_jobs_skip(a, m, &skipped);
 		if (rc != 0)
 			return rc;
 	}

@@ -19,7 +19,7 @@
 #include "broker/core/queue/queue.h"
 #include "broker/core/stream/stream.h"
 
-enum { DUE_AT_ONCE = 64, TIMER_PUT_OFF_MS = 60000, DOUBT_LOOK_MS = 60000 };
+enum { DUE_AT_ONCE = 64, TIMER_PUT_OFF_MS = 60000, DOUBT_CHECK_MS = 60000 };
 
 static_assert((int)TIMER_KEY_BYTES == (int)KEY_TIMER_BYTES, "TICK carries the key of a timer");
 
@@ -180,7 +180,7 @@ int tick_apply(struct apply *a, const struct cmd_tick *m, struct outcome *out)
 int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_mono_ms)
 {
 	/* A clock in doubt is looked at, and how long it has stood is kept, also when nothing else happens. */
-	uint64_t gateways, earliest = core->age.doubting ? core->clock.mono_ms + DOUBT_LOOK_MS : UINT64_MAX;
+	uint64_t gateways, earliest = core->age.doubting ? core->clock.mono_ms + DOUBT_CHECK_MS : UINT64_MAX;
 	int rc = counter_get(txn, 0, COUNTER_GATEWAY, &gateways);
 
 	for (uint64_t gateway = 1; rc == 0 && gateway <= gateways; gateway++) {

@@ -50,7 +50,7 @@ static void finding(struct audit *audit, const char *format, ...)
 		return;
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
-	text_mend(text);
+	text_repair(text);
 	va_end(args);
 	result->findings[result->n_findings] = strdup(text);
 	if (result->findings[result->n_findings] == NULL)

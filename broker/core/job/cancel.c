@@ -14,7 +14,7 @@
 
 static int cancel_now(struct apply *a, struct job *job, const struct job_fact *fact)
 {
-	int rc = job->live.claim == JOB_LEASED ? job_tell_holder(a, job, FX_JOB_CANCEL) : 0;
+	int rc = job->live.claim == JOB_LEASED ? job_notify_holder(a, job, FX_JOB_CANCEL) : 0;
 
 	return rc == 0 ? job_move(a, job, job->lifecycle->cancelled, fact, true) : rc;
 }
@@ -46,7 +46,7 @@ int job_cancel_apply(struct apply *a, const Sluice__JobCancel *m, struct outcome
 		if (!asked)
 			rc = job_note(a, &job, &fact);
 		if (rc == 0 && job.live.claim == JOB_LEASED)
-			rc = job_tell_holder(a, &job, FX_JOB_CANCEL);
+			rc = job_notify_holder(a, &job, FX_JOB_CANCEL);
 	}
 	if (rc == 0)
 		rc = job_store(a, &job);

@@ -125,7 +125,7 @@ int claim_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, struct 
 }
 
 /* Sets the first ready entry aside when its job has a damaged record of its own: see set_aside. */
-static int skip_ready(struct apply *a, uint64_t queue, bool *ret_passed)
+static int skip_ready(struct apply *a, uint64_t queue, bool *ret_skipped)
 {
 	struct queue_cell cell;
 	struct picked picked;
@@ -143,8 +143,8 @@ static int skip_ready(struct apply *a, uint64_t queue, bool *ret_passed)
 	rc = queue_item_get(a->txn, a->gateway, queue, picked.seq[0], &item);
 	if (rc != 0 || !number_read(item.body, &job))
 		return rc;
-	rc = job_tell_if_damaged(a, queue, job, ret_passed);
-	if (rc != 0 || !*ret_passed)
+	rc = job_report_if_damaged(a, queue, job, ret_skipped);
+	if (rc != 0 || !*ret_skipped)
 		return rc;
 	cell.ready--;
 	cell.delayed++;
@@ -153,23 +153,23 @@ static int skip_ready(struct apply *a, uint64_t queue, bool *ret_passed)
 }
 
 /* After a claim of one job met damage: passes by the job that it came to, if that is what is damaged. */
-int claim_jobs_skip(struct apply *a, const struct cmd_claim *m, bool *ret_passed)
+int claim_jobs_skip(struct apply *a, const struct cmd_claim *m, bool *ret_skipped)
 {
 	size_t mark = effects_mark(a->effects);
 	int rc = store_savepoint(a->txn), undo_rc;
 
-	*ret_passed = false;
+	*ret_skipped = false;
 	if (rc != 0)
 		return rc;
 	if (m->flags & CLAIM_ORPHANS)
-		rc = job_orphan_pass_by(a, m, ret_passed);
-	if (rc == 0 && !*ret_passed)
-		rc = skip_ready(a, m->queue, ret_passed);
-	if (rc == 0 && *ret_passed) {
+		rc = job_orphan_skip(a, m, ret_skipped);
+	if (rc == 0 && !*ret_skipped)
+		rc = skip_ready(a, m->queue, ret_skipped);
+	if (rc == 0 && *ret_skipped) {
 		store_release(a->txn);
 		return 0;
 	}
-	*ret_passed = false;
+	*ret_skipped = false;
 	effects_rewind(a->effects, mark);
 	undo_rc = store_rollback(a->txn);
 	return undo_rc != 0 ? undo_rc : rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND ? 0 : rc;

@@ -31,7 +31,7 @@ static void line(struct lines *lines, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	text_mend(text);
+	text_repair(text);
 	lines->texts[lines->count] = strdup(text);
 	if (lines->texts[lines->count] == NULL)
 		lines->rc = SLUICE_E_NOMEM;

@@ -90,10 +90,10 @@ int job_note(struct apply *a, struct job *job, const struct job_fact *fact) SLUI
 /* Moves to `state`, which the caller found legal: history, event, and when it is terminal the end of the
  * claim, retention and waiters. */
 int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_fact *fact,
-	     bool tell_holder) SLUICE_MUST_USE;
+	     bool notify_holder) SLUICE_MUST_USE;
 /* Ends what the claim state stands for (queue entry, lease, orphan entry, timer) and leaves claim = NONE.
- * tell_holder: a holder learns that its lease is lost. */
-int job_claim_end(struct apply *a, struct job *job, bool tell_holder) SLUICE_MUST_USE;
+ * notify_holder: a holder learns that its lease is lost. */
+int job_claim_end(struct apply *a, struct job *job, bool notify_holder) SLUICE_MUST_USE;
 /* Claim NONE -> READY, with a queue entry. */
 int job_make_ready(struct apply *a, struct job *job) SLUICE_MUST_USE;
 /* Claim NONE -> GATED until due. */
@@ -104,7 +104,7 @@ int job_make_orphan(struct apply *a, struct job *job) SLUICE_MUST_USE;
  * from now on judged by `source`. */
 int job_make_leased(struct apply *a, struct job *job, uint64_t source) SLUICE_MUST_USE;
 /* FX_JOB_CANCEL or FX_LEASE_LOST to the holder, when its session lives. */
-int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kind) SLUICE_MUST_USE;
+int job_notify_holder(struct apply *a, const struct job *job, enum effect_kind kind) SLUICE_MUST_USE;
 
 /* ---- event.c ---- */
 int job_event_publish(struct apply *a, const struct job *job, const char *from,
@@ -115,10 +115,10 @@ int job_event_publish(struct apply *a, const struct job *job, const char *from,
 struct job_deliveries; /* builder of JobDeliveries in the effects arena */
 int job_claim_ready(struct apply *a, uint64_t job, uint64_t source,
 		    struct job_deliveries *deliveries) SLUICE_MUST_USE;
-/* Tells (claim_tell_damaged) when a record that is this job's alone is damaged: its live record, its payload, its history. Reads only. */
-int job_tell_if_damaged(struct apply *a, uint64_t queue, uint64_t job, bool *ret_damaged) SLUICE_MUST_USE;
+/* Tells (claim_report_damaged) when a record that is this job's alone is damaged: its live record, its payload, its history. Reads only. */
+int job_report_if_damaged(struct apply *a, uint64_t queue, uint64_t job, bool *ret_damaged) SLUICE_MUST_USE;
 /* The first orphan that the claim comes to, if it is damaged, is told and no longer offered to anybody; it stays one. */
-int job_orphan_pass_by(struct apply *a, const struct cmd_claim *m, bool *ret_passed) SLUICE_MUST_USE;
+int job_orphan_skip(struct apply *a, const struct cmd_claim *m, bool *ret_skipped) SLUICE_MUST_USE;
 /* Takes over up to max orphaned jobs of the claim's queue: its own source's, then those that anybody
  * may take. *ret_more: it stopped for max or for the size of the deliveries, so there may be others. */
 int job_claim_orphans(struct apply *a, const struct cmd_claim *m, uint32_t max,

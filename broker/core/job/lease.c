@@ -211,12 +211,12 @@ static int read_own(struct apply *a, uint64_t number)
 	return rc;
 }
 
-int job_tell_if_damaged(struct apply *a, uint64_t queue, uint64_t number, bool *ret_damaged)
+int job_report_if_damaged(struct apply *a, uint64_t queue, uint64_t number, bool *ret_damaged)
 {
 	int rc = read_own(a, number);
 
 	*ret_damaged = rc == SLUICE_E_CORRUPT;
-	return *ret_damaged ? claim_tell_damaged(a, queue, number) : rc;
+	return *ret_damaged ? claim_report_damaged(a, queue, number) : rc;
 }
 
 static int take_over(struct apply *a, uint64_t number, uint64_t source, struct job_deliveries *deliveries)
@@ -228,7 +228,7 @@ static int take_over(struct apply *a, uint64_t number, uint64_t source, struct j
 	if (rc == 0 && job.live.claim != JOB_ORPHANED)
 		return store_damaged("its content is not valid");
 	if (rc == 0 && job.live.holder != a->session) /* one that gave the job up with its session alive */
-		rc = job_tell_holder(a, &job, FX_LEASE_LOST);
+		rc = job_notify_holder(a, &job, FX_LEASE_LOST);
 	if (rc == 0)
 		rc = job_claim_end(a, &job, false);
 	if (rc == 0)
@@ -273,15 +273,15 @@ static int orphan_first(struct apply *a, const struct cmd_claim *m, uint64_t *re
 	return orphan_of(a, m->queue, 0, ret);
 }
 
-int job_orphan_pass_by(struct apply *a, const struct cmd_claim *m, bool *ret_passed)
+int job_orphan_skip(struct apply *a, const struct cmd_claim *m, bool *ret_skipped)
 {
 	struct key key;
 	uint64_t number, source;
 	int rc = orphan_first(a, m, &number, &source);
 
 	if (rc == 0)
-		rc = job_tell_if_damaged(a, m->queue, number, ret_passed);
-	if (rc == 0 && *ret_passed) {
+		rc = job_report_if_damaged(a, m->queue, number, ret_skipped);
+	if (rc == 0 && *ret_skipped) {
 		job_key_orphan(&key, a->gateway, m->queue, source, number);
 		rc = store_del(a->txn, STORE_OWNED, key_slice(&key));
 	}
@@ -310,7 +310,7 @@ struct redelivery {
 	const struct cmd_claim *m;
 	uint32_t max;
 	uint32_t count;
-	uint32_t looked_at;
+	uint32_t checked;
 	uint64_t last; /* that was looked at */
 	struct job_deliveries *deliveries;
 };
@@ -325,7 +325,7 @@ static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *u
 
 	if (r->count == r->max || job_deliveries_full(r->deliveries))
 		return REDELIVERY_ENOUGH;
-	r->looked_at++;
+	r->checked++;
 	r->last = number;
 	if (sub != r->m->queue)
 		return 0;
@@ -340,19 +340,20 @@ static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *u
 	if (rc == 0)
 		r->count++;
 	/* A lease of a job that has no live record is as damaged as one that cannot be read. */
-	return rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND ? claim_tell_damaged(a, r->m->queue, number)
-								  : rc;
+	return rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND
+		       ? claim_report_damaged(a, r->m->queue, number)
+		       : rc;
 }
 
 int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,
 		  uint32_t *ret_count, uint64_t *ret_after)
 {
 	struct redelivery r = {.m = m, .max = max, .deliveries = deliveries};
-	int rc = session_owned_each(a, a->session, OWNED_JOB, m->resume_after + 1, RESUME_LOOK_MAX,
+	int rc = session_owned_each(a, a->session, OWNED_JOB, m->resume_after + 1, RESUME_CHECK_MAX,
 				    redeliver_one, &r);
 
 	*ret_count = r.count;
-	*ret_after = rc == REDELIVERY_ENOUGH || r.looked_at == RESUME_LOOK_MAX ? r.last : 0;
+	*ret_after = rc == REDELIVERY_ENOUGH || r.checked == RESUME_CHECK_MAX ? r.last : 0;
 	return rc == REDELIVERY_ENOUGH ? 0 : rc;
 }
 
@@ -380,7 +381,7 @@ int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_
 	*ret_done = true;
 	/* Damaged: it stays as it is, and the session's other jobs become orphans. */
 	if (rc == SLUICE_E_CORRUPT)
-		return claim_tell_damaged(a, queue, number);
+		return claim_report_damaged(a, queue, number);
 	if (rc != 0 || job.live.claim != JOB_LEASED || job.live.holder != session)
 		return rc; /* no longer its */
 	rc = queue_job_count(a, job.live.queue, -1, 0);

@@ -73,13 +73,13 @@ int job_note(struct apply *a, struct job *job, const struct job_fact *fact)
 	return job_history_append(a, job, "", fact);
 }
 
-static int end_job(struct apply *a, struct job *job, bool tell_holder)
+static int end_job(struct apply *a, struct job *job, bool notify_holder)
 {
 	struct effect effect = {.kind = FX_JOB_TERMINAL,
 				.command = a->position,
 				.gateway = a->gateway,
 				.id = job->number};
-	int rc = job_claim_end(a, job, tell_holder);
+	int rc = job_claim_end(a, job, notify_holder);
 
 	if (rc == 0 && job->id != NULL) {
 		size_t len = strlen(job->id);
@@ -97,7 +97,8 @@ static int end_job(struct apply *a, struct job *job, bool tell_holder)
 	return rc == 0 ? effects_add(a->effects, &effect) : rc;
 }
 
-int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_fact *fact, bool tell_holder)
+int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_fact *fact,
+	     bool notify_holder)
 {
 	const char *from = job_state_name(job);
 	int rc;
@@ -116,7 +117,7 @@ int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_
 	if (rc == 0)
 		rc = job_event_publish(a, job, from, fact);
 	if (rc == 0 && job_is_terminal(job))
-		rc = end_job(a, job, tell_holder);
+		rc = end_job(a, job, notify_holder);
 	return rc;
 }
 
@@ -142,24 +143,24 @@ static int drop_orphan(struct apply *a, struct job *job)
 
 	job_key_orphan(&key, a->gateway, job->live.queue, source, job->number);
 	rc = store_del(a->txn, STORE_OWNED, key_slice(&key));
-	/* It is not there if a claim has passed by it (job_orphan_pass_by): it is still counted. */
+	/* It is not there if a claim has passed by it (job_orphan_skip): it is still counted. */
 	if (rc == 0 || rc == SLUICE_E_NOT_FOUND)
 		rc = queue_job_count(a, job->live.queue, 0, -1);
 	return rc == 0 && source != 0 ? source_orphans_add(a, source, -1) : rc;
 }
 
-static int drop_lease(struct apply *a, struct job *job, bool tell_holder)
+static int drop_lease(struct apply *a, struct job *job, bool notify_holder)
 {
 	int rc = session_disown(a, job->live.holder, OWNED_JOB, job->number);
 
 	if (rc == 0)
 		rc = queue_job_count(a, job->live.queue, -1, 0);
-	if (rc == 0 && tell_holder)
-		rc = job_tell_holder(a, job, FX_LEASE_LOST);
+	if (rc == 0 && notify_holder)
+		rc = job_notify_holder(a, job, FX_LEASE_LOST);
 	return rc;
 }
 
-int job_claim_end(struct apply *a, struct job *job, bool tell_holder)
+int job_claim_end(struct apply *a, struct job *job, bool notify_holder)
 {
 	int rc = 0;
 
@@ -168,7 +169,7 @@ int job_claim_end(struct apply *a, struct job *job, bool tell_holder)
 		rc = queue_job_remove(a, job->live.queue, job->live.entry, job->live.priority);
 		break;
 	case JOB_LEASED:
-		rc = drop_lease(a, job, tell_holder);
+		rc = drop_lease(a, job, notify_holder);
 		break;
 	case JOB_ORPHANED:
 		rc = drop_orphan(a, job);
@@ -274,7 +275,7 @@ static int id_of_record(struct apply *a, uint64_t number, struct sluice_slice *r
 	return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 }
 
-int job_tell_holder(struct apply *a, const struct job *job, enum effect_kind kind)
+int job_notify_holder(struct apply *a, const struct job *job, enum effect_kind kind)
 {
 	struct effect effect = {.kind = kind,
 				.command = a->position,

@@ -98,7 +98,7 @@ int quarantine_scan_row(struct apply *a, struct store_scan *scan, uint64_t *ret_
 		return SLUICE_E_NOT_FOUND;
 	if (rc == 0)
 		rc = row_parse(value, ret_parked, ret_row);
-	return rc == SLUICE_E_CORRUPT ? claim_tell_damaged(a, 0, *ret_n) : rc;
+	return rc == SLUICE_E_CORRUPT ? claim_report_damaged(a, 0, *ret_n) : rc;
 }
 
 /* Walks rows from `from` to `to`, removing those of the job (all, damaged ones too, when it is ""),
@@ -236,7 +236,7 @@ int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_RE
 	*ret = false;
 	if (rc == 0 && rows > 0)
 		rc = name_find(a->txn, a->gateway, NAME_QUARANTINED, slice_text(m->job), &n);
-	for (int looked = 0; rc == 0 && n != 0 && !*ret && looked < RETRIES_MAX; looked++) {
+	for (int checked = 0; rc == 0 && n != 0 && !*ret && checked < RETRIES_MAX; checked++) {
 		Sluice__QuarantineRow *row;
 		struct quarantine_value value;
 
@@ -253,7 +253,7 @@ int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_RE
 	return chain_end(rc);
 }
 
-int quarantine_forget(struct apply *a, const char *id)
+int quarantine_delete(struct apply *a, const char *id)
 {
 	uint64_t rows;
 	int rc = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
@@ -267,7 +267,7 @@ int quarantine_forget(struct apply *a, const char *id)
  * state. */
 static int parked_find(struct apply *a, const Sluice__JobReport *report, bool *ret)
 {
-	const int looks = report->seen_time_ms != 0 ? RETRIES_MAX : 1;
+	const int checks_max = report->seen_time_ms != 0 ? RETRIES_MAX : 1;
 	size_t bytes = sluice__job_report__get_packed_size(report);
 	uint8_t *packed = effects_alloc(a->effects, bytes + 1);
 	uint64_t n;
@@ -277,7 +277,7 @@ static int parked_find(struct apply *a, const Sluice__JobReport *report, bool *r
 	if (packed == NULL)
 		return SLUICE_E_NOMEM;
 	(void)sluice__job_report__pack(report, packed);
-	for (int looked = 0; rc == 0 && n != 0 && !*ret && looked < looks; looked++) {
+	for (int checked = 0; rc == 0 && n != 0 && !*ret && checked < checks_max; checked++) {
 		struct quarantine_value value;
 
 		rc = quarantine_value_get(a, n, &value);

@@ -13,7 +13,7 @@ int quarantine_put(struct apply *a, const Sluice__JobReport *m, const char *reas
 int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_REASON_BYTES],
 		    bool *ret) SLUICE_MUST_USE;
 /* The job of this id is forgotten: what is in quarantine of it is no later job's. */
-int quarantine_forget(struct apply *a, const char *id) SLUICE_MUST_USE;
+int quarantine_delete(struct apply *a, const char *id) SLUICE_MUST_USE;
 /* Keeps a report until its job is submitted; once, however often it is sent. */
 int quarantine_park(struct apply *a, const Sluice__JobReport *m) SLUICE_MUST_USE;
 /* Whether reports of the job still wait to be applied. */

@@ -80,7 +80,7 @@ static int put_in_quarantine(struct apply *a, const struct job *job, const Sluic
 	if (rc != 0)
 		return rc;
 	answer(job, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, out);
-	text_mend(reason);
+	text_repair(reason);
 	snprintf(out->text, sizeof(out->text), "%s", again ? first : reason);
 	return again ? 0 : quarantine_put(a, m, reason);
 }
@@ -102,7 +102,7 @@ static uint64_t at_most(uint64_t time_ms, uint64_t wall_ms)
  * nothing. */
 static int row_unread(struct apply *a, const struct job *job, int rc)
 {
-	return rc == SLUICE_E_CORRUPT ? claim_tell_damaged(a, job->live.queue, job->number) : rc;
+	return rc == SLUICE_E_CORRUPT ? claim_report_damaged(a, job->live.queue, job->number) : rc;
 }
 
 /* What an earlier report of the attempt gave and this one does not is in its row as well, so that the newest row has all. At its end that
@@ -190,8 +190,8 @@ static bool same_report(const Sluice__JobHistoryRow *row, const Sluice__JobRepor
 }
 
 /* Whether the row `n` says the same. */
-static int row_says(struct apply *a, const struct job *job, uint64_t n, const Sluice__JobReport *m,
-		    bool ref_only, bool *ret)
+static int row_matches(struct apply *a, const struct job *job, uint64_t n, const Sluice__JobReport *m,
+		       bool ref_only, bool *ret)
 {
 	Sluice__JobHistoryRow *row;
 	int rc = job_history_load(a->txn, a->gateway, n, &row);
@@ -248,15 +248,15 @@ static int find_first(struct apply *a, const struct job *job, const Sluice__JobR
 }
 
 /* A report that changes no state: is there anything in it that is not recorded yet? */
-static int brings_news(struct apply *a, const struct job *job, const Sluice__JobReport *m, bool *ret)
+static int is_new_information(struct apply *a, const struct job *job, const Sluice__JobReport *m, bool *ret)
 {
 	bool known = true;
 	int rc = 0;
 
 	if (m->state[0] == '\0' && (m->evidence[0] != '\0' || m->scheduler_ref[0] != '\0'))
-		rc = row_says(a, job, job->live.hist_report, m, false, &known);
+		rc = row_matches(a, job, job->live.hist_report, m, false, &known);
 	else if (m->scheduler_ref[0] != '\0')
-		rc = row_says(a, job, job->live.hist_ref, m, true, &known);
+		rc = row_matches(a, job, job->live.hist_ref, m, true, &known);
 	*ret = !known;
 	return rc;
 }
@@ -272,7 +272,7 @@ static void note_pointers(struct job *job, const Sluice__JobReport *m, const str
 
 /* The holder gives the lease up and the job is not at its end: before intent it can be claimed again, after
  * it somebody has to find out what became of it. */
-static int give_up(struct apply *a, struct job *job)
+static int release_lease(struct apply *a, struct job *job)
 {
 	const struct job_fact fact = job_fact("release", JOB_SOURCE_BROKER, "given up by its holder");
 	const struct job_fact orphan =
@@ -301,22 +301,22 @@ static int is_retry(struct apply *a, const struct job *job, const Sluice__JobRep
 static int report_note(struct apply *a, struct job *job, const Sluice__JobReport *m, struct outcome *out)
 {
 	struct job_fact fact;
-	bool news, again = false, release = m->release && job->live.claim == JOB_LEASED;
-	int rc = brings_news(a, job, m, &news);
+	bool is_new, again = false, release = m->release && job->live.claim == JOB_LEASED;
+	int rc = is_new_information(a, job, m, &is_new);
 
-	if (rc == 0 && news)
+	if (rc == 0 && is_new)
 		rc = is_retry(a, job, m, &again);
-	news = news && !again;
-	if (rc == 0 && news)
+	is_new = is_new && !again;
+	if (rc == 0 && is_new)
 		rc = fact_of(a, job, m, false, &fact);
-	if (rc == 0 && news) {
+	if (rc == 0 && is_new) {
 		rc = job_note(a, job, &fact);
 		note_pointers(job, m, &fact);
 	}
 	if (rc == 0 && release)
-		rc = give_up(a, job);
+		rc = release_lease(a, job);
 	if (rc == 0)
-		answer(job, news || release ? SLUICE__DISPOSITION__APPLIED : SLUICE__DISPOSITION__DUPLICATE,
+		answer(job, is_new || release ? SLUICE__DISPOSITION__APPLIED : SLUICE__DISPOSITION__DUPLICATE,
 		       out);
 	return rc;
 }
@@ -332,7 +332,7 @@ static int report_move(struct apply *a, struct job *job, const Sluice__JobReport
 	if (rc == 0)
 		note_pointers(job, m, &fact);
 	if (rc == 0 && m->release && job->live.claim == JOB_LEASED)
-		rc = give_up(a, job);
+		rc = release_lease(a, job);
 	if (rc == 0)
 		answer(job, SLUICE__DISPOSITION__APPLIED, out);
 	return rc;

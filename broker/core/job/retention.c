@@ -20,7 +20,7 @@
 enum {
 	SWEEP_JOBS_AT_ONCE = 64,
 	ROWS_MIN = 16, /* removed whatever the budget, so that every firing gets on */
-	LOOKS_PER_WORK = 16,
+	CHECKS_PER_WORK = 16,
 };
 
 int job_retention_apply(struct apply *a, const Sluice__JobRetention *m, struct outcome *out)
@@ -48,9 +48,9 @@ static int search_before(struct apply *a, uint64_t number, uint64_t n)
 }
 
 /* The row that live->hist_last leads to cannot be read: which one was before it is not known. */
-static int forget_damaged(struct apply *a, uint64_t number, const struct job_live *live, uint32_t *io_work)
+static int delete_damaged(struct apply *a, uint64_t number, const struct job_live *live, uint32_t *io_work)
 {
-	int rc = claim_tell_damaged(a, live->queue, number);
+	int rc = claim_report_damaged(a, live->queue, number);
 
 	if (rc == 0)
 		rc = row_del(a, live->hist_last, io_work);
@@ -61,7 +61,7 @@ static int forget_damaged(struct apply *a, uint64_t number, const struct job_liv
 
 /* Removes history rows from the newest back, as far as the budget goes; live->hist_last stays at the first
  * that is left. */
-static int forget_history(struct apply *a, uint64_t number, struct job_live *live, uint32_t *io_work)
+static int delete_history(struct apply *a, uint64_t number, struct job_live *live, uint32_t *io_work)
 {
 	for (uint32_t rows = 0; live->hist_last != 0 && (rows < ROWS_MIN || *io_work > 0); rows++) {
 		struct job_history_row row = {0};
@@ -72,7 +72,7 @@ static int forget_history(struct apply *a, uint64_t number, struct job_live *liv
 		if (rc == 0)
 			rc = row_del(a, live->hist_last, io_work);
 		else if (rc == SLUICE_E_CORRUPT)
-			rc = forget_damaged(a, number, live, io_work);
+			rc = delete_damaged(a, number, live, io_work);
 		if (rc != 0)
 			return rc;
 		live->hist_last = row.previous;
@@ -85,15 +85,15 @@ static int forget_history(struct apply *a, uint64_t number, struct job_live *liv
 
 /* Removes the rows of a job that is gone, from row n back: by their chain, once one of them is found. Damaged ones
  * stay: whose they are cannot be known. */
-static int forget_rest(struct apply *a, uint64_t number, uint64_t n, uint32_t *io_work)
+static int delete_orphaned_rows(struct apply *a, uint64_t number, uint64_t n, uint32_t *io_work)
 {
-	for (uint32_t looked = 1; n != 0; looked++) {
+	for (uint32_t checked = 1; n != 0; checked++) {
 		struct job_history_row row;
 		int rc;
 
-		if (looked % LOOKS_PER_WORK == 0 && *io_work == 0)
+		if (checked % CHECKS_PER_WORK == 0 && *io_work == 0)
 			return timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, number, n);
-		if (looked % LOOKS_PER_WORK == 0)
+		if (checked % CHECKS_PER_WORK == 0)
 			--*io_work;
 		rc = job_history_at_or_before(a->txn, a->gateway, &n, &row);
 		if (rc == 0 && row.job == number) {
@@ -109,7 +109,7 @@ static int forget_rest(struct apply *a, uint64_t number, uint64_t n, uint32_t *i
 	return 0;
 }
 
-static int forget_records(struct apply *a, uint64_t number, const struct job_live *live)
+static int delete_records(struct apply *a, uint64_t number, const struct job_live *live)
 {
 	struct job_record record;
 	Sluice__JobSubmit *meta;
@@ -122,7 +122,7 @@ static int forget_records(struct apply *a, uint64_t number, const struct job_liv
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	rc = name_del(a, NAME_JOB, slice_text(meta->job));
 	if (rc == 0)
-		rc = quarantine_forget(a, meta->job);
+		rc = quarantine_delete(a, meta->job);
 	sluice__job_submit__free_unpacked(meta, NULL);
 	key_one(&key, a->gateway, number);
 	if (rc == 0)
@@ -147,9 +147,9 @@ static int retire(struct apply *a, struct job *job, uint64_t keep_ms, uint32_t *
 		due = age_doubt(a);
 	if (due > a->mono_ms)
 		return timer_set(a, due, TIMER_JOB_RETENTION, job->number, job->live.attempt);
-	rc = forget_history(a, job->number, &job->live, io_work);
+	rc = delete_history(a, job->number, &job->live, io_work);
 	if (rc == 0 && job->live.hist_last == 0)
-		return forget_records(a, job->number, &job->live);
+		return delete_records(a, job->number, &job->live);
 	if (rc == 0)
 		rc = job_store(a, job);
 	return rc == 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, job->number, job->live.attempt) : rc;
@@ -224,7 +224,7 @@ int job_retention_fire(struct apply *a, uint64_t number, uint64_t sub, uint32_t 
 		return keep_ms == UINT64_MAX ? 0 : sweep(a, sub, keep_ms, io_work);
 	rc = job_live_get(a->txn, a->gateway, number, &job.live);
 	if (rc == SLUICE_E_NOT_FOUND)
-		return forget_rest(a, number, sub, io_work);
+		return delete_orphaned_rows(a, number, sub, io_work);
 	if (rc != 0)
 		return rc;
 	rc = job_load(a, number, &job);

@@ -6,7 +6,7 @@
 #include "broker/core/base/topo.h"
 #include "broker/core/job/quarantine.h"
 
-enum { UNPARK_AT_ONCE = 64, LOOKS_PER_WORK = 16 };
+enum { UNPARK_AT_ONCE = 64, CHECKS_PER_WORK = 16 };
 
 /* A parked report is one without a lease: its token, from before the job, counts for nothing. */
 static int unpark_one(struct apply *a, struct job *job, uint64_t n)
@@ -74,7 +74,7 @@ static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint6
 	rc = store_scan_begin(a->txn, STORE_QUAR, key_slice(&key), &scan);
 	if (rc != 0)
 		return rc;
-	for (uint32_t looked = 1; rc == 0 && !full; looked++) {
+	for (uint32_t checked = 1; rc == 0 && !full; checked++) {
 		Sluice__QuarantineRow *row;
 		bool parked;
 
@@ -83,7 +83,7 @@ static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint6
 		if (rc == 0 && !full && parked && strcmp(row->job, id) == 0) {
 			numbers[(*ret_count)++] = *io_from;
 			--*io_work;
-		} else if (rc == 0 && !full && looked % LOOKS_PER_WORK == 0) {
+		} else if (rc == 0 && !full && checked % CHECKS_PER_WORK == 0) {
 			--*io_work;
 		}
 		sluice__quarantine_row__free_unpacked(row, NULL);

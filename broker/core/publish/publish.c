@@ -232,8 +232,8 @@ enum { REACHED_RECORDS = 5 };
 static int room_check(struct publish *p, uint64_t queue, uint64_t count, struct core_work *io)
 {
 	uint32_t each;
-	int rc =
-		queue_room_look(p->a, queue, SLUICE__QUEUE_KIND__QUEUE_ITEMS, (uint32_t)count, &each, p->out);
+	int rc = queue_room_check_records(p->a, queue, SLUICE__QUEUE_KIND__QUEUE_ITEMS, (uint32_t)count,
+					  &each, p->out);
 
 	/* amount_add has counted the items themselves. A queue that is reached costs a page of the store, the items behind the first cost little. */
 	io->records += count * (each - 1 + (p->delay_ms > 0)) + REACHED_RECORDS;

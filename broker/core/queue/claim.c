@@ -150,7 +150,7 @@ static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, cons
 			continue;
 		rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
 		if (rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND) {
-			rc = claim_tell_damaged_grant(a, queue, seq, token);
+			rc = claim_report_damaged_grant(a, queue, seq, token);
 			if (rc != 0)
 				return rc;
 			continue;
@@ -183,7 +183,7 @@ static int resume_gather(struct apply *a, const struct cmd_claim *m, uint64_t to
 	*ret_after = 0;
 	key_two(&key, a->gateway, m->queue, m->resume_after + 1);
 	rc = store_scan_begin(a->txn, STORE_GRANT, key_slice(&key), &scan);
-	for (uint32_t looked_at = 0; rc == 0; looked_at++) {
+	for (uint32_t checked = 0; rc == 0; checked++) {
 		uint64_t token;
 
 		found.len = 0;
@@ -194,7 +194,7 @@ static int resume_gather(struct apply *a, const struct cmd_claim *m, uint64_t to
 			rc = 0;
 			break;
 		}
-		if (looked_at == RESUME_LOOK_MAX || *ret_count == RESUME_AT_ONCE) {
+		if (checked == RESUME_CHECK_MAX || *ret_count == RESUME_AT_ONCE) {
 			*ret_after = token - 1;
 			rc = 0;
 			break;
@@ -222,7 +222,7 @@ static int resume_grant(struct apply *a, const struct cmd_claim *m, uint64_t tok
 	/* A session that does not hold this token has no use for the notice, and comes to no
 	 * harm by it. */
 	if (rc == SLUICE_E_CORRUPT)
-		return claim_tell_damaged_grant(a, m->queue, token, token);
+		return claim_report_damaged_grant(a, m->queue, token, token);
 	if (rc == 0 && grant.kind == GRANT_TIMED) {
 		/* Another consumer of the session may hold it, by its own maximum: that stays. */
 		if (grant.extend_max_ms == 0)

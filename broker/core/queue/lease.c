@@ -109,7 +109,7 @@ int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 
 	/* Damaged: it stays where it is, neither leased nor ready. A TICK that ended here would end here each time, and with it all timers. */
 	if (rc == SLUICE_E_CORRUPT)
-		return claim_tell_damaged(a, queue, seq);
+		return claim_report_damaged(a, queue, seq);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	item.attempts++;
@@ -134,7 +134,7 @@ int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_ce
 	int rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
 
 	if (rc == SLUICE_E_CORRUPT)
-		return claim_tell_damaged(a, queue, seq);
+		return claim_report_damaged(a, queue, seq);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	if (delay_ms > 0) {
@@ -373,7 +373,7 @@ static int grant_return(struct apply *a, uint64_t queue, struct queue_cell *cell
 	return 0;
 }
 
-enum { GRANT_LOOKS_PER_WORK = 8, WALK_REST_DIVISOR = 50, WALK_REST_MS_MAX = 5000 };
+enum { GRANT_CHECKS_PER_WORK = 8, WALK_REST_DIVISOR = 50, WALK_REST_MS_MAX = 5000 };
 
 /*
  * There is no index of deadlines: a walk looks at every grant of the queue. Its cost is bounded by a rest after it, in proportion to what is
@@ -396,7 +396,7 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 	struct sluice_slice found, value;
 	struct queue_grant grant;
 	struct key key;
-	uint32_t looked = 0, all;
+	uint32_t checked = 0, all;
 	int rc;
 
 	key_two(&key, a->gateway, queue, cell->scan_token);
@@ -418,13 +418,13 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 			break;
 		}
 		/* A look costs less than a record that is written. */
-		if (++looked % GRANT_LOOKS_PER_WORK == 0)
+		if (++checked % GRANT_CHECKS_PER_WORK == 0)
 			(*io_work)--;
 		if (rc == 0)
 			rc = grant_decode(value, &grant);
 		/* It stays, and so do its items: those of the other leases must not wait for ever. */
 		if (rc == SLUICE_E_CORRUPT) {
-			rc = claim_tell_damaged(a, queue, token);
+			rc = claim_report_damaged(a, queue, token);
 			continue;
 		}
 		if (rc != 0)
@@ -614,7 +614,7 @@ int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint6
 	rc = grant_get(a->txn, a->gateway, queue, token, &grant);
 	/* Damaged: it stays, with its items, and the session ends. */
 	if (rc == SLUICE_E_CORRUPT)
-		return claim_tell_damaged(a, queue, token);
+		return claim_report_damaged(a, queue, token);
 	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
 	if (rc != 0)

@@ -38,7 +38,7 @@ static void pick(struct picked *picked, uint64_t seq, uint64_t body_bytes)
 	picked->bytes += body_bytes + DELIVER_ITEM_PREFIX_BYTES;
 }
 
-int claim_tell_damaged_grant(struct apply *a, uint64_t queue, uint64_t seq, uint64_t token)
+int claim_report_damaged_grant(struct apply *a, uint64_t queue, uint64_t seq, uint64_t token)
 {
 	struct effect effect = {.kind = FX_ITEM_DAMAGED,
 				.command = a->position,
@@ -57,9 +57,9 @@ int claim_tell_damaged_grant(struct apply *a, uint64_t queue, uint64_t seq, uint
 	return effects_add(a->effects, &effect);
 }
 
-int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq)
+int claim_report_damaged(struct apply *a, uint64_t queue, uint64_t seq)
 {
-	return claim_tell_damaged_grant(a, queue, seq, 0);
+	return claim_report_damaged_grant(a, queue, seq, 0);
 }
 
 /* Never more than the count says is ready, so that it stays one. */
@@ -85,7 +85,7 @@ static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, u
 	picked->set_aside++;
 	cell->ready -= counted;
 	cell->delayed += jobs;
-	return claim_tell_damaged(a, queue, seq);
+	return claim_report_damaged(a, queue, seq);
 }
 
 /* No more can be ready than places are left for them. At the end of what is in order the count is exact again. */

@@ -13,7 +13,7 @@ enum { CLAIM_BYTES_MAX = 1 << 20, DELIVER_ITEM_PREFIX_BYTES = 2 + 8 };
 /* Damaged items that one claim skips. */
 enum { SET_ASIDE_MAX = 64 };
 /* A step of RESUME checks so many of a session's jobs or of a queue's grants, whosever they are. */
-enum { RESUME_LOOK_MAX = 4096 };
+enum { RESUME_CHECK_MAX = 4096 };
 
 struct picked {
 	uint64_t seq[LIMIT_SIZE(GRANT_ITEMS_MAX)];
@@ -40,8 +40,8 @@ int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cell, uint
 
 /* Tells that an item, a lease or a job of the queue is damaged and left as it is: a CLAIM the consumer that it is for, any other command
  * the broker's log. store_last_error() has just named the record. */
-int claim_tell_damaged(struct apply *a, uint64_t queue, uint64_t seq) SLUICE_MUST_USE;
+int claim_report_damaged(struct apply *a, uint64_t queue, uint64_t seq) SLUICE_MUST_USE;
 /* The same of what a consumer resumes under a token; seq is the token itself where the grant is damaged. */
-int claim_tell_damaged_grant(struct apply *a, uint64_t queue, uint64_t seq, uint64_t token) SLUICE_MUST_USE;
+int claim_report_damaged_grant(struct apply *a, uint64_t queue, uint64_t seq, uint64_t token) SLUICE_MUST_USE;
 
 #endif

@@ -345,11 +345,11 @@ int queue_room_check(struct apply *a, uint64_t queue, Sluice__QueueKind kind, ui
 {
 	uint32_t records;
 
-	return queue_room_look(a, queue, kind, count, &records, out);
+	return queue_room_check_records(a, queue, kind, count, &records, out);
 }
 
-int queue_room_look(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
-		    uint32_t *ret_records, struct outcome *out)
+int queue_room_check_records(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
+			     uint32_t *ret_records, struct outcome *out)
 {
 	struct queue_cell cell;
 	char name[QUEUE_NAME_BUF];

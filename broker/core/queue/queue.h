@@ -35,8 +35,8 @@ struct queue_put_spec {
 int queue_room_check(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
 		     struct outcome *out) SLUICE_MUST_USE;
 /* The same, and how many records each of them is: 1, with priorities 2. */
-int queue_room_look(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
-		    uint32_t *ret_records, struct outcome *out) SLUICE_MUST_USE;
+int queue_room_check_records(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
+			     uint32_t *ret_records, struct outcome *out) SLUICE_MUST_USE;
 int queue_put(struct apply *a, uint64_t queue, const struct queue_put_spec *spec,
 	      uint64_t *ret_seq) SLUICE_MUST_USE;
 /* Many events into one queue, in order; number of the first in *ret_seq. */

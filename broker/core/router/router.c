@@ -174,7 +174,7 @@ static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, 
 }
 
 /* Of the store only. */
-static int edge_forget(struct apply *a, struct sluice_slice name, uint64_t id)
+static int edge_delete(struct apply *a, struct sluice_slice name, uint64_t id)
 {
 	int rc = name_del(a, NAME_EDGE, name);
 
@@ -185,7 +185,7 @@ static int edge_forget(struct apply *a, struct sluice_slice name, uint64_t id)
 
 static int edge_drop(struct apply *a, struct sluice_slice name, uint64_t id)
 {
-	int rc = edge_forget(a, name, id);
+	int rc = edge_delete(a, name, id);
 
 	if (rc == 0)
 		router_image_edge_drop(a, id);
@@ -585,7 +585,7 @@ static int edges_drop_from(struct apply *a, uint64_t router)
 		const struct image_edge *edge = &image->edges[i];
 
 		if (!edge->gone && edge->router == router)
-			rc = edge_forget(a,
+			rc = edge_delete(a,
 					 edge_name(buf, edge->target_kind, edge->target, router,
 						   (struct sluice_slice){edge->pattern, edge->pattern_bytes}),
 					 edge->id);

@@ -41,7 +41,7 @@ int instances_create(struct instances **ret)
 	return 0;
 }
 
-static void forget(struct instances *instances, struct instance *instance)
+static void instance_drop(struct instances *instances, struct instance *instance)
 {
 	invariant(instance->conns == 0 && instances->gone_count > 0,
 		  "an instance with %llu connections, %zu gone", (unsigned long long)instance->conns,
@@ -57,7 +57,7 @@ void instances_destroy(struct instances *instances)
 	if (instances == NULL)
 		return;
 	while (instances->gone != NULL)
-		forget(instances, instances->gone);
+		instance_drop(instances, instances->gone);
 	invariant(instances->all == NULL, "%u instances still have connections", HASH_COUNT(instances->all));
 	(void)pthread_mutex_destroy(&instances->lock);
 	free(instances);
@@ -96,9 +96,9 @@ static void unref(struct instances *instances, struct instance *instance)
 	DL_APPEND(instances->gone, instance);
 	instances->gone_count++;
 	if (instance->attempt == 0)
-		forget(instances, instance); /* none was taken */
+		instance_drop(instances, instance); /* none was taken */
 	else if (instances->gone_count > LIMIT_INSTANCES_MAX)
-		forget(instances, instances->gone);
+		instance_drop(instances, instances->gone);
 }
 
 int instance_enter(struct instances *instances, const uint8_t *id, uint64_t attempt, struct instance **ret,

@@ -91,7 +91,7 @@ struct conn {
 	bool writing;	    /* waits for its socket */
 	bool turn_over;	    /* it continues in the next round, when others were served; io.c resets it */
 	uint64_t active_ms; /* last sign of life: bytes in, or output taken while nothing is read (io.c) */
-	size_t unsent_seen; /* at the last beat; io.c */
+	size_t unsent_seen; /* at the last timer; io.c */
 
 	/* ---- sub.c ---- */
 	struct sub *subs;   /* by number */
@@ -121,7 +121,7 @@ struct io {
 	struct engine *engine;
 	struct event_base *base;
 	struct event *wake;  /* eventfd */
-	struct event *beat;  /* heartbeats, deadlines of waiters, blocked connections */
+	struct event *timer; /* heartbeats, deadlines of waiters, blocked connections */
 	struct event *again; /* another round, after the sockets; state.c arms it */
 	int wake_fd;
 	pthread_t thread;
@@ -130,7 +130,7 @@ struct io {
 	struct io_note *notes, **notes_tail; /* lock */
 	bool stop;			     /* lock */
 	struct wheel lives;	/* of connections: when each is to be checked again; conn.c sets them */
-	uint64_t lives_visited; /* for tests: connections that a beat checked */
+	uint64_t lives_checked; /* for tests: connections that a timer checked */
 	uint64_t released;	/* sequence of the last release handled; release.c */
 
 	/* ---- conn.c ---- */

@@ -27,7 +27,7 @@
 #include "broker/util/log.h"
 #include "broker/util/memory.h"
 
-enum { BEAT_MS = 100 };
+enum { TIMER_MS = 100 };
 
 /* ---- notes from other threads ---- */
 
@@ -179,7 +179,7 @@ static void on_wake(evutil_socket_t fd, short what, void *user)
 		(void)event_base_loopbreak(io->base);
 }
 
-/* Whether the peer took some of the output since the last beat. The kernel's buffer counts: on a
+/* Whether the peer took some of the output since the last timer. The kernel's buffer counts: on a
  * slow line it can be most of the output of a minute. */
 static bool output_moves(struct conn *conn)
 {
@@ -211,7 +211,7 @@ static void lives_end(struct io *io, uint64_t now)
 		struct conn *conn = (struct conn *)((char *)due - offsetof(struct conn, due));
 		uint64_t limit = conn_life_ms(conn);
 
-		io->lives_visited++;
+		io->lives_checked++;
 		if (limit != 0 && conn->active_ms + limit < now)
 			conn_kill(conn, conn->gateway == 0 ? "no HELLO came in time"
 							   : "the peer was silent for too long");
@@ -220,7 +220,7 @@ static void lives_end(struct io *io, uint64_t now)
 	}
 }
 
-static void on_beat(evutil_socket_t fd, short what, void *user)
+static void on_timer(evutil_socket_t fd, short what, void *user)
 {
 	struct io *io = user;
 	uint64_t now = io_now_ms();
@@ -272,7 +272,7 @@ void io_stop(struct io *io)
 
 int io_init(struct io *io, struct net *net)
 {
-	const struct timeval beat = {0, BEAT_MS * 1000};
+	const struct timeval timer = {0, TIMER_MS * 1000};
 
 	io->sink.post = sink_post;
 	io->sink.kick = sink_kick;
@@ -290,10 +290,10 @@ int io_init(struct io *io, struct net *net)
 	if (io->base == NULL)
 		return SLUICE_E_NOMEM;
 	io->wake = event_new(io->base, io->wake_fd, EV_READ | EV_PERSIST, on_wake, io);
-	io->beat = event_new(io->base, -1, EV_PERSIST, on_beat, io);
+	io->timer = event_new(io->base, -1, EV_PERSIST, on_timer, io);
 	io->again = evtimer_new(io->base, on_again, io);
-	if (io->wake == NULL || io->beat == NULL || io->again == NULL || event_add(io->wake, NULL) != 0 ||
-	    event_add(io->beat, &beat) != 0 || event_add(io->again, &(struct timeval){0, 0}) != 0)
+	if (io->wake == NULL || io->timer == NULL || io->again == NULL || event_add(io->wake, NULL) != 0 ||
+	    event_add(io->timer, &timer) != 0 || event_add(io->again, &(struct timeval){0, 0}) != 0)
 		return SLUICE_E_NOMEM;
 	return engine_sink_add(net->engine, &io->sink);
 }
@@ -325,8 +325,8 @@ void io_fini(struct io *io)
 	}
 	if (io->wake != NULL)
 		event_free(io->wake);
-	if (io->beat != NULL)
-		event_free(io->beat);
+	if (io->timer != NULL)
+		event_free(io->timer);
 	if (io->again != NULL)
 		event_free(io->again);
 	if (io->base != NULL)

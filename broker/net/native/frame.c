@@ -95,7 +95,7 @@ long native_fail(struct conn *conn, int code, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	text_mend(text);
+	text_repair(text);
 	failure.code = code;
 	failure.text = text;
 	log_failure(conn, code, text);
@@ -126,7 +126,7 @@ void native_refuse(struct conn *conn, uint32_t corr, int code, const char *forma
 	code = native_no_memory_is_busy(code, &no_memory);
 	if (no_memory != NULL)
 		(void)snprintf(text, sizeof(text), "%s", no_memory);
-	text_mend(text);
+	text_repair(text);
 	reply.code = code;
 	reply.text = text;
 	native_log_refused(conn, corr, code, text);

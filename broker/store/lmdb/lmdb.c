@@ -326,6 +326,6 @@ const struct raw_ops lmdb_ops = {
 	.cursor_close = lmdb_cursor_close,
 	.facts = lmdb_facts,
 	.reserve_disk = lmdb_reserve_disk,
-	.forget = lmdb_forget,
+	.discard = lmdb_discard,
 	.close = lmdb_close,
 };

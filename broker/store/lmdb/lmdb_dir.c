@@ -164,7 +164,7 @@ int dir_rename(const char *dir, const char *path, const char *name, const char *
 	return rc;
 }
 
-void dir_forget(const char *dir, bool made)
+void dir_discard(const char *dir, bool made)
 {
 	static const char *const names[] = {"data.mdb.new", "data.mdb", "lock.mdb", "sluice.lock"};
 	char path[DIR_PATH_BYTES_MAX];

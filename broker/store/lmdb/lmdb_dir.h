@@ -15,7 +15,7 @@ enum { DIR_PATH_BYTES_MAX = 4096 };
 int dir_fail(int code, const char **ret_why, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Removes what a failed start made: the store's files, and the directory if it was made for them. The
  * directory is locked. */
-void dir_forget(const char *dir, bool made);
+void dir_discard(const char *dir, bool made);
 /* dir/name. LIMIT when that is too long. */
 int dir_path(char path[DIR_PATH_BYTES_MAX], const char *dir, const char *name,
 	     const char **ret_why) SLUICE_MUST_USE;

@@ -39,11 +39,11 @@ bool store_map_page(const void *address, uint64_t *ret_page)
 	return true;
 }
 
-void lmdb_forget(void *impl)
+void lmdb_discard(void *impl)
 {
 	struct lmdb *lmdb = impl;
 
-	lmdb->forget = lmdb->lock_fd >= 0 && (lmdb->made_store || lmdb->made_dir);
+	lmdb->discard = lmdb->lock_fd >= 0 && (lmdb->made_store || lmdb->made_dir);
 	/* Refused before it was locked: the directory alone. */
 	if (lmdb->made_dir && lmdb->lock_fd < 0)
 		(void)rmdir(lmdb->dir);
@@ -59,8 +59,8 @@ void lmdb_close(void *impl)
 			atomic_store(&map_bytes, 0);
 		mdb_env_close(lmdb->env);
 	}
-	if (lmdb->forget)
-		dir_forget(lmdb->dir, lmdb->made_dir);
+	if (lmdb->discard)
+		dir_discard(lmdb->dir, lmdb->made_dir);
 	for (int i = 0; i < STORE_TABLE_COUNT; i++)
 		free(lmdb->damage[i]);
 	if (lmdb->lock_fd >= 0)

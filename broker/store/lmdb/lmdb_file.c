@@ -334,7 +334,7 @@ static int see_free_pages(struct file *file, const uint64_t *ids, size_t count, 
 }
 
 /* The free list: by commit, how many pages it freed and their numbers. */
-static int see_freed(struct file *file, const struct leaf_value *value)
+static int check_freed(struct file *file, const struct leaf_value *value)
 {
 	uint64_t ids[IDS_AT_ONCE], commit, count, above = no_page, at;
 	struct page_head head;
@@ -390,7 +390,7 @@ static int trees_check(struct file *file)
 	if (rc == 0 && meta->main.root != no_page)
 		rc = tree_walk(file, meta->main.root, meta->main.depth, see_table);
 	if (rc == 0 && meta->free.root != no_page)
-		rc = tree_walk(file, meta->free.root, meta->free.depth, see_freed);
+		rc = tree_walk(file, meta->free.root, meta->free.depth, check_freed);
 	if (rc != 0)
 		return rc;
 	/* The first commit has nothing to free; every other one frees the root that it replaced. */
@@ -409,7 +409,7 @@ static int trees_check(struct file *file)
 }
 
 /* The main tree again: the one table. */
-static int see_wanted(struct file *file, const struct leaf_value *value)
+static int find_table(struct file *file, const struct leaf_value *value)
 {
 	if (value->key_bytes == strlen(file->table) &&
 	    memcmp(value->key, file->table, value->key_bytes) == 0 && value->inside != NULL &&
@@ -419,7 +419,7 @@ static int see_wanted(struct file *file, const struct leaf_value *value)
 }
 
 /* A table's tree: keys that rise, and values that are where they should be. */
-static int see_record(struct file *file, const struct leaf_value *value)
+static int check_record(struct file *file, const struct leaf_value *value)
 {
 	size_t common = value->key_bytes < file->last_key_bytes ? value->key_bytes : file->last_key_bytes;
 	struct page_head head;
@@ -451,11 +451,11 @@ static int see_record(struct file *file, const struct leaf_value *value)
 
 static int table_check(struct file *file)
 {
-	int rc = tree_walk(file, file->newest.main.root, file->newest.main.depth, see_wanted);
+	int rc = tree_walk(file, file->newest.main.root, file->newest.main.depth, find_table);
 
 	if (rc != 0 || file->tree.root == no_page)
 		return rc;
-	rc = tree_walk(file, file->tree.root, file->tree.depth, see_record);
+	rc = tree_walk(file, file->tree.root, file->tree.depth, check_record);
 	if (rc == 0 && file->records != file->tree.entries)
 		rc = DAMAGED("%" PRIu64 " records were found; expected %" PRIu64, file->records,
 			     file->tree.entries);

@@ -48,7 +48,7 @@ struct lmdb {
 	_Atomic uint64_t facts_ms;
 	bool read_only;
 	bool made_dir, made_store; /* by this start */
-	bool forget;		   /* at close: take away what was made */
+	bool discard;		   /* at close: take away what was made */
 };
 
 /* ---- lmdb_error.c ---- */
@@ -95,7 +95,7 @@ int lmdb_env_open(struct lmdb *lmdb, const char *path, unsigned more_flags,
 /* Finds where the map is: LMDB does not report it, but a page holds its own number, and the record
  * of meta_key in table meta lies in a page. */
 int lmdb_map_find(struct lmdb *lmdb, struct sluice_slice meta_key) SLUICE_MUST_USE;
-void lmdb_forget(void *impl);
+void lmdb_discard(void *impl);
 void lmdb_close(void *impl);
 
 /* ---- lmdb.c ---- */

@@ -220,7 +220,7 @@ int store_open_lmdb(const char *dir, const struct store_options *options, struct
 		return rc;
 	rc = directory_open(lmdb, options, ret_why);
 	if (rc != 0) {
-		lmdb_forget(lmdb);
+		lmdb_discard(lmdb);
 		lmdb_close(lmdb);
 		return rc;
 	}
@@ -232,7 +232,7 @@ int store_open_lmdb(const char *dir, const struct store_options *options, struct
 		*ret_why = store_last_error();
 	}
 	if (rc != 0) {
-		store_forget(store);
+		store_discard(store);
 		return rc;
 	}
 	*ret_why = "";
