@@ -179,10 +179,10 @@ static void on_connected(sluice_client *client, bool session_lost)
 		publish_session_lost(client);
 		txns_session_lost(client);
 		subs_broken(client, true);
-		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_SESSION_LOST,
-						       .code = SLUICE_E_SESSION_GONE,
-						       .text = "the session had ended; its leases are gone",
-						       .session = client->link->session_id});
+		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_SESSION_LOST,
+						   .code = SLUICE_E_SESSION_GONE,
+						   .text = "the session had ended; its leases are gone",
+						   .session = client->link->session_id));
 	}
 	subs_open(client);
 }
@@ -378,9 +378,9 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 		Sluice__Request request = SLUICE__REQUEST__INIT;
 		Sluice__SessionClose close_session = SLUICE__SESSION_CLOSE__INIT;
 		uint64_t now = now_ms();
-		sluice_call call = {.deadline_ms = deadline == UINT64_MAX ? 1000
-						   : deadline > now	  ? (int)(deadline - now)
-									  : 1};
+		sluice_call call = SLUICE_CALL(.deadline_ms = deadline == UINT64_MAX ? 1000
+							      : deadline > now	     ? (int)(deadline - now)
+										     : 1);
 
 		request.op_case = SLUICE__REQUEST__OP_SESSION_CLOSE;
 		request.session_close = &close_session;

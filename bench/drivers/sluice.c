@@ -54,7 +54,7 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 			conn->spec.on_body(conn->spec.user, view->body.data, view->body.len);
 		if (view->kind == SLUICE_DELIVERY_ITEM) {
 			int rc = sluice_item_ack(sub, view->token, view->seq,
-						 &(sluice_call){.user = SLUICE_FIRE}, NULL);
+						 &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
 
 			if (rc != 0)
 				sluice_fault_set(&conn->fault, "ack to %s: %s", conn->name,
@@ -85,7 +85,7 @@ static bool publishes(enum bench_role role)
 static int queue_acked(sluice_client *client, const char *name, uint64_t *ret)
 {
 	sluice_reply *reply = NULL;
-	sluice_queue_info info;
+	sluice_queue_info info = SLUICE_QUEUE_INFO();
 	int rc = sluice_object_show(client, SLUICE_OBJECT_QUEUE, name, NULL, &reply);
 
 	if (rc != 0)
@@ -104,21 +104,19 @@ static int subscribe(struct bench_conn *conn)
 	int rc;
 
 	if (conn->spec.role == BENCH_WORK) {
-		sluice_consume_spec spec = {.queue = conn->name,
-					    .credit = conn->spec.window,
-					    .on_delivery = on_delivery,
-					    .user = conn};
+		sluice_consume_spec spec =
+			SLUICE_CONSUME_SPEC(.queue = conn->name, .credit = conn->spec.window,
+					    .on_delivery = on_delivery, .user = conn);
 
 		if (queue_acked(conn->client, conn->name, &conn->acked_before) != 0)
 			return -1;
 		rc = sluice_consume(conn->client, &spec, NULL, &conn->sub);
 	} else {
-		sluice_follow_spec spec = {.stream = conn->name,
+		sluice_follow_spec spec =
+			SLUICE_FOLLOW_SPEC(.stream = conn->name,
 					   .from = conn->spec.role == BENCH_FOLLOW_NEW ? SLUICE_FROM_NEW
 										       : SLUICE_FROM_FIRST,
-					   .credit = FOLLOW_CREDIT,
-					   .on_delivery = on_delivery,
-					   .user = conn};
+					   .credit = FOLLOW_CREDIT, .on_delivery = on_delivery, .user = conn);
 
 		rc = sluice_follow(conn->client, &spec, NULL, &conn->sub);
 	}
@@ -150,7 +148,7 @@ static int publisher_open(const struct bench_server *server, struct bench_conn *
 	if (conn->messages == NULL)
 		return bench_error("sluice: out of memory");
 	for (unsigned i = 0; i < conn->spec.batch; i++) {
-		conn->messages[i].subject = BENCH_SUBJECT;
+		conn->messages[i] = SLUICE_MESSAGE(.subject = BENCH_SUBJECT);
 		conn->messages[i].stream = conn->spec.role == BENCH_PUBLISH ? conn->name : NULL;
 		conn->messages[i].queue = conn->spec.role == BENCH_PUT ? conn->name : NULL;
 		conn->messages[i].body.len = conn->spec.body_bytes;
@@ -189,7 +187,7 @@ static int conn_open(const struct bench_server *server, const struct bench_conn_
 static int conn_send(struct bench_conn *conn, const void *bodies)
 {
 	/* No deadline: the harness waits as long for one system as for another. */
-	const sluice_call call = {.deadline_ms = -1, .done = on_answer, .user = conn};
+	const sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_answer, .user = conn);
 	const char *body = bodies;
 	int rc;
 

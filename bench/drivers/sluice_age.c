@@ -146,18 +146,16 @@ static int barrier(struct aging *aging, bool items)
 
 static int publish_some(struct aging *aging, unsigned count, const char *stream)
 {
-	sluice_call call = {.deadline_ms = -1, .done = on_answer, .user = aging};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_answer, .user = aging);
 	char queue[NAME_BYTES];
 
 	for (unsigned i = 0; i < count; i++) {
 		uint64_t most = stream != NULL ? EVENT_BYTES_MAX : BYTES_MAX;
-		sluice_message message = {.subject = BENCH_SUBJECT,
-					  .stream = stream,
-					  .queue = stream == NULL
-							   ? numbered(queue, "queue", i * QUEUES / count)
-							   : NULL,
-					  .body = {aging->bytes,
-						   BYTES_MIN + draw(aging, most - BYTES_MIN + 1)}};
+		sluice_message message =
+			SLUICE_MESSAGE(.subject = BENCH_SUBJECT, .stream = stream,
+				       .queue = stream == NULL ? numbered(queue, "queue", i * QUEUES / count)
+							       : NULL,
+				       .body = {aging->bytes, BYTES_MIN + draw(aging, most - BYTES_MIN + 1)});
 
 		if (asked(aging, sluice_publish(aging->client, &message, &call, NULL)) != 0)
 			return -1;
@@ -176,8 +174,9 @@ static int born(struct aging *aging, struct bucket *bucket, sluice_txn *txn)
 		rc = sluice_txn_cursor_set(txn, stream, numbered(name, "cursor", bucket->cursors[i]), 0);
 	}
 	for (int i = 0; i < JOBS && rc == 0; i++) {
-		sluice_job_spec spec = {.queue = "age-jobs",
-					.payload = {aging->bytes, draw(aging, PAYLOAD_BYTES_MAX)}};
+		sluice_job_spec spec =
+			SLUICE_JOB_SPEC(.queue = "age-jobs",
+					.payload = {aging->bytes, draw(aging, PAYLOAD_BYTES_MAX)});
 
 		bucket->jobs[i] = draw(aging, 0);
 		spec.job = numbered(name, "job", bucket->jobs[i]);
@@ -189,7 +188,7 @@ static int born(struct aging *aging, struct bucket *bucket, sluice_txn *txn)
 /* All but those that stay; the first of them do, which is as good as any: their names are random. */
 static int gone(struct aging *aging, struct bucket *bucket, unsigned round, sluice_txn *txn)
 {
-	sluice_call call = {.deadline_ms = -1, .done = on_answer, .user = aging};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_answer, .user = aging);
 	char name[NAME_BYTES], stream[NAME_BYTES];
 	int rc = 0;
 
@@ -208,7 +207,7 @@ static int gone(struct aging *aging, struct bucket *bucket, unsigned round, slui
 		bucket->items[at] = bucket->items[left - 1];
 		if (draw(aging, ITEM_STAYS) != 0)
 			rc = sluice_item_ack(item.sub, item.token, item.seq,
-					     &(sluice_call){.user = SLUICE_FIRE}, NULL);
+					     &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
 	}
 	bucket->count = 0;
 	return rc == 0 ? 0 : bench_error("sluice: ageing: %s", sluice_error_text(rc));
@@ -218,7 +217,7 @@ static int gone(struct aging *aging, struct bucket *bucket, unsigned round, slui
 static int round_run(struct aging *aging, bool last)
 {
 	struct bucket *bucket = &aging->buckets[aging->round % LIFE_ROUNDS];
-	sluice_call call = {.deadline_ms = -1, .done = on_answer, .user = aging};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_answer, .user = aging);
 	sluice_txn *txn = sluice_txn_create();
 	char stream[NAME_BYTES];
 	int rc = txn == NULL ? bench_error("sluice: out of memory") : 0;
@@ -255,20 +254,18 @@ static int topology(struct aging *aging)
 	int rc = sluice_queue_make(aging->client, "age-jobs", true);
 
 	for (unsigned i = 0; i < STREAMS && rc == 0; i++) {
-		sluice_stream_spec spec = {.name = numbered(name, "stream", i),
-					   .max_events = STREAM_EVENTS_MAX,
-					   .if_not_exists = true};
+		sluice_stream_spec spec =
+			SLUICE_STREAM_SPEC(.name = numbered(name, "stream", i),
+					   .max_events = STREAM_EVENTS_MAX, .if_not_exists = true);
 		sluice_reply *reply = NULL;
 		int code = sluice_stream_create(aging->client, &spec, NULL, &reply);
 
 		rc = sluice_outcome(code, reply, "create stream", name);
 	}
 	for (unsigned i = 0; i < QUEUES && rc == 0; i++) {
-		sluice_consume_spec spec = {.queue = numbered(name, "queue", i),
-					    .credit = QUEUE_CREDIT,
-					    .session_lease = true,
-					    .on_delivery = on_item,
-					    .user = aging};
+		sluice_consume_spec spec =
+			SLUICE_CONSUME_SPEC(.queue = numbered(name, "queue", i), .credit = QUEUE_CREDIT,
+					    .session_lease = true, .on_delivery = on_item, .user = aging);
 		sluice_sub *sub;
 		int code;
 

@@ -126,12 +126,10 @@ static void on_reported(sluice_client *client, const sluice_reply *reply, void *
 
 static void life_report(struct life *life)
 {
-	sluice_job_report_spec spec = {.job = life->job,
-				       .attempt = life->attempt,
-				       .token = life->token,
-				       .source = "bench",
-				       .state = reports[life->reported]};
-	sluice_call call = {.deadline_ms = -1, .done = on_reported, .user = life};
+	sluice_job_report_spec spec =
+		SLUICE_JOB_REPORT_SPEC(.job = life->job, .attempt = life->attempt, .token = life->token,
+				       .source = "bench", .state = reports[life->reported]);
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_reported, .user = life);
 
 	sent(life, sluice_job_report(life->run->client, &spec, &call, NULL), spec.state);
 }
@@ -145,7 +143,7 @@ static void on_intended(sluice_client *client, const sluice_reply *reply, void *
 
 static void on_job(sluice_sub *sub, const sluice_delivery_view *view, void *user)
 {
-	sluice_call call = {.deadline_ms = -1, .done = on_intended};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_intended);
 	struct run *run = user;
 	struct life *life;
 
@@ -178,11 +176,9 @@ static void on_submitted(sluice_client *client, const sluice_reply *reply, void 
 static void life_begin(struct life *life)
 {
 	struct run *run = life->run;
-	sluice_call call = {.deadline_ms = -1, .done = on_submitted, .user = life};
-	sluice_job_spec spec = {.job = life->job,
-				.queue = JOB_QUEUE,
-				.owner = "bench",
-				.payload = {run->payload, run->spec->payload_bytes}};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_submitted, .user = life);
+	sluice_job_spec spec = SLUICE_JOB_SPEC(.job = life->job, .queue = JOB_QUEUE, .owner = "bench",
+					       .payload = {run->payload, run->spec->payload_bytes});
 
 	life->token = 0;
 	life->reported = 0;
@@ -270,15 +266,11 @@ static int run_to_end(struct run *run)
 
 static int subscribe(struct run *run)
 {
-	sluice_follow_spec follow = {.stream = JOB_STREAM,
-				     .from = SLUICE_FROM_NEW,
-				     .credit = FOLLOW_CREDIT,
-				     .on_delivery = on_event,
-				     .user = run};
-	sluice_consume_spec consume = {.queue = JOB_QUEUE,
-				       .credit = run->spec->active,
-				       .on_delivery = on_job,
-				       .user = run};
+	sluice_follow_spec follow =
+		SLUICE_FOLLOW_SPEC(.stream = JOB_STREAM, .from = SLUICE_FROM_NEW, .credit = FOLLOW_CREDIT,
+				   .on_delivery = on_event, .user = run);
+	sluice_consume_spec consume = SLUICE_CONSUME_SPEC(.queue = JOB_QUEUE, .credit = run->spec->active,
+							  .on_delivery = on_job, .user = run);
 	sluice_sub *sub;
 	int rc = sluice_follow(run->watcher, &follow, NULL, &sub);
 

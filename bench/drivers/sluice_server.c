@@ -190,7 +190,8 @@ int sluice_outcome(int rc, sluice_reply *reply, const char *what, const char *na
 int sluice_stream_make(sluice_client *client, const char *name, const char *const *subjects)
 {
 	sluice_reply *reply = NULL;
-	sluice_stream_spec spec = {.name = name, .subjects = subjects, .if_not_exists = true};
+	sluice_stream_spec spec =
+		SLUICE_STREAM_SPEC(.name = name, .subjects = subjects, .if_not_exists = true);
 	int rc = sluice_stream_create(client, &spec, NULL, &reply);
 
 	return sluice_outcome(rc, reply, "create stream", name);
@@ -199,7 +200,7 @@ int sluice_stream_make(sluice_client *client, const char *name, const char *cons
 int sluice_queue_make(sluice_client *client, const char *name, bool jobs)
 {
 	sluice_reply *reply = NULL;
-	sluice_queue_spec spec = {.name = name, .jobs = jobs, .if_not_exists = true};
+	sluice_queue_spec spec = SLUICE_QUEUE_SPEC(.name = name, .jobs = jobs, .if_not_exists = true);
 	int rc = sluice_queue_create(client, &spec, NULL, &reply);
 
 	return sluice_outcome(rc, reply, "create queue", name);

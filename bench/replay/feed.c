@@ -61,7 +61,7 @@ void feed_open(struct replay *replay)
 {
 	static const char *const subjects[] = {"job.>", NULL};
 	sluice_config *config = sluice_config_create();
-	sluice_call patient = {.deadline_ms = 30000};
+	sluice_call patient = SLUICE_CALL(.deadline_ms = 30000);
 	int rc;
 
 	if (config == NULL || sluice_config_set(config, "address", replay->address) != 0 ||
@@ -74,23 +74,19 @@ void feed_open(struct replay *replay)
 		rc = sluice_wait_connected(replay->client, 20000);
 	if (rc == 0)
 		rc = sluice_stream_create(replay->client,
-					  &(sluice_stream_spec){.name = "jobs",
-								.subjects = subjects,
-								.if_not_exists = true},
+					  &SLUICE_STREAM_SPEC(.name = "jobs", .subjects = subjects,
+							      .if_not_exists = true),
 					  &patient, NULL);
 	if (rc == 0)
 		rc = sluice_queue_create(replay->client,
-					 &(sluice_queue_spec){.name = "runs",
-							      .jobs = true,
-							      .if_not_exists = true},
+					 &SLUICE_QUEUE_SPEC(.name = "runs", .jobs = true,
+							    .if_not_exists = true),
 					 &patient, NULL);
 	if (rc == 0)
 		rc = sluice_follow(replay->client,
-				   &(sluice_follow_spec){.stream = "jobs",
-							 .from = SLUICE_FROM_FIRST,
-							 .credit = 10000,
-							 .on_delivery = on_event,
-							 .user = replay},
+				   &SLUICE_FOLLOW_SPEC(.stream = "jobs", .from = SLUICE_FROM_FIRST,
+						       .credit = 10000, .on_delivery = on_event,
+						       .user = replay),
 				   &patient, &replay->sub);
 	if (rc != 0)
 		fail(replay, "the broker at %s: %s", replay->address, sluice_error_text(rc));
@@ -130,9 +126,9 @@ static void payload_write(const struct replay *replay, const struct plan *plan, 
 bool feed_submit(struct replay *replay, struct plan *plan)
 {
 	char payload[3 * PATH_BYTES];
-	sluice_job_spec spec = {.job = plan->id, .queue = "runs", .owner = "replay"};
+	sluice_job_spec spec = SLUICE_JOB_SPEC(.job = plan->id, .queue = "runs", .owner = "replay");
 	struct submit *submit = malloc(sizeof(*submit));
-	sluice_call call = {.deadline_ms = 30000, .done = on_submitted, .user = submit};
+	sluice_call call = SLUICE_CALL(.deadline_ms = 30000, .done = on_submitted, .user = submit);
 	sluice_txn *txn = NULL;
 	int rc;
 
@@ -194,9 +190,8 @@ void feed_cancels(struct replay *replay)
 			fail(replay, "out of memory");
 		*cancel = (struct submit){replay, plan, false};
 		if (sluice_job_cancel(replay->client, plan->id, "the trace cancels it",
-				      &(sluice_call){.deadline_ms = 30000,
-						     .done = on_cancelled,
-						     .user = cancel},
+				      &SLUICE_CALL(.deadline_ms = 30000, .done = on_cancelled,
+						   .user = cancel),
 				      NULL) != 0) {
 			free(cancel);
 			plan->cancel_sent = false;

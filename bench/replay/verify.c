@@ -8,14 +8,13 @@
 
 static void read_ledger(struct replay *replay)
 {
-	sluice_job_filter filter = {.max = 500};
+	sluice_job_filter filter = SLUICE_JOB_FILTER(.max = 500);
 	bool more = true;
 
 	while (more) {
 		sluice_reply *reply = NULL;
-		sluice_job_info job;
-		int rc = sluice_job_list(replay->client, &filter, &(sluice_call){.deadline_ms = 30000},
-					 &reply);
+		sluice_job_info job = SLUICE_JOB_INFO();
+		int rc = sluice_job_list(replay->client, &filter, &SLUICE_CALL(.deadline_ms = 30000), &reply);
 
 		if (rc != 0)
 			fail(replay, "the ledger cannot be listed: %s",
@@ -41,9 +40,9 @@ static void read_audit(struct replay *replay)
 
 	do {
 		sluice_reply *reply = NULL;
-		sluice_job_audit_info audit = {0};
-		int rc = sluice_job_audit(replay->client, &(sluice_job_audit_spec){.after_number = after},
-					  &(sluice_call){.deadline_ms = 30000}, &reply);
+		sluice_job_audit_info audit = SLUICE_JOB_AUDIT_INFO();
+		int rc = sluice_job_audit(replay->client, &SLUICE_JOB_AUDIT_SPEC(.after_number = after),
+					  &SLUICE_CALL(.deadline_ms = 30000), &reply);
 
 		if (rc != 0)
 			fail(replay, "the audit failed: %s", sluice_error_text(rc));
@@ -58,10 +57,10 @@ static void read_audit(struct replay *replay)
 static void read_quarantine(struct replay *replay)
 {
 	sluice_reply *reply = NULL;
-	sluice_quarantine_row row;
+	sluice_quarantine_row row = SLUICE_QUARANTINE_ROW();
 
-	if (sluice_quarantine_list(replay->client, NULL, 0, 0, &(sluice_call){.deadline_ms = 30000},
-				   &reply) == 0)
+	if (sluice_quarantine_list(replay->client, NULL, 0, 0, &SLUICE_CALL(.deadline_ms = 30000), &reply) ==
+	    0)
 		while (sluice_reply_quarantine(reply, replay->quarantined, &row))
 			replay->quarantined++;
 	sluice_reply_free(reply);

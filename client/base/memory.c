@@ -3,14 +3,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/base/error.h"
 #include "client/base/memory.h"
+#include "client/base/sized.h"
 #include "sluice/client.h"
 
 static sluice_allocator hook;
 
-void sluice_allocator_set(const sluice_allocator *allocator)
+int sluice_allocator_set(const sluice_allocator *allocator)
 {
-	hook = allocator != NULL ? *allocator : (sluice_allocator){NULL, NULL, NULL};
+	sluice_allocator own;
+	int rc = allocator_take(&allocator, &own);
+
+	if (rc == 0 && allocator != NULL &&
+	    (allocator->alloc == NULL || allocator->resize == NULL || allocator->release == NULL))
+		rc = error_set(SLUICE_E_INVAL, "an allocator needs alloc, resize and release");
+	if (rc == 0)
+		hook = allocator != NULL ? *allocator : SLUICE_ALLOCATOR(.alloc = NULL);
+	return rc;
 }
 
 static __thread bool lacked;

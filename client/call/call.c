@@ -13,6 +13,7 @@
 #include "client/base/hash.h"
 #include "client/base/loop.h"
 #include "client/base/memory.h"
+#include "client/base/sized.h"
 #include "client/link/link.h"
 #include "client/call/call.h"
 #include "client/call/reply.h"
@@ -230,9 +231,9 @@ void call_nobody(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	(void)user;
 	if (sluice_reply_code(reply) != 0)
-		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_ERROR,
-						       .code = sluice_reply_code(reply),
-						       .text = sluice_reply_text(reply)});
+		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_ERROR,
+						   .code = sluice_reply_code(reply),
+						   .text = sluice_reply_text(reply)));
 }
 
 static void finish_code(sluice_client *client, struct call *call, int code, const char *text)
@@ -389,6 +390,11 @@ int call_refuse(int code, const char *why, const sluice_call *options, sluice_re
 	return error_set(code, why);
 }
 
+int call_refuse_set(int code, const sluice_call *options, sluice_reply **ret_reply)
+{
+	return call_refuse(code, sluice_last_error(NULL), options, ret_reply);
+}
+
 int call_may(const sluice_client *client, const sluice_call *options, char *why, size_t why_bytes)
 {
 	why[0] = 0;
@@ -410,10 +416,13 @@ int call_run_about(sluice_client *client, const Sluice__Request *request, bool r
 {
 	struct call *call = NULL;
 	struct packing packing;
+	sluice_call own;
 	char why[TEXT_MAX];
 	size_t bytes;
-	int rc;
+	int rc = call_take(&options, &own);
 
+	if (rc != 0)
+		return call_refuse_set(rc, options, ret_reply);
 	if (ret_reply != NULL)
 		*ret_reply = NULL;
 	client_lock(client);
@@ -461,9 +470,8 @@ bool call_on_acked(sluice_client *client, uint32_t corr, struct sluice_slice bod
 		(void)snprintf(text, sizeof(text), "%.*s",
 			       (int)(answer.text.len < 255 ? answer.text.len : 255),
 			       (const char *)answer.text.data);
-		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_ERROR,
-						       .code = answer.code,
-						       .text = text});
+		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_ERROR,
+						   .code = answer.code, .text = text));
 		return true;
 	}
 	HASH_FIND(hh, client->calls->by_corr, &corr, sizeof(corr), call);

@@ -81,6 +81,8 @@ int call_settle(sluice_client *client, struct call *call, const sluice_call *opt
 /* A refusal by the library itself, as if the broker had answered; asynchronous: the code only.
  * Returns code; why "": the code's text. */
 int call_refuse(int code, const char *why, const sluice_call *options, sluice_reply **ret_reply);
+/* The same, with the text that error_set() was given. */
+int call_refuse_set(int code, const sluice_call *options, sluice_reply **ret_reply);
 /* The tail of every operation: makes the call and waits, or not. */
 int call_run(sluice_client *client, const Sluice__Request *request, bool repeatable,
 	     const sluice_call *options, sluice_reply **ret_reply);

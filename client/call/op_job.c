@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "client/base/loop.h"
+#include "client/base/sized.h"
 #include "client/call/call.h"
 #include "client/call/request.h"
 #include "sluice.pb-c.h"
@@ -61,6 +62,12 @@ void job_report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec)
 int sluice_job_submit(sluice_client *client, const sluice_job_spec *spec, const sluice_call *call,
 		      sluice_reply **reply)
 {
+	sluice_job_spec own;
+	int rc = job_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__JobSubmit m = SLUICE__JOB_SUBMIT__INIT;
 	REQUEST(JOB_SUBMIT, job_submit, m);
 
@@ -105,11 +112,17 @@ int sluice_job_show(sluice_client *client, const char *job, bool payload, const 
 int sluice_job_wait(sluice_client *client, const char *job, uint64_t number, const sluice_call *call,
 		    sluice_reply **reply)
 {
+	sluice_call own;
+	int rc = call_take(&call, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__JobWait m = SLUICE__JOB_WAIT__INIT;
 	REQUEST(JOB_WAIT, job_wait, m);
 	int deadline_ms = call != NULL ? call->deadline_ms : 0;
-	sluice_call longer = {.done = call != NULL ? call->done : NULL,
-			      .user = call != NULL ? call->user : NULL};
+	sluice_call longer = SLUICE_CALL(.done = call != NULL ? call->done : NULL,
+					 .user = call != NULL ? call->user : NULL);
 
 	if (deadline_ms == 0)
 		deadline_ms = (int)client->config.deadline_ms;
@@ -125,6 +138,12 @@ int sluice_job_wait(sluice_client *client, const char *job, uint64_t number, con
 int sluice_job_list(sluice_client *client, const sluice_job_filter *filter, const sluice_call *call,
 		    sluice_reply **reply)
 {
+	sluice_job_filter own;
+	int rc = job_filter_take(&filter, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__JobList m = SLUICE__JOB_LIST__INIT;
 	REQUEST(JOB_LIST, job_list, m);
 
@@ -173,6 +192,12 @@ int sluice_quarantine_list(sluice_client *client, const char *job, uint64_t afte
 int sluice_job_audit(sluice_client *client, const sluice_job_audit_spec *spec, const sluice_call *call,
 		     sluice_reply **reply)
 {
+	sluice_job_audit_spec own;
+	int rc = job_audit_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__Audit m = SLUICE__AUDIT__INIT;
 	REQUEST(AUDIT, audit, m);
 
@@ -197,6 +222,12 @@ int sluice_job_retention_set(sluice_client *client, uint64_t keep_ms, const slui
 int sluice_source_heartbeat(sluice_client *client, const sluice_source_heartbeat_spec *spec,
 			    const sluice_call *call, sluice_reply **reply)
 {
+	sluice_source_heartbeat_spec own;
+	int rc = source_heartbeat_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__SourceSeen m = SLUICE__SOURCE_SEEN__INIT;
 	REQUEST(SOURCE_SEEN, source_seen, m);
 

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "client/base/sized.h"
 #include "client/call/call.h"
 #include "client/call/lifecycle_text.h"
 #include "client/call/request.h"
@@ -38,6 +39,12 @@ static Sluice__StreamConfig stream_config(const sluice_stream_spec *spec)
 int sluice_stream_create(sluice_client *client, const sluice_stream_spec *spec, const sluice_call *call,
 			 sluice_reply **reply)
 {
+	sluice_stream_spec own;
+	int rc = stream_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__StreamConfig config = stream_config(spec);
 	Sluice__StreamCreate m = SLUICE__STREAM_CREATE__INIT;
 	REQUEST(STREAM_CREATE, stream_create, m);
@@ -50,6 +57,12 @@ int sluice_stream_create(sluice_client *client, const sluice_stream_spec *spec, 
 int sluice_stream_alter(sluice_client *client, const sluice_stream_spec *spec, const sluice_call *call,
 			sluice_reply **reply)
 {
+	sluice_stream_spec own;
+	int rc = stream_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__StreamConfig config = stream_config(spec);
 	Sluice__StreamAlter m = SLUICE__STREAM_ALTER__INIT;
 	REQUEST(STREAM_ALTER, stream_alter, m);
@@ -79,6 +92,12 @@ static Sluice__QueueConfig queue_config(const sluice_queue_spec *spec)
 int sluice_queue_create(sluice_client *client, const sluice_queue_spec *spec, const sluice_call *call,
 			sluice_reply **reply)
 {
+	sluice_queue_spec own;
+	int rc = queue_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__QueueConfig config = queue_config(spec);
 	Sluice__QueueCreate m = SLUICE__QUEUE_CREATE__INIT;
 	REQUEST(QUEUE_CREATE, queue_create, m);
@@ -91,6 +110,12 @@ int sluice_queue_create(sluice_client *client, const sluice_queue_spec *spec, co
 int sluice_queue_alter(sluice_client *client, const sluice_queue_spec *spec, const sluice_call *call,
 		       sluice_reply **reply)
 {
+	sluice_queue_spec own;
+	int rc = queue_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__QueueConfig config = queue_config(spec);
 	Sluice__QueueAlter m = SLUICE__QUEUE_ALTER__INIT;
 	REQUEST(QUEUE_ALTER, queue_alter, m);
@@ -145,11 +170,17 @@ static int router_config(Sluice__RouterConfig *config, const sluice_router_spec 
 int sluice_router_create(sluice_client *client, const sluice_router_spec *spec, const sluice_call *call,
 			 sluice_reply **reply)
 {
+	sluice_router_spec own;
+	int rc = router_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
 	Sluice__RouterCreate m = SLUICE__ROUTER_CREATE__INIT;
 	REQUEST(ROUTER_CREATE, router_create, m);
-	int rc = router_config(&config, spec);
 
+	rc = router_config(&config, spec);
 	m.config = &config;
 	m.if_not_exists = spec->if_not_exists;
 	return rc != 0 ? call_refuse(rc, bad_router_kind, call, reply)
@@ -159,11 +190,17 @@ int sluice_router_create(sluice_client *client, const sluice_router_spec *spec, 
 int sluice_router_alter(sluice_client *client, const sluice_router_spec *spec, const sluice_call *call,
 			sluice_reply **reply)
 {
+	sluice_router_spec own;
+	int rc = router_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
 	Sluice__RouterAlter m = SLUICE__ROUTER_ALTER__INIT;
 	REQUEST(ROUTER_ALTER, router_alter, m);
-	int rc = router_config(&config, spec);
 
+	rc = router_config(&config, spec);
 	m.config = &config;
 	return rc != 0 ? call_refuse(rc, bad_router_kind, call, reply)
 		       : call_run(client, &request, true, call, reply);
@@ -190,11 +227,17 @@ static int edge_fill(Sluice__Edge *edge, const sluice_edge *from)
 int sluice_router_bind(sluice_client *client, const sluice_edge *from, const sluice_call *call,
 		       sluice_reply **reply)
 {
+	sluice_edge own;
+	int rc = edge_take(&from, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__Edge edge = SLUICE__EDGE__INIT;
 	Sluice__RouterBind m = SLUICE__ROUTER_BIND__INIT;
 	REQUEST(ROUTER_BIND, router_bind, m);
-	int rc = edge_fill(&edge, from);
 
+	rc = edge_fill(&edge, from);
 	m.edge = &edge;
 	return rc != 0 ? call_refuse(rc, bad_target_kind, call, reply)
 		       : call_run(client, &request, true, call, reply);
@@ -203,11 +246,17 @@ int sluice_router_bind(sluice_client *client, const sluice_edge *from, const slu
 int sluice_router_unbind(sluice_client *client, const sluice_edge *from, const sluice_call *call,
 			 sluice_reply **reply)
 {
+	sluice_edge own;
+	int rc = edge_take(&from, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__Edge edge = SLUICE__EDGE__INIT;
 	Sluice__RouterUnbind m = SLUICE__ROUTER_UNBIND__INIT;
 	REQUEST(ROUTER_UNBIND, router_unbind, m);
-	int rc = edge_fill(&edge, from);
 
+	rc = edge_fill(&edge, from);
 	m.edge = &edge;
 	return rc != 0 ? call_refuse(rc, bad_target_kind, call, reply)
 		       : call_run(client, &request, false, call, reply);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client/base/memory.h"
+#include "client/base/sized.h"
 #include "client/call/reply.h"
 #include "protocol/message.h"
 #include "protocol/message_block.h"
@@ -161,18 +162,21 @@ bool sluice_reply_stream(const sluice_reply *reply, size_t i, sluice_stream_info
 
 	if (row == NULL || row->config == NULL)
 		return false;
-	*ret = (sluice_stream_info){.name = row->config->name,
-				    .id = row->id,
-				    .first_offset = row->first_offset,
-				    .next_offset = row->next_offset,
-				    .events = row->events,
-				    .bytes = row->bytes,
-				    .first_time_ms = row->first_time_ms,
-				    .last_time_ms = row->last_time_ms,
-				    .max_age_ms = row->config->max_age_ms,
-				    .max_bytes = row->config->max_bytes,
-				    .max_events = row->config->max_events};
-	return true;
+
+	const sluice_stream_info own = {.size = sizeof(own),
+					.name = row->config->name,
+					.id = row->id,
+					.first_offset = row->first_offset,
+					.next_offset = row->next_offset,
+					.events = row->events,
+					.bytes = row->bytes,
+					.first_time_ms = row->first_time_ms,
+					.last_time_ms = row->last_time_ms,
+					.max_age_ms = row->config->max_age_ms,
+					.max_bytes = row->config->max_bytes,
+					.max_events = row->config->max_events};
+
+	return stream_info_fill(ret, &own);
 }
 
 bool sluice_reply_queue(const sluice_reply *reply, size_t i, sluice_queue_info *ret)
@@ -181,22 +185,25 @@ bool sluice_reply_queue(const sluice_reply *reply, size_t i, sluice_queue_info *
 
 	if (row == NULL || row->config == NULL)
 		return false;
-	*ret = (sluice_queue_info){.name = row->config->name,
-				   .jobs = row->config->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS,
-				   .id = row->id,
-				   .ready = row->ready,
-				   .leased = row->leased,
-				   .delayed = row->delayed,
-				   .orphaned = row->orphaned,
-				   .put = row->put,
-				   .acked = row->acked,
-				   .dead_lettered = row->dead_lettered,
-				   .bytes = row->bytes,
-				   .lease_ms = row->config->lease_ms,
-				   .max_attempts = row->config->max_attempts,
-				   .dead_letter = row->config->dead_letter,
-				   .lifecycle = row->config->lifecycle};
-	return true;
+
+	const sluice_queue_info own = {.size = sizeof(own),
+				       .name = row->config->name,
+				       .jobs = row->config->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS,
+				       .id = row->id,
+				       .ready = row->ready,
+				       .leased = row->leased,
+				       .delayed = row->delayed,
+				       .orphaned = row->orphaned,
+				       .put = row->put,
+				       .acked = row->acked,
+				       .dead_lettered = row->dead_lettered,
+				       .bytes = row->bytes,
+				       .lease_ms = row->config->lease_ms,
+				       .max_attempts = row->config->max_attempts,
+				       .dead_letter = row->config->dead_letter,
+				       .lifecycle = row->config->lifecycle};
+
+	return queue_info_fill(ret, &own);
 }
 
 bool sluice_reply_job(const sluice_reply *reply, size_t i, sluice_job_info *ret)
@@ -207,38 +214,41 @@ bool sluice_reply_job(const sluice_reply *reply, size_t i, sluice_job_info *ret)
 		row = reply->message->explained->job;
 	if (row == NULL)
 		return false;
-	*ret = (sluice_job_info){.job = row->job,
-				 .number = row->number,
-				 .queue = row->queue,
-				 .lifecycle = row->lifecycle,
-				 .state = row->state,
-				 .claim = row->claim,
-				 .holder = row->holder,
-				 .tag = row->tag,
-				 .scheduler_ref = row->scheduler_ref,
-				 .owner = row->owner,
-				 .evidence = row->evidence,
-				 .source = row->source,
-				 .terminal = row->terminal,
-				 .cancel = row->cancel,
-				 .intent = row->intent,
-				 .attempt = row->attempt,
-				 .token = row->token,
-				 .holder_session = row->holder_session,
-				 .exit_code = row->exit_code,
-				 .priority = (uint8_t)row->priority,
-				 .submit_time_ms = row->submit_time_ms,
-				 .change_time_ms = row->change_time_ms,
-				 .payload = {row->payload.data, row->payload.len},
-				 .judge = row->judge,
-				 .exited = row->exited,
-				 .signal = row->signal,
-				 .evidence_class = (sluice_evidence_class)row->class_,
-				 .seen_time_ms = row->seen_time_ms,
-				 .started_time_ms = row->started_time_ms,
-				 .ended_time_ms = row->ended_time_ms,
-				 .memory_peak_bytes = row->memory_peak_bytes};
-	return true;
+
+	const sluice_job_info own = {.size = sizeof(own),
+				     .job = row->job,
+				     .number = row->number,
+				     .queue = row->queue,
+				     .lifecycle = row->lifecycle,
+				     .state = row->state,
+				     .claim = row->claim,
+				     .holder = row->holder,
+				     .tag = row->tag,
+				     .scheduler_ref = row->scheduler_ref,
+				     .owner = row->owner,
+				     .evidence = row->evidence,
+				     .source = row->source,
+				     .terminal = row->terminal,
+				     .cancel = row->cancel,
+				     .intent = row->intent,
+				     .attempt = row->attempt,
+				     .token = row->token,
+				     .holder_session = row->holder_session,
+				     .exit_code = row->exit_code,
+				     .priority = (uint8_t)row->priority,
+				     .submit_time_ms = row->submit_time_ms,
+				     .change_time_ms = row->change_time_ms,
+				     .payload = {row->payload.data, row->payload.len},
+				     .judge = row->judge,
+				     .exited = row->exited,
+				     .signal = row->signal,
+				     .evidence_class = (sluice_evidence_class)row->class_,
+				     .seen_time_ms = row->seen_time_ms,
+				     .started_time_ms = row->started_time_ms,
+				     .ended_time_ms = row->ended_time_ms,
+				     .memory_peak_bytes = row->memory_peak_bytes};
+
+	return job_info_fill(ret, &own);
 }
 
 bool sluice_reply_history(const sluice_reply *reply, size_t i, sluice_job_history_row *ret)
@@ -247,26 +257,29 @@ bool sluice_reply_history(const sluice_reply *reply, size_t i, sluice_job_histor
 
 	if (row == NULL)
 		return false;
-	*ret = (sluice_job_history_row){.number = row->n,
-					.time_ms = row->time_ms,
-					.attempt = row->attempt,
-					.event = row->event,
-					.from_state = row->from_state,
-					.state = row->state,
-					.source = row->source,
-					.evidence = row->evidence,
-					.scheduler_ref = row->scheduler_ref,
-					.token = row->token,
-					.index = row->index,
-					.exit_code = row->exit_code,
-					.exited = row->exited,
-					.signal = row->signal,
-					.evidence_class = (sluice_evidence_class)row->class_,
-					.seen_time_ms = row->seen_time_ms,
-					.started_time_ms = row->started_time_ms,
-					.ended_time_ms = row->ended_time_ms,
-					.memory_peak_bytes = row->memory_peak_bytes};
-	return true;
+
+	const sluice_job_history_row own = {.size = sizeof(own),
+					    .number = row->n,
+					    .time_ms = row->time_ms,
+					    .attempt = row->attempt,
+					    .event = row->event,
+					    .from_state = row->from_state,
+					    .state = row->state,
+					    .source = row->source,
+					    .evidence = row->evidence,
+					    .scheduler_ref = row->scheduler_ref,
+					    .token = row->token,
+					    .index = row->index,
+					    .exit_code = row->exit_code,
+					    .exited = row->exited,
+					    .signal = row->signal,
+					    .evidence_class = (sluice_evidence_class)row->class_,
+					    .seen_time_ms = row->seen_time_ms,
+					    .started_time_ms = row->started_time_ms,
+					    .ended_time_ms = row->ended_time_ms,
+					    .memory_peak_bytes = row->memory_peak_bytes};
+
+	return job_history_row_fill(ret, &own);
 }
 
 bool sluice_reply_quarantine(const sluice_reply *reply, size_t i, sluice_quarantine_row *ret)
@@ -275,15 +288,18 @@ bool sluice_reply_quarantine(const sluice_reply *reply, size_t i, sluice_quarant
 
 	if (row == NULL)
 		return false;
-	*ret = (sluice_quarantine_row){.number = row->n,
-				       .time_ms = row->time_ms,
-				       .job = row->job,
-				       .source = row->source,
-				       .state = row->state,
-				       .reason = row->reason,
-				       .evidence = row->evidence,
-				       .attempt = row->attempt};
-	return true;
+
+	const sluice_quarantine_row own = {.size = sizeof(own),
+					   .number = row->n,
+					   .time_ms = row->time_ms,
+					   .job = row->job,
+					   .source = row->source,
+					   .state = row->state,
+					   .reason = row->reason,
+					   .evidence = row->evidence,
+					   .attempt = row->attempt};
+
+	return quarantine_row_fill(ret, &own);
 }
 
 bool sluice_reply_audit(const sluice_reply *reply, sluice_job_audit_info *ret)
@@ -292,9 +308,18 @@ bool sluice_reply_audit(const sluice_reply *reply, sluice_job_audit_info *ret)
 
 	if (row == NULL)
 		return false;
-	*ret = (sluice_job_audit_info){row->jobs,     row->open,  row->ready, row->leased,
-				       row->orphaned, row->gated, row->held,  row->next_number};
-	return true;
+
+	const sluice_job_audit_info own = {.size = sizeof(own),
+					   .jobs = row->jobs,
+					   .open = row->open,
+					   .ready = row->ready,
+					   .leased = row->leased,
+					   .orphaned = row->orphaned,
+					   .gated = row->gated,
+					   .held = row->held,
+					   .next_number = row->next_number};
+
+	return job_audit_info_fill(ret, &own);
 }
 
 const char *sluice_reply_line(const sluice_reply *reply, size_t i)
@@ -328,19 +353,22 @@ bool sluice_reply_lifecycle(const sluice_reply *reply, size_t i, sluice_lifecycl
 
 	if (row == NULL || row->config == NULL)
 		return false;
-	*ret = (sluice_lifecycle_info){.name = row->config->name,
-				       .id = row->id,
-				       .jobs = row->jobs,
-				       .cancelled = row->config->cancelled,
-				       .failed = row->config->failed,
-				       .description = row->config->description,
-				       .states = row->config->n_states};
-	return true;
+
+	const sluice_lifecycle_info own = {.size = sizeof(own),
+					   .name = row->config->name,
+					   .id = row->id,
+					   .jobs = row->jobs,
+					   .cancelled = row->config->cancelled,
+					   .failed = row->config->failed,
+					   .description = row->config->description,
+					   .states = row->config->n_states};
+
+	return lifecycle_info_fill(ret, &own);
 }
 
 bool sluice_reply_lifecycle_state(sluice_reply *reply, size_t i, size_t state, sluice_lifecycle_state *ret)
 {
-	sluice_lifecycle_info info;
+	sluice_lifecycle_info info = SLUICE_LIFECYCLE_INFO();
 	const Sluice__LifecycleState *row;
 	const char **next;
 
@@ -354,8 +382,13 @@ bool sluice_reply_lifecycle_state(sluice_reply *reply, size_t i, size_t state, s
 	for (size_t n = 0; n < row->n_next; n++)
 		next[n] = row->next[n];
 	next[row->n_next] = NULL;
-	*ret = (sluice_lifecycle_state){.name = row->name, .terminal = row->terminal, .next = next};
-	return true;
+
+	const sluice_lifecycle_state own = {.size = sizeof(own),
+					    .name = row->name,
+					    .terminal = row->terminal,
+					    .next = next};
+
+	return lifecycle_state_fill(ret, &own);
 }
 
 const char *sluice_reply_state(const sluice_reply *reply)

@@ -61,8 +61,8 @@ static int publish_one(struct cli *cli, const sluice_message *message)
  * line's own deadline: what fails then lasts, and ends the input. */
 static int publish_lines(struct cli *cli, sluice_message message)
 {
-	sluice_call fire = {.user = SLUICE_FIRE, .deadline_ms = cli->timeout_ms};
-	sluice_publish_stats stats = {0};
+	sluice_call fire = SLUICE_CALL(.user = SLUICE_FIRE, .deadline_ms = cli->timeout_ms);
+	sluice_publish_stats stats = SLUICE_PUBLISH_STATS();
 	char *line = NULL;
 	size_t capacity = 0;
 	unsigned long count = 0;
@@ -129,12 +129,10 @@ static int publish(struct cli *cli, sluice_message message, const char *body_wor
 
 int cmd_pub(struct cli *cli)
 {
-	sluice_message message =
-		{.subject = cli->args[0],
-		 .stream = option(cli, "stream"),
-		 /* What goes nowhere was not meant to: a mistyped subject exits with 0 otherwise. */
-		 .mandatory = option(cli, "allow-unrouted") == NULL};
+	sluice_message message = SLUICE_MESSAGE(.subject = cli->args[0], .stream = option(cli, "stream"));
 
+	/* What goes nowhere was not meant to: a mistyped subject exits with 0 otherwise. */
+	message.mandatory = option(cli, "allow-unrouted") == NULL;
 	if (option(cli, "mandatory") != NULL && !message.mandatory)
 		return complain(cli, SLUICE_E_INVAL, "--mandatory and --allow-unrouted exclude each other");
 
@@ -143,7 +141,7 @@ int cmd_pub(struct cli *cli)
 
 int cmd_put(struct cli *cli)
 {
-	sluice_message message = {.subject = cli->args[1], .queue = cli->args[0]};
+	sluice_message message = SLUICE_MESSAGE(.subject = cli->args[1], .queue = cli->args[0]);
 
 	return publish(cli, message, cli->arg_count > 2 ? cli->args[2] : NULL);
 }
@@ -249,7 +247,7 @@ static int from_parse(struct cli *cli, const char *text, sluice_follow_spec *spe
 
 int cmd_follow(struct cli *cli)
 {
-	sluice_follow_spec spec = {.stream = cli->args[0], .filter = option(cli, "filter")};
+	sluice_follow_spec spec = SLUICE_FOLLOW_SPEC(.stream = cli->args[0], .filter = option(cli, "filter"));
 	bool until_caught_up = option(cli, "until-caught-up") != NULL;
 	sluice_sub *sub = NULL;
 	uint64_t count, seen = 0;
@@ -296,7 +294,7 @@ int cmd_follow(struct cli *cli)
 
 int cmd_claim(struct cli *cli)
 {
-	sluice_consume_spec spec = {.queue = cli->args[0], .manual_credit = true};
+	sluice_consume_spec spec = SLUICE_CONSUME_SPEC(.queue = cli->args[0], .manual_credit = true);
 	bool ack = option(cli, "ack") != NULL, release = option(cli, "release") != NULL;
 	char why[256];
 	int said = 0;
@@ -332,15 +330,13 @@ int cmd_claim(struct cli *cli)
 			got++;
 			if (rc == 0 && ack)
 				rc = sluice_item_ack(sub, view->token, view->seq,
-						     &(sluice_call){.deadline_ms = cli->timeout_ms}, NULL);
+						     &SLUICE_CALL(.deadline_ms = cli->timeout_ms), NULL);
 			else if (rc == 0 && release)
 				rc = sluice_item_release(sub, view->token, view->seq,
-							 &(sluice_call){.deadline_ms = cli->timeout_ms},
-							 NULL);
+							 &SLUICE_CALL(.deadline_ms = cli->timeout_ms), NULL);
 			else if (rc != 0) /* one that could not be printed was not handled */
 				(void)sluice_item_release(sub, view->token, view->seq,
-							  &(sluice_call){.deadline_ms = cli->timeout_ms},
-							  NULL);
+							  &SLUICE_CALL(.deadline_ms = cli->timeout_ms), NULL);
 		} else if (view->kind == SLUICE_DELIVERY_JOB) {
 			said = complain(cli, SLUICE_E_INVAL,
 					"queue '%s' holds jobs; a scheduler claims those", spec.queue);

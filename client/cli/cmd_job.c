@@ -11,10 +11,9 @@
 
 int cmd_job_submit(struct cli *cli)
 {
-	sluice_job_spec spec = {.job = option(cli, "id"),
-				.queue = option(cli, "queue"),
-				.lifecycle = option(cli, "lifecycle"),
-				.owner = option(cli, "owner")};
+	sluice_job_spec spec =
+		SLUICE_JOB_SPEC(.job = option(cli, "id"), .queue = option(cli, "queue"),
+				.lifecycle = option(cli, "lifecycle"), .owner = option(cli, "owner"));
 	char id[40], *payload = NULL;
 	sluice_reply *reply = NULL;
 	uint64_t priority;
@@ -66,10 +65,9 @@ static void job_row(struct table *table, const sluice_job_info *job)
 
 int cmd_job_ls(struct cli *cli)
 {
-	sluice_job_filter filter = {.state = option(cli, "state"),
-				    .queue = option(cli, "queue"),
-				    .claim = option(cli, "claim"),
-				    .open_only = option(cli, "open") != NULL};
+	sluice_job_filter filter =
+		SLUICE_JOB_FILTER(.state = option(cli, "state"), .queue = option(cli, "queue"),
+				  .claim = option(cli, "claim"), .open_only = option(cli, "open") != NULL);
 	struct json_list list;
 	struct table *table;
 	uint64_t max, seen = 0;
@@ -88,7 +86,7 @@ int cmd_job_ls(struct cli *cli)
 	table = table_create(job_heads);
 	while (rc == 0 && more && seen < max) {
 		sluice_reply *reply = NULL;
-		sluice_job_info job;
+		sluice_job_info job = SLUICE_JOB_INFO();
 
 		filter.max = max - seen < 500 ? (uint32_t)(max - seen) : 500;
 		rc = sluice_job_list(cli->client, &filter, NULL, &reply);
@@ -138,7 +136,7 @@ static void evidence_lines(const sluice_job_info *job)
 
 static int show_reply(struct cli *cli, sluice_reply *reply)
 {
-	sluice_job_info job;
+	sluice_job_info job = SLUICE_JOB_INFO();
 	char when[32], submitted[32];
 
 	if (cli->json)
@@ -149,7 +147,7 @@ static int show_reply(struct cli *cli, sluice_reply *reply)
 	}
 	(void)printf("job        %s (number %" PRIu64
 		     ")\nstate      %s%s, attempt %u, since %s\nclaim      %s%s%s\n"
-		     "queue      %s\nlifecycle  %s\nsubmitted  %s\n",
+		     "queue      %s\nlifecycle    %s\nsubmitted  %s\n",
 		     job.job, job.number, job.state, job.terminal ? " (ended)" : "", job.attempt,
 		     time_text(job.change_time_ms, when), job.claim,
 		     job.holder[0] != 0 && !job.terminal ? " by " : "", job.terminal ? "" : job.holder,
@@ -183,7 +181,7 @@ int cmd_job_show(struct cli *cli)
 int cmd_job_wait(struct cli *cli)
 {
 	sluice_reply *reply = NULL;
-	sluice_job_info job;
+	sluice_job_info job = SLUICE_JOB_INFO();
 	uint64_t wanted;
 	int rc;
 
@@ -192,8 +190,8 @@ int cmd_job_wait(struct cli *cli)
 	rc = need(cli);
 	if (rc != 0)
 		return rc;
-	rc = sluice_job_wait(cli->client, cli->args[0], wanted,
-			     &(sluice_call){.deadline_ms = cli->timeout_ms}, &reply);
+	rc = sluice_job_wait(cli->client, cli->args[0], wanted, &SLUICE_CALL(.deadline_ms = cli->timeout_ms),
+			     &reply);
 	if (rc == SLUICE_E_TIMEOUT && reply != NULL && sluice_reply_job(reply, 0, &job))
 		(void)complain(cli, rc, "%s is still %s after the timeout", job.job, job.state);
 	else if (rc != 0)
@@ -269,13 +267,12 @@ static int job_now(struct cli *cli, sluice_job_info *ret, sluice_reply **ret_rep
 
 int cmd_job_report(struct cli *cli)
 {
-	sluice_job_report_spec spec = {.job = cli->args[0],
-				       .state = option(cli, "state"),
-				       .source = option(cli, "source"),
-				       .evidence = option(cli, "evidence"),
-				       .scheduler_ref = option(cli, "reference")};
+	sluice_job_report_spec spec =
+		SLUICE_JOB_REPORT_SPEC(.job = cli->args[0], .state = option(cli, "state"),
+				       .source = option(cli, "source"), .evidence = option(cli, "evidence"),
+				       .scheduler_ref = option(cli, "reference"));
 	sluice_reply *reply = NULL;
-	sluice_job_info job;
+	sluice_job_info job = SLUICE_JOB_INFO();
 	int rc = report_options(cli, &spec);
 
 	if (spec.source == NULL)
@@ -311,7 +308,7 @@ int cmd_job_report(struct cli *cli)
 int cmd_job_release(struct cli *cli)
 {
 	sluice_reply *reply = NULL;
-	sluice_job_info job;
+	sluice_job_info job = SLUICE_JOB_INFO();
 	uint64_t token, delay_ms;
 	int rc;
 
@@ -339,7 +336,7 @@ int cmd_job_history(struct cli *cli)
 	static const char *const heads[] = {"TIME", "ATTEMPT", "EVENT",	   "STATE",
 					    "SEEN", "SOURCE",  "EVIDENCE", NULL};
 	sluice_reply *reply = NULL;
-	sluice_job_history_row row;
+	sluice_job_history_row row = SLUICE_JOB_HISTORY_ROW();
 	struct table *table;
 	int rc = need(cli);
 
@@ -394,7 +391,7 @@ int cmd_quarantine_ls(struct cli *cli)
 {
 	static const char *const heads[] = {"N", "TIME", "JOB", "ATTEMPT", "STATE", "SOURCE", "REASON", NULL};
 	sluice_reply *reply = NULL;
-	sluice_quarantine_row row;
+	sluice_quarantine_row row = SLUICE_QUARANTINE_ROW();
 	struct table *table;
 	uint64_t after, max;
 	int rc;
@@ -429,16 +426,17 @@ static int audit_pages(struct cli *cli, sluice_job_audit_spec *spec, FILE *lines
 {
 	do {
 		sluice_reply *reply = NULL;
-		sluice_job_audit_info page = {0};
+		sluice_job_audit_info page = SLUICE_JOB_AUDIT_INFO();
 		int rc = sluice_job_audit(cli->client, spec, NULL, &reply);
 
 		if (rc != 0)
 			return refused(cli, rc, reply);
 		(void)sluice_reply_audit(reply, &page);
-		*sum = (sluice_job_audit_info){sum->jobs + page.jobs,	      sum->open + page.open,
-					       sum->ready + page.ready,	      sum->leased + page.leased,
-					       sum->orphaned + page.orphaned, sum->gated + page.gated,
-					       sum->held + page.held,	      0};
+		*sum = SLUICE_MAKE(sluice_job_audit_info, .jobs = sum->jobs + page.jobs,
+				   .open = sum->open + page.open, .ready = sum->ready + page.ready,
+				   .leased = sum->leased + page.leased,
+				   .orphaned = sum->orphaned + page.orphaned,
+				   .gated = sum->gated + page.gated, .held = sum->held + page.held);
 		for (size_t i = 0; sluice_reply_line(reply, i) != NULL; i++, ++*findings) {
 			const char *line = sluice_reply_line(reply, i);
 
@@ -457,8 +455,8 @@ static int audit_pages(struct cli *cli, sluice_job_audit_spec *spec, FILE *lines
 
 int cmd_audit(struct cli *cli)
 {
-	sluice_job_audit_spec spec = {0};
-	sluice_job_audit_info sum = {0};
+	sluice_job_audit_spec spec = SLUICE_JOB_AUDIT_SPEC();
+	sluice_job_audit_info sum = SLUICE_JOB_AUDIT_INFO();
 	uint64_t findings = 0;
 	char *text = NULL;
 	size_t len = 0;

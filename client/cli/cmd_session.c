@@ -157,7 +157,7 @@ int cmd_queue_purge(struct cli *cli)
 int cmd_queue_alter(struct cli *cli)
 {
 	char dead[300], lifecycle[300], description[1100], kind[32], priority[16];
-	sluice_queue_spec spec = {.name = cli->args[0]};
+	sluice_queue_spec spec = SLUICE_QUEUE_SPEC(.name = cli->args[0]);
 	sluice_reply *shown = NULL, *reply = NULL;
 	struct json rows, row = {NULL, 0}, config;
 	uint64_t lease_ms, attempts;

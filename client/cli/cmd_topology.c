@@ -25,7 +25,7 @@ static size_t subjects_take(const struct cli *cli, const char *list[SUBJECTS_MAX
 
 static void stream_rows(sluice_reply *reply, struct table *table)
 {
-	sluice_stream_info info;
+	sluice_stream_info info = SLUICE_STREAM_INFO();
 	char events[24], bytes[24], first[24], next[24], when[32];
 
 	for (size_t i = 0; sluice_reply_stream(reply, i, &info); i++)
@@ -42,7 +42,7 @@ static const char *const queue_heads[] = {"QUEUE",    "KIND",  "READY", "LEASED"
 
 static void queue_rows(sluice_reply *reply, struct table *table)
 {
-	sluice_queue_info info;
+	sluice_queue_info info = SLUICE_QUEUE_INFO();
 	char ready[24], leased[24], delayed[24], orphaned[24], acked[24], dead[24];
 
 	for (size_t i = 0; sluice_reply_queue(reply, i, &info); i++)
@@ -211,9 +211,8 @@ int cmd_queue_show(struct cli *cli)
 int cmd_stream_create(struct cli *cli)
 {
 	const char *subjects[SUBJECTS_MAX + 1];
-	sluice_stream_spec spec = {.name = cli->args[0],
-				   .subjects = subjects,
-				   .if_not_exists = option(cli, "if-not-exists") != NULL};
+	sluice_stream_spec spec = SLUICE_STREAM_SPEC(.name = cli->args[0], .subjects = subjects,
+						     .if_not_exists = option(cli, "if-not-exists") != NULL);
 	sluice_reply *reply = NULL;
 	int rc;
 
@@ -232,13 +231,12 @@ int cmd_stream_create(struct cli *cli)
 int cmd_queue_create(struct cli *cli)
 {
 	const char *subjects[SUBJECTS_MAX + 1];
-	sluice_queue_spec spec = {.name = cli->args[0],
-				  .jobs = option(cli, "jobs") != NULL,
-				  .subjects = subjects,
-				  .dead_letter = option(cli, "dead-letter"),
+	sluice_queue_spec spec =
+		SLUICE_QUEUE_SPEC(.name = cli->args[0], .jobs = option(cli, "jobs") != NULL,
+				  .subjects = subjects, .dead_letter = option(cli, "dead-letter"),
 				  .priority = option(cli, "priority") != NULL,
 				  .lifecycle = option(cli, "lifecycle"),
-				  .if_not_exists = option(cli, "if-not-exists") != NULL};
+				  .if_not_exists = option(cli, "if-not-exists") != NULL);
 	uint64_t lease_ms, attempts;
 	sluice_reply *reply = NULL;
 	int rc;

@@ -45,7 +45,7 @@ static owned<sluice_client> connect(const char *address)
 
 static void publish(sluice_client *client, const char *subject, std::string_view body)
 {
-	sluice_message message = {};
+	sluice_message message = SLUICE_MESSAGE();
 
 	message.subject = subject;
 	message.body = {body.data(), body.size()};
@@ -54,7 +54,7 @@ static void publish(sluice_client *client, const char *subject, std::string_view
 
 static void print_stream(sluice_client *client, const char *stream)
 {
-	sluice_follow_spec spec = {};
+	sluice_follow_spec spec = SLUICE_FOLLOW_SPEC();
 	sluice_sub *opened = nullptr;
 
 	spec.stream = stream;
@@ -80,7 +80,7 @@ int main(int argc, char **argv)
 {
 	try {
 		const char *subjects[] = {"demo.>", nullptr};
-		sluice_stream_spec stream = {};
+		sluice_stream_spec stream = SLUICE_STREAM_SPEC();
 		owned<sluice_client> client = connect(argc > 1 ? argv[1] : "127.0.0.1:7584");
 
 		stream.name = "events";

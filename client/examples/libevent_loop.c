@@ -60,11 +60,9 @@ static void on_open(sluice_client *client, const sluice_reply *reply, void *user
 int main(int argc, char **argv)
 {
 	struct follower follower = {.base = event_base_new()};
-	const sluice_follow_spec spec = {.stream = "events",
-					 .from = SLUICE_FROM_FIRST,
-					 .on_delivery = on_delivery,
-					 .user = &follower};
-	const sluice_call call = {.done = on_open, .user = &follower};
+	const sluice_follow_spec spec = SLUICE_FOLLOW_SPEC(.stream = "events", .from = SLUICE_FROM_FIRST,
+							   .on_delivery = on_delivery, .user = &follower);
+	const sluice_call call = SLUICE_CALL(.done = on_open, .user = &follower);
 	sluice_config *config = sluice_config_create();
 	struct event *readable = NULL;
 	sluice_sub *sub = NULL;

@@ -25,7 +25,7 @@ static void on_item(sluice_sub *sub, const sluice_delivery_view *item, void *use
 		return;
 	(void)printf("%s: %.*s\n", item->subject, (int)item->body.len, (const char *)item->body.data);
 	/* Nobody waits for this answer; a refusal comes to on_notice. */
-	*rc = sluice_item_ack(sub, item->token, item->seq, &(sluice_call){.user = SLUICE_FIRE}, NULL);
+	*rc = sluice_item_ack(sub, item->token, item->seq, &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
 }
 
 static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
@@ -59,7 +59,8 @@ static int loop(sluice_client *client, const int *failed)
 int main(int argc, char **argv)
 {
 	int failed = 0;
-	const sluice_consume_spec spec = {.queue = "work", .on_delivery = on_item, .user = &failed};
+	const sluice_consume_spec spec =
+		SLUICE_CONSUME_SPEC(.queue = "work", .on_delivery = on_item, .user = &failed);
 	sluice_config *config = sluice_config_create();
 	sluice_client *client = NULL;
 	sluice_sub *sub = NULL;

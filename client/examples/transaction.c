@@ -25,13 +25,10 @@ static int archive(sluice_client *client, const sluice_delivery_view *notice, sl
 	(void)snprintf(code, sizeof(code), "%.*s", (int)notice->body.len, (const char *)notice->body.data);
 	(void)snprintf(subject, sizeof(subject), "archive.%s", job);
 
-	sluice_message event = {.subject = subject, .body = notice->body};
-	sluice_job_report_spec end = {.job = job,
-				      .attempt = 1,
-				      .source = "archiver",
-				      .state = atoi(code) == 0 ? "COMPLETE" : "FAILED",
-				      .exited = true,
-				      .exit_code = atoi(code)};
+	sluice_message event = SLUICE_MESSAGE(.subject = subject, .body = notice->body);
+	sluice_job_report_spec end = SLUICE_JOB_REPORT_SPEC(.job = job, .attempt = 1, .source = "archiver",
+							    .state = atoi(code) == 0 ? "COMPLETE" : "FAILED",
+							    .exited = true, .exit_code = atoi(code));
 
 	if (rc == 0)
 		rc = sluice_txn_ack(txn, "finished", notice->token, notice->seq, 1);
@@ -66,7 +63,7 @@ static int handle(sluice_client *client, sluice_sub *sub, const sluice_delivery_
 
 int main(int argc, char **argv)
 {
-	const sluice_consume_spec spec = {.queue = "finished", .credit = 1};
+	const sluice_consume_spec spec = SLUICE_CONSUME_SPEC(.queue = "finished", .credit = 1);
 	sluice_config *config = sluice_config_create();
 	sluice_client *client = NULL;
 	sluice_sub *sub = NULL;

@@ -48,7 +48,8 @@ static int handle(sluice_sub *sub, const sluice_delivery_view *item)
 
 static int consume(sluice_client *client, int idle_seconds_max)
 {
-	const sluice_consume_spec spec = {.queue = "work", .credit = 1}; /* holds one at a time */
+	const sluice_consume_spec spec =
+		SLUICE_CONSUME_SPEC(.queue = "work", .credit = 1); /* holds one at a time */
 	sluice_sub *sub = NULL;
 	int idle = 0, rc = sluice_consume(client, &spec, NULL, &sub);
 

@@ -129,9 +129,8 @@ void link_broken(sluice_client *client, int code, const char *why)
 		link->attempt++;
 	}
 	if (was_ready || client->state == STATE_FAILED)
-		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_DISCONNECTED,
-						       .code = code,
-						       .text = client->error});
+		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_DISCONNECTED,
+						   .code = code, .text = client->error));
 }
 
 /* ---- connecting ---- */
@@ -390,10 +389,10 @@ static bool on_welcome(sluice_client *client, struct sluice_slice body)
 	client->error[0] = 0;
 	link->last_in_ms = link->last_out_ms = now_ms();
 	link->ops->connected(client, lost);
-	client_notice(client, &(sluice_notice){.kind = first || lost ? SLUICE_NOTICE_CONNECTED
-								     : SLUICE_NOTICE_RESUMED,
-					       .text = "",
-					       .session = link->session_id});
+	client_notice(client,
+		      &SLUICE_MAKE(sluice_notice,
+				   .kind = first || lost ? SLUICE_NOTICE_CONNECTED : SLUICE_NOTICE_RESUMED,
+				   .text = "", .session = link->session_id));
 	(void)pthread_cond_broadcast(&client->changed);
 	return true;
 }

@@ -31,7 +31,7 @@ void producer_open(sluice_client *client, const char *name, uint64_t expect, uin
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
-	sluice_call options = {.deadline_ms = -1};
+	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
 	struct call *call;
 
 	open.name = (char *)(uintptr_t)name;

@@ -15,6 +15,7 @@
 #include "client/base/error.h"
 #include "client/base/loop.h"
 #include "client/base/memory.h"
+#include "client/base/sized.h"
 #include "client/call/call.h"
 #include "client/publish/batch.h"
 #include "protocol/envelope.h"
@@ -440,9 +441,13 @@ static int publish_blocking(sluice_client *client, const sluice_message *message
 int sluice_publish(sluice_client *client, const sluice_message *message, const sluice_call *call,
 		   sluice_reply **ret_reply)
 {
+	sluice_message own;
+	sluice_call own_call;
 	char why[TEXT_MAX];
 	int rc;
 
+	if ((rc = message_take(&message, &own)) != 0 || (rc = call_take(&call, &own_call)) != 0)
+		return call_refuse_set(rc, call, ret_reply);
 	if (call_blocks(call))
 		return publish_blocking(client, message, call, ret_reply);
 	why[0] = 0;
@@ -551,8 +556,49 @@ static int many_locked(sluice_client *client, const sluice_message *messages, si
 	return rc;
 }
 
-int sluice_publish_batch(sluice_client *client, const sluice_message *messages, size_t count,
-			 const sluice_call *call, sluice_reply **ret_reply)
+static const sluice_message *message_at(const sluice_message *messages, uint32_t size, size_t i)
+{
+	return (const sluice_message *)(const void *)((const uint8_t *)messages + i * size);
+}
+
+/* A program's array has elements of the program's size. *ret_copy: of this library's, where that is
+ * another; NULL: the array is used as it is. */
+static int many_take(const sluice_message **io, size_t count, sluice_message **ret_copy)
+{
+	const sluice_message *message = *io;
+	sluice_message own;
+	uint32_t size;
+	int rc;
+
+	*ret_copy = NULL;
+	if (count == 0 || count > LIMIT_BATCH_EVENTS_MAX)
+		return 0; /* many_check refuses it */
+	size = message->size;
+	rc = message_take(&message, &own);
+	if (rc == 0 && size % _Alignof(sluice_message) != 0)
+		rc = error_format(SLUICE_E_INVAL, "sluice_message has a size of %u, which none has", size);
+	for (size_t i = 1; i < count && rc == 0; i++) {
+		message = message_at(*io, size, i);
+		if (message->size != size)
+			rc = error_format(SLUICE_E_INVAL,
+					  "message %zu has a size of %u; expected that of the first, %u", i,
+					  message->size, size);
+	}
+	if (rc != 0 || size == sizeof(own))
+		return rc;
+	*ret_copy = mem_alloc(count * sizeof(**ret_copy));
+	if (*ret_copy == NULL)
+		return error_set(SLUICE_E_NOMEM, NULL);
+	for (size_t i = 0; i < count && rc == 0; i++) {
+		message = message_at(*io, size, i);
+		rc = message_take(&message, &(*ret_copy)[i]);
+	}
+	*io = *ret_copy;
+	return rc;
+}
+
+static int publish_many(sluice_client *client, const sluice_message *messages, size_t count,
+			const sluice_call *call, sluice_reply **ret_reply)
 {
 	struct call waiter = {0};
 	char why[TEXT_MAX];
@@ -577,6 +623,21 @@ int sluice_publish_batch(sluice_client *client, const sluice_message *messages, 
 		client_wake(client);
 	client_unlock(client);
 	return rc == 0 ? 0 : call_refuse(rc, why, call, ret_reply);
+}
+
+int sluice_publish_batch(sluice_client *client, const sluice_message *messages, size_t count,
+			 const sluice_call *call, sluice_reply **ret_reply)
+{
+	sluice_message *copy = NULL;
+	sluice_call own;
+	int rc = call_take(&call, &own);
+
+	if (rc == 0)
+		rc = many_take(&messages, count, &copy);
+	rc = rc != 0 ? call_refuse_set(rc, call, ret_reply)
+		     : publish_many(client, messages, count, call, ret_reply);
+	mem_free(copy);
+	return rc;
 }
 
 /* ---- all of them ---- */
@@ -617,9 +678,12 @@ int sluice_flush(sluice_client *client, int deadline_ms)
 	return rc;
 }
 
-void sluice_publish_stats_get(sluice_client *client, sluice_publish_stats *ret)
+int sluice_publish_stats_get(sluice_client *client, sluice_publish_stats *ret)
 {
+	bool filled;
+
 	client_lock(client);
-	*ret = client->publisher->stats;
+	filled = publish_stats_fill(ret, &client->publisher->stats);
 	client_unlock(client);
+	return filled ? 0 : SLUICE_E_INVAL;
 }

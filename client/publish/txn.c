@@ -9,6 +9,7 @@
 #include "client/base/error.h"
 #include "client/base/loop.h"
 #include "client/base/memory.h"
+#include "client/base/sized.h"
 #include "client/link/link.h"
 #include "client/call/call.h"
 #include "client/call/reply.h"
@@ -94,6 +95,12 @@ static int add(sluice_txn *txn, const Sluice__TxnOp *op)
 
 int sluice_txn_publish(sluice_txn *txn, const sluice_message *message)
 {
+	sluice_message own;
+	int rc = message_take(&message, &own);
+
+	if (rc != 0)
+		return rc;
+
 	OP(PUBLISH, publish, TxnPublish, TXN_PUBLISH);
 	Sluice__TxnPublish__HeadersEntry entries[64], *list[64];
 	size_t count = 0;
@@ -146,6 +153,12 @@ int sluice_txn_nack(sluice_txn *txn, const char *queue, sluice_token token, uint
 
 int sluice_txn_job_submit(sluice_txn *txn, const sluice_job_spec *spec)
 {
+	sluice_job_spec own;
+	int rc = job_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return rc;
+
 	OP(JOB_SUBMIT, job_submit, JobSubmit, JOB_SUBMIT);
 
 	job_submit_fill(&m, spec);
@@ -166,6 +179,12 @@ int sluice_txn_job_intent(sluice_txn *txn, const char *job, sluice_token token, 
 
 int sluice_txn_job_report(sluice_txn *txn, const sluice_job_report_spec *spec)
 {
+	sluice_job_report_spec own;
+	int rc = job_report_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return rc;
+
 	OP(JOB_REPORT, job_report, JobReport, JOB_REPORT);
 
 	job_report_fill(&m, spec);
@@ -321,7 +340,7 @@ void txns_send(sluice_client *client)
 	struct transactor *transactor = client->transactor;
 	struct pending_txn *first = transactor->waiting;
 	Sluice__Request request = SLUICE__REQUEST__INIT;
-	sluice_call options = {.deadline_ms = -1};
+	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
 
 	if (client->state != STATE_READY || first == NULL || first->call != NULL)
 		return;
@@ -407,12 +426,15 @@ static struct pending_txn *pending_new(sluice_client *client, const sluice_txn *
 int sluice_txn_commit(sluice_client *client, const sluice_txn *txn, const sluice_call *call,
 		      sluice_reply **ret_reply)
 {
+	sluice_call own;
 	bool async = !call_blocks(call);
 	struct call waiter = {0};
 	struct pending_txn *pending;
 	char why[TEXT_MAX];
-	int rc;
+	int rc = call_take(&call, &own);
 
+	if (rc != 0)
+		return call_refuse_set(rc, call, ret_reply);
 	if (ret_reply != NULL)
 		*ret_reply = NULL;
 	client_lock(client);

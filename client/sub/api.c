@@ -7,6 +7,7 @@
 #include "client/base/hash.h"
 #include "client/base/loop.h"
 #include "client/base/memory.h"
+#include "client/base/sized.h"
 #include "client/link/link.h"
 #include "client/call/call.h"
 #include "client/sub/sub.h"
@@ -108,10 +109,14 @@ static int enter(sluice_client *client, const sluice_call *call)
 int sluice_follow(sluice_client *client, const sluice_follow_spec *spec, const sluice_call *call,
 		  sluice_sub **ret)
 {
+	sluice_follow_spec own;
+	sluice_call own_call;
 	sluice_sub *sub;
 	int rc;
 
 	*ret = NULL;
+	if ((rc = follow_spec_take(&spec, &own)) != 0 || (rc = call_take(&call, &own_call)) != 0)
+		return rc;
 	if (spec->stream == NULL || (spec->from == SLUICE_FROM_CURSOR && spec->cursor == NULL))
 		return error_set(SLUICE_E_INVAL, spec->stream == NULL
 							 ? "a follow needs a stream"
@@ -139,10 +144,14 @@ int sluice_follow(sluice_client *client, const sluice_follow_spec *spec, const s
 int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const sluice_call *call,
 		   sluice_sub **ret)
 {
+	sluice_consume_spec own;
+	sluice_call own_call;
 	sluice_sub *sub;
 	int rc;
 
 	*ret = NULL;
+	if ((rc = consume_spec_take(&spec, &own)) != 0 || (rc = call_take(&call, &own_call)) != 0)
+		return rc;
 	if (spec->queue == NULL)
 		return error_set(SLUICE_E_INVAL, "a consume needs a queue");
 	if (call_fires(call))
@@ -198,7 +207,7 @@ int sluice_sub_credit(sluice_sub *sub, uint32_t more)
 
 int sluice_sub_close(sluice_sub *sub, int deadline_ms)
 {
-	sluice_call options = {.deadline_ms = deadline_ms};
+	sluice_call options = SLUICE_CALL(.deadline_ms = deadline_ms);
 	sluice_client *client;
 	struct call *call = NULL;
 	int rc = 0;
@@ -240,12 +249,15 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 				  .value_ms = value_ms,
 				  .run_count = seq != NULL ? 1 : 0,
 				  .reason = {reason, reason != NULL ? strlen(reason) : 0}};
+	sluice_call own;
 	struct call *made;
 	uint8_t *body;
-	int rc = enter(client, call);
+	int rc = call_take(&call, &own);
 
+	if (rc == 0)
+		rc = enter(client, call);
 	if (rc != 0)
-		return call_refuse(rc, sluice_last_error(NULL), call, ret_reply);
+		return call_refuse_set(rc, call, ret_reply);
 	if (frame.reason.len > LIMIT_TEXT_BYTES_MAX)
 		rc = error_format(SLUICE_E_LIMIT, "the reason has %zu bytes; at most %llu", frame.reason.len,
 				  (unsigned long long)LIMIT_TEXT_BYTES_MAX);
@@ -273,10 +285,14 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 int sluice_item_ack(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call,
 		    sluice_reply **ret_reply)
 {
+	sluice_call own;
 	int rc;
 
 	if (!call_fires(call))
 		return ack_frame(sub, ACK_DONE, token, &seq, 0, NULL, call, ret_reply);
+	rc = call_take(&call, &own);
+	if (rc != 0)
+		return call_refuse_set(rc, call, ret_reply);
 	if (ret_reply != NULL)
 		*ret_reply = NULL;
 	client_lock(sub->client);

@@ -37,7 +37,7 @@ static void job_give_back(sluice_sub *sub, const char *job, sluice_token token, 
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__JobRelease release = SLUICE__JOB_RELEASE__INIT;
-	sluice_call options = {.deadline_ms = -1};
+	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
 
 	if (begun || sub->client->state != STATE_READY)
 		return;
@@ -122,7 +122,7 @@ static void left(sluice_client *client, struct call *call)
 /* Has the broker end it, at which it delivers no more; the answer clears sub->leaves. */
 static void leave(sluice_sub *sub)
 {
-	sluice_call options = {.deadline_ms = -1};
+	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
 	struct call *call = NULL;
 
 	if (sub->leaves || sub->left || sub->client->state != STATE_READY || !sub->opened || sub->ended)

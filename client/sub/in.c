@@ -65,7 +65,7 @@ static bool give_events(sluice_sub *sub, const struct frame_deliver *frame, stru
 		struct envelope envelope;
 		struct sluice_slice of;
 		uint64_t offset = frame->base + i;
-		sluice_delivery_view view = {.kind = SLUICE_DELIVERY_EVENT};
+		sluice_delivery_view view = {.size = sizeof(view), .kind = SLUICE_DELIVERY_EVENT};
 
 		if (envelope_next(&raw, &envelope, &why) != 0)
 			break;
@@ -151,7 +151,8 @@ static bool give_items(sluice_sub *sub, const struct frame_deliver *frame)
 		for (uint32_t i = 0; i < run.count && rest.len >= 10 && taken; i++) {
 			const uint8_t *at = rest.data;
 			struct envelope envelope;
-			sluice_delivery_view view = {.kind = SLUICE_DELIVERY_ITEM,
+			sluice_delivery_view view = {.size = sizeof(view),
+						     .kind = SLUICE_DELIVERY_ITEM,
 						     .seq = run.first + i,
 						     .token = frame->token,
 						     .lease_ms = frame->lease_ms};
@@ -196,7 +197,8 @@ static bool give_items(sluice_sub *sub, const struct frame_deliver *frame)
 
 static bool give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 {
-	sluice_delivery_view view = {.kind = SLUICE_DELIVERY_JOB,
+	sluice_delivery_view view = {.size = sizeof(view),
+				     .kind = SLUICE_DELIVERY_JOB,
 				     .job = job->job,
 				     .token = job->token,
 				     .attempt = job->attempt,
@@ -313,7 +315,8 @@ bool sub_on_deliver(sluice_client *client, struct sluice_slice body)
 bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 {
 	sluice_sub *sub = sub_by_number(client, notice->subscription);
-	sluice_delivery_view view = {.offset = notice->offset,
+	sluice_delivery_view view = {.size = sizeof(view),
+				     .offset = notice->offset,
 				     .to_offset = notice->to_offset,
 				     .text = notice->text};
 	char text[TEXT_MAX];
@@ -342,9 +345,8 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 		(void)snprintf(text, sizeof(text), "number %llu of queue %s is damaged and not delivered: %s",
 			       (unsigned long long)notice->offset, sub != NULL ? sub->name : "",
 			       notice->text);
-		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_DAMAGED,
-						       .code = notice->code,
-						       .text = text});
+		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_DAMAGED,
+						   .code = notice->code, .text = text));
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_RESUMED:
 		if (sub != NULL && !sub->closing)
@@ -352,17 +354,13 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL:
 		resume_cancel_told(client, notice->job, notice->token);
-		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_JOB_CANCEL,
-						       .text = "",
-						       .job = notice->job,
-						       .token = notice->token});
+		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_JOB_CANCEL,
+						   .text = "", .job = notice->job, .token = notice->token));
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_LEASE_LOST:
 		sub_job_gone(client, notice->job, notice->token);
-		client_notice(client, &(sluice_notice){.kind = SLUICE_NOTICE_LEASE_LOST,
-						       .text = "",
-						       .job = notice->job,
-						       .token = notice->token});
+		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_LEASE_LOST,
+						   .text = "", .job = notice->job, .token = notice->token));
 		return true;
 	default:
 		return true;

@@ -41,12 +41,9 @@ void held_lost(sluice_sub *sub, struct held *held, int code, const char *why)
 			held_done(sub, held);
 		return;
 	}
-	client_notice(sub->client, &(sluice_notice){.kind = SLUICE_NOTICE_LEASE_LOST,
-						    .code = code,
-						    .text = why,
-						    .token = held->token,
-						    .sub = sub,
-						    .items = held->out});
+	client_notice(sub->client,
+		      &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_LEASE_LOST, .code = code, .text = why,
+				   .token = held->token, .sub = sub, .items = held->out));
 }
 
 static void extend_answered(sluice_client *client, struct call *call)
@@ -71,7 +68,7 @@ static bool held_extend(sluice_sub *sub, struct held *held, uint64_t now)
 				  .op = ACK_EXTEND,
 				  .token = held->token,
 				  .value_ms = held->lease_ms};
-	sluice_call options = {.deadline_ms = -1};
+	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
 	uint8_t *body = mem_alloc(frame_ack_size(&frame));
 	struct call *call = body != NULL ? call_new_frame(sub->client, FRAME_ACK, body,
 							  frame_ack_encode(body, &frame, NULL), &options)

@@ -4,6 +4,7 @@
  * any more: the job's place in the consumer's credit is free then.
  */
 #include "client/base/loop.h"
+#include "client/base/sized.h"
 #include "client/call/call.h"
 #include "client/call/reply.h"
 #include "client/call/request.h"
@@ -90,6 +91,12 @@ static void reported_release(sluice_client *client, struct call *call)
 int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec, const sluice_call *call,
 		      sluice_reply **reply)
 {
+	sluice_job_report_spec own;
+	int rc = job_report_spec_take(&spec, &own);
+
+	if (rc != 0)
+		return call_refuse_set(rc, call, reply);
+
 	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
 	REQUEST(JOB_REPORT, job_report, m);
 

@@ -100,7 +100,7 @@ static bool source_tell(sluice_sub *sub)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__SourceSeen seen = SLUICE__SOURCE_SEEN__INIT;
-	sluice_call options = {.deadline_ms = -1};
+	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
 	char text[] = "a consumer is opened";
 	struct call *call;
 
@@ -147,7 +147,7 @@ struct call *sub_open_call(sluice_sub *sub)
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__FollowOpen follow = SLUICE__FOLLOW_OPEN__INIT;
 	Sluice__ConsumeOpen consume = SLUICE__CONSUME_OPEN__INIT;
-	sluice_call options = {.deadline_ms = -1};
+	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
 	struct call *call;
 
 	sub->owed = 0;
@@ -251,7 +251,7 @@ struct call *sub_close_call(sluice_client *client, uint32_t number, const sluice
 
 void sub_unwanted(sluice_client *client, const struct call *call)
 {
-	sluice_call options = {.deadline_ms = -1};
+	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
 
 	if (sub_close_call(client, call->sub_number, &options) == NULL)
 		link_lacks(client); /* what is delivered to it would be taken by nobody */

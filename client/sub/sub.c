@@ -16,7 +16,10 @@
 
 void sub_end(sluice_sub *sub, int code, const char *text)
 {
-	sluice_delivery_view view = {.kind = SLUICE_DELIVERY_END, .code = code, .text = text};
+	sluice_delivery_view view = {.size = sizeof(view),
+				     .kind = SLUICE_DELIVERY_END,
+				     .code = code,
+				     .text = text};
 
 	if (sub->ended)
 		return;

@@ -36,7 +36,11 @@ extern "C" {
 #define SLUICE_PLUGIN_ABI_MINOR 1
 #define SLUICE_PLUGIN_SYMBOL sluice_plugin_v1
 
-enum sluice_plugin_kind { SLUICE_PLUGIN_SERVICE = 1, SLUICE_PLUGIN_LISTENER = 2, SLUICE_PLUGIN_AUTH = 3 };
+enum sluice_plugin_kind {
+	SLUICE_PLUGIN_SERVICE = 1,
+	SLUICE_PLUGIN_LISTENER = 2,
+	SLUICE_PLUGIN_AUTH = 3
+};
 enum sluice_log_level { SLUICE_LOG_DEBUG, SLUICE_LOG_INFO, SLUICE_LOG_WARN, SLUICE_LOG_ERROR };
 
 /* What the host offers to every plugin, from init to the end of fini. Thread-safe: any thread of the plugin. NULL for id or text is taken for empty. */
@@ -55,7 +59,8 @@ struct sluice_service_ops {
 	size_t struct_size;
 	/* Needed. Runs the service on a thread of its own (or as the main of sluice-plugin) until stop_fd becomes readable or it fails. address is where to
 	 * connect ("host:port"; inside the broker also transport_fd >= 0, a connected socket that the plugin then owns). Returns 0 or a code. */
-	int (*run)(const struct sluice_host *host, const char *address, int transport_fd, int stop_fd);
+	int (*run)(const struct sluice_host *host, const char *address, int transport_fd,
+		   int stop_fd);
 };
 
 /* ---- listener (unstable) ---- */
@@ -94,8 +99,8 @@ struct sluice_listener_host {
 	int (*consume)(sluice_conn *conn, uint64_t tag, struct sluice_slice queue, uint32_t credit,
 		       uint32_t lease_ms);
 	int (*credit)(sluice_conn *conn, uint64_t consumer_tag, uint32_t more);
-	int (*ack)(sluice_conn *conn, uint64_t tag, uint64_t consumer_tag, sluice_token token, uint64_t seq,
-		   bool done);
+	int (*ack)(sluice_conn *conn, uint64_t tag, uint64_t consumer_tag, sluice_token token,
+		   uint64_t seq, bool done);
 	int (*follow)(sluice_conn *conn, uint64_t tag, struct sluice_slice stream, uint64_t offset,
 		      uint32_t credit);
 	/* Native control message: a frame REQUEST body (SPEC.md); the answer is SLUICE_EFFECT_ANSWER with the Reply in body or a code,

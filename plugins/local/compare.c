@@ -39,7 +39,8 @@ static bool is_ours(const struct service *service, const sluice_job_info *info)
 
 static void adopt(struct service *service, const sluice_job_info *info)
 {
-	sluice_delivery_view delivery = {.kind = SLUICE_DELIVERY_JOB,
+	sluice_delivery_view delivery = {.size = sizeof(delivery),
+					 .kind = SLUICE_DELIVERY_JOB,
 					 .job = info->job,
 					 .token = info->token,
 					 .attempt = info->attempt,
@@ -66,7 +67,7 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 	struct service *service = asked->service;
 	struct job *job = job_find(service, asked->job, asked->attempt);
 	int code = sluice_reply_code(reply);
-	sluice_job_info info = {0};
+	sluice_job_info info = SLUICE_JOB_INFO();
 	bool shown = code == 0 && sluice_reply_job(reply, 0, &info), ours;
 
 	(void)client;
@@ -88,7 +89,7 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 static void ask(struct service *service, const char *id, uint32_t attempt, sluice_token token, bool payload)
 {
 	struct asked *asked = malloc(sizeof(*asked) + strlen(id) + 1);
-	sluice_call call = {.deadline_ms = -1, .done = on_shown, .user = asked};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_shown, .user = asked);
 
 	if (asked == NULL)
 		return; /* the next comparison finds it again */
@@ -145,7 +146,7 @@ static void on_list(sluice_client *client, const sluice_reply *reply, void *user
 {
 	struct service *service = user;
 	struct compare *compare = &service->compare;
-	sluice_job_info info;
+	sluice_job_info info = SLUICE_JOB_INFO();
 	uint64_t last = 0;
 
 	(void)client;
@@ -166,12 +167,10 @@ static void on_list(sluice_client *client, const sluice_reply *reply, void *user
 
 static void list(struct service *service, uint64_t after)
 {
-	sluice_job_filter filter = {.after_number = after,
-				    .max = ROWS,
-				    .queue = service->settings.queue,
-				    .claim = "leased",
-				    .holder_session = sluice_session_id(service->client)};
-	sluice_call call = {.deadline_ms = -1, .done = on_list, .user = service};
+	sluice_job_filter filter =
+		SLUICE_JOB_FILTER(.after_number = after, .max = ROWS, .queue = service->settings.queue,
+				  .claim = "leased", .holder_session = sluice_session_id(service->client));
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_list, .user = service);
 
 	service->compare.listing = sluice_job_list(service->client, &filter, &call, NULL) == 0;
 }
@@ -191,8 +190,9 @@ static void source_seen(struct service *service)
 {
 	char text[64];
 	unsigned long count = 0;
-	sluice_source_heartbeat_spec spec = {.source = service->source, .ok = true, .text = text};
-	sluice_call call = {.deadline_ms = -1, .done = on_seen, .user = service};
+	sluice_source_heartbeat_spec spec =
+		SLUICE_SOURCE_HEARTBEAT_SPEC(.source = service->source, .ok = true, .text = text);
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_seen, .user = service);
 
 	for (const struct job *job = service->jobs; job != NULL; job = job->next)
 		count++;

@@ -146,14 +146,12 @@ static void on_consume(sluice_client *client, const sluice_reply *reply, void *u
 
 static void consume(struct service *service)
 {
-	sluice_consume_spec spec = {.queue = service->settings.queue,
-				    .credit = (uint32_t)service->settings.slots,
-				    .orphans = true,
-				    .source = service->source,
-				    .on_delivery = on_delivery,
-				    .user = service};
+	sluice_consume_spec spec =
+		SLUICE_CONSUME_SPEC(.queue = service->settings.queue,
+				    .credit = (uint32_t)service->settings.slots, .orphans = true,
+				    .source = service->source, .on_delivery = on_delivery, .user = service);
 	struct step *step = step_new(service);
-	sluice_call call = {.deadline_ms = -1, .done = on_consume, .user = step};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_consume, .user = step);
 	int rc = step == NULL ? SLUICE_E_NOMEM : sluice_consume(service->client, &spec, &call, &service->sub);
 
 	if (rc != 0)
@@ -181,7 +179,7 @@ static void on_lifecycle(sluice_client *client, const sluice_reply *reply, void 
 static void ask_lifecycle(struct service *service)
 {
 	struct step *step = step_new(service);
-	sluice_call call = {.deadline_ms = ASK_MS, .done = on_lifecycle, .user = step};
+	sluice_call call = SLUICE_CALL(.deadline_ms = ASK_MS, .done = on_lifecycle, .user = step);
 	int rc = step == NULL ? SLUICE_E_NOMEM
 			      : sluice_object_show(service->client, SLUICE_OBJECT_LIFECYCLE,
 						   service->consumer.lifecycle, &call, NULL);
@@ -236,7 +234,7 @@ static void on_queue(sluice_client *client, const sluice_reply *reply, void *use
 void consumer_turn(struct service *service, uint64_t now_ms)
 {
 	struct step *step;
-	sluice_call call = {.deadline_ms = ASK_MS, .done = on_queue};
+	sluice_call call = SLUICE_CALL(.deadline_ms = ASK_MS, .done = on_queue);
 	int rc;
 
 	if (service->consumer.phase != PHASE_WAITING || service->consumer.due_ms > now_ms ||

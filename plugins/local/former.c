@@ -140,7 +140,7 @@ static bool end_all(struct job *job)
 static int find(struct job *job, const sluice_reply *reply)
 {
 	char life[ATTEMPT_LIFE_BYTES];
-	sluice_job_history_row row;
+	sluice_job_history_row row = SLUICE_JOB_HISTORY_ROW();
 	int rc = 0;
 
 	formers_free(job);
@@ -177,7 +177,7 @@ static void on_history(sluice_client *client, const sluice_reply *reply, void *u
 
 bool former_wait(struct job *job)
 {
-	sluice_call call = {.deadline_ms = -1, .done = on_history, .user = job};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_history, .user = job);
 
 	if (job->attempt <= 1)
 		return false;
@@ -197,7 +197,7 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 {
 	struct job *job = user;
 	int code = sluice_reply_code(reply);
-	sluice_job_info info;
+	sluice_job_info info = SLUICE_JOB_INFO();
 
 	(void)client;
 	job->calls--;
@@ -217,7 +217,7 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 
 void former_go_on(struct job *job)
 {
-	sluice_call call = {.deadline_ms = -1, .done = on_shown, .user = job};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_shown, .user = job);
 
 	if (job->formers_known) {
 		job->dropped = end_all(job);
@@ -245,7 +245,10 @@ void former_let_go(struct job *job)
 
 void former_found(struct service *service, const char *id, uint32_t attempt, const char *life)
 {
-	sluice_delivery_view delivery = {.kind = SLUICE_DELIVERY_JOB, .job = id, .attempt = attempt};
+	sluice_delivery_view delivery = {.size = sizeof(delivery),
+					 .kind = SLUICE_DELIVERY_JOB,
+					 .job = id,
+					 .attempt = attempt};
 	struct job *job = job_find(service, id, attempt);
 
 	if (job != NULL && job->stage == STAGE_FORMER)

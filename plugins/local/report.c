@@ -68,7 +68,7 @@ static uint64_t wall_ms(void)
 /* False: no answer will come, because the client is closing; the next holder reports. */
 static bool send(struct job *job, sluice_job_report_spec *spec, sluice_done_fn *done)
 {
-	sluice_call call = {.deadline_ms = -1, .done = done, .user = job};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = done, .user = job);
 	char evidence[EVIDENCE_BYTES];
 
 	if (spec->evidence != NULL) {
@@ -117,12 +117,11 @@ static void on_progress(sluice_client *client, const sluice_reply *reply, void *
 
 static void send_active(struct job *job, const char *ref, uint64_t started_ms)
 {
-	sluice_job_report_spec spec = {.state = lifecycle_state(job_lifecycle(job), ROLE_ACTIVE),
-				       .scheduler_ref = ref,
-				       .evidence = "its process has started",
+	sluice_job_report_spec spec =
+		SLUICE_JOB_REPORT_SPEC(.state = lifecycle_state(job_lifecycle(job), ROLE_ACTIVE),
+				       .scheduler_ref = ref, .evidence = "its process has started",
 				       .evidence_class = SLUICE_EVIDENCE_ACTIVE,
-				       .started_time_ms = started_ms,
-				       .seen_time_ms = started_ms};
+				       .started_time_ms = started_ms, .seen_time_ms = started_ms);
 
 	(void)send(job, &spec, on_progress);
 	state_is(job, lifecycle_state(job_lifecycle(job), ROLE_ACTIVE));
@@ -156,7 +155,7 @@ static void on_waiting(sluice_client *client, const sluice_reply *reply, void *u
  * job. */
 void report_waiting(struct job *job, const char *cause)
 {
-	sluice_job_report_spec spec = {.evidence = cause, .seen_time_ms = wall_ms()};
+	sluice_job_report_spec spec = SLUICE_JOB_REPORT_SPEC(.evidence = cause, .seen_time_ms = wall_ms());
 	uint32_t hash = 2166136261u;
 
 	for (const char *at = cause; *at != 0; at++)
@@ -191,9 +190,9 @@ static void on_lifecycle(sluice_client *client, const sluice_reply *reply, void 
 static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	struct job *job = user;
-	sluice_call call = {.deadline_ms = -1, .done = on_lifecycle, .user = job};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_lifecycle, .user = job);
 	int code = sluice_reply_code(reply);
-	sluice_job_info info;
+	sluice_job_info info = SLUICE_JOB_INFO();
 
 	if (code == SLUICE_E_NOT_FOUND) {
 		job->dropped = true;
@@ -202,8 +201,8 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 		if (!job->dropped) {
 			state_is(job, info.state);
 			job->calls++;
-			if (sluice_object_show(client, SLUICE_OBJECT_LIFECYCLE, info.lifecycle, &call, NULL) !=
-			    0)
+			if (sluice_object_show(client, SLUICE_OBJECT_LIFECYCLE, info.lifecycle, &call,
+					       NULL) != 0)
 				job->calls--;
 		}
 	}
@@ -216,7 +215,7 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 
 static void quarantined(struct job *job, const sluice_reply *reply)
 {
-	sluice_call call = {.deadline_ms = -1, .done = on_shown, .user = job};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_shown, .user = job);
 	unsigned doublings =
 		job->retries < QUARANTINE_DOUBLINGS_MAX ? job->retries : QUARANTINE_DOUBLINGS_MAX;
 	char text[400];
@@ -284,9 +283,9 @@ static void send_final(struct job *job, enum role role, const char *evidence, co
 							     [ROLE_FAILED] = SLUICE_EVIDENCE_FAIL,
 							     [ROLE_CANCELED] = SLUICE_EVIDENCE_CANCEL};
 	const struct lifecycle *lifecycle = job_lifecycle(job);
-	sluice_job_report_spec spec = {.state = lifecycle_state(lifecycle, role),
-				       .evidence = evidence,
-				       .evidence_class = classes[role]};
+	sluice_job_report_spec spec =
+		SLUICE_JOB_REPORT_SPEC(.state = lifecycle_state(lifecycle, role), .evidence = evidence,
+				       .evidence_class = classes[role]);
 
 	/* A lifecycle may let a job end only after it was active. */
 	if (!lifecycle_can(lifecycle, job->state, role) && lifecycle_can(lifecycle, job->state, ROLE_ACTIVE))

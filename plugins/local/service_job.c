@@ -500,7 +500,7 @@ static void on_intent(sluice_client *client, const sluice_reply *reply, void *us
 static void ask_intent(struct job *job)
 {
 	char tag[ATTEMPT_TAG_MAX];
-	sluice_call call = {.deadline_ms = -1, .done = on_intent, .user = job};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_intent, .user = job);
 
 	attempt_tag(job->id, job->attempt, job->life, tag);
 	job->asked = job->token;

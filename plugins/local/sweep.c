@@ -221,7 +221,7 @@ static void on_history(sluice_client *client, const sluice_reply *reply, void *u
 {
 	struct question *question = user;
 	bool known = !question->runs && was_reported(question);
-	sluice_job_history_row row;
+	sluice_job_history_row row = SLUICE_JOB_HISTORY_ROW();
 
 	(void)client;
 	for (size_t i = 0; !known && sluice_reply_code(reply) == 0 && sluice_reply_history(reply, i, &row);
@@ -234,8 +234,8 @@ static void on_history(sluice_client *client, const sluice_reply *reply, void *u
 static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	struct question *question = user;
-	sluice_call call = {.deadline_ms = -1, .done = on_history, .user = question};
-	sluice_job_info info;
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_history, .user = question);
+	sluice_job_info info = SLUICE_JOB_INFO();
 
 	if (sluice_reply_code(reply) == SLUICE_E_NOT_FOUND) {
 		answered(question, question->moved || (!question->runs && was_reported(question)));
@@ -264,7 +264,7 @@ static void ask(struct service *service, const char *dir, const char *job, uint3
 		enum ask what)
 {
 	struct question *question = calloc(1, sizeof(*question));
-	sluice_call call = {.deadline_ms = -1, .done = on_shown, .user = question};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_shown, .user = question);
 
 	if (question == NULL || (question->job = strdup(job)) == NULL) {
 		free(question);

@@ -15,9 +15,10 @@ static char body[BODY_BYTES];
 
 static int put(sluice_client *client, int deadline_ms)
 {
-	sluice_message message = {.subject = "fill", .queue = "fill", .body = {body, sizeof(body)}};
+	sluice_message message =
+		SLUICE_MESSAGE(.subject = "fill", .queue = "fill", .body = {body, sizeof(body)});
 
-	return sluice_publish(client, &message, &(sluice_call){.deadline_ms = deadline_ms}, NULL);
+	return sluice_publish(client, &message, &SLUICE_CALL(.deadline_ms = deadline_ms), NULL);
 }
 
 static unsigned long ack_all(sluice_client *client)
@@ -26,14 +27,14 @@ static unsigned long ack_all(sluice_client *client)
 	sluice_delivery *delivery = NULL;
 	unsigned long acked = 0;
 
-	if (sluice_consume(client, &(sluice_consume_spec){.queue = "fill", .credit = 50}, NULL, &sub) != 0)
+	if (sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "fill", .credit = 50), NULL, &sub) != 0)
 		return 0;
 	while (sluice_sub_next(sub, 3000, &delivery) == 0) {
 		const sluice_delivery_view *view = sluice_delivery_get(delivery);
 
 		if (view->kind == SLUICE_DELIVERY_ITEM &&
-		    sluice_item_ack(sub, view->token, view->seq, &(sluice_call){.deadline_ms = 10000},
-				    NULL) == 0)
+		    sluice_item_ack(sub, view->token, view->seq, &SLUICE_CALL(.deadline_ms = 10000), NULL) ==
+			    0)
 			acked++;
 		sluice_delivery_free(delivery);
 	}
@@ -51,7 +52,7 @@ int main(int argc, char **argv)
 	if (argc != 3 || config == NULL || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_open(config, NULL, NULL, &client) != 0)
 		return 2;
-	if (sluice_queue_create(client, &(sluice_queue_spec){.name = "fill", .if_not_exists = true}, NULL,
+	if (sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "fill", .if_not_exists = true), NULL,
 				NULL) != 0)
 		return 2;
 	/* UNKNOWN: the deadline found a try on its way, which may have put it. */

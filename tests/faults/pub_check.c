@@ -17,7 +17,7 @@ int main(int argc, char **argv)
 	if (argc != 2 || config == NULL || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_open(config, NULL, NULL, &client) != 0)
 		return 2;
-	rc = sluice_follow(client, &(sluice_follow_spec){.stream = "load", .from = SLUICE_FROM_FIRST}, NULL,
+	rc = sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "load", .from = SLUICE_FROM_FIRST), NULL,
 			   &sub);
 	/* A stream that was never acknowledged may not be there. */
 	while (rc == 0 && kind != SLUICE_DELIVERY_CAUGHT_UP) {

@@ -39,7 +39,7 @@ static sluice_client *open_client(const char *address)
 	static const char *const subjects[] = {"load.>", NULL};
 	sluice_config *config = sluice_config_create();
 	sluice_client *client = NULL;
-	sluice_call patient = {.deadline_ms = 60000};
+	sluice_call patient = SLUICE_CALL(.deadline_ms = 60000);
 
 	if (config == NULL || sluice_config_set(config, "address", address) != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
@@ -48,9 +48,8 @@ static sluice_client *open_client(const char *address)
 		exit(2);
 	sluice_config_destroy(config);
 	if (sluice_stream_create(client,
-				 &(sluice_stream_spec){.name = "load",
-						       .subjects = subjects,
-						       .if_not_exists = true},
+				 &SLUICE_STREAM_SPEC(.name = "load", .subjects = subjects,
+						     .if_not_exists = true),
 				 &patient, NULL) != 0)
 		exit(2);
 	return client;
@@ -71,8 +70,9 @@ int main(int argc, char **argv)
 	client = open_client(argv[1]);
 	for (unsigned long n = 1; n <= count; n++) {
 		char body[32];
-		sluice_call call = {.deadline_ms = 60000, .done = on_done, .user = (void *)(uintptr_t)n};
-		sluice_message message = {.subject = "load.n", .body = {body, 0}};
+		sluice_call call =
+			SLUICE_CALL(.deadline_ms = 60000, .done = on_done, .user = (void *)(uintptr_t)n);
+		sluice_message message = SLUICE_MESSAGE(.subject = "load.n", .body = {body, 0});
 
 		message.body.len = (size_t)snprintf(body, sizeof(body), "%lu", n);
 		while (atomic_load(&in_flight) >= window)

@@ -35,8 +35,8 @@ static void blocking_calls(sluice_client *client, sluice_sub *sub)
 	sluice_sub *more = NULL;
 
 	EQUAL(sluice_status(client, NULL, NULL), SLUICE_E_WRONG_STATE);
-	EQUAL(sluice_publish(client, &(sluice_message){.subject = "a"}, NULL, NULL), SLUICE_E_WRONG_STATE);
-	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = "s"}, NULL, &more), SLUICE_E_WRONG_STATE);
+	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"), NULL, NULL), SLUICE_E_WRONG_STATE);
+	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s"), NULL, &more), SLUICE_E_WRONG_STATE);
 	EQUAL(sluice_flush(client, 100), SLUICE_E_WRONG_STATE);
 	EQUAL(sluice_close(client, true, 100), SLUICE_E_WRONG_STATE);
 	EQUAL(sluice_sub_next(sub, 100, &delivery), SLUICE_E_INVAL);
@@ -62,22 +62,18 @@ static void callbacks_may_close(void)
 
 	stream_with(heard.client, "s", "s.x", 50);
 	EQUAL(sluice_follow(heard.client,
-			    &(sluice_follow_spec){.stream = "s",
-						  .from = SLUICE_FROM_NEW,
-						  .on_delivery = on_other,
-						  .user = &heard},
+			    &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_NEW,
+						.on_delivery = on_other, .user = &heard),
 			    NULL, &heard.other),
 	      0);
 	/* The first delivery may close it before this call is back: CLOSED. */
 	rc = sluice_follow(heard.client,
-			   &(sluice_follow_spec){.stream = "s",
-						 .from = SLUICE_FROM_FIRST,
-						 .on_delivery = on_first,
-						 .user = &heard},
+			   &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_FIRST,
+					       .on_delivery = on_first, .user = &heard),
 			   NULL, &sub);
 	CHECK(rc == 0 || (rc == SLUICE_E_CLOSED && sub == NULL));
 	CHECK(reaches(&heard.deliveries, 1));
-	EQUAL(sluice_publish(heard.client, &(sluice_message){.subject = "s.x"}, NULL, NULL), 0);
+	EQUAL(sluice_publish(heard.client, &SLUICE_MESSAGE(.subject = "s.x"), NULL, NULL), 0);
 	EQUAL(sluice_status(heard.client, NULL, NULL), 0);
 	CHECK(atomic_load(&heard.deliveries) == 1);
 	EQUAL(sluice_close(heard.client, true, PATIENCE_MS), 0);
@@ -101,10 +97,8 @@ static void on_end(sluice_sub *sub, const sluice_delivery_view *view, void *user
 static void subscriptions_may_be_closed_by_the_end(void)
 {
 	struct heard heard = {.client = connected()};
-	sluice_follow_spec spec = {.stream = "s",
-				   .from = SLUICE_FROM_NEW,
-				   .on_delivery = on_end,
-				   .user = &heard};
+	sluice_follow_spec spec = SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_NEW,
+						     .on_delivery = on_end, .user = &heard);
 	sluice_sub *sub = NULL;
 
 	stream_with(heard.client, "s", "s.x", 0);
@@ -138,7 +132,7 @@ static void *in_job_wait(void *user)
 	struct waiter *waiter = user;
 
 	atomic_store(&waiter->began, 1);
-	waiter->rc = sluice_job_wait(waiter->client, "open", 0, &(sluice_call){.deadline_ms = -1}, NULL);
+	waiter->rc = sluice_job_wait(waiter->client, "open", 0, &SLUICE_CALL(.deadline_ms = -1), NULL);
 	return NULL;
 }
 
@@ -156,8 +150,8 @@ static void *in_publish(void *user)
 	struct waiter *waiter = user;
 
 	atomic_store(&waiter->began, 1);
-	waiter->rc = sluice_publish(waiter->client, &(sluice_message){.subject = "a"},
-				    &(sluice_call){.deadline_ms = -1}, NULL);
+	waiter->rc = sluice_publish(waiter->client, &SLUICE_MESSAGE(.subject = "a"),
+				    &SLUICE_CALL(.deadline_ms = -1), NULL);
 	return NULL;
 }
 
@@ -167,8 +161,8 @@ static void *in_follow(void *user)
 	sluice_sub *sub = NULL;
 
 	atomic_store(&waiter->began, 1);
-	waiter->rc = sluice_follow(waiter->client, &(sluice_follow_spec){.stream = "s"},
-				   &(sluice_call){.deadline_ms = -1}, &sub);
+	waiter->rc = sluice_follow(waiter->client, &SLUICE_FOLLOW_SPEC(.stream = "s"),
+				   &SLUICE_CALL(.deadline_ms = -1), &sub);
 	CHECK(sub == NULL);
 	return NULL;
 }
@@ -200,10 +194,9 @@ static void close_ends_blocking_calls_of_other_threads(void)
 	sluice_sub *sub = NULL;
 
 	stream_with(client, "s", "s.x", 0);
-	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = "runs", .jobs = true}, NULL, NULL), 0);
-	EQUAL(sluice_job_submit(client, &(sluice_job_spec){.job = "open", .queue = "runs"}, NULL, NULL), 0);
-	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = "s", .from = SLUICE_FROM_NEW}, NULL,
-			    &sub),
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "runs", .jobs = true), NULL, NULL), 0);
+	EQUAL(sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "open", .queue = "runs"), NULL, NULL), 0);
+	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_NEW), NULL, &sub),
 	      0);
 	/* Away with the caught-up marker: sluice_sub_next() must wait. */
 	{
@@ -226,8 +219,8 @@ static void closing_a_subscription_ends_its_next(void)
 	pthread_t thread;
 
 	stream_with(waiter.client, "s", "s.x", 0);
-	EQUAL(sluice_follow(waiter.client, &(sluice_follow_spec){.stream = "s", .from = SLUICE_FROM_NEW},
-			    NULL, &waiter.sub),
+	EQUAL(sluice_follow(waiter.client, &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_NEW), NULL,
+			    &waiter.sub),
 	      0);
 	EQUAL(sluice_sub_next(waiter.sub, PATIENCE_MS, &delivery), 0);
 	sluice_delivery_free(delivery);
@@ -310,7 +303,7 @@ static void a_session_name_that_is_taken_over_is_said(void)
 	CHECK(reaches(&events.count, 2));
 	CHECK(events.kinds[1] == SLUICE_NOTICE_DISCONNECTED && events.codes[1] == SLUICE_E_SESSION_GONE);
 	EQUAL(sluice_status(older, NULL, NULL), SLUICE_E_SESSION_GONE);
-	EQUAL(sluice_publish(older, &(sluice_message){.subject = "a"}, NULL, NULL), SLUICE_E_SESSION_GONE);
+	EQUAL(sluice_publish(older, &SLUICE_MESSAGE(.subject = "a"), NULL, NULL), SLUICE_E_SESSION_GONE);
 	CHECK(strstr(sluice_last_error(older), "another client") != NULL);
 	EQUAL(sluice_status(newer, NULL, NULL), 0);
 	EQUAL(sluice_close(older, true, 1000), 0);
@@ -366,8 +359,8 @@ static void asynchronous_opens_are_answered_once(void)
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 	client = client_of(NULL, NULL, NULL); /* not connected yet, perhaps */
 	for (int i = 0; i < 2; i++)
-		EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = streams[i]},
-				    &(sluice_call){.done = on_done, .user = &answers[i]}, &sub[i]),
+		EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = streams[i]),
+				    &SLUICE_CALL(.done = on_done, .user = &answers[i]), &sub[i]),
 		      0);
 	for (int i = 0; i < 2; i++) {
 		CHECK(reaches(&answers[i].count, 1));
@@ -378,10 +371,9 @@ static void asynchronous_opens_are_answered_once(void)
 	address = "127.0.0.1:1";
 	client = client_of(NULL, NULL, NULL);
 	for (int i = 2; i < 4; i++)
-		EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"},
-				     &(sluice_call){.deadline_ms = i == 2 ? 50 : -1,
-						    .done = on_done,
-						    .user = &answers[i]},
+		EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"),
+				     &SLUICE_CALL(.deadline_ms = i == 2 ? 50 : -1, .done = on_done,
+						  .user = &answers[i]),
 				     &sub[i]),
 		      0);
 	CHECK(reaches(&answers[2].count, 1));
@@ -403,39 +395,39 @@ static void refusals_say_why(void)
 	static char big[5 << 20];
 	char key[300] = {0};
 
-	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = "q"}, NULL, NULL), 0);
-	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = "nothing"}, NULL, &sub),
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "q"), NULL, NULL), 0);
+	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "nothing"), NULL, &sub),
 	      SLUICE_E_NOT_FOUND);
 	CHECK(sub == NULL && strstr(sluice_last_error(NULL), "'nothing'") != NULL);
-	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q", .lease_ms = 1}, NULL, &sub),
+	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q", .lease_ms = 1), NULL, &sub),
 	      SLUICE_E_LIMIT);
 	CHECK(strstr(sluice_last_error(NULL), "lease_ms is 1") != NULL);
-	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"}, NULL, &sub), 0);
+	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), NULL, &sub), 0);
 	EQUAL(sluice_sub_credit(sub, UINT32_MAX), SLUICE_E_LIMIT);
 	CHECK(strstr(sluice_last_error(client), "in all") != NULL);
 	EQUAL(sluice_fd(client), SLUICE_E_INVAL);
 	CHECK(strstr(sluice_last_error(NULL), "own-thread") != NULL);
 	EQUAL(sluice_sub_close(sub, PATIENCE_MS), 0);
 	/* An empty name was sent, refused as a broken frame, and sent again after each reconnect. */
-	EQUAL(sluice_publish(client, &(sluice_message){.subject = "a", .queue = ""}, NULL, &reply),
+	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a", .queue = ""), NULL, &reply),
 	      SLUICE_E_INVAL);
 	CHECK(strstr(sluice_reply_text(reply), "empty") != NULL);
 	sluice_reply_free(reply);
-	EQUAL(sluice_publish(client, &(sluice_message){.subject = "a", .key = {key, sizeof(key)}}, NULL,
+	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a", .key = {key, sizeof(key)}), NULL,
 			     &reply),
 	      SLUICE_E_LIMIT);
 	CHECK(strstr(sluice_reply_text(reply), "key has 300 bytes") != NULL);
 	CHECK(strstr(sluice_reply_json(reply), "\"code\":-4") != NULL);
 	sluice_reply_free(reply);
 	EQUAL(sluice_publish(client,
-			     &(sluice_message){.subject = "a",
-					       .headers = (const char *const[]){"n", NULL, NULL}},
+			     &SLUICE_MESSAGE(.subject = "a",
+					     .headers = (const char *const[]){"n", NULL, NULL}),
 			     NULL, &reply),
 	      SLUICE_E_INVAL);
 	sluice_reply_free(reply);
 	memset(big, 'x', sizeof(big) - 1);
 	EQUAL(sluice_job_submit(client,
-				&(sluice_job_spec){.job = "j", .queue = "q", .payload = {big, sizeof(big)}},
+				&SLUICE_JOB_SPEC(.job = "j", .queue = "q", .payload = {big, sizeof(big)}),
 				NULL, &reply),
 	      SLUICE_E_LIMIT);
 	CHECK(strstr(sluice_reply_text(reply), "bytes") != NULL);
@@ -446,8 +438,8 @@ static void refusals_say_why(void)
 
 static void no_reply_is_out_of_memory(void)
 {
-	sluice_stream_info stream;
-	sluice_job_info job;
+	sluice_stream_info stream = SLUICE_STREAM_INFO();
+	sluice_job_info job = SLUICE_JOB_INFO();
 
 	EQUAL(sluice_reply_code(NULL), SLUICE_E_NOMEM);
 	CHECK(strcmp(sluice_reply_text(NULL), sluice_error_text(SLUICE_E_NOMEM)) == 0);
@@ -496,7 +488,8 @@ static void the_allocator_gets_back_what_it_gave(void)
 	sluice_delivery *delivery = NULL;
 	long before;
 
-	sluice_allocator_set(&(sluice_allocator){counted_alloc, counted_resize, counted_release});
+	sluice_allocator_set(&SLUICE_ALLOCATOR(.alloc = counted_alloc, .resize = counted_resize,
+					       .release = counted_release));
 	client = connected();
 	stream_with(client, "s", "s.x", 3);
 	EQUAL(sluice_status(client, NULL, &reply), 0);
@@ -505,7 +498,7 @@ static void the_allocator_gets_back_what_it_gave(void)
 	CHECK(atomic_load(&blocks) > before); /* the text, too, is the allocator's */
 	kept = sluice_reply_ref(reply);
 	sluice_reply_free(reply);
-	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = "s"}, NULL, &sub), 0);
+	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s"), NULL, &sub), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &delivery), 0);
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 	/* Both outlive the client. */
@@ -577,15 +570,12 @@ static sluice_sub *leased_from(sluice_client *client, const char *queue, struct 
 {
 	sluice_sub *sub = NULL;
 
-	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = queue, .max_attempts = 1000}, NULL,
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = queue, .max_attempts = 1000), NULL,
 				  NULL),
 	      0);
 	EQUAL(sluice_consume(client,
-			     &(sluice_consume_spec){.queue = queue,
-						    .credit = 10,
-						    .lease_ms = LEASE_MS,
-						    .on_delivery = on_leased,
-						    .user = leased},
+			     &SLUICE_CONSUME_SPEC(.queue = queue, .credit = 10, .lease_ms = LEASE_MS,
+						  .on_delivery = on_leased, .user = leased),
 			     NULL, &sub),
 	      0);
 	return sub;
@@ -593,8 +583,8 @@ static sluice_sub *leased_from(sluice_client *client, const char *queue, struct 
 
 static void put_one(sluice_client *client, const char *queue)
 {
-	EQUAL(sluice_publish(client, &(sluice_message){.subject = "x", .queue = queue, .body = {"b", 1}},
-			     NULL, NULL),
+	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "x", .queue = queue, .body = {"b", 1}), NULL,
+			     NULL),
 	      0);
 }
 
@@ -621,7 +611,7 @@ static void leases_are_extended_while_items_are_held(void)
 		sluice_reply *reply = NULL;
 
 		EQUAL(sluice_item_ack(sub, held.tokens[i], held.seqs[i],
-				      &(sluice_call){.deadline_ms = PATIENCE_MS}, &reply),
+				      &SLUICE_CALL(.deadline_ms = PATIENCE_MS), &reply),
 		      0);
 		CHECK(sluice_reply_affected(reply) == 1);
 		sluice_reply_free(reply);

@@ -46,7 +46,7 @@ int main(int argc, char **argv)
 	sluice_config *config = sluice_config_create();
 	sluice_client *client = NULL;
 	int done = 0, rc = 0;
-	sluice_call call = {.deadline_ms = 60000, .done = on_done, .user = &done};
+	sluice_call call = SLUICE_CALL(.deadline_ms = 60000, .done = on_done, .user = &done);
 	unsigned long begin;
 	long waited;
 
@@ -61,7 +61,7 @@ int main(int argc, char **argv)
 		(void)poll(&(struct pollfd){.fd = sluice_fd(client), .events = POLLIN}, 1, 50);
 	waited = waits();
 	for (int i = 0; i < 1000 && rc == 0; i++) {
-		rc = sluice_publish(client, &(sluice_message){.subject = "a.b", .body = {body, sizeof(body)}},
+		rc = sluice_publish(client, &SLUICE_MESSAGE(.subject = "a.b", .body = {body, sizeof(body)}),
 				    &call, NULL);
 		if (rc == 0)
 			rc = sluice_job_show(client, "nothing", false, &call, NULL);
@@ -70,7 +70,7 @@ int main(int argc, char **argv)
 	}
 	(void)printf("calls waited %ld times, %s\n", waits() - waited, sluice_error_name(rc));
 	(void)fflush(stdout);
-	rc = sluice_status(client, &(sluice_call){.deadline_ms = 300}, NULL);
+	rc = sluice_status(client, &SLUICE_CALL(.deadline_ms = 300), NULL);
 	(void)printf("deadline: %s\n", sluice_error_name(rc));
 	(void)fflush(stdout);
 	begin = now_ms();

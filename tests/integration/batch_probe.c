@@ -48,14 +48,14 @@ static void stream(const char *name, const char *subject)
 {
 	const char *subjects[] = {subject, NULL};
 
-	EQUAL(sluice_stream_create(client, &(sluice_stream_spec){.name = name, .subjects = subjects}, NULL,
+	EQUAL(sluice_stream_create(client, &SLUICE_STREAM_SPEC(.name = name, .subjects = subjects), NULL,
 				   NULL),
 	      0);
 }
 
 static uint64_t next_offset(const char *name)
 {
-	sluice_stream_info info = {0};
+	sluice_stream_info info = SLUICE_STREAM_INFO();
 	sluice_reply *reply = NULL;
 
 	EQUAL(sluice_object_show(client, SLUICE_OBJECT_STREAM, name, NULL, &reply), 0);
@@ -70,7 +70,7 @@ static void messages_make(sluice_message *messages, const char *subject)
 {
 	for (uint32_t i = 0; i < MANY; i++) {
 		bodies[i] = i;
-		messages[i] = (sluice_message){.subject = subject, .body = {&bodies[i], sizeof(bodies[i])}};
+		messages[i] = SLUICE_MESSAGE(.subject = subject, .body = {&bodies[i], sizeof(bodies[i])});
 	}
 }
 
@@ -78,7 +78,7 @@ static void follow_in_order(const char *name)
 {
 	sluice_sub *sub = NULL;
 
-	EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = name, .from = SLUICE_FROM_FIRST}, NULL,
+	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = name, .from = SLUICE_FROM_FIRST), NULL,
 			    &sub),
 	      0);
 	for (uint32_t i = 0; i < MANY; i++) {
@@ -199,24 +199,24 @@ static void on_single(sluice_client *own, const sluice_reply *reply, void *user)
 
 static void on_batch(sluice_client *own, const sluice_reply *reply, void *user)
 {
-	sluice_message again = {.subject = "four.x", .body = {"again", 5}};
+	sluice_message again = SLUICE_MESSAGE(.subject = "four.x", .body = {"again", 5});
 
 	(void)own;
 	EQUAL(sluice_reply_code(reply), 0);
 	EQUAL(sluice_reply_affected(reply), MANY);
 	CHECK(user == &batches_done);
 	EQUAL(sluice_publish_batch(client, &again, 1, NULL, NULL), SLUICE_E_WRONG_STATE);
-	EQUAL(sluice_publish_batch(client, &again, 1, &(sluice_call){.user = SLUICE_FIRE}, NULL), 0);
+	EQUAL(sluice_publish_batch(client, &again, 1, &SLUICE_CALL(.user = SLUICE_FIRE), NULL), 0);
 	batches_done++;
 }
 
 static void each_has_its_answer(void)
 {
 	sluice_message messages[MANY];
-	sluice_publish_stats before, after;
+	sluice_publish_stats before = SLUICE_PUBLISH_STATS(), after = SLUICE_PUBLISH_STATS();
 	uint32_t count = 0;
-	sluice_call single = {.done = on_single, .user = &count},
-		    batch = {.done = on_batch, .user = &batches_done};
+	sluice_call single = SLUICE_CALL(.done = on_single, .user = &count),
+		    batch = SLUICE_CALL(.done = on_batch, .user = &batches_done);
 
 	stream("four", "four.>");
 	messages_make(messages, "four.x");
@@ -235,7 +235,7 @@ static void each_has_its_answer(void)
 		sluice_reply_free(kept[i]);
 	EQUAL(sluice_publish_batch(client, messages, MANY, &batch, NULL), 0);
 	EQUAL(sluice_publish_batch(client, messages, MANY, &batch, NULL), 0);
-	EQUAL(sluice_publish_batch(client, messages, MANY, &(sluice_call){.user = SLUICE_FIRE}, NULL), 0);
+	EQUAL(sluice_publish_batch(client, messages, MANY, &SLUICE_CALL(.user = SLUICE_FIRE), NULL), 0);
 	EQUAL(sluice_flush(client, PATIENCE_MS), 0);
 	EQUAL(batches_done, 2);
 	sluice_publish_stats_get(client, &after);

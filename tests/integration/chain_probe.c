@@ -8,7 +8,9 @@
 
 enum { PATIENCE_MS = 20000, DEADLINE_MS = 50 };
 
-static const sluice_message message = {.subject = "chain.x", .body = {"x", 1}};
+static const sluice_message message = {.size = sizeof(sluice_message),
+				       .subject = "chain.x",
+				       .body = {"x", 1}};
 static int begun, ended;
 
 static void on_second(sluice_client *client, const sluice_reply *reply, void *user)
@@ -21,7 +23,7 @@ static void on_second(sluice_client *client, const sluice_reply *reply, void *us
 
 static int begin(sluice_client *client, int kind, sluice_done_fn *done, void *user)
 {
-	const sluice_call call = {.deadline_ms = DEADLINE_MS, .done = done, .user = user};
+	const sluice_call call = SLUICE_CALL(.deadline_ms = DEADLINE_MS, .done = done, .user = user);
 	sluice_txn *txn;
 	int rc;
 

@@ -42,7 +42,7 @@ static void on_done(sluice_client *of, const sluice_reply *reply, void *user)
 
 static void *close_other(void *user)
 {
-	sluice_call call = {.deadline_ms = DEADLINE_MS};
+	sluice_call call = SLUICE_CALL(.deadline_ms = DEADLINE_MS);
 
 	(void)user;
 	say(sluice_error_name(sluice_session_close(client, OTHER, &call, NULL)));
@@ -93,7 +93,7 @@ static int first(void)
 
 static int again(void)
 {
-	sluice_call call = {.deadline_ms = -1, .done = on_done};
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_done);
 
 	if (sluice_wait_connected(client, 30000) != 0)
 		return 2;

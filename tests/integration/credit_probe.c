@@ -64,7 +64,7 @@ int main(int argc, char **argv)
 	sluice_config *config = sluice_config_create();
 	sluice_client *client = NULL;
 	sluice_sub *sub = NULL;
-	sluice_call call = {.deadline_ms = 30000};
+	sluice_call call = SLUICE_CALL(.deadline_ms = 30000);
 	int acked = CREDIT, done = 0;
 
 	(void)signal(SIGUSR1, on_signal);
@@ -72,19 +72,16 @@ int main(int argc, char **argv)
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
 	    sluice_config_set(config, "lease_extend", "no") != 0 ||
 	    sluice_open(config, NULL, NULL, &client) != 0 ||
-	    sluice_queue_create(client, &(sluice_queue_spec){.name = "work", .max_attempts = 1000}, NULL,
+	    sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "work", .max_attempts = 1000), NULL,
 				NULL) != 0)
 		return 2;
 	for (int i = 0; i < ITEMS; i++)
-		if (sluice_publish(client,
-				   &(sluice_message){.subject = "x", .queue = "work", .body = {"b", 1}}, NULL,
-				   NULL) != 0)
+		if (sluice_publish(client, &SLUICE_MESSAGE(.subject = "x", .queue = "work", .body = {"b", 1}),
+				   NULL, NULL) != 0)
 			return 2;
 	if (sluice_consume(client,
-			   &(sluice_consume_spec){.queue = "work",
-						  .credit = CREDIT,
-						  .lease_ms = 1000,
-						  .on_delivery = on_delivery},
+			   &SLUICE_CONSUME_SPEC(.queue = "work", .credit = CREDIT, .lease_ms = 1000,
+						.on_delivery = on_delivery),
 			   NULL, &sub) != 0)
 		return 2;
 	wait_for(CREDIT);

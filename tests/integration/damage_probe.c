@@ -21,7 +21,7 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 	(void)user;
 	if (view->kind == SLUICE_DELIVERY_ITEM) {
 		(void)printf("item %.*s\n", (int)view->body.len, (const char *)view->body.data);
-		(void)sluice_item_ack(sub, view->token, view->seq, &(sluice_call){.user = SLUICE_FIRE}, NULL);
+		(void)sluice_item_ack(sub, view->token, view->seq, &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
 	} else if (view->kind == SLUICE_DELIVERY_JOB) {
 		(void)printf("job %s\n", view->job);
 	} else if (view->kind == SLUICE_DELIVERY_END) {
@@ -33,7 +33,7 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 int main(int argc, char **argv)
 {
 	sluice_config *config = sluice_config_create();
-	sluice_consume_spec spec = {.credit = 100, .on_delivery = on_delivery};
+	sluice_consume_spec spec = SLUICE_CONSUME_SPEC(.credit = 100, .on_delivery = on_delivery);
 	sluice_client *client = NULL;
 	sluice_sub *sub = NULL;
 

@@ -45,7 +45,7 @@ int main(int argc, char **argv)
 	while (rc == 0 && !go)
 		(void)usleep(20000);
 	if (rc == 0)
-		rc = sluice_queue_create(client, &(sluice_queue_spec){.name = "alive"}, NULL, NULL);
+		rc = sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "alive"), NULL, NULL);
 	(void)printf("%s, %d connected, %d others\n", rc == 0 ? "alive" : sluice_error_name(rc),
 		     atomic_load(&connected), atomic_load(&others));
 	(void)sluice_close(client, false, 0);

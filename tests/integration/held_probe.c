@@ -39,9 +39,10 @@ static void done(sluice_client *client, const sluice_reply *reply, void *user)
 
 static void end_job(sluice_client *client, const char *job, sluice_token token)
 {
-	sluice_job_report_spec spec = {.job = job, .source = "probe", .state = "CANCELED", .token = token};
+	sluice_job_report_spec spec =
+		SLUICE_JOB_REPORT_SPEC(.job = job, .source = "probe", .state = "CANCELED", .token = token);
 
-	(void)sluice_job_report(client, &spec, &(sluice_call){.deadline_ms = -1, .done = ended}, NULL);
+	(void)sluice_job_report(client, &spec, &SLUICE_CALL(.deadline_ms = -1, .done = ended), NULL);
 }
 
 static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
@@ -54,7 +55,7 @@ static void on_notice(sluice_client *client, const sluice_notice *notice, void *
 		say("lost", notice->job != NULL && notice->job[0] != 0 ? notice->job : "-", notice->token);
 		if (notice->items > 0 && notice->token == last.token)
 			(void)sluice_item_ack(notice->sub, last.token, last.seq,
-					      &(sluice_call){.user = SLUICE_FIRE}, NULL);
+					      &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
 	}
 }
 
@@ -66,8 +67,8 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 		say("gone", sluice_error_name(view->code), 0);
 	if (view->kind == SLUICE_DELIVERY_ITEM) {
 		if (two && last.token == 0)
-			(void)sluice_lease_extend(sub, view->token, 600000,
-						  &(sluice_call){.user = SLUICE_FIRE}, NULL);
+			(void)sluice_lease_extend(sub, view->token, 600000, &SLUICE_CALL(.user = SLUICE_FIRE),
+						  NULL);
 		last = (struct item){view->token, view->seq};
 		say("item", "-", view->token);
 	}
@@ -78,7 +79,7 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 		end_job(*client, view->job, view->token);
 	else if (!view->intent)
 		(void)sluice_job_intent(*client, view->job, view->token, view->attempt, view->job,
-					&(sluice_call){.deadline_ms = -1, .done = done}, NULL);
+					&SLUICE_CALL(.deadline_ms = -1, .done = done), NULL);
 }
 
 int main(int argc, char **argv)
@@ -99,20 +100,14 @@ int main(int argc, char **argv)
 	    sluice_open(config, on_notice, NULL, &client) != 0)
 		return 2;
 	if (sluice_consume(client,
-			   &(sluice_consume_spec){.queue = "runs",
-						  .credit = 1000,
-						  .orphans = true,
-						  .source = argv[2][0] != 0 ? argv[2] : NULL,
-						  .on_delivery = on_delivery,
-						  .user = &client},
-			   &(sluice_call){.deadline_ms = 30000}, &jobs) != 0 ||
+			   &SLUICE_CONSUME_SPEC(.queue = "runs", .credit = 1000, .orphans = true,
+						.source = argv[2][0] != 0 ? argv[2] : NULL,
+						.on_delivery = on_delivery, .user = &client),
+			   &SLUICE_CALL(.deadline_ms = 30000), &jobs) != 0 ||
 	    sluice_consume(client,
-			   &(sluice_consume_spec){.queue = "work",
-						  .credit = two ? 2 : 1,
-						  .lease_ms = 500,
-						  .on_delivery = on_delivery,
-						  .user = &client},
-			   &(sluice_call){.deadline_ms = 30000}, &items) != 0)
+			   &SLUICE_CONSUME_SPEC(.queue = "work", .credit = two ? 2 : 1, .lease_ms = 500,
+						.on_delivery = on_delivery, .user = &client),
+			   &SLUICE_CALL(.deadline_ms = 30000), &items) != 0)
 		return 1;
 	(void)printf("session %llu\n", (unsigned long long)sluice_session_id(client));
 	(void)fflush(stdout);

@@ -28,13 +28,13 @@ static void on_notice(sluice_client *client, const sluice_notice *notice, void *
 
 static void queue_with(sluice_client *client, const char *queue, int items)
 {
-	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = queue, .max_attempts = 1000}, NULL,
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = queue, .max_attempts = 1000), NULL,
 				  NULL),
 	      0);
 	for (int i = 0; i < items; i++)
 		EQUAL(sluice_publish(client,
-				     &(sluice_message){.subject = "x", .queue = queue, .body = {"b", 1}},
-				     NULL, NULL),
+				     &SLUICE_MESSAGE(.subject = "x", .queue = queue, .body = {"b", 1}), NULL,
+				     NULL),
 		      0);
 }
 
@@ -44,13 +44,13 @@ static void no_call_is_a_call_that_waits(void)
 {
 	struct seen seen = {0};
 	sluice_client *client = client_of(on_notice, &seen, NULL);
-	const sluice_call fire = {.user = SLUICE_FIRE};
+	const sluice_call fire = SLUICE_CALL(.user = SLUICE_FIRE);
 	sluice_delivery *item = NULL;
 	sluice_reply *reply = NULL;
 	sluice_sub *sub = NULL;
 
 	queue_with(client, "q", 2);
-	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"}, NULL, &sub), 0);
+	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), NULL, &sub), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);
 	/* A lease that nobody holds: who waits is told so. */
 	EQUAL(sluice_item_ack(sub, 1, 1, NULL, &reply), SLUICE_E_STALE_TOKEN);
@@ -78,7 +78,7 @@ static void no_call_is_a_call_that_waits(void)
 		CHECK(seen.events[i].kind == SLUICE_NOTICE_ERROR && seen.texts[i][0] != 0);
 		EQUAL(seen.events[i].code, i < 3 ? SLUICE_E_STALE_TOKEN : SLUICE_E_NOT_FOUND);
 	}
-	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"}, &fire, &sub), SLUICE_E_INVAL);
+	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), &fire, &sub), SLUICE_E_INVAL);
 	sluice_delivery_free(item);
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
@@ -102,10 +102,8 @@ static sluice_client *clock_of(atomic_int *ticks)
 
 	queue_with(client, "clock", 1);
 	EQUAL(sluice_consume(client,
-			     &(sluice_consume_spec){.queue = "clock",
-						    .lease_ms = SHORT_LEASE_MS,
-						    .on_delivery = on_returned,
-						    .user = ticks},
+			     &SLUICE_CONSUME_SPEC(.queue = "clock", .lease_ms = SHORT_LEASE_MS,
+						  .on_delivery = on_returned, .user = ticks),
 			     NULL, &sub),
 	      0);
 	return client;
@@ -125,10 +123,10 @@ static void quiet_worker(const char *mode)
 
 	queue_with(client, "q", 1);
 	queue_with(client, "empty", 0);
-	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "empty", .manual_credit = true}, NULL,
+	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "empty", .manual_credit = true), NULL,
 			     &credited),
 	      0);
-	EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"}, NULL, &sub), 0);
+	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), NULL, &sub), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);
 	while (atomic_load(&ticks) < QUIET_LEASES) {
 		EQUAL(sluice_sub_credit(credited, 1), 0);
@@ -179,7 +177,7 @@ static void a_lease_that_is_not_extended_is_told_when_it_ends(void)
 	sluice_sub *sub;
 
 	queue_with(client, "q", 1);
-	sub = taken(client, &(sluice_consume_spec){.queue = "q", .lease_ms = SHORT_LEASE_MS, .credit = 1},
+	sub = taken(client, &SLUICE_CONSUME_SPEC(.queue = "q", .lease_ms = SHORT_LEASE_MS, .credit = 1),
 		    &item);
 	CHECK(reaches(&seen.count, 1));
 	CHECK(seen.events[0].kind == SLUICE_NOTICE_LEASE_LOST && seen.events[0].sub == sub &&
@@ -212,10 +210,9 @@ static void a_hung_worker_loses_its_lease_and_is_told(void)
 		sluice_client *hung = client_of(on_notice, &seen,
 						(const char *const[]){"mode", texts[i], NULL}),
 			      *other = connected();
-		sluice_consume_spec spec = {.queue = texts[i],
-					    .lease_ms = SHORT_LEASE_MS,
-					    .credit = 1,
-					    .extend_max_ms = 2 * SHORT_LEASE_MS};
+		sluice_consume_spec spec =
+			SLUICE_CONSUME_SPEC(.queue = texts[i], .lease_ms = SHORT_LEASE_MS, .credit = 1,
+					    .extend_max_ms = 2 * SHORT_LEASE_MS);
 		sluice_delivery *item = NULL, *again = NULL;
 		sluice_sub *sub, *waiting = NULL;
 
@@ -252,9 +249,8 @@ static void an_extension_by_the_application_is_a_sign_of_life(void)
 
 	queue_with(client, "q", 1);
 	sub = taken(client,
-		    &(sluice_consume_spec){.queue = "q",
-					   .lease_ms = 4 * SHORT_LEASE_MS,
-					   .extend_max_ms = 4 * SHORT_LEASE_MS},
+		    &SLUICE_CONSUME_SPEC(.queue = "q", .lease_ms = 4 * SHORT_LEASE_MS,
+					 .extend_max_ms = 4 * SHORT_LEASE_MS),
 		    &item);
 	while (atomic_load(&ticks) < 2 * QUIET_LEASES) {
 		if (extended == atomic_load(&ticks)) {
@@ -298,6 +294,11 @@ static unsigned long long peeked_extend_max(sluice_client *admin, const char *qu
 	return ret;
 }
 
+#define SPEC(...)                                                \
+	{                                                        \
+		.size = sizeof(sluice_consume_spec), __VA_ARGS__ \
+	}
+
 static void peek_shows_for_how_long_leases_are_extended(void)
 {
 	static const struct {
@@ -305,12 +306,12 @@ static void peek_shows_for_how_long_leases_are_extended(void)
 		sluice_consume_spec spec;
 		unsigned long long shown;
 	} rows[] = {
-		{"default", "lease_extend", "yes", {0}, 3600000},
-		{"short", "lease_extend", "yes", {.lease_ms = SHORT_LEASE_MS}, 16ull * SHORT_LEASE_MS},
-		{"client", "lease_extend_max_ms", "7200000", {0}, 7200000},
-		{"own", "lease_extend_max_ms", "7200000", {.extend_max_ms = 1234}, 1234},
-		{"not", "lease_extend", "no", {.extend_max_ms = 1234}, 0},
-		{"session", "lease_extend", "yes", {.session_lease = true}, 0},
+		{"default", "lease_extend", "yes", SPEC(.credit = 0), 3600000},
+		{"short", "lease_extend", "yes", SPEC(.lease_ms = SHORT_LEASE_MS), 16ull * SHORT_LEASE_MS},
+		{"client", "lease_extend_max_ms", "7200000", SPEC(.credit = 0), 7200000},
+		{"own", "lease_extend_max_ms", "7200000", SPEC(.extend_max_ms = 1234), 1234},
+		{"not", "lease_extend", "no", SPEC(.extend_max_ms = 1234), 0},
+		{"session", "lease_extend", "yes", SPEC(.session_lease = true), 0},
 	};
 	sluice_client *admin = connected();
 
@@ -344,12 +345,12 @@ static void a_lease_that_the_broker_took_is_told(void)
 	bool told = false;
 
 	queue_with(client, "q", 1);
-	sub = taken(client, &(sluice_consume_spec){.queue = "q", .lease_ms = SHORT_LEASE_MS}, &item);
+	sub = taken(client, &SLUICE_CONSUME_SPEC(.queue = "q", .lease_ms = SHORT_LEASE_MS), &item);
 	EQUAL(sluice_object_delete(admin, SLUICE_OBJECT_QUEUE, "q", NULL, NULL), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &job), SLUICE_E_NOT_FOUND);
-	EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = "j", .jobs = true}, NULL, NULL), 0);
-	EQUAL(sluice_job_submit(client, &(sluice_job_spec){.job = "one", .queue = "j"}, NULL, NULL), 0);
-	jobs = taken(client, &(sluice_consume_spec){.queue = "j"}, &job);
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "j", .jobs = true), NULL, NULL), 0);
+	EQUAL(sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "one", .queue = "j"), NULL, NULL), 0);
+	jobs = taken(client, &SLUICE_CONSUME_SPEC(.queue = "j"), &job);
 	EQUAL(sluice_job_reset(admin, "one", true, "taken away", NULL, NULL), 0);
 	for (int at = 0; !told && reaches(&seen.count, at + 1); at++) {
 		if (seen.jobs[at][0] == 0)
@@ -378,10 +379,8 @@ static void a_refused_extension_delays_no_other(void)
 
 	queue_with(client, "q", 2);
 	sub = taken(client,
-		    &(sluice_consume_spec){.queue = "q",
-					   .credit = 1,
-					   .lease_ms = SHORT_LEASE_MS,
-					   .extend_max_ms = 600000},
+		    &SLUICE_CONSUME_SPEC(.queue = "q", .credit = 1, .lease_ms = SHORT_LEASE_MS,
+					 .extend_max_ms = 600000),
 		    &brief);
 	EQUAL(sluice_sub_credit(sub, 1), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &extended), 0);
@@ -409,16 +408,14 @@ static void what_was_not_delivered_goes_with_its_lease(void)
 		struct seen seen = {0};
 		sluice_client *client = client_of(on_notice, &seen, NULL);
 		sluice_delivery *item = NULL;
-		sluice_queue_info info = {0};
+		sluice_queue_info info = SLUICE_QUEUE_INFO();
 		sluice_sub *sub = NULL;
 		sluice_token token;
 		bool lost = false;
 
 		EQUAL(sluice_consume(client,
-				     &(sluice_consume_spec){.queue = "q",
-							    .credit = 2,
-							    .session_lease = true,
-							    .manual_credit = manual[i]},
+				     &SLUICE_CONSUME_SPEC(.queue = "q", .credit = 2, .session_lease = true,
+							  .manual_credit = manual[i]),
 				     NULL, &sub),
 		      0);
 		EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);

@@ -22,11 +22,9 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 static int consume(const char *queue, sluice_sub **ret)
 {
 	return sluice_consume(client,
-			      &(sluice_consume_spec){.queue = queue,
-						     .credit = 1,
-						     .lease_ms = 600000,
-						     .on_delivery = on_delivery},
-			      &(sluice_call){.deadline_ms = -1, .done = on_open}, ret);
+			      &SLUICE_CONSUME_SPEC(.queue = queue, .credit = 1, .lease_ms = 600000,
+						   .on_delivery = on_delivery),
+			      &SLUICE_CALL(.deadline_ms = -1, .done = on_open), ret);
 }
 
 static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void *user)
@@ -60,7 +58,7 @@ int main(int argc, char **argv)
 		(void)sluice_process(client, 20);
 	/* What was on its way has come when these are answered. */
 	for (int i = 0; i < 3 && rc == 0; i++)
-		rc = sluice_status(client, &(sluice_call){.deadline_ms = 30000}, NULL);
+		rc = sluice_status(client, &SLUICE_CALL(.deadline_ms = 30000), NULL);
 	(void)printf("done\n");
 	(void)sluice_close(client, true, 2000);
 	return rc == 0 ? 0 : 3;

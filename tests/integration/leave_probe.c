@@ -60,7 +60,7 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 int main(int argc, char **argv)
 {
 	sluice_config *config = sluice_config_create();
-	sluice_consume_spec spec = {.queue = "work", .credit = CREDIT, .lease_ms = 600000};
+	sluice_consume_spec spec = SLUICE_CONSUME_SPEC(.queue = "work", .credit = CREDIT, .lease_ms = 600000);
 	sluice_client *client = NULL;
 	sluice_sub *first = NULL, *second = NULL;
 	sluice_delivery *delivery = NULL;

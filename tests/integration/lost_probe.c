@@ -19,8 +19,8 @@ static void on_notice(sluice_client *client, const sluice_notice *notice, void *
 int main(int argc, char **argv)
 {
 	sluice_config *config = sluice_config_create();
-	sluice_message message = {.subject = "a.b", .body = {"x", 1}};
-	sluice_call call = {.deadline_ms = 60000};
+	sluice_message message = SLUICE_MESSAGE(.subject = "a.b", .body = {"x", 1});
+	sluice_call call = SLUICE_CALL(.deadline_ms = 60000);
 	sluice_txn *txn = sluice_txn_create();
 	sluice_client *client = NULL;
 

@@ -146,19 +146,15 @@ static void topology(struct life *life)
 	sluice_reply *reply = NULL;
 
 	UNTIL(sluice_stream_create(life->client,
-				   &(sluice_stream_spec){.name = life->stream,
-							 .subjects = subjects,
-							 .if_not_exists = true},
+				   &SLUICE_STREAM_SPEC(.name = life->stream, .subjects = subjects,
+						       .if_not_exists = true),
 				   NULL, NULL),
 	      0);
 	UNTIL(sluice_queue_create(life->client,
-				  &(sluice_queue_spec){.name = life->queue, .if_not_exists = true}, NULL,
-				  NULL),
+				  &SLUICE_QUEUE_SPEC(.name = life->queue, .if_not_exists = true), NULL, NULL),
 	      0);
 	UNTIL(sluice_queue_create(life->client,
-				  &(sluice_queue_spec){.name = life->jobs,
-						       .jobs = true,
-						       .if_not_exists = true},
+				  &SLUICE_QUEUE_SPEC(.name = life->jobs, .jobs = true, .if_not_exists = true),
 				  NULL, NULL),
 	      0);
 	UNTIL(sluice_lifecycle_create(
@@ -179,37 +175,33 @@ static void publishes(struct life *life)
 {
 	static const char *const headers[] = {"name", "value", NULL};
 	static char body[1024];
-	sluice_message message = {.subject = life->subject,
-				  .headers = headers,
-				  .key = {"k", 1},
-				  .body = {body, sizeof(body)}};
+	sluice_message message = SLUICE_MESSAGE(.subject = life->subject, .headers = headers, .key = {"k", 1},
+						.body = {body, sizeof(body)});
 	sluice_message items[ITEMS];
 	int accepted = 0;
 
 	for (int i = 0; i < EVENTS / 2; i++)
 		UNTIL(sluice_publish(life->client, &message, NULL, NULL), 0);
 	for (int i = 0; i < EVENTS / 2; i++) {
-		UNTIL(sluice_publish(life->client, &message, &(sluice_call){.done = on_answer, .user = life},
+		UNTIL(sluice_publish(life->client, &message, &SLUICE_CALL(.done = on_answer, .user = life),
 				     NULL),
 		      0);
 		accepted++;
 	}
 	HOLDS(comes(life, &life->answered, accepted) && atomic_load(&life->refused) == 0);
 	for (int i = 0; i < ITEMS; i++)
-		items[i] = (sluice_message){.subject = i % 2 == 0 ? "even" : "odd",
-					    .queue = life->queue,
-					    .headers = i == 0 ? headers : NULL,
-					    .body = {"i", 1}};
+		items[i] = SLUICE_MESSAGE(.subject = i % 2 == 0 ? "even" : "odd", .queue = life->queue,
+					  .headers = i == 0 ? headers : NULL, .body = {"i", 1});
 	UNTIL(sluice_publish_batch(life->client, items, ITEMS / 2, NULL, NULL), 0);
 	for (int i = ITEMS / 2; i < ITEMS; i++)
-		UNTIL(sluice_publish(life->client, &items[i], &(sluice_call){.user = SLUICE_FIRE}, NULL), 0);
+		UNTIL(sluice_publish(life->client, &items[i], &SLUICE_CALL(.user = SLUICE_FIRE), NULL), 0);
 	UNTIL(sluice_flush(life->client, 0), 0);
 }
 
 static void follows(struct life *life)
 {
 	sluice_sub *sub = NULL, *called = NULL;
-	sluice_follow_spec spec = {.stream = life->stream, .from = SLUICE_FROM_FIRST};
+	sluice_follow_spec spec = SLUICE_FOLLOW_SPEC(.stream = life->stream, .from = SLUICE_FROM_FIRST);
 
 	UNTIL(sluice_follow(life->client, &spec, NULL, &sub), 0);
 	for (uint64_t next = 0; sub != NULL && next < EVENTS;) {
@@ -239,7 +231,7 @@ static void consumes(struct life *life)
 	sluice_sub *sub = NULL;
 	bool nacked = false;
 
-	UNTIL(sluice_consume(life->client, &(sluice_consume_spec){.queue = life->queue, .credit = 3}, NULL,
+	UNTIL(sluice_consume(life->client, &SLUICE_CONSUME_SPEC(.queue = life->queue, .credit = 3), NULL,
 			     &sub),
 	      0);
 	for (int done = 0; sub != NULL && done < ITEMS;) {
@@ -258,7 +250,7 @@ static void consumes(struct life *life)
 		} else {
 			if (done % 2 == 0)
 				UNTIL(sluice_item_ack(sub, view->token, view->seq,
-						      &(sluice_call){.user = SLUICE_FIRE}, NULL),
+						      &SLUICE_CALL(.user = SLUICE_FIRE), NULL),
 				      0);
 			else
 				UNTIL(sluice_item_ack(sub, view->token, view->seq, NULL, NULL),
@@ -272,19 +264,18 @@ static void consumes(struct life *life)
 
 static void jobs(struct life *life)
 {
-	sluice_job_report_spec report = {.job = life->job, .attempt = 1, .source = "oom", .state = "ACTIVE"};
+	sluice_job_report_spec report =
+		SLUICE_JOB_REPORT_SPEC(.job = life->job, .attempt = 1, .source = "oom", .state = "ACTIVE");
 	sluice_delivery *delivery = NULL;
 	sluice_sub *sub = NULL;
 	sluice_reply *reply = NULL;
 
 	UNTIL(sluice_job_submit(life->client,
-				&(sluice_job_spec){.job = life->job,
-						   .queue = life->jobs,
-						   .payload = {"p", 1}},
+				&SLUICE_JOB_SPEC(.job = life->job, .queue = life->jobs, .payload = {"p", 1}),
 				NULL, NULL),
 	      0);
 	UNTIL(sluice_consume(life->client,
-			     &(sluice_consume_spec){.queue = life->jobs, .credit = 1, .source = "oom"}, NULL,
+			     &SLUICE_CONSUME_SPEC(.queue = life->jobs, .credit = 1, .source = "oom"), NULL,
 			     &sub),
 	      0);
 	if (sub != NULL)
@@ -311,10 +302,10 @@ static void transacts(struct life *life)
 		txn = sluice_txn_create();
 	if (txn == NULL)
 		return;
-	UNTIL(sluice_txn_publish(txn, &(sluice_message){.subject = "elsewhere", .body = {"t", 1}}), 0);
+	UNTIL(sluice_txn_publish(txn, &SLUICE_MESSAGE(.subject = "elsewhere", .body = {"t", 1})), 0);
 	UNTIL(sluice_txn_check_job(txn, life->job, "COMPLETE", 1), 0);
 	UNTIL(sluice_txn_commit(life->client, txn, NULL, NULL), 0);
-	UNTIL(sluice_txn_commit(life->client, txn, &(sluice_call){.user = SLUICE_FIRE}, NULL), 0);
+	UNTIL(sluice_txn_commit(life->client, txn, &SLUICE_CALL(.user = SLUICE_FIRE), NULL), 0);
 	sluice_txn_destroy(txn);
 }
 
@@ -322,8 +313,8 @@ static void transacts(struct life *life)
 static void nothing_left(const struct life *life, sluice_client *control)
 {
 	sluice_reply *reply = NULL;
-	sluice_queue_info info = {0};
-	sluice_job_info job = {0};
+	sluice_queue_info info = SLUICE_QUEUE_INFO();
+	sluice_job_info job = SLUICE_JOB_INFO();
 
 	EQUAL(sluice_object_show(control, SLUICE_OBJECT_QUEUE, life->queue, NULL, &reply), 0);
 	HOLDS(sluice_reply_queue(reply, 0, &info) && info.put == ITEMS && info.ready == 0 &&
@@ -381,7 +372,7 @@ int main(int argc, char **argv)
 	first = atol(argv[3]);
 	step = atol(argv[4]);
 	width = atol(argv[5]);
-	sluice_allocator_set(&(sluice_allocator){take, retake, give});
+	sluice_allocator_set(&SLUICE_ALLOCATOR(.alloc = take, .resize = retake, .release = give));
 	control = connected();
 	while (atomic_load(&failures) == 0 &&
 	       live_once(number, caller_loop, first + number * step, width, control)) {

@@ -62,24 +62,20 @@ int main(int argc, char **argv)
 	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
 	    sluice_open(config, on_notice, NULL, &client) != 0 ||
-	    sluice_queue_create(client, &(sluice_queue_spec){.name = "work"}, NULL, NULL) != 0)
+	    sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "work"), NULL, NULL) != 0)
 		return 2;
 	for (int i = 0; i < ITEMS; i++) {
 		(void)snprintf(body, sizeof(body), "%d", i);
 		if (sluice_publish(client,
-				   &(sluice_message){.subject = "x",
-						     .queue = "work",
-						     .body = {body, strlen(body)}},
+				   &SLUICE_MESSAGE(.subject = "x", .queue = "work",
+						   .body = {body, strlen(body)}),
 				   NULL, NULL) != 0)
 			return 2;
 	}
 	for (int i = 0; i < 2; i++)
 		if (sluice_consume(client,
-				   &(sluice_consume_spec){.queue = "work",
-							  .credit = CREDIT,
-							  .lease_ms = 600000,
-							  .on_delivery = on_delivery,
-							  .user = &consumers[i]},
+				   &SLUICE_CONSUME_SPEC(.queue = "work", .credit = CREDIT, .lease_ms = 600000,
+							.on_delivery = on_delivery, .user = &consumers[i]),
 				   NULL, &subs[i]) != 0)
 			return 2;
 	while (atomic_load(&consumers[0].count) < CREDIT || atomic_load(&consumers[1].count) < CREDIT)
@@ -90,14 +86,14 @@ int main(int argc, char **argv)
 		(void)usleep(5000);
 	/* Once this is answered, what the resumed consumers are given again has been handled. */
 	for (int i = 0; i < 3; i++)
-		if (sluice_status(client, &(sluice_call){.deadline_ms = 30000}, NULL) != 0)
+		if (sluice_status(client, &SLUICE_CALL(.deadline_ms = 30000), NULL) != 0)
 			return 3;
 	(void)printf("resumed\n");
 	(void)fflush(stdout);
 	for (int i = 0; i < 2; i++)
 		for (int k = 0; k < CREDIT; k++)
 			(void)sluice_item_ack(subs[i], consumers[i].given[k].token, consumers[i].given[k].seq,
-					      &(sluice_call){.user = SLUICE_FIRE}, NULL);
+					      &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
 	while (atomic_load(&consumers[0].count) + atomic_load(&consumers[1].count) < ITEMS)
 		(void)usleep(5000);
 	(void)printf("all\n");

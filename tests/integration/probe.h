@@ -64,11 +64,11 @@ PROBE_MAY void stream_with(sluice_client *client, const char *name, const char *
 {
 	const char *subjects[] = {subject, NULL};
 
-	EQUAL(sluice_stream_create(client, &(sluice_stream_spec){.name = name, .subjects = subjects}, NULL,
+	EQUAL(sluice_stream_create(client, &SLUICE_STREAM_SPEC(.name = name, .subjects = subjects), NULL,
 				   NULL),
 	      0);
 	for (int i = 0; i < events; i++)
-		EQUAL(sluice_publish(client, &(sluice_message){.subject = subject, .body = {"x", 1}}, NULL,
+		EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = subject, .body = {"x", 1}), NULL,
 				     NULL),
 		      0);
 }

@@ -18,7 +18,7 @@ static void on_done(sluice_client *client, const sluice_reply *reply, void *user
 static int commit(sluice_client *client)
 {
 	sluice_txn *txn = sluice_txn_create();
-	int rc = sluice_txn_publish(txn, &(sluice_message){.subject = "p.txn", .body = {"t", 1}});
+	int rc = sluice_txn_publish(txn, &SLUICE_MESSAGE(.subject = "p.txn", .body = {"t", 1}));
 
 	if (rc == 0)
 		rc = sluice_txn_commit(client, txn, NULL, NULL);
@@ -38,13 +38,14 @@ int main(int argc, char **argv)
 	(void)printf("connected\n");
 	(void)fflush(stdout);
 	while (fgets(line, sizeof(line), stdin) != NULL) {
-		const sluice_message message = {.subject = "p.one", .body = {line, strlen(line) - 1}};
+		const sluice_message message =
+			SLUICE_MESSAGE(.subject = "p.one", .body = {line, strlen(line) - 1});
 
 		if (strcmp(line, "txn\n") == 0) {
 			say("txn", commit(client));
 		} else if (strcmp(line, "two\n") == 0) {
 			for (int i = 0; i < 2; i++)
-				EQUAL(sluice_publish(client, &message, &(sluice_call){.done = on_done}, NULL),
+				EQUAL(sluice_publish(client, &message, &SLUICE_CALL(.done = on_done), NULL),
 				      0);
 			say("flush", sluice_flush(client, PATIENCE_MS));
 		} else {

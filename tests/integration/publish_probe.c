@@ -20,8 +20,9 @@ static void on_end(sluice_client *client, const sluice_reply *reply, void *user)
 int main(int argc, char **argv)
 {
 	sluice_config *config = sluice_config_create();
-	sluice_message message = {.subject = "a.b", .body = {"first", 5}};
-	sluice_call call = {.deadline_ms = 1500, .done = on_end}, patient = {.deadline_ms = 60000};
+	sluice_message message = SLUICE_MESSAGE(.subject = "a.b", .body = {"first", 5});
+	sluice_call call = SLUICE_CALL(.deadline_ms = 1500, .done = on_end),
+		    patient = SLUICE_CALL(.deadline_ms = 60000);
 	sluice_client *client = NULL;
 
 	/* The test's broker lets it wait: a try to connect must not end meanwhile. */

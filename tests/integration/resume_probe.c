@@ -39,7 +39,7 @@ int main(int argc, char **argv)
 	sluice_client *client = NULL;
 	sluice_sub *items = NULL, *jobs = NULL;
 	sluice_delivery *item = NULL, *job = NULL, *again = NULL;
-	sluice_call patient = {.deadline_ms = 30000};
+	sluice_call patient = SLUICE_CALL(.deadline_ms = 30000);
 	const sluice_delivery_view *view;
 
 	(void)signal(SIGUSR1, on_signal);
@@ -47,19 +47,18 @@ int main(int argc, char **argv)
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
 	    sluice_open(config, on_notice, NULL, &client) != 0)
 		return 2;
-	if (step("queue", sluice_queue_create(client, &(sluice_queue_spec){.name = "work"}, NULL, NULL)) !=
-		    0 ||
+	if (step("queue", sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "work"), NULL, NULL)) != 0 ||
 	    step("queue of jobs",
-		 sluice_queue_create(client, &(sluice_queue_spec){.name = "runs", .jobs = true}, NULL,
-				     NULL)) != 0 ||
+		 sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "runs", .jobs = true), NULL, NULL)) !=
+		    0 ||
 	    step("put",
-		 sluice_publish(client, &(sluice_message){.subject = "x", .queue = "work", .body = {"1", 1}},
+		 sluice_publish(client, &SLUICE_MESSAGE(.subject = "x", .queue = "work", .body = {"1", 1}),
 				NULL, NULL)) != 0 ||
-	    step("submit", sluice_job_submit(client, &(sluice_job_spec){.job = "j", .queue = "runs"}, NULL,
-					     NULL)) != 0 ||
-	    step("consume", sluice_consume(client, &(sluice_consume_spec){.queue = "work", .credit = 5}, NULL,
+	    step("submit",
+		 sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "j", .queue = "runs"), NULL, NULL)) != 0 ||
+	    step("consume", sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "work", .credit = 5), NULL,
 					   &items)) != 0 ||
-	    step("consume jobs", sluice_consume(client, &(sluice_consume_spec){.queue = "runs", .credit = 5},
+	    step("consume jobs", sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "runs", .credit = 5),
 						NULL, &jobs)) != 0 ||
 	    step("item", sluice_sub_next(items, 10000, &item)) != 0 ||
 	    step("job", sluice_sub_next(jobs, 10000, &job)) != 0)

@@ -61,7 +61,7 @@ static const char *const modes[] = {"own-thread", "caller-loop"};
 
 static void every_call_ends_at_its_deadline(void)
 {
-	const sluice_call soon = {.deadline_ms = SHORT_MS};
+	const sluice_call soon = SLUICE_CALL(.deadline_ms = SHORT_MS);
 
 	for (int i = 0; i < 2; i++) {
 		sluice_client *client =
@@ -71,17 +71,17 @@ static void every_call_ends_at_its_deadline(void)
 		sluice_delivery *delivery = NULL;
 		sluice_reply *reply = NULL;
 
-		EQUAL(sluice_queue_create(client, &(sluice_queue_spec){.name = "q", .if_not_exists = true},
+		EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "q", .if_not_exists = true),
 					  NULL, NULL),
 		      0);
-		EQUAL(sluice_consume(client, &(sluice_consume_spec){.queue = "q"}, NULL, &sub), 0);
-		EQUAL(sluice_txn_publish(txn, &(sluice_message){.subject = "a"}), 0);
+		EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), NULL, &sub), 0);
+		EQUAL(sluice_txn_publish(txn, &SLUICE_MESSAGE(.subject = "a")), 0);
 		stop_broker();
 		EQUAL(sluice_status(client, &soon, &reply), SLUICE_E_TIMEOUT);
 		CHECK(sluice_reply_text(reply)[0] != 0 && sluice_reply_retriable(reply));
 		sluice_reply_free(reply);
 		EQUAL(sluice_job_wait(client, "j", 0, &soon, NULL), SLUICE_E_TIMEOUT);
-		EQUAL(sluice_follow(client, &(sluice_follow_spec){.stream = "s"}, &soon, &other),
+		EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s"), &soon, &other),
 		      SLUICE_E_TIMEOUT);
 		CHECK(other == NULL);
 		EQUAL(sluice_item_ack(sub, 1, 1, &soon, NULL), SLUICE_E_TIMEOUT);
@@ -89,11 +89,10 @@ static void every_call_ends_at_its_deadline(void)
 		EQUAL(sluice_sub_next(sub, SHORT_MS, &delivery), SLUICE_E_TIMEOUT);
 		EQUAL(sluice_sub_close(sub, SHORT_MS), SLUICE_E_TIMEOUT);
 		/* Not sent, or sent without an answer: the producer was not open yet, or is being opened. */
-		EQUAL(sluice_publish(client, &(sluice_message){.subject = "a"}, &soon, NULL),
-		      SLUICE_E_TIMEOUT);
+		EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"), &soon, NULL), SLUICE_E_TIMEOUT);
 		EQUAL(sluice_txn_commit(client, txn, &soon, NULL), SLUICE_E_TIMEOUT);
-		EQUAL(sluice_publish(client, &(sluice_message){.subject = "a"},
-				     &(sluice_call){.user = SLUICE_FIRE}, NULL),
+		EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"),
+				     &SLUICE_CALL(.user = SLUICE_FIRE), NULL),
 		      0);
 		EQUAL(sluice_flush(client, SHORT_MS), SLUICE_E_TIMEOUT);
 		EQUAL(sluice_close(client, true, SHORT_MS), SLUICE_E_TIMEOUT);
@@ -117,7 +116,7 @@ static int publish_until_refused(sluice_client *client, const sluice_call *call,
 	int rc = 0;
 
 	for (*ret_count = 0; rc == 0 && *ret_count < 1000; *ret_count += rc == 0)
-		rc = sluice_publish(client, &(sluice_message){.subject = "a", .body = {body, sizeof(body)}},
+		rc = sluice_publish(client, &SLUICE_MESSAGE(.subject = "a", .body = {body, sizeof(body)}),
 				    call, NULL);
 	return rc;
 }
@@ -132,22 +131,21 @@ static void the_publish_buffer_has_a_bound(void)
 				       (const char *const[]){"buffer_bytes", "10000", "buffer_policy",
 							     policies[i], NULL});
 		atomic_int answered = 0;
-		sluice_publish_stats stats;
+		sluice_publish_stats stats = SLUICE_PUBLISH_STATS();
 		int count;
 
 		stop_broker();
 		/* An asynchronous publish is told at once, under both. */
 		EQUAL(publish_until_refused(client,
-					    &(sluice_call){.deadline_ms = -1,
-							   .done = on_done,
-							   .user = &answered},
+					    &SLUICE_CALL(.deadline_ms = -1, .done = on_done,
+							 .user = &answered),
 					    &count),
 		      SLUICE_E_BUFFER_FULL);
 		CHECK(count >= 9 && count <= 10);
 		sluice_publish_stats_get(client, &stats);
 		CHECK(stats.buffered_bytes >= 9000 && stats.buffered_bytes < 12000 && stats.acked == 0);
 		EQUAL(publish_until_refused(client,
-					    &(sluice_call){.deadline_ms = SHORT_MS, .user = SLUICE_FIRE},
+					    &SLUICE_CALL(.deadline_ms = SHORT_MS, .user = SLUICE_FIRE),
 					    &count),
 		      i == 0 ? SLUICE_E_BUFFER_FULL : SLUICE_E_TIMEOUT);
 		CHECK(count == 0);
@@ -194,24 +192,24 @@ static void a_killed_broker_is_told_in_order(void)
 {
 	struct order order = {0};
 	sluice_client *client = connected_with(on_notice, &order, NULL);
-	const sluice_call call = {.deadline_ms = -1, .done = on_answer, .user = &order};
+	const sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_answer, .user = &order);
 
 	(void)signal(SIGPIPE, SIG_DFL);
 	CHECK(order.seen[0] == SLUICE_NOTICE_CONNECTED);
 	stop_broker();
 	EQUAL(sluice_job_reset(client, "j", false, "", &call, NULL), 0);
 	/* It is on its way when the loop has written it; what is asked after it cannot be repeated either. */
-	EQUAL(sluice_status(client, &(sluice_call){.deadline_ms = SHORT_MS}, NULL), SLUICE_E_TIMEOUT);
+	EQUAL(sluice_status(client, &SLUICE_CALL(.deadline_ms = SHORT_MS), NULL), SLUICE_E_TIMEOUT);
 	CHECK(kill(broker, SIGKILL) == 0);
 	for (int waited = 0; waited < PATIENCE_MS && atomic_load(&order.count) < 3; waited += 5)
 		(void)usleep(5000);
 	CHECK(order.seen[1] == 100 - SLUICE_E_UNKNOWN);
 	CHECK(order.seen[2] == SLUICE_NOTICE_DISCONNECTED);
 	for (int i = 0; i < 20; i++)
-		EQUAL(sluice_publish(client, &(sluice_message){.subject = "a"},
-				     &(sluice_call){.user = SLUICE_FIRE}, NULL),
+		EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"),
+				     &SLUICE_CALL(.user = SLUICE_FIRE), NULL),
 		      0);
-	EQUAL(sluice_status(client, &(sluice_call){.deadline_ms = SHORT_MS}, NULL), SLUICE_E_TIMEOUT);
+	EQUAL(sluice_status(client, &SLUICE_CALL(.deadline_ms = SHORT_MS), NULL), SLUICE_E_TIMEOUT);
 	EQUAL(sluice_close(client, true, SHORT_MS), SLUICE_E_TIMEOUT);
 	CHECK(atomic_load(&order.count) == 3);
 }
@@ -234,16 +232,15 @@ static void one_descriptor_is_enough(void)
 	fd = sluice_fd(client);
 	for (int turn = 0; turn < 20000 && atomic_load(&order.count) < 1; turn++) {
 		for (; asked < 100 && asked <= atomic_load(&answered); asked++)
-			EQUAL(sluice_publish(client, &(sluice_message){.subject = "a"},
-					     &(sluice_call){.done = on_done, .user = &answered}, NULL),
+			EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"),
+					     &SLUICE_CALL(.done = on_done, .user = &answered), NULL),
 			      0);
 		/* A deadline alone makes it readable, too. */
 		if (asked == 100 && atomic_load(&answered) == 100) {
 			stop_broker();
 			EQUAL(sluice_status(client,
-					    &(sluice_call){.deadline_ms = SHORT_MS,
-							   .done = on_answer,
-							   .user = &order},
+					    &SLUICE_CALL(.deadline_ms = SHORT_MS, .done = on_answer,
+							 .user = &order),
 					    NULL),
 			      0);
 			asked++;

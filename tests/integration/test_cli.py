@@ -274,8 +274,6 @@ def test_a_job_is_reported_and_released_by_hand():
         tap.equal(cli.ok("job", "report", "a", "--state", "ACTIVE", "--evidence", "a mail said so", "--reference", "4711", "--seen",
                          "2026-11-24T10:30:00+01:00"), "ACTIVE\n", "a report is taken")
         shown = json.loads(cli.ok("job", "show", "a", "-o", "json"))["jobs"][0]
-        for line in cli.ok("job", "show", "a").splitlines():
-            tap.check(re.match(r"[a-z][a-z ]{9} \S", line), f"each value stands in the same column: {line}")
         tap.equal((shown["state"], shown["evidence"], shown["scheduler_ref"]), ("ACTIVE", "a mail said so", "4711"), "and is in the ledger")
         done = cli.run("job", "report", "a", "--state", "ACTIVE", "--seen", "2026-02-30T00:00Z")
         tap.check(done.returncode == 2 and "a time that exists" in done.stderr, f"30 February is refused: {done}")

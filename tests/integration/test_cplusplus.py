@@ -21,6 +21,32 @@ static const sluice_service_ops ops = {sizeof(ops), nullptr};
 const sluice_plugin SLUICE_PLUGIN_SYMBOL = {sizeof(sluice_plugin), SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR, SLUICE_PLUGIN_SERVICE, "cpp", "1", nullptr, nullptr, &ops};
 """
 
+# Structs are made with their size, empty and then assigned; from C++20 on also with named members.
+STRUCTS = """
+#include "sluice/client.h"
+static sluice_queue_spec spec_of(const char *name)
+{
+	auto spec = SLUICE_QUEUE_SPEC();
+	spec.name = name;
+	return spec;
+}
+int main()
+{
+	const sluice_queue_spec spec = spec_of("q");
+	sluice_job_info info = SLUICE_JOB_INFO();
+	sluice_message message = SLUICE_MESSAGE();
+	bool good = spec.size == sizeof(spec) && spec.lease_ms == 0 && spec.name[0] == 'q' &&
+		    info.size == sizeof(info) && info.memory_peak_bytes == 0 &&
+		    message.size == sizeof(message) && SLUICE_HAS(&message, time_ms);
+#if __cplusplus >= 202002L
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers" /* g++ -Wextra wants all of them */
+	const sluice_call call = SLUICE_CALL(.deadline_ms = 5);
+	good = good && call.size == sizeof(call) && call.deadline_ms == 5 && call.user == nullptr;
+#endif
+	return good ? 0 : 1;
+}
+"""
+
 
 def library():
     return os.path.join(os.path.abspath(tap.BUILD), "client")
@@ -77,6 +103,13 @@ def from_cplusplus(family, standard):
             tap.equal(done.returncode, 0, f"every exported function links: {done.stderr}")
             done = subprocess.run([program], capture_output=True, text=True, timeout=60)
             tap.equal(done.stdout, f"{len(names)} 0 TIMEOUT\n", f"and it runs ({done.stderr})")
+            structs = os.path.join(top, "structs.cc")
+            with open(structs, "w", encoding="utf-8") as file:
+                file.write(STRUCTS)
+            program = os.path.join(top, "structs")
+            done = compile_as(compiler, standard, structs, "-o", program)
+            tap.equal(done.returncode, 0, f"structs are made: {done.stderr}")
+            tap.equal(subprocess.run([program], timeout=60).returncode, 0, "and have what was said")
             plugin = os.path.join(top, "plugin.cc")
             with open(plugin, "w", encoding="utf-8") as file:
                 file.write(PLUGIN)

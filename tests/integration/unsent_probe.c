@@ -25,15 +25,15 @@ static bool publish(sluice_client *client, int i)
 {
 	const unsigned char number = (unsigned char)i;
 
-	return sluice_publish(client, &(sluice_message){.subject = "s.x", .body = {&number, 1}},
-			      &(sluice_call){.deadline_ms = number % 3 == 1 ? 1 : -1, .done = on_done},
+	return sluice_publish(client, &SLUICE_MESSAGE(.subject = "s.x", .body = {&number, 1}),
+			      &SLUICE_CALL(.deadline_ms = number % 3 == 1 ? 1 : -1, .done = on_done),
 			      NULL) == 0;
 }
 
 static int stored(sluice_client *client)
 {
 	sluice_sub *sub = NULL;
-	int bad = sluice_follow(client, &(sluice_follow_spec){.stream = "s", .from = SLUICE_FROM_FIRST}, NULL,
+	int bad = sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_FIRST), NULL,
 				&sub);
 
 	for (int i = 0; i < MANY && bad == 0; i++) {

@@ -42,7 +42,7 @@ static void on_item(sluice_sub *sub, const sluice_delivery_view *view, void *use
 	(void)user;
 	if (view->kind != SLUICE_DELIVERY_ITEM)
 		return;
-	(void)sluice_item_ack(sub, view->token, view->seq, &(sluice_call){.user = SLUICE_FIRE}, NULL);
+	(void)sluice_item_ack(sub, view->token, view->seq, &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
 	say("begun", view->seq);
 	(void)sluice_sub_close(sub, 0);
 	atomic_store(&called, true);
@@ -51,7 +51,7 @@ static void on_item(sluice_sub *sub, const sluice_delivery_view *view, void *use
 static int leased(sluice_client *client, const char *queue, unsigned long long want)
 {
 	for (int tries = 0; tries < 2000; tries++) {
-		sluice_queue_info info;
+		sluice_queue_info info = SLUICE_QUEUE_INFO();
 		sluice_reply *reply = NULL;
 		bool enough = sluice_object_show(client, SLUICE_OBJECT_QUEUE, queue, NULL, &reply) == 0 &&
 			      sluice_reply_queue(reply, 0, &info) && info.leased >= want;
@@ -115,7 +115,7 @@ int main(int argc, char **argv)
 	sluice_config *config = sluice_config_create();
 	sluice_client *client = NULL;
 	sluice_sub *sub = NULL;
-	sluice_consume_spec spec = {.session_lease = true};
+	sluice_consume_spec spec = SLUICE_CONSUME_SPEC(.session_lease = true);
 	bool begin = argc == 5 && strcmp(argv[4], "begin") == 0;
 	bool callback = begin || (argc == 5 && strcmp(argv[4], "callback") == 0);
 	const char *ready = getenv("READY");
