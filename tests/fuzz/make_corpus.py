@@ -15,10 +15,10 @@ def vector(name):
     return bytes.fromhex("".join(line.split("#")[0] for line in lines))
 
 
-def records():
-    """Keys and values of tests/data/records."""
+def parts(folder):
+    """The parts of tests/data/FOLDER, in order: tests/unit/golden.h."""
     found = []
-    for path in sorted((VECTORS.parent / "records").glob("*.hex")):
+    for path in sorted((VECTORS.parent / folder).glob("*.hex")):
         for line in path.read_text().splitlines():
             if line.startswith(">"):
                 found.append(b"")
@@ -62,7 +62,8 @@ def seeds():
         "ack": [body(n) for n in ("ack", "ack_nack", "ack_extend", "acked", "acked_error", "credit")],
         "batch": [publish_as_batch(n) for n in PUBLISHES],
         "command": [command(62, body(n)) for n in PUBLISHES] + [command(71, bytes(14) + bytes([1]) + bytes(12))]
-                   + [command(80, b"\x0a\x02j1\x12\x04runs")],
+                   + [command(80, b"\x0a\x02j1\x12\x04runs")]
+                   + [head + body for head, body in zip(parts("commands")[::2], parts("commands")[1::2])],
         "deliver": [body(n) for n in ("deliver_events", "deliver_items", "deliver_jobs")],
         "envelope": [vector(n) for n in ENVELOPES] + [b"".join(vector(n) for n in ENVELOPES)]
                     + [bytes(range(7)) + b"\x07\x09\x01k\x02id\x01s\x01h\x00\x02vvbody"],
@@ -70,7 +71,7 @@ def seeds():
                    + [b"\5" + deliver[52:]],
         "publish": [vector(n) for n in PUBLISHES],
         "published": [body("published"), body("published_duplicate")],
-        "record": [bytes(28) + b"body", bytes(29) + b"\0\x08\0\x01" + b"\x01", bytes(90)] + records(),
+        "record": [bytes(28) + b"body", bytes(29) + b"\0\x08\0\x01" + b"\x01", bytes(90)] + parts("records"),
         # A reason in Latin-1; a report whose evidence is cut inside a character; a client that is no text.
         "reply": [b"\0\0\5caf\xe9 ", b"\1\0\x15" + (82).to_bytes(2, "big") + b"\x0a\x03job\x10\x01\x22\x06FAILED:\x02a\xe2",
                   b"\2\0\3\xff\0\x1b" + b"\0\0\2\xe2\x82"],

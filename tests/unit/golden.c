@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "protocol/message.h"
 
@@ -19,14 +18,6 @@ enum { LINE_MAX_BYTES = 4096 };
 static void path_of(char path[256], const char *directory, const char *name)
 {
 	(void)snprintf(path, 256, "%s/%s.hex", directory, name);
-}
-
-bool golden_exists(const char *directory, const char *name)
-{
-	char path[256];
-
-	path_of(path, directory, name);
-	return access(path, R_OK) == 0;
 }
 
 static void part_begin(struct golden *golden, const char *line)

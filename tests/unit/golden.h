@@ -49,7 +49,6 @@ struct golden {
 
 /* Owned; golden_free(). Fails the test when there is no such file, or it is not of this form. */
 struct golden *golden_load(const char *directory, const char *name);
-bool golden_exists(const char *directory, const char *name);
 void golden_free(struct golden *golden);
 
 enum golden_type { GOLDEN_NUMBER, GOLDEN_SIGNED, GOLDEN_SLICE, GOLDEN_ARRAY, GOLDEN_MESSAGE };
