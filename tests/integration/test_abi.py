@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps programs of other versions working: structs of another size."""
+"""What keeps programs of other versions working: exported names, structs of another size."""
 import os
 import re
 import subprocess
@@ -8,6 +8,7 @@ import subprocess
 import tap
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LIBRARY = os.path.join(os.path.abspath(tap.BUILD), "client/libsluice.so")
 PROBE = "tests/integration/abi_probe"
 
 
@@ -26,6 +27,38 @@ def prototypes():
     for header in ("client.h", "error.h"):
         plain = re.sub(r"^#(?:.*\\\n)*.*$", "", code(header), flags=re.M)
         yield from re.findall(r"\b([a-z]\w+)\(([^()]*)\)[^;()]*;", plain)
+
+
+def declared():
+    """The functions that the public headers declare; a plugin's symbol is the plugin's own."""
+    return sorted(name for header in ("client.h", "error.h")
+                  for name in re.findall(r"SLUICE_API\b[^;(]*?\b(\w+)\(", code(header)))
+
+
+def mapped():
+    """{name: version node} of the symbol map."""
+    found = {}
+    for node, body in re.findall(r"^(\w[\w.]*) \{(.*?)^\}", text("client/sluice.map"), re.S | re.M):
+        listed = re.search(r"global:(.*?)(?:local:|\Z)", body, re.S).group(1)
+        found.update({name: node for name in re.findall(r"([^\s;]+);", listed)})
+    return found
+
+
+def exported():
+    """{name: version node} of the library."""
+    done = subprocess.run(["nm", "-D", "--defined-only", "--with-symbol-versions", LIBRARY],
+                          capture_output=True, text=True, timeout=60)
+    return dict(re.findall(r"\bT (sluice_\w+)@@?([\w.]+)", done.stdout))
+
+
+def test_the_map_names_what_the_headers_declare():
+    tap.check(len(declared()) > 100, f"the headers declare {len(declared())} functions")
+    tap.equal(sorted(mapped()), declared(), "names of client/sluice.map")
+    tap.equal(set(mapped().values()), {"SLUICE_0.1"}, "nodes of client/sluice.map")
+
+
+def test_the_library_exports_what_the_map_names():
+    tap.equal(exported(), mapped(), "names and versions that the library exports")
 
 
 def test_every_public_prototype_names_its_parameters():
