@@ -141,7 +141,7 @@ static int option_value(struct options *options, const char *option, const char 
 		if (value != NULL && row->take(options, value))
 			return 0;
 		if (value == NULL)
-			(void)fprintf(stderr, "sluice-replay: %s lacks its value; expected %s\n", option,
+			(void)fprintf(stderr, "sluice-replay: %s needs a value; expected %s\n", option,
 				      row->expected);
 		else
 			(void)fprintf(stderr, "sluice-replay: %s is '%s'; expected %s\n", option, value,

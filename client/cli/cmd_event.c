@@ -50,7 +50,7 @@ static int publish_one(struct cli *cli, const sluice_message *message)
 								      : (long long)sluice_reply_offset(reply),
 			     (unsigned long long)sluice_reply_index(reply));
 	else if (sluice_reply_offset(reply) == UINT64_MAX)
-		notice(cli, "taken, but nothing is bound to this subject");
+		notice(cli, "accepted, but nothing is bound to this subject");
 	else
 		(void)printf("%llu\n", (unsigned long long)sluice_reply_offset(reply));
 	sluice_reply_free(reply);
@@ -85,8 +85,9 @@ static int publish_lines(struct cli *cli, sluice_message message)
 	flushed = sluice_flush(cli->client, -1); /* each line has a deadline of its own */
 	sluice_publish_stats_get(cli->client, &stats);
 	if (flushed != 0)
-		rc = complain(cli, flushed, "%s (%s); %llu of %lu lines were taken", sluice_last_error(NULL),
-			      sluice_error_name(flushed), (unsigned long long)stats.acked, count);
+		rc = complain(cli, flushed, "%s (%s); %llu of %lu lines were accepted",
+			      sluice_last_error(NULL), sluice_error_name(flushed),
+			      (unsigned long long)stats.acked, count);
 	if (rc != 0)
 		return rc;
 	(void)printf(cli->json ? "{\"lines\":%lu}\n" : "%lu lines\n", count);
@@ -105,7 +106,8 @@ static int publish(struct cli *cli, sluice_message message, const char *body_wor
 		rc = SLUICE_E_INVAL;
 	if (rc == 0 && option(cli, "lines") != NULL && body_word != NULL)
 		rc = complain(cli, SLUICE_E_INVAL,
-			      "'%s' is one word too many: with --lines the bodies are standard input",
+			      "unexpected argument '%s': with --lines the bodies are read from "
+			      "standard input",
 			      body_word);
 	if (rc == 0 && option(cli, "lines") == NULL && body_word == NULL)
 		rc = complain(cli, SLUICE_E_INVAL, "the body is missing; expected text, - or @FILE");
@@ -276,7 +278,7 @@ int cmd_follow(struct cli *cli)
 			said = rc = print_delivery(cli, view);
 			seen++;
 		} else if (kind == SLUICE_DELIVERY_GAP) {
-			notice(cli, "gap: offsets %llu to %llu are gone by retention",
+			notice(cli, "gap: offsets %llu to %llu were removed by retention",
 			       (unsigned long long)view->offset, (unsigned long long)view->to_offset - 1);
 		}
 		sluice_delivery_free(delivery);
@@ -339,7 +341,8 @@ int cmd_claim(struct cli *cli)
 							  &SLUICE_CALL(.deadline_ms = cli->timeout_ms), NULL);
 		} else if (view->kind == SLUICE_DELIVERY_JOB) {
 			said = complain(cli, SLUICE_E_INVAL,
-					"queue '%s' holds jobs; a scheduler claims those", spec.queue);
+					"queue '%s' is a queue of jobs, which only a scheduler claims",
+					spec.queue);
 			rc = sluice_job_release(cli->client, view->job, view->token, 0,
 						"claimed by the CLI by mistake", NULL, NULL);
 			rc = rc == 0 ? said : rc;
@@ -353,6 +356,6 @@ int cmd_claim(struct cli *cli)
 	if (said != 0)
 		return rc;
 	if (rc == SLUICE_E_TIMEOUT)
-		return got > 0 ? 0 : complain(cli, rc, "nothing came within the wait");
+		return got > 0 ? 0 : complain(cli, rc, "no item arrived within the wait time");
 	return rc == 0 ? 0 : complain(cli, rc, "%s (%s)", why, sluice_error_name(rc));
 }

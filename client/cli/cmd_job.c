@@ -160,7 +160,7 @@ static int show_reply(struct cli *cli, sluice_reply *reply)
 		(void)printf("reference  %s\n", job.scheduler_ref);
 	evidence_lines(&job);
 	if (job.cancel)
-		(void)printf("cancel     was asked for\n");
+		(void)printf("cancel     requested\n");
 	if (job.payload.len > 0)
 		(void)printf("payload    %.*s\n", (int)job.payload.len, (const char *)job.payload.data);
 	sluice_reply_free(reply);

@@ -299,7 +299,7 @@ int cmd_rm(struct cli *cli)
 	sluice_reply *reply = NULL;
 	int rc;
 
-	(void)snprintf(question, sizeof(question), "Delete %s '%.300s' and all that is in it?", what,
+	(void)snprintf(question, sizeof(question), "Delete %s '%.300s' and its contents?", what,
 		       cli->args[0]);
 	rc = sure(cli, question, "deleted");
 	if (rc != 0)

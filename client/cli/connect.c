@@ -15,7 +15,9 @@ static void on_notice(sluice_client *client, const sluice_notice *event, void *u
 	else if (event->kind == SLUICE_NOTICE_RESUMED)
 		notice(cli, "connected to %s again", cli->address);
 	else if (event->kind == SLUICE_NOTICE_SESSION_LOST)
-		notice(cli, "connected to %s again, but the session had ended: what was claimed goes back",
+		notice(cli,
+		       "connected to %s again, but the session had ended: claimed items "
+		       "are returned",
 		       cli->address);
 	cli->connected = cli->connected || event->kind == SLUICE_NOTICE_CONNECTED;
 }
@@ -46,10 +48,10 @@ int need(struct cli *cli)
 	if (rc == 0)
 		rc = sluice_wait_connected(cli->client, cli->timeout_ms);
 	if (rc == SLUICE_E_DISCONNECTED)
-		return complain(
-			cli, rc,
-			"no broker at %s (%s); is it running? --address or SLUICE_ADDRESS name another",
-			cli->address, sluice_last_error(cli->client));
+		return complain(cli, rc,
+				"no broker at %s (%s); is it running? --address or SLUICE_ADDRESS "
+				"selects another",
+				cli->address, sluice_last_error(cli->client));
 	if (rc != 0) {
 		const char *why = cli->client != NULL ? sluice_last_error(cli->client) : "";
 

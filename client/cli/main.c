@@ -13,44 +13,55 @@ static const struct command commands[] = {
 	{"pub",
 	 "SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--stream S] [--lines] [--allow-unrouted]",
 	 "publish an event; --lines: one per line of standard input\n"
-	 "When nothing is bound to SUBJECT it fails with NO_ROUTE and exit code 4, unless --allow-unrouted is given. ID is stored with\n"
-	 "the event for its readers; the broker does not compare it: two publishes with one --id are two events",
+	 "If nothing is bound to SUBJECT, the command fails with NO_ROUTE and exit code 4, unless\n"
+	 "--allow-unrouted is given. ID is stored with the event for its readers; the broker does\n"
+	 "not compare it: two publishes with the same --id are two events",
 	 "key= id= header= stream= lines mandatory allow-unrouted", 1, 2, cmd_pub},
 	{"put", "QUEUE SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--priority N] [--lines]",
-	 "put an item into a queue\nID is stored with it and not compared: two puts with one --id are two items",
+	 "put an item into a queue\n"
+	 "ID is stored with the item and not compared: two puts with the "
+	 "same --id are two items",
 	 "key= id= header= priority= lines", 2, 3, cmd_put},
 	{"follow",
 	 "STREAM [--from first|last|new|OFFSET|-1h|TIME|cursor:NAME] [--filter PATTERN] [--count N] "
 	 "[--until-caught-up]",
 	 "print a stream's events", "from= filter= count= until-caught-up", 1, 1, cmd_follow},
 	{"claim", "QUEUE [--count N] [--ack|--release] [--wait 10s] [--lease 30s]",
-	 "claim items and print them; --release gives them back uncounted; without either they come back when the lease ends",
+	 "claim items and print them\n"
+	 "--ack removes the items. --release returns them to the queue "
+	 "without counting an attempt. Without\n"
+	 "either, they return when the lease ends",
 	 "count= ack release wait= lease=", 1, 1, cmd_claim},
 	{"job submit", "--queue Q [--id ID] [--lifecycle M] [--owner O] [--priority N] PAYLOAD|-|@FILE",
 	 "submit a job; the same id with the same content succeeds again",
 	 "queue= id= lifecycle= owner= priority=", 1, 1, cmd_job_submit},
 	{"job ls", "[--state S] [--queue Q] [--claim C] [--open] [--after NUMBER] [--max N]",
-	 "list jobs; --after: those with larger numbers", "state= queue= claim= open after= max=", 0, 0,
+	 "list jobs; --after: only those with larger numbers", "state= queue= claim= open after= max=", 0, 0,
 	 cmd_job_ls},
 	{"job show", "JOB [--payload]", "show a job", "payload", 1, 1, cmd_job_show},
 	{"job wait", "JOB [--number N] [--timeout 10s]",
-	 "wait until a job has ended; --number: that one, not another that has its id meanwhile",
+	 "wait until a job has ended; --number: fail if the id belongs to "
+	 "a job with another number",
 	 "number=", 1, 1, cmd_job_wait},
 	{"job cancel", "JOB [--reason TEXT]", "cancel a job", "reason=", 1, 1, cmd_job_cancel},
 	{"job reset", "JOB [--force] [--reason TEXT]",
-	 "open a new attempt of a job that has ended; of another with --force", "force reason=", 1, 1,
-	 cmd_job_reset},
+	 "start a new attempt of a job that has ended; --force: also of "
+	 "one that has not",
+	 "force reason=", 1, 1, cmd_job_reset},
 	{"job report",
 	 "JOB [--state S] [--number N] [--attempt N] [--token T] [--source TEXT] [--evidence TEXT] [--reference R] "
 	 "[--exit-code N] [--seen TIME]",
-	 "say what was seen of a job, as a scheduler does; without --attempt and --token: of its current attempt",
+	 "report an observation of a job, as a scheduler does\n"
+	 "Without --attempt and --token the report is for the current "
+	 "attempt",
 	 "state= number= attempt= token= source= evidence= reference= exit-code= seen=", 1, 1,
 	 cmd_job_report},
 	{"job release", "JOB [--token T] [--delay 10s] [--reason TEXT]",
-	 "take a job that nothing was started for from its holder, back into the queue",
+	 "return a job whose work was not started from its holder to the "
+	 "queue",
 	 "token= delay= reason=", 1, 1, cmd_job_release},
-	{"job history", "JOB", "everything that happened to a job", "", 1, 1, cmd_job_history},
-	{"job explain", "JOB", "why a job is where it is", "", 1, 1, cmd_job_explain},
+	{"job history", "JOB", "show the history of a job", "", 1, 1, cmd_job_history},
+	{"job explain", "JOB", "explain the present state of a job", "", 1, 1, cmd_job_explain},
 	{"stream ls", "", "list streams", "", 0, 0, cmd_stream_ls},
 	{"stream show", "NAME", "show a stream", "", 1, 1, cmd_stream_show},
 	{"stream create",
@@ -68,30 +79,35 @@ static const struct command commands[] = {
 	 cmd_queue_create},
 	{"queue alter",
 	 "NAME [--lease 30s] [--max-attempts N] [--dead-letter Q] [--max-items N] [--lifecycle M]",
-	 "change a queue; what is not said stays as it is",
+	 "change a queue; options that are not given keep their values",
 	 "lease= max-attempts= dead-letter= max-items= lifecycle=", 1, 1, cmd_queue_alter},
-	{"queue purge", "NAME [--yes]", "drop the ready items of a queue; prints how many", "", 1, 1,
+	{"queue purge", "NAME [--yes]", "drop the ready items of a queue and print their number", "", 1, 1,
 	 cmd_queue_purge},
 	{"queue peek", "NAME [--state ready|leased|delayed] [--after ITEM] [--max N]",
-	 "look at items without claiming them; --after: those with larger numbers", "state= after= max=", 1,
-	 1, cmd_queue_peek},
+	 "show items without claiming them; --after: only those with "
+	 "larger numbers",
+	 "state= after= max=", 1, 1, cmd_queue_peek},
 	{"queue rm", "NAME [--yes]", "delete a queue with its items", "", 1, 1, cmd_rm},
 	{"lifecycle ls", "", "list lifecycles", "", 0, 0, cmd_lifecycle_ls},
 	{"lifecycle show", "NAME", "show a lifecycle", "", 1, 1, cmd_lifecycle_show},
-	{"lifecycle create", "FILE|- [--if-not-exists]", "load a lifecycle from its text (client/README.md)",
-	 "if-not-exists", 1, 1, cmd_lifecycle_create},
+	{"lifecycle create", "FILE|- [--if-not-exists]",
+	 "create a lifecycle from a file (format: client/README.md)", "if-not-exists", 1, 1,
+	 cmd_lifecycle_create},
 	{"lifecycle rm", "NAME [--yes]", "delete a lifecycle that no job uses", "", 1, 1, cmd_rm},
 	{"quarantine ls", "[--job JOB] [--after N] [--max N]", "list stale and illegal reports",
 	 "job= after= max=", 0, 0, cmd_quarantine_ls},
-	{"status", "", "how the broker is", "", 0, 0, cmd_status},
-	{"session ls", "", "list sessions, with where they were opened from", "", 0, 0, cmd_session_ls},
+	{"status", "", "show the status of the broker", "", 0, 0, cmd_status},
+	{"session ls", "", "list sessions, with the address that opened each", "", 0, 0, cmd_session_ls},
 	{"session close", "NAME|NUMBER",
-	 "end a session: its items go back, its jobs become orphans, its connection is closed; a name before a "
-	 "number",
+	 "end a session: its items return, its jobs become orphans\n"
+	 "Its connection is closed. The argument is tried as a name first, "
+	 "then as a number",
 	 "", 1, 1, cmd_session_close},
 	{"audit", "[--silent 1d] [--orphan 1h]",
-	 "prove that every open job is held, waits or is queued, and that none stands still: a lease of which "
-	 "nothing was said, an orphan that nobody took for so long",
+	 "check the ledger of jobs and report findings\n"
+	 "Every open job must be held, waiting or queued. Findings are "
+	 "also leases without a report for\n"
+	 "--silent and orphans that no consumer took for --orphan",
 	 "silent= orphan=", 0, 0, cmd_audit},
 	{NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
@@ -112,12 +128,13 @@ static int help(FILE *to)
 		"usage: sluice [--address HOST:PORT] [--gateway G] [--timeout 10s] [-o table|json] [-v] COMMAND ...\n\n");
 	for (const struct command *command = commands; command->name != NULL; command++)
 		list_row(to, 15, command);
-	(void)fprintf(
-		to,
-		"\n`sluice COMMAND --help` shows a command's options. SLUICE_ADDRESS and SLUICE_GATEWAY stand in for "
-		"the first two options.\n"
-		"Exit codes: 0 done, 2 bad use, 4 not found, 5 conflict, 6 stale or cancelled, "
-		"7 full or busy, 9 time out, 10 no broker; others: error.h.\n");
+	(void)fprintf(to, "\n"
+			  "`sluice COMMAND --help` shows a command's options. "
+			  "SLUICE_ADDRESS and SLUICE_GATEWAY are the defaults of the first "
+			  "two options.\n"
+			  "Exit codes: 0 done, 2 usage error, 4 not found, 5 conflict, 6 "
+			  "stale or cancelled, 7 full or busy, 9 timeout, 10 no broker; "
+			  "others: error.h.\n");
 	return 0;
 }
 
@@ -173,7 +190,7 @@ static int global_option(struct cli *cli, char **argv, int left)
 	if (name == NULL)
 		return 0;
 	if (value == NULL)
-		return complain(cli, SLUICE_E_INVAL, "%s lacks its value", name);
+		return complain(cli, SLUICE_E_INVAL, "%s needs a value", name);
 	if (strcmp(name, "--address") == 0)
 		cli->address = value;
 	else if (strcmp(name, "--gateway") == 0)
@@ -244,7 +261,7 @@ static int option_take(struct cli *cli, const struct command *command, char **ar
 	char *equals = strchr(argv[0], '=');
 	const char *wrong = kind == 0				       ? "is unknown"
 			    : kind == 1 && equals != NULL	       ? "takes no value"
-			    : kind == 2 && equals == NULL && left == 1 ? "lacks its value"
+			    : kind == 2 && equals == NULL && left == 1 ? "needs a value"
 			    : cli->option_count == OPTIONS_MAX	       ? "is one option too many"
 								       : NULL;
 
@@ -279,7 +296,7 @@ static int take_words(struct cli *cli, const struct command *command, char **arg
 		if (raw || argv[i][0] != '-' || (argv[i][1] != '-' && !isalpha((unsigned char)argv[i][1]))) {
 			if (cli->arg_count == command->args_max)
 				return complain(cli, SLUICE_E_INVAL,
-						"'%s' is one word too many; usage: sluice %s %s", argv[i],
+						"unexpected argument '%s'; usage: sluice %s %s", argv[i],
 						command->name, command->usage);
 			cli->args[cli->arg_count++] = argv[i++];
 			continue;
@@ -294,8 +311,8 @@ static int take_words(struct cli *cli, const struct command *command, char **arg
 		i += kind;
 	}
 	if (cli->arg_count < command->args_min)
-		return complain(cli, SLUICE_E_INVAL, "a word is missing; usage: sluice %s %s", command->name,
-				command->usage);
+		return complain(cli, SLUICE_E_INVAL, "an argument is missing; usage: sluice %s %s",
+				command->name, command->usage);
 	return 0;
 }
 
@@ -315,9 +332,9 @@ static int no_command(struct cli *cli, const char *first, const char *second)
 	}
 	if (verbs > 0)
 		return complain(cli, SLUICE_E_INVAL,
-				"'%s%s%s' is no command; `sluice %s --help` lists those of %s", first,
+				"unknown command '%s%s%s'; `sluice %s --help` lists those of %s", first,
 				second != NULL ? " " : "", second != NULL ? second : "", first, first);
-	return complain(cli, SLUICE_E_INVAL, "'%s%s%s' is no command; `sluice --help` lists them", first,
+	return complain(cli, SLUICE_E_INVAL, "unknown command '%s%s%s'; `sluice --help` lists all", first,
 			second != NULL ? " " : "", second != NULL ? second : "");
 }
 
@@ -339,7 +356,7 @@ static int run(struct cli *cli, int argc, char **argv)
 		return help(stderr) == 0 ? SLUICE_E_INVAL : SLUICE_E_IO;
 	}
 	if (at == argc)
-		return complain(cli, SLUICE_E_INVAL, "the command is missing; `sluice --help` lists them");
+		return complain(cli, SLUICE_E_INVAL, "the command is missing; `sluice --help` lists all");
 	if (is_help(argv[at]))
 		return help(stdout);
 	if (strcmp(argv[at], "--version") == 0)

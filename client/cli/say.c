@@ -25,7 +25,7 @@ static void say(const struct cli *cli, int code, const char *text, const sluice_
 			(void)fprintf(stderr, "request %llu, index %llu%s\n",
 				      (unsigned long long)sluice_reply_request_id(reply),
 				      (unsigned long long)sluice_reply_index(reply),
-				      sluice_error_retriable(code) ? ", may be tried again" : "");
+				      sluice_error_retriable(code) ? ", may be retried" : "");
 	} else if (code == 0) {
 		(void)fputs("{\"notice\":", stderr);
 		json_put_text(stderr, text, strlen(text));
