@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One batch: apply, claim for whoever has credit, commit, release. The only place that calls
- * store_commit and the only one that hands effects out, in that order.
+ * One batch: apply, claim for consumers that have credit, commit, release. The only place that
+ * calls store_commit and the only one that hands effects out, in that order.
  *
- * A batch that fails before its commit is aborted and run again with what made it fail refused:
- *   NO_SPACE  publishes are refused (then reports); what frees room still goes. If that fails too, the engine stops.
- *   CORRUPT   the command that met the damaged record is refused with it (a consumer ends by it), a timer is put off; the rest goes on.
- *   anything else, and a commit that failed with I/O: stop. Its outcome is unknown, so nobody is answered.
+ * A batch that fails before its commit is aborted and run again without the cause of the failure:
+ *   NO_SPACE  publishes are refused (then reports); commands that free room are applied. If that
+ *             fails too, the engine stops.
+ *   CORRUPT   the command that met the damaged record is refused with it (of a CLAIM: its consumer
+ *             is closed), a timer is put off; the other commands are applied.
+ *   other     also a commit that failed with I/O: the engine stops. The outcome is unknown, so no
+ *             command is answered.
  *
- * What is applied again for damaged commands is bounded: after 4,096 commands and four times the
- * batch, what is left of it is committed in parts of 32, in which damage costs at most the part, 32
- * times. So k damaged commands do not cost k times the whole batch.
+ * Repetition because of damage is bounded: after 4,096 commands and four times the batch were
+ * applied again, the rest of the batch is committed in parts of 32, where damage costs at most
+ * 32 times the part. So k damaged commands do not cost k times the whole batch.
  *
- * No effect is dropped: demand scans every one that a batch produces, those of its
- * last claim and of its end included.
+ * No effect is dropped: demand scans every effect of a batch, also those of its last claim and of
+ * its end.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -26,15 +29,14 @@
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 
-/* Commands that may be applied again for the damage that others of the batch met, before it is
- * committed in parts, and the size of those. */
+/* A batch may apply this many commands again because of damage that others of it met; after that it
+ * is committed in parts of PART_COMMANDS. */
 enum { REAPPLIED_MIN = 4096, REAPPLIED_TIMES = 4, PART_COMMANDS = 32 };
 
-/* Claims of one batch that meet damage when they write; the next one ends the claims of this
- * batch. */
+/* Claims of one batch that may meet damage on a write; one more ends the claims of this batch. */
 enum { CLAIM_FAILURES_MAX = 4 };
 
-/* And what they deliver: the rest waits in the store, not in memory. */
+/* What they deliver is bounded too: the rest waits in the store, not in memory. */
 #define CLAIMED_BYTES_PER_BATCH_MAX (16ull << 20)
 
 static int origin_add(struct batch *batch, struct engine_sink *sink, uint64_t tag, enum origin_kind kind)
@@ -54,7 +56,7 @@ static int origin_add(struct batch *batch, struct engine_sink *sink, uint64_t ta
 
 /* ---- apply ---- */
 
-/* What an aborted run leaves to be decided: which command met what. */
+/* Why a run was aborted: the command that failed. */
 struct batch_failure {
 	struct submission *submission; /* NULL: a TICK or CLAIM */
 	size_t position;	       /* of it */
@@ -96,7 +98,8 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 		if (rc != 0)
 			return rc;
 		batch->commands++;
-		/* The sessions that end at once come first, are bounded by themselves, and are not given back. */
+		/* Sessions that expire are at the front of the batch, have a bound of their own,
+		 * and are never returned to the lanes. */
 		submission->work = (int64_t)(work_done(engine) - batch->work);
 		batch->work += (uint64_t)submission->work;
 		if (shares_enough(&engine->shares, batch->work) && i + 1 < batch->end &&
@@ -128,8 +131,8 @@ static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch
 	return rc;
 }
 
-/* Passes the effects that came since the last call to demand. *io_bytes grows by what they
- * deliver. */
+/* Passes the effects since the last call to demand. *io_bytes grows by the size of their
+ * deliveries. */
 static void scan_effects(struct engine *engine, uint64_t *io_bytes)
 {
 	struct batch *batch = &engine->batch;
@@ -185,7 +188,7 @@ static int claim_run(struct engine *engine, struct store_txn *txn, struct consum
 	return 0;
 }
 
-/* What the claims leave ready, their last one too, is scanned before this returns. */
+/* Effects of the last claim too are scanned before this returns: they may make entries ready. */
 static int apply_claims(struct engine *engine, struct store_txn *txn, struct batch_failure *failure)
 {
 	struct batch *batch = &engine->batch;
@@ -207,7 +210,8 @@ static int apply_claims(struct engine *engine, struct store_txn *txn, struct bat
 		rc = claim_run(engine, txn, consumer, &command, &claim);
 		if (rc != 0)
 			return rc;
-		failure->claimer = (struct consumer_key){0}; /* what fails later is not its fault */
+		/* a later failure is not caused by this consumer */
+		failure->claimer = (struct consumer_key){0};
 	}
 }
 
@@ -219,7 +223,8 @@ static void claims_undo(struct engine *engine)
 		demand_undo(&engine->demand, &batch->claims[--batch->claim_count]);
 }
 
-/* Core refuses a CLAIM that meets a damaged record; only damage that a write meets ends here, with the batch run again without it. */
+/* Core refuses a CLAIM that reads a damaged record. Damage that a write meets ends here: the batch
+ * runs again without this claim. */
 static int claim_refuse(struct batch *batch, const struct consumer_key *key)
 {
 	if (batch->refused_count == batch->refused_capacity) {
@@ -252,7 +257,7 @@ static int add_forced_reply(struct batch *batch, struct engine_sink *sink, uint6
 	return rc != 0 ? rc : effects_add(batch->release->public.effects, &effect);
 }
 
-/* With what is full, for want of room. */
+/* Replies to commands that were refused before they were applied, with the text of what is full. */
 static int add_forced_replies(struct engine *engine)
 {
 	struct batch *batch = &engine->batch;
@@ -275,8 +280,8 @@ static int add_forced_replies(struct engine *engine)
 	return rc;
 }
 
-/* Each command of the batch, and each that was refused before it was applied, has one reply; a TICK
- * has none. */
+/* Each command of the batch, whether applied or refused before, has exactly one reply; a TICK has
+ * none. */
 static void replies_check(const struct batch *batch)
 {
 	size_t forced = batch->refused_count;
@@ -333,7 +338,8 @@ static void run_undo(struct engine *engine)
 
 /* ---- commit and release ---- */
 
-/* A session without a heartbeat would live for ever. The next start gives it one. */
+/* Without a timer a session would never expire. After a failure here the next start gives it
+ * one. */
 static void session_opened(struct engine *engine, const struct effect *effect, struct batch_clock clock)
 {
 	struct session_seen seen = {.gateway = effect->gateway,
@@ -420,8 +426,8 @@ static void log_damage(void)
 		 log_str("record", store_last_error()));
 }
 
-/* Refuses the command that met damage. Once too much was applied again for such commands, the part
- * ends with it, and those that follow are small. */
+/* Refuses the command that met damage. Once too many commands were applied again, the part ends
+ * with it, and the following parts are small. */
 static void refuse_command(struct batch *batch, const struct batch_failure *failure)
 {
 	failure->submission->forced_code = SLUICE_E_CORRUPT;
@@ -433,7 +439,7 @@ static void refuse_command(struct batch *batch, const struct batch_failure *fail
 	batch->end = failure->position + 1;
 }
 
-/* Puts off the timer that met damage, or all of them if it is not known which. */
+/* Puts off the timer that met damage, or all timers if it is not known which one did. */
 static void put_off_timer(struct engine *engine, const struct batch_failure *failure, uint64_t mono_ms)
 {
 	struct timer_ref timer;
@@ -451,8 +457,8 @@ static void put_off_timer(struct engine *engine, const struct batch_failure *fai
 		 log_u64("sub", timer.sub));
 }
 
-/* Ends the consumer whose claim met damage. The claims before it are made again; after some such,
- * none. */
+/* Ends the consumer whose claim met damage. The claims before it are made again; after several such
+ * failures, none. */
 static int refuse_claimer(struct engine *engine, const struct batch_failure *failure, size_t claims)
 {
 	struct batch *batch = &engine->batch;
@@ -478,8 +484,8 @@ static bool refuse_damaged(struct engine *engine, const struct batch_failure *fa
 	return true;
 }
 
-/* Marks what must be refused so that the next run can succeed. `claims`: that the undone run made.
- * False: nothing is left to refuse. */
+/* Marks what must be refused so that the next run can succeed. claims: number of claims in the
+ * undone run. False: nothing is left to refuse. */
 static bool refuse_for(struct engine *engine, int rc, const struct batch_failure *failure, size_t claims,
 		       struct batch_clock clock)
 {
@@ -491,8 +497,8 @@ static bool refuse_for(struct engine *engine, int rc, const struct batch_failure
 static int run_once(struct engine *engine, struct batch_clock clock, struct batch_failure *failure)
 {
 	struct store_txn *txn = NULL;
-	const uint64_t deadline_ms =
-		engine->next_deadline_ms; /* of what is committed: a TICK that is undone is still due */
+	/* of the committed state: a TICK that is undone is still due */
+	const uint64_t deadline_ms = engine->next_deadline_ms;
 	struct commit_watch watch;
 	int rc;
 
@@ -528,7 +534,7 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct batc
 	return rc;
 }
 
-/* One commit: the submissions from batch->first on, mostly all of them. */
+/* One commit: the submissions from batch->first on, usually all of them. */
 static int run_part(struct engine *engine, struct batch_clock clock)
 {
 	struct batch *batch = &engine->batch;
@@ -543,7 +549,7 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 		  batch->claim_count, batch->refused_count, batch->origin_count, batch->replies);
 	batch->end =
 		batch->count - batch->first < batch->part_max ? batch->count : batch->first + batch->part_max;
-	batch->claim_max = engine->config.claims_max; /* the rest is served by the next batch */
+	batch->claim_max = engine->config.claims_max; /* the next batch serves the others */
 	batch->claim_failures = 0;
 	(void)lag_check(engine);
 	while ((rc = run_once(engine, clock, &failure)) != 0) {
@@ -570,7 +576,7 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 	return 0;
 }
 
-/* What the commit ended before goes back to where it was taken from. */
+/* Commands that the commit was ended before return to their lanes. */
 static void give_back(struct engine *engine)
 {
 	struct batch *batch = &engine->batch;
@@ -578,7 +584,7 @@ static void give_back(struct engine *engine)
 	while (batch->count > batch->end) {
 		struct submission *submission = batch->submissions[--batch->count];
 
-		submission->forced_code = 0; /* admission is asked again */
+		submission->forced_code = 0; /* admission decides again */
 		batch->bytes -= submission->bytes;
 		shares_return(&engine->shares, &engine->taken, submission);
 	}

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Demand: which consumer may be given how much of which queue. Credit is the engine's, not core's:
- * it becomes CLAIM commands at the end of a batch, so a publish that makes an item ready is
+ *
+ * Demand: which consumer may claim how much of which queue. Credit is kept by the engine, not by
+ * core: it becomes CLAIM commands at the end of a batch, so a publish that makes an item ready is
  * delivered by the same commit.
  *
- * Two consumers of one queue need not be able to take the same: an orphaned job goes only to a
- * consumer that takes orphans. So what may be ready is kept by kind: entries, which every consumer
- * takes, for the queue; orphans for each class of its consumers. A claim that came up short says
- * "nothing left" of what it could have taken, and of nothing else. For each FX_QUEUE_READY at most
- * one claim of each class comes up short, however many consumers wait.
+ * Two consumers of one queue do not always accept the same entries: an orphaned job goes only to a
+ * consumer that accepts orphans. So readiness is kept by kind: entries, which every consumer
+ * accepts, for the queue; orphans for each class of its consumers. A claim that was granted less
+ * than it asked for shows that nothing is left of the kinds it could take, and says nothing about
+ * others. For each FX_QUEUE_READY at most one claim of each class is granted less, for any number
+ * of waiting consumers.
  *
  * Invariants: a queue is in to_serve exactly while one of its consumers can be served. `willing`
  * holds exactly the consumers that have credit, are not paused and do not resume; `resuming` those
- * that are not paused and do; but such a consumer may be in its sink's `held` instead, while that
- * lags. Both, and a class's `willing`, rise by turn. */
+ * that are not paused and resume; while its sink lags, such a consumer may be in the sink's `held`
+ * instead. `willing`, `resuming` and a class's `willing` are ordered by turn.
+ */
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -53,7 +56,7 @@ static struct consumer *older(struct consumer *a, struct consumer *b)
 	return a->turn <= b->turn ? a : b;
 }
 
-/* The one that has waited longest among those that can be served; NULL: none. */
+/* The consumer with the lowest turn among those that can be served; NULL: none. */
 static struct consumer *queue_pick(const struct demand_queue *queue)
 {
 	struct consumer *pick = queue->resuming;
@@ -68,7 +71,7 @@ static struct consumer *queue_pick(const struct demand_queue *queue)
 	return pick;
 }
 
-/* After whatever may have changed its pick. */
+/* After any change that may affect queue_pick(). */
 static void queue_list(struct demand *demand, struct demand_queue *queue)
 {
 	bool wanted = queue_pick(queue) != NULL;
@@ -112,8 +115,7 @@ static int by_turn(const struct consumer *a, const struct consumer *b)
 	return a->turn < b->turn ? -1 : a->turn > b->turn;
 }
 
-/* Into the list where it belongs, behind those with lower turns. With a new turn that is the
- * end. */
+/* Adds it to its list, after those with lower turns. With a new turn that is the end. */
 static void consumer_enter(struct consumer *consumer)
 {
 	struct demand_queue *queue = consumer->queue;
@@ -139,7 +141,7 @@ static void consumer_enter(struct consumer *consumer)
 		DL_INSERT_INORDER2(*list, consumer, by_turn, class_prev, class_next);
 }
 
-/* After its credit, pause or resume changed. Where it stays in its list it keeps its turn. */
+/* After a change of its credit, pause or resume. In an unchanged list it keeps its turn. */
 static void consumer_place(struct demand *demand, struct consumer *consumer)
 {
 	enum consumer_place place = place_of(consumer);
@@ -186,7 +188,7 @@ static void queue_drop_unused(struct demand *demand, struct demand_queue *queue)
 	free(queue);
 }
 
-/* The class that a consumer belongs to, made if it is the first; NULL and 0: none. */
+/* The class of a consumer, created for its first member; NULL and 0: it accepts no orphans. */
 static int class_need(struct demand_queue *queue, const struct consumer_spec *spec, struct demand_class **ret)
 {
 	struct demand_class *class;
@@ -293,7 +295,7 @@ int demand_open(struct demand *demand, const struct consumer_spec *spec)
 		free(consumer);
 		return rc;
 	}
-	/* What is ready is not known yet. */
+	/* Whether entries are ready is not known yet. */
 	queue->entries = true;
 	if (consumer->class != NULL)
 		consumer->class->orphans = true;
@@ -368,7 +370,7 @@ void demand_session_moved(struct demand *demand, uint32_t gateway, uint64_t sess
 
 	if (moved == NULL)
 		return;
-	/* It goes with the last of them. */
+	/* The session's entry is freed with its last consumer. */
 	DL_FOREACH_SAFE2(moved->consumers, consumer, next, session_next)
 	consumer_drop(demand, consumer);
 }
@@ -396,7 +398,7 @@ void demand_queue_deleted(struct demand *demand, uint32_t gateway, uint64_t id)
 	struct demand_queue *queue = queue_find(demand, gateway, id);
 	struct demand_class *class;
 
-	/* Sinks are notified of the deletion by the effect and close their consumers; until then
+	/* The effect notifies the sinks of the deletion, and they close their consumers; until then
 	 * there is nothing to claim. */
 	if (queue == NULL)
 		return;
@@ -417,7 +419,7 @@ void demand_sink_lags(struct demand *demand, const struct engine_sink *sink, boo
 
 /* ---- claims ---- */
 
-/* Those of a sink that lags are set aside as they are met: once each, however many there are. */
+/* Consumers of a sink that lags are moved to `held` when they are reached, each once. */
 static struct consumer *next_to_serve(struct demand *demand)
 {
 	for (struct demand_queue *queue; (queue = demand->to_serve) != NULL;) {
@@ -476,12 +478,13 @@ void demand_claimed(struct demand *demand, struct consumer *consumer, const stru
 	struct demand_queue *queue = consumer->queue;
 
 	if (outcome->code != 0) {
-		/* Its session or queue is gone: no credit is left, the sink is notified of the end
-		 * by an effect. */
+		/* Its session or queue is gone: no credit is left; an effect notifies the sink of
+		 * the end. */
 		consumer->spec.credit = 0;
 		consumer->resume = false;
 	} else if (claim->flags & CLAIM_RESUME) {
-		/* The first step's index bounds the rest: what this session is given from now on is delivered as it is given. */
+		/* The index of the first step bounds the others: entries that the session is
+		 * granted from now on are delivered by their grants. */
 		if (consumer->resume_until == 0)
 			consumer->resume_until = outcome->index;
 		consumer->resume_after = outcome->id;
@@ -498,8 +501,8 @@ void demand_claimed(struct demand *demand, struct consumer *consumer, const stru
 				consumer->class->orphans = false;
 		}
 	}
-	/* To the end of its list and its queue to the end of to_serve: the next claim is for the
-	 * next queue, and there for the next consumer. */
+	/* The consumer goes to the end of its list and the queue to the end of to_serve: the next
+	 * claim is for the next queue, and there for the next consumer. */
 	consumer_leave(consumer);
 	consumer_place(demand, consumer);
 	if (queue->listed) {
@@ -542,7 +545,7 @@ void demand_undo(struct demand *demand, const struct claim_note *note)
 	queue->entries |= note->entries;
 	if (consumer->class != NULL)
 		consumer->class->orphans |= note->orphans;
-	/* It was the first in to_serve when the claim was made. */
+	/* The queue was the first in to_serve when the claim was made. */
 	if (queue->listed)
 		DL_DELETE2(demand->to_serve, queue, serve_prev, serve_next);
 	DL_PREPEND2(demand->to_serve, queue, serve_prev, serve_next);

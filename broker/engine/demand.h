@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Consumers and their credit, and the queues that have something to serve.
- * For demand.c, heartbeat.h (a session's key), batch.c, lag.c and struct engine. */
+ * Consumers with their credit, and the queues that have something to claim. For demand.c,
+ * heartbeat.h (a session's key), batch.c, lag.c and struct engine. */
 #ifndef SLUICE_ENGINE_DEMAND_H
 #define SLUICE_ENGINE_DEMAND_H
 
@@ -12,10 +12,11 @@ struct consumer_key {
 	uint64_t tag;
 };
 enum consumer_place {
-	CONSUMER_IDLE,	   /* nothing is to be claimed for it: no credit, or paused */
+	CONSUMER_IDLE,	   /* no claims: no credit, or paused */
 	CONSUMER_WILLING,  /* in its queue's list `willing`, and in its class's */
 	CONSUMER_RESUMING, /* in its queue's list `resuming` */
-	CONSUMER_HELD,	   /* it would be in one of them, but its sink lags: in the sink's list `held` */
+	/* would be willing or resuming, but its sink lags: in the sink's list `held` */
+	CONSUMER_HELD,
 };
 enum { SINKS_MAX = 64 };
 struct demand_sink {
@@ -26,36 +27,40 @@ struct demand_sink {
 struct consumer {
 	struct consumer_key key;
 	struct consumer_spec spec;
-	bool resume;	       /* what the session holds is to be delivered again first, in steps: */
+	bool resume;	       /* the session's held entries are redelivered first, in steps: */
 	uint64_t resume_after; /* as in cmd_claim */
 	uint64_t resume_until;
-	bool paused;				  /* its connection takes no more now; the credit stays */
-	uint8_t place;				  /* enum consumer_place */
-	uint64_t turn;				  /* rises along every list: the lowest is served first */
+	/* its connection accepts no more deliveries now; the credit stays */
+	bool paused;
+	uint8_t place; /* enum consumer_place */
+	/* ascending in every list: the lowest is served first */
+	uint64_t turn;
 	struct consumer *prev, *next;		  /* in `willing` or `resuming` of its queue, or `held` */
 	struct consumer *class_prev, *class_next; /* in `willing` of its class */
 	struct demand_sink *from;
 	struct demand_queue *queue;
-	struct demand_class *class; /* NULL: it takes no orphans */
+	struct demand_class *class; /* NULL: it does not accept orphans */
 	struct demand_session *session;
 	struct consumer *session_prev, *session_next; /* of its session */
 	UT_hash_handle hh;
 };
 struct queue_key {
-	uint64_t gateway; /* wide, so that the key has no padding */
+	uint64_t gateway; /* 64 bits, so that the key has no padding */
 	uint64_t queue;
 };
-/* Consumers of a queue that may be given the same orphans: those of one source (0: of none). */
+/* Consumers of a queue that accept the same orphans: those of one source (0: of none). */
 struct demand_class {
 	struct demand_class *prev, *next; /* of its queue */
 	uint64_t source;
-	bool orphans; /* false: the last CLAIM of the class took all there were, and none came since */
+	/* false: the last CLAIM of the class took all orphans, and none was added since */
+	bool orphans;
 	struct consumer *willing; /* utlist, by turn */
 	size_t consumers;
 };
 struct demand_queue {
 	struct queue_key key;
-	bool entries;			     /* false: the last CLAIM took all entries, and none came since */
+	/* false: the last CLAIM took all entries, and none was added since */
+	bool entries;
 	bool listed;			     /* in to_serve */
 	struct consumer *willing, *resuming; /* utlist, by turn */
 	struct demand_class *classes;	     /* utlist */
@@ -64,10 +69,10 @@ struct demand_queue {
 	UT_hash_handle hh;
 };
 struct session_key {
-	uint64_t gateway; /* wide, so that the key has no padding */
+	uint64_t gateway; /* 64 bits, so that the key has no padding */
 	uint64_t session;
 };
-/* A session that has consumers: they go together when it moves to another connection. */
+/* A session that has consumers: they are removed together when it moves to another connection. */
 struct demand_session {
 	struct session_key key;
 	struct consumer *consumers; /* utlist */
@@ -78,12 +83,12 @@ struct demand {
 	struct demand_session *sessions;
 	struct demand_queue *queues;
 	struct demand_queue *to_serve;
-	struct demand_sink sinks[SINKS_MAX]; /* those that lagged or had a consumer */
+	struct demand_sink sinks[SINKS_MAX]; /* sinks that lagged or had a consumer */
 	size_t sink_count;
-	uint64_t turns; /* given out */
+	uint64_t turns; /* last turn that was assigned */
 	size_t count;
 };
-/* What a consumer and its queue were before a CLAIM, for a batch that is undone. */
+/* State of a consumer and its queue before a CLAIM, restored if the batch is undone. */
 struct claim_note {
 	struct consumer_key key;
 	uint32_t credit;
@@ -98,24 +103,24 @@ int demand_open(struct demand *demand, const struct consumer_spec *spec) SLUICE_
 void demand_credit(struct demand *demand, struct engine_sink *sink, uint64_t tag, uint32_t more);
 void demand_pause(struct demand *demand, struct engine_sink *sink, uint64_t tag, bool paused);
 void demand_close(struct demand *demand, struct engine_sink *sink, uint64_t tag);
-/* The session has another connection now: nothing is claimed for the consumers of the one before,
- * which would be delivered into the void and held by the session that does not know of it. */
+/* The session moved to another connection: stops claims for the consumers of the previous one.
+ * Their deliveries could reach no client, and the session would hold entries unknown to it. */
 void demand_session_moved(struct demand *demand, uint32_t gateway, uint64_t session);
-/* Something can be claimed: an entry, by every consumer, or an orphaned job, by those that take
- * orphans of this source (0: of any). */
+/* Something can be claimed: an entry, by every consumer, or an orphaned job, by consumers that
+ * accept orphans of this source (0: of any). */
 void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t queue, bool orphan,
 			uint64_t source);
 void demand_queue_deleted(struct demand *demand, uint32_t gateway, uint64_t queue);
-/* Whether nothing is to be claimed for a sink's consumers. Not while claims may be undone. */
+/* Sets whether claims for a sink's consumers are suspended. Not while claims may be undone. */
 void demand_sink_lags(struct demand *demand, const struct engine_sink *sink, bool lags);
-/* The next consumer that a CLAIM should be made for, with the command filled in; NULL: nobody. */
+/* The next consumer to make a CLAIM for, with the command filled in; NULL: none. */
 struct consumer *demand_next(struct demand *demand, struct command *ret_command, struct cmd_claim *ret_claim);
-/* What that CLAIM granted: fewer than asked means that nothing is left that this consumer may
- * have. */
+/* Reports what that CLAIM granted: fewer than requested means that nothing is left for this
+ * consumer. */
 void demand_claimed(struct demand *demand, struct consumer *consumer, const struct cmd_claim *claim,
 		    const struct outcome *outcome);
-/* The batch was aborted. Notes are taken before each claim, and undone in the opposite order: then
- * everything is as it was, but what was found ready meanwhile stays so. */
+/* The batch was aborted. A note is taken before each claim; the notes are undone in reverse order,
+ * which restores the state before, except that what became ready meanwhile stays ready. */
 void demand_note(const struct consumer *consumer, struct claim_note *ret);
 void demand_undo(struct demand *demand, const struct claim_note *note);
 

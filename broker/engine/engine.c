@@ -39,7 +39,7 @@ struct boot {
 	uint64_t mono_ms;
 };
 
-/* What it did before is not known. */
+/* Whether it was used before the start is not known. */
 static int boot_session(void *user, const struct session_row *row)
 {
 	struct boot *boot = user;
@@ -274,7 +274,7 @@ static int batch_add(struct batch *batch, struct submission *submission)
 	return 0;
 }
 
-/* Sessions that end together, after a restart say, do not become one commit of any size. */
+/* Bounds the commit when many sessions expire at once, after a restart for example. */
 enum { EXPIRIES_PER_BATCH_MAX = 256, EXPIRY_AGAIN_MS = 60000 };
 
 struct expiry {
@@ -292,7 +292,8 @@ static void expiry_destroy(struct submission *submission)
 	free(expiry);
 }
 
-/* In the control lane, should the batch be ended before it: the session's successor is there, too. */
+/* In the control lane, in case the commit ends before it: the session's successor is in that lane,
+ * too. */
 static int batch_add_expiry(struct engine *engine, const struct session_timer *timer)
 {
 	struct expiry *expiry = calloc(1, sizeof(*expiry));
@@ -317,7 +318,7 @@ static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
 {
 	struct session_timer *timer;
 
-	/* The rest stays due, and the next batch follows at once. */
+	/* The others stay due, and the next batch follows at once. */
 	for (int n = 0;
 	     n < EXPIRIES_PER_BATCH_MAX && (timer = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL;
 	     n++) {
@@ -336,7 +337,7 @@ struct owner_check {
 	struct store_txn *txn;
 };
 
-/* Also when it cannot be read: then it stays. */
+/* A session that cannot be read counts as an owner: it stays. */
 static bool session_owns(void *user, uint32_t gateway, uint64_t session)
 {
 	struct owner_check *check = user;
@@ -347,7 +348,8 @@ static bool session_owns(void *user, uint32_t gateway, uint64_t session)
 	return core_session_owns(check->txn, gateway, session, &owns) != 0 || owns;
 }
 
-/* One that takes its name from another takes its place, too. That is asked at a bound only; 0 when it cannot be read. */
+/* A SESSION_OPEN with the name of another session replaces that one. Asked at a bound only; 0 when
+ * it cannot be read. */
 static uint64_t session_replaced(struct owner_check *check, const struct submission *submission)
 {
 	const struct cmd_session_open *open = submission->command.body;
@@ -360,7 +362,8 @@ static uint64_t session_replaced(struct owner_check *check, const struct submiss
 												    : 0;
 }
 
-/* At a bound one that nobody needs ends first, in the same batch. *ret_code: BUSY when there is none. */
+/* At a bound a session that owns nothing ends first, in the same batch. *ret_code: BUSY when there
+ * is none. */
 static int session_admit(struct engine *engine, const struct submission *submission, int *ret_code)
 {
 	const struct cmd_session_open *open = submission->command.body;
@@ -404,7 +407,8 @@ static int batch_take(struct engine *engine, struct lane *lane)
 	struct store_room room;
 	bool first = true, room_checked = false;
 
-	/* A lane's first always enters: a large publish would otherwise wait as long as any control command comes, and all behind it. */
+	/* The first of a lane always enters: otherwise a steady flow of control commands would keep
+	 * a large publish, and all behind it, waiting. */
 	for (; lane->head != NULL && (first || engine->shares.sorted ||
 				      batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max);
 	     first = false) {
@@ -438,7 +442,7 @@ static int batch_take(struct engine *engine, struct lane *lane)
 	return 0;
 }
 
-/* Looked at again while it is not OK, whether anything comes or not. */
+/* Interval of checks while the state is not OK, with or without commands. */
 enum { HEADROOM_CHECK_MS = 100, HEADROOM_AGAIN_MS = 1000 };
 
 static int headroom_check(struct engine *engine, uint64_t mono_ms)
@@ -448,7 +452,8 @@ static int headroom_check(struct engine *engine, uint64_t mono_ms)
 	enum headroom_state before = (enum headroom_state)atomic_load(&engine->headroom_now);
 	int rc;
 
-	/* A statvfs and a free-list look: often enough to stop in good time, rarely enough not to be felt. */
+	/* A statvfs and a scan of the free list: often enough to stop in time, rarely enough to
+	 * cost little. */
 	if (engine->gate.checked_mono_ms + HEADROOM_CHECK_MS > mono_ms && engine->gate.checked_mono_ms != 0)
 		return 0;
 	engine->gate.checked_mono_ms = mono_ms;
@@ -504,7 +509,7 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 	inbox_take(&engine->inbox, &engine->taken);
 	handle_notes(engine, clock.mono_ms);
 	if (lag_check(engine)) {
-		*ret_wait_ms = UINT64_MAX; /* a sink that catches up ends it */
+		*ret_wait_ms = UINT64_MAX; /* a sink that catches up ends the wait */
 		return 0;
 	}
 	heartbeats_batch(&engine->heartbeats);
@@ -568,7 +573,7 @@ void engine_stop(struct engine *engine)
 
 int engine_submit_quietly(struct engine *engine, struct submission *submission)
 {
-	/* A publish may be as large as a frame; anything else is bounded more tightly. */
+	/* A publish may be as large as a frame; other commands have a tighter bound. */
 	uint64_t max =
 		submission->command.type == COMMAND_PUBLISH ? LIMIT_FRAME_BYTES_MAX : LIMIT_COMMAND_BYTES_MAX;
 
@@ -660,7 +665,7 @@ int engine_read_begin(struct engine *engine, struct store_txn **ret, uint64_t *r
 {
 	int rc = store_begin_read(engine->store, ret);
 
-	/* After the snapshot: a commit that it shows was begun before. */
+	/* After the snapshot: a commit that the snapshot includes began before. */
 	if (rc == 0)
 		*ret_sequence = atomic_load(&engine->committing);
 	return rc;

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine: takes what waits in its inbox, applies it in one write transaction, commits with full sync, releases the effects,
- * repeats. It owns the write side of the store, admission, the consumers' credit, the sessions' heartbeats and the clock of the
- * batches. Nothing is said before it is safe: effects leave through batch.c alone, after store_commit returned 0.
+ * The engine: takes the submissions in its inbox, applies them in one write transaction, commits
+ * with full sync, releases the effects, repeats. It owns the write side of the store, admission,
+ * the consumers' credit, the sessions' heartbeats and the clock of the batches. No reply leaves
+ * before its commit: effects are released by batch.c alone, after store_commit returned 0.
  *
- * Sinks are the I/O threads (or the simulator). Everything that a sink hands in carries a tag of the sink's own; answers come back with it.
+ * Sinks are the I/O threads (or the simulator). Everything that a sink submits carries a tag of the
+ * sink's own; answers come back with it.
  *
- * Threads: submit, consumer_*, session_*, read_begin and facts from any thread; engine_step from the one thread that drives the engine
- * (engine_start makes one).
+ * Threads: submit, consumer_*, session_*, read_begin and facts from any thread; engine_step from
+ * the one thread that drives the engine (engine_start makes one).
  */
 #ifndef SLUICE_ENGINE_ENGINE_H
 #define SLUICE_ENGINE_ENGINE_H
@@ -18,7 +20,7 @@
 
 struct engine;
 
-/* ---- releases: what a batch said, after its commit ---- */
+/* ---- releases: the effects of a batch, after its commit ---- */
 struct engine_sink;
 enum origin_kind { ORIGIN_NONE = 0, ORIGIN_REQUEST, ORIGIN_CONSUMER };
 struct origin {
@@ -26,34 +28,38 @@ struct origin {
 	uint64_t tag;		  /* REQUEST: of the submission; CONSUMER: of the consumer */
 	uint8_t kind;
 };
-/* One batch's effects, shared by all sinks: each looks for its own (origins[effect->command].sink) and for those
- * that concern everybody (LOG_GROWN, SESSION_*, JOB_*, TOPOLOGY ...). Read-only. */
+/* One batch's effects, shared by all sinks. A sink handles its own (origins[effect->command].sink)
+ * and those that concern every sink (LOG_GROWN, SESSION_*, JOB_*, TOPOLOGY ...). Read-only. */
 struct engine_release {
 	struct effects *effects;
 	const struct origin *origins;
 	size_t origin_count;
-	uint64_t sequence; /* 1, 2, ...: releases come to every sink in this order */
+	uint64_t sequence; /* 1, 2, ...: every sink receives releases in this order */
 	uint64_t bytes;	   /* of memory */
 };
-/* The sink has handled a release that it was given. Any thread; the last sink's frees it. */
+/* The sink has handled a release. Any thread; the call of the last sink frees it. */
 void engine_release_done(struct engine *engine, struct engine_sink *sink, struct engine_release *release);
 
-/*
- * What a sink was given and has not handled is bounded (LIMIT_RELEASE_LAG_BYTES_MAX). Beyond it nothing is claimed for its consumers,
- * its submissions are BUSY (of the control lane: beyond twice as much), and of other sinks' releases it is given only what concerns
- * everybody; beyond twice as much no batch begins. So a sink must never wait for the engine.
- */
+/* The bytes of the releases that a sink has not handled are bounded (LIMIT_RELEASE_LAG_BYTES_MAX).
+ * Above the bound nothing is claimed for its consumers, its submissions are BUSY (in the control
+ * lane: above twice the bound), and of other sinks' releases it receives only the effects that
+ * concern every sink. Above twice the bound no batch begins. So a sink must never wait for the
+ * engine. */
 struct engine_sink {
-	/* Called on the engine's thread after a commit; must not block. The sink owes an engine_release_done(). */
+	/* Called on the engine's thread after a commit; must not block. The sink must call
+	 * engine_release_done(). */
 	void (*post)(struct engine_sink *sink, struct engine_release *release);
-	/* The session was attached elsewhere: close the connection that had it (tag of session_attach). The engine's thread, or that of the
-	 * session_attach which took it; must not block nor call the engine. */
+	/* The session was attached elsewhere: close the connection that had it (tag of
+	 * session_attach). Called on the engine's thread or on that of the new session_attach; must
+	 * not block nor call the engine. */
 	void (*kick)(struct engine_sink *sink, uint64_t tag);
-	_Atomic uint64_t lag_bytes; /* the engine's, 0 at first: of the releases that it has not handled */
+	/* kept by the engine, 0 at first: of the releases that the sink has not handled */
+	_Atomic uint64_t lag_bytes;
 };
 
 /* ---- submissions ---- */
-/* One command on its way; allocated by the submitter, owned by the engine from submit on and given back through destroy. */
+/* One command on its way; allocated by the submitter, owned by the engine from submit on, given
+ * back through destroy. */
 struct submission {
 	struct submission *next;
 	struct command command;
@@ -62,24 +68,26 @@ struct submission {
 	uint64_t tag;
 	bool control;	 /* the lane ahead of publishes */
 	int forced_code; /* engine: refused by admission or after a failed apply */
-	int64_t guess;	 /* engine: records of work that it was taken for; 0: as it came */
-	int64_t work;	 /* engine: that it was */
+	int64_t guess;	 /* engine: estimated work, in records; 0: none */
+	int64_t work;	 /* engine: actual work, in records */
 	void (*destroy)(struct submission *submission); /* any thread */
 };
 
 struct engine_config {
 	uint64_t batch_bytes_max;      /* 0: LIMIT_ENGINE_BATCH_BYTES_MAX */
-	uint64_t inbox_bytes_max;      /* 0: 64 MiB; beyond: submit answers BUSY */
+	uint64_t inbox_bytes_max;      /* 0: 64 MiB; above: submit answers BUSY */
 	uint32_t publish_stop_percent; /* 0: 80; of map and disk */
 	uint32_t report_stop_percent;  /* 0: 95 */
-	uint64_t
-		reserve_bytes; /* 0: 32 MiB; disk held for acks, deletes, expiry; at most a twentieth of the map */
+	/* 0: 32 MiB; disk held for acks, deletes, expiry; at most 1/20 of the map */
+	uint64_t reserve_bytes;
 	uint32_t tick_work_max; /* 0: 1,000 records */
-	uint64_t
-		boot_id; /* of the machine's boot: its monotone clock goes on over starts of the broker; 0: not known */
-	uint32_t claims_max;	/* 0: 4,096 in one batch */
+	/* of the machine's boot: its monotone clock continues over starts of the broker; 0:
+	 * not known */
+	uint64_t boot_id;
+	uint32_t claims_max;	/* 0: 4,096 per batch */
 	bool abort_every_batch; /* simulator: apply, abort, apply again */
-	/* What to do when acknowledging must stop (EIO, failed commit): never returns in the broker. Called on the engine's thread. */
+	/* Called on the engine's thread when it must stop acknowledging (EIO, failed commit). Never
+	 * returns in the broker. */
 	void (*fail_stop)(void *user, int code, const char *text);
 	void *user;
 };
@@ -91,23 +99,27 @@ void engine_destroy(struct engine *engine); /* accepts NULL; the thread must hav
 int engine_sink_add(struct engine *engine,
 		    struct engine_sink *sink) SLUICE_MUST_USE; /* before engine_start; at most 64 */
 
-/* Own thread, reading the clocks itself. stop finishes the batch at hand; what waits is given back unanswered. */
+/* Starts a thread that reads the clocks itself. stop finishes the current batch; submissions that
+ * wait are given back unanswered. */
 int engine_start(struct engine *engine) SLUICE_MUST_USE;
 void engine_stop(struct engine *engine);
 
-/* One round without a thread: takes what waits, at most one batch. now is the process's clock (mono is offset inside to
- * the durable clock). *ret_wait_ms: until something is due (UINT64_MAX: nothing); 0 when more waits. Returns 0 or the failure that fail_stop was
- * called with. */
+/* One round without a thread: handles the inbox, runs at most one batch. now: the process's clocks
+ * (mono is converted to the durable clock). *ret_wait_ms: until the next deadline (UINT64_MAX:
+ * none); 0 when more waits. Returns 0 or the failure that fail_stop was called with. */
 int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wait_ms) SLUICE_MUST_USE;
 
-/* 0: the engine owns it. BUSY: the inbox is full or its sink lags, LIMIT: the command is too large; the submission is still the caller's. */
+/* 0: the engine owns it. BUSY: the inbox is full or its sink lags; LIMIT: the command is too large.
+ * After an error the submission is still the caller's. */
 int engine_submit(struct engine *engine, struct submission *submission) SLUICE_MUST_USE;
-/* The same for one of several: engine_wake is due after the last, soon, so that an idle engine commits them as one. */
+/* The same without a wake-up, for one of several: the caller calls engine_wake soon after the last,
+ * so that an idle engine commits them together. */
 int engine_submit_quietly(struct engine *engine, struct submission *submission) SLUICE_MUST_USE;
 void engine_wake(struct engine *engine);
 
-/* ---- demand: a consumer's credit becomes CLAIM commands ---- all of these are queued in order with submissions (control lane), and what
- * waits of one consumer is one note, whatever is called how often. Each consumer that is opened is closed once. Errors: NOMEM, of
+/* ---- demand: a consumer's credit becomes CLAIM commands ---- these calls keep their order with
+ * submissions of the control lane. Pending changes of one consumer are merged into one note,
+ * whatever their number. Each consumer that is opened is closed once. Errors: NOMEM, of
  * consumer_open and session_attach only. */
 struct consumer_spec {
 	uint32_t gateway;
@@ -115,7 +127,9 @@ struct consumer_spec {
 	uint64_t session;
 	uint32_t lease_ms;
 	uint32_t credit;
-	uint8_t claim_flags; /* CLAIM_ORPHANS, CLAIM_SESSION_LEASE, CLAIM_REPORTS; CLAIM_RESUME: first what the session holds already */
+	/* CLAIM_ORPHANS, CLAIM_SESSION_LEASE, CLAIM_REPORTS; CLAIM_RESUME: redeliver what the
+	 * session holds first */
+	uint8_t claim_flags;
 	uint32_t extend_max_ms; /* as in cmd_claim */
 	struct engine_sink *sink;
 	uint64_t tag;	 /* unique in the sink */
@@ -124,24 +138,25 @@ struct consumer_spec {
 int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec) SLUICE_MUST_USE;
 int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag,
 			   uint32_t more) SLUICE_MUST_USE;
-/* Nothing is claimed for it while it is paused: its connection does not read what it was given. */
+/* Suspends claims for it, because its connection does not read its deliveries. */
 int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag,
 			  bool paused) SLUICE_MUST_USE;
 int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint64_t tag) SLUICE_MUST_USE;
 
 /* ---- sessions: heartbeats touch RAM only ---- */
-/* A connection carries the session now (an older one is kicked). While attached it does not expire: the sink closes silent connections. */
+/* Attaches the session to a connection (an older one is kicked). While attached it does not expire:
+ * the sink closes silent connections. */
 int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
 			  uint64_t tag) SLUICE_MUST_USE;
-/* Once for each attach, also of one that was kicked or whose session has ended.
- * The connection is gone; the session expires idle_ms before its whole timeout has passed from now; sooner if it was never used: no
- * command, no subscription, not resumed (LIMIT_SESSION_UNUSED_MS). used: this connection did. */
+/* Detaches the session; called once for each attach, also when the connection was kicked or the
+ * session has ended. It expires `timeout - idle_ms` from now, or sooner if it was never used: no
+ * command, no subscription, not resumed (LIMIT_SESSION_UNUSED_MS). used: by this connection. */
 int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
 			  uint64_t tag, uint32_t idle_ms, bool used) SLUICE_MUST_USE;
 
 /* ---- reads ---- */
-/* A snapshot of the last commit; end with store_abort. *ret_sequence: every release up to it is part of what is read, so a reply must wait
- * until the sink has handled it. */
+/* A snapshot of the last commit; end with store_abort. The snapshot includes every release up to
+ * *ret_sequence, so a reply must wait until the sink has handled that release. */
 int engine_read_begin(struct engine *engine, struct store_txn **ret, uint64_t *ret_sequence) SLUICE_MUST_USE;
 struct batch_clock engine_clock(const struct engine *engine); /* durable monotone and wall, as of now */
 
@@ -149,7 +164,9 @@ enum headroom_state { HEADROOM_OK, HEADROOM_PUBLISH_STOPPED, HEADROOM_REPORT_STO
 enum { HEADROOM_WHY_BYTES = 224 };
 struct engine_facts {
 	uint64_t commits, commands, batches_aborted, inbox_bytes, consumers, sessions_attached;
-	uint64_t notes; /* changes of consumers and sessions that wait for the engine: at most one of each */
+	/* changes of consumers and sessions that wait for the engine: at most one per consumer or
+	 * session */
+	uint64_t notes;
 	enum headroom_state headroom;
 	char headroom_why[HEADROOM_WHY_BYTES]; /* what is full, and what to do; empty: there is room */
 	struct store_facts store;

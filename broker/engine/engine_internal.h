@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The engine itself, put together from its parts. Everything here belongs to the engine's thread
- * unless it is atomic or the inbox. For the files of broker/engine that need more than one part.
- */
+ * struct engine, made of its parts. All fields belong to the engine's thread unless they are atomic
+ * or in the inbox. For the files of broker/engine that need more than one part. */
 #ifndef SLUICE_ENGINE_INTERNAL_H
 #define SLUICE_ENGINE_INTERNAL_H
 
@@ -33,17 +31,20 @@ struct engine {
 	_Atomic int64_t mono_offset_ms;
 	uint64_t mono_last_ms;
 	uint64_t next_deadline_ms; /* of core's timers */
-	uint64_t
-		tick_hold_ms; /* no TICK before: it failed on a damaged record, and of no timer that could be put off */
-	uint8_t put_off[TIMER_KEY_BYTES]; /* timer that the next TICK puts off, and does nothing else */
+	/* no TICK before: the last failed on a damaged record, and its timer is not
+	 * known */
+	uint64_t tick_hold_ms;
+	/* timer that the next TICK puts off; that TICK does nothing else */
+	uint8_t put_off[TIMER_KEY_BYTES];
 	size_t put_off_bytes;
 	uint64_t sequence;
-	_Atomic uint64_t committing; /* sequence of the last batch whose commit was begun */
+	_Atomic uint64_t committing; /* sequence of the last batch whose commit began */
 	_Atomic uint64_t commits, commands, aborted;
 	_Atomic uint64_t consumer_count, attached_count;
 	_Atomic int headroom_now;
-	pthread_mutex_t headroom_lock;	       /* of headroom_why */
-	char headroom_why[HEADROOM_WHY_BYTES]; /* the gate's, for other threads; empty: there is room */
+	pthread_mutex_t headroom_lock; /* of headroom_why */
+	/* the gate's, for other threads; empty: there is room */
+	char headroom_why[HEADROOM_WHY_BYTES];
 	bool failed;
 	pthread_t thread;
 	bool thread_runs;

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Headroom by class: publishes stop first, reports later, what frees room never. With hysteresis, so that the answer does not flicker.
+ * Headroom by class: publishes stop first, reports later, commands that free room never. Hysteresis
+ * keeps the state from flickering.
  *
- * Two gates, and the narrower one counts. By fill: percents of the map, for publishes also of the disk. By room: the store holds disk
- * allocated ahead, a reserve, which no other program can take; publishes leave it whole, reports half of it. So a disk that another
- * program fills at once stops publishes first, whatever percent it jumps to.
+ * Two gates; the narrower one counts. By fill: percent of the map, for publishes also of the disk.
+ * By room: the store holds disk allocated ahead, a reserve, which no other program can take;
+ * publishes leave it whole, reports leave half of it. So a disk that another program fills suddenly
+ * stops publishes first, at any percentage.
  *
- * Both are checked before a command enters a batch, and after each command of a batch for what the batch has put so far: what is one
- * too many is taken back and refused. So no rate of filling and no size of commands or batches carries one class beyond its stop.
+ * Both gates are checked before a command enters a batch, and after each command for what the batch
+ * has put so far: a command that exceeds its room is undone and refused. So no rate of filling and
+ * no size of commands or batches carries a class beyond its stop.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,11 +21,12 @@
 
 enum { HYSTERESIS_PERCENT = 5, RESERVE_PER_MAP = 20, CONTIGUOUS_PART = 8, PLENTY = 4 };
 
-/* What pages take more than the records in them, at the most; and what a batch takes beside its records. */
+/* Upper bounds: pages per byte of records, and what a batch takes in addition to its records. */
 enum { PAGES_PER_BYTES = 3, COPIES_PART = 8, ASIDE_BYTES = 256 << 10 };
 
-/* Commands of a batch that are refused one by one when they are one too many; the next one takes all of its class along that are in the batch,
- * so that a batch is not applied again for each of them. */
+/* Commands of a batch that are refused one by one when they exceed the room. The next one takes all
+ * commands of its class in the batch along, so that the batch is not applied again for each of
+ * them. */
 enum { CROSSINGS_MAX = 4 };
 
 static uint32_t percent(uint64_t part, uint64_t whole)
@@ -49,7 +53,7 @@ static bool near_stop(const struct headroom_gate *gate)
 	return publish_fill(gate, gate->used_bytes) + 2 * HYSTERESIS_PERCENT >= gate->publish_stop_percent;
 }
 
-/* For the one that is refused, and for the log: whichever of map and disk has less left. */
+/* For the refusal and the log: names the one of map and disk that has less left. */
 static void why_set(struct headroom_gate *gate, const char *failure)
 {
 	uint64_t mib = 1 << 20, used = gate->used_bytes;
@@ -58,7 +62,7 @@ static void why_set(struct headroom_gate *gate, const char *failure)
 	if (failure != NULL)
 		(void)snprintf(gate->why, sizeof(gate->why),
 			       "%.120s; free some, or delete, purge or keep less", failure);
-	/* A quota or a limit of file sizes, of which the disk's free bytes say nothing. */
+	/* A quota or a limit of file sizes: free bytes of the disk do not show it. */
 	else if (map_left <= gate->disk_free_bytes && gate->room_failure[0] != 0 && !near_stop(gate))
 		(void)snprintf(gate->why, sizeof(gate->why),
 			       "the disk is full: %s; free some, or delete, purge or keep less",
@@ -99,7 +103,7 @@ void headroom_fill(struct headroom_gate *gate, uint64_t used)
 {
 	enum headroom_state before = gate->state;
 	uint32_t publish = publish_fill(gate, used), report = report_fill(gate, used);
-	/* Having stopped, it wants somewhat less to go on. */
+	/* Once stopped, the class resumes at a somewhat lower fill. */
 	uint32_t publish_slack = gate->state >= HEADROOM_PUBLISH_STOPPED ? HYSTERESIS_PERCENT : 0;
 	uint32_t report_slack = gate->state == HEADROOM_REPORT_STOPPED ? HYSTERESIS_PERCENT : 0;
 
@@ -122,7 +126,7 @@ void headroom_update(struct headroom_gate *gate, const struct store_facts *facts
 
 	gate->map_bytes = facts->map_bytes;
 	gate->disk_free_bytes = facts->disk_free_bytes;
-	/* The disk is full for publishes when what is left is the reserve. */
+	/* For publishes the disk is full when only the reserve is left. */
 	if (facts->disk_free_bytes == UINT64_MAX)
 		gate->disk_bytes = UINT64_MAX;
 	else
@@ -139,7 +143,7 @@ static uint64_t room_total(const struct store_room *room)
 	return total < room->ahead_bytes ? UINT64_MAX : total;
 }
 
-/* What one class leaves of the reserve. */
+/* What one class must leave of the reserve. */
 static uint64_t reserve_part(const struct headroom_gate *gate, enum headroom class)
 {
 	return class == HEADROOM_PUBLISH ? gate->reserve_bytes : gate->reserve_bytes / 2;
@@ -149,12 +153,13 @@ void headroom_room(struct headroom_gate *gate, const struct store_room *room)
 {
 	uint64_t reserve = gate->reserve_bytes, total = room_total(room);
 	enum headroom_state before = gate->room_state;
-	/* Having stopped, it wants somewhat more to go on. */
+	/* Once stopped, the class resumes with somewhat more room. */
 	uint64_t wanted = gate->room_state == HEADROOM_OK ? reserve : reserve + reserve / 4;
 	bool contiguous;
 
 	gate->room_bytes = total;
-	/* Lists of freed pages want pages in a row: some of the reserve is to be such, unless there is plenty of the other kind. */
+	/* Lists of freed pages need contiguous pages: part of the reserve has to be contiguous,
+	 * unless plenty of other room is left. */
 	contiguous = room->ahead_bytes >= reserve / CONTIGUOUS_PART || room->inside_bytes >= PLENTY * reserve;
 	if (total < reserve / 2)
 		gate->room_state = HEADROOM_REPORT_STOPPED;
@@ -218,7 +223,7 @@ static void enough_set(struct headroom_gate *gate)
 int headroom_room_ensure(struct engine *engine, uint64_t more, struct store_room *ret)
 {
 	struct headroom_gate *gate = &engine->gate;
-	/* A batch on top of the reserve, so that it is whole after it as well. */
+	/* Half of the reserve on top, for a batch: the reserve is whole after it as well. */
 	int rc = store_reserve_disk(engine->store, gate->reserve_bytes + gate->reserve_bytes / 2 + more, ret);
 
 	if (rc == SLUICE_E_UNSUPPORTED && !gate->unsupported_logged) {
@@ -256,7 +261,7 @@ int headroom_batch_check(struct engine *engine, struct store_txn *txn, const str
 	int64_t growth;
 	int rc;
 
-	/* Nearly all commands end here: the class is not looked for. */
+	/* Nearly all commands end here, before their class is read. */
 	if (put <= gate->enough_bytes[HEADROOM_PUBLISH] && put <= gate->enough_bytes[HEADROOM_REPORT])
 		return 0;
 	class = command_headroom(command);
@@ -266,7 +271,7 @@ int headroom_batch_check(struct engine *engine, struct store_txn *txn, const str
 	grown = growth > 0 ? (uint64_t)growth : 0;
 	if (gate->used_bytes + grown > fill_max(gate, class))
 		return crossed(gate);
-	/* And copies of pages that change. */
+	/* Also copies of pages that change. */
 	need = grown + put / COPIES_PART + ASIDE_BYTES;
 	part = reserve_part(gate, class);
 	if (gate->room_bytes < part || gate->room_bytes - part < need) {
@@ -279,7 +284,7 @@ int headroom_batch_check(struct engine *engine, struct store_txn *txn, const str
 	return 0;
 }
 
-/* Those of one class or of one that stops before it, from `from` on. */
+/* Refuses commands of the class, and of classes that stop before it, from index `from` on. */
 static bool refuse_class(struct batch *batch, size_t from, enum headroom class)
 {
 	bool marked = false;
@@ -302,7 +307,7 @@ bool headroom_refuse(struct engine *engine, struct submission *at)
 	size_t from = batch->first;
 
 	if (at == NULL || command_headroom(&at->command) == HEADROOM_ALWAYS) {
-		/* The store had less room than was thought. */
+		/* The store had less room than expected. */
 		gate->forced = true;
 		headroom_fill(gate, gate->used_bytes);
 		if (gate->state == HEADROOM_OK)
@@ -316,7 +321,7 @@ bool headroom_refuse(struct engine *engine, struct submission *at)
 	if (near_stop(gate))
 		gate->forced = true;
 	if (!near_stop(gate) && ++gate->crossings <= CROSSINGS_MAX)
-		return true; /* it alone was too large */
+		return true; /* a single command was too large */
 	while (from < batch->end && batch->submissions[from] != at)
 		from++;
 	(void)refuse_class(batch, from, command_headroom(&at->command));

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sessions without a connection run out. Signs of life touch RAM only; the end is a command (SESSION_EXPIRE). A session whose
- * connection lives does not expire here: its sink closes a connection that is silent for too long.
+ * Expiry of sessions without a connection. Signs of life touch RAM only; the end is a command
+ * (SESSION_EXPIRE). A session that has a connection does not expire here: its sink closes a
+ * connection that is silent for too long.
  *
- * Deadlines are a heap, so that a round costs what is due and not what there is. Sessions are counted by gateway and by the address that they were
- * opened from. One without a connection that never did anything (no command, no subscription: nothing that a resumption would find) ends soon, and
- * an address has few of them.
+ * Deadlines are a heap, so that the cost of a round depends on the expired sessions only. Sessions
+ * are counted by gateway and by the address that they were opened from. A session that has no
+ * connection and never did anything (no command, no subscription: nothing to resume) ends soon, and
+ * an address may have few of them.
  *
- * Invariants: a timer is in the heap if and only if it has a deadline and is not expiring; in `detached` if and only if it has no sink; in its
- * peer's `unused` if and only if it has no sink and was not used.
+ * Invariants: a timer is in the heap if and only if it has a deadline and is not expiring; in
+ * `detached` if and only if it has no sink; in its peer's `unused` if and only if it has no sink
+ * and was not used.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +91,7 @@ static void deadline_clear(struct heartbeats *heartbeats, struct session_timer *
 	next_set(heartbeats);
 }
 
-/* There is room: heartbeats_add() has made it. */
+/* heartbeats_add() has reserved a place. */
 static void deadline_set(struct heartbeats *heartbeats, struct session_timer *timer, uint64_t deadline_ms)
 {
 	deadline_clear(heartbeats, timer);
@@ -126,7 +129,7 @@ static struct peer *peer_find(struct heartbeats *heartbeats, struct sluice_slice
 	return peer;
 }
 
-/* The one of an address that is not known is NULL: it has no bound. */
+/* NULL for an unknown address: it has no bound. */
 static int peer_get(struct heartbeats *heartbeats, struct sluice_slice address, struct peer **ret)
 {
 	*ret = peer_find(heartbeats, address);
@@ -187,7 +190,7 @@ static void unused_remove(struct session_timer *timer)
 	timer->in_unused = false;
 }
 
-/* It has no connection from now on. */
+/* The session has no connection from now on. */
 static void detached_add(struct heartbeats *heartbeats, struct session_timer *timer, uint64_t deadline_ms,
 			 uint64_t now_ms)
 {
@@ -240,7 +243,7 @@ int heartbeats_add(struct heartbeats *heartbeats, const struct session_seen *see
 	timer->key = (struct session_key){seen->gateway, seen->session};
 	timer->timeout_ms = seen->timeout_ms;
 	timer->place = NO_PLACE;
-	/* A name is a promise to whoever opens it next. */
+	/* A named session counts as used: its name may be opened again later. */
 	timer->used = seen->used || seen->named;
 	HASH_ADD(hh, heartbeats->timers, key, sizeof(timer->key), timer);
 	if (!HASHED(hh, timer)) {
@@ -299,12 +302,12 @@ bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 	bool moved;
 
 	if (timer == NULL)
-		return false; /* ended meanwhile: the sink hears of it by FX_SESSION_ENDED */
+		return false; /* it has ended meanwhile: FX_SESSION_ENDED notifies the sink */
 	moved = timer->sink != NULL && (timer->sink != sink || timer->tag != tag);
 	if (moved)
 		timer->sink->kick(timer->sink, timer->tag);
 	detached_remove(heartbeats, timer);
-	expiring_clear(timer); /* if its end is under way, the sink is notified of it by FX_SESSION_ENDED */
+	expiring_clear(timer); /* if its end is under way, FX_SESSION_ENDED notifies the sink */
 	timer->sink = sink;
 	timer->tag = tag;
 	return moved;
@@ -318,7 +321,7 @@ void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 	if (timer == NULL)
 		return;
 	if (timer->sink != sink || timer->tag != tag)
-		return; /* another connection has it, and one that resumes uses it */
+		return; /* another connection has the session; a resumption counts as use */
 	timer->used |= used;
 	detached_add(heartbeats, timer,
 		     now_ms + (idle_ms < timer->timeout_ms ? timer->timeout_ms - idle_ms : 0), now_ms);
@@ -385,7 +388,7 @@ enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gate
 	struct tenant *tenant = tenant_get(heartbeats, gateway);
 	struct peer *peer = peer_find(heartbeats, address);
 
-	/* One whose end is in the batch has made room for another already. */
+	/* A session whose end is in the batch has made room for another already. */
 	if (timer != NULL && !timer->expiring) {
 		if (timer->peer == peer)
 			peer = NULL;
@@ -408,8 +411,9 @@ enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gate
 	return BOUND_NONE;
 }
 
-/* Of sessions that may give way a call asks for this many what they own. All calls of a batch together look at so many sessions, of which one that
- * is asked counts as several: at a bound every SESSION_OPEN calls. */
+/* One call asks for the property of at most OLDEST_ASKED_MAX sessions. All calls of a batch
+ * together make at most CHECKS_PER_BATCH_MAX checks, and a query counts as several: at a bound
+ * every SESSION_OPEN calls this. */
 enum { OLDEST_ASKED_MAX = 256, CHECKS_PER_QUERY = 16, CHECKS_PER_BATCH_MAX = 65536 };
 
 struct session_timer *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway,

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sessions without a connection run out; how many sessions there may be.
- * For heartbeat.c, engine.c, batch.c and struct engine. */
+ * Timers of sessions without a connection; the bounds on the number of sessions. For heartbeat.c,
+ * engine.c, batch.c and struct engine. */
 #ifndef SLUICE_ENGINE_HEARTBEAT_H
 #define SLUICE_ENGINE_HEARTBEAT_H
 
 #include "broker/engine/demand.h"
 
-struct opening { /* sessions that the batch at hand opens */
+struct opening { /* sessions opened by the current batch */
 	uint64_t batch, count;
 };
 struct tenant {
@@ -31,9 +31,9 @@ struct session_timer {
 	struct engine_sink *sink; /* of its connection; NULL: it has none */
 	uint64_t tag;
 	bool used;     /* named, resumed, or its connection did more than open it */
-	bool expiring; /* SESSION_EXPIRE is in the batch at hand */
+	bool expiring; /* SESSION_EXPIRE is in the current batch */
 	bool in_unused;
-	uint64_t replaced; /* 1 more than the batch in which one is opened that takes its name; 0: none */
+	uint64_t replaced; /* 1 + the batch that opens a session with the same name; 0: none */
 	struct tenant *tenant;
 	struct peer *peer;		   /* NULL: its address is not known */
 	struct session_timer *prev, *next; /* in detached */
@@ -45,8 +45,8 @@ struct heartbeats {
 	struct session_timer **heap; /* by deadline_ms */
 	size_t heap_count, heap_capacity;
 	uint64_t next_ms;		/* the earliest deadline */
-	struct session_timer *detached; /* the one that lost its connection first comes first */
-	uint64_t checks;		/* at sessions that may give way, for the batch at hand */
+	struct session_timer *detached; /* ordered by loss of connection, the oldest first */
+	uint64_t checks;		/* of sessions that may give way, in the current batch */
 	struct peer *peers;
 	struct tenant *tenants;
 	uint64_t batch;
@@ -58,30 +58,30 @@ struct session_seen {
 	bool named, used;
 	struct sluice_slice address; /* empty: not known */
 };
-/* A session that has no connection yet. NOMEM: it is not there. */
+/* Adds a session that has no connection yet. NOMEM: it was not added. */
 int heartbeats_add(struct heartbeats *heartbeats, const struct session_seen *seen,
 		   uint64_t now_ms) SLUICE_MUST_USE;
 void heartbeats_remove(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session);
-/* True: it was another connection's, which is kicked. */
+/* True: the session was another connection's, which is kicked. */
 bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
 		       struct engine_sink *sink, uint64_t tag);
 void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
 		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, bool used, uint64_t now_ms);
-/* One that has run out, marked expiring; NULL: none. */
+/* A session that has expired, now marked expiring; NULL: none. */
 struct session_timer *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms);
-/* After its SESSION_EXPIRE: a session that is still there, because that was refused for damage, is
- * due again then. */
+/* After a SESSION_EXPIRE that was refused because of damage: the session is still there, and is due
+ * again at due_ms. */
 void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint64_t due_ms);
 enum session_bound { BOUND_NONE, BOUND_ADDRESS, BOUND_GATEWAY };
-/* A new batch: what the last one opened is counted by heartbeats_add(). */
+/* Begins a batch. Sessions that the last one opened were counted by heartbeats_add(). */
 void heartbeats_batch(struct heartbeats *heartbeats);
-/* Whether one more session may be opened, counting those of the batch at hand; if so, it is one of
- * them. replaced: the one that ends by it, 0: none; where that was counted, the new one is not. */
+/* Whether one more session may be opened; if so, it is counted in the current batch. replaced: the
+ * session that ends by it, 0: none; where that one was counted, the new one is not. */
 enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gateway,
 				    struct sluice_slice address, uint64_t replaced);
-/* The one without a connection that gives way at a bound, marked expiring: the oldest that was
- * never used, else the oldest that owns nothing; address empty: of any. Looks at a bounded number.
- * NULL: none. */
+/* The session without a connection that gives way at a bound, now marked expiring: the oldest that
+ * was never used, else the oldest that owns nothing. address: empty: any. Checks a bounded number
+ * of sessions. NULL: none. */
 struct session_timer *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway,
 					struct sluice_slice address,
 					bool (*owns)(void *user, uint32_t gateway, uint64_t session),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One mutex, held for a few pointer moves; the taker empties everything at once, so the lock is touched once per batch and once per
- * submission. */
+ * One mutex, held for a few pointer moves; inbox_take() empties all lists at once, so the lock is
+ * taken once per batch and once per submission. */
 #include "broker/engine/inbox.h"
 
 #include <errno.h>
@@ -112,9 +112,10 @@ void inbox_fini(struct inbox *inbox)
 
 int inbox_put(struct inbox *inbox, struct submission *submission)
 {
-	/* A single command larger than the whole bound could never pass; it may when nothing else waits. */
+	/* A single command above the whole bound could never pass; it may when the inbox is
+	 * empty. */
 	uint64_t before = atomic_fetch_add(&inbox->bytes, submission->bytes);
-	/* Acks, cancels and the like free room: they still pass when publishes no longer do. */
+	/* Acks, cancels and the like free room: they still pass when publishes do not. */
 	uint64_t max = submission->control ? 2 * inbox->bytes_max : inbox->bytes_max;
 
 	if (before != 0 && before + submission->bytes > max) {
@@ -129,7 +130,7 @@ int inbox_put(struct inbox *inbox, struct submission *submission)
 
 void inbox_wake(struct inbox *inbox)
 {
-	/* Not under the lock: who is woken would wait for it. */
+	/* After the lock was released: the woken thread would wait for it. */
 	(void)pthread_cond_signal(&inbox->wake);
 }
 
@@ -203,7 +204,7 @@ static int reserve(struct inbox *inbox)
 
 static void unreserve(struct inbox *inbox, size_t count)
 {
-	/* A sink may close twice what it opened once: what is set aside for others stays. */
+	/* A sink may close twice what it opened once: the reserve of others stays. */
 	inbox->reserved -= count < inbox->reserved ? count : inbox->reserved;
 	while (inbox->spare_count > inbox->reserved) {
 		struct note *spare = inbox->spares;
@@ -223,7 +224,7 @@ static int note_append(struct inbox *inbox, const struct note *note)
 		inbox->spares = own->bucket_next;
 		inbox->spare_count--;
 	} else {
-		/* Of a consumer that is not open, or a session that is not attached. */
+		/* Of a consumer that is not open, or of a session that is not attached. */
 		own = malloc(sizeof(*own));
 		if (own == NULL)
 			return SLUICE_E_NOMEM;
@@ -257,7 +258,7 @@ static void consumer_merge(struct inbox *inbox, struct note *waiting, const stru
 		waiting->close = true;
 		return;
 	}
-	/* The engine has never seen it. */
+	/* The engine has never seen this consumer. */
 	note_unlist(inbox, waiting);
 	spare_add(inbox, waiting);
 	unreserve(inbox, 1);
@@ -268,14 +269,15 @@ static bool same_holder(const struct note *a, const struct note *b)
 	return a->spec.sink == b->spec.sink && a->spec.tag == b->spec.tag;
 }
 
-/* Of what waits only who has the session in the end matters, and whom that one takes it from. */
+/* Of several pending attaches only the final owner of the session matters, and the owner that it
+ * replaces. */
 static int session_merge(struct inbox *inbox, struct note *waiting, const struct note *note,
 			 struct consumer_spec *ret_gone)
 {
 	if (note->attach) {
 		if (waiting->attach && !waiting->detach && !same_holder(waiting, note) && ret_gone != NULL)
 			*ret_gone = waiting->spec;
-		/* The detach of the one before is overtaken; its reserve goes with it. */
+		/* The pending detach of the previous connection is dropped, with its reserve. */
 		if (waiting->detach)
 			unreserve(inbox, 1);
 		waiting->spec = note->spec;
@@ -291,8 +293,10 @@ static int session_merge(struct inbox *inbox, struct note *waiting, const struct
 	}
 	if (!waiting->attach)
 		return note_append(inbox,
-				   note); /* of another one that had it: only one of the two still has */
-	unreserve(inbox, 1);		  /* of one from whom it was taken */
+				   /* another connection's; only one of the two still has the
+				    * session */
+				   note);
+	unreserve(inbox, 1); /* of the connection that lost the session */
 	return 0;
 }
 
@@ -383,8 +387,7 @@ void inbox_wait(struct inbox *inbox, uint64_t wait_ms)
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
 	if (wait_ms > 86400000)
-		wait_ms =
-			86400000; /* woken at least once a day: nothing depends on it, and the sum cannot overflow */
+		wait_ms = 86400000; /* wakes at least once a day: the sum cannot overflow */
 	until.tv_sec += (time_t)(wait_ms / 1000);
 	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
 	if (until.tv_nsec >= 1000000000) {

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Releases that sinks have not handled yet, in bytes, each counted whole at each sink that has it. A sink handles them when its
- * loop comes to it, and meanwhile others' commits go on: without a bound a thread that is busy for seconds would be owed gigabytes.
+ * Bytes of releases that sinks have not handled yet; each release counts in full at every sink that
+ * has it. A sink handles releases when its loop runs, and meanwhile other sinks' commits continue:
+ * without a bound a thread that is busy for seconds could be owed gigabytes.
  *
- * A sink lags from LIMIT_RELEASE_LAG_BYTES_MAX on until half of it. Then nothing is claimed for its consumers, its submissions
- * are BUSY, and it has copies of what is for it and of what concerns everybody, so that what others are delivered is neither
- * counted at it nor kept by it. So it falls back by its own doing, and up to here nobody else waits for it. What concerns everybody
- * still comes, and about 1 KB for each commit; with twice the bound no batch begins, until it has fallen. No sink waits for the
- * engine, so it falls.
+ * A sink lags from LIMIT_RELEASE_LAG_BYTES_MAX until it is down to half of that. Meanwhile nothing
+ * is claimed for its consumers, its submissions are BUSY, and instead of whole releases it receives
+ * copies of its own effects and of those that concern every sink, so that deliveries to others
+ * neither count at it nor are kept alive by it. So its lag falls by its own work, and other sinks
+ * do not wait for it. Effects that concern every sink still arrive, with about 1 KB per commit; at
+ * twice the bound no batch begins until the lag has fallen. No sink waits for the engine, so it
+ * falls.
  */
 #include <stdlib.h>
 
@@ -58,7 +61,7 @@ bool lag_check(struct engine *engine)
 	return stop;
 }
 
-/* What frees room still passes when publishes no longer do, as in the inbox. */
+/* Commands that free room still pass when publishes do not, as in the inbox. */
 bool lag_submit_busy(const struct submission *submission)
 {
 	return submission->sink != NULL &&
@@ -87,7 +90,8 @@ static void copy_own(struct release_impl *copy, const struct engine_release *who
 	struct effects *effects = copy->public.effects;
 	size_t count = effects_count(whole->effects), origins = 0;
 
-	/* There may be thousands of them, of small commits: memory that is not used would fill the bound. */
+	/* Thousands of small releases may be pending: unused memory in them would fill the
+	 * bound. */
 	effects_few(effects);
 	copy->origins = malloc((whole->origin_count + 1) * sizeof(*copy->origins));
 	if (copy->origins == NULL)

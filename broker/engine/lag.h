@@ -5,8 +5,8 @@
 
 #include "broker/engine/release.h"
 
-/* Checks each sink, between two batches or two parts of one. True: one lags so far behind that no
- * batch may begin. */
+/* Checks each sink, between two batches or two parts of one. True: a sink lags so far that no batch
+ * may begin. */
 bool lag_check(struct engine *engine);
 bool lag_submit_busy(const struct submission *submission);
 /* Gives a release to all sinks; takes the caller's reference. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a batch said, on its way to the sinks: counted by references.
- * For release.c, lag.c and batch.c. */
+ * The effects of a batch on their way to the sinks, reference-counted. For release.c, lag.c and
+ * batch.c. */
 #ifndef SLUICE_ENGINE_RELEASE_H
 #define SLUICE_ENGINE_RELEASE_H
 
