@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "payload.h"
+#include "attempt/payload.h"
 #include "service.h"
 
 enum { EVIDENCE_BYTES = 900, QUARANTINE_PAUSE_MS = 1000, QUARANTINE_DOUBLINGS_MAX = 9 };

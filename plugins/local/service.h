@@ -14,10 +14,10 @@
 
 #include <dirent.h>
 
-#include "attempt.h"
+#include "attempt/attempt.h"
 #include "lifecycle.h"
 #include "notes.h"
-#include "proc.h"
+#include "attempt/proc.h"
 #include "sluice/client.h"
 #include "sluice/plugin.h"
 

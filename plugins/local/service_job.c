@@ -16,8 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "payload.h"
-#include "proc.h"
+#include "attempt/payload.h"
+#include "attempt/proc.h"
 #include "service.h"
 
 enum { KILL_GRACE_MS = 2000, STUBBORN_KILLS = 3, LOOK_MS = 1000, ABSENT_LOOKS = 3 };

@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 #include "service.h"
-#include "tree.h"
+#include "attempt/tree.h"
 
 enum {
 	BUCKETS = 256,

@@ -3,7 +3,7 @@
 #include "broker/admin/config.h"
 #include "client/call/lifecycle_text.h"
 #include "fuzz.h"
-#include "plugins/local/payload.h"
+#include "plugins/local/attempt/payload.h"
 
 static void setting(char *text)
 {

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "plugins/local/proc.h"
+#include "plugins/local/attempt/proc.h"
 #include "shepherd_rig.h"
 
 enum { WAIT_MS_MAX = 20000 };

@@ -7,7 +7,7 @@
 
 #include <criterion/criterion.h>
 
-#include "plugins/local/attempt.h"
+#include "plugins/local/attempt/attempt.h"
 
 enum { RIG_SPOOL_BYTES = 64 };
 extern char spool[RIG_SPOOL_BYTES];

@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "plugins/local/attempt.h"
+#include "plugins/local/attempt/attempt.h"
 #include "sluice/error.h"
 
 static char spool[64];

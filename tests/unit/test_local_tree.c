@@ -16,8 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "plugins/local/attempt.h"
-#include "plugins/local/tree.h"
+#include "plugins/local/attempt/attempt.h"
+#include "plugins/local/attempt/tree.h"
 #include "sluice/error.h"
 
 enum {

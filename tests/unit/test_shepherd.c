@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "plugins/local/payload.h"
-#include "plugins/local/proc.h"
+#include "plugins/local/attempt/payload.h"
+#include "plugins/local/attempt/proc.h"
 #include "shepherd_rig.h"
 #include "sluice/error.h"
 

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "plugins/local/proc.h"
+#include "plugins/local/attempt/proc.h"
 #include "shepherd_rig.h"
 #include "sluice/error.h"
 

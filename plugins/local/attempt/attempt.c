@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,40 +14,6 @@
 
 #include "proc.h"
 #include "sluice/error.h"
-
-enum { PATH_SHOWN = 300 };
-
-static _Thread_local char error_text[ATTEMPT_ERROR_BYTES];
-static _Thread_local int error_number;
-
-const char *attempt_error(void)
-{
-	return error_text;
-}
-
-int attempt_errno(void)
-{
-	return error_number;
-}
-
-const char *attempt_errno_name(int error)
-{
-	const char *name = strerrorname_np(error);
-
-	return name != NULL ? name : "unknown";
-}
-
-int attempt_fail(const char *step, const char *path)
-{
-	size_t len = strlen(path);
-	int error = errno;
-
-	error_number = error;
-	(void)snprintf(error_text, sizeof(error_text), "%s %s%s: %s (%s)", step,
-		       len > PATH_SHOWN ? "..." : "", len > PATH_SHOWN ? path + len - PATH_SHOWN : path,
-		       strerror(error), attempt_errno_name(error));
-	return SLUICE_E_IO;
-}
 
 int attempt_life(const char spool_id[ATTEMPT_SPOOL_BYTES], char ret[ATTEMPT_LIFE_BYTES])
 {
@@ -443,26 +408,4 @@ void attempt_keep_mark(const char *dir, pid_t pid, pid_t shepherd)
 int attempt_forbid(const char *dir)
 {
 	return attempt_take(dir, 0, 0);
-}
-
-int attempt_signal(const char *dir, int signal)
-{
-	struct attempt_view view;
-
-	if (attempt_look(dir, &view) != 0)
-		return SLUICE_E_IO;
-	/* The job leads a process group of its own. */
-	if (view.state == ATTEMPT_RUNNING && view.process_lives && kill(-view.pid, signal) != 0 &&
-	    errno != ESRCH)
-		return attempt_fail("signal the processes of", dir);
-	return 0;
-}
-
-int attempt_cancel(const char *dir, int signal)
-{
-	int rc = attempt_write(dir, "cancel", "1\n", 2);
-
-	if (signal != 0 && attempt_signal(dir, signal) != 0)
-		rc = SLUICE_E_IO;
-	return rc;
 }
