@@ -13,7 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "service.h"
+#include "compare.h"
+#include "job.h"
+#include "job_kill.h"
+#include "job_table.h"
 
 enum { ROWS = 500, ASKED_MAX = 16, SOON_MS = 100 };
 

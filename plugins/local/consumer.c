@@ -11,7 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "service.h"
+#include "compare.h"
+#include "consumer.h"
+#include "job.h"
+#include "known.h"
 
 enum { PAUSE_MS_MIN = 250, DOUBLINGS_MAX = 5, ASK_MS = 5000, TOLD_EVERY = 64 };
 

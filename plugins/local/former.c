@@ -17,8 +17,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sluice/error.h"
-#include "service.h"
+#include "attempt/attempt.h"
+#include "former.h"
+#include "job_kill.h"
+#include "job_table.h"
+#include "report.h"
 
 /* Looks of one turn: each may sync some directories. After so many signals a person is told. */
 enum { LOOK_MS = 100, GRACE_MS = 2000, LOOKS_PER_TURN = 16, SIGNALS_TOLD = 3, LOOKS_TOLD = 50 };
@@ -30,13 +33,6 @@ struct former {
 	unsigned signals;     /* rounds of them: the first one SIGTERM, then SIGKILL */
 	uint64_t signaled_ms; /* when the last one was */
 };
-
-void formers_free(struct job *job)
-{
-	free(job->formers);
-	job->formers = NULL;
-	job->former_count = 0;
-}
 
 static int add(struct job *job, uint32_t attempt, const char *life)
 {
@@ -129,7 +125,7 @@ static bool end_all(struct job *job)
 	if (job->former_count == 0)
 		return true;
 	if (unknown)
-		job_no_spool(job, NULL);
+		report_spool_failure(job, NULL);
 	else
 		job_again(job, LOOK_MS);
 	return false;

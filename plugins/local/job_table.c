@@ -5,30 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "service.h"
+#include "job_table.h"
+#include "known.h"
 
 enum { RETRY_MS = 1000, RETRY_DOUBLINGS_MAX = 4 };
-
-uint64_t service_now_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job,
-		 const char *text)
-{
-	char line[1024];
-
-	(void)snprintf(line, sizeof(line), "%s%s%s", job != NULL ? job->id : "", job != NULL ? ": " : "",
-		       text);
-	service->host->log(service->host->host, level, id, line);
-}
 
 static struct job **bucket_of(struct service *service, const char *id)
 {
@@ -56,6 +38,13 @@ void job_unwatch(struct job *job)
 	job->starter_fd = job->watch_fd = -1;
 }
 
+void formers_free(struct job *job)
+{
+	free(job->formers);
+	job->formers = NULL;
+	job->former_count = 0;
+}
+
 void job_free(struct job *job)
 {
 	struct service *service = job->service;
@@ -81,6 +70,13 @@ void job_free(struct job *job)
 	free(job->payload);
 	free(job->state);
 	free(job);
+}
+
+void call_ended(struct job *job)
+{
+	job->calls--;
+	if (job->dropped)
+		job_free(job);
 }
 
 struct job *job_find(const struct service *service, const char *id, uint32_t attempt)
@@ -141,15 +137,4 @@ void job_again_later(struct job *job)
 	job_again(job, (uint64_t)RETRY_MS << job->retries);
 	if (job->retries < RETRY_DOUBLINGS_MAX)
 		job->retries++;
-}
-
-void job_no_spool(struct job *job, const char *cause)
-{
-	char text[ATTEMPT_ERROR_BYTES + 64];
-
-	(void)snprintf(text, sizeof(text), "cannot %s; it is tried again",
-		       cause != NULL ? cause : attempt_error());
-	service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job, text);
-	report_waiting(job, text);
-	job_again_later(job);
 }

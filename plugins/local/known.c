@@ -7,21 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "service.h"
+#include "known.h"
 
 struct known_lifecycle {
 	struct known_lifecycle *next;
 	struct lifecycle lifecycle;
 };
 
-const struct lifecycle *known_lifecycle_of(const struct known_lifecycle *known)
-{
-	return &known->lifecycle;
-}
-
 const struct lifecycle *job_lifecycle(const struct job *job)
 {
-	return known_lifecycle_of(job->known != NULL ? job->known : job->service->known);
+	return &(job->known != NULL ? job->known : job->service->known)->lifecycle;
 }
 
 struct known_lifecycle *known_find(const struct service *service, const char *name)

@@ -16,16 +16,11 @@
 #include <unistd.h>
 
 #include "attempt/payload.h"
-#include "service.h"
+#include "job_table.h"
+#include "known.h"
+#include "report.h"
 
 enum { EVIDENCE_BYTES = 900, QUARANTINE_PAUSE_MS = 1000, QUARANTINE_DOUBLINGS_MAX = 9 };
-
-void call_ended(struct job *job)
-{
-	job->calls--;
-	if (job->dropped)
-		job_free(job);
-}
 
 /* Bytes of one well-formed UTF-8 character; 0: there is none. */
 static size_t character(const unsigned char *at)
@@ -167,6 +162,17 @@ void report_waiting(struct job *job, const char *cause)
 		job->waiting_asked = 0;
 }
 
+void report_spool_failure(struct job *job, const char *cause)
+{
+	char text[ATTEMPT_ERROR_BYTES + 64];
+
+	(void)snprintf(text, sizeof(text), "cannot %s; it is tried again",
+		       cause != NULL ? cause : attempt_error());
+	service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job, text);
+	report_waiting(job, text);
+	job_again_later(job);
+}
+
 /* ---- it ended ---- */
 
 static void on_lifecycle(sluice_client *client, const sluice_reply *reply, void *user)
@@ -249,7 +255,7 @@ static void on_final(sluice_client *client, const sluice_reply *reply, void *use
 		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
 			    sluice_reply_text(reply));
 	if (code == 0 && sluice_reply_disposition(reply) != SLUICE_DISPOSITION_QUARANTINED) {
-		sweep_reported(job->dir);
+		attempt_mark_reported(job->dir);
 		job->dropped = true;
 	} else if (code == 0 && job->asked == job->token) {
 		quarantined(job, reply);

@@ -18,7 +18,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "service.h"
+#include "compare.h"
+#include "consumer.h"
+#include "job.h"
+#include "job_spawn.h"
+#include "job_table.h"
+#include "known.h"
+#include "settings.h"
+#include "sweep.h"
 
 enum {
 	TURN_MS = 200,
@@ -27,15 +34,6 @@ enum {
 	SPOOL_PAUSE_MS_MAX = 10000,
 	CLOSE_MS = 1000
 };
-
-void service_fail(struct service *service, int code, const char *id, const char *text)
-{
-	if (service->stopping)
-		return;
-	service_log(service, SLUICE_LOG_ERROR, id, NULL, text);
-	service->result = code != 0 ? code : SLUICE_E_INTERNAL;
-	service->stopping = true;
-}
 
 /* ---- the spool ---- */
 
@@ -239,34 +237,6 @@ static void epoll_one(struct service *service, const struct epoll_event *event)
 		job_watch_ended(job);
 }
 
-void service_child(struct service *service, pid_t pid)
-{
-	if (service->starter_count == service->starter_capacity) {
-		size_t capacity = service->starter_capacity == 0 ? 16 : service->starter_capacity * 2;
-		pid_t *starters = realloc(service->starters, capacity * sizeof(*starters));
-
-		if (starters == NULL) {
-			(void)waitpid(pid, NULL, 0);
-			return;
-		}
-		service->starters = starters;
-		service->starter_capacity = capacity;
-	}
-	service->starters[service->starter_count++] = pid;
-}
-
-static void children_reap(struct service *service, int flags)
-{
-	for (size_t i = 0; i < service->starter_count;) {
-		pid_t got = waitpid(service->starters[i], NULL, flags);
-
-		if (got == 0 || (got < 0 && errno == EINTR))
-			i++;
-		else
-			service->starters[i] = service->starters[--service->starter_count];
-	}
-}
-
 static void loop(struct service *service)
 {
 	while (!service->stopping) {
@@ -278,7 +248,7 @@ static void loop(struct service *service)
 
 		if (count == 1)
 			epoll_one(service, &event);
-		children_reap(service, WNOHANG);
+		service_children_reap(service, WNOHANG);
 		now_ms = service_now_ms();
 		client_turn(service, now_ms);
 		if (service->client == NULL)
@@ -321,7 +291,7 @@ static int serve(struct service *service, int transport_fd)
 	}
 	known_free_all(service);
 	sweep_end(service);
-	children_reap(service, 0);
+	service_children_reap(service, 0);
 	free(service->starters);
 	(void)close(service->epoll_fd);
 	return rc;

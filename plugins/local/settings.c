@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "service.h"
+#include "settings.h"
 
 /* 32 bits: what the protocol has for credit and session timeouts. */
 enum { SLOTS_MAX = 1000000, SHEPHERD_PLACES = 2 };

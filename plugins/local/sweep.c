@@ -28,7 +28,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "service.h"
+#include "former.h"
+#include "job_table.h"
+#include "sweep.h"
 #include "attempt/tree.h"
 
 enum {
@@ -45,7 +47,7 @@ enum {
 	TREE_MS_MAX = 3600000 /* a process still makes files in it: the next tree has its turn */
 };
 
-static const char reported[] = "reported", gone[] = "gone.";
+static const char gone[] = "gone.";
 
 struct question {
 	struct service *service;
@@ -57,19 +59,6 @@ struct question {
 	char tag[ATTEMPT_TAG_MAX];
 	char dir[ATTEMPT_PATH_MAX];
 };
-
-void sweep_reported(const char *dir)
-{
-	int dir_fd = attempt_open(dir), fd;
-
-	if (dir_fd < 0)
-		return;
-	/* Not synced: without it the attempt only stays longer. */
-	fd = openat(dir_fd, reported, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
-	if (fd >= 0)
-		(void)close(fd);
-	(void)close(dir_fd);
-}
 
 /* ---- deleting ---- */
 
@@ -174,12 +163,7 @@ static void gone_turn(struct service *service, uint64_t now_ms)
 
 static bool was_reported(const struct question *question)
 {
-	int fd = attempt_open_in(question->service->settings.spool, question->dir);
-	bool is = fd >= 0 && faccessat(fd, reported, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-
-	if (fd >= 0)
-		(void)close(fd);
-	return is;
+	return attempt_is_reported(question->service->settings.spool, question->dir);
 }
 
 /* As attempt_look(), also of a directory that was moved. */

@@ -20,9 +20,6 @@ GROUPS = ["protocol", "client", "client/cli", "broker/util", "broker/store", "br
           "broker/admin", "broker/plugin", "plugins/local", "bench/harness", "bench/drivers", "bench/floor", "bench/replay",
           "tests/sim", "tests/support"]
 
-# Groups whose circles are not opened yet. They are printed and are no failure; one without a circle must leave the list.
-OPEN = ["plugins/local"]
-
 
 def objects(build, root):
     """Yields (source path from root, object path), without what the build generates."""
@@ -131,7 +128,7 @@ def layers(graph, order):
     return layer
 
 
-def check(files_of_group, listing, is_open=()):
+def check(files_of_group, listing):
     wrong = 0
     for group in sorted(files_of_group):
         graph, here = graph_of(files_of_group[group]), 0
@@ -147,11 +144,7 @@ def check(files_of_group, listing, is_open=()):
                 print(f"{group}: {len(these)} files, {max(layer.values()) + 1 if layer else 0} layers, {len(found)} circles")
                 for depth in sorted(set(layer.values())):
                     print(f"  {depth}: " + " ".join(sorted(os.path.relpath(node, group) for node in these if layer[node] == depth)))
-        if group not in is_open:
-            wrong += here
-        elif here == 0:
-            wrong += 1
-            print(f"{group} has no circle any more: take it out of OPEN")
+        wrong += here
     return wrong
 
 
@@ -218,9 +211,9 @@ def main():
     if not files_of_group:
         print(f"{arguments[0]} has no objects of this tree: build it first", file=sys.stderr)
         return 2
-    wrong = alone + check(files_of_group, listing, OPEN)
+    wrong = alone + check(files_of_group, listing)
     files = sum(len(files) for files in files_of_group.values())
-    print(f"calls: {files} files in {len(files_of_group)} groups, {wrong} faults; circles are still open in {len(OPEN)} groups")
+    print(f"calls: {files} files in {len(files_of_group)} groups, {wrong} faults")
     return 1 if wrong else 0
 
 

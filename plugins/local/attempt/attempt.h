@@ -149,6 +149,12 @@ int attempt_write(const char *dir, const char *name, const void *bytes, size_t l
 /* The beginning of a file of a directory (whose name is for errors), terminated; "" of a link.
  * NOT_FOUND: there is none. IO. */
 int attempt_read_at(int dir_fd, const char *dir, const char *name, char *buf, size_t buf_bytes);
+/* Marks that the attempt's last report was accepted. Not durable: without it the directory is only
+ * kept longer. */
+void attempt_mark_reported(const char *dir);
+/* Whether it has that mark; also of a directory below the spool that was moved. */
+bool attempt_is_reported(const char *spool, const char *dir);
+
 /* The attempt's own working directory, made when it is not there. IO. */
 int attempt_make_work(const char *dir);
 enum { ATTEMPT_WORK_MAX = ATTEMPT_PATH_MAX + 16 };

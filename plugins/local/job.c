@@ -5,39 +5,22 @@
  * holder looks at the attempt's files first.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "attempt/payload.h"
 #include "attempt/proc.h"
-#include "service.h"
+#include "former.h"
+#include "job.h"
+#include "job_kill.h"
+#include "job_spawn.h"
+#include "job_table.h"
+#include "report.h"
 
-enum { KILL_GRACE_MS = 2000, STUBBORN_KILLS = 3, LOOK_MS = 1000, ABSENT_LOOKS = 3 };
-
-/* For the fault rig: leaves a note and stops; SIGKILL is what comes next. */
-void window_pause(struct job *job, enum window window, const char *name)
-{
-	char note[ATTEMPT_PATH_MAX];
-	int fd;
-
-	if (job->service->settings.pause != window)
-		return;
-	(void)snprintf(note, sizeof(note), "%s/paused", job->service->settings.spool);
-	fd = open(note, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd >= 0) {
-		(void)dprintf(fd, "%s %d %s\n", name, (int)getpid(), job->id);
-		(void)close(fd);
-	}
-	(void)raise(SIGSTOP);
-}
+enum { LOOK_MS = 1000, ABSENT_LOOKS = 3 };
 
 /* IO: the spool has no room, or is another one now, or not mounted: what is not in that says nothing, and what is made in it is not found again. */
 static int make_dir(struct job *job)
@@ -49,161 +32,7 @@ static int make_dir(struct job *job)
 				     job->dir);
 }
 
-/* ---- watching ---- */
-
-static int watch_add(struct job *job, int fd, bool starter)
-{
-	struct epoll_event event = {.events = EPOLLIN,
-				    .data.u64 = (uint64_t)(uintptr_t)job | (starter ? 1u : 0u)};
-
-	return epoll_ctl(job->service->epoll_fd, EPOLL_CTL_ADD, fd, &event);
-}
-
-static void watch(struct job *job, const struct attempt_view *view)
-{
-	pid_t pid = view->shepherd_lives ? view->shepherd : view->pid;
-
-	if (job->watch_fd >= 0)
-		return;
-	job->watch_fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (job->watch_fd >= 0 && watch_add(job, job->watch_fd, false) == 0)
-		return;
-	/* It ended between the look and now: look again with the next round. */
-	if (job->watch_fd >= 0)
-		(void)close(job->watch_fd);
-	job->watch_fd = -1;
-}
-
-void job_wake_shepherd(const struct job *job)
-{
-	struct attempt_view view;
-
-	if (job->stage == STAGE_RUNNING && !job->alone && job->watch_fd >= 0)
-		(void)syscall(SYS_pidfd_send_signal, job->watch_fd, SIGCONT, NULL, 0);
-	/* It was stopped before it said that the job had started. */
-	if (job->stage == STAGE_SPAWNED && attempt_look(job->dir, &view) == 0 && view.shepherd_lives)
-		(void)kill(view.shepherd, SIGCONT);
-}
-
-static void end_softly(struct job *job)
-{
-	bool running = job->stage == STAGE_RUNNING;
-	char text[ATTEMPT_ERROR_BYTES + 32];
-
-	/* One that is being started is signalled when it runs: its time to end by itself begins then. */
-	if (running && job->kill_ms == 0)
-		job->kill_ms = service_now_ms();
-	if (attempt_cancel(job->dir, running ? SIGTERM : 0) != 0) {
-		(void)snprintf(text, sizeof(text), "cancel: cannot %s", attempt_error());
-		service_log(job->service, SLUICE_LOG_ERROR, "local.cancel", job, text);
-	}
-}
-
-/* ---- spawning ---- */
-
-/* The shepherd's environment is the job's: this process's, and which job it is. SLUICE_TAG comes first, where
- * leftovers_marked() finds it also behind a large environment. Owned, with the first `own` texts. NULL: no memory. */
-enum { ENV_OWN = 3 };
-
-static char **environment_of(const struct job *job)
-{
-	static const char *const names[ENV_OWN] = {"SLUICE_TAG=", "SLUICE_JOB=", "SLUICE_ATTEMPT="};
-	char tag[ATTEMPT_TAG_MAX], number[16];
-	const char *values[ENV_OWN] = {tag, job->id, number};
-	size_t count = 0, used = 0;
-	char **list;
-
-	while (environ[count] != NULL)
-		count++;
-	list = calloc(count + ENV_OWN + 1, sizeof(*list));
-	if (list == NULL)
-		return NULL;
-	attempt_tag(job->id, job->attempt, job->life, tag);
-	(void)snprintf(number, sizeof(number), "%u", job->attempt);
-	for (; used < ENV_OWN; used++)
-		if (asprintf(&list[used], "%s%s", names[used], values[used]) < 0) {
-			list[used] = NULL;
-			break;
-		}
-	if (used < ENV_OWN) {
-		while (used > 0)
-			free(list[--used]);
-		free(list);
-		return NULL;
-	}
-	for (size_t i = 0; i < count; i++)
-		if (strncmp(environ[i], names[0], strlen(names[0])) != 0 &&
-		    strncmp(environ[i], names[1], strlen(names[1])) != 0 &&
-		    strncmp(environ[i], names[2], strlen(names[2])) != 0)
-			list[used++] = environ[i];
-	return list;
-}
-
-static void environment_free(char **list)
-{
-	for (size_t i = 0; i < ENV_OWN; i++)
-		free(list[i]);
-	free(list);
-}
-
-/* 0, or an errno. */
-static int spawn_shepherd(struct job *job, int pipe_fd, pid_t *ret)
-{
-	static char fd_text[] = "3";
-	const struct settings *settings = &job->service->settings;
-	char output_max[48], leftovers[24];
-	char *argv[] =
-		{(char *)(uintptr_t)settings->shepherd, job->dir, fd_text, output_max, leftovers, NULL};
-	posix_spawn_file_actions_t actions;
-	char **env = environment_of(job);
-	int rc = env == NULL ? ENOMEM : posix_spawn_file_actions_init(&actions);
-
-	if (rc != 0) {
-		if (env != NULL)
-			environment_free(env);
-		return rc;
-	}
-	(void)snprintf(output_max, sizeof(output_max), "output_max_kib=%llu",
-		       (unsigned long long)settings->output_max_kib);
-	(void)snprintf(leftovers, sizeof(leftovers), "leftovers=%s",
-		       settings->leave_leftovers ? "leave" : "end");
-	/* The pipe is 3 and nothing is open above it: inside the broker LMDB's descriptor would be inherited. */
-	rc = posix_spawn_file_actions_adddup2(&actions, pipe_fd, 3);
-	if (rc == 0)
-		rc = posix_spawn_file_actions_addclosefrom_np(&actions, 4);
-	if (rc == 0)
-		rc = posix_spawn(ret, settings->shepherd, &actions, NULL, argv, env);
-	(void)posix_spawn_file_actions_destroy(&actions);
-	environment_free(env);
-	return rc;
-}
-
-/* 0, or an errno with the step that failed. */
-static int spawn(struct job *job, const char **ret_step)
-{
-	int pipe_fds[2], rc;
-	pid_t pid;
-
-	*ret_step = "create a pipe to the shepherd";
-	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) != 0)
-		return errno;
-	*ret_step = "start the shepherd";
-	rc = spawn_shepherd(job, pipe_fds[1], &pid);
-	(void)close(pipe_fds[1]);
-	if (rc != 0) {
-		(void)close(pipe_fds[0]);
-		return rc;
-	}
-	/* It leaves for a session of its own at once; its first process is reaped in the loop. */
-	service_child(job->service, pid);
-	job->starter_fd = pipe_fds[0];
-	job->stage = STAGE_SPAWNED;
-	if (watch_add(job, job->starter_fd, true) != 0) {
-		(void)close(job->starter_fd);
-		job->starter_fd = -1;
-	}
-	return 0;
-}
+/* ---- starting ---- */
 
 /* Before an attempt that has not started is reported as over: the shepherd of a scheduler that died may be
  * about to start it, so the mark is taken away from it. False: it has started, or the mark cannot be written;
@@ -213,7 +42,7 @@ static bool never_starts(struct job *job)
 	int rc = attempt_forbid(job->dir);
 
 	if (rc != 0 && rc != SLUICE_E_EXISTS)
-		job_no_spool(job, NULL);
+		report_spool_failure(job, NULL);
 	return rc == 0;
 }
 
@@ -257,10 +86,10 @@ static void start(struct job *job)
 	attempt_tag(job->id, job->attempt, job->life, tag);
 	attempt_write_tag(job->dir, tag);
 	if (attempt_write(job->dir, "job.json", job->payload, job->payload_len) != 0) {
-		job_no_spool(job, NULL);
+		report_spool_failure(job, NULL);
 		return;
 	}
-	rc = spawn(job, &step);
+	rc = job_spawn(job, &step);
 	if (rc != 0)
 		start_failed(job, step, rc);
 }
@@ -306,21 +135,6 @@ static void without_shepherd(struct job *job, const struct attempt_view *view)
 		job->kill_ms = service_now_ms();
 }
 
-size_t job_leftovers(const struct job *job, uint32_t attempt, const char *life,
-		     char ret_names[LEFTOVER_NAMES_BYTES])
-{
-	char mark[ATTEMPT_TAG_MAX + 16] = "SLUICE_TAG=";
-	struct leftover left[LEFTOVERS_MAX];
-	size_t count;
-
-	attempt_tag(job->id, attempt, life, mark + strlen(mark));
-	count = leftovers_marked(mark, left);
-	leftovers_names(left, count, ret_names);
-	for (size_t i = 0; i < count && !job->service->settings.leave_leftovers; i++)
-		leftover_kill(&left[i]);
-	return count;
-}
-
 /* Neither process nor status: its shepherd was killed. */
 static void report_lost(struct job *job, const struct attempt_view *view)
 {
@@ -364,7 +178,7 @@ static void absent(struct job *job, struct attempt_view *view)
 {
 	if (job->absent++ < ABSENT_LOOKS) {
 		if (view->no_directory)
-			job_no_spool(job, attempt_error());
+			report_spool_failure(job, attempt_error());
 		else
 			job_again_later(job);
 		return;
@@ -374,14 +188,14 @@ static void absent(struct job *job, struct attempt_view *view)
 	report_lost(job, view);
 }
 
-void job_reconcile(struct job *job)
+static void job_reconcile(struct job *job)
 {
 	struct attempt_view view;
 
 	if (job->dropped || job->stage == STAGE_ENDED || job->stage == STAGE_FORMER)
 		return;
 	if (attempt_look(job->dir, &view) != 0) {
-		job_no_spool(job, NULL);
+		report_spool_failure(job, NULL);
 		return;
 	}
 	switch (view.state) {
@@ -389,7 +203,7 @@ void job_reconcile(struct job *job)
 		if (job->starter_fd >= 0)
 			return;
 		if (make_dir(job) != 0)
-			job_no_spool(job, NULL);
+			report_spool_failure(job, NULL);
 		else if (has_started(job))
 			absent(job, &view);
 		else
@@ -398,11 +212,11 @@ void job_reconcile(struct job *job)
 	case ATTEMPT_RUNNING:
 		job->absent = 0;
 		report_running(job, &view);
-		watch(job, &view);
+		job_watch(job, &view);
 		if (view.process_lives && !view.shepherd_lives)
 			without_shepherd(job, &view);
 		if (job->cancel)
-			end_softly(job);
+			job_terminate(job);
 		return;
 	case ATTEMPT_ENDED:
 		report_end(job, &view);
@@ -517,7 +331,7 @@ static void begin(struct job *job)
 {
 	if ((job->life[0] == 0 && attempt_life(job->service->spool_id, job->life) != 0) ||
 	    make_dir(job) != 0) {
-		job_no_spool(job, NULL);
+		report_spool_failure(job, NULL);
 	} else if (job->had_intent) {
 		job->stage = STAGE_INTENT;
 		job_reconcile(job);
@@ -582,7 +396,7 @@ void job_cancel(struct service *service, const char *id, sluice_token token)
 		return;
 	job->cancel = true;
 	if (job->stage == STAGE_RUNNING || job->stage == STAGE_SPAWNED)
-		end_softly(job);
+		job_terminate(job);
 }
 
 void job_lease_lost(struct service *service, const char *id, sluice_token token)
@@ -595,32 +409,6 @@ void job_lease_lost(struct service *service, const char *id, sluice_token token)
 	former_let_go(job);
 }
 
-/* SIGKILL when SIGTERM had its time; a process that stays all the same (the kernel does not let it go, or it is another
- * user's now) is reported, and tried again. */
-static void end_hard(struct job *job, uint64_t now_ms)
-{
-	const char *why = job->cancel ? "cancelled" : "its timeout has passed";
-	char text[ATTEMPT_ERROR_BYTES + 64];
-	int rc;
-
-	if (job->kill_ms == 0 || job->kill_ms + KILL_GRACE_MS > now_ms || job->stage != STAGE_RUNNING)
-		return;
-	job_wake_shepherd(job);
-	rc = job->cancel ? attempt_cancel(job->dir, SIGKILL) : attempt_signal(job->dir, SIGKILL);
-	job->kill_ms = now_ms;
-	job->kills++;
-	if (rc == 0 && job->kills < STUBBORN_KILLS)
-		return;
-	if (rc == 0)
-		(void)snprintf(text, sizeof(text), "%s, but its process does not end by SIGKILL", why);
-	else
-		(void)snprintf(text, sizeof(text), "%s, but it is not ended: cannot %s", why,
-			       attempt_error());
-	if ((job->kills & (job->kills - 1)) == 0)
-		service_log(job->service, SLUICE_LOG_ERROR, "local.stubborn", job, text);
-	report_waiting(job, text);
-}
-
 void jobs_due(struct service *service, uint64_t now_ms)
 {
 	struct job *next;
@@ -631,7 +419,7 @@ void jobs_due(struct service *service, uint64_t now_ms)
 			job_free(job);
 			continue;
 		}
-		end_hard(job, now_ms);
+		job_kill_due(job, now_ms);
 		/* Nothing tells of it: its watch could not be set; or something is to be done again. */
 		if (job->calls > 0 || job->retry_ms > now_ms || job->stage == STAGE_ENDED ||
 		    (!job->again && (job->watch_fd >= 0 || job->starter_fd >= 0)))

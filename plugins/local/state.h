@@ -9,15 +9,14 @@
  * All of it runs on one thread, the one in local_run(); libsluice's callbacks come from inside
  * sluice_process().
  */
-#ifndef SLUICE_LOCAL_SERVICE_H
-#define SLUICE_LOCAL_SERVICE_H
+#ifndef SLUICE_LOCAL_STATE_H
+#define SLUICE_LOCAL_STATE_H
 
 #include <dirent.h>
 
 #include "attempt/attempt.h"
 #include "lifecycle.h"
 #include "notes.h"
-#include "attempt/proc.h"
 #include "sluice/client.h"
 #include "sluice/plugin.h"
 
@@ -142,90 +141,15 @@ struct service {
 	int result; /* of the end; 0: it was asked for */
 };
 
-/* settings.c: INVAL, LIMIT or NOT_FOUND; the log says which setting, and what was expected. */
-int settings_read(struct service *service);
-
-/* service.c */
-/* Ends the service with a failure, named in the log. Code and cause are what a person finds of it. */
-void service_fail(struct service *service, int code, const char *id, const char *text);
-
-/* consumer.c */
-void consumer_turn(struct service *service, uint64_t now_ms);		/* tries when it is time */
-void consumer_lost(struct service *service, int code, const char *why); /* its subscription or client ended */
-
-/* known.c */
-const struct lifecycle *job_lifecycle(const struct job *job);
-/* Takes an answer to `show` of a lifecycle in and maps its states; *ret is the service's. INVAL: why says what was
- * expected. Settings that do not fit a lifecycle that is not the queue's are left out. */
-int known_take(struct service *service, const sluice_reply *reply, bool is_queues,
-	       struct known_lifecycle **ret, char *why, size_t why_bytes);
-/* One that was read before; NULL: none of the name. */
-struct known_lifecycle *known_find(const struct service *service, const char *name);
-void known_free_all(struct service *service);
-const struct lifecycle *known_lifecycle_of(const struct known_lifecycle *known);
-
-/* report.c: what the broker is told of a job. */
-void report_running(struct job *job, const struct attempt_view *view);
-void report_end(struct job *job, const struct attempt_view *view);
-/* An end without a process of its own: role, and why. */
-void report_final(struct job *job, enum role role, const char *evidence);
-/* Evidence that it waits, and for what; once for each cause. */
-void report_waiting(struct job *job, const char *cause);
-void call_ended(struct job *job);
-
-/* compare.c: the table against the ledger. */
-void compare_soon(struct service *service);
-void compare_turn(struct service *service, uint64_t now_ms);
-
-/* service_job.c: what happens to one job. */
-void job_taken(struct service *service, const sluice_delivery_view *delivery);
-void job_starter_said(struct job *job);
-void job_watch_ended(struct job *job);
-void job_cancel(struct service *service, const char *id, sluice_token token);
-void job_lease_lost(struct service *service, const char *id, sluice_token token);
-void jobs_due(struct service *service, uint64_t now_ms);
-void job_free(struct job *job);
-/* Processes of an attempt that has neither process nor status any more, found by their environment;
- * ended unless they are to be left. Returns their number. Reads all of /proc. */
-size_t job_leftovers(const struct job *job, uint32_t attempt, const char *life,
-		     char ret_names[LEFTOVER_NAMES_BYTES]);
-/* A job can stop its parent, which then sees no end and holds no timeout. */
-void job_wake_shepherd(const struct job *job);
-/* The job in hand, of this attempt (0: of any); NULL: none. */
-struct job *job_find(const struct service *service, const char *id, uint32_t attempt);
-/* Also one whose last answer is still awaited. */
-bool job_in_table(struct service *service, const char *id, uint32_t attempt);
-
-/* job_table.c */
-/* In hand from now on, CLAIMED; NULL: no memory. */
-struct job *job_new(struct service *service, const sluice_delivery_view *delivery);
-/* jobs_due() goes on with it then; or after a pause that doubles; the third one reports the cause, which is that of
- * attempt_error() when NULL. */
-void job_again(struct job *job, uint64_t pause_ms);
-void job_again_later(struct job *job);
-void job_no_spool(struct job *job, const char *cause);
-void job_unwatch(struct job *job);
-void job_reconcile(struct job *job); /* looks at its files, then does what they ask for */
-void window_pause(struct job *job, enum window window, const char *name);
-
-/* former.c. All return at once; jobs_due() goes on with what has to be waited for. */
-/* Before the intent: true while a former attempt of it may run, or is not known of. */
-bool former_wait(struct job *job);
-void former_let_go(struct job *job); /* its lease was lost: it becomes FORMER */
-void former_go_on(struct job *job);  /* a FORMER one */
-/* A running attempt that a reset has ended: it is FORMER from now on. */
-void former_found(struct service *service, const char *id, uint32_t attempt, const char *life);
-void formers_free(struct job *job);
-
-/* sweep.c */
-bool sweep_is_busy(const struct service *service);	   /* its next turn should come soon */
-void sweep_turn(struct service *service, uint64_t now_ms); /* some of it; reads directories, does not sync */
-void sweep_reported(const char *dir);			   /* the attempt's last report was accepted */
-void sweep_end(struct service *service);
-/* Notes a child that ends by itself at once; without memory for that it is waited for here. */
-void service_child(struct service *service, pid_t pid);
+/* Milliseconds of a clock that cannot be set. */
 uint64_t service_now_ms(void);
+/* Writes one line to the host's log. job: the line begins with its id; NULL: it does not. */
 void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job,
 		 const char *text);
+/* Ends the service with a failure, which is logged. Without effect if it is ending already. */
+void service_fail(struct service *service, int code, const char *id, const char *text);
+/* For fault rigs: if the setting `pause` names this window, leaves a note in the spool and stops
+ * the process by SIGSTOP. */
+void window_pause(struct job *job, enum window window, const char *name);
 
 #endif
