@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,10 +67,13 @@ static const char *kind_name(uint32_t kind)
 						: "unknown";
 }
 
+/* Where the first version of a struct ended: a plugin of an older minor has no more. */
+#define END_OF(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
+
 static int ops_check(const struct sluice_plugin *symbol, const char *name, char *why, size_t why_bytes)
 {
-	size_t need = symbol->kind == SLUICE_PLUGIN_SERVICE ? sizeof(struct sluice_service_ops)
-							    : sizeof(struct sluice_listener_ops);
+	size_t need = symbol->kind == SLUICE_PLUGIN_SERVICE ? END_OF(struct sluice_service_ops, run)
+							    : END_OF(struct sluice_listener_ops, closed);
 	const char *missing;
 	size_t has;
 
@@ -108,10 +112,10 @@ static int ops_check(const struct sluice_plugin *symbol, const char *name, char 
 int plugin_check(const struct sluice_plugin *symbol, const char *name, uint32_t kind_wanted, char *why,
 		 size_t why_bytes)
 {
-	if (symbol->struct_size < sizeof(struct sluice_plugin)) {
+	if (symbol->struct_size < END_OF(struct sluice_plugin, ops)) {
 		(void)snprintf(why, why_bytes, "%s: its struct has %zu bytes; ABI %d.%d needs at least %zu",
 			       name, symbol->struct_size, SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR,
-			       sizeof(struct sluice_plugin));
+			       END_OF(struct sluice_plugin, ops));
 		return SLUICE_E_UNSUPPORTED;
 	}
 	if (symbol->abi_major != SLUICE_PLUGIN_ABI_MAJOR || symbol->abi_minor > SLUICE_PLUGIN_ABI_MINOR) {

@@ -63,7 +63,9 @@ enum sluice_error_code {
 extern "C" {
 #endif
 
-/* All four are pure and thread-safe; unknown codes get "unknown error", exit code 13, false, "INTERNAL". */
+/* Of a code: its text, its name without the prefix, the exit code of the CLI, and whether the same
+ * request may succeed later. Any thread; none blocks or fails; texts are static. A code that is not
+ * in the table has "unknown error", "INTERNAL", 13, false. */
 SLUICE_API const char *sluice_error_text(int code);
 SLUICE_API const char *sluice_error_name(int code);
 SLUICE_API int sluice_error_exit_code(int code);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Versions: of the library's source API, of the plugin ABI (plugin.h), of the native protocol (SPEC.md). */
+ * Versions of the headers and of the native protocol (SPEC.md); plugin.h has that of its ABI. */
 #ifndef SLUICE_VERSION_H
 #define SLUICE_VERSION_H
 
