@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The door of broker/net: the threads are made, started and stopped here. Ports are io/listen.c's.
- */
+ * The interface of broker/net: creates, starts and stops the threads. io/listen.c opens the
+ * ports. */
 #include "broker/net/net.h"
 
 #include <stdlib.h>
@@ -77,8 +76,7 @@ int net_listen(struct net *net, const struct protocol_ops *protocol, const void 
 
 int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd)
 {
-	/* The broker's own plugins: they are few, and not refused because of connections of
-	 * others. */
+	/* The broker's own plugins are few, and are not refused because of other connections. */
 	atomic_fetch_add(&net->connections, 1);
 	io_adopt(net, protocol, listener, fd);
 	return 0;

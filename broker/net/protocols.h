@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Where protocols are registered: the tables that a port may be opened for, with the listener that
- * net_listen and net_adopt take for each. A protocol is one line here, one folder, and the port
+ * Registry of protocols: the tables that a port may be opened for, with the listener that
+ * net_listen and net_adopt accept for each. A protocol is one line here, one folder, and the port
  * that main.c opens for it. For net.h, and for the file that defines each table.
  */
 #ifndef SLUICE_NET_PROTOCOLS_H

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Answers that wait for a release: the reply of a read is given to the protocol when the effects of
- * all commits that its snapshot shows have reached the connection.
- */
+ * Answers that wait for a release: the reply of a read is passed to the protocol when the effects
+ * of all commits in its snapshot have reached the connection. */
 #include "broker/net/conn/answer.h"
 
 #include <stdlib.h>
@@ -13,7 +11,7 @@
 #include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
 
-/* What it takes until it is sent, towards the bound of what its connection has under way. */
+/* Memory until it is sent, counted towards the bound of pending work of its connection. */
 static size_t answer_cost(const struct answer *answer)
 {
 	return sizeof(*answer) + answer->len;
@@ -63,7 +61,7 @@ void answers_flush(struct io *io)
 {
 	struct answer *answer;
 
-	/* In order: a later snapshot shows no earlier commit. */
+	/* In order: a later snapshot includes every earlier commit. */
 	while ((answer = io->answers) != NULL && answer->sequence <= io->released) {
 		struct conn *conn = answer->conn;
 

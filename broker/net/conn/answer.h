@@ -20,7 +20,7 @@ struct answer {
 	size_t len;
 };
 
-/* Gives a packed Reply to conn->protocol->answer, now or when the release of `sequence` was
+/* Passes a packed Reply to conn->protocol->answer, now or when the release `sequence` has been
  * handled. takes reply. */
 void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence);
 void answers_flush(struct io *io); /* those whose release was handled */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Connections: life and its end, and commands on their way. Their sockets are conn_io.c's.
+ * Connections: their life and end, and commands under way. conn_io.c handles their sockets.
  *
- * Flow: a connection is read from while fewer than INFLIGHT_REQUESTS_MAX commands, less than
- * PENDING_BYTES_MAX and less than half of OUTBOX_BYTES_MAX unsent output are on its account. So a
- * slow reader or a fast publisher delays only itself.
+ * Flow: a connection is read from while it has fewer than INFLIGHT_REQUESTS_MAX commands, less than
+ * PENDING_BYTES_MAX, and less than half of OUTBOX_BYTES_MAX unsent. So a slow reader or a fast
+ * publisher delays only itself.
  */
 #include "broker/net/conn/conn.h"
 
@@ -68,7 +68,7 @@ uint64_t conn_life_ms(const struct conn *conn)
 	return conn->gateway == 0 ? HELLO_MS : conn->session_timeout_ms;
 }
 
-/* Bytes that come in do not move the deadline: it is found not to be due when its time comes, and set anew. */
+/* Incoming bytes do not move the deadline: it is checked when it is due, and set anew. */
 void conn_life_set(struct conn *conn)
 {
 	uint64_t limit = conn_life_ms(conn);
@@ -76,7 +76,7 @@ void conn_life_set(struct conn *conn)
 	wheel_set(&conn->io->lives, &conn->due, conn->active_ms + (limit != 0 ? limit : HELLO_MS) + 1);
 }
 
-/* Without the port: all connections from an address are counted together. */
+/* Without the port: connections from one address are counted together. */
 static void address_set(struct conn *conn)
 {
 	struct sockaddr_storage addr = {0};
@@ -155,7 +155,7 @@ static void conn_free(struct conn *conn)
 		DL_DELETE(conn->pendings, pending);
 		conn->pending_count--;
 		conn->pending_bytes -= pending->bytes;
-		pending->conn = NULL; /* its answer still comes */
+		pending->conn = NULL; /* its answer is still to come */
 		DL_APPEND(io->orphans, pending);
 	}
 	DL_FOREACH_SAFE(conn->reads, read, next_read) {
@@ -221,7 +221,7 @@ int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t 
 struct net_submission {
 	struct submission submission;
 	void *block;
-	struct message_block *message_block; /* this submission lies in it */
+	struct message_block *message_block; /* holds this submission */
 };
 
 static void net_submission_destroy(struct submission *submission)

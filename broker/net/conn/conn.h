@@ -34,14 +34,14 @@ struct deferred_read {
 struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener, int fd);
 void conns_reap(struct io *io); /* frees those that are dead */
 int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms) SLUICE_MUST_USE;
-/* Its time limit has changed, or begins: 10 s until HELLO, then the timeout of its session. */
+/* Its time limit has changed or begins: 10 s until HELLO, then the timeout of its session. */
 void conn_life_set(struct conn *conn);
-uint64_t conn_life_ms(const struct conn *conn); /* 0: none yet */
+uint64_t conn_life_ms(const struct conn *conn); /* 0: no limit yet */
 
 /* ---- commands ---- */
 /* Sends a command to the engine for this connection. takes the body block (malloc'd; also freed on
- * error), in which the slices and the struct of command live. BUSY: the connection is blocked and
- * will be given the same bytes again. */
+ * error), which holds the slices and the struct of command. BUSY: the connection is blocked and
+ * will receive the same bytes again. */
 int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control,
 		uint32_t what, uint64_t corr) SLUICE_MUST_USE;
 /* The same for a protobuf message that lives in block, which is taken (also on error). */

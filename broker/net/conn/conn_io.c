@@ -3,11 +3,10 @@
  * The socket of a connection: bytes in and out, with as few system calls and copies as possible,
  * and the flow between them.
  *
- * In: one buffer of the thread takes the bytes of a socket, and the protocol is given them there.
- * The connection keeps only those that it leaves: a part of a frame, or bytes that may not be taken
- * yet.
- * Out: the output of a round of the loop is gathered and goes to the socket at its end; only bytes
- * that the socket does not take wait until the loop finds it writable.
+ * In: one buffer of the thread receives the bytes of a socket, and the protocol parses them there.
+ * The connection keeps only bytes that are left: a part of a frame, or bytes that may not be parsed
+ * yet. Out: the output of a round is gathered and written at the end of the round; only bytes that
+ * the socket does not accept wait until it is writable.
  */
 #include "broker/net/conn/conn_io.h"
 
@@ -27,8 +26,9 @@
 
 enum {
 	READS_AT_ONCE = 4, /* then other connections are served */
-	KEPT_BYTES_MIN =
-		4096, /* of a buffer for what is not used yet; it grows as bytes come, whatever a frame says of its length */
+	/* of a buffer for unparsed input; it grows with the bytes that arrive, not with the length
+	 * that a frame announces */
+	KEPT_BYTES_MIN = 4096,
 	WRITE_BYTES_MAX = 1 << 18 /* at once */
 };
 /* The low mark: below it a connection that had to wait for its output continues. */
@@ -44,7 +44,7 @@ static void unsent_sub(struct conn *conn, uint64_t bytes)
 		  (unsigned long long)before, (unsigned long long)bytes, (unsigned long long)conn->id);
 }
 
-/* False: the connection is at its end. */
+/* False: the connection has ended. */
 static bool write_some(struct conn *conn)
 {
 	const size_t unsent = conn_unsent(conn);
@@ -59,7 +59,8 @@ static bool write_some(struct conn *conn)
 	}
 	if (sent > 0) {
 		unsent_sub(conn, (uint64_t)sent);
-		/* As if answers and deliveries lay evenly in it; it is exact whenever all is sent. */
+		/* Estimated as if answers and deliveries were mixed evenly; exact whenever all is
+		 * sent. */
 		conn->unsent_answers -= (size_t)((double)conn->unsent_answers * sent / (double)unsent);
 		if ((size_t)sent == unsent)
 			conn->unsent_answers = 0;
@@ -67,7 +68,7 @@ static bool write_some(struct conn *conn)
 	return true;
 }
 
-/* Waits for the socket while something is left, and no longer. */
+/* Waits for the socket only while output is left. */
 static void write_wait(struct conn *conn)
 {
 	bool waits = conn_unsent(conn) > 0;
@@ -94,8 +95,7 @@ static void submitted(struct io *io)
 
 void conns_flush(struct io *io)
 {
-	/* One try for each: a protocol that writes more when it is writable is served by the
-	 * loop. */
+	/* One try for each: the loop serves a protocol that writes more when it is writable. */
 	struct conn *last = io->unflushed != NULL ? io->unflushed->flush_prev : NULL;
 
 	submitted(io);
@@ -159,7 +159,7 @@ static size_t kept_len(const struct conn *conn)
 	return conn->kept_end - conn->kept_start;
 }
 
-/* Room for more behind what is kept; NULL: no memory. */
+/* Space for more bytes after the kept ones; NULL: no memory. */
 static uint8_t *kept_room(struct conn *conn, size_t more)
 {
 	size_t len = kept_len(conn);
@@ -200,7 +200,8 @@ struct turn {
 	size_t bytes;
 };
 
-/* One read of a socket brings as many as 20,000 small requests, and each may cost a read of the store: a bound in bytes is none on time. */
+/* One read of a socket can bring 20,000 small requests, each with a read of the store: a bound on
+ * bytes does not bound the time. */
 static void turn_count(struct conn *conn, struct turn *turn, size_t used)
 {
 	turn->calls++;
@@ -215,7 +216,7 @@ static void turn_count(struct conn *conn, struct turn *turn, size_t used)
 	io_again(conn->io);
 }
 
-/* Gives the protocol the bytes that it takes; returns how many are left. */
+/* Passes bytes to the protocol; returns how many are left. */
 static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 {
 	struct turn turn = {.from_ms = io_now_ms()};
@@ -271,8 +272,8 @@ static void feed_fresh(struct conn *conn, const uint8_t *bytes, size_t len)
 	conn->kept_end += left;
 }
 
-/* How much of what comes belongs behind what is kept: the rest of a frame whose length is known, as far as twice the bytes that are there
- * already. */
+/* How many of the next bytes to append to the kept ones: the rest of a frame whose length is known,
+ * up to twice the bytes that are kept. */
 static size_t kept_more(const struct conn *conn)
 {
 	size_t len = kept_len(conn), more = len > KEPT_BYTES_MIN ? len : KEPT_BYTES_MIN;
@@ -282,7 +283,7 @@ static size_t kept_more(const struct conn *conn)
 	return conn->wanted > len && conn->wanted - len < more ? conn->wanted - len : more;
 }
 
-/* Reads once. False: nothing more for now. */
+/* Reads once. False: no more bytes for now. */
 static bool read_once(struct conn *conn)
 {
 	struct io *io = conn->io;
@@ -311,7 +312,7 @@ static bool read_once(struct conn *conn)
 		conn->kept_end += (size_t)got - fresh;
 		feed_kept(conn);
 	}
-	/* What follows bytes that are still there is kept behind them. */
+	/* Bytes that follow kept bytes are appended to them. */
 	if (fresh > 0 && kept_len(conn) == 0 && !conn->dead && !conn->closing) {
 		feed_fresh(conn, io->fresh, fresh);
 	} else if (fresh > 0 && !conn->dead && !conn->closing) {
@@ -363,7 +364,7 @@ void conn_flow(struct conn *conn)
 void conn_parse(struct conn *conn)
 {
 	if (conn->parsing)
-		return; /* the caller further up continues */
+		return; /* an outer call continues */
 	if (kept_len(conn) > 0)
 		feed_kept(conn);
 	conn_flow(conn);

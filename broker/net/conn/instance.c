@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Clients by their ids, under one lock. Those without a connection are kept in the order in which they went, INSTANCES_MAX of them: the
- * one that is longest gone is forgotten first.
- */
+ * Clients by their ids, under one lock. INSTANCES_MAX clients without a connection are kept; beyond
+ * that the one that has been without for longest is dropped. */
 #include "broker/net/conn/instance.h"
 
 #include <pthread.h>
@@ -16,7 +14,7 @@
 
 struct instance {
 	uint8_t id[INSTANCE_BYTES];
-	uint64_t attempt; /* the last one that was taken */
+	uint64_t attempt; /* the last accepted one */
 	uint64_t conns;
 	struct instance *prev, *next; /* while conns is 0 */
 	UT_hash_handle hh;
@@ -25,7 +23,7 @@ struct instance {
 struct instances {
 	pthread_mutex_t lock;
 	struct instance *all;
-	struct instance *gone; /* utlist, the longest gone first */
+	struct instance *gone; /* utlist, in the order in which they lost their connection */
 	size_t gone_count;
 };
 
@@ -63,7 +61,7 @@ void instances_destroy(struct instances *instances)
 	free(instances);
 }
 
-/* With a connection more; NULL: no memory. */
+/* Counts one more connection; NULL: no memory. */
 static struct instance *ref(struct instances *instances, const uint8_t *id)
 {
 	struct instance *instance;
@@ -96,7 +94,7 @@ static void unref(struct instances *instances, struct instance *instance)
 	DL_APPEND(instances->gone, instance);
 	instances->gone_count++;
 	if (instance->attempt == 0)
-		instance_drop(instances, instance); /* none was taken */
+		instance_drop(instances, instance); /* none was accepted */
 	else if (instances->gone_count > LIMIT_INSTANCES_MAX)
 		instance_drop(instances, instances->gone);
 }

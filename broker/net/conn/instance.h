@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The order of one client's attempts to connect. A client may give a connection up whose bytes still reach the broker, late: through a
- * tunnel, a load balancer, or because the broker itself stood still. Its HELLO must not take the session from the connection that the
- * client made after it. So each client names itself (16 random bytes a process and client) and counts its attempts, and an attempt
- * that is not larger than the last one taken is refused.
+ * The order of one client's attempts to connect. The bytes of a connection that its client has
+ * abandoned may reach the broker late: through a tunnel, a load balancer, or after a pause of the
+ * broker itself. Its HELLO must not take the session from the connection that the client made
+ * later. So each client names itself (16 random bytes per process and client) and counts its
+ * attempts; an attempt that is not larger than the last accepted one is refused.
  *
  * Any thread.
  */
@@ -18,18 +19,19 @@
 enum { INSTANCE_BYTES = 16 };
 
 struct instances;
-struct instance; /* one client, as long as a connection of it is there, and for some time after */
+struct instance; /* one client: exists while it has a connection, and for some time after */
 
 int instances_create(struct instances **ret) SLUICE_MUST_USE;
-void instances_destroy(struct instances *instances); /* accepts NULL; no connection refers to one any more */
+/* accepts NULL; no connection may refer to an instance any more */
+void instances_destroy(struct instances *instances);
 
-/* Holds the order of all attempts from here to instance_leave: what is done in between, taking a session, happens in the same order. So it
- * must be short. id: INSTANCE_BYTES. WRONG_STATE: the attempt comes late, *ret_last is the one that was taken; NOMEM. In both cases
- * nothing is held. */
+/* Locks the order of all attempts until instance_leave: taking a session in between happens in the
+ * same order, and must be short. id: INSTANCE_BYTES. WRONG_STATE: the attempt is late, *ret_last is
+ * the accepted one; NOMEM. After an error nothing is locked. */
 int instance_enter(struct instances *instances, const uint8_t *id, uint64_t attempt, struct instance **ret,
 		   uint64_t *ret_last) SLUICE_MUST_USE;
-/* taken: the attempt is the last one now, and *ret of instance_enter is the connection's, to be given back with instance_unref. Otherwise
- * it is as if it had never come. */
+/* taken: the attempt becomes the last accepted one, and *ret of instance_enter belongs to the
+ * connection, which releases it with instance_unref. Otherwise the attempt leaves no trace. */
 void instance_leave(struct instances *instances, struct instance *instance, uint64_t attempt, bool taken);
 void instance_unref(struct instances *instances, struct instance *instance); /* accepts NULL */
 

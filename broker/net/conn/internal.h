@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The structs that broker/net is made of: a connection, an I/O thread, all threads together. Each
- * group of members names the file that owns it and keeps its invariants. Files above it only take
- * entries out of its lists (release.c: a command that was answered; io.c: a connection whose turn
- * it is; conn.c: one that is freed), or are named at the member. Everything belongs to the thread
- * of the connection but the notes (lock) and the counters (atomic). For the files of broker/net.
+ * The structs of broker/net: a connection, an I/O thread, all threads together. Each group of
+ * members names the file that owns it and keeps its invariants. Files above it only remove entries
+ * from its lists (release.c: an answered command; io.c: a connection whose turn it is; conn.c: a
+ * freed connection), or are named at the member. All members belong to the thread of the connection
+ * except the notes (lock) and the counters (atomic). For the files of broker/net.
  */
 #ifndef SLUICE_NET_INTERNAL_H
 #define SLUICE_NET_INTERNAL_H
@@ -54,19 +54,21 @@ struct conn {
 
 	/* ---- the protocol's ---- */
 	const struct protocol_ops *protocol;
-	const void *listener; /* what its port was opened with */
+	const void *listener; /* the listener of its port */
 	void *state;
 	uint32_t gateway; /* 0: no HELLO yet */
 	uint32_t session_timeout_ms;
-	struct instance *instance; /* of its client; NULL: the client names none */
-	bool used;		   /* its session did more than to be opened; conn.c and sub.c set it */
-	bool held;		   /* waits for an answer before it parses on */
-	size_t wanted;	 /* it is not asked before this number of bytes is there; 0: any number will do */
-	bool delivering; /* writes a delivery, which the broker itself holds back */
-	struct deferred_read *reads; /* in order; counted above; conn.c frees what is left */
+	struct instance *instance; /* of its client; NULL: the client sent no instance */
+	bool used;		   /* its session did more than open; set by conn.c and sub.c */
+	bool held;		   /* waits for an answer before it parses more */
+	/* the protocol needs this number of bytes before it parses again; 0: any number */
+	size_t wanted;
+	bool delivering; /* writes a delivery: the broker can hold back further ones */
+	/* in order; included in the counts above; conn.c frees the rest */
+	struct deferred_read *reads;
 
 	/* ---- state.c ---- */
-	const char *why; /* it ends; NULL: it does not */
+	const char *why; /* reason of its end, for the log; NULL: none yet */
 	bool closing;	 /* flush, then close */
 	bool dead;	 /* freed at the end of the round */
 	struct conn *dead_next;
@@ -77,27 +79,30 @@ struct conn {
 	struct conn *blocked_prev, *blocked_next;
 	bool unflushed; /* in io->unflushed */
 	struct conn *flush_prev, *flush_next;
-	size_t unsent_answers; /* of what is unsent: answers and notices, about; conn_io.c takes off */
+	/* of the unsent bytes: answers and notices, approximately; conn_io.c subtracts */
+	size_t unsent_answers;
 
 	/* ---- conn_io.c ---- */
 	int fd;
 	struct event *readable, *writable;
 	struct evbuffer *out;
-	uint8_t *kept; /* input that is not used yet: kept_start to kept_end of it */
+	uint8_t *kept; /* input that is not parsed yet: kept_start to kept_end */
 	size_t kept_start, kept_end, kept_capacity;
-	bool keeps; /* in io->keeping: it holds that buffer */
+	bool keeps; /* in io->keeping: it has that buffer */
 	struct conn *keep_prev, *keep_next;
-	bool parsing;	    /* the protocol is given bytes */
-	bool writing;	    /* waits for its socket */
-	bool turn_over;	    /* it continues in the next round, when others were served; io.c resets it */
-	uint64_t active_ms; /* last sign of life: bytes in, or output taken while nothing is read (io.c) */
-	size_t unsent_seen; /* at the last timer; io.c */
+	bool parsing; /* the protocol is parsing its bytes */
+	bool writing; /* waits for its socket */
+	/* it continues in the next round, after others were served; io.c resets it */
+	bool turn_over;
+	/* last sign of life: bytes in, or output accepted while the broker does not read (io.c) */
+	uint64_t active_ms;
+	size_t unsent_seen; /* at the last run of io->timer; io.c */
 
 	/* ---- sub.c ---- */
 	struct sub *subs;   /* by number */
 	struct sub *closed; /* consumers, the oldest first; no longer in subs */
 	uint32_t closed_count;
-	bool subs_paused; /* the engine claims nothing for its consumers until the output drains */
+	bool subs_paused; /* claims for its consumers are paused until the output drains */
 
 	/* ---- reading.c ---- */
 	struct reading *readings; /* reads under way, in order; the first may be begun */
@@ -121,7 +126,7 @@ struct io {
 	struct engine *engine;
 	struct event_base *base;
 	struct event *wake;  /* eventfd */
-	struct event *timer; /* heartbeats, deadlines of waiters, blocked connections */
+	struct event *timer; /* every TIMER_MS: silent connections, input buffers, a round */
 	struct event *again; /* another round, after the sockets; state.c arms it */
 	int wake_fd;
 	pthread_t thread;
@@ -130,7 +135,7 @@ struct io {
 	struct io_note *notes, **notes_tail; /* lock */
 	bool stop;			     /* lock */
 	struct wheel lives;	/* of connections: when each is to be checked again; conn.c sets them */
-	uint64_t lives_checked; /* for tests: connections that a timer checked */
+	uint64_t lives_checked; /* for tests: connections that on_timer() checked */
 	uint64_t released;	/* sequence of the last release handled; release.c */
 
 	/* ---- conn.c ---- */
@@ -138,18 +143,20 @@ struct io {
 	struct conn *sessions[SESSION_LISTS]; /* those that have one, by its number */
 	struct pending *orphans; /* of closed connections: freed with their answer, or at the end */
 	uint64_t next_id;
-	bool submitted; /* the engine is not woken yet for the commands it was given; conn_io.c wakes it */
+	/* commands were submitted and the engine is not woken yet; conn_io.c wakes it */
+	bool submitted;
 
 	/* ---- state.c ---- */
 	struct conn *blocked;
-	struct conn *stopped;	/* not read from: scanned by each round, however many idle ones there are */
-	struct conn *unflushed; /* have output that this round wrote */
+	/* not read from; scanned by each round, independent of the number of idle connections */
+	struct conn *stopped;
+	struct conn *unflushed; /* have unsent output of this round */
 	struct conn *dead;
-	uint64_t randoms[32]; /* asked for together */
+	uint64_t randoms[32]; /* several are read from the system at once */
 	unsigned random_count;
 
 	/* ---- conn_io.c ---- */
-	struct conn *keeping; /* those that hold a buffer of input */
+	struct conn *keeping; /* connections that have an input buffer */
 	uint8_t *fresh;	      /* NET_READ_BYTES: the bytes of one read of a socket */
 
 	/* ---- sub.c ---- */
@@ -161,7 +168,7 @@ struct io {
 	uint64_t pump_cost; /* of followers in this round of the loop; io.c resets it */
 
 	/* ---- reading.c ---- */
-	struct conn *readers;	 /* connections whose first read has a turn to come */
+	struct conn *readers;	 /* connections whose first read waits for its turn */
 	uint64_t readings_begun; /* reads that keep rows between two turns */
 	uint64_t round_cost;	 /* of reads in this round of the loop; wait.c adds its own */
 

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a protocol does for the connections that speak it: one table each, filled by native/ and by
- * foreign/ (for the listeners of plugins). conn/ and io/ call a protocol through conn->protocol and
- * know nothing else of it. For the files of broker/net that call the table, and for the two that
- * fill it.
+ * What a protocol does for its connections: one table each, filled by native/ and by foreign/ (for
+ * the listeners of plugins). conn/ and io/ call a protocol through conn->protocol and know nothing
+ * else of it. For the files of broker/net that call the table, and for the two that fill it.
  *
- * All run on the thread of the connection. A connection that is dead or closing is still given
- * effects, which its protocol then ignores.
+ * All functions run on the thread of the connection. A connection that is dead or closing still
+ * receives effects; its protocol then ignores them.
  */
 #ifndef SLUICE_NET_PROTOCOL_H
 #define SLUICE_NET_PROTOCOL_H
@@ -21,7 +20,7 @@ struct waiter;
 /* How a read of reading.c has ended. */
 struct read_result {
 	const Sluice__Request *request;
-	const struct core_read *read; /* NULL: it could not be begun */
+	const struct core_read *read; /* NULL: it could not begin */
 	int rc;			      /* not 0: there is no reply */
 	uint8_t *reply;		      /* a packed Reply; malloc'd, the protocol's now */
 	size_t len;
@@ -34,20 +33,19 @@ struct job_shown {
 	uint8_t *reply; /* a packed Reply; malloc'd */
 	size_t len;
 	uint64_t sequence; /* as of engine_read_begin */
-	uint64_t number;   /* of the job that has the id; 0: none has */
+	uint64_t number;   /* of the job with this id; 0: none */
 	bool terminal;	   /* it has ended, or there is none */
 };
 
 struct protocol_ops {
 	/* ---- the connection ---- */
 	const char *(*name)(const struct conn *conn); /* for the log */
-	/* A new connection, with conn->listener; sets conn->state. Not 0: it is closed, and
-	 * `closed` is called only if the state was set. */
+	/* A new connection, with conn->listener; sets conn->state. Not 0: the connection is closed,
+	 * and `closed` is called only if the state was set. */
 	int (*accept)(struct conn *conn);
-	/* Returns how many of the bytes were taken, or a negative number to close the
-	 * connection. */
+	/* Returns how many bytes were consumed, or a negative number to close the connection. */
 	long (*bytes)(struct conn *conn, const void *bytes, size_t len);
-	/* The output is below its low mark. NULL: the protocol writes whenever it has something. */
+	/* The output is below its low mark. NULL: not needed. */
 	void (*writable)(struct conn *conn);
 	void (*closed)(struct conn *conn); /* the last call: frees the state */
 
@@ -55,15 +53,15 @@ struct protocol_ops {
 	/* The answer of a command; what and corr are those of conn_submit. */
 	void (*reply)(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome);
 	/* Commands of the connection were answered, or its output has drained, and conn->reads is
-	 * not empty. NULL: the protocol puts none there. */
+	 * not empty. NULL: the protocol adds none. */
 	void (*reads_due)(struct conn *conn);
 	/* A read of reading_start has ended, in this call or in a later round. */
 	void (*read_done)(struct conn *conn, uint64_t corr, const struct read_result *result);
-	/* A packed Reply that waited for a release. NULL: the protocol calls no
+	/* A packed Reply that waited for a release. NULL: the protocol does not call
 	 * answer_when_released. */
 	void (*answer)(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len);
-	/* It is the turn of a job_wait among the reads. The job of a waiter has ended; its time is
-	 * over, and the job stands as shown. NULL: the protocol has no job_wait. */
+	/* job_wait: the wait has its turn among the reads. job_ended, wait_timeout: the job ended
+	 * or the time is over, and the job is as shown. NULL: the protocol has no job_wait. */
 	void (*job_wait)(struct conn *conn, uint32_t corr, const Sluice__JobWait *m);
 	void (*job_ended)(const struct waiter *waiter, const struct job_shown *shown);
 	void (*wait_timeout)(const struct waiter *waiter, const struct job_shown *shown);
@@ -73,14 +71,14 @@ struct protocol_ops {
 	 * ITEM_DAMAGED, the REPLY of a claim, JOB_CANCEL, LEASE_LOST, SESSION_ENDED, QUEUE_DELETED,
 	 * STREAM_DELETED. May end the subscription. */
 	void (*effect)(struct conn *conn, struct sub *sub, const struct effect *effect);
-	/* Gives a follower what it may have of a segment from sub->next on; moves next and credit,
-	 * and takes the cost off the budget. Not 0: the connection is closed. */
+	/* Delivers the part of a segment from sub->next on; moves next and credit, and subtracts
+	 * the cost from the budget. Not 0: the connection is closed. */
 	int (*deliver_segment)(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
-	/* Retention took the events before to_offset. The follower has all there are. NULL: not
-	 * reported. */
+	/* gap: retention removed the events before to_offset. caught_up: the follower has received
+	 * all events. NULL: not reported. */
 	void (*gap)(struct sub *sub, uint64_t to_offset);
 	void (*caught_up)(struct sub *sub);
-	/* A follower met a damaged record; it is dropped after this. */
+	/* A follower met a damaged record; it is dropped after this call. */
 	void (*subscription_end)(struct sub *sub, int code, const char *text);
 };
 

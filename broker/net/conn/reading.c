@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reads in turns. A read that needs many records gives up its snapshot after READ_TURN_COST, the
- * thread serves others, and the read continues from a new snapshot when its connection has its turn
- * again. A round of the loop reads READ_ROUND_COST for all connections together; the rest waits for
- * the next.
+ * Reads in turns. A read that needs many records releases its snapshot after READ_TURN_COST, the
+ * thread serves others, and the read continues from a new snapshot at its connection's next turn. A
+ * round of the loop reads READ_ROUND_COST for all connections together; the rest waits for the next
+ * round.
  *
- * Of one connection one read at a time is begun, in the order in which they came; of all together
- * READINGS_BEGUN_MAX, so that the rows of unfinished answers have a bound. A connection whose
- * output is full begins none until it has drained; one that is begun continues, because it blocks
- * the reads of others.
+ * At most one read of a connection is under way, in order of arrival; of all connections
+ * READINGS_BEGUN_MAX, which bounds the rows of unfinished answers. A connection whose output is
+ * full begins none until it has drained; one under way continues, because it blocks the reads of
+ * others.
  */
 #include "broker/net/conn/reading.h"
 
@@ -129,7 +129,7 @@ static bool turn(struct conn *conn, struct reading *reading)
 
 void readings_run(struct io *io)
 {
-	/* Each connection once, at most: those that cannot run are listed again. */
+	/* Each connection at most once: those that cannot run are listed again. */
 	struct conn *last = io->readers != NULL ? io->readers->reader_prev : NULL;
 
 	io->round_cost = 0;
@@ -160,7 +160,7 @@ int reading_start(struct conn *conn, uint64_t corr, struct message_block **block
 	struct io *io = conn->io;
 	struct reading own = {.corr = corr, .request = request, .bytes = bytes}, *reading;
 
-	/* Most are answered at once, without memory of their own. */
+	/* Most reads are answered at once, without an allocation. */
 	if (conn->readings == NULL && io->round_cost < READ_ROUND_COST &&
 	    io->readings_begun < READINGS_BEGUN_MAX) {
 		if (turn(conn, &own)) {

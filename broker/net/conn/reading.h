@@ -11,8 +11,8 @@ struct conn;
 struct io;
 struct reading;
 
-/* Answers a read, now or in turns: conn->protocol->read_done is called once. takes block, in which
- * request lies. corr: the protocol's. NOMEM: it is not answered. */
+/* Answers a read, now or in turns: conn->protocol->read_done is called once. takes block, which
+ * holds request. corr: the protocol's. NOMEM: it is not answered. */
 int reading_start(struct conn *conn, uint64_t corr, struct message_block **block,
 		  const Sluice__Request *request, size_t bytes) SLUICE_MUST_USE;
 void readings_run(struct io *io);	 /* once a round */

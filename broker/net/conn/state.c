@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The state of connections and their thread that every file above changes: flags, lists, output
- * that is not sent. Nothing here calls a file above it, so all of them may call it.
- */
+ * The state of connections and their thread that all files above change: flags, lists, unsent
+ * output. Nothing here calls a file above it, so all of them may call it. */
 #include "broker/net/conn/state.h"
 
 #include <arpa/inet.h>
@@ -21,7 +19,7 @@
 #include "broker/util/log.h"
 #include "protocol/limits.h"
 
-/* Of commands on their way, of one connection. */
+/* Of commands under way, of one connection. */
 enum { PENDING_BYTES_MAX = 32 << 20 };
 /* Above the bound of all connections each may still buffer this much, so that clients that do read
  * make progress. */
@@ -34,16 +32,16 @@ uint64_t io_now_ms(void)
 
 void io_again(struct io *io)
 {
-	/* An event that a callback makes active runs before the sockets are served again, and might
-	 * do so without an end; a timer runs after them. io_init has added it once, so the loop has
-	 * room for it. */
+	/* An event that a callback activates runs before the sockets are served again, possibly for
+	 * ever; a timer runs after them. io_init has added it once, so the loop has memory for
+	 * it. */
 	(void)event_add(io->again, &(struct timeval){0, 0});
 }
 
 uint64_t random_u64(struct io *io)
 {
 	if (io->random_count == 0) {
-		/* Up to 256 bytes come whole. */
+		/* Up to 256 bytes are never cut short. */
 		if (getrandom(io->randoms, sizeof(io->randoms), 0) != (ssize_t)sizeof(io->randoms))
 			abort(); /* only before the kernel's pool is ready, or on a broken system */
 		io->random_count = sizeof(io->randoms) / sizeof(io->randoms[0]);
@@ -70,7 +68,7 @@ void conn_kill(struct conn *conn, const char *why)
 	conn->dead = true;
 	conn->dead_next = conn->io->dead;
 	conn->io->dead = conn;
-	/* The round's end frees it; a callback further up may still hold it. */
+	/* The round's end frees it; an outer call may still use it. */
 	io_again(conn->io);
 }
 
@@ -152,8 +150,8 @@ void conn_unlist(struct conn *conn)
 	conn->unflushed = false;
 }
 
-/* Its deliveries pause long before, and its requests are not begun while its output is full. So it
- * is a plugin's listener that ignores BUSY, or a peer that gets many notices and does not read. */
+/* Deliveries pause long before, and requests do not begin while the output is full. So the cause is
+ * a plugin's listener that ignores BUSY, or a peer that receives many notices and does not read. */
 static void log_output(const struct conn *conn)
 {
 	static struct log_rate rate = {.per_second = 10};

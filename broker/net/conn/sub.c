@@ -16,11 +16,11 @@
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 
-/* Read from one snapshot for one follower before the next one's turn. */
+/* Bytes of one snapshot for one follower before the next one's turn. */
 enum { PUMP_BYTES = 1 << 20 };
-/* And for all of them before the sockets are served again; a turn costs TURN_COST at least. */
+/* Bytes for all followers before the sockets are served again; a turn costs TURN_COST at least. */
 enum { PUMP_ROUND_BYTES = 4 << 20, TURN_COST = 1024 };
-/* Consumers that a connection has closed. Items granted to one that was forgotten stay leased until
+/* Consumers kept after they were closed. Items granted to one that was dropped stay leased until
  * the lease ends. */
 enum { CLOSED_KEPT_MAX = 64 };
 
@@ -40,7 +40,7 @@ struct sub *sub_find_settling(struct conn *conn, uint64_t number)
 		return sub;
 	DL_FOREACH2(conn->closed, closed, pump_next)
 	if (closed->number == number)
-		sub = closed; /* the last that had the number */
+		sub = closed; /* the last one with this number */
 	return sub;
 }
 
@@ -131,7 +131,7 @@ int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
 	return SLUICE_E_NOMEM;
 }
 
-/* No more of it from the engine. */
+/* Closes the consumer at the engine. */
 static void consumer_end(struct sub *sub)
 {
 	struct io *io = sub->conn->io;
@@ -213,7 +213,7 @@ static void pause_all(struct conn *conn, bool paused)
 	HASH_ITER(hh_number, conn->subs, sub, next) {
 		if (sub->kind != SUB_CONSUME)
 			continue;
-		/* It fails only for a consumer that was never opened, which claims nothing. */
+		/* Fails only for a consumer that was never opened: nothing is claimed for it. */
 		if (engine_consumer_pause(io->engine, &io->sink, sub->tag, paused) != 0)
 			conn_kill(conn, "no memory to pause a consumer");
 	}
@@ -239,7 +239,7 @@ void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream)
 	sub_wants_pump(sub);
 }
 
-/* Retention may have taken the events that the follower would read next. */
+/* Retention may have removed the next events of the follower. */
 static void send_gap(struct sub *sub, uint64_t to)
 {
 	if (sub->conn->protocol->gap != NULL)

@@ -21,14 +21,14 @@ struct sub {
 	struct conn *conn;
 	struct sub_key key;
 	struct sub *peer_prev, *peer_next; /* of the same kind, on the same stream or queue */
-	/* consume */
+	/* ---- of a consumer ---- */
 	uint32_t queue_kind;
-	bool opened; /* the engine knows it */
-	/* By the client: kept for what was granted before the engine knew, and for acks; then it is
-	 * in conn->closed. */
+	bool opened; /* the engine has the consumer */
+	/* Closed by the client and now in conn->closed: kept for grants that were made before the
+	 * engine saw the close, and for acks. */
 	bool closed;
 	bool close_unanswered;
-	/* follow */
+	/* ---- of a follower ---- */
 	uint64_t log;
 	uint64_t next; /* offset */
 	uint64_t credit;
@@ -40,26 +40,26 @@ struct sub {
 	UT_hash_handle hh_tag;
 	UT_hash_handle hh_number; /* in its connection */
 };
-/* A stream with its followers, or a queue with its consumers: an event of it costs them and no
- * others. */
+/* A stream with its followers, or a queue with its consumers: an event costs only the subscriptions
+ * that it concerns. */
 struct followed {
 	struct sub_key key;
 	struct sub *subs;
 	UT_hash_handle hh;
 };
 
-/* The cost of a segment besides its bytes: one that the filter leaves out is read, too. */
+/* The cost of a segment besides its bytes: a segment that the filter excludes is read, too. */
 enum { SEGMENT_READ_COST = 256 };
 
-/* An open one; NULL: none. */
+/* The open subscription with this number; NULL: none. */
 struct sub *sub_find(struct conn *conn, uint64_t number);
-/* A consumer that is open, or that was closed not long ago: its grants may still be settled. */
+/* A consumer that is open or was closed recently: its grants may still be settled. */
 struct sub *sub_find_settling(struct conn *conn, uint64_t number);
-int sub_add(struct conn *conn, struct sub **sub, uint64_t number) SLUICE_MUST_USE; /* takes it */
-/* Makes a consumer known to the engine. NOMEM: it is not, and the number is free again. */
+int sub_add(struct conn *conn, struct sub **sub, uint64_t number) SLUICE_MUST_USE; /* takes *sub */
+/* Opens a consumer at the engine. NOMEM: it was not opened, and the number is free again. */
 int sub_consume(struct sub *sub, struct consumer_spec *spec) SLUICE_MUST_USE;
-/* The client closed it. A consumer stays for a while: grants that still come for it were not seen
- * by the client, and go back uncounted. */
+/* The client closed it. A consumer is kept for a while: grants that arrive later were not seen by
+ * the client, and are given back uncounted. */
 void sub_close(struct sub *sub);
 void sub_drop(struct sub *sub);
 
@@ -68,8 +68,8 @@ struct sub *subs_of(struct io *io, enum sub_kind kind, uint32_t gateway, uint64_
 void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream);
 void sub_wants_pump(struct sub *sub);
 void subs_pump(struct io *io);
-/* Once the connection is full, nothing more is claimed for any of its consumers; and again once it
- * has drained. */
+/* Pauses the claims for all consumers of the connection when its output is full; resumes them when
+ * it has drained. */
 void subs_pause_if_full(struct conn *conn);
 void subs_resume(struct conn *conn);
 

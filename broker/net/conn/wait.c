@@ -63,7 +63,7 @@ static struct waited *waited_get(struct io *io, uint32_t gateway, const char *jo
 	return NULL;
 }
 
-/* Unlists it; the job's entry goes with its last waiter. */
+/* Unlists it; the entry of the job is freed with its last waiter. */
 static void waiter_drop(struct waiter *waiter)
 {
 	struct conn *conn = waiter->conn;
@@ -158,9 +158,9 @@ void waits_job_ended(struct io *io, const struct effect *effect)
 
 	if (waited == NULL)
 		return;
-	/* Read once for all of them: their answers are the same. */
+	/* Read once for all waiters: their answers are the same. */
 	job_show(waited->waiters->conn, wait_job(waited->waiters), &shown);
-	/* The last one takes `waited` with it. */
+	/* waiter_drop() of the last one frees `waited`. */
 	DL_FOREACH_SAFE(waited->waiters, waiter, next) {
 		io->waiters_visited++;
 		waiter->conn->protocol->job_ended(waiter, &shown);
@@ -169,7 +169,7 @@ void waits_job_ended(struct io *io, const struct effect *effect)
 	free(shown.reply);
 }
 
-/* Many deadlines may come together: others are served in between. */
+/* Many deadlines may fall together: other connections are served in between. */
 enum { DUE_AT_ONCE = 256 };
 
 void waits_due(struct io *io, uint64_t now_ms)

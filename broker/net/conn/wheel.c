@@ -55,7 +55,7 @@ static bool turn(struct wheel *wheel, uint64_t now_ms)
 	uint64_t now = now_ms / WHEEL_TICK_MS;
 	struct wheel_entry *entry;
 
-	/* After a long stop one turn meets all there is. */
+	/* After a long stop one turn visits all entries. */
 	if (now >= wheel->tick + WHEEL_SLOTS)
 		wheel->tick = now - WHEEL_SLOTS + 1;
 	if (wheel->tick > now)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A timer wheel: deadlines of many things, of which few are due. Setting, moving and removing one is O(1); a pass costs the slots
- * whose time has come and the entries in them, however many others wait. One thread.
+ * A timer wheel: many deadlines, of which few are due. Setting, moving and removing one is O(1); a
+ * pass costs the slots whose time has come and their entries, for any number of others. One thread.
  */
 #ifndef SLUICE_NET_WHEEL_H
 #define SLUICE_NET_WHEEL_H
@@ -10,10 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A deadline further away than one turn (102 s) is met once a turn and left where it is. */
+/* A deadline further away than one turn (102 s) is visited once per turn. */
 enum { WHEEL_SLOTS = 1024, WHEEL_TICK_MS = 100 };
 
-/* Embedded in what has the deadline; zeroed before its first use. */
+/* Embedded in the object that has the deadline; zeroed before its first use. */
 struct wheel_entry {
 	struct wheel_entry *prev, *next;
 	uint64_t due_ms; /* monotone */
@@ -21,9 +21,9 @@ struct wheel_entry {
 	bool set;
 };
 struct wheel {
-	struct wheel_entry
-		*lists[WHEEL_SLOTS + 1]; /* the last: those of a slot whose time has come, not yet checked */
-	uint64_t tick;			 /* the next one to check */
+	/* the last: entries of a slot whose time has come, not yet checked */
+	struct wheel_entry *lists[WHEEL_SLOTS + 1];
+	uint64_t tick; /* the next one to check */
 	size_t count;
 	uint64_t visited; /* entries that wheel_due has checked, for tests */
 };

@@ -40,7 +40,7 @@ static void give(struct conn *conn, struct sluice_listener_effect effect)
 	conn->delivering = false;
 }
 
-/* A listener may return to what it was doing after it has closed: nothing begins any more. */
+/* A listener may continue after it has closed the connection: nothing begins any more. */
 static bool is_ending(const struct conn *conn)
 {
 	return conn->dead || conn->closing;
@@ -302,7 +302,8 @@ static void foreign_answer(struct conn *conn, uint64_t tag, int code, const uint
 						   .body = {reply, len}});
 }
 
-/* A read, in the native protocol's own message; commands of foreign protocols have calls of their own. */
+/* A read, in the native protocol's message; commands of foreign protocols have functions of their
+ * own. */
 static int host_request(sluice_conn *handle, uint64_t tag, struct sluice_slice bytes)
 {
 	struct conn *conn = (struct conn *)handle;

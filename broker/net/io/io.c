@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * An I/O thread: its loop, the notes that other threads leave it, what a round of it does, and the
- * deadlines of its connections.
- */
+ * An I/O thread: its loop, notes from other threads, the steps of a round, and the deadlines of its
+ * connections. */
 #include "broker/net/io/io.h"
 
 #include <errno.h>
@@ -47,7 +45,7 @@ static void io_note(struct io *io, const struct io_note *note)
 	struct io_note *copy = malloc(sizeof(*copy));
 	uint64_t one = 1;
 
-	/* A release that is dropped would leave clients without their answers. */
+	/* Dropping a release would leave clients without their answers. */
 	if (copy == NULL)
 		memory_fail_stop("a note to an I/O thread");
 	*copy = *note;
@@ -142,7 +140,7 @@ static void notes_handle(struct io *io, struct io_note *note)
 	}
 }
 
-/* Each round of a thread, for any reason that it was woken for. */
+/* Every wake-up of the thread ends with a round. */
 static void round_run(struct io *io)
 {
 	waits_due(io, io_now_ms());
@@ -179,8 +177,8 @@ static void on_wake(evutil_socket_t fd, short what, void *user)
 		(void)event_base_loopbreak(io->base);
 }
 
-/* Whether the peer took some of the output since the last timer. The kernel's buffer counts: on a
- * slow line it can be most of the output of a minute. */
+/* Whether the peer accepted some of the output since the last run of the timer. The kernel's buffer
+ * counts: on a slow line it can hold most of a minute's output. */
 static bool output_moves(struct conn *conn)
 {
 	size_t before = conn->unsent_seen;
@@ -192,8 +190,8 @@ static bool output_moves(struct conn *conn)
 	return conn->unsent_seen < before;
 }
 
-/* A connection is not silent while the broker itself does not read it, or while the peer takes its
- * output. */
+/* A connection is not silent while the broker itself does not read it, or while the peer accepts
+ * its output. */
 static void lives_extend(struct io *io, uint64_t now)
 {
 	struct conn *conn;

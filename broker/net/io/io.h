@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * An I/O thread: its loop and the notes that other threads leave it. For net.c and listen.c. */
+ * An I/O thread: its loop and the notes that other threads send it. For net.c and listen.c. */
 #ifndef SLUICE_NET_IO_H
 #define SLUICE_NET_IO_H
 
@@ -11,10 +11,11 @@ struct protocol_ops;
 
 int io_init(struct io *io, struct net *net) SLUICE_MUST_USE;
 int io_start(struct io *io) SLUICE_MUST_USE; /* its thread */
-void io_stop(struct io *io);		     /* waits for the thread's end; nothing when it does not run */
+/* waits for the thread's end; no effect when it does not run */
+void io_stop(struct io *io);
 void io_fini(struct io *io);
 
-/* Gives a connected socket to one of the threads. takes fd. Any thread. */
+/* Assigns a connected socket to one of the threads. takes fd. Any thread. */
 void io_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd);
 
 #endif

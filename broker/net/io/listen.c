@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Listening sockets: a new connection is counted and given to an I/O thread. They belong to the
- * first I/O thread.
+ * Listening sockets: a new connection is counted and assigned to an I/O thread. The sockets belong
+ * to the first I/O thread.
  *
- * After an accept() that fails because of one connection the next one is accepted. One that fails
- * for lack of descriptors or memory, or for an unknown reason, pauses, because the connection that
- * waits keeps the socket readable.
+ * After an accept() that fails because of one connection the next one is accepted. After a failure
+ * for lack of descriptors or memory, or for an unknown reason, accepting pauses, because the
+ * waiting connection keeps the socket readable.
  */
 #include "broker/net/io/listen.h"
 
@@ -40,7 +40,7 @@ struct listening {
 	int fd;
 	struct event *event;
 	struct event *retry; /* accepts again, after a pause */
-	uint64_t logged_ms;  /* when the log was last given the reason of a pause */
+	uint64_t logged_ms;  /* time of the last log line about a pause */
 	int logged_errno;
 };
 
@@ -90,8 +90,8 @@ static void pause_accept(struct listening *listening, int error)
 	(void)event_add(listening->retry, &pause);
 }
 
-/* Counts it before it is given away: threads that accept or adopt at the same time cannot exceed
- * the bound together. */
+/* Counted before it is assigned: threads that accept or adopt at the same time cannot exceed the
+ * bound together. */
 static bool count_one(struct net *net)
 {
 	uint64_t max =
@@ -103,8 +103,7 @@ static bool count_one(struct net *net)
 	return false;
 }
 
-/* A peer that is gone without closing is noticed in two minutes, however long its session may be
- * silent. */
+/* Detects a peer that is gone without closing within two minutes, for any session timeout. */
 static void keep_alive(int fd)
 {
 	const int on = 1, idle_s = 60, interval_s = 15, count = 4;

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * A release, on the thread that it was given to: each effect goes to the connection whose command
- * caused it, to the connections of a session, or to the subscriptions of a stream or queue.
- */
+ * A release on an I/O thread: each effect goes to the connection that sent the command, to the
+ * connections of a session, or to the subscriptions of a stream or queue. */
 #include "broker/net/io/release.h"
 
 #include <stdlib.h>
@@ -66,7 +64,7 @@ static void to_subscribers(struct io *io, const struct effect *effect, enum sub_
 {
 	struct sub *sub, *next;
 
-	/* The last one that is dropped takes the list with it: what follows it is read before. */
+	/* Dropping the last subscription frees the list: the next one is read before. */
 	for (sub = subs_of(io, kind, effect->gateway, effect->id); sub != NULL; sub = next) {
 		next = sub->peer_next;
 		sub->conn->protocol->effect(sub->conn, sub, effect);

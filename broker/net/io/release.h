@@ -6,7 +6,8 @@
 struct engine_release;
 struct io;
 
-/* Gives its effects to the connections that they concern, and the release back to the engine. */
+/* Passes its effects to the connections that they concern, then returns the release to the
+ * engine. */
 void release_handle(struct io *io, struct engine_release *release);
 
 #endif

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
  * Effects for subscriptions and sessions as DELIVER and NOTICE frames, and stored segments for
- * followers. A grant to a consumer that its client has closed is given back.
- */
+ * followers. A grant to a consumer that its client has closed is given back. */
 #include "broker/net/native/native.h"
 
 #include <stdlib.h>
@@ -107,13 +105,13 @@ static int job_give_back(struct conn *conn, const Sluice__JobDelivery *job)
 	return conn_submit(conn, &command, block, sizeof(*block) + len, true, NATIVE_NOTHING, 0);
 }
 
-/* What cannot be given back now stays leased, until its lease or the session ends. */
+/* A grant that cannot be given back now stays leased until its lease or the session ends. */
 static void give_back(struct conn *conn, const struct sub *sub, const struct effect *effect)
 {
 	Sluice__JobDeliveries *list;
 
 	if (effect->kind == FX_GRANT && effect->again)
-		return; /* the client may have it in hand */
+		return; /* the client may be working on it */
 	if (effect->kind == FX_GRANT) {
 		(void)items_give_back(conn, sub, effect);
 		return;
@@ -129,8 +127,8 @@ static void give_back(struct conn *conn, const struct sub *sub, const struct eff
 	sluice__job_deliveries__free_unpacked(list, NULL);
 }
 
-/* One that lapsed while this connection took it up is nobody's: a client opens another, also one
- * with a name. SESSION_GONE would say that somebody else has the name now. */
+/* The session lapsed while this connection resumed it: the client opens another, possibly with the
+ * same name. SESSION_GONE would report that another client has the name. */
 static void session_ended(struct conn *conn, const struct effect *effect)
 {
 	if (effect->lapsed)
@@ -185,8 +183,8 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 		damaged_notice(conn, sub, effect);
 		return;
 	case FX_REPLY:
-		/* Of a CLAIM, which is the engine's own; but where a damaged record is in the way,
-		 * nothing more comes. */
+		/* The reply of a CLAIM, a command of the engine itself. A damaged record in the
+		 * queue stops the deliveries. */
 		if (effect->outcome->code != SLUICE_E_CORRUPT)
 			return;
 		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0, SLUICE_E_CORRUPT,
@@ -237,7 +235,7 @@ static void segment_whole(struct sub *sub, const struct segment *segment)
 	sub->next = segment->last + 1;
 }
 
-/* Some of a segment: from next on, what the filter takes, as far as the credit goes. */
+/* Part of a segment: from next on, filtered, as far as the credit goes. */
 static int segment_part(struct sub *sub, const struct segment *segment, struct sluice_slice raw)
 {
 	struct sluice_slice filter = {sub->filter, sub->filter != NULL ? strlen(sub->filter) : 0};

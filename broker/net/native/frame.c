@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Frames out: header and body into the output of the connection, refusals, ERROR, notices.
- */
+ * Frames out: header and body into the output of the connection, refusals, ERROR, notices. */
 #include "broker/net/native/native.h"
 
 #include <stdarg.h>
@@ -55,7 +53,7 @@ void native_message(struct conn *conn, uint8_t type, uint32_t corr, const Protob
 		free(bytes);
 }
 
-/* A session that was taken over is no failure of its connection. */
+/* A takeover of the session is no failure of its connection. */
 static void log_failure(const struct conn *conn, int code, const char *text)
 {
 	static struct log_rate rate = {.per_second = 10};
@@ -104,7 +102,7 @@ long native_fail(struct conn *conn, int code, const char *format, ...)
 	return -1;
 }
 
-/* One policy for want of memory: what was not accepted is refused, and may be tried again. */
+/* One policy for NOMEM: a request that was not accepted is refused, and may be retried. */
 int native_no_memory_is_busy(int code, const char **io_text)
 {
 	if (code != SLUICE_E_NOMEM)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The native listener: frames in. Each frame becomes a command, a read or a change of a
- * subscription. Lengths are checked before anything of that size is kept; before HELLO a connection
+ * subscription. Lengths are checked before memory for them is allocated; before HELLO a connection
  * may send PREAUTH_BYTES_MAX in all. The answer of a command becomes a frame here.
  */
 #include "broker/net/native/native.h"
@@ -63,8 +63,8 @@ static int publish_refuse(struct conn *conn, uint32_t corr, const struct frame_p
 	return 0;
 }
 
-/* Everything that core may rely on is checked here, on the I/O thread; a batch whose events have
- * their own subjects is decompressed here too, since core splits it. */
+/* Checks everything that core relies on, on the I/O thread; a batch whose events have their own
+ * subjects is decompressed here too, since core splits it. */
 static int publish_prepare(const struct frame_publish *publish, uint8_t **ret_raw, const char **ret_why)
 {
 	struct sluice_slice raw = publish->payload;
@@ -204,7 +204,7 @@ static int on_credit(struct conn *conn, struct sluice_slice body)
 		return (int)native_fail(conn, rc, "CREDIT: %s", why);
 	sub = sub_find(conn, credit.subscription);
 	if (sub == NULL)
-		return 0; /* crossed with its end */
+		return 0; /* crossed with the end of the subscription */
 	if (credit.more > LIMIT_CREDIT_MAX)
 		return (int)native_fail(conn, SLUICE_E_LIMIT, "CREDIT of %u; expected at most %llu",
 					credit.more, (unsigned long long)LIMIT_CREDIT_MAX);
@@ -217,8 +217,8 @@ static int on_credit(struct conn *conn, struct sluice_slice body)
 	starved = sub->credit == 0;
 	sub->credit =
 		sub->credit + credit.more > LIMIT_CREDIT_MAX ? LIMIT_CREDIT_MAX : sub->credit + credit.more;
-	/* With credit left it has all that there is, or waits for its output: both continue in
-	 * other ways. */
+	/* With credit left the follower is at the end of the stream, or waits for its output: both
+	 * continue otherwise. */
 	if (starved)
 		sub_wants_pump(sub);
 	return 0;

@@ -11,7 +11,7 @@ struct conn;
 /* The state of a connection. */
 struct native {
 	struct conn *conn;
-	bool greeted;	      /* HELLO was taken */
+	bool greeted;	      /* HELLO was accepted */
 	Sluice__Hello *hello; /* while a session is being opened */
 	uint8_t secret[16];
 };
@@ -24,7 +24,7 @@ enum native_what {
 	NATIVE_WELCOME,
 	NATIVE_SILENT_ACK,
 	NATIVE_GOODBYE,
-	NATIVE_NOTHING /* the broker's own */
+	NATIVE_NOTHING /* a command of the broker itself */
 };
 
 /* ---- frame.c: frames out ---- */
@@ -36,7 +36,7 @@ void native_refuse(struct conn *conn, uint32_t corr, int code, const char *forma
 	__attribute__((format(printf, 4, 5)));
 void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
 		   uint64_t to_offset, int code, const char *text);
-/* NOMEM becomes BUSY, with a text for it: a request that was not accepted may be tried again. */
+/* NOMEM becomes BUSY, with a text for it: a request that was not accepted may be retried. */
 int native_no_memory_is_busy(int code, const char **io_text);
 /* For the log at level debug; bounded. */
 void native_log_refused(const struct conn *conn, uint64_t corr, int code, const char *text);
@@ -52,8 +52,8 @@ void native_reads_due(struct conn *conn);
 void native_follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOpen *m);
 void native_consume_open(struct conn *conn, uint32_t corr, const Sluice__ConsumeOpen *m);
 void native_subscription_close(struct conn *conn, uint32_t corr, const Sluice__SubscriptionClose *m);
-/* When the frame arrives; its answer has its turn later. Commands after it give items back, which
- * must not be granted to the same consumer again. */
+/* Runs when the frame arrives; its answer is sent in its turn. Commands after it give items back,
+ * which must not be granted to the same consumer again. */
 void native_close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m);
 
 /* ---- query.c ---- */
@@ -73,7 +73,7 @@ void native_caught_up(struct sub *sub);
 void native_subscription_end(struct sub *sub, int code, const char *text);
 
 /* ---- reply.c: the body of a command's REPLY; returns its length ---- */
-/* More than the texts of an outcome and all its numbers need. */
+/* Upper bound for the texts of an outcome and all its numbers. */
 enum { NATIVE_REPLY_BYTES_MAX = 1024 };
 size_t native_reply_encode(uint8_t buf[NATIVE_REPLY_BYTES_MAX], const struct outcome *outcome);
 

@@ -15,7 +15,7 @@
 
 enum { HEADROOM_TEXT_BYTES = HEADROOM_WHY_BYTES + 160 };
 
-/* What is refused, what is full, and what to do. */
+/* What is refused, what is full, and how to make room. */
 static void headroom_text(char buf[HEADROOM_TEXT_BYTES], const struct engine_facts *facts)
 {
 	static const char *const refused[] = {
@@ -30,7 +30,7 @@ static void headroom_text(char buf[HEADROOM_TEXT_BYTES], const struct engine_fac
 		       facts->headroom != HEADROOM_OK ? facts->headroom_why : "");
 }
 
-/* Adds the facts of the engine to a packed Reply of status_get, which is replaced. */
+/* Adds the facts of the engine to a packed Reply of status_get; replaces it. */
 static int status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 {
 	static const char *const headroom[] = {"ok", "publish-stopped", "report-stopped"};

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * REPLY frames of commands: from an outcome to bytes. The Reply around an outcome's own message is written here, member by member: it
- * has two dozen that protobuf-c would go through twice for each reply. tests/unit compares the bytes with protobuf-c's.
+ * REPLY frames of commands: from an outcome to bytes. The Reply around an outcome's message is
+ * written here, member by member: protobuf-c would go through its two dozen members twice for each
+ * reply. tests/unit compares the bytes with protobuf-c's.
  */
 #include <assert.h>
 #include <string.h>
 
 #include "broker/net/native/native.h"
 
-/* Numbers of an outcome and the heads of its fields. */
+/* For the numbers of an outcome and the heads of its fields. */
 enum { NUMBERS_BYTES_MAX = 128 };
 static_assert(2 * sizeof(((struct outcome *)0)->text) + sizeof(((struct outcome *)0)->state) +
 			      NUMBERS_BYTES_MAX <=
@@ -100,7 +101,7 @@ static uint8_t *tag(uint8_t *at, unsigned field, unsigned wire)
 	return varint(at, field << 3 | wire);
 }
 
-/* A default value is not written. */
+/* A default value is omitted. */
 static uint8_t *number(uint8_t *at, unsigned field, uint64_t value)
 {
 	return value == 0 ? at : varint(tag(at, field, WIRE_VARINT), value);

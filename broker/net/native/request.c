@@ -2,7 +2,7 @@
  *
  * REQUEST frames: commands go to the engine, reads are answered from a snapshot on this thread. A
  * connection reads its own writes: a read waits until every earlier command of its connection is
- * answered, and its reply until the effects of all that the snapshot shows have reached it.
+ * answered, and its reply until the effects of all commits in the snapshot have reached it.
  */
 #include "broker/net/native/native.h"
 
@@ -20,7 +20,7 @@
 
 /* ---- requests that are commands ---- */
 
-/* The command of a request, by the command table: each of its protobuf rows is a request. */
+/* The command of a request, from the command table: each of its protobuf rows is a request. */
 static bool command_of(Sluice__Request__OpCase op, uint16_t *ret_type)
 {
 	switch (op) {
@@ -37,8 +37,8 @@ static bool command_of(Sluice__Request__OpCase op, uint16_t *ret_type)
 	}
 }
 
-/* In the lane of publishes: what grows the store as they do, and what has to come after them. All
- * others go ahead of publishes. */
+/* True: the lane of publishes, for commands that grow the store like them or have to follow them.
+ * All others go ahead of publishes. */
 static bool is_data(uint16_t type)
 {
 	return type == COMMAND_JOB_SUBMIT || type == COMMAND_TXN || type == COMMAND_PRODUCER_CLOSE;
@@ -46,7 +46,7 @@ static bool is_data(uint16_t type)
 
 /* ---- reads and subscriptions: now, or when the commands before them are answered ---- */
 
-/* takes block, in which request lies. */
+/* takes block, which holds request. */
 static void run_read(struct conn *conn, uint32_t corr, const Sluice__Request *request,
 		     struct message_block **block, size_t bytes)
 {
@@ -78,7 +78,7 @@ static void run_deferred(struct conn *conn, const struct deferred_read *read)
 				      (struct sluice_slice){read->bytes, read->len}, LIMIT_COMMAND_BYTES_MAX,
 				      &block, &message, &why);
 
-	/* It was unpacked once before. */
+	/* Cannot fail: it was unpacked before. */
 	if (rc != 0)
 		native_refuse(conn, read->corr, SLUICE_E_BUSY, "the broker is out of memory; try again");
 	else
@@ -92,7 +92,7 @@ void native_reads_due(struct conn *conn)
 	while ((read = conn->reads) != NULL) {
 		if (conn->dead || (conn->pendings != NULL && conn->pendings->ordinal <= read->ordinal))
 			return;
-		/* The others when the client has read. */
+		/* The others run when the client has read. */
 		if (conn_is_full(conn))
 			return;
 		invariant(conn->pending_count > 0 && conn->pending_bytes >= read->len,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * HELLO and WELCOME. A client's attempts to connect are taken in their order (instance.h). A
- * connection either resumes the session whose id and secret HELLO has, or opens a new one: a
- * command, so WELCOME comes after its commit, and frames that the client has sent meanwhile wait.
+ * HELLO and WELCOME. A client's attempts to connect are handled in their order (instance.h). A
+ * connection either resumes the session whose id and secret are in HELLO, or opens a new one: a
+ * command, so WELCOME follows its commit, and frames received meanwhile wait.
  */
 #include "broker/net/native/native.h"
 
@@ -24,7 +24,7 @@
 
 enum { SESSION_TIMEOUT_DEFAULT_MS = 30000 };
 
-/* Compares all bytes after a difference too: the time taken reveals nothing about the secret. */
+/* Compares all bytes, also after a difference: the time reveals nothing about the secret. */
 static bool secret_equal(const uint8_t a[16], const uint8_t *b, size_t len)
 {
 	unsigned difference = len != 16;
@@ -75,7 +75,7 @@ static void welcome(struct conn *conn, const uint8_t secret[16], bool resumed)
 	bool zstd_asked = false, close_asked = false;
 
 	if (engine_read_begin(conn->io->engine, &txn, &sequence) == 0) {
-		/* Only a hint for the client; 0 says nothing. */
+		/* Only a hint for the client; 0: not known. */
 		if (core_index_read(txn, conn->gateway, &index) != 0)
 			index = 0;
 		store_abort(txn);
@@ -161,7 +161,7 @@ void native_welcome(struct conn *conn, const struct outcome *outcome)
 	conn_parse(conn);
 }
 
-/* Returns true when the session is this connection's now. */
+/* Returns true when the session has become this connection's. */
 static bool session_resume(struct native *native, struct store_txn *txn)
 {
 	const Sluice__Hello *hello = native->hello;
@@ -177,7 +177,8 @@ static bool session_resume(struct native *native, struct store_txn *txn)
 	return conn_attach(native->conn, native->conn->gateway, hello->session_id, session.timeout_ms) == 0;
 }
 
-/* Resumes the session that HELLO names, or has one opened, which is a command. 0, or BUSY: the inbox is full. */
+/* Resumes the session that HELLO names, or submits the command that opens one. 0, or BUSY: the
+ * inbox is full. */
 static int session_take(struct native *native, struct store_txn *txn, bool *ret_resumed)
 {
 	struct conn *conn = native->conn;
@@ -194,7 +195,8 @@ static int session_take(struct native *native, struct store_txn *txn, bool *ret_
 	return rc;
 }
 
-/* The same in the order of the client's attempts, if it counts them. Below 0 and not BUSY: the reason is in why. */
+/* The same in the order of the client's attempts, if the client counts them. Below 0 and not BUSY:
+ * the reason is in why. */
 static int session_take_in_order(struct native *native, struct store_txn *txn, bool *ret_resumed, char *why,
 				 size_t why_bytes)
 {

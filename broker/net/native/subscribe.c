@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
  * FollowOpen, ConsumeOpen and SubscriptionClose: a stream or a queue is found in a snapshot, and
- * the subscription begins. Nothing of it needs a commit.
- */
+ * the subscription begins. No commit is needed. */
 #include "broker/net/native/native.h"
 
 #include <stdlib.h>
@@ -94,11 +92,11 @@ static struct sub *follow_new(struct conn *conn, const Sluice__FollowOpen *m, co
 	return sub_find(conn, m->subscription);
 }
 
-/* Refused already: the name belongs to another stream than the one that the client followed. */
+/* Refused already: the name belongs to another stream than the client followed. */
 enum { NOT_THE_SAME = 1 };
 
-/* A name is no identity. Offsets of the stream that had it before mean nothing here: events would
- * be skipped without a notice. */
+/* A name is no identity. Offsets of an older stream with the same name mean nothing here: events
+ * would be skipped without a notice. */
 static int stream_same(struct conn *conn, uint32_t corr, const Sluice__FollowOpen *m,
 		       const struct stream_ref *stream)
 {
@@ -235,7 +233,8 @@ void native_consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 		native_refuse(conn, corr, rc, "%s", sluice_error_text(rc));
 		return;
 	}
-	/* Deliveries come by a release, which this thread handles later: they follow the answer. */
+	/* Deliveries arrive with a release, which this thread handles later: they follow the
+	 * answer. */
 	opened.kind = (Sluice__QueueKind)queue.kind;
 	opened.lease_ms = m->lease_ms != 0 ? m->lease_ms : queue.lease_ms;
 	opened.queue_id = queue.id;

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * job_wait: a request whose answer is the job's end, or its deadline. The waits themselves are
- * conn/wait.c's.
- */
+ * job_wait: a request that is answered at the end of the job, or at its deadline. conn/wait.c keeps
+ * the waits. */
 #include "broker/net/native/native.h"
 
 #include <stdlib.h>
@@ -14,7 +12,7 @@
 #include "broker/net/conn/wait.h"
 #include "protocol/limits.h"
 
-/* With the key of the record that job_show() met, if that is damaged. */
+/* The text has the key of the record that job_show() found damaged. */
 static void refuse_unread(struct conn *conn, uint32_t corr, int rc)
 {
 	native_refuse(conn, corr, rc, "%s",
@@ -97,7 +95,7 @@ void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 		return;
 	}
 	free(shown.reply);
-	/* Its end cannot be missed: this thread handles the effects of commits after the snapshot
+	/* The end cannot be missed: this thread handles effects of commits after the snapshot
 	 * later. */
 	if (wait_add(conn, corr, m->job, shown.number, m->timeout_ms) != 0)
 		native_refuse(conn, corr, SLUICE_E_BUSY, "the broker is out of memory; try again");
