@@ -114,6 +114,17 @@ def test_admin_has_each_line_of_the_log_that_needs_somebody():
     tap.equal(ids("docs/admin.md", r"^\| `([a-z]+\.[a-z_]+)` \|"), ids("broker/LOG.md", r"^\| `([a-z_.]+)` \| (?:warn|error) \|"), "ids of the table")
 
 
+def test_functions_that_documents_name_are_in_the_headers():
+    headers = ""
+    for name in os.listdir(os.path.join(ROOT, "include/sluice")):
+        with open(os.path.join(ROOT, "include/sluice", name), encoding="utf-8") as file:
+            headers += file.read()
+    for path in ("README.md", "docs/concepts.md", "docs/admin.md"):
+        with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+            named = set(re.findall(r"\bsluice_[a-z_]+", file.read()))
+        tap.equal(sorted(name for name in named if not re.search(rf"\b{name}\b", headers)), [], f"{path}: names that no header has")
+
+
 def test_the_transaction_of_the_README_is_that_of_the_example():
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
         shown, = re.findall(r"^```c\n(.*?)^```$", file.read(), re.M | re.S)
