@@ -85,7 +85,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
 		line[first] = line[last];
 		line[last] = swap;
 	}
-	memcpy(line + len, "); `sluiced --dump DIR` says more\n", 34);
+	memcpy(line + len, "); `sluiced --dump DIR` reports details\n", 34);
 	len += 34;
 	(void)!write(STDERR_FILENO, line, len);
 	_exit(sluice_error_exit_code(SLUICE_E_CORRUPT));
@@ -169,7 +169,7 @@ static int parse(struct config *config, int argc, char **argv, int *ret_exit, ch
 		}
 		if (value == NULL) {
 			(void)snprintf(why, why_bytes,
-				       "'%s' is unknown or lacks its value; --help shows the usage", option);
+				       "'%s' is unknown or needs a value; --help shows the usage", option);
 			return SLUICE_E_INVAL;
 		}
 		i++;
@@ -238,10 +238,10 @@ static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, si
 	if (strcmp(broker->host, "localhost") == 0)
 		(void)snprintf(broker->host, sizeof(broker->host), "127.0.0.1");
 	if (!is_loopback(broker->host) && !broker->config.insecure) {
-		(void)snprintf(
-			why, why_bytes,
-			"listen is '%.200s', beyond loopback, and this version has neither TLS nor authentication; `insecure = yes` allows it all the same",
-			broker->config.listen);
+		(void)snprintf(why, why_bytes,
+			       "listen is '%.200s', beyond loopback, and this version has "
+			       "neither TLS nor authentication; `insecure = yes` allows it",
+			       broker->config.listen);
 		return SLUICE_E_DENIED;
 	}
 	return 0;
@@ -250,11 +250,12 @@ static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, si
 static void fail_stop(void *user, int code, const char *text)
 {
 	(void)user;
-	log_line(
-		LOG_LEVEL_ERROR,
-		log_id("engine.fail_stop",
-		       "a commit failed: what it held is unknown to its senders, and nothing more is acknowledged; start again after the cause is mended"),
-		log_str("error", sluice_error_name(code)), log_str("cause", text));
+	log_line(LOG_LEVEL_ERROR,
+		 log_id("engine.fail_stop",
+			"a commit failed: the outcome of its commands is unknown to their "
+			"senders, and no further command is acknowledged; remove the "
+			"cause and restart"),
+		 log_str("error", sluice_error_name(code)), log_str("cause", text));
 	/* No destructor, no flush: nothing may write to the store any more. */
 	_exit(sluice_error_exit_code(code));
 }
@@ -296,11 +297,11 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 	}
 	store_facts_get(broker->store, &facts);
 	if (facts.map_bytes < options.map_bytes)
-		log_line(
-			LOG_LEVEL_WARN,
-			log_id("store.file_limit",
-			       "the limit of file sizes is below map_mib: the store ends there (ulimit -f, LimitFSIZE=)"),
-			log_u64("map_bytes", facts.map_bytes), log_u64("map_mib", broker->config.map_mib));
+		log_line(LOG_LEVEL_WARN,
+			 log_id("store.file_limit",
+				"the file size limit is below map_mib and bounds the store "
+				"(ulimit -f, LimitFSIZE=)"),
+			 log_u64("map_bytes", facts.map_bytes), log_u64("map_mib", broker->config.map_mib));
 	rc = engine_create(&engine, broker->store, now, &broker->engine);
 	if (rc != 0)
 		(void)snprintf(why, why_bytes, "data directory %.200s: the store cannot be started (%s): %s",

@@ -62,7 +62,7 @@ int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject,
 		max = envelope.time_delta_ms > max ? envelope.time_delta_ms : max;
 	}
 	if (raw.len != 0) {
-		*ret_why = "bytes are left behind the last event that the batch counts";
+		*ret_why = "bytes follow the last event of the batch";
 		return SLUICE_E_PROTOCOL;
 	}
 	if (ret_time_min != NULL)

@@ -187,7 +187,7 @@ static struct sluice_slice headers(struct walk *walk)
 	uint64_t count = map_count(walk);
 
 	if (walk->why == NULL && count == 0)
-		wrong(walk, SLUICE_E_PROTOCOL, "an empty map of headers is left out or nil");
+		wrong(walk, SLUICE_E_PROTOCOL, "an empty map of headers must be omitted or nil");
 	for (uint64_t i = 0; i < count && walk->why == NULL; i++) {
 		if (string(walk).len == 0 && walk->why == NULL)
 			wrong(walk, SLUICE_E_PROTOCOL, "a header has an empty name");
@@ -206,7 +206,7 @@ static struct sluice_slice optional(struct walk *walk, bool is_string, uint64_t 
 		return (struct sluice_slice){NULL, 0};
 	value = is_string ? string(walk) : binary(walk);
 	if (value.len == 0)
-		wrong(walk, SLUICE_E_PROTOCOL, "an empty key, id or subject is left out or nil");
+		wrong(walk, SLUICE_E_PROTOCOL, "an empty key, id or subject must be omitted or nil");
 	if (value.len > max)
 		wrong(walk, SLUICE_E_LIMIT, why);
 	return value;
@@ -233,14 +233,15 @@ static void fields(struct walk *walk, size_t count, struct envelope *ret)
 		int64_t priority = integer(walk);
 
 		if (priority < 1 || priority > 255)
-			wrong(walk, SLUICE_E_PROTOCOL, "a priority is not 1 to 255 (0 is left out)");
+			wrong(walk, SLUICE_E_PROTOCOL, "a priority is not 1 to 255 (0 is omitted)");
 		ret->priority = (uint8_t)priority;
 	}
 	/* Trailing defaults are left out: the last field that is there must say something. */
 	if (walk->why == NULL && count > 2 && walk->at[-1] == MP_NIL &&
 	    ((count == 3 && ret->key.len == 0) || (count == 4 && ret->id.len == 0) ||
 	     (count == 5 && ret->headers.len == 0) || (count == 6 && ret->subject.len == 0)))
-		wrong(walk, SLUICE_E_PROTOCOL, "an envelope ends with nil; trailing defaults are left out");
+		wrong(walk, SLUICE_E_PROTOCOL,
+		      "an envelope ends with nil; trailing defaults must be omitted");
 }
 
 size_t envelope_plain(struct sluice_slice rest, struct sluice_slice *ret_body)

@@ -34,7 +34,7 @@ int frame_header_decode(const uint8_t *buf, uint64_t frame_bytes_max, struct fra
 	ret->flags = (uint8_t)read_be(&reader, 1);
 	ret->corr = (uint32_t)read_be(&reader, 4);
 	if (ret->flags != 0)
-		return bad(ret_why, "flags are not 0, which is all that version 1 knows");
+		return bad(ret_why, "flags are not 0, the only value in version 1");
 	return 0;
 }
 

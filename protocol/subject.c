@@ -56,9 +56,9 @@ static int tokens_check(struct sluice_slice subject, bool pattern, const char **
 		if (wild && !pattern)
 			return say(ret_why, SLUICE_E_INVAL, "'*' and '>' are for patterns only");
 		if (wild && i - token != 1)
-			return say(ret_why, SLUICE_E_INVAL, "'*' and '>' stand for whole tokens");
+			return say(ret_why, SLUICE_E_INVAL, "'*' and '>' must be whole tokens");
 		if (wild && at[token] == '>' && i != subject.len)
-			return say(ret_why, SLUICE_E_INVAL, "'>' is the last token");
+			return say(ret_why, SLUICE_E_INVAL, "'>' must be the last token");
 		token = i + 1;
 		if (i < subject.len && ++tokens > LIMIT_SUBJECT_TOKENS_MAX)
 			return say(ret_why, SLUICE_E_LIMIT, "it has more tokens than SUBJECT_TOKENS_MAX");

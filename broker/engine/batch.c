@@ -375,7 +375,7 @@ static void handle_committed(struct engine *engine, struct batch_clock clock)
 		case FX_ITEM_DAMAGED:
 			log_line(LOG_LEVEL_ERROR,
 				 log_id("store.corrupt",
-					"a stored record is damaged; what needs it is refused"),
+					"a stored record is damaged; operations that need it are refused"),
 				 log_str("record", effect->name.data));
 			break;
 		case FX_REPLY:
@@ -384,10 +384,11 @@ static void handle_committed(struct engine *engine, struct batch_clock clock)
 				  engine->batch.origin_count);
 			if (engine->batch.origins[effect->command].kind == ORIGIN_CONSUMER &&
 			    effect->outcome->code == SLUICE_E_CORRUPT)
-				log_line(LOG_LEVEL_ERROR,
-					 log_id("store.corrupt",
-						"a stored record is damaged; what needs it is refused"),
-					 log_str("record", effect->outcome->text));
+				log_line(
+					LOG_LEVEL_ERROR,
+					log_id("store.corrupt",
+					       "a stored record is damaged; operations that need it are refused"),
+					log_str("record", effect->outcome->text));
 			break;
 		default:
 			break;
@@ -422,7 +423,7 @@ static void release_post(struct engine *engine)
 static void log_damage(void)
 {
 	log_line(LOG_LEVEL_ERROR,
-		 log_id("store.corrupt", "a stored record is damaged; what needs it is refused"),
+		 log_id("store.corrupt", "a stored record is damaged; operations that need it are refused"),
 		 log_str("record", store_last_error()));
 }
 
@@ -452,7 +453,7 @@ static void put_off_timer(struct engine *engine, const struct batch_failure *fai
 	memcpy(engine->put_off, failure->timer.data, sizeof(engine->put_off));
 	engine->put_off_bytes = sizeof(engine->put_off);
 	log_line(LOG_LEVEL_ERROR,
-		 log_id("engine.put_off", "the timer that met it is tried again in a minute"),
+		 log_id("engine.put_off", "a timer needs a damaged record; it is retried in a minute"),
 		 log_u64("gateway", timer.gateway), log_u64("kind", timer.kind), log_u64("of", timer.id),
 		 log_u64("sub", timer.sub));
 }

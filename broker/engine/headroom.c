@@ -61,24 +61,25 @@ static void why_set(struct headroom_gate *gate, const char *failure)
 
 	if (failure != NULL)
 		(void)snprintf(gate->why, sizeof(gate->why),
-			       "%.120s; free some, or delete, purge or keep less", failure);
+			       "%.120s; free space, or delete, purge or shorten retention", failure);
 	/* A quota or a limit of file sizes: free bytes of the disk do not show it. */
 	else if (map_left <= gate->disk_free_bytes && gate->room_failure[0] != 0 && !near_stop(gate))
 		(void)snprintf(gate->why, sizeof(gate->why),
-			       "the disk is full: %s; free some, or delete, purge or keep less",
+			       "the disk is full: %s; free space, or delete, purge or "
+			       "shorten retention",
 			       gate->room_failure);
 	else if (map_left <= gate->disk_free_bytes)
-		(void)snprintf(
-			gate->why, sizeof(gate->why),
-			"the map is full: %" PRIu64 " of %" PRIu64
-			" MiB are used (publishes stop at %u %%, reports at %u %%); delete, purge or keep less, or raise map_mib",
-			used / mib, gate->map_bytes / mib, gate->publish_stop_percent,
-			gate->report_stop_percent);
+		(void)snprintf(gate->why, sizeof(gate->why),
+			       "the map is full: %" PRIu64 " of %" PRIu64
+			       " MiB are used (publishes stop at %u %%, reports at %u %%); "
+			       "delete, purge or shorten retention, or raise map_mib",
+			       used / mib, gate->map_bytes / mib, gate->publish_stop_percent,
+			       gate->report_stop_percent);
 	else
 		(void)snprintf(gate->why, sizeof(gate->why),
 			       "the disk is full: it has %" PRIu64 " MiB free, the store uses %" PRIu64
-			       " and holds %" PRIu64
-			       " for acks and deletes; free some, or delete, purge or keep less",
+			       " and holds %" PRIu64 " for acks and deletes; free space, or delete, purge or "
+			       "shorten retention",
 			       gate->disk_free_bytes / mib, used / mib, gate->room_bytes / mib);
 }
 
@@ -228,10 +229,9 @@ int headroom_room_ensure(struct engine *engine, uint64_t more, struct store_room
 
 	if (rc == SLUICE_E_UNSUPPORTED && !gate->unsupported_logged) {
 		gate->unsupported_logged = true;
-		log_line(
-			LOG_LEVEL_WARN,
-			log_id("engine.no_reserve",
-			       "the file system cannot allocate ahead: another program that fills the disk at once can stop the broker"));
+		log_line(LOG_LEVEL_WARN, log_id("engine.no_reserve",
+						"the file system cannot allocate space in advance: another "
+						"program that fills the disk can stop the broker"));
 	}
 	if (rc != 0 && rc != SLUICE_E_NO_SPACE && rc != SLUICE_E_UNSUPPORTED)
 		return rc;

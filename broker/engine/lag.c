@@ -33,9 +33,8 @@ static void log_lag(const struct engine *engine, size_t number, uint64_t lag)
 
 	if (log_may(&rate, &left_out))
 		log_line(LOG_LEVEL_WARN,
-			 log_id("engine.lag",
-				"an I/O thread does not keep up with what it is to hand out; nothing is "
-				"claimed for its consumers meanwhile"),
+			 log_id("engine.lag", "an I/O thread cannot keep up with its output; claims for its "
+					      "consumers are paused"),
 			 log_u64("thread", number), log_u64("bytes", lag),
 			 log_u64("sequence", engine->sequence), log_u64("left_out", left_out));
 }

@@ -345,8 +345,8 @@ int plugin_service_stop(struct plugin *plugin, uint32_t wait_ms)
 	}
 	plugin->stuck = true;
 	log_line(LOG_LEVEL_ERROR,
-		 log_id("plugin.stuck",
-			"a service plugin did not return after its stop_fd was readable; left behind"),
+		 log_id("plugin.stuck", "a service plugin did not return after its stop_fd was readable; "
+					"it is abandoned"),
 		 log_str("plugin", plugin->name), log_u64("waited_ms", wait_ms));
 	return SLUICE_E_TIMEOUT;
 }

@@ -84,7 +84,7 @@ def test_a_file_that_was_cut_off_is_refused_by_name():
     with tempfile.TemporaryDirectory() as top:
         data, whole, _ = published(top)
         for size, word in ((0, "data.mdb ends at byte 0"), (100, "data.mdb ends at byte 100"), (PAGE, "expected at least 2 pages"),
-                           (2 * PAGE, "is behind its end"), (len(whole) // 2, "is behind its end"), (len(whole) // 2 + 1, "is behind its end")):
+                           (2 * PAGE, "is beyond its end"), (len(whole) // 2, "is beyond its end"), (len(whole) // 2 + 1, "is beyond its end")):
             refused(data, whole[:size], EXIT_CORRUPT, word)
 
 
@@ -104,7 +104,7 @@ def test_a_damaged_meta_page_is_refused_by_name():
         at, last, commit = newest_meta(whole)
         for offset, value, word in ((0, struct.pack("<I", 0xbeefc0df), "magic number"), (4, struct.pack("<I", 2), "version 2"),
                                     (128, struct.pack("<Q", commit ^ 8), "expected consecutive commits"),
-                                    (120, struct.pack("<Q", last ^ (1 << 40)), "of those behind its end are in use"),
+                                    (120, struct.pack("<Q", last ^ (1 << 40)), "of those beyond its end are in use"),
                                     (24 + 48 + 40, struct.pack("<Q", last + 5), "main tree begins at page"),
                                     (24 + 40, struct.pack("<Q", 1 << 50), "free list begins at page")):
             bad = bytearray(whole)

@@ -58,7 +58,7 @@ def test_a_run_is_told_from_its_beginning_to_its_end():
         tap.equal(len(accepted), 1, "its connection")
         tap.check(re.fullmatch(r"127\.0\.0\.1:\d+", accepted[0]["peer"]), f"with its address: {accepted[0]['peer']}")
         closed = [row for row in wait_line(broker, "net.closed", 2) if row["conn"] == opened["conn"] and row["thread"] == opened["thread"]]
-        tap.equal([row["reason"] for row in closed], ["its session is another connection's now"], "why it ended")
+        tap.equal([row["reason"] for row in closed], ["its session moved to another connection"], "why it ended")
         refusals = wait_line(broker, "request.refused")
         tap.equal([row["code"] for row in refusals], ["NOT_FOUND"], "the request that was refused")
 

@@ -87,7 +87,7 @@ Test(job_audit, a_lease_of_which_nothing_is_said)
 	cr_assert_eq(audit(&rig, HOUR, 0)->n_findings, 1, "the bound is the caller's");
 	rig_advance(&rig, 1);
 	cr_assert_eq(finds(&rig, "job 1 is leased to session"), 1);
-	cr_assert(explains(&rig, "j", "The last that was recorded of it was 24 h ago"));
+	cr_assert(explains(&rig, "j", "Its last record was made 24 h ago"));
 	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__APPLIED);
 	cr_assert_eq(finds(&rig, ""), 0, "it was said something");
 	rig_close(&rig);
@@ -127,7 +127,7 @@ Test(job_audit, a_slot_of_a_holder_that_cannot_judge)
 	(void)source(&rig, other, "one");
 	cr_assert_eq(finds(&rig, ""), 0, "a restart takes a moment");
 	rig_advance(&rig, 1);
-	cr_assert_eq(finds(&rig, "speaks for source one"), 1);
+	cr_assert_eq(finds(&rig, "represents source one"), 1);
 	cr_assert(explains(&rig, "j", "the holder cannot judge the job any more"));
 	(void)source(&rig, rig.session, "one");
 	rig_close(&rig);
@@ -161,7 +161,7 @@ Test(job_audit, an_orphan_that_nobody_takes)
 	rig_advance(&rig, HOUR - 1);
 	cr_assert_eq(finds(&rig, ""), 0);
 	rig_advance(&rig, 1);
-	cr_assert_eq(finds(&rig, "job 1 is orphaned, and nobody has taken it"), 1);
+	cr_assert_eq(finds(&rig, "job 1 is orphaned, and no consumer has taken it"), 1);
 	rig.session = rig_session(&rig);
 	cr_assert_eq(rig_claim(&rig, rig.session, 1, CLAIM_ORPHANS), 1);
 	rig_close(&rig);

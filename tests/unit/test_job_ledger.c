@@ -761,7 +761,7 @@ Test(job_ledger, explain_says_who_holds_it_and_what_comes_next)
 	cr_assert_eq(rig_cancel(&rig, "j").code, 0);
 	text = explained(&rig, "j");
 	SAYS(text, "tag-9");
-	SAYS(text, "Cancel was asked for");
+	SAYS(text, "Cancel was requested");
 	rig_session_end(&rig, rig.session);
 	text = explained(&rig, "j");
 	SAYS(text, "orphaned");

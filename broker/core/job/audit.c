@@ -108,8 +108,8 @@ static int check_taken_over(struct audit *audit, uint64_t number, const struct j
 		return rc;
 	if (strcmp(row->event, "takeover") == 0)
 		finding(audit,
-			"job %llu was taken over by session %llu %s ago, which has said nothing of it: it may not know what "
-			"became of the work",
+			"job %llu was taken over by session %llu %s ago, which has not "
+			"reported on it since: it may not know the state of the work",
 			(unsigned long long)number, (unsigned long long)live->holder, job_age(age, age_ms));
 	sluice__job_history_row__free_unpacked(row, NULL);
 	return 0;
@@ -132,8 +132,8 @@ static int check_silent(struct audit *audit, uint64_t number, const struct job_l
 		return rc;
 	if (live->source != 0 && source.session != live->holder && age_ms >= audit->orphan_ms) {
 		finding(audit,
-			"job %llu is leased to session %llu, but session %llu speaks for source %.*s, which judges it: "
-			"its holder cannot",
+			"job %llu is leased to session %llu, but session %llu represents "
+			"source %.*s, which judges it: its holder cannot",
 			(unsigned long long)number, (unsigned long long)live->holder,
 			(unsigned long long)source.session, (int)source.name.len,
 			(const char *)source.name.data);
@@ -143,7 +143,9 @@ static int check_silent(struct audit *audit, uint64_t number, const struct job_l
 	if (live->flags & JOB_INTENT && live->source != 0 && since(audit, source.seen_ms) < age_ms)
 		age_ms = since(audit, source.seen_ms);
 	if (age_ms >= audit->silent_ms)
-		finding(audit, "job %llu is leased to session %llu, of which nothing was said for %s",
+		finding(audit,
+			"job %llu is leased to session %llu, which has not reported on it "
+			"for %s",
 			(unsigned long long)number, (unsigned long long)live->holder, job_age(age, age_ms));
 	return check_taken_over(audit, number, live, age_ms);
 }
@@ -159,8 +161,9 @@ static void find_away(struct audit *audit, const struct source *source)
 		if (strncmp(audit->result->findings[i], text, (size_t)head) == 0)
 			return;
 	finding(audit,
-		"%s%llu orphaned jobs wait for it, since %s; it was heard last %s ago, from session %llu, and nobody else "
-		"can judge them",
+		"%s%llu orphaned jobs wait for it, since %s; its last heartbeat "
+		"was %s ago, from session %llu, and no other source can judge "
+		"them",
 		text, (unsigned long long)source->orphans, job_age(waiting, since(audit, source->waiting_ms)),
 		job_age(seen, since(audit, source->seen_ms)), (unsigned long long)source->session);
 }
@@ -180,7 +183,7 @@ static int check_waiting(struct audit *audit, uint64_t number, const struct job_
 	}
 	rc = job_history_brief(audit->q->txn, audit->q->gateway, live->hist_last, &last);
 	if (rc == 0 && since(audit, last.time_ms) >= audit->orphan_ms)
-		finding(audit, "job %llu is orphaned, and nobody has taken it for %s",
+		finding(audit, "job %llu is orphaned, and no consumer has taken it for %s",
 			(unsigned long long)number, job_age(age, since(audit, last.time_ms)));
 	return 0;
 }
@@ -209,7 +212,7 @@ static int check_leased(struct audit *audit, uint64_t number, const struct job_l
 		finding(audit, "job %llu: the entry of session %llu that holds it is damaged",
 			(unsigned long long)number, (unsigned long long)live->holder);
 	else if (rc == 0 && !owned)
-		finding(audit, "job %llu is leased to session %llu, which does not know of it",
+		finding(audit, "job %llu is leased to session %llu, which has no entry for it",
 			(unsigned long long)number, (unsigned long long)live->holder);
 	else if (rc == 0)
 		rc = check_silent(audit, number, live);
@@ -300,7 +303,7 @@ static int check_last_row(struct audit *audit, uint64_t number, const struct job
 	int rc = job_history_get(audit->q->txn, audit->q->gateway, live->hist_last, &row);
 
 	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && row.job != number))
-		finding(audit, "job %llu: its last history row %llu is not there", (unsigned long long)number,
+		finding(audit, "job %llu: its last history row %llu is missing", (unsigned long long)number,
 			(unsigned long long)live->hist_last);
 	else if (rc == SLUICE_E_CORRUPT)
 		finding(audit, "job %llu: its history row %llu is damaged", (unsigned long long)number,
@@ -337,7 +340,7 @@ static int check_records(struct audit *audit, uint64_t number, const struct job_
 		rc = job_record_meta(&record, &meta);
 	sluice__job_submit__free_unpacked(meta, NULL);
 	if (rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND)
-		finding(audit, "job %llu: its submission is %s, so it cannot be given out",
+		finding(audit, "job %llu: its submission is %s, so it cannot be delivered",
 			(unsigned long long)number, rc == SLUICE_E_CORRUPT ? "damaged" : "not there");
 	else if (rc != 0)
 		return rc;
@@ -368,7 +371,9 @@ static int check_value(struct audit *audit, uint64_t number, const struct sluice
 	if (rc == SLUICE_E_CORRUPT) {
 		audit->result->jobs++;
 		audit->q->at.other++;
-		finding(audit, "job %llu: its live record is damaged, so nothing can be done with it",
+		finding(audit,
+			"job %llu: its live record is damaged, so no operation on it is "
+			"possible",
 			(unsigned long long)number);
 		return 0;
 	}
@@ -431,10 +436,10 @@ static int audit_counters(struct audit *audit)
 	if (rc != 0)
 		return rc;
 	if (jobs != audit->result->jobs)
-		finding(audit, "%llu jobs are counted, %llu are there", (unsigned long long)jobs,
+		finding(audit, "the counter of jobs is %llu, but %llu exist", (unsigned long long)jobs,
 			(unsigned long long)audit->result->jobs);
 	if (open < audit->result->open || open > audit->result->open + audit->q->at.other)
-		finding(audit, "%llu open jobs are counted, %llu are there", (unsigned long long)open,
+		finding(audit, "the counter of open jobs is %llu, but %llu exist", (unsigned long long)open,
 			(unsigned long long)audit->result->open);
 	return 0;
 }

@@ -76,7 +76,7 @@ int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *
 			      "job %s is %s in attempt %u; only a finished job is reset without force",
 			      m->job, from, job.live.attempt);
 	if (job.live.attempt == UINT32_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "job %s has had its last attempt", m->job);
+		return refuse(out, SLUICE_E_LIMIT, "job %s cannot have another attempt", m->job);
 	if (terminal)
 		rc = queue_room_check(a, job.live.queue, SLUICE__QUEUE_KIND__QUEUE_JOBS, 1, out);
 	if (rc != 0 || refused(out))

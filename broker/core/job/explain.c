@@ -137,10 +137,10 @@ static int explain_ready(struct query *q, struct lines *lines, const struct job_
 	     info->queue, waited, (unsigned long long)live->entry, (unsigned long long)cell.ready,
 	     (unsigned long long)cell.leased);
 	if (cell.priority)
-		line(lines, "The queue goes by priority; this job has %u of 255.", live->priority);
+		line(lines, "The queue is ordered by priority; this job has %u of 255.", live->priority);
 	line(lines,
-	     "Next: a consumer of queue %s with credit is given it. If nothing happens, no consumer "
-	     "has credit: see the queue.",
+	     "Next: it is delivered to a consumer of queue %s that has credit. "
+	     "If nothing happens, no consumer has credit: see the queue.",
 	     info->queue);
 	return 0;
 }
@@ -161,12 +161,14 @@ static int explain_source(struct query *q, struct lines *lines, const struct job
 	since(seen, q, source.seen_ms);
 	if (live->claim == JOB_ORPHANED)
 		line(lines,
-		     "Only source %s can judge it: it was heard last %s ago, from session %llu. %llu orphaned "
-		     "jobs wait for it, since %s.",
+		     "Only source %s can judge it: its last heartbeat was %s ago, from "
+		     "session %llu. %llu orphaned jobs wait for it, since %s.",
 		     info->judge, seen, (unsigned long long)source.session,
 		     (unsigned long long)source.orphans, since(waiting, q, source.waiting_ms));
 	else
-		line(lines, "Source %s judges it: it was heard last %s ago, from session %llu%s.",
+		line(lines,
+		     "Source %s judges it: its last heartbeat was %s ago, from session "
+		     "%llu%s.",
 		     info->judge, seen, (unsigned long long)source.session,
 		     source.session == live->holder
 			     ? ""
@@ -183,13 +185,14 @@ static void explain_next(struct lines *lines, const struct job_live *live, const
 		     info->tag[0] != '\0' ? "" : " an intent, or releases it");
 	else if (live->source != 0)
 		line(lines,
-		     "Next: a consumer of source %s takes it over with a higher token and finds out what "
-		     "became of the work; if that is gone for good, report evidence or reset the job.",
+		     "Next: a consumer of source %s takes it over with a higher token "
+		     "and determines the state of the work; if the source is gone for "
+		     "good, report evidence or reset the job.",
 		     info->judge);
 	else
-		line(lines, "Next: a consumer that takes orphans takes it over with a higher token and "
-			    "finds out what became of the work; "
-			    "or somebody reports evidence.");
+		line(lines, "Next: a consumer that takes orphans takes it over with a higher "
+			    "token and determines the state of the work; or a client reports "
+			    "evidence.");
 }
 
 static void explain_held(struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info,
@@ -205,8 +208,8 @@ static void explain_held(struct lines *lines, const struct job_live *live, const
 		     info->holder[0] != '\0' ? ")" : "", held, (unsigned long long)live->token);
 	else
 		line(lines,
-		     "It is orphaned since %s: session %llu held it under token %llu and gave it up "
-		     "or ended.",
+		     "It is orphaned since %s: session %llu held it under token %llu "
+		     "and released it or ended.",
 		     held, (unsigned long long)live->holder, (unsigned long long)live->token);
 	if (tag[0] != '\0')
 		line(lines, "The intent to start it is recorded with tag %s: the work may exist.", tag);
@@ -214,7 +217,7 @@ static void explain_held(struct lines *lines, const struct job_live *live, const
 		line(lines,
 		     "No intent is recorded in this attempt: the work was not started under this lease.");
 	if (info->scheduler_ref[0] != '\0')
-		line(lines, "The scheduler calls it %s.", info->scheduler_ref);
+		line(lines, "Its scheduler reference is %s.", info->scheduler_ref);
 }
 
 static void explain_end(struct lines *lines, const Sluice__JobInfo *info)
@@ -256,8 +259,7 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 		explain_held(lines, live, info, held);
 		rc = job_history_brief(q->txn, q->gateway, live->hist_last, &last);
 		if (rc == 0)
-			line(lines, "The last that was recorded of it was %s ago.",
-			     since(said, q, last.time_ms));
+			line(lines, "Its last record was made %s ago.", since(said, q, last.time_ms));
 		if (rc == 0)
 			rc = explain_source(q, lines, live, info);
 		explain_next(lines, live, info);
@@ -274,8 +276,8 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 		break;
 	}
 	if (!info->terminal && info->cancel)
-		line(lines, "Cancel was asked for: %s.",
-		     info->intent ? "the holder was told, and evidence ends the job"
+		line(lines, "Cancel was requested: %s.",
+		     info->intent ? "the holder was notified, and evidence ends the job"
 				  : "an intent is refused");
 	if (info->source[0] != '\0')
 		line(lines, "Last report: from %s%s%s%s.", info->source,

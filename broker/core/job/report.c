@@ -45,7 +45,8 @@ static int report_check(const Sluice__JobReport *m, struct outcome *out)
 	if (code != 0)
 		return refuse(out, code, "job id: %s", why);
 	if (m->attempt == 0 && m->token == 0)
-		return refuse(out, SLUICE_E_INVAL, "a report without a token names its attempt");
+		return refuse(out, SLUICE_E_INVAL,
+			      "the attempt is missing; a report without a token must give it");
 	if (m->release && m->token == 0)
 		return refuse(out, SLUICE_E_INVAL, "only a holder can release: the token is missing");
 	if (m->state[0] == '\0' && m->evidence[0] == '\0' && m->scheduler_ref[0] == '\0' && !m->release)
@@ -274,9 +275,9 @@ static void note_pointers(struct job *job, const Sluice__JobReport *m, const str
  * it somebody has to find out what became of it. */
 static int release_lease(struct apply *a, struct job *job)
 {
-	const struct job_fact fact = job_fact("release", JOB_SOURCE_BROKER, "given up by its holder");
+	const struct job_fact fact = job_fact("release", JOB_SOURCE_BROKER, "released by its holder");
 	const struct job_fact orphan =
-		job_fact("orphan", JOB_SOURCE_BROKER, "given up by its holder after intent");
+		job_fact("orphan", JOB_SOURCE_BROKER, "released by its holder after intent");
 	int rc;
 
 	if (!(job->live.flags & JOB_INTENT))
@@ -424,11 +425,11 @@ static void refuse_forgotten(const Sluice__JobReport *m, struct outcome *out)
 {
 	if (m->number != 0)
 		(void)refuse(out, SLUICE_E_NOT_FOUND,
-			     "job %s of number %llu was forgotten, or there was none", m->job,
+			     "job %s with number %llu was forgotten or never existed", m->job,
 			     (unsigned long long)m->number);
 	else
 		(void)refuse(out, SLUICE_E_STALE_TOKEN,
-			     "job %s: token %llu is not a lease's any more, the job was forgotten", m->job,
+			     "job %s: token %llu belongs to no lease: the job was forgotten", m->job,
 			     (unsigned long long)m->token);
 }
 

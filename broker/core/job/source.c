@@ -133,7 +133,8 @@ static int fence(struct apply *a, const Sluice__SourceSeen *m, const struct sour
 	if (rc != 0 || refused(&gone))
 		return rc;
 	return refuse(out, SLUICE_E_CONFLICT,
-		      "session %llu speaks for source %s; expected its end, or `take`",
+		      "session %llu represents source %s; wait for its end, or set "
+		      "`take`",
 		      (unsigned long long)source->session, m->source);
 }
 
@@ -143,7 +144,7 @@ static int source_new(struct apply *a, const Sluice__SourceSeen *m, uint64_t *re
 	int rc = counter_get(a->txn, a->gateway, COUNTER_SOURCE, &count);
 
 	if (rc == 0 && count >= LIMIT_SOURCES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the gateway has %llu sources; expected at most as many",
+		return refuse(out, SLUICE_E_LIMIT, "the gateway has %llu sources, the maximum",
 			      (unsigned long long)count);
 	if (rc == 0)
 		rc = counter_next(a, COUNTER_SOURCE, ret);

@@ -37,7 +37,8 @@ static int queue_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t *ret
 	int rc;
 
 	if (m->queue[0] == '\0')
-		return refuse(out, SLUICE_E_INVAL, "a job names its queue");
+		return refuse(out, SLUICE_E_INVAL,
+			      "the queue is missing; expected the name of a queue of jobs");
 	rc = strlen(m->queue) > LIMIT_NAME_BYTES_MAX
 		     ? SLUICE_E_NOT_FOUND
 		     : name_find(a->txn, a->gateway, NAME_QUEUE, slice_text(m->queue), ret_queue);

@@ -33,7 +33,8 @@ static int intent_again(struct apply *a, const struct job *job, const Sluice__Jo
 	sluice__job_history_row__free_unpacked(row, NULL);
 	if (!same)
 		return refuse(out, SLUICE_E_CONFLICT,
-			      "job %s: attempt %u has an intent with another tag; look for that first",
+			      "job %s: attempt %u has an intent with another tag; search for "
+			      "that tag first",
 			      m->job, job->live.attempt);
 	out->duplicate = true;
 	return 0;

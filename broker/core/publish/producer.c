@@ -115,7 +115,7 @@ static int open_expected(struct apply *a, const Sluice__ProducerOpen *m, struct 
 	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && (cell.name.len != strlen(m->name) ||
 						     memcmp(cell.name.data, m->name, cell.name.len) != 0)))
 		return refuse(out, SLUICE_E_PRODUCER_EVICTED,
-			      "there is no such producer %llu (any more); open another",
+			      "producer %llu does not exist (any more); open another",
 			      (unsigned long long)m->expect_producer);
 	if (rc != 0)
 		return rc;
@@ -124,10 +124,9 @@ static int open_expected(struct apply *a, const Sluice__ProducerOpen *m, struct 
 			      "producer '%.200s' was opened again by another client; its epoch is %u",
 			      m->name, cell.epoch);
 	if (cell.secret == 0 || cell.secret != m->secret)
-		return refuse(
-			out, SLUICE_E_OWNED,
-			"producer %llu is another client's: the secret is not the one that its opening gave",
-			(unsigned long long)m->expect_producer);
+		return refuse(out, SLUICE_E_OWNED,
+			      "producer %llu belongs to another client: the secret is wrong",
+			      (unsigned long long)m->expect_producer);
 	if (cell.owner != a->session)
 		return take(a, &cell, m->expect_producer, out);
 	out->id = m->expect_producer;
@@ -186,9 +185,8 @@ static int cell_of_caller(struct apply *a, uint64_t producer, uint32_t epoch, st
 			      "producer %llu was opened again: epoch %u was given, it is at %u",
 			      (unsigned long long)producer, epoch, ret->epoch);
 	if (epoch > ret->epoch)
-		return refuse(out, SLUICE_E_INVAL,
-			      "epoch %u of producer %llu was never given out; it is at %u", epoch,
-			      (unsigned long long)producer, ret->epoch);
+		return refuse(out, SLUICE_E_INVAL, "epoch %u of producer %llu was never issued; it is at %u",
+			      epoch, (unsigned long long)producer, ret->epoch);
 	if (ret->owner != 0 && ret->owner != a->session)
 		return refuse(
 			out, SLUICE_E_OWNED,
@@ -283,7 +281,7 @@ int producer_begin(struct apply *a, const struct producer_call *call, struct out
 		return answer_again(&cell, call, out);
 	expected = (cell.last_seq > call->settled_seq ? cell.last_seq : call->settled_seq) + 1;
 	if (call->first_seq != expected)
-		return refuse(out, SLUICE_E_SEQUENCE_GAP, "sequence %llu came, %llu was expected",
+		return refuse(out, SLUICE_E_SEQUENCE_GAP, "sequence is %llu; expected %llu",
 			      (unsigned long long)call->first_seq, (unsigned long long)expected);
 	unsettled = cell.answer_count - settled_count(&cell, call->settled_seq);
 	if (unsettled >= LIMIT_PRODUCER_UNSETTLED_MAX)

@@ -343,11 +343,11 @@ static int steps_check(const struct publish *p)
 
 	if (steps <= LIMIT_ROUTE_STEPS_MAX)
 		return 0;
-	return refuse(
-		p->out, SLUICE_E_LIMIT,
-		"%u events, whose subjects many patterns begin like: finding their targets took more than "
-		"%llu steps in one command: publish fewer at once, or bind fewer patterns",
-		p->m->count, (unsigned long long)LIMIT_ROUTE_STEPS_MAX);
+	return refuse(p->out, SLUICE_E_LIMIT,
+		      "%u events, whose subjects share prefixes with many patterns: "
+		      "finding their targets took more than %llu steps in one command: "
+		      "publish fewer at once, or bind fewer patterns",
+		      p->m->count, (unsigned long long)LIMIT_ROUTE_STEPS_MAX);
 }
 
 /* The targets of an event: those of the one before, which are in core->targets, when it has the same subject. */

@@ -280,7 +280,8 @@ static int cursor_move(struct apply *a, const Sluice__CursorSet *m, uint64_t str
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	if (m->offset < cell.offset && !m->back)
 		return refuse(out, SLUICE_E_CONFLICT,
-			      "cursor '%.100s' is at %llu already; it goes back to %llu only with 'back'",
+			      "cursor '%.100s' is at %llu already; moving it back to %llu "
+			      "requires 'back'",
 			      m->cursor, (unsigned long long)cell.offset, (unsigned long long)m->offset);
 	return cursor_put(a, stream, cursor, m->offset);
 }
@@ -307,7 +308,7 @@ int cursor_set_apply(struct apply *a, const Sluice__CursorSet *m, struct outcome
 			m->stream, (unsigned long long)stream, (unsigned long long)m->stream_id);
 	if (m->offset > cell.next)
 		return refuse(out, SLUICE_E_INVAL,
-			      "offset %llu is behind the end of stream '%.100s'; at most %llu",
+			      "offset %llu is beyond the end of stream '%.100s'; at most %llu",
 			      (unsigned long long)m->offset, m->stream, (unsigned long long)cell.next);
 	name = cursor_name_encode(buf, stream, slice_text(m->cursor));
 	rc = name_find(a->txn, a->gateway, NAME_CURSOR, name, &cursor);

@@ -161,7 +161,8 @@ static void log_output(const struct conn *conn)
 	if (log_may(&rate, &left_out))
 		log_line(LOG_LEVEL_WARN,
 			 log_id("net.output",
-				"a connection is closed: it does not read the answers and notices for it"),
+				"a connection is closed: the client does not read its answers and "
+				"notices"),
 			 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
 			 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
 			 log_u64("session", conn->session), log_str("protocol", conn->protocol->name(conn)),

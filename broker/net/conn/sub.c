@@ -259,7 +259,8 @@ static void send_caught_up(struct sub *sub)
 static void end_damaged(struct sub *sub, int rc)
 {
 	log_line(LOG_LEVEL_ERROR,
-		 log_id("store.corrupt", "a stored record is damaged; its follower is ended"),
+		 log_id("store.corrupt", "a stored record is damaged; the subscription of its follower is "
+					 "ended"),
 		 log_str("record", store_last_error()));
 	sub->conn->protocol->subscription_end(sub, rc, store_last_error());
 	sub_drop(sub);

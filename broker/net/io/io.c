@@ -132,7 +132,7 @@ static void notes_handle(struct io *io, struct io_note *note)
 		case IO_KICK:
 			conn = conn_find(io, note->tag);
 			if (conn != NULL)
-				conn_kill(conn, "its session is another connection's now");
+				conn_kill(conn, "its session moved to another connection");
 			break;
 		}
 		free(note);
@@ -211,7 +211,7 @@ static void lives_end(struct io *io, uint64_t now)
 
 		io->lives_checked++;
 		if (limit != 0 && conn->active_ms + limit < now)
-			conn_kill(conn, conn->gateway == 0 ? "no HELLO came in time"
+			conn_kill(conn, conn->gateway == 0 ? "no HELLO arrived in time"
 							   : "the peer was silent for too long");
 		else
 			conn_life_set(conn);

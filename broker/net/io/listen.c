@@ -81,8 +81,7 @@ static void pause_accept(struct listening *listening, int error)
 				 log_u64("connections", atomic_load(&listening->net->connections)));
 		else
 			log_line(LOG_LEVEL_ERROR,
-				 log_id("net.accept",
-					"accept() failed; connections wait and it is tried again"),
+				 log_id("net.accept", "accept() failed and is retried; connections wait"),
 				 log_i64("errno", error), log_str("error", strerror(error)),
 				 log_u64("retry_ms", RETRY_MS));
 	}

@@ -132,10 +132,9 @@ static void give_back(struct conn *conn, const struct sub *sub, const struct eff
 static void session_ended(struct conn *conn, const struct effect *effect)
 {
 	if (effect->lapsed)
-		(void)native_fail(
-			conn, SLUICE_E_TIMEOUT,
-			"the session had no connection for longer than its timeout, and ended while this one "
-			"took it up; open another");
+		(void)native_fail(conn, SLUICE_E_TIMEOUT,
+				  "the session's timeout expired while this connection was resuming "
+				  "it; open another session");
 	else
 		(void)native_fail(conn, SLUICE_E_SESSION_GONE,
 				  "the session has ended: it was closed, or another client opened its name");

@@ -20,9 +20,10 @@ static void headroom_text(char buf[HEADROOM_TEXT_BYTES], const struct engine_fac
 {
 	static const char *const refused[] = {
 		"",
-		"publishes are refused, all else goes on",
-		("publishes, job submits and reports, and what else makes the store grow are refused; acks, "
-		 "cancels, deletes, purges and retention go on"),
+		"publishes are refused, everything else continues",
+		("publishes, job submits and reports, and other commands that grow "
+		 "the store are refused; acks, cancels, deletes, purges and "
+		 "retention continue"),
 	};
 
 	(void)snprintf(buf, HEADROOM_TEXT_BYTES, "%s%s%s", refused[facts->headroom],

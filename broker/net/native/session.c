@@ -211,11 +211,10 @@ static int session_take_in_order(struct native *native, struct store_txn *txn, b
 		return session_take(native, txn, ret_resumed);
 	rc = instance_enter(instances, hello->instance.data, hello->attempt, &instance, &last);
 	if (rc == SLUICE_E_WRONG_STATE)
-		(void)snprintf(
-			why, why_bytes,
-			"attempt %llu of this client comes late: its attempt %llu was taken before; this "
-			"connection is one that the client has given up",
-			(unsigned long long)hello->attempt, (unsigned long long)last);
+		(void)snprintf(why, why_bytes,
+			       "attempt %llu of this client is late: its attempt %llu was "
+			       "accepted before; the client has abandoned this connection",
+			       (unsigned long long)hello->attempt, (unsigned long long)last);
 	if (rc == SLUICE_E_WRONG_STATE)
 		return SLUICE_E_STALE_ATTEMPT;
 	if (rc != 0)

@@ -179,7 +179,8 @@ static bool consume_find(struct conn *conn, uint32_t corr, const Sluice__Consume
 			      m->queue);
 	else if (source_rc != 0)
 		native_refuse(conn, corr, source_rc == SLUICE_E_NOT_FOUND ? SLUICE_E_BUSY : source_rc,
-			      "source '%.200s' is not known; expected a source_seen that names it before",
+			      "source '%.200s' is not known; expected a source_seen for it "
+			      "first",
 			      m->source);
 	else if (m->queue_id != 0 && m->queue_id != ret_queue->id)
 		native_refuse(conn, corr, SLUICE_E_NOT_FOUND,

@@ -41,7 +41,7 @@ static bool refused(const struct waiter *waiter, const struct job_shown *shown)
 void native_wait_timeout(const struct waiter *waiter, const struct job_shown *shown)
 {
 	Sluice__Reply *reply;
-	char text[] = "the job has not ended in time; this is how it stands";
+	char text[] = "the job has not ended in time; the reply has its present state";
 
 	if (refused(waiter, shown))
 		return;
@@ -71,7 +71,7 @@ void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 	 * PING. */
 	if (conn->waiter_count >= LIMIT_INFLIGHT_REQUESTS_MAX) {
 		native_refuse(conn, corr, SLUICE_E_BUSY,
-			      "this connection waits for %llu jobs already; expected at most as many",
+			      "this connection waits for %llu jobs already, the maximum",
 			      (unsigned long long)conn->waiter_count);
 		return;
 	}

@@ -253,7 +253,7 @@ static int allocate(int fd, uint64_t from, uint64_t end)
 	/* Asked first: an allocation that fails half-way keeps what it got, which is the rest of the disk. */
 	if (end > (uint64_t)st.st_blocks * 512 &&
 	    end - (uint64_t)st.st_blocks * 512 > (uint64_t)fs.f_bavail * fs.f_frsize)
-		return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the disk has not that much room");
+		return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the disk has too little room");
 	/* What was allocated already costs a look at its extents. */
 	do
 		rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(end - from));

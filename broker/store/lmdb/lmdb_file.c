@@ -204,11 +204,10 @@ static int page_read(const struct file *file, uint64_t number, void *bytes, size
 		return DAMAGED("a tree leads to page %" PRIu64 "; expected 2 to %" PRIu64, number,
 			       file->newest.last_page);
 	if (number >= file->whole_pages)
-		return DAMAGED(
-			"data.mdb has %" PRIu64 " bytes, and page %" PRIu64 " of %" PRIu64
-			" bytes, which is in use, is behind its end; its newest meta page says %" PRIu64
-			" pages",
-			file->bytes, number, file->page_bytes, file->newest.last_page + 1);
+		return DAMAGED("data.mdb has %" PRIu64 " bytes, and page %" PRIu64 " of %" PRIu64
+			       " bytes, which is in use, is beyond its end; its newest meta page "
+			       "says %" PRIu64 " pages",
+			       file->bytes, number, file->page_bytes, file->newest.last_page + 1);
 	rc = read_at(file, bytes, count, number * file->page_bytes);
 	if (rc == 0 && head->number != number)
 		return DAMAGED("page %" PRIu64 " says that it is page %" PRIu64, number, head->number);
@@ -402,7 +401,7 @@ static int trees_check(struct file *file)
 	    meta->last_page + 1 - file->whole_pages != file->missing_free)
 		return DAMAGED("data.mdb has %" PRIu64 " bytes; its newest meta page says %" PRIu64
 			       " pages of %" PRIu64 " bytes, and %" PRIu64
-			       " of those behind its end are in use",
+			       " of those beyond its end are in use",
 			       file->bytes, meta->last_page + 1, file->page_bytes,
 			       meta->last_page + 1 - file->whole_pages - file->missing_free);
 	return 0;
