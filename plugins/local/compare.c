@@ -61,7 +61,7 @@ static void adopt(struct service *service, const sluice_job_info *info)
 
 	service_log(service, SLUICE_LOG_WARN, "local.compare", NULL,
 		    "the ledger says that this session holds a job that is not in hand: it is taken in");
-	job_taken(service, &delivery);
+	job_handle_delivery(service, &delivery);
 }
 
 static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
@@ -69,9 +69,9 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 	struct asked *asked = user;
 	struct service *service = asked->service;
 	struct job *job = job_find(service, asked->job, asked->attempt);
-	int code = sluice_reply_code(reply);
+	int rc = sluice_reply_code(reply);
 	sluice_job_info info = SLUICE_JOB_INFO();
-	bool shown = code == 0 && sluice_reply_job(reply, 0, &info), ours;
+	bool shown = rc == 0 && sluice_reply_job(reply, 0, &info), ours;
 
 	(void)client;
 	service->compare.asked--;
@@ -79,8 +79,8 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 	if (job == NULL && ours && !job_in_table(service, info.job, info.attempt)) {
 		adopt(service, &info);
 	} else if (job != NULL && job->token == asked->token && job->calls == 0 &&
-		   job->stage != STAGE_ENDED && job->stage != STAGE_FORMER &&
-		   (shown || code == SLUICE_E_NOT_FOUND) &&
+		   job->stage != STAGE_ENDED && job->stage != STAGE_STALE &&
+		   (shown || rc == SLUICE_E_NOT_FOUND) &&
 		   !(ours && info.attempt == job->attempt && info.token == job->token) &&
 		   (!shown || strcmp(info.claim, "orphaned") != 0)) {
 		/* An orphan comes again by itself. */
@@ -107,7 +107,7 @@ static void ask(struct service *service, const char *id, uint32_t attempt, sluic
 
 /* ---- the list ---- */
 
-static void row_take(struct service *service, const sluice_job_info *info)
+static void check_row(struct service *service, const sluice_job_info *info)
 {
 	struct job *job = job_find(service, info->job, info->attempt);
 
@@ -133,7 +133,7 @@ static void ask_missing(struct service *service)
 	struct compare *compare = &service->compare;
 
 	for (struct job *job = service->jobs; job != NULL; job = job->next)
-		if (job->compared == compare->number && !job->dropped && job->stage != STAGE_FORMER) {
+		if (job->compared == compare->number && !job->dropped && job->stage != STAGE_STALE) {
 			if (compare->asked == ASKED_MAX) {
 				compare_soon(service);
 				return;
@@ -160,7 +160,7 @@ static void on_list(sluice_client *client, const sluice_reply *reply, void *user
 		last = info.number;
 		/* Without its id it is damaged: ours in hand is asked for by name, and kept. */
 		if (is_ours(service, &info) && info.job[0] != '\0')
-			row_take(service, &info);
+			check_row(service, &info);
 	}
 	if (sluice_reply_more(reply) && last > 0)
 		list(service, last);
@@ -178,24 +178,24 @@ static void list(struct service *service, uint64_t after)
 	service->compare.listing = sluice_job_list(service->client, &filter, &call, NULL) == 0;
 }
 
-static void on_seen(sluice_client *client, const sluice_reply *reply, void *user)
+static void on_heartbeat(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	struct service *service = user;
-	int code = sluice_reply_code(reply);
+	int rc = sluice_reply_code(reply);
 
 	(void)client;
-	if (code != 0 && code != SLUICE_E_CLOSED && !service->stopping)
+	if (rc != 0 && rc != SLUICE_E_CLOSED && !service->stopping)
 		service_log(service, SLUICE_LOG_WARN, "local.source", NULL, sluice_reply_text(reply));
 }
 
 /* The heartbeat of this source, by which explain and audit judge whether it can still be asked. */
-static void source_seen(struct service *service)
+static void send_heartbeat(struct service *service)
 {
 	char text[64];
 	unsigned long count = 0;
 	sluice_source_heartbeat_spec spec =
 		SLUICE_SOURCE_HEARTBEAT_SPEC(.source = service->source, .ok = true, .text = text);
-	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_seen, .user = service);
+	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_heartbeat, .user = service);
 
 	for (const struct job *job = service->jobs; job != NULL; job = job->next)
 		count++;
@@ -212,7 +212,7 @@ void compare_turn(struct service *service, uint64_t now_ms)
 		return;
 	compare->due_ms = now_ms + service->settings.compare_ms;
 	compare->number++;
-	source_seen(service);
+	send_heartbeat(service);
 	for (struct job *job = service->jobs; job != NULL; job = job->next) {
 		job->compared = compare->number;
 		job_wake_shepherd(job);

@@ -4,7 +4,7 @@
  * then it is consumed. Each step that fails is tried again from the first one, after a pause that doubles, for as long
  * as `give_up_ms` allows; the log names the cause when it changes and while the pause grows.
  *
- * Invariant: an answer of a former client, or of a former try, changes nothing (`life`).
+ * Invariant: an answer of an earlier client, or of an earlier try, changes nothing (`life`).
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -14,9 +14,9 @@
 #include "compare.h"
 #include "consumer.h"
 #include "job.h"
-#include "known.h"
+#include "lifecycle_cache.h"
 
-enum { PAUSE_MS_MIN = 250, DOUBLINGS_MAX = 5, ASK_MS = 5000, TOLD_EVERY = 64 };
+enum { PAUSE_MS_MIN = 250, DOUBLINGS_MAX = 5, ASK_MS = 5000, LOG_EVERY = 64 };
 
 /* The lifecycle of a queue that names none. */
 static const char lifecycle_default[] = "airavata";
@@ -62,7 +62,7 @@ void consumer_lost(struct service *service, int code, const char *why)
 		   now_ms - consumer->since_ms >= service->settings.give_up_ms) {
 		(void)snprintf(text, sizeof(text), "given up after give_up_ms: %.400s", why);
 		service_fail(service, code, "local.gave_up", text);
-	} else if (changed || consumer->waits % TOLD_EVERY == 0) {
+	} else if (changed || consumer->waits % LOG_EVERY == 0) {
 		(void)snprintf(text, sizeof(text), "%.400s; it is waited for", why);
 		service_log(service, SLUICE_LOG_WARN, "local.waiting", NULL, text);
 	}
@@ -89,18 +89,18 @@ static bool step_good(struct step *step, const sluice_reply *reply, const char *
 {
 	struct service *service = step->service;
 	bool current = step->life == service->consumer.life;
-	int code = sluice_reply_code(reply);
+	int rc = sluice_reply_code(reply);
 	char why[300];
 
 	free(step);
-	if (!current || code == 0)
+	if (!current || rc == 0)
 		return current;
-	if (code == SLUICE_E_TIMEOUT || code == SLUICE_E_DISCONNECTED)
+	if (rc == SLUICE_E_TIMEOUT || rc == SLUICE_E_DISCONNECTED)
 		(void)snprintf(why, sizeof(why), "no answer from the broker to %s: %.200s", what,
 			       sluice_reply_text(reply));
 	else
 		(void)snprintf(why, sizeof(why), "%s: %.200s", what, sluice_reply_text(reply));
-	consumer_lost(service, code, why);
+	consumer_lost(service, rc, why);
 	return false;
 }
 
@@ -116,7 +116,7 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *delivery, v
 	struct service *service = user;
 
 	if (delivery->kind == SLUICE_DELIVERY_JOB) {
-		job_taken(service, delivery);
+		job_handle_delivery(service, delivery);
 	} else if (delivery->kind == SLUICE_DELIVERY_END && sub == service->sub && !service->stopping) {
 		service->sub = NULL;
 		(void)sluice_sub_close(sub, 0);
@@ -170,7 +170,7 @@ static void on_lifecycle(sluice_client *client, const sluice_reply *reply, void 
 	(void)client;
 	if (!step_good(user, reply, "the queue's lifecycle"))
 		return;
-	rc = known_take(service, reply, true, &service->known, why, sizeof(why));
+	rc = lifecycle_cache_put(service, reply, true, &service->queue_lifecycle, why, sizeof(why));
 	if (rc == SLUICE_E_INVAL)
 		service_fail(service, rc, "local.lifecycle", why);
 	else if (rc != 0)
@@ -198,14 +198,14 @@ static int queue_read(struct service *service, const sluice_reply *reply)
 	const char *text = own != NULL ? sluice_reply_json(own) : NULL;
 	json_t *json = text != NULL ? json_loads(text, 0, NULL) : NULL;
 	json_t *config = json_object_get(json_array_get(json_object_get(json, "queues"), 0), "config");
-	const char *known = json_string_value(json_object_get(config, "lifecycle"));
+	const char *lifecycle = json_string_value(json_object_get(config, "lifecycle"));
 	const char *kind = json_string_value(json_object_get(config, "kind"));
 	int rc = config == NULL ? SLUICE_E_NOMEM : 0;
 
 	if (rc == 0 && (kind == NULL || strcmp(kind, "jobs") != 0))
 		rc = SLUICE_E_INVAL;
 	(void)snprintf(service->consumer.lifecycle, sizeof(service->consumer.lifecycle), "%s",
-		       known != NULL && known[0] != 0 ? known : lifecycle_default);
+		       lifecycle != NULL && lifecycle[0] != 0 ? lifecycle : lifecycle_default);
 	json_decref(json);
 	sluice_reply_free(own);
 	return rc;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * One job from claim to report. The order is the point: durable INTENT, then the start (taken by the job's
- * process itself), then the record, then the end. After a death anywhere in between, job_taken() of the next
+ * process itself), then the record, then the end. After a death anywhere in between, job_handle_delivery() of the next
  * holder looks at the attempt's files first.
  */
 #include <errno.h>
@@ -13,14 +13,14 @@
 
 #include "attempt/payload.h"
 #include "attempt/proc.h"
-#include "former.h"
+#include "stale.h"
 #include "job.h"
 #include "job_kill.h"
 #include "job_spawn.h"
 #include "job_table.h"
 #include "report.h"
 
-enum { LOOK_MS = 1000, ABSENT_LOOKS = 3 };
+enum { CHECK_MS = 1000, ABSENT_CHECKS = 3 };
 
 /* IO: the spool has no room, or is another one now, or not mounted: what is not in that says nothing, and what is made in it is not found again. */
 static int make_dir(struct job *job)
@@ -37,7 +37,7 @@ static int make_dir(struct job *job)
 /* Before an attempt that has not started is reported as over: the shepherd of a scheduler that died may be
  * about to start it, so the mark is taken away from it. False: it has started, or the mark cannot be written;
  * it is looked at again. */
-static bool never_starts(struct job *job)
+static bool forbid_start(struct job *job)
 {
 	int rc = attempt_forbid(job->dir);
 
@@ -67,7 +67,7 @@ static void start(struct job *job)
 
 	window_pause(job, WINDOW_INTENT, "intent");
 	if (job->cancel) {
-		if (attempt_cancel(job->dir, 0) == 0 && never_starts(job))
+		if (attempt_cancel(job->dir, 0) == 0 && forbid_start(job))
 			report_final(job, ROLE_CANCELED,
 				     "cancelled after the intent, before its process was started");
 		return;
@@ -78,7 +78,7 @@ static void start(struct job *job)
 		return;
 	}
 	if (rc != 0) {
-		if (never_starts(job))
+		if (forbid_start(job))
 			report_final(job, ROLE_FAILED, why);
 		return;
 	}
@@ -111,21 +111,21 @@ static int64_t timeout_of(const struct job *job)
 
 /* The process runs and its shepherd was killed. It is not ended: its work may be of use,
  * although its exit code will not be known. The scheduler enforces its timeout. */
-static void without_shepherd(struct job *job, const struct attempt_view *view)
+static void handle_shepherd_loss(struct job *job, const struct attempt_view *view)
 {
 	static const char text[] =
 		"its shepherd was killed: its process runs on, but how it ends will not be known, "
 		"and its output is not bounded any more";
 	const int64_t timeout_ms = timeout_of(job), left_ms = timeout_ms - (int64_t)process_age_ms(view->pid);
 
-	if (!job->alone)
+	if (!job->shepherd_lost)
 		service_log(job->service, SLUICE_LOG_ERROR, "local.shepherd", job, text);
-	job->alone = true;
+	job->shepherd_lost = true;
 	report_waiting(job, text);
 	if (timeout_ms == 0)
 		return;
 	if (left_ms > 0) {
-		job_again(job, job->watch_fd >= 0 || left_ms < LOOK_MS ? (uint64_t)left_ms : LOOK_MS);
+		job_again(job, job->watch_fd >= 0 || left_ms < CHECK_MS ? (uint64_t)left_ms : CHECK_MS);
 		return;
 	}
 	job->timed_out = true;
@@ -146,7 +146,7 @@ static void report_lost(struct job *job, const struct attempt_view *view)
 	count = job_leftovers(job, job->attempt, job->life, names);
 	len = (size_t)snprintf(evidence, sizeof(evidence),
 			       "lost: it was started, %sits process is gone and %s",
-			       job->alone ? "its shepherd was killed, " : "",
+			       job->shepherd_lost ? "its shepherd was killed, " : "",
 			       view->fault != NULL ? view->fault : "nobody saw how it ended");
 	if (job->timed_out)
 		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len,
@@ -170,13 +170,13 @@ static bool has_started(const struct job *job)
 		return true;
 	/* What an earlier holder's shepherd said nobody knows. One that is about to take the mark is waited for, too. */
 	attempt_tag(job->id, job->attempt, job->life, mark + strlen(mark));
-	return job->had_intent && job->absent < ABSENT_LOOKS && leftovers_marked(mark, left) > 0;
+	return job->had_intent && job->absent < ABSENT_CHECKS && leftovers_marked(mark, left) > 0;
 }
 
 /* Its shepherd brings the directory and the mark back, unless it was killed. */
-static void absent(struct job *job, struct attempt_view *view)
+static void handle_absent(struct job *job, struct attempt_view *view)
 {
-	if (job->absent++ < ABSENT_LOOKS) {
+	if (job->absent++ < ABSENT_CHECKS) {
 		if (view->no_directory)
 			report_spool_failure(job, attempt_error());
 		else
@@ -192,9 +192,9 @@ static void job_reconcile(struct job *job)
 {
 	struct attempt_view view;
 
-	if (job->dropped || job->stage == STAGE_ENDED || job->stage == STAGE_FORMER)
+	if (job->dropped || job->stage == STAGE_ENDED || job->stage == STAGE_STALE)
 		return;
-	if (attempt_look(job->dir, &view) != 0) {
+	if (attempt_inspect(job->dir, &view) != 0) {
 		report_spool_failure(job, NULL);
 		return;
 	}
@@ -205,7 +205,7 @@ static void job_reconcile(struct job *job)
 		if (make_dir(job) != 0)
 			report_spool_failure(job, NULL);
 		else if (has_started(job))
-			absent(job, &view);
+			handle_absent(job, &view);
 		else
 			start(job); /* nobody took the mark, and only one ever can */
 		return;
@@ -214,7 +214,7 @@ static void job_reconcile(struct job *job)
 		report_running(job, &view);
 		job_watch(job, &view);
 		if (view.process_lives && !view.shepherd_lives)
-			without_shepherd(job, &view);
+			handle_shepherd_loss(job, &view);
 		if (job->cancel)
 			job_terminate(job);
 		return;
@@ -223,7 +223,7 @@ static void job_reconcile(struct job *job)
 		return;
 	case ATTEMPT_LOST:
 		if (view.no_directory)
-			absent(job, &view);
+			handle_absent(job, &view);
 		else
 			report_lost(job, &view);
 		return;
@@ -250,7 +250,7 @@ static void starter_failed(struct job *job, char *text)
 	job_again_later(job);
 }
 
-void job_starter_said(struct job *job)
+void job_handle_starter(struct job *job)
 {
 	char text[ATTEMPT_ERROR_BYTES] = "";
 	ssize_t got = read(job->starter_fd, text, sizeof(text) - 1);
@@ -263,7 +263,7 @@ void job_starter_said(struct job *job)
 	job->started = job->started ||
 		       (got > 0 && (strncmp(text, "started\n", 8) == 0 || strncmp(text, "taken\n", 6) == 0));
 	if ((got <= 0 || strncmp(text, "failed ", 7) == 0) && job->stage == STAGE_SPAWNED && !job->dropped &&
-	    attempt_look(job->dir, &view) == 0 && view.state == ATTEMPT_NOT_STARTED) {
+	    attempt_inspect(job->dir, &view) == 0 && view.state == ATTEMPT_NOT_STARTED) {
 		if (job->cancel)
 			job_again(job, 0);
 		else
@@ -273,7 +273,7 @@ void job_starter_said(struct job *job)
 	job_reconcile(job);
 }
 
-void job_watch_ended(struct job *job)
+void job_handle_exit(struct job *job)
 {
 	(void)close(job->watch_fd);
 	job->watch_fd = -1;
@@ -285,30 +285,30 @@ void job_watch_ended(struct job *job)
 static void on_intent(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	struct job *job = user;
-	int code = sluice_reply_code(reply);
+	int rc = sluice_reply_code(reply);
 
 	(void)client;
 	if (job->dropped || job->stage != STAGE_CLAIMED) {
-		call_ended(job); /* it came again meanwhile, under another token, with its intent */
+		job_call_ended(job); /* it came again meanwhile, under another token, with its intent */
 		return;
 	}
-	if (code == 0) {
+	if (rc == 0) {
 		job->stage = STAGE_INTENT;
 		job_reconcile(job);
-	} else if (job->asked != job->token) {
+	} else if (job->asked_token != job->token) {
 		job_again_later(job); /* the lease that it was asked under is gone, and there is another */
-	} else if (sluice_error_retriable(code)) {
+	} else if (sluice_error_retriable(rc)) {
 		service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job,
 			    sluice_reply_text(reply));
 		job_again_later(job);
 	} else {
-		if (code != SLUICE_E_CANCELLED && code != SLUICE_E_CLOSED)
+		if (rc != SLUICE_E_CANCELLED && rc != SLUICE_E_CLOSED)
 			service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job,
 				    sluice_reply_text(reply));
 		job->dropped = true; /* cancelled before, or another's now: nothing was started */
 		(void)rmdir(job->dir);
 	}
-	call_ended(job);
+	job_call_ended(job);
 }
 
 static void ask_intent(struct job *job)
@@ -317,12 +317,12 @@ static void ask_intent(struct job *job)
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_intent, .user = job);
 
 	attempt_tag(job->id, job->attempt, job->life, tag);
-	job->asked = job->token;
+	job->asked_token = job->token;
 	job->calls++;
 	if (sluice_job_intent(job->service->client, job->id, job->token, job->attempt, tag, &call, NULL) !=
 	    0) {
 		job->dropped = true;
-		call_ended(job);
+		job_call_ended(job);
 	}
 }
 
@@ -335,19 +335,19 @@ static void begin(struct job *job)
 	} else if (job->had_intent) {
 		job->stage = STAGE_INTENT;
 		job_reconcile(job);
-	} else if (!former_wait(job)) {
+	} else if (!stale_wait(job)) {
 		ask_intent(job);
 	}
 }
 
 /* Ours already, under an older token (a new session took it over). False: it is not, or not any more; another one's intent may have been
  * recorded meanwhile. */
-static bool take_again(struct job *job, const sluice_delivery_view *delivery)
+static bool renew_lease(struct job *job, const sluice_delivery_view *delivery)
 {
 	char tag[ATTEMPT_TAG_MAX];
 
 	attempt_tag(job->id, job->attempt, job->life, tag);
-	if (job->stage == STAGE_FORMER || (delivery->intent && strcmp(delivery->tag, tag) != 0)) {
+	if (job->stage == STAGE_STALE || (delivery->intent && strcmp(delivery->tag, tag) != 0)) {
 		job->dropped = true;
 		return false;
 	}
@@ -361,11 +361,11 @@ static bool take_again(struct job *job, const sluice_delivery_view *delivery)
 	return true;
 }
 
-void job_taken(struct service *service, const sluice_delivery_view *delivery)
+void job_handle_delivery(struct service *service, const sluice_delivery_view *delivery)
 {
 	struct job *job = job_find(service, delivery->job, delivery->attempt);
 
-	if (job != NULL && take_again(job, delivery))
+	if (job != NULL && renew_lease(job, delivery))
 		return;
 	job = job_new(service, delivery);
 	if (job != NULL && delivery->intent &&
@@ -406,7 +406,7 @@ void job_lease_lost(struct service *service, const char *id, sluice_token token)
 	if (job == NULL || job->token != token || job->stage == STAGE_ENDED)
 		return;
 	service_log(service, SLUICE_LOG_INFO, "local.lease_lost", job, "the lease is gone; it is let go");
-	former_let_go(job);
+	stale_release(job);
 }
 
 void jobs_due(struct service *service, uint64_t now_ms)
@@ -422,11 +422,11 @@ void jobs_due(struct service *service, uint64_t now_ms)
 		job_kill_due(job, now_ms);
 		/* Nothing tells of it: its watch could not be set; or something is to be done again. */
 		if (job->calls > 0 || job->retry_ms > now_ms || job->stage == STAGE_ENDED ||
-		    (!job->again && (job->watch_fd >= 0 || job->starter_fd >= 0)))
+		    (!job->retry && (job->watch_fd >= 0 || job->starter_fd >= 0)))
 			continue;
-		job->again = false;
-		if (job->stage == STAGE_FORMER)
-			former_go_on(job);
+		job->retry = false;
+		if (job->stage == STAGE_STALE)
+			stale_continue(job);
 		else if (job->stage == STAGE_CLAIMED)
 			begin(job);
 		else

@@ -8,11 +8,11 @@
 #include "state.h"
 
 /* A delivery. One that is in hand already gets the new token. */
-void job_taken(struct service *service, const sluice_delivery_view *delivery);
+void job_handle_delivery(struct service *service, const sluice_delivery_view *delivery);
 /* The shepherd's pipe is readable or closed. */
-void job_starter_said(struct job *job);
+void job_handle_starter(struct job *job);
 /* The watched process, the shepherd or the job's own, has ended. */
-void job_watch_ended(struct job *job);
+void job_handle_exit(struct job *job);
 /* A cancel was requested; token 0: whatever lease the job has. */
 void job_cancel(struct service *service, const char *id, sluice_token token);
 void job_lease_lost(struct service *service, const char *id, sluice_token token);

@@ -15,10 +15,10 @@ void job_wake_shepherd(const struct job *job)
 {
 	struct attempt_view view;
 
-	if (job->stage == STAGE_RUNNING && !job->alone && job->watch_fd >= 0)
+	if (job->stage == STAGE_RUNNING && !job->shepherd_lost && job->watch_fd >= 0)
 		(void)syscall(SYS_pidfd_send_signal, job->watch_fd, SIGCONT, NULL, 0);
 	/* It was stopped before it said that the job had started. */
-	if (job->stage == STAGE_SPAWNED && attempt_look(job->dir, &view) == 0 && view.shepherd_lives)
+	if (job->stage == STAGE_SPAWNED && attempt_inspect(job->dir, &view) == 0 && view.shepherd_lives)
 		(void)kill(view.shepherd, SIGCONT);
 }
 

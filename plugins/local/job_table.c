@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "job_table.h"
-#include "known.h"
+#include "lifecycle_cache.h"
 
 enum { RETRY_MS = 1000, RETRY_DOUBLINGS_MAX = 4 };
 
@@ -38,11 +38,11 @@ void job_unwatch(struct job *job)
 	job->starter_fd = job->watch_fd = -1;
 }
 
-void formers_free(struct job *job)
+void stale_attempts_free(struct job *job)
 {
-	free(job->formers);
-	job->formers = NULL;
-	job->former_count = 0;
+	free(job->stale);
+	job->stale = NULL;
+	job->stale_count = 0;
 }
 
 void job_free(struct job *job)
@@ -65,14 +65,14 @@ void job_free(struct job *job)
 			*at = job->same_hash;
 			break;
 		}
-	formers_free(job);
+	stale_attempts_free(job);
 	free(job->id);
 	free(job->payload);
 	free(job->state);
 	free(job);
 }
 
-void call_ended(struct job *job)
+void job_call_ended(struct job *job)
 {
 	job->calls--;
 	if (job->dropped)
@@ -85,7 +85,7 @@ struct job *job_find(const struct service *service, const char *id, uint32_t att
 
 	for (; job != NULL; job = job->same_hash)
 		if (!job->dropped && strcmp(job->id, id) == 0 &&
-		    (attempt == 0 ? job->stage != STAGE_FORMER : job->attempt == attempt))
+		    (attempt == 0 ? job->stage != STAGE_STALE : job->attempt == attempt))
 			return job;
 	return NULL;
 }
@@ -102,7 +102,8 @@ struct job *job_new(struct service *service, const sluice_delivery_view *deliver
 	job->token = delivery->token;
 	job->cancel = delivery->cancel;
 	job->had_intent = delivery->intent;
-	job->known = delivery->lifecycle != NULL ? known_find(service, delivery->lifecycle) : NULL;
+	job->lifecycle =
+		delivery->lifecycle != NULL ? lifecycle_cache_find(service, delivery->lifecycle) : NULL;
 	job->id = strdup(delivery->job);
 	job->state = strdup(delivery->state != NULL ? delivery->state : "");
 	job->payload = malloc(delivery->body.len + 1);
@@ -127,7 +128,7 @@ struct job *job_new(struct service *service, const sluice_delivery_view *deliver
 
 void job_again(struct job *job, uint64_t pause_ms)
 {
-	job->again = true;
+	job->retry = true;
 	job->retry_ms = service_now_ms() + pause_ms;
 }
 

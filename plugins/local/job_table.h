@@ -15,7 +15,7 @@ struct job *job_new(struct service *service, const sluice_delivery_view *deliver
 /* Stops watching it, and frees it unless calls are under way. */
 void job_free(struct job *job);
 /* One call of the job was answered. Frees a dropped job after the last one. */
-void call_ended(struct job *job);
+void job_call_ended(struct job *job);
 
 /* The job of this attempt (0: of any) that is not dropped; NULL: none. */
 struct job *job_find(const struct service *service, const char *id, uint32_t attempt);
@@ -29,6 +29,6 @@ void job_again_later(struct job *job);
 /* Closes the shepherd's pipe and the pidfd. */
 void job_unwatch(struct job *job);
 /* Empties the list of former attempts. */
-void formers_free(struct job *job);
+void stale_attempts_free(struct job *job);
 
 #endif

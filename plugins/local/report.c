@@ -17,7 +17,7 @@
 
 #include "attempt/payload.h"
 #include "job_table.h"
-#include "known.h"
+#include "lifecycle_cache.h"
 #include "report.h"
 
 enum { EVIDENCE_BYTES = 900, QUARANTINE_PAUSE_MS = 1000, QUARANTINE_DOUBLINGS_MAX = 9 };
@@ -41,7 +41,7 @@ static size_t character(const unsigned char *at)
 }
 
 /* Quotations and fixed buffers cut characters, and names of programs may hold any byte. */
-static void make_text(char *text)
+static void make_utf8(char *text)
 {
 	for (char *at = text; *at != 0;) {
 		size_t bytes = character((unsigned char *)at);
@@ -67,8 +67,8 @@ static bool send(struct job *job, sluice_job_report_spec *spec, sluice_done_fn *
 	char evidence[EVIDENCE_BYTES];
 
 	if (spec->evidence != NULL) {
-		(void)snprintf(evidence, sizeof(evidence), "%s", job->plain ? "" : spec->evidence);
-		make_text(evidence);
+		(void)snprintf(evidence, sizeof(evidence), "%s", job->no_evidence ? "" : spec->evidence);
+		make_utf8(evidence);
 		spec->evidence = evidence;
 	}
 	spec->job = job->id;
@@ -78,11 +78,11 @@ static bool send(struct job *job, sluice_job_report_spec *spec, sluice_done_fn *
 	job->calls++;
 	if (sluice_job_report(job->service->client, spec, &call, NULL) == 0)
 		return true;
-	call_ended(job);
+	job_call_ended(job);
 	return false;
 }
 
-static void state_is(struct job *job, const char *state)
+static void set_state(struct job *job, const char *state)
 {
 	char *copy = strdup(state);
 
@@ -97,17 +97,17 @@ static void state_is(struct job *job, const char *state)
 static void on_progress(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	struct job *job = user;
-	int code = sluice_reply_code(reply);
+	int rc = sluice_reply_code(reply);
 
 	(void)client;
-	if (code != 0 && code != SLUICE_E_CLOSED)
+	if (rc != 0 && rc != SLUICE_E_CLOSED)
 		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
 			    sluice_reply_text(reply));
-	if (sluice_error_retriable(code) && job->stage == STAGE_RUNNING) {
+	if (sluice_error_retriable(rc) && job->stage == STAGE_RUNNING) {
 		job->stage = STAGE_SPAWNED;
 		job_again_later(job);
 	}
-	call_ended(job);
+	job_call_ended(job);
 }
 
 static void send_active(struct job *job, const char *ref, uint64_t started_ms)
@@ -119,7 +119,7 @@ static void send_active(struct job *job, const char *ref, uint64_t started_ms)
 				       .started_time_ms = started_ms, .seen_time_ms = started_ms);
 
 	(void)send(job, &spec, on_progress);
-	state_is(job, lifecycle_state(job_lifecycle(job), ROLE_ACTIVE));
+	set_state(job, lifecycle_state(job_lifecycle(job), ROLE_ACTIVE));
 }
 
 void report_running(struct job *job, const struct attempt_view *view)
@@ -155,7 +155,7 @@ void report_waiting(struct job *job, const char *cause)
 
 	for (const char *at = cause; *at != 0; at++)
 		hash = (hash ^ (unsigned char)*at) * 16777619u;
-	if (job->stage == STAGE_FORMER || job->dropped || hash == job->waiting_for || job->waiting_asked != 0)
+	if (job->stage == STAGE_STALE || job->dropped || hash == job->waiting_for || job->waiting_asked != 0)
 		return;
 	job->waiting_asked = hash != 0 ? hash : 1;
 	if (!send(job, &spec, on_waiting))
@@ -178,18 +178,18 @@ void report_spool_failure(struct job *job, const char *cause)
 static void on_lifecycle(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	struct job *job = user;
-	struct known_lifecycle *known;
+	struct cached_lifecycle *cached;
 	char why[512] = "";
-	int code = sluice_reply_code(reply);
+	int rc = sluice_reply_code(reply);
 
 	(void)client;
-	if (code == 0)
-		code = known_take(job->service, reply, false, &known, why, sizeof(why));
-	if (code == 0)
-		job->known = known;
-	else if (code == SLUICE_E_INVAL)
+	if (rc == 0)
+		rc = lifecycle_cache_put(job->service, reply, false, &cached, why, sizeof(why));
+	if (rc == 0)
+		job->lifecycle = cached;
+	else if (rc == SLUICE_E_INVAL)
 		service_log(job->service, SLUICE_LOG_ERROR, "local.lifecycle", job, why);
-	call_ended(job);
+	job_call_ended(job);
 }
 
 /* After a quarantine: whose the job is now, and what its lifecycle is. */
@@ -197,15 +197,15 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 {
 	struct job *job = user;
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_lifecycle, .user = job);
-	int code = sluice_reply_code(reply);
+	int rc = sluice_reply_code(reply);
 	sluice_job_info info = SLUICE_JOB_INFO();
 
-	if (code == SLUICE_E_NOT_FOUND) {
+	if (rc == SLUICE_E_NOT_FOUND) {
 		job->dropped = true;
-	} else if (code == 0 && sluice_reply_job(reply, 0, &info)) {
+	} else if (rc == 0 && sluice_reply_job(reply, 0, &info)) {
 		job->dropped = info.terminal || info.attempt != job->attempt || info.token != job->token;
 		if (!job->dropped) {
-			state_is(job, info.state);
+			set_state(job, info.state);
 			job->calls++;
 			if (sluice_object_show(client, SLUICE_OBJECT_LIFECYCLE, info.lifecycle, &call,
 					       NULL) != 0)
@@ -216,10 +216,10 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 		service_log(
 			job->service, SLUICE_LOG_WARN, "local.report_late", job,
 			"its end was put into quarantine: the job is at its end, another's, or at a later attempt");
-	call_ended(job);
+	job_call_ended(job);
 }
 
-static void quarantined(struct job *job, const sluice_reply *reply)
+static void handle_quarantine(struct job *job, const sluice_reply *reply)
 {
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_shown, .user = job);
 	unsigned doublings =
@@ -248,26 +248,26 @@ static bool is_settled(int code)
 static void on_final(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	struct job *job = user;
-	int code = sluice_reply_code(reply);
+	int rc = sluice_reply_code(reply);
 
 	(void)client;
-	if (code != 0 && code != SLUICE_E_CLOSED)
+	if (rc != 0 && rc != SLUICE_E_CLOSED)
 		service_log(job->service, SLUICE_LOG_WARN, "local.report_refused", job,
 			    sluice_reply_text(reply));
-	if (code == 0 && sluice_reply_disposition(reply) != SLUICE_DISPOSITION_QUARANTINED) {
+	if (rc == 0 && sluice_reply_disposition(reply) != SLUICE_DISPOSITION_QUARANTINED) {
 		attempt_mark_reported(job->dir);
 		job->dropped = true;
-	} else if (code == 0 && job->asked == job->token) {
-		quarantined(job, reply);
-	} else if (is_settled(code) && job->asked == job->token) {
+	} else if (rc == 0 && job->asked_token == job->token) {
+		handle_quarantine(job, reply);
+	} else if (is_settled(rc) && job->asked_token == job->token) {
 		job->dropped = true;
 	} else {
 		/* Refused for now; or under the token of a lease that is gone, while there is another. */
-		job->plain = job->plain || code == SLUICE_E_INVAL || code == SLUICE_E_LIMIT;
+		job->no_evidence = job->no_evidence || rc == SLUICE_E_INVAL || rc == SLUICE_E_LIMIT;
 		job->stage = STAGE_INTENT;
 		job_again_later(job);
 	}
-	call_ended(job);
+	job_call_ended(job);
 }
 
 /* What the status file says of the end. Times are the shepherd's: an end that is reported after an outage has its own. */
@@ -304,7 +304,7 @@ static void send_final(struct job *job, enum role role, const char *evidence, co
 		spec.seen_time_ms = job->seen_ms;
 	}
 	job->stage = STAGE_ENDED;
-	job->asked = job->token;
+	job->asked_token = job->token;
 	(void)send(job, &spec, on_final);
 }
 

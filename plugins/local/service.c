@@ -23,7 +23,7 @@
 #include "job.h"
 #include "job_spawn.h"
 #include "job_table.h"
-#include "known.h"
+#include "lifecycle_cache.h"
 #include "settings.h"
 #include "sweep.h"
 
@@ -232,9 +232,9 @@ static void epoll_one(struct service *service, const struct epoll_event *event)
 	}
 	job = (struct job *)(uintptr_t)(event->data.u64 & ~(uint64_t)1);
 	if (event->data.u64 & 1)
-		job_starter_said(job);
+		job_handle_starter(job);
 	else
-		job_watch_ended(job);
+		job_handle_exit(job);
 }
 
 static void loop(struct service *service)
@@ -289,7 +289,7 @@ static int serve(struct service *service, int transport_fd)
 		service->jobs->calls = 0;
 		job_free(service->jobs);
 	}
-	known_free_all(service);
+	lifecycle_cache_free(service);
 	sweep_end(service);
 	service_children_reap(service, 0);
 	free(service->starters);

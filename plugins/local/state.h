@@ -4,7 +4,7 @@
  *
  *   CLAIMED --intent--> INTENT --spawn--> SPAWNED --start mark--> RUNNING --status--> ENDED --report--> gone
  *
- * FORMER is one whose lease was lost, or that the sweep has met: after a reset its process is ended, otherwise it is another's.
+ * STALE is one whose lease was lost, or that the sweep has met: after a reset its process is ended, otherwise it is another's.
  *
  * All of it runs on one thread, the one in local_run(); libsluice's callbacks come from inside
  * sluice_process().
@@ -21,37 +21,37 @@
 #include "sluice/plugin.h"
 
 enum { JOB_BUCKETS = 1024 };
-enum stage { STAGE_CLAIMED, STAGE_INTENT, STAGE_SPAWNED, STAGE_RUNNING, STAGE_ENDED, STAGE_FORMER };
+enum stage { STAGE_CLAIMED, STAGE_INTENT, STAGE_SPAWNED, STAGE_RUNNING, STAGE_ENDED, STAGE_STALE };
 /* Where a fault rig wants the process to stop itself, to be killed there: between intent and start, start and
  * recording, recording and report. */
 enum window { WINDOW_NONE, WINDOW_INTENT, WINDOW_START, WINDOW_RECORD };
 
 struct service;
-struct former;		/* former.c */
-struct tree;		/* tree.h */
-struct known_lifecycle; /* known.c: a lifecycle that was read */
+struct stale_attempt;	 /* stale.c */
+struct tree;		 /* tree.h */
+struct cached_lifecycle; /* lifecycle_cache.c: a lifecycle that was read */
 struct job {
 	struct job *prev, *next, *same_hash;
 	struct service *service;
 	char *id;
 	sluice_token token;
-	sluice_token asked; /* that of the last intent, or report of its end */
+	sluice_token asked_token; /* that of the last intent, or report of its end */
 	uint32_t attempt;
 	enum stage stage;
-	bool cancel;	  /* asked for */
-	bool alone;	  /* its process runs, and its shepherd was killed */
-	bool timed_out;	  /* alone, and ended by its timeout from here */
-	bool dropped;	  /* not ours any more: nothing is reported */
-	bool had_intent;  /* of an earlier holder: look what became of it before anything is started */
-	bool started;	  /* its shepherd said that somebody has the start mark */
-	unsigned absent;  /* looks in a row that found no mark, although it has started */
+	bool cancel;	    /* asked for */
+	bool shepherd_lost; /* its process runs, and its shepherd was killed */
+	bool timed_out;	    /* alone, and ended by its timeout from here */
+	bool dropped;	    /* not ours any more: nothing is reported */
+	bool had_intent;    /* of an earlier holder: look what became of it before anything is started */
+	bool started;	    /* its shepherd said that somebody has the start mark */
+	unsigned absent;    /* looks in a row that found no mark, although it has started */
 	uint64_t kill_ms; /* when the last signal was sent, SIGTERM first; SIGKILL follows, again and again */
 	unsigned kills;	  /* so many of these */
-	bool again;	  /* something is to be done again, at retry_ms */
-	uint64_t retry_ms;	/* not looked at before */
-	bool formers_known;	/* they are all in formers */
-	struct former *formers; /* owned: attempts that have to end first; of a FORMER one, itself */
-	size_t former_count;
+	bool retry;	  /* something is to be done again, at retry_ms */
+	uint64_t retry_ms;	     /* not looked at before */
+	bool stale_known;	     /* they are all in `stale` */
+	struct stale_attempt *stale; /* owned: attempts that have to end first; of a STALE one, itself */
+	size_t stale_count;
 	unsigned retries;	       /* so many doublings of the pause */
 	int starter_fd;		       /* the shepherd's pipe; -1: none */
 	int watch_fd;		       /* pidfd of the shepherd or the job's process; -1: none */
@@ -60,12 +60,12 @@ struct job {
 	char dir[ATTEMPT_PATH_MAX];
 	char *payload;
 	size_t payload_len;
-	char *state;		       /* the last one known of */
-	struct known_lifecycle *known; /* its lifecycle; NULL: the queue's. Borrowed from the service */
-	uint64_t seen_ms;	       /* wall clock; when an end that has no status was seen; 0: not */
-	uint32_t waiting_for;	       /* hash of the cause that the broker has as evidence; 0: none */
-	uint32_t waiting_asked;	       /* hash of the one whose report is not answered yet; 0: none */
-	bool plain;	   /* its last report was refused as invalid: without evidence from now on */
+	char *state;			    /* the last one known of */
+	struct cached_lifecycle *lifecycle; /* NULL: the queue's. Borrowed from the service */
+	uint64_t seen_ms;		    /* wall clock; when an end that has no status was seen; 0: not */
+	uint32_t waiting_for;		    /* hash of the cause that the broker has as evidence; 0: none */
+	uint32_t waiting_asked;		    /* hash of the one whose report is not answered yet; 0: none */
+	bool no_evidence;  /* its last report was refused as invalid: without evidence from now on */
 	uint64_t compared; /* in hand before this comparison with the ledger began */
 };
 
@@ -128,8 +128,8 @@ struct service {
 	char spool_id[ATTEMPT_SPOOL_BYTES];
 	char source[300];
 	struct job *jobs, *buckets[JOB_BUCKETS];
-	struct known_lifecycle *knowns; /* owned; the queue's is known */
-	struct known_lifecycle *known;
+	struct cached_lifecycle *lifecycles;	  /* owned */
+	struct cached_lifecycle *queue_lifecycle; /* one of them */
 	pid_t *starters; /* shepherds' first processes, to be reaped: these and no other, the broker has more children */
 	size_t starter_count, starter_capacity;
 	struct sweep sweep;

@@ -11,7 +11,7 @@
  * looks there for the attempt, also when the broker does not know the job or tag any more. What belongs to no attempt is
  * left alone, and logged once.
  *
- * What it meets that lives, of an attempt that is over since a reset, is former.c's to end. By the tag alone: it may be another broker's.
+ * What it meets that lives, of an attempt that is over since a reset, is stale.c's to end. By the tag alone: it may be another broker's.
  *
  * A directory leaves its place by one rename before its files go: a shepherd that was stopped for
  * as long never finds half of it. A job's working directory may have any size and shape: tree.h
@@ -28,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "former.h"
+#include "stale.h"
 #include "job_table.h"
 #include "sweep.h"
 #include "attempt/tree.h"
@@ -69,7 +69,7 @@ static void tree_end(struct sweep *sweep)
 }
 
 /* Logged once, not with each pass. */
-static void stays(struct service *service, const char *name, const char *why)
+static void log_once(struct service *service, const char *name, const char *why)
 {
 	char text[ATTEMPT_PATH_MAX + 2 * ATTEMPT_ERROR_BYTES];
 
@@ -87,12 +87,12 @@ static void stays(struct service *service, const char *name, const char *why)
 	service_log(service, SLUICE_LOG_WARN, "local.sweep", NULL, text);
 }
 
-static void gone_stays(struct service *service, const char *name, const char *why)
+static void log_undeleted(struct service *service, const char *name, const char *why)
 {
 	char text[2 * ATTEMPT_ERROR_BYTES];
 
 	(void)snprintf(text, sizeof(text), "cannot be deleted from the spool: %s", why);
-	stays(service, name, text);
+	log_once(service, name, text);
 }
 
 static void attempt_delete(struct service *service, const char *dir)
@@ -102,7 +102,7 @@ static void attempt_delete(struct service *service, const char *dir)
 	(void)snprintf(path, sizeof(path), "%s/%s%d.%" PRIu64, service->settings.spool, gone, (int)getpid(),
 		       ++service->sweep.deleted);
 	if (rename(dir, path) != 0) {
-		gone_stays(service, dir, strerror(errno));
+		log_undeleted(service, dir, strerror(errno));
 		return;
 	}
 	service->sweep.in_pass++;
@@ -135,7 +135,7 @@ static void gone_next(struct service *service, uint64_t now_ms)
 	/* A job may have put a link or a file in the place of its attempt's directory. */
 	if (tree_open(dirfd(sweep->spool), entry->d_name, &sweep->tree) != 0 &&
 	    unlinkat(dirfd(sweep->spool), entry->d_name, 0) != 0)
-		gone_stays(service, entry->d_name, attempt_error());
+		log_undeleted(service, entry->d_name, attempt_error());
 }
 
 static void gone_turn(struct service *service, uint64_t now_ms)
@@ -150,9 +150,9 @@ static void gone_turn(struct service *service, uint64_t now_ms)
 		}
 		rc = tree_step(sweep->tree, DELETE_ENTRIES);
 		if (rc < 0)
-			gone_stays(service, sweep->tree_name, attempt_error());
+			log_undeleted(service, sweep->tree_name, attempt_error());
 		else if (rc > 0 && now - sweep->tree_ms > TREE_MS_MAX)
-			gone_stays(service, sweep->tree_name, "its files increase while they are deleted");
+			log_undeleted(service, sweep->tree_name, "its files increase while they are deleted");
 		else if (rc > 0)
 			continue;
 		tree_end(sweep);
@@ -166,35 +166,35 @@ static bool was_reported(const struct question *question)
 	return attempt_is_reported(question->service->settings.spool, question->dir);
 }
 
-/* As attempt_look(), also of a directory that was moved. */
-static int look_at(const struct service *service, const char *dir, struct attempt_view *ret)
+/* As attempt_inspect(), also of a directory that was moved. */
+static int inspect(const struct service *service, const char *dir, struct attempt_view *ret)
 {
 	int fd = attempt_open_in(service->settings.spool, dir), rc;
 
 	if (fd < 0)
-		return attempt_look(dir, ret);
-	rc = attempt_look_at(fd, dir, ret);
+		return attempt_inspect(dir, ret);
+	rc = attempt_inspect_at(fd, dir, ret);
 	(void)close(fd);
 	return rc;
 }
 
 /* It may have come back to life since it was asked for. */
-static bool at_rest(const struct question *question)
+static bool may_be_deleted(const struct question *question)
 {
 	struct attempt_view view;
 
 	return job_find(question->service, question->job, question->attempt) == NULL &&
-	       look_at(question->service, question->dir, &view) == 0 && view.state != ATTEMPT_RUNNING;
+	       inspect(question->service, question->dir, &view) == 0 && view.state != ATTEMPT_RUNNING;
 }
 
-static void answered(struct question *question, bool over)
+static void question_end(struct question *question, bool over)
 {
 	struct service *service = question->service;
 
 	service->sweep.asked--;
 	if (over && question->runs) {
-		former_found(service, question->job, question->attempt, question->life);
-	} else if (over && at_rest(question)) {
+		stale_adopt(service, question->job, question->attempt, question->life);
+	} else if (over && may_be_deleted(question)) {
 		attempt_delete(service, question->dir);
 	}
 	free(question->job);
@@ -212,7 +212,7 @@ static void on_history(sluice_client *client, const sluice_reply *reply, void *u
 	     i++)
 		known = row.attempt == question->attempt && strcmp(row.event, "intent") == 0 &&
 			strcmp(row.evidence, question->tag) == 0;
-	answered(question, known);
+	question_end(question, known);
 }
 
 static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
@@ -222,24 +222,25 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 	sluice_job_info info = SLUICE_JOB_INFO();
 
 	if (sluice_reply_code(reply) == SLUICE_E_NOT_FOUND) {
-		answered(question, question->moved || (!question->runs && was_reported(question)));
+		question_end(question, question->moved || (!question->runs && was_reported(question)));
 		return;
 	}
 	if (sluice_reply_code(reply) == 0 && sluice_reply_job(reply, 0, &info)) {
 		if (question->moved) {
-			answered(question, info.terminal || info.attempt != question->attempt ||
-						   strcmp(info.tag, question->tag) != 0);
+			question_end(question, info.terminal || info.attempt != question->attempt ||
+						       strcmp(info.tag, question->tag) != 0);
 			return;
 		}
 		if (info.attempt == question->attempt && info.terminal && !question->runs) {
-			answered(question, strcmp(info.tag, question->tag) == 0 || was_reported(question));
+			question_end(question,
+				     strcmp(info.tag, question->tag) == 0 || was_reported(question));
 			return;
 		}
 		if (info.attempt > question->attempt &&
 		    sluice_job_history(client, question->job, &call, NULL) == 0)
 			return;
 	}
-	answered(question, false);
+	question_end(question, false);
 }
 
 enum ask { ASK_RUNS, ASK_OLD, ASK_MOVED };
@@ -313,7 +314,7 @@ static bool is_old(const struct service *service, const char *dir)
 }
 
 /* A directory that says that it is another one's than its place. False: it does not. */
-static bool look_at_moved(struct service *service, const char *dir)
+static bool check_moved(struct service *service, const char *dir)
 {
 	int fd = attempt_open_in(service->settings.spool, dir), rc = SLUICE_E_NOT_FOUND;
 	char job[ATTEMPT_JOB_MAX + 1], life[ATTEMPT_LIFE_BYTES], place[ATTEMPT_PATH_MAX];
@@ -322,7 +323,7 @@ static bool look_at_moved(struct service *service, const char *dir)
 
 	if (fd >= 0) {
 		rc = attempt_read_tag(fd, service->spool_id, job, &attempt, life);
-		if (rc == 0 && attempt_look_at(fd, dir, &view) != 0)
+		if (rc == 0 && attempt_inspect_at(fd, dir, &view) != 0)
 			view.state = ATTEMPT_RUNNING;
 		(void)close(fd);
 	}
@@ -334,18 +335,19 @@ static bool look_at_moved(struct service *service, const char *dir)
 	return true;
 }
 
-static void look_at_other(struct service *service, const char *path)
+static void check_other(struct service *service, const char *path)
 {
 	const char *name = path + strlen(service->settings.spool) + 1;
 	struct stat about;
 
 	/* File systems have hidden files of their own. */
-	if (lstat(path, &about) == 0 && !look_at_moved(service, path) && strrchr(path, '/')[1] != '.')
-		stays(service, name,
-		      "lies in the spool and belongs to no attempt: it is left alone; delete it, or keep it elsewhere");
+	if (lstat(path, &about) == 0 && !check_moved(service, path) && strrchr(path, '/')[1] != '.')
+		log_once(
+			service, name,
+			"lies in the spool and belongs to no attempt: it is left alone; delete it, or keep it elsewhere");
 }
 
-static void look_at_attempt(struct service *service, const char *dir, const char *job, const char *name)
+static void check_attempt(struct service *service, const char *dir, const char *job, const char *name)
 {
 	struct attempt_view view;
 	char *end = NULL;
@@ -354,10 +356,10 @@ static void look_at_attempt(struct service *service, const char *dir, const char
 	if (attempt == 0 || attempt > UINT32_MAX || *end != '.' ||
 	    strlen(end + 1) != ATTEMPT_LIFE_BYTES - 1 ||
 	    strspn(end + 1, "0123456789abcdef") != ATTEMPT_LIFE_BYTES - 1) {
-		look_at_other(service, dir);
+		check_other(service, dir);
 		return;
 	}
-	if (attempt_look(dir, &view) != 0)
+	if (attempt_inspect(dir, &view) != 0)
 		return;
 	/* In hand or not: its session, and with it the word of its lost lease, may be gone. */
 	if (view.state == ATTEMPT_RUNNING) {
@@ -366,7 +368,7 @@ static void look_at_attempt(struct service *service, const char *dir, const char
 	}
 	/* An empty one is of a claim that came to no intent; who is about to start something in it makes it again. */
 	if (job_find(service, job, (uint32_t)attempt) == NULL && is_old(service, dir) && rmdir(dir) != 0 &&
-	    !look_at_moved(service, dir))
+	    !check_moved(service, dir))
 		ask(service, dir, job, (uint32_t)attempt, end + 1, ASK_OLD);
 }
 
@@ -386,11 +388,11 @@ static bool is_self(const char *name)
 	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-static void look_at_job(struct service *service, char *path, size_t path_len, char *job, size_t job_len);
+static void check_job(struct service *service, char *path, size_t path_len, char *job, size_t job_len);
 
 /* Each attempt of the job, or further parts of its id. path and job are extended in place. */
-static void look_in_job(struct service *service, DIR *dir, char *path, size_t path_len, char *job,
-			size_t job_len)
+static void scan_job(struct service *service, DIR *dir, char *path, size_t path_len, char *job,
+		     size_t job_len)
 {
 	bool more = path[path_len - 1] == '~';
 	const struct dirent *entry;
@@ -403,32 +405,32 @@ static void look_in_job(struct service *service, DIR *dir, char *path, size_t pa
 		path[path_len] = '/';
 		memcpy(path + path_len + 1, entry->d_name, name_len + 1);
 		if (!more)
-			look_at_attempt(service, path, job, entry->d_name);
+			check_attempt(service, path, job, entry->d_name);
 		else if (attempt_job_part(entry->d_name, job, job_len, &len) == 0)
-			look_at_job(service, path, path_len + 1 + name_len, job, len);
+			check_job(service, path, path_len + 1 + name_len, job, len);
 		else
-			look_at_other(service, path);
+			check_other(service, path);
 		path[path_len] = job[job_len] = 0;
 	}
 }
 
 /* One directory of a job, or of a part of its id; or an attempt's that was moved to such a name. */
-static void look_at_job(struct service *service, char *path, size_t path_len, char *job, size_t job_len)
+static void check_job(struct service *service, char *path, size_t path_len, char *job, size_t job_len)
 {
 	DIR *dir = dir_open(path);
 
 	if (dir == NULL) {
-		look_at_other(service, path);
+		check_other(service, path);
 		return;
 	}
-	if (faccessat(dirfd(dir), "tag", F_OK, AT_SYMLINK_NOFOLLOW) != 0 || !look_at_moved(service, path))
-		look_in_job(service, dir, path, path_len, job, job_len);
+	if (faccessat(dirfd(dir), "tag", F_OK, AT_SYMLINK_NOFOLLOW) != 0 || !check_moved(service, path))
+		scan_job(service, dir, path, path_len, job, job_len);
 	(void)closedir(dir);
 	(void)rmdir(path); /* when nothing is left in it */
 }
 
 /* What the spool has beside the buckets. */
-static void look_at_top(struct service *service, const char *path, const char *name)
+static void check_top(struct service *service, const char *path, const char *name)
 {
 	static const char *const own[] = {"id", "paused", "lost+found"};
 
@@ -438,7 +440,7 @@ static void look_at_top(struct service *service, const char *path, const char *n
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		if (strcmp(name, own[i]) == 0)
 			return;
-	look_at_other(service, path);
+	check_other(service, path);
 }
 
 /* The next entry of the bucket, or of the spool itself, that is being read. */
@@ -462,11 +464,11 @@ static void bucket_step(struct service *service)
 	if (is_self(entry->d_name) || len < 0 || (size_t)len >= sizeof(path))
 		return;
 	if (sweep->next == BUCKETS)
-		look_at_top(service, path, entry->d_name);
+		check_top(service, path, entry->d_name);
 	else if (attempt_job_part(entry->d_name, job, 0, &job_len) == 0)
-		look_at_job(service, path, (size_t)len, job, job_len);
+		check_job(service, path, (size_t)len, job, job_len);
 	else
-		look_at_other(service, path);
+		check_other(service, path);
 }
 
 static void bucket_open(struct service *service)

@@ -123,7 +123,7 @@ struct attempt_view look(void)
 {
 	struct attempt_view view;
 
-	cr_assert_eq(attempt_look(dir, &view), 0);
+	cr_assert_eq(attempt_inspect(dir, &view), 0);
 	return view;
 }
 

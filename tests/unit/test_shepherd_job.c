@@ -282,7 +282,7 @@ Test(shepherd_job, a_directory_whose_rights_it_took_away_gets_its_status)
 	job_without_cwd("chmod 0 ..; exit 6");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	/* Until then it cannot be looked at. */
-	for (int ms = 0; (attempt_look(dir, &view) != 0 || view.state != ATTEMPT_ENDED) && ms < 20000;
+	for (int ms = 0; (attempt_inspect(dir, &view) != 0 || view.state != ATTEMPT_ENDED) && ms < 20000;
 	     ms += 2)
 		pause_ms(2);
 	cr_expect_eq(wait_for(ATTEMPT_ENDED).value, 6);

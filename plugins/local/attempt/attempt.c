@@ -358,7 +358,7 @@ int attempt_write_status(const char *dir, const char *line, size_t len)
 {
 	int rc = write_status(dir, line, len);
 
-	if (rc == 0 || attempt_bring_back(dir) != 0)
+	if (rc == 0 || attempt_restore(dir) != 0)
 		return rc;
 	return write_status(dir, line, len);
 }
@@ -392,14 +392,14 @@ int attempt_take(const char *dir, pid_t pid, pid_t shepherd)
 	return rc;
 }
 
-void attempt_keep_mark(const char *dir, pid_t pid, pid_t shepherd)
+void attempt_restore_mark(const char *dir, pid_t pid, pid_t shepherd)
 {
 	int fd = attempt_open(dir);
 	bool there = fd >= 0 && faccessat(fd, "start", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 
 	if (fd >= 0)
 		(void)close(fd);
-	if (there || attempt_bring_back(dir) != 0)
+	if (there || attempt_restore(dir) != 0)
 		return;
 	(void)attempt_reserve(dir);
 	(void)attempt_take(dir, pid, shepherd);

@@ -10,7 +10,7 @@
  *   start     the start mark, taken by the job's process itself before exec, so an attempt starts at most once,
  *             whoever tries. "PID START SHEPHERD SHEPHERD_START BOOT\n": START are the kernel's start times, since
  *             pids are used again. PID 0: a scheduler took it, and no process ever can
- *   status    how it ended, by rename; format 2 (look.c reads the former one, "WORD NUMBER ENDED_MS\n", too):
+ *   status    how it ended, by rename; format 2 (inspect.c reads the former one, "WORD NUMBER ENDED_MS\n", too):
  *             "2 WORD NUMBER ENDED_MS STARTED_MS WALL_MS PEAK_BYTES STEP LEFT ended|live NAMES\n". WORD NUMBER is
  *             "exit CODE", "signal N", "noexec ERRNO", "timeout SECONDS", "output KIB" (the bound that its output
  *             exceeded) or "work KIB" (what its working directory had when the disk was nearly full); STEP is the one that failed of a noexec; LEFT processes outlived it, named by NAMES
@@ -86,7 +86,7 @@ int attempt_open_in(const char *spool, const char *path);
 /* Brings the directory back that its job took away, or its rights. A link or a file that stands in
  * its place is moved into it as `replaced`. IO. */
 #define ATTEMPT_REPLACED "replaced"
-int attempt_bring_back(const char *dir);
+int attempt_restore(const char *dir);
 /* So many bytes of the directory's path are the spool's. */
 size_t attempt_spool_len(const char *dir);
 
@@ -124,15 +124,15 @@ struct attempt_view {
 /* Looks. A damaged start mark or status counts as started: such an attempt is LOST (or goes on RUNNING), with
  * a fault, and is never NOT_STARTED; nor is one without a directory that has something else in its place. IO: why is
  * errno. */
-int attempt_look(const char *dir, struct attempt_view *ret);
+int attempt_inspect(const char *dir, struct attempt_view *ret);
 
-int attempt_look_at(int dir_fd, const char *dir, struct attempt_view *ret); /* as attempt_look() */
+int attempt_inspect_at(int dir_fd, const char *dir, struct attempt_view *ret); /* as attempt_inspect() */
 
 /* Takes the start mark for a process under its shepherd, durably, with the directories above it. EXISTS:
  * somebody has it. IO: it may be there all the same; look. */
 int attempt_take(const char *dir, pid_t pid, pid_t shepherd);
 /* Its shepherd's: the directory and the mark come back if the job took them away. */
-void attempt_keep_mark(const char *dir, pid_t pid, pid_t shepherd);
+void attempt_restore_mark(const char *dir, pid_t pid, pid_t shepherd);
 /* Takes the start mark so that no process ever can; the attempt is then ENDED (END_NEVER). Before an attempt
  * that has not started is reported as over: another scheduler's shepherd may be about to start it. EXISTS: it
  * has started. */

@@ -10,7 +10,7 @@ int attempt_signal(const char *dir, int signal)
 {
 	struct attempt_view view;
 
-	if (attempt_look(dir, &view) != 0)
+	if (attempt_inspect(dir, &view) != 0)
 		return SLUICE_E_IO;
 	/* The job leads a process group of its own. */
 	if (view.state == ATTEMPT_RUNNING && view.process_lives && kill(-view.pid, signal) != 0 &&

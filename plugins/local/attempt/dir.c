@@ -205,7 +205,7 @@ int attempt_dir(const char *spool, const char *job, uint32_t attempt, const char
 }
 
 /* One directory of the way comes back. What stands in its place is moved to `aside`. */
-static int level_bring_back(const char *path, char aside[ATTEMPT_PATH_MAX + 16])
+static int level_restore(const char *path, char aside[ATTEMPT_PATH_MAX + 16])
 {
 	struct stat about;
 	int rc = fstatat(AT_FDCWD, path, &about, AT_SYMLINK_NOFOLLOW);
@@ -223,7 +223,7 @@ static int level_bring_back(const char *path, char aside[ATTEMPT_PATH_MAX + 16])
 	return mkdir(path, S_IRWXU) == 0 || errno == EEXIST ? 0 : attempt_fail("create directory", path);
 }
 
-int attempt_bring_back(const char *dir)
+int attempt_restore(const char *dir)
 {
 	char path[ATTEMPT_PATH_MAX], aside[ATTEMPT_PATH_MAX + 16] = "", name[NAME_BYTES];
 	size_t at = attempt_spool_len(dir);
@@ -231,7 +231,7 @@ int attempt_bring_back(const char *dir)
 
 	while (rc == 0 && (at = component(dir, at, name)) > 0) {
 		(void)snprintf(path, sizeof(path), "%.*s", (int)at, dir);
-		rc = level_bring_back(path, aside);
+		rc = level_restore(path, aside);
 	}
 	fd = rc == 0 ? attempt_open(dir) : -1;
 	if (fd < 0)

@@ -44,10 +44,10 @@
 
 enum { TIMEOUT_GRACE_MS = 2000, RETRY_S = 1, SPOOL_GONE_TRIES = 10, TAKE_TRIES = 3, TEXT_BYTES = 400 };
 /* Output is measured so often that it cannot outgrow the room in between at this rate. */
-enum { LOOK_MS_MIN = 50, LOOK_MS_MAX = 2000, OUTPUT_BYTES_PER_MS = 1000 * 1000 };
+enum { MEASURE_MS_MIN = 50, MEASURE_MS_MAX = 2000, OUTPUT_BYTES_PER_MS = 1000 * 1000 };
 /* How long a working directory may be measured; how much longer it is left alone then; how long it
- * may be deleted before the status is written; and what a status can say. */
-enum { WORK_LOOK_MS = 5000, WORK_PAUSE_TIMES = 9, WORK_DELETE_MS = 60000, STATUS_KIB_MAX = 999999999 };
+ * may be deleted before the status is written; and what a status can hold. */
+enum { WORK_MEASURE_MS = 5000, WORK_PAUSE_TIMES = 9, WORK_DELETE_MS = 60000, STATUS_KIB_MAX = 999999999 };
 /* Rounds and pauses of ending what a job left. */
 enum { LEFT_ROUNDS = 200, LEFT_PAUSE_MS = 10 };
 /* Two clocks that are read one after the other, and one that is slewed. */
@@ -56,12 +56,12 @@ enum { CLOCKS_APART_MS = 1000 };
 enum { FDS_CLOSED_MAX = 65536 };
 
 /* What the child reports to its parent over a close-on-exec pipe before exec ends it. */
-enum { TOLD_NOEXEC = 1, TOLD_STARTED, TOLD_NO_MARK };
-struct told {
+enum { CHILD_NOEXEC = 1, CHILD_STARTED, CHILD_NO_MARK };
+struct child_report {
 	int what;
 	int error;
 	enum attempt_step step;
-	char text[TEXT_BYTES]; /* TOLD_NO_MARK: what failed */
+	char text[TEXT_BYTES]; /* CHILD_NO_MARK: what failed */
 };
 
 /* One run of one job. */
@@ -74,12 +74,12 @@ struct herd {
 	bool leave_leftovers;
 	pid_t pid;
 	bool started;
-	uint64_t started_ms;	    /* wall clock */
-	int64_t started_at;	    /* now_ms() */
-	struct told failure;	    /* what = 0: none */
-	uint64_t output_over_bytes; /* the bound that its output exceeded; 0: did not */
-	uint64_t work_over_bytes;   /* what its working directory had when that was too much; 0: was not */
-	int64_t work_look_at;	    /* now_ms(); not before */
+	uint64_t started_ms;	     /* wall clock */
+	int64_t started_at;	     /* now_ms() */
+	struct child_report failure; /* what = 0: none */
+	uint64_t output_over_bytes;  /* the bound that its output exceeded; 0: did not */
+	uint64_t work_over_bytes;    /* what its working directory had when that was too much; 0: was not */
+	int64_t work_measure_at;     /* now_ms(); not before */
 };
 
 static int64_t now_ms(void)
@@ -148,27 +148,27 @@ static int redirect_output(int dir_fd)
 	return redirect(dir_fd, "out", O_WRONLY | O_CREAT | O_APPEND, STDOUT_FILENO);
 }
 
-static void tell(int fd, const struct told *told)
+static void send_report(int fd, const struct child_report *report)
 {
-	(void)!write(fd, told, sizeof(*told));
+	(void)!write(fd, report, sizeof(*report));
 }
 
-static _Noreturn void no_exec(int tell_fd, enum attempt_step step, const char *what, const char *name)
+static _Noreturn void no_exec(int report_fd, enum attempt_step step, const char *what, const char *name)
 {
-	struct told told = {.what = TOLD_NOEXEC, .error = errno, .step = step};
+	struct child_report report = {.what = CHILD_NOEXEC, .error = errno, .step = step};
 
 	/* err may not be open yet: then it goes to /dev/null, and the status has the number. */
-	(void)dprintf(STDERR_FILENO, "sluice-shepherd: %s %s: %s\n", what, name, strerror(told.error));
-	tell(tell_fd, &told);
+	(void)dprintf(STDERR_FILENO, "sluice-shepherd: %s %s: %s\n", what, name, strerror(report.error));
+	send_report(report_fd, &report);
 	_exit(126);
 }
 
-static _Noreturn void no_mark(int tell_fd)
+static _Noreturn void no_mark(int report_fd)
 {
-	struct told told = {.what = TOLD_NO_MARK, .error = attempt_errno()};
+	struct child_report report = {.what = CHILD_NO_MARK, .error = attempt_errno()};
 
-	(void)snprintf(told.text, sizeof(told.text), "%s", attempt_error());
-	tell(tell_fd, &told);
+	(void)snprintf(report.text, sizeof(report.text), "%s", attempt_error());
+	send_report(report_fd, &report);
 	_exit(126);
 }
 
@@ -234,14 +234,14 @@ static void exec_program(char *const *argv)
 }
 
 /* PWD and OLDPWD name directories of the scheduler, which are none of the job's. */
-static void enter_directory(const char *dir, const char *cwd, int tell_fd)
+static void enter_directory(const char *dir, const char *cwd, int report_fd)
 {
 	char work[ATTEMPT_WORK_MAX], path[PATH_MAX];
 
 	if (cwd == NULL)
 		attempt_work(dir, work);
 	if (chdir(cwd != NULL ? cwd : work) != 0)
-		no_exec(tell_fd, STEP_CWD, "directory", cwd != NULL ? cwd : work);
+		no_exec(report_fd, STEP_CWD, "directory", cwd != NULL ? cwd : work);
 	(void)unsetenv("OLDPWD");
 	if (cwd == NULL)
 		cwd = getcwd(path, sizeof(path)); /* the spool's path may be relative */
@@ -252,10 +252,10 @@ static void enter_directory(const char *dir, const char *cwd, int tell_fd)
 }
 
 static _Noreturn void child(const char *dir, int dir_fd, const struct payload *payload, pid_t shepherd,
-			    int tell_fd)
+			    int report_fd)
 {
 	struct attempt_view view;
-	struct told started = {.what = TOLD_STARTED};
+	struct child_report started = {.what = CHILD_STARTED};
 	int rc = SLUICE_E_IO;
 
 	(void)setsid();
@@ -263,7 +263,7 @@ static _Noreturn void child(const char *dir, int dir_fd, const struct payload *p
 	process_restore_files();
 	process_reset_oom_score();
 	/* The mark decides; this is for a status without one, which only damage can leave. */
-	if (attempt_look(dir, &view) == 0 && view.state != ATTEMPT_NOT_STARTED)
+	if (attempt_inspect(dir, &view) == 0 && view.state != ATTEMPT_NOT_STARTED)
 		_exit(126);
 	for (int tries = 0; tries < TAKE_TRIES && rc == SLUICE_E_IO; tries++) {
 		if (tries > 0)
@@ -274,25 +274,25 @@ static _Noreturn void child(const char *dir, int dir_fd, const struct payload *p
 		rc = attempt_take(dir, getpid(), shepherd);
 	}
 	if (rc == SLUICE_E_IO)
-		no_mark(tell_fd);
+		no_mark(report_fd);
 	if (rc != 0)
 		_exit(126);
-	tell(tell_fd, &started);
+	send_report(report_fd, &started);
 	if (redirect_output(dir_fd) != 0)
-		no_exec(tell_fd, STEP_OUTPUT, "output files of", dir);
+		no_exec(report_fd, STEP_OUTPUT, "output files of", dir);
 	if (payload->stdin_path != NULL &&
 	    redirect(AT_FDCWD, payload->stdin_path, O_RDONLY, STDIN_FILENO) != 0)
-		no_exec(tell_fd, STEP_STDIN, "input", payload->stdin_path);
-	enter_directory(dir, payload->cwd, tell_fd);
+		no_exec(report_fd, STEP_STDIN, "input", payload->stdin_path);
+	enter_directory(dir, payload->cwd, report_fd);
 	for (size_t i = 0; i < payload->env_count; i++)
 		(void)putenv(payload->env[i]);
 	exec_program(payload->argv);
-	no_exec(tell_fd, STEP_EXEC, "program", payload->argv[0]);
+	no_exec(report_fd, STEP_EXEC, "program", payload->argv[0]);
 }
 
 /* ---- the shepherd ---- */
 
-static void say(struct herd *herd, const char *text)
+static void notify_starter(struct herd *herd, const char *text)
 {
 	if (herd->starter_fd >= 0) {
 		(void)!write(herd->starter_fd, text, strlen(text));
@@ -301,12 +301,12 @@ static void say(struct herd *herd, const char *text)
 	herd->starter_fd = -1;
 }
 
-static void say_failed(struct herd *herd, int error, const char *text)
+static void notify_failure(struct herd *herd, int error, const char *text)
 {
 	char line[TEXT_BYTES + 32];
 
 	(void)snprintf(line, sizeof(line), "failed %d %s\n", error, text);
-	say(herd, line);
+	notify_starter(herd, line);
 }
 
 static uint64_t file_bytes(int dir_fd, const char *name)
@@ -319,20 +319,20 @@ static uint64_t file_bytes(int dir_fd, const char *name)
 }
 
 /* With errno for a cause. */
-static void say_cannot(struct herd *herd, const char *what)
+static void notify_errno(struct herd *herd, const char *what)
 {
 	char text[TEXT_BYTES];
 	int error = errno;
 
 	(void)snprintf(text, sizeof(text), "the shepherd cannot %s: %s (%s)", what, strerror(error),
 		       attempt_errno_name(error));
-	say_failed(herd, error, text);
+	notify_failure(herd, error, text);
 }
 
 /* Looks at the job's output; sets output_over_bytes when it is beyond its bound. Returns when to look again, in ms.
  * A file system with less than a sixteenth free is nearly full; the output that takes an eighth of it or more is
  * what filled it. Smaller outputs get ENOSPC from the kernel like anything else. */
-static int64_t output_look(struct herd *herd)
+static int64_t output_measure(struct herd *herd)
 {
 	uint64_t used = file_bytes(herd->dir_fd, "out") + file_bytes(herd->dir_fd, "err");
 	uint64_t room = UINT64_MAX;
@@ -354,27 +354,29 @@ static int64_t output_look(struct herd *herd)
 			room = left;
 	}
 	room /= OUTPUT_BYTES_PER_MS;
-	return room < LOOK_MS_MIN ? LOOK_MS_MIN : room > LOOK_MS_MAX ? LOOK_MS_MAX : (int64_t)room;
+	return room < MEASURE_MS_MIN   ? MEASURE_MS_MIN
+	       : room > MEASURE_MS_MAX ? MEASURE_MS_MAX
+				       : (int64_t)room;
 }
 
 /* A job's own directory is bounded only where it harms others: by the same measure as output. */
-static void work_look(struct herd *herd)
+static void work_measure(struct herd *herd)
 {
 	const int64_t from_ms = now_ms();
 	uint64_t all, bytes;
 	struct statvfs fs;
 
-	herd->work_look_at = from_ms + LOOK_MS_MAX;
+	herd->work_measure_at = from_ms + MEASURE_MS_MAX;
 	if (herd->payload.cwd != NULL || fstatvfs(herd->dir_fd, &fs) != 0)
 		return;
 	all = (uint64_t)fs.f_blocks * fs.f_frsize;
 	if (all == 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= all / 16)
 		return;
-	bytes = tree_bytes(herd->dir_fd, "work", WORK_LOOK_MS);
+	bytes = tree_bytes(herd->dir_fd, "work", WORK_MEASURE_MS);
 	if (bytes >= all / 8)
 		herd->work_over_bytes = bytes;
 	/* A large one is measured for a tenth of the time at most. */
-	herd->work_look_at += WORK_PAUSE_TIMES * (now_ms() - from_ms);
+	herd->work_measure_at += WORK_PAUSE_TIMES * (now_ms() - from_ms);
 }
 
 /* It uses more than it may. */
@@ -424,19 +426,19 @@ static void wait_until(struct herd *herd, int pid_fd, int64_t until_ms, bool wat
 	struct pollfd end = {.fd = pid_fd, .events = POLLIN};
 
 	for (;;) {
-		int64_t pause = watch_output ? output_look(herd) : LOOK_MS_MAX;
+		int64_t pause = watch_output ? output_measure(herd) : MEASURE_MS_MAX;
 		int64_t left = until_ms < 0 ? pause : until_ms - now_ms();
 
 		reap_orphans(herd->pid);
 		if (watch_output && !has_ended(herd->pid))
-			attempt_keep_mark(herd->dir, herd->pid, getpid());
-		if (watch_output && now_ms() >= herd->work_look_at)
-			work_look(herd);
+			attempt_restore_mark(herd->dir, herd->pid, getpid());
+		if (watch_output && now_ms() >= herd->work_measure_at)
+			work_measure(herd);
 		if (has_ended(herd->pid) || left <= 0 || (watch_output && is_over(herd)))
 			return;
 		/* Without a pidfd (no descriptors left, an old kernel) the pause is all there is. */
-		if (pid_fd < 0 && pause > LOOK_MS_MIN)
-			pause = LOOK_MS_MIN;
+		if (pid_fd < 0 && pause > MEASURE_MS_MIN)
+			pause = MEASURE_MS_MIN;
 		(void)poll(&end, pid_fd < 0 ? 0 : 1, (int)(left < pause ? left : pause));
 	}
 }
@@ -511,18 +513,18 @@ static void record_end(struct herd *herd)
 	end.memory_peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
 	end_leftovers(herd, &end);
 	if (herd->output_over_bytes == 0)
-		(void)output_look(herd); /* it may have ended between two looks */
+		(void)output_measure(herd); /* it may have ended between two looks */
 	if (herd->output_over_bytes > 0)
 		output_cut(herd);
 	/* A full disk ends most jobs before it is looked at (SIGBUS: by memory that is mapped from a file);
 	 * what has ended well is kept. */
 	if (!timed_out && !is_over(herd) &&
 	    (info.si_code == CLD_EXITED ? info.si_status != 0 : info.si_status == SIGBUS))
-		work_look(herd);
+		work_measure(herd);
 	/* What is left of it goes with the attempt. */
 	if (herd->work_over_bytes > 0)
 		(void)tree_delete(herd->dir_fd, "work", WORK_DELETE_MS);
-	if (herd->failure.what == TOLD_NOEXEC) {
+	if (herd->failure.what == CHILD_NOEXEC) {
 		end.end = END_NOEXEC;
 		end.value = herd->failure.error;
 		end.step = herd->failure.step;
@@ -548,27 +550,27 @@ static bool has_mark(const struct herd *herd)
 {
 	struct attempt_view view;
 
-	return attempt_look(herd->dir, &view) == 0 && view.pid == herd->pid && view.shepherd == getpid() &&
+	return attempt_inspect(herd->dir, &view) == 0 && view.pid == herd->pid && view.shepherd == getpid() &&
 	       view.shepherd_lives; /* of this boot */
 }
 
 /* Reads what the child reports until exec or its end closes the pipe. */
 static void child_reports(struct herd *herd, int fd)
 {
-	struct told told;
+	struct child_report report;
 	ssize_t got;
 
-	while ((got = read(fd, &told, sizeof(told))) == (ssize_t)sizeof(told) ||
+	while ((got = read(fd, &report, sizeof(report))) == (ssize_t)sizeof(report) ||
 	       (got < 0 && errno == EINTR)) {
 		if (got < 0)
 			continue;
-		if (told.what == TOLD_STARTED) {
+		if (report.what == CHILD_STARTED) {
 			herd->started = true;
 			herd->started_ms = wall_ms();
 			herd->started_at = now_ms();
-			say(herd, "started\n");
+			notify_starter(herd, "started\n");
 		} else {
-			herd->failure = told;
+			herd->failure = report;
 		}
 	}
 }
@@ -581,11 +583,11 @@ static int run(struct herd *herd)
 
 	if ((herd->payload.cwd == NULL && attempt_make_work(herd->dir) != 0) ||
 	    attempt_reserve(herd->dir) != 0) {
-		say_failed(herd, attempt_errno(), attempt_error());
+		notify_failure(herd, attempt_errno(), attempt_error());
 		return 1;
 	}
 	if (pipe2(pipe_fds, O_CLOEXEC) != 0) {
-		say_cannot(herd, "create a pipe");
+		notify_errno(herd, "create a pipe");
 		return 1;
 	}
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -595,7 +597,7 @@ static int run(struct herd *herd)
 		child(herd->dir, herd->dir_fd, &herd->payload, shepherd, pipe_fds[1]);
 	(void)close(pipe_fds[1]);
 	if (herd->pid < 0) {
-		say_cannot(herd, "fork the job's process");
+		notify_errno(herd, "fork the job's process");
 		return 1;
 	}
 	herd->started_ms = wall_ms();
@@ -605,14 +607,14 @@ static int run(struct herd *herd)
 	/* Killed between the mark and its report: the mark shows whose it is. */
 	if (herd->started || has_mark(herd)) {
 		record_end(herd);
-		say(herd, "ended\n");
+		notify_starter(herd, "ended\n");
 		return 0;
 	}
 	(void)waitpid(herd->pid, NULL, 0);
-	if (attempt_look(herd->dir, &view) == 0 && view.state != ATTEMPT_NOT_STARTED)
-		say(herd, "taken\n"); /* another one's; its shepherd writes the status */
-	else if (herd->failure.what == TOLD_NO_MARK)
-		say_failed(herd, herd->failure.error, herd->failure.text);
+	if (attempt_inspect(herd->dir, &view) == 0 && view.state != ATTEMPT_NOT_STARTED)
+		notify_starter(herd, "taken\n"); /* another one's; its shepherd writes the status */
+	else if (herd->failure.what == CHILD_NO_MARK)
+		notify_failure(herd, herd->failure.error, herd->failure.text);
 	return 0;
 }
 
@@ -653,16 +655,16 @@ static int refuse(struct herd *herd, const char *why)
 	int rc = attempt_take(herd->dir, getpid(), getpid());
 
 	if (rc == SLUICE_E_EXISTS)
-		say(herd, "taken\n");
+		notify_starter(herd, "taken\n");
 	else if (rc != 0)
-		say_failed(herd, attempt_errno(), attempt_error());
+		notify_failure(herd, attempt_errno(), attempt_error());
 	if (rc != 0)
 		return 1;
 	if (redirect(herd->dir_fd, "err", O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO) == 0)
 		(void)dprintf(STDERR_FILENO, "sluice-shepherd: %s\n", why);
 	end.started_ms = end.ended_ms = wall_ms();
 	write_status(herd->dir, &end);
-	say(herd, "ended\n");
+	notify_starter(herd, "ended\n");
 	return 1;
 }
 
@@ -734,12 +736,12 @@ int main(int argc, char **argv)
 	herd.dir = argv[1];
 	pid = fork();
 	if (pid < 0)
-		say_cannot(&herd, "fork");
+		notify_errno(&herd, "fork");
 	if (pid != 0)
 		_exit(pid > 0 ? 0 : 1);
 	rc = detach(herd.starter_fd);
 	if (rc == -2) {
-		say_cannot(&herd, "open /dev/null");
+		notify_errno(&herd, "open /dev/null");
 		return 1;
 	}
 	herd.starter_fd = rc;
@@ -747,7 +749,7 @@ int main(int argc, char **argv)
 	if (rc == SLUICE_E_INVAL || rc == SLUICE_E_LIMIT)
 		return refuse(&herd, why);
 	if (rc != 0) {
-		say_failed(&herd, attempt_errno(), attempt_error());
+		notify_failure(&herd, attempt_errno(), attempt_error());
 		return 1;
 	}
 	rc = run(&herd);

@@ -31,7 +31,7 @@ static int word_find(const char *const *words, size_t count, const char *word)
 }
 
 /* False: damaged. */
-static bool look_at_start(const char *text, struct attempt_view *view)
+static bool read_start(const char *text, struct attempt_view *view)
 {
 	char boot[17], now[17];
 	uint64_t start = 0, shepherd_start = 0;
@@ -95,7 +95,7 @@ static bool status_read_2(const char *text, struct attempt_view *view)
 }
 
 /* False: damaged. */
-static bool look_at_status(const char *text, struct attempt_view *view)
+static bool read_status(const char *text, struct attempt_view *view)
 {
 	return strncmp(text, "2 ", 2) == 0 ? status_read_2(text, view) : status_read_1(text, view);
 }
@@ -143,7 +143,7 @@ static uint64_t marked_ms(int fd)
 }
 
 /* What its shepherd found in its place. */
-static void look_at_replaced(int fd, struct attempt_view *view)
+static void read_replaced(int fd, struct attempt_view *view)
 {
 	char target[sizeof(view->replaced) - 32];
 	ssize_t len = readlinkat(fd, ATTEMPT_REPLACED, target, sizeof(target));
@@ -155,7 +155,7 @@ static void look_at_replaced(int fd, struct attempt_view *view)
 		(void)snprintf(view->replaced, sizeof(view->replaced), "a file");
 }
 
-int attempt_look_at(int fd, const char *dir, struct attempt_view *ret)
+int attempt_inspect_at(int fd, const char *dir, struct attempt_view *ret)
 {
 	char start[256], status[ATTEMPT_STATUS_BYTES], nothing[8];
 	bool start_good = true, status_good = true;
@@ -166,27 +166,27 @@ int attempt_look_at(int fd, const char *dir, struct attempt_view *ret)
 	 * it ends, so what ends in between is seen as ended, not as lost. */
 	has_start = attempt_read_at(fd, dir, "start", start, sizeof(start));
 	if (has_start == 0)
-		start_good = look_at_start(start, &view);
+		start_good = read_start(start, &view);
 	has_status = attempt_read_at(fd, dir, "status", status, sizeof(status));
 	if (has_start == SLUICE_E_IO || has_status == SLUICE_E_IO)
 		return SLUICE_E_IO;
 	if (has_status == 0)
-		status_good = look_at_status(status, &view);
+		status_good = read_status(status, &view);
 	view.cancelled = attempt_read_at(fd, dir, "cancel", nothing, sizeof(nothing)) == 0;
 	if (has_start == 0 && view.started_ms == 0)
 		view.started_ms = marked_ms(fd);
 	judge(has_start == 0, start_good, has_status == 0, status_good, &view);
-	look_at_replaced(fd, &view);
+	read_replaced(fd, &view);
 	*ret = view;
 	return 0;
 }
 
-int attempt_look(const char *dir, struct attempt_view *ret)
+int attempt_inspect(const char *dir, struct attempt_view *ret)
 {
 	int fd = attempt_open(dir), rc;
 
 	if (fd >= 0) {
-		rc = attempt_look_at(fd, dir, ret);
+		rc = attempt_inspect_at(fd, dir, ret);
 		(void)close(fd);
 		return rc;
 	}

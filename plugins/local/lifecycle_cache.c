@@ -7,35 +7,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "known.h"
+#include "lifecycle_cache.h"
 
-struct known_lifecycle {
-	struct known_lifecycle *next;
+struct cached_lifecycle {
+	struct cached_lifecycle *next;
 	struct lifecycle lifecycle;
 };
 
 const struct lifecycle *job_lifecycle(const struct job *job)
 {
-	return &(job->known != NULL ? job->known : job->service->known)->lifecycle;
+	return &(job->lifecycle != NULL ? job->lifecycle : job->service->queue_lifecycle)->lifecycle;
 }
 
-struct known_lifecycle *known_find(const struct service *service, const char *name)
+struct cached_lifecycle *lifecycle_cache_find(const struct service *service, const char *name)
 {
-	struct known_lifecycle *known = service->knowns;
+	struct cached_lifecycle *cached = service->lifecycles;
 
-	while (known != NULL && strcmp(known->lifecycle.name, name) != 0)
-		known = known->next;
-	return known;
+	while (cached != NULL && strcmp(cached->lifecycle.name, name) != 0)
+		cached = cached->next;
+	return cached;
 }
 
-void known_free_all(struct service *service)
+void lifecycle_cache_free(struct service *service)
 {
-	while (service->knowns != NULL) {
-		struct known_lifecycle *known = service->knowns;
+	while (service->lifecycles != NULL) {
+		struct cached_lifecycle *cached = service->lifecycles;
 
-		service->knowns = known->next;
-		lifecycle_free(&known->lifecycle);
-		free(known);
+		service->lifecycles = cached->next;
+		lifecycle_free(&cached->lifecycle);
+		free(cached);
 	}
 }
 
@@ -50,11 +50,11 @@ static int reply_read(const sluice_reply *reply, struct lifecycle *ret)
 	return rc == SLUICE_E_INVAL ? SLUICE_E_PROTOCOL : rc;
 }
 
-int known_take(struct service *service, const sluice_reply *reply, bool is_queues,
-	       struct known_lifecycle **ret, char *why, size_t why_bytes)
+int lifecycle_cache_put(struct service *service, const sluice_reply *reply, bool is_queues,
+			struct cached_lifecycle **ret, char *why, size_t why_bytes)
 {
 	static const char *const none[ROLES] = {NULL};
-	struct known_lifecycle *known;
+	struct cached_lifecycle *cached;
 	struct lifecycle read;
 	int rc = reply_read(reply, &read);
 
@@ -68,18 +68,18 @@ int known_take(struct service *service, const sluice_reply *reply, bool is_queue
 		lifecycle_free(&read);
 		return rc;
 	}
-	known = known_find(service, read.name);
-	if (known == NULL) {
-		known = calloc(1, sizeof(*known));
-		if (known == NULL) {
+	cached = lifecycle_cache_find(service, read.name);
+	if (cached == NULL) {
+		cached = calloc(1, sizeof(*cached));
+		if (cached == NULL) {
 			lifecycle_free(&read);
 			return SLUICE_E_NOMEM;
 		}
-		known->next = service->knowns;
-		service->knowns = known;
+		cached->next = service->lifecycles;
+		service->lifecycles = cached;
 	}
-	lifecycle_free(&known->lifecycle);
-	known->lifecycle = read;
-	*ret = known;
+	lifecycle_free(&cached->lifecycle);
+	cached->lifecycle = read;
+	*ret = cached;
 	return 0;
 }

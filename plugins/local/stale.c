@@ -18,82 +18,82 @@
 #include <string.h>
 
 #include "attempt/attempt.h"
-#include "former.h"
+#include "stale.h"
 #include "job_kill.h"
 #include "job_table.h"
 #include "report.h"
 
 /* Looks of one turn: each may sync some directories. After so many signals a person is told. */
-enum { LOOK_MS = 100, GRACE_MS = 2000, LOOKS_PER_TURN = 16, SIGNALS_TOLD = 3, LOOKS_TOLD = 50 };
+enum { CHECK_MS = 100, GRACE_MS = 2000, CHECKS_PER_TURN = 16, SIGNALS_LOGGED = 3, CHECKS_LOGGED = 50 };
 
-struct former {
+struct stale_attempt {
 	uint32_t attempt;
 	char life[ATTEMPT_LIFE_BYTES];
-	unsigned looks;	      /* so many found processes that outlived it */
+	unsigned checks;      /* so many found processes that outlived it */
 	unsigned signals;     /* rounds of them: the first one SIGTERM, then SIGKILL */
 	uint64_t signaled_ms; /* when the last one was */
 };
 
 static int add(struct job *job, uint32_t attempt, const char *life)
 {
-	struct former *formers = realloc(job->formers, (job->former_count + 1) * sizeof(*formers));
+	struct stale_attempt *list = realloc(job->stale, (job->stale_count + 1) * sizeof(*list));
 
-	if (formers == NULL)
+	if (list == NULL)
 		return SLUICE_E_NOMEM;
-	job->formers = formers;
-	formers[job->former_count] = (struct former){.attempt = attempt};
-	memcpy(formers[job->former_count++].life, life, ATTEMPT_LIFE_BYTES);
+	job->stale = list;
+	list[job->stale_count] = (struct stale_attempt){.attempt = attempt};
+	memcpy(list[job->stale_count++].life, life, ATTEMPT_LIFE_BYTES);
 	return 0;
 }
 
 /* ---- ending ---- */
 
-static void signal_round(struct job *job, struct former *former, const char *dir, bool was_asked)
+static void signal_round(struct job *job, struct stale_attempt *stale, const char *dir, bool was_asked)
 {
 	uint64_t now_ms = service_now_ms();
 
-	if (former->signals > 0 && former->signaled_ms + GRACE_MS > now_ms)
+	if (stale->signals > 0 && stale->signaled_ms + GRACE_MS > now_ms)
 		return;
-	if (former->signals == 0)
+	if (stale->signals == 0)
 		service_log(job->service, SLUICE_LOG_INFO, "local.former", job,
 			    "a former attempt of it runs, and nobody wants it after a reset: it is ended");
 	/* A second SIGTERM tells many programs to end at once: who was asked before gets the rest of its time. */
-	if (former->signals > 0 || !was_asked)
-		(void)attempt_cancel(dir, former->signals == 0 ? SIGTERM : SIGKILL);
-	former->signaled_ms = now_ms;
-	if (++former->signals == SIGNALS_TOLD)
+	if (stale->signals > 0 || !was_asked)
+		(void)attempt_cancel(dir, stale->signals == 0 ? SIGTERM : SIGKILL);
+	stale->signaled_ms = now_ms;
+	if (++stale->signals == SIGNALS_LOGGED)
 		service_log(
 			job->service, SLUICE_LOG_ERROR, "local.former_stays", job,
 			"a former attempt of it does not end by SIGKILL, or its status cannot be written; the next one waits");
 }
 
 /* 0: it is over, for good. WRONG_STATE: it lives. IO: nobody knows. */
-static int end_one(struct job *job, struct former *former)
+static int end_one(struct job *job, struct stale_attempt *stale)
 {
 	char dir[ATTEMPT_PATH_MAX], names[LEFTOVER_NAMES_BYTES];
 	struct attempt_view view;
 	/* Made, for the mark: a scheduler that was stopped behind its intent makes it again itself. */
-	int rc = attempt_dir(job->service->settings.spool, job->id, former->attempt, former->life, true, dir);
+	int rc = attempt_dir(job->service->settings.spool, job->id, stale->attempt, stale->life, true, dir);
 
 	/* Something else is in its place: no shepherd lives that would mend that, or it does it soon. */
 	if (rc == SLUICE_E_IO && attempt_errno() == ENOTDIR)
-		rc = attempt_dir(job->service->settings.spool, job->id, former->attempt, former->life, false,
+		rc = attempt_dir(job->service->settings.spool, job->id, stale->attempt, stale->life, false,
 				 dir);
 	if (rc == 0)
-		rc = attempt_look(dir, &view);
+		rc = attempt_inspect(dir, &view);
 	if (rc == 0 && view.state == ATTEMPT_NOT_STARTED) {
 		rc = attempt_forbid(dir);
 		if (rc == 0)
 			return 0;
 		if (rc == SLUICE_E_EXISTS)
-			rc = attempt_look(dir, &view);
+			rc = attempt_inspect(dir, &view);
 	}
 	if (rc != 0)
 		return SLUICE_E_IO;
 	/* Without its shepherd nobody ended what left its process group. */
 	if (view.state == ATTEMPT_LOST && !job->service->settings.leave_leftovers &&
-	    job_leftovers(job, former->attempt, former->life, names) > 0) {
-		if (++former->looks == LOOKS_TOLD)
+	    job_leftovers(job, stale->attempt, stale->life, names) > 0) {
+		if (++stale->checks == CHECKS_LOGGED)
 			service_log(
 				job->service, SLUICE_LOG_ERROR, "local.former_stays", job,
 				"what a former attempt of it left does not end by SIGKILL; the next one waits");
@@ -102,7 +102,7 @@ static int end_one(struct job *job, struct former *former)
 	if (view.state == ATTEMPT_ENDED || view.state == ATTEMPT_LOST)
 		return 0;
 	if (view.state == ATTEMPT_RUNNING)
-		signal_round(job, former, dir, view.cancelled);
+		signal_round(job, stale, dir, view.cancelled);
 	return SLUICE_E_WRONG_STATE;
 }
 
@@ -111,23 +111,23 @@ static bool end_all(struct job *job)
 {
 	const struct service *service = job->service;
 	bool unknown = attempt_spool_check(service->settings.spool, service->spool_id) != 0;
-	size_t looks = 0;
+	size_t checked = 0;
 
-	for (size_t i = 0; !unknown && i < job->former_count && looks < LOOKS_PER_TURN; looks++) {
-		int rc = end_one(job, &job->formers[i]);
+	for (size_t i = 0; !unknown && i < job->stale_count && checked < CHECKS_PER_TURN; checked++) {
+		int rc = end_one(job, &job->stale[i]);
 
 		if (rc == 0)
-			job->formers[i] = job->formers[--job->former_count];
+			job->stale[i] = job->stale[--job->stale_count];
 		else
 			i++;
 		unknown = rc == SLUICE_E_IO;
 	}
-	if (job->former_count == 0)
+	if (job->stale_count == 0)
 		return true;
 	if (unknown)
 		report_spool_failure(job, NULL);
 	else
-		job_again(job, LOOK_MS);
+		job_again(job, CHECK_MS);
 	return false;
 }
 
@@ -139,7 +139,7 @@ static int find(struct job *job, const sluice_reply *reply)
 	sluice_job_history_row row = SLUICE_JOB_HISTORY_ROW();
 	int rc = 0;
 
-	formers_free(job);
+	stale_attempts_free(job);
 	for (size_t i = 0; rc == 0 && sluice_reply_history(reply, i, &row); i++)
 		if (strcmp(row.event, "intent") == 0 && row.attempt < job->attempt &&
 		    attempt_life_of(row.evidence, job->id, row.attempt, life) == 0 &&
@@ -151,33 +151,33 @@ static int find(struct job *job, const sluice_reply *reply)
 static void on_history(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	struct job *job = user;
-	int code = sluice_reply_code(reply);
+	int rc = sluice_reply_code(reply);
 
 	(void)client;
 	job->calls--;
 	if (job->dropped || job->stage != STAGE_CLAIMED)
 		return; /* jobs_due() frees it, or has gone on */
-	if (code == 0)
-		code = find(job, reply);
+	if (rc == 0)
+		rc = find(job, reply);
 	/* A job that is forgotten gets no intent either. */
-	if (code == 0 || code == SLUICE_E_NOT_FOUND) {
-		job->formers_known = true;
+	if (rc == 0 || rc == SLUICE_E_NOT_FOUND) {
+		job->stale_known = true;
 		job_again(job, 0);
 		return;
 	}
-	if (code != SLUICE_E_CLOSED)
+	if (rc != SLUICE_E_CLOSED)
 		service_log(job->service, SLUICE_LOG_WARN, "local.history_refused", job,
 			    "what its former attempts left is not known; it is asked again");
 	job_again_later(job);
 }
 
-bool former_wait(struct job *job)
+bool stale_wait(struct job *job)
 {
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_history, .user = job);
 
 	if (job->attempt <= 1)
 		return false;
-	if (job->formers_known)
+	if (job->stale_known)
 		return !end_all(job);
 	job->calls++;
 	if (sluice_job_history(job->service->client, job->id, &call, NULL) != 0) {
@@ -192,30 +192,30 @@ bool former_wait(struct job *job)
 static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	struct job *job = user;
-	int code = sluice_reply_code(reply);
+	int rc = sluice_reply_code(reply);
 	sluice_job_info info = SLUICE_JOB_INFO();
 
 	(void)client;
 	job->calls--;
 	if (job->dropped)
 		return;
-	if (sluice_error_retriable(code)) {
+	if (sluice_error_retriable(rc)) {
 		job_again_later(job);
 		return;
 	}
-	job->formers_known = code == 0 && sluice_reply_job(reply, 0, &info) && info.attempt > job->attempt &&
-			     add(job, job->attempt, job->life) == 0;
-	if (job->formers_known)
+	job->stale_known = rc == 0 && sluice_reply_job(reply, 0, &info) && info.attempt > job->attempt &&
+			   add(job, job->attempt, job->life) == 0;
+	if (job->stale_known)
 		job_again(job, 0);
 	else
 		job->dropped = true; /* another holder's; or the sweep meets it again */
 }
 
-void former_go_on(struct job *job)
+void stale_continue(struct job *job)
 {
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_shown, .user = job);
 
-	if (job->formers_known) {
+	if (job->stale_known) {
 		job->dropped = end_all(job);
 		return;
 	}
@@ -226,20 +226,20 @@ void former_go_on(struct job *job)
 	}
 }
 
-void former_let_go(struct job *job)
+void stale_release(struct job *job)
 {
 	/* Until its intent it has started nothing; those before it are the next claim's, or the sweep's. */
 	bool started_nothing = job->stage == STAGE_CLAIMED && !job->had_intent;
 
 	job_unwatch(job);
-	job->stage = STAGE_FORMER;
-	formers_free(job);
-	job->formers_known = false;
+	job->stage = STAGE_STALE;
+	stale_attempts_free(job);
+	job->stale_known = false;
 	job->dropped = started_nothing;
 	job_again(job, 0);
 }
 
-void former_found(struct service *service, const char *id, uint32_t attempt, const char *life)
+void stale_adopt(struct service *service, const char *id, uint32_t attempt, const char *life)
 {
 	sluice_delivery_view delivery = {.size = sizeof(delivery),
 					 .kind = SLUICE_DELIVERY_JOB,
@@ -247,18 +247,18 @@ void former_found(struct service *service, const char *id, uint32_t attempt, con
 					 .attempt = attempt};
 	struct job *job = job_find(service, id, attempt);
 
-	if (job != NULL && job->stage == STAGE_FORMER)
+	if (job != NULL && job->stage == STAGE_STALE)
 		return;
 	if (job != NULL && strcmp(job->life, life) == 0) {
-		former_let_go(job);
+		stale_release(job);
 		return;
 	}
 	job = job_new(service, &delivery);
 	if (job == NULL)
 		return; /* the next pass meets it again */
 	memcpy(job->life, life, ATTEMPT_LIFE_BYTES);
-	job->stage = STAGE_FORMER;
-	job->formers_known = add(job, attempt, life) == 0;
-	job->dropped = !job->formers_known;
+	job->stage = STAGE_STALE;
+	job->stale_known = add(job, attempt, life) == 0;
+	job->dropped = !job->stale_known;
 	job_again(job, 0);
 }
