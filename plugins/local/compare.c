@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The table of jobs in hand against the ledger's list of what this session holds, every compare_ms and after each
- * resume: a notice (cancel, lost lease) that was sent into a broken connection does not outlive the next comparison.
+ * The jobs in hand against the broker's list of the jobs that this session holds, every compare_ms
+ * and after each resume: a notice (cancel, lost lease) that was lost with a connection is made up
+ * for by the next comparison.
  *
- *   there and here      a cancel flag that is not known here is a cancel
- *   here and not there  asked for by name; when it is not ours any more, its lease is lost
- *   there and not here  asked for by name; when it still is ours, it is taken in as a delivery
+ *   listed and in hand      a cancel flag that is new here is a cancel
+ *   in hand and not listed  asked for by id; if it is not ours any more, its lease is lost
+ *   listed and not in hand  asked for by id; if it still is ours, it is handled as a delivery
  *
- * Rows are older than what happens meanwhile, so nothing is decided by a row alone but a cancel, which never goes away.
+ * Rows are older than events that arrive meanwhile, so a row alone decides nothing but a cancel,
+ * which is never withdrawn.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +40,7 @@ static bool is_ours(const struct service *service, const sluice_job_info *info)
 	       info->holder_session == sluice_session_id(service->client);
 }
 
-/* ---- one job, by name ---- */
+/* ---- one job, by id ---- */
 
 static void adopt(struct service *service, const sluice_job_info *info)
 {
@@ -158,7 +160,8 @@ static void on_list(sluice_client *client, const sluice_reply *reply, void *user
 		return; /* the next one */
 	for (size_t i = 0; sluice_reply_job(reply, i, &info); i++) {
 		last = info.number;
-		/* Without its id it is damaged: ours in hand is asked for by name, and kept. */
+		/* Without its id the row is damaged: the job, if in hand, is asked for by id and
+		 * kept. */
 		if (is_ours(service, &info) && info.job[0] != '\0')
 			check_row(service, &info);
 	}

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From a connection to deliveries: the queue is looked up, then its lifecycle, whose states are mapped and checked,
- * then it is consumed. Each step that fails is tried again from the first one, after a pause that doubles, for as long
- * as `give_up_ms` allows; the log names the cause when it changes and while the pause grows.
+ * From a connection to deliveries: the queue is looked up, then its lifecycle, whose states are
+ * mapped and checked, then the queue is consumed. After a step that fails, the next try begins with
+ * the first step, after a pause that doubles, for as long as `give_up_ms` allows. The cause is
+ * logged when it changes, and once in every 64 tries.
  *
- * Invariant: an answer of an earlier client, or of an earlier try, changes nothing (`life`).
+ * Invariant: an answer to an earlier client, or of an earlier try, changes nothing (`life`).
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -21,7 +22,8 @@ enum { PAUSE_MS_MIN = 250, DOUBLINGS_MAX = 5, ASK_MS = 5000, LOG_EVERY = 64 };
 /* The lifecycle of a queue that names none. */
 static const char lifecycle_default[] = "airavata";
 
-/* Another try ends the same way: the request itself is refused, or another instance has the session. */
+/* Another try would end the same way: the request is refused, or another instance has the
+ * session. */
 static bool is_final(int code)
 {
 	return code == SLUICE_E_INVAL || code == SLUICE_E_VERSION || code == SLUICE_E_DENIED ||

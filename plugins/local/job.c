@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One job from claim to report. The order is the point: durable INTENT, then the start (taken by the job's
- * process itself), then the record, then the end. After a death anywhere in between, job_handle_delivery() of the next
- * holder looks at the attempt's files first.
+ * One job from claim to report. The order matters: durable INTENT, then the start (the job's
+ * process takes the start mark itself), then the record, then the end. If the scheduler dies
+ * anywhere in between, job_handle_delivery() of the next holder inspects the attempt's files first.
  */
 #include <errno.h>
 #include <signal.h>
@@ -22,7 +22,8 @@
 
 enum { CHECK_MS = 1000, ABSENT_CHECKS = 3 };
 
-/* IO: the spool has no room, or is another one now, or not mounted: what is not in that says nothing, and what is made in it is not found again. */
+/* IO: the spool has no room, is not mounted, or is another one now. A missing file means nothing
+ * there, and a new one would not be found again. */
 static int make_dir(struct job *job)
 {
 	int rc = attempt_spool_check(job->service->settings.spool, job->service->spool_id);
@@ -34,9 +35,9 @@ static int make_dir(struct job *job)
 
 /* ---- starting ---- */
 
-/* Before an attempt that has not started is reported as over: the shepherd of a scheduler that died may be
- * about to start it, so the mark is taken away from it. False: it has started, or the mark cannot be written;
- * it is looked at again. */
+/* Takes the start mark before an attempt that has not started is reported as over: the shepherd of
+ * a scheduler that died may be about to start it. False: it has started, or the mark cannot be
+ * written; the attempt is inspected again. */
 static bool forbid_start(struct job *job)
 {
 	int rc = attempt_forbid(job->dir);
@@ -46,7 +47,8 @@ static bool forbid_start(struct job *job)
 	return rc == 0;
 }
 
-/* What keeps a job from its start on this machine is not the job's failure: it waits, and that is reported. */
+/* The machine cannot start it now, which is not the job's failure: it waits, and that is
+ * reported. */
 static void start_failed(struct job *job, const char *step, int error)
 {
 	char text[ATTEMPT_ERROR_BYTES];
@@ -94,7 +96,7 @@ static void start(struct job *job)
 		start_failed(job, step, rc);
 }
 
-/* ---- after the intent: look, then act ---- */
+/* ---- after the intent: inspect, then act ---- */
 
 static int64_t timeout_of(const struct job *job)
 {
@@ -109,7 +111,7 @@ static int64_t timeout_of(const struct job *job)
 	return timeout_ms;
 }
 
-/* The process runs and its shepherd was killed. It is not ended: its work may be of use,
+/* The process runs and its shepherd was killed. The process is not ended: its work may be of use,
  * although its exit code will not be known. The scheduler enforces its timeout. */
 static void handle_shepherd_loss(struct job *job, const struct attempt_view *view)
 {
@@ -135,7 +137,7 @@ static void handle_shepherd_loss(struct job *job, const struct attempt_view *vie
 		job->kill_ms = service_now_ms();
 }
 
-/* Neither process nor status: its shepherd was killed. */
+/* There is neither process nor status: the shepherd was killed. */
 static void report_lost(struct job *job, const struct attempt_view *view)
 {
 	char evidence[700], names[LEFTOVER_NAMES_BYTES];
@@ -160,7 +162,8 @@ static void report_lost(struct job *job, const struct attempt_view *view)
 	report_final(job, cancelled ? ROLE_CANCELED : ROLE_FAILED, evidence);
 }
 
-/* A job may take its own mark away, also before it was seen. To start it then would be the second time. */
+/* A job may delete its own start mark, also before an inspection found it. A start would then be
+ * the second one. */
 static bool has_started(const struct job *job)
 {
 	struct leftover left[LEFTOVERS_MAX];
@@ -168,12 +171,13 @@ static bool has_started(const struct job *job)
 
 	if (job->stage == STAGE_RUNNING || job->started)
 		return true;
-	/* What an earlier holder's shepherd said nobody knows. One that is about to take the mark is waited for, too. */
+	/* What an earlier holder's shepherd reported is not known. One that is about to take the
+	 * mark is waited for, too. */
 	attempt_tag(job->id, job->attempt, job->life, mark + strlen(mark));
 	return job->had_intent && job->absent < ABSENT_CHECKS && leftovers_marked(mark, left) > 0;
 }
 
-/* Its shepherd brings the directory and the mark back, unless it was killed. */
+/* Directory or mark are missing. The shepherd restores them, unless it was killed. */
 static void handle_absent(struct job *job, struct attempt_view *view)
 {
 	if (job->absent++ < ABSENT_CHECKS) {
@@ -230,7 +234,8 @@ static void job_reconcile(struct job *job)
 	}
 }
 
-/* The shepherd ended and the attempt has not started. "failed ERRNO TEXT" is its word of the cause. */
+/* The shepherd ended and the attempt has not started. It reports the cause as "failed ERRNO
+ * TEXT". */
 static void starter_failed(struct job *job, char *text)
 {
 	char line[ATTEMPT_ERROR_BYTES + 32], *at = NULL, *end;
@@ -258,7 +263,7 @@ void job_handle_starter(struct job *job)
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	(void)close(job->starter_fd); /* said all it has to say, or died */
+	(void)close(job->starter_fd); /* it has reported everything, or died */
 	job->starter_fd = -1;
 	job->started = job->started ||
 		       (got > 0 && (strncmp(text, "started\n", 8) == 0 || strncmp(text, "taken\n", 6) == 0));
@@ -289,14 +294,14 @@ static void on_intent(sluice_client *client, const sluice_reply *reply, void *us
 
 	(void)client;
 	if (job->dropped || job->stage != STAGE_CLAIMED) {
-		job_call_ended(job); /* it came again meanwhile, under another token, with its intent */
+		job_call_ended(job); /* delivered again meanwhile, with its intent */
 		return;
 	}
 	if (rc == 0) {
 		job->stage = STAGE_INTENT;
 		job_reconcile(job);
 	} else if (job->asked_token != job->token) {
-		job_again_later(job); /* the lease that it was asked under is gone, and there is another */
+		job_again_later(job); /* asked under a lease that another one replaced */
 	} else if (sluice_error_retriable(rc)) {
 		service_log(job->service, SLUICE_LOG_WARN, "local.intent_refused", job,
 			    sluice_reply_text(reply));
@@ -326,7 +331,7 @@ static void ask_intent(struct job *job)
 	}
 }
 
-/* From the claim to the intent, or to a look at what an earlier holder's came to. */
+/* From the claim to the intent; or to an inspection, after an earlier holder's intent. */
 static void begin(struct job *job)
 {
 	if ((job->life[0] == 0 && attempt_life(job->service->spool_id, job->life) != 0) ||
@@ -340,8 +345,8 @@ static void begin(struct job *job)
 	}
 }
 
-/* Ours already, under an older token (a new session took it over). False: it is not, or not any more; another one's intent may have been
- * recorded meanwhile. */
+/* It is in hand already, under an older token (a new session took it over). False: it is not, or
+ * not any more; another scheduler's intent may have been recorded meanwhile. */
 static bool renew_lease(struct job *job, const sluice_delivery_view *delivery)
 {
 	char tag[ATTEMPT_TAG_MAX];
@@ -355,7 +360,8 @@ static bool renew_lease(struct job *job, const sluice_delivery_view *delivery)
 	job->cancel = job->cancel || delivery->cancel;
 	if (delivery->intent && job->stage == STAGE_CLAIMED)
 		job->stage = STAGE_INTENT;
-	/* Without an intent nothing is started: the answer to the one under way asks again under the new token. */
+	/* Without an intent nothing is started: the answer to the one under way asks again under
+	 * the new token. */
 	if (job->stage != STAGE_CLAIMED)
 		job_reconcile(job);
 	return true;
@@ -371,7 +377,7 @@ void job_handle_delivery(struct service *service, const sluice_delivery_view *de
 	if (job != NULL && delivery->intent &&
 	    (attempt_life_of(delivery->tag, delivery->job, delivery->attempt, job->life) != 0 ||
 	     !attempt_life_is_of(job->life, service->spool_id))) {
-		/* Nothing here tells what became of it, and to start it could be the second time. */
+		/* What became of it is not known here, and to start it could be the second time. */
 		service_log(
 			service, SLUICE_LOG_ERROR, "local.foreign_intent", job,
 			"its intent is another scheduler's, or of another spool; it stays leased and is left to a person");
@@ -420,7 +426,7 @@ void jobs_due(struct service *service, uint64_t now_ms)
 			continue;
 		}
 		job_kill_due(job, now_ms);
-		/* Nothing tells of it: its watch could not be set; or something is to be done again. */
+		/* A job without a watch is checked each time; others when their retry is due. */
 		if (job->calls > 0 || job->retry_ms > now_ms || job->stage == STAGE_ENDED ||
 		    (!job->retry && (job->watch_fd >= 0 || job->starter_fd >= 0)))
 			continue;

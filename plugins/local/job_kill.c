@@ -27,7 +27,8 @@ void job_terminate(struct job *job)
 	bool running = job->stage == STAGE_RUNNING;
 	char text[ATTEMPT_ERROR_BYTES + 32];
 
-	/* One that is being started is signalled when it runs: its time to end by itself begins then. */
+	/* One that is being started is signalled when it runs: its time to end by itself begins
+	 * then. */
 	if (running && job->kill_ms == 0)
 		job->kill_ms = service_now_ms();
 	if (attempt_cancel(job->dir, running ? SIGTERM : 0) != 0) {

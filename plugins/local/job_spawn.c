@@ -59,14 +59,15 @@ void job_watch(struct job *job, const struct attempt_view *view)
 	job->watch_fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (job->watch_fd >= 0 && watch_add(job, job->watch_fd, false) == 0)
 		return;
-	/* It ended between the look and now: look again with the next round. */
+	/* It ended since it was inspected: jobs_due() inspects it again. */
 	if (job->watch_fd >= 0)
 		(void)close(job->watch_fd);
 	job->watch_fd = -1;
 }
 
-/* The shepherd's environment is the job's: this process's, and which job it is. SLUICE_TAG comes first, where
- * leftovers_marked() finds it also behind a large environment. Owned, with the first `own` texts. NULL: no memory. */
+/* The shepherd's environment, which is the job's too: this process's, and three variables that name
+ * the job. SLUICE_TAG comes first: leftovers_marked() finds it there also before a large
+ * environment. The list and its first ENV_OWN texts are owned. NULL: no memory. */
 enum { ENV_OWN = 3 };
 
 static char **environment_of(const struct job *job)
@@ -131,7 +132,8 @@ static int spawn_shepherd(struct job *job, int pipe_fd, pid_t *ret)
 		       (unsigned long long)settings->output_max_kib);
 	(void)snprintf(leftovers, sizeof(leftovers), "leftovers=%s",
 		       settings->leave_leftovers ? "leave" : "end");
-	/* The pipe is 3 and nothing is open above it: inside the broker LMDB's descriptor would be inherited. */
+	/* The pipe is 3 and nothing is open above it: inside the broker LMDB's descriptor would be
+	 * inherited. */
 	rc = posix_spawn_file_actions_adddup2(&actions, pipe_fd, 3);
 	if (rc == 0)
 		rc = posix_spawn_file_actions_addclosefrom_np(&actions, 4);
@@ -157,7 +159,7 @@ int job_spawn(struct job *job, const char **ret_step)
 		(void)close(pipe_fds[0]);
 		return rc;
 	}
-	/* It leaves for a session of its own at once; its first process is reaped in the loop. */
+	/* It moves to a session of its own at once; its first process is reaped in the loop. */
 	child_add(job->service, pid);
 	job->starter_fd = pipe_fds[0];
 	job->stage = STAGE_SPAWNED;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The table of jobs in hand, and when each is to be looked at again.
+ * See job_table.h.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,7 +132,6 @@ void job_again(struct job *job, uint64_t pause_ms)
 	job->retry_ms = service_now_ms() + pause_ms;
 }
 
-/* What could not be done now, for want of room here or at the broker, is done again; so is the log's line. */
 void job_again_later(struct job *job)
 {
 	job_again(job, (uint64_t)RETRY_MS << job->retries);

@@ -10,7 +10,7 @@
 
 #include "state.h"
 
-/* A new entry, CLAIMED; NULL: no memory. The table owns it. */
+/* A new entry, CLAIMED, owned by the table; NULL: no memory. */
 struct job *job_new(struct service *service, const sluice_delivery_view *delivery);
 /* Stops watching it, and frees it unless calls are under way. */
 void job_free(struct job *job);
@@ -28,7 +28,7 @@ void job_again(struct job *job, uint64_t pause_ms);
 void job_again_later(struct job *job);
 /* Closes the shepherd's pipe and the pidfd. */
 void job_unwatch(struct job *job);
-/* Empties the list of former attempts. */
+/* Empties the list of stale attempts. */
 void stale_attempts_free(struct job *job);
 
 #endif

@@ -115,7 +115,8 @@ static bool follows(const struct lifecycle *lifecycle, size_t from, size_t to)
 	return (lifecycle->next[from] >> to & 1) != 0;
 }
 
-/* Active: not the end, and reachable from the initial state. The others: an end that an active job can reach. */
+/* Active: not the end, and reachable from the initial state. The others: an end that an active job
+ * can reach. */
 static bool is_legal(const struct lifecycle *lifecycle, enum role role, size_t state)
 {
 	if (role == ROLE_ACTIVE)
@@ -123,8 +124,8 @@ static bool is_legal(const struct lifecycle *lifecycle, enum role role, size_t s
 	return lifecycle->terminal[state] && follows(lifecycle, lifecycle->role[ROLE_ACTIVE], state);
 }
 
-/* Whether a state that nobody named can be meant. The success is not what the lifecycle itself calls failed or
- * cancelled. */
+/* Whether a state that nobody named can be meant. The success is not what the lifecycle itself
+ * calls failed or cancelled. */
 static bool is_meant(const struct lifecycle *lifecycle, enum role role, size_t state)
 {
 	const char *name = lifecycle->states[state];

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The lifecycles that jobs in hand have: the queue's, and those that single jobs were submitted with. Read when they are
- * needed, and read anew after a report was put into quarantine.
+ * See lifecycle_cache.h.
  */
 #include <stdio.h>
 #include <stdlib.h>

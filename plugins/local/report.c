@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the broker is told of a job: that it runs, that it waits and for what, and how it ended. The words for states are
- * its lifecycle's.
+ * Reports of a job to the broker: that it runs, that it waits and for what, and how it ended. Names
+ * of states are those of its lifecycle.
  *
- * Invariants: an end is kept, and reported again, until the broker has applied it or says that it is not ours to report;
- * one that was put into quarantine is not applied. A text never costs an end: one that is refused goes again without it.
+ * Invariants: an end is kept, and reported again, until the broker has applied it or refuses it for
+ * good; one that was put into quarantine is not applied. A text never costs an end: a report that
+ * is refused because of its text is sent again without it.
  */
 #include <errno.h>
 #include <signal.h>
@@ -40,7 +41,7 @@ static size_t character(const unsigned char *at)
 	return more + 1;
 }
 
-/* Quotations and fixed buffers cut characters, and names of programs may hold any byte. */
+/* Fixed buffers cut characters in two, and names of programs may hold any byte. */
 static void make_utf8(char *text)
 {
 	for (char *at = text; *at != 0;) {
@@ -231,7 +232,7 @@ static void handle_quarantine(struct job *job, const sluice_reply *reply)
 		       sluice_reply_text(reply));
 	service_log(job->service, SLUICE_LOG_ERROR, "local.report_quarantined", job, text);
 	job->retries++;
-	job->stage = STAGE_INTENT; /* its files say it once more */
+	job->stage = STAGE_INTENT; /* its files are inspected once more */
 	job_again(job, (uint64_t)QUARANTINE_PAUSE_MS << doublings);
 	job->calls++;
 	if (sluice_job_show(job->service->client, job->id, false, &call, NULL) != 0)
@@ -262,7 +263,8 @@ static void on_final(sluice_client *client, const sluice_reply *reply, void *use
 	} else if (is_settled(rc) && job->asked_token == job->token) {
 		job->dropped = true;
 	} else {
-		/* Refused for now; or under the token of a lease that is gone, while there is another. */
+		/* Refused for now; or under the token of a lease that is gone, while there is
+		 * another. */
 		job->no_evidence = job->no_evidence || rc == SLUICE_E_INVAL || rc == SLUICE_E_LIMIT;
 		job->stage = STAGE_INTENT;
 		job_again_later(job);
@@ -270,7 +272,8 @@ static void on_final(sluice_client *client, const sluice_reply *reply, void *use
 	job_call_ended(job);
 }
 
-/* What the status file says of the end. Times are the shepherd's: an end that is reported after an outage has its own. */
+/* What the status file says of the end. Times are the shepherd's: an end that is reported after an
+ * outage has its own. */
 static void end_fill(sluice_job_report_spec *spec, const struct attempt_view *view)
 {
 	spec->exited = view->end == END_EXIT;
@@ -298,7 +301,7 @@ static void send_final(struct job *job, enum role role, const char *evidence, co
 		send_active(job, NULL, view != NULL ? view->started_ms : 0);
 	if (view != NULL)
 		end_fill(&spec, view);
-	/* The same in each repetition: it is known by it for the same report. */
+	/* The same time in each repetition: the broker knows by it that the report is the same. */
 	if (spec.seen_time_ms == 0) {
 		job->seen_ms = job->seen_ms != 0 ? job->seen_ms : wall_ms();
 		spec.seen_time_ms = job->seen_ms;
@@ -362,7 +365,7 @@ static void step_text(const struct job *job, const struct attempt_view *view, ch
 		payload_free(&payload);
 }
 
-/* By its name: the report has the number in a field of its own, and both are shown together. */
+/* The name of the signal: the report has the number in a field of its own. */
 static void signal_text(int number, char *ret, size_t ret_bytes)
 {
 	const char *name = sigabbrev_np(number);

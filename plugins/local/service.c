@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * `local`: the scheduler plugin that runs jobs as processes of this machine. A service: a client of the
- * broker like any other, the same inside the broker and under sluice-plugin. Its settings: README.md.
+ * `local`: the scheduler plugin that runs jobs as processes of this machine. A service: a client of
+ * the broker like any other, the same inside the broker and under sluice-plugin. Its settings:
+ * README.md.
  *
- * This file is its life: the spool, the client, the loop. What is missing when it starts, or goes missing later, is
- * waited for where it can come by itself (broker, queue, lifecycle, a spool that is not mounted or full); what needs a
- * person (a wrong setting, a session that another instance took) ends it with a code and its cause in the log.
+ * This file is its life: the spool, the client, the loop. The service waits for what can come by
+ * itself (broker, queue, lifecycle, a spool that is not mounted or full), at the start and later.
+ * What needs a person (a wrong setting, a session that another instance took) ends the service with
+ * a code, and its cause is logged.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -56,7 +58,7 @@ static int spool_open(struct service *service, char *why, size_t why_bytes)
 	return rc;
 }
 
-/* What passes without a change of the setting or of rights: no mount yet, no room, a bad moment. */
+/* Errors that can pass without a change of settings or rights: no mount yet, no room. */
 static bool spool_may_come(int error)
 {
 	static const int passing[] = {ENOENT, ENOSPC, EDQUOT, EIO,   EMFILE, ENFILE,
@@ -68,7 +70,8 @@ static bool spool_may_come(int error)
 	return false;
 }
 
-/* Until the spool can be used, or never will, or the service is asked to end (then it is stopping). */
+/* Until the spool can be used, or never will, or the service is asked to end (then it is
+ * stopping). */
 static int spool_wait(struct service *service)
 {
 	struct pollfd stop = {.fd = service->stop_fd, .events = POLLIN};
@@ -184,7 +187,7 @@ static void close_client(struct service *service)
 	(void)sluice_close(client, false, CLOSE_MS);
 }
 
-/* After a disconnect: whether the client goes on by itself. One that does not is replaced, after the pause of
+/* After a disconnect: replaces a client that does not connect again by itself, after the pause of
  * consumer.c, unless another try would end the same way. */
 static void client_check(struct service *service)
 {
@@ -193,7 +196,8 @@ static void client_check(struct service *service)
 
 	service->check_client = false;
 	rc = sluice_wait_connected(service->client, 1);
-	/* DISCONNECTED is also what a client says that tries again by itself; over a given socket none does. */
+	/* A client that connects again by itself also says DISCONNECTED; with a given socket it
+	 * does not. */
 	if (rc == 0 || rc == SLUICE_E_TIMEOUT || (rc == SLUICE_E_DISCONNECTED && !service->has_transport))
 		return;
 	(void)snprintf(why, sizeof(why), "%.200s", sluice_last_error(service->client));
@@ -252,7 +256,7 @@ static void loop(struct service *service)
 		now_ms = service_now_ms();
 		client_turn(service, now_ms);
 		if (service->client == NULL)
-			continue; /* what is to be done needs the broker's word */
+			continue; /* all of it needs the broker */
 		consumer_turn(service, now_ms);
 		jobs_due(service, now_ms);
 		compare_turn(service, now_ms);
@@ -282,7 +286,8 @@ static int serve(struct service *service, int transport_fd)
 		rc = connect_client(service, transport_fd);
 	if (rc == 0)
 		loop(service);
-	/* Jobs go on under their shepherds; the session stays, so a new instance takes them over at once. */
+	/* Jobs go on under their shepherds; the session stays, so a new instance takes them over at
+	 * once. */
 	if (service->client != NULL)
 		close_client(service);
 	while (service->jobs != NULL) {

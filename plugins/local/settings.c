@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The settings of the local scheduler: read once, checked, and refused with the name of the setting and what was
- * expected. plugins/local/README.md has the list for users.
+ * The settings of the local scheduler: read once, checked, and refused with the name of the setting
+ * and what was expected. plugins/local/README.md has the list for users.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -108,8 +108,9 @@ static int numbers(struct service *service)
 	return rc;
 }
 
-/* The shepherd is beside the plugin in a build tree; an installed one is where the build was told to install programs
- * that people do not run, named relative to the plugin when both are below one prefix: a tree may be moved. */
+/* The shepherd is beside the plugin in a build tree; an installed one is where the build was told
+ * to install programs that people do not run, named relative to the plugin when both are below one
+ * prefix: a tree may be moved. */
 static int shepherd_find(struct service *service)
 {
 	static const char *const places[SHEPHERD_PLACES] = {"sluice-shepherd", SHEPHERD_FROM_PLUGIN};

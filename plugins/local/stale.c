@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Former attempts: over in the broker's books since a reset, and perhaps alive here. Their processes are ended, SIGTERM first, before the next
- * attempt starts. They are found in three ways: the lease of a job in hand was lost, and the broker shows a later attempt; the attempt after
- * it is claimed; the sweep met one.
+ * Stale attempts: a reset ended them in the broker's books, but they may still run here. Their
+ * processes are ended, SIGTERM first, before the next attempt starts. They are found in three ways:
+ * the lease of a job in hand was lost, and the broker shows a later attempt; the next attempt is
+ * claimed; the sweep found one.
  *
- * Which attempts are a job's own its history says, by the tags of its intents: neither who started them matters, nor when, nor what else
- * is in the spool. A lease that was lost to another holder, within the attempt, is that one's: nothing is ended.
+ * The job's history says which attempts are its own, by the tags of its intents. It does not matter
+ * which scheduler started them, or when, or what else is in the spool. If another holder took the
+ * lease within the attempt, the process is that holder's: nothing is ended.
  *
- * Invariants: an attempt counts as over only when it can never start any more: there is a status, or a start mark without a process, or
- * the mark is taken away from it. What cannot be looked at, and what does not die, is waited for. Nothing is signalled but the group of a process
- * that its start mark names by boot, pid and start time.
+ * Invariants: an attempt counts as over only when it can never start any more: there is a status,
+ * or a start mark without a process, or the mark is taken away from it. The next attempt waits for
+ * one that cannot be inspected or does not die. Signals go only to the group of a process that its
+ * start mark names by boot, pid and start time.
  */
 #include <errno.h>
 #include <signal.h>
@@ -23,14 +26,14 @@
 #include "job_table.h"
 #include "report.h"
 
-/* Looks of one turn: each may sync some directories. After so many signals a person is told. */
+/* CHECKS_PER_TURN: each may sync some directories. *_LOGGED: after that many an error is logged. */
 enum { CHECK_MS = 100, GRACE_MS = 2000, CHECKS_PER_TURN = 16, SIGNALS_LOGGED = 3, CHECKS_LOGGED = 50 };
 
 struct stale_attempt {
 	uint32_t attempt;
 	char life[ATTEMPT_LIFE_BYTES];
-	unsigned checks;      /* so many found processes that outlived it */
-	unsigned signals;     /* rounds of them: the first one SIGTERM, then SIGKILL */
+	unsigned checks;      /* that found processes which outlived it */
+	unsigned signals;     /* rounds: the first one SIGTERM, then SIGKILL */
 	uint64_t signaled_ms; /* when the last one was */
 };
 
@@ -57,7 +60,8 @@ static void signal_round(struct job *job, struct stale_attempt *stale, const cha
 	if (stale->signals == 0)
 		service_log(job->service, SLUICE_LOG_INFO, "local.former", job,
 			    "a former attempt of it runs, and nobody wants it after a reset: it is ended");
-	/* A second SIGTERM tells many programs to end at once: who was asked before gets the rest of its time. */
+	/* Many programs end at once at a second SIGTERM: one that had it gets the rest of its
+	 * time. */
 	if (stale->signals > 0 || !was_asked)
 		(void)attempt_cancel(dir, stale->signals == 0 ? SIGTERM : SIGKILL);
 	stale->signaled_ms = now_ms;
@@ -67,15 +71,16 @@ static void signal_round(struct job *job, struct stale_attempt *stale, const cha
 			"a former attempt of it does not end by SIGKILL, or its status cannot be written; the next one waits");
 }
 
-/* 0: it is over, for good. WRONG_STATE: it lives. IO: nobody knows. */
+/* 0: it is over for good. WRONG_STATE: it lives. IO: that is not known. */
 static int end_one(struct job *job, struct stale_attempt *stale)
 {
 	char dir[ATTEMPT_PATH_MAX], names[LEFTOVER_NAMES_BYTES];
 	struct attempt_view view;
-	/* Made, for the mark: a scheduler that was stopped behind its intent makes it again itself. */
+	/* Made, for the mark: a scheduler that was stopped behind its intent makes it again
+	 * itself. */
 	int rc = attempt_dir(job->service->settings.spool, job->id, stale->attempt, stale->life, true, dir);
 
-	/* Something else is in its place: no shepherd lives that would mend that, or it does it soon. */
+	/* Something else is in its place: a shepherd that lives restores it soon. */
 	if (rc == SLUICE_E_IO && attempt_errno() == ENOTDIR)
 		rc = attempt_dir(job->service->settings.spool, job->id, stale->attempt, stale->life, false,
 				 dir);
@@ -90,7 +95,7 @@ static int end_one(struct job *job, struct stale_attempt *stale)
 	}
 	if (rc != 0)
 		return SLUICE_E_IO;
-	/* Without its shepherd nobody ended what left its process group. */
+	/* Without its shepherd, processes that left its group were not ended. */
 	if (view.state == ATTEMPT_LOST && !job->service->settings.leave_leftovers &&
 	    job_leftovers(job, stale->attempt, stale->life, names) > 0) {
 		if (++stale->checks == CHECKS_LOGGED)
@@ -106,7 +111,7 @@ static int end_one(struct job *job, struct stale_attempt *stale)
 	return SLUICE_E_WRONG_STATE;
 }
 
-/* True: none is left. Otherwise jobs_due() comes again. */
+/* True: none is left. Otherwise jobs_due() calls again. */
 static bool end_all(struct job *job)
 {
 	const struct service *service = job->service;
@@ -187,7 +192,7 @@ bool stale_wait(struct job *job)
 	return true;
 }
 
-/* ---- of a job in hand, or of nobody's ---- */
+/* ---- of a job in hand, or found by the sweep ---- */
 
 static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
 {
@@ -228,7 +233,8 @@ void stale_continue(struct job *job)
 
 void stale_release(struct job *job)
 {
-	/* Until its intent it has started nothing; those before it are the next claim's, or the sweep's. */
+	/* Until its intent it has started nothing; those before it are the next claim's, or the
+	 * sweep's. */
 	bool started_nothing = job->stage == STAGE_CLAIMED && !job->had_intent;
 
 	job_unwatch(job);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attempts that a reset ended in the broker's books, and that may still run here. All return at once;
- * jobs_due() continues with what has to be waited for.
+ * Attempts that a reset ended in the broker's books, and that may still run here. All return at
+ * once; jobs_due() continues with what has to be waited for.
  */
 #ifndef SLUICE_LOCAL_STALE_H
 #define SLUICE_LOCAL_STALE_H

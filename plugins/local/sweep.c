@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attempts that nobody needs any more are deleted, some at each turn of the loop, so that a spool does not grow for ever.
+ * Deletes attempts that are not needed any more, some at each turn of the loop, so that the spool
+ * does not grow for ever.
  *
- * The rule: nothing of it lives, it is not in hand, it has not changed for keep_ms, and the broker says that its job is at its end
- * or at a later attempt, and that this is the intent's tag of the attempt: in a spool that two brokers share there may be another of
- * its number. Of a job or tag that the broker does not know (any more) only attempts go whose last report this
- * scheduler saw accepted: the others may be another gateway's, and to forget an attempt is to allow it again.
+ * The rule: nothing of the attempt lives, it is not in hand, it has not changed for keep_ms, and
+ * the broker says that its job is at its end or at a later attempt, and that this is the tag of the
+ * attempt's intent: in a spool that two brokers share there may be another attempt of its number.
+ * If the broker does not know the job or the tag (any more), an attempt is deleted only if this
+ * scheduler saw its last report accepted: others may belong to another gateway, and to forget an
+ * attempt is to allow it again.
  *
- * A job may move its directory within the spool: it is known by its file `tag`, and goes by the same rule; but since nobody
- * looks there for the attempt, also when the broker does not know the job or tag any more. What belongs to no attempt is
- * left alone, and logged once.
+ * A directory that its job moved within the spool is identified by its file `tag`, and deleted by
+ * the same rule; but since nothing looks for the attempt there, also when the broker does not know
+ * the job or the tag any more. What belongs to no attempt is left alone, and logged once.
  *
- * What it meets that lives, of an attempt that is over since a reset, is stale.c's to end. By the tag alone: it may be another broker's.
+ * An attempt that lives although a reset ended it is handed to stale.c, but only if its job's
+ * history has its tag: it may be another broker's.
  *
- * A directory leaves its place by one rename before its files go: a shepherd that was stopped for
- * as long never finds half of it. A job's working directory may have any size and shape: tree.h
- * deletes it, for DELETE_MS of a turn; files that cannot be deleted are logged and tried again with
- * the next pass.
+ * A directory leaves its place by one rename before its files are deleted: a shepherd that was
+ * stopped that long never finds half of it. A job's working directory may have any size and shape:
+ * tree.h deletes it, for DELETE_MS of a turn. Files that cannot be deleted are logged, and tried
+ * again with the next pass.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +47,7 @@ enum {
 	CLOCK_SLEW_MS = 60000,
 	CLOCK_STAND_MS = 900000, /* as the broker has it */
 	DELETE_MS = 10,
-	DELETE_ENTRIES = 4,   /* between two looks at the clock */
+	DELETE_ENTRIES = 4,   /* between two readings of the clock */
 	TREE_MS_MAX = 3600000 /* a process still makes files in it: the next tree has its turn */
 };
 
@@ -366,7 +370,8 @@ static void check_attempt(struct service *service, const char *dir, const char *
 		ask(service, dir, job, (uint32_t)attempt, end + 1, ASK_RUNS);
 		return;
 	}
-	/* An empty one is of a claim that came to no intent; who is about to start something in it makes it again. */
+	/* An empty one is of a claim that came to no intent; who is about to start something in it
+	 * makes it again. */
 	if (job_find(service, job, (uint32_t)attempt) == NULL && is_old(service, dir) && rmdir(dir) != 0 &&
 	    !check_moved(service, dir))
 		ask(service, dir, job, (uint32_t)attempt, end + 1, ASK_OLD);

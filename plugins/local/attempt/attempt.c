@@ -73,8 +73,8 @@ static int sync_dir(const char *path)
 	return rc;
 }
 
-/* The attempt's directory and those above it, up to the spool: without them a power cut takes the mark
- * away, and the attempt would run a second time. */
+/* The attempt's directory and those above it, up to the spool: without them a power cut takes the
+ * mark away, and the attempt would run a second time. */
 static int sync_chain(int dir_fd, const char *dir)
 {
 	const size_t spool_len = attempt_spool_len(dir);
@@ -102,7 +102,8 @@ static int fail_at(const char *step, const char *dir, const char *name)
 
 int attempt_read_at(int dir_fd, const char *dir, const char *name, char *buf, size_t buf_bytes)
 {
-	/* The job may have put anything in the place of a file: nothing is followed or waited for. */
+	/* The job may have put anything in the place of a file: nothing is followed or waited
+	 * for. */
 	int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	ssize_t got;
 

@@ -27,9 +27,9 @@ static bool plain(unsigned char c)
 	       c == '_';
 }
 
-/* Letters, digits, '-' and '_' stay; any other byte becomes %XX: different ids get different names, none is
- * "." or has a '/'. File names end at 255 bytes: longer ones go on in a directory below, and '~', which no
- * escaped byte has, ends the parts before the last. */
+/* Letters, digits, '-' and '_' stay; any other byte becomes %XX: different ids get different names,
+ * none is "." or has a '/'. File names end at 255 bytes: longer ones go on in a directory below,
+ * and '~', which no escaped byte has, ends the parts before the last. */
 static int escape(const char *job, char *buf, size_t buf_bytes)
 {
 	size_t len = 0, part = 0;

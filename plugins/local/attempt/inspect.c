@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reading an attempt's files: the start mark, the status in both of its formats, and the judgement over them.
+ * Reading an attempt's files: the start mark, the status in both of its formats, and the judgement
+ * over them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -162,8 +163,8 @@ int attempt_inspect_at(int fd, const char *dir, struct attempt_view *ret)
 	struct attempt_view view = {0};
 	int has_start, has_status;
 
-	/* The start mark and its processes first, the status after them: a shepherd writes the status before
-	 * it ends, so what ends in between is seen as ended, not as lost. */
+	/* The start mark and its processes first, the status after them: a shepherd writes the
+	 * status before it ends, so what ends in between is seen as ended, not as lost. */
 	has_start = attempt_read_at(fd, dir, "start", start, sizeof(start));
 	if (has_start == 0)
 		start_good = read_start(start, &view);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a local job runs: {"argv": ["prog", ...], "env": {"NAME": "value"}, "cwd": "/dir", "stdin": "/file",
- * "timeout_ms": 60000}. Only argv is needed. env adds to the scheduler's environment; a missing or null cwd
- * is a directory of its own below that of the attempt, a missing or null stdin is empty; without
- * timeout_ms it runs as long as it likes.
+ * What a local job runs: {"argv": ["prog", ...], "env": {"NAME": "value"}, "cwd": "/dir", "stdin":
+ * "/file", "timeout_ms": 60000}. Only argv is needed. env adds to the scheduler's environment; a
+ * missing or null cwd is a directory of its own below that of the attempt, a missing or null stdin
+ * is empty; without timeout_ms it runs as long as it likes.
  *
- * Arguments and paths are bytes, JSON strings are not. A byte from 0x80 on that is no part of a UTF-8 character may
- * stand as it is, or as the escape \udc80 to \udcff (as Python's surrogateescape and os.fsdecode() write it). */
+ * Arguments and paths are bytes, JSON strings are not. A byte from 0x80 on that is no part of a
+ * UTF-8 character may stand as it is, or as the escape \udc80 to \udcff (as Python's
+ * surrogateescape and os.fsdecode() write it). */
 #ifndef SLUICE_LOCAL_PAYLOAD_H
 #define SLUICE_LOCAL_PAYLOAD_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * See payload_bytes.h. The private characters are U+10FE80 to U+10FEFF: F4 8F BA 80 to F4 8F BB BF. */
+ * See payload_bytes.h. The private characters are U+10FE80 to U+10FEFF: F4 8F BA 80 to F4 8F BB
+ * BF. */
 #include "payload_bytes.h"
 
 #include <stdbool.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Bytes in JSON. A file name of the 1990s is Latin-1, an argument of execve() is bytes, and JSON knows characters
- * only. Before a payload is parsed each byte that is no part of a UTF-8 character, and each lone escape \udc80 to
- * \udcff, becomes a private character that stands for the byte; after it the characters become the bytes again.
- * The private characters themselves survive, too: their bytes are hidden one by one.
+ * Bytes in JSON. A file name of the 1990s is Latin-1, an argument of execve() is bytes, and JSON
+ * knows characters only. Before a payload is parsed each byte that is no part of a UTF-8 character,
+ * and each lone escape \udc80 to \udcff, becomes a private character that stands for the byte;
+ * after it the characters become the bytes again. The private characters themselves survive, too:
+ * their bytes are hidden one by one.
  */
 #ifndef SLUICE_LOCAL_PAYLOAD_BYTES_H
 #define SLUICE_LOCAL_PAYLOAD_BYTES_H

@@ -125,8 +125,8 @@ static size_t leftover_add(struct leftover *ret, size_t count, pid_t pid, const 
 	return count + 1;
 }
 
-/* The kernel's list of children, so that the end of a job without leftovers does not read all of /proc. False:
- * this kernel has no such list. */
+/* The kernel's list of children, so that the end of a job without leftovers does not read all of
+ * /proc. False: this kernel has no such list. */
 static bool has_children(pid_t pid, const pid_t *except, bool *ret)
 {
 	char name[48], list[512], *at = list, *end;
@@ -272,7 +272,8 @@ void leftovers_names(const struct leftover *left, size_t count, char ret[LEFTOVE
 
 void process_default_signals(void)
 {
-	/* The kernel's struct, all zero. libc refuses the two signals that it uses itself, which may be ignored, too. */
+	/* The kernel's struct, all zero. libc refuses the two signals that it uses itself, which
+	 * may be ignored, too. */
 	const unsigned long defaults[8] = {0};
 	sigset_t none;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Processes of this machine as /proc shows them: identity (pid and start time), descendants, and what a job's
- * process must not inherit from the service that started it.
+ * Processes of this machine as /proc shows them: identity (pid and start time), descendants, and
+ * what a job's process must not inherit from the service that started it.
  *
  * All functions may be called from any thread, keep no state and block only for local files.
  */
@@ -12,8 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* A process's start time (field 22 of /proc/PID/stat, in clock ticks since boot); 0: there is none, or it is a
- * zombie. */
+/* A process's start time (field 22 of /proc/PID/stat, in clock ticks since boot); 0: there is none,
+ * or it is a zombie. */
 uint64_t process_start_time(pid_t pid);
 /* How long it has been there, by a clock that nobody sets; 0: there is none, or it is a zombie. */
 uint64_t process_age_ms(pid_t pid);
@@ -26,11 +26,12 @@ struct leftover {
 	uint64_t start_time;
 	char name[16]; /* the kernel's, made plain: no spaces, no bytes above 126 */
 };
-/* Living descendants of `root` that are not in the process group `group` (0: of any); at most LEFTOVERS_MAX. A
- * descendant whose parent has ended counts only while `root` is a subreaper. Returns their number. */
+/* Living descendants of `root` that are not in the process group `group` (0: of any); at most
+ * LEFTOVERS_MAX. A descendant whose parent has ended counts only while `root` is a subreaper.
+ * Returns their number. */
 size_t leftovers_below(pid_t root, pid_t group, struct leftover ret[LEFTOVERS_MAX]);
-/* Living processes whose environment held `mark` ("NAME=VALUE") at their exec; those of other users are not
- * seen. It reads all of /proc. */
+/* Living processes whose environment held `mark` ("NAME=VALUE") at their exec; those of other users
+ * are not seen. It reads all of /proc. */
 size_t leftovers_marked(const char *mark, struct leftover ret[LEFTOVERS_MAX]);
 /* SIGKILL to one, if it is still the same process. */
 void leftover_kill(const struct leftover *left);

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sluice-shepherd DIR [FD [output_max_kib=N] [leftovers=end|leave]]: runs the job of one attempt directory and writes
- * how it ended. It leaves its starter's session at once and keeps none of its descriptors, so it survives the
- * scheduler's death.
+ * sluice-shepherd DIR [FD [output_max_kib=N] [leftovers=end|leave]]: runs the job of one attempt
+ * directory and writes how it ended. It leaves its starter's session at once and keeps none of its
+ * descriptors, so it survives the scheduler's death.
  *
- * The job's process takes the start mark itself, before exec; if the mark is there already, nothing is run.
- * FD is a pipe to the starter: "started\n" when the mark was taken, "taken\n" when it was there, "failed ERRNO
- * TEXT\n" when nothing could be started; it closes when there is no more to say. The end is awaited by watching the
- * shepherd's process: the status is there before it is gone.
+ * The job's process takes the start mark itself, before exec; if the mark is there already, nothing
+ * is run.
+ * FD is a pipe to the starter: "started\n" when the mark was taken, "taken\n" when it was there,
+ * "failed ERRNO TEXT\n" when nothing could be started; it closes when there is no more to say. The
+ * end is awaited by watching the shepherd's process: the status is there before it is gone.
  *
- * A job is its process: when that ends, the rest of its process group is killed before the status is written.
- * Descendants outside of the group (setsid) are found, because the shepherd is a subreaper: they are named in the
- * status and, unless leftovers=leave, killed. Output (the files out and err together) beyond its bound ends the job,
- * and is cut to the bound; so does output that takes a large part of a file system that is nearly full.
- * So does a working directory below the attempt's that takes such a part, and it is deleted.
+ * A job is its process: when that ends, the rest of its process group is killed before the status
+ * is written. Descendants outside of the group (setsid) are found, because the shepherd is a
+ * subreaper: they are named in the status and, unless leftovers=leave, killed. Output (the files
+ * out and err together) beyond its bound ends the job, and is cut to the bound; so does output that
+ * takes a large part of a file system that is nearly full. So does a working directory below the
+ * attempt's that takes such a part, and it is deleted.
  *
- * Invariants: only the shepherd of the process that has the mark writes a status; the process stays a zombie until
- * then, so its pid cannot be another's when the group is signalled.
+ * Invariants: only the shepherd of the process that has the mark writes a status; the process stays
+ * a zombie until then, so its pid cannot be another's when the group is signalled.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -78,7 +80,7 @@ struct herd {
 	int64_t started_at;	     /* now_ms() */
 	struct child_report failure; /* what = 0: none */
 	uint64_t output_over_bytes;  /* the bound that its output exceeded; 0: did not */
-	uint64_t work_over_bytes;    /* what its working directory had when that was too much; 0: was not */
+	uint64_t work_over_bytes;    /* its working directory's size, when too much; 0: never */
 	int64_t work_measure_at;     /* now_ms(); not before */
 };
 
@@ -172,8 +174,8 @@ static _Noreturn void no_mark(int report_fd)
 	_exit(126);
 }
 
-/* As execvp() does for a file without a "#!" line, but not for one that is no text: a program for another kind of
- * known would be read by the shell. Returns with errno. */
+/* As execvp() does for a file without a "#!" line, but not for one that is no text: a program for
+ * another kind of known would be read by the shell. Returns with errno. */
 static void exec_as_script(const char *path, char *const *argv)
 {
 	char **list;
@@ -201,7 +203,8 @@ static void exec_as_script(const char *path, char *const *argv)
 	free(list);
 }
 
-/* Along PATH, as execvp() does. Returns with errno: EACCES if any of the places held a file that may not be run. */
+/* Along PATH, as execvp() does. Returns with errno: EACCES if any of the places held a file that
+ * may not be run. */
 static void exec_program(char *const *argv)
 {
 	const char *path = getenv("PATH"), *end;
@@ -267,8 +270,9 @@ static _Noreturn void child(const char *dir, int dir_fd, const struct payload *p
 		_exit(126);
 	for (int tries = 0; tries < TAKE_TRIES && rc == SLUICE_E_IO; tries++) {
 		if (tries > 0)
-			(void)sleep(RETRY_S); /* a full disk passes; else the scheduler tries again */
-		/* Without its shepherd it starts nothing; the parent that it has got then lives for ever. */
+			(void)sleep(RETRY_S); /* room may come; else the scheduler tries again */
+		/* Without its shepherd it starts nothing; the parent that it has got then lives for
+		 * ever. */
 		if (getppid() != shepherd)
 			_exit(126);
 		rc = attempt_take(dir, getpid(), shepherd);
@@ -329,9 +333,10 @@ static void notify_errno(struct herd *herd, const char *what)
 	notify_failure(herd, error, text);
 }
 
-/* Looks at the job's output; sets output_over_bytes when it is beyond its bound. Returns when to look again, in ms.
- * A file system with less than a sixteenth free is nearly full; the output that takes an eighth of it or more is
- * what filled it. Smaller outputs get ENOSPC from the kernel like anything else. */
+/* Measures the job's output; sets output_over_bytes when it is beyond its bound. Returns the ms
+ * until the next time. A file system with less than a sixteenth free is nearly full; output that
+ * takes an eighth of it or more is what filled it. Smaller outputs get ENOSPC from the kernel like
+ * anything else. */
 static int64_t output_measure(struct herd *herd)
 {
 	uint64_t used = file_bytes(herd->dir_fd, "out") + file_bytes(herd->dir_fd, "err");
@@ -436,15 +441,16 @@ static void wait_until(struct herd *herd, int pid_fd, int64_t until_ms, bool wat
 			work_measure(herd);
 		if (has_ended(herd->pid) || left <= 0 || (watch_output && is_over(herd)))
 			return;
-		/* Without a pidfd (no descriptors left, an old kernel) the pause is all there is. */
+		/* Without a pidfd (no descriptors left, an old kernel) the pause is all there
+		 * is. */
 		if (pid_fd < 0 && pause > MEASURE_MS_MIN)
 			pause = MEASURE_MS_MIN;
 		(void)poll(&end, pid_fd < 0 ? 0 : 1, (int)(left < pause ? left : pause));
 	}
 }
 
-/* Until it has ended or has to, and its group with it; the process itself stays a zombie. True: the timeout ended
- * it. */
+/* Until it has ended or has to, and its group with it; the process itself stays a zombie. True: the
+ * timeout ended it. */
 static bool await_end(struct herd *herd)
 {
 	int pid_fd = (int)syscall(SYS_pidfd_open, herd->pid, 0);
@@ -460,7 +466,8 @@ static bool await_end(struct herd *herd)
 			wait_until(herd, pid_fd, now_ms() + TIMEOUT_GRACE_MS, false);
 	}
 	(void)kill(-herd->pid, SIGKILL);
-	/* A process that the kernel does not let go cannot be ended; its status is not known until it is. */
+	/* A process that the kernel does not let go cannot be ended; its status is not known until
+	 * it is. */
 	while (!has_ended(herd->pid))
 		wait_until(herd, pid_fd, -1, false);
 	if (pid_fd >= 0)
@@ -513,11 +520,11 @@ static void record_end(struct herd *herd)
 	end.memory_peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
 	end_leftovers(herd, &end);
 	if (herd->output_over_bytes == 0)
-		(void)output_measure(herd); /* it may have ended between two looks */
+		(void)output_measure(herd); /* it may have ended between two measurements */
 	if (herd->output_over_bytes > 0)
 		output_cut(herd);
-	/* A full disk ends most jobs before it is looked at (SIGBUS: by memory that is mapped from a file);
-	 * what has ended well is kept. */
+	/* A full disk ends most jobs before it is looked at (SIGBUS: by memory that is mapped from
+	 * a file); what has ended well is kept. */
 	if (!timed_out && !is_over(herd) &&
 	    (info.si_code == CLD_EXITED ? info.si_status != 0 : info.si_status == SIGBUS))
 		work_measure(herd);
@@ -618,8 +625,8 @@ static int run(struct herd *herd)
 	return 0;
 }
 
-/* What job.json asks for, as it came: a JSON parser would not let bytes through that are no characters. INVAL or LIMIT:
- * it cannot be run, why says so. IO, NOMEM: it cannot be read now. */
+/* What job.json asks for, as it came: a JSON parser would not let bytes through that are no
+ * characters. INVAL or LIMIT: it cannot be run, why says so. IO, NOMEM: it cannot be read now. */
 static int load(struct herd *herd, char *why, size_t why_bytes)
 {
 	char path[ATTEMPT_PATH_MAX + 16], *text = NULL;
@@ -668,9 +675,10 @@ static int refuse(struct herd *herd, const char *why)
 	return 1;
 }
 
-/* Away from the starter: own session, not its child, none of its descriptors (LMDB's would be inherited), and
- * ignoring the signals that end a service. Standard input and output of the job are /dev/null until its own are
- * opened. Returns where the starter's pipe is now, or -2 with errno: /dev/null cannot be opened. */
+/* Away from the starter: own session, not its child, none of its descriptors (LMDB's would be
+ * inherited), and ignoring the signals that end a service. Standard input and output of the job are
+ * /dev/null until its own are opened. Returns where the starter's pipe is now, or -2 with errno:
+ * /dev/null cannot be opened. */
 static int detach(int starter_fd)
 {
 	static const int ignored[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};

@@ -29,8 +29,9 @@ void tree_close(struct tree *tree); /* NULL: nothing happens */
 /* All of it in one call, for at most about so long: a process that goes on making files in it has
  * no end. As tree_step(); 1: the time was not enough. */
 int tree_delete(int parent_fd, const char *name, uint64_t ms_max);
-/* What the directory `name` of parent_fd and all below it take of its disk; changes nothing. Takes at most about so
- * long: of a tree that is too large for that a part is measured. 0: it is not there. */
+/* What the directory `name` of parent_fd and all below it take of its disk; changes nothing. Takes
+ * at most about so long: of a tree that is too large for that a part is measured. 0: it is not
+ * there. */
 uint64_t tree_bytes(int parent_fd, const char *name, uint64_t ms_max);
 
 #endif
