@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * sluiced: wiring only. Configuration -> store -> engine -> net -> plugins -> ready, and the same backwards.
- */
+ * sluiced: wiring only. Configuration -> store -> engine -> net -> plugins -> ready, and the
+ * reverse. */
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
@@ -58,8 +57,9 @@ static int complain(int rc, const char *why)
 
 /* ---- faults in the store's map ---- */
 
-/* A page that cannot be read (the file was cut short under us, the disk gives an error) or that leads astray ends here, by name. Any other
- * fault is a bug, and keeps its signal. Only what is fit for a handler is called. */
+/* A page of the store that cannot be read (the file was cut short, the disk returns an error) or
+ * that leads outside of the file ends the process here, with its number in the log. Any other fault
+ * is a bug and keeps its signal. Only async-signal-safe calls. */
 static struct sigaction before_segv, before_bus;
 
 static void on_fault(int number, siginfo_t *info, void *context)
@@ -72,7 +72,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
 
 	(void)context;
 	if (!store_map_page(info->si_addr, &page)) {
-		/* It comes again at once, to who would have had it. */
+		/* On return the fault is raised again and reaches the previous handler. */
 		(void)sigaction(number, number == SIGBUS ? &before_bus : &before_segv, NULL);
 		return;
 	}
@@ -148,7 +148,7 @@ static int set_pair(struct config *config, char *pair, char *why, size_t why_byt
 	return config_set(config, pair, equals + 1, why, why_bytes);
 }
 
-/* Returns 0 to go on, 1 when all is done (the exit code in *ret_exit), or an error. */
+/* Returns 0 to continue, 1 when the program is done (exit code in *ret_exit), or an error. */
 static int parse(struct config *config, int argc, char **argv, int *ret_exit, char *why, size_t why_bytes)
 {
 	for (int i = 1; i < argc; i++) {
@@ -234,7 +234,7 @@ static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, si
 	}
 	memcpy(broker->host, listen, len);
 	broker->host[len] = 0;
-	/* As the clients take it, whatever /etc/hosts says. */
+	/* As clients resolve it, independent of /etc/hosts. */
 	if (strcmp(broker->host, "localhost") == 0)
 		(void)snprintf(broker->host, sizeof(broker->host), "127.0.0.1");
 	if (!is_loopback(broker->host) && !broker->config.insecure) {
@@ -323,7 +323,8 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 
 	if (rc != 0)
 		return rc;
-	/* Secrets and tokens are made of them later, when nobody could be told. */
+	/* Checked now: secrets and tokens need random bytes later, when a failure could not be
+	 * reported. */
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
 		(void)snprintf(why, why_bytes, "random numbers cannot be read (getrandom): %s",
 			       strerror(errno));
@@ -343,8 +344,8 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 	return rc;
 }
 
-/* The next word, in place: what is between two '"' is taken as it is, spaces too, and '""' in there is one '"'. *ret is NULL behind the last one.
- * INVAL: a '"' is not closed. */
+/* The next word, split in place: text between two '"' is literal, spaces too, and '""' in it stands
+ * for one '"'. *ret is NULL after the last word. INVAL: a '"' is not closed. */
 static int word_next(char **io_at, char **ret)
 {
 	char *from = *io_at + strspn(*io_at, " "), *to = from;
@@ -402,7 +403,7 @@ static const char *setting_of(const struct plugin_setting *settings, size_t coun
 	return NULL;
 }
 
-/* A setting of a plugin that is a number the broker itself needs. 0, or INVAL with why. */
+/* A plugin's setting that is a number for the broker itself. 0, or INVAL with why. */
 static int number_of(const struct plugin_setting *settings, size_t count, const char *key, uint32_t fallback,
 		     uint32_t max, uint32_t *ret, char *why, size_t why_bytes)
 {
@@ -470,7 +471,7 @@ static int start_service(struct broker *broker, struct plugin *plugin, char *why
 	return rc;
 }
 
-/* One of the configured plugins, if it is of that kind. */
+/* Starts one of the configured plugins if it is of that kind. */
 static int start_plugin(struct broker *broker, const char *configured, uint32_t kind, char *why,
 			size_t why_bytes)
 {
@@ -507,7 +508,7 @@ static int start_plugin(struct broker *broker, const char *configured, uint32_t 
 		       : start_service(broker, plugin, why, why_bytes);
 }
 
-/* Listeners before the threads run, services after. */
+/* Listeners start before the threads run, services after. */
 static int start_plugins(struct broker *broker, uint32_t kind, char *why, size_t why_bytes)
 {
 	int rc = 0;
@@ -542,7 +543,7 @@ static int start(struct broker *broker, char *why, size_t why_bytes)
 
 /* ---- end ---- */
 
-/* What a start that failed has made goes with it, unless somebody was answered meanwhile. */
+/* A failed start removes what it created, unless a client was answered meanwhile. */
 static void stop(struct broker *broker, bool failed)
 {
 	struct engine_facts facts = {0};
@@ -616,8 +617,9 @@ static int run(struct broker *broker, int stop_fd)
 	return 0;
 }
 
-/* Each commit and each read of a large batch frees what the next one asks for again: memory that is given back to the system in between costs
- * more than the copy into it. What is kept has a bound, for each thread. */
+/* Each commit and each read of a large batch frees memory that the next one allocates again:
+ * returning it to the system in between costs more than the copy into it. The kept memory is
+ * bounded for each thread. */
 enum { MEMORY_KEPT_BYTES = 32 << 20, MEMORY_OWN_MAPPING_BYTES = 4 << 20 };
 
 static void keep_memory(void)

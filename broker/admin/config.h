@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Configuration: one table of settings (config.def) with default, bounds, unit and text; a file of `key = value` lines and command-line
- * options set the same keys. A bad value names key, value and what was expected; nothing of a bad file is used.
+ * Configuration: one table of settings (config.def) with default, bounds, unit and text; a file of
+ * `key = value` lines and command-line options set the same keys. An error names key, value and
+ * what was expected; a file with an error has no effect.
  */
 #ifndef SLUICE_ADMIN_CONFIG_H
 #define SLUICE_ADMIN_CONFIG_H
@@ -31,7 +32,7 @@ struct config {
 void config_init(struct config *config); /* defaults */
 int config_set(struct config *config, const char *key, const char *value, char *why,
 	       size_t why_bytes) SLUICE_MUST_USE;
-/* Reads a file; why names file and line. config is untouched on an error. */
+/* Reads a file; an error in why names file and line, and leaves config untouched. */
 int config_load(struct config *config, const char *path, char *why, size_t why_bytes) SLUICE_MUST_USE;
 void config_print(FILE *to); /* every setting with default, bounds and text */
 

@@ -98,7 +98,7 @@ static bool print_two_key(FILE *to, struct sluice_slice key)
 	return key_two_decode(key, &two) && PRINT_NUMBERS(to, two.gateway, two.of, two.number);
 }
 
-/* As stored: what is small comes first. */
+/* As stored: a smaller number comes first. */
 static bool print_ready_key(FILE *to, struct sluice_slice key)
 {
 	struct ready_key ready;
@@ -130,7 +130,7 @@ static bool print_owned_key(FILE *to, struct sluice_slice key)
 		       : PRINT_NUMBERS(to, orphan.gateway, 0, orphan.kind, orphan.queue, orphan.job);
 }
 
-/* Tables that are kept for later have no layout yet. */
+/* Reserved tables have no layout yet. */
 static bool (*const print_layout[STORE_TABLE_COUNT])(FILE *to, struct sluice_slice key) = {
 	[STORE_HOT] = print_hot_key,	 [STORE_NAME] = print_name_key,	  [STORE_TOPO] = print_topo_key,
 	[STORE_LOG] = print_two_key,	 [STORE_ITEM] = print_two_key,	  [STORE_READY] = print_ready_key,
@@ -139,7 +139,7 @@ static bool (*const print_layout[STORE_TABLE_COUNT])(FILE *to, struct sluice_sli
 	[STORE_OWNED] = print_owned_key, [STORE_QUAR] = print_one_key,
 };
 
-/* One that has not its table's layout is shown as its bytes, as is META's text. */
+/* A key without its table's layout is printed as bytes, like META's text. */
 static void print_key(FILE *to, enum store_table table, struct sluice_slice key)
 {
 	if (print_layout[table] == NULL || !print_layout[table](to, key))

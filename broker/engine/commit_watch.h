@@ -13,7 +13,7 @@ struct commit_watch {
 	uint64_t began_ns, applied_ns;
 };
 void commit_watch_begin(struct commit_watch *watch);
-/* everything is applied; the commit with its sync begins */
+/* Everything is applied; the commit with its sync begins */
 void commit_watch_applied(struct commit_watch *watch);
 /* The commit returned rc. engine->batch still is the batch that was committed. */
 void commit_watch_end(const struct commit_watch *watch, const struct engine *engine, int rc);

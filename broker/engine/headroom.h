@@ -33,7 +33,7 @@ enum { RESERVE_BYTES_DEFAULT = 32 << 20 };
 void headroom_init(struct headroom_gate *gate, const struct engine_config *config, uint64_t map_bytes);
 enum headroom_state headroom_state(const struct headroom_gate *gate);
 void headroom_update(struct headroom_gate *gate, const struct store_facts *facts);
-/* the other facts stay those of the last update */
+/* The other facts stay those of the last update */
 void headroom_fill(struct headroom_gate *gate, uint64_t used_bytes);
 void headroom_room(struct headroom_gate *gate, const struct store_room *room);
 bool headroom_admits(const struct headroom_gate *gate, enum headroom class);

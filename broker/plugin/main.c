@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * sluice-plugin: runs one service plugin outside of the broker, so that its crash takes nothing down.
- */
+ * sluice-plugin: runs one service plugin outside of the broker, so that a crash of the plugin does
+ * not stop the broker. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Loading plugins, see plugin.h. Nothing of a plugin is read beyond what its struct_size covers. */
+ * Loading plugins, see plugin.h. Members of a plugin beyond its struct_size are never read. */
 #include "broker/plugin/plugin.h"
 
 #include <dlfcn.h>
@@ -31,7 +31,7 @@ struct plugin {
 	pthread_t thread;
 	bool runs, stuck;
 	int stop_fd;
-	int ended_fd; /* readable: the service has returned */
+	int ended_fd; /* becomes readable when the service has returned */
 	int transport_fd;
 	int result;
 	char *address;
@@ -43,7 +43,7 @@ static void host_log(void *user, enum sluice_log_level level, const char *id, co
 	static const enum log_level levels[] = {LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN,
 						LOG_LEVEL_ERROR};
 
-	/* plugin->symbol is not ours to read yet, or any more, when init or fini failed. */
+	/* plugin->symbol must not be read before init or after fini failed. */
 	log_line(levels[(unsigned)level < 4 ? level : SLUICE_LOG_ERROR],
 		 log_id(id != NULL ? id : "plugin.says", text != NULL ? text : ""),
 		 log_str("plugin", plugin->name));
@@ -67,7 +67,7 @@ static const char *kind_name(uint32_t kind)
 						: "unknown";
 }
 
-/* Where the first version of a struct ended: a plugin of an older minor has no more. */
+/* The end of a struct in its first version: a plugin of an older minor version has no more. */
 #define END_OF(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
 
 static int ops_check(const struct sluice_plugin *symbol, const char *name, char *why, size_t why_bytes)
@@ -154,8 +154,9 @@ static int settings_copy(struct plugin *plugin, const struct plugin_setting *set
 	return 0;
 }
 
-/* A plain name ("local") is that of an installed plugin: in the folder that the build was told, relative to this program
- * when both are below one prefix, so that an installed tree may be moved. False: there is none; ret: where it was looked for, or "". */
+/* A plain name ("local") is that of an installed plugin: in the folder that the build has
+ * configured, relative to this program when both are below one prefix, so that an installed tree
+ * may be moved. False: not found; ret: the path that was tried, or "". */
 static bool installed_find(const char *name, char ret[PATH_BYTES])
 {
 	char program[PATH_BYTES], *slash;
@@ -179,7 +180,7 @@ static int open_library(struct plugin *plugin, const char *path, char *why, size
 {
 	char file[PATH_BYTES], installed[PATH_BYTES] = "";
 
-	/* A name without a slash would be looked for in the library path, and the file that was meant not be found. */
+	/* dlopen() would search the library path for a name without a slash, and miss the file. */
 	(void)snprintf(file, sizeof(file), "%s%s", strchr(path, '/') != NULL ? "" : "./", path);
 	if (access(file, R_OK) != 0 && !installed_find(path, installed)) {
 		(void)snprintf(why, why_bytes, "%s: there is no such readable file%s%s", path,
@@ -221,7 +222,7 @@ int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_sett
 	if (rc == 0)
 		rc = plugin_check(plugin->symbol, path, kind_wanted, why, why_bytes);
 	if (rc != 0) {
-		plugin->symbol = NULL; /* its fini is not ours to call */
+		plugin->symbol = NULL; /* the loader must not call its fini */
 		plugin_unload(plugin);
 		return rc;
 	}
@@ -230,14 +231,14 @@ int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_sett
 					    .setting = host_setting,
 					    .host = plugin};
 	plugin->name = plugin->symbol->name;
-	/* If init does not come back, this is the last line of the log. */
+	/* If init does not return, this is the last line of the log. */
 	log_line(LOG_LEVEL_INFO, log_id("plugin.loading", "a plugin is being initialised"),
 		 log_str("plugin", plugin->name), log_str("version", plugin->symbol->version),
 		 log_str("file", path));
 	if (plugin->symbol->init != NULL) {
 		rc = plugin->symbol->init(&plugin->host);
 		if (rc != 0) {
-			/* The host's callers take negative codes for failures. */
+			/* Callers expect negative codes for failures. */
 			rc = rc < 0 ? rc : SLUICE_E_INTERNAL;
 			(void)snprintf(why, why_bytes, "%s: its init failed: %s (%s)", path,
 				       sluice_error_text(rc), sluice_error_name(rc));
@@ -253,7 +254,7 @@ int plugin_load(const char *path, uint32_t kind_wanted, const struct plugin_sett
 void plugin_unload(struct plugin *plugin)
 {
 	if (plugin == NULL || plugin->stuck)
-		return; /* its thread still runs its code */
+		return; /* its thread still runs the plugin's code */
 	if (plugin->symbol != NULL && plugin->symbol->fini != NULL)
 		plugin->symbol->fini();
 	if (plugin->library != NULL)
@@ -291,7 +292,7 @@ static void *service_run(void *user)
 	log_line(plugin->result != 0 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO,
 		 log_id("plugin.ended", "a service plugin ended"), log_str("plugin", plugin->name),
 		 log_str("result", sluice_error_name(plugin->result)));
-	(void)!write(plugin->ended_fd, &one, sizeof(one)); /* it is empty: it cannot fail */
+	(void)!write(plugin->ended_fd, &one, sizeof(one)); /* cannot fail: the counter is 0 */
 	return NULL;
 }
 
@@ -314,7 +315,7 @@ int plugin_service_start(struct plugin *plugin, const char *address, int transpo
 	return 0;
 }
 
-/* Until the thread is about to end, by the monotone clock. */
+/* Waits until the thread is about to end, by the monotone clock. */
 static bool service_ended(const struct plugin *plugin, uint32_t wait_ms)
 {
 	const uint64_t until_ms = clock_mono_ns() / 1000000 + wait_ms;
@@ -338,7 +339,7 @@ int plugin_service_stop(struct plugin *plugin, uint32_t wait_ms)
 	if (!plugin->runs)
 		return 0;
 	plugin->runs = false;
-	(void)!write(plugin->stop_fd, &one, sizeof(one)); /* it is empty: it cannot fail */
+	(void)!write(plugin->stop_fd, &one, sizeof(one)); /* cannot fail: the counter is 0 */
 	if (service_ended(plugin, wait_ms)) {
 		(void)pthread_join(plugin->thread, NULL);
 		return plugin->result;

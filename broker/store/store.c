@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The common layer over both implementations: transactions, records through hot cells, scans. Frames and
- * checksums are in store_record.c, the savepoint in store_undo.c, the cells in store_cells.c, and
- * how a cell gets its value in store_load.c.
+ * The common layer over both implementations: transactions, records through hot cells, scans.
+ * Frames and checksums are in store_record.c, the savepoint in store_undo.c, the cells in
+ * store_cells.c, loading of cells in store_load.c.
  *
- * Invariants. A cell that is pending is newer than its record; every read of a hot table other than by key
- * writes that table's pending cells through first. A failure of a write leaves the transaction half-done,
- * so nothing but abort is possible after it: later writes, a rollback and the commit answer the same
- * failure.
+ * Invariants. A pending cell is newer than its record; every read of a hot table other than by key
+ * writes that table's pending cells first. A failed write leaves the transaction half-done, and
+ * only abort is possible after it: later writes, a rollback and the commit return the same failure.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +19,7 @@ struct store_scan {
 	enum store_table table;
 	void *cursor;
 	bool begun;
-	bool ended; /* the table's pages are damaged: there is no way on */
+	bool ended; /* the table's pages are damaged: the scan cannot continue */
 	size_t from_len, last_len;
 	uint8_t from[STORE_KEY_BYTES_MAX];
 	uint8_t last_key[STORE_KEY_BYTES_MAX];
@@ -39,7 +38,7 @@ void store_fault_set(struct store *store, store_fault_fn fn, void *user)
 
 /* ---- cells ---- */
 
-/* Writes a table's pending cells in key order, which keeps the pages together. */
+/* Writes a table's pending cells in key order, so that neighbours go to the same pages. */
 static int cells_flush(struct store_txn *txn, enum store_table table)
 {
 	struct cell_list *pending = cells_pending(&txn->store->cells, table);
@@ -65,7 +64,7 @@ static int cells_flush(struct store_txn *txn, enum store_table table)
 	return 0;
 }
 
-/* By what the records grow when this is written. */
+/* Growth of the records when the cell is written. */
 static int64_t cell_growth(const struct cell *cell, struct sluice_slice value, bool exists)
 {
 	int64_t before = cell->exists ? (int64_t)(cell->key_len + cell->value_len) : 0;
@@ -94,7 +93,7 @@ static int cell_change(struct store_txn *txn, enum store_table table, struct slu
 
 /* ---- records ---- */
 
-/* Whether a write may be tried. */
+/* Whether a write is allowed. */
 static int write_check(struct store_txn *txn, const char *operation, struct sluice_slice key)
 {
 	int rc;
@@ -217,7 +216,8 @@ int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key, struc
 		rc = ops->cursor_next(scan->cursor, ret_key, &record);
 	scan->begun = true;
 	if (rc != 0) {
-		/* Whoever goes on behind damaged records must not meet a damaged page for ever. */
+		/* A caller that continues after damaged records must not meet a damaged page for
+		 * ever. */
 		scan->ended = true;
 		return rc;
 	}
@@ -247,7 +247,7 @@ int store_scan_del(struct store_scan *scan)
 			rc = txn->store->ops->cursor_del(scan->cursor);
 		return record_wrote(txn, rc);
 	}
-	/* The table was written through when the scan began, so cell and record agree; both go. */
+	/* The scan wrote the table's cells first, so cell and record agree; both are removed. */
 	rc = cell_change(txn, scan->table, key, (struct sluice_slice){NULL, 0}, false);
 	if (rc != 0)
 		return rc;
@@ -312,14 +312,15 @@ static int begin(struct store *store, bool write, struct store_txn **ret)
 	txn->store = store;
 	txn->write = write;
 	rc = record_fault(txn, write ? "begin" : "begin_read");
-	/* Held beyond the implementation's own lock, because the cells are folded after its commit. */
+	/* Locked longer than the implementation's lock, because the cells are updated after its
+	 * commit. */
 	if (rc == 0 && write && pthread_mutex_lock(&store->writer) != 0)
 		rc = store_fail(SLUICE_E_INTERNAL, "this thread has a write transaction open already");
 	if (rc != 0) {
 		free(txn);
 		return rc;
 	}
-	/* Nothing of the transaction before is left. */
+	/* No state of the previous transaction is left. */
 	invariant(!write || store->cells.dirty.count == 0, "%zu cells are dirty and no transaction is open",
 		  store->cells.dirty.count);
 	rc = store->ops->begin(store->impl, write, &txn->raw);
@@ -431,7 +432,8 @@ uint64_t store_txn_read_cost(const struct store_txn *txn)
 
 int64_t store_txn_growth(const struct store_txn *txn)
 {
-	/* Cells that a scan wrote through are counted twice. Pages of records in random places are half full at the worst. */
+	/* Cells written by a scan count twice. Pages of records in random order are half full at
+	 * worst. */
 	return txn->store->ops->growth(txn->raw) + (txn->cell_bytes > 0 ? 2 * txn->cell_bytes : 0);
 }
 

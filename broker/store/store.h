@@ -76,31 +76,33 @@ struct store_txn;
 struct store_scan;
 
 struct store_options {
-	uint64_t map_bytes;    /* lmdb; 0: 64 GiB (small under sanitizers); at most the limit of file sizes */
+	/* lmdb; 0: 64 GiB (less under sanitizers); at most the limit of file sizes */
+	uint64_t map_bytes;
 	size_t cell_cache_max; /* clean cells kept; 0: 200,000 */
-	uint64_t
-		check_bytes; /* lmdb: a file up to this size is looked at page by page, and not opened when a tree is damaged */
-	bool create;	/* create when the directory holds no store */
-	bool read_only; /* for --dump: no write transaction is ever begun */
+	/* lmdb: a file up to this size is checked page by page, and not opened when a tree is
+	 * damaged */
+	uint64_t check_bytes;
+	bool create;	/* create a store when the directory has none */
+	bool read_only; /* for --dump: no write transaction ever begins */
 };
 
-/* Both return an owned store. open_lmdb: creates dir (0700) when asked, refuses network file systems and a
- * second process (SLUICE_E_LOCKED), checks the schema version (SLUICE_E_SCHEMA) before it writes anything,
- * clears dead readers. *ret_why, when not NULL, gets a text that is good until this thread's next call of
- * the store. */
+/* Both return an owned store. open_lmdb: creates dir (0700) when asked, refuses network file
+ * systems and a second process (SLUICE_E_LOCKED), checks the schema version (SLUICE_E_SCHEMA)
+ * before it writes anything, clears dead readers. *ret_why, when not NULL, is set to a text that is
+ * valid until this thread's next call of the store. */
 int store_open_lmdb(const char *dir, const struct store_options *options, struct store **ret,
 		    const char **ret_why) SLUICE_MUST_USE;
 int store_open_mem(const struct store_options *options, struct store **ret) SLUICE_MUST_USE;
 void store_close(struct store *store); /* accepts NULL */
-/* Closes it and takes away what its opening made: files, directory. One that was there before stays as it is. Accepts NULL. */
+/* Closes the store and removes what its opening created: files, directory. A store that existed
+ * before stays. Accepts NULL. */
 void store_discard(struct store *store);
 
 /* Text about the last SLUICE_E_CORRUPT / IO of this thread: table, key in hex, what was expected. Never
  * NULL. */
 const char *store_last_error(void);
-/* For who cannot make sense of the record that this thread has read last, or does not find one
- * that must be there: names it in store_last_error(), with `what` is wrong, and returns
- * SLUICE_E_CORRUPT. */
+/* The caller cannot decode the record that this thread read last, or misses one that must exist:
+ * names its key in store_last_error() with the text `what`, and returns SLUICE_E_CORRUPT. */
 int store_damaged(const char *what) SLUICE_MUST_USE;
 
 /* --- transactions --- */
@@ -108,18 +110,21 @@ int store_begin(struct store *store,
 		struct store_txn **ret) SLUICE_MUST_USE; /* write; blocks while another thread's is open */
 int store_begin_read(struct store *store,
 		     struct store_txn **ret) SLUICE_MUST_USE; /* snapshot of the last commit */
-/* Writes dirty cells, commits with full sync. The transaction is gone whatever is returned. 0: durable.
- * SLUICE_E_IO: unknown; the process must stop acknowledging and exit. Anything else (SLUICE_E_NO_SPACE
+/* Writes dirty cells, commits with full sync. Frees the transaction in any case. 0: durable.
+ * SLUICE_E_IO: unknown; the process must stop acknowledging and exit. Others (SLUICE_E_NO_SPACE
  * ...): nothing was applied. */
 int store_commit(struct store_txn *txn) SLUICE_MUST_USE;
 void store_abort(struct store_txn *txn); /* accepts NULL; also ends a read transaction */
-/* Bytes of the records that this write transaction has put so far, hot cells not counted: what its commit writes at the least. */
+/* Bytes of the records that this write transaction has put so far, without hot cells: a lower bound
+ * for its commit. */
 uint64_t store_txn_bytes(const struct store_txn *txn);
-/* What this transaction has read so far: the bytes of its records, and STORE_READ_COST for each. For readers that work in turns. */
+/* Cost of this transaction's reads so far: the bytes of its records, and STORE_READ_COST for each.
+ * For readers that work in turns. */
 enum { STORE_READ_COST = 128 };
 uint64_t store_txn_read_cost(const struct store_txn *txn);
-/* Bytes of pages that the tables have more than at the last commit (less: negative), as this write transaction has left them so far: of plain
- * tables as they are, of hot cells at the most. As dear as some lookups. mem: bytes of values. */
+/* Growth of the tables' pages in bytes (may be negative) since the last commit, by this write
+ * transaction so far: exact for plain tables, an upper bound for hot cells. Costs as much as a few
+ * lookups. mem: bytes of values. */
 int64_t store_txn_growth(const struct store_txn *txn);
 
 /* --- records --- */
@@ -138,36 +143,38 @@ int store_del(struct store_txn *txn, enum store_table table,
 int store_scan_begin(struct store_txn *txn, enum store_table table, struct sluice_slice from,
 		     struct store_scan **ret) SLUICE_MUST_USE;
 /* 0 with the next record at or after the position; SLUICE_E_NOT_FOUND at the end of the table.
- * SLUICE_E_CORRUPT: *ret_key is the damaged record's, *ret_value is untouched, and next goes on behind it. */
+ * SLUICE_E_CORRUPT: *ret_key is the damaged record's, *ret_value is untouched, and the next call
+ * continues after it. */
 int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key,
 		    struct sluice_slice *ret_value) SLUICE_MUST_USE;
-int store_scan_del(struct store_scan *scan)
-	SLUICE_MUST_USE; /* deletes what next returned last; next goes on behind it */
+/* Deletes the record that next returned last; the next call continues after it */
+int store_scan_del(struct store_scan *scan) SLUICE_MUST_USE;
 void store_scan_end(struct store_scan *scan);
 /* The last record whose key is <= key and starts with prefix (its first prefix_bytes bytes of key);
  * NOT_FOUND otherwise. */
 int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_slice key, size_t prefix_bytes,
 		  struct sluice_slice *ret_key, struct sluice_slice *ret_value) SLUICE_MUST_USE;
 
-/* --- walk --- every record of every table, in table and key order, from one transaction; damaged ones are
- * told and passed by. visit gets code 0 and a record, or SLUICE_E_CORRUPT and a damaged record's key (of
- * no bytes: the table's pages are damaged, and the walk goes on with the next table), with
- * store_last_error() telling more; the value is then empty. Slices are borrowed for the call. What visit
- * returns other than 0 ends the walk. Self-checked values are visit's to check. Returns 0, CORRUPT when
- * the store found damage, or what ended it. */
+/* --- walk --- every record of every table, in table and key order, from one transaction; damaged
+ * ones are reported and skipped. visit is called with code 0 and a record, or with SLUICE_E_CORRUPT
+ * and a damaged record's key (empty: the table's pages are damaged, and the walk continues with the
+ * next table); the value is then empty, and store_last_error() has the details. Slices are borrowed
+ * for the call. A result of visit other than 0 ends the walk. visit checks self-checked values.
+ * Returns 0, CORRUPT when the store found damage, or the result of visit that ended it. */
 typedef int (*store_visit_fn)(void *user, enum store_table table, struct sluice_slice key,
 			      struct sluice_slice value, int code);
 int store_walk(struct store_txn *txn, store_visit_fn visit, void *user) SLUICE_MUST_USE;
 
 /* --- savepoint (one level) --- */
 int store_savepoint(struct store_txn *txn) SLUICE_MUST_USE;
-int store_rollback(struct store_txn *txn) SLUICE_MUST_USE; /* back to the savepoint, which is gone */
-void store_release(struct store_txn *txn); /* keep what was done since the savepoint, which is gone */
+int store_rollback(struct store_txn *txn) SLUICE_MUST_USE; /* back to the savepoint; removes it */
+void store_release(struct store_txn *txn); /* keeps the changes since the savepoint; removes it */
 
 /* --- facts --- */
 struct store_facts {
-	uint64_t
-		used_bytes; /* pages in use, as of the last commit; of those that snapshots hold, half a second late */
+	/* pages in use, as of the last commit; pages held by snapshots are updated every half
+	 * second */
+	uint64_t used_bytes;
 	uint64_t map_bytes;
 	uint64_t file_bytes;
 	uint64_t disk_free_bytes;
@@ -176,29 +183,30 @@ struct store_facts {
 	uint64_t commits;
 };
 void store_facts_get(struct store *store, struct store_facts *ret); /* any thread */
-/* Room that is the store's whatever others put on the disk. */
+/* Disk that only this store can use. */
 struct store_room {
 	uint64_t used_bytes;  /* as of store_facts_get */
 	uint64_t ahead_bytes; /* allocated behind the last page in use, and within the map */
-	uint64_t
-		inside_bytes; /* free pages of the file, which have their disk; counted only when ahead is short, else 0, and not far beyond
-			       * four times what was asked for */
+	/* free pages inside the file; counted only when ahead is short, else 0, and only up to
+	 * about four times the request */
+	uint64_t inside_bytes;
 };
-/* Has `bytes` allocated behind the last page, so that they can be written when another program fills the disk at once; as far as the
- * disk goes. While there is that much, a comparison; then fallocate (blocks), some more than asked; when the disk or the map has no
- * more, a walk of the free list. One thread at a time. *ret is set on the first three: 0: ahead is `bytes` or more; NO_SPACE: it is
- * less; UNSUPPORTED: the file system cannot allocate ahead, and ahead is what it has free just now. IO, DENIED (read only). mem: room
- * without end. */
+/* Allocates `bytes` behind the last page, so that they can be written when another program fills
+ * the disk suddenly; as much as the disk has. Costs a comparison while they are allocated; else
+ * fallocate (blocks) of somewhat more than requested; when the disk or the map has no more, a walk
+ * of the free list. One thread at a time. *ret is set for the first three results: 0: ahead is
+ * `bytes` or more; NO_SPACE: it is less; UNSUPPORTED: the file system cannot allocate ahead, and
+ * ahead is its free space now. IO, DENIED (read only). mem: unlimited. */
 int store_reserve_disk(struct store *store, uint64_t bytes, struct store_room *ret) SLUICE_MUST_USE;
 
-/* Whether an address lies in the map of the LMDB store that was opened last, and in which page: a fault there is a damaged file or a disk
- * that cannot be read, not a bug. Fit for a handler of signals. */
+/* Whether an address is in the map of the LMDB store that was opened last, and in which page: a
+ * fault there means a damaged file or an unreadable disk, not a bug. Async-signal-safe. */
 bool store_map_page(const void *address, uint64_t *ret_page);
 
-/* --- faults, for tests --- called before every operation that can fail ("begin", "begin_read", "get",
- * "put", "del", "scan", "next", "last_le", "rollback", "commit"); a non-zero return is what the operation
- * answers. A failed put, del or rollback leaves the transaction fit for abort only, as a real one does.
- * NULL switches it off. */
+/* --- faults, for tests --- the hook is called before every operation that can fail ("begin",
+ * "begin_read", "get", "put", "del", "scan", "next", "last_le", "rollback", "commit"); a non-zero
+ * return becomes the operation's result. After a failed put, del or rollback the transaction can
+ * only be aborted, as after a real failure. NULL removes the hook. */
 typedef int (*store_fault_fn)(void *user, const char *operation);
 void store_fault_set(struct store *store, store_fault_fn fn, void *user);
 

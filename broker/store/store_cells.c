@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Hot cells, see store_cells.h. The cache is a clock: a cell that was looked for since the last trim gets
- * a second chance.
  *
- * A cell is found for each use of a hot record, several times a command, mostly far outside of the processor's caches: so the hash is
- * one array, a search touches one place in it and the cell that it looks for, and a short value lies behind its key. */
+ * Hot cells, see store_cells.h. The cache is a clock: a cell that was found since the last trim
+ * gets a second chance.
+ *
+ * A command finds several cells, mostly outside of the processor's caches: so the hash is one
+ * array, a search touches one place in it and the cell itself, and a short value is stored behind
+ * its key.
+ */
 #include "broker/store/store_cells.h"
 
 #include <stdlib.h>
@@ -13,7 +16,8 @@
 #include "broker/util/bytes.h"
 #include "broker/util/invariant.h"
 
-/* Second chances in one trim, beyond one for each cell that goes: bounds what a commit has to do here. */
+/* Second chances in one trim, in addition to one for each cell removed: bounds the work of a
+ * commit. */
 enum { CHANCES_MIN = 64 };
 
 enum { SLOTS_MIN = 256 };
@@ -32,8 +36,9 @@ static uint64_t hash_word(uint64_t hash, const uint8_t *at)
 	return hash ^ hash >> 32;
 }
 
-/* By words; the last one overlaps the one before. Nearly all keys have 12 or 13 bytes. A key's last byte differs most often, and a
- * product's low bits, which choose the slot, hear of the low bits of its factors only: so the words are big-endian. */
+/* By words; the last one overlaps the one before. Nearly all keys have 12 or 13 bytes. A key's last
+ * byte differs most often. The low bits of a product, which choose the slot, depend only on the low
+ * bits of its factors: so the words are big-endian. */
 static uint32_t key_hash(enum store_table table, struct sluice_slice key)
 {
 	const uint8_t *at = key.data, *end = at + key.len;
@@ -65,7 +70,7 @@ static bool is_of(const struct cell *cell, enum store_table table, struct sluice
 	       is_equal(cell->key + 1, key.data, key.len);
 }
 
-/* There is a free slot. */
+/* The caller ensures a free slot. */
 static void slot_fill(struct cells *cells, struct cell *cell)
 {
 	size_t mask = cells->slot_count - 1, i = cell->hash & mask;
@@ -77,7 +82,7 @@ static void slot_fill(struct cells *cells, struct cell *cell)
 	cells->slots[i] = (struct cell_slot){cell->hash, cell};
 }
 
-/* What was pushed on by the one that goes moves back, so that no search ends before it. */
+/* Entries displaced by the removed one move back, so that no search ends early. */
 static void slot_free(struct cells *cells, const struct cell *cell)
 {
 	size_t mask = cells->slot_count - 1, hole = cell->hash & mask;
@@ -255,7 +260,8 @@ int cells_dirty(struct cells *cells, struct cell *cell)
 	if (!cell->dirty) {
 		rc = list_add(&cells->dirty, cell);
 		if (rc != 0) {
-			/* It differs from its record now, and no list knows it: it may not stay. */
+			/* The value differs from the record and the cell is in no list: it cannot
+			 * stay in the cache. */
 			cells_remove(cells, cell);
 			return rc;
 		}

@@ -22,7 +22,7 @@ struct store {
 	const struct raw_ops *ops;
 	void *impl;
 	pthread_mutex_t writer; /* held while a write transaction is open */
-	struct cells cells;	/* the writer's */
+	struct cells cells;	/* used by the writer only */
 	store_fault_fn fault;
 	void *fault_user;
 };
@@ -34,31 +34,31 @@ struct store_txn {
 	bool savepoint;
 	uint64_t put_bytes;
 	uint64_t read_cost;
-	int64_t cell_bytes; /* by which cells have grown */
-	int failed;	    /* a write failed half-way: all that can follow is abort */
+	int64_t cell_bytes; /* growth of the cells */
+	int failed;	    /* a write failed half-way: only abort may follow */
 	struct undo *undo;  /* newest first; owned */
 };
 
 /* ---- store_record.c: records and their frames; no cells, no undo ---- */
 
-/* What the fault hook wants this operation to answer. */
+/* The result that the fault hook injects for this operation. */
 int record_fault(struct store_txn *txn, const char *operation);
-/* LIMIT unless 1 to 511 bytes. */
+/* LIMIT unless the key has 1 to 511 bytes. */
 int record_key_check(struct sluice_slice key);
-/* What store_damaged() names: the record that is read, or looked for. */
+/* Sets the record that store_damaged() names: the one that is read or searched for. */
 void record_read_note(enum store_table table, struct sluice_slice key);
 /* Checks a record and strips its frame; CORRUPT names it. */
 int record_unframe(enum store_table table, struct sluice_slice key, struct sluice_slice record,
 		   struct sluice_slice *ret);
 int record_get(struct store_txn *txn, enum store_table table, struct sluice_slice key,
 	       struct sluice_slice *ret);
-/* Both remember a failure in txn->failed. */
+/* Both set txn->failed on a failure. */
 int record_putv(struct store_txn *txn, enum store_table table, struct sluice_slice key,
 		const struct iovec *parts, int part_count);
 int record_put(struct store_txn *txn, enum store_table table, struct sluice_slice key,
 	       struct sluice_slice value);
 int record_del(struct store_txn *txn, enum store_table table, struct sluice_slice key);
-/* Passes rc on; remembers it when it is a failure that leaves the transaction half-done. */
+/* Returns rc; sets txn->failed when the failure leaves the transaction half-done. */
 int record_wrote(struct store_txn *txn, int rc);
 
 /* ---- store_load.c ---- */
@@ -68,7 +68,8 @@ int cell_load(struct store_txn *txn, enum store_table table, struct sluice_slice
 
 /* ---- store_undo.c ---- */
 
-/* While a savepoint is set: notes what a record of a plain table, or a cell, is before it changes. */
+/* While a savepoint is set: saves the state of a record of a plain table, or of a cell, before it
+ * changes. */
 int undo_note_record(struct store_txn *txn, enum store_table table, struct sluice_slice key);
 int undo_note_cell(struct store_txn *txn, const struct cell *cell);
 void undo_drop(struct store_txn *txn);

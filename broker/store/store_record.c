@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One record on disk: u8 format version | u32 CRC-32C over key and value | value. Self-checked tables: the
- * value as it is. The key is covered so that a record that strayed to another key is found as well.
+ * One record on disk: u8 format version | u32 CRC-32C over key and value | value. Self-checked
+ * tables: the value as it is. The CRC covers the key, so that a record under a wrong key is found
+ * as well.
  *
- * Owns the text of the last error and the key that was read last, per thread. Knows nothing of cells and savepoints.
+ * Owns the last error's text and the last key, per thread. Knows nothing of cells and savepoints.
  */
 #include <stdarg.h>
 #include <stdio.h>

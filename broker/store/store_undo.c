@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The savepoint: an undo log of what records and cells were before each change since it was set; rollback
- * plays it backwards.
+ * The savepoint: an undo log with the state of records and cells before each change since it was
+ * set; rollback plays it backwards.
  *
- * Records are kept as they are on disk, frame and all, unchecked: a damaged record that somebody deleted
- * comes back as it was. Cells are kept as values, and come back as dirty cells, which holds also when a
- * scan wrote them through meanwhile.
+ * Records are kept as they are on disk, frame included, unchecked: a damaged record that was
+ * deleted is restored as it was. Cells are kept as values and restored as dirty cells, also when a
+ * scan has written them through meanwhile.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@ struct undo {
 	enum store_table table;
 	bool existed;
 	size_t key_len, value_len;
-	uint8_t bytes[]; /* key, then what was */
+	uint8_t bytes[]; /* key, then the old value */
 };
 
 static int note(struct store_txn *txn, enum store_table table, struct sluice_slice key, bool existed,

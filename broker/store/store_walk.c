@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The walk over all records, for dumps and for an offline look at every checksum. */
+ * The walk over all records, for dumps and offline checks of every checksum. */
 #include "broker/store/store.h"
 
 static int walk_table(struct store_txn *txn, enum store_table table, store_visit_fn visit, void *user,

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-/* Each put_ writes exactly width/8 bytes at `at`; each get_ reads as many. */
+/* Each put_ writes exactly width/8 bytes at `at`; each get_ reads that number. */
 
 static inline void put_be16(void *at, uint16_t value)
 {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The one place of the broker that reads a clock.
+ * The only place of the broker that reads a clock.
  *
- * Time is an input to the rules: broker/core must not include this (the include check refuses it); the engine reads
- * the clock once per batch and stamps it on. Neither function blocks; both may be called from any thread.
+ * Time is an input of core: broker/core must not include this (the include check refuses it); the
+ * engine reads the clock once per batch and passes it on. Neither function blocks; both may be
+ * called from any thread.
  */
 #ifndef SLUICE_BROKER_UTIL_CLOCK_H
 #define SLUICE_BROKER_UTIL_CLOCK_H

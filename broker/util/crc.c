@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * CRC-32C through ISA-L, which picks the fastest instructions that the machine has.
+ * CRC-32C through ISA-L, which uses the fastest instructions of the processor.
  *
- * ISA-L's crc32_iscsi() neither inverts its initial value nor its result, and takes its length as an int. The usual
- * convention (RFC 3720: both inverted), on which crc.h promises its test vector, is made here and nowhere else.
+ * ISA-L's crc32_iscsi() inverts neither its initial value nor its result, and takes its length as
+ * an int. The usual convention (RFC 3720: both inverted), which the test vector in crc.h follows,
+ * is applied only here.
  */
 #include "broker/util/crc.h"
 
@@ -11,13 +12,14 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Below INT_MAX, and a multiple of the widths that ISA-L works in. */
+/* Below INT_MAX, and a multiple of the widths of ISA-L's loops. */
 #define CRC_CHUNK_BYTES ((size_t)1 << 30)
 
 #if defined(__x86_64__)
 #define HAS_SHORT 1
 
-/* Most records are short: up to here the processor's own instruction is done before ISA-L has begun. */
+/* Most records are short: up to this size the processor's own instruction finishes before ISA-L has
+ * begun. */
 #define SHORT_BYTES 256
 
 static bool short_works(void)

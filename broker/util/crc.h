@@ -16,10 +16,9 @@
  */
 uint32_t crc32c(const void *data, size_t len);
 
-/*
- * Goes on from `crc`, the value that crc32c() or crc32c_extend() returned for the bytes before: so
- * crc32c_extend(crc32c(a), b) equals crc32c(a followed by b), and an extension of 0 is crc32c() itself.
- */
+/* Continues from `crc`, the result of crc32c() or crc32c_extend() for the bytes before:
+ * crc32c_extend(crc32c(a), b) equals crc32c of a followed by b, and an extension of 0 is crc32c()
+ * itself. */
 uint32_t crc32c_extend(uint32_t crc, const void *data, size_t len);
 
 #endif

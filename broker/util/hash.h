@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * uthash for the broker. By itself it ends the process, without a word, when it gets no memory for its table; here an entry that could
- * not be added has no table (HASHED), and whoever adds it refuses what it was for. Files of the broker include this and not uthash.h.
+ * uthash for the broker. By default uthash ends the process without a message when it has no memory
+ * for its table. Here an entry that could not be added has no table (HASHED), and the caller
+ * refuses the request. Files of the broker include this and not uthash.h.
  */
 #ifndef SLUICE_BROKER_UTIL_HASH_H
 #define SLUICE_BROKER_UTIL_HASH_H
@@ -9,7 +10,7 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
-/* After HASH_ADD(hh, ...): whether the entry is in the table. If it is not, the table is as it was before. */
+/* After HASH_ADD(hh, ...): whether the entry was added. If not, the table is unchanged. */
 #define HASHED(hh, entry) ((entry)->hh.tbl != NULL)
 
 #endif

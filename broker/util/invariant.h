@@ -17,7 +17,7 @@
 #ifndef SLUICE_BROKER_UTIL_INVARIANT_H
 #define SLUICE_BROKER_UTIL_INVARIANT_H
 
-/* Values beyond this many bytes of text are cut. */
+/* Longer texts are cut. */
 #define INVARIANT_TEXT_BYTES_MAX 512
 
 /*

@@ -2,8 +2,9 @@
  *
  * Formats log lines and writes each with one system call.
  *
- * The settings are three atomics, not a lock: a line that races with log_configure() may use the new format at the old
- * descriptor, which harms nobody; what must hold is that a line is never torn, and one bounded write(2) gives that.
+ * The settings are three atomics, not a lock: a line that races with log_configure() may use the
+ * new format with the old descriptor, which does no harm. A line must never be torn; one bounded
+ * write(2) ensures that.
  */
 #include "broker/util/log.h"
 
@@ -23,15 +24,15 @@
 
 static_assert(LOG_LINE_BYTES_MAX <= PIPE_BUF, "a line must reach a pipe in one piece");
 
-/* What the end of a line takes at most: the mark of a truncated line, a brace and the newline. */
+/* Upper bound for the end of a line: the mark of a truncated line, a brace and the newline. */
 #define TAIL_BYTES 32
 
 static atomic_int out_fd = STDERR_FILENO;
 static atomic_int out_level = LOG_LEVEL_INFO;
 static atomic_int out_format = LOG_FORMAT_LOGFMT;
 
-static atomic_uint lost_lines; /* that could not be written since the last one that could */
-static atomic_bool is_cut;     /* the last one was written in part */
+static atomic_uint lost_lines; /* lines that failed since the last one that was written */
+static atomic_bool is_cut;     /* the last line was written in part */
 
 static const char *const level_names[] = {
 	[LOG_LEVEL_ERROR] = "error",
@@ -45,7 +46,8 @@ static const char *const format_names[] = {
 	[LOG_FORMAT_JSON] = "json",
 };
 
-/* A line that grows. Once `full`, appending does nothing; the field's start is then restored. */
+/* A line under construction. Once `full`, appending has no effect; the start of the field is then
+ * restored. */
 struct line {
 	char text[LOG_LINE_BYTES_MAX];
 	size_t len;
@@ -101,7 +103,7 @@ static size_t utf8_len(const unsigned char *at)
 	return len;
 }
 
-/* Writes one character of a quoted string; returns how many bytes of `at` it took. */
+/* Writes one character of a quoted string; returns how many bytes of `at` it consumed. */
 static size_t append_char(struct line *line, const unsigned char *at)
 {
 	size_t len = utf8_len(at);
@@ -137,7 +139,7 @@ static void append_quoted(struct line *line, const char *value)
 	append_text(line, "\"");
 }
 
-/* In logfmt a value goes bare if no reader can take it for something else. */
+/* Whether a logfmt value needs no quotes: no reader can take it for anything else. */
 static bool is_bare(const char *value)
 {
 	size_t len = 0;
@@ -274,13 +276,14 @@ int log_format_parse(const char *name, enum log_format *ret)
 	return 0;
 }
 
-/* False: the disk is full, say, or nobody reads the pipe; the program goes on without its log. */
+/* False: the disk is full, or the pipe has no reader, for example; the program continues without
+ * its log. */
 static bool put(const char *text, size_t len)
 {
 	int fd = atomic_load(&out_fd);
 	ssize_t done;
 
-	/* The next line is not to be read as the rest of one that was cut. */
+	/* Ends a line that was cut, so that the next one is not read as its rest. */
 	if (atomic_load(&is_cut) && write(fd, "\n", 1) == 1)
 		atomic_store(&is_cut, false);
 	do
@@ -330,7 +333,8 @@ bool log_may(struct log_rate *rate, uint64_t *ret_left_out)
 {
 	uint64_t now = clock_mono_ns() / 1000000000 + 1, second = atomic_load(&rate->second);
 
-	/* Threads that meet at a second's end may write some lines more: it is a bound for a disk. */
+	/* Threads that meet at the end of a second may write a few lines more: the bound protects a
+	 * disk. */
 	if (second != now && atomic_compare_exchange_strong(&rate->second, &second, now))
 		atomic_store(&rate->count, 0);
 	if (atomic_fetch_add(&rate->count, 1) >= rate->per_second) {

@@ -23,12 +23,12 @@
 
 /* A line with its newline; at most PIPE_BUF, which is what makes one write to a pipe indivisible. */
 #define LOG_LINE_BYTES_MAX 4096
-/* Bytes of one string value; what is longer is cut and ends in "...". */
+/* Bytes of one string value; a longer one is cut and ends in "...". */
 #define LOG_VALUE_BYTES_MAX 1024
 
 enum log_level {
-	LOG_LEVEL_ERROR, /* something that an administrator has to act on */
-	LOG_LEVEL_WARN,	 /* degraded, and clears by itself or soon needs an administrator */
+	LOG_LEVEL_ERROR, /* an administrator has to act */
+	LOG_LEVEL_WARN,	 /* degraded; clears by itself, or needs an administrator soon */
 	LOG_LEVEL_INFO,	 /* a change of state worth keeping: start, stop, listen, configuration */
 	LOG_LEVEL_DEBUG, /* for the developer */
 };
@@ -85,16 +85,16 @@ static inline struct log_field log_bool(const char *key, bool value)
 	return (struct log_field){.type = LOG_TYPE_BOOL, .key = key, .value.flag = value};
 }
 
-/*
- * Where, from which level on and in which form. Before the first call: standard error, LOG_LEVEL_INFO, logfmt. Any
- * thread may call it at any time; lines already being written keep the old setting. `fd` stays the caller's.
- */
+/* Sets descriptor, minimum level and format. Before the first call: standard error, LOG_LEVEL_INFO,
+ * logfmt. Any thread may call it at any time; a line that is being written keeps the old setting.
+ * `fd` stays the caller's. */
 void log_configure(int fd, enum log_level level, enum log_format format);
 
-/* True if a line of this level would be written: for callers that must work to get the fields. */
+/* Whether a line of this level would be written: for callers whose fields are expensive. */
 bool log_enabled(enum log_level level);
 
-/* Finds a level or a format by its name in the configuration. 0, or -1 if there is none; *ret untouched then. */
+/* Finds a level or a format by its name in the configuration. 0, or -1 if there is none (*ret
+ * untouched). */
 __attribute__((warn_unused_result)) int log_level_parse(const char *name, enum log_level *ret);
 __attribute__((warn_unused_result)) int log_format_parse(const char *name, enum log_format *ret);
 
@@ -105,14 +105,16 @@ __attribute__((warn_unused_result)) int log_format_parse(const char *name, enum 
  */
 void log_write(enum log_level level, const struct log_field *fields);
 
-/* A bound for a line that others can cause: so many a second. Zeroed but for per_second; static storage. */
+/* Limits a line that others can cause to a number per second. Zeroed except per_second; static
+ * storage. */
 struct log_rate {
 	uint32_t per_second;
 	_Atomic uint32_t count;
 	_Atomic uint64_t second;
 	_Atomic uint64_t left_out;
 };
-/* True: the line may be written, and *ret_left_out lines were not since the last one that was. Any thread; a clock is read. */
+/* True: the line may be written; *ret_left_out lines were left out since the last one that was. Any
+ * thread; reads a clock. */
 bool log_may(struct log_rate *rate, uint64_t *ret_left_out);
 
 #define log_line(level, ...) \

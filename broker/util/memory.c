@@ -12,6 +12,6 @@ void memory_fail_stop(const char *what)
 		 log_id("broker.no_memory", "out of memory; the process ends, and the store keeps the state "
 					    "of the last commit"),
 		 log_str("for", what));
-	/* Not exit(): other threads run, and what they hold needs no end. */
+	/* Not exit(): other threads still run, and their resources need no cleanup. */
 	_exit(MEMORY_EXIT_CODE);
 }

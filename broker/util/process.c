@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a daemon inherits and leaves, see process.h. */
+ * The state that a daemon inherits and passes on, see process.h. */
 #include "broker/util/process.h"
 
 #include <dirent.h>
@@ -28,7 +28,7 @@ enum { FIRST_OTHER = 3, LISTEN_FDS_MAX = 4096, DESCRIPTORS_MAX = 65536, SIGNAL_E
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
 
-/* Sockets of a service manager are descriptors 3 to passed_end - 1. */
+/* Sockets from the service manager are descriptors 3 to passed_end - 1. */
 static unsigned passed_end = FIRST_OTHER;
 
 /* ---- descriptors ---- */
@@ -40,7 +40,8 @@ static void open_standard(void)
 
 		if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF)
 			continue;
-		/* The lowest free number is the one that is missing. Without /dev anything that fails a write will do. */
+		/* open() returns the lowest free number, the missing one. Without /dev any file
+		 * whose writes fail is enough. */
 		got = open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
 		if (got < 0)
 			got = open("/", O_PATH | O_DIRECTORY);
@@ -59,7 +60,8 @@ static void fd_end(int fd, bool close_it)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-/* From `from` on: closed, or close-on-exec. Kernels before 5.9 (5.11 for close-on-exec) have no call for it. */
+/* Closes descriptors from `from` on, or sets close-on-exec. Kernels before 5.9 (5.11 for
+ * close-on-exec) have no system call for it. */
 static void end_from(unsigned from, bool close_them)
 {
 	struct dirent *entry;
@@ -85,7 +87,7 @@ static void end_from(unsigned from, bool close_them)
 	(void)closedir(dir);
 }
 
-/* LISTEN_FDS counts only when LISTEN_PID says that it is meant for this process. */
+/* LISTEN_FDS counts only when LISTEN_PID is this process. */
 static unsigned passed_count(void)
 {
 	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
@@ -102,7 +104,7 @@ static unsigned passed_count(void)
 static void environment_clean(void)
 {
 	static const char *const names[] = {
-		/* how to talk to the service manager, and who started this */
+		/* communication with the service manager, and who started this process */
 		"NOTIFY_SOCKET",
 		"WATCHDOG_USEC",
 		"WATCHDOG_PID",
@@ -119,20 +121,20 @@ static void environment_clean(void)
 		"JOURNAL_STREAM",
 		"MEMORY_PRESSURE_WATCH",
 		"MEMORY_PRESSURE_WRITE",
-		/* what is this service's alone */
+		/* resources of this service */
 		"CREDENTIALS_DIRECTORY",
 		"RUNTIME_DIRECTORY",
 		"STATE_DIRECTORY",
 		"CACHE_DIRECTORY",
 		"LOGS_DIRECTORY",
 		"CONFIGURATION_DIRECTORY",
-		/* how the starting program was to end */
+		/* results of the main process, for programs that run at its end */
 		"MONITOR_SERVICE_RESULT",
 		"MONITOR_EXIT_CODE",
 		"MONITOR_EXIT_STATUS",
 		"MONITOR_INVOCATION_ID",
 		"MONITOR_UNIT",
-		/* a broker that a job of another broker starts */
+		/* set when a job of another broker starts this broker */
 		PROCESS_FILES_ENV,
 	};
 
@@ -158,8 +160,9 @@ static void signals_known(void)
 	struct sigaction action;
 	sigset_t blocked;
 
-	/* Only "ignored" outlives exec; a handler is of this process (a sanitizer's, a preloaded library's) and stays. libc keeps two
-	 * real-time signals for itself and refuses them here. */
+	/* Only SIG_IGN survives exec; a handler is of this process (a sanitizer's, a preloaded
+	 * library's) and stays. libc keeps two real-time signals for itself and refuses them
+	 * here. */
 	for (int number = 1; number < NSIG; number++)
 		if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
 			(void)signal(number, SIG_DFL);
@@ -195,7 +198,7 @@ static _Noreturn void reap_for(pid_t child)
 	(void)sigfillset(&all);
 	(void)sigprocmask(SIG_SETMASK, &all, NULL);
 	for (;;) {
-		/* All that has ended before the next signal is awaited: pending SIGCHLD are merged into one. */
+		/* Waits for all children that have ended: pending SIGCHLD are merged into one. */
 		for (memset(&ended, 0, sizeof(ended));
 		     waitid(P_ALL, 0, &ended, WEXITED | WNOHANG) == 0 && ended.si_pid != 0;
 		     memset(&ended, 0, sizeof(ended)))
@@ -237,7 +240,7 @@ int process_isolate(void)
 
 static struct rlimit files_before;
 
-/* In the child of a fork(), where only calls that are safe in a handler may be made. */
+/* Runs in the child of a fork(): async-signal-safe calls only. */
 static void files_restore(void)
 {
 	struct rlimit now;
@@ -257,7 +260,7 @@ void process_files_raise(void)
 		return;
 	files_before = limit;
 	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)limit.rlim_cur);
-	/* A limit that children could not be given back stays as it is. */
+	/* A limit that could not be restored in children is not raised. */
 	if (setenv(PROCESS_FILES_ENV, text, 1) != 0 || pthread_atfork(NULL, NULL, files_restore) != 0)
 		return;
 	limit.rlim_cur = limit.rlim_max;

@@ -13,11 +13,10 @@
 #ifndef SLUICE_BROKER_UTIL_PROCESS_H
 #define SLUICE_BROKER_UTIL_PROCESS_H
 
-/*
- * The soft limit of open files that the process was started with, in decimal: process_files_raise() sets it in the environment for children
- * that are not made by fork() (posix_spawn, vfork). Such a child, or what it executes, restores the limit and removes the variable before it
- * executes a job. Absent: the limit was not changed.
- */
+/* The soft limit of open files at the start of the process, in decimal. process_files_raise() sets
+ * it in the environment for children that are not made by fork() (posix_spawn, vfork). Such a
+ * child, or a program that it executes, restores the limit and removes the variable before it
+ * executes a job. Absent: the limit was not changed. */
 #define PROCESS_FILES_ENV "SLUICE_NOFILE_SOFT"
 
 /*
@@ -43,15 +42,14 @@ void process_inherit(void);
  */
 int process_isolate(void) __attribute__((warn_unused_result));
 
-/* Raises the soft limit of open files to the hard one for this process. A child made by fork() has the old one again; PROCESS_FILES_ENV for the
- * others. */
+/* Raises the soft limit of open files to the hard one for this process. A child made by fork() has
+ * the old limit again; others use PROCESS_FILES_ENV. */
 void process_files_raise(void);
 
-/*
- * Starts the thread that takes SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2. Returns a descriptor (close-on-exec, owned by this file) that
- * becomes and stays readable with the first SIGTERM or SIGINT, or -1 with errno. The others are logged (process.signal) and change nothing:
- * configuration cannot be reloaded yet.
- */
+/* Starts the thread that handles SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2. Returns a descriptor
+ * (close-on-exec, owned by this file) that becomes readable with the first SIGTERM or SIGINT and
+ * stays so, or -1 with errno. The other signals are logged (process.signal) and change nothing:
+ * configuration cannot be reloaded yet. */
 int process_stop_fd(void) __attribute__((warn_unused_result));
 
 /* Blocks until descriptor fd of process_stop_fd() is readable. */

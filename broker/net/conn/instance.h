@@ -22,7 +22,7 @@ struct instances;
 struct instance; /* one client: exists while it has a connection, and for some time after */
 
 int instances_create(struct instances **ret) SLUICE_MUST_USE;
-/* accepts NULL; no connection may refer to an instance any more */
+/* Accepts NULL; no connection may refer to an instance any more */
 void instances_destroy(struct instances *instances);
 
 /* Locks the order of all attempts until instance_leave: taking a session in between happens in the

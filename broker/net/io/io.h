@@ -11,7 +11,7 @@ struct protocol_ops;
 
 int io_init(struct io *io, struct net *net) SLUICE_MUST_USE;
 int io_start(struct io *io) SLUICE_MUST_USE; /* its thread */
-/* waits for the thread's end; no effect when it does not run */
+/* Waits for the thread's end; no effect when it does not run */
 void io_stop(struct io *io);
 void io_fini(struct io *io);
 

@@ -4,8 +4,8 @@
  * environment, one named database per table, full sync on every commit (no NOSYNC, NOMETASYNC,
  * WRITEMAP, MAPASYNC).
  *
- * Put in key order is the common case of logs, items and histories: those are tried with MDB_APPEND, which
- * refuses a key that is not the largest, and then put as any other.
+ * Puts in key order are the common case of logs, items and histories: for those MDB_APPEND is tried
+ * first, which refuses a key that is not the largest, and then a normal put.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -72,8 +72,8 @@ static void lmdb_abort(void *handle)
 		lmdb_reader_return(txn);
 }
 
-/* Until the meta page is touched, a failed commit is as if it had not been tried. When writing that page
- * failed, LMDB refuses all further transactions, and only that tells the two apart. */
+/* Before the meta page is written, a failed commit has no effect. After a failed write of the meta
+ * page LMDB refuses all further transactions; only that distinguishes the two. */
 static int commit_error(struct lmdb *lmdb, int rc)
 {
 	MDB_txn *probe = NULL;
@@ -108,7 +108,7 @@ static int64_t lmdb_growth(void *handle)
 
 /* ---- records ---- */
 
-/* LMDB does not look whether what a page says of a record's length is true. */
+/* LMDB does not check the length of a record that is stored in a page. */
 static bool inside(const struct lmdb *lmdb, MDB_val bytes)
 {
 	uintptr_t at = (uintptr_t)bytes.mv_data - lmdb->map_base;
@@ -125,7 +125,7 @@ static bool inside(const struct lmdb *lmdb, MDB_val bytes)
 	return in_page == PAGE_HEAD_BYTES && bytes.mv_size <= (info.me_last_pgno + 1) * lmdb->page_bytes - at;
 }
 
-/* What LMDB found, after a look at its bounds. ret_key may be NULL. */
+/* Returns the record that LMDB found after a check of its bounds. ret_key may be NULL. */
 static int record_out(const struct lmdb *lmdb, int rc, MDB_val key, MDB_val value,
 		      struct sluice_slice *ret_key, struct sluice_slice *ret_value)
 {
@@ -154,7 +154,7 @@ static int table_cursor(struct lmdb_txn *txn, enum store_table table, MDB_cursor
 	return rc;
 }
 
-/* A cursor stays where the last call left it, which is near the next key more often than not. */
+/* The cursor stays at its last position, which is usually near the next key. */
 static int lmdb_get(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
 {
 	struct lmdb_txn *txn = handle;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The data directory under the LMDB implementation: which file systems will do, one process at a time,
- * descriptors that children must not inherit, disk allocated ahead. Knows no LMDB.
- */
+ * The data directory under the LMDB implementation: suitable file systems, a lock against other
+ * processes, descriptors that children must not inherit, disk allocated ahead. Does not use
+ * LMDB. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -64,7 +63,7 @@ int dir_path(char path[DIR_PATH_BYTES_MAX], const char *dir, const char *name, c
 
 int dir_check(const char *dir, bool create, bool *ret_store, bool *ret_made, const char **ret_why)
 {
-	/* f_type of file systems on which locks and mapped files cannot be trusted: NFS, SMB, SMB2, CIFS,
+	/* f_type of file systems whose locks and mapped files are unreliable: NFS, SMB, SMB2, CIFS,
 	 * AFS, Ceph. */
 	static const uint32_t network[] = {0x6969, 0x517b, 0xfe534d42, 0xff534d42, 0x5346414f, 0x00c36400};
 	char path[DIR_PATH_BYTES_MAX];
@@ -91,7 +90,7 @@ int dir_check(const char *dir, bool create, bool *ret_store, bool *ret_made, con
 	return 0;
 }
 
-/* One that was taken away between open and lock, by a start that failed, locks nothing. */
+/* A file that a failed start removed between open and lock protects nothing. */
 static bool is_there(int fd)
 {
 	struct stat st;
@@ -185,7 +184,8 @@ static void close_on_exec_if(int fd, const struct stat *want)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-/* The open ones are listed in /proc. Where that is missing each that could be open is looked at, which takes many times as long. */
+/* Open descriptors are listed in /proc. Without it every possible number is checked, which takes
+ * many times as long. */
 void dir_close_on_exec(int fd)
 {
 	long max = sysconf(_SC_OPEN_MAX);
@@ -206,7 +206,8 @@ void dir_close_on_exec(int fd)
 		(void)closedir(open_ones);
 }
 
-/* On a file system that cannot allocate: written, and taken back. Nothing is allocated behind the file's end there. */
+/* For a file system that cannot allocate: writes zeros and truncates again. Nothing is allocated
+ * behind the file's end there. */
 static int written_error(int fd, uint64_t from, uint64_t bytes)
 {
 	static const char zeros[4096];
@@ -250,11 +251,12 @@ static int allocate(int fd, uint64_t from, uint64_t end)
 
 	if (fstat(fd, &st) != 0 || fstatvfs(fd, &fs) != 0)
 		return store_fail(SLUICE_E_IO, "allocating ahead: %s", strerror(errno));
-	/* Asked first: an allocation that fails half-way keeps what it got, which is the rest of the disk. */
+	/* Checked before: an allocation that fails half-way keeps what it allocated, the rest of
+	 * the disk. */
 	if (end > (uint64_t)st.st_blocks * 512 &&
 	    end - (uint64_t)st.st_blocks * 512 > (uint64_t)fs.f_bavail * fs.f_frsize)
 		return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the disk has too little room");
-	/* What was allocated already costs a look at its extents. */
+	/* Allocating again what is allocated already costs a walk of its extents. */
 	do
 		rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(end - from));
 	while (rc != 0 && errno == EINTR);
@@ -273,13 +275,14 @@ int dir_reserve(int fd, uint64_t least, uint64_t most, uint64_t *io_done)
 
 	if (least <= *io_done)
 		return 0;
-	/* From what is known to be there, so holes are filled, too. */
+	/* Begins at the last known end, so that holes are filled, too. */
 	rc = allocate(fd, *io_done, most);
 	if (rc == 0) {
 		*io_done = most;
 		return 0;
 	}
-	/* On a full disk, what an earlier process allocated is still there, and is found by steps. */
+	/* On a full disk the allocation of an earlier process is still there; it is found in
+	 * steps. */
 	while (rc == SLUICE_E_NO_SPACE && *io_done < least) {
 		uint64_t end = *io_done + reserve_step_bytes < least ? *io_done + reserve_step_bytes : least;
 

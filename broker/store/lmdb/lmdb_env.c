@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Of the LMDB implementation: one environment, from lmdb_new to lmdb_close, and where its map is. Which
- * directory it is opened in, and what is in it, is lmdb_open.c's.
- */
+ * Of the LMDB implementation: one environment, from lmdb_new to lmdb_close, and the address of its
+ * map. lmdb_open.c knows its directory and contents. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +10,7 @@
 #include "broker/store/lmdb/lmdb_impl.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-static const uint64_t map_bytes_default = 1ull << 30; /* TSan's shadow cannot take more */
+static const uint64_t map_bytes_default = 1ull << 30; /* limit of TSan's shadow memory */
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 static const uint64_t map_bytes_default = 1ull << 30;
@@ -25,7 +23,7 @@ static const uint64_t map_bytes_default = 64ull << 30;
 
 enum { MAP_STEP_BYTES = 65536 }; /* a multiple of every page size */
 
-/* Of the store that was opened last, for a handler of signals. */
+/* Of the store that was opened last, for a signal handler. */
 static _Atomic uintptr_t map_first;
 static _Atomic uint64_t map_bytes, map_page_bytes;
 
@@ -44,7 +42,7 @@ void lmdb_discard(void *impl)
 	struct lmdb *lmdb = impl;
 
 	lmdb->discard = lmdb->lock_fd >= 0 && (lmdb->made_store || lmdb->made_dir);
-	/* Refused before it was locked: the directory alone. */
+	/* Refused before the lock was taken: remove only the directory. */
 	if (lmdb->made_dir && lmdb->lock_fd < 0)
 		(void)rmdir(lmdb->dir);
 }
@@ -70,15 +68,15 @@ void lmdb_close(void *impl)
 	free(lmdb);
 }
 
-/* The part of the file that is in use must lie below the limit of file sizes: no page above it can be
- * written. What grows later is held below by the map's bound, which is never above the limit. */
+/* The used part of the file must be below the limit of file sizes: no page above it can be written.
+ * Growth is bounded by the map, which is never above the limit. */
 static int limit_check(struct lmdb *lmdb, const char **ret_why)
 {
 	uint64_t max = dir_file_bytes_max();
 	MDB_envinfo info;
 
 	(void)mdb_env_info(lmdb->env, &info);
-	/* LMDB does not let it end before what is in use. */
+	/* LMDB raises it to the end of the used pages. */
 	lmdb->map_bytes = info.me_mapsize;
 	if (lmdb->read_only || (info.me_last_pgno + 1) * lmdb->page_bytes <= max)
 		return 0;
@@ -106,7 +104,8 @@ int lmdb_env_open(struct lmdb *lmdb, const char *path, unsigned more_flags, cons
 		rc = mdb_env_open(lmdb->env, path, flags, 0600);
 	if (rc == 0)
 		rc = mdb_env_get_fd(lmdb->env, &fd);
-	/* LMDB opens its file twice without close-on-exec: a child must not inherit a writable store. */
+	/* LMDB opens its file twice without close-on-exec: a child must not inherit a writable
+	 * store. */
 	if (rc == 0)
 		dir_close_on_exec(fd);
 	if (rc == 0)
@@ -149,7 +148,7 @@ int lmdb_new(const char *dir, const struct store_options *options, struct lmdb *
 		return SLUICE_E_NOMEM;
 	lmdb->lock_fd = -1;
 	lmdb->map_bytes = options->map_bytes != 0 ? options->map_bytes : map_bytes_default;
-	/* Then a file that reaches the limit is a full map, and publishes stop before it. */
+	/* A file that reaches the limit then is a full map, and publishes stop before it. */
 	if (!options->read_only && dir_file_bytes_max() < lmdb->map_bytes)
 		lmdb->map_bytes = dir_file_bytes_max() / MAP_STEP_BYTES * MAP_STEP_BYTES;
 	lmdb->read_only = options->read_only;

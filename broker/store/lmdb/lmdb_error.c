@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Of the LMDB implementation: the number that LMDB or the system returned, as one of ours with its text.
- */
+ * Of the LMDB implementation: converts an error number of LMDB or the system to one of SLUICE_E_*
+ * with its text. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,8 +21,8 @@ static int no_space(int error)
 					    : "");
 }
 
-/* LMDB returns EIO for a write that was cut short, which is what the end of the disk, of a quota, or of the
- * limit of file sizes looks like. Whether it was one of these: then store_last_error() says which.
+/* LMDB returns EIO for a write that was cut short, as happens at the end of the disk, of a quota,
+ * or of the limit of file sizes. True: it was one of these, and store_last_error() says which.
  * Allocates up to 1 MiB of disk ahead to find out. Writer's thread. */
 static bool short_write(const struct lmdb *lmdb)
 {
@@ -33,7 +32,7 @@ static bool short_write(const struct lmdb *lmdb)
 
 	if (lmdb->env != NULL && mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0) {
 		size = (uint64_t)st.st_size;
-		/* A map that ends before the limit never meets it. */
+		/* A map that ends below the limit never reaches it. */
 		if (max < lmdb->map_bytes && size + PROBE_BYTES > max)
 			error = EFBIG;
 		else

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * data.mdb before LMDB maps it. LMDB believes its two meta pages, its free list and the roots of its trees, which have no checksum;
- * a file that is shorter than they say ends the process with SIGBUS, and a root of an older commit serves that commit, and writes
- * over the pages of the newer ones. So they are read with pread here, and held against each other:
+ * Checks data.mdb before LMDB maps it. LMDB trusts its two meta pages, its free list and the roots
+ * of its trees, which have no checksum: with a file that is shorter than they say the process ends
+ * with SIGBUS, and with a root of an older commit LMDB serves that commit and overwrites the pages
+ * of newer ones. So this file reads them with pread and compares them with each other:
  *
- *   the meta pages are whole, and of consecutive commits;
- *   the free list ends with what the newest commit freed, as LMDB's always does;
- *   no root (main tree, free list, tables) is on a free page, as the root of an older commit is, or another table's;
- *   the pages that the file lacks at its end are free ones: LMDB does not write a page that was taken and given back in one commit.
+ *   the meta pages are complete, and of consecutive commits;
+ *   the free list ends with the pages that the newest commit freed, as LMDB's always does;
+ *   no root (main tree, free list, tables) is on a free page, as the root of an older commit is,
+ *   or is another table's;
+ *   pages missing at the end of the file are free: LMDB does not write a page that was allocated
+ *   and freed in one commit.
  *
- * Costs the main tree (a page or two) and the free list. Knows the layout of LMDB's file, not its interface. Writes nothing.
+ * Costs the main tree (a page or two) and the free list. Knows the layout of LMDB's file, not its
+ * interface. Writes nothing.
  */
 #include <assert.h>
 #include <errno.h>
@@ -35,13 +39,13 @@ enum {
 };
 enum { PAGE_BRANCH = 0x01, PAGE_LEAF = 0x02, PAGE_OVERFLOW = 0x04, PAGE_META = 0x08 };
 enum { NODE_BIG = 0x01, NODE_TREE = 0x02 };
-/* Of a tree's flags, what its order and its duplicates are. */
+/* The flags of a tree that set its order and its duplicates. */
 enum { TREE_KIND = 0x7f, TREE_NUMBER_KEYS = 0x08 };
 
 static const uint32_t meta_magic = 0xbeefc0de, meta_version = 1;
 static const uint64_t no_page = UINT64_MAX;
 
-/* As on disk, in the lifecycle's byte order. */
+/* As on disk, in the byte order of the processor. */
 struct page_head {
 	uint64_t number;
 	uint16_t pad, flags, lower, upper;
@@ -58,7 +62,7 @@ struct meta {
 	uint64_t last_page, commit;
 };
 struct node {
-	uint16_t word[2]; /* a branch's child or a leaf's value: low and high half */
+	uint16_t word[2]; /* low and high half of a branch's child or a leaf's value */
 	uint16_t flags, key_bytes;
 };
 static_assert(sizeof(struct page_head) == 16 && sizeof(struct tree) == 48 && sizeof(struct meta) == 136 &&
@@ -73,9 +77,9 @@ struct file {
 	size_t watched_count;
 	uint64_t last_freeing; /* the last commit in the free list */
 	uint64_t missing_free; /* free pages that the file lacks */
-	/* Of a walk through one table. */
+	/* ---- a walk through one table ---- */
 	const char *table;
-	struct tree tree; /* root no_page: not there, or empty */
+	struct tree tree; /* root no_page: missing or empty */
 	uint64_t records;
 	uint8_t last_key[STORE_KEY_BYTES_MAX];
 	size_t last_key_bytes;
@@ -121,8 +125,8 @@ static int meta_check(const struct file *file, int i, const struct page_head *he
 	return 0;
 }
 
-/* Of the newest commit only: a write of the other page that failed leaves the old numbers and the new roots in it (LMDB's choice), and
- * nobody follows those. */
+/* Only of the newest commit: after a failed write of the other meta page LMDB leaves the old
+ * numbers with the new roots in it, and no reader follows those. */
 static int roots_check(const struct meta *meta)
 {
 	for (int k = 0; k < 2; k++) {
@@ -188,7 +192,7 @@ static int metas_read(struct file *file)
 struct leaf_value {
 	const uint8_t *key;
 	size_t key_bytes;
-	const uint8_t *inside; /* NULL: on pages of its own */
+	const uint8_t *inside; /* NULL: the value has pages of its own */
 	uint64_t bytes;
 	uint64_t page; /* first of them */
 	bool tree;
@@ -225,7 +229,8 @@ static int leaf_node(struct file *file, const uint8_t *page, size_t at, uint64_t
 	value.key_bytes = node.key_bytes;
 	value.bytes = node.word[0] | (uint64_t)node.word[1] << 16;
 	value.tree = (node.flags & NODE_TREE) != 0;
-	/* Such as a value that is itself a list, which no table of ours has, and LMDB falls over. */
+	/* For example a value that is itself a list: no table of this store has one, and LMDB
+	 * crashes on it. */
 	if ((node.flags & ~(NODE_BIG | NODE_TREE)) != 0)
 		return DAMAGED("a record of page %" PRIu64 " is of kind %#x", number, node.flags);
 	inside = (node.flags & NODE_BIG) != 0 ? sizeof(value.page) : value.bytes;
@@ -238,7 +243,7 @@ static int leaf_node(struct file *file, const uint8_t *page, size_t at, uint64_t
 	return visit(file, &value);
 }
 
-/* Depth first, in key order; depth levels are left, and the recursion ends with them. */
+/* Depth first, in key order. `depth` levels are left, which bounds the recursion. */
 static int tree_walk(struct file *file, uint64_t number, unsigned depth, visit_fn visit)
 {
 	uint8_t *page = malloc(file->page_bytes);
@@ -286,8 +291,9 @@ static int watch(struct file *file, uint64_t page)
 	return 0;
 }
 
-/* The main tree: by name, the tree of a table. What it says of its size tells its root from another page of its kind. */
-static int see_table(struct file *file, const struct leaf_value *value)
+/* The main tree: by table name, the table's tree. Its recorded size distinguishes its root from
+ * another page of the same kind. */
+static int check_table(struct file *file, const struct leaf_value *value)
 {
 	struct page_head head;
 	struct tree tree;
@@ -387,7 +393,7 @@ static int trees_check(struct file *file)
 	if (rc == 0 && meta->free.root != no_page)
 		rc = watch(file, meta->free.root);
 	if (rc == 0 && meta->main.root != no_page)
-		rc = tree_walk(file, meta->main.root, meta->main.depth, see_table);
+		rc = tree_walk(file, meta->main.root, meta->main.depth, check_table);
 	if (rc == 0 && meta->free.root != no_page)
 		rc = tree_walk(file, meta->free.root, meta->free.depth, check_freed);
 	if (rc != 0)
@@ -407,7 +413,7 @@ static int trees_check(struct file *file)
 	return 0;
 }
 
-/* The main tree again: the one table. */
+/* The main tree again, for the one table. */
 static int find_table(struct file *file, const struct leaf_value *value)
 {
 	if (value->key_bytes == strlen(file->table) &&
@@ -417,7 +423,7 @@ static int find_table(struct file *file, const struct leaf_value *value)
 	return 0;
 }
 
-/* A table's tree: keys that rise, and values that are where they should be. */
+/* A table's tree: ascending keys, and values in their places. */
 static int check_record(struct file *file, const struct leaf_value *value)
 {
 	size_t common = value->key_bytes < file->last_key_bytes ? value->key_bytes : file->last_key_bytes;
@@ -466,7 +472,7 @@ static int file_open(struct file *file, const char *path)
 	struct stat st;
 
 	file->fd = -1;
-	/* Asked first: to open a pipe would wait for its writer. */
+	/* Checked before: opening a pipe would wait for its writer. */
 	if (stat(path, &st) != 0)
 		return store_fail(SLUICE_E_IO, "data.mdb: %s", strerror(errno));
 	if (!S_ISREG(st.st_mode))

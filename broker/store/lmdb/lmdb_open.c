@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Of the LMDB implementation: opening a store. A directory without data.mdb gets a complete one,
- * tables and schema record included, by a rename; so a data.mdb that lacks them is damaged, never a
- * fresh store.
+ * Of the LMDB implementation: opening a store. A new store is created completely, with tables and
+ * schema record, under another name and then renamed to data.mdb; so a data.mdb without them is
+ * damaged, never new.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -16,7 +16,8 @@
 
 static const struct sluice_slice schema_key = {"store_schema", 12};
 
-/* Opens tables first to last (not included) that exist, without a write. CORRUPT when one does not. */
+/* Opens the tables from first to last (exclusive) without a write. CORRUPT when one does not
+ * exist. */
 static int tables_open(struct lmdb *lmdb, int first, int last, const char **ret_why)
 {
 	MDB_txn *txn = NULL;
@@ -35,7 +36,7 @@ static int tables_open(struct lmdb *lmdb, int first, int last, const char **ret_
 	return rc == 0 ? 0 : lmdb_step_failed(lmdb, rc, "opening the tables of data.mdb", ret_why);
 }
 
-/* The schema's version is written by the commit that makes the tables, so one without the other is damage. */
+/* The commit that creates the tables writes the schema version: one without the other is damage. */
 static int schema_check(struct store *store, const char **ret_why)
 {
 	struct sluice_slice value;
@@ -58,8 +59,8 @@ static int schema_check(struct store *store, const char **ret_why)
 	return rc;
 }
 
-/* Makes what tables are missing; all of them and the schema's version when the store is fresh. One commit,
- * or none. */
+/* Creates missing tables; in a new store all of them and the schema version. One commit, or
+ * none. */
 static int tables_create(struct lmdb *lmdb, struct store *store, bool fresh, const char **ret_why)
 {
 	struct store_txn *txn = NULL;
@@ -93,7 +94,8 @@ static uint64_t file_bytes(const struct lmdb *lmdb)
 	return mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : UINT64_MAX;
 }
 
-/* Looks at each page of each table. A reader of everything can afford that; it goes round the tables that cannot be followed. */
+/* Checks each page of each table; tables that cannot be read are left out. Affordable for a reader
+ * of all records. */
 static int tables_check(struct lmdb *lmdb, const char **ret_why)
 {
 	char path[DIR_PATH_BYTES_MAX];
@@ -111,7 +113,7 @@ static int tables_check(struct lmdb *lmdb, const char **ret_why)
 	return rc;
 }
 
-/* Nothing is written before the schema's version is known to be ours. */
+/* Nothing is written before the schema version has been checked. */
 static int contents_open(struct lmdb *lmdb, struct store *store, uint64_t check_bytes, const char **ret_why)
 {
 	int rc = tables_open(lmdb, STORE_META, STORE_META + 1, ret_why);
@@ -141,8 +143,8 @@ static int contents_open(struct lmdb *lmdb, struct store *store, uint64_t check_
 	return tables_create(lmdb, store, false, ret_why);
 }
 
-/* A fresh store under a name of its own, which becomes data.mdb when all of it is on disk. What a creation that was cut off left is
- * made anew. The directory is locked. */
+/* Creates a store under a name of its own, and renames it to data.mdb when all of it is on disk.
+ * Leftovers of an interrupted creation are replaced. The directory is locked. */
 static int store_make(const char *dir, const struct store_options *options, const char **ret_why)
 {
 	struct lmdb *lmdb = NULL;
@@ -168,7 +170,7 @@ static int store_make(const char *dir, const struct store_options *options, cons
 	return rc == 0 ? dir_rename(dir, path, "data.mdb", ret_why) : rc;
 }
 
-/* The directory is locked: what is in the file before LMDB believes it. */
+/* Checks the file before LMDB opens it. The directory is locked. */
 static int file_check(const char *dir, const char **ret_why)
 {
 	char path[DIR_PATH_BYTES_MAX];
@@ -193,7 +195,7 @@ static int directory_open(struct lmdb *lmdb, const struct store_options *options
 	}
 	if (rc == 0)
 		rc = dir_lock(lmdb->dir, options->read_only, &lmdb->lock_fd, ret_why);
-	/* Asked again, now that no other process makes one. */
+	/* Checked again, now that no other process can create one. */
 	if (rc == 0 && !present)
 		rc = dir_check(lmdb->dir, false, &present, &made, ret_why);
 	lmdb->made_store = rc == 0 && !present;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Of the LMDB implementation: read transactions. They are pooled and renewed, so a snapshot costs no
- * allocation in LMDB. lmdb->lock guards both lists: `all_readers` has every one that was ever made, `pool`
- * those that are not in use.
+ * Of the LMDB implementation: read transactions. They are pooled and renewed, so that a snapshot
+ * needs no allocation in LMDB. lmdb->lock guards both lists: `all_readers` has all that were
+ * created, `pool` those not in use.
  */
 #include <stdlib.h>
 

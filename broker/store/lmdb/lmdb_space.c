@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Of the LMDB implementation: how much is in use, and disk allocated ahead of need. */
+ * Of the LMDB implementation: pages in use, and disk allocated ahead. */
 #include <string.h>
 #include <sys/stat.h>
 
@@ -17,8 +17,8 @@ static uint64_t end_bytes(const struct lmdb *lmdb)
 	return (info.me_last_pgno + 1) * lmdb->page_bytes;
 }
 
-/* Pages that a commit may use again: in the free list, and no snapshot needs them; not counted on when there are enough. The list is
- * itself a table: by commit, lists that begin with their length. */
+/* Pages that a commit may reuse: in the free list, and no snapshot needs them. Stops counting when
+ * there are enough. The list is a table: by commit, lists that begin with their length. */
 static uint64_t free_bytes(struct lmdb *lmdb, uint64_t enough)
 {
 	uint64_t free_pages = 0, oldest = lmdb_readers_oldest_snapshot(lmdb);
@@ -45,7 +45,7 @@ static uint64_t free_bytes(struct lmdb *lmdb, uint64_t enough)
 	return free_pages * lmdb->page_bytes;
 }
 
-/* ---- pages of the tables: LMDB counts them, so what is in use need not be found by a walk at every commit ---- */
+/* ---- pages of the tables: LMDB counts them, which saves a walk at every commit ---- */
 
 static uint64_t table_pages(struct lmdb_txn *txn, int table)
 {
@@ -101,7 +101,8 @@ void lmdb_pages_keep(struct lmdb_txn *txn, const uint64_t *pages, int64_t growth
 	atomic_store(&lmdb->tree_bytes, (uint64_t)((int64_t)atomic_load(&lmdb->tree_bytes) + growth));
 }
 
-/* What is in use beside the tables, by a walk through the free list, now and then. A commit meanwhile is counted wrong until the next walk. */
+/* Pages in use beside the tables, by a walk through the free list, now and then. The result is
+ * inexact for a commit meanwhile until the next walk. */
 static uint64_t used_bytes(struct lmdb *lmdb)
 {
 	uint64_t now = clock_mono_ns() / 1000000 + 1;
@@ -142,7 +143,8 @@ void lmdb_facts(void *impl, struct store_facts *ret)
 	ret->oldest_reader_ms = lmdb_readers_oldest_ms(lmdb);
 }
 
-/* Behind end, to `bytes` and half as much again, so that a file that grows does not ask at every commit. */
+/* Behind end: `bytes` and half of that more, so that a growing file does not allocate at every
+ * commit. */
 static int allocate_ahead(struct lmdb *lmdb, uint64_t end, uint64_t bytes)
 {
 	uint64_t map = lmdb->map_bytes, done = atomic_load(&lmdb->reserved_end), least, most;
@@ -182,7 +184,8 @@ int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret)
 		return rc;
 	}
 	if (ret->ahead_bytes < bytes) {
-		/* Asked at each batch while it is short, and a walk through a large list would be felt. */
+		/* Called at each batch while room is short; the walk through a large list is
+		 * bounded. */
 		ret->inside_bytes = free_bytes(lmdb, INSIDE_TIMES * bytes + lmdb->page_bytes);
 		if (rc == 0)
 			rc = store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the map ends");

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The mem implementation, for the simulator and unit tests: one red-black tree per table, an undo list for
- * abort. Nothing is durable and nothing is shared between threads: a read transaction sees the committed
- * state because its user begins it between write transactions.
+ * The mem implementation, for the simulator and unit tests: one red-black tree per table, an undo
+ * list for abort. Nothing is durable and nothing is shared between threads: a read transaction sees
+ * the committed state because its user begins it between write transactions.
  */
-#define __unused __attribute__((__unused__)) /* a BSD word that tree.h expects */
+#define __unused __attribute__((__unused__)) /* a BSD macro that tree.h expects */
 #include <bsd/sys/tree.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,11 +29,11 @@ static int record_compare(const struct record *a, const struct record *b)
 RB_HEAD(record_tree, record);
 RB_GENERATE_STATIC(record_tree, record, entry, record_compare)
 
-/* What a record was before the open transaction first touched it since. */
+/* State of a record before the open transaction changed it. */
 struct before {
 	struct before *next;
 	enum store_table table;
-	struct record *old; /* NULL: there was none */
+	struct record *old; /* NULL: it did not exist */
 	size_t key_len;
 	uint8_t key[];
 };
@@ -42,7 +42,7 @@ struct mem {
 	struct record_tree tables[STORE_TABLE_COUNT];
 	struct before *undo;
 	uint64_t bytes, committed_bytes, commits;
-	uint64_t map_bytes; /* a figure for facts; nothing ends there */
+	uint64_t map_bytes; /* reported in facts only; not a bound */
 };
 
 struct mem_txn {
