@@ -62,7 +62,8 @@ static void adopt(struct service *service, const sluice_job_info *info)
 					 .lifecycle = info->lifecycle};
 
 	service_log(service, SLUICE_LOG_WARN, "local.compare", NULL,
-		    "the ledger says that this session holds a job that is not in hand: it is taken in");
+		    "the ledger lists a job of this session that the scheduler does "
+		    "not know: it is added");
 	job_handle_delivery(service, &delivery);
 }
 
@@ -124,7 +125,8 @@ static void check_row(struct service *service, const sluice_job_info *info)
 		job->compared = 0;
 	if (info->cancel && !job->cancel) {
 		service_log(service, SLUICE_LOG_WARN, "local.compare", job,
-			    "the ledger has a cancel of it that was not heard of: it is cancelled");
+			    "the ledger has a cancel whose notice was lost: the job is "
+			    "cancelled");
 		job_cancel(service, job->id, job->token);
 	}
 }
@@ -202,7 +204,7 @@ static void send_heartbeat(struct service *service)
 
 	for (const struct job *job = service->jobs; job != NULL; job = job->next)
 		count++;
-	(void)snprintf(text, sizeof(text), "%lu jobs in hand", count);
+	(void)snprintf(text, sizeof(text), "%lu jobs held", count);
 	(void)sluice_source_heartbeat(service->client, &spec, &call, NULL);
 }
 

@@ -55,17 +55,18 @@ void consumer_lost(struct service *service, int code, const char *why)
 		service_fail(service, code, "local.session_gone", text);
 	} else if (code == SLUICE_E_CONFLICT) {
 		(void)snprintf(text, sizeof(text),
-			       "another session speaks for the source '%.200s' (setting source): %.200s",
+			       "another session represents the source '%.200s' (setting source): "
+			       "%.200s",
 			       service->source, why);
 		service_fail(service, code, "local.source_taken", text);
 	} else if (is_final(code)) {
 		service_fail(service, code, "local.refused", why);
 	} else if (service->settings.give_up_ms > 0 &&
 		   now_ms - consumer->since_ms >= service->settings.give_up_ms) {
-		(void)snprintf(text, sizeof(text), "given up after give_up_ms: %.400s", why);
+		(void)snprintf(text, sizeof(text), "stopped after give_up_ms: %.400s", why);
 		service_fail(service, code, "local.gave_up", text);
 	} else if (changed || consumer->waits % LOG_EVERY == 0) {
-		(void)snprintf(text, sizeof(text), "%.400s; it is waited for", why);
+		(void)snprintf(text, sizeof(text), "%.400s; waiting", why);
 		service_log(service, SLUICE_LOG_WARN, "local.waiting", NULL, text);
 	}
 }

@@ -53,7 +53,7 @@ static void start_failed(struct job *job, const char *step, int error)
 {
 	char text[ATTEMPT_ERROR_BYTES];
 
-	(void)snprintf(text, sizeof(text), "not started yet, it is tried again: cannot %s: %s (%s)", step,
+	(void)snprintf(text, sizeof(text), "not started yet, retrying: cannot %s: %s (%s)", step,
 		       strerror(error), attempt_errno_name(error));
 	service_log(job->service, SLUICE_LOG_ERROR, "local.start", job, text);
 	report_waiting(job, text);
@@ -115,9 +115,8 @@ static int64_t timeout_of(const struct job *job)
  * although its exit code will not be known. The scheduler enforces its timeout. */
 static void handle_shepherd_loss(struct job *job, const struct attempt_view *view)
 {
-	static const char text[] =
-		"its shepherd was killed: its process runs on, but how it ends will not be known, "
-		"and its output is not bounded any more";
+	static const char text[] = "its shepherd was killed: its process continues, but its exit "
+				   "status will not be known, and its output is no longer limited";
 	const int64_t timeout_ms = timeout_of(job), left_ms = timeout_ms - (int64_t)process_age_ms(view->pid);
 
 	if (!job->shepherd_lost)
@@ -149,13 +148,13 @@ static void report_lost(struct job *job, const struct attempt_view *view)
 	len = (size_t)snprintf(evidence, sizeof(evidence),
 			       "lost: it was started, %sits process is gone and %s",
 			       job->shepherd_lost ? "its shepherd was killed, " : "",
-			       view->fault != NULL ? view->fault : "nobody saw how it ended");
+			       view->fault != NULL ? view->fault : "its exit status is not known");
 	if (job->timed_out)
 		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len,
 					"; ended by its timeout of %lld ms (timeout_ms of its payload)",
 					(long long)timeout_of(job));
 	if (cancelled)
-		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len, ", cancel was asked for");
+		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len, ", cancel was requested");
 	if (count > 0)
 		(void)snprintf(evidence + len, sizeof(evidence) - len, "; %zu of its processes %s: %s", count,
 			       leave ? "live on" : "outlived it and were ended", names);
@@ -245,11 +244,11 @@ static void starter_failed(struct job *job, char *text)
 	if (end != NULL)
 		*end = 0;
 	if (error != 0 && at != NULL && *at == ' ')
-		(void)snprintf(line, sizeof(line), "not started yet, it is tried again: %s", at + 1);
+		(void)snprintf(line, sizeof(line), "not started yet, retrying: %s", at + 1);
 	else
-		(void)snprintf(
-			line, sizeof(line),
-			"not started yet, it is tried again: the shepherd ended before it started anything");
+		(void)snprintf(line, sizeof(line),
+			       "not started yet, retrying: the shepherd ended before it started "
+			       "anything");
 	service_log(job->service, SLUICE_LOG_ERROR, "local.start", job, line);
 	report_waiting(job, line);
 	job_again_later(job);
@@ -378,9 +377,9 @@ void job_handle_delivery(struct service *service, const sluice_delivery_view *de
 	    (attempt_life_of(delivery->tag, delivery->job, delivery->attempt, job->life) != 0 ||
 	     !attempt_life_is_of(job->life, service->spool_id))) {
 		/* What became of it is not known here, and to start it could be the second time. */
-		service_log(
-			service, SLUICE_LOG_ERROR, "local.foreign_intent", job,
-			"its intent is another scheduler's, or of another spool; it stays leased and is left to a person");
+		service_log(service, SLUICE_LOG_ERROR, "local.foreign_intent", job,
+			    "its intent belongs to another scheduler or another spool; it "
+			    "stays leased until an operator ends it");
 		job->dropped = true;
 		return;
 	}
@@ -411,7 +410,8 @@ void job_lease_lost(struct service *service, const char *id, sluice_token token)
 
 	if (job == NULL || job->token != token || job->stage == STAGE_ENDED)
 		return;
-	service_log(service, SLUICE_LOG_INFO, "local.lease_lost", job, "the lease is gone; it is let go");
+	service_log(service, SLUICE_LOG_INFO, "local.lease_lost", job,
+		    "its lease has ended; the job is dropped");
 	stale_release(job);
 }
 

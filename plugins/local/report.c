@@ -167,8 +167,7 @@ void report_spool_failure(struct job *job, const char *cause)
 {
 	char text[ATTEMPT_ERROR_BYTES + 64];
 
-	(void)snprintf(text, sizeof(text), "cannot %s; it is tried again",
-		       cause != NULL ? cause : attempt_error());
+	(void)snprintf(text, sizeof(text), "cannot %s; retrying", cause != NULL ? cause : attempt_error());
 	service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job, text);
 	report_waiting(job, text);
 	job_again_later(job);
@@ -214,9 +213,9 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 		}
 	}
 	if (job->dropped)
-		service_log(
-			job->service, SLUICE_LOG_WARN, "local.report_late", job,
-			"its end was put into quarantine: the job is at its end, another's, or at a later attempt");
+		service_log(job->service, SLUICE_LOG_WARN, "local.report_late", job,
+			    "the report of its end was quarantined: the job has ended, has "
+			    "another holder, or is at a later attempt");
 	job_call_ended(job);
 }
 
@@ -228,7 +227,8 @@ static void handle_quarantine(struct job *job, const sluice_reply *reply)
 	char text[400];
 
 	(void)snprintf(text, sizeof(text),
-		       "its end was put into quarantine: %.300s; it is kept, and reported again",
+		       "the report of its end was quarantined: %.300s; it is kept and "
+		       "sent again",
 		       sluice_reply_text(reply));
 	service_log(job->service, SLUICE_LOG_ERROR, "local.report_quarantined", job, text);
 	job->retries++;
@@ -430,7 +430,7 @@ void report_end(struct job *job, const struct attempt_view *view)
 	end_text(job, view, evidence, sizeof(evidence));
 	len = strlen(evidence);
 	if (cancelled)
-		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len, ", cancel was asked for");
+		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len, ", cancel was requested");
 	if (view->left > 0 && len < sizeof(evidence))
 		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len,
 					"; %u of its processes outlived it and %s: %s", view->left,

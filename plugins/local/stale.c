@@ -59,16 +59,17 @@ static void signal_round(struct job *job, struct stale_attempt *stale, const cha
 		return;
 	if (stale->signals == 0)
 		service_log(job->service, SLUICE_LOG_INFO, "local.former", job,
-			    "a former attempt of it runs, and nobody wants it after a reset: it is ended");
+			    "an earlier attempt of the job still runs after a reset: it is "
+			    "ended");
 	/* Many programs end at once at a second SIGTERM: one that had it gets the rest of its
 	 * time. */
 	if (stale->signals > 0 || !was_asked)
 		(void)attempt_cancel(dir, stale->signals == 0 ? SIGTERM : SIGKILL);
 	stale->signaled_ms = now_ms;
 	if (++stale->signals == SIGNALS_LOGGED)
-		service_log(
-			job->service, SLUICE_LOG_ERROR, "local.former_stays", job,
-			"a former attempt of it does not end by SIGKILL, or its status cannot be written; the next one waits");
+		service_log(job->service, SLUICE_LOG_ERROR, "local.former_stays", job,
+			    "an earlier attempt of the job does not end by SIGKILL, or its "
+			    "status cannot be written; the next attempt waits");
 }
 
 /* 0: it is over for good. WRONG_STATE: it lives. IO: that is not known. */
@@ -99,9 +100,9 @@ static int end_one(struct job *job, struct stale_attempt *stale)
 	if (view.state == ATTEMPT_LOST && !job->service->settings.leave_leftovers &&
 	    job_leftovers(job, stale->attempt, stale->life, names) > 0) {
 		if (++stale->checks == CHECKS_LOGGED)
-			service_log(
-				job->service, SLUICE_LOG_ERROR, "local.former_stays", job,
-				"what a former attempt of it left does not end by SIGKILL; the next one waits");
+			service_log(job->service, SLUICE_LOG_ERROR, "local.former_stays", job,
+				    "processes of an earlier attempt of the job do not end by "
+				    "SIGKILL; the next attempt waits");
 		return SLUICE_E_WRONG_STATE;
 	}
 	if (view.state == ATTEMPT_ENDED || view.state == ATTEMPT_LOST)
@@ -172,7 +173,8 @@ static void on_history(sluice_client *client, const sluice_reply *reply, void *u
 	}
 	if (rc != SLUICE_E_CLOSED)
 		service_log(job->service, SLUICE_LOG_WARN, "local.history_refused", job,
-			    "what its former attempts left is not known; it is asked again");
+			    "the remains of the job's earlier attempts are not known; the "
+			    "query is repeated");
 	job_again_later(job);
 }
 

@@ -84,8 +84,8 @@ static void log_once(struct service *service, const char *name, const char *why)
 		(void)snprintf(text, sizeof(text), "%s %s", name, why);
 		break;
 	case NOTE_FULL:
-		(void)snprintf(text, sizeof(text), "more than %d things stay in the spool; not all are named",
-			       NOTES_MAX);
+		(void)snprintf(text, sizeof(text),
+			       "more than %d entries stay in the spool; not all are logged", NOTES_MAX);
 		break;
 	}
 	service_log(service, SLUICE_LOG_WARN, "local.sweep", NULL, text);
@@ -346,9 +346,9 @@ static void check_other(struct service *service, const char *path)
 
 	/* File systems have hidden files of their own. */
 	if (lstat(path, &about) == 0 && !check_moved(service, path) && strrchr(path, '/')[1] != '.')
-		log_once(
-			service, name,
-			"lies in the spool and belongs to no attempt: it is left alone; delete it, or keep it elsewhere");
+		log_once(service, name,
+			 "is in the spool and belongs to no attempt: it is not touched; "
+			 "delete it or move it elsewhere");
 }
 
 static void check_attempt(struct service *service, const char *dir, const char *job, const char *name)

@@ -145,7 +145,7 @@ def test_a_directory_that_its_job_moved_within_the_spool_is_deleted_and_what_is_
 
 def told(process):
     """The names of what the log says that it belongs to no attempt."""
-    return [name.decode() for name in re.findall(rb'id=local.sweep msg="(.*) lies in the spool and belongs to no attempt', process.text())]
+    return [name.decode() for name in re.findall(rb'id=local.sweep msg="(.*) is in the spool and belongs to no attempt', process.text())]
 
 
 # What a job may do to the directory of its attempt while it runs, for which $p stands. The shepherd may bring that back between two commands.

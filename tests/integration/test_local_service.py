@@ -91,12 +91,12 @@ def test_a_host_that_has_no_address_yet_is_waited_for():
     with tap.Scratch() as spool, outside(Nowhere, spool, give_up_ms=1000) as process:
         waits(process, "id=local.waiting")
         tap.check(process.wait(60) != 0, "it gives up with a failure")
-        tap.check(b"given up after give_up_ms" in process.text(), "and says so")
+        tap.check(b"stopped after give_up_ms" in process.text(), "and says so")
 
 
 def test_it_gives_up_with_a_failure_that_names_the_cause():
     with tap.Scratch() as spool, tap.Broker() as broker, outside(broker, spool, give_up_ms=300) as process:
-        ends(process, 4, "given up after give_up_ms: the queue: queue 'runs' does not exist")
+        ends(process, 4, "stopped after give_up_ms: the queue: queue 'runs' does not exist")
 
 
 def test_a_session_that_another_instance_took_ends_it_with_a_failure():
@@ -434,7 +434,7 @@ def test_a_job_whose_shepherd_is_killed_goes_on_and_its_end_says_so():
                 with open(os.path.join(attempt(spool, name), "work/pids"), encoding="ascii") as file:
                     pids = file.read().split()
                 shepherd_dies(name)
-                tap.wait_until(lambda: "its shepherd was killed: its process runs on" in shown(broker, name)["evidence"], 30, "it is told")
+                tap.wait_until(lambda: "its shepherd was killed: its process continues" in shown(broker, name)["evidence"], 30, "it is told")
                 tap.equal(shown(broker, name)["state"], "ACTIVE", "and the job goes on")
                 if name == "ends":
                     open(go, "wb").close()
@@ -442,9 +442,9 @@ def test_a_job_whose_shepherd_is_killed_goes_on_and_its_end_says_so():
                     tap.equal(sluice(broker, "job", "cancel", name).returncode, 0, "cancel")
                 tap.equal(ended(broker, name), word, f"state of {name}")
                 evidence = shown(broker, name)["evidence"]
-                tap.check(evidence.startswith("lost: it was started, its shepherd was killed, its process is gone and nobody saw how it ended"), evidence)
+                tap.check(evidence.startswith("lost: it was started, its shepherd was killed, its process is gone and its exit status is not known"), evidence)
                 tap.check(("timeout of 1500 ms (timeout_ms of its payload)" in evidence) == (name == "late"), f"{name}: {evidence}")
-                tap.check(("cancel was asked for" in evidence) == (name == "cancelled"), f"{name}: {evidence}")
+                tap.check(("cancel was requested" in evidence) == (name == "cancelled"), f"{name}: {evidence}")
                 tap.wait_until(lambda: not any(lives(pid) for pid in pids), 30, f"none of its processes is left: {pids}")
                 tap.equal(shown(broker, name).get("exited", False), False, "and there is no exit code")
             tap.equal(process.text().count(b"id=local.shepherd"), 3, "each is logged once")
@@ -502,7 +502,7 @@ def test_the_signal_that_ended_a_job_is_said_once():
             tap.wait_until(lambda: shown(broker, "one")["state"] == "ACTIVE", 30, "it runs")
             tap.equal(sluice(broker, "job", "cancel", "one").returncode, 0, "cancel")
             tap.equal(ended(broker, "one"), "CANCELED", "its state")
-            tap.equal(shown(broker, "one")["evidence"], "ended by SIGTERM (Terminated), cancel was asked for", "its evidence")
+            tap.equal(shown(broker, "one")["evidence"], "ended by SIGTERM (Terminated), cancel was requested", "its evidence")
             text = sluice(broker, "job", "explain", "one").stdout
             tap.equal(text.count("signal 15"), 1, f"explain: {text}")
 
