@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Commands: structs with a canonical, versioned byte encoding; the table (commands.def) is the only list of them.
- * Canonical: a decoded and re-encoded command has the same bytes; that is what a command log would hold.
+ * Commands: structs with a canonical, versioned byte encoding; the table (commands.def) is the only
+ * list of them. Canonical: a decoded and re-encoded command has the same bytes, as a command log
+ * requires.
  */
 #ifndef SLUICE_CORE_COMMAND_H
 #define SLUICE_CORE_COMMAND_H
@@ -24,24 +25,26 @@ enum headroom { HEADROOM_PUBLISH, HEADROOM_REPORT, HEADROOM_ALWAYS };
 enum { TIMER_KEY_BYTES = 4 + 8 + 1 + 8 + 8 };
 struct cmd_tick {
 	uint32_t work_max; /* records to touch at most */
-	/* Key of a timer to set TIMER_PUT_OFF_MS from now instead of firing it (it met a damaged record), of TIMER_KEY_BYTES; empty: none. */
+	/* Key of a timer to postpone to TIMER_PUT_OFF_MS from now instead of firing it (it met a
+	 * damaged record), of TIMER_KEY_BYTES; empty: none. */
 	struct sluice_slice put_off;
 };
 struct cmd_session_open {
 	struct sluice_slice name;   /* may be empty */
 	struct sluice_slice client; /* free text */
 	uint32_t timeout_ms;
-	uint8_t secret[16]; /* random, stamped by the engine's caller */
-	/* Version 2; version 1 has none of it. */
-	uint8_t flags;			    /* enum session_flag */
-	uint8_t face;			    /* enum session_face */
-	struct sluice_slice principal, via; /* who, and through which proxy; empty: not known */
-	struct sluice_slice address;	    /* of the peer, as text without a port; empty: not known */
+	uint8_t secret[16]; /* random, set by the engine's caller */
+	/* Version 2; absent in version 1. */
+	uint8_t flags; /* enum session_flag */
+	uint8_t face;  /* enum session_face */
+	/* user, and the proxy that authenticated it; empty: not known */
+	struct sluice_slice principal, via;
+	struct sluice_slice address; /* of the peer, as text without a port; empty: not known */
 };
 enum session_flag {
 	SESSION_EPHEMERAL = 2,
 	SESSION_STANDING = 4
-}; /* as in the record, where 1 says that it has ended */
+}; /* as in the record, where 1 means that it has ended */
 enum session_face {
 	SESSION_FACE_NONE,
 	SESSION_FACE_NATIVE,
@@ -63,24 +66,27 @@ enum claim_flag {
 	CLAIM_ORPHANS = 1,
 	CLAIM_RESUME = 2,
 	CLAIM_SESSION_LEASE = 4,
-	CLAIM_REPORTS = 32 /* the consumer reports what it begins (ACK_BEGUN): nothing is presumed */
+	/* the consumer reports the items that it begins (ACK_BEGUN): none is presumed begun */
+	CLAIM_REPORTS = 32
 };
 struct cmd_claim {
 	uint64_t queue; /* number */
 	uint32_t max;
 	uint32_t lease_ms; /* 0: the queue's */
-	uint8_t flags; /* CLAIM_RESUME: deliver again what the session holds, timed leases beginning anew; grant nothing new */
-	/* RESUME goes on, a step each time: behind this grant's token, or this job's number (0: from the first), and with what was leased up to
-	 * this index (0: up to now), so that what another consumer of the session is given meanwhile is not given twice. */
+	/* CLAIM_RESUME: redeliver what the session holds, timed leases begin anew; grant nothing
+	 * new */
+	uint8_t flags;
+	/* RESUME continues in steps: after this grant's token, or this job's number (0: from the
+	 * first), with leases up to this index (0: up to now), so that entries granted meanwhile to
+	 * another consumer of the session are not delivered twice. */
 	uint64_t resume_after, resume_until;
-	/* Version 2; 0 in what was version 1. split and consumer are kept for what decides by them. */
+	/* Version 2; 0 in version 1. split and consumer are reserved. */
 	uint16_t split;
 	uint64_t consumer;
-	/* Number of the source that can judge the jobs: its orphans are given, and no other's;
-	 * 0: none. */
+	/* The source that can judge the jobs: only its orphans are given; 0: none. */
 	uint64_t source;
-	/* Version 3; 0 in older ones. The consumer extends timed leases by itself for at most so
-	 * long; 0: not known. The broker only shows it. */
+	/* Version 3; 0 in older ones. The consumer extends timed leases automatically for at most
+	 * this long; 0: not known. Only shown. */
 	uint32_t extend_max_ms;
 };
 struct cmd_ack {
@@ -93,12 +99,12 @@ struct cmd_ack {
 	struct sluice_slice reason;
 };
 
-/* Time is not here: each batch carries it (core_batch_begin). */
+/* Has no time: each batch has one (core_batch_begin). */
 struct command {
 	uint16_t type;	  /* enum command_type */
 	uint32_t gateway; /* number */
 	uint64_t session; /* 0: none */
-	uint64_t random;  /* stamped before the batch; the only randomness that apply may use */
+	uint64_t random;  /* set before the batch; the only randomness that apply may use */
 	union {
 		const ProtobufCMessage *message; /* PB commands: the struct of that message */
 		const void *body;		 /* BIN commands: the struct named in the table */
@@ -115,7 +121,8 @@ struct command_spec {
 };
 const struct command_spec *command_spec(uint16_t type); /* NULL when unknown */
 const struct command_spec *command_specs(size_t *ret_count);
-/* The class of one command: of its type, and of a transaction that of its operation which stops first. Of a type that is known. */
+/* The class of one command: of its type; of a transaction, the class that stops first among its
+ * operations. The type must be known. */
 enum headroom command_headroom(const struct command *command);
 
 /* Encoding: u16 type, u8 version (of the body: 1, CLAIM's 2 and 1), u32 gateway, u64 session, u64 random, u32 body bytes, body.

@@ -32,10 +32,11 @@ struct batch_clock {
  * lifecycle "airavata". On a store that has them: nothing. */
 int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
 
-/* The clocks as of the last commit; 0 of a fresh store. */
+/* The clocks as of the last commit; 0 in a fresh store. */
 int core_clock_read(struct store_txn *txn, struct batch_clock *ret) SLUICE_MUST_USE;
-/* At boot, before core_bootstrap and core_boot: *ret is the durable clocks now. process: the process's own; boot_id: of the machine's boot, while
- * which its monotone clock goes on; 0: not known. Of a broker that was away, see age.h. */
+/* At boot, before core_bootstrap and core_boot: *ret is the durable clocks now. process: the
+ * process's clocks; boot_id: of the machine's boot, during which its monotone clock continues; 0:
+ * not known. age.h explains the time while the broker was stopped. */
 int core_clock_boot(struct store_txn *txn, struct batch_clock process, uint64_t boot_id,
 		    struct batch_clock *ret) SLUICE_MUST_USE;
 /* At boot, in a transaction: sessions and timed leases get at least one full timeout from clock.mono_ms. */
@@ -50,8 +51,8 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 int core_batch_end(struct core *core, struct store_txn *txn, struct effects *effects) SLUICE_MUST_USE;
 void core_batch_abort(struct core *core);
 
-/* How much the open batch has written so far: items, segments and grants' items, and their bytes; and the steps that it took to find where its
- * events go. For whoever bounds what one commit holds; a batch that is aborted begins anew. */
+/* Work of the open batch so far: items, segments and grants' items, and their bytes; and the steps
+ * of routing its events. Used to bound a commit; an aborted batch begins at 0. */
 struct core_work {
 	uint64_t records;
 	uint64_t bytes;
@@ -59,10 +60,10 @@ struct core_work {
 };
 struct core_work core_batch_work(const struct core *core);
 
-/* After a TICK that failed, and before the next command: the key of the timer whose work failed, for cmd_tick.put_off; empty when it was
- * no timer's. Borrowed from core. */
+/* After a TICK that failed, and before the next command: the key of the timer whose work failed,
+ * for cmd_tick.put_off; empty when no timer failed. Borrowed from core. */
 struct sluice_slice core_tick_timer(const struct core *core);
-/* What such a key says, for logs; false: it is no timer's key. */
+/* Decodes such a key, for logs; false: it is not a timer's key. */
 struct timer_ref {
 	uint32_t gateway;
 	uint8_t kind; /* timers.def, as id and sub */
@@ -89,13 +90,12 @@ struct query_clock {
 int core_query(struct store_txn *txn, uint32_t gateway, struct query_clock clock,
 	       const Sluice__Request *request, uint8_t **ret, size_t *ret_bytes) SLUICE_MUST_USE;
 bool core_request_is_query(const Sluice__Request *request);
-/*
- * The same in turns, so that one read holds neither its thread nor a snapshot for long: each turn reads from a snapshot of its own and
- * goes on where the one before stopped. The reply's index is the first turn's: what it shows is at least that new.
- * core_read_begin: borrows request until core_read_end. UNSUPPORTED: it is not a read.
- * core_read_turn: reads until txn has read cost_max more (store_txn_read_cost), one record at the least. *ret_done false: another turn is due;
- * true: *ret is the packed Reply (owned). An error ends it, too.
- */
+/* The same in turns, so that one read holds neither its thread nor a snapshot for long: each turn
+ * reads from its own snapshot and continues where the last one stopped. The reply's index is the
+ * first turn's: its data are at least that new. core_read_begin: borrows request until
+ * core_read_end. UNSUPPORTED: it is not a read. core_read_turn: reads until txn has read cost_max
+ * more (store_txn_read_cost), at least one record. *ret_done false: another turn is due; true: *ret
+ * is the packed Reply (owned). An error ends it, too. */
 struct core_read;
 int core_read_begin(uint32_t gateway, const Sluice__Request *request, struct core_read **ret) SLUICE_MUST_USE;
 int core_read_turn(struct core_read *read, struct store_txn *txn, struct query_clock clock, uint64_t cost_max,
@@ -118,7 +118,7 @@ struct stream_ref {
 };
 int core_queue_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
 		    struct queue_ref *ret) SLUICE_MUST_USE;
-/* Number of a source that was seen (SOURCE_SEEN). */
+/* Number of a source that has been seen (SOURCE_SEEN). */
 int core_source_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
 		     uint64_t *ret) SLUICE_MUST_USE;
 int core_stream_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
@@ -134,10 +134,10 @@ struct session_ref {
 };
 int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t session,
 		      struct session_ref *ret) SLUICE_MUST_USE;
-/* The open one that has the name; *ret is 0: none has, or the name is empty. */
+/* The open session with this name; *ret is 0: none, or the name is empty. */
 int core_session_named(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
 		       uint64_t *ret) SLUICE_MUST_USE;
-/* Whether it holds a job or a session lease, or anything else that ends with it. */
+/* Whether the session holds a job, a session lease, or another entry that ends with it. */
 int core_session_owns(struct store_txn *txn, uint32_t gateway, uint64_t session, bool *ret) SLUICE_MUST_USE;
 struct session_row {
 	uint32_t gateway;
@@ -145,7 +145,8 @@ struct session_row {
 	uint32_t timeout_ms;
 	struct sluice_slice address; /* borrowed for the call */
 };
-/* Calls each for every session of the store (the engine's boot: it keeps the heartbeats). Stops at a non-zero return. */
+/* Calls each for every session of the store (the engine's boot: it keeps their timers). Stops at a
+ * non-zero return. */
 int core_session_each(struct store_txn *txn, int (*each)(void *user, const struct session_row *row),
 		      void *user) SLUICE_MUST_USE;
 
@@ -164,9 +165,8 @@ struct segment {
 	struct sluice_slice subject; /* empty: per event */
 	struct sluice_slice payload;
 };
-/* The segment that holds offset, or the next one after it. NOT_FOUND at the end; CORRUPT when it or its
- * checksum is wrong, or the log's head says that
- * one holds offset and none does. */
+/* The segment that holds offset, or the next one after it. NOT_FOUND at the end; CORRUPT when the
+ * segment or its checksum is wrong, or when it is missing although the log's head covers it. */
 int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset,
 		      struct segment *ret) SLUICE_MUST_USE;
 

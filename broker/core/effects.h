@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Effects: what follows from a batch, as data. The engine releases them after the commit; an aborted batch's are cleared. They
- * own their bytes (one arena per list): nothing points into the store. Not thread-safe; a list moves between threads whole.
+ * Effects: the consequences of a batch, as data. The engine releases them after the commit; those
+ * of an aborted batch are cleared. They own their bytes (one arena per list): nothing points into
+ * the store. Not thread-safe; a list moves between threads as a whole.
  */
 #ifndef SLUICE_CORE_EFFECTS_H
 #define SLUICE_CORE_EFFECTS_H
@@ -13,14 +14,17 @@
 #include "protocol/frame.h"
 
 enum effect_kind {
-	FX_REPLY,   /* to the sender of the command */
-	FX_GRANT,   /* to the sender of the CLAIM: items under one grant */
-	FX_JOBS,    /* to the sender of the CLAIM: jobs (protobuf JobDeliveries in payload) */
-	FX_RESUMED, /* to the sender of the CLAIM: what its session held of queue id came again, all of it */
-	FX_ITEM_DAMAGED, /* to the sender of the CLAIM: item seq of queue id cannot be read and is not delivered; text is the record's name */
-	FX_QUEUE_READY,	 /* a queue has something to claim: an entry, or (orphan) an orphaned job */
-	FX_LOG_GROWN,	 /* a stream's log grew */
-	FX_LOG_TRIMMED,	 /* retention or deletion moved its first offset */
+	FX_REPLY, /* to the sender of the command */
+	FX_GRANT, /* to the sender of the CLAIM: items under one grant */
+	FX_JOBS,  /* to the sender of the CLAIM: jobs (protobuf JobDeliveries in payload) */
+	/* to the sender of the CLAIM: all that its session held of queue id was redelivered */
+	FX_RESUMED,
+	/* to the sender of the CLAIM: item seq of queue id cannot be read and is not delivered;
+	 * text names the record */
+	FX_ITEM_DAMAGED,
+	FX_QUEUE_READY, /* a queue has something to claim: an entry, or (orphan) an orphaned job */
+	FX_LOG_GROWN,	/* a stream's log grew */
+	FX_LOG_TRIMMED, /* retention or deletion moved its first offset */
 	FX_STREAM_DELETED,
 	FX_QUEUE_DELETED,
 	FX_SESSION_OPENED,
@@ -45,19 +49,20 @@ enum outcome_kind {
 	OUT_CLAIMED
 };
 
-/* The answer to one command. code 0: done. Otherwise a refusal: text says what was wrong and what was expected. */
+/* The answer to one command. code 0: done. Otherwise a refusal: text has the reason and what was
+ * expected. */
 struct outcome {
 	int32_t code;
 	uint16_t kind;	     /* enum outcome_kind, for code 0 (and OUT_TXN always) */
-	bool duplicate;	     /* the first answer, again */
+	bool duplicate;	     /* repeats the first answer */
 	uint8_t disposition; /* REPORTED: Sluice__Disposition */
 	bool terminal;	     /* CANCELLED, REPORTED: the job's state is */
 	uint32_t attempt;    /* SUBMITTED, REPORTED, RESET */
 	uint32_t count;	     /* PUBLISHED events; ACKED/affected; CLAIMED granted; TXN: failed op (1-based) */
 	uint32_t epoch;	     /* PRODUCER */
 	uint64_t index;	     /* of the command; for a duplicate, of the first */
-	uint64_t
-		id; /* SESSION, PRODUCER, SUBMITTED number; CLAIMED by RESUME: go on behind this; 0: that was all */
+	/* SESSION, PRODUCER, SUBMITTED number; CLAIMED by RESUME: continue after this; 0: done */
+	uint64_t id;
 	uint64_t seq;	 /* PRODUCER last_seq; PUBLISHED first_seq */
 	uint64_t offset; /* PUBLISHED: first offset or item; ~0 none. PRODUCER: its secret */
 	char state[64];	 /* SUBMITTED, REPORTED, CANCELLED */
@@ -69,17 +74,17 @@ struct effect {
 	uint32_t command; /* position of its command in the batch (REPLY, GRANT, JOBS) */
 	uint32_t gateway;
 	uint64_t id;	  /* queue, stream, session or job number */
-	uint64_t session; /* JOB_CANCEL, LEASE_LOST: whose */
+	uint64_t session; /* JOB_CANCEL, LEASE_LOST: the holder */
 	uint64_t
 		token; /* GRANT, JOB_CANCEL, LEASE_LOST; ITEM_DAMAGED: of the lease it is held under; 0: none */
 	uint64_t offset;    /* LOG_GROWN: next; LOG_TRIMMED: first */
 	uint32_t lease_ms;  /* GRANT; SESSION_OPENED: timeout */
 	uint32_t count;	    /* GRANT, JOBS; SESSION_OPENED: 1 if it has a name */
 	uint16_t run_count; /* GRANT */
-	bool lapsed;	    /* SESSION_ENDED: nobody ended it; it was without a connection for too long */
-	bool orphan;	    /* QUEUE_READY: for consumers that take orphans only, */
-	uint64_t source;    /* and only those that judge this source; 0: any */
-	bool again;	    /* GRANT: delivered again, to a session that holds it */
+	bool lapsed;	    /* SESSION_ENDED: it expired, without a connection for too long */
+	bool orphan;	    /* QUEUE_READY: only for consumers that accept orphans */
+	uint64_t source;    /* of this source; 0: any */
+	bool again;	    /* GRANT: redelivered to a session that holds it */
 	const struct frame_run *runs;
 	struct sluice_slice payload; /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
 	uint64_t seq;		     /* ITEM_DAMAGED */
@@ -91,20 +96,21 @@ struct effect {
 struct effects;
 
 int effects_create(struct effects **ret) SLUICE_MUST_USE;
-/* Of a new list: it will be kept for a while and mostly holds little, so it begins with little memory. */
+/* For a new list that will be kept for a while with few effects: begins with little memory. */
 void effects_few(struct effects *effects);
 void effects_destroy(struct effects *effects); /* accepts NULL */
 void effects_clear(struct effects *effects);   /* keeps memory for the next batch */
 size_t effects_count(const struct effects *effects);
 const struct effect *effects_at(const struct effects *effects, size_t i);
 
-/* For core. All return NOMEM at worst. effect_add copies *effect; slices and pointers in it must be arena memory of this list or static. */
+/* For core. Errors: NOMEM. effect_add copies *effect; slices and pointers in it must be arena
+ * memory of this list or static. */
 int effects_add(struct effects *effects, const struct effect *effect) SLUICE_MUST_USE;
 void *effects_alloc(struct effects *effects,
 		    size_t bytes); /* from the arena, 8-aligned; NULL: out of memory */
-/* Adds an effect of another list, with a copy of what it points to. */
+/* Adds an effect of another list, with copies of the memory it points to. */
 int effects_copy(struct effects *effects, const struct effect *other) SLUICE_MUST_USE;
-size_t effects_bytes(const struct effects *effects); /* of memory that it holds */
+size_t effects_bytes(const struct effects *effects); /* size of its memory */
 /* Position marks, for refusals inside a transaction: drops all effects added since the mark. */
 size_t effects_mark(const struct effects *effects);
 void effects_rewind(struct effects *effects, size_t mark);

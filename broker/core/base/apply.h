@@ -2,10 +2,10 @@
  *
  * For the handlers inside core: the context of one command, and how handlers refuse.
  *
- * A handler validates fully before its first write, or is run under a savepoint (TXN and CLAIM always
- * are). It returns 0, or an environment failure that aborts the batch. A refusal is
- * `return refuse(out, CODE, "text", ...)`, which returns 0 after filling the outcome; the handler must
- * not have written anything then.
+ * A handler validates fully before its first write, or runs under a savepoint (TXN and CLAIM always
+ * do). It returns 0, or an environment failure that aborts the batch. A refusal is `return
+ * refuse(out, CODE, "text", ...)`, which returns 0 after filling the outcome; the handler must not
+ * have written anything then.
  */
 #ifndef SLUICE_CORE_BASE_APPLY_H
 #define SLUICE_CORE_BASE_APPLY_H
@@ -22,12 +22,12 @@ struct apply {
 	uint32_t gateway;
 	uint64_t session;
 	uint64_t random;
-	uint64_t index; /* of this command: tokens, history */
+	uint64_t index; /* of this command: for tokens, history */
 	uint64_t mono_ms;
 	uint64_t wall_ms;
 };
 
-/* Everything but the session, the random number and the index, which are the command's. */
+/* Sets all members except session, random number and index, which are the command's. */
 void apply_init(struct apply *a, struct core *core, struct store_txn *txn, struct effects *effects,
 		uint32_t gateway);
 
@@ -43,7 +43,8 @@ static inline struct sluice_slice slice_text(const char *text)
 	return (struct sluice_slice){text, strlen(text)};
 }
 
-/* One handler per command of commands.def. PB handlers get their message struct, BIN handlers their body struct. */
+/* One handler per command of commands.def. PB handlers take their message struct, BIN handlers
+ * their body struct. */
 #define PB(NAME, number, Message, message, permission, headroom, handler, text) \
 	int handler(struct apply *a, const Sluice__##Message *m, struct outcome *out);
 #define BIN(NAME, number, body_struct, permission, headroom, handler, text) \

@@ -28,7 +28,7 @@ enum counter {
 	COUNTER_JOB_KEEP_MS /* + 1; 0: the default */,
 	COUNTER_JOBS,
 	COUNTER_QUAR_ROWS,
-	COUNTER_PARKED /* rows of quar that wait for their job */,
+	COUNTER_PARKED /* rows of QUAR that wait for their job */,
 	COUNTER_TICK_FIRST /* under gateway 0: gateway - 1 that the next TICK begins with */,
 	COUNTER_SESSIONS /* open now */,
 	COUNTER_EDGES /* now */,

@@ -57,7 +57,7 @@ static inline void key_u64(struct key *key, uint64_t value)
 	put_be64(key->bytes + key->len, value);
 	key->len += 8;
 }
-/* Names are at most NAME_BYTES_MAX bytes (checked before), so they fit whole. */
+/* Callers have checked the name against NAME_BYTES_MAX. */
 static inline void key_bytes(struct key *key, struct sluice_slice bytes)
 {
 	memcpy(key->bytes + key->len, bytes.data, bytes.len);
@@ -124,7 +124,7 @@ static inline bool key_two_in(struct sluice_slice key, uint32_t gateway, uint64_
 	*ret_number = two.number;
 	return true;
 }
-/* Whether a key of any layout that has a number after the gateway has this one there. */
+/* Whether the key has this number after the gateway; for any layout that has a number there. */
 static inline bool key_is_under(struct sluice_slice key, uint32_t gateway, uint64_t of)
 {
 	const uint8_t *at = key.data;
@@ -166,7 +166,7 @@ static inline bool key_hot_decode(struct sluice_slice key, struct hot_key *ret)
 	return true;
 }
 
-/* cursor cells of one stream lie together: HOT_CURSOR, stream, cursor */
+/* Cursor cells of one stream are adjacent: HOT_CURSOR, stream, cursor. */
 struct hot_cursor_key {
 	uint32_t gateway;
 	uint64_t stream;
@@ -354,7 +354,7 @@ static inline bool key_owned_in(struct sluice_slice key, uint32_t gateway, uint6
 	return true;
 }
 
-/* Under session 0, so with nobody: kind, queue [, source], job. */
+/* Under session 0, that is of no session: kind, queue [, source], job. */
 struct orphan_key {
 	uint32_t gateway;
 	uint8_t kind; /* enum owned_kind */

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The store's own records, under no gateway: the clocks as of the last commit, the format.
- */
+ * The store's own records, of no gateway: the clocks as of the last commit, the format. */
 #ifndef SLUICE_CORE_BASE_META_H
 #define SLUICE_CORE_BASE_META_H
 
 #include "broker/core/core.h"
 
-/* Written last by core_bootstrap: a store that has it has everything. */
+/* Written last by core_bootstrap: a store with this record is complete. */
 struct sluice_slice format_key(void);
 enum { FORMAT_VERSION = 1, FORMAT_BYTES = 4 };
 void format_encode(uint8_t buf[FORMAT_BYTES], uint32_t version);

@@ -23,7 +23,7 @@ enum name_kind {
 	NAME_QUARANTINED = 30 /* job id -> its newest row in quarantine that is not parked */
 };
 
-/* ---- names that are made of others ---- */
+/* ---- names composed of other values ---- */
 
 /* NAME_EDGE: target kind u8, target u64, router u64, pattern. */
 struct edge_name {
@@ -33,11 +33,11 @@ struct edge_name {
 	struct sluice_slice pattern; /* borrowed from the name */
 };
 enum {
-	EDGE_NAME_TARGET_BYTES = 1 + 8, /* what all names of edges to one target begin with */
+	EDGE_NAME_TARGET_BYTES = 1 + 8, /* common prefix of the names of edges to one target */
 	EDGE_NAME_HEAD_BYTES = EDGE_NAME_TARGET_BYTES + 8,
 	EDGE_NAME_BYTES_MAX = EDGE_NAME_HEAD_BYTES + LIMIT_SIZE(SUBJECT_BYTES_MAX)
 };
-/* Returns what it wrote to buf, which has room for the pattern. */
+/* Returns the part of buf that was written; buf has room for the pattern. */
 static inline struct sluice_slice edge_name_encode(uint8_t *buf, const struct edge_name *name)
 {
 	buf[0] = name->target_kind;
@@ -62,8 +62,8 @@ static inline bool edge_name_decode(struct sluice_slice name, struct edge_name *
 
 /* NAME_CURSOR: stream in decimal, '/', name. */
 enum { CURSOR_NAME_BYTES_MAX = 20 + 1 + LIMIT_SIZE(NAME_BYTES_MAX) };
-/* Returns what it wrote to buf, which has room for CURSOR_NAME_BYTES_MAX; an empty name gives what all of
- * the stream begin with. */
+/* Returns the part of buf that was written; buf has room for CURSOR_NAME_BYTES_MAX. An empty name
+ * gives the common prefix of the stream's names. */
 struct sluice_slice cursor_name_encode(char *buf, uint64_t stream, struct sluice_slice name);
 bool cursor_name_decode(struct sluice_slice name, uint64_t *ret_stream, struct sluice_slice *ret_name);
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Records whose value is one number (u64): counters, what a name stands for, how many jobs use a lifecycle, the
- * `sub` of what a session owns, the job of a queue's entry.
- */
+ * Records whose value is one number (u64): counters, targets of names, the number of jobs of a
+ * lifecycle, the `sub` of an owned entry, the job of a queue's entry. */
 #ifndef SLUICE_CORE_BASE_NUMBER_H
 #define SLUICE_CORE_BASE_NUMBER_H
 
@@ -27,7 +25,7 @@ static inline bool number_read(struct sluice_slice value, uint64_t *ret)
 	*ret = get_be64(value.data);
 	return true;
 }
-/* The same of the record that the store read last: CORRUPT, with its key. */
+/* The same for the record that the store read last: CORRUPT, with its key. */
 static inline int number_decode(struct sluice_slice value, uint64_t *ret)
 {
 	return number_read(value, ret) ? 0 : store_damaged("its content is not valid");

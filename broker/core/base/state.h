@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What struct core holds: caches that are derived from the store and dropped on abort, and scratch
- * memory. Between two commands nothing here matters to what apply does; `pending` is empty then.
+ * The contents of struct core: caches that are derived from the store and dropped on abort, and
+ * scratch memory. Between two commands nothing here affects the results of apply; `pending` is
+ * empty then.
  */
 #ifndef SLUICE_CORE_BASE_STATE_H
 #define SLUICE_CORE_BASE_STATE_H
@@ -21,8 +22,8 @@ struct scratch {
 int scratch_reserve(struct scratch *scratch, size_t bytes) SLUICE_MUST_USE; /* keeps the content; NOMEM */
 
 enum { PENDING_LOGS_MAX = 4, PENDING_EVENTS_MAX = 1000, PENDING_BYTES_MAX = 256 * 1024 };
-/* Events from inside core (publish_internal) that wait for the end of their command, to be stored as one
- * segment per log. Their offsets are given already. */
+/* Events of core (publish_internal) that are stored at the end of their command, as one segment per
+ * log. Their offsets are assigned already. */
 struct pending_log {
 	uint32_t gateway;
 	uint64_t stream;
@@ -44,27 +45,27 @@ struct core {
 	struct lifecycle_cache *lifecycles;
 	struct router_cache *routers;
 	const struct owned_ops *owned;	   /* by enum owned_kind; dispatch/session_end.c */
-	struct effects *bootstrap_effects; /* of core_bootstrap and core_boot: nobody hears them */
+	struct effects *bootstrap_effects; /* of core_bootstrap and core_boot; discarded */
 	struct pending_log pending[PENDING_LOGS_MAX];
-	uint8_t firing[TIMER_KEY_BYTES]; /* the timer that is being fired, or failed */
+	uint8_t firing[TIMER_KEY_BYTES]; /* the timer that is firing, or that failed */
 	bool fires;
-	struct grown_log *grown; /* logs that grew in this batch; may have doubles */
+	struct grown_log *grown; /* logs that grew in this batch; may contain duplicates */
 	size_t grown_count, grown_capacity;
 	struct core_work work;	 /* of the open batch */
-	struct core_work begun;	 /* work, when the command at hand began */
+	struct core_work begun;	 /* work at the beginning of the current command */
 	struct scratch envelope; /* re-encoded events of a run */
 	struct scratch targets;	 /* route targets of a run */
 	struct scratch puts;	 /* the run's events, for queues */
 	struct scratch answers;	 /* a producer's cell */
 };
 
-/* Counts a record that is put or deleted, where its size may be anything; an undone write stays counted. */
+/* Counts a record of variable size that is put or deleted; an undone write stays counted. */
 static inline void core_worked(struct core *core, size_t bytes)
 {
 	core->work.records++;
 	core->work.bytes += bytes;
 }
-/* What the command at hand has written so far. */
+/* Work of the current command so far. */
 static inline struct core_work core_command_work(const struct core *core)
 {
 	return (struct core_work){core->work.records - core->begun.records,

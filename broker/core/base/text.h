@@ -9,9 +9,9 @@
 /* Refuses a text that is too long or not UTF-8; `what` names it. */
 int job_text_check(struct outcome *out, const char *what, const char *text, uint64_t bytes_max);
 
-/* One token of a subject from a job id. These bytes become %XX (upper-case hex): . * > # % space. An id whose
- * token would be longer than JOB_TOKEN_BYTES_MAX becomes "#<job number>", which no id can collide with.
- * Returns its length; not terminated. */
+/* One token of a subject from a job id. These bytes become %XX (upper-case hex): . * > # % space.
+ * An id whose token would be longer than JOB_TOKEN_BYTES_MAX becomes "#<job number>", which cannot
+ * collide with an id. Returns its length; not terminated. */
 enum { JOB_TOKEN_BYTES_MAX = 187 };
 size_t job_text_token(char *buf, const char *id, uint64_t number);
 

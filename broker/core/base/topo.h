@@ -17,9 +17,10 @@ enum topo_kind {
 #undef HOT
 #undef TOPO
 #undef RECORD
-	TOPO_TOMB = 7 /* kept: deleted, being swept by TICK */
+	TOPO_TOMB = 7 /* reserved: deleted, being swept by TICK */
 };
-/* Unpacks the message in a stored record: the one that the store read last. Owned; NULL with *ret_rc CORRUPT, which names the record, or NOMEM. */
+/* Unpacks the message in the record that the store read last. Owned; NULL with *ret_rc CORRUPT,
+ * which names the record's key, or NOMEM. */
 void *record_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
 		    int *ret_rc) SLUICE_MUST_USE;
 /* Packs / unpacks the definition (a protobuf message). find returns an owned message: protobuf_c_message_free_unpacked. */

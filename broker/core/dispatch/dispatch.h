@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Between the files of dispatch: what runs the nouns. Tables of one row a kind: commands (commands.def),
- * timers (tick.c), sweeps (sweep.c), reads (query.c), ends of what sessions own (session_end.c).
+ * Between the files of dispatch, which call the nouns. Tables of one row per kind: commands
+ * (commands.def), timers (tick.c), sweeps (sweep.c), reads (query.c), ends of entries that sessions
+ * own (session_end.c).
  */
 #ifndef SLUICE_CORE_DISPATCH_DISPATCH_H
 #define SLUICE_CORE_DISPATCH_DISPATCH_H
 
 #include "broker/core/session/session.h"
 
-/* gateway.c: everything that a new gateway has. a->gateway is its number. */
+/* Gateway.c: installs the objects of a new gateway. a->gateway is its number. */
 int gateway_install(struct apply *a, struct sluice_slice name) SLUICE_MUST_USE;
 
-/* session_end.c: rows by enum owned_kind; the rest of an ended session. */
+/* session_end.c: rows by enum owned_kind; entries that an ended session still owns. */
 extern const struct owned_ops session_owned_ops[];
 int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *ret_done) SLUICE_MUST_USE;
 
@@ -19,6 +20,6 @@ int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *re
 int sweep_fire(struct apply *a, uint64_t id, uint64_t kind, uint32_t *io_work);
 
 int status_query(struct query *q,
-		 const Sluice__Request *request); /* status_get: counts; the rest is the engine's */
+		 const Sluice__Request *request); /* status_get: counts; the engine adds the rest */
 
 #endif

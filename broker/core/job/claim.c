@@ -74,7 +74,7 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 	cell.bytes -= (uint64_t)taken * (QUEUE_ITEM_FIXED_BYTES + 8);
 	rc = queue_cell_put(a, m->queue, &cell);
 	*io_count += taken;
-	if (rc == 0 && picked_got_on(&picked, taken) && cell.ready > 0)
+	if (rc == 0 && picked_progressed(&picked, taken) && cell.ready > 0)
 		rc = queue_ready_effect(a, m->queue);
 	return rc;
 }

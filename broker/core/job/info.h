@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * JobInfo: what is known of a job, from its record, its live state and its history.
- */
+ * JobInfo: the data of a job from its record, its live state and its history. */
 #ifndef SLUICE_CORE_JOB_INFO_H
 #define SLUICE_CORE_JOB_INFO_H
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Jobs: the ledger and what moves it. One section a file.
- */
+ * Jobs: the ledger and its transitions. One section per file. */
 #ifndef SLUICE_CORE_JOB_JOB_H
 #define SLUICE_CORE_JOB_JOB_H
 
@@ -15,12 +13,13 @@ enum {
 	JOB_REASON_BYTES = 200,
 };
 #define JOB_KEEP_MS_DEFAULT UINT64_C(2592000000) /* 30 days after their end */
-#define JOB_SOURCE_BROKER "broker"		 /* source of what nobody reported */
+#define JOB_SOURCE_BROKER "broker"		 /* source of facts that no report caused */
 
 struct job {
 	uint64_t number;
-	const char *id; /* the caller's, as long as the struct lives; NULL where only the number is known (no
-			   event is published then) */
+	/* the caller's, valid as long as the struct; NULL when only the number is known (then no
+	 * event is published) */
+	const char *id;
 	struct job_live live;
 	const struct lifecycle *lifecycle; /* of lifecycle_get */
 };
@@ -33,7 +32,7 @@ struct job_fact {
 	const char *scheduler_ref;
 	int32_t exit_code;
 	uint64_t seen_time_ms;
-	/* What a report may say besides; see fact_of() in report.c. */
+	/* Additional data of a report; see fact_of() in report.c. */
 	uint64_t started_time_ms, ended_time_ms, memory_peak_bytes;
 	uint32_t signal;
 	Sluice__EvidenceClass class;
@@ -53,7 +52,7 @@ static inline struct job_fact job_fact(const char *event, const char *source, co
 	return (struct job_fact){.event = event, .source = source, .evidence = evidence, .scheduler_ref = ""};
 }
 
-/* An orphan whose work may exist goes to the source that can find it; 0: to anybody. */
+/* An orphan whose work may exist waits for the source that can find it; 0: for any consumer. */
 static inline uint64_t job_orphan_source(const struct job_live *live)
 {
 	return live->flags & JOB_INTENT ? live->source : 0;
@@ -63,7 +62,8 @@ static inline void job_key_orphan(struct key *key, uint32_t gateway, uint64_t qu
 {
 	key_orphan(key, gateway, source != 0 ? OWNED_SOURCE_ORPHAN : OWNED_ORPHAN, queue, source, job);
 }
-/* Whether the key is that of an orphan of the queue that waits for the source (0: for anybody). */
+/* Whether the key is that of an orphan of the queue that waits for the source (0: for any
+ * consumer). */
 static inline bool job_key_orphan_in(struct sluice_slice key, uint32_t gateway, uint64_t queue,
 				     uint64_t source, uint64_t *ret_job)
 {
@@ -78,30 +78,30 @@ static inline bool job_key_orphan_in(struct sluice_slice key, uint32_t gateway, 
 }
 
 /* ---- ledger.c ---- */
-/* By id; a job that does not exist is refused NOT_FOUND. */
+/* By id; a missing job is refused with NOT_FOUND. */
 int job_find(struct apply *a, const char *id, struct job *ret, struct outcome *out) SLUICE_MUST_USE;
-/* By number, from inside (claims, timers). CORRUPT when it is not there. */
+/* By number, inside core (claims, timers). CORRUPT when it does not exist. */
 int job_load(struct apply *a, uint64_t number, struct job *ret) SLUICE_MUST_USE;
 int job_store(struct apply *a, const struct job *job) SLUICE_MUST_USE;
 /* Fills attempt, state and terminal of an outcome. */
 void job_outcome(const struct job *job, enum outcome_kind kind, struct outcome *out);
 /* Records a fact that changes no state. */
 int job_note(struct apply *a, struct job *job, const struct job_fact *fact) SLUICE_MUST_USE;
-/* Moves to `state`, which the caller found legal: history, event, and when it is terminal the end of the
- * claim, retention and waiters. */
+/* Moves to `state`, which the caller has checked: history, event, and for a terminal state the end
+ * of the claim, retention and waiters. */
 int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_fact *fact,
 	     bool notify_holder) SLUICE_MUST_USE;
-/* Ends what the claim state stands for (queue entry, lease, orphan entry, timer) and leaves claim = NONE.
- * notify_holder: a holder learns that its lease is lost. */
+/* Ends the current claim (queue entry, lease, orphan entry, timer) and sets claim = NONE.
+ * notify_holder: the holder is notified that its lease is lost. */
 int job_claim_end(struct apply *a, struct job *job, bool notify_holder) SLUICE_MUST_USE;
 /* Claim NONE -> READY, with a queue entry. */
 int job_make_ready(struct apply *a, struct job *job) SLUICE_MUST_USE;
 /* Claim NONE -> GATED until due. */
 int job_make_delayed(struct apply *a, struct job *job, uint64_t due_mono_ms) SLUICE_MUST_USE;
-/* Claim NONE -> ORPHANED, and consumers that want orphans are woken. */
+/* Claim NONE -> ORPHANED; notifies consumers that accept orphans. */
 int job_make_orphan(struct apply *a, struct job *job) SLUICE_MUST_USE;
-/* Claim NONE -> LEASED by a->session under a->index. An intent keeps the source that it was recorded for; without one, the attempt is
- * from now on judged by `source`. */
+/* Claim NONE -> LEASED by a->session under a->index. An attempt that has an intent keeps the source
+ * of the intent; otherwise it is judged by `source` from now on. */
 int job_make_leased(struct apply *a, struct job *job, uint64_t source) SLUICE_MUST_USE;
 /* FX_JOB_CANCEL or FX_LEASE_LOST to the holder, when its session lives. */
 int job_notify_holder(struct apply *a, const struct job *job, enum effect_kind kind) SLUICE_MUST_USE;
@@ -111,31 +111,38 @@ int job_event_publish(struct apply *a, const struct job *job, const char *from,
 		      const struct job_fact *fact) SLUICE_MUST_USE;
 
 /* ---- lease.c: jobs of a claim, for claim.c ---- */
-/* Leases one ready job (its entry was taken off the queue) to a->session and source under token a->index and appends its delivery. */
+/* Leases one ready job (its entry was removed from the queue) to a->session and source under token
+ * a->index and appends its delivery. */
 struct job_deliveries; /* builder of JobDeliveries in the effects arena */
 int job_claim_ready(struct apply *a, uint64_t job, uint64_t source,
 		    struct job_deliveries *deliveries) SLUICE_MUST_USE;
-/* Tells (claim_report_damaged) when a record that is this job's alone is damaged: its live record, its payload, its history. Reads only. */
+/* Reports (claim_report_damaged) whether a record that belongs to this job alone is damaged: its
+ * live record, its payload, its history. Reads only. */
 int job_report_if_damaged(struct apply *a, uint64_t queue, uint64_t job, bool *ret_damaged) SLUICE_MUST_USE;
-/* The first orphan that the claim comes to, if it is damaged, is told and no longer offered to anybody; it stays one. */
+/* If the first orphan of the claim is damaged: reports it and offers it to no consumer any more; it
+ * stays an orphan. */
 int job_orphan_skip(struct apply *a, const struct cmd_claim *m, bool *ret_skipped) SLUICE_MUST_USE;
-/* Takes over up to max orphaned jobs of the claim's queue: its own source's, then those that anybody
- * may take. *ret_more: it stopped for max or for the size of the deliveries, so there may be others. */
+/* Takes over up to max orphaned jobs of the claim's queue: first those of its own source, then
+ * those of none. *ret_more: stopped at max or at the size of the deliveries, so there may be
+ * more. */
 int job_claim_orphans(struct apply *a, const struct cmd_claim *m, uint32_t max,
 		      struct job_deliveries *deliveries, uint32_t *ret_count, bool *ret_more) SLUICE_MUST_USE;
-/* Redelivers what the session holds of the queue for the claim's source (CLAIM_RESUME). One step of it, up to max jobs; damaged ones are told and left out; *ret_after: the job to go on behind, 0 when there is no more. */
+/* Redelivers the session's jobs of the queue for the claim's source (CLAIM_RESUME). One step, up to
+ * max jobs; damaged ones are reported and left out. *ret_after: the job to continue after, 0 when
+ * there are no more. */
 int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,
 		  uint32_t *ret_count, uint64_t *ret_after) SLUICE_MUST_USE;
 int job_deliveries_begin(struct job_deliveries **ret) SLUICE_MUST_USE;
-/* The claim has enough bytes: stop, the rest is claimed by the next. */
+/* Whether the claim has enough bytes: the next claim continues. */
 bool job_deliveries_full(const struct job_deliveries *deliveries);
 int job_deliveries_end(struct apply *a, struct job_deliveries *deliveries,
 		       uint64_t queue); /* adds FX_JOBS when not empty; frees */
-/* Both for owned.def (struct owned_ops): the queue of a job; its holder has ended, it becomes an orphan. */
+/* Both for owned.def (struct owned_ops): the queue of a job; the end of its holder, which makes it
+ * an orphan. */
 int job_queue_find(struct apply *a, uint64_t job, uint64_t *ret) SLUICE_MUST_USE;
 int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t job, uint32_t *io_work,
 		      bool *ret_done) SLUICE_MUST_USE;
-/* Records the fact and puts the job back in its queue, at once or after a delay. */
+/* Records the fact and returns the job to its queue, at once or after a delay. */
 int job_give_back(struct apply *a, struct job *job, uint32_t delay_ms,
 		  const struct job_fact *fact) SLUICE_MUST_USE;
 int job_release_due_fire(struct apply *a, uint64_t job, uint64_t sub,
@@ -143,14 +150,15 @@ int job_release_due_fire(struct apply *a, uint64_t job, uint64_t sub,
 
 /* ---- claim.c: CLAIM of jobs, for dispatch/claim.c ---- */
 int claim_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, struct outcome *out) SLUICE_MUST_USE;
-/* Says what the claim leaves, as if it were not there: it got on, and the next claim goes on. */
+/* After a claim that took or skipped something: adds FX_QUEUE_READY for what is left, so that the
+ * next claim continues. */
 int claim_jobs_announce(struct apply *a, const struct cmd_claim *m) SLUICE_MUST_USE;
-/* The first job that the claim comes to, if it is damaged, is skipped by this one and all later ones. */
+/* If the first job of the claim is damaged, this claim and all later ones skip it. */
 int claim_jobs_skip(struct apply *a, const struct cmd_claim *m, bool *ret_skipped) SLUICE_MUST_USE;
 
 /* ---- report.c ---- */
-/* A report on a job that was found and whose texts were checked. Changes *job without storing it: store it
- * when the outcome is APPLIED. */
+/* A report on a job that was found; its texts were checked. Changes *job without storing it: store
+ * it when the outcome is APPLIED. */
 int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m,
 		  struct outcome *out) SLUICE_MUST_USE;
 
@@ -158,7 +166,7 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m,
 int job_retention_arm(struct apply *a, const struct job *job) SLUICE_MUST_USE;
 /* How long finished jobs are kept; 0: for ever. */
 int job_retention_keep_ms(struct apply *a, uint64_t *ret) SLUICE_MUST_USE;
-/* When a finished job is to be forgotten, on the monotone clock. */
+/* When a finished job is to be deleted, on the monotone clock. */
 uint64_t job_retention_due(const struct apply *a, const struct job_live *live, uint64_t keep_ms);
 int job_retention_fire(struct apply *a, uint64_t job, uint64_t sub,
 		       uint32_t *io_work); /* TIMER_JOB_RETENTION */
@@ -171,7 +179,7 @@ int job_query(struct query *q, const Sluice__Request *request); /* job_*, audit,
 int job_info_make(struct query *q, uint64_t number, bool payload, Sluice__JobInfo **ret) SLUICE_MUST_USE;
 int job_explain(struct query *q, const Sluice__JobExplain *m) SLUICE_MUST_USE;
 int audit_query(struct query *q, const Sluice__Audit *m) SLUICE_MUST_USE;
-/* How long, for people. Returns buf. */
+/* An age as text. Returns buf. */
 enum { AGE_BYTES = 32 };
 const char *job_age(char buf[AGE_BYTES], uint64_t ms);
 /* Number of a job; a missing one is refused in the reply (then *ret is 0). */

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The record of a producer, with the answers that its client has not settled. What they mean is in producer.h.
+ * The record of a producer, with the answers that its client has not settled. producer.h explains
+ * their meaning.
  *
- * Cell: u32 epoch, u64 last sequence, u64 monotone time of the last use, u16 answers, u8 name bytes, name,
- * answers, u64 session that owns it, u64 secret. Answer: u64 first sequence, u32 count, i32 code, u64 index,
- * u64 offset, u32 failed operation (transactions).
+ * Cell: u32 epoch, u64 last sequence, u64 monotone time of the last use, u16 answers, u8 name
+ * bytes, name, answers, u64 session that owns it, u64 secret. Answer: u64 first sequence, u32
+ * count, i32 code, u64 index, u64 offset, u32 failed operation (transactions).
  *
- * A cell of format 1, without the last two, is of a broker that did not know owners: read as owner 0, which is
- * "not owned", and secret 0, which is none. The first session that uses it, with its number and epoch, owns it
- * from then on.
+ * A cell of format 1, without the last two, was written by a broker without owners: read as owner 0
+ * ("not owned") and secret 0 (none). The first session that uses it, with its number and epoch,
+ * becomes its owner.
  */
 #ifndef SLUICE_CORE_PUBLISH_PRODUCER_CELL_H
 #define SLUICE_CORE_PUBLISH_PRODUCER_CELL_H
@@ -28,14 +29,14 @@ struct producer_cell {
 	uint16_t answer_count;
 	struct sluice_slice name; /* at most 255 bytes */
 	const uint8_t *answers;	  /* encoded, in the order of their numbers */
-	uint64_t owner;		  /* session; 0: nobody's yet */
+	uint64_t owner;		  /* session; 0: none yet */
 	uint64_t secret;	  /* 0: none */
 };
 
 struct producer_answer {
 	uint64_t first_seq;
 	uint32_t count;
-	int32_t code; /* 0, or why it was refused */
+	int32_t code; /* 0, or the code of the refusal */
 	uint64_t index;
 	uint64_t offset;
 	uint32_t failed; /* operation of a transaction */
@@ -43,13 +44,13 @@ struct producer_answer {
 void producer_answer_encode(uint8_t buf[PRODUCER_ANSWER_BYTES], const struct producer_answer *answer);
 void producer_answer_decode(const uint8_t buf[PRODUCER_ANSWER_BYTES], struct producer_answer *ret);
 
-/* What producer_cell_encode() writes without `more`. */
+/* Size of producer_cell_encode() without `more`. */
 static inline size_t producer_cell_bytes(const struct producer_cell *cell)
 {
 	return PRODUCER_CELL_FIXED_BYTES + cell->name.len +
 	       (size_t)cell->answer_count * PRODUCER_ANSWER_BYTES + PRODUCER_CELL_OWNER_BYTES;
 }
-/* Returns the bytes written. more: an answer behind those of the cell; NULL: none. */
+/* Returns the bytes written. more: one more answer after those of the cell; NULL: none. */
 size_t producer_cell_encode(uint8_t *buf, const struct producer_cell *cell,
 			    const struct producer_answer *more);
 /* Name and answers are borrowed from the value. CORRUPT. */

@@ -128,7 +128,7 @@ int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim
 	if (rc == 0)
 		rc = queue_cell_put(a, m->queue, cell);
 	out->count = picked.count;
-	if (rc == 0 && picked_got_on(&picked, picked.count) && cell->ready > 0)
+	if (rc == 0 && picked_progressed(&picked, picked.count) && cell->ready > 0)
 		rc = queue_ready_effect(a, m->queue);
 	return rc;
 }

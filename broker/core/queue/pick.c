@@ -8,7 +8,7 @@ enum {
 	STEP_OVER_MAX = 256 /* delayed items that lie in place */
 };
 
-bool picked_got_on(const struct picked *picked, uint32_t taken)
+bool picked_progressed(const struct picked *picked, uint32_t taken)
 {
 	return taken + picked->set_aside + picked->dropped + picked->stepped > 0;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Sessions: their record, and what they own. What opens and ends one is dispatch/session_end.c.
- */
+ * Sessions: their record, and the entries that they own. dispatch/session_end.c opens and ends
+ * them. */
 #ifndef SLUICE_CORE_SESSION_SESSION_H
 #define SLUICE_CORE_SESSION_SESSION_H
 
@@ -11,7 +10,7 @@
 enum { OWNED_AT_ONCE = 64 };
 
 struct session {
-	bool ended;    /* only sweeping is left */
+	bool ended;    /* only sweeping is left to do */
 	uint8_t flags; /* enum session_flag */
 	uint8_t face;
 	uint8_t secret[16];
@@ -19,7 +18,8 @@ struct session {
 	uint64_t opened_ms; /* wall */
 	struct sluice_slice name, client, principal, via, address;
 };
-/* The record; encode returns the bytes written, what is decoded borrows its texts from the value. */
+/* The record. encode returns the bytes written; a decoded session borrows its texts from the
+ * value. */
 enum {
 	SESSION_FIXED_BYTES = 1 + 16 + 4 + 8 + 2 + 2,
 	SESSION_MORE_BYTES = 1 + 2 + 2 + 2, /* before the texts; not in format 1 */
@@ -44,23 +44,25 @@ enum owned_kind {
 int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id,
 		uint64_t sub) SLUICE_MUST_USE;
 int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id) SLUICE_MUST_USE;
-/* Calls each owned entry of a session with an id from `from` on, at most max; each may disown the entry it was given. What it returns
- * other than 0 ends the walk and is returned. */
+/* Calls each for the owned entries of a session with ids from `from` on, at most max; each may
+ * disown its entry. A result of each other than 0 ends the walk and is returned. */
 int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t from, uint32_t max,
 		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user),
 		       void *user) SLUICE_MUST_USE;
-/* One entry of what a session owns. */
+/* One entry that a session owns. */
 struct owned_entry {
 	uint8_t kind; /* enum owned_kind */
-	bool damaged; /* its value: sub is not known */
+	bool damaged; /* of the value: sub is not known */
 	uint64_t id, sub;
 };
-/* What sessions may own, a row a kind (owned.def); dispatch fills it, so that this folder calls no noun. */
+/* Kinds of entries that sessions own, one row per kind (owned.def). dispatch fills the table, so
+ * that this folder calls no noun. */
 struct owned_ops {
-	/* Where the value of an entry is damaged: what it said. NOT_FOUND, CORRUPT: that is not known either. */
+	/* Where the value of an entry is damaged: reads sub elsewhere. NOT_FOUND, CORRUPT: not
+	 * possible. */
 	int (*find)(struct apply *a, uint64_t id, uint64_t *ret_sub);
-	/* The session has ended, and so does the entry, as far as *io_work (at least 1) allows, which is what
-	 * is left of it then. */
+	/* The session has ended: ends the entry, as far as *io_work (at least 1) allows; *io_work
+	 * is reduced. */
 	int (*end)(struct apply *a, uint64_t session, uint64_t sub, uint64_t id, uint32_t *io_work,
 		   bool *ret_done);
 };
@@ -69,14 +71,16 @@ static inline const struct owned_ops *owned_ops_of(const struct apply *a, uint8_
 {
 	return kind < OWNED_KIND_COUNT && a->core->owned[kind].end != NULL ? &a->core->owned[kind] : NULL;
 }
-/* Up to max entries of a session from the key `from` on; kind 0: of all kinds. Copied, so that the table
- * may be written. */
+/* Up to max entries of a session from the key `from` on; kind 0: of all kinds. Copied, so that the
+ * table may be written. */
 int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret,
 			 size_t max, size_t *ret_count) SLUICE_MUST_USE;
 
-/* Its name, or what its client called itself, for people; malloc'd. NOT_FOUND when it is no more. Any transaction. */
+/* The session's name, or the name of its client, for texts; malloc'd. NOT_FOUND when it does not
+ * exist any more. Any transaction. */
 int session_label(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret) SLUICE_MUST_USE;
-/* The same, and the address that it was opened from; both malloc'd, also when the other could not be. */
+/* The same, and the address that it was opened from; both malloc'd, also when one of them
+ * failed. */
 int session_holder(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret_label,
 		   char **ret_address) SLUICE_MUST_USE;
 

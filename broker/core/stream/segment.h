@@ -8,12 +8,13 @@
 #include "broker/core/base/state.h"
 
 struct log_cell {
-	bool deleted;	/* only sweeping is left */
-	uint64_t first; /* lowest offset that is readable */
+	bool deleted;	/* only sweeping is left to do */
+	uint64_t first; /* lowest readable offset */
 	uint64_t next;
-	uint64_t base;	      /* of the oldest stored segment; next when there is none */
-	uint64_t bytes;	      /* of stored segments */
-	uint64_t time_max_ms; /* of all events that ever were: seeking by time relies on it */
+	uint64_t base;	/* of the oldest stored segment; next when there is none */
+	uint64_t bytes; /* of stored segments */
+	/* maximum of all events ever appended: seeking by time relies on it */
+	uint64_t time_max_ms;
 	uint64_t max_age_ms, max_bytes, max_events; /* 0: no bound */
 	uint64_t timer_due;			    /* of the retention timer; 0: none is set */
 };
@@ -33,19 +34,21 @@ enum { SEGMENT_HEADER_BYTES = 74, SEGMENT_FORMAT = 1, SEGMENT_CRC_AT = 4 };
 struct segment_info {
 	struct segment segment;
 	uint64_t log_time_max_ms; /* running maximum */
-	uint64_t append_ms;	  /* a stamp of age.h; of older versions the wall time, which fits */
+	/* a stamp of age.h; in older versions the wall time, which is a valid stamp */
+	uint64_t append_ms;
 	uint64_t stored_bytes;
 };
-/* The header alone; its CRC is that of the subject and the payload, too, which follow it. */
+/* Only the header; its CRC also covers subject and payload, which follow it. */
 void segment_header_encode(uint8_t header[SEGMENT_HEADER_BYTES], const struct segment_info *info);
-/* CORRUPT: the length, the format or the CRC is wrong. base is the caller's: it is in the key. */
+/* CORRUPT: the length, the format or the CRC is wrong. The caller sets base, which is in the
+ * key. */
 int segment_decode(struct sluice_slice value, uint64_t base, struct segment_info *ret) SLUICE_MUST_USE;
 int segment_put(struct apply *a, uint64_t log, const struct segment_info *info) SLUICE_MUST_USE;
-/* As core_segment_read, with the rest of the header. */
+/* As core_segment_read, with the other fields of the header. */
 int segment_find(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset,
 		 struct segment_info *ret) SLUICE_MUST_USE;
 
-/* base + delta, kept within what is a time. */
+/* Base + delta, limited to valid times. */
 uint64_t time_add(uint64_t base_ms, int64_t delta_ms);
 
 #endif

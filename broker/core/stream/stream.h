@@ -28,7 +28,7 @@ int stream_append(struct apply *a, uint64_t stream, const struct append_spec *sp
 /* ---- cursors ---- */
 struct cursor_cell {
 	uint64_t offset;
-	uint64_t time_ms; /* wall: when it was set */
+	uint64_t time_ms; /* wall time of the last set */
 };
 enum { CURSOR_CELL_BYTES = 8 + 8 };
 void cursor_cell_encode(uint8_t buf[CURSOR_CELL_BYTES], const struct cursor_cell *cell);
@@ -37,12 +37,13 @@ int cursor_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t stream, ui
 		    struct cursor_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
 
 /* ---- log.c ---- */
-/* Stores a segment at the end: fills its times and counts its bytes in the cell, which the caller stores. */
+/* Stores a segment at the end: sets its times and adds its bytes to the cell, which the caller
+ * stores. */
 int segment_append(struct apply *a, uint64_t stream, struct log_cell *cell,
 		   struct segment_info *info) SLUICE_MUST_USE;
 /* Notes that the log grew, for the batch's end. */
 int stream_grown(struct apply *a, uint64_t stream) SLUICE_MUST_USE;
-/* The batch's end: FX_LOG_GROWN, once for each log. */
+/* At the batch's end: FX_LOG_GROWN, once per log. */
 int stream_grown_emit(struct core *core, struct store_txn *txn, struct effects *effects) SLUICE_MUST_USE;
 
 /* ---- pending.c: events from inside core, stored at the end of their command ---- */
@@ -50,15 +51,15 @@ int pending_add(struct apply *a, uint64_t stream, const struct envelope *envelop
 int pending_flush(struct apply *a) SLUICE_MUST_USE;
 /* Before another append to the same log. */
 int pending_flush_log(struct apply *a, uint64_t stream) SLUICE_MUST_USE;
-void pending_drop(struct core *core); /* a refused transaction, an aborted batch */
+void pending_drop(struct core *core); /* for a refused transaction, an aborted batch */
 
 /* ---- retention.c ---- */
-/* Within *io_work records; sets the timer for what is left. Changes the cell, does not store it. */
+/* Within *io_work records; sets a timer for the rest. Changes the cell without storing it. */
 int retention_run(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_t *io_work) SLUICE_MUST_USE;
 enum { RETENTION_WORK_PER_APPEND = 8 };
 /* TIMER_STREAM_RETENTION. */
 int stream_retention_fire(struct apply *a, uint64_t stream, uint64_t sub, uint32_t *io_work);
-/* TIMER_SWEEP, SWEEP_STREAM: the rest of a deleted stream. */
+/* TIMER_SWEEP, SWEEP_STREAM: records of a deleted stream. */
 int stream_sweep(struct apply *a, uint64_t stream, uint32_t *io_work, bool *ret_done) SLUICE_MUST_USE;
 
 int stream_query(struct query *q, const Sluice__Request *request); /* stream_show, stream_list */
