@@ -37,7 +37,8 @@ static sluice_sub *sub_new(sluice_client *client, const char *name, const char *
 
 /* ---- opening ---- */
 
-/* Waits, with the lock held, until it is open or has ended. */
+/* Waits, with the lock held, until it has been open or has ended. One that was open is handed out
+ * even if it has ended by now: deliveries of it may have come before that. */
 static int open_wait(sluice_sub *sub, uint64_t deadline)
 {
 	sluice_client *client = sub->client;
@@ -45,7 +46,7 @@ static int open_wait(sluice_sub *sub, uint64_t deadline)
 	int rc = 0;
 
 	sub->waiters++;
-	while (!sub->opened && !sub->ended && !sub->closing && rc == 0) {
+	while (!sub->was_open && !sub->ended && !sub->closing && rc == 0) {
 		if (now_ms() >= deadline)
 			rc = SLUICE_E_TIMEOUT;
 		else
@@ -54,6 +55,8 @@ static int open_wait(sluice_sub *sub, uint64_t deadline)
 	if (sub->closing) {
 		rc = SLUICE_E_CLOSED;
 		why = "a callback of the subscription closed it";
+	} else if (sub->was_open) {
+		rc = 0;
 	} else if (sub->ended) {
 		rc = sub->end_code;
 		why = sub->end_text;

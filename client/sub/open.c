@@ -65,7 +65,7 @@ static void opened(sluice_client *client, struct call *call)
 			"the stream is shorter than it was: the broker's store is an older one");
 		return;
 	}
-	sub->opened = true;
+	sub->opened = sub->was_open = true;
 	sub->due_ms = 0; /* leases that were to be extended meanwhile */
 	if (message != NULL && message->follow_opened != NULL)
 		follow_opened(sub, message->follow_opened);

@@ -74,6 +74,7 @@ struct sluice_sub {
 	void *user;
 	/* Its life. */
 	bool opened, ended, closing;
+	bool was_open;	   /* once: its end belongs to whoever reads its deliveries */
 	bool source_taken; /* the broker knows that this session speaks for it */
 	bool draining;	   /* no credit is given back any more */
 	bool gives_back;   /* what comes still goes back to the broker */

@@ -640,7 +640,8 @@ typedef struct sluice_consume_spec {
 
 /* Open a subscription, which the program owns until sluice_sub_close() or sluice_close(). Blocking:
  * 0 and *ret, or a code and *ret NULL: NOT_FOUND, INVAL (the wrong kind of queue or settings),
- * LIMIT (SUBSCRIPTIONS_MAX), BUSY, CLOSED (a callback closed it). Asynchronous: *ret is set at once
+ * LIMIT (SUBSCRIPTIONS_MAX), BUSY, CLOSED (a callback closed it). One that ends as soon as it is
+ * open is opened: its deliveries come, and then its end. Asynchronous: *ret is set at once
  * and has to be closed; done comes when it is open, or has failed, or with TIMEOUT: it may still
  * open. Deliveries may come before done. They cannot be fired (INVAL). */
 SLUICE_API int sluice_follow(sluice_client *client, const sluice_follow_spec *spec,

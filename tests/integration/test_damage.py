@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Records of a queue that are damaged on disk: the consumer hears of it by name, and what is not damaged goes on."""
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 
 import tap
+from frame_proxy import FrameProxy
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
 import client  # noqa: E402
@@ -193,6 +195,45 @@ def test_a_lease_of_a_damaged_item_runs_out_and_other_timers_go_on():
             tap.wait_until(lambda: b"id=store.corrupt" in broker.text(), 30, "the damage is logged")
             one.call("consume_open", queue="work", credit=5, subscription=1)
             tap.equal([event.body for event in one.events(1, 2)], [b"a", b"c"], "the others come")
+
+
+class Joined(FrameProxy):
+    """What the broker sends from the answer to a follow to the end of the subscription goes to the client in one piece."""
+
+    def __init__(self, port):
+        super().__init__(port)
+        self.pieces, self.kinds = b"", []
+
+    def take(self, source, sink, name, frame, link):
+        opened = name == "broker" and frame[4] == client.REPLY and pb.Reply.FromString(frame[10:]).HasField("follow_opened")
+        if name != "broker" or not (opened or self.pieces):
+            sink.sendall(frame)
+            return
+        self.pieces += frame
+        self.kinds.append(frame[4])
+        if frame[4] == client.NOTICE and pb.Notice.FromString(frame[10:]).kind == pb.NOTICE_SUBSCRIPTION_END:
+            sink.sendall(self.pieces)
+            self.pieces = b""
+
+
+def test_a_follower_has_the_events_before_a_damaged_segment():
+    """Even if the end comes before sluice_follow() has returned."""
+    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
+        with tap.Broker(data=data) as broker, Connection(broker.port) as one:
+            one.call("stream_create", config={"name": "s", "subjects": ["s.>"]})
+            for body in (b"a", b"b", b"c"):
+                tap.equal(one.publish([envelope(body)], "s.x").code, 0, "published")
+        done = subprocess.run([tap.program("broker/sluiced"), "--dump", data], capture_output=True, text=True, timeout=60)
+        segments = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("log 1/")]
+        tap.equal(len(segments), 3, f"each publish made a segment: {done.stdout}")
+        damage(data, "log", *segments[-1].split("/"))
+        with tap.Broker(data=data) as broker, contextlib.closing(Joined(broker.port)) as proxy:
+            done = subprocess.run([tap.program("client/cli/sluice"), "--address", proxy.address, "follow", "s", "--from", "first"],
+                                  capture_output=True, text=True, timeout=60)
+            tap.check(client.DELIVER in proxy.kinds and proxy.pieces == b"", f"events and the end came: {proxy.kinds}")
+            tap.equal([line.split()[-1] for line in done.stdout.splitlines()], ["a", "b"], f"what is sound is printed: {done}")
+            tap.check("ended: " in done.stderr and "CORRUPT" in done.stderr, f"and why no more is: {done.stderr}")
+            tap.check(done.returncode != 0, "its exit code")
 
 
 tap.main(globals())
