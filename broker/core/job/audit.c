@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * audit: proves that nothing is lost. Every job that is not at its end has a queue entry, a lease (also an
- * orphaned one), or a timer; every job at its end has none. What must not be is a finding, in words. One call
- * looks at AUDIT_JOBS_MAX jobs and says where to go on; the counters can only be checked by a call that saw all jobs, and as
- * they were at one index: where it took several turns and the index moved meanwhile, they are not.
+ * audit: proves that no job is lost. Every open job has a queue entry, a lease (also an orphaned
+ * one), or a timer; every ended job has none. A violation is a finding, as text. One call checks
+ * AUDIT_JOBS_MAX jobs and returns where to continue; the counters can only be checked by a call
+ * that saw all jobs at one index: when it took several turns and the index changed meanwhile, they
+ * are not checked.
  *
- * A damaged record is a finding, too, and the audit goes on behind it. Of jobs that are open it reads all that a delivery needs.
+ * A damaged record is a finding, too, and the audit continues after it. Of open jobs it reads all
+ * records that a delivery needs.
  *
- * What stands still is a finding as well: a lease of which nothing was said for longer than silent_ms (neither about the job nor, once it
- * was begun, by the source that judges it), a lease whose source another session speaks for, and an orphan that waits for longer than
- * orphan_ms; those that wait for one source are one finding. That costs a look at the newest history row, and for jobs with a source at
- * its cell. */
+ * A job that makes no progress is a finding as well: a lease without a report for longer than
+ * silent_ms (on the job or, once it was begun, from the source that judges it), a lease whose
+ * source another session speaks for, and an orphan that waits for longer than orphan_ms; orphans of
+ * one source are one finding. That costs a read of the newest history row, and for jobs with a
+ * source of its cell.
+ */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,7 +96,8 @@ static uint64_t since(const struct audit *audit, uint64_t wall_ms)
 	return audit->q->clock.wall_ms > wall_ms ? audit->q->clock.wall_ms - wall_ms : 0;
 }
 
-/* Taken over with an intent and without a source, and not a word since: whoever took it may not know what became of the work. */
+/* Taken over with an intent and without a source, and not reported on since: the new holder may not
+ * know the state of the work. */
 static int check_taken_over(struct audit *audit, uint64_t number, const struct job_live *live,
 			    uint64_t age_ms)
 {
@@ -124,7 +129,7 @@ static int check_silent(struct audit *audit, uint64_t number, const struct job_l
 	int rc = job_history_brief(audit->q->txn, audit->q->gateway, live->hist_last, &last);
 
 	if (rc != 0)
-		return 0; /* check_job finds that the row is not there */
+		return 0; /* check_job finds that the row is missing */
 	age_ms = since(audit, last.time_ms);
 	if (live->source != 0)
 		rc = source_get(audit->q->txn, audit->q->gateway, live->source, &source);
@@ -139,7 +144,7 @@ static int check_silent(struct audit *audit, uint64_t number, const struct job_l
 			(const char *)source.name.data);
 		return 0;
 	}
-	/* A source that is polled speaks for what was begun, however long that takes. */
+	/* A source that is polled covers its begun jobs, however long they take. */
 	if (live->flags & JOB_INTENT && live->source != 0 && since(audit, source.seen_ms) < age_ms)
 		age_ms = since(audit, source.seen_ms);
 	if (age_ms >= audit->silent_ms)
@@ -150,7 +155,7 @@ static int check_silent(struct audit *audit, uint64_t number, const struct job_l
 	return check_taken_over(audit, number, live, age_ms);
 }
 
-/* One finding for all that wait for a source. */
+/* One finding for all orphans that wait for one source. */
 static void find_away(struct audit *audit, const struct source *source)
 {
 	char text[FINDING_BYTES], waiting[AGE_BYTES], seen[AGE_BYTES];
@@ -233,7 +238,7 @@ static int check_orphaned(struct audit *audit, uint64_t number, const struct job
 	return rc == 0 ? check_waiting(audit, number, live) : rc;
 }
 
-/* While the clock is doubted the timer is another one: job_release_due_fire. */
+/* While the clock is in doubt, another timer is set: job_release_due_fire. */
 static int held_by_doubt(struct audit *audit, uint64_t due_mono_ms, bool *ret)
 {
 	struct age age;
@@ -328,7 +333,7 @@ static int check_job(struct audit *audit, uint64_t number, const struct job_live
 	return rc == 0 && live->hist_last != 0 ? check_last_row(audit, number, live) : rc;
 }
 
-/* What a delivery or a show of it reads. */
+/* The records that a delivery or job_show reads. */
 static int check_records(struct audit *audit, uint64_t number, const struct job_live *live)
 {
 	const uint64_t rows[] = {live->hist_intent, live->hist_ref, live->hist_report};
@@ -360,7 +365,8 @@ static int check_records(struct audit *audit, uint64_t number, const struct job_
 	return 0;
 }
 
-/* A damaged record is a finding, and the audit goes on with the next job. value: NULL when it cannot be read. */
+/* A damaged record is a finding, and the audit continues with the next job. value: NULL when it
+ * cannot be read. */
 static int check_value(struct audit *audit, uint64_t number, const struct sluice_slice *value)
 {
 	size_t findings = audit->result->n_findings;
@@ -389,7 +395,7 @@ static int check_value(struct audit *audit, uint64_t number, const struct sluice
 	return rc == SLUICE_E_CORRUPT ? 0 : rc;
 }
 
-/* From q->at.number on. q->at.other counts the jobs of which is not known whether they are open. */
+/* From q->at.number on. q->at.other counts the jobs that may be open or not. */
 static int audit_jobs(struct audit *audit)
 {
 	struct query *q = audit->q;

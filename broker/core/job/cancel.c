@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * JOB_CANCEL and JOB_RESET. A cancel is a write to the record, so it overtakes the queue: before intent it
- * ends the job at once, after it sets the flag and wakes the holder, and evidence ends the job. A takeover
- * delivers the flag again.
+ * JOB_CANCEL and JOB_RESET. A cancel is a write to the record, so it overtakes the queue: before
+ * intent it ends the job at once; after intent it sets the flag and notifies the holder, and
+ * evidence ends the job. A takeover delivers the flag again.
  *
- * A reset opens a new attempt; it is the only way out of a terminal state. */
+ * A reset opens a new attempt; it is the only way out of a terminal state.
+ */
 #include "broker/core/base/counter.h"
 #include "broker/core/base/text.h"
 #include "broker/core/job/history.h"
@@ -41,8 +42,8 @@ int job_cancel_apply(struct apply *a, const Sluice__JobCancel *m, struct outcome
 	    lifecycle_allows(job.lifecycle, job.live.state, job.lifecycle->cancelled)) {
 		rc = cancel_now(a, &job, &fact);
 	} else {
-		/* The holder is told again on a repeat: the first notice may have been lost with its
-		 * connection. */
+		/* A repeated cancel notifies the holder again: the first notice may have been lost
+		 * with its connection. */
 		if (!asked)
 			rc = job_note(a, &job, &fact);
 		if (rc == 0 && job.live.claim == JOB_LEASED)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * CLAIM of jobs: what the session holds already (a resume), orphans, ready jobs. A ready job's entry leaves
- * the queue; its lease is the ledger's (lease.c). A damaged job is skipped once it is the first.
+ * CLAIM of jobs: jobs that the session already holds (a resume), orphans, ready jobs. The entry of
+ * a ready job leaves the queue; lease.c keeps its lease. A damaged job is skipped once it is the
+ * first.
  */
 #include "broker/core/base/number.h"
 #include "broker/core/job/job.h"
@@ -9,7 +10,7 @@
 #include "broker/core/queue/queue.h"
 #include "broker/util/invariant.h"
 
-/* Takes one picked entry off the queue and leases its job. */
+/* Removes one picked entry from the queue and leases its job. */
 static int claim_picked_job(struct apply *a, const struct cmd_claim *m, uint64_t seq,
 			    struct job_deliveries *deliveries)
 {
@@ -25,7 +26,8 @@ static int claim_picked_job(struct apply *a, const struct cmd_claim *m, uint64_t
 	return rc != 0 ? rc : job_claim_ready(a, job, m->source, deliveries);
 }
 
-/* Payloads are known only job by job: what does not fit into this delivery goes back to its place, as an exception. */
+/* The sizes of payloads are known only job by job: jobs that do not fit into this delivery return
+ * to their places, as exceptions. */
 static int return_picked(struct apply *a, uint64_t queue, struct queue_cell *cell,
 			 const struct picked *picked, uint32_t from)
 {
@@ -49,13 +51,14 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 	int rc = queue_cell_get(a->txn, a->gateway, m->queue, &cell);
 
 	picked_clear(&picked);
+	/* orphans have filled the delivery */
 	if (rc == 0 && job_deliveries_full(deliveries))
-		return cell.ready > 0 ? queue_ready_effect(a, m->queue) : 0; /* orphans have filled it */
+		return cell.ready > 0 ? queue_ready_effect(a, m->queue) : 0;
 	if (rc == 0)
 		rc = pick_exceptions(a, m->queue, &cell, max, &picked);
 	if (rc == 0 && picked.count == 0)
 		rc = pick_in_order(a, m->queue, &cell, max, &picked);
-	if (rc == 0) { /* before the ledger's own changes of the cell */
+	if (rc == 0) { /* before the ledger changes the cell */
 		invariant(picked.count <= max && picked.count <= cell.ready,
 			  "queue %llu: %u jobs were picked, at most %u were asked for, %llu are ready",
 			  ULL(m->queue), picked.count, max, ULL(cell.ready));
@@ -79,7 +82,7 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 	return rc;
 }
 
-/* There may be more of all that the claim could take. */
+/* More may be left of all that the claim could take. */
 int claim_jobs_announce(struct apply *a, const struct cmd_claim *m)
 {
 	int rc = queue_ready_effect(a, m->queue);
@@ -87,8 +90,8 @@ int claim_jobs_announce(struct apply *a, const struct cmd_claim *m)
 	return rc == 0 && (m->flags & CLAIM_ORPHANS) ? queue_orphan_effect(a, m->queue, m->source) : rc;
 }
 
-/* Orphans first. What it leaves although it grants fewer than were asked for is announced: `max`
- * may be less than that, for damage. */
+/* Orphans first. Jobs that are left although fewer were granted than requested are announced: `max`
+ * may be reduced because of damage. */
 static int claim_orphans_and_ready(struct apply *a, const struct cmd_claim *m, uint32_t max,
 				   struct job_deliveries *deliveries, uint32_t *io_taken)
 {
@@ -99,7 +102,7 @@ static int claim_orphans_and_ready(struct apply *a, const struct cmd_claim *m, u
 		rc = job_claim_orphans(a, m, max, deliveries, io_taken, &orphans_left);
 	if (rc == 0 && *io_taken < max)
 		rc = claim_ready_jobs(a, m, max - *io_taken, deliveries,
-				      io_taken); /* announces what it leaves */
+				      io_taken); /* announces the jobs that are left */
 	else if (rc == 0 && max < claim_max(m))
 		rc = queue_ready_effect(a, m->queue);
 	if (rc != 0 || !orphans_left || *io_taken == claim_max(m))
@@ -124,7 +127,7 @@ int claim_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, struct 
 	return rc != 0 ? rc : end;
 }
 
-/* Sets the first ready entry aside when its job has a damaged record of its own: see set_aside. */
+/* Sets the first ready entry aside when a record of its job is damaged: see set_aside. */
 static int skip_ready(struct apply *a, uint64_t queue, bool *ret_skipped)
 {
 	struct queue_cell cell;
@@ -152,7 +155,8 @@ static int skip_ready(struct apply *a, uint64_t queue, bool *ret_skipped)
 	return rc == 0 && cell.ready > 0 ? queue_ready_effect(a, queue) : rc;
 }
 
-/* After a claim of one job met damage: passes by the job that it came to, if that is what is damaged. */
+/* After a claim of one job met damage: skips the first job of the claim if it is the damaged
+ * one. */
 int claim_jobs_skip(struct apply *a, const struct cmd_claim *m, bool *ret_skipped)
 {
 	size_t mark = effects_mark(a->effects);

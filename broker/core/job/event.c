@@ -38,7 +38,7 @@ static char *put(char *at, const char *text)
 	return at + len;
 }
 
-/* Not printf: this is made several times in each job's life, on the engine's thread. */
+/* Faster than printf: runs several times per job, on the engine's thread. */
 static char *put_number(char *at, uint64_t number)
 {
 	char digits[20], *from = digits + sizeof(digits);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * explain: one call that says, in sentences, where a job stands: who holds it and since when, what it waits
- * for, which limit is in the way, and what happens next. */
+ * explain: one call that describes, in sentences, where a job stands: its holder and since when,
+ * what it waits for, which limit blocks it, and what happens next. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,8 +67,8 @@ static bool makes_claim(const Sluice__JobHistoryRow *row)
 	return false;
 }
 
-/* Looks at the row *io_n, and goes on to the one before; *io_n is 0 once it was the one that
- * made the claim, whose time is then in *io_ms. */
+/* Reads the row *io_n, and sets *io_n to the one before; 0 once it was the row of the claim, whose
+ * time is then in *io_ms. */
 static int claim_row(struct query *q, uint64_t *io_n, uint64_t *io_ms)
 {
 	struct job_history_row at;
@@ -91,23 +90,23 @@ static int claim_row(struct query *q, uint64_t *io_n, uint64_t *io_ms)
 
 enum { CLAIM_ROWS_MAX = 1000 };
 
-/* Since when the search, how far it is, and what it found: in as many turns as it takes. */
+/* Time of the claim: the search for it, its position, and its result, over several turns. */
 struct search {
-	uint64_t newest; /* row that it began with */
-	uint64_t at;	 /* row to be looked at; 0: it is over */
-	uint64_t ms;	 /* when the claim began */
+	uint64_t newest; /* row at its beginning */
+	uint64_t at;	 /* next row to read; 0: finished */
+	uint64_t ms;	 /* begin of the claim */
 	uint32_t rows;
 };
 
-/* When the claim as it is began: the newest row that made it, at most a thousand rows back. With
- * q->again it is not known yet. What was recorded between turns is newer, and looked at when the
- * rest is over. */
+/* Time when the current claim began: from its newest row, at most a thousand rows back. With
+ * q->again it is not known yet. Rows recorded between turns are newer, and read when the others are
+ * done. */
 static int claim_began(struct query *q, const struct job_live *live, struct search *search)
 {
 	uint64_t n = live->hist_last, ms = 0;
 	int rc = 0;
 
-	/* Rows are forgotten from the newest back. */
+	/* Rows are deleted from the newest back. */
 	if (search->at > live->hist_last)
 		search->at = live->hist_last;
 	while (rc == 0 && search->at != 0 && search->rows++ < CLAIM_ROWS_MAX) {
@@ -145,7 +144,8 @@ static int explain_ready(struct query *q, struct lines *lines, const struct job_
 	return 0;
 }
 
-/* Who can judge the attempt, and when that was heard last; for an orphan, how many wait with it. */
+/* The source that can judge the attempt, and when it was last seen; for an orphan, how many wait
+ * with it. */
 static int explain_source(struct query *q, struct lines *lines, const struct job_live *live,
 			  const Sluice__JobInfo *info)
 {
@@ -226,7 +226,7 @@ static void explain_end(struct lines *lines, const Sluice__JobInfo *info)
 	     info->state, info->attempt + 1);
 }
 
-/* Without an exit code none is told: a job that failed did not end with 0. */
+/* Without an exit code none is shown: a failed job did not end with 0. */
 static const char *exit_text(char buf[EXIT_BYTES], const Sluice__JobInfo *info)
 {
 	buf[0] = 0;

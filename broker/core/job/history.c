@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * History: append only, in order of arrival over all jobs; each row points at the one before of its job, so a
- * job's history is read backwards from its live record. Value: u64 job, u64 previous n, protobuf
- * JobHistoryRow. */
+ * History: append only, in order of arrival over all jobs; each row points at the previous row of
+ * its job, so a job's history is read backwards from its live record. Value: u64 job, u64 previous
+ * n, protobuf JobHistoryRow.
+ */
 #include "broker/core/base/counter.h"
 #include "broker/core/base/topo.h"
 #include "broker/core/job/history.h"

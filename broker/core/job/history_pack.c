@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A history row's bytes, written field by field: there is one for each change of a job, of its nineteen fields a dozen are
- * empty, and protobuf-c goes through all of them twice. tests/unit/test_job_history.c compares the bytes with its.
+ * Encodes a history row field by field: each change of a job makes one, a dozen of its nineteen
+ * fields are empty, and protobuf-c would go through all of them twice.
+ * tests/unit/test_job_history.c compares the bytes with protobuf-c's.
  */
 #include "broker/core/job/history.h"
 
@@ -15,7 +16,7 @@ static uint8_t *varint(uint8_t *at, uint64_t value)
 	return at;
 }
 
-/* A default value is not written. */
+/* A default value is omitted. */
 static uint8_t *number(uint8_t *at, unsigned field, uint64_t value)
 {
 	return value == 0 ? at : varint(varint(at, field << 3 | WIRE_VARINT), value);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * JobInfo: what is known of a job, from its record, its live state and its history. */
+ * JobInfo: the data of a job from its record, its live state and its history. */
 #include <stdlib.h>
 
 #include "broker/core/base/name.h"
@@ -96,7 +96,7 @@ int job_info_record(struct query *q, uint64_t number, bool payload, Sluice__JobI
 	return 0;
 }
 
-/* The name of a session that still lives; "" otherwise. */
+/* The name of a live session; "" otherwise. */
 static int holder_name(struct query *q, uint64_t session, char **at)
 {
 	char *name;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Job leases: granted by CLAIM, taken over from orphans, delivered again, given back by RELEASE. The token is
- * the index of the command that granted the lease, so a takeover's is higher. A lease has no deadline: it
- * ends with a report, a release, a takeover, or its session, and then the job is orphaned, never put back in
- * the queue by a timer alone.
+ * Job leases: granted by CLAIM, taken over from orphans, redelivered, returned by RELEASE. The
+ * token is the index of the command that granted the lease, so a takeover's is higher. A lease has
+ * no deadline: it ends with a report, a release, a takeover, or its session; then the job is
+ * orphaned. A timer alone never returns it to the queue.
  *
- * Deliveries are packed one behind the other into a buffer, which is the protobuf encoding of JobDeliveries
- * as it stands.
+ * Deliveries are packed one after the other into a buffer, which then is the protobuf encoding of
+ * JobDeliveries.
  */
 #include <stdlib.h>
 
@@ -32,7 +32,7 @@ struct job_deliveries {
 	size_t bytes, capacity;
 	size_t bytes_before; /* flushed */
 	uint32_t count;	     /* in buf */
-	uint64_t source;     /* whose name is in source_name; 0: none */
+	uint64_t source;     /* id of source_name; 0: none */
 	char source_name[SOURCE_NAME_BYTES];
 };
 
@@ -109,7 +109,7 @@ static int deliveries_append(struct apply *a, struct job_deliveries *deliveries,
 	return 0;
 }
 
-/* The texts of a delivery that are only in the history. */
+/* The texts of a delivery that only the history has. */
 static int delivery_history(struct apply *a, const struct job *job, Sluice__JobHistoryRow **ret_intent,
 			    Sluice__JobHistoryRow **ret_ref)
 {
@@ -119,7 +119,7 @@ static int delivery_history(struct apply *a, const struct job *job, Sluice__JobH
 	return rc == 0 ? job_history_load(a->txn, a->gateway, job->live.hist_ref, ret_ref) : rc;
 }
 
-/* The name of a job's source. One claim has mostly one: it is not looked up for each. */
+/* The name of a job's source. The jobs of one claim usually have the same: it is looked up once. */
 static int source_name(struct apply *a, struct job_deliveries *deliveries, uint64_t source, char **ret)
 {
 	int rc = 0;
@@ -133,7 +133,7 @@ static int source_name(struct apply *a, struct job_deliveries *deliveries, uint6
 	return rc;
 }
 
-/* Reads only. The job is delivered as `job` has it, so the claim is made before. */
+/* Reads only. The job is delivered as in `job`, so the claim must be made before. */
 static int deliver(struct apply *a, const struct job *job, bool orphan, bool redelivered,
 		   struct job_deliveries *deliveries)
 {
@@ -190,7 +190,7 @@ int job_claim_ready(struct apply *a, uint64_t number, uint64_t source, struct jo
 	return rc == 0 ? deliver(a, &job, false, false, deliveries) : rc;
 }
 
-/* Reads what a delivery needs and is this job's alone. */
+/* Reads the records of a delivery that belong to this job alone. */
 static int read_own(struct apply *a, uint64_t number)
 {
 	Sluice__JobHistoryRow *intent = NULL, *ref = NULL;
@@ -227,7 +227,8 @@ static int take_over(struct apply *a, uint64_t number, uint64_t source, struct j
 
 	if (rc == 0 && job.live.claim != JOB_ORPHANED)
 		return store_damaged("its content is not valid");
-	if (rc == 0 && job.live.holder != a->session) /* one that gave the job up with its session alive */
+	/* a holder that released the job while its session lives */
+	if (rc == 0 && job.live.holder != a->session)
 		rc = job_notify_holder(a, &job, FX_LEASE_LOST);
 	if (rc == 0)
 		rc = job_claim_end(a, &job, false);
@@ -240,7 +241,8 @@ static int take_over(struct apply *a, uint64_t number, uint64_t source, struct j
 	return rc == 0 ? deliver(a, &job, true, false, deliveries) : rc;
 }
 
-/* The orphan with the lowest number of a queue that waits for the source (0: for anybody); NOT_FOUND. */
+/* The orphan with the lowest number in a queue that waits for the source (0: for any consumer);
+ * NOT_FOUND. */
 static int orphan_of(struct apply *a, uint64_t queue, uint64_t source, uint64_t *ret)
 {
 	struct sluice_slice found, value;
@@ -259,7 +261,7 @@ static int orphan_of(struct apply *a, uint64_t queue, uint64_t source, uint64_t 
 	return rc;
 }
 
-/* The orphan that a claim comes to next; *ret_source is 0 when it waited for anybody. Never a stranger's. */
+/* The next orphan for a claim: of its own source, or of none (*ret_source is 0). */
 static int orphan_first(struct apply *a, const struct cmd_claim *m, uint64_t *ret, uint64_t *ret_source)
 {
 	int rc = SLUICE_E_NOT_FOUND;
@@ -311,7 +313,7 @@ struct redelivery {
 	uint32_t max;
 	uint32_t count;
 	uint32_t checked;
-	uint64_t last; /* that was looked at */
+	uint64_t last; /* last checked */
 	struct job_deliveries *deliveries;
 };
 
@@ -332,14 +334,14 @@ static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *u
 	rc = job_load(a, number, &job);
 	if (rc == 0 && r->m->resume_until != 0 && job.live.token > r->m->resume_until)
 		return 0;
-	/* Another consumer of this session judges it. */
+	/* For another consumer of this session, with that source. */
 	if (rc == 0 && job.live.source != 0 && job.live.source != r->m->source)
 		return 0;
 	if (rc == 0)
 		rc = deliver(a, &job, false, true, r->deliveries);
 	if (rc == 0)
 		r->count++;
-	/* A lease of a job that has no live record is as damaged as one that cannot be read. */
+	/* A lease of a job without a live record is damage, like one that cannot be read. */
 	return rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND
 		       ? claim_report_damaged(a, r->m->queue, number)
 		       : rc;
@@ -379,11 +381,11 @@ int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_
 
 	*io_work -= *io_work < END_WORK ? *io_work : END_WORK;
 	*ret_done = true;
-	/* Damaged: it stays as it is, and the session's other jobs become orphans. */
+	/* Damaged: the job stays as it is, and the session's other jobs become orphans. */
 	if (rc == SLUICE_E_CORRUPT)
 		return claim_report_damaged(a, queue, number);
 	if (rc != 0 || job.live.claim != JOB_LEASED || job.live.holder != session)
-		return rc; /* no longer its */
+		return rc; /* another session holds it */
 	rc = queue_job_count(a, job.live.queue, -1, 0);
 	if (rc == 0)
 		rc = job_make_orphan(a, &job);
@@ -400,7 +402,7 @@ int job_release_due_fire(struct apply *a, uint64_t number, uint64_t attempt, uin
 	int rc = job_live_get(a->txn, a->gateway, number, &job.live);
 
 	(void)io_work; /* one record, which tick counted */
-	if (rc != 0)   /* finished and forgotten since */
+	if (rc != 0)   /* finished and deleted since */
 		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 	if (job.live.claim != JOB_GATED || job.live.due_mono_ms > a->mono_ms)
 		return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A job in the hands of one command: see job.h. */
+ * A job while one command works on it: see job.h. */
 #include "broker/core/base/age.h"
 #include "broker/core/base/counter.h"
 #include "broker/core/base/name.h"
@@ -44,7 +44,8 @@ int job_load(struct apply *a, uint64_t number, struct job *ret)
 	rc = lifecycle_get(a, ret->live.lifecycle, &ret->lifecycle);
 	if (rc != 0 || ret->live.state < ret->lifecycle->state_count)
 		return rc;
-	rc = job_live_get(a->txn, a->gateway, number, &ret->live); /* what is wrong is read last */
+	/* read last, so that store_last_error() names it */
+	rc = job_live_get(a->txn, a->gateway, number, &ret->live);
 	return rc == 0 ? store_damaged("its state is not one of its lifecycle") : rc;
 }
 
@@ -123,7 +124,8 @@ int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_
 
 /* ---- claims ---- */
 
-/* Jobs that wait for their delay count as the queue's delayed ones, so that it is not deleted under them. */
+/* Delayed jobs count as delayed in their queue, so that the queue cannot be deleted before they are
+ * due. */
 static int count_delayed(struct apply *a, uint64_t queue, int64_t delta)
 {
 	struct queue_cell cell;
@@ -143,7 +145,7 @@ static int drop_orphan(struct apply *a, struct job *job)
 
 	job_key_orphan(&key, a->gateway, job->live.queue, source, job->number);
 	rc = store_del(a->txn, STORE_OWNED, key_slice(&key));
-	/* It is not there if a claim has passed by it (job_orphan_skip): it is still counted. */
+	/* The entry is missing if a claim has skipped it (job_orphan_skip): it is still counted. */
 	if (rc == 0 || rc == SLUICE_E_NOT_FOUND)
 		rc = queue_job_count(a, job->live.queue, 0, -1);
 	return rc == 0 && source != 0 ? source_orphans_add(a, source, -1) : rc;
@@ -174,7 +176,7 @@ int job_claim_end(struct apply *a, struct job *job, bool notify_holder)
 	case JOB_ORPHANED:
 		rc = drop_orphan(a, job);
 		break;
-	case JOB_GATED: /* its timer finds that it has nothing to do */
+	case JOB_GATED: /* its timer will find nothing to do */
 		rc = count_delayed(a, job->live.queue, -1);
 		break;
 	case JOB_NONE:
@@ -227,8 +229,8 @@ int job_make_orphan(struct apply *a, struct job *job)
 		rc = queue_job_count(a, job->live.queue, 0, 1);
 	if (rc == 0 && job->live.source != 0)
 		rc = source_orphans_add(a, job->live.source, 1);
-	job->live.claim =
-		JOB_ORPHANED; /* holder and token stay: who had it, and what a takeover must exceed */
+	/* holder and token stay: the last holder, and the token that a takeover must exceed */
+	job->live.claim = JOB_ORPHANED;
 	return rc == 0 ? queue_orphan_effect(a, job->live.queue, job->live.source) : rc;
 }
 
@@ -260,7 +262,7 @@ static int id_copy(struct apply *a, const char *id, struct sluice_slice *ret)
 	return 0;
 }
 
-/* Of a job that was found by its number. */
+/* For a job that was found by its number. */
 static int id_of_record(struct apply *a, uint64_t number, struct sluice_slice *ret)
 {
 	Sluice__JobSubmit *meta = NULL;

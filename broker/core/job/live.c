@@ -16,13 +16,13 @@ enum {
 	AT_QUEUE = 12,
 	AT_TOKEN = 20,
 	AT_HOLDER = 28,
-	AT_ENTRY = 36, /* format 1: or, of a GATED job, when it is due */
+	AT_ENTRY = 36, /* format 1: or, of a GATED job, its due time */
 	AT_HIST_LAST = 44,
 	AT_HIST_INTENT = 52,
 	AT_HIST_REF = 60,
 	AT_HIST_REPORT = 68,
 	AT_CHANGED = 76,
-	/* Up to here both formats are alike. */
+	/* Both formats are equal up to here. */
 	AT_1_GATES = 84,
 	AT_1_HIST_COUNT = 86,
 	AT_1_END = 90,
@@ -71,7 +71,7 @@ void job_live_encode(uint8_t *buf, const struct job_live *live)
 	put_be64(buf + AT_WAITS_IN, live->waits_in);
 }
 
-/* What format 1 has elsewhere, or not at all. */
+/* Fields that format 1 has elsewhere, or not at all. */
 static void decode_1(const uint8_t *buf, struct job_live *ret)
 {
 	ret->hist_count = get_be32(buf + AT_1_HIST_COUNT);
@@ -134,11 +134,9 @@ int job_live_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct j
 	return rc != 0 ? rc : job_live_decode(value, ret);
 }
 
-/*
- * What holds for each live record, see live.h: what is put breaks none of these (an assertion);
- * what is read, and does, is damaged. One that has ended keeps in due_mono_ms since when, and its
- * history is forgotten before it.
- */
+/* Invariants of a live record, see live.h: a record that is put breaks none (an assertion); a
+ * stored record that breaks one is damaged. An ended job keeps the time of its end in due_mono_ms,
+ * and its history is deleted before it. */
 #define LIVE_RULES(RULE, live)                                                                               \
 	RULE((live)->claim < JOB_CLAIM_COUNT, "no such claim")                                               \
 	RULE(((live)->entry != 0) == ((live)->claim == JOB_READY),                                           \

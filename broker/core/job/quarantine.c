@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reports that could not be applied: stale or illegal ones, kept for people to look at, and those that came
- * before their job, which wait here for its submit ("parked").
+ * Reports that could not be applied: stale or illegal ones, kept for inspection, and those that
+ * arrived before their job, which wait here for its submit ("parked").
  *
- * Value: u64 previous row of the same job and kind (0: none), u32 bytes of the row, protobuf QuarantineRow, and
- * for a parked one the protobuf JobReport. NAME_PARKED leads from a job id to its newest parked row,
- * NAME_QUARANTINED to the newest of the others (older versions did not chain those). Bounded by
- * QUARANTINE_ROWS_MAX rows per gateway: the oldest is dropped and counted, so a chain may end at a row that is
- * gone, never in a hole. A job that is forgotten leaves its rows, but no name: the chain of a later job of its
- * id is another one.
+ * Value: u64 previous row of the same job and kind (0: none), u32 bytes of the row, protobuf
+ * QuarantineRow, and for a parked one the protobuf JobReport. NAME_PARKED leads from a job id to
+ * its newest parked row, NAME_QUARANTINED to the newest of the others (older versions did not chain
+ * those). Bounded by QUARANTINE_ROWS_MAX rows per gateway: the oldest is dropped and counted, so a
+ * chain may end at a missing row, but has no gaps. A removed job leaves its rows, but no name: a
+ * later job with its id has another chain.
  *
- * A job has parked rows only while it does not exist, or while a timer (TIMER_UNPARK) applies them, a bounded
- * number at a time; until then its reports without a lease are parked behind them, so that their order stays.
+ * A job has parked rows only while it does not exist, or while a timer (TIMER_UNPARK) applies them,
+ * a bounded number at a time; until then its reports without a lease are parked behind them, which
+ * keeps their order.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,7 +68,7 @@ static enum name_kind chain_of(bool parked)
 	return parked ? NAME_PARKED : NAME_QUARANTINED;
 }
 
-/* What follows from a row's removal: counters, and the name of a chain whose newest row it was. */
+/* Consequences of a row's removal: counters, and the name of a chain whose newest row it was. */
 int quarantine_row_gone(struct apply *a, uint64_t n, bool parked, const char *id)
 {
 	uint64_t newest;
@@ -82,8 +83,8 @@ int quarantine_row_gone(struct apply *a, uint64_t n, bool parked, const char *id
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-/* The scan's next row, and its number; *ret_row is NULL where it is damaged, which is logged: one
- * such row does not hold up the others. NOT_FOUND: there are no more in the gateway. */
+/* The scan's next row, and its number; *ret_row is NULL for a damaged row, which is logged: it does
+ * not block the others. NOT_FOUND: the gateway has no more. */
 int quarantine_scan_row(struct apply *a, struct store_scan *scan, uint64_t *ret_n, bool *ret_parked,
 			Sluice__QuarantineRow **ret_row)
 {
@@ -101,8 +102,8 @@ int quarantine_scan_row(struct apply *a, struct store_scan *scan, uint64_t *ret_
 	return rc == SLUICE_E_CORRUPT ? claim_report_damaged(a, 0, *ret_n) : rc;
 }
 
-/* Walks rows from `from` to `to`, removing those of the job (all, damaged ones too, when it is ""),
- * at most max. */
+/* Walks the rows from `from` to `to` and deletes those of the job ("": all, also damaged ones), at
+ * most max. */
 static int remove_rows(struct apply *a, uint64_t from, uint64_t to, const char *id, uint64_t max,
 		       uint64_t *ret_removed, uint64_t *ret_last)
 {
@@ -123,7 +124,7 @@ static int remove_rows(struct apply *a, uint64_t from, uint64_t to, const char *
 		rc = quarantine_scan_row(a, scan, &n, &parked, &row);
 		if (rc == 0 && n <= to && (id[0] == '\0' || (row != NULL && strcmp(row->job, id) == 0))) {
 			rc = store_scan_del(scan);
-			/* Whose a damaged one was, and whether it was parked, cannot be known. */
+			/* The job and the kind of a damaged row are not known. */
 			if (rc == 0)
 				rc = row != NULL ? quarantine_row_gone(a, n, parked, row->job)
 						 : counter_add(a, COUNTER_QUAR_ROWS, -1);
@@ -215,7 +216,7 @@ int quarantine_value_get(struct apply *a, uint64_t n, struct quarantine_value *r
 
 /* ---- the same report again ---- */
 
-/* A chain ends at a row that is gone, or damaged: a report is not refused for an older one. */
+/* A chain ends at a missing or damaged row: a report is not refused because of an older one. */
 static int chain_end(int rc)
 {
 	return rc == SLUICE_E_NOT_FOUND || rc == SLUICE_E_CORRUPT ? 0 : rc;
@@ -263,8 +264,7 @@ int quarantine_delete(struct apply *a, const char *id)
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-/* Without a time at which it was seen only the newest can be its first: a job may come back to a
- * state. */
+/* Without a seen time only the newest row can be its first copy: a job may return to a state. */
 static int parked_find(struct apply *a, const Sluice__JobReport *report, bool *ret)
 {
 	const int checks_max = report->seen_time_ms != 0 ? RETRIES_MAX : 1;
@@ -326,7 +326,7 @@ int quarantine_waits(struct apply *a, const char *id, bool *ret)
 	*ret = false;
 	if (rc != 0 || newest == 0)
 		return rc;
-	/* A damaged row that was removed has left its name. */
+	/* A damaged row that was deleted leaves its name. */
 	rc = quarantine_value_get(a, newest, &value);
 	*ret = rc != SLUICE_E_NOT_FOUND;
 	return rc == SLUICE_E_NOT_FOUND || rc == SLUICE_E_CORRUPT ? 0 : rc;
@@ -350,8 +350,8 @@ int quarantine_purge_apply(struct apply *a, const Sluice__QuarantinePurge *m, st
 	return rc;
 }
 
-/* What a list has in the place of a damaged row: it does not end the list, and whose it is cannot be
- * known. Owned. */
+/* The row of a list for a damaged row: it does not end the list, and its job is not known.
+ * Owned. */
 static int row_unread(uint64_t n, Sluice__QuarantineRow **ret)
 {
 	Sluice__QuarantineRow *row = malloc(sizeof(*row));

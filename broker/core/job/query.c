@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reads of the ledger: show, list, history. They run on any thread over a snapshot; every text in the reply
- * is malloc'd, as the reply's free_unpacked expects. A list goes in the order of submission (job numbers);
- * its filters look at live records only, so rows that are left out cost one small read each. */
+ * Reads of the ledger: show, list, history. They run on any thread over a snapshot; every text in
+ * the reply is malloc'd, as the reply's free_unpacked expects. A list is in order of submission
+ * (job numbers); its filters read only live records, so each excluded row costs one small read.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -40,7 +41,7 @@ enum { DAMAGE_TEXT_BYTES = 300 };
 struct list {
 	const Sluice__JobList *m;
 	uint64_t queue;		     /* 0: any */
-	struct lifecycle *lifecycle; /* of the last row looked at */
+	struct lifecycle *lifecycle; /* of the last row */
 	size_t max;
 };
 
@@ -108,8 +109,9 @@ static int damaged_fill(struct query *q, struct list *list, uint64_t number, con
 	return rc == SLUICE_E_CORRUPT ? 0 : rc;
 }
 
-/* One damaged job does not end a list: its row says so in `evidence`, and has what can be read: the number always, by which a holder that compares
- * the list with what it has finds it there. live: NULL when that cannot be read. */
+/* A damaged job does not end a list: its row says so in `evidence`, and has the readable data:
+ * always the number, with which a holder finds the job when it compares the list with its own.
+ * live: NULL when it cannot be read. */
 static int list_damaged(struct query *q, struct list *list, uint64_t number, const struct job_live *live)
 {
 	Sluice__Reply *reply = q->reply;
@@ -127,7 +129,7 @@ static int list_damaged(struct query *q, struct list *list, uint64_t number, con
 	return rc;
 }
 
-/* value: of the live record; NULL when a session's entry was found, or it cannot be read. */
+/* value: of the live record; NULL when the entry of a session was found, or it cannot be read. */
 static int list_visit(struct query *q, struct list *list, uint64_t number, const struct sluice_slice *value,
 		      bool *ret_full)
 {
@@ -138,13 +140,13 @@ static int list_visit(struct query *q, struct list *list, uint64_t number, const
 						: SLUICE_E_CORRUPT;
 
 	*ret_full = false;
-	/* A lease of a job that is not there is damage, and not the end of the list. */
+	/* A lease of a missing job is damage, and does not end the list. */
 	if (rc == SLUICE_E_NOT_FOUND)
 		rc = store_damaged("it is missing, and a session holds the job");
 	readable = rc == 0;
 	if (readable)
 		rc = list_wants(q, list, &live, &wanted);
-	/* What it is can then not be said: whoever looks for it should see it. */
+	/* The state is not known then: a filtered list includes the job. */
 	wanted |= rc == SLUICE_E_CORRUPT;
 	if (rc != 0 && rc != SLUICE_E_CORRUPT)
 		return rc;
@@ -159,7 +161,8 @@ static int list_visit(struct query *q, struct list *list, uint64_t number, const
 	return rc == SLUICE_E_CORRUPT ? list_damaged(q, list, number, readable ? &live : NULL) : rc;
 }
 
-/* Jobs behind q->at.number; those that one session holds by its own entries, so that it costs as many looks as it has. */
+/* Jobs after q->at.number; those of one session by its own entries, so that the cost depends on
+ * their number only. */
 static int list_walk(struct query *q, struct list *list)
 {
 	uint64_t holder = list->m->holder_session;
@@ -205,7 +208,7 @@ static bool claim_is_known(const char *claim)
 	return false;
 }
 
-/* Names are looked up once: q->at.number and q->at.other keep their numbers. */
+/* Names are looked up once: q->at.number and q->at.other keep the numbers. */
 static int list_filters(struct query *q, const Sluice__JobList *m)
 {
 	int rc = 0;
@@ -270,8 +273,8 @@ static int history_begin(struct query *q, const Sluice__JobHistory *m)
 	return 0;
 }
 
-/* Rows are forgotten from the newest back, between turns, too: the list goes on with what is
- * left of them, or ends. */
+/* Rows are deleted from the newest back, between turns, too: the list continues with the remaining
+ * ones, or ends. */
 static int history_forgotten(struct query *q)
 {
 	struct job_live live;
@@ -284,7 +287,7 @@ static int history_forgotten(struct query *q)
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-/* From the newest row, q->at.number, back to the other end of what there is room for. */
+/* From the newest row, q->at.number, back, as many rows as fit. */
 static int job_history(struct query *q, const Sluice__JobHistory *m)
 {
 	Sluice__Reply *reply = q->reply;

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * JOB_REPORT: what somebody saw of a job. A holder reports with its token, anybody else with the attempt
+ * JOB_REPORT: an observation of a job. A holder reports with its token, others with the attempt
  * alone.
  *
- * What a report can come to, in this order:
- *   job unknown                            PARKED until it is submitted; but with a token or the
- *                                          job's number there was one: STALE_TOKEN, NOT_FOUND
- *   another number than the job's          refused NOT_FOUND: the one that is meant was forgotten
+ * The result of a report, the first row that applies:
+ *   job unknown                            PARKED until it is submitted; with a token or the job's
+ *                                          number it existed once: STALE_TOKEN, NOT_FOUND
+ *   number is not the job's                refused NOT_FOUND: the intended job was deleted
  *   parked ones are still being applied    without a token PARKED behind them
- *   token given and not the current one    refused STALE_TOKEN
- *   what cannot be applied, for one of     DUPLICATE
- *     the reasons below, and was recorded
+ *   token is not the current one           refused STALE_TOKEN
+ *   cannot be applied, for one of the      DUPLICATE
+ *     reasons below, and was recorded
  *     before
- *   attempt not the current one            quarantined
- *   no state                               evidence or reference recorded, unless it is what was
- *                                          recorded last
- *   the state that it is in                DUPLICATE, nothing written, unless it brings a new
+ *   attempt is not the current one         quarantined
+ *   no state                               evidence or reference recorded, unless equal to the
+ *                                          last one recorded
+ *   the job's current state                DUPLICATE, nothing written, unless it has a new
  *                                          scheduler reference
  *   no such state, or no such transition   quarantined (a terminal state is a sink)
  *   else                                   APPLIED
- * Quarantined and parked reports succeed; the disposition says what became of them, and text why.
- * One that is in quarantine already makes no second row. But sent again when it can be applied, it
- * is: a holder sends an end until it is taken.
+ * Quarantined and parked reports succeed; the disposition tells which, and text why. A retry of one
+ * that is in quarantine adds no second row. But it is applied if that is possible now: a holder
+ * repeats the report of an end until it is accepted.
  */
 #include <stdio.h>
 
@@ -57,7 +57,7 @@ static int report_check(const Sluice__JobReport *m, struct outcome *out)
 		rc = job_text_check(out, "state", m->state, LIFECYCLE_STATE_NAME_BYTES_MAX);
 	if (rc == 0 && !refused(out))
 		rc = job_text_check(out, "scheduler reference", m->scheduler_ref, LIMIT_TEXT_BYTES_MAX);
-	/* Cut, not refused: an end must not be lost for what a scheduler printed with it. */
+	/* Cut, not refused: an end must not be lost because of a scheduler's long output. */
 	text_cut(m->evidence, LIMIT_EVIDENCE_BYTES_MAX);
 	if (rc == 0 && !refused(out))
 		rc = job_text_check(out, "evidence", m->evidence, LIMIT_EVIDENCE_BYTES_MAX);
@@ -88,26 +88,29 @@ static int put_in_quarantine(struct apply *a, const struct job *job, const Sluic
 
 static bool token_is_current(const struct job *job, uint64_t token)
 {
-	/* After the end the token still names who held it last: its retry must get the same answer. */
+	/* After the end the token still identifies the last holder: its retry must get the same
+	 * answer. */
 	return token == job->live.token && (job->live.claim == JOB_LEASED ||
 					    job->live.claim == JOB_ORPHANED || job->live.claim == JOB_NONE);
 }
 
-/* A source's clock may be fast: what lies behind the batch's time counts as that. 0: not given. */
+/* A source's clock may be fast: a time after the batch's is replaced by the batch's. 0: not
+ * given. */
 static uint64_t at_most(uint64_t time_ms, uint64_t wall_ms)
 {
 	return time_ms < wall_ms ? time_ms : wall_ms;
 }
 
-/* A damaged row of a job's history holds up no report of it: it is left as it is, told, and counts as one that says
- * nothing. */
+/* A damaged row of a job's history does not block its reports: it stays, is reported, and counts as
+ * a row without data. */
 static int row_unread(struct apply *a, const struct job *job, int rc)
 {
 	return rc == SLUICE_E_CORRUPT ? claim_report_damaged(a, job->live.queue, job->number) : rc;
 }
 
-/* What an earlier report of the attempt gave and this one does not is in its row as well, so that the newest row has all. At its end that
- * is also how it ended: evidence may come after it. */
+/* Data of an earlier report of the attempt that this report lacks is copied into its row, so that
+ * the newest row is complete. At the job's end that includes how it ended: evidence may arrive
+ * after it. */
 static int fact_carry(struct apply *a, const struct job *job, struct job_fact *fact)
 {
 	struct job_history_brief last = {0};
@@ -145,7 +148,8 @@ static int fact_carry(struct apply *a, const struct job *job, struct job_fact *f
 	return 0;
 }
 
-/* ends: by this report. When that happened its evidence says, or at least when it was seen. */
+/* ends: by this report. The time of the end is given by the evidence, or else the time when it was
+ * seen. */
 static int fact_of(struct apply *a, const struct job *job, const Sluice__JobReport *m, bool ends,
 		   struct job_fact *ret)
 {
@@ -176,7 +180,7 @@ static bool same_time(uint64_t stored, uint64_t reported, const Sluice__JobHisto
 	return reported == 0 || stored == at_most(reported, row->time_ms);
 }
 
-/* What a report gives is what the row has. The row may have more: see fact_carry(). */
+/* Compares only what the report gives. The row may have more: see fact_carry(). */
 static bool same_report(const Sluice__JobHistoryRow *row, const Sluice__JobReport *m)
 {
 	return same_ref(row, m) && strcmp(row->evidence, m->evidence) == 0 &&
@@ -190,7 +194,7 @@ static bool same_report(const Sluice__JobHistoryRow *row, const Sluice__JobRepor
 	       (!m->exited || row->exited);
 }
 
-/* Whether the row `n` says the same. */
+/* Whether row `n` has the same data. */
 static int row_matches(struct apply *a, const struct job *job, uint64_t n, const Sluice__JobReport *m,
 		       bool ref_only, bool *ret)
 {
@@ -207,7 +211,7 @@ static int row_matches(struct apply *a, const struct job *job, uint64_t n, const
 
 /* ---- the same report again ---- */
 
-/* A row of this very report: its state, and its holder's token. */
+/* A row of the same report: its state, and its holder's token. */
 static bool row_is(const Sluice__JobHistoryRow *row, const Sluice__JobReport *m, uint32_t attempt)
 {
 	return row->attempt == attempt && strcmp(row->event, "report") == 0 &&
@@ -215,11 +219,11 @@ static bool row_is(const Sluice__JobHistoryRow *row, const Sluice__JobReport *m,
 	       (m->token == 0 || row->token == m->token) && same_report(row, m);
 }
 
-/*
- * A report whose answer was lost is sent again, maybe behind others that were recorded meanwhile. It gets the answer of the first: nothing
- * new. *ret is its row, owned; NULL: none among the newest RETRY_ROWS_MAX of the job. State and evidence alone do not make a retry of it,
- * since a job may come back to a state; so the caller asks only where the report could not be applied, or says when it was seen.
- */
+/* A report whose answer was lost is sent again, possibly after others that were recorded meanwhile.
+ * It gets the answer of the first: no new information. *ret is its row, owned; NULL: none among the
+ * newest RETRY_ROWS_MAX of the job. Equal state and evidence alone do not make it a retry, since a
+ * job may return to a state; so the caller asks only when the report could not be applied, or has a
+ * seen time. */
 static int find_first(struct apply *a, const struct job *job, const Sluice__JobReport *m, uint32_t attempt,
 		      Sluice__JobHistoryRow **ret)
 {
@@ -235,7 +239,7 @@ static int find_first(struct apply *a, const struct job *job, const Sluice__JobR
 			rc = job_history_load(a->txn, a->gateway, n, &row);
 		if (rc == SLUICE_E_NOT_FOUND)
 			rc = store_damaged("it is missing");
-		/* What is before a damaged one is not known. */
+		/* Rows before a damaged one cannot be found. */
 		if (rc != 0)
 			return row_unread(a, job, rc);
 		if (row_is(row, m, attempt)) {
@@ -248,7 +252,7 @@ static int find_first(struct apply *a, const struct job *job, const Sluice__JobR
 	return 0;
 }
 
-/* A report that changes no state: is there anything in it that is not recorded yet? */
+/* Whether a report that changes no state has data that is not recorded yet. */
 static int is_new_information(struct apply *a, const struct job *job, const Sluice__JobReport *m, bool *ret)
 {
 	bool known = true;
@@ -271,8 +275,8 @@ static void note_pointers(struct job *job, const Sluice__JobReport *m, const str
 		job->live.hist_ref = job->live.hist_last;
 }
 
-/* The holder gives the lease up and the job is not at its end: before intent it can be claimed again, after
- * it somebody has to find out what became of it. */
+/* The holder releases the lease and the job has not ended: before intent it can be claimed again;
+ * after intent the state of its work has to be found first. */
 static int release_lease(struct apply *a, struct job *job)
 {
 	const struct job_fact fact = job_fact("release", JOB_SOURCE_BROKER, "released by its holder");
@@ -288,7 +292,7 @@ static int release_lease(struct apply *a, struct job *job)
 	return rc == 0 ? job_make_orphan(a, job) : rc;
 }
 
-/* Evidence that is recorded already, though other came after it. */
+/* Evidence that is recorded already, though other evidence followed. */
 static int is_retry(struct apply *a, const struct job *job, const Sluice__JobReport *m, bool *ret)
 {
 	Sluice__JobHistoryRow *first = NULL;
@@ -339,8 +343,9 @@ static int report_move(struct apply *a, struct job *job, const Sluice__JobReport
 	return rc;
 }
 
-/* Nothing can be done with the report, unless it is one that was recorded before: then the answer says so, with the job as it is now, or,
- * of an attempt that is over, as that ended. A former holder whose report did not end the attempt must learn that its lease is over. */
+/* The report cannot be applied. If it was recorded before, the answer says so, with the job's state
+ * now, or, for an earlier attempt, with the state in which that ended. A previous holder whose
+ * report did not end the attempt must be notified that its lease has ended. */
 static int answer_again(struct apply *a, const struct job *job, const Sluice__JobReport *m, uint32_t attempt,
 			struct outcome *out, bool *ret)
 {
@@ -368,7 +373,7 @@ static int answer_again(struct apply *a, const struct job *job, const Sluice__Jo
 	return 0;
 }
 
-/* Whether a report on the current attempt can be applied; buf says why not. */
+/* Whether a report on the current attempt can be applied; buf gets the reason if not. */
 static bool is_legal(const struct job *job, const Sluice__JobReport *m, char buf[JOB_REASON_BYTES],
 		     uint32_t *ret_state)
 {
@@ -386,7 +391,8 @@ static bool is_legal(const struct job *job, const Sluice__JobReport *m, char buf
 	return false;
 }
 
-/* A state that this attempt was in before, seen at a given time: it may be that report again, though it could be applied. */
+/* A state that this attempt was in before, with a seen time: it may be a retry, although it could
+ * be applied. */
 static bool may_be_retry(const struct job *job, const Sluice__JobReport *m, uint32_t state)
 {
 	return m->seen_time_ms != 0 && (job->live.seen == 0 || job->live.seen & UINT64_C(1) << state);
@@ -420,7 +426,8 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, 
 	return legal ? report_move(a, job, m, state, out) : put_in_quarantine(a, job, m, reason, out);
 }
 
-/* There is no such job, or not the one that is meant: what is known of it says that there was. */
+/* There is no such job, or another one than intended: a token or a number proves that it
+ * existed. */
 static void refuse_forgotten(const Sluice__JobReport *m, struct outcome *out)
 {
 	if (m->number != 0)

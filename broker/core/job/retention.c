@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How long finished jobs and their history are kept. Each end sets a timer; firing looks at the record, so a
- * job that was reset, or a longer retention, only sets it again. A new retention walks all jobs by TICK (the
- * timer with job 0), some at a time.
+ * How long finished jobs and their history are kept. Each end sets a timer; firing checks the
+ * record, so a job that was reset, or a longer retention, only sets it again. A new retention walks
+ * all jobs by TICK (the timer with job 0), a few at a time.
  *
- * A job that is forgotten leaves nothing: its id may be submitted again as a new job. Its history is a chain from
- * the newest row back, which a damaged row breaks: what is before that one is searched for when the job is gone,
- * by timers of the job's number that say from which row on (job_retention_fire).
+ * A deleted job leaves nothing: its id may be submitted again as a new job. Its history is a chain
+ * from the newest row back, which a damaged row breaks: the rows before it are searched for when
+ * the job is gone, by timers of the job's number whose sub is the row to continue at
+ * (job_retention_fire).
  */
 #include "broker/core/base/age.h"
 #include "broker/core/base/counter.h"
@@ -19,7 +20,7 @@
 
 enum {
 	SWEEP_JOBS_AT_ONCE = 64,
-	ROWS_MIN = 16, /* removed whatever the budget, so that every firing gets on */
+	ROWS_MIN = 16, /* removed under any budget, so that every firing makes progress */
 	CHECKS_PER_WORK = 16,
 };
 
@@ -47,7 +48,7 @@ static int search_before(struct apply *a, uint64_t number, uint64_t n)
 	return n > 1 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, number, n - 1) : 0;
 }
 
-/* The row that live->hist_last leads to cannot be read: which one was before it is not known. */
+/* The row that live->hist_last points at cannot be read: the row before it is not known. */
 static int delete_damaged(struct apply *a, uint64_t number, const struct job_live *live, uint32_t *io_work)
 {
 	int rc = claim_report_damaged(a, live->queue, number);
@@ -59,8 +60,8 @@ static int delete_damaged(struct apply *a, uint64_t number, const struct job_liv
 	return rc == 0 && live->hist_count > 1 ? search_before(a, number, live->hist_last) : rc;
 }
 
-/* Removes history rows from the newest back, as far as the budget goes; live->hist_last stays at the first
- * that is left. */
+/* Deletes history rows from the newest back, within the budget; live->hist_last stays at the first
+ * remaining one. */
 static int delete_history(struct apply *a, uint64_t number, struct job_live *live, uint32_t *io_work)
 {
 	for (uint32_t rows = 0; live->hist_last != 0 && (rows < ROWS_MIN || *io_work > 0); rows++) {
@@ -79,12 +80,12 @@ static int delete_history(struct apply *a, uint64_t number, struct job_live *liv
 		live->hist_count = row.previous == 0 ? 0 : live->hist_count > 1 ? live->hist_count - 1 : 1;
 	}
 	live->hist_intent = live->hist_ref = live->hist_report =
-		0; /* may be gone; the job is on its way out */
+		0; /* may be deleted; the job is being removed */
 	return 0;
 }
 
-/* Removes the rows of a job that is gone, from row n back: by their chain, once one of them is found. Damaged ones
- * stay: whose they are cannot be known. */
+/* Deletes the rows of a removed job, from row n back: by their chain, once one of them is found.
+ * Damaged rows stay: their job is not known. */
 static int delete_orphaned_rows(struct apply *a, uint64_t number, uint64_t n, uint32_t *io_work)
 {
 	for (uint32_t checked = 1; n != 0; checked++) {
@@ -134,7 +135,7 @@ static int delete_records(struct apply *a, uint64_t number, const struct job_liv
 	return rc == 0 ? counter_add(a, COUNTER_JOBS, -1) : rc;
 }
 
-/* One finished job: forget it when its time has come, else set its timer. */
+/* One finished job: deletes it when it is due, else sets its timer. */
 static int retire(struct apply *a, struct job *job, uint64_t keep_ms, uint32_t *io_work)
 {
 	uint64_t due;
@@ -209,9 +210,10 @@ static int sweep(struct apply *a, uint64_t from, uint64_t keep_ms, uint32_t *io_
 	return from != 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, 0, from) : 0;
 }
 
-/* job 0: the sweep after a new retention, `sub` is where it goes on. Else `sub` is the attempt whose end set
- * the timer; of a job that is gone, the history row from which on what it left is searched for (of a timer that
- * outlived the job that is an attempt, and the first rows are looked at for nothing). */
+/* Job 0: the sweep after a new retention; `sub` is where it continues. Else `sub` is the attempt
+ * whose end set the timer; for a removed job, the history row from which to search for its
+ * remaining rows (a timer that outlived its job has an attempt there, and checks the first rows in
+ * vain). */
 int job_retention_fire(struct apply *a, uint64_t number, uint64_t sub, uint32_t *io_work)
 {
 	struct job job;

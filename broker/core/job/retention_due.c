@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * When a finished job is to be forgotten: apart from retention.c, because the ledger sets the timer and
- * retention.c uses the ledger. */
+ * When a finished job is to be deleted. Separate from retention.c, because the ledger sets the
+ * timer and retention.c uses the ledger. */
 #include "broker/core/base/age.h"
 #include "broker/core/base/counter.h"
 #include "broker/core/base/timer.h"

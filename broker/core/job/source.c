@@ -72,7 +72,7 @@ int source_name_get(struct store_txn *txn, uint32_t gateway, uint64_t number, ch
 	return 0;
 }
 
-/* Texts may be borrowed from the cell that is written. */
+/* Texts may be borrowed from the cell that is replaced. */
 static int source_put(struct apply *a, uint64_t number, const struct source *source)
 {
 	uint8_t buf[SOURCE_BYTES_MAX];
@@ -120,7 +120,8 @@ static int seen_check(struct apply *a, const Sluice__SourceSeen *m, struct outco
 	return rc != 0 || refused(out) ? rc : session_check(a, a->session, out);
 }
 
-/* One session speaks for a source; another one has to say that it takes it over, or the former has ended. */
+/* One session speaks for a source; another one has to request a takeover, unless the previous one
+ * has ended. */
 static int fence(struct apply *a, const Sluice__SourceSeen *m, const struct source *source,
 		 struct outcome *out)
 {

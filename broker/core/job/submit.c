@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * JOB_SUBMIT. Idempotent by id: the same content answers with the job as it is now, other content is a
- * CONFLICT that names the field. Reports that came before the job are applied right after, as if they had
- * come now. */
+ * JOB_SUBMIT. Idempotent by id: the same content is answered with the job as it is now, other
+ * content with a CONFLICT that names the field. Reports that arrived before the job are applied
+ * right after, as if they had arrived now.
+ */
 #include "broker/core/base/counter.h"
 #include "broker/core/base/name.h"
 #include "broker/core/base/text.h"
@@ -66,7 +67,7 @@ static int lifecycle_named(struct apply *a, const char *name, const char *whose,
 		       : rc;
 }
 
-/* The job's own, else its queue's, else the default. */
+/* The job's own lifecycle, else its queue's, else the default. */
 static int lifecycle_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t *ret,
 			  struct outcome *out)
 {
@@ -85,8 +86,8 @@ static int lifecycle_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t 
 	return rc;
 }
 
-/* Which field differs from what was submitted first; NULL: none. The lifecycle may be named by one and left to
- * the queue by the other. */
+/* The field that differs from the first submit; NULL: none. One may name the lifecycle that the
+ * other leaves to the queue. */
 static const char *difference(const Sluice__JobSubmit *first, const struct job_record *record,
 			      const Sluice__JobSubmit *m, const struct lifecycle *lifecycle)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Applies the parked reports of a job that was submitted, some now, the rest by TICK (quarantine.c says what
- * is parked). */
+ * Applies the parked reports of a job that was submitted, some at once, the rest by TICK
+ * (quarantine.c explains parking). */
 #include "broker/core/base/name.h"
 #include "broker/core/base/timer.h"
 #include "broker/core/base/topo.h"
@@ -8,7 +8,7 @@
 
 enum { UNPARK_AT_ONCE = 64, CHECKS_PER_WORK = 16 };
 
-/* A parked report is one without a lease: its token, from before the job, counts for nothing. */
+/* A parked report has no lease: its token, from before the job, is ignored. */
 static int unpark_one(struct apply *a, struct job *job, uint64_t n)
 {
 	struct outcome ignored = {0};
@@ -46,7 +46,7 @@ int quarantine_unpark(struct apply *a, struct job *job)
 		rc = quarantine_value_get(a, n, &value);
 		if (rc != 0 && rc != SLUICE_E_CORRUPT)
 			break;
-		/* The chain ends at a damaged row: TICK finds those before it. */
+		/* The chain ends at a damaged row: TICK finds the rows before it. */
 		if (count == UNPARK_AT_ONCE || rc == SLUICE_E_CORRUPT)
 			return timer_set(a, a->mono_ms, TIMER_UNPARK, job->number, 0);
 		numbers[count++] = n;
@@ -59,8 +59,8 @@ int quarantine_unpark(struct apply *a, struct job *job)
 	return rc;
 }
 
-/* The next parked rows of the job from *io_from on, oldest first; *io_from: where to go on, 0
- * when these are all. */
+/* The next parked rows of the job from *io_from on, oldest first; *io_from: where to continue, 0
+ * when there are no more. */
 static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint64_t numbers[UNPARK_AT_ONCE],
 		       size_t *ret_count, uint32_t *io_work)
 {
@@ -109,7 +109,7 @@ static int unpark_some(struct apply *a, struct job *job, uint64_t *io_from, uint
 		rc = unpark_one(a, job, numbers[i]);
 	if (rc == 0 && *io_from == 0)
 		rc = quarantine_parked_newest(a, job->id, &newest);
-	/* All that can be read are applied: reports do not wait for a damaged one. */
+	/* All readable reports are applied: they do not wait for a damaged one. */
 	if (rc == 0 && *io_from == 0 && newest != 0)
 		rc = name_del(a, NAME_PARKED, slice_text(job->id));
 	return rc == 0 && count > 0 ? job_store(a, job) : rc;
@@ -122,7 +122,7 @@ int quarantine_unpark_fire(struct apply *a, uint64_t number, uint64_t from, uint
 	struct job job;
 	int rc = job_live_get(a->txn, a->gateway, number, &job.live);
 
-	/* Forgotten since: what is left waits for the next one of its id. */
+	/* Deleted meanwhile: the remaining rows wait for the next job with this id. */
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 	rc = job_load(a, number, &job);

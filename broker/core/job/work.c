@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What only a holder does: INTENT before it starts the work, RELEASE before intent. And the transaction's
- * check of a job.
+ * Commands of a holder: INTENT before it starts the work, RELEASE before intent. And a
+ * transaction's check of a job.
  *
- * INTENT is the point of no return: from then on nobody but evidence may end the attempt, since the work may
- * exist. */
+ * INTENT is the point of no return: from then on only evidence may end the attempt, since the work
+ * may exist.
+ */
 #include "broker/core/base/text.h"
 #include "broker/core/job/history.h"
 #include "broker/core/job/source.h"
@@ -56,8 +57,8 @@ int job_intent_apply(struct apply *a, const Sluice__JobIntent *m, struct outcome
 	out->attempt = job.live.attempt;
 	if (m->token == 0 || m->token != job.live.token)
 		return refuse_stale(&job, m->token, out);
-	/* A retry whose first answer was lost is told that it holds, also when a cancel came in between: that
-	 * one reaches the holder. */
+	/* A retry whose first answer was lost is answered as held, also when a cancel came in
+	 * between: the cancel reaches the holder. */
 	if (job.live.claim == JOB_LEASED && m->attempt == job.live.attempt && (job.live.flags & JOB_INTENT))
 		return intent_again(a, &job, m, out);
 	if (job.live.flags & JOB_CANCEL)
@@ -92,7 +93,8 @@ int job_release_apply(struct apply *a, const Sluice__JobRelease *m, struct outco
 	if (m->token == 0 || m->token != job.live.token)
 		return refuse_stale(&job, m->token, out);
 	if (job.live.claim == JOB_READY || job.live.claim == JOB_GATED) {
-		out->duplicate = true; /* the token of the last lease: this one released it */
+		/* the token of the last lease, which this command released */
+		out->duplicate = true;
 		return 0;
 	}
 	if (job.live.claim != JOB_LEASED)

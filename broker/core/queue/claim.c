@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * CLAIM of items: up to max ready ones become a lease of one session. One claim makes one grant; what
- * does not fit (a window of GRANT_ITEMS_MAX numbers, CLAIM_BYTES_MAX of bodies) is announced again by
- * FX_QUEUE_READY.
+ * CLAIM of items: up to max ready ones become a lease of one session. One claim makes one grant;
+ * items that do not fit (a window of GRANT_ITEMS_MAX numbers, CLAIM_BYTES_MAX of bodies) are
+ * announced again by FX_QUEUE_READY.
  */
 #include "broker/core/queue/pick.h"
 #include "broker/core/queue/queue.h"
@@ -106,12 +106,13 @@ int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim
 	uint32_t lease_ms = m->lease_ms != 0 ? m->lease_ms : cell->lease_ms;
 	int rc;
 
-	/* Never more than the count says is ready, so that it stays one. */
+	/* Never more than the count of ready items, which must not fall below 0. */
 	if (max > cell->ready)
 		max = (uint32_t)cell->ready;
 	picked_clear(&picked);
 	rc = pick_exceptions(a, m->queue, cell, max, &picked);
-	/* Exceptions may lie far from head: they get a grant of their own, the next claim goes on. */
+	/* Exceptions may be far from head: they get a grant of their own, and the next claim
+	 * continues. */
 	if (rc == 0 && picked.count == 0)
 		rc = pick_in_order(a, m->queue, cell, max, &picked);
 	if (rc == 0 && picked.count > 0) {
@@ -168,7 +169,8 @@ static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, cons
 		       bytes);
 }
 
-/* Tokens of the queue's grants to this session, in order, behind m->resume_after. *ret_after: where to go on, 0 when these are all. */
+/* Tokens of the queue's grants to this session, in order, after m->resume_after. *ret_after: where
+ * to continue, 0 when there are no more. */
 static int resume_gather(struct apply *a, const struct cmd_claim *m, uint64_t tokens[RESUME_AT_ONCE],
 			 size_t *ret_count, uint64_t *ret_after)
 {
@@ -201,7 +203,7 @@ static int resume_gather(struct apply *a, const struct cmd_claim *m, uint64_t to
 		}
 		if (rc == 0)
 			rc = grant_decode(value, &grant);
-		/* Of a damaged one it cannot be known whose it is: resume_grant tells of it. */
+		/* The session of a damaged grant is not known: resume_grant reports it. */
 		if (rc == SLUICE_E_CORRUPT || (rc == 0 && grant.session == a->session))
 			tokens[(*ret_count)++] = token;
 		if (rc == SLUICE_E_CORRUPT)
@@ -212,19 +214,20 @@ static int resume_gather(struct apply *a, const struct cmd_claim *m, uint64_t to
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-/* The delivery says how long the lease is from now on: so it begins anew. The queue's timer comes too early then, which is its way. */
+/* The delivery has the lease's duration from now on, so the lease begins anew. The queue's timer
+ * then fires too early, which does no harm. */
 static int resume_grant(struct apply *a, const struct cmd_claim *m, uint64_t token, uint32_t *io_count,
 			uint64_t *io_bytes)
 {
 	struct queue_grant grant;
 	int rc = grant_get(a->txn, a->gateway, m->queue, token, &grant);
 
-	/* A session that does not hold this token has no use for the notice, and comes to no
-	 * harm by it. */
+	/* If another session holds this token, the notice has no effect. */
 	if (rc == SLUICE_E_CORRUPT)
 		return claim_report_damaged_grant(a, m->queue, token, token);
 	if (rc == 0 && grant.kind == GRANT_TIMED) {
-		/* Another consumer of the session may hold it, by its own maximum: that stays. */
+		/* Another consumer of the session may hold it with its own maximum: that one
+		 * stays. */
 		if (grant.extend_max_ms == 0)
 			grant.extend_max_ms = m->extend_max_ms;
 		grant.deadline_ms = a->mono_ms + grant.lease_ms;
@@ -233,7 +236,7 @@ static int resume_grant(struct apply *a, const struct cmd_claim *m, uint64_t tok
 	return rc != 0 ? rc : redeliver_grant(a, m->queue, token, &grant, io_count, io_bytes);
 }
 
-/* One step: grants in the order of their tokens, until there is a claim's worth of items or bytes. */
+/* One step: grants in the order of their tokens, up to a claim's number of items or bytes. */
 int claim_resume(struct apply *a, const struct cmd_claim *m, struct outcome *out)
 {
 	uint64_t tokens[RESUME_AT_ONCE], bytes = 0;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What ends a lease: ack, nack, release, expiry, the end of its session; and extension. Expiry walks grants, not items, and there is one
- * lazy timer per queue: firing looks at the grants and sets the next.
+ * Ends of a lease: ack, nack, release, expiry, the end of its session; and extension. Expiry walks
+ * grants, not items, with one lazy timer per queue: firing checks the grants and sets the next.
  *
- * What was never begun is no failed attempt: a nack is one; an expiry or the end of a session is one for what was begun
- * (grant_was_begun) and for nothing else; a release never is.
+ * An item that was never begun has no failed attempt: a nack counts as one; an expiry or the end of
+ * a session counts for begun items only (grant_was_begun); a release never does.
  */
 #include "broker/core/base/age.h"
 #include "broker/core/base/name.h"
@@ -18,7 +18,7 @@
 
 /* ---- back to the queue, or to the dead-letter queue ---- */
 
-/* The queue that has the configured name now; NOT_FOUND when there is none, or it takes no
+/* The queue that has the configured name now; NOT_FOUND when there is none, or it does not accept
  * items. */
 static int dead_letter_named(struct apply *a, uint64_t queue, uint64_t *ret)
 {
@@ -38,9 +38,8 @@ static int dead_letter_named(struct apply *a, uint64_t queue, uint64_t *ret)
 	return rc;
 }
 
-/* It is configured by its name. One that was deleted is replaced by another that was created
- * under the name since, from then on; else, as long as there is none, by the gateway's, which
- * always exists. */
+/* Configured by name. A deleted queue is replaced by a later one with the same name; while there is
+ * none, by the gateway's, which always exists. */
 static int dead_letter_target(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t *ret)
 {
 	struct queue_cell target;
@@ -58,8 +57,8 @@ static int dead_letter_target(struct apply *a, uint64_t queue, struct queue_cell
 	return name_find(a->txn, a->gateway, NAME_QUEUE, slice_text("dead-letter"), ret);
 }
 
-/* It begins there with no attempts, or the first failure in a dead-letter queue with a maximum would end it there. Its origin stays that of
- * its first death. */
+/* It begins there without attempts: otherwise its first failure in a dead-letter queue with a
+ * maximum would remove it. Its origin stays that of its first death. */
 static int to_dead_letter(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq,
 			  struct queue_item *item, struct sluice_slice reason)
 {
@@ -72,7 +71,7 @@ static int to_dead_letter(struct apply *a, uint64_t queue, struct queue_cell *ce
 
 	if (rc == 0)
 		rc = queue_name(a, queue, name);
-	/* The put may move what the store lent. */
+	/* The put may invalidate slices borrowed from the store. */
 	if (rc == 0)
 		rc = queue_item_keep(a, item);
 	if (rc != 0)
@@ -87,7 +86,7 @@ static int to_dead_letter(struct apply *a, uint64_t queue, struct queue_cell *ce
 	return rc;
 }
 
-/* The item's strings are not the store's. */
+/* The item's strings must not be borrowed from the store. */
 static int item_delay(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq,
 		      struct queue_item *item, uint32_t delay_ms)
 {
@@ -107,7 +106,8 @@ int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 	struct queue_item item;
 	int rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
 
-	/* Damaged: it stays where it is, neither leased nor ready. A TICK that ended here would end here each time, and with it all timers. */
+	/* Damaged: it stays, neither leased nor ready. A TICK that failed here would fail here each
+	 * time, and block all timers. */
 	if (rc == SLUICE_E_CORRUPT)
 		return claim_report_damaged(a, queue, seq);
 	if (rc != 0)
@@ -150,7 +150,7 @@ int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_ce
 struct ack_work {
 	struct queue_cell cell;
 	struct queue_grant grant;
-	uint8_t named[LIMIT_SIZE(GRANT_ITEMS_MAX) / 8]; /* of what is held, what the runs name */
+	uint8_t named[LIMIT_SIZE(GRANT_ITEMS_MAX) / 8]; /* held items that the runs name */
 	uint32_t matched;
 };
 
@@ -167,7 +167,8 @@ static void bits_set(uint8_t *bitmap, uint64_t from, uint64_t end)
 	}
 }
 
-/* The cost goes by the runs and by the items, not by their product: the runs may be any, also ones that name nothing held. False: nothing is. */
+/* The cost is the sum of runs and items, not their product: runs may be arbitrary, also name
+ * nothing that is held. False: no held item is named. */
 static bool named_held(const struct cmd_ack *m, struct ack_work *work)
 {
 	const struct queue_grant *grant = &work->grant;
@@ -249,7 +250,8 @@ static int extend(struct apply *a, const struct cmd_ack *m, struct ack_work *wor
 		return 0;
 	work->grant.lease_ms = lease_ms;
 	work->grant.deadline_ms = a->mono_ms + lease_ms;
-	/* One record; but a lease made shorter needs an earlier look, also by a walk that is past it already. */
+	/* Costs one record; but a shortened lease needs an earlier check, also by a walk that has
+	 * passed it already. */
 	if (work->cell.scan_token != 0 && work->grant.deadline_ms < work->cell.scan_min) {
 		work->cell.scan_min = work->grant.deadline_ms;
 		cell_changed = true;
@@ -282,7 +284,8 @@ int ack_apply(struct apply *a, const struct cmd_ack *m, struct outcome *out)
 			(unsigned long long)m->token);
 	if (rc != 0)
 		return rc;
-	/* Its end gives back what it holds in steps: what is still here is no longer its. A timed lease goes on to its deadline. */
+	/* The end of a session returns its items in steps: those left here belong to it no longer.
+	 * A timed lease continues to its deadline. */
 	if (work.grant.kind == GRANT_SESSION) {
 		rc = session_check(a, a->session, out);
 		if (rc != 0 || refused(out))
@@ -344,7 +347,8 @@ int queue_boot_mono(struct store_txn *txn, uint64_t *ret)
 	return rc != 0 ? rc : number_decode(value, ret);
 }
 
-/* Gives back up to *io_max items of a lease that ended, and takes them off it. What was begun is a failed attempt. */
+/* Returns up to *io_max items of an ended lease, and removes them from it. Begun items count a
+ * failed attempt. */
 static int grant_return(struct apply *a, uint64_t queue, struct queue_cell *cell, struct queue_grant *grant,
 			const char *reason, uint32_t *io_max)
 {
@@ -369,26 +373,26 @@ static int grant_return(struct apply *a, uint64_t queue, struct queue_cell *cell
 		if (rc != 0)
 			return rc;
 	}
-	grant->reports = true; /* for what is left: the first one has been found */
+	grant->reports = true; /* for the remaining items: the first one was found */
 	return 0;
 }
 
-enum { GRANT_CHECKS_PER_WORK = 8, WALK_REST_DIVISOR = 50, WALK_REST_MS_MAX = 5000 };
+enum { GRANT_CHECKS_PER_WORK = 8, WALK_PAUSE_DIVISOR = 50, WALK_PAUSE_MS_MAX = 5000 };
 
-/*
- * There is no index of deadlines: a walk looks at every grant of the queue. Its cost is bounded by a rest after it, in proportion to what is
- * out: a lease in a queue with very many of them ends up to an eighth of the queue's lease later, at most 5 s.
- */
-static uint64_t walk_rest_ms(const struct queue_cell *cell)
+/* There is no index of deadlines: a walk checks every grant of the queue. A pause after it,
+ * proportional to the number of grants, bounds its cost: with very many leases in a queue a lease
+ * ends up to an eighth of its duration later, at most 5 s. */
+static uint64_t walk_pause_ms(const struct queue_cell *cell)
 {
-	uint64_t rest = cell->leased / WALK_REST_DIVISOR;
+	uint64_t rest = cell->leased / WALK_PAUSE_DIVISOR;
 
 	if (rest > cell->lease_ms / 8)
 		rest = cell->lease_ms / 8;
-	return rest < WALK_REST_MS_MAX ? rest : WALK_REST_MS_MAX;
+	return rest < WALK_PAUSE_MS_MAX ? rest : WALK_PAUSE_MS_MAX;
 }
 
-/* Walks the grants from cell->scan_token on until the work is spent. Returns 1 at the end, 0 when there is more, or a failure. */
+/* Walks the grants from cell->scan_token on until the work is spent. Returns 1 at the end, 0 when
+ * there are more, or a failure. */
 static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t boot_mono,
 		       uint32_t *io_work)
 {
@@ -417,12 +421,12 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 			rc = 0;
 			break;
 		}
-		/* A look costs less than a record that is written. */
+		/* A check costs less than a written record. */
 		if (++checked % GRANT_CHECKS_PER_WORK == 0)
 			(*io_work)--;
 		if (rc == 0)
 			rc = grant_decode(value, &grant);
-		/* It stays, and so do its items: those of the other leases must not wait for ever. */
+		/* It stays, with its items: those of other leases must not wait for ever. */
 		if (rc == SLUICE_E_CORRUPT) {
 			rc = claim_report_damaged(a, queue, token);
 			continue;
@@ -461,7 +465,7 @@ int queue_leases_fire(struct apply *a, uint64_t queue, uint64_t sub, uint32_t *i
 		return 0;
 	if (rc != 0)
 		return rc;
-	/* A timer that was replaced by an earlier one. */
+	/* The timer was replaced by an earlier one. */
 	if (cell.deleted || cell.lease_timer_due != sub)
 		return 0;
 	rc = queue_boot_mono(a->txn, &boot_mono);
@@ -475,11 +479,11 @@ int queue_leases_fire(struct apply *a, uint64_t queue, uint64_t sub, uint32_t *i
 	if (rc < 0)
 		return rc;
 	if (rc == 0) {
-		/* Not through: go on with the next TICK. */
+		/* Not finished: continues with the next TICK. */
 		rc = queue_lease_arm(a, queue, &cell, a->mono_ms);
 	} else {
 		cell.scan_token = 0;
-		cell.scan_not_before = a->mono_ms + walk_rest_ms(&cell);
+		cell.scan_not_before = a->mono_ms + walk_pause_ms(&cell);
 		rc = cell.scan_min == UINT64_MAX ? 0 : queue_lease_arm(a, queue, &cell, cell.scan_min);
 	}
 	if (rc == 0)
@@ -489,7 +493,8 @@ int queue_leases_fire(struct apply *a, uint64_t queue, uint64_t sub, uint32_t *i
 	return rc;
 }
 
-/* Only a purge takes a delayed item away, a damaged one, of which it could not tell that it was delayed: its timer can. */
+/* Only a purge deletes a delayed item, a damaged one whose delay it could not read: its timer
+ * corrects the count. */
 static int delayed_gone(struct apply *a, uint64_t queue, struct queue_cell *cell)
 {
 	if (cell->deleted || cell->delayed == 0)
@@ -498,7 +503,7 @@ static int delayed_gone(struct apply *a, uint64_t queue, struct queue_cell *cell
 	return queue_cell_put(a, queue, cell);
 }
 
-/* Where the record of a delayed item lies: in the upper half; of a store of before, in place. */
+/* The record of a delayed item is in the upper half; in a store of an older version, in place. */
 static int delayed_get(struct apply *a, uint64_t queue, uint64_t seq, struct queue_item *ret,
 		       uint64_t *ret_place)
 {
@@ -547,7 +552,7 @@ int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t 
 		rc = queue_item_del(a, queue, place);
 	if (rc == 0)
 		rc = queue_item_put(a, queue, seq, &item);
-	/* At or above head it is found in order; below it is an exception. */
+	/* At or above head it is found in order; below head it is an exception. */
 	if (rc == 0 && seq < cell.head)
 		rc = ready_put(a, queue, &cell, item.priority, seq);
 	if (rc == 0)
@@ -555,7 +560,7 @@ int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq, uint32_t 
 	return rc != 0 ? rc : queue_ready_effect(a, queue);
 }
 
-/* The first grant of `from` or a later queue that is not before the token in its queue; NOT_FOUND. */
+/* The first grant of queue `from` or a later one whose token is at or after `token`; NOT_FOUND. */
 static int grant_seek(struct apply *a, uint64_t from, uint64_t token, uint64_t *ret_queue,
 		      uint64_t *ret_token)
 {
@@ -587,7 +592,7 @@ int queue_of_grant(struct apply *a, uint64_t token, uint64_t *ret)
 	uint64_t from = 0, queue, found;
 	int rc;
 
-	/* At most two looks a queue. */
+	/* At most two reads per queue. */
 	while ((rc = grant_seek(a, from, token, &queue, &found)) == 0) {
 		if (found == token) {
 			*ret = queue;
@@ -626,7 +631,7 @@ int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint6
 		return rc;
 	*ret_done = grant.out == 0;
 	key_two(&key, a->gateway, queue, token);
-	/* The caller takes it off what the session owns when it is done. */
+	/* The caller removes it from the session's entries when all is returned. */
 	rc = *ret_done ? store_del(a->txn, STORE_GRANT, key_slice(&key))
 		       : grant_store(a, queue, token, &grant);
 	if (rc == 0)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Which ready entries a claim takes: exceptions first, since they are older, then head onward. */
+ * Selects the ready entries of a claim: exceptions first, since they are older, then from head
+ * on. */
 #include "broker/core/queue/pick.h"
 #include "protocol/limits.h"
 
 enum {
 	DROP_PURGED_MAX = 256,
-	STEP_OVER_MAX = 256 /* delayed items that lie in place */
+	STEP_OVER_MAX = 256 /* delayed items in place */
 };
 
 bool picked_progressed(const struct picked *picked, uint32_t taken)
@@ -62,18 +63,18 @@ int claim_report_damaged(struct apply *a, uint64_t queue, uint64_t seq)
 	return claim_report_damaged_grant(a, queue, seq, 0);
 }
 
-/* Never more than the count says is ready, so that it stays one. */
+/* Never more than the count of ready entries, which must not fall below 0. */
 static bool wants_more(const struct picked *picked, const struct queue_cell *cell, uint32_t max)
 {
 	return picked->count < max && picked->count < cell->ready && picked->set_aside < SET_ASIDE_MAX;
 }
 
-/*
- * A damaged item may not hold up those behind it. What was picked before it goes out first; then, when it is the first, it is passed by:
- * it stays in the store, no longer ready and never granted, and the consumer that met it is told. What is delayed lies elsewhere, but in a
- * store of before: so in order it may have been one that was not counted as ready (ready_bound). In a queue of
- * jobs it counts as a delayed one from now on, since its job is open, until that leaves the queue (queue_job_remove).
- */
+/* A damaged item must not block the following ones. Items picked before it are delivered first;
+ * once it is the first, it is skipped: it stays in the store, no longer ready and never granted,
+ * and is reported to the consumer. Delayed items are stored elsewhere, except in a store of an
+ * older version: so an item in order may not have been counted as ready (ready_bound). In a queue
+ * of jobs it counts as delayed from now on, since its job is open, until the job leaves the queue
+ * (queue_job_remove). */
 static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq, bool exception,
 		     struct picked *picked)
 {
@@ -88,7 +89,8 @@ static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, u
 	return claim_report_damaged(a, queue, seq);
 }
 
-/* No more can be ready than places are left for them. At the end of what is in order the count is exact again. */
+/* No more entries can be ready than places are left. At the end of the entries in order the count
+ * is exact again. */
 static void ready_bound(struct queue_cell *cell, const struct picked *picked)
 {
 	uint64_t most = cell->exceptions + picked->count + (cell->tail - cell->head);
@@ -173,7 +175,8 @@ int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cell, uint
 			cell->head = cell->tail;
 			break;
 		}
-		/* A damaged record is named by its key; without one it is a page of the table, and there is no way on. */
+		/* A damaged record has a key; without one a page of the table is damaged, and the
+		 * walk cannot continue. */
 		if (rc != 0 && (rc != SLUICE_E_CORRUPT || found.len == 0))
 			break;
 		if (!key_two_in(found, a->gateway, queue, &seq) || seq >= QUEUE_DELAYED) {

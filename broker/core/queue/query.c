@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What people see of queues: show, list, and peek in every state with holder and age. Reads a snapshot; any thread. */
+ * Reads of queues: show, list, and peek in every state with holder and age. Reads a snapshot; any
+ * thread. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -14,7 +15,7 @@
 enum { PEEK_BODY_BYTES_MAX = 1024, PEEK_WINDOW = 4096 };
 static_assert(PEEK_WINDOW > LIMIT_SIZE(LIST_ROWS_MAX), "a window holds all rows of a reply and one more");
 
-/* The reply's array has room. */
+/* The reply's array has room for it. */
 static int row_add(struct query *q, uint64_t id, void *user)
 {
 	struct queue_cell cell;
@@ -81,23 +82,23 @@ enum { PEEK_ITEMS = 1, PEEK_GRANTS, PEEK_ROWS };
 
 struct noted {
 	uint64_t seq;
-	uint64_t place;	    /* QUEUE_DELAYED: it lies in the upper half */
-	uint64_t token;	    /* of the grant that has it; 0: none so far */
-	bool may_be_leased; /* only a grant knows */
+	uint64_t place;	    /* QUEUE_DELAYED: it is in the upper half */
+	uint64_t token;	    /* of its grant; 0: none so far */
+	bool may_be_leased; /* only its grant can tell */
 };
 struct peek_state {
 	uint64_t queue;
-	uint64_t after;	      /* the last item walked */
-	uint64_t after_token; /* the last grant */
+	uint64_t after;	      /* the last item that was walked */
+	uint64_t after_token; /* the last grant that was walked */
 	size_t count, undecided, row;
-	bool ended; /* no item is behind `after` */
+	bool ended; /* no item is left after `after` */
 	struct noted noted[PEEK_WINDOW];
 };
 struct peek {
 	struct query *q;
 	struct peek_state *state;
 	struct queue_cell cell;
-	struct queue_grant grant; /* the one found last: neighbours mostly share it */
+	struct queue_grant grant; /* the last one found: neighbours often share it */
 	uint64_t grant_token;
 };
 
@@ -156,7 +157,8 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 	return complete ? 0 : SLUICE_E_NOMEM;
 }
 
-/* Whether it has an entry in `ready`, and whether a purge took it whose sweep is not through yet. */
+/* Whether it has an entry in `ready`, and whether a purge removed it whose sweep has not
+ * finished. */
 static int look_up(struct peek *peek, uint64_t seq, const struct queue_item *item, bool *ret_excepted,
 		   bool *ret_purged)
 {
@@ -183,10 +185,10 @@ static int look_up(struct peek *peek, uint64_t seq, const struct queue_item *ite
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-/* The items of one half of the queue's key range, one after the other. */
+/* The items of one half of the queue's key range, in order. */
 struct half {
 	struct store_scan *scan;
-	uint64_t seq; /* of value; UINT64_MAX: there is no more */
+	uint64_t seq; /* of value; UINT64_MAX: the end */
 	struct sluice_slice value;
 };
 
@@ -220,7 +222,7 @@ static int half_begin(struct peek *peek, struct half *half, uint64_t place, uint
 	return rc != 0 ? rc : half_next(peek, half, place);
 }
 
-/* Notes an item unless it cannot be wanted. excepted: it has an entry in `ready`. */
+/* Notes an item unless the filter excludes it. excepted: it has an entry in `ready`. */
 static void note_item(struct peek *peek, uint64_t place, uint64_t seq, const struct queue_item *item,
 		      bool excepted, const char *want)
 {
@@ -236,7 +238,7 @@ static void note_item(struct peek *peek, uint64_t place, uint64_t seq, const str
 	state->undecided += may_be_leased;
 }
 
-/* Both halves at once, in the order of their numbers, so that a number says where to go on. */
+/* Both halves at once, in the order of their numbers, so that a number tells where to continue. */
 static int peek_walk(struct peek *peek, struct half *ready, struct half *delayed, const char *want,
 		     size_t window)
 {
@@ -250,7 +252,7 @@ static int peek_walk(struct peek *peek, struct half *ready, struct half *delayed
 		struct half *half = upper ? delayed : ready;
 		struct queue_item item;
 
-		/* What was never claimed is not leased, and nothing behind it. */
+		/* An item that was never claimed is not leased, nor is any after it. */
 		state->ended = half->seq == UINT64_MAX || (leased_only && half->seq >= peek->cell.head);
 		if (state->ended)
 			break;
@@ -271,7 +273,8 @@ static int peek_items(struct peek *peek, const Sluice__QueuePeek *m, uint32_t ma
 	struct query *q = peek->q;
 	struct peek_state *state = peek->state;
 	struct half ready = {.seq = UINT64_MAX}, delayed = {.seq = UINT64_MAX};
-	/* Without a state to filter by each one noted is a row, and one more says that there are others. */
+	/* Without a filter by state each noted item is a row, and one more tells that there are
+	 * others. */
 	size_t window = m->state[0] != 0 ? PEEK_WINDOW : max - q->reply->n_items + 1;
 	int rc = half_begin(peek, &ready, 0, state->after + 1);
 
@@ -290,7 +293,7 @@ static int peek_items(struct peek *peek, const Sluice__QueuePeek *m, uint32_t ma
 	return 0;
 }
 
-/* Which of the noted ones a grant holds; they are in order. */
+/* Marks the noted items that a grant holds; they are in order. */
 static void note_grant(struct peek_state *state, const struct queue_grant *grant, uint64_t token)
 {
 	size_t low = 0, high = state->count;
@@ -350,7 +353,7 @@ static int peek_grants(struct peek *peek)
 	return 0;
 }
 
-/* The grant of a noted item as it is now; the one before mostly is it. */
+/* The grant of a noted item as it is now; often the same as that of the one before. */
 static int grant_now(struct peek *peek, const struct noted *noted, bool *ret_held)
 {
 	int rc;
@@ -370,7 +373,7 @@ static int grant_now(struct peek *peek, const struct noted *noted, bool *ret_hel
 	return 0;
 }
 
-/* Adds the row of a noted item; with `full` it only says that there is one. */
+/* Adds the row of a noted item; with `full` it only sets `more`. */
 static int peek_row(struct peek *peek, const struct noted *noted, const char *want, bool full)
 {
 	struct query *q = peek->q;
@@ -380,7 +383,7 @@ static int peek_row(struct peek *peek, const struct noted *noted, const char *wa
 	bool held;
 	int rc = queue_item_get(q->txn, q->gateway, peek->state->queue, noted->place | noted->seq, &item);
 
-	/* Its time has come meanwhile. */
+	/* It became due meanwhile. */
 	if (rc == SLUICE_E_NOT_FOUND && noted->place != 0)
 		rc = queue_item_get(q->txn, q->gateway, peek->state->queue, noted->seq, &item);
 	if (rc != 0)
@@ -409,7 +412,8 @@ static int peek_row(struct peek *peek, const struct noted *noted, const char *wa
 	return 0;
 }
 
-/* With all rows that were asked for, what is left of the window says whether there are more; behind it there may be. */
+/* With all requested rows, the rest of the window tells whether there are more; after the window
+ * there may be. */
 static int peek_rows(struct peek *peek, const Sluice__QueuePeek *m, uint32_t max, bool *ret_done)
 {
 	struct query *q = peek->q;
@@ -475,7 +479,7 @@ static int peek(struct query *q, const Sluice__QueuePeek *m)
 	at.state = q->at.state;
 	rc = queue_cell_get(q->txn, q->gateway, at.state->queue, &at.cell);
 	if (rc == SLUICE_E_NOT_FOUND)
-		return 0; /* deleted meanwhile, with all that it had */
+		return 0; /* deleted meanwhile */
 	while (rc == 0 && !done && !q->again) {
 		if (q->at.phase == PEEK_ITEMS)
 			rc = peek_items(&at, m, max);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Queues as things: create, alter, delete, purge; and the put side. */
+ * Queues as objects: create, alter, delete, purge; and puts. */
 #include <stdio.h>
 
 #include "broker/core/base/config_same.h"
@@ -66,7 +66,7 @@ static int config_check(const Sluice__QueueConfig *config, struct outcome *out)
 	return 0;
 }
 
-/* The number of the queue that dead letters of `name` go to. */
+/* The number of the queue for dead letters of `name`. */
 static int dead_letter_find(struct apply *a, const Sluice__QueueConfig *config, uint64_t *ret,
 			    struct outcome *out)
 {
@@ -92,7 +92,8 @@ static int dead_letter_find(struct apply *a, const Sluice__QueueConfig *config, 
 	return 0;
 }
 
-/* The lifecycle of a queue's jobs; empty: the default one. It cannot be deleted while a queue names it. */
+/* The lifecycle of a queue's jobs; empty: the default one. It cannot be deleted while a queue
+ * refers to it. */
 static int lifecycle_named(struct apply *a, const Sluice__QueueConfig *config, struct outcome *out)
 {
 	uint64_t id;
@@ -116,7 +117,7 @@ static void cell_configure(struct queue_cell *cell, const Sluice__QueueConfig *c
 	cell->dead_letter = dead_letter;
 }
 
-/* The definition is stored without its subjects: edges are the router's. */
+/* The definition is stored without its subjects: the router has the edges. */
 static int config_store(struct apply *a, uint64_t id, const Sluice__QueueConfig *config)
 {
 	Sluice__QueueConfig stored = *config;
@@ -159,7 +160,7 @@ int queue_install_dead_letter(struct apply *a)
 	return queue_new(a, &config, 0, &id);
 }
 
-/* As it works: what was left out is as if its default was given. */
+/* The effective configuration: omitted fields have their defaults. */
 static Sluice__QueueConfig effective(const Sluice__QueueConfig *config)
 {
 	static char dead_letter[] = "dead-letter", lifecycle[] = "airavata";
@@ -276,7 +277,7 @@ int queue_delete_apply(struct apply *a, const Sluice__QueueDelete *m, struct out
 			      m->name);
 	if (m->if_empty && cell.ready + cell.leased + cell.delayed > 0)
 		return refuse(out, SLUICE_E_IN_USE, "queue '%s' is not empty", m->name);
-	/* Marked at once; the items go by TICK. */
+	/* Marked at once; TICK deletes the items. */
 	cell.deleted = 1;
 	effect.id = id;
 	rc = name_del(a, NAME_QUEUE, slice_text(m->name));
@@ -314,8 +315,8 @@ int queue_purge_apply(struct apply *a, const Sluice__QueuePurge *m, struct outco
 	cell.ready = 0;
 	cell.exceptions = 0;
 	cell.purge_generation++;
-	/* Even with nothing between head and tail there may be purged exceptions. No item is in the window then: the one before tail may
-	 * be leased, the one at tail is yet to come. */
+	/* There may be purged exceptions although head equals tail. No item is in the window then:
+	 * the one before tail may be leased, and tail is the next to come. */
 	if (cell.sweep_from == cell.sweep_to)
 		cell.sweep_from = QUEUE_SWEEP_EXCEPTIONS;
 	rc = queue_cell_put(a, id, &cell);
@@ -378,7 +379,7 @@ int queue_room_check_records(struct apply *a, uint64_t queue, Sluice__QueueKind 
 		      (unsigned long long)held, (unsigned long long)cell.max_items);
 }
 
-/* Changes the cell, does not store it. */
+/* Changes the cell without storing it. */
 static int put_item(struct apply *a, uint64_t queue, struct queue_cell *cell, struct queue_item *item,
 		    uint32_t delay_ms)
 {
@@ -405,7 +406,7 @@ static int put_item(struct apply *a, uint64_t queue, struct queue_cell *cell, st
 	return rc;
 }
 
-/* After puts: stores the cell, and says so when there was nothing ready before. */
+/* After puts: stores the cell, and adds an effect when nothing was ready before. */
 static int put_end(struct apply *a, uint64_t queue, const struct queue_cell *cell, bool was_empty)
 {
 	int rc = queue_cell_put(a, queue, cell);
@@ -486,7 +487,7 @@ int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq, uint8_t prio
 		key_ready(&key, a->gateway, queue, cell.priority ? priority : 0, 0, seq);
 		rc = store_del(a->txn, STORE_READY, key_slice(&key));
 	}
-	if (rc == SLUICE_E_NOT_FOUND) { /* a claim has set it aside, for damage */
+	if (rc == SLUICE_E_NOT_FOUND) { /* a claim has set it aside because of damage */
 		invariant(cell.delayed > 0, "queue %llu: job entry %llu is neither ready nor set aside",
 			  ULL(queue), ULL(seq));
 		cell.delayed--;

@@ -33,7 +33,8 @@ static const size_t cell_u64_offsets[] = {
 };
 enum {
 	CELL_U64_COUNT = sizeof(cell_u64_offsets) / sizeof(cell_u64_offsets[0]),
-	CELL_U64_COUNT_FIRST = CELL_U64_COUNT - 1, /* of cells written before scan_not_before came */
+	/* in cells written before scan_not_before existed */
+	CELL_U64_COUNT_FIRST = CELL_U64_COUNT - 1,
 	CELL_FIXED = 3 + 4 * 3
 };
 
@@ -91,7 +92,7 @@ int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, stru
 	return rc != 0 ? rc : queue_cell_decode(value, ret);
 }
 
-/* What can be seen without the items: a count that was taken below zero is nearly 2^64. */
+/* Checks without reading the items: a count that fell below zero is nearly 2^64. */
 static void cell_check(uint64_t queue, const struct queue_cell *cell)
 {
 	invariant(cell->kind <= SLUICE__QUEUE_KIND__QUEUE_JOBS && cell->priority <= 1 && cell->deleted <= 1,
@@ -100,7 +101,8 @@ static void cell_check(uint64_t queue, const struct queue_cell *cell)
 	invariant(!cell->priority || cell->head == cell->tail,
 		  "queue %llu has priorities: head %llu, tail %llu", ULL(queue), ULL(cell->head),
 		  ULL(cell->tail));
-	/* At the end of what is in order a count is not judged: records that damage took leave it too high. */
+	/* At the end of the entries in order counts are not checked: records lost to damage leave
+	 * them too high. */
 	invariant(cell->head == cell->tail || cell->ready - cell->exceptions <= cell->tail - cell->head,
 		  "queue %llu: ready %llu, exceptions %llu, head %llu, tail %llu", ULL(queue),
 		  ULL(cell->ready), ULL(cell->exceptions), ULL(cell->head), ULL(cell->tail));
@@ -255,7 +257,7 @@ uint64_t queue_item_bytes(const struct queue_item *item)
  * same size: what is begun, with GRANT_SINCE u64 since when, with GRANT_EXTEND_MAX u32 ms ---- */
 
 enum { GRANT_FIXED_BYTES = 8 + 1 + 8 + 4 + 8 + 2 + 2 };
-/* Beside the kind; 128 is kept for a list of numbers instead of the bitmap. */
+/* Beside the kind; 128 is reserved for a list of numbers instead of the bitmap. */
 enum { GRANT_EXTEND_MAX = 8, GRANT_SINCE = 16, GRANT_REPORTS = 32, GRANT_BEGUN = 64, GRANT_KIND_MASK = 7 };
 
 static_assert(GRANT_FIXED_BYTES + 2 * (LIMIT_SIZE(GRANT_ITEMS_MAX) / 8) + 8 + 4 <= QUEUE_GRANT_BYTES_MAX,
@@ -368,7 +370,7 @@ int grant_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, uint64_t 
 	return rc != 0 ? rc : grant_decode(value, ret);
 }
 
-/* What is out is what the bits say, and only that can be begun. */
+/* `out` is the number of set bits, and only held items can be begun. */
 static void bits_check(uint64_t queue, uint64_t token, const struct queue_grant *grant)
 {
 	uint64_t bits, begun;

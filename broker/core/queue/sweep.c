@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The slow half of purge and delete: bounded work per TICK. What was marked is never seen by a claim meanwhile. A damaged record goes like any
- * other: that is how people get rid of it. */
+ * The slow part of purge and delete: bounded work per TICK. Claims never see marked records
+ * meanwhile. A damaged record is deleted like any other: that is how an administrator removes
+ * it. */
 #include "broker/core/queue/queue.h"
 #include "broker/core/session/session.h"
 
-/* The next record of the queue, damaged ones too; NOT_FOUND behind the last. */
+/* The next record of the queue, also a damaged one; NOT_FOUND after the last. */
 static int next_of_queue(struct store_scan *scan, uint32_t gateway, uint64_t queue,
 			 struct sluice_slice *ret_key, struct sluice_slice *ret_value, bool *ret_damaged)
 {
@@ -18,7 +19,8 @@ static int next_of_queue(struct store_scan *scan, uint32_t gateway, uint64_t que
 	return key_is_under(key, gateway, queue) ? 0 : SLUICE_E_NOT_FOUND;
 }
 
-/* Deletes records of a table whose key starts with (gateway, queue). Returns 1 when none is left, 0 when the work is spent. */
+/* Deletes records of a table whose key starts with (gateway, queue). Returns 1 when none is left, 0
+ * when the work is spent. */
 static int drop_table(struct apply *a, enum store_table table, uint64_t queue, uint32_t *io_work)
 {
 	struct store_scan *scan = NULL;
@@ -93,7 +95,8 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 			rc = store_damaged("its content is not valid");
 			break;
 		}
-		/* The next TICK goes on behind it: what came after the purge may be more than one TICK looks at. */
+		/* The next TICK continues after it: puts since the purge may be more than one TICK
+		 * can check. */
 		cell->sweep_from =
 			QUEUE_SWEEP_EXCEPTIONS | (uint64_t)(255 - ready.priority) << 48 | (ready.seq + 1);
 		if (generation == cell->purge_generation)
@@ -107,7 +110,8 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 	return rc == SLUICE_E_NOT_FOUND ? 1 : rc;
 }
 
-/* Items that were ready in order when the purge came: in [sweep_from, sweep_to), never granted; delayed ones stay. */
+/* Items that were ready in order at the purge: in [sweep_from, sweep_to), never granted; delayed
+ * ones stay. */
 static int sweep_purged_items(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t *io_work)
 {
 	struct store_scan *scan = NULL;
