@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "broker/core/base/keys.h"
+#include "broker/core/base/name.h"
 #include "broker/core/base/text.h"
 #include "broker/core/job/job.h"
 #include "tests/unit/job_rig.h"
@@ -459,6 +460,47 @@ Test(job_ledger, a_job_with_a_damaged_row_in_its_history_is_forgotten_with_all_o
 	forgets_with_damaged_row(150, true);
 	forgets_with_damaged_row(1, false);
 	forgets_with_damaged_row(0, false);
+}
+
+Test(job_ledger, a_finished_job_whose_record_is_damaged_or_missing_is_forgotten_all_the_same)
+{
+	for (int gone = 0; gone < 2; gone++) {
+		Sluice__JobRetention keep = SLUICE__JOB_RETENTION__INIT;
+		struct store_txn *txn = NULL;
+		uint64_t named;
+		struct rig rig;
+		struct key key;
+
+		rig_open(&rig);
+		cr_assert_eq(rig_submit(&rig, "j").code, 0);
+		cr_assert_eq(rig_submit(&rig, "other").code, 0);
+		cr_assert_eq(rig_cancel(&rig, "j").code, 0);
+		key_one(&key, rig.world.gateway, 1);
+		cr_assert_eq(store_begin(rig.world.store, &txn), 0);
+		cr_assert_eq(gone ? store_del(txn, STORE_JOB, key_slice(&key))
+				  : store_put(txn, STORE_JOB, key_slice(&key), (struct sluice_slice){"?", 1}),
+			     0);
+		cr_assert_eq(store_commit(txn), 0);
+		keep.keep_ms = 1;
+		cr_assert_eq(rig_apply(&rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
+		world_wait(&rig.world, 10);
+		cr_expect_eq(world_ticks(&rig.world, 1000), 1, "nothing is tried again");
+		cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1, "it is told");
+		cr_expect_not_null(strstr(world_effect(&rig.world, FX_ITEM_DAMAGED)->name.data,
+					  "the job's id stays taken"));
+		cr_expect_eq(world_records(&rig.world, STORE_LIVE), 1, "the other's");
+		cr_expect_eq(world_records(&rig.world, STORE_JOB), 1);
+		cr_expect_eq(rig_history(&rig, "other"), 1);
+		cr_expect_eq(rows_stored(&rig), 1);
+		rig_audit(&rig);
+		cr_expect_eq(rig.reply->audited->jobs, 1);
+		cr_assert_eq(store_begin_read(rig.world.store, &txn), 0);
+		cr_expect_eq(name_find(txn, rig.world.gateway, NAME_JOB, (struct sluice_slice){"j", 1},
+				       &named),
+			     0);
+		store_abort(txn);
+		world_discard(&rig.world);
+	}
 }
 
 Test(job_ledger, many_parked_reports_are_applied_bit_by_bit_and_in_order)

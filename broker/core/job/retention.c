@@ -110,24 +110,39 @@ static int delete_orphaned_rows(struct apply *a, uint64_t number, uint64_t n, ui
 	return 0;
 }
 
-static int delete_records(struct apply *a, uint64_t number, const struct job_live *live)
+/* What leads to the job by its id. A job record that cannot be read leaves its id unknown: that stays taken, which is
+ * told, and what is in quarantine under it stays, too. */
+static int delete_names(struct apply *a, uint64_t number, const struct job_live *live)
 {
 	struct job_record record;
 	Sluice__JobSubmit *meta;
-	struct key key;
 	int rc = job_record_get(a->txn, a->gateway, number, &record);
 
 	if (rc == 0)
 		rc = job_record_meta(&record, &meta);
+	if (rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND) {
+		rc = store_damaged("it cannot be read; its job is forgotten, the job's id stays taken");
+		return rc == SLUICE_E_CORRUPT ? claim_report_damaged(a, live->queue, number) : rc;
+	}
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
+		return rc;
 	rc = name_del(a, NAME_JOB, slice_text(meta->job));
 	if (rc == 0)
 		rc = quarantine_delete(a, meta->job);
 	sluice__job_submit__free_unpacked(meta, NULL);
+	return rc;
+}
+
+static int delete_records(struct apply *a, uint64_t number, const struct job_live *live)
+{
+	struct key key;
+	int rc = delete_names(a, number, live);
+
 	key_one(&key, a->gateway, number);
 	if (rc == 0)
 		rc = store_del(a->txn, STORE_JOB, key_slice(&key));
+	if (rc == SLUICE_E_NOT_FOUND) /* it is missing, and that was told */
+		rc = 0;
 	if (rc == 0)
 		rc = store_del(a->txn, STORE_LIVE, key_slice(&key));
 	if (rc == 0)
