@@ -17,7 +17,7 @@
 
 enum { COMMAND_HEAD_BYTES = 2 + 1 + 4 + 8 + 8 + 4 };
 
-/* PB commands are called like their message. */
+/* PB commands have the name of their message. */
 #define NAME_TICK "tick"
 #define NAME_SESSION_OPEN "session_open"
 #define NAME_SESSION_EXPIRE "session_expire"
@@ -86,7 +86,7 @@ enum headroom command_headroom(const struct command *command)
 
 const struct command_spec *command_spec(uint16_t type)
 {
-	/* The table is in the order of its numbers. */
+	/* The table is ordered by number. */
 	size_t low = 0, high = SPEC_COUNT;
 
 	while (low < high) {
@@ -108,7 +108,7 @@ enum {
 	CLAIM_BYTES = CLAIM_2_BYTES + 4
 };
 
-/* The version that is written; all from 1 on are read. */
+/* The version that is written; all from 1 on can be read. */
 static uint8_t version_of(uint16_t type)
 {
 	switch (type) {
@@ -121,7 +121,7 @@ static uint8_t version_of(uint16_t type)
 	}
 }
 
-/* Of version 2, behind what version 1 has. */
+/* Members of version 2, after those of version 1. */
 enum { SESSION_OPEN_MORE = 1 + 1 + 2 + 2 + 2 };
 
 static size_t bin_size(uint16_t type, const void *body)
@@ -372,8 +372,8 @@ static int bin_decode(struct owned *owned, size_t len, uint8_t version, const ch
 
 /* ---- PB bodies ---- */
 
-/* Unknown fields, strings with a NUL inside, defaults on the wire: all of them pack differently from what
- * was read. */
+/* Unknown fields, strings with a NUL inside, defaults on the wire: all of them pack to other bytes
+ * than were read. */
 static bool packs_as(const ProtobufCMessage *message, const uint8_t *bytes, size_t len)
 {
 	uint8_t *packed;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Effects: an array of records and an arena for what they point to. The arena's chunks are kept by
- * effects_clear, so that a list that is used again allocates nothing. A rewind drops records only: the
- * arena's bytes stay until the next clear.
+ * Effects: an array of records and an arena for the memory they point to. effects_clear keeps the
+ * arena's chunks, so that a reused list allocates nothing. A rewind drops records only: the arena's
+ * bytes stay until the next clear.
  */
 #include "broker/core/effects.h"
 
@@ -27,7 +27,7 @@ struct effects {
 	size_t chunk_bytes; /* of all chunks */
 	size_t records_min, chunk_min;
 	struct chunk *first;
-	struct chunk *current; /* chunks behind it are empty */
+	struct chunk *current; /* later chunks are empty */
 };
 
 int effects_create(struct effects **ret)
@@ -96,7 +96,7 @@ int effects_add(struct effects *effects, const struct effect *effect)
 	return 0;
 }
 
-/* Chunks double, so that a big batch makes few of them and a small one stays small. */
+/* Sizes of chunks double, so that a big batch needs few of them and a small one stays small. */
 static struct chunk *chunk_new(struct effects *effects, size_t bytes)
 {
 	size_t want = effects->current == NULL ? effects->chunk_min : effects->current->bytes * 2;

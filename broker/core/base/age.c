@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * How old things are, see age.h. The record "age" of table meta: u8 version, u8 doubting, u16 shifts, u32 0, then u64 each: epoch, boot id, boot
- * offset, at, claim, stood, seen monotone, seen wall, and at and by of each shift. */
+ *
+ * Ages, see age.h. The record "age" of table meta: u8 version, u8 doubting, u16 shifts, u32 0, then
+ * u64 each: epoch, boot id, boot offset, at, claim, stood, seen monotone, seen wall, and at and by
+ * of each shift.
+ */
 #include <assert.h>
 
 #include "broker/core/base/age.h"
@@ -9,7 +12,8 @@
 
 enum { AGE_VERSION = 1, AGE_HEAD_BYTES = 8 };
 
-/* A wall clock is adjusted by less than this without a word; a fresh store's monotone clock begins here. */
+/* A smaller step of the wall clock is a normal adjustment; a fresh store's monotone clock begins
+ * here. */
 enum { STEP_MS = 300000, FIRST_MONO_MS = 86400000 };
 
 static struct sluice_slice age_key(void)
@@ -79,7 +83,7 @@ static int age_write(struct store_txn *txn, const struct age *age)
 	return store_put(txn, STORE_META, age_key(), (struct sluice_slice){buf, bytes});
 }
 
-/* The oldest two become one that makes nothing older than it is. */
+/* Merges the oldest two into one that makes no stamp older than it is. */
 static void shift_add(struct age *age, uint64_t at_mono, uint64_t by_ms)
 {
 	if (age->shift_count == AGE_SHIFTS_MAX) {
@@ -91,7 +95,7 @@ static void shift_add(struct age *age, uint64_t at_mono, uint64_t by_ms)
 	age->shifts[age->shift_count++] = (struct age_shift){at_mono, by_ms};
 }
 
-/* The wall clock went back by so much: the boot had claimed too much by that. */
+/* The wall clock went back by this amount: the boot had claimed too much by it. */
 static void claim_reduce(struct age *age, uint64_t back_ms)
 {
 	uint64_t by = back_ms < age->claim_ms ? back_ms : age->claim_ms;
@@ -114,7 +118,7 @@ int age_batch(struct store_txn *txn, struct batch_clock clock, struct age *age)
 	else if (clock.wall_ms + STEP_MS < expected)
 		claim_reduce(age, expected - clock.wall_ms);
 	else if (clock.wall_ms > expected + STEP_MS)
-		age->stood_ms = 0; /* no more is claimed by that: the broker was here */
+		age->stood_ms = 0; /* a jump while the broker runs adds nothing to the claim */
 	else
 		age->stood_ms += passed;
 	if (age->stood_ms >= LIMIT_CLOCK_STAND_MS)
@@ -124,7 +128,7 @@ int age_batch(struct store_txn *txn, struct batch_clock clock, struct age *age)
 	return age_write(txn, age);
 }
 
-/* How long the broker was away moves the monotone clock. */
+/* Advances the monotone clock by the time that the broker was away. */
 static void age_boot(struct age *age, struct batch_clock last, struct batch_clock *io_clock)
 {
 	uint64_t away = io_clock->wall_ms > last.wall_ms ? io_clock->wall_ms - last.wall_ms : 0;
@@ -134,7 +138,8 @@ static void age_boot(struct age *age, struct batch_clock last, struct batch_cloc
 	if (age->doubting && back > STEP_MS)
 		claim_reduce(age, back);
 	if (away > LIMIT_CLOCK_TRUST_MS) {
-		/* One that was in doubt already has not been contradicted, and goes on. */
+		/* A boot that was in doubt already has not been contradicted, and stays in
+		 * doubt. */
 		age->claim_ms = age->doubting ? age->claim_ms + away : away;
 		age->stood_ms = age->doubting ? age->stood_ms : 0;
 		age->at_mono = io_clock->mono_ms;
@@ -197,7 +202,8 @@ uint64_t age_of(const struct apply *a, uint64_t stamp)
 {
 	uint64_t now = age_now(a);
 
-	/* On the age line, because stamps of older versions may be from before the monotone clock began. */
+	/* On the age line, because stamps of older versions may be from before the beginning of the
+	 * monotone clock. */
 	if (stamp >= now)
 		return 0;
 	if (now - stamp > a->mono_ms)

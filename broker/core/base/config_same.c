@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * "Create unless it exists" promises that what is asked for is there, so what exists must be the same: field by
- * field, by the message's own description. */
+ * if_not_exists promises that the requested object exists, so the existing one must be equal:
+ * compared field by field, by the message's descriptor. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -29,7 +29,7 @@ static const char *text_of(const ProtobufCMessage *message, const ProtobufCField
 	return text;
 }
 
-/* Of a field that is not repeated; a text whole, however long. */
+/* A field that is not repeated; texts of any length. */
 static bool values_equal(const ProtobufCMessage *left, const ProtobufCMessage *right,
 			 const ProtobufCFieldDescriptor *field)
 {
@@ -46,7 +46,7 @@ static bool values_equal(const ProtobufCMessage *left, const ProtobufCMessage *r
 	}
 }
 
-/* How many bytes of two long texts, which differ, need not be shown. */
+/* Length of the common prefix of two long texts that need not be shown. */
 static size_t shown_from(const ProtobufCMessage *left, const ProtobufCMessage *right,
 			 const ProtobufCFieldDescriptor *field)
 {
@@ -62,7 +62,7 @@ static size_t shown_from(const ProtobufCMessage *left, const ProtobufCMessage *r
 	return same < SAME_SHOWN ? 0 : same - SAME_SHOWN / 2;
 }
 
-/* The value of a field that is not repeated, for people; a text from one of its bytes on. */
+/* The value of a field that is not repeated, as text; a text value from one of its bytes on. */
 static void value_text(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field, size_t from,
 		       char ret[VALUE_BUF])
 {
@@ -107,7 +107,7 @@ static int messages_equal(const ProtobufCMessage *left, const ProtobufCMessage *
 	return 0;
 }
 
-/* Repeated messages (a lifecycle's states): which is the first that differs. */
+/* Repeated messages (a lifecycle's states): finds the first that differs. */
 static int repeated_same(const ProtobufCMessage *stored, const ProtobufCMessage *given,
 			 const ProtobufCFieldDescriptor *field, const char *what, const char *name,
 			 struct outcome *out)
@@ -145,13 +145,13 @@ int config_same(const ProtobufCMessage *stored, const ProtobufCMessage *given, c
 		if (field->label == PROTOBUF_C_LABEL_REPEATED) {
 			int rc = field->type == PROTOBUF_C_TYPE_MESSAGE
 					 ? repeated_same(stored, given, field, what, name, out)
-					 : 0; /* subjects: edges are the router's */
+					 : 0; /* subjects: the router has the edges */
 
 			if (rc != 0 || refused(out))
 				return rc;
 			continue;
 		}
-		/* A text for people that was not given asks for nothing. */
+		/* A description that was not given is not compared. */
 		if (values_equal(stored, given, field) ||
 		    (strcmp(field->name, "description") == 0 && text_of(given, field)[0] == 0))
 			continue;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sets timers. What fires them is dispatch/tick.c. */
+ * Sets timers. dispatch/tick.c fires them. */
 #include "broker/core/base/state.h"
 #include "broker/core/base/timer.h"
 #include "broker/util/invariant.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The heart: a batch's life, and dispatch by the command table. Every command of a gateway gets the next
- * index of it (epoch 16 bits, counter 48), refused ones too; TICK takes one per gateway in which something
- * was due (tick.c).
+ * The life of a batch, and dispatch by the command table. Every command of a gateway has the next
+ * index of the gateway (epoch 16 bits, counter 48), also a refused one; TICK uses one per gateway
+ * in which a timer was due (tick.c).
  */
 #include <stdlib.h>
 
@@ -109,7 +109,7 @@ int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock
 		rc = age_read(txn, &core->age);
 	if (rc != 0)
 		return rc;
-	/* Sessions need nothing: their heartbeats are the engine's, and start anew. */
+	/* Sessions need nothing: the engine keeps their timers, which start anew. */
 	apply_init(&a, core, txn, core->bootstrap_effects, 0);
 	rc = queue_boot(&a);
 	effects_clear(core->bootstrap_effects);
@@ -118,7 +118,7 @@ int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock
 
 /* ---- batches ---- */
 
-/* Each command leaves nothing to be stored by the next. */
+/* A command leaves no pending events to the next. */
 static void nothing_pends(const struct core *core)
 {
 	for (size_t i = 0; i < PENDING_LOGS_MAX; i++)
@@ -133,7 +133,7 @@ int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_cloc
 
 	if (rc != 0)
 		return rc;
-	/* Durable, so a caller that is wrong about it cannot turn it back. */
+	/* Stored, so a caller with a wrong clock cannot turn it back. */
 	if (clock.mono_ms < last.mono_ms)
 		clock.mono_ms = last.mono_ms;
 	nothing_pends(core);

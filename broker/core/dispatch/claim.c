@@ -2,9 +2,9 @@
  *
  * CLAIM: up to max ready items or jobs become leases of one session.
  *
- * A claim that grants fewer than max says to the engine that nothing is left which this consumer could
- * have. So each that stops for another reason (a window, bytes, damage in front of it) has to announce
- * what is left: entries, and orphans if it takes them.
+ * For the engine a claim that grants fewer than max has left nothing that this consumer could have.
+ * So a claim that stops for another reason (a window, bytes, damage) has to announce what is left:
+ * entries, and orphans if the consumer accepts them.
  */
 #include "broker/core/job/job.h"
 #include "broker/core/queue/pick.h"
@@ -13,7 +13,8 @@
 #include "broker/core/stream/stream.h"
 #include "protocol/limits.h"
 
-/* What did not come until here is not held any more: so a client learns of what it lost while it was away. */
+/* Entries that were not redelivered until here are not held any more: the client learns which it
+ * lost while it was disconnected. */
 static int resumed_effect(struct apply *a, uint64_t queue)
 {
 	struct effect effect = {.kind = FX_RESUMED,
@@ -38,10 +39,9 @@ static int claim_run(struct apply *a, struct queue_cell *cell, const struct cmd_
 	return rc == 0 && m->flags & CLAIM_RESUME && out->id == 0 ? resumed_effect(a, m->queue) : rc;
 }
 
-/*
- * As claim_run; where it meets a damaged record nothing of it is left, *ret_undone says so, and CORRUPT is returned. A write that met it
- * leaves the transaction half-done, and no rollback mends that: CORRUPT then is the batch's.
- */
+/* As claim_run. When it meets a damaged record, the claim is undone, *ret_undone is set, and
+ * CORRUPT is returned. After a write that met damage the transaction is half-done and cannot be
+ * rolled back: CORRUPT then is the batch's. */
 static int claim_try(struct apply *a, const struct queue_cell *cell, const struct cmd_claim *m, uint32_t max,
 		     struct outcome *out, bool *ret_undone)
 {
@@ -66,8 +66,8 @@ static int claim_try(struct apply *a, const struct queue_cell *cell, const struc
 	return undo_rc != 0 ? undo_rc : rc;
 }
 
-/* Halves the claim until the damaged job is first in the queue, then skips it and goes on with the
- * jobs after it. */
+/* Halves the claim until the damaged job is first in the queue, then skips it and continues with
+ * the jobs after it. */
 static int claim_jobs_around(struct apply *a, const struct queue_cell *cell, const struct cmd_claim *m,
 			     struct outcome *out, bool *ret_undone)
 {
@@ -84,7 +84,8 @@ static int claim_jobs_around(struct apply *a, const struct queue_cell *cell, con
 			return rc;
 		if (aside == SET_ASIDE_MAX) {
 			out->kind = OUT_CLAIMED;
-			return claim_jobs_announce(a, m); /* it got on, and the next claim goes on */
+			/* the claim made progress; the next one continues */
+			return claim_jobs_announce(a, m);
 		}
 		rc = claim_jobs_skip(a, m, &skipped);
 		if (rc != 0)

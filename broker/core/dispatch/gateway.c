@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Gateways: tenants. Their names and numbers are under gateway 0; everything else lives under their own. */
+ * Gateways: tenants. Their names and numbers are under gateway 0; all other records are under their
+ * own gateway. */
 #include "broker/core/base/counter.h"
 #include "broker/core/base/name.h"
 #include "broker/core/base/topo.h"

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reads: one request, one packed Reply, in one or more turns, each with a read transaction of its own. Each module answers its own; here
- * is which answers what, and the status.
  *
- * A module that meets the bound of a turn behind a record notes in q->at where it goes on, sets q->again and returns 0; the rows
- * so far stay in q->reply. */
+ * Reads: one request, one packed Reply, in one or more turns, each with a read transaction of its
+ * own. Each module answers its own reads; this file has the table of them, and the status.
+ *
+ * A module that reaches the bound of a turn after a record notes in q->at where to continue, sets
+ * q->again and returns 0; the rows so far stay in q->reply.
+ */
 #include <stdlib.h>
 
 #include "broker/core/base/counter.h"
@@ -21,7 +23,8 @@
 
 typedef int (*query_fn)(struct query *q, const Sluice__Request *request);
 
-/* Without a default: a request without a row in one of the tables is a warning, and so an error. */
+/* No default: a request without a row in one of the tables is a compiler warning, and so an
+ * error. */
 static query_fn query_function(const Sluice__Request *request)
 {
 	switch (request->op_case) {
@@ -44,7 +47,7 @@ static query_fn query_function(const Sluice__Request *request)
 	case _SLUICE__REQUEST__OP__CASE_IS_INT_SIZE:
 		return NULL;
 	}
-	return NULL; /* of a newer client */
+	return NULL; /* from a newer client */
 }
 
 bool core_request_is_query(const Sluice__Request *request)

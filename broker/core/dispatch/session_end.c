@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What opens and ends a session. Its end is announced to the noun of each thing that it owned, which
- * removes the entry: some at once, the rest by TICK. From the end on nobody sees the session, whatever is
- * still to be swept. Heartbeats are not here: the engine issues SESSION_EXPIRE.
+ * Opens and ends sessions. The end is passed to the noun of each entry that the session owns, which
+ * removes the entry: some at once, the rest by TICK. From its end on the session is not visible,
+ * although entries are still to be swept. Heartbeats are the engine's: it issues SESSION_EXPIRE.
  */
 #include "broker/core/base/counter.h"
 #include "broker/core/base/name.h"
@@ -15,8 +15,9 @@
 #include "protocol/limits.h"
 
 enum {
-	/* Of one session. Many may end in one batch, and others wait for it: the rest goes by TICK. Not a
-	 * budget of the batch, for the database may not depend on batches. */
+	/* Of one session. Many sessions may end in one batch, and others wait for it: the rest is
+	 * done by TICK. Not a budget of the batch, because the database must not depend on
+	 * batches. */
 	END_AT_ONCE = 128,
 	DEFAULT_TIMEOUT_MS = 30000
 };
@@ -27,8 +28,8 @@ const struct owned_ops session_owned_ops[OWNED_KIND_COUNT] = {
 #undef OWNED
 };
 
-/* Ends one entry, or as much of it as *io_work, which is at least 1, allows: items count, and the entry
- * itself does. */
+/* Ends one entry, or a part of it, within *io_work, which is at least 1: items count, and so does
+ * the entry. */
 static int entry_end(struct apply *a, uint64_t session, const struct owned_entry *entry, uint32_t *io_work,
 		     bool *ret_done)
 {
@@ -46,7 +47,8 @@ static int entry_end(struct apply *a, uint64_t session, const struct owned_entry
 	return session_disown(a, session, (enum owned_kind)entry->kind, entry->id);
 }
 
-/* Ends what an ended session owns, within the budget; the record goes with the last entry. */
+/* Ends the entries of an ended session, within the budget; its record is removed with the last
+ * entry. */
 int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *ret_done)
 {
 	struct owned_entry entries[OWNED_AT_ONCE];
@@ -90,7 +92,8 @@ static int session_end(struct apply *a, uint64_t id, bool lapsed)
 	int rc = session_get(a->txn, a->gateway, id, &session);
 
 	if (rc == 0 && session.name.len > 0) {
-		/* The value is the store's: the name is copied into a key before anything is written. */
+		/* The name is borrowed from the store: it is copied into a key before anything is
+		 * written. */
 		key_name(&key, a->gateway, NAME_SESSION, session.name);
 		rc = store_del(a->txn, STORE_NAME, key_slice(&key));
 	}
@@ -175,7 +178,8 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 	rc = core_session_named(a->txn, a->gateway, m->name, &older);
 	if (rc == 0)
 		rc = counter_get(a->txn, a->gateway, COUNTER_SESSIONS, &sessions);
-	/* The engine has one end before, when it can; one that takes another's place needs no room. */
+	/* If possible the engine ends another session before; a session that replaces another needs
+	 * no room. */
 	if (rc == 0 && older == 0 && sessions >= LIMIT_SESSIONS_MAX)
 		return refuse(out, SLUICE_E_BUSY,
 			      "the gateway has %llu sessions of at most %llu; close some, or try again later",

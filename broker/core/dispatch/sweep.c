@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What was deleted by a mark goes by TICK, within its budget; what is left is due again at once. */
+ * Records of objects that are marked as deleted are removed by TICK, within its budget; the rest is
+ * due again at once. */
 #include "broker/core/base/timer.h"
 #include "broker/core/dispatch/dispatch.h"
 #include "broker/core/queue/queue.h"

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Timers and TICK. A timer is a key without a value, never deleted ahead of its time: firing looks at the
- * record and does nothing when the reason is gone. One TICK does at most work_max records of work over all
- * gateways; what is left stays due, so the engine ticks again at once. Gateways take turns: a tick that ran
- * out of work says where the next begins.
+ * Timers and TICK. A timer is a key without a value, never deleted before it is due: firing checks
+ * the record and does nothing when the reason is gone. One TICK does at most work_max records of
+ * work over all gateways; the rest stays due, so the engine ticks again at once. Gateways take
+ * turns: a tick that ran out of work stores where the next begins.
  *
- * A timer whose work meets a damaged record would hold up all others for ever: the engine undoes the batch, asks core_tick_timer which one it
- * was, and has it put off. A timer's key is all that it says, so one whose own record is damaged fires like any other.
+ * A timer whose work meets a damaged record would block all others for ever: the engine undoes the
+ * batch, asks core_tick_timer which timer it was, and has it put off. A timer has only a key, so a
+ * timer whose own record is damaged fires like any other.
  */
 #include <assert.h>
 
@@ -84,7 +85,7 @@ static int timer_fire(struct apply *a, const struct timer_key *timer, uint32_t *
 	if (rc == 0)
 		rc = fire == NULL ? store_damaged("its content is not valid")
 				  : fire(a, timer->id, timer->sub, io_work);
-	/* A timer without work of its own costs one, so that a tick always ends. */
+	/* A timer without work of its own counts as one, so that a tick always ends. */
 	if (*io_work >= before)
 		*io_work = before - 1;
 	a->core->fires = rc != 0;
@@ -138,7 +139,8 @@ static int put_off(struct apply *a, struct sluice_slice key)
 	struct timer_key timer;
 	int rc = key_timer_decode(key, &timer) ? store_del(a->txn, STORE_TIMER, key) : SLUICE_E_NOT_FOUND;
 
-	/* What set it may have been refused when the batch was run again: then there is nothing to put off. */
+	/* The command that set it may have been refused when the batch was run again: then there is
+	 * nothing to put off. */
 	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
 	a->gateway = timer.gateway;
@@ -179,7 +181,8 @@ int tick_apply(struct apply *a, const struct cmd_tick *m, struct outcome *out)
 
 int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_mono_ms)
 {
-	/* A clock in doubt is looked at, and how long it has stood is kept, also when nothing else happens. */
+	/* A clock in doubt is checked, and the time that it was confirmed is stored, also when
+	 * nothing else happens. */
 	uint64_t gateways, earliest = core->age.doubting ? core->clock.mono_ms + DOUBT_CHECK_MS : UINT64_MAX;
 	int rc = counter_get(txn, 0, COUNTER_GATEWAY, &gateways);
 

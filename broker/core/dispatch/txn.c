@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Transactions: operations under one savepoint, all or none. The first refusal rolls everything back (store,
- * effects, waiting job events) and names its operation. A quarantined report refuses the whole, with nothing
- * left in the quarantine. The producer's memory of the answer is written outside the savepoint: it stays
- * either way.
+ * Transactions: operations under one savepoint, all or none. The first refusal rolls everything
+ * back (store, effects, pending job events) and names its operation. A quarantined report refuses
+ * the whole transaction and leaves nothing in the quarantine. The producer's stored answer is
+ * written outside the savepoint: it stays in either case.
  */
 #include <stdlib.h>
 
@@ -27,7 +27,8 @@ static int txn_target(const Sluice__TxnPublish *m, struct frame_publish *ret, st
 		return refuse(out, SLUICE_E_INVAL, "no subject, queue or stream is given");
 	ret->target_kind = queue ? PUBLISH_TO_QUEUE : (stream ? PUBLISH_TO_STREAM : PUBLISH_TO_SUBJECT);
 	ret->target = slice_text(queue ? m->queue : m->stream);
-	/* Every event has a subject: straight to a queue or stream, its name may stand for it. */
+	/* Every event has a subject; for a publish straight to a queue or stream the default is its
+	 * name. */
 	ret->subject = m->subject[0] != 0 ? slice_text(m->subject) : ret->target;
 	if (m->priority > 255)
 		return refuse(out, SLUICE_E_INVAL, "priority is %u; expected 0 to 255", m->priority);
@@ -116,7 +117,8 @@ static int txn_ack_apply(struct apply *a, const struct txn_ack *m, struct outcom
 	ack.queue = queue.id;
 	ack.runs = run;
 	rc = ack_apply(a, &ack, out);
-	/* By itself a late ack settles what is still held; a transaction stands on all of it. */
+	/* A late ack alone settles the items that are still held; a transaction requires all of
+	 * them. */
 	if (rc == 0 && !refused(out) && out->count != m->count)
 		return refuse(out, SLUICE_E_STALE_TOKEN,
 			      "only %u of %u items are still held under token %llu", out->count, m->count,
@@ -161,7 +163,8 @@ static int op_apply(struct apply *a, const Sluice__TxnOp *op, struct outcome *ou
 	}
 }
 
-/* No single operation is large, but a thousand of them may be: items that a lease gives back, a job's events to many queues. */
+/* Single operations are bounded, but a thousand of them may be too much: items that a lease
+ * returns, a job's events to many queues. */
 static int work_check(struct apply *a, struct outcome *out)
 {
 	struct core_work work = core_command_work(a->core);
@@ -219,7 +222,7 @@ static int txn_run(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 	if (rc != 0)
 		return rc;
 	rc = ops_apply(a, m, out);
-	/* What waits belongs to the savepoint. */
+	/* Pending events belong to the savepoint. */
 	if (rc == 0 && !refused(out))
 		rc = pending_flush(a);
 	if (rc != 0)

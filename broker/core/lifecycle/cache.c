@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Lifecycles out of the store, compiled; the writer's cache; and how many jobs use each.
+ * Compiled lifecycles from the store; the writer's cache; the number of jobs of each.
  *
- * The cache is direct-mapped: a slot is a function of (gateway, lifecycle), so that its content never depends
- * on order.
+ * The cache is direct-mapped: a slot is a function of (gateway, lifecycle), so that its contents
+ * never depend on order.
  */
 #include <stdlib.h>
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The lifecycle that every gateway has: Airavata's job table, with exits added to the states that had none
- * (SUSPENDED and UNKNOWN held a job for ever there).
- */
+ * The default lifecycle of every gateway: Airavata's job table, with exits added to the states that
+ * had none (SUSPENDED and UNKNOWN held a job for ever there). */
 #include <assert.h>
 
 #include "broker/core/base/counter.h"
@@ -24,7 +22,7 @@ static const char *const unknown_next[] = {"QUEUED", "ACTIVE",	  "COMPLETE",	   
 static const char *const non_critical_next[] = {"QUEUED", "ACTIVE",    "COMPLETE", "CANCELED",
 						"FAILED", "SUSPENDED", "UNKNOWN"};
 
-/* protobuf-c has no const in its structs; nobody writes through these. */
+/* protobuf-c has no const in its structs; these are never written. */
 #define STATE(text, exits)                                                             \
 	{                                                                              \
 		.base = PROTOBUF_C_MESSAGE_INIT(&sluice__lifecycle_state__descriptor), \

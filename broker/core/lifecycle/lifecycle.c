@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a lifecycle must satisfy, and its compiled form. Pure: nothing here touches the store.
+ * Rules for a lifecycle, and its compiled form. Pure: nothing here touches the store.
  *
- * A lifecycle with a non-terminal state that has no exit, or with a state that cannot be reached, would hold a
- * job for ever; both are refused when the lifecycle is loaded, by the name of the state.
+ * A non-terminal state without an exit, or a state that cannot be reached, would hold a job for
+ * ever; such a lifecycle is refused with the name of the state when it is loaded.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -68,7 +68,8 @@ static int check_names(const Sluice__LifecycleConfig *config, char *why)
 	return 0;
 }
 
-/* Exits are found by name once, into ret->next: a check is paid by every read that loads a lifecycle. */
+/* Finds exits by name once, into ret->next: every read that loads a lifecycle pays for the
+ * check. */
 static int check_exits(const Sluice__LifecycleConfig *config, struct lifecycle *ret, char *why)
 {
 	for (uint32_t i = 0; i < config->n_states; i++) {
@@ -110,7 +111,8 @@ static uint64_t exits_mask(const Sluice__LifecycleConfig *config, uint32_t state
 	return mask;
 }
 
-/* The cancelled and failed states count as reached: a cancel and the broker's own verdict lead there. */
+/* The cancelled and failed states count as reached: a cancel and failures found by the broker lead
+ * there. */
 static int check_reach(const Sluice__LifecycleConfig *config, const struct lifecycle *lifecycle, char *why)
 {
 	uint64_t reached =
@@ -142,7 +144,7 @@ static int check_verdict(const Sluice__LifecycleConfig *config, const char *what
 	return 0;
 }
 
-/* All but whose it is and the config. */
+/* Sets all members except gateway, number and config. */
 static int compile(const Sluice__LifecycleConfig *config, struct lifecycle *ret, char *why)
 {
 	int rc = check_names(config, why);

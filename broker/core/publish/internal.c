@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Events from inside core: routed by the default router; streams store them at the end of the command
- * (stream/pending.c). */
+ * Events that core publishes: routed by the default router; streams store them at the end of the
+ * command (stream/pending.c). */
 #include "broker/core/base/state.h"
 #include "broker/core/publish/internal.h"
 #include "broker/core/queue/queue.h"

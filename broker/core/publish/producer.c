@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Producers: open, close, the check of a sequence and the memory of its answer. See producer.h. */
+ * Producers: open, close, the check of a sequence number and the stored answers. See producer.h. */
 #include "broker/core/base/age.h"
 #include "broker/core/base/counter.h"
 #include "broker/core/base/name.h"
@@ -31,7 +31,7 @@ static uint64_t answer_last(const struct producer_cell *cell, size_t at)
 	return answer.first_seq + answer.count - 1;
 }
 
-/* Answers are in order of their numbers: what is settled comes first. How many of them. */
+/* How many answers are settled: answers are ordered by number, so settled ones come first. */
 static uint16_t settled_count(const struct producer_cell *cell, uint64_t settled_seq)
 {
 	uint16_t count = 0;
@@ -41,7 +41,7 @@ static uint16_t settled_count(const struct producer_cell *cell, uint64_t settled
 	return count;
 }
 
-/* Stores the cell without the answers up to settled_seq, and with one more when `more` is given. */
+/* Stores the cell without the answers up to settled_seq, and with one more if `more` is given. */
 static int cell_put(struct apply *a, uint64_t producer, const struct producer_cell *cell,
 		    uint64_t settled_seq, const struct producer_answer *more)
 {
@@ -75,7 +75,8 @@ static int cell_put(struct apply *a, uint64_t producer, const struct producer_ce
 
 /* ---- open, close, eviction ---- */
 
-/* The session that asks has it from now on, under an epoch of its own: what others still send under theirs is refused. */
+/* Makes the caller's session the owner, with a new epoch: publishes under the old epoch are
+ * refused. */
 static int take(struct apply *a, struct producer_cell *cell, uint64_t producer, struct outcome *out)
 {
 	if (cell->epoch == UINT32_MAX)
@@ -100,13 +101,14 @@ static int open_named(struct apply *a, struct sluice_slice name, struct outcome 
 	rc = cell_get(a, producer, &cell);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
-	/* The name says who it is. Who had it until now cannot take it back but by the name, too. */
+	/* The name identifies the client. The previous owner can take it back only by the name,
+	 * too. */
 	cell.secret = a->random;
 	return take(a, &cell, producer, out);
 }
 
-/* A client whose session ended goes on with the producer that it had: the secret says that it is the same client. Repeated, when the first
- * answer was lost, it does nothing more. */
+/* A client whose session ended continues with its producer: the secret identifies the client. A
+ * retry after a lost answer has no further effect. */
 static int open_expected(struct apply *a, const Sluice__ProducerOpen *m, struct outcome *out)
 {
 	struct producer_cell cell;
@@ -168,7 +170,7 @@ int producer_open_apply(struct apply *a, const Sluice__ProducerOpen *m, struct o
 	return rc != 0 ? rc : cell_put(a, out->id, &cell, 0, NULL);
 }
 
-/* For its owner: numbers and epochs are no secret, so by themselves they give nobody a right. */
+/* Only for the owner: numbers and epochs are not secret, so they give no right by themselves. */
 static int cell_of_caller(struct apply *a, uint64_t producer, uint32_t epoch, struct producer_cell *ret,
 			  struct outcome *out)
 {
@@ -212,7 +214,7 @@ int producer_close_apply(struct apply *a, const Sluice__ProducerClose *m, struct
 	return rc != 0 ? rc : store_del(a->txn, STORE_HOT, key_slice(&key));
 }
 
-/* Unnamed producers only: a name is somebody's, and stays. */
+/* Unnamed producers only: a named one belongs to its name and stays. */
 int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_t *io_work)
 {
 	uint64_t idle;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Publishing. A batch whose events all go to the same targets is stored in streams as it was sent, compressed
- * or not; a batch with subjects per event is cut into runs with the same targets. Queues get each event by
- * itself.
+ * Publishing. A batch whose events all go to the same targets is stored in streams as it was sent,
+ * compressed or not; a batch with subjects per event is split into runs with the same targets.
+ * Queues store each event by itself.
  *
- * A batch is checked whole, routed and given room before its first write: it is refused as a whole or done as
- * a whole.
+ * A batch is checked completely, routed, and its room checked before its first write: it is refused
+ * or done as a whole.
  */
 #include <stdlib.h>
 
@@ -29,7 +29,7 @@ struct publish {
 	uint32_t delay_ms;
 	int64_t time_max;
 	struct outcome *out;
-	/* targets of all events, or of the run at hand, in core->targets */
+	/* targets of all events, or of the current run, in core->targets */
 	size_t target_count;
 	size_t queues_most, streams_most; /* of one event */
 };
@@ -51,7 +51,7 @@ static int targets_keep(struct publish *p, const struct route_target *targets, s
 	return 0;
 }
 
-/* The first place that an event reached is what the answer names. */
+/* The answer names the first target that an event reached. */
 static void reached(struct publish *p, uint64_t offset)
 {
 	if (p->out->offset == NO_OFFSET)
@@ -73,7 +73,8 @@ static struct queue_put_event *puts_of(const struct publish *p)
 	return (struct queue_put_event *)p->a->core->puts.data;
 }
 
-/* The run's events as queues store them: each with its subject. ret->bytes is the batch, or a buffer of core. */
+/* The run's events as queues store them: each with its subject. ret->bytes is the batch, or a
+ * buffer of core. */
 static int puts_make(struct publish *p, const struct run *run, struct queue_put_run *ret)
 {
 	struct sluice_slice rest = {run->from, run->bytes};
@@ -112,7 +113,7 @@ static int puts_make(struct publish *p, const struct run *run, struct queue_put_
 	return rc;
 }
 
-/* Queue by queue, so that what lies together is written together. */
+/* Queue by queue, so that neighbouring records are written together. */
 static int run_to_queues(struct publish *p, const struct run *run)
 {
 	struct queue_put_run puts;
@@ -191,7 +192,8 @@ static void targets_most(struct publish *p)
 	p->streams_most = streams > p->streams_most ? streams : p->streams_most;
 }
 
-/* What a run of events adds to the records and bytes of the batch: an item per event and queue, a segment per stream. */
+/* Adds a run's records and bytes to those of the batch: an item per event and queue, a segment per
+ * stream. */
 static void amount_add(const struct publish *p, const struct run *run, struct core_work *io)
 {
 	uint64_t queues = queue_count(p), streams = p->target_count - queues;
@@ -200,7 +202,7 @@ static void amount_add(const struct publish *p, const struct run *run, struct co
 	io->bytes += (run->bytes + (uint64_t)run->count * p->m->subject.len) * queues + run->bytes * streams;
 }
 
-/* Both are products, which no other limit bounds: events x queues, bytes x targets. */
+/* Both are products without another limit: events x queues, bytes x targets. */
 static int amount_check(const struct publish *p, const struct core_work *more, struct outcome *out)
 {
 	struct core_work before = core_command_work(p->a->core);
@@ -228,14 +230,15 @@ static int amount_check(const struct publish *p, const struct core_work *more, s
 
 enum { REACHED_RECORDS = 5 };
 
-/* Room for count events in a queue, which become io->records of it. */
+/* Checks for room for count events in a queue; *io->records grows by their records. */
 static int room_check(struct publish *p, uint64_t queue, uint64_t count, struct core_work *io)
 {
 	uint32_t each;
 	int rc = queue_room_check_records(p->a, queue, SLUICE__QUEUE_KIND__QUEUE_ITEMS, (uint32_t)count,
 					  &each, p->out);
 
-	/* amount_add has counted the items themselves. A queue that is reached costs a page of the store, the items behind the first cost little. */
+	/* amount_add has counted the items themselves. Each queue costs a page of the store;
+	 * further items cost little. */
 	io->records += count * (each - 1 + (p->delay_ms > 0)) + REACHED_RECORDS;
 	return rc;
 }
@@ -266,7 +269,7 @@ static int publish_together(struct publish *p)
 
 /* ---- subjects per event ---- */
 
-/* How many items a queue is to take; one entry per run and queue, merged when they are sorted. */
+/* The number of items for a queue; one entry per run and queue, merged after sorting. */
 struct queue_need {
 	uint64_t queue;
 	uint64_t count;
@@ -327,7 +330,7 @@ static bool same_targets(const struct publish *p, const struct route_target *tar
 	return true;
 }
 
-/* The events from *io_rest on that go to the same targets, which are in core->targets then. */
+/* The events from *io_rest on with the same targets, which are put into core->targets. */
 struct runs {
 	struct sluice_slice rest;
 	uint32_t at;		     /* event */
@@ -336,7 +339,8 @@ struct runs {
 	struct run run;
 };
 
-/* Patterns may be many that begin like a subject and end otherwise, so that to match nothing is work, too. */
+/* Many patterns may have the beginning of a subject and match nothing: the search is counted as
+ * work, too. */
 static int steps_check(const struct publish *p)
 {
 	uint64_t steps = core_command_work(p->a->core).steps;
@@ -350,7 +354,8 @@ static int steps_check(const struct publish *p)
 		      p->m->count, (unsigned long long)LIMIT_ROUTE_STEPS_MAX);
 }
 
-/* The targets of an event: those of the one before, which are in core->targets, when it has the same subject. */
+/* The targets of an event; when it has the same subject as the one before, they are in
+ * core->targets already. */
 static int route_event(struct publish *p, struct runs *runs, struct sluice_slice subject,
 		       const struct route_target **ret, size_t *ret_count)
 {
@@ -402,12 +407,13 @@ static int run_next(struct publish *p, struct runs *runs)
 		runs->rest = rest;
 		runs->at++;
 		if (runs->check && runs->run.count * count > LIMIT_PUBLISH_PUTS_MAX)
-			return 0; /* more is not to be known */
+			return 0; /* above the bound already */
 	}
 	return 0;
 }
 
-/* First pass: everything that can refuse the batch. It ends where the bound is passed, so its own work is bounded, too. */
+/* First pass: all checks that can refuse the batch. It ends where the bound is exceeded, which
+ * bounds its own work, too. */
 static int check_each(struct publish *p, struct needs *needs)
 {
 	struct runs runs = {.rest = p->raw, .check = true};
@@ -480,7 +486,7 @@ static int head_check(const struct frame_publish *m, struct outcome *out)
 	return rc == 0 ? 0 : refuse(out, rc, "subject: %s", why);
 }
 
-/* Targets of a batch that has one set of them. */
+/* Targets of a batch that has the same ones for all events. */
 static int targets_find(struct publish *p)
 {
 	const struct frame_publish *m = p->m;

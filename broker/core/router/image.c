@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The RAM image of routers: a trie of pattern tokens over all routers of a gateway, and a small cache from
- * subject to targets in front of it. Direct routers use the trie with the whole pattern as one token, fanout
- * routers hang all edges on their root.
+ * The RAM image of routers: a trie of pattern tokens over all routers of a gateway, and a small
+ * cache from subject to targets. Direct routers use the trie with the whole pattern as one token;
+ * fanout routers have all edges at their root.
  *
- * Invariant: what the image of a version says is a function of the store's content at that version. Nothing here is
- * order of arrival or hash order: targets are sorted by (kind, id).
+ * Invariant: the contents of the image are a function of the store at its version, independent of
+ * order of arrival and of hash order: targets are sorted by (kind, id).
  *
- * An edge that is removed leaves its lists but not the arrays, because tokens of the trie lie in its pattern, and an aborted batch puts it
- * back; when there are more of those than of others, the image is made anew.
+ * A removed edge leaves its lists but not the arrays, because tokens of the trie point into its
+ * pattern, and an aborted batch restores it; when removed edges outnumber the others, the image is
+ * rebuilt.
  */
 #include <stdlib.h>
 
@@ -26,11 +27,11 @@
 enum { SLOT_COUNT = 1024, SUBJECT_BYTES_CACHED = 255, GONE_MIN = 1024 };
 
 struct trie_node {
-	uint32_t up;	/* its parent; 0: a root */
-	uint32_t live;	/* edges at it or below: a walk that finds nothing there does not go there */
+	uint32_t up;	/* parent; 0: this is a root */
+	uint32_t live;	/* edges here or below: a walk skips a node without any */
 	uint32_t star;	/* child for '*'; 0: none */
 	uint32_t edges; /* of patterns that end here; 1-based index of an edge, 0: none */
-	uint32_t rest;	/* of patterns that end with '>' behind here, and of a fanout's root */
+	uint32_t rest;	/* of patterns that end with '>' after this node, and of a fanout's root */
 };
 
 struct trie_child {
@@ -304,7 +305,7 @@ static int router_add(struct router_image *image, struct store_txn *txn, uint64_
 	return 0;
 }
 
-/* Takes a copy of the pattern; ids come in order. */
+/* Copies the pattern; ids come in order. */
 static int edge_append(struct router_image *image, const struct image_edge *edge)
 {
 	const struct image_router *router = router_image_find(image, edge->router);
@@ -364,8 +365,8 @@ static int definitions_each(struct router_image *image, struct store_txn *txn, e
 		if (rc == 0)
 			rc = add(image, txn, id, message);
 		protobuf_c_message_free_unpacked(message, NULL);
-		/* A name that a definition holds and that is not there: the definition is damaged, not the
-		 * end of a scan. */
+		/* A definition refers to a missing name: the definition is damaged, which is not
+		 * the end of a scan. */
 		if (rc == SLUICE_E_NOT_FOUND)
 			rc = store_damaged("its content is not valid");
 		if (rc != 0)
@@ -458,7 +459,8 @@ void router_cache_begin(struct router_cache *cache)
 	}
 }
 
-/* The last edge leaves the array: its number may be another's when the batch is run again. False: no memory. */
+/* The last edge is removed from the array: its number may be another's when the batch is run again.
+ * False: no memory. */
 static bool edge_undo(struct router_image *image)
 {
 	struct image_edge *edge = &image->edges[image->edge_count - 1];
@@ -484,7 +486,8 @@ static bool changes_undo(struct router_image *image)
 		}
 		invariant(change->edge + 1 == image->edge_count, "edge %u of %zu was the last that was put",
 			  change->edge, image->edge_count);
-		if (image->edges[change->edge].gone) /* by another change of the batch, undone before */
+		/* by another change of the batch, undone before */
+		if (image->edges[change->edge].gone)
 			return false;
 		if (!edge_undo(image))
 			return false;
@@ -500,7 +503,7 @@ void router_cache_abort(struct router_cache *cache)
 
 		if (image == NULL)
 			continue;
-		/* It was read from what the batch had written. */
+		/* The image was loaded from the batch's writes. */
 		if (image->loaded) {
 			image_free(image);
 			cache->images[i] = NULL;
@@ -513,7 +516,8 @@ void router_cache_abort(struct router_cache *cache)
 	}
 }
 
-/* The gateway's image if it is as the store was before the change at hand, else NULL: it is made anew when it is needed. */
+/* The gateway's image if it has the store's state before the current change, else NULL: it is
+ * rebuilt when it is needed. */
 static struct router_image *image_of(struct apply *a)
 {
 	struct router_cache *cache = a->core->routers;
@@ -583,7 +587,7 @@ void router_image_edge_drop(struct apply *a, uint64_t id)
 	edge_unlink(image, (uint32_t)low);
 }
 
-/* The image, which has the change, goes along from one version to the next. */
+/* Advances the image, which has the change, from one version to the next. */
 static void router_image_follow(struct apply *a, uint64_t before, uint64_t now)
 {
 	struct router_cache *cache = a->core->routers;
@@ -597,7 +601,8 @@ static void router_image_follow(struct apply *a, uint64_t before, uint64_t now)
 		router_image_drop(a);
 }
 
-/* More edges are gone than there are. Not in a batch that has changed it: that may have to be undone. */
+/* More edges are removed than present. Not in a batch that has changed the image: that may have to
+ * be undone. */
 static bool worn(const struct router_image *image)
 {
 	return image->change_count == 0 && image->gone_count > GONE_MIN &&
@@ -641,7 +646,7 @@ struct walk {
 	struct sluice_slice subject;
 	uint32_t depth;
 	size_t matches;
-	uint64_t steps; /* nodes and edges looked at: by what is bound, not by what was */
+	uint64_t steps; /* nodes and edges visited: depends on present edges only, not on removed ones */
 	int failed;
 };
 
@@ -675,7 +680,7 @@ static void collect(struct walk *walk, uint32_t edge_at)
 	}
 }
 
-/* As deep as a subject has tokens. */
+/* Recursion is as deep as the subject has tokens. */
 static void subject_walk(struct walk *walk, uint32_t at, struct sluice_slice rest)
 {
 	const struct trie_node *node = &walk->image->trie->nodes[at];
@@ -696,8 +701,9 @@ static void subject_walk(struct walk *walk, uint32_t at, struct sluice_slice res
 		subject_walk(walk, node->star, rest);
 }
 
-/* Bound by ROUTER_DEPTH_MAX: deeper chains are refused when they are bound. A router that many edges lead to is walked once: what it reaches
- * is the same each time, and edges x edges over eight routers would have no end. */
+/* Depth is bounded by ROUTER_DEPTH_MAX, which binds enforce. A router that many edges lead to is
+ * walked once: its targets are the same each time, and edges x edges over eight routers would be
+ * unbounded. */
 static void router_walk(struct walk *walk, uint64_t id)
 {
 	struct image_router *router = (struct image_router *)(uintptr_t)router_image_find(walk->image, id);
@@ -743,7 +749,8 @@ static int target_compare(const void *left, const void *right)
 	return 0;
 }
 
-/* Lists of edges are in order, mostly the newest first: what is in order either way needs no sort. 1: up, -1: down, 0: neither. */
+/* Lists of edges are ordered, usually the newest first: an ordered list needs no sort. 1:
+ * ascending, -1: descending, 0: neither. */
 static int found_order(const struct router_cache *cache)
 {
 	int order = target_compare(&cache->found[1], &cache->found[0]);
@@ -794,7 +801,7 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 	slot = &image->slots[hash % SLOT_COUNT];
 	if (slot->router == router && slot->generation == image->generation && slot->hash == hash &&
 	    slot->subject_bytes == subject.len && memcmp(slot->subject, subject.data, subject.len) == 0) {
-		/* As if it were looked for: what is refused must not depend on what is remembered. */
+		/* As if it were not cached: refusals must not depend on the state of the cache. */
 		a->core->work.steps += slot->steps;
 		*ret = slot->targets;
 		*ret_count = slot->count;

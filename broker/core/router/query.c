@@ -7,7 +7,7 @@
 #include "broker/core/base/topo.h"
 #include "broker/core/router/router.h"
 
-/* takes edge; those of other routers are dropped. */
+/* takes edge; those of other routers are freed. */
 static int edge_add(Sluice__RouterInfo *info, Sluice__Edge *edge)
 {
 	Sluice__Edge **edges = info->edges;
@@ -17,7 +17,7 @@ static int edge_add(Sluice__RouterInfo *info, Sluice__Edge *edge)
 		sluice__edge__free_unpacked(edge, NULL);
 		return 0;
 	}
-	/* Room for 8, 16, 32 ... */
+	/* Capacities 8, 16, 32 ... */
 	if (count == 0 || (count >= 8 && (count & (count - 1)) == 0))
 		edges = realloc(info->edges, (count == 0 ? 8 : 2 * count) * sizeof(*edges));
 	if (edges == NULL) {
@@ -61,8 +61,8 @@ static int edges_fill(struct query *q, Sluice__RouterInfo *info)
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-/* The reply's array has room. with_edges is for show: a list of many routers with 10,000 edges would be no
- * list. */
+/* The reply's array has room for it. with_edges is for show: in a list, edges (10,000 at most per
+ * router) would be too many. */
 static int row_add(struct query *q, uint64_t id, bool with_edges)
 {
 	Sluice__RouterInfo *info = malloc(sizeof(*info));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Router commands and edges. An edge is a definition (topo) and an entry in `name` under NAME_EDGE, whose key
- * begins with the edge's target: a bind finds its double, and a deleted target finds its edges, without a
- * walk over all of them.
+ * Router commands and edges. An edge is a definition (topo) and an entry in `name` under NAME_EDGE,
+ * whose key begins with the edge's target: a bind finds its duplicate, and a deleted target finds
+ * its edges, without a walk over all edges.
  *
  * Invariants: the graph of routers (edges and alternates) has no cycle, and no path over more than
  * ROUTER_DEPTH_MAX routers.
@@ -40,7 +40,7 @@ static void link_add(const struct router_image *image, const struct image_router
 		(struct graph_link){(size_t)(from - image->routers), (size_t)(to - image->routers)};
 }
 
-/* Links between routers: edges, and alternates. Most edges are none. Malloc'd. */
+/* Links between routers: edges, and alternates. Few edges are links. Malloc'd. */
 static int links_gather(const struct router_image *image, struct graph_link **ret, size_t *ret_count)
 {
 	struct graph_link *links;
@@ -65,15 +65,15 @@ static int links_gather(const struct router_image *image, struct graph_link **re
 	return 0;
 }
 
-/* What is known of one router of the graph. */
+/* One router of the graph. */
 struct graph_node {
 	uint8_t down;	 /* routers on the longest path that begins here */
 	uint8_t up;	 /* ... that ends here */
 	uint8_t reached; /* from the link's target */
 };
 
-/* The graph has no path over more than ROUTER_DEPTH_MAX routers, so as many rounds over its links find
- * every longest one. */
+/* The graph has no path over more than ROUTER_DEPTH_MAX routers, so this number of rounds over its
+ * links finds every longest one. */
 static void graph_measure(const struct graph_link *links, size_t count, struct graph_node *nodes)
 {
 	for (uint64_t round = 0; round < LIMIT_ROUTER_DEPTH_MAX; round++) {
@@ -89,7 +89,8 @@ static void graph_measure(const struct graph_link *links, size_t count, struct g
 	}
 }
 
-/* May a link from one router to another be added? from 0: a router that does not exist yet. */
+/* Whether a link from one router to another may be added. from 0: a router that does not exist
+ * yet. */
 static int link_check(struct apply *a, uint64_t from, uint64_t to, struct outcome *out)
 {
 	const struct image_router *source, *target;
@@ -144,7 +145,7 @@ static struct sluice_slice edge_name(uint8_t *buf, uint32_t target_kind, uint64_
 							 .pattern = pattern});
 }
 
-/* Everything was checked; *ret_new is false when the edge exists already. */
+/* The caller has checked everything; *ret_new is false when the edge exists already. */
 static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, uint64_t target,
 		    bool *ret_new)
 {
@@ -173,7 +174,7 @@ static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, 
 	return rc;
 }
 
-/* Of the store only. */
+/* In the store only. */
 static int edge_delete(struct apply *a, struct sluice_slice name, uint64_t id)
 {
 	int rc = name_del(a, NAME_EDGE, name);
@@ -573,8 +574,9 @@ static int in_use_check(struct apply *a, uint64_t id, const char *name, struct o
 	return rc;
 }
 
-/* The edges that leave the router; those that come to it are router_drop_target's. The image, which is read here and would be dropped without
- * memory for a change, stays as it is: the caller has it made anew. */
+/* The edges from the router; router_drop_target() drops those to it. The image, which is read here
+ * and would be dropped when a change finds no memory, stays unchanged: the caller has it
+ * rebuilt. */
 static int edges_drop_from(struct apply *a, uint64_t router)
 {
 	struct router_image *image;

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Sessions: a client's durable identity. What a session owns (jobs, session leases) is in `owned` under
- * it. What opens and ends one is dispatch/session_end.c.
- */
+ * Sessions: a client's durable identity. The entries that a session owns (jobs, session leases) are
+ * in `owned` under it. dispatch/session_end.c opens and ends sessions. */
 #include <stdlib.h>
 
 #include "broker/core/base/name.h"
@@ -14,9 +12,9 @@
 
 enum { SESSION_ENDED = 1 };
 
-/* u8 ended and flags, secret, u32 timeout, u64 opened, u16 name, u16 client, u8 face, u16 principal, u16 via,
- * u16 address; texts in that order. A record of format 1 ends with the client's text, and is never as long as
- * one of today with the same lengths. */
+/* u8 ended and flags, secret, u32 timeout, u64 opened, u16 name, u16 client, u8 face, u16
+ * principal, u16 via, u16 address; texts in that order. A record of format 1 ends with the client's
+ * text, so its length never equals that of a current one with the same lengths. */
 size_t session_encode(uint8_t buf[SESSION_BYTES_MAX], const struct session *session)
 {
 	const struct sluice_slice *texts[] = {&session->name, &session->client, &session->principal,
@@ -136,8 +134,8 @@ int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-/* The value of an entry repeats what stands elsewhere, too. Where that is gone as well, sub is 0, and its
- * noun reports it where it checks it. */
+/* The value of an entry is also stored elsewhere. If it is missing there as well, sub is 0, and its
+ * noun reports that where it checks it. */
 static int owned_repair(struct apply *a, struct owned_entry *entry)
 {
 	const struct owned_ops *ops = owned_ops_of(a, entry->kind);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A segment at the end of a log, and which logs grew in a batch. */
+ * Appends segments at the end of a log, and lists the logs that grew in a batch. */
 #include <stdlib.h>
 
 #include "broker/core/base/age.h"
@@ -21,7 +21,7 @@ int stream_grown(struct apply *a, uint64_t stream)
 {
 	struct core *core = a->core;
 
-	/* Mostly it is one of the last few; a double costs a wake-up, no more. */
+	/* Usually one of the last few; a duplicate costs only a wake-up. */
 	for (size_t i = core->grown_count; i > 0 && core->grown_count - i < 8; i--) {
 		if (core->grown[i - 1].stream == stream && core->grown[i - 1].gateway == a->gateway)
 			return 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Events from inside core. Their offsets are given at once, their envelopes wait until the command ends, so
- * that a command with many of them (a transaction, a tick, a claim) stores one segment per log. Not longer:
- * what a segment holds must not depend on how commands were put into batches.
+ * Events that core publishes. Their offsets are assigned at once, their envelopes wait until the
+ * command ends, so that a command with many of them (a transaction, a tick, a claim) stores one
+ * segment per log. Not longer: the contents of a segment must not depend on the distribution of
+ * commands over batches.
  */
 #include "broker/core/base/state.h"
 #include "broker/core/stream/stream.h"

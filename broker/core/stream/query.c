@@ -17,11 +17,11 @@ struct subject {
 	uint64_t edge;
 	char *pattern; /* owned */
 };
-/* Those of one stream, gathered in as many turns as it takes: q->at.state. */
+/* Subjects of one stream, gathered over several turns: q->at.state. */
 struct subjects {
 	struct subject *rows;
 	size_t count, capacity;
-	bool open; /* the last row of the reply has not all of its subjects yet */
+	bool open; /* the subjects of the reply's last row are incomplete */
 	size_t last_len;
 	uint8_t last[STORE_KEY_BYTES_MAX]; /* key of the last one */
 };
@@ -61,7 +61,7 @@ static int subject_add(struct subjects *list, uint64_t edge, struct sluice_slice
 	return 0;
 }
 
-/* An edge's name begins with its target and its router: a stream's own subjects lie together. */
+/* An edge's name begins with its target and its router: a stream's own subjects are adjacent. */
 static int subjects_load(struct query *q, uint64_t stream, uint64_t router, struct subjects *list)
 {
 	const struct edge_name from = {.target_kind = SLUICE__TARGET_KIND__TARGET_STREAM,
@@ -124,7 +124,7 @@ static int subjects_give(struct subjects *list, Sluice__StreamInfo *info)
 	return 0;
 }
 
-/* With q->again they are not complete: once more in the next turn, for the same row. */
+/* With q->again they are incomplete: the next turn continues with the same row. */
 static int subjects_fill(struct query *q, Sluice__StreamInfo *info)
 {
 	struct subjects *list = q->at.state;
@@ -145,7 +145,7 @@ static int subjects_fill(struct query *q, Sluice__StreamInfo *info)
 	return rc != 0 || q->again ? rc : subjects_give(list, info);
 }
 
-/* Whether the last row of the reply is to be gone on with. */
+/* Whether the last row of the reply is incomplete. */
 static bool row_is_open(const struct query *q)
 {
 	const struct subjects *list = q->at.state;
@@ -231,7 +231,7 @@ static int log_fill(struct query *q, Sluice__StreamInfo *info)
 	return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 }
 
-/* The reply's array has room. */
+/* The reply's array has room for it. */
 static int row_add(struct query *q, uint64_t id, bool with_cursors)
 {
 	Sluice__StreamInfo *info = malloc(sizeof(*info));

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Retention by events, bytes and age, and the sweep of deleted streams. An append trims a little of what is
- * beyond the bounds (more than it added, so a log never grows away from them); the rest, and age, is the
- * timer's.
+ * Retention by events, bytes and age, and the sweep of deleted streams. An append trims part of the
+ * excess (more than it added, so a log never outgrows its bounds); the timer does the rest, and
+ * age.
  *
- * By events: exact, `first` moves by offset. By bytes: whole segments, but never the last one. By age: whole
- * segments, the age of a segment being the time since its append, which no publisher can set.
+ * By events: exact, `first` moves by offset. By bytes: whole segments, but never the last one. By
+ * age: whole segments; the age of a segment is the time since its append, which no publisher can
+ * set.
  */
 #include <stdio.h>
 
@@ -63,7 +64,7 @@ static uint64_t too_old_due(const struct apply *a, const struct log_cell *cell,
 	return a->mono_ms > UINT64_MAX - wait ? UINT64_MAX : a->mono_ms + wait;
 }
 
-/* Drops what is beyond; *ret_rest says that more is. */
+/* Drops segments beyond the bounds; *ret_rest: there are more. */
 static int trim(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_t *io_work, bool *ret_rest)
 {
 	struct segment_info info;
@@ -77,8 +78,8 @@ static int trim(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_
 		bool over =
 			(cell->max_bytes != 0 && cell->bytes > cell->max_bytes) || cell->first > cell->base;
 
-		/* With an age bound the oldest segment has to be looked at, once per run, if no timer
-		 * waits for it. */
+		/* With an age bound the oldest segment has to be checked, once per run, if no timer
+		 * is set for it. */
 		if (!over && (cell->max_age_ms == 0 ||
 			      (is_first && cell->timer_due != 0 && cell->timer_due > a->mono_ms)))
 			return 0;
@@ -131,7 +132,7 @@ int stream_retention_fire(struct apply *a, uint64_t stream, uint64_t due, uint32
 
 	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
-	/* Another timer took its place, or nothing is kept any more. */
+	/* Another timer replaced it, or the stream has no bounds any more. */
 	if (rc != 0 || cell.deleted || cell.timer_due != due)
 		return rc;
 	cell.timer_due = 0;

@@ -189,7 +189,7 @@ int segment_find(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t
 	} else if (rc != SLUICE_E_NOT_FOUND) {
 		return rc;
 	}
-	/* It ends before the offset, or there is none: the next one. */
+	/* That one ends before the offset, or there is none: takes the next one. */
 	rc = store_scan_begin(txn, STORE_LOG, key_slice(&key), &scan);
 	if (rc != 0)
 		return rc;
@@ -213,8 +213,9 @@ int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uin
 		*ret = info.segment;
 	if (rc != SLUICE_E_NOT_FOUND && (rc != 0 || ret->base <= offset))
 		return rc;
-	/* From base to next the segments follow each other without a hole. A segment's checksum does not cover its key: where one strayed,
-	 * the next one, or the log's end, is not to be taken for what comes. */
+	/* From base to next the segments have no gaps. A segment's checksum does not cover its key:
+	 * if one is stored under a wrong key, the next one, or the log's end, must not be taken for
+	 * it. */
 	head = log_cell_get(txn, gateway, log, &cell);
 	if (head != 0)
 		return head;
@@ -225,8 +226,8 @@ int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uin
 
 /* ---- seek by time ---- */
 
-/* The first event of a segment at or after `from` that is not older; the offset behind the segment when
- * all are. */
+/* The first event of a segment at or after `from` whose time is not before time_ms; the offset
+ * after the segment when there is none. */
 static int seek_within(const struct segment *segment, uint64_t from, uint64_t time_ms, uint64_t *ret_offset)
 {
 	struct sluice_slice rest = segment->payload;
@@ -252,8 +253,8 @@ static int seek_within(const struct segment *segment, uint64_t from, uint64_t ti
 	return rc == 0 || rc == SLUICE_E_NOMEM ? rc : store_damaged("its content is not valid");
 }
 
-/* The running maximum grows along the log: the first segment at which it reaches time_ms has the first
- * event that is not older. */
+/* The running maximum of times grows along the log: the first segment in which it reaches time_ms
+ * has the first event that is not before it. */
 static int seek_segment(struct store_txn *txn, uint32_t gateway, uint64_t log, const struct log_cell *cell,
 			uint64_t time_ms, uint64_t *ret_offset)
 {
@@ -289,8 +290,8 @@ int core_stream_seek_time(struct store_txn *txn, uint32_t gateway, uint64_t log,
 		return rc;
 	if (offset < cell.first)
 		offset = cell.first;
-	/* More than one round only when the maximum was in what retention removed. Then an earlier offset
-	 * is right too: nothing is skipped. */
+	/* More than one round only when the maximum was in a removed segment. Then an earlier
+	 * offset is correct, too: no event is skipped. */
 	for (int round = 0; round < SEEK_ROUNDS_MAX && offset < cell.next; round++) {
 		rc = segment_find(txn, gateway, log, offset, &info);
 		if (rc != 0)

@@ -29,7 +29,7 @@ static int config_check(const Sluice__StreamConfig *config, struct outcome *out)
 	return 0;
 }
 
-/* The definition is stored without its subjects: edges are the router's. */
+/* The definition is stored without its subjects: the router has the edges. */
 static int config_store(struct apply *a, uint64_t id, const Sluice__StreamConfig *config)
 {
 	Sluice__StreamConfig stored = *config;
@@ -122,7 +122,7 @@ int stream_alter_apply(struct apply *a, const Sluice__StreamAlter *m, struct out
 		return refuse(out, SLUICE_E_INVAL,
 			      "subjects are bound and unbound by the router; expected none here");
 	cell_configure(&cell, m->config);
-	/* A timer that waits for the old age is void: it fires, and finds another due time. */
+	/* The timer for the old age is void: it fires, and finds another due time. */
 	cell.timer_due = 0;
 	rc = config_store(a, id, m->config);
 	if (rc == 0)
@@ -141,7 +141,7 @@ int stream_delete_apply(struct apply *a, const Sluice__StreamDelete *m, struct o
 
 	if (rc != 0 || refused(out))
 		return rc;
-	/* Marked at once; the segments and cursors go by TICK. */
+	/* Marked at once; TICK deletes the segments and cursors. */
 	cell.deleted = true;
 	cell.first = cell.next;
 	effect.id = id;
