@@ -688,6 +688,60 @@ Test(queue, a_damaged_item_among_delayed_ones_in_place_costs_no_other_item)
 	world_open(&world, WORLD_MEM);
 }
 
+Test(queue, peek_names_damaged_items_and_shows_the_others)
+{
+	static const struct {
+		const char *state;
+		size_t rows, named;
+	} looks[] = {{"", 7, 3}, {"ready", 4, 2}, {"leased", 2, 1}, {"delayed", 4, 3}};
+	uint64_t session = world_session(&world, NULL);
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QueuePeek peek = SLUICE__QUEUE_PEEK__INIT;
+	const Sluice__Reply *reply;
+
+	put("work", 5);
+	put_delayed(session, 600000);
+	put_delayed(session, 600000);
+	claim(session, "work", 2, 0, 0);
+	/* Sound: 1 is leased, 3 and 5 are ready, 7 is delayed. */
+	damage(STORE_ITEM, queue_id("work"), 2);
+	damage(STORE_ITEM, queue_id("work"), 4);
+	damage(STORE_ITEM, queue_id("work"), QUEUE_DELAYED | 6);
+	peek.name = (char *)"work";
+	request.op_case = SLUICE__REQUEST__OP_QUEUE_PEEK;
+	request.queue_peek = &peek;
+	for (size_t i = 0; i < sizeof(looks) / sizeof(looks[0]); i++) {
+		size_t named = 0;
+
+		peek.state = (char *)(uintptr_t)looks[i].state;
+		reply = world_query(&world, &request);
+		cr_assert_eq(reply->code, 0, "%s: %s", looks[i].state, reply->text);
+		for (size_t row = 0; row < reply->n_items; row++) {
+			const Sluice__ItemInfo *item = reply->items[row];
+
+			if (strncmp(item->last_reason, "damaged: table item, key ", 25) == 0) {
+				cr_expect_eq(item->seq % 2, 0);
+				cr_expect_str_eq(item->state, "damaged");
+				named++;
+			} else {
+				cr_expect_eq(item->seq % 2, 1);
+			}
+		}
+		cr_expect_eq(named, looks[i].named, "%s: %zu are named", looks[i].state, named);
+		cr_expect_eq(reply->n_items, looks[i].rows, "%s: %zu rows", looks[i].state, reply->n_items);
+	}
+	peek.state = (char *)"";
+	peek.max = 1;
+	peek.after = 1;
+	reply = world_query(&world, &request);
+	cr_expect_eq(reply->items[0]->seq, 2, "and a peek goes on behind one");
+	peek.after = 2;
+	reply = world_query(&world, &request);
+	cr_expect_eq(reply->items[0]->seq, 3);
+	world_discard(&world);
+	open_mem();
+}
+
 /* ---- since when it is held ---- */
 
 static const Sluice__ItemInfo *leased_row(void)

@@ -2,6 +2,7 @@
  * Reads of queues: show, list, and peek in every state with holder and age. Reads a snapshot; any
  * thread. */
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "broker/core/base/name.h"
@@ -12,7 +13,7 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-enum { PEEK_BODY_BYTES_MAX = 1024, PEEK_WINDOW = 4096 };
+enum { PEEK_BODY_BYTES_MAX = 1024, PEEK_WINDOW = 4096, DAMAGE_TEXT_BYTES = 300 };
 static_assert(PEEK_WINDOW > LIMIT_SIZE(LIST_ROWS_MAX), "a window holds all rows of a reply and one more");
 
 /* The reply's array has room for it. */
@@ -157,6 +158,13 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 	return complete ? 0 : SLUICE_E_NOMEM;
 }
 
+/* Whether it is one of those in order that a purge removed, and its sweep has not come to yet. */
+static bool peek_purged(const struct queue_cell *cell, uint64_t seq, const struct queue_item *item)
+{
+	return cell->sweep_from != cell->sweep_to && !(item->flags & (ITEM_DELAYED | ITEM_OVERTAKEN)) &&
+	       seq >= cell->sweep_from && seq < cell->sweep_to;
+}
+
 /* Whether it has an entry in `ready`, and whether a purge removed it whose sweep has not
  * finished. */
 static int look_up(struct peek *peek, uint64_t seq, const struct queue_item *item, bool *ret_excepted,
@@ -169,9 +177,7 @@ static int look_up(struct peek *peek, uint64_t seq, const struct queue_item *ite
 	int rc;
 
 	*ret_excepted = false;
-	*ret_purged = cell->sweep_from != cell->sweep_to &&
-		      !(item->flags & (ITEM_DELAYED | ITEM_OVERTAKEN)) && seq >= cell->sweep_from &&
-		      seq < cell->sweep_to;
+	*ret_purged = peek_purged(cell, seq, item);
 	if (*ret_purged || item->flags & ITEM_DELAYED || seq >= cell->head)
 		return 0;
 	key_ready(&key, peek->q->gateway, peek->state->queue, cell->priority ? item->priority : 0, 0, seq);
@@ -190,18 +196,20 @@ struct half {
 	struct store_scan *scan;
 	uint64_t seq; /* of value; UINT64_MAX: the end */
 	struct sluice_slice value;
+	bool damaged; /* there is no value */
 };
 
 static int half_next(struct peek *peek, struct half *half, uint64_t place)
 {
-	struct sluice_slice found;
+	struct sluice_slice found = {NULL, 0};
 	uint64_t number;
 	int rc = store_scan_next(half->scan, &found, &half->value);
 
 	half->seq = UINT64_MAX;
+	half->damaged = rc == SLUICE_E_CORRUPT && found.len > 0;
 	if (rc == SLUICE_E_NOT_FOUND)
 		return 0;
-	if (rc != 0)
+	if (rc != 0 && !half->damaged)
 		return rc;
 	if (key_two_in(found, peek->q->gateway, peek->state->queue, &number) &&
 	    (number & QUEUE_DELAYED) == place)
@@ -238,6 +246,13 @@ static void note_item(struct peek *peek, uint64_t place, uint64_t seq, const str
 	state->undecided += may_be_leased;
 }
 
+static void note_damaged(struct peek *peek, uint64_t place, uint64_t seq)
+{
+	struct peek_state *state = peek->state;
+
+	state->noted[state->count++] = (struct noted){.seq = seq, .place = place};
+}
+
 /* Both halves at once, in the order of their numbers, so that a number tells where to continue. */
 static int peek_walk(struct peek *peek, struct half *ready, struct half *delayed, const char *want,
 		     size_t window)
@@ -257,7 +272,15 @@ static int peek_walk(struct peek *peek, struct half *ready, struct half *delayed
 		if (state->ended)
 			break;
 		state->after = half->seq;
-		rc = queue_item_decode(half->value, &item);
+		rc = half->damaged ? SLUICE_E_CORRUPT : queue_item_decode(half->value, &item);
+		if (rc == SLUICE_E_CORRUPT) {
+			/* Its state is unknown, so no filter excludes it. */
+			item = (struct queue_item){.flags = upper ? ITEM_DELAYED : 0};
+			if (!peek_purged(&peek->cell, half->seq, &item))
+				note_damaged(peek, upper ? QUEUE_DELAYED : 0, half->seq);
+			rc = half_next(peek, half, upper ? QUEUE_DELAYED : 0);
+			continue;
+		}
 		if (rc == 0)
 			rc = look_up(peek, half->seq, &item, &excepted, &purged);
 		if (rc == 0 && !purged)
@@ -373,6 +396,34 @@ static int grant_now(struct peek *peek, const struct noted *noted, bool *ret_hel
 	return 0;
 }
 
+/* A damaged item does not end a peek: its row has its number, and the damage as its last
+ * reason. */
+static int damaged_row(struct peek *peek, uint64_t seq, bool full)
+{
+	Sluice__Reply *reply = peek->q->reply;
+	char text[DAMAGE_TEXT_BYTES];
+	Sluice__ItemInfo *row;
+
+	if (full) {
+		reply->more = true;
+		return 0;
+	}
+	(void)snprintf(text, sizeof(text), "damaged: %s", store_last_error());
+	row = malloc(sizeof(*row));
+	if (row == NULL)
+		return SLUICE_E_NOMEM;
+	sluice__item_info__init(row);
+	row->seq = seq;
+	row->state = query_text(slice_text("damaged"));
+	row->last_reason = query_text(slice_text(text));
+	if (row->state == NULL || row->last_reason == NULL) {
+		sluice__item_info__free_unpacked(row, NULL);
+		return SLUICE_E_NOMEM;
+	}
+	reply->items[reply->n_items++] = row;
+	return 0;
+}
+
 /* Adds the row of a noted item; with `full` it only sets `more`. */
 static int peek_row(struct peek *peek, const struct noted *noted, const char *want, bool full)
 {
@@ -386,6 +437,8 @@ static int peek_row(struct peek *peek, const struct noted *noted, const char *wa
 	/* It became due meanwhile. */
 	if (rc == SLUICE_E_NOT_FOUND && noted->place != 0)
 		rc = queue_item_get(q->txn, q->gateway, peek->state->queue, noted->seq, &item);
+	if (rc == SLUICE_E_CORRUPT)
+		return damaged_row(peek, noted->seq, full);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 	rc = grant_now(peek, noted, &held);
@@ -406,7 +459,7 @@ static int peek_row(struct peek *peek, const struct noted *noted, const char *wa
 	rc = row_fill(peek, noted->seq, &item, state, row);
 	if (rc != 0) {
 		sluice__item_info__free_unpacked(row, NULL);
-		return rc;
+		return rc == SLUICE_E_CORRUPT ? damaged_row(peek, noted->seq, full) : rc;
 	}
 	q->reply->items[q->reply->n_items++] = row;
 	return 0;
