@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the table of log lines in broker/LOG.md from the calls of log_id() in broker/. usage: gen_log.py [--check]"""
+"""Writes the table of log lines in broker/LOG.md from the calls of log_id() in broker/. usage:
+gen_log.py [--check]"""
 import pathlib
 import re
 import sys
@@ -37,18 +38,26 @@ def lines():
     for path in sorted(HERE.rglob("*.c")):
         source = path.read_text()
         for match in re.finditer(r"\blog_id\(", source):
-            words = texts(source[match.end():call_end(source, match.end() - 1) - 1])
+            words = texts(source[match.end() : call_end(source, match.end() - 1) - 1])
             if not words or not re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)+", words[0]):
                 continue  # of a plugin: its own
-            level = re.findall(r"LOG_LEVEL_(\w+)", source[max(0, match.start() - 300):match.start()])
+            level = re.findall(
+                r"LOG_LEVEL_(\w+)", source[max(0, match.start() - 300) : match.start()]
+            )
             row = found.setdefault(words[0], ([], []))
-            for list_, values in ((row[0], [LEVELS[level[-1]]] if level else []), (row[1], words[1:])):
+            for list_, values in (
+                (row[0], [LEVELS[level[-1]]] if level else []),
+                (row[1], words[1:]),
+            ):
                 list_ += [value for value in values if value not in list_]
     return found
 
 
 def table():
-    rows = [f"| `{one}` | {', '.join(level)} | {'; '.join(text)} |" for one, (level, text) in sorted(lines().items())]
+    rows = [
+        f"| `{one}` | {', '.join(level)} | {'; '.join(text)} |"
+        for one, (level, text) in sorted(lines().items())
+    ]
     return "\n".join(["| id | level | text |", "| --- | --- | --- |", *rows]) + "\n"
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the table of settings in docs/admin.md from broker/admin/config.def. usage: gen_admin.py [--check]"""
+"""Writes the table of settings in docs/admin.md from broker/admin/config.def. usage: gen_admin.py
+[--check]"""
 import pathlib
 import re
 import sys
@@ -31,8 +32,15 @@ def row(line):
 def table():
     # A row may be broken over several lines.
     text = re.sub(r"/\*.*?\*/", "", TABLE.read_text(), flags=re.S)
-    rows = [row(re.sub(r'"\s+"', "", " ".join(part.split()))) for part in re.split(r"\n(?=\w)", text) if part.strip()]
-    return "\n".join(["| setting | default | values | meaning |", "| --- | --- | --- | --- |", *rows]) + "\n"
+    rows = [
+        row(re.sub(r'"\s+"', "", " ".join(part.split())))
+        for part in re.split(r"\n(?=\w)", text)
+        if part.strip()
+    ]
+    return (
+        "\n".join(["| setting | default | values | meaning |", "| --- | --- | --- | --- |", *rows])
+        + "\n"
+    )
 
 
 def main():

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the generated parts of SPEC.md: limits from limits.def, status codes from error.h, byte examples from
-tests/data/protocol (the unit tests hold the codecs to the same files). With --check: writes nothing, ends with 1 when
-SPEC.md is not what it would write."""
+"""Writes the generated parts of SPEC.md: limits from limits.def, status codes from error.h, byte
+examples from tests/data/protocol (the unit tests hold the codecs to the same files). With --check:
+writes nothing, ends with 1 when SPEC.md is not what it would write."""
 import pathlib
 import re
 import sys
@@ -22,24 +22,32 @@ def limits():
     text = re.sub(r'"\n\s+"', "", (HERE / "limits.def").read_text())
     rows = re.findall(r'^LIMIT\((\w+), (\d+), "([^"]*)",\s+"([^"]*)"\)$', text, re.M)
     if len(rows) != len(re.findall(r"^LIMIT\(", text, re.M)):
-        sys.exit("limits.def: a row is not in the form LIMIT(NAME, value, \"unit\", \"text\")")
-    return table(["limit", "value", "unit", "bounds; beyond it"], [[f"`{n}`", f"{int(v):,}", u, t] for n, v, u, t in rows])
+        sys.exit('limits.def: a row is not in the form LIMIT(NAME, value, "unit", "text")')
+    return table(
+        ["limit", "value", "unit", "bounds; beyond it"],
+        [[f"`{n}`", f"{int(v):,}", u, t] for n, v, u, t in rows],
+    )
 
 
 def errors():
     text = (HERE.parent / "include" / "sluice" / "error.h").read_text()
     text = text.replace("\\\n", "\n")  # the formatter breaks a row that is too wide
-    rows = re.findall(
-        r'^\tX\((\w+), (-\d+), (\d+), (true|false),\s*"([^"]*)"\)', text, re.M
-    )
+    rows = re.findall(r'^\tX\((\w+), (-\d+), (\d+), (true|false),\s*"([^"]*)"\)', text, re.M)
     if len(rows) != len(re.findall(r"^\tX\(", text, re.M)):
-        sys.exit("error.h: a row is not in the form X(name, code, exit, retriable, \"text\")")
-    return table(["code", "name", "try again", "text"],
-                 [["0", "OK", "", "done"]] + [[c, n, "yes" if r == "true" else "no", t] for n, c, _, r, t in rows])
+        sys.exit('error.h: a row is not in the form X(name, code, exit, retriable, "text")')
+    return table(
+        ["code", "name", "try again", "text"],
+        [["0", "OK", "", "done"]]
+        + [[c, n, "yes" if r == "true" else "no", t] for n, c, _, r, t in rows],
+    )
 
 
 def example(name):
-    return "```\n" + (HERE.parent / "tests" / "data" / "protocol" / (name + ".hex")).read_text() + "```\n"
+    return (
+        "```\n"
+        + (HERE.parent / "tests" / "data" / "protocol" / (name + ".hex")).read_text()
+        + "```\n"
+    )
 
 
 def part(name):

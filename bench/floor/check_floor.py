@@ -29,8 +29,22 @@ class Floor(unittest.TestCase):
         return os.listdir(self.dir.name)
 
     def quick(self, *args):
-        return run("--quick", "--slice", "10", "--age", "100", "--records", "2000", "--backlog", "2000",
-                   "--turnover", "2", "--dir", self.dir.name, *args)
+        return run(
+            "--quick",
+            "--slice",
+            "10",
+            "--age",
+            "100",
+            "--records",
+            "2000",
+            "--backlog",
+            "2000",
+            "--turnover",
+            "2",
+            "--dir",
+            self.dir.name,
+            *args
+        )
 
     def test_every_scenario_reports_positive_numbers_on_both_stores(self):
         path = os.path.join(self.dir.name, "out.json")
@@ -38,7 +52,9 @@ class Floor(unittest.TestCase):
         self.assertEqual(got.returncode, 0, got.stderr)
         with open(path) as f:
             rows = json.load(f)["rows"]
-        names = {line.split()[0] for line in run("--list").stdout.splitlines() if line.startswith("  ")}
+        names = {
+            line.split()[0] for line in run("--list").stdout.splitlines() if line.startswith("  ")
+        }
         self.assertGreater(len(names), 20)
         for store in ("fresh", "aged"):
             self.assertEqual({r["scenario"] for r in rows if r["store"] == store}, names)
@@ -52,14 +68,18 @@ class Floor(unittest.TestCase):
 
     def test_median_lies_between_min_and_max(self):
         path = os.path.join(self.dir.name, "out.json")
-        self.assertEqual(self.quick("--only", "commit-put", "--repeats", "4", "--json", path).returncode, 0)
+        self.assertEqual(
+            self.quick("--only", "commit-put", "--repeats", "4", "--json", path).returncode, 0
+        )
         with open(path) as f:
             rows = json.load(f)["rows"]
         self.assertEqual(len(rows), 2)
         for row in rows:
             ordered = sorted(row["values"])
             self.assertEqual((row["min"], row["max"]), (ordered[0], ordered[3]))
-            self.assertAlmostEqual(row["median"], (ordered[1] + ordered[2]) / 2, delta=row["median"] * 1e-4)
+            self.assertAlmostEqual(
+                row["median"], (ordered[1] + ordered[2]) / 2, delta=row["median"] * 1e-4
+            )
 
     def test_only_takes_a_family_or_a_pattern(self):
         out = self.quick("--only", "commit", "--only", "queue-*-churn", "--repeats", "1").stdout
@@ -70,14 +90,15 @@ class Floor(unittest.TestCase):
 
     def test_bad_options_are_named_and_nothing_is_run(self):
         for args, words in (
-                (["--only", "nonsense"], "nonsense"),
-                (["--repeats", "0"], "from 1 to 25"),
-                (["--repeats", "26"], "from 1 to 25"),
-                (["--slice", "many"], "whole number"),
-                (["--backlog", "-5"], "--backlog -5"),
-                (["--durability", "maybe"], "sync or none"),
-                (["--frobnicate"], "frobnicate"),
-                (["stray"], "stray")):
+            (["--only", "nonsense"], "nonsense"),
+            (["--repeats", "0"], "from 1 to 25"),
+            (["--repeats", "26"], "from 1 to 25"),
+            (["--slice", "many"], "whole number"),
+            (["--backlog", "-5"], "--backlog -5"),
+            (["--durability", "maybe"], "sync or none"),
+            (["--frobnicate"], "frobnicate"),
+            (["stray"], "stray"),
+        ):
             got = run(*args)
             self.assertEqual(got.returncode, 2, args)
             self.assertIn(words, got.stderr)

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""sluice-floor-server as a program: what it has answered is there after a restart and after SIGKILL, in order and byte for byte.
+"""sluice-floor-server as a program: what it has answered is there after a restart and after
+SIGKILL, in order and byte for byte.
 
 Usage: check_server.py PATH_OF_SLUICE_FLOOR_SERVER
 """
@@ -46,7 +47,7 @@ class Conn:
         return struct.unpack("=Q", self.take(8))[0]
 
     def record(self):
-        size, = struct.unpack("=I", self.take(4))
+        (size,) = struct.unpack("=I", self.take(4))
         return self.take(size) if size else ("ack", self.count())
 
     def send(self, *units):
@@ -86,9 +87,12 @@ class Server(unittest.TestCase):
 
     def start(self, mode="record", files=None, before=()):
         self.log = open(os.path.join(self.dir, "log"), "ab")
-        self.child = subprocess.Popen([*before, PROGRAM, "--dir", self.dir, "--listen-port", "0", "--mode", mode],
-                                      stdout=subprocess.PIPE, stderr=self.log,
-                                      preexec_fn=files and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, files)))
+        self.child = subprocess.Popen(
+            [*before, PROGRAM, "--dir", self.dir, "--listen-port", "0", "--mode", mode],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            preexec_fn=files and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, files)),
+        )
         line = self.child.stdout.readline().split()
         self.assertEqual(line[0], b"ready")
         self.port = int(line[1])
@@ -142,13 +146,17 @@ class Server(unittest.TestCase):
 
     def test_units_of_all_sizes_survive_cuts_anywhere(self):
         self.start("segment")
-        sent = [body(n, size) for n, size in enumerate((1, 3, 5000, 300000, 2, 1 << 20, 7, UNIT_BYTES_MAX, 11))]
+        sent = [
+            body(n, size)
+            for n, size in enumerate((1, 3, 5000, 300000, 2, 1 << 20, 7, UNIT_BYTES_MAX, 11))
+        ]
         publisher = self.conn(PUBLISH)
         wire = b"".join(struct.pack("=I", len(u)) + u for u in sent)
-        # The first bytes one by one, then in odd pieces: lengths and units are cut wherever it comes.
+        # The first bytes one by one, then in odd pieces: lengths and units are cut wherever it
+        # comes.
         at = 0
         for size in [1] * 40 + [4099] * 100:
-            publisher.sock.sendall(wire[at:at + size])
+            publisher.sock.sendall(wire[at : at + size])
             at += size
         publisher.sock.sendall(wire[at:])
         publisher.await_count(len(sent))
@@ -214,7 +222,9 @@ class Server(unittest.TestCase):
         self.assertEqual(second.records(11), [("ack", 1000)] + [body(n) for n in range(23, 33)])
         first.close()
         second.ack(2000)
-        self.assertEqual(second.records(11), [("ack", 2000)] + [body(n) for n in [*range(3, 10), 20, 21, 22]])
+        self.assertEqual(
+            second.records(11), [("ack", 2000)] + [body(n) for n in [*range(3, 10), 20, 21, 22]]
+        )
 
     def test_what_was_answered_survives_sigkill(self):
         self.start()
@@ -260,7 +270,9 @@ class Server(unittest.TestCase):
         with open(trace) as f:
             calls = [line.split()[1].split("(")[0] for line in f if "(" in line]
         # The hellos' answers need none but where the table is new: main as a log, main as a queue.
-        synced = [i for i, call in enumerate(calls) if call == "sendto" and calls[i - 1] == "fdatasync"]
+        synced = [
+            i for i, call in enumerate(calls) if call == "sendto" and calls[i - 1] == "fdatasync"
+        ]
         self.assertGreaterEqual(len(synced), 1 + 20 + 1 + 1 + 1, calls)
         self.assertLessEqual(calls.count("sendto") - len(synced), 2, calls)
 
@@ -268,9 +280,16 @@ class Server(unittest.TestCase):
         self.start()
         other = self.conn(PUBLISH)
         for data, words in (
-                (struct.pack("=I", UNIT_BYTES_MAX + 1), "a unit of 17825793 bytes; 1 to 17825792 are allowed"),
-                (struct.pack("=I", 0), "a unit of 0 bytes"),
-                (struct.pack("=I", 150) + bytes(150), "a unit of 150 bytes, which is not a multiple of the bodies' 100")):
+            (
+                struct.pack("=I", UNIT_BYTES_MAX + 1),
+                "a unit of 17825793 bytes; 1 to 17825792 are allowed",
+            ),
+            (struct.pack("=I", 0), "a unit of 0 bytes"),
+            (
+                struct.pack("=I", 150) + bytes(150),
+                "a unit of 150 bytes, which is not a multiple of the bodies' 100",
+            ),
+        ):
             conn = self.conn(PUBLISH)
             conn.sock.sendall(data)
             self.refused(conn)
@@ -288,8 +307,10 @@ class Server(unittest.TestCase):
             self.assertIn("an ack of %d bytes" % size, self.said())
         # Neither ack has deleted anything.
         self.assertEqual(self.conn(WORK).record(), body(0))
-        for hello, words in ((struct.pack("=IIQ48s", 9, 100, 0, b"x"), "a hello with role 9"),
-                             (struct.pack("=IIQ48s", 1, 100, 0, b"x" * 48), "a hello without a name of 1 to 47")):
+        for hello, words in (
+            (struct.pack("=IIQ48s", 9, 100, 0, b"x"), "a hello with role 9"),
+            (struct.pack("=IIQ48s", 1, 100, 0, b"x" * 48), "a hello without a name of 1 to 47"),
+        ):
             raw = socket.create_connection(("127.0.0.1", self.port), timeout=30)
             raw.sendall(hello)
             self.assertEqual(raw.recv(1), b"")
@@ -317,23 +338,36 @@ class Server(unittest.TestCase):
         self.assertEqual(last.recv(8), bytes(8))
 
     def test_an_aged_store_is_served_like_a_fresh_one(self):
-        got = subprocess.run([PROGRAM, "--dir", self.dir, "--age", "100"], capture_output=True, text=True, timeout=60)
+        got = subprocess.run(
+            [PROGRAM, "--dir", self.dir, "--age", "100"], capture_output=True, text=True, timeout=60
+        )
         self.assertEqual(got.returncode, 0, got.stderr)
-        self.assertRegex(got.stdout, r"^aged: file \d+ bytes, live \d+, free pages [1-9]\d* in [1-9]\d* runs\n$")
+        self.assertRegex(
+            got.stdout, r"^aged: file \d+ bytes, live \d+, free pages [1-9]\d* in [1-9]\d* runs\n$"
+        )
         self.start()
         sent = [body(n) for n in range(1000)]
         self.conn(PUBLISH).publish(*sent)
         self.assertEqual(self.conn(FOLLOW_ALL).records(1000), sent)
 
     def test_bad_options_are_named(self):
-        for args, words in ((["--mode", "fast"], "--mode fast"), (["--listen-port", "70000"], "0 to 65535"),
-                            (["--age", "0"], "--age 0"), (["--dir", self.dir], "usage"), ([], "usage"),
-                            (["--dir", self.dir, "--listen-port", "0", "--age", "1"], "usage")):
+        for args, words in (
+            (["--mode", "fast"], "--mode fast"),
+            (["--listen-port", "70000"], "0 to 65535"),
+            (["--age", "0"], "--age 0"),
+            (["--dir", self.dir], "usage"),
+            ([], "usage"),
+            (["--dir", self.dir, "--listen-port", "0", "--age", "1"], "usage"),
+        ):
             got = subprocess.run([PROGRAM, *args], capture_output=True, text=True, timeout=30)
             self.assertEqual(got.returncode, 2, args)
             self.assertIn(words, got.stderr)
-        got = subprocess.run([PROGRAM, "--dir", os.path.join(self.dir, "absent"), "--listen-port", "0"],
-                             capture_output=True, text=True, timeout=30)
+        got = subprocess.run(
+            [PROGRAM, "--dir", os.path.join(self.dir, "absent"), "--listen-port", "0"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
         self.assertEqual(got.returncode, 1)
         self.assertIn("absent", got.stderr)
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""sluice-bench as a program: every scenario on every system in small, the report's shape, clear refusals, and nothing left behind.
+"""sluice-bench as a program: every scenario on every system in small, the report's shape, clear
+refusals, and nothing left behind.
 
 It says nothing of speed. Usage: check_bench.py PATH_OF_SLUICE_BENCH BUILD_DIRECTORY
 """
@@ -21,12 +22,28 @@ PROGRAM = sys.argv.pop()
 # Fewer repeats than a report may have: these runs are about the program.
 ENV = dict(os.environ, SLUICE_BENCH_SMOKE="1")
 SMALL = ["--quick", "--slice", "20", "--stored", "5000", "--idle", "60", "--active", "50"]
-FIELDS = {"scenario", "system", "durability", "unit", "median", "min", "max", "runs", "p50_us", "p99_us", "p999_us",
-          "server_cpu_s_per_million", "client_cpu_s_per_million", "rss_anon_peak_bytes"}
+FIELDS = {
+    "scenario",
+    "system",
+    "durability",
+    "unit",
+    "median",
+    "min",
+    "max",
+    "runs",
+    "p50_us",
+    "p99_us",
+    "p999_us",
+    "server_cpu_s_per_million",
+    "client_cpu_s_per_million",
+    "rss_anon_peak_bytes",
+}
 
 
 def run(*args, bin_dir=BUILD, env=ENV):
-    return subprocess.run([PROGRAM, "--bin", bin_dir, *args], capture_output=True, text=True, timeout=240, env=env)
+    return subprocess.run(
+        [PROGRAM, "--bin", bin_dir, *args], capture_output=True, text=True, timeout=240, env=env
+    )
 
 
 def listed():
@@ -110,35 +127,61 @@ class Bench(unittest.TestCase):
         self.assert_nothing_left()
 
     def test_the_figures_of_a_row_belong_together(self):
-        got = self.small("--repeats", "4", "--only", "publish-1k", "--system", "sluice", "--system", "floor-record")
+        got = self.small(
+            "--repeats",
+            "4",
+            "--only",
+            "publish-1k",
+            "--system",
+            "sluice",
+            "--system",
+            "floor-record",
+        )
         self.assertEqual(got.returncode, 0, got.stderr)
         rows = self.rows()
         self.assertEqual([row["system"] for row in rows], ["sluice", "floor-record"])
         for row in rows:
             self.assertEqual(len(row["runs"]), 4)
-            self.assertAlmostEqual(row["median"], statistics.median(row["runs"]), delta=row["median"] * 1e-6)
+            self.assertAlmostEqual(
+                row["median"], statistics.median(row["runs"]), delta=row["median"] * 1e-6
+            )
             self.assertAlmostEqual(row["min"], min(row["runs"]), delta=row["median"] * 1e-6)
             self.assertAlmostEqual(row["max"], max(row["runs"]), delta=row["median"] * 1e-6)
-        self.assertAlmostEqual(rows[0]["of_floor"], rows[0]["median"] / rows[1]["median"], delta=1e-4)
+        self.assertAlmostEqual(
+            rows[0]["of_floor"], rows[0]["median"] / rows[1]["median"], delta=1e-4
+        )
         self.assertEqual(rows[0]["floor"], "floor-record")
 
     def test_standard_output_is_the_json_alone_if_it_is_to_be(self):
-        got = self.small("--json", "-", "--repeats", "1", "--only", "publish-1k", "--system", "floor-record")
+        got = self.small(
+            "--json", "-", "--repeats", "1", "--only", "publish-1k", "--system", "floor-record"
+        )
         self.assertEqual(got.returncode, 0, got.stderr)
         self.assertEqual([row["system"] for row in json.loads(got.stdout)], ["floor-record"])
         self.assertIn("publish-1k (events/s)", got.stderr)
 
     def test_a_pattern_that_names_nothing_is_refused(self):
-        for names in (["--only", "publish-2"], ["--only", "publish-1", "--only", "publish-2"], ["--system", "sluic"], ["--only", "jobs", "--system", "floor-echo"]):
+        for names in (
+            ["--only", "publish-2"],
+            ["--only", "publish-1", "--only", "publish-2"],
+            ["--system", "sluic"],
+            ["--only", "jobs", "--system", "floor-echo"],
+        ):
             got = self.small(*names)
             self.assertEqual(got.returncode, 2)
             self.assertIn("--list", got.stderr)
             self.assert_nothing_left()
 
     def test_bad_options_are_named(self):
-        for args, word in ((["--repeats", "4"], "from 5"), (["--slice", "x"], "--slice 'x'"), (["extra"], "'extra'"),
-                           (["--idle", "0"], "from 1"), (["--bin", "/nonexistent"], "/nonexistent"),
-                           (["--json", "/nonexistent/a.json"], "/nonexistent/a.json"), (["--svg", PROGRAM], PROGRAM)):
+        for args, word in (
+            (["--repeats", "4"], "from 5"),
+            (["--slice", "x"], "--slice 'x'"),
+            (["extra"], "'extra'"),
+            (["--idle", "0"], "from 1"),
+            (["--bin", "/nonexistent"], "/nonexistent"),
+            (["--json", "/nonexistent/a.json"], "/nonexistent/a.json"),
+            (["--svg", PROGRAM], PROGRAM),
+        ):
             got = subprocess.run([PROGRAM, *args], capture_output=True, text=True, timeout=20)
             self.assertEqual(got.returncode, 2, args)
             self.assertIn(word, got.stderr)
@@ -162,14 +205,36 @@ class Bench(unittest.TestCase):
         self.assert_nothing_left()
 
     def test_a_server_that_dies_under_load_fails_its_row_and_no_other(self):
-        args = [*SMALL, "--dir", self.dir, "--json", self.json, "--only", "publish-1k", "--system", "sluice",
-                "--system", "floor-record", "--slice", "1000", "--repeats", "1"]
-        child = subprocess.Popen([PROGRAM, "--bin", BUILD, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                 env=ENV)
+        args = [
+            *SMALL,
+            "--dir",
+            self.dir,
+            "--json",
+            self.json,
+            "--only",
+            "publish-1k",
+            "--system",
+            "sluice",
+            "--system",
+            "floor-record",
+            "--slice",
+            "1000",
+            "--repeats",
+            "1",
+        ]
+        child = subprocess.Popen(
+            [PROGRAM, "--bin", BUILD, *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENV,
+        )
         self.addCleanup(child.kill)
         until, broker = time.monotonic() + 60, None
         while broker is None and time.monotonic() < until:
-            broker = next((pid for pid in children_of(child.pid) if ticks_of(pid, "sluiced") > 2), None)
+            broker = next(
+                (pid for pid in children_of(child.pid) if ticks_of(pid, "sluiced") > 2), None
+            )
             time.sleep(0.01)
         self.assertIsNotNone(broker, "no broker had work")
         os.kill(broker, signal.SIGKILL)
@@ -183,8 +248,23 @@ class Bench(unittest.TestCase):
         self.assert_nothing_left()
 
     def test_a_ctrl_c_stops_the_servers_and_removes_the_data(self):
-        child = subprocess.Popen([PROGRAM, "--bin", BUILD, "--dir", self.dir, "--only", "publish-1k", "--slice", "60000"],
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENV)
+        child = subprocess.Popen(
+            [
+                PROGRAM,
+                "--bin",
+                BUILD,
+                "--dir",
+                self.dir,
+                "--only",
+                "publish-1k",
+                "--slice",
+                "60000",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENV,
+        )
         self.addCleanup(child.kill)
         until = time.monotonic() + 60
         while len(children_of(child.pid)) < 2 and time.monotonic() < until:

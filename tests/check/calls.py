@@ -1,13 +1,15 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""No file calls in a circle: within a group of folders, neither files nor folders use each other's names both ways.
+"""No file calls in a circle: within a group of folders, neither files nor folders use each other's
+names both ways.
 
 usage: calls.py [--self-test] [--list] BUILD_DIRECTORY
 
-Takes from nm which external names each object of a group defines and which it uses. An include rule alone does not show
-this: a header may declare what a file far above defines. Prints each circle with one use for each step, and exits with 1 if
-there is one. --list prints the layers of each group, lowest first. --self-test compiles a planted circle of three files and
-one of two folders, and fails if they are not found, or if something is found without them.
+Takes from nm which external names each object of a group defines and which it uses. An include rule
+alone does not show this: a header may declare what a file far above defines. Prints each circle
+with one use for each step, and exits with 1 if there is one. --list prints the layers of each
+group, lowest first. --self-test compiles a planted circle of three files and one of two folders,
+and fails if they are not found, or if something is found without them.
 """
 import json
 import os
@@ -15,29 +17,62 @@ import subprocess
 import sys
 import tempfile
 
-# Files below a group's folders are judged together. A longer prefix takes its files out of a shorter one.
-GROUPS = ["protocol", "client", "client/cli", "broker/util", "broker/store", "broker/core", "broker/engine", "broker/net",
-          "broker/admin", "broker/plugin", "plugins/local", "bench/harness", "bench/drivers", "bench/floor", "bench/replay",
-          "tests/sim", "tests/support"]
+# Files below a group's folders are judged together. A longer prefix takes its files out of a
+# shorter one.
+GROUPS = [
+    "protocol",
+    "client",
+    "client/cli",
+    "broker/util",
+    "broker/store",
+    "broker/core",
+    "broker/engine",
+    "broker/net",
+    "broker/admin",
+    "broker/plugin",
+    "plugins/local",
+    "bench/harness",
+    "bench/drivers",
+    "bench/floor",
+    "bench/replay",
+    "tests/sim",
+    "tests/support",
+]
 
 
 def objects(build, root):
     """Yields (source path from root, object path), without what the build generates."""
     command = ["ninja", "-C", build, "-t", "compdb"]
-    for entry in json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout):
+    for entry in json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    ):
         if not entry["output"].endswith(".o"):
             continue
-        source = os.path.relpath(os.path.normpath(os.path.join(entry["directory"], entry["file"])), root)
+        source = os.path.relpath(
+            os.path.normpath(os.path.join(entry["directory"], entry["file"])), root
+        )
         built = os.path.join(entry["directory"], entry["output"])
-        made = os.path.normpath(os.path.join(entry["directory"], entry["file"])).startswith(build + os.sep)
-        if not made and not source.startswith("..") and source.endswith(".c") and os.path.exists(built):
+        made = os.path.normpath(os.path.join(entry["directory"], entry["file"])).startswith(
+            build + os.sep
+        )
+        if (
+            not made
+            and not source.startswith("..")
+            and source.endswith(".c")
+            and os.path.exists(built)
+        ):
             yield source, built
 
 
 def names(object_path):
     """(names defined, names used) of one object, external ones only."""
     defined, used = set(), set()
-    out = subprocess.run(["nm", "--extern-only", "--format=posix", object_path], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(
+        ["nm", "--extern-only", "--format=posix", object_path],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     for line in out.splitlines():
         name, kind = line.split()[:2]
         (used if kind in "Uwv" else defined).add(name)
@@ -71,7 +106,8 @@ def folders_of(graph):
 
 
 def circles(graph):
-    """Tarjan's strongly connected components of more than one node, lowest first; and the order of all."""
+    """Tarjan's strongly connected components of more than one node, lowest first; and the order of
+    all."""
     index, low, stack, on, order, found = {}, {}, [], set(), [], []
 
     def visit(node):
@@ -122,7 +158,10 @@ def layers(graph, order):
     layer = {}
     for part in order:
         inside = set(part)
-        here = max((layer[other] + 1 for node in part for other in graph[node] if other not in inside), default=0)
+        here = max(
+            (layer[other] + 1 for node in part for other in graph[node] if other not in inside),
+            default=0,
+        )
         for node in part:
             layer[node] = here
     return layer
@@ -141,9 +180,21 @@ def check(files_of_group, listing):
                     print(f"    {source} uses {name} of {other}")
             if listing and what == "files":
                 layer = layers(these, order)
-                print(f"{group}: {len(these)} files, {max(layer.values()) + 1 if layer else 0} layers, {len(found)} circles")
+                print(
+                    f"{group}: {len(these)} files,"
+                    f" {max(layer.values()) + 1 if layer else 0} layers, {len(found)} circles"
+                )
                 for depth in sorted(set(layer.values())):
-                    print(f"  {depth}: " + " ".join(sorted(os.path.relpath(node, group) for node in these if layer[node] == depth)))
+                    print(
+                        f"  {depth}: "
+                        + " ".join(
+                            sorted(
+                                os.path.relpath(node, group)
+                                for node in these
+                                if layer[node] == depth
+                            )
+                        )
+                    )
         wrong += here
     return wrong
 
@@ -153,7 +204,11 @@ def read(build, root):
     for source, built in objects(build, root):
         group = group_of(source)
         # Programs of one file, and tests, which nobody calls.
-        if group is None and not source.startswith("tests/") and os.path.dirname(source) != "broker":
+        if (
+            group is None
+            and not source.startswith("tests/")
+            and os.path.dirname(source) != "broker"
+        ):
             print(f"{source} belongs to no group of the table")
             alone += 1
         if group is not None:
@@ -184,7 +239,9 @@ def self_test():
             path = os.path.join(folder, source.replace("/", "_"))
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
-            subprocess.run([os.environ.get("CC", "cc").split()[-1], "-c", "-o", path + ".o", path], check=True)
+            subprocess.run(
+                [os.environ.get("CC", "cc").split()[-1], "-c", "-o", path + ".o", path], check=True
+            )
             files_of_group.setdefault(group_of(source), {})[source] = names(path + ".o")
     seen = check(files_of_group, False)
     del files_of_group["client"]["client/c.c"]

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints the project's C files that a build directory compiles, one a line, once each; generated files are left out.
+"""Prints the project's C files that a build directory compiles, one a line, once each; generated
+files are left out.
 
 usage: compiled.py BUILD_DIRECTORY
 """

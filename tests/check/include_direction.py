@@ -4,8 +4,8 @@
 
 usage: include_direction.py [--self-test] [ROOT]
 
-Prints `file:line: reason` for each violation and exits with 1 if there is one. --self-test plants wrong includes in a
-temporary copy, one at a time, and fails if one of them is not found.
+Prints `file:line: reason` for each violation and exits with 1 if there is one. --self-test plants
+wrong includes in a temporary copy, one at a time, and fails if one of them is not found.
 """
 import fnmatch
 import os
@@ -15,24 +15,45 @@ import sys
 import tempfile
 
 # What of core everybody above may include: its doors. Inner folders are for core alone.
-CORE_DOORS = ["broker/core/core.h", "broker/core/command.h", "broker/core/effects.h", "broker/core/commands.def"]
-CORE = CORE_DOORS + ["include/sluice/*", "protocol/*", "broker/store/store.h", "broker/util/bytes.h", "broker/util/crc.h",
-                     "broker/util/invariant.h", "broker/util/list.h", "broker/core/timers.def", "broker/core/owned.def", "broker/core/records.def",
-                     "broker/core/sweeps.def", "broker/core/queries.def"]
+CORE_DOORS = [
+    "broker/core/core.h",
+    "broker/core/command.h",
+    "broker/core/effects.h",
+    "broker/core/commands.def",
+]
+CORE = CORE_DOORS + [
+    "include/sluice/*",
+    "protocol/*",
+    "broker/store/store.h",
+    "broker/util/bytes.h",
+    "broker/util/crc.h",
+    "broker/util/invariant.h",
+    "broker/util/list.h",
+    "broker/core/timers.def",
+    "broker/core/owned.def",
+    "broker/core/records.def",
+    "broker/core/sweeps.def",
+    "broker/core/queries.def",
+]
 
 
 # And of the engine: its contract.
 NET = CORE_DOORS + ["include/sluice/*", "protocol/*", "broker/util/*", "broker/engine/engine.h"]
-PROTOCOL = CORE_DOORS + ["include/sluice/*", "protocol/*", "broker/util/*", "broker/net/conn/*",
-                         "broker/net/protocols.h"]
+PROTOCOL = CORE_DOORS + [
+    "include/sluice/*",
+    "protocol/*",
+    "broker/util/*",
+    "broker/net/conn/*",
+    "broker/net/protocols.h",
+]
 
 
 def core(*folders):
     return [f"broker/core/{folder}/*" for folder in folders]
 
 
-# What each layer may include of the project, besides its own folder. A file belongs to the first pattern that
-# matches its path, so the special cases stand first.
+# What each layer may include of the project, besides its own folder. A file belongs to the first
+# pattern that matches its path, so the special cases stand first.
 LAYERS = [
     # pattern, allowed project files
     ("include/*", []),
@@ -45,17 +66,43 @@ LAYERS = [
     ("client/link/*", ["include/sluice/*", "protocol/*", "client/base/*"]),
     ("client/call/*", ["include/sluice/*", "protocol/*", "client/base/*", "client/link/*"]),
     # A transaction that sets a cursor asks which stream is followed, and no more of subscriptions.
-    ("client/publish/*", ["include/sluice/*", "protocol/*", "client/base/*", "client/link/*", "client/call/*",
-                          "client/sub/streams.h"]),
-    ("client/sub/*", ["include/sluice/*", "protocol/*", "client/base/*", "client/link/*", "client/call/*"]),
-    ("client/*", ["include/sluice/*", "protocol/*", "client/base/*", "client/link/*", "client/call/*",
-                  "client/publish/*", "client/sub/*"]),
+    (
+        "client/publish/*",
+        [
+            "include/sluice/*",
+            "protocol/*",
+            "client/base/*",
+            "client/link/*",
+            "client/call/*",
+            "client/sub/streams.h",
+        ],
+    ),
+    (
+        "client/sub/*",
+        ["include/sluice/*", "protocol/*", "client/base/*", "client/link/*", "client/call/*"],
+    ),
+    (
+        "client/*",
+        [
+            "include/sluice/*",
+            "protocol/*",
+            "client/base/*",
+            "client/link/*",
+            "client/call/*",
+            "client/publish/*",
+            "client/sub/*",
+        ],
+    ),
     ("broker/util/*", ["include/sluice/*"]),
     # Behind store_impl.h an implementation knows neither the common layer nor the other one.
-    ("broker/store/lmdb/*", ["include/sluice/*", "broker/util/*", "broker/store/store.h",
-                             "broker/store/store_impl.h"]),
-    ("broker/store/mem/*", ["include/sluice/*", "broker/util/*", "broker/store/store.h",
-                            "broker/store/store_impl.h"]),
+    (
+        "broker/store/lmdb/*",
+        ["include/sluice/*", "broker/util/*", "broker/store/store.h", "broker/store/store_impl.h"],
+    ),
+    (
+        "broker/store/mem/*",
+        ["include/sluice/*", "broker/util/*", "broker/store/store.h", "broker/store/store_impl.h"],
+    ),
     ("broker/store/*", ["include/sluice/*", "broker/util/*"]),
     # core: base serves any noun, each noun knows those below it, dispatch knows them all.
     ("broker/core/base/*", CORE + core("base")),
@@ -68,14 +115,39 @@ LAYERS = [
     ("broker/core/job/*", CORE + core("base", "session", "lifecycle", "queue", "publish", "job")),
     ("broker/core/dispatch/*", CORE + ["broker/core/*"]),
     ("broker/core/*", CORE),
-    ("broker/engine/*", CORE_DOORS + ["include/sluice/*", "protocol/*", "broker/util/*", "broker/store/store.h"]),
+    (
+        "broker/engine/*",
+        CORE_DOORS + ["include/sluice/*", "protocol/*", "broker/util/*", "broker/store/store.h"],
+    ),
     ("broker/plugin/*", ["include/sluice/*", "protocol/*", "broker/util/*", "broker/engine/*"]),
     # It reads the records of a store that no broker serves.
-    ("broker/admin/dump.*", CORE_DOORS + ["include/sluice/*", "protocol/*", "broker/util/*", "broker/store/store.h",
-                                          "broker/core/base/keys.h", "broker/core/base/topo.h", "broker/core/job/live.h",
-                                          "broker/core/stream/segment.h"]),
-    ("broker/admin/*", CORE_DOORS + ["include/sluice/*", "protocol/*", "broker/util/*", "broker/store/store.h",
-                                     "broker/engine/*", "broker/plugin/*", "broker/admin/dump.h"]),
+    (
+        "broker/admin/dump.*",
+        CORE_DOORS
+        + [
+            "include/sluice/*",
+            "protocol/*",
+            "broker/util/*",
+            "broker/store/store.h",
+            "broker/core/base/keys.h",
+            "broker/core/base/topo.h",
+            "broker/core/job/live.h",
+            "broker/core/stream/segment.h",
+        ],
+    ),
+    (
+        "broker/admin/*",
+        CORE_DOORS
+        + [
+            "include/sluice/*",
+            "protocol/*",
+            "broker/util/*",
+            "broker/store/store.h",
+            "broker/engine/*",
+            "broker/plugin/*",
+            "broker/admin/dump.h",
+        ],
+    ),
     # net: conn calls a protocol by its table only; a protocol knows conn and no other protocol; the
     # loop is above conn; protocols.h is where the table of a protocol is registered.
     ("broker/net/conn/*", NET),
@@ -83,27 +155,54 @@ LAYERS = [
     ("broker/net/native/*", PROTOCOL),
     ("broker/net/foreign/*", PROTOCOL),
     ("broker/net/*", NET + ["broker/net/conn/*", "broker/net/io/*"]),
-    ("broker/*", CORE_DOORS + ["include/sluice/*", "protocol/*", "broker/util/*", "broker/store/*", "broker/engine/*",
-                               "broker/net/*", "broker/admin/*", "broker/plugin/*"]),
+    (
+        "broker/*",
+        CORE_DOORS
+        + [
+            "include/sluice/*",
+            "protocol/*",
+            "broker/util/*",
+            "broker/store/*",
+            "broker/engine/*",
+            "broker/net/*",
+            "broker/admin/*",
+            "broker/plugin/*",
+        ],
+    ),
     # The process half knows files and processes; the shepherd is built of it, without a client.
     ("plugins/local/attempt/*", ["include/sluice/error.h"]),
     ("plugins/local/*", ["include/sluice/*", "plugins/local/attempt/*"]),
     ("plugins/*", ["include/sluice/*"]),
     ("bench/replay/*", ["include/sluice/*"]),
-    # The floor must not move with what stands on it, nor the harness with a system that it measures.
+    # The floor must not move with what stands on it, nor the harness with a system that it
+    # measures.
     ("bench/floor/*", []),
     ("bench/harness/*", []),
-    ("bench/drivers/*", ["include/sluice/*", "protocol/*", "bench/harness/driver.h", "bench/floor/*"]),
+    (
+        "bench/drivers/*",
+        ["include/sluice/*", "protocol/*", "bench/harness/driver.h", "bench/floor/*"],
+    ),
     # The oracle must not share a mistake with what it judges.
     ("tests/sim/oracle*", ["include/sluice/*", "tests/sim/oracle*"]),
     ("tests/*", ["*"]),
 ]
 
-# Where a system header may be named. A header that matches no row here may be included by every layer.
+# Where a system header may be named. A header that matches no row here may be included by every
+# layer.
 CONFINED = [
     # pattern of the header, patterns of files that may include it
     ("lmdb.h", ["broker/store/lmdb/*", "bench/*", "tests/*"]),
-    ("event2/*", ["broker/net/conn/*", "broker/net/io/*", "broker/admin/*", "client/examples/*", "bench/*", "tests/*"]),
+    (
+        "event2/*",
+        [
+            "broker/net/conn/*",
+            "broker/net/io/*",
+            "broker/admin/*",
+            "client/examples/*",
+            "bench/*",
+            "tests/*",
+        ],
+    ),
     ("event.h", []),
     ("openssl/*", ["broker/net/*", "client/link/*", "bench/*", "tests/*"]),
     # By itself it ends the process without memory: each side includes it with its own settings.
@@ -111,19 +210,55 @@ CONFINED = [
     ("msgpack*", ["protocol/*", "broker/*", "client/*", "bench/*", "tests/*"]),
 ]
 
-# Layers that may name these system headers and no others, neither themselves nor through a header of the project.
-# The rules know no I/O, clock, thread or randomness, so what they may include is listed, not what they may not.
-# <sys/uio.h> is there for struct iovec in store.h.
+# Layers that may name these system headers and no others, neither themselves nor through a header
+# of the project. The rules know no I/O, clock, thread or randomness, so what they may include is
+# listed, not what they may not. <sys/uio.h> is there for struct iovec in store.h.
 ONLY_SYSTEM = {
-    "broker/core/*": ["assert.h", "ctype.h", "errno.h", "inttypes.h", "limits.h", "math.h", "protobuf-c/*", "stdalign.h",
-                      "stdarg.h", "stdbool.h", "stddef.h", "stdint.h", "stdio.h", "stdlib.h", "string.h", "sys/uio.h",
-                      "uthash.h", "utlist.h"],
+    "broker/core/*": [
+        "assert.h",
+        "ctype.h",
+        "errno.h",
+        "inttypes.h",
+        "limits.h",
+        "math.h",
+        "protobuf-c/*",
+        "stdalign.h",
+        "stdarg.h",
+        "stdbool.h",
+        "stddef.h",
+        "stdint.h",
+        "stdio.h",
+        "stdlib.h",
+        "string.h",
+        "sys/uio.h",
+        "uthash.h",
+        "utlist.h",
+    ]
 }
 
 # Functions that a permitted header offers but that bring in time, chance or the outside.
 FORBIDDEN_CALLS = {
-    "broker/core/*": ["rand", "random", "srand", "drand48", "getenv", "setenv", "system", "mkstemp", "time", "clock",
-                      "printf", "fprintf", "puts", "fopen", "fdopen", "fwrite", "fread", "qsort_r", "exit"],
+    "broker/core/*": [
+        "rand",
+        "random",
+        "srand",
+        "drand48",
+        "getenv",
+        "setenv",
+        "system",
+        "mkstemp",
+        "time",
+        "clock",
+        "printf",
+        "fprintf",
+        "puts",
+        "fopen",
+        "fdopen",
+        "fwrite",
+        "fread",
+        "qsort_r",
+        "exit",
+    ]
 }
 
 # Headers that the build makes: name as included -> the layer's file that it stands for.
@@ -134,7 +269,9 @@ SOURCE_DIRS = ["include", "protocol", "client", "broker", "plugins", "bench", "t
 INCLUDE_DIRS = ["", "include"]
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
-COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
+COMMENT_OR_STRING = re.compile(
+    r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S
+)
 
 # For --self-test: (file that gets the line, line, part of the reason).
 PLANTED = [
@@ -144,81 +281,134 @@ PLANTED = [
     ("broker/core/planted.c", "#include <time.h>", "time.h"),
     ("broker/core/planted.c", "#  include <sys/socket.h>", "sys/socket.h"),
     ("broker/core/planted.c", "#include <stdatomic.h>", "stdatomic.h"),
-    ("broker/core/planted.c", "#include \"broker/util/clock.h\"", "broker/util/clock.h"),
-    ("broker/core/planted.c", "#include \"broker/engine/engine.h\"", "broker/engine/engine.h"),
-    ("broker/core/planted.c", "#include \"../net/net.h\"", "broker/net/net.h"),
+    ("broker/core/planted.c", '#include "broker/util/clock.h"', "broker/util/clock.h"),
+    ("broker/core/planted.c", '#include "broker/engine/engine.h"', "broker/engine/engine.h"),
+    ("broker/core/planted.c", '#include "../net/net.h"', "broker/net/net.h"),
     ("broker/core/planted.c", "int planted(void) { return rand(); }", "rand()"),
     ("broker/core/planted.h", "#include <threads.h>", "threads.h"),
-    ("broker/core/planted.c", "#include \"broker/core/base/apply.h\"", "broker/core/base/apply.h"),
-    ("broker/core/base/planted.c", "#include \"broker/core/session/session.h\"", "broker/core/session/session.h"),
-    ("broker/core/session/planted.c", "#include \"broker/core/queue/queue.h\"", "broker/core/queue/queue.h"),
-    ("broker/core/lifecycle/planted.c", "#include \"broker/core/job/job.h\"", "broker/core/job/job.h"),
-    ("broker/core/router/planted.c", "#include \"broker/core/queue/queue.h\"", "broker/core/queue/queue.h"),
-    ("broker/core/stream/planted.c", "#include \"broker/core/session/session.h\"", "broker/core/session/session.h"),
-    ("broker/core/queue/planted.c", "#include \"broker/core/job/job.h\"", "broker/core/job/job.h"),
-    ("broker/core/publish/planted.c", "#include \"broker/core/job/job.h\"", "broker/core/job/job.h"),
-    ("broker/core/job/planted.c", "#include \"broker/core/dispatch/dispatch.h\"", "broker/core/dispatch/dispatch.h"),
-    ("broker/engine/planted.c", "#include \"broker/core/queue/queue.h\"", "broker/core/queue/queue.h"),
-    ("broker/net/planted.c", "#include \"broker/core/job/job.h\"", "broker/core/job/job.h"),
-    ("client/examples/planted.c", "#include \"client/base/client.h\"", "client/base/client.h"),
+    ("broker/core/planted.c", '#include "broker/core/base/apply.h"', "broker/core/base/apply.h"),
+    (
+        "broker/core/base/planted.c",
+        '#include "broker/core/session/session.h"',
+        "broker/core/session/session.h",
+    ),
+    (
+        "broker/core/session/planted.c",
+        '#include "broker/core/queue/queue.h"',
+        "broker/core/queue/queue.h",
+    ),
+    (
+        "broker/core/lifecycle/planted.c",
+        '#include "broker/core/job/job.h"',
+        "broker/core/job/job.h",
+    ),
+    (
+        "broker/core/router/planted.c",
+        '#include "broker/core/queue/queue.h"',
+        "broker/core/queue/queue.h",
+    ),
+    (
+        "broker/core/stream/planted.c",
+        '#include "broker/core/session/session.h"',
+        "broker/core/session/session.h",
+    ),
+    ("broker/core/queue/planted.c", '#include "broker/core/job/job.h"', "broker/core/job/job.h"),
+    ("broker/core/publish/planted.c", '#include "broker/core/job/job.h"', "broker/core/job/job.h"),
+    (
+        "broker/core/job/planted.c",
+        '#include "broker/core/dispatch/dispatch.h"',
+        "broker/core/dispatch/dispatch.h",
+    ),
+    (
+        "broker/engine/planted.c",
+        '#include "broker/core/queue/queue.h"',
+        "broker/core/queue/queue.h",
+    ),
+    ("broker/net/planted.c", '#include "broker/core/job/job.h"', "broker/core/job/job.h"),
+    ("client/examples/planted.c", '#include "client/base/client.h"', "client/base/client.h"),
     ("broker/store/store.h", "#include <pthread.h>", "pthread.h"),
-    ("broker/store/planted.c", "#include \"protocol/frame.h\"", "protocol/frame.h"),
+    ("broker/store/planted.c", '#include "protocol/frame.h"', "protocol/frame.h"),
     ("broker/store/planted.c", "#include <lmdb.h>", "lmdb.h"),
     ("broker/store/mem/planted.c", "#include <lmdb.h>", "lmdb.h"),
-    ("broker/store/planted.c", "#include \"broker/store/lmdb/lmdb_dir.h\"",
-     "broker/store/lmdb/lmdb_dir.h"),
-    ("broker/store/mem/planted.c", "#include \"broker/store/lmdb/lmdb_dir.h\"",
-     "broker/store/lmdb/lmdb_dir.h"),
-    ("broker/store/mem/planted.c", "#include \"broker/store/store_internal.h\"",
-     "broker/store/store_internal.h"),
-    ("broker/store/lmdb/planted.c", "#include \"broker/store/store_internal.h\"",
-     "broker/store/store_internal.h"),
-    ("broker/store/lmdb/planted.c", "#include \"broker/core/core.h\"", "broker/core/core.h"),
-    ("broker/net/conn/planted.c", "#include \"broker/net/native/native.h\"",
-     "broker/net/native/native.h"),
-    ("broker/net/conn/planted.c", "#include \"broker/net/io/io.h\"", "broker/net/io/io.h"),
-    ("broker/net/conn/planted.c", "#include \"broker/net/protocols.h\"", "broker/net/protocols.h"),
-    ("broker/net/conn/planted.c", "#include \"broker/engine/batch.h\"", "broker/engine/batch.h"),
-    ("broker/net/conn/planted.c", "#include \"broker/core/base/keys.h\"",
-     "broker/core/base/keys.h"),
-    ("broker/net/io/planted.c", "#include \"broker/net/native/native.h\"",
-     "broker/net/native/native.h"),
-    ("broker/net/io/planted.c", "#include \"broker/net/net.h\"", "broker/net/net.h"),
-    ("broker/net/native/planted.c", "#include \"broker/net/io/io.h\"", "broker/net/io/io.h"),
+    (
+        "broker/store/planted.c",
+        '#include "broker/store/lmdb/lmdb_dir.h"',
+        "broker/store/lmdb/lmdb_dir.h",
+    ),
+    (
+        "broker/store/mem/planted.c",
+        '#include "broker/store/lmdb/lmdb_dir.h"',
+        "broker/store/lmdb/lmdb_dir.h",
+    ),
+    (
+        "broker/store/mem/planted.c",
+        '#include "broker/store/store_internal.h"',
+        "broker/store/store_internal.h",
+    ),
+    (
+        "broker/store/lmdb/planted.c",
+        '#include "broker/store/store_internal.h"',
+        "broker/store/store_internal.h",
+    ),
+    ("broker/store/lmdb/planted.c", '#include "broker/core/core.h"', "broker/core/core.h"),
+    (
+        "broker/net/conn/planted.c",
+        '#include "broker/net/native/native.h"',
+        "broker/net/native/native.h",
+    ),
+    ("broker/net/conn/planted.c", '#include "broker/net/io/io.h"', "broker/net/io/io.h"),
+    ("broker/net/conn/planted.c", '#include "broker/net/protocols.h"', "broker/net/protocols.h"),
+    ("broker/net/conn/planted.c", '#include "broker/engine/batch.h"', "broker/engine/batch.h"),
+    ("broker/net/conn/planted.c", '#include "broker/core/base/keys.h"', "broker/core/base/keys.h"),
+    (
+        "broker/net/io/planted.c",
+        '#include "broker/net/native/native.h"',
+        "broker/net/native/native.h",
+    ),
+    ("broker/net/io/planted.c", '#include "broker/net/net.h"', "broker/net/net.h"),
+    ("broker/net/native/planted.c", '#include "broker/net/io/io.h"', "broker/net/io/io.h"),
     ("broker/net/native/planted.c", "#include <event2/event.h>", "event2/event.h"),
-    ("broker/net/foreign/planted.c", "#include \"broker/net/native/native.h\"",
-     "broker/net/native/native.h"),
-    ("broker/net/foreign/planted.c", "#include \"broker/net/io/release.h\"",
-     "broker/net/io/release.h"),
-    ("broker/net/planted.c", "#include \"broker/net/native/native.h\"",
-     "broker/net/native/native.h"),
+    (
+        "broker/net/foreign/planted.c",
+        '#include "broker/net/native/native.h"',
+        "broker/net/native/native.h",
+    ),
+    (
+        "broker/net/foreign/planted.c",
+        '#include "broker/net/io/release.h"',
+        "broker/net/io/release.h",
+    ),
+    ("broker/net/planted.c", '#include "broker/net/native/native.h"', "broker/net/native/native.h"),
     ("broker/net/planted.c", "#include <uthash.h>", "uthash.h"),
-    ("broker/util/planted.c", "#include \"broker/core/core.h\"", "broker/core/core.h"),
-    ("broker/engine/planted.c", "#include \"broker/net/net.h\"", "broker/net/net.h"),
-    ("protocol/planted.c", "#include \"sluice/planted_missing.h\"", "sluice/planted_missing.h"),
-    ("protocol/planted.c", "#include \"broker/util/bytes.h\"", "broker/util/bytes.h"),
-    ("client/planted.c", "#include \"broker/util/bytes.h\"", "broker/util/bytes.h"),
-    ("client/planted.c", "#include \"client/cli/cli.h\"", "client/cli/cli.h"),
-    ("client/base/planted.c", "#include \"client/link/link.h\"", "client/link/link.h"),
-    ("client/link/planted.c", "#include \"client/call/call.h\"", "client/call/call.h"),
-    ("client/call/planted.c", "#include \"client/sub/streams.h\"", "client/sub/streams.h"),
-    ("client/call/planted.c", "#include \"client/publish/publish.h\"", "client/publish/publish.h"),
+    ("broker/util/planted.c", '#include "broker/core/core.h"', "broker/core/core.h"),
+    ("broker/engine/planted.c", '#include "broker/net/net.h"', "broker/net/net.h"),
+    ("protocol/planted.c", '#include "sluice/planted_missing.h"', "sluice/planted_missing.h"),
+    ("protocol/planted.c", '#include "broker/util/bytes.h"', "broker/util/bytes.h"),
+    ("client/planted.c", '#include "broker/util/bytes.h"', "broker/util/bytes.h"),
+    ("client/planted.c", '#include "client/cli/cli.h"', "client/cli/cli.h"),
+    ("client/base/planted.c", '#include "client/link/link.h"', "client/link/link.h"),
+    ("client/link/planted.c", '#include "client/call/call.h"', "client/call/call.h"),
+    ("client/call/planted.c", '#include "client/sub/streams.h"', "client/sub/streams.h"),
+    ("client/call/planted.c", '#include "client/publish/publish.h"', "client/publish/publish.h"),
     ("client/call/planted.c", "#include <uthash.h>", "uthash.h"),
     ("client/call/planted.c", "#include <openssl/ssl.h>", "openssl/ssl.h"),
-    ("client/publish/planted.c", "#include \"client/sub/subs.h\"", "client/sub/subs.h"),
-    ("client/sub/planted.c", "#include \"client/publish/publish.h\"", "client/publish/publish.h"),
-    ("client/cli/planted.c", "#include \"client/base/loop.h\"", "client/base/loop.h"),
-    ("client/cli/planted.c", "#include \"protocol/utf8.h\"", "protocol/utf8.h"),
-    ("plugins/local/planted.c", "#include \"broker/plugin/plugin.h\"", "broker/plugin/plugin.h"),
-    ("plugins/local/planted.c", "#include \"protocol/frame.h\"", "protocol/frame.h"),
-    ("plugins/local/attempt/planted.c", "#include \"plugins/local/state.h\"",
-     "plugins/local/state.h"),
-    ("plugins/local/attempt/planted.c", "#include \"sluice/client.h\"", "sluice/client.h"),
-    ("bench/replay/planted.c", "#include \"protocol/frame.h\"", "protocol/frame.h"),
-    ("bench/floor/planted.c", "#include \"bench/harness/driver.h\"", "bench/harness/driver.h"),
-    ("bench/harness/planted.c", "#include \"bench/drivers/redis.h\"", "bench/drivers/redis.h"),
-    ("bench/drivers/planted.c", "#include \"bench/harness/harness.h\"", "bench/harness/harness.h"),
-    ("tests/sim/oracle_planted.c", "#include \"broker/core/core.h\"", "broker/core/core.h"),
+    ("client/publish/planted.c", '#include "client/sub/subs.h"', "client/sub/subs.h"),
+    ("client/sub/planted.c", '#include "client/publish/publish.h"', "client/publish/publish.h"),
+    ("client/cli/planted.c", '#include "client/base/loop.h"', "client/base/loop.h"),
+    ("client/cli/planted.c", '#include "protocol/utf8.h"', "protocol/utf8.h"),
+    ("plugins/local/planted.c", '#include "broker/plugin/plugin.h"', "broker/plugin/plugin.h"),
+    ("plugins/local/planted.c", '#include "protocol/frame.h"', "protocol/frame.h"),
+    (
+        "plugins/local/attempt/planted.c",
+        '#include "plugins/local/state.h"',
+        "plugins/local/state.h",
+    ),
+    ("plugins/local/attempt/planted.c", '#include "sluice/client.h"', "sluice/client.h"),
+    ("bench/replay/planted.c", '#include "protocol/frame.h"', "protocol/frame.h"),
+    ("bench/floor/planted.c", '#include "bench/harness/driver.h"', "bench/harness/driver.h"),
+    ("bench/harness/planted.c", '#include "bench/drivers/redis.h"', "bench/drivers/redis.h"),
+    ("bench/drivers/planted.c", '#include "bench/harness/harness.h"', "bench/harness/harness.h"),
+    ("tests/sim/oracle_planted.c", '#include "broker/core/core.h"', "broker/core/core.h"),
 ]
 
 
@@ -236,7 +426,8 @@ def matches(path, patterns):
 
 
 def row_of(path, table):
-    """The first row of a table {pattern: value} or [(pattern, value)] that fits the path, or None."""
+    """The first row of a table {pattern: value} or [(pattern, value)] that fits the path, or
+    None."""
     for pattern, value in table.items() if isinstance(table, dict) else table:
         if fnmatch.fnmatchcase(path, pattern):
             return pattern, value
@@ -280,7 +471,8 @@ class Tree:
         return self.includes[path]
 
     def system_of(self, path):
-        """{system header: (file, line) that includes it} reachable from a header through the project's headers."""
+        """{system header: (file, line) that includes it} reachable from a header through the
+        project's headers."""
         if path not in self.reached:
             self.reached[path] = found = {}
             if self.exists(path):
@@ -321,11 +513,13 @@ def check_system(tree, path):
     for number, _, name, target in tree.includes_of(path):
         if target is None:
             if not matches(name, row[1]):
-                yield number, f"<{name}> is not among the system headers that {own_name(path)} may know"
+                layer = own_name(path)
+                yield number, f"<{name}> is not among the system headers that {layer} may know"
             continue
         for header, (file, line) in tree.system_of(target).items():
             if not matches(header, row[1]) and row_of(file, ONLY_SYSTEM) is None:
-                yield number, f"brings in <{header}> (through {file}:{line}), which {own_name(path)} may not know"
+                through = f"<{header}> (through {file}:{line})"
+                yield number, f"brings in {through}, which {own_name(path)} may not know"
 
 
 def check_calls(tree, path):
@@ -337,7 +531,8 @@ def check_calls(tree, path):
     call = re.compile(r"(?<![\w.>])(" + "|".join(row[1]) + r")\s*\(")
     for number, line in enumerate(code.splitlines(), 1):
         for found in call.finditer(line):
-            yield number, f"{found.group(1)}() is time, chance or I/O, which {own_name(path)} may not have"
+            name, layer = found.group(1), own_name(path)
+            yield number, f"{name}() is time, chance or I/O, which {layer} may not have"
 
 
 def check(root):
@@ -398,7 +593,11 @@ def main():
     if len(args) > 1 or any(a.startswith("-") for a in args):
         print(__doc__, file=sys.stderr)
         return 2
-    root = args[0] if args else os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = (
+        args[0]
+        if args
+        else os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    )
     if planted:
         return self_test(root)
     violations, count = check(root)

@@ -4,8 +4,9 @@
 
 usage: limits.py [ROOT]
 
-A test says which rows it covers in a comment: `limit: NAME` or `limit: NAME, NAME`, in a file below tests/ with code in
-it. Exits with 1 and a list if a row has none, if a test names a row that does not exist, or if the table is missing.
+A test says which rows it covers in a comment: `limit: NAME` or `limit: NAME, NAME`, in a file below
+tests/ with code in it. Exits with 1 and a list if a row has none, if a test names a row that does
+not exist, or if the table is missing.
 """
 import os
 import re
@@ -29,7 +30,9 @@ def named_below(root):
     named = {}
     for folder, names, files in os.walk(os.path.join(root, "tests")):
         here = os.path.relpath(folder, root)
-        names[:] = sorted(n for n in names if os.path.join(here, n) not in NOT_TESTS and not n.startswith("."))
+        names[:] = sorted(
+            n for n in names if os.path.join(here, n) not in NOT_TESTS and not n.startswith(".")
+        )
         for name in sorted(files):
             if not name.endswith(CODE):
                 continue
@@ -38,12 +41,18 @@ def named_below(root):
                 for number, line in enumerate(file, 1):
                     for found in NAMED.finditer(line):
                         for row in re.split(r"[ \t]*,[ \t]*", found.group(1)):
-                            named.setdefault(row, []).append(f"{os.path.relpath(path, root)}:{number}")
+                            named.setdefault(row, []).append(
+                                f"{os.path.relpath(path, root)}:{number}"
+                            )
     return named
 
 
 def main():
-    root = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = (
+        sys.argv[1]
+        if len(sys.argv) > 1
+        else os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    )
     table = os.path.join(root, TABLE)
     if not os.path.isfile(table):
         print(f"limits: the table {TABLE} does not exist")

@@ -4,24 +4,32 @@
 
 usage: paths.py [ROOT]
 
-Wrong are the path of the working copy itself, folders beside it, home directories and work folders at the root. Paths of
-Debian's own layout and of an example's making (/srv, /var, /etc, /tmp/NAME) are fine.
+Wrong are the path of the working copy itself, folders beside it, home directories and work folders
+at the root. Paths of Debian's own layout and of an example's making (/srv, /var, /etc, /tmp/NAME)
+are fine.
 """
 import os
 import re
 import subprocess
 import sys
 
-HOMES = re.compile(rb"(?<![\w./-])/(?:home|Users|work|workspace)/[\w.-]+|(?<![\w./-])/root/[\w.-]+|(?<![\w./-])/tmp/b-[\w-]+")
+HOMES = re.compile(
+    rb"(?<![\w./-])/(?:home|Users|work|workspace)/[\w.-]+|(?<![\w./-])/root/[\w.-]+|(?<![\w./-])/tmp/b-[\w-]+"
+)
 BESIDE = re.compile(rb"(?<![\w./])\.\./shared\b")
 TEXT_BYTES_MAX = 2 << 20
 
 
 def main():
-    root = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "..", ".."))
+    root = os.path.abspath(
+        sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "..", "..")
+    )
     here = re.compile(re.escape(root.encode()) + rb"(?![\w-])")
-    names = subprocess.run(["git", "-c", f"safe.directory={root}", "-C", root, "ls-files", "-z"], check=True,
-                           stdout=subprocess.PIPE).stdout
+    names = subprocess.run(
+        ["git", "-c", f"safe.directory={root}", "-C", root, "ls-files", "-z"],
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout
     wrong = count = 0
     for name in filter(None, names.decode().split("\0")):
         path = os.path.join(root, name)

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Commit subjects: `area: imperative`, at most 72 columns, from the commit on that brought this check.
+"""Commit subjects: `area: imperative`, at most 72 columns, from the commit on that brought this
+check.
 
 usage: subjects.py [--self-test]
 
-Prints each wrong subject, and exits with 1 if there is one. Where that commit is not in the history (a shallow clone, an
-archive), the last commit is checked, or nothing.
+Prints each wrong subject, and exits with 1 if there is one. Where that commit is not in the history
+(a shallow clone, an archive), the last commit is checked, or nothing.
 """
 import re
 import subprocess
@@ -16,7 +17,19 @@ COLUMNS_MAX = 72
 FORM = re.compile(r"[a-z0-9_./+-]+(, [a-z0-9_./+-]+)*: [a-z]")
 # Not imperatives, but for words that only look so.
 ENDINGS = re.compile(r"(ed|ing)$")
-LOOK_SO = {"bring", "embed", "feed", "need", "ping", "seed", "shed", "speed", "string", "proceed", "exceed"}
+LOOK_SO = {
+    "bring",
+    "embed",
+    "feed",
+    "need",
+    "ping",
+    "seed",
+    "shed",
+    "speed",
+    "string",
+    "proceed",
+    "exceed",
+}
 
 
 def fault(subject):
@@ -33,7 +46,9 @@ def fault(subject):
 
 def subjects():
     def git(*args):
-        return subprocess.run(["git", "-c", "safe.directory=*", *args], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            ["git", "-c", "safe.directory=*", *args], capture_output=True, text=True, check=False
+        )
 
     if git("merge-base", "--is-ancestor", FIRST, "HEAD").returncode == 0:
         return git("log", "--format=%h %s", f"{FIRST}~..HEAD").stdout.splitlines()
@@ -41,7 +56,14 @@ def subjects():
 
 
 def self_test():
-    wrong = ["Area: do it", "no area", "core: Added a thing", "core: added a thing", "core: fixing it", "core: " + "x" * 70]
+    wrong = [
+        "Area: do it",
+        "no area",
+        "core: Added a thing",
+        "core: added a thing",
+        "core: fixing it",
+        "core: " + "x" * 70,
+    ]
     right = ["core: add a thing", "engine, net: split the loop", "tests/sim: feed the oracle"]
     failures = [s for s in wrong if fault(s) is None] + [s for s in right if fault(s) is not None]
     for subject in failures:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A second client, written from protocol/SPEC.md and protocol/sluice.proto alone; blocking, one thread.
+"""A second client, written from protocol/SPEC.md and protocol/sluice.proto alone; blocking, one
+thread.
 
-Nothing here knows how the broker or libsluice do it: a disagreement is a fault of one of them or of the page. The
-protobuf module is made by protoc into a temporary directory each time. Every read has a deadline (SECONDS); frames that
-nobody waited for yet are kept in order in Connection.kept, so a test may look for them later.
+Nothing here knows how the broker or libsluice do it: a disagreement is a fault of one of them or of
+the page. The protobuf module is made by protoc into a temporary directory each time. Every read has
+a deadline (SECONDS); frames that nobody waited for yet are kept in order in Connection.kept, so a
+test may look for them later.
 """
 import atexit
 import os
@@ -40,9 +42,12 @@ def load_proto():
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "protocol")
     made = tempfile.mkdtemp(prefix="sluice-proto-")
     atexit.register(shutil.rmtree, made, ignore_errors=True)
-    subprocess.run(["protoc", f"--proto_path={source}", f"--python_out={made}", "sluice.proto"], check=True)
+    subprocess.run(
+        ["protoc", f"--proto_path={source}", f"--python_out={made}", "sluice.proto"], check=True
+    )
     sys.path.insert(0, made)
     import sluice_pb2
+
     return sluice_pb2
 
 
@@ -53,7 +58,9 @@ class Closed(Exception):
     """The broker closed the connection; .failure is the Failure of its ERROR frame, or None."""
 
     def __init__(self, failure=None):
-        super().__init__(f"closed: {failure.code} {failure.text}" if failure else "closed without a word")
+        super().__init__(
+            f"closed: {failure.code} {failure.text}" if failure else "closed without a word"
+        )
         self.failure = failure
 
 
@@ -78,15 +85,47 @@ def frame(kind, body=b"", correlation=0, flags=0):
     return struct.pack(">IBBI", 6 + len(body), kind, flags, correlation) + body
 
 
-def publish_body(envelopes, subject="", target=TO_SUBJECT, name="", producer=0, epoch=0, seq=0, settled=0, zstd=False,
-                 mandatory=False, relaxed=False, time_ms=0, count=None):
+def publish_body(
+    envelopes,
+    subject="",
+    target=TO_SUBJECT,
+    name="",
+    producer=0,
+    epoch=0,
+    seq=0,
+    settled=0,
+    zstd=False,
+    mandatory=False,
+    relaxed=False,
+    time_ms=0,
+    count=None,
+):
     payload = b"".join(envelopes)
     raw_bytes = len(payload)
     if zstd:
         payload = zstandard.ZstdCompressor().compress(payload)
     subject, name = subject.encode(), name.encode()
-    return struct.pack(">BBBBQIQQIQIHH", target, relaxed, zstd, mandatory, producer, epoch, seq, settled,
-                       len(envelopes) if count is None else count, time_ms, raw_bytes, len(subject), len(name)) + subject + name + payload
+    return (
+        struct.pack(
+            ">BBBBQIQQIQIHH",
+            target,
+            relaxed,
+            zstd,
+            mandatory,
+            producer,
+            epoch,
+            seq,
+            settled,
+            len(envelopes) if count is None else count,
+            time_ms,
+            raw_bytes,
+            len(subject),
+            len(name),
+        )
+        + subject
+        + name
+        + payload
+    )
 
 
 def ack_body(subscription, token, runs, operation=DONE, value_ms=0, reason=b""):
@@ -99,7 +138,7 @@ def parse_published(body):
     for _ in range(answers):
         *fixed, length = struct.unpack_from(">iQIQQBH", body, at)
         at += 35
-        rows.append(Answer(*fixed, body[at:at + length].decode()))
+        rows.append(Answer(*fixed, body[at : at + length].decode()))
         at += length
     assert at == len(body), "PUBLISHED has bytes behind its last answer"
     return rows
@@ -112,13 +151,15 @@ def parse_acked(body):
 
 
 def parse_deliver(body):
-    sub, kind, codec, base, token, count, lease_ms, time_ms, raw_bytes, runs, length = struct.unpack_from(">IBBQQIIQIHH", body)
+    sub, kind, codec, base, token, count, lease_ms, time_ms, raw_bytes, runs, length = (
+        struct.unpack_from(">IBBQQIIQIHH", body)
+    )
     at, numbers = 46, []
     for _ in range(runs):
         first, many = struct.unpack_from(">QI", body, at)
         at += 12
         numbers += range(first, first + many)
-    subject, payload = body[at:at + length].decode(), body[at + length:]
+    subject, payload = body[at : at + length].decode(), body[at + length :]
     if codec == 1:
         payload = zstandard.ZstdDecompressor().decompress(payload)
     assert len(payload) == raw_bytes, "raw_bytes is the payload's length"
@@ -145,12 +186,23 @@ def parse_events(payload, kind, numbers, time_ms, subject):
         row = reader.unpack()
         at += reader.tell()
         row += [None] * (7 - len(row))
-        yield Event(number, time_ms + row[0], row[1], row[2], row[3], row[4] or {}, row[5] or subject, row[6] or 0, attempts)
+        yield Event(
+            number,
+            time_ms + row[0],
+            row[1],
+            row[2],
+            row[3],
+            row[4] or {},
+            row[5] or subject,
+            row[6] or 0,
+            attempts,
+        )
     assert at == len(payload), "the payload ends with its last envelope"
 
 
 class Connection:
-    """One connection; opened with HELLO unless hello=False. Keyword arguments are fields of Hello."""
+    """One connection; opened with HELLO unless hello=False. Keyword arguments are fields of
+    Hello."""
 
     def __init__(self, port, hello=True, **fields):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
@@ -172,8 +224,18 @@ class Connection:
         self.sock.close()
 
     def hello(self, **fields):
-        self.send(HELLO, pb.Hello(**{"version_min": 1, "version_max": 1, "client": "conformance", "features": ["zstd"], **fields})
-                  .SerializeToString())
+        self.send(
+            HELLO,
+            pb.Hello(
+                **{
+                    "version_min": 1,
+                    "version_max": 1,
+                    "client": "conformance",
+                    "features": ["zstd"],
+                    **fields,
+                }
+            ).SerializeToString(),
+        )
         return pb.Welcome.FromString(self.wait(WELCOME).body)
 
     def next_correlation(self):
@@ -184,15 +246,16 @@ class Connection:
         self.sock.sendall(frame(kind, body, correlation, flags))
 
     def read(self, seconds=SECONDS):
-        """The next frame from the socket; TimeoutError at the deadline, Closed at its end or ERROR."""
+        """The next frame from the socket; TimeoutError at the deadline, Closed at its end
+        or ERROR."""
         deadline = time.monotonic() + seconds
         while True:
             if len(self.buffer) >= 4:
                 length = struct.unpack_from(">I", self.buffer)[0]
                 if len(self.buffer) >= 4 + length:
                     kind, flags, correlation = struct.unpack_from(">BBI", self.buffer, 4)
-                    body = bytes(self.buffer[10:4 + length])
-                    del self.buffer[:4 + length]
+                    body = bytes(self.buffer[10 : 4 + length])
+                    del self.buffer[: 4 + length]
                     assert flags == 0, "flags are 0 in version 1"
                     if kind == ERROR:
                         raise Closed(pb.Failure.FromString(body))
@@ -210,9 +273,12 @@ class Connection:
             self.buffer += got
 
     def wait(self, kind, correlation=None, want=lambda frame: True, seconds=SECONDS):
-        """The first frame of that type (and correlation, and predicate), kept or new; keeps the others."""
+        """The first frame of that type (and correlation, and predicate), kept or new; keeps the
+        others."""
+
         def fits(one):
             return one.type == kind and correlation in (None, one.correlation) and want(one)
+
         for at, one in enumerate(self.kept):
             if fits(one):
                 return self.kept.pop(at)
@@ -252,16 +318,29 @@ class Connection:
         if not how.get("producer"):
             return parse_published(self.wait(PUBLISHED, correlation).body)[0]
         seq = how["seq"]
-        got = self.wait(PUBLISHED, want=lambda one: any(a.first_seq == seq for a in parse_published(one.body)))
+        got = self.wait(
+            PUBLISHED, want=lambda one: any(a.first_seq == seq for a in parse_published(one.body))
+        )
         return next(a for a in parse_published(got.body) if a.first_seq == seq)
 
     def deliver(self, subscription, seconds=SECONDS):
-        return parse_deliver(self.wait(DELIVER, want=lambda one: one.body[:4] == struct.pack(">I", subscription), seconds=seconds).body)
+        return parse_deliver(
+            self.wait(
+                DELIVER,
+                want=lambda one: one.body[:4] == struct.pack(">I", subscription),
+                seconds=seconds,
+            ).body
+        )
 
     def notice(self, kind, seconds=SECONDS):
         number = pb.NoticeKind.Value("NOTICE_" + kind)
         return pb.Notice.FromString(
-            self.wait(NOTICE, want=lambda one: pb.Notice.FromString(one.body).kind == number, seconds=seconds).body)
+            self.wait(
+                NOTICE,
+                want=lambda one: pb.Notice.FromString(one.body).kind == number,
+                seconds=seconds,
+            ).body
+        )
 
     def events(self, subscription, count):
         """The next `count` events of a subscription, over as many DELIVER frames as it takes."""
@@ -273,7 +352,9 @@ class Connection:
 
     def ack(self, subscription, token, runs, operation=DONE, value_ms=0, reason=b""):
         correlation = self.next_correlation()
-        self.send(ACK, ack_body(subscription, token, runs, operation, value_ms, reason), correlation)
+        self.send(
+            ACK, ack_body(subscription, token, runs, operation, value_ms, reason), correlation
+        )
         return parse_acked(self.wait(ACKED, correlation).body)
 
     def credit(self, subscription, more):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A publishing load and its account: what was acknowledged, what is in the stream, and what may be said of both."""
+"""A publishing load and its account: what was acknowledged, what is in the stream, and what may be
+said of both."""
 import os
 import subprocess
 
@@ -9,11 +10,14 @@ COUNT_ENDLESS = 100_000_000
 
 
 class Load:
-    """pub_load in the background; its acknowledgements are in a file outside of what may lose power."""
+    """pub_load in the background; its acknowledgements are in a file outside of what may lose
+    power."""
 
     def __init__(self, address, acks, count=COUNT_ENDLESS, window=200):
         self.acks = acks
-        self.process = tap.Process([tap.program("tests/faults/pub_load"), address, acks, str(count), str(window)])
+        self.process = tap.Process(
+            [tap.program("tests/faults/pub_load"), address, acks, str(count), str(window)]
+        )
 
     def acknowledged(self):
         try:
@@ -24,7 +28,8 @@ class Load:
             return []
 
     def bytes(self):
-        """How much has been acknowledged, without reading it: it grows with each acknowledgement."""
+        """How much has been acknowledged, without reading it: it grows with each
+        acknowledgement."""
         try:
             return os.path.getsize(self.acks)
         except FileNotFoundError:
@@ -38,13 +43,19 @@ class Load:
 
 
 def read_stream(address):
-    done = subprocess.run([tap.program("tests/faults/pub_check"), address], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [tap.program("tests/faults/pub_check"), address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     tap.equal(done.returncode, 0, f"the stream is read to its end: {done.stderr}")
     return [int(line) for line in done.stdout.split()]
 
 
 def verdict(acknowledged, stream):
-    """(lost, doubled, disordered): each must be 0. What was never acknowledged may be there, once, or not."""
+    """(lost, doubled, disordered): each must be 0. What was never acknowledged may be there, once,
+    or not."""
     seen = set(stream)
     lost = len(set(acknowledged) - seen)
     disordered = sum(1 for a, b in zip(stream, stream[1:]) if b <= a)

@@ -5,14 +5,14 @@
     disk.img <- nbdkit (cache filter, write-back) <- nbdfuse <- loop device <- ext4 <- DIR/mnt
 
 What the file system has not flushed lives in the nbdkit process only, so kill -9 of that process is
-a power cut: the image keeps what was flushed and nothing else.  As a library this is class Disk; from
-a shell the same in verbs, with the state kept in DIR/state.json:
+a power cut: the image keeps what was flushed and nothing else.  As a library this is class Disk;
+from a shell the same in verbs, with the state kept in DIR/state.json:
 
     powercut_disk.py make DIR [--size BYTES]   make DIR/disk.img and mount it at DIR/mnt
     powercut_disk.py cut DIR                   cut the power and take the dead file system down
     powercut_disk.py remount DIR               mount what survived, through a fresh cache
     powercut_disk.py teardown DIR              unmount, stop, and check that nothing is left behind
-    powercut_disk.py check DIR                 only the check: exit 1 if a mount or a loop device is left
+    powercut_disk.py check DIR                 exit 1 if a mount or a loop device is left
 
 Owns: two processes (nbdkit, nbdfuse), one loop device, two mounts, all recorded in the state file.
 Signals go to these two pids only, and only while their start time is the recorded one.
@@ -58,8 +58,15 @@ def missing():
 def run(*argv, check=True):
     """Runs a short command; returns its stdout. DiskError with its stderr when it fails."""
     try:
-        done = subprocess.run(argv, env=ENV, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=60, check=False)
+        done = subprocess.run(
+            argv,
+            env=ENV,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise DiskError("%s: no end after %d s" % (" ".join(argv), error.timeout)) from error
     if check and done.returncode != 0:
@@ -100,7 +107,9 @@ def mounts_below(top):
 def loops_below(top):
     """Loop devices whose backing file is below top, deleted or not (`losetup -a`)."""
     found = []
-    for line in run("losetup", "--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE").splitlines():
+    for line in run(
+        "losetup", "--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE"
+    ).splitlines():
         name, _, back = line.partition(" ")
         if unescape(back.replace("\\x20", " ")).startswith(top + "/"):
             found.append(name)
@@ -110,8 +119,8 @@ def loops_below(top):
 class Disk:
     """One disk in one directory. Not thread-safe. Every method blocks, at most DEADLINE_S a step.
 
-    State: 'down' (image only) or 'up' (mounted). make: none -> up; cut: up -> down; remount: down -> up;
-    stop: up -> down, clean; teardown: any -> down, then checks. teardown may be repeated.
+    State: 'down' (image only) or 'up' (mounted). make: none -> up; cut: up -> down; remount: down
+    -> up; stop: up -> down, clean; teardown: any -> down, then checks. teardown may be repeated.
     """
 
     def __init__(self, top, size=SIZE_DEFAULT, log=None):
@@ -150,7 +159,8 @@ class Disk:
             raise
 
     def make(self):
-        """A new, empty file system, mounted at self.mnt. DiskError when the directory holds one already."""
+        """A new, empty file system, mounted at self.mnt. DiskError when the directory holds one
+        already."""
         if os.path.exists(self.image):
             raise DiskError("%s exists" % self.image)
         os.makedirs(self.mnt, exist_ok=True)
@@ -158,22 +168,34 @@ class Disk:
         with open(self.image, "wb") as image:
             image.truncate(self.size)
         # No lazy initialisation: the kernel would write behind the back of the test.
-        run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.image)
+        run(
+            "mkfs.ext4",
+            "-q",
+            "-F",
+            "-m",
+            "0",
+            "-E",
+            "lazy_itable_init=0,lazy_journal_init=0",
+            self.image,
+        )
         self._attach()
 
     def remount(self):
-        """Mounts what survived (ext4 replays its journal). DiskError when the file system is not mountable."""
+        """Mounts what survived (ext4 replays its journal). DiskError when the file system is not
+        mountable."""
         if self.state:
             raise DiskError("%s: still up" % self.top)
         self._attach()
 
     def cut(self):
-        """The power fails now; afterwards the dead file system is taken down as far as its users allow."""
+        """The power fails now; afterwards the dead file system is taken down as far as its users
+        allow."""
         self.kill_power()
         self.stop()
 
     def kill_power(self):
-        """Only the cut, at once: SIGKILL of nbdkit. stop() must follow, after the users were ended."""
+        """Only the cut, at once: SIGKILL of nbdkit. stop() must follow, after the users were
+        ended."""
         self._signal("nbdkit", signal.SIGKILL)
 
     def fail_writes(self, on):
@@ -190,7 +212,8 @@ class Disk:
         return (room.f_blocks - room.f_bfree) * room.f_frsize
 
     def stop(self):
-        """Unmounts and stops, clean if the power is on. Idempotent. DiskError when something stays behind."""
+        """Unmounts and stops, clean if the power is on. Idempotent. DiskError when something stays
+        behind."""
         if self.mnt in mounts_below(self.top):
             self._unmount(self.mnt)
         for loop in loops_below(self.top):
@@ -219,20 +242,40 @@ class Disk:
             raise DiskError("left behind: " + ", ".join(left))
 
     def check(self):
-        """Mounts, loop devices and processes of this disk that are still there, as a list of texts."""
+        """Mounts, loop devices and processes of this disk that are still there, as a list
+        of texts."""
         left = ["mount " + point for point in mounts_below(self.top)]
         left += ["loop device " + loop for loop in loops_below(self.top)]
-        left += ["process %s %d" % (name, self.state[name][0]) for name in self.state if self._alive(name)]
+        left += [
+            "process %s %d" % (name, self.state[name][0])
+            for name in self.state
+            if self._alive(name)
+        ]
         return left
 
     def _attach(self):
         self.fail_writes(False)
         try:
-            # cache= makes writes volatile; the error filter stands nearest to the client and is off.
-            # As a daemon, because in the foreground nbdkit 1.32 ends together with the process that started it.
-            self._daemon("nbdkit", "nbdkit", "--pidfile", self.pidfile, "--unix", self.socket, "--filter=error",
-                         "--filter=cache", "file", self.image, "cache=writeback", "cache-min-block-size=4096",
-                         "error=EIO", "error-pwrite-rate=100%", "error-pwrite-file=" + self.errors)
+            # cache= makes writes volatile; the error filter stands nearest to the client and is
+            # off. As a daemon, because in the foreground nbdkit 1.32 ends together with the process
+            # that started it.
+            self._daemon(
+                "nbdkit",
+                "nbdkit",
+                "--pidfile",
+                self.pidfile,
+                "--unix",
+                self.socket,
+                "--filter=error",
+                "--filter=cache",
+                "file",
+                self.image,
+                "cache=writeback",
+                "cache-min-block-size=4096",
+                "error=EIO",
+                "error-pwrite-rate=100%",
+                "error-pwrite-file=" + self.errors,
+            )
             self._spawn("nbdfuse", "nbdfuse", "-C", "1", self.file, "--unix", self.socket)
             until(lambda: os.path.exists(self.file) or self._ended("nbdfuse"), "file of nbdfuse")
             loop = run("losetup", "--find", "--show", self.file).strip()
@@ -249,10 +292,14 @@ class Disk:
             raise DiskError("%s ended: %s" % (name, log.read().strip()))
 
     def _daemon(self, name, *argv):
-        """A program that puts itself into the background when it is ready, its pid in self.pidfile."""
+        """A program that puts itself into the background when it is ready, its pid in
+        self.pidfile."""
         if self._log_run(name, *argv).wait(DEADLINE_S) != 0:
             self._ended(name)
-        until(lambda: os.path.exists(self.pidfile) and os.path.getsize(self.pidfile) > 0, "pid of " + name)
+        until(
+            lambda: os.path.exists(self.pidfile) and os.path.getsize(self.pidfile) > 0,
+            "pid of " + name,
+        )
         with open(self.pidfile, encoding="ascii") as pidfile:
             pid = int(pidfile.read())
         os.unlink(self.pidfile)
@@ -265,8 +312,14 @@ class Disk:
     def _log_run(self, name, *argv):
         # A session of its own: Ctrl-C must reach the rig, which tears down in order, not these two.
         with open(os.path.join(self.top, name + ".log"), "wb") as log:
-            return subprocess.Popen(argv, env=dict(ENV, TMPDIR=self.top), stdin=subprocess.DEVNULL,
-                                    stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                argv,
+                env=dict(ENV, TMPDIR=self.top),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _save(self, state):
         self.state = state
@@ -292,7 +345,8 @@ class Disk:
         while point in mounts_below(self.top):
             run("umount", point, check=False)
             if point in mounts_below(self.top) and time.monotonic() > end:
-                # Somebody holds it still: out of the tree at least; the caller's check names the loop device.
+                # Somebody holds it still: out of the tree at least; the caller's check names the
+                # loop device.
                 self.log("%s is busy, unmounted lazily" % point)
                 run("umount", "-l", point)
             elif point in mounts_below(self.top):
@@ -300,7 +354,8 @@ class Disk:
 
 
 def on_signal(number, frame):
-    """SIGINT, SIGTERM and SIGHUP become an exception, so that every `with Disk()` takes itself down."""
+    """SIGINT, SIGTERM and SIGHUP become an exception, so that every `with Disk()` takes itself
+    down."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the power-cut rig can put on its disk: each subject works under load, tells what it acknowledged, and says afterwards what it finds.
+"""What the power-cut rig can put on its disk: each subject works under load, tells what it
+acknowledged, and says afterwards what it finds.
 
-A subject has four calls. start(mnt): begins to work below mnt. acknowledged(): the numbers that it acknowledged so far, from a file or
-pipe that keeps its power. kill(): SIGKILL, also twice, also before start. recover(mnt): the numbers found there, in order; Damaged when the
-store cannot be read. Numbers count from 1 without holes, so what may be found is always a beginning of what was sent.
+A subject has four calls. start(mnt): begins to work below mnt. acknowledged(): the numbers that it
+acknowledged so far, from a file or pipe that keeps its power. kill(): SIGKILL, also twice, also
+before start. recover(mnt): the numbers found there, in order; Damaged when the store cannot be
+read. Numbers count from 1 without holes, so what may be found is always a beginning of what was
+sent.
 """
 import os
 import subprocess
@@ -18,7 +21,8 @@ class Damaged(Exception):
 
 
 class Lmdb:
-    """Bare LMDB: what each mode may lose is known, so it tells whether the rig sees a loss. mode: sync, nosync or nometasync."""
+    """Bare LMDB: what each mode may lose is known, so it tells whether the rig sees a loss. mode:
+    sync, nosync or nometasync."""
 
     def __init__(self, mode):
         self.name = f"bare LMDB, {mode}"
@@ -35,21 +39,31 @@ class Lmdb:
 
     def acknowledged(self):
         # What it says at its end stands among the numbers.
-        return [int(line) for line in self.process.text().split(b"\n")[:-1] if line.isdigit()] if self.process else []
+        return (
+            [int(line) for line in self.process.text().split(b"\n")[:-1] if line.isdigit()]
+            if self.process
+            else []
+        )
 
     def kill(self):
         if self.process:
             self.process.kill()
 
     def recover(self, mnt):
-        done = subprocess.run([self.program, "read", os.path.join(mnt, "db")], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [self.program, "read", os.path.join(mnt, "db")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         if done.returncode != 0:
             raise Damaged(done.stderr.strip() or f"the reader ended with {done.returncode}")
         return list(range(1, int(done.stdout) + 1))
 
 
 class Broker:
-    """sluiced with its data on the disk, a publishing load beside it. env: LD_PRELOAD of a planted bug, in the first life only."""
+    """sluiced with its data on the disk, a publishing load beside it. env: LD_PRELOAD of a planted
+    bug, in the first life only."""
 
     ARGS = ["--set", "map_mib=256"]
 
@@ -61,14 +75,24 @@ class Broker:
         self.broker = self.feed = None
 
     def start(self, mnt):
-        self.broker = tap.Broker(data=os.path.join(mnt, "data"), port=self.port, args=self.ARGS, env=self.env)
+        self.broker = tap.Broker(
+            data=os.path.join(mnt, "data"), port=self.port, args=self.ARGS, env=self.env
+        )
         if self.feed is None:
             self.feed = load.Load(self.broker.address, self.acks)
 
     def start_blind(self, mnt):
         """A start that is not waited for: it may be cut while it recovers."""
-        self.broker = tap.Process([tap.program("broker/sluiced"), "--data", os.path.join(mnt, "data"), "--listen",
-                                   f"127.0.0.1:{self.port}", *self.ARGS])
+        self.broker = tap.Process(
+            [
+                tap.program("broker/sluiced"),
+                "--data",
+                os.path.join(mnt, "data"),
+                "--listen",
+                f"127.0.0.1:{self.port}",
+                *self.ARGS,
+            ]
+        )
 
     def acknowledged(self):
         return self.feed.acknowledged() if self.feed else []
@@ -91,10 +115,16 @@ class Broker:
 
 
 class Account:
-    """before: acknowledged when the power went; acknowledged: all, some may have come in the instant after; found: what survived."""
+    """before: acknowledged when the power went; acknowledged: all, some may have come in the
+    instant after; found: what survived."""
 
     def __init__(self, before, acknowledged, found, damage=None):
-        self.before, self.acknowledged, self.found, self.damage = before, acknowledged, found, damage
+        self.before, self.acknowledged, self.found, self.damage = (
+            before,
+            acknowledged,
+            found,
+            damage,
+        )
 
     def lost(self):
         """How many of those that were acknowledged while there was power are gone."""
@@ -107,7 +137,8 @@ class Account:
 
 
 def disk(top, size=powercut_disk.SIZE_DEFAULT):
-    """A disk whose power can be cut, up, below top; for `with`. Skips the test where it cannot be had."""
+    """A disk whose power can be cut, up, below top; for `with`. Skips the test where it cannot be
+    had."""
     lacking = powercut_disk.missing()
     if lacking:
         tap.skip(lacking)
@@ -115,10 +146,15 @@ def disk(top, size=powercut_disk.SIZE_DEFAULT):
 
 
 def cut(power, subject, pause, at_least=50):
-    """One cut under load: starts the subject, waits for at_least acknowledgements, calls pause(), cuts, remounts, and asks."""
+    """One cut under load: starts the subject, waits for at_least acknowledgements, calls pause(),
+    cuts, remounts, and asks."""
     try:
         subject.start(power.mnt)
-        tap.wait_until(lambda: len(subject.acknowledged()) >= at_least, 60, f"{subject.name} acknowledges something")
+        tap.wait_until(
+            lambda: len(subject.acknowledged()) >= at_least,
+            60,
+            f"{subject.name} acknowledges something",
+        )
         pause()
         before = subject.acknowledged()
         power.kill_power()

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T17, T16: a disk that fails, and one that is full. After EIO the broker acknowledges nothing more and exits; what it acknowledged is
-there afterwards. A full disk or map refuses publishes with their own error, lets what frees room through, and clears by itself."""
+"""T17, T16: a disk that fails, and one that is full. After EIO the broker acknowledges nothing more
+and exits; what it acknowledged is there afterwards. A full disk or map refuses publishes with their
+own error, lets what frees room through, and clears by itself."""
 import contextlib
 import os
 import random
@@ -23,7 +24,8 @@ MIB = 1 << 20
 
 
 def lmdb_stops(spoil, size, why):
-    """Bare LMDB on a disk that spoil() makes fail: it stops with `why`, and all that it acknowledged is there after a power cut."""
+    """Bare LMDB on a disk that spoil() makes fail: it stops with `why`, and all that it
+    acknowledged is there after a power cut."""
     with tempfile.TemporaryDirectory() as top, subjects.disk(top, size) as power:
         subject = subjects.Lmdb("sync")
         try:
@@ -34,17 +36,26 @@ def lmdb_stops(spoil, size, why):
         finally:
             subject.kill()
         tap.equal(code, 1, "a commit fails")
-        tap.check(re.search(why, subject.process.text()), f"it says {why}: {subject.process.tail(1)}")
+        tap.check(
+            re.search(why, subject.process.text()), f"it says {why}: {subject.process.tail(1)}"
+        )
         acknowledged = subject.acknowledged()
         power.cut()
         power.remount()
         found = subject.recover(power.mnt)
-        print(f"bare LMDB, {why}: {len(acknowledged)} acknowledged, {len(found)} found", file=sys.stderr)
+        print(
+            f"bare LMDB, {why}: {len(acknowledged)} acknowledged, {len(found)} found",
+            file=sys.stderr,
+        )
         tap.equal(load.verdict(acknowledged, found), (0, 0, 0), "(lost, doubled, disordered)")
 
 
 def test_control_lmdb_after_eio_loses_nothing():
-    lmdb_stops(lambda power: power.fail_writes(True), 128 * MIB, rb"Input/output error|Read-only file system")
+    lmdb_stops(
+        lambda power: power.fail_writes(True),
+        128 * MIB,
+        rb"Input/output error|Read-only file system",
+    )
 
 
 def test_control_lmdb_on_a_full_disk_loses_nothing():
@@ -60,15 +71,22 @@ def test_after_eio_nothing_more_is_acknowledged_and_nothing_is_lost():
             tap.wait_until(lambda: len(subject.acknowledged()) > 200, 60, "events are acknowledged")
             time.sleep(random.uniform(0.0, 0.3))  # a random moment, not a wait
             power.fail_writes(True)
-            tap.wait_until(lambda: subject.broker.child.poll() is not None, 60, "the broker exits by itself")
-            tap.check(subject.broker.child.returncode > 0, "its exit code says that something failed")
+            tap.wait_until(
+                lambda: subject.broker.child.poll() is not None, 60, "the broker exits by itself"
+            )
+            tap.check(
+                subject.broker.child.returncode > 0, "its exit code says that something failed"
+            )
             tap.check(b"engine.fail_stop" in subject.broker.text(), "its log says why")
         finally:
             subject.kill()
         power.cut()
         power.remount()
         acknowledged, found = subject.acknowledged(), subject.recover(power.mnt)
-        print(f"broker after EIO: {len(acknowledged)} acknowledged, {len(found)} in the stream", file=sys.stderr)
+        print(
+            f"broker after EIO: {len(acknowledged)} acknowledged, {len(found)} in the stream",
+            file=sys.stderr,
+        )
         tap.equal(load.verdict(acknowledged, found), (0, 0, 0), "(lost, doubled, disordered)")
 
 
@@ -77,15 +95,24 @@ def result_of(text):
 
 
 def fill(broker, megabytes):
-    """Puts 64 KiB items until one is refused or that much is there; the last line of output says what came."""
-    done = subprocess.run([tap.program("tests/faults/fill_queue"), broker.address, str(megabytes)], capture_output=True, text=True, timeout=120)
+    """Puts 64 KiB items until one is refused or that much is there; the last line of output says
+    what came."""
+    done = subprocess.run(
+        [tap.program("tests/faults/fill_queue"), broker.address, str(megabytes)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     tap.equal(done.returncode, 0, f"fill_queue ends well: {done.stderr}")
     return result_of(done.stdout)
 
 
 def all_acked(first):
     put, unknown, acked = (int(first[word]) for word in ("put", "unknown", "acked"))
-    tap.check(put <= acked <= put + unknown, f"all that was put can be taken and acked while there is no room: {first}")
+    tap.check(
+        put <= acked <= put + unknown,
+        f"all that was put can be taken and acked while there is no room: {first}",
+    )
 
 
 def full_and_back(broker):
@@ -93,11 +120,15 @@ def full_and_back(broker):
     print(first, file=sys.stderr)
     tap.equal(first["refused"], "NO_SPACE", "publishes are refused with their own error")
     all_acked(first)
-    tap.equal(first["again"], "OK", "publishes are taken again once there is room, without a restart")
+    tap.equal(
+        first["again"], "OK", "publishes are taken again once there is room, without a restart"
+    )
 
 
 def test_a_full_map_refuses_publishes_and_clears_by_itself():
-    with tempfile.TemporaryDirectory() as top, tap.Broker(data=os.path.join(top, "data"), args=["--set", "map_mib=64"]) as broker:
+    with tempfile.TemporaryDirectory() as top, tap.Broker(
+        data=os.path.join(top, "data"), args=["--set", "map_mib=64"]
+    ) as broker:
         full_and_back(broker)
 
 
@@ -124,8 +155,9 @@ def fill_disk(directory):
 
 
 def test_a_disk_that_another_program_fills_loses_nothing_acknowledged():
-    """From half empty to full between two commits: no threshold is crossed in time. The broker refuses by the disk that it holds, stays up,
-    goes on once there is room, and what it acknowledged survives a power cut."""
+    """From half empty to full between two commits: no threshold is crossed in time. The broker
+    refuses by the disk that it holds, stays up, goes on once there is room, and what it
+    acknowledged survives a power cut."""
     with tempfile.TemporaryDirectory() as top, subjects.disk(top, 256 * MIB) as power:
         subject = subjects.Broker(top)
         subject.ARGS = [*subject.ARGS, "--set", "reserve_mib=2"]
@@ -133,25 +165,38 @@ def test_a_disk_that_another_program_fills_loses_nothing_acknowledged():
             subject.start(power.mnt)
             tap.wait_until(lambda: len(subject.acknowledged()) > 200, 60, "events are acknowledged")
             ballast = fill_disk(power.mnt)
-            tap.wait_until(lambda: subject.broker.child.poll() is not None or b"engine.headroom" in subject.broker.text(), 60,
-                           "the full disk is felt")
+            tap.wait_until(
+                lambda: subject.broker.child.poll() is not None
+                or b"engine.headroom" in subject.broker.text(),
+                60,
+                "the full disk is felt",
+            )
             os.unlink(ballast)
             before = subject.feed.bytes()
-            # The client tries a refused batch again until its deadline, so the load goes on by itself if the broker is up.
-            tap.wait_until(lambda: subject.broker.child.poll() is not None or subject.feed.bytes() > before, 60, "publishes are taken again")
+            # The client tries a refused batch again until its deadline, so the load goes on by
+            # itself if the broker is up.
+            tap.wait_until(
+                lambda: subject.broker.child.poll() is not None or subject.feed.bytes() > before,
+                60,
+                "publishes are taken again",
+            )
             tap.equal(subject.broker.child.poll(), None, "the broker stays up")
         finally:
             subject.kill()
         power.cut()
         power.remount()
         acknowledged, found = subject.acknowledged(), subject.recover(power.mnt)
-        print(f"disk filled under load: {len(acknowledged)} acknowledged, {len(found)} in the stream", file=sys.stderr)
+        print(
+            f"disk filled under load: {len(acknowledged)} acknowledged, {len(found)} in the stream",
+            file=sys.stderr,
+        )
         tap.equal(load.verdict(acknowledged, found), (0, 0, 0), "(lost, doubled, disordered)")
 
 
 @contextlib.contextmanager
 def filled_by_another(top):
-    """A broker with items, on a disk that another program has filled: (power, broker, filler, ballast)."""
+    """A broker with items, on a disk that another program has filled: (power, broker, filler,
+    ballast)."""
     with subjects.disk(top, 256 * MIB) as power:
         broker = tap.Broker(data=os.path.join(power.mnt, "data"), args=["--set", "map_mib=2048"])
         used, filler = power.used(), None
@@ -168,20 +213,38 @@ def filled_by_another(top):
 
 def test_a_disk_that_another_program_fills_refuses_publishes_and_clears_by_itself():
     """What frees room has room of its own, allocated ahead (DESIGN: headroom by class)."""
-    with tempfile.TemporaryDirectory() as top, filled_by_another(top) as (_, broker, filler, ballast):
-        tap.wait_until(lambda: filler.child.poll() is not None or broker.child.poll() is not None, 60, "the load ends")
+    with tempfile.TemporaryDirectory() as top, filled_by_another(top) as (
+        _,
+        broker,
+        filler,
+        ballast,
+    ):
+        tap.wait_until(
+            lambda: filler.child.poll() is not None or broker.child.poll() is not None,
+            60,
+            "the load ends",
+        )
         tap.equal(broker.child.poll(), None, "the broker stays up")
         first = result_of(filler.text().decode())
         print(first, file=sys.stderr)
         tap.equal(first["refused"], "NO_SPACE", "publishes are refused with their own error")
         all_acked(first)
         os.unlink(ballast)
-        tap.wait_until(lambda: fill(broker, 1)["refused"] == "OK", 60, "publishes are taken again, without a restart")
+        tap.wait_until(
+            lambda: fill(broker, 1)["refused"] == "OK",
+            60,
+            "publishes are taken again, without a restart",
+        )
         broker.stop()
 
 
 def test_a_broker_that_starts_on_a_full_disk_still_has_its_reserve():
-    with tempfile.TemporaryDirectory() as top, filled_by_another(top) as (power, broker, filler, ballast):
+    with tempfile.TemporaryDirectory() as top, filled_by_another(top) as (
+        power,
+        broker,
+        filler,
+        ballast,
+    ):
         filler.kill()
         broker.kill()
         # What the end of a process may have given back.
@@ -193,27 +256,48 @@ def test_a_broker_that_starts_on_a_full_disk_still_has_its_reserve():
             first = fill(again, 400)
             print(first, file=sys.stderr)
             tap.equal(first["refused"], "NO_SPACE", "publishes are refused with their own error")
-            tap.check(int(first["acked"]) > int(first["put"]),
-                      "what was put before the restart can be taken and acked")
+            tap.check(
+                int(first["acked"]) > int(first["put"]),
+                "what was put before the restart can be taken and acked",
+            )
             os.unlink(ballast)
-            tap.wait_until(lambda: fill(again, 1)["refused"] == "OK", 60, "publishes are taken again, without a restart")
+            tap.wait_until(
+                lambda: fill(again, 1)["refused"] == "OK",
+                60,
+                "publishes are taken again, without a restart",
+            )
 
 
 def test_classes_stop_in_order_on_a_disk_that_another_program_fills():
-    """Whatever the size of a burst: publishes stop while the room of reports is whole, and what frees room is never refused."""
+    """Whatever the size of a burst: publishes stop while the room of reports is whole, and what
+    frees room is never refused."""
     for size, at_once in ((900_000, 8), (60_000, 100), (3_000, 300)):
         with tempfile.TemporaryDirectory() as top, subjects.disk(top, 256 * MIB) as power:
-            broker = tap.Broker(data=os.path.join(power.mnt, "data"), args=["--set", "map_mib=2048"])
+            broker = tap.Broker(
+                data=os.path.join(power.mnt, "data"), args=["--set", "map_mib=2048"]
+            )
             try:
                 with Connection(broker.port) as one:
                     one.call("queue_create", config={"name": "fill"})
                     for _ in range(3):
-                        one.publish([envelope(bytes(900_000))] * 8, "x", target=TO_QUEUE, name="fill")
+                        one.publish(
+                            [envelope(bytes(900_000))] * 8, "x", target=TO_QUEUE, name="fill"
+                        )
                     fill_disk(power.mnt)
-                    codes = [one.publish([envelope(bytes(size))] * at_once, "x", target=TO_QUEUE, name="fill").code for _ in range(60)]
-                    tap.check(-22 in codes, f"publishes of {at_once} times {size} bytes are refused: {codes}")
+                    codes = [
+                        one.publish(
+                            [envelope(bytes(size))] * at_once, "x", target=TO_QUEUE, name="fill"
+                        ).code
+                        for _ in range(60)
+                    ]
+                    tap.check(
+                        -22 in codes,
+                        f"publishes of {at_once} times {size} bytes are refused: {codes}",
+                    )
                     # "ok" when only a burst as large as that is too much.
-                    tap.check(one.call("status_get").status.headroom != "report-stopped", "and they alone")
+                    tap.check(
+                        one.call("status_get").status.headroom != "report-stopped", "and they alone"
+                    )
                     for n in range(20):
                         one.call("queue_create", config={"name": f"report{n}"})
                 with Connection(broker.port) as admin:

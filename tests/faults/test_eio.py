@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T17: EIO at each write call in turn. Whichever call of the store fails, in whichever commit: the broker says so, exits with a code that
-is not 0, and nothing that it acknowledged is lost; nor does a store whose creation failed half-way stand in the way of the next start.
+"""T17: EIO at each write call in turn. Whichever call of the store fails, in whichever commit: the
+broker says so, exits with a code that is not 0, and nothing that it acknowledged is lost; nor does
+a store whose creation failed half-way stand in the way of the next start.
 
-The store lies on the power-cut disk, and the power is cut after the broker's exit: what a failed sync left in the page cache is gone
-then, so an acknowledgement in spite of the failure shows as a loss. strace makes the calls fail. The control lets each sync say that it
-succeeded, without one: that must lose. `SLUICE_TEST_LONG=1` goes through the first 60 of each call instead of a few."""
+The store lies on the power-cut disk, and the power is cut after the broker's exit: what a failed
+sync left in the page cache is gone then, so an acknowledgement in spite of the failure shows as a
+loss. strace makes the calls fail. The control lets each sync say that it succeeded, without one:
+that must lose. `SLUICE_TEST_LONG=1` goes through the first 60 of each call instead of a few."""
 import os
 import random
 import re
@@ -23,30 +25,59 @@ SEED = int(os.environ.get("SLUICE_SEED", random.randrange(1 << 30)))
 RNG = random.Random(SEED)
 ARGS = ["--set", "map_mib=64"]
 ACKS_MIN = 50
-# While it runs: fail-stop in the log. While it starts: the refusal on standard error. Both with the system's text for EIO.
+# While it runs: fail-stop in the log. While it starts: the refusal on standard error. Both with the
+# system's text for EIO.
 WHY = re.compile(rb"(engine\.fail_stop|sluiced: ).*[Ii]nput/output error")
 # From this call on a start is over and the load has been acknowledged something.
 STARTED_BY = 30
 
 
 def numbers():
-    return range(1, 61) if tap.LONG else sorted({1, 2, RNG.randrange(3, 12), RNG.randrange(STARTED_BY, 60)})
+    return (
+        range(1, 61)
+        if tap.LONG
+        else sorted({1, 2, RNG.randrange(3, 12), RNG.randrange(STARTED_BY, 60)})
+    )
 
 
 def injected(top, data, rule):
-    """The broker under strace with a rule such as fdatasync:error=EIO:when=3; strace counts the calls of each thread apart."""
+    """The broker under strace with a rule such as fdatasync:error=EIO:when=3; strace counts the
+    calls of each thread apart."""
     strace = shutil.which("strace")
     if strace is None:
         tap.skip("strace is not installed")
     trace = os.path.join(top, "trace")
-    if subprocess.run([strace, "-o", trace, "-e", "trace=none", "true"], capture_output=True).returncode != 0:
+    if (
+        subprocess.run(
+            [strace, "-o", trace, "-e", "trace=none", "true"], capture_output=True
+        ).returncode
+        != 0
+    ):
         tap.skip("strace may not trace here")
     # LeakSanitizer cannot work under ptrace and would fail the process for that.
     asan = os.environ.get("ASAN_OPTIONS", "")
     address = f"127.0.0.1:{tap.free_port()}"
-    broker = tap.Process([strace, "-f", "--seccomp-bpf", "-qq", "-o", trace, "-e", "trace=" + rule.split(":")[0], "-e", "inject=" + rule,
-                          tap.program("broker/sluiced"), "--data", data, "--listen", address, *ARGS],
-                         env={"ASAN_OPTIONS": asan + ":detect_leaks=0"})
+    broker = tap.Process(
+        [
+            strace,
+            "-f",
+            "--seccomp-bpf",
+            "-qq",
+            "-o",
+            trace,
+            "-e",
+            "trace=" + rule.split(":")[0],
+            "-e",
+            "inject=" + rule,
+            tap.program("broker/sluiced"),
+            "--data",
+            data,
+            "--listen",
+            address,
+            *ARGS,
+        ],
+        env={"ASAN_OPTIONS": asan + ":detect_leaks=0"},
+    )
     broker.address = address
     return broker
 
@@ -66,7 +97,8 @@ def made(power, name):
 
 
 def under_load(top, data, rule, until):
-    """Runs the injected broker with a load until until(broker, feed) is true; returns (broker, acknowledged). It may end before it is ready."""
+    """Runs the injected broker with a load until until(broker, feed) is true; returns (broker,
+    acknowledged). It may end before it is ready."""
     broker = injected(top, data, rule)
     feed = load.Load(broker.address, os.path.join(top, "acks-" + os.path.basename(data)))
     try:
@@ -90,16 +122,32 @@ def fail_in_turn(call):
         for n in tried:
             rule = f"{call}:error=EIO:when={n}"
             data = made(power, f"{call}-{n}")
-            broker, acknowledged = under_load(top, data, rule, lambda broker, feed: broker.child.poll() is not None)
+            broker, acknowledged = under_load(
+                top, data, rule, lambda broker, feed: broker.child.poll() is not None
+            )
             tap.check(was_injected(top), f"the failure came: {rule}")
-            tap.check(broker.child.returncode > 0, f"{rule}: it exits with a code, not by a signal or with 0: {broker.child.returncode}")
+            tap.check(
+                broker.child.returncode > 0,
+                (
+                    f"{rule}: it exits with a code, not by a signal or with 0:"
+                    f" {broker.child.returncode}"
+                ),
+            )
             tap.check(WHY.search(broker.text()), f"{rule}: it says why: {broker.tail()}")
             tap.check(n < STARTED_BY or len(acknowledged) > 0, f"{rule}: it failed under load")
             found = after_cut(power, data)
-            tap.equal(load.verdict(acknowledged, found), (0, 0, 0), f"{rule}: (lost, doubled, disordered) (seed {SEED})")
+            tap.equal(
+                load.verdict(acknowledged, found),
+                (0, 0, 0),
+                f"{rule}: (lost, doubled, disordered) (seed {SEED})",
+            )
             total += len(acknowledged)
             shutil.rmtree(data)
-        print(f"{call} number {', '.join(map(str, tried if len(tried) < 9 else (tried[0], '...', tried[-1])))} failed: {total} acknowledged, none lost", file=sys.stderr)
+        numbers = tried if len(tried) < 9 else (tried[0], "...", tried[-1])
+        print(
+            f"{call} number {', '.join(map(str, numbers))} failed: {total} acknowledged, none lost",
+            file=sys.stderr,
+        )
 
 
 def test_a_failed_write_stops_the_broker_and_loses_nothing():
@@ -113,7 +161,12 @@ def test_a_failed_sync_stops_the_broker_and_loses_nothing():
 def test_control_a_sync_that_lies_loses_what_was_acknowledged():
     with tempfile.TemporaryDirectory() as top, subjects.disk(top) as power:
         data = made(power, "lies")
-        _, acknowledged = under_load(top, data, "fdatasync:retval=0:when=1+", lambda broker, feed: len(feed.acknowledged()) > ACKS_MIN)
+        _, acknowledged = under_load(
+            top,
+            data,
+            "fdatasync:retval=0:when=1+",
+            lambda broker, feed: len(feed.acknowledged()) > ACKS_MIN,
+        )
         tap.check(was_injected(top), "the lie was told")
         try:
             found = after_cut(power, data)

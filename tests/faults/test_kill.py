@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T6: SIGKILL of the broker under load, again and again; then no acknowledged event is lost, none is there twice, and their order
-is the producer's. Short here; `SLUICE_TEST_LONG=1` makes it 1,000 cycles."""
+"""T6: SIGKILL of the broker under load, again and again; then no acknowledged event is lost, none
+is there twice, and their order is the producer's. Short here; `SLUICE_TEST_LONG=1` makes it 1,000
+cycles."""
 import os
 import random
 import sys
@@ -28,7 +29,9 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order():
                 if feed is None:
                     feed = load.Load(broker.address, os.path.join(top, "acks"))
                 before = feed.bytes()
-                tap.wait_until(lambda: feed.bytes() > before, 30, f"the load goes on in cycle {cycle}")
+                tap.wait_until(
+                    lambda: feed.bytes() > before, 30, f"the load goes on in cycle {cycle}"
+                )
                 time.sleep(rng.uniform(0.0, 0.12))
                 broker.kill()
         finally:
@@ -39,9 +42,14 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order():
         with tap.Broker(data=data, port=port) as broker:
             stream = load.read_stream(broker.address)
         lost, doubled, disordered = load.verdict(acknowledged, stream)
-        print(f"{CYCLES} kills, {len(acknowledged)} acknowledged, {len(stream)} in the stream", file=sys.stderr)
+        print(
+            f"{CYCLES} kills, {len(acknowledged)} acknowledged, {len(stream)} in the stream",
+            file=sys.stderr,
+        )
         tap.check(len(acknowledged) > CYCLES, "the load was one")
-        tap.equal((lost, doubled, disordered), (0, 0, 0), f"(lost, doubled, disordered) with seed {seed}")
+        tap.equal(
+            (lost, doubled, disordered), (0, 0, 0), f"(lost, doubled, disordered) with seed {seed}"
+        )
 
 
 def test_the_checker_sees_what_is_planted():

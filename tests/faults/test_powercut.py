@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T1: the power is cut under load. The broker loses nothing that it acknowledged; and the rig's controls lose what they must, for a
-rig that cannot see a planted bug proves nothing. Short here; `SLUICE_TEST_LONG=1` makes it 50 cuts (or SLUICE_CUTS=N)."""
+"""T1: the power is cut under load. The broker loses nothing that it acknowledged; and the rig's
+controls lose what they must, for a rig that cannot see a planted bug proves nothing. Short here;
+`SLUICE_TEST_LONG=1` makes it 50 cuts (or SLUICE_CUTS=N)."""
 import os
 import random
 import sys
@@ -39,8 +40,16 @@ def cut_once(make_subject, pause=random_moment):
 
 def check_sound(account):
     tap.equal(account.damage, None, f"the store is whole (seed {SEED})")
-    tap.equal(load.verdict(account.acknowledged, account.found), (0, 0, 0), f"(lost, doubled, disordered) with seed {SEED}")
-    tap.equal(account.found, list(range(1, len(account.found) + 1)), f"what was found is a beginning of what was sent (seed {SEED})")
+    tap.equal(
+        load.verdict(account.acknowledged, account.found),
+        (0, 0, 0),
+        f"(lost, doubled, disordered) with seed {SEED}",
+    )
+    tap.equal(
+        account.found,
+        list(range(1, len(account.found) + 1)),
+        f"what was found is a beginning of what was sent (seed {SEED})",
+    )
 
 
 def preload():
@@ -58,11 +67,14 @@ def test_control_lmdb_with_full_sync_loses_nothing():
 def test_control_lmdb_without_sync_loses_what_it_acknowledged():
     for _ in range(CONTROL_CUTS):
         account = cut_once(lambda top: subjects.Lmdb("nosync"))
-        tap.check(account.lost() > 0, f"the rig sees a planted loss: {account.text()} (seed {SEED})")
+        tap.check(
+            account.lost() > 0, f"the rig sees a planted loss: {account.text()} (seed {SEED})"
+        )
 
 
 def test_control_lmdb_without_metasync_loses_one_commit():
-    """The smallest loss that there is: the last acknowledged commit, unless the next one's sync was on its way already."""
+    """The smallest loss that there is: the last acknowledged commit, unless the next one's sync was
+    on its way already."""
     for _ in range(METASYNC_CUTS_MAX):
         account = cut_once(lambda top: subjects.Lmdb("nometasync"))
         gone = len(account.acknowledged) - len(account.found)
@@ -70,24 +82,35 @@ def test_control_lmdb_without_metasync_loses_one_commit():
         tap.check(gone <= 1, f"not more than one commit is lost: {account.text()} (seed {SEED})")
         if gone == 1:
             return
-    raise tap.Failed(f"no cut of {METASYNC_CUTS_MAX} lost a commit: the rig does not see the smallest loss (seed {SEED})")
+    raise tap.Failed(
+        f"no cut of {METASYNC_CUTS_MAX} lost a commit: the rig does not see the smallest loss (seed"
+        f" {SEED})"
+    )
 
 
 def test_control_broker_without_fsync_loses_what_it_acknowledged():
     for _ in range(CONTROL_CUTS):
         account = cut_once(lambda top: subjects.Broker(top, preload()))
-        tap.check(account.lost() > 0, f"the rig sees the broker's planted loss: {account.text()} (seed {SEED})")
+        tap.check(
+            account.lost() > 0,
+            f"the rig sees the broker's planted loss: {account.text()} (seed {SEED})",
+        )
 
 
 def test_control_broker_whose_syncs_end_loses_the_rest():
-    """Less than everything must be seen, too: all is on disk at one moment, and the acknowledgements after it are not."""
+    """Less than everything must be seen, too: all is on disk at one moment, and the
+    acknowledgements after it are not."""
+
     def pause():
         os.sync()
         random_moment()
         time.sleep(0.2)
 
     account = cut_once(lambda top: subjects.Broker(top, preload()), pause)
-    tap.check(account.lost() > 0, f"the rig sees the broker's planted loss: {account.text()} (seed {SEED})")
+    tap.check(
+        account.lost() > 0,
+        f"the rig sees the broker's planted loss: {account.text()} (seed {SEED})",
+    )
 
 
 def test_broker_loses_nothing_that_it_acknowledged():
@@ -96,7 +119,8 @@ def test_broker_loses_nothing_that_it_acknowledged():
 
 
 def test_broker_loses_nothing_when_the_power_fails_again_and_again():
-    """One disk, one store that grows older, one load that reconnects and retries; some cuts come while the broker recovers."""
+    """One disk, one store that grows older, one load that reconnects and retries; some cuts come
+    while the broker recovers."""
     with tempfile.TemporaryDirectory() as top, subjects.disk(top) as power:
         subject = subjects.Broker(top)
         blind = 0
@@ -109,7 +133,9 @@ def test_broker_loses_nothing_when_the_power_fails_again_and_again():
                 else:
                     before = subject.feed.bytes() if subject.feed else 0
                     subject.start(power.mnt)
-                    tap.wait_until(lambda: subject.feed.bytes() > before, 60, f"the load goes on after cut {n}")
+                    tap.wait_until(
+                        lambda: subject.feed.bytes() > before, 60, f"the load goes on after cut {n}"
+                    )
                     time.sleep(RNG.uniform(0.0, 0.4))
                 power.kill_power()
                 subject.kill_broker()

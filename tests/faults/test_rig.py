@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The power-cut disk itself: it keeps what was flushed and nothing else, works from a shell, and leaves nothing behind, whatever ends it."""
+"""The power-cut disk itself: it keeps what was flushed and nothing else, works from a shell, and
+leaves nothing behind, whatever ends it."""
 import os
 import signal
 import subprocess
@@ -42,12 +43,24 @@ def test_a_cut_keeps_what_was_flushed_and_nothing_else():
 def test_a_write_that_fails_is_told_to_who_syncs():
     with tempfile.TemporaryDirectory() as top, subjects.disk(top) as power:
         power.fail_writes(True)
-        error = tap.raises(OSError, lambda: write(os.path.join(power.mnt, "file"), b"x" * 65536, sync=True), "the write fails")
-        tap.check("Input/output" in str(error) or "Read-only" in str(error), f"with EIO, or EROFS after it: {error}")
+        error = tap.raises(
+            OSError,
+            lambda: write(os.path.join(power.mnt, "file"), b"x" * 65536, sync=True),
+            "the write fails",
+        )
+        tap.check(
+            "Input/output" in str(error) or "Read-only" in str(error),
+            f"with EIO, or EROFS after it: {error}",
+        )
 
 
 def verb(name, top):
-    done = subprocess.run([sys.executable, os.path.join(HERE, "powercut_disk.py"), name, top], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, os.path.join(HERE, "powercut_disk.py"), name, top],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     return done.returncode, done.stderr.strip()
 
 
@@ -64,9 +77,16 @@ def test_the_verbs_work_from_a_shell():
             tap.equal(verb("cut", top), (0, ""), "cut")
             tap.equal(verb("check", top), (0, ""), "nothing is left after the cut")
             tap.equal(verb("remount", top), (0, ""), "remount")
-            tap.equal(sorted(os.listdir(os.path.join(top, "mnt"))), ["kept", "lost+found"], "what survived")
+            tap.equal(
+                sorted(os.listdir(os.path.join(top, "mnt"))),
+                ["kept", "lost+found"],
+                "what survived",
+            )
             code, text = verb("check", top)
-            tap.check(code == 1 and "loop device" in text and "nbdkit" in text, f"check names what is up: {text}")
+            tap.check(
+                code == 1 and "loop device" in text and "nbdkit" in text,
+                f"check names what is up: {text}",
+            )
             tap.equal(verb("remount", top)[0], 1, "a disk that is up is not mounted twice")
         finally:
             tap.equal(verb("teardown", top), (0, ""), "teardown")
@@ -91,7 +111,9 @@ def test_a_signal_leaves_nothing_behind():
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         with tempfile.TemporaryDirectory() as parent:
             top = os.path.join(parent, "disk")
-            holder = tap.Process([sys.executable, "-c", HOLDER, top], ready=rb"^up$", env={"PYTHONPATH": HERE})
+            holder = tap.Process(
+                [sys.executable, "-c", HOLDER, top], ready=rb"^up$", env={"PYTHONPATH": HERE}
+            )
             try:
                 holder.signal(number)
                 code = holder.wait(60)
@@ -110,7 +132,9 @@ def test_a_killed_rig_can_be_taken_down_by_its_state():
         tap.skip(lacking)
     with tempfile.TemporaryDirectory() as parent:
         top = os.path.join(parent, "disk")
-        holder = tap.Process([sys.executable, "-c", HOLDER, top], ready=rb"^up$", env={"PYTHONPATH": HERE})
+        holder = tap.Process(
+            [sys.executable, "-c", HOLDER, top], ready=rb"^up$", env={"PYTHONPATH": HERE}
+        )
         holder.kill()
         power = powercut_disk.Disk(top)
         left = power.check()

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stands between one client and the broker and passes on frame by frame: what tests need to cut, hold, change or answer frames on their way."""
+"""Stands between one client and the broker and passes on frame by frame: what tests need to cut,
+hold, change or answer frames on their way."""
 import contextlib
 import socket
 import threading
 
 
 class FrameProxy:
-    """With `refuse`, new connections are closed at once, as if the network were gone. Subclasses override take(), and what a connection or a cut changes."""
+    """With `refuse`, new connections are closed at once, as if the network were gone. Subclasses
+    override take(), and what a connection or a cut changes."""
 
     def __init__(self, port):
         self.port_of_broker, self.refuse = port, False
@@ -21,7 +23,8 @@ class FrameProxy:
         return None
 
     def take(self, source, sink, name, frame, link):
-        """A frame from `name` ("client" or "broker"). OSError ends the connection. The lock is held."""
+        """A frame from `name` ("client" or "broker"). OSError ends the connection. The lock is
+        held."""
         sink.sendall(frame)
 
     def at_cut(self):
@@ -42,7 +45,9 @@ class FrameProxy:
                 self.sockets += [client, broker]
                 link = self.connected()
             for source, sink, name in ((client, broker, "client"), (broker, client, "broker")):
-                threading.Thread(target=self.pass_on, args=(source, sink, name, link), daemon=True).start()
+                threading.Thread(
+                    target=self.pass_on, args=(source, sink, name, link), daemon=True
+                ).start()
 
     def pass_on(self, source, sink, name, link):
         try:

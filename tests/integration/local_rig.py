@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scripts about the `local` scheduler share: brokers and schedulers, jobs, attempts, a proxy that loses frames."""
+"""What the scripts about the `local` scheduler share: brokers and schedulers, jobs, attempts, a
+proxy that loses frames."""
 import contextlib
 import json
 import os
@@ -18,7 +19,12 @@ LOCAL = os.path.join(tap.BUILD, "plugins/local/local.so")
 
 
 def sluice(broker, *args):
-    return subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, *args], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [tap.program("client/cli/sluice"), "--address", broker.address, *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 @contextlib.contextmanager
@@ -29,18 +35,35 @@ def inside(spool, *plugins, **settings):
     with tap.Scratch() as data:
         # The queue must be there before a scheduler inside consumes from it.
         with tap.Broker(data=data) as broker:
-            tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
-        words = [f'"{LOCAL}" "spool={spool}"' + "".join(f" {key}={value}" for key, value in settings.items()), *plugins]
-        with tap.Broker(data=data, args=[word for plugin in words for word in ("--plugin", plugin)]) as broker:
+            tap.equal(
+                sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create"
+            )
+        words = [
+            f'"{LOCAL}" "spool={spool}"'
+            + "".join(f" {key}={value}" for key, value in settings.items()),
+            *plugins,
+        ]
+        with tap.Broker(
+            data=data, args=[word for plugin in words for word in ("--plugin", plugin)]
+        ) as broker:
             yield broker
 
 
 @contextlib.contextmanager
 def outside(broker, spool, env=None, cwd=None, before=(), **settings):
-    """The scheduler as a process of its own, with the words of a command `before` it; another one's session is taken over by it."""
-    words = [word for key, value in {"spool": spool, **settings}.items() for word in ("--set", f"{key}={value}")]
+    """The scheduler as a process of its own, with the words of a command `before` it; another one's
+    session is taken over by it."""
+    words = [
+        word
+        for key, value in {"spool": spool, **settings}.items()
+        for word in ("--set", f"{key}={value}")
+    ]
     program = os.path.abspath(tap.program("broker/plugin/sluice-plugin"))
-    process = tap.Process([*before, program, "--address", broker.address, *words, os.path.abspath(LOCAL)], env=env, cwd=cwd)
+    process = tap.Process(
+        [*before, program, "--address", broker.address, *words, os.path.abspath(LOCAL)],
+        env=env,
+        cwd=cwd,
+    )
     try:
         yield process
     finally:
@@ -48,7 +71,9 @@ def outside(broker, spool, env=None, cwd=None, before=(), **settings):
 
 
 def submit(broker, name, *argv):
-    done = sluice(broker, "job", "submit", "--id", name, "--queue", "runs", json.dumps({"argv": argv}))
+    done = sluice(
+        broker, "job", "submit", "--id", name, "--queue", "runs", json.dumps({"argv": argv})
+    )
     tap.equal(done.returncode, 0, f"submit {name}: {done.stderr}")
 
 
@@ -74,8 +99,13 @@ def attempts(spool):
 
 
 def attempt(spool, name):
-    """The directory of a job's first attempt, or None; the id is one whose letters need no escape."""
-    found = [path for path in attempts(spool) if re.search(f"/{re.escape(name)}/1\\.[0-9a-f]{{24}}$", path)]
+    """The directory of a job's first attempt, or None; the id is one whose letters need no
+    escape."""
+    found = [
+        path
+        for path in attempts(spool)
+        if re.search(f"/{re.escape(name)}/1\\.[0-9a-f]{{24}}$", path)
+    ]
     return found[0] if found else None
 
 
@@ -99,15 +129,20 @@ def shepherds(spool):
 
 
 class LosingProxy:
-    """Stands between scheduler and broker. The first request that `loses` never arrives: the connection ends there, and no other is let in before
-    `open`. A later one goes on only behind a delivery, as if it had been slower. Frames of a type that `drops` takes are left out."""
+    """Stands between scheduler and broker. The first request that `loses` never arrives: the
+    connection ends there, and no other is let in before `open`. A later one goes on only behind a
+    delivery, as if it had been slower. Frames of a type that `drops` takes are left out."""
 
     def __init__(self, port, loses, drops=lambda kind: False):
         self.port, self.loses, self.drops = port, loses, drops
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         self.sending = threading.Lock()
-        self.lost, self.open, self.delivered = threading.Event(), threading.Event(), threading.Event()
+        self.lost, self.open, self.delivered = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+        )
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
@@ -139,7 +174,9 @@ class LosingProxy:
                     if not self.lost.is_set():
                         self.lost.set()
                         break
-                    threading.Thread(target=self.pass_later, args=(sink, frame), daemon=True).start()
+                    threading.Thread(
+                        target=self.pass_later, args=(sink, frame), daemon=True
+                    ).start()
                     continue
                 if self.drops(frame[4]):
                     continue

@@ -31,8 +31,11 @@ def prototypes():
 
 def declared():
     """The functions that the public headers declare; a plugin's symbol is the plugin's own."""
-    return sorted(name for header in ("client.h", "error.h")
-                  for name in re.findall(r"SLUICE_API\b[^;(]*?\b(\w+)\(", code(header)))
+    return sorted(
+        name
+        for header in ("client.h", "error.h")
+        for name in re.findall(r"SLUICE_API\b[^;(]*?\b(\w+)\(", code(header))
+    )
 
 
 def mapped():
@@ -46,8 +49,12 @@ def mapped():
 
 def exported():
     """{name: version node} of the library."""
-    done = subprocess.run(["nm", "-D", "--defined-only", "--with-symbol-versions", LIBRARY],
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["nm", "-D", "--defined-only", "--with-symbol-versions", LIBRARY],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     return dict(re.findall(r"\bT (sluice_\w+)@@?([\w.]+)", done.stdout))
 
 
@@ -63,21 +70,34 @@ def test_the_library_exports_what_the_map_names():
 
 def test_every_public_prototype_names_its_parameters():
     tap.check(len(list(prototypes())) > 100, f"{len(list(prototypes()))} prototypes were found")
-    tap.equal([f"{name}: {one.strip()}" for name, parameters in prototypes() for one in parameters.split(",")
-               if not re.search(r"\w+(?: \**|\*+)(?!const\b)[a-z]\w*(?:\[\d+\])?$|^void$", one.strip())],
-              [], "parameters without a name")
+    tap.equal(
+        [
+            f"{name}: {one.strip()}"
+            for name, parameters in prototypes()
+            for one in parameters.split(",")
+            if not re.search(r"\w+(?: \**|\*+)(?!const\b)[a-z]\w*(?:\[\d+\])?$|^void$", one.strip())
+        ],
+        [],
+        "parameters without a name",
+    )
 
 
 def test_every_public_struct_begins_with_its_size():
     client = code("client.h")
     structs = re.findall(r"typedef struct (\w+) \{\s*([^;]*);", client)
     tap.check(len(structs) > 20, f"client.h has {len(structs)} structs")
-    tap.equal([name for name, first in structs if first != "uint32_t size"], [],
-              "structs that begin with something else")
+    tap.equal(
+        [name for name, first in structs if first != "uint32_t size"],
+        [],
+        "structs that begin with something else",
+    )
     # Those that a program makes have a macro of their name.
     made = set(re.findall(r"#define (SLUICE_\w+)\([.]*\) SLUICE_MAKE", client))
-    tap.equal(sorted(name for name, _ in structs if name.upper() not in made),
-              ["sluice_delivery_view", "sluice_notice"], "structs that only the library makes")
+    tap.equal(
+        sorted(name for name, _ in structs if name.upper() not in made),
+        ["sluice_delivery_view", "sluice_notice"],
+        "structs that only the library makes",
+    )
 
 
 def scenario(name):
@@ -85,23 +105,35 @@ def scenario(name):
         with tap.Broker() as broker:
             process = tap.Process([tap.program(PROBE), broker.address, name])
             tap.equal(process.wait(100), 0, f"it holds: {process.tail(100)}")
-            tap.check(not tap.SANITIZER_REPORT.search(process.text()),
-                      f"no sanitizer reports: {process.tail(200)}")
+            tap.check(
+                not tap.SANITIZER_REPORT.search(process.text()),
+                f"no sanitizer reports: {process.tail(200)}",
+            )
+
     return test
 
 
-for _name in ("what_a_program_makes_has_a_size", "every_kind_of_call_has_a_size",
-              "what_the_library_fills_has_a_size", "messages_of_a_batch_have_one_size",
-              "what_the_library_makes_has_a_size", "an_allocator_has_a_size_and_all_functions"):
+for _name in (
+    "what_a_program_makes_has_a_size",
+    "every_kind_of_call_has_a_size",
+    "what_the_library_fills_has_a_size",
+    "messages_of_a_batch_have_one_size",
+    "what_the_library_makes_has_a_size",
+    "an_allocator_has_a_size_and_all_functions",
+):
     globals()["test_" + _name] = scenario(_name)
 
 
 def test_every_scenario_of_the_probe_is_a_test():
-    listed = subprocess.run([tap.program(PROBE), "--list"], capture_output=True, text=True,
-                            timeout=60).stdout.split()
+    listed = subprocess.run(
+        [tap.program(PROBE), "--list"], capture_output=True, text=True, timeout=60
+    ).stdout.split()
     tap.check(listed, "the probe lists its scenarios")
-    tap.equal([name for name in listed if "test_" + name not in globals()], [],
-              "scenarios that no test runs")
+    tap.equal(
+        [name for name in listed if "test_" + name not in globals()],
+        [],
+        "scenarios that no test runs",
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What was never begun is no failed attempt: not when a worker stops in an orderly way, not when it is killed, not when it dies of the item beside."""
+"""What was never begun is no failed attempt: not when a worker stops in an orderly way, not when it
+is killed, not when it dies of the item beside."""
 import os
 import subprocess
 import sys
@@ -35,8 +36,12 @@ def attempts(one):
 
 def worker(broker, credit, end, **environment):
     probe = tap.program("tests/integration/worker_probe")
-    return subprocess.Popen([probe, f"127.0.0.1:{broker.port}", "work", str(credit), end], stdout=subprocess.PIPE, text=True,
-                            env={**os.environ, **environment})
+    return subprocess.Popen(
+        [probe, f"127.0.0.1:{broker.port}", "work", str(credit), end],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
 
 
 def ended(process, what):
@@ -56,7 +61,9 @@ def test_orderly_restarts_use_up_no_attempts():
         for number, end in enumerate(("close", "leave", "callback", "close", "leave", "callback")):
             said, code, _ = ended(worker(broker, 100, end), end)
             tap.equal(code, 0, f"{end}: {said}")
-            tap.wait_until(lambda: show(one).leased == 0, 60, f"{end}: it gives back what it did not begin")
+            tap.wait_until(
+                lambda: show(one).leased == 0, 60, f"{end}: it gives back what it did not begin"
+            )
             tap.equal(show(one).acked, number + 1, "it acked the one that it began")
         info = show(one)
         tap.equal((info.dead_lettered, info.ready), (0, ITEMS - 6), "all others are there")
@@ -79,7 +86,11 @@ def test_a_killed_worker_counts_what_it_began():
             idle(one)
             counted = attempts(one)
             tap.equal(len(counted), ITEMS, f"{grants}: nothing is lost")
-            tap.equal({seq for seq, n in counted.items() if n > 0}, {int(said["begun"])}, f"{grants}: one is counted")
+            tap.equal(
+                {seq for seq, n in counted.items() if n > 0},
+                {int(said["begun"])},
+                f"{grants}: one is counted",
+            )
 
 
 def test_a_killed_worker_with_callbacks_counts_what_it_reported():
@@ -90,7 +101,11 @@ def test_a_killed_worker_with_callbacks_counts_what_it_reported():
         said, code, _ = ended(worker(broker, ITEMS, "begin"), "begin")
         tap.equal(code, -9, f"killed: {said}")
         idle(one)
-        tap.equal({seq for seq, n in attempts(one).items() if n > 0}, {int(said["begun"])}, "the third is counted")
+        tap.equal(
+            {seq for seq, n in attempts(one).items() if n > 0},
+            {int(said["begun"])},
+            "the third is counted",
+        )
 
 
 def test_a_worker_killed_between_two_items_counts_nothing():
@@ -101,7 +116,9 @@ def test_a_worker_killed_between_two_items_counts_nothing():
         said, code, _ = ended(worker(broker, ITEMS, "ack-die", READY=str(ITEMS)), "ack-die")
         tap.equal(code, -9, f"killed: {said}")
         idle(one)
-        tap.equal(set(attempts(one).values()), {0}, "what it took was acked, and nothing else was begun")
+        tap.equal(
+            set(attempts(one).values()), {0}, "what it took was acked, and nothing else was begun"
+        )
 
 
 def test_a_drain_works_off_what_is_there_and_takes_nothing_new():
@@ -113,8 +130,14 @@ def test_a_drain_works_off_what_is_there_and_takes_nothing_new():
         tap.equal(code, 0, f"drained: {said}")
         info = show(one)
         tap.equal(info.leased, 0, "nothing is held")
-        tap.check(ITEMS - 1 <= int(said["drained"]) <= ITEMS, f"what was there was handed out: {said}")
-        tap.equal((info.acked, info.ready), (1 + int(said["drained"]), 2 * ITEMS - 1 - int(said["drained"])), "and no more")
+        tap.check(
+            ITEMS - 1 <= int(said["drained"]) <= ITEMS, f"what was there was handed out: {said}"
+        )
+        tap.equal(
+            (info.acked, info.ready),
+            (1 + int(said["drained"]), 2 * ITEMS - 1 - int(said["drained"])),
+            "and no more",
+        )
         tap.equal(set(attempts(one).values()), {0}, "nothing was counted")
 
 
@@ -126,17 +149,31 @@ def test_what_a_closed_consumer_holds_can_be_settled_and_what_comes_late_goes_ba
         one.call("consume_open", queue="work", subscription=7, credit=3)
         got = one.deliver(7)
         one.call("subscription_close", subscription=7)
-        tap.equal(one.ack(7, got.token, [(got.numbers[0], 1)]).code, 0, "an ack names the closed one")
+        tap.equal(
+            one.ack(7, got.token, [(got.numbers[0], 1)]).code, 0, "an ack names the closed one"
+        )
         tap.equal(one.ack(7, got.token, [], operation=RELEASE).affected, 2, "and so does a release")
-        tap.equal(one.ack(8, got.token, [(1, 1)]).code, -10, "one that was never there does not count")
+        tap.equal(
+            one.ack(8, got.token, [(1, 1)]).code, -10, "one that was never there does not count"
+        )
         # A number may be used again.
         for number in [7, 7] + list(range(10, 40)):
             one.call("consume_open", queue="work", subscription=number, credit=1)
             one.call("subscription_close", subscription=number)
-        tap.wait_until(lambda: show(other).ready + show(other).leased == 2, 10, "both are accounted for")
-        # Whatever was granted to a consumer whose end the engine did not know goes back, though nobody was told of it.
-        held = {n for kept in one.kept if kept.type == client.DELIVER for n in client.parse_deliver(kept.body).numbers}
-        tap.wait_until(lambda: show(other).leased <= len(held), 10, "what was not delivered is not leased")
+        tap.wait_until(
+            lambda: show(other).ready + show(other).leased == 2, 10, "both are accounted for"
+        )
+        # Whatever was granted to a consumer whose end the engine did not know goes back, though
+        # nobody was told of it.
+        held = {
+            n
+            for kept in one.kept
+            if kept.type == client.DELIVER
+            for n in client.parse_deliver(kept.body).numbers
+        }
+        tap.wait_until(
+            lambda: show(other).leased <= len(held), 10, "what was not delivered is not leased"
+        )
         tap.equal(set(attempts(other).values()), {0}, "nothing was counted")
 
 
@@ -147,7 +184,12 @@ def test_a_release_by_the_cli():
         put(one, 3)
         cli = [tap.program("client/cli/sluice"), "--address", f"127.0.0.1:{broker.port}"]
         for _ in range(4):
-            run = subprocess.run([*cli, "claim", "work", "--count", "3", "--release"], capture_output=True, text=True, timeout=60)
+            run = subprocess.run(
+                [*cli, "claim", "work", "--count", "3", "--release"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
             tap.equal(run.returncode, 0, run.stderr)
             tap.equal(len(run.stdout.splitlines()), 3, "all three are printed")
         tap.equal(set(attempts(one).values()), {0}, "nothing was counted")

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The `sluice` command: what it prints, its JSON against golden files (tests/data/cli, volatile fields masked; UPDATE=1 writes them), its
-exit codes, and that every command has help."""
+"""The `sluice` command: what it prints, its JSON against golden files (tests/data/cli, volatile
+fields masked; UPDATE=1 writes them), its exit codes, and that every command has help."""
 import base64
 import concurrent.futures
 import json
@@ -20,8 +20,31 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from client import Connection  # noqa: E402
 
 GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "cli")
-VOLATILE = {"index", "time_ms", "submit_time_ms", "change_time_ms", "put_time_ms", "first_time_ms", "last_time_ms", "token", "wall_time_ms", "uptime_ms",
-            "commits", "commands", "store_used_bytes", "store_map_bytes", "disk_free_bytes", "disk_ahead_bytes", "oldest_reader_ms", "holder_session", "lease_left_ms", "version", "started_time_ms", "ended_time_ms", "seen_time_ms"}
+VOLATILE = {
+    "index",
+    "time_ms",
+    "submit_time_ms",
+    "change_time_ms",
+    "put_time_ms",
+    "first_time_ms",
+    "last_time_ms",
+    "token",
+    "wall_time_ms",
+    "uptime_ms",
+    "commits",
+    "commands",
+    "store_used_bytes",
+    "store_map_bytes",
+    "disk_free_bytes",
+    "disk_ahead_bytes",
+    "oldest_reader_ms",
+    "holder_session",
+    "lease_left_ms",
+    "version",
+    "started_time_ms",
+    "ended_time_ms",
+    "seen_time_ms",
+}
 LIFECYCLE = """lifecycle small
 state NEW -> DONE, GONE, BAD   # the first is the initial one
 terminal DONE
@@ -37,8 +60,13 @@ class Cli:
         self.address = broker.address
 
     def run(self, *args, stdin=""):
-        return subprocess.run([tap.program("client/cli/sluice"), "--address", self.address, *args], input=stdin, capture_output=True, text=True,
-                              timeout=60)
+        return subprocess.run(
+            [tap.program("client/cli/sluice"), "--address", self.address, *args],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     def ok(self, *args, stdin=""):
         done = self.run(*args, stdin=stdin)
@@ -75,7 +103,10 @@ def test_json_shapes_are_the_documented_ones():
         cli.ok("queue", "create", "runs", "--jobs")
         cli.ok("lifecycle", "create", "-", stdin=LIFECYCLE)
         golden("pub", cli.ok("-o", "json", "pub", "ev.a", "hello", "--key", "k", "--header", "a=b"))
-        golden("follow", cli.ok("-o", "json", "follow", "events", "--from", "first", "--until-caught-up"))
+        golden(
+            "follow",
+            cli.ok("-o", "json", "follow", "events", "--from", "first", "--until-caught-up"),
+        )
         cli.ok("put", "work", "w.x", "body", "--id", "1")
         golden("queue_peek", cli.ok("-o", "json", "queue", "peek", "work"))
         golden("claim", cli.ok("-o", "json", "claim", "work", "--ack"))
@@ -84,7 +115,22 @@ def test_json_shapes_are_the_documented_ones():
         golden("queue_ls", cli.ok("-o", "json", "queue", "ls"))
         golden("lifecycle_ls", cli.ok("-o", "json", "lifecycle", "ls"))
         golden("lifecycle_show", cli.ok("-o", "json", "lifecycle", "show", "small"))
-        golden("job_submit", cli.ok("-o", "json", "job", "submit", "--queue", "runs", "--id", "j1", "--owner", "me", '{"argv":["true"]}'))
+        golden(
+            "job_submit",
+            cli.ok(
+                "-o",
+                "json",
+                "job",
+                "submit",
+                "--queue",
+                "runs",
+                "--id",
+                "j1",
+                "--owner",
+                "me",
+                '{"argv":["true"]}',
+            ),
+        )
         golden("job_show", cli.ok("-o", "json", "job", "show", "j1", "--payload"))
         golden("job_cancel", cli.ok("-o", "json", "job", "cancel", "j1"))
         golden("job_history", cli.ok("-o", "json", "job", "history", "j1"))
@@ -100,23 +146,49 @@ def test_tables_are_for_people():
         cli = Cli(broker)
         cli.ok("queue", "create", "runs", "--jobs")
         name = cli.ok("job", "submit", "--queue", "runs", "{}").strip()
-        tap.check(re.fullmatch(r"j[0-9a-f]{12}-[0-9a-f]{16}", name) is not None, "an id is made when none is given")
+        tap.check(
+            re.fullmatch(r"j[0-9a-f]{12}-[0-9a-f]{16}", name) is not None,
+            "an id is made when none is given",
+        )
         rows = cli.ok("job", "ls").splitlines()
         tap.equal(len(rows), 2, "a head and a row")
         tap.check(rows[0].startswith("JOB ") and name in rows[1], "what is in them")
-        tap.equal(cli.ok("audit"), "1 jobs, 1 open: 1 ready, 0 leased, 0 orphaned, 0 gated, 0 held; 0 findings\n", "what the audit found")
+        tap.equal(
+            cli.ok("audit"),
+            "1 jobs, 1 open: 1 ready, 0 leased, 0 orphaned, 0 gated, 0 held; 0 findings\n",
+            "what the audit found",
+        )
         cli.ok("lifecycle", "create", "-", stdin=LIFECYCLE)
-        tap.equal([row.split() for row in cli.ok("lifecycle", "ls").splitlines() if "small" in row], [["small", "NEW", "4", "GONE", "BAD", "0"]],
-                  "a lifecycle is a row")
-        tap.equal(cli.ok("lifecycle", "show", "small"), "STATE  NEXT             IS\n" "NEW    DONE, GONE, BAD  initial\n" "DONE   -                terminal\n"
-                  "GONE   -                terminal, when cancelled\n" "BAD    -                terminal, when failed\n", "a state is a row")
+        tap.equal(
+            [row.split() for row in cli.ok("lifecycle", "ls").splitlines() if "small" in row],
+            [["small", "NEW", "4", "GONE", "BAD", "0"]],
+            "a lifecycle is a row",
+        )
+        tap.equal(
+            cli.ok("lifecycle", "show", "small"),
+            (
+                "STATE  NEXT             IS\n"
+                "NEW    DONE, GONE, BAD  initial\n"
+                "DONE   -                terminal\n"
+                "GONE   -                terminal, when cancelled\n"
+                "BAD    -                terminal, when failed\n"
+            ),
+            "a state is a row",
+        )
         cli.ok("queue", "create", "work")
         cli.ok("put", "work", "a.b", "line\n\x1b[2J\ttab", "--key=k")
         row = cli.ok("queue", "peek", "work").splitlines()
         tap.equal(len(row), 2, "an item is a row, whatever is in it")
-        tap.check("line??[2J?tab" in row[1] and " a.b " in row[1], f"control characters are masked: {row[1]!r}")
+        tap.check(
+            "line??[2J?tab" in row[1] and " a.b " in row[1],
+            f"control characters are masked: {row[1]!r}",
+        )
         status = dict(line.split(None, 1) for line in cli.ok("status").splitlines())
-        tap.equal((status["server"], status["gateway"], status["headroom"]), ("sluiced", "default", "ok"), "the status, a line a member")
+        tap.equal(
+            (status["server"], status["gateway"], status["headroom"]),
+            ("sluiced", "default", "ok"),
+            "the status, a line a member",
+        )
 
 
 def test_a_list_of_many_pages_is_one_document():
@@ -126,15 +198,37 @@ def test_a_list_of_many_pages_is_one_document():
         cli.ok("queue", "create", "runs", "--jobs")
         cli.ok("stream", "create", "events", "--subject", "ev.>")
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            names = sorted(pool.map(lambda n: cli.ok("job", "submit", "--queue", "runs", "--id", f"job-{n:04}", "{}").strip(), range(501)))
+            names = sorted(
+                pool.map(
+                    lambda n: cli.ok(
+                        "job", "submit", "--queue", "runs", "--id", f"job-{n:04}", "{}"
+                    ).strip(),
+                    range(501),
+                )
+            )
             list(pool.map(lambda n: cli.ok("queue", "create", f"q-{n:04}"), range(499)))
         document = json.loads(cli.ok("-o", "json", "job", "ls"))
         tap.equal(sorted(row["job"] for row in document["jobs"]), names, "each job once")
         tap.equal(len(cli.ok("job", "ls").splitlines()), 502, "and a row in the table")
-        tap.equal(len(json.loads(cli.ok("-o", "json", "job", "ls", "--max", "7"))["jobs"]), 7, "--max bounds it")
-        queues = [row["config"]["name"] for row in json.loads(cli.ok("-o", "json", "queue", "ls"))["queues"]]
-        tap.equal(sorted(queues), sorted(["dead-letter", "runs", *[f"q-{n:04}" for n in range(499)]]), "each queue once")
-        tap.equal(json.loads(cli.ok("-o", "json", "job", "ls", "--state", "COMPLETE"))["jobs"], [], "none is an empty list")
+        tap.equal(
+            len(json.loads(cli.ok("-o", "json", "job", "ls", "--max", "7"))["jobs"]),
+            7,
+            "--max bounds it",
+        )
+        queues = [
+            row["config"]["name"]
+            for row in json.loads(cli.ok("-o", "json", "queue", "ls"))["queues"]
+        ]
+        tap.equal(
+            sorted(queues),
+            sorted(["dead-letter", "runs", *[f"q-{n:04}" for n in range(499)]]),
+            "each queue once",
+        )
+        tap.equal(
+            json.loads(cli.ok("-o", "json", "job", "ls", "--state", "COMPLETE"))["jobs"],
+            [],
+            "none is an empty list",
+        )
 
 
 def test_follow_begins_and_ends_where_it_is_told():
@@ -142,36 +236,90 @@ def test_follow_begins_and_ends_where_it_is_told():
         cli = Cli(broker)
 
         def bodies(*args):
-            return [json.loads(line)["body"] for line in cli.ok("-o", "json", "follow", "events", *args).splitlines()]
+            return [
+                json.loads(line)["body"]
+                for line in cli.ok("-o", "json", "follow", "events", *args).splitlines()
+            ]
 
         cli.ok("stream", "create", "events", "--subject", "ev.>")
-        tap.equal(cli.ok("pub", "ev.a", "--lines", stdin="0\n1\n\n3"), "4 lines\n", "a line is an event, the last one too")
+        tap.equal(
+            cli.ok("pub", "ev.a", "--lines", stdin="0\n1\n\n3"),
+            "4 lines\n",
+            "a line is an event, the last one too",
+        )
         cli.ok("pub", "ev.b", "4")
-        tap.equal(bodies("--from", "first", "--until-caught-up"), ["0", "1", "", "3", "4"], "from the first to the end")
+        tap.equal(
+            bodies("--from", "first", "--until-caught-up"),
+            ["0", "1", "", "3", "4"],
+            "from the first to the end",
+        )
         tap.equal(bodies("--from", "3", "--until-caught-up"), ["3", "4"], "from an offset")
         tap.equal(bodies("--from", "first", "--count", "2"), ["0", "1"], "as many as asked for")
         tap.equal(bodies("--from=last", "--count=1"), ["4"], "the last one")
-        tap.equal(bodies("--from", "-1h", "--filter", "ev.b", "--until-caught-up"), ["4"], "from an hour ago, filtered")
+        tap.equal(
+            bodies("--from", "-1h", "--filter", "ev.b", "--until-caught-up"),
+            ["4"],
+            "from an hour ago, filtered",
+        )
         tap.equal(bodies("--from", "2020-01-01T00:00Z", "--count", "1"), ["0"], "from a time")
-        tap.equal(bodies("--from", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + 3600)), "--until-caught-up"), [],
-                  "from a local time that is still to come")
+        tap.equal(
+            bodies(
+                "--from",
+                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + 3600)),
+                "--until-caught-up",
+            ),
+            [],
+            "from a local time that is still to come",
+        )
         tap.equal(bodies("--from", "new", "--until-caught-up"), [], "nothing is newer than now")
         done = cli.run("follow", "events", "--from", "99999999999999999999")
-        tap.check(done.returncode == 2 and "expected first, last" in done.stderr, f"an offset beyond 64 bits is refused: {done.stderr}")
+        tap.check(
+            done.returncode == 2 and "expected first, last" in done.stderr,
+            f"an offset beyond 64 bits is refused: {done.stderr}",
+        )
 
 
 def test_bytes_that_are_no_text_stay_whole():
     with tap.Broker() as broker:
         cli = Cli(broker)
         cli.ok("queue", "create", "work")
-        sent = [bytes(range(256)), "caf\u00e9 \u4e2d \U0001f600".encode(), b"\xed\xa0\x80", b"\xc0\xaf", b"\xff", b"ab\xf4\x90\x80\x80", b"ab\xe4\xb8", b"\xc3", b""]
+        sent = [
+            bytes(range(256)),
+            "caf\u00e9 \u4e2d \U0001f600".encode(),
+            b"\xed\xa0\x80",
+            b"\xc0\xaf",
+            b"\xff",
+            b"ab\xf4\x90\x80\x80",
+            b"ab\xe4\xb8",
+            b"\xc3",
+            b"",
+        ]
         for body in sent:
-            subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "put", "work", "x", "-"], input=body, check=True,
-                           capture_output=True, timeout=60)
+            subprocess.run(
+                [
+                    tap.program("client/cli/sluice"),
+                    "--address",
+                    broker.address,
+                    "put",
+                    "work",
+                    "x",
+                    "-",
+                ],
+                input=body,
+                check=True,
+                capture_output=True,
+                timeout=60,
+            )
         got = []
-        for line in cli.ok("-o", "json", "claim", "work", "--count", str(len(sent)), "--ack").splitlines():
+        for line in cli.ok(
+            "-o", "json", "claim", "work", "--count", str(len(sent)), "--ack"
+        ).splitlines():
             item = json.loads(line)
-            got.append(base64.b64decode(item["body_base64"]) if "body_base64" in item else item["body"].encode())
+            got.append(
+                base64.b64decode(item["body_base64"])
+                if "body_base64" in item
+                else item["body"].encode()
+            )
         tap.equal(got, sent, "what was put is what is claimed")
 
 
@@ -181,18 +329,40 @@ def test_an_item_that_could_not_be_printed_is_not_acked():
         cli.ok("queue", "create", "work")
         cli.ok("put", "work", "x", "precious")
         with open("/dev/full", "w", encoding="utf-8") as full:
-            done = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "claim", "work", "--ack"], stdout=full,
-                                  stderr=subprocess.PIPE, text=True, timeout=60)
+            done = subprocess.run(
+                [
+                    tap.program("client/cli/sluice"),
+                    "--address",
+                    broker.address,
+                    "claim",
+                    "work",
+                    "--ack",
+                ],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+            )
         tap.equal(done.returncode, 11, "its exit code is that of IO")
         tap.check("standard output" in done.stderr, f"it says what failed: {done.stderr}")
         queue = json.loads(cli.ok("-o", "json", "queue", "show", "work"))["queues"][0]
-        tap.equal((queue.get("acked", 0), queue.get("ready", 0) + queue.get("leased", 0)), (0, 1), "the item is still there")
+        tap.equal(
+            (queue.get("acked", 0), queue.get("ready", 0) + queue.get("leased", 0)),
+            (0, 1),
+            "the item is still there",
+        )
 
 
 def on_terminal(broker, answer, *args):
-    """Runs the command on a terminal of its own, types the answer; (exit code, what the terminal showed)."""
+    """Runs the command on a terminal of its own, types the answer; (exit code, what the terminal
+    showed)."""
     control, terminal = pty.openpty()
-    child = subprocess.Popen([tap.program("client/cli/sluice"), "--address", broker.address, *args], stdin=terminal, stdout=terminal, stderr=terminal)
+    child = subprocess.Popen(
+        [tap.program("client/cli/sluice"), "--address", broker.address, *args],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
     os.close(terminal)
     os.write(control, answer)
     shown = b""
@@ -215,14 +385,23 @@ def test_rm_asks_on_a_terminal_only():
         for name in ("a", "b", "c"):
             cli.ok("queue", "create", name)
         code, shown = on_terminal(broker, b"n\n", "queue", "rm", "a")
-        tap.check(code == 2 and "Delete queue 'a'" in shown and "nothing was deleted" in shown, f"'n' deletes nothing: {code} {shown!r}")
+        tap.check(
+            code == 2 and "Delete queue 'a'" in shown and "nothing was deleted" in shown,
+            f"'n' deletes nothing: {code} {shown!r}",
+        )
         tap.check(is_there("a"), "it is still there")
         code, shown = on_terminal(broker, b"y\n", "queue", "rm", "a")
         tap.check(code == 0 and not is_there("a"), f"'y' deletes it: {code} {shown!r}")
         code, shown = on_terminal(broker, b"", "queue", "rm", "b", "--yes")
-        tap.check(code == 0 and "Delete" not in shown and not is_there("b"), f"--yes answers: {code} {shown!r}")
+        tap.check(
+            code == 0 and "Delete" not in shown and not is_there("b"),
+            f"--yes answers: {code} {shown!r}",
+        )
         done = cli.run("queue", "rm", "c")
-        tap.check(done.returncode == 2 and "expected --yes" in done.stderr, f"without a terminal nobody can be asked: {done.returncode} {done.stderr}")
+        tap.check(
+            done.returncode == 2 and "expected --yes" in done.stderr,
+            f"without a terminal nobody can be asked: {done.returncode} {done.stderr}",
+        )
         tap.check(is_there("c"), "so nothing is deleted")
         tap.equal(cli.ok("queue", "rm", "c", "--yes"), "", "--yes answers, without a word")
         tap.check(not is_there("c"), "and it is gone")
@@ -240,22 +419,42 @@ def test_a_terminal_gets_nothing_that_moves_it():
         cli.ok("put", "q", "work", hostile)
         cli.ok("job", "submit", "--queue", "j", "--id", "odd", hostile)
         cli.ok("job", "report", "odd", "--evidence", hostile)
-        for words in (("follow", "s", "--from", "first", "--until-caught-up"), ("claim", "q"), ("job", "show", "odd", "--payload")):
+        for words in (
+            ("follow", "s", "--from", "first", "--until-caught-up"),
+            ("claim", "q"),
+            ("job", "show", "odd", "--payload"),
+        ):
             code, shown = on_terminal(broker, b"", *words)
-            tap.check(code == 0 and shown_as in shown and "\x1b" not in shown and "\u009b" not in shown, f"{words}: {code} {shown!r}")
-        tap.check(hostile in cli.ok("follow", "s", "--from", "first", "--until-caught-up"), "a pipe gets every byte as it is")
+            tap.check(
+                code == 0 and shown_as in shown and "\x1b" not in shown and "\u009b" not in shown,
+                f"{words}: {code} {shown!r}",
+            )
+        tap.check(
+            hostile in cli.ok("follow", "s", "--from", "first", "--until-caught-up"),
+            "a pipe gets every byte as it is",
+        )
 
 
 def test_a_noun_shows_its_verbs():
-    run = lambda *words: subprocess.run([tap.program("client/cli/sluice"), *words], capture_output=True, text=True, timeout=60)  # noqa: E731
+    run = lambda *words: subprocess.run(
+        [tap.program("client/cli/sluice"), *words], capture_output=True, text=True, timeout=60
+    )  # noqa: E731
     for noun, verb in (("job", "job submit"), ("queue", "queue peek"), ("stream", "stream ls")):
         for word in ("--help", "-h", "help"):
             done = run(noun, word)
-            tap.check(done.returncode == 0 and verb in done.stdout and "status" not in done.stdout, f"sluice {noun} {word}: {done}")
+            tap.check(
+                done.returncode == 0 and verb in done.stdout and "status" not in done.stdout,
+                f"sluice {noun} {word}: {done}",
+            )
         done = run(noun)
         tap.check(done.returncode == 2 and verb in done.stderr, f"sluice {noun}: {done}")
         done = run(noun, "fly")
-        tap.check(done.returncode == 2 and f"unknown command '{noun} fly'" in done.stderr and f"sluice {noun} --help" in done.stderr, f"{done}")
+        tap.check(
+            done.returncode == 2
+            and f"unknown command '{noun} fly'" in done.stderr
+            and f"sluice {noun} --help" in done.stderr,
+            f"{done}",
+        )
 
 
 def test_a_job_is_reported_and_released_by_hand():
@@ -267,20 +466,52 @@ def test_a_job_is_reported_and_released_by_hand():
         connection.call("consume_open", queue="j", subscription=1, credit=1)
         tap.equal(connection.deliver(1).jobs[0].job, "a", "somebody holds it")
         done = cli.run("job", "release", "a", "--token", "1")
-        tap.check(done.returncode == 6 and "token 1 is not the current one" in done.stderr, f"a stale token releases nothing: {done}")
+        tap.check(
+            done.returncode == 6 and "token 1 is not the current one" in done.stderr,
+            f"a stale token releases nothing: {done}",
+        )
         cli.ok("job", "release", "a", "--reason", "its shell is dead")
-        tap.check(json.loads(cli.ok("job", "show", "a", "-o", "json"))["jobs"][0]["claim"] in ("ready", "leased"), "it went back")
+        tap.check(
+            json.loads(cli.ok("job", "show", "a", "-o", "json"))["jobs"][0]["claim"]
+            in ("ready", "leased"),
+            "it went back",
+        )
         tap.check("its shell is dead" in cli.ok("job", "history", "a"), "with the reason")
-        tap.equal(cli.ok("job", "report", "a", "--state", "ACTIVE", "--evidence", "a mail said so", "--reference", "4711", "--seen",
-                         "2026-11-24T10:30:00+01:00"), "ACTIVE\n", "a report is taken")
+        tap.equal(
+            cli.ok(
+                "job",
+                "report",
+                "a",
+                "--state",
+                "ACTIVE",
+                "--evidence",
+                "a mail said so",
+                "--reference",
+                "4711",
+                "--seen",
+                "2026-11-24T10:30:00+01:00",
+            ),
+            "ACTIVE\n",
+            "a report is taken",
+        )
         shown = json.loads(cli.ok("job", "show", "a", "-o", "json"))["jobs"][0]
-        tap.equal((shown["state"], shown["evidence"], shown["scheduler_ref"]), ("ACTIVE", "a mail said so", "4711"), "and is in the ledger")
+        tap.equal(
+            (shown["state"], shown["evidence"], shown["scheduler_ref"]),
+            ("ACTIVE", "a mail said so", "4711"),
+            "and is in the ledger",
+        )
         done = cli.run("job", "report", "a", "--state", "ACTIVE", "--seen", "2026-02-30T00:00Z")
-        tap.check(done.returncode == 2 and "a time that exists" in done.stderr, f"30 February is refused: {done}")
+        tap.check(
+            done.returncode == 2 and "a time that exists" in done.stderr,
+            f"30 February is refused: {done}",
+        )
         done = cli.run("job", "report", "none", "--state", "ACTIVE")
         tap.equal(done.returncode, 4, f"a job that is not there: {done}")
         done = cli.run("job", "report", "a", "--state", "NO_SUCH_STATE")
-        tap.check(done.returncode == 5 and done.stdout == "" and "put into quarantine: " in done.stderr, f"one that changes nothing fails: {done}")
+        tap.check(
+            done.returncode == 5 and done.stdout == "" and "put into quarantine: " in done.stderr,
+            f"one that changes nothing fails: {done}",
+        )
 
 
 def test_lists_go_on_after_a_row():
@@ -291,13 +522,21 @@ def test_lists_go_on_after_a_row():
         for number in range(1, 6):
             cli.ok("put", "q", "work", f"item {number}")
             cli.ok("job", "submit", "--queue", "j", "--id", f"job{number}", "{}")
-            tap.equal(cli.run("job", "report", f"job{number}", "--attempt", "7", "--state", "ACTIVE").returncode, 5, "a report into quarantine")
+            tap.equal(
+                cli.run(
+                    "job", "report", f"job{number}", "--attempt", "7", "--state", "ACTIVE"
+                ).returncode,
+                5,
+                "a report into quarantine",
+            )
         rows = json.loads(cli.ok("queue", "peek", "q", "--after", "3", "-o", "json"))["items"]
         tap.equal([row["seq"] for row in rows], [4, 5], "items")
         rows = json.loads(cli.ok("job", "ls", "--after", "3", "-o", "json"))["jobs"]
         tap.equal([row["number"] for row in rows], [4, 5], "jobs")
         rows = json.loads(cli.ok("quarantine", "ls", "-o", "json"))["quarantine"]
-        rest = json.loads(cli.ok("quarantine", "ls", "--after", str(rows[2]["n"]), "-o", "json"))["quarantine"]
+        rest = json.loads(cli.ok("quarantine", "ls", "--after", str(rows[2]["n"]), "-o", "json"))[
+            "quarantine"
+        ]
         tap.equal([row["n"] for row in rest], [row["n"] for row in rows[3:]], "quarantined reports")
 
 
@@ -307,63 +546,112 @@ def test_jobs_are_waited_for_and_reset():
         cli.ok("queue", "create", "runs", "--jobs")
         cli.ok("job", "submit", "--queue", "runs", "--id", "j", "{}")
         done = cli.run("--timeout", "2s", "job", "wait", "j")
-        tap.check(done.returncode == 9 and "j is still SUBMITTED" in done.stderr, f"a wait that ran out: {done.returncode} {done.stderr}")
+        tap.check(
+            done.returncode == 9 and "j is still SUBMITTED" in done.stderr,
+            f"a wait that ran out: {done.returncode} {done.stderr}",
+        )
         tap.check(done.stdout.startswith("job        j "), f"and the job as it is: {done.stdout}")
-        tap.equal(cli.run("job", "reset", "j").returncode, 5, "an open job is not reset without --force")
+        tap.equal(
+            cli.run("job", "reset", "j").returncode, 5, "an open job is not reset without --force"
+        )
         cli.ok("job", "cancel", "j", "--reason", "a test")
         tap.check("(ended)" in cli.ok("job", "wait", "j"), "it has ended")
-        tap.equal(cli.run("job", "submit", "--queue", "runs", "--id", "j", "other").returncode, 5, "the same id with another payload")
-        tap.equal(cli.ok("job", "submit", "--queue", "runs", "--id", "j", "{}"), "j\n", "the same again succeeds")
+        tap.equal(
+            cli.run("job", "submit", "--queue", "runs", "--id", "j", "other").returncode,
+            5,
+            "the same id with another payload",
+        )
+        tap.equal(
+            cli.ok("job", "submit", "--queue", "runs", "--id", "j", "{}"),
+            "j\n",
+            "the same again succeeds",
+        )
 
 
 def test_exit_codes_and_messages_name_what_was_wrong():
     with tap.Broker() as broker:
         cli = Cli(broker)
         for args, code, words in [
-                (["bogus"], 2, "unknown command 'bogus'"),
-                (["job", "submit", "x"], 2, "--queue is missing"),
-                (["stream", "show", "nothing"], 4, "'nothing' does not exist"),
-                (["job", "show", "nothing"], 4, "nothing"),
-                (["stream", "create", "bad", "--subject", "a..b"], 2, "empty token"),
-                (["follow", "nothing", "--from", "yesterday"], 2, "expected first, last, new"),
-                (["put", "nowhere", "s", "b"], 4, "nowhere"),
-                (["pub", "a b", "x"], 2, "subject 'a b'"),
-                (["pub", "a", "x", "--key", "k" * 256], 2, "the key has 256 bytes; at most 255"),
-                (["pub", "a", "@/"], 11, "/: Is a directory"),
-                (["pub", "a", "x", "--lines"], 2, "with --lines"),
-                (["put", "", "s", "b"], 2, "the name is empty"),
-                (["job ls"], 2, "unknown command 'job ls'"),
-                (["job", "ls", "--claim", "stolen"], 2, "expected none, ready, leased, orphaned, gated or held"),
-                (["follow", "nothing"], 4, "stream 'nothing' does not exist"),
-                (["claim", "nothing"], 4, "queue 'nothing' does not exist"),
-                (["claim", "dead-letter", "--lease", "1ms"], 2, "lease_ms is 1"),
-                (["claim", "dead-letter", "--count", "0"], 2, "expected a number from 1 to 1000000"),
-                (["queue", "peek", "dead-letter", "--max", "1001"], 2, "expected a number from 1 to 1000"),
-                (["--gateway", "nowhere", "status"], 4, "gateway 'nowhere' does not exist"),
-                (["--gateway", "\udcff", "status"], 3, "not valid UTF-8"),
-                (["--address=127.0.0.1:99999", "status"], 2, "expected host:port"),
-                (["--timeout=never", "status"], 2, "expected a duration"),
-                (["pub", "a", "-x"], 2, "-x is unknown"),
-                (["pub", "a", "x", "--lines=3"], 2, "takes no value"),
-                (["pub", "a", "--key"], 2, "needs a value"),
-                (["pub"], 2, "an argument is missing"),
-                (["pub", "a", "b", "c"], 2, "unexpected argument 'c'"),
-                (["put", "q", "a", "b", "--priority", "256"], 2, "expected a number from 0 to 255"),
-                (["--timeout", "0", "status"], 2, "expected a duration"),
-                (["-o", "xml", "status"], 2, "expected table or json"),
-                (["claim", "dead-letter", "--wait", "100ms"], 9, "no item arrived"),
-                (["queue", "create", "q", "--lease", "1ms"], 2, "lease_ms is 1"),
-                (["lifecycle", "create", "/no/such/file"], 4, "/no/such/file"),
+            (["bogus"], 2, "unknown command 'bogus'"),
+            (["job", "submit", "x"], 2, "--queue is missing"),
+            (["stream", "show", "nothing"], 4, "'nothing' does not exist"),
+            (["job", "show", "nothing"], 4, "nothing"),
+            (["stream", "create", "bad", "--subject", "a..b"], 2, "empty token"),
+            (["follow", "nothing", "--from", "yesterday"], 2, "expected first, last, new"),
+            (["put", "nowhere", "s", "b"], 4, "nowhere"),
+            (["pub", "a b", "x"], 2, "subject 'a b'"),
+            (["pub", "a", "x", "--key", "k" * 256], 2, "the key has 256 bytes; at most 255"),
+            (["pub", "a", "@/"], 11, "/: Is a directory"),
+            (["pub", "a", "x", "--lines"], 2, "with --lines"),
+            (["put", "", "s", "b"], 2, "the name is empty"),
+            (["job ls"], 2, "unknown command 'job ls'"),
+            (
+                ["job", "ls", "--claim", "stolen"],
+                2,
+                "expected none, ready, leased, orphaned, gated or held",
+            ),
+            (["follow", "nothing"], 4, "stream 'nothing' does not exist"),
+            (["claim", "nothing"], 4, "queue 'nothing' does not exist"),
+            (["claim", "dead-letter", "--lease", "1ms"], 2, "lease_ms is 1"),
+            (["claim", "dead-letter", "--count", "0"], 2, "expected a number from 1 to 1000000"),
+            (
+                ["queue", "peek", "dead-letter", "--max", "1001"],
+                2,
+                "expected a number from 1 to 1000",
+            ),
+            (["--gateway", "nowhere", "status"], 4, "gateway 'nowhere' does not exist"),
+            (["--gateway", "\udcff", "status"], 3, "not valid UTF-8"),
+            (["--address=127.0.0.1:99999", "status"], 2, "expected host:port"),
+            (["--timeout=never", "status"], 2, "expected a duration"),
+            (["pub", "a", "-x"], 2, "-x is unknown"),
+            (["pub", "a", "x", "--lines=3"], 2, "takes no value"),
+            (["pub", "a", "--key"], 2, "needs a value"),
+            (["pub"], 2, "an argument is missing"),
+            (["pub", "a", "b", "c"], 2, "unexpected argument 'c'"),
+            (["put", "q", "a", "b", "--priority", "256"], 2, "expected a number from 0 to 255"),
+            (["--timeout", "0", "status"], 2, "expected a duration"),
+            (["-o", "xml", "status"], 2, "expected table or json"),
+            (["claim", "dead-letter", "--wait", "100ms"], 9, "no item arrived"),
+            (["queue", "create", "q", "--lease", "1ms"], 2, "lease_ms is 1"),
+            (["lifecycle", "create", "/no/such/file"], 4, "/no/such/file"),
         ]:
             done = cli.run(*args)
             tap.equal(done.returncode, code, f"exit code of {args}: {done.stderr}")
             tap.check(words in done.stderr, f"{args} says {words!r}: {done.stderr!r}")
             tap.equal(done.stdout, "", f"{args} prints no data")
-        bad = cli.run("lifecycle", "create", "-", stdin="lifecycle m\nstate A -> B\nterminal B\ncancelled B\nfailed B\nnonsense x\n")
-        tap.check(bad.returncode == 2 and "line 6" in bad.stderr, f"a lifecycle's error has its line: {bad.stderr}")
-        stuck = cli.run("lifecycle", "create", "-", stdin="lifecycle m\nstate A -> B, C\nstate C\nterminal B\ncancelled B\nfailed B\n")
-        tap.check(stuck.returncode != 0 and "C" in stuck.stderr, f"a state without exit is refused by name: {stuck.stderr}")
-    gone = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "--timeout", "1s", "status"], capture_output=True, text=True, timeout=60)
+        bad = cli.run(
+            "lifecycle",
+            "create",
+            "-",
+            stdin="lifecycle m\nstate A -> B\nterminal B\ncancelled B\nfailed B\nnonsense x\n",
+        )
+        tap.check(
+            bad.returncode == 2 and "line 6" in bad.stderr,
+            f"a lifecycle's error has its line: {bad.stderr}",
+        )
+        stuck = cli.run(
+            "lifecycle",
+            "create",
+            "-",
+            stdin="lifecycle m\nstate A -> B, C\nstate C\nterminal B\ncancelled B\nfailed B\n",
+        )
+        tap.check(
+            stuck.returncode != 0 and "C" in stuck.stderr,
+            f"a state without exit is refused by name: {stuck.stderr}",
+        )
+    gone = subprocess.run(
+        [
+            tap.program("client/cli/sluice"),
+            "--address",
+            broker.address,
+            "--timeout",
+            "1s",
+            "status",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     tap.equal(gone.returncode, 10, "no broker")
     tap.check(broker.address in gone.stderr, "and where it was looked for")
 
@@ -371,16 +659,32 @@ def test_exit_codes_and_messages_name_what_was_wrong():
 def test_messages_are_json_when_json_is_asked_for():
     with tap.Broker() as broker:
         cli = Cli(broker)
-        for args, error in [(["stream", "show", "a\"b"], "NOT_FOUND"), (["bogus", "\udcff"], "INVAL"), ([], "INVAL"), (["pub", "a..b", "x"], "INVAL"),
-                            (["claim", "dead-letter", "--wait", "0"], "TIMEOUT"), (["--address", "127.0.0.1:1", "--timeout", "100ms", "status"], "DISCONNECTED"),
-                            (["follow", "nothing"], "NOT_FOUND"), (["job", "wait"], "INVAL"), (["pub", "a", "@/no/such"], "NOT_FOUND")]:
+        for args, error in [
+            (["stream", "show", 'a"b'], "NOT_FOUND"),
+            (["bogus", "\udcff"], "INVAL"),
+            ([], "INVAL"),
+            (["pub", "a..b", "x"], "INVAL"),
+            (["claim", "dead-letter", "--wait", "0"], "TIMEOUT"),
+            (["--address", "127.0.0.1:1", "--timeout", "100ms", "status"], "DISCONNECTED"),
+            (["follow", "nothing"], "NOT_FOUND"),
+            (["job", "wait"], "INVAL"),
+            (["pub", "a", "@/no/such"], "NOT_FOUND"),
+        ]:
             for words in (["-o", "json", *args], [*args, "-o=json"]):
                 done = cli.run(*words)
                 said = [json.loads(line) for line in done.stderr.splitlines()]
-                tap.equal([row.get("error") for row in said], [error], f"{words} says why in one document: {done.stderr!r}")
+                tap.equal(
+                    [row.get("error") for row in said],
+                    [error],
+                    f"{words} says why in one document: {done.stderr!r}",
+                )
                 tap.equal(said[0]["exit"], done.returncode, f"{words}: its exit code")
                 tap.equal(done.stdout, "", f"{words} prints no data")
-        tap.equal(json.loads(cli.run("-o", "json", "status", "-v").stderr).get("notice", "")[:12], "connected to", "-v is JSON, too")
+        tap.equal(
+            json.loads(cli.run("-o", "json", "status", "-v").stderr).get("notice", "")[:12],
+            "connected to",
+            "-v is JSON, too",
+        )
 
 
 def test_a_closed_standard_output_is_no_socket():
@@ -391,16 +695,45 @@ def test_a_closed_standard_output_is_no_socket():
         cli.ok("pub", "ev.a", "x")
         cli.ok("put", "work", "a", "--lines", stdin="one\ntwo\nthree")
         sluice = f"{tap.program('client/cli/sluice')} --address {broker.address}"
-        for args, code in (("follow events --from first --until-caught-up", 11), ("claim work --ack", 11), ("status", 11), ("stream show nothing", 4)):
+        for args, code in (
+            ("follow events --from first --until-caught-up", 11),
+            ("claim work --ack", 11),
+            ("status", 11),
+            ("stream show nothing", 4),
+        ):
             for closed in (">&-", "<&- >&-", "<&- >&- 2>&-"):
-                done = subprocess.run(["/bin/sh", "-c", f"exec {sluice} {args} {closed}"], stderr=subprocess.PIPE, text=True, timeout=60)
+                done = subprocess.run(
+                    ["/bin/sh", "-c", f"exec {sluice} {args} {closed}"],
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    timeout=60,
+                )
                 tap.equal(done.returncode, code, f"sluice {args} {closed}: {done.stderr}")
-                tap.check("2>" in closed or code == 4 or "standard output" in done.stderr, f"it says what failed: {done.stderr}")
+                tap.check(
+                    "2>" in closed or code == 4 or "standard output" in done.stderr,
+                    f"it says what failed: {done.stderr}",
+                )
         for args in ("pub ev.a -", "pub ev.a --lines"):
-            done = subprocess.run(["/bin/sh", "-c", f"exec {sluice} {args} <&-"], capture_output=True, text=True, timeout=60)
-            tap.check(done.returncode == 11 and "standard input" in done.stderr, f"sluice {args} <&-: {done.returncode} {done.stderr}")
-        tap.equal(json.loads(cli.ok("-o", "json", "stream", "show", "events"))["streams"][0]["events"], 1, "nothing was published")
-        tap.equal(json.loads(cli.ok("-o", "json", "queue", "show", "work"))["queues"][0].get("acked", 0), 0, "nothing was acked")
+            done = subprocess.run(
+                ["/bin/sh", "-c", f"exec {sluice} {args} <&-"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            tap.check(
+                done.returncode == 11 and "standard input" in done.stderr,
+                f"sluice {args} <&-: {done.returncode} {done.stderr}",
+            )
+        tap.equal(
+            json.loads(cli.ok("-o", "json", "stream", "show", "events"))["streams"][0]["events"],
+            1,
+            "nothing was published",
+        )
+        tap.equal(
+            json.loads(cli.ok("-o", "json", "queue", "show", "work"))["queues"][0].get("acked", 0),
+            0,
+            "nothing was acked",
+        )
 
 
 def test_a_follower_says_that_it_waits_for_the_broker():
@@ -409,14 +742,34 @@ def test_a_follower_says_that_it_waits_for_the_broker():
     with tap.Broker(data=data, port=port) as broker:
         Cli(broker).ok("stream", "create", "events", "--subject", "ev.>")
         Cli(broker).ok("pub", "ev.a", "before")
-        follower = tap.Process([tap.program("client/cli/sluice"), "--address", broker.address, "follow", "events", "--from", "first", "--count", "2"], ready=rb"before")
+        follower = tap.Process(
+            [
+                tap.program("client/cli/sluice"),
+                "--address",
+                broker.address,
+                "follow",
+                "events",
+                "--from",
+                "first",
+                "--count",
+                "2",
+            ],
+            ready=rb"before",
+        )
         broker.kill()
         tap.wait_until(lambda: b"is lost" in follower.text(), 30, "the lost connection is told")
     with tap.Broker(data=data, port=port) as broker:
-        tap.wait_until(lambda: b" again" in follower.text().replace(b"trying again", b""), 30, "and that it is back")
+        tap.wait_until(
+            lambda: b" again" in follower.text().replace(b"trying again", b""),
+            30,
+            "and that it is back",
+        )
         Cli(broker).ok("pub", "ev.a", "after")
         tap.equal(follower.wait(30), 0, "it goes on")
-        tap.check(follower.text().count(b"before") == 1 and b"after" in follower.text(), f"each event once: {follower.text()}")
+        tap.check(
+            follower.text().count(b"before") == 1 and b"after" in follower.text(),
+            f"each event once: {follower.text()}",
+        )
     shutil.rmtree(data)
 
 
@@ -424,17 +777,29 @@ def test_a_publish_that_reaches_nothing_fails():
     with tap.Broker() as broker:
         cli = Cli(broker)
         done = cli.run("pub", "ev.a", "x")
-        tap.equal((done.returncode, "nothing is bound to subject 'ev.a'" in done.stderr), (4, True), f"it says so: {done.stderr}")
+        tap.equal(
+            (done.returncode, "nothing is bound to subject 'ev.a'" in done.stderr),
+            (4, True),
+            f"it says so: {done.stderr}",
+        )
         cli.ok("pub", "ev.a", "x", "--allow-unrouted")
         cli.ok("stream", "create", "s", "--subject", "ev.>")
         cli.ok("pub", "ev.a", "x")
         for _ in range(2):
             cli.ok("pub", "ev.a", "y", "--id", "same")
-        tap.equal(json.loads(cli.ok("-o", "json", "stream", "show", "s"))["streams"][0]["next_offset"], 3, "an id is not compared")
+        tap.equal(
+            json.loads(cli.ok("-o", "json", "stream", "show", "s"))["streams"][0]["next_offset"],
+            3,
+            "an id is not compared",
+        )
         tap.check("not compare" in cli.ok("pub", "--help"), "which the help says")
         cli.ok("stream", "create", "s", "--subject", "ev.>", "--if-not-exists")
         done = cli.run("stream", "create", "s", "--max-events", "7", "--if-not-exists")
-        tap.equal((done.returncode, "max_events 0; given was 7" in done.stderr), (5, True), f"another configuration: {done.stderr}")
+        tap.equal(
+            (done.returncode, "max_events 0; given was 7" in done.stderr),
+            (5, True),
+            f"another configuration: {done.stderr}",
+        )
 
 
 def test_every_command_has_help():
@@ -445,7 +810,9 @@ def test_every_command_has_help():
     listed = text.split("\n\n")[1].split("\n")
     tap.equal([line for line in listed if not line.startswith("  ")], [], "each has one line")
     for name in names:
-        done = subprocess.run([sluice, *name.split(), "--help"], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sluice, *name.split(), "--help"], capture_output=True, text=True, timeout=60
+        )
         tap.equal(done.returncode, 0, f"sluice {name} --help")
         tap.check(done.stdout.startswith(f"usage: sluice {name}"), f"help of {name}")
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""libsluice from outside: the documented first program, and that nothing asynchronous blocks on a stopped broker."""
+"""libsluice from outside: the documented first program, and that nothing asynchronous blocks on a
+stopped broker."""
 import contextlib
 import json
 import os
@@ -27,10 +28,34 @@ def compile_program(source, top):
     with open(path, "w", encoding="utf-8") as file:
         file.write(source)
     library = os.path.join(os.path.abspath(tap.BUILD), "client")
-    sanitize = ["-fsanitize=address"] if os.path.exists(os.path.join(library, "libsluice.so")) and b"__asan_init" in open(
-        os.path.join(library, "libsluice.so"), "rb").read() else []
-    done = subprocess.run(["cc", "-std=c17", "-Wall", "-Wextra", "-Werror", *sanitize, "-I", os.path.join(ROOT, "include"), path, "-L", library,
-                           "-lsluice", f"-Wl,-rpath,{library}", "-o", os.path.join(top, "program")], capture_output=True, text=True, timeout=120)
+    sanitize = (
+        ["-fsanitize=address"]
+        if os.path.exists(os.path.join(library, "libsluice.so"))
+        and b"__asan_init" in open(os.path.join(library, "libsluice.so"), "rb").read()
+        else []
+    )
+    done = subprocess.run(
+        [
+            "cc",
+            "-std=c17",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            *sanitize,
+            "-I",
+            os.path.join(ROOT, "include"),
+            path,
+            "-L",
+            library,
+            "-lsluice",
+            f"-Wl,-rpath,{library}",
+            "-o",
+            os.path.join(top, "program"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     tap.equal(done.returncode, 0, f"it compiles without a warning: {done.stderr}")
     return os.path.join(top, "program")
 
@@ -39,7 +64,12 @@ def test_the_first_program_of_the_README_runs():
     with open(os.path.join(ROOT, "client/README.md"), encoding="utf-8") as file:
         found = re.search(r"```c\n(.*?)```", file.read(), re.S)
     tap.check(found is not None, "client/README.md has a program")
-    if "tsan" in subprocess.run(["ldd", os.path.join(tap.BUILD, "client/libsluice.so")], capture_output=True, text=True).stdout:
+    if (
+        "tsan"
+        in subprocess.run(
+            ["ldd", os.path.join(tap.BUILD, "client/libsluice.so")], capture_output=True, text=True
+        ).stdout
+    ):
         tap.skip("a program without TSan cannot load a library with it")
     with tempfile.TemporaryDirectory() as top, tap.Broker() as broker:
         program = compile_program(found.group(1), top)
@@ -50,78 +80,161 @@ def test_the_first_program_of_the_README_runs():
 
 def test_the_library_exports_its_own_names_only():
     library = os.path.join(tap.BUILD, "client/libsluice.so")
-    names = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, timeout=60).stdout.split("\n")
+    names = subprocess.run(
+        ["nm", "-D", "--defined-only", library], capture_output=True, text=True, timeout=60
+    ).stdout.split("\n")
     ours = [line.split()[-1].split("@")[0] for line in names if line]
-    foreign = [name for name in ours if not re.fullmatch(r"sluice_[a-z0-9_]+|SLUICE_0\.\d+|__asan_\w+|__odr_asan\w*|___asan\w*", name)]
+    foreign = [
+        name
+        for name in ours
+        if not re.fullmatch(
+            r"sluice_[a-z0-9_]+|SLUICE_0\.\d+|__asan_\w+|__odr_asan\w*|___asan\w*", name
+        )
+    ]
     tap.equal(foreign, [], "names that are not the library's")
-    tap.check("sluice_publish" in ours and not any(name.startswith("sluice__") for name in ours), "public ones are there, generated ones are not")
+    tap.check(
+        "sluice_publish" in ours and not any(name.startswith("sluice__") for name in ours),
+        "public ones are there, generated ones are not",
+    )
 
 
 def promise(name, probe="api_probe"):
     """One scenario of a probe against a broker of its own."""
+
     def test():
         with tap.Broker() as broker:
             process = tap.Process([tap.program("tests/integration/" + probe), broker.address, name])
             tap.equal(process.wait(100), 0, f"the header holds: {process.tail(100)}")
-            tap.check(not tap.SANITIZER_REPORT.search(process.text()), f"no sanitizer reports: {process.tail(200)}")
+            tap.check(
+                not tap.SANITIZER_REPORT.search(process.text()),
+                f"no sanitizer reports: {process.tail(200)}",
+            )
+
     return test
 
 
-for scenario in ("callbacks_may_close", "subscriptions_may_be_closed_by_the_end", "close_ends_blocking_calls_of_other_threads",
-                 "closing_a_subscription_ends_its_next", "the_first_connection_is_no_resumption", "open_calls_nobody_back",
-                 "a_session_name_that_is_taken_over_is_said", "a_refused_hello_is_final", "asynchronous_opens_are_answered_once", "refusals_say_why",
-                 "why_it_is_not_connected_is_not_kept",
-                 "leases_are_extended_while_items_are_held",
-                 "no_reply_is_out_of_memory", "the_allocator_gets_back_what_it_gave", "descriptors_are_close_on_exec"):
+for scenario in (
+    "callbacks_may_close",
+    "subscriptions_may_be_closed_by_the_end",
+    "close_ends_blocking_calls_of_other_threads",
+    "closing_a_subscription_ends_its_next",
+    "the_first_connection_is_no_resumption",
+    "open_calls_nobody_back",
+    "a_session_name_that_is_taken_over_is_said",
+    "a_refused_hello_is_final",
+    "asynchronous_opens_are_answered_once",
+    "refusals_say_why",
+    "why_it_is_not_connected_is_not_kept",
+    "leases_are_extended_while_items_are_held",
+    "no_reply_is_out_of_memory",
+    "the_allocator_gets_back_what_it_gave",
+    "descriptors_are_close_on_exec",
+):
     globals()["test_header_" + scenario] = promise(scenario)
 
 
-for scenario in ("no_call_is_a_call_that_waits", "a_quiet_worker_stays_connected", "a_quiet_worker_stays_connected_in_its_own_loop",
-                 "a_lease_that_is_not_extended_is_told_when_it_ends", "a_hung_worker_loses_its_lease_and_is_told",
-                 "an_extension_by_the_application_is_a_sign_of_life", "a_lease_that_the_broker_took_is_told",
-                 "what_was_not_delivered_goes_with_its_lease", "peek_shows_for_how_long_leases_are_extended"):
+for scenario in (
+    "no_call_is_a_call_that_waits",
+    "a_quiet_worker_stays_connected",
+    "a_quiet_worker_stays_connected_in_its_own_loop",
+    "a_lease_that_is_not_extended_is_told_when_it_ends",
+    "a_hung_worker_loses_its_lease_and_is_told",
+    "an_extension_by_the_application_is_a_sign_of_life",
+    "a_lease_that_the_broker_took_is_told",
+    "what_was_not_delivered_goes_with_its_lease",
+    "peek_shows_for_how_long_leases_are_extended",
+):
     globals()["test_header_" + scenario] = promise(scenario, "hold_probe")
 
 
 def without_memory(mode, first, step, width):
     """Lives of a client in which allocations fail: oom_probe.c says what must hold."""
+
     def test():
-        with tempfile.TemporaryDirectory(prefix="sluice-test-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as data, tap.Broker(data=data) as broker:
-            process = tap.Process([tap.program("tests/integration/oom_probe"), broker.address, mode, str(first), str(step), str(width)])
+        with tempfile.TemporaryDirectory(
+            prefix="sluice-test-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+        ) as data, tap.Broker(data=data) as broker:
+            process = tap.Process(
+                [
+                    tap.program("tests/integration/oom_probe"),
+                    broker.address,
+                    mode,
+                    str(first),
+                    str(step),
+                    str(width),
+                ]
+            )
             tap.equal(process.wait(110), 0, f"every life ends well: {process.tail(50)}")
             lives = int(re.search(rb"(\d+) lives", process.text()).group(1))
             tap.check(lives > 300 / step, f"allocations failed in {lives} lives")
-            tap.check(not tap.SANITIZER_REPORT.search(process.text()), f"no sanitizer reports: {process.tail(200)}")
+            tap.check(
+                not tap.SANITIZER_REPORT.search(process.text()),
+                f"no sanitizer reports: {process.tail(200)}",
+            )
+
     return test
 
 
-# Each single one in the loop that always allocates in the same order; the rest by steps, which the long form makes smaller.
-for mode, width, step in (("caller-loop", 1, 1), ("own-thread", 1, 1 if tap.LONG else 3), ("caller-loop", 40, 1 if tap.LONG else 7),
-                          ("own-thread", 40, 1 if tap.LONG else 7)):
-    globals()[f"test_no_life_ends_for_{width}_failed_allocations_in_{mode}".replace("-", "_")] = without_memory(mode, 1, step, width)
+# Each single one in the loop that always allocates in the same order; the rest by steps, which the
+# long form makes smaller.
+for mode, width, step in (
+    ("caller-loop", 1, 1),
+    ("own-thread", 1, 1 if tap.LONG else 3),
+    ("caller-loop", 40, 1 if tap.LONG else 7),
+    ("own-thread", 40, 1 if tap.LONG else 7),
+):
+    globals()[f"test_no_life_ends_for_{width}_failed_allocations_in_{mode}".replace("-", "_")] = (
+        without_memory(mode, 1, step, width)
+    )
 
 
 def with_a_stopped_broker(name):
     """One scenario of stopped_probe.c, which stops or kills its broker by its pid."""
+
     def test():
         with tap.Broker() as broker:
-            process = tap.Process([tap.program("tests/integration/stopped_probe"), broker.address, name, str(broker.pid)])
+            process = tap.Process(
+                [
+                    tap.program("tests/integration/stopped_probe"),
+                    broker.address,
+                    name,
+                    str(broker.pid),
+                ]
+            )
             tap.equal(process.wait(100), 0, f"the header holds: {process.tail(100)}")
-            tap.check(not tap.SANITIZER_REPORT.search(process.text()), f"no sanitizer reports: {process.tail(200)}")
+            tap.check(
+                not tap.SANITIZER_REPORT.search(process.text()),
+                f"no sanitizer reports: {process.tail(200)}",
+            )
             if "killed" in name:
                 broker.kill()
+
     return test
 
 
-for scenario in ("every_call_ends_at_its_deadline", "the_publish_buffer_has_a_bound", "a_killed_broker_is_told_in_order", "one_descriptor_is_enough"):
+for scenario in (
+    "every_call_ends_at_its_deadline",
+    "the_publish_buffer_has_a_bound",
+    "a_killed_broker_is_told_in_order",
+    "one_descriptor_is_enough",
+):
     globals()["test_header_" + scenario] = with_a_stopped_broker(scenario)
 
 
 def test_every_scenario_of_the_probe_is_a_test():
     for probe in ("api_probe", "hold_probe"):
-        listed = subprocess.run([tap.program("tests/integration/" + probe), "--list"], capture_output=True, text=True, timeout=60).stdout.split()
+        listed = subprocess.run(
+            [tap.program("tests/integration/" + probe), "--list"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stdout.split()
         tap.check(listed, f"{probe} lists its scenarios")
-        tap.equal([name for name in listed if "test_header_" + name not in globals()], [], f"scenarios of {probe} that no test runs")
+        tap.equal(
+            [name for name in listed if "test_header_" + name not in globals()],
+            [],
+            f"scenarios of {probe} that no test runs",
+        )
 
 
 def test_asynchronous_calls_do_not_block_on_a_stopped_broker():
@@ -131,11 +244,26 @@ def test_asynchronous_calls_do_not_block_on_a_stopped_broker():
         broker.signal(signal.SIGSTOP)
         try:
             process.signal(signal.SIGUSR1)
-            said = tap.wait_until(lambda: re.search(rb"calls waited (\d+) times, (\w+)\n", process.text()), 30, "all calls returned meanwhile")
+            said = tap.wait_until(
+                lambda: re.search(rb"calls waited (\d+) times, (\w+)\n", process.text()),
+                30,
+                "all calls returned meanwhile",
+            )
             tap.equal(said.group(2), b"OK", "and none was refused")
-            # Not none: a page of memory may have to be waited for. But not one call in ten of 3,000.
-            tap.check(int(said.group(1)) < 300, f"1,000 asynchronous calls of each kind and as many turns waited {said.group(1)} times")
-            tap.wait_until(lambda: b"deadline: TIMEOUT" in process.text(), 30, "a blocking call ends at its deadline")
+            # Not none: a page of memory may have to be waited for. But not one call in ten of
+            # 3,000.
+            tap.check(
+                int(said.group(1)) < 300,
+                (
+                    "1,000 asynchronous calls of each kind and as many turns waited"
+                    f" {said.group(1)} times"
+                ),
+            )
+            tap.wait_until(
+                lambda: b"deadline: TIMEOUT" in process.text(),
+                30,
+                "a blocking call ends at its deadline",
+            )
             tap.wait_until(lambda: b"closed" in process.text(), 30, "close ends at its deadline")
         finally:
             broker.signal(signal.SIGCONT)
@@ -153,15 +281,19 @@ def test_a_client_resumes_its_session_over_a_restart():
         try:
             with tap.Broker(data=data, port=broker.port):
                 process.signal(signal.SIGUSR1)
-                tap.equal(process.wait(60), 0, f"the lease was kept and its ack was taken: {process.tail()}")
+                tap.equal(
+                    process.wait(60),
+                    0,
+                    f"the lease was kept and its ack was taken: {process.tail()}",
+                )
                 tap.check(b"resumed" in process.text(), "the callback told of it")
         finally:
             process.kill()
 
 
 class Proxy(FrameProxy):
-    """A frame of the types in `hold`, and all that the broker sends behind it, wait for release(). Behind the first frame of the types in `spoil` comes,
-    with it, what is no frame."""
+    """A frame of the types in `hold`, and all that the broker sends behind it, wait for release().
+    Behind the first frame of the types in `spoil` comes, with it, what is no frame."""
 
     def __init__(self, port):
         super().__init__(port)
@@ -200,7 +332,9 @@ class Proxy(FrameProxy):
 
 
 class Refusing(Proxy):
-    """Makes BUSY of the answer to the second extension of a lease of LONG_MS: the library's, behind the application's own."""
+    """Makes BUSY of the answer to the second extension of a lease of LONG_MS: the library's, behind
+    the application's own."""
+
     LONG_MS, EXTEND, BUSY = 8000, 2, -23
 
     def __init__(self, port):
@@ -208,7 +342,12 @@ class Refusing(Proxy):
         self.extensions, self.refused = [], 0
 
     def change(self, name, frame):
-        if name == "client" and frame[4] == ACK and frame[14] == self.EXTEND and int.from_bytes(frame[23:27], "big") == self.LONG_MS:
+        if (
+            name == "client"
+            and frame[4] == ACK
+            and frame[14] == self.EXTEND
+            and int.from_bytes(frame[23:27], "big") == self.LONG_MS
+        ):
             self.extensions.append(frame[6:10])
         if name == "broker" and frame[4] == ACKED and frame[6:10] in self.extensions[1:2]:
             self.refused += 1
@@ -218,13 +357,20 @@ class Refusing(Proxy):
 
 def test_header_a_refused_extension_delays_no_other():
     with tap.Broker() as broker, contextlib.closing(Refusing(broker.port)) as proxy:
-        process = tap.Process([tap.program("tests/integration/hold_probe"), proxy.address, "a_refused_extension_delays_no_other"])
+        process = tap.Process(
+            [
+                tap.program("tests/integration/hold_probe"),
+                proxy.address,
+                "a_refused_extension_delays_no_other",
+            ]
+        )
         tap.equal(process.wait(100), 0, f"the other lease goes on: {process.tail(100)}")
         tap.equal(proxy.refused, 1, "and one extension was refused")
 
 
 class Before(Proxy):
-    """To a broker of before: it says no numbers of queues, an operation of ACK that it does not know is the end of the connection."""
+    """To a broker of before: it says no numbers of queues, an operation of ACK that it does not
+    know is the end of the connection."""
 
     def __init__(self, port):
         super().__init__(port)
@@ -243,22 +389,56 @@ class Before(Proxy):
 
 
 def test_a_broker_of_before_is_not_told_of_what_is_begun_or_released():
-    with tap.Broker() as broker, contextlib.closing(Before(broker.port)) as proxy, Connection(broker.port) as one:
+    with tap.Broker() as broker, contextlib.closing(Before(broker.port)) as proxy, Connection(
+        broker.port
+    ) as one:
         one.call("queue_create", config={"name": "q"})
         for _ in range(3):
             one.publish([envelope(b"x")], "x", target=1, name="q")
-        done = subprocess.run([tap.program("client/cli/sluice"), "--address", proxy.address, "claim", "q", "--count", "2", "--ack"],
-                              capture_output=True, text=True, timeout=60)
-        tap.equal((done.returncode, done.stdout.count("\n"), done.stderr), (0, 2, ""), "items come, and are acked")
+        done = subprocess.run(
+            [
+                tap.program("client/cli/sluice"),
+                "--address",
+                proxy.address,
+                "claim",
+                "q",
+                "--count",
+                "2",
+                "--ack",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        tap.equal(
+            (done.returncode, done.stdout.count("\n"), done.stderr),
+            (0, 2, ""),
+            "items come, and are acked",
+        )
         tap.equal(proxy.unknown, 0, "operations that it does not know")
-        done = subprocess.run([tap.program("client/cli/sluice"), "--address", proxy.address, "claim", "q", "--release"],
-                              capture_output=True, text=True, timeout=60)
-        tap.check(done.returncode == 3 and "knows no release" in done.stderr, f"a release is refused here: {done}")
+        done = subprocess.run(
+            [
+                tap.program("client/cli/sluice"),
+                "--address",
+                proxy.address,
+                "claim",
+                "q",
+                "--release",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        tap.check(
+            done.returncode == 3 and "knows no release" in done.stderr,
+            f"a release is refused here: {done}",
+        )
         tap.equal(proxy.unknown, 0, "operations that it does not know")
 
 
 def put_back(come):
-    """A follower of a stream with three events, whose broker comes back with a copy of the store from when there was none."""
+    """A follower of a stream with three events, whose broker comes back with a copy of the store
+    from when there was none."""
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, contextlib.ExitStack() as stack:
         data, copy = os.path.join(top, "data"), os.path.join(top, "copy")
         with tap.Broker(data=data) as broker, Connection(broker.port) as one:
@@ -266,8 +446,20 @@ def put_back(come):
         shutil.copytree(data, copy)
         proxy = stack.enter_context(contextlib.closing(Proxy(broker.port)))
         with tap.Broker(data=data, port=broker.port), Connection(broker.port) as one:
-            tap.equal(one.publish([envelope(b"old")] * 3, "x.a").code, 0, "events that will be gone")
-            process = tap.Process([tap.program("client/cli/sluice"), "--address", proxy.address, "follow", "x", "--from", come])
+            tap.equal(
+                one.publish([envelope(b"old")] * 3, "x.a").code, 0, "events that will be gone"
+            )
+            process = tap.Process(
+                [
+                    tap.program("client/cli/sluice"),
+                    "--address",
+                    proxy.address,
+                    "follow",
+                    "x",
+                    "--from",
+                    come,
+                ]
+            )
             stack.callback(process.kill)
             tap.wait_until(lambda: proxy.has_seen("broker", NOTICE), 30, "it has caught up")
             proxy.refuse = True
@@ -294,9 +486,15 @@ def crossing(*mode):
         try:
             proxy.hold = {DELIVER}
             proxy.cut()
-            tap.wait_until(lambda: proxy.has_seen("broker", DELIVER), 30, "the broker delivers again after the reconnect")
+            tap.wait_until(
+                lambda: proxy.has_seen("broker", DELIVER),
+                30,
+                "the broker delivers again after the reconnect",
+            )
             process.signal(signal.SIGUSR1)
-            tap.wait_until(lambda: proxy.has_seen("client", ACK), 30, "the client acks what it holds")
+            tap.wait_until(
+                lambda: proxy.has_seen("client", ACK), 30, "the client acks what it holds"
+            )
             proxy.release()
             tap.equal(process.wait(60), 0, f"the item comes no second time: {process.tail()}")
         finally:
@@ -304,11 +502,16 @@ def crossing(*mode):
 
 
 def made_anew(kind, *command):
-    """What the command follows or claims from is deleted and created again while its connection is away."""
-    with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy, Connection(broker.port) as one:
+    """What the command follows or claims from is deleted and created again while its connection is
+    away."""
+    with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy, Connection(
+        broker.port
+    ) as one:
         one.call(f"{kind}_create", config={"name": "x", "subjects": ["x.>"]})
         tap.equal(one.publish([envelope(b"old")], "x.a").code, 0, "the first")
-        process = tap.Process([tap.program("client/cli/sluice"), "--address", proxy.address, *command])
+        process = tap.Process(
+            [tap.program("client/cli/sluice"), "--address", proxy.address, *command]
+        )
         try:
             tap.wait_until(lambda: b"old" in process.text(), 30, "it came")
             proxy.refuse = True
@@ -318,7 +521,11 @@ def made_anew(kind, *command):
             for _ in range(3):
                 tap.equal(one.publish([envelope(b"new")], "x.a").code, 0, "of the other one")
             proxy.refuse = False
-            tap.equal(process.wait(60), 4, f"it ends, as when it is deleted under its eyes: {process.tail()}")
+            tap.equal(
+                process.wait(60),
+                4,
+                f"it ends, as when it is deleted under its eyes: {process.tail()}",
+            )
             tap.check(b"deleted and created again" in process.text(), "and says why")
             tap.check(b"new" not in process.text(), "nothing of the other one is passed off as its")
         finally:
@@ -344,16 +551,24 @@ def test_an_item_does_not_come_again_while_an_ack_that_nobody_waits_for_is_on_th
 def with_items(broker, *queues):
     for queue, bodies in queues:
         for args in (["queue", "create", queue], *(["put", queue, "x", body] for body in bodies)):
-            done = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, *args], capture_output=True, text=True, timeout=60)
+            done = subprocess.run(
+                [tap.program("client/cli/sluice"), "--address", broker.address, *args],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
             tap.equal(done.returncode, 0, f"{args}: {done.stderr}")
 
 
 def items_of(process):
-    return [line.split()[1] for line in process.text().decode().splitlines() if line.startswith("item ")]
+    return [
+        line.split()[1] for line in process.text().decode().splitlines() if line.startswith("item ")
+    ]
 
 
 def test_a_consumer_that_is_opened_while_the_connection_breaks_is_opened_once():
-    """Its request was made, and not sent any more: with the next connection a new one is made, and the broker refuses a second."""
+    """Its request was made, and not sent any more: with the next connection a new one is made, and
+    the broker refuses a second."""
     with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy:
         with_items(broker, ("first", ["a"]), ("second", ["b"]))
         proxy.spoil = {DELIVER}
@@ -362,7 +577,10 @@ def test_a_consumer_that_is_opened_while_the_connection_breaks_is_opened_once():
             tap.equal(process.wait(60), 0, f"the probe ends well: {process.tail()}")
             tap.equal(proxy.spoil, set(), "the connection broke")
             tap.equal(items_of(process), ["a", "b"], "both consumers were given theirs")
-            tap.check(b"end " not in process.text().split(b"done")[0], f"and neither was ended: {process.tail()}")
+            tap.check(
+                b"end " not in process.text().split(b"done")[0],
+                f"and neither was ended: {process.tail()}",
+            )
         finally:
             process.kill()
 
@@ -371,17 +589,29 @@ def test_what_was_told_as_not_sent_is_not_sent():
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
         with tap.Broker(data=data) as broker:
             cli = tap.program("client/cli/sluice")
-            subprocess.run([cli, "--address", broker.address, "stream", "create", "s", "--subject", "s.>"], check=True, timeout=30)
-        process = tap.Process([tap.program("tests/integration/unsent_probe"), broker.address], ready=rb"waiting")
+            subprocess.run(
+                [cli, "--address", broker.address, "stream", "create", "s", "--subject", "s.>"],
+                check=True,
+                timeout=30,
+            )
+        process = tap.Process(
+            [tap.program("tests/integration/unsent_probe"), broker.address], ready=rb"waiting"
+        )
         try:
             with tap.Broker(data=data, port=broker.port):
-                tap.equal(process.wait(60), 0, f"the others, in their order, and they alone are stored: {process.tail()}")
+                tap.equal(
+                    process.wait(60),
+                    0,
+                    f"the others, in their order, and they alone are stored: {process.tail()}",
+                )
         finally:
             process.kill()
 
 
 def test_what_a_callback_begins_ends_by_its_own_deadline_in_a_loop_of_the_application():
-    process = tap.Process([tap.program("tests/integration/chain_probe"), f"127.0.0.1:{tap.free_port()}"])
+    process = tap.Process(
+        [tap.program("tests/integration/chain_probe"), f"127.0.0.1:{tap.free_port()}"]
+    )
     try:
         tap.equal(process.wait(110), 0, f"the probe's failures: {process.tail()}")
     finally:
@@ -398,8 +628,16 @@ def test_two_consumers_of_one_queue_are_not_given_each_others_items_after_a_rest
         try:
             with tap.Broker(data=data, port=port):
                 process.signal(signal.SIGUSR1)
-                tap.wait_until(lambda: b"\nall\n" in process.text(), 60, f"all items have come: {process.tail()}")
-                bodies = sorted(int(line.split()[1]) for line in process.text().splitlines() if line.startswith(b"item "))
+                tap.wait_until(
+                    lambda: b"\nall\n" in process.text(),
+                    60,
+                    f"all items have come: {process.tail()}",
+                )
+                bodies = sorted(
+                    int(line.split()[1])
+                    for line in process.text().splitlines()
+                    if line.startswith(b"item ")
+                )
                 tap.equal(bodies, list(range(12)), "each item came once")
                 before = process.text().split(b"resumed")[0]
                 tap.equal(before.count(b"item "), 10, "and never more than there is credit for")
@@ -408,7 +646,9 @@ def test_two_consumers_of_one_queue_are_not_given_each_others_items_after_a_rest
 
 
 class Behind(Proxy):
-    """Holds what comes to some subscriptions and nothing else: the broker gives each again on its own turn."""
+    """Holds what comes to some subscriptions and nothing else: the broker gives each again on its
+    own turn."""
+
     numbers = frozenset()
 
     @staticmethod
@@ -436,7 +676,12 @@ class Behind(Proxy):
     def holds_all(self, number):
         """What the session holds has come again, the word that this is all (RESUMED) included."""
         with self.lock:
-            return any(self.of(frame) == number and frame[4] == NOTICE and pb.Notice.FromString(frame[10:]).kind == RESUMED for _, frame in self.held)
+            return any(
+                self.of(frame) == number
+                and frame[4] == NOTICE
+                and pb.Notice.FromString(frame[10:]).kind == RESUMED
+                for _, frame in self.held
+            )
 
     def pass_on_to(self, number):
         with self.lock:
@@ -450,80 +695,146 @@ class Behind(Proxy):
 def test_what_comes_again_late_to_another_consumer_of_the_queue_is_no_new_item():
     """The other has acked it meanwhile, and waits for no answer."""
     with tap.Broker() as broker, contextlib.closing(Behind(broker.port)) as proxy:
-        process = tap.Process([tap.program("tests/integration/pair_probe"), proxy.address], ready=rb"holding")
+        process = tap.Process(
+            [tap.program("tests/integration/pair_probe"), proxy.address], ready=rb"holding"
+        )
         try:
             proxy.numbers = {1}
             proxy.cut()
             process.signal(signal.SIGUSR1)
             # Two are new: to the second consumer, which has acked its five.
-            tap.wait_until(lambda: process.text().count(b"item ") >= 12, 60, f"the rest has come: {process.tail()}")
+            tap.wait_until(
+                lambda: process.text().count(b"item ") >= 12,
+                60,
+                f"the rest has come: {process.tail()}",
+            )
             tap.check(proxy.held, "what the first is given again has not come")
             proxy.pass_on_to(1)
-            tap.wait_until(lambda: b"\nall\n" in process.text(), 60, f"all items have come: {process.tail()}")
-            subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "put", "work", "x", "12"], check=True, timeout=60)
-            tap.wait_until(lambda: b"item 12 " in process.text(), 60, f"the consumers go on: {process.tail()}")
-            bodies = sorted(int(line.split()[1]) for line in process.text().splitlines() if line.startswith(b"item "))
+            tap.wait_until(
+                lambda: b"\nall\n" in process.text(), 60, f"all items have come: {process.tail()}"
+            )
+            subprocess.run(
+                [
+                    tap.program("client/cli/sluice"),
+                    "--address",
+                    broker.address,
+                    "put",
+                    "work",
+                    "x",
+                    "12",
+                ],
+                check=True,
+                timeout=60,
+            )
+            tap.wait_until(
+                lambda: b"item 12 " in process.text(), 60, f"the consumers go on: {process.tail()}"
+            )
+            bodies = sorted(
+                int(line.split()[1])
+                for line in process.text().splitlines()
+                if line.startswith(b"item ")
+            )
             tap.equal(bodies, list(range(13)), "each item came once")
         finally:
             process.kill()
 
 
 def left_behind(fill, put):
-    """A consumer is closed while another one of the queue is about to be given again what the session held: what goes back comes once, as new, and what is in
-    the application's hand does not come."""
-    with tap.Broker() as broker, contextlib.closing(Behind(broker.port)) as proxy, Connection(broker.port) as one:
+    """A consumer is closed while another one of the queue is about to be given again what the
+    session held: what goes back comes once, as new, and what is in the application's hand does not
+    come."""
+    with tap.Broker() as broker, contextlib.closing(Behind(broker.port)) as proxy, Connection(
+        broker.port
+    ) as one:
         fill(one)
         for n in range(12):
             put(one, n)
-        process = tap.Process([tap.program("tests/integration/leave_probe"), proxy.address], ready=rb"holding")
+        process = tap.Process(
+            [tap.program("tests/integration/leave_probe"), proxy.address], ready=rb"holding"
+        )
         try:
             proxy.numbers = {2}
             proxy.cut()
-            tap.wait_until(lambda: proxy.holds_all(2), 60, "what the second is given again is on its way")
+            tap.wait_until(
+                lambda: proxy.holds_all(2), 60, "what the second is given again is on its way"
+            )
             process.signal(signal.SIGUSR1)
-            tap.wait_until(lambda: b"closed\n" in process.text(), 60, f"the first is closed: {process.tail()}")
+            tap.wait_until(
+                lambda: b"closed\n" in process.text(), 60, f"the first is closed: {process.tail()}"
+            )
             proxy.pass_on_to(2)
-            tap.wait_until(lambda: process.text().count(b"item ") >= 11, 60, f"what went back comes: {process.tail()}")
+            tap.wait_until(
+                lambda: process.text().count(b"item ") >= 11,
+                60,
+                f"what went back comes: {process.tail()}",
+            )
             put(one, 12)
-            tap.wait_until(lambda: b"item 12\n" in process.text(), 60, f"the second goes on: {process.tail()}")
+            tap.wait_until(
+                lambda: b"item 12\n" in process.text(), 60, f"the second goes on: {process.tail()}"
+            )
             tap.check(b"hand 0\n" in process.text(), "the first has one in hand")
-            tap.equal(sorted(int(of) for of in items_of(process)), list(range(1, 13)), "each other one came once")
+            tap.equal(
+                sorted(int(of) for of in items_of(process)),
+                list(range(1, 13)),
+                "each other one came once",
+            )
         finally:
             process.kill()
 
 
 def test_items_of_a_consumer_that_was_closed_come_once_to_one_that_resumes():
-    left_behind(lambda one: one.call("queue_create", config={"name": "work"}),
-                lambda one, n: one.publish([envelope(b"%d" % n)], "x", target=TO_QUEUE, name="work"))
+    left_behind(
+        lambda one: one.call("queue_create", config={"name": "work"}),
+        lambda one, n: one.publish([envelope(b"%d" % n)], "x", target=TO_QUEUE, name="work"),
+    )
 
 
 def test_jobs_of_a_consumer_that_was_closed_come_once_to_one_that_resumes():
-    left_behind(lambda one: one.call("queue_create", config={"name": "work", "kind": pb.QUEUE_JOBS, "lifecycle": "airavata"}),
-                lambda one, n: one.call("job_submit", job=str(n), queue="work"))
+    left_behind(
+        lambda one: one.call(
+            "queue_create", config={"name": "work", "kind": pb.QUEUE_JOBS, "lifecycle": "airavata"}
+        ),
+        lambda one, n: one.call("job_submit", job=str(n), queue="work"),
+    )
 
 
 def test_items_that_come_to_a_consumer_when_it_is_closed_come_once_to_one_that_resumes():
-    with tap.Broker() as broker, contextlib.closing(Behind(broker.port)) as proxy, Connection(broker.port) as one:
+    with tap.Broker() as broker, contextlib.closing(Behind(broker.port)) as proxy, Connection(
+        broker.port
+    ) as one:
+
         def put(n):
             one.publish([envelope(b"%d" % n)], "x", target=TO_QUEUE, name="work")
+
         one.call("queue_create", config={"name": "work"})
         proxy.numbers = {1, 2}
-        process = tap.Process([tap.program("tests/integration/leave_probe"), proxy.address, "unseen"], ready=rb"holding")
+        process = tap.Process(
+            [tap.program("tests/integration/leave_probe"), proxy.address, "unseen"],
+            ready=rb"holding",
+        )
         try:
             for n in range(5):
                 put(n)
-            tap.wait_until(lambda: proxy.holds(DELIVER, 1), 60, "they are the first's, which has not seen them")
-            tap.wait_until(lambda: one.call("queue_show", name="work").queues[0].leased == 5, 60, "all of them")
+            tap.wait_until(
+                lambda: proxy.holds(DELIVER, 1), 60, "they are the first's, which has not seen them"
+            )
+            tap.wait_until(
+                lambda: one.call("queue_show", name="work").queues[0].leased == 5, 60, "all of them"
+            )
             proxy.cut()
             for number in (1, 2):
                 tap.wait_until(lambda of=number: proxy.holds_all(of), 60, "they come again")
             process.signal(signal.SIGUSR1)
-            tap.wait_until(lambda: b"closed\n" in process.text(), 60, f"the first is closed: {process.tail()}")
+            tap.wait_until(
+                lambda: b"closed\n" in process.text(), 60, f"the first is closed: {process.tail()}"
+            )
             proxy.pass_on_to(1)
             proxy.pass_on_to(2)
             process.signal(signal.SIGUSR1)
             put(5)
-            tap.wait_until(lambda: b"item 5\n" in process.text(), 60, f"the second goes on: {process.tail()}")
+            tap.wait_until(
+                lambda: b"item 5\n" in process.text(), 60, f"the second goes on: {process.tail()}"
+            )
             tap.equal(sorted(int(of) for of in items_of(process)), list(range(6)), "each came once")
         finally:
             process.kill()
@@ -533,8 +844,21 @@ def test_leases_that_ran_out_without_a_connection_give_no_credit_back():
     probe = tap.program("tests/integration/credit_probe")
 
     def leased():
-        shown = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, "-o", "json", "queue", "show", "work"],
-                               capture_output=True, text=True, timeout=60)
+        shown = subprocess.run(
+            [
+                tap.program("client/cli/sluice"),
+                "--address",
+                broker.address,
+                "-o",
+                "json",
+                "queue",
+                "show",
+                "work",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         return json.loads(shown.stdout)["queues"][0].get("leased", 0)
 
     with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy:
@@ -545,10 +869,19 @@ def test_leases_that_ran_out_without_a_connection_give_no_credit_back():
             tap.wait_until(lambda: leased() == 0, 60, "its leases run out")
             proxy.refuse = False
             process.signal(signal.SIGUSR1)
-            tap.wait_until(lambda: b"stale " in process.text(), 60, f"its acks of them are refused: {process.tail()}")
-            resumed, count = (int(re.search(word + rb" (\d+)", process.text()).group(1)) for word in (rb"resumed", rb"stale"))
+            tap.wait_until(
+                lambda: b"stale " in process.text(),
+                60,
+                f"its acks of them are refused: {process.tail()}",
+            )
+            resumed, count = (
+                int(re.search(word + rb" (\d+)", process.text()).group(1))
+                for word in (rb"resumed", rb"stale")
+            )
             tap.equal(process.wait(60), 0, f"all items are acked in the end: {process.tail()}")
-            tap.equal(resumed, 5, "what is in hand counts against the credit, though its leases are over")
+            tap.equal(
+                resumed, 5, "what is in hand counts against the credit, though its leases are over"
+            )
             tap.equal(count, 10, "5 more for those that were acked")
         finally:
             process.kill()

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A wall clock that is wrong by years: at a start, while the broker runs, and at the first start of all. What is kept for a week is still there when the
-clock is right again, and everything goes on."""
+"""A wall clock that is wrong by years: at a start, while the broker runs, and at the first start of
+all. What is kept for a week is still there when the clock is right again, and everything goes on.
+"""
 import os
 import re
 import subprocess
@@ -12,14 +13,23 @@ YEARS = 20 * 365 * 86400
 
 
 def sluice(broker, *args, body=None):
-    done = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, *args], capture_output=True, text=True,
-                          timeout=60, input=body)
+    done = subprocess.run(
+        [tap.program("client/cli/sluice"), "--address", broker.address, *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        input=body,
+    )
     tap.equal(done.returncode, 0, f"sluice {' '.join(args)}: {done.stderr}")
     return done.stdout
 
 
 def events(broker):
-    return int(re.search(r'"events":(\d+)', sluice(broker, "stream", "show", "s", "-o", "json") + '"events":0')[1])
+    return int(
+        re.search(
+            r'"events":(\d+)', sluice(broker, "stream", "show", "s", "-o", "json") + '"events":0'
+        )[1]
+    )
 
 
 class World:
@@ -28,7 +38,10 @@ class World:
     def __init__(self, top):
         tap.not_sanitized("a sanitizer's library must be the first that is preloaded")
         self.data, self.file = os.path.join(top, "data"), os.path.join(top, "clock")
-        self.env = {"LD_PRELOAD": tap.plain(os.path.join(tap.BUILD, "tests/support/false_clock.so")), "FALSE_CLOCK": self.file}
+        self.env = {
+            "LD_PRELOAD": tap.plain(os.path.join(tap.BUILD, "tests/support/false_clock.so")),
+            "FALSE_CLOCK": self.file,
+        }
 
     def clock(self, seconds, boot):
         with open(self.file + ".new", "w") as file:
@@ -46,7 +59,8 @@ def fill(broker):
 
 
 def starts(first, second, boots):
-    """The clock is wrong by `first` at the first start, by `second` at the next, and right at the last."""
+    """The clock is wrong by `first` at the first start, by `second` at the next, and right at the
+    last."""
     with tap.Scratch() as top:
         world = World(top)
         world.clock(first, boots[0])
@@ -60,7 +74,10 @@ def starts(first, second, boots):
         with world.broker() as broker:
             sluice(broker, "pub", "ev.a", "again")
             tap.equal(events(broker), 102, "right: nothing is forgotten")
-            tap.check("again" in sluice(broker, "follow", "s", "--from", "last", "--until-caught-up"), "and the stream goes on")
+            tap.check(
+                "again" in sluice(broker, "follow", "s", "--from", "last", "--until-caught-up"),
+                "and the stream goes on",
+            )
 
 
 def test_a_start_with_a_clock_ahead_by_years():

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The public headers from C++: each compiles by itself, every exported function links under its C name, and a plugin exports its symbol."""
+"""The public headers from C++: each compiles by itself, every exported function links under its C
+name, and a plugin exports its symbol."""
 import os
 import re
 import shutil
@@ -11,7 +12,9 @@ import tap
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 INCLUDE = os.path.join(ROOT, "include")
-HEADERS = sorted(name for name in os.listdir(os.path.join(INCLUDE, "sluice")) if name.endswith(".h"))
+HEADERS = sorted(
+    name for name in os.listdir(os.path.join(INCLUDE, "sluice")) if name.endswith(".h")
+)
 STANDARDS = ("c++11", "c++14", "c++17", "c++20")
 COMPILERS = {"g++": ("g++",), "clang++": ("clang++", "clang++-14")}
 
@@ -53,7 +56,12 @@ def library():
 
 
 def exported():
-    names = subprocess.run(["nm", "-D", "--defined-only", os.path.join(library(), "libsluice.so")], capture_output=True, text=True, timeout=60).stdout
+    names = subprocess.run(
+        ["nm", "-D", "--defined-only", os.path.join(library(), "libsluice.so")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
     return sorted(set(re.findall(r"\b(sluice_[a-z0-9_]+)\b", names)))
 
 
@@ -66,8 +74,22 @@ def sanitizers():
 
 
 def compile_as(compiler, standard, *arguments):
-    return subprocess.run([compiler, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I", INCLUDE, *arguments],
-                          capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [
+            compiler,
+            f"-std={standard}",
+            "-Wall",
+            "-Wextra",
+            "-Wpedantic",
+            "-Werror",
+            "-I",
+            INCLUDE,
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def from_cplusplus(family, standard):
@@ -75,31 +97,63 @@ def from_cplusplus(family, standard):
         compiler = next(filter(shutil.which, COMPILERS[family]), None)
         if compiler is None:
             tap.skip(f"there is no {' or '.join(COMPILERS[family])}")
-        probe = subprocess.run([compiler, f"-std={standard}", "-x", "c++", "-fsyntax-only", "-"], input="#include <cstddef>\n", capture_output=True, text=True,
-                               timeout=60)
+        probe = subprocess.run(
+            [compiler, f"-std={standard}", "-x", "c++", "-fsyntax-only", "-"],
+            input="#include <cstddef>\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         if probe.returncode != 0:
             tap.skip(f"{compiler} cannot compile {standard}: {probe.stderr.splitlines()[:1]}")
         sanitize = sanitizers()
         if sanitize and family == "clang++":
-            tap.skip("clang's ASan cannot be in one process with that of gcc, which the library has")
+            tap.skip(
+                "clang's ASan cannot be in one process with that of gcc, which the library has"
+            )
         names = exported()
-        tap.check("sluice_error_text" in names and "sluice_open" in names, f"what the library exports was found ({len(names)} names)")
+        tap.check(
+            "sluice_error_text" in names and "sluice_open" in names,
+            f"what the library exports was found ({len(names)} names)",
+        )
         with tempfile.TemporaryDirectory() as top:
             for header in HEADERS:
                 alone = os.path.join(top, "alone.cc")
                 with open(alone, "w", encoding="utf-8") as file:
-                    file.write(f'#include "sluice/{header}"\n#include "sluice/{header}"\nint main() {{ return 0; }}\n')
-                done = compile_as(compiler, standard, "-c", alone, "-o", os.path.join(top, "alone.o"))
+                    file.write(
+                        f'#include "sluice/{header}"\n#include "sluice/{header}"\nint main() {{'
+                        " return 0; }\n"
+                    )
+                done = compile_as(
+                    compiler, standard, "-c", alone, "-o", os.path.join(top, "alone.o")
+                )
                 tap.equal(done.returncode, 0, f"{header} compiles by itself: {done.stderr}")
             every = os.path.join(top, "every.cc")
             with open(every, "w", encoding="utf-8") as file:
-                file.write("#include <cstdio>\n" + "".join(f'#include "sluice/{header}"\n' for header in HEADERS))
+                file.write(
+                    "#include <cstdio>\n"
+                    + "".join(f'#include "sluice/{header}"\n' for header in HEADERS)
+                )
                 file.write("int main() {\n\tusing any = void (*)();\n\tconst any all[] = {\n")
                 file.write("".join(f"\t\treinterpret_cast<any>(&{name}),\n" for name in names))
-                file.write("\t};\n\tint missing = 0;\n\tfor (any one : all)\n\t\tmissing += one == nullptr;\n"
-                           '\tstd::printf("%zu %d %s\\n", sizeof(all) / sizeof(all[0]), missing, sluice_error_name(SLUICE_E_TIMEOUT));\n}\n')
+                file.write(
+                    "\t};\n\tint missing = 0;\n\tfor (any one : all)\n\t\tmissing += one =="
+                    ' nullptr;\n\tstd::printf("%zu %d %s\\n", sizeof(all) / sizeof(all[0]),'
+                    " missing, sluice_error_name(SLUICE_E_TIMEOUT));\n}\n"
+                )
             program = os.path.join(top, "every")
-            done = compile_as(compiler, standard, *sanitize, every, "-L", library(), "-lsluice", f"-Wl,-rpath,{library()}", "-o", program)
+            done = compile_as(
+                compiler,
+                standard,
+                *sanitize,
+                every,
+                "-L",
+                library(),
+                "-lsluice",
+                f"-Wl,-rpath,{library()}",
+                "-o",
+                program,
+            )
             tap.equal(done.returncode, 0, f"every exported function links: {done.stderr}")
             done = subprocess.run([program], capture_output=True, text=True, timeout=60)
             tap.equal(done.stdout, f"{len(names)} 0 TIMEOUT\n", f"and it runs ({done.stderr})")
@@ -113,16 +167,36 @@ def from_cplusplus(family, standard):
             plugin = os.path.join(top, "plugin.cc")
             with open(plugin, "w", encoding="utf-8") as file:
                 file.write(PLUGIN)
-            done = compile_as(compiler, standard, "-fvisibility=hidden", "-shared", "-fPIC", plugin, "-o", os.path.join(top, "plugin.so"))
+            done = compile_as(
+                compiler,
+                standard,
+                "-fvisibility=hidden",
+                "-shared",
+                "-fPIC",
+                plugin,
+                "-o",
+                os.path.join(top, "plugin.so"),
+            )
             tap.equal(done.returncode, 0, f"a plugin compiles: {done.stderr}")
-            symbols = subprocess.run(["nm", "-D", "--defined-only", os.path.join(top, "plugin.so")], capture_output=True, text=True, timeout=60).stdout
-            tap.check(re.search(r"\bsluice_plugin_v1\b", symbols), f"and exports its symbol under its C name: {symbols}")
+            symbols = subprocess.run(
+                ["nm", "-D", "--defined-only", os.path.join(top, "plugin.so")],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            ).stdout
+            tap.check(
+                re.search(r"\bsluice_plugin_v1\b", symbols),
+                f"and exports its symbol under its C name: {symbols}",
+            )
+
     return test
 
 
 for _compiler in COMPILERS:
     for _standard in STANDARDS:
-        globals()[f"test_{_compiler}_{_standard}".replace("+", "p").replace("-", "_")] = from_cplusplus(_compiler, _standard)
+        globals()[f"test_{_compiler}_{_standard}".replace("+", "p").replace("-", "_")] = (
+            from_cplusplus(_compiler, _standard)
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Records of a queue that are damaged on disk: the consumer hears of it by name, and what is not damaged goes on."""
+"""Records of a queue that are damaged on disk: the consumer hears of it by name, and what is not
+damaged goes on."""
 import contextlib
 import os
 import subprocess
@@ -18,13 +19,22 @@ CORRUPT = -52
 
 
 def damage(data, table, *key):
-    done = subprocess.run([tap.program("tests/integration/damage"), data, table, "/".join(str(part) for part in key)],
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [tap.program("tests/integration/damage"), data, table, "/".join(str(part) for part in key)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     tap.equal(done.returncode, 0, f"damaged {table} {key}: {done.stderr}")
 
 
 def put(one, bodies, priority=None):
-    answer = one.publish([envelope(body, priority=priority) for body in bodies], "put", target=client.TO_QUEUE, name="work")
+    answer = one.publish(
+        [envelope(body, priority=priority) for body in bodies],
+        "put",
+        target=client.TO_QUEUE,
+        name="work",
+    )
     tap.equal(answer.code, 0, f"put: {answer.text}")
 
 
@@ -38,11 +48,17 @@ def queue(one, name="work"):
 
 
 def lines(process, *expected):
-    """Waits until the probe has printed these lines, in any order, and no other ones of their kind."""
+    """Waits until the probe has printed these lines, in any order, and no other ones of their
+    kind."""
     wanted = sorted(expected)
 
     def seen():
-        return sorted(line.decode() for line in process.text().splitlines() if line.split()[0] in (b"item", b"job", b"end", b"error"))
+        return sorted(
+            line.decode()
+            for line in process.text().splitlines()
+            if line.split()[0] in (b"item", b"job", b"end", b"error")
+        )
+
     tap.wait_until(lambda: len(seen()) >= len(wanted), 30, f"{wanted} is printed: {process.tail()}")
     for line, want in zip(seen(), wanted):
         tap.check(line.startswith(want), f"{line!r} begins with {want!r}")
@@ -50,7 +66,9 @@ def lines(process, *expected):
 
 
 def probe(broker, name="work"):
-    return tap.Process([tap.program("tests/integration/damage_probe"), broker.address, name], ready=rb"consuming")
+    return tap.Process(
+        [tap.program("tests/integration/damage_probe"), broker.address, name], ready=rb"consuming"
+    )
 
 
 def test_a_damaged_item_is_named_and_the_others_are_delivered():
@@ -64,9 +82,20 @@ def test_a_damaged_item_is_named_and_the_others_are_delivered():
         with tap.Broker(data=data) as broker, Connection(broker.port) as one:
             process = probe(broker)
             try:
-                lines(process, "item b", "item d", "item e",
-                      f"error CORRUPT number {first} of queue work is damaged and not delivered: table item, key ",
-                      f"error CORRUPT number {first + 2} of queue work is damaged and not delivered: table item, key ")
+                lines(
+                    process,
+                    "item b",
+                    "item d",
+                    "item e",
+                    (
+                        f"error CORRUPT number {first} of queue work is damaged and not delivered:"
+                        " table item, key "
+                    ),
+                    (
+                        f"error CORRUPT number {first + 2} of queue work is damaged and not"
+                        " delivered: table item, key "
+                    ),
+                )
                 put(one, [b"f"])
                 tap.wait_until(lambda: b"item f\n" in process.text(), 30, "the consumer goes on")
                 tap.wait_until(lambda: queue(one).leased == 0, 30, "all are acked")
@@ -78,8 +107,14 @@ def test_a_damaged_item_is_named_and_the_others_are_delivered():
 
 def first_item(data, number):
     """The first item number of a queue, from the dump of a store that no broker has open."""
-    done = subprocess.run([tap.program("broker/sluiced"), "--dump", data], capture_output=True, text=True, timeout=60)
-    found = [int(line.split()[1].split("/")[2]) for line in done.stdout.splitlines() if line.startswith(f"item 1/{number}/")]
+    done = subprocess.run(
+        [tap.program("broker/sluiced"), "--dump", data], capture_output=True, text=True, timeout=60
+    )
+    found = [
+        int(line.split()[1].split("/")[2])
+        for line in done.stdout.splitlines()
+        if line.startswith(f"item 1/{number}/")
+    ]
     tap.check(found, "the queue has items")
     return min(found)
 
@@ -97,7 +132,11 @@ def test_damage_among_requeued_items_is_named_and_passed_by():
         with tap.Broker(data=data) as broker, Connection(broker.port) as one:
             one.call("consume_open", queue="work", credit=5, subscription=1)
             told = one.notice("DAMAGED")
-            tap.equal((told.subscription, told.code, told.offset), (1, CORRUPT, first), "the notice names subscription, code and item")
+            tap.equal(
+                (told.subscription, told.code, told.offset),
+                (1, CORRUPT, first),
+                "the notice names subscription, code and item",
+            )
             tap.equal([event.body for event in one.events(1, 2)], [b"b", b"c"], "the others come")
             tap.equal((queue(one).ready, queue(one).leased), (0, 2), "ready and leased")
 
@@ -113,12 +152,24 @@ def test_a_resumed_session_is_told_which_of_its_items_is_damaged():
             broker.kill()
         damage(data, "item", 1, number, got.numbers[1])
         with tap.Broker(data=data) as broker:
-            again = Connection(broker.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
+            again = Connection(
+                broker.port,
+                session_id=one.welcome.session_id,
+                session_secret=one.welcome.session_secret,
+            )
             again.call("consume_open", queue="work", credit=3, resume=True, subscription=1)
             tap.equal(again.notice("DAMAGED").offset, got.numbers[1], "the notice names the item")
             back = again.deliver(1)
-            tap.equal((back.token, [event.body for event in back.events]), (got.token, [b"a", b"c"]), "the others come again")
-            tap.equal(again.ack(1, back.token, [(back.numbers[0], 1), (back.numbers[1], 1)]).affected, 2, "and are acked")
+            tap.equal(
+                (back.token, [event.body for event in back.events]),
+                (got.token, [b"a", b"c"]),
+                "the others come again",
+            )
+            tap.equal(
+                again.ack(1, back.token, [(back.numbers[0], 1), (back.numbers[1], 1)]).affected,
+                2,
+                "and are acked",
+            )
 
 
 def test_a_damaged_job_is_named_and_the_others_are_delivered():
@@ -126,35 +177,59 @@ def test_a_damaged_job_is_named_and_the_others_are_delivered():
         with tap.Broker(data=data) as broker, Connection(broker.port) as one:
             create(one, "runs", kind=pb.QUEUE_JOBS)
             create(one, "others", kind=pb.QUEUE_JOBS)
-            numbers = [one.call("job_submit", job=name, queue="runs").job_submitted.number for name in ("a", "b", "c", "d", "e")]
+            numbers = [
+                one.call("job_submit", job=name, queue="runs").job_submitted.number
+                for name in ("a", "b", "c", "d", "e")
+            ]
             one.call("job_submit", job="other", queue="others")
         damage(data, "job", 1, numbers[3])
         with tap.Broker(data=data) as broker, Connection(broker.port) as one:
             process = probe(broker, "runs")
             other = probe(broker, "others")
             try:
-                lines(process, "job a", "job b", "job c", "job e",
-                      f"error CORRUPT number {numbers[3]} of queue runs is damaged and not delivered: table job, key ")
+                lines(
+                    process,
+                    "job a",
+                    "job b",
+                    "job c",
+                    "job e",
+                    (
+                        f"error CORRUPT number {numbers[3]} of queue runs is damaged and not"
+                        " delivered: table job, key "
+                    ),
+                )
                 lines(other, "job other")
             finally:
                 process.kill()
                 other.kill()
             tap.equal(broker.text().count(b"id=store.corrupt"), 1, "the broker's log has it")
             shown = queue(one, "runs")
-            tap.equal((shown.ready, shown.delayed, shown.leased + shown.orphaned), (0, 1, 4), "it is open, and nobody's")
+            tap.equal(
+                (shown.ready, shown.delayed, shown.leased + shown.orphaned),
+                (0, 1, 4),
+                "it is open, and nobody's",
+            )
             one.call("consume_open", queue="runs", credit=5, orphans=True, subscription=1)
-            tap.equal([len(one.deliver(1).jobs), queue(one, "runs").delayed], [4, 1], "the next consumer is not held up by it either")
+            tap.equal(
+                [len(one.deliver(1).jobs), queue(one, "runs").delayed],
+                [4, 1],
+                "the next consumer is not held up by it either",
+            )
             tap.equal(one.call("job_cancel", job="d").code, 0, "it can be cancelled")
             tap.equal(queue(one, "runs").delayed, 0, "and is not counted any more")
 
 
 def test_a_resumed_session_is_told_of_jobs_before_it_is_told_of_entries():
-    """An entry may have the number of a job that the session held, and must not be taken for it: that one's lease was lost meanwhile."""
+    """An entry may have the number of a job that the session held, and must not be taken for it:
+    that one's lease was lost meanwhile."""
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
         with tap.Broker(data=data) as broker, Connection(broker.port) as other:
             one = Connection(broker.port)
             number = create(other, "runs", kind=pb.QUEUE_JOBS)
-            jobs = [other.call("job_submit", job=name, queue="runs").job_submitted.number for name in ("a", "b", "c")]
+            jobs = [
+                other.call("job_submit", job=name, queue="runs").job_submitted.number
+                for name in ("a", "b", "c")
+            ]
             one.call("consume_open", queue="runs", credit=2, subscription=1)
             one.deliver(1)
             tap.wait_until(lambda: queue(other, "runs").leased == 2, 30, "two are held")
@@ -165,14 +240,25 @@ def test_a_resumed_session_is_told_of_jobs_before_it_is_told_of_entries():
         for which in (0, 1, 2):
             damage(data, "item", 1, number, entry + which)
         with tap.Broker(data=data) as broker:
-            again = Connection(broker.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
+            again = Connection(
+                broker.port,
+                session_id=one.welcome.session_id,
+                session_secret=one.welcome.session_secret,
+            )
             again.call("consume_open", queue="runs", credit=9, resume=True, subscription=1)
             told = []
             while len(told) < 4:
                 frame = again.wait(client.NOTICE)
                 told.append(pb.Notice.FromString(frame.body))
-            tap.equal([pb.NoticeKind.Name(notice.kind) for notice in told], ["NOTICE_RESUMED"] + 3 * ["NOTICE_DAMAGED"], "the order")
-            tap.check({notice.offset for notice in told[1:]} & set(jobs), "an entry has the number of a job")
+            tap.equal(
+                [pb.NoticeKind.Name(notice.kind) for notice in told],
+                ["NOTICE_RESUMED"] + 3 * ["NOTICE_DAMAGED"],
+                "the order",
+            )
+            tap.check(
+                {notice.offset for notice in told[1:]} & set(jobs),
+                "an entry has the number of a job",
+            )
 
 
 def test_a_lease_of_a_damaged_item_runs_out_and_other_timers_go_on():
@@ -190,7 +276,11 @@ def test_a_lease_of_a_damaged_item_runs_out_and_other_timers_go_on():
             broker.kill()
         damage(data, "item", 1, number, got.numbers[1])
         with tap.Broker(data=data) as broker, Connection(broker.port) as one:
-            tap.wait_until(lambda: queue(one).leased == 0 and queue(one, "other").leased == 0, 30, "both leases run out")
+            tap.wait_until(
+                lambda: queue(one).leased == 0 and queue(one, "other").leased == 0,
+                30,
+                "both leases run out",
+            )
             tap.equal((queue(one).ready, queue(one, "other").ready), (2, 1), "what is ready again")
             tap.wait_until(lambda: b"id=store.corrupt" in broker.text(), 30, "the damage is logged")
             one.call("consume_open", queue="work", credit=5, subscription=1)
@@ -198,20 +288,28 @@ def test_a_lease_of_a_damaged_item_runs_out_and_other_timers_go_on():
 
 
 class Joined(FrameProxy):
-    """What the broker sends from the answer to a follow to the end of the subscription goes to the client in one piece."""
+    """What the broker sends from the answer to a follow to the end of the subscription goes to the
+    client in one piece."""
 
     def __init__(self, port):
         super().__init__(port)
         self.pieces, self.kinds = b"", []
 
     def take(self, source, sink, name, frame, link):
-        opened = name == "broker" and frame[4] == client.REPLY and pb.Reply.FromString(frame[10:]).HasField("follow_opened")
+        opened = (
+            name == "broker"
+            and frame[4] == client.REPLY
+            and pb.Reply.FromString(frame[10:]).HasField("follow_opened")
+        )
         if name != "broker" or not (opened or self.pieces):
             sink.sendall(frame)
             return
         self.pieces += frame
         self.kinds.append(frame[4])
-        if frame[4] == client.NOTICE and pb.Notice.FromString(frame[10:]).kind == pb.NOTICE_SUBSCRIPTION_END:
+        if (
+            frame[4] == client.NOTICE
+            and pb.Notice.FromString(frame[10:]).kind == pb.NOTICE_SUBSCRIPTION_END
+        ):
             sink.sendall(self.pieces)
             self.pieces = b""
 
@@ -223,16 +321,45 @@ def test_a_follower_has_the_events_before_a_damaged_segment():
             one.call("stream_create", config={"name": "s", "subjects": ["s.>"]})
             for body in (b"a", b"b", b"c"):
                 tap.equal(one.publish([envelope(body)], "s.x").code, 0, "published")
-        done = subprocess.run([tap.program("broker/sluiced"), "--dump", data], capture_output=True, text=True, timeout=60)
-        segments = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("log 1/")]
+        done = subprocess.run(
+            [tap.program("broker/sluiced"), "--dump", data],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        segments = [
+            line.split()[1] for line in done.stdout.splitlines() if line.startswith("log 1/")
+        ]
         tap.equal(len(segments), 3, f"each publish made a segment: {done.stdout}")
         damage(data, "log", *segments[-1].split("/"))
         with tap.Broker(data=data) as broker, contextlib.closing(Joined(broker.port)) as proxy:
-            done = subprocess.run([tap.program("client/cli/sluice"), "--address", proxy.address, "follow", "s", "--from", "first"],
-                                  capture_output=True, text=True, timeout=60)
-            tap.check(client.DELIVER in proxy.kinds and proxy.pieces == b"", f"events and the end came: {proxy.kinds}")
-            tap.equal([line.split()[-1] for line in done.stdout.splitlines()], ["a", "b"], f"what is sound is printed: {done}")
-            tap.check("ended: " in done.stderr and "CORRUPT" in done.stderr, f"and why no more is: {done.stderr}")
+            done = subprocess.run(
+                [
+                    tap.program("client/cli/sluice"),
+                    "--address",
+                    proxy.address,
+                    "follow",
+                    "s",
+                    "--from",
+                    "first",
+                ],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            tap.check(
+                client.DELIVER in proxy.kinds and proxy.pieces == b"",
+                f"events and the end came: {proxy.kinds}",
+            )
+            tap.equal(
+                [line.split()[-1] for line in done.stdout.splitlines()],
+                ["a", "b"],
+                f"what is sound is printed: {done}",
+            )
+            tap.check(
+                "ended: " in done.stderr and "CORRUPT" in done.stderr,
+                f"and why no more is: {done.stderr}",
+            )
             tap.check(done.returncode != 0, "its exit code")
 
 

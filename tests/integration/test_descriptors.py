@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A broker without file descriptors for new connections: they wait, it does not spin, and they are served when others have gone."""
+"""A broker without file descriptors for new connections: they wait, it does not spin, and they are
+served when others have gone."""
 import os
 import resource
 import sys
@@ -18,7 +19,10 @@ FREE, MORE = 10, 15
 def hello(port):
     """A connection that has said HELLO and waits for the answer."""
     one = Connection(port, hello=False)
-    one.send(client.HELLO, pb.Hello(version_min=1, version_max=1, client="descriptors").SerializeToString())
+    one.send(
+        client.HELLO,
+        pb.Hello(version_min=1, version_max=1, client="descriptors").SerializeToString(),
+    )
     return one
 
 
@@ -42,10 +46,18 @@ def test_connections_beyond_the_descriptors_wait_and_are_served_later():
         resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (used + FREE, used + FREE))
         began = time.monotonic()
         conns = [hello(broker.port) for _ in range(FREE + MORE)]
-        tap.wait_until(lambda: sum(welcomed(one) for one in conns) == FREE, 30, "as many as there are descriptors are served")
+        tap.wait_until(
+            lambda: sum(welcomed(one) for one in conns) == FREE,
+            30,
+            "as many as there are descriptors are served",
+        )
         tap.wait_until(lambda: refusals(broker) >= 3, 30, "the broker tries again")
-        # On a slow machine there are fewer: one who does nothing but fail says so thousands of times a second.
-        tap.check(refusals(broker) <= 2 * (time.monotonic() - began) + 2, f"but not all the time ({refusals(broker)} times)")
+        # On a slow machine there are fewer: one who does nothing but fail says so thousands of
+        # times a second.
+        tap.check(
+            refusals(broker) <= 2 * (time.monotonic() - began) + 2,
+            f"but not all the time ({refusals(broker)} times)",
+        )
         tap.equal(sum(welcomed(one) for one in conns), FREE, "the others wait")
         served = [one for one in conns if welcomed(one)]
         served[0].sock.setblocking(True)
@@ -53,7 +65,11 @@ def test_connections_beyond_the_descriptors_wait_and_are_served_later():
         for one in served:
             one.close()
         waiting = [one for one in conns if one not in served]
-        tap.wait_until(lambda: sum(welcomed(one) for one in waiting) == FREE, 30, "when those have gone the next are served")
+        tap.wait_until(
+            lambda: sum(welcomed(one) for one in waiting) == FREE,
+            30,
+            "when those have gone the next are served",
+        )
         for one in waiting:
             one.close()
         with Connection(broker.port) as last:

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""System calls that fail while the broker runs: what a crowded machine, a full disk or a broken one brings. Each is logged or answered with its
-cause, what does not need the call goes on, and all goes on when it works again; only a store that cannot be written for sure ends the broker."""
+"""System calls that fail while the broker runs: what a crowded machine, a full disk or a broken one
+brings. Each is logged or answered with its cause, what does not need the call goes on, and all goes
+on when it works again; only a store that cannot be written for sure ends the broker."""
 import contextlib
 import errno
 import os
@@ -48,7 +49,11 @@ class Gate:
             os.unlink(self.file)
 
     def lines(self, one):
-        return [line for line in self.broker.text().decode(errors="replace").splitlines() if f" id={one} " in line]
+        return [
+            line
+            for line in self.broker.text().decode(errors="replace").splitlines()
+            if f" id={one} " in line
+        ]
 
 
 def put(one, size=10):
@@ -57,7 +62,9 @@ def put(one, size=10):
 
 def test_a_log_that_cannot_be_written_stops_nothing_and_says_later_what_is_missing():
     with Gate(["--set", "log_level=debug"]) as gate, Connection(gate.broker.port) as one:
-        for n, number in enumerate((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE, errno.EAGAIN, errno.EFBIG), 1):
+        for n, number in enumerate(
+            (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE, errno.EAGAIN, errno.EFBIG), 1
+        ):
             before = len(gate.lines("net.accepted"))
             with gate.shut("log", number):
                 with Connection(gate.broker.port) as other:
@@ -66,18 +73,34 @@ def test_a_log_that_cannot_be_written_stops_nothing_and_says_later_what_is_missi
             tap.equal(len(gate.lines("net.accepted")), before, "there was no line of it")
             with Connection(gate.broker.port) as other:
                 other.ping()
-            tap.wait_until(lambda: len(gate.lines("log.lost")) == n, 20, f"{errno.errorcode[number]}: it says that lines are missing")
-            tap.check(int(re.search(r" lines=(\d+)", gate.lines("log.lost")[-1]).group(1)) > 0, "and how many")
+            tap.wait_until(
+                lambda: len(gate.lines("log.lost")) == n,
+                20,
+                f"{errno.errorcode[number]}: it says that lines are missing",
+            )
+            tap.check(
+                int(re.search(r" lines=(\d+)", gate.lines("log.lost")[-1]).group(1)) > 0,
+                "and how many",
+            )
             tap.check(len(gate.lines("net.accepted")) > before, "and writes its log again")
 
 
 def test_without_room_for_a_connection_it_waits():
-    for number, name in ((errno.ENFILE, "net.descriptors"), (errno.EMFILE, "net.descriptors"), (errno.ENOMEM, "net.accept"), (errno.ENOBUFS, "net.accept")):
+    for number, name in (
+        (errno.ENFILE, "net.descriptors"),
+        (errno.EMFILE, "net.descriptors"),
+        (errno.ENOMEM, "net.accept"),
+        (errno.ENOBUFS, "net.accept"),
+    ):
         with Gate() as gate, Connection(gate.broker.port) as one:
             with gate.shut("accept", number):
                 later = Connection(gate.broker.port, hello=False)
-                later.send(client.HELLO, client.pb.Hello(version_min=1, version_max=1).SerializeToString())
-                row = tap.wait_until(lambda: gate.lines(name), 20, f"{errno.errorcode[number]} is logged")[0]
+                later.send(
+                    client.HELLO, client.pb.Hello(version_min=1, version_max=1).SerializeToString()
+                )
+                row = tap.wait_until(
+                    lambda: gate.lines(name), 20, f"{errno.errorcode[number]} is logged"
+                )[0]
                 tap.check(os.strerror(number) in row, f"with its cause: {row}")
                 tap.equal(put(one).code, 0, "those that are there are served")
             later.wait(client.WELCOME)
@@ -96,7 +119,9 @@ def test_a_connection_that_the_loop_cannot_watch_is_closed_and_the_others_stay()
                 except ConnectionResetError:
                     pass
                 refused.close()
-                tap.equal(put(one).code, 0, f"{errno.errorcode[number]}: those that are there are served")
+                tap.equal(
+                    put(one).code, 0, f"{errno.errorcode[number]}: those that are there are served"
+                )
             with Connection(gate.broker.port) as other:
                 tap.equal(put(other).code, 0, "and the next ones")
 
@@ -104,7 +129,9 @@ def test_a_connection_that_the_loop_cannot_watch_is_closed_and_the_others_stay()
 def test_without_random_numbers_no_session_opens_and_the_others_stay():
     with Gate() as gate, Connection(gate.broker.port) as one:
         with gate.shut("getrandom", errno.EAGAIN):
-            closed = tap.raises(client.Closed, lambda: Connection(gate.broker.port), "a session needs a secret")
+            closed = tap.raises(
+                client.Closed, lambda: Connection(gate.broker.port), "a session needs a secret"
+            )
             tap.equal(closed.failure.code, INTERNAL, "the code of the refusal")
             tap.equal(put(one).code, 0, "those that are there are served")
         with Connection(gate.broker.port) as other:
@@ -113,7 +140,9 @@ def test_without_random_numbers_no_session_opens_and_the_others_stay():
 
 def test_an_error_of_a_socket_ends_its_connection_and_no_other():
     for number in (errno.ECONNRESET, errno.ETIMEDOUT, errno.EIO, errno.ENOMEM):
-        with Gate() as gate, Connection(gate.broker.port) as one, Connection(gate.broker.port) as idle:
+        with Gate() as gate, Connection(gate.broker.port) as one, Connection(
+            gate.broker.port
+        ) as idle:
             one.sock.settimeout(20)
             with gate.shut("socket", number):
                 one.send(client.PING, b"")
@@ -131,8 +160,14 @@ def test_a_disk_without_room_refuses_what_needs_some_and_goes_on_when_it_has():
                 answers = []
                 while len(answers) < 1000 and (not answers or answers[-1].code == 0):
                     answers.append(put(one, 300_000))
-                tap.equal(answers[-1].code, NO_SPACE, f"{errno.errorcode[number]}: it ends with a refusal")
-                tap.check("the disk is full" in answers[-1].text and os.strerror(number) in answers[-1].text, f"that names what is full: {answers[-1].text}")
+                tap.equal(
+                    answers[-1].code, NO_SPACE, f"{errno.errorcode[number]}: it ends with a refusal"
+                )
+                tap.check(
+                    "the disk is full" in answers[-1].text
+                    and os.strerror(number) in answers[-1].text,
+                    f"that names what is full: {answers[-1].text}",
+                )
                 one.call("queue_purge", name="work")
             tap.wait_until(lambda: put(one).code == 0, 30, "publishes are taken again")
 
@@ -144,7 +179,10 @@ def test_a_store_that_cannot_be_written_for_sure_ends_the_broker_with_its_cause(
         with gate.shut(call, errno.EIO):
             asked = one.ask("queue_create", config={"name": "more"})
             tap.check(gate.broker.wait(60) > 0, "it exits with a code")
-        tap.check(any(os.strerror(errno.EIO) in line for line in gate.lines("engine.fail_stop")), f"{call}: and says why: {gate.broker.tail()}")
+        tap.check(
+            any(os.strerror(errno.EIO) in line for line in gate.lines("engine.fail_stop")),
+            f"{call}: and says why: {gate.broker.tail()}",
+        )
         tap.raises((client.Closed, OSError), lambda: one.reply(asked, 5), "nothing is acknowledged")
         gate.broker.kill()
         with tap.Broker(data=gate.broker.data) as again, Connection(again.port) as other:

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Programs and plugins of older versions: tests/data/abi-*, with their own headers and today's library.
+"""Programs and plugins of older versions: tests/data/abi-*, with their own headers and today's
+library.
 
 Also that today's headers have what the frozen ones promised: structs begin alike, prototypes and
 values are the same.
@@ -15,7 +16,7 @@ import tap
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TODAY = os.path.join(ROOT, "include")
 DATA = os.path.join(ROOT, "tests/data")
-VERSIONS = sorted(name[len("abi-"):] for name in os.listdir(DATA) if name.startswith("abi-"))
+VERSIONS = sorted(name[len("abi-") :] for name in os.listdir(DATA) if name.startswith("abi-"))
 HEADERS = ("client.h", "error.h", "plugin.h", "types.h")
 UNSTABLE = "sluice_listener"  # plugin.h says so
 
@@ -34,8 +35,23 @@ def sanitizers():
 
 def compiled(include, source, *words):
     """Compiles with these headers and no others of the project; fails the test on a warning."""
-    done = subprocess.run(["cc", "-std=c11", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", "-Werror",
-                           "-I", include, source, *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [
+            "cc",
+            "-std=c11",
+            "-D_DEFAULT_SOURCE",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-I",
+            include,
+            source,
+            *words,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     tap.equal(done.returncode, 0, f"cc {source}: {done.stderr}")
 
 
@@ -70,19 +86,25 @@ def values(include):
     """Names whose numbers programs have in them."""
     found = ["SLUICE_PLUGIN_ABI_MAJOR"]
     for header in HEADERS:
-        for body in re.findall(r"^(?:typedef )?enum \w+ \{(.*?)\}", text(include, header), re.S | re.M):
+        for body in re.findall(
+            r"^(?:typedef )?enum \w+ \{(.*?)\}", text(include, header), re.S | re.M
+        ):
             found += re.findall(r"^\s*(SLUICE_\w+)\b(?!\()", body.replace(",", "\n"), re.M)
     found += ["SLUICE_E_" + name for name in re.findall(r"\bX\((\w+),", text(include, "error.h"))]
     return [name for name in found if "SLUICE_ERROR" not in name]
 
 
 def prototypes(include):
-    return [one for header in ("client.h", "error.h")
-            for one in re.findall(r"^SLUICE_API\b[^;]*;", text(include, header), re.M)]
+    return [
+        one
+        for header in ("client.h", "error.h")
+        for one in re.findall(r"^SLUICE_API\b[^;]*;", text(include, header), re.M)
+    ]
 
 
-INCLUDES = ("#include <stdio.h>\n#include <stddef.h>\n"
-            + "".join(f'#include "sluice/{name}"\n' for name in HEADERS))
+INCLUDES = "#include <stdio.h>\n#include <stddef.h>\n" + "".join(
+    f'#include "sluice/{name}"\n' for name in HEADERS
+)
 # Prints what must hold of today's headers: the frozen ones say the numbers.
 PROMISES = """
 static void at(const char *type, const char *member, size_t offset, size_t size)
@@ -109,10 +131,15 @@ def promises(include, top):
     lines = []
     for name, listed in structs(include).items():
         tap.check(listed, f"{name} has members")
-        lines += [f'at("{name}", "{one}", offsetof({name}, {one}), sizeof((({name} *)0)->{one}));'
-                  for one in listed]
-        lines += [f'behind("{name}", "{one}", sizeof({name}));'
-                  for one in structs(TODAY).get(name, []) if one not in listed]
+        lines += [
+            f'at("{name}", "{one}", offsetof({name}, {one}), sizeof((({name} *)0)->{one}));'
+            for one in listed
+        ]
+        lines += [
+            f'behind("{name}", "{one}", sizeof({name}));'
+            for one in structs(TODAY).get(name, [])
+            if one not in listed
+        ]
     lines += [f'same("{name}", (long long){name});' for name in values(include)]
     source, program = os.path.join(top, "promises.c"), os.path.join(top, "promises")
     with open(source, "w", encoding="utf-8") as file:
@@ -128,29 +155,49 @@ def promises(include, top):
 def headers_hold(version):
     def test():
         include = os.path.join(DATA, f"abi-{version}", "include")
-        tap.check(len(prototypes(include)) > 100, f"{len(prototypes(include))} prototypes are frozen")
+        tap.check(
+            len(prototypes(include)) > 100, f"{len(prototypes(include))} prototypes are frozen"
+        )
         with tempfile.TemporaryDirectory() as top:
             source = os.path.join(top, "today.c")
             with open(source, "w", encoding="utf-8") as file:
-                file.write(INCLUDES + promises(include, top) + "\n".join(prototypes(include)) + "\n")
+                file.write(
+                    INCLUDES + promises(include, top) + "\n".join(prototypes(include)) + "\n"
+                )
             compiled(TODAY, source, "-fsyntax-only")
+
     return test
 
 
 def exports_hold(version):
     def test():
         include = os.path.join(DATA, f"abi-{version}", "include")
-        names = [re.search(r"(\w+)\(", one[len("SLUICE_API"):]).group(1) for one in prototypes(include)]
-        done = subprocess.run(["nm", "-D", "--defined-only", "--with-symbol-versions",
-                               os.path.join(library(), "libsluice.so")],
-                              capture_output=True, text=True, timeout=60)
+        names = [
+            re.search(r"(\w+)\(", one[len("SLUICE_API") :]).group(1) for one in prototypes(include)
+        ]
+        done = subprocess.run(
+            [
+                "nm",
+                "-D",
+                "--defined-only",
+                "--with-symbol-versions",
+                os.path.join(library(), "libsluice.so"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         exported = dict(re.findall(r"\bT (sluice_\w+)@@?([\w.]+)", done.stdout))
         tap.equal([name for name in names if name not in exported], [], "functions that are gone")
         # And the program calls each of them.
         with open(os.path.join(DATA, f"abi-{version}", "client.c"), encoding="utf-8") as file:
             program = file.read()
-        tap.equal([name for name in names if not re.search(rf"\b{name}\(", program)], [],
-                  "functions that client.c does not call")
+        tap.equal(
+            [name for name in names if not re.search(rf"\b{name}\(", program)],
+            [],
+            "functions that client.c does not call",
+        )
+
     return test
 
 
@@ -159,20 +206,38 @@ def client_runs(version):
         folder = os.path.join(DATA, f"abi-{version}")
         with tempfile.TemporaryDirectory() as top, tap.Broker() as broker:
             program = os.path.join(top, "client")
-            compiled(os.path.join(folder, "include"), os.path.join(folder, "client.c"), *sanitizers(),
-                     "-L", library(), "-lsluice", f"-Wl,-rpath,{library()}", "-o", program)
+            compiled(
+                os.path.join(folder, "include"),
+                os.path.join(folder, "client.c"),
+                *sanitizers(),
+                "-L",
+                library(),
+                "-lsluice",
+                f"-Wl,-rpath,{library()}",
+                "-o",
+                program,
+            )
             process = tap.Process([program, broker.address])
             tap.equal(process.wait(100), 0, f"a program of {version} runs: {process.tail(100)}")
-            tap.check(f"all of {version} works" in process.text().decode(),
-                      f"and finds all as it was: {process.tail(100)}")
-            tap.check(not tap.SANITIZER_REPORT.search(process.text()),
-                      f"no sanitizer reports: {process.tail(200)}")
+            tap.check(
+                f"all of {version} works" in process.text().decode(),
+                f"and finds all as it was: {process.tail(100)}",
+            )
+            tap.check(
+                not tap.SANITIZER_REPORT.search(process.text()),
+                f"no sanitizer reports: {process.tail(200)}",
+            )
+
     return test
 
 
 def sluice(broker, *words):
-    done = subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, *words],
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [tap.program("client/cli/sluice"), "--address", broker.address, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     tap.equal(done.returncode, 0, f"sluice {' '.join(words)}: {done.stderr}")
     return done.stdout
 
@@ -183,23 +248,48 @@ def plugin_runs(version):
         sanitizers()
         with tempfile.TemporaryDirectory() as top, tempfile.TemporaryDirectory() as data:
             path = os.path.join(top, "service.so")
-            compiled(os.path.join(folder, "include"), os.path.join(folder, "service.c"), "-shared",
-                     "-fPIC", "-fvisibility=hidden", "-L", library(), "-lsluice",
-                     f"-Wl,-rpath,{library()}", "-o", path)
+            compiled(
+                os.path.join(folder, "include"),
+                os.path.join(folder, "service.c"),
+                "-shared",
+                "-fPIC",
+                "-fvisibility=hidden",
+                "-L",
+                library(),
+                "-lsluice",
+                f"-Wl,-rpath,{library()}",
+                "-o",
+                path,
+            )
             with tap.Broker(data=data) as broker:
                 sluice(broker, "stream", "create", "plugin")
             with tap.Broker(data=data, args=["--plugin", f"{path} stream=plugin"]) as broker:
-                tap.wait_until(lambda: b"abi.published" in broker.text(), 60,
-                               "the plugin in the broker publishes")
-                tap.check(b"id=abi.init msg=plugin " in broker.text(),
-                          f"init was called, with its setting: {broker.tail(20)}")
-                outside = tap.Process([tap.program("broker/plugin/sluice-plugin"), "--address",
-                                       broker.address, "--set", "stream=plugin", path])
-                tap.wait_until(lambda: b"abi.published" in outside.text(), 60,
-                               "the plugin outside publishes")
+                tap.wait_until(
+                    lambda: b"abi.published" in broker.text(),
+                    60,
+                    "the plugin in the broker publishes",
+                )
+                tap.check(
+                    b"id=abi.init msg=plugin " in broker.text(),
+                    f"init was called, with its setting: {broker.tail(20)}",
+                )
+                outside = tap.Process(
+                    [
+                        tap.program("broker/plugin/sluice-plugin"),
+                        "--address",
+                        broker.address,
+                        "--set",
+                        "stream=plugin",
+                        path,
+                    ]
+                )
+                tap.wait_until(
+                    lambda: b"abi.published" in outside.text(), 60, "the plugin outside publishes"
+                )
                 outside.stop()
                 events = sluice(broker, "follow", "plugin", "--from", "first", "--until-caught-up")
                 tap.equal(events.count("from a plugin of"), 2, f"both events are there: {events}")
+
     return test
 
 
@@ -215,8 +305,10 @@ def test_structs_end_without_padding():
             file.write(INCLUDES)
             for name, listed in structs(TODAY).items():
                 if listed[0] == "size":
-                    file.write(f'_Static_assert(sizeof({name}) == offsetof({name}, {listed[-1]}) '
-                               f'+ sizeof((({name} *)0)->{listed[-1]}), "{name} ends with padding");\n')
+                    file.write(
+                        f"_Static_assert(sizeof({name}) == offsetof({name}, {listed[-1]}) "
+                        f'+ sizeof((({name} *)0)->{listed[-1]}), "{name} ends with padding");\n'
+                    )
         compiled(TODAY, source, "-fsyntax-only")
 
 

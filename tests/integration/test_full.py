@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A store that is full: the admin gets in with a new session, sees what is full, and can free room; who is refused is told so, and not that there is no
-broker."""
+"""A store that is full: the admin gets in with a new session, sees what is full, and can free room;
+who is refused is told so, and not that there is no broker."""
 import os
 import socket
 import struct
@@ -18,12 +18,17 @@ NO_SPACE = -22
 
 
 def sluice(address, *args, seconds="5s"):
-    return subprocess.run([tap.program("client/cli/sluice"), "--address", address, "--timeout", seconds, *args],
-                          capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [tap.program("client/cli/sluice"), "--address", address, "--timeout", seconds, *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def put(one, count, size=300_000, at_once=1):
-    """Publishes, one by one, until one is refused; how many were taken and the text of the refusal."""
+    """Publishes, one by one, until one is refused; how many were taken and the text of the
+    refusal."""
     for n in range(count):
         answer = one.publish([envelope(bytes(size))] * at_once, "x", target=TO_QUEUE, name="filler")
         if answer.code != 0:
@@ -33,9 +38,12 @@ def put(one, count, size=300_000, at_once=1):
 
 
 def filled(top):
-    """A data directory whose map of 16 MiB is fuller than the stops of the next start allow: beyond 21 %."""
+    """A data directory whose map of 16 MiB is fuller than the stops of the next start allow: beyond
+    21 %."""
     data = os.path.join(top, "data")
-    with tap.Broker(data=data, args=["--set", "map_mib=16"]) as broker, Connection(broker.port) as one:
+    with tap.Broker(data=data, args=["--set", "map_mib=16"]) as broker, Connection(
+        broker.port
+    ) as one:
         for name, kind in (("runs", 1), ("filler", 0), ("spare", 0)):
             one.call("queue_create", config={"name": name, "kind": kind})
         one.call("stream_create", config={"name": "s", "subjects": ["ev.>"]})
@@ -45,15 +53,43 @@ def filled(top):
 
 
 def test_whoever_frees_room_gets_in_above_every_stop():
-    stops = ["--set", "map_mib=16", "--set", "publish_stop_percent=20", "--set", "report_stop_percent=21"]
+    stops = [
+        "--set",
+        "map_mib=16",
+        "--set",
+        "publish_stop_percent=20",
+        "--set",
+        "report_stop_percent=21",
+    ]
     with tap.Scratch() as top:
         with tap.Broker(data=filled(top), args=stops) as broker:
             status = sluice(broker.address, "status")
-            tap.check(status.returncode == 0 and "report-stopped" in status.stdout, f"status: {status.stdout}{status.stderr}")
-            for word in ("job submits and reports", "the map is full", "of 16 MiB", "raise map_mib"):
-                tap.check(word in status.stdout, f"it says what is refused, what is full, and what to do, {word}: {status.stdout}")
-            for words in (["job", "ls"], ["queue", "ls"], ["audit"], ["queue", "peek", "filler"], ["job", "cancel", "j0"],
-                          ["queue", "rm", "spare", "--yes"], ["stream", "rm", "s", "--yes"]):
+            tap.check(
+                status.returncode == 0 and "report-stopped" in status.stdout,
+                f"status: {status.stdout}{status.stderr}",
+            )
+            for word in (
+                "job submits and reports",
+                "the map is full",
+                "of 16 MiB",
+                "raise map_mib",
+            ):
+                tap.check(
+                    word in status.stdout,
+                    (
+                        f"it says what is refused, what is full, and what to do, {word}:"
+                        f" {status.stdout}"
+                    ),
+                )
+            for words in (
+                ["job", "ls"],
+                ["queue", "ls"],
+                ["audit"],
+                ["queue", "peek", "filler"],
+                ["job", "cancel", "j0"],
+                ["queue", "rm", "spare", "--yes"],
+                ["stream", "rm", "s", "--yes"],
+            ):
                 done = sluice(broker.address, *words)
                 tap.equal(done.returncode, 0, f"sluice {' '.join(words)}: {done.stderr}")
             with Connection(broker.port) as one:
@@ -63,12 +99,24 @@ def test_whoever_frees_room_gets_in_above_every_stop():
                     tap.check(word in text, f"it says what is full and what to do, {word}: {text}")
                 one.call("job_retention", keep_ms=1000)
                 one.call("queue_alter", config={"name": "filler", "max_attempts": 3})
-                error = tap.raises(Refused, lambda: one.call("queue_create", config={"name": "more"}), "what grows the store is refused")
+                error = tap.raises(
+                    Refused,
+                    lambda: one.call("queue_create", config={"name": "more"}),
+                    "what grows the store is refused",
+                )
                 tap.equal(error.reply.code, NO_SPACE, "its code")
                 one.call("queue_purge", name="filler")
-                tap.wait_until(lambda: one.call("status_get").status.headroom == "ok", 30, "there is room again")
+                tap.wait_until(
+                    lambda: one.call("status_get").status.headroom == "ok",
+                    30,
+                    "there is room again",
+                )
                 tap.equal(one.call("status_get").status.headroom_text, "", "and no more to say")
-            tap.equal(sluice(broker.address, "put", "filler", "x", "body").returncode, 0, "and publishes are taken")
+            tap.equal(
+                sluice(broker.address, "put", "filler", "x", "body").returncode,
+                0,
+                "and publishes are taken",
+            )
 
 
 def test_publishes_stop_where_the_setting_says():
@@ -78,7 +126,9 @@ def test_publishes_stop_where_the_setting_says():
             taken, text = put(one, 1_000, size, at_once)
             status = one.call("status_get").status
             percent = 100 * status.store_used_bytes / status.store_map_bytes
-            tap.check(percent < 81, f"{taken} of {at_once} times {size} bytes: {percent:.1f} % are used")
+            tap.check(
+                percent < 81, f"{taken} of {at_once} times {size} bytes: {percent:.1f} % are used"
+            )
             tap.check("80 %" in text, f"the text says where they stop: {text}")
             one.call("queue_create", config={"name": "more"})
 
@@ -109,11 +159,17 @@ def test_a_refused_hello_is_not_a_broker_that_is_not_there():
     refusing = Refusing(NO_SPACE, "the map is full: 9 of 9 MiB are used")
     done = sluice(refusing.address, "status", seconds="1s")
     tap.equal(done.returncode, 7, f"exit code of a store that is full: {done.stderr}")
-    tap.check("the map is full" in done.stderr and "NO_SPACE" in done.stderr, f"what the broker said: {done.stderr}")
+    tap.check(
+        "the map is full" in done.stderr and "NO_SPACE" in done.stderr,
+        f"what the broker said: {done.stderr}",
+    )
     tap.check("is it running" not in done.stderr, f"and nothing else: {done.stderr}")
     refusing.listener.close()
     done = sluice(f"127.0.0.1:{tap.free_port()}", "status", seconds="1s")
-    tap.check("is it running" in done.stderr and done.returncode == 10, f"without a broker: {done.returncode}, {done.stderr}")
+    tap.check(
+        "is it running" in done.stderr and done.returncode == 10,
+        f"without a broker: {done.returncode}, {done.stderr}",
+    )
 
 
 tap.main(globals())

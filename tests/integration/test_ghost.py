@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes of a connection that a client gave up reach the broker late, through something in between that kept them. They take nothing
-from the connection that the client made after it."""
+"""Bytes of a connection that a client gave up reach the broker late, through something in between
+that kept them. They take nothing from the connection that the client made after it."""
 import os
 import signal
 import socket
@@ -18,7 +18,8 @@ STALE_ATTEMPT = -15
 
 
 class Tunnel:
-    """Keeps what comes on its first connections and gives it to nobody; joins the others with the broker."""
+    """Keeps what comes on its first connections and gives it to nobody; joins the others with the
+    broker."""
 
     def __init__(self, port, kept):
         self.port, self.left = port, kept
@@ -87,18 +88,32 @@ def test_given_up_connections_take_nothing_from_the_next_one():
         try:
             tap.equal(len(tunnel.kept), 2, "two attempts were given up")
             one = Connection(broker.port)
-            before = [(row.id, row.name) for row in one.call("session_list").sessions if row.name == "scheduler"]
+            before = [
+                (row.id, row.name)
+                for row in one.call("session_list").sessions
+                if row.name == "scheduler"
+            ]
             tap.equal(len(before), 1, "its session")
             for data in tunnel.kept:
                 tap.check(len(data) > 0, "the HELLO that was kept")
                 failure = late(broker.port, data)
                 tap.equal(failure.code, STALE_ATTEMPT, failure.text)
-                tap.check("attempt" in failure.text and "late" in failure.text, f"the refusal says why: {failure.text}")
-            after = [(row.id, row.name) for row in one.call("session_list").sessions if row.name == "scheduler"]
+                tap.check(
+                    "attempt" in failure.text and "late" in failure.text,
+                    f"the refusal says why: {failure.text}",
+                )
+            after = [
+                (row.id, row.name)
+                for row in one.call("session_list").sessions
+                if row.name == "scheduler"
+            ]
             tap.equal(after, before, "the session is the same")
             process.signal(signal.SIGUSR1)
             tap.equal(process.wait(30), 0, process.tail())
-            tap.check(b"alive, 1 connected, 0 others" in process.text(), f"it noticed nothing: {process.tail()}")
+            tap.check(
+                b"alive, 1 connected, 0 others" in process.text(),
+                f"it noticed nothing: {process.tail()}",
+            )
         finally:
             process.kill()
             tunnel.close()

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the ledger tells a holder (cancel, reset, lost lease, takeover) reaches it over any cut: at the resume as a state, wherever between two
-frames the link breaks meanwhile."""
+"""What the ledger tells a holder (cancel, reset, lost lease, takeover) reaches it over any cut: at
+the resume as a state, wherever between two frames the link breaks meanwhile."""
 import contextlib
 import os
 import subprocess
@@ -19,8 +19,9 @@ CUTS = 16  # more frames than a client's way back to its jobs has
 
 
 class Link(FrameProxy):
-    """Between one client and the broker. After a cut nobody gets through until it is mended; `cut_after`: the next connection that does breaks behind
-    so many frames, whichever way they go."""
+    """Between one client and the broker. After a cut nobody gets through until it is mended;
+    `cut_after`: the next connection that does breaks behind so many frames, whichever way they go.
+    """
 
     def __init__(self, port):
         super().__init__(port)
@@ -55,12 +56,19 @@ class Link(FrameProxy):
 
 class Probe:
     def __init__(self, link, source, *more):
-        self.process = tap.Process([tap.program("tests/integration/held_probe"), link.address, source, *more], ready=rb"^session (\d+)$")
+        self.process = tap.Process(
+            [tap.program("tests/integration/held_probe"), link.address, source, *more],
+            ready=rb"^session (\d+)$",
+        )
         self.session = int(self.process.ready.group(1))
 
     def lines(self, *words):
         """The lines that begin with these words, split."""
-        return [line.split() for line in self.process.text().decode().splitlines() if line.split()[:len(words)] == list(words)]
+        return [
+            line.split()
+            for line in self.process.text().decode().splitlines()
+            if line.split()[: len(words)] == list(words)
+        ]
 
     def says(self, *words):
         tap.wait_until(lambda: self.lines(*words), 60, f"the probe says {words}")
@@ -72,8 +80,12 @@ class Probe:
 
 @contextlib.contextmanager
 def held(source="local:one"):
-    with tap.Broker() as broker, contextlib.closing(Link(broker.port)) as link, Connection(broker.port) as admin:
-        admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS)))
+    with tap.Broker() as broker, contextlib.closing(Link(broker.port)) as link, Connection(
+        broker.port
+    ) as admin:
+        admin.call(
+            "queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS))
+        )
         admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="work")))
         probe = Probe(link, source)
         try:
@@ -94,19 +106,25 @@ def show(admin, job):
 
 
 class Before(Link):
-    """To a broker that knows no sources: the number of the operation is one of the future, and what is unknown is left out."""
+    """To a broker that knows no sources: the number of the operation is one of the future, and what
+    is unknown is left out."""
+
     asked = 0
 
     def change(self, frame):
-        if frame[4] == 2 and frame[10:12] == bytes([0xb2, 0x09]):  # REQUEST, source_seen = 150
+        if frame[4] == 2 and frame[10:12] == bytes([0xB2, 0x09]):  # REQUEST, source_seen = 150
             self.asked += 1
-            return frame[:10] + bytes([0xba, 0x3e]) + frame[12:]  # 999
+            return frame[:10] + bytes([0xBA, 0x3E]) + frame[12:]  # 999
         return frame
 
 
 def test_a_broker_that_knows_no_sources_gives_jobs_all_the_same():
-    with tap.Broker() as broker, contextlib.closing(Before(broker.port)) as link, Connection(broker.port) as admin:
-        admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS)))
+    with tap.Broker() as broker, contextlib.closing(Before(broker.port)) as link, Connection(
+        broker.port
+    ) as admin:
+        admin.call(
+            "queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS))
+        )
         admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="work")))
         # One of before does not look at the source of a consumer; this one has to know it.
         admin.call("source_seen", source="local:one", ok=True)
@@ -127,20 +145,52 @@ def over_every_cut(source):
             link.cut()
             admin.call("job_cancel", job=jobs["cancel"])
             admin.call("job_reset", job=jobs["reset"], force=True)
-            admin.call("job_report", job=jobs["ended"], attempt=1, state="COMPLETE", source="somebody else")
+            admin.call(
+                "job_report", job=jobs["ended"], attempt=1, state="COMPLETE", source="somebody else"
+            )
             link.mend(cut_after=n)
-            tap.equal(probe.says("cancel", jobs["cancel"])[0][2], tokens["cancel"], f"cut {n}: the cancel")
-            tap.equal(probe.says("lost", jobs["reset"])[0][2], tokens["reset"], f"cut {n}: the reset")
-            tap.equal(probe.says("lost", jobs["ended"])[0][2], tokens["ended"], f"cut {n}: the end that another one reported")
-            tap.wait_until(lambda: show(admin, jobs["cancel"]).state == "CANCELED", 60, f"cut {n}: the holder ends what was cancelled")
+            tap.equal(
+                probe.says("cancel", jobs["cancel"])[0][2], tokens["cancel"], f"cut {n}: the cancel"
+            )
+            tap.equal(
+                probe.says("lost", jobs["reset"])[0][2], tokens["reset"], f"cut {n}: the reset"
+            )
+            tap.equal(
+                probe.says("lost", jobs["ended"])[0][2],
+                tokens["ended"],
+                f"cut {n}: the end that another one reported",
+            )
+            tap.wait_until(
+                lambda: show(admin, jobs["cancel"]).state == "CANCELED",
+                60,
+                f"cut {n}: the holder ends what was cancelled",
+            )
             again = probe.lines("job", jobs["reset"])
-            tap.wait_until(lambda: len(probe.lines("job", jobs["reset"])) == 2, 60, f"cut {n}: the new attempt comes")
-            tap.check(int(probe.lines("job", jobs["reset"])[1][2]) > int(again[0][2]), "under another token")
-            tap.equal(len(probe.lines("job", jobs["kept"])), 1, f"cut {n}: what is held as before does not come again")
+            tap.wait_until(
+                lambda: len(probe.lines("job", jobs["reset"])) == 2,
+                60,
+                f"cut {n}: the new attempt comes",
+            )
+            tap.check(
+                int(probe.lines("job", jobs["reset"])[1][2]) > int(again[0][2]),
+                "under another token",
+            )
+            tap.equal(
+                len(probe.lines("job", jobs["kept"])),
+                1,
+                f"cut {n}: what is held as before does not come again",
+            )
             for what in ("cancel", "lost"):
-                tap.equal(probe.lines(what, jobs["kept"]), [], f"cut {n}: nothing is told of what did not change")
+                tap.equal(
+                    probe.lines(what, jobs["kept"]),
+                    [],
+                    f"cut {n}: nothing is told of what did not change",
+                )
             tap.equal(len(probe.lines("lost", jobs["reset"])), 1, f"cut {n}: once")
-        tap.check(link.cuts >= 6, f"the link was cut between the frames of the way back, {link.cuts} times")
+        tap.check(
+            link.cuts >= 6,
+            f"the link was cut between the frames of the way back, {link.cuts} times",
+        )
 
 
 def test_a_cancel_a_reset_and_an_end_reach_a_holder_over_every_cut():
@@ -157,24 +207,42 @@ def test_a_lost_lease_of_an_item_is_told_after_the_resume():
         tap.equal(answer.code, 0, "put")
         token = probe.says("item")[0][2]
         link.cut()
-        tap.wait_until(lambda: admin.call("queue_show", name="work").queues[0].ready == 1, 60, "its lease has run out")
+        tap.wait_until(
+            lambda: admin.call("queue_show", name="work").queues[0].ready == 1,
+            60,
+            "its lease has run out",
+        )
         link.mend()
         tap.equal(probe.says("lost", "-")[0][2], token, "the lease")
-        tap.wait_until(lambda: len(probe.lines("item")) == 2, 60, "and the item comes again, since the lost one was acked")
+        tap.wait_until(
+            lambda: len(probe.lines("item")) == 2,
+            60,
+            "and the item comes again, since the lost one was acked",
+        )
 
 
 def damage(data, table, *key):
-    done = subprocess.run([tap.program("tests/integration/damage"), data, table, "/".join(str(part) for part in key)],
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [tap.program("tests/integration/damage"), data, table, "/".join(str(part) for part in key)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     tap.equal(done.returncode, 0, f"damaged {table} {key}: {done.stderr}")
 
 
 def test_one_damaged_thing_hides_no_other_lost_lease():
-    """What is damaged is named, and held on; each other lease that was lost meanwhile is told all the same."""
-    with tempfile.TemporaryDirectory(prefix="sluice-test-") as data, contextlib.ExitStack() as stack:
+    """What is damaged is named, and held on; each other lease that was lost meanwhile is told all
+    the same."""
+    with tempfile.TemporaryDirectory(
+        prefix="sluice-test-"
+    ) as data, contextlib.ExitStack() as stack:
         with tap.Broker(data=data) as broker, Connection(broker.port) as admin:
             link = stack.enter_context(contextlib.closing(Link(broker.port)))
-            admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS)))
+            admin.call(
+                "queue_create",
+                pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS)),
+            )
             admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="work")))
             work = admin.call("queue_show", name="work").queues[0].id
             probe = Probe(link, "local:one", "two")
@@ -185,8 +253,16 @@ def test_one_damaged_thing_hides_no_other_lost_lease():
             number = show(admin, "bad").number
             items = []
             for body in (b"1", b"2"):
-                tap.equal(admin.publish([envelope(body)], "put", target=client.TO_QUEUE, name="work").code, 0, "put")
-                tap.wait_until(lambda: len(probe.lines("item")) == len(items) + 1, 60, "the item comes")
+                tap.equal(
+                    admin.publish(
+                        [envelope(body)], "put", target=client.TO_QUEUE, name="work"
+                    ).code,
+                    0,
+                    "put",
+                )
+                tap.wait_until(
+                    lambda: len(probe.lines("item")) == len(items) + 1, 60, "the item comes"
+                )
                 items.append(probe.lines("item")[-1][2])
             first = min(row.seq for row in admin.call("queue_peek", name="work").items)
             link.cut()
@@ -194,18 +270,31 @@ def test_one_damaged_thing_hides_no_other_lost_lease():
         damage(data, "item", 1, work, first)
         damage(data, "job", 1, number)
         with tap.Broker(data=data) as broker, Connection(broker.port) as admin:
-            tap.wait_until(lambda: admin.call("queue_show", name="work").queues[0].leased == 1, 60, "the second item's lease has run out")
-            admin.call("job_report", job="lost", attempt=1, state="COMPLETE", source="somebody else")
+            tap.wait_until(
+                lambda: admin.call("queue_show", name="work").queues[0].leased == 1,
+                60,
+                "the second item's lease has run out",
+            )
+            admin.call(
+                "job_report", job="lost", attempt=1, state="COMPLETE", source="somebody else"
+            )
             link.port_of_broker = broker.port
             link.mend()
-            tap.equal(probe.says("lost", "lost")[0][2], tokens["lost"], "the job that another one ended")
+            tap.equal(
+                probe.says("lost", "lost")[0][2], tokens["lost"], "the job that another one ended"
+            )
             tap.equal(probe.says("lost", "-")[0][2], items[1], "the item whose lease ran out")
-            tap.equal(probe.lines("lost", "bad") + probe.lines("lost", "kept"), [], "what is damaged or kept is not lost")
+            tap.equal(
+                probe.lines("lost", "bad") + probe.lines("lost", "kept"),
+                [],
+                "what is damaged or kept is not lost",
+            )
             tap.equal(len(probe.lines("lost", "-")), 1, "nor is the damaged item")
 
 
 def test_an_answer_that_was_lost_does_not_make_a_lost_lease():
-    """The holder's own end of a job is why it does not come again: it is answered, and that is all."""
+    """The holder's own end of a job is why it does not come again: it is answered, and that
+    is all."""
     with held() as (broker, link, admin, probe):
         for n in range(8):
             job = f"j{n}"
@@ -213,7 +302,9 @@ def test_an_answer_that_was_lost_does_not_make_a_lost_lease():
             link.cut()
             admin.call("job_cancel", job=job)
             link.mend()
-            tap.wait_until(lambda: probe.lines("cancel", job), 60, "it is cancelled, and its end is on the way")
+            tap.wait_until(
+                lambda: probe.lines("cancel", job), 60, "it is cancelled, and its end is on the way"
+            )
             link.cut()
             link.mend()
             tap.wait_until(lambda: len(probe.lines("ended")) == n + 1, 60, "its end is answered")
@@ -221,7 +312,8 @@ def test_an_answer_that_was_lost_does_not_make_a_lost_lease():
 
 
 def test_two_machines_on_one_queue():
-    """An orphan waits for its own source, takes no slot of another machine, and is found with its intent by its own."""
+    """An orphan waits for its own source, takes no slot of another machine, and is found with its
+    intent by its own."""
     with held("local:one") as (broker, link, admin, probe):
         intended(admin, probe, "running")
         link.cut()
@@ -231,11 +323,16 @@ def test_two_machines_on_one_queue():
         with contextlib.closing(Link(broker.port)) as other_link:
             two = Probe(other_link, "local:two")
             try:
-                tap.wait_until(lambda: show(admin, "running").claim == "orphaned", 90, "its session has ended")
+                tap.wait_until(
+                    lambda: show(admin, "running").claim == "orphaned", 90, "its session has ended"
+                )
                 intended(admin, two, "next")
                 tap.equal(two.lines("again", "running"), [], "a stranger is not given it")
                 lines = admin.call("job_explain", job="running").explained.lines
-                tap.check(any("local:one" in line for line in lines), f"explain says for whom it waits: {lines}")
+                tap.check(
+                    any("local:one" in line for line in lines),
+                    f"explain says for whom it waits: {lines}",
+                )
                 link.mend()
                 one = Probe(link, "local:one")
                 try:
@@ -249,14 +346,24 @@ def test_two_machines_on_one_queue():
 
 def test_a_source_is_made_known_before_it_consumes():
     with tap.Broker() as broker, Connection(broker.port) as one, Connection(broker.port) as two:
-        one.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS)))
-        tap.equal(one.try_call("consume_open", queue="runs", source="s", subscription=1).code, -23, "unknown: try again")
+        one.call(
+            "queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS))
+        )
+        tap.equal(
+            one.try_call("consume_open", queue="runs", source="s", subscription=1).code,
+            -23,
+            "unknown: try again",
+        )
         one.call("source_seen", source="s", ok=True, text="here")
         one.call("consume_open", queue="runs", source="s", subscription=1, resume=True)
         one.notice("RESUMED")
-        tap.equal(two.try_call("source_seen", source="s").code, -12, "another session speaks for it")
+        tap.equal(
+            two.try_call("source_seen", source="s").code, -12, "another session speaks for it"
+        )
         two.call("source_seen", source="s", take=True)
-        tap.equal(one.try_call("source_seen", source="s").code, -12, "and now it is the other way round")
+        tap.equal(
+            one.try_call("source_seen", source="s").code, -12, "and now it is the other way round"
+        )
 
 
 tap.main(globals())

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Limits that only a live connection meets, at their edges: subscriptions, credit, unanswered requests, unread output."""
+"""Limits that only a live connection meets, at their edges: subscriptions, credit, unanswered
+requests, unread output."""
 import os
 import re
 import signal
@@ -23,8 +24,8 @@ def limit(name):
 
 def varint(value):
     out = b""
-    while value > 0x7f:
-        out += bytes([value & 0x7f | 0x80])
+    while value > 0x7F:
+        out += bytes([value & 0x7F | 0x80])
         value >>= 7
     return out + bytes([value])
 
@@ -56,17 +57,21 @@ class Conn:
         self.sock.connect(("127.0.0.1", broker.port))
         self.sock.settimeout(60)
         self.buffer = b""
-        self.sock.sendall(frame(HELLO, 0, field(1, 1) + field(2, 1) + field(3, "limits") + field(8, timeout_ms)))
+        self.sock.sendall(
+            frame(HELLO, 0, field(1, 1) + field(2, 1) + field(3, "limits") + field(8, timeout_ms))
+        )
         tap.equal(self.read()[0], WELCOME, "welcome")
 
     def read(self):
-        while len(self.buffer) < 4 or len(self.buffer) < 4 + struct.unpack(">I", self.buffer[:4])[0]:
+        while (
+            len(self.buffer) < 4 or len(self.buffer) < 4 + struct.unpack(">I", self.buffer[:4])[0]
+        ):
             got = self.sock.recv(1 << 20)
             if not got:
                 raise tap.Failed("the broker closed the connection")
             self.buffer += got
         length, kind, _, corr = struct.unpack(">IBBI", self.buffer[:10])
-        body, self.buffer = self.buffer[10:4 + length], self.buffer[4 + length:]
+        body, self.buffer = self.buffer[10 : 4 + length], self.buffer[4 + length :]
         return kind, corr, body
 
     def ask_body(self, request):
@@ -90,7 +95,10 @@ def test_subscriptions():
         conn.sock.sendall(b"".join(frame(REQUEST, n, consume(n, 0)) for n in range(1, most + 1)))
         for n in range(1, most + 1):
             kind, corr, body = conn.read()
-            tap.check(kind == REPLY and corr == n and not body.startswith(b"\x08"), f"subscription {n} of {most} is taken")
+            tap.check(
+                kind == REPLY and corr == n and not body.startswith(b"\x08"),
+                f"subscription {n} of {most} is taken",
+            )
         tap.equal(conn.ask(consume(most + 1, 0), most + 1), -4, "one more is refused with LIMIT")
         tap.equal(conn.ask(STATUS, 99999), 0, "and the connection goes on")
 
@@ -118,8 +126,9 @@ def cpu_ticks(pid):
 
 
 def memory_settled(pid):
-    """The most memory that the process is seen with until it has nothing to do any more: neither its size nor its CPU time moves
-    in 20 looks in a row. A broker that went on filling its memory would not be at rest."""
+    """The most memory that the process is seen with until it has nothing to do any more: neither
+    its size nor its CPU time moves in 20 looks in a row. A broker that went on filling its memory
+    would not be at rest."""
     most, last, same = 0, None, 0
 
     def at_rest():
@@ -128,6 +137,7 @@ def memory_settled(pid):
         same = same + 1 if now == last else 0
         most, last = max(most, now[0]), now
         return same >= 20
+
     tap.wait_until(at_rest, 60, "the broker is at rest")
     return most
 
@@ -150,22 +160,32 @@ def test_unanswered_requests():
         gate = os.path.join(top, "gate")
         with tap.Broker(env={"LD_PRELOAD": gate_library, "SYNC_GATE": gate}) as broker:
             most = limit("INFLIGHT_REQUESTS_MAX")
-            # Commands, not reads: each waits for its commit, and no commit ends before the gate is opened.
+            # Commands, not reads: each waits for its commit, and no commit ends before the gate is
+            # opened.
             request = field(50, b"")
             for beyond in (0, 30000):
                 conn = Conn(broker)
                 with open(gate, "wb"):
                     pass
-                conn.sock.sendall(b"".join(frame(REQUEST, n, request) for n in range(1, most + beyond + 1)))
+                conn.sock.sendall(
+                    b"".join(frame(REQUEST, n, request) for n in range(1, most + beyond + 1))
+                )
                 memory_settled(broker.pid)
                 unread = unread_bytes(broker, conn)
                 os.unlink(gate)
                 if beyond == 0:
                     tap.equal(unread, 0, "as many as may be unanswered are all read")
                 else:
-                    tap.check(unread > 0, f"what is far beyond is not read: {unread} bytes wait in the socket")
+                    tap.check(
+                        unread > 0,
+                        f"what is far beyond is not read: {unread} bytes wait in the socket",
+                    )
                 answered = [conn.read()[:2] for _ in range(most + beyond)]
-                tap.equal(sorted(answered), [(REPLY, n) for n in range(1, most + beyond + 1)], "all are answered in the end")
+                tap.equal(
+                    sorted(answered),
+                    [(REPLY, n) for n in range(1, most + beyond + 1)],
+                    "all are answered in the end",
+                )
 
 
 def connections_told(reply):
@@ -184,7 +204,7 @@ def connections_told(reply):
 def read_varint(data, at):
     value = shift = 0
     while True:
-        value |= (data[at] & 0x7f) << shift
+        value |= (data[at] & 0x7F) << shift
         shift += 7
         at += 1
         if data[at - 1] < 0x80:
@@ -212,7 +232,10 @@ def test_one_connection_does_not_hold_up_the_others_with_many_small_requests():
         answered = 0
         while connections_told(many.read()[2]) >= before:
             answered += 1
-        tap.check(answered < there / 2, f"{answered} of {there} requests were answered before another connection was looked at")
+        tap.check(
+            answered < there / 2,
+            f"{answered} of {there} requests were answered before another connection was looked at",
+        )
 
 
 # limit: OUTBOX_BYTES_MAX
@@ -220,11 +243,19 @@ def test_unread_output():
     tap.not_sanitized("a sanitizer keeps freed memory: its size says nothing")
     with tap.Broker() as broker:
         cli = [tap.program("client/cli/sluice"), "--address", broker.address]
-        tap.equal(subprocess.run([*cli, "stream", "create", "big", "--subject", "big.>"], timeout=60).returncode, 0, "stream create")
+        tap.equal(
+            subprocess.run(
+                [*cli, "stream", "create", "big", "--subject", "big.>"], timeout=60
+            ).returncode,
+            0,
+            "stream create",
+        )
         most = limit("OUTBOX_BYTES_MAX")
         line = b"x" * 60000 + b"\n"
         count = 2 * most // len(line)
-        done = subprocess.run([*cli, "pub", "big.x", "--lines"], input=line * count, capture_output=True, timeout=120)
+        done = subprocess.run(
+            [*cli, "pub", "big.x", "--lines"], input=line * count, capture_output=True, timeout=120
+        )
         tap.equal(done.returncode, 0, f"twice the bound is published: {done.stderr}")
         before = memory_bytes(broker.pid)
         slow = Conn(broker, receive_bytes=4096)
@@ -252,10 +283,19 @@ def test_unread_replies():
         before = memory_bytes(broker.pid)
         slow = Conn(broker, receive_bytes=4096)
         count = 2000
-        slow.sock.sendall(b"".join(frame(REQUEST, n, field(24, field(2, 1000))) for n in range(1, count + 1)))
+        slow.sock.sendall(
+            b"".join(frame(REQUEST, n, field(24, field(2, 1000))) for n in range(1, count + 1))
+        )
         grown = memory_settled(broker.pid) - before
-        tap.check(grown < 5 * limit("OUTBOX_BYTES_MAX"), f"replies that nobody reads are bounded: {grown} bytes of 400,000,000")
-        tap.equal([slow.read()[1] for _ in range(count)], list(range(1, count + 1)), "and all come when they are read")
+        tap.check(
+            grown < 5 * limit("OUTBOX_BYTES_MAX"),
+            f"replies that nobody reads are bounded: {grown} bytes of 400,000,000",
+        )
+        tap.equal(
+            [slow.read()[1] for _ in range(count)],
+            list(range(1, count + 1)),
+            "and all come when they are read",
+        )
 
 
 # limit: INFLIGHT_REQUESTS_MAX (waits)
@@ -265,9 +305,13 @@ def test_waits_are_bounded():
         tap.equal(conn.ask(field(20, field(1, field(1, "jobs") + field(2, 1)))), 0, "queue create")
         tap.equal(conn.ask(field(60, field(1, "j") + field(2, "jobs"))), 0, "job submit")
         most = limit("INFLIGHT_REQUESTS_MAX")
-        conn.sock.sendall(b"".join(frame(REQUEST, n, field(67, field(1, "j"))) for n in range(1, most + 2)))
+        conn.sock.sendall(
+            b"".join(frame(REQUEST, n, field(67, field(1, "j"))) for n in range(1, most + 2))
+        )
         kind, corr, body = conn.read()
-        tap.equal((kind, corr, body[:2]), (REPLY, most + 1, b"\x08\x2d"), "one more is refused with BUSY")
+        tap.equal(
+            (kind, corr, body[:2]), (REPLY, most + 1, b"\x08\x2d"), "one more is refused with BUSY"
+        )
         tap.equal(conn.ask(field(64, field(1, "j")), most + 2), 0, "and the connection goes on")
 
 
@@ -277,17 +321,26 @@ def test_unread_deliveries():
     with tap.Broker() as broker:
         cli = [tap.program("client/cli/sluice"), "--address", broker.address]
         conn = Conn(broker)
-        tap.equal(conn.ask(field(20, field(1, field(1, "big") + field(3, "big.>")))), 0, "queue create")
+        tap.equal(
+            conn.ask(field(20, field(1, field(1, "big") + field(3, "big.>")))), 0, "queue create"
+        )
         most = limit("OUTBOX_BYTES_MAX")
         line = b"x" * 60000 + b"\n"
         count = 8 * most // len(line)
-        done = subprocess.run([*cli, "pub", "big.x", "--lines"], input=line * count, capture_output=True, timeout=120)
+        done = subprocess.run(
+            [*cli, "pub", "big.x", "--lines"], input=line * count, capture_output=True, timeout=120
+        )
         tap.equal(done.returncode, 0, f"eight times the bound is published: {done.stderr}")
         before = memory_bytes(broker.pid)
         slow = Conn(broker, receive_bytes=4096)
-        slow.sock.sendall(frame(REQUEST, 1, field(53, field(1, "big") + field(2, 1000000) + field(4, 1))))
+        slow.sock.sendall(
+            frame(REQUEST, 1, field(53, field(1, "big") + field(2, 1000000) + field(4, 1)))
+        )
         grown = memory_settled(broker.pid) - before
-        tap.check(grown < 5 * most, f"a consumer that does not read costs little more than the bound: {grown} bytes")
+        tap.check(
+            grown < 5 * most,
+            f"a consumer that does not read costs little more than the bound: {grown} bytes",
+        )
         slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         got = 0
         while got < count:
@@ -304,16 +357,32 @@ def test_unread_output_of_all_connections():
         tap.equal(conn.ask(field(10, field(1, field(1, "big")))), 0, "stream create")
         line = b"x" * 100000 + b"\n"
         for n in range(20):
-            done = subprocess.run([*cli, "pub", "big.x", "--stream", "big", "--lines"], input=line * 10, capture_output=True, timeout=120)
+            done = subprocess.run(
+                [*cli, "pub", "big.x", "--stream", "big", "--lines"],
+                input=line * 10,
+                capture_output=True,
+                timeout=120,
+            )
             tap.equal(done.returncode, 0, f"20 MB are published: {done.stderr}")
         before = memory_bytes(broker.pid)
         slow = [Conn(broker, receive_bytes=4096) for _ in range(40)]
         for one in slow:
-            one.sock.sendall(frame(REQUEST, 1, field(52, field(1, "big") + field(7, 1000000) + field(8, 1))))
+            one.sock.sendall(
+                frame(REQUEST, 1, field(52, field(1, "big") + field(7, 1000000) + field(8, 1)))
+            )
         # Each could have 16 MiB; together they have the bound, and each a little beyond it.
         sizes = [0]
-        tap.wait_until(lambda: sizes.append(memory_bytes(broker.pid)) or sizes[-1] == sizes[-2] > before + (24 << 20), 30, "their output has grown, and does not any more", 0.5)
-        tap.check(sizes[-1] - before < (32 << 20) + 40 * (2 << 20), f"40 that do not read cost what is set and a little each: {sizes[-1] - before} bytes")
+        tap.wait_until(
+            lambda: sizes.append(memory_bytes(broker.pid))
+            or sizes[-1] == sizes[-2] > before + (24 << 20),
+            30,
+            "their output has grown, and does not any more",
+            0.5,
+        )
+        tap.check(
+            sizes[-1] - before < (32 << 20) + 40 * (2 << 20),
+            f"40 that do not read cost what is set and a little each: {sizes[-1] - before} bytes",
+        )
         tap.equal(Conn(broker).ask(STATUS), 0, "others are answered meanwhile")
         for one in (slow[0], slow[-1]):
             one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -331,14 +400,25 @@ def test_a_slow_reader_that_reads_is_not_silent():
         tap.equal(conn.ask(field(10, field(1, field(1, "big")))), 0, "stream create")
         most = limit("OUTBOX_BYTES_MAX")
         for n in range(4):
-            done = subprocess.run([*cli, "pub", "big.x", "--stream", "big", "-"], input=b"x" * (most * 9 // 20), capture_output=True, timeout=120)
-            tap.equal(done.returncode, 0, f"an event of nearly half the bound is published: {done.stderr}")
-        # The shortest timeout: the broker looks several times while it does not read from this connection.
+            done = subprocess.run(
+                [*cli, "pub", "big.x", "--stream", "big", "-"],
+                input=b"x" * (most * 9 // 20),
+                capture_output=True,
+                timeout=120,
+            )
+            tap.equal(
+                done.returncode, 0, f"an event of nearly half the bound is published: {done.stderr}"
+            )
+        # The shortest timeout: the broker looks several times while it does not read from this
+        # connection.
         slow = Conn(broker, receive_bytes=4096, timeout_ms=limit("SESSION_TIMEOUT_MS_MIN"))
-        slow.sock.sendall(frame(REQUEST, 1, field(52, field(1, "big") + field(7, 1000000) + field(8, 1))))
+        slow.sock.sendall(
+            frame(REQUEST, 1, field(52, field(1, "big") + field(7, 1000000) + field(8, 1)))
+        )
         got = 0
         for n in range(60):
-            slow.sock.sendall(frame(6, n + 1, b""))  # PING, which a full output keeps from being heard
+            # PING, which a full output keeps from being heard
+            slow.sock.sendall(frame(6, n + 1, b""))
             part = slow.sock.recv(60000)
             tap.check(part != b"", f"after {got} bytes the connection is still there")
             got += len(part)

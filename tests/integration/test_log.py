@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the log says of connections, sessions, refusals and slow commits, and how much of it others can cause."""
+"""What the log says of connections, sessions, refusals and slow commits, and how much of it others
+can cause."""
 import os
 import re
 import sys
@@ -26,7 +27,11 @@ def lines(broker, one):
 
 
 def wait_line(broker, one, count=1):
-    return tap.wait_until(lambda: lines(broker, one) if len(lines(broker, one)) >= count else None, 20, f"{count} lines {one}")
+    return tap.wait_until(
+        lambda: lines(broker, one) if len(lines(broker, one)) >= count else None,
+        20,
+        f"{count} lines {one}",
+    )
 
 
 def refused(port, **hello):
@@ -45,20 +50,43 @@ def test_a_run_is_told_from_its_beginning_to_its_end():
         except client.Refused:
             pass
         session = one.welcome.session_id
-        back = Connection(broker.port, session_id=session, session_secret=one.welcome.session_secret)
+        back = Connection(
+            broker.port, session_id=session, session_secret=one.welcome.session_secret
+        )
         tap.equal(back.welcome.resumed, True, "resumed")
         back.ask("session_close")
         opened = wait_line(broker, "session.opened")[0]
-        tap.equal((opened["level"], opened["session"], opened["name"], opened["client"]),
-                  ("debug", str(session), "scheduler", "a test"), "the session that was opened")
+        tap.equal(
+            (opened["level"], opened["session"], opened["name"], opened["client"]),
+            ("debug", str(session), "scheduler", "a test"),
+            "the session that was opened",
+        )
         tap.equal(wait_line(broker, "session.resumed")[0]["session"], str(session), "and resumed")
-        tap.equal([row["session"] for row in wait_line(broker, "session.ended")], [str(session)], "and ended, once")
-        accepted = [row for row in wait_line(broker, "net.accepted", 2)
-                    if (row["thread"], row["conn"]) == (opened["thread"], opened["conn"])]
+        tap.equal(
+            [row["session"] for row in wait_line(broker, "session.ended")],
+            [str(session)],
+            "and ended, once",
+        )
+        accepted = [
+            row
+            for row in wait_line(broker, "net.accepted", 2)
+            if (row["thread"], row["conn"]) == (opened["thread"], opened["conn"])
+        ]
         tap.equal(len(accepted), 1, "its connection")
-        tap.check(re.fullmatch(r"127\.0\.0\.1:\d+", accepted[0]["peer"]), f"with its address: {accepted[0]['peer']}")
-        closed = [row for row in wait_line(broker, "net.closed", 2) if row["conn"] == opened["conn"] and row["thread"] == opened["thread"]]
-        tap.equal([row["reason"] for row in closed], ["its session moved to another connection"], "why it ended")
+        tap.check(
+            re.fullmatch(r"127\.0\.0\.1:\d+", accepted[0]["peer"]),
+            f"with its address: {accepted[0]['peer']}",
+        )
+        closed = [
+            row
+            for row in wait_line(broker, "net.closed", 2)
+            if row["conn"] == opened["conn"] and row["thread"] == opened["thread"]
+        ]
+        tap.equal(
+            [row["reason"] for row in closed],
+            ["its session moved to another connection"],
+            "why it ended",
+        )
         refusals = wait_line(broker, "request.refused")
         tap.equal([row["code"] for row in refusals], ["NOT_FOUND"], "the request that was refused")
 
@@ -74,7 +102,10 @@ def test_a_refused_connection_is_told_without_debug():
             Connection(broker.port)
         except (client.Closed, OSError):
             pass
-        tap.check(wait_line(broker, "net.connections_max")[0]["peer"].startswith("127.0.0.1:"), "beyond connections_max")
+        tap.check(
+            wait_line(broker, "net.connections_max")[0]["peer"].startswith("127.0.0.1:"),
+            "beyond connections_max",
+        )
         tap.equal(len(held), 3, "those before it stay")
         tap.equal(held[0].call("status_get").status.connections, 3, "and are all that is counted")
         tap.equal(lines(broker, "net.accepted"), [], "nothing of debug")
@@ -96,7 +127,9 @@ def test_a_slow_commit_says_what_was_slow():
     gate_library = tap.program("tests/integration/sync_gate.so")
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as there:
         gate = os.path.join(there, "gate")
-        with tap.Broker(env={**os.environ, "LD_PRELOAD": gate_library, "SYNC_GATE": gate}) as broker:
+        with tap.Broker(
+            env={**os.environ, "LD_PRELOAD": gate_library, "SYNC_GATE": gate}
+        ) as broker:
             one = Connection(broker.port)
             tap.equal(lines(broker, "engine.slow_commit"), [], "none so far")
             with open(gate, "w", encoding="ascii"):
@@ -110,8 +143,12 @@ def test_a_slow_commit_says_what_was_slow():
             os.unlink(gate)
             tap.equal(one.reply(asked, 30).code, 0, "the commit")
             row = wait_line(broker, "engine.slow_commit")[0]
-            tap.equal((row["level"], row["largest"]), ("warn", "queue_create"), "its largest command")
-            tap.check(int(row["sync_ms"]) >= 500 > int(row["apply_ms"]), f"the sync was slow: {row}")
+            tap.equal(
+                (row["level"], row["largest"]), ("warn", "queue_create"), "its largest command"
+            )
+            tap.check(
+                int(row["sync_ms"]) >= 500 > int(row["apply_ms"]), f"the sync was slow: {row}"
+            )
             tap.equal(row["commands"], "1", "its commands")
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The plugin door: a foreign listener that sees include/sluice only, and what the ABI checks refuse, by name."""
+"""The plugin door: a foreign listener that sees include/sluice only, and what the ABI checks
+refuse, by name."""
 import os
 import re
 import socket
@@ -55,7 +56,9 @@ class Line:
 
 def sluice(broker, *args):
     cli = tap.program("client/cli/sluice")
-    return subprocess.run([cli, "--address", broker.address, *args], capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        [cli, "--address", broker.address, *args], capture_output=True, text=True, timeout=30
+    )
 
 
 def with_line(test):
@@ -77,15 +80,23 @@ def test_a_foreign_listener_publishes_and_receives_with_credit():
         tap.equal(second[4], "body 1", "the second item")
         tap.check(line.silent(), "never more than was asked for")
         tap.check(line.ask(f"ACK {first[1]} {first[2]}").startswith("+OK"), "ack")
-        tap.check(line.ask(f"ACK {first[1]} {first[2]}") == "-ERR STALE_TOKEN", "a second ack is refused by name")
+        tap.check(
+            line.ask(f"ACK {first[1]} {first[2]}") == "-ERR STALE_TOKEN",
+            "a second ack is refused by name",
+        )
         tap.equal(line.ask("MORE 1").split()[0], "+OK", "credit")
         tap.equal(line.read().split(" ", 4)[4], "body 2", "one more item for one more credit")
+
     with_line(test)
 
 
 def test_a_foreign_follower_reads_what_native_clients_publish():
     def test(broker, port):
-        tap.equal(sluice(broker, "stream", "create", "events", "--subject", "ev.>").returncode, 0, "stream create")
+        tap.equal(
+            sluice(broker, "stream", "create", "events", "--subject", "ev.>").returncode,
+            0,
+            "stream create",
+        )
         line = Line(port)
         tap.equal(line.ask("FOLLOW events 0 2").split()[0], "+OK", "follow")
         for i in range(3):
@@ -93,9 +104,14 @@ def test_a_foreign_follower_reads_what_native_clients_publish():
         tap.equal(line.read(), "EVENT 0 ev.x number 0", "the first event")
         tap.equal(line.read(), "EVENT 1 ev.x number 1", "the second event")
         tap.check(line.silent(), "credit bounds a follower, too")
-        tap.equal(line.ask("PUB ev.y from the line"), "+OK 3", "what it publishes goes to the same stream")
+        tap.equal(
+            line.ask("PUB ev.y from the line"), "+OK 3", "what it publishes goes to the same stream"
+        )
         shown = sluice(broker, "follow", "events", "--from", "3", "--until-caught-up")
-        tap.check("ev.y  from the line" in shown.stdout, f"and native clients read it: {shown.stdout}")
+        tap.check(
+            "ev.y  from the line" in shown.stdout, f"and native clients read it: {shown.stdout}"
+        )
+
     with_line(test)
 
 
@@ -107,20 +123,28 @@ def test_bad_lines_get_an_error_and_the_broker_stays_up():
         line.sock.sendall(b"x" * 5000)
         tap.equal(line.read(), "", "an endless line closes its connection")
         tap.check(Line(port).ask("ACK 1 1").startswith("-ERR"), "others go on")
+
     with_line(test)
 
 
 def start(*args):
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
-        return subprocess.run([tap.program("broker/sluiced"), "--data", data, "--listen", "127.0.0.1:0", *args],
-                              capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            [tap.program("broker/sluiced"), "--data", data, "--listen", "127.0.0.1:0", *args],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
 
 def refused(name, text):
     path = plugin(name)
     broker = start("--plugin", f"{path} kind=listener port=0")
     tap.check(broker.returncode != 0, f"{name} is refused")
-    tap.check(path in broker.stderr and text in broker.stderr, f"the refusal names {name} and says {text!r}: {broker.stderr}")
+    tap.check(
+        path in broker.stderr and text in broker.stderr,
+        f"the refusal names {name} and says {text!r}: {broker.stderr}",
+    )
 
 
 def test_a_wrong_major_is_refused():
@@ -145,43 +169,96 @@ def test_a_missing_callback_is_refused():
 
 def started_with(line):
     """What a broker says that is started with this plugin and must refuse it."""
-    done = subprocess.run([tap.program("broker/sluiced"), "--data", os.path.join(tap.BUILD, "no-such-data"), "--listen", "127.0.0.1:0", "--plugin", line],
-                          capture_output=True, text=True, timeout=60)
-    tap.check(done.returncode not in (0, 134, 139) and done.returncode > 0, f"{line!r} is refused: {done.returncode} {done.stderr}")
+    done = subprocess.run(
+        [
+            tap.program("broker/sluiced"),
+            "--data",
+            os.path.join(tap.BUILD, "no-such-data"),
+            "--listen",
+            "127.0.0.1:0",
+            "--plugin",
+            line,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    tap.check(
+        done.returncode not in (0, 134, 139) and done.returncode > 0,
+        f"{line!r} is refused: {done.returncode} {done.stderr}",
+    )
     return done.stderr
 
 
 def test_wrong_plugins_are_refused_by_name():
     path = plugin("service_good")
-    for line, words in [(plugin("service_no_run"), "its ops have no run"), (plugin("service_init_fails"), "its init failed: not permitted (DENIED)"),
-                        (plugin("service_init_positive"), "its init failed: internal error (INTERNAL)"), ("/no/such.so", "/no/such.so: there is no such readable file"),
-                        (tap.plain(os.path.abspath(__file__)), "it cannot be loaded"), (tap.plain(tap.BUILD), "it cannot be loaded"), (f"{path} word", "'word'; expected KEY=VALUE"),
-                        (f"{path} =x", "expected KEY=VALUE"), (f"{path} kind=other", "expected listener or service"), (f"{path} stop_ms=soon", "stop_ms is 'soon'"),
-                        (f"{plugin('line')} kind=listener port=99999", "port is '99999'; expected a number from 0 to 65535"),
-                        (f"{plugin('line')} kind=listener port=x", "port is 'x'"), (f"{plugin('line')}", "expected service"), (" ", "the file is missing")]:
+    for line, words in [
+        (plugin("service_no_run"), "its ops have no run"),
+        (plugin("service_init_fails"), "its init failed: not permitted (DENIED)"),
+        (plugin("service_init_positive"), "its init failed: internal error (INTERNAL)"),
+        ("/no/such.so", "/no/such.so: there is no such readable file"),
+        (tap.plain(os.path.abspath(__file__)), "it cannot be loaded"),
+        (tap.plain(tap.BUILD), "it cannot be loaded"),
+        (f"{path} word", "'word'; expected KEY=VALUE"),
+        (f"{path} =x", "expected KEY=VALUE"),
+        (f"{path} kind=other", "expected listener or service"),
+        (f"{path} stop_ms=soon", "stop_ms is 'soon'"),
+        (
+            f"{plugin('line')} kind=listener port=99999",
+            "port is '99999'; expected a number from 0 to 65535",
+        ),
+        (f"{plugin('line')} kind=listener port=x", "port is 'x'"),
+        (f"{plugin('line')}", "expected service"),
+        (" ", "the file is missing"),
+    ]:
         said = started_with(line)
         tap.check(words in said, f"{line!r} says {words!r}: {said}")
-        tap.check(line.split(" ")[0] in said or "port" in words or "stop_ms" in words, f"and which plugin: {said}")
-    outside = subprocess.run([tap.program("broker/plugin/sluice-plugin"), plugin("service_no_run")], capture_output=True, text=True, timeout=60)
-    tap.check(outside.returncode == 3 and "its ops have no run" in outside.stderr, f"outside, too: {outside.stderr}")
+        tap.check(
+            line.split(" ")[0] in said or "port" in words or "stop_ms" in words,
+            f"and which plugin: {said}",
+        )
+    outside = subprocess.run(
+        [tap.program("broker/plugin/sluice-plugin"), plugin("service_no_run")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    tap.check(
+        outside.returncode == 3 and "its ops have no run" in outside.stderr,
+        f"outside, too: {outside.stderr}",
+    )
 
 
 def test_a_file_in_the_working_directory_is_found():
     path = plugin("service_ends")
-    done = subprocess.run([os.path.abspath(tap.program("broker/plugin/sluice-plugin")), os.path.basename(path)], cwd=os.path.dirname(path),
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [os.path.abspath(tap.program("broker/plugin/sluice-plugin")), os.path.basename(path)],
+        cwd=os.path.dirname(path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     tap.equal(done.returncode, 0, f"a name without a slash is a file here: {done.stderr}")
 
 
 def test_a_service_may_be_given_twice_and_log_from_any_thread():
     line = plugin("service_good")
-    with tap.Broker(args=["--plugin", f"{line} name=one", "--plugin", f"{line} name=two"]) as broker:
+    with tap.Broker(
+        args=["--plugin", f"{line} name=one", "--plugin", f"{line} name=two"]
+    ) as broker:
         for name in (b"one", b"two"):
-            tap.wait_until(lambda name=name: re.search(rb"id=service.runs msg=" + name, broker.text()), 30, f"{name} runs with a setting of its own")
+            tap.wait_until(
+                lambda name=name: re.search(rb"id=service.runs msg=" + name, broker.text()),
+                30,
+                f"{name} runs with a setting of its own",
+            )
         tap.check(b"init 2" in broker.text(), "one init for each")
         broker.stop()
         tap.check(b"fini 2" in broker.text(), f"one fini for each: {broker.tail()}")
-        tap.check(len(re.findall(rb"id=plugin.ended .*result=OK", broker.text())) == 2, "and their ends are told")
+        tap.check(
+            len(re.findall(rb"id=plugin.ended .*result=OK", broker.text())) == 2,
+            "and their ends are told",
+        )
 
 
 def test_a_file_and_settings_with_spaces_are_quoted():
@@ -197,16 +274,29 @@ def test_a_file_and_settings_with_spaces_are_quoted():
             to.write(f"plugin = {line}\n")
         for option in (["--plugin", line], ["--config", file]):
             with tap.Broker(args=option) as broker:
-                tap.wait_until(lambda: re.search(rb'id=service.runs msg="one two"', broker.text()), 30, f"it runs with its setting: {option}")
-    for wrong, words in [('"/a b', "is not closed"), (f'{path} name="a b', "is not closed"), ('""', "the file is missing"), (f'{path} "a b"', "'a b'; expected KEY=VALUE")]:
+                tap.wait_until(
+                    lambda: re.search(rb'id=service.runs msg="one two"', broker.text()),
+                    30,
+                    f"it runs with its setting: {option}",
+                )
+    for wrong, words in [
+        ('"/a b', "is not closed"),
+        (f'{path} name="a b', "is not closed"),
+        ('""', "the file is missing"),
+        (f'{path} "a b"', "'a b'; expected KEY=VALUE"),
+    ]:
         said = started_with(wrong)
         tap.check(words in said, f"{wrong!r} says {words!r}: {said}")
 
 
 def test_a_service_that_does_not_stop_is_left_behind_by_name():
-    with tap.Broker(args=["--plugin", f"{plugin('service_never_stops')} name=deaf stop_ms=200"]) as broker:
+    with tap.Broker(
+        args=["--plugin", f"{plugin('service_never_stops')} name=deaf stop_ms=200"]
+    ) as broker:
         tap.wait_until(lambda: b"id=service.runs" in broker.text(), 30, "it runs")
-        tap.equal(sluice(broker, "queue", "create", "work").returncode, 0, "the broker serves meanwhile")
+        tap.equal(
+            sluice(broker, "queue", "create", "work").returncode, 0, "the broker serves meanwhile"
+        )
         broker.stop()
         found = re.search(rb"id=plugin.stuck .*plugin=service", broker.text())
         tap.check(found is not None, f"the broker ends, and says whom it left: {broker.tail()}")
@@ -215,20 +305,28 @@ def test_a_service_that_does_not_stop_is_left_behind_by_name():
 def test_a_service_is_no_listener():
     path = tap.plain(os.path.join(tap.BUILD, "plugins/local/local.so"))
     broker = start("--plugin", f"{path} kind=listener")
-    tap.check("expected listener" in broker.stderr, f"the refusal says what was expected: {broker.stderr}")
+    tap.check(
+        "expected listener" in broker.stderr, f"the refusal says what was expected: {broker.stderr}"
+    )
 
 
 def test_settings_that_cannot_be_read_are_refused_by_name():
     line = plugin("line")
-    for setting, text in [("port", "'port'; expected KEY=VALUE"), ("=1", "'=1'; expected KEY=VALUE"),
-                          ("port=abc", "port is 'abc'; expected a number from 0 to 65535"),
-                          ("port=70000", "port is '70000'; expected"), ("port=-1", "port is '-1'; expected"),
-                          (" ".join(f"k{n}=v" for n in range(33)), "at most 32 of them")]:
+    for setting, text in [
+        ("port", "'port'; expected KEY=VALUE"),
+        ("=1", "'=1'; expected KEY=VALUE"),
+        ("port=abc", "port is 'abc'; expected a number from 0 to 65535"),
+        ("port=70000", "port is '70000'; expected"),
+        ("port=-1", "port is '-1'; expected"),
+        (" ".join(f"k{n}=v" for n in range(33)), "at most 32 of them"),
+    ]:
         broker = start("--plugin", f"{line} kind=listener {setting}")
         tap.equal(broker.returncode, 2, f"{setting!r} is refused")
         tap.check(text in broker.stderr, f"the refusal says {text!r}: {broker.stderr}")
     broker = start("--plugin", " ")
-    tap.check("expected \"PATH KEY=VALUE" in broker.stderr, f"an empty plugin is refused: {broker.stderr}")
+    tap.check(
+        'expected "PATH KEY=VALUE' in broker.stderr, f"an empty plugin is refused: {broker.stderr}"
+    )
 
 
 def test_the_local_scheduler_is_the_same_inside_and_outside():
@@ -241,16 +339,32 @@ def test_the_local_scheduler_is_the_same_inside_and_outside():
             args = ["--plugin", f"{local} spool={spool}"] if inside else []
             # The queue must be there before a scheduler inside consumes from it.
             with tap.Broker(data=data) as broker:
-                tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
+                tap.equal(
+                    sluice(broker, "queue", "create", "runs", "--jobs").returncode,
+                    0,
+                    "queue create",
+                )
             with tap.Broker(data=data, args=args) as broker:
                 outside = None
                 if not inside:
-                    outside = tap.Process([tap.program("broker/plugin/sluice-plugin"), "--address", broker.address, "--set",
-                                           f"spool={spool}", local])
-                job = sluice(broker, "job", "submit", "--id", "j1", "--queue", "runs", '{"argv":["true"]}')
+                    outside = tap.Process(
+                        [
+                            tap.program("broker/plugin/sluice-plugin"),
+                            "--address",
+                            broker.address,
+                            "--set",
+                            f"spool={spool}",
+                            local,
+                        ]
+                    )
+                job = sluice(
+                    broker, "job", "submit", "--id", "j1", "--queue", "runs", '{"argv":["true"]}'
+                )
                 tap.equal(job.returncode, 0, f"submit: {job.stderr}")
                 done = sluice(broker, "job", "wait", "j1", "--timeout", "20s")
-                tap.equal(done.returncode, 0, f"wait ({'inside' if inside else 'outside'}): {done.stderr}")
+                tap.equal(
+                    done.returncode, 0, f"wait ({'inside' if inside else 'outside'}): {done.stderr}"
+                )
                 shown = sluice(broker, "-o", "json", "job", "show", "j1")
                 tap.check("COMPLETE" in shown.stdout, f"it ran: {shown.stdout}")
                 if outside is not None:

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A start that is refused says which step failed on what and why, with the setting that matters, and leaves nothing of what it made."""
+"""A start that is refused says which step failed on what and why, with the setting that matters,
+and leaves nothing of what it made."""
 import errno
 import os
 import socket
@@ -8,7 +9,8 @@ import subprocess
 
 import tap
 
-# call, errno, part of its path, words of the message beside the errno's text and the data directory (or the address)
+# call, errno, part of its path, words of the message beside the errno's text and the data directory
+# (or the address)
 PLANTED = [
     ("mkdir", errno.EACCES, "data", ["mkdir"]),
     ("statfs", errno.EIO, "data", ["statfs"]),
@@ -43,8 +45,20 @@ WITHOUT_THING = ("eventfd", "pthread_create", "getrandom")
 
 def start(data, *args, env=None):
     """A start that has to fail."""
-    done = subprocess.run([tap.program("broker/sluiced"), "--data", data, "--listen", f"127.0.0.1:{tap.free_port()}", *args],
-                          capture_output=True, text=True, timeout=60, env={**os.environ, **(env or {})})
+    done = subprocess.run(
+        [
+            tap.program("broker/sluiced"),
+            "--data",
+            data,
+            "--listen",
+            f"127.0.0.1:{tap.free_port()}",
+            *args,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **(env or {})},
+    )
     tap.check(done.returncode > 0, f"it is refused: {done.returncode}, {done.stdout}")
     return done.stderr
 
@@ -65,8 +79,15 @@ def test_each_failure_of_a_start_has_step_thing_and_cause_and_leaves_nothing():
                 tap.check(os.strerror(number) in said, f"the cause is there: {what}")
                 for word in words:
                     tap.check(word in said, f"{word!r} is there: {what}")
-                tap.check(call in WITHOUT_THING or "listen =" in said or data in said, f"the thing is there: {what}")
-                tap.equal(os.listdir(top), ["data"] if existed else [], f"the directory is as it was: {what}")
+                tap.check(
+                    call in WITHOUT_THING or "listen =" in said or data in said,
+                    f"the thing is there: {what}",
+                )
+                tap.equal(
+                    os.listdir(top),
+                    ["data"] if existed else [],
+                    f"the directory is as it was: {what}",
+                )
                 tap.equal(os.listdir(data) if existed else [], [], f"and nothing is in it: {what}")
 
 
@@ -82,7 +103,10 @@ def test_a_store_that_was_there_stays_when_a_start_fails():
         with open(os.path.join(data, "data.mdb"), "rb") as file:
             before = file.read()
         start(data, "--listen", busy)
-        tap.check(sorted(os.listdir(data)) == ["data.mdb", "lock.mdb", "sluice.lock"] and before, "an old store is")
+        tap.check(
+            sorted(os.listdir(data)) == ["data.mdb", "lock.mdb", "sluice.lock"] and before,
+            "an old store is",
+        )
         with tap.Broker(data=data):
             start(data)
         with tap.Broker(data=data):
@@ -93,9 +117,18 @@ def test_localhost_is_loopback_and_what_looks_like_it_is_not():
     with tap.Scratch() as top:
         with tap.Broker(args=["--listen", "localhost:0"]) as broker:
             tap.check(broker.port > 0, "it listens")
-        for listen in ("0.0.0.0:0", "127.example.org:0", "10.0.0.1:0", "[::]:0", "localhost.example:0"):
+        for listen in (
+            "0.0.0.0:0",
+            "127.example.org:0",
+            "10.0.0.1:0",
+            "[::]:0",
+            "localhost.example:0",
+        ):
             said = start(f"{top}/b", "--listen", listen)
-            tap.check(listen in said and ("insecure" in said or "numeric" in said), f"{listen} is refused: {said}")
+            tap.check(
+                listen in said and ("insecure" in said or "numeric" in said),
+                f"{listen} is refused: {said}",
+            )
             tap.check(not os.path.exists(f"{top}/b"), "and leaves nothing")
 
 

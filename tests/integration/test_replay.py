@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The runner of the main job: what it says to wrong options and traces, that it finds planted faults, and that it leaves nothing behind
-when it is interrupted."""
+"""The runner of the main job: what it says to wrong options and traces, that it finds planted
+faults, and that it leaves nothing behind when it is interrupted."""
 import glob
 import gzip
 import os
@@ -32,28 +32,34 @@ def build_below(top):
 
 
 def replay(*args, cwd=None):
-    return subprocess.run([tap.program("bench/replay/sluice-replay"), *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100,
-                          cwd=cwd)
+    return subprocess.run(
+        [tap.program("bench/replay/sluice-replay"), *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=cwd,
+    )
 
 
 def test_wrong_options_are_named_with_what_was_expected():
     for args, words in (
-            (["--jobs", "0"], "--jobs is '0'; expected a number from 1"),
-            (["--jobs", "-1"], "--jobs is '-1'; expected a number from 1"),
-            (["--jobs", "abc"], "--jobs is 'abc'; expected a number from 1"),
-            (["--jobs", "3x"], "--jobs is '3x'; expected a number from 1"),
-            (["--jobs", "4294967296"], "expected a number from 1 to 4294967295"),
-            (["--speedup", "0"], "--speedup is '0'; expected a number above 0"),
-            (["--speedup", "abc"], "--speedup is 'abc'; expected a number above 0"),
-            (["--speedup", "inf"], "--speedup is 'inf'; expected a number above 0"),
-            (["--speedup"], "--speedup needs a value; expected a number above 0"),
-            (["--kills", "10001"], "--kills is '10001'; expected a number from 1 to 10000"),
-            (["--seed", "0"], "--seed is '0'; expected a number from 1"),
-            (["--plant", "x"], "--plant is 'x'; expected lost, double or wrong"),
-            (["--trace"], "--trace needs a value; expected a file"),
-            (["--trace", ""], "--trace is ''; expected a file"),
-            (["--nonsense"], "'--nonsense' is unknown"),
-            (["word", "word"], "'word' is unknown"),
+        (["--jobs", "0"], "--jobs is '0'; expected a number from 1"),
+        (["--jobs", "-1"], "--jobs is '-1'; expected a number from 1"),
+        (["--jobs", "abc"], "--jobs is 'abc'; expected a number from 1"),
+        (["--jobs", "3x"], "--jobs is '3x'; expected a number from 1"),
+        (["--jobs", "4294967296"], "expected a number from 1 to 4294967295"),
+        (["--speedup", "0"], "--speedup is '0'; expected a number above 0"),
+        (["--speedup", "abc"], "--speedup is 'abc'; expected a number above 0"),
+        (["--speedup", "inf"], "--speedup is 'inf'; expected a number above 0"),
+        (["--speedup"], "--speedup needs a value; expected a number above 0"),
+        (["--kills", "10001"], "--kills is '10001'; expected a number from 1 to 10000"),
+        (["--seed", "0"], "--seed is '0'; expected a number from 1"),
+        (["--plant", "x"], "--plant is 'x'; expected lost, double or wrong"),
+        (["--trace"], "--trace needs a value; expected a file"),
+        (["--trace", ""], "--trace is ''; expected a file"),
+        (["--nonsense"], "'--nonsense' is unknown"),
+        (["word", "word"], "'word' is unknown"),
     ):
         done = replay("--bin", tap.BUILD, *args)
         tap.equal(done.returncode, 2, f"exit code of {args}: {done.stderr}")
@@ -66,15 +72,15 @@ def test_wrong_traces_are_named_before_anything_is_started():
         build = build_below(top)
         whole = gzip.compress(LINE.format(n=1).encode() * 1000)
         damaged = bytearray(whole)
-        damaged[-6] ^= 0xff  # of its CRC
+        damaged[-6] ^= 0xFF  # of its CRC
         for name, data, words in (
-                ("missing", None, "No such file or directory"),
-                ("empty", b"", "no jobs in it"),
-                ("header only", b"; Version: 2.2\n", "no jobs in it"),
-                ("cut.gz", whole[:len(whole) // 2], "damaged or cut gzip data"),
-                ("damaged.gz", bytes(damaged), "damaged or cut gzip data"),
-                ("binary", bytes(range(256)) * 20, "line 1"),
-                ("short", b"; h\n1 2 3\n", "line 2: 3 columns; expected 18"),
+            ("missing", None, "No such file or directory"),
+            ("empty", b"", "no jobs in it"),
+            ("header only", b"; Version: 2.2\n", "no jobs in it"),
+            ("cut.gz", whole[: len(whole) // 2], "damaged or cut gzip data"),
+            ("damaged.gz", bytes(damaged), "damaged or cut gzip data"),
+            ("binary", bytes(range(256)) * 20, "line 1"),
+            ("short", b"; h\n1 2 3\n", "line 2: 3 columns; expected 18"),
         ):
             path = os.path.join(top, name)
             if data is not None:
@@ -82,9 +88,14 @@ def test_wrong_traces_are_named_before_anything_is_started():
                     file.write(data)
             done = replay("--bin", build, "--trace", path)
             tap.equal(done.returncode, 1, f"exit code of {name}: {done.stderr}")
-            tap.check(path in done.stderr and words in done.stderr, f"{name} says {words!r}: {done.stderr!r}")
+            tap.check(
+                path in done.stderr and words in done.stderr,
+                f"{name} says {words!r}: {done.stderr!r}",
+            )
         done = replay("--bin", build, "--trace", top)
-        tap.check(done.returncode == 1 and "Is a directory" in done.stderr, f"a folder: {done.stderr!r}")
+        tap.check(
+            done.returncode == 1 and "Is a directory" in done.stderr, f"a folder: {done.stderr!r}"
+        )
         tap.equal(glob.glob(os.path.join(glob.escape(build), "run-*")), [], "no run was begun")
 
 
@@ -92,10 +103,31 @@ def test_planted_faults_are_found_and_a_sound_run_agrees():
     with tempfile.TemporaryDirectory() as top:
         build, path = build_below(top), trace(top, 3)
         for args, code, words in (
-                ([], 0, "They agree"),
-                (["--plant", "lost"], 1, "DISAGREE: 1 lost, 0 with two terminal states, 0 started twice, 0 with another outcome"),
-                (["--plant", "double"], 1, "DISAGREE: 0 lost, 0 with two terminal states, 1 started twice, 0 with another outcome"),
-                (["--plant", "wrong"], 1, "DISAGREE: 0 lost, 0 with two terminal states, 0 started twice, 1 with another outcome"),
+            ([], 0, "They agree"),
+            (
+                ["--plant", "lost"],
+                1,
+                (
+                    "DISAGREE: 1 lost, 0 with two terminal states, 0 started twice, 0 with another"
+                    " outcome"
+                ),
+            ),
+            (
+                ["--plant", "double"],
+                1,
+                (
+                    "DISAGREE: 0 lost, 0 with two terminal states, 1 started twice, 0 with another"
+                    " outcome"
+                ),
+            ),
+            (
+                ["--plant", "wrong"],
+                1,
+                (
+                    "DISAGREE: 0 lost, 0 with two terminal states, 0 started twice, 1 with another"
+                    " outcome"
+                ),
+            ),
         ):
             done = replay("--bin", build, "--trace", path, "--speedup", "1000000000", *args)
             tap.equal(done.returncode, code, f"exit code with {args}: {done.stdout}{done.stderr}")
@@ -117,17 +149,44 @@ def test_an_interrupted_run_leaves_no_process_and_no_folder():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with tempfile.TemporaryDirectory() as parent:
                 build = build_below(parent)
-                runner = tap.Process([tap.program("bench/replay/sluice-replay"), "--bin", build, "--trace", path, "--speedup", "1"])
+                runner = tap.Process(
+                    [
+                        tap.program("bench/replay/sluice-replay"),
+                        "--bin",
+                        build,
+                        "--trace",
+                        path,
+                        "--speedup",
+                        "1",
+                    ]
+                )
                 try:
-                    tap.wait_until(lambda: [f for f in glob.glob(f"{glob.escape(build)}/run-*/starts") if os.path.getsize(f) > 0], 60, "a job has started")
+                    tap.wait_until(
+                        lambda: [
+                            f
+                            for f in glob.glob(f"{glob.escape(build)}/run-*/starts")
+                            if os.path.getsize(f) > 0
+                        ],
+                        60,
+                        "a job has started",
+                    )
                     runner.signal(number)
-                    tap.equal(runner.wait(60), 128 + number, f"exit code after {number.name}: {runner.tail()}")
+                    tap.equal(
+                        runner.wait(60),
+                        128 + number,
+                        f"exit code after {number.name}: {runner.tail()}",
+                    )
                 finally:
                     runner.kill()
                 left = [line for line in command_lines() if os.fsencode(build + "/run-") in line]
                 tap.equal(left, [], f"processes after {number.name}")
-                tap.equal(glob.glob(f"{glob.escape(build)}/run-*"), [], f"folders after {number.name}")
-                tap.check(b"Interrupted" in runner.text() and b"DISAGREE" not in runner.text(), f"it says what happened: {runner.tail()}")
+                tap.equal(
+                    glob.glob(f"{glob.escape(build)}/run-*"), [], f"folders after {number.name}"
+                )
+                tap.check(
+                    b"Interrupted" in runner.text() and b"DISAGREE" not in runner.text(),
+                    f"it says what happened: {runner.tail()}",
+                )
 
 
 tap.main(globals())

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A session that holds more than one delivery carries: cut off and resumed, it is given all of it again, once each."""
+"""A session that holds more than one delivery carries: cut off and resumed, it is given all of it
+again, once each."""
 import collections
 import os
 import sys
@@ -19,14 +20,21 @@ FRAME_BYTES = 4 << 20  # no delivery is larger: protocol's FRAME_BYTES_MAX is fa
 
 def put(one, queue, bodies):
     for at in range(0, len(bodies), 500):
-        answer = one.publish([envelope(body) for body in bodies[at:at + 500]], "put", target=client.TO_QUEUE, name=queue)
+        answer = one.publish(
+            [envelope(body) for body in bodies[at : at + 500]],
+            "put",
+            target=client.TO_QUEUE,
+            name=queue,
+        )
         tap.equal(answer.code, 0, f"put: {answer.text}")
 
 
 def again(broker, one):
     """The connection breaks without a GOODBYE, and its session is resumed."""
     one.close()
-    back = Connection(broker.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
+    back = Connection(
+        broker.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret
+    )
     tap.equal(back.welcome.resumed, True, "the session is resumed")
     return back
 
@@ -50,8 +58,17 @@ def jobs(one, subscription, count):
 def no_more(one, subscription, what):
     """What was on its way is there after two round trips through the engine."""
     for name in ("first", "second"):
-        one.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name=f"{name}-{subscription}"), if_not_exists=True))
-    extra = [kept for kept in one.kept if kept.type == client.DELIVER and int.from_bytes(kept.body[:4], "big") == subscription]
+        one.call(
+            "queue_create",
+            pb.QueueCreate(
+                config=pb.QueueConfig(name=f"{name}-{subscription}"), if_not_exists=True
+            ),
+        )
+    extra = [
+        kept
+        for kept in one.kept
+        if kept.type == client.DELIVER and int.from_bytes(kept.body[:4], "big") == subscription
+    ]
     tap.equal(len(extra), 0, what)
 
 
@@ -81,9 +98,16 @@ def test_thousands_of_held_jobs_come_again_once_each():
     with tap.Broker() as broker:
         one = Connection(broker.port)
         for queue in ("runs", "others"):
-            one.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name=queue, kind=pb.QUEUE_JOBS)))
+            one.call(
+                "queue_create",
+                pb.QueueCreate(config=pb.QueueConfig(name=queue, kind=pb.QUEUE_JOBS)),
+            )
         # Jobs of another queue lie between them: a step that looks at those only must go on, too.
-        asked = [one.ask("job_submit", job=f"{queue}-{i}", queue=queue) for i in range(HELD) for queue in ("runs", "others")]
+        asked = [
+            one.ask("job_submit", job=f"{queue}-{i}", queue=queue)
+            for i in range(HELD)
+            for queue in ("runs", "others")
+        ]
         for correlation in asked:
             tap.equal(one.reply(correlation).code, 0, "submitted")
         one.call("consume_open", queue="others", credit=HELD, subscription=1)
@@ -112,7 +136,10 @@ def test_large_held_items_come_again_in_bounded_deliveries_after_a_restart():
             back = []
             while len(back) < LARGE:
                 delivery = one.deliver(2)
-                tap.check(sum(len(event.body) for event in delivery.events) < FRAME_BYTES, "a delivery is bounded")
+                tap.check(
+                    sum(len(event.body) for event in delivery.events) < FRAME_BYTES,
+                    "a delivery is bounded",
+                )
                 back += [(delivery.token, number) for number in delivery.numbers]
             once_each(held, back, "large items")
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions: who leaves without having done anything costs little, who holds something is seen by name and address, and an operator can end it."""
+"""Sessions: who leaves without having done anything costs little, who holds something is seen by
+name and address, and an operator can end it."""
 import contextlib
 import json
 import os
@@ -22,18 +23,28 @@ UNUSED_MAX = 1000  # limit: SESSIONS_UNUSED_MAX
 
 
 def sluice(broker, *words):
-    return subprocess.run([tap.program("client/cli/sluice"), "--address", f"127.0.0.1:{broker.port}", *words],
-                          capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [tap.program("client/cli/sluice"), "--address", f"127.0.0.1:{broker.port}", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def hello(broker, **members):
     one = Connection(broker.port, hello=False)
-    one.send(HELLO, pb.Hello(version_min=1, version_max=1, session_timeout_ms=86400000, **members).SerializeToString())
+    one.send(
+        HELLO,
+        pb.Hello(
+            version_min=1, version_max=1, session_timeout_ms=86400000, **members
+        ).SerializeToString(),
+    )
     return one
 
 
 class Before:
-    """Between clients and a broker: it is one of before the feature, which WELCOME does not name then."""
+    """Between clients and a broker: it is one of before the feature, which WELCOME does not name
+    then."""
 
     def __init__(self, port):
         self.to, self.changed = port, 0
@@ -44,7 +55,9 @@ class Before:
     def serve(self):
         with contextlib.suppress(OSError):
             while True:
-                near, far = self.listener.accept()[0], socket.create_connection(("127.0.0.1", self.to))
+                near, far = self.listener.accept()[0], socket.create_connection(
+                    ("127.0.0.1", self.to)
+                )
                 threading.Thread(target=self.pass_on, args=(near, far, False), daemon=True).start()
                 threading.Thread(target=self.pass_on, args=(far, near, True), daemon=True).start()
 
@@ -64,7 +77,9 @@ class Before:
 
 
 class Switch(FrameProxy):
-    """With `before`, the broker is one of before the feature; with `hold`, its replies wait for release()."""
+    """With `before`, the broker is one of before the feature; with `hold`, its replies wait for
+    release()."""
+
     REQUEST, REPLY = 2, 66
 
     def __init__(self, port):
@@ -108,15 +123,20 @@ def test_who_comes_and_goes_leaves_a_bounded_number_of_sessions():
                 one.wait(WELCOME)
             for one in many:
                 one.close()
-        tap.wait_until(lambda: sessions(watcher) <= UNUSED_MAX + 3, 60, "the oldest that did nothing end")
+        tap.wait_until(
+            lambda: sessions(watcher) <= UNUSED_MAX + 3, 60, "the oldest that did nothing end"
+        )
         names = {row.name for row in watcher.call("session_list").sessions}
         tap.check("kept" in names, "one with a name is kept")
-        back = Connection(broker.port, session_id=welcome.session_id, session_secret=welcome.session_secret)
+        back = Connection(
+            broker.port, session_id=welcome.session_id, session_secret=welcome.session_secret
+        )
         tap.equal(back.welcome.resumed, True, "one that did something is resumed")
 
 
 def test_another_session_is_not_closed_where_the_broker_would_close_the_callers():
-    """A broker of before knows no number in session_close: the library sees by the features that it does not, and does not ask."""
+    """A broker of before knows no number in session_close: the library sees by the features that it
+    does not, and does not ask."""
     with tap.Broker() as broker, Connection(broker.port, session_name="gpu-7") as holder:
         with contextlib.closing(Before(broker.port)) as link:
             for which in ("gpu-7", str(holder.welcome.session_id)):
@@ -129,7 +149,9 @@ def test_another_session_is_not_closed_where_the_broker_would_close_the_callers(
 
 
 def closer(link, how, ready):
-    return tap.Process([tap.program("tests/integration/closer_probe"), link.address, how], ready=ready)
+    return tap.Process(
+        [tap.program("tests/integration/closer_probe"), link.address, how], ready=ready
+    )
 
 
 def test_a_close_of_another_session_has_one_deadline():
@@ -139,25 +161,36 @@ def test_a_close_of_another_session_has_one_deadline():
         process = closer(link, "first", rb"waiting")
         try:
             link.refuse = False
-            tap.wait_until(lambda: b"deadline" in process.text(), 60, f"the request is made: {process.tail()}")
+            tap.wait_until(
+                lambda: b"deadline" in process.text(), 60, f"the request is made: {process.tail()}"
+            )
             link.release()
             tap.equal(process.wait(60), 0, process.tail())
-            tap.equal(process.text().split(b"\n")[1:3], [b"deadline kept", b"SESSION_GONE"], "the time for the connection counts")
+            tap.equal(
+                process.text().split(b"\n")[1:3],
+                [b"deadline kept", b"SESSION_GONE"],
+                "the time for the connection counts",
+            )
         finally:
             process.kill()
 
 
 def test_a_close_of_another_session_is_not_sent_to_an_older_broker_after_a_reconnect():
-    """The broker that was asked before could do it; the one that comes then would close the caller's own."""
+    """The broker that was asked before could do it; the one that comes then would close the
+    caller's own."""
     with tap.Broker() as broker, contextlib.closing(Switch(broker.port)) as link:
         process = closer(link, "again", rb"connected")
         try:
             link.refuse = link.before = True
             link.cut()
-            tap.wait_until(lambda: b"asked" in process.text(), 60, f"it is asked for: {process.tail()}")
+            tap.wait_until(
+                lambda: b"asked" in process.text(), 60, f"it is asked for: {process.tail()}"
+            )
             link.refuse = False
             tap.equal(process.wait(60), 0, process.tail())
-            tap.check(b"\nUNSUPPORTED\n" in process.text(), f"refused by the library: {process.tail()}")
+            tap.check(
+                b"\nUNSUPPORTED\n" in process.text(), f"refused by the library: {process.tail()}"
+            )
             tap.equal(link.asked, 1, "no request for it but that of the probe's own end")
         finally:
             process.kill()
@@ -167,32 +200,62 @@ def test_sessions_are_listed_and_closed_by_the_cli():
     with tap.Broker() as broker:
         holder = Connection(broker.port, session_name="gpu-7")
         holder.call("queue_create", config=dict(name="work", max_attempts=7, max_items=50))
-        holder.publish([envelope(b"one"), envelope(b"two")], "put", target=client.TO_QUEUE, name="work")
+        holder.publish(
+            [envelope(b"one"), envelope(b"two")], "put", target=client.TO_QUEUE, name="work"
+        )
         holder.call("consume_open", queue="work", subscription=1, credit=1, session_lease=True)
         holder.deliver(1)
         listed = json.loads(sluice(broker, "session", "ls", "-o", "json").stdout)["sessions"]
         mine = [row for row in listed if row.get("name") == "gpu-7"]
         tap.equal([row.get("address") for row in mine], ["127.0.0.1"], "with its address")
         tap.check("gpu-7" in sluice(broker, "session", "ls").stdout, "in a table, too")
-        item = json.loads(sluice(broker, "queue", "peek", "work", "--state", "leased", "-o", "json").stdout)["items"][0]
-        tap.equal((item["holder"], item["holder_address"]), ("gpu-7", "127.0.0.1"), "peek says who holds it")
-        tap.wait_until(lambda: holder.call("queue_peek", name="work", state="leased").items[0].held_ms > 0, 30, "it is held for some time")
-        item = json.loads(sluice(broker, "queue", "peek", "work", "--state", "leased", "-o", "json").stdout)["items"][0]
+        item = json.loads(
+            sluice(broker, "queue", "peek", "work", "--state", "leased", "-o", "json").stdout
+        )["items"][0]
+        tap.equal(
+            (item["holder"], item["holder_address"]),
+            ("gpu-7", "127.0.0.1"),
+            "peek says who holds it",
+        )
+        tap.wait_until(
+            lambda: holder.call("queue_peek", name="work", state="leased").items[0].held_ms > 0,
+            30,
+            "it is held for some time",
+        )
+        item = json.loads(
+            sluice(broker, "queue", "peek", "work", "--state", "leased", "-o", "json").stdout
+        )["items"][0]
         tap.check(int(item["held_ms"]) > 0, "peek says for how long")
         shown = sluice(broker, "queue", "peek", "work").stdout
-        tap.equal(len(re.findall(r"\d\d:\d\d:\d\d", [line for line in shown.splitlines() if "gpu-7" in line][0])), 2, f"put, and held since: {shown}")
+        tap.equal(
+            len(
+                re.findall(
+                    r"\d\d:\d\d:\d\d", [line for line in shown.splitlines() if "gpu-7" in line][0]
+                )
+            ),
+            2,
+            f"put, and held since: {shown}",
+        )
         tap.check("gpu-7" in shown and "its session's end" in shown, f"and until when: {shown}")
-        tap.equal(sluice(broker, "session", "close", "nobody").returncode, 4, "a name that is not there")
+        tap.equal(
+            sluice(broker, "session", "close", "nobody").returncode, 4, "a name that is not there"
+        )
         tap.equal(sluice(broker, "session", "close", "gpu-7").returncode, 0, "closed by name")
         watcher = Connection(broker.port)
-        tap.equal(watcher.call("queue_show", name="work").queues[0].leased, 0, "what it held goes back")
+        tap.equal(
+            watcher.call("queue_show", name="work").queues[0].leased, 0, "what it held goes back"
+        )
         other = Connection(broker.port)
         number = str(other.welcome.session_id)
         digits = Connection(broker.port, session_name=number)
         tap.equal(sluice(broker, "session", "close", number).returncode, 0, "a name of digits")
         tap.raises(Exception, lambda: digits.call("status_get"), "means that session")
         other.call("status_get")
-        tap.equal(sluice(broker, "session", "close", number).returncode, 0, "and the number, when no name is so")
+        tap.equal(
+            sluice(broker, "session", "close", number).returncode,
+            0,
+            "and the number, when no name is so",
+        )
         tap.raises(Exception, lambda: other.call("status_get"), "means the other one")
         tap.raises(Exception, lambda: holder.call("status_get"), "its connection is closed")
 
@@ -201,8 +264,17 @@ def test_the_limit_of_automatic_extension_is_shown_by_the_cli_over_a_resume():
     with tap.Broker() as broker:
         one = Connection(broker.port, session_name="worker")
         one.call("queue_create", config=dict(name="work"))
-        one.publish([envelope(b"limited"), envelope(b"silent")], "put", target=client.TO_QUEUE, name="work")
-        one.call("consume_open", queue="work", subscription=1, credit=1, lease_ms=600000, extend_max_ms=43200000)
+        one.publish(
+            [envelope(b"limited"), envelope(b"silent")], "put", target=client.TO_QUEUE, name="work"
+        )
+        one.call(
+            "consume_open",
+            queue="work",
+            subscription=1,
+            credit=1,
+            lease_ms=600000,
+            extend_max_ms=43200000,
+        )
         one.deliver(1)
         one.call("consume_open", queue="work", subscription=2, credit=1, lease_ms=600000)
         one.deliver(2)
@@ -211,20 +283,54 @@ def test_the_limit_of_automatic_extension_is_shown_by_the_cli_over_a_resume():
             return json.loads(sluice(broker, "queue", "peek", "work", "-o", "json").stdout)["items"]
 
         def column(line, head, name):
-            return line[head.index(name):head.index("UNTIL")].strip()
+            return line[head.index(name) : head.index("UNTIL")].strip()
 
-        tap.equal([int(item.get("extend_max_ms", 0)) for item in items()], [43200000, 0], "the consumer that says one has it, the other none")
+        tap.equal(
+            [int(item.get("extend_max_ms", 0)) for item in items()],
+            [43200000, 0],
+            "the consumer that says one has it, the other none",
+        )
         head, *rows = sluice(broker, "queue", "peek", "work").stdout.splitlines()
-        tap.equal([column(row, head, "EXTEND MAX") for row in rows], ["12h", "-"], f"in the table: {head} {rows}")
-        tap.check("SINCE" in head and head.index("SINCE") < head.index("EXTEND MAX") < head.index("UNTIL"), "beside since when it is held")
+        tap.equal(
+            [column(row, head, "EXTEND MAX") for row in rows],
+            ["12h", "-"],
+            f"in the table: {head} {rows}",
+        )
+        tap.check(
+            "SINCE" in head
+            and head.index("SINCE") < head.index("EXTEND MAX") < head.index("UNTIL"),
+            "beside since when it is held",
+        )
         for limit in (43200000, 0):
-            again = Connection(broker.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
-            again.call("consume_open", queue="work", subscription=1, credit=10, resume=True, extend_max_ms=limit)
+            again = Connection(
+                broker.port,
+                session_id=one.welcome.session_id,
+                session_secret=one.welcome.session_secret,
+            )
+            again.call(
+                "consume_open",
+                queue="work",
+                subscription=1,
+                credit=10,
+                resume=True,
+                extend_max_ms=limit,
+            )
             again.deliver(1)
             again.deliver(1)
             head, *rows = sluice(broker, "queue", "peek", "work").stdout.splitlines()
-            tap.equal([column(row, head, "EXTEND MAX") for row in rows], ["12h", "12h"], f"after a resume that says {limit}: {rows}")
-        again.call("consume_open", queue="work", subscription=2, credit=1, lease_ms=600000, extend_max_ms=90500)
+            tap.equal(
+                [column(row, head, "EXTEND MAX") for row in rows],
+                ["12h", "12h"],
+                f"after a resume that says {limit}: {rows}",
+            )
+        again.call(
+            "consume_open",
+            queue="work",
+            subscription=2,
+            credit=1,
+            lease_ms=600000,
+            extend_max_ms=90500,
+        )
         again.publish([envelope(b"odd")], "put", target=client.TO_QUEUE, name="work")
         again.deliver(2)
         head, *rows = sluice(broker, "queue", "peek", "work").stdout.splitlines()
@@ -235,20 +341,52 @@ def test_queues_are_altered_and_purged_by_the_cli():
     with tap.Broker() as broker:
         one = Connection(broker.port)
         one.call("queue_create", config=dict(name="dead"))
-        one.call("queue_create", config=dict(name="work", max_attempts=7, max_items=50, dead_letter="dead", priority=True, description="of the lab"))
+        one.call(
+            "queue_create",
+            config=dict(
+                name="work",
+                max_attempts=7,
+                max_items=50,
+                dead_letter="dead",
+                priority=True,
+                description="of the lab",
+            ),
+        )
         run = sluice(broker, "queue", "alter", "work", "--lease", "90s", "--max-items", "60")
         tap.equal(run.returncode, 0, run.stderr)
         config = one.call("queue_show", name="work").queues[0].config
-        tap.equal((config.lease_ms, config.max_items, config.max_attempts, config.dead_letter, config.priority, config.description),
-                  (90000, 60, 7, "dead", True, "of the lab"), "what was not said stays")
-        tap.check(sluice(broker, "queue", "alter", "nothing", "--lease", "9s").returncode != 0, "there must be one")
+        tap.equal(
+            (
+                config.lease_ms,
+                config.max_items,
+                config.max_attempts,
+                config.dead_letter,
+                config.priority,
+                config.description,
+            ),
+            (90000, 60, 7, "dead", True, "of the lab"),
+            "what was not said stays",
+        )
+        tap.check(
+            sluice(broker, "queue", "alter", "nothing", "--lease", "9s").returncode != 0,
+            "there must be one",
+        )
         one.call("queue_create", config=dict(name="runs", kind=pb.QUEUE_JOBS, lifecycle="airavata"))
         run = sluice(broker, "queue", "alter", "runs", "--lease", "90s")
         tap.equal(run.returncode, 0, f"one of jobs stays one of jobs: {run.stderr}")
         config = one.call("queue_show", name="runs").queues[0].config
-        tap.equal((config.lease_ms, config.kind, config.lifecycle), (90000, pb.QUEUE_JOBS, "airavata"), "and has what was said")
-        one.publish([envelope(b"%d" % n) for n in range(5)], "put", target=client.TO_QUEUE, name="work")
-        tap.check(sluice(broker, "queue", "purge", "work").returncode != 0, "without a terminal it wants --yes")
+        tap.equal(
+            (config.lease_ms, config.kind, config.lifecycle),
+            (90000, pb.QUEUE_JOBS, "airavata"),
+            "and has what was said",
+        )
+        one.publish(
+            [envelope(b"%d" % n) for n in range(5)], "put", target=client.TO_QUEUE, name="work"
+        )
+        tap.check(
+            sluice(broker, "queue", "purge", "work").returncode != 0,
+            "without a terminal it wants --yes",
+        )
         tap.equal(one.call("queue_show", name="work").queues[0].ready, 5, "nothing was purged")
         run = sluice(broker, "--yes", "queue", "purge", "work")
         tap.equal((run.returncode, run.stdout), (0, "5\n"), f"it says how many: {run.stderr}")
@@ -256,7 +394,8 @@ def test_queues_are_altered_and_purged_by_the_cli():
 
 
 def lapse(broker, gate):
-    """A named session is taken up while the commit that ends it for its timeout is held; returns the ERROR's code, or None if another commit was held."""
+    """A named session is taken up while the commit that ends it for its timeout is held; returns
+    the ERROR's code, or None if another commit was held."""
     one = Connection(broker.port, session_name="scheduler", session_timeout_ms=1000)
     kept = dict(session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
     with open(gate, "wb"):

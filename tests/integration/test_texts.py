@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Texts that are not UTF-8: what a scheduler or a worker says in another code page, or what was cut inside of a character, reaches its
-readers as text, and loses nothing that it came with. Read by Python's protobuf, which refuses a string that is not valid."""
+"""Texts that are not UTF-8: what a scheduler or a worker says in another code page, or what was cut
+inside of a character, reaches its readers as text, and loses nothing that it came with. Read by
+Python's protobuf, which refuses a string that is not valid."""
 import json
 import os
 import subprocess
@@ -10,21 +11,50 @@ import sys
 import tap
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
-from client import HELLO, NACK, REPLY, REQUEST, TO_QUEUE, WELCOME, Connection, envelope, pb  # noqa: E402
+from client import (
+    HELLO,
+    NACK,
+    REPLY,
+    REQUEST,
+    TO_QUEUE,
+    WELCOME,
+    Connection,
+    envelope,
+    pb,
+)  # noqa: E402
 
 LOCAL = os.path.join(tap.BUILD, "plugins/local/local.so")
-BAD = [b"fichier \xe9crit \xe0 moiti\xe9", b"a NUL \0 in it", b"cut \xe2\x82", b"\xed\xa0\x80", b"\xff" * 200]
+BAD = [
+    b"fichier \xe9crit \xe0 moiti\xe9",
+    b"a NUL \0 in it",
+    b"cut \xe2\x82",
+    b"\xed\xa0\x80",
+    b"\xff" * 200,
+]
 
 
 def sluice(broker, *args, **options):
-    return subprocess.run([tap.program("client/cli/sluice"), "--address", broker.address, *args], capture_output=True, timeout=60, **options)
+    return subprocess.run(
+        [tap.program("client/cli/sluice"), "--address", broker.address, *args],
+        capture_output=True,
+        timeout=60,
+        **options,
+    )
 
 
 def field(number, value):
     """One length-delimited field of a protobuf message, below 128 bytes in its number."""
     length = len(value)
     size = bytes([length]) if length < 128 else bytes([length & 127 | 128, length >> 7])
-    return (bytes([number << 3 | 2]) if number < 16 else bytes([number << 3 & 127 | 2 | 128, number >> 4])) + size + value
+    return (
+        (
+            bytes([number << 3 | 2])
+            if number < 16
+            else bytes([number << 3 & 127 | 2 | 128, number >> 4])
+        )
+        + size
+        + value
+    )
 
 
 def request(connection, number, body):
@@ -45,14 +75,32 @@ def test_a_nack_reason_is_text_for_every_reader():
             delivery = connection.deliver(1)
             for number in delivery.numbers:
                 reason = BAD[number - 1]
-                tap.equal(connection.ack(1, delivery.token, [(number, 1)], operation=NACK, value_ms=60000, reason=reason).code, 0, "given back")
+                tap.equal(
+                    connection.ack(
+                        1,
+                        delivery.token,
+                        [(number, 1)],
+                        operation=NACK,
+                        value_ms=60000,
+                        reason=reason,
+                    ).code,
+                    0,
+                    "given back",
+                )
             if delivery.numbers[-1] == len(BAD):
                 break
         rows = connection.call("queue_peek", name="q", max=10).items
-        tap.equal([row.last_reason.replace("\ufffd", "") for row in rows],
-                  [reason.decode("utf-8", "ignore").replace("\0", "") for reason in BAD], "what was text of it is there, for each")
+        tap.equal(
+            [row.last_reason.replace("\ufffd", "") for row in rows],
+            [reason.decode("utf-8", "ignore").replace("\0", "") for reason in BAD],
+            "what was text of it is there, for each",
+        )
         shown = sluice(broker, "queue", "peek", "q", "-o", "json")
-        tap.equal(len(json.loads(shown.stdout.decode("utf-8"))["items"]), len(BAD), "and the command's JSON is valid")
+        tap.equal(
+            len(json.loads(shown.stdout.decode("utf-8"))["items"]),
+            len(BAD),
+            "and the command's JSON is valid",
+        )
 
 
 def test_a_report_is_not_lost_for_its_text():
@@ -63,12 +111,29 @@ def test_a_report_is_not_lost_for_its_text():
         for at, text in enumerate(BAD):
             job = f"job{at}"
             connection.call("job_submit", job=job, queue="j")
-            body = field(1, job.encode()) + b"\x10\x01" + field(3, text) + field(4, b"FAILED") + field(6, text) + field(7, text)
+            body = (
+                field(1, job.encode())
+                + b"\x10\x01"
+                + field(3, text)
+                + field(4, b"FAILED")
+                + field(6, text)
+                + field(7, text)
+            )
             reply = request(connection, number, body)
-            tap.equal((reply.code, reply.job_reported.terminal), (0, True), f"the end of {job} is taken: {reply.text}")
+            tap.equal(
+                (reply.code, reply.job_reported.terminal),
+                (0, True),
+                f"the end of {job} is taken: {reply.text}",
+            )
             info = connection.call("job_show", job=job).jobs[0]
-            tap.equal((info.state, len(info.evidence)), ("FAILED", len(text)), "and its evidence is there")
-            tap.equal(connection.call("job_history", job=job).history[-1].evidence, info.evidence, "in its history, too")
+            tap.equal(
+                (info.state, len(info.evidence)), ("FAILED", len(text)), "and its evidence is there"
+            )
+            tap.equal(
+                connection.call("job_history", job=job).history[-1].evidence,
+                info.evidence,
+                "in its history, too",
+            )
 
 
 def test_a_name_that_is_not_text_is_refused_by_field():
@@ -95,15 +160,37 @@ def test_a_payload_whose_refusal_is_cut_ends_its_job():
         tap.skip("local.so is not built")
     with tap.Scratch() as top:
         with tap.Broker(data=os.path.join(top, "data")) as broker:
-            tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
-        with tap.Broker(data=os.path.join(top, "data"), args=["--plugin", f"{LOCAL} spool={top}/spool queue=runs"]) as broker:
+            tap.equal(
+                sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create"
+            )
+        with tap.Broker(
+            data=os.path.join(top, "data"),
+            args=["--plugin", f"{LOCAL} spool={top}/spool queue=runs"],
+        ) as broker:
             for length in range(56, 62):
                 name = f"cut{length}"
-                payload = json.dumps({"argv": ["true"], "a" * length + "é-and-more": 1}, ensure_ascii=False)
-                tap.equal(sluice(broker, "job", "submit", "--queue", "runs", "--id", name, payload).returncode, 0, "submitted")
-                tap.equal(sluice(broker, "job", "wait", name, "--timeout", "30s").returncode, 0, f"{name} ends")
-                info = json.loads(sluice(broker, "job", "show", name, "-o", "json").stdout.decode("utf-8"))["jobs"][0]
-                tap.check(info["state"] == "FAILED" and "unknown member" in info["evidence"], info["evidence"])
+                payload = json.dumps(
+                    {"argv": ["true"], "a" * length + "é-and-more": 1}, ensure_ascii=False
+                )
+                tap.equal(
+                    sluice(
+                        broker, "job", "submit", "--queue", "runs", "--id", name, payload
+                    ).returncode,
+                    0,
+                    "submitted",
+                )
+                tap.equal(
+                    sluice(broker, "job", "wait", name, "--timeout", "30s").returncode,
+                    0,
+                    f"{name} ends",
+                )
+                info = json.loads(
+                    sluice(broker, "job", "show", name, "-o", "json").stdout.decode("utf-8")
+                )["jobs"][0]
+                tap.check(
+                    info["state"] == "FAILED" and "unknown member" in info["evidence"],
+                    info["evidence"],
+                )
 
 
 def test_an_argument_may_be_any_bytes():
@@ -114,12 +201,32 @@ def test_an_argument_may_be_any_bytes():
         with open(name, "wb") as file:
             file.write(b"hello\n")
         with tap.Broker(data=os.path.join(top, "data")) as broker:
-            tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
-        with tap.Broker(data=os.path.join(top, "data"), args=["--plugin", f"{LOCAL} spool={top}/spool queue=runs"]) as broker:
-            for job, payload in (("raw", b'{"argv":["cat","' + name + b'"]}'), ("escaped", json.dumps({"argv": ["cat", os.fsdecode(name)]}).encode())):
-                tap.equal(sluice(broker, "job", "submit", "--queue", "runs", "--id", job, "-", input=payload).returncode, 0, "submitted")
-                tap.equal(sluice(broker, "job", "wait", job, "--timeout", "30s").returncode, 0, f"{job} ends")
-                info = json.loads(sluice(broker, "job", "show", job, "-o", "json").stdout.decode("utf-8"))["jobs"][0]
+            tap.equal(
+                sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create"
+            )
+        with tap.Broker(
+            data=os.path.join(top, "data"),
+            args=["--plugin", f"{LOCAL} spool={top}/spool queue=runs"],
+        ) as broker:
+            for job, payload in (
+                ("raw", b'{"argv":["cat","' + name + b'"]}'),
+                ("escaped", json.dumps({"argv": ["cat", os.fsdecode(name)]}).encode()),
+            ):
+                tap.equal(
+                    sluice(
+                        broker, "job", "submit", "--queue", "runs", "--id", job, "-", input=payload
+                    ).returncode,
+                    0,
+                    "submitted",
+                )
+                tap.equal(
+                    sluice(broker, "job", "wait", job, "--timeout", "30s").returncode,
+                    0,
+                    f"{job} ends",
+                )
+                info = json.loads(
+                    sluice(broker, "job", "show", job, "-o", "json").stdout.decode("utf-8")
+                )["jobs"][0]
                 tap.equal(info["state"], "COMPLETE", f"{job}: {info.get('evidence')}")
 
 

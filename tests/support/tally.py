@@ -4,10 +4,10 @@
 
 usage: tally.py [--broken N] MESON_LOGS_FOLDER...
 
-Reads testlog.junit.xml (one case per line of TAP) and testlog.json (the programs and their output). Lists the failures with
-the end of their output and the skipped tests with their reasons. --broken adds failures that left no log, as a build that did not
-succeed. The last line is `N passed, N failed, N skipped`.
-Exits with 1 if anything failed or if there was no test at all.
+Reads testlog.junit.xml (one case per line of TAP) and testlog.json (the programs and their output).
+Lists the failures with the end of their output and the skipped tests with their reasons. --broken
+adds failures that left no log, as a build that did not succeed. The last line is `N passed, N
+failed, N skipped`. Exits with 1 if anything failed or if there was no test at all.
 """
 import json
 import os
@@ -29,7 +29,8 @@ class Program:
         self.passed, self.failed, self.skipped = [], [], []
 
     def settle(self):
-        """What meson found wrong with the program beyond its lines of TAP (a crash, a wrong plan, no end) is a failure too."""
+        """What meson found wrong with the program beyond its lines of TAP (a crash, a wrong plan,
+        no end) is a failure too."""
         if self.result in BAD and not self.failed:
             self.failed.append(f"the program itself ({self.result.lower()})")
         elif not (self.passed or self.failed or self.skipped):
@@ -40,7 +41,8 @@ class Program:
 
 
 def skip_reason(output):
-    """A program skips as a whole with `1..0 # SKIP reason`, or with exit code 77 and a last line."""
+    """A program skips as a whole with `1..0 # SKIP reason`, or with exit code 77 and a last
+    line."""
     found = re.search(r"^1\.\.0\s*#\s*SKIP\S*\s*(.*)$", output, re.M | re.I)
     lines = output.strip().splitlines()
     return found.group(1) if found else lines[-1] if lines else "no reason given"
@@ -53,15 +55,21 @@ def read_programs(logs):
             row = json.loads(line)
             output = row.get("stdout", "") + row.get("stderr", "")
             # "sluice:unit / util" is shown as "unit / util".
-            programs[row["name"]] = Program(row["name"].partition(":")[2] or row["name"], row["result"], output)
-    for suite in ElementTree.parse(os.path.join(logs, "testlog.junit.xml")).getroot().iter("testsuite"):
+            programs[row["name"]] = Program(
+                row["name"].partition(":")[2] or row["name"], row["result"], output
+            )
+    for suite in (
+        ElementTree.parse(os.path.join(logs, "testlog.junit.xml")).getroot().iter("testsuite")
+    ):
         name = suite.get("name", "").partition(".")[2]  # "sluice." and the same name
         if name not in programs:
             continue  # the collection of programs without TAP; their own result counts
         for case in suite.iter("testcase"):
             text = re.sub(r"^\d+\s*-?\s*|\s*\(\d+\.\d+s\)$", "", case.get("name", "").strip())
             if case.find("skipped") is not None:
-                programs[name].skipped.append((text, case.findtext("system-out") or "no reason given"))
+                programs[name].skipped.append(
+                    (text, case.findtext("system-out") or "no reason given")
+                )
             elif case.find("failure") is not None or case.find("error") is not None:
                 programs[name].failed.append(text)
             else:
@@ -77,7 +85,9 @@ def show(programs):
             print(f"FAILED {program.name}")
             for name in program.failed:
                 print(f"    {name}")
-            lines = [line for line in program.output.rstrip().splitlines() if not line.startswith("ok ")]
+            lines = [
+                line for line in program.output.rstrip().splitlines() if not line.startswith("ok ")
+            ]
             for line in lines[-SHOWN_LINES:]:
                 print(f"    | {line}")
         for line in re.findall(r"^# note: (.*)$", program.output, re.M):
@@ -103,7 +113,9 @@ def main():
             print(f"FAILED {logs}: meson left no readable result: {error}")
             broken += 1
     show(programs)
-    passed, failed, skipped = (sum(len(getattr(p, kind)) for p in programs) for kind in ("passed", "failed", "skipped"))
+    passed, failed, skipped = (
+        sum(len(getattr(p, kind)) for p in programs) for kind in ("passed", "failed", "skipped")
+    )
     failed += broken
     if passed + failed + skipped == 0:
         print("no test was found")

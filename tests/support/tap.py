@@ -9,9 +9,10 @@
 
     tap.main(globals())
 
-Each function whose name begins with `test_` is one test. It fails if it raises or overruns its deadline, it is skipped by
-`tap.skip(reason)`; what it prints goes to standard error, so that it cannot be taken for a result. A test without
-one check (tap.check, equal, wait_until or a broker's clean end) is a failure: it would prove nothing.
+Each function whose name begins with `test_` is one test. It fails if it raises or overruns its
+deadline, it is skipped by `tap.skip(reason)`; what it prints goes to standard error, so that it
+cannot be taken for a result. A test without one check (tap.check, equal, wait_until or a broker's
+clean end) is a failure: it would prove nothing.
 """
 import atexit
 import contextlib
@@ -35,7 +36,9 @@ READY_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 60
 
 SANITIZER_REPORT = re.compile(
-    rb"(ERROR|WARNING|FATAL): \w+Sanitizer|: runtime error: |Sanitizer:DEADLYSIGNAL|Assertion `.*' failed")
+    rb"(ERROR|WARNING|FATAL): \w+Sanitizer|: runtime error: |Sanitizer:DEADLYSIGNAL|Assertion `.*'"
+    rb" failed"
+)
 
 _checks = 0
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -95,7 +98,8 @@ def wait_until(condition, seconds, what, interval=0.02):
 
 
 class Scratch(tempfile.TemporaryDirectory):
-    """A folder in which processes that a test has ended may still write their last file, as a shepherd does."""
+    """A folder in which processes that a test has ended may still write their last file, as a
+    shepherd does."""
 
     def __init__(self):
         super().__init__(prefix="sluice-test-")
@@ -110,7 +114,8 @@ class Scratch(tempfile.TemporaryDirectory):
 
 
 def free_port():
-    """A loopback port that nobody listens on now. Prefer port 0 where a program can report what it got."""
+    """A loopback port that nobody listens on now. Prefer port 0 where a program can report what it
+    got."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
@@ -125,7 +130,8 @@ def program(path):
 
 
 def plain(path):
-    """The same file under a name without spaces and colons: LD_PRELOAD splits at them, and `sluiced --plugin` at spaces that are not quoted."""
+    """The same file under a name without spaces and colons: LD_PRELOAD splits at them, and `sluiced
+    --plugin` at spaces that are not quoted."""
     path = os.path.abspath(path)
     if not re.search(r"[\s:]", path):
         return path
@@ -149,21 +155,31 @@ def _end_with_parent():
 
 
 class Process:
-    """A child in a process group of its own, its output in a file; ended by its pid, never by name. It ends with the test, also when
-    that is killed; start it from the test's main thread."""
+    """A child in a process group of its own, its output in a file; ended by its pid, never by name.
+    It ends with the test, also when that is killed; start it from the test's main thread."""
 
     def __init__(self, args, ready=None, env=None, cwd=None):
-        """Starts it and, if `ready` (a regular expression, bytes) is given, waits until its output matches; .ready is the match."""
+        """Starts it and, if `ready` (a regular expression, bytes) is given, waits until its output
+        matches; .ready is the match."""
         self.output = tempfile.TemporaryFile()
         self.args = args
-        self.child = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
-                                      start_new_session=True, preexec_fn=_end_with_parent, env={**os.environ, **(env or {})},
-                                      cwd=cwd)
+        self.child = subprocess.Popen(
+            args,
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+        )
         self.pid = self.child.pid
         self.ready = None
         if ready is not None:
             try:
-                self.ready = wait_until(lambda: self._is_ready(ready), READY_SECONDS_MAX, f"{args[0]} is ready")
+                self.ready = wait_until(
+                    lambda: self._is_ready(ready), READY_SECONDS_MAX, f"{args[0]} is ready"
+                )
             except BaseException:
                 self.kill()
                 raise
@@ -171,7 +187,10 @@ class Process:
     def _is_ready(self, ready):
         found = re.search(ready, self.text(), re.M)
         if not found and self.child.poll() is not None:
-            raise Failed(f"{self.args[0]} ended with {self.child.returncode} before it was ready:\n{self.tail()}")
+            raise Failed(
+                f"{self.args[0]} ended with {self.child.returncode} before it was"
+                f" ready:\n{self.tail()}"
+            )
         return found
 
     def text(self):
@@ -210,9 +229,11 @@ class Process:
 
 
 class Broker(Process):
-    """A broker on a free loopback port with a data directory of its own (or the given one, which then stays).
+    """A broker on a free loopback port with a data directory of its own (or the given one, which
+    then stays).
 
-    .port, .address ("127.0.0.1:PORT"), .data. Leaving the `with` block stops it and checks its end; after .kill() nothing is checked.
+    .port, .address ("127.0.0.1:PORT"), .data. Leaving the `with` block stops it and checks its end;
+    after .kill() nothing is checked.
     """
 
     def __init__(self, data=None, port=0, args=(), env=None):
@@ -221,8 +242,11 @@ class Broker(Process):
         self.killed = False
         sluiced = program("broker/sluiced")
         try:
-            super().__init__([sluiced, "--data", self.data, "--listen", f"127.0.0.1:{port}", *args],
-                             ready=rb"^ready (\S+):(\d+)", env=env)
+            super().__init__(
+                [sluiced, "--data", self.data, "--listen", f"127.0.0.1:{port}", *args],
+                ready=rb"^ready (\S+):(\d+)",
+                env=env,
+            )
         except BaseException:
             self.remove()
             raise
@@ -313,12 +337,18 @@ def run(tests, seconds=TEST_SECONDS_MAX):
 
 
 def main(namespace, seconds=TEST_SECONDS_MAX):
-    """Runs the functions of a module whose names begin with test_, in their order, or those named as arguments."""
-    tests = [(name[len("test_"):].replace("_", " "), value) for name, value in namespace.items()
-             if name.startswith("test_") and callable(value)]
+    """Runs the functions of a module whose names begin with test_, in their order, or those named
+    as arguments."""
+    tests = [
+        (name[len("test_") :].replace("_", " "), value)
+        for name, value in namespace.items()
+        if name.startswith("test_") and callable(value)
+    ]
     wanted = sys.argv[1:]
     if wanted:
-        tests = [(name, value) for name, value in tests if any(word in value.__name__ for word in wanted)]
+        tests = [
+            (name, value) for name, value in tests if any(word in value.__name__ for word in wanted)
+        ]
     if not tests:
         sys.exit(f"no test has {' or '.join(map(repr, wanted)) or 'a name'} in its name")
     sys.exit(run(tests, seconds))

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""`./dev` says what was wrong with its arguments, and what was expected, before it installs, builds or changes anything."""
+"""`./dev` says what was wrong with its arguments, and what was expected, before it installs, builds
+or changes anything."""
 import contextlib
 import os
 import subprocess
@@ -8,24 +9,33 @@ import tempfile
 
 import tap
 
-DEV = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "dev")
+DEV = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "dev"
+)
 
 
 def dev(*args, folder=None, build=None):
     with tempfile.TemporaryDirectory() as top:
-        return subprocess.run([DEV, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=folder or top,
-                              env={**os.environ, "SLUICE_BUILD": build or os.path.join(top, "build")})
+        return subprocess.run(
+            [DEV, *args],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=folder or top,
+            env={**os.environ, "SLUICE_BUILD": build or os.path.join(top, "build")},
+        )
 
 
 def test_wrong_arguments_are_named_with_what_was_expected():
     for args, code, words in (
-            (["nonsense"], 2, ["'nonsense'", "usage: ./dev COMMAND"]),
-            (["--kill"], 2, ["'--kill'", "usage: ./dev COMMAND"]),
-            (["test", "--slow"], 1, ["'--slow'", "--quick", "--suite NAME"]),
-            (["test", "--suite"], 1, ["--suite ''", "integration"]),
-            (["test", "--suite", "units"], 1, ["'units'", "unit", "faults"]),
-            (["check", "tidy", "tidyness"], 1, ["'tidyness'", "includes_selftest"]),
-            (["fmt", "dev"], 1, ["'dev'", "no arguments"]),
+        (["nonsense"], 2, ["'nonsense'", "usage: ./dev COMMAND"]),
+        (["--kill"], 2, ["'--kill'", "usage: ./dev COMMAND"]),
+        (["test", "--slow"], 1, ["'--slow'", "--quick", "--suite NAME"]),
+        (["test", "--suite"], 1, ["--suite ''", "integration"]),
+        (["test", "--suite", "units"], 1, ["'units'", "unit", "faults"]),
+        (["check", "tidy", "tidyness"], 1, ["'tidyness'", "includes_selftest"]),
+        (["fmt", "dev"], 1, ["'dev'", "no arguments"]),
     ):
         done = dev(*args)
         tap.equal(done.returncode, code, f"exit code of {args}: {done.stderr}")
@@ -48,11 +58,15 @@ def test_a_build_folder_that_cannot_be_written_is_named():
             pass
         done = dev("serve", build=os.path.join(file, "build"))
         tap.equal(done.returncode, 1, "exit code")
-        tap.check(f"cannot make the directory {file}/build" in done.stderr, f"the folder is named: {done.stderr!r}")
+        tap.check(
+            f"cannot make the directory {file}/build" in done.stderr,
+            f"the folder is named: {done.stderr!r}",
+        )
 
 
-# Stand-ins for what ./dev calls, so that no test installs or builds anything. Each call is a line of $CALLS; what $ABSENT names is not
-# installed, and cannot be. A build directory has the option that meson was last given, as meson writes it down.
+# Stand-ins for what ./dev calls, so that no test installs or builds anything. Each call is a line
+# of $CALLS; what $ABSENT names is not installed, and cannot be. A build directory has the option
+# that meson was last given, as meson writes it down.
 STANDINS = {
     "dpkg-query": """case " $ABSENT " in *" ${@: -1} "*) exit 1 ;; *) printf installed ;; esac""",
     "apt-get": """exit 100""",
@@ -72,7 +86,8 @@ STANDINS = {
 
 @contextlib.contextmanager
 def standins():
-    """Yields a function that calls ./dev among them: (what subprocess.run returned, the calls of this time)."""
+    """Yields a function that calls ./dev among them: (what subprocess.run returned, the calls of
+    this time)."""
     with tempfile.TemporaryDirectory() as top:
         top = os.path.realpath(top)
         calls, folder, build = (os.path.join(top, name) for name in ("calls", "bin", "build"))
@@ -85,9 +100,22 @@ def standins():
         def call(*args, absent=""):
             with open(calls, "w", encoding="ascii"):
                 pass
-            done = subprocess.run([DEV, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=top, env={
-                **os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "SLUICE_BUILD": build, "SLUICE_MESON_ARGS": "", "CALLS": calls,
-                "ABSENT": absent})
+            done = subprocess.run(
+                [DEV, *args],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                cwd=top,
+                env={
+                    **os.environ,
+                    "PATH": f"{folder}:{os.environ['PATH']}",
+                    "SLUICE_BUILD": build,
+                    "SLUICE_MESON_ARGS": "",
+                    "CALLS": calls,
+                    "ABSENT": absent,
+                },
+            )
             with open(calls, encoding="ascii") as file:
                 return done, file.read().replace(build, "BUILD").splitlines()
 
@@ -101,9 +129,19 @@ def mesons(calls):
 def test_bench_runs_the_harness_with_the_peers():
     with standins() as call:
         done, calls = call("bench", "--quick", "--only", "publish")
-        tap.equal((done.returncode, done.stdout), (0, ""), "exit code, and standard output is the harness's")
-        tap.equal(mesons(calls), ["meson setup BUILD -Dtests=false -Dpeers=true"], "a fresh directory")
-        tap.equal(calls[-1], "BUILD/bench/harness/sluice-bench --bin BUILD --quick --only publish", "the harness")
+        tap.equal(
+            (done.returncode, done.stdout),
+            (0, ""),
+            "exit code, and standard output is the harness's",
+        )
+        tap.equal(
+            mesons(calls), ["meson setup BUILD -Dtests=false -Dpeers=true"], "a fresh directory"
+        )
+        tap.equal(
+            calls[-1],
+            "BUILD/bench/harness/sluice-bench --bin BUILD --quick --only publish",
+            "the harness",
+        )
         done, calls = call("bench")
         tap.equal((done.returncode, mesons(calls)), (0, []), "nothing to be set up the second time")
 
@@ -112,13 +150,28 @@ def test_bench_goes_on_without_a_peer_that_cannot_be_installed():
     with standins() as call:
         done, calls = call("bench", absent="libhiredis-dev")
         tap.equal(done.returncode, 0, f"exit code: {done.stderr}")
-        tap.check("without the peer redis; missing: libhiredis-dev" in done.stderr, f"the peer is named: {done.stderr!r}")
-        tap.equal(mesons(calls), ["meson setup BUILD -Dtests=false -Dpeers=false"], "set up without it")
-        tap.equal(calls[-1], "BUILD/bench/harness/sluice-bench --bin BUILD", "the harness all the same")
+        tap.check(
+            "without the peer redis; missing: libhiredis-dev" in done.stderr,
+            f"the peer is named: {done.stderr!r}",
+        )
+        tap.equal(
+            mesons(calls), ["meson setup BUILD -Dtests=false -Dpeers=false"], "set up without it"
+        )
+        tap.equal(
+            calls[-1], "BUILD/bench/harness/sluice-bench --bin BUILD", "the harness all the same"
+        )
         done, calls = call("bench")
-        tap.equal(mesons(calls), ["meson setup --reconfigure BUILD -Dpeers=true"], "the directory finds what has come since")
+        tap.equal(
+            mesons(calls),
+            ["meson setup --reconfigure BUILD -Dpeers=true"],
+            "the directory finds what has come since",
+        )
         done, calls = call("bench", absent="libhiredis-dev")
-        tap.equal(mesons(calls), ["meson setup --reconfigure BUILD -Dpeers=false"], "and does without what has gone")
+        tap.equal(
+            mesons(calls),
+            ["meson setup --reconfigure BUILD -Dpeers=false"],
+            "and does without what has gone",
+        )
 
 
 def test_bench_does_not_go_on_without_what_it_is_built_with():
@@ -134,7 +187,9 @@ def test_bench_floor_runs_the_floor_and_needs_no_peer():
         done, calls = call("bench", "--floor", "--quick", absent="redis-tools libhiredis-dev")
         tap.equal((done.returncode, done.stderr), (0, ""), "exit code")
         tap.check("peer" not in done.stdout, f"no word of peers: {done.stdout!r}")
-        tap.equal(calls[-1], "BUILD/bench/floor/sluice-floor --dir BUILD/bench-data --quick", "the floor")
+        tap.equal(
+            calls[-1], "BUILD/bench/floor/sluice-floor --dir BUILD/bench-data --quick", "the floor"
+        )
 
 
 tap.main(globals())

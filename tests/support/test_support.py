@@ -20,8 +20,13 @@ del sys.argv[1:3]
 
 def verdict(name):
     """(passed, the whole output) of one planted test."""
-    run = subprocess.run([PLANTED, "--filter", f"planted::{name}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                         stdin=subprocess.DEVNULL, timeout=100)
+    run = subprocess.run(
+        [PLANTED, "--filter", f"planted::{name}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        timeout=100,
+    )
     text = run.stdout.decode(errors="replace")
     lines = re.findall(rf"^(?:not )?ok \d+ - planted::{name}\b.*$", text, re.M)
     tap.check(len(lines) == 1, f"one line for {name} in:\n{text}")
@@ -84,11 +89,15 @@ def test_what_the_sanitizers_of_this_build_report():
     for sanitizer in SANITIZERS.split(","):
         for name in faults.get(sanitizer, []):
             fails(name, "sanitizer report")
-    tap.check(SANITIZERS == "none" or set(SANITIZERS.split(",")) <= set(faults), f"{SANITIZERS} have planted faults")
+    tap.check(
+        SANITIZERS == "none" or set(SANITIZERS.split(",")) <= set(faults),
+        f"{SANITIZERS} have planted faults",
+    )
 
 
 XML = """<?xml version='1.0' encoding='utf-8'?><testsuites>
-<testsuite name="p.p:unit / a"><testcase name="1 - x::y (0.01s)"/><testcase name="2 z"><failure/></testcase>
+<testsuite name="p.p:unit / a"><testcase name="1 - x::y (0.01s)"/>
+<testcase name="2 z"><failure/></testcase>
 <testcase name="3 - w"><skipped/><system-out>no fuse</system-out></testcase></testsuite>
 <testsuite name="p.p:unit / crashed"><testcase name="1 - fine"/></testsuite>
 <testsuite name="p"><testcase name="plain"/></testsuite></testsuites>"""
@@ -105,12 +114,21 @@ def test_sums_are_of_single_tests():
         for name, text in (("testlog.junit.xml", XML), ("testlog.json", JSON)):
             with open(os.path.join(logs, name), "w", encoding="utf-8") as file:
                 file.write(text)
-        run = subprocess.run([sys.executable, tally.__file__, logs], stdout=subprocess.PIPE, timeout=60)
+        run = subprocess.run(
+            [sys.executable, tally.__file__, logs], stdout=subprocess.PIPE, timeout=60
+        )
     text = run.stdout.decode()
     tap.equal(run.returncode, 1, "exit code")
     tap.equal(text.splitlines()[-1], "3 passed, 3 failed, 2 skipped", "the last line")
-    for part in ("FAILED unit / a", "    z", "| the last words", "the program itself (error)", "the program itself (timeout)",
-                 "SKIPPED unit / a: w (no fuse)", "SKIPPED unit / all skipped (no loop device)"):
+    for part in (
+        "FAILED unit / a",
+        "    z",
+        "| the last words",
+        "the program itself (error)",
+        "the program itself (timeout)",
+        "SKIPPED unit / a: w (no fuse)",
+        "SKIPPED unit / all skipped (no loop device)",
+    ):
         tap.check(part in text, f"'{part}' is in:\n{text}")
 
 
@@ -119,14 +137,28 @@ def test_no_test_at_all_is_a_failure():
         for name, text in (("testlog.junit.xml", "<testsuites/>"), ("testlog.json", "")):
             with open(os.path.join(logs, name), "w", encoding="utf-8") as file:
                 file.write(text)
-        run = subprocess.run([sys.executable, tally.__file__, logs], stdout=subprocess.PIPE, timeout=60)
+        run = subprocess.run(
+            [sys.executable, tally.__file__, logs], stdout=subprocess.PIPE, timeout=60
+        )
     tap.equal(run.returncode, 1, "exit code")
 
 
 def test_a_python_test_that_checks_nothing_fails():
-    script = "import tap\ndef test_nothing(): print('not ok 7 - taken for a result')\ntap.main(globals())"
-    run = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
-    tap.equal(run.stdout.decode().splitlines(), ["TAP version 13", "1..1", "not ok 1 - nothing", "# checked nothing"], "TAP")
+    script = (
+        "import tap\ndef test_nothing(): print('not ok 7 - taken for a"
+        " result')\ntap.main(globals())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=60,
+    )
+    tap.equal(
+        run.stdout.decode().splitlines(),
+        ["TAP version 13", "1..1", "not ok 1 - nothing", "# checked nothing"],
+        "TAP",
+    )
     tap.equal(run.returncode, 1, "exit code")
 
 
@@ -134,7 +166,8 @@ HOLDER = """
 import signal, sys, tempfile, time
 import tap
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, signal.SIG_DFL)  # a shell's background job, or nohup, has some of them ignored
+    # a shell's background job, or nohup, has some of them ignored
+    signal.signal(number, signal.SIG_DFL)
 def test_holds():
     with tempfile.TemporaryDirectory(prefix="sluice-test-"):
         child = tap.Process(["/bin/sleep", "600"])
@@ -156,7 +189,9 @@ def is_running(pid):
 def test_what_a_test_started_ends_with_it_whatever_ends_the_test():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
         with tempfile.TemporaryDirectory() as top:
-            holder = tap.Process([sys.executable, "-c", HOLDER], ready=rb"^holds (\d+)$", env={"TMPDIR": top})
+            holder = tap.Process(
+                [sys.executable, "-c", HOLDER], ready=rb"^holds (\d+)$", env={"TMPDIR": top}
+            )
             child = int(holder.ready.group(1))
             tap.check(is_running(child), "the child runs while the test does")
             holder.signal(number)
@@ -168,13 +203,20 @@ def test_what_a_test_started_ends_with_it_whatever_ends_the_test():
 
 def test_a_name_that_no_test_has_is_a_failure():
     script = "import tap\ndef test_one(): tap.check(True, 'so')\ntap.main(globals())"
-    run = subprocess.run([sys.executable, "-c", script, "another"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", script, "another"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
     tap.equal((run.returncode, run.stdout), (1, b""), "exit code and output")
     tap.check(b"'another'" in run.stderr, "it says which")
 
 
 def test_waiting_has_a_deadline():
-    error = tap.raises(tap.Failed, lambda: tap.wait_until(lambda: False, 0.05, "never"), "a wait for nothing")
+    error = tap.raises(
+        tap.Failed, lambda: tap.wait_until(lambda: False, 0.05, "never"), "a wait for nothing"
+    )
     tap.check("never" in str(error), "it says what did not come")
 
 
