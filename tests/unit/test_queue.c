@@ -589,6 +589,65 @@ Test(queue, a_damaged_delayed_item_that_was_purged_is_counted_until_its_time_has
 	delete_work();
 }
 
+Test(queue, a_purge_takes_damaged_items_that_claims_have_passed_by)
+{
+	uint64_t session = world_session(&world, NULL), token;
+	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
+
+	put("work", 6);
+	put_delayed(session, 5000);
+	put_delayed(session, 5000);
+	damage(STORE_ITEM, queue_id("work"), 2);
+	damage(STORE_ITEM, queue_id("work"), QUEUE_DELAYED | 7);
+	while (cell("work").leased < 3)
+		claim(session, "work", 1, 1000, 0);
+	token = claim(session, "work", 1, 60000, 0).index; /* 5 */
+	damage(STORE_ITEM, queue_id("work"), 3);	   /* leased */
+	cr_assert_eq(cell("work").leased, 4);
+	purge.name = (char *)"work";
+	world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
+	world_ticks(&world, 2);
+	cr_expect_eq(world_records(&world, STORE_ITEM), 4, "1, 4 and 5 are leased, 8 is delayed");
+	cr_expect_eq(world_apply(&world, COMMAND_QUEUE_PURGE, 0, &purge).code, 0, "it has ended");
+	world_ticks(&world, 2);
+	cr_expect_eq(world_records(&world, STORE_ITEM), 4);
+	world_wait(&world, 5001);
+	world_ticks(&world, 100);
+	cr_expect_eq(cell("work").leased, 1, "leases end, also that of a missing item");
+	cr_expect_eq(cell("work").ready, 3, "1, 4 and 8");
+	cr_expect_eq(cell("work").delayed, 0);
+	cr_expect_eq(ack(session, "work", token, ACK_DONE, 0, 5, 1).count, 1);
+	delete_work();
+}
+
+Test(queue, a_purge_leaves_damaged_exceptions_to_the_claim_that_counts_them)
+{
+	for (int priority = 0; priority < 2; priority++) {
+		uint64_t session, token;
+		Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
+
+		session = world_session(&world, NULL);
+		configure("other", 20, priority);
+		purge.name = (char *)"other";
+		put("other", 3);
+		token = claim(session, "other", 3, 60000, 0).index;
+		world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
+		cr_assert_eq(ack(session, "other", token, ACK_NACK, 0, 1, 2).count, 2);
+		damage(STORE_ITEM, queue_id("other"), 1);
+		world_ticks(&world, 100);
+		cr_expect_eq(world_records(&world, STORE_ITEM), 3);
+		cr_expect_eq(cell("other").ready, 2);
+		while (cell("other").ready > 0)
+			claim(session, "other", 1, 60000, 0);
+		cr_expect_eq(cell("other").leased, 2);
+		world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
+		world_ticks(&world, 100);
+		cr_expect_eq(world_records(&world, STORE_ITEM), 2, "the damaged one is gone");
+		world_discard(&world);
+		open_mem();
+	}
+}
+
 Test(queue, a_restart_gives_timed_leases_one_full_timeout)
 {
 	uint64_t session = world_session(&world, NULL);

@@ -108,10 +108,12 @@ int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 
 	/* Damaged: it stays, neither leased nor ready. A TICK that failed here would fail here each
 	 * time, and block all timers. */
+	if (rc == SLUICE_E_NOT_FOUND) /* a purge deletes damaged items */
+		rc = store_damaged("it is missing");
 	if (rc == SLUICE_E_CORRUPT)
 		return claim_report_damaged(a, queue, seq);
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
+		return rc;
 	item.attempts++;
 	if (io_cell->dead_letter != 0 && item.attempts >= io_cell->max_attempts)
 		return to_dead_letter(a, queue, io_cell, seq, &item, reason);
@@ -133,10 +135,12 @@ int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_ce
 	struct queue_item item;
 	int rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
 
+	if (rc == SLUICE_E_NOT_FOUND) /* a purge deletes damaged items */
+		rc = store_damaged("it is missing");
 	if (rc == SLUICE_E_CORRUPT)
 		return claim_report_damaged(a, queue, seq);
 	if (rc != 0)
-		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
+		return rc;
 	if (delay_ms > 0) {
 		rc = queue_item_keep(a, &item);
 		return rc != 0 ? rc : item_delay(a, queue, io_cell, seq, &item, delay_ms);

@@ -52,6 +52,10 @@ int queue_cell_put(struct apply *a, uint64_t queue, const struct queue_cell *cel
 /* A sweep scans the items in order first, then the exceptions: sweep_from is this bit, 255 -
  * priority << 48 and the next number. */
 #define QUEUE_SWEEP_EXCEPTIONS (1ull << 63)
+/* With it, a purge scans for damaged items that no claim can reach: both bits, the half of the
+ * queue's items (QUEUE_SWEEP_DELAYED: the upper one), and the next number. */
+#define QUEUE_SWEEP_DAMAGED (1ull << 62)
+#define QUEUE_SWEEP_DELAYED (1ull << 61)
 
 /* OVERTAKEN: it was due only after head had passed it, so it is an exception and not counted by a
  * purge in order. */

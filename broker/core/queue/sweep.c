@@ -5,6 +5,8 @@
 #include "broker/core/queue/queue.h"
 #include "broker/core/session/session.h"
 
+enum { READS_PER_WORK = 16 };
+
 /* The next record of the queue, also a damaged one; NOT_FOUND after the last. */
 static int next_of_queue(struct store_scan *scan, uint32_t gateway, uint64_t queue,
 			 struct sluice_slice *ret_key, struct sluice_slice *ret_value, bool *ret_damaged)
@@ -147,6 +149,84 @@ static int sweep_purged_items(struct apply *a, uint64_t queue, struct queue_cell
 	return rc == SLUICE_E_NOT_FOUND ? 1 : rc;
 }
 
+/* Whether a claim may still come to the item by its entry in `ready`. Its priority is unknown. */
+static int is_exception(struct apply *a, uint64_t queue, const struct queue_cell *cell, uint64_t seq,
+			uint32_t *io_work, bool *ret)
+{
+	struct sluice_slice value;
+	struct key key;
+	int rc = SLUICE_E_NOT_FOUND;
+
+	*ret = false;
+	if (cell->exceptions == 0)
+		return 0;
+	for (unsigned priority = 0; priority <= (cell->priority ? UINT8_MAX : 0); priority++) {
+		key_ready(&key, a->gateway, queue, (uint8_t)priority, 0, seq);
+		rc = store_get(a->txn, STORE_READY, key_slice(&key), &value);
+		if (rc != SLUICE_E_NOT_FOUND)
+			break;
+		if (priority % READS_PER_WORK == 0 && *io_work > 0)
+			(*io_work)--;
+	}
+	*ret = rc == 0 || rc == SLUICE_E_CORRUPT;
+	return *ret || rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
+/* Damaged items that were in the queue at the purge and that claims passed by, or whose lease or
+ * delay cannot end any more as it should: no one else deletes them. A lease of one finds it missing,
+ * which is like damaged; the timer of a delayed one corrects its count. Returns 1 at the end of the
+ * half. */
+static int sweep_damaged_half(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t *io_work)
+{
+	const uint64_t half = cell->sweep_from & QUEUE_SWEEP_DELAYED ? QUEUE_DELAYED : 0;
+	struct store_scan *scan = NULL;
+	struct sluice_slice found, value;
+	struct queue_item item;
+	struct key key;
+	int rc;
+
+	key_two(&key, a->gateway, queue, half | (cell->sweep_from & (QUEUE_SWEEP_DELAYED - 1)));
+	rc = store_scan_begin(a->txn, STORE_ITEM, key_slice(&key), &scan);
+	while (rc == 0 && *io_work > 0) {
+		uint64_t place = 0;
+		bool damaged, exception = false;
+
+		rc = next_of_queue(scan, a->gateway, queue, &found, &value, &damaged);
+		if (rc == 0 && !key_two_in(found, a->gateway, queue, &place))
+			rc = store_damaged("its content is not valid");
+		else if (rc == 0 &&
+			 ((place & QUEUE_DELAYED) != half || (place & ~QUEUE_DELAYED) >= cell->sweep_to))
+			rc = SLUICE_E_NOT_FOUND;
+		if (rc != 0)
+			break;
+		(*io_work)--;
+		cell->sweep_from = QUEUE_SWEEP_EXCEPTIONS | QUEUE_SWEEP_DAMAGED |
+				   (half != 0 ? QUEUE_SWEEP_DELAYED : 0) | ((place & ~QUEUE_DELAYED) + 1);
+		if (!damaged && queue_item_decode(value, &item) == 0)
+			continue;
+		if (half == 0)
+			rc = is_exception(a, queue, cell, place, io_work, &exception);
+		if (rc == 0 && !exception)
+			rc = store_scan_del(scan);
+	}
+	if (scan != NULL)
+		store_scan_end(scan);
+	return rc == SLUICE_E_NOT_FOUND ? 1 : rc;
+}
+
+static int sweep_damaged(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t *io_work)
+{
+	int rc = 1;
+
+	if (!(cell->sweep_from & QUEUE_SWEEP_DELAYED))
+		rc = sweep_damaged_half(a, queue, cell, io_work);
+	if (rc != 1)
+		return rc;
+	if (!(cell->sweep_from & QUEUE_SWEEP_DELAYED))
+		cell->sweep_from = QUEUE_SWEEP_EXCEPTIONS | QUEUE_SWEEP_DAMAGED | QUEUE_SWEEP_DELAYED;
+	return sweep_damaged_half(a, queue, cell, io_work);
+}
+
 int queue_sweep(struct apply *a, uint64_t queue, uint32_t *io_work, bool *ret_done)
 {
 	struct queue_cell cell;
@@ -162,8 +242,12 @@ int queue_sweep(struct apply *a, uint64_t queue, uint32_t *io_work, bool *ret_do
 		rc = sweep_purged_items(a, queue, &cell, io_work);
 	if (rc == 1 && !(cell.sweep_from & QUEUE_SWEEP_EXCEPTIONS))
 		cell.sweep_from = QUEUE_SWEEP_EXCEPTIONS;
-	if (rc == 1)
+	if (rc == 1 && !(cell.sweep_from & QUEUE_SWEEP_DAMAGED))
 		rc = sweep_purged_exceptions(a, queue, &cell, io_work);
+	if (rc == 1 && !(cell.sweep_from & QUEUE_SWEEP_DAMAGED))
+		cell.sweep_from = QUEUE_SWEEP_EXCEPTIONS | QUEUE_SWEEP_DAMAGED;
+	if (rc == 1)
+		rc = sweep_damaged(a, queue, &cell, io_work);
 	if (rc < 0)
 		return rc;
 	*ret_done = rc == 1;
