@@ -337,7 +337,8 @@ static void run_loop(struct replay *replay)
 		    (!replay->options.kill || chaos_done(replay) || chaos_kills_done(replay)))
 			break;
 		if (now > moved + STALL_MS_MAX) {
-			(void)printf("\nNothing has moved for %d s; this is how it stands.\n",
+			(void)printf("\n"
+				     "No progress for %d s. Present state:\n",
 				     STALL_MS_MAX / 1000);
 			break;
 		}
@@ -394,7 +395,9 @@ static void stay(struct replay *replay)
 {
 	const char *folder = replay->installed ? "bin" : "client/cli";
 
-	(void)printf("\nThe broker stays up at %s until Ctrl-C. Look around in another terminal:\n"
+	(void)printf("\n"
+		     "The broker runs at %s until Ctrl-C. Try these commands in "
+		     "another terminal:\n"
 		     "  export SLUICE_ADDRESS=%s\n"
 		     "  export PATH=$PATH:%s/%s\n"
 		     "  sluice status\n"
@@ -428,7 +431,7 @@ static bool conclude(struct replay *replay)
 	good = view_summary(replay);
 	view_explain(replay);
 	(void)printf("\nTook %.1f s.%s%s\n", (double)(mono_ms() - replay->begin_ms) / 1000,
-		     good ? "" : " What is left to look at: ", good ? "" : replay->dir);
+		     good ? "" : " Files left for inspection: ", good ? "" : replay->dir);
 	stays = good && replay->tty && replay->options.stay && !interrupted;
 	feed_close(replay);
 	procs_stop(replay, stays);

@@ -56,20 +56,20 @@ static void await_ready(struct replay *replay, int fd)
 		if (interrupted)
 			return;
 		if (now >= until)
-			fail(replay, "the broker did not get ready in %d s; its log is %s",
+			fail(replay, "the broker was not ready within %d s; its log is %s",
 			     READY_MS_MAX / 1000, replay->log);
 		if (poll(&poll_fd, 1, (int)(until - now)) <= 0)
 			continue; /* a signal, or its time is over */
 		got = read(fd, text + len, sizeof(text) - 1 - len);
 		if (got <= 0)
-			fail(replay, "the broker ended at its start; its log is %s", replay->log);
+			fail(replay, "the broker exited during its start; its log is %s", replay->log);
 		len += (size_t)got;
 		text[len] = 0;
 		if (strchr(text, '\n') != NULL)
 			break;
 	}
 	if (sscanf(text, "ready %63s", replay->address) != 1)
-		fail(replay, "the broker said '%.60s'; expected 'ready HOST:PORT'", text);
+		fail(replay, "the broker wrote '%.60s'; expected 'ready HOST:PORT'", text);
 }
 
 void broker_start(struct replay *replay)
