@@ -49,7 +49,7 @@ static int usage(FILE *to, int code)
 	return code;
 }
 
-static int complain(int rc, const char *why)
+static int report_error(int rc, const char *why)
 {
 	(void)fprintf(stderr, "sluiced: %s\n", why);
 	return rc;
@@ -604,7 +604,7 @@ static int run(struct broker *broker, int stop_fd)
 		rc = start(broker, why, sizeof(why));
 	if (rc != 0) {
 		stop(broker, true);
-		return sluice_error_exit_code(complain(rc, why));
+		return sluice_error_exit_code(report_error(rc, why));
 	}
 	log_line(LOG_LEVEL_INFO, log_id("broker.ready", "listening"), log_str("address", broker->host),
 		 log_u64("port", broker->port), log_str("data", broker->config.data),
@@ -644,7 +644,7 @@ int main(int argc, char **argv)
 	if (done > 0)
 		return code;
 	if (done < 0)
-		return sluice_error_exit_code(complain(done, why));
+		return sluice_error_exit_code(report_error(done, why));
 	if (process_isolate() != 0)
 		log_line(LOG_LEVEL_WARN,
 			 log_id("process.no_reaper",
@@ -655,7 +655,7 @@ int main(int argc, char **argv)
 	if (stop_fd < 0) {
 		(void)snprintf(why, sizeof(why), "the thread for signals cannot be started: %s",
 			       strerror(errno));
-		return complain(1, why);
+		return report_error(1, why);
 	}
 	return run(&broker, stop_fd);
 }

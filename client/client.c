@@ -43,7 +43,7 @@ static void timer_arm(sluice_client *client, uint64_t due)
 static void work(sluice_client *client)
 {
 	uint64_t now = now_ms(), next = UINT64_MAX;
-	bool passed_by;
+	bool was_again;
 
 	client->again = false;
 	if (client->retry_ms <= now)
@@ -56,7 +56,7 @@ static void work(sluice_client *client)
 	/* A callback made work that the turn may have passed by. Our own thread has another turn at
 	 * once; the application's loop waits for the descriptor. What goes out below asks for no
 	 * turn by itself, unless the connection breaks. */
-	passed_by = client->again;
+	was_again = client->again;
 	txns_send(client);
 	calls_send(client);
 	publish_send(client);
@@ -65,7 +65,7 @@ static void work(sluice_client *client)
 	next = link_next(client) < next ? link_next(client) : next;
 	next = client->retry_ms < next ? client->retry_ms : next;
 	if (client->config.mode == MODE_CALLER_LOOP &&
-	    (passed_by || client->link->lacking || (client->again && client->state != STATE_READY)))
+	    (was_again || client->link->lacking || (client->again && client->state != STATE_READY)))
 		next = now;
 	timer_arm(client, next);
 }

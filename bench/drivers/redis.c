@@ -88,15 +88,15 @@ static int read_line(int fd, char *ret, size_t ret_bytes, int timeout_ms)
 }
 
 /* Says PING and takes the answer. 1: PONG; 0: another answer, or none, which is in `said`; -1: nothing listens. */
-static int ping(int fd, char *said, size_t said_bytes)
+static int ping(int fd, char *reply, size_t reply_bytes)
 {
 	static const char command[] = "*1\r\n$4\r\nPING\r\n";
 
 	if (send(fd, command, sizeof(command) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(command) - 1)
 		return -1;
-	if (read_line(fd, said, said_bytes, HELLO_MS_MAX))
+	if (read_line(fd, reply, reply_bytes, HELLO_MS_MAX))
 		return -1;
-	return strcmp(said, "+PONG") == 0;
+	return strcmp(reply, "+PONG") == 0;
 }
 
 /* Whether the process has ended; it stays to be waited for by bench_stop(). */
@@ -113,13 +113,13 @@ static int await_ready(const struct bench_server *server)
 {
 	uint64_t end = bench_now_ns() + (uint64_t)READY_SECONDS_MAX * 1000000000;
 	const struct timespec pause = {.tv_nsec = 200000};
-	char said[256] = "";
+	char reply[256] = "";
 	int fd = -1;
 	int rc = 0;
 
 	while (rc != 1) {
 		if (has_ended(server->pid)) {
-			rc = bench_error("redis: the server ended before it was ready (%s): %s", said,
+			rc = bench_error("redis: the server ended before it was ready (%s): %s", reply,
 					 server->command);
 			break;
 		}
@@ -128,14 +128,14 @@ static int await_ready(const struct bench_server *server)
 			break;
 		}
 		if (bench_now_ns() > end) {
-			rc = bench_error("redis: not ready within %d s (%s): %s", READY_SECONDS_MAX, said,
+			rc = bench_error("redis: not ready within %d s (%s): %s", READY_SECONDS_MAX, reply,
 					 server->command);
 			break;
 		}
 		if (fd < 0)
 			fd = bench_connect(server->port);
 		if (fd >= 0) {
-			rc = ping(fd, said, sizeof(said));
+			rc = ping(fd, reply, sizeof(reply));
 			if (rc < 0) {
 				close(fd);
 				fd = -1;
@@ -223,14 +223,14 @@ static int idle(const struct bench_server *server, unsigned count, int **ret_fds
 	if (!fds)
 		return bench_error("redis: no memory for %u connections", count);
 	for (made = 0; made < count; made++) {
-		char said[256] = "";
+		char reply[256] = "";
 		int fd = bench_connect(server->port);
 
 		if (fd < 0)
 			break;
 		fds[made] = fd;
-		if (ping(fd, said, sizeof(said)) != 1) {
-			(void)bench_error("redis: PING on connection %u of %u: '%s'", made + 1, count, said);
+		if (ping(fd, reply, sizeof(reply)) != 1) {
+			(void)bench_error("redis: PING on connection %u of %u: '%s'", made + 1, count, reply);
 			close(fd);
 			break;
 		}

@@ -27,7 +27,7 @@ enum {
 
 struct idle_conn {
 	int fd;
-	bool said;
+	bool sent;
 	size_t len;
 	uint8_t answer[ANSWER_BYTES_MAX];
 };
@@ -87,14 +87,14 @@ static int advance(struct idle_conn *conn, const uint8_t *hello, size_t len)
 {
 	ssize_t got;
 
-	if (!conn->said) {
+	if (!conn->sent) {
 		got = send(conn->fd, hello, len, MSG_NOSIGNAL);
 		if (got < 0 && (errno == EAGAIN || errno == ENOTCONN))
 			return 0;
 		if (got != (ssize_t)len)
 			return bench_error("sluice: send HELLO: %s",
 					   got < 0 ? strerror(errno) : "only a part was taken");
-		conn->said = true;
+		conn->sent = true;
 		return 0;
 	}
 	got = recv(conn->fd, conn->answer + conn->len, sizeof(conn->answer) - conn->len, 0);
@@ -131,7 +131,7 @@ static int wave_await(struct idle_conn *conns, unsigned count, const uint8_t *he
 			rc = advance(&conns[i], hello, len);
 			if (rc < 0)
 				return -1;
-			fds[i].events = conns[i].said ? POLLIN : POLLOUT;
+			fds[i].events = conns[i].sent ? POLLIN : POLLOUT;
 			if (rc == 1) {
 				fds[i].fd = -1;
 				left--;

@@ -50,7 +50,7 @@ struct table {
 	uint64_t given;	    /* queue: items below it have been delivered, but for `back` */
 	struct ranges back; /* queue: what workers held that went away */
 	bool queue;
-	bool news; /* there is something for its readers since the last delivery */
+	bool has_new; /* there is something for its readers since the last delivery */
 	char name[FLOOR_NAME_BYTES];
 };
 

@@ -218,9 +218,9 @@ void server_answer(struct server *s)
 	}
 	s->touched = NULL;
 	for (struct table *t = s->tables; t; t = t->next) {
-		if (!t->news)
+		if (!t->has_new)
 			continue;
-		t->news = false;
+		t->has_new = false;
 		for (c = t->readers; c; c = next) {
 			next = c->next_reader;
 			deliver(s, c);

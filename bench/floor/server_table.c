@@ -85,7 +85,7 @@ void table_append(struct server *s, struct table *t, const void *bytes, size_t l
 	MDB_val k = {sizeof(key), key}, v = {len, (void *)bytes};
 	floor_must(mdb_cursor_put(t->append, &k, &v, MDB_APPEND), "mdb_cursor_put");
 	t->end++;
-	t->news = true;
+	t->has_new = true;
 }
 
 void server_commit(struct server *s)
@@ -256,7 +256,7 @@ void table_give_back(struct conn *w)
 {
 	for (size_t i = w->held.head; i < w->held.end; i++)
 		range_push(&w->table->back, w->held.at[i].first, w->held.at[i].count);
-	w->table->news = true;
+	w->table->has_new = true;
 	free(w->held.at);
 	w->held = (struct ranges){0};
 }

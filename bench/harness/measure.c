@@ -68,7 +68,7 @@ static struct {
 	double bytes;
 } peak;
 
-static void peak_look(void)
+static void peak_sample(void)
 {
 	double now = rss_anon_bytes(peak.pid);
 
@@ -82,7 +82,7 @@ static void *peak_watch(void *unused)
 
 	(void)unused;
 	while (!atomic_load(&peak.ends)) {
-		peak_look();
+		peak_sample();
 		(void)nanosleep(&every, NULL);
 	}
 	return NULL;
@@ -102,8 +102,8 @@ double peak_stop(void)
 		return NAN;
 	atomic_store(&peak.ends, true);
 	(void)pthread_join(peak.thread, NULL);
-	peak_look();
+	peak_sample();
 	peak.running = false;
-	peak_look(); /* a short trial may be over before the thread has run */
+	peak_sample(); /* a short trial may be over before the thread has run */
 	return peak.bytes;
 }

@@ -443,7 +443,7 @@ static bool conclude(struct replay *replay)
 }
 
 /* Nothing can be said of accounts that were not finished. */
-static void give_up(struct replay *replay)
+static void end_interrupted(struct replay *replay)
 {
 	(void)printf("\nInterrupted: %zu of %zu jobs had ended. Nothing was compared.\n",
 		     terminal_now(replay), replay->plan_count);
@@ -479,7 +479,7 @@ int main(int argc, char **argv)
 		run_loop(&replay);
 	code = interrupted != 0 ? 128 + interrupted : 0;
 	if (code != 0)
-		give_up(&replay);
+		end_interrupted(&replay);
 	else
 		good = conclude(&replay);
 	jobs_end(&replay);

@@ -48,12 +48,12 @@ void view_progress(struct replay *replay, bool last)
 /* ---- the comparison ---- */
 
 struct tally {
-	size_t ledger, stream, starts, lost, twice, double_starts, wrong, told;
+	size_t ledger, stream, starts, lost, twice, double_starts, wrong, reported;
 };
 
 static void disagree(struct replay *replay, struct tally *tally, const struct plan *plan, const char *what)
 {
-	if (tally->told++ < DISAGREEMENTS_MAX)
+	if (tally->reported++ < DISAGREEMENTS_MAX)
 		(void)printf(
 			"  %s%s%s: %s (trace %s, ledger %s, stream %s in %u terminal events, %u starts)\n",
 			color(replay, "\033[31m"), plan->id, color(replay, "\033[0m"), what,

@@ -36,7 +36,7 @@ struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body,
 	call->request_len = len;
 	call->corr = link_corr(client);
 	call->number = ++client->calls->next_request;
-	call->done = call_fires(options) ? call_nobody : options != NULL ? options->done : NULL;
+	call->done = call_fires(options) ? call_done_ignored : options != NULL ? options->done : NULL;
 	call->user = options != NULL ? options->user : NULL;
 	HASH_ADD(hh, client->calls->by_corr, corr, sizeof(call->corr), call);
 	if (!HASHED(call)) {
@@ -227,7 +227,7 @@ void call_finish(sluice_client *client, struct call *call, sluice_reply *reply)
 		call_free(call);
 }
 
-void call_nobody(sluice_client *client, const sluice_reply *reply, void *user)
+void call_done_ignored(sluice_client *client, const sluice_reply *reply, void *user)
 {
 	(void)user;
 	if (sluice_reply_code(reply) != 0)

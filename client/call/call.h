@@ -56,7 +56,7 @@ static inline bool call_blocks(const sluice_call *call)
 	return call == NULL || (call->done == NULL && call->user != SLUICE_FIRE);
 }
 /* The callback of a call that fires. */
-void call_nobody(sluice_client *client, const sluice_reply *reply, void *user);
+void call_done_ignored(sluice_client *client, const sluice_reply *reply, void *user);
 
 /* Whether one may begin, with the lock held; if not, why, or "" where the code says enough. */
 int call_may(const sluice_client *client, const sluice_call *options, char *why, size_t why_bytes);

@@ -14,12 +14,12 @@ int sure(struct cli *cli, const char *question, const char *done_to_it)
 		return 0;
 	/* A script that forgot a variable must not delete by it. */
 	if (isatty(STDIN_FILENO) != 1 || isatty(STDERR_FILENO) != 1)
-		return complain(cli, SLUICE_E_INVAL,
-				"'%s' was not %s: there is no terminal for the confirmation; "
-				"expected --yes",
-				cli->args[0], done_to_it);
+		return report_error(cli, SLUICE_E_INVAL,
+				    "'%s' was not %s: there is no terminal for the confirmation; "
+				    "expected --yes",
+				    cli->args[0], done_to_it);
 	(void)fprintf(stderr, "%s [y/N] ", question);
 	if (fgets(answer, sizeof(answer), stdin) == NULL || (answer[0] != 'y' && answer[0] != 'Y'))
-		return complain(cli, SLUICE_E_INVAL, "nothing was %s", done_to_it);
+		return report_error(cli, SLUICE_E_INVAL, "nothing was %s", done_to_it);
 	return 0;
 }

@@ -39,7 +39,7 @@ int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len)
 	*ret = NULL;
 	if (strcmp(word, "-") == 0) {
 		rc = read_all(stdin, ret, ret_len);
-		return rc == SLUICE_E_IO ? complain(cli, rc, "standard input: %s", strerror(errno)) : rc;
+		return rc == SLUICE_E_IO ? report_error(cli, rc, "standard input: %s", strerror(errno)) : rc;
 	}
 	if (word[0] != '@') {
 		*ret = strdup(word);
@@ -48,10 +48,10 @@ int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len)
 	}
 	file = fopen(word + 1, "re");
 	if (file == NULL)
-		return complain(cli, SLUICE_E_NOT_FOUND, "%s: %s", word + 1, strerror(errno));
+		return report_error(cli, SLUICE_E_NOT_FOUND, "%s: %s", word + 1, strerror(errno));
 	rc = read_all(file, ret, ret_len);
 	if (rc == SLUICE_E_IO)
-		(void)complain(cli, rc, "%s: %s", word + 1, strerror(errno));
+		(void)report_error(cli, rc, "%s: %s", word + 1, strerror(errno));
 	(void)fclose(file);
 	return rc;
 }

@@ -19,7 +19,7 @@ struct cli {
 	int timeout_ms;
 	bool json, verbose, yes;
 	bool help;	/* of the command was asked for */
-	bool said;	/* why it fails */
+	bool reported;	/* why it fails */
 	bool connected; /* once; the library's thread's */
 	/* The command's own words, options taken out. */
 	const char *args[ARGS_MAX];
@@ -71,9 +71,9 @@ int print_done(struct cli *cli, int rc, sluice_reply *reply);
  * DONE_TO_IT". */
 int sure(struct cli *cli, const char *question, const char *done_to_it);
 
-/* say.c */
+/* message.c */
 /* Says what was wrong and what was expected; returns code. */
-int complain(struct cli *cli, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int report_error(struct cli *cli, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Says what is no failure. Any thread. */
 void notice(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A refused call: its text. Frees reply; returns code. */

@@ -23,9 +23,9 @@ static int headers_take(struct cli *cli, const char **list, char **owned)
 
 		if (equals == NULL || count == HEADERS_MAX) {
 			free(copy);
-			return complain(cli, SLUICE_E_INVAL,
-					"--header is '%s'; expected NAME=VALUE, at most %d", value,
-					HEADERS_MAX);
+			return report_error(cli, SLUICE_E_INVAL,
+					    "--header is '%s'; expected NAME=VALUE, at most %d", value,
+					    HEADERS_MAX);
 		}
 		*equals = 0;
 		owned[count] = copy;
@@ -77,17 +77,17 @@ static int publish_lines(struct cli *cli, sluice_message message)
 	}
 	free(line);
 	if (rc != 0)
-		(void)complain(cli, rc, "line %lu: %s (%s)", count + 1, sluice_last_error(NULL),
-			       sluice_error_name(rc));
+		(void)report_error(cli, rc, "line %lu: %s (%s)", count + 1, sluice_last_error(NULL),
+				   sluice_error_name(rc));
 	else if (ferror(stdin))
-		rc = complain(cli, SLUICE_E_IO, "standard input, after %lu lines: %s", count,
-			      strerror(errno));
+		rc = report_error(cli, SLUICE_E_IO, "standard input, after %lu lines: %s", count,
+				  strerror(errno));
 	flushed = sluice_flush(cli->client, -1); /* each line has a deadline of its own */
 	sluice_publish_stats_get(cli->client, &stats);
 	if (flushed != 0)
-		rc = complain(cli, flushed, "%s (%s); %llu of %lu lines were accepted",
-			      sluice_last_error(NULL), sluice_error_name(flushed),
-			      (unsigned long long)stats.acked, count);
+		rc = report_error(cli, flushed, "%s (%s); %llu of %lu lines were accepted",
+				  sluice_last_error(NULL), sluice_error_name(flushed),
+				  (unsigned long long)stats.acked, count);
 	if (rc != 0)
 		return rc;
 	(void)printf(cli->json ? "{\"lines\":%lu}\n" : "%lu lines\n", count);
@@ -105,12 +105,12 @@ static int publish(struct cli *cli, sluice_message message, const char *body_wor
 	if (rc == 0 && !number_option(cli, "priority", 0, 0, 255, &priority))
 		rc = SLUICE_E_INVAL;
 	if (rc == 0 && option(cli, "lines") != NULL && body_word != NULL)
-		rc = complain(cli, SLUICE_E_INVAL,
-			      "unexpected argument '%s': with --lines the bodies are read from "
-			      "standard input",
-			      body_word);
+		rc = report_error(cli, SLUICE_E_INVAL,
+				  "unexpected argument '%s': with --lines the bodies are read from "
+				  "standard input",
+				  body_word);
 	if (rc == 0 && option(cli, "lines") == NULL && body_word == NULL)
-		rc = complain(cli, SLUICE_E_INVAL, "the body is missing; expected text, - or @FILE");
+		rc = report_error(cli, SLUICE_E_INVAL, "the body is missing; expected text, - or @FILE");
 	if (rc == 0 && option(cli, "lines") == NULL)
 		rc = body_read(cli, body_word, &body, &len);
 	if (rc == 0)
@@ -136,7 +136,8 @@ int cmd_pub(struct cli *cli)
 	/* What goes nowhere was not meant to: a mistyped subject exits with 0 otherwise. */
 	message.mandatory = option(cli, "allow-unrouted") == NULL;
 	if (option(cli, "mandatory") != NULL && !message.mandatory)
-		return complain(cli, SLUICE_E_INVAL, "--mandatory and --allow-unrouted exclude each other");
+		return report_error(cli, SLUICE_E_INVAL,
+				    "--mandatory and --allow-unrouted exclude each other");
 
 	return publish(cli, message, cli->arg_count > 1 ? cli->args[1] : NULL);
 }
@@ -238,7 +239,7 @@ static int from_parse(struct cli *cli, const char *text, sluice_follow_spec *spe
 		errno = 0;
 		spec->offset = strtoull(text, &end, 10);
 		if (text[0] < '0' || text[0] > '9' || *end != 0 || errno != 0)
-			return complain(
+			return report_error(
 				cli, SLUICE_E_INVAL,
 				"--from is '%s'; expected first, last, new, an offset, a time ago such as -1h, "
 				"a time that exists, such as 2026-11-24T10:30Z, or cursor:NAME",
@@ -263,7 +264,7 @@ int cmd_follow(struct cli *cli)
 		return rc;
 	rc = sluice_follow(cli->client, &spec, NULL, &sub);
 	if (rc != 0)
-		return complain(cli, rc, "%s (%s)", sluice_last_error(NULL), sluice_error_name(rc));
+		return report_error(cli, rc, "%s (%s)", sluice_last_error(NULL), sluice_error_name(rc));
 	while (rc == 0 && seen < count) {
 		sluice_delivery *delivery = NULL;
 		const sluice_delivery_view *view;
@@ -286,8 +287,8 @@ int cmd_follow(struct cli *cli)
 			break;
 	}
 	if (rc != 0 && said == 0)
-		(void)complain(cli, rc, "following stream '%s' ended: %s (%s)", spec.stream,
-			       sluice_last_error(NULL), sluice_error_name(rc));
+		(void)report_error(cli, rc, "following stream '%s' ended: %s (%s)", spec.stream,
+				   sluice_last_error(NULL), sluice_error_name(rc));
 	(void)sluice_sub_close(sub, 1000);
 	return rc;
 }
@@ -309,7 +310,7 @@ int cmd_claim(struct cli *cli)
 	    !duration_option(cli, "lease", 0, UINT32_MAX, &lease_ms))
 		return SLUICE_E_INVAL;
 	if (ack && release)
-		return complain(cli, SLUICE_E_INVAL, "--ack and --release exclude each other");
+		return report_error(cli, SLUICE_E_INVAL, "--ack and --release exclude each other");
 	spec.credit = (uint32_t)count;
 	spec.lease_ms = (uint32_t)lease_ms;
 	rc = need(cli);
@@ -317,7 +318,7 @@ int cmd_claim(struct cli *cli)
 		return rc;
 	rc = sluice_consume(cli->client, &spec, NULL, &sub);
 	if (rc != 0)
-		return complain(cli, rc, "%s (%s)", sluice_last_error(NULL), sluice_error_name(rc));
+		return report_error(cli, rc, "%s (%s)", sluice_last_error(NULL), sluice_error_name(rc));
 	while (got < count) {
 		sluice_delivery *delivery = NULL;
 		const sluice_delivery_view *view;
@@ -340,9 +341,9 @@ int cmd_claim(struct cli *cli)
 				(void)sluice_item_release(sub, view->token, view->seq,
 							  &SLUICE_CALL(.deadline_ms = cli->timeout_ms), NULL);
 		} else if (view->kind == SLUICE_DELIVERY_JOB) {
-			said = complain(cli, SLUICE_E_INVAL,
-					"queue '%s' is a queue of jobs, which only a scheduler claims",
-					spec.queue);
+			said = report_error(cli, SLUICE_E_INVAL,
+					    "queue '%s' is a queue of jobs, which only a scheduler claims",
+					    spec.queue);
 			rc = sluice_job_release(cli->client, view->job, view->token, 0,
 						"claimed by the CLI by mistake", NULL, NULL);
 			rc = rc == 0 ? said : rc;
@@ -356,6 +357,6 @@ int cmd_claim(struct cli *cli)
 	if (said != 0)
 		return rc;
 	if (rc == SLUICE_E_TIMEOUT)
-		return got > 0 ? 0 : complain(cli, rc, "no item arrived within the wait time");
-	return rc == 0 ? 0 : complain(cli, rc, "%s (%s)", why, sluice_error_name(rc));
+		return got > 0 ? 0 : report_error(cli, rc, "no item arrived within the wait time");
+	return rc == 0 ? 0 : report_error(cli, rc, "%s (%s)", why, sluice_error_name(rc));
 }

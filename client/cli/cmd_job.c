@@ -21,8 +21,8 @@ int cmd_job_submit(struct cli *cli)
 	int rc;
 
 	if (spec.queue == NULL)
-		return complain(cli, SLUICE_E_INVAL,
-				"--queue is missing; expected the name of a queue of jobs");
+		return report_error(cli, SLUICE_E_INVAL,
+				    "--queue is missing; expected the name of a queue of jobs");
 	if (!number_option(cli, "priority", 0, 0, 255, &priority))
 		return SLUICE_E_INVAL;
 	if (spec.job == NULL) {
@@ -193,7 +193,7 @@ int cmd_job_wait(struct cli *cli)
 	rc = sluice_job_wait(cli->client, cli->args[0], wanted, &SLUICE_CALL(.deadline_ms = cli->timeout_ms),
 			     &reply);
 	if (rc == SLUICE_E_TIMEOUT && reply != NULL && sluice_reply_job(reply, 0, &job))
-		(void)complain(cli, rc, "%s is still %s after the timeout", job.job, job.state);
+		(void)report_error(cli, rc, "%s is still %s after the timeout", job.job, job.state);
 	else if (rc != 0)
 		return refused(cli, rc, reply);
 	return show_reply(cli, reply) != 0 && rc == 0 ? SLUICE_E_INTERNAL : rc;
@@ -246,9 +246,9 @@ static int report_options(struct cli *cli, sluice_job_report_spec *spec)
 	    !number_option(cli, "exit-code", 0, 0, 255, &exit_code))
 		return SLUICE_E_INVAL;
 	if (seen != NULL && !time_parse(seen, &spec->seen_time_ms))
-		return complain(cli, SLUICE_E_INVAL,
-				"--seen is '%s'; expected a time that exists, such as 2026-11-24T10:30Z",
-				seen);
+		return report_error(cli, SLUICE_E_INVAL,
+				    "--seen is '%s'; expected a time that exists, such as 2026-11-24T10:30Z",
+				    seen);
 	spec->attempt = (uint32_t)attempt;
 	spec->exit_code = (int32_t)exit_code;
 	spec->exited = option(cli, "exit-code") != NULL;
@@ -295,8 +295,9 @@ int cmd_job_report(struct cli *cli)
 		return refused(cli, rc, reply);
 	/* It changed nothing: a script must not take it for the job's state. */
 	if (sluice_reply_disposition(reply) == SLUICE_DISPOSITION_QUARANTINED)
-		rc = complain(cli, SLUICE_E_WRONG_STATE, "job '%s': the report was put into quarantine: %s",
-			      spec.job, sluice_reply_reason(reply));
+		rc = report_error(cli, SLUICE_E_WRONG_STATE,
+				  "job '%s': the report was put into quarantine: %s", spec.job,
+				  sluice_reply_reason(reply));
 	if (rc == 0 && cli->json)
 		return print_json(reply);
 	if (rc == 0)
@@ -486,8 +487,9 @@ int cmd_audit(struct cli *cli)
 			     sum.held, findings);
 	free(text);
 	if (rc == 0 && findings > 0)
-		rc = complain(cli, SLUICE_E_CORRUPT,
-			      "%" PRIu64 " findings: the ledger is not sound, or jobs stand still", findings);
+		rc = report_error(cli, SLUICE_E_CORRUPT,
+				  "%" PRIu64 " findings: the ledger is not sound, or jobs stand still",
+				  findings);
 	return rc;
 }
 

@@ -119,8 +119,8 @@ int cmd_session_close(struct cli *cli)
 	if (session == 0) {
 		session = strtoull(which, &rest, 10);
 		if (which[0] < '0' || which[0] > '9' || *rest != 0 || session == 0)
-			return complain(cli, SLUICE_E_NOT_FOUND, "no session has the name or number '%s'",
-					which);
+			return report_error(cli, SLUICE_E_NOT_FOUND, "no session has the name or number '%s'",
+					    which);
 	}
 	rc = sluice_session_close(cli->client, session, NULL, &reply);
 	if (rc != 0)

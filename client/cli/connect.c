@@ -39,7 +39,7 @@ int need(struct cli *cli)
 	if (rc == 0)
 		rc = sluice_config_set(config, "deadline_ms", deadline);
 	if (rc != 0) {
-		(void)complain(cli, rc, "%s", sluice_last_error(NULL));
+		(void)report_error(cli, rc, "%s", sluice_last_error(NULL));
 		sluice_config_destroy(config);
 		return rc;
 	}
@@ -48,15 +48,15 @@ int need(struct cli *cli)
 	if (rc == 0)
 		rc = sluice_wait_connected(cli->client, cli->timeout_ms);
 	if (rc == SLUICE_E_DISCONNECTED)
-		return complain(cli, rc,
-				"no broker at %s (%s); is it running? --address or SLUICE_ADDRESS "
-				"selects another",
-				cli->address, sluice_last_error(cli->client));
+		return report_error(cli, rc,
+				    "no broker at %s (%s); is it running? --address or SLUICE_ADDRESS "
+				    "selects another",
+				    cli->address, sluice_last_error(cli->client));
 	if (rc != 0) {
 		const char *why = cli->client != NULL ? sluice_last_error(cli->client) : "";
 
-		return complain(cli, rc, "%s: %s (%s)", cli->address,
-				why[0] != 0 ? why : sluice_error_text(rc), sluice_error_name(rc));
+		return report_error(cli, rc, "%s: %s (%s)", cli->address,
+				    why[0] != 0 ? why : sluice_error_text(rc), sluice_error_name(rc));
 	}
 	if (cli->verbose)
 		notice(cli, "connected to %s, session %llu", cli->address,

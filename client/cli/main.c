@@ -190,7 +190,7 @@ static int global_option(struct cli *cli, char **argv, int left)
 	if (name == NULL)
 		return 0;
 	if (value == NULL)
-		return complain(cli, SLUICE_E_INVAL, "%s needs a value", name);
+		return report_error(cli, SLUICE_E_INVAL, "%s needs a value", name);
 	if (strcmp(name, "--address") == 0)
 		cli->address = value;
 	else if (strcmp(name, "--gateway") == 0)
@@ -200,8 +200,9 @@ static int global_option(struct cli *cli, char **argv, int left)
 	else if (strcmp(name, "--timeout") == 0 && duration_parse(value, &ms) && ms > 0 && ms <= 86400000)
 		cli->timeout_ms = (int)ms;
 	else
-		return complain(cli, SLUICE_E_INVAL, "%s is '%s'; expected %s", name, value,
-				name[1] == 'o' ? "table or json" : "a duration from 1ms to 24h, such as 10s");
+		return report_error(cli, SLUICE_E_INVAL, "%s is '%s'; expected %s", name, value,
+				    name[1] == 'o' ? "table or json"
+						   : "a duration from 1ms to 24h, such as 10s");
 	return used;
 }
 
@@ -266,8 +267,8 @@ static int option_take(struct cli *cli, const struct command *command, char **ar
 								       : NULL;
 
 	if (wrong != NULL)
-		return complain(cli, SLUICE_E_INVAL, "%s %s; usage: sluice %s %s", argv[0], wrong,
-				command->name, command->usage);
+		return report_error(cli, SLUICE_E_INVAL, "%s %s; usage: sluice %s %s", argv[0], wrong,
+				    command->name, command->usage);
 	if (equals != NULL)
 		*equals = 0;
 	cli->options[cli->option_count].name = argv[0] + 2;
@@ -295,9 +296,9 @@ static int take_words(struct cli *cli, const struct command *command, char **arg
 		}
 		if (raw || argv[i][0] != '-' || (argv[i][1] != '-' && !isalpha((unsigned char)argv[i][1]))) {
 			if (cli->arg_count == command->args_max)
-				return complain(cli, SLUICE_E_INVAL,
-						"unexpected argument '%s'; usage: sluice %s %s", argv[i],
-						command->name, command->usage);
+				return report_error(cli, SLUICE_E_INVAL,
+						    "unexpected argument '%s'; usage: sluice %s %s", argv[i],
+						    command->name, command->usage);
 			cli->args[cli->arg_count++] = argv[i++];
 			continue;
 		}
@@ -311,8 +312,8 @@ static int take_words(struct cli *cli, const struct command *command, char **arg
 		i += kind;
 	}
 	if (cli->arg_count < command->args_min)
-		return complain(cli, SLUICE_E_INVAL, "an argument is missing; usage: sluice %s %s",
-				command->name, command->usage);
+		return report_error(cli, SLUICE_E_INVAL, "an argument is missing; usage: sluice %s %s",
+				    command->name, command->usage);
 	return 0;
 }
 
@@ -327,15 +328,15 @@ static int no_command(struct cli *cli, const char *first, const char *second)
 	}
 	if (verbs > 0 && second == NULL && !cli->json) {
 		(void)help_noun(first, stderr);
-		cli->said = true;
+		cli->reported = true;
 		return SLUICE_E_INVAL;
 	}
 	if (verbs > 0)
-		return complain(cli, SLUICE_E_INVAL,
-				"unknown command '%s%s%s'; `sluice %s --help` lists those of %s", first,
-				second != NULL ? " " : "", second != NULL ? second : "", first, first);
-	return complain(cli, SLUICE_E_INVAL, "unknown command '%s%s%s'; `sluice --help` lists all", first,
-			second != NULL ? " " : "", second != NULL ? second : "");
+		return report_error(cli, SLUICE_E_INVAL,
+				    "unknown command '%s%s%s'; `sluice %s --help` lists those of %s", first,
+				    second != NULL ? " " : "", second != NULL ? second : "", first, first);
+	return report_error(cli, SLUICE_E_INVAL, "unknown command '%s%s%s'; `sluice --help` lists all", first,
+			    second != NULL ? " " : "", second != NULL ? second : "");
 }
 
 static int run(struct cli *cli, int argc, char **argv)
@@ -352,11 +353,11 @@ static int run(struct cli *cli, int argc, char **argv)
 		at += rc;
 	}
 	if (at == argc && !cli->json) {
-		cli->said = true;
+		cli->reported = true;
 		return help(stderr) == 0 ? SLUICE_E_INVAL : SLUICE_E_IO;
 	}
 	if (at == argc)
-		return complain(cli, SLUICE_E_INVAL, "the command is missing; `sluice --help` lists all");
+		return report_error(cli, SLUICE_E_INVAL, "the command is missing; `sluice --help` lists all");
 	if (is_help(argv[at]))
 		return help(stdout);
 	if (strcmp(argv[at], "--version") == 0)
@@ -401,7 +402,7 @@ int main(int argc, char **argv)
 		(void)sluice_close(cli.client, true, 2000);
 	if (rc == 0)
 		rc = written(&cli);
-	else if (!cli.said)
-		(void)complain(&cli, rc, "%s (%s)", sluice_error_text(rc), sluice_error_name(rc));
+	else if (!cli.reported)
+		(void)report_error(&cli, rc, "%s (%s)", sluice_error_text(rc), sluice_error_name(rc));
 	return sluice_error_exit_code(rc);
 }

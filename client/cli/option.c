@@ -63,8 +63,8 @@ bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_
 	*ret = strtoull(text, &end, 10);
 	if (isdigit((unsigned char)text[0]) && *end == 0 && errno == 0 && *ret >= min && *ret <= max)
 		return true;
-	(void)complain(cli, SLUICE_E_INVAL, "--%s is '%s'; expected a number from %llu to %llu", name, text,
-		       (unsigned long long)min, (unsigned long long)max);
+	(void)report_error(cli, SLUICE_E_INVAL, "--%s is '%s'; expected a number from %llu to %llu", name,
+			   text, (unsigned long long)min, (unsigned long long)max);
 	return false;
 }
 
@@ -77,11 +77,11 @@ bool duration_option(struct cli *cli, const char *name, uint64_t fallback_ms, ui
 	if (text == NULL || (duration_parse(text, ret_ms) && *ret_ms <= max_ms))
 		return true;
 	if (max_ms == UINT64_MAX)
-		(void)complain(cli, SLUICE_E_INVAL,
-			       "--%s is '%s'; expected a duration such as 30s, 10m or 7d", name, text);
+		(void)report_error(cli, SLUICE_E_INVAL,
+				   "--%s is '%s'; expected a duration such as 30s, 10m or 7d", name, text);
 	else
-		(void)complain(cli, SLUICE_E_INVAL,
-			       "--%s is '%s'; expected a duration such as 30s, 10m or 7d, at most %llus",
-			       name, text, (unsigned long long)(max_ms / 1000));
+		(void)report_error(cli, SLUICE_E_INVAL,
+				   "--%s is '%s'; expected a duration such as 30s, 10m or 7d, at most %llus",
+				   name, text, (unsigned long long)(max_ms / 1000));
 	return false;
 }

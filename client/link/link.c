@@ -60,7 +60,7 @@ static void close_socket(sluice_client *client)
 	link->socket_fd = -1;
 	link->in.start = link->in.end = 0;
 	link->out.start = link->out.end = 0;
-	link->wants_write = link->stalled = link->lacking = link->begun = link->knows_begun = false;
+	link->wants_write = link->stalled = link->lacking = link->begun = link->supports_begun = false;
 	link->taken = 0;
 	link->ping_ms = link->unanswered_ms = 0;
 }

@@ -57,7 +57,7 @@ struct link {
 	/* Session_close may name another one: older brokers end the caller's own. */
 	bool closes_sessions;
 	/* Operations 5 and 6 of ACK: an older broker would end the connection. */
-	bool knows_begun;
+	bool supports_begun;
 };
 
 void link_io(sluice_client *client, uint32_t events);

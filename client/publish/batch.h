@@ -14,14 +14,14 @@ struct message_end {
 	uint64_t deadline_ms;
 	uint32_t count;
 	bool whole; /* one answer for all of them */
-	bool told;
+	bool reported;
 };
 struct batch {
 	struct batch *prev, *next;
 	uint8_t target_kind, flags, durability;
 	char *target, *subject; /* subject NULL: each event has its own */
 	struct buffer events;
-	uint32_t count, untold; /* messages; of them, without their answer */
+	uint32_t count, unreported; /* messages; of them, without their answer */
 	uint32_t end_count, ends_capacity;
 	struct message_end *ends;
 	uint64_t deadline_ms; /* no end that is not told has an earlier one */

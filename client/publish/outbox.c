@@ -82,7 +82,7 @@ static sluice_reply *reply_next(sluice_client *client, sluice_reply *reply, cons
 	return reply;
 }
 
-static void count_told(sluice_client *client, uint32_t count, const struct verdict *verdict)
+static void count_reported(sluice_client *client, uint32_t count, const struct verdict *verdict)
 {
 	struct publisher *publisher = client->publisher;
 
@@ -103,19 +103,19 @@ static void count_told(sluice_client *client, uint32_t count, const struct verdi
 
 /* Tells end i of the batch, whose first message is the batch's at-th. A callback may publish, so
  * the array may move meanwhile, and nobody else may tell it again. */
-static void end_tell(sluice_client *client, struct batch *batch, uint32_t i, uint32_t at,
-		     const struct verdict *verdict)
+static void message_end_report(sluice_client *client, struct batch *batch, uint32_t i, uint32_t at,
+			       const struct verdict *verdict)
 {
 	const struct message_end end = batch->ends[i];
 	const uint64_t offset = verdict->offset == UINT64_MAX ? UINT64_MAX : verdict->offset + at;
 	sluice_reply *reply = NULL;
 
-	if (end.told)
+	if (end.reported)
 		return;
-	batch->ends[i].told = true;
-	batch->untold -= end.count;
+	batch->ends[i].reported = true;
+	batch->unreported -= end.count;
 	if (end.waiter != NULL) {
-		count_told(client, end.count, verdict);
+		count_reported(client, end.count, verdict);
 		end.waiter->code = verdict->code;
 		end.waiter->reply = reply_of(client, verdict, offset, end.whole ? end.count : 0);
 		end.waiter->finished = true;
@@ -123,7 +123,7 @@ static void end_tell(sluice_client *client, struct batch *batch, uint32_t i, uin
 		return;
 	}
 	if (end.done == NULL || end.whole) {
-		count_told(client, end.count, verdict);
+		count_reported(client, end.count, verdict);
 		if (end.done != NULL) {
 			reply = reply_of(client, verdict, offset, end.count);
 			end.done(client, reply, end.user);
@@ -134,7 +134,7 @@ static void end_tell(sluice_client *client, struct batch *batch, uint32_t i, uin
 	for (uint32_t k = 0; k < end.count; k++) {
 		uint64_t own = offset == UINT64_MAX ? offset : offset + k;
 
-		count_told(client, 1, verdict);
+		count_reported(client, 1, verdict);
 		reply = reply_next(client, reply, verdict, own);
 		end.done(client, reply, end.user);
 	}
@@ -149,7 +149,7 @@ static void batch_finish(sluice_client *client, struct batch *batch, const struc
 	for (uint32_t i = 0; i < batch->end_count; i++) {
 		uint32_t count = batch->ends[i].count;
 
-		end_tell(client, batch, i, at, verdict);
+		message_end_report(client, batch, i, at, verdict);
 		at += count;
 	}
 	publish_batch_free(client, batch);
@@ -405,7 +405,7 @@ static void refused_for_now(sluice_client *client, struct batch *batch, const st
 			       (const char *)answer->text.data);
 	}
 	/* A deadline may have passed while the answer was waited for. */
-	if (batch->untold > 0)
+	if (batch->unreported > 0)
 		batch->deadline_ms = publisher->due_ms = 0;
 	/* A queue that has room for some of it takes some of it. */
 	if (answer->code == SLUICE_E_QUEUE_FULL && publish_batch_split(client, batch))
@@ -478,7 +478,7 @@ bool publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice
 /* ---- time ---- */
 
 /* Those of the batch whose deadlines passed, and its next deadline. */
-static void tell_late(sluice_client *client, struct batch *batch, uint64_t now)
+static void report_late(sluice_client *client, struct batch *batch, uint64_t now)
 {
 	const struct verdict late =
 		batch->refused != 0 && !batch->in_flight
@@ -496,10 +496,10 @@ static void tell_late(sluice_client *client, struct batch *batch, uint64_t now)
 		uint32_t count = end->count;
 		uint64_t due = end->deadline_ms < UINT64_MAX - grace ? end->deadline_ms + grace : UINT64_MAX;
 
-		if (!end->told && due > now)
+		if (!end->reported && due > now)
 			batch->deadline_ms = due < batch->deadline_ms ? due : batch->deadline_ms;
 		else
-			end_tell(client, batch, i, at, &late);
+			message_end_report(client, batch, i, at, &late);
 		at += count;
 	}
 }
@@ -520,7 +520,7 @@ static void late_move(struct batch *batch, uint64_t now, struct batch *gone)
 		if (end.deadline_ms <= now) {
 			gone->ends[gone->end_count++] = end;
 			gone->count += end.count;
-			gone->untold += end.told ? 0 : end.count;
+			gone->unreported += end.reported ? 0 : end.count;
 			gone->bytes += len;
 			continue;
 		}
@@ -533,7 +533,7 @@ static void late_move(struct batch *batch, uint64_t now, struct batch *gone)
 	batch->end_count = kept;
 	batch->events.end = (size_t)(to - batch->events.bytes);
 	batch->count -= gone->count;
-	batch->untold -= gone->untold;
+	batch->unreported -= gone->unreported;
 	batch->bytes -= gone->bytes;
 }
 
@@ -563,12 +563,12 @@ static bool drop_unsent(sluice_client *client, struct batch *batch, uint64_t now
 		publish_batch_free(client, batch);
 	}
 	for (uint32_t i = 0; i < gone.end_count; i++)
-		end_tell(client, &gone, i, 0, &late);
+		message_end_report(client, &gone, i, 0, &late);
 	mem_free(gone.ends);
 	return true;
 }
 
-static void due_look(sluice_client *client, uint64_t now)
+static void due_check(sluice_client *client, uint64_t now)
 {
 	struct publisher *publisher = client->publisher;
 	struct batch *batch, *next;
@@ -579,14 +579,14 @@ static void due_look(sluice_client *client, uint64_t now)
 		bool gone = false;
 
 		if (batch->deadline_ms <= now && (batch->was_sent || !drop_unsent(client, batch, now, &gone)))
-			tell_late(client, batch, now);
+			report_late(client, batch, now);
 		if (gone)
 			continue;
 		if (batch->deadline_ms < publisher->due_ms)
 			publisher->due_ms = batch->deadline_ms;
 		if (batch->retry_ms > now && batch->retry_ms < publisher->due_ms)
 			publisher->due_ms = batch->retry_ms;
-		publisher->given_up = publisher->given_up || batch->untold == 0;
+		publisher->given_up = publisher->given_up || batch->unreported == 0;
 	}
 }
 
@@ -599,7 +599,7 @@ static void drop_given_up(sluice_client *client)
 	bool dropped = false;
 
 	DL_FOREACH_SAFE(publisher->batches, batch, next) {
-		if (batch->untold > 0 || (batch->was_sent && batch->refused == 0))
+		if (batch->unreported > 0 || (batch->was_sent && batch->refused == 0))
 			continue;
 		DL_DELETE(publisher->batches, batch);
 		publish_batch_free(client, batch);
@@ -614,7 +614,7 @@ void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 	struct publisher *publisher = client->publisher;
 
 	if (publisher->due_ms <= now)
-		due_look(client, now);
+		due_check(client, now);
 	if (publisher->given_up && publisher->in_flight == 0)
 		drop_given_up(client);
 	if (publisher->due_ms < *io_next)

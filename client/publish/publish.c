@@ -261,7 +261,7 @@ static int end_add(struct batch *batch, const struct message_end *end)
 {
 	struct message_end *last = batch->end_count > 0 ? &batch->ends[batch->end_count - 1] : NULL;
 
-	if (last != NULL && !last->told && last->done == end->done && last->user == end->user &&
+	if (last != NULL && !last->reported && last->done == end->done && last->user == end->user &&
 	    last->waiter == NULL && end->waiter == NULL && !last->whole && !end->whole &&
 	    last->deadline_ms == end->deadline_ms) {
 		last->count += end->count;
@@ -293,7 +293,7 @@ static int batch_grow(sluice_client *client, struct batch *batch, size_t before,
 	if (batch->count == 0)
 		batch->first_seq = publisher->next_seq;
 	batch->count += end->count;
-	batch->untold += end->count;
+	batch->unreported += end->count;
 	batch->bytes += bytes;
 	if (end->deadline_ms < batch->deadline_ms)
 		batch->deadline_ms = end->deadline_ms;

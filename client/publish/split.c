@@ -14,7 +14,7 @@ static void ends_split(struct batch *batch, uint32_t count, struct batch *rest)
 {
 	uint32_t kept = 0, left = count;
 
-	batch->untold = rest->untold = 0;
+	batch->unreported = rest->unreported = 0;
 	for (uint32_t i = 0; i < batch->end_count; i++) {
 		struct message_end own = batch->ends[i], other = own;
 
@@ -23,11 +23,11 @@ static void ends_split(struct batch *batch, uint32_t count, struct batch *rest)
 		left -= own.count;
 		if (own.count > 0) {
 			batch->ends[kept++] = own;
-			batch->untold += own.told ? 0 : own.count;
+			batch->unreported += own.reported ? 0 : own.count;
 		}
 		if (other.count > 0) {
 			rest->ends[rest->end_count++] = other;
-			rest->untold += other.told ? 0 : other.count;
+			rest->unreported += other.reported ? 0 : other.count;
 		}
 	}
 	batch->end_count = kept;

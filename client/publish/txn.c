@@ -418,7 +418,7 @@ static struct pending_txn *pending_new(sluice_client *client, const sluice_txn *
 			op->cursor_set->stream_id = subs_stream_id(client, op->cursor_set->stream);
 	}
 	pending->deadline_ms = deadline_of(client, call != NULL ? call->deadline_ms : 0);
-	pending->done = call_fires(call) ? call_nobody : call != NULL ? call->done : NULL;
+	pending->done = call_fires(call) ? call_done_ignored : call != NULL ? call->done : NULL;
 	pending->user = call != NULL ? call->user : NULL;
 	return pending;
 }

@@ -233,7 +233,7 @@ int sluice_sub_close(sluice_sub *sub, int deadline_ms)
 	/* In a callback nobody can wait: the broker closes it by and by. */
 	if (call != NULL && !client_on_loop(client))
 		rc = call_wait(client, call, NULL);
-	sub_open_tell(sub, SLUICE_E_CLOSED, "the subscription was closed");
+	sub_open_report(sub, SLUICE_E_CLOSED, "the subscription was closed");
 	sub_retire(sub);
 	client_unlock(client);
 	return rc == SLUICE_E_TIMEOUT ? rc : 0;
@@ -265,7 +265,7 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 		rc = error_format(SLUICE_E_LIMIT, "the reason has %zu bytes; at most %llu", frame.reason.len,
 				  (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	if (rc == 0 && op == ACK_RELEASE && client->state == STATE_READY && sub->opened &&
-	    !client->link->knows_begun)
+	    !client->link->supports_begun)
 		rc = error_set(SLUICE_E_UNSUPPORTED, "this broker knows no release; nack counts an attempt");
 	subs_flush(client); /* what was gathered goes first */
 	body = rc == 0 ? mem_alloc(frame_ack_size(&frame)) : NULL;

@@ -24,7 +24,7 @@ static void release_write(sluice_client *client, uint32_t subscription, sluice_t
 				  .op = ACK_RELEASE,
 				  .token = token,
 				  .run_count = count};
-	uint8_t *at = client->state == STATE_READY && client->link->knows_begun
+	uint8_t *at = client->state == STATE_READY && client->link->supports_begun
 			      ? link_frame(client, FRAME_ACK, 0, frame_ack_size(&frame))
 			      : NULL;
 

@@ -57,7 +57,7 @@ static void credit_write(sluice_sub *sub)
 
 static void begun_write(sluice_sub *sub)
 {
-	for (size_t i = 0; i < sub->begun_count && sub->client->link->knows_begun; i++) {
+	for (size_t i = 0; i < sub->begun_count && sub->client->link->supports_begun; i++) {
 		struct frame_run run = {sub->begun[i].seq, 1};
 		struct frame_ack frame = {.subscription = sub->number,
 					  .op = ACK_BEGUN,

@@ -166,7 +166,7 @@ void held_ask(sluice_sub *sub)
 
 /* The application has them. What it has acked meanwhile was taken off the credit, too; or, of its
  * own credit, was not asked for. */
-void held_came(sluice_sub *sub, struct held *held, uint32_t count)
+void held_redelivered(sluice_sub *sub, struct held *held, uint32_t count)
 {
 	uint32_t had = sub->manual_credit ? held->asked : held->out;
 
@@ -274,7 +274,7 @@ void sub_item_done(sluice_sub *sub, sluice_token token)
 	if (held == NULL || held->out == 0)
 		return;
 	held->out--;
-	/* Not delivered since the last opening: that credit is whole, and held_came() counts what
+	/* Not delivered since the last opening: that credit is whole, and held_redelivered() counts what
 	 * is taken off it. If it is forgotten before, what comes is taken for new. */
 	if (held->seen)
 		sub_release(sub, 1);

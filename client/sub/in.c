@@ -117,7 +117,7 @@ static bool items_are_new(sluice_sub *sub, const struct frame_deliver *frame, bo
 	*ret = true;
 	/* Delivered again after a reconnect: the application has them. */
 	if (known != NULL) {
-		held_came(sub, known, frame->count);
+		held_redelivered(sub, known, frame->count);
 		return false;
 	}
 	if (held_elsewhere(sub, frame->token, NULL)) {
@@ -353,7 +353,7 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 			resume_complete(sub);
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL:
-		resume_cancel_told(client, notice->job, notice->token);
+		resume_cancel_notified(client, notice->job, notice->token);
 		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_JOB_CANCEL,
 						   .text = "", .job = notice->job, .token = notice->token));
 		return true;

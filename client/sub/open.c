@@ -72,10 +72,10 @@ static void opened(sluice_client *client, struct call *call)
 	if (message != NULL && message->consume_opened != NULL) {
 		sub->thing = message->consume_opened->queue_id;
 		/* Brokers say the number since they know what is begun and released. */
-		client->link->knows_begun = sub->thing != 0;
+		client->link->supports_begun = sub->thing != 0;
 		sub->coming &= sub->thing != 0; /* nor did those say that all has come */
 	}
-	sub_open_tell(sub, 0, "");
+	sub_open_report(sub, 0, "");
 }
 
 /* The source of a consumer: made known, or refused for good. Refused for now, the opening tells
@@ -96,7 +96,7 @@ static void source_answered(sluice_client *client, struct call *call)
 		sub_end(sub, reply->code, reply->text);
 }
 
-static bool source_tell(sluice_sub *sub)
+static bool source_send(sluice_sub *sub)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__SourceSeen seen = SLUICE__SOURCE_SEEN__INIT;
@@ -155,7 +155,7 @@ struct call *sub_open_call(sluice_sub *sub)
 	sub->resuming = credit_waits(sub);
 	sub->debt = sub->follow || sub->resuming ? 0 : held_by_others(sub);
 	held_ask(sub);
-	if (sub->source != NULL && !source_tell(sub)) {
+	if (sub->source != NULL && !source_send(sub)) {
 		sub->reopen_ms = now_ms() + MEMORY_MS;
 		return NULL;
 	}

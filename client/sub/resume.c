@@ -14,7 +14,7 @@
 #include "client/sub/sub.h"
 #include "sluice.pb-c.h"
 
-static void tell_lost(sluice_client *client, const char *job, sluice_token token)
+static void report_lost(sluice_client *client, const char *job, sluice_token token)
 {
 	client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_LEASE_LOST, .text = "",
 					   .job = job, .token = token));
@@ -42,12 +42,12 @@ void resume_older_lost(sluice_client *client, const char *job, sluice_token toke
 			continue;
 		(void)undelivered_drop(sub, older, job);
 		held_job_drop(sub, held);
-		tell_lost(client, job, older);
+		report_lost(client, job, older);
 		next = client->subs->all; /* the callback may have closed some */
 	}
 }
 
-void resume_cancel_told(sluice_client *client, const char *job, sluice_token token)
+void resume_cancel_notified(sluice_client *client, const char *job, sluice_token token)
 {
 	for (sluice_sub *sub = client->subs->all; sub != NULL; sub = sub->hh.next) {
 		struct held_job *held = held_job_find(sub, job);
@@ -124,7 +124,7 @@ static void credit_settle(sluice_sub *sub)
 	sub->debt = held > sub->credit ? (uint32_t)held - sub->credit : 0;
 }
 
-static void lost_jobs_tell(sluice_sub *sub, struct held_job *jobs)
+static void lost_jobs_report(sluice_sub *sub, struct held_job *jobs)
 {
 	sluice_client *client = sub->client;
 
@@ -133,14 +133,14 @@ static void lost_jobs_tell(sluice_sub *sub, struct held_job *jobs)
 
 		jobs = job->next_lost;
 		(void)undelivered_drop(sub, job->token, job->job);
-		tell_lost(client, job->job, job->token);
+		report_lost(client, job->job, job->token);
 		mem_free(job->job);
 		mem_free(job);
 	}
 }
 
 /* The callback may ack what it hears of, and more. */
-static void lost_grants_tell(sluice_sub *sub)
+static void lost_grants_report(sluice_sub *sub)
 {
 	struct held *grant = sub->held;
 
@@ -187,8 +187,8 @@ void resume_complete(sluice_sub *sub)
 	if (!sub->resume_damaged)
 		jobs = lost_jobs_take(sub);
 	all_seen(sub);
-	lost_jobs_tell(sub, jobs);
-	lost_grants_tell(sub);
+	lost_jobs_report(sub, jobs);
+	lost_grants_report(sub);
 	if (sub->resuming)
 		credit_settle(sub);
 }
@@ -204,7 +204,7 @@ void resume_call_ended(sluice_client *client, const char *job, sluice_token toke
 			continue;
 		held_job_drop(sub, held);
 		sub_release(sub, 1);
-		tell_lost(client, job, token);
+		report_lost(client, job, token);
 		return;
 	}
 }

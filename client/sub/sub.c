@@ -27,7 +27,7 @@ void sub_end(sluice_sub *sub, int code, const char *text)
 	sub->coming = false;
 	sub->end_code = code;
 	(void)snprintf(sub->end_text, sizeof(sub->end_text), "%s", text);
-	sub_open_tell(sub, code, text);
+	sub_open_report(sub, code, text);
 	if (sub->on_delivery != NULL && !sub->closing)
 		sub->on_delivery(sub, &view, sub->user);
 	(void)pthread_cond_broadcast(&sub->client->changed);
@@ -94,7 +94,7 @@ void sub_free(sluice_sub *sub)
 	mem_free(sub);
 }
 
-void sub_open_tell(sluice_sub *sub, int code, const char *text)
+void sub_open_report(sluice_sub *sub, int code, const char *text)
 {
 	sluice_done_fn *done = sub->open_done;
 	sluice_reply *reply;

@@ -122,7 +122,7 @@ struct sluice_sub {
 void sub_end(sluice_sub *sub, int code, const char *text); /* nothing more comes; told once */
 void sub_stream_length(sluice_sub *sub, uint64_t length);  /* its stream has had that many events */
 /* Ends an asynchronous open, if one waits. May call back. */
-void sub_open_tell(sluice_sub *sub, int code, const char *text);
+void sub_open_report(sluice_sub *sub, int code, const char *text);
 /* Closed by the application: no callback comes from it any more. Freed now, or when nobody looks at
  * it any more. */
 void sub_retire(sluice_sub *sub);
@@ -183,7 +183,7 @@ void held_gone_before(sluice_client *client, const sluice_sub *from, sluice_toke
 void held_leave(const sluice_sub *sub); /* the same, for all that it holds */
 void held_ask(sluice_sub *sub);		/* it is being opened, and credit asked for what is out */
 /* Count items, delivered again. */
-void held_came(sluice_sub *sub, struct held *held, uint32_t count);
+void held_redelivered(sluice_sub *sub, struct held *held, uint32_t count);
 struct held_job *held_job_find(sluice_sub *sub, const char *id);
 /* NULL: no memory. */
 struct held_job *held_job_add(sluice_sub *sub, const char *id, sluice_token token, uint64_t number);
@@ -217,7 +217,7 @@ void resume_job_again(sluice_sub *sub, struct held_job *held, const Sluice__JobD
 /* The job comes under this token: leases of it under lower ones are over. */
 void resume_older_lost(sluice_client *client, const char *job, sluice_token token);
 /* By a notice. */
-void resume_cancel_told(sluice_client *client, const char *job, sluice_token token);
+void resume_cancel_notified(sluice_client *client, const char *job, sluice_token token);
 /* A damaged item or job of the queue (NOTICE): its number, and the token of an item's lease. */
 void resume_damage(sluice_sub *sub, uint64_t number, sluice_token token);
 void resume_complete(sluice_sub *sub); /* what did not come until now is lost */

@@ -24,11 +24,11 @@ static bool session_lives(struct sim *s, uint64_t session)
 	struct store_txn *txn;
 	int rc;
 
-	faults_rest(s);
+	faults_pause(s);
 	must(store_begin_read(s->store, &txn), "read");
 	rc = core_session_find(txn, 1, session, &ref);
 	store_abort(txn);
-	faults_go_on(s);
+	faults_resume(s);
 	if (rc != 0)
 		oracle_session_shown(s->oracle, session, false);
 	return rc == 0;
@@ -50,11 +50,11 @@ static uint64_t source_number(struct sim *s, int source)
 
 	if (source == 0)
 		return 0;
-	faults_rest(s);
+	faults_pause(s);
 	must(store_begin_read(s->store, &txn), "read");
 	must(core_source_find(txn, 1, text(source_name_of(source)), &number), "source");
 	store_abort(txn);
-	faults_go_on(s);
+	faults_resume(s);
 	return number;
 }
 
@@ -119,7 +119,7 @@ void client_connect(struct sim *s, int number)
 		if (feed != FEED_JOBS || client->source == 0)
 			consumer_open(s, number, feed);
 	}
-	source_say(s, number);
+	source_send(s, number);
 }
 
 void client_leave(struct sim *s, int number)
@@ -200,7 +200,7 @@ void credit(struct sim *s, int number, uint32_t more)
 
 /* ---- sources ---- */
 
-void source_say(struct sim *s, int number)
+void source_send(struct sim *s, int number)
 {
 	struct op op = {.type = COMMAND_SOURCE_SEEN, .who = number, .client = number};
 	const struct client *client = &s->clients[number];

@@ -16,12 +16,12 @@ static int fault(void *user, const char *operation)
 	return s->fault_in > 0 && --s->fault_in == 0 ? s->fault_code : 0;
 }
 
-void faults_rest(struct sim *s)
+void faults_pause(struct sim *s)
 {
 	store_fault_set(s->store, NULL, NULL);
 }
 
-void faults_go_on(struct sim *s)
+void faults_resume(struct sim *s)
 {
 	if (s->fault_in > 0 || s->fault_commit)
 		store_fault_set(s->store, fault, s);

@@ -26,7 +26,7 @@ void faults_plan(struct sim *s)
 		if (!s->fault_commit)
 			s->fault_in = 1 + (long)roll(s, CALLS_MAX);
 		s->fault_code = roll(s, 3) == 0 ? SLUICE_E_NO_SPACE : SLUICE_E_IO;
-		faults_go_on(s);
+		faults_resume(s);
 	}
 	plants_kill_comes(s->kill);
 }

@@ -21,7 +21,7 @@ enum { PLACE_BYTES = 40, STEPS = 300, MEM_SEEDS = 20, LMDB_SEEDS = 5, PLANT_SEED
 
 static int count, failed;
 
-static void told(bool ok, const char *what, const char *store)
+static void report(bool ok, const char *what, const char *store)
 {
 	failed += !ok;
 	printf("%s %d - %s: %s\n", ok ? "ok" : "not ok", ++count, store, what);
@@ -122,11 +122,11 @@ static int tap(void)
 	char place[PLACE_BYTES];
 
 	place_make(place);
-	told(all_kept(false, MEM_SEEDS), "seeds without a plant", "mem");
-	told(stores_agree(), "the same is said and stored", "mem and lmdb");
+	report(all_kept(false, MEM_SEEDS), "seeds without a plant", "mem");
+	report(stores_agree(), "the same is said and stored", "mem and lmdb");
 	for (int lmdb = 0; lmdb < 2; lmdb++) {
 		for (int plant = 1; plants_name(plant) != NULL; plant++)
-			told(caught(plant, lmdb), plants_name(plant), lmdb ? "lmdb" : "mem");
+			report(caught(plant, lmdb), plants_name(plant), lmdb ? "lmdb" : "mem");
 	}
 	place_drop(place);
 	printf("1..%d\n", count);

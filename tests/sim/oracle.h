@@ -113,7 +113,7 @@ void oracle_put(struct oracle *oracle, uint64_t item, uint64_t body, uint32_t lo
 struct oracle_grant {
 	uint64_t item, body, token, session;
 	uint32_t attempts; /* that failed, as delivered */
-	uint32_t lease_ms; /* as told; 0: as long as the session */
+	uint32_t lease_ms; /* as answered; 0: as long as the session */
 	bool again;	   /* the session resumes: it may hold it already */
 };
 void oracle_granted(struct oracle *oracle, const struct oracle_grant *grant);

@@ -9,14 +9,14 @@ struct event {
 	uint64_t body;	   /* 0: not known */
 	uint64_t early_ms; /* appended at this time or later, */
 	uint64_t late_ms;  /* and at this time or earlier */
-	bool told;	   /* a publisher was told this offset */
+	bool answered;	   /* a publisher was told this offset */
 };
 struct stream {
 	uint64_t first, next; /* of the last read */
 	struct event events[ORACLE_EVENTS_MAX];
 };
 struct producer {
-	uint64_t sent, told;	     /* highest number */
+	uint64_t sent, answered;     /* highest number */
 	uint64_t last_from, last_ms; /* what was sent last begins here, and was sent then */
 	uint64_t in_read;	     /* next that a read must show; 0: any */
 };
@@ -37,8 +37,8 @@ struct item {
 	uint64_t gone_by_ms;		/* and it is over then */
 	uint64_t not_before_ms;		/* WAITS: nacked with a delay, */
 	uint64_t not_after_ms;		/* which is over then */
-	uint64_t unheard_until_ms;	/* somebody may hold it until then without anybody knowing, */
-	uint64_t unheard_session;	/* or as long as this session lives */
+	uint64_t unreceived_until_ms;	/* somebody may hold it until then without anybody knowing, */
+	uint64_t unreceived_session;	/* or as long as this session lives */
 	uint32_t grants_min,
 		grants_max; /* how many attempts are counted at its next grant: at least, at most */
 	bool begun;	    /* reported, under the token */
@@ -78,10 +78,11 @@ struct job {
 	uint64_t token, top_token, session;
 	int source; /* that judges the attempt: of the lease, and with an intent also after that; 0: none */
 	uint32_t attempt;
-	uint64_t cancel_token;		   /* its holder with this token knows of the cancel */
-	uint64_t lost_token, lost_session; /* this lease is over, and its session is to be told; 0: none */
-	uint64_t lost_told;		   /* the last that was told */
-	char event_state[64];		   /* as the events tell it */
+	uint64_t cancel_token; /* its holder with this token knows of the cancel */
+	uint64_t lost_token,
+		lost_session;	/* this lease is over, and its session is to be answered; 0: none */
+	uint64_t lost_notified; /* the last that was told */
+	char event_state[64];	/* as the events tell it */
 	uint32_t event_attempt;
 };
 
@@ -105,8 +106,9 @@ struct oracle {
 	uint64_t item_end, dead_listed;
 	uint64_t purged, put_shown;
 	bool purge_unknown, any_purge;
-	uint64_t first_given;	  /* the last item that was given for the first time */
-	uint64_t unheard_session; /* may hold, as long as it lives, items that nobody has heard of; 0: none */
+	uint64_t first_given; /* the last item that was given for the first time */
+	uint64_t
+		unreceived_session; /* may hold, as long as it lives, items that nobody has heard of; 0: none */
 	struct consumer consumers[ORACLE_CONSUMERS_MAX];
 	struct source sources[ORACLE_SOURCES_MAX];
 	/* sessions, jobs */
@@ -135,8 +137,8 @@ void txn_is_done(struct oracle *o, uint64_t txn); /* its reply, or an effect of 
 bool body_of_txn(uint64_t body, uint64_t *ret_txn);
 
 /* oracle_queue.c, oracle_jobs.c. session 0: the broker crashed. */
-void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_session);
-void jobs_unheard(struct oracle *o, uint64_t session);
+void items_unreceived(struct oracle *o, uint64_t session, uint64_t leases_by_session);
+void jobs_unreceived(struct oracle *o, uint64_t session);
 /* From here on what the session holds is given again; two sessions may do so at a time. */
 void items_resuming(struct oracle *o, uint64_t session);
 void jobs_resuming(struct oracle *o, uint64_t session);

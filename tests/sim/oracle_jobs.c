@@ -149,7 +149,7 @@ void oracle_job_noticed(struct oracle *o, int job, uint64_t token, bool cancel)
 	if (cancel)
 		j->cancel_token = token;
 	else
-		j->lost_told = token;
+		j->lost_notified = token;
 }
 
 /* Whoever is connected knows what the ledger says of the jobs it holds, and of those it no longer does. */
@@ -162,7 +162,7 @@ void jobs_at_rest(struct oracle *o)
 		    jobs_consumed_by(o, j->session))
 			broken(o, "session %llu holds job %d, and was not told of its cancel", U(j->session),
 			       i);
-		if (j->lost_token != 0 && j->lost_told != j->lost_token &&
+		if (j->lost_token != 0 && j->lost_notified != j->lost_token &&
 		    jobs_consumed_by(o, j->lost_session))
 			broken(o, "session %llu was not told that its lease of job %d is over",
 			       U(j->lost_session), i);
@@ -188,7 +188,7 @@ void jobs_resumed(struct oracle *o, uint64_t session)
 	}
 }
 
-void jobs_unheard(struct oracle *o, uint64_t session)
+void jobs_unreceived(struct oracle *o, uint64_t session)
 {
 	for (int i = 0; i < ORACLE_JOBS_MAX; i++) {
 		struct job *j = &o->jobs[i];
@@ -204,7 +204,7 @@ void jobs_unheard(struct oracle *o, uint64_t session)
 /* ---- what a holder does ---- */
 
 /* Gives it up before its end. */
-static void give_up(struct oracle *o, struct job *j, uint32_t delay_ms)
+static void release_lease(struct oracle *o, struct job *j, uint32_t delay_ms)
 {
 	j->claim = j->intent ? ORACLE_ORPHANED : delay_ms > 0 ? ORACLE_GATED : ORACLE_READY;
 	j->due_ms = o->now_ms + delay_ms;
@@ -249,7 +249,7 @@ void oracle_job_reported(struct oracle *o, int job, const struct oracle_report *
 	check_applied(o, job, r);
 	state_set(o, j, r->state);
 	if (!j->terminal && r->release && was_leased)
-		give_up(o, j, 0);
+		release_lease(o, j, 0);
 }
 
 void oracle_job_intended(struct oracle *o, int job, uint64_t token, uint32_t attempt, bool done)
@@ -286,7 +286,7 @@ void oracle_job_released(struct oracle *o, int job, uint64_t token, uint32_t del
 		broken(o, "a stale token released job %d", job);
 	if (certain(j) && (token != j->token || j->intent || !claim_is(o, j, ORACLE_LEASED)))
 		broken(o, "job %d was released by who does not hold it, or after an intent", job);
-	give_up(o, j, delay_ms);
+	release_lease(o, j, delay_ms);
 }
 
 /* ---- what others do ---- */

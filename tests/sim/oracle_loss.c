@@ -20,8 +20,8 @@ void oracle_crashed(struct oracle *o, uint64_t leases_by_session)
 	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++)
 		o->consumers[i].open = false;
 	/* First, who held what when it crashed. */
-	items_unheard(o, 0, leases_by_session);
-	jobs_unheard(o, 0);
+	items_unreceived(o, 0, leases_by_session);
+	jobs_unreceived(o, 0);
 	for (uint32_t i = 0; i < o->session_count; i++) {
 		struct session *s = &o->sessions[i];
 
@@ -36,6 +36,6 @@ void oracle_lost(struct oracle *o, uint64_t session, bool leases_by_session)
 {
 	note(o, 19, session, leases_by_session);
 	o->loss_ms = o->now_ms;
-	items_unheard(o, session, leases_by_session ? session : 0);
-	jobs_unheard(o, session);
+	items_unreceived(o, session, leases_by_session ? session : 0);
+	jobs_unreceived(o, session);
 }

@@ -25,10 +25,10 @@ static bool held_surely(const struct oracle *o, const struct item *x)
 	return x->session_lease ? session_surely(o, x->session) : o->now_ms < x->mine_until_ms;
 }
 
-static bool held_unheard(const struct oracle *o, const struct item *x)
+static bool held_unreceived(const struct oracle *o, const struct item *x)
 {
-	return o->now_ms < x->unheard_until_ms ||
-	       (x->unheard_session != 0 && session_maybe(o, x->unheard_session));
+	return o->now_ms < x->unreceived_until_ms ||
+	       (x->unreceived_session != 0 && session_maybe(o, x->unreceived_session));
 }
 
 static bool held_maybe(const struct oracle *o, const struct item *x)
@@ -36,7 +36,7 @@ static bool held_maybe(const struct oracle *o, const struct item *x)
 	if (x->state == ITEM_HELD &&
 	    (x->session_lease ? session_maybe(o, x->session) : o->now_ms < x->gone_by_ms))
 		return true;
-	return (x->state == ITEM_WAITS || x->state == ITEM_HELD) && held_unheard(o, x);
+	return (x->state == ITEM_WAITS || x->state == ITEM_HELD) && held_unreceived(o, x);
 }
 
 /* ---- put ---- */
@@ -54,15 +54,15 @@ void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t losses)
 		if (i != item && o->items[i].state != ITEM_NONE && o->items[i].body == body)
 			broken(o, "put %llu is in the queue twice", U(body));
 	}
-	if (body % ORACLE_BODY > o->producers[body / ORACLE_BODY].told)
-		o->producers[body / ORACLE_BODY].told = body % ORACLE_BODY;
+	if (body % ORACLE_BODY > o->producers[body / ORACLE_BODY].answered)
+		o->producers[body / ORACLE_BODY].answered = body % ORACLE_BODY;
 	if (x->state != ITEM_NONE)
 		return;
 	/* It may have been in the queue before a crash or a cut, and given out by what nobody heard. */
 	*x = (struct item){.state = ITEM_WAITS, .body = body, .grants_max = losses};
 	if (losses > 0) {
-		x->unheard_until_ms = o->loss_ms + o->rules.lease_ms;
-		x->unheard_session = o->unheard_session;
+		x->unreceived_until_ms = o->loss_ms + o->rules.lease_ms;
+		x->unreceived_session = o->unreceived_session;
 		x->maybe_purged = o->any_purge;
 	}
 }
@@ -86,7 +86,7 @@ static void check_again(struct oracle *o, const struct item *x, const struct ora
 	if (g->token == x->token && !not_over(o, x) && !held_maybe(o, x))
 		broken(o, "item %llu came again after the end of its lease", U(g->item));
 	if (g->token > x->token && x->state != ITEM_NONE &&
-	    (held_surely(o, x) || (o->before_ms >= x->unheard_until_ms && !held_unheard(o, x))))
+	    (held_surely(o, x) || (o->before_ms >= x->unreceived_until_ms && !held_unreceived(o, x))))
 		broken(o, "item %llu came again with token %llu, which nobody was given", U(g->item),
 		       U(g->token));
 }
@@ -157,7 +157,7 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 	x->begun = known && x->begun;
 	x->grants_min = g->attempts + x->begun;
 	x->grants_max = g->attempts + 1;
-	x->unheard_session = 0;
+	x->unreceived_session = 0;
 	x->maybe_acked = x->maybe_nacked = x->maybe_purged = false;
 	x->again = true;
 	x->state = ITEM_HELD;
@@ -165,7 +165,7 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 	x->session = g->session;
 	x->session_lease = g->lease_ms == 0;
 	x->mine_until_ms = x->gone_by_ms = o->now_ms + g->lease_ms; /* again: the lease begins anew */
-	x->unheard_until_ms = 0;
+	x->unreceived_until_ms = 0;
 }
 
 void items_resuming(struct oracle *o, uint64_t session)
@@ -184,11 +184,11 @@ void items_resumed(struct oracle *o, uint64_t session)
 		if (x->session == session && held_surely(o, x) && !x->again)
 			broken(o, "session %llu holds item %llu, and was not given it again", U(session),
 			       U(i));
-		if (x->unheard_session == session)
-			x->unheard_session = 0; /* it would have been given */
+		if (x->unreceived_session == session)
+			x->unreceived_session = 0; /* it would have been given */
 	}
-	if (o->unheard_session == session)
-		o->unheard_session = 0;
+	if (o->unreceived_session == session)
+		o->unreceived_session = 0;
 }
 
 /* ---- settlements ---- */
@@ -297,10 +297,10 @@ static enum readiness readiness(const struct oracle *o, const struct item *x)
 	if (x->state == ITEM_WAITS && o->now_ms < x->not_before_ms)
 		return NOT_READY;
 	if (x->maybe_acked || x->maybe_nacked || x->maybe_purged || x->session_lease ||
-	    x->grants_max >= o->rules.attempts_max || held_unheard(o, x) ||
-	    o->before_ms < x->unheard_until_ms || o->before_ms < x->gone_by_ms ||
+	    x->grants_max >= o->rules.attempts_max || held_unreceived(o, x) ||
+	    o->before_ms < x->unreceived_until_ms || o->before_ms < x->gone_by_ms ||
 	    o->before_ms < x->not_after_ms || o->crash_ms == o->now_ms ||
-	    (x->unheard_session != 0 && session_maybe_before(o, x->unheard_session)))
+	    (x->unreceived_session != 0 && session_maybe_before(o, x->unreceived_session)))
 		return MAYBE_READY;
 	return SURELY_READY;
 }
@@ -342,12 +342,12 @@ void oracle_purge_unknown(struct oracle *o)
 
 /* ---- what nobody heard ---- */
 
-void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_session)
+void items_unreceived(struct oracle *o, uint64_t session, uint64_t leases_by_session)
 {
 	uint64_t lease_end = o->now_ms + o->rules.lease_ms;
 
 	if (leases_by_session != 0)
-		o->unheard_session = leases_by_session;
+		o->unreceived_session = leases_by_session;
 	for (uint64_t i = 0; i < o->item_end; i++) {
 		struct item *x = &o->items[i];
 
@@ -367,9 +367,9 @@ void items_unheard(struct oracle *o, uint64_t session, uint64_t leases_by_sessio
 		if (x->state == ITEM_WAITS && o->now_ms < x->not_before_ms)
 			continue;
 		x->grants_max++;
-		x->unheard_until_ms = lease_end;
+		x->unreceived_until_ms = lease_end;
 		if (leases_by_session != 0)
-			x->unheard_session = leases_by_session;
+			x->unreceived_session = leases_by_session;
 	}
 }
 

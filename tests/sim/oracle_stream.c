@@ -67,9 +67,9 @@ void oracle_published(struct oracle *o, int stream, int producer, uint64_t seq, 
 		return;
 	}
 	for (uint32_t i = 0; i < count; i++)
-		event_is(o, stream, offset + i, (uint64_t)producer * ORACLE_BODY + seq + i)->told = true;
-	if (seq + count - 1 > p->told)
-		p->told = seq + count - 1;
+		event_is(o, stream, offset + i, (uint64_t)producer * ORACLE_BODY + seq + i)->answered = true;
+	if (seq + count - 1 > p->answered)
+		p->answered = seq + count - 1;
 }
 
 void oracle_reopened(struct oracle *o, int producer, uint64_t last_seq)
@@ -77,9 +77,9 @@ void oracle_reopened(struct oracle *o, int producer, uint64_t last_seq)
 	const struct producer *p = &o->producers[producer];
 
 	note(o, 36, (uint64_t)producer, last_seq);
-	if (last_seq < p->told || last_seq > p->sent)
+	if (last_seq < p->answered || last_seq > p->sent)
 		broken(o, "producer %d is told %llu; it had answers up to %llu and sent up to %llu", producer,
-		       U(last_seq), U(p->told), U(p->sent));
+		       U(last_seq), U(p->answered), U(p->sent));
 }
 
 /* ---- reads ---- */

@@ -11,7 +11,7 @@
 #include "tests/sim/plants.h"
 #include "tests/sim/shadow.h"
 
-enum { CLOSE_LOOK_EVERY = 16, DRAIN_ROUNDS_MIN = 4, DRAIN_ROUNDS_MAX = 60 };
+enum { CLOSE_INSPECT_EVERY = 16, DRAIN_ROUNDS_MIN = 4, DRAIN_ROUNDS_MAX = 60 };
 
 static void on_kick(struct engine_sink *sink, uint64_t tag)
 {
@@ -66,7 +66,7 @@ static void act(struct sim *s)
 	else if (what < 67)
 		wild_settle(s);
 	else if (what < 72)
-		source_say(s, client);
+		source_send(s, client);
 	else if (what < 78 && roll(s, 8) == 0)
 		wild_job_damage(s);
 	else if (what < 78 && roll(s, 48) == 0)
@@ -107,7 +107,7 @@ static void one_step(struct sim *s)
 		act(s);
 	faults_plan(s);
 	settle_down(s);
-	(void)look(s, s->step % CLOSE_LOOK_EVERY == 0);
+	(void)inspect(s, s->step % CLOSE_INSPECT_EVERY == 0);
 }
 
 /* No more faults, and nobody acks: all comes due, is given out, and expires until it is a dead letter. The client that holds what it has as
@@ -137,7 +137,7 @@ static void drain(struct sim *s)
 		begin_all(s);
 		if (!drive(s))
 			must(SLUICE_E_INTERNAL, "drain");
-		shown = look(s, true);
+		shown = inspect(s, true);
 	}
 	oracle_drained(s->oracle, &shown);
 	oracle_jobs_drained(s->oracle);

@@ -157,14 +157,14 @@ uint64_t consumer_tag(const struct client *client, int number, enum feed feed);
 /* The same for the oracle, over all of a client's connections. */
 int consumer_number(int client, enum feed feed);
 
-/* unheard.c: the command's answer will not be received */
+/* unreceived.c: the command's answer will not be received */
 void forget(struct sim *s, struct op *op);
 
 /* faults.c */
 void faults_off(struct sim *s);
 /* Around what the simulator itself reads while a call of the broker is to fail. */
-void faults_rest(struct sim *s);
-void faults_go_on(struct sim *s);
+void faults_pause(struct sim *s);
+void faults_resume(struct sim *s);
 
 /* broker.c */
 void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, const void *body);
@@ -190,7 +190,7 @@ void client_slow(struct sim *s, int client, bool slow);
 void credit(struct sim *s, int client, uint32_t more);
 uint32_t some_credit(struct sim *s);
 /* Says that it speaks for its source, if it has one; takes jobs once it may. */
-void source_say(struct sim *s, int client);
+void source_send(struct sim *s, int client);
 void source_answered(struct sim *s, const struct op *op, const struct outcome *out);
 
 /* jobs.c: what clients do with jobs, the cursor and transactions */
@@ -214,11 +214,11 @@ void owned_grant_damage(struct sim *s);
 void wild_job_shown(struct sim *s, const Sluice__JobInfo *row, struct oracle_rest *rest);
 void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited);
 
-/* hear.c: what clients receive; the engine's sink */
+/* receive.c: what clients receive; the engine's sink */
 void on_post(struct engine_sink *sink, struct engine_release *release);
 
-/* look.c: reads */
-struct oracle_counts look(struct sim *s, bool closely);
+/* inspect.c: reads */
+struct oracle_counts inspect(struct sim *s, bool closely);
 
 /* faults_plan.c */
 void faults_plan(struct sim *s);

@@ -266,7 +266,7 @@ static uint64_t job_of(const char *finding)
 
 void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited)
 {
-	bool told[WILD_JOBS] = {false};
+	bool reported[WILD_JOBS] = {false};
 
 	for (size_t i = 0; i < audited->n_findings; i++) {
 		bool known = false;
@@ -276,14 +276,14 @@ void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited)
 
 			if (job->damage == DAMAGE_NONE || job->number != job_of(audited->findings[i]))
 				continue;
-			known = told[who] = true;
+			known = reported[who] = true;
 		}
 		if (!known)
 			oracle_blame(s->oracle, audited->findings[i], (int64_t)audited->n_findings, 0);
 	}
 	/* Nobody can write what cannot be read, so it stays. */
 	for (int who = 0; who < WILD_JOBS; who++) {
-		if (s->wild_jobs[who].damage == DAMAGE_LIVE && !told[who])
+		if (s->wild_jobs[who].damage == DAMAGE_LIVE && !reported[who])
 			oracle_blame(s->oracle, "the audit does not tell of a damaged job", who,
 				     (int64_t)s->wild_jobs[who].number);
 	}

@@ -130,7 +130,7 @@ static struct oracle_counts counts_of(struct sim *s, struct store_txn *txn, cons
 	return c;
 }
 
-static void look_at_dead(struct sim *s, struct store_txn *txn, uint64_t counted)
+static void inspect_dead(struct sim *s, struct store_txn *txn, uint64_t counted)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__QueuePeek peek = SLUICE__QUEUE_PEEK__INIT;
@@ -236,7 +236,7 @@ static void show_job(struct sim *s, struct store_txn *txn, int job, struct job_r
 }
 
 /* One list of all costs less than to have each shown; one of them is, in turn. Counts the orphans of each source. */
-static void look_at_jobs(struct sim *s, struct store_txn *txn, struct oracle_rest *rest)
+static void inspect_jobs(struct sim *s, struct store_txn *txn, struct oracle_rest *rest)
 {
 	struct job_row rows[ORACLE_JOBS_MAX] = {{0}};
 	int alone = (int)(s->step % (uint64_t)s->jobs_end);
@@ -273,7 +273,7 @@ static void audit(struct sim *s, struct store_txn *txn)
 	sluice__reply__free_unpacked(r, NULL);
 }
 
-static void look_at_sessions(struct sim *s, struct store_txn *txn)
+static void inspect_sessions(struct sim *s, struct store_txn *txn)
 {
 	for (int i = 0; i < CLIENTS; i++) {
 		struct client *client = &s->clients[i];
@@ -308,7 +308,7 @@ static uint64_t timers_due(struct sim *s, struct store_txn *txn)
 }
 
 /* The queue and each source count the orphans, too. */
-static void look_at_orphans(struct sim *s, struct store_txn *txn, const struct oracle_rest *rest,
+static void inspect_orphans(struct sim *s, struct store_txn *txn, const struct oracle_rest *rest,
 			    uint64_t counted)
 {
 	struct source source;
@@ -329,7 +329,7 @@ static void look_at_orphans(struct sim *s, struct store_txn *txn, const struct o
 }
 
 /* The broker has nothing to do: then nothing may be left that somebody waits for. */
-static void look_at_rest(struct sim *s, struct store_txn *txn, struct oracle_rest *rest)
+static void inspect_rest(struct sim *s, struct store_txn *txn, struct oracle_rest *rest)
 {
 	uint64_t orphaned = 0, none;
 
@@ -338,11 +338,11 @@ static void look_at_rest(struct sim *s, struct store_txn *txn, struct oracle_res
 	rest->timers_due = timers_due(s, txn);
 	rest->ready[FEED_JOBS] = counts_of(s, txn, "j", &orphaned).ready;
 	rest->ready[FEED_WILD] = counts_of(s, txn, "w", &none).ready;
-	look_at_orphans(s, txn, rest, orphaned);
+	inspect_orphans(s, txn, rest, orphaned);
 	oracle_at_rest(s->oracle, rest);
 }
 
-struct oracle_counts look(struct sim *s, bool closely)
+struct oracle_counts inspect(struct sim *s, bool closely)
 {
 	struct oracle_rest rest = {0};
 	struct oracle_counts c;
@@ -352,7 +352,7 @@ struct oracle_counts look(struct sim *s, bool closely)
 	struct stream_ref stream;
 
 	must(store_begin_read(s->store, &txn), "read");
-	look_at_sessions(s, txn);
+	inspect_sessions(s, txn);
 	for (int i = 0; i < PRODUCERS; i++) {
 		const struct target *target = sim_target(i);
 
@@ -365,15 +365,15 @@ struct oracle_counts look(struct sim *s, bool closely)
 	oracle_counts(s->oracle, &c, unknown);
 	if (closely)
 		read_job_events(s, txn);
-	look_at_jobs(s, txn, &rest);
+	inspect_jobs(s, txn, &rest);
 	rest.ready[FEED_ITEMS] = c.ready;
-	look_at_rest(s, txn, &rest);
+	inspect_rest(s, txn, &rest);
 	must(core_stream_find(txn, 1, text("s"), &stream), "stream");
 	if (core_cursor_find(txn, 1, stream.id, text("c"), &offset) != 0)
 		offset = 0;
 	oracle_cursor_shown(s->oracle, offset);
 	if (closely) {
-		look_at_dead(s, txn, c.dead);
+		inspect_dead(s, txn, c.dead);
 		audit(s, txn);
 	}
 	store_abort(txn);

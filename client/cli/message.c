@@ -15,7 +15,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* One line; code 0: a notice. reply (may be NULL) adds what a refusal has. */
-static void say(const struct cli *cli, int code, const char *text, const sluice_reply *reply)
+static void print_message(const struct cli *cli, int code, const char *text, const sluice_reply *reply)
 {
 	(void)pthread_mutex_lock(&lock);
 	if (!cli->json) {
@@ -44,23 +44,23 @@ static void say(const struct cli *cli, int code, const char *text, const sluice_
 	(void)pthread_mutex_unlock(&lock);
 }
 
-static void say_list(const struct cli *cli, int code, const char *format, va_list args)
+static void print_message_list(const struct cli *cli, int code, const char *format, va_list args)
 {
 	char text[4096];
 
 	/* What the user gave may be long: its beginning says enough. */
 	(void)vsnprintf(text, sizeof(text), format, args);
-	say(cli, code, text, NULL);
+	print_message(cli, code, text, NULL);
 }
 
-int complain(struct cli *cli, int code, const char *format, ...)
+int report_error(struct cli *cli, int code, const char *format, ...)
 {
 	va_list args;
 
 	va_start(args, format);
-	say_list(cli, code, format, args);
+	print_message_list(cli, code, format, args);
 	va_end(args);
-	cli->said = true;
+	cli->reported = true;
 	return code;
 }
 
@@ -69,17 +69,17 @@ void notice(const struct cli *cli, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	say_list(cli, 0, format, args);
+	print_message_list(cli, 0, format, args);
 	va_end(args);
 }
 
 int refused(struct cli *cli, int code, sluice_reply *reply)
 {
 	if (reply != NULL)
-		say(cli, code, sluice_reply_text(reply), reply);
+		print_message(cli, code, sluice_reply_text(reply), reply);
 	else
-		(void)complain(cli, code, "%s (%s)", sluice_error_text(code), sluice_error_name(code));
-	cli->said = true;
+		(void)report_error(cli, code, "%s (%s)", sluice_error_text(code), sluice_error_name(code));
+	cli->reported = true;
 	sluice_reply_free(reply);
 	return code;
 }
@@ -88,5 +88,5 @@ int written(struct cli *cli)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return 0;
-	return complain(cli, SLUICE_E_IO, "standard output: %s", strerror(errno));
+	return report_error(cli, SLUICE_E_IO, "standard output: %s", strerror(errno));
 }
