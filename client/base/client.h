@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A client: what every layer may see of it. What one layer knows of a client is a struct of that
- * layer's header; client.c allocates all of them together.
+ * A client: the state that every layer may use. State of one layer is a struct in that layer's
+ * header; client.c allocates all of them together.
  *
- * One lock per client; the loop holds it while it works and lets go of it only to wait. Callbacks
- * are called with the lock held by the loop's thread (it is recursive), so they may make
- * asynchronous calls; a blocking call from a callback is refused.
+ * One lock per client; the loop holds it while it works and releases it only to wait. Callbacks are
+ * called with the lock held by the loop's thread (it is recursive), so they may make asynchronous
+ * calls; a blocking call from a callback is refused.
  */
 #ifndef SLUICE_CLIENT_BASE_CLIENT_H
 #define SLUICE_CLIENT_BASE_CLIENT_H
@@ -48,20 +48,20 @@ struct sluice_client {
 	pthread_cond_t changed;
 	pthread_t thread;
 	bool thread_runs, stopping, closing;
-	unsigned users; /* threads between lock and unlock, those that wait included */
+	unsigned users; /* threads between lock and unlock, including waiting ones */
 	int epoll_fd, wake_fd, timer_fd;
 	bool woken;
-	bool again;	   /* a callback made work: the next turn begins with it */
-	uint64_t timer_ms; /* when timer_fd wakes the loop; UINT64_MAX: not */
-	/* What lacked memory, or waits for something else, is tried again; UINT64_MAX: nothing. */
+	bool again;	   /* a callback created work: the next turn handles it first */
+	uint64_t timer_ms; /* when timer_fd wakes the loop; UINT64_MAX: never */
+	/* When to retry what lacked memory or waits for another condition; UINT64_MAX: never. */
 	uint64_t retry_ms;
 	/* One turn of the loop with the lock held; waits up to timeout_ms. Set by client.c. */
 	void (*turn)(sluice_client *client, int timeout_ms);
 	/* The connection's state, set by the link. */
 	enum client_state state;
 	int fail_code;
-	char error[TEXT_MAX]; /* why there is no connection */
-	/* What each layer knows. */
+	char error[TEXT_MAX]; /* reason why there is no connection */
+	/* ---- state of the layers ---- */
 	struct link *link;
 	struct calls *calls;
 	struct publisher *publisher;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Why this thread's last call that failed did (sluice_last_error). */
+ * The reason of this thread's last failed call (sluice_last_error). */
 #ifndef SLUICE_CLIENT_BASE_ERROR_H
 #define SLUICE_CLIENT_BASE_ERROR_H
 

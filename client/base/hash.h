@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * uthash as the library uses it: over the allocator hook, and without ending the process. */
+ * uthash as used by the library: with the allocator hook, and without ending the process. */
 #ifndef SLUICE_CLIENT_BASE_HASH_H
 #define SLUICE_CLIENT_BASE_HASH_H
 
@@ -9,7 +9,7 @@
 #define uthash_free(old, bytes) mem_free(old)
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
-/* An entry that could not be added has no table: asked after each HASH_ADD. */
+/* An entry that could not be added has no table: to be checked after each HASH_ADD. */
 #define HASHED(entry) ((entry)->hh.tbl != NULL)
 
 #endif

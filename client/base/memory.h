@@ -12,8 +12,8 @@ void *mem_alloc(size_t bytes); /* zeroed */
 void *mem_resize(void *old, size_t bytes);
 void mem_free(void *old);
 char *mem_text(const char *text, size_t len); /* a terminated copy */
-/* Whether an allocation failed since its last call on this thread: a message that cannot be
- * unpacked is malformed, or there was no memory for it. */
+/* Whether an allocation failed on this thread since its last call: distinguishes a malformed
+ * message from lack of memory. */
 bool mem_lacked(void);
 extern ProtobufCAllocator mem_protobuf;
 

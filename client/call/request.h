@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What the typed operations make their requests of.
- */
+ * Building blocks of the typed operations' requests. */
 #ifndef SLUICE_CLIENT_CALL_REQUEST_H
 #define SLUICE_CLIENT_CALL_REQUEST_H
 
@@ -19,8 +17,8 @@ static inline ProtobufCBinaryData wire_bytes(sluice_slice value)
 	return (ProtobufCBinaryData){value.len, (uint8_t *)(uintptr_t)value.data};
 }
 
-/* What an operation and its like in a transaction have in common; of a report, all but the job's
- * number, which no transaction sends. */
+/* Common to an operation and its counterpart in a transaction; of a report, everything but the
+ * job's number, which no transaction sends. */
 void job_submit_fill(Sluice__JobSubmit *m, const sluice_job_spec *spec);
 void job_report_fill(Sluice__JobReport *m, const sluice_job_report_spec *spec);
 

@@ -18,10 +18,10 @@ struct cli {
 	const char *address, *gateway;
 	int timeout_ms;
 	bool json, verbose, yes;
-	bool help;	/* of the command was asked for */
-	bool reported;	/* why it fails */
-	bool connected; /* once; the library's thread's */
-	/* The command's own words, options taken out. */
+	bool help;	/* help for the command was requested */
+	bool reported;	/* the failure was reported */
+	bool connected; /* once; set by the library's thread */
+	/* Arguments of the command, without options. */
 	const char *args[ARGS_MAX];
 	int arg_count;
 	struct {
@@ -34,20 +34,20 @@ struct command {
 	const char *name;  /* "job submit" */
 	const char *usage; /* "--queue Q [--id ID] PAYLOAD|-|@FILE" */
 	const char *text;
-	const char *options; /* "queue= id= flag": those that take a value end in '=' */
+	const char *options; /* "queue= id= flag": options with a value end in '=' */
 	int args_min, args_max;
 	int (*run)(struct cli *cli);
 };
 
 /* connect.c */
-int need(struct cli *cli); /* connects; 0 or a code, said */
+int need(struct cli *cli); /* connects; 0 or a code, reported */
 
 /* option.c */
 const char *option(const struct cli *cli, const char *name); /* NULL: not given */
 bool option_many(const struct cli *cli, const char *name, int *io_pos, const char **ret_value);
 /* "10s", "500ms", "2m", "1h", "3d" to milliseconds; false: malformed. A bare number is seconds. */
 bool duration_parse(const char *text, uint64_t *ret_ms);
-/* An option that is a number from min to max. False: said. */
+/* An option that is a number from min to max. False: an error was reported. */
 bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_t min, uint64_t max,
 		   uint64_t *ret);
 /* The same for a duration, in ms; fallback when it is not given. */
@@ -55,30 +55,30 @@ bool duration_option(struct cli *cli, const char *name, uint64_t fallback_ms, ui
 		     uint64_t *ret_ms);
 
 /* body.c */
-/* A body: the word itself, "-" standard input, "@FILE" a file. malloc'd. */
+/* A body: the argument itself, "-" for standard input, "@FILE" for a file. malloc'd. */
 int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len);
 
 /* print.c */
 const char *number(uint64_t value, char buf[24]);
 const char *time_text(uint64_t time_ms, char buf[32]); /* local time; "-" for 0 */
-/* The whole reply, a line; frees it; 0 or NOMEM. */
+/* Prints the whole reply as one line and frees it; 0 or NOMEM. */
 int print_json(sluice_reply *reply);
-/* A call that answers nothing but that it is done. Frees reply; returns rc, said. */
+/* For a call without further results. Frees reply; returns rc, reported. */
 int print_done(struct cli *cli, int rc, sluice_reply *reply);
 
 /* ask.c */
-/* Asks on the terminal, unless --yes says so already; 0, or INVAL, said: "nothing was
- * DONE_TO_IT". */
+/* Asks for confirmation on the terminal, unless --yes was given; 0, or INVAL, reported: "nothing
+ * was DONE_TO_IT". */
 int sure(struct cli *cli, const char *question, const char *done_to_it);
 
 /* message.c */
-/* Says what was wrong and what was expected; returns code. */
+/* Reports an error: what was wrong and what was expected; returns code. */
 int report_error(struct cli *cli, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Says what is no failure. Any thread. */
+/* Prints a message that is no error. Any thread. */
 void notice(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* A refused call: its text. Frees reply; returns code. */
+/* Reports a refused call by its text. Frees reply; returns code. */
 int refused(struct cli *cli, int code, sluice_reply *reply);
-int written(struct cli *cli); /* flushes standard output; 0 or IO, said */
+int written(struct cli *cli); /* flushes standard output; 0 or IO, reported */
 
 /* Commands, by file. */
 int cmd_pub(struct cli *cli);

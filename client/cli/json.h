@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * JSON of the command: reading the library's own replies (well-formed, checked for nothing but
- * their end), writing text safely, and the rows of a list of many pages as one document.
- */
+ * JSON of the command: reads the library's replies (well-formed; only their end is checked), writes
+ * text safely, and combines the rows of a list's pages into one document. */
 #ifndef SLUICE_CLI_JSON_H
 #define SLUICE_CLI_JSON_H
 
@@ -12,25 +10,26 @@
 
 #include "sluice/client.h"
 
-/* The text of one value; borrowed. len 0: there is none. */
+/* The text of one value; borrowed. len 0: absent. */
 struct json {
 	const char *at;
 	size_t len;
 };
 
-struct json json_of(const char *text); /* NULL: none */
-/* A member of an object; none if it is absent or this is no object. */
+struct json json_of(const char *text); /* NULL: absent */
+/* A member of an object; absent if it is missing or this is no object. */
 struct json json_get(struct json object, const char *name);
-/* The next element or member, *io_pos is 0 at first; *ret_name (may be NULL) has its quotes. */
+/* The next element or member; *io_pos is 0 at first; *ret_name (may be NULL) includes its
+ * quotes. */
 bool json_each(struct json list, size_t *io_pos, struct json *ret_name, struct json *ret_value);
-/* A string without quotes and escapes, anything else as it is written, cut to fit; "" for none.
- * Returns buf. */
+/* A string without quotes and escapes, other values as written, cut to fit; "" if absent. Returns
+ * buf. */
 const char *json_plain(struct json value, char *buf, size_t bytes);
-uint64_t json_number(struct json value); /* 0: none, or no number */
+uint64_t json_number(struct json value); /* 0: absent, or no number */
 
-/* "text", escaped; bytes that are not UTF-8 are taken for Latin-1. */
+/* "text", escaped; bytes that are not UTF-8 are written as Latin-1. */
 void json_put_text(FILE *file, const void *bytes, size_t len);
-/* "NAME":"text", or "NAME_base64":"..." for what is not UTF-8. */
+/* "NAME":"text", or "NAME_base64":"..." for bytes that are not UTF-8. */
 void json_put_member(FILE *file, const char *name, const void *bytes, size_t len);
 
 /* Rows of the pages of one list. */
@@ -44,7 +43,7 @@ struct json_list {
 /* 0 or NOMEM; then json_list_end frees it. name is borrowed until then. */
 int json_list_begin(struct json_list *list, const char *name);
 int json_list_add(struct json_list *list, sluice_reply *page); /* borrows page; 0 or NOMEM */
-/* Prints {"NAME":[...],"index":N} to standard output when print, and frees what the list has. 0 or
+/* Prints {"NAME":[...],"index":N} to standard output if print, and frees the list's memory. 0 or
  * NOMEM. */
 int json_list_end(struct json_list *list, bool print);
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Publishing: messages gather into batches (publish.c), which are sent, answered and tried again
- * (outbox.c).
- */
+ * Publishing: messages are gathered into batches (publish.c), which are sent, answered and retried
+ * (outbox.c). */
 #ifndef SLUICE_CLIENT_PUBLISH_PUBLISH_H
 #define SLUICE_CLIENT_PUBLISH_PUBLISH_H
 
@@ -12,20 +10,21 @@ struct publisher {
 	uint64_t producer, secret, session; /* session: that opened it */
 	uint32_t epoch;
 	bool opening, open;
-	/* The session that had it ended: it is opened again, by its secret, with its numbers. */
+	/* The session that owned the producer ended: it is opened again, by its secret, with its
+	 * numbers. */
 	bool again;
-	uint64_t open_ms; /* not to be opened before */
-	/* The broker knows it no more, as this code says: it is opened anew once all that is in
-	 * flight is answered. */
+	uint64_t open_ms; /* no open before this time */
+	/* The broker does not know the producer any more (code of the answer): another one is
+	 * opened once all batches in flight are answered. */
 	int gone;
-	int failed; /* fenced: another client publishes under its name, and this one no more */
+	int failed; /* fenced: another client publishes under its name */
 	uint64_t next_seq, settled_seq;
 	struct batch *batches; /* in order of sequence */
 	uint32_t in_flight;
 	bool mixed;	      /* subjects change often: per-event subjects */
-	uint64_t due_ms;      /* nothing in the batches is due before */
-	bool given_up;	      /* a batch has nobody to tell any more */
-	struct batch *spares; /* singly linked: memory of former batches */
+	uint64_t due_ms;      /* no batch is due before this time */
+	bool given_up;	      /* a batch has no callback or waiter left */
+	struct batch *spares; /* singly linked: memory of earlier batches */
 	uint32_t spare_count;
 	uint64_t spare_bytes;
 	uint64_t buffered;
@@ -36,7 +35,7 @@ struct publisher {
 
 void publish_init(sluice_client *client);
 void publish_send(sluice_client *client);
-/* Sends what its caller published and is to wait for, at once if it can, or wakes the loop. */
+/* Sends what the caller published and waits for, at once if possible, or wakes the loop. */
 void publish_push(sluice_client *client);
 bool publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body);
 void publish_broken(sluice_client *client);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Transactions have a producer of their own and are under way one at a time: each is settled
- * before the next.
- */
+ * Transactions have a producer of their own and are sent one at a time: each is settled before the
+ * next. */
 #ifndef SLUICE_CLIENT_PUBLISH_TXN_H
 #define SLUICE_CLIENT_PUBLISH_TXN_H
 
@@ -13,8 +11,8 @@ struct transactor {
 	uint64_t producer, secret, seq, session; /* session: that opened it */
 	uint32_t epoch;
 	bool opening, open;
-	bool again;	  /* as of the publisher */
-	uint64_t open_ms; /* not to be opened before */
+	bool again;	  /* as in struct publisher */
+	uint64_t open_ms; /* no open before this time */
 	struct pending_txn *waiting;
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the files of subscriptions share. With the client's lock held. */
+ * Shared by the files of subscriptions. The client's lock must be held. */
 #ifndef SLUICE_CLIENT_SUB_SUB_H
 #define SLUICE_CLIENT_SUB_SUB_H
 
@@ -11,26 +11,26 @@
 /* A grant of items under one lease. */
 struct held {
 	sluice_token token;
-	/* When to extend it, or, if it is not extended, when it ends; UINT64_MAX: never. */
+	/* When to extend the lease, or, without extension, when it ends; UINT64_MAX: never. */
 	uint64_t due_ms;
-	uint64_t since_ms; /* the application has it, or has extended it itself, since then */
-	uint64_t ends_ms;  /* by this client's clock: granted or extended, and a lease later */
+	uint64_t since_ms; /* since then the application has it, or has extended it itself */
+	uint64_t ends_ms;  /* by this client's clock: time of grant or extension plus the lease */
 	uint32_t lease_ms;
-	bool lost;	/* and the application was told so */
+	bool lost;	/* and the application was notified */
 	uint32_t out;	/* items of it not acked yet */
 	uint32_t asked; /* out when the subscription was opened last */
-	bool seen;	/* delivered since then. If not, it stays here even if nothing is out */
-	bool over;	/* it did not come again: its end is about to be told */
+	bool seen;	/* delivered since then. If not, the entry stays even if nothing is out */
+	bool over;	/* it was not redelivered: its end is about to be reported */
 	UT_hash_handle hh;
 };
 
 struct held_job {
 	sluice_token token;
-	uint64_t number; /* 0: the broker did not say */
+	uint64_t number; /* 0: not known */
 	char *job;
 	bool seen;   /* as of a grant */
-	bool cancel; /* the application was told */
-	/* Did not come again, and a call about it had no answer yet, which will tell. */
+	bool cancel; /* the application was notified */
+	/* Not redelivered, while a call about it had no answer yet, which decides. */
 	bool doubted;
 	struct held_job *next_lost;
 	UT_hash_handle hh;
@@ -39,7 +39,7 @@ struct held_job {
 struct sluice_delivery {
 	struct sluice_delivery *prev, *next;
 	sluice_delivery_view view;
-	uint8_t *bytes; /* what the view points into */
+	uint8_t *bytes; /* memory of the view */
 };
 
 struct ack_gather {
@@ -58,89 +58,93 @@ struct sluice_sub {
 	sluice_client *client;
 	uint32_t number;
 	UT_hash_handle hh; /* by number */
-	/* As it was asked for. */
+	/* ---- as requested ---- */
 	bool follow;
 	char *name, *cursor, *filter;
 	char *source; /* consume; NULL: none */
 	sluice_from from;
 	uint64_t offset, time_ms;
 	uint32_t credit, lease_ms;
-	/* How long leases are extended without a word of the application; 0: by the lease's
+	/* How long leases are extended without activity of the application; 0: by the lease's
 	 * length. */
 	uint32_t extend_max_ms;
 	bool orphans, session_lease, manual_credit;
-	bool reports; /* consume: what is begun is reported */
+	bool reports; /* consume: items that are begun are reported */
 	sluice_delivery_fn *on_delivery;
 	void *user;
-	/* Its life. */
+	/* ---- state ---- */
 	bool opened, ended, closing;
-	bool was_open;	   /* once: its end belongs to whoever reads its deliveries */
-	bool source_taken; /* the broker knows that this session speaks for it */
-	bool draining;	   /* no credit is given back any more */
-	bool gives_back;   /* what comes still goes back to the broker */
-	bool leaves, left; /* the broker was asked to end it: not answered yet; at all */
+	/* it was open once: its end is reported to the reader of its deliveries */
+	bool was_open;
+	bool source_taken; /* the broker has registered the source for this session */
+	bool draining;	   /* no credit is returned any more */
+	bool gives_back;   /* further deliveries are returned to the broker */
+	bool leaves, left; /* leaves: the broker was asked to end it; left: it has answered */
 	int end_code;
 	char end_text[256];
-	/* Threads that wait for it to open or for a delivery: it is freed after they left. */
+	/* Threads that wait for it to open or for a delivery: it is freed after they have left. */
 	unsigned waiters;
 	sluice_sub *next_retired;
-	/* An asynchronous open that has no answer yet. */
+	/* An asynchronous open without an answer yet. */
 	sluice_done_fn *open_done;
 	void *open_user;
 	uint64_t open_deadline_ms;
-	uint64_t reopen_ms; /* 0, or when to try again after a refusal for now */
-	/* Follow. */
-	uint64_t next_offset; /* where to go on after a reconnect */
+	uint64_t reopen_ms; /* when to retry after a temporary refusal; 0: none */
+	/* ---- follow ---- */
+	uint64_t next_offset; /* continues here after a reconnect */
 	bool started;	      /* next_offset is known */
-	/* The stream has had that many, as the broker said or an event or a gap showed. */
+	/* Length of the stream as far as known: from the broker, an event or a gap. */
 	uint64_t length;
-	/* Number of the stream or queue, once it was open; 0: the broker does not tell. */
+	/* Number of the stream or queue, once it was open; 0: not known. */
 	uint64_t thing;
-	/* Credit. */
-	uint32_t owed; /* to give back */
-	uint32_t debt; /* was asked for what other subscriptions hold: that much is kept first */
-	/* What the application has, or has not taken yet. */
+	/* ---- credit ---- */
+	uint32_t owed; /* to be returned */
+	/* was requested for entries that other subscriptions hold: withheld from owed */
+	uint32_t debt;
+	/* ---- entries that the application holds or has not read yet ---- */
 	struct held *held;
 	struct held_job *jobs;
-	uint64_t due_ms; /* none of held is due before; it may be earlier than needed */
-	bool keeps;	 /* some of held are done with, and known until it has come to all */
+	uint64_t due_ms; /* lower bound of the due times in held */
+	bool keeps;	 /* some of held are finished, and kept until all consumers have resumed */
 	struct sluice_delivery *waiting;
 	size_t waiting_count;
 	struct begun *begun; /* to be reported with the next flush */
 	size_t begun_count, begun_capacity;
 	struct ack_gather *acks;
-	/* Resuming. */
-	bool coming; /* what its session holds of the queue may still come to it */
-	/* Opened without credit: it is given when all that is held has come again. */
+	/* ---- resuming ---- */
+	/* entries of the queue that its session holds may still be redelivered to it */
+	bool coming;
+	/* Opened without credit, which is given when all held entries have been redelivered. */
 	bool resuming;
-	/* Since it was opened, something was damaged, not named well enough. */
+	/* Since it was opened, a damaged entry was reported without its number. */
 	bool resume_damaged;
-	sluice_token token_max; /* of the grants that came: a lower one comes again */
+	sluice_token token_max; /* of received grants: a lower one is a redelivery */
 };
 
 /* sub.c */
-void sub_end(sluice_sub *sub, int code, const char *text); /* nothing more comes; told once */
-void sub_stream_length(sluice_sub *sub, uint64_t length);  /* its stream has had that many events */
-/* Ends an asynchronous open, if one waits. May call back. */
+/* Ends the deliveries, and reports the end once. */
+void sub_end(sluice_sub *sub, int code, const char *text);
+void sub_stream_length(sluice_sub *sub, uint64_t length); /* notes a length of its stream */
+/* Reports the result of an asynchronous open, if one is pending. May call back. */
 void sub_open_report(sluice_sub *sub, int code, const char *text);
-/* Closed by the application: no callback comes from it any more. Freed now, or when nobody looks at
- * it any more. */
+/* Closed by the application: it gets no callback from it any more. Freed now, or when no thread
+ * uses it any more. */
 void sub_retire(sluice_sub *sub);
 void sub_free(sluice_sub *sub);
-void sub_waiter_leaves(sluice_sub *sub); /* the loop frees a closed one after the last */
+void sub_waiter_leaves(sluice_sub *sub); /* the loop frees a closed one after the last waiter */
 
 /* open.c */
 struct call *sub_open_call(sluice_sub *sub); /* without a deadline of its own; NULL: no memory */
-/* call opened what is closed meanwhile: nobody would take what the broker delivers. */
+/* The result of `call` is a subscription that was closed meanwhile: closes it at the broker. */
 void sub_unwanted(sluice_client *client, const struct call *call);
 struct call *sub_close_call(sluice_client *client, uint32_t number, const sluice_call *options);
 
 /* delivery.c */
 /* False: no memory, nothing was delivered. */
 bool sub_deliver(sluice_sub *sub, const sluice_delivery_view *view);
-/* Drops what waits for the application of a lease that is over, or has job: another may have it
- * now. Of its own credit the application has that back. token 0: of all leases. Returns how
- * many. */
+/* Drops undelivered entries of a lease that has ended, or with this job: another client may have it
+ * now. The application's own credit for them is returned to it. token 0: of all leases. Returns
+ * their number. */
 uint32_t undelivered_drop(sluice_sub *sub, sluice_token token, const char *job);
 
 /* begin.c */
@@ -150,20 +154,21 @@ void sub_begin_now(sluice_sub *sub, sluice_token token, uint64_t seq);
 /* back.c */
 void sub_item_back(sluice_sub *sub, sluice_token token, uint64_t seq); /* not begun, and held */
 void sub_job_back(sluice_sub *sub, const sluice_delivery_view *view);
-/* What waits for the application, and what comes from now on. */
+/* Returns undelivered entries, and all further ones, to the broker. */
 void sub_give_back(sluice_sub *sub);
-/* A grant that nobody takes any more, of a subscription that may be gone, goes back, unless it came
- * before. */
+/* Returns a grant without a consumer, of a subscription that may be gone, unless it is a
+ * redelivery. */
 void sub_undelivered(sluice_client *client, const struct frame_deliver *frame);
 
 /* credit.c */
 void sub_credit_back(sluice_sub *sub, uint32_t count); /* to the broker, with the next flush */
-/* The same, unless credit is the application's. */
+/* The same, unless the application manages the credit. */
 void sub_release(sluice_sub *sub, uint32_t count);
 
 /* ack.c */
 int sub_gather_ack(sluice_sub *sub, sluice_token token, uint64_t seq);
-/* Gathered, or sent and not answered yet: of the item, of any item of the grant. */
+/* Whether an ack is gathered, or sent and not answered yet: of the item, of any item of the
+ * grant. */
 bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq);
 bool acks_wait(const sluice_sub *sub, sluice_token token);
 
@@ -173,55 +178,56 @@ struct held *held_find(sluice_sub *sub, sluice_token token);
 /* False: no memory. */
 bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t count);
 void held_drop(sluice_sub *sub, struct held *held);
-void held_done(sluice_sub *sub, struct held *held); /* none of it is out, and it came */
-void held_kept_drop(sluice_sub *sub); /* of those that are done with, if it came to all by now */
+void held_done(sluice_sub *sub, struct held *held); /* no item is out, and it was redelivered */
+void held_kept_drop(sluice_sub *sub); /* drops finished ones if all consumers have resumed by now */
 /* One item of a grant is acked or nacked. */
 void sub_item_done(sluice_sub *sub, sluice_token token);
-/* from is closed (NULL: it may be freed), and what came to it under token went back, or is in the
- * application's hand: to a consumer of the queue that is being opened it is nothing new. */
+/* From is closed (NULL: may be freed); its entries under token were returned or are with the
+ * application: for the consumer of the queue that is being opened they are redeliveries. */
 void held_gone_before(sluice_client *client, const sluice_sub *from, sluice_token token);
-void held_leave(const sluice_sub *sub); /* the same, for all that it holds */
-void held_ask(sluice_sub *sub);		/* it is being opened, and credit asked for what is out */
-/* Count items, delivered again. */
+void held_leave(const sluice_sub *sub); /* the same, for all its entries */
+/* At an open that asks for credit for the items that are out */
+void held_ask(sluice_sub *sub);
+/* `count` items were redelivered. */
 void held_redelivered(sluice_sub *sub, struct held *held, uint32_t count);
 struct held_job *held_job_find(sluice_sub *sub, const char *id);
 /* NULL: no memory. */
 struct held_job *held_job_add(sluice_sub *sub, const char *id, sluice_token token, uint64_t number);
 void held_job_drop(sluice_sub *sub, struct held_job *job);
-/* A job that this client held is over: its place in the credit is free. token 0: of any lease. */
+/* A job that this client held has ended: frees its share of the credit. token 0: of any lease. */
 void sub_job_gone(sluice_client *client, const char *job, sluice_token token);
-/* One session holds for all: a consumer that resumes is given what the client's other consumers of
- * the queue have, too. */
+/* A session holds for all its consumers: one that resumes also receives entries of the client's
+ * other consumers of the queue. */
 uint32_t held_by_others(const sluice_sub *sub);
 /* Job NULL: a grant of items. */
 bool held_elsewhere(sluice_sub *sub, sluice_token token, const char *job);
-/* For the broker to show, in ms: without a sign of life of the application, leases are extended
- * for no longer; 0: they are not extended. The queue's lease is not known here: where that is
- * under a second and decides, this is an upper bound. */
+/* Shown by the broker, in ms: how long leases are extended without activity of the application; 0:
+ * they are not extended. The queue's lease is not known here: if it decides and is under a second,
+ * this is an upper bound. */
 uint32_t held_extend_max(const sluice_sub *sub);
-/* Its lease begins now, or anew. */
+/* The lease begins now, or anew. */
 void held_begin(sluice_sub *sub, struct held *held);
-void held_lease(sluice_sub *sub, struct held *held, uint64_t now); /* what is due of it next */
+void held_lease(sluice_sub *sub, struct held *held, uint64_t now); /* sets the next due time */
 void held_due_set(sluice_sub *sub, struct held *held, uint64_t due_ms);
 
 /* lease.c */
-/* Told once; calls back. */
+/* Reports the loss once; calls back. */
 void held_lost(sluice_sub *sub, struct held *held, int code, const char *why);
-/* By the application. */
+/* Extended by the application. */
 void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms);
 void held_due(sluice_sub *sub, uint64_t now);
 
-/* resume.c. All may call back, so subscriptions may be closed after it. */
-/* It has it. */
+/* Resume.c. All may call back, which may close subscriptions. */
+/* The job was redelivered. */
 void resume_job_again(sluice_sub *sub, struct held_job *held, const Sluice__JobDelivery *job);
-/* The job comes under this token: leases of it under lower ones are over. */
+/* The job was delivered under this token: its leases under lower ones have ended. */
 void resume_older_lost(sluice_client *client, const char *job, sluice_token token);
-/* By a notice. */
+/* A notice reported the cancel. */
 void resume_cancel_notified(sluice_client *client, const char *job, sluice_token token);
 /* A damaged item or job of the queue (NOTICE): its number, and the token of an item's lease. */
 void resume_damage(sluice_sub *sub, uint64_t number, sluice_token token);
-void resume_complete(sluice_sub *sub); /* what did not come until now is lost */
-/* A call about a job was answered, and by that the job is not over. */
+void resume_complete(sluice_sub *sub); /* entries that were not redelivered are lost */
+/* A call about a job was answered, and the job has not ended by it. */
 void resume_call_ended(sluice_client *client, const char *job, sluice_token token);
 
 #endif
