@@ -143,9 +143,9 @@ def fail_in_turn(call):
             )
             total += len(acknowledged)
             shutil.rmtree(data)
-        numbers = tried if len(tried) < 9 else (tried[0], "...", tried[-1])
+        failed = tried if len(tried) < 9 else (tried[0], "...", tried[-1])
         print(
-            f"{call} number {', '.join(map(str, numbers))} failed: {total} acknowledged, none lost",
+            f"{call} number {', '.join(map(str, failed))} failed: {total} acknowledged, none lost",
             file=sys.stderr,
         )
 
