@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The client's life, and a turn of its loop: one epoll descriptor over socket, timer and wake-up.
- * In own-thread mode a thread turns the loop; in caller-loop mode sluice_process() or a blocking
- * call does.
+ * The client's life, and a turn of its loop: one epoll descriptor for socket, timer and wake-up. In
+ * own-thread mode a thread turns the loop; in caller-loop mode sluice_process() or a blocking call
+ * does.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,19 +27,19 @@
 
 static void timer_arm(sluice_client *client, uint64_t due)
 {
-	struct itimerspec at = {
-		.it_value = {.tv_sec = (time_t)(due / 1000),
-			     .tv_nsec = (long)(due % 1000) * 1000000 + 1}}; /* all zero would disarm it */
+	struct itimerspec at = {.it_value = {.tv_sec = (time_t)(due / 1000),
+					     /* all zero would disarm the timer */
+					     .tv_nsec = (long)(due % 1000) * 1000000 + 1}};
 
-	/* Never put off: deadlines mostly move away, and one turn too many each time that it fires
-	 * costs less than to follow them. */
+	/* The timer is only moved to earlier times: deadlines usually move to later ones, and a
+	 * superfluous turn when it fires costs less than updating it each time. */
 	if (due >= client->timer_ms)
 		return;
 	client->timer_ms = due;
 	(void)timerfd_settime(client->timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
-/* What time brings, and what waits to be sent. */
+/* Handles deadlines, then sends pending frames. */
 static void work(sluice_client *client)
 {
 	uint64_t now = now_ms(), next = UINT64_MAX;
@@ -47,15 +47,15 @@ static void work(sluice_client *client)
 
 	client->again = false;
 	if (client->retry_ms <= now)
-		client->retry_ms = UINT64_MAX; /* what is below tries it */
+		client->retry_ms = UINT64_MAX; /* retried below */
 	link_due(client, now);
 	calls_due(client, now, &next);
 	publish_due(client, now, &next);
 	txns_due(client, now, &next);
 	subs_due(client, now, &next);
-	/* A callback made work that the turn may have passed by. Our own thread has another turn at
-	 * once; the application's loop waits for the descriptor. What goes out below asks for no
-	 * turn by itself, unless the connection breaks. */
+	/* A callback created work that this turn may have skipped. The client's own thread then has
+	 * another turn at once; the application's loop waits for the descriptor. The sends below
+	 * need no turn of their own, unless the connection breaks. */
 	was_again = client->again;
 	txns_send(client);
 	calls_send(client);
@@ -85,7 +85,7 @@ static void drain(int fd)
 	(void)!read(fd, &count, sizeof(count));
 }
 
-/* first: work may have come since the last turn. */
+/* first: whether work came since the last turn. */
 static void turn(sluice_client *client, int timeout_ms, bool first)
 {
 	struct epoll_event events[4];
@@ -96,7 +96,7 @@ static void turn(sluice_client *client, int timeout_ms, bool first)
 		outer = loop_enter(client);
 		work(client);
 		(void)loop_enter(outer);
-		/* What woke it is done with. */
+		/* The cause of the wake-up is handled. */
 		if (client->woken)
 			wake_take(client);
 	}
@@ -129,7 +129,7 @@ static void *run(void *user)
 	sluice_client *client = user;
 
 	client_lock(client);
-	/* A turn ends with work, under the lock that the next begins with. */
+	/* A turn ends with work(), under the same lock as the beginning of the next turn. */
 	client->again = true;
 	while (!client->stopping)
 		turn(client, -1, client->again);
@@ -169,7 +169,7 @@ static bool on_frame(sluice_client *client, const struct frame_header *header, s
 	case FRAME_ACKED:
 		return call_on_acked(client, header->corr, body);
 	default:
-		return true; /* what a later version may add */
+		return true; /* fields of later versions */
 	}
 }
 
@@ -263,7 +263,7 @@ static void client_free(sluice_client *client)
 	mem_free(client);
 }
 
-/* A client and what each layer knows of it, as one block. */
+/* A client with the state of every layer, in one allocation. */
 struct whole {
 	struct sluice_client client; /* first */
 	struct link link;
@@ -315,7 +315,7 @@ int sluice_open(const sluice_config *config, sluice_notice_fn *on_notice, void *
 		client_free(client);
 		return error_format(rc, "no descriptors or locks for a client: %s", strerror(error));
 	}
-	/* The first turn of the loop connects: no callback comes before the caller has its
+	/* The first turn of the loop connects: no callback runs before the caller has its
 	 * client. */
 	client_lock(client);
 	client_wake(client);
@@ -332,7 +332,7 @@ int sluice_open(const sluice_config *config, sluice_notice_fn *on_notice, void *
 	return 0;
 }
 
-/* Until every publish is answered and every call ended, or the deadline. */
+/* Waits until every publish is answered and every call has ended, or for the deadline. */
 static int drain_all(sluice_client *client, uint64_t deadline)
 {
 	while (client->state != STATE_FAILED &&
@@ -345,13 +345,13 @@ static int drain_all(sluice_client *client, uint64_t deadline)
 	return publish_settled(client) ? 0 : SLUICE_E_TIMEOUT;
 }
 
-/* Every call, publish, transaction and subscription that is left ends here; the loop ends with this
+/* Ends every remaining call, publish, transaction and subscription; the loop ends, under this
  * thread's lock. */
 static void end_all(sluice_client *client)
 {
 	const sluice_client *outer;
 
-	/* Callbacks come from here as from the loop: what blocks is refused. */
+	/* Callbacks run here as in the loop: blocking calls are refused. */
 	outer = loop_enter(client);
 	client->closing = true;
 	end_with(client, SLUICE_E_CLOSED, "the client was closed");
@@ -385,8 +385,8 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 		request.op_case = SLUICE__REQUEST__OP_SESSION_CLOSE;
 		request.session_close = &close_session;
 		client->config.reconnect = false;
-		client->on_notice = NULL; /* its own end is no news */
-		/* Waiting needs the lock to be held once only. */
+		client->on_notice = NULL; /* the end of the client itself is not reported */
+		/* Waiting requires that the lock is held only once. */
 		client_unlock(client);
 		(void)call_run(client, &request, false, &call, NULL);
 		client_lock(client);
@@ -395,13 +395,14 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 	client_unlock(client);
 	if (client->thread_runs)
 		(void)pthread_join(client->thread, NULL);
-	/* Other threads' blocking calls have their answer now, and are on their way out. */
+	/* Other threads' blocking calls have their answers now, and are about to return. */
 	client_lock(client);
 	while (client->users > 1)
 		(void)pthread_cond_wait(&client->changed, &client->lock);
 	client_unlock(client);
+	/* the descriptor was passed, but never used */
 	if (client->state == STATE_IDLE && client->config.transport_fd >= 0)
-		(void)close(client->config.transport_fd); /* taken, and never used */
+		(void)close(client->config.transport_fd);
 	client_free(client);
 	return error_set(rc, "not all publishes were answered before the deadline; the others were dropped");
 }

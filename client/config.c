@@ -118,7 +118,7 @@ sluice_config *sluice_config_create(void)
 	config->transport_fd = -1;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		if (rows[i].fallback != NULL && sluice_config_set(config, rows[i].key, rows[i].fallback) != 0)
-			abort(); /* the table contradicts itself */
+			abort(); /* the table is inconsistent */
 	return config;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The text of a thread's last failure: one place for every call, with or without a client. */
+ * The text of a thread's last failure: one function for every call, with or without a client. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,7 +33,7 @@ const char *sluice_last_error(const sluice_client *client)
 
 	if (last[0] != 0 || client == NULL)
 		return last;
-	/* Not kept as the last failure: it may be another one when it is asked for again. */
+	/* Not stored as the last failure: the next request may give another one. */
 	client_lock((sluice_client *)(uintptr_t)client);
 	memcpy(now, client->error, sizeof(now));
 	client_unlock((sluice_client *)(uintptr_t)client);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What every layer needs of the loop: the time, the lock, the wake-up, events for the application,
- * and waiting. It is turned in client.c.
- */
+ * Functions of the loop for every layer: the time, the lock, the wake-up, events for the
+ * application, and waiting. client.c turns the loop. */
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,12 +33,12 @@ void client_lock(sluice_client *client)
 void client_unlock(sluice_client *client)
 {
 	client->users--;
-	if (client->closing) /* close waits until it is alone */
+	if (client->closing) /* close waits until no thread uses it */
 		(void)pthread_cond_broadcast(&client->changed);
 	(void)pthread_mutex_unlock(&client->lock);
 }
 
-static __thread const sluice_client *looping; /* whose loop this thread is in */
+static __thread const sluice_client *looping; /* the client whose loop this thread runs */
 
 const sluice_client *loop_enter(const sluice_client *client)
 {
@@ -64,7 +62,7 @@ void client_wake(sluice_client *client)
 	if (client->woken || looping == client)
 		return;
 	client->woken = true;
-	/* It can only fail when it is already readable. */
+	/* It fails only when it is already readable. */
 	(void)!write(client->wake_fd, &one, sizeof(one));
 }
 
@@ -73,7 +71,7 @@ void client_retry(sluice_client *client, uint64_t at_ms)
 	if (at_ms >= client->retry_ms)
 		return;
 	client->retry_ms = at_ms;
-	client_wake(client); /* another thread's: the timer is the loop's */
+	client_wake(client); /* another thread's: only the loop sets the timer */
 }
 
 void client_notice(sluice_client *client, const sluice_notice *notice)

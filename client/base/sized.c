@@ -15,7 +15,7 @@ static uint32_t size_of(const void *theirs)
 	return size;
 }
 
-/* The macro that makes the struct has its name in capitals. */
+/* The macro of the struct has its name in capitals. */
 static int refuse_size(const struct sized *of, uint32_t size)
 {
 	char macro[64];

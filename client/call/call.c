@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Calls: one REQUEST and its REPLY. A call lives in two places, by correlation number and in order,
- * until it is finished; then its callback is called once, or its waiter is woken. Thousands may be
- * open, so no turn of the loop looks at each: it knows where the unsent ones begin, and a time
- * before which no deadline passes.
+ * Calls: one REQUEST and its REPLY. A call is listed by correlation number and in order, until it
+ * is finished; then its callback is called once, or its waiter is woken. Thousands may be open, so
+ * no turn of the loop visits each: it knows the first unsent one, and a lower bound of the
+ * deadlines.
  */
 #include <stdio.h>
 #include <string.h>
@@ -74,7 +74,7 @@ void call_first(sluice_client *client, struct call *call)
 
 /* ---- packing: a request is one operation, so its fifty members need not be walked through ---- */
 
-/* Nearly all operations fit. */
+/* Fits nearly all operations. */
 enum { PACKED_MAX = 1024 };
 
 struct packing {
@@ -83,8 +83,8 @@ struct packing {
 	size_t op_bytes;
 	uint8_t head[5 + 10]; /* tag, length */
 	size_t head_bytes;
-	bool repairs;		    /* a text for people may be no UTF-8 */
-	uint8_t packed[PACKED_MAX]; /* the operation, if op_bytes are no more than that */
+	bool repairs;		    /* a text for people may be invalid UTF-8 */
+	uint8_t packed[PACKED_MAX]; /* the operation, if it fits */
 };
 
 static void packing_append(ProtobufCBuffer *buffer, size_t len, const uint8_t *bytes)
@@ -96,9 +96,9 @@ static void packing_append(ProtobufCBuffer *buffer, size_t len, const uint8_t *b
 	packing->op_bytes += len;
 }
 
-/* protobuf-c walks through all fields of a message, set or not: once to measure it, and once more
- * to pack it. Here one walk does both. Two remain for what does not fit, and for transactions: a
- * message within another one needs its length before it. */
+/* protobuf-c walks through all fields of a message, set or not: once to measure it, and once to
+ * pack it. Here one walk does both. Two are needed for larger messages, and for transactions: a
+ * nested message is preceded by its length. */
 static void pack(struct packing *packing, bool measure)
 {
 	packing->buffer.append = packing_append;
@@ -116,8 +116,8 @@ static bool is_text(const char *string)
 	return utf8_valid((struct sluice_slice){string, strlen(string)});
 }
 
-/* A report must not be refused for what a scheduler printed. Only these have such texts, and few
- * reports have bad ones. */
+/* A report must not be refused because of a scheduler's output. Only reports have such texts, and
+ * few of them invalid ones. */
 static bool may_need_repair(const Sluice__Request *request)
 {
 	switch (request->op_case) {
@@ -156,8 +156,7 @@ static size_t packing_begin(struct packing *packing, const Sluice__Request *requ
 	return packing->head_bytes + packing->op_bytes;
 }
 
-/* The job's name goes behind the request: what its answer says of the lease must not need
- * memory. */
+/* The job's name is stored after the request: handling the answer must not need memory. */
 static struct call *call_new_packing(sluice_client *client, const struct packing *packing, bool repeatable,
 				     const struct call_about *about, const sluice_call *options)
 {
@@ -268,7 +267,7 @@ void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 		*io_next = client->calls->due_ms < *io_next ? client->calls->due_ms : *io_next;
 		return;
 	}
-	/* Made anew below; what callbacks add meanwhile lowers it, too. */
+	/* Computed below; additions by callbacks lower it, too. */
 	client->calls->due_ms = UINT64_MAX;
 	DL_FOREACH_SAFE(client->calls->ordered, call, next) {
 		if (call->deadline_ms > now) {
@@ -292,7 +291,7 @@ void calls_broken(sluice_client *client)
 			continue;
 		call->was_sent = true;
 		if (call->repeatable)
-			call->sent = false; /* its turn comes after the connect */
+			call->sent = false; /* to be sent after the connect */
 		else
 			finish_code(
 				client, call, SLUICE_E_UNKNOWN,

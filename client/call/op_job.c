@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
  * Typed operations on cursors, jobs, sessions and status: each fills its message and makes the
- * call. What can be repeated safely after a broken connection says so (true).
- */
+ * call. Operations that can be repeated safely after a broken connection pass true. */
 #include <limits.h>
 #include <stdio.h>
 #include <sys/random.h>
@@ -129,7 +127,7 @@ int sluice_job_wait(sluice_client *client, const char *job, uint64_t number, con
 	m.job = wire_text(job);
 	m.number = number;
 	m.timeout_ms = deadline_ms < 0 ? 0 : (uint32_t)deadline_ms;
-	/* The broker answers with the job as it is at the deadline; that answer needs a moment
+	/* The broker answers with the job's state at the deadline; that answer needs a moment
 	 * more. */
 	longer.deadline_ms = deadline_ms < 0 ? -1 : deadline_ms + 2000;
 	return call_run(client, &request, true, &longer, reply);
@@ -262,7 +260,7 @@ int sluice_status(sluice_client *client, const sluice_call *call, sluice_reply *
 	return call_run(client, &request, true, call, reply);
 }
 
-/* Until then, for a wait: at least a millisecond, as 0 means the default. */
+/* Time until the deadline of a wait: at least a millisecond, as 0 means the default. */
 static int time_left(uint64_t deadline)
 {
 	uint64_t now = now_ms(), left = deadline > now ? deadline - now : 1;

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Typed operations on topology: each fills its message and makes the call. What can be repeated
- * safely after a broken connection says so (true).
- */
+ * Typed operations on topology: each fills its message and makes the call. Operations that can be
+ * repeated safely after a broken connection pass true. */
 #include <string.h>
 
 #include "client/base/sized.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Replies and what is in them. */
+ * Replies and their contents. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,13 +41,13 @@ sluice_reply *reply_in_block(struct message_block *block, Sluice__Reply *message
 	reply->message = message;
 	reply->code = message->code;
 	reply->text = message->text;
-	/* The code's own text is not written to. */
+	/* The code's own text is static. */
 	if (reply->text[0] == 0 && reply->code != 0)
 		reply->text = (char *)(uintptr_t)sluice_error_text(reply->code);
 	return reply;
 }
 
-/* NULL: it has none, or there was no memory for the reply. */
+/* NULL: the reply has none, or there was no memory for it. */
 static const Sluice__Reply *body(const sluice_reply *reply)
 {
 	return reply != NULL ? reply->message : NULL;
@@ -122,7 +122,7 @@ uint64_t sluice_reply_offset(const sluice_reply *reply)
 	return reply != NULL ? reply->offset : UINT64_MAX;
 }
 
-/* What the library answered by itself, a publish or an ack, in the shape of the broker's
+/* JSON for an answer of the library itself, to a publish or an ack, in the form of the broker's
  * replies. */
 static int json_of_bare(const sluice_reply *reply, char **ret)
 {
@@ -145,14 +145,14 @@ const char *sluice_reply_json(sluice_reply *reply)
 	rc = reply->message != NULL ? message_json(&reply->message->base, false, &text)
 				    : json_of_bare(reply, &text);
 	if (rc == 0)
-		reply->json = mem_text(text, strlen(text)); /* into the allocator's memory */
+		reply->json = mem_text(text, strlen(text)); /* a copy in the allocator's memory */
 	free(text);
 	return reply->json;
 }
 
 /* ---- rows ---- */
 
-/* Row i of a list of the reply; NULL: it has none. */
+/* Row i of a list of the reply; NULL: none. */
 #define ROW(reply, list, i) \
 	(body(reply) != NULL && (i) < (reply)->message->n_##list ? (reply)->message->list[i] : NULL)
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The question before something is deleted.
- */
+ * Confirmation before a deletion. */
 #include <unistd.h>
 
 #include "cli.h"
@@ -12,7 +10,7 @@ int sure(struct cli *cli, const char *question, const char *done_to_it)
 
 	if (cli->yes)
 		return 0;
-	/* A script that forgot a variable must not delete by it. */
+	/* A script with an unset variable must not delete anything. */
 	if (isatty(STDIN_FILENO) != 1 || isatty(STDERR_FILENO) != 1)
 		return report_error(cli, SLUICE_E_INVAL,
 				    "'%s' was not %s: there is no terminal for the confirmation; "

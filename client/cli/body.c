@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Bodies: a word of the command line, standard input or a file.
- */
+ * Bodies: an argument, standard input or a file. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

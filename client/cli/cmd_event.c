@@ -57,8 +57,8 @@ static int publish_one(struct cli *cli, const sluice_message *message)
 	return 0;
 }
 
-/* Lines are sent without waiting for each. What the broker refuses for now is tried until the
- * line's own deadline: what fails then lasts, and ends the input. */
+/* Sends lines without waiting for each. Temporary refusals are retried until the line's own
+ * deadline: a failure then is permanent, and ends the input. */
 static int publish_lines(struct cli *cli, sluice_message message)
 {
 	sluice_call fire = SLUICE_CALL(.user = SLUICE_FIRE, .deadline_ms = cli->timeout_ms);
@@ -133,7 +133,8 @@ int cmd_pub(struct cli *cli)
 {
 	sluice_message message = SLUICE_MESSAGE(.subject = cli->args[0], .stream = option(cli, "stream"));
 
-	/* What goes nowhere was not meant to: a mistyped subject exits with 0 otherwise. */
+	/* A message without a target is an error by default: otherwise a mistyped subject would
+	 * exit with 0. */
 	message.mandatory = option(cli, "allow-unrouted") == NULL;
 	if (option(cli, "mandatory") != NULL && !message.mandatory)
 		return report_error(cli, SLUICE_E_INVAL,
@@ -192,7 +193,7 @@ static void print_view(const sluice_delivery_view *view)
 	(void)printf("}\n");
 }
 
-/* 0 or IO, said: what was not written must not be acked. */
+/* 0 or IO, reported: an event that was not written must not be acked. */
 static int print_delivery(struct cli *cli, const sluice_delivery_view *view)
 {
 	char when[32];
@@ -323,7 +324,7 @@ int cmd_claim(struct cli *cli)
 		sluice_delivery *delivery = NULL;
 		const sluice_delivery_view *view;
 
-		/* What is there comes within a moment; 0 would be the client's default. */
+		/* Entries that exist arrive within a moment; 0 would be the client's default. */
 		rc = sluice_sub_next(sub, wait_ms < 50 ? 50 : (int)wait_ms, &delivery);
 		if (rc != 0)
 			break;

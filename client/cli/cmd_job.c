@@ -112,8 +112,8 @@ int cmd_job_ls(struct cli *cli)
 	return rc == 0 && more ? SLUICE_E_NOMEM : rc;
 }
 
-/* What the reports of this attempt said. An exit code only where there was one: a job that failed
- * did not end with 0. */
+/* Lines for the reports of this attempt. An exit code only if there was one: a failed job did not
+ * end with 0. */
 static void evidence_lines(const sluice_job_info *job)
 {
 	char when[32];
@@ -234,7 +234,7 @@ int cmd_job_reset(struct cli *cli)
 	return 0;
 }
 
-/* What a scheduler or a mail said, by hand. */
+/* A report entered by hand, from the output of a scheduler for example. */
 static int report_options(struct cli *cli, sluice_job_report_spec *spec)
 {
 	uint64_t attempt, exit_code;
@@ -255,7 +255,7 @@ static int report_options(struct cli *cli, sluice_job_report_spec *spec)
 	return 0;
 }
 
-/* The job as it is, for what the words leave out. */
+/* The job's current state, for values that the options omit. */
 static int job_now(struct cli *cli, sluice_job_info *ret, sluice_reply **ret_reply)
 {
 	int rc = sluice_job_show(cli->client, cli->args[0], false, NULL, ret_reply);
@@ -293,7 +293,7 @@ int cmd_job_report(struct cli *cli)
 	rc = sluice_job_report(cli->client, &spec, NULL, &reply);
 	if (rc != 0)
 		return refused(cli, rc, reply);
-	/* It changed nothing: a script must not take it for the job's state. */
+	/* Nothing was changed: a script must not take the reply for the job's state. */
 	if (sluice_reply_disposition(reply) == SLUICE_DISPOSITION_QUARANTINED)
 		rc = report_error(cli, SLUICE_E_WRONG_STATE,
 				  "job '%s': the report was put into quarantine: %s", spec.job,
@@ -351,7 +351,7 @@ int cmd_job_history(struct cli *cli)
 	table = table_create(heads);
 	for (size_t i = 0; sluice_reply_history(reply, i, &row); i++) {
 		char when[32], seen[32], attempt[24], state[100];
-		/* An end's is when it happened; both are by the source. */
+		/* For an end, the time when it happened; both by the source. */
 		sluice_time_ms at = row.ended_time_ms != 0 ? row.ended_time_ms : row.seen_time_ms;
 
 		(void)snprintf(state, sizeof(state), "%.40s%s%.40s", row.from_state,
@@ -421,7 +421,7 @@ int cmd_quarantine_ls(struct cli *cli)
 	return 0;
 }
 
-/* All pages into one sum; the findings as they come: lines, or elements of a list. */
+/* Adds up all pages; findings are printed as they arrive: lines, or elements of a list. */
 static int audit_pages(struct cli *cli, sluice_job_audit_spec *spec, FILE *lines, sluice_job_audit_info *sum,
 		       uint64_t *findings)
 {
@@ -493,7 +493,7 @@ int cmd_audit(struct cli *cli)
 	return rc;
 }
 
-/* The status has no typed row in the library: a line for each member of its JSON. */
+/* The library has no typed row for the status: prints a line for each member of its JSON. */
 int cmd_status(struct cli *cli)
 {
 	sluice_reply *reply = NULL;

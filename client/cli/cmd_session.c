@@ -73,7 +73,7 @@ int cmd_session_ls(struct cli *cli)
 	return rc != 0 ? rc : end;
 }
 
-/* The number of the session with that name; *ret 0: there is none. */
+/* The number of the session with that name; *ret 0: none. */
 static int session_named(struct cli *cli, const char *name, uint64_t *ret)
 {
 	uint64_t after = 0, seen = 1;
@@ -115,7 +115,7 @@ int cmd_session_close(struct cli *cli)
 	rc = session_named(cli, which, &session);
 	if (rc != 0)
 		return rc;
-	/* A name may be all digits, and then means no other session's number. */
+	/* A name may consist of digits, and then is not a session number. */
 	if (session == 0) {
 		session = strtoull(which, &rest, 10);
 		if (which[0] < '0' || which[0] > '9' || *rest != 0 || session == 0)
@@ -153,7 +153,7 @@ int cmd_queue_purge(struct cli *cli)
 	return 0;
 }
 
-/* The whole configuration is replaced: what is not said stays as it is. */
+/* The whole configuration is replaced: omitted settings keep their values. */
 int cmd_queue_alter(struct cli *cli)
 {
 	char dead[300], lifecycle[300], description[1100], kind[32], priority[16];
@@ -167,7 +167,7 @@ int cmd_queue_alter(struct cli *cli)
 	if (rc == 0)
 		rc = sluice_object_show(cli->client, SLUICE_OBJECT_QUEUE, spec.name, NULL, &shown);
 	if (rc != 0)
-		return shown != NULL ? refused(cli, rc, shown) : rc; /* need() has said it */
+		return shown != NULL ? refused(cli, rc, shown) : rc; /* need() has reported it */
 	rows = json_get(json_of(sluice_reply_json(shown)), "queues");
 	(void)json_each(rows, &pos, NULL, &row);
 	config = json_get(row, "config");

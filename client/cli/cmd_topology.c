@@ -83,7 +83,7 @@ static void lifecycle_rows(sluice_reply *reply, struct table *table)
 	}
 }
 
-/* One lifecycle, a row a state. */
+/* One lifecycle, a row per state. */
 static void state_rows(sluice_reply *reply, struct table *table)
 {
 	struct json rows = json_get(json_of(sluice_reply_json(reply)), "lifecycles"), row, state, word;
@@ -116,14 +116,14 @@ static void state_rows(sluice_reply *reply, struct table *table)
 
 static const struct thing {
 	sluice_object_kind thing;
-	const char *rows; /* their name in a reply */
+	const char *rows; /* name of the rows in a reply */
 	const char *const *heads;
 	void (*print)(sluice_reply *reply, struct table *table);
 } things[] = {{SLUICE_OBJECT_STREAM, "streams", stream_heads, stream_rows},
 	      {SLUICE_OBJECT_QUEUE, "queues", queue_heads, queue_rows},
 	      {SLUICE_OBJECT_LIFECYCLE, "lifecycles", lifecycle_heads, lifecycle_rows}};
 
-/* All rows, page by page. The last name of a page is where the next begins. */
+/* All rows, page by page. The next page begins after the last name of a page. */
 static int list(struct cli *cli, const struct thing *thing)
 {
 	char after[300] = "";
@@ -154,7 +154,7 @@ static int list(struct cli *cli, const struct thing *thing)
 		rc = json_list_add(&rows, reply);
 		sluice_reply_free(reply);
 	}
-	/* Without a row the heads say that there is none. */
+	/* Without rows the heads alone show that there are none. */
 	if (cli->json || rc != 0)
 		table_free(table);
 	else
@@ -319,7 +319,7 @@ static uint64_t wall_now(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* Since when it is held, extensions included: what a hung worker holds is told by that. */
+/* Since when it is held, extensions included: shows entries that a hung worker holds. */
 static const char *since_text(struct json row, char buf[40])
 {
 	uint64_t held = json_number(json_get(row, "held_ms"));
@@ -328,7 +328,7 @@ static const char *since_text(struct json row, char buf[40])
 	return held != 0 ? time_text(wall_now() - held, buf) : buf;
 }
 
-/* In the largest unit that it is a whole number of, as --lease takes it; "" for 0. */
+/* In the largest unit that divides it, as --lease accepts it; "" for 0. */
 static const char *duration_text(uint64_t ms, char buf[32])
 {
 	static const struct {
@@ -345,7 +345,7 @@ static const char *duration_text(uint64_t ms, char buf[32])
 	return buf;
 }
 
-/* When the lease ends, as things stand; for one that is delayed: when it is due. */
+/* When the lease ends, unless extended; of a delayed entry: when it is due. */
 static const char *until_text(struct json row, char buf[40])
 {
 	uint64_t left = json_number(json_get(row, "lease_left_ms")),

@@ -4,7 +4,7 @@
  */
 #include "cli.h"
 
-/* A command that waits for long says when it waits for the broker. On the library's thread. */
+/* A command that runs for long reports when it waits for the broker. On the library's thread. */
 static void on_notice(sluice_client *client, const sluice_notice *event, void *user)
 {
 	struct cli *cli = user;

@@ -123,7 +123,7 @@ const char *json_plain(struct json value, char *buf, size_t bytes)
 			buf[used++] = escape != NULL ? codes[escape - plain] : value.at[i];
 		}
 	}
-	/* Cut between characters, not inside of one. */
+	/* Cuts between characters, not inside one. */
 	if (used + 4 >= bytes)
 		while (used > 0 && ((unsigned char)buf[used - 1] & 0xc0) == 0x80)
 			used--;
@@ -142,7 +142,7 @@ uint64_t json_number(struct json value)
 
 /* ---- writing ---- */
 
-/* How many bytes the well-formed UTF-8 character here has; 0: it is not one. */
+/* Length of the well-formed UTF-8 character here; 0: it is not one. */
 static size_t utf8_len(const unsigned char *at, size_t left)
 {
 	static const struct {

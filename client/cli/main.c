@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The `sluice` command: words, options, connection, help. */
+ * The `sluice` command: arguments, options, connection, help. */
 #include <ctype.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -165,8 +165,8 @@ static int option_kind(const struct command *command, const char *name)
 	return 0;
 }
 
-/* Options that every command takes, "--name value" or "--name=value". 0: not one; 1, 2: words used;
- * negative: said. */
+/* Options of every command, "--name value" or "--name=value". 0: not one of them; 1, 2: arguments
+ * used; negative: error, reported. */
 static int global_option(struct cli *cli, char **argv, int left)
 {
 	static const char *const names[] = {"--address", "--gateway", "--timeout", "-o"};
@@ -206,7 +206,7 @@ static int global_option(struct cli *cli, char **argv, int left)
 	return used;
 }
 
-/* An error may come before -o is reached: it, too, is said as was asked for. */
+/* Errors before -o is reached have its format, too. */
 static bool wants_json(int argc, char **argv)
 {
 	bool json = false;
@@ -217,8 +217,8 @@ static bool wants_json(int argc, char **argv)
 	return json;
 }
 
-/* The commands of a noun, "job": what `sluice job` and `sluice job --help` show. How many there
- * are. */
+/* Help for the commands of a noun, "job": for `sluice job` and `sluice job --help`. Returns their
+ * number. */
 static int help_noun(const char *noun, FILE *to)
 {
 	size_t len = strlen(noun);
@@ -254,8 +254,8 @@ static const struct command *find(const char *first, const char *second)
 	return NULL;
 }
 
-/* One of the command's own options, "--name value" or "--name=value". The words used, or negative:
- * said. */
+/* One of the command's own options, "--name value" or "--name=value". Returns the arguments used,
+ * or negative: error, reported. */
 static int option_take(struct cli *cli, const struct command *command, char **argv, int left)
 {
 	int kind = argv[0][1] == '-' ? option_kind(command, argv[0] + 2) : 0;
@@ -317,7 +317,7 @@ static int take_words(struct cli *cli, const struct command *command, char **arg
 	return 0;
 }
 
-/* A noun alone, or with a word that is none of its verbs; or no noun at all. */
+/* A noun alone, or with an unknown verb; or no noun at all. */
 static int no_command(struct cli *cli, const char *first, const char *second)
 {
 	int verbs = help_noun(first, NULL);
@@ -366,7 +366,7 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (command == NULL)
 		return no_command(cli, argv[at], at + 1 < argc ? argv[at + 1] : NULL);
 	words = strchr(command->name, ' ') != NULL ? 2 : 1;
-	/* `rm` needs to know of what. */
+	/* `rm` needs the kind of the object. */
 	if (command->run == cmd_rm) {
 		cli->options[cli->option_count].name = "thing";
 		cli->options[cli->option_count++].value = argv[at];
@@ -377,8 +377,8 @@ static int run(struct cli *cli, int argc, char **argv)
 	return cli->help ? help_for(command, stdout) : command->run(cli);
 }
 
-/* A descriptor that the caller closed would be given to a socket, and output written into it. These
- * fail as the closed one would. */
+/* A socket would get the number of a closed standard descriptor, and output would be written into
+ * it. Such descriptors are opened so that reads and writes fail as on the closed ones. */
 static void standard_descriptors(void)
 {
 	for (int fd = 0; fd < 3; fd++)

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What the command says beside its data: on standard error, for people a line, for programs (-o
- * json) a document a line.
- */
+ * Messages of the command beside its data, on standard error: a line of text, or for programs (-o
+ * json) a JSON document per line. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -14,7 +12,7 @@
 /* Events come on the library's thread. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* One line; code 0: a notice. reply (may be NULL) adds what a refusal has. */
+/* Prints one message; code 0: a notice. reply (may be NULL) adds the details of a refusal. */
 static void print_message(const struct cli *cli, int code, const char *text, const sluice_reply *reply)
 {
 	(void)pthread_mutex_lock(&lock);
@@ -48,7 +46,7 @@ static void print_message_list(const struct cli *cli, int code, const char *form
 {
 	char text[4096];
 
-	/* What the user gave may be long: its beginning says enough. */
+	/* Arguments of the user may be long: their beginning is enough. */
 	(void)vsnprintf(text, sizeof(text), format, args);
 	print_message(cli, code, text, NULL);
 }

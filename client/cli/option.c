@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Options of a command, and what their values may be.
- */
+ * Options of a command, and the format of their values. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What several commands print alike.
- */
+ * Output that several commands share. */
 #include <inttypes.h>
 #include <time.h>
 

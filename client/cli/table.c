@@ -13,7 +13,7 @@ struct table {
 	char **cells; /* row by row, the heads first */
 };
 
-/* Nothing was changed yet by a command that prints a table: it may end here. */
+/* A command that prints a table has not changed anything yet: it may exit here. */
 static _Noreturn void no_memory(void)
 {
 	(void)fputs("sluice: out of memory\n", stderr);
@@ -46,7 +46,7 @@ void table_row(struct table *table, const char *const *cells)
 
 		if (copy == NULL)
 			no_memory();
-		/* What a name holds must not move the cursor. */
+		/* Control characters in a name must not move the cursor. */
 		for (char *at = copy; *at != 0; at++)
 			if ((unsigned char)*at < 0x20 || *at == 0x7f)
 				*at = '?';

@@ -41,7 +41,7 @@ static bool date(const char **io_at, struct tm *ret)
 	return true;
 }
 
-/* Up to ms; what is finer is cut off. */
+/* Up to ms; further digits are cut off. */
 static bool fraction(const char **io_at, int *ret_ms)
 {
 	int weight = 100;
@@ -81,7 +81,7 @@ static bool zone(const char **io_at, bool *ret_local, int *ret_offset_s)
 	return true;
 }
 
-/* The C library makes 2 March of 30 February; what comes back otherwise than it went in does not
+/* The C library converts 30 February to 2 March: a time that is changed by the conversion does not
  * exist. */
 static bool exists(const struct tm *asked, const struct tm *got)
 {

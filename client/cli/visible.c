@@ -28,7 +28,7 @@ static uint32_t point_of(const unsigned char *at, size_t len)
 	return point;
 }
 
-/* Overlong forms, surrogates and what lies beyond Unicode are no characters. */
+/* Overlong forms, surrogates and values beyond Unicode are not characters. */
 static bool is_character(uint32_t point, size_t len)
 {
 	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -36,7 +36,7 @@ static bool is_character(uint32_t point, size_t len)
 	return point >= least[len] && point <= 0x10ffff && (point < 0xd800 || point > 0xdfff);
 }
 
-/* The characters that reorder what stands around them. */
+/* Characters that reorder the text around them. */
 static bool turns_direction(uint32_t point)
 {
 	return (point >= 0x202a && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069) ||
@@ -92,7 +92,7 @@ void visible_end(struct visible *visible, FILE *to)
 
 struct terminal {
 	struct visible visible;
-	FILE *to; /* the stream of the descriptor itself */
+	FILE *to; /* the unfiltered stream of the descriptor */
 };
 
 static ssize_t terminal_write(void *cookie, const char *bytes, size_t len)
@@ -100,7 +100,7 @@ static ssize_t terminal_write(void *cookie, const char *bytes, size_t len)
 	struct terminal *terminal = cookie;
 
 	visible_write(&terminal->visible, terminal->to, bytes, len);
-	/* A character that is still open is not held back beyond what was printed with it. */
+	/* An incomplete character is not held back beyond the output that it belongs to. */
 	return fflush(terminal->to) == 0 ? (ssize_t)len : 0;
 }
 
@@ -108,7 +108,7 @@ static void filter(FILE **io_stream, struct terminal *terminal, int buffering)
 {
 	FILE *filtered = fopencookie(terminal, "w", (cookie_io_functions_t){.write = terminal_write});
 
-	/* Without memory the command goes on; it will not get far. */
+	/* Without memory the command continues; it will soon fail. */
 	if (filtered == NULL)
 		return;
 	(void)setvbuf(filtered, NULL, buffering, BUFSIZ);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The link: address, connect, HELLO, frames in and out, and the next try when it breaks. Nothing
- * here blocks.
- */
+ * The link: address, connect, HELLO, frames in and out, and the next try after a failure. Nothing
+ * here blocks. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +38,7 @@ static void watch(sluice_client *client, bool read, bool write)
 	(void)epoll_ctl(client->epoll_fd, EPOLL_CTL_MOD, link->socket_fd, &event);
 }
 
-/* There is no memory for what comes: nothing is read until it is tried again. */
+/* No memory for received data: nothing is read until the retry. */
 static void stall(sluice_client *client)
 {
 	struct link *link = client->link;
@@ -70,8 +68,8 @@ static void say(sluice_client *client, const char *why)
 	(void)snprintf(client->error, sizeof(client->error), "%s", why);
 }
 
-/* Errors that another try cannot mend: of the HELLO, which would be the same again, and a session's
- * name that another client took. */
+/* Errors that a retry cannot correct: those of HELLO, which would be the same again, and the loss
+ * of a session's name to another client. */
 static bool is_final(const sluice_client *client, int code)
 {
 	return code == SLUICE_E_VERSION || code == SLUICE_E_DENIED || code == SLUICE_E_INVAL ||
@@ -88,7 +86,7 @@ static void end_for_good(sluice_client *client, int code)
 	(void)pthread_cond_broadcast(&client->changed);
 }
 
-/* What a broker answers to a HELLO that may be taken later. */
+/* Answers to HELLO after which a later one may be accepted. */
 static bool error_is_refusal(int code)
 {
 	return code == SLUICE_E_NO_SPACE || code == SLUICE_E_BUSY || code == SLUICE_E_LIMIT;
@@ -104,7 +102,7 @@ static uint64_t next_delay(sluice_client *client)
 	if (delay > most)
 		delay = most;
 	(void)!getrandom(&noise, sizeof(noise), 0);
-	/* Jitter: many clients do not come back at once. */
+	/* Jitter: many clients do not reconnect at the same time. */
 	return delay / 2 + noise % (delay / 2 + 1);
 }
 
@@ -301,7 +299,7 @@ uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t b
 	uint8_t *at;
 
 	if (link->socket_fd < 0 || link->lacking)
-		return NULL; /* what is behind one that could not be written must not pass it */
+		return NULL; /* frames after one that could not be written must not overtake it */
 	at = buffer_room(&link->out, FRAME_HEADER_BYTES + body_bytes);
 	if (at == NULL) {
 		link_lacks(client);
@@ -312,8 +310,8 @@ uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t b
 	return at + FRAME_HEADER_BYTES;
 }
 
-/* 0: all was sent; EAGAIN: the rest when the socket takes it; or why nothing can be sent any
- * more. */
+/* 0: everything was sent; EAGAIN: the rest when the socket is writable; or the error after which
+ * nothing can be sent. */
 static int flush(sluice_client *client)
 {
 	struct link *link = client->link;
@@ -415,7 +413,7 @@ static bool on_failure(sluice_client *client, struct sluice_slice body)
 	sluice__failure__free_unpacked(failure, &mem_protobuf);
 	if (code == SLUICE_E_SESSION_GONE) {
 		/* The next HELLO opens a new session. A named session that was taken over is not
-		 * fought for. */
+		 * reclaimed. */
 		link->session_id = 0;
 		link->secret_len = 0;
 	}
@@ -423,7 +421,7 @@ static bool on_failure(sluice_client *client, struct sluice_slice body)
 	return true;
 }
 
-/* False: there was no memory for it; the same frame is to come again. */
+/* False: no memory; the same frame is to be passed again. */
 static bool on_frame(sluice_client *client, const struct frame_header *header, struct sluice_slice body)
 {
 	switch (header->type) {
@@ -442,7 +440,7 @@ static void parse(sluice_client *client)
 {
 	struct link *link = client->link;
 
-	(void)mem_lacked(); /* of before */
+	(void)mem_lacked(); /* resets an earlier failure */
 	while (buffer_len(&link->in) >= FRAME_HEADER_BYTES) {
 		struct frame_header header;
 		const char *why = "";
@@ -525,16 +523,16 @@ void link_io(sluice_client *client, uint32_t events)
 		read_some(client);
 }
 
-/* What could not be taken before, and what came behind it. */
+/* Handles the frame that could not be handled before, and those after it. */
 static void unstall(sluice_client *client)
 {
 	watch(client, true, client->link->wants_write);
 	parse(client);
 }
 
-/* The broker answers a PING, and little else has an answer by itself. So it is asked when
- * nothing came for a heartbeat, whatever was sent; and when nothing was sent, so that it knows
- * of this end. */
+/* The broker answers a PING, while few other frames have an answer of their own. So a PING is sent
+ * when nothing was received for a heartbeat, whatever was sent; and when nothing was sent, to show
+ * the broker that this side is alive. */
 static uint64_t ping_next(const sluice_client *client)
 {
 	const struct link *link = client->link;
@@ -543,8 +541,8 @@ static uint64_t ping_next(const sluice_client *client)
 	return (link->ping_ms > quiet ? link->ping_ms : quiet) + link->heartbeat_ms;
 }
 
-/* Silent is a broker that leaves a PING unanswered, not one that was not asked: an application may
- * not turn its loop for long. */
+/* A broker is silent if it does not answer a PING; an application may not turn its loop for
+ * long. */
 static uint64_t silent_next(const sluice_client *client)
 {
 	const struct link *link = client->link;
@@ -579,7 +577,7 @@ static void ready_due(sluice_client *client, uint64_t now)
 	struct link *link = client->link;
 
 	if (silent_next(client) <= now && !link->stalled)
-		read_some(client); /* the answer may be here, and was not looked for */
+		read_some(client); /* the answer may have arrived and not been read yet */
 	if (client->state != STATE_READY)
 		return;
 	if (silent_next(client) <= now) {

@@ -31,7 +31,7 @@ struct link {
 	uint64_t stalled_ms;
 	bool begun;	/* of that frame: */
 	uint32_t taken; /* entries that were handled before */
-	/* Connecting. */
+	/* ---- connecting ---- */
 	struct resolver *resolver;
 	size_t address_index;
 	uint64_t attempt; /* since the last success */

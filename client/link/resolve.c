@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * See resolve.h. The thread and the client share the resolver by reference; who lets go last frees
- * it, so a look-up that hangs holds nobody.
- */
+ * See resolve.h. The thread and the client share the resolver by reference; the last one frees it,
+ * so a lookup that hangs blocks nobody. */
 #include "client/link/resolve.h"
 
 #include <fcntl.h>

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The session as the application sees it: its number, and waiting until it is there.
- */
+ * The session as seen by the application: its number, and waiting for it. */
 #include "client/base/error.h"
 #include "client/base/loop.h"
 #include "client/link/link.h"

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Batches: their memory, which is kept for the next ones within a bound, and their parts.
- */
+ * Batches: their memory, which is kept for later ones within a bound, and their parts. */
 #include <string.h>
 
 #include "client/base/memory.h"
@@ -57,7 +55,7 @@ static void batch_destroy(struct batch *batch)
 	mem_free(batch);
 }
 
-/* Its memory is kept for the next one, within a bound. */
+/* Keeps its memory for the next one, within a bound. */
 static void batch_spare(struct publisher *publisher, struct batch *batch)
 {
 	struct batch kept = {.target = batch->target,
@@ -86,7 +84,7 @@ void publish_batch_free(sluice_client *client, struct batch *batch)
 	publisher->buffered -= batch->bytes;
 	publisher->stats.buffered_bytes = publisher->buffered;
 	batch_spare(publisher, batch);
-	/* Who waits for room in the buffer, or for a flush. */
+	/* Wakes threads that wait for room in the buffer, or for a flush. */
 	(void)pthread_cond_broadcast(&client->changed);
 }
 

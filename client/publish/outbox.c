@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Publishing, out: batches are sent in order, stay until answered and are sent again, with the same
- * numbers, after a reconnect, so the broker settles what was in flight.
+ * Publishing, output: batches are sent in order, stay until they are answered and are sent again
+ * with the same numbers after a reconnect, so that the broker can settle those that were in flight.
  *
- * A refusal that is retriable (NO_SPACE, BUSY, QUEUE_FULL) has not used the numbers: the batch is
- * tried again until its messages' deadlines; what is given up then leaves the sequence, and later
- * batches, which cannot have been applied, are numbered anew.
+ * A retriable refusal (NO_SPACE, BUSY, QUEUE_FULL) has not used the numbers: the batch is retried
+ * until its messages' deadlines; expired messages then leave the sequence, and later batches, which
+ * cannot have been applied, are renumbered.
  *
- * What a turn of the loop costs does not depend on how many messages wait: due_ms says when a look
- * at them is worth while.
+ * The cost of a loop turn does not depend on the number of waiting messages: due_ms is the time of
+ * the next check.
  */
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +30,7 @@ enum {
 	RETRY_MS = 100,
 	GRACE_MS = 1000,
 	SEND_FRAMES = 8,
-	PUSH_HEAD_BYTES = 1024, /* more than a frame has beside its events */
+	PUSH_HEAD_BYTES = 1024, /* upper bound of a frame without its events */
 };
 
 void publish_init(sluice_client *client)
@@ -69,7 +69,7 @@ static sluice_reply *reply_of(sluice_client *client, const struct verdict *verdi
 	return reply;
 }
 
-/* The same answer for the next message. One that the application keeps is left to it. */
+/* The same answer for the next message. A reply that the application has kept is left to it. */
 static sluice_reply *reply_next(sluice_client *client, sluice_reply *reply, const struct verdict *verdict,
 				uint64_t offset)
 {
@@ -101,8 +101,8 @@ static void count_reported(sluice_client *client, uint32_t count, const struct v
 	}
 }
 
-/* Tells end i of the batch, whose first message is the batch's at-th. A callback may publish, so
- * the array may move meanwhile, and nobody else may tell it again. */
+/* Reports the answer to end i of the batch, whose first message is the batch's at-th. A callback
+ * may publish, which may move the array, and the end must not be reported twice. */
 static void message_end_report(sluice_client *client, struct batch *batch, uint32_t i, uint32_t at,
 			       const struct verdict *verdict)
 {
@@ -174,9 +174,9 @@ static void renumber(struct publisher *publisher)
 	publisher->next_seq = seq;
 }
 
-/* Behind a producer that was opened. Under a name it may be the one that the last session used:
- * what that session may have sent, and the broker has numbers of, keeps its own, and gets its first
- * answer. */
+/* After a producer was opened. A named one may be the producer of the last session: batches that
+ * session may have sent, and whose numbers the broker has, keep them, and get their first
+ * answers. */
 static void number_anew(struct publisher *publisher, uint64_t last_seq)
 {
 	struct batch *batch;
@@ -200,7 +200,7 @@ static void number_anew(struct publisher *publisher, uint64_t last_seq)
 
 static void producer_gone(sluice_client *client);
 
-/* The same producer could not be had again: what may have been sent is not known any more. */
+/* The producer could not be opened again: the outcome of sent batches is unknown from now on. */
 static void not_again(sluice_client *client, int code)
 {
 	struct publisher *publisher = client->publisher;
@@ -221,7 +221,8 @@ static void opened(sluice_client *client, struct call *call)
 	bool again = publisher->again;
 
 	publisher->opening = false;
-	publisher->open_ms = now_ms() + PRODUCER_REOPEN_MS; /* the next one: not in a circle */
+	/* the next one after a pause, not at once in a loop */
+	publisher->open_ms = now_ms() + PRODUCER_REOPEN_MS;
 	if (reply == NULL || reply->code != 0 || reply->message == NULL ||
 	    reply->message->producer_opened == NULL) {
 		if (reply != NULL && !sluice_error_retriable(reply->code) && again)
@@ -234,7 +235,8 @@ static void opened(sluice_client *client, struct call *call)
 	publisher->again = false;
 	if (again && producer->producer != publisher->producer) {
 		not_again(client,
-			  SLUICE_E_PRODUCER_EVICTED); /* a broker that knows no secrets gave another */
+			  /* a broker without secrets gave another producer */
+			  SLUICE_E_PRODUCER_EVICTED);
 		return;
 	}
 	publisher->producer = producer->producer;
@@ -242,7 +244,8 @@ static void opened(sluice_client *client, struct call *call)
 	publisher->secret = producer->secret;
 	publisher->session = client->link->session_id;
 	publisher->open = true;
-	/* The same again: its numbers go on, and answers of what was sent are kept under them. */
+	/* The same producer: its numbers continue, and the broker has kept the answers of sent
+	 * batches. */
 	if (!again)
 		number_anew(publisher, producer->last_seq);
 }
@@ -297,8 +300,8 @@ static bool batch_send(sluice_client *client, struct batch *batch)
 	if (at == NULL)
 		return false;
 	publisher->stats.resent += batch->was_sent ? batch->count : 0;
-	/* Said of an earlier try: once sent again it may have been applied, and must keep its
-	 * numbers. */
+	/* The refusal was of an earlier try: once sent again the batch may be applied, and must
+	 * keep its numbers. */
 	batch->refused = 0;
 	batch->closed = batch->in_flight = batch->was_sent = true;
 	publisher->in_flight++;
@@ -329,8 +332,8 @@ void publish_send(sluice_client *client)
 
 		if (batch->in_flight)
 			continue;
-		/* In order: nothing passes a batch that waits to be tried again. A batch that is
-		 * not full waits for company only while enough is on its way anyhow. */
+		/* In order: no batch overtakes one that waits for a retry. A batch that is not full
+		 * waits for more messages only while enough others are in flight. */
 		if (batch->retry_ms > now || publisher->in_flight >= INFLIGHT_FRAMES_MAX ||
 		    (!full && publisher->in_flight >= SEND_FRAMES))
 			return;
@@ -347,9 +350,9 @@ void publish_push(sluice_client *client)
 	struct batch *batch = publisher->batches;
 
 	if (client->config.mode == MODE_CALLER_LOOP)
-		return; /* whoever waits turns the loop itself */
-	/* Alone: it goes from here, instead of through the loop's thread. What could break the link
-	 * is left to that thread. */
+		return; /* a waiting thread turns the loop itself */
+	/* The only batch: it is sent from here instead of by the loop's thread. Failures of the
+	 * link are left to that thread. */
 	if (client->state == STATE_READY && publisher->open && publisher->in_flight == 0 && batch != NULL &&
 	    batch->next == NULL && buffer_len(&client->link->out) == 0 &&
 	    buffer_room(&client->link->out, buffer_len(&batch->events) + PUSH_HEAD_BYTES) != NULL) {
@@ -362,9 +365,9 @@ void publish_push(sluice_client *client)
 
 /* ---- answers ---- */
 
-/* The broker does not know the producer any more, and nothing is in flight. What may have been sent
- * before stays without a known answer and is told so; the rest was certainly not applied, and goes
- * under another producer. */
+/* The broker does not know the producer any more, and nothing is in flight. For batches that may
+ * have been sent before, the outcome is unknown and is reported so; the others were certainly not
+ * applied, and are sent under another producer. */
 static void producer_gone(sluice_client *client)
 {
 	struct publisher *publisher = client->publisher;
@@ -378,7 +381,7 @@ static void producer_gone(sluice_client *client)
 	publisher->gone = 0;
 	publisher->open = publisher->again = false;
 	for (batch = publisher->batches; batch != NULL; batch = next) {
-		/* What a callback publishes is not of these. */
+		/* Batches that a callback publishes are not included. */
 		next = batch != last ? batch->next : NULL;
 		if (batch->maybe)
 			batch_finish(client, batch, &unknown);
@@ -387,14 +390,16 @@ static void producer_gone(sluice_client *client)
 	}
 }
 
-/* Refused for now: its numbers are not used; what was sent behind it comes back as SEQUENCE_GAP. */
+/* Temporarily refused: its numbers are not used; later batches in flight are answered with
+ * SEQUENCE_GAP. */
 static void refused_for_now(sluice_client *client, struct batch *batch, const struct frame_published *answer)
 {
 	struct publisher *publisher = client->publisher;
 
 	batch->corr = 0;
 	batch->maybe = false;
-	/* With nothing before it a gap closes by no answer of ours: not at once again, for ever. */
+	/* Without an earlier batch no answer will close the gap: a pause prevents endless immediate
+	 * retries. */
 	batch->retry_ms = answer->code == SLUICE_E_SEQUENCE_GAP && batch != publisher->batches
 				  ? 0
 				  : now_ms() + RETRY_MS;
@@ -404,10 +409,10 @@ static void refused_for_now(sluice_client *client, struct batch *batch, const st
 			       (int)(answer->text.len < 255 ? answer->text.len : 255),
 			       (const char *)answer->text.data);
 	}
-	/* A deadline may have passed while the answer was waited for. */
+	/* A deadline may have passed while the answer was pending. */
 	if (batch->unreported > 0)
 		batch->deadline_ms = publisher->due_ms = 0;
-	/* A queue that has room for some of it takes some of it. */
+	/* A queue with room for part of it can accept that part. */
 	if (answer->code == SLUICE_E_QUEUE_FULL && publish_batch_split(client, batch))
 		batch->retry_ms = 0;
 	if (batch->retry_ms < publisher->due_ms)
@@ -477,7 +482,7 @@ bool publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice
 
 /* ---- time ---- */
 
-/* Those of the batch whose deadlines passed, and its next deadline. */
+/* Reports the messages of the batch whose deadlines passed, and updates its next deadline. */
 static void report_late(sluice_client *client, struct batch *batch, uint64_t now)
 {
 	const struct verdict late =
@@ -485,8 +490,8 @@ static void report_late(sluice_client *client, struct batch *batch, uint64_t now
 			? verdict_of(batch->refused, batch->refused_text)
 			: verdict_of(SLUICE_E_UNKNOWN,
 				     "no answer came before the deadline; it is still being settled");
-	/* Refused before, and just being tried again: the answer, which is near, is worth more than
-	 * that it is not known. */
+	/* Refused before, and just being retried: its answer will be more useful than an unknown
+	 * outcome. */
 	const uint64_t grace = batch->in_flight && !batch->maybe && batch->refused_last != 0 ? GRACE_MS : 0;
 	uint32_t at = 0;
 
@@ -504,7 +509,8 @@ static void report_late(sluice_client *client, struct batch *batch, uint64_t now
 	}
 }
 
-/* Moves those whose deadline passed from a batch to gone, with their events, which go nowhere. */
+/* Moves the messages whose deadline passed from a batch to `gone`, with their events, which are
+ * dropped. */
 static void late_move(struct batch *batch, uint64_t now, struct batch *gone)
 {
 	uint8_t *to = batch->events.bytes + batch->events.start;
@@ -537,8 +543,8 @@ static void late_move(struct batch *batch, uint64_t now, struct batch *gone)
 	batch->bytes -= gone->bytes;
 }
 
-/* What was never sent is not sent once its end is told. Nothing behind it was sent either: all of
- * that is numbered anew. False: no memory. */
+/* A message that was never sent is not sent after its end was reported. No later one was sent
+ * either: all of them are renumbered. False: no memory. */
 static bool drop_unsent(sluice_client *client, struct batch *batch, uint64_t now, bool *ret_gone)
 {
 	struct publisher *publisher = client->publisher;
@@ -556,7 +562,7 @@ static bool drop_unsent(sluice_client *client, struct batch *batch, uint64_t now
 	publisher->next_seq = seq;
 	publisher->buffered -= gone.bytes;
 	publisher->stats.buffered_bytes = publisher->buffered;
-	(void)pthread_cond_broadcast(&client->changed); /* there is room */
+	(void)pthread_cond_broadcast(&client->changed); /* there is room now */
 	*ret_gone = batch->count == 0;
 	if (*ret_gone) {
 		DL_DELETE(publisher->batches, batch);
@@ -590,8 +596,8 @@ static void due_check(sluice_client *client, uint64_t now)
 	}
 }
 
-/* What is given up, and certainly not applied, leaves the sequence, once nothing behind it is on
- * its way. */
+/* Expired batches that were certainly not applied leave the sequence, once no later batch is in
+ * flight. */
 static void drop_given_up(sluice_client *client)
 {
 	struct publisher *publisher = client->publisher;
@@ -632,7 +638,7 @@ void publish_broken(sluice_client *client)
 		batch->corr = 0;
 	}
 	publisher->in_flight = 0;
-	/* An answer to the opening is lost with the connection; the call itself is made again. */
+	/* The answer to the opening was lost with the connection; the call itself is made again. */
 	if (publisher->gone != 0)
 		producer_gone(client);
 }
@@ -641,8 +647,8 @@ void publish_session_lost(sluice_client *client)
 {
 	struct publisher *publisher = client->publisher;
 
-	/* It belongs to the session that opened it, and goes with its secret to the one that there
-	 * is now. */
+	/* The producer belongs to the session that opened it, and its secret moves it to the
+	 * current one. */
 	publisher->again = publisher->again || publisher->open;
 	publisher->open = false;
 }
@@ -655,8 +661,8 @@ void publish_end(sluice_client *client, int code)
 	if (publisher->failed == 0 && code == SLUICE_E_PRODUCER_FENCED)
 		publisher->failed = code;
 	publisher->in_flight = 0;
-	/* What a callback publishes anew is not of this end: a retry from there would be ended here
-	 * again, for ever. */
+	/* Batches that a callback publishes are not included: its retry would be ended here again,
+	 * for ever. */
 	for (bool ended = false; !ended && publisher->batches != NULL;) {
 		struct batch *batch = publisher->batches;
 		int as = batch->was_sent && batch->refused == 0 && code != publisher->failed

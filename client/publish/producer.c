@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The producer of publishing, and that of transactions: asked for, lost, opened again.
- */
+ * The producer of publishes, and that of transactions: opening, loss, and opening again. */
 #include "client/base/loop.h"
 #include "client/link/link.h"
 #include "client/call/call.h"
@@ -10,7 +8,7 @@
 
 bool producer_is_gone(const sluice_client *client, int code, uint64_t session, const char *name)
 {
-	/* Opened by a session that this client has no more. */
+	/* Opened by an earlier session of this client. */
 	bool foreign = session != client->link->session_id;
 
 	return code == SLUICE_E_PRODUCER_EVICTED ||

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Publishing, in: messages gather into batches with consecutive sequence numbers. outbox.c sends
- * the batches and settles them.
+ * Publishing, input: messages are gathered into batches with consecutive sequence numbers. outbox.c
+ * sends the batches and settles them.
  *
- * What follows each other with the same target and subject is checked once: when it opens its
- * batch. Calls that ask for the same answer in the same way are one end with a count, so that a
- * message that nobody waits for by itself costs its bytes and little else.
+ * Target and subject of consecutive equal messages are checked once, when their batch is opened.
+ * Messages with the same kind of answer share one end with a count, so that a message without a
+ * waiter of its own costs little more than its bytes.
  */
 #include <stdio.h>
 #include <string.h>
@@ -23,8 +23,8 @@
 #include "protocol/limits.h"
 
 enum {
-	NEAR_MS = 1000, /* deadlines that are nearer are taken from the exact clock */
-	COARSE_MS = 10, /* the coarse clock is behind by less than this */
+	NEAR_MS = 1000, /* closer deadlines use the exact clock */
+	COARSE_MS = 10, /* maximum lag of the coarse clock */
 	HEADERS_MAX = 64,
 	MANY_HEAD_BYTES = 1024
 };
@@ -37,8 +37,8 @@ static uint64_t wall_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* As deadline_of, late by up to COARSE_MS: what is far off is not worth the exact clock for each
- * message. */
+/* As deadline_of, late by up to COARSE_MS: distant deadlines do not justify reading the exact clock
+ * for each message. */
 static uint64_t deadline_about(const sluice_client *client, int deadline_ms)
 {
 	struct timespec now;
@@ -76,8 +76,8 @@ static int subject_refuse(const sluice_message *message, char *ret_why, size_t w
 	return rc;
 }
 
-/* Subject and target: what the broker would refuse as a frame, and so without end, since a batch is
- * sent again after each reconnect. */
+/* Checks subject and target: the broker would refuse the frame because of them, each time that the
+ * batch is sent again. */
 static int names_check(const sluice_message *message, char *ret_why, size_t why_bytes)
 {
 	const char *target = target_of(message), *why = "";
@@ -198,7 +198,7 @@ static bool same_target(const struct batch *batch, const sluice_message *message
 	       strcmp(batch->target, target_of(message)) == 0;
 }
 
-/* Without its subject, if that is each event's own, it is then known to be valid. */
+/* Without checking its subject, if each event has its own; that one must be valid then. */
 static bool batch_takes(const sluice_client *client, const struct batch *batch, const sluice_message *message)
 {
 	return !batch->closed && message->subject != NULL && same_target(batch, message) &&
@@ -229,7 +229,7 @@ static struct batch *batch_new(sluice_client *client, const sluice_message *mess
 	return batch;
 }
 
-/* The open batch, if it takes the message, or another; the message's names are valid then. */
+/* The open batch if it accepts the message, or a new one; the message's names are valid then. */
 static int batch_for(sluice_client *client, const sluice_message *message, struct batch **ret, char *ret_why,
 		     size_t why_bytes)
 {
@@ -244,8 +244,8 @@ static int batch_for(sluice_client *client, const sluice_message *message, struc
 	if (rc != 0)
 		return rc;
 	if (last != NULL && !last->closed) {
-		/* Small batches that were closed by another subject: from now on events carry their
-		 * own. */
+		/* Small batches that were closed because of another subject: from now on events
+		 * carry their own. */
 		publisher->mixed = last->subject != NULL && last->count < 8 &&
 						   strcmp(last->subject, message->subject) != 0
 					   ? true
@@ -280,7 +280,7 @@ static int end_add(struct batch *batch, const struct message_end *end)
 	return 0;
 }
 
-/* Accounts for messages whose envelopes were added behind `before` bytes of the batch. */
+/* Accounts for messages whose envelopes were added after `before` bytes of the batch. */
 static int batch_grow(sluice_client *client, struct batch *batch, size_t before,
 		      const struct message_end *end)
 {
@@ -334,7 +334,8 @@ static int gather(sluice_client *client, const sluice_message *message, const st
 	return rc;
 }
 
-/* Room in the buffer, by policy. What alone is larger fits into an empty one. */
+/* Waits for room in the buffer, by policy. A message above the whole bound fits into an empty
+ * one. */
 static int room_wait(sluice_client *client, size_t bytes, uint64_t deadline_ms, bool may_wait)
 {
 	struct publisher *publisher = client->publisher;
@@ -353,7 +354,7 @@ static int room_wait(sluice_client *client, size_t bytes, uint64_t deadline_ms, 
 
 /* ---- calls ---- */
 
-/* Whether a publish may begin, or why not; its end as call says. */
+/* Whether a publish may begin, with the reason if not; a refusal is reported as call requests. */
 static int begin(sluice_client *client, const sluice_call *call, struct message_end *end, char *ret_why,
 		 size_t why_bytes)
 {
@@ -386,7 +387,7 @@ static int publish_locked(sluice_client *client, const sluice_message *message, 
 	struct message_end end = {.waiter = waiter, .count = 1};
 	int rc = begin(client, call, &end, ret_why, why_bytes);
 
-	/* An asynchronous call never blocks: it is told that the buffer is full. */
+	/* An asynchronous call never blocks: a full buffer is reported to it. */
 	if (rc == 0)
 		rc = room_wait(client, message->body.len, end.deadline_ms,
 			       end.done == NULL && !client_on_loop(client));
@@ -395,7 +396,7 @@ static int publish_locked(sluice_client *client, const sluice_message *message, 
 	return rc;
 }
 
-/* Sends what was published and waits for its answer; the lock is held. */
+/* Sends the published messages and waits for their answer; the lock is held. */
 static int answer_wait(sluice_client *client, struct call *waiter, sluice_reply **ret_reply)
 {
 	int rc;
@@ -474,8 +475,7 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-/* What can be said of them before there is a batch: *ret_mixed: their subjects differ; *ret_bytes:
- * of the bodies. */
+/* Checks that need no batch. *ret_mixed: the subjects differ; *ret_bytes: of the bodies. */
 static int many_check(const sluice_message *messages, size_t count, bool *ret_mixed, size_t *ret_bytes,
 		      char *ret_why, size_t why_bytes)
 {
@@ -561,8 +561,8 @@ static const sluice_message *message_at(const sluice_message *messages, uint32_t
 	return (const sluice_message *)(const void *)((const uint8_t *)messages + i * size);
 }
 
-/* A program's array has elements of the program's size. *ret_copy: of this library's, where that is
- * another; NULL: the array is used as it is. */
+/* A program's array has elements of the size in its header. *ret_copy: converted to this library's
+ * size if they differ; NULL: the array is used as it is. */
 static int many_take(const sluice_message **io, size_t count, sluice_message **ret_copy)
 {
 	const sluice_message *message = *io;
@@ -572,7 +572,7 @@ static int many_take(const sluice_message **io, size_t count, sluice_message **r
 
 	*ret_copy = NULL;
 	if (count == 0 || count > LIMIT_BATCH_EVENTS_MAX)
-		return 0; /* many_check refuses it */
+		return 0; /* many_check will refuse it */
 	size = message->size;
 	rc = message_take(&message, &own);
 	if (rc == 0 && size % _Alignof(sluice_message) != 0)
@@ -642,7 +642,7 @@ int sluice_publish_batch(sluice_client *client, const sluice_message *messages, 
 
 /* ---- all of them ---- */
 
-/* The deadline has passed: the oldest says why it waits. */
+/* The deadline has passed: reports why the oldest batch still waits. */
 static int flush_late(const sluice_client *client)
 {
 	const struct batch *oldest = client->publisher->batches;

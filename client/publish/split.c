@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Publishing, a batch that is too large for now: a queue that has room for some of it takes one
- * half.
- */
+ * Publishing, splitting a batch that is too large for now: a queue that has room for part of it can
+ * accept one half. */
 #include <string.h>
 #include <utlist.h>
 
 #include "client/base/memory.h"
 #include "client/publish/batch.h"
 
-/* The ends of all but the first `count` messages of the batch, which keeps those. */
+/* Moves the ends of all but the first `count` messages of the batch to the rest. */
 static void ends_split(struct batch *batch, uint32_t count, struct batch *rest)
 {
 	uint32_t kept = 0, left = count;

@@ -23,7 +23,7 @@
 struct pending_txn {
 	struct pending_txn *prev, *next;
 	Sluice__Txn *txn;
-	struct call *call; /* once it is sent */
+	struct call *call; /* set when it is sent */
 	bool was_sent;	   /* by a session that has ended */
 	sluice_done_fn *done;
 	void *user;
@@ -60,7 +60,7 @@ void sluice_txn_destroy(sluice_txn *txn)
 	mem_free(txn);
 }
 
-/* Takes a deep copy of op, by its own encoding. */
+/* Adds a deep copy of op, by its own encoding. */
 static int add(sluice_txn *txn, const Sluice__TxnOp *op)
 {
 	size_t len = sluice__txn_op__get_packed_size(op);
@@ -255,13 +255,13 @@ static void committed(sluice_client *client, struct call *call)
 	bool gone = producer_is_gone(client, code, transactor->session, "");
 
 	/* A retriable refusal has not used its number. After a deadline it is not known whether the
-	 * number was used: another producer. */
+	 * number was used: opens another producer. */
 	if (code == SLUICE_E_TIMEOUT || code == SLUICE_E_UNKNOWN || gone)
 		transactor->open = false;
 	else if (!sluice_error_retriable(code))
 		transactor->seq++;
-	/* Sent once, and refused for its producer: certainly not done, so it goes again under
-	 * another. */
+	/* Sent once, and refused because of its producer: certainly not applied, so it is sent
+	 * again under another. */
 	if (gone && !call->was_sent && pending->deadline_ms > now_ms()) {
 		pending->call = NULL;
 		return;
@@ -274,8 +274,8 @@ static void committed(sluice_client *client, struct call *call)
 	finish(client, pending, call->reply != NULL ? sluice_reply_ref(call->reply) : NULL);
 }
 
-/* The end of the first, which was sent and is not to be settled any more. Whether its number was
- * used is not known: another producer. */
+/* Ends the first one, which was sent and whose outcome can no longer be found. Whether its number
+ * was used is not known: opens another producer. */
 static void sent_unknown(sluice_client *client, const char *text)
 {
 	struct transactor *transactor = client->transactor;
@@ -295,7 +295,8 @@ static void opened(sluice_client *client, struct call *call)
 	bool again = transactor->again;
 
 	transactor->opening = false;
-	transactor->open_ms = now_ms() + PRODUCER_REOPEN_MS; /* the next one: not in a circle */
+	/* the next one after a pause, not at once in a loop */
+	transactor->open_ms = now_ms() + PRODUCER_REOPEN_MS;
 	if (again && ((producer != NULL && producer->producer != transactor->producer) ||
 		      (reply != NULL && reply->code != 0 && !sluice_error_retriable(reply->code)))) {
 		sent_unknown(client, "its session ended while it was under way, and its producer is gone");
@@ -312,7 +313,7 @@ static void opened(sluice_client *client, struct call *call)
 	transactor->producer = producer->producer;
 	transactor->epoch = producer->epoch;
 	transactor->secret = producer->secret;
-	/* The same again: the number of what was sent is still its. */
+	/* The same producer: a sent transaction keeps its number. */
 	if (!again)
 		transactor->seq = producer->last_seq + 1;
 	transactor->again = false;
@@ -328,7 +329,7 @@ void txns_session_lost(sluice_client *client)
 	transactor->open = false;
 	if (first == NULL || first->call == NULL)
 		return;
-	/* The request names an epoch that is over; it is made anew, with the same number. */
+	/* The request has an old epoch; it is built again with the same number. */
 	first->was_sent = first->was_sent || first->call->was_sent;
 	first->call->hook = NULL;
 	call_finish(client, first->call, NULL);

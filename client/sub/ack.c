@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Acks that fire are gathered as runs until the end of the loop's turn; which ones are on their
- * way.
- */
+ * Asynchronous acks are gathered as runs until the end of the loop's turn; and which acks are
+ * pending. */
 #include <utlist.h>
 
 #include "client/base/memory.h"
@@ -36,7 +34,8 @@ bool acks_wait(const sluice_sub *sub, sluice_token token)
 	return false;
 }
 
-/* Acked by the application, and not sent or not answered yet: it comes again after a reconnect. */
+/* Acked by the application, and not sent or not answered yet: it is redelivered after a
+ * reconnect. */
 bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq)
 {
 	const struct ack_gather *acks;

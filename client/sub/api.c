@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The calls of followers and consumers. */
+ * The public functions of followers and consumers. */
 #include <string.h>
 #include <utlist.h>
 
@@ -37,8 +37,8 @@ static sluice_sub *sub_new(sluice_client *client, const char *name, const char *
 
 /* ---- opening ---- */
 
-/* Waits, with the lock held, until it has been open or has ended. One that was open is handed out
- * even if it has ended by now: deliveries of it may have come before that. */
+/* Waits, with the lock held, until it was open or has ended. One that was open is returned even if
+ * it has ended by now: there may be deliveries from before. */
 static int open_wait(sluice_sub *sub, uint64_t deadline)
 {
 	sluice_client *client = sub->client;
@@ -68,8 +68,8 @@ static int open_wait(sluice_sub *sub, uint64_t deadline)
 	return rc;
 }
 
-/* Opens now when connected (subs_open does after the connect otherwise), and waits for the answer
- * or lets done come. Unlocks. */
+/* Opens now when connected (otherwise subs_open does after the connect), and waits for the answer
+ * unless done is given. Unlocks. */
 static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub **ret)
 {
 	sluice_client *client = sub->client;
@@ -88,7 +88,7 @@ static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub
 	}
 	*ret = rc == 0 ? sub : NULL;
 	if (sub->closing)
-		client_wake(client); /* it can be freed */
+		client_wake(client); /* so that it can be freed */
 	else if (rc != 0)
 		sub_retire(sub);
 	client_unlock(client);
@@ -219,18 +219,18 @@ int sluice_sub_close(sluice_sub *sub, int deadline_ms)
 		return 0;
 	client = sub->client;
 	client_lock(client);
-	sub->gives_back = true; /* no credit goes out with what was acked */
+	sub->gives_back = true; /* acks return no credit any more */
 	subs_flush(client);
 	if (client->state == STATE_READY && sub->opened && !sub->ended && !sub->left)
 		call = sub_close_call(client, sub->number, &options);
-	calls_send(client); /* first, or the broker would give it again what goes back */
+	calls_send(client); /* first, or the broker would grant the returned entries to it again */
 	held_leave(sub);
 	sub_give_back(sub);
 	sub->closing = true;
-	/* Without memory to say so, the connection's end closes it. */
+	/* Without memory for the call, the end of the connection closes it. */
 	if (client->state == STATE_READY && sub->opened && !sub->ended && !sub->left && call == NULL)
 		link_lacks(client);
-	/* In a callback nobody can wait: the broker closes it by and by. */
+	/* A callback cannot wait: the broker closes it later. */
 	if (call != NULL && !client_on_loop(client))
 		rc = call_wait(client, call, NULL);
 	sub_open_report(sub, SLUICE_E_CLOSED, "the subscription was closed");
@@ -267,7 +267,7 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 	if (rc == 0 && op == ACK_RELEASE && client->state == STATE_READY && sub->opened &&
 	    !client->link->supports_begun)
 		rc = error_set(SLUICE_E_UNSUPPORTED, "this broker knows no release; nack counts an attempt");
-	subs_flush(client); /* what was gathered goes first */
+	subs_flush(client); /* gathered acks go first */
 	body = rc == 0 ? mem_alloc(frame_ack_size(&frame)) : NULL;
 	made = body != NULL
 		       ? call_new_frame(client, FRAME_ACK, body, frame_ack_encode(body, &frame, &run), call)

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Items and jobs that were never begun are no failed attempts: they are given back to the broker
- * uncounted when a subscription or the client closes. And the drain: nothing new, only what is
- * there.
- */
+ * Items and jobs that were never begun are returned to the broker uncounted when a subscription or
+ * the client closes. And the drain: no new entries, only those received. */
 #include <utlist.h>
 
 #include "client/base/error.h"
@@ -32,7 +29,7 @@ static void release_write(sluice_client *client, uint32_t subscription, sluice_t
 		(void)frame_ack_encode(at, &frame, runs);
 }
 
-/* Nobody waits for the answer. One that was begun somewhere before stays: only evidence ends it. */
+/* The answer is ignored. A job that was begun before stays: only evidence ends it. */
 static void job_give_back(sluice_sub *sub, const char *job, sluice_token token, bool begun)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
@@ -90,8 +87,8 @@ void sub_give_back(sluice_sub *sub)
 
 void sub_undelivered(sluice_client *client, const struct frame_deliver *frame)
 {
-	/* What comes again may be in the application's hand, from a subscription that is closed as
-	 * well. */
+	/* The application may have the redelivered entry, also from a subscription that is
+	 * closed. */
 	if (frame->kind != DELIVER_ITEMS || frame->token <= client->subs->token_max)
 		return;
 	client->subs->token_max = frame->token;
@@ -119,7 +116,8 @@ static void left(sluice_client *client, struct call *call)
 	(void)pthread_cond_broadcast(&client->changed);
 }
 
-/* Has the broker end it, at which it delivers no more; the answer clears sub->leaves. */
+/* Asks the broker to end the subscription, which stops its deliveries; the answer clears
+ * sub->leaves. */
 static void leave(sluice_sub *sub)
 {
 	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
@@ -146,7 +144,8 @@ void subs_give_back(sluice_client *client, uint64_t deadline_ms)
 		if (sub->follow)
 			continue;
 		leave(sub);
-		calls_send(client); /* first, or the broker would give it again what goes back */
+		/* first, or the broker would grant the returned entries to it again */
+		calls_send(client);
 		sub_give_back(sub);
 	}
 	client_wake(client);

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Items that the application begins are reported to the broker, before it has them.
- */
+ * Reports items that the application begins to the broker, before it receives them. */
 #include "client/base/error.h"
 #include "client/base/loop.h"
 #include "client/base/memory.h"
 #include "client/link/link.h"
 #include "client/sub/sub.h"
 
-/* Without memory it is not reported: its lease's end then does not count against it. */
+/* Without memory it is not reported: then the end of its lease does not count against it. */
 static void sub_begin(sluice_sub *sub, sluice_token token, uint64_t seq)
 {
 	if (sub->begun_count == sub->begun_capacity) {
@@ -23,11 +21,12 @@ static void sub_begin(sluice_sub *sub, sluice_token token, uint64_t seq)
 	sub->begun[sub->begun_count++] = (struct begun){token, seq};
 }
 
-/* On its way before the application has the item: a worker that dies of it must have been heard. */
+/* Sent before the application has the item: the report must arrive although a worker may crash on
+ * the item. */
 void sub_begin_now(sluice_sub *sub, sluice_token token, uint64_t seq)
 {
 	sub_begin(sub, token, seq);
-	subs_flush(sub->client); /* what was acked before goes first */
+	subs_flush(sub->client); /* earlier acks go first */
 	if (!link_push(sub->client))
 		client_wake(sub->client);
 }

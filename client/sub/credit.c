@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Credit that goes back to the broker with the next flush.
- */
+ * Returns credit to the broker with the next flush. */
 #include "client/sub/sub.h"
 
 void sub_credit_back(sluice_sub *sub, uint32_t count)

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Deliveries on their way to the application: handed to its callback as they come, or copied and
- * kept until sluice_sub_next takes them.
- */
+ * Deliveries on their way to the application: passed to its callback at once, or copied and kept
+ * until sluice_sub_next reads them. */
 #include <string.h>
 #include <utlist.h>
 
@@ -25,7 +23,7 @@ static size_t text_len(const char *text)
 	return text != NULL ? strlen(text) + 1 : 0;
 }
 
-/* A copy that owns everything that the view points to; NULL: no memory. */
+/* A copy that owns all memory of the view; NULL: no memory. */
 static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
 {
 	size_t headers = 0, header_bytes = 0, bytes;

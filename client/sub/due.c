@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What is due of subscriptions: openings that wait, leases.
- */
+ * Deadlines of subscriptions: pending openings, leases. */
 #include "client/base/hash.h"
 #include "client/sub/sub.h"
 

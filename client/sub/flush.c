@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What a turn of the loop sends for subscriptions: gathered acks, reports of what is begun, credit.
- */
+ * Frames that a turn of the loop sends for subscriptions: gathered acks, reports of begun items,
+ * credit. */
 #include <utlist.h>
 
 #include "client/base/hash.h"
@@ -11,7 +10,7 @@
 #include "protocol/frame.h"
 #include "protocol/limits.h"
 
-/* False: some are left, for the next connection. */
+/* False: some are left for the next connection. */
 static bool acks_write(sluice_sub *sub, struct ack_gather *acks)
 {
 	while (acks->written < acks->count) {
@@ -38,13 +37,13 @@ static void credit_write(sluice_sub *sub)
 	uint8_t *at;
 
 	/* In larger steps: a frame for each event would cost more than the event. */
-	/* A follower's is gathered: while less than a quarter is owed, the broker has enough of it
-	 * to go on. */
+	/* A follower's credit is gathered: while less than a quarter is owed, the broker has enough
+	 * to continue. */
 	if (sub->owed == 0 || sub->gives_back || sub->draining || sub->resuming ||
 	    (sub->follow && sub->owed < sub->credit / 4))
 		return;
-	/* While most of it waits for the application, a consumer's is gathered, too: larger grants
-	 * cost less than many small ones. */
+	/* While most of it waits for the application, a consumer's credit is gathered, too: larger
+	 * grants cost less than many small ones. */
 	if (!sub->follow && !sub->manual_credit && sub->waiting_count >= sub->credit / 2 &&
 	    sub->owed < sub->credit / 4)
 		return;
@@ -66,7 +65,7 @@ static void begun_write(sluice_sub *sub)
 		uint8_t *at = link_frame(sub->client, FRAME_ACK, 0, frame_ack_size(&frame));
 
 		if (at == NULL)
-			return; /* the link is broken: once more with the next */
+			return; /* the link is broken: repeated with the next */
 		(void)frame_ack_encode(at, &frame, &run);
 	}
 	sub->begun_count = 0;

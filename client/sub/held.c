@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What consumers hold: grants and jobs. A grant is known until its items are acked or nacked, and
- * for longer while it may be delivered again.
- */
+ * Grants and jobs that consumers hold. A grant is kept until its items are acked or nacked, and
+ * longer while it may be redelivered. */
 #include <string.h>
 
 #include "client/base/hash.h"
@@ -40,8 +38,8 @@ static bool comes_to_others(const sluice_sub *sub)
 	return false;
 }
 
-/* A consumer of the queue that is being opened is given what the session held then, and that
- * may be on its way still when the ack of it is out and forgotten. */
+/* A consumer of the queue that is being opened receives the entries that the session held at that
+ * time; they may still arrive after their ack was sent and dropped here. */
 void held_done(sluice_sub *sub, struct held *held)
 {
 	if (!sub->coming && !comes_to_others(sub)) {
@@ -64,8 +62,8 @@ void held_kept_drop(sluice_sub *sub)
 			held_drop(sub, held);
 }
 
-/* Without a word of the application a lease is extended for so long: an hour. One of less than a
- * second asks for a quick return, and 16 of it are enough. */
+/* Without activity of the application a lease is extended for an hour. A lease of less than a
+ * second requests a quick return: 16 of it are enough. */
 enum { EXTEND_MAX_MS = 3600000, SHORT_LEASE_MS = 1000, SHORT_LEASES_MAX = 16 };
 
 static uint32_t extend_max(const sluice_sub *sub, uint32_t lease_ms)
@@ -89,7 +87,7 @@ void held_due_set(sluice_sub *sub, struct held *held, uint64_t due_ms)
 		sub->due_ms = due_ms;
 }
 
-/* A lease begins, or was extended: what is due next. */
+/* A lease begins, or was extended: sets its next due time. */
 void held_lease(sluice_sub *sub, struct held *held, uint64_t now)
 {
 	uint64_t stops = held->since_ms + extend_max(sub, held->lease_ms), half = now + held->lease_ms / 2;
@@ -100,7 +98,7 @@ void held_lease(sluice_sub *sub, struct held *held, uint64_t now)
 
 void held_begin(sluice_sub *sub, struct held *held)
 {
-	held->due_ms = held->ends_ms = UINT64_MAX; /* of a session: it has no end of its own */
+	held->due_ms = held->ends_ms = UINT64_MAX; /* of a session: it has no deadline of its own */
 	if (held->lease_ms == 0)
 		return;
 	held->since_ms = now_ms();
@@ -135,7 +133,7 @@ void held_gone_before(sluice_client *client, const sluice_sub *from, sluice_toke
 		if (held_add(other, token, 0, 0))
 			other->keeps = true;
 		else
-			link_lacks(client); /* with the next connection only what is held comes */
+			link_lacks(client); /* the next connection only delivers held entries */
 	}
 }
 
@@ -164,8 +162,8 @@ void held_ask(sluice_sub *sub)
 	sub->resume_damaged = false;
 }
 
-/* The application has them. What it has acked meanwhile was taken off the credit, too; or, of its
- * own credit, was not asked for. */
+/* The application has them. Items that it has acked meanwhile were subtracted from the credit, too;
+ * or, with credit of its own, were not requested. */
 void held_redelivered(sluice_sub *sub, struct held *held, uint32_t count)
 {
 	uint32_t had = sub->manual_credit ? held->asked : held->out;
@@ -214,7 +212,7 @@ void held_job_drop(sluice_sub *sub, struct held_job *job)
 	mem_free(job);
 }
 
-/* A job that this client held is over: its place in the credit is free. */
+/* A job that this client held has ended: frees its share of the credit. */
 void sub_job_gone(sluice_client *client, const char *job, sluice_token token)
 {
 	sluice_sub *sub, *next;
@@ -274,8 +272,9 @@ void sub_item_done(sluice_sub *sub, sluice_token token)
 	if (held == NULL || held->out == 0)
 		return;
 	held->out--;
-	/* Not delivered since the last opening: that credit is whole, and held_redelivered() counts what
-	 * is taken off it. If it is forgotten before, what comes is taken for new. */
+	/* Not delivered since the last opening: that credit is complete, and held_redelivered()
+	 * counts what is subtracted from it. If the entry was dropped before, its redelivery would
+	 * look new. */
 	if (held->seen)
 		sub_release(sub, 1);
 	if (held->out == 0)

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Frames of subscriptions: DELIVER becomes deliveries, less what the application has already or is
- * done with; NOTICE.
- */
+ * Frames of subscriptions: DELIVER becomes deliveries, except entries that the application already
+ * has or has finished; NOTICE. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +79,7 @@ static bool give_events(sluice_sub *sub, const struct frame_deliver *frame, stru
 				break;
 		}
 		if (sub->started && offset < sub->next_offset)
-			continue; /* sent again after a reconnect */
+			continue; /* redelivered after a reconnect */
 		of = frame->subject.len > 0 ? frame->subject : envelope.subject;
 		if (of.len > SUBJECT_BYTES)
 			break;
@@ -108,14 +106,14 @@ static bool give_events(sluice_sub *sub, const struct frame_deliver *frame, stru
 	return taken;
 }
 
-/* Whether the frame's items are to be given to the application; the first time that this frame is
- * looked at. False in *ret: no memory. */
+/* Whether the frame's items are new to the application; at the first pass over the frame. False in
+ * *ret: no memory. */
 static bool items_are_new(sluice_sub *sub, const struct frame_deliver *frame, bool *ret)
 {
 	struct held *known = held_find(sub, frame->token);
 
 	*ret = true;
-	/* Delivered again after a reconnect: the application has them. */
+	/* Redelivered after a reconnect: the application has them. */
 	if (known != NULL) {
 		held_redelivered(sub, known, frame->count);
 		return false;
@@ -179,7 +177,7 @@ static bool give_items(sluice_sub *sub, const struct frame_deliver *frame)
 				sub_item_done(sub, frame->token);
 				continue;
 			}
-			/* The rest, too, when a callback has closed it. */
+			/* Also the other ones, when a callback has closed the subscription. */
 			if (sub->gives_back) {
 				if (!again)
 					sub_item_back(sub, frame->token, view.seq);
@@ -220,7 +218,7 @@ static bool give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 	held = held_job_find(sub, job->job);
 	if (held != NULL && held->token == job->token) {
 		resume_job_again(sub, held, job);
-		return true; /* delivered again after a reconnect: the application has it */
+		return true; /* redelivered after a reconnect: the application has it */
 	}
 	if (held_elsewhere(sub, job->token, job->job) || held_find(sub, job->token) != NULL) {
 		sub_credit_back(sub, 1);
@@ -239,7 +237,7 @@ static bool give_job(sluice_sub *sub, const Sluice__JobDelivery *job)
 	}
 	if (sub_deliver(sub, &view))
 		return true;
-	held_job_drop(sub, held); /* it comes again */
+	held_job_drop(sub, held); /* it will be redelivered */
 	return false;
 }
 

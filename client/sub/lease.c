@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Leases of items: extended at half of their time, for as long as the application may be silent;
- * their end is reported once.
- */
+ * Leases of items: extended after half of their time, while the application is active; their end is
+ * reported once. */
 #include "client/base/loop.h"
 #include "client/base/memory.h"
 #include "client/call/call.h"
@@ -22,8 +20,9 @@ void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms)
 	held_begin(sub, held);
 }
 
-/* Once for each lease. The items stay on account of the credit until the application has acked or
- * nacked them: it still has them in hand. The callback may do anything with the subscription. */
+/* Once for each lease. Its items stay on account of the credit until the application has acked or
+ * nacked them: it is still working on them. The callback may call any function of the
+ * subscription. */
 void held_lost(sluice_sub *sub, struct held *held, int code, const char *why)
 {
 	uint32_t undelivered;
@@ -36,7 +35,7 @@ void held_lost(sluice_sub *sub, struct held *held, int code, const char *why)
 	held->out -= undelivered;
 	if (held->seen)
 		sub_credit_back(sub, undelivered);
-	if (held->out == 0) { /* the application had none of it */
+	if (held->out == 0) { /* the application had none of its items */
 		if (held->seen)
 			held_done(sub, held);
 		return;
@@ -58,10 +57,10 @@ static void extend_answered(sluice_client *client, struct call *call)
 	if (code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_NOT_FOUND)
 		held_lost(sub, held, code, call->reply->text);
 	else if (!held->lost)
-		held_due_set(sub, held, now_ms() + held->lease_ms / 8); /* refused for now */
+		held_due_set(sub, held, now_ms() + held->lease_ms / 8); /* temporarily refused */
 }
 
-/* False: there was no memory for it; it is tried again. */
+/* False: no memory; it is retried. */
 static bool held_extend(sluice_sub *sub, struct held *held, uint64_t now)
 {
 	struct frame_ack frame = {.subscription = sub->number,
@@ -86,15 +85,15 @@ static bool held_extend(sluice_sub *sub, struct held *held, uint64_t now)
 	return true;
 }
 
-/* Extends what is due, and says what has ended. A lease that ends while there is no connection is
- * told by the broker, after the reconnect, if it was to be extended: a broker that was away gives
- * more time. */
+/* Extends leases that are due, and reports those that have ended. The end of an extended lease
+ * while there is no connection is reported by the broker, after the reconnect: a broker that was
+ * away extends leases by itself. */
 void held_due(sluice_sub *sub, uint64_t now)
 {
 	bool connected = sub->client->state == STATE_READY && sub->opened;
 	struct held *held = sub->held;
 
-	sub->due_ms = UINT64_MAX; /* made anew below; what callbacks add meanwhile lowers it, too */
+	sub->due_ms = UINT64_MAX; /* computed below; additions by callbacks lower it, too */
 	while (held != NULL && !sub->closing) {
 		struct held *next = held->hh.next;
 		sluice_token next_token = next != NULL ? next->token : 0;
@@ -115,7 +114,7 @@ void held_due(sluice_sub *sub, uint64_t now)
 				  "(lease_extend_max_ms)"
 				: "the lease ended: it is not extended by itself (lease_extend)");
 		held = next_token != 0 ? held_find(sub, next_token) : NULL;
-		/* The callback acked it: those before it are done already. */
+		/* The callback acked it: earlier ones are done already. */
 		if (next_token != 0 && held == NULL)
 			held = sub->held;
 	}

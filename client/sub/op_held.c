@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Typed operations about what this client holds or follows. An answer may say that a job is not its
- * any more: the job's place in the consumer's credit is free then.
- */
+ * Typed operations on entries that this client holds or follows. An answer may show that the client
+ * does not hold a job any more: the job's share of the consumer's credit is free then. */
 #include "client/base/loop.h"
 #include "client/base/sized.h"
 #include "client/call/call.h"
@@ -21,8 +19,8 @@ int sluice_cursor_set(sluice_client *client, const char *stream, const char *cur
 	m.stream = wire_text(stream);
 	m.cursor = wire_text(cursor);
 	m.offset = next_offset;
-	/* The offset is of the stream that was read, which may be gone, and another have its
-	 * name. */
+	/* The offset belongs to the stream that was read, which may be deleted while another has
+	 * its name. */
 	client_lock(client);
 	m.stream_id = subs_stream_id(client, m.stream);
 	client_unlock(client);
@@ -34,7 +32,8 @@ static int code_of(const struct call *call)
 	return call->reply != NULL ? call->reply->code : SLUICE_E_UNKNOWN;
 }
 
-/* over: by this answer. Else it is held on, unless it did not come again after a reconnect. */
+/* over: by this answer. Otherwise the job stays held, unless it was not redelivered after a
+ * reconnect. */
 static void held_settle(sluice_client *client, const struct call *call, bool over)
 {
 	if (over)

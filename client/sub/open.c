@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Opening a subscription, at first and after each reconnect: a follower continues at the next
- * offset, a consumer asks for what its session still holds (and drops what the application has
- * already).
+ * offset, a consumer requests the entries that its session still holds (and drops those that the
+ * application already has).
  */
 #include <utlist.h>
 
@@ -15,8 +15,8 @@
 #include "protocol/limits.h"
 #include "sluice.pb-c.h"
 
-/* The same stream, and yet it lacks events that it had: a store was put back. What comes under
- * their offsets now are others. */
+/* The same stream lacks events that it had: an older store was restored. The events at these
+ * offsets are others. */
 static bool went_back(const sluice_sub *sub, const Sluice__FollowOpened *opened)
 {
 	return opened != NULL && opened->next_offset < sub->length;
@@ -45,8 +45,8 @@ static void opened(sluice_client *client, struct call *call)
 	if (reply == NULL || reply->code != 0)
 		sub->coming = false;
 	if (reply == NULL) {
-		/* It was let go unsent, or the connection broke; or there was no memory to say
-		 * which. */
+		/* It was dropped unsent, or the connection broke; or there was no memory for the
+		 * code. */
 		if (client->state == STATE_READY && !sub->opened && sub->reopen_ms == 0)
 			sub->reopen_ms = now_ms() + MEMORY_MS;
 		return;
@@ -66,20 +66,20 @@ static void opened(sluice_client *client, struct call *call)
 		return;
 	}
 	sub->opened = sub->was_open = true;
-	sub->due_ms = 0; /* leases that were to be extended meanwhile */
+	sub->due_ms = 0; /* leases whose extension was due meanwhile */
 	if (message != NULL && message->follow_opened != NULL)
 		follow_opened(sub, message->follow_opened);
 	if (message != NULL && message->consume_opened != NULL) {
 		sub->thing = message->consume_opened->queue_id;
-		/* Brokers say the number since they know what is begun and released. */
+		/* Brokers that report the number also support begin and release. */
 		client->link->supports_begun = sub->thing != 0;
-		sub->coming &= sub->thing != 0; /* nor did those say that all has come */
+		sub->coming &= sub->thing != 0; /* older brokers do not report RESUMED */
 	}
 	sub_open_report(sub, 0, "");
 }
 
-/* The source of a consumer: made known, or refused for good. Refused for now, the opening tells
- * what comes of it. */
+/* The source of a consumer: registered, or permanently refused. After a temporary refusal, the
+ * opening will show the result. */
 static void source_answered(sluice_client *client, struct call *call)
 {
 	sluice_sub *sub = call->hook_user;
@@ -88,8 +88,7 @@ static void source_answered(sluice_client *client, struct call *call)
 	(void)client;
 	if (sub == NULL || reply == NULL)
 		return;
-	/* A broker of before knows no sources: it gives orphans to each consumer that takes
-	 * some. */
+	/* An older broker knows no sources: it gives orphans to each consumer that accepts them. */
 	if (reply->code == 0 || reply->code == SLUICE_E_UNKNOWN_TYPE)
 		sub->source_taken = true;
 	else if (!sluice_error_retriable(reply->code))
@@ -118,7 +117,7 @@ static bool source_send(sluice_sub *sub)
 	return true;
 }
 
-/* The broker takes off what it delivers again, so a consumer's credit counts what it holds. */
+/* The broker subtracts redeliveries, so a consumer's credit includes its held entries. */
 static uint32_t credit_now(const sluice_sub *sub)
 {
 	uint64_t held = HASH_COUNT(sub->jobs);
@@ -126,7 +125,7 @@ static uint32_t credit_now(const sluice_sub *sub)
 	if (sub->follow)
 		return sub->waiting_count < sub->credit ? sub->credit - (uint32_t)sub->waiting_count : 1;
 	if (sub->draining)
-		return 0; /* only what it holds comes again */
+		return 0; /* only held entries are redelivered */
 	if (!sub->manual_credit)
 		return sub->credit;
 	for (const struct held *grant = sub->held; grant != NULL; grant = grant->hh.next)
@@ -134,9 +133,9 @@ static uint32_t credit_now(const sluice_sub *sub)
 	return sub->credit + (uint32_t)held;
 }
 
-/* A queue that was open before has leases that may not come again, and what the application has
- * of them counts, too. So none is asked for until it is known which (resume_complete). Brokers
- * say RESUMED since before they say the queue's number. */
+/* A queue that was open before has leases that may not be redelivered, and entries of them that the
+ * application has count as well. So no credit is requested until they are known (resume_complete).
+ * Brokers that report the queue's number also report RESUMED. */
 static bool credit_waits(const sluice_sub *sub)
 {
 	return !sub->follow && sub->thing != 0;
@@ -190,8 +189,8 @@ struct call *sub_open_call(sluice_sub *sub)
 		request.op_case = SLUICE__REQUEST__OP_CONSUME_OPEN;
 		request.consume_open = &consume;
 	}
-	/* Not repeated by itself: subs_open makes a new one after each connect, with what is right
-	 * then. */
+	/* Not repeated automatically: subs_open makes a new one after each connect, with the state
+	 * at that time. */
 	call = call_new(sub->client, &request, false, &options);
 	if (call != NULL) {
 		call->hook = opened;
@@ -204,8 +203,8 @@ struct call *sub_open_call(sluice_sub *sub)
 	return call;
 }
 
-/* An opening that the last connection was not sent any more: with the new one the broker would
- * refuse the second of the two. */
+/* An opening that was not sent on the last connection: on the new one the broker would refuse the
+ * second of the two. */
 static void unsent_drop(const sluice_sub *sub)
 {
 	struct call *call, *next;
@@ -230,9 +229,9 @@ void subs_open(sluice_client *client)
 		call = sub->ended || sub->closing || sub->opened ? NULL : sub_open_call(sub);
 		if (call == NULL)
 			continue;
-		/* Ahead of acks and the like, which need the subscription. Not one with a source:
-		 * the broker opens it behind all that was sent before, so what it gives again of
-		 * jobs is as the reports that wait have left them. */
+		/* Ahead of acks and others, which need the subscription. Not one with a source: the
+		 * broker opens it after all earlier frames, so that redelivered jobs reflect the
+		 * pending reports. */
 		if (sub->source == NULL)
 			call_first(client, call);
 	}
@@ -254,5 +253,5 @@ void sub_unwanted(sluice_client *client, const struct call *call)
 	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
 
 	if (sub_close_call(client, call->sub_number, &options) == NULL)
-		link_lacks(client); /* what is delivered to it would be taken by nobody */
+		link_lacks(client); /* its deliveries would have no consumer */
 }

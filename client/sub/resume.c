@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What changed about the leases of a consumer while its connection was away. The broker gives again
- * all that the session holds, as it stands now, and then says that this was all (NOTICE RESUMED).
- * So nothing depends on a notice that may have been lost with a connection: a cancel comes with the
- * job, another lease of a job has another token, and what did not come again is not held any more.
+ * Changes to the leases of a consumer while it was disconnected. The broker redelivers all entries
+ * that the session holds, in their current state, and then reports the end (NOTICE RESUMED). So
+ * nothing depends on a notice that may have been lost with a connection: a cancel is delivered with
+ * the job, another lease of a job has another token, and entries that were not redelivered are not
+ * held any more.
  */
 #include <utlist.h>
 
@@ -43,7 +44,7 @@ void resume_older_lost(sluice_client *client, const char *job, sluice_token toke
 		(void)undelivered_drop(sub, older, job);
 		held_job_drop(sub, held);
 		report_lost(client, job, older);
-		next = client->subs->all; /* the callback may have closed some */
+		next = client->subs->all; /* the callback may have closed subscriptions */
 	}
 }
 
@@ -59,8 +60,8 @@ void resume_cancel_notified(sluice_client *client, const char *job, sluice_token
 
 /* ---- what did not come again ---- */
 
-/* A report, an intent or a release of a job that has no answer: it may be why the job did not come,
- * and its answer will tell. */
+/* A report, an intent or a release of the job without an answer may be the reason why it was not
+ * redelivered; the answer will show it. */
 static void doubt_called(sluice_sub *sub)
 {
 	const struct call *call;
@@ -89,10 +90,10 @@ static struct held_job *lost_jobs_take(sluice_sub *sub)
 	return lost;
 }
 
-/* Something that the session holds is damaged: it does not come, and is held all the same. In a
- * queue of jobs the number may be that of an entry, and by chance that of a job, too. But only what
- * is given anew has entries: until RESUMED, when each job is seen that did not come, the broker
- * speaks of jobs alone. */
+/* A damaged entry that the session holds: it is not redelivered, and still held. In a queue of jobs
+ * the number may be that of an entry, and by chance also that of a job. But only new grants have
+ * entries: until RESUMED, when each job that was not redelivered is checked, the broker reports
+ * jobs only. */
 void resume_damage(sluice_sub *sub, uint64_t number, sluice_token token)
 {
 	struct held *grant = token != 0 ? held_find(sub, token) : NULL;
@@ -103,14 +104,14 @@ void resume_damage(sluice_sub *sub, uint64_t number, sluice_token token)
 	HASH_ITER(hh, sub->jobs, job, next) {
 		if (job->number == number && number != 0)
 			job->seen = true;
-		/* Of a broker of before: it could be any. */
+		/* From an older broker: it could be any entry. */
 		sub->resume_damaged |= job->number == 0;
 	}
 	sub->resume_damaged |= token == 0 && sub->held != NULL;
 }
 
-/* The broker has taken no credit for what came again. What is left of it beside what the
- * application has, in leases that are over as well. */
+/* Redeliveries used no credit at the broker. Computes the rest beside the entries that the
+ * application has, also under ended leases. */
 static void credit_settle(sluice_sub *sub)
 {
 	uint64_t held = HASH_COUNT(sub->jobs);
@@ -118,7 +119,7 @@ static void credit_settle(sluice_sub *sub)
 	for (const struct held *grant = sub->held; grant != NULL; grant = grant->hh.next)
 		held += grant->out;
 	if (sub->manual_credit)
-		held = 0; /* its credit is what is left already */
+		held = 0; /* the rest is its credit already */
 	sub->resuming = false;
 	sub->owed = held < sub->credit ? sub->credit - (uint32_t)held : 0;
 	sub->debt = held > sub->credit ? (uint32_t)held - sub->credit : 0;
@@ -139,7 +140,7 @@ static void lost_jobs_report(sluice_sub *sub, struct held_job *jobs)
 	}
 }
 
-/* The callback may ack what it hears of, and more. */
+/* The callback may ack the reported entry, and others. */
 static void lost_grants_report(sluice_sub *sub)
 {
 	struct held *grant = sub->held;
@@ -160,12 +161,12 @@ static void lost_grants_report(sluice_sub *sub)
 				  "the lease ended while there was no connection");
 		grant = token != 0 ? held_find(sub, token) : NULL;
 		if (token != 0 && grant == NULL)
-			grant = sub->held; /* those before it are told already */
+			grant = sub->held; /* those before it are reported already */
 	}
 }
 
-/* What did not come again is over, or kept for all that is known. Either way it came for the
- * last time. */
+/* Entries that were not redelivered have ended, or are kept permanently. Either way there is no
+ * further redelivery. */
 static void all_seen(sluice_sub *sub)
 {
 	for (struct held *grant = sub->held; grant != NULL; grant = grant->hh.next) {

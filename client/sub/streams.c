@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
  * The numbers of the streams that this client follows, by name: a cursor is set in the stream that
- * was read, which may be gone and another have its name.
- */
+ * was read, which may be deleted while another has its name. */
 #include <string.h>
 
 #include "client/sub/streams.h"

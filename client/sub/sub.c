@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * A subscription's life after its opening: its end, a broken connection, its memory. It outlives
- * connections.
- */
+ * A subscription after its opening: its end, a broken connection, its memory. It outlives
+ * connections. */
 #include <stdio.h>
 #include <string.h>
 #include <utlist.h>
@@ -53,7 +51,7 @@ void subs_broken(sluice_client *client, bool session_lost)
 			continue;
 		sub->begun_count = 0;
 		(void)undelivered_drop(sub, 0, NULL);
-		/* A new session holds nothing of the old one's. */
+		/* A new session holds no entries of the old one's. */
 		HASH_ITER(hh, sub->held, held, after)
 			held_drop(sub, held);
 		HASH_ITER(hh, sub->jobs, job, next_job)
@@ -120,7 +118,7 @@ void sub_retire(sluice_sub *sub)
 	sub->closing = true;
 	sub->next_retired = client->subs->retired;
 	client->subs->retired = sub;
-	(void)pthread_cond_broadcast(&client->changed); /* who waits in sluice_sub_next() */
+	(void)pthread_cond_broadcast(&client->changed); /* for threads in sluice_sub_next() */
 	if (!client_on_loop(client))
 		subs_reap(client);
 }

@@ -182,7 +182,7 @@ void held_done(sluice_sub *sub, struct held *held); /* no item is out, and it wa
 void held_kept_drop(sluice_sub *sub); /* drops finished ones if all consumers have resumed by now */
 /* One item of a grant is acked or nacked. */
 void sub_item_done(sluice_sub *sub, sluice_token token);
-/* From is closed (NULL: may be freed); its entries under token were returned or are with the
+/* `from` is closed (NULL: may be freed); its entries under token were returned or are with the
  * application: for the consumer of the queue that is being opened they are redeliveries. */
 void held_gone_before(sluice_client *client, const sluice_sub *from, sluice_token token);
 void held_leave(const sluice_sub *sub); /* the same, for all its entries */
