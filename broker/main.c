@@ -100,7 +100,7 @@ static void catch_faults(void)
 	(void)sigaction(SIGBUS, &action, &before_bus);
 }
 
-/* ---- the short ways out ---- */
+/* ---- short cuts ---- */
 
 static int print_commands(void)
 {

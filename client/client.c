@@ -137,7 +137,7 @@ static void *run(void *user)
 	return NULL;
 }
 
-/* ---- what the link reports, in the order in which each part has to know it ---- */
+/* ---- reports of the link, in the order in which the parts need them ---- */
 
 static bool on_notice_frame(sluice_client *client, struct sluice_slice body)
 {

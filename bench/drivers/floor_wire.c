@@ -184,7 +184,7 @@ int floor_wire_send(struct bench_conn *c, const void *bodies)
 	return c->out_end - c->out_at >= FLUSH_BYTES && !c->full ? flush(c) : 0;
 }
 
-/* ---- what comes ---- */
+/* ---- deliveries ---- */
 
 /* Answers to a publisher are cumulative: only the last whole one counts. */
 static void take_answers(struct bench_conn *c, struct bench_progress *io)

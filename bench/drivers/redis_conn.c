@@ -64,7 +64,7 @@ struct bench_conn {
 	char refused[256];		 /* what the server, or an answer that makes no sense, said; "" */
 };
 
-/* ---- replies, as the reader comes upon them ---- */
+/* ---- replies, as the reader finds them ---- */
 
 /* The reader wants something that is not NULL for each. */
 static char taken_mark;

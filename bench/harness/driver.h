@@ -74,7 +74,7 @@ struct bench_progress {
 			    * what it says of itself (settled() below) */
 };
 
-/* ---- full job lives, for systems that know jobs ---- */
+/* ---- complete lives of jobs, for systems with jobs ---- */
 
 struct bench_jobs_spec {
 	unsigned active; /* lives that are under way at any time */
@@ -145,7 +145,7 @@ extern const struct bench_system bench_sluice_systems[];
 extern const struct bench_system bench_floor_systems[];
 extern const struct bench_system bench_redis_systems[];
 
-/* ---- what the harness gives to drivers ---- */
+/* ---- functions of the harness for drivers ---- */
 
 /* Says what went wrong; kept (the last one), printed by the harness with scenario and system. Returns -1. */
 int bench_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -30,7 +30,7 @@ static bool chosen(const char *const *patterns, unsigned count, const char *name
 	return count == 0;
 }
 
-/* ---- progress: on standard error, one line that is written over on a terminal ---- */
+/* ---- progress: on standard error, on a terminal one line that is overwritten ---- */
 
 static void progress(struct plan *plan, const struct row *row, unsigned number, double value)
 {

@@ -46,7 +46,7 @@ static int usage(FILE *to, int code)
 	return code;
 }
 
-/* ---- options: each takes its value, or says false ---- */
+/* ---- options: each stores its value, or returns false ---- */
 
 static bool number(const char *text, uint64_t max, uint64_t *ret)
 {

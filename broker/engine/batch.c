@@ -418,7 +418,7 @@ static void release_post(struct engine *engine)
 	lag_post(engine, release);
 }
 
-/* ---- what an undone run leaves to be decided ---- */
+/* ---- decisions after an aborted run ---- */
 
 static void log_damage(void)
 {

@@ -330,7 +330,7 @@ static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
 	return 0;
 }
 
-/* ---- how many sessions there may be ---- */
+/* ---- bounds on the number of sessions ---- */
 
 struct owner_check {
 	struct engine *engine;

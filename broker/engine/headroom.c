@@ -206,7 +206,7 @@ void headroom_init(struct headroom_gate *gate, const struct engine_config *confi
 	gate->disk_bytes = gate->disk_free_bytes = UINT64_MAX;
 }
 
-/* ---- what a batch takes ---- */
+/* ---- space for a batch ---- */
 
 static void enough_set(struct headroom_gate *gate)
 {

@@ -316,7 +316,7 @@ static int note_put(struct inbox *inbox, const struct note *note, struct consume
 	return 0;
 }
 
-/* ---- and without ---- */
+/* ---- without the lock ---- */
 
 int inbox_note(struct inbox *inbox, const struct note *note, struct consumer_spec *ret_gone)
 {

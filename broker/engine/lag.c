@@ -67,7 +67,7 @@ bool lag_submit_busy(const struct submission *submission)
 	       lag_of(submission->sink) > (submission->control ? 2 : 1) * LIMIT_RELEASE_LAG_BYTES_MAX;
 }
 
-/* ---- what a sink that lags is given ---- */
+/* ---- releases for a sink that lags ---- */
 
 static bool is_of_sender(const struct effect *effect)
 {

@@ -138,7 +138,7 @@ void shares_fini(struct shares *shares)
 		share_drop(shares, share);
 }
 
-/* ---- what waits ---- */
+/* ---- pending entries ---- */
 
 static void soon_first(struct shares *shares, struct share *share)
 {

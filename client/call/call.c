@@ -72,7 +72,7 @@ void call_first(sluice_client *client, struct call *call)
 	client->calls->unsent = call;
 }
 
-/* ---- packing: a request is one operation, so its fifty members need not be walked through ---- */
+/* ---- packing: a request has one operation, so its fifty members need no walk ---- */
 
 /* Fits nearly all operations. */
 enum { PACKED_MAX = 1024 };

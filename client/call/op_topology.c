@@ -291,7 +291,7 @@ int sluice_lifecycle_alter(sluice_client *client, const char *file, const sluice
 	return rc;
 }
 
-/* ---- what is the same for all kinds of objects, but for the types of the messages ---- */
+/* ---- common to all kinds of objects, except for the types of the messages ---- */
 
 static const char no_kind[] = "the kind of object is not known; expected a member of sluice_object_kind";
 

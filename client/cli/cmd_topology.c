@@ -112,7 +112,7 @@ static void state_rows(sluice_reply *reply, struct table *table)
 	}
 }
 
-/* ---- things ---- */
+/* ---- objects ---- */
 
 static const struct thing {
 	sluice_object_kind thing;

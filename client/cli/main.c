@@ -112,7 +112,7 @@ static const struct command commands[] = {
 	{NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
 
-/* ---- help and complaints ---- */
+/* ---- help and errors ---- */
 
 /* In a list a command has one line: the first of its text. */
 static void list_row(FILE *to, int width, const struct command *command)

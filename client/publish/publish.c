@@ -52,7 +52,7 @@ static uint64_t deadline_about(const sluice_client *client, int deadline_ms)
 	       COARSE_MS;
 }
 
-/* ---- what is checked ---- */
+/* ---- checks ---- */
 
 static uint8_t target_kind(const sluice_message *message)
 {

@@ -58,7 +58,7 @@ void resume_cancel_notified(sluice_client *client, const char *job, sluice_token
 	}
 }
 
-/* ---- what did not come again ---- */
+/* ---- entries that were not redelivered ---- */
 
 /* A report, an intent or a release of the job without an answer may be the reason why it was not
  * redelivered; the answer will show it. */

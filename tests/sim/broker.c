@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The broker's life: created on the store, given commands, driven until it has nothing to do, shut
- * down. world.c has what concerns clients too. */
+ * The broker's life: created on the store, given commands, driven until it is idle, shut down.
+ * world.c covers events that affect clients too. */
 #include <stdlib.h>
 
 #include "tests/sim/plants.h"
@@ -48,7 +47,7 @@ static void on_fail(void *user, int code, const char *why)
 	((struct sim *)user)->failed = true;
 }
 
-/* What the process's clock says. It begins anew with each boot of the machine. */
+/* The clocks of the process. They begin anew with each boot of the machine. */
 static struct batch_clock process_now(const struct sim *s)
 {
 	return (struct batch_clock){s->now.mono_ms + s->skew_ms, s->now.wall_ms};
@@ -56,7 +55,7 @@ static struct batch_clock process_now(const struct sim *s)
 
 static void store_open(struct sim *s)
 {
-	/* Few clean cells are kept, in some lives: they are read again. */
+	/* In some lives few clean cells are cached, so that they are read again. */
 	struct store_options options = {.create = true,
 					.map_bytes = 256u << 20,
 					.cell_cache_max = s->random & 32 ? 0 : 4};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What clients do with sessions, streams and the queue. */
+ * Actions of clients on sessions, streams and the queue. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +17,7 @@ static void session_open(struct sim *s, int number)
 	submit(s, (struct op){.type = COMMAND_SESSION_OPEN, .who = number, .client = -1}, 1, 0, &open);
 }
 
-/* As a listener does it: the session is looked up before it is attached. */
+/* Like a listener: the session is looked up before it is attached. */
 static bool session_lives(struct sim *s, uint64_t session)
 {
 	struct session_ref ref;
@@ -42,7 +42,7 @@ uint32_t some_credit(struct sim *s)
 	return credits[roll(s, sizeof(credits) / sizeof(credits[0]))];
 }
 
-/* As a listener does it. It is there when somebody was answered that it speaks for it. */
+/* Like a listener. The source exists if a client was answered that it speaks for it. */
 static uint64_t source_number(struct sim *s, int source)
 {
 	struct store_txn *txn;
@@ -229,7 +229,7 @@ void source_answered(struct sim *s, const struct op *op, const struct outcome *o
 	if (client->connection == 0 || client->closing || client->session != op->seq)
 		return;
 	s->answers = true;
-	/* It was taken over: it leaves the jobs to who speaks for them now. */
+	/* The source was taken over: the jobs are left to the client that speaks for it now. */
 	if (out->code != 0 && client->jobs_taken) {
 		consumer_close(s, op->who, FEED_JOBS);
 		client->jobs_left = true;
@@ -243,7 +243,8 @@ void source_answered(struct sim *s, const struct op *op, const struct outcome *o
 
 /* ---- publishing ---- */
 
-/* Publishers have sessions that no client has: core compares numbers, and asks nobody whether a session lives. */
+/* Publishers have sessions of no client: core only compares numbers, and does not check whether a
+ * session lives. */
 static uint64_t session_of(const struct sim *s, int who)
 {
 	return who == ORACLE_TXN_PRODUCER ? s->txn.session : (UINT64_C(1) << 40) + (uint64_t)who;
@@ -289,10 +290,10 @@ void publish(struct sim *s, int who)
 		reopen(s, who);
 		return;
 	}
-	/* What somebody sends who had the name before. */
+	/* A publish of the previous owner of the name. */
 	if (p->epoch > 1 && roll(s, 16) == 0)
 		publish_as(s, who, p->owner, p->epoch - 1, 1);
-	/* And a stranger, who knows its number and epoch. */
+	/* A publish of another session that knows number and epoch. */
 	if (roll(s, 16) == 0)
 		publish_as(s, who, p->owner + 1, p->epoch, 1 + (uint32_t)roll(s, 4));
 	if (p->pending == 0) {
@@ -346,7 +347,7 @@ static void settle_one(struct sim *s, const struct held *h, enum oracle_settle h
 			      .run_count = 1,
 			      .runs = run};
 
-	/* With the token of a session that is no more it is a stranger. */
+	/* The token of a session that has ended is not valid. */
 	if (client->connection == 0 || client->closing)
 		return;
 	for (int i = 0; i < 8; i++)

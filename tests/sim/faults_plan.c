@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What goes wrong in a step, rolled before it: the k-th call of the store or a commit fails (which
- * ends the broker, unless it is only out of room), everything is committed and no client gets an
- * answer, the broker is killed after all answers were received, or one client's connection breaks,
- * before any of the frames that are sent to it. */
+ * Faults of a step, chosen before it: the k-th call of the store or a commit fails (which ends the
+ * broker, except for NO_SPACE), everything is committed and no client gets an answer, the broker is
+ * killed after all answers were received, or one client's connection breaks before any of the
+ * frames that are sent to it.
+ */
 #include "tests/sim/plants.h"
 #include "tests/sim/sim.h"
 
@@ -15,7 +16,7 @@ void faults_plan(struct sim *s)
 
 	s->deaf = roll(s, 30) == 0;
 	s->kill = !s->deaf && roll(s, 40) == 0;
-	/* Before the first frame that is said in this step, or before a later one. */
+	/* Before the first frame of this step, or before a later one. */
 	if (!s->deaf && roll(s, 20) == 0 && s->clients[client].connection != 0) {
 		s->clients[client].cut = roll(s, 8);
 		if (s->clients[client].cut == 0)

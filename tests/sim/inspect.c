@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reads, as people and clients make them: streams from first to next, counts, jobs, sessions, the cursor, the dead letters, the audit. */
+ * Reads, as administrators and clients make them: streams from first to next, counts, jobs,
+ * sessions, the cursor, the dead letters, the audit. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +40,7 @@ static void read_stream(struct sim *s, struct store_txn *txn, const struct targe
 	oracle_read_end(s->oracle);
 }
 
-/* A member of a job event's JSON: all are always there. */
+/* A member of a job event's JSON: all members are always present. */
 static void member(const char *json, const char *name, char *ret, size_t bytes)
 {
 	char key[24];
@@ -95,8 +96,7 @@ static void read_job_events(struct sim *s, struct store_txn *txn)
 
 static Sluice__Reply *query(struct sim *s, struct store_txn *txn, const Sluice__Request *request)
 {
-	struct query_clock clock = {s->now.mono_ms,
-				    s->now.wall_ms}; /* nothing that is judged depends on it */
+	struct query_clock clock = {s->now.mono_ms, s->now.wall_ms}; /* no check depends on it */
 	uint8_t *packed = NULL;
 	size_t bytes = 0;
 	Sluice__Reply *r;
@@ -176,7 +176,7 @@ static enum oracle_claim claim_of(const char *claim)
 	return ORACLE_NONE;
 }
 
-/* What reads say of a job. Texts are copied. */
+/* A job in the result of a read. Texts are copied. */
 struct job_row {
 	bool exists;
 	char state[64];
@@ -235,7 +235,8 @@ static void show_job(struct sim *s, struct store_txn *txn, int job, struct job_r
 	sluice__reply__free_unpacked(r, NULL);
 }
 
-/* One list of all costs less than to have each shown; one of them is, in turn. Counts the orphans of each source. */
+/* One list of all jobs costs less than showing each; one of them, in turn, is shown. Counts the
+ * orphans of each source. */
 static void inspect_jobs(struct sim *s, struct store_txn *txn, struct oracle_rest *rest)
 {
 	struct job_row rows[ORACLE_JOBS_MAX] = {{0}};
@@ -257,7 +258,7 @@ static void inspect_jobs(struct sim *s, struct store_txn *txn, struct oracle_res
 	}
 }
 
-/* The broker's own proof that no job is forgotten. */
+/* The broker's own proof that no job is lost. */
 static void audit(struct sim *s, struct store_txn *txn)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
@@ -328,7 +329,7 @@ static void inspect_orphans(struct sim *s, struct store_txn *txn, const struct o
 			     (int64_t)orphans);
 }
 
-/* The broker has nothing to do: then nothing may be left that somebody waits for. */
+/* The broker is idle: then nothing that a consumer waits for may be left. */
 static void inspect_rest(struct sim *s, struct store_txn *txn, struct oracle_rest *rest)
 {
 	uint64_t orphaned = 0, none;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What clients do with jobs and cursors, and transactions, which mix all of it. */
+ * Actions of clients on jobs and cursors, and transactions, which combine them. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,9 +37,9 @@ static void job_report(struct sim *s, struct op op, char *id, uint64_t session)
 
 	op.report = report_of(s, op.who);
 	if (roll(s, 4) == 0)
-		op.report.token = 0; /* somebody else saw it */
+		op.report.token = 0; /* another client saw it */
 	op.report.release = op.report.token != 0 && roll(s, s->job[op.who].intended ? 2 : 4) == 0;
-	/* Who gives up what was started leaves an orphan, if it has not ended. */
+	/* Releasing a job that was started leaves an orphan, unless it has ended. */
 	if (op.report.release && s->job[op.who].intended && roll(s, 4) != 0)
 		op.report.state = states[roll(s, 2)];
 	report_fill(&m, &op.report, id);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The simulator by hand and as a test. See README.md. */
+ * The simulator's command line and test. See README.md. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -40,7 +40,7 @@ static bool all_kept(bool lmdb, uint64_t seeds)
 	return good;
 }
 
-/* Two runs that must say and store the same. */
+/* Two runs that must have the same output and stored state. */
 static bool same(struct sim_spec a, struct sim_spec b)
 {
 	uint64_t hash_a, hash_b;
@@ -59,7 +59,7 @@ static bool stores_agree(void)
 	return good;
 }
 
-/* In a process of its own: a plant may break an invariant of the broker, which ends it. */
+/* In a process of its own: a plant may break an invariant of the broker, which aborts it. */
 static bool run_catches(const struct sim_spec *spec)
 {
 	static const struct rlimit no_core = {0, 0};
@@ -94,7 +94,7 @@ static bool caught(int plant, bool lmdb)
 	return false;
 }
 
-/* What a run that is aborted leaves behind goes with it. */
+/* Files of an aborted run are removed with it. */
 static void place_make(char place[PLACE_BYTES])
 {
 	const char *const places[] = {getenv("TMPDIR"), "/dev/shm", "/tmp"};

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The oracle's own state, time, the first broken promise, and sessions; it calls no other file of
- * the oracle. Includes nothing of the broker: what is legal is written down a second time.
  *
- * A session lives while it is attached, and for its timeout after that; not a millisecond less or
- * more: reads come after the broker has had its turn at the same time. */
+ * The oracle's own state, time, the first broken promise, and sessions; it calls no other file of
+ * the oracle. Includes nothing of the broker: the rules are written down a second time.
+ *
+ * A session lives while it is attached, and for exactly its timeout after that: reads come after
+ * the broker has had its turn at the same time.
+ */
 #include "tests/sim/oracle.h"
 
 #include <inttypes.h>
@@ -137,7 +139,7 @@ void oracle_session_attached(struct oracle *o, uint64_t id)
 	note(o, 21, id, 0);
 	if (s == NULL)
 		return;
-	/* It may come back until the broker has had a turn after its deadline. */
+	/* It may be resumed until the broker has had a turn after its deadline. */
 	if (!s->open || (!s->attached && !s->maybe_ended && s->deadline_ms <= o->before_ms))
 		broken(o, "session %llu lives beyond its end", U(id));
 	s->attached = true;
@@ -190,7 +192,7 @@ void oracle_session_shown(struct oracle *o, uint64_t id, bool exists)
 	s->maybe_ended = false;
 }
 
-/* ---- consumers: what the rules of jobs ask of them; the rest is oracle_demand.c's ---- */
+/* ---- consumers: for the rules of jobs; the rest is in oracle_demand.c ---- */
 
 bool jobs_consumed_by(const struct oracle *o, uint64_t session)
 {

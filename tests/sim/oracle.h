@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the broker promised, as a naive model that shares nothing with it: a stream is a list, a queue is a list with holders, a job is a
- * record, a session a deadline. It is told what clients asked, what they were answered and what reads show, at the times of oracle_time.
- * "Unknown" is what was sent and not answered, "unheard" what the broker may have said to nobody: both widen what is legal, until an
- * answer or a read narrows it again. The first broken promise is kept as a text. One thread; never blocks; all arrays have fixed bounds.
+ * The broker's promises, as a naive model that shares nothing with it: a stream is a list, a queue
+ * is a list with holders, a job is a record, a session a deadline. Its inputs are the clients'
+ * requests, their answers and the results of reads, at the times of oracle_time. "Unknown" means
+ * sent and not answered; "unreceived" means possibly sent by the broker without being received:
+ * both widen the set of legal results, until an answer or a read narrows it again. The first broken
+ * promise is kept as a text. One thread; never blocks; all arrays have fixed bounds.
  */
 #ifndef SLUICE_TESTS_SIM_ORACLE_H
 #define SLUICE_TESTS_SIM_ORACLE_H
@@ -21,7 +23,7 @@ enum {
 	ORACLE_SESSIONS_MAX = 1024,
 	ORACLE_CONSUMERS_MAX = 32,
 	ORACLE_SOURCES_MAX = 4,
-	ORACLE_CREDIT_MAX = 1000000, /* more is cut */
+	ORACLE_CREDIT_MAX = 1000000, /* larger amounts are cut */
 	/* Bodies are numbers: producer * ORACLE_BODY + its sequence number, from 1. Those of transactions come from this producer;
 	 * the number is the transaction's * ORACLE_TXN_PARTS + the part, first the events, then the puts. */
 	ORACLE_BODY = 1000000,
@@ -33,8 +35,9 @@ struct oracle;
 
 struct oracle_rules {
 	uint32_t lease_ms, attempts_max, session_ms;
-	uint32_t job_keep_ms; /* after its end a job is shown so long, and no longer */
-	bool fifo;	      /* the queue gives items in the order of their puts, until they come back */
+	uint32_t job_keep_ms; /* how long an ended job is shown */
+	/* the queue delivers items in the order of their puts, until they are returned */
+	bool fifo;
 	struct {
 		uint64_t keep_events, keep_ms; /* 0: all */
 	} streams[ORACLE_STREAMS_MAX];
@@ -42,15 +45,16 @@ struct oracle_rules {
 struct oracle *oracle_create(const struct oracle_rules *rules); /* owned; NULL: out of memory */
 void oracle_destroy(struct oracle *oracle);			/* accepts NULL */
 const char *oracle_why(const struct oracle *oracle);		/* NULL: all promises were kept */
-uint64_t oracle_hash(const struct oracle *oracle);		/* of all that it was told, in order */
-void oracle_trace(struct oracle *oracle);			/* from now on, print what it is told */
+uint64_t oracle_hash(const struct oracle *oracle);		/* of all inputs, in order */
+void oracle_trace(struct oracle *oracle);			/* prints all further inputs */
 void oracle_time(struct oracle *oracle, uint64_t now_ms);	/* before the other calls of a step */
-/* Something that no rule of the oracle's covers: what a client saw was wrong by itself. */
+/* A violation that no rule of the oracle covers. */
 void oracle_blame(struct oracle *oracle, const char *what, int64_t a, int64_t b);
-/* The broker died, and lives again at the same time. After the unknown calls of what was on its way. `leases_by_session`: the session that
- * may have been given items for as long as it lives, and did not hear of it; 0: none. */
+/* The broker died, and lives again at the same time. To be called after the unknown calls of all
+ * operations in flight. `leases_by_session`: a session that may have been granted items for its
+ * whole life without receiving them; 0: none. */
 void oracle_crashed(struct oracle *oracle, uint64_t leases_by_session);
-/* The same for one connection that broke: only its session was said what it did not hear. */
+/* The same for one broken connection: only its session did not receive frames. */
 void oracle_lost(struct oracle *oracle, uint64_t session, bool leases_by_session);
 
 /* ---- sessions ---- opened: not attached yet. */
@@ -60,28 +64,30 @@ void oracle_session_detached(struct oracle *oracle, uint64_t session);
 void oracle_session_closed(struct oracle *oracle, uint64_t session);
 void oracle_session_close_unknown(struct oracle *oracle, uint64_t session);
 void oracle_session_shown(struct oracle *oracle, uint64_t session, bool exists);
-/* All that the session holds was delivered again: items, or jobs. */
+/* All entries that the session holds were redelivered: items, or jobs. */
 void oracle_resumed(struct oracle *oracle, uint64_t session, bool jobs);
 
-/* ---- consumers ---- numbered by who runs them; `feed` says of what: 0 items, 1 jobs, 2 and 3 others. Each is opened with credit. */
-/* source: whose jobs it can judge; 0: none. */
+/* ---- consumers ---- numbered by their client; `feed` says of what: 0 items, 1 jobs, 2 and 3
+ * others. Each is opened with credit. */
+/* source: the one whose jobs it can judge; 0: none. */
 void oracle_consumer_opened(struct oracle *oracle, int consumer, int feed, bool orphans, int source,
 			    uint64_t session, uint32_t credit);
 void oracle_consumer_credited(struct oracle *oracle, int consumer, uint32_t more);
 void oracle_consumer_paused(struct oracle *oracle, int consumer, bool paused);
 void oracle_consumer_given(struct oracle *oracle, int consumer, uint32_t count);
 void oracle_consumer_resumed(struct oracle *oracle, int consumer);
-void oracle_consumer_ended(struct oracle *oracle, int consumer); /* the broker said so */
+void oracle_consumer_ended(struct oracle *oracle, int consumer); /* reported by the broker */
 void oracle_consumer_closed(struct oracle *oracle, int consumer);
-/* What reads show while the broker has nothing to do. */
+/* Results of reads while the broker is idle. */
 struct oracle_rest {
-	uint64_t ready[4];		       /* of each feed */
-	uint64_t orphaned[ORACLE_SOURCES_MAX]; /* jobs that wait for that source; 0: for anybody */
-	uint64_t wild_orphaned;		       /* of feed 3 */
+	uint64_t ready[4]; /* of each feed */
+	/* jobs that wait for that source; 0: for any consumer */
+	uint64_t orphaned[ORACLE_SOURCES_MAX];
+	uint64_t wild_orphaned; /* of feed 3 */
 	uint64_t timers_due;
 };
 void oracle_at_rest(struct oracle *oracle, const struct oracle_rest *rest);
-/* A job that the oracle knows nothing else of is leased to the session. */
+/* A job unknown to the oracle is leased to the session. */
 void oracle_wild_leased(struct oracle *oracle, uint64_t session);
 
 /* ---- sources ---- from 1 on. One session speaks for each. */
@@ -94,7 +100,7 @@ void oracle_source_unknown(struct oracle *oracle, int source, uint64_t session);
 void oracle_sent(struct oracle *oracle, int producer, uint64_t seq, uint32_t count);
 void oracle_published(struct oracle *oracle, int stream, int producer, uint64_t seq, uint32_t count,
 		      uint64_t offset);
-/* The producer was opened anew: what it is said to have sent. */
+/* The producer was opened anew: its last sequence number in the answer. */
 void oracle_reopened(struct oracle *oracle, int producer, uint64_t last_seq);
 void oracle_read_begin(struct oracle *oracle, int stream, uint64_t first, uint64_t next);
 void oracle_read(struct oracle *oracle, uint64_t offset, uint64_t body);
@@ -103,7 +109,8 @@ void oracle_cursor_set(struct oracle *oracle, uint64_t offset, bool back, bool d
 void oracle_cursor_unknown(struct oracle *oracle, uint64_t offset, bool back);
 void oracle_cursor_shown(struct oracle *oracle, uint64_t offset); /* 0: it does not exist */
 
-/* ---- transactions ---- their operations are told by the calls of each, done or unknown; refused ones are not told. */
+/* ---- transactions ---- their operations are reported by the calls of each, done or unknown;
+ * refused ones are not reported. */
 void oracle_txn_sent(struct oracle *oracle, uint64_t txn, uint32_t events, uint32_t puts);
 void oracle_txn_answered(struct oracle *oracle, uint64_t txn, bool done);
 
@@ -112,21 +119,21 @@ void oracle_txn_answered(struct oracle *oracle, uint64_t txn, bool done);
 void oracle_put(struct oracle *oracle, uint64_t item, uint64_t body, uint32_t losses);
 struct oracle_grant {
 	uint64_t item, body, token, session;
-	uint32_t attempts; /* that failed, as delivered */
+	uint32_t attempts; /* failed attempts, as delivered */
 	uint32_t lease_ms; /* as answered; 0: as long as the session */
-	bool again;	   /* the session resumes: it may hold it already */
+	bool again;	   /* the session resumes: it may hold the item already */
 };
 void oracle_granted(struct oracle *oracle, const struct oracle_grant *grant);
 enum oracle_settle { ORACLE_ACK, ORACLE_NACK, ORACLE_EXTEND, ORACLE_RELEASE, ORACLE_BEGUN };
 struct oracle_settlement {
-	uint64_t item, token, session; /* of who asks */
+	uint64_t item, token, session; /* of the caller */
 	enum oracle_settle how;
 	uint32_t value_ms; /* delay, or lease */
 };
 /* retried: it was unknown for a while, so it may have been done then. */
 void oracle_settled(struct oracle *oracle, const struct oracle_settlement *s, bool done, bool retried);
 void oracle_settle_unknown(struct oracle *oracle, const struct oracle_settlement *s);
-/* A purge takes what is ready; count: how much that was. */
+/* A purge removes ready items; count: their number. */
 void oracle_purged(struct oracle *oracle, uint64_t count);
 void oracle_purge_unknown(struct oracle *oracle);
 struct oracle_counts {
@@ -135,13 +142,14 @@ struct oracle_counts {
 /* put_unknown: items whose put is not answered, transactions excepted. */
 void oracle_counts(struct oracle *oracle, const struct oracle_counts *shown, uint64_t put_unknown);
 void oracle_dead_begin(struct oracle *oracle);
-void oracle_dead(struct oracle *oracle, uint64_t body, uint32_t attempts);     /* in the dead-letter queue */
-void oracle_dead_end(struct oracle *oracle, uint64_t counted);		       /* by the queue */
-void oracle_drained(struct oracle *oracle, const struct oracle_counts *shown); /* nothing more comes back */
+void oracle_dead(struct oracle *oracle, uint64_t body, uint32_t attempts); /* in the dead-letter queue */
+void oracle_dead_end(struct oracle *oracle, uint64_t counted);		   /* by the queue */
+/* Nothing is returned any more */
+void oracle_drained(struct oracle *oracle, const struct oracle_counts *shown);
 
 /* ---- jobs ---- */
 enum oracle_claim { ORACLE_NONE, ORACLE_READY, ORACLE_LEASED, ORACLE_ORPHANED, ORACLE_GATED };
-struct oracle_job_seen { /* what a delivery or a read shows */
+struct oracle_job_seen { /* contents of a delivery or a read */
 	const char *state;
 	bool terminal, intent, cancel;
 	uint32_t attempt;
@@ -150,7 +158,7 @@ struct oracle_job_seen { /* what a delivery or a read shows */
 	enum oracle_claim claim; /* of a read */
 };
 void oracle_job_submitted(struct oracle *oracle, int job);
-/* taker: the source of the consumer that was given it. */
+/* taker: the source of the consumer that received it. */
 void oracle_job_claimed(struct oracle *oracle, int job, const struct oracle_job_seen *seen, int taker,
 			bool orphan, bool again);
 struct oracle_report {
@@ -158,7 +166,7 @@ struct oracle_report {
 	uint32_t attempt;
 	const char *state;
 	bool release;
-	int serial; /* no two reports say the same, or one would be taken for the other's retry */
+	int serial; /* unique, so that no report looks like another's retry */
 };
 enum oracle_verdict { ORACLE_APPLIED, ORACLE_DUPLICATE, ORACLE_REFUSED };
 void oracle_job_reported(struct oracle *oracle, int job, const struct oracle_report *report,
@@ -169,15 +177,15 @@ void oracle_job_released(struct oracle *oracle, int job, uint64_t token, uint32_
 void oracle_job_cancelled(struct oracle *oracle, int job, bool terminal);
 void oracle_job_reset(struct oracle *oracle, int job, bool force, uint32_t attempt, bool done);
 void oracle_job_unknown(struct oracle *oracle, int job);
-/* The holder's session was told of a cancel, or that its lease is over. */
+/* The holder's session was notified of a cancel, or that its lease has ended. */
 void oracle_job_noticed(struct oracle *oracle, int job, uint64_t token, bool cancel);
 /* A read of all events that jobs left, in order; end before the jobs are shown. */
 void oracle_job_events_begin(struct oracle *oracle);
 void oracle_job_event(struct oracle *oracle, int job, uint32_t attempt, const char *from, const char *state);
 void oracle_job_events_end(struct oracle *oracle);
-/* Everybody who takes jobs, orphans too, has asked for more than there are. */
+/* Every consumer of jobs, with or without orphans, has requested more than there are. */
 void oracle_jobs_drained(struct oracle *oracle);
-/* NULL: none. True: it was there, and is forgotten in its time. Its number is not to be used again. */
+/* NULL: none. True: it existed, and was deleted in time. Its number must not be used again. */
 bool oracle_job_shown(struct oracle *oracle, int job, const struct oracle_job_seen *seen);
 
 #endif

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Consumers and their credit. One with credit that is not paused is willing. While the broker has nothing to do, nothing is ready where
- * somebody is willing, no orphan waits where somebody is who takes orphans, and no timer is due. Nobody is given more than the credit, but
- * what a session resumes, nor anything while it is paused.
+ * Consumers and their credit. A consumer with credit that is not paused is willing. While the
+ * broker is idle, nothing is ready where a consumer is willing, no orphan waits where one that
+ * accepts orphans is willing, and no timer is due. No consumer receives more than its credit,
+ * except redeliveries at a resume, nor anything while it is paused.
  *
- * An orphan that waits for its own source is nobody else's. One session speaks for a source, until it has ended or another one takes that
- * over by saying so. */
+ * An orphan that waits for its own source goes to no other. One session speaks for a source, until
+ * it has ended or another one requests a takeover.
+ */
 #include "tests/sim/oracle_internal.h"
 
 void oracle_consumer_opened(struct oracle *o, int consumer, int feed, bool orphans, int source,
@@ -123,7 +125,7 @@ void oracle_source_answered(struct oracle *o, int source, uint64_t session, bool
 		if (!s->unknown && others && !take && session_surely(o, s->session))
 			broken(o, "session %llu speaks for source %d, and did not take it from %llu",
 			       U(session), source, U(s->session));
-		/* What was lost in this moment may have been done before or after. */
+		/* A lost request may have been done before or after this moment. */
 		*s = (struct source){.session = session,
 				     .unknown = s->unknown && s->unknown_ms == o->now_ms,
 				     .unknown_ms = s->unknown_ms};

@@ -9,7 +9,7 @@ struct event {
 	uint64_t body;	   /* 0: not known */
 	uint64_t early_ms; /* appended at this time or later, */
 	uint64_t late_ms;  /* and at this time or earlier */
-	bool answered;	   /* a publisher was told this offset */
+	bool answered;	   /* a publisher received this offset */
 };
 struct stream {
 	uint64_t first, next; /* of the last read */
@@ -17,31 +17,31 @@ struct stream {
 };
 struct producer {
 	uint64_t sent, answered;     /* highest number */
-	uint64_t last_from, last_ms; /* what was sent last begins here, and was sent then */
+	uint64_t last_from, last_ms; /* begin and time of the last send */
 	uint64_t in_read;	     /* next that a read must show; 0: any */
 };
 struct txn {
 	uint32_t events, puts, in_read;
 	uint64_t sent_ms;
-	bool done, refused; /* neither: nobody knows */
+	bool done, refused; /* neither: unknown */
 };
 
 enum item_state { ITEM_NONE, ITEM_WAITS, ITEM_HELD, ITEM_ACKED, ITEM_PURGED };
 struct item {
 	enum item_state state;
 	uint64_t body;
-	uint64_t token, session; /* the last that was heard */
+	uint64_t token, session; /* the last that was received */
 	bool session_lease;
-	bool maybe_acked, maybe_nacked; /* HELD: asked by the holder, not answered */
-	uint64_t mine_until_ms;		/* a timed lease: nobody else gets it before, */
-	uint64_t gone_by_ms;		/* and it is over then */
+	bool maybe_acked, maybe_nacked; /* HELD: requested by the holder, not answered */
+	uint64_t mine_until_ms;		/* a timed lease: not granted to others before, */
+	uint64_t gone_by_ms;		/* and ended by then */
 	uint64_t not_before_ms;		/* WAITS: nacked with a delay, */
 	uint64_t not_after_ms;		/* which is over then */
-	uint64_t unreceived_until_ms;	/* somebody may hold it until then without anybody knowing, */
-	uint64_t unreceived_session;	/* or as long as this session lives */
-	uint32_t grants_min,
-		grants_max; /* how many attempts are counted at its next grant: at least, at most */
-	bool begun;	    /* reported, under the token */
+	/* it may be held until then without a client that received it, */
+	uint64_t unreceived_until_ms;
+	uint64_t unreceived_session;	 /* or as long as this session lives */
+	uint32_t grants_min, grants_max; /* bounds of the attempts counted at its next grant */
+	bool begun;			 /* reported, under the token */
 	bool again, dead, maybe_purged;
 };
 
@@ -53,36 +53,38 @@ struct session {
 
 struct consumer {
 	bool open, paused, orphans;
-	bool resumes; /* first what its session holds is delivered again, beyond the credit */
+	bool resumes; /* redeliveries come first, in addition to the credit */
 	int feed, source;
 	uint64_t session;
 	uint32_t credit;
 };
 
 struct source {
-	uint64_t session; /* that speaks for it; 0: none did */
-	bool unknown;	  /* somebody may have taken it since */
+	uint64_t session; /* that speaks for it; 0: none */
+	bool unknown;	  /* another session may have taken it over since */
 	uint64_t unknown_ms;
 };
 
 struct job {
 	bool exists;
-	bool forgotten;	    /* it was there: a late retry may even make it anew, which is not judged */
-	bool unknown;	    /* something was asked and not answered: the next read tells */
-	bool maybe_claimed; /* it may have been given out unheard */
+	/* it existed: a late retry may even create it anew, which is not checked */
+	bool forgotten;
+	bool unknown;	    /* a request was not answered: the next read shows the result */
+	bool maybe_claimed; /* it may have been granted without being received */
 	char state[64];
 	bool terminal, cancel, intent, due_known, again;
 	enum oracle_claim claim;
 	uint64_t due_ms; /* GATED */
 	uint64_t end_ms; /* terminal: since then */
 	uint64_t token, top_token, session;
-	int source; /* that judges the attempt: of the lease, and with an intent also after that; 0: none */
+	/* that judges the attempt: of the lease, and with an intent also after that; 0: none */
+	int source;
 	uint32_t attempt;
-	uint64_t cancel_token; /* its holder with this token knows of the cancel */
-	uint64_t lost_token,
-		lost_session;	/* this lease is over, and its session is to be answered; 0: none */
-	uint64_t lost_notified; /* the last that was told */
-	char event_state[64];	/* as the events tell it */
+	uint64_t cancel_token; /* its holder with this token was notified of the cancel */
+	/* this lease has ended, and its session is to be notified; 0: none */
+	uint64_t lost_token, lost_session;
+	uint64_t lost_notified; /* the last one that was notified */
+	char event_state[64];	/* as in the events */
 	uint32_t event_attempt;
 };
 
@@ -106,15 +108,15 @@ struct oracle {
 	uint64_t item_end, dead_listed;
 	uint64_t purged, put_shown;
 	bool purge_unknown, any_purge;
-	uint64_t first_given; /* the last item that was given for the first time */
-	uint64_t
-		unreceived_session; /* may hold, as long as it lives, items that nobody has heard of; 0: none */
+	uint64_t first_given; /* the last item of a first delivery */
+	/* may hold, as long as it lives, items that no client received; 0: none */
+	uint64_t unreceived_session;
 	struct consumer consumers[ORACLE_CONSUMERS_MAX];
 	struct source sources[ORACLE_SOURCES_MAX];
 	/* sessions, jobs */
 	struct session sessions[ORACLE_SESSIONS_MAX];
 	uint32_t session_count;
-	bool events_read; /* and nothing came after */
+	bool events_read; /* and no event came after */
 	struct job jobs[ORACLE_JOBS_MAX];
 };
 
@@ -123,13 +125,12 @@ struct oracle {
 /* oracle.c */
 void broken(struct oracle *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void note(struct oracle *o, uint64_t a, uint64_t b, uint64_t c);
-/* Whether a session lives for certain, or may. An unknown one does neither. */
+/* Whether a session certainly lives, or may live. An unknown one does neither. */
 bool session_surely(const struct oracle *o, uint64_t session);
 bool session_maybe(const struct oracle *o, uint64_t session);
-/* The same before what fell due since the last time. */
+/* The same before the deadlines since the last time. */
 bool session_maybe_before(const struct oracle *o, uint64_t session);
-/* Whether a consumer of jobs of this session is open: then it received all that its jobs' ledger
- * says. */
+/* Whether a consumer of jobs of this session is open: then it received all notices of its jobs. */
 bool jobs_consumed_by(const struct oracle *o, uint64_t session);
 
 /* oracle_stream.c */
@@ -139,7 +140,7 @@ bool body_of_txn(uint64_t body, uint64_t *ret_txn);
 /* oracle_queue.c, oracle_jobs.c. session 0: the broker crashed. */
 void items_unreceived(struct oracle *o, uint64_t session, uint64_t leases_by_session);
 void jobs_unreceived(struct oracle *o, uint64_t session);
-/* From here on what the session holds is given again; two sessions may do so at a time. */
+/* From here on the session's entries are redelivered; for two sessions at a time. */
 void items_resuming(struct oracle *o, uint64_t session);
 void jobs_resuming(struct oracle *o, uint64_t session);
 void items_resumed(struct oracle *o, uint64_t session);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A job is a record with one holder at a time. Its lease ends with its end, a release, or its session; then it is an orphan, which only a
- * takeover with a higher token gets. An intent stays for its attempt: such a job is never put back into the queue, nor ended by a
- * cancel, and only the source for which it was made is given it again. A terminal state is left by a reset alone, which opens the next attempt. Only the newest token and attempt change anything. Every change of state leaves one event. */
+ * A job is a record with one holder at a time. Its lease ends with the job, a release, or its
+ * session; then it is an orphan, which only a takeover with a higher token gets. An intent stays
+ * for its attempt: such a job is never returned to the queue, nor ended by a cancel, and only its
+ * source receives it again. A terminal state is left by a reset alone, which opens the next
+ * attempt. Only the newest token and attempt can change anything. Every change of state leaves one
+ * event.
+ */
 #include <stdio.h>
 #include <string.h>
 
@@ -44,7 +48,7 @@ static bool certain(const struct job *j)
 	return j->exists && !j->unknown && !j->maybe_claimed;
 }
 
-/* What time and its session's end have made of a claim. */
+/* The effect of time and of its session's end on a claim. */
 static bool claim_is(const struct oracle *o, const struct job *j, enum oracle_claim claim)
 {
 	if (j->claim == ORACLE_GATED) {
@@ -77,7 +81,7 @@ void oracle_job_submitted(struct oracle *o, int job)
 
 /* ---- deliveries ---- */
 
-/* What was started is known to one source, and nobody else is to judge it. */
+/* A started job is known to one source, and no other may judge it. */
 static void check_source(struct oracle *o, int job, const struct oracle_job_seen *seen, int taker, bool again)
 {
 	const struct job *j = &o->jobs[job];
@@ -127,7 +131,7 @@ void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen 
 	if (!again && certain(j) && !claim_is(o, j, orphan ? ORACLE_ORPHANED : ORACLE_READY))
 		broken(o, "job %d came as %s and is none", job, orphan ? "an orphan" : "one that is ready");
 	j->exists = true;
-	j->maybe_claimed = false; /* there is one holder, and this is the one */
+	j->maybe_claimed = false; /* there is one holder, this one */
 	j->claim = ORACLE_LEASED;
 	j->session = seen->session;
 	j->source = seen->source;
@@ -152,7 +156,8 @@ void oracle_job_noticed(struct oracle *o, int job, uint64_t token, bool cancel)
 		j->lost_notified = token;
 }
 
-/* Whoever is connected knows what the ledger says of the jobs it holds, and of those it no longer does. */
+/* A connected client has received the ledger's notices on the jobs it holds, and on those it no
+ * longer holds. */
 void jobs_at_rest(struct oracle *o)
 {
 	for (int i = 0; i < ORACLE_JOBS_MAX; i++) {
@@ -201,9 +206,9 @@ void jobs_unreceived(struct oracle *o, uint64_t session)
 	}
 }
 
-/* ---- what a holder does ---- */
+/* ---- actions of a holder ---- */
 
-/* Gives it up before its end. */
+/* Releases it before its end. */
 static void release_lease(struct oracle *o, struct job *j, uint32_t delay_ms)
 {
 	j->claim = j->intent ? ORACLE_ORPHANED : delay_ms > 0 ? ORACLE_GATED : ORACLE_READY;
@@ -289,7 +294,7 @@ void oracle_job_released(struct oracle *o, int job, uint64_t token, uint32_t del
 	release_lease(o, j, delay_ms);
 }
 
-/* ---- what others do ---- */
+/* ---- actions of other clients ---- */
 
 void oracle_job_cancelled(struct oracle *o, int job, bool terminal)
 {
@@ -299,7 +304,8 @@ void oracle_job_cancelled(struct oracle *o, int job, bool terminal)
 	if (!j->unknown && terminal != (j->terminal || !j->intent))
 		broken(o, "a cancel of job %d %s", job,
 		       terminal ? "ended it after its intent" : "did not end it");
-	/* Of one that may have ended unheard it only says that it has an end, and a cancel after the end leaves no mark. */
+	/* If it may have ended unreceived, the answer only shows that it has an end, and a cancel
+	 * after the end leaves no mark. */
 	if (j->terminal || (j->unknown && terminal))
 		return;
 	j->cancel = true;
@@ -338,7 +344,7 @@ void oracle_job_unknown(struct oracle *o, int job)
 	o->jobs[job].unknown = true;
 }
 
-/* ---- events: each goes on from where the one before left the job ---- */
+/* ---- events: each continues from the state of the job after the last ---- */
 
 void oracle_job_events_begin(struct oracle *o)
 {
@@ -382,7 +388,7 @@ static void check_events(struct oracle *o, int job, const struct oracle_job_seen
 
 /* ---- reads ---- */
 
-/* Whatever was asked and not answered: some things do not come undone. */
+/* Of any request without an answer: some effects are permanent. */
 static void check_unknown(struct oracle *o, int job, const struct oracle_job_seen *seen)
 {
 	const struct job *j = &o->jobs[job];
@@ -485,8 +491,7 @@ bool oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 	if (seen->claim == ORACLE_GATED && j->claim != ORACLE_GATED)
 		j->due_known = false;
 	if (seen->attempt != j->attempt)
-		j->terminal =
-			false; /* a reset that nobody heard of: if there is an end again, it is a new one */
+		j->terminal = false; /* a reset without a received answer: another end is a new one */
 	j->exists = true;
 	j->unknown = j->maybe_claimed = false;
 	j->attempt = seen->attempt;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What concerns sessions, items and jobs at once: a session got again what it holds, a connection
- * broke, the broker died. A crash gives every session a whole timeout. */
+ * Events that affect sessions, items and jobs together: a session was redelivered its entries, a
+ * connection broke, the broker died. A crash gives every session a whole timeout. */
 #include "tests/sim/oracle_internal.h"
 
 void oracle_resumed(struct oracle *o, uint64_t session, bool jobs)
@@ -19,7 +18,7 @@ void oracle_crashed(struct oracle *o, uint64_t leases_by_session)
 	o->crash_ms = o->loss_ms = o->now_ms;
 	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++)
 		o->consumers[i].open = false;
-	/* First, who held what when it crashed. */
+	/* First, the holders at the time of the crash. */
 	items_unreceived(o, 0, leases_by_session);
 	jobs_unreceived(o, 0);
 	for (uint32_t i = 0; i < o->session_count; i++) {

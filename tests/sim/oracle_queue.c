@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The queue is a list of items with holders. An item has one holder at a time: until its lease is over, or its session. Only the holder
- * settles it, with the token it was given. Items are given in the order of their puts; one that comes back is given when it is due. It comes back when it is given back or the lease ends, as often as the rules say, and then it is
- * a dead letter; acked, it never comes back. What is counted is what is. */
+ * The queue is a list of items with holders. An item has one holder at a time: until its lease or
+ * its session ends. Only the holder settles it, with its token. Items are delivered in the order of
+ * their puts; a returned one is delivered when it is due. It is returned by a nack or the end of
+ * the lease, as often as the rules say, and then it is a dead letter; after an ack it is never
+ * delivered again. Counts equal the items.
+ */
 #include <stddef.h>
 
 #include "tests/sim/oracle_internal.h"
@@ -58,7 +61,8 @@ void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t losses)
 		o->producers[body / ORACLE_BODY].answered = body % ORACLE_BODY;
 	if (x->state != ITEM_NONE)
 		return;
-	/* It may have been in the queue before a crash or a cut, and given out by what nobody heard. */
+	/* It may have been in the queue before a crash or a cut, and granted without being
+	 * received. */
 	*x = (struct item){.state = ITEM_WAITS, .body = body, .grants_max = losses};
 	if (losses > 0) {
 		x->unreceived_until_ms = o->loss_ms + o->rules.lease_ms;
@@ -69,7 +73,8 @@ void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t losses)
 
 /* ---- grants ---- */
 
-/* A lease that ran out since the last time may still be settled, or resumed: nobody has been given the item yet. */
+/* A lease that expired since the last time may still be settled, or resumed: the item was not
+ * granted again yet. */
 static bool not_over(const struct oracle *o, const struct item *x)
 {
 	return x->state == ITEM_HELD &&
@@ -101,7 +106,7 @@ static void check_new(struct oracle *o, const struct item *x, const struct oracl
 		broken(o, "item %llu came before its delay was over", U(g->item));
 	if (g->token <= x->token || g->token < o->top_token)
 		broken(o, "token %llu of item %llu did not grow", U(g->token), U(g->item));
-	/* For the first time, surely: one that goes back uncounted comes with no attempts, too. */
+	/* Certainly a first delivery: one that was returned uncounted has no attempts, too. */
 	first = g->attempts == 0 && x->token == 0 && x->grants_max == 0 &&
 		(x->state == ITEM_WAITS || o->loss_ms == 0);
 	if (o->rules.fifo && first && g->item <= o->first_given)
@@ -121,7 +126,7 @@ static void learn(struct oracle *o, const struct oracle_grant *g)
 		else
 			txn_is_done(o, txn);
 	}
-	/* Its grants before this one were not heard: the number is believed. */
+	/* Its earlier grants were not received: their number is taken from the delivery. */
 	oracle_put(o, g->item, g->body, 0);
 	o->items[g->item].grants_max = g->attempts;
 }
@@ -153,7 +158,8 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 		       U(g->item), g->attempts, x->grants_min, x->grants_max);
 	if (g->attempts >= o->rules.attempts_max)
 		broken(o, "item %llu was given after %u attempts", U(g->item), g->attempts);
-	/* Not every grant that ends is a failure: what was not begun goes back uncounted. */
+	/* Not every end of a grant is a failure: items that were not begun are returned
+	 * uncounted. */
 	x->begun = known && x->begun;
 	x->grants_min = g->attempts + x->begun;
 	x->grants_max = g->attempts + 1;
@@ -164,7 +170,8 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 	x->token = g->token;
 	x->session = g->session;
 	x->session_lease = g->lease_ms == 0;
-	x->mine_until_ms = x->gone_by_ms = o->now_ms + g->lease_ms; /* again: the lease begins anew */
+	/* redelivered: the lease begins anew */
+	x->mine_until_ms = x->gone_by_ms = o->now_ms + g->lease_ms;
 	x->unreceived_until_ms = 0;
 }
 
@@ -185,7 +192,7 @@ void items_resumed(struct oracle *o, uint64_t session)
 			broken(o, "session %llu holds item %llu, and was not given it again", U(session),
 			       U(i));
 		if (x->unreceived_session == session)
-			x->unreceived_session = 0; /* it would have been given */
+			x->unreceived_session = 0; /* it would have been redelivered */
 	}
 	if (o->unreceived_session == session)
 		o->unreceived_session = 0;
@@ -193,7 +200,7 @@ void items_resumed(struct oracle *o, uint64_t session)
 
 /* ---- settlements ---- */
 
-/* An extension is of the whole grant: of all items that came with the token and are still held. */
+/* An extension applies to the whole grant: to all its items that are still held. */
 static bool extended(struct oracle *o, uint64_t token, uint32_t value_ms, bool done)
 {
 	bool any = false;
@@ -250,11 +257,12 @@ void oracle_settled(struct oracle *o, const struct oracle_settlement *s, bool do
 	if (s->how == ORACLE_BEGUN) {
 		if (x->token != s->token || x->session != s->session || !not_over(o, x))
 			broken(o, "a stale token began item %llu", U(s->item));
-		x->grants_min += !x->begun; /* now the end of the lease is a failed attempt */
+		/* from now on the end of the lease is a failed attempt */
+		x->grants_min += !x->begun;
 		x->begun = true;
 		return;
 	}
-	/* Given back in the unknown, it may be somebody else's by now. */
+	/* Returned by an unanswered request, it may be granted to another by now. */
 	if (retried && s->how != ORACLE_ACK && (x->token > s->token || x->state != ITEM_HELD))
 		return;
 	if (x->token != s->token || x->session != s->session ||
@@ -277,7 +285,7 @@ void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
 	else if (s->how != ORACLE_BEGUN && x != NULL && x->token == s->token && x->state == ITEM_HELD)
 		*(s->how == ORACLE_ACK ? &x->maybe_acked : &x->maybe_nacked) = true;
 	if (s->how == ORACLE_RELEASE && x != NULL && x->token == s->token && x->begun) {
-		x->grants_min--; /* maybe uncounted all the same */
+		x->grants_min--; /* possibly uncounted nevertheless */
 		x->begun = false;
 	}
 }
@@ -286,7 +294,7 @@ void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
 
 enum readiness { NOT_READY, MAYBE_READY, SURELY_READY };
 
-/* When the purge came: before what fell due since the last time. */
+/* At the time of the purge: before the deadlines since the last time. */
 static enum readiness readiness(const struct oracle *o, const struct item *x)
 {
 	if (x->state != ITEM_WAITS && x->state != ITEM_HELD)
@@ -340,7 +348,7 @@ void oracle_purge_unknown(struct oracle *o)
 	o->any_purge = o->purge_unknown = true;
 }
 
-/* ---- what nobody heard ---- */
+/* ---- unreceived deliveries ---- */
 
 void items_unreceived(struct oracle *o, uint64_t session, uint64_t leases_by_session)
 {
@@ -353,7 +361,8 @@ void items_unreceived(struct oracle *o, uint64_t session, uint64_t leases_by_ses
 
 		if (x->state != ITEM_WAITS && x->state != ITEM_HELD)
 			continue;
-		/* Leases get a whole term after a crash, and when their session resumes, unheard as it may be. */
+		/* Leases are extended to a whole term after a crash, and when their session
+		 * resumes, even without a received answer. */
 		if ((session == 0 || x->session == session) && !x->session_lease && not_over(o, x) &&
 		    x->gone_by_ms < lease_end)
 			x->gone_by_ms = lease_end;
@@ -362,7 +371,7 @@ void items_unreceived(struct oracle *o, uint64_t session, uint64_t leases_by_ses
 				x->mine_until_ms = lease_end;
 			continue;
 		}
-		/* One that was over may have been so a moment after it was given out again. */
+		/* One that has ended may have ended just after it was granted again. */
 		x->mine_until_ms = 0;
 		if (x->state == ITEM_WAITS && o->now_ms < x->not_before_ms)
 			continue;
@@ -422,7 +431,7 @@ void oracle_counts(struct oracle *o, const struct oracle_counts *shown, uint64_t
 	}
 	within(o, "put", shown->put, s.put, s.put + put_unknown);
 	within(o, "acked", shown->acked, s.acked, s.acked_maybe);
-	/* Those whose place in the queue nobody has been told may be held too. */
+	/* Items whose place in the queue was never answered may be held too. */
 	put_unknown = shown->put;
 	for (uint64_t i = 0; i < o->item_end; i++)
 		put_unknown -= put_unknown > 0 && o->items[i].state != ITEM_NONE;
@@ -457,7 +466,7 @@ void oracle_dead(struct oracle *o, uint64_t body, uint32_t attempts)
 			x = &o->items[i];
 	}
 	if (x == NULL)
-		return; /* it was never heard of; the counts cover it */
+		return; /* its put was never answered; the counts cover it */
 	if (x->state == ITEM_ACKED || x->state == ITEM_PURGED || held_surely(o, x))
 		broken(o, "put %llu is %s, and a dead letter", U(body),
 		       x->state == ITEM_ACKED	 ? "acked"

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Streams are lists: what was told or read at an offset is there for ever, or below `first`; a producer's numbers are 1, 2, 3 ... without a
- * gap or a double. `first` only grows, by exactly what the bounds say: the last keep_events stay, and what is younger than keep_ms. A
- * cursor stands where it was set, and goes back only when that was said. A transaction's events and puts are all there or none is. */
+ * Streams are lists: an event that was answered or read at an offset stays there, or is below
+ * `first`; a producer's numbers are 1, 2, 3 ... without a gap or a duplicate. `first` only grows,
+ * exactly by the bounds: the last keep_events stay, and events younger than keep_ms. A cursor stays
+ * where it was set, and goes back only on request. A transaction's events and puts are all present
+ * or all absent.
+ */
 #include <stddef.h>
 
 #include "tests/sim/oracle_internal.h"
@@ -43,7 +46,7 @@ static uint64_t sent_ms_of(const struct oracle *o, uint64_t body)
 	return body % ORACLE_BODY >= p->last_from ? p->last_ms : 0;
 }
 
-/* The event at an offset becomes known, or must be what it was. */
+/* The event at an offset becomes known, or must equal the known one. */
 static struct event *event_is(struct oracle *o, int stream, uint64_t offset, uint64_t body)
 {
 	struct event *e = &o->streams[stream].events[offset];
@@ -236,7 +239,7 @@ void oracle_cursor_set(struct oracle *o, uint64_t offset, bool back, bool done)
 {
 	note(o, 33, offset, (uint64_t)back * 2 + done);
 	if (o->cursor_unknown)
-		return; /* the next read tells */
+		return; /* the next read shows it */
 	if (done && !back && offset < o->cursor)
 		broken(o, "the cursor was moved from %llu back to %llu", U(o->cursor), U(offset));
 	if (!done && (back || offset >= o->cursor) && offset <= o->streams[0].next)

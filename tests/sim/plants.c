@@ -75,7 +75,7 @@ enum plant {
 
 static enum plant planted;
 static bool kill_comes;
-static unsigned claims_max, claims; /* of the batch at hand */
+static unsigned claims_max, claims; /* of the current batch */
 
 const char *plants_name(int plant)
 {
@@ -135,7 +135,7 @@ static bool every_eighth(const struct apply *a)
 static struct {
 	const struct apply *a;
 	const struct cmd_ack *m;
-	uint64_t token, session; /* of the grant that was taken instead; 0: none */
+	uint64_t token, session; /* of the grant that was used instead; 0: none */
 } fence;
 
 WRAP(int, ack_apply, struct apply *a, const struct cmd_ack *m, struct outcome *out)

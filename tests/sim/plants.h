@@ -1,26 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Planted bugs. The simulator's executable is linked with --wrap, so that some functions of core and store are called through plants.c,
- * which does them wrong as long as a plant is set; the broker's own code holds no hook. What a plant spoils depends on the command
- * alone, so a batch that is replayed is spoiled again in the same way. One plant at a time; not thread-safe.
+ * Planted bugs. The simulator's executable is linked with --wrap, so that some functions of core
+ * and store are called through plants.c, which changes them while a plant is set; the broker's own
+ * code has no hook. The effect of a plant depends on the command alone, so it is the same when a
+ * batch is replayed. One plant at a time; not thread-safe.
  */
 #ifndef SLUICE_TESTS_SIM_PLANTS_H
 #define SLUICE_TESTS_SIM_PLANTS_H
 
 #include <stdbool.h>
 
-/* The linker sends calls of `name` to __wrap_name, and those of __real_name to the broker's. meson.build has the list of names. Both are
- * declared as the broker's header has it, for the linker would not see that it has changed. */
+/* The linker redirects calls of `name` to __wrap_name, and those of __real_name to the broker's
+ * function. meson.build has the list of names. Both are declared with the broker's prototype,
+ * because the linker would not notice a change. */
 #define WRAP(type, name, ...)           \
 	__typeof__(name) __real_##name; \
 	__typeof__(name) __wrap_##name; \
 	type __wrap_##name(__VA_ARGS__)
 
-int plants_find(const char *name);  /* -1: there is none of the name */
-const char *plants_name(int plant); /* NULL: beyond the last. 0 is "none" */
-const char *plants_text(int plant); /* what it does */
+int plants_find(const char *name);  /* -1: none with this name */
+const char *plants_name(int plant); /* NULL: after the last. 0 is "none" */
+const char *plants_text(int plant); /* its effect */
 void plants_set(int plant);
-void plants_claims_max(unsigned max); /* claims of one batch, in this life of the broker; 0: many */
-void plants_kill_comes(bool comes);   /* the broker is killed at the end of this step */
+/* Claims of one batch, in this life of the broker; 0: unlimited */
+void plants_claims_max(unsigned max);
+void plants_kill_comes(bool comes); /* the broker is killed at the end of this step */
 
 #endif

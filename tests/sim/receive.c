@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What clients are told: answers, items, jobs. All of it goes to the oracle, in the order in which the broker said it. */
+ * Answers, items, jobs and notices to clients. All of them go to the oracle, in the order in which
+ * the broker sent them. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 #include "protocol/envelope.h"
 #include "tests/sim/sim.h"
 
-/* Whether a client's connection still brings it this frame. */
+/* Whether a client's connection still receives this frame. */
 static bool frame_comes(struct sim *s, int number)
 {
 	struct client *client = &s->clients[number];
@@ -89,7 +90,7 @@ static void transacted(struct sim *s, const struct outcome *out)
 	if (out->code != 0 && sluice_error_retriable(out->code))
 		return;
 	t->pending = false;
-	/* Its end gives back what it held in steps; what it settles meanwhile is refused. */
+	/* The end of a session returns its items in steps; settlements meanwhile are refused. */
 	if (out->code == SLUICE_E_SESSION_GONE && t->settle.token != 0)
 		oracle_session_shown(s->oracle, t->session, false);
 	else if (out->code != 0 && out->code != SLUICE_E_WRONG_STATE && out->code != SLUICE_E_STALE_TOKEN &&
@@ -104,7 +105,7 @@ static void transacted(struct sim *s, const struct outcome *out)
 	if (t->settle.token != 0)
 		oracle_settled(s->oracle, &t->settle, true, t->was_unknown);
 	if (t->job >= 0 && t->was_unknown)
-		oracle_job_unknown(s->oracle, t->job); /* it may have gone on since */
+		oracle_job_unknown(s->oracle, t->job); /* it may have changed since */
 	else if (t->job >= 0 && t->submit)
 		oracle_job_submitted(s->oracle, t->job);
 	else if (t->job >= 0)
@@ -178,7 +179,7 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 	else if (op->type == COMMAND_SOURCE_SEEN)
 		source_answered(s, op, out);
 	else if (out->code != 0 && sluice_error_retriable(out->code))
-		return; /* no room is not a verdict */
+		return; /* NO_SPACE is no verdict */
 	else if (op->type == COMMAND_QUEUE_PURGE && out->code == 0)
 		oracle_purged(s->oracle, out->count);
 	else if (op->type == COMMAND_CURSOR_SET)
@@ -255,7 +256,7 @@ static void jobs_granted(struct sim *s, const struct effect *e, int client)
 	sluice__job_deliveries__free_unpacked(d, NULL);
 }
 
-/* The index of the command that an effect belongs to: its answer comes behind it. */
+/* The index of the command that an effect belongs to: its answer follows. */
 static uint64_t index_of(const struct engine_release *release, size_t i)
 {
 	uint32_t command = effects_at(release->effects, i)->command;
@@ -310,7 +311,7 @@ static void consumed(struct sim *s, const struct engine_release *release, size_t
 		jobs_granted(s, e, number);
 }
 
-/* What the ledger says to a job's holder: it is cancelled, or no longer its. */
+/* Notices to a job's holder: it is cancelled, or its lease is lost. */
 static void noticed(struct sim *s, const struct effect *e)
 {
 	char id[16];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What every file of the simulator may use: random numbers from the seed, and the end of the program
- * by a failure of the simulator itself. */
+ * For every file of the simulator: random numbers from the seed, and the exit on a failure of the
+ * simulator itself. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -12,11 +12,11 @@
 enum { COMMANDS_MAX = 4096 };
 
 static struct {
-	bool on, replays; /* replays: what is heard now is its own doing */
+	bool on, replays; /* replays: effects received now are its own */
 	struct store *store;
 	struct core *core;
 	struct effects *effects;
-	/* The transaction at hand. */
+	/* The current transaction. */
 	bool batch, boot;
 	struct batch_clock clock, process; /* process: at boot, of the process */
 	uint64_t boot_id;
@@ -55,7 +55,7 @@ void shadow_end(void)
 	memset(&shadow, 0, sizeof(shadow));
 }
 
-/* ---- what the engine does ---- */
+/* ---- actions of the engine ---- */
 
 WRAP(int, core_clock_boot, struct store_txn *txn, struct batch_clock process, uint64_t boot_id,
      struct batch_clock *ret)
@@ -165,7 +165,7 @@ void shadow_pause(bool paused)
 
 /* ---- digest ---- */
 
-/* One store writes its schema down, the other has none. */
+/* One store has a schema record, the other has none. */
 static bool is_schema(enum store_table table, struct sluice_slice key)
 {
 	static const char name[] = "store_schema";

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One run of the simulator: steps, then a drain. All that is decided comes from the seed. */
+ * One run of the simulator: steps, then a drain. All decisions come from the seed. */
 #include "tests/sim/sim.h"
 
 #include <inttypes.h>
@@ -26,7 +26,7 @@ static void pass(struct sim *s, uint64_t ms)
 	oracle_time(s->oracle, s->now.mono_ms);
 }
 
-/* Mostly a moment; now and then most of a lease, or longer than it or than a session's timeout. */
+/* Usually a moment; sometimes most of a lease, or longer than it or than a session's timeout. */
 static uint64_t some_time(struct sim *s)
 {
 	uint64_t what = roll(s, 120);
@@ -83,7 +83,7 @@ static void act(struct sim *s)
 		client_leave(s, client);
 }
 
-/* Drives the broker until it rests; one that died is booted and driven again. */
+/* Drives the broker until it is idle; one that died is booted and driven again. */
 static void settle_down(struct sim *s)
 {
 	if (!drive(s) || s->kill)
@@ -110,8 +110,9 @@ static void one_step(struct sim *s)
 	(void)inspect(s, s->step % CLOSE_INSPECT_EVERY == 0);
 }
 
-/* No more faults, and nobody acks: all comes due, is given out, and expires until it is a dead letter. The client that holds what it has as
- * long as it lives has to go for that, and its jobs to others. */
+/* No more faults, and no more acks: everything becomes due, is delivered, and expires until it is a
+ * dead letter. The client that holds items for its session's life has to end for that; its jobs go
+ * to others. */
 static void drain(struct sim *s)
 {
 	struct oracle_counts shown = {.ready = 1};
@@ -133,7 +134,7 @@ static void drain(struct sim *s)
 		}
 		if (!drive(s))
 			must(SLUICE_E_INTERNAL, "drain");
-		/* What was not begun would go back uncounted, and never end. */
+		/* Items that were not begun would be returned uncounted, for ever. */
 		begin_all(s);
 		if (!drive(s))
 			must(SLUICE_E_INTERNAL, "drain");
@@ -143,7 +144,7 @@ static void drain(struct sim *s)
 	oracle_jobs_drained(s->oracle);
 }
 
-/* In memory, if that can be: a kill of the simulated broker does not ask the disk. */
+/* In memory if possible: a kill of the simulated broker does not involve the disk. */
 static bool dir_make(struct sim *s)
 {
 	const char *const places[] = {getenv("TMPDIR"), "/dev/shm", "/tmp"};

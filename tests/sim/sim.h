@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One simulated world: an engine without its thread, the clients around it and what they remember. Shared by the files of this folder that
- * are not the oracle. One thread; all that is decided comes from `random`, so from the seed.
+ * One simulated world: an engine without its thread, the clients around it and their memory. Shared
+ * by the files of this folder outside the oracle. One thread; all decisions come from `random`, so
+ * from the seed.
  */
 #ifndef SLUICE_TESTS_SIM_SIM_H
 #define SLUICE_TESTS_SIM_SIM_H
@@ -10,10 +11,11 @@
 #include "tests/sim/oracle.h"
 
 enum {
-	PRODUCERS = 7, /* ORACLE_TXN_PRODUCER among them; sim_target says where the others send to */
-	CLIENTS = 4,   /* the last one takes items for as long as its session lives */
-	SOURCES = 2,   /* from 1 on; 0 is none */
-	JOBS = 12,     /* at a time: one that was forgotten is followed by another number */
+	/* including ORACLE_TXN_PRODUCER; sim_target gives the targets of the others */
+	PRODUCERS = 7,
+	CLIENTS = 4, /* the last one holds items for as long as its session lives */
+	SOURCES = 2, /* from 1 on; 0 is none */
+	JOBS = 12,   /* at a time: a deleted one is followed by another number */
 	WILD_JOBS = 24,
 	JOB_KEEP_MS = 60000,
 	OPS_MAX = 65536,
@@ -25,22 +27,23 @@ enum {
 	BOUNDED_MS = 8000    /* and in stream "a" */
 };
 
-/* What a client consumes. Of the wild queues, whose records are damaged now and then, little but liveness is judged. */
+/* Feeds of a client. For the wild queues, whose records are damaged now and then, only liveness is
+ * checked. */
 enum feed { FEED_ITEMS, FEED_JOBS, FEED_WILD, FEED_WILD_JOBS, FEEDS };
 
-/* What was sent and not answered yet. */
+/* An operation that was sent and not answered yet. */
 struct op {
 	bool open;
 	uint16_t type;
 	int who;    /* producer, job or client */
-	int client; /* whose connection carries it; -1: none that breaks */
+	int client; /* whose connection carries it; -1: one that does not break */
 	uint64_t seq, offset;
 	uint32_t count;
 	struct oracle_settlement settle;
 	struct oracle_report report;
 	bool flag;     /* reset: force; cursor: back; publish: of an old epoch; source: take */
-	bool wild;     /* to do with the wild queues: no matter of the oracle, */
-	bool wild_job; /* that of jobs: `who` is the job */
+	bool wild;     /* on the wild queues: not for the oracle, */
+	bool wild_job; /* on that of jobs: `who` is the job */
 };
 struct held {
 	uint64_t item, token, session;
@@ -49,11 +52,11 @@ struct held {
 struct publisher {
 	uint64_t id, next;
 	uint32_t epoch, pending; /* events sent and not answered; 0: none */
-	uint32_t losses;	 /* crashes and cuts since what is pending was first sent */
+	uint32_t losses;	 /* crashes and cuts since the pending events were first sent */
 	bool in_flight, stale;	 /* stale: its epoch may be another's */
-	uint64_t owner;		 /* session that it was opened for */
+	uint64_t owner;		 /* session that opened it */
 };
-/* A transaction is sent again, word for word, until it is answered. */
+/* A transaction is sent again unchanged until it is answered. */
 struct txn_plan {
 	bool pending, in_flight, was_unknown;
 	uint64_t number, session;
@@ -68,12 +71,13 @@ struct client {
 	uint64_t session;    /* 0: none */
 	uint64_t connection; /* number; 0: none */
 	bool opening, closing, deaf;
-	uint64_t cut; /* its connection breaks before this frame from now; 0: it does not */
+	uint64_t cut; /* its connection breaks before this frame from now; 0: never */
 	bool resuming[FEEDS];
-	int source;	 /* that it can judge the jobs of; 0: none */
+	int source;	 /* the source whose jobs it can judge; 0: none */
 	bool jobs_taken; /* its consumer of jobs is open: with a source, once it speaks for that */
-	bool jobs_left;	 /* its source was taken over: it consumes no more jobs on this connection */
-	bool slow;	 /* its connection does not take what it is given: its consumers are paused */
+	/* its source was taken over: it consumes no more jobs on this connection */
+	bool jobs_left;
+	bool slow; /* its connection does not accept deliveries: its consumers are paused */
 };
 
 struct wild_job {
@@ -97,16 +101,17 @@ struct sim {
 	struct oracle *oracle;
 	struct store *store;
 	struct engine *engine;
-	struct batch_clock
-		now; /* mono_ms as the broker's durable clock counts; its process's is skewed against it */
+	/* mono_ms of the broker's durable clock; the process's clock is skewed against it */
+	struct batch_clock now;
 	uint64_t skew_ms;
 	bool failed;
 	bool priority; /* the queue has priorities */
 	bool sourced;  /* clients can judge the jobs of a source */
-	bool drains;   /* every consumer of jobs takes orphans, and all begin without credit */
-	bool quiet;    /* the broker was driven until it had nothing to do */
-	bool answers;  /* a client has asked for more on being told something: the broker is not done */
-	bool deaf;     /* committed, and nobody hears the answers: the broker dies with them */
+	bool drains;   /* every consumer of jobs accepts orphans, and all begin without credit */
+	bool quiet;    /* the broker was driven until it was idle */
+	bool answers;  /* a client has sent a request in response: the broker is not idle */
+	/* committed, and no client receives the answers: the broker dies with them */
+	bool deaf;
 	char dir[64];
 	uint64_t random, step, connections;
 	int reports;
@@ -125,8 +130,8 @@ struct sim {
 		uint32_t attempt;
 		int client;
 		bool intended;
-	} job[ORACLE_JOBS_MAX];	   /* as delivered last */
-	int slots[JOBS], jobs_end; /* numbers of the jobs that clients know, and the next */
+	} job[ORACLE_JOBS_MAX];	   /* as in the last delivery */
+	int slots[JOBS], jobs_end; /* numbers of the jobs known to clients, and the next one */
 	/* faults.c, faults_plan.c */
 	long fault_in; /* calls of the store from now; 0: never */
 	bool fault_commit;
@@ -139,7 +144,7 @@ struct sim {
 /* ---- in the order of the files: each calls only those above it ---- */
 
 /* run.c */
-void must(int rc, const char *what); /* a failure of the simulator itself: exits */
+void must(int rc, const char *what); /* exits on a failure of the simulator itself */
 uint64_t roll(struct sim *s, uint64_t n);
 struct sluice_slice text(const char *t);
 
@@ -152,7 +157,7 @@ struct target {
 const struct target *sim_target(int producer);
 const char *source_name_of(int source);
 int source_by_name(const char *name); /* "": 0 */
-/* Consumers' tags name a client's connection. */
+/* Consumers' tags contain a client's connection. */
 uint64_t consumer_tag(const struct client *client, int number, enum feed feed);
 /* The same for the oracle, over all of a client's connections. */
 int consumer_number(int client, enum feed feed);
@@ -162,38 +167,38 @@ void forget(struct sim *s, struct op *op);
 
 /* faults.c */
 void faults_off(struct sim *s);
-/* Around what the simulator itself reads while a call of the broker is to fail. */
+/* Around reads of the simulator itself while a call of the broker is to fail. */
 void faults_pause(struct sim *s);
 void faults_resume(struct sim *s);
 
 /* broker.c */
 void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, const void *body);
 void boot(struct sim *s);
-/* Until the engine has nothing to do. False: the broker is dead, or as good as dead. */
+/* Until the engine is idle. False: the broker is dead, or will be. */
 bool drive(struct sim *s);
-void shut(struct sim *s); /* for good */
+void shut(struct sim *s); /* permanently */
 
-/* clients.c: what clients do with sessions, streams and the queue */
+/* Clients.c: actions of clients on sessions, streams and the queue */
 void publish(struct sim *s, int producer);
 void reopen(struct sim *s, int producer); /* under its name: its epoch grows, its sequence stays */
 void settle(struct sim *s);
-void begin_all(struct sim *s); /* reports that all that was given lately is begun */
+void begin_all(struct sim *s); /* reports all recent items as begun */
 void purge(struct sim *s);
 void client_connect(struct sim *s, int client);
 void client_leave(struct sim *s, int client);
 void client_close(struct sim *s, int client); /* ends its session */
-/* The connection breaks: what is sent from now on is not received; then it is known as broken. */
+/* The connection breaks: frames from now on are not received; later it is closed. */
 void client_deafen(struct sim *s, int client);
 void client_break(struct sim *s, int client);
-/* Begins or ends to be slow. */
+/* Begins or ends slowness. */
 void client_slow(struct sim *s, int client, bool slow);
 void credit(struct sim *s, int client, uint32_t more);
 uint32_t some_credit(struct sim *s);
-/* Says that it speaks for its source, if it has one; takes jobs once it may. */
+/* Registers its source, if it has one; consumes jobs once it may. */
 void source_send(struct sim *s, int client);
 void source_answered(struct sim *s, const struct op *op, const struct outcome *out);
 
-/* jobs.c: what clients do with jobs, the cursor and transactions */
+/* Jobs.c: actions of clients on jobs, the cursor and transactions */
 void job_do(struct sim *s);
 void cursor_do(struct sim *s);
 void transact(struct sim *s);
@@ -214,7 +219,7 @@ void owned_grant_damage(struct sim *s);
 void wild_job_shown(struct sim *s, const Sluice__JobInfo *row, struct oracle_rest *rest);
 void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited);
 
-/* receive.c: what clients receive; the engine's sink */
+/* Receive.c: deliveries to clients; the engine's sink */
 void on_post(struct engine_sink *sink, struct engine_release *release);
 
 /* inspect.c: reads */
@@ -227,8 +232,8 @@ void faults_plan(struct sim *s);
 void world_make(struct sim *s);
 void crash(struct sim *s);
 
-/* sim.c. One run; prints a line. False: a promise was broken. *ret_hash: of all that the oracle was
- * given, and of what is stored at the end. */
+/* Sim.c. One run; prints a line. False: a promise was broken. *ret_hash: of all inputs of the
+ * oracle, and of the stored data at the end. */
 bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash);
 
 #endif

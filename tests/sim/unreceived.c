@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A command whose answer no client will get, because the broker crashes or the connection breaks
- * first. What it asked for may be done or not, which the oracle has to know. */
+ * A command whose answer no client will receive, because the broker crashes or the connection
+ * breaks first. Whether it was applied is unknown, which the oracle has to take into account. */
 #include "tests/sim/sim.h"
 
 void forget(struct sim *s, struct op *op)

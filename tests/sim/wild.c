@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The wild queue: items of all sizes, some of whose records cannot be read. Nothing of it is known to the oracle but what is ready and
- * which consumers are willing. Its acks may be of anything that was ever held. */
+ *
+ * The wild queue: items of all sizes, some of whose records cannot be read. The oracle only knows
+ * the number of ready items and which consumers are willing. Acks may be of any item that was ever
+ * held.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +26,7 @@ void wild_put(struct sim *s)
 	for (uint32_t i = 0; i < f.count; i++) {
 		struct envelope e = {.body = {body, 8}};
 
-		/* Now and then one that a claim of others has no room for. */
+		/* Sometimes one that is too large for a claim with others. */
 		if (i == 0 && roll(s, 8) == 0)
 			e.body.len = LARGE_BYTES;
 		used += envelope_encode(bytes + used, &e);
@@ -65,7 +68,7 @@ static void spoil(struct store *store, const struct key *key)
 	must(store_commit(txn), "damage");
 }
 
-/* In both databases, or they would differ by it. */
+/* In both databases, which would differ otherwise. */
 void wild_damage(struct sim *s)
 {
 	struct sluice_slice found, value;

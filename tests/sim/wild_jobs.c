@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The wild jobs: a queue of jobs some of whose records cannot be read: live, submission, history, or the entry of the session that holds it.
- * Of those nothing is asked but that the audit tells of them; of the others that they are never refused for the damage, that nothing of them
- * waits where somebody is willing, and that no lease outlives its session. */
+ *
+ * The wild jobs: a queue of jobs some of whose records cannot be read: live, submission, history,
+ * or the entry of the session that holds it. For damaged jobs the only requirement is that the
+ * audit reports them; for the others: they are never refused for the damage, none waits while a
+ * consumer is willing, and no lease outlives its session.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +19,7 @@
 
 enum damage { DAMAGE_NONE, DAMAGE_LIVE, DAMAGE_RECORD, DAMAGE_HISTORY, DAMAGE_OWNED, DAMAGES };
 
-/* ---- what is done with them ---- */
+/* ---- use ---- */
 
 static void job_submit(struct sim *s, struct op op, char *id, uint64_t session)
 {
@@ -94,13 +97,13 @@ void wild_job_do(struct sim *s)
 		job_end(s, op, id, client->session);
 }
 
-/* ---- what they are told ---- */
+/* ---- notices to them ---- */
 
 void wild_job_answered(struct sim *s, const struct op *op, const struct outcome *out)
 {
 	struct wild_job *job = &s->wild_jobs[op->who];
 
-	/* The one that was damaged is forgotten, and this is another under its name. */
+	/* The damaged one was deleted, and this is another with its name. */
 	if (op->type == COMMAND_JOB_SUBMIT && out->code == 0 && out->id != job->number)
 		job->damage = DAMAGE_NONE;
 	if (out->code == SLUICE_E_CORRUPT && job->damage == DAMAGE_NONE)
@@ -160,7 +163,7 @@ static void spoil(struct store *store, enum store_table table, const struct key 
 	must(store_commit(txn), "damage");
 }
 
-/* Or they would differ by it. */
+/* In both databases, which would differ otherwise. */
 static void spoil_both(struct sim *s, enum store_table table, const struct key *key)
 {
 	shadow_pause(true);
@@ -181,7 +184,7 @@ static bool waits(struct store_txn *txn, int who)
 	       (live.claim == JOB_READY || live.claim == JOB_ORPHANED || live.claim == JOB_GATED);
 }
 
-/* Mostly one that waits, if there is one: then the claims that come to it have to get by. */
+/* Usually one that waits, if any: then claims have to skip it. */
 static int some_job(struct sim *s)
 {
 	int first = (int)roll(s, WILD_JOBS), who = first;
@@ -218,7 +221,8 @@ void wild_job_damage(struct sim *s)
 	spoil_both(s, table, &key);
 }
 
-/* The entry of a lease that lasts as long as its session: what it says can be found without it, and nothing is to be seen of the damage. */
+/* The entry of a lease that lasts as long as its session: its data can be found elsewhere, and the
+ * damage has no effect. */
 void owned_grant_damage(struct sim *s)
 {
 	const struct client *client = &s->clients[CLIENTS - 1];
@@ -244,7 +248,7 @@ void owned_grant_damage(struct sim *s)
 		spoil_both(s, STORE_OWNED, &key);
 }
 
-/* ---- what reads show ---- */
+/* ---- checks of reads ---- */
 
 void wild_job_shown(struct sim *s, const Sluice__JobInfo *row, struct oracle_rest *rest)
 {
@@ -258,7 +262,7 @@ void wild_job_shown(struct sim *s, const Sluice__JobInfo *row, struct oracle_res
 		oracle_wild_leased(s->oracle, row->holder_session);
 }
 
-/* The job that a finding is about: "job N ..." or "job N: ...". 0: none. */
+/* The job of a finding: "job N ..." or "job N: ...". 0: none. */
 static uint64_t job_of(const char *finding)
 {
 	return strncmp(finding, "job ", 4) == 0 ? strtoull(finding + 4, NULL, 10) : 0;
@@ -281,7 +285,7 @@ void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited)
 		if (!known)
 			oracle_blame(s->oracle, audited->findings[i], (int64_t)audited->n_findings, 0);
 	}
-	/* Nobody can write what cannot be read, so it stays. */
+	/* An unreadable record is never rewritten, so the damage stays. */
 	for (int who = 0; who < WILD_JOBS; who++) {
 		if (s->wild_jobs[who].damage == DAMAGE_LIVE && !reported[who])
 			oracle_blame(s->oracle, "the audit does not tell of a damaged job", who,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What happens to the broker and its clients alike: how the world begins, and a crash. A crash drops
- * the engine as it is (LMDB: and the store, so that it is opened anew); what was not answered yet is
- * unknown to the oracle from then on. */
+ * Events that affect the broker and its clients together: the world's beginning, and a crash. A
+ * crash drops the engine as it is (with LMDB the store too, which is opened anew); operations
+ * without an answer are unknown to the oracle from then on.
+ */
 #include "tests/sim/sim.h"
 
 void crash(struct sim *s)
@@ -28,7 +29,7 @@ void crash(struct sim *s)
 		s->clients[i].opening = s->clients[i].closing = s->clients[i].deaf = false;
 	}
 	boot(s);
-	/* Most come back at once, some take their time. */
+	/* Most come back at once, some later. */
 	for (int i = 0; i < CLIENTS; i++) {
 		if (roll(s, 4) != 0)
 			client_connect(s, i);
@@ -108,7 +109,7 @@ void world_make(struct sim *s)
 	}
 	if (!drive(s))
 		must(SLUICE_E_INTERNAL, "producers");
-	/* Two machines, one of them with a second scheduler; and somebody who can judge nothing. */
+	/* Two machines, one of them with a second scheduler; and a client that can judge none. */
 	for (int i = 0; i < CLIENTS - 1 && s->sourced; i++)
 		s->clients[i].source = 1 + i % SOURCES;
 	for (int i = 0; i < CLIENTS; i++)

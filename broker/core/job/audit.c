@@ -89,7 +89,7 @@ static int check_ready(struct audit *audit, uint64_t number, const struct job_li
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-/* ---- what stands still ---- */
+/* ---- jobs without progress ---- */
 
 static uint64_t since(const struct audit *audit, uint64_t wall_ms)
 {
@@ -193,7 +193,7 @@ static int check_waiting(struct audit *audit, uint64_t number, const struct job_
 	return 0;
 }
 
-/* ---- what must not be ---- */
+/* ---- findings ---- */
 
 static int check_leased(struct audit *audit, uint64_t number, const struct job_live *live)
 {

@@ -214,7 +214,7 @@ int quarantine_value_get(struct apply *a, uint64_t n, struct quarantine_value *r
 	return rc == 0 ? quarantine_value_decode(value, ret) : rc;
 }
 
-/* ---- the same report again ---- */
+/* ---- retries of a report ---- */
 
 /* A chain ends at a missing or damaged row: a report is not refused because of an older one. */
 static int chain_end(int rc)

@@ -209,7 +209,7 @@ static int row_matches(struct apply *a, const struct job *job, uint64_t n, const
 	return 0;
 }
 
-/* ---- the same report again ---- */
+/* ---- retries of a report ---- */
 
 /* A row of the same report: its state, and its holder's token. */
 static bool row_is(const Sluice__JobHistoryRow *row, const Sluice__JobReport *m, uint32_t attempt)

@@ -173,7 +173,7 @@ static int run_write(struct publish *p, const struct run *run)
 	return rc != 0 ? rc : run_to_queues(p, run);
 }
 
-/* ---- how much one command may put ---- */
+/* ---- bounds on the puts of one command ---- */
 
 static size_t queue_count(const struct publish *p)
 {

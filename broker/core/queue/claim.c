@@ -134,7 +134,7 @@ int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim
 	return rc;
 }
 
-/* ---- resume: what the session holds already ---- */
+/* ---- resume: entries that the session holds already ---- */
 
 static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant,
 			   uint32_t *io_count, uint64_t *io_bytes)

@@ -112,7 +112,7 @@ int session_check(struct apply *a, uint64_t id, struct outcome *out)
 	return rc;
 }
 
-/* ---- what a session owns ---- */
+/* ---- entries of a session ---- */
 
 int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id, uint64_t sub)
 {

@@ -46,7 +46,7 @@ int stream_grown(struct apply *a, uint64_t stream) SLUICE_MUST_USE;
 /* At the batch's end: FX_LOG_GROWN, once per log. */
 int stream_grown_emit(struct core *core, struct store_txn *txn, struct effects *effects) SLUICE_MUST_USE;
 
-/* ---- pending.c: events from inside core, stored at the end of their command ---- */
+/* ---- pending.c: events that core publishes, stored at the end of their command ---- */
 int pending_add(struct apply *a, uint64_t stream, const struct envelope *envelope) SLUICE_MUST_USE;
 int pending_flush(struct apply *a) SLUICE_MUST_USE;
 /* Before another append to the same log. */
