@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The floor as a system to be measured: sluice-floor-server in its three modes, and bare commits without a
- * server. What a table needs is made by the first hello, so prepare() has nothing to do.
- */
+ * The floor as a measured system: sluice-floor-server in its three modes, and bare commits without
+ * a server. The first hello creates the table, so prepare() has nothing to do. */
 #include "floor.h"
 
 #include <signal.h>

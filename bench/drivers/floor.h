@@ -11,7 +11,7 @@
 
 enum floor_mode { FLOOR_RECORD, FLOOR_SEGMENT, FLOOR_ECHO, FLOOR_COMMIT };
 
-/* A hello, answered. The descriptor, or -1 after bench_error(). */
+/* Sends a hello and waits for its answer. The descriptor, or -1 after bench_error(). */
 int floor_wire_connect(int port, const struct bench_conn_spec *spec);
 int floor_wire_open(const struct bench_server *server, const struct bench_conn_spec *spec,
 		    struct bench_conn **ret);
@@ -20,8 +20,8 @@ int floor_wire_send(struct bench_conn *c, const void *bodies);
 int floor_wire_poll(struct bench_conn *c, int timeout_us, struct bench_progress *io);
 int floor_wire_fd(const struct bench_conn *c);
 
-/* The store in server->dir is opened once however many connections there are; LMDB makes their commits take
- * turns. */
+/* The store in server->dir is opened once for any number of connections; LMDB serialises their
+ * commits. */
 int floor_commit_open(const struct bench_server *server, const struct bench_conn_spec *spec,
 		      struct bench_conn **ret);
 void floor_commit_close(struct bench_conn *c);

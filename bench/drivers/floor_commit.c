@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What a commit costs with nothing around it: send() collects, poll() puts what was collected into bare LMDB,
- * a record for each body, and commits with full sync. There is no server and nobody reads.
- */
+ * The cost of a commit alone: send() collects, poll() puts the collected bodies into bare LMDB, a
+ * record for each, and commits with full sync. There is no server and no reader. */
 #include "floor.h"
 
 #include <errno.h>
@@ -151,7 +149,7 @@ int floor_commit_send(struct bench_conn *c, const void *bodies)
 	return 0;
 }
 
-/* Puts what was collected behind what is there. */
+/* Puts the collected bodies after the existing records. */
 static int put_all(struct bench_conn *c, MDB_txn *txn)
 {
 	MDB_cursor *cursor;

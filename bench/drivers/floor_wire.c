@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * A client of sluice-floor-server (../floor/wire.h). A unit is copied once, into the buffer that one write
- * sends; what comes is handed out of the buffer it was read into.
- */
+ * A client of sluice-floor-server (../floor/wire.h). A unit is copied once, into the buffer of one
+ * write; received bodies are passed on from the read buffer. */
 #include "floor.h"
 #include "../floor/wire.h"
 
@@ -15,10 +13,10 @@
 #include <unistd.h>
 
 enum {
-	FLUSH_BYTES =
-		64 << 10, /* send() writes when so much is buffered, so that the server works meanwhile */
+	/* send() writes when this much is buffered, so that the server works meanwhile */
+	FLUSH_BYTES = 64 << 10,
 	IN_BYTES = 256 << 10,
-	READS_MAX = 16, /* of a poll(), so that whoever follows a whole log comes back in between */
+	READS_MAX = 16, /* per poll(), so that a follower of a whole log returns in between */
 	HELLO_TIMEOUT_MS = 30000,
 	LENGTH_BYTES = 4,
 	COUNT_BYTES = 8,

@@ -37,7 +37,7 @@ enum { MODE_ALWAYS, MODE_EVERYSEC };
 enum {
 	READY_SECONDS_MAX = 120,
 	HELLO_MS_MAX = 10000,
-	CLIENTS_DEFAULT = 10000, /* what Redis takes without --maxclients */
+	CLIENTS_DEFAULT = 10000, /* Redis' limit without --maxclients */
 	CLIENTS_SPARE = 32,	 /* beside the idle ones: load, questions */
 };
 
@@ -58,7 +58,7 @@ static bool program_found(const char *name)
 	return false;
 }
 
-/* Waits for the answer to what was said on fd; its first line without the end. -1: none, and *ret is "". */
+/* Waits for the answer on fd; its first line without the end. -1: none, and *ret is "". */
 static int read_line(int fd, char *ret, size_t ret_bytes, int timeout_ms)
 {
 	uint64_t end = bench_now_ns() + (uint64_t)timeout_ms * 1000000;
@@ -87,7 +87,8 @@ static int read_line(int fd, char *ret, size_t ret_bytes, int timeout_ms)
 	}
 }
 
-/* Says PING and takes the answer. 1: PONG; 0: another answer, or none, which is in `said`; -1: nothing listens. */
+/* Sends PING and reads the answer. 1: PONG; 0: another answer, in `reply`, or none; -1: no
+ * listener. */
 static int ping(int fd, char *reply, size_t reply_bytes)
 {
 	static const char command[] = "*1\r\n$4\r\nPING\r\n";
@@ -107,8 +108,8 @@ static bool has_ended(pid_t pid)
 	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
 }
 
-/* A server that loads its log takes connections and answers -LOADING, so only PONG will do. Nothing tells of the moment but the log, which
- * belongs to the harness; so it is asked again and again. */
+/* A server that loads its log accepts connections and answers -LOADING, so only PONG counts. Only
+ * its log shows the moment, and that belongs to the harness; so PING is repeated. */
 static int await_ready(const struct bench_server *server)
 {
 	uint64_t end = bench_now_ns() + (uint64_t)READY_SECONDS_MAX * 1000000000;

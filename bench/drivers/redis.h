@@ -27,19 +27,21 @@ int redis_conn_fd(const struct bench_conn *);
 
 /* ---- redis_command.c ---- */
 
-/* One command on a connection of its own, for what is not measured; blocks. *ret is owned (freeReplyObject); it may be an error reply
- * whose meaning the caller knows. -1 after bench_error() when there was no reply. */
+/* One command on a connection of its own, outside of the measurement; blocks. *ret is owned
+ * (freeReplyObject); it may be an error reply whose meaning the caller knows. -1 after
+ * bench_error() when there was no reply. */
 int redis_command(int port, size_t argc, const char *const argv[], struct redisReply **ret);
 
 /* ---- redis_buffer.c ---- */
 
-/* Zeroed, it is empty. `data` is owned: free() it. Functions that return int return -1 after bench_error() when there is no memory. */
+/* Empty when zeroed. `data` is owned: free() it. Functions that return int return -1 after
+ * bench_error() when there is no memory. */
 struct redis_buffer {
 	char *data;
 	size_t head, len, size; /* in use: head to len */
 };
 
-/* Makes room for `more` bytes behind len. */
+/* Reserves `more` bytes after len. */
 int redis_buffer_reserve(struct redis_buffer *, size_t more);
 int redis_buffer_append(struct redis_buffer *, const void *data, size_t len);
 /* One argument of a command. */
@@ -47,7 +49,7 @@ int redis_buffer_argument(struct redis_buffer *, const char *data, size_t len);
 /* The beginning of a command of `count` arguments, and the first argc of them. */
 int redis_buffer_command(struct redis_buffer *, unsigned count, const char *const argv[], size_t argc);
 
-/* Into room that is there. */
+/* Appends within reserved memory. */
 static inline void redis_buffer_put(struct redis_buffer *buffer, const void *data, size_t len)
 {
 	memcpy(buffer->data + buffer->len, data, len);

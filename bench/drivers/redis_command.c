@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * One command at a time, outside of what is measured: what prepares a server, and questions to it.
- */
+ * One command at a time, outside of the measurement: preparation of a server, and queries. */
 #include "bench/drivers/redis.h"
 
 #include <hiredis/hiredis.h>

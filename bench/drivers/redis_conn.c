@@ -61,7 +61,7 @@ struct bench_conn {
 	bool entries;		    /* the answer that is being read is XREAD's */
 
 	struct bench_progress *progress; /* of the poll() that is under way */
-	char refused[256];		 /* what the server, or an answer that makes no sense, said; "" */
+	char refused[256];		 /* an error of the server, or an invalid answer; "" */
 };
 
 /* ---- replies, as the reader finds them ---- */
@@ -141,7 +141,7 @@ static void *take_array(const redisReadTask *task, int elements)
 	return taken;
 }
 
-/* XACK says how many of the ids were pending; as each was, it must be all of them, and the scenario counts. */
+/* XACK returns how many of the ids were pending; all of them must be, and the scenario counts. */
 static void *take_integer(const redisReadTask *task, long long value)
 {
 	struct bench_conn *conn = conn_of(task);
@@ -152,7 +152,7 @@ static void *take_integer(const redisReadTask *task, long long value)
 	return taken;
 }
 
-/* Nothing asks for what may be nothing: a read blocks until there is something. */
+/* No command here may be answered with nil: a read blocks until there are entries. */
 static void *take_nil(const redisReadTask *task)
 {
 	return refuse(conn_of(task), "(nil)", 5);
@@ -177,7 +177,7 @@ static int ask_follow(struct bench_conn *conn)
 	return redis_buffer_command(&conn->output, 8, argv, 8);
 }
 
-/* The acks of what came last, and a request for more. */
+/* Acks of the last entries, and a request for more. */
 static int ask_work(struct bench_conn *conn)
 {
 	const char *const ack[] = {"XACK", conn->name, REDIS_GROUP};
@@ -197,7 +197,7 @@ static int ask_work(struct bench_conn *conn)
 	return redis_buffer_command(&conn->output, 11, argv, 11);
 }
 
-/* Writes what the socket takes. */
+/* Writes as much as the socket accepts. */
 static int flush(struct bench_conn *conn)
 {
 	struct redis_buffer *output = &conn->output;
@@ -267,7 +267,7 @@ static int take_replies(struct bench_conn *conn)
 	}
 }
 
-/* Reads what has come. *ret_any: something had. */
+/* Reads available input. *ret_any: there was some. */
 static int take_input(struct bench_conn *conn, bool *ret_any)
 {
 	*ret_any = false;
@@ -314,7 +314,7 @@ int redis_conn_poll(struct bench_conn *conn, int timeout_us, struct bench_progre
 			return -1;
 	}
 	conn->progress = NULL;
-	/* What the answers have led to. */
+	/* Commands that the answers caused. */
 	return flush(conn);
 }
 
@@ -346,7 +346,7 @@ static int find_last_id(const struct bench_server *server, struct bench_conn *co
 	return rc;
 }
 
-/* What each XADD begins with. */
+/* The common beginning of each XADD. */
 static int begin_adds(struct bench_conn *conn)
 {
 	const char *const add[] = {"XADD", conn->name, "*", "b"};

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The sluice driver: connections that publish, put, follow and work, through libsluice's public calls and its own batching.
+ * The sluice driver: connections that publish, put, follow and work, through libsluice's public
+ * calls and its own batching.
  *
- * A unit of one message is a publish, which the library gathers with others as it likes; a unit of several is a batch, answered as one. Acks have no answer each: what was accepted is asked of the queue.
+ * A unit of one message is a publish, which the library gathers with others; a unit of several is a
+ * batch with one answer. Acks have no answer each: the accepted ones are read from the queue's
+ * counts.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +15,7 @@
 
 enum {
 	FOLLOW_CREDIT = 20000,
-	ENVELOPE_BYTES = 64, /* what an event has beside its body, at most, in the client's buffer */
+	ENVELOPE_BYTES = 64, /* upper bound of an event without its body in the client's buffer */
 	BUFFER_SPARE = 1 << 20,
 	NAME_BYTES = 256,
 };
@@ -26,7 +29,7 @@ struct bench_conn {
 	sluice_message *messages;    /* PUBLISH, PUT: a unit's; owned */
 	uint64_t acked_before;	     /* the queue's count when it was opened */
 	struct bench_progress now;   /* since open */
-	struct bench_progress given; /* of that, what poll() has handed out */
+	struct bench_progress given; /* part of it that poll() has returned */
 };
 
 /* ---- callbacks: they run inside of poll() ---- */

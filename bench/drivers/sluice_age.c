@@ -25,7 +25,7 @@ enum {
 	STREAMS = 8,
 	EVENTS = 200, /* of a round, into one of the streams */
 	STREAM_EVENTS_MAX = 2000,
-	ITEM_STAYS = 25, /* one in so many */
+	ITEM_STAYS = 25, /* one in ITEM_STAYS */
 	CURSOR_STAYS = 10,
 	JOB_STAYS = 10,
 	BYTES_MIN = 40,
@@ -45,7 +45,7 @@ struct item {
 	uint64_t seq;
 };
 
-/* What one round has made, until it goes. */
+/* Objects of one round, until they are deleted. */
 struct bucket {
 	struct item *items;
 	size_t count, capacity;
@@ -338,7 +338,8 @@ int sluice_driver_age(const struct bench_system *system, const struct bench_serv
 		rc = sluice_client_begin(&server, NULL, &aging->fault, &aging->client);
 		if (rc == 0)
 			rc = churn(aging, ROUNDS * spec->age_percent / 100);
-		sluice_client_end(aging->client); /* its leases end with it: what stays is ready again */
+		/* its leases end with it: remaining items are ready again */
+		sluice_client_end(aging->client);
 		bench_stop(&server, SIGTERM);
 	}
 	for (unsigned i = 0; i < LIFE_ROUNDS; i++)

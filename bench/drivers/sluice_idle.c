@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Idle connections: sockets that have said HELLO, got their WELCOME, and then are silent. A HELLO always opens a session, so each has one,
- * as a usual client would; its timeout is long, so that the broker does not end it for its silence while it is measured.
+ * Idle connections: sockets that have sent HELLO, received WELCOME, and then are silent. A HELLO
+ * always opens a session, so each has one, as a usual client would; its timeout is long, so that
+ * the broker does not end it during the measurement.
  */
 #include <errno.h>
 #include <poll.h>
@@ -49,7 +50,7 @@ static size_t hello_make(uint8_t buf[HELLO_BYTES_MAX])
 	return FRAME_HEADER_BYTES + header.body_bytes;
 }
 
-/* What a broker that refuses says of it. */
+/* The text of a broker's refusal. */
 static int refused(const struct idle_conn *conn, const struct frame_header *header)
 {
 	struct sluice_slice body = {conn->answer + FRAME_HEADER_BYTES, header->body_bytes};
@@ -141,7 +142,7 @@ static int wave_await(struct idle_conn *conns, unsigned count, const uint8_t *he
 	return 0;
 }
 
-/* Opens count of them; *io_open counts what is to be closed, in an error too. */
+/* Opens count connections; *io_open counts those to be closed, also after an error. */
 static int wave(const struct bench_server *server, unsigned count, int *fds, unsigned *io_open)
 {
 	struct idle_conn *conns = calloc(count, sizeof(*conns));

@@ -73,7 +73,7 @@ static bool answered(struct life *life, const sluice_reply *reply, const char *w
 	return true;
 }
 
-/* The call itself; what it refuses at once is a fault as well. */
+/* The call itself; an immediate refusal is a failure as well. */
 static void sent(struct life *life, int rc, const char *what)
 {
 	if (rc != 0)
@@ -219,7 +219,7 @@ static int turn(struct run *run)
 
 	for (int i = 0; i < 2; i++)
 		fds[i] = (struct pollfd){.fd = sluice_fd(clients[i]), .events = POLLIN};
-	(void)poll(fds, 2, 1000); /* interrupted or not: whoever has something is looked at */
+	(void)poll(fds, 2, 1000); /* interrupted or not: descriptors with input are handled */
 	for (int i = 0; i < 2; i++) {
 		int rc = fds[i].revents != 0 ? sluice_process(clients[i], 0) : 0;
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The broker as a process, and clients of it: what all parts of the sluice driver begin with.
- */
+ * The broker as a process, and its clients: common to all parts of the sluice driver. */
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -78,7 +76,7 @@ void sluice_fault_set(struct sluice_fault *fault, const char *format, ...)
 	va_list args;
 
 	if (fault->text[0] != 0)
-		return; /* what follows from the first one says less */
+		return; /* later failures follow from the first one */
 	va_start(args, format);
 	(void)vsnprintf(fault->text, sizeof(fault->text), format, args);
 	va_end(args);

@@ -134,7 +134,7 @@ static void scratch_make(const struct floor_options *opt)
 			dir);
 }
 
-/* What every scenario needs of the harness. The stores are open (probe) and closed (aged). */
+/* State of the harness for every scenario. The stores are open (probe) and closed (aged). */
 struct bench {
 	const struct floor_options *opt;
 	struct floor_report *report;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Command line of sluice-floor: one table of numbers with bounds, and the rest by hand.
- */
+ * Command line of sluice-floor: one table of numbers with bounds; the other options
+ * individually. */
 #include "floor.h"
 
 #include <errno.h>
@@ -154,7 +153,7 @@ static int parse_option(struct floor_options *opt, int code, const char *text, u
 			if ((int)numbers[i].code == code)
 				return parse_number(&numbers[i], text, &given[i]);
 		}
-		/* getopt_long has said what is wrong. */
+		/* getopt_long has printed the error. */
 		fprintf(stderr, "sluice-floor: --help lists the options\n");
 		return 2;
 	}

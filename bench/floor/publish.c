@@ -78,7 +78,8 @@ static void publish_step(struct floor_run *run, double *values)
 		now = floor_now_ns();
 	} while (now - start < run->slice_ns && st->offset < EVENTS_MAX);
 
-	/* What the table holds, not what the file grew by: an aged file has free pages to fill first. */
+	/* The table's contents, not the growth of the file: an aged file has free pages to fill
+	 * first. */
 	MDB_txn *txn = floor_begin(run->store);
 	MDB_stat stat;
 	floor_must(mdb_stat(txn, st->dbi, &stat), "mdb_stat");

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The results: a table for people and JSON for programs. Medians, because one slow fsync of a shared
- * disk says nothing about a layout. Beside each stands what a minimal commit cost at that moment, because
- * somebody else's writes can slow a whole minute: rows are comparable only where that is alike.
+ * The results: a table as text and JSON for programs. Medians, because one slow fsync of a shared
+ * disk says nothing about a layout. Next to each stands the cost of a minimal commit at that time,
+ * because writes of other programs can slow a whole minute: rows are comparable only where it is
+ * similar.
  */
 #include "floor.h"
 
@@ -13,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A row whose probe is so many times the best of the run gets a mark. */
+/* A row whose probe is this many times the best of the run gets a mark. */
 #define PROBE_DISTURBED 2.0
 
 struct summary {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sluice-floor-server: the same bytes over loopback into bare LMDB with full sync and nothing in between;
- * what a broker on this store could reach at best.
+ * sluice-floor-server: the same bytes over loopback into bare LMDB with full sync and nothing in
+ * between; the limit for a broker on this store.
  *
- * The loop: take what has come, all of it into one transaction; commit; answer; deliver; again. See README.md
- * and wire.h.
+ * The loop: read all available input into one transaction; commit; answer; deliver; again. See
+ * README.md and wire.h.
  */
 #include "server.h"
 
@@ -33,7 +33,7 @@ enum {
 struct options {
 	const char *dir;
 	enum server_mode mode;
-	int port;     /* -1: not said */
+	int port;     /* -1: not given */
 	uint64_t age; /* rounds of churn; 0: serve */
 };
 
@@ -149,7 +149,7 @@ static int start_listening(struct server *s, int port)
 	return ntohs(addr.sin_port);
 }
 
-/* Takes what has come; false: nothing within the timeout (-1: wait for ever). */
+/* Reads available input; false: nothing within the timeout (-1: without limit). */
 static bool take_events(struct server *s, int64_t timeout_ns)
 {
 	struct epoll_event events[SERVER_EVENTS];
@@ -166,9 +166,9 @@ static bool take_events(struct server *s, int64_t timeout_ns)
 	return n > 0;
 }
 
-/* How long to wait for more, ns. Whoever had a window full of units answered sends as many again at once, and
- * they had better be one commit than two: so a batch smaller than the one before waits a little, if that one
- * was more than comes at a steady rate while a commit lasts. */
+/* How long to wait for more input, ns. A client that was answered a full window sends as many units
+ * again at once, and one commit for them is better than two: so a batch smaller than the one before
+ * waits a little, if that one was larger than a steady rate during a commit explains. */
 static int64_t patience(const struct server *s, uint64_t *until)
 {
 	if (!s->txn || s->last_bytes < GATHER_BYTES_MIN || s->last_bytes > GATHER_BYTES_MAX ||

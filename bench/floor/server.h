@@ -14,11 +14,11 @@
 #include "wire.h"
 
 enum {
-	SERVER_BATCH_BYTES = 16 << 20, /* taken from the sockets for one transaction */
-	SERVER_READ_BYTES =
-		256 << 10, /* one read: what is put in the store is still in the processor's cache */
+	SERVER_BATCH_BYTES = 16 << 20, /* read from the sockets for one transaction */
+	/* one read: the bytes put into the store are still in the processor's cache */
+	SERVER_READ_BYTES = 256 << 10,
 	SERVER_PAGE_BYTES = 256 << 10, /* one write to a follower */
-	SERVER_TURN_BYTES = 4 << 20,   /* written to a connection before the others have a turn */
+	SERVER_TURN_BYTES = 4 << 20,   /* written to a connection before the turn of the others */
 	SERVER_TAIL_KEEP = 64 << 10,   /* a connection keeps a buffer up to this size */
 	SERVER_EVENTS = 256,
 };
@@ -42,19 +42,19 @@ struct ranges {
 struct table {
 	struct table *next;
 	struct conn *readers; /* followers and workers */
-	MDB_cursor *append;   /* of the transaction under way, or NULL */
+	MDB_cursor *append;   /* of the current transaction, or NULL */
 	MDB_cursor *erase;    /* the same */
 	MDB_dbi dbi;
 	uint64_t end;	    /* number of the next record */
 	uint64_t durable;   /* `end` at the last commit */
 	uint64_t given;	    /* queue: items below it have been delivered, but for `back` */
-	struct ranges back; /* queue: what workers held that went away */
+	struct ranges back; /* queue: items of workers whose connections closed */
 	bool queue;
-	bool has_new; /* there is something for its readers since the last delivery */
+	bool has_new; /* records for its readers were added since the last delivery */
 	char name[FLOOR_NAME_BYTES];
 };
 
-/* Records of one table as they go over the wire: followers at the same place share them. */
+/* Records of one table as sent: followers at the same position share them. */
 struct page {
 	struct table *table;
 	uint64_t from, to;
@@ -72,14 +72,15 @@ struct conn {
 	bool touched, want_out, unanswered;
 	uint32_t body_bytes;
 
-	/* what comes */
-	uint8_t small[sizeof(struct floor_hello)]; /* the begin of a hello, a length or an ack */
+	/* ---- input ---- */
+	/* the beginning of a hello, a length or an ack */
+	uint8_t small[sizeof(struct floor_hello)];
 	unsigned small_have;
-	uint8_t *unit; /* of a unit that has come in part */
+	uint8_t *unit; /* of a unit that was received in part */
 	size_t unit_bytes, unit_have, unit_room;
 	uint64_t count; /* PUBLISH, PUT: units; WORK: bytes acked */
 
-	/* what goes */
+	/* ---- output ---- */
 	uint8_t *out;
 	size_t out_at, out_end, out_room;
 	uint64_t place; /* FOLLOW: the next record to send */
@@ -92,14 +93,14 @@ struct conn {
 struct server {
 	enum server_mode mode;
 	MDB_env *env;
-	MDB_txn *txn;	 /* the batch; NULL: nothing has come */
+	MDB_txn *txn;	 /* the batch; NULL: nothing was received */
 	MDB_txn *reader; /* reset between turns */
 	bool reading;
 	struct table *tables;
 	struct page page;
 	int epoll, listener;
-	bool deaf; /* no descriptor was left: the listener waits for a connection to close */
-	size_t batch_bytes, last_bytes; /* taken for this transaction, for the one before */
+	bool deaf; /* no descriptor was left: the listener waits until a connection closes */
+	size_t batch_bytes, last_bytes; /* bytes in this transaction, and in the one before */
 	struct conn *touched;		/* to be answered after the commit */
 	struct conn *dead;
 	uint8_t in[SERVER_READ_BYTES];
@@ -108,20 +109,20 @@ struct server {
 /* ---- server_table.c ---- */
 
 void server_store_open(struct server *, const char *dir);
-/* The table, made if it is not there; lives as long as the server. */
+/* The table, created if it does not exist; lives as long as the server. */
 struct table *table_open(struct server *, const char *name, bool queue);
-/* Within the batch's transaction, which is begun if need be. */
+/* Within the batch's transaction, which is begun if necessary. */
 void table_append(struct server *, struct table *, const void *bytes, size_t len);
-/* Deletes what the worker has acked, within the batch's transaction. false: the ack does not fit what was
- * delivered. */
+/* Deletes the items that the worker has acked, within the batch's transaction. false: the ack does
+ * not match the deliveries. */
 bool table_erase(struct server *, struct conn *worker);
 void server_commit(struct server *);
-/* server->page becomes records [from, to) of what is durable, to being what fits. false: there is none. */
+/* server->page becomes the durable records [from, to), as far as they fit. false: there is none. */
 bool table_page(struct server *, struct table *, uint64_t from);
-/* Appends items that a worker may be given to server->page, which begins empty; false: none. They are the
- * worker's then. */
+/* Appends items for a worker to server->page, which begins empty; false: none. The worker holds
+ * them then. */
 bool table_take(struct server *, struct conn *worker);
-/* What a worker holds is to be delivered again. */
+/* The items that a worker holds are to be delivered again. */
 void table_give_back(struct conn *worker);
 void server_reader_end(struct server *);
 
@@ -129,9 +130,9 @@ void server_reader_end(struct server *);
 
 void conn_accept(struct server *);
 void conn_event(struct server *, struct conn *, uint32_t events);
-/* Before a commit: the deletions that workers have asked for. */
+/* Before a commit: the deletions that workers have requested. */
 void server_erase(struct server *);
-/* After it: answers whoever had a part in it, and delivers what is new. */
+/* After a commit: answers its senders, and delivers new records. */
 void server_answer(struct server *);
 /* Frees the connections that were closed in this turn. */
 void server_bury(struct server *);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The connections of sluice-floor-server: what comes in goes into the batch straight from the read buffer;
- * what goes out is one write, and what the socket does not take waits in the connection, which gets nothing
- * more until that is gone.
+ * The connections of sluice-floor-server: input goes into the batch straight from the read buffer;
+ * output is one write, and bytes that the socket does not accept wait in the connection, which gets
+ * nothing more until they are sent.
  */
 #include "server.h"
 
@@ -57,8 +57,8 @@ static void touch(struct server *s, struct conn *c)
 	s->touched = c;
 }
 
-/* Ends the connection; `format` says why, NULL: it had ended itself. It stays in the lists of this turn, with
- * no descriptor. */
+/* Ends the connection; `format` gives the reason, NULL: the peer had closed it. It stays in the
+ * lists of this turn, without a descriptor. */
 __attribute__((format(printf, 3, 4))) static void end(struct server *s, struct conn *c, const char *format,
 						      ...)
 {
@@ -132,7 +132,7 @@ static bool put_out(struct server *s, struct conn *c, const void *bytes, size_t 
 	return false;
 }
 
-/* Delivers what there is until the socket is full or others must have a turn. */
+/* Delivers records until the socket is full or the turn of the others comes. */
 static void deliver(struct server *s, struct conn *c)
 {
 	size_t turn = 0;
@@ -372,8 +372,8 @@ static void acked(struct server *s, struct conn *c)
 	touch(s, c);
 }
 
-/* Hellos and acks: `size` bytes each. Returns what was used, at least 1; *ret_whole: there is one in
- * c->small. */
+/* Hellos and acks: `size` bytes each. Returns the bytes consumed, at least 1; *ret_whole: c->small
+ * is complete. */
 static size_t take_small(struct conn *c, const uint8_t *p, size_t n, unsigned size, bool *ret_whole)
 {
 	size_t more = size - c->small_have < n ? size - c->small_have : n;
@@ -409,8 +409,8 @@ static void take(struct server *s, struct conn *c, const uint8_t *p, size_t n)
 	}
 }
 
-/* Reads until the socket is empty or the batch is full: what the rest of a unit needs goes to its place, the
- * rest to the read buffer. */
+/* Reads until the socket is empty or the batch is full: the rest of a unit goes to its place, other
+ * bytes to the read buffer. */
 static void read_all(struct server *s, struct conn *c)
 {
 	while (c->fd >= 0 && s->batch_bytes < SERVER_BATCH_BYTES) {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The stores that the scenarios run on: fresh, or a copy of one that was aged once.
+ * The stores of the scenarios: fresh, or a copy of one that was aged once.
  *
- * Ageing leaves the free list as months of use would: free pages in short runs all over the file. Two
- * things make it so, mixed in the same transactions: records with random keys that come and go, and a
- * FIFO of mixed sizes of which one item in fifty stays.
+ * Ageing fragments the free list as months of use would: free pages in short runs all over the
+ * file. Two loads cause it, mixed in the same transactions: records with random keys that are put
+ * and deleted, and a FIFO of mixed sizes of which one item in fifty stays.
  */
 #include "floor.h"
 
@@ -20,7 +20,7 @@ enum {
 	AGE_FIFO_BATCH = 200,	/* FIFO items a transaction */
 	AGE_LIFE_SHARE = 4,	/* a record lives for rounds / this transactions, so that more rounds
 					 * leave more free space */
-	AGE_KEEP_EVERY = 50,	/* one FIFO item in so many stays for good */
+	AGE_KEEP_EVERY = 50,	/* one FIFO item in AGE_KEEP_EVERY stays */
 	AGE_FIFO_BYTES_MAX = 6000,
 	PROBE_COMMITS = 10,
 };
@@ -189,7 +189,8 @@ static void age_round(struct floor_store *store, MDB_dbi random_dbi, MDB_dbi fif
 			age_key(key, round * AGE_RANDOM_BATCH + n);
 			floor_cursor_put(random, key, 16, value, 60 + n % 300);
 		}
-		/* One random record in ten outlives its round: what is left holds pages all over. */
+		/* One random record in ten outlives its round, and holds pages all over the
+		 * file. */
 		if (round >= life && n % 10) {
 			age_key(key, (round - life) * AGE_RANDOM_BATCH + n);
 			floor_cursor_del_key(random, key, 16);
@@ -263,7 +264,7 @@ void floor_store_age(struct floor_store *store, uint64_t rounds)
 	floor_store_preload(store, true);
 	for (uint64_t round = 0; round < rounds; round++)
 		age_round(store, random_dbi, fifo_dbi, round, life, true);
-	/* Let what is still young go too: its pages are the space that a scenario then runs in. */
+	/* Deletes the young records too: their pages are the space for a scenario. */
 	for (uint64_t round = rounds; round < rounds + life; round++)
 		age_round(store, random_dbi, fifo_dbi, round, life, false);
 	floor_store_preload(store, false);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What both programs of this folder need: an end with a reason, the clock, numbers as keys, bytes that do not
- * compress.
- */
+ * For both programs of this folder: exit with a reason, the clock, numbers as keys, incompressible
+ * bytes. */
 #include "floor.h"
 
 #include <errno.h>

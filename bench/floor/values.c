@@ -18,8 +18,8 @@ enum {
 	BATCH_BYTES = 4 << 20,
 	BATCH_ITEMS = FLOOR_BATCH,
 	VALUE_BYTES_MAX = 1 << 20,
-	LONG_EVERY = 50, /* one item in so many stays long */
-	LONG_COUNT = 64, /* and so many of those are alive */
+	LONG_EVERY = 50, /* one item in LONG_EVERY stays long */
+	LONG_COUNT = 64, /* number of those that are live */
 	RING_ITEMS = 1 << 16,
 	LIVE_BYTES = 32 << 20,
 	LIVE_BYTES_QUICK = 8 << 20,
@@ -138,7 +138,7 @@ static void values_batch(struct floor_run *run, const struct values_arg *arg, ui
 	floor_commit(txn);
 }
 
-/* Not timed by the slice: a plateau shows only after so many turnovers. */
+/* Not timed by the slice: a plateau needs a number of turnovers. */
 static void values_step(struct floor_run *run, double *values)
 {
 	const struct values_arg *arg = run->scenario->arg;

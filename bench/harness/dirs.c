@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Scratch directories: made, emptied, copied and removed with all that is in them. */
+ * Scratch directories: created, emptied, copied and removed with their contents. */
 #include "dirs.h"
 
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The harness's own shapes: what a scenario is, what a trial gives, what the report gets. Reading order: driver.h, this page, scenarios.c (the
- * table), load.c (how load is made), plan.c (servers, warm-up, interleaved repeats), report*.c.
+ * Types of the harness: a scenario, the result of a trial, the rows of the report. Reading order:
+ * driver.h, this file, scenarios.c (the table), load.c (how load is generated), plan.c (servers,
+ * warm-up, interleaved repeats), report*.c.
  */
 #ifndef BENCH_HARNESS_H
 #define BENCH_HARNESS_H
@@ -13,15 +14,16 @@
 #include "driver.h"
 #include "hist.h"
 
-/* What the targets are for; a run of less has no verdict. */
+/* Conditions of the targets; a smaller run has no verdict. */
 enum { STORED_DEFAULT = 10000000, IDLE_DEFAULT = 10000, ACTIVE_DEFAULT = 5000 };
-/* Percentiles that are told: p50, p99, p99.9. */
+/* Reported percentiles: p50, p99, p99.9. */
 enum { LATENCIES = 3 };
 enum { REPEATS_MAX = 100, ROWS_MAX = 512, PATTERNS_MAX = 32 };
 
 struct options {
 	bool quick, list;
-	bool smoke; /* the program is tried, not a system: in SLUICE_BENCH_SMOKE's environment */
+	/* tests the program, not a system: set by SLUICE_BENCH_SMOKE in the environment */
+	bool smoke;
 	const char *only[PATTERNS_MAX];	   /* scenarios, shell patterns */
 	const char *systems[PATTERNS_MAX]; /* systems, shell patterns */
 	unsigned only_count, system_count;
@@ -38,7 +40,7 @@ struct options {
 /* What one trial measured. NaN: not applicable. */
 struct sample {
 	double value; /* in the scenario's unit */
-	double ops;   /* operations that the CPU figures are divided by */
+	double ops;   /* number of operations that the CPU figures are divided by */
 	double server_cpu_s, client_cpu_s;
 	double rss_anon; /* peak of the trial, bytes */
 	double offered, achieved;
@@ -52,21 +54,21 @@ struct trial {
 	const struct scenario *scenario;
 	const struct bench_system *system;
 	struct bench_server_spec spec;
-	struct bench_server server; /* running, but in scenarios that start it themselves */
+	struct bench_server server; /* running, except in scenarios that start it themselves */
 	unsigned number;	    /* 0: warm-up, not counted */
-	double *state;		    /* the row's, kept over its trials: 8 numbers, 0 at first */
+	double *state;		    /* of the row, kept over its trials: 8 numbers, 0 at first */
 	struct sample *sample;
 };
 
 struct scenario {
 	const char *name, *what, *unit;
 	const char *systems; /* names, separated by blanks */
-	const char *floor;   /* the system whose row binds; "a+b": one after the other; NULL: none */
+	const char *floor;   /* the baseline system; "a+b": one after the other; NULL: none */
 	bool lower;	     /* less is better */
 	bool aged;	     /* also on an aged store, for systems that can age */
-	bool queue;	     /* of a queue, which is made for it: not all systems have one */
-	bool stored;	     /* state[0] counts what its trials find stored */
-	bool own_server;     /* starts and stops it itself */
+	bool queue;	     /* of a queue, which the scenario creates: not all systems have one */
+	bool stored;	     /* state[0] counts the stored records */
+	bool own_server;     /* starts and stops the server itself */
 	bool slow_peers;     /* peers take part in the long form only */
 	int (*run)(struct trial *trial);
 	const void *arg;
@@ -113,32 +115,36 @@ struct results {
 extern atomic_bool interrupted;
 
 /* ---- systems.c ---- */
-const struct bench_system *system_at(unsigned i); /* NULL beyond the last */
+const struct bench_system *system_at(unsigned i); /* NULL after the last */
 bool word_in(const char *words, const char *word);
 
 /* ---- options.c ---- */
-/* 0; 1: said what it was asked for (help, list), end with 0; 2: a bad option, said on standard error. */
+/* 0; 1: the requested text (help, list) was printed, exit with 0; 2: a bad option, reported on
+ * standard error. */
 int options_parse(struct options *options, int argc, char **argv);
 
 /* ---- load.c: all of these count into trial->sample ---- */
 struct publish_load {
 	enum bench_role role;
-	unsigned window, batch; /* units in flight; bodies a unit */
+	unsigned window, batch; /* units in flight; bodies per unit */
 	size_t body_bytes;
 };
-/* Closed loop: as many units as the window allows, for warm_ms and then slice_ms. sample->value: bodies answered per second. */
+/* Closed loop: up to `window` units in flight, for warm_ms and then slice_ms. sample->value: bodies
+ * answered per second. */
 int load_publish(struct trial *trial, const struct publish_load *load);
-/* The same without measuring: until `bodies` are answered or `ms` have passed; *ret: how many were. */
+/* The same without measuring: until `bodies` are answered or `ms` have passed; *ret: the number
+ * answered. */
 int load_fill(struct trial *trial, const struct publish_load *load, uint64_t bodies, unsigned ms,
 	      uint64_t *ret);
 /* `count` bodies published by one thread and received (WORK: settled) by `readers` connections of another; *ret_s: first send to last. Latencies
  * from send to receipt, of all readers. Role of the readers: BENCH_FOLLOW_NEW or BENCH_WORK. */
 int load_through(struct trial *trial, const struct publish_load *load, enum bench_role role, unsigned readers,
 		 uint64_t count, double *ret_s);
-/* Open loop: `rate` units a second for slice_ms, latencies from the time each was to be sent to its receipt by a follower (its answer, where a
- * system has no followers). */
+/* Open loop: `rate` units per second for slice_ms, latencies from the scheduled time of each to its
+ * receipt by a follower (its answer, for systems without followers). */
 int load_rate(struct trial *trial, const struct publish_load *load, double rate, unsigned ms);
-/* One reader takes `count` bodies that are there; *ret_s: from before its open to the last. No latencies: stamps are those of the preload. */
+/* One reader receives `count` stored bodies; *ret_s: from before its open to the last. No
+ * latencies: stamps are those of the preload. */
 int load_read(struct trial *trial, enum bench_role role, unsigned window, size_t body_bytes, uint64_t count,
 	      double *ret_s);
 
@@ -148,10 +154,10 @@ struct meter {
 	pid_t pid;
 };
 void meter_start(struct meter *meter, const struct bench_server *server);
-/* Into sample->server_cpu_s, client_cpu_s. */
+/* Sets sample->server_cpu_s, client_cpu_s. */
 void meter_stop(struct meter *meter, struct sample *sample);
 double rss_anon_bytes(pid_t pid); /* now; NaN if it cannot be read */
-/* A thread that looks every 10 ms and keeps the peak. */
+/* Starts a thread that samples every 10 ms and keeps the peak. */
 void peak_start(pid_t pid);
 double peak_stop(void);
 
@@ -165,9 +171,9 @@ double row_median(const struct row *row);
 void row_range(const struct row *row, double *ret_low, double *ret_high);
 double row_latency(const struct row *row,
 		   unsigned which); /* median of the runs' percentiles, us; NaN: none */
-/* Three digits for people: "123 k", "1.23 M"; "-" for NaN. Returns text. */
+/* Three digits with a unit: "123 k", "1.23 M"; "-" for NaN. Returns text. */
 const char *amount_format(char *text, size_t bytes, double value);
-/* What a figure depends on besides the scenario: "5000 active"; "" if nothing. */
+/* Parameters of a figure besides the scenario: "5000 active"; "" if none. */
 const char *row_detail(const struct row *row, const struct options *options, char *text, size_t bytes);
 /* The floor's figure for a row, in its unit; NaN: none measured. */
 double row_floor(const struct results *results, const struct row *row);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Buckets: one a nanosecond below 64, then 64 for each power of two. */
+ * Buckets: one per nanosecond below 64, then 64 for each power of two. */
 #include "hist.h"
 
 #include <math.h>

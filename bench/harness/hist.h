@@ -15,7 +15,8 @@ struct hist {
 
 void hist_add(struct hist *hist, uint64_t ns, uint64_t count);
 void hist_merge(struct hist *hist, const struct hist *other);
-/* The smallest bucket's upper end below which `part` (0 to 1) of all lie, in microseconds; NaN if there are none. */
+/* The smallest bucket's upper end below which `part` (0 to 1) of all values lie, in microseconds;
+ * NaN if there are none. */
 double hist_percentile_us(const struct hist *hist, double part);
 
 #endif

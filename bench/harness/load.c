@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How load is made; the same for every system. One thread publishes and one reads, each with connections of its own.
+ * Load generation, the same for every system. One thread publishes and one reads, each with
+ * connections of its own.
  *
- * Closed loop: units go out in bursts of at most BURST_BODIES bodies as long as the window has room, and answers are taken between bursts, so
- * that a server has work before a large window is full. Stamps are taken once a burst: a clock read for each body would be a tenth of the
- * load's own cost. Open loop: each unit has a time at which it is to be sent, and its latency counts from there, whatever
- * kept it from being sent: a server that stalls is charged with what queued up behind it.
+ * Closed loop: units are sent in bursts of at most BURST_BODIES bodies while the window has room,
+ * and answers are read between bursts, so that a server has work before a large window is full.
+ * Stamps are taken once per burst: a clock read for each body would be a tenth of the load's own
+ * cost. Open loop: each unit has a scheduled time, and its latency counts from there, for any cause
+ * of a delay: a server that stalls is charged with the units that queue up behind it.
  */
 #include <errno.h>
 #include <poll.h>
@@ -33,8 +35,8 @@ int pump_open(struct pump *pump, struct trial *trial, const struct publish_load 
 	pump->unit = malloc(load->batch * load->body_bytes);
 	if (pump->stamps == NULL || pump->unit == NULL)
 		return bench_error("out of memory");
-	/* Nothing that repeats within a body: nobody shall gain by that. Who would gain by all units being alike but for their stamps must not
-	 * compress; no driver here does. */
+	/* No repetition within a body, from which a system could gain. Units that are equal except
+	 * for their stamps would favour a system that compresses; no driver here does. */
 	for (size_t i = 0; i < load->batch * load->body_bytes; i++)
 		pump->unit[i] = (uint8_t)((i * 2654435761u) >> 13);
 	return pump->driver->open(&trial->server, &spec, &pump->conn);
@@ -151,7 +153,8 @@ static int publish_timed(struct pump *pump, struct trial *trial)
 		if (pump_turn(pump, UINT64_MAX) != 0)
 			return -1;
 	pump->hist = trial->sample->hist;
-	/* Both ends are at an answer: what was sent before the clock started and what is left in the window at its end are as many. */
+	/* Both ends are at an answer: the units sent before the clock started equal those left in
+	 * the window at its end. */
 	before = pump->answered;
 	start = pump->answered_ns;
 	meter_start(&meter, &trial->server);
@@ -202,7 +205,8 @@ void reader_body(void *user, const void *body, size_t len)
 	if (reader->hist == NULL || len < sizeof(stamp))
 		return;
 	memcpy(&stamp, body, sizeof(stamp));
-	/* Bodies that come in one poll share the clock's read; what was stamped since is not left out for that. */
+	/* Bodies of one poll share one read of the clock; a body with a later stamp is counted
+	 * nevertheless. */
 	if (reader->now_ns <= stamp)
 		reader->now_ns = bench_now_ns();
 	hist_add(reader->hist, reader->now_ns - stamp, 1);
@@ -406,7 +410,7 @@ static void wait_until(const struct pump *pump, uint64_t due)
 	(void)ppoll(&waits, waits.fd >= 0 ? 1 : 0, &left, NULL);
 }
 
-/* Sends what is due, until `units` are sent. */
+/* Sends the units that are due, until `units` are sent. */
 static int pace(struct pump *pump, double rate, uint64_t units, uint64_t start)
 {
 	while (pump->sent < units) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Inside of load.c: a pump publishes within its window, a reader takes what comes. Both belong to one thread at a time. */
+ * Inside of load.c: a pump publishes within its window, a reader receives. Both belong to one
+ * thread at a time. */
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H
 
@@ -20,7 +20,7 @@ struct pump {
 	const struct publish_load *load;
 	struct bench_conn *conn;
 	uint8_t *unit;
-	struct stamp *stamps; /* a ring: each run of units that has a time of its own */
+	struct stamp *stamps; /* a ring: one for each run of units with the same time */
 	uint64_t stamp_head, stamp_tail, stamp_count;
 	uint64_t inflight, sent, answered, answered_ns; /* units; when the last answer was taken */
 	struct hist *hist;				/* send to answer; NULL: not counted */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * sluice-bench: measures Sluice, the floor and peers by one load. Wiring only; harness.h has the reading order. */
+ * sluice-bench: measures Sluice, the floor and peers with the same load. Wiring only; harness.h has
+ * the reading order. */
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
@@ -61,7 +61,8 @@ static FILE *for_people(const struct options *options)
 	return options->json != NULL && strcmp(options->json, "-") == 0 ? stderr : stdout;
 }
 
-/* What cannot be written is told before a run of a quarter of an hour, not after it. */
+/* An output that cannot be written is reported before a run of a quarter of an hour, not after
+ * it. */
 static bool outputs_writable(const struct options *options)
 {
 	struct stat folder;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * Processor time of server and client, and the server's anonymous memory: what LMDB maps from its file is the kernel's to take back, what is
- * anonymous is not. */
+ * Processor time of server and client, and the server's anonymous memory: the kernel can reclaim
+ * pages that LMDB maps from its file, but not anonymous ones. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>

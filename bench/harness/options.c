@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The command line, and what --quick means. */
+ * The command line, and the meaning of --quick. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -78,7 +77,7 @@ static bool one_number(struct options *options, int option)
 
 	switch (option) {
 	case OPT_REPEATS:
-		/* Fewer than five say nothing of a range; a smoke test of the program itself may. */
+		/* Fewer than five give no range; allowed in a smoke test of the program itself. */
 		if (!number("repeats", optarg, options->smoke ? 1 : 5, REPEATS_MAX, &value))
 			return false;
 		options->repeats = (unsigned)value;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * In which order things run. All systems of a scenario have their servers up, each on a directory of its own; then each runs once unmeasured,
- * then all in turn, as often as asked: what the machine does meanwhile hits all alike. A row that fails is told and left out of the
- * rest; the others go on. */
+ * The order of the runs. All systems of a scenario have their servers running, each in a directory
+ * of its own; then each runs once unmeasured, then all in turn, for the requested number of
+ * repeats: disturbances of the machine affect all alike. A row that fails is reported and excluded;
+ * the others continue.
+ */
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <signal.h>
@@ -129,7 +131,8 @@ static void row_trial(struct plan *plan, struct row *row, unsigned number)
 	double peak;
 	int rc;
 
-	/* What others have not written out yet (a copy, a log that is synced once a second) is not this one's to pay. */
+	/* Pending writes of others (a copy, a log that is synced once per second) must not be
+	 * charged to this one. */
 	dir_sync(plan->base);
 	sample.hist = calloc(1, sizeof(*sample.hist));
 	if (sample.hist == NULL)
@@ -164,7 +167,7 @@ static void row_trial(struct plan *plan, struct row *row, unsigned number)
 	free(sample.hist);
 }
 
-/* Each repeat has an aged store of its own: what one writes would fill the free pages that the next is to meet. */
+/* Each repeat has an aged store of its own: otherwise one would fill the free pages of the next. */
 static void row_renew(struct plan *plan, struct row *row)
 {
 	bench_stop(&row->server, SIGTERM);
@@ -174,7 +177,7 @@ static void row_renew(struct plan *plan, struct row *row)
 		row_fail(plan, row);
 }
 
-/* What a failed server said is kept with its log, outside of the data. */
+/* The output of a failed server is kept with its log, outside of the data. */
 static void row_end(struct row *row)
 {
 	bench_stop(&row->server, SIGTERM);
@@ -292,8 +295,9 @@ static bool patterns_name_something(const struct options *options)
 	return true;
 }
 
-/* A virtual machine gives memory on its first touch, several times slower than later: whoever fills the page cache first would pay for all
- * that come after. So it is filled once, before anybody is measured. No error: what has no room for it has its say later. */
+/* In a virtual machine the first touch of a page is several times slower than later ones: the first
+ * system to fill the page cache would pay for all others. So it is filled once, before any
+ * measurement. Errors are ignored: a lack of room is reported later. */
 static void memory_touch(const struct plan *plan, unsigned mib)
 {
 	static char bytes[1 << 20];

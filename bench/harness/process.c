@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What the harness gives to drivers: servers as processes, started on loopback, ended by pid. */
+ * Functions of the harness for drivers: servers as processes, started on loopback, ended by pid. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

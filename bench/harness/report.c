@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The table for people, and what is made of the figures: the floor that binds a row, and the targets. */
+ * The table as text, and the evaluation of the figures: the baseline that applies to a row, and the
+ * targets. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -183,7 +183,7 @@ static void table_head(FILE *out, const struct row *row, const struct options *o
 struct verdicts {
 	FILE *out;
 	unsigned reached, missed;
-	bool doubtful; /* of the row under way: it, or what it is compared with, is uneven */
+	bool doubtful; /* of the current row: it, or the figure it is compared with, is uneven */
 };
 
 static void verdict(struct verdicts *verdicts, const struct row *row, const char *what, double is,
@@ -203,7 +203,7 @@ static void verdict(struct verdicts *verdicts, const struct row *row, const char
 		      amount_format(text[1], 32, wanted), verdicts->doubtful ? " ~" : "");
 }
 
-/* What the target of an amount is for has been asked of it. */
+/* Whether the run had the size that the target is defined for. */
 static bool asked_in_full(const struct row *row, const struct options *options)
 {
 	if (strcmp(row->of->name, "jobs") == 0)

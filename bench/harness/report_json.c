@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The report for programs: an array of objects, one a scenario and system; bench/README.md has the names. What does not apply is null. */
+ * The report for programs: an array of objects, one per scenario and system; bench/README.md has
+ * the names. Values that do not apply are null. */
 #include <jansson.h>
 #include <string.h>
 

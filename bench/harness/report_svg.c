@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * A picture a scenario: a bar for each system's median, a thin line for its range. */
+ * One picture per scenario: a bar for each system's median, a thin line for its range. */
 #include <errno.h>
 #include <string.h>
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What each file of the harness, and each driver, may use: the last error, whether the run is
- * interrupted, the clock. Calls no other file.
- */
+ * For each file of the harness, and each driver: the last error, whether the run is interrupted,
+ * the clock. Calls no other file. */
 #include <stdarg.h>
 #include <time.h>
 
@@ -10,7 +8,7 @@
 
 atomic_bool interrupted;
 
-/* Each thread of a load has its own; the first that fails is what a trial tells. */
+/* One for each thread of a load; a trial reports the first that fails. */
 static _Thread_local char last_error[512];
 
 int bench_error(const char *format, ...)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What is measured: one row of the table at the end a scenario. Each runs the same for all its systems; a difference between systems belongs
- * into a driver. */
+ * The measurements: one row per scenario in the table at the end. Each runs in the same way for all
+ * its systems; a difference between systems belongs into a driver. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,7 +126,7 @@ static void jobs_stopped(void *user)
 	meter_stop(&jobs->meter, jobs->trial->sample);
 }
 
-/* What has no jobs stores as many records as a life has commands. */
+/* Systems without jobs store as many records as a life has commands. */
 static int run_jobs(struct trial *trial)
 {
 	struct publish_load records = window_1k;
@@ -179,7 +178,7 @@ static int run_idle(struct trial *trial)
 	trial->spec.conns = trial->options->idle + 100;
 	if (dir_empty(trial->spec.dir) != 0 || start(trial) != 0)
 		return -1;
-	/* The peak is that of the hellos; what is told is what stays. */
+	/* The peak includes the hellos; the reported figure is the lasting memory. */
 	peak_start(trial->server.pid);
 	if (trial->system->driver->idle(&trial->server, trial->options->idle, &fds) != 0)
 		return -1;
@@ -230,7 +229,7 @@ static int run_start_stored(struct trial *trial)
 	if (timed_start(trial) != 0)
 		return -1;
 	trial->sample->rss_anon = rss_anon_bytes(trial->server.pid);
-	/* Ready is who serves what is stored. */
+	/* A server is ready when it serves the stored records. */
 	if (load_read(trial, BENCH_FOLLOW_ALL, 1000, SMALL_BYTES, 1000, &seconds) != 0)
 		return -1;
 	bench_stop(&trial->server, SIGTERM);

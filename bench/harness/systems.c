@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * All systems that can be measured: the rows of all drivers that were compiled in. */
+ * All systems that can be measured: the rows of all compiled drivers. */
 #include <string.h>
 
 #include "harness.h"

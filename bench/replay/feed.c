@@ -171,7 +171,8 @@ static void on_cancelled(sluice_client *client, const sluice_reply *reply, void 
 
 void feed_cancels(struct replay *replay)
 {
-	/* Cancelled when the process itself has said that it runs: its start is on record before anybody may end it. */
+	/* Cancelled only after the process has reported that it runs: its start must be recorded
+	 * before it may be ended. */
 	starts_read(replay);
 	for (size_t i = 0; i < replay->plan_count; i++) {
 		struct plan *plan = &replay->plans[i];

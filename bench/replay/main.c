@@ -442,7 +442,7 @@ static bool conclude(struct replay *replay)
 	return good;
 }
 
-/* Nothing can be said of accounts that were not finished. */
+/* Unfinished accounts cannot be compared. */
 static void end_interrupted(struct replay *replay)
 {
 	(void)printf("\nInterrupted: %zu of %zu jobs had ended. Nothing was compared.\n",

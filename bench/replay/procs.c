@@ -173,7 +173,7 @@ void procs_stop(struct replay *replay, bool keep_broker)
 
 enum { ARGUMENTS_MAX = 3, JOBS_END_MS_MAX = 5000 };
 
-/* The first arguments of a process; what is left of it when it has ended is "". */
+/* The first arguments of a process; "" after its end. */
 static void arguments(pid_t pid, char *buf, size_t bytes, const char *ret[ARGUMENTS_MAX])
 {
 	char path[32];

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The main job: a trace of a real supercomputer goes through Sluice, job by job, as processes, and at the end four accounts are
- * compared: the ledger, the event stream, what the processes themselves wrote, and the trace. Uses the public client only.
+ * The main test: a trace of a real supercomputer goes through Sluice, job by job, as processes, and
+ * at the end four accounts are compared: the ledger, the event stream, the records of the processes
+ * themselves, and the trace. Uses the public client only.
  *
- * Threads: main, and libsluice's (callbacks). `lock` guards what both touch.
+ * Threads: main, and libsluice's (callbacks). `lock` guards shared members.
  */
 #ifndef SLUICE_REPLAY_REPLAY_H
 #define SLUICE_REPLAY_REPLAY_H
@@ -47,7 +48,7 @@ struct options {
 	uint32_t kills; /* of each, at least */
 	uint64_t seed;
 	enum plant plant;
-	bool stay; /* on a terminal: leave the broker up */
+	bool stay; /* on a terminal: leave the broker running */
 };
 
 struct counts {
@@ -83,7 +84,7 @@ struct replay {
 /* ---- in the order of the files: each calls only those above it, and main.c calls all ---- */
 
 /* run.c */
-extern volatile sig_atomic_t interrupted; /* the signal that asked for the end; 0: none */
+extern volatile sig_atomic_t interrupted; /* the signal that requested the end; 0: none */
 uint64_t mono_ms(void);
 uint64_t rand_next(struct replay *replay); /* from the seed */
 /* Ends the program with a message, after replay->stop. */
@@ -103,16 +104,18 @@ void scheduler_start(struct replay *replay, const char *pause); /* NULL: none */
 void scheduler_kill(struct replay *replay);
 bool scheduler_paused(struct replay *replay);
 void procs_stop(struct replay *replay, bool keep_broker);
-/* Ends the jobs' processes of this run that are left, which outlive their scheduler by design. After procs_stop(). */
+/* Ends remaining processes of this run's jobs, which outlive their scheduler by design. After
+ * procs_stop(). */
 void jobs_end(struct replay *replay);
 extern const char *const window_names[WINDOWS];
 
 /* starts.c */
-void starts_read(struct replay *replay); /* what was written since the last time; fills the plans */
+/* Reads the starts written since the last call; updates the plans */
+void starts_read(struct replay *replay);
 
 /* feed.c: submits, follows, cancels */
 void feed_open(struct replay *replay);
-bool feed_submit(struct replay *replay, struct plan *plan); /* false: not taken now, try again */
+bool feed_submit(struct replay *replay, struct plan *plan); /* false: not accepted now, try again */
 void feed_cancels(struct replay *replay);
 void feed_close(struct replay *replay);
 
@@ -120,10 +123,10 @@ void feed_close(struct replay *replay);
 void verify_read(struct replay *replay);
 
 /* chaos.c */
-void chaos_turn(struct replay *replay, uint64_t now); /* kills what is due */
+void chaos_turn(struct replay *replay, uint64_t now); /* makes the kills that are due */
 bool chaos_done(const struct replay *replay);
-bool chaos_kills_done(const struct replay *replay); /* but perhaps not in each window: too few jobs */
-double chaos_share(const struct replay *replay);    /* 0..1 of the kills that are wanted */
+bool chaos_kills_done(const struct replay *replay); /* possibly not in each window: too few jobs */
+double chaos_share(const struct replay *replay);    /* 0..1 of the planned kills */
 
 /* view.c */
 void view_progress(struct replay *replay, bool last);

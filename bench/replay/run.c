@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * What each file of the run may use: the clock, random numbers from the seed, the signal that ended the
- * run, and its end by a failure. Calls no other file: what a failure has to stop is the caller's, in
- * replay->stop.
- */
+ * For each file of the run: the clock, random numbers from the seed, the signal that ended the run,
+ * and the exit on a failure. Calls no other file: replay->stop stops the caller's processes. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

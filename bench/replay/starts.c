@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The starts that the jobs' processes wrote themselves, read as they come. */
+ * The starts recorded by the jobs' processes, read as they are written. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +15,7 @@ void starts_read(struct replay *replay)
 		return;
 	if (file == NULL || fseek(file, replay->starts_pos, SEEK_SET) != 0)
 		fail(replay, "%s: %s", replay->starts, strerror(errno));
-	/* Lines are written at once, so what has no end yet is not there. */
+	/* Lines are written at once: one without its end is incomplete. */
 	while (fgets(line, sizeof(line), file) != NULL && strchr(line, '\n') != NULL) {
 		struct plan *plan = sscanf(line, "%63s", id) == 1 ? plan_find(replay, id) : NULL;
 

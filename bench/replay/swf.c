@@ -156,8 +156,9 @@ static int out_of_memory(const struct line *at)
 	return -1;
 }
 
-/* One line without its end, which is LF, CR LF or, as old systems and converters write it, CR alone. What does not fit
- * is read and dropped: a comment may be as long as it likes. False: there is none left. */
+/* One line without its end, which is LF, CR LF or, from old systems and converters, CR alone. The
+ * part that does not fit is read and dropped: a comment may have any length. False: there is no
+ * further line. */
 static bool next_line(gzFile file, struct line *at, char text[LINE_MAX_BYTES])
 {
 	size_t used = 0;
@@ -190,7 +191,7 @@ static int wrong_file(const struct line *at, const char *what)
 	return -1;
 }
 
-/* What stands before the first line of some files. */
+/* Skips a mark before the first line of some files. */
 static int skip_mark(struct swf *swf, const struct line *at, char **io_text)
 {
 	if (at->number != 1)

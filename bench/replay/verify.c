@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The accounts of the broker that are not the stream's: the ledger, read in pages, the audit and
- * the quarantine. Reads the last starts as well. */
+ * The broker's accounts besides the stream: the ledger, read in pages, the audit and the
+ * quarantine. Reads the last starts as well. */
 #include <stdio.h>
 #include <string.h>
 

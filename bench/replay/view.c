@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a person sees: progress while it runs, the comparison at its end. */
+ * Output for a person: progress during the run, the comparison at its end. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
