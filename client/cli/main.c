@@ -32,7 +32,7 @@ static const struct command commands[] = {
 	 "without counting an attempt. Without\n"
 	 "either, they return when the lease ends",
 	 "count= ack release wait= lease=", 1, 1, cmd_claim},
-	{"job submit", "--queue Q [--id ID] [--lifecycle M] [--owner O] [--priority N] PAYLOAD|-|@FILE",
+	{"job submit", "--queue Q [--id ID] [--lifecycle L] [--owner O] [--priority N] PAYLOAD|-|@FILE",
 	 "submit a job; the same id with the same content succeeds again",
 	 "queue= id= lifecycle= owner= priority=", 1, 1, cmd_job_submit},
 	{"job ls", "[--state S] [--queue Q] [--claim C] [--open] [--after NUMBER] [--max N]",
@@ -73,12 +73,12 @@ static const struct command commands[] = {
 	{"queue show", "NAME", "show a queue", "", 1, 1, cmd_queue_show},
 	{"queue create",
 	 "NAME [--jobs] [--subject PATTERN]... [--lease 30s] [--max-attempts N] [--dead-letter Q] "
-	 "[--max-items N] [--priority] [--lifecycle M] [--if-not-exists]",
+	 "[--max-items N] [--priority] [--lifecycle L] [--if-not-exists]",
 	 "create a queue of items, or of jobs",
 	 "jobs subject= lease= max-attempts= dead-letter= max-items= priority lifecycle= if-not-exists", 1, 1,
 	 cmd_queue_create},
 	{"queue alter",
-	 "NAME [--lease 30s] [--max-attempts N] [--dead-letter Q] [--max-items N] [--lifecycle M]",
+	 "NAME [--lease 30s] [--max-attempts N] [--dead-letter Q] [--max-items N] [--lifecycle L]",
 	 "change a queue; options that are not given keep their values",
 	 "lease= max-attempts= dead-letter= max-items= lifecycle=", 1, 1, cmd_queue_alter},
 	{"queue purge", "NAME [--yes]", "drop the ready items of a queue and print their number", "", 1, 1,
